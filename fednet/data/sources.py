@@ -1,0 +1,205 @@
+"""Where pictures come from: one function per data set, each giving pools of labels and a way to read pictures.
+
+A pool knows its labels at once and reads pictures only when they are asked for, so that a limit saves the work.
+Nothing is downloaded. torchvision's CIFAR files are pickles: it compares them with known digests before it
+opens them, anything else is refused unread. MNIST is read by torchvision's IDX reader alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torchvision import datasets
+from torchvision.datasets.mnist import read_image_file, read_label_file
+
+from fednet.data.config import DataConfig
+from fednet.errors import DataError
+from fednet.images import SUFFIXES, from_bytes, is_grey, read_picture
+
+Read = Callable[[Tensor], Tensor]
+"""Indices int64 (m,) -> images float32 (m, c, h, w) in [-1, 1]."""
+
+READ_ERRORS = (OSError, RuntimeError, ValueError, AssertionError, KeyError, EOFError, SyntaxError)
+"""What torchvision and Pillow raise at files that are missing or malformed."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Pictures that are not read yet: labels int64 (n,), class names, and the reader."""
+
+    labels: Tensor
+    classes: tuple[str, ...]
+    read: Read
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as it lies there: its pictures to train on and, where it has them, its own test pictures."""
+
+    train: Pool
+    test: Pool | None
+
+
+def digits(config: DataConfig) -> Source:
+    """scikit-learn's 1,797 digits (UCI, Alpaydin and Kaynak), 8 x 8, values 0 to 16; no split of their own."""
+    bunch = load_digits()
+    images = torch.from_numpy(bunch.images).to(torch.float32).unsqueeze(1) / 8 - 1
+    labels = torch.from_numpy(bunch.target).to(torch.int64)
+    return Source(Pool(labels, _numerals(), lambda indices: resize(images[indices], config.size)), None)
+
+
+def mnist(config: DataConfig) -> Source:
+    """MNIST (LeCun, Cortes, Burges): 28 x 28, the four IDX files in root/MNIST/raw."""
+    return Source(_idx(config, "train"), _idx(config, "t10k"))
+
+
+def cifar10(config: DataConfig) -> Source:
+    """CIFAR-10 (Krizhevsky 2009): 32 x 32 in colour, the Python version in root/cifar-10-batches-py."""
+    return _cifar(config, datasets.CIFAR10, "cifar-10-batches-py")
+
+
+def cifar100(config: DataConfig) -> Source:
+    """CIFAR-100 (Krizhevsky 2009): 32 x 32 in colour, the Python version in root/cifar-100-python."""
+    return _cifar(config, datasets.CIFAR100, "cifar-100-python")
+
+
+def tiny_imagenet(config: DataConfig) -> Source:
+    """Tiny ImageNet (Stanford CS231n): train/<wnid>/images/*.JPEG, val/images and val/val_annotations.txt."""
+    root = root_of(config)
+    notes = root / "val" / "val_annotations.txt"
+    train = _folder(config, root / "train")
+    try:
+        rows = [line.split("\t") for line in notes.read_text(encoding="utf-8").splitlines() if line]
+        found = [(root / "val" / "images" / row[0], train.classes.index(row[1])) for row in rows]
+    except (OSError, ValueError, IndexError) as error:
+        raise DataError(
+            f"tiny-imagenet: {notes} is missing or malformed ({error}); expected a line of "
+            "file name, class and box, parted by tabs, for each picture in val/images"
+        ) from error
+    return Source(train, _files(config, found, train.classes))
+
+
+def folder(config: DataConfig) -> Source:
+    """Any pictures, one folder per class: root/{train,test}/<class>/* or root/<class>/* (then split)."""
+    root = root_of(config)
+    if not (root / "train").is_dir():
+        return Source(_folder(config, root), None)
+    train, test = _folder(config, root / "train"), _folder(config, root / "test")
+    if train.classes != test.classes:
+        odd = sorted(set(train.classes) ^ set(test.classes))
+        raise DataError(f"{root}: train and test must hold the same classes; these are in one only: {odd[:10]}")
+    return Source(train, test)
+
+
+SOURCES: dict[str, Callable[[DataConfig], Source]] = {
+    "digits": digits,
+    "mnist": mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "tiny-imagenet": tiny_imagenet,
+    "folder": folder,
+}
+
+
+def root_of(config: DataConfig) -> Path:
+    """The folder of the data set, `~` expanded.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    root = (config.root or Path()).expanduser()
+    if not root.is_dir():
+        raise DataError(f"data.root: {root} is not a folder; expected {config.name} there: nothing is downloaded")
+    return root
+
+
+def resize(images: Tensor, size: int | None) -> Tensor:
+    """Resizes (n, c, h, w) to a square by antialiased bilinear interpolation; None or equal size: as they are."""
+    if size is None or images.shape[-2:] == (size, size) or len(images) == 0:
+        return images
+    return interpolate(images, (size, size), mode="bilinear", antialias=True).clamp_(-1, 1)
+
+
+def _numerals() -> tuple[str, ...]:
+    return tuple(str(digit) for digit in range(10))
+
+
+def _idx(config: DataConfig, stem: str) -> Pool:
+    raw = root_of(config) / "MNIST" / "raw"
+    try:
+        images = read_image_file(str(raw / f"{stem}-images-idx3-ubyte"))
+        labels = read_label_file(str(raw / f"{stem}-labels-idx1-ubyte"))
+    except READ_ERRORS as error:
+        raise DataError(
+            f"mnist: cannot read {stem}-images-idx3-ubyte and {stem}-labels-idx1-ubyte in {raw} ({error}); expected "
+            "the four unpacked IDX files there: nothing is downloaded"
+        ) from error
+    if len(images) != len(labels):
+        raise DataError(f"mnist: {raw} holds {len(images)} {stem} images but {len(labels)} labels")
+    return Pool(labels, _numerals(), lambda indices: resize(from_bytes(images[indices].unsqueeze(1)), config.size))
+
+
+def _cifar(config: DataConfig, kind: type[datasets.CIFAR10], inner: str) -> Source:
+    root = root_of(config)
+    try:
+        parts = [kind(str(root), train=train, download=False) for train in (True, False)]
+    except READ_ERRORS as error:
+        raise DataError(
+            f"{config.name}: {root / inner} is missing or damaged; expected the unpacked Python version there: nothing "
+            "is downloaded. For pictures in one folder per class set data.name=folder"
+        ) from error
+    train, test = (_array(config, part) for part in parts)
+    return Source(train, test)
+
+
+def _array(config: DataConfig, part: datasets.CIFAR10) -> Pool:
+    images = torch.from_numpy(part.data).permute(0, 3, 1, 2)
+    labels = torch.tensor(part.targets, dtype=torch.int64)
+    return Pool(labels, tuple(part.classes), lambda indices: resize(from_bytes(images[indices]), config.size))
+
+
+def _folder(config: DataConfig, path: Path) -> Pool:
+    try:
+        found = datasets.ImageFolder(str(path), is_valid_file=lambda name: Path(name).suffix.lower() in SUFFIXES)
+    except READ_ERRORS as error:
+        raise DataError(
+            f"{config.name}: {path} does not hold pictures in one folder per class ({error}); "
+            f"expected {path}/<class>/*.png, .jpg and the like"
+        ) from error
+    return _files(config, [(Path(name), label) for name, label in found.samples], tuple(found.classes))
+
+
+def _files(config: DataConfig, found: list[tuple[Path, int]], classes: tuple[str, ...]) -> Pool:
+    paths = [path for path, _ in found]
+    if not paths:
+        raise DataError(f"{config.name}: no pictures below {root_of(config)}")
+    grey = is_grey(paths[0])
+
+    def read(indices: Tensor) -> Tensor:
+        return stack([paths[int(index)] for index in indices], grey, config.size)
+
+    return Pool(torch.tensor([label for _, label in found], dtype=torch.int64), classes, read)
+
+
+def stack(paths: list[Path], grey: bool, size: int | None) -> Tensor:
+    """Reads files of pictures as float32 (n, c, h, w) in [-1, 1]; c is 1 where `grey`, else 3.
+
+    Raises:
+        DataError: a file is no picture, or the pictures differ in size and `size` is None.
+    """
+    images: list[Tensor] = []
+    for path in paths:
+        image = resize(from_bytes(read_picture(path, grey=grey).unsqueeze(0)), size)[0]
+        if images and image.shape != images[0].shape:
+            raise DataError(
+                f"{path} is {tuple(image.shape[1:])}, {paths[0]} is {tuple(images[0].shape[1:])} pixels: "
+                "set data.size to bring all pictures to one size"
+            )
+        images.append(image)
+    return torch.stack(images)

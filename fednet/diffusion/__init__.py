@@ -1,0 +1,1 @@
+"""Score-based diffusion: SDEs, training, samplers."""

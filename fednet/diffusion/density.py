@@ -1,0 +1,76 @@
+"""How log densities change along a trajectory that none of them drives: Ito's lemma.
+
+For a step dx in reverse time tau with quadratic variation q dtau, and any density p_k that solves the forward SDE's
+Fokker-Planck equation,
+
+    d log p_k = <dx, s_k> + [ div f + <f, s_k> - g^2/2 |s_k|^2 ] dtau + (q - g^2)/2 div s_k dtau.
+
+On the reverse SDE q = g^2 and the last term is gone: the scores that are there anyway suffice. On the
+probability-flow ODE (q = 0) and in a Langevin corrector (g = f = 0) the divergence of each score is needed. div f is
+common to all agents and left out.
+
+Source: Skreta et al. 2024 (arXiv 2412.17762), theorem 1 for the reverse SDE; the general q follows from the same
+lemma.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fednet.diffusion.steering import Answers, Move
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Inner products over all but the first two dimensions, a and b (agents, n, ...) or broadcastable."""
+    return (a * b).flatten(2).sum(2)
+
+
+def log_density_change(answers: Answers, move: Move, dx: Tensor) -> Tensor:
+    """The change d log p_k over a step dx (n, ...), without the part common to all agents; (agents, n).
+
+    Raises:
+        ValueError: the move needs divergences and the answers have none.
+    """
+    scores = answers.scores
+    direction = dx if move.drift is None else dx + move.span * move.drift
+    change = inner(direction[None], scores) - 0.5 * move.g2 * move.span * inner(scores, scores)
+    if not move.needs_divergence:
+        return change
+    if answers.divergences is None:
+        raise ValueError("this step changes log densities by their divergence: ask for it in the query")
+    return change + 0.5 * (move.q - move.g2) * move.span * answers.divergences
+
+
+def equalising_weights(state: Tensor, answers: Answers, move: Move, counts: Tensor) -> Tensor:
+    """Weights (agents, n), summing to 1, under which all counting agents' log densities stay equal over the step.
+
+    Solves, for each sample, gain sum_j w_j <s_j, s_k> + r_k + log p_k = the same for all k, where r_k is the part
+    of the change that the weights do not touch (noise included) and log p_k what has piled up so far. Only
+    deviations from equal weights along differences of scores matter, so the system is solved there, with a ridge of
+    RIDGE times the mean squared score: equal models get equal weights instead of a singular system.
+
+    Args:
+        state: log densities so far, (agents, n).
+        answers: the scores, with divergences where the move needs them.
+        move: the step to come.
+        counts: bool (agents,), who counts.
+    """
+    scores = answers.scores[counts].double()
+    agents = len(scores)
+    common = scores.mean(0)
+    still = log_density_change(answers, move, move.displacement(common.to(answers.scores.dtype)))[counts]
+    gap = (still + state[counts]).double()
+    gap = gap - gap.mean(0)
+    apart = (scores - common).flatten(2)
+    gram = torch.einsum("knd,jnd->nkj", apart, apart)
+    size = RIDGE * scores.flatten(2).square().sum(2).mean(0) + torch.finfo(torch.float64).tiny
+    damped = gram + size[:, None, None] * torch.eye(agents, dtype=torch.float64)
+    shift = torch.linalg.solve(damped, -gap.T[:, :, None] / move.gain)[:, :, 0].T
+    weights = torch.zeros(answers.scores.shape[:2], dtype=torch.float64)
+    weights[counts] = 1.0 / agents + shift
+    return weights.to(answers.scores.dtype)
+
+
+RIDGE = 1e-3
+"""Relative size of the ridge of `equalising_weights`."""

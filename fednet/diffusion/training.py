@@ -1,0 +1,195 @@
+"""Denoising score matching: trains a score network on one agent's images, deterministically from a seed.
+
+The loss is the squared error of the network's inner prediction, that is of the noise, weighted by
+size / signal = 1 + (std / (alpha scale))^2, which makes every t count alike. Knows no federation and no files.
+
+Source: Song et al. 2021 (arXiv 2011.13456), eq. 7; the weighting is that of Karras et al. 2022 (arXiv 2206.00364),
+table 1; the growing decay of the average of the weights is that of their appendix and of TensorFlow's.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from fednet.conversations import Watch
+from fednet.diffusion.sde import over
+from fednet.errors import MethodError
+from fednet.models.unet import ScoreNet
+from fednet.seeds import generator
+
+DEFAULT_EPOCHS = 60
+
+
+class TrainConfig(BaseModel):
+    """How a score network is trained.
+
+    Attributes:
+        epochs: passes over the agent's own data ("equal epochs": an agent with less data takes fewer steps);
+            60 where neither `epochs` nor `steps` is given.
+        steps: instead of `epochs`: number of batches, whatever the amount of data ("equal steps").
+        batch: images a step (fewer where an agent holds fewer).
+        lr: Adam's peak step size; it rises over the first twentieth of the steps and falls as a cosine to zero.
+        ema: largest decay of the running average of the weights, which is what answers; the decay grows with the
+            steps as (1 + step) / (10 + step), so that short runs are averaged over a short past.
+        clip: largest norm of a step's gradient.
+        label_dropout: share of labels that a conditional model is trained without, for guidance.
+        precision: number format of the network's inner sums on a CUDA device; a CPU always uses float32.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    batch: int = Field(default=16, ge=1)
+    lr: float = Field(default=2e-3, gt=0.0)
+    ema: float = Field(default=0.999, ge=0.0, lt=1.0)
+    clip: float = Field(default=1.0, gt=0.0)
+    label_dropout: float = Field(default=0.1, ge=0.0, lt=1.0)
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> TrainConfig:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("give `epochs` or `steps`, not both")
+        return self
+
+    def batches(self, images: int) -> int:
+        """The number of batches that the budget buys for a share of `images` images."""
+        if self.steps is not None:
+            return self.steps
+        return -(-(self.epochs or DEFAULT_EPOCHS) * images // min(self.batch, images))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training left to say: the number of steps and the loss at its start and end (means of a tenth)."""
+
+    steps: int
+    first_loss: float
+    last_loss: float
+
+
+def train(
+    net: ScoreNet, images: Tensor, labels: Tensor | None, config: TrainConfig, *, seed: int, watch: Watch
+) -> Trained:
+    """Trains `net` in place, on the device it is on; ends with the averaged weights in it.
+
+    Args:
+        net: the network; its own SDE is the one trained for.
+        images: (n, c, h, w) float32 in [-1, 1].
+        labels: int64 (n,) in 0..classes-1, for a conditional network only.
+        config: budget and step sizes.
+        seed: decides the order of the data, the times and the noise.
+        watch: hears of every batch.
+
+    Raises:
+        MethodError: there are no images, or the loss is not finite.
+        Stopped: the watch asks for the end.
+    """
+    if not len(images):
+        raise MethodError("an agent without images cannot train: give it a share of the data")
+    steps = config.batches(len(images))
+    device = next(net.parameters()).device
+    average = copy.deepcopy(net).requires_grad_(False)
+    optimiser = torch.optim.Adam(net.parameters(), lr=config.lr)
+    plan = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _pace(step, steps))
+    scaler = torch.amp.GradScaler(enabled=device.type == "cuda" and config.precision == "float16")
+    random = generator(seed, "batches")
+    losses: list[float] = []
+    net.train()
+    for step, chosen in enumerate(_order(len(images), config.batch, steps, random)):
+        batch = images[chosen].to(device)
+        told = _told(net, labels, chosen, config.label_dropout, random)
+        with torch.autocast(device.type, _dtype(config), enabled=_autocasts(device, config)):
+            loss = score_matching_loss(net, batch, told, random)
+        _descend(net, optimiser, scaler, loss, config.clip)
+        plan.step()
+        _blend(average, net, min(config.ema, (1 + step) / (10 + step)))
+        losses.append(float(loss.detach()))
+        if not math.isfinite(losses[-1]):
+            raise MethodError(f"training loss is {losses[-1]} at step {step + 1}: lower train.lr (now {config.lr})")
+        watch.report("training", step + 1, steps, loss=losses[-1])
+    net.load_state_dict(average.state_dict())
+    net.eval()
+    tenth = max(1, steps // 10)
+    return Trained(steps, sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth)
+
+
+def score_matching_loss(net: ScoreNet, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Tensor:
+    """The weighted squared error of the predicted noise, a scalar; 1 for a network that predicts nothing.
+
+    The times are spread evenly over [eps, 1] with one random shift (Kingma et al. 2021, arXiv 2107.00630,
+    appendix I.1), which steadies the loss of a small batch.
+    """
+    count = len(images)
+    spread = (torch.arange(count) + torch.rand(1, generator=random)) / count
+    t = (net.sde.eps + (1 - net.sde.eps) * spread).to(images.device)
+    noise = torch.randn(images.shape, generator=random).to(images.device)
+    x = net.sde.noised(images, t, noise)
+    alpha, std = net.sde.marginal(t)
+    weight = 1 + (std / (alpha * net.config.data_scale)) ** 2
+    error = (net.noise(x, t, labels) - noise) ** 2
+    return (over(weight, error) * error).mean()
+
+
+def _order(count: int, batch: int, steps: int, random: torch.Generator) -> Iterator[Tensor]:
+    """Yields `steps` index batches from an endless shuffled pass after pass; all of one size."""
+    pool = torch.empty(0, dtype=torch.int64)
+    size = min(batch, count)
+    for _ in range(steps):
+        while len(pool) < size:
+            pool = torch.cat([pool, torch.randperm(count, generator=random)])
+        yield pool[:size]
+        pool = pool[size:]
+
+
+def _told(
+    net: ScoreNet, labels: Tensor | None, chosen: Tensor, dropout: float, random: torch.Generator
+) -> Tensor | None:
+    """The labels that the network is told for a batch, a share of them replaced by "any class"."""
+    if not net.classes or labels is None:
+        return None
+    hidden = torch.rand(len(chosen), generator=random) < dropout
+    told = labels[chosen].masked_fill(hidden, net.classes)
+    return told.to(next(net.parameters()).device)
+
+
+def _pace(step: int, steps: int) -> float:
+    """The share of the peak step size at a step: a linear rise, then a cosine to zero."""
+    rise = max(1, steps // 20)
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def _descend(
+    net: ScoreNet, optimiser: torch.optim.Adam, scaler: torch.amp.GradScaler, loss: Tensor, clip: float
+) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    scaler.unscale_(optimiser)
+    nn.utils.clip_grad_norm_(net.parameters(), clip)
+    scaler.step(optimiser)
+    scaler.update()
+
+
+@torch.no_grad()
+def _blend(average: ScoreNet, net: ScoreNet, decay: float) -> None:
+    for kept, new in zip(average.parameters(), net.parameters(), strict=True):
+        kept.lerp_(new, 1 - decay)
+
+
+def _autocasts(device: torch.device, config: TrainConfig) -> bool:
+    return device.type == "cuda" and config.precision != "float32"
+
+
+def _dtype(config: TrainConfig) -> torch.dtype:
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[config.precision]

@@ -1,0 +1,27 @@
+"""The errors of fednet, by who must act.
+
+    MethodError            the computation cannot go on or a question cannot be answered
+    +-- DataError          a data set is missing, malformed or does not fit (the operator must act)
+    +-- ModelError         a model or checkpoint does not fit the configuration
+    +-- MeasureError       a metric was given what it cannot measure (range, count, non-finite)
+
+Every message names what was given, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+
+class MethodError(Exception):
+    """A method cannot do what it was asked."""
+
+
+class DataError(MethodError):
+    """A data set is missing, malformed or does not fit."""
+
+
+class ModelError(MethodError):
+    """A model or a checkpoint does not fit the configuration."""
+
+
+class MeasureError(MethodError):
+    """A metric was given something that it cannot measure."""

@@ -1,0 +1,131 @@
+"""Pictures between tensors in [-1, 1] and files: checks, grids, reading and writing.
+
+A batch outside of [-1, 1] is refused, never clamped in silence: the source of method 1 saved 0..255 floats through
+a [0, 1] clamp and measured what was left. Knows nothing of data sets or models.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from fednet.errors import DataError, MeasureError
+from fednet.files import write_whole
+
+Pixels = NDArray[np.uint8]
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+SLACK = 1e-4
+"""How far beyond [-1, 1] rounding may carry a value."""
+SPREAD = 0.25
+"""A batch without a negative value whose values spread wider than this looks like [0, 1]."""
+
+
+def require_pictures(images: Tensor, what: str = "images") -> None:
+    """Checks that a batch is floating, (n, c, h, w), finite, and in [-1, 1] and not in [0, 1] or [0, 255].
+
+    Two pictures or more without any value below 0 count as [0, 1], unless they are nearly constant.
+
+    Raises:
+        MeasureError: it is anything else; the message says what it looks like.
+    """
+    if images.ndim != 4 or not images.is_floating_point() or images.numel() == 0:
+        raise MeasureError(
+            f"{what} must be a non-empty floating tensor (n, c, h, w); got {images.dtype} {tuple(images.shape)}"
+        )
+    if not images.isfinite().all():
+        bad = int((~images.isfinite().flatten(1).all(1)).sum())
+        raise MeasureError(f"{what}: {bad} of {len(images)} pictures hold NaN or infinity")
+    low, high = float(images.min()), float(images.max())
+    guess = " (they look like bytes: use from_bytes)" if low >= 0 and high > 2 else ""
+    if low < -1 - SLACK or high > 1 + SLACK:
+        raise MeasureError(f"{what} must lie in [-1, 1]; got values in [{low:.4g}, {high:.4g}]{guess}")
+    if len(images) > 1 and low >= 0 and high - low > SPREAD:
+        raise MeasureError(
+            f"{what} must lie in [-1, 1]; got values in [{low:.4g}, {high:.4g}], which look like [0, 1]: use 2 * x - 1"
+        )
+
+
+def from_bytes(images: Tensor) -> Tensor:
+    """Turns uint8 of any shape into float32 in [-1, 1]: 0 to -1, 255 to 1."""
+    return images.to(torch.float32) / 127.5 - 1
+
+
+def to_bytes(images: Tensor) -> Tensor:
+    """Turns a batch (n, c, h, w) in [-1, 1] into uint8, rounded to the nearest; undoes `from_bytes` exactly.
+
+    Raises:
+        MeasureError: it is not in [-1, 1].
+    """
+    require_pictures(images)
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def grid(images: Tensor, columns: int, scale: int | None = None) -> Pixels:
+    """Lays pictures out in rows, left to right, with a white line between them.
+
+    Args:
+        images: (n, c, h, w) in [-1, 1], c 1 or 3.
+        columns: pictures in a row.
+        scale: screen pixels per pixel; None enlarges small pictures to about 32.
+
+    Returns:
+        uint8 (height, width, 3).
+
+    Raises:
+        MeasureError: the pictures are not in [-1, 1], or have neither 1 nor 3 channels.
+    """
+    pixels = to_bytes(images.detach().cpu())
+    count, channels, height, width = pixels.shape
+    if channels not in (1, 3) or columns < 1:
+        raise MeasureError(f"a grid needs 1 or 3 channels and a column; got {channels} channels, {columns} columns")
+    factor = scale or max(1, round(32 / max(height, width)))
+    tiles = pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3).expand(-1, 3, -1, -1)
+    high, wide, rows = height * factor + 1, width * factor + 1, math.ceil(count / columns)
+    canvas = np.full((rows * high + 1, columns * wide + 1, 3), 255, dtype=np.uint8)
+    for index, tile in enumerate(tiles.permute(0, 2, 3, 1).numpy()):
+        top, left = index // columns * high + 1, index % columns * wide + 1
+        canvas[top : top + high - 1, left : left + wide - 1] = tile
+    return canvas
+
+
+def save_png(path: Path, pixels: Pixels) -> None:
+    """Writes a uint8 (h, w, 3) or (h, w) picture whole or not at all; makes the folders above it."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    write_whole(path, buffer.getvalue())
+
+
+def is_grey(path: Path) -> bool:
+    """Whether a file holds a picture without colour.
+
+    Raises:
+        DataError: it is no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            return picture.mode in ("1", "L", "LA")
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"{path} is not a readable picture ({error})") from error
+
+
+def read_picture(path: Path, *, grey: bool) -> Tensor:
+    """Reads a file as uint8 (1, h, w) where `grey`, else (3, h, w).
+
+    Raises:
+        DataError: it is no picture, is damaged, or has more than 8 bits a channel.
+    """
+    try:
+        with Image.open(path) as picture:
+            if picture.mode[0] in "IF":
+                raise DataError(f"{path} has more than 8 bits a channel (mode {picture.mode}): convert it to 8 bits")
+            pixels = np.array(picture.convert("L" if grey else "RGB"), dtype=np.uint8)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is not a readable picture ({error})") from error
+    return torch.from_numpy(pixels if pixels.ndim == 3 else pixels[..., None]).permute(2, 0, 1)

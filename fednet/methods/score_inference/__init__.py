@@ -1,0 +1,1 @@
+"""Federated inference of score-based diffusion models."""

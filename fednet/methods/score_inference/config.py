@@ -1,0 +1,141 @@
+"""What can be set for federated score inference, with its defaults; everything is checked before anything runs.
+
+The rules stand in `rules.py`, the SDEs, samplers, network and training beside their own configuration. This module
+knows how they fit together: which of them need labels, and what an arm is.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from fednet.data.config import DataConfig, PartitionConfig
+from fednet.diffusion.samplers import EulerMaruyama, SamplerConfig
+from fednet.diffusion.sde import VP, SDEConfig
+from fednet.diffusion.training import TrainConfig
+from fednet.models.unet import UNetConfig
+
+RuleName = Literal["mean", "data-size", "label-count", "mixture", "consensus", "median"]
+ArmName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+DEFAULT_TOTAL = 300
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Phase(_Section):
+    """A stretch of time with a rule of its own: it holds from t = `below` downwards, until the next phase.
+
+    Attributes:
+        below: the largest t of the phase; 1 for the first one.
+        rule: the rule that holds.
+        agents: names of the agents that count in this phase; none given means all of them.
+    """
+
+    below: float = Field(gt=0.0, le=1.0)
+    rule: RuleName
+    agents: tuple[str, ...] | None = Field(default=None, min_length=1)
+
+
+class ArmConfig(_Section):
+    """One way of combining the agents' scores, compared with the other arms on the same noise.
+
+    Attributes:
+        rule: a rule, or a schedule of phases ordered by falling `below`, the first with `below: 1`.
+        sampler: replaces the run's sampler for this arm.
+        guidance: classifier-free guidance of conditional models: 1 is the plain conditional score, 0 ignores
+            the label, more than 1 exaggerates it.
+    """
+
+    rule: RuleName | tuple[Phase, ...] = "mean"
+    sampler: SamplerConfig | None = None
+    guidance: float = Field(default=1.0, ge=0.0)
+
+    @model_validator(mode="after")
+    def _schedule_covers_time(self) -> ArmConfig:
+        if isinstance(self.rule, tuple):
+            starts = [phase.below for phase in self.rule]
+            if not starts or starts[0] != 1.0 or any(a <= b for a, b in pairwise(starts)):
+                raise ValueError(f"a schedule starts with `below: 1` and falls from phase to phase, not {starts}")
+        return self
+
+    def rules(self) -> frozenset[RuleName]:
+        """The names of all rules that the arm uses."""
+        return frozenset(phase.rule for phase in self.phases())
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The arm's schedule; a single rule is a schedule of one phase."""
+        return self.rule if isinstance(self.rule, tuple) else (Phase(below=1.0, rule=self.rule),)
+
+
+class SamplesConfig(_Section):
+    """How much is drawn in each arm.
+
+    Attributes:
+        total: number of samples, 300 if nothing is given; a conditional model divides them evenly among `labels`.
+        per_label: instead of `total`: samples of each label.
+        labels: class numbers to ask a conditional model for; none given means every class.
+        batch: largest number of samples in one query; none given means all at once.
+    """
+
+    total: int | None = Field(default=None, ge=1)
+    per_label: int | None = Field(default=None, ge=1)
+    labels: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, min_length=1)
+    batch: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> SamplesConfig:
+        if self.total is not None and self.per_label is not None:
+            raise ValueError("give `total` or `per_label`, not both")
+        return self
+
+    @property
+    def count(self) -> int:
+        """The number of samples where it does not depend on the labels."""
+        return self.total or DEFAULT_TOTAL
+
+
+class EvaluateConfig(_Section):
+    """What is measured once the samples are drawn.
+
+    Attributes:
+        judge: train a classifier on held-out data and score the samples with it.
+        agreement: number of times t at which the agents' scores are compared on real images; 0 for none.
+    """
+
+    judge: bool = True
+    agreement: int = Field(default=12, ge=0, le=200)
+
+
+class Config(_Section):
+    """Everything that can be set for one run of federated score inference."""
+
+    data: DataConfig = DataConfig()
+    partition: PartitionConfig = PartitionConfig(kind="disjoint")
+    model: UNetConfig = UNetConfig()
+    sde: SDEConfig = VP()
+    train: TrainConfig = TrainConfig()
+    sampler: SamplerConfig = EulerMaruyama()
+    samples: SamplesConfig = SamplesConfig()
+    arms: dict[ArmName, ArmConfig] = Field(
+        default={"mean": ArmConfig(rule="mean"), "mixture": ArmConfig(rule="mixture")}, min_length=1
+    )
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="after")
+    def _labels_need_a_conditional_model(self) -> Config:
+        if self.model.conditional:
+            return self
+        if self.samples.labels is not None or self.samples.per_label is not None:
+            raise ValueError("samples.labels and samples.per_label need `model.conditional: true`")
+        for name, arm in self.arms.items():
+            if arm.guidance != 1.0 or "label-count" in arm.rules():
+                raise ValueError(f"arms.{name}: guidance and `label-count` need `model.conditional: true`")
+        return self
+
+    def sampler_of(self, arm: str) -> SamplerConfig:
+        """The sampler that an arm uses."""
+        return self.arms[arm].sampler or self.sampler

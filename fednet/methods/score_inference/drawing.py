@@ -1,0 +1,161 @@
+"""Draws the samples of one arm: batches of trajectories, each steered by the arm's rule.
+
+Needs only the agents' cards and a way to ask them, so that a guest without data can draw, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fednet.conversations import Ask, Watch
+from fednet.diffusion.samplers import SamplerConfig
+from fednet.diffusion.sampling import sample
+from fednet.errors import MethodError
+from fednet.methods.score_inference.agent import ScoreCard
+from fednet.methods.score_inference.asking import Account, ScoreQuery
+from fednet.methods.score_inference.config import ArmConfig, SamplesConfig
+from fednet.methods.score_inference.rules import Holdings, rule_for
+from fednet.seeds import derive, generator
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of one arm.
+
+    Attributes:
+        images: (n, c, h, w) float32 in [-1, 1].
+        labels: int64 (n,), the labels that were asked for, or None.
+        log_p: (agents, n), each sample's log density under each agent, up to a constant a sample; zero under
+            rules that do not follow it.
+        account: who contributed.
+        evaluations: queries a batch (the largest number over the batches).
+        seconds: how long it took.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    log_p: Tensor
+    account: Account
+    evaluations: int
+    seconds: float
+
+
+def read_cards(texts: Mapping[str, str]) -> dict[str, ScoreCard]:
+    """The agents' cards by name, in sorted order.
+
+    Raises:
+        MethodError: there are none, one is not readable, or they do not fit each other.
+    """
+    if not texts:
+        raise MethodError("there is no agent to ask: start at least one client")
+    cards: dict[str, ScoreCard] = {}
+    for name in sorted(texts):
+        try:
+            cards[name] = ScoreCard.model_validate_json(texts[name])
+        except ValueError as error:
+            raise MethodError(f"{name} does not look like an agent of score inference: {error}") from error
+    first, *others = cards.items()
+    for name, card in others:
+        for key in ("shape", "classes", "conditional", "sde"):
+            if getattr(card, key) != getattr(first[1], key):
+                raise MethodError(
+                    f"{name} and {first[0]} differ in {key} ({getattr(card, key)} and {getattr(first[1], key)}): "
+                    "agents that answer together need the same"
+                )
+    return cards
+
+
+def requested_labels(samples: SamplesConfig, card: ScoreCard) -> Tensor | None:
+    """The labels to draw, int64 (n,), label after label; None for unconditional models.
+
+    Raises:
+        MethodError: a label that the agents do not know.
+    """
+    if not card.conditional:
+        return None
+    labels = samples.labels or tuple(range(len(card.classes)))
+    unknown = [label for label in labels if label >= len(card.classes)]
+    if unknown:
+        raise MethodError(f"samples.labels has {unknown}; the agents know 0..{len(card.classes) - 1}")
+    if samples.per_label is not None:
+        return torch.tensor(labels).repeat_interleave(samples.per_label)
+    return torch.tensor(labels).repeat(-(-samples.count // len(labels)))[: samples.count].sort().values
+
+
+def draw(
+    arm: ArmConfig,
+    sampler: SamplerConfig,
+    samples: SamplesConfig,
+    *,
+    name: str,
+    ask: Ask,
+    cards: Mapping[str, ScoreCard],
+    seed: int,
+    watch: Watch,
+    latent: Tensor | None = None,
+) -> Samples:
+    """Draws one arm.
+
+    Arms with the same seed start from the same noise, batch by batch, and see the same noise on the way.
+
+    Args:
+        arm: rule and guidance.
+        sampler: how to go from noise to a sample.
+        samples: how many, of which labels, in batches of which size.
+        name: the arm's name, for the watch.
+        ask: reaches the agents.
+        cards: what the agents say of themselves, by name.
+        seed: the run's seed.
+        watch: hears of every query.
+        latent: noise at t = 1 to start from, (n, c, h, w), instead of noise from the seed.
+
+    Raises:
+        MethodError: nobody answers, or the trajectories diverge.
+        Stopped: the watch asks for the end.
+    """
+    began = time.monotonic()
+    card = next(iter(cards.values()))
+    labels = requested_labels(samples, card)
+    total = samples.count if labels is None else len(labels)
+    size = samples.batch or total
+    account = Account(tuple(sorted(cards)))
+    images, log_ps, evaluations = [], [], 0
+    for index, first in enumerate(range(0, total, size)):
+        chosen = slice(first, min(first + size, total))
+        phase = f"sampling {name}" + (f" ({index + 1}/{-(-total // size)})" if total > size else "")
+        holdings = holdings_of(cards, None if labels is None else labels[chosen])
+        options = {"guidance": arm.guidance, "probe_seed": derive(seed, "probe", index)}
+        query = ScoreQuery(ask, holdings, options, account, watch, phase)
+        count = chosen.stop - chosen.start
+        start = _start(latent, chosen, (total, *card.shape))
+        if start is None:
+            start = card.sde.prior((count, *card.shape), generator(seed, "latent", index))
+        rule = rule_for(arm.phases(), holdings)
+        noise = generator(seed, "noise", index)
+        drawn = sample(sampler, query, rule, card.sde, start, random=noise)
+        images.append(drawn.x)
+        log_ps.append(drawn.state.log_p)
+        evaluations = max(evaluations, drawn.evaluations)
+    x = torch.cat(images)
+    if not bool(torch.isfinite(x).all()):
+        raise MethodError(f"arm {name}: the samples are not finite; use more steps or a lower guidance")
+    return Samples(x.clamp(-1, 1), labels, torch.cat(log_ps, 1), account, evaluations, time.monotonic() - began)
+
+
+def holdings_of(cards: Mapping[str, ScoreCard], labels: Tensor | None) -> Holdings:
+    """What the agents hold, from their cards."""
+    names = tuple(sorted(cards))
+    return Holdings(names, torch.tensor([cards[name].histogram for name in names]), labels)
+
+
+def _start(latent: Tensor | None, chosen: slice, shape: tuple[int, ...]) -> Tensor | None:
+    if latent is None:
+        return None
+    if tuple(latent.shape) != shape or latent.dtype != torch.float32:
+        raise MethodError(f"the latent must be float32 {shape}, not {latent.dtype} {tuple(latent.shape)}")
+    return latent[chosen]

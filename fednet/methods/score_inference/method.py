@@ -1,0 +1,115 @@
+"""The job of a run: draws every arm, measures it beside real pictures, and leaves the results in the run's folder.
+
+Knows how to ask and not whom; the same code runs over the bus and with `local_ask` in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from torch import Tensor
+
+from fednet.conversations import Ask, Site, Watch
+from fednet.data.config import DataConfig
+from fednet.data.datasets import ImageSet, Splits, load
+from fednet.errors import DataError, MeasureError
+from fednet.methods.score_inference.agent import ScoreAgent, ScoreCard
+from fednet.methods.score_inference.config import Config
+from fednet.methods.score_inference.drawing import Samples, draw, read_cards
+from fednet.methods.score_inference.results import Arm, Summary, leave_samples, leave_summary, show_real, summarise
+from fednet.methods.score_inference.survey import survey
+from fednet.metrics.evaluation import Evaluation, evaluate, measure_real
+from fednet.metrics.judge import Judge, train_judge
+from fednet.record import write_json
+
+
+def agent(config: Config, site: Site, own: Mapping[str, Any] | None = None) -> ScoreAgent:
+    """Makes the side that holds data and a model.
+
+    Args:
+        config: the run's configuration.
+        site: where the agent lives.
+        own: what the site says for itself: `data`, keys that replace those of `config.data`. A site with data of
+            its own keeps all of its training pictures; without, it gets its share of the run's partition.
+
+    Raises:
+        DataError: the site's own data is not configured properly or not there.
+    """
+    keys = (own or {}).get("data")
+    if not keys:
+        return ScoreAgent(config, site)
+    try:
+        data = DataConfig.model_validate({**config.data.model_dump(), **keys})
+    except ValidationError as error:
+        raise DataError(f"{site.name}: its own data {dict(keys)} does not fit: {error}") from error
+    return ScoreAgent(config.model_copy(update={"data": data}), site, load(data).train)
+
+
+def run(config: Config, ask: Ask, cards: Mapping[str, str], folder: Path, seed: int, watch: Watch) -> Summary:  # noqa: PLR0917 - the shape of every method's run
+    """Does the whole job.
+
+    Leaves in `folder`: samples/<arm>/{grid.png,samples.safetensors}, samples/real/grid.png, contributions.json,
+    metrics.json, figures/ and TensorBoard events.
+
+    Args:
+        config: what to draw and how.
+        ask: reaches the agents.
+        cards: what the agents say of themselves, by name.
+        folder: the run's folder.
+        seed: the run's seed.
+        watch: hears of every step, and asks for the end.
+
+    Raises:
+        MethodError: the agents do not fit each other or the data, or nobody answers.
+        Stopped: the watch asks for the end.
+    """
+    read = read_cards(cards)
+    splits = _fitting(load(config.data), read)
+    show_real(folder, splits.test, read)
+    judge = train_judge(splits.judge, seed=seed, watch=watch) if config.evaluate.judge else None
+    arms: list[Arm] = []
+    for name in config.arms:
+        arms.append(_arm(config, name, ask, read, seed=seed, watch=watch))
+        leave_samples(folder, arms[-1])
+        write_json(folder / "contributions.json", {arm.name: arm.samples.account.as_json() for arm in arms})
+    measured = [_measured(arm, judge, splits, seed, watch) for arm in arms]
+    real = measure_real(judge, splits.test) if judge else None
+    surveyed = survey(ask, read, splits.test, config.evaluate.agreement, seed=seed, watch=watch)
+    summary = summarise(measured, read, real, surveyed)
+    leave_summary(folder, summary, measured, surveyed)
+    return summary
+
+
+def _arm(config: Config, name: str, ask: Ask, cards: Mapping[str, ScoreCard], *, seed: int, watch: Watch) -> Arm:
+    arm, sampler = config.arms[name], config.sampler_of(name)
+    samples: Samples = draw(arm, sampler, config.samples, name=name, ask=ask, cards=cards, seed=seed, watch=watch)
+    return Arm(name, arm, sampler, samples)
+
+
+def _measured(arm: Arm, judge: Judge | None, splits: Splits, seed: int, watch: Watch) -> Arm:
+    """The arm with its evaluation, or with the reason why it has none: its samples are worth keeping anyway."""
+    if judge is None:
+        return arm
+    watch.report("measuring", 0, 1)
+    images: Tensor = arm.samples.images
+    try:
+        found: Evaluation = evaluate(images, arm.samples.labels, judge=judge, splits=splits, seed=seed)
+    except MeasureError as error:
+        return replace(arm, unmeasured=str(error))
+    return replace(arm, evaluation=found)
+
+
+def _fitting(splits: Splits, cards: Mapping[str, ScoreCard]) -> Splits:
+    """The data, if it looks like what the agents were trained on."""
+    name, card = next(iter(cards.items()))
+    test: ImageSet = splits.test
+    if test.shape != card.shape or test.classes != card.classes:
+        raise DataError(
+            f"the data to compare with has pictures {test.shape} of {len(test.classes)} classes, {name} was trained "
+            f"on {card.shape} of {len(card.classes)}: set data to what the agents have"
+        )
+    return splits

@@ -1,0 +1,186 @@
+"""What a run leaves behind: grids, samples, figures, the table of results. Computes nothing that it does not write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure as Plot
+from safetensors.torch import save as packed
+from torch import Tensor
+
+from fednet.data.datasets import ImageSet
+from fednet.diffusion.samplers import ODE, SamplerConfig
+from fednet.files import write_whole
+from fednet.images import Pixels, grid, save_png
+from fednet.methods.score_inference.agent import ScoreCard
+from fednet.methods.score_inference.config import ArmConfig
+from fednet.methods.score_inference.drawing import Samples
+from fednet.methods.score_inference.survey import Point
+from fednet.metrics.evaluation import Evaluation, Yardstick
+from fednet.record import RunRecord, write_json
+
+COLUMNS = (
+    "arm", "rule", "sampler", "samples", "queries", "label accuracy", "Inception Score",
+    "Frechet distance", "real floor", "ratio", "seconds",
+)  # fmt: skip
+ROWS, PER_ROW = 10, 10
+"""Pictures in a grid: rows, and pictures in each."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm: its configuration, its samples, and what they are worth.
+
+    Attributes:
+        evaluation: the measures; None where nothing was to be measured or could be.
+        unmeasured: why it could not be measured.
+    """
+
+    name: str
+    config: ArmConfig
+    sampler: SamplerConfig
+    samples: Samples
+    evaluation: Evaluation | None = None
+    unmeasured: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture of the results: its title and its file below the run's folder."""
+
+    title: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The results of a run, as a table.
+
+    Attributes:
+        title: what the table shows.
+        columns: its heads.
+        rows: one row for real pictures, where they were measured, and one for each arm.
+        notes: what the reader should know besides.
+        figures: pictures of the results.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | int | float | None, ...], ...]
+    notes: tuple[str, ...]
+    figures: tuple[Figure, ...]
+
+
+def show_real(folder: Path, real: ImageSet, cards: Mapping[str, ScoreCard]) -> None:
+    """Writes a grid of real pictures to put beside the arms'."""
+    conditional = next(iter(cards.values())).conditional
+    save_png(folder / "samples" / "real" / "grid.png", _grid(real.images, real.labels if conditional else None))
+
+
+def leave_samples(folder: Path, arm: Arm) -> None:
+    """Writes an arm's samples: a grid, and all of them with their labels and log densities."""
+    place, samples = folder / "samples" / arm.name, arm.samples
+    save_png(place / "grid.png", _grid(samples.images, samples.labels))
+    tensors = {"images": samples.images, "log_p": samples.log_p.contiguous()}
+    if samples.labels is not None:
+        tensors["labels"] = samples.labels
+    write_whole(place / "samples.safetensors", packed(tensors))
+
+
+def summarise(
+    arms: Sequence[Arm], cards: Mapping[str, ScoreCard], real: Yardstick | None, surveyed: Sequence[Point]
+) -> Summary:
+    """The table of results."""
+    card = next(iter(cards.values()))
+    rows = [_row(arm) for arm in arms]
+    if real is not None:
+        first = ("real pictures", None, None, None, None, real.accuracy, real.inception_score)
+        rows.insert(0, (*first, *(None,) * (len(COLUMNS) - len(first))))
+    return Summary(
+        title=f"{len(cards)} agent{'s' if len(cards) > 1 else ''}, "
+        f"{'labelled' if card.conditional else 'unlabelled'}, SDE {card.sde.kind}",
+        columns=COLUMNS,
+        rows=tuple(rows),
+        notes=_notes(arms, card),
+        figures=tuple(Figure(title, file) for title, file, _ in _CURVES) if surveyed else (),
+    )
+
+
+def leave_summary(folder: Path, summary: Summary, arms: Sequence[Arm], surveyed: Sequence[Point]) -> None:
+    """Writes the figures, the TensorBoard events and, last, metrics.json."""
+    for title, file, key in _CURVES if surveyed else ():
+        _plot(folder / file, title, key, surveyed)
+    with RunRecord(folder, "sampler") as record:
+        for arm in arms:
+            record.image(f"samples/{arm.name}", _grid(arm.samples.images, arm.samples.labels))
+        record.table("results", [dict(zip(summary.columns, row, strict=True)) for row in summary.rows])
+    details = {
+        arm.name: {
+            "rule": arm.config.model_dump(mode="json"),
+            "sampler": arm.sampler.model_dump(mode="json"),
+            "evaluation": arm.evaluation and asdict(arm.evaluation),
+        }
+        for arm in arms
+    }
+    curves = [{"t": point.t, "agents": {k: asdict(v) for k, v in point.agents.items()}} for point in surveyed]
+    write_json(folder / "metrics.json", {**asdict(summary), "arms": details, "agreement": curves})
+
+
+def _row(arm: Arm) -> tuple[str | int | float | None, ...]:
+    rule = arm.config.rule if isinstance(arm.config.rule, str) else "schedule"
+    name = arm.sampler.method if isinstance(arm.sampler, ODE) else arm.sampler.kind
+    found, samples = arm.evaluation, arm.samples
+    head = (arm.name, rule, name, len(samples.images), samples.evaluations)
+    if found is None:
+        return (*head, None, None, None, None, None, samples.seconds)
+    ratio = found.frechet / found.floor if found.floor > 0 else None
+    measures = (found.accuracy, found.inception_score, found.frechet, found.floor, ratio)
+    return (*head, *measures, samples.seconds)
+
+
+def _notes(arms: Sequence[Arm], card: ScoreCard) -> tuple[str, ...]:
+    notes = [f"{arm.name} could not be measured: {arm.unmeasured}" for arm in arms if arm.unmeasured]
+    for arm in arms:
+        if orphaned := sorted(arm.samples.account.orphaned):
+            names = ", ".join(card.classes[label] for label in orphaned)
+            notes.append(f"{arm.name}: at some step nobody who answered had seen {names}")
+    if any(arm.evaluation for arm in arms):
+        notes.append(
+            "Measured by a classifier that no agent knows; the real floor is the Frechet distance of as many real "
+            "training pictures to the same test pictures, and the ratio is how many floors an arm is away."
+        )
+    return tuple(notes)
+
+
+def _grid(images: Tensor, labels: Tensor | None) -> Pixels:
+    """Rows of pictures: a row a label where there are labels, the first hundred where there are none."""
+    if labels is None:
+        return grid(images[: ROWS * PER_ROW], PER_ROW)
+    members = [(labels == label).nonzero().flatten() for label in sorted(set(labels.tolist()))]
+    wide = min(PER_ROW, *map(len, members))
+    chosen = torch.cat([row[:wide] for row in members])
+    return grid(images[chosen], wide)
+
+
+_CURVES = (
+    ("Agreement: cosine of each agent's score with the mean score", "figures/agreement.png", "cosine"),
+    ("Magnitude of each agent's score, times std(t)", "figures/magnitude.png", "magnitude"),
+)
+
+
+def _plot(path: Path, title: str, key: str, points: Sequence[Point]) -> None:
+    """A line an agent over t, from noise on the left to pictures on the right."""
+    plot = Plot(figsize=(6.4, 3.6), layout="constrained")
+    axes = plot.subplots()
+    for name in sorted({name for point in points for name in point.agents}):
+        known = [(point.t, getattr(point.agents[name], key)) for point in points if name in point.agents]
+        axes.plot(*zip(*known, strict=True), label=name, linewidth=1.6)
+    axes.invert_xaxis()
+    axes.set(title=title, xlabel="t (noise on the left)", ylabel=key)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, ncols=2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plot.savefig(path, dpi=144)

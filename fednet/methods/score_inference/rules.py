@@ -1,0 +1,198 @@
+"""How the agents' scores become one: the rules of combination, each three pure functions.
+
+`mean`, `data-size`, `label-count` and `median` look only at the scores of the moment: who answers counts. `mixture`
+and `consensus` follow every agent's log density along the trajectory (`fednet.diffusion.density`): an agent that
+misses a step has lost track of the trajectory and leaves it for good. Knows no network and no solver.
+
+Sources: the mean is the source system's; `mixture` ("OR") and `consensus` ("AND") are Skreta et al. 2024
+(arXiv 2412.17762), algorithm 1, eq. 13 and proposition 6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from fednet.diffusion.density import equalising_weights, log_density_change
+from fednet.diffusion.steering import Answers, Move, Rule, State
+from fednet.errors import MethodError
+from fednet.methods.score_inference.config import Phase, RuleName
+
+Weigh = Callable[[State, Answers, Move], Tensor]
+"""Weights of the agents, (agents,) or (agents, n), summing to 1 over the agents."""
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What the agents say of their data, which decides how much their word counts for which label.
+
+    Attributes:
+        names: the agents, sorted.
+        counts: (agents, classes), images of each class; (agents, 1) where labels play no part.
+        labels: int64 (n,), the label that each sample shall have, or None.
+    """
+
+    names: tuple[str, ...]
+    counts: Tensor
+    labels: Tensor | None
+
+    def of_each_sample(self) -> Tensor:
+        """(agents, n): what each agent holds of each sample's label; (agents, 1) without labels."""
+        if self.labels is None:
+            return self.counts.sum(1, keepdim=True).float()
+        return self.counts[:, self.labels].float()
+
+    def orphans(self, present: Tensor) -> frozenset[int]:
+        """The labels asked for that none of the agents `present` (bool (agents,)) holds."""
+        if self.labels is None:
+            return frozenset()
+        bare = self.counts[present].sum(0) == 0
+        return frozenset(label for label in set(self.labels.tolist()) if bare[label])
+
+
+def mean(holdings: Holdings) -> Rule:
+    """Everyone who answers counts the same: a product of experts, right when all agents model the same data."""
+    ones = torch.ones(len(holdings.names), 1)
+    return _weighted(holdings, lambda _state, answers, _move: _normalised(ones, answers.present))
+
+
+def data_size(holdings: Holdings) -> Rule:
+    """Everyone counts as much as the images it was trained on."""
+    sizes = holdings.counts.sum(1, keepdim=True).float()
+    return _weighted(holdings, lambda _state, answers, _move: _normalised(sizes, answers.present))
+
+
+def label_count(holdings: Holdings) -> Rule:
+    """Everyone counts as much as its images of the label asked for; for a label that nobody holds, the same."""
+    counts = holdings.of_each_sample()
+    return _weighted(holdings, lambda _state, answers, _move: _normalised(counts, answers.present))
+
+
+def mixture(holdings: Holdings) -> Rule:
+    """The union of the agents' data: weights proportional to w_k p_k(x), w_k what agent k holds."""
+    shares = holdings.of_each_sample()
+
+    def responsibilities(state: State, answers: Answers, _: Move) -> Tensor:
+        counted = _following(state, answers)
+        logits = _normalised(shares, counted).log() + state.log_p
+        return torch.softmax(logits.masked_fill(~counted[:, None], -torch.inf), 0)
+
+    return _weighted(holdings, responsibilities, _followed, follows_density=True)
+
+
+def consensus(holdings: Holdings) -> Rule:
+    """What all agents find equally likely: weights that keep all log p_k equal along the trajectory."""
+
+    def balanced(state: State, answers: Answers, move: Move) -> Tensor:
+        return equalising_weights(state.log_p, answers, move, _following(state, answers))
+
+    return _weighted(holdings, balanced, _followed, follows_density=True)
+
+
+def median(holdings: Holdings) -> Rule:
+    """The median of each coordinate, robust to a faulty minority (Yin et al. 2018, arXiv 1803.01498)."""
+
+    def middle(_state: State, answers: Answers, _move: Move) -> Tensor:
+        return torch.quantile(answers.scores[answers.present], 0.5, dim=0)
+
+    return Rule(_fresh(holdings), middle, _unmoved, follows_density=False)
+
+
+RULES: dict[RuleName, Callable[[Holdings], Rule]] = {
+    "mean": mean,
+    "data-size": data_size,
+    "label-count": label_count,
+    "mixture": mixture,
+    "consensus": consensus,
+    "median": median,
+}
+
+
+def rule_for(phases: Sequence[Phase], holdings: Holdings) -> Rule:
+    """The rule of an arm: one rule, or a schedule of rules over t.
+
+    Raises:
+        MethodError: a phase names agents that the run does not have.
+    """
+    if len(phases) == 1 and phases[0].agents is None:
+        return RULES[phases[0].rule](holdings)
+    return schedule(phases, holdings)
+
+
+def schedule(phases: Sequence[Phase], holdings: Holdings) -> Rule:
+    """Rules that take turns as t falls, each with all agents or some; log densities are followed throughout."""
+    parts = [(phase.below, RULES[phase.rule](holdings), _members(phase, holdings)) for phase in phases]
+    follows = any(rule.follows_density for _, rule, _ in parts)
+
+    def combine(state: State, answers: Answers, move: Move) -> Tensor:
+        _, rule, members = [part for part in parts if move.t <= part[0] + 1e-9][-1]
+        counted = answers.present & members
+        return rule.combine(state, replace(answers, present=counted if counted.any() else answers.present), move)
+
+    return Rule(_fresh(holdings), combine, _followed if follows else _unmoved, follows)
+
+
+def _members(phase: Phase, holdings: Holdings) -> Tensor:
+    if phase.agents is None:
+        return torch.ones(len(holdings.names), dtype=torch.bool)
+    unknown = sorted(set(phase.agents) - set(holdings.names))
+    if unknown:
+        raise MethodError(f"a schedule names the agents {unknown}, this run has {list(holdings.names)}")
+    return torch.tensor([name in phase.agents for name in holdings.names])
+
+
+def _unmoved(state: State, answers: Answers, move: Move, dx: Tensor) -> State:  # noqa: ARG001 - a rule's shape
+    return state
+
+
+def _followed(state: State, answers: Answers, move: Move, dx: Tensor) -> State:
+    change = log_density_change(answers, move, dx)
+    log_p = torch.where(answers.present[:, None], state.log_p + change, state.log_p)
+    return State(log_p, state.lost | ~answers.present)
+
+
+def _fresh(holdings: Holdings) -> Callable[[int], State]:
+    return partial(State.fresh, len(holdings.names))
+
+
+def _weighted(
+    holdings: Holdings,
+    weigh: Weigh,
+    advance: Callable[[State, Answers, Move, Tensor], State] = _unmoved,
+    follows_density: bool = False,
+) -> Rule:
+    """A rule whose score is the weighted sum of the scores, added up in the order of the agents' names."""
+
+    def combine(state: State, answers: Answers, move: Move) -> Tensor:
+        weights = weigh(state, answers, move)
+        weights = weights.view(*weights.shape, *[1] * (answers.scores.dim() - 2))
+        total = torch.zeros_like(answers.scores[0])
+        for weight, score, present in zip(weights, answers.scores, answers.present.tolist(), strict=True):
+            if present:
+                total = total + weight * score
+        return total
+
+    return Rule(_fresh(holdings), combine, advance, follows_density)
+
+
+def _normalised(amounts: Tensor, counted: Tensor) -> Tensor:
+    """Amounts (agents, n) as shares of those who count; equal shares where those hold nothing."""
+    amounts = amounts * counted[:, None]
+    empty = amounts.sum(0, keepdim=True) == 0
+    amounts = torch.where(empty, counted[:, None].to(amounts.dtype), amounts)
+    return amounts / amounts.sum(0, keepdim=True)
+
+
+def _following(state: State, answers: Answers) -> Tensor:
+    """Who answers and has followed the trajectory from its start."""
+    counted = answers.present & ~state.lost
+    if not counted.any():
+        raise MethodError(
+            "no agent that answers has followed these samples from the start, so their log densities are unknown: "
+            "draw them again, or use a rule without memory (mean, data-size, label-count, median)"
+        )
+    return counted

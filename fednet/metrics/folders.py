@@ -1,0 +1,78 @@
+"""Compares two folders of pictures in a judge's features: `fednet fid A B`, overall and class by class.
+
+A folder holds pictures (png, jpg and the like) directly, or one folder of them per class, or both. Pictures are
+brought to the judge's shape by `fednet.data.sources`. Knows no data set and trains nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from fednet.data.sources import stack
+from fednet.errors import DataError
+from fednet.images import SUFFIXES
+from fednet.metrics.frechet import frechet_distance
+from fednet.metrics.judge import Judge
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The Frechet distance of two folders of pictures.
+
+    Attributes:
+        counts: how many pictures in the first and in the second.
+        frechet: of all pictures.
+        by_class: by class folder, for those with enough pictures on both sides.
+        left_out: by class folder, why it has no distance of its own.
+    """
+
+    counts: tuple[int, int]
+    frechet: float
+    by_class: dict[str, float]
+    left_out: dict[str, str]
+
+
+def compare(a: Path, b: Path, judge: Judge) -> Comparison:
+    """Compares two folders of pictures in the judge's features.
+
+    Raises:
+        DataError: a folder is missing, holds no pictures, or a picture cannot be read.
+        MeasureError: a folder holds too few pictures for a Frechet distance.
+    """
+    names_a, features_a = _features(a, judge)
+    names_b, features_b = _features(b, judge)
+    by_class: dict[str, float] = {}
+    left_out: dict[str, str] = {}
+    for name in sorted((set(names_a) | set(names_b)) - {""}):
+        part_a, part_b = features_a[_where(names_a, name)], features_b[_where(names_b, name)]
+        if min(len(part_a), len(part_b)) > features_a.shape[1]:
+            by_class[name] = frechet_distance(part_a, part_b)
+        else:
+            needed = features_a.shape[1] + 1
+            left_out[name] = f"{len(part_a)} and {len(part_b)} pictures; {needed} are needed on each side"
+    return Comparison((len(names_a), len(names_b)), frechet_distance(features_a, features_b), by_class, left_out)
+
+
+def _features(folder: Path, judge: Judge) -> tuple[list[str], Tensor]:
+    """The class folder of every picture ("" where it lies in none) and the features (n, d)."""
+    paths = _pictures(folder)
+    channels, side, _ = judge.shape
+    images = stack(paths, grey=channels == 1, size=side)
+    return ["" if path.parent == folder else path.parent.name for path in paths], judge.features(images)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; expected pictures in it, or one folder of them per class")
+    found = [path for pattern in ("*", "*/*") for path in folder.glob(pattern)]
+    paths = sorted(path for path in found if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not paths:
+        raise DataError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))}), nor do the folders in it")
+    return paths
+
+
+def _where(names: list[str], name: str) -> list[int]:
+    return [index for index, other in enumerate(names) if other == name]

@@ -1,0 +1,1 @@
+"""How a cluster comes up: configuration, plan, supervision, command line, report."""

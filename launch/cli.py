@@ -1,0 +1,175 @@
+"""The command `fednet`: reads arguments, calls what does the work, and turns errors into one message and a code.
+
+Thin on purpose, and quick to start: nothing that is imported here imports torch; the commands that need it do so when
+they are called.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import fednet
+from launch import builtin, by_hand, session
+from launch.comparison import compare
+from launch.config import load
+from launch.devices import free_ports, inventory
+from launch.errors import DONE, EXPLAINED, ConfigError, Problem, exit_code
+from launch.plan import plan
+
+DEBUG = "FEDNET_DEBUG"
+
+app = typer.Typer(
+    name="fednet",
+    help="A peer-to-peer message bus for federated generative models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A cluster.yaml, or the name of a built-in example.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replaces a key, e.g. train.epochs=10.")
+]
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs' folders lie.")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="Allow addresses beyond loopback, without keys.")]
+Join = Annotated[list[str] | None, typer.Option("--join", metavar="ADDRESS", help="A peer to join through.")]
+
+
+def main() -> int:
+    """Runs the command line.
+
+    Returns:
+        The exit code of an error's family, see `launch.errors`; typer itself exits where there is none.
+    """
+    try:
+        app()
+    except EXPLAINED as error:
+        if os.environ.get(DEBUG):
+            raise
+        Console(stderr=True).print(f"fednet: {error}", markup=False, highlight=False, soft_wrap=True, style="red")
+        return exit_code(error)
+    return DONE
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"fednet {fednet.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help=f"Show tracebacks of errors (or set {DEBUG}=1).")] = False,
+) -> None:
+    """A peer-to-peer message bus for federated generative models."""
+    if debug:
+        os.environ[DEBUG] = "1"
+
+
+@app.command()
+def launch(
+    config: Config,
+    overrides: Overrides = None,
+    out: Out = Path("runs"),
+    serve: Annotated[bool, typer.Option("--serve", help="Keep the cluster up when the run is done.")] = False,
+    insecure: Insecure = False,
+) -> None:
+    """Starts a cluster on this machine, watches it, and leaves results and a report."""
+    console.print(f"fednet {fednet.__version__}", style="dim", highlight=False)
+    session.launch(load(config, overrides or ()), out, console, serve=serve, insecure=insecure)
+
+
+@app.command()
+def node(
+    *,
+    role: Annotated[Literal["client", "guest", "monitor"], typer.Option(help="What this node is.")],
+    config: Annotated[str | None, typer.Option("--config", help="The cluster.yaml (a monitor needs none).")] = None,
+    name: Annotated[str | None, typer.Option(help="Its name; that of a client stands in the configuration.")] = None,
+    listen: Annotated[str, typer.Option(help="The address it binds; port 0 picks a free one.")] = "tcp://127.0.0.1:0",
+    advertise: Annotated[str | None, typer.Option(help="The address others reach it at, if another.")] = None,
+    join: Join = None,
+    overrides: Overrides = None,
+    run: Annotated[str | None, typer.Option(help="The run to watch, for a monitor without --config.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    out: Out = Path("runs"),
+    insecure: Insecure = False,
+) -> None:
+    """Runs one node by hand; the configuration names the clients that belong together."""
+    place = by_hand.Place(listen, advertise, tuple(join or ()), device, insecure)
+    if role == "monitor":
+        by_hand.watch(by_hand.run_of(config, overrides or (), run), name, place, console)
+        return
+    if config is None:
+        raise ConfigError(Problem("--config", "a cluster.yaml or an example's name", "nothing"))
+    by_hand.work(load(config, overrides or ()), role, name, place, out=out, console=console)
+
+
+@app.command()
+def check(config: Config, overrides: Overrides = None, insecure: Insecure = False) -> None:
+    """Checks a configuration against this machine and says what would be started."""
+    loaded = load(config, overrides or ())
+    folder, sockets = Path("runs") / loaded.cluster.name, Path("sockets")
+    planned = plan(loaded, inventory(), free_ports(), folder, sockets, insecure=insecure)
+    table = Table("node", "role", "device", "threads", "listens on", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for spec in planned.nodes:
+        table.add_row(spec.name, spec.role, spec.device, str(spec.threads), spec.listen)
+    console.print(f"{config} is fine: method {loaded.cluster.method}, seed {loaded.cluster.seed}", highlight=False)
+    console.print(table)
+
+
+@app.command()
+def examples(
+    name: Annotated[str | None, typer.Argument(help="The example to print.")] = None,
+) -> None:
+    """Lists the built-in examples, or prints one of them."""
+    if name is not None:
+        sys.stdout.write(builtin.text(name))
+        return
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for known, about in builtin.abstracts().items():
+        table.add_row(f"[bold]{known}[/]", about)
+    console.print(table)
+
+
+@app.command()
+def sample(
+    *,
+    join: Annotated[list[str], typer.Option("--join", metavar="ADDRESS", help="A client of a cluster that is up.")],
+    labels: Annotated[str | None, typer.Option(help="Which labels, e.g. 0-9 or 1,3,7; none for no labels.")] = None,
+    count: Annotated[int, typer.Option("-n", min=1, help="How many of each label, or in all without labels.")] = 10,
+    rule: Annotated[str, typer.Option(help="How the scores are combined.")] = "mixture",
+    sampler: Annotated[str, typer.Option(help="ode, euler-maruyama or predictor-corrector.")] = "euler-maruyama",
+    seed: Annotated[int, typer.Option(help="The seed of the noise.")] = 0,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The image to write.")] = Path("grid.png"),
+    listen: Annotated[str, typer.Option(help="The address this guest binds.")] = "tcp://127.0.0.1:0",
+    insecure: Insecure = False,
+) -> None:
+    """Asks a cluster that is up for samples and writes them as one image."""
+    wanted = None if labels is None else by_hand.numbers(labels)
+    place = by_hand.Place(listen, join=tuple(join), insecure=insecure)
+    by_hand.draw(place, wanted, count, rule=rule, sampler=sampler, seed=seed, output=output)
+    console.print(f"wrote {output}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def fid(
+    a: Annotated[Path, typer.Argument(help="A folder of png or jpg files, flat or with a folder per class.")],
+    b: Annotated[Path, typer.Argument(help="The folder to compare it with.")],
+    data: Annotated[str, typer.Option(help="The data set whose judge gives the feature space.")] = "digits",
+    root: Annotated[Path | None, typer.Option(help="The folder that holds it; digits need none.")] = None,
+    seed: Annotated[int, typer.Option(help="The judge's seed.")] = 0,
+) -> None:
+    """Compares two folders of images by Frechet distance, overall and per class."""
+    compare(a, b, data, root, seed=seed, console=console)

@@ -1,0 +1,211 @@
+"""cluster.yaml: its schema, how it is found, and what is said when it is wrong.
+
+The launcher's own keys stand here; every other top-level key belongs to the method, whose own model checks it.
+Knows nothing of processes, devices or ports: what is loaded here says what is wanted, the plan what is done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from launch import builtin
+from launch.document import Document, Key, parse
+from launch.errors import ConfigError, Problem, did_you_mean
+from launch.faults import problems
+from nodes.spec import Timing
+from protocol.ledger import Policy
+
+Model = TypeVar("Model", bound=BaseModel)
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+SAMPLER = "sampler"
+MONITOR = "monitor"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NodeEntry(_Section):
+    """What is said about one node.
+
+    Attributes:
+        listen: the address that it binds, `tcp://host:port` or `ipc://path`; none given: the plan chooses.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`; none given: that of `devices`.
+        data: keys that replace those of the method's `data` at this node.
+    """
+
+    listen: Annotated[str, StringConstraints(pattern=r"^(tcp://.+:\d+|ipc://.+)$")] | None = None
+    device: str | None = None
+    data: dict[str, Any] | None = None
+
+
+class BusConfig(_Section):
+    """How the nodes reach each other.
+
+    Attributes:
+        transport: `tcp` on the loopback interface, or `ipc` through sockets in a temporary folder.
+        base_port: first port of `tcp`, two for each node; none given: free ones are chosen.
+        encoding: how floating-point tensors travel; `raw` is bit-exact.
+        policy: when an asker goes on without everybody.
+        timing: how quickly a silent peer counts as lost.
+    """
+
+    transport: Literal["tcp", "ipc"] = "tcp"
+    base_port: int | None = Field(default=None, ge=1024, le=65000)
+    encoding: Literal["raw", "bf16", "fp16", "int8"] = "raw"
+    policy: Policy = Policy()
+    timing: Timing = Timing()
+
+
+class DevicesConfig(_Section):
+    """Where models compute.
+
+    Attributes:
+        device: `auto` (CUDA devices in turn where there are any), `cpu`, `cuda` or `cuda:N`.
+        threads: threads of a node on the CPU; none given: the cores are divided.
+    """
+
+    device: str = "auto"
+    threads: int | None = Field(default=None, ge=1)
+
+
+class ClusterConfig(_Section):
+    """The launcher's part of a cluster.yaml.
+
+    Attributes:
+        name: the run's name, and that of its folder.
+        method: a name of `nodes.catalog.METHODS`.
+        seed: the one seed of all reproducible randomness.
+        nodes: how many clients (then called a1, a2, ...), or what is said about each, by name.
+        bus: how they reach each other.
+        devices: where they compute.
+    """
+
+    name: Name
+    method: str
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    nodes: Annotated[int, Field(ge=1, le=200)] | dict[Name, NodeEntry] = 1
+    bus: BusConfig = BusConfig()
+    devices: DevicesConfig = DevicesConfig()
+
+    @field_validator("nodes")
+    @classmethod
+    def _usable_names(cls, nodes: int | dict[str, NodeEntry]) -> int | dict[str, NodeEntry]:
+        if isinstance(nodes, dict):
+            if not nodes:
+                raise ValueError("name at least one node, or give their number")
+            if taken := {SAMPLER, MONITOR} & set(nodes):
+                raise ValueError(f"'{min(taken)}' is a name that fednet uses itself: choose another")
+        return nodes
+
+    @property
+    def entries(self) -> dict[str, NodeEntry]:
+        """The clients by name, in configuration order."""
+        if isinstance(self.nodes, int):
+            return {f"a{number}": NodeEntry() for number in range(1, self.nodes + 1)}
+        return dict(self.nodes)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration in which everything has been checked.
+
+    Attributes:
+        cluster: the launcher's part.
+        method: the method's part.
+        document: where each key came from, for errors that only the plan can find.
+    """
+
+    cluster: ClusterConfig
+    method: BaseModel
+    document: Document
+
+    def dump(self) -> str:
+        """The resolved configuration, every default written out, as a cluster.yaml of its own."""
+        values = {**self.cluster.model_dump(mode="json"), **self.method.model_dump(mode="json")}
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
+
+
+def load(source: str, overrides: Sequence[str] = ()) -> Loaded:
+    """Reads a cluster.yaml, or a built-in example by its name, with overrides such as `train.epochs=10`.
+
+    Raises:
+        ConfigError: the source does not exist or is wrong; every fault of the document is listed.
+    """
+    text, name = _find(source)
+    document = parse(text, name, overrides)
+    own = {key: value for key, value in document.values.items() if key in ClusterConfig.model_fields}
+    rest = {key: value for key, value in document.values.items() if key not in ClusterConfig.model_fields}
+    cluster, faults = _checked(ClusterConfig, own, document)
+    schema = _schema(document.values.get("method"), document)
+    beside = tuple(ClusterConfig.model_fields)
+    method, more = _checked(schema, rest, document, beside=beside) if schema else (None, [])
+    if cluster is None or method is None or faults or more:
+        raise ConfigError(*sorted(faults + more, key=lambda problem: problem.line or 0))
+    _own_data(cluster, method, document)
+    return Loaded(cluster, method, document)
+
+
+def _find(source: str) -> tuple[str, str]:
+    """The text behind a path or an example's name, and what to call it in errors."""
+    path = Path(source)
+    if path.is_file():
+        try:
+            return path.read_text("utf-8"), source
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(Problem(source, "a readable UTF-8 text file", str(error))) from error
+    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
+        raise ConfigError(Problem(source, "an existing file", hint="Run `fednet examples` for built-in ones."))
+    return builtin.text(source), f"example {source}"
+
+
+def _schema(method: object, document: Document) -> type[BaseModel] | None:
+    """The model of the method's keys; None where `method` is missing, which the cluster's model reports."""
+    from nodes.catalog import METHODS  # noqa: PLC0415 - imports torch, which `fednet examples` need not wait for
+
+    if not isinstance(method, str):
+        return None
+    if method not in METHODS:
+        place = document.place(("method",))
+        expected = "one of " + ", ".join(METHODS)
+        raise ConfigError(
+            Problem(place.where, expected, repr(method), place.line, "method", did_you_mean(method, METHODS))
+        )
+    return METHODS[method].config
+
+
+def _checked(
+    schema: type[Model], values: Mapping[str, Any], document: Document, *, beside: Sequence[str] = (), above: Key = ()
+) -> tuple[Model | None, list[Problem]]:
+    """Values as a model, or what is wrong with them; strict as JSON is, so "3" is no number and true no 1."""
+    text = json.dumps(values, default=str)
+    try:
+        return schema.model_validate_json(text, strict=True), []
+    except ValidationError as error:
+        return None, problems(error, schema, json.loads(text), document, beside=beside, above=above)
+
+
+def _own_data(cluster: ClusterConfig, method: BaseModel, document: Document) -> None:
+    """Checks what nodes say about their own data against the method's `data`."""
+    common = getattr(method, "data", None)
+    faults: list[Problem] = []
+    for name, entry in cluster.entries.items():
+        if entry.data is None:
+            continue
+        above = ("nodes", name, "data")
+        if isinstance(common, BaseModel):
+            merged = {**common.model_dump(mode="json"), **entry.data}
+            faults += _checked(type(common), merged, document, above=above)[1]
+        else:
+            place = document.place(above)
+            hint = f"The method {cluster.method} takes no data of its own at a node."
+            faults.append(Problem(place.where, line=place.line, key=".".join(above), hint=hint))
+    if faults:
+        raise ConfigError(*faults)

@@ -1,0 +1,101 @@
+"""The operator's errors, and what the command line exits with.
+
+    ConfigError     a configuration file, an override or an argument cannot be used; lists every fault at once
+    RunError        a run that was started did not reach its end; carries the family's exit code
+
+Exit codes by family: 0 done, 1 a fault of fednet itself, 2 `ConfigError`, 3 `nodes.NodeError` (peers, addresses),
+4 `fednet.MethodError`, 130 interrupted. This module knows families only, never how an error is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Final
+
+from fednet.errors import MethodError
+from nodes.errors import NodeError
+
+DONE: Final = 0
+FAULT: Final = 1
+OPERATOR: Final = 2
+PEERS: Final = 3
+METHOD: Final = 4
+INTERRUPTED: Final = 130
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that the operator must change.
+
+    Attributes:
+        where: the file, or the argument (for example `--set arms=3`).
+        expected: what would have been right, as the end of "expected ..."; empty where `hint` says it all.
+        given: what was there instead, as the operator wrote it; empty where nothing was.
+        line: 1-based line of `where`, if it is a file.
+        key: dotted path of the key; empty for the document itself.
+        hint: what is wrong or what to do, whole sentences; may be empty.
+    """
+
+    where: str
+    expected: str = ""
+    given: str = ""
+    line: int | None = None
+    key: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = self.where if self.line is None else f"{self.where}:{self.line}"
+        subject = f"{place}: {self.key}" if self.key else place
+        given = f", got {self.given}" if self.given else ""
+        fault = f"expected {self.expected}{given}." if self.expected else ""
+        return f"{subject}: " + " ".join(filter(None, (fault, self.hint)))
+
+
+class ConfigError(Exception):
+    """What the operator gave cannot be used.
+
+    Attributes:
+        problems: every fault that was found, in the order of the file.
+    """
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+class RunError(Exception):
+    """A run ended before its work was done.
+
+    Attributes:
+        code: the exit code of the family that is to blame.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+FAMILIES: tuple[tuple[type[BaseException], int], ...] = (
+    (ConfigError, OPERATOR),
+    (NodeError, PEERS),
+    (MethodError, METHOD),
+    (KeyboardInterrupt, INTERRUPTED),
+)
+
+EXPLAINED: tuple[type[BaseException], ...] = (RunError, *(family for family, _ in FAMILIES))
+"""The errors whose message says all that the operator needs; whatever else arises is a fault of fednet."""
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of the family that an error belongs to; 1 for one that nobody claims."""
+    if isinstance(error, RunError):
+        return error.code
+    return next((code for family, code in FAMILIES if isinstance(error, family)), FAULT)
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """A hint that names the closest known word, or "" where none comes close."""
+    close = get_close_matches(given, list(known), n=1, cutoff=0.6)
+    return f"Did you mean {close[0]}?" if close else ""

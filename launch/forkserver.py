@@ -1,0 +1,63 @@
+"""A server that has imported what nodes need and forks them, so that ten nodes do not import torch ten times.
+
+It imports and does nothing else: a fork after a torch operation, a CUDA call or a ZeroMQ context hangs or worse. It
+ends by itself after the launcher, however that ends.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from contextlib import suppress
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.forkserver import ensure_running
+from pathlib import Path
+
+import psutil
+
+from launch import child
+from nodes.spec import NodeSpec
+
+PRELOAD = (
+    "launch.cli",
+    "launch.child",
+    "nodes.run",
+    "diffusers.models.unets.unet_2d",
+    "torchdiffeq",
+    "torchvision.utils",
+    "sklearn.datasets",
+)
+"""What every node imports; the launch adds its method."""
+
+
+def warm(preload: tuple[str, ...] = PRELOAD) -> ForkServerContext:
+    """Starts the server, unless it runs already, and returns at once; the first fork waits until it is warm.
+
+    It is deaf to Ctrl-C from its first instruction: an ignored signal stays ignored in a new program.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(preload))
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, heard)
+    return context
+
+
+def cool() -> None:
+    """Ends the server at once; it would end by itself, but takes a second for it, with all that it has imported.
+
+    Its zombie is left to `multiprocessing`, which wants to see it should another server be started.
+    """
+    for process in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any("multiprocessing.forkserver" in argument for argument in process.cmdline()):
+                process.terminate()
+
+
+def prepare(
+    context: ForkServerContext, target: str, spec: NodeSpec, log: Path, litter: Path | None
+) -> ForkServerProcess:
+    """A node's process, not yet started; its `start` blocks while the server warms up."""
+    return context.Process(target=child.main, args=(target, spec, log, litter), name=spec.name)

@@ -1,0 +1,226 @@
+"""The report of a run: one HTML file with everything in it, made from the run's folder and nothing else.
+
+It can be made at any time and from any run, one that was interrupted too: what is not there is left out. Knows the
+names of the folder's files and the kinds of events; no process and no method. The page is `templates/report.html`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from launch import charts, events, results
+from launch.events import RUN, Event
+from launch.runfolder import CONFIG, EVENTS, REPORT, SAMPLES
+
+REAL = "real"
+"""The folder below `samples` that holds real pictures, beside those of the arms."""
+
+_MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
+_LANES = {"started": "starting", "joined": "starting", "progress": "working", "ready": "ready"}
+_ENDS = frozenset({"ended", "stopped", "died"})
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with its heading, as a data URI."""
+
+    title: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawn chart, with the names and colours of its lines."""
+
+    title: str
+    svg: Markup
+    legend: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a lane: what a node did, from and to as a percentage of the run."""
+
+    kind: str
+    start: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One node through the run.
+
+    Attributes:
+        node: its name.
+        stretches: what it did when.
+        end: how it ended; empty while it runs.
+        died: whether that was not meant to be.
+        words: its last words, if it died.
+    """
+
+    node: str
+    stretches: tuple[Stretch, ...]
+    end: str = ""
+    died: bool = False
+    words: str = ""
+
+
+def write(folder: Path) -> Path:
+    """Writes the report of a run into its folder.
+
+    Raises:
+        OSError: the folder cannot be read or written.
+    """
+    happened = list(events.read(folder / EVENTS))
+    text = (folder / CONFIG).read_text("utf-8") if (folder / CONFIG).is_file() else ""
+    config = yaml.safe_load(text) or {}
+    found = results.read(folder)
+    page = _environment().get_template("report.html").render(
+        name=config.get("name", folder.name),
+        config=config,
+        config_text=text,
+        results=found,
+        samples=samples(folder, list(config.get("arms", {}))),
+        charts=curves(happened),
+        figures=[Picture(figure.title, uri) for figure in found.figures if (uri := data_uri(folder, figure.file))],
+        lanes=lanes(happened),
+        facts=facts(config, happened),
+        **_frame(happened),
+    )  # fmt: skip
+    path = folder / REPORT
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(page, "utf-8")
+    unfinished.replace(path)
+    return path
+
+
+def samples(folder: Path, arms: Sequence[str]) -> list[Picture]:
+    """The grids: real pictures first, then the arms in configuration order, then whatever else there is."""
+    there = sorted(path.parent.name for path in (folder / SAMPLES).glob("*/grid.png"))
+    order = [name for name in (REAL, *arms) if name in there]
+    order += [name for name in there if name not in order]
+    titles = {REAL: "real data"}
+    return [Picture(titles.get(name, name), data_uri(folder, f"{SAMPLES}/{name}/grid.png")) for name in order]
+
+
+def data_uri(folder: Path, file: str) -> str:
+    """A picture of the folder as a data URI; empty for what is no picture, not there or not below the folder."""
+    path = (folder / file).resolve()
+    media = _MEDIA.get(path.suffix.lower())
+    if media is None or not path.is_file() or not path.is_relative_to(folder.resolve()):
+        return ""
+    return f"data:{media};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def curves(happened: Sequence[Event]) -> list[Chart]:
+    """A chart for every number that clients told with their progress, over the units of the phase."""
+    guests = {event.node for event in happened if event.data.get("role") == "guest"}
+    told: dict[tuple[str, str], dict[str, list[charts.Point]]] = defaultdict(lambda: defaultdict(list))
+    for event in happened:
+        if event.kind == "progress" and event.node not in guests:
+            for value, number in event.data.get("values", {}).items():
+                told[event.data["phase"], value][event.node].append((event.data["done"], number))
+    return [_chart(f"{phase}: {value}", series) for (phase, value), series in told.items() if _moves(series)]
+
+
+def _moves(series: Mapping[str, Sequence[charts.Point]]) -> bool:
+    return any(len(points) > 1 for points in series.values())
+
+
+def _chart(title: str, series: Mapping[str, Sequence[charts.Point]]) -> Chart:
+    ordered = {name: sorted(series[name]) for name in sorted(series)}
+    legend = tuple((name, charts.colour(number)) for number, name in enumerate(ordered))
+    return Chart(title, Markup(charts.lines(ordered, "step", title)), legend)  # noqa: S704 - charts escapes
+
+
+def lanes(happened: Sequence[Event]) -> list[Lane]:
+    """What each node did when, in the order in which they started."""
+    if not happened:
+        return []
+    start, end = happened[0].time, happened[-1].time
+    names = list(dict.fromkeys(event.node for event in happened if event.kind == "started"))
+    return [_lane(name, [event for event in happened if event.node == name], start, end) for name in names]
+
+
+def _lane(name: str, own: Sequence[Event], start: float, end: float) -> Lane:
+    turns: list[tuple[float, str]] = []
+    for event in own:
+        kind = _LANES.get(event.kind, "" if event.kind in _ENDS else None)
+        if kind is not None and (not turns or (turns[-1][1] != kind and not _resting(turns[-1][1], kind))):
+            turns.append((event.time, kind))
+    turns.append((end, ""))
+    span = (end - start) or 1.0
+    stretches = tuple(
+        Stretch(kind, 100 * (begin - start) / span, 100 * (until - begin) / span)
+        for (begin, kind), (until, _) in pairwise(turns)
+        if kind
+    )
+    last = next((event for event in reversed(own) if event.kind in _ENDS), None)
+    if last is None:
+        return Lane(name, stretches)
+    how, words = str(last.data.get("cause") or last.kind), str(last.data.get("words", ""))
+    return Lane(name, stretches, how, last.kind == "died", words)
+
+
+def _resting(before: str, now: str) -> bool:
+    """Whether a change is none: a node that is ready stays so, whatever it tells."""
+    return before == "ready" and now in {"working", "starting"}
+
+
+def facts(config: Mapping[str, Any], happened: Sequence[Event]) -> list[tuple[str, str]]:
+    """What a reader wants to know first, as name and value."""
+    nodes = config.get("nodes", 0)
+    data = config.get("data", {})
+    told = {
+        "method": config.get("method", ""),
+        "nodes": nodes if isinstance(nodes, int) else len(nodes),
+        "data": data.get("name", "") if isinstance(data, dict) else "",
+        "partition": (config.get("partition") or {}).get("kind", ""),
+        "seed": config.get("seed", ""),
+    }
+    if len(happened) > 1:
+        told["took"] = _duration(happened[-1].time - happened[0].time)
+    return [(name, str(value)) for name, value in told.items() if value not in {"", None}]
+
+
+def _frame(happened: Sequence[Event]) -> dict[str, Any]:
+    """How the run began and ended."""
+    began = next((event for event in happened if event.node == RUN and event.kind == "began"), None)
+    over = next((event for event in reversed(happened) if event.node == RUN and event.kind == "over"), None)
+    when = datetime.fromtimestamp(happened[0].time).astimezone().strftime("%d %B %Y, %H:%M") if happened else ""
+    return {
+        "when": when,
+        "versions": dict(began.data.get("versions", {})) if began else {},
+        "complete": over is not None and over.data.get("code") == 0,
+        "reason": str(over.data.get("reason", "")) if over else "the run has not ended",
+    }
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("launch", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = results.cell
+    environment.tests["a_number"] = results.is_number
+    environment.globals["colour"] = charts.colour
+    return environment

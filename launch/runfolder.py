@@ -1,0 +1,82 @@
+"""The folder of a run: made when a plan stands, held by one launch at a time, emptied of the last run's results.
+
+Checkpoints stay, which is how a second launch of the same configuration skips training. Knows the names of what lies
+in a run's folder, not what stands in it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from launch.errors import ConfigError, Problem
+
+CONFIG = "config.yaml"
+EVENTS = "events.jsonl"
+METRICS = "metrics.json"
+CONTRIBUTIONS = "contributions.json"
+REPORT = "report.html"
+SAMPLES = "samples"
+LOGS = "logs"
+
+_RESULTS = (EVENTS, METRICS, CONTRIBUTIONS, REPORT, SAMPLES, LOGS, "tensorboard", "figures")
+
+
+@contextmanager
+def held(folder: Path, config: str) -> Iterator[Path]:
+    """Makes a run's folder, or takes over one of an earlier run, and holds it until the body ends.
+
+    Args:
+        folder: `runs/<name>`.
+        config: the resolved configuration.
+
+    Raises:
+        ConfigError: the folder belongs to something else, is held by another launch, or cannot be written.
+    """
+    try:
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
+            hint = "Choose another place with --out: nothing here is overwritten."
+            raise ConfigError(Problem(str(folder), "an empty folder or that of an earlier run", hint=hint))
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _locked(folder)
+    except OSError as error:
+        raise ConfigError(Problem(str(folder), "a folder that can be written", error.strerror or str(error))) from error
+    try:
+        _clear(folder)
+        (folder / CONFIG).write_text(config, "utf-8")
+        yield folder
+    finally:
+        os.close(lock)
+
+
+def joined(folder: Path, config: str) -> Path:
+    """Makes a run's folder for one node among several that share it, and clears nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / CONFIG).exists():
+        (folder / CONFIG).write_text(config, "utf-8")
+    return folder
+
+
+def _locked(folder: Path) -> int:
+    """A descriptor of the folder that holds its lock; the kernel lets go of it however the process ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        hint = "Wait for it, or choose another place with --out or another name with --set name=..."
+        raise ConfigError(Problem(str(folder), "a folder that no other launch is using", hint=hint)) from error
+    return descriptor
+
+
+def _clear(folder: Path) -> None:
+    for name in _RESULTS:
+        path = folder / name
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,154 @@
+"""One launch from a configuration to a report: plan, folder, processes, display, results.
+
+Puts the parts together and decides nothing that one of them could decide. The terminal gets the live display, the
+table of results and the report's path; everything else lies in the run's folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import platform
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rich.console import Console
+
+import fednet
+from launch import report, results
+from launch.config import Loaded
+from launch.devices import free_ports, inventory, is_free
+from launch.display import Board, planned
+from launch.errors import DONE, ConfigError, Problem, RunError
+from launch.events import RUN, EventFile, Happening, Tell, event
+from launch.forkserver import PRELOAD, cool, warm
+from launch.plan import Plan, plan
+from launch.runfolder import EVENTS, LOGS, held
+from launch.screen import shown
+from launch.supervisor import Listener, Outcome, Supervisor
+
+_LIBRARIES = ("torch", "diffusers", "pyzmq", "numpy")
+_TCP = re.compile(r"^tcp://\[?(?P<host>[^\]]+)\]?:(?P<port>\d+)$")
+
+
+def launch(loaded: Loaded, out: Path, console: Console, *, serve: bool = False, insecure: bool = False) -> None:
+    """Runs a cluster on this machine to its end.
+
+    Raises:
+        ConfigError: it cannot be started as it is configured; nothing was written.
+        RunError: it did not reach its end; what there is lies in the folder, with a report.
+    """
+    context = warm((*PRELOAD, _method_of(loaded)))
+    try:
+        name = loaded.cluster.name
+        count = len(loaded.cluster.entries)
+        console.print(f"{name}: {count} client{'s' if count != 1 else ''}, starting", highlight=False)
+        with console.status("loading"):
+            listener = _listener()
+            there = inventory()
+        with tempfile.TemporaryDirectory(prefix="fednet-", ignore_cleanup_errors=True) as sockets:
+            planning = plan(loaded, there, free_ports(), out / name, Path(sockets), insecure=insecure)
+            _check_free(loaded, planning)
+            make = partial(Supervisor, planning, listener=listener, context=context, serve=serve, litter=Path(sockets))
+            with held(out / name, loaded.dump()) as folder, _logging_into(folder / LOGS / "launcher.log"):
+                outcome = asyncio.run(_run(planning, make, console))
+                path = report.write(folder)
+    finally:
+        cool()
+    _tell_of(outcome, folder, path, console)
+
+
+async def _run(planning: Plan, make: Callable[[Tell], Supervisor], console: Console) -> Outcome:
+    """Supervises the plan, with its events on the screen and in the file."""
+    board = Board(planning.guest.run, planned(planning), time.time())
+    with EventFile(planning.guest.folder / EVENTS) as file:
+        tell = _to(board, file)
+        tell(event(RUN, "began", versions=versions(), nodes=[spec.name for spec in planning.nodes]))
+        async with shown(board, console):
+            return await make(tell).run()
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on, by name; of libraries that are not installed, none."""
+    found: dict[str, str] = {
+        "fednet": fednet.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+    }
+    for library in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[library] = version(library)
+    return found
+
+
+def _method_of(loaded: Loaded) -> str:
+    """The module of the method that is run."""
+    from nodes.catalog import METHODS  # noqa: PLC0415 - imports torch, which `fednet examples` need not wait for
+
+    return f"fednet.methods.{METHODS[loaded.cluster.method].folder}.method"
+
+
+def _listener() -> Listener:
+    from nodes.monitor import Monitor  # noqa: PLC0415 - imports torch, which the fork server does meanwhile
+
+    return Monitor
+
+
+def _to(board: Board, file: EventFile) -> Tell:
+    def tell(happening: Happening) -> None:
+        board.hear(happening)
+        file.write(happening)
+
+    return tell
+
+
+def _check_free(loaded: Loaded, planning: Plan) -> None:
+    """Refuses a plan whose ports are taken, before anything starts."""
+    faults: list[Problem] = []
+    for spec in (*planning.nodes, planning.monitor):
+        match = _TCP.match(spec.listen)
+        port = int(match["port"]) if match else 0
+        if match and port and not all(is_free(match["host"], number) for number in (port, port + 1)):
+            own = ("nodes", spec.name, "listen")
+            key = own if own in loaded.document.places else ("bus", "base_port")
+            place = loaded.document.place(key)
+            expected = f"two free ports from {port} for {spec.name}"
+            faults.append(Problem(place.where, expected, "ports in use", place.line, ".".join(key)))
+    if faults:
+        raise ConfigError(*faults)
+
+
+@contextmanager
+def _logging_into(path: Path) -> Iterator[None]:
+    """Sends this process's log into a file, away from the screen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root, level = logging.getLogger(), logging.getLogger().level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()
+
+
+def _tell_of(outcome: Outcome, folder: Path, path: Path, console: Console) -> None:
+    """Prints what came out, and raises where that is not all that was wanted."""
+    found = results.read(folder)
+    if found.rows:
+        console.print(results.table(found))
+    for note in (*found.notes, *found.partial()):
+        console.print(note, style="dim", markup=False, highlight=False)
+    console.print(f"report: {os.path.relpath(path)}", highlight=False, soft_wrap=True)
+    if outcome.code != DONE:
+        raise RunError(f"{outcome.reason}\nLogs: {os.path.relpath(folder / LOGS)}", outcome.code)

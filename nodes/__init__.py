@@ -1,0 +1,1 @@
+"""Who speaks: the bus, the nodes on it, and their conversations."""

@@ -1,0 +1,47 @@
+"""The methods that can be run: one row each, by the name that a configuration says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from fednet.conversations import Answerer, Ask, Site, Watch
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method by the names of its modules, so that listing methods imports none of them.
+
+    `fednet.methods.<folder>.config` has `Config`; `fednet.methods.<folder>.method` has `agent(config, site, own)`
+    (the side that answers) and `run(config, ask, cards, folder, seed, watch)` (the side that asks).
+    """
+
+    folder: str
+
+    @property
+    def config(self) -> type[BaseModel]:
+        """The pydantic model of the method's own keys."""
+        return self._module("config").Config  # type: ignore[no-any-return]
+
+    @property
+    def agent(self) -> Callable[[BaseModel, Site, Mapping[str, Any]], Answerer]:
+        """Makes the side that holds data and a model."""
+        return self._module("method").agent  # type: ignore[no-any-return]
+
+    @property
+    def run(self) -> Callable[[BaseModel, Ask, Mapping[str, str], Path, int, Watch], None]:
+        """Does the method's job by asking, and leaves its results in the run's folder."""
+        return self._module("method").run  # type: ignore[no-any-return]
+
+    def _module(self, name: str) -> Any:
+        return import_module(f"fednet.methods.{self.folder}.{name}")
+
+
+METHODS: dict[str, Method] = {
+    "score-inference": Method("score_inference"),
+}

@@ -1,0 +1,42 @@
+"""The errors of the bus, by what became of a peer.
+
+    NodeError                this node cannot do its work (address in use, unknown method, bad settings)
+    +-- PeerError            another node is late, lost or never came; the run's policy decides what follows
+        +-- PeersMissing     expected peers did not become ready in time
+        +-- NoQuorum         too few peers are left to go on
+
+A peer's malformed bytes are `protocol.errors.WireError`; they are dropped and counted and never end a node.
+"""
+
+from __future__ import annotations
+
+
+class NodeError(Exception):
+    """This node cannot do its work."""
+
+
+class PeerError(NodeError):
+    """Another node is late, lost or never came."""
+
+
+class PeersMissing(PeerError):
+    """Expected peers did not become ready in time."""
+
+    def __init__(self, missing: dict[str, str], waited: float) -> None:
+        self.missing = missing
+        self.waited = waited
+        states = ", ".join(f"{name} ({state})" for name, state in sorted(missing.items())) or "nobody answered"
+        super().__init__(f"not ready after {waited:.0f} s: {states}")
+
+
+class NoQuorum(PeerError):
+    """Too few peers are left to go on."""
+
+    def __init__(self, have: tuple[str, ...], need: int, missing: dict[str, str]) -> None:
+        self.have = have
+        self.need = need
+        self.missing = missing
+        gone = ", ".join(f"{name}: {reason}" for name, reason in sorted(missing.items())) or "nobody else is known"
+        super().__init__(
+            f"{len(have)} of {need} needed peers contributed ({', '.join(have) or 'none'}); missing: {gone}"
+        )

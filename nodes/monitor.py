@@ -1,0 +1,73 @@
+"""Listens to a run and tells what happens in it: who is there, who is lost, how far everybody is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nodes.node import Handler, Node
+from nodes.spec import NodeSpec
+from nodes.zmq_bus import ZmqBus
+from protocol.codec import Envelope
+from protocol.messages import Card, Message, Progress
+from protocol.messages.presence import PeerInfo
+from protocol.topics import PRESENCE, PROGRESS
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run.
+
+    Attributes:
+        time: seconds since the epoch.
+        node: the node it happened to.
+        kind: what happened.
+        data: for `progress` phase, done, total, values and note; for `lost` and `left` the reason; for `joined`
+            role and address.
+    """
+
+    time: float
+    node: str
+    kind: Literal["joined", "lost", "left", "ready", "progress"]
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+class Monitor:
+    """A node that only listens, and hands every event to `tell`."""
+
+    topics: tuple[str, ...] = (PRESENCE, PROGRESS)
+
+    def __init__(self, spec: NodeSpec, tell: Callable[[Event], None]) -> None:
+        self.node = Node(spec, ZmqBus())
+        self._tell = tell
+        self.handlers: Mapping[type[Message], Handler] = {Card: self._card, Progress: self._progress}
+        self.node.add(self)
+
+    async def __aenter__(self) -> Monitor:
+        """Begins to listen."""
+        await self.node.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        """Listens no more."""
+        await self.node.__aexit__(*error)
+
+    def linked(self, peer: PeerInfo) -> None:
+        """A node takes part."""
+        self._say(peer.name, "joined", role=peer.role, address=peer.address)
+
+    def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
+        """A node takes part no more."""
+        self._say(peer.name, "left" if left else "lost", reason=reason)
+
+    def _card(self, envelope: Envelope, card: Card) -> None:
+        if card.ready:
+            self._say(envelope.sender, "ready")
+
+    def _progress(self, envelope: Envelope, progress: Progress) -> None:
+        self._say(envelope.sender, "progress", **progress.model_dump())
+
+    def _say(self, node: str, kind: Literal["joined", "lost", "left", "ready", "progress"], **data: Any) -> None:
+        self._tell(Event(time.time(), node, kind, data))

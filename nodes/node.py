@@ -1,0 +1,309 @@
+"""One member of a run: presence, numbering, repair and dispatch over a bus.
+
+A node knows how to speak and listen; what is said beyond presence and repair belongs to its capabilities
+(`nodes.queries`, `nodes.roster`, `nodes.monitor`), each of which brings the topics it subscribes to and a literal
+table of handlers. Everything here runs on the event loop and nothing blocks it. Refuses to know models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol
+
+from nodes.bus import Bus
+from nodes.spec import NodeSpec
+from protocol import codec, topics
+from protocol.codec import Buffer, Envelope
+from protocol.errors import WireError
+from protocol.limits import Limits
+from protocol.messages import Message
+from protocol.messages.presence import Goodbye, Heartbeat, Hello, PeerInfo, Welcome
+from protocol.messages.repair import Gone, Resend, Resent
+from protocol.presence import Connect, Departed, Disconnect, Greet, Linked, Outcome, Presence
+from protocol.sequence import Inbox, Outbox
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Envelope, Any], None]
+"""Takes the envelope and its message, whose class is the handler's key in the table."""
+
+SWEEP = 0.05
+"""Seconds between two looks at what the passing of time brings."""
+
+INTRODUCED = 64
+"""Members that one hello names at most."""
+
+
+class Capability(Protocol):
+    """Something that a node can do beyond being there."""
+
+    topics: tuple[str, ...]
+    handlers: Mapping[type[Message], Handler]
+
+    def linked(self, peer: PeerInfo) -> None:
+        """Both directions to a peer are proven."""
+        ...
+
+    def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
+        """A peer is lost or has said goodbye."""
+        ...
+
+
+class Node:
+    """A member of a run; an async context that is on the bus from `__aenter__` to `__aexit__`.
+
+    Attributes:
+        counts: what was dropped or repaired, by kind, since the start.
+    """
+
+    def __init__(self, spec: NodeSpec, bus: Bus, limits: Limits | None = None) -> None:
+        self.spec = spec
+        self.name = spec.name
+        self.counts: Counter[str] = Counter()
+        self.address = ""
+        self.presence: Presence
+        self._bus = bus
+        self._limits = limits or Limits()
+        self._incarnation = time.time_ns()
+        self._outbox = Outbox()
+        self._inbox = Inbox(patience=max(spec.timing.repair, spec.timing.heartbeat))
+        self._tick = 0
+        self._heard: frozenset[str] = frozenset()
+        self._capabilities: list[Capability] = []
+        self._sweeping: asyncio.Task[None] | None = None
+        self._handlers: dict[type[Message], Handler] = {
+            Hello: self._hello,
+            Welcome: self._welcome,
+            Heartbeat: self._heartbeat,
+            Goodbye: self._goodbye,
+            Resend: self._resend,
+            Resent: self._resent,
+            Gone: self._gone,
+        }
+
+    def add(self, capability: Capability) -> None:
+        """Gives the node a capability; before it is entered."""
+        self._capabilities.append(capability)
+        self._handlers.update(capability.handlers)
+
+    async def __aenter__(self) -> Node:
+        """Binds, subscribes, calls the peers to join through, and begins to beat."""
+        spec = self.spec
+        bound, pulse = await self._bus.open(spec.listen, self)
+        self.address = spec.advertise or bound
+        me = PeerInfo(
+            name=spec.name,
+            incarnation=self._incarnation,
+            role=spec.role,
+            address=self.address,
+            pulse=topics.pulse_address(spec.advertise) if spec.advertise else pulse,
+        )
+        timing = spec.timing
+        self.presence = Presence(me, timing.silence, timing.broken, timing.hang, timing.heartbeat)
+        self._bus.subscribe(self._subscriptions())
+        for address in spec.join:
+            self._bus.connect(address)
+        self._bus.beat(self._beat, timing.heartbeat)
+        self._sweeping = asyncio.create_task(self._sweep(), name=f"{spec.name}-sweep")
+        log.info("%s (%s) listens on %s", spec.name, spec.role, self.address)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Says goodbye and lets go of the bus."""
+        self.publish(topics.PRESENCE, Goodbye(reason="stopped" if error is None else type(error).__name__))
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait([self._sweeping])
+        await self._bus.close()
+
+    def publish(self, topic: str, message: Message) -> None:
+        """Says a message on a topic: numbered and kept for repair when its kind is. Never blocks.
+
+        Its tensors now belong to the message: never write to them again.
+        """
+        number = self._outbox.number(topic) if message.numbered else 0
+        envelope = Envelope(topic, self.spec.run, self.name, self._incarnation, number, message)
+        frames = codec.encode(envelope, self.spec.encoding)
+        if number:
+            self._outbox.keep(topic, number, frames, sum(map(len, frames)))
+        self._bus.publish(frames)
+
+    def tell(self, name: str, message: Message) -> None:
+        """Says a message to one peer's inbox."""
+        self.publish(topics.inbox(name), message)
+
+    def received(self, frames: Sequence[Buffer]) -> None:
+        """The bus has brought a message."""
+        try:
+            envelope = codec.decode(frames, self._limits)
+        except WireError as error:
+            self._refuse("malformed", str(error))
+            return
+        if envelope.run != self.spec.run:
+            self._refuse("other run", f"{envelope.sender} speaks of run {envelope.run!r}, not {self.spec.run!r}")
+        elif envelope.sender != self.name:
+            self._take(envelope, frames)
+
+    def subscribed(self, topic: bytes, present: bool) -> None:
+        """The bus has noticed that somebody began or ceased to hear us."""
+        if not topic.startswith(topics.KNOCK.encode()):
+            return
+        try:
+            knock = topics.parse_knock(topic)
+        except WireError as error:
+            self._refuse("malformed", str(error))
+            return
+        if present:
+            self._follow(self.presence.knock(knock.name, knock.incarnation, knock.address, self._now()))
+        else:
+            self._follow(self.presence.breaks(knock.name, knock.incarnation))
+
+    def _take(self, envelope: Envelope, frames: Sequence[Buffer]) -> None:
+        """Hands a message to its handler: an unnumbered one at once, a numbered one once and from living peers."""
+        message = envelope.message
+        if isinstance(message, Resent):
+            self.counts["resent"] += 1
+            self.received(codec.original(frames))
+            return
+        if message.numbered and not self._accept(envelope):
+            return
+        handler = self._handlers.get(type(message))
+        if handler is not None:
+            handler(envelope, message)
+
+    def _accept(self, envelope: Envelope) -> bool:
+        """Whether a numbered message is for us, from a living peer that has said hello, and new."""
+        sender, said = envelope.sender, f"{envelope.message.kind} from {envelope.sender}"
+        if envelope.topic not in self._heard:
+            self._refuse("unheard", f"{said} on {envelope.topic}, which is not subscribed to here")
+        elif not self.presence.current(sender, envelope.incarnation):
+            self._refuse("stranger", f"{said}, which is not a living member")
+        elif False:
+            self.counts["early"] += 1  # before its hello; what it has promised us comes again
+        elif not self._inbox.accept(sender, envelope.topic, envelope.number, self._now()):
+            self.counts["duplicate"] += 1
+        else:
+            return True
+        return False
+
+    def _hello(self, envelope: Envelope, hello: Hello) -> None:
+        if (hello.peer.name, hello.peer.incarnation) != (envelope.sender, envelope.incarnation):
+            self._refuse("malformed", f"{envelope.sender} introduced itself as {hello.peer.name}")
+            return
+        self._follow(self.presence.hello(hello.peer, hello.members, self._now()))
+        if self.presence.current(envelope.sender, envelope.incarnation):
+            self._inbox.start(envelope.sender, envelope.incarnation, self._relevant(hello.latest))
+            self.tell(envelope.sender, Welcome(incarnation=envelope.incarnation, latest=dict(self._outbox.latest)))
+
+    def _welcome(self, envelope: Envelope, welcome: Welcome) -> None:
+        self._follow(self.presence.welcome(envelope.sender, envelope.incarnation, welcome.incarnation, self._now()))
+
+    def _heartbeat(self, envelope: Envelope, beat: Heartbeat) -> None:
+        now = self._now()
+        self._follow(self.presence.heartbeat(envelope.sender, envelope.incarnation, beat.tick, now))
+        living = self.presence.current(envelope.sender, envelope.incarnation)
+        if living and self._inbox.knows(envelope.sender, envelope.incarnation):
+            for topic, number in self._relevant(beat.latest).items():
+                self._inbox.claim(envelope.sender, topic, number, now)
+
+    def _goodbye(self, envelope: Envelope, goodbye: Goodbye) -> None:
+        self._follow(self.presence.goodbye(envelope.sender, envelope.incarnation, goodbye.reason))
+
+    def _resend(self, envelope: Envelope, request: Resend) -> None:
+        """A peer has missed messages of ours: send what is still kept, and name what is gone."""
+        if request.incarnation != self._incarnation:
+            return
+        for number in range(request.first, request.last + 1):
+            frames = self._outbox.find(request.topic, number)
+            if frames is None:
+                self.tell(envelope.sender, Gone(topic=request.topic, first=number, last=number))
+            else:
+                inbox = topics.inbox(envelope.sender)
+                self._bus.publish(codec.resent(frames, self.spec.run, self.name, self._incarnation, inbox))
+
+    def _resent(self, envelope: Envelope, message: Resent) -> None:
+        """Unwrapped before dispatch, in `_take`."""
+
+    def _gone(self, envelope: Envelope, gone: Gone) -> None:
+        for number in self._inbox.gone(envelope.sender, gone.topic, gone.first, gone.last):
+            self._refuse("gone", f"{envelope.sender} no longer has {gone.topic} number {number}: it is lost")
+
+    def _follow(self, outcomes: Iterable[Outcome]) -> None:
+        """Does what the membership's state machine says."""
+        for outcome in outcomes:
+            match outcome:
+                case Connect(address):
+                    self._bus.connect(address)
+                case Disconnect(address):
+                    self._bus.disconnect(address)
+                case Greet(name):
+                    self._greet(name)
+                case Linked(peer):
+                    log.info("linked with %s (%s) at %s", peer.name, peer.role, peer.address)
+                    for capability in self._capabilities:
+                        capability.linked(peer)
+                case Departed(peer, reason, left):
+                    self._depart(peer, reason, left=left)
+
+    def _greet(self, name: str) -> None:
+        """Says hello, in as many messages as it takes to name every member within the bounds of a header."""
+        me, *others = self.presence.members()
+        wanted = topics.inbox(name)
+        latest = {topic: last for topic, last in self._outbox.latest.items() if topic == wanted or topic[:3] != "to/"}
+        for start in range(0, max(1, len(others)), INTRODUCED):
+            self.tell(name, Hello(peer=me, members=tuple(others[start : start + INTRODUCED]), latest=latest))
+
+    def _depart(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
+        log.log(logging.INFO if left else logging.WARNING, "%s %s: %s", peer.name, "left" if left else "lost", reason)
+        for capability in self._capabilities:
+            capability.departed(peer, reason, left=left)
+        if left:
+            self._inbox.forget(peer.name)
+            self._outbox.forget(topics.inbox(peer.name))
+
+    def _subscriptions(self) -> list[str]:
+        """The static subscriptions; the knock comes last, so that who hears it knows that the others stand."""
+        wanted = {topics.PRESENCE, topics.PULSE, topics.inbox(self.name)}
+        wanted.update(topic for capability in self._capabilities for topic in capability.topics)
+        self._heard = frozenset(wanted)
+        return [*sorted(wanted), topics.knock(self.name, self._incarnation, self.address)]
+
+    def _relevant(self, latest: Mapping[str, int]) -> dict[str, int]:
+        """The part of a peer's numbers that concerns topics subscribed to here."""
+        return {topic: latest.get(topic, 0) for topic in self._heard}
+
+    def _beat(self) -> list[Buffer]:
+        """A heartbeat; called from the bus's heartbeat thread, reads only."""
+        beat = Heartbeat(tick=self._tick, latest=dict(self._outbox.latest))
+        return codec.encode(Envelope(topics.PULSE, self.spec.run, self.name, self._incarnation, 0, beat))
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP)
+            self._tick += 1
+            now = self._now()
+            self._follow(self.presence.sweep(now))
+            for missing in self._inbox.due(now):
+                self.counts["asked again"] += missing.last - missing.first + 1
+                self._ask_again(missing.sender, missing.topic, missing.first, missing.last)
+
+    def _ask_again(self, sender: str, topic: str, first: int, last: int) -> None:
+        peer = next((info for info in self.presence.members() if info.name == sender), None)
+        if peer is not None:
+            self.tell(sender, Resend(topic=topic, incarnation=peer.incarnation, first=first, last=last))
+
+    def _refuse(self, kind: str, why: str) -> None:
+        """Counts a dropped message, and logs it, the first few of a kind and then every thousandth."""
+        self.counts[kind] += 1
+        if self.counts[kind] <= 5 or self.counts[kind] % 1000 == 0:
+            log.warning("dropped (%s, %d so far): %s", kind, self.counts[kind], why)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

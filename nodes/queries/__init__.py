@@ -1,0 +1,1 @@
+"""The first conversation: one asks, many answer, the asker goes on."""

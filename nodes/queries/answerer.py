@@ -1,0 +1,116 @@
+"""Answers questions with what the method computes, one at a time, on the device's thread.
+
+A question that waited longer than its asker will, or that its asker has moved on from, is skipped before it is
+computed. A question that cannot be answered is refused with the reason, and the answerer lives on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+
+from torch import Tensor
+
+from fednet.conversations import Answerer, Question
+from fednet.errors import MethodError
+from nodes.compute import Compute
+from nodes.node import Handler, Node
+from protocol.codec import Envelope
+from protocol.errors import EncodingError
+from protocol.messages import Answer, Message, Query, Refusal
+from protocol.messages.presence import PeerInfo
+from protocol.topics import LARGEST, QUERIES
+
+log = logging.getLogger(__name__)
+
+MOST_OPEN = 16
+"""Questions of one asker that may wait here; a further one is refused."""
+
+_Life = tuple[str, int]
+"""An asker's name and incarnation: what an earlier life asked is not answered to the next."""
+
+
+class Desk:
+    """The answering side of the queries conversation.
+
+    Args:
+        node: the node that answers.
+        compute: the thread of its device.
+    """
+
+    topics: tuple[str, ...] = (QUERIES,)
+
+    def __init__(self, node: Node, compute: Compute) -> None:
+        self._node = node
+        self._compute = compute
+        self._answerer: Answerer | None = None
+        self._waiting: Counter[_Life] = Counter()
+        self._newest: dict[_Life, int] = {}
+        self.handlers: Mapping[type[Message], Handler] = {Query: self._query}
+
+    def open(self, answerer: Answerer) -> None:
+        """From now on questions are answered."""
+        self._answerer = answerer
+
+    def _query(self, envelope: Envelope, query: Query) -> None:
+        asker, life = envelope.sender, (envelope.sender, envelope.incarnation)
+        if self._answerer is None:
+            self._refuse(asker, query, "not ready yet")
+        elif self._waiting[life] >= MOST_OPEN:
+            self._refuse(asker, query, f"{MOST_OPEN} of your questions are waiting here already")
+        else:
+            self._waiting[life] += 1
+            self._newest[life] = max(query.step, self._newest.get(life, 0))
+            work = partial(self._work, self._answerer, life, query, time.monotonic())
+            self._compute.run(work).add_done_callback(partial(self._done, life, query))
+
+    def _done(self, life: _Life, query: Query, result: asyncio.Future[Answer | str | None]) -> None:
+        """Back on the event loop: sends the answer, or the reason why there is none."""
+        self._waiting[life] -= 1
+        if not self._waiting[life]:
+            del self._waiting[life]
+        newer = self._node.presence.incarnation(life[0]) != life[1]
+        if not newer and not result.cancelled() and (answer := result.result()) is not None:
+            self._reply(life[0], query, answer)
+
+    def _work(self, answerer: Answerer, life: _Life, query: Query, arrived: float) -> Answer | str | None:
+        """On the device's thread: the answer, the reason why not, or None when nobody waits for it any more."""
+        started = time.monotonic()
+        if started - arrived > query.ttl or query.step < self._newest.get(life, LARGEST):
+            return None
+        try:
+            outputs = _on_cpu(answerer.answer(Question(query.ask, query.inputs, query.options)))
+            return Answer(query=query.query, outputs=outputs, seconds=time.monotonic() - started)
+        except MethodError as error:
+            return str(error)
+        except Exception as error:  # a peer's question must not end this node
+            log.exception("question %d of %s", query.query, life[0])
+            return f"{type(error).__name__} while answering; see this node's log"
+
+    def _reply(self, asker: str, query: Query, result: Answer | str) -> None:
+        if isinstance(result, str):
+            self._refuse(asker, query, result)
+            return
+        try:
+            self._node.tell(asker, result)
+        except EncodingError as error:
+            self._refuse(asker, query, f"the answer cannot be sent: {error}")
+
+    def _refuse(self, asker: str, query: Query, reason: str) -> None:
+        self._node.tell(asker, Refusal(query=query.query, reason=reason[:500]))
+
+    def linked(self, peer: PeerInfo) -> None:
+        """Nothing to do."""
+
+    def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
+        """Its waiting questions are pointless: they will be skipped."""
+        self._newest.pop((peer.name, peer.incarnation), None)
+
+
+def _on_cpu(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Moves outputs to the CPU on the device's thread, not on the event loop."""
+    return {name: tensor.detach().cpu() for name, tensor in outputs.items()}

@@ -1,0 +1,153 @@
+"""Asks every ready client one question, and goes on when the run's policy says so.
+
+The decision who is waited for, and until when, is the ledger's (`protocol.ledger`); this module carries it out on
+the event loop. Refuses to know what the tensors mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+from torch import Tensor
+
+from fednet.conversations import Ask, Question, Replies
+from nodes.errors import NoQuorum
+from nodes.node import Handler, Node
+from nodes.roster import Roster
+from protocol.codec import Envelope
+from protocol.ledger import Outcome, Pace, Policy, Step
+from protocol.messages import Answer, Message, Query, Refusal
+from protocol.messages.presence import PeerInfo
+from protocol.topics import QUERIES
+
+
+@dataclass
+class _Open:
+    """A question that waits for its answers."""
+
+    number: int
+    step: Step
+    then: Callable[[Replies | Exception], None]
+    outputs: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    timer: asyncio.TimerHandle | None = None
+
+
+class Asker:
+    """The asking side of the queries conversation.
+
+    Args:
+        node: the node that asks.
+        roster: who can be asked.
+        policy: when a step goes on without everybody.
+    """
+
+    topics: tuple[str, ...] = ()
+
+    def __init__(self, node: Node, roster: Roster, policy: Policy) -> None:
+        self._node = node
+        self._roster = roster
+        self._policy = policy
+        self._pace = Pace(policy)
+        self._numbers = itertools.count(1)
+        self._open: dict[int, _Open] = {}
+        self.handlers: Mapping[type[Message], Handler] = {Answer: self._answer, Refusal: self._refusal}
+
+    async def ask(self, question: Question) -> Replies:
+        """Puts a question to every ready client and returns what came back in time.
+
+        Raises:
+            NoQuorum: fewer contributed than the policy's quorum.
+            EncodingError, ValidationError: the question cannot be said.
+        """
+        answered: asyncio.Future[Replies | Exception] = asyncio.get_running_loop().create_future()
+        self._put(question, lambda replies: None if answered.done() else answered.set_result(replies))
+        return _unwrapped(await answered)
+
+    def from_thread(self) -> Ask:
+        """The same as a blocking callable, for a solver on a thread of its own."""
+        loop = asyncio.get_running_loop()
+
+        def ask(question: Question) -> Replies:
+            answered: SimpleQueue[Replies | Exception] = SimpleQueue()
+            loop.call_soon_threadsafe(self._put, question, answered.put)
+            return _unwrapped(answered.get())
+
+        return ask
+
+    def _put(self, question: Question, then: Callable[[Replies | Exception], None]) -> None:
+        """Opens a step for a question and says it; `then` gets the outcome, on the event loop."""
+        number = next(self._numbers)
+        step = Step.open(self._roster.ready(), self._now(), self._policy, self._pace)
+        asked = self._open[number] = _Open(number, step, then)
+        try:
+            if step.expected:
+                self._node.publish(QUERIES, self._query(number, question))
+        except Exception as error:  # whoever asked waits for it, perhaps on another thread
+            del self._open[number]
+            then(error)
+        else:
+            self._review(asked)
+
+    def _query(self, number: int, question: Question) -> Query:
+        return Query(
+            query=number,
+            step=number,
+            ask=question.ask,
+            inputs=dict(question.inputs),
+            options=dict(question.options),
+            ttl=self._policy.hard_limit,
+        )
+
+    def _conclude(self, asked: _Open, outcome: Outcome) -> Replies | Exception:
+        for seconds in asked.step.taken():
+            self._pace.note(seconds)
+        lost = {**self._roster.missing(), **outcome.lost}
+        if not outcome.quorate:
+            return NoQuorum(outcome.contributed, self._policy.quorum, {**lost, **dict.fromkeys(outcome.late, "late")})
+        contributed = {name: asked.outputs[name] for name in outcome.contributed}
+        return Replies(contributed, outcome.late, {name: why for name, why in lost.items() if name not in contributed})
+
+    def _review(self, asked: _Open) -> None:
+        """Closes the step if its ledger says so, and otherwise looks again when it says."""
+        if asked.timer is not None:
+            asked.timer.cancel()
+        outcome = asked.step.outcome(self._now())
+        if outcome.closed:
+            del self._open[asked.number]
+            asked.then(self._conclude(asked, outcome))
+        else:
+            asked.timer = asyncio.get_running_loop().call_at(outcome.until, self._review, asked)
+
+    def _answer(self, envelope: Envelope, answer: Answer) -> None:
+        asked = self._open.get(answer.query)
+        if asked is not None and asked.step.arrive(envelope.sender, self._now()):
+            asked.outputs[envelope.sender] = answer.outputs
+            self._review(asked)
+
+    def _refusal(self, envelope: Envelope, refusal: Refusal) -> None:
+        asked = self._open.get(refusal.query)
+        if asked is not None:
+            asked.step.lose(envelope.sender, f"refused: {refusal.reason}")
+            self._review(asked)
+
+    def linked(self, peer: PeerInfo) -> None:
+        """Takes part from the next question on."""
+
+    def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
+        """Nobody waits for the dead."""
+        for asked in list(self._open.values()):
+            asked.step.lose(peer.name, f"{'left' if left else 'lost'}: {reason}")
+            self._review(asked)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _unwrapped(replies: Replies | Exception) -> Replies:
+    if isinstance(replies, Exception):
+        raise replies
+    return replies

@@ -1,0 +1,53 @@
+"""Runs one node in this process, from its specification to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+
+import torch
+
+from fednet.conversations import Stopped
+from nodes.client import client
+from nodes.errors import NodeError
+from nodes.guest import guest
+from nodes.spec import NodeSpec
+
+ROLES: dict[str, Callable[[NodeSpec, asyncio.Event], Awaitable[None]]] = {"client": client, "guest": guest}
+"""What a process of each role does; a monitor is `nodes.monitor.Monitor`, held by whoever wants to know."""
+
+
+def run(spec: NodeSpec) -> None:
+    """Runs a node until its work is done, or SIGINT or SIGTERM asks it to stop.
+
+    A client that is asked to stop returns; a guest has not done its job and raises KeyboardInterrupt.
+
+    Raises:
+        NodeError: it cannot listen, or too few peers are there.
+        MethodError: what it should compute cannot be computed.
+    """
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
+    torch.set_num_threads(spec.threads)
+    _check_device(spec.device)
+    asyncio.run(_until_signalled(spec))
+
+
+async def _until_signalled(spec: NodeSpec) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signum, stop.set)
+    try:
+        await ROLES[spec.role](spec, stop)
+    except Stopped:
+        raise KeyboardInterrupt from None
+
+
+def _check_device(device: str) -> None:
+    """Refuses a device that is not here, before anything is loaded for it."""
+    count = torch.cuda.device_count()
+    wanted = torch.device(device)
+    if wanted.type == "cuda" and (wanted.index or 0) >= count:
+        raise NodeError(f"device {device} does not exist here: {count} CUDA devices found; use cpu or a lower number")

@@ -1,0 +1,76 @@
+"""Everything one node must know to start: a frozen value that the launcher plans and a process receives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from protocol.ledger import Policy
+
+Role = Literal["client", "guest", "monitor"]
+
+
+class Timing(BaseModel):
+    """How quickly a node speaks and loses patience, in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    heartbeat: float = Field(0.25, gt=0, description="between two heartbeats")
+    silence: float = Field(3.0, gt=0, description="without a heartbeat: the peer is lost")
+    broken: float = Field(0.75, gt=0, description="the same once its connection has broken")
+    hang: float = Field(30.0, gt=0, description="heartbeats whose event loop stands still: the peer is lost")
+    repair: float = Field(0.1, gt=0, description="before a missed message is asked for (again)")
+    ready: float = Field(1800.0, gt=0, description="longest wait for the expected peers to become ready")
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One node of a run.
+
+    Attributes:
+        name: its name, unique in the run.
+        role: `client` holds data and a model and answers; `guest` only asks; `monitor` only listens.
+        run: the run's name; messages of other runs are ignored.
+        listen: the address that it binds, `tcp://host:port` (the heartbeat binds port + 1; port 0 picks free
+            ones) or `ipc://path`.
+        advertise: the address that others connect to, where it is not `listen`.
+        join: addresses of peers to join through; any one of them suffices.
+        expected: names of the clients that belong to the run; empty for whoever is there.
+        index: position among the clients, 0-based.
+        count: number of configured clients.
+        device: torch device string.
+        threads: intra-operation threads of torch.
+        seed: the run's seed.
+        folder: the run's folder.
+        method: name in `nodes.catalog.METHODS`.
+        config: the method's validated configuration.
+        site: what this site says for itself, over the configuration (for example its own data).
+        policy: when its questions go on without everybody.
+        timing: its patience.
+        encoding: how floating-point tensors travel.
+        insecure: allow a bind beyond loopback without keys.
+    """
+
+    name: str
+    role: Role
+    run: str
+    listen: str
+    advertise: str | None = None
+    join: tuple[str, ...] = ()
+    expected: tuple[str, ...] = ()
+    index: int = 0
+    count: int = 1
+    device: str = "cpu"
+    threads: int = 1
+    seed: int = 0
+    folder: Path = Path("runs")
+    method: str = ""
+    config: BaseModel | None = None
+    site: dict[str, Any] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+    timing: Timing = field(default_factory=Timing)
+    encoding: Literal["raw", "bf16", "fp16", "int8"] = "raw"
+    insecure: bool = False

@@ -1,0 +1,229 @@
+"""The bus over ZeroMQ.
+
+One XPUB that everybody may subscribe to, one SUB connected to every peer, and one PUB for heartbeats in a thread of
+its own. The XPUB tells who subscribes and whose connection broke, which is how a newcomer is noticed and a death is
+suspected within milliseconds. Sockets are read straight from the event loop, many messages a wake-up, without a
+future per message as `zmq.asyncio` has it. Refuses to know what frames mean.
+
+Source: libzmq's zmq_socket(3) on XPUB; zmq_getsockopt(3) on ZMQ_FD, whose edge-triggering is why every send is
+followed by a look at ZMQ_EVENTS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import zmq
+
+from nodes.bus import Listener
+from nodes.errors import NodeError
+from protocol.codec import Buffer
+from protocol.limits import Limits
+from protocol.topics import pulse_address
+
+log = logging.getLogger(__name__)
+
+HIGH_WATER = 512
+"""Messages queued per peer before PUB drops; what is dropped is asked for again."""
+
+LINGER_MS = 250
+BATCH = 64
+"""Messages handled per wake-up before other tasks get their turn."""
+
+ZERO_COPY_FROM = 1 << 19
+"""Bytes from which a frame is sent without a copy; below, a copy is cheaper than tracking the buffer."""
+
+LARGEST_SUBSCRIPTION = 1024
+TRIES = 32
+"""Free ports that are tried until the one beside it is free too."""
+
+_LOOPBACK = re.compile(r"tcp://(127(\.[0-9]{1,3}){3}|\[::1\]|localhost):")
+
+
+def is_local(address: str) -> bool:
+    """Whether an address can only be reached from this machine."""
+    return address.startswith("ipc://") or _LOOPBACK.match(address) is not None
+
+
+def _descriptor(of: zmq.Socket[bytes]) -> int:
+    return int(of.getsockopt(zmq.FD))
+
+
+def _readable(of: zmq.Socket[bytes]) -> bool:
+    return bool(int(of.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+
+
+def _free(path: Path) -> None:
+    """Refuses a path on which somebody listens: ZeroMQ would take it away from them without a word."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as probe:
+        if probe.connect_ex(str(path)) == 0:
+            raise zmq.ZMQError(zmq.EADDRINUSE)
+
+
+class ZmqBus:
+    """A `Bus` over ZeroMQ, tcp or ipc."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self._limits = limits or Limits()
+        self._context = zmq.Context()
+        self._out = self._context.socket(zmq.XPUB)
+        self._in = self._context.socket(zmq.SUB)
+        self._pulse = self._context.socket(zmq.PUB)
+        self._connected: set[str] = set()
+        self._files: list[Path] = []
+        self._beating: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._listener: Listener | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._address = ""
+
+    async def open(self, listen: str, listener: Listener) -> tuple[str, str]:
+        """Binds the two publishing sockets and begins to hear."""
+        for each in (self._out, self._in, self._pulse):
+            each.linger = LINGER_MS
+            each.sndhwm = each.rcvhwm = HIGH_WATER
+        self._out.maxmsgsize = self._pulse.maxmsgsize = LARGEST_SUBSCRIPTION
+        self._in.maxmsgsize = self._limits.max_frame_bytes
+        self._in.reconnect_ivl, self._in.reconnect_ivl_max = 50, 1000
+        self._out.copy_threshold = ZERO_COPY_FROM
+        try:
+            self._address, pulse = self._bind(listen)
+        except NodeError:
+            self._release()
+            raise
+        self._listener, self._loop = listener, asyncio.get_running_loop()
+        self._loop.add_reader(_descriptor(self._in), self._hear)
+        self._loop.add_reader(_descriptor(self._out), self._notice)
+        return self._address, pulse
+
+    def _bind(self, listen: str) -> tuple[str, str]:
+        """Binds messages to `listen` and heartbeats beside it: the next port, or the path with `.pulse`."""
+        spare = TRIES if listen.endswith(":0") else 1
+        while True:
+            bound = self._claim(self._out, listen)
+            try:
+                return bound, self._claim(self._pulse, pulse_address(bound))
+            except NodeError:
+                spare -= 1
+                if not spare:
+                    raise
+                self._out.unbind(bound)
+
+    def _claim(self, publisher: zmq.Socket[bytes], address: str) -> str:
+        """Binds, and returns the address with the port that was found; raises NodeError."""
+        path = Path(address.removeprefix("ipc://")) if address.startswith("ipc://") else None
+        try:
+            if path is not None:
+                _free(path)
+            publisher.bind(address)
+        except (OSError, zmq.ZMQError) as error:
+            why = zmq.strerror(error.errno).lower() if error.errno else str(error)
+            raise NodeError(f"cannot listen on {address}: {why}; choose another address") from error
+        if path is not None:
+            self._files.append(path)
+        return publisher.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def subscribe(self, topics: Iterable[str]) -> None:
+        """Hears these topics of every peer."""
+        for topic in topics:
+            self._in.subscribe(topic)
+        self._look()
+
+    def connect(self, address: str) -> None:
+        """Hears the peer at this address."""
+        if address in self._connected or address == self._address:
+            return
+        try:
+            self._in.connect(address)
+        except zmq.ZMQError as error:  # what a peer says of a third one must not end this node
+            log.warning("cannot connect to %s: %s", address, error.strerror)
+            return
+        self._connected.add(address)
+        self._look()
+
+    def disconnect(self, address: str) -> None:
+        """Hears it no more."""
+        if address in self._connected:
+            self._connected.remove(address)
+            with contextlib.suppress(zmq.ZMQError):
+                self._in.disconnect(address)
+
+    def publish(self, frames: Sequence[Buffer]) -> None:
+        """Sends to whoever has subscribed; a full queue drops, which the receiver's numbering notices."""
+        if self._loop is None:
+            return  # closed, and a computation that has not ended yet reports
+        self._out.send_multipart(frames, zmq.NOBLOCK, copy=False)
+        if _readable(self._out):
+            self._soon(self._notice)
+
+    def beat(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
+        """Publishes heartbeats from a thread of their own, so that nothing on the loop can hold them up."""
+        self._beating = threading.Thread(target=self._beats, args=(make, every), name="heartbeat", daemon=True)
+        self._beating.start()
+
+    def _beats(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
+        while not self._stop.is_set():
+            self._pulse.send_multipart(make(), zmq.NOBLOCK)
+            self._stop.wait(every)
+        self._pulse.close()
+
+    async def close(self) -> None:
+        """Stops the heartbeat and closes every socket, giving queued messages `LINGER_MS` to leave."""
+        if self._loop is not None:
+            self._loop.remove_reader(_descriptor(self._in))
+            self._loop.remove_reader(_descriptor(self._out))
+            self._loop = None
+        await asyncio.to_thread(self._release)
+
+    def _release(self) -> None:
+        self._stop.set()
+        if self._beating is not None:
+            self._beating.join()
+        self._in.close(linger=0)
+        self._out.close()
+        self._pulse.close()
+        self._context.term()
+        while self._files:  # ZeroMQ leaves them behind
+            self._files.pop().unlink(missing_ok=True)
+
+    def _hear(self) -> None:
+        """Hands on what has come, and comes back when there is more than one turn's worth."""
+        if self._loop is None or self._listener is None:
+            return
+        for _ in range(BATCH):
+            try:
+                frames = self._in.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            self._listener.received([frame.buffer for frame in frames])
+        self._soon(self._hear)
+
+    def _notice(self) -> None:
+        """Hands on who has subscribed or gone."""
+        if self._loop is None or self._listener is None:
+            return
+        for _ in range(BATCH):
+            try:
+                event = self._out.recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if event[:1] in {b"\x00", b"\x01"}:
+                self._listener.subscribed(event[1:], event[:1] == b"\x01")
+        self._soon(self._notice)
+
+    def _look(self) -> None:
+        """After an operation on the SUB: its edge-triggered descriptor may have swallowed a signal."""
+        if _readable(self._in):
+            self._soon(self._hear)
+
+    def _soon(self, callback: Callable[[], None]) -> None:
+        if self._loop is not None:
+            self._loop.call_soon(callback)

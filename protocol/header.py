@@ -1,0 +1,114 @@
+"""The header as bytes: one msgpack array, `[version, kind, run, sender, incarnation, number, body]`.
+
+Everything but the tensors' bytes travels in it. Its first two bytes are the array's length and the version, in every
+version of the protocol, so that a stranger is told from an older or newer friend before anything else is understood.
+Reading is made for hostile bytes: what they announce costs no memory until it is there. Knows no messages and no
+tensors; what msgpack cannot say is given to, and taken from, the caller as an extension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import chain
+from typing import Any, NamedTuple
+
+import msgpack
+
+from protocol.errors import EncodingError, LimitError, WireError
+from protocol.limits import Limits
+
+VERSION = 1
+"""The version of the wire that is spoken here; nodes of different versions do not understand each other."""
+
+_FIXARRAY = 0x90  # msgpack: an array of up to 15 items, their number in the low four bits
+
+
+class Header(NamedTuple):
+    """The array, field by field; `body` holds the message's fields by name."""
+
+    version: int
+    kind: str
+    run: str
+    sender: str
+    incarnation: int
+    number: int
+    body: dict[str, Any]
+
+
+_TYPES = (int, str, str, str, int, int, dict)
+
+
+def write(header: Header, extension: Callable[[object], object]) -> bytes:
+    """The header's bytes.
+
+    Args:
+        header: what to write.
+        extension: turns a value that msgpack does not know into one that it knows, or raises TypeError.
+
+    Raises:
+        EncodingError: a value has no form on the wire.
+    """
+    try:
+        return bytes(msgpack.packb(header, default=extension))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise EncodingError("a field has no form on the wire", kind=header.kind, error=str(error)) from error
+
+
+def read(frame: memoryview, extension: Callable[[int, bytes], object], limits: Limits) -> Header:
+    """The header in a peer's frame: of our version, its fields of the right types, its body not yet understood.
+
+    Args:
+        frame: the bytes.
+        extension: turns (type, bytes) of an extension into its value; raises WireError if it cannot.
+        limits: what is accepted.
+
+    Raises:
+        WireError: the bytes are no header of this version.
+    """
+    if len(frame) > limits.max_header_bytes:
+        raise LimitError("header is too long", bytes=len(frame), most=limits.max_header_bytes)
+    if len(frame) < 2 or frame[0] & 0xF0 != _FIXARRAY:
+        raise WireError("header is not a msgpack array")
+    if frame[1] != VERSION:
+        raise WireError("peer speaks another version of the protocol", theirs=frame[1], ours=VERSION)
+    try:
+        _walk(frame)
+        fields = msgpack.unpackb(
+            frame,
+            use_list=False,
+            ext_hook=extension,
+            object_pairs_hook=_distinct,
+            max_array_len=limits.max_items,
+            max_map_len=limits.max_items,
+        )
+    except (ValueError, msgpack.UnpackException) as error:
+        raise WireError("header is not msgpack, or has too many items", error=str(error)) from None
+    _check_depth(fields, limits.max_depth)
+    if tuple(map(type, fields)) != _TYPES:
+        raise WireError("header is not [version, kind, run, sender, incarnation, number, body]")
+    return Header(*fields)
+
+
+def _walk(frame: memoryview) -> None:
+    """Goes through a msgpack value without building it: lengths that nothing follows end here, at no cost."""
+    unpacker = msgpack.Unpacker(max_buffer_size=len(frame))
+    unpacker.feed(frame)
+    unpacker.skip()
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
+        raise WireError("a map has the same key twice")
+    return entries
+
+
+def _check_depth(fields: Any, max_depth: int) -> None:
+    """Goes down level by level, not by recursion, and no deeper than allowed, however deep it is."""
+    level = [fields]
+    for _ in range(max_depth):
+        items = chain.from_iterable(each.values() if type(each) is dict else each for each in level)
+        level = [each for each in items if type(each) is dict or type(each) is tuple]
+        if not level:
+            return
+    raise LimitError("header is nested too deeply", most=max_depth)

@@ -1,0 +1,110 @@
+"""Who is there: the handshake, the heartbeat, the farewell, and what a client says of itself.
+
+How they follow each other is told in PROTOCOL.md, "Presence"; `protocol.presence` decides who is a member.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from protocol.messages.base import MAX_MEMBERS, Address, Count, Latest, Message, Name, Value
+
+MAX_CARD_BYTES = 16 * 1024
+
+
+class PeerInfo(Value):
+    """How a node is known to others.
+
+    Attributes:
+        name: unique within the run.
+        incarnation: grows each time the node starts, so that a restart is never taken for its predecessor.
+        role: who the process is.
+        address: where its data socket is bound.
+        pulse: where its heartbeat socket is bound.
+    """
+
+    name: Name
+    incarnation: Count
+    role: Literal["client", "guest", "monitor"]
+    address: Address
+    pulse: Address
+
+
+class Hello(Message):
+    """The sender introduces itself and all members it knows, to one peer whose direction is proven.
+
+    Attributes:
+        peer: the sender.
+        members: whom the sender knows, itself left out.
+        latest: the last numbers the sender used; the receiver expects the numbers after these.
+    """
+
+    kind: ClassVar[str] = "hello"
+    numbered: ClassVar[bool] = False
+
+    peer: PeerInfo
+    members: Annotated[tuple[PeerInfo, ...], Field(max_length=MAX_MEMBERS)]
+    latest: Latest
+
+
+class Welcome(Message):
+    """The answer to a `Hello`: it arrived.
+
+    Attributes:
+        incarnation: the incarnation that is welcomed, so that no earlier life of the receiver takes it for its own.
+        latest: the last numbers that the sender of the welcome used.
+    """
+
+    kind: ClassVar[str] = "welcome"
+    numbered: ClassVar[bool] = False
+
+    incarnation: Count
+    latest: Latest
+
+
+class Heartbeat(Message):
+    """The sender is alive, and how far it is.
+
+    Attributes:
+        tick: a counter of the sender's event loop; a heartbeat whose tick stands still comes from a hung node.
+        latest: the last number used on each topic: a lost last message leaves no gap that would show it.
+    """
+
+    kind: ClassVar[str] = "heartbeat"
+    numbered: ClassVar[bool] = False
+
+    tick: Count
+    latest: Latest
+
+
+class Goodbye(Message):
+    """The sender leaves of its own accord."""
+
+    kind: ClassVar[str] = "goodbye"
+    numbered: ClassVar[bool] = False
+
+    reason: Annotated[str, Field(max_length=500)]
+
+
+def _short(text: str) -> str:
+    if len(text.encode()) > MAX_CARD_BYTES:
+        raise ValueError(f"expected at most {MAX_CARD_BYTES} bytes of UTF-8")
+    return text
+
+
+class Card(Message):
+    """What a client tells those who may ask it: its classes, its sizes, whatever its method lists.
+
+    Attributes:
+        text: a JSON document of at most 16 KiB. To the protocol it is opaque: who reads it parses it, and treats
+            it like anything else a peer sent.
+        ready: whether the client answers queries now.
+    """
+
+    kind: ClassVar[str] = "card"
+    numbered: ClassVar[bool] = True
+
+    text: Annotated[str, AfterValidator(_short)]
+    ready: bool

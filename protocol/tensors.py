@@ -1,0 +1,261 @@
+"""Tensors as bytes: what a tensor's frame holds, and what the header says of it.
+
+A tensor travels as one frame beside the header; the header keeps its `Descriptor`. Four encodings:
+
+    raw   the tensor's own bytes, bit for bit, for every dtype
+    bf16  rounded to bfloat16     relative error <= 2^-8 for normal numbers
+    fp16  rounded to float16      relative error <= 2^-11 for normal numbers
+    int8  blockwise absolute maximum, 64 values a block    |x - y| <= absmax/254 (1 + 2^-12) + 2^-119
+
+The three lossy ones apply to real floating point; every other dtype travels raw whatever is asked. They round, they
+never invent: what would overflow, or a non-finite value as int8, is refused by the sender. On arrival the dtype is
+the sender's again; if that is a half, the int8 bound grows by its own rounding, absmax 2^-8 (bfloat16) or absmax
+2^-11 (float16).
+
+Raw bytes are not copied. A contiguous CPU tensor is sent from its own storage, so whoever hands a tensor to a
+message never writes to it again. A received tensor lies in its frame and keeps it alive; small, unaligned and
+read-only frames are copied.
+
+Blockwise absmax as in Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization", section 2.1; differs in
+the linear instead of the dynamic code book, and in blocks of 64. Byte order is little-endian.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from protocol.errors import EncodingError, WireError
+
+if sys.byteorder != "little":  # pragma: no cover - no such machine runs torch
+    raise ImportError("tensors travel in little-endian order, and this machine is big-endian")
+
+Buffer = bytes | bytearray | memoryview
+"""What a frame is: contiguous bytes, whose `len` is their number."""
+
+Encoding = Literal["raw", "bf16", "fp16", "int8"]
+"""How the values of a floating point tensor are written."""
+
+DTYPES: dict[str, torch.dtype] = {
+    "bool": torch.bool,
+    "uint8": torch.uint8,
+    "uint16": torch.uint16,
+    "uint32": torch.uint32,
+    "uint64": torch.uint64,
+    "int8": torch.int8,
+    "int16": torch.int16,
+    "int32": torch.int32,
+    "int64": torch.int64,
+    "float8_e4m3fn": torch.float8_e4m3fn,
+    "float8_e4m3fnuz": torch.float8_e4m3fnuz,
+    "float8_e5m2": torch.float8_e5m2,
+    "float8_e5m2fnuz": torch.float8_e5m2fnuz,
+    "float8_e8m0fnu": torch.float8_e8m0fnu,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "complex32": torch.complex32,
+    "complex64": torch.complex64,
+    "complex128": torch.complex128,
+}
+"""The dtypes by their names on the wire."""
+
+BLOCK = 64
+"""Values that share a scale in the int8 encoding."""
+
+SMALL = 4096
+"""Up to this many bytes a received frame is copied: cheaper than keeping a whole network buffer alive for it."""
+
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_LOSSY = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+_LARGEST_EXTENT = 2**63 - 1
+_LARGEST_INT8 = 2.0**127  # absmax below this: a float32 scale times any int8 stays finite
+
+
+class Descriptor(NamedTuple):
+    """What the header says of a tensor: all that is needed to read its frame.
+
+    Attributes:
+        dtype: its name in `DTYPES`.
+        shape: its dimensions; () is a single value.
+        encoding: a row of the table of encodings.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    encoding: str
+
+    @property
+    def tensor_bytes(self) -> int:
+        """Bytes of the tensor in memory."""
+        return prod(self.shape) * DTYPES[self.dtype].itemsize
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of the tensor's frame."""
+        return _CODINGS[self.encoding].size(prod(self.shape), DTYPES[self.dtype].itemsize)
+
+
+def describe(dtype: object, shape: object, encoding: object, max_dims: int) -> Descriptor:
+    """Checks what a peer says of a tensor, before any of its bytes is looked at.
+
+    Raises:
+        WireError: an unknown dtype or encoding, an encoding that does not apply, or an impossible shape.
+    """
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise WireError("unknown dtype", dtype=dtype if isinstance(dtype, str) else type(dtype))
+    if not isinstance(encoding, str) or encoding not in _CODINGS:
+        raise WireError("unknown tensor encoding", encoding=encoding if isinstance(encoding, str) else type(encoding))
+    if encoding != "raw" and DTYPES[dtype] not in _LOSSY:
+        raise WireError("encoding does not apply to dtype", encoding=encoding, dtype=dtype)
+    if not isinstance(shape, tuple) or len(shape) > max_dims:
+        raise WireError("shape is not an array of dimensions, or has too many", most=max_dims)
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise WireError("a dimension is not a number >= 0")
+    if prod(max(size, 1) for size in shape) * DTYPES[dtype].itemsize > _LARGEST_EXTENT:
+        raise WireError("shape is beyond what can be addressed", shape=shape)
+    return Descriptor(dtype, shape, encoding)
+
+
+def pack(tensor: Tensor, encoding: Encoding = "raw") -> tuple[Descriptor, memoryview]:
+    """A tensor as its description and its frame, which is a view of the tensor's storage where that is possible.
+
+    Args:
+        tensor: any shape, any dtype of `DTYPES`, any device; contiguous or not. Never written to again.
+        encoding: how to write floating point; other dtypes travel raw.
+
+    Returns:
+        What the header has to say, and the frame's bytes, read-only.
+
+    Raises:
+        EncodingError: the tensor has no plain storage, or the encoding cannot hold its values.
+    """
+    name = _NAMES.get(tensor.dtype)
+    if name is None or tensor.layout is not torch.strided or tensor.is_meta or tensor.is_nested:
+        raise EncodingError(
+            "only dense tensors with storage travel, and only of the dtypes of protocol.tensors.DTYPES",
+            dtype=tensor.dtype,
+            layout=tensor.layout,
+            device=tensor.device,
+        )
+    chosen = encoding if tensor.dtype in _LOSSY else "raw"
+    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().cpu().view(-1)
+    written = _CODINGS[chosen].write(flat) if len(flat) else flat
+    return Descriptor(name, tuple(tensor.shape), chosen), _bytes(written)
+
+
+def unpack(descriptor: Descriptor, buffer: Buffer) -> Tensor:
+    """The tensor that a frame holds.
+
+    Args:
+        descriptor: as `describe` accepted it.
+        buffer: the frame; kept alive by the tensor, which may lie in it.
+
+    Returns:
+        A CPU tensor of the described dtype and shape.
+
+    Raises:
+        WireError: the frame's size does not fit the description, or its bytes are no values of the dtype.
+    """
+    if len(buffer) != descriptor.frame_bytes:
+        raise WireError("tensor frame has the wrong size", bytes=len(buffer), expected=descriptor.frame_bytes)
+    dtype = DTYPES[descriptor.dtype]
+    if not buffer:
+        return torch.empty(descriptor.shape, dtype=dtype)
+    return _CODINGS[descriptor.encoding].read(memoryview(buffer), dtype).view(descriptor.shape)
+
+
+@dataclass(frozen=True)
+class _Coding:
+    """One encoding; to add one, add a row to `_CODINGS`.
+
+    Attributes:
+        size: bytes of the frame for (number of values, bytes of one value).
+        write: turns a flat, contiguous, non-empty CPU tensor into one whose bytes are the frame.
+        read: turns a non-empty frame of the right size into a flat tensor of a dtype.
+    """
+
+    size: Callable[[int, int], int]
+    write: Callable[[Tensor], Tensor]
+    read: Callable[[memoryview, torch.dtype], Tensor]
+
+
+def _read_raw(frame: memoryview, dtype: torch.dtype) -> Tensor:
+    if dtype is not torch.bool:
+        return _borrow(frame, dtype)
+    values = _borrow(frame, torch.uint8)
+    if int(values.max()) > 1:
+        raise WireError("a bool is neither 0 nor 1")
+    return values.view(torch.bool)
+
+
+def _write_half(half: torch.dtype, flat: Tensor) -> Tensor:
+    rounded, largest = flat.to(half), torch.finfo(half).max
+    if not bool(flat.abs().amax() <= largest) and not torch.equal(rounded.isinf(), flat.isinf()):
+        raise EncodingError(f"a value overflows {half}; send it raw", largest=largest)
+    return rounded
+
+
+def _read_half(half: torch.dtype, frame: memoryview, dtype: torch.dtype) -> Tensor:
+    return _borrow(frame, half).to(dtype)
+
+
+def _int8_size(count: int, itemsize: int) -> int:  # noqa: ARG001 - one signature for all encodings
+    return 4 * -(-count // BLOCK) + count
+
+
+def _write_int8(flat: Tensor) -> Tensor:
+    blocks = torch.nn.functional.pad(flat.float(), (0, -len(flat) % BLOCK)).view(-1, BLOCK)
+    absmax = blocks.abs().amax(1, keepdim=True)
+    if not bool((absmax < _LARGEST_INT8).all()):
+        raise EncodingError("int8 holds finite values below 2^127 only; send it raw")
+    scales = absmax / 127
+    steps = (blocks / scales).nan_to_num_(0.0).round_().clamp_(-127, 127)  # a block of zeros has scale 0
+    codes = steps.to(torch.int8).view(-1)[: len(flat)]
+    return torch.cat([scales.view(-1).view(torch.int8), codes])
+
+
+def _read_int8(frame: memoryview, dtype: torch.dtype) -> Tensor:
+    count = len(frame) - 4 * -(-len(frame) // (BLOCK + 4))
+    split = len(frame) - count
+    scales, codes = _borrow(frame[:split], torch.float32), _borrow(frame[split:], torch.int8)
+    blocks = torch.nn.functional.pad(codes.float(), (0, -count % BLOCK)).view(-1, BLOCK)
+    values = (blocks * scales.view(-1, 1)).view(-1)[:count].to(dtype)
+    if not bool(values.isfinite().all()):
+        raise WireError("an int8 frame does not decode to finite values")
+    return values
+
+
+_CODINGS: dict[str, _Coding] = {
+    "raw": _Coding(lambda count, itemsize: count * itemsize, lambda flat: flat, _read_raw),
+    "bf16": _Coding(
+        lambda count, _: 2 * count, partial(_write_half, torch.bfloat16), partial(_read_half, torch.bfloat16)
+    ),
+    "fp16": _Coding(
+        lambda count, _: 2 * count, partial(_write_half, torch.float16), partial(_read_half, torch.float16)
+    ),
+    "int8": _Coding(_int8_size, _write_int8, _read_int8),
+}
+
+
+def _bytes(flat: Tensor) -> memoryview:
+    """The storage of a flat, contiguous CPU tensor; the view keeps it alive."""
+    return flat.view(torch.uint8).numpy().data.toreadonly()
+
+
+def _borrow(frame: memoryview, dtype: torch.dtype) -> Tensor:
+    """A flat tensor that lies in a non-empty frame, or in a copy of it where it cannot or should not."""
+    if frame.readonly or len(frame) <= SMALL:
+        return torch.frombuffer(bytearray(frame), dtype=dtype)
+    flat = torch.frombuffer(frame, dtype=dtype)
+    if flat.data_ptr() % dtype.itemsize:
+        return torch.frombuffer(bytearray(frame), dtype=dtype)
+    return flat

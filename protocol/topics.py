@@ -1,0 +1,126 @@
+"""Names, topics and addresses: the words by which nodes find and hear each other.
+
+Every topic ends in "/": ZeroMQ compares prefixes, and `to/a` would also hear what is said to `to/ab/`. All topics
+are static; a node subscribes once, when it starts. This module knows how they are spelled, not who listens.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from protocol.errors import EncodingError, WireError
+
+NAME = r"[a-z0-9][a-z0-9_-]{0,31}"
+"""What a node may be called."""
+
+RUN = r"[a-z0-9][a-z0-9_.-]{0,63}"
+"""What a run may be called."""
+
+TOPIC = rf"(?:{NAME}/){{1,3}}"
+"""What a message may be published under. A knock is heard as a subscription and never published."""
+
+PRESENCE = "presence/"
+QUERIES = "queries/"
+PROGRESS = "progress/"
+PULSE = "pulse/"
+KNOCK = "knock/"
+
+LARGEST = 2**63 - 1
+"""The largest incarnation, sequence number or count on the wire."""
+
+MAX_ADDRESS_BYTES = 180
+MAX_KNOCK_BYTES = 256
+
+_HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\])"
+_ADDRESS = (
+    rf"tcp://{_HOST}:(?P<port>[1-9][0-9]{{0,4}})"
+    r"|ipc://[^*]+"
+    r"|(?:inproc|memory)://[A-Za-z0-9._-]+"
+)
+_NUMBER = r"0|[1-9][0-9]{0,18}"
+
+_name = re.compile(NAME)
+_run = re.compile(RUN)
+_topic = re.compile(TOPIC)
+_address = re.compile(_ADDRESS)
+_knock = re.compile(rf"knock/(?P<name>{NAME})/(?P<incarnation>{_NUMBER})/(?P<address>.+)/")
+
+
+def is_name(text: str) -> bool:
+    """Whether a node may be called this."""
+    return _name.fullmatch(text) is not None
+
+
+def is_run(text: str) -> bool:
+    """Whether a run may be called this."""
+    return _run.fullmatch(text) is not None
+
+
+def is_topic(text: str) -> bool:
+    """Whether a message may be published under this."""
+    return _topic.fullmatch(text) is not None
+
+
+def is_address(text: str) -> bool:
+    """Whether a node may be reached at this: `tcp://host:port`, `ipc://path`, `inproc://name`, `memory://name`."""
+    match = _address.fullmatch(text)
+    if match is None or not text.isprintable() or len(text.encode()) > MAX_ADDRESS_BYTES:
+        return False
+    return match["port"] is None or int(match["port"]) < 2**16
+
+
+def inbox(name: str) -> str:
+    """The topic on which one node hears what is said to it alone.
+
+    Raises:
+        EncodingError: no node may be called this.
+    """
+    if not is_name(name):
+        raise EncodingError("a node's name must match NAME", name=name, pattern=NAME)
+    return f"to/{name}/"
+
+
+def pulse_address(address: str) -> str:
+    """Where the heartbeats of the node at this address are published: the next port, or the path with `.pulse`."""
+    if not address.startswith("tcp://"):
+        return f"{address}.pulse" if address.startswith("ipc://") else address
+    host, port = address.rsplit(":", 1)
+    return f"{host}:{int(port) + 1}"
+
+
+@dataclass(frozen=True)
+class Knock:
+    """What a joining node says by nothing but subscribing: who it is, and where to connect back to."""
+
+    name: str
+    incarnation: int
+    address: str
+
+
+def knock(name: str, incarnation: int, address: str) -> str:
+    """The subscription by which a joining node makes itself known.
+
+    Raises:
+        EncodingError: the name, the incarnation or the address is not one.
+    """
+    if not (is_name(name) and 0 <= incarnation <= LARGEST and is_address(address)):
+        raise EncodingError("cannot knock", name=name, incarnation=incarnation, address=address)
+    return f"knock/{name}/{incarnation}/{address}/"
+
+
+def parse_knock(data: bytes) -> Knock:
+    """Reads a subscription that begins with `knock/`; the exact inverse of `knock`.
+
+    Raises:
+        WireError: it is longer than 256 bytes, or anything but a name, an incarnation and an address.
+    """
+    if len(data) > MAX_KNOCK_BYTES:
+        raise WireError("knock is too long", bytes=len(data), most=MAX_KNOCK_BYTES)
+    try:
+        match = _knock.fullmatch(data.decode())
+    except UnicodeDecodeError:
+        match = None
+    if match is None or int(match["incarnation"]) > LARGEST or not is_address(match["address"]):
+        raise WireError("knock is not knock/<name>/<incarnation>/<address>/", knock=data)
+    return Knock(match["name"], int(match["incarnation"]), match["address"])

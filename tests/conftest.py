@@ -1,0 +1,61 @@
+"""What tests of every package share: fake time.
+
+`fake_time(story())` runs a coroutine on an event loop whose clock jumps to the next timer instead of waiting for
+it. Whatever asks the loop for the time (`asyncio.sleep`, `asyncio.timeout`, `call_later`, `loop.time()`) lives on
+that clock, so minutes of silence take milliseconds and a story replays the same way on a slow machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+Play = Callable[[Coroutine[Any, Any, T]], T]
+
+
+class _Jumping(selectors.DefaultSelector):
+    """Never waits: a wait that nothing ends in the meantime becomes a jump of the clock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = super().select(0)
+        if not events and timeout is None:
+            raise RuntimeError("every task of this story waits for something that will never happen")
+        if not events and timeout:
+            self.now += timeout + 1e-9  # so that rounding never stops just before the timer
+        return events
+
+
+class FakeClock(asyncio.SelectorEventLoop):
+    """An event loop on fake time, which never stands quite still: timers go off in the order they were set in.
+
+    It has no use for threads: nothing would wait for them.
+    """
+
+    def __init__(self) -> None:
+        self._jumping = _Jumping()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        self._jumping.now += 1e-9
+        return self._jumping.now
+
+
+@pytest.fixture
+def fake_time() -> Play[Any]:
+    """Runs a coroutine to its end on fake time and returns its result."""
+
+    def play(story: Coroutine[Any, Any, T]) -> T:
+        with asyncio.Runner(loop_factory=FakeClock) as runner:
+            return runner.run(story)
+
+    return play

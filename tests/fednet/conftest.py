@@ -1,0 +1,56 @@
+"""Agents whose scores are known in closed form, to check samplers and rules against theory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from fednet.diffusion.sde import SDE
+from fednet.diffusion.steering import Answers
+
+torch.set_num_threads(1)  # small operations on a shared machine: threads that wait for each other cost minutes
+
+
+@dataclass
+class Gaussians:
+    """A query to agents that model normal densities N(mean_k, variance_k), the same in every coordinate.
+
+    `absent` says for a query (counted from 1) and an agent whether it stays silent; `times` collects every t.
+    """
+
+    sde: SDE
+    means: tuple[float, ...]
+    variances: tuple[float, ...]
+    absent: Callable[[int, int], bool] = lambda _query, _agent: False
+    times: list[float] = field(default_factory=list)
+
+    def moments(self, t: float) -> tuple[Tensor, Tensor]:
+        """Means and variances of the agents at t."""
+        alpha, std = self.sde.marginal(torch.tensor(t, dtype=torch.float64))
+        return torch.tensor(self.means) * float(alpha), torch.tensor(self.variances) * float(alpha**2) + float(std**2)
+
+    def __call__(self, x: Tensor, t: float, divergence: bool = False) -> Answers:
+        self.times.append(t)
+        present = [not self.absent(len(self.times), k) for k in range(len(self.means))]
+        moments = list(zip(*self.moments(t), strict=True))
+        scores = [(m - x) / v if there else x * 0 for (m, v), there in zip(moments, present, strict=True)]
+        size = x[0].numel()
+        divergences = torch.stack([torch.full((len(x),), -size / float(v)) for _, v in moments])
+        return Answers(torch.stack(scores), torch.tensor(present), divergences if divergence else None)
+
+    def log_density(self, x: Tensor, t: float) -> Tensor:
+        """Log densities (agents, n) of x (n, ...) at t."""
+        rows = [
+            torch.distributions.Normal(m, v.sqrt()).log_prob(x).flatten(1).sum(1)
+            for m, v in zip(*self.moments(t), strict=True)
+        ]
+        return torch.stack(rows)
+
+
+@pytest.fixture
+def gaussians() -> type[Gaussians]:
+    return Gaussians

@@ -1,0 +1,175 @@
+"""Divisions are exact, reproducible, and refused where they are impossible."""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fednet.data.config import PartitionConfig
+from fednet.data.partition import divide, fractions, partition
+from fednet.errors import DataError
+
+LABELS = torch.arange(10).repeat_interleave(108)[torch.randperm(1080, generator=torch.Generator().manual_seed(1))]
+REGIMES: list[dict[str, Any]] = [
+    {"kind": "iid"},
+    {"kind": "pathological", "classes_per_client": 2},
+    {"kind": "pathological", "classes_per_client": 7},
+    {"kind": "dirichlet", "alpha": 0.3},
+    {"kind": "homogeneous"},
+    {"kind": "heterogeneous"},
+    {"kind": "disjoint"},
+]
+
+
+def counts(shares: tuple[Tensor, ...], labels: Tensor = LABELS) -> list[list[int]]:
+    return [torch.bincount(labels[share], minlength=10).tolist() for share in shares]
+
+
+@pytest.mark.parametrize("agents", [5, 7, 10])
+@pytest.mark.parametrize("regime", REGIMES, ids=str)
+def test_every_picture_goes_to_exactly_one_agent(regime: dict[str, Any], agents: int) -> None:
+    shares = partition(LABELS, PartitionConfig(**regime), agents, seed=3)
+    assert len(shares) == agents
+    assert torch.equal(torch.cat(shares).sort().values, torch.arange(len(LABELS)))
+    assert all(torch.equal(share, share.sort().values) and share.dtype == torch.int64 for share in shares)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    weights=st.lists(st.lists(st.integers(0, 9), min_size=6, max_size=6), min_size=1, max_size=6),
+    seed=st.integers(0, 2**32),
+)
+def test_fractions_become_pictures_to_within_one(sizes: list[int], weights: list[list[int]], seed: int) -> None:
+    labels = torch.repeat_interleave(torch.tensor(sizes))
+    raw = np.array(weights, dtype=float)[:, : len(sizes)] + 1e-3
+    matrix = raw / raw.sum(axis=0)
+    shares = divide(labels, matrix, seed)
+    assert torch.equal(torch.cat(shares).sort().values, torch.arange(len(labels)))
+    for share, row in zip(shares, matrix, strict=True):
+        held = torch.bincount(labels[share], minlength=len(sizes)).numpy()
+        assert (np.abs(held - row * np.array(sizes)) < 1).all()
+
+
+def test_the_seed_decides_and_nothing_else() -> None:
+    for regime in REGIMES:
+        config = PartitionConfig(**regime)
+        first, again = (partition(LABELS, config, 5, seed=3) for _ in range(2))
+        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+        if regime["kind"] != "disjoint":
+            other = partition(LABELS, config, 5, seed=4)
+            assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_the_hash_seed_changes_nothing() -> None:
+    code = (
+        "import hashlib, torch\n"
+        "from fednet.data.config import PartitionConfig as P\n"
+        "from fednet.data.partition import partition\n"
+        "labels = torch.arange(10).repeat(30)\n"
+        f"for regime in {REGIMES!r}:\n"
+        "    shares = partition(labels, P(**regime), 5, 7)\n"
+        "    print(hashlib.sha256(b'|'.join(s.numpy().tobytes() for s in shares)).hexdigest())\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in ("0", "12345")
+    ]
+    outputs = [process.communicate(timeout=100)[0] for process in processes]
+    assert len(outputs[0].split()) == len(REGIMES)
+    assert outputs[0] == outputs[1]
+
+
+def test_iid_parts_differ_by_at_most_one() -> None:
+    sizes = [len(share) for share in partition(LABELS[:1077], PartitionConfig(), 10, 0)]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_homogeneous_gives_equal_parts_of_every_class_and_spreads_the_rounding() -> None:
+    labels = torch.arange(10).repeat_interleave(107)
+    held = np.array(counts(partition(labels, PartitionConfig(kind="homogeneous"), 10, 0), labels))
+    assert ((held == 10) | (held == 11)).all()
+    assert set(held.sum(axis=1)) == {107}
+
+
+def test_heterogeneous_is_the_source_regime_at_ten_agents() -> None:
+    held = counts(partition(LABELS, PartitionConfig(kind="heterogeneous"), 10, 0))
+    assert held == [[54 if agent == label else 6 for label in range(10)] for agent in range(10)]
+
+
+@pytest.mark.parametrize("agents", [1, 2, 5, 10, 12])
+def test_heterogeneous_shares_half_of_each_class_among_its_owners(agents: int) -> None:
+    matrix = fractions(LABELS, PartitionConfig(kind="heterogeneous"), agents, 0)
+    np.testing.assert_allclose(matrix.sum(axis=0), 1)
+    if agents > 1:
+        own = {agent: label for agent in range(agents) for label in range(10) if matrix[agent, label] >= 0.25}
+        assert set(own) == set(range(agents))
+
+
+def test_disjoint_gives_two_digits_to_each_of_five() -> None:
+    held = counts(partition(LABELS, PartitionConfig(kind="disjoint"), 5, 0))
+    assert held == [[108 if label // 2 == agent else 0 for label in range(10)] for agent in range(5)]
+
+
+@pytest.mark.parametrize(("agents", "per_client"), [(5, 2), (4, 3), (10, 2), (7, 7), (30, 1)])
+def test_pathological_gives_exactly_as_many_classes(agents: int, per_client: int) -> None:
+    config = PartitionConfig(kind="pathological", classes_per_client=per_client)
+    held = np.array(counts(partition(LABELS, config, agents, seed=2))) > 0
+    assert (held.sum(axis=1) == per_client).all()
+    holders = held.sum(axis=0)
+    assert holders.max() - holders.min() <= 1
+
+
+def test_dirichlet_tends_to_equal_parts_and_to_single_owners() -> None:
+    even = np.array(counts(partition(LABELS, PartitionConfig(kind="dirichlet", alpha=1e6), 5, 0)))
+    assert np.abs(even - 108 / 5).max() < 2
+    skewed = np.array(counts(partition(LABELS, PartitionConfig(kind="dirichlet", alpha=0.01), 3, 0)))
+    assert np.median(skewed.max(axis=0)) > 0.9 * 108
+
+
+def test_dirichlet_respects_least() -> None:
+    shares = partition(LABELS, PartitionConfig(kind="dirichlet", alpha=0.2, least=60), 10, 0)
+    assert min(len(share) for share in shares) >= 60
+
+
+def test_a_matrix_may_keep_data_from_everyone() -> None:
+    matrix = tuple((0.25,) * 10 for _ in range(2))
+    held = counts(partition(LABELS, PartitionConfig(kind="matrix", matrix=matrix), 2, 0))
+    assert held == [[27] * 10] * 2
+
+
+@pytest.mark.parametrize(
+    ("regime", "agents", "said"),
+    [
+        ({"kind": "iid"}, 0, "at least one"),
+        ({"kind": "iid", "least": 500}, 5, "cannot give each of 5 agents at least 500"),
+        ({"kind": "disjoint"}, 11, "10 classes are not enough for 11 agents"),
+        ({"kind": "disjoint", "least": 150}, 7, "fewer than the 150"),
+        ({"kind": "pathological", "classes_per_client": 2}, 4, "must lie in 3 to 10"),
+        ({"kind": "pathological", "classes_per_client": 11}, 4, "must lie in 3 to 10"),
+        ({"kind": "dirichlet", "alpha": 0.001, "least": 100}, 10, "raise alpha"),
+        ({"kind": "matrix", "matrix": ((1.0,) * 10,)}, 2, "1 rows and 10 columns"),
+        ({"kind": "matrix", "matrix": ((1.0,) * 10, (0.0,) * 10)}, 2, "gives agent 1 0 pictures"),
+    ],
+)
+def test_what_is_impossible_is_refused(regime: dict[str, Any], agents: int, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        partition(LABELS, PartitionConfig(**regime), agents, seed=0)
+
+
+@pytest.mark.parametrize("labels", [torch.tensor([], dtype=torch.int64), torch.zeros(4), torch.tensor([-1, 0])])
+def test_what_are_no_labels_is_refused(labels: Tensor) -> None:
+    with pytest.raises(DataError, match="int64"):
+        partition(labels, PartitionConfig(), 1, seed=0)

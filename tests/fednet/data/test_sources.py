@@ -1,0 +1,177 @@
+"""Each data set is read from its own files; what is missing or damaged gives one clear message."""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import datasets
+
+from fednet.data.config import DataConfig
+from fednet.data.datasets import ImageSet, load
+from fednet.data.sources import SOURCES, resize, stack
+from fednet.errors import DataError
+
+
+def paint(path: Path, value: int, side: int = 6, mode: str = "L") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, (side, side), value if mode == "L" else (value, 0, 255 - value)).save(path)
+
+
+def write_mnist(root: Path, count: int = 40) -> None:
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    labels = np.arange(count, dtype=np.uint8) % 10
+    images = np.repeat(labels[:, None], 28 * 28, axis=1) * 25
+    for stem in ("train", "t10k"):
+        (raw / f"{stem}-images-idx3-ubyte").write_bytes(struct.pack(">4i", 2051, count, 28, 28) + images.tobytes())
+        (raw / f"{stem}-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 2049, count) + labels.tobytes())
+
+
+def test_mnist_is_read_from_idx_files(tmp_path: Path) -> None:
+    write_mnist(tmp_path)
+    splits = load(DataConfig(name="mnist", root=tmp_path))
+    assert [len(part) for part in (splits.train, splits.judge, splits.test)] == [40, 20, 20]
+    assert splits.train.shape == (1, 28, 28)
+    expected = splits.train.labels.float() * 25 / 127.5 - 1
+    torch.testing.assert_close(splits.train.images[:, 0, 3, 3], expected)
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "no idx", "miscounted"])
+def test_damaged_mnist_is_refused(tmp_path: Path, damage: str) -> None:
+    write_mnist(tmp_path)
+    file = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    contents = {"truncated": file.read_bytes()[:20], "no idx": b"<html>not found</html>"}
+    contents["miscounted"] = struct.pack(">2i", 2049, 2) + b"\0\1"
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(contents[damage])
+    with pytest.raises(DataError, match=r"mnist: .*t10k"):
+        load(DataConfig(name="mnist", root=tmp_path))
+
+
+def test_missing_cifar_says_where_it_should_be(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cifar-10-batches-py is missing.*data\.name=folder"):
+        load(DataConfig(name="cifar10", root=tmp_path))
+
+
+def test_a_foreign_pickle_is_never_opened(tmp_path: Path) -> None:
+    inner = tmp_path / "cifar-100-python"
+    inner.mkdir()
+    for name in ("train", "test", "meta"):
+        (inner / name).write_bytes(b"cos\nsystem\n(S'touch " + bytes(tmp_path / "run") + b"'\ntR.")
+    with pytest.raises(DataError, match="cifar-100-python is missing or damaged"):
+        load(DataConfig(name="cifar100", root=tmp_path))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar_arrays_become_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any) -> None:
+    class Fake:
+        def __init__(self, root: str, train: bool, download: bool) -> None:
+            assert not download
+            self.data = np.zeros((8, 32, 32, 3), dtype=np.uint8)
+            self.data[..., 2] = 255
+            self.targets = [0, 1] * 4
+            self.classes = ["cat", "dog"]
+
+    monkeypatch.setattr(datasets, name.upper(), Fake)
+    splits = load(DataConfig(name=name, root=tmp_path))
+    assert splits.train.shape == (3, 32, 32)
+    assert splits.train.images[0, :, 5, 5].tolist() == [-1, -1, 1]
+    assert splits.train.classes == ("cat", "dog")
+    assert (len(splits.train), len(splits.judge), len(splits.test)) == (8, 4, 4)
+
+
+def test_tiny_imagenet_is_read_as_it_is_unpacked(tmp_path: Path) -> None:
+    for label, wnid in enumerate(("n01", "n02")):
+        for index in range(3):
+            paint(tmp_path / "train" / wnid / "images" / f"{wnid}_{index}.JPEG", 100 * label, mode="RGB")
+    rows = [(f"val_{index}.JPEG", ("n02", "n01")[index % 2]) for index in range(4)]
+    for name, wnid in rows:
+        paint(tmp_path / "val" / "images" / name, 100 if wnid == "n02" else 0, mode="RGB")
+    notes = tmp_path / "val" / "val_annotations.txt"
+    notes.write_text("".join(f"{name}\t{wnid}\t0\t0\t5\t5\n" for name, wnid in rows))
+    splits = load(DataConfig(name="tiny-imagenet", root=tmp_path))
+    assert splits.train.classes == ("n01", "n02")
+    assert splits.train.histogram() == (3, 3)
+    assert splits.judge.histogram() == (1, 1)
+    reds = splits.test.images[:, 0, 2, 2]
+    torch.testing.assert_close(reds, splits.test.labels * (200 / 255) - 1, atol=0.05, rtol=0)
+    notes.write_text("val_0.JPEG\tn99\n")
+    with pytest.raises(DataError, match="missing or malformed"):
+        load(DataConfig(name="tiny-imagenet", root=tmp_path))
+
+
+def test_a_folder_without_splits_is_split(tmp_path: Path) -> None:
+    for label, name in enumerate(("cat", "dog")):
+        for index in range(10):
+            paint(tmp_path / name / f"{index}.png", 10 * index + label)
+    (tmp_path / "cat" / "notes.txt").write_text("no picture")
+    splits = load(DataConfig(name="folder", root=tmp_path))
+    parts = (splits.train, splits.judge, splits.test)
+    assert [part.histogram() for part in parts] == [(6, 6), (2, 2), (2, 2)]
+    values = torch.cat([part.images[:, 0, 0, 0] for part in parts]).add(1).mul(127.5).round().tolist()
+    assert sorted(values) == sorted(10 * index + label for index in range(10) for label in (0, 1))
+    assert all(value % 10 == label for value, label in zip(values, _labels(parts), strict=True))
+
+
+def _labels(parts: tuple[ImageSet, ...]) -> list[int]:
+    return [label for part in parts for label in part.labels.tolist()]
+
+
+def test_colour_or_grey_is_the_first_picture_s(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            for index in range(2):
+                paint(tmp_path / split / name / f"{index}.jpg", 9, mode="RGB")
+    assert load(DataConfig(name="folder", root=tmp_path)).train.shape == (3, 6, 6)
+
+
+def test_train_and_test_must_hold_the_same_classes(tmp_path: Path) -> None:
+    for path in ("train/a", "train/b", "test/a", "test/c"):
+        paint(tmp_path / path / "0.png", 1)
+    with pytest.raises(DataError, match=r"\['b', 'c'\]"):
+        load(DataConfig(name="folder", root=tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["empty", "empty class", "broken picture", "odd size", "16 bit"])
+def test_a_folder_that_does_not_do_is_refused(tmp_path: Path, kind: str) -> None:
+    said = {"empty": "one folder per class", "empty class": "one folder per class", "broken picture": "not a readable"}
+    said |= {"odd size": r"set data\.size", "16 bit": "more than 8 bits"}
+    if kind != "empty":
+        for name in ("a", "b"):
+            for index in range(5):
+                paint(tmp_path / name / f"{index}.png", index)
+    if kind == "empty class":
+        (tmp_path / "c").mkdir()
+    if kind == "broken picture":
+        (tmp_path / "b" / "3.png").write_bytes((tmp_path / "b" / "3.png").read_bytes()[:40])
+    if kind == "odd size":
+        paint(tmp_path / "b" / "3.png", 3, side=7)
+    if kind == "16 bit":
+        Image.fromarray(np.full((6, 6), 40000, dtype=np.uint16)).save(tmp_path / "b" / "3.png")
+    with pytest.raises(DataError, match=said[kind]):
+        load(DataConfig(name="folder", root=tmp_path))
+
+
+def test_every_name_of_the_configuration_has_a_source() -> None:
+    assert set(SOURCES) == set(DataConfig.model_fields["name"].annotation.__args__)  # type: ignore[union-attr]
+
+
+def test_resizing_keeps_constants_and_the_same_size() -> None:
+    images = torch.full((2, 1, 9, 5), 0.3)
+    assert resize(images, None) is images
+    torch.testing.assert_close(resize(images, 4), torch.full((2, 1, 4, 4), 0.3))
+
+
+def test_stack_reads_in_the_order_given(tmp_path: Path) -> None:
+    for value in (0, 255):
+        paint(tmp_path / f"{value}.png", value)
+    images = stack([tmp_path / "255.png", tmp_path / "0.png"], grey=False, size=None)
+    assert images[:, 0, 0, 0].tolist() == [1, -1]
+    assert images.shape == (2, 3, 6, 6)

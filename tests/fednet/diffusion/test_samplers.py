@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
+
+ADAPTER: TypeAdapter[ODE | EulerMaruyama | PredictorCorrector] = TypeAdapter(SamplerConfig)
+
+
+def test_the_kind_chooses_the_sampler() -> None:
+    assert ADAPTER.validate_python({"kind": "ode", "rtol": 1e-5}) == ODE(rtol=1e-5)
+    assert ADAPTER.validate_python({"kind": "euler-maruyama", "steps": 3}) == EulerMaruyama(steps=3)
+    assert isinstance(ADAPTER.validate_python({"kind": "predictor-corrector"}), PredictorCorrector)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"kind": "ode", "method": "dopri9"}, {"kind": "euler-maruyama", "rtol": 1}, {"kind": "ode", "steps": 0}, {}],
+)
+def test_nonsense_is_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        ADAPTER.validate_python(bad)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector
+from fednet.diffusion.sampling import Drawn, sample
+from fednet.diffusion.sde import SDE, VE, VP, SubVP
+from fednet.diffusion.steering import Answers, Move, Rule, State
+from fednet.seeds import generator
+
+SDES = [VE(sigma=200), VP(), SubVP()]  # a wide VE: its prior is centred at 0, its marginals are not
+SAMPLERS = [
+    ODE(),
+    ODE(method="euler", steps=400),
+    ODE(method="midpoint", steps=60),
+    ODE(method="heun3", steps=60),
+    ODE(method="rk4", steps=40),
+    EulerMaruyama(steps=200),
+    PredictorCorrector(steps=120),
+]
+
+
+def name(config) -> str:
+    return getattr(config, "method", config.kind)
+
+
+def alone() -> Rule:
+    """Follows the only agent and remembers nothing."""
+
+    def combine(_state: State, answers: Answers, _move: Move) -> torch.Tensor:
+        return answers.scores[0]
+
+    return Rule(lambda count: State.fresh(1, count), combine, lambda state, _answers, _move, _dx: state, False)
+
+
+def draw(query, sde: SDE, config, count: int = 4000, seed: int = 0) -> Drawn:
+    latent = sde.prior((count, 1), generator(seed, "latent"))
+    return sample(config, query, alone(), sde, latent, random=generator(seed, "noise"))
+
+
+@pytest.mark.parametrize("sde", SDES, ids=lambda sde: sde.kind)
+@pytest.mark.parametrize("config", SAMPLERS, ids=name)
+def test_every_sampler_draws_from_the_model(gaussians, sde: SDE, config) -> None:
+    x = draw(gaussians(sde, (1.5,), (0.49,)), sde, config).x
+    assert float(x.mean()) == pytest.approx(1.5, abs=0.06)
+    assert float(x.var()) == pytest.approx(0.49, abs=0.06)
+
+
+@pytest.mark.parametrize("config", SAMPLERS, ids=name)
+def test_the_last_step_removes_the_last_noise(gaussians, config) -> None:
+    x = draw(gaussians(VP(), (0.5,), (0.0,)), VP(), config, count=200).x
+    torch.testing.assert_close(x, torch.full_like(x, 0.5), atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("config", SAMPLERS, ids=name)
+def test_time_stays_in_bounds_and_every_query_is_counted(gaussians, config) -> None:
+    query = gaussians(VP(), (0.5,), (0.3,))
+    drawn = draw(query, VP(), config, count=50)
+    assert drawn.evaluations == len(query.times)
+    assert min(query.times) == pytest.approx(VP().eps)
+    assert max(query.times) == 1.0
+
+
+def test_fixed_steps_cost_what_they_should(gaussians) -> None:
+    costs = {"euler": 1, "midpoint": 2, "heun3": 3, "rk4": 4}
+    for method, stages in costs.items():
+        drawn = draw(gaussians(VP(), (0.0,), (1.0,)), VP(), ODE(method=method, steps=10), count=5)
+        assert drawn.evaluations == 10 * stages + 1
+    assert draw(gaussians(VP(), (0.0,), (1.0,)), VP(), EulerMaruyama(steps=10), count=5).evaluations == 11
+    corrected = PredictorCorrector(steps=10, corrections=2)
+    assert draw(gaussians(VP(), (0.0,), (1.0,)), VP(), corrected, count=5).evaluations == 31
+
+
+def test_tighter_tolerances_cost_more_and_change_little(gaussians) -> None:
+    loose, tight = (
+        draw(gaussians(VP(), (1.0,), (0.1,)), VP(), ODE(rtol=tol, atol=tol), count=200) for tol in (1e-3, 1e-6)
+    )
+    assert tight.evaluations > loose.evaluations
+    torch.testing.assert_close(loose.x, tight.x, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("config", SAMPLERS, ids=name)
+def test_the_same_seed_replays_bit_for_bit(gaussians, config) -> None:
+    one, two = (draw(gaussians(VP(), (1.0,), (0.5,)), VP(), config, count=20) for _ in range(2))
+    assert torch.equal(one.x, two.x)
+
+
+def test_the_ode_is_a_function_of_the_latent_and_the_sde_of_latent_and_noise(gaussians) -> None:
+    latent, sde = VP().prior((20, 1), generator(1, "latent")), VP()
+
+    def drawn(config, seed: int) -> torch.Tensor:
+        query = gaussians(sde, (1.0,), (0.5,))
+        return sample(config, query, alone(), sde, latent, random=generator(seed, "noise")).x
+
+    assert torch.equal(drawn(ODE(), 0), drawn(ODE(), 1))
+    assert not torch.equal(drawn(EulerMaruyama(steps=20), 0), drawn(EulerMaruyama(steps=20), 1))
+    assert torch.corrcoef(torch.stack([drawn(ODE(), 0)[:, 0], latent[:, 0]]))[0, 1] > 0.99
+
+
+def test_the_latent_is_left_as_it_was(gaussians) -> None:
+    latent = VP().prior((5, 1), generator(1, "latent"))
+    kept = latent.clone()
+    for config in SAMPLERS:
+        sample(config, gaussians(VP(), (1.0,), (0.5,)), alone(), VP(), latent, random=generator(0, "noise"))
+    assert torch.equal(latent, kept)

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from fednet.conversations import Silent, Stopped
+from fednet.diffusion.sde import VE, VP
+from fednet.diffusion.training import TrainConfig, score_matching_loss, train
+from fednet.errors import MethodError
+from fednet.models.unet import ScoreNet, UNetConfig
+from fednet.seeds import generator
+
+SHAPE = (1, 4, 4)
+
+
+def network(conditional: bool = False, sde=None) -> ScoreNet:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = UNetConfig(channels=(8,), groups=4, attention=False, conditional=conditional)
+        return ScoreNet(config, sde or VP(), SHAPE, 2)
+
+
+def stripes(count: int = 40) -> tuple[Tensor, Tensor]:
+    """Two classes of pictures: bright left, bright right."""
+    labels = torch.arange(count) % 2
+    images = -torch.ones(count, *SHAPE)
+    images[labels == 0, :, :, :2] = 1
+    images[labels == 1, :, :, 2:] = 1
+    return images, labels
+
+
+def fit(config: TrainConfig, seed: int = 0, watch=None, net: ScoreNet | None = None):
+    net = net or network()
+    images, labels = stripes()
+    done = train(net, images, labels if net.classes else None, config, seed=seed, watch=watch or Silent())
+    return net, done
+
+
+@pytest.mark.parametrize("sde", [VP(), VE()], ids=lambda sde: sde.kind)
+def test_training_lowers_the_loss(sde) -> None:
+    net, done = fit(TrainConfig(steps=200), net=network(sde=sde))
+    assert done.steps == 200
+    assert done.last_loss < 0.6 * done.first_loss
+    images, _ = stripes()
+    with torch.no_grad():
+        after = float(score_matching_loss(net, images, None, generator(1, "check")))
+        before = float(score_matching_loss(network(sde=sde), images, None, generator(1, "check")))
+    assert after < 0.6 * before
+
+
+def test_labels_are_learned_and_any_class_stays_known() -> None:
+    net, _ = fit(TrainConfig(steps=250, label_dropout=0.3), net=network(conditional=True))
+    x, t = torch.randn(64, *SHAPE, generator=generator(0, "x")), torch.tensor(0.9)
+    with torch.no_grad():
+        left, right = (net.score(x, t, torch.full((64,), label)).mean(0) for label in (0, 1))
+        either = net.score(x, t).mean(0)
+    assert float((left - right)[:, :, :2].mean()) > 0
+    assert float((left - right)[:, :, 2:].mean()) < 0
+    assert float((either - (left + right) / 2).abs().max()) < float((left - right).abs().max())
+
+
+def test_the_same_seed_trains_the_same_network_and_another_does_not() -> None:
+    one, two, three = (fit(TrainConfig(steps=5), seed)[0].state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert any(not torch.equal(one[key], three[key]) for key in one)
+
+
+def test_training_leaves_global_random_numbers_alone() -> None:
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    fit(TrainConfig(steps=2))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_budget_is_epochs_or_steps() -> None:
+    assert TrainConfig(steps=7).batches(1000) == 7
+    assert TrainConfig(epochs=3, batch=16).batches(100) == math.ceil(300 / 16)
+    assert TrainConfig(epochs=3, batch=16).batches(5) == 3
+    with pytest.raises(ValidationError, match="not both"):
+        TrainConfig(epochs=1, steps=1)
+
+
+def test_progress_is_reported_and_can_end_the_training() -> None:
+    heard: list[tuple[str, int, int]] = []
+
+    class Impatient:
+        def report(self, phase: str, done: int, total: int, **values: float) -> None:
+            heard.append((phase, done, total))
+            if done == 3:
+                raise Stopped
+
+    with pytest.raises(Stopped):
+        fit(TrainConfig(steps=10), watch=Impatient())
+    assert heard == [("training", 1, 10), ("training", 2, 10), ("training", 3, 10)]
+
+
+def test_a_diverging_loss_and_missing_images_are_refused() -> None:
+    images, _ = stripes()
+    with pytest.raises(MethodError, match=r"train\.lr"):
+        train(network(), images * math.inf, None, TrainConfig(steps=2), seed=0, watch=Silent())
+    with pytest.raises(MethodError, match="without images"):
+        train(network(), images[:0], None, TrainConfig(steps=2), seed=0, watch=Silent())
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_training_on_a_device_lowers_the_loss(precision: str) -> None:
+    config = TrainConfig.model_validate({"steps": 200, "precision": precision})
+    _, done = fit(config, net=network().to("cuda"))
+    assert done.last_loss < 0.5 * done.first_loss

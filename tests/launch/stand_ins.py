@@ -1,0 +1,148 @@
+"""Processes that play nodes, for tests of the supervisor: each does what its name says, told apart by `site`.
+
+Clients write a byte into the run folder's pipe `ready` once they stand, and the test one for each that has died; the
+guest reads as many as there are clients and then does its own part. Run as a script, this is a whole launcher:
+`python stand_ins.py FOLDER LITTER PART...`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fednet.errors import DataError
+from launch.forkserver import warm
+from launch.plan import Plan
+from launch.supervisor import Supervisor
+from nodes.errors import PeersMissing
+from nodes.spec import NodeSpec
+
+TARGET = "stand_ins:play"
+LONGEST = 20.0
+
+
+def play(spec):
+    PARTS[spec.site["part"]](spec)
+
+
+def waits(spec):
+    """Ends well when it is asked to."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    says_ready(spec)
+    signal.sigwait({signal.SIGTERM})
+
+
+def is_stubborn(spec):
+    """Does not end when it is asked to."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    says_ready(spec)
+    while True:
+        signal.pause()
+
+
+def has_no_data(spec):
+    raise DataError("no data at /nowhere")
+
+
+def is_faulty(spec):
+    raise ZeroDivisionError("an oversight")
+
+
+def kills_itself(spec):
+    os.write(1, b"I can no longer\n")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def finishes(spec):
+    hears_all(spec)
+
+
+def finds_nobody(spec):
+    hears_all(spec)
+    raise PeersMissing({"a1": "never came"}, 3.0)
+
+
+def tells_and_waits(spec):
+    """Tells the test that everybody stands, and works on."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    hears_all(spec)
+    write(spec.folder / "up")
+    signal.sigwait({signal.SIGTERM})
+
+
+PARTS = {
+    part.__name__: part
+    for part in (waits, is_stubborn, has_no_data, is_faulty, kills_itself, finishes, finds_nobody, tells_and_waits)
+}
+
+
+def says_ready(spec):
+    write(spec.folder / "ready")
+
+
+def hears_all(spec):
+    read(spec.folder / "ready", spec.count)
+
+
+def write(pipe):
+    descriptor = os.open(pipe, os.O_RDWR)
+    os.write(descriptor, b".")
+    os.close(descriptor)
+
+
+def read(pipe, count):
+    """Reads bytes from a named pipe, or fails once it has waited too long for one."""
+    descriptor = os.open(pipe, os.O_RDWR)
+    for _ in range(count):
+        there, _, _ = select.select([descriptor], [], [], LONGEST)
+        assert there, f"nobody wrote into {pipe}"
+        os.read(descriptor, 1)
+    os.close(descriptor)
+
+
+def plan(folder, *parts):
+    """A plan of clients that play parts, the guest's being the last."""
+    for pipe in ("ready", "up"):
+        if not (folder / pipe).exists():
+            os.mkfifo(folder / pipe)
+        os.open(folder / pipe, os.O_RDWR)  # a pipe that nobody has open forgets what was written
+    *clients, guest = parts
+
+    def spec(name, role, part):
+        site = {"part": part}
+        return NodeSpec(name, role, "test", "ipc://unused", count=len(clients), folder=folder, site=site)
+
+    nodes = [spec(f"a{number}", "client", part) for number, part in enumerate(clients, 1)]
+    return Plan(tuple(nodes), spec("sampler", "guest", guest), spec("monitor", "monitor", ""))
+
+
+@asynccontextmanager
+async def deaf(spec, tell):
+    """A listener that hears nothing."""
+    yield
+
+
+def supervisor(planned, tell, **options):
+    options = {"listener": deaf, "context": warm(()), "target": TARGET} | options
+    return Supervisor(planned, tell, **options)
+
+
+def main(folder, litter, *parts):
+    folder, litter = Path(folder), Path(litter)
+    pids = (folder / "pids").open("a")
+
+    def tell(happening):
+        if happening.kind == "started":
+            print(happening.data["pid"], file=pids, flush=True)
+
+    outcome = asyncio.run(supervisor(plan(folder, *parts), tell, litter=litter).run())
+    sys.exit(outcome.code)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,32 @@
+"""The built-in examples are complete and say what they show."""
+
+from __future__ import annotations
+
+import pytest
+
+from launch import builtin
+from launch.config import load
+from launch.errors import ConfigError
+
+NAMES = ["control", "heterogeneous", "homogeneous", "score-inference", "score-inference-labels"]
+
+
+def test_the_examples_are_these():
+    assert list(builtin.texts()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_is_a_valid_configuration_of_its_name(name):
+    assert load(name).cluster.name == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_says_what_it_shows(name):
+    about = builtin.abstracts()[name]
+    assert 20 < len(about) < 120
+    assert not about.startswith("#")
+
+
+def test_an_unknown_example_names_the_closest():
+    with pytest.raises(ConfigError, match=r"Did you mean homogeneous\?"):
+        builtin.text("homogenous")

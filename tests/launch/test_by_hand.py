@@ -1,0 +1,58 @@
+"""One node by hand: what is refused before anything starts. How it works is tested from end to end."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from launch import by_hand
+from launch.config import load
+from launch.errors import ConfigError
+
+LOCAL = by_hand.Place("tcp://127.0.0.1:0")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("0-9", tuple(range(10))), ("3", (3,)), ("1,3,7", (1, 3, 7)), ("0-2, 8", (0, 1, 2, 8))]
+)
+def test_labels_as_they_are_written(text, found):
+    assert by_hand.numbers(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-", "-3", "5-2", "1,,2", "1.5", "0-9-12"])
+def test_labels_that_are_none(text):
+    with pytest.raises(ConfigError, match="numbers and ranges"):
+        by_hand.numbers(text)
+
+
+def test_a_client_needs_a_name(tmp_path):
+    with pytest.raises(ConfigError, match="--name: expected a client of the configuration"):
+        by_hand.work(load("control"), "client", None, LOCAL, out=tmp_path, console=Console())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_client_that_does_not_fit_leaves_nothing(tmp_path):
+    with pytest.raises(ConfigError):
+        by_hand.work(load("control"), "client", "a7", LOCAL, out=tmp_path, console=Console())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_monitor_needs_somebody_to_join():
+    with pytest.raises(ConfigError, match="--join"):
+        by_hand.watch("x", None, LOCAL, Console())
+
+
+@pytest.mark.parametrize("listen", ["tcp://0.0.0.0:0", "tcp://10.0.0.1:7000"])
+def test_everybody_stays_on_loopback_unless_told(listen, tmp_path):
+    place = by_hand.Place(listen, join=("tcp://127.0.0.1:1",))
+    with pytest.raises(ConfigError, match="--insecure"):
+        by_hand.watch("x", None, place, Console())
+    with pytest.raises(ConfigError, match="--insecure"):
+        by_hand.draw(place, None, 1, rule="mean", sampler="ode", seed=0, output=tmp_path / "x.png")
+
+
+def test_a_monitor_learns_its_run_from_a_configuration_or_is_told():
+    assert by_hand.run_of("control", (), None) == "control"
+    assert by_hand.run_of("control", (), "other") == "other"
+    with pytest.raises(ConfigError, match="--run"):
+        by_hand.run_of(None, (), None)

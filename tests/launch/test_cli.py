@@ -1,0 +1,97 @@
+"""The command line: quick, short-spoken, and with the right exit code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+import fednet
+from fednet.errors import DataError
+from launch import builtin, cli
+from launch.errors import ConfigError, Problem, RunError
+from nodes.errors import PeersMissing
+
+
+def fednet_says(*arguments, **environment):
+    return CliRunner().invoke(cli.app, list(arguments), env=environment)
+
+
+def test_version():
+    assert fednet_says("--version").stdout.strip() == f"fednet {fednet.__version__}"
+
+
+def test_nothing_that_every_command_imports_imports_torch():
+    probe = "import sys, launch.cli; print(sorted({'torch', 'diffusers', 'zmq', 'sklearn'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=30)
+    assert done.stdout.strip() == "[]"
+
+
+def test_examples_are_listed_and_printed():
+    listed = fednet_says("examples", COLUMNS="200").stdout
+    assert all(name in listed for name in builtin.texts())
+    assert fednet_says("examples", "control").stdout == builtin.text("control")
+
+
+def test_check_says_what_would_start():
+    said = fednet_says("check", "score-inference", "--set", "nodes=3", COLUMNS="200")
+    assert said.exit_code == 0
+    assert "score-inference is fine" in said.stdout
+    assert [line.split()[0] for line in said.stdout.splitlines()[2:]] == ["a1", "a2", "a3", "sampler"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError(Problem("c.yaml", "a number", "'[x]'", 3, "k")), 2),
+        (PeersMissing({"a1": "silent"}, 3.0), 3),
+        (DataError("no data at /x"), 4),
+        (RunError("interrupted", 130), 130),
+    ],
+)
+def test_an_error_is_one_message_without_a_traceback(monkeypatch, capsys, error, code):
+    def fails(name):
+        raise error
+
+    monkeypatch.setattr(builtin, "text", fails)
+    monkeypatch.setattr(sys, "argv", ["fednet", "examples", "x"])
+    monkeypatch.delenv(cli.DEBUG, raising=False)
+    assert cli.main() == code
+    said = capsys.readouterr()
+    assert said.err == f"fednet: {error}\n"
+    assert said.out == ""
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["fednet", "examples", "nothing"])
+    monkeypatch.setenv(cli.DEBUG, "1")
+    with pytest.raises(ConfigError):
+        cli.main()
+
+
+def test_an_unknown_option_is_the_operators_error():
+    assert fednet_says("check", "--sat", "x").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("launch", "no/such.yaml"),
+        ("launch", "control", "--set", "devices.device=cuda:99"),
+        ("launch", "control", "--set", "nodes={a1: {listen: 'tcp://0.0.0.0:5000'}}"),
+        ("node", "--role", "client"),
+        ("node", "--role", "client", "--config", "control", "--name", "nobody"),
+        ("node", "--role", "monitor", "--run", "x"),
+        ("check", "control", "--set", "train.epochs=x"),
+        ("fid", "/no/such/folder", "/nor/this"),
+        ("sample", "--join", "tcp://127.0.0.1:1", "--labels", "z"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fednet", *arguments])
+    assert cli.main() == 2
+    assert capsys.readouterr().err.startswith("fednet: ")
+    assert not list(tmp_path.iterdir())

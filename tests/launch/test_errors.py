@@ -1,0 +1,51 @@
+"""Errors: what they say, and the exit code of each family."""
+
+from __future__ import annotations
+
+import pytest
+
+from fednet.errors import DataError, MethodError
+from launch.errors import EXPLAINED, ConfigError, Problem, RunError, did_you_mean, exit_code
+from nodes.errors import NodeError, NoQuorum, PeersMissing
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError(), 2),
+        (NodeError(), 3),
+        (PeersMissing({}, 1.0), 3),
+        (NoQuorum((), 1, {}), 3),
+        (MethodError(), 4),
+        (DataError(), 4),
+        (KeyboardInterrupt(), 130),
+        (RunError("over", 4), 4),
+        (ZeroDivisionError(), 1),
+    ],
+)
+def test_every_family_has_its_code(error, code):
+    assert exit_code(error) == code
+    assert isinstance(error, EXPLAINED) == (code != 1)
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (Problem("c.yaml", "a number", "'x'", 3, "train.lr"), "c.yaml:3: train.lr: expected a number, got 'x'."),
+        (Problem("c.yaml", "an existing file"), "c.yaml: expected an existing file."),
+        (Problem("--set a", hint="Leave it out."), "--set a: Leave it out."),
+        (Problem("c", "x", hint="Do y."), "c: expected x. Do y."),
+    ],
+)
+def test_a_problem_is_one_line(problem, said):
+    assert str(problem) == said
+
+
+def test_all_problems_are_listed():
+    error = ConfigError(Problem("a", "x"), Problem("b", "y"))
+    assert str(error).splitlines() == ["a: expected x.", "b: expected y."]
+
+
+def test_a_hint_needs_something_close():
+    assert did_you_mean("partitoin", ["model", "partition"]) == "Did you mean partition?"
+    assert did_you_mean("zzz", ["model", "partition"]) == ""

@@ -1,0 +1,68 @@
+"""The run's folder: whose it is, and what of an earlier run stays."""
+
+from __future__ import annotations
+
+import pytest
+
+from launch.errors import ConfigError
+from launch.runfolder import held, joined
+
+
+def test_an_earlier_runs_results_go_and_its_checkpoints_stay(tmp_path):
+    folder = tmp_path / "runs" / "x"
+    with held(folder, "name: x\n"):
+        (folder / "checkpoints").mkdir()
+        (folder / "checkpoints" / "a1.safetensors").touch()
+        (folder / "samples" / "mean").mkdir(parents=True)
+        (folder / "metrics.json").write_text("{}")
+    with held(folder, "name: y\n"):
+        assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.yaml"]
+        assert (folder / "checkpoints" / "a1.safetensors").exists()
+        assert (folder / "config.yaml").read_text() == "name: y\n"
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "precious").touch()
+    with pytest.raises(ConfigError, match="nothing here is overwritten"), held(tmp_path, ""):
+        pass
+    assert (tmp_path / "samples" / "precious").exists()
+    assert not (tmp_path / "config.yaml").exists()
+
+
+def test_one_launch_at_a_time(tmp_path):
+    folder = tmp_path / "x"
+    with held(folder, "a"):
+        (folder / "metrics.json").touch()
+        with pytest.raises(ConfigError, match="no other launch"), held(folder, "b"):
+            pass
+        assert (folder / "metrics.json").exists()
+    with held(folder, "b"):
+        assert (folder / "config.yaml").read_text() == "b"
+
+
+def test_what_a_link_points_to_is_not_removed(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").touch()
+    folder = tmp_path / "x"
+    with held(folder, ""):
+        (folder / "samples").symlink_to(outside)
+    with held(folder, ""):
+        assert not (folder / "samples").exists()
+    assert (outside / "precious").exists()
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="a folder that can be written"), held(tmp_path / "file" / "x", ""):
+        pass
+
+
+def test_nodes_by_hand_share_a_folder(tmp_path):
+    first = joined(tmp_path / "x", "a")
+    (first / "metrics.json").touch()
+    second = joined(tmp_path / "x", "b")
+    assert first == second
+    assert (second / "metrics.json").exists()
+    assert (second / "config.yaml").read_text() == "a"

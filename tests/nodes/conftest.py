@@ -1,0 +1,280 @@
+"""A cluster within one process: nodes on a MemoryNetwork, models that compute in no time or as long as told."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from fednet.conversations import Ask, Question, Site, Watch
+from nodes.catalog import METHODS
+from nodes.client import client
+from nodes.memory_bus import Faults, MemoryBus, MemoryNetwork
+from nodes.node import Capability, Node
+from nodes.queries import answerer as answering
+from nodes.queries.answerer import Desk
+from nodes.queries.asker import Asker
+from nodes.roster import Presenter, Roster
+from nodes.spec import NodeSpec, Policy
+from protocol import codec, topics
+from protocol.codec import Envelope
+from protocol.limits import Limits
+from protocol.messages import Heartbeat, Hello, Message, PeerInfo, Welcome
+
+
+class InlineCompute:
+    """Stands in for the compute thread: jobs one after another on the loop's clock, each taking `seconds`."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self._free = 0.0
+
+    def run(self, job: Callable[[], Any]) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[Any] = loop.create_future()
+        start = max(self._free, loop.time())
+        self._free = start + self.seconds
+        loop.call_at(start, self._begin, job, done)
+        return done
+
+    def _begin(self, job: Callable[[], Any], done: asyncio.Future[Any]) -> None:
+        result = job()
+        asyncio.get_running_loop().call_later(self.seconds, lambda: done.cancelled() or done.set_result(result))
+
+
+class Scaler:
+    """Answers `scale` with its factor times x, and remembers what it was asked."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+        self.asked: list[Question] = []
+
+    def prepare(self, watch: Watch) -> str:
+        watch.report("preparing", 1, 1)
+        return f'{{"factor": {self.factor}}}'
+
+    def answer(self, question: Question) -> Mapping[str, Tensor]:
+        self.asked.append(question)
+        return {"y": self.factor * question.inputs["x"]}
+
+
+@dataclass
+class Client:
+    """A node that answers."""
+
+    node: Node
+    bus: MemoryBus
+    desk: Desk
+    presenter: Presenter
+    answerer: Scaler
+    compute: InlineCompute
+
+    def ready(self) -> None:
+        """Answers from now on, and says so."""
+        self.desk.open(self.answerer)
+        self.presenter.show(self.answerer.prepare(SimpleNamespace(report=lambda *_told: None)))
+
+
+@dataclass
+class Guest:
+    """A node that asks."""
+
+    node: Node
+    bus: MemoryBus
+    roster: Roster
+    asker: Asker
+
+
+class Forger:
+    """Says anything to a node, as somebody who speaks the wire but keeps none of its rules; hears its answers."""
+
+    def __init__(self, bus: MemoryBus, name: str, incarnation: int = 1, run: str = "test") -> None:
+        self.bus, self.name, self.incarnation, self.run = bus, name, incarnation, run
+        self.heard: list[Envelope] = []
+        self.me = PeerInfo(
+            name=name, incarnation=incarnation, role="client", address=f"memory://{name}", pulse=f"memory://{name}"
+        )
+
+    async def knock(self, node: Node, address: str = "") -> Forger:
+        """Connects both ways."""
+        await self.bus.open(address or self.me.address, self)
+        self.bus.subscribe(["to/", "presence/", topics.knock(self.name, self.incarnation, address or self.me.address)])
+        self.bus.connect(node.address)
+        await asyncio.sleep(0.1)
+        return self
+
+    async def link(self, node: Node, latest: Mapping[str, int] | None = None) -> Forger:
+        """Connects both ways and shakes hands."""
+        await self.knock(node)
+        self.say(topics.inbox(node.name), Hello(peer=self.me, members=(), latest=dict(latest or {})))
+        self.say(topics.inbox(node.name), Welcome(incarnation=node.presence.me.incarnation, latest={}))
+        ticks, me = itertools.count(), self.incarnation
+        pulse = lambda: Envelope(topics.PULSE, "test", self.me.name, me, 0, Heartbeat(tick=next(ticks), latest={}))  # noqa: E731
+        self.bus.beat(lambda: codec.encode(pulse()), 0.25)
+        await asyncio.sleep(0.1)
+        assert self.name in node.presence.linked()
+        return self
+
+    def say(self, topic: str, message: Message, number: int = 0) -> list[codec.Buffer]:
+        """Says a message under any number."""
+        frames = codec.encode(Envelope(topic, self.run, self.name, self.incarnation, number, message))
+        self.bus.publish(frames)
+        return frames
+
+    def received(self, frames: Sequence[codec.Buffer]) -> None:
+        self.heard.append(codec.decode(frames, Limits()))
+
+    def subscribed(self, topic: bytes, present: bool) -> None:
+        """Nothing to do."""
+
+    def messages(self, kind: type[Message]) -> list[Any]:
+        """What it heard of one kind."""
+        return [envelope.message for envelope in self.heard if isinstance(envelope.message, kind)]
+
+
+@dataclass
+class Cluster:
+    """Nodes that come and go on one network; everybody left is taken down at the end."""
+
+    network: MemoryNetwork
+    stack: AsyncExitStack
+    clients: dict[str, Client] = field(default_factory=dict)
+
+    async def client(
+        self, name: str, join: Sequence[str] = (), *, factor: float = 1.0, seconds: float = 0.0, ready: bool = True
+    ) -> Client:
+        """A client is started; it joins through the first one unless told otherwise."""
+        bus = self.network.bus()
+        node = Node(self.spec(name, join=tuple(join) or self.door()), bus)
+        compute = InlineCompute(seconds)
+        client = Client(node, bus, Desk(node, compute), Presenter(node), Scaler(factor), compute)  # type: ignore[arg-type]
+        await self.enter(node, client.desk, client.presenter)
+        self.clients[name] = client
+        if ready:
+            client.ready()
+        return client
+
+    async def guest(
+        self, name: str = "guest", join: Sequence[str] = (), *, expected: Sequence[str] = (), **policy: Any
+    ) -> Guest:
+        """A guest is started."""
+        bus = self.network.bus()
+        node = Node(self.spec(name, "guest", join=tuple(join) or self.door()), bus)
+        roster = Roster(node, tuple(expected))
+        guest = Guest(node, bus, roster, Asker(node, roster, Policy(**policy)))
+        await self.enter(node, roster, guest.asker)
+        return guest
+
+    async def enter(self, node: Node, *capabilities: Capability) -> Node:
+        """Any node is put on the network."""
+        for capability in capabilities:
+            node.add(capability)
+        return await self.stack.enter_async_context(node)
+
+    def forger(self, name: str = "forger", **said: Any) -> Forger:
+        """Somebody who keeps no rules."""
+        return Forger(self.network.bus(), name, **said)
+
+    def door(self) -> tuple[str, ...]:
+        """An address to join through, once there is one."""
+        return (next(iter(self.clients.values())).node.address,) if self.clients else ()
+
+    def spec(self, name: str, role: Any = "client", **changes: Any) -> NodeSpec:
+        """What a node of this cluster is told."""
+        return NodeSpec(name=name, role=role, run="test", listen=f"memory://{name}", **changes)
+
+
+@pytest.fixture
+def tell(fake_time: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Tells a story `async def story(cluster)` on fake time, on a network with these faults."""
+
+    def told(story: Callable[[Cluster], Any], faults: Faults | None = None, seed: int = 0) -> Any:
+        async def whole() -> Any:
+            loop_time = SimpleNamespace(monotonic=asyncio.get_running_loop().time)
+            monkeypatch.setattr(answering, "time", loop_time)
+            async with AsyncExitStack() as stack:
+                return await story(Cluster(MemoryNetwork(faults, seed), stack))
+
+        return fake_time(whole())
+
+    return told
+
+
+class Empty(BaseModel):
+    """A method's configuration without a key."""
+
+
+@dataclass
+class Scaling:
+    """A method that scales, in the catalog of methods; what it does can be replaced."""
+
+    agents: dict[str, Scaler] = field(default_factory=dict)
+    config: type[BaseModel] = Empty
+
+    def agent(self, config: BaseModel, site: Site, own: Mapping[str, Any]) -> Scaler:
+        self.agents[site.name] = Scaler(own.get("factor", 1.0 + site.index))
+        return self.agents[site.name]
+
+    def run(  # noqa: PLR0917 - the catalog's signature
+        self, config: BaseModel, ask: Ask, cards: Mapping[str, str], folder: Path, seed: int, watch: Watch
+    ) -> None:
+        replies = ask(Question("scale", {"x": torch.tensor([float(seed)])}))
+        watch.report("asking", 1, 1)
+        said = {name: [cards[name], *outputs["y"].tolist()] for name, outputs in replies.by_node.items()}
+        (folder / "metrics.json").write_text(json.dumps(said))
+
+
+@pytest.fixture
+def scaling(monkeypatch: pytest.MonkeyPatch) -> Scaling:
+    """The method "scaling", for the time of a test."""
+    method = Scaling()
+    monkeypatch.setitem(METHODS, "scaling", method)  # type: ignore[arg-type]
+    return method
+
+
+@pytest.fixture
+def real_spec(tmp_path: Path) -> Callable[..., NodeSpec]:
+    """Specifications of nodes with real sockets below a folder of the test; they join through `c0`."""
+
+    def make(name: str, role: Any = "client", **changes: Any) -> NodeSpec:
+        join = () if name == "c0" else (f"ipc://{tmp_path}/c0.sock",)
+        defaults: dict[str, Any] = {"join": join, "folder": tmp_path, "method": "scaling", "config": Empty()}
+        return NodeSpec(name, role, "test", f"ipc://{tmp_path}/{name}.sock", **{**defaults, **changes})
+
+    return make
+
+
+@pytest.fixture
+async def site(real_spec: Callable[..., NodeSpec], scaling: Scaling) -> AsyncIterator[Callable[..., Any]]:
+    """Starts clients with real sockets and threads, and stops them at the end."""
+    stop, started = asyncio.Event(), []
+
+    def start(name: str, **changes: Any) -> asyncio.Task[None]:
+        started.append(asyncio.create_task(client(real_spec(name, **changes), stop)))
+        return started[-1]
+
+    yield start
+    stop.set()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*started, return_exceptions=True)
+
+
+@pytest.fixture
+def question() -> Callable[..., Question]:
+    """Makes a question about x = [number, -number, 1/3]."""
+
+    def make(number: int = 1, **options: Any) -> Question:
+        return Question("scale", {"x": torch.tensor([float(number), -float(number), 1 / 3])}, options)
+
+    return make

@@ -1,0 +1,77 @@
+"""A site over real sockets and threads: it gets ready, shows its card, answers, and stops when it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fednet.conversations import Ask, Question, Stopped, Watch
+from fednet.errors import MethodError
+from nodes.client import client
+from nodes.guest import visit
+
+PATIENCE = 20.0
+
+
+def once(ask: Ask, cards: Any, _watch: Watch) -> tuple[dict[str, str], dict[str, list[float]]]:
+    replies = ask(Question("scale", {"x": torch.tensor([2.0])}))
+    return dict(cards), {name: outputs["y"].tolist() for name, outputs in replies.by_node.items()}
+
+
+def sockets(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_socket()]
+
+
+async def test_it_gets_ready_and_answers_and_leaves_nothing_behind(
+    real_spec: Callable[..., Any], scaling: Any, tmp_path: Path
+) -> None:
+    stop = asyncio.Event()
+    running = [
+        asyncio.create_task(client(real_spec("c0", index=0), stop)),
+        asyncio.create_task(client(real_spec("c1", index=1, site={"factor": 7.0}), stop)),
+    ]
+    async with asyncio.timeout(PATIENCE):
+        cards, replies = await visit(real_spec("guest", "guest", expected=("c0", "c1")), once, stop)
+        assert cards == {"c0": '{"factor": 1.0}', "c1": '{"factor": 7.0}'}
+        assert replies == {"c0": [2.0], "c1": [14.0]}
+        stop.set()
+        assert await asyncio.gather(*running) == [None, None]
+    assert sockets(tmp_path) == []
+
+
+async def test_who_cannot_get_ready_says_why(real_spec: Callable[..., Any], scaling: Any) -> None:
+    def fail(*_arguments: Any) -> Any:
+        raise MethodError("no data at /nowhere")
+
+    scaling.agent = lambda *_told: type("Broken", (), {"prepare": fail})()
+    with pytest.raises(MethodError, match="no data at /nowhere"):
+        await client(real_spec("c0"), asyncio.Event())
+
+
+async def test_it_can_be_stopped_while_it_gets_ready(real_spec: Callable[..., Any], scaling: Any) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    class Training:
+        def prepare(self, watch: Watch) -> str:
+            try:
+                while True:
+                    watch.report("training", 0, 1)
+                    begun.set()
+            except Stopped:
+                ended.set()
+                raise
+
+    scaling.agent = lambda *_told: Training()
+    stop = asyncio.Event()
+    running = asyncio.create_task(client(real_spec("c0"), stop))
+    assert await asyncio.to_thread(begun.wait, PATIENCE)
+    stop.set()
+    async with asyncio.timeout(PATIENCE):
+        await running
+    assert await asyncio.to_thread(ended.wait, PATIENCE)

@@ -1,0 +1,120 @@
+"""The compute thread and the watch that leads back from it to the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fednet.conversations import Stopped
+from nodes import compute as computing
+from nodes.compute import Compute, ThreadWatch
+
+PATIENCE = 20.0
+
+
+class TestCompute:
+    async def test_jobs_run_in_order_on_one_thread_that_is_not_the_loops(self) -> None:
+        compute, order = Compute("model"), []
+
+        def job(number: int) -> int:
+            order.append((number, threading.get_ident()))
+            return number * number
+
+        results = await asyncio.gather(*(compute.run(lambda n=n: job(n)) for n in range(50)))
+        compute.close()
+        assert results == [n * n for n in range(50)]
+        assert [number for number, _ in order] == list(range(50))
+        assert {thread for _, thread in order} != {threading.get_ident()}
+        assert len({thread for _, thread in order}) == 1
+
+    async def test_two_devices_do_not_wait_for_each_other(self) -> None:
+        solver, model = Compute("solver"), Compute("model")
+        answered = threading.Event()
+        waiting = solver.run(lambda: answered.wait(PATIENCE))
+        await model.run(answered.set)
+        assert await waiting
+        solver.close()
+        model.close()
+
+    async def test_an_error_reaches_who_waits_and_the_thread_lives_on(self) -> None:
+        compute = Compute("model")
+        with pytest.raises(ZeroDivisionError):
+            await compute.run(lambda: 1 // 0)
+        assert await compute.run(lambda: 1) == 1
+        compute.close()
+
+    async def test_closing_drops_what_has_not_begun(self) -> None:
+        compute, begun, go = Compute("model"), threading.Event(), threading.Event()
+
+        def running() -> str:
+            begun.set()
+            go.wait(PATIENCE)
+            return "done"
+
+        never: list[str] = []
+        first = compute.run(running)
+        compute.run(lambda: never.append("computed"))
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        compute.close()
+        go.set()
+        assert await first == "done"
+        await asyncio.to_thread(compute._thread.join, PATIENCE)
+        assert not compute._thread.is_alive()
+        assert never == []
+
+
+class TestThreadWatch:
+    def watch(self, monkeypatch: pytest.MonkeyPatch) -> tuple[ThreadWatch, list[Any], SimpleNamespace]:
+        """A watch, what it tells, and the clock it reads."""
+        told: list[Any] = []
+        clock = SimpleNamespace(now=100.0)
+        monkeypatch.setattr(computing, "time", SimpleNamespace(monotonic=lambda: clock.now))
+        return ThreadWatch(lambda *said: told.append(said), every=0.25), told, clock
+
+    async def test_reports_of_one_phase_are_throttled(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        watch, told, clock = self.watch(monkeypatch)
+        for done in range(1, 101):
+            clock.now += 0.125
+            watch.report("training", done, 1000, loss=1.0)
+        await asyncio.sleep(0)
+        assert [said[1] for said in told] == list(range(1, 101, 2))
+
+    async def test_beginnings_and_ends_are_always_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        watch, told, _ = self.watch(monkeypatch)
+        for phase in ("loading", "training"):
+            for done in range(4):
+                watch.report(phase, done, 3)
+        await asyncio.sleep(0)
+        assert [said[:3] for said in told] == [
+            ("loading", 0, 3), ("loading", 3, 3), ("training", 0, 3), ("training", 3, 3),
+        ]  # fmt: skip
+
+    async def test_values_come_along(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        watch, told, _ = self.watch(monkeypatch)
+        watch.report("training", 1, 10, loss=0.5, rate=0.1)
+        await asyncio.sleep(0)
+        assert told == [("training", 1, 10, {"loss": 0.5, "rate": 0.1})]
+
+    async def test_it_tells_on_the_event_loop(self) -> None:
+        heard: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        watch = ThreadWatch(lambda *_said: heard.set_result(threading.get_ident()))
+        await asyncio.to_thread(watch.report, "training", 1, 1)
+        assert await heard == threading.get_ident()
+
+    async def test_stop_ends_the_computation_at_its_next_report(self) -> None:
+        watch, begun = ThreadWatch(lambda *_said: None), threading.Event()
+
+        def train() -> None:
+            while True:
+                watch.report("training", 0, 1)
+                begun.set()
+
+        training = asyncio.ensure_future(asyncio.to_thread(train))
+        assert await asyncio.to_thread(begun.wait, PATIENCE)
+        watch.stop()
+        with pytest.raises(Stopped):
+            await training

@@ -1,0 +1,116 @@
+"""Somebody who only asks, over real sockets and threads: it waits, does its job, leaves, and can be stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fednet.conversations import Question, Replies, Stopped
+from fednet.errors import MethodError
+from nodes.errors import NoQuorum, PeersMissing
+from nodes.guest import Remark, guest, visit
+from nodes.spec import Policy, Timing
+from protocol.errors import EncodingError
+
+PATIENCE = 20.0
+
+
+@pytest.fixture(autouse=True)
+async def patience() -> Any:
+    async with asyncio.timeout(PATIENCE):
+        yield
+
+
+async def test_it_does_the_job_of_its_method(
+    site: Callable[..., Any], real_spec: Callable[..., Any], tmp_path: Path
+) -> None:
+    site("c0", index=0)
+    site("c1", index=1)
+    await guest(real_spec("guest", "guest", expected=("c0", "c1"), seed=3), asyncio.Event())
+    said = json.loads((tmp_path / "metrics.json").read_text())
+    assert said == {"c0": ['{"factor": 1.0}', 3.0], "c1": ['{"factor": 2.0}', 6.0]}
+
+
+async def test_whoever_is_there_is_asked_when_nobody_is_expected(
+    site: Callable[..., Any], real_spec: Callable[..., Any]
+) -> None:
+    site("c0")
+    cards = await visit(real_spec("guest", "guest"), lambda _ask, cards, _watch: dict(cards), asyncio.Event())
+    assert list(cards) == ["c0"]
+
+
+async def test_who_never_comes_is_named(real_spec: Callable[..., Any], scaling: Any) -> None:
+    spec = real_spec("guest", "guest", expected=("c0",), timing=Timing(ready=0.1))
+    with pytest.raises(PeersMissing, match=r"c0 \(never seen\)"):
+        await visit(spec, lambda *_given: None, asyncio.Event())
+
+
+@pytest.mark.parametrize("error", [MethodError("cannot"), ZeroDivisionError("bug")])
+async def test_what_goes_wrong_in_the_job_is_told(
+    site: Callable[..., Any], real_spec: Callable[..., Any], error: Exception
+) -> None:
+    def job(*_given: Any) -> None:
+        raise error
+
+    site("c0")
+    with pytest.raises(type(error)):
+        await visit(real_spec("guest", "guest", expected=("c0",)), job, asyncio.Event())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "options"), [({"x": torch.zeros((1,) * 20)}, {}), ({"x": torch.zeros(1)}, {"": 1}), ({"x": 3.0}, {})]
+)
+async def test_a_question_that_cannot_be_said_is_an_error_where_it_is_asked(
+    site: Callable[..., Any], real_spec: Callable[..., Any], inputs: Any, options: Any
+) -> None:
+    def job(ask: Any, *_given: Any) -> str:
+        with pytest.raises((ValueError, EncodingError)):
+            ask(Question("scale", inputs, options))
+        return "went on"
+
+    site("c0")
+    assert await visit(real_spec("guest", "guest", expected=("c0",)), job, asyncio.Event()) == "went on"
+
+
+async def test_too_few_answers_end_the_job(site: Callable[..., Any], real_spec: Callable[..., Any]) -> None:
+    site("c0")
+    spec = real_spec("guest", "guest", expected=("c0",), policy=Policy(quorum=2))
+    with pytest.raises(NoQuorum, match="1 of 2 needed"):
+        await visit(spec, lambda ask, *_given: ask(Question("scale", {"x": torch.zeros(1)})), asyncio.Event())
+
+
+async def test_it_can_be_stopped_while_it_waits(real_spec: Callable[..., Any], scaling: Any) -> None:
+    stop = asyncio.Event()
+    visiting = asyncio.create_task(visit(real_spec("guest", "guest", expected=("c0",)), lambda *_given: None, stop))
+    stop.set()
+    with pytest.raises(Stopped):
+        await visiting
+
+
+async def test_it_can_be_stopped_while_it_works(site: Callable[..., Any], real_spec: Callable[..., Any]) -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+    def job(_ask: Any, _cards: Any, watch: Any) -> None:
+        loop.call_soon_threadsafe(stop.set)
+        while True:
+            watch.report("solving", 0, 1)
+
+    site("c0")
+    with pytest.raises(Stopped):
+        await visit(real_spec("guest", "guest", expected=("c0",)), job, stop)
+
+
+def test_the_remark_says_who_answered_who_was_late_and_who_is_lost() -> None:
+    remark = Remark()
+    assert remark() == ""
+    ask = remark.listen(lambda _question: Replies({"a": {}, "c": {}}, ("d",), {"b": "lost: silent"}))
+    assert list(ask(Question("scale", {})).by_node) == ["a", "c"]
+    assert remark() == "a c · late d · lost b"
+    remark.listen(lambda _question: Replies({"a": {}}))(Question("scale", {}))
+    assert remark() == "a"

@@ -1,0 +1,90 @@
+"""Who only listens hears who is there, how far everybody is, and who is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from nodes.client import client
+from nodes.monitor import Event, Monitor
+from nodes.zmq_bus import ZmqBus
+
+PATIENCE = 20.0
+
+
+class Diary:
+    """The events, and waiting for one."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._changed = asyncio.Event()
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+        self._changed.set()
+
+    async def until(self, *wanted: tuple[str, str]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not set(wanted) <= {(event.node, event.kind) for event in self.events}:
+                self._changed.clear()
+                await self._changed.wait()
+
+    def of(self, kind: str) -> list[Event]:
+        return [event for event in self.events if event.kind == kind]
+
+
+async def test_it_tells_of_a_client_from_its_coming_to_its_leaving(real_spec: Callable[..., Any], scaling: Any) -> None:
+    diary, stop = Diary(), asyncio.Event()
+    async with Monitor(real_spec("monitor", "monitor"), diary):
+        running = asyncio.create_task(client(real_spec("c0"), stop))
+        await diary.until(("c0", "joined"), ("c0", "ready"))
+        stop.set()
+        await diary.until(("c0", "left"))
+        await running
+    (joined,), (left,) = diary.of("joined"), diary.of("left")
+    assert joined.data == {"role": "client", "address": real_spec("c0").listen}
+    assert left.data == {"reason": "stopped"}
+    assert joined.time <= left.time
+
+
+async def test_it_tells_of_progress(real_spec: Callable[..., Any], scaling: Any) -> None:
+    diary, stop, seen = Diary(), asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Training:
+        def prepare(self, watch: Any) -> str:
+            asyncio.run_coroutine_threadsafe(seen.wait(), loop).result(PATIENCE)
+            watch.report("training", 3, 10, loss=0.5)
+            return "{}"
+
+    scaling.agent = lambda *_told: Training()
+    async with Monitor(real_spec("monitor", "monitor"), diary):
+        running = asyncio.create_task(client(real_spec("c0"), stop))
+        await diary.until(("c0", "joined"))
+        seen.set()
+        await diary.until(("c0", "progress"), ("c0", "ready"))
+        stop.set()
+        await running
+    (progress,) = diary.of("progress")
+    assert progress.data == {"phase": "training", "done": 3, "total": 10, "values": {"loss": 0.5}, "note": ""}
+
+
+async def test_it_tells_of_a_death(real_spec: Callable[..., Any], scaling: Any, monkeypatch: Any) -> None:
+    buses: list[ZmqBus] = []
+
+    def remembered() -> ZmqBus:
+        buses.append(ZmqBus())
+        return buses[-1]
+
+    monkeypatch.setattr("nodes.client.ZmqBus", remembered)
+    diary, stop = Diary(), asyncio.Event()
+    async with Monitor(real_spec("monitor", "monitor"), diary):
+        running = asyncio.create_task(client(real_spec("c0"), stop))
+        await diary.until(("c0", "ready"))
+        await buses[0].close()  # without a goodbye, as a killed process
+        await diary.until(("c0", "lost"))
+        stop.set()
+        await running
+    (lost,) = diary.of("lost")
+    assert lost.data["reason"].startswith("its connection broke")

@@ -1,0 +1,441 @@
+"""A member of a run: it finds the others, misses nothing that it was promised, and survives whatever it hears."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from nodes.memory_bus import Faults
+from nodes.node import Node
+from protocol import codec, topics
+from protocol.codec import Envelope
+from protocol.messages import Card, Gone, Goodbye, Heartbeat, Hello, PeerInfo, Progress, Resend, Welcome
+from protocol.presence import State
+from protocol.topics import PRESENCE, PROGRESS, PULSE
+
+Tell = Callable[..., Any]
+
+
+class Ear:
+    """A capability that remembers the cards and the progress it hears, and who came and went."""
+
+    topics: tuple[str, ...] = (PROGRESS,)
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.events: list[tuple[str, ...]] = []
+        self.handlers: Mapping[Any, Any] = {Progress: self._progress, Card: self._card}
+
+    def _progress(self, envelope: Envelope, progress: Progress) -> None:
+        self.heard.append(progress.phase)
+
+    def _card(self, envelope: Envelope, card: Card) -> None:
+        self.heard.append(card.text)
+
+    def linked(self, peer: PeerInfo) -> None:
+        self.events.append(("linked", peer.name))
+
+    def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
+        self.events.append(("left" if left else "lost", peer.name, reason))
+
+
+def progress(phase: str) -> Progress:
+    return Progress(phase=phase, done=0, total=0, values={})
+
+
+async def start(cluster: Any, name: str, *join: str, **changes: Any) -> tuple[Node, Ear]:
+    ear = Ear()
+    spec = cluster.spec(name, join=tuple(f"memory://{other}" for other in join), **changes)
+    return await cluster.enter(Node(spec, cluster.network.bus()), ear), ear
+
+
+def linked(*nodes: Node) -> bool:
+    return all(len(node.presence.linked()) == len(nodes) - 1 for node in nodes)
+
+
+class TestMembership:
+    @pytest.mark.parametrize("count", [2, 5, 10])
+    @pytest.mark.parametrize("shape", ["star", "chain"])
+    def test_one_address_leads_to_everybody(self, tell: Tell, count: int, shape: str) -> None:
+        async def story(cluster: Any) -> None:
+            nodes = [(await start(cluster, "n0"))[0]]
+            for index in range(1, count):
+                through = "n0" if shape == "star" else f"n{index - 1}"
+                nodes.append((await start(cluster, f"n{index}", through))[0])
+            await asyncio.sleep(1)
+            assert linked(*nodes)
+
+        tell(story)
+
+    def test_the_door_may_open_later_than_the_knock(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            early, _ = await start(cluster, "early", "late")
+            await asyncio.sleep(30)
+            late, _ = await start(cluster, "late")
+            await asyncio.sleep(1)
+            assert linked(early, late)
+
+        tell(story)
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_loss_and_disorder_only_slow_it_down(self, tell: Tell, seed: int) -> None:
+        async def story(cluster: Any) -> None:
+            nodes = [(await start(cluster, f"n{index}", "n0"))[0] for index in range(5)]
+            for _ in range(200):
+                await asyncio.sleep(0.1)
+                if linked(*nodes):
+                    return
+            pytest.fail(f"not linked after 20 s: {[list(node.presence.linked()) for node in nodes]}")
+
+        tell(story, Faults(drop=0.3, duplicate=0.1, delay=(0.0, 0.4), pulses_too=True), seed)
+
+    def test_each_is_told_once_of_each_other(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            ears = [(await start(cluster, f"n{index}", "n0"))[1] for index in range(4)]
+            await asyncio.sleep(10)
+            for index, ear in enumerate(ears):
+                assert sorted(ear.events) == [("linked", f"n{other}") for other in range(4) if other != index]
+
+        tell(story, Faults(duplicate=0.5, delay=(0.0, 0.2)))
+
+
+class TestLosses:
+    def test_a_cut_is_a_loss_after_the_silence_and_heals_by_itself(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            one, ear = await start(cluster, "one")
+            other, _ = await start(cluster, "other", "one")
+            await asyncio.sleep(1)
+            cluster.network.cut(one.address, other.address)
+            await asyncio.sleep(2.7)
+            assert linked(one, other)
+            await asyncio.sleep(0.4)
+            assert one.presence.state("other") is other.presence.state("one") is State.LOST
+            cluster.network.heal(one.address, other.address)
+            await asyncio.sleep(1)
+            assert linked(one, other)
+            assert [event[:2] for event in ear.events] == [("linked", "other"), ("lost", "other"), ("linked", "other")]
+
+        tell(story)
+
+    def test_a_crash_is_a_loss_within_a_second(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            _, ear = await start(cluster, "one")
+            other, _ = await start(cluster, "other", "one")
+            await asyncio.sleep(1)
+            other._bus.crash()  # type: ignore[attr-defined]
+            await asyncio.sleep(0.9)
+            ((kind, name, reason),) = ear.events[1:]
+            assert (kind, name) == ("lost", "other")
+            assert reason.startswith("its connection broke")
+
+        tell(story)
+
+    def test_a_goodbye_is_told_with_its_reason(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            _, ear = await start(cluster, "one")
+            other = Node(cluster.spec("other", join=("memory://one",)), cluster.network.bus())
+            await other.__aenter__()
+            await asyncio.sleep(1)
+            await other.__aexit__(ZeroDivisionError, ZeroDivisionError(), None)
+            await asyncio.sleep(0.1)
+            assert ear.events[1:] == [("left", "other", "ZeroDivisionError")]
+
+        tell(story)
+
+    def test_a_loop_that_hangs_is_a_loss(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            _, ear = await start(cluster, "one")
+            other, _ = await start(cluster, "other", "one")
+            await asyncio.sleep(1)
+            assert other._sweeping is not None
+            other._sweeping.cancel()  # its heart beats on, as it does on its own thread
+            await asyncio.sleep(29)
+            assert ear.events[1:] == []
+            await asyncio.sleep(2)
+            ((kind, _, reason),) = ear.events[1:]
+            assert kind == "lost"
+            assert "stood still" in reason
+
+        tell(story)
+
+    def test_a_restarted_node_is_the_same_name_and_a_new_start(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            one, ear = await start(cluster, "one")
+            old, _ = await start(cluster, "other", "one")
+            await asyncio.sleep(1)
+            for number in range(5):
+                old.publish(PROGRESS, progress(f"old {number}"))
+            await asyncio.sleep(0.1)
+            old._bus.crash()  # type: ignore[attr-defined]
+            new, _ = await start(cluster, "other", "one")
+            await asyncio.sleep(1)
+            new.publish(PROGRESS, progress("new"))
+            await asyncio.sleep(1)
+            assert linked(one, new)
+            assert ear.heard[5:] == ["new"]
+            assert [event[0] for event in ear.events] == ["linked", "lost", "linked"]
+
+        tell(story)
+
+
+class TestRepair:
+    @pytest.mark.parametrize("seed", range(4))
+    def test_everything_that_is_said_after_linking_comes_once(self, tell: Tell, seed: int) -> None:
+        async def story(cluster: Any) -> None:
+            speaker, _ = await start(cluster, "speaker")
+            _, ear = await start(cluster, "listener", "speaker")
+            await asyncio.sleep(10)
+            for number in range(100):
+                speaker.publish(PROGRESS, progress(str(number)))
+                speaker.tell("listener", Card(text=f"card {number}", ready=True))
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(20)
+            assert sorted(ear.heard) == sorted([*map(str, range(100)), *(f"card {n}" for n in range(100))])
+
+        tell(story, Faults(drop=0.3, duplicate=0.1, delay=(0.0, 0.2), pulses_too=True), seed)
+
+    def test_a_lost_last_message_is_found_by_a_heartbeat(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            speaker, _ = await start(cluster, "speaker")
+            listener, ear = await start(cluster, "listener", "speaker")
+            await asyncio.sleep(1)
+            cluster.network.faults = Faults(drop=1.0)
+            speaker.publish(PROGRESS, progress("last"))
+            cluster.network.faults = Faults()
+            await asyncio.sleep(1)
+            assert ear.heard == ["last"]
+            assert listener.counts["asked again"] == listener.counts["resent"] == 1
+
+        tell(story)
+
+    def test_a_latecomer_does_not_ask_for_what_was_before_it(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            speaker, _ = await start(cluster, "speaker")
+            for number in range(50):
+                speaker.publish(PROGRESS, progress(str(number)))
+            listener, ear = await start(cluster, "listener", "speaker")
+            for number in range(50, 60):
+                speaker.publish(PROGRESS, progress(str(number)))
+                await asyncio.sleep(0.1)
+            await asyncio.sleep(5)
+            assert listener.counts["asked again"] == 0
+            assert ear.heard == [str(number) for number in range(60 - len(ear.heard), 60)]
+            assert len(ear.heard) > 5
+
+        tell(story)
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_neither_does_one_that_joins_in_the_midst_of_loss_and_disorder(self, tell: Tell, seed: int) -> None:
+        async def story(cluster: Any) -> None:
+            speaker, _ = await start(cluster, "speaker")
+            for number in range(500):
+                speaker.publish(PROGRESS, progress(str(number)))
+            _, ear = await start(cluster, "listener", "speaker")
+            for number in range(500, 600):
+                speaker.publish(PROGRESS, progress(str(number)))
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(10)
+            first = min(map(int, ear.heard))
+            assert first >= 500
+            assert sorted(map(int, ear.heard)) == list(range(first, 600))
+
+        tell(story, Faults(drop=0.3, delay=(0.0, 0.4), pulses_too=True), seed)
+
+    def test_what_the_sender_no_longer_has_is_named_and_not_asked_for_for_ever(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            speaker, _ = await start(cluster, "speaker")
+            listener, ear = await start(cluster, "listener", "speaker")
+            await asyncio.sleep(1)
+            cluster.network.faults = Faults(drop=1.0)
+            speaker.publish(PROGRESS, progress("lost"))
+            cluster.network.faults = Faults()
+            speaker._outbox.capacity = 1
+            speaker.publish(PROGRESS, progress("heard"))
+            await asyncio.sleep(5)
+            assert ear.heard == ["heard"]
+            assert (listener.counts["gone"], listener.counts["asked again"]) == (1, 1)
+
+        tell(story)
+
+    def test_what_comes_before_a_hello_is_asked_for_after_it_and_heard_once(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            node, ear = await start(cluster, "one")
+            other = cluster.forger("other")
+            go_between = await cluster.forger().link(node)
+            go_between.say("to/one/", Hello(peer=go_between.me, members=(other.me,), latest={}))
+            await other.knock(node)
+            frames = other.say(PROGRESS, progress("early"), number=5)
+            await asyncio.sleep(0.1)
+            assert (ear.heard, node.counts["early"]) == ([], 1)
+            other.say("to/one/", Hello(peer=other.me, members=(), latest={PROGRESS: 4}))
+            other.say(PULSE, Heartbeat(tick=1, latest={PROGRESS: 5}))
+            await asyncio.sleep(1)
+            assert {(asked.first, asked.last) for asked in other.messages(Resend)} == {(5, 5)}
+            for _ in range(2):
+                other.bus.publish(codec.resent(frames, "test", "other", 1, "to/one/"))
+            await asyncio.sleep(1)
+            assert ear.heard == ["early"]
+
+        tell(story)
+
+    def test_a_request_for_another_life_is_not_answered(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            node, _ = await start(cluster, "one")
+            forger = await cluster.forger().link(node)
+            node.publish(PROGRESS, progress("x"))
+            old = node.presence.me.incarnation - 1
+            forger.say("to/one/", Resend(topic=PROGRESS, incarnation=old, first=1, last=1))
+            await asyncio.sleep(1)
+            assert forger.messages(Gone) == []
+            forger.say("to/one/", Resend(topic=PROGRESS, incarnation=old + 1, first=2, last=2))
+            await asyncio.sleep(1)
+            assert forger.messages(Gone) == [Gone(topic=PROGRESS, first=2, last=2)]
+
+        tell(story)
+
+    def test_who_leaves_takes_its_place_in_the_books_with_it(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            node, _ = await start(cluster, "one")
+            for number in range(3):
+                async with Node(cluster.spec(f"guest{number}", join=("memory://one",)), cluster.network.bus()):
+                    await asyncio.sleep(1)
+                    node.tell(f"guest{number}", Card(text="{}", ready=False))
+                await asyncio.sleep(1)
+            assert node._outbox.latest == {}
+            assert node._inbox._streams == {}
+
+        tell(story)
+
+
+class TestHostility:
+    """One node against somebody who keeps no rules; a well-behaved third one shows that it lives on."""
+
+    def survive(self, tell: Tell, attack: Callable[[Node, Any], None], **dropped: int) -> None:
+        async def story(cluster: Any) -> None:
+            node, ear = await start(cluster, "one")
+            forger = await cluster.forger().link(node)
+            attack(node, forger)
+            await asyncio.sleep(1)
+            assert {kind: node.counts[kind] for kind in dropped} == dropped
+            other, _ = await start(cluster, "other", "one")
+            await asyncio.sleep(1)
+            other.publish(PROGRESS, progress("alive"))
+            await asyncio.sleep(1)
+            assert ear.heard[-1:] == ["alive"]
+
+        tell(story)
+
+    @pytest.mark.parametrize(
+        "frames", [[b"to/one/"], [b"to/one/", b""], [b"to/one/", b"\xc1"], [b"to/one/", b"\x90", b"more"]]
+    )
+    def test_bytes_that_say_nothing_are_dropped_and_counted(self, tell: Tell, frames: list[bytes]) -> None:
+        self.survive(tell, lambda _node, forger: forger.bus.publish(frames), malformed=1)
+
+    def test_a_repair_that_holds_nothing_is_dropped(self, tell: Tell) -> None:
+        def attack(node: Node, forger: Any) -> None:
+            inner = [b"progress/", b"rubbish"]
+            forger.bus.publish(codec.resent(inner, "test", "forger", 1, "to/one/"))
+
+        self.survive(tell, attack, malformed=1)
+
+    def test_another_run_is_ignored(self, tell: Tell) -> None:
+        def attack(node: Node, forger: Any) -> None:
+            forger.run = "other"
+            forger.say(PROGRESS, progress("x"), number=1)
+
+        self.survive(tell, attack, **{"other run": 1})
+
+    def test_an_echo_of_its_own_words_is_ignored(self, tell: Tell) -> None:
+        def attack(node: Node, forger: Any) -> None:
+            forger.name = "one"
+            forger.say("to/one/", Goodbye(reason="I?"))
+
+        self.survive(tell, attack)
+
+    def test_who_introduces_itself_as_another_is_refused(self, tell: Tell) -> None:
+        def attack(node: Node, forger: Any) -> None:
+            other = PeerInfo(name="x", incarnation=1, role="client", address="memory://x", pulse="memory://x")
+            forger.say("to/one/", Hello(peer=other, members=(), latest={}))
+
+        self.survive(tell, attack, malformed=1)
+
+    def test_a_stranger_is_not_listened_to(self, tell: Tell) -> None:
+        def attack(node: Node, forger: Any) -> None:
+            forger.name = "stranger"
+            forger.say(PROGRESS, progress("x"), number=1)
+
+        self.survive(tell, attack, stranger=1)
+
+    def test_an_earlier_life_is_not_listened_to(self, tell: Tell) -> None:
+        def attack(node: Node, forger: Any) -> None:
+            forger.incarnation = 0
+            forger.say(PROGRESS, progress("x"), number=1)
+            forger.say("to/one/", Goodbye(reason="the old one is gone"))
+
+        self.survive(tell, attack, stranger=1)
+
+    def test_a_topic_below_a_subscribed_one_opens_no_book(self, tell: Tell) -> None:
+        def attack(node: Node, forger: Any) -> None:
+            for number in range(10):
+                forger.say(f"progress/x{number}/", progress("x"), number=1)
+
+        self.survive(tell, attack, unheard=10)
+
+    def test_huge_numbers_are_bounded_work(self, tell: Tell) -> None:
+        def attack(node: Node, forger: Any) -> None:
+            latest = {PROGRESS: topics.LARGEST, PRESENCE: topics.LARGEST}
+            forger.say(PULSE, Heartbeat(tick=topics.LARGEST, latest=latest))
+            forger.say(PROGRESS, progress("x"), number=topics.LARGEST)
+
+        self.survive(tell, attack)
+
+    def test_a_resent_within_a_resent_is_bounded(self, tell: Tell) -> None:
+        def attack(node: Node, forger: Any) -> None:
+            frames: Any = forger.say(PROGRESS, progress("x"), number=1)
+            for _ in range(120):
+                frames = codec.resent(frames, "test", "forger", 1, "to/one/")
+            forger.bus.publish(frames)
+
+        self.survive(tell, attack)
+
+    def test_a_knock_that_is_none_is_dropped(self, tell: Tell) -> None:
+        def attack(node: Node, forger: Any) -> None:
+            for topic in (b"knock/", b"knock/a/b/c/", b"knock/\xff", b"other/"):
+                node.subscribed(topic, True)
+
+        self.survive(tell, attack, malformed=3)
+
+    def test_a_crowd_of_far_away_members_does_not_silence_it(self, tell: Tell) -> None:
+        """More than fit into the header of one hello, at the longest addresses that there are."""
+
+        async def story(cluster: Any) -> None:
+            node, _ = await start(cluster, "one")
+            forger = await cluster.forger().link(node)
+            crowd = []
+            for number in range(160):
+                address = f"memory://{'x' * 165}{number:03}"
+                crowd.append(
+                    PeerInfo(name=f"{number:032}", incarnation=1, role="client", address=address, pulse=address)
+                )
+            for first in range(0, 160, 40):
+                forger.say("to/one/", Hello(peer=forger.me, members=tuple(crowd[first : first + 40]), latest={}))
+            await asyncio.sleep(0.3)
+            assert len(node.presence.members()) > 160
+            await start(cluster, "other", "one")
+            await asyncio.sleep(0.3)
+            assert node.presence.state("other") is State.LINKED
+
+        tell(story)
+
+
+def test_a_welcome_names_the_life_that_it_welcomes(tell: Tell) -> None:
+    async def story(cluster: Any) -> None:
+        node, _ = await start(cluster, "one")
+        forger = await cluster.forger(incarnation=77).link(node)
+        assert {welcome.incarnation for welcome in forger.messages(Welcome)} == {77}
+        assert forger.messages(Hello)[0].peer == node.presence.me
+
+    tell(story)

@@ -1,0 +1,152 @@
+"""Names, topics, addresses and knocks: what is one and what is not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol import topics
+from protocol.errors import EncodingError, WireError
+from protocol.topics import Knock, inbox, is_address, is_name, is_run, is_topic, knock, parse_knock
+
+ADDRESSES = [
+    "tcp://127.0.0.1:5555",
+    "tcp://node-3.cluster.example:1",
+    "tcp://[::1]:65535",
+    "tcp://[fe80::1%eth0]:9000",
+    "ipc:///tmp/fednet/anna",
+    "ipc:///home/Zoë/my runs/anna",
+    "ipc://@abstract/anna",
+    "inproc://anna",
+    "memory://anna.1",
+]
+
+
+@pytest.mark.parametrize("name", ["a", "0", "anna", "site-12_b", "a" * 32])
+def test_names(name: str) -> None:
+    assert is_name(name)
+    assert is_run(name)
+    assert is_topic(inbox(name))
+
+
+@pytest.mark.parametrize("name", ["", "-a", "_a", "Anna", "a b", "a/b", "a.b", "zoë", "a\n", "a" * 33])
+def test_no_names(name: str) -> None:
+    assert not is_name(name)
+    with pytest.raises(EncodingError, match="name"):
+        inbox(name)
+
+
+def test_runs_may_be_longer_and_have_dots() -> None:
+    assert is_run("digits-0.5" + "x" * 54)
+    assert not any(map(is_run, ("", ".hidden", "a/b", "..", "x" * 65, "a\n")))
+
+
+def test_topics() -> None:
+    constants = (topics.PRESENCE, topics.QUERIES, topics.PROGRESS, topics.PULSE)
+    assert all(map(is_topic, (*constants, "a/b/c/")))
+    assert not any(map(is_topic, ("", "/", "a", "a//", "/a/", "a/b", "a/b/c/d/", "A/", "a/\n", "to/ a/")))
+
+
+def test_no_inbox_begins_with_another() -> None:
+    assert not inbox("ab").startswith(inbox("a"))
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_addresses(address: str) -> None:
+    assert is_address(address)
+    assert parse_knock(knock("anna", 17, address).encode()) == Knock("anna", 17, address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "tcp://",
+        "tcp://host",
+        "tcp://host:0",
+        "tcp://host:65536",
+        "tcp://host:080",
+        "tcp://*:5555",
+        "tcp://ho st:5555",
+        "tcp://host:5555/",
+        "tcp://host:5555\n",
+        "tcp://::1:5555",
+        "udp://host:5555",
+        "file:///etc/passwd",
+        "ipc://",
+        "ipc://*",
+        "ipc:///tmp/a\nb",
+        "ipc:///tmp/a\0b",
+        "ipc:///tmp/\udc80",
+        "ipc:///" + "a" * 200,
+        "ipc:///" + "ë" * 100,
+        "memory://a/b",
+        "inproc://",
+        " tcp://host:1",
+    ],
+)
+def test_no_addresses(address: str) -> None:
+    assert not is_address(address)
+    with pytest.raises(EncodingError, match="cannot knock"):
+        knock("anna", 1, address)
+
+
+def test_the_longest_knock_is_short_enough() -> None:
+    longest = knock("a" * 32, topics.LARGEST, "ipc://" + "a" * (topics.MAX_ADDRESS_BYTES - 6))
+    assert len(longest) <= topics.MAX_KNOCK_BYTES
+    assert parse_knock(longest.encode()).incarnation == topics.LARGEST
+
+
+@pytest.mark.parametrize("incarnation", [-1, 2**63])
+def test_an_incarnation_is_a_number_of_63_bits(incarnation: int) -> None:
+    with pytest.raises(EncodingError):
+        knock("anna", incarnation, "memory://a")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"knock/",
+        b"knock/anna/",
+        b"knock/anna/1/",
+        b"knock/anna/1//",
+        b"knock/anna/1/memory://a",
+        b"knock/anna/1/memory://a/x/",
+        b"knock/anna/1/memory://a//",
+        b"knock/anna/01/memory://a/",
+        b"knock/anna/-1/memory://a/",
+        b"knock/anna/+1/memory://a/",
+        b"knock/anna/9223372036854775808/memory://a/",
+        b"knock/anna/99999999999999999999/memory://a/",
+        "knock/anna/\u0661/memory://a/".encode(),
+        b"knock/Anna/1/memory://a/",
+        b"knock//1/memory://a/",
+        b"Knock/anna/1/memory://a/",
+        b"xknock/anna/1/memory://a/",
+        b"knock/anna/1/memory://a/\n",
+        b"knock/anna/1/ipc:///tmp/\xff/",
+        b"knock/anna/1/ipc:///tmp/\n/",
+        b"knock/anna/1/tcp://h:0/",
+        b"knock/anna/1/ipc:///" + b"a" * 300 + b"/",
+    ],
+)
+def test_no_knocks(data: bytes) -> None:
+    with pytest.raises(WireError):
+        parse_knock(data)
+
+
+@given(data=st.binary(max_size=80).map(lambda tail: b"knock/a/1/" + tail) | st.binary(max_size=300))
+def test_noise_is_a_knock_only_if_it_reads_the_same_when_written(data: bytes) -> None:
+    try:
+        heard = parse_knock(data)
+    except WireError:
+        return
+    assert knock(heard.name, heard.incarnation, heard.address).encode() == data
+
+
+def test_the_pulse_is_beside_the_messages() -> None:
+    assert topics.pulse_address("tcp://[::1]:5000") == "tcp://[::1]:5001"
+    assert topics.pulse_address("ipc:///tmp/a") == "ipc:///tmp/a.pulse"
+    assert topics.pulse_address("memory://a") == "memory://a"

@@ -1,0 +1,51 @@
+"""The built wheel works outside the checkout: packages, examples and templates are all in it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds nothing but the installed wheel."""
+    built, target = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", built, ROOT], check=True)
+    (wheel,) = built.glob("fednet-*.whl")
+    subprocess.run([*pip, "install", "--no-deps", "--target", target, wheel], check=True)
+    return target
+
+
+def fednet(installed: Path, *arguments: str) -> str:
+    """What the command line of the installed wheel prints."""
+    code = "import launch, sys; assert launch.__file__.startswith(sys.argv.pop(1)); from launch.cli import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-c", code, str(installed), *arguments]
+    done = subprocess.run(command, cwd=installed, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_examples_are_in_the_wheel(installed: Path) -> None:
+    listed = fednet(installed, "examples")
+    for example in (ROOT / "launch" / "examples").glob("*.yaml"):
+        assert example.stem in listed
+
+
+def test_the_version_is_the_project_s(installed: Path) -> None:
+    assert "0.1.0" in fednet(installed, "--version")
+
+
+def test_an_example_checks_out(installed: Path) -> None:
+    fednet(installed, "check", "score-inference")
+
+
+def test_the_report_s_template_is_in_the_wheel(installed: Path) -> None:
+    assert list((installed / "launch" / "templates").glob("*.html*"))
