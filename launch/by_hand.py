@@ -80,7 +80,7 @@ def work(
         raise RunError("interrupted", INTERRUPTED) from None
     if role == "guest":
         found = results.read(folder)
-        console.print(results.table(found))
+        console.print(results.table(found, console.width))
         console.print(f"report: {report.write(folder)}", highlight=False, soft_wrap=True)
 
 

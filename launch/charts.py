@@ -14,7 +14,7 @@ from itertools import pairwise
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8c6d31", "#666666")
 
 _WIDTH, _HEIGHT = 560, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 12, 44
 _MOST_POINTS = 160
 _SMALLEST = 1e-100
 
@@ -92,4 +92,4 @@ def _y_mark(tick: float, place: str) -> str:
 
 def _x_mark(tick: float, place: str) -> str:
     x, y = place.split(",")
-    return f'<text x="{x}" y="{float(y) + 15:.1f}" text-anchor="middle">{tick:.4g}</text>'
+    return f'<text x="{x}" y="{float(y) + 18:.1f}" text-anchor="middle">{tick:.4g}</text>'

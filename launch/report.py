@@ -91,6 +91,7 @@ def write(folder: Path) -> Path:
         config=config,
         config_text=text,
         results=found,
+        numeric=found.numeric(),
         samples=samples(folder, list(config.get("arms", {}))),
         charts=curves(happened),
         figures=[Picture(figure.title, uri) for figure in found.figures if (uri := data_uri(folder, figure.file))],
@@ -221,6 +222,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["cell"] = results.cell
-    environment.tests["a_number"] = results.is_number
     environment.globals["colour"] = charts.colour
     return environment

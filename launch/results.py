@@ -7,7 +7,7 @@ is there, since a run that was interrupted has results too.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,10 @@ class Results:
     figures: tuple[Figure, ...] = ()
     contributions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
+    def numeric(self) -> list[bool]:
+        """For each column whether it holds numbers and nothing else."""
+        return [all(is_number(row[number]) for row in self.rows) for number in range(len(self.columns))]
+
     def partial(self) -> tuple[str, ...]:
         """A sentence for each arm to which not everybody contributed at every step."""
         return tuple(
@@ -83,15 +87,25 @@ def is_number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def table(results: Results) -> Table:
-    """The results for a terminal."""
+def table(results: Results, width: int) -> Table:
+    """The results for a terminal of a width; where a row is too long for it, rows and columns change places."""
+    heads: Sequence[str] = results.columns
+    right = results.numeric()
+    cells = [[cell(value) for value in row] for row in results.rows]
+    if cells and _natural_width([heads, *cells]) > width:
+        heads, *cells = map(list, zip(heads, *cells, strict=True))
+        right = [False, *[True] * len(results.rows)]
     drawn = Table(title=escape(results.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for number, column in enumerate(results.columns):
-        right = all(is_number(row[number]) for row in results.rows if number < len(row))
-        drawn.add_column(escape(column), justify="right" if right else "left")
-    for row in results.rows:
-        drawn.add_row(*(escape(cell(value)) for value in row))
+    for head, to_the_right in zip(heads, right, strict=True):
+        drawn.add_column(escape(head), justify="right" if to_the_right else "left")
+    for line in cells:
+        drawn.add_row(*map(escape, line))
     return drawn
+
+
+def _natural_width(lines: Sequence[Sequence[str]]) -> int:
+    """The columns of a terminal that a table takes if nothing is cut."""
+    return sum(max(map(len, column)) + 3 for column in zip(*lines, strict=True))
 
 
 def _missing(account: Mapping[str, Any]) -> str:

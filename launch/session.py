@@ -146,7 +146,7 @@ def _tell_of(outcome: Outcome, folder: Path, path: Path, console: Console) -> No
     """Prints what came out, and raises where that is not all that was wanted."""
     found = results.read(folder)
     if found.rows:
-        console.print(results.table(found))
+        console.print(results.table(found, console.width))
     for note in (*found.notes, *found.partial()):
         console.print(note, style="dim", markup=False, highlight=False)
     console.print(f"report: {os.path.relpath(path)}", highlight=False, soft_wrap=True)

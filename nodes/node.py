@@ -185,7 +185,7 @@ class Node:
             self._refuse("unheard", f"{said} on {envelope.topic}, which is not subscribed to here")
         elif not self.presence.current(sender, envelope.incarnation):
             self._refuse("stranger", f"{said}, which is not a living member")
-        elif False:
+        elif not self._inbox.knows(sender, envelope.incarnation):
             self.counts["early"] += 1  # before its hello; what it has promised us comes again
         elif not self._inbox.accept(sender, envelope.topic, envelope.number, self._now()):
             self.counts["duplicate"] += 1

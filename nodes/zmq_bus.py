@@ -37,9 +37,6 @@ LINGER_MS = 250
 BATCH = 64
 """Messages handled per wake-up before other tasks get their turn."""
 
-ZERO_COPY_FROM = 1 << 19
-"""Bytes from which a frame is sent without a copy; below, a copy is cheaper than tracking the buffer."""
-
 LARGEST_SUBSCRIPTION = 1024
 TRIES = 32
 """Free ports that are tried until the one beside it is free too."""
@@ -93,7 +90,6 @@ class ZmqBus:
         self._out.maxmsgsize = self._pulse.maxmsgsize = LARGEST_SUBSCRIPTION
         self._in.maxmsgsize = self._limits.max_frame_bytes
         self._in.reconnect_ivl, self._in.reconnect_ivl_max = 50, 1000
-        self._out.copy_threshold = ZERO_COPY_FROM
         try:
             self._address, pulse = self._bind(listen)
         except NodeError:

@@ -48,8 +48,20 @@ def test_yes_is_no_number():
 
 def test_the_table_shows_text_as_it_is():
     console = Console(file=io.StringIO(), width=80)
-    console.print(table(Results("title", ("arm", "x"), (("[red]mean[/]", 0.5),))))
+    console.print(table(Results("title", ("arm", "x"), (("[red]mean[/]", 0.5),)), 80))
     assert "[red]mean[/]" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [45, 60, 200])
+def test_a_table_that_is_too_wide_is_turned_and_nothing_is_cut(width):
+    columns = ("arm", "label accuracy", "Frechet distance", "seconds")
+    rows = (("real", 0.9972, None, None), ("mixture", 0.5, 1.25, 42.0))
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table(Results("title", columns, rows), width))
+    said = console.file.getvalue()
+    for wanted in (*columns, "real", "mixture", "0.9972", "1.25"):
+        assert wanted in said
+    assert ("label accuracy" in said.splitlines()[2]) == (width >= 60)
 
 
 def test_a_partial_contribution_is_said():

@@ -42,14 +42,14 @@ def fit(config: TrainConfig, seed: int = 0, watch=None, net: ScoreNet | None = N
 
 @pytest.mark.parametrize("sde", [VP(), VE()], ids=lambda sde: sde.kind)
 def test_training_lowers_the_loss(sde) -> None:
-    net, done = fit(TrainConfig(steps=200), net=network(sde=sde))
-    assert done.steps == 200
-    assert done.last_loss < 0.6 * done.first_loss
+    net, done = fit(TrainConfig(steps=150, lr=1e-2), net=network(sde=sde))
+    assert done.steps == 150
+    assert done.last_loss < 0.75 * done.first_loss
     images, _ = stripes()
     with torch.no_grad():
         after = float(score_matching_loss(net, images, None, generator(1, "check")))
         before = float(score_matching_loss(network(sde=sde), images, None, generator(1, "check")))
-    assert after < 0.6 * before
+    assert after < 0.75 * before
 
 
 def test_labels_are_learned_and_any_class_stays_known() -> None:
@@ -110,6 +110,6 @@ def test_a_diverging_loss_and_missing_images_are_refused() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_training_on_a_device_lowers_the_loss(precision: str) -> None:
-    config = TrainConfig.model_validate({"steps": 200, "precision": precision})
+    config = TrainConfig.model_validate({"steps": 150, "lr": 1e-2, "precision": precision})
     _, done = fit(config, net=network().to("cuda"))
-    assert done.last_loss < 0.5 * done.first_loss
+    assert done.last_loss < 0.75 * done.first_loss
