@@ -56,12 +56,12 @@ def free_ports(host: str = "127.0.0.1") -> Iterator[int]:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether a port can be bound just now."""
+    """Whether a port can be bound just now; "*" is every interface."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind(("" if host == "*" else host, port))
         except OSError:
             return False
     return True

@@ -30,7 +30,7 @@ from launch.errors import DONE, ConfigError, Problem, RunError
 from launch.events import RUN, EventFile, Happening, Tell, event
 from launch.forkserver import PRELOAD, cool, warm
 from launch.plan import Plan, plan
-from launch.runfolder import EVENTS, LOGS, held
+from launch.runfolder import EVENTS, LOGS, REPORT, held
 from launch.screen import shown
 from launch.supervisor import Listener, Outcome, Supervisor
 
@@ -49,7 +49,7 @@ def launch(loaded: Loaded, out: Path, console: Console, *, serve: bool = False, 
     try:
         name = loaded.cluster.name
         count = len(loaded.cluster.entries)
-        console.print(f"{name}: {count} client{'s' if count != 1 else ''}, starting", highlight=False)
+        _print(console, f"{name}: {count} client{'s' if count != 1 else ''}, starting")
         with console.status("loading"):
             listener = _listener()
             there = inventory()
@@ -58,18 +58,34 @@ def launch(loaded: Loaded, out: Path, console: Console, *, serve: bool = False, 
             _check_free(loaded, planning)
             make = partial(Supervisor, planning, listener=listener, context=context, serve=serve, litter=Path(sockets))
             with held(out / name, loaded.dump()) as folder, _logging_into(folder / LOGS / "launcher.log"):
-                outcome = asyncio.run(_run(planning, make, console))
-                path = report.write(folder)
+                if serve:
+                    _print(console, f"join through {planning.clients[0].listen}")
+                outcome = asyncio.run(_run(planning, make, console, serve=serve))
+                report.write(folder)
     finally:
         cool()
-    _tell_of(outcome, folder, path, console)
+    if not (serve and outcome.code == DONE):
+        _show(folder, console)
+    if outcome.code != DONE:
+        raise RunError(f"{outcome.reason}\nLogs: {os.path.relpath(folder / LOGS)}", outcome.code)
 
 
-async def _run(planning: Plan, make: Callable[[Tell], Supervisor], console: Console) -> Outcome:
-    """Supervises the plan, with its events on the screen and in the file."""
+async def _run(planning: Plan, make: Callable[[Tell], Supervisor], console: Console, *, serve: bool) -> Outcome:
+    """Supervises the plan, with its events on the screen and in the file.
+
+    A cluster that goes on serving shows its results as soon as they are there.
+    """
+    folder, guest = planning.guest.folder, planning.guest.name
     board = Board(planning.guest.run, planned(planning), time.time())
-    with EventFile(planning.guest.folder / EVENTS) as file:
-        tell = _to(board, file)
+    with EventFile(folder / EVENTS) as file:
+
+        def tell(happening: Happening) -> None:
+            board.hear(happening)
+            file.write(happening)
+            if serve and (happening.node, happening.kind) == (guest, "ended"):
+                report.write(folder)
+                _show(folder, console)
+
         tell(event(RUN, "began", versions=versions(), nodes=[spec.name for spec in planning.nodes]))
         async with shown(board, console):
             return await make(tell).run()
@@ -99,14 +115,6 @@ def _listener() -> Listener:
     from nodes.monitor import Monitor  # noqa: PLC0415 - imports torch, which the fork server does meanwhile
 
     return Monitor
-
-
-def _to(board: Board, file: EventFile) -> Tell:
-    def tell(happening: Happening) -> None:
-        board.hear(happening)
-        file.write(happening)
-
-    return tell
 
 
 def _check_free(loaded: Loaded, planning: Plan) -> None:
@@ -142,13 +150,15 @@ def _logging_into(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _tell_of(outcome: Outcome, folder: Path, path: Path, console: Console) -> None:
-    """Prints what came out, and raises where that is not all that was wanted."""
+def _show(folder: Path, console: Console) -> None:
+    """Prints what a run has found out, and where its report lies."""
     found = results.read(folder)
     if found.rows:
         console.print(results.table(found, console.width))
     for note in (*found.notes, *found.partial()):
         console.print(note, style="dim", markup=False, highlight=False)
-    console.print(f"report: {os.path.relpath(path)}", highlight=False, soft_wrap=True)
-    if outcome.code != DONE:
-        raise RunError(f"{outcome.reason}\nLogs: {os.path.relpath(folder / LOGS)}", outcome.code)
+    _print(console, f"report: {os.path.relpath(folder / REPORT)}")
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -34,13 +34,13 @@ class Roster:
         self._expected = expected
         self._cards: dict[str, tuple[int, Card]] = {}  # with the incarnation that showed it
         self._gone: dict[str, str] = {}
+        self._ready: dict[str, str] = {}
         self._changed = asyncio.Event()
         self.handlers: Mapping[type[Message], Handler] = {Card: self._card}
 
     def ready(self) -> dict[str, str]:
         """The cards of the clients that can be asked now, by name in sorted order."""
-        clients = [info for info in self._node.presence.linked().values() if info.role == "client"]
-        return {info.name: self._cards[info.name][1].text for info in clients if self._is_ready(info)}
+        return self._ready
 
     def missing(self) -> dict[str, str]:
         """Why each client that belongs to the run cannot be asked now."""
@@ -82,6 +82,12 @@ class Roster:
         clients = [info.name for info in self._node.presence.members() if info.role == "client"]
         return any(name not in self.ready() for name in clients)
 
+    def _review(self) -> None:
+        """Something has changed: who is ready is worked out here, not at every question."""
+        clients = [info for info in self._node.presence.linked().values() if info.role == "client"]
+        self._ready = {info.name: self._cards[info.name][1].text for info in clients if self._is_ready(info)}
+        self._changed.set()
+
     def _belongs(self, name: str) -> bool:
         return not self._expected or name in self._expected
 
@@ -99,18 +105,18 @@ class Roster:
         incarnation, shown = self._cards.get(envelope.sender, _NO_CARD)
         if card.ready or not shown.ready or incarnation != envelope.incarnation:
             self._cards[envelope.sender] = (envelope.incarnation, card)
-            self._changed.set()
+            self._review()
 
     def linked(self, peer: PeerInfo) -> None:
         """A peer can be heard and hears us."""
         self._gone.pop(peer.name, None)
-        self._changed.set()
+        self._review()
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """A peer is gone."""
         if peer.role == "client" and self._belongs(peer.name):
             self._gone[peer.name] = f"left: {reason}" if left else f"lost: {reason}"
-        self._changed.set()
+        self._review()
 
 
 class Presenter:

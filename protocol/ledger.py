@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 from statistics import median
 from typing import Literal
 
@@ -93,7 +94,8 @@ class Step:
     @classmethod
     def open(cls, expected: Iterable[str], now: float, policy: Policy, pace: Pace) -> Step:
         """Opens a step for these peers with the deadline that the pace suggests."""
-        return cls(frozenset(expected), now, policy, min(pace.deadline(), policy.hard_limit))
+        hasty = policy.kind == "survivors"
+        return cls(frozenset(expected), now, policy, min(pace.deadline() if hasty else inf, policy.hard_limit))
 
     def arrive(self, name: str, now: float) -> bool:
         """A contribution has come; False for one that is unexpected or a duplicate and must be dropped."""
@@ -110,6 +112,10 @@ class Step:
     def taken(self) -> Iterable[float]:
         """Seconds that each contribution took."""
         return self._arrived.values()
+
+    def ripe(self, now: float) -> bool:
+        """Whether an arrival or a loss can have closed it; until then `outcome` need not be asked."""
+        return len(self._arrived) + len(self._lost) >= len(self.expected) or now >= self.opened + self.deadline
 
     def outcome(self, now: float) -> Outcome:
         """How the step stands at this time."""

@@ -113,14 +113,22 @@ class Asker:
 
     def _review(self, asked: _Open) -> None:
         """Closes the step if its ledger says so, and otherwise looks again when it says."""
+        now = self._now()
         if asked.timer is not None:
+            if not asked.step.ripe(now):
+                return
             asked.timer.cancel()
-        outcome = asked.step.outcome(self._now())
+        outcome = asked.step.outcome(now)
         if outcome.closed:
             del self._open[asked.number]
             asked.then(self._conclude(asked, outcome))
         else:
-            asked.timer = asyncio.get_running_loop().call_at(outcome.until, self._review, asked)
+            asked.timer = asyncio.get_running_loop().call_at(outcome.until, self._look, asked)
+
+    def _look(self, asked: _Open) -> None:
+        """The time to look again has come."""
+        asked.timer = None
+        self._review(asked)
 
     def _answer(self, envelope: Envelope, answer: Answer) -> None:
         asked = self._open.get(answer.query)

@@ -55,8 +55,13 @@ class Echo:
 
 
 def spec(name: str, role: Any, folder: str, join: tuple[str, ...] = (), expected: tuple[str, ...] = ()) -> NodeSpec:
-    """A node of the benchmark, over ipc."""
-    return NodeSpec(name, role, "bench", f"ipc://{folder}/{name}", join=join, expected=expected, policy=Policy())
+    """A node of the benchmark."""
+    return NodeSpec(name, role, "bench", address(folder, name), join=join, expected=expected, policy=Policy())
+
+
+def address(folder: str, name: str) -> str:
+    """Where something binds: a free tcp port of this machine, or a socket file in the benchmark's folder."""
+    return f"ipc://{folder}/{name}" if folder else "tcp://127.0.0.1:0"
 
 
 def worker(name: str, folder: str, join: str, bare_in: str, pipe: Connection) -> None:
@@ -70,7 +75,8 @@ async def _worker(name: str, folder: str, join: str, bare_in: str, pipe: Connect
     sub, pub = context.socket(zmq.SUB), context.socket(zmq.PUB)
     sub.subscribe(b"queries/")
     sub.connect(bare_in)
-    pub.bind(f"ipc://{folder}/bare-{name}")
+    pub.bind(address(folder, f"bare-{name}"))
+    pipe.send(pub.getsockopt_string(zmq.LAST_ENDPOINT))
     compute, node = Compute(name), Node(spec(name, "client", folder, (join,)), ZmqBus())
     desk, presenter = Desk(node, compute), Presenter(node)
     node.add(desk)
@@ -132,14 +138,15 @@ def loop_steps(ask: Ask, x: Tensor, steps: int) -> list[float]:
     return taken
 
 
-async def measure(answerers: int, sizes: list[int], memory_steps: int) -> list[dict[str, Any]]:
+async def measure(answerers: int, sizes: list[int], memory_steps: int, transport: str) -> list[dict[str, Any]]:
     """Starts the processes once and measures every size."""
     processes = multiprocessing.get_context("forkserver")
-    with tempfile.TemporaryDirectory(prefix="fednet-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="fednet-bench-") as temporary:
+        folder = temporary if transport == "ipc" else ""
         names = [f"a{index}" for index in range(1, answerers + 1)]
         context = zmq.asyncio.Context()
         pub, sub = context.socket(zmq.PUB), context.socket(zmq.SUB)
-        pub.bind(f"ipc://{folder}/bare")
+        pub.bind(address(folder, "bare"))
         sub.subscribe(b"to/asker/")
         node = Node(spec("asker", "guest", folder, expected=tuple(names)), ZmqBus())
         roster = Roster(node, tuple(names))
@@ -150,11 +157,11 @@ async def measure(answerers: int, sizes: list[int], memory_steps: int) -> list[d
         async with node:
             for name in names:
                 here, there = processes.Pipe()
-                args = (name, folder, node.address, f"ipc://{folder}/bare", there)
+                args = (name, folder, node.address, pub.getsockopt_string(zmq.LAST_ENDPOINT), there)
                 workers.append(processes.Process(target=worker, args=args, daemon=True))
                 workers[-1].start()
                 pipes.append(here)
-                sub.connect(f"ipc://{folder}/bare-{name}")
+                sub.connect(await asyncio.to_thread(here.recv))
             await roster.complete(120)
             await bare_join(pub, sub, answerers)
             solver, ask = Compute("solver"), asker.from_thread()
@@ -237,13 +244,14 @@ def main() -> None:
     parser.add_argument("--answerers", type=int, nargs="+", default=[1, 4, 10])
     parser.add_argument("--sizes", type=int, nargs="+", default=[4096, 204800, 4194304])
     parser.add_argument("--memory-steps", type=int, default=10_000, help="0 leaves the memory measurement out")
+    parser.add_argument("--transport", choices=["tcp", "ipc"], default="tcp")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
     for answerers in arguments.answerers:
         memory = arguments.memory_steps if answerers == 4 else 0
-        rows += asyncio.run(measure(answerers, arguments.sizes, memory))
+        rows += asyncio.run(measure(answerers, arguments.sizes, memory, arguments.transport))
     show(rows)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2))

@@ -24,6 +24,7 @@ def test_a_bound_port_is_not_free():
         taken.listen()
         port = taken.getsockname()[1]
         assert not is_free("127.0.0.1", port)
+        assert not is_free("*", port)
     assert is_free("127.0.0.1", port)
 
 

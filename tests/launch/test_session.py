@@ -23,7 +23,7 @@ def console():
 
 
 @pytest.fixture
-def supervised(monkeypatch):
+def supervised(monkeypatch, console):
     """Replaces the supervisor by one that only says how the run ended; remembers what it was given."""
     given = {}
 
@@ -37,6 +37,8 @@ def supervised(monkeypatch):
                 for name, value in (leaves or {}).items():
                     (self._folder / name).write_text(json.dumps(value))
                 logging.getLogger("nodes").info("said in the launcher")
+                self._tell(session.event("sampler", "ended"))
+                given["said by then"] = console.file.getvalue()
                 self._tell(session.event("", "over", code=outcome.code, reason=outcome.reason))
                 return outcome
 
@@ -84,6 +86,14 @@ def test_ports_in_use_are_named_before_anything_is_written(supervised, tmp_path,
         with pytest.raises(ConfigError, match=f"two free ports from {port} for a1, got ports in use"):
             session.launch(load("control", [nodes]), tmp_path, console)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cluster_that_serves_says_where_and_shows_its_results_at_once(supervised, tmp_path, console):
+    given = supervised(Outcome(0), {"metrics.json": {"title": "T", "columns": ["arm"], "rows": [["mean"]]}})
+    session.launch(load("control"), tmp_path, console, serve=True)
+    assert f"join through {given['plan'].clients[0].listen}" in given["said by then"]
+    assert "report.html" in given["said by then"]
+    assert console.file.getvalue().count("report.html") == 1
 
 
 def test_versions_name_what_a_result_depends_on():

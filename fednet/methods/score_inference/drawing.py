@@ -122,29 +122,31 @@ def draw(
     card = next(iter(cards.values()))
     labels = requested_labels(samples, card)
     total = samples.count if labels is None else len(labels)
-    size = samples.batch or total
-    account = Account(tuple(sorted(cards)))
-    images, log_ps, evaluations = [], [], 0
-    for index, first in enumerate(range(0, total, size)):
-        chosen = slice(first, min(first + size, total))
-        phase = f"sampling {name}" + (f" ({index + 1}/{-(-total // size)})" if total > size else "")
-        holdings = holdings_of(cards, None if labels is None else labels[chosen])
+    _check_latent(latent, (total, *card.shape))
+    account, drawn = Account(tuple(sorted(cards))), []
+    parts = torch.arange(total).split(samples.batch or total)
+    for index, part in enumerate(parts):
+        holdings = holdings_of(cards, None if labels is None else labels[part])
         options = {"guidance": arm.guidance, "probe_seed": derive(seed, "probe", index)}
+        phase = f"sampling {name}" + (f" ({index + 1}/{len(parts)})" if len(parts) > 1 else "")
         query = ScoreQuery(ask, holdings, options, account, watch, phase)
-        count = chosen.stop - chosen.start
-        start = _start(latent, chosen, (total, *card.shape))
-        if start is None:
-            start = card.sde.prior((count, *card.shape), generator(seed, "latent", index))
-        rule = rule_for(arm.phases(), holdings)
-        noise = generator(seed, "noise", index)
-        drawn = sample(sampler, query, rule, card.sde, start, random=noise)
-        images.append(drawn.x)
-        log_ps.append(drawn.state.log_p)
-        evaluations = max(evaluations, drawn.evaluations)
-    x = torch.cat(images)
-    if not bool(torch.isfinite(x).all()):
+        if latent is None:
+            start = card.sde.prior((len(part), *card.shape), generator(seed, "latent", index))
+        else:
+            start = latent[part]
+        rule, noise = rule_for(arm.phases(), holdings), generator(seed, "noise", index)
+        drawn.append(sample(sampler, query, rule, card.sde, start, random=noise))
+    images = torch.cat([part.x for part in drawn])
+    if not bool(torch.isfinite(images).all()):
         raise MethodError(f"arm {name}: the samples are not finite; use more steps or a lower guidance")
-    return Samples(x.clamp(-1, 1), labels, torch.cat(log_ps, 1), account, evaluations, time.monotonic() - began)
+    return Samples(
+        images=images.clamp(-1, 1),
+        labels=labels,
+        log_p=torch.cat([part.state.log_p for part in drawn], 1),
+        account=account,
+        evaluations=max(part.evaluations for part in drawn),
+        seconds=time.monotonic() - began,
+    )
 
 
 def holdings_of(cards: Mapping[str, ScoreCard], labels: Tensor | None) -> Holdings:
@@ -153,9 +155,6 @@ def holdings_of(cards: Mapping[str, ScoreCard], labels: Tensor | None) -> Holdin
     return Holdings(names, torch.tensor([cards[name].histogram for name in names]), labels)
 
 
-def _start(latent: Tensor | None, chosen: slice, shape: tuple[int, ...]) -> Tensor | None:
-    if latent is None:
-        return None
-    if tuple(latent.shape) != shape or latent.dtype != torch.float32:
+def _check_latent(latent: Tensor | None, shape: tuple[int, ...]) -> None:
+    if latent is not None and (tuple(latent.shape) != shape or latent.dtype != torch.float32):
         raise MethodError(f"the latent must be float32 {shape}, not {latent.dtype} {tuple(latent.shape)}")
-    return latent[chosen]

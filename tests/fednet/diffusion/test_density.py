@@ -1,3 +1,5 @@
+"""Log densities along foreign paths, against the truth."""
+
 from __future__ import annotations
 
 import pytest

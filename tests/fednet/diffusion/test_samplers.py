@@ -1,3 +1,5 @@
+"""What the samplers' settings accept and refuse."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Samplers against models whose samples are known."""
+
 from __future__ import annotations
 
 import pytest

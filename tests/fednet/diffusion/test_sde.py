@@ -1,3 +1,5 @@
+"""The forward diffusions against their own moment equations."""
+
 from __future__ import annotations
 
 import pytest

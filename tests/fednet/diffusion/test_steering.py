@@ -1,3 +1,5 @@
+"""The arithmetic of a step."""
+
 from __future__ import annotations
 
 import torch

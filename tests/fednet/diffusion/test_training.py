@@ -1,3 +1,5 @@
+"""Training learns, replays and stops."""
+
 from __future__ import annotations
 
 import math

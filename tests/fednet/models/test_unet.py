@@ -1,5 +1,8 @@
+"""The score network: its scales, its sight of t and its checkpoints."""
+
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -55,7 +58,7 @@ def test_the_network_sees_t(sde) -> None:
         net.noise(noise() * ((alpha * 0.8) ** 2 + std**2).sqrt(), torch.tensor(t))
     assert [float(t[0]) for t in told] == sorted(float(t[0]) for t in told)
     assert float(told[-1][0] - told[0][0]) > 300
-    for one, two in zip(seen, seen[1:], strict=False):
+    for one, two in pairwise(seen):
         assert float((one - two).abs().max()) > 1e-3
 
 

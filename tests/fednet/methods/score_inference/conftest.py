@@ -1,0 +1,59 @@
+"""A small federation of real agents on pictures of stripes, trained for a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+
+from fednet.conversations import Answerer, Silent, Site
+from fednet.data.datasets import ImageSet
+from fednet.methods.score_inference.agent import ScoreAgent
+from fednet.methods.score_inference.config import Config
+
+SMALL = {
+    "model": {"channels": [8], "groups": 4, "attention": False},
+    "train": {"steps": 3},
+    "sampler": {"kind": "euler-maruyama", "steps": 3},
+    "samples": {"total": 6},
+}
+
+
+def stripes(label: int, count: int = 12) -> ImageSet:
+    """Pictures 1 x 4 x 4 of one of three classes: its own column is bright."""
+    images = -torch.ones(count, 1, 4, 4)
+    images[:, :, :, label] = 1
+    return ImageSet(images, torch.full((count,), label), ("one", "two", "three"))
+
+
+def small(**changes: Mapping[str, object]) -> Config:
+    """The small configuration; a change of a section is merged into it."""
+    merged = {key: {**SMALL.get(key, {}), **value} for key, value in {**SMALL, **changes}.items()}
+    return Config.model_validate(merged)
+
+
+class Federation:
+    """Agents a1, a2, ... with a class each, prepared, and their cards."""
+
+    def __init__(self, folder: Path, config: Config, count: int = 3) -> None:
+        self.config = config
+        self.agents: dict[str, Answerer] = {
+            f"a{k + 1}": ScoreAgent(config, Site(f"a{k + 1}", k, count, 0, "cpu", folder), stripes(k % 3, 12 + k))
+            for k in range(count)
+        }
+        self.cards = {name: agent.prepare(Silent()) for name, agent in self.agents.items()}
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Callable[..., Federation]:
+    def make(config: Config | None = None, count: int = 3) -> Federation:
+        return Federation(tmp_path, config or small(), count)
+
+    return make
+
+
+@pytest.fixture
+def small_config() -> Callable[..., Config]:
+    return small

@@ -1,0 +1,71 @@
+"""What a configuration accepts and refuses."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from fednet.diffusion.samplers import ODE, EulerMaruyama
+from fednet.methods.score_inference.config import ArmConfig, Config, Phase, SamplesConfig
+
+
+def test_the_default_compares_mean_and_mixture() -> None:
+    config = Config()
+    assert {name: arm.rule for name, arm in config.arms.items()} == {"mean": "mean", "mixture": "mixture"}
+    assert config.samples.count == 300
+    assert not config.model.conditional
+
+
+def test_an_arm_may_bring_its_own_sampler() -> None:
+    config = Config.model_validate({"arms": {"a": {}, "b": {"sampler": {"kind": "ode", "method": "rk4"}}}})
+    assert config.sampler_of("a") == EulerMaruyama()
+    assert config.sampler_of("b") == ODE(method="rk4")
+
+
+def test_a_schedule_of_rules() -> None:
+    phases = [{"below": 1, "rule": "mean", "agents": ["a1"]}, {"below": 0.4, "rule": "mixture"}]
+    arm = ArmConfig.model_validate({"rule": phases})
+    assert arm.phases() == (Phase(below=1, rule="mean", agents=("a1",)), Phase(below=0.4, rule="mixture"))
+    assert arm.rules() == {"mean", "mixture"}
+    assert ArmConfig(rule="median").phases() == (Phase(below=1, rule="median"),)
+
+
+@pytest.mark.parametrize("starts", [[], [0.5], [1.0, 0.4, 0.4], [1.0, 0.2, 0.4]])
+def test_a_schedule_covers_all_times_in_order(starts: list[float]) -> None:
+    with pytest.raises(ValidationError, match="below: 1"):
+        ArmConfig.model_validate({"rule": [{"below": start, "rule": "mean"} for start in starts]})
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"samples": {"labels": [1]}}, "model.conditional"),
+        ({"samples": {"per_label": 2}}, "model.conditional"),
+        ({"arms": {"x": {"rule": "label-count"}}}, "arms.x"),
+        ({"arms": {"x": {"rule": [{"below": 1, "rule": "label-count"}]}}}, "arms.x"),
+        ({"arms": {"x": {"guidance": 2}}}, "arms.x"),
+        ({"arms": {}}, "arms"),
+        ({"arms": {"Not A Name": {}}}, "arms"),
+        ({"arms": {"x": {"rule": "average"}}}, "average"),
+        ({"sampler": {"kind": "ddim"}}, "ddim"),
+        ({"stepz": 3}, "stepz"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_named(given: dict[str, object], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Config.model_validate(given)
+
+
+def test_labels_are_fine_for_conditional_models() -> None:
+    given = {"model": {"conditional": True}, "samples": {"per_label": 2, "labels": [1]}, "arms": {"x": {"guidance": 2}}}
+    assert Config.model_validate(given).samples == SamplesConfig(per_label=2, labels=(1,))
+
+
+def test_total_and_per_label_exclude_each_other() -> None:
+    with pytest.raises(ValidationError, match="not both"):
+        SamplesConfig(total=3, per_label=3)
+
+
+def test_the_configuration_survives_json() -> None:
+    config = Config.model_validate({"sde": {"kind": "sub-vp"}, "arms": {"x": {"rule": [{"below": 1, "rule": "mean"}]}}})
+    assert Config.model_validate_json(config.model_dump_json()) == config

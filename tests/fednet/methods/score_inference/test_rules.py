@@ -1,0 +1,207 @@
+"""The rules of combination against theory, with agents known in closed form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
+from fednet.diffusion.sampling import Drawn, sample
+from fednet.diffusion.sde import VE, VP, SubVP
+from fednet.diffusion.steering import Answers, Move, Rule
+from fednet.errors import MethodError
+from fednet.methods.score_inference.config import Phase, RuleName
+from fednet.methods.score_inference.rules import RULES, Holdings, rule_for
+from fednet.seeds import generator
+
+SDE200 = EulerMaruyama(steps=200)
+SAMPLERS = [SDE200, ODE(), ODE(method="rk4", steps=40), PredictorCorrector(steps=120)]
+WIDE = VE(sigma=400)  # its prior is centred at 0 and its marginals are not: only a wide one starts all agents equal
+MOVE = Move(0.5, 0.01, None, g2=1.0, q=1.0)
+
+
+def name(config: SamplerConfig) -> str:
+    return getattr(config, "method", config.kind)
+
+
+def holdings(*sizes: int, labels: torch.Tensor | None = None) -> Holdings:
+    return Holdings(tuple(f"a{k}" for k in range(len(sizes))), torch.tensor(sizes)[:, None], labels)
+
+
+def draw(query, rule: Rule, config: SamplerConfig, count: int = 8000) -> Drawn:
+    latent = query.sde.prior((count, 1), generator(0, "latent"))
+    return sample(config, query, rule, query.sde, latent, random=generator(0, "noise"))
+
+
+@pytest.mark.parametrize("sde", [WIDE, VP(), SubVP()], ids=lambda sde: sde.kind)
+@pytest.mark.parametrize("config", SAMPLERS, ids=name)
+def test_the_mixture_is_the_union_and_the_mean_the_product(gaussians, sde, config) -> None:
+    agents = (-2.0, 2.0), (1.0, 1.0)
+    union = draw(gaussians(sde, *agents), RULES["mixture"](holdings(1, 1)), config).x
+    product = draw(gaussians(sde, *agents), RULES["mean"](holdings(1, 1)), config).x
+    assert float(union.var()) == pytest.approx(5, abs=0.3)
+    assert float(product.var()) == pytest.approx(1, abs=0.1)
+    assert float(union.mean()) == pytest.approx(0, abs=0.1)
+
+
+@pytest.mark.parametrize("config", SAMPLERS, ids=name)
+def test_three_unequal_components_keep_their_shares(gaussians, config) -> None:
+    means, variances, shares = torch.tensor([-3.0, 0, 4]), torch.tensor([0.5, 1, 0.25]), torch.tensor([1.0, 2, 5]) / 8
+    mean = (shares * means).sum()
+    variance = (shares * (variances + means**2)).sum() - mean**2
+    query = gaussians(VP(), tuple(means.tolist()), tuple(variances.tolist()))
+    x = draw(query, RULES["mixture"](holdings(1, 2, 5)), config, 20_000).x
+    assert float(x.mean()) == pytest.approx(float(mean), abs=0.1)
+    assert float(x.var()) == pytest.approx(float(variance), abs=0.3)
+    assert float((x > 2).float().mean()) == pytest.approx(5 / 8, abs=0.02)
+
+
+@pytest.mark.parametrize("config", [ODE(rtol=1e-5, atol=1e-5), *SAMPLERS[2:], SDE200], ids=name)
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_equal_models_federate_to_the_single_model(gaussians, rule: RuleName, config) -> None:
+    sizes = (3, 1, 2)
+    labels = torch.zeros(500, dtype=torch.int64)
+    many = draw(gaussians(VP(), (1.0,) * 3, (0.5,) * 3), RULES[rule](holdings(*sizes, labels=labels)), config, 500)
+    one = draw(gaussians(VP(), (1.0,), (0.5,)), RULES["mean"](holdings(1)), config, 500)
+    torch.testing.assert_close(many.x, one.x, atol=5e-3 if name(config) == "dopri5" else 1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("config", [SDE200, ODE(), PredictorCorrector(steps=120)], ids=name)
+def test_the_followed_log_densities_are_the_agents_own(gaussians, config) -> None:
+    query = gaussians(VP(), (-1.0, 1.5), (0.5, 2.0))
+    drawn = draw(query, RULES["mixture"](holdings(1, 1)), config, 2000)
+    truth = query.log_density(drawn.x, 0.0)
+    told, known = drawn.state.log_p[1] - drawn.state.log_p[0], truth[1] - truth[0]
+    assert float((told - known).abs().median()) < 0.15
+    assert float(torch.corrcoef(torch.stack([told, known]))[0, 1]) > 0.98
+
+
+@pytest.mark.parametrize("config", [SDE200, ODE(), PredictorCorrector(steps=120)], ids=name)
+def test_consensus_samples_are_equally_likely_everywhere(gaussians, config) -> None:
+    query = gaussians(VP(), (-2.0, 1.0), (1.0, 1.0))
+    drawn = draw(query, RULES["consensus"](holdings(1, 1)), config, 500)
+    told = drawn.state.log_p
+    truth = query.log_density(drawn.x, 0.0)
+    assert float((told[0] - told[1]).abs().mean()) < 0.05
+    assert float((truth[0] - truth[1]).abs().mean()) < 0.3
+    assert float(drawn.x.mean()) == pytest.approx(-0.5, abs=0.05)
+
+
+def test_an_agent_that_misses_a_step_leaves_the_mixture_for_good(gaussians) -> None:
+    def absent(query: int, agent: int) -> bool:
+        return agent == 1 and query == 20
+
+    for config in (SDE200, ODE(), PredictorCorrector(steps=120)):
+        query = gaussians(VP(), (-2.0, 2.0), (1.0, 1.0), absent)
+        drawn = draw(query, RULES["mixture"](holdings(1, 1)), config)
+        assert drawn.state.lost.tolist() == [False, True]
+        assert float(drawn.x.mean()) < -1.5
+
+
+def test_an_agent_that_misses_a_step_is_missed_by_the_mean_for_that_step_only() -> None:
+    scores = torch.tensor([[[1.0]], [[5.0]], [[0.0]]])
+    there = Answers(scores, torch.tensor([True, True, False]))
+    rule = RULES["mean"](holdings(1, 1, 1))
+    state = rule.advance(rule.init(1), there, MOVE, torch.zeros(1, 1))
+    assert float(rule.combine(state, there, MOVE)) == 3.0
+    back = Answers(scores, torch.tensor([True, True, True]))
+    assert float(rule.combine(state, back, MOVE)) == 2.0
+
+
+def test_without_anybody_who_followed_the_mixture_gives_up(gaussians) -> None:
+    query = gaussians(VP(), (0.0, 0.0), (1.0, 1.0), lambda query, agent: query == 2 + agent)
+    with pytest.raises(MethodError, match="from the start"):
+        draw(query, RULES["mixture"](holdings(1, 1)), SDE200, 5)
+
+
+def test_data_size_and_label_count_weigh_by_what_agents_hold() -> None:
+    counts = torch.tensor([[6, 0], [2, 2]])
+    scores = torch.tensor([[[1.0], [1.0]], [[0.0], [0.0]]])
+    held = Holdings(("a", "b"), counts, torch.tensor([0, 1]))
+    answers = Answers(scores, torch.tensor([True, True]))
+    weighed = {
+        key: RULES[key](held).combine(RULES[key](held).init(2), answers, MOVE) for key in ("data-size", "label-count")
+    }
+    torch.testing.assert_close(weighed["data-size"], torch.tensor([[0.6], [0.6]]))
+    torch.testing.assert_close(weighed["label-count"], torch.tensor([[0.75], [0.0]]))
+
+
+def test_orphaned_labels_fall_back_to_the_mean_and_are_named() -> None:
+    counts = torch.tensor([[5, 0, 0], [0, 5, 0], [0, 5, 0]])
+    held = Holdings(("a", "b", "c"), counts, torch.tensor([0, 1, 2]))
+    scores = torch.tensor([1.0, 2.0, 4.0]).view(3, 1, 1).expand(3, 3, 1)
+    present = torch.tensor([False, True, True])
+    rule = RULES["label-count"](held)
+    combined = rule.combine(rule.init(3), Answers(scores, present), MOVE)
+    assert combined.flatten().tolist() == [3.0, 3.0, 3.0]
+    assert held.orphans(present) == {0, 2}
+    assert held.orphans(torch.tensor([True, True, True])) == {2}
+    assert holdings(1, 2).orphans(torch.tensor([True, False])) == frozenset()
+
+
+def test_the_mixture_of_labelled_models_starts_from_what_agents_hold_of_the_label() -> None:
+    held = Holdings(("a", "b"), torch.tensor([[9, 0], [3, 5]]), torch.tensor([0, 1]))
+    rule = RULES["mixture"](held)
+    scores = torch.tensor([1.0, 0.0]).view(2, 1, 1).expand(2, 2, 1)
+    combined = rule.combine(rule.init(2), Answers(scores, torch.tensor([True, True])), MOVE)
+    torch.testing.assert_close(combined.flatten(), torch.tensor([0.75, 0.0]))
+
+
+def test_the_median_ignores_a_faulty_agent() -> None:
+    scores = torch.stack([torch.full((2, 3), 1.0), torch.full((2, 3), 1.2), torch.full((2, 3), 1e6)])
+    rule = RULES["median"](holdings(1, 1, 1))
+    everyone = Answers(scores, torch.tensor([True, True, True]))
+    torch.testing.assert_close(rule.combine(rule.init(2), everyone, MOVE), torch.full((2, 3), 1.2))
+    two = Answers(scores, torch.tensor([True, True, False]))
+    torch.testing.assert_close(rule.combine(rule.init(2), two, MOVE), torch.full((2, 3), 1.1))
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_rules_are_pure(rule: RuleName) -> None:
+    made, random = RULES[rule](holdings(1, 2, labels=None)), generator(0, "answers")
+    scores, divergences = torch.randn(2, 4, 3, generator=random), torch.randn(2, 4, generator=random)
+    answers, state = Answers(scores.clone(), torch.tensor([True, True]), divergences.clone()), made.init(4)
+    one, two = (made.combine(state, answers, MOVE) for _ in range(2))
+    after = made.advance(state, answers, MOVE, one)
+    assert torch.equal(one, two)
+    assert torch.equal(answers.scores, scores)
+    assert torch.equal(state.log_p, torch.zeros(2, 4))
+    assert made.follows_density is bool(after.log_p.any())
+
+
+def test_absent_agents_do_not_leak_into_the_score() -> None:
+    scores = torch.stack([torch.ones(2, 1), torch.full((2, 1), torch.nan)])
+    answers = Answers(scores, torch.tensor([True, False]))
+    for key in ("mean", "data-size", "median"):
+        rule = RULES[key](holdings(1, 1))
+        assert torch.equal(rule.combine(rule.init(2), answers, MOVE), torch.ones(2, 1))
+
+
+def test_a_schedule_switches_rules_and_agents_as_t_falls() -> None:
+    phases = [
+        Phase(below=1, rule="mean", agents=("a0",)),
+        Phase(below=0.5, rule="mean"),
+        Phase(below=0.2, rule="median"),
+    ]
+    rule = rule_for(phases, holdings(1, 1, 1))
+    scores = torch.tensor([1.0, 2.0, 9.0]).view(3, 1, 1)
+    answers = Answers(scores, torch.tensor([True, True, True]))
+    state = rule.init(1)
+    seen = {
+        t: float(rule.combine(state, answers, Move(t, 0.01, None, 1.0, 1.0))) for t in (1.0, 0.51, 0.5, 0.3, 0.2, 0.01)
+    }
+    assert seen == {1.0: 1.0, 0.51: 1.0, 0.5: 4.0, 0.3: 4.0, 0.2: 2.0, 0.01: 2.0}
+    alone = Answers(scores, torch.tensor([False, True, True]))
+    assert float(rule.combine(state, alone, Move(0.9, 0.01, None, 1.0, 1.0))) == 5.5
+
+
+@pytest.mark.parametrize("config", [SDE200, ODE()], ids=name)
+def test_a_schedule_follows_densities_from_the_start(gaussians, config) -> None:
+    phases = [Phase(below=1, rule="mean"), Phase(below=0.7, rule="mixture")]
+    late = draw(gaussians(VP(), (-2.0, 2.0), (1.0, 1.0)), rule_for(phases, holdings(1, 1)), config).x
+    assert float(late.var()) == pytest.approx(5, abs=0.6)
+
+
+def test_a_schedule_with_unknown_agents_is_refused() -> None:
+    with pytest.raises(MethodError, match="a7"):
+        rule_for([Phase(below=1, rule="mean", agents=("a7",))], holdings(1, 1))
