@@ -104,4 +104,6 @@ def _die_with_parent(litter: Path | None) -> None:
             shutil.rmtree(litter, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
+    ours = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # what is sent to us is for the node
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ours)

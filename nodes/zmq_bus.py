@@ -195,11 +195,9 @@ class ZmqBus:
         if self._loop is None or self._listener is None:
             return
         for _ in range(BATCH):
-            try:
-                frames = self._in.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
+            if not _readable(self._in):
                 return
-            self._listener.received([frame.buffer for frame in frames])
+            self._listener.received([frame.buffer for frame in self._in.recv_multipart(zmq.NOBLOCK, copy=False)])
         self._soon(self._hear)
 
     def _notice(self) -> None:
@@ -207,10 +205,9 @@ class ZmqBus:
         if self._loop is None or self._listener is None:
             return
         for _ in range(BATCH):
-            try:
-                event = self._out.recv(zmq.NOBLOCK)
-            except zmq.Again:
+            if not _readable(self._out):
                 return
+            event = self._out.recv(zmq.NOBLOCK)
             if event[:1] in {b"\x00", b"\x01"}:
                 self._listener.subscribed(event[1:], event[:1] == b"\x01")
         self._soon(self._notice)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from protocol.errors import EncodingError, WireError
 
@@ -47,16 +48,19 @@ _address = re.compile(_ADDRESS)
 _knock = re.compile(rf"knock/(?P<name>{NAME})/(?P<incarnation>{_NUMBER})/(?P<address>.+)/")
 
 
+@lru_cache(maxsize=1024)
 def is_name(text: str) -> bool:
     """Whether a node may be called this."""
     return _name.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=1024)
 def is_run(text: str) -> bool:
     """Whether a run may be called this."""
     return _run.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=1024)
 def is_topic(text: str) -> bool:
     """Whether a message may be published under this."""
     return _topic.fullmatch(text) is not None

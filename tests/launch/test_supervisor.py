@@ -58,6 +58,7 @@ async def test_the_guests_end_is_the_end_of_all(supervise, told):
     assert kinds(told, "sampler") == ["started", "ended"]
     assert kinds(told, "a1") == ["started", "stopped"]
     assert kinds(told, "") == ["over"]
+    assert [event.data["code"] for event in told if event.kind == "stopped"] == [DONE, DONE]
 
 
 async def test_a_clients_death_is_told_with_its_last_words_and_the_others_go_on(supervise, told):

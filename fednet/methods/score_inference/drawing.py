@@ -124,7 +124,7 @@ def draw(
     total = samples.count if labels is None else len(labels)
     _check_latent(latent, (total, *card.shape))
     account, drawn = Account(tuple(sorted(cards))), []
-    parts = torch.arange(total).split(samples.batch or total)
+    parts = torch.split(torch.arange(total), samples.batch or total)
     for index, part in enumerate(parts):
         holdings = holdings_of(cards, None if labels is None else labels[part])
         options = {"guidance": arm.guidance, "probe_seed": derive(seed, "probe", index)}
