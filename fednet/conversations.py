@@ -46,7 +46,7 @@ Ask = Callable[[Question], Replies]
 """Puts a question to all answerers and waits for the replies that the run's policy demands."""
 
 
-class Stopped(Exception):  # noqa: N818 - a request, not an error
+class Stopped(Exception):
     """Raised inside a long computation once its owner has asked it to stop."""
 
 

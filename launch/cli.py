@@ -59,6 +59,10 @@ def main() -> int:
     return DONE
 
 
+Rule = Literal["mean", "data-size", "label-count", "mixture", "consensus", "median"]
+Sampler = Literal["ode", "euler-maruyama", "predictor-corrector"]
+
+
 def _say_version(wanted: bool) -> None:
     if wanted:
         console.print(f"fednet {fednet.__version__}", highlight=False)
@@ -101,7 +105,6 @@ def node(
     advertise: Annotated[str | None, typer.Option(help="The address others reach it at, if another.")] = None,
     join: Join = None,
     overrides: Overrides = None,
-    run: Annotated[str | None, typer.Option(help="The run to watch, for a monitor without --config.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     out: Out = Path("runs"),
     insecure: Insecure = False,
@@ -109,7 +112,7 @@ def node(
     """Runs one node by hand; the configuration names the clients that belong together."""
     place = by_hand.Place(listen, advertise, tuple(join or ()), device, insecure)
     if role == "monitor":
-        by_hand.watch(by_hand.run_of(config, overrides or (), run), name, place, console)
+        by_hand.watch(name, place, console)
         return
     if config is None:
         raise ConfigError(Problem("--config", "a cluster.yaml or an example's name", "nothing"))
@@ -149,8 +152,9 @@ def sample(
     join: Annotated[list[str], typer.Option("--join", metavar="ADDRESS", help="A client of a cluster that is up.")],
     labels: Annotated[str | None, typer.Option(help="Which labels, e.g. 0-9 or 1,3,7; none for no labels.")] = None,
     count: Annotated[int, typer.Option("-n", min=1, help="How many of each label, or in all without labels.")] = 10,
-    rule: Annotated[str, typer.Option(help="How the scores are combined.")] = "mixture",
-    sampler: Annotated[str, typer.Option(help="ode, euler-maruyama or predictor-corrector.")] = "euler-maruyama",
+    rule: Annotated[Rule, typer.Option(help="How the scores are combined.")] = "mixture",
+    sampler: Annotated[Sampler, typer.Option(help="How noise becomes a picture.")] = "euler-maruyama",
+    guidance: Annotated[float, typer.Option(min=0.0, help="Classifier-free guidance; 1 for none.")] = 1.0,
     seed: Annotated[int, typer.Option(help="The seed of the noise.")] = 0,
     output: Annotated[Path, typer.Option("-o", "--output", help="The image to write.")] = Path("grid.png"),
     listen: Annotated[str, typer.Option(help="The address this guest binds.")] = "tcp://127.0.0.1:0",
@@ -159,7 +163,8 @@ def sample(
     """Asks a cluster that is up for samples and writes them as one image."""
     wanted = None if labels is None else by_hand.numbers(labels)
     place = by_hand.Place(listen, join=tuple(join), insecure=insecure)
-    by_hand.draw(place, wanted, count, rule=rule, sampler=sampler, seed=seed, output=output)
+    wish = {"count": count, "rule": rule, "sampler": sampler, "guidance": guidance, "seed": seed}
+    by_hand.draw(place, wanted, output, console, **wish)
     console.print(f"wrote {output}", highlight=False, soft_wrap=True)
 
 

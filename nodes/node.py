@@ -58,12 +58,14 @@ class Node:
     """A member of a run; an async context that is on the bus from `__aenter__` to `__aexit__`.
 
     Attributes:
+        run: the run it belongs to; a visitor that does not know it takes that of the first peer it hears.
         counts: what was dropped or repaired, by kind, since the start.
     """
 
     def __init__(self, spec: NodeSpec, bus: Bus, limits: Limits | None = None) -> None:
         self.spec = spec
         self.name = spec.name
+        self.run = spec.run
         self.counts: Counter[str] = Counter()
         self.address = ""
         self.presence: Presence
@@ -108,7 +110,8 @@ class Node:
         self._bus.subscribe(self._subscriptions())
         for address in spec.join:
             self._bus.connect(address)
-        self._bus.beat(self._beat, timing.heartbeat)
+        if self.run:
+            self._bus.beat(self._beat, timing.heartbeat)
         self._sweeping = asyncio.create_task(self._sweep(), name=f"{spec.name}-sweep")
         log.info("%s (%s) listens on %s", spec.name, spec.role, self.address)
         return self
@@ -117,7 +120,8 @@ class Node:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Says goodbye and lets go of the bus."""
-        self.publish(topics.PRESENCE, Goodbye(reason="stopped" if error is None else type(error).__name__))
+        if self.run:
+            self.publish(topics.PRESENCE, Goodbye(reason="stopped" if error is None else type(error).__name__))
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.wait([self._sweeping])
@@ -129,7 +133,7 @@ class Node:
         Its tensors now belong to the message: never write to them again.
         """
         number = self._outbox.number(topic) if message.numbered else 0
-        envelope = Envelope(topic, self.spec.run, self.name, self._incarnation, number, message)
+        envelope = Envelope(topic, self.run, self.name, self._incarnation, number, message)
         frames = codec.encode(envelope, self.spec.encoding)
         if number:
             self._outbox.keep(topic, number, frames, sum(map(len, frames)))
@@ -146,8 +150,11 @@ class Node:
         except WireError as error:
             self._refuse("malformed", str(error))
             return
-        if envelope.run != self.spec.run:
-            self._refuse("other run", f"{envelope.sender} speaks of run {envelope.run!r}, not {self.spec.run!r}")
+        if not self.run:
+            self.run = envelope.run
+            self._bus.beat(self._beat, self.spec.timing.heartbeat)
+        if envelope.run != self.run:
+            self._refuse("other run", f"{envelope.sender} speaks of run {envelope.run!r}, not {self.run!r}")
         elif envelope.sender != self.name:
             self._take(envelope, frames)
 
@@ -226,7 +233,7 @@ class Node:
                 self.tell(envelope.sender, Gone(topic=request.topic, first=number, last=number))
             else:
                 inbox = topics.inbox(envelope.sender)
-                self._bus.publish(codec.resent(frames, self.spec.run, self.name, self._incarnation, inbox))
+                self._bus.publish(codec.resent(frames, self.run, self.name, self._incarnation, inbox))
 
     def _resent(self, envelope: Envelope, message: Resent) -> None:
         """Unwrapped before dispatch, in `_take`."""
@@ -253,7 +260,12 @@ class Node:
                     self._depart(peer, reason, left=left)
 
     def _greet(self, name: str) -> None:
-        """Says hello, in as many messages as it takes to name every member within the bounds of a header."""
+        """Says hello, in as many messages as it takes to name every member within the bounds of a header.
+
+        A visitor that has not heard the run's name yet has nothing to say; the greeting falls due again.
+        """
+        if not self.run:
+            return
         me, *others = self.presence.members()
         wanted = topics.inbox(name)
         latest = {topic: last for topic, last in self._outbox.latest.items() if topic == wanted or topic[:3] != "to/"}
@@ -282,7 +294,7 @@ class Node:
     def _beat(self) -> list[Buffer]:
         """A heartbeat; called from the bus's heartbeat thread, reads only."""
         beat = Heartbeat(tick=self._tick, latest=dict(self._outbox.latest))
-        return codec.encode(Envelope(topics.PULSE, self.spec.run, self.name, self._incarnation, 0, beat))
+        return codec.encode(Envelope(topics.PULSE, self.run, self.name, self._incarnation, 0, beat))
 
     async def _sweep(self) -> None:
         while True:

@@ -6,14 +6,17 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import torch
 
 from fednet.conversations import Stopped
 from nodes.client import client
 from nodes.errors import NodeError
-from nodes.guest import guest
+from nodes.guest import Job, guest, visit
 from nodes.spec import NodeSpec
+
+T = TypeVar("T")
 
 ROLES: dict[str, Callable[[NodeSpec, asyncio.Event], Awaitable[None]]] = {"client": client, "guest": guest}
 """What a process of each role does; a monitor is `nodes.monitor.Monitor`, held by whoever wants to know."""
@@ -31,16 +34,27 @@ def run(spec: NodeSpec) -> None:
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
     torch.set_num_threads(spec.threads)
     _check_device(spec.device)
-    asyncio.run(_until_signalled(spec))
+    asyncio.run(_until_signalled(lambda stop: ROLES[spec.role](spec, stop)))
 
 
-async def _until_signalled(spec: NodeSpec) -> None:
+def run_visit(spec: NodeSpec, job: Job[T]) -> T:
+    """Visits a run as a guest, does one job there, and returns what came of it.
+
+    Raises:
+        NodeError: it cannot listen, or too few peers are there.
+        MethodError: the job cannot be done.
+        KeyboardInterrupt: SIGINT or SIGTERM came first.
+    """
+    return asyncio.run(_until_signalled(lambda stop: visit(spec, job, stop)))
+
+
+async def _until_signalled(work: Callable[[asyncio.Event], Awaitable[T]]) -> T:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stop.set)
     try:
-        await ROLES[spec.role](spec, stop)
+        return await work(stop)
     except Stopped:
         raise KeyboardInterrupt from None
 

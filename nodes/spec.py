@@ -33,7 +33,7 @@ class NodeSpec:
     Attributes:
         name: its name, unique in the run.
         role: `client` holds data and a model and answers; `guest` only asks; `monitor` only listens.
-        run: the run's name; messages of other runs are ignored.
+        run: the run's name; messages of other runs are ignored. Empty for a visitor: it takes that of its peers.
         listen: the address that it binds, `tcp://host:port` (the heartbeat binds port + 1; port 0 picks free
             ones) or `ipc://path`.
         advertise: the address that others connect to, where it is not `listen`.

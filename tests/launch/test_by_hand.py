@@ -39,20 +39,13 @@ def test_a_client_that_does_not_fit_leaves_nothing(tmp_path):
 
 def test_a_monitor_needs_somebody_to_join():
     with pytest.raises(ConfigError, match="--join"):
-        by_hand.watch("x", None, LOCAL, Console())
+        by_hand.watch(None, LOCAL, Console())
 
 
 @pytest.mark.parametrize("listen", ["tcp://0.0.0.0:0", "tcp://10.0.0.1:7000"])
 def test_everybody_stays_on_loopback_unless_told(listen, tmp_path):
     place = by_hand.Place(listen, join=("tcp://127.0.0.1:1",))
     with pytest.raises(ConfigError, match="--insecure"):
-        by_hand.watch("x", None, place, Console())
+        by_hand.watch(None, place, Console())
     with pytest.raises(ConfigError, match="--insecure"):
-        by_hand.draw(place, None, 1, rule="mean", sampler="ode", seed=0, output=tmp_path / "x.png")
-
-
-def test_a_monitor_learns_its_run_from_a_configuration_or_is_told():
-    assert by_hand.run_of("control", (), None) == "control"
-    assert by_hand.run_of("control", (), "other") == "other"
-    with pytest.raises(ConfigError, match="--run"):
-        by_hand.run_of(None, (), None)
+        by_hand.draw(place, None, tmp_path / "x.png", Console())

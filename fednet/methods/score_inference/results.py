@@ -77,13 +77,13 @@ class Summary:
 def show_real(folder: Path, real: ImageSet, cards: Mapping[str, ScoreCard]) -> None:
     """Writes a grid of real pictures to put beside the arms'."""
     conditional = next(iter(cards.values())).conditional
-    save_png(folder / "samples" / "real" / "grid.png", _grid(real.images, real.labels if conditional else None))
+    save_png(folder / "samples" / "real" / "grid.png", pictured(real.images, real.labels if conditional else None))
 
 
 def leave_samples(folder: Path, arm: Arm) -> None:
     """Writes an arm's samples: a grid, and all of them with their labels and log densities."""
     place, samples = folder / "samples" / arm.name, arm.samples
-    save_png(place / "grid.png", _grid(samples.images, samples.labels))
+    save_png(place / "grid.png", pictured(samples.images, samples.labels))
     tensors = {"images": samples.images, "log_p": samples.log_p.contiguous()}
     if samples.labels is not None:
         tensors["labels"] = samples.labels
@@ -115,7 +115,7 @@ def leave_summary(folder: Path, summary: Summary, arms: Sequence[Arm], surveyed:
         _plot(folder / file, title, key, surveyed)
     with RunRecord(folder, "sampler") as record:
         for arm in arms:
-            record.image(f"samples/{arm.name}", _grid(arm.samples.images, arm.samples.labels))
+            record.image(f"samples/{arm.name}", pictured(arm.samples.images, arm.samples.labels))
         record.table("results", [dict(zip(summary.columns, row, strict=True)) for row in summary.rows])
     details = {
         arm.name: {
@@ -155,8 +155,8 @@ def _notes(arms: Sequence[Arm], card: ScoreCard) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _grid(images: Tensor, labels: Tensor | None) -> Pixels:
-    """Rows of pictures: a row a label where there are labels, the first hundred where there are none."""
+def pictured(images: Tensor, labels: Tensor | None) -> Pixels:
+    """Samples as one picture: a row a label where there are labels, the first hundred where there are none."""
     if labels is None:
         return grid(images[: ROWS * PER_ROW], PER_ROW)
     members = [(labels == label).nonzero().flatten() for label in sorted(set(labels.tolist()))]

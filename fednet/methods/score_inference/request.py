@@ -1,0 +1,92 @@
+"""A visitor's wish: some samples, drawn by agents of which it knows nothing but their cards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+
+from fednet.conversations import Ask, Watch
+from fednet.diffusion.samplers import SamplerConfig
+from fednet.errors import MethodError
+from fednet.images import Pixels
+from fednet.methods.score_inference.config import ArmConfig, RuleName, SamplesConfig
+from fednet.methods.score_inference.drawing import Samples, draw, read_cards
+from fednet.methods.score_inference.results import pictured
+
+_SAMPLER: TypeAdapter[SamplerConfig] = TypeAdapter(SamplerConfig)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is wished for.
+
+    Attributes:
+        labels: which labels; None for all of them, or where the agents know none.
+        count: how many of each label; how many in all where the agents know none.
+        rule: how the scores are combined.
+        sampler: kind of the sampler, with its default settings.
+        guidance: classifier-free guidance, 1 for none.
+        seed: of the noise.
+    """
+
+    labels: tuple[int, ...] | None = None
+    count: int = 10
+    rule: RuleName = "mixture"
+    sampler: str = "euler-maruyama"
+    guidance: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What came of it.
+
+    Attributes:
+        picture: all samples as one picture, a row a label.
+        notes: who contributed, who was late or lost, and what that means.
+    """
+
+    picture: Pixels
+    notes: tuple[str, ...]
+
+
+def sample(ask: Ask, cards: Mapping[str, str], request: Request, watch: Watch) -> Drawing:
+    """Draws what a visitor wishes for.
+
+    Raises:
+        MethodError: the agents cannot draw that, or none of them answers.
+        Stopped: the watch asks for the end.
+    """
+    read = read_cards(cards)
+    first = next(iter(read.values()))
+    if not first.conditional and (request.labels is not None or request.rule == "label-count"):
+        raise MethodError("these agents were trained without labels: ask without labels, and not by label-count")
+    amount = {"per_label": request.count, "labels": request.labels} if first.conditional else {"total": request.count}
+    samples = draw(
+        ArmConfig(rule=request.rule, guidance=request.guidance),
+        _SAMPLER.validate_python({"kind": request.sampler}),
+        SamplesConfig.model_validate(amount),
+        name=request.rule,
+        ask=ask,
+        cards=read,
+        seed=request.seed,
+        watch=watch,
+    )
+    return Drawing(pictured(samples.images, samples.labels), _notes(samples))
+
+
+def _notes(samples: Samples) -> tuple[str, ...]:
+    """A line an agent: in how many of the steps it had a part, and why it ceased to."""
+    account, lines = samples.account, []
+    for name, tally in account.nodes.items():
+        fate = (
+            f"; lost at query {account.lost[name]['step']}: {account.lost[name]['reason']}"
+            if name in account.lost
+            else ""
+        )
+        lines.append(f"{name} answered {tally.answered} of {account.steps} queries{fate}")
+    if account.orphaned:
+        lines.append(f"nobody who answered holds the labels {sorted(account.orphaned)}: theirs are a plain mean")
+    return (*lines, f"{len(samples.images)} samples in {samples.seconds:.1f} s")
