@@ -75,7 +75,14 @@ def launched(launch: Launch, seed: int, out: Path) -> dict[str, Any]:
     if not metrics.exists():
         settings = (f"name={name}", f"seed={seed}", *launch.overrides)
         arguments = [part for setting in settings for part in ("--set", setting)]
-        command = [sys.executable, "-m", "launch.cli", "launch", launch.example, "--out", str(out), *arguments]
+        command = [
+            str(Path(sys.executable).with_name("fednet")),
+            "launch",
+            launch.example,
+            "--out",
+            str(out),
+            *arguments,
+        ]
         subprocess.run(command, check=True)
     found: dict[str, Any] = json.loads(metrics.read_text())
     return found
