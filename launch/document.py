@@ -63,8 +63,9 @@ def parse(text: str, source: str, overrides: Sequence[str] = ()) -> Document:
         ConfigError: the text is not YAML, is not a mapping, repeats a key, or an override does not fit it.
     """
     try:
-        root = yaml.compose(text, Loader=_Loader)
-        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - derived from the safe loader
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        values = None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:
         raise ConfigError(_malformed(error, source)) from error
     if root is None or not isinstance(values, dict):
@@ -121,7 +122,7 @@ def _override(document: Document, text: str) -> Document:
     if not equals or not all(key):
         raise ConfigError(Problem(where, "key=value, for example --set train.epochs=10", repr(text)))
     try:
-        value = yaml.load(written, Loader=_Loader)  # noqa: S506 - derived from the safe loader
+        value = _Loader(written).get_single_data()
     except yaml.YAMLError as error:
         raise ConfigError(Problem(where, "a YAML value after the =", repr(written), key=dotted)) from error
     values = _replaced(document.values, key, value, where, dotted)

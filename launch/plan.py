@@ -6,7 +6,6 @@ not come into being, so nothing is half started.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, cycle
@@ -16,8 +15,8 @@ from launch.config import MONITOR, SAMPLER, ClusterConfig, Loaded, NodeEntry
 from launch.devices import Inventory
 from launch.errors import ConfigError, Problem
 from nodes.spec import NodeSpec, Role
+from protocol.topics import is_local
 
-_LOOPBACK = re.compile(r"^(ipc://|tcp://(127\.\d+\.\d+\.\d+|localhost|\[::1\]):)")
 _SOCKET_PATH = 100
 """Longest path of a socket file: the kernel takes 107 bytes (unix(7)); the heartbeat's has a suffix."""
 _THROUGH = 2
@@ -168,7 +167,7 @@ def check_loopback(listen: str, insecure: bool, said: Problem) -> None:
     Raises:
         ConfigError: it is not loopback and `insecure` is false.
     """
-    if not insecure and not _LOOPBACK.match(listen):
+    if not insecure and not is_local(listen):
         hint = "There are no keys yet: say --insecure aloud if everybody on that network may read and write."
         raise ConfigError(Problem(said.where, "a loopback address", repr(listen), said.line, said.key, hint))
 

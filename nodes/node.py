@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from nodes.bus import Bus
+from nodes.errors import NodeError
 from nodes.spec import NodeSpec
 from protocol import codec, topics
 from protocol.codec import Buffer, Envelope
@@ -25,7 +26,7 @@ from protocol.messages import Message
 from protocol.messages.presence import Goodbye, Heartbeat, Hello, PeerInfo, Welcome
 from protocol.messages.repair import Gone, Resend, Resent
 from protocol.presence import Connect, Departed, Disconnect, Greet, Linked, Outcome, Presence
-from protocol.sequence import Inbox, Outbox
+from protocol.sequence import Inbox, Outbox, runs
 
 log = logging.getLogger(__name__)
 
@@ -73,8 +74,9 @@ class Node:
         self._limits = limits or Limits()
         self._incarnation = time.time_ns()
         self._outbox = Outbox()
-        self._inbox = Inbox(patience=max(spec.timing.repair, spec.timing.heartbeat))
+        self._inbox = Inbox(patience=spec.timing.repair)
         self._tick = 0
+        self._claims: dict[str, int] = {}
         self._heard: frozenset[str] = frozenset()
         self._capabilities: list[Capability] = []
         self._sweeping: asyncio.Task[None] | None = None
@@ -96,6 +98,7 @@ class Node:
     async def __aenter__(self) -> Node:
         """Binds, subscribes, calls the peers to join through, and begins to beat."""
         spec = self.spec
+        _check_reachable(spec)
         bound, pulse = await self._bus.open(spec.listen, self)
         self.address = spec.advertise or bound
         me = PeerInfo(
@@ -182,8 +185,13 @@ class Node:
         if message.numbered and not self._accept(envelope):
             return
         handler = self._handlers.get(type(message))
-        if handler is not None:
+        if handler is None:
+            return
+        try:
             handler(envelope, message)
+        except Exception:  # what a peer says must not end this node, nor hold up the next message
+            self.counts["failed"] += 1
+            log.exception("%s from %s", message.kind, envelope.sender)
 
     def _accept(self, envelope: Envelope) -> bool:
         """Whether a numbered message is for us, from a living peer that has said hello, and new."""
@@ -207,7 +215,7 @@ class Node:
         self._follow(self.presence.hello(hello.peer, hello.members, self._now()))
         if self.presence.current(envelope.sender, envelope.incarnation):
             self._inbox.start(envelope.sender, envelope.incarnation, self._relevant(hello.latest))
-            self.tell(envelope.sender, Welcome(incarnation=envelope.incarnation, latest=dict(self._outbox.latest)))
+            self.tell(envelope.sender, Welcome(incarnation=envelope.incarnation))
 
     def _welcome(self, envelope: Envelope, welcome: Welcome) -> None:
         self._follow(self.presence.welcome(envelope.sender, envelope.incarnation, welcome.incarnation, self._now()))
@@ -227,13 +235,15 @@ class Node:
         """A peer has missed messages of ours: send what is still kept, and name what is gone."""
         if request.incarnation != self._incarnation:
             return
+        inbox, gone = topics.inbox(envelope.sender), []
         for number in range(request.first, request.last + 1):
             frames = self._outbox.find(request.topic, number)
             if frames is None:
-                self.tell(envelope.sender, Gone(topic=request.topic, first=number, last=number))
+                gone.append(number)
             else:
-                inbox = topics.inbox(envelope.sender)
                 self._bus.publish(codec.resent(frames, self.run, self.name, self._incarnation, inbox))
+        for first, last in runs(gone):
+            self.tell(envelope.sender, Gone(topic=request.topic, first=first, last=last))
 
     def _resent(self, envelope: Envelope, message: Resent) -> None:
         """Unwrapped before dispatch, in `_take`."""
@@ -293,18 +303,25 @@ class Node:
 
     def _beat(self) -> list[Buffer]:
         """A heartbeat; called from the bus's heartbeat thread, reads only."""
-        beat = Heartbeat(tick=self._tick, latest=dict(self._outbox.latest))
+        beat = Heartbeat(tick=self._tick, latest=self._claims)
         return codec.encode(Envelope(topics.PULSE, self.run, self.name, self._incarnation, 0, beat))
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP)
             self._tick += 1
+            self._claims = self._promised()
             now = self._now()
             self._follow(self.presence.sweep(now))
             for missing in self._inbox.due(now):
                 self.counts["asked again"] += missing.last - missing.first + 1
                 self._ask_again(missing.sender, missing.topic, missing.first, missing.last)
+
+    def _promised(self) -> dict[str, int]:
+        """The latest numbers of what is said to all and to the living, for the next heartbeats."""
+        inboxes = {topics.inbox(info.name) for info in self.presence.members()}
+        latest = self._outbox.latest.items()
+        return {topic: number for topic, number in latest if topic in inboxes or not topic.startswith("to/")}
 
     def _ask_again(self, sender: str, topic: str, first: int, last: int) -> None:
         peer = next((info for info in self.presence.members() if info.name == sender), None)
@@ -319,3 +336,11 @@ class Node:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _check_reachable(spec: NodeSpec) -> None:
+    """Refuses to be open to a network without saying so, and to announce an address that nobody can connect to."""
+    if not spec.insecure and not topics.is_local(spec.listen):
+        raise NodeError(f"{spec.listen} is open to the network and there are no keys yet: say --insecure if it may be")
+    if spec.advertise is None and spec.listen.startswith(("tcp://0.0.0.0:", "tcp://[::]:", "tcp://*:")):
+        raise NodeError(f"{spec.listen} is no address that peers can connect to: say with --advertise what they can")

@@ -22,7 +22,7 @@ class Timing(BaseModel):
     silence: float = Field(3.0, gt=0, description="without a heartbeat: the peer is lost")
     broken: float = Field(0.75, gt=0, description="the same once its connection has broken")
     hang: float = Field(30.0, gt=0, description="heartbeats whose event loop stands still: the peer is lost")
-    repair: float = Field(0.1, gt=0, description="before a missed message is asked for (again)")
+    repair: float = Field(0.25, gt=0, description="before a missed message is asked for again")
     ready: float = Field(1800.0, gt=0, description="longest wait for the expected peers to become ready")
 
 

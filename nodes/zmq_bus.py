@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -34,19 +33,15 @@ HIGH_WATER = 512
 """Messages queued per peer before PUB drops; what is dropped is asked for again."""
 
 LINGER_MS = 250
+ZMTP_PING_MS, ZMTP_SILENCE_MS = 2000, 10_000
+"""ZeroMQ's own pings, which find a connection that is open at one end only, and make it anew."""
+
 BATCH = 64
 """Messages handled per wake-up before other tasks get their turn."""
 
 LARGEST_SUBSCRIPTION = 1024
 TRIES = 32
 """Free ports that are tried until the one beside it is free too."""
-
-_LOOPBACK = re.compile(r"tcp://(127(\.[0-9]{1,3}){3}|\[::1\]|localhost):")
-
-
-def is_local(address: str) -> bool:
-    """Whether an address can only be reached from this machine."""
-    return address.startswith("ipc://") or _LOOPBACK.match(address) is not None
 
 
 def _descriptor(of: zmq.Socket[bytes]) -> int:
@@ -86,6 +81,7 @@ class ZmqBus:
         """Binds the two publishing sockets and begins to hear."""
         for each in (self._out, self._in, self._pulse):
             each.linger = LINGER_MS
+            each.heartbeat_ivl, each.heartbeat_timeout = ZMTP_PING_MS, ZMTP_SILENCE_MS
             each.sndhwm = each.rcvhwm = HIGH_WATER
         self._out.maxmsgsize = self._pulse.maxmsgsize = LARGEST_SUBSCRIPTION
         self._in.maxmsgsize = self._limits.max_frame_bytes

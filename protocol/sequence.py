@@ -2,8 +2,8 @@
 
 A sender numbers its messages per topic from 1 and keeps the latest of them, bounded in bytes (`Outbox`). A
 receiver notes what it has of each (sender, topic) (`Inbox`): a number that is skipped is missing, and so is one
-that a heartbeat claims and that does not come. Missing numbers are asked for again, every `patience` seconds,
-until they arrive or the sender says that they are gone. Messages are handed on as they come, each once: a
+that a heartbeat claims and that does not come. Missing numbers are asked for again, ever more rarely, until they
+arrive or the sender says that they are gone. Messages are handed on as they come, each once: a
 repaired one arrives late, never twice.
 
 Pure: frames and times go in, decisions come out. Knows no sockets and no clock.
@@ -22,6 +22,10 @@ Frames = Sequence[Buffer]
 
 MOST_MISSING = 1024
 """A sender that is further ahead than this is not caught up with: the oldest missing numbers are given up."""
+
+
+LONGEST_WAIT = 2.0
+"""Seconds between two requests for the same number, at most: a slow link is not choked with repetitions."""
 
 
 class Outbox:
@@ -74,14 +78,14 @@ class _Stream:
 
     done: int
     ahead: set[int] = field(default_factory=set)
-    missing: dict[int, float] = field(default_factory=dict)  # number -> when to ask (again)
+    missing: dict[int, tuple[float, float]] = field(default_factory=dict)  # number -> (when to ask, then wait)
 
     def settle(self, number: int) -> None:
         self.missing.pop(number, None)
         self.ahead.add(number)
         self._advance()
 
-    def claim(self, upto: int, ask_at: float) -> int:
+    def claim(self, upto: int, ask_at: float, wait: float) -> int:
         """Notes every unseen number up to `upto` as missing; returns how many older ones are given up for it."""
         given_up = 0
         floor = upto - MOST_MISSING
@@ -89,10 +93,10 @@ class _Stream:
             given_up = floor - self.done - sum(number <= floor for number in self.ahead)
             self.done = floor
             self.ahead = {number for number in self.ahead if number > floor}
-            self.missing = {number: at for number, at in self.missing.items() if number > floor}
+            self.missing = {number: when for number, when in self.missing.items() if number > floor}
         for number in range(self.done + 1, upto + 1):
             if number not in self.ahead:
-                self.missing.setdefault(number, ask_at)
+                self.missing.setdefault(number, (ask_at, wait))
         self._advance()
         return given_up
 
@@ -106,8 +110,8 @@ class Inbox:
     """What has come of every sender's topics, and what is missing.
 
     Args:
-        patience: seconds between two requests for the same number; also how long a number that only a heartbeat
-            has claimed may still be on its way.
+        patience: seconds between the first two requests for the same number; also how long a number that only a
+            heartbeat has claimed may still be on its way.
 
     Attributes:
         given_up: how many messages were never received because the sender was too far ahead.
@@ -145,7 +149,7 @@ class Inbox:
         if number <= stream.done or number in stream.ahead:
             return False
         if number > stream.done + 1:
-            self.given_up += stream.claim(number - 1, now)
+            self.given_up += stream.claim(number - 1, now, self.patience)
         stream.settle(number)
         return True
 
@@ -153,7 +157,7 @@ class Inbox:
         """Notes a heartbeat's word that the sender has published up to `latest`."""
         stream = self._streams.setdefault(sender, {}).setdefault(topic, _Stream(0))
         if latest > stream.done:
-            self.given_up += stream.claim(latest, now + self.patience)
+            self.given_up += stream.claim(latest, now + self.patience, self.patience)
 
     def gone(self, sender: str, topic: str, first: int, last: int) -> list[int]:
         """The sender no longer has these numbers: they are settled; returns those that were really missed."""
@@ -166,12 +170,14 @@ class Inbox:
         return lost
 
     def due(self, now: float) -> Iterator[Missing]:
-        """What to ask for now; each is due again after `patience`."""
+        """What to ask for now; each is due again after `patience`, then twice that, and so on."""
         for sender, streams in self._streams.items():
             for topic, stream in streams.items():
-                ripe = sorted(number for number, at in stream.missing.items() if at <= now)
-                stream.missing.update(dict.fromkeys(ripe, now + self.patience))
-                for first, last in _runs(ripe):
+                ripe = sorted(number for number, (at, _) in stream.missing.items() if at <= now)
+                for number in ripe:
+                    wait = stream.missing[number][1]
+                    stream.missing[number] = (now + wait, min(2 * wait, LONGEST_WAIT))
+                for first, last in runs(ripe):
                     yield Missing(sender, topic, first, last)
 
     def open(self) -> int:
@@ -179,7 +185,7 @@ class Inbox:
         return sum(len(stream.missing) for streams in self._streams.values() for stream in streams.values())
 
 
-def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
+def runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
     """Consecutive runs of sorted numbers, as (first, last)."""
     for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
         members = deque(number for _, number in run)

@@ -45,6 +45,7 @@ _name = re.compile(NAME)
 _run = re.compile(RUN)
 _topic = re.compile(TOPIC)
 _address = re.compile(_ADDRESS)
+_loopback = re.compile(r"tcp://(127(\.[0-9]{1,3}){3}|\[::1\]|localhost):")
 _knock = re.compile(rf"knock/(?P<name>{NAME})/(?P<incarnation>{_NUMBER})/(?P<address>.+)/")
 
 
@@ -72,6 +73,11 @@ def is_address(text: str) -> bool:
     if match is None or not text.isprintable() or len(text.encode()) > MAX_ADDRESS_BYTES:
         return False
     return match["port"] is None or int(match["port"]) < 2**16
+
+
+def is_local(address: str) -> bool:
+    """Whether an address can only be reached from this machine."""
+    return address.startswith(("ipc://", "inproc://", "memory://")) or _loopback.match(address) is not None
 
 
 def inbox(name: str) -> str:

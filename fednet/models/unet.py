@@ -15,9 +15,9 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers.models.unets.unet_2d import UNet2DModel
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -25,6 +25,9 @@ from torch import Tensor, nn
 
 from fednet.diffusion.sde import SDE, over
 from fednet.errors import ModelError
+
+if TYPE_CHECKING:
+    from diffusers.models.unets.unet_2d import UNet2DModel
 
 
 class UNetConfig(BaseModel):
@@ -176,6 +179,8 @@ def _check(config: UNetConfig, shape: tuple[int, int, int]) -> None:
 
 
 def _unet(config: UNetConfig, shape: tuple[int, int, int], classes: int) -> UNet2DModel:
+    from diffusers.models.unets.unet_2d import UNet2DModel  # noqa: PLC0415 - seconds that a configuration need not wait
+
     levels = len(config.channels)
     lowest = "Attn" if config.attention else ""
     net = UNet2DModel(

@@ -49,7 +49,7 @@ class Desk:
         self._compute = compute
         self._answerer: Answerer | None = None
         self._waiting: Counter[_Life] = Counter()
-        self._newest: dict[_Life, int] = {}
+        self._oldest: dict[_Life, int] = {}
         self.handlers: Mapping[type[Message], Handler] = {Query: self._query}
 
     def open(self, answerer: Answerer) -> None:
@@ -64,7 +64,7 @@ class Desk:
             self._refuse(asker, query, f"{MOST_OPEN} of your questions are waiting here already")
         else:
             self._waiting[life] += 1
-            self._newest[life] = max(query.step, self._newest.get(life, 0))
+            self._oldest[life] = max(query.oldest, self._oldest.get(life, 0))
             work = partial(self._work, self._answerer, life, query, time.monotonic())
             self._compute.run(work).add_done_callback(partial(self._done, life, query))
 
@@ -80,7 +80,7 @@ class Desk:
     def _work(self, answerer: Answerer, life: _Life, query: Query, arrived: float) -> Answer | str | None:
         """On the device's thread: the answer, the reason why not, or None when nobody waits for it any more."""
         started = time.monotonic()
-        if started - arrived > query.ttl or query.step < self._newest.get(life, LARGEST):
+        if started - arrived > query.ttl or query.query < self._oldest.get(life, LARGEST):
             return None
         try:
             outputs = _on_cpu(answerer.answer(Question(query.ask, query.inputs, query.options)))
@@ -108,7 +108,7 @@ class Desk:
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """Its waiting questions are pointless: they will be skipped."""
-        self._newest.pop((peer.name, peer.incarnation), None)
+        self._oldest.pop((peer.name, peer.incarnation), None)
 
 
 def _on_cpu(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

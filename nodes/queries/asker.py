@@ -95,7 +95,7 @@ class Asker:
     def _query(self, number: int, question: Question) -> Query:
         return Query(
             query=number,
-            step=number,
+            oldest=min(self._open),
             ask=question.ask,
             inputs=dict(question.inputs),
             options=dict(question.options),

@@ -54,14 +54,12 @@ class Welcome(Message):
 
     Attributes:
         incarnation: the incarnation that is welcomed, so that no earlier life of the receiver takes it for its own.
-        latest: the last numbers that the sender of the welcome used.
     """
 
     kind: ClassVar[str] = "welcome"
     numbered: ClassVar[bool] = False
 
     incarnation: Count
-    latest: Latest
 
 
 class Heartbeat(Message):

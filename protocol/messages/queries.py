@@ -28,7 +28,7 @@ class Query(Message):
 
     Attributes:
         query: the asker's number for this question; every answer repeats it.
-        step: which step of the asker's computation it belongs to.
+        oldest: the asker's oldest question that is still open; nobody waits for answers to earlier ones.
         ask: what is asked, for example "score".
         inputs: the tensors it is asked about.
         options: everything else the answerer needs to know.
@@ -39,7 +39,7 @@ class Query(Message):
     numbered: ClassVar[bool] = True
 
     query: Count
-    step: Count
+    oldest: Count
     ask: Label
     inputs: Tensors
     options: Options

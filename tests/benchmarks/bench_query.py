@@ -165,7 +165,7 @@ async def measure(answerers: int, sizes: list[int], memory_steps: int, transport
             await roster.complete(120)
             await bare_join(pub, sub, answerers)
             solver, ask = Compute("solver"), asker.from_thread()
-            rows = [await _size(size, answerers, pub, sub, solver, ask) for size in sizes]
+            rows = [await _size(size, answerers, (pub, sub), solver, ask) for size in sizes]
             if memory_steps:
                 rows[0]["memory"] = await _memory(
                     solver, ask, [node_process.pid for node_process in workers], memory_steps
@@ -179,19 +179,19 @@ async def measure(answerers: int, sizes: list[int], memory_steps: int, transport
     return rows
 
 
-async def _size(size: int, answerers: int, pub: Any, sub: Any, solver: Compute, ask: Ask) -> dict[str, Any]:
+async def _size(size: int, answerers: int, bare: tuple[Any, Any], solver: Compute, ask: Ask) -> dict[str, Any]:
     x = torch.randn(size // 4)
     payload = memoryview(x.numpy()).cast("B")
     steps = {4096: 200, 204800: 100}.get(size, 25)
     local = local_ask({f"a{index}": Echo() for index in range(answerers)})
     kinds: dict[str, Callable[[], Awaitable[list[float]]]] = {
-        "bare": lambda: bare_steps(pub, sub, payload, answerers, steps),
+        "bare": lambda: bare_steps(*bare, payload, answerers, steps),
         "fednet": lambda: solver.run(lambda: loop_steps(ask, x, steps)),
         "local": lambda: solver.run(lambda: loop_steps(local, x, steps)),
     }
     taken: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for kind in kinds:
-        await kinds[kind]()
+    for run in kinds.values():
+        await run()
     for _ in range(BLOCKS):
         for kind, run in kinds.items():
             taken[kind] += await run()

@@ -16,7 +16,7 @@ import pytest
 from nodes.errors import NodeError
 from nodes.node import Node
 from nodes.spec import NodeSpec
-from nodes.zmq_bus import BATCH, ZmqBus, is_local
+from nodes.zmq_bus import BATCH, ZmqBus
 from protocol.limits import Limits
 
 PATIENCE = 20.0
@@ -219,24 +219,6 @@ class TestAddresses:
         with socket.socket(socket.AF_UNIX) as dead:
             dead.bind(str(stale))
         await wire.open(f"ipc://{stale}")
-
-    @pytest.mark.parametrize(
-        ("address", "local"),
-        [
-            ("ipc:///tmp/a", True),
-            ("tcp://127.0.0.1:5", True),
-            ("tcp://127.8.0.1:5", True),
-            ("tcp://[::1]:5", True),
-            ("tcp://localhost:5", True),
-            ("tcp://0.0.0.0:5", False),
-            ("tcp://*:5", False),
-            ("tcp://10.0.0.1:5", False),
-            ("tcp://localhost.example.org:5", False),
-            ("tcp://127.example.org:5", False),
-        ],
-    )
-    def test_local_is_what_nobody_else_can_reach(self, address: str, local: bool) -> None:
-        assert is_local(address) is local
 
 
 class TestClose:

@@ -106,7 +106,7 @@ labels = st.text(min_size=1, max_size=64)
 
 @given(options=st.dictionaries(labels, scalars, max_size=8), ask=labels, seconds=st.floats(0, 1e9))
 def test_whatever_a_query_may_hold_comes_back(options: dict[str, Any], ask: str, seconds: float) -> None:
-    message = Query(query=0, step=2**63 - 1, ask=ask, inputs={}, options=options, ttl=seconds)
+    message = Query(query=0, oldest=2**63 - 1, ask=ask, inputs={}, options=options, ttl=seconds)
     arrived = decode(encode(Envelope("queries/", "r", "a", 0, 1, message))).message
     assert repr(arrived) == repr(message)
     assert [type(value) for value in dict(arrived)["options"].values()] == [type(value) for value in options.values()]
@@ -174,7 +174,7 @@ def test_a_faulty_envelope_is_neither_sent_nor_accepted(
 
 def test_what_cannot_be_written_is_refused_before_anything_is_sent(question: Envelope) -> None:
     for inputs, options in (({}, {"seed": 2**64}), ({"x": torch.tensor([float("nan")])}, {})):
-        message = Query(query=1, step=1, ask="score", inputs=inputs, options=options, ttl=1)
+        message = Query(query=1, oldest=1, ask="score", inputs=inputs, options=options, ttl=1)
         with pytest.raises(EncodingError):
             encode(Envelope("queries/", "r", "a", 1, 1, message), "int8")
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from protocol.sequence import MOST_MISSING, Inbox, Missing, Outbox
+from protocol.sequence import LONGEST_WAIT, MOST_MISSING, Inbox, Missing, Outbox
 
 TOPIC = "queries/"
 PATIENCE = 0.25
@@ -273,7 +273,7 @@ class Conversation(RuleBasedStateMachine):
         self.now += step
         due = {n for missing in self.inbox.due(self.now) for n in range(missing.first, missing.last + 1)}
         assert all(self.is_missing(number) for number in due)
-        self.now += 2 * PATIENCE
+        self.now += LONGEST_WAIT
         due = {n for missing in self.inbox.due(self.now) for n in range(missing.first, missing.last + 1)}
         assert due == {number for number in range(1, self.highest + 1) if self.is_missing(number)}
 

@@ -150,3 +150,22 @@ def test_the_pulse_is_beside_the_messages() -> None:
     assert topics.pulse_address("tcp://[::1]:5000") == "tcp://[::1]:5001"
     assert topics.pulse_address("ipc:///tmp/a") == "ipc:///tmp/a.pulse"
     assert topics.pulse_address("memory://a") == "memory://a"
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("ipc:///tmp/a", True),
+        ("tcp://127.0.0.1:5", True),
+        ("tcp://127.8.0.1:5", True),
+        ("tcp://[::1]:5", True),
+        ("tcp://localhost:5", True),
+        ("tcp://0.0.0.0:5", False),
+        ("tcp://*:5", False),
+        ("tcp://10.0.0.1:5", False),
+        ("tcp://localhost.example.org:5", False),
+        ("tcp://127.example.org:5", False),
+    ],
+)
+def test_local_is_what_nobody_else_can_reach(address: str, local: bool) -> None:
+    assert topics.is_local(address) is local

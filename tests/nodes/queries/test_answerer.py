@@ -17,10 +17,10 @@ from protocol.topics import QUERIES
 Tell = Callable[..., Any]
 
 
-def query(number: int, *, step: int | None = None, ttl: float = 60.0) -> Query:
+def query(number: int, *, oldest: int | None = None, ttl: float = 60.0) -> Query:
     return Query(
         query=number,
-        step=number if step is None else step,
+        oldest=number if oldest is None else oldest,
         ask="scale",
         inputs={"x": torch.tensor([float(number)])},
         options={},
@@ -78,7 +78,7 @@ def test_questions_of_one_step_are_all_computed_in_order(tell: Tell) -> None:
     async def story(cluster: Any) -> None:
         client, forger = await desk(cluster, seconds=1.0)
         for number in range(1, 6):
-            forger.say(QUERIES, query(number, step=1), number=number)
+            forger.say(QUERIES, query(number, oldest=1), number=number)
         await asyncio.sleep(20)
         assert computed(client) == [1.0, 2.0, 3.0, 4.0, 5.0]
 
@@ -101,7 +101,7 @@ def test_what_waited_longer_than_its_asker_does_is_never_computed(tell: Tell) ->
     async def story(cluster: Any) -> None:
         client, forger = await desk(cluster, seconds=10.0)
         for number, ttl in enumerate([60.0, 5.0, 60.0], start=1):
-            forger.say(QUERIES, query(number, step=1, ttl=ttl), number=number)
+            forger.say(QUERIES, query(number, oldest=1, ttl=ttl), number=number)
         await asyncio.sleep(60)
         assert computed(client) == [1.0, 3.0]
         assert [answer.query for answer in forger.messages(Answer)] == [1, 3]
@@ -112,8 +112,8 @@ def test_what_waited_longer_than_its_asker_does_is_never_computed(tell: Tell) ->
 def test_what_a_departed_asker_asked_is_never_computed(tell: Tell) -> None:
     async def story(cluster: Any) -> None:
         client, forger = await desk(cluster, seconds=10.0)
-        forger.say(QUERIES, query(1, step=1), number=1)
-        forger.say(QUERIES, query(2, step=1), number=2)
+        forger.say(QUERIES, query(1, oldest=1), number=1)
+        forger.say(QUERIES, query(2, oldest=1), number=2)
         await asyncio.sleep(1)
         forger.bus.crash()
         await asyncio.sleep(60)
@@ -126,7 +126,7 @@ def test_what_an_earlier_life_asked_is_not_answered_to_the_next(tell: Tell) -> N
     async def story(cluster: Any) -> None:
         client, old = await desk(cluster, seconds=10.0)
         old.say(QUERIES, query(50), number=1)
-        old.say(QUERIES, query(51, step=50), number=2)
+        old.say(QUERIES, query(51, oldest=50), number=2)
         await asyncio.sleep(1)
         old.bus.crash()
         new = await cluster.forger(incarnation=2).link(client.node)
@@ -142,7 +142,7 @@ def test_too_many_waiting_questions_are_refused_and_then_it_is_open_again(tell: 
     async def story(cluster: Any) -> None:
         client, forger = await desk(cluster, seconds=1.0)
         for number in range(1, MOST_OPEN + 4):
-            forger.say(QUERIES, query(number, step=1), number=number)
+            forger.say(QUERIES, query(number, oldest=1), number=number)
         await asyncio.sleep(60)
         refused = forger.messages(Refusal)
         assert [refusal.query for refusal in refused] == [MOST_OPEN + 1, MOST_OPEN + 2, MOST_OPEN + 3]
