@@ -22,7 +22,7 @@ from launch.config import MONITOR, SAMPLER, Loaded
 from launch.devices import inventory
 from launch.display import Board
 from launch.errors import INTERRUPTED, ConfigError, Problem, RunError
-from launch.plan import check_loopback, single
+from launch.plan import check_listen, single
 from launch.runfolder import joined
 from launch.screen import shown
 from nodes.spec import NodeSpec, Timing
@@ -98,7 +98,7 @@ def watch(name: str | None, place: Place, console: Console) -> None:
     """
     if not place.join:
         raise ConfigError(Problem("--join", "the address of a peer", "nothing"))
-    check_loopback(place.listen, place.insecure, Problem("--listen"))
+    check_listen(place.listen, place.insecure, Problem("--listen"))
     spec = NodeSpec(
         name=name or MONITOR,
         role="monitor",
@@ -138,7 +138,7 @@ def draw(place: Place, labels: tuple[int, ...] | None, output: Path, console: Co
         MethodError: the cluster cannot draw what was asked for.
         RunError: it was interrupted.
     """
-    check_loopback(place.listen, place.insecure, Problem("--listen"))
+    check_listen(place.listen, place.insecure, Problem("--listen"))
     if not output.parent.is_dir():
         raise ConfigError(Problem(f"--output {output}", "a file in a folder that exists"))
     from fednet.images import save_png  # noqa: PLC0415 - imports torch, as the next two

@@ -26,6 +26,9 @@ from nodes.spec import NodeSpec
 LAST_WORDS = "fednet: "
 """What begins the message of the error that a node ends with; nothing follows it in the log."""
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks a launch, or one of its nodes, to end."""
+
 _LINES = 8
 _TAIL_BYTES = 8192
 
@@ -44,6 +47,7 @@ def main(target: str, spec: NodeSpec, log: Path, litter: Path | None) -> None:
     _speak_into(log)
     _die_with_parent(litter)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # blocked by the fork server; now what was sent arrives
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         resolve(target)(spec)

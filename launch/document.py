@@ -107,8 +107,10 @@ def _twice(node: yaml.Node, source: str, key: Key = ()) -> Iterator[Problem]:
         seen: dict[str, int] = {}
         for name, value in node.value:
             path, line = (*key, str(name.value)), name.start_mark.line + 1
-            if (first := seen.setdefault(path[-1], line)) != line:
-                yield Problem(source, f"each key once (it stands in line {first} already)", "", line, ".".join(path))
+            if path[-1] in seen:
+                expected = f"each key once (it stands in line {seen[path[-1]]} already)"
+                yield Problem(source, expected, "", line, ".".join(path))
+            seen.setdefault(path[-1], line)
             yield from _twice(value, source, path)
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from launch import child
+from launch.child import STOPPING
 from nodes.spec import NodeSpec
 
 PRELOAD = (
@@ -33,15 +35,17 @@ PRELOAD = (
 def warm(preload: tuple[str, ...] = PRELOAD) -> ForkServerContext:
     """Starts the server, unless it runs already, and returns at once; the first fork waits until it is warm.
 
-    It is deaf to Ctrl-C from its first instruction: an ignored signal stays ignored in a new program.
+    What ends the launcher's whole process group (Ctrl-C, a closed terminal) is blocked in it from the first instruction
+    on, since it must outlive the nodes to tell how they end; a node unblocks it and gets what it was sent meanwhile.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # otherwise the server's start starts it, which unblocks signals
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         ensure_running()
     finally:
-        signal.signal(signal.SIGINT, heard)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return context
 
 
@@ -53,7 +57,7 @@ def cool() -> None:
     for process in psutil.Process().children():
         with suppress(psutil.Error):
             if any("multiprocessing.forkserver" in argument for argument in process.cmdline()):
-                process.terminate()
+                process.kill()
 
 
 def prepare(

@@ -15,7 +15,7 @@ from launch.config import MONITOR, SAMPLER, ClusterConfig, Loaded, NodeEntry
 from launch.devices import Inventory
 from launch.errors import ConfigError, Problem
 from nodes.spec import NodeSpec, Role
-from protocol.topics import is_local
+from protocol.topics import is_listen, is_local
 
 _SOCKET_PATH = 100
 """Longest path of a socket file: the kernel takes 107 bytes (unix(7)); the heartbeat's has a suffix."""
@@ -149,7 +149,7 @@ def single(
     names = tuple(loaded.cluster.entries)
     if role == "client" and name not in names:
         raise ConfigError(Problem("--name", f"a client of the configuration ({', '.join(names)})", repr(name)))
-    check_loopback(listen, insecure, Problem("--listen"))
+    check_listen(listen, insecure, Problem("--listen"))
     index = names.index(name) if name in names else 0
     wanted = device or loaded.cluster.entries.get(name, NodeEntry()).device or loaded.cluster.devices.device
     given = Problem("--device") if device else _device_problem(loaded, name)
@@ -161,12 +161,20 @@ def single(
     )  # fmt: skip
 
 
-def check_loopback(listen: str, insecure: bool, said: Problem) -> None:
-    """Refuses an address beyond loopback, unless that was said aloud; `said` is where the address was given.
+def check_listen(listen: str, insecure: bool, said: Problem) -> None:
+    """Refuses what cannot be bound, and what is beyond loopback unless that was said aloud.
+
+    Args:
+        listen: the address.
+        insecure: whether it may be beyond loopback.
+        said: where the address was given.
 
     Raises:
-        ConfigError: it is not loopback and `insecure` is false.
+        ConfigError: it is no address, or it is not loopback and `insecure` is false.
     """
+    if not is_listen(listen):
+        expected = "tcp://host:port with a port below 65535 (the heartbeats take the next one), or ipc://path"
+        raise ConfigError(Problem(said.where, expected, repr(listen), said.line, said.key))
     if not insecure and not is_local(listen):
         hint = "There are no keys yet: say --insecure aloud if everybody on that network may read and write."
         raise ConfigError(Problem(said.where, "a loopback address", repr(listen), said.line, said.key, hint))
@@ -232,4 +240,7 @@ def _check_addresses(loaded: Loaded, listens: dict[str, str], insecure: bool) ->
         if len(listen.removeprefix("ipc://").encode()) > _SOCKET_PATH:
             expected = f"a socket path of at most {_SOCKET_PATH} bytes"
             raise ConfigError(Problem(said.where, expected, repr(listen), said.line, said.key))
-        check_loopback(listen, insecure, said)
+        check_listen(listen, insecure, said)
+        if listen.startswith("tcp://") and listen.endswith(":0"):
+            hint = "Leave `listen` out and fednet chooses one."
+            raise ConfigError(Problem(said.where, "a port that the others can be told", "0", said.line, said.key, hint))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import platform
 import re
 import tempfile
@@ -67,7 +66,7 @@ def launch(loaded: Loaded, out: Path, console: Console, *, serve: bool = False, 
     if not (serve and outcome.code == DONE):
         _show(folder, console)
     if outcome.code != DONE:
-        raise RunError(f"{outcome.reason}\nLogs: {os.path.relpath(folder / LOGS)}", outcome.code)
+        raise RunError(f"{outcome.reason}\nLogs: {folder / LOGS}", outcome.code)
 
 
 async def _run(planning: Plan, make: Callable[[Tell], Supervisor], console: Console, *, serve: bool) -> Outcome:
@@ -157,7 +156,7 @@ def _show(folder: Path, console: Console) -> None:
         console.print(results.table(found, console.width))
     for note in (*found.notes, *found.partial()):
         console.print(note, style="dim", markup=False, highlight=False)
-    _print(console, f"report: {os.path.relpath(folder / REPORT)}")
+    _print(console, f"report: {folder / REPORT}")
 
 
 def _print(console: Console, line: str) -> None:

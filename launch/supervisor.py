@@ -1,6 +1,7 @@
 """Starts a plan's processes, watches over them, and sees to it that none outlives the run.
 
-A client's death is told and the others go on; the guest's end is that of the run. Ctrl-C, SIGTERM and SIGHUP ask all
+A client's death is told and the others go on, unless it dies before it was ready: nobody starts it again, so the guest
+would wait for it in vain, and the run ends. The guest's end is that of the run. Ctrl-C, SIGTERM and SIGHUP ask all
 nodes to stop, a second one does not wait for them. Knows processes, signals and logs; what the nodes say to each
 other reaches it only through the monitor, whose loss it survives.
 """
@@ -19,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from launch import forkserver
-from launch.child import last_words
+from launch.child import STOPPING, last_words
 from launch.errors import DONE, FAULT, INTERRUPTED, METHOD, OPERATOR, PEERS
-from launch.events import RUN, Tell, event
+from launch.events import RUN, Happening, Tell, event
 from launch.plan import Plan
 from nodes.spec import NodeSpec
 
@@ -33,8 +34,6 @@ Listener = Callable[[NodeSpec, Tell], AbstractAsyncContextManager[Any]]
 NODE = "nodes.run:run"
 PATIENCE = 5.0
 """Seconds that a node has to end after it was asked to."""
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,7 @@ class Supervisor:
         self._patience = patience
         self._alive: dict[str, ForkServerProcess] = {}
         self._deaths: list[Death] = []
+        self._awaited = {spec.name for spec in plan.clients}  # of whom nobody has heard that they are ready
         self._over: asyncio.Future[tuple[int, str]]
         self._changed: asyncio.Event
         self._stopping = False
@@ -149,10 +149,16 @@ class Supervisor:
         if self._over.done():
             return
         try:
-            await stack.enter_async_context(self._listener(self._plan.monitor, self._tell))
+            await stack.enter_async_context(self._listener(self._plan.monitor, self._hear))
         except Exception as error:
             log.exception("the monitor could not start")
+            self._awaited.clear()
             self._tell(event(self._plan.monitor.name, "deaf", reason=str(error)))
+
+    def _hear(self, happening: Happening) -> None:
+        if happening.kind == "ready":
+            self._awaited.discard(happening.node)
+        self._tell(happening)
 
     def _exited(self, name: str) -> None:
         process = self._alive.pop(name)
@@ -178,6 +184,8 @@ class Supervisor:
                 self._end(death.family, str(death))
             elif not self._serve:
                 self._end(DONE)
+        elif name in self._awaited:
+            self._end(*((death.family, str(death)) if death else (PEERS, f"{name} ended before it was ready")))
         elif not any(spec.name in self._alive for spec in self._plan.clients):
             self._end(*self._all_gone())
 
@@ -215,12 +223,12 @@ class Supervisor:
     @contextmanager
     def _signals(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
+        for number in STOPPING:
             loop.add_signal_handler(number, self._signalled)
         try:
             yield
         finally:
-            for number in _SIGNALS:
+            for number in STOPPING:
                 loop.remove_signal_handler(number)
 
     def _signalled(self) -> None:

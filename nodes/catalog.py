@@ -38,11 +38,6 @@ class Method:
         """Does the method's job by asking, and leaves its results in the run's folder."""
         return self._module("method").run  # type: ignore[no-any-return]
 
-    @property
-    def sample(self) -> Callable[[Ask, Mapping[str, str], Any, Watch], Any]:
-        """Draws what a visitor wishes for: a `Request` of its module in, a `Drawing` out."""
-        return self._module("request").sample  # type: ignore[no-any-return]
-
     def _module(self, name: str) -> Any:
         return import_module(f"fednet.methods.{self.folder}.{name}")
 

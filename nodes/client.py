@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from functools import partial
 
-from fednet.conversations import Site, Stopped
+from fednet.conversations import Answerer, Site, Stopped, Watch
 from nodes.catalog import METHODS
 from nodes.compute import Compute, ThreadWatch, unless
 from nodes.node import Node
@@ -34,8 +36,8 @@ async def client(spec: NodeSpec, stop: asyncio.Event) -> None:
     try:
         async with node:
             assert spec.config is not None  # noqa: S101 - a client is never planned without
-            agent = METHODS[spec.method].agent(spec.config, site, spec.site)
-            card = await unless(stop, watch, compute.run(lambda: agent.prepare(watch)))
+            make = partial(METHODS[spec.method].agent, spec.config, site, spec.site)
+            agent, card = await unless(stop, watch, compute.run(lambda: _prepared(make, watch)))
             desk.open(agent)
             presenter.show(card)
             await stop.wait()
@@ -44,3 +46,10 @@ async def client(spec: NodeSpec, stop: asyncio.Event) -> None:
     finally:
         watch.stop()
         compute.close()
+        await compute.ended()
+
+
+def _prepared(make: Callable[[], Answerer], watch: Watch) -> tuple[Answerer, str]:
+    """On the device's thread, since making an agent may read its data: the agent, ready to answer, and its card."""
+    agent = make()
+    return agent, agent.prepare(watch)

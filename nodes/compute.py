@@ -59,6 +59,13 @@ class Compute:
                 self._jobs.get_nowait()[0].cancel()
         self._jobs.put((asyncio.Future(), lambda: None))
 
+    async def ended(self, patience: float = 3.0) -> None:
+        """Waits, after `close`, until the running job has ended, for so many seconds at most.
+
+        A thread that is inside torch when the interpreter ends takes the process down with "terminate called".
+        """
+        await asyncio.to_thread(self._thread.join, patience)
+
     def _work(self) -> None:
         while not self._closed:
             future, work = self._jobs.get()

@@ -46,7 +46,9 @@ async def visit(spec: NodeSpec, job: Job[T], stop: asyncio.Event) -> T:
             return await unless(stop, watch, solver.run(lambda: job(ask, cards, watch)))
     finally:
         watch.stop()
+        asker.close()
         solver.close()
+        await solver.ended()
 
 
 async def guest(spec: NodeSpec, stop: asyncio.Event) -> None:

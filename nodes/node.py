@@ -98,7 +98,7 @@ class Node:
     async def __aenter__(self) -> Node:
         """Binds, subscribes, calls the peers to join through, and begins to beat."""
         spec = self.spec
-        _check_reachable(spec)
+        _check_addresses(spec)
         bound, pulse = await self._bus.open(spec.listen, self)
         self.address = spec.advertise or bound
         me = PeerInfo(
@@ -338,8 +338,11 @@ class Node:
         return asyncio.get_running_loop().time()
 
 
-def _check_reachable(spec: NodeSpec) -> None:
-    """Refuses to be open to a network without saying so, and to announce an address that nobody can connect to."""
+def _check_addresses(spec: NodeSpec) -> None:
+    """Refuses what is no address, to be open to a network unsaid, and to announce what nobody can connect to."""
+    for address in (*spec.join, *([spec.advertise] if spec.advertise is not None else [])):
+        if not topics.is_address(address):
+            raise NodeError(f"{address!r} is no address of a node: expected tcp://host:port or ipc://path")
     if not spec.insecure and not topics.is_local(spec.listen):
         raise NodeError(f"{spec.listen} is open to the network and there are no keys yet: say --insecure if it may be")
     if spec.advertise is None and spec.listen.startswith(("tcp://0.0.0.0:", "tcp://[::]:", "tcp://*:")):

@@ -45,6 +45,7 @@ _name = re.compile(NAME)
 _run = re.compile(RUN)
 _topic = re.compile(TOPIC)
 _address = re.compile(_ADDRESS)
+_listen = re.compile(rf"tcp://(?:\*|{_HOST}):(?P<port>0|[1-9][0-9]{{0,4}})|ipc://[^*]+")
 _loopback = re.compile(r"tcp://(127(\.[0-9]{1,3}){3}|\[::1\]|localhost):")
 _knock = re.compile(rf"knock/(?P<name>{NAME})/(?P<incarnation>{_NUMBER})/(?P<address>.+)/")
 
@@ -73,6 +74,14 @@ def is_address(text: str) -> bool:
     if match is None or not text.isprintable() or len(text.encode()) > MAX_ADDRESS_BYTES:
         return False
     return match["port"] is None or int(match["port"]) < 2**16
+
+
+def is_listen(text: str) -> bool:
+    """Whether a node may bind this and its pulse beside it: an address, tcp on every interface (`*`) or a free port (0)."""
+    match = _listen.fullmatch(text)
+    if match is None or not text.isprintable() or len(text.encode()) > MAX_ADDRESS_BYTES:
+        return False
+    return match["port"] is None or int(match["port"]) < 2**16 - 1
 
 
 def is_local(address: str) -> bool:

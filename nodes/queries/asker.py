@@ -14,7 +14,7 @@ from queue import SimpleQueue
 
 from torch import Tensor
 
-from fednet.conversations import Ask, Question, Replies
+from fednet.conversations import Ask, Question, Replies, Stopped
 from nodes.errors import NoQuorum
 from nodes.node import Handler, Node
 from nodes.roster import Roster
@@ -54,6 +54,7 @@ class Asker:
         self._pace = Pace(policy)
         self._numbers = itertools.count(1)
         self._open: dict[int, _Open] = {}
+        self._closed = False
         self.handlers: Mapping[type[Message], Handler] = {Answer: self._answer, Refusal: self._refusal}
 
     async def ask(self, question: Question) -> Replies:
@@ -61,6 +62,7 @@ class Asker:
 
         Raises:
             NoQuorum: fewer contributed than the policy's quorum.
+            Stopped: the asker was closed.
             EncodingError, ValidationError: the question cannot be said.
         """
         answered: asyncio.Future[Replies | Exception] = asyncio.get_running_loop().create_future()
@@ -78,8 +80,20 @@ class Asker:
 
         return ask
 
+    def close(self) -> None:
+        """Ends every question, and each that is put from now on, with `Stopped`: no solver waits for answers."""
+        self._closed = True
+        while self._open:
+            _, asked = self._open.popitem()
+            if asked.timer is not None:
+                asked.timer.cancel()
+            asked.then(Stopped())
+
     def _put(self, question: Question, then: Callable[[Replies | Exception], None]) -> None:
         """Opens a step for a question and says it; `then` gets the outcome, on the event loop."""
+        if self._closed:
+            then(Stopped())
+            return
         number = next(self._numbers)
         step = Step.open(self._roster.ready(), self._now(), self._policy, self._pace)
         asked = self._open[number] = _Open(number, step, then)

@@ -19,6 +19,8 @@ from statistics import mean
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
+from matplotlib.image import imread
 from safetensors.torch import load_file
 
 from fednet.conversations import Silent, Site, local_ask
@@ -201,20 +203,31 @@ def write(text: str) -> None:
     README.write_text(f"{before}<!-- results -->\n{text}\n<!-- /results -->{after}")
 
 
+def picture(folder: Path) -> None:
+    """The README's picture: real digits and both unlabelled arms of one launch, side by side."""
+    figure = Figure(figsize=(9, 3.3), dpi=110, layout="constrained")
+    for axes, name in zip(figure.subplots(1, 3), ("real", "mean", "mixture"), strict=True):
+        axes.imshow(imread(folder / "samples" / name / "grid.png"), interpolation="nearest", cmap="gray")
+        axes.set_title("real digits" if name == "real" else name)
+        axes.axis("off")
+    figure.savefig(README.with_name("result.png"))
+
+
 def main() -> None:
     """Measures what is missing and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/table"))
-    parser.add_argument("--write", action="store_true", help=f"also write it to {README}")
+    parser.add_argument("--write", action="store_true", help=f"also write it and a picture beside {README}")
     arguments = parser.parse_args()
     found = {
-        (launch.name, seed): launched(launch, seed, arguments.out) for seed in arguments.seeds for launch in LAUNCHES
+        (launch.name, seed): launched(launch, seed, arguments.out) for launch in LAUNCHES for seed in arguments.seeds
     }
     text = table(found, arguments.seeds, arguments.out)
     print(text)  # noqa: T201 - the command's result
     if arguments.write:
         write(text)
+        picture(arguments.out / f"unlabelled-{arguments.seeds[0]}")
 
 
 if __name__ == "__main__":

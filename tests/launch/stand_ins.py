@@ -1,7 +1,8 @@
 """Processes that play nodes, for tests of the supervisor: each does what its name says, told apart by `site`.
 
 Clients write a byte into the run folder's pipe `ready` once they stand, and the test one for each that has died; the
-guest reads as many as there are clients and then does its own part. Run as a script, this is a whole launcher:
+guest reads as many as there are clients and then does its own part. Who dies waits for a byte in `heard` first, which
+the listener writes once it has told that everybody is ready. Run as a script, this is a whole launcher:
 `python stand_ins.py FOLDER LITTER PART...`.
 """
 
@@ -16,6 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fednet.errors import DataError
+from launch.events import event
 from launch.forkserver import warm
 from launch.plan import Plan
 from launch.supervisor import Supervisor
@@ -46,16 +48,23 @@ def is_stubborn(spec):
 
 
 def has_no_data(spec):
+    is_heard(spec)
     raise DataError("no data at /nowhere")
 
 
 def is_faulty(spec):
+    is_heard(spec)
     raise ZeroDivisionError("an oversight")
 
 
 def kills_itself(spec):
+    is_heard(spec)
     os.write(1, b"I can no longer\n")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def gives_up(spec):
+    is_heard(spec)
 
 
 def finishes(spec):
@@ -77,12 +86,26 @@ def tells_and_waits(spec):
 
 PARTS = {
     part.__name__: part
-    for part in (waits, is_stubborn, has_no_data, is_faulty, kills_itself, finishes, finds_nobody, tells_and_waits)
+    for part in (
+        waits,
+        is_stubborn,
+        has_no_data,
+        is_faulty,
+        kills_itself,
+        gives_up,
+        finishes,
+        finds_nobody,
+        tells_and_waits,
+    )
 }
 
 
 def says_ready(spec):
     write(spec.folder / "ready")
+
+
+def is_heard(spec):
+    read(spec.folder / "heard", 1)
 
 
 def hears_all(spec):
@@ -107,7 +130,7 @@ def read(pipe, count):
 
 def plan(folder, *parts):
     """A plan of clients that play parts, the guest's being the last."""
-    for pipe in ("ready", "up"):
+    for pipe in ("ready", "heard", "up"):
         if not (folder / pipe).exists():
             os.mkfifo(folder / pipe)
         os.open(folder / pipe, os.O_RDWR)  # a pipe that nobody has open forgets what was written
@@ -122,13 +145,24 @@ def plan(folder, *parts):
 
 
 @asynccontextmanager
+async def listening(spec, tell):
+    """A listener that hears at once that all clients are ready."""
+    for number in range(1, spec.count + 1):
+        tell(event(f"a{number}", "ready"))
+        write(spec.folder / "heard")
+    yield
+
+
+@asynccontextmanager
 async def deaf(spec, tell):
-    """A listener that hears nothing."""
+    """A listener that hears nothing, and lets who wants to die do so."""
+    for _ in range(spec.count):
+        write(spec.folder / "heard")
     yield
 
 
 def supervisor(planned, tell, **options):
-    options = {"listener": deaf, "context": warm(()), "target": TARGET} | options
+    options = {"listener": listening, "context": warm(()), "target": TARGET} | options
     return Supervisor(planned, tell, **options)
 
 

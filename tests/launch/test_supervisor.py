@@ -49,7 +49,7 @@ def supervise(stand_ins, told, tmp_path):
 
 
 def kinds(told, node):
-    return [event.kind for event in told if event.node == node]
+    return [event.kind for event in told if event.node == node and event.kind != "ready"]
 
 
 async def test_the_guests_end_is_the_end_of_all(supervise, told):
@@ -91,6 +91,19 @@ async def test_without_any_client_the_run_ends_with_what_the_first_died_of(super
     assert outcome.code == METHOD
     assert "no client is left" in outcome.reason
     assert "no data at /nowhere" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "reason"),
+    [
+        ("has_no_data", METHOD, "a2 ended with exit code 4: no data at /nowhere"),
+        ("kills_itself", FAULT, "a2 was killed by SIGKILL: I can no longer"),
+        ("gives_up", PEERS, "a2 ended before it was ready"),
+    ],
+)
+async def test_a_client_that_ends_before_it_was_ready_ends_the_run(supervise, stand_ins, part, code, reason):
+    outcome = await supervise("waits", part, "waits", listener=stand_ins.deaf)
+    assert (outcome.code, outcome.reason) == (code, reason)
 
 
 async def test_who_does_not_end_when_asked_is_killed(supervise, told):

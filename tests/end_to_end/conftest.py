@@ -1,0 +1,193 @@
+"""fednet as a user runs it: commands in processes of their own, over real sockets, watched without a sleep.
+
+Every command leads a session, as the foreground job of a terminal does, so that Ctrl-C reaches its whole process
+group. Its temporary files lie in a short folder of the test (socket paths are bounded), and a mark in its environment,
+which all its descendants inherit, finds whoever is left of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import pytest
+
+from launch import events
+
+T = TypeVar("T")
+
+FEDNET = Path(sys.executable).with_name("fednet")
+PATIENCE = 100.0
+LOOK = 0.02
+MARK = "FEDNET_TEST"
+
+TINY = """\
+name: tiny
+method: score-inference
+seed: 3
+nodes: 3
+devices: {threads: 1}
+data: {name: digits, limit: 120}
+model: {channels: [8], groups: 4, attention: false}
+train: {epochs: 1}
+sampler: {kind: euler-maruyama, steps: 6}
+samples: {total: 36}
+arms:
+  mean: {rule: mean}
+  mixture: {rule: mixture}
+evaluate: {judge: true, agreement: 2}
+"""
+
+
+class Command:
+    """A command that runs, or has run, in a folder.
+
+    Attributes:
+        run: the folder of its run, if it is a launch.
+    """
+
+    def __init__(self, folder: Path, *arguments: str | Path, run: Path = Path()) -> None:
+        self.run = run
+        self.folder, self.mark = folder, secrets.token_hex(8)
+        self._out, self._err = folder / f".{self.mark}.out", folder / f".{self.mark}.err"
+        self.temporary = Path(tempfile.mkdtemp(prefix="t-", dir=folder))
+        environment = {**os.environ, "TMPDIR": str(self.temporary), "COLUMNS": "200", MARK: self.mark}
+        environment.pop("FEDNET_DEBUG", None)
+        with self._out.open("w") as out, self._err.open("w") as err:
+            self.process = subprocess.Popen(
+                [FEDNET, *arguments],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text()
+
+    def until(self, condition: Callable[[], T], what: str) -> T:
+        """Waits until a condition is true, and returns its value; the command's end or the deadline is a failure."""
+        deadline = time.monotonic() + PATIENCE
+        while not (found := condition()):
+            ended = self.process.poll() is not None and not condition()
+            assert not ended, f"ended before {what}: {self.process.returncode}\n{self.out}{self.err}"
+            assert time.monotonic() < deadline, f"not {what} in time\n{self.out}{self.err}"
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(LOOK)
+        return found
+
+    def says(self, pattern: str) -> str:
+        """Waits for words on standard output or error; returns what the pattern's first group has matched."""
+        match = self.until(lambda: re.search(pattern, self.out + self.err), f"it says {pattern!r}")
+        return match[match.lastindex or 0]
+
+    def ends(self) -> int:
+        """Waits for the end; returns the exit code."""
+        return self.process.wait(PATIENCE)
+
+    def interrupt(self) -> int:
+        """Ctrl-C, and the exit code that follows."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        return self.ends()
+
+    def descendants(self) -> list[psutil.Process]:
+        """Everybody who belongs to this command and lives."""
+        return [process for process in psutil.process_iter() if _environment(process).get(MARK) == self.mark]
+
+    def happened(self, kind: str, node: str = "") -> list[events.Event]:
+        """The events of a kind in the run's folder, of one node or of all."""
+        found = events.read(self.run / "events.jsonl")
+        return [event for event in found if event.kind == kind and node in {"", event.node}]
+
+    def works_on(self, phase: str) -> bool:
+        """Whether somebody has told that he works on something."""
+        return any(event.data["phase"] == phase for event in self.happened("progress"))
+
+    def kill_node(self, node: str) -> None:
+        """SIGKILL to the process of a node."""
+        (event,) = self.happened("started", node)
+        os.kill(event.data["pid"], signal.SIGKILL)
+
+    def leaves_nobody(self) -> None:
+        """Waits until nobody is left of the command; somebody who stays is a failure."""
+        deadline = time.monotonic() + PATIENCE / 5
+        while left := self.descendants():
+            assert time.monotonic() < deadline, f"still there: {[process.cmdline() for process in left]}"
+            psutil.wait_procs(left, timeout=LOOK)
+
+    def leaves_no_socket(self) -> None:
+        """No socket file and no folder of sockets is left in the command's temporary folder."""
+        assert not [path for path in self.temporary.rglob("*") if path.is_socket()]
+        assert not list(self.temporary.glob("fednet-*"))
+
+    def kill(self) -> None:
+        """Ends the command and all that belongs to it, for tests that have failed on the way."""
+        for process in self.descendants():
+            with suppress(psutil.Error):
+                process.kill()
+        self.process.kill()
+        self.process.wait()
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}
+
+
+class Terminal:
+    """A folder in which commands are run, with `tiny.yaml` in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.commands: list[Command] = []
+        (folder / "tiny.yaml").write_text(TINY)
+
+    def start(self, *arguments: str | Path) -> Command:
+        """Starts `fednet ARGUMENTS`."""
+        self.commands.append(Command(self.folder, *arguments))
+        return self.commands[-1]
+
+    def launch(self, out: str, *settings: str, options: tuple[str, ...] = ()) -> Command:
+        """Starts `fednet launch tiny.yaml --out OUT --set SETTING...`."""
+        given = [part for setting in settings for part in ("--set", setting)]
+        command = Command(
+            self.folder, "launch", "tiny.yaml", "--out", out, *given, *options, run=self.folder / out / "tiny"
+        )
+        self.commands.append(command)
+        return command
+
+    def run(self, *arguments: str | Path) -> Command:
+        """Runs `fednet ARGUMENTS` to its end."""
+        command = self.start(*arguments)
+        command.ends()
+        return command
+
+
+@pytest.fixture(scope="module")
+def terminal() -> Iterator[Terminal]:
+    """A terminal in a short folder of its own; at the end of the module nothing that was started in it lives."""
+    with tempfile.TemporaryDirectory(prefix="e2e-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        opened = Terminal(Path(folder))
+        yield opened
+        for command in opened.commands:
+            command.kill()
