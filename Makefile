@@ -23,6 +23,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_query.py
+	$(BIN)/python tests/benchmarks/bench_start.py
 
 # Installed once, with the exact versions that were tested; again only when these two files change.
 $(READY): pyproject.toml constraints.txt

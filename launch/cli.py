@@ -123,6 +123,7 @@ def node(
 def check(config: Config, overrides: Overrides = None, insecure: Insecure = False) -> None:
     """Checks a configuration against this machine and says what would be started."""
     loaded = load(config, overrides or ())
+    session.check_data(loaded)
     folder, sockets = Path("runs") / loaded.cluster.name, Path("sockets")
     planned = plan(loaded, inventory(), free_ports(), folder, sockets, insecure=insecure)
     table = Table("node", "role", "device", "threads", "listens on", box=None, header_style="dim", padding=(0, 2, 0, 0))

@@ -71,7 +71,7 @@ def plan(
         ports = count(loaded.cluster.bus.base_port, 2)
     listens = {name: entries.get(name, NodeEntry()).listen or _address(loaded, name, ports, sockets) for name in names}
     devices = _devices(loaded, inventory)
-    threads = _threads(loaded.cluster, inventory, devices)
+    threads = _threads(loaded.cluster, inventory, len(devices))
     _check_addresses(loaded, listens, insecure)
     seeds = [listens[name] for name in entries]
 
@@ -154,7 +154,8 @@ def single(
     wanted = device or loaded.cluster.entries.get(name, NodeEntry()).device or loaded.cluster.devices.device
     given = Problem("--device") if device else _device_problem(loaded, name)
     chosen = _pinned(wanted, index, inventory, given)
-    threads = loaded.cluster.devices.threads or max(1, inventory.cores)
+    sharing = len(names) if is_local(listen) else 1  # on loopback all of them share this machine
+    threads = _threads(loaded.cluster, inventory, sharing)
     return node(
         loaded, name, role, folder, listen=listen, join=join, advertise=advertise, index=index, device=chosen,
         threads=threads, insecure=insecure,
@@ -186,9 +187,9 @@ def _address(loaded: Loaded, name: str, ports: Iterator[int], sockets: Path) -> 
     return f"tcp://127.0.0.1:{next(ports)}"
 
 
-def _threads(cluster: ClusterConfig, inventory: Inventory, devices: dict[str, str]) -> int:
-    """Threads of a node: what is configured, or the cores divided among all clients."""
-    return cluster.devices.threads or max(1, inventory.cores // len(devices))
+def _threads(cluster: ClusterConfig, inventory: Inventory, sharing: int) -> int:
+    """Threads of a node: what is configured, or the cores divided among the clients that share this machine."""
+    return cluster.devices.threads or max(1, inventory.cores // sharing)
 
 
 def _devices(loaded: Loaded, inventory: Inventory) -> dict[str, str]:

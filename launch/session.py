@@ -17,14 +17,17 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 import fednet
+from fednet.errors import DataError
 from launch import report, results
 from launch.config import Loaded
 from launch.devices import free_ports, inventory, is_free
 from launch.display import Board, planned
+from launch.document import Key
 from launch.errors import DONE, ConfigError, Problem, RunError
 from launch.events import RUN, EventFile, Happening, Tell, event
 from launch.forkserver import PRELOAD, cool, warm
@@ -52,6 +55,7 @@ def launch(loaded: Loaded, out: Path, console: Console, *, serve: bool = False, 
         with console.status("loading"):
             listener = _listener()
             there = inventory()
+            check_data(loaded)
         with tempfile.TemporaryDirectory(prefix="fednet-", ignore_cleanup_errors=True) as sockets:
             planning = plan(loaded, there, free_ports(), out / name, Path(sockets), insecure=insecure)
             _check_free(loaded, planning)
@@ -114,6 +118,28 @@ def _listener() -> Listener:
     from nodes.monitor import Monitor  # noqa: PLC0415 - imports torch, which the fork server does meanwhile
 
     return Monitor
+
+
+def check_data(loaded: Loaded) -> None:
+    """Refuses a configuration whose data are not on this machine, before anything starts.
+
+    Raises:
+        ConfigError: some are not there, or are malformed.
+    """
+    from nodes.catalog import METHODS  # noqa: PLC0415 - imports torch, which `fednet examples` need not wait for
+
+    own: dict[Key, dict[str, Any]] = {
+        ("nodes", name, "data"): {"data": entry.data} for name, entry in loaded.cluster.entries.items() if entry.data
+    }
+    faults: list[Problem] = []
+    for key, said in {("data",): {}, **own}.items():
+        try:
+            METHODS[loaded.cluster.method].check(loaded.method, said)
+        except DataError as error:
+            place = loaded.document.place((*key, "root"))
+            faults.append(Problem(place.where, line=place.line, key=".".join(key), hint=str(error)))
+    if faults:
+        raise ConfigError(*faults)
 
 
 def _check_free(loaded: Loaded, planning: Plan) -> None:

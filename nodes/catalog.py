@@ -17,8 +17,9 @@ from fednet.conversations import Answerer, Ask, Site, Watch
 class Method:
     """A method by the names of its modules, so that listing methods imports none of them.
 
-    `fednet.methods.<folder>.config` has `Config`; `fednet.methods.<folder>.method` has `agent(config, site, own)`
-    (the side that answers) and `run(config, ask, cards, folder, seed, watch)` (the side that asks).
+    `fednet.methods.<folder>.config` has `Config`, and `check(config, own)` (whether the data are there);
+    `fednet.methods.<folder>.method` has `agent(config, site, own)` (the side that answers) and
+    `run(config, ask, cards, folder, seed, watch)` (the side that asks).
     """
 
     folder: str
@@ -27,6 +28,11 @@ class Method:
     def config(self) -> type[BaseModel]:
         """The pydantic model of the method's own keys."""
         return self._module("config").Config  # type: ignore[no-any-return]
+
+    @property
+    def check(self) -> Callable[[BaseModel, Mapping[str, Any]], None]:
+        """Looks whether what a configuration needs is on this machine; the second argument is a site's own."""
+        return self._module("config").check  # type: ignore[no-any-return]
 
     @property
     def agent(self) -> Callable[[BaseModel, Site, Mapping[str, Any]], Answerer]:

@@ -77,7 +77,7 @@ def is_address(text: str) -> bool:
 
 
 def is_listen(text: str) -> bool:
-    """Whether a node may bind this and its pulse beside it: an address, tcp on every interface (`*`) or a free port (0)."""
+    """Whether a node may bind this, and its pulse beside it: as an address, or on every interface (`*`) or port (0)."""
     match = _listen.fullmatch(text)
     if match is None or not text.isprintable() or len(text.encode()) > MAX_ADDRESS_BYTES:
         return False

@@ -8,6 +8,7 @@ proportions. Knows nothing of agents; how files are read is `fednet.data.sources
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -90,6 +91,23 @@ def load(config: DataConfig) -> Splits:
             "(channels, height, width): set data.size to bring all to one size"
         )
     return Splits(train, judge, test)
+
+
+def training_share(config: DataConfig, choose: Callable[[Tensor], Tensor]) -> ImageSet:
+    """Reads a part of the training pictures and nothing else: an agent never sees what is not its own.
+
+    Args:
+        config: which data set.
+        choose: labels of the training split, int64 (n,) -> positions of the chosen pictures, int64 (m,), m > 0.
+
+    Returns:
+        What `load(config).train.subset(choose(load(config).train.labels))` is.
+
+    Raises:
+        DataError: the data set is missing, malformed or does not fit the configuration.
+    """
+    pool, order = _plan(config)["train"]
+    return _read(pool, order[choose(pool.labels[order])], "train")
 
 
 def stratified(labels: Tensor, *purpose: str) -> Tensor:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from fednet.diffusion.sde import SDE, over
@@ -132,8 +132,18 @@ def save(net: ScoreNet, path: Path, notes: dict[str, str] | None = None) -> None
     tensors = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     description = json.dumps(net.describe(), sort_keys=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(tensors, partial, metadata={**(notes or {}), "architecture": description})
+    partial.write_bytes(_ordered(serialize(tensors, {**(notes or {}), "architecture": description})))
     partial.replace(path)
+
+
+def _ordered(file: bytes) -> bytes:
+    """A safetensors file with its notes in sorted order, so that equal content is equal bytes; they come in any."""
+    start = 8 + int.from_bytes(file[:8], "little")
+    header = json.loads(file[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + file[start:]
 
 
 def restore(net: ScoreNet, path: Path) -> dict[str, str]:
@@ -146,12 +156,15 @@ def restore(net: ScoreNet, path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             notes = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator
-    except (OSError, SafetensorError) as error:
+        found = json.loads(notes.pop("architecture", "null"))
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise ModelError(f"{path} is not a readable checkpoint ({error}): remove it to train again") from error
-    found = json.loads(notes.pop("architecture", "null"))
     if found != (wanted := json.loads(json.dumps(net.describe()))):
         raise ModelError(_mismatch(path, found, wanted))
-    net.load_state_dict(tensors)
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ModelError(f"{path} does not hold the weights that it names: remove it to train again") from error
     return notes
 
 

@@ -75,7 +75,7 @@ def launched(launch: Launch, seed: int, out: Path) -> dict[str, Any]:
     name = f"{launch.name}-{seed}"
     metrics = out / name / "metrics.json"
     if not metrics.exists():
-        settings = (f"name={name}", f"seed={seed}", *launch.overrides)
+        settings = (f"name={name}", f"seed={seed}", "devices.threads=1", *launch.overrides)
         arguments = [part for setting in settings for part in ("--set", setting)]
         command = [
             str(Path(sys.executable).with_name("fednet")),

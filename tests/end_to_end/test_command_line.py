@@ -21,6 +21,8 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.timeout(300)
+
 CLIENTS = ("a1", "a2", "a3")
 ARMS = ("mean", "mixture")
 IPC = "bus.transport=ipc"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
 import fednet
+from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector
 from fednet.errors import DataError
+from fednet.methods.score_inference.config import RuleName
 from launch import builtin, cli
 from launch.errors import ConfigError, Problem, RunError
 from nodes.errors import PeersMissing
@@ -83,8 +86,9 @@ def test_an_unknown_option_is_the_operators_error():
         ("launch", "control", "--set", "nodes={a1: {listen: 'tcp://0.0.0.0:5000'}}"),
         ("node", "--role", "client"),
         ("node", "--role", "client", "--config", "control", "--name", "nobody"),
-        ("node", "--role", "monitor", "--run", "x"),
+        ("node", "--role", "monitor"),
         ("check", "control", "--set", "train.epochs=x"),
+        ("check", "control", "--set", "data={name: mnist, root: /no/such}"),
         ("fid", "/no/such/folder", "/nor/this"),
         ("sample", "--join", "tcp://127.0.0.1:1", "--labels", "z"),
     ],
@@ -95,3 +99,9 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(arguments, tm
     assert cli.main() == 2
     assert capsys.readouterr().err.startswith("fednet: ")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_words_of_the_command_line_are_those_of_the_method():
+    kinds = [get_args(kind.model_fields["kind"].annotation) for kind in (ODE, EulerMaruyama, PredictorCorrector)]
+    assert get_args(cli.Rule) == get_args(RuleName)
+    assert get_args(cli.Sampler) == tuple(word for words in kinds for word in words)

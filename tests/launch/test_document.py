@@ -68,6 +68,7 @@ def test_the_last_override_counts():
         ("- a", "a mapping"),
         ("", "a mapping"),
         ("a: 1\nb: {c: 1, c: 2}\na: 3\n", "each key once"),
+        ("a: {c: 1, c: 2}", "each key once"),
         ("a: !!python/object/apply:os.system [ls]", "well-formed YAML"),
     ],
 )

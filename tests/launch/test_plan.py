@@ -103,6 +103,12 @@ def test_loopback_needs_no_word(listen):
     assert planned(nodes=f"{{a: {{listen: '{listen}'}}}}").clients[0].listen == listen
 
 
+@pytest.mark.parametrize("listen", ["tcp://127.0.0.1:65535", "tcp://127.0.0.1:99999", "tcp://127.0.0.1:0"])
+def test_a_port_that_cannot_be_bound_or_told_is_refused(listen):
+    with pytest.raises(ConfigError, match=r"nodes\.a\.listen: expected .* port"):
+        planned(nodes=f"{{a: {{listen: '{listen}'}}}}")
+
+
 def test_an_address_is_used_once():
     with pytest.raises(ConfigError, match="an address of its own, got that of a"):
         planned(nodes="{a: {listen: 'tcp://127.0.0.1:5000'}, b: {listen: 'tcp://127.0.0.1:5000'}}")
@@ -140,8 +146,13 @@ def by_hand(name="a2", role="client", **options):
 
 def test_a_node_by_hand_knows_its_place_among_the_others():
     spec = by_hand()
-    assert (spec.index, spec.count, spec.expected, spec.threads) == (1, 5, ("a1", "a2", "a3", "a4", "a5"), 4)
+    assert (spec.index, spec.count, spec.expected) == (1, 5, ("a1", "a2", "a3", "a4", "a5"))
     assert spec.join == ("tcp://127.0.0.1:7000",)
+
+
+def test_a_node_by_hand_takes_all_cores_unless_the_others_are_on_this_machine():
+    assert by_hand(listen="tcp://10.0.0.1:7000", insecure=True).threads == 4
+    assert by_hand(listen="tcp://127.0.0.1:0").threads == 1
 
 
 def test_a_client_by_hand_must_be_one_of_the_configuration():
@@ -151,7 +162,12 @@ def test_a_client_by_hand_must_be_one_of_the_configuration():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"), [({"device": "cuda:0"}, "--device"), ({"listen": "tcp://0.0.0.0:1"}, "--insecure")]
+    ("options", "said"),
+    [
+        ({"device": "cuda:0"}, "--device"),
+        ({"listen": "tcp://0.0.0.0:1"}, "--insecure"),
+        ({"listen": "bla"}, "tcp://host"),
+    ],
 )
 def test_a_node_by_hand_is_checked_as_well(options, said):
     with pytest.raises(ConfigError, match=said):

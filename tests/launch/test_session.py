@@ -88,6 +88,24 @@ def test_ports_in_use_are_named_before_anything_is_written(supervised, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
+def test_data_that_are_not_there_are_named_before_anything_is_written(supervised, tmp_path, console):
+    supervised(Outcome(0))
+    wrong = ["data.name=mnist", "data.root=/no/such", "nodes={a1: {data: {root: /nor/this}}}"]
+    with pytest.raises(ConfigError) as caught:
+        session.launch(load("control", wrong), tmp_path, console)
+    data, own = map(str, caught.value.problems)
+    assert data.startswith("--set data.root=/no/such: data: data.root: /no/such is not a folder")
+    assert own.startswith("--set nodes=")
+    assert "nodes.a1.data: data.root: /nor/this is not a folder" in own
+    assert not list(tmp_path.iterdir())
+
+
+def test_paths_are_said_as_the_operator_gave_them(supervised, tmp_path, console):
+    supervised(Outcome(0))
+    session.launch(load("control"), tmp_path, console)
+    assert f"report: {tmp_path / 'control' / 'report.html'}" in console.file.getvalue()
+
+
 def test_a_cluster_that_serves_says_where_and_shows_its_results_at_once(supervised, tmp_path, console):
     given = supervised(Outcome(0), {"metrics.json": {"title": "T", "columns": ["arm"], "rows": [["mean"]]}})
     session.launch(load("control"), tmp_path, console, serve=True)

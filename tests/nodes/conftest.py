@@ -226,6 +226,9 @@ class Scaling:
         self.agents[site.name] = Scaler(own.get("factor", 1.0 + site.index))
         return self.agents[site.name]
 
+    def check(self, config: BaseModel, own: Mapping[str, Any]) -> None:
+        """Nothing is needed."""
+
     def run(  # noqa: PLR0917 - the catalog's signature
         self, config: BaseModel, ask: Ask, cards: Mapping[str, str], folder: Path, seed: int, watch: Watch
     ) -> None:

@@ -15,6 +15,7 @@ from nodes.catalog import METHODS
 def test_a_method_has_a_configuration_and_both_of_its_sides(name: str) -> None:
     method = METHODS[name]
     assert issubclass(method.config, BaseModel)
+    assert callable(method.check)
     assert callable(method.agent)
     assert callable(method.run)
 

@@ -54,6 +54,21 @@ async def test_who_cannot_get_ready_says_why(real_spec: Callable[..., Any], scal
         await client(real_spec("c0"), asyncio.Event())
 
 
+async def test_an_agent_is_made_off_the_event_loop_since_it_may_read_its_data(
+    real_spec: Callable[..., Any], scaling: Any
+) -> None:
+    made_by: list[str] = []
+
+    def make(*_told: Any) -> Any:
+        made_by.append(threading.current_thread().name)
+        raise MethodError("enough")
+
+    scaling.agent = make
+    with pytest.raises(MethodError, match="enough"):
+        await client(real_spec("c0"), asyncio.Event())
+    assert made_by == ["c0-model"]
+
+
 async def test_it_can_be_stopped_while_it_gets_ready(real_spec: Callable[..., Any], scaling: Any) -> None:
     begun, ended = threading.Event(), threading.Event()
 
@@ -74,4 +89,5 @@ async def test_it_can_be_stopped_while_it_gets_ready(real_spec: Callable[..., An
     stop.set()
     async with asyncio.timeout(PATIENCE):
         await running
-    assert await asyncio.to_thread(ended.wait, PATIENCE)
+    assert ended.is_set()
+    assert not [thread for thread in threading.enumerate() if thread.name == "c0-model"]

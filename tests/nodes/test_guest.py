@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,24 @@ async def test_it_can_be_stopped_while_it_works(site: Callable[..., Any], real_s
     site("c0")
     with pytest.raises(Stopped):
         await visit(real_spec("guest", "guest", expected=("c0",)), job, stop)
+
+
+async def test_no_solver_is_left_waiting_for_answers(site: Callable[..., Any], real_spec: Callable[..., Any]) -> None:
+    loop, stop, ended = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def job(ask: Any, *_given: Any) -> None:
+        loop.call_soon_threadsafe(stop.set)
+        try:
+            while True:
+                ask(Question("scale", {"x": torch.zeros(1)}))
+        except Stopped:
+            ended.set()
+            raise
+
+    site("c0")
+    with pytest.raises(Stopped):
+        await visit(real_spec("guest", "guest", expected=("c0",)), job, stop)
+    assert ended.is_set()
 
 
 def test_the_remark_says_who_answered_who_was_late_and_who_is_lost() -> None:

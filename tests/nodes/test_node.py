@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from nodes.memory_bus import Faults
+from nodes.errors import NodeError
+from nodes.memory_bus import Faults, MemoryNetwork
 from nodes.node import Node
+from nodes.spec import NodeSpec
 from protocol import codec, topics
 from protocol.codec import Envelope
 from protocol.messages import Card, Gone, Goodbye, Heartbeat, Hello, PeerInfo, Progress, Resend, Welcome
@@ -439,3 +441,10 @@ def test_a_welcome_names_the_life_that_it_welcomes(tell: Tell) -> None:
         assert forger.messages(Hello)[0].peer == node.presence.me
 
     tell(story)
+
+
+@pytest.mark.parametrize("given", [{"advertise": "foo"}, {"advertise": "tcp://host"}, {"join": ("tcp://127.0.0.1:0",)}])
+async def test_what_is_no_address_is_refused_before_anything_is_opened(given: Any) -> None:
+    node = Node(NodeSpec("a", "client", "test", "memory://a", **given), MemoryNetwork().bus())
+    with pytest.raises(NodeError, match="no address of a node"):
+        await node.__aenter__()

@@ -169,3 +169,21 @@ def test_the_pulse_is_beside_the_messages() -> None:
 )
 def test_local_is_what_nobody_else_can_reach(address: str, local: bool) -> None:
     assert topics.is_local(address) is local
+
+
+@pytest.mark.parametrize(
+    ("address", "bindable"),
+    [
+        ("tcp://127.0.0.1:0", True),
+        ("tcp://*:5000", True),
+        ("tcp://[::1]:5000", True),
+        ("tcp://127.0.0.1:65534", True),
+        ("tcp://127.0.0.1:65535", False),
+        ("tcp://127.0.0.1:99999", False),
+        ("ipc:///tmp/a", True),
+        ("tcp://127.0.0.1", False),
+        ("bla", False),
+    ],
+)
+def test_what_a_node_may_bind(address: str, bindable: bool) -> None:
+    assert topics.is_listen(address) is bindable

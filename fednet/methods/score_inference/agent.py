@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from fednet.conversations import Question, Site, Watch
-from fednet.data.datasets import ImageSet, load
+from fednet.data.datasets import ImageSet, training_share
 from fednet.data.partition import partition
 from fednet.diffusion.sde import SDE, SDEConfig
 from fednet.diffusion.training import Trained, train
@@ -141,9 +141,10 @@ class ScoreAgent:
         return self.site.folder / "checkpoints" / f"{self.site.name}-{digest([config, place])}.safetensors"
 
     def _own_share(self) -> ImageSet:
-        images = load(self.config.data).train
-        shares = partition(images.labels, self.config.partition, self.site.count, self.site.seed)
-        return images.subset(shares[self.site.index])
+        def own(labels: Tensor) -> Tensor:
+            return partition(labels, self.config.partition, self.site.count, self.site.seed)[self.site.index]
+
+        return training_share(self.config.data, own)
 
     def _fresh(self, share: ImageSet) -> ScoreNet:
         with torch.random.fork_rng(devices=[]):

@@ -10,15 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+import torch
 from torch import Tensor
 
 from fednet.conversations import Ask, Site, Watch
-from fednet.data.config import DataConfig
-from fednet.data.datasets import ImageSet, Splits, load
+from fednet.data.datasets import ImageSet, Splits, load, training_share
 from fednet.errors import DataError, MeasureError
 from fednet.methods.score_inference.agent import ScoreAgent, ScoreCard
-from fednet.methods.score_inference.config import Config
+from fednet.methods.score_inference.config import Config, data_of
 from fednet.methods.score_inference.drawing import Samples, draw, read_cards
 from fednet.methods.score_inference.results import Arm, Summary, leave_samples, leave_summary, show_real, summarise
 from fednet.methods.score_inference.survey import survey
@@ -39,14 +38,11 @@ def agent(config: Config, site: Site, own: Mapping[str, Any] | None = None) -> S
     Raises:
         DataError: the site's own data is not configured properly or not there.
     """
-    keys = (own or {}).get("data")
-    if not keys:
+    if not (own or {}).get("data"):
         return ScoreAgent(config, site)
-    try:
-        data = DataConfig.model_validate({**config.data.model_dump(), **keys})
-    except ValidationError as error:
-        raise DataError(f"{site.name}: its own data {dict(keys)} does not fit: {error}") from error
-    return ScoreAgent(config.model_copy(update={"data": data}), site, load(data).train)
+    data = data_of(config, own)
+    share = training_share(data, lambda labels: torch.arange(len(labels)))
+    return ScoreAgent(config.model_copy(update={"data": data}), site, share)
 
 
 def run(config: Config, ask: Ask, cards: Mapping[str, str], folder: Path, seed: int, watch: Watch) -> Summary:  # noqa: PLR0917 - the shape of every method's run

@@ -6,8 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
+from fednet.data import datasets
 from fednet.data.config import DataConfig
-from fednet.data.datasets import ImageSet, load, require, stratified
+from fednet.data.datasets import ImageSet, load, require, stratified, training_share
 from fednet.errors import DataError
 
 
@@ -82,3 +83,13 @@ def test_splits_of_different_sizes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"set data\.size"):
         load(DataConfig(name="folder", root=tmp_path))
     assert load(DataConfig(name="folder", root=tmp_path, size=8)).test.shape == (1, 8, 8)
+
+
+def test_a_share_is_that_part_of_the_training_split_and_nothing_else_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, read = DataConfig(limit=200), []
+    train = load(config).train
+    monkeypatch.setattr(datasets, "_read", lambda pool, order, _: read.append(len(order)) or pool.read(order))
+    chosen = torch.tensor([3, 5, 150])
+    images = training_share(config, lambda labels: chosen[labels[chosen] >= 0])
+    assert torch.equal(images, train.images[chosen])  # type: ignore[arg-type]
+    assert read == [3]

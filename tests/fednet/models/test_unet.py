@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -84,6 +85,15 @@ def test_a_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["net.safetensors"]
 
 
+def test_equal_checkpoints_are_equal_bytes(tmp_path: Path) -> None:
+    net, notes, path = network(), {name: name for name in "zyx"}, tmp_path / "net.safetensors"
+    files = set()
+    for _ in range(8):
+        save(net, path, notes)
+        files.add(path.read_bytes())
+    assert len(files) == 1
+
+
 @pytest.mark.parametrize(
     ("other", "key"),
     [({"channels": (8, 16)}, "channels"), ({"conditional": True}, "conditional"), ({"sde": VE()}, "sde")],
@@ -108,6 +118,12 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         restore(network(), path)
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(ModelError, match="does not say which network"):
+        restore(network(), path)
+    save_file({"a": torch.zeros(1)}, path, metadata={"architecture": "resnet"})
+    with pytest.raises(ModelError, match="not a readable checkpoint"):
+        restore(network(), path)
+    save_file({"a": torch.zeros(1)}, path, metadata={"architecture": json.dumps(network().describe())})
+    with pytest.raises(ModelError, match="does not hold the weights"):
         restore(network(), path)
 
 

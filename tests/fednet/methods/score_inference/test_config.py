@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from fednet.diffusion.samplers import ODE, EulerMaruyama
-from fednet.methods.score_inference.config import ArmConfig, Config, Phase, SamplesConfig
+from fednet.errors import DataError
+from fednet.methods.score_inference.config import ArmConfig, Config, Phase, SamplesConfig, check
 
 
 def test_the_default_compares_mean_and_mixture() -> None:
@@ -69,3 +72,12 @@ def test_total_and_per_label_exclude_each_other() -> None:
 def test_the_configuration_survives_json() -> None:
     config = Config.model_validate({"sde": {"kind": "sub-vp"}, "arms": {"x": {"rule": [{"below": 1, "rule": "mean"}]}}})
     assert Config.model_validate_json(config.model_dump_json()) == config
+
+
+def test_the_check_looks_for_the_data_of_the_run_and_of_a_site(tmp_path: Path) -> None:
+    config = Config()
+    check(config)
+    with pytest.raises(DataError, match="is not a folder"):
+        check(config, {"data": {"name": "mnist", "root": str(tmp_path / "nowhere")}})
+    with pytest.raises(DataError, match="is not a folder"):
+        check(Config.model_validate({"data": {"name": "folder", "root": tmp_path / "nowhere"}}))

@@ -89,5 +89,5 @@ def test_a_site_with_data_of_its_own_keeps_all_of_it(tmp_path: Path) -> None:
     config, site = Config.model_validate(DIGITS), Site("a1", 0, 5, 0, "cpu", tmp_path)
     card = json.loads(agent(config, site, {"data": {"limit": 90}}).prepare(Silent()))
     assert sum(card["histogram"]) == 90
-    with pytest.raises(DataError, match="a1"):
+    with pytest.raises(DataError, match="data of its own"):
         agent(config, site, {"data": {"name": "nope"}})
