@@ -161,7 +161,7 @@ def draw(place: Place, labels: tuple[int, ...] | None, output: Path, console: Co
         console.print(note, style="dim", highlight=False)
 
 
-PATIENCE = Timing(ready=60.0)
+PATIENCE = Timing(ready=20.0)
 """A visitor does not wait for a cluster that is still training."""
 
 

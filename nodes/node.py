@@ -79,7 +79,8 @@ class Node:
         self._claims: dict[str, int] = {}
         self._heard: frozenset[str] = frozenset()
         self._capabilities: list[Capability] = []
-        self._sweeping: asyncio.Task[None] | None = None
+        self._tasks = asyncio.TaskGroup()
+        self._sweeping: asyncio.Task[None]
         self._handlers: dict[type[Message], Handler] = {
             Hello: self._hello,
             Welcome: self._welcome,
@@ -115,20 +116,22 @@ class Node:
             self._bus.connect(address)
         if self.run:
             self._bus.beat(self._beat, timing.heartbeat)
-        self._sweeping = asyncio.create_task(self._sweep(), name=f"{spec.name}-sweep")
+        await self._tasks.__aenter__()
+        self._sweeping = self._tasks.create_task(self._sweep(), name=f"{spec.name}-sweep")
         log.info("%s (%s) listens on %s", spec.name, spec.role, self.address)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Says goodbye and lets go of the bus."""
+        """Says goodbye and lets go of the bus; a sweep that failed ends the node, with its error."""
         if self.run:
             self.publish(topics.PRESENCE, Goodbye(reason="stopped" if error is None else type(error).__name__))
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.wait([self._sweeping])
-        await self._bus.close()
+        self._sweeping.cancel()
+        try:
+            await self._tasks.__aexit__(None, None, None)  # the body has its own error, this is about the sweep
+        finally:
+            await self._bus.close()
 
     def publish(self, topic: str, message: Message) -> None:
         """Says a message on a topic: numbered and kept for repair when its kind is. Never blocks.

@@ -163,7 +163,10 @@ class ZmqBus:
 
     def _beats(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
         while not self._stop.is_set():
-            self._pulse.send_multipart(make(), zmq.NOBLOCK)
+            try:
+                self._pulse.send_multipart(make(), zmq.NOBLOCK)
+            except Exception:  # a heartbeat that cannot be said is one that is missed; the next may be fine
+                log.exception("heartbeat")
             self._stop.wait(every)
         self._pulse.close()
 

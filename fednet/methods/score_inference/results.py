@@ -111,8 +111,8 @@ def summarise(
 
 def leave_summary(folder: Path, summary: Summary, arms: Sequence[Arm], surveyed: Sequence[Point]) -> None:
     """Writes the figures, the TensorBoard events and, last, metrics.json."""
-    for title, file, key in _CURVES if surveyed else ():
-        _plot(folder / file, title, key, surveyed)
+    for _, file, key in _CURVES if surveyed else ():
+        _plot(folder / file, key, surveyed)
     with RunRecord(folder, "sampler") as record:
         for arm in arms:
             record.image(f"samples/{arm.name}", pictured(arm.samples.images, arm.samples.labels))
@@ -171,15 +171,15 @@ _CURVES = (
 )
 
 
-def _plot(path: Path, title: str, key: str, points: Sequence[Point]) -> None:
-    """A line an agent over t, from noise on the left to pictures on the right."""
+def _plot(path: Path, key: str, points: Sequence[Point]) -> None:
+    """A line an agent over t, from noise on the left to pictures on the right; the report says its title."""
     plot = Plot(figsize=(6.4, 3.6), layout="constrained")
     axes = plot.subplots()
     for name in sorted({name for point in points for name in point.agents}):
         known = [(point.t, getattr(point.agents[name], key)) for point in points if name in point.agents]
         axes.plot(*zip(*known, strict=True), label=name, linewidth=1.6)
     axes.invert_xaxis()
-    axes.set(title=title, xlabel="t (noise on the left)", ylabel=key)
+    axes.set(xlabel="t (noise on the left)", ylabel=key)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, ncols=2)
     path.parent.mkdir(parents=True, exist_ok=True)
