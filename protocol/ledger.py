@@ -109,6 +109,10 @@ class Step:
         if name in self.expected and name not in self._arrived:
             self._lost.setdefault(name, reason)
 
+    def excuse(self, seconds: float) -> None:
+        """Time in which the asker itself stood still does not count."""
+        self.opened += seconds
+
     def taken(self) -> Iterable[float]:
         """Seconds that each contribution took."""
         return self._arrived.values()

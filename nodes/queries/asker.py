@@ -10,6 +10,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from queue import SimpleQueue
 
 from torch import Tensor
@@ -24,6 +25,10 @@ from protocol.messages import Answer, Message, Query, Refusal
 from protocol.messages.presence import PeerInfo
 from protocol.topics import QUERIES
 
+STOOD_STILL = 1.0
+"""Seconds by which a look at the ledger must be late to show that this node itself was stopped or blocked: then the
+answers may lie in its sockets, unread, and nobody is called late for it."""
+
 
 @dataclass
 class _Open:
@@ -34,6 +39,7 @@ class _Open:
     then: Callable[[Replies | Exception], None]
     outputs: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
+    until: float = inf  # when the ledger wants to be looked at again
 
 
 class Asker:
@@ -128,11 +134,14 @@ class Asker:
     def _review(self, asked: _Open) -> None:
         """Closes the step if its ledger says so, and otherwise looks again when it says."""
         now = self._now()
+        if now - asked.until > STOOD_STILL:
+            asked.step.excuse(now - asked.until + STOOD_STILL)
         if asked.timer is not None:
             if not asked.step.ripe(now):
                 return
             asked.timer.cancel()
         outcome = asked.step.outcome(now)
+        asked.until = outcome.until
         if outcome.closed:
             del self._open[asked.number]
             asked.then(self._conclude(asked, outcome))

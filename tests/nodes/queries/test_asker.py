@@ -395,3 +395,17 @@ def test_a_question_that_cannot_be_sent_leaves_nothing_open(tell: Tell, question
         assert (await guest.asker.ask(question())).lost == {}
 
     tell(story)
+
+
+def test_nobody_is_late_because_the_asker_itself_stood_still(tell: Tell, question: Ask) -> None:
+    async def story(cluster: Any) -> None:
+        await clients(cluster, 3, seconds=2.0)
+        guest = await cluster.guest(hard_limit=5.0)
+        await guest.roster.complete(10)
+        asked = asyncio.ensure_future(guest.asker.ask(question(1)))
+        await asyncio.sleep(1)
+        asyncio.get_running_loop()._jumping.now += 90  # type: ignore[attr-defined] - SIGSTOP, SIGCONT
+        replies = await asked
+        assert (len(replies.by_node), replies.late) == (3, ())
+
+    tell(story)
