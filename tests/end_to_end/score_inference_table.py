@@ -136,17 +136,21 @@ def rows(found: Results, seeds: list[int], out: Path) -> Iterator[tuple[str, str
     """(what, measured over the seeds, the source's or prototype's, must reach)."""
 
     def of(launch: str, arm: str, key: str) -> list[float]:
-        return [found[launch, seed]["arms"][arm]["evaluation"][key] for seed in seeds]
+        there = [found[launch, seed] for seed in seeds if (launch, seed) in found]
+        return [metrics["arms"][arm]["evaluation"][key] for metrics in there]
 
     def each(values: list[float], digits: int = 3) -> str:
-        return f"{mean(values):.{digits}f} ({', '.join(f'{value:.{digits}f}' for value in values)})"
+        if not values:
+            return "not measured"
+        fewer = "" if len(values) == len(seeds) else f"; {len(values)} of {len(seeds)} seeds"
+        return f"{mean(values):.{digits}f} ({', '.join(f'{value:.{digits}f}' for value in values)}{fewer})"
 
     def ratio(arm: str) -> list[float]:
         return [a / b for a, b in zip(of("unlabelled", arm, "frechet"), of("unlabelled", arm, "floor"), strict=True)]
 
     def nfe(arm: str) -> str:
         at = [
-            row[found["control", 0 if 0 in seeds else seeds[0]]["columns"].index("queries")]
+            row[found["control", seeds[0]]["columns"].index("queries")]
             for seed in seeds
             for row in found["control", seed]["rows"]
             if row[0] == arm
@@ -218,10 +222,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/table"))
+    parser.add_argument("--present", action="store_true", help="launch nothing: a table of what is there")
     parser.add_argument("--write", action="store_true", help=f"also write it and a picture beside {README}")
     arguments = parser.parse_args()
     found = {
-        (launch.name, seed): launched(launch, seed, arguments.out) for launch in LAUNCHES for seed in arguments.seeds
+        (launch.name, seed): launched(launch, seed, arguments.out)
+        for launch in LAUNCHES
+        for seed in arguments.seeds
+        if not arguments.present or (arguments.out / f"{launch.name}-{seed}" / "metrics.json").exists()
     }
     text = table(found, arguments.seeds, arguments.out)
     print(text)  # noqa: T201 - the command's result
