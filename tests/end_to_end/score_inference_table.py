@@ -182,9 +182,9 @@ def rows(found: Results, seeds: list[int], out: Path) -> Iterator[tuple[str, str
         ".964, NFE 122",
         "same ± .02",
     )
-    largest = [difference(LABELS, seed, out) for seed in seeds if ("labels", seed) in found]
+    largest = [difference(LABELS, seed, out) for seed in seeds[:1]]
     yield (
-        "disjoint labels, both arms, bus against one process: largest difference",
+        "disjoint labels, both arms, first seed, bus against one process: largest difference",
         ", ".join(f"{value:.1e}" for value in largest),
         "-",
         "<= 1e-5",
