@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
+
+from fednet.federated.config import Federation
 
 Scalar = float | int | bool | str | None
 """What an option of a question may be."""
@@ -20,11 +22,19 @@ Scalar = float | int | bool | str | None
 
 @dataclass(frozen=True)
 class Question:
-    """One question to every answerer: what is asked, about which tensors, with which options."""
+    """One question: what is asked, about which tensors, with which options.
+
+    Attributes:
+        ask: what is asked; the words are the method's own.
+        inputs: tensors by name.
+        options: everything else.
+        to: the answerers it is for; None means every one that is there.
+    """
 
     ask: str
     inputs: Mapping[str, Tensor]
     options: Mapping[str, Scalar] = field(default_factory=dict)
+    to: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,143 @@ class Replies:
 
 Ask = Callable[[Question], Replies]
 """Puts a question to all answerers and waits for the replies that the run's policy demands."""
+
+
+State = Mapping[str, Tensor]
+"""A model's parameters (and buffers) by name, on the CPU; read, never written to."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every participant does in one round.
+
+    Attributes:
+        model: which of the method's models it is about.
+        work: what to do with it, for example "train"; the words are the method's own.
+        number: which round of this model it is, from 1: a part of the purpose of every random choice.
+        options: everything else; the same at every participant.
+    """
+
+    model: str
+    work: str
+    number: int
+    options: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one participant contributes to one round.
+
+    Attributes:
+        state: the model as this participant would have it; the names, shapes and dtypes are those of the base.
+        weight: how much it counts under a weighted rule, > 0; usually the number of examples.
+        values: what was measured on the way, for the round's record.
+    """
+
+    state: State
+    weight: float
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Participant(Protocol):
+    """The side of a method that takes part in rounds. Called on the device's thread, one call at a time."""
+
+    def begin(self, model: str) -> State:
+        """The model that everybody begins with: the same bytes at every participant.
+
+        Raises:
+            MethodError: there is no model of this name.
+        """
+        ...
+
+    def contribute(self, task: Task, base: State, watch: Watch) -> Update:
+        """Does the round's work, starting from `base`, the model that the last round left.
+
+        Deterministic: the same task and base give the same update, so that a repeated round is the same round.
+
+        Raises:
+            MethodError: it cannot take part, and why; the round goes on without it.
+        """
+        ...
+
+    def adopt(self, model: str, number: int, state: State) -> None:
+        """Takes over what round `number` of a model has closed with."""
+        ...
+
+
+@dataclass(frozen=True)
+class Programme:
+    """Rounds that somebody asks for: the same task under the same rule, several times.
+
+    Attributes:
+        key: its name in the run; a programme that is asked for again under its key is remembered, not run again.
+        model: which model.
+        work: what every participant does.
+        rounds: how many rounds, at least 1.
+        federation: how contributions become one aggregate.
+        options: of every round's task.
+        given: a model that everybody takes over as it is, instead of contributing; for `rounds=1`.
+    """
+
+    key: str
+    model: str
+    work: str
+    rounds: int
+    federation: Federation
+    options: Mapping[str, Scalar] = field(default_factory=dict)
+    given: State | None = None
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The record of a round that has closed.
+
+    Attributes:
+        number: which round of its model, from 1.
+        model: which model.
+        weights: who contributed, and with what weight, by name in sorted order.
+        values: what each contributor measured, by name.
+        late: who is alive but did not contribute before it closed.
+        lost: who died, left or declined, with the reason.
+        refused: whose contribution was refused (not finite, of another shape), with the reason.
+        digest: of the model that everybody has now.
+        seconds: from its opening to its close.
+        lead: who led it.
+    """
+
+    number: int
+    model: str
+    weights: Mapping[str, float]
+    values: Mapping[str, Mapping[str, float]]
+    late: tuple[str, ...]
+    lost: Mapping[str, str]
+    refused: Mapping[str, str]
+    digest: str
+    seconds: float
+    lead: str
+
+
+class Network(Protocol):
+    """What the asking side of a method sees of the other sides.
+
+    Attributes:
+        cards: what the answerers say of themselves, by name in sorted order.
+    """
+
+    cards: Mapping[str, str]
+
+    def ask(self, question: Question) -> Replies:
+        """Puts a question and waits for the replies that the run's policy demands."""
+        ...
+
+    def convene(self, programme: Programme) -> tuple[Closed, ...]:
+        """Has rounds held and waits for their end; the records of all rounds of the programme.
+
+        Raises:
+            MethodError: the rounds cannot be held, and why.
+        """
+        ...
 
 
 class Stopped(Exception):

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fednet
-from launch import builtin, by_hand, session
+from launch import builtin, by_hand, session, visitors
 from launch.comparison import compare
 from launch.config import load
 from launch.devices import free_ports, inventory
@@ -57,10 +57,6 @@ def main() -> int:
         Console(stderr=True).print(f"fednet: {error}", markup=False, highlight=False, soft_wrap=True, style="red")
         return exit_code(error)
     return DONE
-
-
-Rule = Literal["mean", "data-size", "label-count", "mixture", "consensus", "median"]
-Sampler = Literal["ode", "euler-maruyama", "predictor-corrector"]
 
 
 def _say_version(wanted: bool) -> None:
@@ -148,28 +144,6 @@ def examples(
 
 
 @app.command()
-def sample(
-    *,
-    join: Annotated[list[str], typer.Option("--join", metavar="ADDRESS", help="A client of a cluster that is up.")],
-    labels: Annotated[str | None, typer.Option(help="Which labels, e.g. 0-9 or 1,3,7; none for no labels.")] = None,
-    count: Annotated[int, typer.Option("-n", min=1, help="How many of each label, or in all without labels.")] = 10,
-    rule: Annotated[Rule, typer.Option(help="How the scores are combined.")] = "mixture",
-    sampler: Annotated[Sampler, typer.Option(help="How noise becomes a picture.")] = "euler-maruyama",
-    guidance: Annotated[float, typer.Option(min=0.0, help="Classifier-free guidance; 1 for none.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="The seed of the noise.")] = 0,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The image to write.")] = Path("grid.png"),
-    listen: Annotated[str, typer.Option(help="The address this guest binds.")] = "tcp://127.0.0.1:0",
-    insecure: Insecure = False,
-) -> None:
-    """Asks a cluster that is up for samples and writes them as one image."""
-    wanted = None if labels is None else by_hand.numbers(labels)
-    place = by_hand.Place(listen, join=tuple(join), insecure=insecure)
-    wish = {"count": count, "rule": rule, "sampler": sampler, "guidance": guidance, "seed": seed}
-    by_hand.draw(place, wanted, output, console, **wish)
-    console.print(f"wrote {output}", highlight=False, soft_wrap=True)
-
-
-@app.command()
 def fid(
     a: Annotated[Path, typer.Argument(help="A folder of png or jpg files, flat or with a folder per class.")],
     b: Annotated[Path, typer.Argument(help="The folder to compare it with.")],
@@ -179,3 +153,6 @@ def fid(
 ) -> None:
     """Compares two folders of images by Frechet distance, overall and per class."""
     compare(a, b, data, root, seed=seed, console=console)
+
+
+visitors.register(app)

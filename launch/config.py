@@ -19,7 +19,7 @@ from launch import builtin
 from launch.document import Document, Key, parse
 from launch.errors import ConfigError, Problem, did_you_mean
 from launch.faults import problems
-from nodes.spec import Timing
+from nodes.spec import RoundsPolicy, Timing
 from protocol.ledger import Policy
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -54,6 +54,7 @@ class BusConfig(_Section):
         base_port: first port of `tcp`, two for each node; none given: free ones are chosen.
         encoding: how floating-point tensors travel; `raw` is bit-exact.
         policy: when an asker goes on without everybody.
+        rounds: when a round goes on without everybody.
         timing: how quickly a silent peer counts as lost.
     """
 
@@ -61,6 +62,7 @@ class BusConfig(_Section):
     base_port: int | None = Field(default=None, ge=1024, le=65000)
     encoding: Literal["raw", "bf16", "fp16", "int8"] = "raw"
     policy: Policy = Policy()
+    rounds: RoundsPolicy = RoundsPolicy()
     timing: Timing = Timing()
 
 

@@ -47,6 +47,11 @@ class Row:
         return min(1.0, self.done / self.total) if self.total > 0 else None
 
     @property
+    def busy(self) -> bool:
+        """Whether it is in the middle of something: it gets ready, or is ready and has a part in a round."""
+        return self.state == "working" or (self.state == "ready" and self.done < self.total)
+
+    @property
     def gone(self) -> bool:
         """Whether the node takes no more part."""
         return self.state in FINAL or self.state in {"lost", "left"}
@@ -128,6 +133,7 @@ def _joined(row: Row, _: Happening) -> None:
 
 def _ready(row: Row, _: Happening) -> None:
     row.state = "ready"
+    row.phase, row.done, row.total = "", 0, 0
 
 
 def _progress(row: Row, happening: Happening) -> None:

@@ -122,6 +122,7 @@ def node(
         config=loaded.method,
         site={"data": entry.data} if entry.data is not None else {},
         policy=cluster.bus.policy,
+        rounds=cluster.bus.rounds,
         timing=cluster.bus.timing,
         encoding=cluster.bus.encoding,
         insecure=insecure,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -19,12 +19,11 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from fednet import summary
+from fednet.summary import Section
 from launch import charts, events, results
 from launch.events import RUN, Event
-from launch.runfolder import CONFIG, EVENTS, REPORT, SAMPLES
-
-REAL = "real"
-"""The folder below `samples` that holds real pictures, beside those of the arms."""
+from launch.runfolder import CONFIG, EVENTS, REPORT
 
 _MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
 _LANES = {"started": "starting", "joined": "starting", "progress": "working", "ready": "ready"}
@@ -33,10 +32,11 @@ _ENDS = frozenset({"ended", "stopped", "died"})
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with its heading, as a data URI."""
+    """A picture with its heading, as a data URI; whether its pixels stay sharp when it is enlarged."""
 
     title: str
     uri: str
+    pixels: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,23 @@ class Chart:
     title: str
     svg: Markup
     legend: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section of the summary, with everything in it drawn.
+
+    Attributes:
+        said: the section.
+        numeric: for each column of its table whether it holds numbers only.
+        pictures: those of its figures that are there.
+        charts: its charts.
+    """
+
+    said: Section
+    numeric: tuple[bool, ...]
+    pictures: tuple[Picture, ...]
+    charts: tuple[Chart, ...]
 
 
 @dataclass(frozen=True)
@@ -85,16 +102,16 @@ def write(folder: Path) -> Path:
     happened = list(events.read(folder / EVENTS))
     text = (folder / CONFIG).read_text("utf-8") if (folder / CONFIG).is_file() else ""
     config = yaml.safe_load(text) or {}
-    found = results.read(folder)
+    found = summary.read(folder)
     page = _environment().get_template("report.html").render(
         name=config.get("name", folder.name),
         config=config,
         config_text=text,
-        results=found,
-        numeric=found.numeric(),
-        samples=samples(folder, list(config.get("arms", {}))),
+        title=found.title,
+        parts=[part(folder, section) for section in found.sections],
+        accounts=found.accounts,
+        partial=results.partial(found),
         charts=curves(happened),
-        figures=[Picture(figure.title, uri) for figure in found.figures if (uri := data_uri(folder, figure.file))],
         lanes=lanes(happened),
         facts=facts(config, happened),
         **_frame(happened),
@@ -106,13 +123,15 @@ def write(folder: Path) -> Path:
     return path
 
 
-def samples(folder: Path, arms: Sequence[str]) -> list[Picture]:
-    """The grids: real pictures first, then the arms in configuration order, then whatever else there is."""
-    there = sorted(path.parent.name for path in (folder / SAMPLES).glob("*/grid.png"))
-    order = [name for name in (REAL, *arms) if name in there]
-    order += [name for name in there if name not in order]
-    titles = {REAL: "real data"}
-    return [Picture(titles.get(name, name), data_uri(folder, f"{SAMPLES}/{name}/grid.png")) for name in order]
+def part(folder: Path, section: Section) -> Part:
+    """A section with its pictures read and its charts drawn."""
+    pictures = [Picture(figure.title, data_uri(folder, figure.file), figure.pixels) for figure in section.figures]
+    return Part(
+        section,
+        tuple(results.numeric(section.table)) if section.table else (),
+        tuple(picture for picture in pictures if picture.uri),
+        tuple(_chart(chart.title, chart.across, chart.lines) for chart in section.charts),
+    )
 
 
 def data_uri(folder: Path, file: str) -> str:
@@ -125,24 +144,38 @@ def data_uri(folder: Path, file: str) -> str:
 
 
 def curves(happened: Sequence[Event]) -> list[Chart]:
-    """A chart for every number that clients told with their progress, over the units of the phase."""
+    """A chart for every number that clients told with their progress, over the units of the phase.
+
+    A phase that a client begins again (in the next round, say) goes on where it had ended.
+    """
     guests = {event.node for event in happened if event.data.get("role") == "guest"}
     told: dict[tuple[str, str], dict[str, list[charts.Point]]] = defaultdict(lambda: defaultdict(list))
-    for event in happened:
-        if event.kind == "progress" and event.node not in guests:
+    for event, done in _unrolled([event for event in happened if event.kind == "progress"]):
+        if event.node not in guests:
             for value, number in event.data.get("values", {}).items():
-                told[event.data["phase"], value][event.node].append((event.data["done"], number))
-    return [_chart(f"{phase}: {value}", series) for (phase, value), series in told.items() if _moves(series)]
+                told[event.data["phase"], value][event.node].append((done, number))
+    return [
+        _chart(f"{phase}: {value}", "step", {name: series[name] for name in sorted(series)})
+        for (phase, value), series in told.items()
+        if any(len(points) > 1 for points in series.values())
+    ]
 
 
-def _moves(series: Mapping[str, Sequence[charts.Point]]) -> bool:
-    return any(len(points) > 1 for points in series.values())
+def _unrolled(progress: Sequence[Event]) -> Iterator[tuple[Event, int]]:
+    """Each event with the units of its phase that its node has done so far, all its beginnings together."""
+    before: dict[tuple[str, str], tuple[int, int]] = {}
+    for event in progress:
+        key, done = (event.node, event.data["phase"]), int(event.data["done"])
+        start, last = before.get(key, (0, 0))
+        if done < last:
+            start += last
+        before[key] = start, done
+        yield event, start + done
 
 
-def _chart(title: str, series: Mapping[str, Sequence[charts.Point]]) -> Chart:
-    ordered = {name: sorted(series[name]) for name in sorted(series)}
-    legend = tuple((name, charts.colour(number)) for number, name in enumerate(ordered))
-    return Chart(title, Markup(charts.lines(ordered, "step", title)), legend)  # noqa: S704 - charts escapes
+def _chart(title: str, across: str, series: Mapping[str, Sequence[charts.Point]]) -> Chart:
+    legend = tuple((name, charts.colour(number)) for number, name in enumerate(series))
+    return Chart(title, Markup(charts.lines(series, across, title)), legend)  # noqa: S704 - charts escapes
 
 
 def lanes(happened: Sequence[Event]) -> list[Lane]:
@@ -156,9 +189,11 @@ def lanes(happened: Sequence[Event]) -> list[Lane]:
 
 def _lane(name: str, own: Sequence[Event], start: float, end: float) -> Lane:
     turns: list[tuple[float, str]] = []
+    ready = False
     for event in own:
-        kind = _LANES.get(event.kind, "" if event.kind in _ENDS else None)
-        if kind is not None and (not turns or (turns[-1][1] != kind and not _resting(turns[-1][1], kind))):
+        ready = ready or event.kind == "ready"
+        kind = _lane_kind(event, ready)
+        if kind is not None and (not turns or turns[-1][1] != kind):
             turns.append((event.time, kind))
     turns.append((end, ""))
     span = (end - start) or 1.0
@@ -174,9 +209,16 @@ def _lane(name: str, own: Sequence[Event], start: float, end: float) -> Lane:
     return Lane(name, stretches, how, last.kind == "died", words)
 
 
-def _resting(before: str, now: str) -> bool:
-    """Whether a change is none: a node that is ready stays so, whatever it tells."""
-    return before == "ready" and now in {"working", "starting"}
+def _lane_kind(event: Event, ready: bool) -> str | None:
+    """What an event shows its node to be from now on; None where it shows nothing.
+
+    Who was ready once starts no more, and works only while it is in the middle of something.
+    """
+    kind = _LANES.get(event.kind, "" if event.kind in _ENDS else None)
+    if not ready or kind in {None, ""}:
+        return kind
+    busy = kind == "working" and event.data["done"] < event.data["total"]
+    return "working" if busy else "ready"
 
 
 def facts(config: Mapping[str, Any], happened: Sequence[Event]) -> list[tuple[str, str]]:
@@ -223,4 +265,5 @@ def _environment() -> Environment:
     )
     environment.filters["cell"] = results.cell
     environment.globals["colour"] = charts.colour
+    environment.globals["plural"] = results.plural
     return environment

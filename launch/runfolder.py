@@ -13,17 +13,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fednet.summary import SUMMARY
 from launch.errors import ConfigError, Problem
 
 CONFIG = "config.yaml"
 EVENTS = "events.jsonl"
-METRICS = "metrics.json"
-CONTRIBUTIONS = "contributions.json"
 REPORT = "report.html"
-SAMPLES = "samples"
 LOGS = "logs"
 
-_RESULTS = (EVENTS, METRICS, CONTRIBUTIONS, REPORT, SAMPLES, LOGS, "tensorboard", "figures")
+_RESULTS = (EVENTS, SUMMARY, REPORT, LOGS, "metrics.json", "samples", "figures", "tensorboard")
 
 
 @contextmanager

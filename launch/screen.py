@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from itertools import groupby
 
@@ -141,12 +141,12 @@ def table(board: Board, now: float, spinner: Spinner | None = None) -> Renderabl
 
 def _cells(board: Board, row: Row) -> tuple[RenderableType, ...]:
     style = _STYLES[row.state]
-    working = row.state == "working"
+    working = row.busy
     state = Text(f"{_TICKS.get(row.state, '○')} {row.state}", style=style)
     fraction = row.fraction
     bar = ProgressBar(total=1.0, completed=fraction, width=14) if working and fraction is not None else ""
     count = f"{row.done}/{row.total}" if working and row.total else ""
-    said = row.note if row.gone else "  ".join(filter(None, (board.remark(row), values(row))))
+    said = row.note if row.gone else "  ".join(filter(None, (board.remark(row), numbers(row.values))))
     phase = row.phase if working else ""
     device = row.device if _differ(board) else ""
     return Text(row.name, style="bold"), device, state, phase, bar, Text(count, "dim"), escape(said)
@@ -157,9 +157,9 @@ def _differ(board: Board) -> bool:
     return len({row.device for row in board.rows.values() if row.role == "client"}) > 1
 
 
-def values(row: Row) -> str:
-    """A row's numbers: `loss 0.0412  nfe 68`."""
-    return "  ".join(f"{name} {number:.3g}" for name, number in row.values.items())
+def numbers(values: Mapping[str, float]) -> str:
+    """What was measured on the way: `loss 0.0412  nfe 68`."""
+    return "  ".join(f"{name} {number:.3g}" for name, number in values.items())
 
 
 def summary(board: Board, now: float) -> str:
@@ -179,14 +179,14 @@ def elapsed(seconds: float) -> str:
 
 
 def _doing(row: Row) -> str:
-    return row.phase if row.state == "working" else row.state
+    return row.phase if row.busy else row.state
 
 
 def _together(doing: str, rows: list[Row]) -> str:
     """Clients that do the same, in one part of the line."""
     names = " ".join(row.name for row in rows)
-    done = " ".join(f"{row.fraction:.0%}" for row in rows if row.state == "working" and row.fraction is not None)
-    means = [f"{name} {_mean(rows, name):.3g}" for name in rows[0].values] if rows[0].state == "working" else []
+    done = " ".join(f"{row.fraction:.0%}" for row in rows if row.busy and row.fraction is not None)
+    means = [f"{name} {_mean(rows, name):.3g}" for name in rows[0].values] if rows[0].busy else []
     return " ".join(filter(None, (names, doing, done, *means)))
 
 
@@ -198,5 +198,5 @@ def _mean(rows: list[Row], name: str) -> float:
 def _guest(board: Board, row: Row) -> str:
     if row.state != "working":
         return f"{row.name} {board.remark(row) or row.state}"
-    parts = (f"{row.name} {row.phase} {row.done}/{row.total}", board.remark(row), values(row))
+    parts = (f"{row.name} {row.phase} {row.done}/{row.total}", board.remark(row), numbers(row.values))
     return " ".join(filter(None, parts))

@@ -22,6 +22,7 @@ from typing import Any
 from rich.console import Console
 
 import fednet
+from fednet import summary
 from fednet.errors import DataError
 from launch import report, results
 from launch.config import Loaded
@@ -68,7 +69,7 @@ def launch(loaded: Loaded, out: Path, console: Console, *, serve: bool = False, 
     finally:
         cool()
     if not (serve and outcome.code == DONE):
-        _show(folder, console)
+        show(folder, console)
     if outcome.code != DONE:
         raise RunError(f"{outcome.reason}\nLogs: {folder / LOGS}", outcome.code)
 
@@ -87,7 +88,7 @@ async def _run(planning: Plan, make: Callable[[Tell], Supervisor], console: Cons
             file.write(happening)
             if serve and (happening.node, happening.kind) == (guest, "ended"):
                 report.write(folder)
-                _show(folder, console)
+                show(folder, console)
 
         tell(event(RUN, "began", versions=versions(), nodes=[spec.name for spec in planning.nodes]))
         async with shown(board, console):
@@ -175,13 +176,16 @@ def _logging_into(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def _show(folder: Path, console: Console) -> None:
+def show(folder: Path, console: Console) -> None:
     """Prints what a run has found out, and where its report lies."""
-    found = results.read(folder)
-    if found.rows:
-        console.print(results.table(found, console.width))
-    for note in (*found.notes, *found.partial()):
-        console.print(note, style="dim", markup=False, highlight=False)
+    found = summary.read(folder)
+    if found.title:
+        console.print(found.title, style="bold", markup=False, highlight=False)
+    for part in results.shown(found, console.width):
+        if isinstance(part, str):
+            console.print(part, style="dim", markup=False, highlight=False)
+        else:
+            console.print(part)
     _print(console, f"report: {folder / REPORT}")
 
 

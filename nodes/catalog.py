@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fednet.conversations import Answerer, Ask, Site, Watch
+from fednet.conversations import Answerer, Network, Site, Watch
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Method:
 
     `fednet.methods.<folder>.config` has `Config`, and `check(config, own)` (whether the data are there);
     `fednet.methods.<folder>.method` has `agent(config, site, own)` (the side that answers) and
-    `run(config, ask, cards, folder, seed, watch)` (the side that asks).
+    `run(config, network, folder, seed, watch)` (the side that asks).
     """
 
     folder: str
@@ -40,8 +40,8 @@ class Method:
         return self._module("method").agent  # type: ignore[no-any-return]
 
     @property
-    def run(self) -> Callable[[BaseModel, Ask, Mapping[str, str], Path, int, Watch], None]:
-        """Does the method's job by asking, and leaves its results in the run's folder."""
+    def run(self) -> Callable[[BaseModel, Network, Path, int, Watch], None]:
+        """Does the method's job over a network, and leaves its results in the run's folder."""
         return self._module("method").run  # type: ignore[no-any-return]
 
     def _module(self, name: str) -> Any:
@@ -50,4 +50,5 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "score-inference": Method("score_inference"),
+    "novelty": Method("novelty"),
 }

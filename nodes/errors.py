@@ -3,7 +3,9 @@
     NodeError                this node cannot do its work (address in use, unknown method, bad settings)
     +-- PeerError            another node is late, lost or never came; the run's policy decides what follows
         +-- PeersMissing     expected peers did not become ready in time
+        +-- OtherMethod      the peers run another method than the one that was asked for
         +-- NoQuorum         too few peers are left to go on
+        +-- Unobtainable     no holder gave the data that was fetched
 
 A peer's malformed bytes are `protocol.errors.WireError`; they are dropped and counted and never end a node.
 """
@@ -29,6 +31,18 @@ class PeersMissing(PeerError):
         super().__init__(f"not ready after {waited:.0f} s: {states}")
 
 
+class OtherMethod(PeerError):
+    """The peers run another method than the one that was asked for."""
+
+    def __init__(self, wanted: str, methods: dict[str, str]) -> None:
+        self.wanted = wanted
+        self.methods = methods
+        there = ", ".join(
+            f"{name} runs {method or 'no method that it names'}" for name, method in sorted(methods.items())
+        )
+        super().__init__(f"this is for clients of {wanted}; {there}")
+
+
 class NoQuorum(PeerError):
     """Too few peers are left to go on."""
 
@@ -40,3 +54,13 @@ class NoQuorum(PeerError):
         super().__init__(
             f"{len(have)} of {need} needed peers contributed ({', '.join(have) or 'none'}); missing: {gone}"
         )
+
+
+class Unobtainable(PeerError):
+    """No holder gave the data that was fetched."""
+
+    def __init__(self, key: str, reasons: dict[str, str]) -> None:
+        self.key = key
+        self.reasons = reasons
+        why = ", ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items())) or "nobody is said to have it"
+        super().__init__(f"nobody gave the data {key[:12]}: {why}")

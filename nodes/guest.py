@@ -3,29 +3,64 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
-from fednet.conversations import Ask, Question, Replies, Watch
+from fednet.conversations import Ask, Closed, Network, Programme, Question, Replies, Watch
 from nodes.catalog import METHODS
 from nodes.compute import Compute, ThreadWatch, unless
 from nodes.node import Node
-from nodes.progress import speaker
+from nodes.progress import Tell, speaker
 from nodes.queries.asker import Asker
 from nodes.roster import Roster
+from nodes.rounds.convener import Convener
 from nodes.spec import NodeSpec
+from nodes.transfers import Depot
 from nodes.zmq_bus import ZmqBus
 
 T = TypeVar("T")
 
-Job = Callable[[Ask, Mapping[str, str], Watch], T]
-"""What a guest does: it gets a way to ask, the clients' cards and a watch."""
+Job = Callable[[Network, Watch], T]
+"""What a guest does: it gets the network and a watch."""
+
+Convene = Callable[[Programme], tuple[Closed, ...]]
 
 
-async def visit(spec: NodeSpec, job: Job[T], stop: asyncio.Event) -> T:
+@dataclass
+class OverBus:
+    """A `Network` whose other sides are peers on the bus; for a job on a thread of its own.
+
+    Attributes:
+        cards: the clients' cards as they were when all of them were ready.
+        asks: puts a question and blocks until its replies are there.
+        convenes: has rounds held and blocks until they are over.
+    """
+
+    cards: Mapping[str, str]
+    asks: Ask
+    convenes: Convene
+
+    def ask(self, question: Question) -> Replies:
+        """Puts a question and waits for the replies."""
+        return self.asks(question)
+
+    def convene(self, programme: Programme) -> tuple[Closed, ...]:
+        """Has rounds held and waits for their end."""
+        return self.convenes(programme)
+
+
+async def visit(spec: NodeSpec, job: Job[T], stop: asyncio.Event, told: Tell | None = None) -> T:
     """Joins a run, waits until its clients are ready, does a job on a thread of its own, and leaves.
 
+    Args:
+        spec: this guest.
+        job: what it does.
+        stop: ends it.
+        told: hears on the event loop how far the job is, beside everybody on the bus.
+
     Raises:
+        OtherMethod: the clients run another method than this guest's.
         PeersMissing: the clients were not ready in time.
         NoQuorum: too few were left while the job was being done.
         MethodError: the job cannot be done.
@@ -34,19 +69,22 @@ async def visit(spec: NodeSpec, job: Job[T], stop: asyncio.Event) -> T:
     node = Node(spec, ZmqBus())
     roster = Roster(node, spec.expected)
     asker = Asker(node, roster, spec.policy)
-    node.add(roster)
-    node.add(asker)
+    depot = Depot(node)
+    convener = Convener(node, roster, depot)
+    for capability in (roster, asker, depot, convener):
+        node.add(capability)
     remark = Remark()
-    watch = ThreadWatch(speaker(node, remark))
+    watch = ThreadWatch(speaker(node, remark, told))
     solver = Compute(f"{spec.name}-solver")
     try:
         async with node:
             cards = await unless(stop, watch, asyncio.ensure_future(roster.complete(spec.timing.ready)))
-            ask = remark.listen(asker.from_thread())
-            return await unless(stop, watch, solver.run(lambda: job(ask, cards, watch)))
+            network = OverBus(cards, remark.listen(asker.from_thread()), convener.from_thread(watch, remark.closed))
+            return await unless(stop, watch, solver.run(lambda: job(network, watch)))
     finally:
         watch.stop()
         asker.close()
+        convener.close()
         solver.close()
         await solver.ended()
 
@@ -54,15 +92,15 @@ async def visit(spec: NodeSpec, job: Job[T], stop: asyncio.Event) -> T:
 async def guest(spec: NodeSpec, stop: asyncio.Event) -> None:
     """Does the job of the run's method; its results lie in the run's folder."""
 
-    def job(ask: Ask, cards: Mapping[str, str], watch: Watch) -> None:
+    def job(network: Network, watch: Watch) -> None:
         assert spec.config is not None  # noqa: S101 - a run's guest is never planned without
-        METHODS[spec.method].run(spec.config, ask, cards, spec.folder, spec.seed, watch)
+        METHODS[spec.method].run(spec.config, network, spec.folder, spec.seed, watch)
 
     await visit(spec, job, stop)
 
 
 class Remark:
-    """Who answered the last question, as a remark for those who watch: `a1 a2 a4 · lost a3`."""
+    """Who answered the last question or had a part in the last round, for those who watch: `a1 a2 a4 · lost a3`."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -71,15 +109,22 @@ class Remark:
         """The remark."""
         return self._text
 
+    def closed(self, record: Closed) -> None:
+        """A round has closed."""
+        self._say(record.weights, record.late, {**record.lost, **record.refused})
+
     def listen(self, ask: Ask) -> Ask:
         """The same ask, listened to."""
 
         def heard(question: Question) -> Replies:
             replies = ask(question)
-            parts = [" ".join(replies.by_node)]
-            parts += [f"late {' '.join(replies.late)}"] if replies.late else []
-            parts += [f"lost {' '.join(replies.lost)}"] if replies.lost else []
-            self._text = " · ".join(parts)
+            self._say(replies.by_node, replies.late, replies.lost)
             return replies
 
         return heard
+
+    def _say(self, there: Iterable[str], late: Collection[str], lost: Collection[str]) -> None:
+        parts = [" ".join(there)]
+        parts += [f"late {' '.join(late)}"] if late else []
+        parts += [f"lost {' '.join(lost)}"] if lost else []
+        self._text = " · ".join(parts)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -80,7 +80,7 @@ class Node:
         self._heard: frozenset[str] = frozenset()
         self._capabilities: list[Capability] = []
         self._tasks = asyncio.TaskGroup()
-        self._sweeping: asyncio.Task[None]
+        self._works: set[asyncio.Task[None]] = set()
         self._handlers: dict[type[Message], Handler] = {
             Hello: self._hello,
             Welcome: self._welcome,
@@ -117,21 +117,29 @@ class Node:
         if self.run:
             self._bus.beat(self._beat, timing.heartbeat)
         await self._tasks.__aenter__()
-        self._sweeping = self._tasks.create_task(self._sweep(), name=f"{spec.name}-sweep")
+        self.spawn(self._sweep(), "sweep")
         log.info("%s (%s) listens on %s", spec.name, spec.role, self.address)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Says goodbye and lets go of the bus; a sweep that failed ends the node, with its error."""
+        """Says goodbye and lets go of the bus; work that failed ends the node, with its error."""
         if self.run:
             self.publish(topics.PRESENCE, Goodbye(reason="stopped" if error is None else type(error).__name__))
-        self._sweeping.cancel()
+        for work in self._works:
+            work.cancel()
         try:
-            await self._tasks.__aexit__(None, None, None)  # the body has its own error, this is about the sweep
+            await self._tasks.__aexit__(None, None, None)  # the body has its own error, this is about the works
         finally:
             await self._bus.close()
+
+    def spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        """Does something for as long as the node is on the bus; an error that it does not handle ends the node."""
+        task = self._tasks.create_task(work, name=f"{self.name}-{name}")
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
+        return task
 
     def publish(self, topic: str, message: Message) -> None:
         """Says a message on a topic: numbered and kept for repair when its kind is. Never blocks.

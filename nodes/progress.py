@@ -12,13 +12,25 @@ from protocol.topics import PROGRESS
 log = logging.getLogger(__name__)
 
 
-def speaker(node: Node, note: Callable[[], str] = str) -> Callable[[str, int, int, dict[str, float]], None]:
-    """What a watch tells its reports to: publishes each, with the remark that `note` makes, and logs it."""
+Tell = Callable[[str, int, int, dict[str, float]], None]
+"""Hears of a phase, the units of it that are through, how many there are, and what was measured on the way."""
+
+
+def speaker(node: Node, note: Callable[[], str] = str, also: Tell | None = None) -> Tell:
+    """What a watch tells its reports to: publishes each, with the remark that `note` makes, and logs it.
+
+    Args:
+        node: publishes.
+        note: makes a remark for people.
+        also: hears of it, too.
+    """
 
     def tell(phase: str, done: int, total: int, values: dict[str, float]) -> None:
         remark = note()[:200]
         node.publish(PROGRESS, Progress(phase=phase, done=done, total=total, values=values, note=remark))
         said = " ".join(f"{name}={value:.4g}" for name, value in values.items())
         log.info("%s %d/%d %s %s", phase, done, total, said, remark)
+        if also is not None:
+            also(phase, done, total, values)
 
     return tell

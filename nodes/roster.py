@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 
-from nodes.errors import PeersMissing
+from nodes.errors import OtherMethod, PeersMissing
 from nodes.node import Handler, Node
 from protocol.codec import Envelope
 from protocol.messages import Card, Message
@@ -35,6 +36,7 @@ class Roster:
         self._cards: dict[str, tuple[int, Card]] = {}  # with the incarnation that showed it
         self._gone: dict[str, str] = {}
         self._ready: dict[str, str] = {}
+        self._methods: dict[str, str] = {}
         self._changed = asyncio.Event()
         self.handlers: Mapping[type[Message], Handler] = {Card: self._card}
 
@@ -45,7 +47,11 @@ class Roster:
     def missing(self) -> dict[str, str]:
         """Why each client that belongs to the run cannot be asked now."""
         absent = sorted((set(self._expected) | set(self._gone)) - set(self.ready()))
-        return {name: self._gone.get(name) or self._state(name) for name in absent}
+        return {name: self.absence(name) for name in absent}
+
+    def absence(self, name: str) -> str:
+        """Why a client that is not among the ready ones cannot be asked now."""
+        return self._gone.get(name) or (self._state(name) if self._belongs(name) else "not of this run")
 
     async def complete(self, patience: float) -> dict[str, str]:
         """Waits until every client of the run is ready, and returns their cards.
@@ -54,6 +60,7 @@ class Roster:
 
         Raises:
             PeersMissing: not everybody was ready after `patience` seconds.
+            OtherMethod: this node is here for one method, and somebody who is ready runs another.
         """
         try:
             async with asyncio.timeout(patience):
@@ -61,6 +68,10 @@ class Roster:
                     await self._changed.wait()
         except TimeoutError:
             raise PeersMissing(self.missing(), patience) from None
+        wanted = self._node.spec.method
+        others = {name: method for name, method in self._methods.items() if method != wanted}
+        if wanted and others:
+            raise OtherMethod(wanted, others)
         return self.ready()
 
     async def _complete(self) -> bool:
@@ -85,7 +96,9 @@ class Roster:
     def _review(self) -> None:
         """Something has changed: who is ready is worked out here, not at every question."""
         clients = [info for info in self._node.presence.linked().values() if info.role == "client"]
-        self._ready = {info.name: self._cards[info.name][1].text for info in clients if self._is_ready(info)}
+        said = {info.name: _unfolded(self._cards[info.name][1].text) for info in clients if self._is_ready(info)}
+        self._methods = {name: method for name, (method, _) in said.items()}
+        self._ready = {name: text for name, (_, text) in said.items()}
         self._changed.set()
 
     def _belongs(self, name: str) -> bool:
@@ -130,8 +143,8 @@ class Presenter:
         self.handlers: Mapping[type[Message], Handler] = {}
 
     def show(self, text: str) -> None:
-        """From now on this client answers, and says so."""
-        self._card = Card(text=text, ready=True)
+        """From now on this client answers, and says so, with its method's card in an envelope that names the method."""
+        self._card = Card(text=json.dumps({"method": self._node.spec.method, "card": text}), ready=True)
         self._node.publish(PRESENCE, self._card)
 
     def linked(self, peer: PeerInfo) -> None:
@@ -140,3 +153,12 @@ class Presenter:
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """Nothing to do."""
+
+
+def _unfolded(text: str) -> tuple[str, str]:
+    """The method that a card names, and the method's own card; no method where it came in no envelope."""
+    try:
+        folded = json.loads(text)
+        return str(folded["method"]), str(folded["card"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return "", text

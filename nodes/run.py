@@ -14,6 +14,7 @@ from fednet.conversations import Stopped
 from nodes.client import client
 from nodes.errors import NodeError
 from nodes.guest import Job, guest, visit
+from nodes.progress import Tell
 from nodes.spec import NodeSpec
 
 T = TypeVar("T")
@@ -37,15 +38,15 @@ def run(spec: NodeSpec) -> None:
     asyncio.run(_until_signalled(lambda stop: ROLES[spec.role](spec, stop)))
 
 
-def run_visit(spec: NodeSpec, job: Job[T]) -> T:
-    """Visits a run as a guest, does one job there, and returns what came of it.
+def run_visit(spec: NodeSpec, job: Job[T], told: Tell | None = None) -> T:
+    """Visits a run as a guest, does one job there, and returns what came of it; `told` hears how far it is.
 
     Raises:
         NodeError: it cannot listen, or too few peers are there.
         MethodError: the job cannot be done.
         KeyboardInterrupt: SIGINT or SIGTERM came first.
     """
-    return asyncio.run(_until_signalled(lambda stop: visit(spec, job, stop)))
+    return asyncio.run(_until_signalled(lambda stop: visit(spec, job, stop, told)))
 
 
 async def _until_signalled(work: Callable[[asyncio.Event], Awaitable[T]]) -> T:

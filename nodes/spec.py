@@ -26,6 +26,13 @@ class Timing(BaseModel):
     ready: float = Field(1800.0, gt=0, description="longest wait for the expected peers to become ready")
 
 
+class RoundsPolicy(Policy):
+    """When a round goes on without everybody: a policy with more patience, since a round trains."""
+
+    hard_limit: float = Field(1800.0, gt=0, description="longest a round waits for a living peer")
+    cold_start: float = Field(600.0, gt=0, description="deadline before anything is learned")
+
+
 @dataclass(frozen=True)
 class NodeSpec:
     """One node of a run.
@@ -49,6 +56,7 @@ class NodeSpec:
         config: the method's validated configuration.
         site: what this site says for itself, over the configuration (for example its own data).
         policy: when its questions go on without everybody.
+        rounds: when rounds that it leads go on without everybody.
         timing: its patience.
         encoding: how floating-point tensors travel.
         insecure: allow a bind beyond loopback without keys.
@@ -71,6 +79,7 @@ class NodeSpec:
     config: BaseModel | None = None
     site: dict[str, Any] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
+    rounds: RoundsPolicy = field(default_factory=RoundsPolicy)
     timing: Timing = field(default_factory=Timing)
     encoding: Literal["raw", "bf16", "fp16", "int8"] = "raw"
     insecure: bool = False

@@ -104,10 +104,12 @@ class Step:
         self._arrived[name] = now - self.opened
         return True
 
-    def lose(self, name: str, reason: str) -> None:
-        """A peer died, left or refused; what it had already contributed still counts."""
-        if name in self.expected and name not in self._arrived:
-            self._lost.setdefault(name, reason)
+    def lose(self, name: str, reason: str) -> bool:
+        """A peer died, left or refused; False if nobody waits for it: what it had already contributed counts."""
+        if name not in self.expected or name in self._arrived or name in self._lost:
+            return False
+        self._lost[name] = reason
+        return True
 
     def excuse(self, seconds: float) -> None:
         """Time in which the asker itself stood still does not count."""

@@ -23,6 +23,7 @@ TOPIC = rf"(?:{NAME}/){{1,3}}"
 
 PRESENCE = "presence/"
 QUERIES = "queries/"
+ROUNDS = "rounds/"
 PROGRESS = "progress/"
 PULSE = "pulse/"
 KNOCK = "knock/"

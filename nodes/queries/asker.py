@@ -1,4 +1,4 @@
-"""Asks every ready client one question, and goes on when the run's policy says so.
+"""Asks every ready client, or some of them by name, one question, and goes on when the run's policy says so.
 
 The decision who is waited for, and until when, is the ledger's (`protocol.ledger`); this module carries it out on
 the event loop. Refuses to know what the tensors mean.
@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from torch import Tensor
 
 from fednet.conversations import Ask, Question, Replies, Stopped
-from nodes.errors import NoQuorum
+from nodes.errors import NoQuorum, PeerError
 from nodes.node import Handler, Node
 from nodes.roster import Roster
 from protocol.codec import Envelope
@@ -35,6 +35,7 @@ class _Open:
     """A question that waits for its answers."""
 
     number: int
+    to: tuple[str, ...] | None
     step: Step
     then: Callable[[Replies | Exception], None]
     outputs: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
@@ -64,9 +65,10 @@ class Asker:
         self.handlers: Mapping[type[Message], Handler] = {Answer: self._answer, Refusal: self._refusal}
 
     async def ask(self, question: Question) -> Replies:
-        """Puts a question to every ready client and returns what came back in time.
+        """Puts a question to every ready client, or to those that it is for, and returns what came back in time.
 
         Raises:
+            PeerError: one of those that it is for cannot be asked, and why; nobody was asked.
             NoQuorum: fewer contributed than the policy's quorum.
             Stopped: the asker was closed.
             EncodingError, ValidationError: the question cannot be said.
@@ -100,17 +102,39 @@ class Asker:
         if self._closed:
             then(Stopped())
             return
-        number = next(self._numbers)
-        step = Step.open(self._roster.ready(), self._now(), self._policy, self._pace)
-        asked = self._open[number] = _Open(number, step, then)
         try:
-            if step.expected:
-                self._node.publish(QUERIES, self._query(number, question))
+            step = self._step(question)
+        except PeerError as error:
+            then(error)
+            return
+        number = next(self._numbers)
+        asked = self._open[number] = _Open(number, question.to, step, then)
+        try:
+            self._say(self._query(number, question), question.to, step)
         except Exception as error:  # whoever asked waits for it, perhaps on another thread
             del self._open[number]
             then(error)
         else:
             self._review(asked)
+
+    def _step(self, question: Question) -> Step:
+        """The step of everybody who is ready, or of those whom the question is for: then fewer are a quorum."""
+        if question.to is None:
+            return Step.open(self._roster.ready(), self._now(), self._policy, self._pace)
+        absent = {name: self._roster.absence(name) for name in question.to if name not in self._roster.ready()}
+        if absent:
+            gone = ", ".join(f"{name} ({why})" for name, why in sorted(absent.items()))
+            raise PeerError(f"cannot ask {gone}; there are {', '.join(self._roster.ready()) or 'none'}")
+        quorum = max(1, min(self._policy.quorum, len(set(question.to))))
+        policy = self._policy.model_copy(update={"quorum": quorum})
+        return Step.open(question.to, self._now(), policy, self._pace)
+
+    def _say(self, query: Query, to: tuple[str, ...] | None, step: Step) -> None:
+        if to is not None:
+            for name in sorted(step.expected):
+                self._node.tell(name, query)
+        elif step.expected:
+            self._node.publish(QUERIES, query)
 
     def _query(self, number: int, question: Question) -> Query:
         return Query(
@@ -125,9 +149,11 @@ class Asker:
     def _conclude(self, asked: _Open, outcome: Outcome) -> Replies | Exception:
         for seconds in asked.step.taken():
             self._pace.note(seconds)
-        lost = {**self._roster.missing(), **outcome.lost}
+        lost = {**({} if asked.to is not None else self._roster.missing()), **outcome.lost}
         if not outcome.quorate:
-            return NoQuorum(outcome.contributed, self._policy.quorum, {**lost, **dict.fromkeys(outcome.late, "late")})
+            return NoQuorum(
+                outcome.contributed, asked.step.policy.quorum, {**lost, **dict.fromkeys(outcome.late, "late")}
+            )
         contributed = {name: asked.outputs[name] for name in outcome.contributed}
         return Replies(contributed, outcome.late, {name: why for name, why in lost.items() if name not in contributed})
 

@@ -3,27 +3,57 @@
 from __future__ import annotations
 
 from protocol.messages.base import Message
+from protocol.messages.chunks import Chunk, Lacking, Want
 from protocol.messages.presence import Card, Goodbye, Heartbeat, Hello, PeerInfo, Welcome
 from protocol.messages.progress import Progress
 from protocol.messages.queries import Answer, Query, Refusal, Scalar
 from protocol.messages.repair import Gone, Resend, Resent
+from protocol.messages.rounds import (
+    Abandon,
+    Claim,
+    Close,
+    Commit,
+    Contribution,
+    Decline,
+    Open,
+    Order,
+    Promise,
+    Receipt,
+    Reduced,
+    Vote,
+)
 
 __all__ = [
     "KINDS",
+    "Abandon",
     "Answer",
     "Card",
+    "Chunk",
+    "Claim",
+    "Close",
+    "Commit",
+    "Contribution",
+    "Decline",
     "Gone",
     "Goodbye",
     "Heartbeat",
     "Hello",
+    "Lacking",
     "Message",
+    "Open",
+    "Order",
     "PeerInfo",
     "Progress",
+    "Promise",
     "Query",
+    "Receipt",
+    "Reduced",
     "Refusal",
     "Resend",
     "Resent",
     "Scalar",
+    "Vote",
+    "Want",
     "Welcome",
 ]
 
@@ -40,4 +70,19 @@ KINDS: dict[str, type[Message]] = {
     "resend": Resend,
     "resent": Resent,
     "gone": Gone,
+    "want": Want,
+    "chunk": Chunk,
+    "lacking": Lacking,
+    "order": Order,
+    "claim": Claim,
+    "promise": Promise,
+    "open": Open,
+    "contribution": Contribution,
+    "decline": Decline,
+    "receipt": Receipt,
+    "close": Close,
+    "reduced": Reduced,
+    "vote": Vote,
+    "commit": Commit,
+    "abandon": Abandon,
 }

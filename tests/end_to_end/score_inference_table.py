@@ -151,13 +151,7 @@ def rows(found: Results, seeds: list[int], out: Path) -> Iterator[tuple[str, str
         return [a / b for a, b in zip(of("unlabelled", arm, "frechet"), of("unlabelled", arm, "floor"), strict=True)]
 
     def nfe(arm: str) -> str:
-        at = [
-            row[found["control", seeds[0]]["columns"].index("queries")]
-            for seed in seeds
-            for row in found["control", seed]["rows"]
-            if row[0] == arm
-        ]
-        return "/".join(str(value) for value in at)
+        return "/".join(str(found["control", seed]["arms"][arm]["queries"]) for seed in seeds)
 
     yield "N(-2,1) and N(+2,1): variance by mean", each([analytic("mean", s) for s in seeds]), "theory 1", "1 ± .1"
     yield "... by mixture", each([analytic("mixture", s) for s in seeds]), "theory 5", "5 ± .3"
@@ -193,10 +187,8 @@ def rows(found: Results, seeds: list[int], out: Path) -> Iterator[tuple[str, str
 
 def table(found: Results, seeds: list[int], out: Path) -> str:
     """The table as Markdown."""
-    real = found["control", seeds[0]]["rows"][0]
-    accuracy, score = (
-        real[found["control", seeds[0]]["columns"].index(key)] for key in ("label accuracy", "Inception Score")
-    )
+    real = found["control", seeds[0]]["real"]
+    accuracy, score = real["accuracy"], real["inception_score"]
     lines = [
         HEAD.format(seeds=", ".join(map(str, seeds)), accuracy=accuracy, score=score, steps=CONTROL_STEPS),
         "",

@@ -152,7 +152,7 @@ def test_the_same_samples_come_over_the_bus(federation: Federation, arm: str, sa
     assert here.account == there.account
     assert here.evaluations == there.evaluations
     assert there.account.lost == {}
-    assert {tally.answered for tally in there.account.nodes.values()} == {there.account.steps}
+    assert {tally.contributed for tally in there.account.nodes.values()} == {there.account.steps}
 
 
 def test_the_arms_differ_so_that_their_equality_says_something(federation: Federation) -> None:

@@ -38,7 +38,7 @@ def checkpoints(run: Path) -> dict[str, bytes]:
 
 
 def contributions(run: Path) -> dict[str, Any]:
-    return json.loads((run / "contributions.json").read_text())
+    return json.loads((run / "summary.json").read_text())["accounts"]
 
 
 def written(run: Path) -> dict[str, int]:
@@ -132,7 +132,7 @@ class TestARun:
 
     def test_the_folder_is_complete(self, served: Served) -> None:
         there = {str(path.relative_to(served.run)) for path in served.run.rglob("*") if path.is_file()}
-        wanted = {"config.yaml", "events.jsonl", "metrics.json", "contributions.json", "report.html"}
+        wanted = {"config.yaml", "events.jsonl", "metrics.json", "summary.json", "report.html"}
         wanted |= {f"logs/{name}.log" for name in (*CLIENTS, "sampler", "launcher")}
         wanted |= {f"samples/{arm}/{file}" for arm in ARMS for file in ("grid.png", "samples.safetensors")}
         wanted |= {"samples/real/grid.png", "figures/agreement.png", "figures/magnitude.png"}
@@ -155,15 +155,16 @@ class TestARun:
 
     def test_the_results_are_measured_and_shown(self, served: Served) -> None:
         metrics = json.loads((served.run / "metrics.json").read_text())
-        assert [row[0] for row in metrics["rows"]] == ["real pictures", *ARMS]
         assert all(arm["evaluation"]["frechet"] > 0 for arm in metrics["arms"].values())
-        assert all(column in served.launched.out for column in metrics["columns"])
+        table = json.loads((served.run / "summary.json").read_text())["sections"][0]["table"]
+        assert [row[0] for row in table["rows"]] == ["real pictures", *ARMS]
+        assert all(column in served.launched.out for column in table["columns"])
 
     def test_everybody_contributed_to_every_query(self, served: Served) -> None:
         for account in contributions(served.run).values():
             assert account["steps"] == 7
             assert account["lost"] == {}
-            assert {name: tally["answered"] for name, tally in account["nodes"].items()} == dict.fromkeys(CLIENTS, 7)
+            assert {name: tally["contributed"] for name, tally in account["nodes"].items()} == dict.fromkeys(CLIENTS, 7)
 
     def test_the_events_tell_the_story(self, served: Served) -> None:
         for name in CLIENTS:
@@ -207,10 +208,10 @@ class TestAKilledClient:
         assert contributions(killed.run)["mean"]["lost"] == {}
         account = contributions(killed.run)["mixture"]
         assert account["steps"] == 401
-        assert account["nodes"]["a1"]["answered"] == account["nodes"]["a3"]["answered"] == 401
+        assert account["nodes"]["a1"]["contributed"] == account["nodes"]["a3"]["contributed"] == 401
         (name,) = account["lost"]
         assert name == "a2"
-        assert account["lost"]["a2"]["step"] == account["nodes"]["a2"]["answered"] + 1
+        assert account["lost"]["a2"]["step"] == account["nodes"]["a2"]["contributed"] + 1
         assert account["lost"]["a2"]["reason"].startswith("lost: ")
 
     def test_the_loss_is_told(self, killed: Any) -> None:
@@ -243,6 +244,7 @@ class TestCtrlC:
     def test_nothing_is_half_written(self, interrupted: Any) -> None:
         assert not (interrupted.run / "checkpoints").exists()
         assert not (interrupted.run / "metrics.json").exists()
+        assert not (interrupted.run / "summary.json").exists()
         assert "</html>" in (interrupted.run / "report.html").read_text()
 
 

@@ -13,7 +13,7 @@ import fednet
 from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector
 from fednet.errors import DataError
 from fednet.methods.score_inference.config import RuleName
-from launch import builtin, cli
+from launch import builtin, cli, visitors
 from launch.errors import ConfigError, Problem, RunError
 from nodes.errors import PeersMissing
 
@@ -91,6 +91,19 @@ def test_an_unknown_option_is_the_operators_error():
         ("check", "control", "--set", "data={name: mnist, root: /no/such}"),
         ("fid", "/no/such/folder", "/nor/this"),
         ("sample", "--join", "tcp://127.0.0.1:1", "--labels", "z"),
+        ("sample", "--join", "tcp://127.0.0.1:1", "-o", "no/such/grid.png"),
+        ("sample", "--join", "tcp://127.0.0.1:1", "--listen", "tcp://0.0.0.0:0"),
+        ("infer", "no-such.png", "--join", "tcp://127.0.0.1:1"),
+        ("infer", "/dev/null", "--join", "tcp://127.0.0.1:1"),
+        ("train", "--labels", "z", "--join", "tcp://127.0.0.1:1"),
+        ("train", "--labels", "0-2", "--labels", "3", "--join", "tcp://127.0.0.1:1"),
+        ("train", "--labels", "0-2", "--epochs", "1", "--steps", "1", "--join", "tcp://127.0.0.1:1"),
+        ("train", "--labels", "0", "--model", "own-detector", "--mu", "0.1", "--join", "tcp://127.0.0.1:1"),
+        ("validate", "--labels", "3-1", "--join", "tcp://127.0.0.1:1"),
+        ("calibrate", "--model", "detector", "--join", "tcp://127.0.0.1:1"),
+        ("model", "get", "no/such/folder/x.safetensors", "--join", "tcp://127.0.0.1:1"),
+        ("model", "set", "no-such.safetensors", "--join", "tcp://127.0.0.1:1"),
+        ("model", "set", "/", "--join", "tcp://127.0.0.1:1"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(arguments, tmp_path, monkeypatch, capsys):
@@ -103,5 +116,5 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(arguments, tm
 
 def test_the_words_of_the_command_line_are_those_of_the_method():
     kinds = [get_args(kind.model_fields["kind"].annotation) for kind in (ODE, EulerMaruyama, PredictorCorrector)]
-    assert get_args(cli.Rule) == get_args(RuleName)
-    assert get_args(cli.Sampler) == tuple(word for words in kinds for word in words)
+    assert get_args(visitors.Rule) == get_args(RuleName)
+    assert get_args(visitors.Sampler) == tuple(word for words in kinds for word in words)

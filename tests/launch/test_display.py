@@ -56,6 +56,21 @@ def test_who_is_ready_stays_ready_whatever_it_tells(board):
     assert board.rows["a1"].state == "ready"
 
 
+def test_who_is_ready_and_has_a_part_in_a_round_is_busy_until_it_is_done(board):
+    row = board.rows["a1"]
+    progress(board, "a1", 5, 12)
+    assert row.busy
+    tell(board, "a1", "ready")
+    assert not row.busy
+    progress(board, "a1", 3, 12)
+    assert (row.state, row.busy) == ("ready", True)
+    progress(board, "a1", 12, 12)
+    assert not row.busy
+    progress(board, "a1", 3, 12)
+    tell(board, "a1", "lost")
+    assert not row.busy
+
+
 def test_the_dead_stay_dead_and_are_news(board):
     tell(board, "a1", "died", cause="was killed by SIGKILL", words="one line\nhelp")
     tell(board, "a1", "lost", "joined")

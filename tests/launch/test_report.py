@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from html.parser import HTMLParser
 
 import pytest
 
+from fednet.summary import Account, Chart, Figure, Loss, Section, Summary, Table, Tally, leave, read
 from launch import report
 from launch.config import load
 from launch.events import Event, EventFile
@@ -26,17 +26,18 @@ def folder(tmp_path):
         (tmp_path / "samples" / arm / "grid.png").write_bytes(PIXEL)
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "f.png").write_bytes(PIXEL)
-    metrics = {
-        "title": "Five <sites>",
-        "columns": ["arm", "FID"],
-        "rows": [["mean", 5.9512], ["mixture", 1.048]],
-        "notes": ["a note"],
-        "figures": [{"title": "magnitude", "file": "figures/f.png"}, {"title": "gone", "file": "figures/g.png"}],
-    }
-    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    tally = {"answered": 9, "first": 1, "last": 9, "late": 0}
-    account = {"steps": 9, "nodes": {"a1": tally}, "lost": {"a2": {"step": 4, "reason": "silent"}}, "orphaned": [3]}
-    (tmp_path / "contributions.json").write_text(json.dumps({"mixture": account}))
+    grids = tuple(Figure(title=arm, file=f"samples/{arm}/grid.png", pixels=True) for arm in ("real", "mixture"))
+    plots = (Figure(title="magnitude", file="figures/f.png"), Figure(title="gone", file="figures/g.png"))
+    table = Table(columns=("arm", "FID"), rows=(("mean", 5.9512), ("mixture", 1.048)))
+    accuracy = Chart(
+        title="accuracy by <round>", across="round", lines={"a1": ((1, 0.5), (2, 0.75)), "a2": ((1, 0.6),)}
+    )
+    account = Account("query", 9, {"a1": Tally(9, 1, 9, 0)}, {"a2": Loss(4, "silent")})
+    sections = (
+        Section(title="Results", table=table, notes=("a note",), charts=(accuracy,)),
+        Section(title="Pictures", figures=grids + plots),
+    )
+    leave(tmp_path, Summary(title="Five <sites>", sections=sections, accounts={"mixture": account}))
     with EventFile(tmp_path / "events.jsonl") as file:
         for each in HAPPENED:
             file.write(each)
@@ -107,20 +108,46 @@ def test_the_page_says_what_was_found(folder):
         "out of <memory>",
         "torch 8.8",
         "1 min 40 s",
+        "accuracy by <round>",
+        "lost at query 4 of 9",
+        "9 queries",
     ):
         assert wanted in said
     assert "gone" not in said
     assert "not complete" not in said
 
 
-def test_real_pictures_come_first_then_the_arms_of_the_configuration(folder):
-    titles = [picture.title for picture in report.samples(folder, ["mean", "mixture", "absent"])]
-    assert titles == ["real data", "mean", "mixture", "another"]
+def test_a_section_shows_its_pictures_in_order_and_only_those_that_are_there(folder):
+    _, pictures = read(folder).sections
+    shown = report.part(folder, pictures)
+    assert [(picture.title, picture.pixels) for picture in shown.pictures] == [
+        ("real", True),
+        ("mixture", True),
+        ("magnitude", False),
+    ]
 
 
-@pytest.mark.parametrize("left", ["events.jsonl", "metrics.json", "contributions.json", "config.yaml", None])
+def test_the_charts_of_a_section_have_the_axis_that_it_names(folder):
+    results, _ = read(folder).sections
+    (chart,) = report.part(folder, results).charts
+    assert [name for name, _ in chart.legend] == ["a1", "a2"]
+    assert ">round</text>" in chart.svg
+
+
+def test_a_run_in_which_everybody_contributed_has_no_alert(folder):
+    account = Account("round", 2, {"a1": Tally(1, 1, 1, 0), "a2": Tally(2, 1, 2, 0)})
+    leave(folder, Summary(accounts={"classifier": account}))
+    (folder / "events.jsonl").unlink()
+    with EventFile(folder / "events.jsonl") as file:
+        file.write(Event(200.0, "", "over", {"code": 0, "reason": ""}))
+    text = report.write(folder).read_text()
+    assert 'class="alert"' not in text
+    assert "complete, 2 rounds" in text
+
+
+@pytest.mark.parametrize("left", ["events.jsonl", "summary.json", "config.yaml", None])
 def test_what_is_not_there_is_left_out(folder, left):
-    for name in ("events.jsonl", "metrics.json", "contributions.json", "config.yaml"):
+    for name in ("events.jsonl", "summary.json", "config.yaml"):
         if left in {None, name}:
             (folder / name).unlink()
     assert Page(report.write(folder).read_text()).open == []
@@ -146,12 +173,24 @@ def test_curves_are_those_of_the_clients():
     assert [name for name, _ in chart.legend] == ["a1"]
 
 
+def test_a_phase_that_begins_again_goes_on_where_it_had_ended():
+    def told(node, done, phase="training"):
+        return Event(1.0, node, "progress", {"phase": phase, "done": done, "values": {"loss": 0.5}})
+
+    order = [told("a", 1), told("b", 1), told("a", 4), told("a", 1, "other"), told("a", 2), told("b", 3), told("a", 1)]
+    steps = [(event.node, event.data["phase"], at) for event, at in report._unrolled(order)]
+    assert [at for node, phase, at in steps if (node, phase) == ("a", "training")] == [1, 4, 6, 7]
+    assert [at for node, phase, at in steps if node == "b"] == [1, 3]
+    assert [at for node, phase, at in steps if phase == "other"] == [1]
+
+
 def test_lanes_show_who_did_what_when():
     first, second, guest = report.lanes(HAPPENED)
     assert [(part.kind, part.start, part.width) for part in first.stretches] == [
         ("starting", 10.0, 10.0),
         ("working", 20.0, 30.0),
-        ("ready", 50.0, 40.0),
+        ("ready", 50.0, 10.0),
+        ("working", 60.0, 30.0),
     ]
     assert (first.end, first.died) == ("stopped", False)
     assert (second.end, second.died, second.words) == ("was killed by SIGKILL", True, "out of <memory>")

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import io
-import json
 
 import pytest
 from rich.console import Console
 
-from launch.results import Figure, Results, cell, is_number, read, table
+from fednet.summary import Account, Loss, Section, Summary, Table, Tally
+from launch.results import cell, drawn, is_number, partial, plural, shown
 
 
-def test_an_empty_folder_has_empty_results(tmp_path):
-    assert read(tmp_path) == Results()
-
-
-def test_results_are_read(tmp_path):
-    metrics = {
-        "title": "T",
-        "columns": ["arm", "FID"],
-        "rows": [["mean", 1.5]],
-        "notes": ["n"],
-        "figures": [{"title": "f", "file": "figures/f.png"}],
-        "whatever": {"else": 1},
-    }
-    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
-    (tmp_path / "contributions.json").write_text(json.dumps({"mean": {"steps": 3, "nodes": {}}}))
-    found = read(tmp_path)
-    assert (found.title, found.columns, found.rows, found.notes) == ("T", ("arm", "FID"), (("mean", 1.5),), ("n",))
-    assert found.figures == (Figure("f", "figures/f.png"),)
-    assert found.contributions["mean"]["steps"] == 3
+def said(table, width):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(drawn(table, "title", width))
+    return console.file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -47,32 +32,41 @@ def test_yes_is_no_number():
 
 
 def test_the_table_shows_text_as_it_is():
-    console = Console(file=io.StringIO(), width=80)
-    console.print(table(Results("title", ("arm", "x"), (("[red]mean[/]", 0.5),)), 80))
-    assert "[red]mean[/]" in console.file.getvalue()
+    assert "[red]mean[/]" in said(Table(columns=("arm", "x"), rows=(("[red]mean[/]", 0.5),)), 80)
 
 
 @pytest.mark.parametrize("width", [45, 60, 200])
 def test_a_table_that_is_too_wide_is_turned_and_nothing_is_cut(width):
     columns = ("arm", "label accuracy", "Frechet distance", "seconds")
     rows = (("real", 0.9972, None, None), ("mixture", 0.5, 1.25, 42.0))
-    console = Console(file=io.StringIO(), width=width)
-    console.print(table(Results("title", columns, rows), width))
-    said = console.file.getvalue()
+    text = said(Table(columns=columns, rows=rows), width)
     for wanted in (*columns, "real", "mixture", "0.9972", "1.25"):
-        assert wanted in said
-    assert ("label accuracy" in said.splitlines()[2]) == (width >= 60)
+        assert wanted in text
+    assert ("label accuracy" in text.splitlines()[2]) == (width >= 60)
+
+
+def test_a_terminal_shows_tables_and_notes_in_the_order_of_the_sections():
+    table = Table(columns=("a",), rows=((1,),))
+    sections = (
+        Section(title="one", table=table, notes=("first",)),
+        Section(title="two", notes=("second",), table=Table(columns=("b",), rows=())),
+        Section(title="three", table=table),
+    )
+    lost = Account("round", 3, {"a1": Tally(2, 1, 2)}, {"a1": Loss(3, "silent")})
+    parts = list(shown(Summary(sections=sections, accounts={"classifier": lost}), 80))
+    told = [part if isinstance(part, str) else f"table {part.title}" for part in parts]
+    assert told == ["table one", "first", "second", "table three", "classifier: a1 lost at round 3 of 3 (silent)"]
 
 
 def test_a_partial_contribution_is_said():
-    full = {"steps": 9, "nodes": {"a1": {"answered": 9, "late": 0}}, "lost": {}, "orphaned": []}
-    lacking = {
-        "steps": 9,
-        "nodes": {"a1": {"answered": 4, "late": 2}},
-        "lost": {"a2": {"step": 5, "reason": "silent"}},
-        "orphaned": [3, 4],
-    }
-    found = Results(contributions={"mean": full, "mixture": lacking})
-    assert found.partial() == (
-        "mixture: a2 lost at step 5 of 9 (silent); a1 late at 2 of 9 steps; nobody who answered held label 3, 4",
-    )
+    full = Account("query", 9, {"a1": Tally(9, 1, 9, 0)})
+    lacking = Account("query", 9, {"a1": Tally(4, 1, 9, 2), "a2": Tally(4, 1, 4, 0)}, {"a2": Loss(5, "silent")})
+    found = Summary(accounts={"mean": full, "mixture": lacking})
+    assert partial(found) == ("mixture: a2 lost at query 5 of 9 (silent); a1 late at 2 of 9 queries",)
+
+
+@pytest.mark.parametrize(
+    ("unit", "count", "text"), [("query", 1, "1 query"), ("query", 2, "2 queries"), ("round", 0, "0 rounds")]
+)
+def test_units_in_number(unit, count, text):
+    assert plural(unit, count) == text

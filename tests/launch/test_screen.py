@@ -66,6 +66,17 @@ def test_a_summary_puts_together_who_does_the_same(board):
     )
 
 
+def test_who_trains_in_a_round_is_shown_at_it(board):
+    said = {"phase": "training classifier", "done": 4, "total": 8, "values": {"loss": 0.5}, "note": ""}
+    board.hear(Event(1.0, "a3", "progress", said))
+    board.hear(Event(1.0, "sampler", "progress", said | {"phase": "classifier rounds", "done": 2, "note": "a1 a3"}))
+    assert "a3 training classifier 50% loss 0.5" in screen.summary(board, 65.0)
+    assert "sampler classifier rounds 2/8 a1 a3" in screen.summary(board, 65.0)
+    (line,) = (line for line in drawn(board).splitlines() if line.startswith("a3"))
+    assert "ready" in line
+    assert "4/8" in line
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (-1, "0:00"), (61.9, "1:01"), (3723, "1:02:03")])
 def test_elapsed(seconds, text):
     assert screen.elapsed(seconds) == text

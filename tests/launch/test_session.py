@@ -16,6 +16,8 @@ from launch.config import load
 from launch.errors import ConfigError, RunError
 from launch.supervisor import Outcome
 
+SUMMARY = {"summary.json": {"sections": [{"title": "T", "table": {"columns": ["arm"], "rows": [["mean"]]}}]}}
+
 
 @pytest.fixture
 def console():
@@ -50,14 +52,14 @@ def supervised(monkeypatch, console):
 
 
 def test_a_launch_leaves_a_folder_and_prints_the_results(supervised, tmp_path, console):
-    given = supervised(Outcome(0), {"metrics.json": {"title": "T", "columns": ["arm"], "rows": [["mean"]]}})
+    given = supervised(Outcome(0), SUMMARY)
     session.launch(load("control"), tmp_path, console)
     folder = tmp_path / "control"
     assert {path.name for path in folder.iterdir()} == {
         "config.yaml",
         "events.jsonl",
         "logs",
-        "metrics.json",
+        "summary.json",
         "report.html",
     }
     assert load(str(folder / "config.yaml")).method == load("control").method
@@ -107,7 +109,7 @@ def test_paths_are_said_as_the_operator_gave_them(supervised, tmp_path, console)
 
 
 def test_a_cluster_that_serves_says_where_and_shows_its_results_at_once(supervised, tmp_path, console):
-    given = supervised(Outcome(0), {"metrics.json": {"title": "T", "columns": ["arm"], "rows": [["mean"]]}})
+    given = supervised(Outcome(0), SUMMARY)
     session.launch(load("control"), tmp_path, console, serve=True)
     assert f"join through {given['plan'].clients[0].listen}" in given["said by then"]
     assert "report.html" in given["said by then"]

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from fednet.conversations import Ask, Question, Site, Watch
+from fednet.conversations import Network, Question, Site, Watch
 from nodes.catalog import METHODS
 from nodes.client import client
 from nodes.memory_bus import Faults, MemoryBus, MemoryNetwork
@@ -49,8 +50,11 @@ class InlineCompute:
         return done
 
     def _begin(self, job: Callable[[], Any], done: asyncio.Future[Any]) -> None:
-        result = job()
-        asyncio.get_running_loop().call_later(self.seconds, lambda: done.cancelled() or done.set_result(result))
+        try:
+            settle = partial(done.set_result, job())
+        except Exception as error:
+            settle = partial(done.set_exception, error)
+        asyncio.get_running_loop().call_later(self.seconds, lambda: done.cancelled() or settle())
 
 
 class Scaler:
@@ -229,12 +233,10 @@ class Scaling:
     def check(self, config: BaseModel, own: Mapping[str, Any]) -> None:
         """Nothing is needed."""
 
-    def run(  # noqa: PLR0917 - the catalog's signature
-        self, config: BaseModel, ask: Ask, cards: Mapping[str, str], folder: Path, seed: int, watch: Watch
-    ) -> None:
-        replies = ask(Question("scale", {"x": torch.tensor([float(seed)])}))
+    def run(self, config: BaseModel, network: Network, folder: Path, seed: int, watch: Watch) -> None:
+        replies = network.ask(Question("scale", {"x": torch.tensor([float(seed)])}))
         watch.report("asking", 1, 1)
-        said = {name: [cards[name], *outputs["y"].tolist()] for name, outputs in replies.by_node.items()}
+        said = {name: [network.cards[name], *outputs["y"].tolist()] for name, outputs in replies.by_node.items()}
         (folder / "metrics.json").write_text(json.dumps(said))
 
 
@@ -281,3 +283,9 @@ def question() -> Callable[..., Question]:
         return Question("scale", {"x": torch.tensor([float(number), -float(number), 1 / 3])}, options)
 
     return make
+
+
+@pytest.fixture
+def inline() -> type[InlineCompute]:
+    """Stands in for the compute thread; see its class."""
+    return InlineCompute

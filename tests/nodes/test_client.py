@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from fednet.conversations import Ask, Question, Stopped, Watch
+from fednet.conversations import Network, Question, Stopped, Watch
 from fednet.errors import MethodError
 from nodes.client import client
 from nodes.guest import visit
@@ -19,9 +19,9 @@ from nodes.guest import visit
 PATIENCE = 20.0
 
 
-def once(ask: Ask, cards: Any, _watch: Watch) -> tuple[dict[str, str], dict[str, list[float]]]:
-    replies = ask(Question("scale", {"x": torch.tensor([2.0])}))
-    return dict(cards), {name: outputs["y"].tolist() for name, outputs in replies.by_node.items()}
+def once(network: Network, _watch: Watch) -> tuple[dict[str, str], dict[str, list[float]]]:
+    replies = network.ask(Question("scale", {"x": torch.tensor([2.0])}))
+    return dict(network.cards), {name: outputs["y"].tolist() for name, outputs in replies.by_node.items()}
 
 
 def sockets(folder: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nodes.errors import NodeError, NoQuorum, PeerError, PeersMissing
+from nodes.errors import NodeError, NoQuorum, PeerError, PeersMissing, Unobtainable
 
 
 def test_they_are_one_family() -> None:
@@ -22,3 +22,10 @@ def test_no_quorum_says_who_is_there_and_who_is_not() -> None:
     assert str(error) == "2 of 3 needed peers contributed (a, b); missing: c: refused: no, d: late"
     assert (error.have, error.need, error.missing) == (("a", "b"), 3, {"d": "late", "c": "refused: no"})
     assert str(NoQuorum((), 1, {})) == "0 of 1 needed peers contributed (none); missing: nobody else is known"
+
+
+def test_unobtainable_says_what_came_of_every_holder() -> None:
+    error = Unobtainable("ab" * 32, {"c": "lacks it", "b": "lost: silent for 3.0 s"})
+    assert isinstance(error, PeerError)
+    assert str(error) == "nobody gave the data abababababab: b: lost: silent for 3.0 s, c: lacks it"
+    assert str(Unobtainable("ab" * 32, {})).endswith(": nobody is said to have it")

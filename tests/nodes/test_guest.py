@@ -42,7 +42,7 @@ async def test_whoever_is_there_is_asked_when_nobody_is_expected(
     site: Callable[..., Any], real_spec: Callable[..., Any]
 ) -> None:
     site("c0")
-    cards = await visit(real_spec("guest", "guest"), lambda _ask, cards, _watch: dict(cards), asyncio.Event())
+    cards = await visit(real_spec("guest", "guest"), lambda network, _watch: dict(network.cards), asyncio.Event())
     assert list(cards) == ["c0"]
 
 
@@ -70,9 +70,9 @@ async def test_what_goes_wrong_in_the_job_is_told(
 async def test_a_question_that_cannot_be_said_is_an_error_where_it_is_asked(
     site: Callable[..., Any], real_spec: Callable[..., Any], inputs: Any, options: Any
 ) -> None:
-    def job(ask: Any, *_given: Any) -> str:
+    def job(network: Any, _watch: Any) -> str:
         with pytest.raises((ValueError, EncodingError)):
-            ask(Question("scale", inputs, options))
+            network.ask(Question("scale", inputs, options))
         return "went on"
 
     site("c0")
@@ -83,7 +83,9 @@ async def test_too_few_answers_end_the_job(site: Callable[..., Any], real_spec: 
     site("c0")
     spec = real_spec("guest", "guest", expected=("c0",), policy=Policy(quorum=2))
     with pytest.raises(NoQuorum, match="1 of 2 needed"):
-        await visit(spec, lambda ask, *_given: ask(Question("scale", {"x": torch.zeros(1)})), asyncio.Event())
+        await visit(
+            spec, lambda network, _watch: network.ask(Question("scale", {"x": torch.zeros(1)})), asyncio.Event()
+        )
 
 
 async def test_it_can_be_stopped_while_it_waits(real_spec: Callable[..., Any], scaling: Any) -> None:
@@ -97,7 +99,7 @@ async def test_it_can_be_stopped_while_it_waits(real_spec: Callable[..., Any], s
 async def test_it_can_be_stopped_while_it_works(site: Callable[..., Any], real_spec: Callable[..., Any]) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
-    def job(_ask: Any, _cards: Any, watch: Any) -> None:
+    def job(_network: Any, watch: Any) -> None:
         loop.call_soon_threadsafe(stop.set)
         while True:
             watch.report("solving", 0, 1)
@@ -110,11 +112,11 @@ async def test_it_can_be_stopped_while_it_works(site: Callable[..., Any], real_s
 async def test_no_solver_is_left_waiting_for_answers(site: Callable[..., Any], real_spec: Callable[..., Any]) -> None:
     loop, stop, ended = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
 
-    def job(ask: Any, *_given: Any) -> None:
+    def job(network: Any, _watch: Any) -> None:
         loop.call_soon_threadsafe(stop.set)
         try:
             while True:
-                ask(Question("scale", {"x": torch.zeros(1)}))
+                network.ask(Question("scale", {"x": torch.zeros(1)}))
         except Stopped:
             ended.set()
             raise

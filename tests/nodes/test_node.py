@@ -152,8 +152,8 @@ class TestLosses:
             _, ear = await start(cluster, "one")
             other, _ = await start(cluster, "other", "one")
             await asyncio.sleep(1)
-            assert other._sweeping is not None
-            other._sweeping.cancel()  # its heart beats on, as it does on its own thread
+            (sweep,) = other._works
+            sweep.cancel()  # its heart beats on, as it does on its own thread
             await asyncio.sleep(29)
             assert ear.events[1:] == []
             await asyncio.sleep(2)

@@ -16,58 +16,7 @@ from fednet.diffusion.steering import Answers
 from fednet.errors import MethodError
 from fednet.methods.score_inference.agent import ASK
 from fednet.methods.score_inference.rules import Holdings
-
-
-@dataclass
-class Tally:
-    """What one agent did over the queries of an arm; queries are counted from 1."""
-
-    answered: int = 0
-    first: int = 0
-    last: int = 0
-    late: int = 0
-
-
-@dataclass
-class Account:
-    """Who contributed to an arm.
-
-    Attributes:
-        steps: how many queries were put.
-        nodes: what each agent did.
-        lost: for each agent that was lost the query at which it first was, and the reason.
-        orphaned: labels that were asked for while none of those who answered held any.
-    """
-
-    names: tuple[str, ...]
-    steps: int = 0
-    nodes: dict[str, Tally] = field(default_factory=dict)
-    lost: dict[str, dict[str, int | str]] = field(default_factory=dict)
-    orphaned: set[int] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.nodes = {name: Tally() for name in self.names}
-
-    def enter(self, answered: set[str], late: tuple[str, ...], lost: Mapping[str, str]) -> None:
-        """Books one query."""
-        self.steps += 1
-        for name, tally in self.nodes.items():
-            tally.late += name in late
-            if name in answered:
-                tally.answered += 1
-                tally.first = tally.first or self.steps
-                tally.last = self.steps
-            elif name not in late:
-                self.lost.setdefault(name, {"step": self.steps, "reason": lost.get(name, "did not answer")})
-
-    def as_json(self) -> dict[str, object]:
-        """The account as JSON can say it."""
-        return {
-            "steps": self.steps,
-            "nodes": {name: dict(vars(tally)) for name, tally in self.nodes.items()},
-            "lost": self.lost,
-            "orphaned": sorted(self.orphaned),
-        }
+from fednet.summary import Account
 
 
 @dataclass(frozen=True)
@@ -81,6 +30,7 @@ class ScoreQuery:
         account: where contributions are booked.
         watch: hears of every query; asks for the end.
         phase: what the watch is told.
+        orphaned: collects the labels that were asked for while none of those who answered held any.
     """
 
     ask: Ask
@@ -89,6 +39,7 @@ class ScoreQuery:
     account: Account
     watch: Watch
     phase: str
+    orphaned: set[int] = field(default_factory=set)
 
     def __call__(self, x: Tensor, t: float, divergence: bool = False) -> Answers:
         """Asks every agent at x (n, c, h, w) and t.
@@ -101,13 +52,19 @@ class ScoreQuery:
         inputs = {"x": x} if labels is None else {"x": x, "labels": labels}
         replies = self.ask(Question(ASK, inputs, {**self.options, "t": t, "divergence": divergence}))
         usable, refused = _usable(replies, self.holdings.names, x, divergence)
-        self.account.enter(set(usable), replies.late, {**replies.lost, **refused})
+        self._book(set(usable), replies.late, {**replies.lost, **refused})
         if not usable:
             raise MethodError(f"none of {list(self.holdings.names)} gave a usable score at t = {t:.4f}: {refused}")
         answers = stacked(usable, self.holdings.names, x, divergence)
-        self.account.orphaned |= self.holdings.orphans(answers.present)
+        self.orphaned.update(self.holdings.orphans(answers.present))
         self.watch.report(self.phase, round(1000 * (1 - t)), 1000, answered=len(usable), queries=self.account.steps)
         return answers
+
+    def _book(self, usable: set[str], late: tuple[str, ...], lost: Mapping[str, str]) -> None:
+        """Books one query: of the agents that were counted on, whoever neither answered nor is late is lost."""
+        slow = set(self.holdings.names) & set(late)
+        gone = set(self.holdings.names) - usable - slow
+        self.account.enter(usable, slow, {name: lost.get(name, "did not answer") for name in gone})
 
 
 def stacked(

@@ -17,10 +17,11 @@ from fednet.diffusion.samplers import SamplerConfig
 from fednet.diffusion.sampling import sample
 from fednet.errors import MethodError
 from fednet.methods.score_inference.agent import ScoreCard
-from fednet.methods.score_inference.asking import Account, ScoreQuery
+from fednet.methods.score_inference.asking import ScoreQuery
 from fednet.methods.score_inference.config import ArmConfig, SamplesConfig
 from fednet.methods.score_inference.rules import Holdings, rule_for
 from fednet.seeds import derive, generator
+from fednet.summary import Account
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Samples:
         labels: int64 (n,), the labels that were asked for, or None.
         log_p: (agents, n), each sample's log density under each agent, up to a constant a sample; zero under
             rules that do not follow it.
-        account: who contributed.
+        account: who contributed to which queries.
+        orphaned: labels that were asked for at some query while none of those who answered held any.
         evaluations: queries a batch (the largest number over the batches).
         seconds: how long it took.
     """
@@ -41,6 +43,7 @@ class Samples:
     labels: Tensor | None
     log_p: Tensor
     account: Account
+    orphaned: frozenset[int]
     evaluations: int
     seconds: float
 
@@ -123,13 +126,13 @@ def draw(
     labels = requested_labels(samples, card)
     total = samples.count if labels is None else len(labels)
     _check_latent(latent, (total, *card.shape))
-    account, drawn = Account(tuple(sorted(cards))), []
+    account, orphaned, drawn = Account.of("query", sorted(cards)), set[int](), []
     parts = torch.split(torch.arange(total), samples.batch or total)
     for index, part in enumerate(parts):
         holdings = holdings_of(cards, None if labels is None else labels[part])
         options = {"guidance": arm.guidance, "probe_seed": derive(seed, "probe", index)}
         phase = f"sampling {name}" + (f" ({index + 1}/{len(parts)})" if len(parts) > 1 else "")
-        query = ScoreQuery(ask, holdings, options, account, watch, phase)
+        query = ScoreQuery(ask, holdings, options, account, watch, phase, orphaned)
         if latent is None:
             start = card.sde.prior((len(part), *card.shape), generator(seed, "latent", index))
         else:
@@ -144,6 +147,7 @@ def draw(
         labels=labels,
         log_p=torch.cat([part.state.log_p for part in drawn], 1),
         account=account,
+        orphaned=frozenset(orphaned),
         evaluations=max(part.evaluations for part in drawn),
         seconds=time.monotonic() - began,
     )

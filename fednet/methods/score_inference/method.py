@@ -13,17 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fednet.conversations import Ask, Site, Watch
+from fednet.conversations import Ask, Network, Site, Watch
 from fednet.data.datasets import ImageSet, Splits, load, training_share
 from fednet.errors import DataError, MeasureError
 from fednet.methods.score_inference.agent import ScoreAgent, ScoreCard
 from fednet.methods.score_inference.config import Config, data_of
 from fednet.methods.score_inference.drawing import Samples, draw, read_cards
-from fednet.methods.score_inference.results import Arm, Summary, leave_samples, leave_summary, show_real, summarise
+from fednet.methods.score_inference.results import Arm, leave_numbers, leave_samples, show_real, summarise
 from fednet.methods.score_inference.survey import survey
 from fednet.metrics.evaluation import Evaluation, evaluate, measure_real
 from fednet.metrics.judge import Judge, train_judge
-from fednet.record import write_json
+from fednet.summary import Summary, leave
 
 
 def agent(config: Config, site: Site, own: Mapping[str, Any] | None = None) -> ScoreAgent:
@@ -45,16 +45,15 @@ def agent(config: Config, site: Site, own: Mapping[str, Any] | None = None) -> S
     return ScoreAgent(config.model_copy(update={"data": data}), site, share)
 
 
-def run(config: Config, ask: Ask, cards: Mapping[str, str], folder: Path, seed: int, watch: Watch) -> Summary:  # noqa: PLR0917 - the shape of every method's run
+def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch) -> Summary:
     """Does the whole job.
 
-    Leaves in `folder`: samples/<arm>/{grid.png,samples.safetensors}, samples/real/grid.png, contributions.json,
-    metrics.json, figures/ and TensorBoard events.
+    Leaves in `folder`: samples/<arm>/{grid.png,samples.safetensors}, samples/real/grid.png, summary.json
+    (as soon as there is an arm to show), metrics.json, figures/ and TensorBoard events.
 
     Args:
         config: what to draw and how.
-        ask: reaches the agents.
-        cards: what the agents say of themselves, by name.
+        network: reaches the agents, and knows their cards.
         folder: the run's folder.
         seed: the run's seed.
         watch: hears of every step, and asks for the end.
@@ -63,20 +62,21 @@ def run(config: Config, ask: Ask, cards: Mapping[str, str], folder: Path, seed: 
         MethodError: the agents do not fit each other or the data, or nobody answers.
         Stopped: the watch asks for the end.
     """
-    read = read_cards(cards)
+    read = read_cards(network.cards)
     splits = _fitting(load(config.data), read)
     show_real(folder, splits.test, read)
     judge = train_judge(splits.judge, seed=seed, watch=watch) if config.evaluate.judge else None
     arms: list[Arm] = []
     for name in config.arms:
-        arms.append(_arm(config, name, ask, read, seed=seed, watch=watch))
+        arms.append(_arm(config, name, network.ask, read, seed=seed, watch=watch))
         leave_samples(folder, arms[-1])
-        write_json(folder / "contributions.json", {arm.name: arm.samples.account.as_json() for arm in arms})
+        leave(folder, summarise(arms, read))
     measured = [_measured(arm, judge, splits, seed, watch) for arm in arms]
     real = measure_real(judge, splits.test) if judge else None
-    surveyed = survey(ask, read, splits.test, config.evaluate.agreement, seed=seed, watch=watch)
+    surveyed = survey(network.ask, read, splits.test, config.evaluate.agreement, seed=seed, watch=watch)
     summary = summarise(measured, read, real, surveyed)
-    leave_summary(folder, summary, measured, surveyed)
+    leave_numbers(folder, measured, real, surveyed)
+    leave(folder, summary)
     return summary
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
-from fednet.conversations import Ask, Watch
+from fednet.conversations import Network, Watch
 from fednet.diffusion.samplers import SamplerConfig
 from fednet.errors import MethodError
 from fednet.images import Pixels
@@ -52,14 +51,14 @@ class Drawing:
     notes: tuple[str, ...]
 
 
-def sample(ask: Ask, cards: Mapping[str, str], request: Request, watch: Watch) -> Drawing:
+def sample(network: Network, request: Request, watch: Watch) -> Drawing:
     """Draws what a visitor wishes for.
 
     Raises:
         MethodError: the agents cannot draw that, or none of them answers.
         Stopped: the watch asks for the end.
     """
-    read = read_cards(cards)
+    read = read_cards(network.cards)
     first = next(iter(read.values()))
     if not first.conditional and (request.labels is not None or request.rule == "label-count"):
         raise MethodError("these agents were trained without labels: ask without labels, and not by label-count")
@@ -69,7 +68,7 @@ def sample(ask: Ask, cards: Mapping[str, str], request: Request, watch: Watch) -
         _SAMPLER.validate_python({"kind": request.sampler}),
         SamplesConfig.model_validate(amount),
         name=request.rule,
-        ask=ask,
+        ask=network.ask,
         cards=read,
         seed=request.seed,
         watch=watch,
@@ -81,12 +80,8 @@ def _notes(samples: Samples) -> tuple[str, ...]:
     """A line an agent: in how many of the steps it had a part, and why it ceased to."""
     account, lines = samples.account, []
     for name, tally in account.nodes.items():
-        fate = (
-            f"; lost at query {account.lost[name]['step']}: {account.lost[name]['reason']}"
-            if name in account.lost
-            else ""
-        )
-        lines.append(f"{name} answered {tally.answered} of {account.steps} queries{fate}")
-    if account.orphaned:
-        lines.append(f"nobody who answered holds the labels {sorted(account.orphaned)}: theirs are a plain mean")
+        fate = f"; lost at query {account.lost[name].step}: {account.lost[name].reason}" if name in account.lost else ""
+        lines.append(f"{name} answered {tally.contributed} of {account.steps} queries{fate}")
+    if samples.orphaned:
+        lines.append(f"nobody who answered holds the labels {sorted(samples.orphaned)}: theirs are a plain mean")
     return (*lines, f"{len(samples.images)} samples in {samples.seconds:.1f} s")

@@ -21,6 +21,7 @@ from fednet.methods.score_inference.drawing import Samples
 from fednet.methods.score_inference.survey import Point
 from fednet.metrics.evaluation import Evaluation, Yardstick
 from fednet.record import RunRecord, write_json
+from fednet.summary import Figure, Section, Summary, Table
 
 COLUMNS = (
     "arm", "rule", "sampler", "samples", "queries", "label accuracy", "Inception Score",
@@ -47,33 +48,6 @@ class Arm:
     unmeasured: str = ""
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A picture of the results: its title and its file below the run's folder."""
-
-    title: str
-    file: str
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The results of a run, as a table.
-
-    Attributes:
-        title: what the table shows.
-        columns: its heads.
-        rows: one row for real pictures, where they were measured, and one for each arm.
-        notes: what the reader should know besides.
-        figures: pictures of the results.
-    """
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str | int | float | None, ...], ...]
-    notes: tuple[str, ...]
-    figures: tuple[Figure, ...]
-
-
 def show_real(folder: Path, real: ImageSet, cards: Mapping[str, ScoreCard]) -> None:
     """Writes a grid of real pictures to put beside the arms'."""
     conditional = next(iter(cards.values())).conditional
@@ -91,42 +65,49 @@ def leave_samples(folder: Path, arm: Arm) -> None:
 
 
 def summarise(
-    arms: Sequence[Arm], cards: Mapping[str, ScoreCard], real: Yardstick | None, surveyed: Sequence[Point]
+    arms: Sequence[Arm], cards: Mapping[str, ScoreCard], real: Yardstick | None = None, surveyed: Sequence[Point] = ()
 ) -> Summary:
-    """The table of results."""
+    """What a reader is shown of the arms that there are: the table, the grids, the curves, and who contributed."""
     card = next(iter(cards.values()))
     rows = [_row(arm) for arm in arms]
     if real is not None:
         first = ("real pictures", None, None, None, None, real.accuracy, real.inception_score)
         rows.insert(0, (*first, *(None,) * (len(COLUMNS) - len(first))))
+    grids = {"real data": "real", **{arm.name: arm.name for arm in arms}}
+    shown = tuple(Figure(title=title, file=f"samples/{name}/grid.png", pixels=True) for title, name in grids.items())
+    curves = tuple(Figure(title=title, file=file) for title, file, _ in _CURVES) if surveyed else ()
+    sections = (
+        Section(title="Results", table=Table(columns=COLUMNS, rows=tuple(rows)), notes=_notes(arms, card)),
+        Section(title="Pictures", figures=shown),
+        Section(title="How far the agents agree", figures=curves),
+    )
     return Summary(
         title=f"{len(cards)} agent{'s' if len(cards) > 1 else ''}, "
         f"{'labelled' if card.conditional else 'unlabelled'}, SDE {card.sde.kind}",
-        columns=COLUMNS,
-        rows=tuple(rows),
-        notes=_notes(arms, card),
-        figures=tuple(Figure(title, file) for title, file, _ in _CURVES) if surveyed else (),
+        sections=tuple(section for section in sections if section.table or section.figures),
+        accounts={arm.name: arm.samples.account for arm in arms},
     )
 
 
-def leave_summary(folder: Path, summary: Summary, arms: Sequence[Arm], surveyed: Sequence[Point]) -> None:
-    """Writes the figures, the TensorBoard events and, last, metrics.json."""
+def leave_numbers(folder: Path, arms: Sequence[Arm], real: Yardstick | None, surveyed: Sequence[Point]) -> None:
+    """Writes the figures, the TensorBoard events and metrics.json: every number, for whoever computes on with them."""
     for _, file, key in _CURVES if surveyed else ():
         _plot(folder / file, key, surveyed)
     with RunRecord(folder, "sampler") as record:
         for arm in arms:
             record.image(f"samples/{arm.name}", pictured(arm.samples.images, arm.samples.labels))
-        record.table("results", [dict(zip(summary.columns, row, strict=True)) for row in summary.rows])
+        record.table("results", [dict(zip(COLUMNS, _row(arm), strict=True)) for arm in arms])
     details = {
         arm.name: {
             "rule": arm.config.model_dump(mode="json"),
             "sampler": arm.sampler.model_dump(mode="json"),
+            "queries": arm.samples.evaluations,
             "evaluation": arm.evaluation and asdict(arm.evaluation),
         }
         for arm in arms
     }
     curves = [{"t": point.t, "agents": {k: asdict(v) for k, v in point.agents.items()}} for point in surveyed]
-    write_json(folder / "metrics.json", {**asdict(summary), "arms": details, "agreement": curves})
+    write_json(folder / "metrics.json", {"real": real and asdict(real), "arms": details, "agreement": curves})
 
 
 def _row(arm: Arm) -> tuple[str | int | float | None, ...]:
@@ -144,7 +125,7 @@ def _row(arm: Arm) -> tuple[str | int | float | None, ...]:
 def _notes(arms: Sequence[Arm], card: ScoreCard) -> tuple[str, ...]:
     notes = [f"{arm.name} could not be measured: {arm.unmeasured}" for arm in arms if arm.unmeasured]
     for arm in arms:
-        if orphaned := sorted(arm.samples.account.orphaned):
+        if orphaned := sorted(arm.samples.orphaned):
             names = ", ".join(card.classes[label] for label in orphaned)
             notes.append(f"{arm.name}: at some step nobody who answered had seen {names}")
     if any(arm.evaluation for arm in arms):

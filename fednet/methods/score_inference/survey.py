@@ -14,10 +14,11 @@ import torch
 from fednet.conversations import Ask, Watch
 from fednet.data.datasets import ImageSet
 from fednet.methods.score_inference.agent import ScoreCard
-from fednet.methods.score_inference.asking import Account, ScoreQuery
+from fednet.methods.score_inference.asking import ScoreQuery
 from fednet.methods.score_inference.drawing import holdings_of
 from fednet.metrics.agreement import Agreement, agreement
 from fednet.seeds import generator
+from fednet.summary import Account
 
 PICTURES = 64
 """How many real pictures are looked at."""
@@ -40,7 +41,9 @@ def survey(
     card = next(iter(cards.values()))
     images, labels = real.images[:PICTURES], real.labels[:PICTURES] if card.conditional else None
     names = tuple(sorted(cards))
-    query = ScoreQuery(ask, holdings_of(cards, labels), {"guidance": 1.0}, Account(names), watch, "comparing scores")
+    query = ScoreQuery(
+        ask, holdings_of(cards, labels), {"guidance": 1.0}, Account.of("query", names), watch, "comparing scores"
+    )
     noise = torch.randn(images.shape, generator=generator(seed, "survey"))
     points = []
     for t in torch.linspace(1.0, card.sde.eps, times).tolist():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from fednet.conversations import Replies, local_ask
 from fednet.errors import MethodError
-from nodes.errors import NoQuorum
+from nodes.errors import NoQuorum, PeerError
 from nodes.memory_bus import Faults
 from protocol.messages import Answer, Card, Query, Refusal
 from protocol.topics import PRESENCE
@@ -104,6 +105,81 @@ class TestWait:
             (asked,) = cluster.clients["c0"].answerer.asked
             assert asked.ask == "scale"
             assert asked.options == {"t": 0.5, "probe_seed": None, "divergence": True, "label": "x", "n": 3}
+
+        tell(story)
+
+
+class TestSomeOnly:
+    def test_only_they_hear_the_question_and_the_others_are_neither_late_nor_lost(
+        self, tell: Tell, question: Ask
+    ) -> None:
+        async def story(cluster: Any) -> None:
+            await clients(cluster, 4)
+            guest = await cluster.guest(expected=list(cluster.clients))
+            await guest.roster.complete(60)
+            cluster.clients["c3"].bus.crash()
+            await asyncio.sleep(5)
+            for number in range(20):
+                replies = await guest.asker.ask(replace(question(number), to=("c2", "c0", "c2")))
+                assert (list(replies.by_node), replies.late, replies.lost) == (["c0", "c2"], (), {})
+                assert replies.by_node["c2"]["y"][0] == pytest.approx(number * 5 / 3)
+            assert len(cluster.clients["c0"].answerer.asked) == len(cluster.clients["c2"].answerer.asked) == 20
+            assert cluster.clients["c1"].answerer.asked == []
+
+        tell(story, TROUBLE)
+
+    def test_fewer_than_the_quorum_suffice_where_fewer_are_asked(self, tell: Tell, question: Ask) -> None:
+        async def story(cluster: Any) -> None:
+            await clients(cluster, 3)
+            cluster.clients["c1"].answerer.answer = _refuse
+            guest = await cluster.guest(quorum=3)
+            await guest.roster.complete(10)
+            assert list((await guest.asker.ask(replace(question(), to=("c2",)))).by_node) == ["c2"]
+            with pytest.raises(NoQuorum, match=r"1 of 2 needed peers contributed \(c2\); missing: c1: refused: x must"):
+                await guest.asker.ask(replace(question(), to=("c1", "c2")))
+
+        tell(story)
+
+    @pytest.mark.parametrize("to", [("c9",), ("c0", "c9"), ("c0", "slow"), ("c0", "gone"), ("guest",)])
+    def test_somebody_who_cannot_be_asked_is_named_before_anything_is_said(
+        self, tell: Tell, question: Ask, to: tuple[str, ...]
+    ) -> None:
+        reasons = {"c9": "never seen", "slow": "not ready yet", "gone": "left: stopped", "guest": "never seen"}
+
+        async def story(cluster: Any) -> None:
+            await clients(cluster, 2)
+            await cluster.client("slow", ready=False)
+            gone = await cluster.client("gone")
+            guest = await cluster.guest()
+            await asyncio.sleep(5)
+            await gone.node.__aexit__(None, None, None)
+            await asyncio.sleep(1)
+            absent = to[-1]
+            with pytest.raises(PeerError, match=rf"cannot ask {absent} \({reasons[absent]}\); there are c0, c1$"):
+                await guest.asker.ask(replace(question(), to=to))
+            await asyncio.sleep(5)
+            assert cluster.clients["c0"].answerer.asked == []
+            assert guest.asker._open == {}
+
+        tell(story)
+
+    def test_a_client_of_another_configuration_is_not_of_the_run(self, tell: Tell, question: Ask) -> None:
+        async def story(cluster: Any) -> None:
+            await clients(cluster, 2)
+            guest = await cluster.guest(expected=["c0"])
+            await guest.roster.complete(10)
+            with pytest.raises(PeerError, match=r"cannot ask c1 \(not of this run\)"):
+                await guest.asker.ask(replace(question(), to=("c1",)))
+
+        tell(story)
+
+    def test_a_question_to_nobody_is_no_quorum(self, tell: Tell, question: Ask) -> None:
+        async def story(cluster: Any) -> None:
+            await clients(cluster, 2)
+            guest = await cluster.guest()
+            await guest.roster.complete(10)
+            with pytest.raises(NoQuorum):
+                await guest.asker.ask(replace(question(), to=()))
 
         tell(story)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
 
 from fednet.conversations import Question, Replies, Silent
 from fednet.errors import MethodError
-from fednet.methods.score_inference.asking import Account, ScoreQuery
+from fednet.methods.score_inference.asking import ScoreQuery
 from fednet.methods.score_inference.rules import Holdings
+from fednet.summary import Account
 
 X = torch.zeros(2, 1, 2, 2)
 HELD = Holdings(("a", "b", "c"), torch.tensor([[4, 0], [0, 4], [4, 0]]), torch.tensor([0, 1]))
@@ -30,7 +33,8 @@ class Scripted:
 
 
 def query(ask: Scripted, account: Account | None = None) -> ScoreQuery:
-    return ScoreQuery(ask, HELD, {"guidance": 2.0, "probe_seed": 5}, account or Account(HELD.names), Silent(), "x")
+    booked = account or Account.of("query", HELD.names)
+    return ScoreQuery(ask, HELD, {"guidance": 2.0, "probe_seed": 5}, booked, Silent(), "x")
 
 
 def test_the_question_carries_labels_time_and_options() -> None:
@@ -52,7 +56,7 @@ def test_answers_stand_in_the_order_of_names_and_gaps_are_marked() -> None:
 
 
 def test_the_account_knows_who_contributed_when() -> None:
-    account = Account(HELD.names)
+    account = Account.of("query", HELD.names)
     ask = Scripted(
         Replies({"a": score(1.0), "b": score(1.0)}, late=("c",)),
         Replies({"a": score(1.0), "c": score(1.0)}, lost={"b": "died"}),
@@ -61,15 +65,16 @@ def test_the_account_knows_who_contributed_when() -> None:
     asking = query(ask, account)
     for _ in range(3):
         asking(X, 0.5)
-    assert account.as_json() == {
+    assert asking.orphaned == {1}
+    assert asdict(account) == {
+        "unit": "query",
         "steps": 3,
         "nodes": {
-            "a": {"answered": 3, "first": 1, "last": 3, "late": 0},
-            "b": {"answered": 1, "first": 1, "last": 1, "late": 0},
-            "c": {"answered": 2, "first": 2, "last": 3, "late": 1},
+            "a": {"contributed": 3, "first": 1, "last": 3, "late": 0},
+            "b": {"contributed": 1, "first": 1, "last": 1, "late": 0},
+            "c": {"contributed": 2, "first": 2, "last": 3, "late": 1},
         },
         "lost": {"b": {"step": 2, "reason": "died"}},
-        "orphaned": [1],
     }
 
 
@@ -83,10 +88,10 @@ def test_the_account_knows_who_contributed_when() -> None:
     ],
 )
 def test_an_unusable_answer_is_left_out_and_told(bad: dict[str, torch.Tensor], told: str) -> None:
-    account = Account(HELD.names)
+    account = Account.of("query", HELD.names)
     answers = query(Scripted(Replies({"a": score(1.0), "b": bad, "c": score(1.0)})), account)(X, 0.5)
     assert answers.present.tolist() == [True, False, True]
-    assert told in str(account.lost["b"]["reason"])
+    assert told in str(account.lost["b"].reason)
 
 
 def test_strangers_are_not_heard() -> None:

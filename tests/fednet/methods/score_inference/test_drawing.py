@@ -13,6 +13,7 @@ from fednet.errors import MethodError
 from fednet.methods.score_inference.config import ArmConfig, SamplesConfig
 from fednet.methods.score_inference.drawing import draw, read_cards, requested_labels
 from fednet.methods.score_inference.rules import RULES
+from fednet.summary import Loss
 
 SAMPLERS = [ODE(method="rk4", steps=2), EulerMaruyama(steps=3), PredictorCorrector(steps=2)]
 
@@ -40,7 +41,7 @@ def test_every_rule_draws_with_every_sampler_and_replays(federation, small_confi
         assert float(one.images.abs().max()) <= 1
         assert torch.equal(one.images, two.images)
         assert one.account.steps == one.evaluations
-        assert all(tally.answered == one.evaluations for tally in one.account.nodes.values())
+        assert all(tally.contributed == one.evaluations for tally in one.account.nodes.values())
 
 
 def test_another_seed_draws_other_samples(federation) -> None:
@@ -91,7 +92,7 @@ def test_a_lost_agent_is_told_and_the_rest_goes_on(federation) -> None:
         return Replies({name: whole[name] for name in ("a1", "a3")}, lost={"a2": "silent"})
 
     samples = drawn(made, "mixture", ask=losing)
-    assert samples.account.lost == {"a2": {"step": 3, "reason": "silent"}}
+    assert samples.account.lost == {"a2": Loss(3, "silent")}
     assert samples.account.nodes["a2"].last == 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from fednet.errors import DataError
 from fednet.methods.score_inference.config import Config
 from fednet.methods.score_inference.method import agent, run
 from fednet.metrics.judge import train_judge
+from fednet.summary import Tally, read
 
 DIGITS = {
     "data": {"limit": 150},
@@ -31,19 +33,22 @@ def go(folder: Path, given: dict[str, object], count: int = 2):
     config = Config.model_validate({**DIGITS, **given})
     agents = {f"a{k + 1}": agent(config, Site(f"a{k + 1}", k, count, 0, "cpu", folder)) for k in range(count)}
     cards = {name: one.prepare(Silent()) for name, one in agents.items()}
-    return run(config, local_ask(agents), cards, folder, 0, Silent()), cards
+    return run(config, SimpleNamespace(ask=local_ask(agents), cards=cards), folder, 0, Silent()), cards
 
 
 def test_a_run_leaves_its_results(tmp_path: Path) -> None:
     summary, cards = go(tmp_path, {})
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["columns"] == list(summary.columns)
-    assert [row[0] for row in metrics["rows"]] == ["mean", "mixture"]
-    assert all(len(row) == len(metrics["columns"]) for row in metrics["rows"])
-    for figure in metrics["figures"]:
-        assert Image.open(tmp_path / figure["file"]).size[0] > 300
-    accounts = json.loads((tmp_path / "contributions.json").read_text())
-    assert accounts["mean"]["nodes"]["a2"] == {"answered": 4, "first": 1, "last": 4, "late": 0}
+    assert {name: arm["queries"] for name, arm in metrics["arms"].items()} == {"mean": 4, "mixture": 4}
+    assert read(tmp_path) == summary
+    table = summary.sections[0].table
+    assert [row[0] for row in table.rows] == ["mean", "mixture"]
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    figures = [figure for section in summary.sections for figure in section.figures]
+    assert [figure.title for figure in figures[:3]] == ["real data", "mean", "mixture"]
+    assert len(figures) == 5
+    assert all(Image.open(tmp_path / figure.file).size[0] > 100 for figure in figures)
+    assert summary.accounts["mean"].nodes["a2"] == Tally(4, 1, 4, 0)
     tensors = load_file(tmp_path / "samples" / "mixture" / "samples.safetensors")
     assert tensors["images"].shape == (20, 1, 8, 8)
     assert tensors["log_p"].shape == (2, 20)
@@ -72,16 +77,18 @@ def test_samples_that_cannot_be_measured_are_kept_and_the_reason_told(tmp_path: 
     hasty = partial(train_judge, steps=2)
     monkeypatch.setattr("fednet.methods.score_inference.method.train_judge", hasty)
     summary, _ = go(tmp_path, {"evaluate": {"judge": True, "agreement": 0}, "arms": {"mean": {}}})
-    assert summary.rows[0][0] == "real pictures"
-    assert summary.rows[1][5:10] == (None,) * 5
-    assert "mean could not be measured" in summary.notes[0]
+    shown = summary.sections[0]
+    assert shown.table.rows[0][0] == "real pictures"
+    assert shown.table.rows[1][5:10] == (None,) * 5
+    assert "mean could not be measured" in shown.notes[0]
     assert (tmp_path / "samples" / "mean" / "grid.png").exists()
 
 
 def test_agents_of_other_data_are_refused_before_anything_is_drawn(tmp_path: Path, federation, small_config) -> None:
     made = federation(small_config())
+    network = SimpleNamespace(ask=local_ask(made.agents), cards=made.cards)
     with pytest.raises(DataError, match="set data"):
-        run(Config.model_validate(DIGITS), local_ask(made.agents), made.cards, tmp_path / "run", 0, Silent())
+        run(Config.model_validate(DIGITS), network, tmp_path / "run", 0, Silent())
     assert not (tmp_path / "run").exists()
 
 

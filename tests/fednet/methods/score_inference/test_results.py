@@ -6,11 +6,11 @@ import torch
 
 from fednet.diffusion.samplers import ODE, EulerMaruyama
 from fednet.methods.score_inference.agent import ScoreCard
-from fednet.methods.score_inference.asking import Account
 from fednet.methods.score_inference.config import ArmConfig
 from fednet.methods.score_inference.drawing import Samples
 from fednet.methods.score_inference.results import Arm, summarise
 from fednet.metrics.evaluation import Evaluation, Yardstick
+from fednet.summary import Account
 
 CARD = ScoreCard.model_validate(
     {
@@ -28,22 +28,21 @@ CARD = ScoreCard.model_validate(
 
 
 def arm(name: str, sampler, evaluation=None, orphaned=()) -> Arm:
-    account = Account(("a",))
-    account.orphaned |= set(orphaned)
-    samples = Samples(torch.zeros(4, 1, 4, 4), torch.tensor([0, 0, 1, 1]), torch.zeros(1, 4), account, 9, 1.5)
+    account, gone = Account.of("query", "a"), frozenset(orphaned)
+    samples = Samples(torch.zeros(4, 1, 4, 4), torch.tensor([0, 0, 1, 1]), torch.zeros(1, 4), account, gone, 9, 1.5)
     return Arm(name, ArmConfig(rule="mean"), sampler, samples, evaluation)
 
 
 def test_the_table_has_real_pictures_first_and_the_ratio_to_the_floor() -> None:
     found = Evaluation(4, 0.75, 1.5, 6.0, 2.0, {"zero": 4, "one": 0})
     arms = [arm("one", ODE(), found), arm("two", EulerMaruyama())]
-    summary = summarise(arms, {"a": CARD}, Yardstick(0.9, 1.9), ())
-    real, one, two = (dict(zip(summary.columns, row, strict=True)) for row in summary.rows)
+    table = summarise(arms, {"a": CARD}, Yardstick(0.9, 1.9)).sections[0].table
+    real, one, two = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
     assert (real["arm"], real["label accuracy"], real["Inception Score"]) == ("real pictures", 0.9, 1.9)
     assert (one["ratio"], one["sampler"], one["queries"], one["samples"]) == (3.0, "dopri5", 9, 4)
     assert (two["ratio"], two["sampler"], two["seconds"]) == (None, "euler-maruyama", 1.5)
 
 
 def test_labels_that_nobody_held_are_named() -> None:
-    summary = summarise([arm("one", ODE(), orphaned=[1])], {"a": CARD}, None, ())
-    assert any("one" in note and "had seen one" in note for note in summary.notes)
+    summary = summarise([arm("one", ODE(), orphaned=[1])], {"a": CARD})
+    assert any("one" in note and "had seen one" in note for note in summary.sections[0].notes)

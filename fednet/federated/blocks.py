@@ -1,0 +1,77 @@
+"""Coordinate-wise arithmetic on many tensors at once, block by block in float64.
+
+Every value of a result depends on the values at its own place only, by additions, products, quotients and roots that
+IEEE 754 rounds in one way. So the result is the same bits on any number of threads, in shards or whole. Blocks keep the
+float64 intermediates in the processor's cache. Refuses to know what is computed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from fednet.federated.state import flat
+
+BLOCK = 32_000
+"""Elements at a time: 250 KiB in float64, and fewer than the 32,768 that torch would share among threads."""
+
+Formula = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+"""From float64 blocks (n,) of every input, to be overwritten at will, to blocks (n,) of every output."""
+
+
+def coordinates(tensor: Tensor) -> Tensor:
+    """The real numbers of a tensor as a 1-D view: of a complex one both parts in turn."""
+    values = flat(tensor)
+    return torch.view_as_real(values).reshape(-1) if values.is_complex() else values
+
+
+def compute(formula: Formula, inputs: Sequence[Tensor], like: Sequence[Tensor]) -> list[Tensor]:
+    """Applies a coordinate-wise formula to tensors of one shape.
+
+    Args:
+        formula: what is computed; it sees one block at a time.
+        inputs: tensors of as many real coordinates each.
+        like: for every output, a tensor whose shape and dtype it gets.
+
+    Returns:
+        New tensors. Integers are rounded half to even and kept in their range; a bool is whether more than a half.
+    """
+    sources = [coordinates(tensor) for tensor in inputs]
+    results = [torch.empty_like(flat(tensor)) for tensor in like]
+    targets = [coordinates(result) for result in results]
+    space = torch.empty(
+        len(sources), min(BLOCK, max((len(source) for source in sources), default=0)), dtype=torch.float64
+    )
+    for start in range(0, len(sources[0]), BLOCK):
+        stop = min(start + BLOCK, len(sources[0]))
+        blocks = [row[: stop - start].copy_(source[start:stop]) for row, source in zip(space, sources, strict=True)]
+        for target, block in zip(targets, formula(blocks), strict=True):
+            target[start:stop] = _rounded(block, target.dtype)
+    return [result.reshape(tensor.shape) for result, tensor in zip(results, like, strict=True)]
+
+
+def squared_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
+    """||a - b||^2 over all coordinates, in float64; of finite values it is finite or inf, never NaN."""
+    parts: list[float] = []
+
+    def collect(blocks: Sequence[Tensor]) -> Sequence[Tensor]:
+        difference = blocks[0].sub_(blocks[1])
+        parts.append(float(difference.mul_(difference).sum()))
+        return ()
+
+    for one, other in zip(a, b, strict=True):
+        compute(collect, [one, other], [])
+    return sum(parts)
+
+
+def _rounded(block: Tensor, dtype: torch.dtype) -> Tensor:
+    if dtype.is_floating_point:
+        return block
+    if dtype is torch.bool:
+        return block > 0.5
+    limits = torch.iinfo(dtype)
+    largest = float(limits.max) if dtype.itemsize < 8 else math.nextafter(2.0**63, 0.0)
+    return block.round_().clamp_(float(limits.min), largest)

@@ -1,0 +1,106 @@
+"""How contributions become one model: the settings, checked before anything runs.
+
+Knows which rules and transports fit each other; what they do stands in `averaging`, `robust` and `server`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Mean(_Section):
+    """The mean weighted by each contribution's weight (FedAvg, McMahan et al. 2017, arXiv 1602.05629)."""
+
+    kind: Literal["mean"] = "mean"
+
+
+class Median(_Section):
+    """The coordinate-wise median (Yin et al. 2018, arXiv 1803.01498); weights do not count."""
+
+    kind: Literal["median"] = "median"
+
+
+class TrimmedMean(_Section):
+    """The coordinate-wise mean without the extremes (Yin et al. 2018); weights do not count.
+
+    Attributes:
+        trim: the share of contributions that is left out at either end of every coordinate: floor(trim * n) of n, so
+            that fewer than 1 / trim contributions are a plain mean.
+    """
+
+    kind: Literal["trimmed-mean"] = "trimmed-mean"
+    trim: float = Field(default=0.2, ge=0.0, lt=0.5)
+
+
+class Krum(_Section):
+    """The contribution that is closest to its neighbours, or the mean of several (Blanchard et al. 2017).
+
+    Attributes:
+        byzantine: how many contributions may be arbitrary; a round needs at least 2 * byzantine + 3.
+        keep: how many of the best are averaged: 1 is Krum, more is Multi-Krum; a round needs byzantine + 2 + keep.
+    """
+
+    kind: Literal["krum"] = "krum"
+    byzantine: int = Field(default=1, ge=0)
+    keep: int = Field(default=1, ge=1)
+
+
+RuleConfig = Annotated[Mean | Median | TrimmedMean | Krum, Field(discriminator="kind")]
+
+
+class Replace(_Section):
+    """The aggregate is the new model."""
+
+    kind: Literal["replace"] = "replace"
+
+
+class Momentum(_Section):
+    """FedAvgM (Hsu et al. 2019, arXiv 1909.06335): the mean change is a gradient for SGD with momentum."""
+
+    kind: Literal["momentum"] = "momentum"
+    rate: float = Field(default=1.0, gt=0.0)
+    beta: float = Field(default=0.9, ge=0.0, lt=1.0)
+
+
+class Adam(_Section):
+    """FedAdam (Reddi et al. 2021, arXiv 2003.00295, algorithm 2): the mean change is a gradient for Adam."""
+
+    kind: Literal["adam"] = "adam"
+    rate: float = Field(default=0.01, gt=0.0)
+    beta1: float = Field(default=0.9, ge=0.0, lt=1.0)
+    beta2: float = Field(default=0.99, ge=0.0, lt=1.0)
+    tau: float = Field(default=1e-3, gt=0.0)
+
+
+ServerConfig = Annotated[Replace | Momentum | Adam, Field(discriminator="kind")]
+
+
+class Federation(_Section):
+    """How contributions become one model.
+
+    Attributes:
+        rule: how they are combined.
+        server: what the combination does to the model. There is no server: every peer takes the same step.
+        transport: `mesh`, everyone hears everyone; or `sharded`, each peer combines one shard and hands it round,
+            so that a peer sends about twice the model whatever the number of peers.
+        participation: the share of the living peers that is drawn to contribute to a round; at least one is.
+        quorum: fewest contributions that a round closes with.
+    """
+
+    rule: RuleConfig = Mean()
+    server: ServerConfig = Replace()
+    transport: Literal["mesh", "sharded"] = "mesh"
+    participation: float = Field(default=1.0, gt=0.0, le=1.0)
+    quorum: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _shards_are_combined_apart(self) -> Federation:
+        if self.transport == "sharded" and isinstance(self.rule, Krum):
+            raise ValueError("krum compares whole contributions and nobody holds one: set `transport: mesh`")
+        return self

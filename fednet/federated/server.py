@@ -1,0 +1,94 @@
+"""The server's optimiser without a server: what a round's aggregate does to the model.
+
+Every peer takes the same step from the same base and the same aggregate, so all end with the same bytes. The
+optimiser's slots are part of the federated state (`fednet.federated.state.SERVER`); slots that are missing, as before
+the first round or after another optimiser's, start afresh. Sources: Hsu et al. 2019 (arXiv 1909.06335); Reddi et al.
+2021 (arXiv 2003.00295, algorithm 2).
+
+Integers and bools (counters) have no gradient and are replaced by the aggregate. Momentum and Adam see the two parts
+of a complex number as two real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fednet.conversations import State
+from fednet.errors import ModelError
+from fednet.federated.blocks import Formula, compute, coordinates
+from fednet.federated.config import Adam, Momentum, Replace, ServerConfig
+from fednet.federated.state import bare, frozen, joined, require_finite, require_like, slots
+
+
+def advance(config: ServerConfig, base: State, aggregate: State) -> dict[str, Tensor]:
+    """The model after a round, with the server's slots.
+
+    Args:
+        config: the optimiser.
+        base: what the last round left, with slots if it left any.
+        aggregate: the combined contributions, without slots; names, shapes and dtypes as in the base.
+
+    Returns:
+        A new state; nothing of it is shared with the arguments.
+
+    Raises:
+        ModelError: aggregate and base do not fit, slots in the base are none of this model's, or the step is too long
+            for a dtype.
+    """
+    model = bare(base)
+    require_like(aggregate, model, "the aggregate")
+    if isinstance(config, Replace):
+        return frozen(aggregate)
+    formula, starts = _momentum(config) if isinstance(config, Momentum) else _adam(config)
+    kept, left, after = slots(base), dict[str, Tensor](), dict[str, Tensor]()
+    for name, tensor in model.items():
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            after[name] = aggregate[name].detach().clone()
+            continue
+        held = [_slot(kept, f"{slot}/{name}", start, tensor) for slot, start in starts.items()]
+        after[name], *new = compute(formula, [tensor, aggregate[name], *held], [tensor, *held])
+        left.update({f"{slot}/{name}": value for slot, value in zip(starts, new, strict=True)})
+    whole = joined(after, left)
+    require_finite(whole, "the server's step")
+    return whole
+
+
+def _momentum(config: Momentum) -> tuple[Formula, dict[str, float]]:
+    """Momentum: v <- beta v + change; w <- w + rate v (Hsu et al. 2019, section 3, change turned)."""
+
+    def step(blocks: Sequence[Tensor]) -> Sequence[Tensor]:
+        weight, aggregate, velocity = blocks
+        velocity.mul_(config.beta).add_(aggregate.sub_(weight))
+        return weight.add_(velocity * config.rate), velocity
+
+    return step, {"velocity": 0.0}
+
+
+def _adam(config: Adam) -> tuple[Formula, dict[str, float]]:
+    """Adam: m <- b1 m + (1 - b1) change; v <- b2 v + (1 - b2) change^2; w <- w + rate m / (sqrt v + tau)."""
+
+    def step(blocks: Sequence[Tensor]) -> Sequence[Tensor]:
+        weight, aggregate, mean, square = blocks
+        change = aggregate.sub_(weight)
+        mean.mul_(config.beta1).add_(change * (1 - config.beta1))
+        square.mul_(config.beta2).add_(change.mul_(change).mul_(1 - config.beta2))
+        return weight.add_((mean * config.rate).div_(square.sqrt().add_(config.tau))), mean, square
+
+    return step, {"adam-mean": 0.0, "adam-square": config.tau**2}
+
+
+def _slot(kept: State, name: str, start: float, tensor: Tensor) -> Tensor:
+    """A slot of a tensor: 1-D, of its real coordinates, in at least single precision."""
+    values = coordinates(tensor)
+    wide = torch.float64 if values.dtype == torch.float64 else torch.float32
+    fresh = torch.full(values.shape, start, dtype=wide)
+    held = kept.get(name, fresh)
+    if held.shape != fresh.shape or held.dtype != fresh.dtype:
+        raise ModelError(
+            f"the server's slot {name!r} is {held.dtype}{list(held.shape)}, expected {fresh.dtype}"
+            f"{list(fresh.shape)}: it belongs to another model; set the model anew"
+        )
+    return held

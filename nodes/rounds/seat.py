@@ -1,0 +1,352 @@
+"""One member's part in one attempt at a round, from its opening to its commit.
+
+    caught up -> contribute            -> offered to all
+              -> collect every offer   -> receipts to the lead
+              -> closed: reduce        -> vote -> committed: adopt
+
+Collecting begins with the first offer, not with the close. In a mesh every member reduces everything; in a sharded
+round the i-th member reduces shard i and fetches the others' shards. Refuses to know who leads and when a round
+closes (`nodes.rounds.chair`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from fednet.conversations import State, Task
+from fednet.errors import MethodError, ModelError
+from fednet.federated.aggregation import aggregate, reduce
+from fednet.federated.server import advance
+from fednet.federated.shards import join, split
+from fednet.federated.state import bare, digest, pack, require_finite, require_like, size, unpack
+from nodes.compute import Compute
+from nodes.errors import PeerError
+from nodes.rounds.bench import Bench
+from nodes.rounds.models import Kept, Models
+from nodes.rounds.words import federation_of
+from nodes.transfers import Depot
+from protocol.messages import Message
+from protocol.messages.rounds import (
+    Close,
+    Commit,
+    Contribution,
+    Decline,
+    Open,
+    Piece,
+    Receipt,
+    Reduced,
+    Share,
+    Standing,
+    Vote,
+)  # fmt: skip
+from protocol.rounds import about
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+ROOM = 1 << 16
+"""Bytes by which a packed state may be larger than its tensors, for their names and shapes."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a member's seats work with.
+
+    Attributes:
+        name: this member.
+        bench: does the method's work.
+        models: what this member has.
+        depot: blobs that are offered and fetched.
+        reducer: the thread on which states are packed, checked and reduced.
+        say: tells all members, this one too.
+        tell: tells one member, be it this one.
+    """
+
+    name: str
+    bench: Bench
+    models: Models
+    depot: Depot
+    reducer: Compute
+    say: Callable[[Message], None]
+    tell: Callable[[str, Message], None]
+
+    async def reach(self, model: str, standing: Standing, holders: Sequence[str], term: int) -> Kept:
+        """Sees to it that this member has what others stand at.
+
+        Raises:
+            MethodError: the participant knows no such model, or one of other shapes.
+            PeerError: nobody has it any more.
+        """
+        kept = await self.known(model)
+        if kept.standing == standing:
+            return kept
+        data = await self.fetch(standing.left, holders)
+        state = await self.reducer.run(partial(unpacked, data, standing.left.digest))
+        require_like(bare(state), bare(kept.state), "the peers' model")
+        reached = Kept(standing, state, data)
+        await self.adopt(model, reached, term)
+        return reached
+
+    async def adopt(self, model: str, kept: Kept, term: int, record: Commit | None = None) -> None:
+        """Takes over a state for good: on disk, for peers that are behind, and for the participant."""
+        old = self.models.kept.get(model)
+        await self.reducer.run(partial(self.models.adopt, model, kept, term, record))
+        self.depot.keep(kept.standing.left.digest, kept.packed)
+        if old is not None:
+            self.depot.drop(old.standing.left.digest)
+        await self.bench.adopt(model, kept.standing.number, kept.state)
+
+    async def fetch(self, piece: Piece, holders: Sequence[str]) -> memoryview:
+        """A blob, from the first of the holders that has it."""
+        others = [name for name in dict.fromkeys(holders) if name != self.name]
+        return await self.depot.fetch(piece.digest, piece.size, others)
+
+    async def known(self, model: str) -> Kept:
+        """What this member has of a model; the beginning, where no round has touched it.
+
+        Raises:
+            MethodError: the participant knows no such model.
+        """
+        if model in self.models.kept:
+            return self.models.kept[model]
+        state = await self.bench.begin(model)
+        kept = await self.reducer.run(partial(Kept.of, state))
+        await self.adopt(model, kept, 0)
+        return kept
+
+
+def unpacked(data: memoryview, digest_: str) -> State:
+    """The state in a blob.
+
+    Raises:
+        ModelError: it is not the state that has this digest.
+    """
+    state = unpack(data)
+    if digest(state) != digest_:
+        raise ModelError(f"what was fetched is not the state {digest_[:12]}")
+    return state
+
+
+class Seat:
+    """One member's part in one attempt at a round.
+
+    Args:
+        means: what it works with.
+        opened: the round.
+        lead: who leads it.
+    """
+
+    def __init__(self, means: Means, opened: Open, lead: str) -> None:
+        self.opened = opened
+        self.lead = lead
+        self._means = means
+        self._federation = federation_of(opened.plan)
+        self._sharded = self._federation.transport == "sharded"
+        loop = asyncio.get_running_loop()
+        self._base: asyncio.Future[Kept] = loop.create_future()
+        self._closing: asyncio.Future[Close] = loop.create_future()
+        self._committing: asyncio.Future[Commit] = loop.create_future()
+        self._reduced: dict[str, asyncio.Future[Piece]] = {name: loop.create_future() for name in opened.members}
+        self._collected: dict[str, asyncio.Task[State]] = {}
+        self._blobs: list[str] = []
+        self._jobs: list[asyncio.Task[Any]] = []
+        self._own: Sequence[State] = ()
+
+    @property
+    def closed(self) -> bool:
+        """Whether its lead has committed it."""
+        return self._committing.done()
+
+    def offered(self, name: str, contribution: Contribution) -> None:
+        """A contribution can be fetched; the first of each contributor counts."""
+        if name in self.opened.contributors and name not in self._collected:
+            self._collected[name] = self._begin(self._collect(name, contribution.share))
+
+    def closing(self, close: Close) -> None:
+        """The lead has closed the round."""
+        _settle(self._closing, close)
+
+    def reduced(self, name: str, reduced: Reduced) -> None:
+        """Somebody's shard of the aggregate can be fetched."""
+        if name in self._reduced:
+            _settle(self._reduced[name], reduced.piece)
+
+    def committed(self, commit: Commit) -> None:
+        """The lead has committed the round."""
+        _settle(self._committing, commit)
+
+    async def run(self) -> None:
+        """Takes part, to the end of the round."""
+        try:
+            await self._take_part()
+        except (MethodError, PeerError) as error:
+            self._decline(str(error), votes=False)
+        finally:
+            for job in self._jobs:
+                job.cancel()
+
+    def forget(self) -> None:
+        """Nobody fetches from this round any more."""
+        while self._blobs:
+            self._means.depot.drop(self._blobs.pop())
+
+    async def _take_part(self) -> None:
+        opened, means = self.opened, self._means
+        for model, standing in opened.standings.items():
+            await means.reach(model, standing, self._holders, opened.term)
+        base = means.models.kept[opened.model]
+        self._base.set_result(base)
+        if means.name in opened.contributors:
+            self._begin(self._contribute(base))
+        state = await self._outcome(base)
+        kept = await means.reducer.run(partial(Kept.of, state, opened.number, opened.plan.key, opened.index))
+        means.tell(self.lead, about(Vote, opened, left=kept.standing.left))
+        commit = await self._committing
+        if commit.left == kept.standing.left:
+            await means.adopt(opened.model, kept, opened.term, commit)
+        else:
+            log.warning("round %d of %s left something else here than with the majority", opened.number, opened.model)
+            standing = kept.standing.model_copy(update={"left": commit.left})
+            await means.reach(opened.model, standing, self._holders, opened.term)
+
+    async def _contribute(self, base: Kept) -> None:
+        opened, means = self.opened, self._means
+        task = Task(opened.model, opened.plan.work, opened.number, dict(opened.plan.options))
+        try:
+            update = await means.bench.contribute(task, base.state, base.standing.left.digest)
+            self._own, packed = await means.reducer.run(partial(self._parted, update.state, base))
+        except MethodError as error:
+            self._decline(str(error), votes=True)
+            return
+        pieces = tuple(Piece(digest=name, size=len(data)) for name, data in packed)
+        for name, data in packed:
+            self._keep(name, data)
+        share = Share(weight=update.weight, pieces=pieces, values=dict(update.values))
+        means.say(about(Contribution, opened, share=share))
+
+    def _parted(self, state: State, base: Kept) -> tuple[Sequence[State], list[tuple[str, bytes]]]:
+        """Our contribution, whole or in shards, and what of it travels; on the reducer's thread."""
+        require_like(state, bare(base.state), "the contribution")
+        require_finite(state, "the contribution")
+        parts = split(state, len(self.opened.members)) if self._sharded else (state,)
+        return parts, [(digest(part), pack(part)) for part in parts]
+
+    async def _collect(self, name: str, share: Share) -> State:
+        """A contribution, or our shard of it, checked; its receipt goes to the lead, where that waits for it."""
+        base = await asyncio.shield(self._base)
+        try:
+            state = await self._part(name, share, base)
+        except (MethodError, PeerError) as error:
+            self._receipt(name, str(error))
+            raise
+        self._receipt(name, "")
+        return state
+
+    async def _part(self, name: str, share: Share, base: Kept) -> State:
+        mine, count = (self._place, len(self.opened.members)) if self._sharded else (0, 1)
+        if name == self._means.name:
+            return self._own[mine]
+        if len(share.pieces) != count:
+            raise ModelError(f"its contribution has {len(share.pieces)} parts, not {count}")
+        piece = share.pieces[mine]
+        like = await self._means.reducer.run(partial(self._like, base))
+        if piece.size > size(like) + ROOM:
+            raise ModelError(f"its contribution has {piece.size} bytes where {size(like)} belong")
+        data = await self._means.fetch(piece, (name, *self._holders))
+        state = await self._means.reducer.run(partial(_checked, data, piece.digest, like, name))
+        self._keep(piece.digest, data)
+        return state
+
+    def _like(self, base: Kept) -> State:
+        """What our part of a contribution looks like."""
+        whole = bare(base.state)
+        return split(whole, len(self.opened.members))[self._place] if self._sharded else whole
+
+    async def _outcome(self, base: Kept) -> State:
+        """What the round leaves."""
+        if self.opened.plan.given is not None:
+            return await self._given(self.opened.plan.given, base)
+        close = await self._closing
+        states = {name: await self._held(name, share, base) for name, share in close.shares.items()}
+        weights = {name: share.weight for name, share in close.shares.items()}
+        run, federation = self._means.reducer.run, self._federation
+        if not self._sharded:
+            return await run(partial(aggregate, federation, base.state, states, weights))
+        shard = await run(partial(reduce, federation.rule, states, weights))
+        whole = await self._joined(shard, bare(base.state))
+        return await run(partial(advance, federation.server, base.state, whole))
+
+    async def _given(self, piece: Piece, base: Kept) -> State:
+        """The model that the asker gives; the server's optimiser starts afresh."""
+        like = bare(base.state)
+        if piece.size > size(like) + ROOM:
+            raise ModelError(f"the given model has {piece.size} bytes where {size(like)} belong")
+        data = await self._means.fetch(piece, (self.opened.plan.asker, *self._holders))
+        self._keep(piece.digest, data)
+        return await self._means.reducer.run(partial(_checked, data, piece.digest, like, "the given model"))
+
+    async def _held(self, name: str, share: Share, base: Kept) -> State:
+        """A contribution that the lead has counted; if its contributor is gone, others hold it."""
+        try:
+            return await self._collected[name]
+        except (KeyError, PeerError):
+            return await self._part(name, share, base)
+
+    async def _joined(self, shard: State, like: State) -> State:
+        """The aggregate, from our shard of it and those of the others."""
+        means, members = self._means, self.opened.members
+        name, data = await means.reducer.run(lambda: (digest(shard), pack(shard)))
+        self._keep(name, data)
+        means.say(about(Reduced, self.opened, piece=Piece(digest=name, size=len(data))))
+        shards = await asyncio.gather(*(self._shard(member, shard) for member in members))
+        return await means.reducer.run(partial(join, shards, like))
+
+    async def _shard(self, member: str, own: State) -> State:
+        if member == self._means.name:
+            return own
+        piece = await self._reduced[member]
+        data = await self._means.fetch(piece, (member,))
+        return await self._means.reducer.run(partial(unpacked, data, piece.digest))
+
+    @property
+    def _holders(self) -> tuple[str, ...]:
+        return (self.lead, *self.opened.members)
+
+    @property
+    def _place(self) -> int:
+        return self.opened.members.index(self._means.name)
+
+    def _receipt(self, name: str, refused: str) -> None:
+        if self._sharded or self._means.name == self.lead:
+            self._means.tell(self.lead, about(Receipt, self.opened, contributor=name, refused=refused[:500]))
+
+    def _decline(self, reason: str, *, votes: bool) -> None:
+        self._means.tell(self.lead, about(Decline, self.opened, reason=reason[:500], votes=votes))
+
+    def _keep(self, name: str, data: bytes | memoryview) -> None:
+        self._means.depot.keep(name, data)
+        self._blobs.append(name)
+
+    def _begin(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever needs it awaits it
+        self._jobs.append(task)
+        return task
+
+
+def _checked(data: memoryview, name: str, like: State, whose: str) -> State:
+    state = unpacked(data, name)
+    require_like(state, like, whose)
+    require_finite(state, whose)
+    return state
+
+
+def _settle(future: asyncio.Future[T], value: T) -> None:
+    if not future.done():
+        future.set_result(value)

@@ -1,0 +1,279 @@
+"""A round opens, peers contribute, it closes with one aggregate that everybody has computed and agreed on.
+
+How they follow each other is told in PROTOCOL.md, "Rounds"; `protocol.lead` decides who leads and `protocol.rounds`
+when a round closes. States do not travel in these messages but as blobs (`protocol.messages.chunks`), named here by
+their digests.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from protocol.messages.base import MAX_MEMBERS, MAX_VALUES, Count, Label, Message, Name, Real, Seconds, Value
+from protocol.messages.queries import Options
+
+MAX_MODELS = 16
+"""How many models one run trains by rounds."""
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""What names a state: a hash of all of it."""
+
+Model = Name
+"""The name of a model; as plain as a node's, since files are called after it."""
+
+Reason = Annotated[str, Field(max_length=500)]
+Reasons = Annotated[dict[Name, Reason], Field(max_length=MAX_MEMBERS)]
+Names = Annotated[tuple[Name, ...], Field(max_length=MAX_MEMBERS)]
+Values = Annotated[dict[Label, Real], Field(max_length=MAX_VALUES)]
+Weight = Annotated[Real, Field(gt=0, allow_inf_nan=False)]
+
+
+class Piece(Value):
+    """A blob that can be fetched: the digest of the state in it, which is its key, and its size in bytes."""
+
+    digest: Digest
+    size: Annotated[Count, Field(ge=1)]
+
+
+class Plan(Value):
+    """A programme of rounds that somebody asks for.
+
+    Attributes:
+        key: its name in the run.
+        asker: who asks for it, and holds `given`.
+        model: which model it is about.
+        work: what every contributor does.
+        rounds: how many rounds.
+        federation: how contributions become one model, as JSON; opaque to the protocol.
+        options: of the work.
+        given: the model that everybody takes over instead of contributing.
+    """
+
+    key: Annotated[str, Field(min_length=1, max_length=128)]
+    asker: Name
+    model: Model
+    work: Label
+    rounds: Annotated[Count, Field(ge=1)]
+    federation: Annotated[str, Field(max_length=4096)]
+    options: Options
+    given: Piece | None = None
+
+
+class Standing(Value):
+    """How far a model is.
+
+    Attributes:
+        number: of its last closed round, 0 for none.
+        left: what that round left, as a blob.
+        key: the programme of that round.
+        index: which round of the programme it was.
+    """
+
+    number: Count
+    left: Piece
+    key: Annotated[str, Field(max_length=128)] = ""
+    index: Count = 0
+
+
+Standings = Annotated[dict[Model, Standing], Field(max_length=MAX_MODELS)]
+
+
+class Order(Message):
+    """Asks for a programme of rounds. To ask again is harmless: the rounds that have closed are told again."""
+
+    kind: ClassVar[str] = "order"
+    numbered: ClassVar[bool] = True
+
+    plan: Plan
+
+
+class Claim(Message):
+    """The sender, to whom `term` belongs, wants to lead."""
+
+    kind: ClassVar[str] = "claim"
+    numbered: ClassVar[bool] = True
+
+    term: Count
+
+
+class Promise(Message):
+    """The answer to a claim: the sender refuses whoever leads by a lower term than this from now on.
+
+    Attributes:
+        term: the one that was claimed, or a higher one that has been promised already.
+        standings: how far the sender's models are.
+    """
+
+    kind: ClassVar[str] = "promise"
+    numbered: ClassVar[bool] = True
+
+    term: Count
+    standings: Standings
+
+
+class OfRound(Message):
+    """What belongs to one attempt at one round.
+
+    Attributes:
+        model: which model.
+        number: which round of it, from 1.
+        term: the term of its lead.
+        attempt: counts all that this lead has opened by its term, from 1. A round that loses a keeper of shards is
+            opened again.
+    """
+
+    model: Model
+    number: Annotated[Count, Field(ge=1)]
+    term: Count
+    attempt: Annotated[Count, Field(ge=1)]
+
+
+class Open(OfRound):
+    """A round opens.
+
+    Attributes:
+        index: which round of its programme, from 1.
+        plan: the programme.
+        standings: how far the lead's models are; whoever is behind fetches what it lacks.
+        members: who takes part in closing it, sorted; in a sharded round the i-th keeps shard i.
+        contributors: who is to contribute, sorted.
+    """
+
+    kind: ClassVar[str] = "open"
+    numbered: ClassVar[bool] = True
+
+    index: Annotated[Count, Field(ge=1)]
+    plan: Plan
+    standings: Standings
+    members: Names
+    contributors: Names
+
+
+class Share(Value):
+    """What one contributor has to give.
+
+    Attributes:
+        weight: how much it counts.
+        pieces: its state, whole or as one shard for each member; a sharded round closes without naming them
+            again, since every member holds its own by then.
+        values: what it measured.
+    """
+
+    weight: Weight
+    pieces: Annotated[tuple[Piece, ...], Field(max_length=MAX_MEMBERS)]
+    values: Values
+
+
+class Contribution(OfRound):
+    """The sender's contribution is ready to be fetched."""
+
+    kind: ClassVar[str] = "contribution"
+    numbered: ClassVar[bool] = True
+
+    share: Share
+
+
+class Decline(OfRound):
+    """The sender cannot contribute, and why.
+
+    Attributes:
+        reason: why.
+        votes: whether it can still compute what the round leaves.
+    """
+
+    kind: ClassVar[str] = "decline"
+    numbered: ClassVar[bool] = True
+
+    reason: Reason
+    votes: bool
+
+
+class Receipt(OfRound):
+    """The sender holds its piece of a contribution, or refuses it, and why. To the lead."""
+
+    kind: ClassVar[str] = "receipt"
+    numbered: ClassVar[bool] = True
+
+    contributor: Name
+    refused: Annotated[str, Field(max_length=500)] = ""
+
+
+class Close(OfRound):
+    """These contributions make the aggregate; everybody computes it."""
+
+    kind: ClassVar[str] = "close"
+    numbered: ClassVar[bool] = True
+
+    shares: Annotated[dict[Name, Share], Field(max_length=MAX_MEMBERS)]
+
+
+class Reduced(OfRound):
+    """The sender's shard of the aggregate is ready to be fetched."""
+
+    kind: ClassVar[str] = "reduced"
+    numbered: ClassVar[bool] = True
+
+    piece: Piece
+
+
+class Vote(OfRound):
+    """The sender has computed what the round leaves. To the lead."""
+
+    kind: ClassVar[str] = "vote"
+    numbered: ClassVar[bool] = True
+
+    left: Piece
+
+
+class Commit(OfRound):
+    """A majority has computed the same: the round is closed, and this is its record.
+
+    Attributes:
+        key: its programme.
+        index: which round of its programme, from 1.
+        rounds: how many the programme has.
+        lead: who led it.
+        left: what everybody has now.
+        weights: who contributed, with what weight.
+        values: what each contributor measured.
+        late: who lives but did not contribute in time.
+        lost: who died, left or declined, with the reason.
+        refused: whose contribution was refused, with the reason.
+        seconds: from its opening to its close.
+    """
+
+    kind: ClassVar[str] = "commit"
+    numbered: ClassVar[bool] = True
+
+    key: Annotated[str, Field(min_length=1, max_length=128)]
+    index: Annotated[Count, Field(ge=1)]
+    rounds: Annotated[Count, Field(ge=1)]
+    lead: Name
+    left: Piece
+    weights: Annotated[dict[Name, Weight], Field(max_length=MAX_MEMBERS)]
+    values: Annotated[dict[Name, Values], Field(max_length=MAX_MEMBERS)]
+    late: Names
+    lost: Reasons
+    refused: Reasons
+    seconds: Seconds
+
+
+class Abandon(Message):
+    """A programme cannot go on, and why. It may be ordered again.
+
+    Attributes:
+        term: the term of the lead that says so.
+        key: the programme.
+        lost: who could not take part, with the reason.
+        reason: what was needed.
+    """
+
+    kind: ClassVar[str] = "abandon"
+    numbered: ClassVar[bool] = True
+
+    term: Count
+    key: Annotated[str, Field(min_length=1, max_length=128)]
+    lost: Reasons
+    reason: Reason

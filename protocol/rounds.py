@@ -1,0 +1,114 @@
+"""When a round closes, with whom, and what it leaves: the ledger that its lead keeps.
+
+A contribution has arrived once everybody who must hold a part of it says so: in a mesh the lead, who can hand it on
+should its contributor die, and in a sharded round every member, each its shard. Who is waited for, and until when,
+is decided as for queries (`protocol.ledger`). What the round leaves is decided by votes: a majority of the configured
+members must have computed the same digest.
+
+Pure: knows no network, no states and no clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from protocol.ledger import Outcome, Step
+from protocol.messages.rounds import OfRound, Piece, Share
+
+M = TypeVar("M", bound=OfRound)
+
+
+def attempt_of(message: OfRound) -> tuple[int, int]:
+    """Which attempt a message belongs to, as (term, attempt): one of its kind in the run, a later one is larger."""
+    return message.term, message.attempt
+
+
+def about(kind: type[M], of: OfRound, **fields: Any) -> M:
+    """A message about the same attempt at the same round."""
+    return kind(model=of.model, number=of.number, term=of.term, attempt=of.attempt, **fields)
+
+
+@dataclass
+class Tally:
+    """The contributions to one attempt.
+
+    Args:
+        step: who is waited for, and until when.
+        keepers: who must hold a part of every contribution.
+    """
+
+    step: Step
+    keepers: frozenset[str]
+    offers: dict[str, Share] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    _held: dict[str, set[str]] = field(default_factory=dict)
+
+    def offered(self, name: str, share: Share, now: float) -> bool:
+        """A contribution can be fetched; False for one that is not expected or comes twice."""
+        if name not in self.step.expected:
+            self.refused.setdefault(name, "it was not asked to contribute to this round")
+            return False
+        if name in self.offers:
+            self.refused.setdefault(name, "it contributed twice: the first one counts")
+            return False
+        self.offers[name] = share
+        self._arrive(name, now)
+        return True
+
+    def held(self, keeper: str, name: str, now: float) -> None:
+        """A keeper holds its part of a contribution."""
+        if keeper in self.keepers:
+            self._held.setdefault(name, set()).add(keeper)
+            self._arrive(name, now)
+
+    def refuse(self, name: str, reason: str) -> None:
+        """A keeper has found that a contribution cannot be used."""
+        if self.step.lose(name, f"refused: {reason}"):
+            self.refused[name] = reason
+
+    def outcome(self, now: float) -> Outcome:
+        """How the round stands."""
+        return self.step.outcome(now)
+
+    def shares(self, contributed: Iterable[str]) -> dict[str, Share]:
+        """The contributions of those who contributed."""
+        return {name: self.offers[name] for name in contributed}
+
+    def _arrive(self, name: str, now: float) -> None:
+        if name in self.offers and self._held.get(name, set()) >= self.keepers:
+            self.step.arrive(name, now)
+
+
+@dataclass
+class Ballot:
+    """What the members have computed.
+
+    Args:
+        majority: how many of the configured members must agree.
+    """
+
+    majority: int
+    votes: dict[str, Piece] = field(default_factory=dict)
+
+    def cast(self, name: str, left: Piece) -> None:
+        """A member has computed this; a member votes once."""
+        self.votes.setdefault(name, left)
+
+    def agreed(self) -> Piece | None:
+        """What a majority has computed."""
+        for left, count in Counter(self.votes.values()).most_common(1):
+            if count >= self.majority:
+                return left
+        return None
+
+    def dissenters(self, left: Piece) -> tuple[str, ...]:
+        """Who has computed something else, sorted."""
+        return tuple(sorted(name for name, other in self.votes.items() if other != left))
+
+
+def record_reasons(outcome: Outcome, refused: Mapping[str, str]) -> dict[str, str]:
+    """Who was lost for a round, with the reason; those whose contribution was refused are named apart."""
+    return {name: reason for name, reason in outcome.lost.items() if name not in refused}

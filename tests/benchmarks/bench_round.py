@@ -1,0 +1,239 @@
+"""What a round costs: `make bench`.
+
+Every worker process holds both ends that are compared: a bare `zmq.asyncio` full mesh (everybody publishes its bytes
+and receives everybody else's, nothing is checked, numbered, averaged or agreed on) and a fednet member whose training
+changes one number. Blocks of bare and of fednet rounds alternate in one run, so that a noisy machine disturbs both
+alike. A fednet round lasts from the commit before to its own, heard by the guest that ordered it: open, contribute,
+fetch, check, average in float64, digest, vote, commit and adopt. Only the ratios mean anything on another machine.
+
+    python tests/benchmarks/bench_round.py [--peers 4] [--megabytes 1 16 64] [--rounds 10] [--blocks 3]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from itertools import pairwise
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+import zmq
+import zmq.asyncio
+from rich.console import Console
+from rich.table import Table
+
+from fednet.conversations import Programme, State, Task, Update, Watch
+from fednet.federated.averaging import weighted_mean
+from fednet.federated.config import Federation
+from nodes.compute import Compute
+from nodes.node import Node
+from nodes.roster import Presenter, Roster
+from nodes.rounds.assembly import Assembly
+from nodes.rounds.convener import Convener
+from nodes.spec import NodeSpec
+from nodes.transfers import Depot
+from nodes.zmq_bus import ZmqBus
+
+TARGETS = {16: 2.0}
+
+
+class Idle:
+    """A participant that trains nothing: its contribution is the base with one number changed."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+    def begin(self, model: str) -> State:
+        count = int(model.removeprefix("mb")) * (1 << 20) // 4
+        return {"w": torch.randn(count, generator=torch.Generator().manual_seed(0))}
+
+    def contribute(self, task: Task, base: State, watch: Watch) -> Update:
+        w = base["w"].clone()
+        w[0] = self.place * task.number
+        return Update({"w": w}, 1.0)
+
+    def adopt(self, model: str, number: int, state: State) -> None:
+        """Nothing to do."""
+
+
+def spec(name: str, role: Any, join: tuple[str, ...], names: tuple[str, ...]) -> NodeSpec:
+    """A node of the benchmark."""
+    return NodeSpec(name, role, "bench", "tcp://127.0.0.1:0", join=join, expected=names)
+
+
+def worker(name: str, names: tuple[str, ...], join: str, folder: str, pipe: Connection) -> None:
+    """One peer: the bare mesh and the fednet member side by side."""
+    torch.set_num_threads(1)
+    asyncio.run(_worker(name, names, join, folder, pipe))
+
+
+async def _worker(name: str, names: tuple[str, ...], join: str, folder: str, pipe: Connection) -> None:
+    context = zmq.asyncio.Context()
+    sub, pub = context.socket(zmq.SUB), context.socket(zmq.XPUB)
+    sub.subscribe(b"")
+    pub.setsockopt(zmq.XPUB_VERBOSE, 1)  # tells of every subscriber, not of every subscription
+    pub.bind("tcp://127.0.0.1:0")
+    pipe.send(pub.getsockopt_string(zmq.LAST_ENDPOINT))
+    for address in await asyncio.to_thread(pipe.recv):
+        sub.connect(address)
+    for _ in range(len(names) - 1):
+        await pub.recv()  # everybody hears us
+    node = Node(spec(name, "client", (join,), names), ZmqBus())
+    compute, reducer, depot, presenter = Compute(name), Compute(f"{name}-reducer"), Depot(node), Presenter(node)
+    assembly = Assembly(node, compute, reducer, depot, Path(folder) / name if folder else None)
+    for capability in (depot, presenter, assembly):
+        node.add(capability)
+    async with node:
+        await assembly.open(Idle(names.index(name) + 1))
+        presenter.show("{}")
+        await _obey(pipe, pub, sub, len(names) - 1)
+    compute.close()
+    reducer.close()
+    context.destroy(linger=0)
+
+
+async def _obey(pipe: Connection, pub: Any, sub: Any, others: int) -> None:
+    """Does what the benchmark says: ("bare", megabytes, rounds, whether to average) or "stop"."""
+    while (said := await asyncio.to_thread(pipe.recv)) != "stop":
+        megabytes, rounds, mean = said
+        payload = torch.zeros(megabytes << 18)
+        for _ in range(rounds):
+            await pub.send_multipart([b"", memoryview(payload.numpy()).cast("B")], copy=False)
+            got = [await sub.recv_multipart(copy=False) for _ in range(others)]
+            if mean:
+                states = {
+                    str(i): {"w": torch.frombuffer(each[1].buffer, dtype=torch.float32)} for i, each in enumerate(got)
+                }
+                weighted_mean({**states, "own": {"w": payload}}, dict.fromkeys([*states, "own"], 1.0))
+            pipe.send("done")
+            await asyncio.to_thread(pipe.recv)
+
+
+async def bare(pipes: list[Connection], megabytes: int, rounds: int, *, mean: bool = False) -> list[float]:
+    """Seconds of each bare round, from the word to begin until the last peer has everything."""
+    taken = []
+    begun = time.perf_counter()
+    for pipe in pipes:
+        pipe.send((megabytes, rounds, mean))
+    for _ in range(rounds):
+        for pipe in pipes:
+            await asyncio.to_thread(pipe.recv)
+        taken.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+        for pipe in pipes:
+            pipe.send("next")
+    return taken
+
+
+class Stamp:
+    """A watch that notes when each round is over."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def report(self, phase: str, done: int, total: int, **values: float) -> None:
+        self.times.append(time.perf_counter())
+
+
+async def fednet(convener: Convener, megabytes: int, rounds: int, transport: str, key: str) -> list[float]:
+    """Seconds of each fednet round but the first of a programme, which has nothing before it to begin from."""
+    stamp = Stamp()
+    federation = Federation.model_validate({"transport": transport})
+    programme = Programme(key, f"mb{megabytes}", "nothing", rounds + 1, federation)
+    closed = await asyncio.to_thread(convener.from_thread(stamp), programme)
+    if any(len(record.weights) != len(closed[0].weights) or record.late for record in closed):
+        raise SystemExit(f"not everybody took part: {closed}")
+    return [after - before for before, after in pairwise(stamp.times)]
+
+
+async def measure(peers: int, sizes: list[int], rounds: int, blocks: int, *, disk: bool) -> list[dict[str, Any]]:
+    """Starts the processes once and measures every size."""
+    processes = multiprocessing.get_context("forkserver")
+    names = tuple(f"a{index}" for index in range(1, peers + 1))
+    with tempfile.TemporaryDirectory(prefix="fednet-bench-") as folder:
+        node = Node(spec("asker", "guest", (), names), ZmqBus())
+        roster, depot = Roster(node, names), Depot(node)
+        convener = Convener(node, roster, depot)
+        for capability in (roster, depot, convener):
+            node.add(capability)
+        pipes, workers, addresses = [], [], []
+        async with node:
+            for name in names:
+                here, there = processes.Pipe()
+                args = (name, names, node.address, folder if disk else "", there)
+                workers.append(processes.Process(target=worker, args=args, daemon=True))
+                workers[-1].start()
+                pipes.append(here)
+                addresses.append(await asyncio.to_thread(here.recv))
+            for place, pipe in enumerate(pipes):
+                pipe.send([address for other, address in enumerate(addresses) if other != place])
+            await roster.complete(120)
+            rows = [await _size(size, convener, pipes, rounds, blocks) for size in sizes]
+            for pipe in pipes:
+                pipe.send("stop")
+        for process in workers:
+            process.join(10)
+    return rows
+
+
+async def _size(size: int, convener: Convener, pipes: list[Connection], rounds: int, blocks: int) -> dict[str, Any]:
+    taken: dict[str, list[float]] = {"bare": [], "bare + mean": [], "mesh": [], "sharded": []}
+    for block in range(-1, blocks):
+        found = {
+            "bare": await bare(pipes, size, rounds),
+            "bare + mean": await bare(pipes, size, rounds, mean=True),
+            "mesh": await fednet(convener, size, rounds, "mesh", f"mesh {size} {block}"),
+            "sharded": await fednet(convener, size, rounds, "sharded", f"sharded {size} {block}"),
+        }
+        if block >= 0:  # the first one warms up
+            for kind, values in found.items():
+                taken[kind] += values
+    return {"megabytes": size, "peers": len(pipes), **{kind: statistics.median(each) for kind, each in taken.items()}}
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Prints the table."""
+    table = Table("peers", "MB", "bare ms", "bare + mean ms", "mesh ms", "ratio", "target", "sharded ms", "ratio")
+    for row in rows:
+        target = TARGETS.get(row["megabytes"])
+        table.add_row(
+            str(row["peers"]),
+            str(row["megabytes"]),
+            f"{1e3 * row['bare']:.1f}",
+            f"{1e3 * row['bare + mean']:.1f}",
+            f"{1e3 * row['mesh']:.1f}",
+            f"{row['mesh'] / row['bare']:.2f}",
+            f"<= {target}" if target else "-",
+            f"{1e3 * row['sharded']:.1f}",
+            f"{row['sharded'] / row['bare']:.2f}",
+        )
+    Console().print(table)
+
+
+def main() -> None:
+    """Measures and prints; `--json FILE` keeps the numbers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", type=int, default=4)
+    parser.add_argument("--megabytes", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--blocks", type=int, default=3)
+    parser.add_argument("--disk", action="store_true", help="also write every closed round to disk, as clients do")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    sizes = arguments.megabytes
+    rows = asyncio.run(measure(arguments.peers, sizes, arguments.rounds, arguments.blocks, disk=arguments.disk))
+    show(rows)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2))
+
+
+if __name__ == "__main__":
+    main()

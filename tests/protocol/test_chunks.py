@@ -1,0 +1,224 @@
+"""One transfer: what is asked of whom, never more than the window, and that it ends whatever the network does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.chunks import CHUNK, SILENCES, WINDOW, Ask, Done, Fetch, Impossible, Outcome
+from protocol.limits import DEFAULT
+from protocol.messages.chunks import MAX_CHUNK
+
+SIZES: dict[str, Any] = {"window": 40, "chunk": 10, "patience": 0.25, "give_up": 30.0}
+
+
+def ranges(outcomes: Iterable[Outcome], holder: str = "a") -> list[tuple[int, int]]:
+    """What is asked of one holder, and nothing else."""
+    asked = list(outcomes)
+    assert all(isinstance(each, Ask) and each.holder == holder for each in asked), asked
+    return [(each.offset, each.count) for each in asked if isinstance(each, Ask)]
+
+
+def begun(size: int, *holders: str, now: float = 0.0) -> tuple[Fetch, list[Outcome]]:
+    """A transfer whose holders can all be asked, and what it asks first."""
+    fetch = Fetch(size, holders, now, **SIZES)
+    return fetch, [each for name in holders for each in fetch.offer(name, now)]
+
+
+class TestAsking:
+    def test_pieces_in_order_up_to_the_window_the_last_one_shorter(self) -> None:
+        fetch, first = begun(35, "a")
+        assert ranges(first) == [(0, 10), (10, 10), (20, 10), (30, 5)]
+        assert fetch.outstanding == 35
+        _, first = begun(1000, "a")
+        assert ranges(first) == [(0, 10), (10, 10), (20, 10), (30, 10)]
+
+    def test_each_arrival_makes_room_for_one_more(self) -> None:
+        fetch, _ = begun(65, "a")
+        assert ranges(fetch.arrive("a", 20, 0.1)) == [(40, 10)]
+        assert ranges(fetch.arrive("a", 0, 0.1)) == [(50, 10)]
+        assert ranges(fetch.arrive("a", 10, 0.1)) == [(60, 5)]
+        for offset in (30, 40, 50):
+            assert not list(fetch.arrive("a", offset, 0.2))
+        assert list(fetch.arrive("a", 60, 0.2)) == [Done()]
+        assert fetch.outstanding == 0
+        assert not list(fetch.tick(1000.0))
+
+    def test_only_the_first_that_can_be_asked_is_asked(self) -> None:
+        fetch = Fetch(20, ["a", "b"], 0.0, **SIZES)
+        assert not list(fetch.start(0.0))
+        assert ranges(fetch.offer("b", 0.1), "b") == [(0, 10), (10, 10)]
+        assert not list(fetch.offer("a", 0.1))
+
+    def test_nothing_needs_nobody(self) -> None:
+        assert list(Fetch(0, [], 0.0).start(0.0)) == [Done()]
+
+    def test_a_piece_fits_a_message_and_the_window_several(self) -> None:
+        assert CHUNK <= MAX_CHUNK < DEFAULT.max_frame_bytes
+        assert WINDOW // CHUNK >= 4
+
+
+class TestDropping:
+    def test_takes_only_what_was_asked_for_and_only_once(self) -> None:
+        fetch, _ = begun(65, "a", "b")
+        assert fetch.takes("a", 0, 10)
+        for holder, offset, count in [("b", 0, 10), ("x", 0, 10), ("a", 40, 10), ("a", 5, 10), ("a", 0, 9)]:
+            assert not fetch.takes(holder, offset, count)
+        list(fetch.arrive("a", 0, 0.1))
+        assert not fetch.takes("a", 0, 10)
+
+    def test_a_holder_that_was_given_up_may_still_answer_what_is_open(self) -> None:
+        fetch, _ = begun(65, "a", "b")
+        list(fetch.lost("a", "lost", 0.1))
+        assert fetch.takes("a", 0, 10)
+        assert fetch.takes("b", 0, 10)
+
+    def test_who_was_never_asked_cannot_say_that_it_lacks_it(self) -> None:
+        fetch, _ = begun(65, "a", "b")
+        assert not list(fetch.lacking("b", 0.1))
+        assert not list(fetch.lacking("x", 0.1))
+        assert ranges(fetch.lacking("a", 0.1), "b")
+
+
+class TestRepeating:
+    def test_an_overtaken_piece_after_the_patience(self) -> None:
+        fetch, _ = begun(65, "a")
+        assert ranges(fetch.arrive("a", 10, 0.1)) == [(40, 10)]
+        assert not list(fetch.tick(0.2))
+        list(fetch.arrive("a", 20, 0.24))
+        assert ranges(fetch.tick(0.26)) == [(0, 10)]  # 30 was not overtaken
+        assert not list(fetch.tick(0.3))
+
+    def test_everything_after_a_silence_that_doubles(self) -> None:
+        fetch, _ = begun(20, "a")
+        asked = [now / 100 for now in range(0, 1000, 5) if list(fetch.tick(now / 100))]
+        assert asked == pytest.approx([0.25, 0.75, 1.75, 3.75, 5.75, 7.75, 9.75], abs=0.06)
+
+    def test_a_slow_link_is_not_asked_twice(self) -> None:
+        fetch, _ = begun(1000, "a")
+        spurious, now = 0, 0.0
+        for arrival in range(100):
+            while now < 0.4 * (arrival + 1):
+                spurious += len(list(fetch.tick(now)))
+                now += 0.1
+            list(fetch.arrive("a", 10 * arrival, now))
+        assert spurious <= 4, "only before anything was learned"
+
+    def test_another_holder_after_three_silences(self) -> None:
+        fetch, _ = begun(20, "a", "b")
+        asked: list[str] = []
+        for now in range(0, 200, 5):
+            asked += [each.holder for each in fetch.tick(now / 100) if isinstance(each, Ask)]
+        assert asked == ["a", "a"] * (SILENCES - 1) + ["b", "b"]
+        assert not list(fetch.arrive("b", 0, 2.0))
+
+    def test_who_is_silent_is_not_forgotten(self) -> None:
+        fetch, _ = begun(20, "a", "b")
+        asked: set[str] = set()
+        for now in range(0, 400, 5):
+            asked |= {each.holder for each in fetch.tick(now / 100) if isinstance(each, Ask) and now > 200}
+        assert asked == {"a", "b"}
+
+    def test_time_in_which_we_stood_still_is_no_silence(self) -> None:
+        fetch, _ = begun(20, "a")
+        assert not list(fetch.tick(0.1))
+        assert not list(fetch.tick(100.0))
+
+
+class TestLosses:
+    def test_the_next_holder_is_asked_for_what_is_owed(self) -> None:
+        fetch, _ = begun(65, "a", "b")
+        list(fetch.arrive("a", 10, 0.1))
+        assert ranges(fetch.lost("a", "lost", 0.2), "b") == [(0, 10), (20, 10), (30, 10), (40, 10)]
+
+    def test_the_loss_of_one_who_is_not_asked_changes_nothing(self) -> None:
+        fetch, _ = begun(65, "a", "b")
+        assert not list(fetch.lost("b", "lost", 0.1))
+        assert not list(fetch.lost("stranger", "lost", 0.1))
+
+    def test_it_waits_for_who_is_about_to_be_linked_but_not_for_nobody(self) -> None:
+        fetch = Fetch(20, ["a", "b"], 0.0, **SIZES)
+        assert not list(fetch.lost("a", "is not there", 0.0))
+        assert not list(fetch.tick(20.0))
+        assert list(fetch.lost("b", "left", 20.0)) == [Impossible({"a": "is not there", "b": "left"})]
+        assert list(Fetch(20, [], 0.0).start(0.0)) == [Impossible({})]
+
+    def test_who_comes_back_is_asked_again(self) -> None:
+        fetch, _ = begun(20, "a", "b")
+        list(fetch.lost("a", "lost", 0.1))
+        list(fetch.offer("a", 0.2))
+        assert ranges(fetch.lacking("b", 0.3)) == [(0, 10), (10, 10)]
+        assert list(fetch.lost("a", "lost", 0.4)) == [Impossible({"a": "lost", "b": "lacks it"})]
+
+    def test_thirty_seconds_without_a_piece_are_enough(self) -> None:
+        fetch, _ = begun(20, "a", "b")
+        list(fetch.arrive("a", 0, 5.0))
+        last = [now for now in range(50, 400) for each in fetch.tick(now / 10) if isinstance(each, Impossible)]
+        assert last[0] == 351
+        reasons = dict.fromkeys("ab", "gave nothing for 30 s")
+        assert list(fetch.tick(40.0)) == [Impossible(reasons)]
+
+
+@dataclass
+class Weather:
+    """A network that loses, repeats and reorders, and holders that die, lack it and come back."""
+
+    fetch: Fetch
+    chance: random.Random
+    drop: float
+    dead: set[str] = field(default_factory=set)
+    flying: list[tuple[float, str, int, int]] = field(default_factory=list)
+    came: list[int] = field(default_factory=list)
+    over: Outcome | None = None
+
+    def follow(self, outcomes: Iterable[Outcome], now: float) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Ask):
+                copies = 0 if self.chance.random() < self.drop else self.chance.choice((1, 1, 2))
+                gone = outcome.holder in self.dead
+                for _ in range(0 if gone else copies):
+                    at = now + self.chance.uniform(0, 0.6)
+                    self.flying.append((at, outcome.holder, outcome.offset, outcome.count))
+            else:
+                assert self.over is None
+                self.over = outcome
+        assert self.fetch.outstanding <= 40
+
+    def land(self, now: float) -> None:
+        ripe = sorted(each for each in self.flying if each[0] <= now)
+        self.flying = [each for each in self.flying if each[0] > now]
+        for _, holder, offset, count in ripe:
+            if self.over is None and self.fetch.takes(holder, offset, count):
+                self.came.append(offset)
+                self.follow(self.fetch.arrive(holder, offset, now), now)
+
+
+@given(seed=st.integers(0, 2**32), size=st.integers(1, 500), drop=st.floats(0, 0.6))
+def test_every_piece_comes_once_while_one_holder_lives(seed: int, size: int, drop: float) -> None:
+    weather = Weather(Fetch(size, "abc", 0.0, **SIZES), random.Random(seed), drop)  # noqa: S311 - replayable
+    for name in "abc":
+        weather.follow(weather.fetch.offer(name, 0.0), 0.0)
+    events = sorted(weather.chance.uniform(0, 5) for _ in range(4))
+    for step in range(1, 20_000):
+        now = step / 10
+        while events and events[0] < now:
+            events.pop(0)
+            name = weather.chance.choice("bc")
+            known = weather.chance.random() < 0.5
+            weather.dead ^= {name}
+            if known and weather.over is None:
+                back = name not in weather.dead
+                weather.follow(weather.fetch.offer(name, now) if back else weather.fetch.lost(name, "lost", now), now)
+        weather.land(now)
+        if weather.over is None:
+            weather.follow(weather.fetch.tick(now), now)
+        if weather.over is not None:
+            break
+    assert weather.over == Done()
+    assert sorted(weather.came) == list(range(0, size, 10))
