@@ -40,6 +40,8 @@ def lines(series: Mapping[str, Sequence[Point]], across: str, title: str) -> str
         return ""
     xs, ys = zip(*(point for points in clean.values() for point in points), strict=True)
     x_ticks, y_ticks = ticks(min(xs), max(xs), 6), ticks(min(ys), max(ys), 5)
+    if all(x == int(x) for x in xs):
+        x_ticks = [tick for tick in x_ticks if tick == int(tick)]  # rounds and steps have no halves
     x_range, y_range = (min(xs), max(xs)), (min(y_ticks[0], *ys), max(y_ticks[-1], *ys))
 
     def place(x: float, y: float) -> str:

@@ -152,6 +152,7 @@ def load(source: str, overrides: Sequence[str] = ()) -> Loaded:
     if cluster is None or method is None or faults or more:
         raise ConfigError(*sorted(faults + more, key=lambda problem: problem.line or 0))
     _own_data(cluster, method, document)
+    _fits(cluster, method, document)
     return Loaded(cluster, method, document)
 
 
@@ -192,6 +193,19 @@ def _checked(
         return schema.model_validate_json(text, strict=True), []
     except ValidationError as error:
         return None, problems(error, schema, json.loads(text), document, beside=beside, above=above)
+
+
+def _fits(cluster: ClusterConfig, method: BaseModel, document: Document) -> None:
+    """Refuses what can never be reached with as many clients as there are."""
+    from launch.fits import misfits  # noqa: PLC0415 - imports torch, as the method has already
+
+    bus = cluster.bus
+    quorums: dict[Key, int] = {
+        ("bus", "policy", "quorum"): bus.policy.quorum,
+        ("bus", "rounds", "quorum"): bus.rounds.quorum,
+    }
+    if faults := misfits(len(cluster.entries), quorums, method, document):
+        raise ConfigError(*faults)
 
 
 def _own_data(cluster: ClusterConfig, method: BaseModel, document: Document) -> None:

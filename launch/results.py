@@ -55,6 +55,7 @@ def drawn(table: summary.Table, title: str, width: int) -> Table:
         heads, *cells = map(list, zip(heads, *cells, strict=True))
         right = [False, *[True] * len(table.rows)]
     made = Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    made.min_width = min(width, len(title))  # or the title is broken
     for head, to_the_right in zip(heads, right, strict=True):
         made.add_column(escape(head), justify="right" if to_the_right else "left")
     for line in cells:
@@ -76,7 +77,7 @@ def plural(unit: str, count: int) -> str:
 
 def _natural_width(lines: Sequence[Sequence[str]]) -> int:
     """The columns of a terminal that a table takes if nothing is cut."""
-    return sum(max(map(len, column)) + 3 for column in zip(*lines, strict=True))
+    return 1 + sum(max(map(len, column)) + 3 for column in zip(*lines, strict=True))
 
 
 def _missing(account: Account) -> str:

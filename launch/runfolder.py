@@ -1,6 +1,7 @@
 """The folder of a run: made when a plan stands, held by one launch at a time, emptied of the last run's results.
 
-Checkpoints stay, which is how a second launch of the same configuration skips training. Knows the names of what lies
+Checkpoints stay, which is how a second launch of the same configuration skips training; so does a method's journal,
+unless the configuration has changed. Knows the names of what lies
 in a run's folder, not what stands in it.
 """
 
@@ -20,6 +21,8 @@ CONFIG = "config.yaml"
 EVENTS = "events.jsonl"
 REPORT = "report.html"
 LOGS = "logs"
+JOURNAL = "journal.json"
+"""What a method remembers of a run that was stopped; it belongs to one configuration."""
 
 _RESULTS = (EVENTS, SUMMARY, REPORT, LOGS, "metrics.json", "samples", "figures", "tensorboard")
 
@@ -44,7 +47,7 @@ def held(folder: Path, config: str) -> Iterator[Path]:
     except OSError as error:
         raise ConfigError(Problem(str(folder), "a folder that can be written", error.strerror or str(error))) from error
     try:
-        _clear(folder)
+        _clear(folder, same=_said(folder) == config)
         (folder / CONFIG).write_text(config, "utf-8")
         yield folder
     finally:
@@ -71,8 +74,13 @@ def _locked(folder: Path) -> int:
     return descriptor
 
 
-def _clear(folder: Path) -> None:
-    for name in _RESULTS:
+def _said(folder: Path) -> str | None:
+    """The configuration of the folder's earlier run."""
+    return (folder / CONFIG).read_text("utf-8") if (folder / CONFIG).is_file() else None
+
+
+def _clear(folder: Path, *, same: bool) -> None:
+    for name in _RESULTS if same else (*_RESULTS, JOURNAL):
         path = folder / name
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

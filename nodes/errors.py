@@ -37,10 +37,11 @@ class OtherMethod(PeerError):
     def __init__(self, wanted: str, methods: dict[str, str]) -> None:
         self.wanted = wanted
         self.methods = methods
-        there = ", ".join(
-            f"{name} runs {method or 'no method that it names'}" for name, method in sorted(methods.items())
-        )
-        super().__init__(f"this is for clients of {wanted}; {there}")
+        kinds = {
+            kind: ", ".join(sorted(name for name in methods if methods[name] == kind)) for kind in methods.values()
+        }
+        there = "; ".join(f"{names} run {kind or 'none that they name'}" for kind, names in sorted(kinds.items()))
+        super().__init__(f"this is for a cluster of the method {wanted}, and here {there}")
 
 
 class NoQuorum(PeerError):

@@ -1,7 +1,9 @@
 """Denoising score matching: trains a score network on one agent's images, deterministically from a seed.
 
 The loss is the squared error of the network's inner prediction, that is of the noise, weighted by
-size / signal = 1 + (std / (alpha scale))^2, which makes every t count alike. Knows no federation and no files.
+size / signal = 1 + (std / (alpha scale))^2, which makes every t count alike. `train` is a whole training; `resume` is
+a stretch of one, from given weights and a given running average of them, as federated rounds need it, and
+`joint_state` is what such rounds average. Knows no federation and no files.
 
 Source: Song et al. 2021 (arXiv 2011.13456), eq. 7; the weighting is that of Karras et al. 2022 (arXiv 2206.00364),
 table 1; the growing decay of the average of the weights is that of their appendix and of TensorFlow's.
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 
 from fednet.conversations import Watch
 from fednet.diffusion.sde import over
-from fednet.errors import MethodError
+from fednet.errors import MethodError, ModelError
 from fednet.models.unet import ScoreNet
 from fednet.seeds import generator
 
@@ -94,13 +96,102 @@ def train(
         MethodError: there are no images, or the loss is not finite.
         Stopped: the watch asks for the end.
     """
+    steps = config.batches(max(1, len(images)))
+    average = copy.deepcopy(net).requires_grad_(False)
+    trained = _fit(net, average, images, labels, config, pace=lambda step: _pace(step, steps), seed=seed, watch=watch)
+    net.load_state_dict(average.state_dict())
+    net.eval()
+    return trained
+
+
+def resume(
+    net: ScoreNet,
+    average: ScoreNet,
+    images: Tensor,
+    labels: Tensor | None,
+    config: TrainConfig,
+    *,
+    before: int,
+    seed: int,
+    watch: Watch,
+) -> Trained:
+    """Trains `net` and its running average further, both in place: a stretch of a training without a known end.
+
+    The step size rises over the first tenth of the stretch, since Adam begins anew, and then stays at `config.lr`.
+
+    Args:
+        net: the network as it stands, raw weights.
+        average: the running average of its weights; `joint_state` holds both.
+        images: as for `train`.
+        labels: as for `train`.
+        config: the budget of this stretch, and step sizes.
+        before: steps that were taken before; the decay of the average depends on it.
+        seed: decides the order of the data, the times and the noise; another one for every stretch.
+        watch: hears of every batch.
+
+    Raises:
+        MethodError: there are no images, or the loss is not finite.
+        Stopped: the watch asks for the end.
+    """
+    rise = max(1, config.batches(max(1, len(images))) // 10)
+    average.requires_grad_(False)
+    trained = _fit(
+        net,
+        average,
+        images,
+        labels,
+        config,
+        pace=lambda step: min(1.0, (step + 1) / rise),
+        seed=seed,
+        watch=watch,
+        before=before,
+    )
+    net.eval()
+    average.eval()
+    return trained
+
+
+def joint_state(net: ScoreNet, average: ScoreNet) -> dict[str, Tensor]:
+    """Raw and averaged weights as one state for federated rounds: names begin with "raw." and "average."."""
+    both = {"raw": net.state_dict(), "average": average.state_dict()}
+    return {f"{which}.{name}": value.detach() for which, state in both.items() for name, value in state.items()}
+
+
+def load_joint_state(net: ScoreNet, average: ScoreNet, state: Mapping[str, Tensor]) -> None:
+    """Copies a `joint_state` into two networks.
+
+    Raises:
+        ModelError: it is of another network; neither network is changed.
+    """
+    wanted = {name: value.shape for name, value in joint_state(net, average).items()}
+    if {name: value.shape for name, value in state.items()} != wanted:
+        odd = sorted(
+            name for name in wanted.keys() | state.keys() if name not in state or state[name].shape != wanted.get(name)
+        )
+        raise ModelError(f"this state is not of this score network: {', '.join(odd[:3])} ({len(odd)} in all) differ")
+    for which, part in (("raw.", net), ("average.", average)):
+        part.load_state_dict({name.removeprefix(which): v for name, v in state.items() if name.startswith(which)})
+
+
+def _fit(
+    net: ScoreNet,
+    average: ScoreNet,
+    images: Tensor,
+    labels: Tensor | None,
+    config: TrainConfig,
+    *,
+    pace: Callable[[int], float],
+    seed: int,
+    watch: Watch,
+    before: int = 0,
+) -> Trained:
+    """The loop of `train` and `resume`; `pace` gives the share of the peak step size at a step."""
     if not len(images):
         raise MethodError("an agent without images cannot train: give it a share of the data")
     steps = config.batches(len(images))
     device = next(net.parameters()).device
-    average = copy.deepcopy(net).requires_grad_(False)
     optimiser = torch.optim.Adam(net.parameters(), lr=config.lr)
-    plan = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _pace(step, steps))
+    plan = torch.optim.lr_scheduler.LambdaLR(optimiser, pace)
     scaler = torch.amp.GradScaler(enabled=device.type == "cuda" and config.precision == "float16")
     random = generator(seed, "batches")
     losses: list[float] = []
@@ -112,13 +203,11 @@ def train(
             loss = score_matching_loss(net, batch, told, random)
         _descend(net, optimiser, scaler, loss, config.clip)
         plan.step()
-        _blend(average, net, min(config.ema, (1 + step) / (10 + step)))
+        _blend(average, net, min(config.ema, (1 + before + step) / (10 + before + step)))
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
             raise MethodError(f"training loss is {losses[-1]} at step {step + 1}: lower train.lr (now {config.lr})")
         watch.report("training", step + 1, steps, loss=losses[-1])
-    net.load_state_dict(average.state_dict())
-    net.eval()
     tenth = max(1, steps // 10)
     return Trained(steps, sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth)
 

@@ -81,6 +81,18 @@ class Adam(_Section):
 ServerConfig = Annotated[Replace | Momentum | Adam, Field(discriminator="kind")]
 
 
+class Secure(_Section):
+    """Nobody sees a contribution, everybody the sum (Bonawitz et al. 2017; `fednet.privacy.secure_sum`).
+
+    Attributes:
+        clip: the largest change of any value of the model in one round; what is beyond is cut off before masking.
+        threshold: how many survivors a sum needs; none given means more than two thirds of the contributors.
+    """
+
+    clip: float = Field(default=4.0, ge=1e-6, le=1e6)
+    threshold: int | None = Field(default=None, ge=3)
+
+
 class Federation(_Section):
     """How contributions become one model.
 
@@ -91,6 +103,7 @@ class Federation(_Section):
             so that a peer sends about twice the model whatever the number of peers.
         participation: the share of the living peers that is drawn to contribute to a round; at least one is.
         quorum: fewest contributions that a round closes with.
+        secure: contributions are masked, and only their sum is opened; needs the rule `mean`.
     """
 
     rule: RuleConfig = Mean()
@@ -98,9 +111,19 @@ class Federation(_Section):
     transport: Literal["mesh", "sharded"] = "mesh"
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     quorum: int = Field(default=1, ge=1)
+    secure: Secure | None = None
 
     @model_validator(mode="after")
     def _shards_are_combined_apart(self) -> Federation:
         if self.transport == "sharded" and isinstance(self.rule, Krum):
             raise ValueError("krum compares whole contributions and nobody holds one: set `transport: mesh`")
+        return self
+
+    @model_validator(mode="after")
+    def _a_sum_is_all_that_is_seen(self) -> Federation:
+        if self.secure is not None and not isinstance(self.rule, Mean):
+            raise ValueError(
+                f"{self.rule.kind} compares contributions, of which a secure sum shows none: set `rule: {{kind: mean}}`"
+                " or leave `secure` out"
+            )
         return self

@@ -49,6 +49,21 @@ arms:
 evaluate: {judge: true, agreement: 2}
 """
 
+NOVELTY = """\
+name: novel
+method: novelty
+seed: 3
+nodes: 2
+devices: {threads: 1}
+data: {name: digits, limit: 600}
+detector:
+  unet: {channels: [8], groups: 4, attention: false}
+  train: {steps: 3}
+  alone: 3
+  score: {reconstructions: 2, steps: 3, false_alarms: 0.2}
+flow: {first_epochs: 2, rounds: 2, detector_rounds: 1, tested: 8, pictured: 2, passes: 3}
+"""
+
 
 class Command:
     """A command that runs, or has run, in a folder.
@@ -155,12 +170,13 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 
 class Terminal:
-    """A folder in which commands are run, with `tiny.yaml` in it."""
+    """A folder in which commands are run, with `tiny.yaml` and `novel.yaml` in it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.commands: list[Command] = []
         (folder / "tiny.yaml").write_text(TINY)
+        (folder / "novel.yaml").write_text(NOVELTY)
 
     def start(self, *arguments: str | Path) -> Command:
         """Starts `fednet ARGUMENTS`."""
@@ -175,6 +191,15 @@ class Terminal:
         )
         self.commands.append(command)
         return command
+
+    def serve(self, out: str, *settings: str) -> tuple[Command, str]:
+        """Starts `fednet launch novel.yaml --serve`, whose guest has done its job; with an address to join through."""
+        given = [part for setting in settings for part in ("--set", setting)]
+        launched = self.start("launch", "novel.yaml", "--out", out, "--serve", *given)
+        launched.run = self.folder / out / "novel"
+        address = launched.says(r"join through (\S+)")
+        launched.says(r"report: \S+")
+        return launched, address
 
     def run(self, *arguments: str | Path) -> Command:
         """Runs `fednet ARGUMENTS` to its end."""

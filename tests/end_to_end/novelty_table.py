@@ -1,10 +1,11 @@
 """The table of method 2, measured: trains and tries detectors on digits with several seeds and prints what came out.
 
-    python tests/end_to_end/novelty_table.py [--seeds 0 1 2] [--out runs/novelty] [--write]
+    python tests/end_to_end/novelty_table.py [--seeds 0 1 2] [--out runs/novelty] [--mnist FOLDER] [--write]
 
 In-domain are the digits 0 to 4, novel the digits 5 to 9. Detectors are trained on the train split, calibrated on the
-judge split and tried on the test split; everything runs in this process, one thread, about ten minutes a seed. A part
-whose numbers are below --out is not repeated. `--write` puts the table into the method's README.
+judge split and tried on the test split; the classifier's rounds need MNIST, the folder above MNIST/raw. Everything
+runs in this process on one thread, about ten minutes a seed. A part whose numbers are below --out is not repeated.
+`--write` puts the table into the method's README.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import copy
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
@@ -21,12 +23,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from fednet.conversations import Silent
+from fednet.conversations import Network, Silent, Site
 from fednet.data.config import DataConfig
 from fednet.data.datasets import ImageSet, Splits, load
 from fednet.diffusion.sde import VP
 from fednet.diffusion.training import TrainConfig, joint_state, load_joint_state, resume, train
+from fednet.federated.averaging import weighted_mean
+from fednet.federated.config import Federation
+from fednet.federated.local import local_network
+from fednet.federated.state import frozen
+from fednet.files import write_whole
+from fednet.methods.novelty.agent import NoveltyAgent
+from fednet.methods.novelty.config import Config
 from fednet.methods.novelty.detector import Detector, DetectorConfig, lowest, median
+from fednet.methods.novelty.fitting import FitConfig
+from fednet.methods.novelty.services import federate, validate
 from fednet.metrics.novelty import alarm_rate, auroc, nearest_distance, softmax_doubt
 from fednet.models.lenet import LeNet
 from fednet.models.unet import ScoreNet, UNetConfig
@@ -35,10 +46,15 @@ from fednet.seeds import derive, generator
 README = Path("fednet/methods/novelty/README.md")
 LOW, HIGH = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
 """In-domain and novel digits."""
-NETWORK = UNetConfig(channels=(32, 32), attention=False)
-TRAIN = TrainConfig(steps=3000, batch=32)
+NETWORK = UNetConfig(channels=(16, 16), attention=False)
+TRAIN = TrainConfig(steps=4000, batch=32)
+GROSS = 60
+"""In-domain pictures that are rotated, inverted, shuffled or made of noise."""
 ROUNDS, LOCAL = 25, TrainConfig(steps=100, batch=32)
 """FedAvg of the detector: rounds, and what a site does in each."""
+
+SHARES = {"a1": (0, 1, 2, 3), "a2": (0, 1, 2, 4)}
+"""The classifier's labels at its two sites."""
 
 HEAD = (
     "Seeds {seeds}; mean (each seed). Digits, 8 x 8: in-domain 0-4, novel 5-9, {inside} and {outside} test pictures. "
@@ -60,15 +76,20 @@ class Bench:
         """The pictures of some digits, (n, 1, 8, 8)."""
         return split.images[torch.isin(split.labels, torch.tensor(digits))]
 
-    def measured(self, part: str, measure: Callable[[Bench], Values]) -> Values:
-        """The numbers of a part, measured now if they are not there."""
+    def measured(self, part: str, measure: Callable[[Bench], Values]) -> None:
+        """Measures the numbers of a part if they are not there."""
         path = self.out / f"{part}-{self.seed}.json"
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(measure(self), indent=2))
-            print(f"{path}: {json.loads(path.read_text())}", flush=True)  # noqa: T201 - progress
-        found: Values = json.loads(path.read_text())
-        return found
+            values = measure(self)
+            write_whole(path, json.dumps(values, indent=2).encode())
+            print(f"{path}: {values}", flush=True)  # noqa: T201 - progress
+
+    def present(self) -> Iterator[tuple[str, Values]]:
+        """The parts that are measured, and their numbers."""
+        for part in (*PARTS, "rounds"):
+            path = self.out / f"{part}-{self.seed}.json"
+            if path.exists():
+                yield part, json.loads(path.read_text())
 
     def detector(self, name: str, images: Callable[[], Tensor]) -> Detector:
         """A detector trained on some pictures, or read from its file."""
@@ -108,7 +129,9 @@ def single(bench: Bench) -> Values:
         "nearest": _baseline(bench, lambda x: nearest_distance(x, bench.inside(bench.splits.train))),
         "softmax": _baseline(bench, _doubt(bench)),
     }
-    return values | {name: auroc(low, detector.score(change)) for name, change in changed(inside, bench.seed).items()}
+    return values | {
+        name: auroc(low, detector.score(change)) for name, change in changed(inside[:GROSS], bench.seed).items()
+    }
 
 
 def swapped(bench: Bench) -> Values:
@@ -152,15 +175,15 @@ def averaged(bench: Bench) -> Values:
     net = bench.fresh("federated")
     average = copy.deepcopy(net)
     shares = {f"site-{k}": bench.site(k) for k in (0, 1)}
-    base = {name: value.clone() for name, value in joint_state(net, average).items()}
+    base = frozen(joint_state(net, average))
     for number in range(1, ROUNDS + 1):
         states: dict[str, dict[str, Tensor]] = {}
         for name, images in shares.items():
             load_joint_state(net, average, base)
             seed = derive(bench.seed, "round", name, number)
             resume(net, average, images, None, LOCAL, before=(number - 1) * 100, seed=seed, watch=Silent())
-            states[name] = {key: value.clone() for key, value in joint_state(net, average).items()}
-        base = weighted(states, {name: float(len(images)) for name, images in shares.items()})
+            states[name] = frozen(joint_state(net, average))
+        base = weighted_mean(states, {name: float(len(images)) for name, images in shares.items()})
     load_joint_state(net, average, base)
     detector = Detector(average, DetectorConfig(), seed=bench.seed)
     low, high = (detector.score(bench.inside(bench.splits.test, digits)) for digits in (LOW, HIGH))
@@ -176,6 +199,35 @@ PARTS: dict[str, Callable[[Bench], Values]] = {
 }
 
 
+def rounds(bench: Bench, mnist: Path) -> Values:
+    """The classifier on MNIST, 300 training pictures a class and site: FedAvg round by round, and FedProx's drift."""
+    config = Config(
+        data=DataConfig(name="mnist", root=mnist, limit=7500),  # halved, and a fifth of each half held out
+        classifier=FitConfig(lr=0.01, momentum=0.9, batch=16, epochs=1),
+    )
+    known = load(config.data).test
+    known = known.subset(torch.isin(known.labels, torch.tensor(LOW)).nonzero().flatten())
+    values: Values = {}
+    for mu in (0.0, 0.1, 1.0):
+        network = _network(bench, config)
+        for number in range(1, 1 + (6 if mu == 0.0 else 1)):
+            (closed,) = federate(network, SHARES, key=f"round-{number}", federation=Federation(), mu=mu)
+            values[f"accuracy-{mu}-{number}"] = validate(network, pictures=known)["a1"].accuracy
+            if number == 1:
+                values[f"drift-{mu}"] = mean(told["drift"] for told in closed.values.values())
+    return values
+
+
+def _network(bench: Bench, config: Config) -> Network:
+    """Two sites of this process, which have learnt nothing yet."""
+    names = sorted(SHARES)
+    agents = {
+        name: NoveltyAgent(config, Site(name, index, len(names), bench.seed, "cpu", bench.out / "sites"))
+        for index, name in enumerate(names)
+    }
+    return local_network(agents, {name: agent.prepare(Silent()) for name, agent in agents.items()}, bench.seed)
+
+
 def changed(images: Tensor, seed: int) -> dict[str, Tensor]:
     """Pictures that are grossly novel, made of in-domain ones."""
     chance = generator(seed, "changed")
@@ -185,18 +237,6 @@ def changed(images: Tensor, seed: int) -> dict[str, Tensor]:
         "inverted": -images,
         "shuffled": images.flatten(1).gather(1, order).view_as(images),
         "noise": 2 * torch.rand(images.shape, generator=chance) - 1,
-    }
-
-
-def weighted(states: Mapping[str, Mapping[str, Tensor]], weights: Mapping[str, float]) -> dict[str, Tensor]:
-    """The weighted mean of some states."""
-    total = sum(weights.values())
-    names = next(iter(states.values()))
-    return {
-        name: sum(
-            (states[site][name].double() * (weights[site] / total) for site in sorted(states)), torch.zeros(())
-        ).to(names[name].dtype)
-        for name in names
     }
 
 
@@ -229,7 +269,10 @@ def rows(found: Mapping[tuple[str, int], Values], seeds: list[int]) -> Iterator[
         return [found[part, seed][key] for seed in seeds if (part, seed) in found]
 
     def each(values: list[float]) -> str:
-        return f"{mean(values):.3f} ({', '.join(f'{v:.3f}' for v in values)})" if values else "not measured"
+        if not values:
+            return "not measured"
+        fewer = "" if len(values) == len(seeds) else f"; {len(values)} of {len(seeds)} seeds"
+        return f"{mean(values):.3f} ({', '.join(f'{value:.3f}' for value in values)}{fewer})"
 
     gain = [ten - one for ten, one in zip(of("single", "auroc"), of("single", "auroc_1"), strict=True)]
     yield "AUROC, 10 reconstructions", each(of("single", "auroc")), ".960", ">= .90"
@@ -248,6 +291,19 @@ def rows(found: Mapping[tuple[str, int], Values], seeds: list[int]) -> Iterator[
     yield "... novel where every site says so: FPR", each(of("sites", "fpr")), "-", "-"
     yield "... TPR", each(of("sites", "tpr")), "-", "-"
     yield "federated, FedAvg, 25 rounds x 100 batches", each(of("averaged", "auroc")), ".935", ">= .88"
+    for number in range(1, 7):
+        name = "FedAvg accuracy on 0-4, MNIST, 300 a class and site, {0-3} and {0-2, 4}: round 1"
+        prototype = (".650", ".914", ".948", ".952", ".968", ".966")[number - 1]
+        bound = {3: ">= .90", 6: ">= .95"}.get(number, "-")
+        yield (
+            name if number == 1 else f"... round {number}",
+            each(of("rounds", f"accuracy-0.0-{number}")),
+            prototype,
+            bound,
+        )
+    for mu, prototype in ((0.0, "2.25"), (0.1, "1.11"), (1.0, ".51")):
+        name = f"FedProx: squared distance from the start after a site's first round, mu {mu:g}"
+        yield name, each(of("rounds", f"drift-{mu}")), prototype, "falls with mu"
     yield "baseline: distance to the nearest training picture", each(of("single", "nearest")), ".991", "beside it"
     yield "baseline: 1 - largest softmax of a LeNet", each(of("single", "softmax")), "-", "beside it"
 
@@ -279,15 +335,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/novelty"))
+    parser.add_argument("--mnist", type=Path, help="the folder above MNIST/raw; without it the classifier is left out")
+    parser.add_argument("--present", action="store_true", help="measure nothing: a table of what is there")
     parser.add_argument("--write", action="store_true", help=f"also write it into {README}")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     splits = load(DataConfig())
-    found = {
-        (part, seed): Bench(seed, arguments.out, splits).measured(part, measure)
-        for seed in arguments.seeds
-        for part, measure in PARTS.items()
-    }
+    benches = [Bench(seed, arguments.out, splits) for seed in arguments.seeds]
+    parts = PARTS | ({} if arguments.mnist is None else {"rounds": partial(rounds, mnist=arguments.mnist)})
+    for bench in () if arguments.present else benches:
+        for part, measure in parts.items():
+            bench.measured(part, measure)
+    found = {(part, bench.seed): values for bench in benches for part, values in bench.present()}
     text = table(found, arguments.seeds, splits.test)
     print(text)  # noqa: T201 - the command's result
     if arguments.write:

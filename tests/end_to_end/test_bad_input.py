@@ -11,12 +11,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
-from fednet.conversations import Site
+from fednet.conversations import Network, Question, Site, Watch
 from fednet.methods.score_inference.agent import ScoreAgent
 from fednet.models.unet import ScoreNet, UNetConfig, save
 from launch.config import load
 from launch.devices import free_ports
+from nodes.errors import NoQuorum
+from nodes.run import run_visit
+from nodes.spec import NodeSpec, Timing
 
 OPERATOR, PEERS, METHOD = 2, 3, 4
 pytestmark = pytest.mark.timeout(300)
@@ -115,5 +121,101 @@ def test_an_address_in_use_ends_a_node_that_is_started_by_hand(terminal: Any, ta
 def test_a_visitor_says_that_nobody_is_there(terminal: Any) -> None:
     nowhere = f"tcp://127.0.0.1:{next(free_ports())}"
     command = terminal.run("sample", "--join", nowhere, "-o", "nobody.png")
-    explains(command, PEERS, r"not ready after 60 s: nobody answered.*")
+    explains(command, PEERS, r"not ready after 20 s: nobody answered.*")
     assert not (terminal.folder / "nobody.png").exists()
+
+
+HALVES = f"partition={{kind: matrix, matrix: [{[0.5] * 9 + [0.0]}, {[0.5] * 8 + [0.0, 0.0]}]}}"
+"""Nobody has pictures of label 9, and a2 none of label 8."""
+
+LIVE = {
+    "a file that is no picture": (
+        ("infer", "words.png"),
+        METHOD,
+        r"words\.png is not a readable picture .*",
+    ),
+    "a picture of another size": (
+        ("infer", "wide.png"),
+        METHOD,
+        r"wide\.png has 9 x 8 pixels; the sites know .*8 x 8 only: crop or resize it first",
+    ),
+    "a picture that is not there": (("infer", "absent.png"), OPERATOR, r"absent\.png: expected an existing file\."),
+    "a label that there is not": (("train", "--labels", "12"), METHOD, r"labels lie in 0\.\.9 .*'12' does not"),
+    "a label that nobody has": (
+        ("train", "--labels", "0,9"),
+        METHOD,
+        r"nobody has pictures of label 9; there are pictures of 0-8",
+    ),
+    "a label that one site has not": (
+        ("train", "--labels", "a2=8", "--rounds", "1"),
+        METHOD,
+        r"a2 has no pictures of label 8; there are pictures of 0-7",
+    ),
+    "labels that are none": (
+        ("validate", "--labels", "../../etc/passwd"),
+        OPERATOR,
+        r"--labels \.\./\.\./etc/passwd: expected numbers and ranges .*",
+    ),
+    "a site that is not there": (
+        ("model", "get", "x.safetensors", "--node", "../a1"),
+        METHOD,
+        r"there is no site \.\./a1: there are a1, a2",
+    ),
+    "a file that is no model": (("model", "set", "wide.png"), METHOD, r".*safetensors.*"),
+    "a model of another shape": (("model", "set", "other.safetensors"), METHOD, r"the given model: .*"),
+    "a model that is not finite": (("model", "set", "nan.safetensors"), METHOD, r"the given model.*finite.*"),
+    "a model of the other kind": (("model", "set", "sound.safetensors", "--model", "detector"), METHOD, r".*tensor.*"),
+    "a folder that is not there": (
+        ("model", "get", "no/such/x.safetensors"),
+        OPERATOR,
+        r"FILE no/such/x\.safetensors: expected a file in a folder that exists\.",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def live(terminal: Any) -> Iterator[str]:
+    """A novelty cluster that is up, at this address, and files to trouble it with; it must live to the end."""
+    launched, address = terminal.serve("live", HALVES, "flow.detector_rounds=0", "flow.rounds=1")
+    folder = terminal.folder
+    assert terminal.run("model", "get", "sound.safetensors", "--join", address).process.returncode == 0
+    sound = load_file(folder / "sound.safetensors")
+    (folder / "words.png").write_text("these are words")
+    Image.new("L", (9, 8)).save(folder / "wide.png")
+    first = min(sound)
+    save_file({**sound, first: torch.zeros(3, 5)}, folder / "other.safetensors")
+    save_file({**sound, first: torch.full_like(sound[first], torch.nan)}, folder / "nan.safetensors")
+    yield address
+    before = terminal.run("validate", "--join", address)
+    assert before.process.returncode == 0, before.err
+    assert launched.interrupt() == 0
+
+
+@pytest.mark.parametrize("case", LIVE)
+def test_a_live_cluster_refuses_it_and_lives_on(terminal: Any, live: str, case: str) -> None:
+    arguments, code, pattern = LIVE[case]
+    before = sorted(terminal.folder.glob("*.safetensors"))
+    explains(terminal.run(*arguments, "--join", live), code, pattern)
+    assert sorted(terminal.folder.glob("*.safetensors")) == before
+
+
+@pytest.mark.parametrize(
+    ("ask", "options"),
+    [
+        ("model", {"model": "../../etc/passwd"}),
+        ("train", {"labels": "0", "model": "/etc/passwd"}),
+        ("train", {"labels": "/etc/passwd"}),
+        ("score", {"model": "file:///etc/passwd"}),
+        ("/etc/passwd", {}),
+    ],
+)
+def test_no_path_comes_from_the_network(live: str, ask: str, options: dict[str, Any]) -> None:
+    def job(network: Network, _watch: Watch) -> None:
+        network.ask(Question(ask, {}, options))
+
+    spec = NodeSpec("prober", "guest", "", "tcp://127.0.0.1:0", join=(live,), timing=Timing(ready=60.0))
+    with pytest.raises(NoQuorum, match="refused: ") as caught:
+        run_visit(spec, job)
+    assert set(caught.value.missing) == {"a1", "a2"}
+    assert "No such file" not in str(caught.value)
+    assert "root:" not in str(caught.value)

@@ -1,12 +1,14 @@
-"""The bus computes nothing: the same agents draw the same samples over ZeroMQ as within one process.
+"""The bus computes nothing: the same agents make the same of everything over ZeroMQ as within one process.
 
 Three trained agents answer, once through `local_ask` and once as nodes of their own on real sockets (one on ipc, two
-and the guest on tcp), with the same seed, batches and threads, for every sampler and every rule.
+and the guest on tcp), with the same seed, batches and threads, for every sampler and every rule. Then three sites
+train together under every rule and transport, once through `local_network` and once as nodes: to the same bytes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
@@ -17,8 +19,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from fednet.conversations import Ask, Silent, Site, local_ask
+from fednet.conversations import Ask, Closed, Network, Participant, Silent, Site, Watch, local_ask
 from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
+from fednet.federated.config import Adam, Federation, Krum, Median, Momentum, TrimmedMean
+from fednet.federated.local import local_network
+from fednet.methods.novelty import services
+from fednet.methods.novelty.config import Config as NoveltyConfig
+from fednet.methods.novelty.method import agent as novelty_agent
 from fednet.methods.score_inference.agent import ScoreAgent
 from fednet.methods.score_inference.config import ArmConfig, Config, Phase, RuleName, SamplesConfig
 from fednet.methods.score_inference.drawing import Samples, draw, read_cards
@@ -28,6 +35,7 @@ from nodes.node import Node
 from nodes.queries.answerer import Desk
 from nodes.queries.asker import Asker
 from nodes.roster import Presenter, Roster
+from nodes.run import run, run_visit
 from nodes.spec import NodeSpec
 from nodes.zmq_bus import ZmqBus
 from protocol.ledger import Policy
@@ -57,7 +65,7 @@ ARMS: dict[str, RuleName | tuple[Phase, ...]] = {**{name: name for name in RULES
 
 
 @dataclass(frozen=True)
-class Federation:
+class Asked:
     """The agents' cards, and the two ways to ask them."""
 
     cards: Mapping[str, str]
@@ -89,7 +97,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def federation(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+def asked(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     """The agents, and a cluster of them whose event loop runs on a thread of its own: here the solver runs."""
     folder = tmp_path_factory.mktemp("run")
     agents = {name: ScoreAgent(TINY, Site(name, k, len(NAMES), SEED, "cpu", folder)) for k, name in enumerate(NAMES)}
@@ -98,7 +106,7 @@ def federation(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> It
     cluster = threading.Thread(target=lambda: asyncio.run(_cluster(agents, cards, folder, ready)), name="cluster")
     cluster.start()
     over_bus, loop, stop = ready.result(PATIENCE)
-    yield Federation(cards, local_ask(agents), over_bus)
+    yield Asked(cards, local_ask(agents), over_bus)
     loop.call_soon_threadsafe(stop.set)
     cluster.join(PATIENCE)
     assert not cluster.is_alive()
@@ -144,9 +152,9 @@ async def _cluster(
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("arm", ARMS)
-def test_the_same_samples_come_over_the_bus(federation: Federation, arm: str, sampler: str) -> None:
-    here = federation.draw(federation.local, ARMS[arm], SAMPLERS[sampler])
-    there = federation.draw(federation.over_bus, ARMS[arm], SAMPLERS[sampler])
+def test_the_same_samples_come_over_the_bus(asked: Asked, arm: str, sampler: str) -> None:
+    here = asked.draw(asked.local, ARMS[arm], SAMPLERS[sampler])
+    there = asked.draw(asked.over_bus, ARMS[arm], SAMPLERS[sampler])
     assert float((here.images - there.images).abs().max()) <= 1e-5
     assert float((here.log_p - there.log_p).abs().max()) <= 1e-5
     assert here.account == there.account
@@ -155,7 +163,111 @@ def test_the_same_samples_come_over_the_bus(federation: Federation, arm: str, sa
     assert {tally.contributed for tally in there.account.nodes.values()} == {there.account.steps}
 
 
-def test_the_arms_differ_so_that_their_equality_says_something(federation: Federation) -> None:
-    drawn = [federation.draw(federation.over_bus, rule, SAMPLERS["euler-maruyama"]).images for rule in ARMS.values()]
+def test_the_arms_differ_so_that_their_equality_says_something(asked: Asked) -> None:
+    drawn = [asked.draw(asked.over_bus, rule, SAMPLERS["euler-maruyama"]).images for rule in ARMS.values()]
     assert len({tuple(images.flatten().tolist()) for images in drawn}) == len(ARMS)
     assert all(float(images.std()) > 0.1 for images in drawn)
+
+
+SMALL = NoveltyConfig.model_validate(
+    {
+        "data": {"name": "digits", "limit": 240},
+        "classifier": {"epochs": 1},
+        "detector": {"unet": {"channels": [8], "groups": 4, "attention": False}, "train": {"steps": 2}},
+    }
+)
+FEDERATIONS = {
+    "mean": Federation(),
+    "mean, sharded": Federation(transport="sharded"),
+    "half of the sites": Federation(participation=0.5),
+    "median, momentum": Federation(rule=Median(), server=Momentum()),
+    "trimmed mean, Adam, sharded": Federation(rule=TrimmedMean(trim=0.34), server=Adam(), transport="sharded"),
+    "krum": Federation(rule=Krum(byzantine=0)),
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of all that was asked for, by programme, and the models at the end."""
+
+    closed: dict[str, tuple[Closed, ...]]
+    validated: dict[str, services.Validation]
+    models: dict[str, bytes]
+
+
+def trains(network: Network, _watch: Watch) -> Trained:
+    """One site trains alone and its model is set; rounds under every rule; the detector; copies averaged."""
+    services.train(network, "0-4", nodes=["a1"], fresh=True)
+    first = services.get_model(network, "a1")
+    closed = {"set": (services.set_model(network, first, key="set"),)}
+    for name, federation in FEDERATIONS.items():
+        closed[name] = services.federate(
+            network, {"a1": "0-3", "a2": "0-2,4", "a3": "5-9"}, key=name, federation=federation, rounds=2, mu=0.01
+        )
+    closed["detector"] = services.federate(
+        network, "0-4", key="detector", federation=Federation(transport="sharded"), model="detector", rounds=2
+    )
+    services.train(network, {"a2": "7-9"})
+    closed["average"] = (services.average(network, key="average", federation=Federation()),)
+    models = {f"{name} at {node}": services.get_model(network, node, name) for name in MODELS for node in NAMES}
+    return Trained(closed, services.validate(network), {"set": first, **models})
+
+
+MODELS = ("classifier", "detector")
+
+
+@pytest.fixture(scope="module")
+def trained(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Trained]:
+    """The same done within this process, and over the bus."""
+    folder = tmp_path_factory.mktemp("here")
+    agents = {
+        name: novelty_agent(SMALL, Site(name, k, len(NAMES), SEED, "cpu", folder)) for k, name in enumerate(NAMES)
+    }
+    cards = {name: agent.prepare(Silent()) for name, agent in agents.items()}
+    assert all(isinstance(agent, Participant) for agent in agents.values())
+    here = trains(local_network(agents, cards, SEED), Silent())
+    return here, _over_the_bus(tmp_path_factory.mktemp("bus"))
+
+
+def _over_the_bus(folder: Path) -> Trained:
+    """The sites as processes of their own, since torch's random numbers are a process's, and a guest that asks."""
+
+    def spec(name: str, index: int = 0, *, guest: bool = False) -> NodeSpec:
+        join = () if name == NAMES[0] else (f"ipc://{folder}/{NAMES[0]}.sock",)
+        return NodeSpec(
+            name, "guest" if guest else "client", "equal", f"ipc://{folder}/{name}.sock", join=join, expected=NAMES,
+            index=index, count=len(NAMES), seed=SEED, folder=folder, method="novelty", config=SMALL,
+        )  # fmt: skip
+
+    context = multiprocessing.get_context("spawn")
+    sites = [context.Process(target=run, args=(spec(name, index),)) for index, name in enumerate(NAMES)]
+    for site in sites:
+        site.start()
+    try:
+        return run_visit(spec("guest", guest=True), trains)
+    finally:
+        for site in sites:
+            site.terminate()
+            site.join(PATIENCE)
+
+
+@pytest.mark.parametrize("programme", ["set", *FEDERATIONS, "detector", "average"])
+def test_the_same_rounds_are_held_over_the_bus(trained: tuple[Trained, Trained], programme: str) -> None:
+    for here, there in zip(*(one.closed[programme] for one in trained), strict=True):
+        assert (here.number, here.digest, here.weights) == (there.number, there.digest, there.weights)
+        assert here.values == there.values
+        assert (there.late, there.lost, there.refused) == ((), {}, {})
+
+
+def test_the_same_models_are_left_at_every_site(trained: tuple[Trained, Trained]) -> None:
+    here, there = trained
+    assert here.models == there.models
+    assert here.validated == there.validated
+    for name in MODELS:
+        assert len({there.models[f"{name} at {node}"] for node in NAMES}) == 1
+
+
+def test_the_programmes_differ_so_that_their_equality_says_something(trained: tuple[Trained, Trained]) -> None:
+    digests = [record.digest for closed in trained[1].closed.values() for record in closed]
+    assert len(set(digests)) == len(digests)
+    assert len(trained[1].closed["half of the sites"][0].weights) == 2

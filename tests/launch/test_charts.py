@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import pairwise
 from xml.etree import ElementTree
 
@@ -56,6 +57,11 @@ def test_thinning_a_constant_gives_the_constant():
 
 def test_nothing_finite_is_no_chart():
     assert lines({"a": [(0.0, math.nan)], "b": []}, "x", "t") == ""
+
+
+def test_rounds_have_no_halves():
+    drawn = lines({"a": [(1.0, 0.1), (2.0, 0.2), (3.0, 0.3)]}, "round", "t")
+    assert [float(mark) for mark in re.findall(r'text-anchor="middle">([^<]+)<', drawn)] == [1, 2, 3]
 
 
 def test_names_are_escaped():

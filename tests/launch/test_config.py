@@ -91,6 +91,33 @@ def test_nodes_are_checked(nodes, said):
 
 
 @pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["bus.policy.quorum=3"], r"bus\.policy\.quorum: expected at most 2, as many as there are clients, got 3\."),
+        (["bus.rounds.quorum=3"], r"bus\.rounds\.quorum: expected at most 2"),
+        (["federation.quorum=3"], r"federation\.quorum: expected at most 2, as many as there are clients"),
+        (["federation={quorum: 2, participation: 0.5}"], r"federation\.quorum: expected at most 1, .* drawn of 2"),
+        (["nodes=4", "federation.rule={kind: krum}"], r"federation\.rule: expected .* 4 contributions .*needs 5"),
+        (["nodes=5", "federation.rule={kind: krum, keep: 3}"], r"byzantine 1 and keep 3 needs 6"),
+    ],
+)
+def test_what_as_many_clients_can_never_reach_is_refused(given, said):
+    with pytest.raises(ConfigError, match=said):
+        load("novelty", given)
+
+
+def test_what_they_just_reach_is_not():
+    settings = ["nodes=5", "bus.policy.quorum=5", "bus.rounds.quorum=5", "federation.rule={kind: krum, keep: 2}"]
+    assert load("novelty", [*settings, "federation.quorum=5"]).cluster.bus.rounds.quorum == 5
+
+
+def test_rounds_have_more_patience_whatever_else_is_said_of_them():
+    bus = load("novelty", ["bus.rounds={kind: survivors}"]).cluster.bus
+    assert (bus.rounds.hard_limit, bus.rounds.cold_start) == (1800.0, 600.0)
+    assert load("novelty", ["bus.rounds.hard_limit=5"]).cluster.bus.rounds.hard_limit == 5.0
+
+
+@pytest.mark.parametrize(
     ("source", "said"),
     [
         ("nowhere/cluster.yaml", "nowhere/cluster.yaml: expected an existing file"),

@@ -33,6 +33,11 @@ def test_clients_a_guest_and_a_monitor():
     assert [(spec.index, spec.count) for spec in made.clients] == [(0, 3), (1, 3), (2, 3)]
 
 
+def test_every_node_is_told_both_policies():
+    made = planned("bus.policy.hard_limit=7", "bus.rounds.hard_limit=8", nodes=2)
+    assert {(spec.policy.hard_limit, spec.rounds.hard_limit) for spec in made.nodes} == {(7.0, 8.0)}
+
+
 def test_every_address_is_its_own_and_leaves_room_for_the_heartbeat():
     made = planned()
     ports = [int(spec.listen.rpartition(":")[2]) for spec in (*made.nodes, made.monitor)]

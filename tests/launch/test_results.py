@@ -45,6 +45,13 @@ def test_a_table_that_is_too_wide_is_turned_and_nothing_is_cut(width):
     assert ("label accuracy" in text.splitlines()[2]) == (width >= 60)
 
 
+@pytest.mark.parametrize("width", range(31, 50))
+def test_nothing_is_cut_at_any_width(width):
+    text = said(Table(columns=("round", "accuracy", "model"), rows=((1, 0.9459, "33bfa44b86d7a9d1"),)), width)
+    assert "…" not in text
+    assert "33bfa44b86d7a9d1" in text
+
+
 def test_a_terminal_shows_tables_and_notes_in_the_order_of_the_sections():
     table = Table(columns=("a",), rows=((1,),))
     sections = (

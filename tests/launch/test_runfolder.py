@@ -21,6 +21,16 @@ def test_an_earlier_runs_results_go_and_its_checkpoints_stay(tmp_path):
         assert (folder / "config.yaml").read_text() == "name: y\n"
 
 
+def test_a_journal_stays_with_its_configuration(tmp_path):
+    folder = tmp_path / "x"
+    with held(folder, "name: x\n"):
+        (folder / "journal.json").touch()
+    with held(folder, "name: x\n"):
+        assert (folder / "journal.json").exists()
+    with held(folder, "name: y\n"):
+        assert not (folder / "journal.json").exists()
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "precious").touch()

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from fednet.conversations import Question, Replies, Stopped
+from fednet.conversations import Closed, Question, Replies, Stopped
 from fednet.errors import MethodError
-from nodes.errors import NoQuorum, PeersMissing
+from nodes.errors import NoQuorum, OtherMethod, PeersMissing
 from nodes.guest import Remark, guest, visit
 from nodes.spec import Policy, Timing
 from protocol.errors import EncodingError
@@ -44,6 +44,26 @@ async def test_whoever_is_there_is_asked_when_nobody_is_expected(
     site("c0")
     cards = await visit(real_spec("guest", "guest"), lambda network, _watch: dict(network.cards), asyncio.Event())
     assert list(cards) == ["c0"]
+
+
+async def test_clients_of_another_method_are_refused_by_name(
+    site: Callable[..., Any], real_spec: Callable[..., Any]
+) -> None:
+    site("c0")
+    with pytest.raises(OtherMethod, match="for a cluster of the method other, and here c0 run scaling") as caught:
+        await visit(real_spec("guest", "guest", method="other"), lambda *_given: None, asyncio.Event())
+    assert caught.value.methods == {"c0": "scaling"}
+
+
+async def test_whoever_started_it_hears_how_far_it_is(site: Callable[..., Any], real_spec: Callable[..., Any]) -> None:
+    heard: list[Any] = []
+    site("c0")
+
+    def job(_network: Any, watch: Any) -> None:
+        watch.report("solving", 2, 2, loss=0.5)
+
+    await visit(real_spec("guest", "guest"), job, asyncio.Event(), lambda *told: heard.append(told))
+    assert heard == [("solving", 2, 2, {"loss": 0.5})]
 
 
 async def test_who_never_comes_is_named(real_spec: Callable[..., Any], scaling: Any) -> None:
@@ -135,3 +155,11 @@ def test_the_remark_says_who_answered_who_was_late_and_who_is_lost() -> None:
     assert remark() == "a c · late d · lost b"
     remark.listen(lambda _question: Replies({"a": {}}))(Question("scale", {}))
     assert remark() == "a"
+
+
+def test_the_remark_says_who_had_a_part_in_the_last_round() -> None:
+    remark = Remark()
+    weights = {"a": 2.0, "c": 1.0}
+    record = Closed(1, "m", weights, {}, ("d",), {"b": "died"}, {"e": "NaN"}, digest="", seconds=0.0, lead="a")
+    remark.closed(record)
+    assert remark() == "a c · late d · lost b e"

@@ -161,6 +161,28 @@ class TestCards:
 
         tell(story)
 
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ('{"method": "m", "card": "{\\"a\\": 1}"}', '{"a": 1}'),
+            ('{"method": "m"}', '{"method": "m"}'),
+            ("[1]", "[1]"),
+            ("no JSON", "no JSON"),
+            ("[" * 15_000, "[" * 15_000),
+        ],
+    )
+    def test_a_card_comes_out_of_its_envelope_and_one_without_is_taken_as_it_is(
+        self, tell: Tell, text: str, shown: str
+    ) -> None:
+        async def story(cluster: Any) -> None:
+            guest = await cluster.guest()
+            forger = await cluster.forger().link(guest.node)
+            forger.say(PRESENCE, Card(text=text, ready=True), number=1)
+            await asyncio.sleep(1)
+            assert guest.roster.ready() == {"forger": shown}
+
+        tell(story)
+
     def test_the_card_of_an_earlier_life_is_none(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
             guest = await cluster.guest()

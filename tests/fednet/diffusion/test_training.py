@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -11,8 +12,15 @@ from torch import Tensor
 
 from fednet.conversations import Silent, Stopped
 from fednet.diffusion.sde import VE, VP
-from fednet.diffusion.training import TrainConfig, score_matching_loss, train
-from fednet.errors import MethodError
+from fednet.diffusion.training import (
+    TrainConfig,
+    joint_state,
+    load_joint_state,
+    resume,
+    score_matching_loss,
+    train,
+)
+from fednet.errors import MethodError, ModelError
 from fednet.models.unet import ScoreNet, UNetConfig
 from fednet.seeds import generator
 
@@ -106,6 +114,65 @@ def test_a_diverging_loss_and_missing_images_are_refused() -> None:
         train(network(), images * math.inf, None, TrainConfig(steps=2), seed=0, watch=Silent())
     with pytest.raises(MethodError, match="without images"):
         train(network(), images[:0], None, TrainConfig(steps=2), seed=0, watch=Silent())
+
+
+def stretch(state=None, *, before: int = 0, seed: int = 0, **settings) -> tuple[ScoreNet, ScoreNet]:
+    """A stretch of training from a joint state, or from the beginning."""
+    net = network()
+    average = copy.deepcopy(net)
+    if state is not None:
+        load_joint_state(net, average, state)
+    config = TrainConfig(**{"steps": 20, "lr": 1e-2, **settings})
+    resume(net, average, stripes()[0], None, config, before=before, seed=seed, watch=Silent())
+    return net, average
+
+
+def same(one: ScoreNet, two: ScoreNet) -> bool:
+    return all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_rounds_of_stretches_train_the_raw_and_the_averaged_weights() -> None:
+    images, state = stripes()[0], None
+    for number in range(6):
+        net, average = stretch(state, before=20 * number, seed=number)
+        state = joint_state(net, average)
+    with torch.no_grad():
+        losses = [float(score_matching_loss(one, images, None, generator(1, "check"))) for one in (net, average)]
+        fresh = float(score_matching_loss(network(), images, None, generator(1, "check")))
+    assert max(losses) < 0.75 * fresh
+    assert not same(net, average)
+    assert not net.training
+
+
+def test_a_stretch_replays_from_its_joint_state_and_its_seed() -> None:
+    state = joint_state(*stretch())
+    one, two, three = (stretch(state, before=20, seed=seed) for seed in (1, 1, 2))
+    assert all(same(a, b) for a, b in zip(one, two, strict=True))
+    assert not same(one[0], three[0])
+
+
+def test_the_average_follows_at_once_without_memory_and_slowly_after_many_steps() -> None:
+    assert same(*stretch(ema=0.0))
+    start = network().state_dict()
+    moved = {}
+    for before in (0, 100_000):
+        average = stretch(before=before, ema=0.9999)[1].state_dict()
+        moved[before] = sum(float((average[name] - start[name]).norm()) for name in start)
+    assert moved[100_000] < 0.1 * moved[0]
+
+
+def test_a_joint_state_comes_back_bit_for_bit_and_another_is_refused() -> None:
+    net, average = stretch()
+    state = {name: value.clone() for name, value in joint_state(net, average).items()}
+    other, slow = network(), network()
+    load_joint_state(other, slow, state)
+    assert same(other, net)
+    assert same(slow, average)
+    name = "average.unet.conv_in.weight"
+    for bad in ({**state, "raw.more": state[name]}, {**state, name: state[name][:1]}, {name: state[name]}):
+        with pytest.raises(ModelError, match="not of this score network"):
+            load_joint_state(other, slow, bad)
+    assert same(other, net)
 
 
 @pytest.mark.cuda

@@ -1,0 +1,78 @@
+"""The masks of inpainting: which pixels stay known while the rest is drawn anew.
+
+A mask is bool (h, w), True where a pixel stays known; one mask for each reconstruction of a picture. The checkerboards
+have `blocks` squares along each edge, so that every hole has known pixels around it, and a known region holds no less
+of the picture than the hole. "alternating" is the checkerboard and its complement in turn: together they take every
+pixel away as often as they keep it. Knows no model and no picture.
+
+Source: Liu et al. 2023 (LMD, arXiv 2302.10326), section 4.2 and figure 5; blocks that do not divide the side are a
+pixel wider here and there, where the source asks for a side that is divisible.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fednet.errors import ModelError
+from fednet.seeds import generator
+
+MaskKind = Literal["alternating", "checkerboard", "centre", "random"]
+
+
+def masks(kind: MaskKind, count: int, side: tuple[int, int], *, blocks: int = 4, seed: int = 0) -> Tensor:
+    """The masks of `count` reconstructions, bool (count, h, w), True where known.
+
+    Args:
+        kind: "alternating": the checkerboard, its complement, the checkerboard, ...; "checkerboard": the same every
+            time; "centre": the middle half of each side is the hole; "random": half of the blocks, chosen anew for
+            every reconstruction.
+        count: how many masks.
+        side: height and width of the pictures in pixels, each at least `blocks`.
+        blocks: squares along each edge; "centre" ignores it.
+        seed: decides the random masks; every mask depends on the seed and its own position only.
+
+    Raises:
+        ModelError: the pictures have fewer pixels than blocks, or a mask would leave nothing known or nothing to draw.
+    """
+    if blocks < 2 or min(side) < max(blocks, 4):
+        raise ModelError(
+            f"a mask of {blocks} blocks an edge does not fit pictures of {side[0]} x {side[1]} pixels: it needs at "
+            "least 2 blocks, and sides of at least 4 pixels and one pixel a block"
+        )
+    board = checkerboard(side, blocks)
+    if kind == "alternating":
+        return torch.stack([board if index % 2 == 0 else ~board for index in range(count)])
+    if kind == "random":
+        return torch.stack([_random(side, blocks, seed, index) for index in range(count)])
+    return (board if kind == "checkerboard" else centre(side)).expand(count, *side).clone()
+
+
+def checkerboard(side: tuple[int, int], blocks: int) -> Tensor:
+    """Bool (h, w): known where the row and the column of the block add up to an even number."""
+    rows, columns = (_block(length, blocks) for length in side)
+    return (rows[:, None] + columns[None, :]) % 2 == 0
+
+
+def centre(side: tuple[int, int]) -> Tensor:
+    """Bool (h, w): the middle half of each side is unknown."""
+    known = torch.ones(side, dtype=torch.bool)
+    top, left = side[0] // 4, side[1] // 4
+    known[top : side[0] - top, left : side[1] - left] = False
+    return known
+
+
+def _random(side: tuple[int, int], blocks: int, seed: int, index: int) -> Tensor:
+    """Half of the blocks (rounded down) are unknown."""
+    order = torch.randperm(blocks**2, generator=generator(seed, "mask", index))
+    known = torch.ones(blocks**2, dtype=torch.bool)
+    known[order[: blocks**2 // 2]] = False
+    rows, columns = (_block(length, blocks) for length in side)
+    return known.view(blocks, blocks)[rows[:, None], columns[None, :]]
+
+
+def _block(length: int, blocks: int) -> Tensor:
+    """Which block each pixel of an edge belongs to, int64 (length,)."""
+    return torch.arange(length) * blocks // length

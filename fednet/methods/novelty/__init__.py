@@ -1,0 +1,1 @@
+"""A federated classifier beside a diffusion detector of what it has never seen."""

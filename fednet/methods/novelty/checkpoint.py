@@ -1,0 +1,132 @@
+"""A detector's file: one score network, at most one classifier, and a JSON text of facts about them.
+
+The whole is one safetensors file with one note, so that equal content is equal bytes. Nothing of a file is believed:
+what it describes is bounded before it is built, it is built without memory, and its weights must be those of what it
+describes, float32 and finite. Knows no detector: the facts are the caller's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor, nn
+
+from fednet.diffusion.sde import SDEConfig
+from fednet.errors import ModelError
+from fednet.files import write_whole
+from fednet.models.lenet import LeNet
+from fednet.models.unet import ScoreNet, UNetConfig
+
+NOTE = "detector"
+Size = Annotated[int, Field(ge=1, le=4096)]
+"""Feature maps, groups, channels, and pixels an edge that a file may ask for."""
+
+
+class _Network(UNetConfig):
+    """What `ScoreNet.describe` says, bounded."""
+
+    network: Literal["unet"]
+    channels: tuple[Size, ...] = Field(min_length=1, max_length=8)
+    layers: int = Field(ge=1, le=16)
+    groups: Size
+    shape: tuple[Size, Size, Size]
+    classes: int = Field(ge=0, le=100_000)
+    sde: SDEConfig
+
+    def build(self) -> ScoreNet:
+        config = UNetConfig(**{name: getattr(self, name) for name in UNetConfig.model_fields})
+        return ScoreNet(config, self.sde, self.shape, self.classes)
+
+
+class _Classifier(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    channels: Size
+    classes: int = Field(ge=2, le=100_000)
+    dropout: float = Field(ge=0.0, le=1.0)
+
+    def build(self) -> LeNet:
+        return LeNet(self.channels, self.classes, self.dropout)
+
+
+class _Description(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    network: _Network
+    classifier: _Classifier | None
+    facts: dict[str, Any]
+
+
+def write(path: Path, net: ScoreNet, classifier: LeNet | None, facts: Mapping[str, Any]) -> None:
+    """Writes networks and facts (anything that JSON can say) as one file, all or nothing.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    description = _Description(
+        network=_Network.model_validate(net.describe()),
+        classifier=None if classifier is None else _described(classifier),
+        facts=dict(facts),
+    )
+    tensors = {
+        f"{part}.{name}": value.detach().cpu().contiguous()
+        for part, module in (("net", net), ("classifier", classifier))
+        if module is not None
+        for name, value in module.state_dict().items()
+    }
+    text = json.dumps(description.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    write_whole(path, serialize(tensors, {NOTE: text}))
+
+
+def read(path: Path) -> tuple[ScoreNet, LeNet | None, dict[str, Any]]:
+    """The networks, on the CPU, and the facts of a file that `write` wrote.
+
+    Raises:
+        ModelError: it is anything else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(NOTE, "null")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator
+        description = _Description.model_validate(json.loads(text))
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        detail = f"{error.error_count()} faults" if isinstance(error, ValidationError) else str(error)
+        raise ModelError(f"{path} is no detector that can be read ({detail}): write one with Detector.save") from error
+    with torch.device("meta"):
+        net = description.network.build()
+        classifier = None if description.classifier is None else description.classifier.build()
+    _fill({"net": net, **({} if classifier is None else {"classifier": classifier})}, tensors, path)
+    return net, classifier, description.facts
+
+
+def _described(classifier: LeNet) -> _Classifier:
+    return _Classifier(
+        channels=classifier.conv1.in_channels, classes=classifier.head.out_features, dropout=classifier.dropout.p
+    )
+
+
+def _fill(parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Gives networks that have no memory yet the tensors of the file, and freezes them."""
+    shapes = {f"{part}.{name}": v.shape for part, net in parts.items() for name, v in net.state_dict().items()}
+    odd = [
+        name
+        for name in sorted(shapes.keys() | tensors.keys())
+        if name not in tensors or tensors[name].shape != shapes.get(name)
+    ]
+    odd += [name for name, value in tensors.items() if value.dtype != torch.float32 or not value.isfinite().all()]
+    if odd:
+        raise ModelError(
+            f"{path} does not hold the weights that it describes, float32 and finite: {', '.join(odd[:3])} "
+            f"({len(odd)} in all)"
+        )
+    for part, net in parts.items():
+        own = {name.removeprefix(f"{part}."): v for name, v in tensors.items() if name.startswith(f"{part}.")}
+        net.load_state_dict(own, assign=True)
+        net.eval().requires_grad_(False)

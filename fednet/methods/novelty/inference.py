@@ -1,0 +1,284 @@
+"""What a picture is, and whether it belongs to anything that the sites have seen.
+
+The classifiers' probabilities are averaged. Each site's detector has a threshold of its own, so each score is divided
+by it, and the smallest of these ratios decides: a picture is novel where every site calls it so. With the detector
+that rounds have made all sites say the same; with their own detectors no weights are shared and the smallest ratio is
+the federation. Knows how to ask and not whom.
+
+Source: the minimum over agents is fednet's; dropout as in Gal and Ghahramani 2016 (arXiv 1506.02142).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fednet.conversations import Network, Question, Watch
+from fednet.errors import MethodError
+from fednet.methods.novelty.detector import lowest
+from fednet.methods.novelty.services import status
+from fednet.methods.novelty.words import DETECTOR, DETECTORS, OWN, read_cards
+
+CHUNK = 32
+"""Pictures that a site scores in one question."""
+COMBINED = "together"
+"""The row of all sites in a table."""
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What the classifier of a site, or of all, makes of a picture.
+
+    Attributes:
+        prediction: the label.
+        confidence: its probability; with dropout, that of the mean logits.
+        deviation: of its probability over the passes, the largest of all sites' where it is all of theirs; None
+            without dropout.
+    """
+
+    prediction: int
+    confidence: float
+    deviation: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a detector makes of a picture.
+
+    Attributes:
+        score: median distance of the picture to its reconstructions.
+        threshold: that of the detector.
+    """
+
+    score: float
+    threshold: float
+
+    @property
+    def ratio(self) -> float:
+        """The score in thresholds."""
+        return self.score / max(self.threshold, 1e-12)
+
+    @property
+    def is_ood(self) -> bool:
+        """Whether the picture is novel ("out of domain")."""
+        return self.ratio > 1.0
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """A picture drawn anew several times.
+
+    Attributes:
+        pictures: (k, c, h, w) in [-1, 1].
+        known: bool (k, h, w), True where a pixel was told.
+    """
+
+    pictures: Tensor
+    known: Tensor
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What the cluster says of one picture.
+
+    Attributes:
+        image: (c, h, w).
+        classes: the classes' names.
+        opinions: by site.
+        together: of all sites.
+        verdicts: by detector and site; a detector that nobody has calibrated is not there.
+        lowest: by detector, the smallest raw score of all sites.
+        reconstructions: by detector and site, where they were asked for.
+        missing: who did not answer what, and why.
+    """
+
+    image: Tensor
+    classes: tuple[str, ...]
+    opinions: Mapping[str, Opinion]
+    together: Opinion
+    verdicts: Mapping[str, Mapping[str, Verdict]]
+    lowest: Mapping[str, float]
+    reconstructions: Mapping[str, Mapping[str, Redrawn]]
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    def verdict(self, detector: str) -> Verdict:
+        """What all sites together say with one of the detectors: the word of the site with the smallest ratio."""
+        return min(self.verdicts[detector].values(), key=lambda verdict: verdict.ratio)
+
+    def table(self) -> tuple[tuple[str, ...], list[tuple[str | float | bool | None, ...]]]:
+        """Heads and rows for people: each site, then all together; a dash (None) where nothing is known."""
+        heads = ["site", "prediction", "confidence"]
+        heads += ["deviation"] if self.together.deviation is not None else []
+        for name in self.verdicts:
+            heads += [f"{name}: is_ood", f"{name}: score", f"{name}: threshold"]
+        rows = [self._row(site, self.opinions.get(site)) for site in self._sites()]
+        return tuple(heads), [*rows, self._row(COMBINED, self.together)]
+
+    def _sites(self) -> list[str]:
+        return sorted({*self.opinions, *(site for told in self.verdicts.values() for site in told)})
+
+    def _row(self, site: str, opinion: Opinion | None) -> tuple[str | float | bool | None, ...]:
+        row: list[str | float | bool | None] = [site]
+        row += [None, None] if opinion is None else [self.classes[opinion.prediction], opinion.confidence]
+        if self.together.deviation is not None:
+            row.append(None if opinion is None else opinion.deviation)
+        for name, told in self.verdicts.items():
+            verdict = self.verdict(name) if site == COMBINED else told.get(site)
+            row += [None] * 3 if verdict is None else [verdict.is_ood, verdict.score, verdict.threshold]
+        return tuple(row)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of several pictures by one detector.
+
+    Attributes:
+        by_site: (n,) each, by site.
+        thresholds: by site; a site that is not calibrated has none.
+    """
+
+    by_site: Mapping[str, Tensor]
+    thresholds: Mapping[str, float]
+
+    def lowest(self) -> Tensor:
+        """The smallest score of each picture (n,)."""
+        return lowest(self.by_site)
+
+    def ratio(self) -> Tensor:
+        """The smallest score in thresholds of each picture (n,); above 1 it is novel.
+
+        Raises:
+            MethodError: no site is calibrated.
+        """
+        calibrated = {name: self.by_site[name] / max(limit, 1e-12) for name, limit in self.thresholds.items()}
+        if not calibrated:
+            raise MethodError("no detector is calibrated: set thresholds first")
+        return lowest(calibrated)
+
+
+def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: bool = False) -> Inference:
+    """Asks what one picture is and whether it belongs.
+
+    Args:
+        network: reaches the sites.
+        image: float32 (1, c, h, w) or (c, h, w) in [-1, 1].
+        passes: of dropout, for the uncertainty; none where None.
+        keep: whether to bring the reconstructions, too.
+
+    Raises:
+        MethodError: the picture does not fit the sites', or nobody answers.
+    """
+    card = next(iter(read_cards(network.cards).values()))
+    images = image.reshape(1, *image.shape[-3:])
+    opinions, missing = _opinions(network, images, passes)
+    verdicts: dict[str, dict[str, Verdict]] = {}
+    kept: dict[str, dict[str, Redrawn]] = {}
+    for name, sites in _calibrated(network).items():
+        question = Question("score", {"images": images}, {"model": name, "keep": keep}, sites)
+        replies = network.ask(question)
+        verdicts[name] = {
+            site: Verdict(float(reply["scores"]), float(reply["threshold"])) for site, reply in replies.by_node.items()
+        }
+        kept[name] = {
+            site: Redrawn(reply["reconstructions"][0], reply["known"].bool())
+            for site, reply in replies.by_node.items()
+            if keep
+        }
+        missing |= {f"{site} ({name})": why for site, why in replies.lost.items()}
+    return Inference(
+        image=images[0],
+        classes=card.classes,
+        opinions={site: _opinion(*told) for site, told in opinions.items()},
+        together=_together(opinions),
+        verdicts=verdicts,
+        lowest={name: min(verdict.score for verdict in told.values()) for name, told in verdicts.items()},
+        reconstructions=kept,
+        missing=missing,
+    )
+
+
+def scores_alone(network: Network, images: Tensor, watch: Watch) -> Scores:
+    """The scores of pictures (n, c, h, w) by every site's own detector.
+
+    Raises:
+        MethodError: no site has one.
+        Stopped: the watch asks for the end.
+    """
+    rows: list[Mapping[str, Tensor]] = []
+    thresholds: dict[str, float] = {}
+    sites = _calibrated(network).get(OWN)
+    if sites is None:
+        raise MethodError("no site has a calibrated detector of its own: train and calibrate them first")
+    for done, chunk in enumerate(torch.split(images, CHUNK)):
+        watch.report("scoring, each alone", done * CHUNK, len(images))
+        replies = network.ask(Question("score", {"images": chunk}, {"model": OWN}, sites))
+        rows.append({site: reply["scores"] for site, reply in replies.by_node.items()})
+        thresholds |= {site: float(reply["threshold"]) for site, reply in replies.by_node.items()}
+    everywhere = sorted(set.intersection(*(set(row) for row in rows)))
+    return Scores(
+        {site: torch.cat([row[site] for row in rows]) for site in everywhere},
+        {site: thresholds[site] for site in everywhere},
+    )
+
+
+def scores_together(network: Network, images: Tensor, watch: Watch) -> Scores:
+    """The scores of pictures (n, c, h, w) by the detector that all sites share; the sites divide the pictures.
+
+    Raises:
+        MethodError: the sites' detectors differ, are not calibrated, or nobody is left to score.
+        Stopped: the watch asks for the end.
+    """
+    sites = list(_calibrated(network).get(DETECTOR, ()))
+    if not sites:
+        raise MethodError("no site has a calibrated shared detector: hold rounds and calibrate it first")
+    scores, limit = torch.full((len(images),), torch.nan), 0.0
+    while bool(scores.isnan().any()):
+        watch.report("scoring together", int((~scores.isnan()).sum()), len(images))
+        open_ = scores.isnan().nonzero().flatten()[: CHUNK * len(sites)]
+        parts = {site: part for site, part in zip(sites, open_.tensor_split(len(sites)), strict=True) if len(part)}
+        inputs = {f"images.{site}": images[part] for site, part in parts.items()}
+        replies = network.ask(Question("score", inputs, {"model": DETECTOR}, tuple(parts)))
+        for site, reply in replies.by_node.items():
+            scores[parts[site]] = reply["scores"]
+            limit = float(reply["threshold"])
+        sites = [site for site in sites if site not in replies.lost]
+    return Scores({COMBINED: scores}, {COMBINED: limit})
+
+
+def _calibrated(network: Network) -> dict[str, tuple[str, ...]]:
+    """The sites whose detectors have thresholds, by detector; a shared detector must be the same everywhere."""
+    told = status(network).by_node
+    found = {}
+    for name in DETECTORS:
+        sites = tuple(sorted(site for site, models in told.items() if models[name]["threshold"] is not None))
+        if name == DETECTOR and len({told[site][name]["digest"] for site in sites}) > 1:
+            raise MethodError("the sites' shared detectors differ: hold a round, or set a model, and calibrate")
+        if sites:
+            found[name] = sites
+    return found
+
+
+def _opinions(
+    network: Network, images: Tensor, passes: int | None
+) -> tuple[dict[str, tuple[Tensor, float | None]], dict[str, str]]:
+    """By site the probabilities (classes,) and the deviation; and who did not answer."""
+    ask, options = ("classify", {}) if passes is None else ("uncertainty", {"passes": passes})
+    replies = network.ask(Question(ask, {"images": images}, options))
+    found: dict[str, tuple[Tensor, float | None]] = {}
+    for site, reply in replies.by_node.items():
+        deviation = None if passes is None else float(reply["deviation"])
+        found[site] = reply["logits"][0].double().softmax(0), deviation
+    return found, dict.fromkeys(replies.late, "late") | dict(replies.lost)
+
+
+def _opinion(probabilities: Tensor, deviation: float | None) -> Opinion:
+    return Opinion(int(probabilities.argmax()), float(probabilities.max()), deviation)
+
+
+def _together(opinions: Mapping[str, tuple[Tensor, float | None]]) -> Opinion:
+    mean = torch.stack([opinions[site][0] for site in sorted(opinions)]).mean(0)
+    known = [deviation for _, deviation in opinions.values() if deviation is not None]
+    return _opinion(mean, max(known) if known else None)

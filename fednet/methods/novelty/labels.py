@@ -1,0 +1,83 @@
+"""Lists of labels as people write them and as they travel: "0-3", "0,1,2", and one list a node where they differ.
+
+An option of a question or of a round is a text; `labels.a1` holds for the node a1 alone and goes before `labels`.
+Knows no data: whether somebody has pictures of a label is asked elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from fednet.conversations import Scalar
+from fednet.errors import MethodError
+
+Labels = tuple[int, ...]
+"""Class numbers in rising order, none twice."""
+LONGEST = 4096
+"""Characters of a list."""
+_PART = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?")
+
+
+def parse_labels(text: str, classes: int) -> Labels:
+    """Reads "0-3", "0,1,2" or "0-2,7".
+
+    Args:
+        text: numbers and ranges, parted by commas; both ends of a range belong to it.
+        classes: how many classes there are; labels are 0 to classes - 1.
+
+    Raises:
+        MethodError: it is no such list, or names a label that does not exist.
+    """
+    if len(text) > LONGEST:
+        raise MethodError(f"a list of labels has at most {LONGEST} characters, not {len(text)}")
+    found: set[int] = set()
+    for part in text.split(","):
+        match = _PART.fullmatch(part.strip())
+        if match is None:
+            raise MethodError(f"labels are written as 0-3 or 0,1,2; {text[:40]!r} is no such list")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last >= classes or first > last:
+            raise MethodError(f"labels lie in 0..{classes - 1} and ranges rise; {part.strip()!r} does not")
+        found.update(range(first, last + 1))
+    return tuple(sorted(found))
+
+
+def written(labels: Iterable[int]) -> str:
+    """A list of labels as a text that `parse_labels` reads: "0-3,7"."""
+    runs: list[list[int]] = []
+    for label in sorted(set(labels)):
+        if runs and label == runs[-1][1] + 1:
+            runs[-1][1] = label
+        else:
+            runs.append([label, label])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def labels_for(node: str, options: Mapping[str, Scalar], classes: int) -> Labels | None:
+    """The labels that options name for a node: `labels.<node>`, else `labels`; None where neither is there.
+
+    Raises:
+        MethodError: what is there is no list of labels.
+    """
+    value = options.get(f"labels.{node}", options.get("labels"))
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise MethodError(f"labels are a text such as 0-3 or 0,1,2, not {value!r}")
+    return parse_labels(value, classes)
+
+
+Wanted = str | Iterable[int]
+"""Labels of a question: a text, which the sites read, or numbers."""
+
+
+def labels_options(labels: Wanted | Mapping[str, Wanted]) -> dict[str, Scalar]:
+    """Options that say one list for all, or a list for each node by name."""
+    if isinstance(labels, Mapping):
+        return {f"labels.{node}": _text(own) for node, own in sorted(labels.items())}
+    return {"labels": _text(labels)}
+
+
+def _text(labels: Wanted) -> str:
+    return labels if isinstance(labels, str) else written(labels)

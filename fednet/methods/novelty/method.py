@@ -1,0 +1,92 @@
+"""The job of a run, the source's whole flow: train, set a model, federate, make detectors, and say what is novel.
+
+One site trains the classifier on a few labels and its model is set everywhere; rounds of FedProx teach it more; a
+detector is made by rounds and one at every site alone; test pictures that belong and that do not are scored by all.
+Knows how to ask and not whom: the same code runs over the bus and in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fednet.conversations import Network, Site, Watch
+from fednet.data.datasets import Splits, load, training_share
+from fednet.errors import DataError
+from fednet.methods.novelty import flow
+from fednet.methods.novelty.agent import NoveltyAgent
+from fednet.methods.novelty.config import Config, data_of
+from fednet.methods.novelty.journal import Journal
+from fednet.methods.novelty.results import Found, leave_numbers, summarise
+from fednet.methods.novelty.words import NoveltyCard, read_cards
+from fednet.summary import Summary, leave
+
+
+def agent(config: Config, site: Site, own: Mapping[str, Any] | None = None) -> NoveltyAgent:
+    """Makes the side that holds data and models.
+
+    Args:
+        config: the run's configuration.
+        site: where the agent lives.
+        own: what the site says for itself: `data`, keys that replace those of `config.data`. A site with data of
+            its own keeps all of its training pictures; without, it gets its share of the run's partition.
+
+    Raises:
+        DataError: the site's own data is not configured properly or not there.
+    """
+    if not (own or {}).get("data"):
+        return NoveltyAgent(config, site)
+    data = data_of(config, own)
+    share = training_share(data, lambda labels: torch.arange(len(labels)))
+    return NoveltyAgent(config.model_copy(update={"data": data}), site, share)
+
+
+def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch) -> Summary:  # noqa: ARG001 - the shape
+    """Does the whole job.
+
+    Leaves in `folder`: summary.json (after every step), metrics.json, figures/, journal.json and TensorBoard events.
+    A run that is started again in its folder goes on where it was.
+
+    Args:
+        config: the steps, and how each is done.
+        network: reaches the sites, and knows their cards.
+        folder: the run's folder.
+        seed: the run's seed; the sites have it too, nothing else here is random.
+        watch: hears of every step, and asks for the end.
+
+    Raises:
+        MethodError: the sites do not fit the data or the steps, or nobody answers.
+        Stopped: the watch asks for the end.
+    """
+    cards = read_cards(network.cards)
+    job = flow.Job(config, network, cards, _fitting(load(config.data), cards), Journal(folder), watch)
+    flow.require_possible(job)
+    sites = list(cards)
+    found = Found(flow.first_labels(job))
+    leave(folder, summarise(config, found, sites))
+    found = replace(found, rounds=flow.classifier_rounds(job))
+    leave(folder, summarise(config, found, sites))
+    if config.flow.detector_rounds:
+        found = replace(found, detector=flow.detector_rounds(job))
+        leave(folder, summarise(config, found, sites))
+        flow.own_detectors(job)
+        found = replace(found, trials=flow.trials(job), shown=flow.shown(job))
+    leave_numbers(folder, found)
+    summary = summarise(config, found, sites)
+    leave(folder, summary)
+    return summary
+
+
+def _fitting(splits: Splits, cards: Mapping[str, NoveltyCard]) -> Splits:
+    """The data, if it looks like what the sites have."""
+    name, card = next(iter(cards.items()))
+    if splits.test.shape != card.shape or splits.test.classes != card.classes:
+        raise DataError(
+            f"the data to test with has pictures {splits.test.shape} of {len(splits.test.classes)} classes, {name} has "
+            f"{card.shape} of {len(card.classes)}: set data to what the sites have"
+        )
+    return splits

@@ -1,0 +1,286 @@
+"""What a live cluster can be asked to do, each a function of a `Network`: the run's job and the commands call these.
+
+train, federate (FedProx), average, validate, get_model, set_model, calibrate, status. What a picture is and whether
+it belongs is `inference.py`. Every service refuses what cannot be done before it starts something, where the cards
+tell. Knows how to ask and not whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fednet.conversations import Closed, Network, Programme, Question, Scalar
+from fednet.data.datasets import ImageSet
+from fednet.errors import MethodError, ModelError
+from fednet.federated.config import Federation
+from fednet.federated.state import require_finite, require_like, unpack
+from fednet.methods.novelty.labels import Wanted, labels_options, parse_labels, written
+from fednet.methods.novelty.words import AVERAGE, CLASSIFIER, DETECTOR, OWN, TRAIN, from_tensor, read_cards
+from fednet.metrics.novelty import threshold
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the sites told, by name, and who did not and why.
+
+    Attributes:
+        by_node: JSON objects.
+        missing: who was late, lost or refused, with the reason.
+    """
+
+    by_node: Mapping[str, Mapping[str, Any]]
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How good the classifier of one site is.
+
+    Attributes:
+        accuracy: the part of the pictures that it takes for what they are.
+        pictures: how many there were.
+        by_label: accuracy by label.
+        digest: of its model.
+    """
+
+    accuracy: float
+    pictures: int
+    by_label: Mapping[int, float]
+    digest: str
+
+
+def status(network: Network) -> Told:
+    """The digest of every model of every site, and the thresholds of their detectors."""
+    return _told(network, Question("status", {}), "status")
+
+
+def train(
+    network: Network,
+    labels: Wanted | Mapping[str, Wanted],
+    *,
+    model: str = CLASSIFIER,
+    nodes: Sequence[str] | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+    fresh: bool = False,
+) -> Told:
+    """Has sites train their copies of a model on some labels, each for itself.
+
+    Args:
+        network: reaches the sites.
+        labels: of the pictures, one list for all or one by site.
+        model: "classifier", "detector" or "own-detector".
+        nodes: which sites; all, or those that `labels` names, where None.
+        epochs: passes over the pictures, or
+        steps: batches; where neither is given, what the configuration says.
+        fresh: from the model's beginning instead of from where it is.
+
+    Raises:
+        MethodError: a site or a label is nobody's, or every site refuses.
+    """
+    options = _lesson(network, labels, epochs, steps) | {"model": model, "fresh": fresh}
+    chosen = tuple(labels) if nodes is None and isinstance(labels, Mapping) else nodes
+    return _told(network, Question("train", {}, options, _there(network, chosen)), "trained")
+
+
+def federate(
+    network: Network,
+    labels: Wanted | Mapping[str, Wanted],
+    *,
+    key: str,
+    federation: Federation,
+    model: str = CLASSIFIER,
+    rounds: int = 1,
+    mu: float | None = None,
+    epochs: int | None = None,
+    steps: int | None = None,
+) -> tuple[Closed, ...]:
+    """Has rounds of training held: FedAvg, or FedProx where mu > 0.
+
+    Args:
+        network: reaches the sites.
+        labels: as for `train`; a site that has none of its own there declines.
+        key: the programme's name in the run.
+        federation: how contributions become one model.
+        model: "classifier" or "detector".
+        rounds: how many.
+        mu: FedProx's pull; what the configuration says where None.
+        epochs: of each round, or
+        steps: of each round.
+
+    Raises:
+        MethodError: a site or a label is nobody's, or the rounds cannot be held.
+    """
+    options = _lesson(network, labels, epochs, steps)
+    if mu is not None:
+        options["mu"] = float(mu)
+    return network.convene(Programme(key, model, TRAIN, rounds, federation, options))
+
+
+def average(network: Network, *, key: str, federation: Federation, model: str = CLASSIFIER) -> Closed:
+    """Makes one model of the sites' copies as they are, and gives it to everybody.
+
+    Raises:
+        MethodError: the round cannot be held.
+    """
+    return network.convene(Programme(key, model, AVERAGE, 1, federation))[-1]
+
+
+def validate(
+    network: Network,
+    labels: Wanted | None = None,
+    *,
+    pictures: ImageSet | None = None,
+    nodes: Sequence[str] | None = None,
+) -> dict[str, Validation]:
+    """How good the sites' classifiers are, by name.
+
+    Args:
+        network: reaches the sites.
+        labels: on the held-out pictures of these labels at each site; of all where None.
+        pictures: instead on these pictures, the same for all.
+        nodes: which sites; all where None.
+
+    Raises:
+        MethodError: a label is nobody's, or every site refuses.
+    """
+    options: dict[str, Scalar] = {}
+    inputs: dict[str, Tensor] = {}
+    if pictures is not None:
+        inputs = {"images": pictures.images, "labels": pictures.labels}
+    elif labels is not None:
+        options = _lesson(network, labels, None, None)
+    replies = network.ask(Question("validate", inputs, options, _there(network, nodes)))
+    return {name: _validation(reply) for name, reply in replies.by_node.items()}
+
+
+def get_model(network: Network, node: str, model: str = CLASSIFIER) -> bytes:
+    """A site's model as the bytes of a safetensors file.
+
+    Raises:
+        MethodError: there is no such site, or the model is one that never leaves it.
+    """
+    replies = network.ask(Question("model", {}, {"model": model}, _there(network, [node])))
+    content = replies.by_node[node].get("content")
+    if content is None or content.dtype != torch.uint8:
+        raise MethodError(f"{node} sent no model")
+    return content.contiguous().numpy().tobytes()
+
+
+def set_model(network: Network, content: bytes, *, key: str, model: str = CLASSIFIER) -> Closed:
+    """Gives everybody a model, as a round that has it instead of contributions.
+
+    Args:
+        network: reaches the sites.
+        content: the bytes of a safetensors file, as `get_model` returns them.
+        key: the programme's name in the run.
+        model: "classifier" or "detector".
+
+    Raises:
+        ModelError: it is no such file, a model of another shape, or not finite.
+        MethodError: the round cannot be held.
+    """
+    given = unpack(content)
+    require_like(given, _layout(network, model), "the given model")
+    require_finite(given, "the given model")
+    return network.convene(Programme(key, model, "set", 1, Federation(), given=given))[-1]
+
+
+def calibrate(network: Network, labels: Wanted | Mapping[str, Wanted] | None = None) -> Told:
+    """Has every site set the threshold of its own detector from its held-out pictures.
+
+    Args:
+        network: reaches the sites.
+        labels: what belongs; what each was trained on where None.
+
+    Raises:
+        MethodError: a site has too few pictures, or no detector of its own.
+    """
+    options = {"model": OWN} | ({} if labels is None else _lesson(network, labels, None, None))
+    replies = network.ask(Question("calibrate", {}, options))
+    return Told(
+        {name: {"threshold": float(reply["threshold"])} for name, reply in replies.by_node.items()},
+        _missing(replies.late, replies.lost),
+    )
+
+
+def calibrate_together(network: Network, labels: Wanted | Mapping[str, Wanted], false_alarms: float) -> float:
+    """Sets one threshold of the shared detector everywhere, from the held-out pictures of all sites.
+
+    The sites tell the scores of their pictures and nothing else of them.
+
+    Args:
+        network: reaches the sites.
+        labels: what belongs, one list for all or one by site.
+        false_alarms: the share of pictures that belong which the threshold may reject.
+
+    Raises:
+        MethodError: there are too few pictures in all, or every site refuses.
+    """
+    options = _lesson(network, labels, None, None) | {"model": DETECTOR, "only_scores": True}
+    nodes = tuple(labels) if isinstance(labels, Mapping) else None
+    replies = network.ask(Question("calibrate", {}, options, _there(network, nodes)))
+    found = threshold(torch.cat([replies.by_node[name]["scores"] for name in sorted(replies.by_node)]), false_alarms)
+    network.ask(Question("calibrate", {}, {"model": DETECTOR, "threshold": found}))
+    return found
+
+
+def _lesson(
+    network: Network, labels: Wanted | Mapping[str, Wanted], epochs: int | None, steps: int | None
+) -> dict[str, Scalar]:
+    """Options that say what to learn, once it is known that somebody can."""
+    options = labels_options(labels)
+    cards = read_cards(network.cards)
+    classes = next(iter(cards.values())).classes
+    for name, text in options.items():
+        wanted = parse_labels(str(text), len(classes))
+        nodes = tuple(cards) if name == "labels" else _there(network, [name.removeprefix("labels.")]) or ()
+        had = {label for node in nodes for label in cards[node].labels()}
+        if lacking := [label for label in wanted if label not in had]:
+            who = "nobody has" if name == "labels" else f"{nodes[0]} has no"
+            raise MethodError(f"{who} pictures of label {written(lacking)}; there are pictures of {written(had)}")
+    return {**options, **({} if epochs is None else {"epochs": epochs}), **({} if steps is None else {"steps": steps})}
+
+
+def _there(network: Network, nodes: Sequence[str] | None) -> tuple[str, ...] | None:
+    if nodes is None:
+        return None
+    if unknown := sorted(set(nodes) - set(network.cards)):
+        raise MethodError(f"there is no site {', '.join(unknown)}: there are {', '.join(network.cards)}")
+    return tuple(sorted(set(nodes)))
+
+
+def _layout(network: Network, model: str) -> dict[str, Tensor]:
+    """What a state of a model looks like: tensors without memory."""
+    first = min(network.cards)
+    replies = network.ask(Question("layout", {}, {"model": model}, (first,)))
+    layout = from_tensor(replies.by_node[first].get("layout"))
+    try:
+        return {
+            name: torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
+            for name, (dtype, *shape) in layout.items()
+        }
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ModelError(f"{first} does not say what its {model} looks like ({error})") from error
+
+
+def _told(network: Network, question: Question, key: str) -> Told:
+    replies = network.ask(question)
+    by_node = {name: from_tensor(reply.get(key)) for name, reply in replies.by_node.items()}
+    return Told(by_node, _missing(replies.late, replies.lost))
+
+
+def _missing(late: Sequence[str], lost: Mapping[str, str]) -> dict[str, str]:
+    return dict.fromkeys(late, "late") | dict(lost)
+
+
+def _validation(reply: Mapping[str, Tensor]) -> Validation:
+    right, there = reply["right"].tolist(), reply["there"].tolist()
+    by_label = {label: right[label] / count for label, count in enumerate(there) if count}
+    digest = str(from_tensor(reply.get("validated")).get("digest"))
+    return Validation(sum(right) / max(1, sum(there)), sum(there), by_label, digest)

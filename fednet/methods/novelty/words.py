@@ -1,0 +1,143 @@
+"""The words between a site and whoever asks it: models, asks, options, and the card that a site shows.
+
+Reads options with care, since they come from outside. Knows no model and no picture.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from fednet.conversations import Scalar
+from fednet.errors import MethodError
+from fednet.methods.novelty.labels import Labels
+
+CLASSIFIER, DETECTOR, OWN = "classifier", "detector", "own-detector"
+"""The models: two that rounds make and everybody has, and the detector that never leaves its site."""
+SHARED = (CLASSIFIER, DETECTOR)
+MODELS = (*SHARED, OWN)
+DETECTORS = (DETECTOR, OWN)
+
+TRAIN, AVERAGE = "train", "average"
+"""What a round can be for."""
+
+LONGEST = 1_000_000
+"""Steps, epochs or passes that may be asked for."""
+
+
+class NoveltyCard(BaseModel):
+    """What a site says of itself.
+
+    Attributes:
+        histogram: its pictures of each class, to learn from.
+        held_out: its pictures of each class that nothing learns from.
+        classes: the classes' names.
+        shape: channels, height and width of a picture.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    histogram: tuple[int, ...]
+    held_out: tuple[int, ...]
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+
+    def labels(self) -> Labels:
+        """The labels of which the site has pictures to learn from."""
+        return tuple(label for label, count in enumerate(self.histogram) if count)
+
+
+def read_cards(cards: Mapping[str, str]) -> dict[str, NoveltyCard]:
+    """The cards by name, checked.
+
+    Raises:
+        MethodError: there are none, they are malformed, or the sites' pictures do not fit each other.
+    """
+    if not cards:
+        raise MethodError("nobody is there to be asked: start clients of the method novelty first")
+    read: dict[str, NoveltyCard] = {}
+    for name, text in sorted(cards.items()):
+        try:
+            read[name] = NoveltyCard.model_validate_json(text)
+        except ValidationError as error:
+            raise MethodError(f"{name} shows no card of the method novelty: {error}") from error
+    first, *rest = read.items()
+    for name, card in rest:
+        if (card.shape, card.classes) != (first[1].shape, first[1].classes):
+            raise MethodError(
+                f"{name} has pictures {card.shape} of {len(card.classes)} classes, {first[0]} {first[1].shape} of "
+                f"{len(first[1].classes)}: sites of one run need pictures of one kind"
+            )
+    return read
+
+
+def word(options: Mapping[str, Scalar], name: str, allowed: tuple[str, ...], default: str) -> str:
+    """An option that is one of a few words.
+
+    Raises:
+        MethodError: it is another.
+    """
+    value = options.get(name, default)
+    if value not in allowed:
+        raise MethodError(f"option {name} is one of {', '.join(allowed)}, not {_shown(value)}")
+    return str(value)
+
+
+def whole(options: Mapping[str, Scalar], name: str, default: int | None, least: int = 1) -> int | None:
+    """An option that is a whole number, from `least` to a million.
+
+    Raises:
+        MethodError: it is anything else.
+    """
+    value = options.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LONGEST:
+        raise MethodError(f"option {name} is a whole number from {least} to {LONGEST}, not {_shown(value)}")
+    return value
+
+
+def amount(options: Mapping[str, Scalar], name: str) -> float | None:
+    """An option that is a number of at least 0; None where it is not there.
+
+    Raises:
+        MethodError: it is anything else.
+    """
+    value = options.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise MethodError(f"option {name} is a number of at least 0, not {_shown(value)}")
+    return float(value)
+
+
+def as_tensor(value: Mapping[str, Any]) -> Tensor:
+    """A JSON object as uint8 (n,), since replies are tensors."""
+    return torch.tensor(list(json.dumps(value, sort_keys=True).encode()), dtype=torch.uint8)
+
+
+def from_tensor(tensor: Tensor | None) -> dict[str, Any]:
+    """What `as_tensor` was given.
+
+    Raises:
+        MethodError: the tensor is no JSON object.
+    """
+    try:
+        if tensor is None or tensor.dtype != torch.uint8:
+            raise ValueError("no bytes")
+        found = json.loads(bytes(tensor.flatten().tolist()))
+        if not isinstance(found, dict):
+            raise ValueError("no object")
+    except (ValueError, RecursionError) as error:
+        raise MethodError(f"a site's reply cannot be read ({error})") from error
+    return found
+
+
+def _shown(value: object) -> str:
+    return repr(value)[:60]

@@ -1,0 +1,60 @@
+"""Whether what is wanted can be had with as many clients as there are: quorums, and rules that need several. Pure.
+
+A method's settings are looked through for a `Federation`, wherever it keeps one; nothing else of them is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from fednet.federated.config import Federation, Krum
+from launch.document import Document, Key
+from launch.errors import Problem
+
+
+def misfits(clients: int, quorums: dict[Key, int], method: BaseModel, document: Document) -> list[Problem]:
+    """What would fail at every step, however well the run goes.
+
+    Args:
+        clients: how many there are.
+        quorums: fewest contributors of a step, by the key that says so.
+        method: the method's settings.
+        document: where each key came from.
+    """
+    faults = [
+        _fault(document, key, f"at most {clients}, as many as there are clients", quorum)
+        for key, quorum in quorums.items()
+        if quorum > clients
+    ]
+    for key, federation in _federations(method, ()):
+        faults += _of_federation(clients, key, federation, document)
+    return faults
+
+
+def _of_federation(clients: int, key: Key, federation: Federation, document: Document) -> Iterator[Problem]:
+    drawn = max(1, round(federation.participation * clients))
+    there = f"as many as are drawn of {clients} clients" if drawn < clients else "as many as there are clients"
+    if federation.quorum > drawn:
+        yield _fault(document, (*key, "quorum"), f"at most {drawn}, {there}", federation.quorum)
+    rule = federation.rule
+    if isinstance(rule, Krum) and (needed := max(2 * rule.byzantine + 3, rule.byzantine + 2 + rule.keep)) > drawn:
+        expected = f"a rule that {drawn} contributions suffice for (krum with byzantine {rule.byzantine} and keep "
+        expected += f"{rule.keep} needs {needed})"
+        yield _fault(document, (*key, "rule"), expected, rule.kind)
+
+
+def _federations(part: BaseModel, above: Key) -> Iterator[tuple[Key, Federation]]:
+    """Every `Federation` among settings, with its key."""
+    for name in type(part).model_fields:
+        value = getattr(part, name)
+        if isinstance(value, Federation):
+            yield (*above, name), value
+        elif isinstance(value, BaseModel):
+            yield from _federations(value, (*above, name))
+
+
+def _fault(document: Document, key: Key, expected: str, given: object) -> Problem:
+    place = document.place(key)
+    return Problem(place.where, expected, repr(given), place.line, ".".join(map(str, key)))

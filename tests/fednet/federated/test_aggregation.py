@@ -1,0 +1,79 @@
+"""Rules on shards are the rules on the whole, bit for bit; the aggregate is the rule and then the server's step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from fednet.errors import MethodError
+from fednet.federated.aggregation import RULES, aggregate, reduce
+from fednet.federated.averaging import weighted_mean
+from fednet.federated.blocks import BLOCK
+from fednet.federated.config import Adam, Federation, Krum, Mean, Median, Momentum, RuleConfig, TrimmedMean
+from fednet.federated.robust import coordinate_median, krum, trimmed_mean
+from fednet.federated.server import advance
+from fednet.federated.shards import join, split
+from fednet.federated.state import digest, pack, unpack
+
+Draw = Callable[..., dict[str, Tensor]]
+WEIGHTS = {"a": 2.0, "b": 5.0, "c": 0.3, "d": 1.0, "e": 7.0}
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 11])
+@pytest.mark.parametrize("rule", [Mean(), Median(), TrimmedMean(trim=0.2), TrimmedMean(trim=0.0)], ids=str)
+def test_shards_are_the_whole(state: Draw, rule: RuleConfig, count: int) -> None:
+    states = {name: state(seed, 2 * BLOCK + 13) for seed, name in enumerate(WEIGHTS)}
+    whole = reduce(rule, states, WEIGHTS)
+    parts = {name: [unpack(pack(shard)) for shard in split(one, count)] for name, one in states.items()}
+    shards = [reduce(rule, {name: parts[name][index] for name in states}, WEIGHTS) for index in range(count)]
+    assert digest(join(shards, whole)) == digest(whole)
+
+
+def test_signed_zeros_and_infinitesimals_are_the_same_in_shards() -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = torch.tensor([0.0, -0.0, 1e-45, -1e-45, 1.0])
+    states = {name: {"w": values[torch.randint(0, 5, (101,), generator=generator)]} for name in WEIGHTS}
+    for rule in (Mean(), Median(), TrimmedMean(trim=0.4)):
+        whole = reduce(rule, states, WEIGHTS)
+        shards = [
+            reduce(rule, {name: split(one, 101)[index] for name, one in states.items()}, WEIGHTS)
+            for index in range(101)
+        ]
+        assert digest(join(shards, whole)) == digest(whole)
+
+
+def test_every_rule_is_in_the_table_and_is_its_function(state: Draw) -> None:
+    assert set(RULES) == set(get_args(get_args(RuleConfig)[0]))
+    states = {name: state(seed) for seed, name in enumerate(WEIGHTS)}
+    expected = {
+        Mean(): weighted_mean(states, WEIGHTS),
+        Median(): coordinate_median(states),
+        TrimmedMean(trim=0.2): trimmed_mean(states, 0.2),
+        Krum(byzantine=1, keep=2): krum(states, 1, 2),
+    }
+    assert len({digest(result) for result in expected.values()}) == 4
+    for rule, result in expected.items():
+        assert digest(reduce(rule, states, WEIGHTS)) == digest(result)
+
+
+@pytest.mark.parametrize("server", [Momentum(), Adam()])
+def test_the_aggregate_is_rule_and_step(state: Draw, server: Momentum | Adam) -> None:
+    federation = Federation(rule=TrimmedMean(), server=server)
+    base = advance(server, state(9), state(8))
+    states = {name: state(seed) for seed, name in enumerate(WEIGHTS)}
+    expected = advance(server, base, reduce(federation.rule, states, WEIGHTS))
+    assert digest(aggregate(federation, base, states, WEIGHTS)) == digest(expected)
+
+
+def test_slots_in_a_contribution_do_not_count() -> None:
+    states = {"a": {"w": torch.ones(1), "server/velocity/w": torch.ones(1)}, "b": {"w": torch.ones(1)}}
+    assert set(reduce(Mean(), states, WEIGHTS)) == {"w"}
+
+
+def test_krum_of_too_few_is_a_method_error() -> None:
+    with pytest.raises(MethodError, match="krum"):
+        aggregate(Federation(rule=Krum()), {"w": torch.ones(1)}, {"a": {"w": torch.ones(1)}}, {"a": 1.0})

@@ -1,0 +1,78 @@
+"""Small sites with pictures of bright columns, a column a class, and the network of all of them in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fednet.conversations import Network, Silent, Site
+from fednet.data.datasets import ImageSet
+from fednet.federated.local import local_network
+from fednet.methods.novelty.agent import NoveltyAgent
+from fednet.methods.novelty.config import Config
+from fednet.seeds import generator
+
+CLASSES = ("one", "two", "three", "four")
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "classifier": {"lr": 0.05, "epochs": 4, "batch": 8},
+    "detector": {
+        "unet": {"channels": [8], "groups": 4, "attention": False},
+        "train": {"steps": 3, "batch": 8},
+        "alone": 4,
+        "score": {"reconstructions": 2, "steps": 2, "false_alarms": 0.3},
+    },
+}
+
+
+def columns(*labels: int, count: int = 16, seed: int = 0) -> ImageSet:
+    """Pictures 1 x 8 x 8 of these classes: two columns of their own are bright, with a little noise."""
+    told = torch.tensor([label for label in labels for _ in range(count)])
+    images = torch.randn(len(told), 1, 8, 8, generator=generator(seed, "columns", *labels)) * 0.05 - 0.8
+    for index, label in enumerate(told.tolist()):
+        images[index, :, :, 2 * label : 2 * label + 2] += 1.5
+    return ImageSet(images.clamp(-1, 1), told, CLASSES)
+
+
+def small(**changes: Mapping[str, object]) -> Config:
+    """The small configuration; a change of a section is merged into it."""
+    merged = {key: {**SMALL.get(key, {}), **value} for key, value in {**SMALL, **changes}.items()}
+    return Config.model_validate(merged)
+
+
+class Cluster:
+    """Two sites, prepared: a1 with the labels 0-2, a2 with 1-3; and their network."""
+
+    def __init__(self, folder: Path, config: Config, seed: int = 0) -> None:
+        held = {"a1": (0, 1, 2), "a2": (1, 2, 3)}
+        self.config = config
+        self.sites = {name: Site(name, index, 2, seed, "cpu", folder) for index, name in enumerate(held)}
+        self.agents = {
+            name: NoveltyAgent(config, self.sites[name], columns(*labels, seed=index))
+            for index, (name, labels) in enumerate(held.items())
+        }
+        self.cards = {name: agent.prepare(Silent()) for name, agent in self.agents.items()}
+        self.network: Network = local_network(self.agents, self.cards, seed)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Cluster:
+    return Cluster(tmp_path, small())
+
+
+@pytest.fixture
+def make_cluster(tmp_path: Path) -> Callable[..., Cluster]:
+    return lambda config=None, folder=tmp_path: Cluster(folder, config or small())
+
+
+@pytest.fixture
+def pictures() -> Callable[..., ImageSet]:
+    return columns
+
+
+@pytest.fixture
+def small_config() -> Callable[..., Config]:
+    return small

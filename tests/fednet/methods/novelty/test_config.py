@@ -1,0 +1,58 @@
+"""What can be set."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from fednet.errors import DataError
+from fednet.methods.novelty.config import Config, FlowConfig, check, data_of
+
+
+def test_the_defaults_are_the_source_s_flow() -> None:
+    flow = Config().flow
+    assert (flow.first, flow.unseen) == ((0, 1, 2), (3, 4))
+    assert flow.shares == ((0, 1, 2, 3), (0, 1, 2, 4))
+    assert flow.known() == flow.inside() == (0, 1, 2, 3, 4)
+    check(Config())
+
+
+def test_it_survives_json() -> None:
+    config = Config.model_validate(
+        {"federation": {"rule": {"kind": "median"}}, "detector": {"sde": {"kind": "sub-vp"}}}
+    )
+    assert Config.model_validate_json(config.model_dump_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"flow": {"first": [0], "unseen": [0, 1]}}, "share the labels"),
+        ({"flow": {"shares": []}}, "at least 1"),
+        ({"flow": {"first": [-1]}}, "greater than or equal to 0"),
+        ({"detector": {"unet": {"conditional": True}}}, "told no labels"),
+        ({"held_out": 1.0}, "less than 1"),
+        ({"classifier": {"epochs": 1, "steps": 1}}, "not both"),
+        ({"unknown": 1}, "Extra"),
+    ],
+)
+def test_what_does_not_fit_is_refused(values, says) -> None:
+    with pytest.raises(ValidationError, match=says):
+        Config.model_validate(values)
+
+
+def test_a_site_s_own_data_replaces_keys() -> None:
+    assert data_of(Config(), {"data": {"limit": 50}}).limit == 50
+    with pytest.raises(DataError, match="of its own"):
+        data_of(Config(), {"data": {"limit": -1}})
+
+
+def test_missing_data_and_checkpoints_are_found_early(tmp_path) -> None:
+    with pytest.raises(DataError, match="not a folder"):
+        check(Config(), {"data": {"name": "mnist", "root": str(tmp_path / "nowhere")}})
+    with pytest.raises(DataError, match=r"detector\.checkpoint"):
+        check(Config.model_validate({"detector": {"checkpoint": str(tmp_path / "nothing")}}))
+
+
+def test_lists_are_joined() -> None:
+    assert FlowConfig(shares=((4, 2), (2, 7))).known() == (2, 4, 7)

@@ -1,0 +1,148 @@
+"""What a picture is, and whether it belongs."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from fednet.conversations import Question, Replies, Silent
+from fednet.errors import MethodError
+from fednet.methods.novelty import inference, services
+from fednet.methods.novelty.inference import Scores, Verdict, infer, scores_alone, scores_together
+
+
+@pytest.fixture
+def ready(cluster):
+    """A cluster with both kinds of detectors, calibrated."""
+    services.train(cluster.network, {"a1": "0-2", "a2": "1-3"}, model="own-detector")
+    services.calibrate(cluster.network)
+    services.calibrate_together(cluster.network, "1-2", 0.3)
+    return cluster
+
+
+class Losing:
+    """A network that loses a site after some questions about scores."""
+
+    def __init__(self, network, site: str, after: int) -> None:
+        self._network, self._site, self._left = network, site, after
+        self.cards = network.cards
+
+    def ask(self, question: Question) -> Replies:
+        replies = self._network.ask(question)
+        if question.ask != "score":
+            return replies
+        self._left -= 1
+        if self._left >= 0:
+            return replies
+        by_node = {site: reply for site, reply in replies.by_node.items() if site != self._site}
+        return Replies(by_node, lost={self._site: "gone"})
+
+
+def test_a_picture_has_one_word_from_all(ready, pictures) -> None:
+    image = pictures(1, count=1).images
+    found = infer(ready.network, image, keep=True)
+    assert set(found.opinions) == {"a1", "a2"}
+    assert {name: set(told) for name, told in found.verdicts.items()} == {
+        "detector": {"a1", "a2"},
+        "own-detector": {"a1", "a2"},
+    }
+    assert 0 < found.together.confidence <= 1
+    assert found.together.deviation is None
+    assert found.reconstructions["detector"]["a1"].pictures.shape == (2, 1, 8, 8)
+    assert not found.missing
+
+
+def test_the_smallest_ratio_decides(ready, pictures) -> None:
+    found = infer(ready.network, pictures(3, count=1).images)
+    for name, told in found.verdicts.items():
+        verdict = found.verdict(name)
+        assert verdict.ratio == min(one.ratio for one in told.values())
+        assert verdict.is_ood == all(one.is_ood for one in told.values())
+        assert found.lowest[name] == min(one.score for one in told.values())
+    together = found.verdicts["detector"]
+    assert together["a1"] == together["a2"]
+
+
+def test_the_probabilities_are_averaged(ready, pictures) -> None:
+    image = pictures(1, count=1).images
+    services.train(ready.network, {"a1": "0-2", "a2": "1-3"})
+    replies = ready.network.ask(Question("classify", {"images": image})).by_node
+    mean = sum(reply["logits"][0].double().softmax(0) for reply in replies.values()) / 2
+    found = infer(ready.network, image)
+    assert found.together.prediction == int(mean.argmax())
+    assert math.isclose(found.together.confidence, float(mean.max()))
+
+
+def test_the_table_has_a_row_a_site_and_one_for_all(ready, pictures) -> None:
+    for passes in (None, 4):
+        heads, rows = infer(ready.network, pictures(0, count=1).images, passes=passes).table()
+        assert [row[0] for row in rows] == ["a1", "a2", "together"]
+        assert {len(row) for row in rows} == {len(heads)}
+        assert ("deviation" in heads) == (passes is not None)
+        assert "own-detector: is_ood" in heads
+
+
+def test_without_thresholds_only_the_classifiers_speak(cluster, pictures) -> None:
+    found = infer(cluster.network, pictures(0, count=1).images)
+    assert found.verdicts == {}
+    assert found.table()[0] == ("site", "prediction", "confidence")
+
+
+def test_a_site_that_is_not_calibrated_is_not_asked(ready, pictures) -> None:
+    ready.agents["a2"].adopt("detector", 1, ready.agents["a2"].begin("detector"))
+    found = infer(ready.network, pictures(0, count=1).images)
+    assert set(found.verdicts["detector"]) == {"a1"}
+
+
+def test_divided_work_is_what_any_site_would_say(ready, pictures, monkeypatch) -> None:
+    monkeypatch.setattr(inference, "CHUNK", 3)
+    images = pictures(0, 3, count=5).images
+    found = scores_together(ready.network, images, Silent())
+    whole = ready.network.ask(Question("score", {"images": images}, {"model": "detector"}, ("a2",))).by_node["a2"]
+    torch.testing.assert_close(found.by_site["together"], whole["scores"], rtol=1e-4, atol=1e-6)
+    assert found.thresholds == {"together": float(whole["threshold"])}
+
+
+def test_the_others_do_the_work_of_one_that_is_lost(ready, pictures, monkeypatch) -> None:
+    monkeypatch.setattr(inference, "CHUNK", 3)
+    images = pictures(0, 3, count=5).images
+    whole = scores_together(ready.network, images, Silent()).by_site["together"]
+    found = scores_together(Losing(ready.network, "a1", 1), images, Silent()).by_site["together"]
+    torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-6)
+
+
+def test_each_alone_scores_everything_and_one_that_is_lost_is_left_out(ready, pictures, monkeypatch) -> None:
+    monkeypatch.setattr(inference, "CHUNK", 4)
+    images = pictures(0, 3, count=5).images
+    found = scores_alone(ready.network, images, Silent())
+    assert {site: len(scores) for site, scores in found.by_site.items()} == {"a1": 10, "a2": 10}
+    assert torch.equal(found.lowest(), torch.minimum(found.by_site["a1"], found.by_site["a2"]))
+    assert set(scores_alone(Losing(ready.network, "a1", 1), images, Silent()).by_site) == {"a2"}
+
+
+def test_shared_detectors_that_differ_are_refused(ready, pictures) -> None:
+    agent = ready.agents["a2"]
+    agent.answer(Question("train", {}, {"model": "detector", "labels": "1", "steps": 1}))
+    agent.answer(Question("calibrate", {}, {"model": "detector", "threshold": 1.0}))
+    with pytest.raises(MethodError, match="detectors differ"):
+        infer(ready.network, pictures(0, count=1).images)
+
+
+def test_without_detectors_nothing_is_scored(cluster, pictures) -> None:
+    for scoring in (scores_alone, scores_together):
+        with pytest.raises(MethodError, match="no site has a calibrated"):
+            scoring(cluster.network, pictures(0).images, Silent())
+
+
+def test_a_picture_of_another_shape_is_refused(ready) -> None:
+    with pytest.raises(MethodError, match=r"\(n, 1, 8, 8\)"):
+        infer(ready.network, torch.zeros(1, 1, 9, 9))
+
+
+def test_ratios_are_in_each_site_s_own_thresholds() -> None:
+    scores = Scores({"a": torch.tensor([1.0, 4.0]), "b": torch.tensor([3.0, 1.0])}, {"a": 2.0, "b": 1.0})
+    assert scores.ratio().tolist() == [0.5, 1.0]
+    assert scores.lowest().tolist() == [1.0, 1.0]
+    assert (Verdict(1.0, 2.0).is_ood, Verdict(2.0, 2.0).is_ood, Verdict(2.1, 2.0).is_ood) == (False, False, True)
