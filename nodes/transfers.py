@@ -22,7 +22,7 @@ import logging
 import re
 import warnings
 import weakref
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -76,6 +76,7 @@ class Depot:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._kept: dict[str, memoryview] = {}
+        self._keepers: Counter[str] = Counter()
         self._transfers: dict[tuple[str, int], _Transfer] = {}
         self._waiting: deque[_Transfer] = deque()
         self._running = 0
@@ -87,7 +88,9 @@ class Depot:
         }
 
     def keep(self, key: str, data: Buffer) -> None:
-        """Serves this data to whoever asks for it, until it is dropped. It is not copied: never write to it again.
+        """Serves this data to whoever asks for it, until it is dropped as often as it was kept.
+
+        It is not copied: never write to it again.
 
         Args:
             key: 64 lower-case hexadecimal digits; the same key always means the same bytes.
@@ -98,10 +101,17 @@ class Depot:
         """
         _check(key)
         self._kept[key] = memoryview(data).toreadonly()
+        self._keepers[key] += 1
 
     def drop(self, key: str) -> None:
-        """Serves it no more; idempotent. Pieces that are on their way stay in memory until they have left."""
-        self._kept.pop(key, None)
+        """Undoes one `keep`; after the last it is served no more. Nothing happens where it is not kept.
+
+        Pieces that are on their way stay in memory until they have left.
+        """
+        self._keepers[key] -= 1
+        if self._keepers[key] <= 0:
+            del self._keepers[key]
+            self._kept.pop(key, None)
 
     def has(self, key: str) -> bool:
         """Whether it is kept here."""

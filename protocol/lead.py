@@ -5,8 +5,9 @@ A lead is (term, name). Terms belong to the configured members in turn: with a, 
 holder of the present term is gone, the living member to whom the lowest later term belongs claims it; whoever hears
 the claim promises to refuse every lower term, and tells how far its models are. With the promises of a majority of
 the configured members the claimant leads: any two majorities share a member, so nothing that an earlier lead has
-closed with a majority is missed. (The ballots of Lamport's "Paxos made simple", 2001, with terms shared out
-beforehand.)
+closed with a majority is missed. Who has voted for an outcome and heard of no commit says so too: somebody else may
+have heard of it, and the new lead settles on it before it goes on. (The ballots of Lamport's "Paxos made simple",
+2001, with terms shared out beforehand.)
 
 Pure: knows no network and no clock; times are seconds of any monotonic clock.
 """
@@ -16,12 +17,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from protocol.messages.rounds import Standing
+from protocol.messages.rounds import Standing, Voted
+from protocol.rounds import attempt_of
 
 REPEAT = 0.5
 """Seconds between two claims of the same term, while promises are missing."""
 
+LISTEN = 1.0
+"""Seconds for which a member of an earlier life waits for word of who leads, before it claims a term."""
+
 Standings = Mapping[str, Standing]
+Votes = Mapping[str, Voted]
 
 
 @dataclass(frozen=True)
@@ -38,10 +44,12 @@ class Elected:
     Attributes:
         term: the term.
         standings: of every model the furthest standing, and who has it.
+        voted: of every model the latest vote for the round after that, which may have been closed.
     """
 
     term: int
     standings: Mapping[str, tuple[Standing, str]]
+    voted: Votes
 
 
 class Council:
@@ -62,8 +70,10 @@ class Council:
         self.term = term
         self.leading = False
         self._living = {me}
-        self._promises: dict[str, Standings] = {}
+        self._promises: dict[str, tuple[Standings, Votes]] = {}
         self._claimed_at: float | None = None
+        self._wary = term > 0
+        self._woke: float | None = None
 
     @property
     def majority(self) -> int:
@@ -94,8 +104,10 @@ class Council:
         if name != self.me:
             self._living.discard(name)
 
-    def tick(self, now: float, standings: Standings) -> list[Stand | Elected]:
+    def tick(self, now: float, standings: Standings, voted: Votes) -> list[Stand | Elected]:
         """What the passing of time brings: a claim, where it is this member's turn."""
+        if self._listens(now):
+            return []
         term = self._due()
         if self.leading or self.owner(term) != self.me or len(self._living) < self.majority:
             return []
@@ -104,7 +116,7 @@ class Council:
         if term != self.term or self._claimed_at is None:
             self._promises = {}
         self.term, self._claimed_at = term, now
-        self._promises[self.me] = standings
+        self._promises[self.me] = standings, voted
         return [Stand(term), *self._counted()]
 
     def claimed(self, name: str, term: int) -> bool:
@@ -119,14 +131,14 @@ class Council:
             self._step_back(term)
         return True
 
-    def promised(self, name: str, term: int, standings: Standings) -> list[Stand | Elected]:
+    def promised(self, name: str, term: int, standings: Standings, voted: Votes) -> list[Stand | Elected]:
         """A member has promised a term, or tells of a higher one that it has promised to somebody else."""
         if name not in self.members:
             return []
         if term > self.term:
             self._step_back(term)
         elif term == self.term and self.owner(term) == self.me and not self.leading:
-            self._promises[name] = standings
+            self._promises[name] = standings, voted
             return list(self._counted())
         return []
 
@@ -151,8 +163,28 @@ class Council:
             return []
         self.leading = True
         furthest: dict[str, tuple[Standing, str]] = {}
-        for name, standings in sorted(self._promises.items()):
+        for name, (standings, _) in sorted(self._promises.items()):
             for model, standing in standings.items():
                 if model not in furthest or standing.number > furthest[model][0].number:
                     furthest[model] = (standing, name)
-        return [Elected(self.term, furthest)]
+        return [
+            Elected(self.term, furthest, self._latest({model: each.number for model, (each, _) in furthest.items()}))
+        ]
+
+    def _latest(self, numbers: Mapping[str, int]) -> Votes:
+        """Of every model the vote of the latest attempt at the round after the last one that is known to be closed."""
+        latest: dict[str, Voted] = {}
+        for _, votes in self._promises.values():
+            for model, voted in votes.items():
+                if voted.record.number == numbers.get(model, 0) + 1 and (
+                    model not in latest or attempt_of(voted.record) > attempt_of(latest[model].record)
+                ):
+                    latest[model] = voted
+        return latest
+
+    def _listens(self, now: float) -> bool:
+        """Whether this member has only just come back: its peers tell it who leads."""
+        if self._wary:
+            self._woke = now if self._woke is None else self._woke
+            self._wary = now < self._woke + LISTEN
+        return self._wary

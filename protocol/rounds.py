@@ -47,7 +47,7 @@ class Tally:
     _held: dict[str, set[str]] = field(default_factory=dict)
 
     def offered(self, name: str, share: Share, now: float) -> bool:
-        """A contribution can be fetched; False for one that is not expected or comes twice."""
+        """A contribution can be fetched; False for one that is not expected, comes twice or was given up."""
         if name not in self.step.expected:
             self.refused.setdefault(name, "it was not asked to contribute to this round")
             return False
@@ -64,9 +64,9 @@ class Tally:
             self._held.setdefault(name, set()).add(keeper)
             self._arrive(name, now)
 
-    def refuse(self, name: str, reason: str) -> None:
-        """A keeper has found that a contribution cannot be used."""
-        if self.step.lose(name, f"refused: {reason}"):
+    def refuse(self, by: str, name: str, reason: str) -> None:
+        """A keeper, or its contributor itself, has found that a contribution cannot be used."""
+        if (by in self.keepers or by == name) and self.step.lose(name, _refused(reason)):
             self.refused[name] = reason
 
     def outcome(self, now: float) -> Outcome:
@@ -111,4 +111,8 @@ class Ballot:
 
 def record_reasons(outcome: Outcome, refused: Mapping[str, str]) -> dict[str, str]:
     """Who was lost for a round, with the reason; those whose contribution was refused are named apart."""
-    return {name: reason for name, reason in outcome.lost.items() if name not in refused}
+    return {name: reason for name, reason in outcome.lost.items() if reason != _refused(refused.get(name, ""))}
+
+
+def _refused(reason: str) -> str:
+    return f"refused: {reason}"

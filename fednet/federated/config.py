@@ -93,6 +93,19 @@ class Secure(_Section):
     threshold: int | None = Field(default=None, ge=3)
 
 
+class Buffer(_Section):
+    """Rounds that wait for nobody in particular (FedBuff, Nguyen et al. 2022, arXiv 2106.06639).
+
+    Attributes:
+        size: a round closes once so many contributions are in; who is not among them goes on with its work and
+            contributes to a later round.
+        exponent: how quickly a contribution loses weight with the rounds it comes late; see `staleness`.
+    """
+
+    size: int = Field(ge=1)
+    exponent: float = Field(default=0.5, ge=0.0, allow_inf_nan=False)
+
+
 class Federation(_Section):
     """How contributions become one model.
 
@@ -104,6 +117,7 @@ class Federation(_Section):
         participation: the share of the living peers that is drawn to contribute to a round; at least one is.
         quorum: fewest contributions that a round closes with.
         secure: contributions are masked, and only their sum is opened; needs the rule `mean`.
+        buffer: asynchronous rounds, that close as soon as some contributions are in.
     """
 
     rule: RuleConfig = Mean()
@@ -112,6 +126,7 @@ class Federation(_Section):
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     quorum: int = Field(default=1, ge=1)
     secure: Secure | None = None
+    buffer: Buffer | None = None
 
     @model_validator(mode="after")
     def _shards_are_combined_apart(self) -> Federation:
@@ -125,5 +140,10 @@ class Federation(_Section):
             raise ValueError(
                 f"{self.rule.kind} compares contributions, of which a secure sum shows none: set `rule: {{kind: mean}}`"
                 " or leave `secure` out"
+            )
+        if self.secure is not None and self.buffer is not None:
+            raise ValueError(
+                "`buffer` mixes contributions that began from different models, and masks cancel only among peers of "
+                "one round: leave `secure` or `buffer` out"
             )
         return self

@@ -9,27 +9,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from fednet.conversations import Participant
-from fednet.errors import MethodError
 from nodes.compute import Compute, ThreadWatch
-from nodes.errors import PeerError
 from nodes.node import Handler, Node
 from nodes.progress import speaker
+from nodes.rounds.attempt import Hopeless, abandon
 from nodes.rounds.bench import Bench
-from nodes.rounds.chair import Chair, Hopeless, abandon
+from nodes.rounds.chair import Chair
+from nodes.rounds.means import Means
 from nodes.rounds.models import Models
-from nodes.rounds.seat import Means, Seat
-from nodes.rounds.words import federation_of
+from nodes.rounds.place import Place
+from nodes.rounds.seat import Seat
+from nodes.rounds.tenure import Orders, Tenure
 from nodes.transfers import Depot
 from protocol.lead import Council, Elected, Stand
-from protocol.messages import Message
+from protocol.messages import Card, Message
 from protocol.messages.presence import PeerInfo
 from protocol.messages.rounds import (
     Abandon,
@@ -38,28 +37,22 @@ from protocol.messages.rounds import (
     Commit,
     Contribution,
     Decline,
+    Leads,
     OfRound,
     Open,
     Order,
-    Plan,
     Promise,
+    Recall,
     Receipt,
     Reduced,
     Vote,
 )  # fmt: skip
-from protocol.rounds import attempt_of
 from protocol.topics import ROUNDS
 
 log = logging.getLogger(__name__)
 
 LOOK = 0.1
 """Seconds between two looks at who should lead."""
-
-MOST_ORDERS = 64
-"""Programmes that wait here; a further one is refused."""
-
-MOST_EARLY = 4096
-"""Messages that wait for the opening of their round; the oldest give way."""
 
 
 class Assembly:
@@ -83,18 +76,18 @@ class Assembly:
         self.models = Models(folder)
         self.council = Council(node.name, node.spec.expected, self.models.term)
         self._chair = Chair(self.council, node.spec.rounds, node.spec.seed, self._say)
-        self._orders: dict[str, Plan] = {}
+        self._orders = Orders()
+        self._linked: set[str] = set()
+        self._ready: set[str] = set()
         self._means: Means | None = None
-        self._seat: Seat | None = None
-        self._past: Seat | None = None
-        self._sitting: asyncio.Task[None] | None = None
+        self._place = Place(node)
+        self._tenure: Tenure | None = None
         self._leading: asyncio.Task[None] | None = None
-        self._early: deque[tuple[str, OfRound]] = deque(maxlen=MOST_EARLY)
-        self._ordered = asyncio.Event()
         self._table: Mapping[type[Message], Callable[[str, Any], None]] = {
             Order: self._order,
             Claim: self._claim,
             Promise: self._promise,
+            Leads: self._leads,
             Open: self._open,
             Contribution: self._contribution,
             Decline: self._decline,
@@ -104,8 +97,9 @@ class Assembly:
             Vote: self._vote,
             Commit: self._commit,
             Abandon: self._abandon,
+            Recall: self._recall,
         }
-        self.handlers: Mapping[type[Message], Handler] = dict.fromkeys(self._table, self._heard)
+        self.handlers: Mapping[type[Message], Handler] = {**dict.fromkeys(self._table, self._heard), Card: self._card}
 
     async def open(self, participant: Participant) -> None:
         """Takes part from now on; a participant of an earlier life is given what its last rounds have left.
@@ -115,9 +109,7 @@ class Assembly:
         """
         bench = Bench(participant, self._compute, lambda: ThreadWatch(speaker(self._node)))
         means = Means(self._node.name, bench, self.models, self._depot, self._reducer, self._say, self._tell)
-        for model, kept in self.models.kept.items():
-            self._depot.keep(kept.standing.left.digest, kept.packed)
-            await bench.adopt(model, kept.standing.number, kept.state)
+        await means.resume()
         self._means = means
         self._node.spawn(self._look(), "rounds")
 
@@ -127,17 +119,24 @@ class Assembly:
             self._means.bench.stop()
 
     def linked(self, peer: PeerInfo) -> None:
-        """A member counts as there; one that joins an idle run learns from the next round where it stands."""
-        self.council.arrived(peer.name)
-        self._chair.arrived()
+        """A member counts as there once it is linked and its card says that it is ready."""
+        self._linked.add(peer.name)
+        self._arrive(peer.name)
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """A member is gone; if it led, somebody else takes over."""
+        self._linked.discard(peer.name)
+        self._ready.discard(peer.name)
         self.council.departed(peer.name)
         self._chair.departed(peer.name, f"{'left' if left else 'lost'}: {reason}")
         self._consider()
 
-    # Who leads
+    def _arrive(self, name: str) -> None:
+        if name in self._linked & self._ready:
+            self.council.arrived(name)
+            self._chair.arrived()
+            if self.council.leading and name in self.council.members:
+                self._tell(name, Leads(term=self.council.term, standings=self.models.standings()))
 
     async def _look(self) -> None:
         while True:
@@ -146,51 +145,41 @@ class Assembly:
 
     def _consider(self) -> None:
         if self._means is not None:
-            self._follow(self.council.tick(_now(), self.models.standings()))
+            self._follow(
+                self.council.tick(asyncio.get_running_loop().time(), self.models.standings(), self.models.voted())
+            )
 
     def _follow(self, outcomes: list[Stand | Elected]) -> None:
+        """Does what the council says; who is no lead any more ceases to lead, and nobody sits under an old term."""
         for outcome in outcomes:
             match outcome:
                 case Stand(term):
-                    self._node.publish(ROUNDS, Claim(term=term))
+                    self._node.spawn(self._pledge(term, None), "claim")
                 case Elected():
-                    log.info("%s leads by term %d", self._node.name, outcome.term)
-                    self._leading = self._node.spawn(self._lead(outcome), "lead")
+                    self._lead(outcome)
         if not self.council.leading and self._leading is not None:
             self._leading.cancel()
-            self._leading = None
+            self._leading = self._tenure = None
+        self._place.rise(under=self.council.term)
 
-    async def _lead(self, elected: Elected) -> None:
+    def _lead(self, elected: Elected) -> None:
         assert self._means is not None  # noqa: S101 - nobody claims a term before it is open
-        try:
-            for model, (standing, holder) in elected.standings.items():
-                await self._means.reach(model, standing, (holder, *self.council.living), elected.term)
-        except (MethodError, PeerError) as error:
-            log.warning("%s cannot lead: %s", self._node.name, error)
-            return
-        while True:
-            self._ordered.clear()
-            for plan in list(self._orders.values()):
-                await self._programme(plan)
-            await self._ordered.wait()
+        log.info("%s leads by term %d", self._node.name, elected.term)
+        self._tenure = Tenure(elected, self._means, self.council, self._chair, self._orders, self._place.left)
+        self._leading = self._node.spawn(self._tenure.lead(), "lead")
 
-    async def _programme(self, plan: Plan) -> None:
-        """Holds the rounds of a programme that are still to be held."""
-        assert self._means is not None  # noqa: S101 - see above
-        try:
-            federation_of(plan)
-            await self._means.known(plan.model)
-            for index in range(self.models.done(plan.key) + 1, plan.rounds + 1):
-                await self._chair.hold(plan, index, self.models.standings())
-                if self._sitting is not None:
-                    await asyncio.wait((self._sitting,))  # this member too has adopted what the round left
-        except Hopeless as hopeless:
-            self._say(abandon(self.council.term, plan, hopeless))
-        except (MethodError, ValidationError) as error:
-            self._say(abandon(self.council.term, plan, Hopeless(str(error), {})))
-        self._orders.pop(plan.key, None)
+    async def _pledge(self, term: int, claimant: str | None) -> None:
+        """Claims a term or promises it, once it is kept for good: a later life must not forget it."""
+        await self._place.left(under=term)
+        await self._reducer.run(partial(self.models.pledge, term))
+        if claimant is not None:
+            self._promise_to(claimant)
+        elif term == self.council.term:
+            self._node.publish(ROUNDS, Claim(term=term))
 
-    # What is heard
+    def _promise_to(self, name: str) -> None:
+        models = self.models
+        self._tell(name, Promise(term=self.council.term, standings=models.standings(), voted=models.voted()))
 
     def _heard(self, envelope: Any, message: Message) -> None:
         self._take(envelope.sender, message)
@@ -202,50 +191,50 @@ class Assembly:
             self._node.counts["no member"] += 1
 
     def _order(self, sender: str, order: Order) -> None:
-        plan = order.plan
-        if self.council.leading:
+        plan, leads = order.plan, self.council.leading
+        if leads:
             for record in self.models.of(plan.key):
-                self._node.tell(sender, record)
-        if self.models.done(plan.key) >= plan.rounds or plan.key in self._orders:
-            return
-        if len(self._orders) < MOST_ORDERS:
-            self._orders[plan.key] = plan
-            self._ordered.set()
-        elif self.council.leading:
+                if record.index > order.after:
+                    self._node.tell(sender, record)
+        if self.models.done(plan.key) < plan.rounds and not self._orders.add(plan) and leads:
             self._node.tell(sender, abandon(self.council.term, plan, Hopeless("too many orders are waiting", {})))
 
     def _claim(self, sender: str, claim: Claim) -> None:
-        self.council.claimed(sender, claim.term)
+        promised = self.council.claimed(sender, claim.term)
         self._follow([])
-        self._tell(sender, Promise(term=self.council.term, standings=self.models.standings()))
+        if promised:
+            self._node.spawn(self._pledge(claim.term, sender), "promise")
+        else:
+            self._promise_to(sender)
 
     def _promise(self, sender: str, promise: Promise) -> None:
-        self._follow(self.council.promised(sender, promise.term, promise.standings))
+        self._follow(self.council.promised(sender, promise.term, promise.standings, promise.voted))
+
+    def _leads(self, sender: str, said: Leads) -> None:
+        if not self.council.follow(sender, said.term):
+            self._promise_to(sender)
+            return
+        self._follow([])
+        if self._means is not None and sender != self._node.name:
+            self._place.rise()
+            self._place.follow_with(partial(self._means.catch_up, sender, said))
 
     def _open(self, sender: str, opened: Open) -> None:
         if not self.council.follow(sender, opened.term):
             self._node.counts["stale term"] += 1
-            self._tell(sender, Promise(term=self.council.term, standings=self.models.standings()))
+            self._promise_to(sender)
             return
         self._follow([])
         if self._means is None:
             log.info("round %d of %s opens before this member is ready", opened.number, opened.model)
             return
-        if self._node.name in opened.members and self._newer(opened):
+        if self._node.name in opened.members and self._place.later(opened):
             self._sit(Seat(self._means, opened, sender))
 
     def _sit(self, seat: Seat) -> None:
         """Takes part in a round; whatever has come early for it is heard now."""
-        previous, self._seat = self._seat, seat
-        if self._sitting is not None and previous is not None and not previous.closed:
-            self._sitting.cancel()
-        if self._past is not None:
-            self._past.forget()
-        self._past = previous
-        self._orders.setdefault(seat.opened.plan.key, seat.opened.plan)
-        self._sitting = self._node.spawn(_after(self._sitting, seat), "seat")
-        early, self._early = self._early, deque(maxlen=MOST_EARLY)
-        for sender, message in early:
+        self._orders.add(seat.opened.plan)
+        for sender, message in self._place.sit(seat):
             self._take(sender, message)
 
     def _contribution(self, sender: str, contribution: Contribution) -> None:
@@ -262,14 +251,26 @@ class Assembly:
             seat.reduced(sender, reduced)
 
     def _commit(self, sender: str, commit: Commit) -> None:
-        if (seat := self._in(sender, commit)) and sender == seat.lead:
+        if self.models.learn(commit):
+            if self._tenure is not None:
+                self._tenure.recalled.set()
+        elif (seat := self._in(sender, commit)) and sender == seat.lead:
             seat.committed(commit)
             if commit.index == commit.rounds:
-                self._orders.pop(commit.key, None)
+                self._orders.remove(commit.key)
 
     def _abandon(self, sender: str, said: Abandon) -> None:
         if said.term >= self.council.term:
-            self._orders.pop(said.key, None)
+            self._orders.remove(said.key)
+
+    def _recall(self, sender: str, recall: Recall) -> None:
+        for record in self.models.recalled(recall.model, recall.after):
+            self._tell(sender, record)
+
+    def _card(self, envelope: Any, card: Card) -> None:
+        if card.ready:
+            self._ready.add(envelope.sender)
+            self._arrive(envelope.sender)
 
     def _decline(self, sender: str, decline: Decline) -> None:
         self._chair.declined(sender, decline)
@@ -282,19 +283,12 @@ class Assembly:
 
     def _in(self, sender: str, message: OfRound) -> Seat | None:
         """The seat that a message is about; one that is early waits, one that is late is counted."""
-        if self._seat is not None and attempt_of(self._seat.opened) == attempt_of(message):
-            return self._seat
-        if self._newer(message):
-            self._early.append((sender, message))
-        else:
+        seat = self._place.of(message)
+        if seat is None and not self._place.wait(sender, message):
             self._node.counts["stale round"] += 1
             if isinstance(message, Contribution):
                 self._chair.stale(sender, message.number)
-        return None
-
-    def _newer(self, message: OfRound) -> bool:
-        """Whether a message is about a later attempt than the present one."""
-        return self._seat is None or attempt_of(message) > attempt_of(self._seat.opened)
+        return seat
 
     def _say(self, message: Message) -> None:
         self._node.publish(ROUNDS, message)
@@ -305,14 +299,3 @@ class Assembly:
             asyncio.get_running_loop().call_soon(self._take, name, message)
         else:
             self._node.tell(name, message)
-
-
-async def _after(previous: asyncio.Task[None] | None, seat: Seat) -> None:
-    """Takes a seat once the one before it is left: its outcome is the next one's base."""
-    if previous is not None:
-        await asyncio.wait((previous,))
-    await seat.run()
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -62,15 +62,16 @@ class Bench:
         Raises:
             MethodError: it is nothing that this participant can use.
         """
-        await self._compute.run(lambda: self._participant.adopt(model, number, bare(state)))
+        await self._compute.run(lambda: self._participant.adopt(model, number, frozen(bare(state))))
 
     def stop(self) -> None:
         """Nobody waits for the present work any more."""
         if self._watching is not None:
             self._watching.stop()
+        self._work = None
 
     def _contribute(self, task: Task, base: State, watch: ThreadWatch) -> Update:
-        update = self._participant.contribute(task, bare(base), watch)
+        update = self._participant.contribute(task, frozen(bare(base)), watch)
         return Update(frozen(update.state), update.weight, update.values)
 
 

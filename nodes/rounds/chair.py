@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from itertools import count
 
 from fednet.federated.participation import drawn
+from nodes.rounds.attempt import Attempt, Broken, Hopeless
 from nodes.rounds.words import federation_of
 from protocol.lead import Council
 from protocol.ledger import Outcome, Pace, Policy, Step
 from protocol.messages import Message
 from protocol.messages.rounds import (
-    Abandon,
-    Close,
     Commit,
     Contribution,
     Decline,
@@ -32,34 +30,9 @@ from protocol.messages.rounds import (
     Standing,
     Vote,
 )  # fmt: skip
-from protocol.rounds import Ballot, Tally, about, attempt_of, record_reasons
+from protocol.rounds import Ballot, Tally, attempt_of
 
 log = logging.getLogger(__name__)
-
-
-class Hopeless(Exception):
-    """A programme cannot go on, and who could not take part."""
-
-    def __init__(self, reason: str, lost: Mapping[str, str]) -> None:
-        super().__init__(reason)
-        self.lost = lost
-
-
-class Broken(Exception):
-    """An attempt cannot be completed, since somebody whose shard is needed is gone; another one can."""
-
-
-@dataclass
-class _Held:
-    """An attempt that is under way."""
-
-    opened: Open
-    began: float
-    tally: Tally
-    ballot: Ballot
-    voting: Step
-    broken: bool = False
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Chair:
@@ -79,19 +52,32 @@ class Chair:
         self._say = say
         self._pace = Pace(policy)
         self._attempts = count(1)
-        self._round: _Held | None = None
+        self._round: Attempt | None = None
+        self._unable: dict[str, str] = {}
         self._awaited = asyncio.Event()
 
-    async def hold(self, plan: Plan, index: int, standings: Mapping[str, Standing]) -> None:
+    async def hold(
+        self, plan: Plan, index: int, standings: Mapping[str, Standing], settled: Commit | None = None
+    ) -> Commit:
         """Holds one round of a programme, in as many attempts as it takes.
+
+        Args:
+            plan: the programme.
+            index: which of its rounds, from 1.
+            standings: how far the models are.
+            settled: what an earlier lead may have closed this very round with.
+
+        Returns:
+            The record of the round.
 
         Raises:
             Hopeless: it cannot be held.
         """
+        self._unable = {}
         while True:
             await self._majority()
             try:
-                return await self._attempt(plan, index, standings)
+                return await self._attempt(plan, index, standings, settled)
             except Broken as broken:
                 log.warning("round %d of %s begins again: %s", index, plan.key, broken)
             finally:
@@ -106,7 +92,7 @@ class Chair:
 
     def stale(self, name: str, number: int) -> None:
         """A contribution to a round that is over: it is named in the record of the present one."""
-        if self._round is not None:
+        if self._round is not None and number < self._round.opened.number:
             self._round.tally.refused.setdefault(name, f"stale: it contributed to round {number}")
 
     def receipt(self, name: str, receipt: Receipt) -> None:
@@ -115,7 +101,7 @@ class Chair:
         if held is None or not self._current(receipt):
             return
         if receipt.refused:
-            held.tally.refuse(receipt.contributor, receipt.refused)
+            held.tally.refuse(name, receipt.contributor, receipt.refused)
         else:
             held.tally.held(name, receipt.contributor, _now())
         held.changed.set()
@@ -128,6 +114,7 @@ class Chair:
         held.tally.step.lose(name, f"declined: {decline.reason}")
         if not decline.votes:
             held.voting.lose(name, f"declined: {decline.reason}")
+            self._unable[name] = f"declined: {decline.reason}"
             held.broken |= len(held.tally.keepers) > 1
         held.changed.set()
 
@@ -160,47 +147,65 @@ class Chair:
             self._awaited.clear()
             await self._awaited.wait()
 
-    async def _attempt(self, plan: Plan, index: int, standings: Mapping[str, Standing]) -> None:
-        held = self._round = self._opened(plan, index, standings)
+    async def _attempt(
+        self, plan: Plan, index: int, standings: Mapping[str, Standing], settled: Commit | None
+    ) -> Commit:
+        held = self._round = self._opened(plan, index, standings, settled)
         self._say(held.opened)
-        if plan.given is None:
-            outcome = await self._until(held, held.tally.step)
+        if settled is None:
+            outcome = await self._contributed(held)
+            self._say(held.close(outcome, _now()))
+        votes = await self._until(held, held.voting)
+        left = self._agreed(held, votes)
+        if settled is None:
+            commit = held.commit(outcome, left)
         else:
-            outcome = Outcome(True, (), (), {}, True, 0.0)
+            commit = settled.model_copy(update={"term": held.opened.term, "attempt": held.opened.attempt})
+        self._say(commit)
+        return commit
+
+    async def _contributed(self, held: Attempt) -> Outcome:
+        """Waits for the contributions; a model that is given needs none."""
+        if held.opened.plan.given is not None:
+            return Outcome(True, (), (), {}, True, 0.0)
+        outcome = await self._until(held, held.tally.step)
         for seconds in held.tally.step.taken():
             self._pace.note(seconds)
         if not outcome.quorate:
+            self._require_majority(outcome)
             needed = held.tally.step.policy.quorum
             raise Hopeless(f"{len(outcome.contributed)} of {needed} needed contributed", _all_lost(outcome))
-        seconds = _now() - held.began
-        if plan.given is None:
-            self._say(self._close(held, outcome))
-        votes = await self._until(held, held.voting)
-        self._say(self._commit(held, outcome, self._agreed(held, votes), seconds))
+        return outcome
 
-    def _opened(self, plan: Plan, index: int, standings: Mapping[str, Standing]) -> _Held:
+    def _opened(self, plan: Plan, index: int, standings: Mapping[str, Standing], settled: Commit | None) -> Attempt:
         federation, now, council = federation_of(plan), _now(), self._council
-        members = tuple(sorted(council.living))
+        members = tuple(sorted(council.living - self._unable.keys()))
+        if len(members) < council.majority:
+            raise Hopeless(f"{len(members)} of {council.majority} needed can take part", self._unable)
         number = standings[plan.model].number + 1
         names: tuple[str, ...] = ()
-        if plan.given is None:
+        if plan.given is None and settled is None:
             names = drawn(members, federation.participation, self._seed, plan.model, number)
         opened = Open(
             model=plan.model, number=number, term=council.term, attempt=next(self._attempts), index=index, plan=plan,
-            standings=dict(standings), members=members, contributors=names,
+            standings=dict(standings), members=members, contributors=names, settled=settled,
         )  # fmt: skip
-        keepers = frozenset(members if federation.transport == "sharded" else (council.me,))
+        keepers = frozenset(members if federation.transport == "sharded" and names else (council.me,))
         quorate = self._policy.model_copy(update={"quorum": max(self._policy.quorum, federation.quorum)})
         voting = self._policy.model_copy(update={"quorum": council.majority})
-        return _Held(
+        step = Step.open((*names, *self._unable), now, quorate, self._pace)
+        for name, reason in self._unable.items():
+            step.lose(name, reason)
+        return Attempt(
             opened=opened,
+            lead=council.me,
             began=now,
-            tally=Tally(Step.open(names, now, quorate, self._pace), keepers),
+            tally=Tally(step, keepers),
             ballot=Ballot(council.majority),
             voting=Step.open(members, now, voting, self._pace),
         )
 
-    async def _until(self, held: _Held, step: Step) -> Outcome:
+    async def _until(self, held: Attempt, step: Step) -> Outcome:
         """Waits until a step of an attempt has closed."""
         while not (outcome := step.outcome(_now())).closed:
             if held.broken:
@@ -215,16 +220,19 @@ class Chair:
             raise Broken("a member whose shard is needed is gone")
         return outcome
 
-    def _close(self, held: _Held, outcome: Outcome) -> Close:
-        shares = held.tally.shares(outcome.contributed)
-        if len(held.tally.keepers) > 1:  # everybody has its shard by now
-            shares = {name: share.model_copy(update={"pieces": ()}) for name, share in shares.items()}
-        held.voting.opened = _now()
-        return about(Close, held.opened, shares=shares)
+    def _require_majority(self, outcome: Outcome) -> None:
+        """Who is missing may come back: only with a majority there is anything hopeless.
 
-    def _agreed(self, held: _Held, votes: Outcome) -> Piece:
+        Raises:
+            Broken: fewer than a majority is there.
+        """
+        if len(self._council.living) < self._council.majority:
+            raise Broken(", ".join(f"{name} {reason}" for name, reason in outcome.lost.items()))
+
+    def _agreed(self, held: Attempt, votes: Outcome) -> Piece:
         left = held.ballot.agreed()
         if left is None:
+            self._require_majority(votes)
             found = {name: f"computed {piece.digest[:12]}" for name, piece in held.ballot.votes.items()}
             raise Hopeless(
                 f"{held.ballot.majority} members must agree on what round {held.opened.number} leaves",
@@ -234,36 +242,11 @@ class Chair:
             log.warning("%s has computed something else in round %d", name, held.opened.number)
         return left
 
-    def _commit(self, held: _Held, outcome: Outcome, left: Piece, seconds: float) -> Commit:
-        opened, shares = held.opened, held.tally.shares(outcome.contributed)
-        dissent = dict.fromkeys(held.ballot.dissenters(left), "it computed another aggregate")
-        return about(
-            Commit,
-            opened,
-            key=opened.plan.key,
-            index=opened.index,
-            rounds=opened.plan.rounds,
-            lead=self._council.me,
-            left=left,
-            weights={name: share.weight for name, share in shares.items()},
-            values={name: share.values for name, share in shares.items()},
-            late=outcome.late,
-            lost=record_reasons(outcome, held.tally.refused),
-            refused={**dissent, **held.tally.refused},
-            seconds=seconds,
-        )
-
     def _current(self, message: OfRound) -> bool:
         held = self._round
         return (
             held is not None and held.opened.model == message.model and attempt_of(held.opened) == attempt_of(message)
         )
-
-
-def abandon(term: int, plan: Plan, error: Hopeless) -> Abandon:
-    """What is said when a programme cannot go on."""
-    lost = {name: reason[:500] for name, reason in error.lost.items()}
-    return Abandon(term=term, key=plan.key, lost=lost, reason=str(error)[:500])
 
 
 def _all_lost(outcome: Outcome) -> dict[str, str]:

@@ -75,8 +75,13 @@ class Convener:
             Stopped: the convener was closed.
         """
         told: asyncio.Queue[Closed | Exception] = asyncio.Queue()
-        self._order(*_ordered(programme, self._node.name), told.put_nowait)
-        return tuple([_unwrapped(await told.get()) for _ in range(programme.rounds)])
+        plan, packed = _ordered(programme, self._node.name)
+        self._order(plan, packed, told.put_nowait)
+        try:
+            return tuple([_unwrapped(await told.get()) for _ in range(programme.rounds)])
+        except asyncio.CancelledError:
+            self._forget(plan.key)
+            raise
 
     def from_thread(
         self, watch: Watch, heard: Callable[[Closed], None] | None = None
@@ -125,7 +130,7 @@ class Convener:
         if (missing := self._alone(ordered)) is not None:
             self._end(key, missing)
             return
-        self._node.publish(ROUNDS, Order(plan=ordered.plan))
+        self._node.publish(ROUNDS, Order(plan=ordered.plan, after=ordered.said))
         asyncio.get_running_loop().call_later(AGAIN, self._say, key)
 
     def _alone(self, ordered: _Ordered) -> NoQuorum | None:
@@ -163,8 +168,8 @@ class Convener:
         self._forget(key)
 
     def _forget(self, key: str) -> None:
-        ordered = self._ordered.pop(key)
-        if ordered.plan.given is not None:
+        ordered = self._ordered.pop(key, None)
+        if ordered is not None and ordered.plan.given is not None:
             self._depot.drop(ordered.plan.given.digest)
 
 

@@ -1,12 +1,14 @@
 """The models that a member trains with its peers: how far each is, what the last round left, and the way back to it.
 
-What a round has left is written to disk before anybody builds on it: the state as one safetensors file named by its
-digest, then `rounds.json`, which names the files and replaces its predecessor whole. A member that starts again goes
-on from there. Everything here may block and runs on the reducer's thread. Refuses to know what a model is.
+What a round leaves is written to disk before its member votes for it, and the term before it is promised: the state
+as one safetensors file named by its digest, then `rounds.json`, which names the files and replaces its predecessor
+whole. A member that starts again goes on from there. Everything here may block and runs on the reducer's thread.
+Refuses to know what a model is.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ from fednet.conversations import State
 from fednet.errors import ModelError
 from fednet.federated.state import digest, pack, unpack
 from fednet.files import write_whole
-from protocol.messages.rounds import Commit, Piece, Standing
+from nodes.rounds.words import standing_of
+from protocol.messages.rounds import RECALLED, Commit, Piece, Plan, Standing, Standings, Voted
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +50,25 @@ class Kept:
         return cls(Standing(number=number, left=left, key=key, index=index), state, packed)
 
 
+@dataclass(frozen=True)
+class Vote:
+    """What this member has voted for and knows no commit of.
+
+    Attributes:
+        said: how its promises tell of it.
+        kept: what it has computed.
+    """
+
+    said: Voted
+    kept: Kept
+
+
 class _Journal(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     term: int
-    standings: dict[str, Standing]
+    standings: Standings
+    voted: dict[str, Voted]
     records: tuple[Commit, ...]
 
 
@@ -62,15 +79,20 @@ class Models:
         folder: where it is kept; None keeps nothing.
 
     Attributes:
-        term: the highest term that was promised when the last round closed.
+        term: the highest term that has been promised for good.
         kept: the models by name.
-        records: of all rounds that have closed, in their order.
+        votes: by model, what this member has voted for beyond that.
+        records: of all rounds that have closed.
+
+    Raises:
+        ModelError: the folder holds something else than what was written there.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.term = 0
         self.kept: dict[str, Kept] = {}
+        self.votes: dict[str, Vote] = {}
         self.records: list[Commit] = []
         if folder is not None and (folder / JOURNAL).is_file():
             self._load(folder)
@@ -78,6 +100,10 @@ class Models:
     def standings(self) -> dict[str, Standing]:
         """How far every model is."""
         return {model: kept.standing for model, kept in sorted(self.kept.items())}
+
+    def voted(self) -> dict[str, Voted]:
+        """What was voted for beyond that."""
+        return {model: vote.said for model, vote in sorted(self.votes.items())}
 
     def of(self, key: str) -> list[Commit]:
         """The records of one programme, by their place in it; the last that was told counts."""
@@ -88,6 +114,44 @@ class Models:
         told = [record.index for record in self.records if record.key == key]
         stood = [kept.standing.index for kept in self.kept.values() if kept.standing.key == key]
         return max([0, *told, *stood])
+
+    def recalled(self, model: str, after: int) -> list[Commit]:
+        """The records of a model's rounds after this one, in their order; so many as one recall asks for."""
+        records = {record.number: record for record in self.records if record.model == model and record.number > after}
+        return [records[number] for number in sorted(records)][:RECALLED]
+
+    def missing(self, model: str) -> int | None:
+        """The number of the first round that this member has the outcome of but no record; None if there is none."""
+        number = self.kept[model].standing.number if model in self.kept else 0
+        told = {record.number for record in self.records if record.model == model}
+        return next((each for each in range(1, number + 1) if each not in told), None)
+
+    def learn(self, record: Commit) -> bool:
+        """Takes in a record that was missing; False if it was not. It is written with the next outcome."""
+        kept = self.kept.get(record.model)
+        known = any(each.model == record.model and each.number == record.number for each in self.records)
+        if kept is None or known or record.number > kept.standing.number:
+            return False
+        self.records = [*self.records, record]
+        return True
+
+    def pledge(self, term: int) -> None:
+        """Keeps in mind, for good, that this term was promised.
+
+        Raises:
+            OSError: it cannot be written; nothing has changed.
+        """
+        if term > self.term:
+            self._become(self.kept, self.votes, self.records, term)
+
+    def vote(self, plan: Plan, record: Commit, kept: Kept) -> None:
+        """Keeps in mind, for good, what this member votes for.
+
+        Raises:
+            OSError: it cannot be written; nothing has changed.
+        """
+        vote = Vote(Voted(plan=plan, record=record), kept)
+        self._become(self.kept, {**self.votes, record.model: vote}, self.records, record.term)
 
     def adopt(self, model: str, kept: Kept, term: int, record: Commit | None = None) -> None:
         """Takes over what a round has left, for good.
@@ -102,26 +166,41 @@ class Models:
             OSError: it cannot be written; nothing has changed.
         """
         records = [*self.records, *([record] if record else [])]
-        if self.folder is not None:
-            self._write(self.folder, {**self.kept, model: kept}, records, term)
-        self.kept[model], self.records, self.term = kept, records, term
+        votes = {
+            name: vote
+            for name, vote in self.votes.items()
+            if name != model or vote.said.record.number > kept.standing.number
+        }
+        self._become({**self.kept, model: kept}, votes, records, term)
 
-    def _write(self, folder: Path, kept: Mapping[str, Kept], records: list[Commit], term: int) -> None:
+    def _become(self, kept: dict[str, Kept], votes: dict[str, Vote], records: list[Commit], term: int) -> None:
+        term = max(self.term, term)
+        if self.folder is not None:
+            self._write(self.folder, kept, votes, records, term)
+        self.kept, self.votes, self.records, self.term = kept, votes, records, term
+
+    def _write(
+        self, folder: Path, kept: Mapping[str, Kept], votes: Mapping[str, Vote], records: list[Commit], term: int
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         standings = {model: each.standing for model, each in kept.items()}
-        for model, each in kept.items():
-            if not (path := _file(folder, model, each.standing)).exists():
+        states = [*kept.items(), *((model, vote.kept) for model, vote in votes.items())]
+        named = {_file(folder, model, each.standing): each for model, each in states}
+        for path, each in named.items():
+            if not path.exists():
                 write_whole(path, bytes(each.packed))
-        journal = _Journal(term=term, standings=standings, records=tuple(records))
-        write_whole(folder / JOURNAL, journal.model_dump_json().encode())
-        named = {_file(folder, model, standing) for model, standing in standings.items()}
-        for path in set(folder.glob("*.safetensors")) - named:
+        said = {model: vote.said for model, vote in votes.items()}
+        journal = _Journal(term=term, standings=standings, voted=said, records=tuple(records))
+        write_whole(folder / JOURNAL, json.dumps(journal.model_dump()).encode())  # a loss may be infinite or no number
+        for path in set(folder.glob("*.safetensors")) - named.keys():
             path.unlink()
 
     def _load(self, folder: Path) -> None:
         try:
             journal = _Journal.model_validate_json((folder / JOURNAL).read_bytes())
             self.kept = {model: _read(folder, model, each) for model, each in journal.standings.items()}
+            for model, said in journal.voted.items():
+                self.votes[model] = Vote(said, _read(folder, model, standing_of(said.record)))
         except (OSError, ValueError, ValidationError, ModelError) as error:
             raise ModelError(f"{folder} cannot be resumed from ({error}): remove it to begin anew") from error
         self.term, self.records = journal.term, list(journal.records)
@@ -132,7 +211,7 @@ def _read(folder: Path, model: str, standing: Standing) -> Kept:
     path = _file(folder, model, standing)
     packed = path.read_bytes()
     state = unpack(packed)
-    if digest(state) != standing.left.digest:
+    if digest(state) != standing.left.digest or len(packed) != standing.left.size:
         raise ModelError(f"{path} is not what round {standing.number} left")
     return Kept(standing, state, packed)
 

@@ -4,6 +4,7 @@
               -> collect every offer   -> receipts to the lead
               -> closed: reduce        -> vote -> committed: adopt
 
+A vote is kept for good before it is cast: should the lead die, the next one learns of it and settles on it.
 Collecting begins with the first offer, not with the close. In a mesh every member reduces everything; in a sharded
 round the i-th member reduces shard i and fetches the others' shards. Refuses to know who leads and when a round
 closes (`nodes.rounds.chair`).
@@ -13,24 +14,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from fednet.conversations import State, Task
 from fednet.errors import MethodError, ModelError
 from fednet.federated.aggregation import aggregate, reduce
 from fednet.federated.server import advance
 from fednet.federated.shards import join, split
-from fednet.federated.state import bare, digest, pack, require_finite, require_like, size, unpack
-from nodes.compute import Compute
+from fednet.federated.state import bare, digest, pack, require_finite, require_like, size
 from nodes.errors import PeerError
-from nodes.rounds.bench import Bench
-from nodes.rounds.models import Kept, Models
-from nodes.rounds.words import federation_of
-from nodes.transfers import Depot
-from protocol.messages import Message
+from nodes.rounds.means import Means, checked, unpacked
+from nodes.rounds.models import Kept
+from nodes.rounds.words import federation_of, record_of, standing_of
 from protocol.messages.rounds import (
     Close,
     Commit,
@@ -41,7 +40,6 @@ from protocol.messages.rounds import (
     Receipt,
     Reduced,
     Share,
-    Standing,
     Vote,
 )  # fmt: skip
 from protocol.rounds import about
@@ -54,85 +52,6 @@ ROOM = 1 << 16
 """Bytes by which a packed state may be larger than its tensors, for their names and shapes."""
 
 
-@dataclass(frozen=True)
-class Means:
-    """What a member's seats work with.
-
-    Attributes:
-        name: this member.
-        bench: does the method's work.
-        models: what this member has.
-        depot: blobs that are offered and fetched.
-        reducer: the thread on which states are packed, checked and reduced.
-        say: tells all members, this one too.
-        tell: tells one member, be it this one.
-    """
-
-    name: str
-    bench: Bench
-    models: Models
-    depot: Depot
-    reducer: Compute
-    say: Callable[[Message], None]
-    tell: Callable[[str, Message], None]
-
-    async def reach(self, model: str, standing: Standing, holders: Sequence[str], term: int) -> Kept:
-        """Sees to it that this member has what others stand at.
-
-        Raises:
-            MethodError: the participant knows no such model, or one of other shapes.
-            PeerError: nobody has it any more.
-        """
-        kept = await self.known(model)
-        if kept.standing == standing:
-            return kept
-        data = await self.fetch(standing.left, holders)
-        state = await self.reducer.run(partial(unpacked, data, standing.left.digest))
-        require_like(bare(state), bare(kept.state), "the peers' model")
-        reached = Kept(standing, state, data)
-        await self.adopt(model, reached, term)
-        return reached
-
-    async def adopt(self, model: str, kept: Kept, term: int, record: Commit | None = None) -> None:
-        """Takes over a state for good: on disk, for peers that are behind, and for the participant."""
-        old = self.models.kept.get(model)
-        await self.reducer.run(partial(self.models.adopt, model, kept, term, record))
-        self.depot.keep(kept.standing.left.digest, kept.packed)
-        if old is not None:
-            self.depot.drop(old.standing.left.digest)
-        await self.bench.adopt(model, kept.standing.number, kept.state)
-
-    async def fetch(self, piece: Piece, holders: Sequence[str]) -> memoryview:
-        """A blob, from the first of the holders that has it."""
-        others = [name for name in dict.fromkeys(holders) if name != self.name]
-        return await self.depot.fetch(piece.digest, piece.size, others)
-
-    async def known(self, model: str) -> Kept:
-        """What this member has of a model; the beginning, where no round has touched it.
-
-        Raises:
-            MethodError: the participant knows no such model.
-        """
-        if model in self.models.kept:
-            return self.models.kept[model]
-        state = await self.bench.begin(model)
-        kept = await self.reducer.run(partial(Kept.of, state))
-        await self.adopt(model, kept, 0)
-        return kept
-
-
-def unpacked(data: memoryview, digest_: str) -> State:
-    """The state in a blob.
-
-    Raises:
-        ModelError: it is not the state that has this digest.
-    """
-    state = unpack(data)
-    if digest(state) != digest_:
-        raise ModelError(f"what was fetched is not the state {digest_[:12]}")
-    return state
-
-
 class Seat:
     """One member's part in one attempt at a round.
 
@@ -140,11 +59,15 @@ class Seat:
         means: what it works with.
         opened: the round.
         lead: who leads it.
+
+    Attributes:
+        left: whether this member has been told to leave it before its end.
     """
 
     def __init__(self, means: Means, opened: Open, lead: str) -> None:
         self.opened = opened
         self.lead = lead
+        self.left = False
         self._means = means
         self._federation = federation_of(opened.plan)
         self._sharded = self._federation.transport == "sharded"
@@ -190,6 +113,8 @@ class Seat:
         finally:
             for job in self._jobs:
                 job.cancel()
+            self._collected.clear()
+            self._own = ()
 
     def forget(self) -> None:
         """Nobody fetches from this round any more."""
@@ -204,16 +129,15 @@ class Seat:
         self._base.set_result(base)
         if means.name in opened.contributors:
             self._begin(self._contribute(base))
-        state = await self._outcome(base)
-        kept = await means.reducer.run(partial(Kept.of, state, opened.number, opened.plan.key, opened.index))
-        means.tell(self.lead, about(Vote, opened, left=kept.standing.left))
+        kept, record = await self._outcome(base)
+        await means.vote(opened.plan, record, kept)
+        means.tell(self.lead, about(Vote, opened, left=record.left))
         commit = await self._committing
-        if commit.left == kept.standing.left:
+        if commit.left == record.left:
             await means.adopt(opened.model, kept, opened.term, commit)
         else:
             log.warning("round %d of %s left something else here than with the majority", opened.number, opened.model)
-            standing = kept.standing.model_copy(update={"left": commit.left})
-            await means.reach(opened.model, standing, self._holders, opened.term)
+            await means.reach(opened.model, standing_of(commit), self._holders, opened.term, commit)
 
     async def _contribute(self, base: Kept) -> None:
         opened, means = self.opened, self._means
@@ -221,19 +145,27 @@ class Seat:
         try:
             update = await means.bench.contribute(task, base.state, base.standing.left.digest)
             self._own, packed = await means.reducer.run(partial(self._parted, update.state, base))
+            pieces = tuple(Piece(digest=name, size=len(data)) for name, data in packed)
+            share = Share(weight=update.weight, pieces=pieces, values=dict(update.values))
+        except (_Unfit, ValidationError) as error:
+            means.tell(self.lead, about(Receipt, opened, contributor=means.name, refused=_short(error)))
         except MethodError as error:
             self._decline(str(error), votes=True)
-            return
-        pieces = tuple(Piece(digest=name, size=len(data)) for name, data in packed)
-        for name, data in packed:
-            self._keep(name, data)
-        share = Share(weight=update.weight, pieces=pieces, values=dict(update.values))
-        means.say(about(Contribution, opened, share=share))
+        except Exception as error:  # what goes wrong in a method must not keep the others waiting
+            log.exception("round %d of %s", opened.number, opened.model)
+            self._decline(f"{type(error).__name__} while contributing; see this node's log", votes=True)
+        else:
+            for name, data in packed:
+                self._keep(name, data)
+            means.say(about(Contribution, opened, share=share))
 
     def _parted(self, state: State, base: Kept) -> tuple[Sequence[State], list[tuple[str, bytes]]]:
         """Our contribution, whole or in shards, and what of it travels; on the reducer's thread."""
-        require_like(state, bare(base.state), "the contribution")
-        require_finite(state, "the contribution")
+        try:
+            require_like(state, bare(base.state), "the contribution")
+            require_finite(state, "the contribution")
+        except ModelError as error:
+            raise _Unfit(str(error)) from error
         parts = split(state, len(self.opened.members)) if self._sharded else (state,)
         return parts, [(digest(part), pack(part)) for part in parts]
 
@@ -259,7 +191,7 @@ class Seat:
         if piece.size > size(like) + ROOM:
             raise ModelError(f"its contribution has {piece.size} bytes where {size(like)} belong")
         data = await self._means.fetch(piece, (name, *self._holders))
-        state = await self._means.reducer.run(partial(_checked, data, piece.digest, like, name))
+        state = await self._means.reducer.run(partial(checked, data, piece.digest, like, name))
         self._keep(piece.digest, data)
         return state
 
@@ -268,11 +200,23 @@ class Seat:
         whole = bare(base.state)
         return split(whole, len(self.opened.members))[self._place] if self._sharded else whole
 
-    async def _outcome(self, base: Kept) -> State:
-        """What the round leaves."""
-        if self.opened.plan.given is not None:
-            return await self._given(self.opened.plan.given, base)
+    async def _outcome(self, base: Kept) -> tuple[Kept, Commit]:
+        """What the round leaves, and its record, should a majority find the same."""
+        opened, run = self.opened, self._means.reducer.run
+        if opened.settled is not None:
+            record = opened.settled.model_copy(update={"term": opened.term, "attempt": opened.attempt})
+            kept = await self._means.settled(record, self._holders)
+            require_like(bare(kept.state), bare(base.state), "the peers' model")
+            return kept, record
         close = await self._closing
+        if opened.plan.given is not None:
+            state = await self._given(opened.plan.given, base)
+        else:
+            state = await self._aggregate(close, base)
+        kept = await run(partial(Kept.of, state, opened.number, opened.plan.key, opened.index))
+        return kept, record_of(opened, close, self.lead, kept.standing.left)
+
+    async def _aggregate(self, close: Close, base: Kept) -> State:
         states = {name: await self._held(name, share, base) for name, share in close.shares.items()}
         weights = {name: share.weight for name, share in close.shares.items()}
         run, federation = self._means.reducer.run, self._federation
@@ -289,7 +233,7 @@ class Seat:
             raise ModelError(f"the given model has {piece.size} bytes where {size(like)} belong")
         data = await self._means.fetch(piece, (self.opened.plan.asker, *self._holders))
         self._keep(piece.digest, data)
-        return await self._means.reducer.run(partial(_checked, data, piece.digest, like, "the given model"))
+        return await self._means.reducer.run(partial(checked, data, piece.digest, like, "the given model"))
 
     async def _held(self, name: str, share: Share, base: Kept) -> State:
         """A contribution that the lead has counted; if its contributor is gone, others hold it."""
@@ -324,10 +268,10 @@ class Seat:
 
     def _receipt(self, name: str, refused: str) -> None:
         if self._sharded or self._means.name == self.lead:
-            self._means.tell(self.lead, about(Receipt, self.opened, contributor=name, refused=refused[:500]))
+            self._means.tell(self.lead, about(Receipt, self.opened, contributor=name, refused=_short(refused)))
 
     def _decline(self, reason: str, *, votes: bool) -> None:
-        self._means.tell(self.lead, about(Decline, self.opened, reason=reason[:500], votes=votes))
+        self._means.tell(self.lead, about(Decline, self.opened, reason=_short(reason), votes=votes))
 
     def _keep(self, name: str, data: bytes | memoryview) -> None:
         self._means.depot.keep(name, data)
@@ -340,11 +284,12 @@ class Seat:
         return task
 
 
-def _checked(data: memoryview, name: str, like: State, whose: str) -> State:
-    state = unpacked(data, name)
-    require_like(state, like, whose)
-    require_finite(state, whose)
-    return state
+class _Unfit(ModelError):
+    """Our own contribution is of another shape, or not finite."""
+
+
+def _short(reason: object) -> str:
+    return str(reason)[:500]
 
 
 def _settle(future: asyncio.Future[T], value: T) -> None:

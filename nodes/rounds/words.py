@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from fednet.conversations import Closed, Programme
+from fednet.errors import MethodError
 from fednet.federated.config import Federation
-from protocol.messages.rounds import Commit, Piece, Plan
+from protocol.messages.rounds import Close, Commit, Open, Piece, Plan, Standing
+from protocol.rounds import about
 
 
 def plan_of(programme: Programme, asker: str, given: Piece | None) -> Plan:
-    """A programme as it is ordered."""
-    return Plan(
-        key=programme.key,
-        asker=asker,
-        model=programme.model,
-        work=programme.work,
-        rounds=programme.rounds,
-        federation=programme.federation.model_dump_json(),
-        options=dict(programme.options),
-        given=given,
-    )
+    """A programme as it is ordered.
+
+    Raises:
+        MethodError: it is none.
+    """
+    if given is not None and programme.rounds != 1:
+        raise MethodError(f"programme {programme.key!r} gives a model in {programme.rounds} rounds: give it in one")
+    try:
+        return Plan(
+            key=programme.key,
+            asker=asker,
+            model=programme.model,
+            work=programme.work,
+            rounds=programme.rounds,
+            federation=programme.federation.model_dump_json(),
+            options=dict(programme.options),
+            given=given,
+        )
+    except ValidationError as error:
+        raise MethodError(f"programme {programme.key!r} cannot be ordered: {error}") from error
 
 
 def federation_of(plan: Plan) -> Federation:
@@ -28,6 +41,11 @@ def federation_of(plan: Plan) -> Federation:
         ValidationError: its asker speaks of a rule that this node does not know.
     """
     return Federation.model_validate_json(plan.federation)
+
+
+def standing_of(record: Commit) -> Standing:
+    """Where a model stands after a round."""
+    return Standing(number=record.number, left=record.left, key=record.key, index=record.index)
 
 
 def closed_of(commit: Commit) -> Closed:
@@ -43,4 +61,23 @@ def closed_of(commit: Commit) -> Closed:
         digest=commit.left.digest,
         seconds=commit.seconds,
         lead=commit.lead,
+    )
+
+
+def record_of(opened: Open, close: Close, lead: str, left: Piece) -> Commit:
+    """The record of a round, as everybody can write it who has computed what it leaves."""
+    return about(
+        Commit,
+        opened,
+        key=opened.plan.key,
+        index=opened.index,
+        rounds=opened.plan.rounds,
+        lead=lead,
+        left=left,
+        weights={name: share.weight for name, share in close.shares.items()},
+        values={name: share.values for name, share in close.shares.items()},
+        late=close.late,
+        lost=close.lost,
+        refused=close.refused,
+        seconds=close.seconds,
     )

@@ -17,6 +17,9 @@ from protocol.messages.queries import Options
 MAX_MODELS = 16
 """How many models one run trains by rounds."""
 
+RECALLED = 256
+"""Records that one recall is answered with at most."""
+
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """What names a state: a hash of all of it."""
 
@@ -80,39 +83,6 @@ class Standing(Value):
 Standings = Annotated[dict[Model, Standing], Field(max_length=MAX_MODELS)]
 
 
-class Order(Message):
-    """Asks for a programme of rounds. To ask again is harmless: the rounds that have closed are told again."""
-
-    kind: ClassVar[str] = "order"
-    numbered: ClassVar[bool] = True
-
-    plan: Plan
-
-
-class Claim(Message):
-    """The sender, to whom `term` belongs, wants to lead."""
-
-    kind: ClassVar[str] = "claim"
-    numbered: ClassVar[bool] = True
-
-    term: Count
-
-
-class Promise(Message):
-    """The answer to a claim: the sender refuses whoever leads by a lower term than this from now on.
-
-    Attributes:
-        term: the one that was claimed, or a higher one that has been promised already.
-        standings: how far the sender's models are.
-    """
-
-    kind: ClassVar[str] = "promise"
-    numbered: ClassVar[bool] = True
-
-    term: Count
-    standings: Standings
-
-
 class OfRound(Message):
     """What belongs to one attempt at one round.
 
@@ -130,27 +100,6 @@ class OfRound(Message):
     attempt: Annotated[Count, Field(ge=1)]
 
 
-class Open(OfRound):
-    """A round opens.
-
-    Attributes:
-        index: which round of its programme, from 1.
-        plan: the programme.
-        standings: how far the lead's models are; whoever is behind fetches what it lacks.
-        members: who takes part in closing it, sorted; in a sharded round the i-th keeps shard i.
-        contributors: who is to contribute, sorted.
-    """
-
-    kind: ClassVar[str] = "open"
-    numbered: ClassVar[bool] = True
-
-    index: Annotated[Count, Field(ge=1)]
-    plan: Plan
-    standings: Standings
-    members: Names
-    contributors: Names
-
-
 class Share(Value):
     """What one contributor has to give.
 
@@ -164,6 +113,127 @@ class Share(Value):
     weight: Weight
     pieces: Annotated[tuple[Piece, ...], Field(max_length=MAX_MEMBERS)]
     values: Values
+
+
+class Commit(OfRound):
+    """A majority has computed the same: the round is closed, and this is its record.
+
+    Attributes:
+        key: its programme.
+        index: which round of its programme, from 1.
+        rounds: how many the programme has.
+        lead: who led it.
+        left: what everybody has now.
+        weights: who contributed, with what weight.
+        values: what each contributor measured.
+        late: who lives but did not contribute in time.
+        lost: who died, left or declined, with the reason.
+        refused: whose contribution was refused, with the reason.
+        seconds: from its opening to its close.
+    """
+
+    kind: ClassVar[str] = "commit"
+    numbered: ClassVar[bool] = True
+
+    key: Annotated[str, Field(min_length=1, max_length=128)]
+    index: Annotated[Count, Field(ge=1)]
+    rounds: Annotated[Count, Field(ge=1)]
+    lead: Name
+    left: Piece
+    weights: Annotated[dict[Name, Weight], Field(max_length=MAX_MEMBERS)]
+    values: Annotated[dict[Name, Values], Field(max_length=MAX_MEMBERS)]
+    late: Names
+    lost: Reasons
+    refused: Reasons
+    seconds: Seconds
+
+
+class Voted(Value):
+    """What somebody has voted for: the programme, and the record of the round if a majority has done the same."""
+
+    plan: Plan
+    record: Commit
+
+
+class Order(Message):
+    """Asks for a programme of rounds. To ask again is harmless.
+
+    Attributes:
+        plan: the programme.
+        after: how many of its rounds the asker has heard the records of, from the first on; the others are told again.
+    """
+
+    kind: ClassVar[str] = "order"
+    numbered: ClassVar[bool] = True
+
+    plan: Plan
+    after: Count = 0
+
+
+class Claim(Message):
+    """The sender, to whom `term` belongs, wants to lead."""
+
+    kind: ClassVar[str] = "claim"
+    numbered: ClassVar[bool] = True
+
+    term: Count
+
+
+class Promise(Message):
+    """The answer to a claim: the sender refuses whoever leads by a lower term than this from now on.
+
+    Attributes:
+        term: the one that was claimed, or a higher one that has been promised already.
+        standings: how far the sender's models are.
+        voted: of every model the outcome that the sender has voted for and knows no commit of; perhaps others do.
+    """
+
+    kind: ClassVar[str] = "promise"
+    numbered: ClassVar[bool] = True
+
+    term: Count
+    standings: Standings
+    voted: Annotated[dict[Model, Voted], Field(max_length=MAX_MODELS)]
+
+
+class Leads(Message):
+    """The sender leads by this term, and no round is open for the receiver: whoever is behind catches up.
+
+    Said to every member that comes, and to all when no more rounds are ordered.
+
+    Attributes:
+        term: the term.
+        standings: how far the sender's models are.
+    """
+
+    kind: ClassVar[str] = "leads"
+    numbered: ClassVar[bool] = True
+
+    term: Count
+    standings: Standings
+
+
+class Open(OfRound):
+    """A round opens.
+
+    Attributes:
+        index: which round of its programme, from 1.
+        plan: the programme.
+        standings: how far the lead's models are; whoever is behind fetches what it lacks.
+        members: who takes part in closing it, sorted; in a sharded round the i-th keeps shard i.
+        contributors: who is to contribute, sorted.
+        settled: what an earlier lead may have closed this round with: taken over as it is, and nobody contributes.
+    """
+
+    kind: ClassVar[str] = "open"
+    numbered: ClassVar[bool] = True
+
+    index: Annotated[Count, Field(ge=1)]
+    plan: Plan
+    standings: Standings
+    members: Names
+    contributors: Names
+    settled: Commit | None = None
 
 
 class Contribution(OfRound):
@@ -201,12 +271,24 @@ class Receipt(OfRound):
 
 
 class Close(OfRound):
-    """These contributions make the aggregate; everybody computes it."""
+    """These contributions make the aggregate; everybody computes it, and can write the record of the round.
+
+    Attributes:
+        shares: the contributions by name.
+        late: as in the record.
+        lost: as in the record.
+        refused: as in the record.
+        seconds: as in the record.
+    """
 
     kind: ClassVar[str] = "close"
     numbered: ClassVar[bool] = True
 
     shares: Annotated[dict[Name, Share], Field(max_length=MAX_MEMBERS)]
+    late: Names
+    lost: Reasons
+    refused: Reasons
+    seconds: Seconds
 
 
 class Reduced(OfRound):
@@ -219,45 +301,12 @@ class Reduced(OfRound):
 
 
 class Vote(OfRound):
-    """The sender has computed what the round leaves. To the lead."""
+    """The sender has computed what the round leaves, and will not forget it. To the lead."""
 
     kind: ClassVar[str] = "vote"
     numbered: ClassVar[bool] = True
 
     left: Piece
-
-
-class Commit(OfRound):
-    """A majority has computed the same: the round is closed, and this is its record.
-
-    Attributes:
-        key: its programme.
-        index: which round of its programme, from 1.
-        rounds: how many the programme has.
-        lead: who led it.
-        left: what everybody has now.
-        weights: who contributed, with what weight.
-        values: what each contributor measured.
-        late: who lives but did not contribute in time.
-        lost: who died, left or declined, with the reason.
-        refused: whose contribution was refused, with the reason.
-        seconds: from its opening to its close.
-    """
-
-    kind: ClassVar[str] = "commit"
-    numbered: ClassVar[bool] = True
-
-    key: Annotated[str, Field(min_length=1, max_length=128)]
-    index: Annotated[Count, Field(ge=1)]
-    rounds: Annotated[Count, Field(ge=1)]
-    lead: Name
-    left: Piece
-    weights: Annotated[dict[Name, Weight], Field(max_length=MAX_MEMBERS)]
-    values: Annotated[dict[Name, Values], Field(max_length=MAX_MEMBERS)]
-    late: Names
-    lost: Reasons
-    refused: Reasons
-    seconds: Seconds
 
 
 class Abandon(Message):
@@ -277,3 +326,18 @@ class Abandon(Message):
     key: Annotated[str, Field(min_length=1, max_length=128)]
     lost: Reasons
     reason: Reason
+
+
+class Recall(Message):
+    """Asks for the records of a model's rounds; answered with at most `RECALLED` commits, the earliest first.
+
+    Attributes:
+        model: which model.
+        after: the number of the last round that is not asked for.
+    """
+
+    kind: ClassVar[str] = "recall"
+    numbered: ClassVar[bool] = True
+
+    model: Model
+    after: Count

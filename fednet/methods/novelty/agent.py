@@ -128,12 +128,16 @@ class NoveltyAgent:
         """
         bench = self._ready()
         bench.shared(model).take(bare(state), f"round {number} of {model}")
+        bench.adopted[model] = number
         bench.taught.pop(model, None)
 
     def _status(self, _question: Question) -> Mapping[str, Tensor]:
-        """What each model is now: its digest, and for a detector its threshold, or None."""
+        """What each model is now: its digest, its last round (0: none), and a detector's threshold, or None."""
         bench = self._ready()
-        told: dict[str, dict[str, object]] = {name: {"digest": digest(bench.learner(name).state())} for name in MODELS}
+        told: dict[str, dict[str, object]] = {
+            name: {"digest": digest(bench.learner(name).state()), "round": bench.adopted.get(name, 0)}
+            for name in MODELS
+        }
         for name, detector in bench.detectors.items():
             told[name]["threshold"] = detector.threshold
         return {"status": as_tensor(told)}

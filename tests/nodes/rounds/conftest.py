@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from fednet.conversations import Closed, Programme, State, Task, Update, Watch
+from fednet.conversations import Closed, Programme, Silent, State, Task, Update, Watch
 from fednet.errors import MethodError
+from fednet.federated.aggregation import aggregate
 from fednet.federated.config import Federation
+from fednet.federated.state import bare, digest
 from nodes.node import Node
 from nodes.roster import Presenter, Roster
 from nodes.rounds.assembly import Assembly
 from nodes.rounds.convener import Convener
 from nodes.spec import NodeSpec, Policy
 from nodes.transfers import Depot
+from protocol.messages import Message
 
 
 class Walker:
@@ -31,6 +34,7 @@ class Walker:
         self.tasks: list[Task] = []
         self.adopted: list[tuple[str, int, dict[str, Tensor]]] = []
         self.spoil: Callable[[State], State] = lambda state: state
+        self.moved: Callable[[Task], None] = lambda _task: None
 
     def begin(self, model: str) -> State:
         if model not in {"walk", "run"}:
@@ -41,6 +45,7 @@ class Walker:
         if task.options.get("balks") == self.name:
             raise MethodError("it does not want to")
         self.tasks.append(task)
+        self.moved(task)
         state = {name: tensor + self.step * task.number for name, tensor in base.items()}
         return Update(self.spoil(state), self.weight, {"step": self.step})
 
@@ -76,7 +81,9 @@ class Hall:
     convener: Convener | None = None
     guest: Node | None = None
 
-    async def member(self, name: str, *, folder: Path | None = None, seconds: float = 1.0, ready: bool = True) -> Member:
+    async def member(
+        self, name: str, *, folder: Path | None = None, seconds: float = 1.0, ready: bool = True
+    ) -> Member:
         bus = self.cluster.network.bus()
         spec: NodeSpec = self.cluster.spec(name, join=self.door(), expected=self.names, **self.changes)
         node = Node(spec, bus)
@@ -95,6 +102,50 @@ class Hall:
         for name in self.names:
             await self.member(name)
         await self.visitor()
+
+    def dies(self, name: str, at: str, *, said: bool, number: int = 1, heard_by: tuple[str, ...] | None = None) -> None:
+        """A member will die when it says the `number`-th message of a kind: before it or after; perhaps few hear it."""
+        node, told = self.members[name].node, [0]
+        publish = node.publish
+
+        def doomed(topic: str, message: Message) -> None:
+            told[0] += message.kind == at
+            if message.kind != at or told[0] != number:
+                publish(topic, message)
+                return
+            if heard_by is not None:
+                for other in {*self.names, "guest"} - set(heard_by):
+                    self.cluster.network.cut(f"memory://{name}", f"memory://{other}")
+            if said:
+                publish(topic, message)
+            asyncio.get_running_loop().call_soon(self.bury, name)
+
+        node.publish = doomed  # type: ignore[method-assign]
+
+    def bury(self, name: str) -> None:
+        """Is gone at once."""
+        member = self.members.pop(name)
+        member.bus.crash()
+        for work in list(member.node._works):
+            work.cancel()
+        for other in {*self.names, "guest"}:
+            self.cluster.network.heal(f"memory://{name}", f"memory://{other}")
+
+    def replayed(self, records: Sequence[Closed], **said: Any) -> list[str]:
+        """The digests that the named contributors' work must have left, computed in one process."""
+        federation, base, found = Federation.model_validate(said), Walker("", 0).begin("walk"), []
+        for number, record in enumerate(records, 1):
+            assert record.number == number
+            walkers = {name: Walker(name, float(self.names.index(name) + 1)) for name in record.weights}
+            task = Task("walk", "step", number)
+            states = {name: each.contribute(task, bare(base), Silent()).state for name, each in walkers.items()}
+            base = aggregate(federation, base, states, record.weights)
+            found.append(digest(base))
+        return found
+
+    async def calm(self, seconds: float = 3.0) -> None:
+        """Lets everything settle."""
+        await asyncio.sleep(seconds)
 
     async def visitor(self, name: str = "guest") -> Convener:
         bus = self.cluster.network.bus()

@@ -69,6 +69,7 @@ def test_the_whole_flow_leaves_its_results(job, tmp_path) -> None:
         for figure in section.figures:
             assert (tmp_path / "run" / figure.file).stat().st_size > 1000
     found = metrics(tmp_path / "run")
+    assert [one["closed"]["number"] for one in found["rounds"]] == [2, 3]
     seen = found["first"]["seen"]
     assert seen["a1"] == seen["a2"]
     assert found["first"]["alone"] == seen["a1"]

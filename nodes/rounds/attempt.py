@@ -1,0 +1,96 @@
+"""One attempt at a round as its lead sees it, what it says of it, and why it may fail.
+
+Refuses to know how its messages travel and when it is closed (`nodes.rounds.chair`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from protocol.ledger import Outcome, Step
+from protocol.messages.rounds import Abandon, Close, Commit, Open, Piece, Plan
+from protocol.rounds import Ballot, Tally, about, record_reasons
+
+
+class Hopeless(Exception):
+    """A programme cannot go on, and who could not take part."""
+
+    def __init__(self, reason: str, lost: Mapping[str, str]) -> None:
+        super().__init__(reason)
+        self.lost = lost
+
+
+class Broken(Exception):
+    """An attempt cannot be completed, since somebody who is needed is gone; another one can."""
+
+
+@dataclass
+class Attempt:
+    """An attempt that is under way, as its lead sees it.
+
+    Attributes:
+        opened: how it was opened.
+        lead: who leads it.
+        began: when it was opened, in seconds of the event loop's clock.
+        tally: the contributions.
+        ballot: what was computed.
+        voting: whose votes are waited for, and until when.
+        broken: whether it cannot be completed.
+        changed: set when anything has come.
+    """
+
+    opened: Open
+    lead: str
+    began: float
+    tally: Tally
+    ballot: Ballot
+    voting: Step
+    broken: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def close(self, outcome: Outcome, now: float) -> Close:
+        """Closes it with those who have contributed; from now on votes are waited for."""
+        shares = self.tally.shares(outcome.contributed)
+        if len(self.tally.keepers) > 1:  # everybody has its shard by now
+            shares = {name: share.model_copy(update={"pieces": ()}) for name, share in shares.items()}
+        self.voting.opened = now
+        return about(
+            Close,
+            self.opened,
+            shares=shares,
+            late=outcome.late,
+            lost=_short(record_reasons(outcome, self.tally.refused)),
+            refused=_short(self.tally.refused),
+            seconds=now - self.began,
+        )
+
+    def commit(self, outcome: Outcome, left: Piece) -> Commit:
+        """The record of the round that has left this."""
+        opened, shares = self.opened, self.tally.shares(outcome.contributed)
+        dissent = dict.fromkeys(self.ballot.dissenters(left), "it computed another aggregate")
+        return about(
+            Commit,
+            opened,
+            key=opened.plan.key,
+            index=opened.index,
+            rounds=opened.plan.rounds,
+            lead=self.lead,
+            left=left,
+            weights={name: share.weight for name, share in shares.items()},
+            values={name: share.values for name, share in shares.items()},
+            late=outcome.late,
+            lost=_short(record_reasons(outcome, self.tally.refused)),
+            refused=_short({**dissent, **self.tally.refused}),
+            seconds=max(0.0, self.voting.opened - self.began),
+        )
+
+
+def abandon(term: int, plan: Plan, error: Hopeless) -> Abandon:
+    """What is said when a programme cannot go on."""
+    return Abandon(term=term, key=plan.key, lost=_short(error.lost), reason=str(error)[:500])
+
+
+def _short(reasons: Mapping[str, str]) -> dict[str, str]:
+    return {name: reason[:500] for name, reason in reasons.items()}

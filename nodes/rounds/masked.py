@@ -1,0 +1,200 @@
+"""A secure sum inside a round: what leaves a member is masked, and only the sum of all is ever opened.
+
+    trained -> keys to all -> the lead names the sharers -> shares to each -> masked contribution (as any other)
+    closed  -> votes on the survivors -> reveals -> the sum is unmasked by everybody
+
+Carries `fednet.privacy.secure_sum` between members; what is safe to say when is decided there. A lost sharer breaks
+the attempt before everybody holds its shares, and is dropped after that; another attempt has other keys and masks.
+Refuses to know how the masked vectors travel and are added up (`nodes.rounds.seat`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from torch import Tensor, int32, zeros
+
+from fednet.conversations import State, Update
+from fednet.errors import PrivacyError
+from fednet.federated.blocks import coordinates
+from fednet.federated.config import Secure
+from fednet.privacy.masking import summed
+from fednet.privacy.quantise import Quantiser, difference, moved
+from fednet.privacy.roster import Agreement, Keys, Roster, Terms, usual_threshold
+from fednet.privacy.secure_sum import Party
+from fednet.privacy.unmasking import read, unmask
+from fednet.privacy.votes import require_vote
+from nodes.compute import Compute
+from protocol.messages import Message
+from protocol.messages.rounds import Open, Share
+from protocol.messages.secure import Advert, Agree, Reveal, Sealed, Shared, Sharing
+from protocol.rounds import about
+
+log = logging.getLogger(__name__)
+
+MASKED = "masked"
+"""The one tensor of a masked contribution: int32 (coordinates,)."""
+
+
+def threshold_of(secure: Secure, contributors: int) -> int:
+    """How many survivors a secure sum needs."""
+    return secure.threshold or usual_threshold(contributors)
+
+
+class Masked:
+    """One member's part in the secure sum of one attempt.
+
+    Args:
+        name: this member.
+        run: the run's name.
+        opened: the attempt.
+        lead: who leads it.
+        secure: how values are cut and how many survivors it takes.
+        reducer: the thread for everything that takes time.
+        say: tells all members.
+        tell: tells one member.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: str,
+        opened: Open,
+        lead: str,
+        secure: Secure,
+        *,
+        reducer: Compute,
+        say: Callable[[Message], None],
+        tell: Callable[[str, Message], None],
+    ) -> None:
+        self._name, self._opened, self._lead, self._secure = name, opened, lead, secure
+        self._reducer, self._say, self._tell = reducer, say, tell
+        self._context = "/".join([run, opened.model, *map(str, (opened.number, opened.term, opened.attempt))]).encode()
+        self._party: Party | None = None
+        self._adverts: dict[str, Advert] = {}
+        self._boxes: dict[str, bytes] = {}
+        self._votes: dict[str, bytes] = {}
+        self._reveals: dict[str, bytes] = {}
+        self._sharers: tuple[str, ...] = ()
+        self._changed = asyncio.Event()
+
+    def hear(self, sender: str, message: Advert | Sharing | Sealed | Agree | Reveal) -> None:
+        """Something about the secure sum has come; the first of each sender counts."""
+        match message:
+            case Advert():
+                self._adverts.setdefault(sender, message)
+            case Sharing(names=names) if sender == self._lead and not self._sharers:
+                self._sharers = names
+            case Sealed(box=box):
+                self._boxes.setdefault(sender, bytes.fromhex(box))
+            case Agree(vote=vote):
+                self._votes.setdefault(sender, bytes.fromhex(vote))
+            case Reveal(shares=shares):
+                self._reveals.setdefault(sender, bytes.fromhex(shares))
+        self._changed.set()
+
+    def like(self, base: State) -> State:
+        """What a masked contribution looks like."""
+        return {MASKED: zeros(sum(len(coordinates(tensor)) for tensor in base.values()), dtype=int32)}
+
+    async def outgoing(self, update: Update, base: State) -> State:
+        """Our contribution under its masks, once everybody holds everybody's shares.
+
+        Raises:
+            PrivacyError: too few are there, or somebody has sent what is not right; names who.
+        """
+        party = self._party = Party(self._name, self._opened.contributors, self._threshold, self._context)
+        keys = party.advertise().hex()
+        self._say(self._about(Advert, keys=keys, weight=update.weight, values=dict(update.values)))
+        await self._until(lambda: bool(self._sharers) and self._adverts.keys() >= set(self._sharers))
+        boxes = await self._reducer.run(partial(party.share, self._keys()))
+        for name, box in boxes.items():
+            self._tell(name, self._about(Sealed, box=box.hex()))
+        others = set(self._sharers) - {self._name}
+        await self._until(lambda: self._boxes.keys() >= others)
+        await self._reducer.run(partial(party.receive, {name: self._boxes[name] for name in others}))
+        self._tell(self._lead, self._about(Shared))
+        return {MASKED: await self._reducer.run(partial(self._mask, party, update, base))}
+
+    def combine(self, states: Mapping[str, State]) -> State:
+        """The sum of masked vectors, or of shards of them."""
+        vectors = {name: state[MASKED] for name, state in states.items() if MASKED in state}
+        return {MASKED: summed(vectors)} if vectors else {}
+
+    async def opened(self, total: State, shares: Mapping[str, Share], base: State) -> State:
+        """The mean of the survivors' contributions, from the sum of their masked vectors.
+
+        Raises:
+            PrivacyError: the sum cannot be opened.
+        """
+        survivors = tuple(sorted(shares))
+        agreement = Agreement(self._roster(), self._sharers, survivors)
+        if self._party is not None and self._name in self._sharers:
+            await self._reveal(self._party, agreement)
+        await self._until(lambda: len(self._right(self._reveals, partial(read, agreement))) >= self._threshold)
+        change = await self._reducer.run(partial(self._change, agreement, total[MASKED]))
+        return await self._reducer.run(partial(moved, base, change))
+
+    async def _reveal(self, party: Party, agreement: Agreement) -> None:
+        """Votes for the survivors, and reveals once enough others did."""
+        dropped = set(self._sharers) - set(agreement.survivors)
+        vote = party.vote(agreement.survivors, dropped)
+        self._say(self._about(Agree, vote=vote.hex()))
+        await self._until(lambda: len(self._right(self._votes, partial(require_vote, agreement))) >= self._threshold)
+        votes = self._right(self._votes, partial(require_vote, agreement))
+        shares = await self._reducer.run(partial(party.reveal, votes))
+        self._say(self._about(Reveal, shares=shares.hex()))
+
+    def _change(self, agreement: Agreement, total: Tensor) -> Tensor:
+        """The mean change, on the reducer's thread."""
+        reveals = self._right(self._reveals, partial(read, agreement))
+        weights = [self._weight(name) for name in agreement.survivors]
+        return self._quantiser.mean(unmask(agreement, total, reveals), weights)
+
+    def _mask(self, party: Party, update: Update, base: State) -> Tensor:
+        change = difference(update.state, base)
+        if beyond := self._quantiser.exceeding(change):
+            log.info("%d of %d values are cut to %g before they are masked", beyond, len(change), self._secure.clip)
+        return party.mask(self._quantiser.encode(change, self._weight(self._name)))
+
+    def _weight(self, name: str) -> float:
+        """A weight relative to the largest one."""
+        return self._adverts[name].weight / max(self._adverts[sharer].weight for sharer in self._sharers)
+
+    def _keys(self) -> dict[str, bytes]:
+        return {name: bytes.fromhex(self._adverts[name].keys) for name in self._sharers}
+
+    def _roster(self) -> Roster:
+        terms = Terms(tuple(sorted(self._opened.contributors)), self._threshold, self._context)
+        return Roster(terms, {name: Keys.unpacked(keys, name) for name, keys in self._keys().items()})
+
+    def _right(self, said: Mapping[str, bytes], check: Callable[[str, bytes], object]) -> dict[str, bytes]:
+        """What of it is right; whoever said something else is left out, and named in the log."""
+        right = {}
+        for name, content in said.items():
+            try:
+                check(name, content)
+                right[name] = content
+            except PrivacyError as error:
+                log.warning("%s", error)
+        return right
+
+    @property
+    def _threshold(self) -> int:
+        return threshold_of(self._secure, len(self._opened.contributors))
+
+    @property
+    def _quantiser(self) -> Quantiser:
+        return Quantiser(self._secure.clip, len(self._sharers))
+
+    async def _until(self, there: Callable[[], bool]) -> None:
+        while not there():
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _about(self, kind: type[Any], **fields: Any) -> Any:
+        return about(kind, self._opened, **fields)

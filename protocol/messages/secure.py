@@ -1,0 +1,80 @@
+"""What peers say to one another so that a round learns the sum of their contributions and nothing else.
+
+How they follow each other is told in PROTOCOL.md, "Secure rounds". To the protocol the keys, boxes, votes and reveals
+are opaque bytes, written as hexadecimal digits; `fednet.privacy` makes and checks them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from protocol.messages.rounds import Names, OfRound, Values, Weight
+
+_HEX = r"^(?:[0-9a-f]{2})+$"
+
+KeyBytes = Annotated[str, Field(pattern=_HEX, max_length=2 * 256)]
+BoxBytes = Annotated[str, Field(pattern=_HEX, max_length=2 * 1024)]
+VoteBytes = Annotated[str, Field(pattern=_HEX, max_length=2 * 128)]
+RevealBytes = Annotated[str, Field(pattern=_HEX, max_length=2 * 48 * 1024)]
+
+
+class Advert(OfRound):
+    """The sender has a contribution, and these are its public keys for this attempt.
+
+    Attributes:
+        keys: its public keys.
+        weight: how much its contribution counts.
+        values: what it measured.
+    """
+
+    kind: ClassVar[str] = "advert"
+    numbered: ClassVar[bool] = True
+
+    keys: KeyBytes
+    weight: Weight
+    values: Values
+
+
+class Sharing(OfRound):
+    """The lead says who deals shares to one another: those whose keys have come."""
+
+    kind: ClassVar[str] = "sharing"
+    numbered: ClassVar[bool] = True
+
+    names: Names
+
+
+class Sealed(OfRound):
+    """The sender's shares for the receiver, sealed to it. To its inbox."""
+
+    kind: ClassVar[str] = "sealed"
+    numbered: ClassVar[bool] = True
+
+    box: BoxBytes
+
+
+class Shared(OfRound):
+    """The sender holds the shares of everybody. To the lead."""
+
+    kind: ClassVar[str] = "shared"
+    numbered: ClassVar[bool] = True
+
+
+class Agree(OfRound):
+    """The sender's signed word for the survivors that the lead has named."""
+
+    kind: ClassVar[str] = "agree"
+    numbered: ClassVar[bool] = True
+
+    vote: VoteBytes
+
+
+class Reveal(OfRound):
+    """The sender's shares: of the own masks of those who survived, and of the pairwise masks of those who dropped."""
+
+    kind: ClassVar[str] = "reveal"
+    numbered: ClassVar[bool] = True
+
+    shares: RevealBytes

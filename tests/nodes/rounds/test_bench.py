@@ -1,0 +1,111 @@
+"""The same work is done once, nobody's state is written to, and what nobody waits for ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from fednet.conversations import Task, Update, Watch
+from fednet.errors import MethodError
+from nodes.rounds.bench import Bench
+
+Play = Callable[..., Any]
+
+
+class Scribbler:
+    """Writes to whatever it is given."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        self.fails = 0
+
+    def begin(self, model: str) -> Any:
+        return {"w": torch.zeros(2)}
+
+    def contribute(self, task: Task, base: Any, watch: Watch) -> Update:
+        self.tasks.append(task)
+        if self.fails:
+            self.fails -= 1
+            raise MethodError("not now")
+        self.mine = base["w"].add_(task.number)
+        assert "server/m/w" not in base
+        return Update({"w": self.mine}, 1.0)
+
+    def adopt(self, model: str, number: int, state: Any) -> None:
+        assert state.keys() == {"w"}
+        state["w"].fill_(99)
+
+
+def bench(inline: Any) -> tuple[Bench, Scribbler, list[Any]]:
+    watches: list[Any] = []
+
+    def watch() -> Any:
+        watches.append(SimpleNamespace(stopped=False))
+        watches[-1].stop = lambda which=watches[-1]: setattr(which, "stopped", True)
+        return watches[-1]
+
+    scribbler = Scribbler()
+    return Bench(scribbler, inline(1.0), watch), scribbler, watches
+
+
+BASE = {"w": torch.zeros(2), "server/m/w": torch.ones(2)}
+
+
+def test_work_is_done_once_for_the_same_task_and_base(fake_time: Play, inline: Any) -> None:
+    async def story() -> None:
+        one, scribbler, watches = bench(inline)
+        first, second = await asyncio.gather(*(one.contribute(Task("m", "w", 1), BASE, "x") for _ in range(2)))
+        assert first is second
+        assert await one.contribute(Task("m", "w", 1), BASE, "x") is first
+        assert len(scribbler.tasks) == 1
+        await one.contribute(Task("m", "w", 1), BASE, "y")
+        await one.contribute(Task("m", "w", 2), BASE, "y")
+        assert len(scribbler.tasks) == 3
+        assert [watch.stopped for watch in watches] == [True, True, False]
+
+    fake_time(story())
+
+
+def test_states_belong_to_whoever_gave_them(fake_time: Play, inline: Any) -> None:
+    async def story() -> None:
+        one, scribbler, _ = bench(inline)
+        update = await one.contribute(Task("m", "w", 1), BASE, "x")
+        await one.adopt("m", 1, BASE)
+        scribbler.mine.fill_(7)
+        assert torch.equal(update.state["w"], torch.ones(2))
+        assert torch.equal(BASE["w"], torch.zeros(2))
+
+    fake_time(story())
+
+
+def test_who_waits_no_more_leaves_the_work_to_the_next(fake_time: Play, inline: Any) -> None:
+    async def story() -> None:
+        one, scribbler, _ = bench(inline)
+        waiting = asyncio.ensure_future(one.contribute(Task("m", "w", 1), BASE, "x"))
+        await asyncio.sleep(0.5)
+        waiting.cancel()
+        await asyncio.sleep(0.1)
+        await one.contribute(Task("m", "w", 1), BASE, "x")
+        assert len(scribbler.tasks) == 1
+
+    fake_time(story())
+
+
+def test_what_failed_or_was_stopped_is_tried_again(fake_time: Play, inline: Any) -> None:
+    async def story() -> None:
+        one, scribbler, watches = bench(inline)
+        scribbler.fails = 1
+        with pytest.raises(MethodError):
+            await one.contribute(Task("m", "w", 1), BASE, "x")
+        await one.contribute(Task("m", "w", 1), BASE, "x")
+        one.stop()
+        assert watches[-1].stopped
+        await one.contribute(Task("m", "w", 1), BASE, "x")
+        assert len(scribbler.tasks) == 3
+
+    fake_time(story())

@@ -1,0 +1,93 @@
+"""What the messages of rounds accept."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from protocol.messages import Claim, Commit, Open, Order, Promise, Recall
+from protocol.messages.rounds import Piece, Plan, Share, Standing
+
+DIGEST = "0123456789abcdef" * 4
+PIECE = Piece(digest=DIGEST, size=1)
+PLAN: dict[str, Any] = {
+    "key": "k", "asker": "guest", "model": "m", "work": "train", "rounds": 1, "federation": "{}", "options": {},
+}  # fmt: skip
+ROUND: dict[str, Any] = {"model": "m", "number": 1, "term": 1, "attempt": 1}
+RECORD: dict[str, Any] = {
+    **ROUND, "key": "k", "index": 1, "rounds": 1, "lead": "a", "left": PIECE, "weights": {"a": 1.0}, "values": {},
+    "late": (), "lost": {}, "refused": {}, "seconds": 0.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("digest", ["", DIGEST[:-1], DIGEST.upper(), DIGEST + "\n", 7])
+def test_no_digests(digest: Any) -> None:
+    with pytest.raises(ValidationError):
+        Piece(digest=digest, size=1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"key": ""}, {"key": "x" * 129}, {"asker": "A"}, {"model": "../m"}, {"model": ""}, {"work": ""},
+        {"rounds": 0}, {"rounds": True}, {"federation": "x" * 4097}, {"options": {"o": [1]}}, {"given": DIGEST},
+    ],
+)  # fmt: skip
+def test_a_plan_is_exact(wrong: dict[str, Any]) -> None:
+    assert Order(plan=Plan(**PLAN)).after == 0
+    with pytest.raises(ValidationError):
+        Plan(**(PLAN | wrong))
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf, "1", True])
+def test_a_weight_is_finite_and_positive(weight: Any) -> None:
+    assert Share(weight=1, pieces=(), values={"loss": math.nan}).weight == 1.0
+    with pytest.raises(ValidationError):
+        Share(weight=weight, pieces=(), values={})
+    with pytest.raises(ValidationError):
+        Commit(**(RECORD | {"weights": {"a": weight}}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"number": 0}, {"attempt": 0}, {"term": -1}, {"index": 0}, {"seconds": math.inf}, {"late": ("A",)},
+        {"lost": {"a": "x" * 501}}, {"left": DIGEST}, {"lead": ""}, {"model": "M"},
+    ],
+)  # fmt: skip
+def test_a_record_is_exact(wrong: dict[str, Any]) -> None:
+    assert Commit(**RECORD).weights == {"a": 1.0}
+    with pytest.raises(ValidationError):
+        Commit(**(RECORD | wrong))
+
+
+def test_there_are_at_most_16_models() -> None:
+    standings = {f"m{index}": Standing(number=0, left=PIECE) for index in range(16)}
+    assert Promise(term=1, standings=standings, voted={})
+    with pytest.raises(ValidationError):
+        Promise(term=1, standings=standings | {"more": Standing(number=0, left=PIECE)}, voted={})
+
+
+def test_a_round_has_at_most_256_members() -> None:
+    names = tuple(f"n{index}" for index in range(256))
+    said = {**ROUND, "index": 1, "plan": Plan(**PLAN), "standings": {}, "members": names, "contributors": names}
+    assert Open(**said).settled is None
+    for wrong in ({"members": (*names, "more")}, {"contributors": ("A",)}, {"settled": PIECE}):
+        with pytest.raises(ValidationError):
+            Open(**(said | wrong))
+
+
+def test_a_record_comes_back_from_disk_as_it_was() -> None:
+    record = Commit(**(RECORD | {"values": {"a": {"loss": 0.1}}, "late": ("b",)}))
+    assert Commit.model_validate_json(record.model_dump_json()) == record
+
+
+@pytest.mark.parametrize("after", [-1, 0.5, None])
+def test_numbers_are_counts(after: Any) -> None:
+    with pytest.raises(ValidationError):
+        Recall(model="m", after=after)
+    with pytest.raises(ValidationError):
+        Claim(term=after)
