@@ -187,6 +187,8 @@ class Network(Protocol):
     def convene(self, programme: Programme) -> tuple[Closed, ...]:
         """Has rounds held and waits for their end; the records of all rounds of the programme.
 
+        By then every participant that is there answers from what the last round left.
+
         Raises:
             MethodError: the rounds cannot be held, and why.
         """

@@ -4,6 +4,7 @@
     +-- DataError          a data set is missing, malformed or does not fit (the operator must act)
     +-- ModelError         a model or checkpoint does not fit the configuration
     +-- MeasureError       a metric was given what it cannot measure (range, count, non-finite)
+    +-- PrivacyError       a share, a key or a budget was refused; it names whose, and tells nothing of it
 
 Every message names what was given, what was expected and what to do.
 """
@@ -25,3 +26,15 @@ class ModelError(MethodError):
 
 class MeasureError(MethodError):
     """A metric was given something that it cannot measure."""
+
+
+class PrivacyError(MethodError):
+    """A share, a key, a mask or a privacy budget was refused.
+
+    Attributes:
+        peers: whose; leaving them out may help. Empty where nobody is to blame.
+    """
+
+    def __init__(self, message: str, peers: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.peers = peers

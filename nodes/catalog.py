@@ -51,4 +51,6 @@ class Method:
 METHODS: dict[str, Method] = {
     "score-inference": Method("score_inference"),
     "novelty": Method("novelty"),
+    "private-gan": Method("private_gan"),
+    "regression": Method("regression"),
 }

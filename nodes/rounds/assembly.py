@@ -32,6 +32,7 @@ from protocol.messages import Card, Message
 from protocol.messages.presence import PeerInfo
 from protocol.messages.rounds import (
     Abandon,
+    Adopted,
     Claim,
     Close,
     Commit,
@@ -47,6 +48,7 @@ from protocol.messages.rounds import (
     Reduced,
     Vote,
 )  # fmt: skip
+from protocol.messages.secure import Advert, Agree, Reveal, Sealed, Secured, Shared, Sharing
 from protocol.topics import ROUNDS
 
 log = logging.getLogger(__name__)
@@ -96,7 +98,14 @@ class Assembly:
             Reduced: self._reduced,
             Vote: self._vote,
             Commit: self._commit,
+            Adopted: self._adopted,
             Abandon: self._abandon,
+            Advert: self._secure,
+            Sharing: self._secure,
+            Sealed: self._secure,
+            Shared: self._secure,
+            Agree: self._secure,
+            Reveal: self._secure,
             Recall: self._recall,
         }
         self.handlers: Mapping[type[Message], Handler] = {**dict.fromkeys(self._table, self._heard), Card: self._card}
@@ -108,7 +117,9 @@ class Assembly:
             MethodError: it can no longer use what they have left.
         """
         bench = Bench(participant, self._compute, lambda: ThreadWatch(speaker(self._node)))
-        means = Means(self._node.name, bench, self.models, self._depot, self._reducer, self._say, self._tell)
+        means = Means(
+            self._node.name, self._node.run, bench, self.models, self._depot, self._reducer, self._say, self._tell
+        )
         await means.resume()
         self._means = means
         self._node.spawn(self._look(), "rounds")
@@ -194,7 +205,7 @@ class Assembly:
         plan, leads = order.plan, self.council.leading
         if leads:
             for record in self.models.of(plan.key):
-                if record.index > order.after:
+                if record.index > order.after and not self._chair.holds(record):
                     self._node.tell(sender, record)
         if self.models.done(plan.key) < plan.rounds and not self._orders.add(plan) and leads:
             self._node.tell(sender, abandon(self.council.term, plan, Hopeless("too many orders are waiting", {})))
@@ -258,6 +269,14 @@ class Assembly:
             seat.committed(commit)
             if commit.index == commit.rounds:
                 self._orders.remove(commit.key)
+
+    def _secure(self, sender: str, message: Secured) -> None:
+        if seat := self._in(sender, message):
+            self._chair.secure(sender, message)
+            seat.secure(sender, message)
+
+    def _adopted(self, sender: str, adopted: Adopted) -> None:
+        self._chair.adopted(sender, adopted)
 
     def _abandon(self, sender: str, said: Abandon) -> None:
         if said.term >= self.council.term:

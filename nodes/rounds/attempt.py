@@ -37,6 +37,11 @@ class Attempt:
         tally: the contributions.
         ballot: what was computed.
         voting: whose votes are waited for, and until when.
+        adopting: the same for who has taken over the outcome.
+        adverts: of a secure round: whose keys are waited for.
+        sharing: of a secure round: who is to hold everybody's shares.
+        sharers: of a secure round: who lives of those who hold everybody's shares.
+        needed: how many of them it takes to open the sum.
         broken: whether it cannot be completed.
         changed: set when anything has come.
     """
@@ -47,8 +52,29 @@ class Attempt:
     tally: Tally
     ballot: Ballot
     voting: Step
+    adopting: Step
+    adverts: Step
+    sharing: Step | None = None
+    sharers: set[str] = field(default_factory=set)
+    needed: int = 0
     broken: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def lose(self, name: str, reason: str) -> None:
+        """Nobody waits for a member any more."""
+        self.withdraw(name, reason)
+        self.voting.lose(name, reason)
+        self.adopting.lose(name, reason)
+        if name in self.sharers:
+            self.sharers.remove(name)
+            self.broken |= len(self.sharers) < self.needed
+
+    def withdraw(self, name: str, reason: str) -> None:
+        """Nobody waits for a member's contribution any more."""
+        self.tally.step.lose(name, reason)
+        self.adverts.lose(name, reason)
+        if self.sharing is not None and self.sharing.lose(name, reason):
+            self.broken = True  # the others wait for its shares
 
     def close(self, outcome: Outcome, now: float) -> Close:
         """Closes it with those who have contributed; from now on votes are waited for."""

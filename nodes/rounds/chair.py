@@ -14,11 +14,13 @@ from itertools import count
 
 from fednet.federated.participation import drawn
 from nodes.rounds.attempt import Attempt, Broken, Hopeless
+from nodes.rounds.masked import threshold_of
 from nodes.rounds.words import federation_of
 from protocol.lead import Council
 from protocol.ledger import Outcome, Pace, Policy, Step
 from protocol.messages import Message
 from protocol.messages.rounds import (
+    Adopted,
     Commit,
     Contribution,
     Decline,
@@ -30,9 +32,14 @@ from protocol.messages.rounds import (
     Standing,
     Vote,
 )  # fmt: skip
-from protocol.rounds import Ballot, Tally, attempt_of
+from protocol.messages.secure import Advert, Secured, Shared, Sharing
+from protocol.rounds import Ballot, Tally, about, attempt_of
 
 log = logging.getLogger(__name__)
+
+
+MOST_ATTEMPTS = 100
+"""Attempts at one round, most of which end with a death; what breaks more often will not end well."""
 
 
 class Chair:
@@ -68,13 +75,13 @@ class Chair:
             settled: what an earlier lead may have closed this very round with.
 
         Returns:
-            The record of the round.
+            The record of the round, once every member that is waited for has taken over its outcome.
 
         Raises:
             Hopeless: it cannot be held.
         """
         self._unable = {}
-        while True:
+        for _ in range(MOST_ATTEMPTS):
             await self._majority()
             try:
                 return await self._attempt(plan, index, standings, settled)
@@ -82,6 +89,7 @@ class Chair:
                 log.warning("round %d of %s begins again: %s", index, plan.key, broken)
             finally:
                 self._round = None
+        raise Hopeless(f"{MOST_ATTEMPTS} attempts were broken off", self._unable)
 
     def offered(self, name: str, contribution: Contribution) -> None:
         """A member contributes; one that is not to this attempt is refused by name."""
@@ -111,9 +119,9 @@ class Chair:
         held = self._round
         if held is None or not self._current(decline):
             return
-        held.tally.step.lose(name, f"declined: {decline.reason}")
+        held.withdraw(name, f"declined: {decline.reason}")
         if not decline.votes:
-            held.voting.lose(name, f"declined: {decline.reason}")
+            held.lose(name, f"declined: {decline.reason}")
             self._unable[name] = f"declined: {decline.reason}"
             held.broken |= len(held.tally.keepers) > 1
         held.changed.set()
@@ -125,6 +133,27 @@ class Chair:
             held.ballot.cast(name, vote.left)
             held.changed.set()
 
+    def secure(self, name: str, message: Secured) -> None:
+        """A member has advertised its keys, or holds everybody's shares."""
+        held = self._round
+        if held is None or not self._current(message):
+            return
+        if isinstance(message, Advert):
+            held.adverts.arrive(name, _now())
+        elif isinstance(message, Shared) and held.sharing is not None:
+            held.sharing.arrive(name, _now())
+        held.changed.set()
+
+    def holds(self, record: Commit) -> bool:
+        """Whether a round is still under way: not every member has taken over its outcome."""
+        return self._round is not None and attempt_of(self._round.opened) == attempt_of(record)
+
+    def adopted(self, name: str, adopted: Adopted) -> None:
+        """A member has taken over what the round left."""
+        held = self._round
+        if held is not None and self._current(adopted) and held.adopting.arrive(name, _now()):
+            held.changed.set()
+
     def arrived(self) -> None:
         """A member is there (again)."""
         self._awaited.set()
@@ -134,8 +163,7 @@ class Chair:
         held = self._round
         if held is None:
             return
-        held.tally.step.lose(name, reason)
-        held.voting.lose(name, reason)
+        held.lose(name, reason)
         held.broken |= len(held.tally.keepers) > 1 and name in held.tally.keepers
         held.changed.set()
 
@@ -162,12 +190,17 @@ class Chair:
         else:
             commit = settled.model_copy(update={"term": held.opened.term, "attempt": held.opened.attempt})
         self._say(commit)
+        held.adopting.opened = _now()
+        await self._until(held, held.adopting)
         return commit
 
     async def _contributed(self, held: Attempt) -> Outcome:
         """Waits for the contributions; a model that is given needs none."""
         if held.opened.plan.given is not None:
             return Outcome(True, (), (), {}, True, 0.0)
+        secure = federation_of(held.opened.plan).secure
+        if secure is not None:
+            await self._dealt(held, threshold_of(secure, len(held.opened.contributors)))
         outcome = await self._until(held, held.tally.step)
         for seconds in held.tally.step.taken():
             self._pace.note(seconds)
@@ -176,6 +209,22 @@ class Chair:
             needed = held.tally.step.policy.quorum
             raise Hopeless(f"{len(outcome.contributed)} of {needed} needed contributed", _all_lost(outcome))
         return outcome
+
+    async def _dealt(self, held: Attempt, threshold: int) -> None:
+        """Waits until everybody who has a contribution holds everybody's shares, so that any of them may be lost."""
+        adverts = await self._until(held, held.adverts)
+        names = adverts.contributed
+        for name in adverts.late:
+            held.withdraw(name, "late: its keys did not come in time")
+        if len(names) < threshold:
+            self._require_majority(adverts)
+            raise Hopeless(f"{len(names)} of {threshold} needed for a secure sum contributed", _all_lost(adverts))
+        held.sharing = Step.open(names, _now(), held.tally.step.policy, self._pace)
+        self._say(about(Sharing, held.opened, names=names))
+        sharing = await self._until(held, held.sharing)
+        if sharing.contributed != names:
+            raise Broken(f"late: {', '.join(sharing.late)}")
+        held.sharers, held.needed = set(names), threshold
 
     def _opened(self, plan: Plan, index: int, standings: Mapping[str, Standing], settled: Commit | None) -> Attempt:
         federation, now, council = federation_of(plan), _now(), self._council
@@ -203,12 +252,14 @@ class Chair:
             tally=Tally(step, keepers),
             ballot=Ballot(council.majority),
             voting=Step.open(members, now, voting, self._pace),
+            adopting=Step.open(members, now, voting, self._pace),
+            adverts=Step.open(names, now, quorate, self._pace),
         )
 
     async def _until(self, held: Attempt, step: Step) -> Outcome:
         """Waits until a step of an attempt has closed."""
         while not (outcome := step.outcome(_now())).closed:
-            if held.broken:
+            if held.broken and step is not held.adopting:
                 raise Broken(", ".join(f"{name} {reason}" for name, reason in outcome.lost.items()))
             held.changed.clear()
             try:
@@ -216,8 +267,8 @@ class Chair:
                     await held.changed.wait()
             except TimeoutError:
                 pass
-        if held.broken:
-            raise Broken("a member whose shard is needed is gone")
+        if held.broken and step is not held.adopting:
+            raise Broken("a member that is needed is gone")
         return outcome
 
     def _require_majority(self, outcome: Outcome) -> None:

@@ -56,7 +56,7 @@ class Convener:
         depot: holds what is given.
     """
 
-    topics: tuple[str, ...] = (ROUNDS,)
+    topics: tuple[str, ...] = ()
 
     def __init__(self, node: Node, roster: Roster, depot: Depot) -> None:
         self._node = node

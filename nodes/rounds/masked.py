@@ -31,7 +31,7 @@ from fednet.privacy.votes import require_vote
 from nodes.compute import Compute
 from protocol.messages import Message
 from protocol.messages.rounds import Open, Share
-from protocol.messages.secure import Advert, Agree, Reveal, Sealed, Shared, Sharing
+from protocol.messages.secure import Advert, Agree, Reveal, Sealed, Secured, Shared, Sharing
 from protocol.rounds import about
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Masked:
         self._sharers: tuple[str, ...] = ()
         self._changed = asyncio.Event()
 
-    def hear(self, sender: str, message: Advert | Sharing | Sealed | Agree | Reveal) -> None:
+    def hear(self, sender: str, message: Secured) -> None:
         """Something about the secure sum has come; the first of each sender counts."""
         match message:
             case Advert():
@@ -109,7 +109,7 @@ class Masked:
         """
         party = self._party = Party(self._name, self._opened.contributors, self._threshold, self._context)
         keys = party.advertise().hex()
-        self._say(self._about(Advert, keys=keys, weight=update.weight, values=dict(update.values)))
+        self._say(self._about(Advert, public=keys, weight=update.weight, values=dict(update.values)))
         await self._until(lambda: bool(self._sharers) and self._adverts.keys() >= set(self._sharers))
         boxes = await self._reducer.run(partial(party.share, self._keys()))
         for name, box in boxes.items():
@@ -166,7 +166,7 @@ class Masked:
         return self._adverts[name].weight / max(self._adverts[sharer].weight for sharer in self._sharers)
 
     def _keys(self) -> dict[str, bytes]:
-        return {name: bytes.fromhex(self._adverts[name].keys) for name in self._sharers}
+        return {name: bytes.fromhex(self._adverts[name].public) for name in self._sharers}
 
     def _roster(self) -> Roster:
         terms = Terms(tuple(sorted(self._opened.contributors)), self._threshold, self._context)

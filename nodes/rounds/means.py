@@ -33,6 +33,7 @@ class Means:
 
     Attributes:
         name: this member.
+        run: the run's name.
         bench: does the method's work.
         models: what this member has.
         depot: blobs that are offered and fetched.
@@ -42,6 +43,7 @@ class Means:
     """
 
     name: str
+    run: str
     bench: Bench
     models: Models
     depot: Depot

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,15 +22,17 @@ from pydantic import ValidationError
 
 from fednet.conversations import State, Task
 from fednet.errors import MethodError, ModelError
-from fednet.federated.aggregation import aggregate, reduce
+from fednet.federated.aggregation import reduce
 from fednet.federated.server import advance
 from fednet.federated.shards import join, split
 from fednet.federated.state import bare, digest, pack, require_finite, require_like, size
 from nodes.errors import PeerError
+from nodes.rounds.masked import Masked
 from nodes.rounds.means import Means, checked, unpacked
 from nodes.rounds.models import Kept
 from nodes.rounds.words import federation_of, record_of, standing_of
 from protocol.messages.rounds import (
+    Adopted,
     Close,
     Commit,
     Contribution,
@@ -42,6 +44,7 @@ from protocol.messages.rounds import (
     Share,
     Vote,
 )  # fmt: skip
+from protocol.messages.secure import Secured
 from protocol.rounds import about
 
 log = logging.getLogger(__name__)
@@ -80,6 +83,12 @@ class Seat:
         self._blobs: list[str] = []
         self._jobs: list[asyncio.Task[Any]] = []
         self._own: Sequence[State] = ()
+        self._masked: Masked | None = None
+        if self._federation.secure is not None and opened.contributors:
+            self._masked = Masked(
+                means.name, means.run, opened, lead, self._federation.secure,
+                reducer=means.reducer, say=means.say, tell=means.tell,
+            )  # fmt: skip
 
     @property
     def closed(self) -> bool:
@@ -90,6 +99,11 @@ class Seat:
         """A contribution can be fetched; the first of each contributor counts."""
         if name in self.opened.contributors and name not in self._collected:
             self._collected[name] = self._begin(self._collect(name, contribution.share))
+
+    def secure(self, name: str, message: Secured) -> None:
+        """Something about the secure sum, where the round is one."""
+        if self._masked is not None and name in self.opened.members:
+            self._masked.hear(name, message)
 
     def closing(self, close: Close) -> None:
         """The lead has closed the round."""
@@ -138,13 +152,16 @@ class Seat:
         else:
             log.warning("round %d of %s left something else here than with the majority", opened.number, opened.model)
             await means.reach(opened.model, standing_of(commit), self._holders, opened.term, commit)
+        means.tell(self.lead, about(Adopted, opened))
 
     async def _contribute(self, base: Kept) -> None:
         opened, means = self.opened, self._means
         task = Task(opened.model, opened.plan.work, opened.number, dict(opened.plan.options))
         try:
             update = await means.bench.contribute(task, base.state, base.standing.left.digest)
-            self._own, packed = await means.reducer.run(partial(self._parted, update.state, base))
+            await means.reducer.run(partial(_require_fit, update.state, bare(base.state)))
+            state = update.state if self._masked is None else await self._masked.outgoing(update, bare(base.state))
+            self._own, packed = await means.reducer.run(partial(self._parted, state))
             pieces = tuple(Piece(digest=name, size=len(data)) for name, data in packed)
             share = Share(weight=update.weight, pieces=pieces, values=dict(update.values))
         except (_Unfit, ValidationError) as error:
@@ -159,13 +176,8 @@ class Seat:
                 self._keep(name, data)
             means.say(about(Contribution, opened, share=share))
 
-    def _parted(self, state: State, base: Kept) -> tuple[Sequence[State], list[tuple[str, bytes]]]:
+    def _parted(self, state: State) -> tuple[Sequence[State], list[tuple[str, bytes]]]:
         """Our contribution, whole or in shards, and what of it travels; on the reducer's thread."""
-        try:
-            require_like(state, bare(base.state), "the contribution")
-            require_finite(state, "the contribution")
-        except ModelError as error:
-            raise _Unfit(str(error)) from error
         parts = split(state, len(self.opened.members)) if self._sharded else (state,)
         return parts, [(digest(part), pack(part)) for part in parts]
 
@@ -197,8 +209,13 @@ class Seat:
 
     def _like(self, base: Kept) -> State:
         """What our part of a contribution looks like."""
-        whole = bare(base.state)
+        whole = self._whole(base)
         return split(whole, len(self.opened.members))[self._place] if self._sharded else whole
+
+    def _whole(self, base: Kept) -> State:
+        """What a whole contribution looks like."""
+        model = bare(base.state)
+        return model if self._masked is None else self._masked.like(model)
 
     async def _outcome(self, base: Kept) -> tuple[Kept, Commit]:
         """What the round leaves, and its record, should a majority find the same."""
@@ -219,12 +236,19 @@ class Seat:
     async def _aggregate(self, close: Close, base: Kept) -> State:
         states = {name: await self._held(name, share, base) for name, share in close.shares.items()}
         weights = {name: share.weight for name, share in close.shares.items()}
-        run, federation = self._means.reducer.run, self._federation
-        if not self._sharded:
-            return await run(partial(aggregate, federation, base.state, states, weights))
-        shard = await run(partial(reduce, federation.rule, states, weights))
-        whole = await self._joined(shard, bare(base.state))
-        return await run(partial(advance, federation.server, base.state, whole))
+        run = self._means.reducer.run
+        whole = await run(partial(self._combined, states, weights))
+        if self._sharded:
+            whole = await self._joined(whole, self._whole(base))
+        if self._masked is not None:
+            whole = await self._masked.opened(whole, close.shares, bare(base.state))
+        return await run(partial(advance, self._federation.server, base.state, whole))
+
+    def _combined(self, states: Mapping[str, State], weights: Mapping[str, float]) -> State:
+        """The contributions, or our shards of them, as one; what is masked is only added up."""
+        if self._masked is not None:
+            return self._masked.combine(states)
+        return reduce(self._federation.rule, states, weights)
 
     async def _given(self, piece: Piece, base: Kept) -> State:
         """The model that the asker gives; the server's optimiser starts afresh."""
@@ -282,6 +306,15 @@ class Seat:
         task.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever needs it awaits it
         self._jobs.append(task)
         return task
+
+
+def _require_fit(state: State, base: State) -> None:
+    """Refuses our own contribution where peers would refuse it, before anything of it is said."""
+    try:
+        require_like(state, base, "the contribution")
+        require_finite(state, "the contribution")
+    except ModelError as error:
+        raise _Unfit(str(error)) from error
 
 
 class _Unfit(ModelError):

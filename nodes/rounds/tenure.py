@@ -103,12 +103,19 @@ class Tenure:
             federation_of(plan)
             await self.means.known(plan.model)
             for index in range(models.done(plan.key) + 1, plan.rounds + 1):
-                await self._adopted(await self.chair.hold(plan, index, models.standings()))
+                commit = await self.chair.hold(plan, index, models.standings())
+                await self._adopted(commit)
+                self.means.tell(plan.asker, commit)
         except Hopeless as hopeless:
-            self.means.say(abandon(self.council.term, plan, hopeless))
+            self._abandon(plan, hopeless)
         except (MethodError, ValidationError) as error:
-            self.means.say(abandon(self.council.term, plan, Hopeless(str(error), {})))
+            self._abandon(plan, Hopeless(str(error), {}))
         self.orders.remove(plan.key)
+
+    def _abandon(self, plan: Plan, hopeless: Hopeless) -> None:
+        said = abandon(self.council.term, plan, hopeless)
+        self.means.say(said)
+        self.means.tell(plan.asker, said)
 
     async def _settle(self, voted: Voted) -> None:
         """Closes the round that an earlier lead may have closed, with the same outcome."""

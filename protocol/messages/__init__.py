@@ -10,6 +10,7 @@ from protocol.messages.queries import Answer, Query, Refusal, Scalar
 from protocol.messages.repair import Gone, Resend, Resent
 from protocol.messages.rounds import (
     Abandon,
+    Adopted,
     Claim,
     Close,
     Commit,
@@ -24,10 +25,14 @@ from protocol.messages.rounds import (
     Reduced,
     Vote,
 )
+from protocol.messages.secure import Advert, Agree, Reveal, Sealed, Shared, Sharing
 
 __all__ = [
     "KINDS",
     "Abandon",
+    "Adopted",
+    "Advert",
+    "Agree",
     "Answer",
     "Card",
     "Chunk",
@@ -55,7 +60,11 @@ __all__ = [
     "Refusal",
     "Resend",
     "Resent",
+    "Reveal",
     "Scalar",
+    "Sealed",
+    "Shared",
+    "Sharing",
     "Vote",
     "Want",
     "Welcome",
@@ -89,6 +98,13 @@ KINDS: dict[str, type[Message]] = {
     "reduced": Reduced,
     "vote": Vote,
     "commit": Commit,
+    "adopted": Adopted,
     "abandon": Abandon,
     "recall": Recall,
+    "advert": Advert,
+    "agree": Agree,
+    "reveal": Reveal,
+    "sealed": Sealed,
+    "shared": Shared,
+    "sharing": Sharing,
 }

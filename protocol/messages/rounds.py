@@ -309,6 +309,13 @@ class Vote(OfRound):
     left: Piece
 
 
+class Adopted(OfRound):
+    """The sender has taken over what the round left: from now on it answers from that. To the lead."""
+
+    kind: ClassVar[str] = "adopted"
+    numbered: ClassVar[bool] = True
+
+
 class Abandon(Message):
     """A programme cannot go on, and why. It may be ordered again.
 

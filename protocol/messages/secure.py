@@ -24,7 +24,7 @@ class Advert(OfRound):
     """The sender has a contribution, and these are its public keys for this attempt.
 
     Attributes:
-        keys: its public keys.
+        public: its public keys.
         weight: how much its contribution counts.
         values: what it measured.
     """
@@ -32,7 +32,7 @@ class Advert(OfRound):
     kind: ClassVar[str] = "advert"
     numbered: ClassVar[bool] = True
 
-    keys: KeyBytes
+    public: KeyBytes
     weight: Weight
     values: Values
 
@@ -78,3 +78,7 @@ class Reveal(OfRound):
     numbered: ClassVar[bool] = True
 
     shares: RevealBytes
+
+
+Secured = Advert | Sharing | Sealed | Shared | Agree | Reveal
+"""All that is said about a secure sum beside what is said in every round."""

@@ -1,0 +1,126 @@
+"""Masks: vectors that look like noise to everybody but those who hold a key, and that two peers can cancel.
+
+X25519 (RFC 7748) agrees on a secret, HKDF-SHA256 (RFC 5869) makes a key of it, AES-256 in counter mode stretches the
+key to a vector over the ring of integers modulo 2^32 (int32 here: the same bits). A key is for one mask only, so that
+the counter starts at zero. Counter mode can begin anywhere: a shard is unmasked without the rest. Refuses to know who
+is who.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from torch import Tensor
+
+from fednet.errors import PrivacyError
+
+Words = np.ndarray[Any, np.dtype[np.uint32]]
+
+KEY = 32
+"""The bytes of every key, public or private, and of every seed."""
+
+_BLOCK = 1 << 18
+"""Bytes of a mask at a time: they stay in the processor's cache."""
+
+_ZEROS = memoryview(bytes(_BLOCK))
+
+
+def public_key(private: bytes) -> bytes:
+    """The public key of an X25519 private key."""
+    return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
+
+
+def agreed(private: bytes, public: bytes) -> bytes:
+    """What the holders of two X25519 keys have in common; to be put through `derived`.
+
+    Raises:
+        PrivacyError: the public key is of small order, so that everybody would know the result.
+    """
+    try:
+        return X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:
+        raise PrivacyError("a public key of small order agrees on nothing secret: send a key drawn at random") from None
+
+
+def derived(secret: bytes, *purpose: bytes) -> bytes:
+    """A key for one purpose."""
+    return HKDF(SHA256(), KEY, salt=None, info=framed(*purpose)).derive(secret)
+
+
+def framed(*parts: bytes) -> bytes:
+    """Byte strings as one from which each could be told again."""
+    return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+
+
+def add_mask(vector: Tensor, key: bytes, sign: int, offset: int = 0) -> None:
+    """Adds the mask of a key to a vector, modulo 2^32 and in place.
+
+    Args:
+        vector: int32 (n,), contiguous, on the CPU.
+        key: 32 bytes, of this mask only.
+        sign: 1 adds, -1 takes away.
+        offset: where in the mask the vector begins, in elements.
+    """
+    words, combine = _words(vector), np.add if sign > 0 else np.subtract
+    first, skipped = divmod(offset, 4)
+    cipher = Cipher(algorithms.AES(key), modes.CTR(first.to_bytes(16, "big"))).encryptor()
+    cipher.update(bytes(4 * skipped))
+    buffer = bytearray(_BLOCK + 15)
+    for start in range(0, len(words), _BLOCK // 4):
+        part = words[start : start + _BLOCK // 4]
+        cipher.update_into(_ZEROS[: 4 * len(part)], buffer)
+        combine(part, np.frombuffer(buffer, "<u4", len(part)), out=part)
+
+
+def summed(vectors: Mapping[str, Tensor]) -> Tensor:
+    """The sum of masked vectors modulo 2^32, whatever their order.
+
+    Args:
+        vectors: int32 (n,) by whose they are, at least one.
+
+    Returns:
+        int32 (n,), new.
+
+    Raises:
+        PrivacyError: none, or vectors of several lengths or of another type; names whose does not fit.
+    """
+    if not vectors:
+        raise PrivacyError("no masked vectors to add up: at least one is needed")
+    ordered = sorted(vectors.items())
+    total = torch.zeros_like(require_vector(ordered[0][1], ordered[0][0]), memory_format=torch.contiguous_format)
+    for name, vector in ordered:
+        if len(require_vector(vector, name)) != len(total):
+            raise PrivacyError(
+                f"{name!r} sent {len(vector)} masked values, {ordered[0][0]!r} {len(total)}: use one model", (name,)
+            )
+        words = _words(total)
+        np.add(words, _words(vector.contiguous()), out=words)
+    return total
+
+
+def require_vector(vector: Tensor, whose: str) -> Tensor:
+    """Checks that a vector is int32 (n,) with n >= 1 on the CPU, and returns it.
+
+    Raises:
+        PrivacyError: it is not; names whose it is.
+    """
+    if vector.dtype is not torch.int32 or vector.dim() != 1 or not len(vector) or vector.device.type != "cpu":
+        raise PrivacyError(
+            f"the vector of {whose!r} is {vector.dtype} {tuple(vector.shape)} on {vector.device}: "
+            "give a quantised one, int32 (n,) on the cpu",
+            (whose,),
+        )
+    return vector
+
+
+def _words(vector: Tensor) -> Words:
+    """The same memory as unsigned numbers, whose overflow is defined."""
+    words: Words = vector.detach().numpy().view(np.uint32)
+    return words

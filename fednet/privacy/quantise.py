@@ -1,0 +1,128 @@
+"""Real numbers as integers modulo 2^32, so that sums are exact and a masked value says nothing.
+
+A value is clipped to [-clip, clip], multiplied by a scale and rounded half to even. The scale is the largest power of
+two at which the sum of all contributions stays within int32, so nothing wraps and scaling itself rounds nothing: the
+sum of n contributions is off by at most n / (2 scale) from the sum of the clipped values. After Bonawitz et al. 2017.
+Refuses to know what the numbers are and who sends them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fednet.conversations import State
+from fednet.errors import PrivacyError
+from fednet.federated.blocks import compute, coordinates
+from fednet.federated.state import require_like
+from fednet.privacy.masking import require_vector
+
+LARGEST = 2**31 - 1
+MOST = 2**16
+_BLOCK = 32_000
+
+
+@dataclass(frozen=True)
+class Quantiser:
+    """From real numbers to integers and back.
+
+    Attributes:
+        clip: the largest magnitude of a value that is contributed, 1e-30 .. 1e30; what is beyond is cut off.
+        contributors: the most contributions that a sum has, 1 .. 65,536.
+    """
+
+    clip: float
+    contributors: int
+
+    def __post_init__(self) -> None:
+        if not 1e-30 <= self.clip <= 1e30:
+            raise PrivacyError(f"values cannot be clipped to {self.clip}: give a number from 1e-30 to 1e30")
+        if not 1 <= self.contributors <= MOST:
+            raise PrivacyError(f"a sum of {self.contributors} contributions: give a number from 1 to {MOST}")
+
+    @property
+    def scale(self) -> float:
+        """Steps per unit: the largest power of two with contributors * (clip * scale + 1/2) <= 2^31 - 1."""
+        fits = (LARGEST / self.contributors - 0.5) / self.clip
+        return math.ldexp(1.0, math.frexp(fits)[1] - 1)
+
+    def bound(self, contributors: int | None = None, total_weight: float = 1.0) -> float:
+        """How far a value of the sum (or of the mean, by its total weight) is from the exact one, at most."""
+        return (self.contributors if contributors is None else contributors) / (2 * self.scale * total_weight)
+
+    def exceeding(self, values: Tensor) -> int:
+        """How many values are beyond the clip."""
+        return int((values.abs() > self.clip).sum())
+
+    def encode(self, values: Tensor, weight: float = 1.0) -> Tensor:
+        """Clips, weighs and rounds.
+
+        Args:
+            values: real (n,).
+            weight: what they count in (0, 1], relative to the largest weight there may be; they are clipped before.
+
+        Returns:
+            int32 (n,) on the CPU, each within +-clip * scale.
+
+        Raises:
+            PrivacyError: a value that is not finite, or a weight outside (0, 1].
+        """
+        if not 0.0 < weight <= 1.0:
+            raise PrivacyError(f"a weight of {weight}: divide by the largest weight, so that it is in (0, 1]")
+        result = torch.empty(len(values), dtype=torch.int32)
+        for start in range(0, len(values), _BLOCK):
+            block = values[start : start + _BLOCK].detach().to("cpu", torch.float64)
+            if not bool(torch.isfinite(block).all()):
+                raise PrivacyError("the update has values that are not finite: lower the learning rate")
+            clipped = block.clamp(-self.clip, self.clip)
+            result[start : start + _BLOCK] = clipped.mul_(weight).mul_(self.scale).round_()
+        return result
+
+    def decode(self, total: Tensor) -> Tensor:
+        """The sum of at most `contributors` encoded vectors as float64 (n,).
+
+        Raises:
+            PrivacyError: it is no int32 vector.
+        """
+        return require_vector(total, "sum").to(torch.float64).div_(self.scale)
+
+    def mean(self, total: Tensor, weights: Iterable[float]) -> Tensor:
+        """The mean of the contributions whose weights these are (as given to `encode`), as float64 (n,)."""
+        return self.decode(total).div_(math.fsum(weights))
+
+
+def difference(state: State, base: State) -> Tensor:
+    """What an update changes: state - base as float64 (n,), over all real coordinates in sorted order of names.
+
+    Raises:
+        ModelError: the state has other names, shapes or dtypes than the base.
+    """
+    require_like(state, base, "update")
+    parts = [coordinates(state[name]).double() - coordinates(base[name]).double() for name in sorted(base)]
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)
+
+
+def moved(base: State, change: Tensor) -> dict[str, Tensor]:
+    """The base plus a change, with the dtypes of the base; undoes `difference` up to their rounding.
+
+    Integers are rounded half to even.
+
+    Raises:
+        PrivacyError: the change has another number of values than the base.
+    """
+    sizes = {name: len(coordinates(base[name])) for name in sorted(base)}
+    if len(change) != sum(sizes.values()):
+        raise PrivacyError(f"a change of {len(change)} values for a model of {sum(sizes.values())}: use one model")
+    parts = dict(zip(sizes, torch.split(change, list(sizes.values())), strict=True))
+    return {name: _added(tensor, parts[name]) for name, tensor in base.items()}
+
+
+def _added(tensor: Tensor, change: Tensor) -> Tensor:
+    def add(blocks: Sequence[Tensor]) -> Sequence[Tensor]:
+        return [blocks[0].add_(blocks[1])]
+
+    return compute(add, [tensor, change], [tensor])[0]

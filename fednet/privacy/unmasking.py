@@ -1,0 +1,136 @@
+"""From the sum of the masked vectors to the sum: reveals are checked, secrets recovered, masks taken away.
+
+Everybody who holds enough reveals can do it, also a peer that took no part. What is recovered is checked against what
+its owner advertised: a sum is right or refused, never garbage. Bonawitz et al. 2017, figure 4, round 4 (reveals are
+signed by who dealt the shares, and secrets are committed to, which the paper leaves out). Refuses to reveal anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+
+from torch import Tensor
+
+from fednet.errors import PrivacyError
+from fednet.privacy.field import SECRETS
+from fednet.privacy.masking import KEY, add_mask, agreed, derived, framed, public_key, require_vector
+from fednet.privacy.roster import Agreement, Roster, Terms
+from fednet.privacy.shares import SHARE_BYTES, Share, is_genuine
+
+_DIGEST = 32
+
+
+def reveal_bytes(sharers: int) -> int:
+    """The bytes of one reveal, when so many peers have shared."""
+    return _DIGEST + sharers * SHARE_BYTES
+
+
+def reveal(agreement: Agreement, shares: Mapping[str, Share]) -> bytes:
+    """One peer's shares, by dealer, of what the agreement says; bound to the agreement."""
+    return agreement.digest + b"".join(shares[dealer].packed() for dealer in agreement.sharers)
+
+
+def read(agreement: Agreement, name: str, revealed: bytes) -> dict[str, Share]:
+    """The shares in a peer's reveal, by dealer.
+
+    Raises:
+        PrivacyError: it is of another agreement, or a share in it is not what was dealt to this peer; names the peer.
+    """
+    sharers = agreement.sharers
+    if name not in sharers:
+        raise PrivacyError(f"{name!r} reveals shares, but holds none: leave it out", (name,))
+    if len(revealed) != reveal_bytes(len(sharers)) or revealed[:_DIGEST] != agreement.digest:
+        raise PrivacyError(
+            f"the reveal of {name!r} is of another attempt, or of other survivors than were agreed on: leave it out",
+            (name,),
+        )
+    starts = range(_DIGEST, len(revealed), SHARE_BYTES)
+    parts = (Share.unpacked(revealed[start : start + SHARE_BYTES]) for start in starts)
+    shares = dict(zip(sharers, parts, strict=True))
+    for dealer, share in shares.items():
+        if not is_genuine(share, agreement.kind(dealer), dealer, name, agreement.roster):
+            raise PrivacyError(f"{name!r} reveals a share that {dealer!r} did not deal it: leave it out", (name,))
+    return shares
+
+
+def unmask(agreement: Agreement, total: Tensor, reveals: Mapping[str, bytes], offset: int = 0) -> Tensor:
+    """Takes all masks away from the sum of the survivors' masked vectors.
+
+    Args:
+        agreement: who shared and who survived.
+        total: int32 (n,), the sum modulo 2^32 of the masked vectors of exactly the survivors, or a piece of it.
+        reveals: by whose they are, at least the threshold's number.
+        offset: where in the vectors the piece begins.
+
+    Returns:
+        int32 (n,): the exact sum of the survivors' vectors modulo 2^32.
+
+    Raises:
+        PrivacyError: too few reveals, a false one, or shares that a peer dealt falsely; names whose.
+    """
+    result = require_vector(total, "sum").clone()
+    secrets = _secrets(agreement, reveals)
+    for survivor in agreement.survivors:
+        add_mask(result, own_key(secrets[survivor], survivor, agreement.roster), -1, offset)
+    for name in secrets.keys() - set(agreement.survivors):
+        for survivor in agreement.survivors:
+            key = pair_key(secrets[name], name, survivor, agreement.roster)
+            add_mask(result, key, -sign(survivor, name), offset)
+    return result
+
+
+def sign(name: str, other: str) -> int:
+    """Whether a peer adds (1) or takes away (-1) the mask that it shares with another one."""
+    return 1 if name < other else -1
+
+
+def own_key(seed: bytes, name: str, roster: Roster) -> bytes:
+    """The key of a peer's own mask."""
+    return derived(seed, b"fednet own mask", roster.digest, name.encode())
+
+
+def pair_key(private: bytes, name: str, other: str, roster: Roster) -> bytes:
+    """The key of the mask of a pair of peers; the same from either side.
+
+    Raises:
+        PrivacyError: the other's key is none; names it.
+    """
+    try:
+        secret = agreed(private, roster.keys[other].mask)
+    except PrivacyError as error:
+        raise PrivacyError(f"{other!r}: {error}", (other,)) from None
+    return derived(secret, b"fednet pair mask", roster.digest, *(part.encode() for part in sorted((name, other))))
+
+
+def commitment(seed: bytes, name: str, terms: Terms) -> bytes:
+    """What a peer says of its seed beforehand."""
+    return sha256(framed(b"fednet seed", terms.digest, name.encode(), seed)).digest()
+
+
+def _secrets(agreement: Agreement, reveals: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The seed of every survivor and the key of every other sharer."""
+    terms = agreement.roster.terms
+    terms.require_enough(reveals, "revealed their shares")
+    held = {terms.place(name): read(agreement, name, revealed) for name, revealed in sorted(reveals.items())}
+    places = sorted(held)[: terms.threshold]
+    weights = SECRETS.weights(places)
+    secrets = {}
+    for dealer in agreement.sharers:
+        values = (held[place][dealer].value for place in places)
+        secret = sum(weight * value for weight, value in zip(weights, values, strict=True)) % SECRETS.prime
+        secrets[dealer] = _checked(secret, dealer, agreement)
+    return secrets
+
+
+def _checked(secret: int, dealer: str, agreement: Agreement) -> bytes:
+    """The secret as bytes, if it is what its owner advertised."""
+    keys, terms = agreement.roster.keys[dealer], agreement.roster.terms
+    if secret < 1 << 8 * KEY:
+        plain = secret.to_bytes(KEY, "big")
+        is_seed = agreement.kind(dealer) == "seed"
+        if (commitment(plain, dealer, terms) == keys.commitment) if is_seed else (public_key(plain) == keys.mask):
+            return plain
+    raise PrivacyError(
+        f"the shares that {dealer!r} dealt are not of what it advertised: begin another attempt without it", (dealer,)
+    )

@@ -1,0 +1,112 @@
+"""The sum is within n / (2 scale), nothing wraps, and what is no number is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fednet.errors import ModelError, PrivacyError
+from fednet.federated.state import digest
+from fednet.privacy.masking import summed
+from fednet.privacy.quantise import Quantiser, difference, moved
+
+CLIPS = st.floats(1e-30, 1e30)
+
+
+@settings(deadline=None, max_examples=60)
+@given(CLIPS, st.integers(1, 40), st.data())
+def test_the_error_of_a_sum_is_within_the_bound(clip: float, count: int, data: st.DataObject) -> None:
+    quantiser = Quantiser(clip, count)
+    value = st.floats(-2, 2).map(lambda part: part * clip)
+    vectors = data.draw(st.lists(st.lists(value, min_size=3, max_size=3), min_size=count, max_size=count))
+    encoded = {str(i): quantiser.encode(torch.tensor(v, dtype=torch.float64)) for i, v in enumerate(vectors)}
+    total = quantiser.decode(summed(encoded))
+    for place in range(3):
+        exact = sum(Fraction(min(max(vector[place], -clip), clip)) for vector in vectors)
+        assert abs(Fraction(float(total[place])) - exact) <= Fraction(count) / (2 * Fraction(quantiser.scale))
+    assert quantiser.bound() == count / (2 * quantiser.scale)
+
+
+@settings(deadline=None)
+@given(CLIPS, st.integers(1, 2**16), st.sampled_from([1, -1]))
+def test_the_largest_sum_just_fits(clip: float, count: int, sign: int) -> None:
+    quantiser = Quantiser(clip, count)
+    one = int(quantiser.encode(torch.tensor([sign * clip], dtype=torch.float64)))
+    assert count * abs(one) <= 2**31 - 1 < 2 * (count * (abs(one) + 1))
+    assert float(quantiser.decode(torch.tensor([count * one], dtype=torch.int32))) * sign > 0
+    assert Fraction(quantiser.scale).numerator & (Fraction(quantiser.scale).numerator - 1) == 0
+
+
+def test_a_weighted_mean_is_within_its_bound() -> None:
+    generator = torch.Generator().manual_seed(0)
+    quantiser, weights = Quantiser(1.0, 10), [0.1, 1.0, 0.25]
+    values = [torch.rand(1000, generator=generator, dtype=torch.float64) * 2 - 1 for _ in weights]
+    encoded = {str(i): quantiser.encode(v, w) for i, (v, w) in enumerate(zip(values, weights, strict=True))}
+    exact = sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights)
+    error = (quantiser.mean(summed(encoded), weights) - exact).abs().max()
+    assert 0 < error <= quantiser.bound(3, sum(weights)) + 1e-15
+
+
+def test_what_is_beyond_the_clip_is_cut_off_and_counted() -> None:
+    quantiser, values = Quantiser(0.5, 3), torch.tensor([0.25, -7.0, 0.5, 9.0], dtype=torch.float16)
+    assert quantiser.exceeding(values) == 2
+    assert quantiser.decode(quantiser.encode(values)).tolist() == [0.25, -0.5, 0.5, 0.5]
+    assert len(quantiser.encode(torch.empty(0))) == 0
+
+
+@pytest.mark.parametrize("place", [0, 70_000])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_not_finite_is_refused(bad: float, place: int) -> None:
+    values = torch.zeros(70_001)
+    values[place] = bad
+    with pytest.raises(PrivacyError, match="not finite"):
+        Quantiser(1.0, 3).encode(values)
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    for clip, count in [(0.0, 3), (-1.0, 3), (float("nan"), 3), (float("inf"), 3), (1.0, 0), (1.0, 2**16 + 1)]:
+        with pytest.raises(PrivacyError):
+            Quantiser(clip, count)
+    for weight in (0.0, -0.5, 1.5, float("nan")):
+        with pytest.raises(PrivacyError, match="weight"):
+            Quantiser(1.0, 3).encode(torch.zeros(1), weight)
+    with pytest.raises(PrivacyError, match="quantised"):
+        Quantiser(1.0, 3).decode(torch.zeros(1))
+
+
+def states() -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    base = {
+        "w": torch.randn(3, 5, generator=generator),
+        "a": torch.randn(2, 2, 2, generator=generator, dtype=torch.float64),
+        "n": torch.tensor(7),
+        "z": torch.randn(3, generator=generator, dtype=torch.complex64),
+        "e": torch.empty(0, 4),
+    }
+    return base, {name: (tensor * 3 + 1).to(tensor.dtype) for name, tensor in base.items()}
+
+
+def test_a_difference_leads_from_the_base_to_the_state() -> None:
+    base, state = states()
+    change = difference(state, base)
+    assert change.dtype is torch.float64
+    assert len(change) == 15 + 8 + 1 + 6
+    again = moved(base, change)
+    assert list(again) == list(base)
+    assert digest(again) == digest(state)
+    assert digest(moved(base, torch.zeros_like(change))) == digest(base)
+    assert moved(base, change * 0.1)["n"] == round(7 + 1.5)
+
+
+def test_another_model_is_refused() -> None:
+    base, state = states()
+    with pytest.raises(ModelError):
+        difference({**state, "w": torch.zeros(2)}, base)
+    with pytest.raises(PrivacyError, match="change of 3 values for a model of 30"):
+        moved(base, torch.zeros(3, dtype=torch.float64))
