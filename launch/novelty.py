@@ -224,7 +224,7 @@ def _show_rounds(closed: Sequence[Closed], console: Console) -> None:
     rows = [
         (
             record.number,
-            " ".join(f"{name}:{weight:g}" for name, weight in record.weights.items()),
+            " ".join(f"{name}:{weight:g}" for name, weight in record.weights.items()) or None,
             *(_mean(record, value) for value in measured),
             record.seconds,
             record.digest[:_DIGITS],

@@ -1,8 +1,9 @@
 """The folder of a run: made when a plan stands, held by one launch at a time, emptied of the last run's results.
 
-Checkpoints stay, which is how a second launch of the same configuration skips training; so does a method's journal,
-unless the configuration has changed. Knows the names of what lies
-in a run's folder, not what stands in it.
+Checkpoints stay, which is how a second launch of the same configuration skips training. A method's journal and the
+rounds that have closed tell one story, so that both stay or both go: they go where the configuration has changed in
+more than how the nodes reach each other and where they compute. Knows the names of what lies in a run's folder, not
+what stands in it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
+
 from fednet.summary import SUMMARY
 from launch.errors import ConfigError, Problem
 
@@ -23,8 +26,12 @@ REPORT = "report.html"
 LOGS = "logs"
 JOURNAL = "journal.json"
 """What a method remembers of a run that was stopped; it belongs to one configuration."""
+ROUNDS = "checkpoints/*-rounds-*"
+"""What the clients remember of closed rounds; see `nodes.client`."""
 
 _RESULTS = (EVENTS, SUMMARY, REPORT, LOGS, "metrics.json", "samples", "figures", "tensorboard")
+_CARRIERS = ("bus", "devices")
+"""Keys of a configuration that say how a run is carried out and not what it is."""
 
 
 @contextmanager
@@ -47,7 +54,7 @@ def held(folder: Path, config: str) -> Iterator[Path]:
     except OSError as error:
         raise ConfigError(Problem(str(folder), "a folder that can be written", error.strerror or str(error))) from error
     try:
-        _clear(folder, same=_said(folder) == config)
+        _clear(folder, same=_meant(_said(folder)) == _meant(config))
         (folder / CONFIG).write_text(config, "utf-8")
         yield folder
     finally:
@@ -79,9 +86,18 @@ def _said(folder: Path) -> str | None:
     return (folder / CONFIG).read_text("utf-8") if (folder / CONFIG).is_file() else None
 
 
+def _meant(config: str | None) -> object:
+    """What a configuration says of the run itself; any text that is none stands for itself."""
+    try:
+        values = yaml.safe_load(config or "")
+    except yaml.YAMLError:
+        return config
+    return {key: values[key] for key in values if key not in _CARRIERS} if isinstance(values, dict) else values
+
+
 def _clear(folder: Path, *, same: bool) -> None:
-    for name in _RESULTS if same else (*_RESULTS, JOURNAL):
-        path = folder / name
+    remembered = [] if same else [folder / JOURNAL, *folder.glob(ROUNDS)]
+    for path in [*(folder / name for name in _RESULTS), *remembered]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

@@ -81,6 +81,7 @@ class Node:
         self._capabilities: list[Capability] = []
         self._tasks = asyncio.TaskGroup()
         self._works: set[asyncio.Task[None]] = set()
+        self._ends = False
         self._handlers: dict[type[Message], Handler] = {
             Hello: self._hello,
             Welcome: self._welcome,
@@ -127,6 +128,7 @@ class Node:
         """Says goodbye and lets go of the bus; work that failed ends the node, with its error."""
         if self.run:
             self.publish(topics.PRESENCE, Goodbye(reason="stopped" if error is None else type(error).__name__))
+        self._ends = True
         for work in self._works:
             work.cancel()
         try:
@@ -135,10 +137,18 @@ class Node:
             await self._bus.close()
 
     def spawn(self, work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
-        """Does something for as long as the node is on the bus; an error that it does not handle ends the node."""
-        task = self._tasks.create_task(work, name=f"{self.name}-{name}")
+        """Does something for as long as the node is on the bus; an error that it does not handle ends the node.
+
+        Once the node ends, nothing begins any more: the work is cancelled before its first step.
+        """
+        label = f"{self.name}-{name}"
+        if self._ends:  # the group would refuse it, or wait for it
+            unbegun = asyncio.get_running_loop().create_task(work, name=label)
+            unbegun.cancel()
+            return unbegun
+        task = self._tasks.create_task(work, name=label)
         self._works.add(task)
-        task.add_done_callback(self._works.discard)
+        task.add_done_callback(self._ended)
         return task
 
     def publish(self, topic: str, message: Message) -> None:
@@ -185,6 +195,10 @@ class Node:
             self._follow(self.presence.knock(knock.name, knock.incarnation, knock.address, self._now()))
         else:
             self._follow(self.presence.breaks(knock.name, knock.incarnation))
+
+    def _ended(self, work: asyncio.Task[None]) -> None:
+        self._works.discard(work)
+        self._ends |= not work.cancelled() and work.exception() is not None
 
     def _take(self, envelope: Envelope, frames: Sequence[Buffer]) -> None:
         """Hands a message to its handler: an unnumbered one at once, a numbered one once and from living peers."""

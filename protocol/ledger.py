@@ -82,12 +82,21 @@ class Outcome:
 
 @dataclass
 class Step:
-    """One step's ledger, from its opening to its close."""
+    """One step's ledger, from its opening to its close.
+
+    Attributes:
+        expected: who is waited for.
+        opened: when it was opened.
+        policy: when it goes on without everybody.
+        deadline: seconds after its opening; learned.
+        enough: how many contributions close it at once; None waits for everybody.
+    """
 
     expected: frozenset[str]
     opened: float
     policy: Policy
-    deadline: float  # seconds after opening
+    deadline: float
+    enough: int | None = None
     _arrived: dict[str, float] = field(default_factory=dict)
     _lost: dict[str, str] = field(default_factory=dict)
 
@@ -121,7 +130,7 @@ class Step:
 
     def ripe(self, now: float) -> bool:
         """Whether an arrival or a loss can have closed it; until then `outcome` need not be asked."""
-        return len(self._arrived) + len(self._lost) >= len(self.expected) or now >= self.opened + self.deadline
+        return self._full() or now >= self.opened + self.deadline
 
     def outcome(self, now: float) -> Outcome:
         """How the step stands at this time."""
@@ -129,7 +138,7 @@ class Step:
         soft, hard = self.opened + self.deadline, self.opened + self.policy.hard_limit
         quorate = len(self._arrived) >= max(1, self.policy.quorum)
         hasty = self.policy.kind == "survivors"
-        closed = not waiting or (hasty and quorate and now >= soft) or now >= hard
+        closed = self._full() or (hasty and quorate and now >= soft) or now >= hard
         return Outcome(
             closed=closed,
             contributed=tuple(sorted(self._arrived)),
@@ -138,3 +147,8 @@ class Step:
             quorate=quorate,
             until=soft if hasty and now < soft else hard,
         )
+
+    def _full(self) -> bool:
+        """Whether nothing is left to wait for."""
+        settled = len(self._arrived) + len(self._lost) >= len(self.expected)
+        return settled or (self.enough is not None and len(self._arrived) >= self.enough)

@@ -259,6 +259,7 @@ class Assembly:
 
     def _reduced(self, sender: str, reduced: Reduced) -> None:
         if seat := self._in(sender, reduced):
+            self._chair.reduced(sender, reduced)
             seat.reduced(sender, reduced)
 
     def _commit(self, sender: str, commit: Commit) -> None:

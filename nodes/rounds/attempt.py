@@ -42,6 +42,7 @@ class Attempt:
         sharing: of a secure round: who is to hold everybody's shares.
         sharers: of a secure round: who lives of those who hold everybody's shares.
         needed: how many of them it takes to open the sum.
+        reduced: who has announced its shard of the aggregate.
         broken: whether it cannot be completed.
         changed: set when anything has come.
     """
@@ -57,6 +58,7 @@ class Attempt:
     sharing: Step | None = None
     sharers: set[str] = field(default_factory=set)
     needed: int = 0
+    reduced: set[str] = field(default_factory=set)
     broken: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -75,6 +77,16 @@ class Attempt:
         self.adverts.lose(name, reason)
         if self.sharing is not None and self.sharing.lose(name, reason):
             self.broken = True  # the others wait for its shares
+
+    def depart(self, name: str, reason: str) -> None:
+        """A member is gone. A keeper of shards is missed, unless it is one of a secure round whose shard is out.
+
+        To begin a secure round again after shares were revealed would open it for other survivors; who has fetched a
+        shard hands it on instead.
+        """
+        self.lose(name, reason)
+        if len(self.tally.keepers) > 1 and name in self.tally.keepers:
+            self.broken |= not (self.needed and name in self.reduced)
 
     def close(self, outcome: Outcome, now: float) -> Close:
         """Closes it with those who have contributed; from now on votes are waited for."""

@@ -29,6 +29,7 @@ from protocol.messages.rounds import (
     Piece,
     Plan,
     Receipt,
+    Reduced,
     Standing,
     Vote,
 )  # fmt: skip
@@ -144,6 +145,11 @@ class Chair:
             held.sharing.arrive(name, _now())
         held.changed.set()
 
+    def reduced(self, name: str, reduced: Reduced) -> None:
+        """A keeper has announced its shard of the aggregate."""
+        if self._round is not None and self._current(reduced):
+            self._round.reduced.add(name)
+
     def holds(self, record: Commit) -> bool:
         """Whether a round is still under way: not every member has taken over its outcome."""
         return self._round is not None and attempt_of(self._round.opened) == attempt_of(record)
@@ -163,8 +169,7 @@ class Chair:
         held = self._round
         if held is None:
             return
-        held.lose(name, reason)
-        held.broken |= len(held.tally.keepers) > 1 and name in held.tally.keepers
+        held.depart(name, reason)
         held.changed.set()
 
     async def _majority(self) -> None:
@@ -243,6 +248,7 @@ class Chair:
         quorate = self._policy.model_copy(update={"quorum": max(self._policy.quorum, federation.quorum)})
         voting = self._policy.model_copy(update={"quorum": council.majority})
         step = Step.open((*names, *self._unable), now, quorate, self._pace)
+        step.enough = federation.buffer.size if federation.buffer is not None else None
         for name, reason in self._unable.items():
             step.lose(name, reason)
         return Attempt(

@@ -57,6 +57,8 @@ class Masked:
         reducer: the thread for everything that takes time.
         say: tells all members.
         tell: tells one member.
+        revealed: whose sums this member has opened before, by model and round: the difference of the sums of one
+            round with and without somebody would be what that one contributed.
     """
 
     def __init__(
@@ -70,9 +72,10 @@ class Masked:
         reducer: Compute,
         say: Callable[[Message], None],
         tell: Callable[[str, Message], None],
+        revealed: dict[tuple[str, int], tuple[str, ...]],
     ) -> None:
         self._name, self._opened, self._lead, self._secure = name, opened, lead, secure
-        self._reducer, self._say, self._tell = reducer, say, tell
+        self._reducer, self._say, self._tell, self._revealed = reducer, say, tell, revealed
         self._context = "/".join([run, opened.model, *map(str, (opened.number, opened.term, opened.attempt))]).encode()
         self._party: Party | None = None
         self._adverts: dict[str, Advert] = {}
@@ -140,12 +143,23 @@ class Masked:
         return await self._reducer.run(partial(moved, base, change))
 
     async def _reveal(self, party: Party, agreement: Agreement) -> None:
-        """Votes for the survivors, and reveals once enough others did."""
+        """Votes for the survivors, and reveals once enough others did.
+
+        Raises:
+            PrivacyError: this member has opened the same round for other survivors.
+        """
+        before = self._revealed.get(self._round, agreement.survivors)
+        if before != agreement.survivors:
+            raise PrivacyError(
+                f"round {self._opened.number} of {self._opened.model} was opened for {', '.join(before)} already, and "
+                "without one of them their difference would show: go on from another model, or without `secure`"
+            )
         dropped = set(self._sharers) - set(agreement.survivors)
         vote = party.vote(agreement.survivors, dropped)
         self._say(self._about(Agree, vote=vote.hex()))
         await self._until(lambda: len(self._right(self._votes, partial(require_vote, agreement))) >= self._threshold)
         votes = self._right(self._votes, partial(require_vote, agreement))
+        self._revealed[self._round] = agreement.survivors
         shares = await self._reducer.run(partial(party.reveal, votes))
         self._say(self._about(Reveal, shares=shares.hex()))
 
@@ -182,6 +196,10 @@ class Masked:
             except PrivacyError as error:
                 log.warning("%s", error)
         return right
+
+    @property
+    def _round(self) -> tuple[str, int]:
+        return self._opened.model, self._opened.number
 
     @property
     def _threshold(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from fednet.conversations import State
@@ -40,6 +40,7 @@ class Means:
         reducer: the thread on which states are packed, checked and reduced.
         say: tells all members, this one too.
         tell: tells one member, be it this one.
+        revealed: by model and round, for whose sum this member has revealed shares; it does so for no other.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Means:
     reducer: Compute
     say: Callable[[Message], None]
     tell: Callable[[str, Message], None]
+    revealed: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
 
     async def reach(
         self, model: str, standing: Standing, holders: Sequence[str], term: int, record: Commit | None = None
@@ -143,7 +145,7 @@ class Means:
         return await self.reducer.run(partial(unpacked, data, left.digest)), data
 
     async def _adopt(self, model: str, kept: Kept, term: int, record: Commit | None) -> None:
-        self.bench.stop()
+        self.bench.interrupt()
         before = self._offered(model)
         await self.reducer.run(partial(self.models.adopt, model, kept, term, record))
         self._offer(model, before)

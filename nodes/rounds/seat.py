@@ -20,11 +20,12 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from fednet.conversations import State, Task
+from fednet.conversations import State, Task, Update
 from fednet.errors import MethodError, ModelError
 from fednet.federated.aggregation import reduce
 from fednet.federated.server import advance
 from fednet.federated.shards import join, split
+from fednet.federated.staleness import carried_over
 from fednet.federated.state import bare, digest, pack, require_finite, require_like, size
 from nodes.errors import PeerError
 from nodes.rounds.masked import Masked
@@ -87,7 +88,7 @@ class Seat:
         if self._federation.secure is not None and opened.contributors:
             self._masked = Masked(
                 means.name, means.run, opened, lead, self._federation.secure,
-                reducer=means.reducer, say=means.say, tell=means.tell,
+                reducer=means.reducer, say=means.say, tell=means.tell, revealed=means.revealed,
             )  # fmt: skip
 
     @property
@@ -158,7 +159,7 @@ class Seat:
         opened, means = self.opened, self._means
         task = Task(opened.model, opened.plan.work, opened.number, dict(opened.plan.options))
         try:
-            update = await means.bench.contribute(task, base.state, base.standing.left.digest)
+            update = await self._made(task, base)
             await means.reducer.run(partial(_require_fit, update.state, bare(base.state)))
             state = update.state if self._masked is None else await self._masked.outgoing(update, bare(base.state))
             self._own, packed = await means.reducer.run(partial(self._parted, state))
@@ -175,6 +176,16 @@ class Seat:
             for name, data in packed:
                 self._keep(name, data)
             means.say(about(Contribution, opened, share=share))
+
+    async def _made(self, task: Task, base: Kept) -> Update:
+        """Our contribution to this very round; what was begun for an earlier one is carried over."""
+        buffer = self._federation.buffer
+        made = await self._means.bench.contribute(task, base, patient=buffer is not None)
+        staleness = base.standing.number - made.began.standing.number
+        if buffer is None or staleness == 0:
+            return made.update
+        began, now = bare(made.began.state), bare(base.state)
+        return await self._means.reducer.run(partial(carried_over, made.update, began, now, staleness, buffer.exponent))
 
     def _parted(self, state: State) -> tuple[Sequence[State], list[tuple[str, bytes]]]:
         """Our contribution, whole or in shards, and what of it travels; on the reducer's thread."""
@@ -226,6 +237,8 @@ class Seat:
             require_like(bare(kept.state), bare(base.state), "the peers' model")
             return kept, record
         close = await self._closing
+        if self._means.name in close.shares:
+            self._means.bench.taken()
         if opened.plan.given is not None:
             state = await self._given(opened.plan.given, base)
         else:
@@ -279,7 +292,8 @@ class Seat:
         if member == self._means.name:
             return own
         piece = await self._reduced[member]
-        data = await self._means.fetch(piece, (member,))
+        data = await self._means.fetch(piece, (member, *self._holders))
+        self._keep(piece.digest, data)  # should its keeper die, others have it from us
         return await self._means.reducer.run(partial(unpacked, data, piece.digest))
 
     @property

@@ -8,7 +8,16 @@ from launch import builtin
 from launch.config import load
 from launch.errors import ConfigError
 
-NAMES = ["control", "heterogeneous", "homogeneous", "novelty", "score-inference", "score-inference-labels"]
+NAMES = [
+    "control",
+    "heterogeneous",
+    "homogeneous",
+    "novelty",
+    "private-gan",
+    "regression",
+    "score-inference",
+    "score-inference-labels",
+]
 
 
 def test_the_examples_are_these():

@@ -21,14 +21,25 @@ def test_an_earlier_runs_results_go_and_its_checkpoints_stay(tmp_path):
         assert (folder / "config.yaml").read_text() == "name: y\n"
 
 
-def test_a_journal_stays_with_its_configuration(tmp_path):
+@pytest.mark.parametrize(
+    ("then", "stay"),
+    [
+        ("name: x\nseed: 1\n", True),
+        ("name: x\nseed: 1\nbus: {policy: {hard_limit: 9}}\ndevices: {threads: 2}\n", True),
+        ("name: x\nseed: 2\n", False),
+        ("name: x\n", False),
+    ],
+)
+def test_a_journal_and_the_closed_rounds_stay_or_go_together(tmp_path, then, stay):
     folder = tmp_path / "x"
-    with held(folder, "name: x\n"):
-        (folder / "journal.json").touch()
-    with held(folder, "name: x\n"):
-        assert (folder / "journal.json").exists()
-    with held(folder, "name: y\n"):
-        assert not (folder / "journal.json").exists()
+    remembered = [folder / "journal.json", folder / "checkpoints" / "a1-rounds-0123" / "rounds.json"]
+    with held(folder, "name: x\nseed: 1\nbus: {transport: ipc}\n"):
+        remembered[1].parent.mkdir(parents=True)
+        for path in (*remembered, folder / "checkpoints" / "a1-own.safetensors"):
+            path.touch()
+    with held(folder, then):
+        assert [path.exists() for path in remembered] == [stay, stay]
+        assert (folder / "checkpoints" / "a1-own.safetensors").exists()
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

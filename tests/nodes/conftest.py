@@ -37,7 +37,7 @@ from protocol.messages import Heartbeat, Hello, Message, PeerInfo, Welcome
 class InlineCompute:
     """Stands in for the compute thread: jobs one after another on the loop's clock, each taking `seconds`."""
 
-    def __init__(self, seconds: float = 0.0) -> None:
+    def __init__(self, seconds: float | Callable[[Callable[[], Any]], float] = 0.0) -> None:
         self.seconds = seconds
         self._free = 0.0
 
@@ -45,16 +45,17 @@ class InlineCompute:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
         start = max(self._free, loop.time())
-        self._free = start + self.seconds
-        loop.call_at(start, self._begin, job, done)
+        seconds = self.seconds(job) if callable(self.seconds) else self.seconds
+        self._free = start + seconds
+        loop.call_at(start, self._begin, job, done, seconds)
         return done
 
-    def _begin(self, job: Callable[[], Any], done: asyncio.Future[Any]) -> None:
+    def _begin(self, job: Callable[[], Any], done: asyncio.Future[Any], seconds: float) -> None:
         try:
             settle = partial(done.set_result, job())
         except Exception as error:
             settle = partial(done.set_exception, error)
-        asyncio.get_running_loop().call_later(self.seconds, lambda: done.cancelled() or settle())
+        asyncio.get_running_loop().call_later(seconds, lambda: done.cancelled() or settle())
 
 
 class Scaler:

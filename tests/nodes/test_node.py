@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -448,3 +449,55 @@ async def test_what_is_no_address_is_refused_before_anything_is_opened(given: An
     node = Node(NodeSpec("a", "client", "test", "memory://a", **given), MemoryNetwork().bus())
     with pytest.raises(NodeError, match="no address of a node"):
         await node.__aenter__()
+
+
+class TestWorks:
+    def node(self) -> Node:
+        return Node(NodeSpec("a", "client", "test", "memory://a"), MemoryNetwork().bus())
+
+    async def test_nothing_begins_while_the_node_ends(self, recwarn: pytest.WarningsRecorder) -> None:
+        """Neither while other works still end nor after the last: it would be waited for, or never awaited."""
+        node, begun, late = self.node(), [], []
+
+        async def begins(when: str) -> None:
+            begun.append(when)
+            await asyncio.Event().wait()
+
+        async def ends() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                late.append(node.spawn(begins("meanwhile"), "late"))
+
+        async with asyncio.timeout(10), node:
+            node.spawn(ends(), "ends")
+            await asyncio.sleep(0)
+        late.append(node.spawn(begins("after"), "later"))
+        await asyncio.wait(late)
+        gc.collect()
+        assert [work.cancelled() for work in late] == [True, True]
+        assert not begun
+        assert not [str(each.message) for each in recwarn if "never awaited" in str(each.message)]
+
+    async def test_nothing_begins_once_a_work_has_failed(self) -> None:
+        node, late = self.node(), []
+
+        async def fails() -> None:
+            raise NodeError("on purpose")
+
+        async def comes_late() -> None:
+            late.append("begun")
+
+        def begin(_failed: object) -> None:
+            late.append(node.spawn(comes_late(), "late"))
+
+        async def lives() -> None:
+            async with asyncio.timeout(10), node:
+                node.spawn(fails(), "fails").add_done_callback(begin)
+                await asyncio.Event().wait()
+
+        with pytest.raises(BaseExceptionGroup) as ended:
+            await lives()
+        assert [str(error) for error in ended.value.exceptions] == ["on purpose"]
+        (work,) = late
+        assert work.cancelled()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from protocol.codec import Envelope
+from protocol.codec import VERSION, Envelope
 from protocol.messages import Query
 
 
@@ -52,7 +52,7 @@ def forged(question: Envelope) -> Callable[..., list[bytes]]:
     def forge(buffers: tuple[bytes, ...] = (), topic: bytes = b"queries/", **changes: Any) -> list[bytes]:
         body = {"query": 7, "oldest": 7, "ask": "score", "inputs": {}, "options": {}, "ttl": 30.0}
         fields = {
-            "version": 1,
+            "version": VERSION,
             "kind": "query",
             "run": "digits",
             "sender": "sampler",

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import codec
-from protocol.codec import Envelope, decode, encode, original, resent
+from protocol.codec import VERSION, Envelope, decode, encode, original, resent
 from protocol.errors import EncodingError, LimitError, WireError
 from protocol.messages import KINDS, Answer, Goodbye, Query, Resent
 from protocol.tensors import DTYPES
@@ -239,7 +239,7 @@ def test_a_body_that_is_wrong_is_refused(body: dict[Any, Any], buffers: tuple[by
 
 def test_a_missing_field_is_refused() -> None:
     with pytest.raises(WireError, match="field='last'"):
-        decode([b"to/a/", msgpack.packb((1, "gone", "r", "b", 1, 0, {"topic": "a/", "first": 1}))])
+        decode([b"to/a/", msgpack.packb((VERSION, "gone", "r", "b", 1, 0, {"topic": "a/", "first": 1}))])
 
 
 @pytest.mark.parametrize("topic", [b"", b"/", b"queries", b"queries//", b"\xff/", "ü/".encode(), b"a" * 200 + b"/"])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from fednet.conversations import Question, Silent, Site, State, Task, Update, Watch
+from fednet.conversations import Question, Silent, Site, State, Stopped, Task, Update, Watch
 from fednet.data.datasets import ImageSet, training_share
 from fednet.data.partition import partition
 from fednet.diffusion.masks import masks
@@ -58,6 +58,7 @@ class NoveltyAgent:
         self.config, self.site = config, site
         self._share = share
         self._bench: Bench | None = None
+        self._watch: Watch = Silent()
         self._asks: dict[str, Callable[[Question], Mapping[str, Tensor]]] = {
             "status": self._status,
             "train": self._train,
@@ -73,9 +74,12 @@ class NoveltyAgent:
     def prepare(self, watch: Watch) -> str:
         """Reads its pictures and makes its models, which know nothing yet; returns its card as JSON.
 
+        The watch hears of the long answers, too.
+
         Raises:
             MethodError: data, models and configuration do not fit each other.
         """
+        self._watch = watch
         watch.report("reading pictures", 0, 1)
         self._bench = Bench(self.config, self.site, self._share if self._share is not None else self._own_share())
         watch.report("reading pictures", 1, 1)
@@ -90,7 +94,10 @@ class NoveltyAgent:
         act = self._asks.get(question.ask)
         if act is None:
             raise MethodError(f"{self.site.name} answers {', '.join(self._asks)}; not {question.ask[:40]!r}")
-        return act(question)
+        try:
+            return act(question)
+        except Stopped as stop:
+            raise MethodError(f"{self.site.name} was stopped before it could answer") from stop
 
     def begin(self, model: str) -> State:
         """The model that everybody begins with.
@@ -128,16 +135,12 @@ class NoveltyAgent:
         """
         bench = self._ready()
         bench.shared(model).take(bare(state), f"round {number} of {model}")
-        bench.adopted[model] = number
         bench.taught.pop(model, None)
 
     def _status(self, _question: Question) -> Mapping[str, Tensor]:
-        """What each model is now: its digest, its last round (0: none), and a detector's threshold, or None."""
+        """What each model is now: its digest, and for a detector its threshold, or None."""
         bench = self._ready()
-        told: dict[str, dict[str, object]] = {
-            name: {"digest": digest(bench.learner(name).state()), "round": bench.adopted.get(name, 0)}
-            for name in MODELS
-        }
+        told: dict[str, dict[str, object]] = {name: {"digest": digest(bench.learner(name).state())} for name in MODELS}
         for name, detector in bench.detectors.items():
             told[name]["threshold"] = detector.threshold
         return {"status": as_tensor(told)}
@@ -147,7 +150,7 @@ class NoveltyAgent:
         options, bench = question.options, self._ready()
         model = word(options, "model", MODELS, CLASSIFIER)
         lesson = bench.lesson(options, whole(options, "number", 0, 0) or 0)
-        learned = bench.study(model, lesson, fresh=bool(options.get("fresh", False)), watch=Silent())
+        learned = bench.study(model, lesson, fresh=bool(options.get("fresh", False)), watch=self._watch)
         told = {**learned.values, "pictures": bench.taught[model][1], "digest": digest(bench.learner(model).state())}
         return {"trained": as_tensor(told)}
 
@@ -195,7 +198,7 @@ class NoveltyAgent:
         if labels is None:
             raise MethodError("which labels belong? The detector was not trained here: name them in the option labels")
         detector, held_out = bench.detector(model), bench.holdings.to_check(labels)
-        scores = detector.score(held_out.images)
+        scores = detector.score(held_out.images, self._watch)
         if options.get("only_scores"):
             return {"scores": scores}
         local.threshold = threshold(scores, detector.config.false_alarms)
@@ -221,11 +224,11 @@ class NoveltyAgent:
         """
         model = word(question.options, "model", DETECTORS, DETECTOR)
         images, detector = self._pictures(question), self._ready().detector(model)
-        told = {"scores": detector.score(images)}
+        told = {"scores": detector.score(images, self._watch)}
         if detector.threshold is not None:
             told["threshold"] = torch.tensor([detector.threshold], dtype=torch.float64)
         if question.options.get("keep"):
-            told |= {"reconstructions": detector.reconstruct(images), "known": _known(detector)}
+            told |= {"reconstructions": detector.reconstruct(images, self._watch), "known": _known(detector)}
         return told
 
     def _pictures(self, question: Question) -> Tensor:

@@ -44,14 +44,12 @@ class Bench:
     """The models of a site that has its pictures.
 
     Attributes:
-        adopted: by model, the last round that was taken over.
         taught: by model, the labels and the number of pictures of its last training here since it was taken over.
     """
 
     config: Config
     site: Site
     share: ImageSet
-    adopted: dict[str, int] = field(default_factory=dict)
     taught: dict[str, tuple[Labels | None, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -41,7 +41,7 @@ class DetectorSection(_Section):
         checkpoint: a detector to begin with, a file of this machine that `Detector.save` wrote.
     """
 
-    unet: UNetConfig = UNetConfig(attention=False)
+    unet: UNetConfig = UNetConfig(channels=(16, 16), attention=False)
     sde: SDEConfig = VP()
     train: TrainConfig = TrainConfig(steps=100, batch=32)
     alone: int = Field(default=1000, ge=1)

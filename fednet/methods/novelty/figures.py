@@ -90,9 +90,13 @@ def beside_reconstructions(path: Path, rows: Sequence[tuple[str, Tensor, Redrawn
 def picture(inference: Inference) -> Pixels:
     """One picture beside its reconstructions, a row a detector of a site, as uint8 (height, width, 3).
 
-    Columns: original, masked, reconstructions, difference.
+    Columns: original, masked, reconstructions, difference. A detector that all sites share draws the same everywhere,
+    which is one row.
     """
-    rows = [redrawn for sites in inference.reconstructions.values() for redrawn in sites.values()]
+    rows: list[Redrawn] = []
+    for redrawn in (redrawn for sites in inference.reconstructions.values() for redrawn in sites.values()):
+        if not any(torch.equal(redrawn.pictures, row.pictures) for row in rows):
+            rows.append(redrawn)
     tiles = [tile for redrawn in rows for tile in _tiles(inference.image, redrawn)]
     return grid(torch.stack(tiles), _count(rows[0]) + 3, scale=max(1, 64 // max(inference.image.shape[1:])))
 

@@ -158,6 +158,7 @@ def _notes(config: Config, found: Found) -> tuple[str, ...]:
     return (
         f"{count} test pictures of {inside}, which belong, and as many of other labels, which are novel.",
         f"Thresholds come from pictures that the sites held out, at a false-alarm rate of {rate:g}.",
+        "Where the threshold is 1, scores are counted in thresholds.",
         f"{LOWEST}: no weights are shared; a picture is novel where every site calls it so.",
         f"{NEAREST}: among pictures of all labels that belong, which no federation has in one place.",
         f"{SOFTMAX}: of the classifier of the rounds.",
@@ -178,13 +179,6 @@ def _curves(found: Found) -> dict[str, tuple[list[float], list[float], float | N
         for name, told in found.trials.items()
         if name != "thresholds"
     }
-
-
-def _merged(accuracies: Mapping[str, list[float]]) -> dict[str, list[float]]:
-    """One line where all sites say the same, which they do when all have the same model."""
-    if len({tuple(values) for values in accuracies.values()}) == 1:
-        return {"all sites": next(iter(accuracies.values()))}
-    return dict(accuracies)
 
 
 def _picture_rows(found: Found, kind: str) -> list[tuple[str, torch.Tensor, Redrawn]]:

@@ -23,9 +23,6 @@ from fednet.methods.novelty.labels import Wanted, labels_options, parse_labels, 
 from fednet.methods.novelty.words import AVERAGE, CLASSIFIER, DETECTOR, OWN, TRAIN, from_tensor, read_cards
 from fednet.metrics.novelty import threshold
 
-PATIENCE = 100
-"""Questions after a round, until all sites have taken it over."""
-
 
 @dataclass(frozen=True)
 class Told:
@@ -122,7 +119,7 @@ def federate(
     options = _lesson(network, labels, epochs, steps)
     if mu is not None:
         options["mu"] = float(mu)
-    return _settled(network, network.convene(Programme(key, model, TRAIN, rounds, federation, options)))
+    return network.convene(Programme(key, model, TRAIN, rounds, federation, options))
 
 
 def average(network: Network, *, key: str, federation: Federation, model: str = CLASSIFIER) -> Closed:
@@ -131,7 +128,7 @@ def average(network: Network, *, key: str, federation: Federation, model: str = 
     Raises:
         MethodError: the round cannot be held.
     """
-    return _settled(network, network.convene(Programme(key, model, AVERAGE, 1, federation)))[-1]
+    return network.convene(Programme(key, model, AVERAGE, 1, federation))[-1]
 
 
 def validate(
@@ -191,7 +188,7 @@ def set_model(network: Network, content: bytes, *, key: str, model: str = CLASSI
     given = unpack(content)
     require_like(given, _layout(network, model), "the given model")
     require_finite(given, "the given model")
-    return _settled(network, network.convene(Programme(key, model, "set", 1, Federation(), given=given)))[-1]
+    return network.convene(Programme(key, model, "set", 1, Federation(), given=given))[-1]
 
 
 def calibrate(network: Network, labels: Wanted | Mapping[str, Wanted] | None = None) -> Told:
@@ -231,18 +228,6 @@ def calibrate_together(network: Network, labels: Wanted | Mapping[str, Wanted], 
     found = threshold(torch.cat([replies.by_node[name]["scores"] for name in sorted(replies.by_node)]), false_alarms)
     network.ask(Question("calibrate", {}, {"model": DETECTOR, "threshold": found}))
     return found
-
-
-def _settled(network: Network, closed: tuple[Closed, ...]) -> tuple[Closed, ...]:
-    """Waits until the sites have taken over the last round: it is over once it is decided, and they learn of it after.
-
-    A site that does not within so many questions is late, as one that does not answer them.
-    """
-    for _ in range(PATIENCE):
-        told = status(network).by_node.values()
-        if all(site[closed[-1].model]["round"] >= closed[-1].number for site in told):
-            break
-    return closed
 
 
 def _lesson(

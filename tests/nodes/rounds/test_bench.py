@@ -13,6 +13,8 @@ import torch
 from fednet.conversations import Task, Update, Watch
 from fednet.errors import MethodError
 from nodes.rounds.bench import Bench
+from nodes.rounds.models import Kept
+from protocol.messages.rounds import Piece, Standing
 
 Play = Callable[..., Any]
 
@@ -56,15 +58,20 @@ def bench(inline: Any) -> tuple[Bench, Scribbler, list[Any]]:
 BASE = {"w": torch.zeros(2), "server/m/w": torch.ones(2)}
 
 
+def kept(letter: str, number: int = 0) -> Kept:
+    """The base under a digest of its own."""
+    return Kept(Standing(number=number, left=Piece(digest=letter * 64, size=1)), BASE, b"")
+
+
 def test_work_is_done_once_for_the_same_task_and_base(fake_time: Play, inline: Any) -> None:
     async def story() -> None:
         one, scribbler, watches = bench(inline)
-        first, second = await asyncio.gather(*(one.contribute(Task("m", "w", 1), BASE, "x") for _ in range(2)))
-        assert first is second
-        assert await one.contribute(Task("m", "w", 1), BASE, "x") is first
+        first, second = await asyncio.gather(*(one.contribute(Task("m", "w", 1), kept("a")) for _ in range(2)))
+        assert first.update is second.update
+        assert await one.contribute(Task("m", "w", 1), kept("a")) == first
         assert len(scribbler.tasks) == 1
-        await one.contribute(Task("m", "w", 1), BASE, "y")
-        await one.contribute(Task("m", "w", 2), BASE, "y")
+        await one.contribute(Task("m", "w", 1), kept("b"))
+        await one.contribute(Task("m", "w", 2), kept("b"))
         assert len(scribbler.tasks) == 3
         assert [watch.stopped for watch in watches] == [True, True, False]
 
@@ -74,7 +81,7 @@ def test_work_is_done_once_for_the_same_task_and_base(fake_time: Play, inline: A
 def test_states_belong_to_whoever_gave_them(fake_time: Play, inline: Any) -> None:
     async def story() -> None:
         one, scribbler, _ = bench(inline)
-        update = await one.contribute(Task("m", "w", 1), BASE, "x")
+        update = (await one.contribute(Task("m", "w", 1), kept("a"))).update
         await one.adopt("m", 1, BASE)
         scribbler.mine.fill_(7)
         assert torch.equal(update.state["w"], torch.ones(2))
@@ -86,11 +93,11 @@ def test_states_belong_to_whoever_gave_them(fake_time: Play, inline: Any) -> Non
 def test_who_waits_no_more_leaves_the_work_to_the_next(fake_time: Play, inline: Any) -> None:
     async def story() -> None:
         one, scribbler, _ = bench(inline)
-        waiting = asyncio.ensure_future(one.contribute(Task("m", "w", 1), BASE, "x"))
+        waiting = asyncio.ensure_future(one.contribute(Task("m", "w", 1), kept("a")))
         await asyncio.sleep(0.5)
         waiting.cancel()
         await asyncio.sleep(0.1)
-        await one.contribute(Task("m", "w", 1), BASE, "x")
+        await one.contribute(Task("m", "w", 1), kept("a"))
         assert len(scribbler.tasks) == 1
 
     fake_time(story())
@@ -101,11 +108,31 @@ def test_what_failed_or_was_stopped_is_tried_again(fake_time: Play, inline: Any)
         one, scribbler, watches = bench(inline)
         scribbler.fails = 1
         with pytest.raises(MethodError):
-            await one.contribute(Task("m", "w", 1), BASE, "x")
-        await one.contribute(Task("m", "w", 1), BASE, "x")
+            await one.contribute(Task("m", "w", 1), kept("a"))
+        await one.contribute(Task("m", "w", 1), kept("a"))
         one.stop()
         assert watches[-1].stopped
-        await one.contribute(Task("m", "w", 1), BASE, "x")
+        await one.contribute(Task("m", "w", 1), kept("a"))
         assert len(scribbler.tasks) == 3
+
+    fake_time(story())
+
+
+def test_patient_work_goes_on_until_a_round_has_taken_it(fake_time: Play, inline: Any) -> None:
+    async def story() -> None:
+        one, scribbler, watches = bench(inline)
+        waiting = asyncio.ensure_future(one.contribute(Task("m", "w", 1), kept("a"), patient=True))
+        await asyncio.sleep(0.5)
+        waiting.cancel()  # its round has closed without it
+        one.interrupt()
+        await one.adopt("m", 1, BASE)
+        assert not watches[0].stopped
+        made = await one.contribute(Task("m", "w", 2), kept("b", 1), patient=True)
+        assert made.began.standing.number == 0
+        assert [task.number for task in scribbler.tasks] == [1]
+        one.taken()
+        made = await one.contribute(Task("m", "w", 3), kept("c", 2), patient=True)
+        assert made.began.standing.number == 2
+        assert [task.number for task in scribbler.tasks] == [1, 3]
 
     fake_time(story())

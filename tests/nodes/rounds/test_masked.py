@@ -60,6 +60,25 @@ class TestSecureRounds:
 
         tell(story)
 
+    @pytest.mark.parametrize("at", ["agree", "reveal", "vote"])
+    @pytest.mark.parametrize("said", [False, True])
+    def test_a_round_is_opened_for_one_set_of_survivors_only(
+        self, tell: Tell, hall: Any, *, transport: str, at: str, said: bool
+    ) -> None:
+        """The difference of the sums of one round with and without e would be what e contributed."""
+
+        async def story(cluster: Any) -> None:
+            meeting = hall(cluster, *FIVE)
+            await meeting.assemble()
+            heard = _wire(meeting)
+            meeting.dies("e", at, said=said)
+            await meeting.convene(transport=transport, secure=SECURE)
+            attempts = {message.attempt for message in heard if message.kind == "reveal"}
+            closed = {frozenset(each.shares) for each in heard if each.kind == "close" and each.attempt in attempts}
+            assert len(closed) == 1
+
+        tell(story)
+
     def test_the_lead_dies_and_another_one_opens_with_other_masks(self, tell: Tell, hall: Any, transport: str) -> None:
         async def story(cluster: Any) -> None:
             meeting = hall(cluster, *FIVE)

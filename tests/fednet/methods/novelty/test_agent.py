@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from fednet.conversations import Answerer, Participant, Question, Silent, Task
+from fednet.conversations import Answerer, Participant, Question, Silent, Stopped, Task
 from fednet.errors import MethodError, ModelError
 from fednet.federated.state import digest, joined, unpack
 from fednet.methods.novelty.agent import NoveltyAgent
@@ -245,3 +245,22 @@ def test_its_values_are_in_its_record(cluster, tmp_path) -> None:
     lines = (tmp_path / "tensorboard" / "a1" / "scalars.jsonl").read_text().splitlines()
     assert {"classifier/loss", "classifier/drift"} <= {json.loads(line)["tag"] for line in lines}
     assert {json.loads(line)["step"] for line in lines} == {4}
+
+
+def test_a_long_answer_is_told_and_ends_when_the_site_is_stopped(cluster) -> None:
+    agent, told = cluster.agents["a1"], []
+
+    class Ending(Silent):
+        def report(self, phase: str, done: int, total: int, **values: float) -> None:
+            told.append(phase)
+            if phase == "training":
+                raise Stopped
+
+    agent.prepare(Ending())
+    before = now(agent, "own-detector")
+    with pytest.raises(MethodError, match="a1 was stopped before it could answer"):
+        asked(agent, "train", model="own-detector", labels="0-2")
+    assert told[-1] == "training"
+    assert now(agent, "own-detector") == before
+    asked(agent, "calibrate", model="own-detector", labels="0-2")
+    assert told[-1] == "scoring"

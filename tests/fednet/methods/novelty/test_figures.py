@@ -11,17 +11,17 @@ from fednet.methods.novelty.inference import Inference, Opinion, Redrawn
 KNOWN = torch.tensor([[True, False], [False, True]]).repeat(4, 4)
 
 
-def redrawn(count: int = 6) -> Redrawn:
-    return Redrawn(torch.full((count, 1, 8, 8), 0.5), torch.stack([KNOWN] * count))
+def redrawn(level: float = 0.5, count: int = 6) -> Redrawn:
+    return Redrawn(torch.full((count, 1, 8, 8), level), torch.stack([KNOWN] * count))
 
 
 def test_a_picture_stands_beside_its_parts() -> None:
     image = torch.full((1, 8, 8), -1.0)
-    told = {"detector": {"a1": redrawn(), "a2": redrawn()}, "own-detector": {"a1": redrawn()}}
+    told = {"detector": {"a1": redrawn(), "a2": redrawn()}, "own-detector": {"a1": redrawn(0.0), "a2": redrawn(-0.5)}}
     inference = Inference(image, ("a",), {}, Opinion(0, 1.0), {}, {}, told)
     pixels = figures.picture(inference)
     side = 64 + 1
-    assert pixels.shape == (3 * side + 1, 7 * side + 1, 3)
+    assert pixels.shape == (3 * side + 1, 7 * side + 1, 3)  # what the sites share draws the same, once
     tile = [pixels[1:side, 1 + k * side : side + k * side] for k in range(7)]
     assert tile[0].max() == 0
     assert sorted(np.unique(tile[1])) == [0, 128]

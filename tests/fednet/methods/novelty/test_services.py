@@ -89,23 +89,6 @@ def test_without_its_aggregate_the_rounds_teach_nothing(cluster, pictures, monke
     assert accuracy("zeros") == 0.25 < whole - 0.2
 
 
-def test_a_round_is_over_once_the_sites_have_it(cluster, monkeypatch) -> None:
-    late = cluster.agents["a2"]
-    adopt, answer, waiting = late.adopt, late.answer, []
-
-    def answered(question):
-        if question.ask == "status" and waiting and waiting[0][1] == 3:
-            adopt(*waiting.pop()[0])
-        elif waiting:
-            waiting[0][1] += 1
-        return answer(question)
-
-    monkeypatch.setattr(late, "adopt", lambda *args: waiting.append([args, 0]))
-    monkeypatch.setattr(late, "answer", answered)
-    (closed,) = services.federate(cluster.network, "1-2", key="k", federation=Federation(), steps=1)
-    assert digests(cluster) == {closed.digest}
-
-
 def test_fedprox_goes_less_far(cluster) -> None:
     def drift(mu):
         (closed,) = services.federate(cluster.network, "1-2", key=f"{mu}", federation=Federation(), mu=mu)

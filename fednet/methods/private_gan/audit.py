@@ -1,0 +1,42 @@
+"""Membership attacks on a site's own pictures, against a GAN as it is now. Reads private pictures; see the README."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from fednet.metrics.membership import Membership, halves, loss_attack, nearest_attack
+from fednet.models.gan import Discriminator
+
+CHUNK = 512
+
+
+def attacked(
+    discriminator: Discriminator, members: Tensor, strangers: Tensor, drawn: Tensor | None, random: torch.Generator
+) -> Membership:
+    """What both attacks reach, on equally many members and strangers.
+
+    Args:
+        discriminator: whose loss on real pictures, -log of how real it takes one to be, is the attack's.
+        members: pictures (n, c, h, w) that were trained on.
+        strangers: pictures (m, c, h, w) of the same kind that were not.
+        drawn: samples (k, c, h, w) of the generator; None for no attack on it.
+        random: draws which of the more numerous are tried.
+
+    Raises:
+        MeasureError: there are none of either.
+    """
+    inside, outside = halves(len(members), len(strangers), random)
+    members, strangers = members[inside], strangers[outside]
+    return Membership(
+        loss=loss_attack(_losses(discriminator, members), _losses(discriminator, strangers)),
+        nearest=None if drawn is None else nearest_attack(members, strangers, drawn),
+        count=len(members),
+    )
+
+
+@torch.no_grad()
+def _losses(discriminator: Discriminator, images: Tensor) -> Tensor:
+    device = next(discriminator.parameters()).device
+    return torch.cat([softplus(-discriminator(chunk.to(device))).cpu() for chunk in torch.split(images, CHUNK)])

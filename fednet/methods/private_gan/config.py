@@ -1,0 +1,214 @@
+"""What can be set for private GAN training, with its defaults; everything is checked before anything runs.
+
+The shape of the networks stands in `fednet.models.gan`, how contributions become one model in
+`fednet.federated.config`. This module knows which protection fits which network and which rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fednet.data.config import DataConfig, PartitionConfig
+from fednet.errors import DataError
+from fednet.federated.config import Federation, Mean
+from fednet.models.gan import GanConfig
+
+DEFAULT_NOISE = 1.0
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class TrainConfig(_Section):
+    """What a site does in one round.
+
+    Attributes:
+        steps: accounted steps of the discriminator.
+        rate: the probability of each picture to be in a step, whatever their number; the privacy depends on it.
+        discriminator_lr: step size of its Adam.
+        generator_lr: step size of the generator's Adam.
+        beta1: of both; beta2 is .999.
+        critic_steps: of the discriminator before the generator learns from it; more than one helps where the noise is
+            what holds the discriminator back (Bie et al. 2023, arXiv 2302.02936).
+        generator_steps: of the generator then.
+        generator_batch: pictures that the generator draws for a step of its own.
+    """
+
+    steps: int = Field(default=20, ge=1)
+    rate: float = Field(default=0.05, gt=0.0, le=1.0)
+    discriminator_lr: float = Field(default=2e-3, gt=0.0)
+    generator_lr: float = Field(default=2e-3, gt=0.0)
+    beta1: float = Field(default=0.0, ge=0.0, lt=1.0)
+    critic_steps: int = Field(default=4, ge=1)
+    generator_steps: int = Field(default=1, ge=1)
+    generator_batch: int = Field(default=32, ge=1)
+
+
+class PrivacyConfig(_Section):
+    """What is protected, how, and how far.
+
+    Attributes:
+        level: `example`, DP-SGD: nobody learns whether one picture was there; `client`, DP-FedAvg: nobody learns
+            whether one site took part; `none`.
+        noise: deviation of the noise in clipping norms; 1 where no epsilon is given.
+        epsilon: instead of the noise: what all planned rounds may cost; the noise follows, and it is the budget.
+        budget: the epsilon at which training stops; none given means that of `epsilon`, or no stop.
+        delta: at this delta.
+        accountant: whose epsilon counts for target and budget; both are reported.
+        clip: largest norm of a picture's gradient, or of a site's change.
+        ledger: a folder for the sites' ledgers of what was ever spent of their data, in all runs; the run's own where
+            none is given, which forgets them with the run.
+        seeded: noise from the run's seed, for tests: NOT PRIVATE.
+    """
+
+    level: Literal["example", "client", "none"] = "example"
+    noise: float | None = Field(default=None, gt=0.0)
+    epsilon: float | None = Field(default=None, gt=0.0)
+    budget: float | None = Field(default=None, gt=0.0)
+    delta: float = Field(default=1e-5, gt=0.0, lt=1.0)
+    accountant: Literal["rdp", "prv"] = "rdp"
+    clip: float = Field(default=1.0, gt=0.0)
+    ledger: Path | None = None
+    seeded: bool = False
+
+    @model_validator(mode="after")
+    def _noise_or_target(self) -> PrivacyConfig:
+        if self.noise is not None and self.epsilon is not None:
+            raise ValueError("give privacy.noise or privacy.epsilon, not both: the one follows from the other")
+        if self.level == "none" and (self.noise or self.epsilon or self.budget):
+            raise ValueError("privacy.level none has no noise, epsilon or budget: leave them out, or choose a level")
+        if self.epsilon is not None and self.budget is not None and self.budget < self.epsilon:
+            raise ValueError(
+                f"privacy.budget {self.budget:g} is below privacy.epsilon {self.epsilon:g}, the plan's cost"
+            )
+        return self
+
+
+class ClassifierConfig(_Section):
+    """A classifier that is trained in rounds under the same protection, from the same budget.
+
+    Attributes:
+        rounds: how many, after those of the GAN; 0 leaves it out.
+        steps: of each round.
+        lr: of its Adam.
+    """
+
+    rounds: int = Field(default=0, ge=0)
+    steps: int = Field(default=20, ge=1)
+    lr: float = Field(default=2e-3, gt=0.0)
+
+
+class ShareConfig(_Section):
+    """What a site makes of its work before it contributes it.
+
+    Attributes:
+        weight: under a mean a site counts by its `examples`, or all count `equal`.
+        clip: the largest norm of a site's change, without noise; none given leaves it as it is.
+        pace: the same step sizes at all sites, or `adaptive` ones: a site that pulls where all go steps further.
+    """
+
+    weight: Literal["examples", "equal"] = "examples"
+    clip: float | None = Field(default=None, gt=0.0)
+    pace: Literal["equal", "adaptive"] = "equal"
+
+
+class ReportConfig(_Section):
+    """What is measured and shown.
+
+    Attributes:
+        every: rounds between two grids of samples, which are also the pictures of the animation.
+        samples: drawn for the measures.
+        audit: have the sites try membership attacks on the models. It reads private pictures, so what it says is
+            not covered by epsilon: for experiments.
+    """
+
+    every: int = Field(default=2, ge=1)
+    samples: int = Field(default=300, ge=40)
+    audit: bool = True
+
+
+class Config(_Section):
+    """Everything that can be set for one run."""
+
+    data: DataConfig = DataConfig()
+    partition: PartitionConfig = PartitionConfig(kind="homogeneous")
+    model: GanConfig = GanConfig(latent=32)
+    train: TrainConfig = TrainConfig()
+    rounds: int = Field(default=40, ge=0)
+    privacy: PrivacyConfig = PrivacyConfig()
+    classifier: ClassifierConfig = ClassifierConfig()
+    share: ShareConfig = ShareConfig()
+    federation: Federation = Federation()
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> Config:
+        if self.rounds + self.classifier.rounds < 1:
+            raise ValueError("nothing is trained: give rounds, or classifier.rounds")
+        return self
+
+    @model_validator(mode="after")
+    def _the_network_can_be_private(self) -> Config:
+        if self.privacy.level == "example" and self.model.kind == "dcgan" and self.rounds:
+            raise ValueError(
+                "model.kind dcgan has BatchNorm, which mixes the examples of a batch, so that no gradient is one "
+                "example's: take dp-dcgan (GroupNorm) or mlp, or privacy.level client or none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _clients_are_equal_terms_of_a_sum(self) -> Config:
+        if self.privacy.level != "client":
+            return self
+        if not isinstance(self.federation.rule, Mean):
+            raise ValueError(
+                f"privacy.level client is accounted for a sum; federation.rule {self.federation.rule.kind} is none: "
+                "take mean"
+            )
+        if self.share.weight != "equal":
+            raise ValueError("privacy.level client bounds what one site can change: set share.weight: equal")
+        if self.share.clip is not None:
+            raise ValueError("privacy.level client clips to privacy.clip: leave share.clip out")
+        return self
+
+    def planned(self) -> int:
+        """How many accounted steps a site takes if all rounds are held."""
+        if self.privacy.level == "client":
+            return self.rounds + self.classifier.rounds
+        return self.rounds * self.train.steps + self.classifier.rounds * self.classifier.steps
+
+
+def data_of(config: Config, own: Mapping[str, Any] | None = None) -> DataConfig:
+    """The run's data, or a site's: `own` may have `data`, keys that replace those of `config.data`.
+
+    Raises:
+        DataError: the site's own data is not configured properly.
+    """
+    keys = (own or {}).get("data") or {}
+    try:
+        return DataConfig.model_validate({**config.data.model_dump(), **keys})
+    except ValidationError as error:
+        raise DataError(f"the data of its own, {dict(keys)}, does not fit: {error}") from error
+
+
+def check(config: Config, own: Mapping[str, Any] | None = None) -> None:
+    """Looks whether the data are where they are said to be, and whether the budget buys anything at all.
+
+    Raises:
+        DataError: the data, those of a site with `own`, are missing or malformed.
+        PrivacyError: the budget is below what one step costs, or no noise meets the target.
+    """
+    from fednet.methods.private_gan.terms import terms_of  # noqa: PLC0415 - Opacus takes seconds to import
+
+    terms_of(config)
+    data = data_of(config, own)
+    if data.root is None:
+        return  # they come with a library
+    from fednet.data.datasets import require  # noqa: PLC0415 - a second that most configurations need not wait for
+
+    require(data)

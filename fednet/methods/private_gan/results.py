@@ -1,0 +1,203 @@
+"""What a run shows and leaves: epsilons by site, samples, curves, the audit, and every number behind them.
+
+Says NOT PRIVATE wherever the noise was no secret. Computes nothing that it does not write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fednet.methods.private_gan.config import Config
+from fednet.methods.private_gan.flow import Found
+from fednet.methods.private_gan.pictures import ANIMATION, place_of
+from fednet.methods.private_gan.words import CLASSIFIER, GAN, NOT_PRIVATE, PrivacyCard
+from fednet.record import RunRecord, write_json
+from fednet.summary import Account, Cell, Chart, Figure, Section, Summary, Table
+
+LOSSES = {"generator_loss": "generator", "drawn_loss": "discriminator on drawn", "real_loss": "discriminator on real"}
+EPSILONS = {"epsilon_rdp": "RDP", "epsilon_prv": "PRV"}
+SHOWN = 6
+"""Grids, and rows of their table, at most."""
+
+
+def summarise(config: Config, found: Found, sites: Sequence[str]) -> Summary:
+    """What a reader is shown of what there is so far."""
+    sections: tuple[Section, ...] = (
+        Section(title="Privacy", table=_privacy(found), notes=_notes(config, found), charts=_epsilon(found)),
+        Section(
+            title="Samples", table=_worth(found), notes=_moving(found), figures=_grids(found), charts=_frechet(found)
+        ),
+        Section(title="Losses", notes=_unsaid(config), charts=_losses(found)),
+        Section(title="Membership inference", table=_audit(found), notes=_audited(found)),
+    )
+    if found.accuracy is not None:
+        sections = (*sections, Section(title="Classifier", table=_classified(found.accuracy)))
+    rounds = {GAN: found.rounds, CLASSIFIER: found.lessons}
+    return Summary(
+        title=_title(config, found, sites),
+        sections=tuple(part for part in sections if part.table or part.figures or part.charts),
+        accounts={model: _account(held, sites) for model, held in rounds.items() if held},
+    )
+
+
+def leave_numbers(folder: Path, config: Config, found: Found) -> None:
+    """Writes TensorBoard's events and metrics.json: every number, for whoever computes on with them."""
+    with RunRecord(folder, "sampler") as record:
+        for frame in found.frames:
+            record.scalar("frechet", frame["frechet"], frame["round"])
+    write_json(
+        folder / "metrics.json",
+        {
+            "private": protected(found),
+            "mark": "" if protected(found) else NOT_PRIVATE,
+            "level": config.privacy.level,
+            "privacy": {name: card.model_dump() for name, card in found.privacy.items()},
+            "frames": found.frames,
+            "rounds": found.rounds,
+            "lessons": found.lessons,
+            "audit": found.audit,
+            "accuracy": found.accuracy,
+            "stopped": found.stopped,
+        },
+    )
+
+
+def protected(found: Found) -> bool:
+    """Whether every site's pictures are protected by secret noise."""
+    return bool(found.privacy) and all(card.private for card in found.privacy.values())
+
+
+def _title(config: Config, found: Found, sites: Sequence[str]) -> str:
+    count = f"{len(sites)} site{'s' if len(sites) > 1 else ''}"
+    if not protected(found):
+        return f"{count}, {config.model.kind}, {NOT_PRIVATE}"
+    worst = max((card.epsilon_rdp or 0.0 for card in found.privacy.values()), default=0.0)
+    what = f"epsilon {worst:.3g} at delta {config.privacy.delta:g} for every {config.privacy.level}"
+    return f"{count}, {config.model.kind}, {what}"
+
+
+def _privacy(found: Found) -> Table:
+    heads = ("site", "private", "protects", "noise", "rate", "clip", "epsilon RDP", "epsilon PRV", "delta", "budget")
+    rows: list[tuple[Cell, ...]] = [(name, *_terms(card)) for name, card in sorted(found.privacy.items())]
+    return Table(columns=heads, rows=tuple(rows))
+
+
+def _terms(card: PrivacyCard) -> tuple[Cell, ...]:
+    said = "yes" if card.private else NOT_PRIVATE
+    spent = (card.epsilon_rdp, card.epsilon_prv, card.delta, card.budget)
+    return (said, card.level, card.noise, card.rate, card.clip, *spent)
+
+
+def _notes(config: Config, found: Found) -> tuple[str, ...]:
+    notes = []
+    if found.stopped:
+        notes.append(f"Stopped: {found.stopped}.")
+    if config.privacy.level == "none":
+        notes.append(f"{NOT_PRIVATE}: nothing is protected (privacy.level none).")
+    elif not protected(found):
+        notes.append(f"{NOT_PRIVATE}: the noise came from the run's seed, and whoever knows the seed can take it off.")
+    if config.privacy.level == "example":
+        notes.append("Each epsilon is of one picture of that site, against everybody who sees all that left the site.")
+    if config.privacy.level == "client":
+        notes.append(
+            "Each epsilon is of a whole site, against who sees the sums alone; in a plain round see epsilon_alone."
+        )
+    return tuple(notes)
+
+
+def _worth(found: Found) -> Table | None:
+    if not found.frames:
+        return None
+    heads = ("round", "Frechet", "untrained / it", "real floor", "Inception Score")
+    first, rows = found.frames[0]["frechet"], []
+    for frame in _some(found.frames):
+        better = first / frame["frechet"]
+        rows.append((frame["round"], frame["frechet"], better, frame["floor"], frame["inception_score"]))
+    return Table(columns=heads, rows=tuple(rows))
+
+
+def _moving(found: Found) -> tuple[str, ...]:
+    return (f"All rounds as a moving picture: {ANIMATION}",) if len(found.frames) > 1 else ()
+
+
+def _grids(found: Found) -> tuple[Figure, ...]:
+    numbers = [frame["round"] for frame in _some(found.frames)]
+    return tuple(
+        Figure(title=f"after round {number}" if number else "untrained", file=place_of(number), pixels=True)
+        for number in numbers
+    )
+
+
+def _some(frames: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The first, the last, and some between them."""
+    if len(frames) <= SHOWN:
+        return list(frames)
+    return [frames[round(k * (len(frames) - 1) / (SHOWN - 1))] for k in range(SHOWN)]
+
+
+def _frechet(found: Found) -> tuple[Chart, ...]:
+    if len(found.frames) < 2:
+        return ()
+    lines = {
+        name: tuple((float(frame["round"]), float(frame[key])) for frame in found.frames)
+        for name, key in (("samples", "frechet"), ("real floor", "floor"))
+    }
+    return (Chart(title="Frechet distance", across="round", lines=lines),)
+
+
+def _epsilon(found: Found) -> tuple[Chart, ...]:
+    return _charts(found, {key: f"epsilon {name}, largest of all sites" for key, name in EPSILONS.items()}, max)
+
+
+def _losses(found: Found) -> tuple[Chart, ...]:
+    return _charts(found, {key: f"loss of the {name}" for key, name in LOSSES.items()}, None)
+
+
+def _charts(found: Found, named: Mapping[str, str], pick: Any) -> tuple[Chart, ...]:
+    """One chart of a kind of values: a line a site, or of what is picked of all sites."""
+    charts = []
+    for key, title in named.items():
+        lines: dict[str, list[tuple[float, float]]] = {}
+        for number, one in enumerate((*found.rounds, *found.lessons), 1):
+            told = {site: values[key] for site, values in one["values"].items() if key in values}
+            if pick is not None and told:
+                told = {"all sites": pick(told.values())}
+            for site, value in told.items():
+                lines.setdefault(site, []).append((float(number), float(value)))
+        if lines:
+            done = {site: tuple(points) for site, points in sorted(lines.items())}
+            charts.append(Chart(title=title, across="round", lines=done))
+    return tuple(charts)
+
+
+def _unsaid(config: Config) -> tuple[str, ...]:
+    if config.privacy.level == "none":
+        return ()
+    return ("The loss on real pictures is told by nobody: it is computed from them without noise.",)
+
+
+def _audit(found: Found) -> Table | None:
+    if not found.audit:
+        return None
+    heads = ("site", "AUC of the loss attack", "AUC of the nearest sample", "members and strangers, each")
+    rows = [(name, one["loss"], one["nearest"], one["count"]) for name, one in sorted(found.audit.items())]
+    return Table(columns=heads, rows=tuple(rows))
+
+
+def _audited(found: Found) -> tuple[str, ...]:
+    if not found.audit:
+        return ()
+    return (".5 is chance. The attacks read private pictures: no epsilon covers what this table says.",)
+
+
+def _classified(accuracy: float) -> Table:
+    return Table(columns=("measured on", "accuracy"), rows=(("test pictures", accuracy),))
+
+
+def _account(held: Sequence[Mapping[str, Any]], sites: Sequence[str]) -> Account:
+    account = Account.of("round", sites)
+    for one in held:
+        account.enter(one["weights"], one["late"], {**one["lost"], **one["refused"]})
+    return account

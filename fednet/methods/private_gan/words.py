@@ -1,0 +1,110 @@
+"""The words between a site and whoever asks it, and the card that a site shows. Knows no model and no picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from fednet.errors import MethodError
+
+GAN, CLASSIFIER = "gan", "classifier"
+"""The models; the GAN is generator and discriminator as one state."""
+TRAIN = "train"
+"""What a round is for."""
+NOT_PRIVATE = "NOT PRIVATE"
+
+
+class PrivacyCard(BaseModel):
+    """How a site protects its pictures.
+
+    Attributes:
+        level: "example", "client" or "none".
+        private: whether the noise is, and has always been, secret; False is NOT PRIVATE.
+        noise: in clipping norms.
+        rate: of sampling.
+        clip: the norm.
+        delta: at which the epsilons hold.
+        budget: the epsilon at which the site stops; None for no stop.
+        epsilon_rdp: spent so far, by RDP.
+        epsilon_prv: spent so far, by PRV.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    level: str
+    private: bool
+    noise: float | None = None
+    rate: float | None = None
+    clip: float | None = None
+    delta: float | None = None
+    budget: float | None = None
+    epsilon_rdp: float | None = None
+    epsilon_prv: float | None = None
+
+
+class GanCard(BaseModel):
+    """What a site says of itself.
+
+    Attributes:
+        pictures: how many it has; they count as public.
+        classes: the classes' names.
+        shape: channels, height and width of a picture.
+        latent: numbers in a latent vector of its generator.
+        privacy: how its pictures are protected.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pictures: int
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    latent: int
+    privacy: PrivacyCard
+
+
+def read_cards(cards: Mapping[str, str]) -> dict[str, GanCard]:
+    """The cards by name, checked.
+
+    Raises:
+        MethodError: there are none, they are malformed, or the sites' pictures do not fit each other.
+    """
+    if not cards:
+        raise MethodError("nobody is there to be asked: start clients of the method private-gan first")
+    read: dict[str, GanCard] = {}
+    for name, text in sorted(cards.items()):
+        try:
+            read[name] = GanCard.model_validate_json(text)
+        except ValidationError as error:
+            raise MethodError(f"{name} shows no card of the method private-gan: {error}") from error
+    first, *rest = read.items()
+    for name, card in rest:
+        if (card.shape, card.classes, card.latent) != (first[1].shape, first[1].classes, first[1].latent):
+            raise MethodError(f"{name} has other pictures or another model than {first[0]}: use one configuration")
+    return read
+
+
+def as_tensor(value: Mapping[str, Any]) -> Tensor:
+    """A JSON object as uint8 (n,), since replies are tensors."""
+    return torch.tensor(list(json.dumps(value, sort_keys=True).encode()), dtype=torch.uint8)
+
+
+def from_tensor(tensor: Tensor | None) -> dict[str, Any]:
+    """What `as_tensor` was given.
+
+    Raises:
+        MethodError: the tensor is no JSON object.
+    """
+    try:
+        if tensor is None or tensor.dtype != torch.uint8:
+            raise ValueError("no bytes")
+        found = json.loads(bytes(tensor.flatten().tolist()))
+        if not isinstance(found, dict):
+            raise ValueError("no object")
+    except (ValueError, RecursionError) as error:
+        raise MethodError(f"a site's reply cannot be read ({error})") from error
+    return found

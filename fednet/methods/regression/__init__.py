@@ -1,0 +1,1 @@
+"""A straight line through points that no two sites have in common."""

@@ -1,0 +1,95 @@
+"""The job of a run: rounds, and after each what everybody predicts far from all points; local training beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fednet.conversations import Closed, Network, Programme, Question, Scalar, Site, Watch
+from fednet.errors import MethodError
+from fednet.methods.regression.agent import LINE, TRAIN, LineAgent
+from fednet.methods.regression.config import Config
+from fednet.record import write_json
+from fednet.summary import Account, Cell, Chart, Section, Summary, Table, leave
+
+
+def agent(config: Config, site: Site, own: Mapping[str, Any] | None = None) -> LineAgent:  # noqa: ARG001 - the shape
+    """Makes the side that holds points and a line."""
+    return LineAgent(config, site)
+
+
+def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch) -> Summary:  # noqa: ARG001 - the shape
+    """Does the whole job.
+
+    Leaves in `folder`: summary.json (after every round) and metrics.json. A run that is started again in its folder
+    finds its rounds held, and predicts at their end only.
+
+    Args:
+        config: of the run.
+        network: reaches the sites.
+        folder: the run's folder.
+        seed: the run's seed; the sites have it too, nothing here is random.
+        watch: hears of every round.
+
+    Raises:
+        MethodError: nobody answers, or a round cannot be held.
+        Stopped: the watch asks for the end.
+    """
+    if not network.cards:
+        raise MethodError("nobody is there: start clients of the method regression first")
+    at, total = torch.tensor([[config.at]]), config.rounds * config.steps
+    alone = _predicted(network, at, {"alone": total})
+    rounds: list[Closed] = []
+    history: list[dict[str, float]] = [_predicted(network, at, {})]
+    for number in range(1, config.rounds + 1):
+        watch.report("rounds", number - 1, config.rounds)
+        rounds += network.convene(Programme(f"line-{number}", LINE, TRAIN, 1, config.federation))
+        history.append(_predicted(network, at, {}))
+        summary = _summary(config, history, alone, rounds)
+        leave(folder, summary)
+    write_json(
+        folder / "metrics.json",
+        {
+            "at": config.at,
+            "truth": config.slope * config.at,
+            "federated": history[-1],
+            "alone": alone,
+            "history": history,
+            "rounds": [asdict(record) for record in rounds],
+        },
+    )
+    return summary
+
+
+def _predicted(network: Network, at: torch.Tensor, options: Mapping[str, Scalar]) -> dict[str, float]:
+    """What every site predicts."""
+    replies = network.ask(Question("predict", {"x": at}, options))
+    return {name: float(reply["y"]) for name, reply in replies.by_node.items()}
+
+
+def _summary(
+    config: Config, history: list[dict[str, float]], alone: Mapping[str, float], rounds: list[Closed]
+) -> Summary:
+    truth, now = config.slope * config.at, history[-1]
+    heads = ("site", f"y({config.at:g}) after {len(rounds)} rounds", "alone, as many steps", "truth")
+    rows: tuple[tuple[Cell, ...], ...] = tuple((name, now[name], alone.get(name), truth) for name in sorted(now))
+    names = sorted({name for one in history for name in one})
+    lines = {name: tuple((float(k), one[name]) for k, one in enumerate(history) if name in one) for name in names}
+    same = len(set(now.values())) == 1
+    account = Account.of("round", names)
+    for record in rounds:
+        account.enter(record.weights, record.late, {**record.lost, **record.refused})
+    section = Section(
+        title="Predictions",
+        table=Table(columns=heads, rows=rows),
+        notes=(
+            "All sites predict the same number, to the last bit." if same else "The sites do NOT predict the same.",
+        ),
+        charts=(Chart(title=f"prediction at {config.at:g}", across="round", lines=lines),),
+    )
+    off = max(abs(value - truth) for value in now.values())
+    return Summary(title=f"{len(now)} sites, largest error {off:.2g}", sections=(section,), accounts={LINE: account})

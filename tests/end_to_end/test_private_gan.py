@@ -1,0 +1,94 @@
+"""Private training and the regression as a user launches them: budgets hold over sockets, deaths and new starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fednet.conversations import Silent, Site
+from fednet.federated.local import local_network
+from fednet.methods.regression.config import Config
+from fednet.methods.regression.method import agent, run
+from fednet.privacy.accounting import Expense, epsilon
+
+pytestmark = pytest.mark.timeout(300)
+
+GAN = """\
+name: gan
+method: private-gan
+seed: 3
+nodes: 3
+devices: {threads: 1}
+data: {name: digits, limit: 120}
+model: {latent: 8, width: 16}
+train: {steps: 4, rate: 0.1, critic_steps: 2}
+rounds: 30
+privacy: {noise: 1.0, budget: 4.0}
+report: {every: 1, samples: 40}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(terminal: Any) -> Path:
+    (terminal.folder / "gan.yaml").write_text(GAN)
+    return terminal.folder  # type: ignore[no-any-return]
+
+
+def entries(place: Path, site: str) -> list[dict[str, Any]]:
+    path = place / "privacy" / f"{site}.json"
+    return json.loads(path.read_text())["entries"] if path.is_file() else []
+
+
+@pytest.mark.slow
+def test_a_budget_outlives_the_death_of_everybody(terminal: Any, folder: Path) -> None:
+    """All are killed in the middle; what was spent stays spent, and the second start stops at the same budget."""
+    place = folder / "runs" / "gan"
+    first = terminal.start("launch", "gan.yaml", "--out", "runs")
+    first.until(lambda: len(entries(place, "a1")) >= 1, "a round is paid for")
+    first.kill()
+    spent = {site: len(entries(place, site)) for site in ("a1", "a2", "a3")}
+    second = terminal.run("launch", "gan.yaml", "--out", "runs")
+    assert second.process.returncode == 0, second.out + second.err
+    for site, before in spent.items():
+        steps = sum(entry["steps"] for entry in entries(place, site))
+        assert len(entries(place, site)) >= before
+        assert epsilon([Expense(0.1, 1.0, steps)], 1e-5) <= 4.0
+    metrics = json.loads((place / "metrics.json").read_text())
+    assert metrics["private"] is True
+    assert "the privacy budget is spent" in metrics["stopped"]
+    assert all(card["epsilon_rdp"] <= 4.0 for card in metrics["privacy"].values())
+    assert "epsilon_rdp" in second.out  # the progress line
+
+
+def test_a_budget_that_buys_nothing_and_a_batch_norm_are_refused_before_anything_starts(
+    terminal: Any, folder: Path
+) -> None:
+    poor = terminal.run("check", "gan.yaml", "--set", "privacy.budget=0.1")
+    assert poor.process.returncode != 0
+    assert "privacy.budget 0.1 is below epsilon" in poor.err
+    mixing = terminal.run("check", "gan.yaml", "--set", "model.kind=dcgan")
+    assert mixing.process.returncode != 0
+    assert "BatchNorm" in mixing.err
+    assert "dp-dcgan" in mixing.err
+
+
+def test_five_sites_fit_the_line_over_sockets_as_in_one_process(terminal: Any, tmp_path: Path) -> None:
+    launched = terminal.run("launch", "regression", "--out", "runs", "--set", "devices.threads=1")
+    assert launched.process.returncode == 0, launched.out + launched.err
+    metrics = json.loads((terminal.folder / "runs" / "regression" / "metrics.json").read_text())
+    assert all(abs(value - 10) <= 0.05 for value in metrics["federated"].values())
+    assert all(abs(value - 10) > 0.05 for value in metrics["alone"].values())
+    config = Config()
+    sites = {f"a{k + 1}": agent(config, Site(f"a{k + 1}", k, 5, 0, "cpu", tmp_path)) for k in range(5)}
+    run(
+        config,
+        local_network(sites, {name: one.prepare(Silent()) for name, one in sites.items()}),
+        tmp_path,
+        0,
+        Silent(),
+    )
+    twin = json.loads((tmp_path / "metrics.json").read_text())
+    assert twin["history"] == metrics["history"]

@@ -1,0 +1,55 @@
+"""What was contributed is kept, by what decides it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fednet.conversations import Task, Update
+from fednet.errors import ModelError
+from fednet.methods.private_gan.releases import KEPT, Releases, key_of
+
+STATE = {"w": torch.arange(3.0), "n": torch.tensor(2)}
+
+
+def test_everything_that_decides_a_contribution_is_in_its_key() -> None:
+    task = Task("gan", "train", 1, {"a": 1})
+    keys = [
+        key_of(task, STATE, {"noise": 1}),
+        key_of(Task("gan", "train", 2, {"a": 1}), STATE, {"noise": 1}),
+        key_of(Task("classifier", "train", 1, {"a": 1}), STATE, {"noise": 1}),
+        key_of(Task("gan", "train", 1, {"a": 2}), STATE, {"noise": 1}),
+        key_of(task, {**STATE, "n": torch.tensor(3)}, {"noise": 1}),
+        key_of(task, STATE, {"noise": 2}),
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key_of(Task("gan", "train", 1, {"a": 1}), dict(reversed(STATE.items())), {"noise": 1}) == keys[0]
+
+
+def test_a_contribution_comes_back_as_it_was(tmp_path: Path) -> None:
+    releases = Releases(tmp_path / "r")
+    assert releases.recall("k") is None
+    releases.keep("k", Update(STATE, 7.0, {"loss": 0.1}))
+    found = Releases(tmp_path / "r").recall("k")
+    assert found is not None
+    assert (found.weight, found.values) == (7.0, {"loss": 0.1})
+    assert torch.equal(found.state["w"], STATE["w"])
+    assert torch.equal(found.state["n"], STATE["n"])
+
+
+def test_the_latest_are_kept(tmp_path: Path) -> None:
+    releases = Releases(tmp_path)
+    for number in range(KEPT + 3):
+        releases.keep(str(number), Update(STATE, 1.0))
+    assert [number for number in range(KEPT + 3) if releases.recall(str(number))] == list(range(3, KEPT + 3))
+
+
+def test_a_damaged_one_is_refused_and_not_made_anew(tmp_path: Path) -> None:
+    releases = Releases(tmp_path)
+    releases.keep("k", Update(STATE, 1.0))
+    path = tmp_path / "k.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ModelError, match="paid a second time"):
+        releases.recall("k")
