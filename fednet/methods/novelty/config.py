@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fednet.data.config import DataConfig, PartitionConfig
+from fednet.data.own import require_data
 from fednet.diffusion.sde import VP, SDEConfig
 from fednet.diffusion.training import TrainConfig
 from fednet.errors import DataError
@@ -123,19 +124,6 @@ class Config(_Section):
     flow: FlowConfig = FlowConfig()
 
 
-def data_of(config: Config, own: Mapping[str, Any] | None = None) -> DataConfig:
-    """The run's data, or a site's: `own` may have `data`, keys that replace those of `config.data`.
-
-    Raises:
-        DataError: the site's own data is not configured properly.
-    """
-    keys = (own or {}).get("data") or {}
-    try:
-        return DataConfig.model_validate({**config.data.model_dump(), **keys})
-    except ValidationError as error:
-        raise DataError(f"the data of its own, {dict(keys)}, does not fit: {error}") from error
-
-
 def check(config: Config, own: Mapping[str, Any] | None = None) -> None:
     """Looks whether the data, those of a site with `own`, and a detector's checkpoint are where they are said to be.
 
@@ -147,9 +135,4 @@ def check(config: Config, own: Mapping[str, Any] | None = None) -> None:
         raise DataError(
             f"detector.checkpoint: {checkpoint} is no file; leave it out to begin with an untrained network"
         )
-    data = data_of(config, own)
-    if data.root is None:
-        return  # they come with a library
-    from fednet.data.datasets import require  # noqa: PLC0415 - a second that most configurations need not wait for
-
-    require(data)
+    require_data(config.data, own)

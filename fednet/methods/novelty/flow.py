@@ -17,10 +17,10 @@ from torch import Tensor
 from fednet.conversations import Closed, Network, Question, Watch
 from fednet.data.datasets import ImageSet, Splits
 from fednet.errors import DataError
+from fednet.journal import Journal
 from fednet.methods.novelty import services
 from fednet.methods.novelty.config import Config
 from fednet.methods.novelty.inference import Inference, infer, scores_alone, scores_together
-from fednet.methods.novelty.journal import Journal
 from fednet.methods.novelty.labels import Labels, written
 from fednet.methods.novelty.words import DETECTOR, OWN, NoveltyCard
 from fednet.metrics.novelty import nearest_distance, softmax_doubt

@@ -12,15 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fednet.conversations import Network, Site, Watch
-from fednet.data.datasets import Splits, load, training_share
+from fednet.data.datasets import Splits, load
+from fednet.data.own import own_share
 from fednet.errors import DataError
+from fednet.journal import Journal
 from fednet.methods.novelty import flow
 from fednet.methods.novelty.agent import NoveltyAgent
-from fednet.methods.novelty.config import Config, data_of
-from fednet.methods.novelty.journal import Journal
+from fednet.methods.novelty.config import Config
 from fednet.methods.novelty.results import Found, leave_numbers, summarise
 from fednet.methods.novelty.words import NoveltyCard, read_cards
 from fednet.summary import Summary, leave
@@ -38,10 +37,7 @@ def agent(config: Config, site: Site, own: Mapping[str, Any] | None = None) -> N
     Raises:
         DataError: the site's own data is not configured properly or not there.
     """
-    if not (own or {}).get("data"):
-        return NoveltyAgent(config, site)
-    data = data_of(config, own)
-    share = training_share(data, lambda labels: torch.arange(len(labels)))
+    data, share = own_share(config.data, own)
     return NoveltyAgent(config.model_copy(update={"data": data}), site, share)
 
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fednet.data.config import DataConfig, PartitionConfig
-from fednet.errors import DataError
+from fednet.data.own import require_data
 from fednet.federated.config import Federation, Mean
 from fednet.models.gan import GanConfig
 
@@ -183,19 +183,6 @@ class Config(_Section):
         return self.rounds * self.train.steps + self.classifier.rounds * self.classifier.steps
 
 
-def data_of(config: Config, own: Mapping[str, Any] | None = None) -> DataConfig:
-    """The run's data, or a site's: `own` may have `data`, keys that replace those of `config.data`.
-
-    Raises:
-        DataError: the site's own data is not configured properly.
-    """
-    keys = (own or {}).get("data") or {}
-    try:
-        return DataConfig.model_validate({**config.data.model_dump(), **keys})
-    except ValidationError as error:
-        raise DataError(f"the data of its own, {dict(keys)}, does not fit: {error}") from error
-
-
 def check(config: Config, own: Mapping[str, Any] | None = None) -> None:
     """Looks whether the data are where they are said to be, and whether the budget buys anything at all.
 
@@ -206,9 +193,4 @@ def check(config: Config, own: Mapping[str, Any] | None = None) -> None:
     from fednet.methods.private_gan.terms import terms_of  # noqa: PLC0415 - Opacus takes seconds to import
 
     terms_of(config)
-    data = data_of(config, own)
-    if data.root is None:
-        return  # they come with a library
-    from fednet.data.datasets import require  # noqa: PLC0415 - a second that most configurations need not wait for
-
-    require(data)
+    require_data(config.data, own)

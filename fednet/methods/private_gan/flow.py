@@ -19,7 +19,7 @@ from fednet.conversations import Network, Programme, Question, Watch
 from fednet.data.datasets import Splits
 from fednet.errors import MethodError
 from fednet.files import write_whole
-from fednet.methods.novelty.journal import Journal
+from fednet.journal import Journal
 from fednet.methods.private_gan.config import Config
 from fednet.methods.private_gan.pictures import animate, leave_grid
 from fednet.methods.private_gan.words import CLASSIFIER, GAN, TRAIN, GanCard, PrivacyCard, from_tensor

@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fednet.conversations import Network, Site, Watch
-from fednet.data.datasets import Splits, load, training_share
+from fednet.data.datasets import Splits, load
+from fednet.data.own import own_share
 from fednet.errors import DataError
 from fednet.methods.private_gan import flow
 from fednet.methods.private_gan.agent import GanAgent
-from fednet.methods.private_gan.config import Config, data_of
+from fednet.methods.private_gan.config import Config
 from fednet.methods.private_gan.results import leave_numbers, summarise
 from fednet.methods.private_gan.words import GanCard, read_cards
 from fednet.metrics.judge import train_judge
@@ -35,10 +34,7 @@ def agent(config: Config, site: Site, own: Mapping[str, Any] | None = None) -> G
     Raises:
         DataError: the site's own data is not configured properly or not there.
     """
-    if not (own or {}).get("data"):
-        return GanAgent(config, site)
-    data = data_of(config, own)
-    share = training_share(data, lambda labels: torch.arange(len(labels)))
+    data, share = own_share(config.data, own)
     return GanAgent(config.model_copy(update={"data": data}), site, share)
 
 

@@ -124,10 +124,9 @@ def _moving(found: Found) -> tuple[str, ...]:
 
 def _grids(found: Found) -> tuple[Figure, ...]:
     numbers = [frame["round"] for frame in _some(found.frames)]
-    return tuple(
-        Figure(title=f"after round {number}" if number else "untrained", file=place_of(number), pixels=True)
-        for number in numbers
-    )
+    stills = (Figure(title=f"after round {k}" if k else "untrained", file=place_of(k), pixels=True) for k in numbers)
+    moving = (Figure(title="all rounds", file=ANIMATION, pixels=True),) if len(found.frames) > 1 else ()
+    return (*stills, *moving)
 
 
 def _some(frames: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from fednet.data.config import DataConfig, PartitionConfig
+from fednet.data.own import require_data
 from fednet.diffusion.samplers import EulerMaruyama, SamplerConfig
 from fednet.diffusion.sde import VP, SDEConfig
 from fednet.diffusion.training import TrainConfig
-from fednet.errors import DataError
 from fednet.models.unet import UNetConfig
 
 RuleName = Literal["mean", "data-size", "label-count", "mixture", "consensus", "median"]
@@ -143,28 +143,10 @@ class Config(_Section):
         return self.arms[arm].sampler or self.sampler
 
 
-def data_of(config: Config, own: Mapping[str, Any] | None = None) -> DataConfig:
-    """The run's data, or a site's: `own` may have `data`, keys that replace those of `config.data`.
-
-    Raises:
-        DataError: the site's own data is not configured properly.
-    """
-    keys = (own or {}).get("data") or {}
-    try:
-        return DataConfig.model_validate({**config.data.model_dump(), **keys})
-    except ValidationError as error:
-        raise DataError(f"the data of its own, {dict(keys)}, does not fit: {error}") from error
-
-
 def check(config: Config, own: Mapping[str, Any] | None = None) -> None:
     """Looks whether the data, those of a site with `own`, are where they are said to be; reads no picture.
 
     Raises:
         DataError: they are not, or they are malformed.
     """
-    data = data_of(config, own)
-    if data.root is None:
-        return  # they come with a library
-    from fednet.data.datasets import require  # noqa: PLC0415 - a second that most configurations need not wait for
-
-    require(data)
+    require_data(config.data, own)

@@ -10,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from fednet.conversations import Ask, Network, Site, Watch
-from fednet.data.datasets import ImageSet, Splits, load, training_share
+from fednet.data.datasets import ImageSet, Splits, load
+from fednet.data.own import own_share
 from fednet.errors import DataError, MeasureError
 from fednet.methods.score_inference.agent import ScoreAgent, ScoreCard
-from fednet.methods.score_inference.config import Config, data_of
+from fednet.methods.score_inference.config import Config
 from fednet.methods.score_inference.drawing import Samples, draw, read_cards
 from fednet.methods.score_inference.results import Arm, leave_numbers, leave_samples, show_real, summarise
 from fednet.methods.score_inference.survey import survey
@@ -38,10 +38,7 @@ def agent(config: Config, site: Site, own: Mapping[str, Any] | None = None) -> S
     Raises:
         DataError: the site's own data is not configured properly or not there.
     """
-    if not (own or {}).get("data"):
-        return ScoreAgent(config, site)
-    data = data_of(config, own)
-    share = training_share(data, lambda labels: torch.arange(len(labels)))
+    data, share = own_share(config.data, own)
     return ScoreAgent(config.model_copy(update={"data": data}), site, share)
 
 

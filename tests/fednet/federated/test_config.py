@@ -17,6 +17,8 @@ from fednet.federated.config import Federation
         {"rule": {"kind": "krum", "byzantine": 2, "keep": 3}},
         {"rule": {"kind": "trimmed-mean", "trim": 0.0}, "transport": "sharded"},
         {"server": {"kind": "adam", "rate": 0.1}, "participation": 0.1, "quorum": 3},
+        {"secure": {"threshold": 3}, "transport": "sharded", "server": {"kind": "momentum"}},
+        {"buffer": {"size": 5}, "rule": {"kind": "krum"}, "quorum": 5},
     ],
 )
 def test_what_works_survives_its_text(settings: dict[str, Any]) -> None:
@@ -38,6 +40,14 @@ def test_what_works_survives_its_text(settings: dict[str, Any]) -> None:
         ({"participation": float("nan")}, "finite number|greater than"),
         ({"quorum": 0}, "greater than or equal to 1"),
         ({"quorm": 2}, "Extra inputs"),
+        ({"secure": {}, "rule": {"kind": "krum"}}, "krum compares contributions, of which a secure sum shows none"),
+        ({"secure": {}, "rule": {"kind": "median"}}, "median compares contributions"),
+        ({"secure": {}, "rule": {"kind": "trimmed-mean"}}, "trimmed-mean compares contributions"),
+        ({"secure": {}, "buffer": {"size": 3}}, "masks cancel only among peers of one round"),
+        ({"secure": {"threshold": 2}}, "greater than or equal to 3"),
+        ({"secure": {"clip": 0.0}}, "greater than or equal to"),
+        ({"buffer": {"size": 4}, "rule": {"kind": "krum"}}, "`buffer.size` 4 contributions and krum needs 5"),
+        ({"buffer": {"size": 2}, "quorum": 3}, "`buffer.size` 2 contributions and the quorum is 3"),
     ],
 )
 def test_what_cannot_work_is_refused(settings: dict[str, Any], says: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from fednet.errors import DataError
-from fednet.methods.novelty.config import Config, FlowConfig, check, data_of
+from fednet.methods.novelty.config import Config, FlowConfig, check
 
 
 def test_the_defaults_are_the_source_s_flow() -> None:
@@ -39,12 +39,6 @@ def test_it_survives_json() -> None:
 def test_what_does_not_fit_is_refused(values, says) -> None:
     with pytest.raises(ValidationError, match=says):
         Config.model_validate(values)
-
-
-def test_a_site_s_own_data_replaces_keys() -> None:
-    assert data_of(Config(), {"data": {"limit": 50}}).limit == 50
-    with pytest.raises(DataError, match="of its own"):
-        data_of(Config(), {"data": {"limit": -1}})
 
 
 def test_missing_data_and_checkpoints_are_found_early(tmp_path) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fednet.errors import DataError, PrivacyError
-from fednet.methods.private_gan.config import Config, check, data_of
+from fednet.errors import PrivacyError
+from fednet.methods.private_gan.config import Config, check
 from fednet.methods.private_gan.terms import terms_of
 from fednet.privacy.accounting import Expense, epsilon
 
@@ -59,9 +59,3 @@ def test_a_target_gives_the_noise_that_spends_it_on_the_whole_plan(level: str) -
     assert made.planned() == steps
     assert 5.9 < epsilon([terms.expense(steps)], 1e-5) <= 6.0
     assert terms_of(config(privacy={"level": "none"})) is None
-
-
-def test_own_data_replaces_keys() -> None:
-    assert data_of(config(), {"data": {"limit": 50}}).limit == 50
-    with pytest.raises(DataError, match="does not fit"):
-        data_of(config(), {"data": {"name": "nothing"}})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fednet.methods.novelty.journal import Journal
+from fednet.journal import Journal
 
 
 def test_a_measurement_is_done_once_in_a_folder(tmp_path) -> None:

@@ -1,4 +1,4 @@
-"""Rounds that wait for nobody in particular (FedBuff)."""
+"""A member's part in rounds that wait for nobody in particular (FedBuff); all else of a seat is in test_assembly.py."""
 
 from __future__ import annotations
 

@@ -1,0 +1,61 @@
+"""Data that a site has for itself, in place of its share of the run's data.
+
+A configuration may say of a node which keys of `data` are different there. A site with data of its own keeps all of
+its training pictures. Refuses to know what a method does with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from fednet.data.config import DataConfig
+from fednet.errors import DataError
+
+if TYPE_CHECKING:
+    from fednet.data.datasets import ImageSet
+
+
+def data_of(common: DataConfig, own: Mapping[str, Any] | None = None) -> DataConfig:
+    """The run's data, or a site's: `own` may have `data`, keys that replace those of `common`.
+
+    Raises:
+        DataError: the site's own data is not configured properly.
+    """
+    keys = (own or {}).get("data") or {}
+    try:
+        return DataConfig.model_validate({**common.model_dump(), **keys})
+    except ValidationError as error:
+        raise DataError(f"the data of its own, {dict(keys)}, does not fit: {error}") from error
+
+
+def own_share(common: DataConfig, own: Mapping[str, Any] | None = None) -> tuple[DataConfig, ImageSet | None]:
+    """A site's data, and all training pictures of it where they are its own; None where it gets a share of the run's.
+
+    Raises:
+        DataError: the site's own data is not configured properly or not there.
+    """
+    if not (own or {}).get("data"):
+        return common, None
+    import torch  # noqa: PLC0415 - as the next: seconds that a look at a configuration need not wait for
+
+    from fednet.data.datasets import training_share  # noqa: PLC0415
+
+    data = data_of(common, own)
+    return data, training_share(data, lambda labels: torch.arange(len(labels)))
+
+
+def require_data(common: DataConfig, own: Mapping[str, Any] | None = None) -> None:
+    """Looks whether the data, those of a site with `own`, are where they are said to be; reads no picture.
+
+    Raises:
+        DataError: they are not, or they are malformed.
+    """
+    data = data_of(common, own)
+    if data.root is None:
+        return  # they come with a library
+    from fednet.data.datasets import require  # noqa: PLC0415 - a second that most configurations need not wait for
+
+    require(data)
