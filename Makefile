@@ -24,6 +24,9 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_query.py
 	$(BIN)/python tests/benchmarks/bench_start.py
+	$(BIN)/python tests/benchmarks/bench_round.py
+	$(BIN)/python tests/benchmarks/bench_secure.py
+	$(BIN)/python tests/benchmarks/others.py
 
 # Installed once, with the exact versions that were tested; again only when these two files change.
 $(READY): pyproject.toml constraints.txt

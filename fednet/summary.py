@@ -42,7 +42,7 @@ class Figure(_Value):
 
     Attributes:
         title: what it shows.
-        file: its path below the run's folder; a png, jpg or svg.
+        file: its path below the run's folder; a png, jpg, gif or svg.
         pixels: whether it is made of small images, whose pixels stay sharp when it is enlarged.
     """
 

@@ -1,4 +1,4 @@
-"""Whether what is wanted can be had with as many clients as there are: quorums, and rules that need several. Pure.
+"""Whether what is wanted can be had with as many clients as there are: quorums, rules and secure sums. Pure.
 
 A method's settings are looked through for a `Federation`, wherever it keeps one; nothing else of them is known.
 """
@@ -9,7 +9,8 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from fednet.federated.config import Federation, Krum
+from fednet.federated.config import Federation, Krum, Secure
+from fednet.privacy.roster import FEWEST, usual_threshold
 from launch.document import Document, Key
 from launch.errors import Problem
 
@@ -43,6 +44,21 @@ def _of_federation(clients: int, key: Key, federation: Federation, document: Doc
         expected = f"a rule that {drawn} contributions suffice for (krum with byzantine {rule.byzantine} and keep "
         expected += f"{rule.keep} needs {needed})"
         yield _fault(document, (*key, "rule"), expected, rule.kind)
+    if federation.secure is not None:
+        yield from _of_secure(drawn, there, (*key, "secure"), federation.secure, document)
+
+
+def _of_secure(drawn: int, there: str, key: Key, secure: Secure, document: Document) -> Iterator[Problem]:
+    if drawn < FEWEST:
+        expected = f"at least {FEWEST} contributors, since a sum of fewer shows them ({drawn}, {there})"
+        yield _fault(document, key, expected, "a secure sum")
+        return
+    least, threshold = max(FEWEST, drawn // 2 + 1), secure.threshold or usual_threshold(drawn)
+    if threshold > drawn:
+        yield _fault(document, (*key, "threshold"), f"at most {drawn}, {there}", threshold)
+    if threshold < least:
+        expected = f"at least {least}, more than half of {drawn} contributors, or two halves could open an update"
+        yield _fault(document, (*key, "threshold"), expected, threshold)
 
 
 def _federations(part: BaseModel, above: Key) -> Iterator[tuple[Key, Federation]]:

@@ -25,7 +25,9 @@ from launch import charts, events, results
 from launch.events import RUN, Event
 from launch.runfolder import CONFIG, EVENTS, REPORT
 
-_MEDIA = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".svg": "image/svg+xml"}
+_MEDIA = {
+    ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".svg": "image/svg+xml",
+}  # fmt: skip
 _LANES = {"started": "starting", "joined": "starting", "progress": "working", "ready": "ready"}
 _ENDS = frozenset({"ended", "stopped", "died"})
 

@@ -147,3 +147,14 @@ class Federation(_Section):
                 "one round: leave `secure` or `buffer` out"
             )
         return self
+
+    @model_validator(mode="after")
+    def _a_buffer_holds_enough(self) -> Federation:
+        if self.buffer is None:
+            return self
+        rule = self.rule
+        needed = max(2 * rule.byzantine + 3, rule.byzantine + 2 + rule.keep) if isinstance(rule, Krum) else 1
+        if self.buffer.size < max(needed, self.quorum):
+            what = f"krum needs {needed}" if needed > self.quorum else f"the quorum is {self.quorum}"
+            raise ValueError(f"a round closes with `buffer.size` {self.buffer.size} contributions and {what}: raise it")
+        return self

@@ -139,7 +139,8 @@ class Masked:
         if self._party is not None and self._name in self._sharers:
             await self._reveal(self._party, agreement)
         await self._until(lambda: len(self._right(self._reveals, partial(read, agreement))) >= self._threshold)
-        change = await self._reducer.run(partial(self._change, agreement, total[MASKED]))
+        reveals = dict(self._reveals)  # more may come while the reducer's thread looks at these
+        change = await self._reducer.run(partial(self._change, agreement, total[MASKED], reveals))
         return await self._reducer.run(partial(moved, base, change))
 
     async def _reveal(self, party: Party, agreement: Agreement) -> None:
@@ -163,11 +164,11 @@ class Masked:
         shares = await self._reducer.run(partial(party.reveal, votes))
         self._say(self._about(Reveal, shares=shares.hex()))
 
-    def _change(self, agreement: Agreement, total: Tensor) -> Tensor:
+    def _change(self, agreement: Agreement, total: Tensor, reveals: Mapping[str, bytes]) -> Tensor:
         """The mean change, on the reducer's thread."""
-        reveals = self._right(self._reveals, partial(read, agreement))
+        right = self._right(reveals, partial(read, agreement))
         weights = [self._weight(name) for name in agreement.survivors]
-        return self._quantiser.mean(unmask(agreement, total, reveals), weights)
+        return self._quantiser.mean(unmask(agreement, total, right), weights)
 
     def _mask(self, party: Party, update: Update, base: State) -> Tensor:
         change = difference(update.state, base)

@@ -310,7 +310,10 @@ class Vote(OfRound):
 
 
 class Adopted(OfRound):
-    """The sender has taken over what the round left: from now on it answers from that. To the lead."""
+    """The sender has taken over what the round left, and has it on disk. To the lead.
+
+    From now on it answers from that; in rounds with a buffer, once the work that it is at for a later round is done.
+    """
 
     kind: ClassVar[str] = "adopted"
     numbered: ClassVar[bool] = True

@@ -92,3 +92,27 @@ def test_five_sites_fit_the_line_over_sockets_as_in_one_process(terminal: Any, t
     )
     twin = json.loads((tmp_path / "metrics.json").read_text())
     assert twin["history"] == metrics["history"]
+
+
+def test_behind_a_secure_sum_over_sockets_they_find_the_same_line(terminal: Any) -> None:
+    settings = ("--set", "devices.threads=1", "--set", "name=sealed", "--set", "federation={secure: {}}")
+    launched = terminal.run("launch", "regression", "--out", "runs", *settings)
+    assert launched.process.returncode == 0, launched.out + launched.err
+    metrics = json.loads((terminal.folder / "runs" / "sealed" / "metrics.json").read_text())
+    assert len(set(metrics["federated"].values())) == 1
+    assert all(abs(value - 10) <= 0.05 for value in metrics["federated"].values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (("federation={secure: {}, rule: {kind: median}}",), "Median compares contributions, of which a secure sum"),
+        (("federation={secure: {}, buffer: {size: 3}}",), "leave `secure` or `buffer` out"),
+        (("nodes=2", "federation={secure: {}}"), "federation.secure: expected at least 3 contributors"),
+        (("federation={secure: {threshold: 6}}",), "federation.secure.threshold: expected at most 5"),
+    ],
+)
+def test_what_no_secure_sum_can_do_is_refused_by_check(terminal: Any, settings: tuple[str, ...], said: str) -> None:
+    done = terminal.run("check", "regression", *(part for each in settings for part in ("--set", each)))
+    assert done.process.returncode == 2
+    assert said in done.err

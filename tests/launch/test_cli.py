@@ -89,6 +89,8 @@ def test_an_unknown_option_is_the_operators_error():
         ("node", "--role", "monitor"),
         ("check", "control", "--set", "train.epochs=x"),
         ("check", "control", "--set", "data={name: mnist, root: /no/such}"),
+        ("check", "regression", "--set", "federation={secure: {}, rule: {kind: krum}}"),
+        ("check", "regression", "--set", "nodes=2", "--set", "federation={secure: {}}"),
         ("fid", "/no/such/folder", "/nor/this"),
         ("sample", "--join", "tcp://127.0.0.1:1", "--labels", "z"),
         ("sample", "--join", "tcp://127.0.0.1:1", "-o", "no/such/grid.png"),

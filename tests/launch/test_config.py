@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from launch.config import load
@@ -99,16 +101,42 @@ def test_nodes_are_checked(nodes, said):
         (["federation={quorum: 2, participation: 0.5}"], r"federation\.quorum: expected at most 1, .* drawn of 2"),
         (["nodes=4", "federation.rule={kind: krum}"], r"federation\.rule: expected .* 4 contributions .*needs 5"),
         (["nodes=5", "federation.rule={kind: krum, keep: 3}"], r"byzantine 1 and keep 3 needs 6"),
+        (["federation.secure={}"], r"federation\.secure: expected at least 3 contributors.*2, as many as there are"),
+        (["nodes=5", "federation={secure: {}, participation: 0.4}"], r"expected at least 3 .*2, .*drawn of 5 clients"),
+        (["nodes=3", "federation.secure={threshold: 4}"], r"secure\.threshold: expected at most 3, .* got 4\."),
+        (
+            ["nodes=6", "federation.secure={threshold: 3}"],
+            r"secure\.threshold: expected at least 4, more than half of 6",
+        ),
     ],
 )
 def test_what_as_many_clients_can_never_reach_is_refused(given, said):
     with pytest.raises(ConfigError, match=said):
-        load("novelty", given)
+        load("novelty", ["nodes=2", *given])
 
 
 def test_what_they_just_reach_is_not():
     settings = ["nodes=5", "bus.policy.quorum=5", "bus.rounds.quorum=5", "federation.rule={kind: krum, keep: 2}"]
     assert load("novelty", [*settings, "federation.quorum=5"]).cluster.bus.rounds.quorum == 5
+    assert load("novelty", ["nodes=3", "federation.secure={threshold: 3}"])
+    assert load("novelty", ["nodes=10", "federation={secure: {threshold: 3}, participation: 0.5}"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("{secure: {}, rule: {kind: krum}}", "krum compares contributions, of which a secure sum shows none"),
+        ("{secure: {}, rule: {kind: median}}", "median compares contributions"),
+        ("{secure: {}, rule: {kind: trimmed-mean}}", "trimmed-mean compares contributions"),
+        ("{secure: {}, buffer: {size: 3}}", "masks cancel only among peers of one round: leave `secure` or `buffer`"),
+        ("{secure: {threshold: 2}}", "greater than or equal to 3"),
+        ("{quorum: 3, buffer: {size: 2}}", "`buffer.size` 2 contributions and the quorum is 3"),
+    ],
+)
+@pytest.mark.parametrize("example", ["novelty", "private-gan", "regression"])
+def test_what_no_secure_or_buffered_round_can_do_is_refused_with_the_reason(example, given, said):
+    with pytest.raises(ConfigError, match=rf"(?i)federation.*{re.escape(said)}"):
+        load(example, ["nodes=7", f"federation={given}"])
 
 
 def test_rounds_have_more_patience_whatever_else_is_said_of_them():

@@ -167,6 +167,12 @@ def test_only_pictures_of_the_folder_are_shown(folder, file):
     assert report.data_uri(folder, file) == ""
 
 
+@pytest.mark.parametrize(("suffix", "media"), [("png", "png"), ("gif", "gif"), ("jpg", "jpeg"), ("svg", "svg+xml")])
+def test_a_picture_comes_with_its_media_type(folder, suffix, media):
+    (folder / f"p.{suffix}").write_bytes(b"bytes")
+    assert report.data_uri(folder, f"p.{suffix}") == f"data:image/{media};base64,Ynl0ZXM="
+
+
 def test_curves_are_those_of_the_clients():
     (chart,) = report.curves(HAPPENED)
     assert chart.title == "training: loss"

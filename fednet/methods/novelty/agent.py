@@ -18,6 +18,7 @@ from fednet.diffusion.masks import masks
 from fednet.errors import MethodError
 from fednet.federated.state import bare, digest, pack
 from fednet.images import require_pictures
+from fednet.jsontensor import as_tensor
 from fednet.methods.novelty.bench import Bench
 from fednet.methods.novelty.config import Config
 from fednet.methods.novelty.detector import Detector
@@ -32,7 +33,6 @@ from fednet.methods.novelty.words import (
     OWN,
     TRAIN,
     amount,
-    as_tensor,
     whole,
     word,
 )

@@ -19,8 +19,9 @@ from fednet.data.datasets import ImageSet
 from fednet.errors import MethodError, ModelError
 from fednet.federated.config import Federation
 from fednet.federated.state import require_finite, require_like, unpack
+from fednet.jsontensor import from_tensor
 from fednet.methods.novelty.labels import Wanted, labels_options, parse_labels, written
-from fednet.methods.novelty.words import AVERAGE, CLASSIFIER, DETECTOR, OWN, TRAIN, from_tensor, read_cards
+from fednet.methods.novelty.words import AVERAGE, CLASSIFIER, DETECTOR, OWN, TRAIN, read_cards
 from fednet.metrics.novelty import threshold
 
 

@@ -5,14 +5,10 @@ Reads options with care, since they come from outside. Knows no model and no pic
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor
 
 from fednet.conversations import Scalar
 from fednet.errors import MethodError
@@ -115,28 +111,6 @@ def amount(options: Mapping[str, Scalar], name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise MethodError(f"option {name} is a number of at least 0, not {_shown(value)}")
     return float(value)
-
-
-def as_tensor(value: Mapping[str, Any]) -> Tensor:
-    """A JSON object as uint8 (n,), since replies are tensors."""
-    return torch.tensor(list(json.dumps(value, sort_keys=True).encode()), dtype=torch.uint8)
-
-
-def from_tensor(tensor: Tensor | None) -> dict[str, Any]:
-    """What `as_tensor` was given.
-
-    Raises:
-        MethodError: the tensor is no JSON object.
-    """
-    try:
-        if tensor is None or tensor.dtype != torch.uint8:
-            raise ValueError("no bytes")
-        found = json.loads(bytes(tensor.flatten().tolist()))
-        if not isinstance(found, dict):
-            raise ValueError("no object")
-    except (ValueError, RecursionError) as error:
-        raise MethodError(f"a site's reply cannot be read ({error})") from error
-    return found
 
 
 def _shown(value: object) -> str:

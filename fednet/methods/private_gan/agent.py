@@ -18,6 +18,7 @@ from fednet.data.partition import partition
 from fednet.errors import MethodError
 from fednet.federated.state import bare, digest, frozen
 from fednet.images import require_pictures
+from fednet.jsontensor import as_tensor
 from fednet.methods.private_gan.audit import attacked
 from fednet.methods.private_gan.bench import Bench
 from fednet.methods.private_gan.config import Config
@@ -25,7 +26,7 @@ from fednet.methods.private_gan.fitting import Effort, fit_classifier, fit_gan
 from fednet.methods.private_gan.guard import Guard
 from fednet.methods.private_gan.pace import Pace
 from fednet.methods.private_gan.releases import Releases, key_of
-from fednet.methods.private_gan.words import CLASSIFIER, GAN, TRAIN, GanCard, as_tensor
+from fednet.methods.private_gan.words import CLASSIFIER, GAN, TRAIN, GanCard
 from fednet.privacy.dp_sgd import require_supported
 from fednet.record import RunRecord
 from fednet.seeds import generator

@@ -101,9 +101,8 @@ def _notes(config: Config, found: Found) -> tuple[str, ...]:
     if config.privacy.level == "example":
         notes.append("Each epsilon is of one picture of that site, against everybody who sees all that left the site.")
     if config.privacy.level == "client":
-        notes.append(
-            "Each epsilon is of a whole site, against who sees the sums alone; in a plain round see epsilon_alone."
-        )
+        whom = "who sees the sums alone" if config.federation.secure is not None else "everybody who sees its changes"
+        notes.append(f"Each epsilon is of a whole site, against {whom}.")
     return tuple(notes)
 
 

@@ -28,7 +28,8 @@ class Terms:
         clip: the norm.
         budget: at which epsilon training stops.
         seeded: noise from the seed: NOT PRIVATE.
-        least: fewest contributors of a round, who share the noise at client level.
+        least: who share the noise at client level: the fewest contributors of a secure round; 1 in a plain one, where
+            the others see every change by itself.
     """
 
     unit: Unit
@@ -70,7 +71,8 @@ def terms_of(config: Config) -> Terms | None:
     if privacy.epsilon is not None:
         noise = _noise(privacy.epsilon, privacy.delta, rate, config.planned(), privacy.accountant)
     budget = Budget(privacy.budget or privacy.epsilon, privacy.delta, privacy.accountant)
-    terms = Terms(privacy.level, rate, noise, privacy.clip, budget, privacy.seeded, config.federation.quorum)
+    least = config.federation.quorum if config.federation.secure is not None else 1
+    terms = Terms(privacy.level, rate, noise, privacy.clip, budget, privacy.seeded, least)
     one = terms.expense(1)
     if budget.epsilon is not None and affordable([], one, budget.epsilon, budget.delta, budget.accountant) < 1:
         cost = epsilon([one], budget.delta, budget.accountant)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor
 
 from fednet.errors import MethodError
 
@@ -86,25 +82,3 @@ def read_cards(cards: Mapping[str, str]) -> dict[str, GanCard]:
         if (card.shape, card.classes, card.latent) != (first[1].shape, first[1].classes, first[1].latent):
             raise MethodError(f"{name} has other pictures or another model than {first[0]}: use one configuration")
     return read
-
-
-def as_tensor(value: Mapping[str, Any]) -> Tensor:
-    """A JSON object as uint8 (n,), since replies are tensors."""
-    return torch.tensor(list(json.dumps(value, sort_keys=True).encode()), dtype=torch.uint8)
-
-
-def from_tensor(tensor: Tensor | None) -> dict[str, Any]:
-    """What `as_tensor` was given.
-
-    Raises:
-        MethodError: the tensor is no JSON object.
-    """
-    try:
-        if tensor is None or tensor.dtype != torch.uint8:
-            raise ValueError("no bytes")
-        found = json.loads(bytes(tensor.flatten().tolist()))
-        if not isinstance(found, dict):
-            raise ValueError("no object")
-    except (ValueError, RecursionError) as error:
-        raise MethodError(f"a site's reply cannot be read ({error})") from error
-    return found

@@ -31,9 +31,9 @@ def test_from_the_same_model_it_is_the_same_but_lighter(state: Drawn) -> None:
         assert torch.allclose(late.state[name], update.state[name], atol=1e-6)
 
 
-def test_the_change_is_carried_to_where_the_others_went(large: int = 70_000) -> None:
+def test_the_change_is_carried_to_where_the_others_went() -> None:
     random = torch.Generator().manual_seed(0)
-    began, base, change = (torch.randn(large, generator=random) for _ in range(3))
+    began, base, change = (torch.randn(70_000, generator=random) for _ in range(3))
     late = carried_over(Update({"w": began + change}, 1.0), {"w": began}, {"w": base}, 1, 0.0)
     assert late.weight == 1.0
     assert torch.allclose(late.state["w"], base + change, atol=1e-5)

@@ -10,7 +10,9 @@ import torch
 
 from fednet.errors import MethodError
 from fednet.federated.config import Secure
-from nodes.rounds.masked import threshold_of
+from fednet.privacy.quantise import Quantiser
+from nodes.rounds import masked
+from nodes.rounds.masked import Masked, threshold_of
 from protocol.messages import KINDS
 
 Tell = Callable[..., Any]
@@ -92,8 +94,10 @@ class TestSecureRounds:
 
         tell(story)
 
-    def test_no_update_leaves_a_member_unmasked(self, tell: Tell, hall: Any, transport: str) -> None:
-        """Searches all that is said, with the detector shown to work on rounds that are not secure."""
+    def test_no_update_leaves_a_member_unmasked(
+        self, tell: Tell, hall: Any, monkeypatch: pytest.MonkeyPatch, transport: str
+    ) -> None:
+        """Searches all that is said for updates and for quantised ones, with a search shown to find both."""
 
         def leaks(secure: dict[str, float] | None) -> bool:
             async def story(cluster: Any) -> bool:
@@ -102,13 +106,47 @@ class TestSecureRounds:
                 found: list[bytes] = []
                 _frames(meeting, found)
                 await meeting.convene(transport=transport, secure=secure)
-                steps = [torch.full((2,), 1.0 + place).numpy().tobytes() for place in range(3)]
-                return any(step in frame for step in steps for frame in found)
+                steps = [torch.full((2,), 1.0 + place) for place in range(3)]
+                coded = [Quantiser(SECURE["clip"], 3).encode(step, (1 + k) / 3) for k, step in enumerate(steps)]
+                searched = [vector.numpy().tobytes() for vector in (*steps, *coded)]
+                return any(step in frame for step in searched for frame in found)
 
             return bool(tell(story))
 
         assert leaks(None)
         assert not leaks(SECURE)
+        for module in ("secure_sum", "unmasking"):
+            monkeypatch.setattr(f"fednet.privacy.{module}.add_mask", lambda *_given: None)
+        assert leaks(SECURE)
+
+
+def test_a_reveal_may_come_while_others_are_looked_at(tell: Tell, hall: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are looked at on another thread than the one that hears them."""
+    looking: list[Masked] = []
+    change, check = Masked._change, masked.read
+
+    def looks(self: Masked, *given: Any) -> torch.Tensor:
+        looking.append(self)
+        try:
+            return change(self, *given)
+        finally:
+            looking.clear()
+
+    def checks(agreement: Any, name: str, content: bytes) -> Any:
+        for one in looking:
+            one._reveals[f"late-{len(one._reveals)}"] = b""
+        return check(agreement, name, content)
+
+    monkeypatch.setattr(Masked, "_change", looks)
+    monkeypatch.setattr(masked, "read", checks)
+
+    async def story(cluster: Any) -> None:
+        meeting = hall(cluster, "a", "b", "c")
+        await meeting.assemble()
+        (record,) = await meeting.convene(secure=SECURE)
+        assert set(record.weights) == {"a", "b", "c"}
+
+    tell(story)
 
 
 def test_two_members_cannot_hide_from_each_other(tell: Tell, hall: Any) -> None:

@@ -10,8 +10,9 @@ import torch
 from fednet.conversations import Answerer, Participant, Question, Silent, Stopped, Task
 from fednet.errors import MethodError, ModelError
 from fednet.federated.state import digest, joined, unpack
+from fednet.jsontensor import from_tensor
 from fednet.methods.novelty.agent import NoveltyAgent
-from fednet.methods.novelty.words import NoveltyCard, from_tensor
+from fednet.methods.novelty.words import NoveltyCard
 
 
 def asked(agent: NoveltyAgent, ask: str, inputs=None, **options):

@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from fednet.errors import MethodError
-from fednet.methods.novelty.words import NoveltyCard, amount, as_tensor, from_tensor, read_cards, whole, word
+from fednet.methods.novelty.words import NoveltyCard, amount, read_cards, whole, word
 
 
 def card(**changes) -> str:
     values = {"histogram": (1, 0), "held_out": (1, 0), "classes": ("a", "b"), "shape": (1, 8, 8)}
     return NoveltyCard(**{**values, **changes}).model_dump_json()
-
-
-def test_an_object_travels_as_bytes() -> None:
-    value = {"a": 1, "b": {"c": None}, "ü": "é"}
-    assert from_tensor(as_tensor(value)) == value
-
-
-@pytest.mark.parametrize(
-    "tensor", [None, torch.zeros(3), torch.tensor([1, 2], dtype=torch.uint8), torch.tensor([91, 93], dtype=torch.uint8)]
-)
-def test_what_is_no_object_is_refused(tensor) -> None:
-    with pytest.raises(MethodError, match="cannot be read"):
-        from_tensor(tensor)
 
 
 def test_cards_must_fit_each_other() -> None:

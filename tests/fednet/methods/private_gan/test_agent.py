@@ -13,7 +13,8 @@ from fednet.conversations import Programme, Question, Silent, State, Stopped, Ta
 from fednet.errors import MethodError, ModelError, PrivacyError
 from fednet.federated.config import Federation as Rule
 from fednet.federated.state import digest
-from fednet.methods.private_gan.words import CLASSIFIER, GAN, TRAIN, GanCard, from_tensor
+from fednet.jsontensor import from_tensor
+from fednet.methods.private_gan.words import CLASSIFIER, GAN, TRAIN, GanCard
 from fednet.privacy.accounting import Expense, epsilon
 from fednet.privacy.ledger import Ledger
 
@@ -191,7 +192,7 @@ def test_a_checkpoint_says_what_it_has_cost(federation: Make) -> None:
 
 def test_at_client_level_a_site_counts_once_and_its_change_is_bounded(federation: Make) -> None:
     privacy = {"level": "client", "noise": 50.0, "clip": 0.01, "seeded": True}
-    made = federation(privacy=privacy, share={"weight": "equal"}, federation={"quorum": 3})
+    made = federation(privacy=privacy, share={"weight": "equal"}, federation={"quorum": 3, "secure": {}})
     agent = made.agents["a1"]
     update = agent.contribute(task(), agent.begin(GAN), Silent())
     assert update.weight == 1.0
@@ -201,6 +202,13 @@ def test_at_client_level_a_site_counts_once_and_its_change_is_bounded(federation
     numbers = sum(tensor.numel() for tensor in update.state.values())
     moved = sum(float((update.state[k] - agent.begin(GAN)[k]).square().sum()) for k in update.state) ** 0.5
     assert moved == pytest.approx(0.01 * 50.0 / 3**0.5 * numbers**0.5, rel=0.2)  # the noise, and next to nothing else
+
+
+def test_at_client_level_a_change_that_others_see_has_all_of_the_noise(federation: Make) -> None:
+    privacy = {"level": "client", "noise": 50.0, "clip": 0.01, "seeded": True}
+    made = federation(privacy=privacy, share={"weight": "equal"}, federation={"quorum": 3})
+    update = made.agents["a1"].contribute(task(), made.agents["a1"].begin(GAN), Silent())
+    assert update.values["epsilon_alone"] == update.values["epsilon_rdp"]
 
 
 def test_a_clipped_change_without_noise(federation: Make) -> None:

@@ -1,0 +1,174 @@
+"""What a secure round costs beside a plain one: `make bench`.
+
+The members of `bench_round`, ten of them and a model of a million parameters, close rounds with and without
+`secure`, over both transports, in alternating blocks of one run. Beside the time stand the bytes that a peer receives
+a round: everything that its bus hands on, contributions, shares of keys, votes and heartbeats, without TCP's and
+ZeroMQ's own framing. What is received by all is what is sent by all, the guest's few orders and records apart.
+
+    python tests/benchmarks/bench_secure.py [--peers 10] [--megabytes 4] [--rounds 4] [--blocks 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import statistics
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from bench_round import Idle, fednet, spec
+from rich.console import Console
+from rich.table import Table
+
+from nodes.bus import Listener
+from nodes.compute import Compute
+from nodes.node import Node
+from nodes.roster import Presenter, Roster
+from nodes.rounds.assembly import Assembly
+from nodes.rounds.convener import Convener
+from nodes.transfers import Depot
+from nodes.zmq_bus import ZmqBus
+from protocol.codec import Buffer
+
+KINDS: dict[str, dict[str, Any]] = {
+    f"{transport}{', secure' if secure else ''}": {"transport": transport, **({"secure": {}} if secure else {})}
+    for transport in ("mesh", "sharded")
+    for secure in (False, True)
+}
+"""The federations that are compared."""
+
+
+class Meter:
+    """Stands between a bus and who hears it, and counts what comes."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener, self.heard = listener, 0
+
+    def received(self, frames: Sequence[Buffer]) -> None:
+        self.heard += sum(memoryview(frame).nbytes for frame in frames)
+        self._listener.received(frames)
+
+    def subscribed(self, topic: bytes, present: bool) -> None:
+        self._listener.subscribed(topic, present)
+
+
+class MeteredBus(ZmqBus):
+    """The bus over ZeroMQ, with a meter at its ear."""
+
+    meter: Meter
+
+    async def open(self, listen: str, listener: Listener) -> tuple[str, str]:
+        self.meter = Meter(listener)
+        return await super().open(listen, self.meter)
+
+
+def worker(name: str, names: tuple[str, ...], join: str, pipe: Connection) -> None:
+    """One peer, which says how much it has heard whenever it is asked."""
+    torch.set_num_threads(1)
+    asyncio.run(_worker(name, names, join, pipe))
+
+
+async def _worker(name: str, names: tuple[str, ...], join: str, pipe: Connection) -> None:
+    bus = MeteredBus()
+    node = Node(spec(name, "client", (join,), names), bus)
+    compute, reducer, depot, presenter = Compute(name), Compute(f"{name}-reducer"), Depot(node), Presenter(node)
+    assembly = Assembly(node, compute, reducer, depot, None)
+    for capability in (depot, presenter, assembly):
+        node.add(capability)
+    async with node:
+        await assembly.open(Idle(names.index(name) + 1))
+        presenter.show("{}")
+        while await asyncio.to_thread(pipe.recv) != "stop":
+            pipe.send(bus.meter.heard)
+    compute.close()
+    reducer.close()
+
+
+async def heard(pipes: Sequence[Connection]) -> float:
+    """Bytes that a peer has received since it began, the mean of all."""
+    for pipe in pipes:
+        pipe.send("heard")
+    return statistics.mean([await asyncio.to_thread(pipe.recv) for pipe in pipes])
+
+
+async def measure(peers: int, megabytes: int, rounds: int, blocks: int) -> dict[str, dict[str, float]]:
+    """Starts the processes once and measures every kind; seconds and bytes a peer of one round."""
+    processes = multiprocessing.get_context("forkserver")
+    names = tuple(f"a{index}" for index in range(1, peers + 1))
+    node = Node(spec("asker", "guest", (), names), ZmqBus())
+    roster, depot = Roster(node, names), Depot(node)
+    convener = Convener(node, roster, depot)
+    for capability in (roster, depot, convener):
+        node.add(capability)
+    pipes, workers = [], []
+    async with node:
+        for name in names:
+            here, there = processes.Pipe()
+            workers.append(processes.Process(target=worker, args=(name, names, node.address, there), daemon=True))
+            workers[-1].start()
+            pipes.append(here)
+        await roster.complete(120)
+        found = await _kinds(convener, pipes, megabytes, rounds, blocks)
+        for pipe in pipes:
+            pipe.send("stop")
+    for process in workers:
+        process.join(10)
+    return found
+
+
+async def _kinds(
+    convener: Convener, pipes: Sequence[Connection], megabytes: int, rounds: int, blocks: int
+) -> dict[str, dict[str, float]]:
+    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    amounts: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for block in range(-1, blocks):
+        for kind, federation in KINDS.items():
+            before = await heard(pipes)
+            taken = await fednet(convener, megabytes, rounds, federation, f"{kind} {block}")
+            if block >= 0:  # the first one warms up
+                seconds[kind] += taken
+                amounts[kind].append((await heard(pipes) - before) / (rounds + 1))  # one round begins each programme
+    return {
+        kind: {"seconds": statistics.median(seconds[kind]), "bytes": statistics.median(amounts[kind])} for kind in KINDS
+    }
+
+
+def show(found: dict[str, dict[str, float]], peers: int, megabytes: int) -> None:
+    """Prints the table."""
+    table = Table("round", "ms", "factor", "MB received a peer", "factor", "models")
+    for kind, each in found.items():
+        plain = found[kind.removesuffix(", secure")]
+        table.add_row(
+            kind,
+            f"{1e3 * each['seconds']:.0f}",
+            f"{each['seconds'] / plain['seconds']:.2f}",
+            f"{each['bytes'] / 1e6:.2f}",
+            f"{each['bytes'] / plain['bytes']:.3f}",
+            f"{each['bytes'] / (megabytes << 20):.2f}",
+        )
+    Console().print(f"{peers} peers x {megabytes << 18:,} float32 parameters", table)
+
+
+def main() -> None:
+    """Measures and prints; `--json FILE` keeps the numbers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", type=int, default=10)
+    parser.add_argument("--megabytes", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--blocks", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    found = asyncio.run(measure(arguments.peers, arguments.megabytes, arguments.rounds, arguments.blocks))
+    show(found, arguments.peers, arguments.megabytes)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
