@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from fednet.conversations import Answerer, Participant, Site, Stopped, Watch
+from fednet.federated.config import wants_secure
 from nodes.catalog import METHODS
 from nodes.compute import Compute, ThreadWatch, unless
 from nodes.node import Node
@@ -33,14 +34,14 @@ async def client(spec: NodeSpec, stop: asyncio.Event) -> None:
     compute, reducer = Compute(f"{spec.name}-model"), Compute(f"{spec.name}-reducer")
     node = Node(spec, ZmqBus())
     desk, presenter, depot = Desk(node, compute), Presenter(node), Depot(node)
-    assembly = Assembly(node, compute, reducer, depot, _closed_rounds(spec))
+    assert spec.config is not None  # noqa: S101 - a client is never planned without
+    assembly = Assembly(node, compute, reducer, depot, _closed_rounds(spec), sealed=wants_secure(spec.config))
     for capability in (desk, presenter, depot, assembly):
         node.add(capability)
     watch = ThreadWatch(speaker(node))
     site = Site(spec.name, spec.index, spec.count, spec.seed, spec.device, spec.folder)
     try:
         async with node:
-            assert spec.config is not None  # noqa: S101 - a client is never planned without
             make = partial(METHODS[spec.method].agent, spec.config, site, spec.site)
             agent, card = await unless(stop, watch, compute.run(lambda: _prepared(make, watch)))
             desk.open(agent)

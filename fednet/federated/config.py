@@ -158,3 +158,13 @@ class Federation(_Section):
             what = f"krum needs {needed}" if needed > self.quorum else f"the quorum is {self.quorum}"
             raise ValueError(f"a round closes with `buffer.size` {self.buffer.size} contributions and {what}: raise it")
         return self
+
+
+def wants_secure(settings: BaseModel) -> bool:
+    """Whether a `Federation` somewhere among a method's settings is a secure one."""
+    parts = [getattr(settings, name) for name in type(settings).model_fields]
+    return any(
+        part.secure is not None if isinstance(part, Federation) else wants_secure(part)
+        for part in parts
+        if isinstance(part, BaseModel)
+    )

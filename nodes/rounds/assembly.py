@@ -66,12 +66,16 @@ class Assembly:
         reducer: the thread on which states are packed, checked and reduced.
         depot: blobs that are offered and fetched.
         folder: where closed rounds are kept; None keeps nothing.
+        sealed: whether this client contributes to secure rounds only, whatever is ordered.
     """
 
     topics: tuple[str, ...] = (ROUNDS,)
 
-    def __init__(self, node: Node, compute: Compute, reducer: Compute, depot: Depot, folder: Path | None) -> None:
+    def __init__(
+        self, node: Node, compute: Compute, reducer: Compute, depot: Depot, folder: Path | None, *, sealed: bool = False
+    ) -> None:
         self._node = node
+        self._sealed = sealed
         self._compute = compute
         self._reducer = reducer
         self._depot = depot
@@ -118,8 +122,9 @@ class Assembly:
         """
         bench = Bench(participant, self._compute, lambda: ThreadWatch(speaker(self._node)))
         means = Means(
-            self._node.name, self._node.run, bench, self.models, self._depot, self._reducer, self._say, self._tell
-        )
+            self._node.name, self._node.run, bench, self.models, self._depot, self._reducer, self._say, self._tell,
+            sealed=self._sealed,
+        )  # fmt: skip
         await means.resume()
         self._means = means
         self._node.spawn(self._look(), "rounds")

@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, int32, zeros
 
@@ -82,6 +82,7 @@ class Masked:
         self._boxes: dict[str, bytes] = {}
         self._votes: dict[str, bytes] = {}
         self._reveals: dict[str, bytes] = {}
+        self._judged: dict[tuple[str, str], bool] = {}
         self._sharers: tuple[str, ...] = ()
         self._changed = asyncio.Event()
 
@@ -138,8 +139,8 @@ class Masked:
         agreement = Agreement(self._roster(), self._sharers, survivors)
         if self._party is not None and self._name in self._sharers:
             await self._reveal(self._party, agreement)
-        await self._until(lambda: len(self._right(self._reveals, partial(read, agreement))) >= self._threshold)
-        reveals = dict(self._reveals)  # more may come while the reducer's thread looks at these
+        await self._until(lambda: len(self._right("reveal", agreement)) >= self._threshold)
+        reveals = self._right("reveal", agreement)
         change = await self._reducer.run(partial(self._change, agreement, total[MASKED], reveals))
         return await self._reducer.run(partial(moved, base, change))
 
@@ -158,17 +159,16 @@ class Masked:
         dropped = set(self._sharers) - set(agreement.survivors)
         vote = party.vote(agreement.survivors, dropped)
         self._say(self._about(Agree, vote=vote.hex()))
-        await self._until(lambda: len(self._right(self._votes, partial(require_vote, agreement))) >= self._threshold)
-        votes = self._right(self._votes, partial(require_vote, agreement))
+        await self._until(lambda: len(self._right("vote", agreement)) >= self._threshold)
+        votes = self._right("vote", agreement)
         self._revealed[self._round] = agreement.survivors
         shares = await self._reducer.run(partial(party.reveal, votes))
         self._say(self._about(Reveal, shares=shares.hex()))
 
     def _change(self, agreement: Agreement, total: Tensor, reveals: Mapping[str, bytes]) -> Tensor:
         """The mean change, on the reducer's thread."""
-        right = self._right(reveals, partial(read, agreement))
         weights = [self._weight(name) for name in agreement.survivors]
-        return self._quantiser.mean(unmask(agreement, total, right), weights)
+        return self._quantiser.mean(unmask(agreement, total, reveals), weights)
 
     def _mask(self, party: Party, update: Update, base: State) -> Tensor:
         change = difference(update.state, base)
@@ -187,16 +187,13 @@ class Masked:
         terms = Terms(tuple(sorted(self._opened.contributors)), self._threshold, self._context)
         return Roster(terms, {name: Keys.unpacked(keys, name) for name, keys in self._keys().items()})
 
-    def _right(self, said: Mapping[str, bytes], check: Callable[[str, bytes], object]) -> dict[str, bytes]:
-        """What of it is right; whoever said something else is left out, and named in the log."""
-        right = {}
+    def _right(self, kind: Literal["vote", "reveal"], agreement: Agreement) -> dict[str, bytes]:
+        """What of it is right, each looked at once; whoever said something else is left out, and named in the log."""
+        said, check = (self._votes, require_vote) if kind == "vote" else (self._reveals, read)
         for name, content in said.items():
-            try:
-                check(name, content)
-                right[name] = content
-            except PrivacyError as error:
-                log.warning("%s", error)
-        return right
+            if (kind, name) not in self._judged:
+                self._judged[kind, name] = _passes(check, agreement, name, content)
+        return {name: content for name, content in said.items() if self._judged[kind, name]}
 
     @property
     def _round(self) -> tuple[str, int]:
@@ -217,3 +214,12 @@ class Masked:
 
     def _about(self, kind: type[Any], **fields: Any) -> Any:
         return about(kind, self._opened, **fields)
+
+
+def _passes(check: Callable[[Agreement, str, bytes], object], agreement: Agreement, name: str, content: bytes) -> bool:
+    try:
+        check(agreement, name, content)
+    except PrivacyError as error:
+        log.warning("%s", error)
+        return False
+    return True

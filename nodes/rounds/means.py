@@ -41,6 +41,7 @@ class Means:
         say: tells all members, this one too.
         tell: tells one member, be it this one.
         revealed: by model and round, for whose sum this member has revealed shares; it does so for no other.
+        sealed: whether this member contributes to secure rounds only, whatever is ordered.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Means:
     say: Callable[[Message], None]
     tell: Callable[[str, Message], None]
     revealed: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
+    sealed: bool = False
 
     async def reach(
         self, model: str, standing: Standing, holders: Sequence[str], term: int, record: Commit | None = None

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from fednet.conversations import State, Task, Update
-from fednet.errors import MethodError, ModelError
+from fednet.errors import MethodError, ModelError, PrivacyError
 from fednet.federated.aggregation import reduce
 from fednet.federated.server import advance
 from fednet.federated.shards import join, split
@@ -159,6 +159,8 @@ class Seat:
         opened, means = self.opened, self._means
         task = Task(opened.model, opened.plan.work, opened.number, dict(opened.plan.options))
         try:
+            if means.sealed and self._masked is None:
+                raise PrivacyError("it contributes behind a secure sum only: order rounds with `secure`")
             update = await self._made(task, base)
             await means.reducer.run(partial(_require_fit, update.state, bare(base.state)))
             state = update.state if self._masked is None else await self._masked.outgoing(update, bare(base.state))

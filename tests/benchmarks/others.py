@@ -1,9 +1,9 @@
 """The same round elsewhere: Flower's simulation (on ray) and hivemind's averaging, where the extra `bench` has them.
 
-    pip install "fednet[bench]"            # in an environment of its own: both pin what fednet does not
+    pip install "fednet[bench]"  # in an environment of its own: Flower wants older versions than constraints.txt has
     python tests/benchmarks/others.py [--kinds flower hivemind] [--peers 4] [--megabytes 16] [--rounds 8]
 
-As in `bench_round`, a peer changes one number of its model and all end with the mean; nothing is trained. What is
+As in `bench_round`, a peer adds to its model, or sets it, and all end with the mean; nothing is trained. What is
 compared is not the same service: Flower's peers are workers of one machine that a server hands the model to,
 hivemind's find their group anew for every average, and neither has its peers agree on the bytes. Both come without
 targets: the figures only say in which order of magnitude a round is.
@@ -90,7 +90,7 @@ def hivemind(peers: int, megabytes: int, rounds: int) -> list[float]:
 
     def turn(place: int) -> None:
         with averagers[place].get_tensors() as tensors:
-            tensors[0][0] = place
+            tensors[0].fill_(place)
         if len(averagers[place].step(timeout=60) or {}) != peers:
             raise SystemExit("hivemind: not everybody took part")
 
@@ -127,7 +127,8 @@ def main() -> None:
     for kind in arguments.kinds:
         measure, packages = KINDS[kind]
         if missing := [package for package in packages if find_spec(package) is None]:
-            console.print(f"{kind}: not measured, {' and '.join(missing)} not installed (pip install 'fednet[bench]')")
+            what = " and ".join(missing)
+            console.print(f"{kind}: not measured, {what} not installed (pip install 'fednet[bench]')", markup=False)
             continue
         taken = measure(arguments.peers, arguments.megabytes, arguments.rounds)
         median, fastest, slowest = (1e3 * of(taken) for of in (statistics.median, min, max))

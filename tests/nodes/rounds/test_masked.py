@@ -11,7 +11,6 @@ import torch
 from fednet.errors import MethodError
 from fednet.federated.config import Secure
 from fednet.privacy.quantise import Quantiser
-from nodes.rounds import masked
 from nodes.rounds.masked import Masked, threshold_of
 from protocol.messages import KINDS
 
@@ -122,29 +121,21 @@ class TestSecureRounds:
 
 def test_a_reveal_may_come_while_others_are_looked_at(tell: Tell, hall: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are looked at on another thread than the one that hears them."""
-    looking: list[Masked] = []
-    change, check = Masked._change, masked.read
+    change, seen = Masked._change, list[bool]()
 
-    def looks(self: Masked, *given: Any) -> torch.Tensor:
-        looking.append(self)
-        try:
-            return change(self, *given)
-        finally:
-            looking.clear()
-
-    def checks(agreement: Any, name: str, content: bytes) -> Any:
-        for one in looking:
-            one._reveals[f"late-{len(one._reveals)}"] = b""
-        return check(agreement, name, content)
+    def looks(self: Masked, agreement: Any, total: torch.Tensor, reveals: dict[str, bytes]) -> torch.Tensor:
+        self._reveals["late"] = b""
+        seen.append("late" in reveals)
+        return change(self, agreement, total, reveals)
 
     monkeypatch.setattr(Masked, "_change", looks)
-    monkeypatch.setattr(masked, "read", checks)
 
     async def story(cluster: Any) -> None:
         meeting = hall(cluster, "a", "b", "c")
         await meeting.assemble()
         (record,) = await meeting.convene(secure=SECURE)
         assert set(record.weights) == {"a", "b", "c"}
+        assert seen == [False] * 3
 
     tell(story)
 
@@ -156,6 +147,20 @@ def test_two_members_cannot_hide_from_each_other(tell: Tell, hall: Any) -> None:
         with pytest.raises(MethodError, match="at least 3"):
             await meeting.convene(secure=SECURE)
         assert await meeting.convene("plain")
+
+    tell(story)
+
+
+def test_who_is_configured_for_secure_rounds_contributes_to_no_other(tell: Tell, hall: Any) -> None:
+    async def story(cluster: Any) -> None:
+        meeting = hall(cluster, "a", "b", "c")
+        await meeting.assemble()
+        for member in meeting.members.values():
+            object.__setattr__(member.assembly._means, "sealed", True)
+        with pytest.raises(MethodError, match="behind a secure sum only"):
+            await meeting.convene()
+        assert not any(member.walker.tasks for member in meeting.members.values())
+        assert await meeting.convene("sealed", secure=SECURE)
 
     tell(story)
 
