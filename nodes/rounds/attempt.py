@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from nodes.rounds.words import record_of
 from protocol.ledger import Outcome, Step
 from protocol.messages.rounds import Abandon, Close, Commit, Open, Piece, Plan
 from protocol.rounds import Ballot, Tally, about, record_reasons
@@ -43,6 +44,7 @@ class Attempt:
         sharers: of a secure round: who lives of those who hold everybody's shares.
         needed: how many of them it takes to open the sum.
         reduced: who has announced its shard of the aggregate.
+        closed: how it was closed; None before.
         broken: whether it cannot be completed.
         changed: set when anything has come.
     """
@@ -59,6 +61,7 @@ class Attempt:
     sharers: set[str] = field(default_factory=set)
     needed: int = 0
     reduced: set[str] = field(default_factory=set)
+    closed: Close | None = None
     broken: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -94,7 +97,7 @@ class Attempt:
         if len(self.tally.keepers) > 1:  # everybody has its shard by now
             shares = {name: share.model_copy(update={"pieces": ()}) for name, share in shares.items()}
         self.voting.opened = now
-        return about(
+        self.closed = about(
             Close,
             self.opened,
             shares=shares,
@@ -103,26 +106,14 @@ class Attempt:
             refused=_short(self.tally.refused),
             seconds=now - self.began,
         )
+        return self.closed
 
-    def commit(self, outcome: Outcome, left: Piece) -> Commit:
-        """The record of the round that has left this."""
-        opened, shares = self.opened, self.tally.shares(outcome.contributed)
+    def commit(self, left: Piece) -> Commit:
+        """The record of the round that has left this; told is also what has been refused since it was closed."""
+        assert self.closed is not None  # noqa: S101 - a round is closed before anybody votes
         dissent = dict.fromkeys(self.ballot.dissenters(left), "it computed another aggregate")
-        return about(
-            Commit,
-            opened,
-            key=opened.plan.key,
-            index=opened.index,
-            rounds=opened.plan.rounds,
-            lead=self.lead,
-            left=left,
-            weights={name: share.weight for name, share in shares.items()},
-            values={name: share.values for name, share in shares.items()},
-            late=outcome.late,
-            lost=_short(record_reasons(outcome, self.tally.refused)),
-            refused=_short({**dissent, **self.tally.refused}),
-            seconds=max(0.0, self.voting.opened - self.began),
-        )
+        record = record_of(self.opened, self.closed, self.lead, left)
+        return record.model_copy(update={"refused": _short({**dissent, **self.tally.refused})})
 
 
 def abandon(term: int, plan: Plan, error: Hopeless) -> Abandon:

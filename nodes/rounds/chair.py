@@ -191,7 +191,7 @@ class Chair:
         votes = await self._until(held, held.voting)
         left = self._agreed(held, votes)
         if settled is None:
-            commit = held.commit(outcome, left)
+            commit = held.commit(left)
         else:
             commit = settled.model_copy(update={"term": held.opened.term, "attempt": held.opened.attempt})
         self._say(commit)

@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, int32, zeros
 
@@ -82,7 +82,6 @@ class Masked:
         self._boxes: dict[str, bytes] = {}
         self._votes: dict[str, bytes] = {}
         self._reveals: dict[str, bytes] = {}
-        self._judged: dict[tuple[str, str], bool] = {}
         self._sharers: tuple[str, ...] = ()
         self._changed = asyncio.Event()
 
@@ -139,8 +138,7 @@ class Masked:
         agreement = Agreement(self._roster(), self._sharers, survivors)
         if self._party is not None and self._name in self._sharers:
             await self._reveal(self._party, agreement)
-        await self._until(lambda: len(self._right("reveal", agreement)) >= self._threshold)
-        reveals = self._right("reveal", agreement)
+        reveals = await self._enough(self._reveals, partial(_passes, read, agreement))
         change = await self._reducer.run(partial(self._change, agreement, total[MASKED], reveals))
         return await self._reducer.run(partial(moved, base, change))
 
@@ -159,8 +157,7 @@ class Masked:
         dropped = set(self._sharers) - set(agreement.survivors)
         vote = party.vote(agreement.survivors, dropped)
         self._say(self._about(Agree, vote=vote.hex()))
-        await self._until(lambda: len(self._right("vote", agreement)) >= self._threshold)
-        votes = self._right("vote", agreement)
+        votes = await self._enough(self._votes, partial(_passes, require_vote, agreement))
         self._revealed[self._round] = agreement.survivors
         shares = await self._reducer.run(partial(party.reveal, votes))
         self._say(self._about(Reveal, shares=shares.hex()))
@@ -187,13 +184,21 @@ class Masked:
         terms = Terms(tuple(sorted(self._opened.contributors)), self._threshold, self._context)
         return Roster(terms, {name: Keys.unpacked(keys, name) for name, keys in self._keys().items()})
 
-    def _right(self, kind: Literal["vote", "reveal"], agreement: Agreement) -> dict[str, bytes]:
-        """What of it is right, each looked at once; whoever said something else is left out, and named in the log."""
-        said, check = (self._votes, require_vote) if kind == "vote" else (self._reveals, read)
-        for name, content in said.items():
-            if (kind, name) not in self._judged:
-                self._judged[kind, name] = _passes(check, agreement, name, content)
-        return {name: content for name, content in said.items() if self._judged[kind, name]}
+    async def _enough(self, said: Mapping[str, bytes], passes: Callable[[str, bytes], bool]) -> dict[str, bytes]:
+        """Waits until as many as the threshold have said what is right, and returns that.
+
+        Each is looked at once, on the reducer's thread, for signatures take time; whoever said something else is left
+        out, and named in the log.
+        """
+        right: dict[str, bytes] = {}
+        seen: set[str] = set()
+        while len(right) < self._threshold:
+            await self._until(lambda: said.keys() - seen)
+            for name in sorted(said.keys() - seen):
+                seen.add(name)
+                if await self._reducer.run(partial(passes, name, said[name])):
+                    right[name] = said[name]
+        return right
 
     @property
     def _round(self) -> tuple[str, int]:
@@ -207,7 +212,7 @@ class Masked:
     def _quantiser(self) -> Quantiser:
         return Quantiser(self._secure.clip, len(self._sharers))
 
-    async def _until(self, there: Callable[[], bool]) -> None:
+    async def _until(self, there: Callable[[], object]) -> None:
         while not there():
             self._changed.clear()
             await self._changed.wait()

@@ -84,6 +84,7 @@ class Seat:
         self._blobs: list[str] = []
         self._jobs: list[asyncio.Task[Any]] = []
         self._own: Sequence[State] = ()
+        self._part_like: State = {}
         self._masked: Masked | None = None
         if self._federation.secure is not None and opened.contributors:
             self._masked = Masked(
@@ -141,6 +142,7 @@ class Seat:
         for model, standing in opened.standings.items():
             await means.reach(model, standing, self._holders, opened.term)
         base = means.models.kept[opened.model]
+        self._part_like = await means.reducer.run(partial(self._like, base))
         self._base.set_result(base)
         if means.name in opened.contributors:
             self._begin(self._contribute(base))
@@ -212,7 +214,7 @@ class Seat:
         if len(share.pieces) != count:
             raise ModelError(f"its contribution has {len(share.pieces)} parts, not {count}")
         piece = share.pieces[mine]
-        like = await self._means.reducer.run(partial(self._like, base))
+        like = self._part_like
         if piece.size > size(like) + ROOM:
             raise ModelError(f"its contribution has {piece.size} bytes where {size(like)} belong")
         data = await self._means.fetch(piece, (name, *self._holders))
