@@ -1,4 +1,4 @@
-"""Data that a site has for itself, in place of its share of the run's data.
+"""Which training pictures a site has: its share of the run's data, or data of its own in place of it.
 
 A configuration may say of a node which keys of `data` are different there. A site with data of its own keeps all of
 its training pictures. Refuses to know what a method does with them.
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from fednet.data.config import DataConfig
+from fednet.data.config import DataConfig, PartitionConfig
 from fednet.errors import DataError
 
 if TYPE_CHECKING:
+    from fednet.conversations import Site
     from fednet.data.datasets import ImageSet
 
 
@@ -45,6 +46,18 @@ def own_share(common: DataConfig, own: Mapping[str, Any] | None = None) -> tuple
 
     data = data_of(common, own)
     return data, training_share(data, lambda labels: torch.arange(len(labels)))
+
+
+def run_share(data: DataConfig, regime: PartitionConfig, site: Site) -> ImageSet:
+    """The share of the run's data that goes to a site; nothing else is read.
+
+    Raises:
+        DataError: the data is not there, or cannot be divided so.
+    """
+    from fednet.data.datasets import training_share  # noqa: PLC0415 - as above
+    from fednet.data.partition import partition  # noqa: PLC0415
+
+    return training_share(data, lambda labels: partition(labels, regime, site.count, site.seed)[site.index])
 
 
 def require_data(common: DataConfig, own: Mapping[str, Any] | None = None) -> None:

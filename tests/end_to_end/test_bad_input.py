@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from fednet.conversations import Network, Question, Site, Watch
+from fednet.data.own import run_share
 from fednet.methods.score_inference.agent import ScoreAgent
 from fednet.models.unet import ScoreNet, UNetConfig, save
 from launch.config import load
@@ -92,8 +93,8 @@ def test_a_port_in_use_is_refused_before_anything_is_written(terminal: Any, take
 
 def test_a_checkpoint_of_another_architecture_ends_the_run_and_stays(terminal: Any) -> None:
     method = load(str(terminal.folder / "tiny.yaml")).method
-    agent = ScoreAgent(method, Site("a1", 0, 3, 3, "cpu", terminal.folder / "other" / "tiny"))
-    share = agent._own_share()
+    site = Site("a1", 0, 3, 3, "cpu", terminal.folder / "other" / "tiny")
+    agent, share = ScoreAgent(method, site), run_share(method.data, method.partition, site)
     path = agent.checkpoint(share)
     save(ScoreNet(UNetConfig(channels=(4,), groups=4, attention=False), method.sde, share.shape, 10), path)
     (terminal.folder / "other" / "tiny" / "config.yaml").touch()

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from fednet.conversations import Question, Silent, Site, State, Stopped, Task, Update, Watch
-from fednet.data.datasets import ImageSet, training_share
-from fednet.data.partition import partition
+from fednet.data.datasets import ImageSet
+from fednet.data.own import run_share
 from fednet.diffusion.masks import masks
 from fednet.errors import MethodError
 from fednet.federated.state import bare, digest, pack
@@ -81,7 +81,8 @@ class NoveltyAgent:
         """
         self._watch = watch
         watch.report("reading pictures", 0, 1)
-        self._bench = Bench(self.config, self.site, self._share if self._share is not None else self._own_share())
+        share = run_share(self.config.data, self.config.partition, self.site) if self._share is None else self._share
+        self._bench = Bench(self.config, self.site, share)
         watch.report("reading pictures", 1, 1)
         return self._bench.card().model_dump_json()
 
@@ -251,12 +252,6 @@ class NoveltyAgent:
         if self._bench is None:
             raise MethodError(f"{self.site.name} is not prepared: let it read its pictures first")
         return self._bench
-
-    def _own_share(self) -> ImageSet:
-        def own(labels: Tensor) -> Tensor:
-            return partition(labels, self.config.partition, self.site.count, self.site.seed)[self.site.index]
-
-        return training_share(self.config.data, own)
 
 
 def _known(detector: Detector) -> Tensor:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from fednet.conversations import Question, Site, State, Task, Update, Watch
-from fednet.data.datasets import ImageSet, training_share
-from fednet.data.partition import partition
+from fednet.data.datasets import ImageSet
+from fednet.data.own import run_share
 from fednet.errors import MethodError
 from fednet.federated.state import bare, digest, frozen
 from fednet.images import require_pictures
@@ -76,7 +76,7 @@ class GanAgent:
             PrivacyError: the models cannot be trained privately, or the ledger or the budget forbids it.
         """
         watch.report("reading pictures", 0, 1)
-        share = self._share if self._share is not None else self._own_share()
+        share = run_share(self.config.data, self.config.partition, self.site) if self._share is None else self._share
         bench = Bench(self.config, self.site, share.shape, len(share.classes))
         guard = Guard(self.config, self.site)
         if guard.protection() is not None:
@@ -251,9 +251,3 @@ class GanAgent:
         if self._ready is None:
             raise MethodError(f"{self.site.name} is not prepared: let it read its pictures first")
         return self._ready
-
-    def _own_share(self) -> ImageSet:
-        def own(labels: Tensor) -> Tensor:
-            return partition(labels, self.config.partition, self.site.count, self.site.seed)[self.site.index]
-
-        return training_share(self.config.data, own)

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from fednet.conversations import Question, Site, Watch
-from fednet.data.datasets import ImageSet, training_share
-from fednet.data.partition import partition
+from fednet.data.datasets import ImageSet
+from fednet.data.own import run_share
 from fednet.diffusion.sde import SDE, SDEConfig
 from fednet.diffusion.training import Trained, train
 from fednet.errors import MethodError, ModelError
@@ -91,7 +91,7 @@ class ScoreAgent:
             MethodError: data, model and configuration do not fit each other.
             Stopped: the watch asks for the end.
         """
-        share = self._share if self._share is not None else self._own_share()
+        share = run_share(self.config.data, self.config.partition, self.site) if self._share is None else self._share
         net = self._fresh(share)
         began = time.monotonic()
         path = self.checkpoint(share)
@@ -139,12 +139,6 @@ class ScoreAgent:
         config = self.config.model_dump(mode="json", include={"data", "partition", "model", "sde", "train"})
         place = [self.site.name, self.site.index, self.site.count, self.site.seed, share.histogram()]
         return self.site.folder / "checkpoints" / f"{self.site.name}-{digest([config, place])}.safetensors"
-
-    def _own_share(self) -> ImageSet:
-        def own(labels: Tensor) -> Tensor:
-            return partition(labels, self.config.partition, self.site.count, self.site.seed)[self.site.index]
-
-        return training_share(self.config.data, own)
 
     def _fresh(self, share: ImageSet) -> ScoreNet:
         with torch.random.fork_rng(devices=[]):

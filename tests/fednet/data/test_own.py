@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fednet.data.config import DataConfig
+from fednet.conversations import Site
+from fednet.data.config import DataConfig, PartitionConfig
 from fednet.data.datasets import load
-from fednet.data.own import data_of, own_share, require_data
+from fednet.data.own import data_of, own_share, require_data, run_share
+from fednet.data.partition import partition
 from fednet.errors import DataError
 
 
@@ -37,3 +39,10 @@ def test_data_that_are_not_there_are_found_early(tmp_path: Path) -> None:
     require_data(DataConfig())
     with pytest.raises(DataError, match="not a folder"):
         require_data(DataConfig(), {"data": {"name": "mnist", "root": str(tmp_path / "nowhere")}})
+
+
+def test_a_share_is_what_the_partition_gives() -> None:
+    whole, regime = load(DataConfig(limit=60)).train, PartitionConfig(kind="disjoint")
+    for index, chosen in enumerate(partition(whole.labels, regime, 5, 3)):
+        share = run_share(DataConfig(limit=60), regime, Site(f"a{index}", index, 5, 3, "cpu", Path()))
+        assert share.images.equal(whole.subset(chosen).images)
