@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import mean
 
 import torch
+from tables import write
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -340,13 +341,6 @@ def _steps(fit: FitConfig) -> str:
     )
 
 
-def write(text: str) -> None:
-    """Puts the table between the README's two marks."""
-    before, rest = README.read_text().split("<!-- results -->", 1)
-    after = rest.split("<!-- /results -->", 1)[1]
-    README.write_text(f"{before}<!-- results -->\n{text}\n<!-- /results -->{after}")
-
-
 def main() -> None:
     """Measures what is missing and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -367,7 +361,7 @@ def main() -> None:
     text = table(found, arguments.seeds, splits.test)
     print(text)  # noqa: T201 - the command's result
     if arguments.write:
-        write(text)
+        write(README, text)
 
 
 if __name__ == "__main__":

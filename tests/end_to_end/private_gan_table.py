@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -24,6 +22,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from private_gan_sums import Row
 from private_gan_sums import rows as computed
+from tables import Launch, launched, write
 
 from fednet.conversations import Silent, Site
 from fednet.federated import local
@@ -33,15 +32,6 @@ from fednet.methods.regression.config import Config as LineConfig
 from fednet.methods.regression.method import run as run_regression
 
 README = Path("fednet/methods/private_gan/README.md")
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One configuration: an example and what is set over it."""
-
-    name: str
-    example: str
-    overrides: tuple[str, ...] = ()
 
 
 FEW = "{kind: matrix, matrix: [[" + ", ".join(["0.06"] * 10) + "]]}"
@@ -71,26 +61,6 @@ HEAD = (
 )
 
 Results = dict[tuple[str, int], dict[str, Any]]
-
-
-def launched(launch: Launch, seed: int, out: Path) -> dict[str, Any]:
-    """The metrics of one launch, made now if they are not there."""
-    name = f"{launch.name}-{seed}"
-    metrics = out / name / "metrics.json"
-    if not metrics.exists():
-        settings = (f"name={name}", f"seed={seed}", "devices.threads=1", *launch.overrides)
-        arguments = [part for setting in settings for part in ("--set", setting)]
-        command = [
-            str(Path(sys.executable).with_name("fednet")),
-            "launch",
-            launch.example,
-            "--out",
-            str(out),
-            *arguments,
-        ]
-        subprocess.run(command, check=True)
-    found: dict[str, Any] = json.loads(metrics.read_text())
-    return found
 
 
 def zeros(out: Path) -> float:
@@ -195,13 +165,6 @@ def table(found: Results, seeds: list[int], out: Path) -> str:
     return "\n".join(lines)
 
 
-def write(text: str) -> None:
-    """Puts the table between the README's two marks."""
-    before, rest = README.read_text().split("<!-- results -->", 1)
-    after = rest.split("<!-- /results -->", 1)[1]
-    README.write_text(f"{before}<!-- results -->\n{text}\n<!-- /results -->{after}")
-
-
 def picture(folder: Path) -> None:
     """The README's picture: grids of samples of one private launch, from untrained to the end."""
     there = sorted((folder / "samples").glob("round-*.png"))
@@ -237,7 +200,7 @@ def main() -> None:
     text = table(found, arguments.seeds, arguments.out)
     print(text)  # noqa: T201 - the command's result
     if arguments.write:
-        write(text)
+        write(README, text)
         picture(arguments.out / f"{PRIVATE.name}-{arguments.seeds[0]}")
 
 

@@ -9,11 +9,7 @@ whose metrics exist is not repeated. `--write` puts the table into the method's 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -22,6 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from safetensors.torch import load_file
+from tables import Launch, launched, write
 
 from fednet.conversations import Silent, Site, local_ask
 from fednet.diffusion.samplers import EulerMaruyama
@@ -40,15 +37,6 @@ CONTROL_STEPS = 4039
 
 TOLERANCES = "{alone: {rule: mean}, tight: {rule: mean, sampler: {kind: ode, rtol: 1.0e-5, atol: 1.0e-5}}}"
 STEPS = f"{{steps: {CONTROL_STEPS}}}"
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One configuration: an example and what is set over it."""
-
-    name: str
-    example: str
-    overrides: tuple[str, ...] = ()
 
 
 LABELS = Launch("labels", "score-inference-labels")
@@ -70,26 +58,6 @@ HEAD = (
 )
 
 Results = dict[tuple[str, int], dict[str, Any]]
-
-
-def launched(launch: Launch, seed: int, out: Path) -> dict[str, Any]:
-    """The metrics of one launch, made now if they are not there."""
-    name = f"{launch.name}-{seed}"
-    metrics = out / name / "metrics.json"
-    if not metrics.exists():
-        settings = (f"name={name}", f"seed={seed}", "devices.threads=1", *launch.overrides)
-        arguments = [part for setting in settings for part in ("--set", setting)]
-        command = [
-            str(Path(sys.executable).with_name("fednet")),
-            "launch",
-            launch.example,
-            "--out",
-            str(out),
-            *arguments,
-        ]
-        subprocess.run(command, check=True)
-    found: dict[str, Any] = json.loads(metrics.read_text())
-    return found
 
 
 def analytic(rule: str, seed: int) -> float:
@@ -199,13 +167,6 @@ def table(found: Results, seeds: list[int], out: Path) -> str:
     return "\n".join(lines)
 
 
-def write(text: str) -> None:
-    """Puts the table between the README's two marks."""
-    before, rest = README.read_text().split("<!-- results -->", 1)
-    after = rest.split("<!-- /results -->", 1)[1]
-    README.write_text(f"{before}<!-- results -->\n{text}\n<!-- /results -->{after}")
-
-
 def picture(folder: Path) -> None:
     """The README's picture: real digits and both unlabelled arms of one launch, side by side."""
     figure = Figure(figsize=(9, 3.3), dpi=110, layout="constrained")
@@ -233,7 +194,7 @@ def main() -> None:
     text = table(found, arguments.seeds, arguments.out)
     print(text)  # noqa: T201 - the command's result
     if arguments.write:
-        write(text)
+        write(README, text)
         picture(arguments.out / f"unlabelled-{arguments.seeds[0]}")
 
 
