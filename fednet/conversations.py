@@ -171,6 +171,105 @@ class Closed:
     lead: str
 
 
+@dataclass(frozen=True)
+class Offer:
+    """What one peer teaches the others about one subject: embeddings, and nothing else.
+
+    Attributes:
+        origin: the node that has learnt it.
+        subject: what it is about, usually a class by its name or an agreed alias.
+        version: from 1; a later one replaces an earlier one of the same origin and subject.
+        words: float32 (tokens, width), finite, on the CPU; never written to.
+    """
+
+    origin: str
+    subject: str
+    version: int
+    words: Tensor
+
+
+@dataclass(frozen=True)
+class Call:
+    """What every peer is asked to do in one exchange.
+
+    Attributes:
+        key: its name in the run; a call that is made again under its key is remembered, not done again.
+        work: what to do before offering, for example "learn"; the words are the method's own.
+        options: everything else; the same at every peer.
+    """
+
+    key: str
+    work: str
+    options: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Offering:
+    """What a trader has made of a call.
+
+    Attributes:
+        offers: what it offers from now on, beside what it has offered before; its own name is the origin.
+        values: what was measured on the way, for the record.
+    """
+
+    offers: tuple[Offer, ...] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Trader(Protocol):
+    """The side of a method that takes part in exchanges. Called on the device's thread, one call at a time."""
+
+    def standing(self) -> tuple[Offer, ...]:
+        """What it offers already once it is prepared, for example from an earlier life of the same site."""
+        ...
+
+    def offer(self, call: Call, watch: Watch) -> Offering:
+        """Does the call's work, which may take long, and says what it offers now.
+
+        Raises:
+            MethodError: it cannot take part, and why; the exchange goes on without it.
+        """
+        ...
+
+    def absorb(self, offer: Offer) -> None:
+        """Takes in what another peer offers; quick, since work comes with calls.
+
+        Offers come in any order: what they make of a trader must not depend on it.
+
+        Raises:
+            MethodError: it is of no use here, and why; it is refused by name.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """The record of an exchange that is over.
+
+    Attributes:
+        key: the call's.
+        offered: what each peer offered under this call: versions by subject, by origin in sorted order.
+        absorbed: who took in whose offers: origins by the peer that absorbed them, in sorted order.
+        values: what each peer measured, by name.
+        sent: bytes on the wire of each peer's offers under this call, frames and headers included.
+        refused: why a peer refused an offer: reasons by "<origin>/<subject>", by the peer that refused.
+        late: who is alive but was not done before it closed.
+        lost: who died, left or declined, with the reason.
+        seconds: from the call to the close.
+    """
+
+    key: str
+    offered: Mapping[str, Mapping[str, int]]
+    absorbed: Mapping[str, tuple[str, ...]]
+    values: Mapping[str, Mapping[str, float]]
+    sent: Mapping[str, int]
+    refused: Mapping[str, Mapping[str, str]]
+    late: tuple[str, ...]
+    lost: Mapping[str, str]
+    seconds: float
+
+
 class Network(Protocol):
     """What the asking side of a method sees of the other sides.
 
@@ -191,6 +290,14 @@ class Network(Protocol):
 
         Raises:
             MethodError: the rounds cannot be held, and why.
+        """
+        ...
+
+    def exchange(self, call: Call) -> Exchanged:
+        """Has every peer do a call's work and offer, and every peer absorb what the others offer; waits for the end.
+
+        Raises:
+            MethodError: nobody offers or absorbs, and why.
         """
         ...
 

@@ -1,0 +1,101 @@
+"""What the method asks of its models: a CLIP that reads pseudo-words, and a painter that paints from them.
+
+Two back-ends stand behind these: the embedded default, small and pretrained on a public split, and the real one,
+open_clip with a checkpoint and a diffusers text-to-image folder. A word is a token embedding: a row of the table that
+both read their prompts with, so that what is learnt with the one can be painted by the other. Knows no site, no
+training and no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Generator, Tensor, nn
+
+
+class Clip(Protocol):
+    """A contrastive model of pictures and texts whose texts may hold pseudo-words.
+
+    Attributes:
+        width: how many numbers a word has.
+        features: how many numbers a feature has.
+    """
+
+    width: int
+    features: int
+
+    @property
+    def image_encoder(self) -> nn.Module:
+        """The module whose attention LoRA adapts."""
+        ...
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """By what cosines become logits: a scalar > 0."""
+        ...
+
+    def tokens(self, name: str) -> Tensor:
+        """The rows of the token table for a name: float32 (tokens, width), on the CPU, detached.
+
+        Raises:
+            MethodError: the tokenizer does not know it, or it is longer than a prompt.
+        """
+        ...
+
+    def text_features(self, words: Sequence[Tensor]) -> Tensor:
+        """Features of "a photo of a {word}": k words (tokens_i, width) -> (k, features), of length 1.
+
+        Differentiable in the words.
+
+        Raises:
+            MethodError: a word has another width, is too long or not finite.
+        """
+        ...
+
+    def image_features(self, images: Tensor) -> Tensor:
+        """Features of pictures: (b, c, h, w) in [-1, 1], any size -> (b, features), of length 1."""
+        ...
+
+
+class Painter(Protocol):
+    """A text-to-image diffusion model that reads pseudo-words."""
+
+    def paint(self, word: Tensor, count: int, random: Generator) -> Tensor:
+        """Paints `count` pictures of "a photo of a {word}": float32 (count, c, h, w) in [-1, 1], on the CPU.
+
+        Args:
+            word: (tokens, width).
+            count: how many.
+            random: a CPU generator; the same one gives the same pictures on the same hardware.
+        """
+        ...
+
+    def denoising_loss(self, images: Tensor, words: Sequence[Tensor], random: Generator) -> Tensor:
+        """How badly the noise in pictures is predicted under their words, weighted by min-SNR (Hang et al. 2023).
+
+        Args:
+            images: (b, c, h, w) in [-1, 1].
+            words: b words (tokens_i, width); differentiable in them.
+            random: draws times and noise.
+
+        Returns:
+            (b,), one loss a picture.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The models of one site, on its device; everything of them is frozen but what the method adapts.
+
+    Attributes:
+        clip: classifies, and is adapted.
+        painter: paints.
+        shape: channels, height and width of what is painted.
+    """
+
+    clip: Clip
+    painter: Painter
+    shape: tuple[int, int, int]
