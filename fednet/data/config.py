@@ -13,7 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Count = Annotated[int, Field(strict=True, ge=1)]
 Fraction = Annotated[float, Field(strict=True, ge=0.0, le=1.0)]
 DatasetName = Literal["digits", "mnist", "cifar10", "cifar100", "tiny-imagenet", "folder"]
-PartitionKind = Literal["iid", "pathological", "dirichlet", "matrix", "homogeneous", "heterogeneous", "disjoint"]
+PartitionKind = Literal[
+    "iid", "pathological", "dirichlet", "shards", "matrix", "homogeneous", "heterogeneous", "disjoint"
+]
+Label = Annotated[int, Field(ge=0)]
+"""The number of a class; text in a configuration is read as its number, since JSON has no other keys."""
+Part = Annotated[float, Field(strict=True, gt=0.0, le=1.0)]
+SIZES_ARE_FREE: tuple[PartitionKind, ...] = ("iid", "pathological", "dirichlet", "shards")
+"""The kinds that leave open how many pictures an agent gets."""
 
 
 class DataConfig(BaseModel):
@@ -49,9 +56,15 @@ class PartitionConfig(BaseModel):
         kind: the regime, see `fednet.data.partition`.
         classes_per_client: how many classes each agent sees; for "pathological" only.
         alpha: concentration, small is skewed; for "dirichlet" only.
+        shards_per_client: how many shards of the label-sorted pictures each agent is dealt; for "shards" only.
         matrix: a row per agent, a column per class: the fraction of that class that goes to that agent;
             a column may add up to less than 1, then nobody holds the rest. For "matrix" only.
-        least: every agent must get at least this many pictures.
+        balanced: whether the agents get about as many pictures each; for "iid", "pathological", "dirichlet" and
+            "shards". None is the kind's own way: as drawn for "dirichlet", balanced for the others.
+        least: every agent must get at least this many pictures, those of its local test included.
+        imbalance: the fraction of a class that stays in the run at all, by class, before anything is divided; a
+            class that is not named stays whole. Judge and test pictures are not cut.
+        train_ratio: the fraction of its pictures that an agent trains on; the rest is its local test.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,18 +72,36 @@ class PartitionConfig(BaseModel):
     kind: PartitionKind = "iid"
     classes_per_client: Count | None = None
     alpha: Annotated[float, Field(strict=True, gt=0.0, allow_inf_nan=False)] | None = None
+    shards_per_client: Count | None = None
     matrix: tuple[tuple[Fraction, ...], ...] | None = None
+    balanced: Annotated[bool, Field(strict=True)] | None = None
     least: Count = 1
+    imbalance: dict[Label, Part] = Field(default_factory=dict)
+    train_ratio: Part = 1.0
 
     @model_validator(mode="after")
     def _options_of_the_kind(self) -> Self:
-        owners = {"classes_per_client": "pathological", "alpha": "dirichlet", "matrix": "matrix"}
+        owners = {
+            "classes_per_client": "pathological",
+            "alpha": "dirichlet",
+            "shards_per_client": "shards",
+            "matrix": "matrix",
+        }
         for option, owner in owners.items():
             given = getattr(self, option) is not None
             if given and self.kind != owner:
                 raise ValueError(f"{option} belongs to kind '{owner}', not to '{self.kind}': leave it out")
             if not given and self.kind == owner:
                 raise ValueError(f"kind '{owner}' needs {option}")
+        return self
+
+    @model_validator(mode="after")
+    def _balanced_where_sizes_are_free(self) -> Self:
+        if self.balanced is not None and self.kind not in SIZES_ARE_FREE:
+            raise ValueError(
+                f"balanced belongs to the kinds {', '.join(SIZES_ARE_FREE)}; '{self.kind}' says itself who gets "
+                "how much: leave it out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -49,15 +49,36 @@ def own_share(common: DataConfig, own: Mapping[str, Any] | None = None) -> tuple
 
 
 def run_share(data: DataConfig, regime: PartitionConfig, site: Site) -> ImageSet:
-    """The share of the run's data that goes to a site; nothing else is read.
+    """What a site trains on of its share of the run's data; nothing of other sites is read.
 
     Raises:
         DataError: the data is not there, or cannot be divided so.
     """
+    return run_parts(data, regime, site)[0]
+
+
+def run_parts(data: DataConfig, regime: PartitionConfig, site: Site) -> tuple[ImageSet, ImageSet]:
+    """A site's share of the run's data, as what it trains on and what it tests itself with.
+
+    Raises:
+        DataError: as `run_share`.
+    """
     from fednet.data.datasets import training_share  # noqa: PLC0415 - as above
     from fednet.data.partition import partition  # noqa: PLC0415
 
-    return training_share(data, lambda labels: partition(labels, regime, site.count, site.seed)[site.index])
+    share = training_share(data, lambda labels: partition(labels, regime, site.count, site.seed)[site.index])
+    return local_parts(share, regime, site)
+
+
+def local_parts(share: ImageSet, regime: PartitionConfig, site: Site) -> tuple[ImageSet, ImageSet]:
+    """A site's pictures, of the run or of its own, as what it trains on and what it tests itself with.
+
+    The test part is empty where `train_ratio` is 1.
+    """
+    from fednet.data.local import train_and_test  # noqa: PLC0415 - as above
+
+    train, test = train_and_test(share.labels, regime.train_ratio, site.seed, site.index)
+    return share.subset(train), share.subset(test)
 
 
 def require_data(common: DataConfig, own: Mapping[str, Any] | None = None) -> None:

@@ -1,32 +1,44 @@
 """Divides a training set among agents, exactly and reproducibly. Knows labels only, never a picture.
 
     iid            shuffled and cut into K parts that differ by at most one picture
-    pathological   every agent sees exactly `classes_per_client` classes (McMahan et al. 2017, section 3; there two
-                   shards of the label-sorted data, which may touch more classes; here the classes are dealt)
+    pathological   every agent sees exactly `classes_per_client` classes, which are dealt (PFLlib; McMahan et al.
+                   2017, section 3, call so what is `shards` here)
     dirichlet      each class is cut by a draw from Dir(alpha) over the agents (Hsu et al. 2019, Yurochkin et
                    al. 2019), drawn again until every agent has `least` pictures
+    shards         the label-sorted pictures are cut into equal shards, of which `shards_per_client` are dealt to
+                   every agent (McMahan et al. 2017, section 3)
     matrix         by an agent x class matrix of fractions
     homogeneous    1/K of every class to every agent
     heterogeneous  half of a class to its owners, the other half to everyone else in equal parts; with ten agents
                    and ten classes half of the own class and 1/18 of every other (FederatedInference's regime)
     disjoint       consecutive classes in K groups, each wholly one agent's (two digits each at five agents)
 
-All but `iid` are matrices of fractions, and one function turns fractions into pictures. A fraction becomes a
-whole number by the largest remainder, so no agent collects what the rounding left over.
+All but `iid` and `shards` are matrices of fractions, and one function turns fractions into pictures. A fraction
+becomes a whole number by the largest remainder, so no agent collects what the rounding left over.
+
+Sizes may be unequal (`balanced: false`), as PFLlib (Zhang et al. 2025, `dataset/utils/dataset_utils.py`) draws
+them: all but one agent get between a tenth of an even part and an even part, one gets the rest; of the pictures in
+`iid`, of each of its classes in `pathological`, of the shards in `shards`. PFLlib's unbalanced "IID" cuts every
+class so, which skews labels too; that is `pathological` with all classes. Its last client is always the largest;
+here it is a drawn one. Its `dirichlet` gives nothing more to an agent that has an even part: `balanced: true`.
+
+`imbalance` makes classes rare before all that (`fednet.data.imbalance`), `train_ratio` splits what an agent has
+after it (`fednet.data.local`).
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fednet.data.config import PartitionConfig
+from fednet.data.fractions import Matrix, capped, fractions
+from fednet.data.imbalance import keep
+from fednet.data.sizes import unequal, whole
 from fednet.errors import DataError
 from fednet.seeds import derive, generator
 
-Matrix = NDArray[np.float64]
 DRAWS = 1000
 """How often a Dirichlet division is drawn again before it is called impossible."""
 
@@ -41,42 +53,18 @@ def partition(labels: Tensor, config: PartitionConfig, agents: int, seed: int) -
         seed: the run's seed; the division depends on it and on nothing else.
 
     Returns:
-        K sorted int64 index tensors without overlap. Together they are all of the pictures, except where the
-        matrix of kind "matrix" gives out less than the whole of a class.
+        K sorted int64 index tensors without overlap. Together they are all of the pictures that `imbalance` keeps,
+        except where the matrix of kind "matrix" gives out less than the whole of a class.
 
     Raises:
         DataError: the regime is impossible with these labels and this many agents.
     """
-    _check(labels, config, agents)
-    if config.kind == "iid":
-        shares = list(torch.randperm(len(labels), generator=generator(seed, "partition")).tensor_split(agents))
-        shares = [share.sort().values for share in shares]
-    elif config.kind == "dirichlet":
-        shares = _dirichlet(labels, config, agents, seed)
-    else:
-        shares = divide(labels, fractions(labels, config, agents, seed), seed)
+    _check_labels(labels)
+    kept = keep(labels, config.imbalance, seed)
+    _check_agents(len(kept), config, agents)
+    shares = _shares(labels[kept], config, agents, seed)
     _check_least(shares, config)
-    return tuple(shares)
-
-
-def fractions(labels: Tensor, config: PartitionConfig, agents: int, seed: int) -> Matrix:
-    """The agent x class matrix of a regime that has one: float64 (K, classes).
-
-    Raises:
-        DataError: the regime does not exist for this many agents and classes, or is "iid" or "dirichlet".
-    """
-    classes = int(labels.max()) + 1
-    if config.kind == "matrix":
-        return _given(config, agents, classes)
-    if config.kind == "pathological":
-        return _pathological(config.classes_per_client or 1, agents, classes, seed)
-    if config.kind == "homogeneous":
-        return np.full((agents, classes), 1 / agents)
-    if config.kind == "heterogeneous":
-        return _heterogeneous(agents, classes)
-    if config.kind == "disjoint":
-        return _disjoint(agents, classes)
-    raise DataError(f"partition '{config.kind}' has no fixed matrix of fractions")
+    return tuple(kept[share] for share in shares)
 
 
 def divide(labels: Tensor, matrix: Matrix, seed: int) -> list[Tensor]:
@@ -85,7 +73,7 @@ def divide(labels: Tensor, matrix: Matrix, seed: int) -> list[Tensor]:
     shares: list[list[Tensor]] = [[] for _ in matrix]
     for label in range(matrix.shape[1]):
         members = (labels == label).nonzero().flatten()
-        counts = _whole(matrix[:, label] * len(members), sizes)
+        counts = whole(matrix[:, label] * len(members), sizes)
         sizes += counts
         order = torch.randperm(len(members), generator=generator(seed, "partition", label))
         cuts = np.cumsum(counts).tolist()
@@ -94,16 +82,46 @@ def divide(labels: Tensor, matrix: Matrix, seed: int) -> list[Tensor]:
     return [torch.cat(share).sort().values for share in shares]
 
 
-def _whole(wanted: Matrix, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rounds to whole numbers with the rounded sum: largest remainder first, then who has least so far."""
-    counts = np.floor(wanted + 1e-9).astype(np.int64)
-    missing = round(float(wanted.sum())) - int(counts.sum())
-    remainder = np.round(wanted - counts, 9)
-    open_ = [k for k in range(len(wanted)) if wanted[k] > 0]
-    order = sorted(open_, key=lambda k: (-remainder[k], sizes[k] + counts[k], k))
-    for k in order[:missing]:
-        counts[k] += 1
-    return counts
+def _shares(labels: Tensor, config: PartitionConfig, agents: int, seed: int) -> list[Tensor]:
+    if config.kind == "iid":
+        return _iid(labels, config, agents, seed)
+    if config.kind == "shards":
+        return _shards(labels, config, agents, seed)
+    if config.kind == "dirichlet":
+        return _dirichlet(labels, config, agents, seed)
+    return divide(labels, fractions(labels, config, agents, seed), seed)
+
+
+def _iid(labels: Tensor, config: PartitionConfig, agents: int, seed: int) -> list[Tensor]:
+    order = torch.randperm(len(labels), generator=generator(seed, "partition"))
+    parts = order.tensor_split(agents)
+    if config.balanced is False:
+        parts = order.tensor_split(_cuts(len(labels), agents, config.least, seed))
+    return [part.sort().values for part in parts]
+
+
+def _shards(labels: Tensor, config: PartitionConfig, agents: int, seed: int) -> list[Tensor]:
+    count = agents * (config.shards_per_client or 1)
+    if count > len(labels):
+        raise DataError(
+            f"partition shards: {len(labels)} pictures cannot be cut into {count} shards, "
+            f"{config.shards_per_client} for each of {agents} agents: lower shards_per_client or take fewer agents"
+        )
+    chance = generator(seed, "partition", "shards")
+    shuffled = torch.randperm(len(labels), generator=chance)
+    shards = shuffled[labels[shuffled].argsort(stable=True)].tensor_split(count)
+    dealt = torch.randperm(count, generator=chance)
+    hands = dealt.tensor_split(agents)
+    if config.balanced is False:
+        hands = dealt.tensor_split(_cuts(count, agents, 1, seed))
+    return [torch.cat([shards[shard] for shard in hand]).sort().values for hand in hands]
+
+
+def _cuts(total: int, agents: int, least: int, seed: int) -> list[int]:
+    """Where to cut a row of `total` so that the agents get unequal parts of it; the largest is a drawn one's."""
+    rng = np.random.default_rng(derive(seed, "partition", "sizes"))
+    counts = rng.permutation(unequal(total, agents, least, rng))
+    return [int(cut) for cut in np.cumsum(counts)[:-1]]
 
 
 def _dirichlet(labels: Tensor, config: PartitionConfig, agents: int, seed: int) -> list[Tensor]:
@@ -112,6 +130,8 @@ def _dirichlet(labels: Tensor, config: PartitionConfig, agents: int, seed: int) 
     counts = torch.bincount(labels).numpy()
     for _ in range(DRAWS):
         matrix = rng.dirichlet(alpha, size=len(counts)).T
+        if config.balanced:
+            matrix = capped(matrix, counts)
         if np.isfinite(matrix).all() and (matrix @ counts).min() > config.least - 1:
             shares = divide(labels, matrix, seed)
             if min(len(share) for share in shares) >= config.least:
@@ -122,66 +142,20 @@ def _dirichlet(labels: Tensor, config: PartitionConfig, agents: int, seed: int) 
     )
 
 
-def _given(config: PartitionConfig, agents: int, classes: int) -> Matrix:
-    matrix = np.array(config.matrix, dtype=np.float64)
-    if matrix.shape != (agents, classes):
-        raise DataError(
-            f"partition matrix has {matrix.shape[0]} rows and {matrix.shape[1]} columns; expected one row for each "
-            f"of {agents} agents and one column for each of {classes} classes"
-        )
-    return matrix
-
-
-def _pathological(per_client: int, agents: int, classes: int, seed: int) -> Matrix:
-    if per_client > classes or per_client * agents < classes:
-        raise DataError(
-            f"partition pathological: {agents} agents with {per_client} classes each cannot hold {classes} classes; "
-            f"classes_per_client must lie in {-(-classes // agents)} to {classes}"
-        )
-    chance, taken = generator(seed, "partition", "deal"), np.zeros(classes, dtype=np.int64)
-    holds: Matrix = np.zeros((agents, classes))
-    for agent in range(agents):
-        shuffled = torch.randperm(classes, generator=chance).tolist()
-        chosen = sorted(shuffled, key=lambda label: taken[label])[:per_client]
-        holds[agent, chosen] = 1.0
-        taken[chosen] += 1
-    matrix: Matrix = holds / holds.sum(axis=0)
-    return matrix
-
-
-def _heterogeneous(agents: int, classes: int) -> Matrix:
-    owns: Matrix = _disjoint(agents, classes) if agents <= classes else np.zeros((agents, classes))
-    if agents > classes:
-        owns[np.arange(agents), np.arange(agents) % classes] = 1.0
-    others = 1.0 - owns
-    own_part = np.where(others.any(axis=0), 0.5, 1.0)
-    matrix: Matrix = own_part * owns / owns.sum(axis=0) + 0.5 * others / np.maximum(others.sum(axis=0), 1)
-    return matrix
-
-
-def _disjoint(agents: int, classes: int) -> Matrix:
-    if agents > classes:
-        raise DataError(
-            f"partition disjoint gives every agent classes of its own: {classes} classes are not enough "
-            f"for {agents} agents"
-        )
-    matrix = np.zeros((agents, classes))
-    for agent, own in enumerate(np.array_split(np.arange(classes), agents)):
-        matrix[agent, own] = 1.0
-    return matrix
-
-
-def _check(labels: Tensor, config: PartitionConfig, agents: int) -> None:
+def _check_labels(labels: Tensor) -> None:
     if labels.ndim != 1 or labels.dtype != torch.int64 or len(labels) == 0 or int(labels.min()) < 0:
         raise DataError(
             f"labels to divide must be a non-empty int64 (n,) of classes from 0 on; "
             f"got {labels.dtype} of shape {tuple(labels.shape)}"
         )
+
+
+def _check_agents(pictures: int, config: PartitionConfig, agents: int) -> None:
     if agents < 1:
         raise DataError(f"data cannot be divided among {agents} agents: at least one is needed")
-    if agents * config.least > len(labels):
+    if agents * config.least > pictures:
         raise DataError(
-            f"{len(labels)} pictures cannot give each of {agents} agents at least {config.least}: "
+            f"{pictures} pictures cannot give each of {agents} agents at least {config.least}: "
             "take fewer agents, lower partition.least or raise data.limit"
         )
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fednet.data.config import PartitionConfig
-from fednet.data.partition import divide, fractions, partition
+from fednet.data.fractions import fractions
+from fednet.data.partition import divide, partition
 from fednet.errors import DataError
 
 LABELS = torch.arange(10).repeat_interleave(108)[torch.randperm(1080, generator=torch.Generator().manual_seed(1))]

@@ -1,0 +1,54 @@
+"""How many each agent gets: fractions as whole numbers, and unequal sizes drawn within bounds.
+
+Knows numbers only, not what is counted.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.int64]
+SMALLEST = 10
+"""An unequal part is at least one over this of an even part (PFLlib)."""
+
+
+def whole(wanted: NDArray[np.float64], sizes: Counts) -> Counts:
+    """Rounds to whole numbers with the rounded sum: largest remainder first, then who has least so far.
+
+    Args:
+        wanted: float64 (K,), not negative; who wants 0 gets 0.
+        sizes: int64 (K,), what each has so far.
+    """
+    counts = np.floor(wanted + 1e-9).astype(np.int64)
+    missing = round(float(wanted.sum())) - int(counts.sum())
+    remainder = np.round(wanted - counts, 9)
+    open_ = [k for k in range(len(wanted)) if wanted[k] > 0]
+    order = sorted(open_, key=lambda k: (-remainder[k], sizes[k] + counts[k], k))
+    for k in order[:missing]:
+        counts[k] += 1
+    return counts
+
+
+def unequal(total: int, holders: int, least: float, rng: np.random.Generator) -> Counts:
+    """Draws unequal sizes: all but the last are uniform between a tenth of an even part and an even part.
+
+    The last has the rest, so at least an even part. This is how PFLlib (`dataset/utils/dataset_utils.py`) makes
+    divisions that are not balanced.
+
+    Args:
+        total: what is given out.
+        holders: among how many, K > 0.
+        least: nobody gets less than this, as far as an even part reaches.
+        rng: where chance comes from.
+
+    Returns:
+        int64 (K,), which add up to `total`.
+    """
+    even = total // holders
+    low = min(math.ceil(max(total / holders / SMALLEST, least)), even)
+    counts: Counts = rng.integers(low, even, size=holders, endpoint=True)
+    counts[-1] = total - counts[:-1].sum()
+    return counts
