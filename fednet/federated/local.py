@@ -1,7 +1,8 @@
-"""The network within one process: the same programmes, run by the same functions, without a bus.
+"""The network within one process: the same programmes and calls, run by the same functions, without a bus.
 
-The twin of `nodes.rounds`, for notebooks and for tests that hold the bus against it: given the same agents, both end
-with the same bytes. Refuses to know deadlines and deaths; nobody is ever late here.
+The twin of `nodes.rounds` and, by way of `market`, of `nodes.exchange`, for notebooks and for tests that hold the bus
+against it: given the same agents, both end with the same bytes. Refuses to know deadlines and deaths; nobody is ever
+late here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from dataclasses import dataclass, field
 
 from fednet.conversations import (
     Answerer,
+    Call,
     Closed,
+    Exchanged,
     Network,
     Participant,
     Programme,
@@ -22,11 +25,13 @@ from fednet.conversations import (
     Silent,
     State,
     Task,
+    Trader,
     Update,
     Watch,
 )
 from fednet.errors import MethodError, ModelError
 from fednet.federated.aggregation import aggregate
+from fednet.federated.market import Market
 from fednet.federated.participation import drawn
 from fednet.federated.state import bare, digest, frozen, require_finite, require_like
 
@@ -39,12 +44,15 @@ def local_network(
     """A network of agents of this very process.
 
     Args:
-        agents: by name; those that are `Participant` take part in rounds too. They have been prepared.
+        agents: by name; those that are `Participant` take part in rounds too, those that are `Trader` in exchanges.
+            They have been prepared.
         cards: what they said of themselves when they were.
         seed: the run's, for the draw of contributors.
         watch: what every contribution tells its progress to.
     """
-    return _Local(dict(sorted(agents.items())), dict(sorted(cards.items())), seed, watch or Silent())
+    ordered, watching = dict(sorted(agents.items())), watch or Silent()
+    traders = {name: agent for name, agent in ordered.items() if isinstance(agent, Trader)}
+    return _Local(ordered, dict(sorted(cards.items())), seed, watching, Market(traders, watching))
 
 
 @dataclass
@@ -67,6 +75,7 @@ class _Local:
     cards: Mapping[str, str]
     seed: int
     watch: Watch
+    market: Market
     _kept: dict[str, tuple[int, State]] = field(default_factory=dict)
     _held: dict[str, list[Closed]] = field(default_factory=dict)
 
@@ -94,6 +103,14 @@ class _Local:
         while len(records) < programme.rounds:
             records.append(self._round(programme))
         return tuple(records)
+
+    def exchange(self, call: Call) -> Exchanged:
+        """Has every trader do a call's work, offer and absorb; a call of this key that was made is remembered.
+
+        Raises:
+            MethodError: nobody offers, and why.
+        """
+        return self.market.exchange(call)
 
     def _asked(self, to: tuple[str, ...] | None) -> list[str]:
         asked = sorted(self.agents if to is None else set(to))

@@ -1,0 +1,180 @@
+"""What offers may be, and which of them stands: the newest of every origin and subject.
+
+The rules of the exchange conversation that hold within one process and over the bus alike. An offer is checked where
+it leaves its origin, so that nothing but embeddings can leave. Refuses to know what words mean, who carries them, and
+who absorbs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from fednet.conversations import Offer, Offering
+from fednet.errors import MethodError
+
+MOST_TOKENS = 64
+"""Tokens of one offer."""
+
+WIDEST = 4096
+"""Values of one token."""
+
+MOST_SUBJECTS = 256
+"""Subjects of one peer under one call."""
+
+LONGEST_SUBJECT = 64
+"""Characters of a subject."""
+
+MOST_OFFERS = 4096
+"""Offers that one peer keeps."""
+
+MOST_BYTES = 64 << 20
+"""Bytes of the words of all offers that one peer keeps."""
+
+
+def vetted(offering: Offering, origin: str) -> Offering:
+    """What a trader has made of a call, as it is now: its words are copied, for they may go on being learnt.
+
+    Raises:
+        MethodError: something in it is no offer of this origin, or there is too much of it.
+    """
+    offers = tuple(_vetted(offer, origin) for offer in offering.offers)
+    subjects = {offer.subject for offer in offers}
+    if len(subjects) != len(offers):
+        raise MethodError(f"{origin} offers a subject twice in one call: offer its newest version only")
+    if len(subjects) > MOST_SUBJECTS:
+        raise MethodError(f"{origin} offers {len(subjects)} subjects in one call: at most {MOST_SUBJECTS} are allowed")
+    return Offering(tuple(sorted(offers, key=lambda offer: offer.subject)), dict(offering.values))
+
+
+def versions(offers: Iterable[Offer]) -> dict[str, int]:
+    """The versions of offers of one origin, by subject."""
+    return {offer.subject: offer.version for offer in offers}
+
+
+def size(offer: Offer) -> int:
+    """Bytes of the words themselves."""
+    return offer.words.numel() * offer.words.element_size()
+
+
+def _vetted(offer: Offer, origin: str) -> Offer:
+    words, named = offer.words.detach(), f"{origin}'s offer {offer.subject!r}"
+    if offer.origin != origin:
+        raise MethodError(f"{named} names {offer.origin!r} as its origin: a peer offers only what it has learnt itself")
+    if not 1 <= len(offer.subject) <= LONGEST_SUBJECT:
+        raise MethodError(
+            f"{named} has a subject of {len(offer.subject)} characters: 1 to {LONGEST_SUBJECT} are allowed"
+        )
+    if offer.version < 1:
+        raise MethodError(f"{named} has version {offer.version}: versions count from 1")
+    if words.dtype != torch.float32 or words.dim() != 2:
+        raise MethodError(f"{named} has words {words.dtype} {tuple(words.shape)}: float32 (tokens, width) are needed")
+    if not (1 <= words.shape[0] <= MOST_TOKENS and 1 <= words.shape[1] <= WIDEST):
+        raise MethodError(f"{named} has words {tuple(words.shape)}: 1 to {MOST_TOKENS} tokens of 1 to {WIDEST} values")
+    if not bool(torch.isfinite(words).all()):
+        raise MethodError(f"{named} has words that are not finite: they cannot be offered")
+    return replace(offer, words=words.to("cpu", copy=True).contiguous())
+
+
+@dataclass
+class _Place:
+    """Where one origin's offer of one subject stands.
+
+    Attributes:
+        offer: the newest.
+        firsthand: whether it comes from its origin, and not from somebody who has heard it.
+        judged: whether it was taken in or refused.
+        reason: why it was refused; empty if it was not.
+        disputed: why another offer of the same version was refused; empty if there was none.
+    """
+
+    offer: Offer
+    firsthand: bool
+    judged: bool = False
+    reason: str = ""
+    disputed: str = ""
+
+
+@dataclass
+class Shelf:
+    """The offers that one peer has heard, its own among them.
+
+    A newer version takes the place of an older one, which is dropped when it comes late. Whatever its origin says
+    itself takes the place of what others say that it said.
+
+    Attributes:
+        most: offers that are kept; more are refused.
+        most_bytes: bytes of their words that are kept.
+        refused: how many there was no room for.
+    """
+
+    most: int = MOST_OFFERS
+    most_bytes: int = MOST_BYTES
+    refused: int = 0
+    _places: dict[tuple[str, str], _Place] = field(default_factory=dict)
+    _bytes: int = 0
+
+    def heard(self, offer: Offer, *, firsthand: bool = True) -> bool:
+        """An offer has come: whether it is new, and is to be absorbed (and `judged` afterwards)."""
+        place = self._places.get((offer.origin, offer.subject))
+        if place is not None and not self._newer(offer, place, firsthand):
+            return False
+        if not self._make_room(offer, place):
+            self.refused += 1
+            return False
+        self._places[offer.origin, offer.subject] = _Place(offer, firsthand)
+        return True
+
+    def judged(self, offer: Offer, reason: str = "") -> None:
+        """An offer was absorbed, or refused with a reason; forgotten if a newer one has come since."""
+        place = self._places.get((offer.origin, offer.subject))
+        if place is not None and place.offer is offer:
+            place.judged, place.reason = True, reason
+
+    def verdict(self, origin: str, listed: Mapping[str, int]) -> dict[str, str] | None:
+        """Why which of an origin's offers were refused, by subject; None while one has not come or is not judged.
+
+        Args:
+            origin: whose offers.
+            listed: versions by subject; a later version will do.
+        """
+        reasons = {}
+        for subject, version in sorted(listed.items()):
+            place = self._places.get((origin, subject))
+            if place is None and self._full():
+                reasons[subject] = f"no room: {len(self._places)} offers of {self._bytes} bytes are kept here"
+            elif place is None or place.offer.version < version or not place.judged:
+                return None
+            elif reason := place.reason or place.disputed:
+                reasons[subject] = reason
+        return reasons
+
+    def of(self, origin: str) -> tuple[Offer, ...]:
+        """What stands of an origin, by subject in sorted order."""
+        return tuple(place.offer for (name, _), place in sorted(self._places.items()) if name == origin)
+
+    def origins(self) -> tuple[str, ...]:
+        """Whose offers stand here, sorted."""
+        return tuple(sorted({origin for origin, _ in self._places}))
+
+    def _newer(self, offer: Offer, place: _Place, firsthand: bool) -> bool:
+        """Whether an offer takes the place of another; two of one version must say the same."""
+        same_version, same_words = offer.version == place.offer.version, torch.equal(offer.words, place.offer.words)
+        if firsthand > place.firsthand and same_version and same_words:
+            place.firsthand = True
+            return False
+        if firsthand == place.firsthand and same_version and not same_words:
+            place.disputed = f"version {offer.version} has said other words before: a change is a new version"
+        return firsthand > place.firsthand or (firsthand == place.firsthand and offer.version > place.offer.version)
+
+    def _make_room(self, offer: Offer, place: _Place | None) -> bool:
+        grown = self._bytes + size(offer) - (0 if place is None else size(place.offer))
+        if grown > self.most_bytes or (place is None and len(self._places) >= self.most):
+            return False
+        self._bytes = grown
+        return True
+
+    def _full(self) -> bool:
+        return len(self._places) >= self.most or self.refused > 0
