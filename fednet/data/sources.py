@@ -8,7 +8,7 @@ opens them, anything else is refused unread. MNIST is read by torchvision's IDX 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -70,19 +70,16 @@ def cifar100(config: DataConfig) -> Source:
 
 
 def tiny_imagenet(config: DataConfig) -> Source:
-    """Tiny ImageNet (Stanford CS231n): train/<wnid>/images/*.JPEG, val/images and val/val_annotations.txt."""
+    """Tiny ImageNet (Stanford CS231n): 64 x 64 in colour, 200 classes, as tiny-imagenet-200.zip unpacks.
+
+    train/<wnid>/images/*.JPEG, val/images/*.JPEG with their classes in val/val_annotations.txt, and names in
+    words.txt; where that is missing, the classes are called by their WordNet numbers. test/ has no labels and is left.
+    """
     root = root_of(config)
-    notes = root / "val" / "val_annotations.txt"
-    train = _folder(config, root / "train")
-    try:
-        rows = [line.split("\t") for line in notes.read_text(encoding="utf-8").splitlines() if line]
-        found = [(root / "val" / "images" / row[0], train.classes.index(row[1])) for row in rows]
-    except (OSError, ValueError, IndexError) as error:
-        raise DataError(
-            f"tiny-imagenet: {notes} is missing or malformed ({error}); expected a line of "
-            "file name, class and box, parted by tabs, for each picture in val/images"
-        ) from error
-    return Source(train, _files(config, found, train.classes))
+    train = _folder(config, root / "train", grey=False)  # a few of the pictures are grey, perhaps the first
+    found = _annotated(root / "val", {wnid: label for label, wnid in enumerate(train.classes)})
+    names = _words(root / "words.txt", train.classes)
+    return Source(replace(train, classes=names), _files(config, found, names, grey=False))
 
 
 def folder(config: DataConfig) -> Source:
@@ -164,7 +161,7 @@ def _array(config: DataConfig, part: datasets.CIFAR10) -> Pool:
     return Pool(labels, tuple(part.classes), lambda indices: resize(from_bytes(images[indices]), config.size))
 
 
-def _folder(config: DataConfig, path: Path) -> Pool:
+def _folder(config: DataConfig, path: Path, grey: bool | None = None) -> Pool:
     try:
         found = datasets.ImageFolder(str(path), is_valid_file=lambda name: Path(name).suffix.lower() in SUFFIXES)
     except READ_ERRORS as error:
@@ -172,17 +169,50 @@ def _folder(config: DataConfig, path: Path) -> Pool:
             f"{config.name}: {path} does not hold pictures in one folder per class ({error}); "
             f"expected {path}/<class>/*.png, .jpg and the like"
         ) from error
-    return _files(config, [(Path(name), label) for name, label in found.samples], tuple(found.classes))
+    return _files(config, [(Path(name), label) for name, label in found.samples], tuple(found.classes), grey)
 
 
-def _files(config: DataConfig, found: list[tuple[Path, int]], classes: tuple[str, ...]) -> Pool:
+def _annotated(val: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
+    """Tiny ImageNet's validation pictures with their labels."""
+    notes = val / "val_annotations.txt"
+    try:
+        rows = [line.split("\t") for line in notes.read_text(encoding="utf-8").splitlines() if line]
+        return [(val / "images" / row[0], labels[row[1]]) for row in rows]
+    except (OSError, ValueError, LookupError) as error:
+        raise DataError(
+            f"tiny-imagenet: {notes} is missing or malformed ({error!r}); expected a line of "
+            "file name, class and box, parted by tabs, for each picture in val/images"
+        ) from error
+
+
+def _words(path: Path, wnids: tuple[str, ...]) -> tuple[str, ...]:
+    """The first name of each WordNet number, with the number behind it where two classes share a name."""
+    if not path.is_file():
+        return wnids
+    try:
+        rows = [line.partition("\t") for line in path.read_text(encoding="utf-8").splitlines()]
+        words = {wnid: names.partition(",")[0].strip() for wnid, _, names in rows if names}
+        first = [words[wnid] for wnid in wnids]
+    except (OSError, ValueError, LookupError) as error:
+        raise DataError(
+            f"tiny-imagenet: {path} is malformed ({error!r}); expected a line of class and names, parted by a tab, "
+            "for each class; without that file the classes are called by their numbers"
+        ) from error
+    pairs = zip(first, wnids, strict=True)
+    return tuple(name if first.count(name) == 1 else f"{name} ({wnid})" for name, wnid in pairs)
+
+
+def _files(
+    config: DataConfig, found: list[tuple[Path, int]], classes: tuple[str, ...], grey: bool | None = None
+) -> Pool:
+    """Pictures in files; whether they are read as grey is the first one's to say where `grey` is None."""
     paths = [path for path, _ in found]
     if not paths:
         raise DataError(f"{config.name}: no pictures below {root_of(config)}")
-    grey = is_grey(paths[0])
+    without_colour = is_grey(paths[0]) if grey is None else grey
 
     def read(indices: Tensor) -> Tensor:
-        return stack([paths[int(index)] for index in indices], grey, config.size)
+        return stack([paths[int(index)] for index in indices], without_colour, config.size)
 
     return Pool(torch.tensor([label for _, label in found], dtype=torch.int64), classes, read)
 

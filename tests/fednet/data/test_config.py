@@ -42,7 +42,17 @@ def test_data_config_refuses(given: dict[str, Any], said: str) -> None:
         ({"kind": "matrix", "matrix": [[0.5, 1], [0.6, 0]]}, "1.1 of class 0"),
         ({"kind": "matrix", "matrix": [[0.5, 1], [0.5]]}, "one row per agent"),
         ({"kind": "matrix", "matrix": [[-0.1]]}, "greater than or equal to 0"),
+        ({"kind": "shards"}, "needs shards_per_client"),
+        ({"kind": "iid", "shards_per_client": 2}, "shards_per_client belongs to kind 'shards'"),
+        ({"kind": "disjoint", "balanced": True}, "'disjoint' says itself who gets how much"),
+        ({"balanced": "yes"}, "boolean"),
         ({"least": 0}, "greater than or equal to 1"),
+        ({"imbalance": {3: 0.0}}, "greater than 0"),
+        ({"imbalance": {3: 1.5}}, "less than or equal to 1"),
+        ({"imbalance": {-1: 0.5}}, "greater than or equal to 0"),
+        ({"imbalance": {"cat": 0.5}}, "integer"),
+        ({"train_ratio": 0.0}, "greater than 0"),
+        ({"train_ratio": 1.01}, "less than or equal to 1"),
     ],
 )
 def test_partition_config_refuses(given: dict[str, Any], said: str) -> None:
@@ -54,5 +64,10 @@ def test_configurations_survive_json() -> None:
     for config in (
         DataConfig(name="folder", root=Path("here"), size=16, limit=3),
         PartitionConfig(kind="matrix", matrix=((0.25, 1.0), (0.75, 0.0)), least=2),
+        PartitionConfig(kind="shards", shards_per_client=2, balanced=False, imbalance={7: 0.1, 9: 1}, train_ratio=0.75),
     ):
         assert type(config).model_validate_json(config.model_dump_json()) == config
+
+
+def test_a_class_may_be_written_as_text() -> None:
+    assert PartitionConfig.model_validate({"imbalance": {"5": 0.1}}).imbalance == {5: 0.1}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from fednet.conversations import Site
 from fednet.data.config import DataConfig, PartitionConfig
 from fednet.data.datasets import load
-from fednet.data.own import data_of, own_share, require_data, run_share
+from fednet.data.own import data_of, local_parts, own_share, require_data, run_parts, run_share
 from fednet.data.partition import partition
 from fednet.errors import DataError
 
@@ -46,3 +47,26 @@ def test_a_share_is_what_the_partition_gives() -> None:
     for index, chosen in enumerate(partition(whole.labels, regime, 5, 3)):
         share = run_share(DataConfig(limit=60), regime, Site(f"a{index}", index, 5, 3, "cpu", Path()))
         assert share.images.equal(whole.subset(chosen).images)
+
+
+def test_a_site_trains_on_its_part_and_tests_with_the_rest() -> None:
+    data, regime = DataConfig(limit=200), PartitionConfig(kind="homogeneous", train_ratio=0.75)
+    whole = load(data).train
+    for index, chosen in enumerate(partition(whole.labels, regime, 2, 3)):
+        site = Site(f"a{index}", index, 2, 3, "cpu", Path())
+        train, test = run_parts(data, regime, site)
+        assert (len(train), len(test)) == (75, 25)
+        assert run_share(data, regime, site).images.equal(train.images)
+        assert local_parts(whole.subset(chosen), regime, site)[1].images.equal(test.images)
+        assert sorted(torch.cat([train.labels, test.labels]).tolist()) == sorted(whole.labels[chosen].tolist())
+
+
+def test_imbalance_cuts_what_sites_get_and_nothing_else() -> None:
+    data, regime = DataConfig(), PartitionConfig(imbalance=dict.fromkeys(range(5, 10), 0.1))
+    splits = load(data)
+    shares = [run_share(data, regime, Site(f"a{index}", index, 5, 0, "cpu", Path())) for index in range(5)]
+    held = [sum(share.histogram()[label] for share in shares) for label in range(10)]
+    whole = splits.train.histogram()
+    assert held == [*whole[:5], *(round(0.1 * size) for size in whole[5:])]
+    assert min(splits.judge.histogram()) > 25
+    assert min(splits.test.histogram()) > 25

@@ -1,5 +1,7 @@
 """Each data set is read from its own files; what is missing or damaged gives one clear message."""
 
+import hashlib
+import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -69,41 +71,96 @@ def test_a_foreign_pickle_is_never_opened(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_cifar_arrays_become_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any) -> None:
-    class Fake:
-        def __init__(self, root: str, train: bool, download: bool) -> None:
-            assert not download
-            self.data = np.zeros((8, 32, 32, 3), dtype=np.uint8)
-            self.data[..., 2] = 255
-            self.targets = [0, 1] * 4
-            self.classes = ["cat", "dog"]
+def write_cifar(root: Path, kind: Any, monkeypatch: pytest.MonkeyPatch, classes: int) -> None:
+    """The Python version as it is unpacked, with few pictures; torchvision is told their digests."""
+    inner = root / kind.base_folder
+    inner.mkdir()
 
-    monkeypatch.setattr(datasets, name.upper(), Fake)
+    def write(name: str, content: dict[str, Any]) -> str:
+        (inner / name).write_bytes(pickle.dumps(content, protocol=2))
+        return hashlib.md5((inner / name).read_bytes()).hexdigest()  # noqa: S324 - what torchvision compares
+
+    key = "fine_labels" if "100" in kind.base_folder else "labels"
+    for part in ("train_list", "test_list"):
+        labels = list(range(classes)) * 2
+        data = np.zeros((len(labels), 3, 32, 32), dtype=np.uint8)
+        data[:, 2] = np.array(labels)[:, None, None]
+        content = {"data": data.reshape(len(labels), -1), key: labels, "coarse_labels": [0] * len(labels)}
+        monkeypatch.setattr(kind, part, [[name, write(name, content)] for name, _ in getattr(kind, part)])
+    digest = write(kind.meta["filename"], {kind.meta["key"]: [f"class_{label}" for label in range(classes)]})
+    monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": digest})
+
+
+@pytest.mark.parametrize(("name", "classes", "batches"), [("cifar10", 10, 5), ("cifar100", 100, 1)])
+def test_cifar_is_read_as_it_is_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any, classes: int, batches: int
+) -> None:
+    write_cifar(tmp_path, getattr(datasets, name.upper()), monkeypatch, classes)
     splits = load(DataConfig(name=name, root=tmp_path))
     assert splits.train.shape == (3, 32, 32)
-    assert splits.train.images[0, :, 5, 5].tolist() == [-1, -1, 1]
-    assert splits.train.classes == ("cat", "dog")
-    assert (len(splits.train), len(splits.judge), len(splits.test)) == (8, 4, 4)
+    assert splits.train.classes == tuple(f"class_{label}" for label in range(classes))
+    assert splits.train.histogram() == (2 * batches,) * classes
+    assert splits.judge.histogram() == splits.test.histogram() == (1,) * classes
+    blue = splits.train.images[:, 2, 31, 0].add(1).mul(127.5).round().long()
+    assert torch.equal(blue, splits.train.labels)
+
+
+def write_tiny_imagenet(root: Path) -> None:
+    """Two classes as tiny-imagenet-200.zip unpacks them; the very first picture is grey, as some there are."""
+    for label, wnid in enumerate(("n01", "n02")):
+        for index in range(3):
+            grey = label == index == 0
+            paint(root / "train" / wnid / "images" / f"{wnid}_{index}.JPEG", 100 * label, mode="L" if grey else "RGB")
+        (root / "train" / wnid / f"{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t0\t0\t5\t5\n")
+    rows = [(f"val_{index}.JPEG", ("n02", "n01")[index % 2]) for index in range(4)]
+    for name, wnid in rows:
+        paint(root / "val" / "images" / name, 100 if wnid == "n02" else 0, mode="RGB")
+    paint(root / "test" / "images" / "test_0.JPEG", 7, mode="RGB")
+    (root / "val" / "val_annotations.txt").write_text("".join(f"{name}\t{wnid}\t0\t0\t5\t5\n" for name, wnid in rows))
+    (root / "wnids.txt").write_text("n02\nn01\n")
+    (root / "words.txt").write_text("n00\tentity\nn02\tEgyptian cat\nn01\tgoldfish, Carassius auratus\n")
 
 
 def test_tiny_imagenet_is_read_as_it_is_unpacked(tmp_path: Path) -> None:
-    for label, wnid in enumerate(("n01", "n02")):
-        for index in range(3):
-            paint(tmp_path / "train" / wnid / "images" / f"{wnid}_{index}.JPEG", 100 * label, mode="RGB")
-    rows = [(f"val_{index}.JPEG", ("n02", "n01")[index % 2]) for index in range(4)]
-    for name, wnid in rows:
-        paint(tmp_path / "val" / "images" / name, 100 if wnid == "n02" else 0, mode="RGB")
-    notes = tmp_path / "val" / "val_annotations.txt"
-    notes.write_text("".join(f"{name}\t{wnid}\t0\t0\t5\t5\n" for name, wnid in rows))
+    write_tiny_imagenet(tmp_path)
     splits = load(DataConfig(name="tiny-imagenet", root=tmp_path))
-    assert splits.train.classes == ("n01", "n02")
+    assert splits.train.classes == splits.test.classes == ("goldfish", "Egyptian cat")
     assert splits.train.histogram() == (3, 3)
     assert splits.judge.histogram() == (1, 1)
+    assert splits.train.shape == (3, 6, 6)
     reds = splits.test.images[:, 0, 2, 2]
     torch.testing.assert_close(reds, splits.test.labels * (200 / 255) - 1, atol=0.05, rtol=0)
-    notes.write_text("val_0.JPEG\tn99\n")
-    with pytest.raises(DataError, match="missing or malformed"):
+
+
+@pytest.mark.parametrize(
+    ("words", "classes"),
+    [
+        (None, ("n01", "n02")),
+        ("n01\tcrane\nn02\tcrane, crane machine\n", ("crane (n01)", "crane (n02)")),
+    ],
+)
+def test_tiny_imagenet_classes_have_one_name_each(tmp_path: Path, words: str | None, classes: tuple[str, ...]) -> None:
+    write_tiny_imagenet(tmp_path)
+    if words is None:
+        (tmp_path / "words.txt").unlink()
+    else:
+        (tmp_path / "words.txt").write_text(words)
+    assert load(DataConfig(name="tiny-imagenet", root=tmp_path)).train.classes == classes
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("val/val_annotations.txt", "val_0.JPEG\tn99\n", "val_annotations.txt is missing or malformed"),
+        ("val/val_annotations.txt", "val_0.JPEG\n", "val_annotations.txt is missing or malformed"),
+        ("words.txt", "n01\tgoldfish\nn02\t\n", r"words.txt is malformed \(KeyError\('n02'\)\)"),
+        ("words.txt", "n01\tgoldfish\n", r"words.txt is malformed \(KeyError\('n02'\)\)"),
+    ],
+)
+def test_damaged_tiny_imagenet_is_refused(tmp_path: Path, file: str, content: str, said: str) -> None:
+    write_tiny_imagenet(tmp_path)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(DataError, match=said):
         load(DataConfig(name="tiny-imagenet", root=tmp_path))
 
 
