@@ -1,0 +1,184 @@
+"""LoRA on a CLIP's image encoder, by peft: a few trained numbers beside weights that stay as they are.
+
+open_clip's attention is torch's `MultiheadAttention`, whose projections are bare parameters: peft adapts them, query,
+key, value and output, by adding the low-rank product to the weights before each pass and subtracting it afterwards.
+Two things follow. Adding and subtracting rounds, so that the weights would drift from pass to pass and a saved adapter
+would no longer give the same features; here the very weights are put back. And there is no input to drop out from:
+peft takes `lora_dropout` without a word and without effect, so there is no such setting here.
+
+Source: Hu et al. 2021 (arXiv 2106.09685); rank 8 and alpha 16 are the source system's. Knows no training and no words.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
+from peft.tuners.lora import LoraModel
+from peft.tuners.lora.layer import MultiheadAttention
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialize
+from torch import Tensor, nn
+
+from fednet.errors import ModelError
+from fednet.federated.state import digest, frozen, require_finite, require_like
+from fednet.files import write_whole
+
+NAME = "default"
+"""peft's name for the one adapter that there is."""
+NOTE = "adapter"
+
+
+class AdapterConfig(BaseModel):
+    """The size of an adapter.
+
+    Attributes:
+        rank: of the product that is added to every projection.
+        alpha: the product is scaled by alpha / rank.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = Field(default=8, ge=1, le=1024)
+    alpha: float = Field(default=16.0, gt=0.0, allow_inf_nan=False)
+
+
+class _Description(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    encoder: str
+    config: AdapterConfig
+
+
+class Adapter:
+    """LoRA attached to an image encoder, in place; the encoder's own weights are frozen from then on.
+
+    It begins as the identity: until it is trained, features are what they were, bit for bit.
+
+    Args:
+        encoder: a module with `nn.MultiheadAttention` in it, on its device.
+        config: the adapter's size.
+        seed: decides what it begins with.
+
+    Raises:
+        ModelError: there is nothing in it to adapt, or it has an adapter already.
+    """
+
+    def __init__(self, encoder: nn.Module, config: AdapterConfig, seed: int) -> None:
+        if hasattr(encoder, "peft_config"):
+            raise ModelError("the image encoder has an adapter already: detach that one first")
+        targets = [name for name, part in encoder.named_modules() if isinstance(part, nn.MultiheadAttention)]
+        if not targets:
+            raise ModelError(
+                f"{type(encoder).__name__} has no MultiheadAttention that could be adapted: "
+                "take a vision transformer, for example ViT-B-32 or ViT-H-14"
+            )
+        self._encoder, self._config = encoder, config
+        peft = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets)  # type: ignore[arg-type]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._tuner = LoraModel(encoder, peft, NAME)
+        self._guards = [
+            _Guard(part) for part in list(encoder.modules()) if isinstance(part, MultiheadAttention)
+        ]  # a list first: walking over such a part renews its parameters
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What is trained, and nothing else."""
+        return (value for value in self._encoder.parameters() if value.requires_grad)
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the adapter's numbers by their names in the encoder, float32 on the CPU."""
+        return frozen(get_peft_model_state_dict(self._encoder, adapter_name=NAME))
+
+    def take(self, state: dict[str, Tensor], whose: str) -> None:
+        """Becomes `state`.
+
+        Raises:
+            ModelError: it is of another encoder or size, or not finite; nothing is changed.
+        """
+        require_like(state, self.state(), whose)
+        require_finite(state, whose)
+        set_peft_model_state_dict(self._encoder, state, adapter_name=NAME)
+
+    def save(self, path: Path) -> None:
+        """Writes it as a safetensors file that says which encoder it is for.
+
+        Raises:
+            OSError: it cannot be written; nothing is left behind.
+        """
+        description = _Description(encoder=self._origin, config=self._config)
+        write_whole(path, serialize(self.state(), {NOTE: description.model_dump_json()}))
+
+    def load(self, path: Path) -> None:
+        """Becomes what `save` wrote.
+
+        Raises:
+            ModelError: it is no such file, or is for another encoder, or of another size.
+        """
+        description, state = _read(path)
+        if description.config != self._config:
+            raise ModelError(f"{path} holds an adapter of {description.config!r}; this one is of {self._config!r}")
+        if description.encoder != self._origin:
+            raise ModelError(f"{path} holds an adapter for another model's image encoder: train one for this model")
+        self.take(state, str(path))
+
+    def detach(self) -> None:
+        """Takes the adapter off: the encoder is again what it was, bit for bit."""
+        self._release()
+        self._tuner.unload()
+
+    def merge(self) -> None:
+        """Leaves the adapter's effect in the encoder's own weights and takes it off."""
+        self._release()
+        self._tuner.merge_and_unload()
+
+    def _release(self) -> None:
+        for guard in self._guards:
+            guard.release()
+
+    @cached_property
+    def _origin(self) -> str:
+        """The digest of the encoder without the adapter."""
+        parts = self._encoder.state_dict()
+        return digest({name.replace(".base_layer", ""): v for name, v in parts.items() if ".lora_" not in name})
+
+
+class _Guard:
+    """Puts an adapted attention's own weights back after every pass."""
+
+    def __init__(self, layer: MultiheadAttention) -> None:
+        self._kept: tuple[nn.Parameter, nn.Parameter] | None = None
+        self._handles = (
+            layer.register_forward_pre_hook(self._keep),
+            layer.register_forward_hook(self._restore, always_call=True),
+        )
+
+    def release(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _keep(self, layer: Any, _inputs: object) -> None:
+        base = layer.get_base_layer()
+        self._kept = (base.in_proj_weight, base.out_proj.get_base_layer().weight)
+
+    def _restore(self, layer: Any, _inputs: object, _output: object) -> None:
+        base = layer.get_base_layer()
+        if self._kept is not None:
+            base.in_proj_weight, base.out_proj.get_base_layer().weight = self._kept
+
+
+def _read(path: Path) -> tuple[_Description, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get(NOTE, "null")
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator
+        return _Description.model_validate(json.loads(text)), state
+    except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        detail = f"{error.error_count()} faults" if isinstance(error, ValidationError) else str(error)
+        raise ModelError(f"{path} is no adapter that can be read ({detail}): write one with Adapter.save") from error
