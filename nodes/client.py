@@ -1,4 +1,4 @@
-"""The role of a site: it has data and a model, gets ready, answers and takes part in rounds until told to stop."""
+"""The role of a site: it has data and a model, gets ready, answers, trains by rounds and exchanges until told to stop."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fednet.conversations import Answerer, Participant, Site, Stopped, Watch
 from fednet.federated.config import wants_secure
 from nodes.catalog import METHODS
 from nodes.compute import Compute, ThreadWatch, unless
+from nodes.exchange.stall import Stall
 from nodes.node import Node
 from nodes.progress import speaker
 from nodes.queries.answerer import Desk
@@ -36,7 +37,8 @@ async def client(spec: NodeSpec, stop: asyncio.Event) -> None:
     desk, presenter, depot = Desk(node, compute), Presenter(node), Depot(node)
     assert spec.config is not None  # noqa: S101 - a client is never planned without
     assembly = Assembly(node, compute, reducer, depot, _closed_rounds(spec), sealed=wants_secure(spec.config))
-    for capability in (desk, presenter, depot, assembly):
+    stall = Stall(node, compute)
+    for capability in (desk, presenter, depot, assembly, stall):
         node.add(capability)
     watch = ThreadWatch(speaker(node))
     site = Site(spec.name, spec.index, spec.count, spec.seed, spec.device, spec.folder)
@@ -47,6 +49,7 @@ async def client(spec: NodeSpec, stop: asyncio.Event) -> None:
             desk.open(agent)
             if isinstance(agent, Participant):
                 await assembly.open(agent)
+            await stall.open(agent)
             presenter.show(card)
             await stop.wait()
     except Stopped:
@@ -54,6 +57,7 @@ async def client(spec: NodeSpec, stop: asyncio.Event) -> None:
     finally:
         watch.stop()
         assembly.close()
+        stall.close()
         for thread in (compute, reducer):
             thread.close()
             await thread.ended()

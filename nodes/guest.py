@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from fednet.conversations import Ask, Closed, Network, Programme, Question, Replies, Watch
+from fednet.conversations import Ask, Call, Closed, Exchanged, Network, Programme, Question, Replies, Watch
 from nodes.catalog import METHODS
 from nodes.compute import Compute, ThreadWatch, unless
+from nodes.exchange.caller import Caller
 from nodes.node import Node
 from nodes.progress import Tell, speaker
 from nodes.queries.asker import Asker
@@ -26,6 +27,8 @@ Job = Callable[[Network, Watch], T]
 
 Convene = Callable[[Programme], tuple[Closed, ...]]
 
+Trade = Callable[[Call], Exchanged]
+
 
 @dataclass
 class OverBus:
@@ -35,11 +38,13 @@ class OverBus:
         cards: the clients' cards as they were when all of them were ready.
         asks: puts a question and blocks until its replies are there.
         convenes: has rounds held and blocks until they are over.
+        trades: has an exchange held and blocks until it is over.
     """
 
     cards: Mapping[str, str]
     asks: Ask
     convenes: Convene
+    trades: Trade
 
     def ask(self, question: Question) -> Replies:
         """Puts a question and waits for the replies."""
@@ -48,6 +53,10 @@ class OverBus:
     def convene(self, programme: Programme) -> tuple[Closed, ...]:
         """Has rounds held and waits for their end."""
         return self.convenes(programme)
+
+    def exchange(self, call: Call) -> Exchanged:
+        """Has an exchange held and waits for its end."""
+        return self.trades(call)
 
 
 async def visit(spec: NodeSpec, job: Job[T], stop: asyncio.Event, told: Tell | None = None) -> T:
@@ -71,7 +80,8 @@ async def visit(spec: NodeSpec, job: Job[T], stop: asyncio.Event, told: Tell | N
     asker = Asker(node, roster, spec.policy)
     depot = Depot(node)
     convener = Convener(node, roster, depot)
-    for capability in (roster, asker, depot, convener):
+    caller = Caller(node, roster, spec.rounds)
+    for capability in (roster, asker, depot, convener, caller):
         node.add(capability)
     remark = Remark()
     watch = ThreadWatch(speaker(node, remark, told))
@@ -79,12 +89,18 @@ async def visit(spec: NodeSpec, job: Job[T], stop: asyncio.Event, told: Tell | N
     try:
         async with node:
             cards = await unless(stop, watch, asyncio.ensure_future(roster.complete(spec.timing.ready)))
-            network = OverBus(cards, remark.listen(asker.from_thread()), convener.from_thread(watch, remark.closed))
+            network = OverBus(
+                cards,
+                remark.listen(asker.from_thread()),
+                convener.from_thread(watch, remark.closed),
+                caller.from_thread(watch, remark.exchanged),
+            )
             return await unless(stop, watch, solver.run(lambda: job(network, watch)))
     finally:
         watch.stop()
         asker.close()
         convener.close()
+        caller.close()
         solver.close()
         await solver.ended()
 
@@ -100,7 +116,7 @@ async def guest(spec: NodeSpec, stop: asyncio.Event) -> None:
 
 
 class Remark:
-    """Who answered the last question or had a part in the last round, for those who watch: `a1 a2 a4 · lost a3`."""
+    """Who had a part in the last question, round or exchange, for those who watch: `a1 a2 a4 · lost a3`."""
 
     def __init__(self) -> None:
         self._text = ""
@@ -112,6 +128,10 @@ class Remark:
     def closed(self, record: Closed) -> None:
         """A round has closed."""
         self._say(record.weights, record.late, {**record.lost, **record.refused})
+
+    def exchanged(self, record: Exchanged) -> None:
+        """An exchange is over."""
+        self._say([name for name in record.offered if name not in record.lost], record.late, record.lost)
 
     def listen(self, ask: Ask) -> Ask:
         """The same ask, listened to."""

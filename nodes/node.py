@@ -61,6 +61,7 @@ class Node:
     Attributes:
         run: the run it belongs to; a visitor that does not know it takes that of the first peer it hears.
         counts: what was dropped or repaired, by kind, since the start.
+        sent: bytes of the messages that were published, by their kind, frames and headers included, each counted once.
     """
 
     def __init__(self, spec: NodeSpec, bus: Bus, limits: Limits | None = None) -> None:
@@ -68,6 +69,7 @@ class Node:
         self.name = spec.name
         self.run = spec.run
         self.counts: Counter[str] = Counter()
+        self.sent: Counter[str] = Counter()
         self.address = ""
         self.presence: Presence
         self._bus = bus
@@ -159,8 +161,9 @@ class Node:
         number = self._outbox.number(topic) if message.numbered else 0
         envelope = Envelope(topic, self.run, self.name, self._incarnation, number, message)
         frames = codec.encode(envelope, self.spec.encoding)
+        self.sent[message.kind] += (size := sum(map(len, frames)))
         if number:
-            self._outbox.keep(topic, number, frames, sum(map(len, frames)))
+            self._outbox.keep(topic, number, frames, size)
         self._bus.publish(frames)
 
     def tell(self, name: str, message: Message) -> None:

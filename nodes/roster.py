@@ -51,7 +51,11 @@ class Roster:
 
     def absence(self, name: str) -> str:
         """Why a client that is not among the ready ones cannot be asked now."""
-        return self._gone.get(name) or (self._state(name) if self._belongs(name) else "not of this run")
+        return self._gone.get(name) or (self._state(name) if self.belongs(name) else "not of this run")
+
+    def belongs(self, name: str) -> bool:
+        """Whether a client is one of the run, as far as this node has been told which are."""
+        return not self._expected or name in self._expected
 
     async def complete(self, patience: float) -> dict[str, str]:
         """Waits until every client of the run is ready, and returns their cards.
@@ -101,12 +105,9 @@ class Roster:
         self._ready = {name: text for name, (_, text) in said.items()}
         self._changed.set()
 
-    def _belongs(self, name: str) -> bool:
-        return not self._expected or name in self._expected
-
     def _is_ready(self, info: PeerInfo) -> bool:
         incarnation, card = self._cards.get(info.name, _NO_CARD)
-        return self._belongs(info.name) and incarnation == info.incarnation and card.ready
+        return self.belongs(info.name) and incarnation == info.incarnation and card.ready
 
     def _state(self, name: str) -> str:
         if self._node.presence.state(name) is State.LINKED:
@@ -127,7 +128,7 @@ class Roster:
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """A peer is gone."""
-        if peer.role == "client" and self._belongs(peer.name):
+        if peer.role == "client" and self.belongs(peer.name):
             self._gone[peer.name] = f"left: {reason}" if left else f"lost: {reason}"
         self._review()
 

@@ -74,7 +74,7 @@ def encode(envelope: Envelope, encoding: Encoding = "raw", limits: Limits = DEFA
 
     Args:
         envelope: what to send.
-        encoding: how to write floating point tensors; see `protocol.tensors`.
+        encoding: how to write floating point tensors; see `protocol.tensors`. A message that is `exact` is always raw.
         limits: what the receivers accept.
 
     Returns:
@@ -86,7 +86,8 @@ def encode(envelope: Envelope, encoding: Encoding = "raw", limits: Limits = DEFA
     fault = envelope.fault()
     if fault:
         raise EncodingError(fault, topic=envelope.topic, run=envelope.run, sender=envelope.sender)
-    said, outgoing = envelope.message, _Outgoing(encoding, limits)
+    said = envelope.message
+    outgoing = _Outgoing("raw" if said.exact else encoding, limits)
     top = Header(VERSION, said.kind, envelope.run, envelope.sender, envelope.incarnation, envelope.number, dict(said))
     written = header.write(top, outgoing.extension)
     outgoing.check(len(written), said.kind)
@@ -242,7 +243,7 @@ def _read(views: Sequence[memoryview], limits: Limits) -> tuple[Envelope, int]:
         message = KINDS[top.kind].model_validate(top.body)
         topic = str(views[0], "ascii")
     except ValidationError as error:
-        raise _refusal(top.kind, error) from None
+        raise _refusal(top, error) from None
     except UnicodeDecodeError:
         raise WireError("topic is not ASCII", topic=bytes(views[0])) from None
     envelope = Envelope(topic, top.run, top.sender, top.incarnation, top.number, message)
@@ -252,10 +253,11 @@ def _read(views: Sequence[memoryview], limits: Limits) -> tuple[Envelope, int]:
     return envelope, 2 + len(incoming.taken)
 
 
-def _refusal(kind: str, error: ValidationError) -> WireError:
+def _refusal(top: Header, error: ValidationError) -> WireError:
     """The first of the faults that the message found in its fields, without the value itself."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    return WireError("field is not valid", kind=kind, field=".".join(map(str, first["loc"])), expected=first["msg"])
+    where = ".".join(map(str, first["loc"]))
+    return WireError("field is not valid", kind=top.kind, sender=top.sender, field=where, expected=first["msg"])
 
 
 def _life(envelope: Envelope) -> tuple[str, str, int]:

@@ -17,7 +17,7 @@ import msgpack
 from protocol.errors import EncodingError, LimitError, WireError
 from protocol.limits import Limits
 
-VERSION = 2
+VERSION = 3
 """The version of the wire that is spoken here; nodes of different versions do not understand each other."""
 
 _FIXARRAY = 0x90  # msgpack: an array of up to 15 items, their number in the low four bits

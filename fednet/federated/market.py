@@ -45,8 +45,8 @@ class Market:
         self._open()
         made, lost = self._work(call)
         if not made:
-            reasons = "; ".join(f"{name} {reason}" for name, reason in lost.items()) or "the method has no traders"
-            raise MethodError(f"nobody offers anything under {call.key!r}: {reasons}")
+            declined = "; ".join(f"{name} {reason}" for name, reason in lost.items()) or "the method has no traders"
+            raise MethodError(f"nobody offers anything under {call.key!r}: {declined}")
         self._spread({name: offering.offers for name, offering in made.items()})
         listed = {name: versions(offering.offers) for name, offering in made.items()}
         return Exchanged(

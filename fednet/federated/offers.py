@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 
 import torch
 
@@ -78,20 +79,31 @@ def _vetted(offer: Offer, origin: str) -> Offer:
     return replace(offer, words=words.to("cpu", copy=True).contiguous())
 
 
+class Source(IntEnum):
+    """Who has said what an offer says; of two, the higher one is believed."""
+
+    HEARSAY = 0
+    """Somebody else, when its origin was gone."""
+    REMEMBERED = 1
+    """Its origin, which has been gone since."""
+    FIRSTHAND = 2
+    """Its origin."""
+
+
 @dataclass
 class _Place:
     """Where one origin's offer of one subject stands.
 
     Attributes:
         offer: the newest.
-        firsthand: whether it comes from its origin, and not from somebody who has heard it.
+        source: who has said so.
         judged: whether it was taken in or refused.
         reason: why it was refused; empty if it was not.
         disputed: why another offer of the same version was refused; empty if there was none.
     """
 
     offer: Offer
-    firsthand: bool
+    source: Source
     judged: bool = False
     reason: str = ""
     disputed: str = ""
@@ -101,8 +113,8 @@ class _Place:
 class Shelf:
     """The offers that one peer has heard, its own among them.
 
-    A newer version takes the place of an older one, which is dropped when it comes late. Whatever its origin says
-    itself takes the place of what others say that it said.
+    A newer version takes the place of an older one, which is dropped when it comes late. What others say of an origin
+    only fills gaps, and whatever an origin says itself once it is back takes the place of all that was said before.
 
     Attributes:
         most: offers that are kept; more are refused.
@@ -116,22 +128,28 @@ class Shelf:
     _places: dict[tuple[str, str], _Place] = field(default_factory=dict)
     _bytes: int = 0
 
-    def heard(self, offer: Offer, *, firsthand: bool = True) -> bool:
+    def heard(self, offer: Offer, source: Source = Source.FIRSTHAND) -> bool:
         """An offer has come: whether it is new, and is to be absorbed (and `judged` afterwards)."""
         place = self._places.get((offer.origin, offer.subject))
-        if place is not None and not self._newer(offer, place, firsthand):
+        if place is not None and not _replaces(offer, source, place):
             return False
         if not self._make_room(offer, place):
             self.refused += 1
             return False
-        self._places[offer.origin, offer.subject] = _Place(offer, firsthand)
+        self._places[offer.origin, offer.subject] = _Place(offer, source)
         return True
 
     def judged(self, offer: Offer, reason: str = "") -> None:
-        """An offer was absorbed, or refused with a reason; forgotten if a newer one has come since."""
+        """An offer was absorbed, or refused with a reason; forgotten if another one has taken its place."""
         place = self._places.get((offer.origin, offer.subject))
         if place is not None and place.offer is offer:
             place.judged, place.reason = True, reason
+
+    def bury(self, origin: str) -> None:
+        """An origin is gone."""
+        for (name, _), place in self._places.items():
+            if name == origin:
+                place.source = min(place.source, Source.REMEMBERED)
 
     def verdict(self, origin: str, listed: Mapping[str, int]) -> dict[str, str] | None:
         """Why which of an origin's offers were refused, by subject; None while one has not come or is not judged.
@@ -143,7 +161,7 @@ class Shelf:
         reasons = {}
         for subject, version in sorted(listed.items()):
             place = self._places.get((origin, subject))
-            if place is None and self._full():
+            if place is None and self.refused:
                 reasons[subject] = f"no room: {len(self._places)} offers of {self._bytes} bytes are kept here"
             elif place is None or place.offer.version < version or not place.judged:
                 return None
@@ -151,23 +169,28 @@ class Shelf:
                 reasons[subject] = reason
         return reasons
 
+    def at(self, origin: str, subject: str) -> Offer:
+        """What stands of an origin about a subject.
+
+        Raises:
+            KeyError: nothing does.
+        """
+        return self._places[origin, subject].offer
+
     def of(self, origin: str) -> tuple[Offer, ...]:
         """What stands of an origin, by subject in sorted order."""
         return tuple(place.offer for (name, _), place in sorted(self._places.items()) if name == origin)
 
+    def take(self, origin: str) -> tuple[Offer, ...]:
+        """The same, which no longer stands here then."""
+        taken = self.of(origin)
+        for offer in taken:
+            self._bytes -= size(self._places.pop((origin, offer.subject)).offer)
+        return taken
+
     def origins(self) -> tuple[str, ...]:
         """Whose offers stand here, sorted."""
         return tuple(sorted({origin for origin, _ in self._places}))
-
-    def _newer(self, offer: Offer, place: _Place, firsthand: bool) -> bool:
-        """Whether an offer takes the place of another; two of one version must say the same."""
-        same_version, same_words = offer.version == place.offer.version, torch.equal(offer.words, place.offer.words)
-        if firsthand > place.firsthand and same_version and same_words:
-            place.firsthand = True
-            return False
-        if firsthand == place.firsthand and same_version and not same_words:
-            place.disputed = f"version {offer.version} has said other words before: a change is a new version"
-        return firsthand > place.firsthand or (firsthand == place.firsthand and offer.version > place.offer.version)
 
     def _make_room(self, offer: Offer, place: _Place | None) -> bool:
         grown = self._bytes + size(offer) - (0 if place is None else size(place.offer))
@@ -176,5 +199,16 @@ class Shelf:
         self._bytes = grown
         return True
 
-    def _full(self) -> bool:
-        return len(self._places) >= self.most or self.refused > 0
+
+def _replaces(offer: Offer, source: Source, place: _Place) -> bool:
+    """Whether an offer takes the place of another; two of one version must say the same."""
+    version, words = place.offer.version, place.offer.words
+    same = offer.version == version and torch.equal(offer.words, words)
+    if source > place.source:
+        place.source = source if same else place.source
+        return not same
+    if source < place.source:
+        return False
+    if offer.version == version and not same:
+        place.disputed = f"version {version} has said other words before: a change is a new version"
+    return offer.version > version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from protocol.messages.base import Message
 from protocol.messages.chunks import Chunk, Lacking, Want
+from protocol.messages.exchange import Absorbed, Abstain, Call, Offer, Offered
 from protocol.messages.presence import Card, Goodbye, Heartbeat, Hello, PeerInfo, Welcome
 from protocol.messages.progress import Progress
 from protocol.messages.queries import Answer, Query, Refusal, Scalar
@@ -30,10 +31,13 @@ from protocol.messages.secure import Advert, Agree, Reveal, Sealed, Shared, Shar
 __all__ = [
     "KINDS",
     "Abandon",
+    "Absorbed",
+    "Abstain",
     "Adopted",
     "Advert",
     "Agree",
     "Answer",
+    "Call",
     "Card",
     "Chunk",
     "Claim",
@@ -48,6 +52,8 @@ __all__ = [
     "Lacking",
     "Leads",
     "Message",
+    "Offer",
+    "Offered",
     "Open",
     "Order",
     "PeerInfo",
@@ -107,4 +113,9 @@ KINDS: dict[str, type[Message]] = {
     "sealed": Sealed,
     "shared": Shared,
     "sharing": Sharing,
+    "call": Call,
+    "offer": Offer,
+    "offered": Offered,
+    "abstain": Abstain,
+    "absorbed": Absorbed,
 }

@@ -38,10 +38,12 @@ class Message(Value):
         kind: the word on the wire that names this class.
         numbered: whether its envelope takes the next number of (sender, incarnation, topic), so that a receiver
             notices a loss and asks again. What is repeated anyway, or repairs, is not numbered.
+        exact: whether its tensors travel bit for bit, whatever the run's encoding is.
     """
 
     kind: ClassVar[str]
     numbered: ClassVar[bool]
+    exact: ClassVar[bool] = False
 
 
 def _address(text: str) -> str:

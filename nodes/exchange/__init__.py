@@ -1,0 +1,1 @@
+"""Every peer offers, every peer absorbs."""

@@ -1,0 +1,135 @@
+"""Every peer offers, every peer absorbs: what is offered is words, embeddings of a few tokens, and nothing else fits.
+
+How they follow each other is told in PROTOCOL.md, "Exchange"; `protocol.exchange` decides when one is over. The
+bounds of an offer are its promise: a picture, a gradient or a model is refused here, by its sender and by every peer.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import AfterValidator, Field
+from torch import Tensor
+
+from protocol.messages.base import MAX_VALUES, Count, Label, Message, Name, Real
+from protocol.messages.queries import Options
+
+MAX_TOKENS = 64
+"""How many tokens the words of one `Offer` have."""
+
+MAX_WIDTH = 4096
+"""How many values one token has."""
+
+MAX_SUBJECTS = 256
+"""How many subjects one peer offers under one call."""
+
+MAX_REASON = 300
+"""Characters of the reason why one offer was refused; all of one `Absorbed` fit into a header."""
+
+Key = Annotated[str, Field(min_length=1, max_length=128)]
+"""The name of a call in its run."""
+
+Version = Annotated[Count, Field(ge=1)]
+Versions = Annotated[dict[Label, Version], Field(max_length=MAX_SUBJECTS)]
+"""Versions by subject."""
+
+
+def _words(words: Tensor) -> Tensor:
+    if words.dtype is not torch.float32 or words.dim() != 2:
+        raise ValueError("expected a float32 tensor of shape (tokens, width)")
+    if not (1 <= words.shape[0] <= MAX_TOKENS and 1 <= words.shape[1] <= MAX_WIDTH):
+        raise ValueError(f"expected words of shape (1 to {MAX_TOKENS}, 1 to {MAX_WIDTH})")
+    if not bool(torch.isfinite(words).all()):
+        raise ValueError("expected finite words")
+    return words
+
+
+class Call(Message):
+    """Asks every peer to do some work, to offer what comes out and to absorb what the others offer.
+
+    Attributes:
+        key: its name; who hears it again says again what it has said.
+        work: what to do before offering.
+        options: of the work.
+    """
+
+    kind: ClassVar[str] = "call"
+    numbered: ClassVar[bool] = True
+
+    key: Key
+    work: Label
+    options: Options
+
+
+class Offer(Message):
+    """What one peer teaches the others about one subject.
+
+    Attributes:
+        origin: who has learnt it; another sender than its origin is believed only about those who are gone.
+        subject: what it is about.
+        version: a later one takes the place of an earlier one of the same origin and subject.
+        key: the call under which it was made; empty for none that matters any more.
+        words: (tokens, width) float32, finite.
+    """
+
+    kind: ClassVar[str] = "offer"
+    numbered: ClassVar[bool] = True
+    exact: ClassVar[bool] = True
+
+    origin: Name
+    subject: Label
+    version: Version
+    key: Annotated[str, Field(max_length=128)]
+    words: Annotated[Tensor, AfterValidator(_words)]
+
+
+class _OfCall(Message):
+    """What is said about one call.
+
+    Attributes:
+        key: the call's.
+    """
+
+    key: Key
+
+
+class Offered(_OfCall):
+    """This is all that its sender offers under a call.
+
+    Attributes:
+        versions: of its offers, by subject.
+        values: what was measured on the way.
+        sent: bytes of its offers, frames and headers included, each counted once.
+    """
+
+    kind: ClassVar[str] = "offered"
+    numbered: ClassVar[bool] = True
+
+    versions: Versions
+    values: Annotated[dict[Label, Real], Field(max_length=MAX_VALUES)]
+    sent: Count
+
+
+class Abstain(_OfCall):
+    """Its sender cannot take part in a call, and why."""
+
+    kind: ClassVar[str] = "abstain"
+    numbered: ClassVar[bool] = True
+
+    reason: Annotated[str, Field(max_length=500)]
+
+
+class Absorbed(_OfCall):
+    """Its sender has taken in, or refused, all that an origin offers under a call.
+
+    Attributes:
+        origin: whose offers.
+        refused: why it has refused which of them, by subject.
+    """
+
+    kind: ClassVar[str] = "absorbed"
+    numbered: ClassVar[bool] = True
+
+    origin: Name
+    refused: Annotated[dict[Label, Annotated[str, Field(max_length=MAX_REASON)]], Field(max_length=MAX_SUBJECTS)]

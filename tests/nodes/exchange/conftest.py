@@ -1,0 +1,184 @@
+"""Peers that teach each other words of a few numbers, in one process, on a network that may drop and reorder."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fednet.conversations import Call, Exchanged, Offer, Offering, Question, Watch
+from fednet.errors import MethodError
+from nodes.exchange.caller import Caller
+from nodes.exchange.stall import Stall
+from nodes.node import Node
+from nodes.roster import Presenter, Roster
+from nodes.spec import RoundsPolicy
+
+WIDTH = 4
+
+
+class Teacher:
+    """A trader whose words are its own number and the sum of all that it has absorbed: who does what first matters."""
+
+    def __init__(self, name: str, number: float, width: int = WIDTH) -> None:
+        self.name, self.number, self.width = name, number, width
+        self.calls: list[Call] = []
+        self.heard: list[Offer] = []
+        self.version = 0
+        self.known: tuple[Offer, ...] = ()
+        self.spoil: Callable[[Tensor], Tensor] = lambda words: words
+
+    def prepare(self, watch: Watch) -> str:
+        return "{}"
+
+    def answer(self, question: Question) -> Mapping[str, Tensor]:
+        return {}
+
+    def standing(self) -> tuple[Offer, ...]:
+        return self.known
+
+    def offer(self, call: Call, watch: Watch) -> Offering:
+        self.calls.append(call)
+        if call.options.get("balks") == self.name:
+            raise MethodError("it has nothing to teach")
+        if call.options.get("breaks") == self.name:
+            raise ZeroDivisionError("bug")
+        watch.report(call.work, 1, 1)
+        self.version += 1
+        count = int(call.options.get("subjects", 2) or 0)
+        return Offering(tuple(self.words(f"s{index}") for index in range(count)), {"number": self.number})
+
+    def words(self, subject: str) -> Offer:
+        total = sum((offer.words.sum() for offer in self.holds().values()), torch.zeros(()))
+        words = torch.full((2, self.width), self.number) + total / 64
+        return Offer(self.name, subject, self.version, self.spoil(words))
+
+    def absorb(self, offer: Offer) -> None:
+        if offer.words.shape[1] != WIDTH:
+            raise MethodError(f"words have {offer.words.shape[1]} values, {WIDTH} are needed")
+        self.heard.append(offer)
+
+    def holds(self) -> dict[tuple[str, str], Offer]:
+        """The latest that it has absorbed, by origin and subject."""
+        return {(offer.origin, offer.subject): offer for offer in self.heard}
+
+    def said(self) -> dict[tuple[str, str], tuple[int, list[list[float]]]]:
+        """The same, to be compared."""
+        return {place: (offer.version, offer.words.tolist()) for place, offer in sorted(self.holds().items())}
+
+
+@dataclass
+class Peer:
+    """A node that offers and absorbs."""
+
+    node: Node
+    bus: Any
+    stall: Stall
+    teacher: Teacher
+    presenter: Presenter
+
+    async def ready(self) -> None:
+        await self.stall.open(self.teacher)
+        self.presenter.show("{}")
+
+
+@dataclass
+class Fair:
+    """Peers and a guest who calls for exchanges."""
+
+    cluster: Any
+    compute: Callable[..., Any]
+    names: tuple[str, ...]
+    changes: dict[str, Any] = field(default_factory=dict)
+    peers: dict[str, Peer] = field(default_factory=dict)
+    caller: Caller | None = None
+    guest: Node | None = None
+
+    async def peer(
+        self, name: str, *, seconds: float = 1.0, ready: bool = True, teacher: Teacher | None = None
+    ) -> Peer:
+        bus = self.cluster.network.bus()
+        node = Node(self.cluster.spec(name, join=self.door(), expected=self.names, **self.changes), bus)
+        stall, presenter = Stall(node, self.compute(seconds)), Presenter(node)
+        peer = Peer(node, bus, stall, teacher or Teacher(name, self.number(name)), presenter)
+        await self.cluster.enter(node, presenter, stall)
+        self.peers[name] = peer
+        if ready:
+            await peer.ready()
+        return peer
+
+    def number(self, name: str) -> float:
+        return float(self.names.index(name) + 1)
+
+    async def assemble(self, *, seconds: float = 1.0, **policy: Any) -> None:
+        """Everybody comes, and a guest."""
+        for name in self.names:
+            await self.peer(name, seconds=seconds)
+        await self.visitor(**policy)
+
+    async def visitor(self, name: str = "guest", **policy: Any) -> Caller:
+        bus = self.cluster.network.bus()
+        node = Node(self.cluster.spec(name, "guest", join=self.door(), expected=self.names), bus)
+        roster = Roster(node, self.names)
+        caller = Caller(node, roster, RoundsPolicy(**policy))
+        await self.cluster.enter(node, roster, caller)
+        await roster.complete(60)
+        self.caller, self.guest = caller, node
+        return caller
+
+    async def exchange(self, key: str = "k", work: str = "learn", **options: Any) -> Exchanged:
+        """Has an exchange held."""
+        assert self.caller is not None
+        async with asyncio.timeout(4000):
+            return await self.caller.exchange(Call(key, work, options))
+
+    def bury(self, name: str) -> Peer:
+        """Is gone at once."""
+        peer = self.peers.pop(name)
+        peer.bus.crash()
+        for work in list(peer.node._works):
+            work.cancel()
+        return peer
+
+    def door(self) -> tuple[str, ...]:
+        return tuple(peer.node.address for peer in list(self.peers.values())[:2])
+
+    def held(self) -> dict[str, Any]:
+        """What every peer has absorbed."""
+        return {name: peer.teacher.said() for name, peer in sorted(self.peers.items())}
+
+
+@pytest.fixture
+def fair(inline: Callable[..., Any]) -> Callable[..., Fair]:
+    def make(cluster: Any, *names: str, **changes: Any) -> Fair:
+        return Fair(cluster, inline, names or ("a", "b", "c"), changes)
+
+    return make
+
+
+@pytest.fixture
+def teachers() -> Callable[..., dict[str, Teacher]]:
+    """The traders of a fair, for one process."""
+
+    def make(*names: str) -> dict[str, Teacher]:
+        return {name: Teacher(name, float(index + 1)) for index, name in enumerate(names or ("a", "b", "c"))}
+
+    return make
+
+
+@pytest.fixture
+def teacher() -> type[Teacher]:
+    """A trader; see its class."""
+    return Teacher
+
+
+@pytest.fixture
+def mute() -> Any:
+    """An agent that is no trader."""
+    return SimpleNamespace()
