@@ -80,7 +80,7 @@ class Adapter:
                 "take a vision transformer, for example ViT-B-32 or ViT-H-14"
             )
         self._encoder, self._config = encoder, config
-        peft = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets)  # type: ignore[arg-type]
+        peft = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._tuner = LoraModel(encoder, peft, NAME)

@@ -1,0 +1,150 @@
+"""Tiny models with random weights, saved to disk exactly as the real ones are published."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from open_clip.tokenizer import SimpleTokenizer
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+CLIP_NAME = "tiny-for-tests"
+CLIP_CONFIG: dict[str, Any] = {
+    "embed_dim": 12,
+    "vision_cfg": {"image_size": 16, "layers": 2, "width": 16, "head_width": 8, "patch_size": 8},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+}
+SPECIAL = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+"""Where the transformers library names open_clip's tokens differently."""
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as open_clip's models are published; its architecture has a name for open_clip, too."""
+    folder = tmp_path_factory.mktemp("clip")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = open_clip.CLIP(**CLIP_CONFIG)
+    torch.nn.init.normal_(model.token_embedding.weight, generator=torch.Generator().manual_seed(0))
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    published = {"model_cfg": CLIP_CONFIG, "preprocess_cfg": {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}}
+    (folder / "open_clip_config.json").write_text(json.dumps(published))
+    (folder / "named").mkdir()
+    (folder / "named" / f"{CLIP_NAME}.json").write_text(json.dumps(CLIP_CONFIG))
+    open_clip.add_model_config(folder / "named")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def painter_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Path:
+    """A Stable Diffusion folder that reads with the CLIP's token table."""
+    folder = tmp_path_factory.mktemp("painter")
+    table = load_file(clip_folder / "open_clip_model.safetensors")["token_embedding.weight"]
+    _tokenizer_files(folder / "scratch")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        text_encoder, unet, vae = _text_encoder(), _unet(), _vae()
+    text_encoder.get_input_embeddings().weight.data.copy_(table)
+    StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=CLIPTokenizer.from_pretrained(folder / "scratch", local_files_only=True),
+        unet=unet,
+        scheduler=PNDMScheduler(
+            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
+        ),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(folder)
+    shutil.rmtree(folder / "tokenizer")
+    (folder / "scratch").rename(folder / "tokenizer")
+    return folder
+
+
+@pytest.fixture
+def changed(painter_folder: Path, tmp_path: Path) -> Callable[[Callable[[Path], None]], Path]:
+    """Copies the painter's folder and changes something in it."""
+
+    def change(how: Callable[[Path], None]) -> Path:
+        copy = tmp_path / "changed"
+        shutil.copytree(painter_folder, copy)
+        how(copy)
+        return copy
+
+    return change
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for another machine fails the test."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a network was asked for")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def _tokenizer_files(folder: Path) -> None:
+    """open_clip's own vocabulary in the two files that Stable Diffusion's folders hold."""
+    own = SimpleTokenizer()
+    folder.mkdir()
+    (folder / "vocab.json").write_text(json.dumps({SPECIAL.get(word, word): at for word, at in own.encoder.items()}))
+    merges = [" ".join(pair) for pair in own.bpe_ranks]
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    settings = {
+        "tokenizer_class": "CLIPTokenizer",
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": "!",
+        "model_max_length": 77,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def _text_encoder() -> CLIPTextModel:
+    config = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        bos_token_id=49406,
+        eos_token_id=49407,
+    )
+    return CLIPTextModel(config)
+
+
+def _unet() -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=4,
+        norm_num_groups=4,
+    )
+
+
+def _vae() -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D", "DownEncoderBlock2D"),
+        up_block_types=("UpDecoderBlock2D", "UpDecoderBlock2D"),
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=16,
+    )

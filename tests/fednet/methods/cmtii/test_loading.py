@@ -1,0 +1,162 @@
+"""Models come from local safetensors files alone, and what is missing is named with its folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fednet.errors import ModelError
+from fednet.methods.cmtii.loading import clip_weights, load_clip, load_pipeline, require_painter
+from fednet.seeds import generator
+
+NAME = "tiny-for-tests"
+Change = Callable[[Callable[[Path], None]], Path]
+pytestmark = pytest.mark.usefixtures("no_network")
+
+
+def test_a_name_and_a_folder_give_the_same_weights(clip_folder: Path) -> None:
+    named = load_clip(NAME, clip_folder / "open_clip_model.safetensors", "cpu", None)
+    published = load_clip(str(clip_folder), None, "cpu", None)
+    for clip in (named, published):
+        stored = load_file(clip_folder / "open_clip_model.safetensors")
+        assert all(torch.equal(value, stored[name]) for name, value in clip.model.state_dict().items())
+        assert not clip.model.training
+        assert not any(value.requires_grad for value in clip.model.parameters())
+    torch.testing.assert_close(
+        named.text_features([named.tokens("cat")]), published.text_features([named.tokens("cat")])
+    )
+
+
+def test_a_published_folder_says_how_pictures_are_prepared(clip_folder: Path) -> None:
+    seen: list[torch.Tensor] = []
+    clip = load_clip(str(clip_folder), None, "cpu", None)
+    clip.image_encoder.register_forward_pre_hook(lambda _tower, inputs: seen.append(inputs[0]))
+    images = torch.rand(1, 3, 16, 16, generator=generator(0, "images")) * 2 - 1
+    clip.image_features(images)
+    mean, deviation = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(3, 1, 1)
+    torch.testing.assert_close(seen[0][0], ((images[0] + 1) / 2 - mean) / deviation)
+
+
+@pytest.mark.parametrize(
+    ("clip", "checkpoint", "reason"),
+    [
+        ("ViT-H-41", "weights.safetensors", r"no model 'ViT-H-41'; near it: .*ViT-H-14"),
+        (
+            "ViT-H-14",
+            "nothing.safetensors",
+            r"nothing\.safetensors is no file; put the safetensors weights of ViT-H-14",
+        ),
+        ("ViT-H-14", "weights.bin", r"weights\.bin is no safetensors file.*may run code"),
+        ("nowhere", None, "nowhere is no folder with an open_clip_config.json"),
+    ],
+)
+def test_a_clip_that_is_not_there_is_refused(tmp_path: Path, clip: str, checkpoint: str | None, reason: str) -> None:
+    (tmp_path / "weights.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(ModelError, match=reason):
+        clip_weights(clip, None if checkpoint is None else tmp_path / checkpoint)
+
+
+def test_a_clip_folder_without_safetensors_is_refused(clip_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(clip_folder / "open_clip_config.json", tmp_path)
+    (tmp_path / "open_clip_pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(ModelError, match=r"holds no open_clip_model\.safetensors"):
+        load_clip(str(tmp_path), None, "cpu", None)
+
+
+def test_a_clip_folder_that_describes_nothing_is_refused(clip_folder: Path, tmp_path: Path) -> None:
+    shutil.copy(clip_folder / "open_clip_model.safetensors", tmp_path)
+    for text in ("{", "[]", "{}"):
+        (tmp_path / "open_clip_config.json").write_text(text)
+        with pytest.raises(ModelError, match="clip: "):
+            load_clip(str(tmp_path), None, "cpu", None)
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path: Path, clip_folder: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    state = load_file(clip_folder / "open_clip_model.safetensors")
+    save_file(state | {"ln_final.weight": torch.ones(3)}, path)
+    with pytest.raises(ModelError, match=r"weights\.safetensors cannot be loaded as the CLIP 'tiny-for-tests'"):
+        load_clip(NAME, path, "cpu", None)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ModelError, match=r"weights\.safetensors cannot be loaded"):
+        load_clip(NAME, path, "cpu", None)
+
+
+@pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "xlm-roberta-base-ViT-B-32"])
+def test_a_clip_whose_tokenizer_is_elsewhere_is_refused(clip_folder: Path, name: str) -> None:
+    with pytest.raises(ModelError, match="another tokenizer than open_clip's own"):
+        load_clip(name, clip_folder / "open_clip_model.safetensors", "cpu", None)
+
+
+def test_a_device_that_is_not_there_is_refused(clip_folder: Path, painter_folder: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_clip(str(clip_folder), None, "cuda:97", None)
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_pipeline(painter_folder, "cuda:97", torch.float32)
+
+
+def test_a_painter_is_loaded_without_its_checker(painter_folder: Path) -> None:
+    pipeline = load_pipeline(painter_folder, "cpu", torch.bfloat16)
+    assert pipeline.safety_checker is None
+    assert {part.dtype for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("part", ["tokenizer", "text_encoder", "unet", "vae", "scheduler"])
+def test_a_painter_without_a_part_is_refused_by_its_name(changed: Change, part: str) -> None:
+    folder = changed(lambda copy: shutil.rmtree(copy / part))
+    with pytest.raises(ModelError, match=f"painter: {folder} has no {part}"):
+        require_painter(folder)
+
+
+def _change_index(**content: object) -> Callable[[Path], None]:
+    def change(copy: Path) -> None:
+        index = copy / "model_index.json"
+        index.write_text(json.dumps(json.loads(index.read_text()) | content))
+
+    return change
+
+
+def _without_safetensors(copy: Path) -> None:
+    (weights,) = (copy / "unet").glob("*.safetensors")
+    weights.rename(weights.with_suffix(".bin"))
+
+
+def _with_other_weights(copy: Path) -> None:
+    (weights,) = (copy / "unet").glob("*.safetensors")
+    save_file({"x": torch.zeros(1)}, weights)
+
+
+def test_a_painter_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"painter: .*nothing is no folder"):
+        require_painter(tmp_path / "nothing")
+    with pytest.raises(ModelError, match=r"holds no model_index\.json"):
+        require_painter(tmp_path)
+    (tmp_path / "model_index.json").write_text("[")
+    with pytest.raises(ModelError, match=r"model_index\.json cannot be read"):
+        require_painter(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_without_safetensors, "unet holds no safetensors weights.*safe_serialization=True"),
+        (_change_index(_class_name="FluxPipeline"), "describes a FluxPipeline, not a StableDiffusionPipeline"),
+        (_change_index(unet=["os", "system"]), "wants code of 'os' for its unet"),
+        (_change_index(tokenizer=[None, None]), "has no tokenizer"),
+    ],
+)
+def test_a_painter_of_another_kind_is_refused(changed: Change, change: Callable[[Path], None], reason: str) -> None:
+    with pytest.raises(ModelError, match=reason):
+        require_painter(changed(change))
+
+
+def test_a_painter_with_other_weights_is_refused(changed: Change) -> None:
+    folder = changed(_with_other_weights)
+    with pytest.raises(ModelError, match=f"painter: {folder} cannot be loaded"):
+        load_pipeline(folder, "cpu", torch.float32)
