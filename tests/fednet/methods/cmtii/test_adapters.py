@@ -27,17 +27,19 @@ def encoder(seed: int = 0) -> nn.Module:
         return visual
 
 
-def features(net: nn.Module) -> Tensor:
-    with torch.no_grad():
+def features(net: nn.Module, *, half: bool = False) -> Tensor:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
         out: Tensor = net(IMAGES)
         return out
 
 
-def train(net: nn.Module, adapter: Adapter, steps: int = 3) -> None:
+def train(net: nn.Module, adapter: Adapter, *, half: bool = False) -> None:
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=0.05)
-    for _ in range(steps):
+    for _ in range(3):
         optimizer.zero_grad()
-        net(IMAGES).square().mean().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            out: Tensor = net(IMAGES)
+        out.float().square().mean().backward()
         optimizer.step()
 
 
@@ -98,6 +100,16 @@ def test_a_merged_adapter_stays_in_the_weights() -> None:
     torch.testing.assert_close(features(net), tuned)
     assert net.state_dict().keys() == encoder().state_dict().keys()
     assert not torch.equal(features(net), features(encoder()))
+
+
+def test_half_precision_trains_it_and_leaves_the_weights_alone() -> None:
+    net, untouched = encoder(), encoder()
+    adapter = Adapter(net, CONFIG, seed=0)
+    train(net, adapter, half=True)
+    assert not torch.equal(features(net, half=True), features(untouched, half=True))
+    assert all(value.dtype == torch.float32 and value.any() for value in adapter.state().values())
+    adapter.detach()
+    assert torch.equal(features(net), features(untouched))
 
 
 def test_its_beginning_is_the_seeds_and_nobody_elses() -> None:

@@ -111,3 +111,31 @@ def test_words_of_another_kind_are_refused(painter: StablePainter) -> None:
         painted(painter, torch.zeros(72, 16))
     with pytest.raises(ModelError, match="2 pictures need as many words"):
         painter.denoising_loss(IMAGES, [painter.tokens("cat")], generator(0, "loss"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_stays_near(painter: StablePainter, painter_folder: Path, dtype: torch.dtype) -> None:
+    """A CUDA device computes so; the same code runs here on the CPU."""
+    half = StablePainter(load_pipeline(painter_folder, "cpu", dtype), steps=3, guidance=7.5, batch=2, gamma=5.0)
+    ours, theirs = painted(half, half.tokens("cat")), painted(painter, painter.tokens("cat"))
+    assert ours.dtype == torch.float32
+    assert (ours - theirs).abs().mean() < 0.05
+    word = half.tokens("cat").requires_grad_()
+    losses = half.denoising_loss(IMAGES, [word] * 2, generator(0, "loss"))
+    exact = painter.denoising_loss(IMAGES, [painter.tokens("cat")] * 2, generator(0, "loss"))
+    torch.testing.assert_close(losses, exact, rtol=0.05, atol=0.01)
+    losses.mean().backward()
+    assert word.grad is not None
+    assert word.grad.isfinite().all()
+    assert word.grad.any()
+
+
+def test_pictures_that_are_none_are_refused(painter: StablePainter, pipeline: Any) -> None:
+    bias = pipeline.vae.decoder.conv_out.bias
+    kept = bias.clone()
+    bias.fill_(float("nan"))
+    try:
+        with pytest.raises(ModelError, match=r"painted NaN in torch\.float32"):
+            painted(painter, painter.tokens("cat"))
+    finally:
+        bias.copy_(kept)
