@@ -64,7 +64,8 @@ class PartitionConfig(BaseModel):
         least: every agent must get at least this many pictures, those of its local test included.
         imbalance: the fraction of a class that stays in the run at all, by class, before anything is divided; a
             class that is not named stays whole. Judge and test pictures are not cut.
-        train_ratio: the fraction of its pictures that an agent trains on; the rest is its local test.
+        train_ratio: the fraction of its pictures that an agent trains on; the rest is its local test, which stays
+            unused where a method has none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

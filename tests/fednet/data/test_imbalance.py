@@ -40,6 +40,7 @@ def test_less_is_a_part_of_more() -> None:
 def test_classes_are_drawn_apart_and_by_the_seed() -> None:
     both, one = keep(LABELS, {3: 0.3, 5: 0.3}, 1), keep(LABELS, {3: 0.3}, 1)
     assert torch.equal(both[LABELS[both] == 3], one[LABELS[one] == 3])
+    assert not torch.equal(both[LABELS[both] == 3] - 3, both[LABELS[both] == 5] - 5)
     assert torch.equal(one, keep(LABELS, {3: 0.3}, 1))
     assert not torch.equal(one, keep(LABELS, {3: 0.3}, 2))
 

@@ -36,6 +36,11 @@ def test_three_quarters_of_twelve_are_nine() -> None:
     assert torch.bincount(LABELS[test]).tolist() == [3] * 10
 
 
+def test_percent_of_a_hundred_are_exact() -> None:
+    labels = torch.zeros(100, dtype=torch.int64)
+    assert [len(train_and_test(labels, percent / 100, 0, 0)[0]) for percent in range(1, 101)] == list(range(1, 101))
+
+
 def test_all_may_be_trained_on() -> None:
     train, test = train_and_test(LABELS, 1.0, 0, 0)
     assert torch.equal(train, torch.arange(120))

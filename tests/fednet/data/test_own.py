@@ -10,6 +10,7 @@ import torch
 from fednet.conversations import Site
 from fednet.data.config import DataConfig, PartitionConfig
 from fednet.data.datasets import load
+from fednet.data.local import train_and_test
 from fednet.data.own import data_of, local_parts, own_share, require_data, run_parts, run_share
 from fednet.data.partition import partition
 from fednet.errors import DataError
@@ -57,8 +58,10 @@ def test_a_site_trains_on_its_part_and_tests_with_the_rest() -> None:
         train, test = run_parts(data, regime, site)
         assert (len(train), len(test)) == (75, 25)
         assert run_share(data, regime, site).images.equal(train.images)
-        assert local_parts(whole.subset(chosen), regime, site)[1].images.equal(test.images)
-        assert sorted(torch.cat([train.labels, test.labels]).tolist()) == sorted(whole.labels[chosen].tolist())
+        held = whole.subset(chosen)
+        assert local_parts(held, regime, site)[1].images.equal(test.images)
+        assert held.images[train_and_test(held.labels, 0.75, 3, index)[0]].equal(train.images)
+        assert sorted(torch.cat([train.labels, test.labels]).tolist()) == sorted(held.labels.tolist())
 
 
 def test_imbalance_cuts_what_sites_get_and_nothing_else() -> None:
