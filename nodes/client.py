@@ -1,4 +1,4 @@
-"""The role of a site: it has data and a model, gets ready, answers, trains by rounds and exchanges until told to stop."""
+"""The role of a site: it has data and a model, gets ready, answers, takes part in rounds and exchanges."""
 
 from __future__ import annotations
 

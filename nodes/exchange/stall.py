@@ -50,7 +50,7 @@ class _Heard:
 
     Attributes:
         call: what is to be done.
-        askers: who wants to hear of it, of those who are there.
+        askers: who has called; also those that seem lost, since perhaps they still hear us.
         said: what was said under it; None while its work is not done.
     """
 
@@ -121,7 +121,8 @@ class Stall:
         """A newcomer has not heard what stands."""
         if peer.role != "client":
             return
-        said = [heard.said for heard in self._calls.values() if heard.askers and isinstance(heard.said, Offered)]
+        wanted = [heard.said for heard in self._calls.values() if any(map(self._lives, heard.askers))]
+        said = [each for each in wanted if isinstance(each, Offered)]
         gone = [name for name in self._intake.shelf.origins() if not self._lives(name) and name != peer.name]
         heard = [said_offer(offer, "") for name in gone for offer in self._intake.shelf.of(name)]
         for message in (*self._own.values(), *heard, *said):
@@ -129,8 +130,6 @@ class Stall:
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """Who has heard what the lost one offered tells the others, who may have missed it and cannot ask any more."""
-        for heard in self._calls.values():
-            heard.askers.discard(peer.name)
         if peer.role == "client":
             known = self._intake.shelf.of(peer.name)
             for offer in () if left else known:

@@ -1,0 +1,192 @@
+"""What may be offered, and which offer stands, whatever the order in which it is heard."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fednet.conversations import Offer, Offering
+from fednet.errors import MethodError
+from fednet.federated.offers import MOST_SUBJECTS, Shelf, Source, size, versions, vetted
+
+
+def offer(version: int = 1, value: float | None = None, origin: str = "anna", subject: str = "seven") -> Offer:
+    return Offer(origin, subject, version, torch.full((2, 4), float(version) if value is None else value))
+
+
+class TestVetted:
+    def test_words_are_copied_since_they_may_go_on_being_learnt(self) -> None:
+        words = torch.nn.Parameter(torch.ones(2, 4))
+        (given,) = vetted(Offering((replace(offer(), words=words),)), "anna").offers
+        with torch.no_grad():
+            words.fill_(9.0)
+        assert torch.equal(given.words, torch.ones(2, 4))
+        assert not given.words.requires_grad
+
+    def test_they_come_contiguous_and_sorted(self) -> None:
+        words = torch.arange(8.0).view(4, 2).T
+        given = vetted(Offering((replace(offer(), words=words), offer(subject="one")), {"loss": 1.0}), "anna")
+        assert list(versions(given.offers)) == ["one", "seven"]
+        assert given.offers[1].words.is_contiguous()
+        assert torch.equal(given.offers[1].words, words)
+        assert given.values == {"loss": 1.0}
+
+    @pytest.mark.parametrize(
+        ("changes", "why"),
+        [
+            ({"origin": "bert"}, "names 'bert' as its origin"),
+            ({"subject": ""}, "a subject of 0 characters"),
+            ({"subject": 65 * "s"}, "a subject of 65 characters"),
+            ({"version": 0}, "versions count from 1"),
+            ({"words": torch.ones(4)}, r"float32 \(tokens, width\) are needed"),
+            ({"words": torch.ones(1, 3, 8, 8)}, r"float32 \(tokens, width\) are needed"),
+            ({"words": torch.ones(2, 4, dtype=torch.float64)}, "torch.float64"),
+            ({"words": torch.ones(65, 4)}, "1 to 64 tokens of 1 to 4096 values"),
+            ({"words": torch.ones(1, 4097)}, "1 to 64 tokens of 1 to 4096 values"),
+            ({"words": torch.ones(0, 4)}, "1 to 64 tokens of 1 to 4096 values"),
+            ({"words": torch.full((2, 4), torch.nan)}, "not finite"),
+            ({"words": torch.full((2, 4), torch.inf)}, "not finite"),
+        ],
+    )
+    def test_nothing_else_leaves_its_origin(self, changes: dict[str, object], why: str) -> None:
+        with pytest.raises(MethodError, match=why):
+            vetted(Offering((replace(offer(), **changes),)), "anna")  # type: ignore[arg-type]
+
+    def test_a_subject_is_offered_once_in_a_call(self) -> None:
+        with pytest.raises(MethodError, match="offers a subject twice"):
+            vetted(Offering((offer(1), offer(2))), "anna")
+
+    def test_a_call_has_so_many_subjects_and_no_more(self) -> None:
+        many = tuple(offer(subject=str(number)) for number in range(MOST_SUBJECTS + 1))
+        assert len(vetted(Offering(many[1:]), "anna").offers) == MOST_SUBJECTS
+        with pytest.raises(MethodError, match="offers 257 subjects in one call: at most 256"):
+            vetted(Offering(many), "anna")
+
+
+class TestWhichStands:
+    @pytest.mark.parametrize("order", list(itertools.permutations([1, 2, 3])))
+    def test_the_newest_whatever_the_order(self, order: tuple[int, ...]) -> None:
+        shelf = Shelf()
+        new = [version for version in order if shelf.heard(offer(version))]
+        assert shelf.at("anna", "seven").version == 3
+        assert new == [version for index, version in enumerate(order) if version > max(order[:index], default=0)]
+
+    def test_the_same_again_is_nothing_new(self) -> None:
+        shelf = Shelf()
+        assert shelf.heard(offer())
+        shelf.judged(shelf.at("anna", "seven"))
+        assert not shelf.heard(offer())
+        assert shelf.verdict("anna", {"seven": 1}) == {}
+
+    def test_other_words_under_the_same_version_are_refused(self) -> None:
+        shelf = Shelf()
+        shelf.heard(first := offer(1))
+        shelf.judged(first)
+        assert not shelf.heard(offer(1, 9.0))
+        assert shelf.at("anna", "seven") is first
+        said = "version 1 has said other words before: a change is a new version"
+        assert shelf.verdict("anna", {"seven": 1}) == {"seven": said}
+        shelf.heard(second := offer(2))
+        shelf.judged(second)
+        assert shelf.verdict("anna", {"seven": 2}) == {}
+
+    @pytest.mark.parametrize("version", [1, 2, 3])
+    def test_what_an_origin_says_itself_takes_the_place_of_hearsay(self, version: int) -> None:
+        shelf = Shelf()
+        assert shelf.heard(offer(2, 7.0), Source.HEARSAY)
+        assert shelf.heard(mine := offer(version, 8.0))
+        assert shelf.at("anna", "seven") is mine
+        assert not shelf.heard(offer(9), Source.HEARSAY)
+
+    def test_true_hearsay_is_confirmed_and_not_absorbed_again(self) -> None:
+        shelf = Shelf()
+        shelf.heard(offer(2), Source.HEARSAY)
+        assert not shelf.heard(offer(2))
+        assert not shelf.heard(offer(1)), "it is firsthand now, and older"
+
+    def test_hearsay_fills_gaps_and_changes_nothing_that_its_origin_has_said(self) -> None:
+        shelf = Shelf()
+        shelf.heard(mine := offer(1))
+        shelf.bury("anna")
+        assert not shelf.heard(offer(5), Source.HEARSAY)
+        assert shelf.heard(offer(5, subject="one"), Source.HEARSAY)
+        assert shelf.heard(offer(6, subject="one"), Source.HEARSAY)
+        assert [each.version for each in shelf.of("anna")] == [6, 1]
+        assert shelf.at("anna", "seven") is mine
+
+    @pytest.mark.parametrize("version", [1, 2, 3])
+    def test_who_is_back_may_have_lost_its_memory(self, version: int) -> None:
+        shelf = Shelf()
+        shelf.heard(offer(2, 7.0))
+        shelf.bury("anna")
+        assert shelf.heard(offer(version, 8.0))
+        assert shelf.at("anna", "seven").version == version
+
+    def test_who_is_back_and_says_the_same_says_nothing_new(self) -> None:
+        shelf = Shelf()
+        shelf.heard(offer(2))
+        shelf.bury("anna")
+        shelf.bury("bert")
+        assert not shelf.heard(offer(2))
+        assert not shelf.heard(offer(1, 8.0)), "it lives again"
+
+
+class TestVerdict:
+    def test_there_is_none_while_something_has_not_come_or_is_not_judged(self) -> None:
+        shelf, listed = Shelf(), {"one": 1, "seven": 2}
+        assert shelf.verdict("anna", listed) is None
+        shelf.heard(one := offer(1, subject="one"))
+        shelf.heard(old := offer(1))
+        for each in (one, old):
+            shelf.judged(each)
+        assert shelf.verdict("anna", listed) is None
+        shelf.heard(new := offer(2))
+        assert shelf.verdict("anna", listed) is None
+        shelf.judged(old, "too late")
+        assert shelf.verdict("anna", listed) is None
+        shelf.judged(new, "of no use")
+        assert shelf.verdict("anna", listed) == {"seven": "of no use"}
+        assert shelf.verdict("anna", {"one": 1}) == {}
+
+    def test_who_offers_nothing_is_done_with_at_once(self) -> None:
+        assert Shelf().verdict("anna", {}) == {}
+
+    def test_a_later_version_will_do(self) -> None:
+        shelf = Shelf()
+        shelf.heard(new := offer(4))
+        shelf.judged(new)
+        assert shelf.verdict("anna", {"seven": 2}) == {}
+
+
+class TestRoom:
+    def test_there_is_room_for_so_many_and_what_has_none_is_refused_by_name(self) -> None:
+        shelf = Shelf(most=2)
+        for subject in ("one", "two", "three"):
+            if shelf.heard(each := offer(subject=subject)):
+                shelf.judged(each)
+        assert shelf.refused == 1
+        said = shelf.verdict("anna", {"one": 1, "three": 1})
+        assert said == {"three": "no room: 2 offers of 64 bytes are kept here"}
+        assert shelf.heard(offer(2, subject="one")), "a newer one takes the room of the older one"
+
+    def test_bytes_are_counted_too(self) -> None:
+        shelf = Shelf(most_bytes=2 * size(offer()))
+        assert shelf.heard(offer(subject="one"))
+        assert shelf.heard(offer(subject="two"))
+        assert not shelf.heard(offer(subject="three"))
+        assert not shelf.heard(replace(offer(2, subject="one"), words=torch.ones(3, 4)))
+        assert shelf.at("anna", "one").version == 1
+        assert len(shelf.take("anna")) == 2
+        assert shelf.heard(offer(subject="three"))
+
+    def test_what_is_taken_is_gone(self) -> None:
+        shelf = Shelf()
+        shelf.heard(offer())
+        shelf.heard(offer(origin="bert"))
+        assert shelf.origins() == ("anna", "bert")
+        assert [each.subject for each in shelf.take("anna")] == ["seven"]
+        assert shelf.origins() == ("bert",)
+        assert shelf.take("anna") == ()

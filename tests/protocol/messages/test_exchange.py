@@ -1,0 +1,103 @@
+"""What fits into an offer, and what does not: words, and no picture, gradient or model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from protocol.codec import Envelope, decode, encode
+from protocol.errors import WireError
+from protocol.messages.exchange import Absorbed, Abstain, Call, Offer, Offered
+
+GOOD: dict[str, Any] = {"origin": "anna", "subject": "seven", "version": 1, "key": "k", "words": torch.ones(2, 16)}
+
+
+def nan() -> Tensor:
+    words = torch.ones(2, 16)
+    words[1, 3] = torch.nan
+    return words
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (64, 4096), (3, 1024)])
+def test_words_fit(shape: tuple[int, int]) -> None:
+    assert Offer(**(GOOD | {"words": torch.zeros(shape)})).words.shape == shape
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        torch.ones(16),
+        torch.ones(1, 8, 8),
+        torch.ones(65, 16),
+        torch.ones(1, 4097),
+        torch.ones(0, 16),
+        torch.ones(1, 0),
+        torch.ones(2, 16, dtype=torch.float64),
+        torch.ones(2, 16, dtype=torch.uint8),
+        nan(),
+        torch.full((1, 16), torch.inf),
+        "words",
+    ],
+)
+def test_whatever_else_there_is_does_not(words: Any) -> None:
+    with pytest.raises(ValidationError):
+        Offer(**(GOOD | {"words": words}))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"version": 0}, {"subject": ""}, {"subject": 65 * "s"}, {"origin": "no name"}, {"key": 129 * "k"}]
+)
+def test_its_names_and_versions_are_bounded(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Offer(**(GOOD | changes))
+
+
+@pytest.mark.parametrize("encoding", ["raw", "bf16", "fp16", "int8"])
+def test_words_travel_bit_for_bit_whatever_the_encoding_of_the_run_is(encoding: Any) -> None:
+    words = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
+    frames = encode(Envelope("exchange/", "r", "anna", 1, 1, Offer(**(GOOD | {"words": words}))), encoding)
+    arrived = decode(frames).message
+    assert isinstance(arrived, Offer)
+    assert torch.equal(arrived.words, words)
+    assert sum(map(len, frames)) < words.numel() * 4 + 200
+
+
+def test_words_that_are_not_finite_are_refused_with_the_name_of_their_sender() -> None:
+    good = encode(Envelope("exchange/", "r", "anna", 1, 1, Offer(**GOOD)))
+    bad = nan().numpy().tobytes()
+    with pytest.raises(WireError, match=r"kind='offer', sender='anna', field='words', expected='.*finite words"):
+        decode([*good[:2], bad])
+
+
+def test_a_peer_says_what_it_offers_what_it_absorbs_and_why_not() -> None:
+    assert Offered(key="k", versions={"s": 1}, values={"loss": float("nan")}, sent=3).versions == {"s": 1}
+    assert Absorbed(key="k", origin="anna", refused={"s": 300 * "x"}).origin == "anna"
+    assert Abstain(key="k", reason="").reason == ""
+    assert Call(key="k", work="learn", options={"a": 1, "b": None}).options == {"a": 1, "b": None}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (Offered, {"key": "k", "versions": {"s": 0}, "values": {}, "sent": 0}),
+        (Offered, {"key": "k", "versions": {str(n): 1 for n in range(257)}, "values": {}, "sent": 0}),
+        (Offered, {"key": "", "versions": {}, "values": {}, "sent": 0}),
+        (Absorbed, {"key": "k", "origin": "anna", "refused": {"s": 301 * "x"}}),
+        (Abstain, {"key": "k", "reason": 501 * "x"}),
+        (Call, {"key": "k", "work": "", "options": {}}),
+        (Call, {"key": "k", "work": "w", "options": {"x": torch.ones(1)}}),
+    ],
+)
+def test_what_is_too_much_or_nothing_is_refused(kind: Any, fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        kind(**fields)
+
+
+def test_the_refusals_of_a_whole_call_fit_into_one_message() -> None:
+    refused = {f"{n:064d}": 300 * "r" for n in range(256)}
+    frames = encode(Envelope("to/g/", "r", "anna", 1, 1, Absorbed(key=128 * "k", origin="anna", refused=refused)))
+    assert dict(decode(frames).message)["refused"] == refused
