@@ -59,7 +59,8 @@ class _Description(BaseModel):
 class Adapter:
     """LoRA attached to an image encoder, in place; the encoder's own weights are frozen from then on.
 
-    It begins as the identity: until it is trained, features are what they were, bit for bit.
+    It begins as the identity: until it is trained, features are what they were, bit for bit where none asks for
+    gradients (with them torch computes attention in another order).
 
     Args:
         encoder: a module with `nn.MultiheadAttention` in it, on its device.

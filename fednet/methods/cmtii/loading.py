@@ -128,12 +128,13 @@ def load_pipeline(folder: Path, device: str, dtype: torch.dtype) -> StableDiffus
     def build() -> StableDiffusionPipeline:
         return StableDiffusionPipeline.from_pretrained(
             folder,
+            dtype=dtype,
             use_safetensors=True,
             local_files_only=True,
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
-        ).to(device, dtype)
+        ).to(device)
 
     pipeline = _told(build, f"painter: {folder} cannot be loaded")
     if not hasattr(pipeline.scheduler, "alphas_cumprod"):

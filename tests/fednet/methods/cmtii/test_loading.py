@@ -101,10 +101,19 @@ def test_a_device_that_is_not_there_is_refused(clip_folder: Path, painter_folder
         load_pipeline(painter_folder, "cuda:97", torch.float32)
 
 
-def test_a_painter_is_loaded_without_its_checker(painter_folder: Path) -> None:
+def test_a_painter_is_loaded_in_the_precision_that_is_asked_for(painter_folder: Path) -> None:
     pipeline = load_pipeline(painter_folder, "cpu", torch.bfloat16)
-    assert pipeline.safety_checker is None
     assert {part.dtype for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)} == {torch.bfloat16}
+
+
+def test_a_painter_is_loaded_without_its_checker(changed: Change) -> None:
+    """Stable Diffusion 1 names two more parts, which need not be there."""
+    named = _change_index(
+        safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"],
+        feature_extractor=["transformers", "CLIPImageProcessor"],
+        requires_safety_checker=True,
+    )
+    assert load_pipeline(changed(named), "cpu", torch.float32).safety_checker is None
 
 
 @pytest.mark.parametrize("part", ["tokenizer", "text_encoder", "unet", "vae", "scheduler"])
