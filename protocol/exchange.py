@@ -48,7 +48,7 @@ class Exchange:
         absorbing: who is waited for to absorb; None until everybody has offered.
         offers: what was offered, by origin: also by peers that nobody waited for, if they came in time.
         taken: why each peer has refused which offers, by origin, once it is done with that origin's.
-        gone: who died, left or declined, with the reason.
+        gone: who died, left or declined, and did not offer after coming back, with the reason.
     """
 
     policy: Policy
@@ -65,9 +65,10 @@ class Exchange:
         return cls(policy, Step.open(expected, now, policy, paces[0]), paces)
 
     def offered(self, name: str, said: Offered, now: float) -> None:
-        """A peer has offered all that it offers; it counts while others are still waited for to offer."""
+        """A peer has offered all that it offers; it counts while others are waited for to, even if it was gone."""
         if self.absorbing is None:
-            self.offers.setdefault(name, said)
+            self.offers[name] = said
+            self.gone.pop(name, None)
             self.offering.arrive(name, now)
 
     def absorbed(self, name: str, origin: str, refused: Mapping[str, str], now: float) -> None:

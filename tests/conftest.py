@@ -1,4 +1,4 @@
-"""What tests of every package share: fake time.
+"""What tests of every package share: fake time, and an ear on the wire.
 
 `fake_time(story())` runs a coroutine on an event loop whose clock jumps to the next timer instead of waiting for
 it. Whatever asks the loop for the time (`asyncio.sleep`, `asyncio.timeout`, `call_later`, `loop.time()`) lives on
@@ -8,8 +8,11 @@ that clock, so minutes of silence take milliseconds and a story replays the same
 from __future__ import annotations
 
 import asyncio
+import importlib
 import selectors
 from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import pytest
@@ -59,3 +62,10 @@ def fake_time() -> Play[Any]:
             return runner.run(story)
 
     return play
+
+
+@pytest.fixture
+def wiretap(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module that hears every frame that nodes publish; see `Wiretap` there."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    return importlib.import_module("wiretap")

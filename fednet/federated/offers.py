@@ -181,13 +181,6 @@ class Shelf:
         """What stands of an origin, by subject in sorted order."""
         return tuple(place.offer for (name, _), place in sorted(self._places.items()) if name == origin)
 
-    def take(self, origin: str) -> tuple[Offer, ...]:
-        """The same, which no longer stands here then."""
-        taken = self.of(origin)
-        for offer in taken:
-            self._bytes -= size(self._places.pop((origin, offer.subject)).offer)
-        return taken
-
     def origins(self) -> tuple[str, ...]:
         """Whose offers stand here, sorted."""
         return tuple(sorted({origin for origin, _ in self._places}))

@@ -38,7 +38,6 @@ class Intake:
         self.shelf = Shelf()
         self._calls = calls
         self._judged = judged
-        self._rumours = Shelf()
         self._waiting: dict[_Place, str] = {}  # for which call; for none any more where it is empty
         self._with_trader: set[_Place] = set()
         self._booth: Booth | None = None
@@ -63,16 +62,6 @@ class Intake:
         """The own work of a call stands in the queue: what is offered under it may follow."""
         for place in [place for place, waits_for in self._waiting.items() if waits_for == key]:
             self._release(place, key)
-
-    def rumour(self, offer: Offer) -> None:
-        """Somebody says that another peer offers this, who is alive as far as is known here: perhaps no longer."""
-        self._rumours.heard(offer, Source.HEARSAY)
-
-    def bury(self, origin: str) -> None:
-        """An origin is gone: what others say that it has offered fills the gaps."""
-        self.shelf.bury(origin)
-        for offer in self._rumours.take(origin):
-            self.hear(offer, "", Source.HEARSAY)
 
     def _release(self, place: _Place, key: str) -> None:
         if self._waiting.get(place) == key:

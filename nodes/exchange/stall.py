@@ -1,8 +1,8 @@
 """A client's part in exchanges: it does the work of calls, offers what comes out, and absorbs what the others offer.
 
 Whoever comes late is told what stands: by each peer what it offers itself, and what was offered by those who are gone.
-What was said under a call is remembered and said again to whoever calls again. Everything here runs on the event loop;
-the trader works on its device's thread (`booth`).
+Whoever loses a peer asks the others for what it has missed of it. What was said under a call is remembered and said
+again to whoever calls again. Everything here runs on the event loop; the trader works on its device's thread (`booth`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from fednet.conversations import Offer, Offering, Trader
 from fednet.errors import MethodError
-from fednet.federated.offers import Source
+from fednet.federated.offers import Source, versions
 from nodes.compute import Compute, ThreadWatch
 from nodes.exchange.booth import Booth
 from nodes.exchange.intake import Intake
@@ -27,7 +27,7 @@ from nodes.progress import speaker
 from protocol.codec import Envelope
 from protocol.messages import Message
 from protocol.messages import exchange as wire
-from protocol.messages.exchange import Absorbed, Abstain, Call, Offered
+from protocol.messages.exchange import Absorbed, Abstain, Call, Offered, Seek
 from protocol.messages.presence import PeerInfo
 from protocol.presence import State
 from protocol.topics import EXCHANGE
@@ -91,6 +91,7 @@ class Stall:
             Call: self._call,
             wire.Offer: self._offer,
             Offered: self._offered,
+            Seek: self._seek,
         }
 
     async def open(self, agent: object) -> None:
@@ -129,12 +130,12 @@ class Stall:
             self._node.tell(peer.name, message)
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
-        """Who has heard what the lost one offered tells the others, who may have missed it and cannot ask any more."""
-        if peer.role == "client":
-            known = self._intake.shelf.of(peer.name)
-            for offer in () if left else known:
-                self._node.publish(EXCHANGE, said_offer(offer, ""))
-            self._intake.bury(peer.name)
+        """What was missed of a peer that is gone it cannot be asked for any more, but the others can."""
+        if peer.role == "client" and self._belongs(peer.name):
+            shelf = self._intake.shelf
+            shelf.bury(peer.name)
+            known = dict(list(versions(shelf.of(peer.name)).items())[: wire.MAX_SOUGHT])
+            self._node.publish(EXCHANGE, Seek(origin=peer.name, versions=known))
 
     def _call(self, envelope: Envelope, call: Call) -> None:
         asker, heard = envelope.sender, self._calls.get(call.key)
@@ -205,9 +206,9 @@ class Stall:
             self._node.counts["no member"] += 1
         elif envelope.sender == offer.origin:
             self._take(offer, said.key, Source.FIRSTHAND)
-        elif self._lives(offer.origin):
-            self._intake.rumour(offer)
-        elif offer.origin != self._node.name:
+        elif self._lives(offer.origin) or offer.origin == self._node.name:
+            self._node.counts["hearsay"] += 1
+        else:
             self._take(offer, said.key, Source.HEARSAY)
 
     def _take(self, offer: Offer, key: str, source: Source) -> None:
@@ -215,6 +216,15 @@ class Stall:
         if self._intake.shelf.refused:
             self._node.counts["no room"] = self._intake.shelf.refused
         self._review(offer.origin)
+
+    def _seek(self, envelope: Envelope, seek: Seek) -> None:
+        """Somebody has lost a peer: it is told what it has missed."""
+        if not self._belongs(envelope.sender):
+            self._node.counts["no member"] += 1
+            return
+        for offer in self._intake.shelf.of(seek.origin):
+            if offer.version > seek.versions.get(offer.subject, 0):
+                self._node.tell(envelope.sender, said_offer(offer, ""))
 
     def _offered(self, envelope: Envelope, said: Offered) -> None:
         if not self._belongs(envelope.sender):

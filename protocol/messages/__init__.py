@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from protocol.messages.base import Message
 from protocol.messages.chunks import Chunk, Lacking, Want
-from protocol.messages.exchange import Absorbed, Abstain, Call, Offer, Offered
+from protocol.messages.exchange import Absorbed, Abstain, Call, Offer, Offered, Seek
 from protocol.messages.presence import Card, Goodbye, Heartbeat, Hello, PeerInfo, Welcome
 from protocol.messages.progress import Progress
 from protocol.messages.queries import Answer, Query, Refusal, Scalar
@@ -69,6 +69,7 @@ __all__ = [
     "Reveal",
     "Scalar",
     "Sealed",
+    "Seek",
     "Shared",
     "Sharing",
     "Vote",
@@ -118,4 +119,5 @@ KINDS: dict[str, type[Message]] = {
     "offered": Offered,
     "abstain": Abstain,
     "absorbed": Absorbed,
+    "seek": Seek,
 }

@@ -24,6 +24,9 @@ MAX_WIDTH = 4096
 MAX_SUBJECTS = 256
 """How many subjects one peer offers under one call."""
 
+MAX_SOUGHT = 1024
+"""How many subjects one `Seek` names; the header's `Limits.max_items` is the same."""
+
 MAX_REASON = 300
 """Characters of the reason why one offer was refused; all of one `Absorbed` fit into a header."""
 
@@ -109,6 +112,21 @@ class Offered(_OfCall):
     versions: Versions
     values: Annotated[dict[Label, Real], Field(max_length=MAX_VALUES)]
     sent: Count
+
+
+class Seek(Message):
+    """Its sender has lost an origin, and asks the others for whatever it has missed of it.
+
+    Attributes:
+        origin: who is lost.
+        versions: what the sender has of it, by subject.
+    """
+
+    kind: ClassVar[str] = "seek"
+    numbered: ClassVar[bool] = True
+
+    origin: Name
+    versions: Annotated[dict[Label, Version], Field(max_length=MAX_SOUGHT)]
 
 
 class Abstain(_OfCall):

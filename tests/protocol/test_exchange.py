@@ -180,22 +180,41 @@ class TestLate:
 
 
 class TestComingBack:
-    def test_who_died_and_is_back_in_time_is_in_the_record(self) -> None:
+    def test_who_is_back_in_time_is_waited_for_like_everybody_else(self) -> None:
         held = opened("a", "b")
         play(held, ("dies", "b"), 1.0)
         play(held, ("offers", "b"), 2.0)
+        play(held, ("offers", "a"), 3.0)
         play(held, ("absorbs", "b", "a"), 3.0)
-        play(held, ("offers", "a"), 3.0)
-        assert held.look(3.0).closed, "nobody waits for a to absorb what b says"
-        assert (sorted(held.offers), held.lost(), held.taken) == (["a", "b"], {}, {"b": {"a": {}}})
+        assert not held.look(3.0).closed
+        play(held, ("absorbs", "a", "b"), 4.0)
+        assert held.look(4.0).closed
+        assert (sorted(held.offers), held.lost()) == (["a", "b"], {})
 
-    def test_who_died_and_is_back_but_not_done_is_lost(self) -> None:
+    def test_who_is_back_and_dies_again_is_lost(self) -> None:
         held = opened("a", "b")
         play(held, ("dies", "b"), 1.0)
         play(held, ("offers", "b"), 2.0)
         play(held, ("offers", "a"), 3.0)
-        assert held.look(3.0).closed
+        assert not held.look(3.0).closed
+        play(held, ("dies", "b"), 4.0)
+        assert held.look(4.0).closed
         assert (sorted(held.offers), held.lost()) == (["a", "b"], {"b": "lost: silent"})
+
+    def test_who_is_back_too_late_but_done_before_the_end_is_not_lost(self) -> None:
+        held = opened("a", "b", "c")
+        for event in story(("a", "b", "c"))[:3]:
+            play(held, event, 1.0)
+        assert held.look(1.0).absorbing
+        play(held, ("dies", "b"), 2.0)
+        play(held, ("offers", "b"), 3.0)
+        for origin in "ac":
+            play(held, ("absorbs", "b", origin), 4.0)
+        for pair in (("a", "c"), ("c", "a")):
+            assert not held.look(5.0).closed
+            play(held, ("absorbs", *pair), 5.0)
+        assert held.look(5.0).closed, "nobody waits for anybody to absorb what b has offered"
+        assert (held.taken["a"], held.lost()) == ({"c": {}}, {})
 
     def test_a_newcomer_that_nobody_waited_for_counts_if_it_is_in_time(self) -> None:
         held = opened("a")

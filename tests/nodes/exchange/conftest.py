@@ -100,9 +100,7 @@ class Fair:
     caller: Caller | None = None
     guest: Node | None = None
 
-    async def peer(
-        self, name: str, *, seconds: float = 1.0, ready: bool = True, teacher: Teacher | None = None
-    ) -> Peer:
+    async def peer(self, name: str, *, seconds: Any = 1.0, ready: bool = True, teacher: Teacher | None = None) -> Peer:
         bus = self.cluster.network.bus()
         node = Node(self.cluster.spec(name, join=self.door(), expected=self.names, **self.changes), bus)
         stall, presenter = Stall(node, self.compute(seconds)), Presenter(node)
@@ -116,16 +114,16 @@ class Fair:
     def number(self, name: str) -> float:
         return float(self.names.index(name) + 1)
 
-    async def assemble(self, *, seconds: float = 1.0, **policy: Any) -> None:
+    async def assemble(self, *, seconds: Any = 1.0, **policy: Any) -> None:
         """Everybody comes, and a guest."""
         for name in self.names:
             await self.peer(name, seconds=seconds)
         await self.visitor(**policy)
 
-    async def visitor(self, name: str = "guest", **policy: Any) -> Caller:
-        bus = self.cluster.network.bus()
-        node = Node(self.cluster.spec(name, "guest", join=self.door(), expected=self.names), bus)
-        roster = Roster(node, self.names)
+    async def visitor(self, name: str = "guest", expected: tuple[str, ...] | None = None, **policy: Any) -> Caller:
+        bus, expected = self.cluster.network.bus(), self.names if expected is None else expected
+        node = Node(self.cluster.spec(name, "guest", join=self.door(), expected=expected), bus)
+        roster = Roster(node, expected)
         caller = Caller(node, roster, RoundsPolicy(**policy))
         await self.cluster.enter(node, roster, caller)
         await roster.complete(60)
@@ -173,9 +171,15 @@ def teachers() -> Callable[..., dict[str, Teacher]]:
 
 
 @pytest.fixture
-def teacher() -> type[Teacher]:
-    """A trader; see its class."""
-    return Teacher
+def back() -> Callable[..., Teacher]:
+    """A trader that comes back with offers from an earlier life."""
+
+    def make(name: str, *known: Offer) -> Teacher:
+        teacher = Teacher(name, 1.0)
+        teacher.known = known
+        return teacher
+
+    return make
 
 
 @pytest.fixture
