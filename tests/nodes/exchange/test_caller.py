@@ -1,0 +1,223 @@
+"""The asking side: whom it waits for, how long, what it says when too few are left, and that it can be stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+from fednet.conversations import Call, Stopped
+from fednet.errors import MethodError
+from nodes.errors import NoQuorum
+from protocol.messages import exchange as wire
+
+Tell = Callable[..., Any]
+
+
+def slow(job: Any) -> float:
+    return 0.0 if isinstance(job, partial) else 60.0
+
+
+def test_a_call_that_was_made_is_remembered(tell: Tell, fair: Any) -> None:
+    async def story(cluster: Any) -> None:
+        market = fair(cluster)
+        await market.assemble()
+        record = await market.exchange()
+        assert await market.exchange() is record
+        assert len(market.peers["a"].teacher.calls) == 1
+
+    tell(story)
+
+
+def test_options_and_work_travel(tell: Tell, fair: Any) -> None:
+    async def story(cluster: Any) -> None:
+        market = fair(cluster, "a")
+        await market.assemble()
+        record = await market.exchange("k", "tune", rate=0.5, steps=3, merge=True, mode="x", none=None)
+        (call,) = market.peers["a"].teacher.calls
+        assert call == Call("k", "tune", {"rate": 0.5, "steps": 3, "merge": True, "mode": "x", "none": None})
+        assert record.absorbed == {"a": ()}
+
+    tell(story)
+
+
+@pytest.mark.parametrize("call", [Call("", "learn"), Call("k", ""), Call("k", 65 * "w"), Call("k", "w", {"": 1})])
+def test_what_is_no_call_is_not_made(tell: Tell, fair: Any, call: Call) -> None:
+    async def story(cluster: Any) -> None:
+        market = fair(cluster, "a")
+        await market.assemble()
+        with pytest.raises(MethodError, match="cannot be made"):
+            await market.caller.exchange(call)
+        assert market.peers["a"].teacher.calls == []
+
+    tell(story)
+
+
+def test_a_call_too_large_to_be_said_is_an_error_where_it_is_made(tell: Tell, fair: Any) -> None:
+    async def story(cluster: Any) -> None:
+        market = fair(cluster, "a")
+        await market.assemble()
+        with pytest.raises(Exception, match="header is too long"):
+            await market.exchange(text=300_000 * "x")
+        assert (await market.exchange()).offered["a"] == {"s0": 1, "s1": 1}
+
+    tell(story)
+
+
+def test_the_same_call_is_not_made_twice_at_a_time(tell: Tell, fair: Any) -> None:
+    async def story(cluster: Any) -> None:
+        market = fair(cluster, "a")
+        await market.assemble()
+        waiting = asyncio.ensure_future(market.exchange())
+        await asyncio.sleep(0.1)
+        with pytest.raises(MethodError, match="is being made already"):
+            await market.exchange()
+        assert (await waiting).key == "k"
+
+    tell(story)
+
+
+def test_calls_are_made_beside_each_other_under_their_own_keys(tell: Tell, fair: Any) -> None:
+    async def story(cluster: Any) -> None:
+        market = fair(cluster)
+        await market.assemble()
+        records = await asyncio.gather(*(market.exchange(f"k{number}") for number in range(3)))
+        assert [record.key for record in records] == ["k0", "k1", "k2"]
+        assert all(record.absorbed["a"] == ("b", "c") for record in records)
+
+    tell(story)
+
+
+class TestWhoIsMissing:
+    def test_who_is_expected_and_not_there_is_named(self, tell: Tell, fair: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster)
+            await market.assemble()
+            market.bury("c")
+            await asyncio.sleep(5)
+            record = await market.exchange()
+            assert list(record.lost) == ["c"]
+            assert record.lost["c"].startswith("lost: its connection broke")
+            assert record.absorbed == {"a": ("b",), "b": ("a",)}
+
+        tell(story)
+
+    def test_when_nobody_is_left_there_is_no_quorum(self, tell: Tell, fair: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster, "a", "b")
+            await market.assemble(seconds=slow)
+            waiting = asyncio.ensure_future(market.exchange())
+            await asyncio.sleep(1)
+            market.bury("a")
+            market.bury("b")
+            with pytest.raises(NoQuorum, match="0 of 1 needed peers contributed"):
+                await waiting
+            with pytest.raises(NoQuorum):
+                await market.exchange("l")
+
+        tell(story)
+
+    def test_a_quorum_that_is_not_reached_is_an_error_and_names_who_is_missing(self, tell: Tell, fair: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster)
+            await market.assemble(quorum=3)
+            with pytest.raises(NoQuorum, match=r"2 of 3 needed .*b: declined: it has nothing to teach"):
+                await market.exchange(balks="b")
+
+        tell(story)
+
+
+class TestLate:
+    def test_under_wait_somebody_slow_is_waited_for(self, tell: Tell, fair: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster, "a", "b")
+            await market.peer("a")
+            await market.peer("b", seconds=slow)
+            await market.visitor()
+            record = await market.exchange()
+            assert list(record.offered) == ["a", "b"]
+            assert record.seconds >= 60
+
+        tell(story)
+
+    def test_survivors_go_on_and_the_late_one_is_named_and_its_offers_are_absorbed_later(
+        self, tell: Tell, fair: Any
+    ) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster)
+            await market.peer("a")
+            await market.peer("b")
+            await market.peer("c", seconds=slow)
+            await market.visitor(kind="survivors", quorum=2, cold_start=10.0)
+            record = await market.exchange()
+            assert (list(record.offered), record.late, record.lost) == (["a", "b"], ("c",), {})
+            assert record.absorbed == {"a": ("b",), "b": ("a",)}
+            assert 10 <= record.seconds < 20
+            await asyncio.sleep(100)
+            assert {origin for origin, _ in market.peers["a"].teacher.holds()} == {"b", "c"}
+
+        tell(story)
+
+    def test_nobody_is_late_because_the_asker_itself_stood_still(self, tell: Tell, fair: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster, "a", "b")
+            await market.assemble(seconds=slow, hard_limit=70.0)
+            loop = asyncio.get_running_loop()
+            waiting = asyncio.ensure_future(market.exchange())
+            await asyncio.sleep(1)
+            loop._jumping.now += 75.0  # type: ignore[attr-defined]
+            assert list((await waiting).offered) == ["a", "b"]
+
+        tell(story)
+
+
+class TestStopping:
+    def test_a_closed_caller_ends_everything(self, tell: Tell, fair: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster)
+            await market.assemble(seconds=slow)
+            waiting = [asyncio.ensure_future(market.exchange(key)) for key in "kl"]
+            await asyncio.sleep(1)
+            market.caller.close()
+            for each in waiting:
+                with pytest.raises(Stopped):
+                    await each
+            with pytest.raises(Stopped):
+                await market.exchange("m")
+
+        tell(story)
+
+    def test_who_waits_no_more_may_call_again(self, tell: Tell, fair: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster)
+            await market.assemble(seconds=slow)
+            waiting = asyncio.ensure_future(market.exchange())
+            await asyncio.sleep(1)
+            waiting.cancel()
+            await asyncio.sleep(1)
+            assert list((await market.exchange()).offered) == ["a", "b", "c"]
+            assert len(market.peers["a"].teacher.calls) == 1
+
+        tell(story)
+
+
+def test_what_is_said_of_other_calls_and_by_others_is_dropped(tell: Tell, fair: Any) -> None:
+    async def story(cluster: Any) -> None:
+        market = fair(cluster, "a", "b")
+        await market.assemble(seconds=slow)
+        waiting = asyncio.ensure_future(market.exchange())
+        await asyncio.sleep(1)
+        forger = await cluster.forger("stranger").link(market.guest)
+        offered = {"versions": {"s0": 1}, "values": {}, "sent": 0}
+        for number, key in enumerate("kl", 1):
+            forger.say("to/guest/", wire.Offered(key=key, **offered), number)
+        forger.say("to/guest/", wire.Abstain(key="k", reason="no"), 3)
+        forger.say("to/guest/", wire.Absorbed(key="k", origin="a", refused={}), 4)
+        record = await waiting
+        assert list(record.offered) == ["a", "b"]
+        assert "stranger" not in record.lost
+
+    tell(story)
