@@ -48,6 +48,10 @@ class Intake:
         for place, key in list(self._waiting.items()):
             self._release(place, key)
 
+    def close(self) -> None:
+        """Nothing is absorbed any more."""
+        self._booth = None
+
     def hear(self, offer: Offer, key: str, source: Source) -> None:
         """An offer has come, which was made under a call of this key."""
         if self.shelf.heard(offer, source):

@@ -15,7 +15,7 @@ from functools import partial
 
 from pydantic import ValidationError
 
-from fednet.conversations import Offer, Offering, Trader
+from fednet.conversations import Offer, Offering, Stopped, Trader
 from fednet.errors import MethodError
 from fednet.federated.offers import Source, versions
 from nodes.compute import Compute, ThreadWatch
@@ -86,7 +86,6 @@ class Stall:
         self._own: dict[str, wire.Offer] = {}
         self._booth: Booth | None = None
         self._unfit = ""
-        self._closed = False
         self.handlers: Mapping[type[Message], Handler] = {
             Call: self._call,
             wire.Offer: self._offer,
@@ -114,7 +113,7 @@ class Stall:
 
     def close(self) -> None:
         """Takes no further part: work that is under way ends."""
-        self._closed = True
+        self._intake.close()
         if self._booth is not None:
             self._booth.stop()
 
@@ -169,7 +168,7 @@ class Stall:
 
     def _made(self, heard: _Heard, made: asyncio.Future[Offering]) -> None:
         """Back on the event loop: says what the trader has made of a call, or why nothing."""
-        if made.cancelled() or self._closed:
+        if made.cancelled() or isinstance(made.exception(), Stopped):
             return
         key = heard.call.key
         try:
@@ -178,9 +177,8 @@ class Stall:
             self._say(heard, Abstain(key=key, reason=str(error)[:500]))
         except Exception as error:  # what goes wrong in a method must not keep the others waiting
             log.exception("call %s", key)
-            self._say(
-                heard, Abstain(key=key, reason=f"{type(error).__name__} in {heard.call.work}; see this node's log")
-            )
+            said = f"{type(error).__name__} in {heard.call.work}; see this node's log"
+            self._say(heard, Abstain(key=key, reason=said))
 
     def _offer_all(self, key: str, offering: Offering) -> Offered:
         offered = said_offering(key, offering, 0)

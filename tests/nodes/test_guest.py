@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from fednet.conversations import Closed, Question, Replies, Stopped
+from fednet.conversations import Call, Closed, Exchanged, Question, Replies, Stopped
 from fednet.errors import MethodError
 from nodes.errors import NoQuorum, OtherMethod, PeersMissing
 from nodes.guest import Remark, guest, visit
@@ -163,3 +163,22 @@ def test_the_remark_says_who_had_a_part_in_the_last_round() -> None:
     record = Closed(1, "m", weights, {}, ("d",), {"b": "died"}, {"e": "NaN"}, digest="", seconds=0.0, lead="a")
     remark.closed(record)
     assert remark() == "a c · late d · lost b e"
+
+
+def test_the_remark_says_who_had_a_part_in_the_last_exchange() -> None:
+    remark = Remark()
+    offered = {name: {"seven": 1} for name in "abc"}
+    remark.exchanged(Exchanged("k", offered, {}, {}, {}, {}, ("d",), {"b": "died", "e": "declined"}, 0.0))
+    assert remark() == "a c · late d · lost b e"
+
+
+async def test_an_exchange_with_clients_that_are_no_traders_is_none(
+    site: Callable[..., Any], real_spec: Callable[..., Any]
+) -> None:
+    site("c0")
+    with pytest.raises(MethodError, match="c0 declined: its method takes no part in exchanges"):
+        await visit(
+            real_spec("guest", "guest", expected=("c0",)),
+            lambda network, _watch: network.exchange(Call("k", "learn")),
+            asyncio.Event(),
+        )

@@ -313,6 +313,22 @@ class TestRepair:
         tell(story)
 
 
+def test_what_was_sent_is_counted_by_kind_and_once_however_many_hear_it(tell: Tell) -> None:
+    async def story(cluster: Any) -> None:
+        node, _ = await start(cluster, "a")
+        for name in "bc":
+            await start(cluster, name, "a")
+        await asyncio.sleep(1)
+        node.publish(PROGRESS, progress("one"))
+        once = node.sent["progress"]
+        envelope = Envelope(PROGRESS, "test", "a", node.presence.me.incarnation, 1, progress("one"))
+        assert once == sum(map(len, codec.encode(envelope)))
+        node.publish(PROGRESS, progress("two"))
+        assert node.sent["progress"] == 2 * once
+
+    tell(story)
+
+
 class TestHostility:
     """One node against somebody who keeps no rules; a well-behaved third one shows that it lives on."""
 

@@ -47,6 +47,7 @@ class TestExpected:
             await asyncio.sleep(5)
             assert list(guest.roster.ready()) == ["c0"]
             assert guest.roster.missing() == {}
+            assert [guest.roster.belongs(name) for name in ("c0", "stranger")] == [True, False]
 
         tell(story)
 

@@ -102,6 +102,20 @@ def test_a_newer_one_of_a_call_that_has_not_come_waits_even_then(fake_time: Play
     fake_time(story())
 
 
+def test_once_it_is_closed_nothing_is_absorbed(fake_time: Play) -> None:
+    async def story() -> None:
+        taken, booth, _ = intake({"k"})
+        taken.open(booth)
+        taken.hear(offer(1), "k", Source.FIRSTHAND)
+        taken.hear(offer(2), "k", Source.FIRSTHAND)
+        taken.hear(offer(1, "t"), "l", Source.FIRSTHAND)
+        taken.close()
+        await asyncio.sleep(2 * PATIENCE)
+        assert booth.absorbed == [("s", 1)]
+
+    fake_time(story())
+
+
 def test_the_same_again_is_not_absorbed_again(fake_time: Play) -> None:
     async def story() -> None:
         taken, booth, _ = intake({"k"})
