@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from math import inf
 
 import torch
 
@@ -168,6 +169,11 @@ class Shelf:
             elif reason := place.reason or place.disputed:
                 reasons[subject] = reason
         return reasons
+
+    def lacks(self, origin: str, listed: Mapping[str, int]) -> bool:
+        """Whether one of an origin's offers has not come; no offer is lacking that there would be no room for."""
+        known, unheard = versions(self.of(origin)), inf if self.refused else 0
+        return any(known.get(subject, unheard) < version for subject, version in listed.items())
 
     def at(self, origin: str, subject: str) -> Offer:
         """What stands of an origin about a subject.

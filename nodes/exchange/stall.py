@@ -21,13 +21,14 @@ from fednet.federated.offers import Source, versions
 from nodes.compute import Compute, ThreadWatch
 from nodes.exchange.booth import Booth
 from nodes.exchange.intake import Intake
-from nodes.exchange.words import call_of, offer_of, said_offer, said_offering, said_verdict
+from nodes.exchange.lists import Lists
+from nodes.exchange.words import call_of, offer_of, said_offer, said_offering
 from nodes.node import Handler, Node
 from nodes.progress import speaker
 from protocol.codec import Envelope
 from protocol.messages import Message
 from protocol.messages import exchange as wire
-from protocol.messages.exchange import Absorbed, Abstain, Call, Offered, Seek
+from protocol.messages.exchange import Abstain, Call, Offered, Seek
 from protocol.messages.presence import PeerInfo
 from protocol.presence import State
 from protocol.topics import EXCHANGE
@@ -40,8 +41,8 @@ MOST_CALLS = 1024
 MOST_WAITING = 64
 """Calls whose work is not done; a further one is declined."""
 
-MOST_LISTED = 4096
-"""Ends of offering that are remembered, by call and origin; the oldest are forgotten."""
+SEEK = 5.0
+"""Seconds between two looks at what is listed and has not come; what was lost on its way comes again much sooner."""
 
 
 @dataclass
@@ -59,14 +60,6 @@ class _Heard:
     said: Offered | Abstain | None = None
 
 
-@dataclass
-class _Listed:
-    """What an origin offers under a call, and what was said of it here."""
-
-    versions: Mapping[str, int]
-    said: Absorbed | None = None
-
-
 class Stall:
     """The exchange conversation at a client.
 
@@ -81,8 +74,8 @@ class Stall:
         self._node = node
         self._compute = compute
         self._calls: dict[str, _Heard] = {}
-        self._listed: dict[tuple[str, str], _Listed] = {}
         self._intake = Intake(self._calls, self._review)
+        self._lists = Lists(self._intake.shelf)
         self._own: dict[str, wire.Offer] = {}
         self._booth: Booth | None = None
         self._unfit = ""
@@ -110,6 +103,7 @@ class Stall:
             self._begin(heard)
         if self._booth is not None:
             self._intake.open(self._booth)
+            self._node.spawn(self._look(), "exchange")
 
     def close(self) -> None:
         """Takes no further part: work that is under way ends."""
@@ -119,7 +113,7 @@ class Stall:
 
     def linked(self, peer: PeerInfo) -> None:
         """A newcomer has not heard what stands."""
-        if peer.role != "client":
+        if peer.role != "client" or not self._belongs(peer.name):
             return
         wanted = [heard.said for heard in self._calls.values() if any(map(self._lives, heard.askers))]
         said = [each for each in wanted if isinstance(each, Offered)]
@@ -131,10 +125,22 @@ class Stall:
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """What was missed of a peer that is gone it cannot be asked for any more, but the others can."""
         if peer.role == "client" and self._belongs(peer.name):
-            shelf = self._intake.shelf
-            shelf.bury(peer.name)
-            known = dict(list(versions(shelf.of(peer.name)).items())[: wire.MAX_SOUGHT])
-            self._node.publish(EXCHANGE, Seek(origin=peer.name, versions=known))
+            self._intake.shelf.bury(peer.name)
+            self._node.publish(EXCHANGE, self._sought(peer.name))
+
+    async def _look(self) -> None:
+        """Asks origins again for what they have listed and no longer have among what they can repeat."""
+        before: set[str] = set()
+        while True:
+            await asyncio.sleep(SEEK)
+            lacking = set(filter(self._lives, self._lists.lacking()))
+            for origin in sorted(lacking & before):
+                self._node.tell(origin, self._sought(origin))
+            before = lacking
+
+    def _sought(self, origin: str) -> Seek:
+        known = list(versions(self._intake.shelf.of(origin)).items())
+        return Seek(origin=origin, versions=dict(known[: wire.MAX_SOUGHT]))
 
     def _call(self, envelope: Envelope, call: Call) -> None:
         asker, heard = envelope.sender, self._calls.get(call.key)
@@ -146,9 +152,8 @@ class Stall:
         heard.askers.add(asker)
         if heard.said is not None:
             self._node.tell(asker, heard.said)
-        for (key, _), listed in self._listed.items():
-            if key == call.key and listed.said is not None:
-                self._node.tell(asker, listed.said)
+        for said in self._lists.said(call.key):
+            self._node.tell(asker, said)
 
     def _remember(self, call: Call) -> _Heard:
         heard = self._calls[call.key] = _Heard(call)
@@ -216,34 +221,27 @@ class Stall:
         self._review(offer.origin)
 
     def _seek(self, envelope: Envelope, seek: Seek) -> None:
-        """Somebody has lost a peer: it is told what it has missed."""
+        """Somebody has missed what a peer has offered: it is told, by that peer or by who knows."""
         if not self._belongs(envelope.sender):
             self._node.counts["no member"] += 1
             return
-        for offer in self._intake.shelf.of(seek.origin):
+        heard = [said_offer(offer, "") for offer in self._intake.shelf.of(seek.origin)]
+        for offer in self._own.values() if seek.origin == self._node.name else heard:
             if offer.version > seek.versions.get(offer.subject, 0):
-                self._node.tell(envelope.sender, said_offer(offer, ""))
+                self._node.tell(envelope.sender, offer)
 
     def _offered(self, envelope: Envelope, said: Offered) -> None:
         if not self._belongs(envelope.sender):
             self._node.counts["no member"] += 1
             return
-        while len(self._listed) >= MOST_LISTED:
-            del self._listed[next(iter(self._listed))]
-        listed = self._listed.setdefault((said.key, envelope.sender), _Listed(said.versions))
-        if listed.versions != said.versions:  # another life, which has done the work again
-            self._listed[said.key, envelope.sender] = _Listed(said.versions)
+        self._lists.add(said.key, envelope.sender, said.versions)
         self._review(envelope.sender)
 
     def _review(self, origin: str) -> None:
         """Tells the askers once all that an origin offers under a call is absorbed or refused."""
-        for (key, name), listed in self._listed.items():
-            if name == origin and listed.said is None:
-                reasons = self._intake.shelf.verdict(origin, listed.versions)
-                if reasons is not None:
-                    listed.said = said_verdict(key, origin, reasons)
-                    for asker in sorted(self._calls[key].askers if key in self._calls else ()):
-                        self._node.tell(asker, listed.said)
+        for said in self._lists.decided(origin):
+            for asker in sorted(self._calls[said.key].askers if said.key in self._calls else ()):
+                self._node.tell(asker, said)
 
     def _belongs(self, name: str) -> bool:
         return not self._node.spec.expected or name in self._node.spec.expected

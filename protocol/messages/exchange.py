@@ -115,10 +115,10 @@ class Offered(_OfCall):
 
 
 class Seek(Message):
-    """Its sender has lost an origin, and asks the others for whatever it has missed of it.
+    """Its sender has missed something that an origin has offered, or perhaps has, since it has lost that origin.
 
     Attributes:
-        origin: who is lost.
+        origin: whose offers.
         versions: what the sender has of it, by subject.
     """
 

@@ -154,6 +154,19 @@ class TestVerdict:
     def test_who_offers_nothing_is_done_with_at_once(self) -> None:
         assert Shelf().verdict("anna", {}) == {}
 
+    def test_something_is_lacking_until_all_has_come_whether_judged_or_not(self) -> None:
+        shelf, listed = Shelf(most=2), {"one": 1, "seven": 2}
+        assert shelf.lacks("anna", listed)
+        shelf.heard(offer(1, subject="one"))
+        shelf.heard(offer(1))
+        assert shelf.lacks("anna", listed)
+        shelf.heard(offer(3))
+        assert not shelf.lacks("anna", listed)
+        assert shelf.lacks("anna", {"two": 1})
+        assert not shelf.heard(offer(1, subject="two"))
+        assert not shelf.lacks("anna", {"two": 1}), "there is no room for it"
+        assert shelf.lacks("anna", {"one": 2})
+
     def test_a_later_version_will_do(self) -> None:
         shelf = Shelf()
         shelf.heard(new := offer(4))

@@ -15,6 +15,7 @@ from fednet.errors import MethodError
 from fednet.federated.local import local_network
 from nodes.exchange import stall as stalls
 from nodes.exchange.intake import PATIENCE
+from nodes.exchange.stall import SEEK
 from nodes.memory_bus import Faults
 from protocol.codec import decode
 from protocol.messages import exchange as wire
@@ -105,6 +106,23 @@ class TestTheSameForAll:
                 market.peers["a"].node.publish(EXCHANGE, said(words("a", float(version), version=version)))
             await asyncio.sleep(5)
             assert [offer.version for offer in market.peers["b"].teacher.heard] == [2, 3]
+
+        tell(story)
+
+
+class TestMissed:
+    def test_what_an_origin_can_no_longer_repeat_it_is_asked_for_again(self, tell: Tell, fair: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster)
+            await market.assemble()
+            market.peers["a"].node._outbox.capacity = 500
+            cluster.network.cut("memory://a", "memory://c")
+            asyncio.get_running_loop().call_later(2.0, cluster.network.heal, "memory://a", "memory://c")
+            record = await market.exchange(subjects=5)
+            assert market.peers["c"].node.counts["gone"] > 2
+            assert record.absorbed == {"a": ("b", "c"), "b": ("a", "c"), "c": ("a", "b")}
+            assert SEEK < record.seconds < 4 * SEEK
+            assert [market.held()[name]["a", "s4"] for name in "bc"] == 2 * [(1, [[1.0] * 4] * 2)]
 
         tell(story)
 
@@ -369,20 +387,15 @@ class TestDeaths:
 
         tell(story)
 
-    def test_the_oldest_calls_and_lists_are_forgotten(
-        self, tell: Tell, fair: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_oldest_calls_are_forgotten(self, tell: Tell, fair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(stalls, "MOST_CALLS", 2)
-        monkeypatch.setattr(stalls, "MOST_LISTED", 3)
 
         async def story(cluster: Any) -> None:
             market = fair(cluster, "a", "b")
             await market.assemble()
             for number in range(6):
                 await market.exchange(f"k{number}")
-            stall = market.peers["a"].stall
-            assert list(stall._calls) == ["k4", "k5"]
-            assert list(stall._listed) == [("k3", "b"), ("k4", "b"), ("k5", "b")]
+            assert list(market.peers["a"].stall._calls) == ["k4", "k5"]
 
         tell(story)
 
