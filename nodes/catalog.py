@@ -52,5 +52,6 @@ METHODS: dict[str, Method] = {
     "score-inference": Method("score_inference"),
     "novelty": Method("novelty"),
     "private-gan": Method("private_gan"),
+    "fedbagan": Method("fedbagan"),
     "regression": Method("regression"),
 }

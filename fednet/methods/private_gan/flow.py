@@ -22,7 +22,7 @@ from fednet.files import write_whole
 from fednet.journal import Journal
 from fednet.jsontensor import from_tensor
 from fednet.methods.private_gan.config import Config
-from fednet.methods.private_gan.pictures import animate, leave_grid
+from fednet.frames import animate, leave_grid
 from fednet.methods.private_gan.words import CLASSIFIER, GAN, TRAIN, GanCard, PrivacyCard
 from fednet.metrics.evaluation import evaluate
 from fednet.metrics.judge import Judge

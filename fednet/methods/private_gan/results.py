@@ -11,7 +11,7 @@ from typing import Any
 
 from fednet.methods.private_gan.config import Config
 from fednet.methods.private_gan.flow import Found
-from fednet.methods.private_gan.pictures import ANIMATION, place_of
+from fednet.frames import ANIMATION, place_of
 from fednet.methods.private_gan.words import CLASSIFIER, GAN, NOT_PRIVATE, PrivacyCard
 from fednet.record import RunRecord, write_json
 from fednet.summary import Account, Cell, Chart, Figure, Section, Summary, Table

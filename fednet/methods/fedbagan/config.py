@@ -1,0 +1,174 @@
+"""What can be set for the federated balancing GAN, with its defaults; everything is checked before anything runs.
+
+The shape of the networks stands in `fednet.models.codec`, which classes are rare in `partition.imbalance`
+(`fednet.data.config`), how contributions become one model in `fednet.federated.config`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fednet.data.config import DataConfig, PartitionConfig
+from fednet.data.own import require_data
+from fednet.federated.config import Federation, Mean, Replace
+from fednet.methods.fedbagan.gaussians import LARGEST
+from fednet.methods.fedbagan.losses import LossName, OptimiserName
+from fednet.metrics.judge import STEPS
+from fednet.models.codec import CodecConfig
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class AutoencoderConfig(_Section):
+    """The first stage.
+
+    Attributes:
+        rounds: how many.
+        steps: batches of a site in each round.
+        batch: pictures in a batch, every class of the site equally often.
+        lr: of its Adam.
+        noise: deviation of what is added to a latent vector before it is decoded, so that its surroundings decode too.
+        penalty: weight of the latent vectors' mean square, which keeps them near unit size.
+        supervision: weight of a linear classifier's cross entropy on the latent vectors, which keeps the classes apart
+            (after the supervised autoencoder of BAGAN-GP, Huang and Jafari 2021, arXiv 2105.03847).
+    """
+
+    rounds: int = Field(default=40, ge=1)
+    steps: int = Field(default=20, ge=1)
+    batch: int = Field(default=32, ge=1)
+    lr: float = Field(default=2e-3, gt=0.0)
+    noise: float = Field(default=0.2, ge=0.0)
+    penalty: float = Field(default=1e-3, ge=0.0)
+    supervision: float = Field(default=0.1, ge=0.0)
+
+
+class GaussiansConfig(_Section):
+    """The second stage.
+
+    Attributes:
+        shrinkage: pictures that the covariance within all classes counts for in every class.
+    """
+
+    shrinkage: float = Field(default=4.0, gt=0.0)
+
+
+class GanConfig(_Section):
+    """The third stage.
+
+    Attributes:
+        rounds: how many; 0 leaves the decoder as it is.
+        steps: of the discriminator, and of the generator, of a site in each round.
+        batch: real pictures in a step.
+        fakes: drawn pictures in a step.
+        loss: NLL or CEL, which are the same thing; see `losses`.
+        optimiser: Adam, or SGD with momentum; both begin anew in every round.
+        generator_lr: step size of the generator.
+        discriminator_lr: step size of the discriminator.
+        first: rounds in which the discriminator learns alone, since its last layer knows nothing yet.
+        noise: deviation of the noise on every picture that the discriminator sees.
+        gradient_penalty: weight of the discriminator's squared gradient at real pictures (R1, Mescheder et al. 2018,
+            arXiv 1801.04406).
+        anchor: weight of the mean square error of decoded real pictures, which the generator must still decode.
+        average: decay, per round, of the running average of the generator, which is what draws; 0 for the last one.
+    """
+
+    rounds: int = Field(default=60, ge=0)
+    steps: int = Field(default=8, ge=1)
+    batch: int = Field(default=32, ge=1)
+    fakes: int = Field(default=32, ge=1)
+    loss: LossName = "cel"
+    optimiser: OptimiserName = "adam"
+    generator_lr: float = Field(default=1e-4, gt=0.0)
+    discriminator_lr: float = Field(default=1e-3, gt=0.0)
+    first: int = Field(default=5, ge=0)
+    noise: float = Field(default=0.1, ge=0.0)
+    gradient_penalty: float = Field(default=1.0, ge=0.0)
+    anchor: float = Field(default=50.0, ge=0.0)
+    average: float = Field(default=0.9, ge=0.0, lt=1.0)
+
+    @model_validator(mode="after")
+    def _the_generator_trains(self) -> GanConfig:
+        if 0 < self.rounds <= self.first:
+            raise ValueError(
+                f"gan.first {self.first} leaves the generator none of {self.rounds} rounds: lower it, or raise rounds"
+            )
+        return self
+
+
+class ReportConfig(_Section):
+    """What is measured and shown.
+
+    Attributes:
+        every: rounds between two grids of samples; each of them is also measured and kept as a checkpoint.
+        per_class: samples of each class in every measure.
+        judge_steps: batches that the judge is trained with; colour photographs need more than digits.
+    """
+
+    every: int = Field(default=10, ge=1)
+    per_class: int = Field(default=100, ge=33)
+    judge_steps: int = Field(default=STEPS, ge=1)
+
+
+class Config(_Section):
+    """Everything that can be set for one run.
+
+    Attributes:
+        baseline: also train a plain GAN (FedGAN), with as many batches as both trainings of the balancing one.
+    """
+
+    data: DataConfig = DataConfig()
+    partition: PartitionConfig = PartitionConfig(kind="homogeneous")
+    model: CodecConfig = CodecConfig()
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    gaussians: GaussiansConfig = GaussiansConfig()
+    gan: GanConfig = GanConfig()
+    baseline: bool = True
+    federation: Federation = Federation()
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _moments_are_sums(self) -> Config:
+        if not isinstance(self.federation.rule, Mean):
+            raise ValueError(
+                f"federation.rule {self.federation.rule.kind} makes no sums, and the classes' Gaussians come from "
+                "sums: take mean"
+            )
+        return self
+
+    @property
+    def rare(self) -> tuple[int, ...]:
+        """The classes that were made rare."""
+        return tuple(sorted(label for label, part in self.partition.imbalance.items() if part < 1))
+
+    @property
+    def plain_rounds(self) -> int:
+        """Rounds of the plain GAN that are as many batches as both trainings of the balancing one."""
+        before = -(-self.autoencoder.rounds * self.autoencoder.steps // self.gan.steps)
+        return before + self.gan.rounds if self.baseline else 0
+
+    @property
+    def summing(self) -> Federation:
+        """How moments are summed: by everybody who is there, with room for sums, and as secretly as anything else."""
+        secure = self.federation.secure
+        return self.federation.model_copy(
+            update={
+                "server": Replace(),
+                "participation": 1.0,
+                "buffer": None,
+                "secure": secure and secure.model_copy(update={"clip": LARGEST}),
+            }
+        )
+
+
+def check(config: Config, own: Mapping[str, Any] | None = None) -> None:
+    """Looks whether the data are where they are said to be.
+
+    Raises:
+        DataError: the data, those of a site with `own`, are missing or malformed.
+    """
+    require_data(config.data, own)

@@ -1,0 +1,268 @@
+"""The steps of the job: the autoencoder, the Gaussians, the GAN that both make, the GAN to compare it with.
+
+Between stretches of rounds the generator is fetched, measured, shown and kept as a checkpoint. The best is the one
+with the smallest Frechet distance to the *judge's* pictures, so that the test pictures decide nothing; at the end it
+is what every site draws with. What was measured stays in a journal, so that a run that was stopped measures nothing
+twice. Knows how to ask and not whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fednet.conversations import Network, Programme, Question, State, Watch
+from fednet.data.datasets import Splits
+from fednet.errors import MethodError
+from fednet.federated.state import bare, unpack
+from fednet.files import write_whole
+from fednet.frames import animate, leave_grid
+from fednet.journal import Journal
+from fednet.methods.fedbagan.checkpoint import CHUNK, About, Checkpoint
+from fednet.methods.fedbagan.config import Config
+from fednet.methods.fedbagan.gaussians import Gaussians
+from fednet.methods.fedbagan.words import ADD_UP, AUTOENCODER, FOUND, GAN, MOMENTS, PLAIN, TRAIN, BalancingCard
+from fednet.metrics.balance import balance, real_balance
+from fednet.metrics.frechet import frechet_distance
+from fednet.metrics.judge import Judge
+from fednet.models.codec import Decoder
+from fednet.seeds import generator
+
+POOL = 4
+"""So many times more pictures are drawn without a label, since nobody knows beforehand what they will show."""
+BEST = "checkpoints/best.safetensors"
+AVERAGE = "average."
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is so far.
+
+    Attributes:
+        rounds: the records of the rounds, by model.
+        frames: by model ("gan", "plain"), a measurement a grid: round, distance to the judge's pictures, and what the
+            samples are worth against the test pictures. The GAN's first is the decoder alone.
+        floor: the same of real pictures.
+    """
+
+    rounds: Mapping[str, tuple[Mapping[str, Any], ...]]
+    frames: Mapping[str, tuple[Mapping[str, Any], ...]]
+    floor: Mapping[str, Any]
+
+    def best(self, model: str) -> Mapping[str, Any] | None:
+        """The best frame after training: the least distance to the judge's pictures, the earliest of equals."""
+        trained = [frame for frame in self.frames.get(model, ()) if frame["round"]]
+        return min(trained, key=lambda frame: frame["distance"]) if trained else None
+
+    def more(self, model: str, records: tuple[Mapping[str, Any], ...] = (), frame: Any = None) -> Found:
+        """With further rounds and a further frame."""
+        rounds = {**self.rounds, model: (*self.rounds.get(model, ()), *records)}
+        frames = {**self.frames, model: (*self.frames.get(model, ()), *((frame,) if frame else ()))}
+        return replace(self, rounds=rounds, frames=frames)
+
+
+@dataclass
+class Job:
+    """What all steps need.
+
+    Attributes:
+        config: of the run.
+        network: reaches the sites.
+        cards: of the sites, by name in sorted order.
+        splits: pictures that no site learns from: `judge` and `test`; and those for the floor.
+        judge: measures samples.
+        folder: of the run.
+        seed: of the run.
+    """
+
+    config: Config
+    network: Network
+    cards: Mapping[str, BalancingCard]
+    splits: Splits
+    judge: Judge
+    folder: Path
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.journal = Journal(self.folder)
+        self.labels = torch.arange(len(self.splits.test.classes)).repeat_interleave(self.config.report.per_class)
+        self.chosen = self.judge.features(self.splits.judge.images)
+
+
+def steps(job: Job, watch: Watch) -> Iterator[Found]:
+    """Does the job, and says after every step what there is.
+
+    Raises:
+        MethodError: nobody answers, or a round cannot be held.
+        Stopped: the watch asks for the end.
+    """
+    watch.report("measuring real pictures", 0, 1)
+    found = Found({}, {}, job.journal.once("floor", lambda: _floor(job)))
+    for part in (_autoencoder, _founded, _gan, _plain):
+        for now in part(job, found, watch):
+            found = now
+            yield found
+
+
+def _autoencoder(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+    for _, records in _stretches(job, AUTOENCODER, job.config.autoencoder.rounds, watch):
+        found = found.more(AUTOENCODER, records)
+        yield found
+
+
+def _founded(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+    """The Gaussians, and the GAN of the autoencoder: each in one round, in which everybody takes part."""
+    for model, work in ((MOMENTS, ADD_UP), (GAN, FOUND)):
+        watch.report(f"{work} {model}", 0, 1)
+        found = found.more(model, _held(job, Programme(f"{model}-{work}", model, work, 1, job.config.summing)))
+    yield found.more(GAN, frame=_frame(job, 0))
+
+
+def _gan(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+    for done, records in _stretches(job, GAN, job.config.gan.rounds, watch):
+        found = found.more(GAN, records, _frame(job, done))
+        animate(job.folder, [int(frame["round"]) for frame in found.frames[GAN]])
+        _keep_best(job, found)
+        yield found
+    best = found.best(GAN)
+    if best is not None and best["round"] != job.config.gan.rounds:
+        watch.report("giving the best to all", 0, 1)
+        given = Programme("gan-best", GAN, TRAIN, 1, job.config.federation, given=_with_best(job))
+        yield found.more(GAN, _held(job, given))
+
+
+def _plain(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+    for done, records in _stretches(job, PLAIN, job.config.plain_rounds, watch):
+        found = found.more(PLAIN, records, _plain_frame(job, done))
+        yield found
+
+
+def _stretches(job: Job, model: str, planned: int, watch: Watch) -> Iterator[tuple[int, tuple[Mapping[str, Any], ...]]]:
+    """Holds rounds of training, some at a time: how many there have been, and the records of the latest."""
+    done = 0
+    while done < planned:
+        watch.report(f"rounds of the {model}", done, planned)
+        count = min(job.config.report.every, planned - done)
+        records = _held(job, Programme(f"{model}-{done}", model, TRAIN, count, job.config.federation))
+        done += count
+        yield done, records
+
+
+def _held(job: Job, programme: Programme) -> tuple[Mapping[str, Any], ...]:
+    def hold() -> dict[str, Any]:
+        return {"held": [asdict(record) for record in job.network.convene(programme)]}
+
+    return tuple(job.journal.once(programme.key, hold)["held"])
+
+
+def _floor(job: Job) -> dict[str, Any]:
+    config, splits = job.config, job.splits
+    worth = real_balance(
+        splits.train,
+        judge=job.judge,
+        reference=splits.test,
+        rare=config.rare,
+        per_class=config.report.per_class,
+        seed=job.seed,
+    )
+    return asdict(worth)
+
+
+def _frame(job: Job, number: int) -> dict[str, Any]:
+    """Fetches the generator after a round, keeps it, shows and measures what it draws."""
+
+    def measure() -> dict[str, Any]:
+        kept = _fetched(job, number)
+        images = kept.draw(job.labels, _noise(job, len(job.labels)))
+        distance = frechet_distance(job.judge.features(images), job.chosen)
+        replace(kept, about=kept.about.model_copy(update={"distance": distance})).write(_place(job, number))
+        leave_grid(job.folder, number, images[_in_columns(job)])
+        return {"round": number, "distance": distance, "worth": _worth(job, images, job.labels)}
+
+    return job.journal.once(f"frame-{number}", measure)
+
+
+def _plain_frame(job: Job, number: int) -> dict[str, Any]:
+    """The same for the plain GAN, which knows no labels and leaves no checkpoint."""
+
+    def measure() -> dict[str, Any]:
+        net = _decoder(job, _state(job, PLAIN))
+        with torch.no_grad():
+            images = torch.cat([net(chunk) for chunk in torch.split(_noise(job, POOL * len(job.labels)), CHUNK)])
+        images = images.clamp(-1, 1)
+        distance = frechet_distance(job.judge.features(images[: len(job.labels)]), job.chosen)
+        return {"round": number, "distance": distance, "worth": _worth(job, images, None)}
+
+    return job.journal.once(f"plain-frame-{number}", measure)
+
+
+def _worth(job: Job, images: Tensor, labels: Tensor | None) -> dict[str, Any]:
+    config = job.config
+    return asdict(
+        balance(
+            images,
+            labels,
+            judge=job.judge,
+            reference=job.splits.test,
+            rare=config.rare,
+            per_class=config.report.per_class,
+        )
+    )
+
+
+def _keep_best(job: Job, found: Found) -> None:
+    best = found.best(GAN)
+    if best is not None:
+        write_whole(job.folder / BEST, _place(job, best["round"]).read_bytes())
+
+
+def _with_best(job: Job) -> State:
+    """The GAN as it is, but drawing with the best generator."""
+    best = Checkpoint.read(job.folder / BEST).generator.state_dict()
+    return {**_state(job, GAN), **{AVERAGE + name: value for name, value in best.items()}}
+
+
+def _fetched(job: Job, number: int) -> Checkpoint:
+    """The generator and the Gaussians as the sites have them."""
+    card = next(iter(job.cards.values()))
+    about = About(model=job.config.model, shape=card.shape, classes=card.classes, round=number, distance=0.0)
+    gaussians = Gaussians.of(_state(job, MOMENTS), job.config.gaussians.shrinkage)
+    return Checkpoint(_decoder(job, _state(job, GAN)), gaussians, about)
+
+
+def _decoder(job: Job, state: State) -> Decoder:
+    net = Decoder(job.config.model, job.splits.test.shape)
+    net.load_state_dict({name.removeprefix(AVERAGE): state[name] for name in state if name.startswith(AVERAGE)})
+    return net.eval().requires_grad_(False)
+
+
+def _state(job: Job, model: str) -> dict[str, Tensor]:
+    """A model as the first site has it; all have the same.
+
+    Raises:
+        MethodError: it sends something else.
+    """
+    site = min(job.cards)
+    content = job.network.ask(Question("model", {}, {"model": model}, (site,))).by_node[site].get("content")
+    if content is None or content.dtype != torch.uint8:
+        raise MethodError(f"{site} has sent no model")
+    return bare(unpack(content.numpy().tobytes()))
+
+
+def _noise(job: Job, count: int) -> Tensor:
+    """The same normal vectors at every frame, so that frames differ by their generators alone."""
+    return torch.randn(count, job.config.model.latent, generator=generator(job.seed, "samples"))
+
+
+def _in_columns(job: Job) -> Tensor:
+    """The order in which every column of a grid shows one class."""
+    return torch.arange(len(job.labels)).view(-1, job.config.report.per_class).T.flatten()
+
+
+def _place(job: Job, number: int) -> Path:
+    return job.folder / "checkpoints" / f"round-{number:04d}.safetensors"

@@ -1,0 +1,146 @@
+"""A Gaussian of latent vectors for every class, from sums that sites can add up without showing a picture.
+
+A site tells, by class, how many pictures it has (n), the sum of their latent vectors z and the sum of z z^T. The sums
+of all sites are those of the pooled pictures, so the Gaussians are too. What a site contributes is divided by its
+number of pictures and weighs as much: the mean of a round is then the pooled sums divided by all pictures, every value
+is of the size of one latent vector, and a secure sum neither clips nor coarsens it.
+
+A covariance of few vectors is singular, so the covariance within all classes counts in every class as much as
+`shrinkage` pictures (the conjugate prior's posterior mean; after Friedman 1989, regularised discriminant analysis).
+
+Source: Mariani et al. 2018 (arXiv 1803.09655), section 3.2, where one machine sees all pictures. Knows no network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fednet.conversations import State
+from fednet.errors import MethodError, ModelError
+
+LARGEST = 64.0
+"""Of a value that a site contributes; latent vectors are pulled to unit size, so that they stay far below."""
+FLOOR = 1e-6
+"""Variance that every direction has at least."""
+
+
+def nothing(sites: int, classes: int, latent: int) -> dict[str, Tensor]:
+    """Moments of no pictures: what the round of moments begins with; float64."""
+    return {
+        "part": torch.zeros(sites, dtype=torch.float64),
+        "count": torch.zeros(classes, dtype=torch.float64),
+        "sum": torch.zeros(classes, latent, dtype=torch.float64),
+        "outer": torch.zeros(classes, latent, latent, dtype=torch.float64),
+    }
+
+
+def moments(latents: Tensor, labels: Tensor, classes: int, site: int, sites: int) -> dict[str, Tensor]:
+    """A site's contribution; it weighs as much as it has pictures.
+
+    Args:
+        latents: (n, d), n > 0.
+        labels: int64 (n,).
+        classes: how many there are.
+        site: the site's place among all, 0-based.
+        sites: how many there are.
+
+    Returns:
+        "count" (classes,), "sum" (classes, d) and "outer" (classes, d, d), all divided by n; and "part" (sites,),
+        1 / n in the site's place, which in the weighted mean becomes 1 / (all pictures) for whoever contributed.
+
+    Raises:
+        MethodError: a value beyond `LARGEST`, or one that is not finite.
+    """
+    state, exact = nothing(sites, classes, latents.shape[1]), latents.detach().to("cpu", torch.float64)
+    for label in sorted(set(labels.tolist())):
+        own = exact[labels == label]
+        state["count"][label] = len(own)
+        state["sum"][label], state["outer"][label] = own.sum(0), own.T @ own
+    state["part"][site] = 1.0
+    state = {name: value / len(latents) for name, value in state.items()}
+    largest = max(float(value.abs().max()) for value in state.values())
+    if not largest <= LARGEST:
+        raise MethodError(
+            f"moments of latent vectors reach {largest:.4g}, beyond {LARGEST:g}: raise autoencoder.penalty, or lower "
+            "autoencoder.lr"
+        )
+    return state
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """A Gaussian for every class; CPU tensors.
+
+    Attributes:
+        mean: float32 (classes, d).
+        factor: float32 (classes, d, d), lower triangular; factor @ factor.T is the covariance.
+        known: bool (classes,), whether anybody has a picture of the class.
+    """
+
+    mean: Tensor
+    factor: Tensor
+    known: Tensor
+
+    @classmethod
+    def of(cls, total: State, shrinkage: float) -> Gaussians:
+        """The Gaussians of summed moments.
+
+        Args:
+            total: the mean of contributions, weighted by their numbers of pictures.
+            shrinkage: pictures that the covariance within all classes counts for, in every class.
+
+        Raises:
+            ModelError: nobody has contributed, or the covariances cannot be those of real latent vectors.
+        """
+        pictures = _pictures(total)
+        count = (total["count"] * pictures).round()
+        divisor = count.clamp(min=1)[:, None]
+        mean = total["sum"] * pictures / divisor
+        scatter = total["outer"] * pictures - divisor[..., None] * mean[:, :, None] * mean[:, None, :]
+        within = scatter.sum(0) / pictures
+        unbiased = (count - 1).clamp(min=1)[:, None, None]
+        weight = (shrinkage / (shrinkage + count))[:, None, None]
+        spread = (1 - weight) * scatter / unbiased + weight * within
+        spread = (spread + spread.mT) / 2 + FLOOR * torch.eye(mean.shape[1], dtype=torch.float64)
+        factor, failed = torch.linalg.cholesky_ex(spread)
+        if bool(failed.any()) or not bool(factor.isfinite().all()):
+            raise ModelError("the moments are those of no latent vectors: have them summed again")
+        return cls(mean.float(), factor.float(), count > 0)
+
+    @classmethod
+    def blank(cls, classes: int, latent: int) -> Gaussians:
+        """Gaussians whose numbers are still to be filled in."""
+        mean, factor = torch.empty(classes, latent), torch.empty(classes, latent, latent)
+        return cls(mean, factor, torch.empty(classes, dtype=torch.bool))
+
+    @property
+    def covariance(self) -> Tensor:
+        """Of every class, (classes, d, d)."""
+        return self.factor @ self.factor.mT
+
+    def draw(self, labels: Tensor, random: torch.Generator) -> Tensor:
+        """A latent vector float32 (n, d) for every label, int64 (n,)."""
+        noise = torch.randn(len(labels), self.mean.shape[1], generator=random)
+        return self.place(labels, noise)
+
+    def place(self, labels: Tensor, noise: Tensor) -> Tensor:
+        """Standard normal vectors (n, d) as vectors of the labels' Gaussians.
+
+        Raises:
+            ModelError: nobody has a picture of one of the labels.
+        """
+        if not bool(self.known[labels].all()):
+            label = int(labels[~self.known[labels]][0])
+            raise ModelError(f"nobody has a picture of class {label}, so nothing is known of it: leave it out")
+        return self.mean[labels] + torch.einsum("nij,nj->ni", self.factor[labels], noise)
+
+
+def _pictures(total: State) -> float:
+    """How many pictures the moments are of: each contributor's part is one of them."""
+    part = float(total["part"].max())
+    if not part > 0:
+        raise ModelError("the moments are of no pictures: have them summed first")
+    return round(1 / part)

@@ -1,0 +1,53 @@
+"""The words between a site and whoever asks it, and the card that a site shows. Knows no model and no picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fednet.errors import MethodError
+
+AUTOENCODER, MOMENTS, GAN, PLAIN = "autoencoder", "moments", "gan", "plain"
+"""The models: encoder and decoder; summed moments of latent vectors; the balancing GAN; the GAN to compare it with."""
+TRAIN, ADD_UP, FOUND = "train", "add-up", "found"
+"""What a round is for: training; the sum of moments; making the GAN of the autoencoder."""
+
+
+class BalancingCard(BaseModel):
+    """What a site says of itself.
+
+    Attributes:
+        pictures: how many it has; they count as public, as its weight in every round.
+        classes: the classes' names.
+        shape: channels, height and width of a picture.
+        latent: numbers in a latent vector of its generator.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    pictures: int = Field(ge=1)
+    classes: tuple[str, ...] = Field(min_length=2)
+    shape: tuple[int, int, int]
+    latent: int = Field(ge=1)
+
+
+def read_cards(cards: Mapping[str, str]) -> dict[str, BalancingCard]:
+    """The cards by name in sorted order, checked.
+
+    Raises:
+        MethodError: there are none, they are malformed, or the sites' pictures do not fit each other.
+    """
+    if not cards:
+        raise MethodError("nobody is there to be asked: start clients of the method fedbagan first")
+    read: dict[str, BalancingCard] = {}
+    for name, text in sorted(cards.items()):
+        try:
+            read[name] = BalancingCard.model_validate_json(text)
+        except ValidationError as error:
+            raise MethodError(f"{name} shows no card of the method fedbagan: {error}") from error
+    first, *rest = read.items()
+    for name, card in rest:
+        if (card.shape, card.classes, card.latent) != (first[1].shape, first[1].classes, first[1].latent):
+            raise MethodError(f"{name} has other pictures or another model than {first[0]}: use one configuration")
+    return read

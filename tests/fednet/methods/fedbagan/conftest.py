@@ -1,0 +1,66 @@
+"""A small federation of sites with pictures of stripes, of which one kind is rare, trained for a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fednet.conversations import Network, Silent, Site
+from fednet.data.datasets import ImageSet
+from fednet.federated.local import local_network
+from fednet.methods.fedbagan.agent import BalancingAgent
+from fednet.methods.fedbagan.config import Config
+
+SMALL: dict[str, Any] = {
+    "partition": {"kind": "homogeneous", "imbalance": {2: 0.2}},
+    "model": {"latent": 4, "width": 4},
+    "autoencoder": {"rounds": 2, "steps": 2, "batch": 8},
+    "gan": {"rounds": 2, "steps": 2, "batch": 8, "fakes": 8, "first": 0, "generator_lr": 1e-3},
+    "report": {"every": 1, "per_class": 40, "judge_steps": 5},
+}
+
+
+def stripes(count: int, seed: int = 0, rare: int = 4) -> ImageSet:
+    """Pictures 1 x 8 x 8 of three classes: rows, columns, and `rare` checks, with some noise."""
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.arange(count) % 2
+    labels[:rare] = 2
+    images = torch.full((count, 1, 8, 8), -0.8)
+    images[labels == 0, :, ::2] = 0.8
+    images[labels == 1, :, :, ::2] = 0.8
+    images[labels == 2, :, :4, :4] = images[labels == 2, :, 4:, 4:] = 0.8
+    noise = 0.2 * (2 * torch.rand(images.shape, generator=random) - 1)
+    return ImageSet(images + noise, labels, ("rows", "columns", "checks"))
+
+
+def small(**changes: Any) -> Config:
+    """The small configuration; a change of a section is merged into it."""
+    merged = dict(SMALL)
+    for key, value in changes.items():
+        merged[key] = {**merged.get(key, {}), **value} if isinstance(value, Mapping) else value
+    return Config.model_validate(merged)
+
+
+class Federation:
+    """Sites a1, a2, ... with some pictures each, prepared, and the network of them."""
+
+    def __init__(self, folder: Path, config: Config, count: int = 3) -> None:
+        self.config, self.folder = config, folder
+        self.agents = {
+            f"a{k + 1}": BalancingAgent(config, Site(f"a{k + 1}", k, count, 0, "cpu", folder), stripes(20 + k, k))
+            for k in range(count)
+        }
+        self.cards = {name: agent.prepare(Silent()) for name, agent in self.agents.items()}
+        self.network: Network = local_network(self.agents, self.cards)
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Callable[..., Federation]:
+    def make(count: int = 3, folder: str = "run", **changes: Any) -> Federation:
+        return Federation(tmp_path / folder, small(**changes), count)
+
+    return make
