@@ -56,7 +56,7 @@ class NodeSpec:
         config: the method's validated configuration.
         site: what this site says for itself, over the configuration (for example its own data).
         policy: when its questions go on without everybody.
-        rounds: when rounds that it leads go on without everybody.
+        rounds: when rounds that it leads, and exchanges that it calls for, go on without everybody.
         timing: its patience.
         encoding: how floating-point tensors travel.
         insecure: allow a bind beyond loopback without keys.

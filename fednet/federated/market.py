@@ -33,6 +33,9 @@ class Market:
     def exchange(self, call: Call) -> Exchanged:
         """Has every trader do a call's work, offer and absorb; one that was made under this key is remembered.
 
+        Returns:
+            The record; `sent` counts the bytes of the words alone, since there is no wire.
+
         Raises:
             MethodError: nobody offers, and why.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +17,11 @@ from fednet.conversations import Call, Exchanged, Offer, Offering, Question, Wat
 from fednet.errors import MethodError
 from nodes.exchange.caller import Caller
 from nodes.exchange.stall import Stall
+from nodes.exchange.words import said_offer
 from nodes.node import Node
 from nodes.roster import Presenter, Roster
 from nodes.spec import RoundsPolicy
+from protocol.topics import EXCHANGE
 
 WIDTH = 4
 
@@ -135,6 +138,24 @@ class Fair:
         assert self.caller is not None
         async with asyncio.timeout(4000):
             return await self.caller.exchange(Call(key, work, options))
+
+    @staticmethod
+    def slow(job: Any) -> float:
+        """Seconds of a trader whose work takes a minute, and which absorbs in no time."""
+        return 0.0 if isinstance(job, partial) else 60.0
+
+    @staticmethod
+    def comparable(record: Exchanged) -> Any:
+        """A record without what depends on the bus."""
+        return record.key, record.offered, record.absorbed, record.values, record.refused, record.late, record.lost
+
+    @staticmethod
+    def words(origin: str, value: float, subject: str = "s0", version: int = 1) -> Offer:
+        return Offer(origin, subject, version, torch.full((2, WIDTH), value))
+
+    def claim(self, name: str, offer: Offer) -> None:
+        """A peer says an offer, its own or another's, whatever its trader knows."""
+        self.peers[name].node.publish(EXCHANGE, said_offer(offer, ""))
 
     def bury(self, name: str) -> Peer:
         """Is gone at once."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -15,10 +14,6 @@ from nodes.errors import NoQuorum
 from protocol.messages import exchange as wire
 
 Tell = Callable[..., Any]
-
-
-def slow(job: Any) -> float:
-    return 0.0 if isinstance(job, partial) else 60.0
 
 
 def test_a_call_that_was_made_is_remembered(tell: Tell, fair: Any) -> None:
@@ -108,7 +103,7 @@ class TestWhoIsMissing:
     def test_when_nobody_is_left_there_is_no_quorum(self, tell: Tell, fair: Any) -> None:
         async def story(cluster: Any) -> None:
             market = fair(cluster, "a", "b")
-            await market.assemble(seconds=slow)
+            await market.assemble(seconds=market.slow)
             waiting = asyncio.ensure_future(market.exchange())
             await asyncio.sleep(1)
             market.bury("a")
@@ -135,7 +130,7 @@ class TestLate:
         async def story(cluster: Any) -> None:
             market = fair(cluster, "a", "b")
             await market.peer("a")
-            await market.peer("b", seconds=slow)
+            await market.peer("b", seconds=market.slow)
             await market.visitor()
             record = await market.exchange()
             assert list(record.offered) == ["a", "b"]
@@ -150,7 +145,7 @@ class TestLate:
             market = fair(cluster)
             await market.peer("a")
             await market.peer("b")
-            await market.peer("c", seconds=slow)
+            await market.peer("c", seconds=market.slow)
             await market.visitor(kind="survivors", quorum=2, cold_start=10.0)
             record = await market.exchange()
             assert (list(record.offered), record.late, record.lost) == (["a", "b"], ("c",), {})
@@ -164,7 +159,7 @@ class TestLate:
     def test_nobody_is_late_because_the_asker_itself_stood_still(self, tell: Tell, fair: Any) -> None:
         async def story(cluster: Any) -> None:
             market = fair(cluster, "a", "b")
-            await market.assemble(seconds=slow, hard_limit=70.0)
+            await market.assemble(seconds=market.slow, hard_limit=70.0)
             loop = asyncio.get_running_loop()
             waiting = asyncio.ensure_future(market.exchange())
             await asyncio.sleep(1)
@@ -178,7 +173,7 @@ class TestStopping:
     def test_a_closed_caller_ends_everything(self, tell: Tell, fair: Any) -> None:
         async def story(cluster: Any) -> None:
             market = fair(cluster)
-            await market.assemble(seconds=slow)
+            await market.assemble(seconds=market.slow)
             waiting = [asyncio.ensure_future(market.exchange(key)) for key in "kl"]
             await asyncio.sleep(1)
             market.caller.close()
@@ -193,7 +188,7 @@ class TestStopping:
     def test_who_waits_no_more_may_call_again(self, tell: Tell, fair: Any) -> None:
         async def story(cluster: Any) -> None:
             market = fair(cluster)
-            await market.assemble(seconds=slow)
+            await market.assemble(seconds=market.slow)
             waiting = asyncio.ensure_future(market.exchange())
             await asyncio.sleep(1)
             waiting.cancel()
@@ -207,7 +202,7 @@ class TestStopping:
 def test_what_is_said_of_other_calls_and_by_others_is_dropped(tell: Tell, fair: Any) -> None:
     async def story(cluster: Any) -> None:
         market = fair(cluster, "a", "b")
-        await market.assemble(seconds=slow)
+        await market.assemble(seconds=market.slow)
         waiting = asyncio.ensure_future(market.exchange())
         await asyncio.sleep(1)
         forger = await cluster.forger("stranger").link(market.guest)

@@ -1,10 +1,9 @@
-"""Offers over a bus that loses, doubles, delays and reorders, among peers that come late, die and come back."""
+"""A client in exchanges: what its record says, who comes late, calls said again, hearsay, and what never leaves."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -12,12 +11,10 @@ import torch
 
 from fednet.conversations import Call, Offer
 from fednet.errors import MethodError
-from fednet.federated.local import local_network
 from nodes.exchange import stall as stalls
-from nodes.exchange.intake import PATIENCE
-from nodes.exchange.stall import SEEK
+from nodes.exchange.words import said_offer
 from nodes.memory_bus import Faults
-from protocol.codec import decode
+from protocol.codec import Envelope, decode, encode
 from protocol.messages import exchange as wire
 from protocol.topics import EXCHANGE
 
@@ -25,106 +22,6 @@ Tell = Callable[..., Any]
 
 TROUBLE = Faults(drop=0.1, duplicate=0.05, delay=(0.0, 0.2))
 FOUR = ("a", "b", "c", "d")
-
-
-def comparable(record: Any) -> Any:
-    """A record without what depends on the bus."""
-    return record.key, record.offered, record.absorbed, record.values, record.refused, record.late, record.lost
-
-
-def slow(job: Any) -> float:
-    """The work of a call takes a minute, to absorb takes no time."""
-    return 0.0 if isinstance(job, partial) else 60.0
-
-
-def words(origin: str, value: float, subject: str = "s0", version: int = 1) -> Offer:
-    return Offer(origin, subject, version, torch.full((2, 4), value))
-
-
-def said(offer: Offer, key: str = "") -> wire.Offer:
-    return wire.Offer(origin=offer.origin, subject=offer.subject, version=offer.version, key=key, words=offer.words)
-
-
-class TestTheSameForAll:
-    @pytest.mark.parametrize("seed", range(4))
-    def test_trouble_on_the_way_changes_nothing_and_the_bus_leaves_what_one_process_leaves(
-        self, tell: Tell, fair: Any, teachers: Any, seed: int
-    ) -> None:
-        async def story(cluster: Any) -> None:
-            market, alone = fair(cluster, *FOUR), teachers(*FOUR)
-            await market.assemble()
-            local = local_network(alone, {})
-            for number in range(5):
-                record = await market.exchange(f"k{number}", subjects=3)
-                assert comparable(record) == comparable(local.exchange(Call(f"k{number}", "learn", {"subjects": 3})))
-                assert market.held() == {name: each.said() for name, each in alone.items()}
-            assert cluster.network.lost > 20
-
-        tell(story, TROUBLE, seed)
-
-    def test_words_are_the_same_bits_in_a_run_whose_tensors_are_not(self, tell: Tell, fair: Any, teachers: Any) -> None:
-        async def story(cluster: Any) -> None:
-            market, alone = fair(cluster, encoding="int8"), teachers()
-            await market.assemble()
-            for number in range(3):
-                await market.exchange(f"k{number}")
-                local_network(alone, {}).exchange(Call(f"k{number}", "learn"))
-            assert market.held() == {name: each.said() for name, each in alone.items()}
-
-        tell(story)
-
-    def test_a_call_that_comes_late_is_worked_on_before_its_offers_are_absorbed(
-        self, tell: Tell, fair: Any, teachers: Any
-    ) -> None:
-        async def story(cluster: Any) -> None:
-            market, alone = fair(cluster), teachers()
-            await market.assemble(seconds=0.0)
-            cluster.network.cut("memory://guest", "memory://c")
-            asyncio.get_running_loop().call_later(PATIENCE / 2, cluster.network.heal, "memory://guest", "memory://c")
-            record = await market.exchange()
-            assert comparable(record) == comparable(local_network(alone, {}).exchange(Call("k", "learn")))
-            assert market.held() == {name: each.said() for name, each in alone.items()}
-
-        tell(story)
-
-    def test_newer_versions_take_the_place_of_older_ones(self, tell: Tell, fair: Any) -> None:
-        async def story(cluster: Any) -> None:
-            market = fair(cluster)
-            await market.assemble()
-            for number in range(1, 4):
-                record = await market.exchange(f"k{number}")
-                assert record.offered["a"] == {"s0": number, "s1": number}
-            assert {offer.version for each in market.peers.values() for offer in each.teacher.holds().values()} == {3}
-
-        tell(story)
-
-    def test_an_older_version_that_comes_late_is_dropped(self, tell: Tell, fair: Any) -> None:
-        async def story(cluster: Any) -> None:
-            market = fair(cluster, "a", "b")
-            await market.assemble()
-            for version in (2, 1, 3, 2):
-                market.peers["a"].node.publish(EXCHANGE, said(words("a", float(version), version=version)))
-            await asyncio.sleep(5)
-            assert [offer.version for offer in market.peers["b"].teacher.heard] == [2, 3]
-
-        tell(story)
-
-
-class TestMissed:
-    def test_what_an_origin_can_no_longer_repeat_it_is_asked_for_again(self, tell: Tell, fair: Any) -> None:
-        async def story(cluster: Any) -> None:
-            market = fair(cluster)
-            await market.assemble()
-            market.peers["a"].node._outbox.capacity = 500
-            cluster.network.cut("memory://a", "memory://c")
-            asyncio.get_running_loop().call_later(2.0, cluster.network.heal, "memory://a", "memory://c")
-            record = await market.exchange(subjects=5)
-            assert market.peers["c"].node.counts["gone"] > 2
-            assert record.absorbed == {"a": ("b", "c"), "b": ("a", "c"), "c": ("a", "b")}
-            assert SEEK < record.seconds < 4 * SEEK
-            assert [market.held()[name]["a", "s4"] for name in "bc"] == 2 * [(1, [[1.0] * 4] * 2)]
-
-        tell(story)
 
 
 class TestRecord:
@@ -200,6 +97,26 @@ class TestRecord:
             record = await market.exchange()
             said = "declined: b's offer 's0' has words that are not finite: they cannot be offered"
             assert record.lost == {"b": said}
+
+        tell(story)
+
+    def test_nor_are_they_heard_from_somebody_who_sends_them_all_the_same(
+        self, tell: Tell, fair: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster, "a", "b", "liar")
+            await market.peer("a")
+            liar = await cluster.forger("liar").link(market.peers["a"].node)
+            offer = said_offer(market.words("liar", 1.0), "")
+            frames = encode(Envelope(EXCHANGE, "test", "liar", liar.incarnation, 1, offer))
+            liar.bus.publish([*frames[:2], torch.full((2, 4), torch.nan).numpy().tobytes()])
+            await asyncio.sleep(0.1)
+            assert market.peers["a"].node.counts["malformed"] == 1
+            assert "sender='liar', field='words'" in caplog.text
+            assert market.peers["a"].teacher.heard == []
+            liar.say(EXCHANGE, offer, 1)
+            await asyncio.sleep(5)
+            assert len(market.peers["a"].teacher.heard) == 1
 
         tell(story)
 
@@ -287,7 +204,7 @@ class TestComingLate:
     def test_who_comes_while_a_call_is_open_is_told_it_and_counts_if_it_is_in_time(self, tell: Tell, fair: Any) -> None:
         async def story(cluster: Any) -> None:
             market = fair(cluster)
-            await market.assemble(seconds=slow)
+            await market.assemble(seconds=market.slow)
             market.bury("c")
             await asyncio.sleep(5)
             waiting = asyncio.ensure_future(market.exchange())
@@ -300,63 +217,7 @@ class TestComingLate:
         tell(story)
 
 
-class TestDeaths:
-    @pytest.mark.parametrize("kind", ["offer", "offered", "absorbed"])
-    @pytest.mark.parametrize("number", [1, 2])
-    @pytest.mark.parametrize("said", [False, True])
-    def test_a_death_at_any_point_keeps_nobody_waiting_and_all_survivors_know_the_same(
-        self, tell: Tell, fair: Any, kind: str, number: int, said: bool
-    ) -> None:
-        async def story(cluster: Any) -> None:
-            market = fair(cluster, *FOUR)
-            await market.assemble()
-            node, told = market.peers["b"].node, [0]
-            publish = node.publish
-
-            def doomed(topic: str, message: Any) -> None:
-                told[0] += message.kind == kind
-                if message.kind == kind and told[0] == number and not said:
-                    cluster.network.cut("memory://b", "memory://c")
-                if told[0] <= number:
-                    publish(topic, message)
-                if told[0] == number and "b" in market.peers:
-                    market.bury("b")
-
-            node.publish = doomed
-            record = await market.exchange()
-            assert record.seconds < 20
-            assert set(record.lost) <= {"b"}
-            assert {"a", "c", "d"} <= record.offered.keys()
-            for name in "acd":
-                assert {"a", "c", "d"} - {name} <= set(record.absorbed[name])
-            await asyncio.sleep(20)
-            known = [
-                {place: each for place, each in held.items() if place[0] == "b"} for held in market.held().values()
-            ]
-            assert known[0] == known[1] == known[2], "who has missed something of the dead hears it from the others"
-            assert (await market.exchange("again")).seconds < 20
-
-        tell(story)
-
-    def test_when_the_asker_dies_the_work_is_finished_and_the_next_one_is_told(self, tell: Tell, fair: Any) -> None:
-        async def story(cluster: Any) -> None:
-            market = fair(cluster)
-            await market.assemble(seconds=slow)
-            waiting = asyncio.ensure_future(market.exchange())
-            await asyncio.sleep(10)
-            market.guest._bus.crash()
-            waiting.cancel()
-            await asyncio.sleep(200)
-            assert all(len(each.teacher.calls) == 1 for each in market.peers.values())
-            assert all(len(each.teacher.holds()) == 4 for each in market.peers.values())
-            await market.visitor("other")
-            record = await market.exchange()
-            assert record.absorbed == {"a": ("b", "c"), "b": ("a", "c"), "c": ("a", "b")}
-            assert record.seconds < 5
-            assert all(len(each.teacher.calls) == 1 for each in market.peers.values())
-
-        tell(story)
-
+class TestCalls:
     def test_a_call_is_done_once_however_many_ask_for_it(self, tell: Tell, fair: Any) -> None:
         async def story(cluster: Any) -> None:
             market = fair(cluster)
@@ -364,7 +225,7 @@ class TestDeaths:
             one = market.caller
             other = await market.visitor("other")
             both = await asyncio.gather(*(each.exchange(Call("k", "learn")) for each in (one, other)))
-            assert comparable(both[0]) == comparable(both[1])
+            assert market.comparable(both[0]) == market.comparable(both[1])
             assert both[0].sent == both[1].sent
             assert all(len(each.teacher.calls) == 1 for each in market.peers.values())
 
@@ -377,7 +238,7 @@ class TestDeaths:
 
         async def story(cluster: Any) -> None:
             market = fair(cluster, "a")
-            await market.assemble(seconds=slow)
+            await market.assemble(seconds=market.slow)
             waiting = [asyncio.ensure_future(market.exchange(key)) for key in ("k", "l")]
             await asyncio.sleep(1)
             with pytest.raises(MethodError, match="a declined: 2 calls are waiting here already"):
@@ -400,77 +261,6 @@ class TestDeaths:
         tell(story)
 
 
-class TestComingBack:
-    def test_it_offers_again_what_it_still_has(self, tell: Tell, fair: Any, back: Any) -> None:
-        async def story(cluster: Any) -> None:
-            market = fair(cluster)
-            await market.assemble()
-            await market.exchange()
-            market.bury("a")
-            market.bury("c")
-            await asyncio.sleep(10)
-            fresh = await market.peer("c")
-            await market.peer("a", teacher=back("a", words("a", 41.0, version=7), words("a", 42.0, "s1", 7)))
-            await asyncio.sleep(10)
-            for each in (market.peers["b"], fresh):
-                assert each.teacher.said()["a", "s0"] == (7, [[41.0] * 4] * 2)
-                assert each.teacher.said()["a", "s1"] == (7, [[42.0] * 4] * 2)
-
-        tell(story)
-
-    def test_who_has_lost_its_memory_is_believed_all_the_same(self, tell: Tell, fair: Any) -> None:
-        async def story(cluster: Any) -> None:
-            market = fair(cluster)
-            await market.assemble()
-            for key in ("k1", "k2", "k3"):
-                await market.exchange(key)
-            market.bury("a")
-            await asyncio.sleep(10)
-            await market.peer("a")
-            await asyncio.sleep(10)
-            record = await market.exchange("k4")
-            assert record.offered["a"] == {"s0": 1, "s1": 1}
-            assert (record.refused, record.lost) == ({}, {})
-            held = [market.peers[name].teacher.said()["a", "s0"] for name in "bc"]
-            assert held[0] == held[1]
-            assert held[0][0] == 1
-
-        tell(story)
-
-    def test_a_call_that_is_open_is_worked_on_again(self, tell: Tell, fair: Any) -> None:
-        async def story(cluster: Any) -> None:
-            market = fair(cluster)
-            await market.assemble(seconds=slow)
-            waiting = asyncio.ensure_future(market.exchange())
-            await asyncio.sleep(10)
-            market.bury("a")
-            await asyncio.sleep(5)
-            await market.peer("a", seconds=1.0)
-            record = await waiting
-            assert list(record.offered) == ["a", "b", "c"]
-            assert record.lost == {}
-
-        tell(story)
-
-    def test_two_that_cannot_hear_each_other_are_late_and_a_cut_that_heals_leaves_nothing_out(
-        self, tell: Tell, fair: Any
-    ) -> None:
-        async def story(cluster: Any) -> None:
-            market = fair(cluster)
-            await market.assemble(hard_limit=20.0)
-            cluster.network.cut("memory://a", "memory://c")
-            record = await market.exchange()
-            assert (record.late, record.lost) == (("a", "c"), {})
-            assert record.absorbed == {"a": ("b",), "b": ("a", "c"), "c": ("b",)}
-            cluster.network.heal("memory://a", "memory://c")
-            await asyncio.sleep(20)
-            held = market.held()
-            assert {place for place in held["c"] if place[0] == "a"} == {("a", "s0"), ("a", "s1")}
-            assert {place for place in held["a"] if place[0] == "c"} == {("c", "s0"), ("c", "s1")}
-
-        tell(story)
-
-
 class TestHearsay:
     def test_of_the_living_only_their_own_word_counts(self, tell: Tell, fair: Any, back: Any) -> None:
         async def story(cluster: Any) -> None:
@@ -479,19 +269,19 @@ class TestHearsay:
             await market.exchange()
             before = market.peers["c"].teacher.said()
             for version in (1, 9):
-                market.peers["b"].node.publish(EXCHANGE, said(words("a", 66.0, version=version)))
+                market.claim("b", market.words("a", 66.0, version=version))
             await asyncio.sleep(20)
             assert market.peers["c"].teacher.said() == before
             assert market.peers["c"].node.counts["hearsay"] == 2
             market.bury("a")
             await asyncio.sleep(20)
-            for offer in (words("a", 66.0, version=9), words("a", 66.0, "new")):
-                market.peers["b"].node.publish(EXCHANGE, said(offer))
+            for offer in (market.words("a", 66.0, version=9), market.words("a", 66.0, "new")):
+                market.claim("b", offer)
             await asyncio.sleep(20)
             after = market.peers["c"].teacher.said()
             assert after.pop(("a", "new")) == (1, [[66.0] * 4] * 2), "of the dead it fills gaps"
             assert after == before, "and changes nothing that they have said themselves"
-            await market.peer("a", teacher=back("a", words("a", 1.5, "new")))
+            await market.peer("a", teacher=back("a", market.words("a", 1.5, "new")))
             await asyncio.sleep(20)
             assert market.peers["c"].teacher.said()["a", "new"] == (1, [[1.5] * 4] * 2)
 
@@ -501,7 +291,7 @@ class TestHearsay:
         async def story(cluster: Any) -> None:
             market = fair(cluster)
             await market.assemble()
-            market.peers["b"].node.publish(EXCHANGE, said(words("a", 66.0)))
+            market.claim("b", market.words("a", 66.0))
             await asyncio.sleep(5)
             assert market.peers["a"].teacher.heard == []
 
@@ -513,7 +303,7 @@ class TestHearsay:
             await market.assemble()
             forger = await cluster.forger("stranger").link(market.peers["a"].node)
             for number, origin in enumerate(("stranger", "b"), 1):
-                forger.say(EXCHANGE, said(words(origin, 66.0)), number)
+                forger.say(EXCHANGE, said_offer(market.words(origin, 66.0), ""), number)
             forger.say(EXCHANGE, wire.Offered(key="k", versions={"s0": 1}, values={}, sent=0), 3)
             forger.say(EXCHANGE, wire.Seek(origin="b", versions={}), 4)
             await asyncio.sleep(5)
