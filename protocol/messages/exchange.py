@@ -1,7 +1,8 @@
-"""Every peer offers, every peer absorbs: what is offered is words, embeddings of a few tokens, and nothing else fits.
+"""Every peer offers, every peer absorbs: what is offered is words, embeddings of a few tokens.
 
-How they follow each other is told in PROTOCOL.md, "Exchange"; `protocol.exchange` decides when one is over. The
-bounds of an offer are its promise: a picture, a gradient or a model is refused here, by its sender and by every peer.
+How they follow each other is told in PROTOCOL.md, "Exchange"; `protocol.exchange` decides when one is over. Of these
+messages only an offer has a tensor, and that is one small matrix: a picture, a gradient or a model has no place here as
+it is, at its sender and at every peer alike. What the numbers of a matrix are made of no shape can prove.
 """
 
 from __future__ import annotations

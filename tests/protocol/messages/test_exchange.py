@@ -1,4 +1,4 @@
-"""What fits into an offer, and what does not: words, and no picture, gradient or model."""
+"""What fits into an offer, and what does not: the matrix of a few words, and no picture, gradient or model as it is."""
 
 from __future__ import annotations
 
