@@ -21,6 +21,8 @@ from fednet.files import write_whole
 
 Pixels = NDArray[np.uint8]
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+ROWS, PER_ROW = 10, 10
+"""Of `by_label`: rows without labels, and pictures in a row."""
 SLACK = 1e-4
 """How far beyond [-1, 1] rounding may carry a value."""
 SPREAD = 0.25
@@ -93,6 +95,28 @@ def grid(images: Tensor, columns: int, scale: int | None = None) -> Pixels:
         top, left = index // columns * high + 1, index % columns * wide + 1
         canvas[top : top + high - 1, left : left + wide - 1] = tile
     return canvas
+
+
+def pixels(image: Tensor) -> Pixels:
+    """One picture (c, h, w) in [-1, 1], c 1 or 3, as uint8 (h, w, 3).
+
+    Raises:
+        MeasureError: it is none.
+    """
+    return grid(image[None], 1, scale=1)[1:-1, 1:-1]
+
+
+def by_label(images: Tensor, labels: Tensor | None) -> Pixels:
+    """Lays pictures out with a row a label where there are labels (n,), or the first hundred where there are none.
+
+    Raises:
+        MeasureError: as for `grid`.
+    """
+    if labels is None:
+        return grid(images[: ROWS * PER_ROW], PER_ROW)
+    members = [(labels == label).nonzero().flatten() for label in sorted(set(labels.tolist()))]
+    wide = min(PER_ROW, *map(len, members))
+    return grid(images[torch.cat([row[:wide] for row in members])], wide)
 
 
 def save_png(path: Path, pixels: Pixels) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from launch import novelty
 from launch.by_hand import Place
-from launch.drawing import draw
+from launch.drawing import draw, draw_from
 from launch.errors import ConfigError, Problem
 from launch.visit import labels as numbers
 
@@ -42,21 +42,46 @@ def register(app: typer.Typer) -> None:
 
 def sample(
     *,
-    join: Join,
-    labels: Annotated[str | None, typer.Option(help="Which labels, e.g. 0-9 or 1,3,7; none for no labels.")] = None,
+    join: Annotated[
+        list[str] | None, typer.Option("--join", metavar="ADDRESS", help="A client of a cluster that is up.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", metavar="FILE", help="Instead: a generator that a run has left.")
+    ] = None,
+    labels: Annotated[str | None, typer.Option(help="Which labels, e.g. 0-9 or 1,3,7; all, or none, without.")] = None,
     count: Annotated[int, typer.Option("-n", min=1, help="How many of each label, or in all without labels.")] = 10,
-    rule: Annotated[Rule, typer.Option(help="How the scores are combined.")] = "mixture",
-    sampler: Annotated[Sampler, typer.Option(help="How noise becomes a picture.")] = "euler-maruyama",
-    guidance: Annotated[float, typer.Option(min=0.0, help="Classifier-free guidance; 1 for none.")] = 1.0,
+    rule: Annotated[
+        Rule | None, typer.Option(help="How scores are combined (score-inference; mixture without).")
+    ] = None,
+    sampler: Annotated[
+        Sampler | None, typer.Option(help="How noise becomes a picture (score-inference; euler-maruyama without).")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0.0, help="Classifier-free guidance (score-inference; 1, for none, without).")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The seed of the noise.")] = 0,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The image to write.")] = Path("grid.png"),
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="A .png for one grid, or a folder for a file each.")
+    ] = Path("grid.png"),
     listen: Listen = ANYWHERE,
     insecure: Insecure = False,
 ) -> None:
-    """Asks a cluster that is up for samples and writes them as one image (score-inference)."""
-    wanted = None if labels is None else numbers(labels)
-    wish = {"count": count, "rule": rule, "sampler": sampler, "guidance": guidance, "seed": seed}
-    draw(_place(join, listen, insecure), wanted, output, console, **wish)
+    """Asks a cluster that is up for samples, or draws them from a checkpoint (score-inference, fedbagan)."""
+    if (join is None) == (checkpoint is None):
+        given = "neither" if join is None else "both"
+        raise ConfigError(Problem("fednet sample", "either --join ADDRESS or --checkpoint FILE", given))
+    wish = {
+        "labels": None if labels is None else numbers(labels),
+        "count": count,
+        "rule": rule,
+        "sampler": sampler,
+        "guidance": guidance,
+        "seed": seed,
+    }
+    if checkpoint is not None:
+        draw_from(checkpoint, output, console, **wish)
+    else:
+        draw(_place(join or [], listen, insecure), output, console, **wish)
 
 
 def infer(

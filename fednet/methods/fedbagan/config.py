@@ -15,7 +15,7 @@ from fednet.data.config import DataConfig, PartitionConfig
 from fednet.data.own import require_data
 from fednet.federated.config import Federation, Mean, Replace
 from fednet.methods.fedbagan.gaussians import LARGEST
-from fednet.methods.fedbagan.losses import LossName, OptimiserName
+from fednet.methods.fedbagan.losses import GameName, LossName, OptimiserName
 from fednet.metrics.judge import STEPS
 from fednet.models.codec import CodecConfig
 
@@ -63,9 +63,9 @@ class GanConfig(_Section):
     Attributes:
         rounds: how many; 0 leaves the decoder as it is.
         steps: of the discriminator, and of the generator, of a site in each round.
-        batch: real pictures in a step.
-        fakes: drawn pictures in a step.
-        loss: NLL or CEL, which are the same thing; see `losses`.
+        batch: real pictures in a step, and as many drawn ones.
+        game: what discriminator and generator want of each other; see `losses`.
+        loss: NLL or CEL, which are the same thing.
         optimiser: Adam, or SGD with momentum; both begin anew in every round.
         generator_lr: step size of the generator.
         discriminator_lr: step size of the discriminator.
@@ -80,7 +80,7 @@ class GanConfig(_Section):
     rounds: int = Field(default=60, ge=0)
     steps: int = Field(default=8, ge=1)
     batch: int = Field(default=32, ge=1)
-    fakes: int = Field(default=32, ge=1)
+    game: GameName = "relativistic"
     loss: LossName = "cel"
     optimiser: OptimiserName = "adam"
     generator_lr: float = Field(default=1e-4, gt=0.0)

@@ -1,10 +1,10 @@
 """Training at one site: of the autoencoder, of the balancing GAN, and of the plain GAN that it is compared with.
 
-The balancing GAN sees the site's classes equally often, real ones and drawn ones; a class that the site does not have
-is left to the sites that have it, or their discriminators would learn that such pictures are never real. The generator
-learns through the discriminator, which is held meanwhile; only the discriminator's own fakes are detached. The plain
-GAN takes pictures as they come and standard normal vectors, and wants its pictures to be taken for real ones of any
-class. Knows no rounds and no network.
+The balancing GAN sees the site's classes equally often, and draws a picture of the same class for every real one. A
+class that the site does not have is left to the sites that have it, or its discriminator would learn that such pictures
+are never real. The generator learns through the discriminator, which is held meanwhile; only the discriminator's own
+fakes are detached. The plain GAN takes pictures as they come and draws from standard normal vectors, of no class in
+particular. Knows no rounds and no network.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fednet.errors import MethodError
 from fednet.methods.fedbagan.bench import Autoencoder, Pair
 from fednet.methods.fedbagan.config import AutoencoderConfig, GanConfig
 from fednet.methods.fedbagan.gaussians import Gaussians
-from fednet.methods.fedbagan.losses import LOSSES, Loss, not_drawn, optimiser
+from fednet.methods.fedbagan.losses import LOSSES, Loss, discriminating, generating, optimiser, realness
 
 CHUNK = 256
 """Pictures encoded at once."""
@@ -54,11 +54,6 @@ class Lesson:
         chosen = torch.multinomial(weights, count, replacement=True, generator=self.random)
         return self.pictures.images[chosen].to(self.device), owned[chosen].to(self.device)
 
-    def labels(self, count: int) -> Tensor:
-        """Labels (n,) on the CPU, each class of the site equally often."""
-        own = torch.tensor(sorted(set(self.pictures.labels.tolist())))
-        return own[torch.randint(len(own), (count,), generator=self.random)]
-
     def noise(self, *shape: int) -> Tensor:
         """Standard normal numbers."""
         return torch.randn(shape, generator=self.random).to(self.device)
@@ -76,12 +71,11 @@ class Latents:
     latent: int
     gaussians: Gaussians | None
 
-    def draw(self, lesson: Lesson, count: int) -> tuple[Tensor, Tensor | None]:
-        """Vectors (n, latent), and the labels (n,) that they are of, if they are of any."""
+    def draw(self, lesson: Lesson, labels: Tensor) -> Tensor:
+        """Vectors (n, latent), of the labels if there is a Gaussian for each."""
         if self.gaussians is None:
-            return lesson.noise(count, self.latent), None
-        labels = lesson.labels(count)
-        return self.gaussians.draw(labels, lesson.random).to(lesson.device), labels.to(lesson.device)
+            return lesson.noise(len(labels), self.latent)
+        return self.gaussians.draw(labels.cpu(), lesson.random).to(lesson.device)
 
 
 def fit_autoencoder(net: Autoencoder, config: AutoencoderConfig, lesson: Lesson) -> dict[str, float]:
@@ -131,36 +125,37 @@ class Adversaries:
     ) -> None:
         self._pair, self._config, self._latents, self._lesson = pair.train(), config, latents, lesson
         self._anchor = anchor if config.anchor else None
+        self._plain = latents.gaussians is None
         self._loss: Loss = LOSSES[config.loss]
         self._critic = optimiser(config.optimiser, pair.discriminator.parameters(), config.discriminator_lr)
         self._drawer = optimiser(config.optimiser, pair.generator.parameters(), config.generator_lr)
 
     def discriminate(self) -> dict[str, float]:
-        """One step of the discriminator: real pictures are of their class, drawn ones of the class "drawn"."""
+        """One step of the discriminator, on real pictures and drawn ones of the same classes."""
         images, labels = self._lesson.real(self._config.batch)
         with torch.no_grad():
-            drawn = self._pair.generator(self._latents.draw(self._lesson, self._config.fakes)[0])
+            drawn = self._pair.generator(self._latents.draw(self._lesson, labels))
         seen = self._blurred(images).requires_grad_(self._config.gradient_penalty > 0)
         on_real, on_drawn = self._pair.discriminator(seen), self._pair.discriminator(self._blurred(drawn))
-        real = self._loss(on_real, labels)
-        fake = self._loss(on_drawn, torch.full((len(drawn),), on_drawn.shape[1] - 1, device=drawn.device))
-        _step(self._critic, real + fake + self._penalty(on_real, seen))
-        return {"real_loss": float(real.detach()), "drawn_loss": float(fake.detach())}
+        loss = discriminating(self._config.game, self._loss, on_real, on_drawn, labels, plain=self._plain)
+        _step(self._critic, loss + self._penalty(on_real, seen))
+        return {"discriminator_loss": float(loss.detach())}
 
     def generate(self) -> dict[str, float]:
         """One step of the generator, through the discriminator, whose parameters are held."""
-        latents, labels = self._latents.draw(self._lesson, self._config.fakes)
+        images, labels = self._lesson.real(self._config.batch)
         self._pair.discriminator.requires_grad_(False)
-        logits = self._pair.discriminator(self._blurred(self._pair.generator(latents)))
-        loss = not_drawn(logits) if labels is None else self._loss(logits, labels)
-        _step(self._drawer, loss + self._anchored())
+        drawn = self._pair.generator(self._latents.draw(self._lesson, labels))
+        on_drawn = self._pair.discriminator(self._blurred(drawn))
+        on_real = self._pair.discriminator(self._blurred(images))
+        loss = generating(self._config.game, self._loss, on_drawn, on_real, None if self._plain else labels)
+        _step(self._drawer, loss + self._anchored(images))
         self._pair.discriminator.requires_grad_(True)
         return {"generator_loss": float(loss.detach())}
 
-    def _anchored(self) -> Tensor | float:
+    def _anchored(self, images: Tensor) -> Tensor | float:
         if self._anchor is None:
             return 0.0
-        images, _ = self._lesson.real(self._config.batch)
         with torch.no_grad():
             latents = self._anchor.encoder(images)
         return self._config.anchor * mse_loss(self._pair.generator(latents), images)
@@ -169,8 +164,7 @@ class Adversaries:
         """Half the weighted mean squared gradient of how real the discriminator takes real pictures to be."""
         if not images.requires_grad:
             return 0.0
-        realness = torch.logsumexp(logits[:, :-1], 1) - logits[:, -1]
-        (gradient,) = torch.autograd.grad(realness.sum(), images, create_graph=True)
+        (gradient,) = torch.autograd.grad(realness(logits, None).sum(), images, create_graph=True)
         return self._config.gradient_penalty / 2 * gradient.square().flatten(1).sum(1).mean()
 
     def _blurred(self, images: Tensor) -> Tensor:

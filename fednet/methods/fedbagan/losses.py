@@ -1,9 +1,18 @@
-"""The two losses and the two optimisers that the source compares, by their names in a configuration.
+"""The losses, the games and the optimisers that can be chosen, by their names in a configuration.
 
 NLL on the log of a softmax and the cross entropy of logits (CEL) are one formula; a test asserts it. They are two
-settings because the source reports them as two. A discriminator's classes are those of the pictures and one more,
-"drawn"; the generator wants a picture to be taken for its class. Where pictures are drawn of no class in particular it
-wants them not to be taken for drawn.
+settings because the source reports them as two. A discriminator tells apart the pictures' classes and one more,
+"drawn". There are two games:
+
+    softmax       BAGAN's: real pictures are of their class, drawn ones of the class "drawn", and the generator wants
+                  them to be taken for their class (Mariani et al. 2018, section 3.3; Odena 2016, arXiv 1606.01583)
+    relativistic  real pictures are of their class, and of a real and a drawn picture of one class the discriminator
+                  says which is real, the generator wants it to be wrong (Jolicoeur-Martineau 2019, arXiv 1807.00734;
+                  Huang et al. 2024, arXiv 2501.05441)
+
+In the first the generator gains by drawing what is most typical of a class; in the second only by drawing what real
+pictures are like. Both are the same NLL or CEL of some logits. A plain GAN knows no classes of what it draws: to it a
+picture is real that is taken for any of them.
 """
 
 from __future__ import annotations
@@ -16,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, nll_loss
 
 LossName = Literal["nll", "cel"]
+GameName = Literal["relativistic", "softmax"]
 OptimiserName = Literal["adam", "sgd"]
 
 MOMENTUM = 0.5
@@ -34,9 +44,46 @@ def nll(logits: Tensor, labels: Tensor) -> Tensor:
 LOSSES: Mapping[LossName, Loss] = {"nll": nll, "cel": cross_entropy}
 
 
-def not_drawn(logits: Tensor) -> Tensor:
-    """The mean of -log(1 - p(drawn)), where "drawn" is the last class: a scalar."""
-    return (torch.logsumexp(logits, 1) - torch.logsumexp(logits[:, :-1], 1)).mean()
+def realness(logits: Tensor, labels: Tensor | None) -> Tensor:
+    """How much rather than drawn (the last class) pictures are taken for their class, or for any: (n,), 0 is undecided.
+
+    Args:
+        logits: of a discriminator, (n, classes + 1).
+        labels: int64 (n,); None for any class.
+    """
+    real = torch.logsumexp(logits[:, :-1], 1) if labels is None else logits.gather(1, labels[:, None])[:, 0]
+    return real - logits[:, -1]
+
+
+def chosen(loss: Loss, this: Tensor, that: Tensor) -> Tensor:
+    """The loss of choosing the first of two, of which each is this much worth, (n,)."""
+    return loss(torch.stack([this, that], 1), torch.zeros(len(this), dtype=torch.int64, device=this.device))
+
+
+def discriminating(game: GameName, loss: Loss, real: Tensor, drawn: Tensor, labels: Tensor, *, plain: bool) -> Tensor:
+    """The discriminator's loss, a scalar.
+
+    Args:
+        game: see the module.
+        loss: NLL or CEL.
+        real: logits (n, classes + 1) of real pictures.
+        drawn: of drawn ones, (n, classes + 1), of the same classes one by one unless `plain`.
+        labels: int64 (n,), the real pictures' classes.
+        plain: whether the drawn ones are of no class in particular.
+    """
+    if game == "softmax":
+        return loss(real, labels) + loss(drawn, torch.full_like(labels, real.shape[1] - 1))
+    of = None if plain else labels
+    return loss(real[:, :-1], labels) + chosen(loss, realness(real, of), realness(drawn, of))
+
+
+def generating(game: GameName, loss: Loss, drawn: Tensor, real: Tensor, labels: Tensor | None) -> Tensor:
+    """The generator's loss, a scalar; arguments as for `discriminating`, no labels where it is plain."""
+    if game == "relativistic":
+        return chosen(loss, realness(drawn, labels), realness(real, labels))
+    if labels is None:
+        return chosen(loss, realness(drawn, None), torch.zeros(len(drawn), device=drawn.device))
+    return loss(drawn, labels)
 
 
 def optimiser(name: OptimiserName, parameters: Iterator[nn.Parameter], rate: float) -> torch.optim.Optimizer:

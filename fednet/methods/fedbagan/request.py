@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fednet.conversations import Network, Question, Watch
+from fednet.drawing import Drawing
 from fednet.errors import MethodError
 from fednet.methods.fedbagan.checkpoint import Checkpoint
 from fednet.methods.fedbagan.words import read_cards
@@ -36,21 +37,6 @@ class Request:
     labels: tuple[int, ...] | None = None
     count: int = 10
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """What came of it.
-
-    Attributes:
-        images: float32 (n, c, h, w) in [-1, 1].
-        labels: int64 (n,), what each was asked to be.
-        notes: who has drawn them.
-    """
-
-    images: Tensor
-    labels: Tensor
-    notes: tuple[str, ...]
 
 
 def sample(network: Network, request: Request, watch: Watch) -> Drawing:

@@ -25,8 +25,8 @@ MEASURES = {
 }  # fmt: skip
 LOSSES = {
     AUTOENCODER: {"reconstruction": "reconstruction", "classifier": "classifier of latent vectors"},
-    GAN: {"generator_loss": "generator", "real_loss": "discriminator on real", "drawn_loss": "discriminator on drawn"},
-    PLAIN: {"generator_loss": "generator, FedGAN", "real_loss": "discriminator on real, FedGAN"},
+    GAN: {"generator_loss": "generator", "discriminator_loss": "discriminator"},
+    PLAIN: {"generator_loss": "FedGAN's generator", "discriminator_loss": "FedGAN's discriminator"},
 }
 SHOWN = 6
 """Grids at most."""

@@ -19,10 +19,10 @@ from fednet.conversations import Network, Programme, Question, Watch
 from fednet.data.datasets import Splits
 from fednet.errors import MethodError
 from fednet.files import write_whole
+from fednet.frames import animate, leave_grid
 from fednet.journal import Journal
 from fednet.jsontensor import from_tensor
 from fednet.methods.private_gan.config import Config
-from fednet.frames import animate, leave_grid
 from fednet.methods.private_gan.words import CLASSIFIER, GAN, TRAIN, GanCard, PrivacyCard
 from fednet.metrics.evaluation import evaluate
 from fednet.metrics.judge import Judge

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fednet.frames import ANIMATION, place_of
 from fednet.methods.private_gan.config import Config
 from fednet.methods.private_gan.flow import Found
-from fednet.frames import ANIMATION, place_of
 from fednet.methods.private_gan.words import CLASSIFIER, GAN, NOT_PRIVATE, PrivacyCard
 from fednet.record import RunRecord, write_json
 from fednet.summary import Account, Cell, Chart, Figure, Section, Summary, Table

@@ -8,11 +8,10 @@ from pydantic import TypeAdapter
 
 from fednet.conversations import Network, Watch
 from fednet.diffusion.samplers import SamplerConfig
+from fednet.drawing import Drawing
 from fednet.errors import MethodError
-from fednet.images import Pixels
 from fednet.methods.score_inference.config import ArmConfig, RuleName, SamplesConfig
 from fednet.methods.score_inference.drawing import Samples, draw, read_cards
-from fednet.methods.score_inference.results import pictured
 
 _SAMPLER: TypeAdapter[SamplerConfig] = TypeAdapter(SamplerConfig)
 
@@ -38,19 +37,6 @@ class Request:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """What came of it.
-
-    Attributes:
-        picture: all samples as one picture, a row a label.
-        notes: who contributed, who was late or lost, and what that means.
-    """
-
-    picture: Pixels
-    notes: tuple[str, ...]
-
-
 def sample(network: Network, request: Request, watch: Watch) -> Drawing:
     """Draws what a visitor wishes for.
 
@@ -73,7 +59,7 @@ def sample(network: Network, request: Request, watch: Watch) -> Drawing:
         seed=request.seed,
         watch=watch,
     )
-    return Drawing(pictured(samples.images, samples.labels), _notes(samples))
+    return Drawing(samples.images, samples.labels, _notes(samples))
 
 
 def _notes(samples: Samples) -> tuple[str, ...]:

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure as Plot
 from safetensors.torch import save as packed
-from torch import Tensor
 
 from fednet.data.datasets import ImageSet
 from fednet.diffusion.samplers import ODE, SamplerConfig
 from fednet.files import write_whole
-from fednet.images import Pixels, grid, save_png
+from fednet.images import by_label, save_png
 from fednet.methods.score_inference.agent import ScoreCard
 from fednet.methods.score_inference.config import ArmConfig
 from fednet.methods.score_inference.drawing import Samples
@@ -27,8 +25,6 @@ COLUMNS = (
     "arm", "rule", "sampler", "samples", "queries", "label accuracy", "Inception Score",
     "Frechet distance", "real floor", "ratio", "seconds",
 )  # fmt: skip
-ROWS, PER_ROW = 10, 10
-"""Pictures in a grid: rows, and pictures in each."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +47,13 @@ class Arm:
 def show_real(folder: Path, real: ImageSet, cards: Mapping[str, ScoreCard]) -> None:
     """Writes a grid of real pictures to put beside the arms'."""
     conditional = next(iter(cards.values())).conditional
-    save_png(folder / "samples" / "real" / "grid.png", pictured(real.images, real.labels if conditional else None))
+    save_png(folder / "samples" / "real" / "grid.png", by_label(real.images, real.labels if conditional else None))
 
 
 def leave_samples(folder: Path, arm: Arm) -> None:
     """Writes an arm's samples: a grid, and all of them with their labels and log densities."""
     place, samples = folder / "samples" / arm.name, arm.samples
-    save_png(place / "grid.png", pictured(samples.images, samples.labels))
+    save_png(place / "grid.png", by_label(samples.images, samples.labels))
     tensors = {"images": samples.images, "log_p": samples.log_p.contiguous()}
     if samples.labels is not None:
         tensors["labels"] = samples.labels
@@ -95,7 +91,7 @@ def leave_numbers(folder: Path, arms: Sequence[Arm], real: Yardstick | None, sur
         _plot(folder / file, key, surveyed)
     with RunRecord(folder, "sampler") as record:
         for arm in arms:
-            record.image(f"samples/{arm.name}", pictured(arm.samples.images, arm.samples.labels))
+            record.image(f"samples/{arm.name}", by_label(arm.samples.images, arm.samples.labels))
         record.table("results", [dict(zip(COLUMNS, _row(arm), strict=True)) for arm in arms])
     details = {
         arm.name: {
@@ -134,16 +130,6 @@ def _notes(arms: Sequence[Arm], card: ScoreCard) -> tuple[str, ...]:
             "training pictures to the same test pictures, and the ratio is how many floors an arm is away."
         )
     return tuple(notes)
-
-
-def pictured(images: Tensor, labels: Tensor | None) -> Pixels:
-    """Samples as one picture: a row a label where there are labels, the first hundred where there are none."""
-    if labels is None:
-        return grid(images[: ROWS * PER_ROW], PER_ROW)
-    members = [(labels == label).nonzero().flatten() for label in sorted(set(labels.tolist()))]
-    wide = min(PER_ROW, *map(len, members))
-    chosen = torch.cat([row[:wide] for row in members])
-    return grid(images[chosen], wide)
 
 
 _CURVES = (

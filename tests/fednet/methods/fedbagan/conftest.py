@@ -19,7 +19,7 @@ SMALL: dict[str, Any] = {
     "partition": {"kind": "homogeneous", "imbalance": {2: 0.2}},
     "model": {"latent": 4, "width": 4},
     "autoencoder": {"rounds": 2, "steps": 2, "batch": 8},
-    "gan": {"rounds": 2, "steps": 2, "batch": 8, "fakes": 8, "first": 0, "generator_lr": 1e-3},
+    "gan": {"rounds": 2, "steps": 2, "batch": 8, "first": 0, "generator_lr": 1e-3},
     "report": {"every": 1, "per_class": 40, "judge_steps": 5},
 }
 
