@@ -52,6 +52,7 @@ METHODS: dict[str, Method] = {
     "score-inference": Method("score_inference"),
     "novelty": Method("novelty"),
     "private-gan": Method("private_gan"),
+    "cmtii": Method("cmtii"),
     "fedbagan": Method("fedbagan"),
     "regression": Method("regression"),
 }

@@ -1,0 +1,164 @@
+"""The steps of the job: words are learnt and offered, encoders tuned, and every arm is measured at every site.
+
+What was found is kept in a journal, so that a run that was stopped does nothing twice. Knows how to ask and not whom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fednet.conversations import Call, Network, Question, Watch
+from fednet.data.datasets import Splits
+from fednet.journal import Journal
+from fednet.jsontensor import from_tensor
+from fednet.methods.cmtii import appraisal
+from fednet.methods.cmtii.central import central_tally
+from fednet.methods.cmtii.config import Config
+from fednet.methods.cmtii.words import LEARN, TUNE, Arm, SiteCard
+from fednet.metrics.judge import Judge
+
+Counts = Mapping[str, list[list[int]]]
+"""Right and all by class, of the pictures of a "test" that all sites share and of the sites' "local" ones."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is so far.
+
+    Attributes:
+        exchanges: the records of all calls, in order.
+        arms: by arm and site, how many pictures of each class were right.
+        central: right and all by class, of the bound.
+        rounds: accuracy on the shared test after each round of exchange, mean of all sites.
+        appraisals: what each site's painted pictures are worth, and what its words tell.
+    """
+
+    exchanges: tuple[Mapping[str, Any], ...] = ()
+    arms: Mapping[str, Mapping[str, Counts]] = field(default_factory=dict)
+    central: list[list[int]] | None = None
+    rounds: tuple[float, ...] = ()
+    appraisals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass
+class Job:
+    """What all steps need.
+
+    Attributes:
+        config: of the run.
+        network: reaches the sites.
+        cards: of the sites, by name in sorted order.
+        splits: pictures that no site learns from: `judge` and `test`.
+        judge: measures what is painted.
+        folder: of the run.
+        seed: of the run.
+    """
+
+    config: Config
+    network: Network
+    cards: Mapping[str, SiteCard]
+    splits: Splits
+    judge: Judge
+    folder: Path
+    seed: int
+
+    def __post_init__(self) -> None:
+        self.journal = Journal(self.folder)
+
+    def call(self, work: str, number: int, **options: str) -> dict[str, Any]:
+        """Has all sites do a round's work, or remembers what came of it."""
+        key = "-".join([work, *options.values(), str(number)])
+
+        def exchange() -> dict[str, Any]:
+            return asdict(self.network.exchange(Call(key, work, {"round": number, **options})))
+
+        return self.journal.once(key, exchange)
+
+    def measured(self, arm: Arm, number: int) -> dict[str, Counts]:
+        """How every site classifies in an arm, by site."""
+
+        def measure() -> dict[str, Any]:
+            replies = self.network.ask(Question("evaluate", self.test(), {"arm": arm})).by_node
+            return {name: {part: counts.tolist() for part, counts in reply.items()} for name, reply in replies.items()}
+
+        return self.journal.once(f"evaluate-{arm}-{number}", measure)
+
+    def test(self) -> dict[str, torch.Tensor]:
+        """The test pictures as a question's inputs."""
+        return {"images": self.splits.test.images, "labels": self.splits.test.labels}
+
+
+def steps(job: Job, watch: Watch) -> Iterator[Found]:
+    """Does the job, and says after every step what there is.
+
+    Raises:
+        MethodError: nobody takes part, or nobody answers.
+        Stopped: the watch asks for the end.
+    """
+    found = replace(Found(), arms={"zero-shot": job.measured("zero-shot", 0)})
+    yield found
+    for part in (_rounds, _baselines, _appraised, _central):
+        for now in part(job, found, watch):
+            found = now
+            yield found
+
+
+def accuracy(counts: list[list[int]]) -> float:
+    """The share of right pictures in counts by class; NaN where there are none."""
+    right, there = (sum(column) for column in zip(*counts, strict=True))
+    return right / there if there else float("nan")
+
+
+def _rounds(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+    for number in range(1, job.config.rounds + 1):
+        watch.report("rounds", number - 1, job.config.rounds)
+        held = [job.call(LEARN, number)]
+        yield replace(found, exchanges=(*found.exchanges, *held))
+        held.append(job.call(TUNE, number, arm="exchange"))
+        measured = job.measured("exchange", number)
+        mean = sum(accuracy(counts["test"]) for counts in measured.values()) / len(measured)
+        found = replace(
+            found,
+            exchanges=(*found.exchanges, *held),
+            arms={**found.arms, "exchange": measured},
+            rounds=(*found.rounds, mean),
+        )
+        yield found
+
+
+def _baselines(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+    arms: tuple[Arm, ...] = ("local", "control") if job.config.report.control else ("local",)
+    number = job.config.rounds
+    for done, arm in enumerate(arms):
+        watch.report("baselines", done, len(arms))
+        held = job.call(TUNE, number, arm=arm)
+        found = replace(found, exchanges=(*found.exchanges, held), arms={**found.arms, arm: job.measured(arm, number)})
+        yield found
+
+
+def _appraised(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+    watch.report("appraisal", 0, 1)
+
+    def measure() -> dict[str, Any]:
+        inputs = {**job.test(), **appraisal.sent(job.judge)}
+        replies = job.network.ask(Question("appraise", inputs, {"round": job.config.rounds})).by_node
+        return {name: from_tensor(reply.get("appraisal")) for name, reply in replies.items()}
+
+    yield replace(found, appraisals=job.journal.once("appraisal", measure))
+
+
+def _central(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+    if not job.config.report.central or not all(card.common for card in job.cards.values()):
+        return
+
+    def measure() -> dict[str, Any]:
+        test, sites = job.splits.test, len(job.cards)
+        counts = central_tally(job.config, test, sites=sites, folder=job.folder, seed=job.seed, watch=watch)
+        return {"counts": counts.tolist()}
+
+    yield replace(found, central=job.journal.once("central", measure)["counts"])

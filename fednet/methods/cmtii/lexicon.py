@@ -1,0 +1,120 @@
+"""What a site calls each class: words of its own, words that others have sent, and the class's own tokens.
+
+A subject is the name of a class or an alias that the run has agreed on. What is said of one class by several sites is
+merged: its text is the mean of what all its words say, and each word is painted. A subject that is neither is refused
+by name, or, where the run says so, given to the class whose tokens its words come nearest to. All answers depend on
+what has been said, never on the order in which it was. Knows no pictures and no training.
+
+The source sorts words to classes by k-means over words and tokens together, which may give a class another one's
+tokens, and keeps a received word as one more class beside its own, so that it competes with what it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from fednet.conversations import Offer
+from fednet.errors import MethodError, ModelError
+from fednet.methods.cmtii.backend import Clip
+
+Strange = Literal["refuse", "nearest"]
+
+
+class Lexicon:
+    """The words of one site.
+
+    Args:
+        clip: reads them.
+        classes: the classes' names.
+        aliases: a class's name by what the run says instead of it.
+        strange: what becomes of a subject that is neither a class nor an alias.
+
+    Attributes:
+        own: the site's words by class, each (tokens, width).
+    """
+
+    def __init__(self, clip: Clip, classes: Sequence[str], aliases: Mapping[str, str], strange: Strange) -> None:
+        self._clip, self._classes, self._aliases, self._strange = clip, tuple(classes), dict(aliases), strange
+        self._said = {name: alias for alias, name in self._aliases.items()}
+        self._received: dict[tuple[str, str], Offer] = {}
+        self.own: dict[int, Tensor] = {}
+
+    def subject(self, label: int) -> str:
+        """What a class is called on the way: its alias, or its name where it has none."""
+        name = self._classes[label]
+        return self._said.get(name, name)
+
+    def learnt(self, offer: Offer) -> None:
+        """Takes in what the site has learnt itself; its subject is one of its own."""
+        known = self._known(offer.subject)
+        if known is None:
+            raise MethodError(f"{offer.subject!r} is no class of this run: it cannot have been learnt here")
+        self.own[known] = offer.words
+
+    def hear(self, offer: Offer) -> None:
+        """Takes in what another site says; a newer version replaces an older one.
+
+        Raises:
+            ModelError: its words are of another width, too long or not finite.
+            MethodError: its subject is unknown, and unknown ones are refused.
+        """
+        who = f"the word of {offer.origin} for {offer.subject!r}"
+        try:
+            with torch.no_grad():
+                self._clip.text_features([offer.words])
+        except ModelError as error:
+            raise ModelError(f"{who} cannot be read: {error}") from error
+        if self._known(offer.subject) is None and self._strange == "refuse":
+            raise MethodError(
+                f"{who} is about no class of this run ({', '.join(self._classes)}) and no agreed alias: "
+                "add it to aliases, or set unknown: nearest"
+            )
+        before = self._received.get((offer.origin, offer.subject))
+        if before is None or before.version <= offer.version:
+            self._received[offer.origin, offer.subject] = offer
+
+    def received(self) -> dict[int, list[Tensor]]:
+        """The words that others have sent, by class; within a class by origin and subject."""
+        found: dict[int, list[Tensor]] = {}
+        for _, offer in sorted(self._received.items()):
+            known = self._known(offer.subject)
+            found.setdefault(self.nearest(offer.words) if known is None else known, []).append(offer.words)
+        return dict(sorted(found.items()))
+
+    def tokens(self, label: int) -> Tensor:
+        """The tokens of a class's own name, which nobody has learnt: (tokens, width)."""
+        return self._clip.tokens(self._classes[label])
+
+    def nearest(self, word: Tensor) -> int:
+        """The class whose name's tokens a word comes nearest to, by the cosine of their prompts."""
+        with torch.no_grad():
+            names = self._clip.text_features([self.tokens(label) for label in range(len(self._classes))])
+            return int((names @ self._clip.text_features([word])[0]).argmax())
+
+    def spoken(self, *, hearsay: bool) -> list[list[Tensor]]:
+        """The words of every class, in class order.
+
+        Args:
+            hearsay: also those that others have sent. A class without a word is called by its name's tokens.
+        """
+        others = self.received() if hearsay else {}
+        labels = range(len(self._classes))
+        said = [[*([self.own[k]] if k in self.own else []), *others.get(k, [])] for k in labels]
+        return [words or [self.tokens(label)] for label, words in zip(labels, said, strict=True)]
+
+    def _known(self, subject: str) -> int | None:
+        name = self._aliases.get(subject, subject)
+        return self._classes.index(name) if name in self._classes else None
+
+
+@torch.no_grad()
+def merged(clip: Clip, words: Sequence[Sequence[Tensor]]) -> Tensor:
+    """One text feature a class, the mean direction of those of its words: (classes, features), of length 1."""
+    features = clip.text_features([word for several in words for word in several])
+    parts = torch.split(features, [len(several) for several in words])
+    return normalize(torch.stack([part.mean(0) for part in parts]), dim=-1)

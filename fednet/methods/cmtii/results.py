@@ -1,0 +1,234 @@
+"""What a run shows and leaves: the arms, what travelled, what was painted, what words tell, and every number of it.
+
+Computes nothing that it does not write.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from fednet.methods.cmtii.config import Config
+from fednet.methods.cmtii.flow import Found, accuracy
+from fednet.methods.cmtii.keeping import place_of
+from fednet.methods.cmtii.words import ARMS, SiteCard
+from fednet.record import RunRecord, write_json
+from fednet.summary import Account, Cell, Chart, Figure, Section, Summary, Table
+
+REAL = "real.png"
+"""Test pictures by class, beside which painted ones are shown."""
+NUMBER = 4
+"""Bytes of a number that travels."""
+PRICES = (
+    "The last two columns were never sent: they are what one sending of them would have cost. Pictures at a byte a "
+    "pixel and channel, numbers at four bytes."
+)
+FEATURES = (
+    "Judge, Frechet distance and Inception Score are of a small classifier that was trained on pictures no site has, "
+    "not of InceptionV3: compare them within this table only. Real halves: one half of the test pictures of the "
+    "painted classes against the other."
+)
+ATTACKS = (
+    ".5 is chance. Distances are Euclidean, over pixels in [-1, 1], to the pictures that a word was learnt from; "
+    "strangers are real pictures of the class that nobody has learnt from. What is painted is no copy where it is no "
+    "nearer than they are. These measures bound nothing: another attack may do better."
+)
+Cards = Mapping[str, SiteCard]
+
+
+def summarise(config: Config, cards: Cards, found: Found, folder: Path) -> Summary:
+    """What a reader is shown of what there is so far."""
+    sections = (
+        Section(title="Accuracy over all classes", table=_arms(found), notes=_meaning(config), charts=_rounds(found)),
+        Section(title="What travelled", table=_bytes(cards, found), notes=_prices(found)),
+        Section(title="Painted pictures", table=_worth(found), notes=_features(found), figures=_grids(cards, folder)),
+        Section(title="What words tell of the pictures behind them", table=_leaks(found), notes=_attacks(found)),
+    )
+    return Summary(
+        title=_title(cards, found),
+        sections=tuple(part for part in sections if part.table or part.figures or part.charts),
+        accounts={"exchange": _account(cards, found)} if found.exchanges else {},
+    )
+
+
+def leave_numbers(folder: Path, config: Config, cards: Cards, found: Found) -> None:
+    """Writes TensorBoard's events, arms.csv and metrics.json: every number, for whoever computes on with them."""
+    with RunRecord(folder, "sampler") as record:
+        for number, value in enumerate(found.rounds, 1):
+            record.scalar("accuracy/exchange", value, number)
+        record.table("arms", [{"arm": arm, "site": site, **values} for arm, site, values in _accuracies(found)])
+    write_json(
+        folder / "metrics.json",
+        {
+            "arms": {arm: mean(told(found, arm, "test").values()) for arm in found.arms},
+            "local": {arm: _mean(told(found, arm, "local").values()) for arm in found.arms},
+            "central": None if found.central is None else accuracy(found.central),
+            "sites": {arm: told(found, arm, "test") for arm in found.arms},
+            "counts": found.arms,
+            "rounds": found.rounds,
+            "words": taught(found),
+            "bytes": traffic(cards, found),
+            "appraisals": found.appraisals,
+            "exchanges": found.exchanges,
+            "cards": {name: card.model_dump() for name, card in cards.items()},
+            "public": config.public,
+        },
+    )
+
+
+def told(found: Found, arm: str, part: str) -> dict[str, float]:
+    """The accuracy of an arm on the "test" of all or on each site's "local" one, by site."""
+    return {site: accuracy(counts[part]) for site, counts in sorted(found.arms[arm].items())}
+
+
+def taught(found: Found) -> dict[str, int]:
+    """How many words each site has taught."""
+    subjects: dict[str, set[str]] = {}
+    for one in found.exchanges:
+        for origin, versions in one["offered"].items():
+            subjects.setdefault(origin, set()).update(versions)
+    return {origin: len(names) for origin, names in sorted(subjects.items())}
+
+
+def traffic(cards: Cards, found: Found) -> dict[str, dict[str, int]]:
+    """What each site sent, and what sending something else once would have cost it, in bytes.
+
+    "words" are the numbers of all its words, "wire" all that its offers took on the wire; "pictures" are its training
+    pictures as bytes a pixel, "gradient" is one gradient of its image encoder, which is also the size of that model.
+    """
+    sent = {}
+    for name, card in cards.items():
+        sent[name] = {
+            "words": sum(round(one["values"].get(name, {}).get("numbers", 0)) * NUMBER for one in found.exchanges),
+            "wire": sum(one["sent"].get(name, 0) for one in found.exchanges),
+            "pictures": sum(card.histogram) * math.prod(card.shape),
+            "gradient": card.parameters * NUMBER,
+        }
+    return sent
+
+
+def _title(cards: Cards, found: Found) -> str:
+    sites = f"{len(cards)} sites, {sum(taught(found).values())} words"
+    if "exchange" not in found.arms:
+        return sites
+    reached = {arm: mean(told(found, arm, "test").values()) for arm in found.arms}
+    beside = f", alone {reached['local']:.2f}" if "local" in reached else ""
+    return f"{sites}: accuracy over all classes {reached['exchange']:.2f}{beside}"
+
+
+def _arms(found: Found) -> Table | None:
+    rows: list[tuple[Cell, ...]] = []
+    for arm in (arm for arm in ARMS if arm in found.arms):
+        everywhere, own = told(found, arm, "test"), told(found, arm, "local")
+        rows.append((arm, mean(everywhere.values()), min(everywhere.values()), _mean(own.values())))
+    if found.central is not None:
+        reached = accuracy(found.central)
+        rows.append(("central", reached, reached, None))
+    heads = ("arm", "test of all, mean of sites", "worst site", "each site's own test, mean")
+    return Table(columns=heads, rows=tuple(rows)) if rows else None
+
+
+def _meaning(config: Config) -> tuple[str, ...]:
+    first = (
+        "zero-shot: the classes' names, nothing tuned. local: own words, tuned on own pictures. exchange: also the "
+        "words of others, and pictures painted from them. control: painted from names' tokens that nobody has learnt. "
+        "central: all pictures at one place, a bound."
+    )
+    if not config.public:
+        return (first,)
+    return (first, f"Public: {config.public:.0%} of the training pictures, never transposed; all others are.")
+
+
+def _rounds(found: Found) -> tuple[Chart, ...]:
+    if len(found.rounds) < 2:
+        return ()
+    points = tuple((float(number), value) for number, value in enumerate(found.rounds, 1))
+    return (Chart(title="accuracy, test of all, mean of sites", across="round", lines={"exchange": points}),)
+
+
+def _bytes(cards: Cards, found: Found) -> Table | None:
+    if not found.exchanges:
+        return None
+    heads = ("site", "words", "bytes of them", "on the wire", "its pictures", "one gradient, or the image encoder")
+    words, sent = taught(found), traffic(cards, found)
+    numbers = {name: (words.get(name, 0), *sent[name].values()) for name in cards}
+    totals = map(sum, zip(*numbers.values(), strict=True))
+    return Table(columns=heads, rows=(*((name, *row) for name, row in numbers.items()), ("all", *totals)))
+
+
+def _prices(found: Found) -> tuple[str, ...]:
+    refused = [
+        f"{site} refused {what}: {why}"
+        for one in found.exchanges
+        for site, reasons in one["refused"].items()
+        for what, why in reasons.items()
+    ]
+    return (PRICES, *sorted(set(refused)))
+
+
+def _worth(found: Found) -> Table | None:
+    if not found.appraisals:
+        return None
+    keys = ("count", "accuracy", "frechet", "floor", "inception_score")
+    heads = ("site", "painted", "judged right", "Frechet", "real halves", "Inception Score")
+    rows = [(name, *(one["worth"][key] for key in keys)) for name, one in sorted(found.appraisals.items())]
+    return Table(columns=heads, rows=tuple(rows))
+
+
+def _features(found: Found) -> tuple[str, ...]:
+    return (FEATURES,) if found.appraisals else ()
+
+
+def _grids(cards: Cards, folder: Path) -> tuple[Figure, ...]:
+    there = [("real pictures that nobody has learnt from, by class", REAL)]
+    there += [(f"{name}: painted from received words", place_of(name, "painted-exchange.png")) for name in cards]
+    there += [(f"{name}: painted from its own words", place_of(name, "taught.png")) for name in cards]
+    first = next(iter(cards))
+    there.append((f"{first}: painted from names' tokens (control)", place_of(first, "painted-control.png")))
+    return tuple(Figure(title=title, file=file, pixels=True) for title, file in there if (folder / file).is_file())
+
+
+def _leaks(found: Found) -> Table | None:
+    leaks = {name: one["leak"] for name, one in sorted(found.appraisals.items()) if "leak" in one}
+    if not leaks:
+        return None
+    heads = (
+        "site", "words", "AUC loss", "AUC calibrated", "AUC nearest", "members and strangers, each",
+        "painted to nearest private, mean", "least", "strangers to nearest private, mean", "least",
+    )  # fmt: skip
+    keys = (
+        "words", "loss", "calibrated", "nearest", "count",
+        "painted_mean", "painted_least", "strangers_mean", "strangers_least",
+    )  # fmt: skip
+    return Table(columns=heads, rows=tuple((name, *(one[key] for key in keys)) for name, one in leaks.items()))
+
+
+def _attacks(found: Found) -> tuple[str, ...]:
+    return (ATTACKS,) if any("leak" in one for one in found.appraisals.values()) else ()
+
+
+def _account(cards: Cards, found: Found) -> Account:
+    account = Account.of("call", cards)
+    for one in found.exchanges:
+        account.enter(tuple(one["offered"]), one["late"], one["lost"])
+    return account
+
+
+def _accuracies(found: Found) -> Sequence[tuple[str, str, dict[str, float | None]]]:
+    return [
+        (arm, site, {part: _or_nothing(accuracy(counts[part])) for part in ("test", "local")})
+        for arm, sites in found.arms.items()
+        for site, counts in sorted(sites.items())
+    ]
+
+
+def _mean(values: Any) -> float | None:
+    known = [value for value in values if not math.isnan(value)]
+    return mean(known) if known else None
+
+
+def _or_nothing(value: float) -> float | None:
+    return None if math.isnan(value) else value

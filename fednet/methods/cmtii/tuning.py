@@ -1,0 +1,119 @@
+"""Tuning a site's image encoder by LoRA on its own pictures and on painted ones, and classifying with it.
+
+A class is what its words say (`lexicon.merged`); these texts stay as they are. Every picture counts by its weight, and
+one of weight 0 is as good as not there. The encoder itself is never changed: an adapter is put on, trained, kept as a
+state, and taken off. Knows no network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from fednet.conversations import State, Watch
+from fednet.errors import MethodError
+from fednet.methods.cmtii.adapters import Adapter, AdapterConfig
+from fednet.methods.cmtii.backend import Clip
+from fednet.methods.cmtii.config import TuneConfig
+from fednet.methods.cmtii.losses import contrastive_losses, weighted_mean
+
+CHUNK = 256
+"""Pictures looked at at once where nothing is trained."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Pictures to tune with.
+
+    Attributes:
+        images: float32 (n, c, h, w) in [-1, 1].
+        labels: int64 (n,).
+        weights: float32 (n,), at least 0, one of them above.
+    """
+
+    images: Tensor
+    labels: Tensor
+    weights: Tensor
+
+
+def tune(
+    clip: Clip, texts: Tensor, mixture: Mixture, config: TuneConfig, *, seed: int, random: Generator, watch: Watch
+) -> tuple[dict[str, Tensor], dict[str, float]]:
+    """Trains an adapter; the encoder is afterwards what it was.
+
+    Args:
+        clip: whose image encoder.
+        texts: of the classes, (classes, features), of length 1.
+        mixture: what to learn from.
+        config: how.
+        seed: decides what the adapter begins with.
+        random: draws the batches.
+        watch: hears of every step.
+
+    Returns:
+        The adapter's state, and the mean loss of the last half of the steps.
+
+    Raises:
+        MethodError: the training diverges.
+        Stopped: the watch asks for the end.
+    """
+    losses: list[Tensor] = []
+    there = mixture.weights.nonzero().flatten()
+    with _worn(clip, config, seed) as adapter:
+        optimiser = torch.optim.AdamW(adapter.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
+        for step in range(config.steps):
+            chosen = there[torch.randint(len(there), (config.batch,), generator=random)]
+            found, told = clip.image_features(mixture.images[chosen]), mixture.labels[chosen]
+            each = contrastive_losses(found, texts, clip.logit_scale, told.to(found.device))
+            loss = weighted_mean(each, mixture.weights[chosen].to(found.device))
+            if not math.isfinite(float(loss.detach())):
+                raise MethodError(f"tuning diverges (loss {float(loss.detach())}): lower tune.lr")
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+            optimiser.step()
+            rate.step()
+            losses.append(loss.detach())
+            watch.report("tuning the image encoder", step + 1, config.steps)
+        state = adapter.state()
+    return state, {"loss": float(torch.stack(losses[len(losses) // 2 :]).mean())}
+
+
+@contextmanager
+def adapted(clip: Clip, config: TuneConfig, state: State | None) -> Iterator[Adapter | None]:
+    """While it lasts, a CLIP's image encoder wears an adapter; None leaves it bare."""
+    if state is None:
+        yield None
+        return
+    with _worn(clip, config, 0) as adapter:
+        adapter.take(dict(state), "the adapter")
+        yield adapter
+
+
+@torch.no_grad()
+def image_features(clip: Clip, images: Tensor) -> Tensor:
+    """Features of many pictures, (n, features)."""
+    return torch.cat([clip.image_features(chunk) for chunk in torch.split(images, CHUNK)])
+
+
+def tally(clip: Clip, texts: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+    """How many pictures of each class are taken for it: int64 (classes, 2), right and all."""
+    if not len(labels):
+        return torch.zeros(len(texts), 2, dtype=torch.int64)
+    found = (image_features(clip, images) @ texts.T).argmax(1).cpu()
+    right = torch.bincount(labels[found == labels], minlength=len(texts))
+    return torch.stack([right, torch.bincount(labels, minlength=len(texts))], 1)
+
+
+@contextmanager
+def _worn(clip: Clip, config: TuneConfig, seed: int) -> Iterator[Adapter]:
+    adapter = Adapter(clip.image_encoder, AdapterConfig(rank=config.rank, alpha=config.alpha), seed)
+    try:
+        yield adapter
+    finally:
+        adapter.detach()

@@ -1,0 +1,100 @@
+"""The words between a site and whoever asks it: works, asks, arms, and the card that a site shows.
+
+Reads options with care, since they come from outside. Knows no model and no picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fednet.conversations import Scalar
+from fednet.errors import MethodError
+
+LEARN, TUNE = "learn", "tune"
+"""What a call can be for: to learn words and offer them, or to tune the image encoder, which offers nothing."""
+
+Arm = Literal["zero-shot", "local", "exchange", "control"]
+"""What a site classifies with.
+
+zero-shot: names' tokens, nothing tuned. local: its own words, tuned on its own pictures. exchange: also the words of
+others, and pictures painted from them. control: the same with the names' own tokens in place of the others' words.
+"""
+ARMS: tuple[Arm, ...] = get_args(Arm)
+TUNED: tuple[Arm, ...] = ("local", "exchange", "control")
+
+
+class SiteCard(BaseModel):
+    """What a site says of itself.
+
+    Attributes:
+        histogram: how many pictures of each class it trains on; counts as public.
+        tests: how many pictures it tests itself with.
+        classes: the classes' names.
+        shape: channels, height and width of a picture.
+        models: digest of what its token table has for the classes: a word means the same only where it is the same.
+        parameters: of its image encoder.
+        common: whether its pictures are a share of the run's data, not its own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    histogram: tuple[int, ...]
+    tests: int
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    models: str
+    parameters: int
+    common: bool
+
+
+def read_cards(cards: Mapping[str, str]) -> dict[str, SiteCard]:
+    """The cards by name, checked.
+
+    Raises:
+        MethodError: there are none, they are malformed, or the sites' pictures or models do not fit each other.
+    """
+    if not cards:
+        raise MethodError("nobody is there to be asked: start clients of the method cmtii first")
+    read: dict[str, SiteCard] = {}
+    for name, text in sorted(cards.items()):
+        try:
+            read[name] = SiteCard.model_validate_json(text)
+        except ValidationError as error:
+            raise MethodError(f"{name} shows no card of the method cmtii: {error}") from error
+    (first, whole), *rest = read.items()
+    for name, card in rest:
+        if (card.shape, card.classes) != (whole.shape, whole.classes):
+            raise MethodError(f"{name} has pictures or classes other than {first}'s: use one configuration")
+        if card.models != whole.models:
+            raise MethodError(
+                f"{name} has other models than {first}, in which the same word means something else: give both the "
+                "same files (for the embedded models copy one site's store, backend.store, to the other)"
+            )
+    return read
+
+
+def arm_of(options: Mapping[str, Scalar], allowed: tuple[Arm, ...] = ARMS) -> Arm:
+    """The arm that options name.
+
+    Raises:
+        MethodError: they name none of those allowed.
+    """
+    for arm in allowed:
+        if options.get("arm") == arm:
+            return arm
+    raise MethodError(f"the arm must be one of {', '.join(allowed)}, not {str(options.get('arm'))[:40]!r}")
+
+
+def round_of(options: Mapping[str, Scalar]) -> int:
+    """The round that options name.
+
+    Raises:
+        MethodError: it is no number from 1 on.
+    """
+    found = options.get("round")
+    if isinstance(found, bool) or not isinstance(found, int) or not 1 <= found <= 1_000_000:
+        raise MethodError(f"the round must be a number from 1 on, not {str(found)[:40]!r}")
+    return found
