@@ -1,4 +1,4 @@
-"""The asking side: whom it waits for, how long, what it says when too few are left, and that it can be stopped."""
+"""The asking side: whom it waits for, how long, what the record says, and that it can be stopped."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 
-from fednet.conversations import Call, Stopped
+from fednet.conversations import Call, Offer, Stopped
 from fednet.errors import MethodError
 from nodes.errors import NoQuorum
+from protocol.codec import decode
 from protocol.messages import exchange as wire
 
 Tell = Callable[..., Any]
@@ -82,6 +84,20 @@ def test_calls_are_made_beside_each_other_under_their_own_keys(tell: Tell, fair:
         records = await asyncio.gather(*(market.exchange(f"k{number}") for number in range(3)))
         assert [record.key for record in records] == ["k0", "k1", "k2"]
         assert all(record.absorbed["a"] == ("b", "c") for record in records)
+
+    tell(story)
+
+
+def test_a_call_is_done_once_however_many_ask_for_it(tell: Tell, fair: Any) -> None:
+    async def story(cluster: Any) -> None:
+        market = fair(cluster)
+        await market.assemble()
+        one = market.caller
+        other = await market.visitor("other")
+        both = await asyncio.gather(*(each.exchange(Call("k", "learn")) for each in (one, other)))
+        assert market.comparable(both[0]) == market.comparable(both[1])
+        assert both[0].sent == both[1].sent
+        assert all(len(each.teacher.calls) == 1 for each in market.peers.values())
 
     tell(story)
 
@@ -195,6 +211,108 @@ class TestStopping:
             await asyncio.sleep(1)
             assert list((await market.exchange()).offered) == ["a", "b", "c"]
             assert len(market.peers["a"].teacher.calls) == 1
+
+        tell(story)
+
+
+class TestRecord:
+    def test_it_says_who_offered_what_and_who_absorbed_whose(self, tell: Tell, fair: Any, wiretap: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster)
+            await market.assemble()
+            tap = wiretap.Wiretap().on(cluster.network)
+            record = await market.exchange(subjects=1)
+            assert record.offered == {name: {"s0": 1} for name in "abc"}
+            assert record.absorbed == {"a": ("b", "c"), "b": ("a", "c"), "c": ("a", "b")}
+            assert record.values == {name: {"number": market.number(name)} for name in "abc"}
+            assert (record.refused, record.late, record.lost) == ({}, (), {})
+            assert record.seconds >= 1.0
+            offers = [frames for frames in tap.messages if decode(frames).message.kind == "offer"]
+            assert record.sent == {decode(frames).sender: sum(map(len, frames)) for frames in offers}
+            assert len(offers) == 3
+
+        tell(story)
+
+    def test_who_declines_or_breaks_down_is_named_and_absorbs_all_the_same(self, tell: Tell, fair: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster, *"abcd")
+            await market.assemble()
+            record = await market.exchange(balks="b", breaks="d")
+            broke = "declined: ZeroDivisionError in learn; see this node's log"
+            assert record.lost == {"b": "declined: it has nothing to teach", "d": broke}
+            assert list(record.offered) == ["a", "c"]
+            assert record.absorbed == {"a": ("c",), "c": ("a",)}
+            await asyncio.sleep(5)
+            assert all(len(market.peers[name].teacher.holds()) == 4 for name in "bd")
+
+        tell(story)
+
+    def test_when_everybody_declines_it_says_why(self, tell: Tell, fair: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster, "a")
+            await market.assemble()
+            with pytest.raises(MethodError, match="nobody offers anything under 'k': a declined: it has nothing"):
+                await market.exchange(balks="a")
+
+        tell(story)
+
+    def test_a_method_without_traders_has_no_exchanges(self, tell: Tell, fair: Any, mute: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster, "a")
+            await market.peer("a", teacher=mute, ready=False)
+            market.peers["a"].presenter.show("{}")
+            await market.peers["a"].stall.open(mute)
+            await market.visitor()
+            with pytest.raises(MethodError, match="a declined: its method takes no part in exchanges"):
+                await market.exchange()
+
+        tell(story)
+
+    def test_words_of_another_width_are_refused_by_name_at_every_peer_that_refused(self, tell: Tell, fair: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster)
+            await market.assemble()
+            market.peers["b"].teacher.spoil = lambda words: torch.cat([words, words], 1)
+            record = await market.exchange()
+            why = dict.fromkeys(("b/s0", "b/s1"), "words have 8 values, 4 are needed")
+            assert record.refused == {"a": why, "c": why}
+            assert record.absorbed == {"a": ("c",), "b": ("a", "c"), "c": ("a",)}
+
+        tell(story)
+
+    def test_words_that_are_not_finite_never_leave(self, tell: Tell, fair: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster)
+            await market.assemble()
+            market.peers["b"].teacher.spoil = lambda words: words * torch.nan
+            record = await market.exchange()
+            said = "declined: b's offer 's0' has words that are not finite: they cannot be offered"
+            assert record.lost == {"b": said}
+
+        tell(story)
+
+    def test_what_the_trader_cannot_cope_with_is_a_refusal_too(self, tell: Tell, fair: Any) -> None:
+        def absorb(offer: Offer) -> None:
+            raise ZeroDivisionError
+
+        async def story(cluster: Any) -> None:
+            market = fair(cluster, "a", "b")
+            await market.assemble()
+            market.peers["b"].teacher.absorb = absorb
+            record = await market.exchange(subjects=1)
+            assert record.refused == {"b": {"a/s0": "ZeroDivisionError while absorbing; see this node's log"}}
+
+        tell(story)
+
+    def test_what_there_is_no_room_for_is_refused_and_counted(self, tell: Tell, fair: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster, "a", "b")
+            await market.assemble()
+            market.peers["b"].stall._intake.shelf.most = 1
+            record = await market.exchange(subjects=3)
+            assert [why[:8] for why in record.refused["b"].values()] == ["no room:", "no room:"]
+            assert record.absorbed == {"a": ("b",), "b": ("a",)}
+            assert market.peers["b"].node.counts["no room"] == 2
 
         tell(story)
 
