@@ -235,7 +235,8 @@ class Trader(Protocol):
     def absorb(self, offer: Offer) -> None:
         """Takes in what another peer offers; quick, since work comes with calls.
 
-        Offers come in any order: what they make of a trader must not depend on it.
+        Offers come in any order: what they make of a trader must not depend on it. What comes last of an origin and
+        subject stands, whatever its version: what is outdated never comes here.
 
         Raises:
             MethodError: it is of no use here, and why; it is refused by name.
