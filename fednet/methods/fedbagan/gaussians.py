@@ -61,7 +61,7 @@ def moments(latents: Tensor, labels: Tensor, classes: int, site: int, sites: int
         state["sum"][label], state["outer"][label] = own.sum(0), own.T @ own
     state["part"][site] = 1.0
     state = {name: value / len(latents) for name, value in state.items()}
-    largest = max(float(value.abs().max()) for value in state.values())
+    largest = float(torch.cat([value.flatten() for value in state.values()]).abs().max())  # NaN where there is one
     if not largest <= LARGEST:
         raise MethodError(
             f"moments of latent vectors reach {largest:.4g}, beyond {LARGEST:g}: raise autoencoder.penalty, or lower "
