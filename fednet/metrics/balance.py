@@ -8,7 +8,7 @@ Knows no method and no sites.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -108,12 +108,6 @@ def real_balance(
         )
     drawn = real.subset(torch.cat(parts))
     return balance(drawn.images, drawn.labels, judge=judge, reference=reference, rare=rare, per_class=per_class)
-
-
-def mean_of(values: Sequence[float | None]) -> float | None:
-    """The mean of those that there are; None of none."""
-    there = [value for value in values if value is not None]
-    return sum(there) / len(there) if there else None
 
 
 def _among(labels: Tensor, chosen: Collection[int]) -> Tensor:

@@ -83,11 +83,11 @@ class GanConfig(_Section):
     game: GameName = "relativistic"
     loss: LossName = "cel"
     optimiser: OptimiserName = "adam"
-    generator_lr: float = Field(default=1e-4, gt=0.0)
+    generator_lr: float = Field(default=2e-4, gt=0.0)
     discriminator_lr: float = Field(default=1e-3, gt=0.0)
     first: int = Field(default=5, ge=0)
     noise: float = Field(default=0.1, ge=0.0)
-    gradient_penalty: float = Field(default=1.0, ge=0.0)
+    gradient_penalty: float = Field(default=0.2, ge=0.0)
     anchor: float = Field(default=50.0, ge=0.0)
     average: float = Field(default=0.9, ge=0.0, lt=1.0)
 

@@ -138,7 +138,7 @@ class Adversaries:
         seen = self._blurred(images).requires_grad_(self._config.gradient_penalty > 0)
         on_real, on_drawn = self._pair.discriminator(seen), self._pair.discriminator(self._blurred(drawn))
         loss = discriminating(self._config.game, self._loss, on_real, on_drawn, labels, plain=self._plain)
-        _step(self._critic, loss + self._penalty(on_real, seen))
+        _step(self._critic, loss + self._penalty(on_real, seen, labels))
         return {"discriminator_loss": float(loss.detach())}
 
     def generate(self) -> dict[str, float]:
@@ -160,11 +160,12 @@ class Adversaries:
             latents = self._anchor.encoder(images)
         return self._config.anchor * mse_loss(self._pair.generator(latents), images)
 
-    def _penalty(self, logits: Tensor, images: Tensor) -> Tensor | float:
+    def _penalty(self, logits: Tensor, images: Tensor, labels: Tensor) -> Tensor | float:
         """Half the weighted mean squared gradient of how real the discriminator takes real pictures to be."""
         if not images.requires_grad:
             return 0.0
-        (gradient,) = torch.autograd.grad(realness(logits, None).sum(), images, create_graph=True)
+        real = realness(logits, None if self._plain else labels)
+        (gradient,) = torch.autograd.grad(real.sum(), images, create_graph=True)
         return self._config.gradient_penalty / 2 * gradient.square().flatten(1).sum(1).mean()
 
     def _blurred(self, images: Tensor) -> Tensor:

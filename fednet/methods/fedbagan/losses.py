@@ -6,13 +6,12 @@ settings because the source reports them as two. A discriminator tells apart the
 
     softmax       BAGAN's: real pictures are of their class, drawn ones of the class "drawn", and the generator wants
                   them to be taken for their class (Mariani et al. 2018, section 3.3; Odena 2016, arXiv 1606.01583)
-    relativistic  real pictures are of their class, and of a real and a drawn picture of one class the discriminator
-                  says which is real, the generator wants it to be wrong (Jolicoeur-Martineau 2019, arXiv 1807.00734;
-                  Huang et al. 2024, arXiv 2501.05441)
+    relativistic  of a real and a drawn picture of one class the discriminator says which is real, and the generator
+                  wants it to be wrong (Jolicoeur-Martineau 2019, arXiv 1807.00734; Huang et al. 2024, arXiv 2501.05441)
 
-In the first the generator gains by drawing what is most typical of a class; in the second only by drawing what real
-pictures are like. Both are the same NLL or CEL of some logits. A plain GAN knows no classes of what it draws: to it a
-picture is real that is taken for any of them.
+In the first the generator gains by drawing what is most typical of a class, and loses the rest of it; in the second it
+gains only by drawing what real pictures of the class are like. Both are NLL or CEL of some logits. A plain GAN knows no
+classes of what it draws: to it a picture is real that is taken for any of them.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ def discriminating(game: GameName, loss: Loss, real: Tensor, drawn: Tensor, labe
     if game == "softmax":
         return loss(real, labels) + loss(drawn, torch.full_like(labels, real.shape[1] - 1))
     of = None if plain else labels
-    return loss(real[:, :-1], labels) + chosen(loss, realness(real, of), realness(drawn, of))
+    return chosen(loss, realness(real, of), realness(drawn, of))
 
 
 def generating(game: GameName, loss: Loss, drawn: Tensor, real: Tensor, labels: Tensor | None) -> Tensor:

@@ -76,7 +76,6 @@ def _fitting(splits: Splits, cards: Mapping[str, BalancingCard], config: Config)
             f"has {card.shape} of {len(card.classes)}: set data to what the sites have"
         )
     if card.latent != config.model.latent:
-        raise DataError(
-            f"{name} has {card.latent} latent numbers, the run {config.model.latent}: use one configuration"
-        )
+        wanted = config.model.latent
+        raise DataError(f"{name} has latent vectors of {card.latent} numbers, the run {wanted}: use one configuration")
     return splits

@@ -46,12 +46,14 @@ def small(**changes: Any) -> Config:
 
 
 class Federation:
-    """Sites a1, a2, ... with some pictures each, prepared, and the network of them."""
+    """Sites a1, a2, ..., prepared, and the network of them: with stripes of their own, or with shares of the digits."""
 
-    def __init__(self, folder: Path, config: Config, count: int = 3) -> None:
+    def __init__(self, folder: Path, config: Config, count: int = 3, *, digits: bool = False) -> None:
         self.config, self.folder = config, folder
         self.agents = {
-            f"a{k + 1}": BalancingAgent(config, Site(f"a{k + 1}", k, count, 0, "cpu", folder), stripes(20 + k, k))
+            f"a{k + 1}": BalancingAgent(
+                config, Site(f"a{k + 1}", k, count, 0, "cpu", folder), None if digits else stripes(20 + k, k)
+            )
             for k in range(count)
         }
         self.cards = {name: agent.prepare(Silent()) for name, agent in self.agents.items()}
@@ -60,7 +62,20 @@ class Federation:
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Callable[..., Federation]:
+    """Makes a federation of sites with stripes."""
+
     def make(count: int = 3, folder: str = "run", **changes: Any) -> Federation:
         return Federation(tmp_path / folder, small(**changes), count)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Federation]:
+    """Makes a federation of sites with digits, of which the sevens are rare: what a whole run needs."""
+
+    def make(**changes: Any) -> Federation:
+        partition = {"kind": "homogeneous", "imbalance": {7: 0.2}}
+        return Federation(tmp_path_factory.mktemp("whole"), small(partition=partition, **changes), digits=True)
 
     return make
