@@ -1,11 +1,11 @@
-"""Tiny models with random weights, saved to disk exactly as the real ones are published."""
+"""Tiny models: real ones with random weights, saved exactly as they are published, and embedded ones, hardly schooled."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,14 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from fednet.conversations import Network, Silent, Site
+from fednet.federated.local import local_network
+from fednet.methods.cmtii.agent import WordAgent
+from fednet.methods.cmtii.backend import Backend
+from fednet.methods.cmtii.config import Config
+from fednet.methods.cmtii.holdings import World
+from fednet.methods.cmtii.models import models_of
+
 CLIP_NAME = "tiny-for-tests"
 CLIP_CONFIG: dict[str, Any] = {
     "embed_dim": 12,
@@ -25,6 +33,59 @@ CLIP_CONFIG: dict[str, Any] = {
 }
 SPECIAL = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
 """Where the transformers library names open_clip's tokens differently."""
+
+
+SMALL: dict[str, Any] = {
+    "partition": {"kind": "pathological", "classes_per_client": 4, "train_ratio": 0.75},
+    "backend": {
+        "kind": "embedded",
+        "clip": {"vision": 16, "vision_layers": 1, "text_layers": 1, "school": {"steps": 3, "batch": 8, "lr": 1e-3}},
+        "painter": {"channels": [8], "steps": 2, "school": {"steps": 3, "batch": 8, "lr": 1e-3}},
+    },
+    "learn": {"steps": 2, "batch": 8},
+    "tune": {"painted": 6, "steps": 2, "batch": 8, "rank": 2},
+    "report": {"views": 2},
+}
+
+
+class Federation:
+    """Sites a1, a2, ... that share the digits, prepared, and the network of them."""
+
+    def __init__(self, folder: Path, config: Config, count: int) -> None:
+        self.config, self.folder = config, folder
+        places = {f"a{k + 1}": Site(f"a{k + 1}", k, count, 0, "cpu", folder) for k in range(count)}
+        self.agents = {name: WordAgent(config, place) for name, place in places.items()}
+        self.cards = {name: agent.prepare(Silent()) for name, agent in self.agents.items()}
+        self.network: Network = local_network(self.agents, self.cards)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Config]:
+    """The small configuration; a change of a section is merged into it. All share one store of models."""
+    store = tmp_path_factory.mktemp("store")
+
+    def make(**changes: Any) -> Config:
+        merged: dict[str, Any] = {**SMALL, "backend": {**SMALL["backend"], "store": store}}
+        for key, value in changes.items():
+            merged[key] = {**merged.get(key, {}), **value} if isinstance(value, Mapping) else value
+        return Config.model_validate(merged)
+
+    return make
+
+
+@pytest.fixture
+def backend(small: Callable[..., Config], tmp_path: Path) -> Backend:
+    """The embedded models, hardly schooled."""
+    config = small()
+    return models_of(config, Site("a1", 0, 1, 0, "cpu", tmp_path), World(config.data, config.public), Silent())
+
+
+@pytest.fixture
+def federation(small: Callable[..., Config], tmp_path: Path) -> Callable[..., Federation]:
+    def make(count: int = 3, folder: str = "run", **changes: Any) -> Federation:
+        return Federation(tmp_path / folder, small(**changes), count)
+
+    return make
 
 
 @pytest.fixture(scope="session")
