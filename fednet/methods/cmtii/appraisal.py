@@ -72,6 +72,7 @@ def worth(judge: Judge, images: Tensor, labels: Tensor, real: ImageSet) -> dict[
     right = probabilities.argmax(1) == labels
     by_class = {judge.classes[k]: float(right[labels == k].double().mean()) for k in sorted(set(labels.tolist()))}
     alike = judge.features(real.images[torch.isin(real.labels, labels)])
+    alike = alike[torch.randperm(len(alike), generator=generator(0, "real halves"))]
     enough = min(len(images), len(alike) // 2) > FEATURES
     return {
         "count": len(images),
@@ -79,7 +80,7 @@ def worth(judge: Judge, images: Tensor, labels: Tensor, real: ImageSet) -> dict[
         "by_class": by_class,
         "inception_score": inception_score(probabilities) if len(images) >= len(judge.classes) else None,
         "frechet": frechet_distance(judge.features(images), alike) if enough else None,
-        "floor": frechet_distance(alike[::2], alike[1::2]) if enough else None,
+        "floor": frechet_distance(*alike.tensor_split(2)) if enough else None,
     }
 
 

@@ -106,11 +106,12 @@ class WordPainter(nn.Module):
         )
 
     def _painted(self, heard: Tensor, random: Generator) -> Tensor:
+        """DDIM; guidance carries pictures out of range, so the noise is what is left beside the clipped picture."""
         x = torch.randn((len(heard), *self.shape), generator=random).to(self.device)
         self._levels.set_timesteps(self.config.steps)
         for time in self._levels.timesteps.tolist():
             velocity = self._guided(x, torch.full((len(x),), time, device=self.device), heard)
-            x = self._levels.step(velocity, time, x).prev_sample
+            x = self._levels.step(velocity, time, x, use_clipped_model_output=True).prev_sample
         return x.float().cpu().clamp(-1, 1)
 
     def _guided(self, x: Tensor, times: Tensor, heard: Tensor) -> Tensor:

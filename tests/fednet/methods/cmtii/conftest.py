@@ -1,4 +1,4 @@
-"""Tiny models: real ones with random weights, saved exactly as they are published, and embedded ones, hardly schooled."""
+"""Tiny models: real ones with random weights, saved just as they are published, and embedded ones, hardly schooled."""
 
 from __future__ import annotations
 

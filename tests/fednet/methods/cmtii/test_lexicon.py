@@ -43,7 +43,7 @@ def test_a_newer_version_replaces_an_older_one(backend: Backend) -> None:
 
 
 def test_an_unknown_subject_is_refused_by_name(backend: Backend) -> None:
-    with pytest.raises(MethodError, match="a2 for 'cat'.*no class of this run"):
+    with pytest.raises(MethodError, match=r"a2 for 'cat'.*no class of this run"):
         lexicon(backend).hear(offer("a2", "cat"))
 
 
