@@ -103,7 +103,7 @@ class GanAgent:
         Raises:
             MethodError: there is none of that name.
         """
-        return self._there().bench.begin(model)
+        return self._there().bench.models.begin(model)
 
     def contribute(self, task: Task, base: State, watch: Watch) -> Update:
         """What `base` becomes here, protected as the configuration says; the very same when it is asked for again.
@@ -116,7 +116,7 @@ class GanAgent:
         here, base = self._there(), bare(base)
         if task.work != TRAIN:
             raise MethodError(f"a round is for {TRAIN}, not {task.work[:40]!r}")
-        here.bench.begin(task.model)
+        here.bench.models.begin(task.model)
         key = key_of(task, base, self.config.model_dump(mode="json"))
         update = here.releases.recall(key)
         if update is None:
@@ -132,7 +132,7 @@ class GanAgent:
             ModelError: it is a model of another shape, or not finite.
         """
         here, state = self._there(), bare(state)
-        here.bench.take(model, state, f"round {number} of {model}")
+        here.bench.models.take(model, state, f"round {number} of {model}")
         if self.config.share.pace == "adaptive":
             here.pace.learn(model, number, state)
         here.bench.save(model, number, {"privacy": here.guard.card().model_dump()})
@@ -183,7 +183,7 @@ class GanAgent:
             raise MethodError(f"a status is of {GAN} or {CLASSIFIER} and of 1 round or more")
         told = {
             "privacy": here.guard.card().model_dump(),
-            "digests": {name: digest(here.bench.state(name)) for name in (GAN, CLASSIFIER)},
+            "digests": {name: digest(here.bench.models.now(name)) for name in (GAN, CLASSIFIER)},
             "rounds": here.guard.rounds_left(self._steps(str(model)), min(wanted, MOST_ROUNDS)),
         }
         return {"status": as_tensor(told)}
@@ -197,7 +197,7 @@ class GanAgent:
             raise MethodError(f"latents must be float32 (n, {wide}), not {found}")
         if not 1 <= len(latents) <= MOST_PICTURES or not bool(latents.isfinite().all()):
             raise MethodError(f"latents must be 1 to {MOST_PICTURES} finite vectors, not {len(latents)}")
-        state = here.bench.begin(GAN) if question.options.get("fresh") else None
+        state = here.bench.models.begin(GAN) if question.options.get("fresh") else None
         with torch.no_grad():
             drawn = here.bench.pair(state).generator(latents.to(self.site.device))
         return {"images": drawn.float().cpu().clamp(-1, 1)}
