@@ -77,7 +77,7 @@ class GanConfig(_Section):
         average: decay, per round, of the running average of the generator, which is what draws; 0 for the last one.
     """
 
-    rounds: int = Field(default=60, ge=0)
+    rounds: int = Field(default=40, ge=0)
     steps: int = Field(default=8, ge=1)
     batch: int = Field(default=32, ge=1)
     game: GameName = "relativistic"
