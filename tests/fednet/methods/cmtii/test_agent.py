@@ -1,0 +1,168 @@
+"""A site: what it offers, absorbs, answers and refuses, and what it still knows in another life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from fednet.conversations import Call, Offer, Question, Silent, Trader
+from fednet.errors import MethodError, ModelError
+from fednet.jsontensor import from_tensor
+from fednet.methods.cmtii import appraisal
+from fednet.methods.cmtii.words import read_cards
+from fednet.metrics.judge import Judge
+from fednet.models.classifier import Classifier
+
+Make = Callable[..., Any]
+LEARN = Call("learn-1", "learn", {"round": 1})
+
+
+def tune(arm: str) -> Call:
+    return Call(f"tune-{arm}-1", "tune", {"round": 1, "arm": arm})
+
+
+def given(count: int = 20) -> dict[str, torch.Tensor]:
+    images = 2 * torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(0)) - 1
+    return {"images": images, "labels": torch.arange(count) % 10}
+
+
+def test_cards_fit_each_other(federation: Make) -> None:
+    cards = read_cards(federation().cards)
+    assert len({card.models for card in cards.values()}) == 1
+    assert all(card.common for card in cards.values())
+
+
+def test_what_is_offered_is_words(federation: Make) -> None:
+    agent = federation().agents["a1"]
+    assert isinstance(agent, Trader)
+    assert agent.standing() == ()
+    made = agent.offer(LEARN, Silent())
+    classes = read_cards({"a1": agent.prepare(Silent())})["a1"].histogram
+    assert {int(offer.subject) for offer in made.offers} == {k for k, count in enumerate(classes) if count >= 4}
+    assert all(offer.words.shape == (1, 16) and offer.words.dtype == torch.float32 for offer in made.offers)
+    assert made.values["numbers"] == 16 * len(made.offers)
+
+
+def test_a_later_round_is_a_newer_version(federation: Make) -> None:
+    agent = federation().agents["a1"]
+    first = agent.offer(LEARN, Silent()).offers
+    second = agent.offer(Call("learn-2", "learn", {"round": 2}), Silent()).offers
+    assert {offer.version for offer in first} == {1}
+    assert {offer.version for offer in second} == {2}
+    assert not torch.equal(first[0].words, second[0].words)
+
+
+def test_another_life_goes_on(federation: Make) -> None:
+    before = federation().agents["a1"]
+    offers = before.offer(LEARN, Silent()).offers
+    before.offer(tune("local"), Silent())
+    after = federation().agents["a1"]
+    assert [(one.subject, one.version) for one in after.standing()] == [(one.subject, 1) for one in offers]
+    ask = Question("evaluate", given(), {"arm": "local"})
+    assert torch.equal(before.answer(ask)["test"], after.answer(ask)["test"])
+
+
+def test_other_settings_begin_anew(federation: Make) -> None:
+    federation().agents["a1"].offer(LEARN, Silent())
+    assert federation(learn={"steps": 3}).agents["a1"].standing() == ()
+
+
+def test_received_words_are_painted(federation: Make) -> None:
+    agent = federation().agents["a1"]
+    agent.offer(LEARN, Silent())
+    assert agent.offer(tune("exchange"), Silent()).values["painted"] == 0
+    agent.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
+    agent.absorb(Offer("a3", "3", 1, torch.full((1, 16), 0.2)))
+    agent.absorb(Offer("a3", "5", 1, torch.full((1, 16), 0.1)))
+    made = agent.offer(tune("exchange"), Silent())
+    assert made.offers == ()
+    assert made.values["painted"] == 2 * 6
+    assert agent.offer(tune("local"), Silent()).values["painted"] == 0
+    assert agent.offer(tune("control"), Silent()).values["painted"] == 2 * 6
+    assert (agent.site.folder / "sites/a1/painted-exchange.png").is_file()
+
+
+def test_bad_words_are_refused_by_name(federation: Make) -> None:
+    agent = federation().agents["a1"]
+    with pytest.raises(ModelError, match=r"a2 for '3'.*16"):
+        agent.absorb(Offer("a2", "3", 1, torch.zeros(1, 1024)))
+    with pytest.raises(ModelError, match=r"a2 for '3'.*NaN"):
+        agent.absorb(Offer("a2", "3", 1, torch.full((1, 16), torch.nan)))
+    with pytest.raises(MethodError, match=r"a2 for 'eleven'.*no class"):
+        agent.absorb(Offer("a2", "eleven", 1, torch.zeros(1, 16)))
+
+
+def test_evaluation_counts_both_tests(federation: Make) -> None:
+    agent = federation().agents["a1"]
+    found = agent.answer(Question("evaluate", given(), {"arm": "zero-shot"}))
+    assert found["test"][:, 1].tolist() == [2] * 10
+    assert int(found["local"][:, 1].sum()) == read_cards({"a1": agent.prepare(Silent())})["a1"].tests
+
+
+def test_an_appraisal_is_numbers_alone(federation: Make) -> None:
+    agent = federation().agents["a1"]
+    agent.offer(LEARN, Silent())
+    agent.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
+    judge = Judge(Classifier(1, 8, 10).eval(), (1, 8, 8), tuple(map(str, range(10))), "cpu")
+    reply = agent.answer(Question("appraise", {**given(40), **appraisal.sent(judge)}, {"round": 1}))
+    assert list(reply) == ["appraisal"]
+    found = from_tensor(reply["appraisal"])
+    assert found["worth"]["count"] == 6
+    assert 0 <= found["leak"]["calibrated"] <= 1
+    assert (agent.site.folder / "tensorboard/a1/nearest.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("ask", "inputs", "options", "what"),
+    [
+        ("dance", {}, {}, "answers evaluate, appraise"),
+        ("evaluate", {}, {"arm": "zero-shot"}, "not nothing"),
+        ("evaluate", given(), {"arm": "central"}, "arm must be one of"),
+        ("evaluate", given(), {"arm": "local"}, "call for tune first"),
+        ("evaluate", {**given(), "labels": torch.full((20,), 10)}, {"arm": "zero-shot"}, "0 to 9"),
+        ("evaluate", {**given(), "labels": torch.zeros(3, dtype=torch.int64)}, {"arm": "zero-shot"}, "int64"),
+        ("evaluate", {**given(), "images": torch.zeros(20, 1, 4, 4)}, {"arm": "zero-shot"}, "1, 8, 8"),
+        ("evaluate", {**given(), "images": torch.full((20, 1, 8, 8), 9.0)}, {"arm": "zero-shot"}, "images must lie"),
+        ("appraise", given(), {}, "round"),
+        ("appraise", given(), {"round": 1}, "the judge"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(
+    federation: Make, ask: str, inputs: dict[str, torch.Tensor], options: dict[str, Any], what: str
+) -> None:
+    with pytest.raises(MethodError, match=what):
+        federation(1, partition={"classes_per_client": 10}).agents["a1"].answer(Question(ask, inputs, options))
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        (Call("x", "dance"), "learn, tune"),
+        (Call("x", "learn"), "round"),
+        (Call("x", "tune", {"round": 1}), "arm"),
+        (Call("x", "tune", {"round": 1, "arm": "zero-shot"}), "arm"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(federation: Make, call: Call, what: str) -> None:
+    with pytest.raises(MethodError, match=what):
+        federation(1, partition={"classes_per_client": 10}).agents["a1"].offer(call, Silent())
+
+
+def test_a_site_without_enough_pictures_declines(federation: Make) -> None:
+    with pytest.raises(MethodError, match=r"a1 has no class of at least 500"):
+        federation(learn={"least": 500}).agents["a1"].offer(LEARN, Silent())
+
+
+def test_aliases_are_of_classes(federation: Make) -> None:
+    with pytest.raises(MethodError, match="'eleven', which is no class"):
+        federation(1, aliases={"x": "eleven"}, partition={"classes_per_client": 10})
+
+
+def test_aliases_travel_in_place_of_names(federation: Make) -> None:
+    made = federation(aliases={f"alias-{k}": str(k) for k in range(10)})
+    offers = made.agents["a1"].offer(LEARN, Silent()).offers
+    assert all(offer.subject.startswith("alias-") for offer in offers)
+    made.agents["a2"].absorb(offers[0])
