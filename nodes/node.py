@@ -111,7 +111,9 @@ class Node:
             pulse=topics.pulse_address(spec.advertise) if spec.advertise else pulse,
         )
         timing = spec.timing
-        self.presence = Presence(me, timing.silence, timing.broken, timing.hang, timing.heartbeat)
+        self.presence = Presence(
+            me, timing.silence, timing.broken, timing.hang, timing.heartbeat, alert=timing.alert
+        )
         self._bus.subscribe(self._subscriptions())
         for address in spec.join:
             self._bus.connect(address)

@@ -18,9 +18,10 @@ class Timing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    heartbeat: float = Field(0.25, gt=0, description="between two heartbeats")
-    silence: float = Field(3.0, gt=0, description="without a heartbeat: the peer is lost")
-    broken: float = Field(0.75, gt=0, description="the same once its connection has broken")
+    heartbeat: float = Field(0.2, gt=0, description="between two heartbeats")
+    alert: float = Field(0.75, gt=0, description="without a heartbeat: a peer whose heartbeats were regular is lost")
+    silence: float = Field(3.0, gt=0, description="the same for any peer, and until its heartbeats are known")
+    broken: float = Field(0.5, gt=0, description="the same once its connection has broken")
     hang: float = Field(30.0, gt=0, description="heartbeats whose event loop stands still: the peer is lost")
     repair: float = Field(0.25, gt=0, description="before a missed message is asked for again")
     ready: float = Field(1800.0, gt=0, description="longest wait for the expected peers to become ready")

@@ -28,7 +28,7 @@ from nodes.rounds.seat import Seat
 from nodes.rounds.tenure import Orders, Tenure
 from nodes.transfers import Depot
 from protocol.lead import Council, Elected, Stand
-from protocol.messages import Card, Message
+from protocol.messages import Card, Message, Progress
 from protocol.messages.presence import PeerInfo
 from protocol.messages.rounds import (
     Abandon,
@@ -49,7 +49,7 @@ from protocol.messages.rounds import (
     Vote,
 )  # fmt: skip
 from protocol.messages.secure import Advert, Agree, Reveal, Sealed, Secured, Shared, Sharing
-from protocol.topics import ROUNDS
+from protocol.topics import PROGRESS, ROUNDS
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,7 @@ class Assembly:
         self._place = Place(node)
         self._tenure: Tenure | None = None
         self._leading: asyncio.Task[None] | None = None
+        self._enough = False
         self._table: Mapping[type[Message], Callable[[str, Any], None]] = {
             Order: self._order,
             Claim: self._claim,
@@ -157,7 +158,18 @@ class Assembly:
     async def _look(self) -> None:
         while True:
             self._consider()
+            self._count()
             await asyncio.sleep(LOOK)
+
+    def _count(self) -> None:
+        """Says so when too few are left for a round to close: a network that is cut goes on where the majority is."""
+        here, needed = sorted(self.council.living), self.council.majority
+        enough = len(here) >= needed
+        if self._enough and not enough:
+            note = f"waits: {needed} members are needed and {', '.join(here)} are here"
+            log.warning("%s %s", self._node.name, note)
+            self._node.publish(PROGRESS, Progress(phase="waiting", done=len(here), total=needed, values={}, note=note[:200]))
+        self._enough = enough
 
     def _consider(self) -> None:
         if self._means is not None:

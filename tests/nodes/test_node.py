@@ -136,6 +136,17 @@ class TestLosses:
 
         tell(story)
 
+    def test_a_cut_between_old_acquaintances_is_a_loss_within_a_second(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            one, ear = await start(cluster, "one")
+            other, _ = await start(cluster, "other", "one")
+            await asyncio.sleep(30)
+            cluster.network.cut(one.address, other.address)
+            await asyncio.sleep(0.9)
+            assert [event[:2] for event in ear.events] == [("linked", "other"), ("lost", "other")]
+
+        tell(story)
+
     def test_a_goodbye_is_told_with_its_reason(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
             _, ear = await start(cluster, "one")

@@ -449,7 +449,9 @@ class TestDeaths:
 class TestComing:
     @pytest.mark.parametrize("transport", TRANSPORTS)
     @pytest.mark.parametrize("minority", [("a", "b"), ("d", "e"), ("a",)])
-    def test_a_partition_heals(self, tell: Tell, hall: Any, transport: str, minority: tuple[str, ...]) -> None:
+    def test_a_partition_heals(
+        self, tell: Tell, hall: Any, caplog: pytest.LogCaptureFixture, transport: str, minority: tuple[str, ...]
+    ) -> None:
         async def story(cluster: Any) -> None:
             meeting = hall(cluster, *FIVE)
             await meeting.assemble()
@@ -458,7 +460,9 @@ class TestComing:
             sides = [(one, other) for one in minority for other in {*FIVE, "guest"} - set(minority)]
             for one, other in sides:
                 cluster.network.cut(f"memory://{one}", f"memory://{other}")
-            records = await task
+            with caplog.at_level("WARNING"):
+                records = await task
+            assert {name for name in FIVE if f"{name} waits: 3 members are needed" in caplog.text} == set(minority)
             assert set(records[-1].weights) == set(FIVE) - set(minority)
             assert len(meeting.digests()) >= 2
             for one, other in sides:
