@@ -39,8 +39,11 @@ class Bus(Protocol):
         """Hears these topics (prefixes, each ending in "/") of every peer, present and future."""
         ...
 
-    def connect(self, address: str) -> None:
-        """Hears the peer at this address; reconnects by itself; idempotent."""
+    def connect(self, address: str, name: str = "") -> None:
+        """Hears the peer `name` at this address; reconnects by itself; idempotent.
+
+        Where there are keys, whoever answers there must hold that peer's.
+        """
         ...
 
     def disconnect(self, address: str) -> None:

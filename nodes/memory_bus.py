@@ -113,7 +113,7 @@ class MemoryBus:
         for address in self.connected:
             self._network.announce(address, new, present=True)
 
-    def connect(self, address: str) -> None:
+    def connect(self, address: str, name: str = "") -> None:
         """Hears the bus at this address, now or once it is there."""
         if address not in self.connected and address != self._address:
             self.connected.add(address)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from protocol.keys import Keyring
 from protocol.ledger import Policy
 
 Role = Literal["client", "guest", "monitor"]
@@ -45,7 +46,8 @@ class NodeSpec:
         listen: the address that it binds, `tcp://host:port` (the heartbeat binds port + 1; port 0 picks free
             ones) or `ipc://path`.
         advertise: the address that others connect to, where it is not `listen`.
-        join: addresses of peers to join through; any one of them suffices.
+        join: addresses of peers to join through; any one of them suffices. With keys `name@address`: whoever answers
+            there must hold that name's key.
         expected: names of the clients that belong to the run; empty for whoever is there.
         index: position among the clients, 0-based.
         count: number of configured clients.
@@ -60,6 +62,7 @@ class NodeSpec:
         rounds: when rounds that it leads go on without everybody.
         timing: its patience.
         encoding: how floating-point tensors travel.
+        keys: who it is and whom it trusts; None: whoever can reach it is believed.
         insecure: allow a bind beyond loopback without keys.
     """
 
@@ -83,4 +86,5 @@ class NodeSpec:
     rounds: RoundsPolicy = field(default_factory=RoundsPolicy)
     timing: Timing = field(default_factory=Timing)
     encoding: Literal["raw", "bf16", "fp16", "int8"] = "raw"
+    keys: Keyring | None = None
     insecure: bool = False

@@ -129,7 +129,7 @@ class ZmqBus:
             self._in.subscribe(topic)
         self._look()
 
-    def connect(self, address: str) -> None:
+    def connect(self, address: str, name: str = "") -> None:
         """Hears the peer at this address."""
         if address in self._connected or address == self._address:
             return

@@ -90,6 +90,12 @@ def is_local(address: str) -> bool:
     return address.startswith(("ipc://", "inproc://", "memory://")) or _loopback.match(address) is not None
 
 
+def door(text: str) -> tuple[str, str]:
+    """Whom to expect where, of `name@address` or, with nobody in particular, an address."""
+    name, at, address = text.partition("@")
+    return (name, address) if at and is_name(name) else ("", text)
+
+
 def inbox(name: str) -> str:
     """The topic on which one node hears what is said to it alone.
 

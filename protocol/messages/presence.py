@@ -23,6 +23,7 @@ class PeerInfo(Value):
         role: who the process is.
         address: where its data socket is bound.
         pulse: where its heartbeat socket is bound.
+        proof: the node's own signature over all of this, 128 hexadecimal digits; empty where there are no keys.
     """
 
     name: Name
@@ -30,6 +31,7 @@ class PeerInfo(Value):
     role: Literal["client", "guest", "monitor"]
     address: Address
     pulse: Address
+    proof: Annotated[str, Field(pattern="^(?:[0-9a-f]{128})?$")] = ""
 
 
 class Hello(Message):
@@ -37,6 +39,7 @@ class Hello(Message):
 
     Attributes:
         peer: the sender.
+        receiver: the incarnation that is greeted, so that no later life of the receiver takes it for its own.
         members: whom the sender knows, itself left out.
         latest: the last numbers the sender used; the receiver expects the numbers after these.
     """
@@ -45,6 +48,7 @@ class Hello(Message):
     numbered: ClassVar[bool] = False
 
     peer: PeerInfo
+    receiver: Count
     members: Annotated[tuple[PeerInfo, ...], Field(max_length=MAX_MEMBERS)]
     latest: Latest
 
