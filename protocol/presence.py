@@ -237,6 +237,12 @@ class Presence:
         if peer is not None:
             peer.broken = True
 
+    def bar(self, name: str, reason: str) -> Iterator[Outcome]:
+        """A peer is not listened to for a while: as good as lost, until it is heard again."""
+        peer = self._peers.get(name)
+        if peer is not None:
+            yield from self._drop(peer, reason, left=False)
+
     def goodbye(self, name: str, incarnation: int, reason: str) -> Iterator[Outcome]:
         """A peer leaves."""
         peer = self._living(name, incarnation)

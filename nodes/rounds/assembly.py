@@ -168,7 +168,9 @@ class Assembly:
         if self._enough and not enough:
             note = f"waits: {needed} members are needed and {', '.join(here)} are here"
             log.warning("%s %s", self._node.name, note)
-            self._node.publish(PROGRESS, Progress(phase="waiting", done=len(here), total=needed, values={}, note=note[:200]))
+            self._node.publish(
+                PROGRESS, Progress(phase="waiting", done=len(here), total=needed, values={}, note=note[:200])
+            )
         self._enough = enough
 
     def _consider(self) -> None:

@@ -424,6 +424,25 @@ class TestHostility:
 
         self.survive(tell, attack, malformed=3)
 
+    def test_who_breaks_the_rules_again_and_again_is_shut_out_and_named_and_may_come_back(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            one, ear = await start(cluster, "one")
+            other, _ = await start(cluster, "other", "one")
+            forger = await cluster.forger().link(one)
+            for number in range(10):
+                forger.say("to/one/extra/", progress("unheard"), number + 1)
+            await asyncio.sleep(0.1)
+            kind, name, reason = ear.events[-1]
+            assert (kind, name) == ("lost", "forger")
+            assert reason.startswith("quarantined for 10 s: progress from forger")
+            await asyncio.sleep(9)
+            assert one.presence.state("forger") is State.LOST
+            assert "other" in one.presence.linked()
+            await asyncio.sleep(2)
+            assert one.presence.state("forger") is State.MET
+
+        tell(story)
+
     def test_a_crowd_of_far_away_members_does_not_silence_it(self, tell: Tell) -> None:
         """More than fit into the header of one hello, at the longest addresses that there are."""
 

@@ -201,6 +201,14 @@ class TestLosses:
         assert departures(swept(presence, 60.05, 62.9)) == []
         assert len(departures(swept(presence, 62.95, 63.2))) == 1
 
+    def test_who_is_barred_is_lost_until_it_is_heard_again(self) -> None:
+        presence = member()
+        link(presence, "a")
+        assert list(presence.bar("a", "quarantined")) == [Departed(info("a"), "quarantined", left=False)]
+        assert [*presence.bar("a", "again"), *presence.bar("nobody", "what for")] == []
+        assert presence.state("a") is State.LOST
+        assert list(presence.heartbeat("a", 1, 8, 33.0)) == [Greet("a")]
+
 
 class TestComingBack:
     def lost(self) -> Presence:
