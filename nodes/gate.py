@@ -23,20 +23,21 @@ class Gate:
 
     Args:
         security: makes sure of senders.
-        limits: what is accepted of one message.
         counts: what was dropped, by kind.
         refused: told of each message that is dropped: its kind and why.
         barred: told of each peer that is quarantined: its name and why.
+        limits: what is accepted of one message.
         allowance: what one peer may do.
     """
 
     def __init__(
         self,
         security: Security,
-        limits: Limits,
         counts: Counter[str],
         refused: Callable[[str, str], None],
         barred: Callable[[str, str], None],
+        *,
+        limits: Limits,
         allowance: Allowance | None = None,
     ) -> None:
         self._security = security

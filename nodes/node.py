@@ -75,7 +75,7 @@ class Node:
         self._bus = bus
         self._incarnation = time.time_ns()
         self._security: Security = Guard(spec.keys, self._incarnation) if spec.keys else Open()
-        self._gate = Gate(self._security, limits or Limits(), self.counts, self.refused, self._bar)
+        self._gate = Gate(self._security, self.counts, self.refused, self._bar, limits=limits or Limits())
         self._outbox = Outbox()
         self._inbox = Inbox(patience=spec.timing.repair)
         self._tick = 0

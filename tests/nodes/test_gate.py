@@ -28,7 +28,7 @@ class Door:
         self.barred: list[tuple[str, str]] = []
         refuse = lambda kind, _why: self.refused.append(kind)  # noqa: E731
         bar = lambda name, why: self.barred.append((name, why))  # noqa: E731
-        self.gate = Gate(Open(), Limits(), self.counts, refuse, bar, ALLOWED)
+        self.gate = Gate(Open(), self.counts, refuse, bar, limits=Limits(), allowance=ALLOWED)
 
     def hears(self, frames: list[Buffer], now: float = 0.0, **said: Any) -> bool:
         return self.gate.read(frames, now, **said) is not None

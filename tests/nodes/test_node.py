@@ -427,7 +427,7 @@ class TestHostility:
     def test_who_breaks_the_rules_again_and_again_is_shut_out_and_named_and_may_come_back(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
             one, ear = await start(cluster, "one")
-            other, _ = await start(cluster, "other", "one")
+            await start(cluster, "other", "one")
             forger = await cluster.forger().link(one)
             for number in range(10):
                 forger.say("to/one/extra/", progress("unheard"), number + 1)
