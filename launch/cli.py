@@ -81,14 +81,16 @@ def common(
 @app.command()
 def launch(
     config: Config,
+    *,
     overrides: Overrides = None,
     out: Out = Path("runs"),
     serve: Annotated[bool, typer.Option("--serve", help="Keep the cluster up when the run is done.")] = False,
     insecure: Insecure = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped, only.")] = False,
 ) -> None:
     """Starts a cluster on this machine, watches it, and leaves results and a report."""
     console.print(f"fednet {fednet.__version__}", style="dim", highlight=False)
-    session.launch(load(config, overrides or ()), out, console, serve=serve, insecure=insecure)
+    session.launch(load(config, overrides or ()), out, console, serve=serve, insecure=insecure, resume=resume)
 
 
 @app.command()

@@ -41,8 +41,10 @@ _LIBRARIES = ("torch", "diffusers", "pyzmq", "numpy")
 _TCP = re.compile(r"^tcp://\[?(?P<host>[^\]]+)\]?:(?P<port>\d+)$")
 
 
-def launch(loaded: Loaded, out: Path, console: Console, *, serve: bool = False, insecure: bool = False) -> None:
-    """Runs a cluster on this machine to its end.
+def launch(
+    loaded: Loaded, out: Path, console: Console, *, serve: bool = False, insecure: bool = False, resume: bool = False
+) -> None:
+    """Runs a cluster on this machine to its end; with `resume` only one that was started before.
 
     Raises:
         ConfigError: it cannot be started as it is configured; nothing was written.
@@ -61,7 +63,10 @@ def launch(loaded: Loaded, out: Path, console: Console, *, serve: bool = False, 
             planning = plan(loaded, there, free_ports(), out / name, Path(sockets), insecure=insecure)
             _check_free(loaded, planning)
             make = partial(Supervisor, planning, listener=listener, context=context, serve=serve, litter=Path(sockets))
-            with held(out / name, loaded.dump()) as folder, _logging_into(folder / LOGS / "launcher.log"):
+            with (
+                held(out / name, loaded.dump(), resume=resume) as folder,
+                _logging_into(folder / LOGS / "launcher.log"),
+            ):
                 if serve:
                     _print(console, f"join through {planning.clients[0].listen}")
                 outcome = asyncio.run(_run(planning, make, console, serve=serve))
