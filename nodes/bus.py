@@ -23,6 +23,10 @@ class Listener(Protocol):
         """Somebody has subscribed to a topic here, or the last one who had has gone (or lost its connection)."""
         ...
 
+    def refused(self, kind: str, why: str) -> None:
+        """Somebody who does not belong here was turned away."""
+        ...
+
 
 class Bus(Protocol):
     """A transport. Publishing never blocks and may lose; numbering and repair are the node's."""

@@ -406,6 +406,9 @@ def _check_addresses(spec: NodeSpec) -> None:
             raise NodeError(f"{address!r} is no address of a node: expected tcp://host:port or ipc://path")
     if not (spec.keys or spec.insecure or topics.is_local(spec.listen)):
         raise NodeError(f"{spec.listen} is open to the network: give this node keys, or say --insecure if it may be")
+    for text in spec.join if spec.keys else ():
+        if not topics.door(text)[0]:
+            raise NodeError(f"whose key must who answers at {text} hold? With keys, say name@{text}")
     if spec.keys and spec.keys.own.name != spec.name:
         raise NodeError(f"the keys are those of {spec.keys.own.name}, and this node is {spec.name}")
     if spec.advertise is None and spec.listen.startswith(("tcp://0.0.0.0:", "tcp://[::]:", "tcp://*:")):

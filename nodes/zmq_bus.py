@@ -22,8 +22,10 @@ from pathlib import Path
 import zmq
 
 from nodes.bus import Listener
+from nodes.curve import OVERHEAD, Curve
 from nodes.errors import NodeError
 from protocol.codec import Buffer
+from protocol.keys import Keyring
 from protocol.limits import Limits
 from protocol.topics import pulse_address
 
@@ -35,6 +37,9 @@ HIGH_WATER = 512
 LINGER_MS = 250
 ZMTP_PING_MS, ZMTP_SILENCE_MS = 2000, 10_000
 """ZeroMQ's own pings, which find a connection that is open at one end only, and make it anew."""
+
+RECONNECT_MS = 50, 1000
+"""Between two attempts to reach a peer, at first and at most."""
 
 BATCH = 64
 """Messages handled per wake-up before other tasks get their turn."""
@@ -61,15 +66,16 @@ def _free(path: Path) -> None:
 
 
 class ZmqBus:
-    """A `Bus` over ZeroMQ, tcp or ipc."""
+    """A `Bus` over ZeroMQ, tcp or ipc; with keys everybody on it is known and everything encrypted."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, keys: Keyring | None = None) -> None:
         self._limits = limits or Limits()
         self._context = zmq.Context()
         self._out = self._context.socket(zmq.XPUB)
         self._in = self._context.socket(zmq.SUB)
         self._pulse = self._context.socket(zmq.PUB)
-        self._connected: set[str] = set()
+        self._curve = Curve(self._context, keys, self._refused, self._renew) if keys else None
+        self._connected: dict[str, str] = {}
         self._files: list[Path] = []
         self._beating: threading.Thread | None = None
         self._stop = threading.Event()
@@ -85,7 +91,12 @@ class ZmqBus:
             each.sndhwm = each.rcvhwm = HIGH_WATER
         self._out.maxmsgsize = self._pulse.maxmsgsize = LARGEST_SUBSCRIPTION
         self._in.maxmsgsize = self._limits.max_frame_bytes
-        self._in.reconnect_ivl, self._in.reconnect_ivl_max = 50, 1000
+        if self._curve is not None:
+            self._in.maxmsgsize += OVERHEAD
+            self._curve.serve(self._out)
+            self._curve.serve(self._pulse)
+            self._curve.equip(self._in)
+        self._in.reconnect_ivl, self._in.reconnect_ivl_max = RECONNECT_MS
         try:
             self._address, pulse = self._bind(listen)
         except NodeError:
@@ -94,6 +105,8 @@ class ZmqBus:
         self._listener, self._loop = listener, asyncio.get_running_loop()
         self._loop.add_reader(_descriptor(self._in), self._hear)
         self._loop.add_reader(_descriptor(self._out), self._notice)
+        if self._curve is not None:
+            self._curve.listen(self._loop)
         return self._address, pulse
 
     def _bind(self, listen: str) -> tuple[str, str]:
@@ -130,21 +143,26 @@ class ZmqBus:
         self._look()
 
     def connect(self, address: str, name: str = "") -> None:
-        """Hears the peer at this address."""
-        if address in self._connected or address == self._address:
+        """Hears the peer at this address; with keys only if it is this one."""
+        if self._curve is None:
+            name = ""
+        if address == self._address or self._connected.get(address) == name:
             return
+        if self._curve is not None and not self._curve.expect(self._in, address, name):
+            return
+        self.disconnect(address)
         try:
             self._in.connect(address)
         except zmq.ZMQError as error:  # what a peer says of a third one must not end this node
             log.warning("cannot connect to %s: %s", address, error.strerror)
             return
-        self._connected.add(address)
+        self._connected[address] = name
         self._look()
 
     def disconnect(self, address: str) -> None:
         """Hears it no more."""
         if address in self._connected:
-            self._connected.remove(address)
+            del self._connected[address]
             with contextlib.suppress(zmq.ZMQError):
                 self._in.disconnect(address)
 
@@ -175,6 +193,8 @@ class ZmqBus:
         if self._loop is not None:
             self._loop.remove_reader(_descriptor(self._in))
             self._loop.remove_reader(_descriptor(self._out))
+            if self._curve is not None:
+                self._curve.deafen()
             self._loop = None
         await asyncio.to_thread(self._release)
 
@@ -185,6 +205,8 @@ class ZmqBus:
         self._in.close(linger=0)
         self._out.close()
         self._pulse.close()
+        if self._curve is not None:
+            self._curve.close()
         self._context.term()
         while self._files:  # ZeroMQ leaves them behind
             self._files.pop().unlink(missing_ok=True)
@@ -206,10 +228,25 @@ class ZmqBus:
         for _ in range(BATCH):
             if not _readable(self._out):
                 return
-            event = self._out.recv(zmq.NOBLOCK)
-            if event[:1] in {b"\x00", b"\x01"}:
-                self._listener.subscribed(event[1:], event[:1] == b"\x01")
+            event = self._out.recv(zmq.NOBLOCK, copy=False)
+            said = event.bytes
+            if said[:1] in {b"\x00", b"\x01"} and (self._curve is None or self._curve.admits(self._out, event)):
+                self._listener.subscribed(said[1:], said[:1] == b"\x01")
         self._soon(self._notice)
+
+    def _renew(self, address: str) -> None:
+        """Connects again, in a moment, to an address that ZeroMQ has given up."""
+        if self._loop is not None and address in self._connected:
+            self._loop.call_later(RECONNECT_MS[1] / 1000, self._connect_again, address, self._connected[address])
+
+    def _connect_again(self, address: str, name: str) -> None:
+        if self._loop is not None and self._connected.get(address) == name:
+            self.disconnect(address)
+            self.connect(address, name)
+
+    def _refused(self, kind: str, why: str) -> None:
+        if self._listener is not None:
+            self._listener.refused(kind, why)
 
     def _look(self) -> None:
         """After an operation on the SUB: its edge-triggered descriptor may have swallowed a signal."""

@@ -53,7 +53,7 @@ def progress(phase: str) -> Progress:
 
 async def start(cluster: Any, name: str, *join: str, **changes: Any) -> tuple[Node, Ear]:
     ear = Ear()
-    spec = cluster.spec(name, join=tuple(f"memory://{other}" for other in join), **changes)
+    spec = cluster.spec(name, join=tuple(f"{other}@memory://{other}" for other in join), **changes)
     return await cluster.enter(Node(spec, cluster.network.bus()), ear), ear
 
 
@@ -613,7 +613,7 @@ class TestKeys:
         async def story(cluster: Any) -> None:
             one, ear = await start(cluster, "one", keys=ring("one"))
             tape = await Tape(cluster.network.bus()).run(one)
-            spec = cluster.spec("other", join=("memory://one",), keys=ring("other"))
+            spec = cluster.spec("other", join=("one@memory://one",), keys=ring("other"))
             async with Node(spec, cluster.network.bus()) as other:
                 tape.bus.connect(other.address)
                 await asyncio.sleep(1)
@@ -635,7 +635,7 @@ class TestKeys:
             async with Node(spec, cluster.network.bus()) as one:
                 tape = await Tape(cluster.network.bus()).run(one)
                 async with Node(
-                    cluster.spec("other", join=("memory://one",), keys=ring("other")), cluster.network.bus()
+                    cluster.spec("other", join=("one@memory://one",), keys=ring("other")), cluster.network.bus()
                 ) as other:
                     tape.bus.connect(other.address)
                     await asyncio.sleep(0.5)
@@ -685,6 +685,11 @@ class TestKeys:
             assert set(other.presence.linked()) == {"one", "stranger"}
 
         tell(story)
+
+    async def test_who_is_called_must_be_named(self) -> None:
+        spec = NodeSpec("one", "client", "test", "memory://a", join=("memory://b",), keys=ring("one"))
+        with pytest.raises(NodeError, match="say name@memory://b"):
+            await Node(spec, MemoryNetwork().bus()).__aenter__()
 
     async def test_keys_and_name_belong_together(self) -> None:
         node = Node(NodeSpec("one", "client", "test", "memory://a", keys=ring("eve")), MemoryNetwork().bus())
