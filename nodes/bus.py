@@ -58,6 +58,10 @@ class Bus(Protocol):
         """Sends a message to whoever has subscribed to its topic."""
         ...
 
+    def queued(self) -> int:
+        """Bytes of large frames that wait until the slowest subscriber has taken them, or lost its connection."""
+        ...
+
     def beat(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
         """Publishes `make()` on the heartbeat address every so many seconds, off the event loop."""
         ...

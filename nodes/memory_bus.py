@@ -97,6 +97,7 @@ class MemoryBus:
         self._listener: Listener | None = None
         self._beating: asyncio.TimerHandle | None = None
         self._address = ""
+        self.stuck = 0
         self.connected: set[str] = set()
         self.topics: list[bytes] = []
 
@@ -129,6 +130,10 @@ class MemoryBus:
         """Sends to whoever has subscribed."""
         if self._listener is not None:
             self._network.carry(self._address, frames, pulse=False)
+
+    def queued(self) -> int:
+        """As many bytes as a test says."""
+        return self.stuck
 
     def beat(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
         """Publishes heartbeats by a timer."""

@@ -38,6 +38,9 @@ Handler = Callable[[Envelope, Any], None]
 SWEEP = 0.05
 """Seconds between two looks at what the passing of time brings."""
 
+CROWD = 128 << 20
+"""Bytes of large frames that may wait for the slowest subscriber before those who speak to all hold back."""
+
 INTRODUCED = 64
 """Members that one hello names at most."""
 
@@ -172,6 +175,11 @@ class Node:
         if number:
             self._outbox.keep(topic, number, frames, sum(map(len, frames)))
         self._bus.publish(frames)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits for a slow subscriber that nothing large should be said to all before it has gone."""
+        return self._bus.queued() > CROWD
 
     def tell(self, name: str, message: Message) -> None:
         """Says a message to one peer's inbox."""
