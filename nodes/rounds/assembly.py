@@ -49,6 +49,7 @@ from protocol.messages.rounds import (
     Vote,
 )  # fmt: skip
 from protocol.messages.secure import Advert, Agree, Reveal, Sealed, Secured, Shared, Sharing
+from protocol.rounds import attempt_of
 from protocol.topics import PROGRESS, ROUNDS
 
 log = logging.getLogger(__name__)
@@ -153,7 +154,8 @@ class Assembly:
             self.council.arrived(name)
             self._chair.arrived()
             if self.council.leading and name in self.council.members:
-                self._tell(name, Leads(term=self.council.term, standings=self.models.standings()))
+                term, attempt = self.council.term, self._chair.attempts
+                self._tell(name, Leads(term=term, attempt=attempt, standings=self.models.standings()))
 
     async def _look(self) -> None:
         while True:
@@ -245,6 +247,8 @@ class Assembly:
             self._promise_to(sender)
             return
         self._follow([])
+        if self._place.seat is not None and attempt_of(self._place.seat.opened) > (said.term, said.attempt):
+            return  # it was said before the opening of the round that is under way, and has come late
         if self._means is not None and sender != self._node.name:
             self._place.rise()
             self._place.follow_with(partial(self._means.catch_up, sender, said))

@@ -49,7 +49,9 @@ class Walker:
         self.place = place
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
-        """Twice x, in no time."""
+        """Twice x, in no time; of a large x only the first number."""
+        if question.ask == "first":
+            return {"y": question.inputs["x"][:1].clone()}
         return {"y": 2 * question.inputs["x"] + self.place}
 
     def begin(self, model: str) -> State:

@@ -18,7 +18,7 @@ from fednet.federated.participation import drawn
 from nodes.errors import NoQuorum
 from nodes.memory_bus import Faults
 from nodes.spec import RoundsPolicy
-from protocol.messages import Claim, Contribution, Open
+from protocol.messages import Claim, Contribution, Leads, Open
 from protocol.topics import ROUNDS
 
 Tell = Callable[..., Any]
@@ -472,6 +472,27 @@ class TestComing:
             assert meeting.digests() == {records[-1].digest}
             (more,) = await meeting.convene("more", transport=transport)
             assert set(more.weights) == set(FIVE)
+
+        tell(story)
+
+    @pytest.mark.parametrize(("earlier", "stays"), [(1, True), (0, False)])
+    def test_what_the_lead_said_before_a_round_and_comes_late_ends_nothing(
+        self, tell: Tell, hall: Any, earlier: int, *, stays: bool
+    ) -> None:
+        async def story(cluster: Any) -> None:
+            meeting = hall(cluster, "a", "b", "c")
+            await meeting.assemble()
+            await meeting.convene()
+            task = asyncio.ensure_future(meeting.convene("more"))
+            await asyncio.sleep(0.5)
+            lead = meeting.members[meeting.lead()].assembly
+            (other, *_) = {"a", "b", "c"} - {meeting.lead()}
+            seat = meeting.members[other].assembly._place.seat
+            said = Leads(term=lead.council.term, attempt=lead._chair.attempts - earlier, standings={})
+            meeting.members[meeting.lead()].node.tell(other, said)
+            await asyncio.sleep(0.2)
+            assert seat.left is not stays
+            task.cancel()
 
         tell(story)
 
