@@ -19,11 +19,14 @@ from launch.config import MONITOR, SAMPLER, Loaded
 from launch.devices import inventory
 from launch.display import Board
 from launch.errors import INTERRUPTED, ConfigError, Problem, RunError
+from launch.keys import PRIVATE, keyring
 from launch.plan import check_listen, single
 from launch.runfolder import joined
 from launch.screen import shown
 from launch.session import show
 from nodes.spec import NodeSpec
+from protocol.keys import Keyring
+from protocol.topics import door
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Place:
         advertise: the address that others reach it at, if it is another.
         join: peers to join through.
         device: overrides the configuration's.
+        key: the private file of `fednet keys new`; None: that of the configuration's folder, or no keys.
         insecure: allow addresses beyond loopback without keys.
     """
 
@@ -42,7 +46,24 @@ class Place:
     advertise: str | None = None
     join: tuple[str, ...] = ()
     device: str | None = None
+    key: Path | None = None
     insecure: bool = False
+
+    def keyring(self, name: str = "", folder: Path | None = None) -> Keyring | None:
+        """Who the node here is, by its own file, or by its name in the configuration's folder; None without keys.
+
+        Raises:
+            ConfigError: the keys cannot be used, or are those of another name.
+        """
+        path = self.key or (folder / f"{name}{PRIVATE}" if folder else None)
+        found = keyring(path) if path else None
+        if found is not None and name and found.own.name != name:
+            raise ConfigError(Problem(f"--key {path}", f"the keys of {name}", f"those of {found.own.name}"))
+        for peer in self.join if found else ():
+            if not door(peer)[0]:
+                hint = "Whoever answers there must hold the key of somebody who is trusted here."
+                raise ConfigError(Problem(f"--join {peer}", f"NAME@{peer}", hint=hint))
+        return found
 
 
 def work(
@@ -59,11 +80,13 @@ def work(
     if role == "client" and name is None:
         known = ", ".join(loaded.cluster.entries)
         raise ConfigError(Problem("--name", f"a client of the configuration ({known})", "nothing"))
+    name = name or SAMPLER
+    keys = place.keyring(name, loaded.cluster.security.keys)
     from nodes.run import run  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
     spec = single(
         loaded,
-        name or SAMPLER,
+        name,
         role,
         inventory(),
         out / loaded.cluster.name,
@@ -71,6 +94,7 @@ def work(
         join=place.join,
         advertise=place.advertise,
         device=place.device,
+        keys=keys,
         insecure=place.insecure,
     )
     folder = joined(spec.folder, loaded.dump())
@@ -92,14 +116,16 @@ def watch(name: str | None, place: Place, console: Console) -> None:
     """
     if not place.join:
         raise ConfigError(Problem("--join", "the address of a peer", "nothing"))
-    check_listen(place.listen, place.insecure, Problem("--listen"))
+    keys = place.keyring(name or "")
+    check_listen(place.listen, place.insecure or keys is not None, Problem("--listen"))
     spec = NodeSpec(
-        name=name or MONITOR,
+        name=name or (keys.own.name if keys else MONITOR),
         role="monitor",
         run="",
         listen=place.listen,
         advertise=place.advertise,
         join=place.join,
+        keys=keys,
         insecure=place.insecure,
     )
     asyncio.run(_watch(spec, console))

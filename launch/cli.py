@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fednet
-from launch import builtin, by_hand, session, visitors
+from launch import builtin, by_hand, key_commands, session, visitors
 from launch.comparison import compare
 from launch.config import load
 from launch.devices import free_ports, inventory
@@ -40,7 +40,13 @@ Overrides = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs' folders lie.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Allow addresses beyond loopback, without keys.")]
-Join = Annotated[list[str] | None, typer.Option("--join", metavar="ADDRESS", help="A peer to join through.")]
+Join = Annotated[
+    list[str] | None,
+    typer.Option("--join", metavar="ADDRESS", help="A peer to join through; with keys NAME@ADDRESS."),
+]
+Key = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="Its private file, if not that of `security.keys`.")
+]
 
 
 def main() -> int:
@@ -105,10 +111,11 @@ def node(
     overrides: Overrides = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     out: Out = Path("runs"),
+    key: Key = None,
     insecure: Insecure = False,
 ) -> None:
     """Runs one node by hand; the configuration names the clients that belong together."""
-    place = by_hand.Place(listen, advertise, tuple(join or ()), device, insecure)
+    place = by_hand.Place(listen, advertise, tuple(join or ()), device, key, insecure)
     if role == "monitor":
         by_hand.watch(name, place, console)
         return
@@ -158,3 +165,4 @@ def fid(
 
 
 visitors.register(app)
+app.add_typer(key_commands.app, name="keys")

@@ -66,6 +66,16 @@ class BusConfig(_Section):
     timing: Timing = Timing()
 
 
+class SecurityConfig(_Section):
+    """Who may take part.
+
+    Attributes:
+        keys: the folder with the keys of `fednet keys`; none given: no keys, and no address beyond loopback.
+    """
+
+    keys: Path | None = None
+
+
 class DevicesConfig(_Section):
     """Where models compute.
 
@@ -88,6 +98,7 @@ class ClusterConfig(_Section):
         nodes: how many clients (then called a1, a2, ...), or what is said about each, by name.
         bus: how they reach each other.
         devices: where they compute.
+        security: who may take part.
     """
 
     name: Name
@@ -96,6 +107,7 @@ class ClusterConfig(_Section):
     nodes: Annotated[int, Field(ge=1, le=200)] | dict[Name, NodeEntry] = 1
     bus: BusConfig = BusConfig()
     devices: DevicesConfig = DevicesConfig()
+    security: SecurityConfig = SecurityConfig()
 
     @field_validator("nodes")
     @classmethod

@@ -32,7 +32,7 @@ ROUNDS = "checkpoints/*-rounds-*"
 
 _RESULTS = (EVENTS, SUMMARY, REPORT, LOGS, "metrics.json", "figures", "tensorboard")
 _REMEMBERED = (JOURNAL, "samples")
-_CARRIERS = ("bus", "devices")
+_CARRIERS = ("bus", "devices", "security")
 """Keys of a configuration that say how a run is carried out and not what it is."""
 
 

@@ -25,17 +25,20 @@ import fednet
 from fednet import summary
 from fednet.errors import DataError
 from launch import report, results
-from launch.config import Loaded
+from launch.config import MONITOR, SAMPLER, Loaded
 from launch.devices import free_ports, inventory, is_free
 from launch.display import Board, planned
 from launch.document import Key
 from launch.errors import DONE, ConfigError, Problem, RunError
 from launch.events import RUN, EventFile, Happening, Tell, event
 from launch.forkserver import PRELOAD, cool, warm
+from launch.keys import provide
 from launch.plan import Plan, plan
 from launch.runfolder import EVENTS, LOGS, REPORT, held
 from launch.screen import shown
 from launch.supervisor import Listener, Outcome, Supervisor
+from nodes.spec import NodeSpec
+from protocol.keys import Keyring
 
 _LIBRARIES = ("torch", "diffusers", "pyzmq", "numpy")
 _TCP = re.compile(r"^tcp://\[?(?P<host>[^\]]+)\]?:(?P<port>\d+)$")
@@ -60,7 +63,8 @@ def launch(
             there = inventory()
             check_data(loaded)
         with tempfile.TemporaryDirectory(prefix="fednet-", ignore_cleanup_errors=True) as sockets:
-            planning = plan(loaded, there, free_ports(), out / name, Path(sockets), insecure=insecure)
+            keys = _keys(loaded)
+            planning = plan(loaded, there, free_ports(), out / name, Path(sockets), keys=keys, insecure=insecure)
             _check_free(loaded, planning)
             make = partial(Supervisor, planning, listener=listener, context=context, serve=serve, litter=Path(sockets))
             with (
@@ -68,7 +72,7 @@ def launch(
                 _logging_into(folder / LOGS / "launcher.log"),
             ):
                 if serve:
-                    _print(console, f"join through {planning.clients[0].listen}")
+                    _print(console, f"join through {_door(planning.clients[0])}")
                 outcome = asyncio.run(_run(planning, make, console, serve=serve))
                 report.write(folder)
     finally:
@@ -111,6 +115,17 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[library] = version(library)
     return found
+
+
+def _keys(loaded: Loaded) -> dict[str, Keyring]:
+    """The keys of all nodes, where the configuration wants keys; those that do not exist yet are made."""
+    folder = loaded.cluster.security.keys
+    return provide((*loaded.cluster.entries, SAMPLER, MONITOR), folder) if folder else {}
+
+
+def _door(spec: NodeSpec) -> str:
+    """What a visitor says to --join."""
+    return f"{spec.name}@{spec.listen}" if spec.keys else spec.listen
 
 
 def _method_of(loaded: Loaded) -> str:
