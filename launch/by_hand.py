@@ -19,7 +19,7 @@ from launch.config import MONITOR, SAMPLER, Loaded
 from launch.devices import inventory
 from launch.display import Board
 from launch.errors import INTERRUPTED, ConfigError, Problem, RunError
-from launch.keys import PRIVATE, keyring
+from launch.keys import PRIVATE, keyring, require_agreement
 from launch.plan import check_listen, single
 from launch.runfolder import joined
 from launch.screen import shown
@@ -82,6 +82,8 @@ def work(
         raise ConfigError(Problem("--name", f"a client of the configuration ({known})", "nothing"))
     name = name or SAMPLER
     keys = place.keyring(name, loaded.cluster.security.keys)
+    if keys is not None:
+        require_agreement(keys, loaded.cluster.fingerprints)
     from nodes.run import run  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
     spec = single(

@@ -139,6 +139,25 @@ def check(config: Config, overrides: Overrides = None, insecure: Insecure = Fals
 
 
 @app.command()
+def doctor(
+    config: Config,
+    overrides: Overrides = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", metavar="FILE", help="Of the node here, where others run elsewhere; without, all run here."
+        ),
+    ] = None,
+    out: Out = Path("runs"),
+    insecure: Insecure = False,
+) -> None:
+    """Looks, before a run, at keys, versions, clocks, devices, data, disk and whether the other machines are heard."""
+    from launch.doctor import examine  # noqa: PLC0415 - imports torch, which other commands need not wait for
+
+    examine(load(config, overrides or ()), out, console, key=key, insecure=insecure)
+
+
+@app.command()
 def examples(
     name: Annotated[str | None, typer.Argument(help="The example to print.")] = None,
 ) -> None:

@@ -39,11 +39,13 @@ class NodeEntry(_Section):
         listen: the address that it binds, `tcp://host:port` or `ipc://path`; none given: the plan chooses.
         device: `auto`, `cpu`, `cuda` or `cuda:N`; none given: that of `devices`.
         data: keys that replace those of the method's `data` at this node.
+        fingerprint: that of its keys, as `fednet keys fingerprint` prints it; any other is refused.
     """
 
     listen: Annotated[str, StringConstraints(pattern=r"^(tcp://.+:\d+|ipc://.+)$")] | None = None
     device: str | None = None
     data: dict[str, Any] | None = None
+    fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}(-[0-9a-f]{4}){7}$")] | None = None
 
 
 class BusConfig(_Section):
@@ -125,6 +127,11 @@ class ClusterConfig(_Section):
         if isinstance(self.nodes, int):
             return {f"a{number}": NodeEntry() for number in range(1, self.nodes + 1)}
         return dict(self.nodes)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprints that are named, by client."""
+        return {name: entry.fingerprint for name, entry in self.entries.items() if entry.fingerprint is not None}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fednet.files import write_whole
@@ -133,6 +133,25 @@ def provide(names: Iterable[str], folder: Path) -> dict[str, Keyring]:
         if not (folder / f"{name}{PRIVATE}").exists():
             new(name, folder)
     return {name: of_node(name, folder) for name in names}
+
+
+def require_agreement(ring: Keyring, fingerprints: Mapping[str, str]) -> None:
+    """Refuses keys that are not those that a configuration names.
+
+    Args:
+        ring: a node's own keys and those it trusts.
+        fingerprints: what the configuration says, by name.
+
+    Raises:
+        ConfigError: some have another fingerprint; names each.
+    """
+    faults = [
+        Problem(f"nodes.{name}.fingerprint", wanted, ring.trusted[name].fingerprint, hint=f"Which keys are {name}'s?")
+        for name, wanted in fingerprints.items()
+        if name in ring.trusted and ring.trusted[name].fingerprint != wanted
+    ]
+    if faults:
+        raise ConfigError(*faults)
 
 
 def _named(public: PublicKeys, path: Path) -> PublicKeys:

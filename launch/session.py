@@ -32,7 +32,7 @@ from launch.document import Key
 from launch.errors import DONE, ConfigError, Problem, RunError
 from launch.events import RUN, EventFile, Happening, Tell, event
 from launch.forkserver import PRELOAD, cool, warm
-from launch.keys import provide
+from launch.keys import provide, require_agreement
 from launch.plan import Plan, plan
 from launch.runfolder import EVENTS, LOGS, REPORT, held
 from launch.screen import shown
@@ -65,7 +65,7 @@ def launch(
         with tempfile.TemporaryDirectory(prefix="fednet-", ignore_cleanup_errors=True) as sockets:
             keys = _keys(loaded)
             planning = plan(loaded, there, free_ports(), out / name, Path(sockets), keys=keys, insecure=insecure)
-            _check_free(loaded, planning)
+            check_free(loaded, planning)
             make = partial(Supervisor, planning, listener=listener, context=context, serve=serve, litter=Path(sockets))
             with (
                 held(out / name, loaded.dump(), resume=resume) as folder,
@@ -120,7 +120,10 @@ def versions() -> dict[str, str]:
 def _keys(loaded: Loaded) -> dict[str, Keyring]:
     """The keys of all nodes, where the configuration wants keys; those that do not exist yet are made."""
     folder = loaded.cluster.security.keys
-    return provide((*loaded.cluster.entries, SAMPLER, MONITOR), folder) if folder else {}
+    rings = provide((*loaded.cluster.entries, SAMPLER, MONITOR), folder) if folder else {}
+    for ring in rings.values():
+        require_agreement(ring, loaded.cluster.fingerprints)
+    return rings
 
 
 def _door(spec: NodeSpec) -> str:
@@ -163,8 +166,12 @@ def check_data(loaded: Loaded) -> None:
         raise ConfigError(*faults)
 
 
-def _check_free(loaded: Loaded, planning: Plan) -> None:
-    """Refuses a plan whose ports are taken, before anything starts."""
+def check_free(loaded: Loaded, planning: Plan) -> None:
+    """Refuses a plan whose ports are taken, before anything starts.
+
+    Raises:
+        ConfigError: some are.
+    """
     faults: list[Problem] = []
     for spec in (*planning.nodes, planning.monitor):
         match = _TCP.match(spec.listen)

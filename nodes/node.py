@@ -362,7 +362,7 @@ class Node:
 
     def _beat(self) -> list[Buffer]:
         """A heartbeat; called from the bus's heartbeat thread, reads only."""
-        beat = Heartbeat(tick=self._tick, latest=self._claims)
+        beat = Heartbeat(tick=self._tick, latest=self._claims, clock=time.time())
         frames = codec.encode(Envelope(topics.PULSE, self.run, self.name, self._incarnation, 0, beat))
         return self._security.sign(frames)
 

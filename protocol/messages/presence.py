@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from protocol.messages.base import MAX_MEMBERS, Address, Count, Latest, Message, Name, Value
+from protocol.messages.base import MAX_MEMBERS, Address, Count, Latest, Message, Name, Seconds, Value
 
 MAX_CARD_BYTES = 16 * 1024
 
@@ -72,6 +72,8 @@ class Heartbeat(Message):
     Attributes:
         tick: a counter of the sender's event loop; a heartbeat whose tick stands still comes from a hung node.
         latest: the last number used on each topic: a lost last message leaves no gap that would show it.
+        clock: the sender's wall clock, seconds since the epoch. Nothing is decided by it: it is for whoever compares
+            the clocks of a federation's machines, whose logs are read side by side.
     """
 
     kind: ClassVar[str] = "heartbeat"
@@ -79,6 +81,7 @@ class Heartbeat(Message):
 
     tick: Count
     latest: Latest
+    clock: Seconds = 0.0
 
 
 class Goodbye(Message):
