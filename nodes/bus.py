@@ -31,8 +31,10 @@ class Listener(Protocol):
 class Bus(Protocol):
     """A transport. Publishing never blocks and may lose; numbering and repair are the node's."""
 
-    async def open(self, listen: str, listener: Listener) -> tuple[str, str]:
+    async def open(self, listen: str, listener: Listener, through: str | None = None) -> tuple[str, str]:
         """Binds and begins to hear; returns the addresses of the messages and of the heartbeats.
+
+        With the address of a relay to speak `through`, nothing is bound, and its addresses are returned.
 
         Raises:
             NodeError: the address cannot be bound.

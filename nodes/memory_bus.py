@@ -101,8 +101,8 @@ class MemoryBus:
         self.connected: set[str] = set()
         self.topics: list[bytes] = []
 
-    async def open(self, listen: str, listener: Listener) -> tuple[str, str]:
-        """Enters the network."""
+    async def open(self, listen: str, listener: Listener, through: str | None = None) -> tuple[str, str]:
+        """Enters the network, in which everybody can be reached: there are no relays here."""
         self._address, self._listener = listen, listener
         self._network.bind(listen, self)
         return listen, listen

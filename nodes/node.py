@@ -26,8 +26,10 @@ from protocol.limits import Limits
 from protocol.messages import Message
 from protocol.messages.presence import Goodbye, Heartbeat, Hello, PeerInfo, Welcome
 from protocol.messages.repair import Gone, Resend, Resent
+from protocol.messages.secrecy import Grant
 from protocol.presence import Connect, Departed, Disconnect, Greet, Linked, Outcome, Presence
-from protocol.security import Guard, Open, Security
+from protocol.secrecy import Sealed
+from protocol.security import Open, Security
 from protocol.sequence import Inbox, Outbox, runs
 
 log = logging.getLogger(__name__)
@@ -77,7 +79,7 @@ class Node:
         self.presence: Presence
         self._bus = bus
         self._incarnation = time.time_ns()
-        self._security: Security = Guard(spec.keys, self._incarnation) if spec.keys else Open()
+        self._security: Security = Sealed(spec.keys, self._incarnation) if spec.keys else Open()
         self._gate = Gate(self._security, self.counts, self.refused, self._bar, limits=limits or Limits())
         self._outbox = Outbox()
         self._inbox = Inbox(patience=spec.timing.repair)
@@ -96,6 +98,7 @@ class Node:
             Resend: self._resend,
             Resent: self._resent,
             Gone: self._gone,
+            Grant: self._grant,
         }
 
     def add(self, capability: Capability) -> None:
@@ -107,7 +110,7 @@ class Node:
         """Binds, subscribes, calls the peers to join through, and begins to beat."""
         spec = self.spec
         _check_addresses(spec)
-        bound, pulse = await self._bus.open(spec.listen, self)
+        bound, pulse = await self._bus.open(spec.listen, self, spec.through)
         self.address = spec.advertise or bound
         me = PeerInfo(
             name=spec.name,
@@ -174,7 +177,7 @@ class Node:
         frames = self._security.sign(codec.encode(envelope, self.spec.encoding))
         if number:
             self._outbox.keep(topic, number, frames, sum(map(len, frames)))
-        self._bus.publish(frames)
+        self._bus.publish(self._security.close(frames))
 
     @property
     def crowded(self) -> bool:
@@ -212,7 +215,9 @@ class Node:
         except WireError as error:
             self.refused("malformed", str(error))
             return
-        if present:
+        if not self._security.knows(knock.name):
+            self.refused("unknown key", f"{knock.name} knocks, whose key is not trusted here")
+        elif present:
             self._follow(self.presence.knock(knock.name, knock.incarnation, knock.address, self._now()))
         else:
             self._follow(self.presence.breaks(knock.name, knock.incarnation))
@@ -299,7 +304,7 @@ class Node:
                 gone.append(number)
             else:
                 again = codec.resent(frames, self.run, self.name, self._incarnation, inbox)
-                self._bus.publish(self._security.sign(again))
+                self._bus.publish(self._security.close(self._security.sign(again)))
         for first, last in runs(gone):
             self.tell(envelope.sender, Gone(topic=request.topic, first=first, last=last))
 
@@ -321,6 +326,7 @@ class Node:
                 case Greet(name, incarnation):
                     self._greet(name, incarnation)
                 case Linked(peer):
+                    self._renew()
                     log.info("linked with %s (%s) at %s", peer.name, peer.role, peer.address)
                     for capability in self._capabilities:
                         capability.linked(peer)
@@ -343,11 +349,21 @@ class Node:
 
     def _depart(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         log.log(logging.INFO if left else logging.WARNING, "%s %s: %s", peer.name, "left" if left else "lost", reason)
+        self._renew()
         for capability in self._capabilities:
             capability.departed(peer, reason, left=left)
         if left:
             self._inbox.forget(peer.name)
             self._outbox.forget(topics.inbox(peer.name))
+
+    def _renew(self) -> None:
+        """The membership has changed: from now on its members, and nobody else, read what is said to all."""
+        grant = self._security.renew()
+        for name in self.presence.linked() if grant else ():
+            self.tell(name, grant)
+
+    def _grant(self, envelope: Envelope, grant: Grant) -> None:
+        self._security.granted(envelope.sender, envelope.incarnation, grant)
 
     def _subscriptions(self) -> list[str]:
         """The static subscriptions; the knock comes last, so that who hears it knows that the others stand."""
@@ -408,12 +424,13 @@ def _check_addresses(spec: NodeSpec) -> None:
     """Refuses what is no address, to be open to a network unsaid, and to announce what nobody can connect to."""
     for address in (
         *(topics.door(text)[1] for text in spec.join),
-        *([spec.advertise] if spec.advertise is not None else []),
+        *(address for address in (spec.advertise, spec.through) if address is not None),
     ):
         if not topics.is_address(address):
             raise NodeError(f"{address!r} is no address of a node: expected tcp://host:port or ipc://path")
-    if not (spec.keys or spec.insecure or topics.is_local(spec.listen)):
-        raise NodeError(f"{spec.listen} is open to the network: give this node keys, or say --insecure if it may be")
+    heard_at = spec.through or spec.listen
+    if not (spec.keys or spec.insecure or topics.is_local(heard_at)):
+        raise NodeError(f"{heard_at} is open to the network: give this node keys, or say --insecure if it may be")
     for text in spec.join if spec.keys else ():
         if not topics.door(text)[0]:
             raise NodeError(f"whose key must who answers at {text} hold? With keys, say name@{text}")

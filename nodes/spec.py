@@ -46,6 +46,7 @@ class NodeSpec:
         listen: the address that it binds, `tcp://host:port` (the heartbeat binds port + 1; port 0 picks free
             ones) or `ipc://path`.
         advertise: the address that others connect to, where it is not `listen`.
+        through: the address of a relay, for a node that nobody can connect to: then it binds nothing.
         join: addresses of peers to join through; any one of them suffices. With keys `name@address`: whoever answers
             there must hold that name's key.
         expected: names of the clients that belong to the run; empty for whoever is there.
@@ -71,6 +72,7 @@ class NodeSpec:
     run: str
     listen: str
     advertise: str | None = None
+    through: str | None = None
     join: tuple[str, ...] = ()
     expected: tuple[str, ...] = ()
     index: int = 0

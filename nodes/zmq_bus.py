@@ -28,7 +28,7 @@ from nodes.errors import NodeError
 from protocol.codec import Buffer
 from protocol.keys import Keyring
 from protocol.limits import Limits
-from protocol.topics import pulse_address
+from protocol.topics import inward_address, pulse_address
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +85,8 @@ class ZmqBus:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._address = ""
 
-    async def open(self, listen: str, listener: Listener) -> tuple[str, str]:
-        """Binds the two publishing sockets and begins to hear."""
+    async def open(self, listen: str, listener: Listener, through: str | None = None) -> tuple[str, str]:
+        """Binds the two publishing sockets, or connects them to a relay, and begins to hear."""
         for each in (self._out, self._in, self._pulse):
             each.linger = LINGER_MS
             each.heartbeat_ivl, each.heartbeat_timeout = ZMTP_PING_MS, ZMTP_SILENCE_MS
@@ -100,16 +100,27 @@ class ZmqBus:
             self._curve.equip(self._in)
         self._in.reconnect_ivl, self._in.reconnect_ivl_max = RECONNECT_MS
         try:
-            self._address, pulse = self._bind(listen)
+            address, pulse = self._bind(listen) if through is None else self._reach(through)
         except NodeError:
             self._release()
             raise
+        self._address = "" if through else address  # who shares its address with others hears them there
         self._listener, self._loop = listener, asyncio.get_running_loop()
         self._loop.add_reader(_descriptor(self._in), self._hear)
         self._loop.add_reader(_descriptor(self._out), self._notice)
         if self._curve is not None:
             self._curve.listen(self._loop)
-        return self._address, pulse
+        return address, pulse
+
+    def _reach(self, relay: str) -> tuple[str, str]:
+        """Publishes at the addresses of a relay; refuses to do so with keys, for which no relay has been made yet."""
+        if self._curve is not None:
+            raise NodeError("a node with keys cannot speak through a relay yet: give it an address of its own")
+        addresses = relay, pulse_address(relay)
+        for publisher, address in zip((self._out, self._pulse), addresses, strict=True):
+            publisher.reconnect_ivl, publisher.reconnect_ivl_max = RECONNECT_MS
+            publisher.connect(inward_address(address))
+        return addresses
 
     def _bind(self, listen: str) -> tuple[str, str]:
         """Binds messages to `listen` and heartbeats beside it: the next port, or the path with `.pulse`."""

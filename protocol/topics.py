@@ -115,6 +115,14 @@ def pulse_address(address: str) -> str:
     return f"{host}:{int(port) + 1}"
 
 
+def inward_address(address: str) -> str:
+    """Where publishers connect that are heard at this address of a relay: two ports on, or the path with `.in`."""
+    if not address.startswith("tcp://"):
+        return f"{address}.in"
+    host, port = address.rsplit(":", 1)
+    return f"{host}:{int(port) + 2}"
+
+
 @dataclass(frozen=True)
 class Knock:
     """What a joining node says by nothing but subscribing: who it is, and where to connect back to."""

@@ -1,0 +1,156 @@
+"""A relay over real sockets: who only connects outwards is linked, asked, lost and named like anybody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fednet.conversations import Question
+from launch.devices import free_ports, is_free
+from nodes.compute import Compute
+from nodes.errors import NodeError
+from nodes.node import Handler, Node
+from nodes.queries.answerer import Desk
+from nodes.queries.asker import Asker
+from nodes.relay import Relay
+from nodes.roster import Presenter, Roster
+from nodes.spec import NodeSpec, Policy
+from nodes.zmq_bus import ZmqBus
+from protocol.messages import Message
+from protocol.messages.presence import PeerInfo
+
+PATIENCE = 30.0
+
+
+class Ear:
+    """A capability that remembers who came and went."""
+
+    topics: tuple[str, ...] = ()
+    handlers: Mapping[type[Message], Handler] = {}
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+        self.changed = asyncio.Event()
+
+    def linked(self, peer: PeerInfo) -> None:
+        self.events.append(("linked", peer.name))
+        self.changed.set()
+
+    def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
+        self.events.append(("left" if left else "lost", peer.name))
+        self.changed.set()
+
+    async def until(self, *events: tuple[str, str]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not set(events) <= set(self.events):
+                self.changed.clear()
+                await self.changed.wait()
+
+
+class Tripler:
+    """Answers with three times x."""
+
+    def answer(self, question: Question) -> Mapping[str, torch.Tensor]:
+        return {"y": 3 * question.inputs["x"]}
+
+
+class Place:
+    """A relay, and nodes that bind an address or speak through it."""
+
+    def __init__(self, relay: str, folder: Path, stack: AsyncExitStack) -> None:
+        self.relay, self.folder, self._stack = relay, folder, stack
+
+    def node(self, name: str, role: Any, *, outwards: bool, join: str = "") -> Node:
+        where = {"through": self.relay} if outwards else {}
+        spec = NodeSpec(name, role, "test", f"ipc://{self.folder}/{name}", join=(join or self.relay,), **where)
+        return Node(spec, ZmqBus())
+
+    async def client(self, name: str, *, outwards: bool, join: str = "") -> tuple[Node, Ear]:
+        node, compute = self.node(name, "client", outwards=outwards, join=join), Compute(name)
+        self._stack.callback(compute.close)
+        ear, desk, presenter = Ear(), Desk(node, compute), Presenter(node)
+        for capability in (ear, desk, presenter):
+            node.add(capability)
+        await self._stack.enter_async_context(node)
+        desk.open(Tripler())
+        presenter.show("{}")
+        return node, ear
+
+    async def guest(self, *expected: str, outwards: bool = False) -> Asker:
+        node = self.node("guest", "guest", outwards=outwards)
+        roster = Roster(node, expected)
+        asker = Asker(node, roster, Policy())
+        for capability in (roster, asker):
+            node.add(capability)
+        await self._stack.enter_async_context(node)
+        await roster.complete(PATIENCE)
+        return asker
+
+
+def four_free_ports() -> int:
+    """The first of four free ports in a row."""
+    return next(port for port in free_ports() if is_free("127.0.0.1", port + 2) and is_free("127.0.0.1", port + 3))
+
+
+@pytest.fixture(params=["ipc", "tcp"])
+async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    address = f"ipc://{tmp_path}/relay" if request.param == "ipc" else f"tcp://127.0.0.1:{four_free_ports()}"
+    async with AsyncExitStack() as stack:
+        stack.enter_context(Relay(address))
+        yield Place(address, tmp_path, stack)
+
+
+@pytest.mark.parametrize("guest_outwards", [False, True])
+async def test_questions_reach_who_only_connects_outwards(place: Place, *, guest_outwards: bool) -> None:
+    await place.client("open", outwards=False)
+    await place.client("one", outwards=True)
+    await place.client("other", outwards=True)
+    asker = await place.guest("open", "one", "other", outwards=guest_outwards)
+    for number in range(20):
+        replies = await asker.ask(Question("triple", {"x": torch.tensor([float(number)])}))
+        assert {name: outputs["y"].item() for name, outputs in replies.by_node.items()} == dict.fromkeys(
+            ("open", "one", "other"), 3.0 * number
+        )
+    large = torch.rand(1 << 20)
+    replies = await asker.ask(Question("triple", {"x": large}))
+    assert all(outputs["y"].equal(3 * large) for outputs in replies.by_node.values())
+
+
+async def test_who_leaves_behind_it_is_missed(place: Place) -> None:
+    async with AsyncExitStack() as short:
+        _, ear = await place.client("one", outwards=True)
+        other = Place(place.relay, place.folder, short)
+        await other.client("other", outwards=True)
+        await ear.until(("linked", "other"))
+    await ear.until(("left", "other"))
+
+
+async def test_a_relay_that_dies_takes_along_who_speaks_through_it_and_nobody_else(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        place = Place(f"ipc://{tmp_path}/relay", tmp_path, stack)
+        with Relay(place.relay):
+            first, ear = await place.client("first", outwards=False)
+            await place.client("second", outwards=False, join=first.address)
+            await place.client("outside", outwards=True)
+            await ear.until(("linked", "second"), ("linked", "outside"))
+        await ear.until(("lost", "outside"))
+        assert ("lost", "second") not in ear.events
+
+
+def test_an_address_that_cannot_be_bound_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NodeError, match=r"cannot listen on tcp://256\.0\.0\.1"):
+        Relay("tcp://256.0.0.1:5000")
+    with Relay(f"ipc://{tmp_path}/a"):
+        pass
+
+
+async def test_beyond_loopback_it_must_be_said_aloud(tmp_path: Path) -> None:
+    spec = NodeSpec("a", "client", "test", "tcp://127.0.0.1:0", through="tcp://192.0.2.1:5000")
+    with pytest.raises(NodeError, match=r"192\.0\.2\.1:5000 is open to the network"):
+        await Node(spec, ZmqBus()).__aenter__()
