@@ -40,6 +40,8 @@ class Place:
         device: overrides the configuration's.
         key: the private file of `fednet keys new`; None: that of the configuration's folder, or no keys.
         insecure: allow addresses beyond loopback without keys.
+        through: a relay that speaks for it where nobody can connect to it; then it binds nothing, and joins there
+            unless it is told otherwise.
     """
 
     listen: str
@@ -48,6 +50,7 @@ class Place:
     device: str | None = None
     key: Path | None = None
     insecure: bool = False
+    through: str | None = None
 
     def keyring(self, name: str = "", folder: Path | None = None) -> Keyring | None:
         """Who the node here is, by its own file, or by its name in the configuration's folder; None without keys.
@@ -93,11 +96,12 @@ def work(
         inventory(),
         out / loaded.cluster.name,
         listen=place.listen,
-        join=place.join,
+        join=place.join or ((place.through,) if place.through else ()),
         advertise=place.advertise,
         device=place.device,
         keys=keys,
         insecure=place.insecure,
+        through=place.through,
     )
     folder = joined(spec.folder, loaded.dump())
     try:
@@ -119,7 +123,7 @@ def watch(name: str | None, place: Place, console: Console) -> None:
     if not place.join:
         raise ConfigError(Problem("--join", "the address of a peer", "nothing"))
     keys = place.keyring(name or "")
-    check_listen(place.listen, place.insecure or keys is not None, Problem("--listen"))
+    check_listen(place.through or place.listen, place.insecure or keys is not None, Problem("--listen"))
     spec = NodeSpec(
         name=name or (keys.own.name if keys else MONITOR),
         role="monitor",
@@ -129,16 +133,42 @@ def watch(name: str | None, place: Place, console: Console) -> None:
         join=place.join,
         keys=keys,
         insecure=place.insecure,
+        through=place.through,
     )
     asyncio.run(_watch(spec, console))
+
+
+def forward(place: Place, console: Console) -> None:
+    """Holds a relay for nodes that can only connect outwards, until Ctrl-C.
+
+    Raises:
+        ConfigError: it has keys, with which no relay has been made yet, or the address is not loopback or its port 0.
+        NodeError: it cannot listen.
+    """
+    from nodes.relay import Relay  # noqa: PLC0415 - imports torch, which other commands need not wait for
+
+    if place.key is not None:
+        hint = "Nodes with keys cannot speak through a relay yet."
+        raise ConfigError(Problem(f"--key {place.key}", "no keys for a relay", hint=hint))
+    check_listen(place.listen, place.insecure, Problem("--listen"))
+    if place.listen.endswith(":0"):
+        raise ConfigError(Problem("--listen", "a port that others can be told, and three free ones after it", "0"))
+    with Relay(place.listen):
+        console.print(f"relays between all who say --through {place.advertise or place.listen}", markup=False)
+        asyncio.run(_stopped())
 
 
 async def _watch(spec: NodeSpec, console: Console) -> None:
     from nodes.monitor import Monitor  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
+    board = Board("monitor", (), time.time(), open_to_all=True)
+    async with Monitor(spec, board.hear), shown(board, console):
+        await _stopped()
+
+
+async def _stopped() -> None:
+    """Waits for Ctrl-C or SIGTERM."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    board = Board("monitor", (), time.time(), open_to_all=True)
-    async with Monitor(spec, board.hear), shown(board, console):
-        await stop.wait()
+    await stop.wait()

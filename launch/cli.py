@@ -102,11 +102,12 @@ def launch(
 @app.command()
 def node(
     *,
-    role: Annotated[Literal["client", "guest", "monitor"], typer.Option(help="What this node is.")],
-    config: Annotated[str | None, typer.Option("--config", help="The cluster.yaml (a monitor needs none).")] = None,
+    role: Annotated[Literal["client", "guest", "monitor", "relay"], typer.Option(help="What this node is.")],
+    config: Annotated[str | None, typer.Option("--config", help="The cluster.yaml of a client or guest.")] = None,
     name: Annotated[str | None, typer.Option(help="Its name; that of a client stands in the configuration.")] = None,
     listen: Annotated[str, typer.Option(help="The address it binds; port 0 picks a free one.")] = "tcp://127.0.0.1:0",
     advertise: Annotated[str | None, typer.Option(help="The address others reach it at, if another.")] = None,
+    through: Annotated[str | None, typer.Option(help="A relay, if nobody can connect to it.")] = None,
     join: Join = None,
     overrides: Overrides = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
@@ -115,13 +116,15 @@ def node(
     insecure: Insecure = False,
 ) -> None:
     """Runs one node by hand; the configuration names the clients that belong together."""
-    place = by_hand.Place(listen, advertise, tuple(join or ()), device, key, insecure)
+    place = by_hand.Place(listen, advertise, tuple(join or ()), device, key, insecure, through)
     if role == "monitor":
         by_hand.watch(name, place, console)
-        return
-    if config is None:
+    elif role == "relay":
+        by_hand.forward(place, console)
+    elif config is None:
         raise ConfigError(Problem("--config", "a cluster.yaml or an example's name", "nothing"))
-    by_hand.work(load(config, overrides or ()), role, name, place, out=out, console=console)
+    else:
+        by_hand.work(load(config, overrides or ()), role, name, place, out=out, console=console)
 
 
 @app.command()

@@ -104,6 +104,7 @@ def node(
     threads: int = 1,
     keys: Keyring | None = None,
     insecure: bool = False,
+    through: str | None = None,
 ) -> NodeSpec:
     """One node of a configuration, wherever it runs."""
     cluster = loaded.cluster
@@ -131,6 +132,7 @@ def node(
         encoding=cluster.bus.encoding,
         keys=keys,
         insecure=insecure,
+        through=through,
     )
 
 
@@ -147,6 +149,7 @@ def single(
     device: str | None = None,
     keys: Keyring | None = None,
     insecure: bool = False,
+    through: str | None = None,
 ) -> NodeSpec:
     """One node that is started by hand, with this machine's devices.
 
@@ -156,7 +159,10 @@ def single(
     names = tuple(loaded.cluster.entries)
     if role == "client" and name not in names:
         raise ConfigError(Problem("--name", f"a client of the configuration ({', '.join(names)})", repr(name)))
-    check_listen(listen, insecure or keys is not None, Problem("--listen"))
+    check_listen(through or listen, insecure or keys is not None, Problem("--through" if through else "--listen"))
+    if through is not None and keys is not None:
+        hint = "Nodes with keys cannot speak through a relay yet: give it an address that others can connect to."
+        raise ConfigError(Problem("--through", "no relay", repr(through), hint=hint))
     index = names.index(name) if name in names else 0
     wanted = device or loaded.cluster.entries.get(name, NodeEntry()).device or loaded.cluster.devices.device
     given = Problem("--device") if device else _device_problem(loaded, name)
@@ -165,7 +171,7 @@ def single(
     threads = _threads(loaded.cluster, inventory, sharing)
     return node(
         loaded, name, role, folder, listen=listen, join=join, advertise=advertise, index=index, device=chosen,
-        threads=threads, keys=keys, insecure=insecure,
+        threads=threads, keys=keys, insecure=insecure, through=through,
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
@@ -34,6 +36,25 @@ def test_a_monitor_stays_on_loopback_unless_told(listen):
     place = by_hand.Place(listen, join=("tcp://127.0.0.1:1",))
     with pytest.raises(ConfigError, match="--insecure"):
         by_hand.watch(None, place, Console())
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        (by_hand.Place("tcp://0.0.0.0:7000"), "--insecure"),
+        (by_hand.Place("tcp://127.0.0.1:0"), "three free ones after it"),
+        (by_hand.Place("tcp://127.0.0.1:7000", key=Path("relay.key")), "no keys for a relay"),
+    ],
+)
+def test_a_relay_is_refused_where_it_cannot_be(place, said):
+    with pytest.raises(ConfigError, match=said):
+        by_hand.forward(place, Console())
+
+
+def test_a_node_speaks_through_a_relay_beyond_loopback_only_if_told(tmp_path):
+    place = by_hand.Place("tcp://127.0.0.1:0", through="tcp://10.0.0.1:7000")
+    with pytest.raises(ConfigError, match=r"--through: expected a loopback address.*--insecure"):
+        by_hand.work(load("control"), "client", "a1", place, out=tmp_path, console=Console())
 
 
 class TestKeys:
