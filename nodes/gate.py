@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 
 from protocol.codec import Buffer
 from protocol.errors import ForgeryError, WireError
-from protocol.header import claimed
 from protocol.limits import Limits
 from protocol.quarantine import Allowance, Quarantine
 from protocol.security import Heard, Security
@@ -49,7 +48,7 @@ class Gate:
 
     def read(self, frames: Sequence[Buffer], now: float, *, again: bool = False) -> Heard | None:
         """The message in frames that came, if it is to be heard; `again` for what a `Resent` carries."""
-        if self._quarantine.holds(now) and len(frames) > 1 and self._quarantine.bars(claimed(frames[1]), now):
+        if self._quarantine.holds(now) and self._quarantine.bars(self._security.claimed(frames), now):
             self._counts["quarantined"] += 1
             return None
         try:

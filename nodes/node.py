@@ -359,8 +359,9 @@ class Node:
     def _renew(self) -> None:
         """The membership has changed: from now on its members, and nobody else, read what is said to all."""
         grant = self._security.renew()
-        for name in self.presence.linked() if grant else ():
-            self.tell(name, grant)
+        if grant is not None:
+            for name in self.presence.linked():
+                self.tell(name, grant)
 
     def _grant(self, envelope: Envelope, grant: Grant) -> None:
         self._security.granted(envelope.sender, envelope.incarnation, grant)

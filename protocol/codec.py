@@ -33,8 +33,8 @@ _TENSOR = 1  # the extension type of a tensor
 _MAX_TOPIC_BYTES = 3 * 33
 _MAX_DESCRIPTOR_BYTES = 256
 _REPAIR_FRAMES = 2
-_SEALS = 2  # of a message and of the `Resent` around it, see `protocol.security`
-_REPAIR_BYTES = 1024  # room that every message leaves for the `Resent` around it and both seals
+_SEALS = 3  # of a message and of the `Resent` around it, and the lid, see `protocol.security` and `protocol.secrecy`
+_REPAIR_BYTES = 8192  # room that every message leaves for the `Resent` around it, both seals, and closing every frame
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ the name of the key (`stolen name`); was it said in our own lifetime and not hea
 That a life of a peer is going on now is proven by what names our own incarnation, which nobody could know before we
 were born: its hello and its welcome. Until one of them has come, everything else it says is dropped as `early`.
 
-`Guard` is what a node with keys has, `Open` what one without. Knows no sockets and no clock; PROTOCOL.md,
+`Open` is the security of a node without keys; with keys it is `protocol.secrecy.Sealed`, which closes what `Guard` has
+signed. Knows no sockets and no clock; PROTOCOL.md,
 "Security", is the authority.
 """
 
@@ -34,8 +35,12 @@ from protocol.keys import Keyring
 from protocol.limits import Limits
 from protocol.messages import Hello, Welcome
 from protocol.messages.presence import PeerInfo
+from protocol.messages.secrecy import Grant
 from protocol.replay import Life
 from protocol.topics import KNOCK, PULSE, inbox, is_topic
+
+KEY_BYTES = 32
+"""Bytes of an Ed25519 key."""
 
 _SEAL = struct.Struct(">32sQQ64s")
 
@@ -61,6 +66,14 @@ class Security(Protocol):
         """The frames as they go out."""
         ...
 
+    def close(self, frames: Sequence[Buffer]) -> list[Buffer]:
+        """The signed frames as they leave."""
+        ...
+
+    def claimed(self, frames: Sequence[Buffer]) -> str | None:
+        """Who the frames say has sent them, before anything is believed; None where that cannot be told."""
+        ...
+
     def read(self, frames: Sequence[Buffer], limits: Limits, *, again: bool = False) -> Heard:
         """The message in frames that came; `again` for what a `Resent` carries.
 
@@ -77,6 +90,18 @@ class Security(Protocol):
         """Those that say themselves who and where they are."""
         ...
 
+    def knows(self, name: str) -> bool:
+        """Whether anything can be said to a node of this name."""
+        ...
+
+    def renew(self) -> Grant | None:
+        """The membership has changed; what every member must be told to read on."""
+        ...
+
+    def granted(self, name: str, incarnation: int, grant: Grant) -> None:
+        """A life of a peer has told how to read what it says."""
+        ...
+
 
 class Open:
     """No keys: whoever can publish is believed. For loopback, or where the operator has said so aloud."""
@@ -85,12 +110,20 @@ class Open:
         """The frames, as they are."""
         return list(frames)
 
+    def close(self, frames: Sequence[Buffer]) -> list[Buffer]:
+        """The frames, as they are."""
+        return list(frames)
+
+    def claimed(self, frames: Sequence[Buffer]) -> str | None:
+        """The sender that the header names."""
+        return claimed(frames[1]) if len(frames) > 1 else None
+
     def read(self, frames: Sequence[Buffer], limits: Limits, *, again: bool = False) -> Heard:
         """The message in the frames."""
         try:
             return Heard(codec.decode(frames, limits), frames)
         except WireError as error:
-            error.culprit = claimed(frames[1]) if len(frames) > 1 else None
+            error.culprit = self.claimed(frames)
             raise
 
     def introduce(self, me: PeerInfo) -> PeerInfo:
@@ -100,6 +133,17 @@ class Open:
     def vouched(self, infos: Iterable[PeerInfo]) -> tuple[PeerInfo, ...]:
         """All of them: hearsay leads to a connection only."""
         return tuple(infos)
+
+    def knows(self, name: str) -> bool:
+        """Whoever it is."""
+        return True
+
+    def renew(self) -> Grant | None:
+        """Nobody needs a key."""
+        return None
+
+    def granted(self, name: str, incarnation: int, grant: Grant) -> None:
+        """It is not needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +183,7 @@ class Seal:
 
 
 class Guard:
-    """One life of a node among those whose keys it has.
+    """What one life of a node signs, and believes of those whose keys it has.
 
     Args:
         keys: its own and those it trusts.
@@ -181,6 +225,10 @@ class Guard:
         self._is_current(envelope, seal, again=again)
         return Heard(envelope, said)
 
+    def named(self, key: bytes) -> str | None:
+        """Whose an Ed25519 key is; None for one that is not trusted."""
+        return self._keys.names.get(key)
+
     def introduce(self, me: PeerInfo) -> PeerInfo:
         """This node's own word for who and where it is."""
         return me.model_copy(update={"proof": self._signer.sign(_introduction(me)).hex()})
@@ -191,7 +239,7 @@ class Guard:
 
     def _signed_by(self, seal: Seal, said: Sequence[Buffer]) -> str:
         """The name of the trusted key that has signed this."""
-        name = self._keys.names.get(seal.key)
+        name = self.named(seal.key)
         if name is None:
             raise ForgeryError("unknown key", "a message is signed by a key that is not trusted here", key=seal.key)
         if not _holds(self._verifiers[name], seal.signature, seal.statement(digest(said))):

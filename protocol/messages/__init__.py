@@ -25,6 +25,7 @@ from protocol.messages.rounds import (
     Reduced,
     Vote,
 )
+from protocol.messages.secrecy import Grant
 from protocol.messages.secure import Advert, Agree, Reveal, Sealed, Shared, Sharing
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Decline",
     "Gone",
     "Goodbye",
+    "Grant",
     "Heartbeat",
     "Hello",
     "Lacking",
@@ -83,6 +85,7 @@ KINDS: dict[str, type[Message]] = {
     "resend": Resend,
     "resent": Resent,
     "gone": Gone,
+    "grant": Grant,
     "want": Want,
     "chunk": Chunk,
     "lacking": Lacking,

@@ -15,6 +15,8 @@ from protocol.errors import EncodingError, LimitError, WireError
 from protocol.limits import DEFAULT, MIB, Limits
 from protocol.messages import Answer, Heartbeat, Hello, PeerInfo, Progress
 from protocol.messages.base import MAX_MEMBERS, MAX_TENSORS, MAX_TOPICS, MAX_VALUES
+from protocol.secrecy import LID_BYTES
+from protocol.security import SEAL_BYTES
 from protocol.tensors import Encoding
 
 Forge = Callable[..., list[bytes]]
@@ -37,9 +39,9 @@ def test_the_number_of_tensors_and_frames_is_limited() -> None:
     two = answer(torch.zeros(2), torch.zeros(2))
     assert decode(encode(two, limits=Limits(max_tensors=2)), Limits(max_tensors=2))
     refused_by_both(two, Limits(max_tensors=1))
-    assert encode(two, limits=Limits(max_frames=8))
+    assert encode(two, limits=Limits(max_frames=9))
     with pytest.raises(EncodingError, match="too many tensors"):
-        encode(two, limits=Limits(max_frames=7))
+        encode(two, limits=Limits(max_frames=8))
     with pytest.raises(LimitError, match="too many frames"):
         decode(encode(two), Limits(max_frames=3))
 
@@ -47,7 +49,7 @@ def test_the_number_of_tensors_and_frames_is_limited() -> None:
 def test_as_many_tensors_as_a_message_may_list_can_be_sent_twice() -> None:
     frames = encode(answer(*[torch.tensor(value) for value in range(MAX_TENSORS)]))
     again = resent(frames, "r", "b", 1, "to/a/")
-    assert len(again) + 2 == DEFAULT.max_frames, "two seals still fit"
+    assert len(again) + 3 == DEFAULT.max_frames, "two seals and a lid still fit"
     assert decode(again)
     assert len(dict(decode(original(again)).message)["outputs"]) == MAX_TENSORS
 
@@ -79,16 +81,18 @@ def test_dimensions_are_limited() -> None:
 
 
 def test_whatever_may_be_sent_may_be_sent_again() -> None:
-    limits = Limits(max_message_bytes=10_000)
-    for size in range(8_000, 10_000):
+    limits = Limits(max_message_bytes=20_000)
+    for size in range(11_000, 20_000):
         try:
             frames = encode(answer(torch.zeros(size, dtype=torch.uint8)), limits=limits)
         except EncodingError:
             break
-    assert size > 8_500
+    assert size > 11_500
     run, name = "r" * 64, "b" * 32
     assert decode(frames, limits)
-    assert sum(map(len, resent(frames, run, name, 2**63 - 1, f"to/{'a' * 32}/"))) <= limits.max_message_bytes
+    again = resent(frames, run, name, 2**63 - 1, f"to/{'a' * 32}/")
+    closing = 2 * SEAL_BYTES + LID_BYTES + 16 * DEFAULT.max_frames
+    assert sum(map(len, again)) + closing <= limits.max_message_bytes
 
 
 def test_the_largest_messages_about_the_run_fit_their_header() -> None:
