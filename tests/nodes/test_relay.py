@@ -15,6 +15,7 @@ from fednet.conversations import Question
 from launch.devices import free_ports, is_free
 from nodes.compute import Compute
 from nodes.errors import NodeError
+from nodes.memory_bus import MemoryNetwork
 from nodes.node import Handler, Node
 from nodes.queries.answerer import Desk
 from nodes.queries.asker import Asker
@@ -153,4 +154,4 @@ def test_an_address_that_cannot_be_bound_is_named(tmp_path: Path) -> None:
 async def test_beyond_loopback_it_must_be_said_aloud(tmp_path: Path) -> None:
     spec = NodeSpec("a", "client", "test", "tcp://127.0.0.1:0", through="tcp://192.0.2.1:5000")
     with pytest.raises(NodeError, match=r"192\.0\.2\.1:5000 is open to the network"):
-        await Node(spec, ZmqBus()).__aenter__()
+        await Node(spec, MemoryNetwork().bus()).__aenter__()
