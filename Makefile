@@ -26,6 +26,7 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_start.py
 	$(BIN)/python tests/benchmarks/bench_round.py
 	$(BIN)/python tests/benchmarks/bench_secure.py
+	$(BIN)/python tests/benchmarks/bench_security.py
 	$(BIN)/python tests/benchmarks/others.py
 
 # Installed once, with the exact versions that were tested; again only when these two files change.
