@@ -7,6 +7,7 @@ disk, as clients do, and are started again under their name and address. Everyth
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -32,7 +33,7 @@ from nodes.queries.asker import Asker
 from nodes.roster import Presenter, Roster
 from nodes.rounds.assembly import Assembly
 from nodes.rounds.convener import Convener
-from nodes.spec import NodeSpec, Policy
+from nodes.spec import NodeSpec
 from nodes.transfers import Depot
 from nodes.zmq_bus import ZmqBus
 
@@ -67,8 +68,29 @@ class Walker:
         """Nothing to do."""
 
 
-def work(spec: NodeSpec) -> None:
+@dataclass(frozen=True)
+class Host:
+    """Where a node lives.
+
+    Attributes:
+        address: of its machine.
+        namespace: the network namespace that is its machine; none for this one.
+    """
+
+    address: str = "127.0.0.1"
+    namespace: str = ""
+
+    def enter(self) -> None:
+        """Moves this thread, and all that it starts, into the namespace."""
+        if self.namespace:
+            with Path(f"/run/netns/{self.namespace}").open("rb") as there:
+                if ctypes.CDLL(None, use_errno=True).setns(there.fileno(), 0):
+                    raise OSError(ctypes.get_errno(), f"cannot enter {self.namespace}")
+
+
+def work(spec: NodeSpec, host: Host) -> None:
     """A member's process: it takes part until it is killed."""
+    host.enter()
     torch.set_num_threads(1)
     asyncio.run(_take_part(spec))
 
@@ -98,6 +120,7 @@ class Cluster:
         convener: orders rounds of them.
         roster: who can be asked.
         node: the guest here.
+        hosts: where everybody lives.
     """
 
     specs: Mapping[str, NodeSpec]
@@ -105,11 +128,13 @@ class Cluster:
     roster: Roster
     asker: Asker
     convener: Convener
+    hosts: Mapping[str, Host]
     processes: dict[str, BaseProcess] = field(default_factory=dict)
 
     async def start(self, name: str) -> None:
         """Starts a member (again)."""
-        process = multiprocessing.get_context("forkserver").Process(target=work, args=(self.specs[name],), daemon=True)
+        what = self.specs[name], self.hosts[name]
+        process = multiprocessing.get_context("forkserver").Process(target=work, args=what, daemon=True)
         await asyncio.to_thread(process.start)
         self.processes[name] = process
 
@@ -140,27 +165,34 @@ class Cluster:
 
 
 @asynccontextmanager
-async def cluster(count: int, policy: Policy | None = None) -> AsyncIterator[Cluster]:
-    """A cluster of `count` members a1, a2, ... and a guest; nobody of it is left at the end."""
+async def cluster(count: int, hosts: Mapping[str, Host] | None = None) -> AsyncIterator[Cluster]:
+    """A cluster of `count` members a1, a2, ... and a guest; nobody of it is left at the end.
+
+    Args:
+        count: of the members.
+        hosts: where they and the guest live, by name; all on this machine unless said.
+    """
     ports = free_ports()
     names = tuple(f"a{place}" for place in range(1, count + 1))
-    addresses = {name: f"tcp://127.0.0.1:{next(ports)}" for name in (*names, "guest")}
+    hosts = hosts or dict.fromkeys((*names, "guest"), Host())
+    addresses = {name: f"tcp://{hosts[name].address}:{next(ports)}" for name in (*names, "guest")}
     with tempfile.TemporaryDirectory(prefix="fednet-soak-", ignore_cleanup_errors=True) as folder:
 
         def spec(name: str, role: Any, index: int = 0) -> NodeSpec:
             doors = tuple(address for other, address in addresses.items() if other != name)[:3]
             return NodeSpec(
                 name, role, "soak", addresses[name], join=doors, expected=names, index=index, folder=Path(folder),
-                policy=policy or Policy(),
+                insecure=True,
             )  # fmt: skip
 
+        hosts["guest"].enter()
         node = Node(spec("guest", "guest"), ZmqBus())
         roster, depot = Roster(node, names), Depot(node)
         asker, convener = Asker(node, roster, node.spec.policy), Convener(node, roster, depot)
         for capability in (roster, asker, depot, convener):
             node.add(capability)
         specs = {name: spec(name, "client", index) for index, name in enumerate(names)}
-        made = Cluster(specs, node, roster, asker, convener)
+        made = Cluster(specs, node, roster, asker, convener, hosts)
         try:
             async with node:
                 for name in names:
