@@ -62,10 +62,11 @@ class Place:
         found = keyring(path) if path else None
         if found is not None and name and found.own.name != name:
             raise ConfigError(Problem(f"--key {path}", f"the keys of {name}", f"those of {found.own.name}"))
-        for peer in self.join if found else ():
-            if not door(peer)[0]:
+        called = [("--join", peer) for peer in self.join] + [("--through", self.through)] * bool(self.through)
+        for option, peer in called if found else ():
+            if not door(peer or "")[0]:
                 hint = "Whoever answers there must hold the key of somebody who is trusted here."
-                raise ConfigError(Problem(f"--join {peer}", f"NAME@{peer}", hint=hint))
+                raise ConfigError(Problem(f"{option} {peer}", f"NAME@{peer}", hint=hint))
         return found
 
 
@@ -142,19 +143,22 @@ def forward(place: Place, console: Console) -> None:
     """Holds a relay for nodes that can only connect outwards, until Ctrl-C.
 
     Raises:
-        ConfigError: it has keys, with which no relay has been made yet, or the address is not loopback or its port 0.
+        ConfigError: its keys are none of a relay, or the address is not loopback without keys, or its port 0.
         NodeError: it cannot listen.
     """
     from nodes.relay import Relay  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
-    if place.key is not None:
-        hint = "Nodes with keys cannot speak through a relay yet."
-        raise ConfigError(Problem(f"--key {place.key}", "no keys for a relay", hint=hint))
-    check_listen(place.listen, place.insecure, Problem("--listen"))
+    keys = place.keyring()
+    if keys is not None and not keys.own.relay:
+        hint = "`fednet keys new NAME --relay` makes them: a relay takes no part, and its keys must say so."
+        raise ConfigError(Problem(f"--key {place.key}", "the keys of a relay", hint=hint))
+    check_listen(place.listen, place.insecure or keys is not None, Problem("--listen"))
     if place.listen.endswith(":0"):
         raise ConfigError(Problem("--listen", "a port that others can be told, and three free ones after it", "0"))
-    with Relay(place.listen):
-        console.print(f"relays between all who say --through {place.advertise or place.listen}", markup=False)
+    address = place.advertise or place.listen
+    with Relay(place.listen, keys):
+        named = f"{keys.own.name}@{address}" if keys else address
+        console.print(f"relays between all who say --through {named}", markup=False)
         asyncio.run(_stopped())
 
 

@@ -20,10 +20,14 @@ Folder = Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where the
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The node whose keys they are.")], folder: Folder = FOLDER
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The node whose keys they are.")],
+    folder: Folder = FOLDER,
+    relay: Annotated[
+        bool, typer.Option("--relay", help="A relay's, which passes messages on and takes no part.")
+    ] = False,
 ) -> None:
     """Makes a key pair: NAME.key stays here, NAME.pub is for the others."""
-    public = keys.new(name, folder)
+    public = keys.new(name, folder, relay=relay)
     _say(f"{folder / (name + PRIVATE)}  private: it never leaves this machine")
     _say(f"{folder / (name + PUBLIC)}  public: hand it to the others, who `fednet keys trust` it")
     _say(f"fingerprint {public.fingerprint}")
@@ -47,7 +51,7 @@ def listed(folder: Folder = FOLDER) -> None:
     table = Table("name", "", "fingerprint", box=None, header_style="dim", padding=(0, 2, 0, 0))
     for about, found in (("own", keys.own(folder)), ("trusted", keys.trusted(folder))):
         for public in found:
-            table.add_row(public.name, about, public.fingerprint)
+            table.add_row(public.name, f"{about}, relay" if public.relay else about, public.fingerprint)
     console.print(table)
 
 

@@ -25,14 +25,14 @@ PRIVATE, PUBLIC, TRUSTED = ".key", ".pub", "trusted"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def new(name: str, folder: Path) -> PublicKeys:
-    """Makes a key pair, `folder/NAME.key` and `folder/NAME.pub`.
+def new(name: str, folder: Path, *, relay: bool = False) -> PublicKeys:
+    """Makes the keys of a node, or of a relay: `folder/NAME.key` and `folder/NAME.pub`.
 
     Raises:
         ConfigError: no node may be called this, there is such a key already, or it cannot be written.
     """
     try:
-        keys = PrivateKeys.make(name)
+        keys = PrivateKeys.make(name, relay=relay)
     except KeyFault as fault:
         raise ConfigError(Problem("NAME", "up to 32 of a-z 0-9 _ -, a letter or digit first", repr(name))) from fault
     path = folder / f"{name}{PRIVATE}"

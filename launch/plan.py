@@ -16,7 +16,7 @@ from launch.devices import Inventory
 from launch.errors import ConfigError, Problem
 from nodes.spec import NodeSpec, Role
 from protocol.keys import Keyring
-from protocol.topics import is_listen, is_local
+from protocol.topics import door, is_listen, is_local
 
 _SOCKET_PATH = 100
 """Longest path of a socket file: the kernel takes 107 bytes (unix(7)); the heartbeat's has a suffix."""
@@ -159,10 +159,8 @@ def single(
     names = tuple(loaded.cluster.entries)
     if role == "client" and name not in names:
         raise ConfigError(Problem("--name", f"a client of the configuration ({', '.join(names)})", repr(name)))
-    check_listen(through or listen, insecure or keys is not None, Problem("--through" if through else "--listen"))
-    if through is not None and keys is not None:
-        hint = "Nodes with keys cannot speak through a relay yet: give it an address that others can connect to."
-        raise ConfigError(Problem("--through", "no relay", repr(through), hint=hint))
+    heard_at, said = (door(through)[1], "--through") if through else (listen, "--listen")
+    check_listen(heard_at, insecure or keys is not None, Problem(said))
     index = names.index(name) if name in names else 0
     wanted = device or loaded.cluster.entries.get(name, NodeEntry()).device or loaded.cluster.devices.device
     given = Problem("--device") if device else _device_problem(loaded, name)

@@ -62,27 +62,27 @@ class Curve:
 
     def serve(self, publisher: zmq.Socket[bytes]) -> None:
         """A socket that will bind lets in only whom the keyring knows."""
-        publisher.curve_server = True
-        publisher.curve_secretkey = bytes.fromhex(self._keys.own.curve)
-        publisher.zap_domain = DOMAIN
-        publisher.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # nobody to ask is a no
+        lock(publisher, self._keys)
         if publisher.type == zmq.XPUB:
             publisher.setsockopt(zmq.XPUB_MANUAL, 1)
         self._monitor(publisher, self._unheard)
 
-    def equip(self, subscriber: zmq.Socket[bytes]) -> None:
+    def equip(self, caller: zmq.Socket[bytes]) -> None:
         """A socket that will connect says who it is."""
-        subscriber.curve_secretkey = bytes.fromhex(self._keys.own.curve)
-        subscriber.curve_publickey = bytes.fromhex(self._keys.own.public.curve)
-        self._monitor(subscriber, self._unreached)
+        caller.curve_secretkey = bytes.fromhex(self._keys.own.curve)
+        caller.curve_publickey = bytes.fromhex(self._keys.own.public.curve)
+        self._monitor(caller, self._unreached)
 
-    def expect(self, subscriber: zmq.Socket[bytes], address: str, name: str) -> bool:
-        """The next connection of this socket, to this address, must lead to this peer; False if it has no key here."""
-        public = self._keys.trusted.get(name)
+    def expect(self, caller: zmq.Socket[bytes], address: str, name: str) -> bool:
+        """The next connection of this socket, to this address, must lead to this peer or relay.
+
+        False if its key is not known here: then there must be no connection.
+        """
+        public = self._keys.trusted.get(name) or self._keys.relays.get(name)
         if public is None:
             self._refused("unknown key", f"no connection to {address}: the key of {name or 'nobody'} is not here")
             return False
-        subscriber.curve_serverkey = bytes.fromhex(public.curve)
+        caller.curve_serverkey = bytes.fromhex(public.curve)
         self._expected[address] = name
         return True
 
@@ -167,6 +167,14 @@ class Curve:
             self._refused("handshake", f"who answers at {address} does not hold the key of {peer}")
         if event != zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
             self._lost(address)
+
+
+def lock(socket: zmq.Socket[bytes], keys: Keyring) -> None:
+    """A socket that will bind speaks CurveZMQ only, and asks by ZAP whom to let in."""
+    socket.curve_server = True
+    socket.curve_secretkey = bytes.fromhex(keys.own.curve)
+    socket.zap_domain = DOMAIN
+    socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # nobody to ask is a no
 
 
 def verdict(request: Sequence[bytes], doors: Mapping[bytes, str]) -> tuple[list[bytes], str]:

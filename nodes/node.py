@@ -85,6 +85,7 @@ class Node:
         self._inbox = Inbox(patience=spec.timing.repair)
         self._tick = 0
         self._claims: dict[str, int] = {}
+        self._greeted: dict[str, int] = {}
         self._heard: frozenset[str] = frozenset()
         self._capabilities: list[Capability] = []
         self._tasks = asyncio.TaskGroup()
@@ -319,14 +320,14 @@ class Node:
         """Does what the membership's state machine says."""
         for outcome in outcomes:
             match outcome:
-                case Connect(address, name):
-                    self._bus.connect(address, name)
-                case Disconnect(address):
-                    self._bus.disconnect(address)
+                case Connect(text, name):
+                    keeper, address = topics.door(text)
+                    self._bus.connect(address, keeper or name)
+                case Disconnect(text):
+                    self._bus.disconnect(topics.door(text)[1])
                 case Greet(name, incarnation):
                     self._greet(name, incarnation)
                 case Linked(peer):
-                    self._renew()
                     log.info("linked with %s (%s) at %s", peer.name, peer.role, peer.address)
                     for capability in self._capabilities:
                         capability.linked(peer)
@@ -340,15 +341,21 @@ class Node:
         """
         if not self.run:
             return
+        if self._security.grant() is not None and self._greeted.get(name) != incarnation:
+            self._greeted[name] = incarnation
+            self._renew()
         me, *others = self.presence.members()
         wanted = topics.inbox(name)
         latest = {topic: last for topic, last in self._outbox.latest.items() if topic == wanted or topic[:3] != "to/"}
         for start in range(0, max(1, len(others)), INTRODUCED):
             named = tuple(others[start : start + INTRODUCED])
             self.tell(name, Hello(peer=me, receiver=incarnation, members=named, latest=latest))
+        if name not in self.presence.linked():
+            self._admit(name)
 
     def _depart(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         log.log(logging.INFO if left else logging.WARNING, "%s %s: %s", peer.name, "left" if left else "lost", reason)
+        self._greeted.pop(peer.name, None)
         self._renew()
         for capability in self._capabilities:
             capability.departed(peer, reason, left=left)
@@ -358,10 +365,15 @@ class Node:
 
     def _renew(self) -> None:
         """The membership has changed: from now on its members, and nobody else, read what is said to all."""
-        grant = self._security.renew()
+        self._security.renew()
+        for name in self.presence.linked():
+            self._admit(name)
+
+    def _admit(self, name: str) -> None:
+        """Lets a peer read what is said to all."""
+        grant = self._security.grant()
         if grant is not None:
-            for name in self.presence.linked():
-                self.tell(name, grant)
+            self.tell(name, grant)
 
     def _grant(self, envelope: Envelope, grant: Grant) -> None:
         self._security.granted(envelope.sender, envelope.incarnation, grant)
@@ -432,9 +444,11 @@ def _check_addresses(spec: NodeSpec) -> None:
     heard_at = spec.through or spec.listen
     if not (spec.keys or spec.insecure or topics.is_local(heard_at)):
         raise NodeError(f"{heard_at} is open to the network: give this node keys, or say --insecure if it may be")
-    for text in spec.join if spec.keys else ():
+    for text in (*spec.join, *([spec.through] if spec.through else [])) if spec.keys else ():
         if not topics.door(text)[0]:
             raise NodeError(f"whose key must who answers at {text} hold? With keys, say name@{text}")
+    if spec.keys and spec.keys.own.relay:
+        raise NodeError(f"the keys of {spec.keys.own.name} are those of a relay, which takes no part")
     if spec.keys and spec.keys.own.name != spec.name:
         raise NodeError(f"the keys are those of {spec.keys.own.name}, and this node is {spec.name}")
     if spec.advertise is None and spec.listen.startswith(("tcp://0.0.0.0:", "tcp://[::]:", "tcp://*:")):

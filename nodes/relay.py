@@ -6,8 +6,9 @@ the knocks among them, so that the handshake, the heartbeats and the loss of a p
 ends of every conversation meet as if there were none. Four sockets: where messages and heartbeats go out, on the
 address and beside it as at every node, and where they come in, two ports further on.
 
-Refuses to know what frames mean: it reads none, takes no part and has no name. Without keys everybody whom it can reach
-can speak through it.
+Refuses to know what frames mean: it reads none and takes no part. Without keys everybody who can reach it
+can speak through it; with keys it lets in whom it trusts, and what it passes on is closed to it (`protocol.secrecy`).
+Its own key makes it nobody's peer: it is good for answering at its address and for nothing else.
 
 Source: the forwarder of RFC 29 (PUBSUB) and zmq_proxy(3).
 """
@@ -21,7 +22,9 @@ from typing import Self
 
 import zmq
 
+from nodes.curve import OVERHEAD, ZAP, lock, verdict
 from nodes.errors import NodeError
+from protocol.keys import Keyring
 from protocol.limits import DEFAULT
 from protocol.topics import inward_address, pulse_address
 
@@ -38,14 +41,20 @@ class Relay:
 
     Args:
         listen: where it is heard, `tcp://host:port` (the three ports after it are taken too) or `ipc://path`.
+        keys: its own, and those of all whom it lets in; None: whoever can reach it.
 
     Raises:
         NodeError: one of its addresses cannot be bound.
     """
 
-    def __init__(self, listen: str) -> None:
+    def __init__(self, listen: str, keys: Keyring | None = None) -> None:
         self._context = zmq.Context()
+        self._keys = keys
         self._threads: list[threading.Thread] = []
+        if keys is not None:
+            asked = self._context.socket(zmq.REP)
+            asked.bind(ZAP)
+            self._threads.append(threading.Thread(target=_admit, args=(asked, keys), name="door", daemon=True))
         try:
             for outward in (listen, pulse_address(listen)):
                 sockets = self._bound(zmq.XSUB, inward_address(outward)), self._bound(zmq.XPUB, outward)
@@ -72,13 +81,29 @@ class Relay:
         made: zmq.Socket[bytes] = self._context.socket(kind)
         made.linger = 0
         made.sndhwm = made.rcvhwm = HIGH_WATER
-        made.maxmsgsize = DEFAULT.max_frame_bytes if kind == zmq.XSUB else LARGEST_SUBSCRIPTION
+        made.maxmsgsize = DEFAULT.max_frame_bytes + OVERHEAD if kind == zmq.XSUB else LARGEST_SUBSCRIPTION
+        if self._keys is not None:
+            lock(made, self._keys)
         try:
             made.bind(address)
         except zmq.ZMQError as error:
             why = zmq.strerror(error.errno).lower() if error.errno else str(error)
             raise NodeError(f"cannot listen on {address}: {why}; choose another address") from error
         return made
+
+
+def _admit(asked: zmq.Socket[bytes], keys: Keyring) -> None:
+    """Tells ZeroMQ who may come in, until the context ends."""
+    try:
+        while True:
+            reply, why = verdict(asked.recv_multipart(), keys.doors)
+            if why:
+                log.warning("turned away: %s", why)
+            asked.send_multipart(reply)
+    except zmq.ContextTerminated:
+        log.debug("the door closes")
+    finally:
+        asked.close(linger=0)
 
 
 def _forward(inward: zmq.Socket[bytes], outward: zmq.Socket[bytes]) -> None:

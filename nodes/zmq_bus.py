@@ -28,7 +28,7 @@ from nodes.errors import NodeError
 from protocol.codec import Buffer
 from protocol.keys import Keyring
 from protocol.limits import Limits
-from protocol.topics import inward_address, pulse_address
+from protocol.topics import door, inward_address, pulse_address
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +95,9 @@ class ZmqBus:
         self._in.maxmsgsize = self._limits.max_frame_bytes
         if self._curve is not None:
             self._in.maxmsgsize += OVERHEAD
-            self._curve.serve(self._out)
-            self._curve.serve(self._pulse)
             self._curve.equip(self._in)
+            for publisher in (self._out, self._pulse):
+                (self._curve.equip if through else self._curve.serve)(publisher)
         self._in.reconnect_ivl, self._in.reconnect_ivl_max = RECONNECT_MS
         try:
             address, pulse = self._bind(listen) if through is None else self._reach(through)
@@ -113,13 +113,14 @@ class ZmqBus:
         return address, pulse
 
     def _reach(self, relay: str) -> tuple[str, str]:
-        """Publishes at the addresses of a relay; refuses to do so with keys, for which no relay has been made yet."""
-        if self._curve is not None:
-            raise NodeError("a node with keys cannot speak through a relay yet: give it an address of its own")
+        """Publishes at the addresses of a relay, which with keys must be the one that is named."""
         addresses = relay, pulse_address(relay)
         for publisher, address in zip((self._out, self._pulse), addresses, strict=True):
+            name, inward = door(inward_address(address))
             publisher.reconnect_ivl, publisher.reconnect_ivl_max = RECONNECT_MS
-            publisher.connect(inward_address(address))
+            if self._curve is not None and not self._curve.expect(publisher, inward, name):
+                raise NodeError(f"the key of the relay at {relay} is not trusted here: `fednet keys trust` it")
+            publisher.connect(inward)
         return addresses
 
     def _bind(self, listen: str) -> tuple[str, str]:
@@ -254,9 +255,13 @@ class ZmqBus:
                 return
             event = self._out.recv(zmq.NOBLOCK, copy=False)
             said = event.bytes
-            if said[:1] in {b"\x00", b"\x01"} and (self._curve is None or self._curve.admits(self._out, event)):
+            if said[:1] in {b"\x00", b"\x01"} and self._grants(event):
                 self._listener.subscribed(said[1:], said[:1] == b"\x01")
         self._soon(self._notice)
+
+    def _grants(self, event: zmq.Frame) -> bool:
+        """Whether to hear of a subscription; those that come through a relay are the relay's to judge."""
+        return self._curve is None or not self._address or self._curve.admits(self._out, event)
 
     def _renew(self, address: str) -> None:
         """Connects again, in a moment, to an address that ZeroMQ has given up."""

@@ -49,19 +49,21 @@ class PublicKeys(_Text):
     Attributes:
         fednet: what this text is.
         name: whose keys they are.
+        relay: whether that is a relay: it may pass messages on, and takes no part.
         curve: Curve25519, 64 hexadecimal digits.
         sign: Ed25519, 64 hexadecimal digits.
     """
 
     fednet: Literal["public keys"] = "public keys"
     name: _Name
+    relay: bool = False
     curve: _Half
     sign: _Half
 
     @property
     def fingerprint(self) -> str:
-        """128 bits of SHA-256 over name and keys, in groups of four digits."""
-        said = f"fednet keys {self.name} {self.curve} {self.sign}".encode()
+        """128 bits of SHA-256 over all of it, in groups of four digits."""
+        said = f"fednet {'relay' if self.relay else 'keys'} {self.name} {self.curve} {self.sign}".encode()
         digits = hashlib.sha256(said).hexdigest()[: 2 * _FINGERPRINT_BYTES]
         return "-".join(digits[start : start + 4] for start in range(0, len(digits), 4))
 
@@ -77,25 +79,28 @@ class PrivateKeys(_Text):
     Attributes:
         fednet: what this text is.
         name: whose keys they are.
+        relay: whether that is a relay.
         curve: Curve25519, 64 hexadecimal digits.
         sign: the seed of Ed25519, 64 hexadecimal digits.
     """
 
     fednet: Literal["PRIVATE keys"] = "PRIVATE keys"
     name: _Name
+    relay: bool = False
     curve: _Secret
     sign: _Secret
 
     @classmethod
-    def make(cls, name: str) -> PrivateKeys:
-        """New keys, from the operating system's generator.
+    def make(cls, name: str, *, relay: bool = False) -> PrivateKeys:
+        """New keys, of a node or a relay, from the operating system's generator.
 
         Raises:
             KeyFault: no node may be called this.
         """
         curve, sign = X25519PrivateKey.generate(), Ed25519PrivateKey.generate()
         try:
-            return cls(name=name, curve=curve.private_bytes_raw().hex(), sign=sign.private_bytes_raw().hex())
+            halves = curve.private_bytes_raw().hex(), sign.private_bytes_raw().hex()
+            return cls(name=name, relay=relay, curve=halves[0], sign=halves[1])
         except ValidationError:
             raise KeyFault("a node's name must match NAME", name=name, pattern=NAME) from None
 
@@ -113,7 +118,8 @@ class PrivateKeys(_Text):
     def public(self) -> PublicKeys:
         """The halves to hand to others."""
         curve, sign = self.exchange.public_key(), self.signer.public_key()
-        return PublicKeys(name=self.name, curve=curve.public_bytes_raw().hex(), sign=sign.public_bytes_raw().hex())
+        halves = curve.public_bytes_raw().hex(), sign.public_bytes_raw().hex()
+        return PublicKeys(name=self.name, relay=self.relay, curve=halves[0], sign=halves[1])
 
 
 def read_public(text: str | bytes) -> PublicKeys:
@@ -151,13 +157,15 @@ class Keyring:
 
     Attributes:
         own: who this node is.
-        trusted: public keys by name; this node's own are among them.
+        trusted: public keys of nodes by name; this node's own are among them.
+        relays: those of relays by name: who answers at an address may hold them, and nobody may speak with them.
         names: the name that an Ed25519 key belongs to.
         doors: the name that a Curve25519 key belongs to.
     """
 
     own: PrivateKeys
     trusted: Mapping[str, PublicKeys]
+    relays: Mapping[str, PublicKeys]
     names: Mapping[bytes, str] = field(repr=False)
     doors: Mapping[bytes, str] = field(repr=False)
 
@@ -168,12 +176,16 @@ class Keyring:
         Raises:
             KeyFault: two texts contradict each other, or one of them says other keys for this node's name.
         """
-        trusted: dict[str, PublicKeys] = {own.name: own.public}
+        known: dict[str, PublicKeys] = {own.name: own.public}
         for public in others:
-            if trusted.setdefault(public.name, public) != public:
+            if known.setdefault(public.name, public) != public:
                 raise KeyFault("two different keys for one name", name=public.name)
+        if len({public.sign for public in known.values()} | {public.curve for public in known.values()}) < 2 * len(
+            known
+        ):
+            raise KeyFault("two names share a key", names=sorted(known))
+        trusted = {name: public for name, public in known.items() if not public.relay}
+        relays = {name: public for name, public in known.items() if public.relay}
         names = {bytes.fromhex(public.sign): name for name, public in trusted.items()}
         doors = {bytes.fromhex(public.curve): name for name, public in trusted.items()}
-        if len(names) < len(trusted) or len(doors) < len(trusted):
-            raise KeyFault("two names share a key", names=sorted(trusted))
-        return cls(own, trusted, names, doors)
+        return cls(own, trusted, relays, names, doors)

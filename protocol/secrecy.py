@@ -3,8 +3,9 @@
 A signed message is *closed* before it leaves: everything but its topic is encrypted (ChaCha20-Poly1305, RFC 8439), and
 a frame in clear, the *lid*, says whose and which key opens it. What is said to one peer is closed under a key that only
 the two can compute (X25519 and HKDF, RFC 5869). What is said to all is closed under the sender's own key of the present
-*epoch*, which it grants to every member that is linked, each by a message closed to that one alone. Whenever somebody
-joins, leaves or is lost, a new epoch begins: who has gone reads nothing more, who has come nothing earlier.
+*epoch*, which it grants to every member that it greets, each by a message closed to that one alone. Before it first
+greets somebody, and when somebody has left or is lost, it begins a new epoch: who has gone reads nothing more, who has
+come nothing earlier.
 
 A message that comes before its epoch's key, or was closed before its receiver was a member, cannot be opened; it is
 asked for again, and is then repeated closed to the asker. So what is kept for repair is signed and not closed.
@@ -66,7 +67,12 @@ class Vault:
     Args:
         keys: its own and those it trusts.
         incarnation: which life of the node this is.
+
+    Attributes:
+        grant: what to tell those who may read the present epoch.
     """
+
+    grant: Grant
 
     def __init__(self, keys: Keyring, incarnation: int) -> None:
         self._keys = keys
@@ -83,7 +89,8 @@ class Vault:
         self._epoch += 1
         key = os.urandom(32)
         self._cipher = ChaCha20Poly1305(key)
-        return Grant(epoch=self._epoch, key=key.hex())
+        self.grant = Grant(epoch=self._epoch, key=key.hex())
+        return self.grant
 
     def knows(self, name: str) -> bool:
         """Whether messages can be closed for a peer."""
@@ -187,9 +194,13 @@ class Sealed:
         """Whether its key is trusted here."""
         return self._vault.knows(name)
 
-    def renew(self) -> Grant | None:
+    def grant(self) -> Grant | None:
+        """The key of the present epoch."""
+        return self._vault.grant
+
+    def renew(self) -> None:
         """Begins a new epoch, since the membership has changed."""
-        return self._vault.renew()
+        self._vault.renew()
 
     def granted(self, name: str, incarnation: int, grant: Grant) -> None:
         """A peer has told us its key."""

@@ -94,8 +94,12 @@ class Security(Protocol):
         """Whether anything can be said to a node of this name."""
         ...
 
-    def renew(self) -> Grant | None:
-        """The membership has changed; what every member must be told to read on."""
+    def grant(self) -> Grant | None:
+        """What a member must be told to read what is said to all."""
+        ...
+
+    def renew(self) -> None:
+        """The membership has changed: what was granted is good for nothing that is said from now on."""
         ...
 
     def granted(self, name: str, incarnation: int, grant: Grant) -> None:
@@ -138,9 +142,12 @@ class Open:
         """Whoever it is."""
         return True
 
-    def renew(self) -> Grant | None:
+    def grant(self) -> Grant | None:
         """Nobody needs a key."""
         return None
+
+    def renew(self) -> None:
+        """There is none."""
 
     def granted(self, name: str, incarnation: int, grant: Grant) -> None:
         """It is not needed."""

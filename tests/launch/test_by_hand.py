@@ -43,7 +43,7 @@ def test_a_monitor_stays_on_loopback_unless_told(listen):
     [
         (by_hand.Place("tcp://0.0.0.0:7000"), "--insecure"),
         (by_hand.Place("tcp://127.0.0.1:0"), "three free ones after it"),
-        (by_hand.Place("tcp://127.0.0.1:7000", key=Path("relay.key")), "no keys for a relay"),
+        (by_hand.Place("tcp://127.0.0.1:7000", key=Path("relay.key")), "a file with keys"),
     ],
 )
 def test_a_relay_is_refused_where_it_cannot_be(place, said):

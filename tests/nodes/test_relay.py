@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import zmq
 
 from fednet.conversations import Question
 from launch.devices import free_ports, is_free
@@ -23,6 +25,8 @@ from nodes.relay import Relay
 from nodes.roster import Presenter, Roster
 from nodes.spec import NodeSpec, Policy
 from nodes.zmq_bus import ZmqBus
+from protocol import topics
+from protocol.keys import Keyring, PrivateKeys
 from protocol.messages import Message
 from protocol.messages.presence import PeerInfo
 
@@ -61,16 +65,24 @@ class Tripler:
         return {"y": 3 * question.inputs["x"]}
 
 
-class Place:
-    """A relay, and nodes that bind an address or speak through it."""
+KEYS = {name: PrivateKeys.make(name) for name in ("open", "one", "other", "guest", "stranger")}
+RELAY = PrivateKeys.make("hub", relay=True)
+TRUSTED = [RELAY.public, *(keys.public for name, keys in KEYS.items() if name != "stranger")]
 
-    def __init__(self, relay: str, folder: Path, stack: AsyncExitStack) -> None:
-        self.relay, self.folder, self._stack = relay, folder, stack
+
+class Place:
+    """A relay, and nodes that bind an address or speak through it, all of them with keys or none."""
+
+    def __init__(self, relay: str, folder: Path, stack: AsyncExitStack, *, keyed: bool = False) -> None:
+        self.relay, self.folder, self._stack, self.keyed = relay, folder, stack, keyed
 
     def node(self, name: str, role: Any, *, outwards: bool, join: str = "") -> Node:
         where = {"through": self.relay} if outwards else {}
-        spec = NodeSpec(name, role, "test", f"ipc://{self.folder}/{name}", join=(join or self.relay,), **where)
-        return Node(spec, ZmqBus())
+        keys = Keyring.of(KEYS[name], TRUSTED) if self.keyed else None
+        spec = NodeSpec(
+            name, role, "test", f"ipc://{self.folder}/{name}", join=(join or self.relay,), keys=keys, **where
+        )
+        return Node(spec, ZmqBus(keys=keys))
 
     async def client(self, name: str, *, outwards: bool, join: str = "") -> tuple[Node, Ear]:
         node, compute = self.node(name, "client", outwards=outwards, join=join), Compute(name)
@@ -99,12 +111,13 @@ def four_free_ports() -> int:
     return next(port for port in free_ports() if is_free("127.0.0.1", port + 2) and is_free("127.0.0.1", port + 3))
 
 
-@pytest.fixture(params=["ipc", "tcp"])
+@pytest.fixture(params=["ipc", "tcp", "tcp with keys"])
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     address = f"ipc://{tmp_path}/relay" if request.param == "ipc" else f"tcp://127.0.0.1:{four_free_ports()}"
+    keyed = request.param.endswith("keys")
     async with AsyncExitStack() as stack:
-        stack.enter_context(Relay(address))
-        yield Place(address, tmp_path, stack)
+        stack.enter_context(Relay(address, Keyring.of(RELAY, TRUSTED) if keyed else None))
+        yield Place(f"hub@{address}" if keyed else address, tmp_path, stack, keyed=keyed)
 
 
 @pytest.mark.parametrize("guest_outwards", [False, True])
@@ -126,7 +139,7 @@ async def test_questions_reach_who_only_connects_outwards(place: Place, *, guest
 async def test_who_leaves_behind_it_is_missed(place: Place) -> None:
     async with AsyncExitStack() as short:
         _, ear = await place.client("one", outwards=True)
-        other = Place(place.relay, place.folder, short)
+        other = Place(place.relay, place.folder, short, keyed=place.keyed)
         await other.client("other", outwards=True)
         await ear.until(("linked", "other"))
     await ear.until(("left", "other"))
@@ -155,3 +168,63 @@ async def test_beyond_loopback_it_must_be_said_aloud(tmp_path: Path) -> None:
     spec = NodeSpec("a", "client", "test", "tcp://127.0.0.1:0", through="tcp://192.0.2.1:5000")
     with pytest.raises(NodeError, match=r"192\.0\.2\.1:5000 is open to the network"):
         await Node(spec, MemoryNetwork().bus()).__aenter__()
+
+
+class TestKeys:
+    @pytest.fixture
+    def hub(self, tmp_path: Path) -> Iterator[str]:
+        with Relay(f"ipc://{tmp_path}/hub", Keyring.of(RELAY, TRUSTED)):
+            yield f"hub@ipc://{tmp_path}/hub"
+
+    async def test_the_relay_reads_none_of_a_planted_tensors_bytes(self, hub: str, tmp_path: Path) -> None:
+        """Heard is what a subscriber hears that the relay lets in to everything: all that it has in its hands."""
+        planted = torch.arange(1000, dtype=torch.float32)
+        bytes_ = planted.numpy().tobytes()
+        with zmq.Context() as context, context.socket(zmq.SUB) as ear:
+            own = KEYS["open"]
+            ear.curve_secretkey, ear.curve_publickey = bytes.fromhex(own.curve), bytes.fromhex(own.public.curve)
+            ear.curve_serverkey = bytes.fromhex(RELAY.public.curve)
+            ear.subscribe(b"")
+            ear.connect(topics.door(hub)[1])
+            async with AsyncExitStack() as stack:
+                place = Place(hub, tmp_path, stack, keyed=True)
+                await place.client("one", outwards=True)
+                asker = await place.guest("one", outwards=True)
+                replies = await asker.ask(Question("triple", {"x": planted}))
+                assert replies.by_node["one"]["y"].equal(3 * planted)
+            heard = []
+            while ear.poll(200):
+                heard.append(ear.recv_multipart())
+        assert {b"queries/", b"to/guest/", b"to/one/"} <= {frames[0] for frames in heard}
+        assert any(len(frame) > len(bytes_) for frames in heard for frame in frames), "the tensor went this way"
+        seen = b"".join(frame for frames in heard for frame in frames)
+        assert not [start for start in range(0, len(bytes_), 16) if bytes_[start : start + 16] in seen]
+        assert not [word for word in (b"triple", b"hello", b"answer", b"grant") if word in seen]
+
+    async def test_a_stranger_does_not_get_in(
+        self, hub: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with AsyncExitStack() as stack:
+            place = Place(hub, tmp_path, stack, keyed=True)
+            stranger = place.node("stranger", "client", outwards=True)
+            refused, told = asyncio.Event(), stranger.refused
+            monkeypatch.setattr(stranger, "refused", lambda kind, why: (told(kind, why), refused.set()))
+            await stack.enter_async_context(stranger)
+            async with asyncio.timeout(PATIENCE):
+                await refused.wait()
+            assert set(stranger.counts) == {"not let in"}
+            assert KEYS["stranger"].public.curve in caplog.text
+
+    async def test_whose_relay_it_is_must_be_known_and_said(self, hub: str, tmp_path: Path) -> None:
+        keys = Keyring.of(KEYS["one"], [each for each in TRUSTED if not each.relay])
+        spec = NodeSpec("one", "client", "test", f"ipc://{tmp_path}/one", keys=keys, through=hub)
+        with pytest.raises(NodeError, match=r"key of the relay at .* is not trusted here"):
+            await Node(spec, ZmqBus(keys=keys)).__aenter__()
+        with pytest.raises(NodeError, match="say name@ipc"):
+            await Node(replace(spec, through=topics.door(hub)[1]), MemoryNetwork().bus()).__aenter__()
+
+    async def test_a_relays_keys_are_nobodys(self, tmp_path: Path) -> None:
+        keys = Keyring.of(RELAY, TRUSTED)
+        assert not {"hub"} & {*keys.trusted, *keys.names.values(), *keys.doors.values()}
+        with pytest.raises(NodeError, match="those of a relay"):
+            await Node(NodeSpec("hub", "client", "test", "memory://a", keys=keys), MemoryNetwork().bus()).__aenter__()

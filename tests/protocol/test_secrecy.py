@@ -13,7 +13,7 @@ from protocol.codec import Envelope
 from protocol.errors import ForgeryError
 from protocol.keys import Keyring, PrivateKeys
 from protocol.limits import DEFAULT
-from protocol.messages import Answer, Grant, Heartbeat, Progress, Welcome
+from protocol.messages import Answer, Heartbeat, Progress, Welcome
 from protocol.secrecy import KEPT, LID_BYTES, Sealed, Vault
 
 ANNA, BEN, EVE, STRANGER = (PrivateKeys.make(name) for name in ("anna", "ben", "eve", "stranger"))
@@ -178,8 +178,8 @@ class TestSealed:
     def test_a_member_cannot_close_in_anothers_name(self) -> None:
         """Eve has anna's key of the epoch: the outer layer is hers to forge, the seal within is not."""
         anna, ben = self.pair()
-        grant = anna.renew()
-        assert isinstance(grant, Grant)
+        grant = anna.grant()
+        assert grant is not None
         ben.granted("anna", 1, grant)
         eve = Sealed(Keyring.of(EVE, EVERYBODY), 1)
         eve._vault._sign = anna._vault._sign
