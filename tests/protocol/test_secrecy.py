@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from protocol import codec
 from protocol.codec import Envelope
@@ -199,3 +203,31 @@ class TestSealed:
         assert ben.claimed(self.said(anna, Welcome(incarnation=100), "to/ben/")) == "anna"
         assert ben.claimed([b"to/ben/"]) is ben.claimed([b"to/ben/", b"x"]) is None
         assert [ben.knows(name) for name in ("anna", "ben", "stranger")] == [True, True, False]
+
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+GOLDEN = VECTORS / "keys" / "anna.json"
+
+
+def as_golden(story: Any, message: str) -> dict[str, list[str]]:
+    """What anna makes of the frames of another file, in hexadecimal: signed, and closed after that."""
+    anna, ben = (PrivateKeys(**said) for said in story["private"])
+    told = json.loads((VECTORS / message).read_text())
+    plain = [bytes.fromhex(frame) for frame in told["frames"]]
+    sealed = Sealed(Keyring.of(anna, [ben.public]), told["incarnation"])
+    sealed._vault._epoch = story["epoch"]["number"]
+    sealed._vault._cipher = ChaCha20Poly1305(bytes.fromhex(story["epoch"]["key"]))
+    signed = sealed.sign(plain)
+    return {"signed": [each.hex() for each in signed], "closed": [each.hex() for each in sealed.close(signed)]}
+
+
+@pytest.mark.parametrize("message", ["hello.json", "goodbye.json"])
+def test_signed_and_closed_frames_are_golden(message: str) -> None:
+    story = json.loads(GOLDEN.read_text())
+    made = as_golden(story, message)
+    if os.environ.get("FEDNET_WRITE_VECTORS"):
+        story["messages"][message] = made
+        GOLDEN.write_text(json.dumps(story, indent=1) + "\n")
+        pytest.skip("the frames were written anew; look at the difference")
+    assert story["messages"][message] == made
+    assert story["fingerprint"] == PrivateKeys(**story["private"][0]).public.fingerprint
