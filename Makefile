@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint bench soak clean
 
 demo: $(READY)
 	$(BIN)/fednet launch score-inference
@@ -26,7 +26,16 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_start.py
 	$(BIN)/python tests/benchmarks/bench_round.py
 	$(BIN)/python tests/benchmarks/bench_secure.py
+	$(BIN)/python tests/benchmarks/bench_security.py
 	$(BIN)/python tests/benchmarks/others.py
+
+# About a quarter of an hour; tests/soak/README.md says what it shows, and what takes longer.
+soak: $(READY)
+	$(BIN)/pytest -q -s -m slow tests/nodes/rounds/test_rounds.py
+	$(BIN)/python tests/soak/kills.py
+	$(BIN)/python tests/soak/slow.py
+	$(BIN)/python tests/soak/networks.py
+	$(BIN)/python tests/soak/hostile.py
 
 # Installed once, with the exact versions that were tested; again only when these two files change.
 $(READY): pyproject.toml constraints.txt

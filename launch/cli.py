@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fednet
-from launch import builtin, by_hand, session, visitors
+from launch import builtin, by_hand, key_commands, session, visitors
 from launch.comparison import compare
 from launch.config import load
 from launch.devices import free_ports, inventory
@@ -40,7 +40,13 @@ Overrides = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs' folders lie.")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Allow addresses beyond loopback, without keys.")]
-Join = Annotated[list[str] | None, typer.Option("--join", metavar="ADDRESS", help="A peer to join through.")]
+Join = Annotated[
+    list[str] | None,
+    typer.Option("--join", metavar="ADDRESS", help="A peer to join through; with keys NAME@ADDRESS."),
+]
+Key = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="Its private file, if not that of `security.keys`.")
+]
 
 
 def main() -> int:
@@ -81,38 +87,44 @@ def common(
 @app.command()
 def launch(
     config: Config,
+    *,
     overrides: Overrides = None,
     out: Out = Path("runs"),
     serve: Annotated[bool, typer.Option("--serve", help="Keep the cluster up when the run is done.")] = False,
     insecure: Insecure = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped, only.")] = False,
 ) -> None:
     """Starts a cluster on this machine, watches it, and leaves results and a report."""
     console.print(f"fednet {fednet.__version__}", style="dim", highlight=False)
-    session.launch(load(config, overrides or ()), out, console, serve=serve, insecure=insecure)
+    session.launch(load(config, overrides or ()), out, console, serve=serve, insecure=insecure, resume=resume)
 
 
 @app.command()
 def node(
     *,
-    role: Annotated[Literal["client", "guest", "monitor"], typer.Option(help="What this node is.")],
-    config: Annotated[str | None, typer.Option("--config", help="The cluster.yaml (a monitor needs none).")] = None,
+    role: Annotated[Literal["client", "guest", "monitor", "relay"], typer.Option(help="What this node is.")],
+    config: Annotated[str | None, typer.Option("--config", help="The cluster.yaml of a client or guest.")] = None,
     name: Annotated[str | None, typer.Option(help="Its name; that of a client stands in the configuration.")] = None,
     listen: Annotated[str, typer.Option(help="The address it binds; port 0 picks a free one.")] = "tcp://127.0.0.1:0",
     advertise: Annotated[str | None, typer.Option(help="The address others reach it at, if another.")] = None,
+    through: Annotated[str | None, typer.Option(help="A relay, if nobody can connect to it.")] = None,
     join: Join = None,
     overrides: Overrides = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     out: Out = Path("runs"),
+    key: Key = None,
     insecure: Insecure = False,
 ) -> None:
     """Runs one node by hand; the configuration names the clients that belong together."""
-    place = by_hand.Place(listen, advertise, tuple(join or ()), device, insecure)
+    place = by_hand.Place(listen, advertise, tuple(join or ()), device, key, insecure, through)
     if role == "monitor":
         by_hand.watch(name, place, console)
-        return
-    if config is None:
+    elif role == "relay":
+        by_hand.forward(place, console)
+    elif config is None:
         raise ConfigError(Problem("--config", "a cluster.yaml or an example's name", "nothing"))
-    by_hand.work(load(config, overrides or ()), role, name, place, out=out, console=console)
+    else:
+        by_hand.work(load(config, overrides or ()), role, name, place, out=out, console=console)
 
 
 @app.command()
@@ -127,6 +139,25 @@ def check(config: Config, overrides: Overrides = None, insecure: Insecure = Fals
         table.add_row(spec.name, spec.role, spec.device, str(spec.threads), spec.listen)
     console.print(f"{config} is fine: method {loaded.cluster.method}, seed {loaded.cluster.seed}", highlight=False)
     console.print(table)
+
+
+@app.command()
+def doctor(
+    config: Config,
+    overrides: Overrides = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", metavar="FILE", help="Of the node here, where others run elsewhere; without, all run here."
+        ),
+    ] = None,
+    out: Out = Path("runs"),
+    insecure: Insecure = False,
+) -> None:
+    """Looks, before a run, at keys, versions, clocks, devices, data, disk and whether the other machines are heard."""
+    from launch.doctor import examine  # noqa: PLC0415 - imports torch, which other commands need not wait for
+
+    examine(load(config, overrides or ()), out, console, key=key, insecure=insecure)
 
 
 @app.command()
@@ -156,3 +187,4 @@ def fid(
 
 
 visitors.register(app)
+app.add_typer(key_commands.app, name="keys")

@@ -39,11 +39,13 @@ class NodeEntry(_Section):
         listen: the address that it binds, `tcp://host:port` or `ipc://path`; none given: the plan chooses.
         device: `auto`, `cpu`, `cuda` or `cuda:N`; none given: that of `devices`.
         data: keys that replace those of the method's `data` at this node.
+        fingerprint: that of its keys, as `fednet keys fingerprint` prints it; any other is refused.
     """
 
     listen: Annotated[str, StringConstraints(pattern=r"^(tcp://.+:\d+|ipc://.+)$")] | None = None
     device: str | None = None
     data: dict[str, Any] | None = None
+    fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}(-[0-9a-f]{4}){7}$")] | None = None
 
 
 class BusConfig(_Section):
@@ -64,6 +66,16 @@ class BusConfig(_Section):
     policy: Policy = Policy()
     rounds: RoundsPolicy = RoundsPolicy()
     timing: Timing = Timing()
+
+
+class SecurityConfig(_Section):
+    """Who may take part.
+
+    Attributes:
+        keys: the folder with the keys of `fednet keys`; none given: no keys, and no address beyond loopback.
+    """
+
+    keys: Path | None = None
 
 
 class DevicesConfig(_Section):
@@ -88,6 +100,7 @@ class ClusterConfig(_Section):
         nodes: how many clients (then called a1, a2, ...), or what is said about each, by name.
         bus: how they reach each other.
         devices: where they compute.
+        security: who may take part.
     """
 
     name: Name
@@ -96,6 +109,7 @@ class ClusterConfig(_Section):
     nodes: Annotated[int, Field(ge=1, le=200)] | dict[Name, NodeEntry] = 1
     bus: BusConfig = BusConfig()
     devices: DevicesConfig = DevicesConfig()
+    security: SecurityConfig = SecurityConfig()
 
     @field_validator("nodes")
     @classmethod
@@ -113,6 +127,11 @@ class ClusterConfig(_Section):
         if isinstance(self.nodes, int):
             return {f"a{number}": NodeEntry() for number in range(1, self.nodes + 1)}
         return dict(self.nodes)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprints that are named, by client."""
+        return {name: entry.fingerprint for name, entry in self.entries.items() if entry.fingerprint is not None}
 
 
 @dataclass(frozen=True)

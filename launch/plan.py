@@ -6,7 +6,7 @@ not come into being, so nothing is half started.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, cycle
 from pathlib import Path
@@ -15,7 +15,8 @@ from launch.config import MONITOR, SAMPLER, ClusterConfig, Loaded, NodeEntry
 from launch.devices import Inventory
 from launch.errors import ConfigError, Problem
 from nodes.spec import NodeSpec, Role
-from protocol.topics import is_listen, is_local
+from protocol.keys import Keyring
+from protocol.topics import door, is_listen, is_local
 
 _SOCKET_PATH = 100
 """Longest path of a socket file: the kernel takes 107 bytes (unix(7)); the heartbeat's has a suffix."""
@@ -50,6 +51,7 @@ def plan(
     folder: Path,
     sockets: Path,
     *,
+    keys: Mapping[str, Keyring] | None = None,
     insecure: bool = False,
 ) -> Plan:
     """Plans a cluster on one machine.
@@ -60,6 +62,7 @@ def plan(
         ports: first ports of free pairs, used where the configuration names none.
         folder: the run's folder.
         sockets: the folder of ipc sockets; need not exist for tcp.
+        keys: the nodes' keys by name; none where the configuration wants none.
         insecure: allow binds beyond loopback without keys.
 
     Raises:
@@ -72,15 +75,15 @@ def plan(
     listens = {name: entries.get(name, NodeEntry()).listen or _address(loaded, name, ports, sockets) for name in names}
     devices = _devices(loaded, inventory)
     threads = _threads(loaded.cluster, inventory, len(devices))
-    _check_addresses(loaded, listens, insecure)
-    seeds = [listens[name] for name in entries]
+    _check_addresses(loaded, listens, insecure or loaded.cluster.security.keys is not None)
+    keys = keys or {}
 
     def spec(name: str, role: Role, index: int) -> NodeSpec:
-        others = tuple(seed for seed in seeds if seed != listens[name])
+        others = tuple(_door(other, listens[other], keys) for other in entries if other != name)
         device = devices.get(name, "cpu") if role == "client" else devices[min(devices)]
         return node(
             loaded, name, role, folder, listen=listens[name], join=others[:_THROUGH], index=index, device=device,
-            threads=threads, insecure=insecure,
+            threads=threads, keys=keys.get(name), insecure=insecure,
         )  # fmt: skip
 
     clients = tuple(spec(name, "client", index) for index, name in enumerate(entries))
@@ -99,7 +102,9 @@ def node(
     index: int = 0,
     device: str = "cpu",
     threads: int = 1,
+    keys: Keyring | None = None,
     insecure: bool = False,
+    through: str | None = None,
 ) -> NodeSpec:
     """One node of a configuration, wherever it runs."""
     cluster = loaded.cluster
@@ -125,7 +130,9 @@ def node(
         rounds=cluster.bus.rounds,
         timing=cluster.bus.timing,
         encoding=cluster.bus.encoding,
+        keys=keys,
         insecure=insecure,
+        through=through,
     )
 
 
@@ -140,7 +147,9 @@ def single(
     join: Sequence[str],
     advertise: str | None = None,
     device: str | None = None,
+    keys: Keyring | None = None,
     insecure: bool = False,
+    through: str | None = None,
 ) -> NodeSpec:
     """One node that is started by hand, with this machine's devices.
 
@@ -150,7 +159,8 @@ def single(
     names = tuple(loaded.cluster.entries)
     if role == "client" and name not in names:
         raise ConfigError(Problem("--name", f"a client of the configuration ({', '.join(names)})", repr(name)))
-    check_listen(listen, insecure, Problem("--listen"))
+    heard_at, said = (door(through)[1], "--through") if through else (listen, "--listen")
+    check_listen(heard_at, insecure or keys is not None, Problem(said))
     index = names.index(name) if name in names else 0
     wanted = device or loaded.cluster.entries.get(name, NodeEntry()).device or loaded.cluster.devices.device
     given = Problem("--device") if device else _device_problem(loaded, name)
@@ -159,27 +169,35 @@ def single(
     threads = _threads(loaded.cluster, inventory, sharing)
     return node(
         loaded, name, role, folder, listen=listen, join=join, advertise=advertise, index=index, device=chosen,
-        threads=threads, insecure=insecure,
+        threads=threads, keys=keys, insecure=insecure, through=through,
     )  # fmt: skip
 
 
-def check_listen(listen: str, insecure: bool, said: Problem) -> None:
-    """Refuses what cannot be bound, and what is beyond loopback unless that was said aloud.
+def check_listen(listen: str, wide: bool, said: Problem) -> None:
+    """Refuses what cannot be bound, and what is beyond loopback without keys unless that was said aloud.
 
     Args:
         listen: the address.
-        insecure: whether it may be beyond loopback.
+        wide: whether it may be beyond loopback.
         said: where the address was given.
 
     Raises:
-        ConfigError: it is no address, or it is not loopback and `insecure` is false.
+        ConfigError: it is no address, or it is not loopback and `wide` is false.
     """
     if not is_listen(listen):
         expected = "tcp://host:port with a port below 65535 (the heartbeats take the next one), or ipc://path"
         raise ConfigError(Problem(said.where, expected, repr(listen), said.line, said.key))
-    if not insecure and not is_local(listen):
-        hint = "There are no keys yet: say --insecure aloud if everybody on that network may read and write."
+    if not wide and not is_local(listen):
+        hint = (
+            "Give it keys (`security: {keys: DIR}` or --key), or say --insecure if everybody on that network may read "
+            "and write."
+        )
         raise ConfigError(Problem(said.where, "a loopback address", repr(listen), said.line, said.key, hint))
+
+
+def _door(name: str, address: str, keys: Mapping[str, Keyring]) -> str:
+    """How a node is told of a peer to join through: with keys by name, since that one's key must answer."""
+    return f"{name}@{address}" if keys else address
 
 
 def _address(loaded: Loaded, name: str, ports: Iterator[int], sockets: Path) -> str:

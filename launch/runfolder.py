@@ -1,9 +1,10 @@
 """The folder of a run: made when a plan stands, held by one launch at a time, emptied of the last run's results.
 
-Checkpoints stay, which is how a second launch of the same configuration skips training. A method's journal and the
-rounds that have closed tell one story, so that both stay or both go: they go where the configuration has changed in
-more than how the nodes reach each other and where they compute. Knows the names of what lies in a run's folder, not
-what stands in it.
+Checkpoints stay, which is how a second launch of the same configuration skips training. A method's journal, the
+samples that were drawn when it was written and the rounds that have closed tell one story, so that all stay or all go:
+they go where the configuration has changed in more than how the nodes reach each other and where they compute. Who
+wants to resume a run, and nothing else, is refused where they would go. Knows the names of what lies in a run's
+folder, not what stands in it.
 """
 
 from __future__ import annotations
@@ -29,22 +30,27 @@ JOURNAL = "journal.json"
 ROUNDS = "checkpoints/*-rounds-*"
 """What the clients remember of closed rounds; see `nodes.client`."""
 
-_RESULTS = (EVENTS, SUMMARY, REPORT, LOGS, "metrics.json", "samples", "figures", "tensorboard")
-_CARRIERS = ("bus", "devices")
+_RESULTS = (EVENTS, SUMMARY, REPORT, LOGS, "metrics.json", "figures", "tensorboard")
+_REMEMBERED = (JOURNAL, "samples")
+_CARRIERS = ("bus", "devices", "security")
 """Keys of a configuration that say how a run is carried out and not what it is."""
 
 
 @contextmanager
-def held(folder: Path, config: str) -> Iterator[Path]:
+def held(folder: Path, config: str, *, resume: bool = False) -> Iterator[Path]:
     """Makes a run's folder, or takes over one of an earlier run, and holds it until the body ends.
 
     Args:
         folder: `runs/<name>`.
         config: the resolved configuration.
+        resume: only take over, of a run of this very configuration.
 
     Raises:
-        ConfigError: the folder belongs to something else, is held by another launch, or cannot be written.
+        ConfigError: the folder belongs to something else, is held by another launch, or cannot be written; or there
+            is nothing to resume.
     """
+    if resume:
+        _require_resumable(folder, config)
     try:
         if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
             hint = "Choose another place with --out: nothing here is overwritten."
@@ -67,6 +73,21 @@ def joined(folder: Path, config: str) -> Path:
     if not (folder / CONFIG).exists():
         (folder / CONFIG).write_text(config, "utf-8")
     return folder
+
+
+def _require_resumable(folder: Path, config: str) -> None:
+    """Refuses what would begin anew where the operator wants to go on."""
+    said = _said(folder)
+    if said is None:
+        hint = "Launch it without --resume."
+        raise ConfigError(Problem(str(folder), "the folder of a run that was started", "none", hint=hint))
+    before, now = _meant(said), _meant(config)
+    if before != now:
+        keys = sorted({*before, *now}) if isinstance(before, dict) and isinstance(now, dict) else []
+        differ = [key for key in keys if before.get(key, ...) != now.get(key, ...)]  # type: ignore[attr-defined]
+        given = f"other values of {', '.join(differ)}" if differ else "another one"
+        hint = "Give the same, or launch without --resume to begin anew."
+        raise ConfigError(Problem(str(folder / CONFIG), "the configuration that was started", given, hint=hint))
 
 
 def _locked(folder: Path) -> int:
@@ -96,7 +117,7 @@ def _meant(config: str | None) -> object:
 
 
 def _clear(folder: Path, *, same: bool) -> None:
-    remembered = [] if same else [folder / JOURNAL, *folder.glob(ROUNDS)]
+    remembered = [] if same else [*(folder / name for name in _REMEMBERED), *folder.glob(ROUNDS)]
     for path in [*(folder / name for name in _RESULTS), *remembered]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

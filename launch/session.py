@@ -25,24 +25,29 @@ import fednet
 from fednet import summary
 from fednet.errors import DataError
 from launch import report, results
-from launch.config import Loaded
+from launch.config import MONITOR, SAMPLER, Loaded
 from launch.devices import free_ports, inventory, is_free
 from launch.display import Board, planned
 from launch.document import Key
 from launch.errors import DONE, ConfigError, Problem, RunError
 from launch.events import RUN, EventFile, Happening, Tell, event
 from launch.forkserver import PRELOAD, cool, warm
+from launch.keys import provide, require_agreement
 from launch.plan import Plan, plan
 from launch.runfolder import EVENTS, LOGS, REPORT, held
 from launch.screen import shown
 from launch.supervisor import Listener, Outcome, Supervisor
+from nodes.spec import NodeSpec
+from protocol.keys import Keyring
 
 _LIBRARIES = ("torch", "diffusers", "pyzmq", "numpy")
 _TCP = re.compile(r"^tcp://\[?(?P<host>[^\]]+)\]?:(?P<port>\d+)$")
 
 
-def launch(loaded: Loaded, out: Path, console: Console, *, serve: bool = False, insecure: bool = False) -> None:
-    """Runs a cluster on this machine to its end.
+def launch(
+    loaded: Loaded, out: Path, console: Console, *, serve: bool = False, insecure: bool = False, resume: bool = False
+) -> None:
+    """Runs a cluster on this machine to its end; with `resume` only one that was started before.
 
     Raises:
         ConfigError: it cannot be started as it is configured; nothing was written.
@@ -58,12 +63,16 @@ def launch(loaded: Loaded, out: Path, console: Console, *, serve: bool = False, 
             there = inventory()
             check_data(loaded)
         with tempfile.TemporaryDirectory(prefix="fednet-", ignore_cleanup_errors=True) as sockets:
-            planning = plan(loaded, there, free_ports(), out / name, Path(sockets), insecure=insecure)
-            _check_free(loaded, planning)
+            keys = _keys(loaded)
+            planning = plan(loaded, there, free_ports(), out / name, Path(sockets), keys=keys, insecure=insecure)
+            check_free(loaded, planning)
             make = partial(Supervisor, planning, listener=listener, context=context, serve=serve, litter=Path(sockets))
-            with held(out / name, loaded.dump()) as folder, _logging_into(folder / LOGS / "launcher.log"):
+            with (
+                held(out / name, loaded.dump(), resume=resume) as folder,
+                _logging_into(folder / LOGS / "launcher.log"),
+            ):
                 if serve:
-                    _print(console, f"join through {planning.clients[0].listen}")
+                    _print(console, f"join through {_door(planning.clients[0])}")
                 outcome = asyncio.run(_run(planning, make, console, serve=serve))
                 report.write(folder)
     finally:
@@ -108,6 +117,20 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _keys(loaded: Loaded) -> dict[str, Keyring]:
+    """The keys of all nodes, where the configuration wants keys; those that do not exist yet are made."""
+    folder = loaded.cluster.security.keys
+    rings = provide((*loaded.cluster.entries, SAMPLER, MONITOR), folder) if folder else {}
+    for ring in rings.values():
+        require_agreement(ring, loaded.cluster.fingerprints)
+    return rings
+
+
+def _door(spec: NodeSpec) -> str:
+    """What a visitor says to --join."""
+    return f"{spec.name}@{spec.listen}" if spec.keys else spec.listen
+
+
 def _method_of(loaded: Loaded) -> str:
     """The module of the method that is run."""
     from nodes.catalog import METHODS  # noqa: PLC0415 - imports torch, which `fednet examples` need not wait for
@@ -143,8 +166,12 @@ def check_data(loaded: Loaded) -> None:
         raise ConfigError(*faults)
 
 
-def _check_free(loaded: Loaded, planning: Plan) -> None:
-    """Refuses a plan whose ports are taken, before anything starts."""
+def check_free(loaded: Loaded, planning: Plan) -> None:
+    """Refuses a plan whose ports are taken, before anything starts.
+
+    Raises:
+        ConfigError: some are.
+    """
     faults: list[Problem] = []
     for spec in (*planning.nodes, planning.monitor):
         match = _TCP.match(spec.listen)

@@ -48,11 +48,12 @@ def visit(place: Place, method: str, job: Callable[[Network, Watch], T], console
         MethodError: the cluster cannot do what was asked for.
         RunError: it was interrupted.
     """
-    check_listen(place.listen, place.insecure, Problem("--listen"))
+    keys = place.keyring()
+    check_listen(place.listen, place.insecure or keys is not None, Problem("--listen"))
     from nodes.run import run_visit  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
     spec = NodeSpec(
-        f"guest-{secrets.token_hex(4)}",
+        keys.own.name if keys else f"guest-{secrets.token_hex(4)}",
         "guest",
         "",
         place.listen,
@@ -60,6 +61,7 @@ def visit(place: Place, method: str, job: Callable[[Network, Watch], T], console
         method=method,
         policy=POLICY,
         timing=TIMING,
+        keys=keys,
         insecure=place.insecure,
     )
     with console.status(f"looking for the cluster at {', '.join(place.join)}") as status:

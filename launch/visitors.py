@@ -17,8 +17,14 @@ from launch.drawing import draw, draw_from
 from launch.errors import ConfigError, Problem
 from launch.visit import labels as numbers
 
-Join = Annotated[list[str], typer.Option("--join", metavar="ADDRESS", help="A client of a cluster that is up.")]
+Join = Annotated[
+    list[str],
+    typer.Option("--join", metavar="ADDRESS", help="A client of a cluster that is up; with keys NAME@ADDRESS."),
+]
 Listen = Annotated[str, typer.Option(help="The address this guest binds.")]
+Key = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="This guest's private file, made by `fednet keys new`.")
+]
 Insecure = Annotated[bool, typer.Option("--insecure", help="Allow addresses beyond loopback, without keys.")]
 Labels = Annotated[str | None, typer.Option("--labels", help="Which labels, e.g. 0-9 or 1,3,7; all without.")]
 Nodes = Annotated[list[str] | None, typer.Option("--node", metavar="NAME", help="Only this site; may be repeated.")]
@@ -64,6 +70,7 @@ def sample(
         Path, typer.Option("-o", "--output", help="A .png for one grid, or a folder for a file each.")
     ] = Path("grid.png"),
     listen: Listen = ANYWHERE,
+    key: Key = None,
     insecure: Insecure = False,
 ) -> None:
     """Asks a cluster that is up for samples, or draws them from a checkpoint (score-inference, fedbagan)."""
@@ -81,7 +88,7 @@ def sample(
     if checkpoint is not None:
         draw_from(checkpoint, output, console, **wish)
     else:
-        draw(_place(join or [], listen, insecure), output, console, **wish)
+        draw(_place(join or [], listen, key, insecure), output, console, **wish)
 
 
 def infer(
@@ -94,11 +101,12 @@ def infer(
         Path | None, typer.Option("-o", "--output", help="Write original, masked, reconstructions and difference.")
     ] = None,
     listen: Listen = ANYWHERE,
+    key: Key = None,
     insecure: Insecure = False,
 ) -> None:
     """Asks a cluster what a picture is and whether it belongs to anything that the sites have seen (novelty)."""
     given = passes if uncertainty else None
-    novelty.infer(_place(join, listen, insecure), image, output, console, passes=given)
+    novelty.infer(_place(join, listen, key, insecure), image, output, console, passes=given)
 
 
 def train(
@@ -118,6 +126,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the pictures (of each round).")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Instead: batches (of each round).")] = None,
     listen: Listen = ANYWHERE,
+    key: Key = None,
     insecure: Insecure = False,
 ) -> None:
     """Has the sites of a cluster train on some labels: each for itself, or together in rounds (novelty)."""
@@ -125,7 +134,7 @@ def train(
         raise ConfigError(Problem("--steps", "either --epochs or --steps", "both"))
     if model == "own-detector" and (rounds is not None or mu is not None):
         raise ConfigError(Problem("--model own-detector", hint="It never leaves its site: train it without rounds."))
-    place = _place(join, listen, insecure)
+    place = _place(join, listen, key, insecure)
     novelty.train(
         place, labels, console, model=model, nodes=node or (), rounds=rounds, mu=mu, epochs=epochs, steps=steps
     )
@@ -137,10 +146,11 @@ def validate(
     labels: Labels = None,
     node: Nodes = None,
     listen: Listen = ANYWHERE,
+    key: Key = None,
     insecure: Insecure = False,
 ) -> None:
     """Says how good the classifier of each site is on pictures that nothing learnt from (novelty)."""
-    novelty.validate(_place(join, listen, insecure), labels, console, nodes=node or ())
+    novelty.validate(_place(join, listen, key, insecure), labels, console, nodes=node or ())
 
 
 def calibrate(
@@ -152,15 +162,23 @@ def calibrate(
         float, typer.Option(min=0.001, max=0.999, help="Of the shared detector: the share that it may reject wrongly.")
     ] = 0.05,
     listen: Listen = ANYWHERE,
+    key: Key = None,
     insecure: Insecure = False,
 ) -> None:
     """Sets the thresholds of detectors from pictures that nothing learnt from (novelty)."""
-    novelty.calibrate(_place(join, listen, insecure), labels, console, model=model, false_alarms=false_alarms)
+    novelty.calibrate(_place(join, listen, key, insecure), labels, console, model=model, false_alarms=false_alarms)
 
 
-def average(*, join: Join, model: Shared = "classifier", listen: Listen = ANYWHERE, insecure: Insecure = False) -> None:
+def average(
+    *,
+    join: Join,
+    model: Shared = "classifier",
+    listen: Listen = ANYWHERE,
+    key: Key = None,
+    insecure: Insecure = False,
+) -> None:
     """Makes one model of those that the sites have, and gives it to all (novelty)."""
-    novelty.average(_place(join, listen, insecure), console, model=model)
+    novelty.average(_place(join, listen, key, insecure), console, model=model)
 
 
 @model.command("get")
@@ -171,10 +189,11 @@ def get_model(
     model: Shared = "classifier",
     node: Annotated[str | None, typer.Option(metavar="NAME", help="Whose; the first site's without.")] = None,
     listen: Listen = ANYWHERE,
+    key: Key = None,
     insecure: Insecure = False,
 ) -> None:
     """Writes the model of a site into a file (novelty)."""
-    novelty.get_model(_place(join, listen, insecure), file, console, model=model, node=node)
+    novelty.get_model(_place(join, listen, key, insecure), file, console, model=model, node=node)
 
 
 @model.command("set")
@@ -184,11 +203,12 @@ def set_model(
     join: Join,
     model: Shared = "classifier",
     listen: Listen = ANYWHERE,
+    key: Key = None,
     insecure: Insecure = False,
 ) -> None:
     """Gives the model in a file to every site (novelty)."""
-    novelty.set_model(_place(join, listen, insecure), file, console, model=model)
+    novelty.set_model(_place(join, listen, key, insecure), file, console, model=model)
 
 
-def _place(join: list[str], listen: str, insecure: bool) -> Place:
-    return Place(listen, join=tuple(join), insecure=insecure)
+def _place(join: list[str], listen: str, key: Path | None, insecure: bool) -> Place:
+    return Place(listen, join=tuple(join), key=key, insecure=insecure)

@@ -23,12 +23,18 @@ class Listener(Protocol):
         """Somebody has subscribed to a topic here, or the last one who had has gone (or lost its connection)."""
         ...
 
+    def refused(self, kind: str, why: str) -> None:
+        """Somebody who does not belong here was turned away."""
+        ...
+
 
 class Bus(Protocol):
     """A transport. Publishing never blocks and may lose; numbering and repair are the node's."""
 
-    async def open(self, listen: str, listener: Listener) -> tuple[str, str]:
+    async def open(self, listen: str, listener: Listener, through: str | None = None) -> tuple[str, str]:
         """Binds and begins to hear; returns the addresses of the messages and of the heartbeats.
+
+        With the address of a relay to speak `through`, nothing is bound, and its addresses are returned.
 
         Raises:
             NodeError: the address cannot be bound.
@@ -39,8 +45,11 @@ class Bus(Protocol):
         """Hears these topics (prefixes, each ending in "/") of every peer, present and future."""
         ...
 
-    def connect(self, address: str) -> None:
-        """Hears the peer at this address; reconnects by itself; idempotent."""
+    def connect(self, address: str, name: str = "") -> None:
+        """Hears the peer `name` at this address; reconnects by itself; idempotent.
+
+        Where there are keys, whoever answers there must hold that peer's.
+        """
         ...
 
     def disconnect(self, address: str) -> None:
@@ -49,6 +58,10 @@ class Bus(Protocol):
 
     def publish(self, frames: Sequence[Buffer]) -> None:
         """Sends a message to whoever has subscribed to its topic."""
+        ...
+
+    def queued(self) -> int:
+        """Bytes of large frames that wait until the slowest subscriber has taken them, or lost its connection."""
         ...
 
     def beat(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:

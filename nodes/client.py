@@ -33,7 +33,7 @@ async def client(spec: NodeSpec, stop: asyncio.Event) -> None:
         MethodError: it could not get ready (its data, its model or its configuration are at fault).
     """
     compute, reducer = Compute(f"{spec.name}-model"), Compute(f"{spec.name}-reducer")
-    node = Node(spec, ZmqBus())
+    node = Node(spec, ZmqBus(keys=spec.keys))
     desk, presenter, depot = Desk(node, compute), Presenter(node), Depot(node)
     assert spec.config is not None  # noqa: S101 - a client is never planned without
     assembly = Assembly(node, compute, reducer, depot, _closed_rounds(spec), sealed=wants_secure(spec.config))

@@ -75,7 +75,7 @@ async def visit(spec: NodeSpec, job: Job[T], stop: asyncio.Event, told: Tell | N
         MethodError: the job cannot be done.
         Stopped: `stop` was set first.
     """
-    node = Node(spec, ZmqBus())
+    node = Node(spec, ZmqBus(keys=spec.keys))
     roster = Roster(node, spec.expected)
     asker = Asker(node, roster, spec.policy)
     depot = Depot(node)

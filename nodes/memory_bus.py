@@ -97,11 +97,12 @@ class MemoryBus:
         self._listener: Listener | None = None
         self._beating: asyncio.TimerHandle | None = None
         self._address = ""
+        self.stuck = 0
         self.connected: set[str] = set()
         self.topics: list[bytes] = []
 
-    async def open(self, listen: str, listener: Listener) -> tuple[str, str]:
-        """Enters the network."""
+    async def open(self, listen: str, listener: Listener, through: str | None = None) -> tuple[str, str]:
+        """Enters the network, in which everybody can be reached: there are no relays here."""
         self._address, self._listener = listen, listener
         self._network.bind(listen, self)
         return listen, listen
@@ -113,7 +114,7 @@ class MemoryBus:
         for address in self.connected:
             self._network.announce(address, new, present=True)
 
-    def connect(self, address: str) -> None:
+    def connect(self, address: str, name: str = "") -> None:
         """Hears the bus at this address, now or once it is there."""
         if address not in self.connected and address != self._address:
             self.connected.add(address)
@@ -129,6 +130,10 @@ class MemoryBus:
         """Sends to whoever has subscribed."""
         if self._listener is not None:
             self._network.carry(self._address, frames, pulse=False)
+
+    def queued(self) -> int:
+        """As many bytes as a test says."""
+        return self.stuck
 
     def beat(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
         """Publishes heartbeats by a timer."""

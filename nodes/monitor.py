@@ -40,7 +40,7 @@ class Monitor:
     topics: tuple[str, ...] = (PRESENCE, PROGRESS)
 
     def __init__(self, spec: NodeSpec, tell: Callable[[Event], None]) -> None:
-        self.node = Node(spec, ZmqBus())
+        self.node = Node(spec, ZmqBus(keys=spec.keys))
         self._tell = tell
         self.handlers: Mapping[type[Message], Handler] = {Card: self._card, Progress: self._progress}
         self.node.add(self)

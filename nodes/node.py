@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from nodes.bus import Bus
 from nodes.errors import NodeError
+from nodes.gate import Gate
 from nodes.spec import NodeSpec
 from protocol import codec, topics
 from protocol.codec import Buffer, Envelope
@@ -25,7 +26,10 @@ from protocol.limits import Limits
 from protocol.messages import Message
 from protocol.messages.presence import Goodbye, Heartbeat, Hello, PeerInfo, Welcome
 from protocol.messages.repair import Gone, Resend, Resent
+from protocol.messages.secrecy import Grant
 from protocol.presence import Connect, Departed, Disconnect, Greet, Linked, Outcome, Presence
+from protocol.secrecy import Sealed
+from protocol.security import Open, Security
 from protocol.sequence import Inbox, Outbox, runs
 
 log = logging.getLogger(__name__)
@@ -35,6 +39,9 @@ Handler = Callable[[Envelope, Any], None]
 
 SWEEP = 0.05
 """Seconds between two looks at what the passing of time brings."""
+
+CROWD = 128 << 20
+"""Bytes of large frames that may wait for the slowest subscriber before those who speak to all hold back."""
 
 INTRODUCED = 64
 """Members that one hello names at most."""
@@ -73,12 +80,14 @@ class Node:
         self.address = ""
         self.presence: Presence
         self._bus = bus
-        self._limits = limits or Limits()
         self._incarnation = time.time_ns()
+        self._security: Security = Sealed(spec.keys, self._incarnation) if spec.keys else Open()
+        self._gate = Gate(self._security, self.counts, self.refused, self._bar, limits=limits or Limits())
         self._outbox = Outbox()
         self._inbox = Inbox(patience=spec.timing.repair)
         self._tick = 0
         self._claims: dict[str, int] = {}
+        self._greeted: dict[str, int] = {}
         self._heard: frozenset[str] = frozenset()
         self._capabilities: list[Capability] = []
         self._tasks = asyncio.TaskGroup()
@@ -92,6 +101,7 @@ class Node:
             Resend: self._resend,
             Resent: self._resent,
             Gone: self._gone,
+            Grant: self._grant,
         }
 
     def add(self, capability: Capability) -> None:
@@ -103,7 +113,7 @@ class Node:
         """Binds, subscribes, calls the peers to join through, and begins to beat."""
         spec = self.spec
         _check_addresses(spec)
-        bound, pulse = await self._bus.open(spec.listen, self)
+        bound, pulse = await self._bus.open(spec.listen, self, spec.through)
         self.address = spec.advertise or bound
         me = PeerInfo(
             name=spec.name,
@@ -113,10 +123,17 @@ class Node:
             pulse=topics.pulse_address(spec.advertise) if spec.advertise else pulse,
         )
         timing = spec.timing
-        self.presence = Presence(me, timing.silence, timing.broken, timing.hang, timing.heartbeat)
+        self.presence = Presence(
+            self._security.introduce(me),
+            timing.silence,
+            timing.broken,
+            timing.hang,
+            timing.heartbeat,
+            alert=timing.alert,
+        )
         self._bus.subscribe(self._subscriptions())
-        for address in spec.join:
-            self._bus.connect(address)
+        for name, address in map(topics.door, spec.join):
+            self._bus.connect(address, name)
         if self.run:
             self._bus.beat(self._beat, timing.heartbeat)
         await self._tasks.__aenter__()
@@ -160,11 +177,17 @@ class Node:
         """
         number = self._outbox.number(topic) if message.numbered else 0
         envelope = Envelope(topic, self.run, self.name, self._incarnation, number, message)
-        frames = codec.encode(envelope, self.spec.encoding)
-        self.sent[message.kind] += (size := sum(map(len, frames)))
+        frames = self._security.sign(codec.encode(envelope, self.spec.encoding))
         if number:
-            self._outbox.keep(topic, number, frames, size)
-        self._bus.publish(frames)
+            self._outbox.keep(topic, number, frames, sum(map(len, frames)))
+        leaving = self._security.close(frames)
+        self.sent[message.kind] += sum(map(len, leaving))
+        self._bus.publish(leaving)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits for a slow subscriber that nothing large should be said to all before it has gone."""
+        return self._bus.queued() > CROWD
 
     def tell(self, name: str, message: Message) -> None:
         """Says a message to one peer's inbox."""
@@ -172,16 +195,19 @@ class Node:
 
     def received(self, frames: Sequence[Buffer]) -> None:
         """The bus has brought a message."""
-        try:
-            envelope = codec.decode(frames, self._limits)
-        except WireError as error:
-            self._refuse("malformed", str(error))
+        self._hear(frames)
+
+    def _hear(self, frames: Sequence[Buffer], *, again: bool = False) -> None:
+        """Makes sure of a message and takes it; `again` for what a `Resent` carries."""
+        heard = self._gate.read(frames, self._now(), again=again)
+        if heard is None:
             return
+        envelope, frames = heard
         if not self.run:
             self.run = envelope.run
             self._bus.beat(self._beat, self.spec.timing.heartbeat)
         if envelope.run != self.run:
-            self._refuse("other run", f"{envelope.sender} speaks of run {envelope.run!r}, not {self.run!r}")
+            self.refused("other run", f"{envelope.sender} speaks of run {envelope.run!r}, not {self.run!r}")
         elif envelope.sender != self.name:
             self._take(envelope, frames)
 
@@ -192,9 +218,11 @@ class Node:
         try:
             knock = topics.parse_knock(topic)
         except WireError as error:
-            self._refuse("malformed", str(error))
+            self.refused("malformed", str(error))
             return
-        if present:
+        if not self._security.knows(knock.name):
+            self.refused("unknown key", f"{knock.name} knocks, whose key is not trusted here")
+        elif present:
             self._follow(self.presence.knock(knock.name, knock.incarnation, knock.address, self._now()))
         else:
             self._follow(self.presence.breaks(knock.name, knock.incarnation))
@@ -208,7 +236,7 @@ class Node:
         message = envelope.message
         if isinstance(message, Resent):
             self.counts["resent"] += 1
-            self.received(codec.original(frames))
+            self._hear(codec.original(frames), again=True)
             return
         if message.numbered and not self._accept(envelope):
             return
@@ -225,9 +253,10 @@ class Node:
         """Whether a numbered message is for us, from a living peer that has said hello, and new."""
         sender, said = envelope.sender, f"{envelope.message.kind} from {envelope.sender}"
         if envelope.topic not in self._heard:
-            self._refuse("unheard", f"{said} on {envelope.topic}, which is not subscribed to here")
+            why = f"{said} on {envelope.topic}, which is not subscribed to here"
+            self._gate.fault(sender, "unheard", why, self._now())
         elif not self.presence.current(sender, envelope.incarnation):
-            self._refuse("stranger", f"{said}, which is not a living member")
+            self.refused("stranger", f"{said}, which is not a living member")
         elif not self._inbox.knows(sender, envelope.incarnation):
             self.counts["early"] += 1  # before its hello; what it has promised us comes again
         elif not self._inbox.accept(sender, envelope.topic, envelope.number, self._now()):
@@ -238,9 +267,19 @@ class Node:
 
     def _hello(self, envelope: Envelope, hello: Hello) -> None:
         if (hello.peer.name, hello.peer.incarnation) != (envelope.sender, envelope.incarnation):
-            self._refuse("malformed", f"{envelope.sender} introduced itself as {hello.peer.name}")
+            why = f"{envelope.sender} introduced itself as {hello.peer.name}"
+            self._gate.fault(envelope.sender, "malformed", why, self._now())
             return
-        self._follow(self.presence.hello(hello.peer, hello.members, self._now()))
+        if hello.receiver != self._incarnation:
+            self.counts["stale"] += 1  # meant for an earlier life of this node, or repeated by somebody else
+            return
+        if not self._security.vouched([hello.peer]):
+            self.refused("malformed", f"{envelope.sender} introduced itself without its proof")
+            return
+        members = self._security.vouched(hello.members)
+        if len(members) < len(hello.members):
+            self.counts["unproven"] += 1  # hearsay of somebody whom we do not trust, or without that one's word
+        self._follow(self.presence.hello(hello.peer, members, self._now()))
         if self.presence.current(envelope.sender, envelope.incarnation):
             self._inbox.start(envelope.sender, envelope.incarnation, self._relevant(hello.latest))
             self.tell(envelope.sender, Welcome(incarnation=envelope.incarnation))
@@ -269,7 +308,8 @@ class Node:
             if frames is None:
                 gone.append(number)
             else:
-                self._bus.publish(codec.resent(frames, self.run, self.name, self._incarnation, inbox))
+                again = codec.resent(frames, self.run, self.name, self._incarnation, inbox)
+                self._bus.publish(self._security.close(self._security.sign(again)))
         for first, last in runs(gone):
             self.tell(envelope.sender, Gone(topic=request.topic, first=first, last=last))
 
@@ -278,18 +318,19 @@ class Node:
 
     def _gone(self, envelope: Envelope, gone: Gone) -> None:
         for number in self._inbox.gone(envelope.sender, gone.topic, gone.first, gone.last):
-            self._refuse("gone", f"{envelope.sender} no longer has {gone.topic} number {number}: it is lost")
+            self.refused("gone", f"{envelope.sender} no longer has {gone.topic} number {number}: it is lost")
 
     def _follow(self, outcomes: Iterable[Outcome]) -> None:
         """Does what the membership's state machine says."""
         for outcome in outcomes:
             match outcome:
-                case Connect(address):
-                    self._bus.connect(address)
-                case Disconnect(address):
-                    self._bus.disconnect(address)
-                case Greet(name):
-                    self._greet(name)
+                case Connect(text, name):
+                    keeper, address = topics.door(text)
+                    self._bus.connect(address, keeper or name)
+                case Disconnect(text):
+                    self._bus.disconnect(topics.door(text)[1])
+                case Greet(name, incarnation):
+                    self._greet(name, incarnation)
                 case Linked(peer):
                     log.info("linked with %s (%s) at %s", peer.name, peer.role, peer.address)
                     for capability in self._capabilities:
@@ -297,26 +338,49 @@ class Node:
                 case Departed(peer, reason, left):
                     self._depart(peer, reason, left=left)
 
-    def _greet(self, name: str) -> None:
+    def _greet(self, name: str, incarnation: int) -> None:
         """Says hello, in as many messages as it takes to name every member within the bounds of a header.
 
         A visitor that has not heard the run's name yet has nothing to say; the greeting falls due again.
         """
         if not self.run:
             return
+        if self._security.grant() is not None and self._greeted.get(name) != incarnation:
+            self._greeted[name] = incarnation
+            self._renew()
         me, *others = self.presence.members()
         wanted = topics.inbox(name)
         latest = {topic: last for topic, last in self._outbox.latest.items() if topic == wanted or topic[:3] != "to/"}
         for start in range(0, max(1, len(others)), INTRODUCED):
-            self.tell(name, Hello(peer=me, members=tuple(others[start : start + INTRODUCED]), latest=latest))
+            named = tuple(others[start : start + INTRODUCED])
+            self.tell(name, Hello(peer=me, receiver=incarnation, members=named, latest=latest))
+        if name not in self.presence.linked():
+            self._admit(name)
 
     def _depart(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         log.log(logging.INFO if left else logging.WARNING, "%s %s: %s", peer.name, "left" if left else "lost", reason)
+        self._greeted.pop(peer.name, None)
+        self._renew()
         for capability in self._capabilities:
             capability.departed(peer, reason, left=left)
         if left:
             self._inbox.forget(peer.name)
             self._outbox.forget(topics.inbox(peer.name))
+
+    def _renew(self) -> None:
+        """The membership has changed: from now on its members, and nobody else, read what is said to all."""
+        self._security.renew()
+        for name in self.presence.linked():
+            self._admit(name)
+
+    def _admit(self, name: str) -> None:
+        """Lets a peer read what is said to all."""
+        grant = self._security.grant()
+        if grant is not None:
+            self.tell(name, grant)
+
+    def _grant(self, envelope: Envelope, grant: Grant) -> None:
+        self._security.granted(envelope.sender, envelope.incarnation, grant)
 
     def _subscriptions(self) -> list[str]:
         """The static subscriptions; the knock comes last, so that who hears it knows that the others stand."""
@@ -331,8 +395,9 @@ class Node:
 
     def _beat(self) -> list[Buffer]:
         """A heartbeat; called from the bus's heartbeat thread, reads only."""
-        beat = Heartbeat(tick=self._tick, latest=self._claims)
-        return codec.encode(Envelope(topics.PULSE, self.run, self.name, self._incarnation, 0, beat))
+        beat = Heartbeat(tick=self._tick, latest=self._claims, clock=time.time())
+        frames = codec.encode(Envelope(topics.PULSE, self.run, self.name, self._incarnation, 0, beat))
+        return self._security.sign(frames)
 
     async def _sweep(self) -> None:
         while True:
@@ -356,11 +421,17 @@ class Node:
         if peer is not None:
             self.tell(sender, Resend(topic=topic, incarnation=peer.incarnation, first=first, last=last))
 
-    def _refuse(self, kind: str, why: str) -> None:
-        """Counts a dropped message, and logs it, the first few of a kind and then every thousandth."""
+    def refused(self, kind: str, why: str) -> None:
+        """Counts what was dropped or turned away, and logs it, the first few of a kind and then every thousandth."""
         self.counts[kind] += 1
         if self.counts[kind] <= 5 or self.counts[kind] % 1000 == 0:
             log.warning("dropped (%s, %d so far): %s", kind, self.counts[kind], why)
+
+    def _bar(self, name: str, why: str) -> None:
+        """A peer that has broken the protocol again and again is not listened to for a while."""
+        log.warning("%s is %s", name, why)
+        if name != self.name:
+            self._follow(self.presence.bar(name, why))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -368,10 +439,21 @@ class Node:
 
 def _check_addresses(spec: NodeSpec) -> None:
     """Refuses what is no address, to be open to a network unsaid, and to announce what nobody can connect to."""
-    for address in (*spec.join, *([spec.advertise] if spec.advertise is not None else [])):
+    for address in (
+        *(topics.door(text)[1] for text in spec.join),
+        *(address for address in (spec.advertise, spec.through) if address is not None),
+    ):
         if not topics.is_address(address):
             raise NodeError(f"{address!r} is no address of a node: expected tcp://host:port or ipc://path")
-    if not spec.insecure and not topics.is_local(spec.listen):
-        raise NodeError(f"{spec.listen} is open to the network and there are no keys yet: say --insecure if it may be")
+    heard_at = spec.through or spec.listen
+    if not (spec.keys or spec.insecure or topics.is_local(heard_at)):
+        raise NodeError(f"{heard_at} is open to the network: give this node keys, or say --insecure if it may be")
+    for text in (*spec.join, *([spec.through] if spec.through else [])) if spec.keys else ():
+        if not topics.door(text)[0]:
+            raise NodeError(f"whose key must who answers at {text} hold? With keys, say name@{text}")
+    if spec.keys and spec.keys.own.relay:
+        raise NodeError(f"the keys of {spec.keys.own.name} are those of a relay, which takes no part")
+    if spec.keys and spec.keys.own.name != spec.name:
+        raise NodeError(f"the keys are those of {spec.keys.own.name}, and this node is {spec.name}")
     if spec.advertise is None and spec.listen.startswith(("tcp://0.0.0.0:", "tcp://[::]:", "tcp://*:")):
         raise NodeError(f"{spec.listen} is no address that peers can connect to: say with --advertise what they can")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from protocol.keys import Keyring
 from protocol.ledger import Policy
 
 Role = Literal["client", "guest", "monitor"]
@@ -18,9 +19,10 @@ class Timing(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    heartbeat: float = Field(0.25, gt=0, description="between two heartbeats")
-    silence: float = Field(3.0, gt=0, description="without a heartbeat: the peer is lost")
-    broken: float = Field(0.75, gt=0, description="the same once its connection has broken")
+    heartbeat: float = Field(0.2, gt=0, description="between two heartbeats")
+    alert: float = Field(0.75, gt=0, description="without a heartbeat: a peer whose heartbeats were regular is lost")
+    silence: float = Field(3.0, gt=0, description="the same for any peer, and until its heartbeats are known")
+    broken: float = Field(0.5, gt=0, description="the same once its connection has broken")
     hang: float = Field(30.0, gt=0, description="heartbeats whose event loop stands still: the peer is lost")
     repair: float = Field(0.25, gt=0, description="before a missed message is asked for again")
     ready: float = Field(1800.0, gt=0, description="longest wait for the expected peers to become ready")
@@ -44,7 +46,9 @@ class NodeSpec:
         listen: the address that it binds, `tcp://host:port` (the heartbeat binds port + 1; port 0 picks free
             ones) or `ipc://path`.
         advertise: the address that others connect to, where it is not `listen`.
-        join: addresses of peers to join through; any one of them suffices.
+        through: the address of a relay, for a node that nobody can connect to: then it binds nothing.
+        join: addresses of peers to join through; any one of them suffices. With keys `name@address`: whoever answers
+            there must hold that name's key.
         expected: names of the clients that belong to the run; empty for whoever is there.
         index: position among the clients, 0-based.
         count: number of configured clients.
@@ -59,6 +63,7 @@ class NodeSpec:
         rounds: when rounds that it leads, and exchanges that it calls for, go on without everybody.
         timing: its patience.
         encoding: how floating-point tensors travel.
+        keys: who it is and whom it trusts; None: whoever can reach it is believed.
         insecure: allow a bind beyond loopback without keys.
     """
 
@@ -67,6 +72,7 @@ class NodeSpec:
     run: str
     listen: str
     advertise: str | None = None
+    through: str | None = None
     join: tuple[str, ...] = ()
     expected: tuple[str, ...] = ()
     index: int = 0
@@ -82,4 +88,5 @@ class NodeSpec:
     rounds: RoundsPolicy = field(default_factory=RoundsPolicy)
     timing: Timing = field(default_factory=Timing)
     encoding: Literal["raw", "bf16", "fp16", "int8"] = "raw"
+    keys: Keyring | None = None
     insecure: bool = False

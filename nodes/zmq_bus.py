@@ -16,16 +16,19 @@ import contextlib
 import logging
 import socket
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import zmq
 
 from nodes.bus import Listener
+from nodes.curve import OVERHEAD, Curve
 from nodes.errors import NodeError
 from protocol.codec import Buffer
+from protocol.keys import Keyring
 from protocol.limits import Limits
-from protocol.topics import pulse_address
+from protocol.topics import door, inward_address, pulse_address
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,9 @@ HIGH_WATER = 512
 LINGER_MS = 250
 ZMTP_PING_MS, ZMTP_SILENCE_MS = 2000, 10_000
 """ZeroMQ's own pings, which find a connection that is open at one end only, and make it anew."""
+
+RECONNECT_MS = 50, 1000
+"""Between two attempts to reach a peer, at first and at most."""
 
 BATCH = 64
 """Messages handled per wake-up before other tasks get their turn."""
@@ -61,40 +67,61 @@ def _free(path: Path) -> None:
 
 
 class ZmqBus:
-    """A `Bus` over ZeroMQ, tcp or ipc."""
+    """A `Bus` over ZeroMQ, tcp or ipc; with keys everybody on it is known and everything encrypted."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, keys: Keyring | None = None) -> None:
         self._limits = limits or Limits()
         self._context = zmq.Context()
         self._out = self._context.socket(zmq.XPUB)
         self._in = self._context.socket(zmq.SUB)
         self._pulse = self._context.socket(zmq.PUB)
-        self._connected: set[str] = set()
+        self._curve = Curve(self._context, keys, self._refused, self._renew) if keys else None
+        self._connected: dict[str, str] = {}
         self._files: list[Path] = []
+        self._waiting: list[tuple[weakref.ref[memoryview], int]] = []
         self._beating: threading.Thread | None = None
         self._stop = threading.Event()
         self._listener: Listener | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._address = ""
 
-    async def open(self, listen: str, listener: Listener) -> tuple[str, str]:
-        """Binds the two publishing sockets and begins to hear."""
+    async def open(self, listen: str, listener: Listener, through: str | None = None) -> tuple[str, str]:
+        """Binds the two publishing sockets, or connects them to a relay, and begins to hear."""
         for each in (self._out, self._in, self._pulse):
             each.linger = LINGER_MS
             each.heartbeat_ivl, each.heartbeat_timeout = ZMTP_PING_MS, ZMTP_SILENCE_MS
             each.sndhwm = each.rcvhwm = HIGH_WATER
         self._out.maxmsgsize = self._pulse.maxmsgsize = LARGEST_SUBSCRIPTION
         self._in.maxmsgsize = self._limits.max_frame_bytes
-        self._in.reconnect_ivl, self._in.reconnect_ivl_max = 50, 1000
+        if self._curve is not None:
+            self._in.maxmsgsize += OVERHEAD
+            self._curve.equip(self._in)
+            for publisher in (self._out, self._pulse):
+                (self._curve.equip if through else self._curve.serve)(publisher)
+        self._in.reconnect_ivl, self._in.reconnect_ivl_max = RECONNECT_MS
         try:
-            self._address, pulse = self._bind(listen)
+            address, pulse = self._bind(listen) if through is None else self._reach(through)
         except NodeError:
             self._release()
             raise
+        self._address = "" if through else address  # who shares its address with others hears them there
         self._listener, self._loop = listener, asyncio.get_running_loop()
         self._loop.add_reader(_descriptor(self._in), self._hear)
         self._loop.add_reader(_descriptor(self._out), self._notice)
-        return self._address, pulse
+        if self._curve is not None:
+            self._curve.listen(self._loop)
+        return address, pulse
+
+    def _reach(self, relay: str) -> tuple[str, str]:
+        """Publishes at the addresses of a relay, which with keys must be the one that is named."""
+        addresses = relay, pulse_address(relay)
+        for publisher, address in zip((self._out, self._pulse), addresses, strict=True):
+            name, inward = door(inward_address(address))
+            publisher.reconnect_ivl, publisher.reconnect_ivl_max = RECONNECT_MS
+            if self._curve is not None and not self._curve.expect(publisher, inward, name):
+                raise NodeError(f"the key of the relay at {relay} is not trusted here: `fednet keys trust` it")
+            publisher.connect(inward)
+        return addresses
 
     def _bind(self, listen: str) -> tuple[str, str]:
         """Binds messages to `listen` and heartbeats beside it: the next port, or the path with `.pulse`."""
@@ -129,22 +156,27 @@ class ZmqBus:
             self._in.subscribe(topic)
         self._look()
 
-    def connect(self, address: str) -> None:
-        """Hears the peer at this address."""
-        if address in self._connected or address == self._address:
+    def connect(self, address: str, name: str = "") -> None:
+        """Hears the peer at this address; with keys only if it is this one."""
+        if self._curve is None:
+            name = ""
+        if address == self._address or self._connected.get(address) == name:
             return
+        if self._curve is not None and not self._curve.expect(self._in, address, name):
+            return
+        self.disconnect(address)
         try:
             self._in.connect(address)
         except zmq.ZMQError as error:  # what a peer says of a third one must not end this node
             log.warning("cannot connect to %s: %s", address, error.strerror)
             return
-        self._connected.add(address)
+        self._connected[address] = name
         self._look()
 
     def disconnect(self, address: str) -> None:
         """Hears it no more."""
         if address in self._connected:
-            self._connected.remove(address)
+            del self._connected[address]
             with contextlib.suppress(zmq.ZMQError):
                 self._in.disconnect(address)
 
@@ -152,9 +184,20 @@ class ZmqBus:
         """Sends to whoever has subscribed; a full queue drops, which the receiver's numbering notices."""
         if self._loop is None:
             return  # closed, and a computation that has not ended yet reports
-        self._out.send_multipart(frames, zmq.NOBLOCK, copy=False)
+        views = [memoryview(frame) for frame in frames]  # each lives for as long as anybody has to send it
+        if large := [(weakref.ref(view), view.nbytes) for view in views if view.nbytes >= zmq.COPY_THRESHOLD]:
+            self._waiting = [*self._still_waiting(), *large]
+        self._out.send_multipart(views, zmq.NOBLOCK, copy=False)
         if _readable(self._out):
             self._soon(self._notice)
+
+    def queued(self) -> int:
+        """Bytes of large frames that wait; small ones are copied, and `HIGH_WATER` bounds them."""
+        self._waiting = self._still_waiting()
+        return sum(size for _, size in self._waiting)
+
+    def _still_waiting(self) -> list[tuple[weakref.ref[memoryview], int]]:
+        return [(view, size) for view, size in self._waiting if view() is not None]
 
     def beat(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
         """Publishes heartbeats from a thread of their own, so that nothing on the loop can hold them up."""
@@ -175,6 +218,8 @@ class ZmqBus:
         if self._loop is not None:
             self._loop.remove_reader(_descriptor(self._in))
             self._loop.remove_reader(_descriptor(self._out))
+            if self._curve is not None:
+                self._curve.deafen()
             self._loop = None
         await asyncio.to_thread(self._release)
 
@@ -185,6 +230,8 @@ class ZmqBus:
         self._in.close(linger=0)
         self._out.close()
         self._pulse.close()
+        if self._curve is not None:
+            self._curve.close()
         self._context.term()
         while self._files:  # ZeroMQ leaves them behind
             self._files.pop().unlink(missing_ok=True)
@@ -206,10 +253,29 @@ class ZmqBus:
         for _ in range(BATCH):
             if not _readable(self._out):
                 return
-            event = self._out.recv(zmq.NOBLOCK)
-            if event[:1] in {b"\x00", b"\x01"}:
-                self._listener.subscribed(event[1:], event[:1] == b"\x01")
+            event = self._out.recv(zmq.NOBLOCK, copy=False)
+            said = event.bytes
+            if said[:1] in {b"\x00", b"\x01"} and self._grants(event):
+                self._listener.subscribed(said[1:], said[:1] == b"\x01")
         self._soon(self._notice)
+
+    def _grants(self, event: zmq.Frame) -> bool:
+        """Whether to hear of a subscription; those that come through a relay are the relay's to judge."""
+        return self._curve is None or not self._address or self._curve.admits(self._out, event)
+
+    def _renew(self, address: str) -> None:
+        """Connects again, in a moment, to an address that ZeroMQ has given up."""
+        if self._loop is not None and address in self._connected:
+            self._loop.call_later(RECONNECT_MS[1] / 1000, self._connect_again, address, self._connected[address])
+
+    def _connect_again(self, address: str, name: str) -> None:
+        if self._loop is not None and self._connected.get(address) == name:
+            self.disconnect(address)
+            self.connect(address, name)
+
+    def _refused(self, kind: str, why: str) -> None:
+        if self._listener is not None:
+            self._listener.refused(kind, why)
 
     def _look(self) -> None:
         """After an operation on the SUB: its edge-triggered descriptor may have swallowed a signal."""

@@ -27,13 +27,14 @@ from protocol.messages.base import Value
 from protocol.tensors import Buffer, Encoding, describe, pack, unpack
 from protocol.topics import LARGEST, TOPIC, is_name, is_run, is_topic
 
-__all__ = ["VERSION", "Buffer", "Envelope", "decode", "encode", "original", "resent"]
+__all__ = ["VERSION", "Buffer", "Envelope", "admit", "decode", "encode", "original", "resent"]
 
 _TENSOR = 1  # the extension type of a tensor
 _MAX_TOPIC_BYTES = 3 * 33
 _MAX_DESCRIPTOR_BYTES = 256
 _REPAIR_FRAMES = 2
-_REPAIR_BYTES = 1024  # room that every message leaves for the topic and the header of the `Resent` around it
+_SEALS = 3  # of a message and of the `Resent` around it, and the lid, see `protocol.security` and `protocol.secrecy`
+_REPAIR_BYTES = 8192  # room that every message leaves for the `Resent` around it, both seals, and closing every frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +95,13 @@ def encode(envelope: Envelope, encoding: Encoding = "raw", limits: Limits = DEFA
     return [envelope.topic.encode(), written, *outgoing.buffers]
 
 
-def decode(frames: Sequence[Buffer], limits: Limits = DEFAULT) -> Envelope:
+def decode(frames: Sequence[Buffer], limits: Limits = DEFAULT, *, signed: bool = False) -> Envelope:
     """The message in the frames that a peer sent.
 
     Args:
-        frames: as they came; tensors may lie in them and keep them alive.
+        frames: as they came, without their seal; tensors may lie in them and keep them alive.
         limits: what is accepted.
+        signed: whether what a `Resent` carries ends in a seal, see `protocol.security`.
 
     Returns:
         A valid envelope. What a `Resent` carries is valid too, and of the same sender; `decode(original(frames))`
@@ -108,11 +110,11 @@ def decode(frames: Sequence[Buffer], limits: Limits = DEFAULT) -> Envelope:
     Raises:
         WireError: the frames are no such thing.
     """
-    views = _admit(frames, limits)
+    views = admit(frames, limits)
     envelope, used = _read(views, limits)
     if isinstance(envelope.message, Resent):
         first, used = _read(views[_REPAIR_FRAMES:], limits)
-        used += _REPAIR_FRAMES
+        used += _REPAIR_FRAMES + signed
         if not first.message.numbered:
             raise WireError("only a numbered message is sent again", kind=first.message.kind)
         if _life(first) != _life(envelope):
@@ -172,7 +174,7 @@ class _Outgoing:
         limits = self._limits
         if header_bytes > limits.max_header_bytes:
             raise EncodingError("header is too long", kind=kind, bytes=header_bytes, most=limits.max_header_bytes)
-        if len(self.buffers) > min(limits.max_tensors, limits.max_frames - 2 - _REPAIR_FRAMES):
+        if len(self.buffers) > min(limits.max_tensors, limits.max_frames - 2 - _REPAIR_FRAMES - _SEALS):
             raise EncodingError("message has too many tensors", kind=kind, tensors=len(self.buffers))
         size = header_bytes + self._tensor_bytes
         if size > limits.max_message_bytes - _REPAIR_BYTES:
@@ -219,8 +221,12 @@ class _Incoming:
             raise LimitError("tensors would grow beyond the limit", bytes=size)
 
 
-def _admit(frames: Sequence[Buffer], limits: Limits) -> list[memoryview]:
-    """Counts frames and bytes before anything is read."""
+def admit(frames: Sequence[Buffer], limits: Limits) -> list[memoryview]:
+    """Counts frames and bytes before anything is read.
+
+    Raises:
+        LimitError: there are too few, or too many.
+    """
     if not 2 <= len(frames) <= limits.max_frames:
         raise LimitError("too few or too many frames", frames=len(frames), most=limits.max_frames)
     sizes = [len(frame) for frame in frames]

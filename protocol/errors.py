@@ -3,7 +3,9 @@
     ProtocolError
     +-- WireError          a peer's bytes do not say anything we accept: drop them, count them, log them
     |   +-- LimitError     they are (or would become) larger than we allow
+    |   +-- ForgeryError   nobody whom we trust has said them, or not now, or not to us
     +-- EncodingError      our own value cannot be put on the wire: a fault of the caller, nothing was sent
+    +-- KeyFault           a text is no key, or keys contradict each other: the operator must act
 
 Received bytes raise `WireError` and nothing else, whatever they are: a receiver needs one `except`.
 """
@@ -32,15 +34,37 @@ class ProtocolError(Exception):
 
 
 class WireError(ProtocolError):
-    """A peer sent something that is no message of this protocol."""
+    """A peer sent something that is no message of this protocol.
+
+    Attributes:
+        culprit: the name of the peer that has sent it; None where that is not known.
+    """
+
+    culprit: str | None = None
 
 
 class LimitError(WireError):
     """A peer sent more than the limits allow, or something that would grow beyond them."""
 
 
+class ForgeryError(WireError):
+    """A message that nobody whom we trust has said, or not now, or not to us.
+
+    Attributes:
+        kind: the same in a word or two, to count by.
+    """
+
+    def __init__(self, kind: str, reason: str, **fields: object) -> None:
+        super().__init__(reason, **fields)
+        self.kind = kind
+
+
 class EncodingError(ProtocolError):
     """A value of our own cannot be encoded as asked, for example a NaN as int8."""
+
+
+class KeyFault(ProtocolError):
+    """A text is no key, or keys contradict each other."""
 
 
 def _shown(value: object) -> str:

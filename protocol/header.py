@@ -16,10 +16,13 @@ import msgpack
 
 from protocol.errors import EncodingError, LimitError, WireError
 from protocol.limits import Limits
+from protocol.tensors import Buffer
+from protocol.topics import is_name
 
 VERSION = 3
 """The version of the wire that is spoken here; nodes of different versions do not understand each other."""
 
+_SENDER_ENDS = 256  # bytes; by then it has been named in every header that is one
 _FIXARRAY = 0x90  # msgpack: an array of up to 15 items, their number in the low four bits
 
 
@@ -52,6 +55,22 @@ def write(header: Header, extension: Callable[[object], object]) -> bytes:
         return bytes(msgpack.packb(header, default=extension))
     except (TypeError, ValueError, OverflowError) as error:
         raise EncodingError("a field has no form on the wire", kind=header.kind, error=str(error)) from error
+
+
+def claimed(frame: Buffer) -> str | None:
+    """The name of the sender in a header of which nothing else needs to be right; None where none can be read."""
+    if len(frame) < 2 or frame[0] & 0xF0 != _FIXARRAY or frame[1] != VERSION:
+        return None
+    unpacker = msgpack.Unpacker(max_buffer_size=_SENDER_ENDS)
+    unpacker.feed(frame[:_SENDER_ENDS])
+    try:
+        unpacker.read_array_header()
+        for _ in range(3):  # version, kind, run
+            unpacker.skip()
+        sender = unpacker.unpack()
+    except (ValueError, msgpack.UnpackException):
+        return None
+    return sender if isinstance(sender, str) and is_name(sender) else None
 
 
 def read(frame: memoryview, extension: Callable[[int, bytes], object], limits: Limits) -> Header:

@@ -17,8 +17,8 @@ class Limits:
     """The bounds of one message.
 
     Attributes:
-        max_frames: frames of one multipart message; the default is topic, header and 256 tensors, and the two
-            frames that a `Resent` puts before them.
+        max_frames: frames of one multipart message; the default is topic, header and 256 tensors, the two frames that
+            a `Resent` puts before them, the seals of both, and a lid.
         max_frame_bytes: bytes of one tensor's frame, and of one tensor once it is decoded.
         max_message_bytes: bytes of all frames together, and of all tensors once they are decoded.
         max_header_bytes: bytes of the header, in which everything but the tensors travels; the largest `Hello` fits.
@@ -28,10 +28,10 @@ class Limits:
         max_items: entries of one map or array.
     """
 
-    max_frames: int = 2 + 2 + 256
+    max_frames: int = 2 + 2 + 256 + 3
     max_frame_bytes: int = 256 * MIB
     max_message_bytes: int = 256 * MIB
-    max_header_bytes: int = 256 * KIB
+    max_header_bytes: int = 288 * KIB
     max_tensors: int = 256
     max_dims: int = 8
     max_depth: int = 8

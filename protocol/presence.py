@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from protocol.arrivals import Arrivals
 from protocol.messages.presence import PeerInfo
 
 
@@ -37,9 +38,10 @@ _LIVING = frozenset({State.MET, State.LINKED})
 
 @dataclass(frozen=True)
 class Connect:
-    """Connect to this address."""
+    """Connect to this address, where `name` is said to be: whoever answers there must hold that name's key."""
 
     address: str
+    name: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,10 @@ class Disconnect:
 
 @dataclass(frozen=True)
 class Greet:
-    """Send this peer a hello."""
+    """Send this life of a peer a hello."""
 
     name: str
+    incarnation: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ Outcome = Connect | Disconnect | Greet | Linked | Departed
 class _Peer:
     info: PeerInfo
     seen: float  # when it last gave a sign of life
+    arrivals: Arrivals  # of its heartbeats
     state: State = State.MET
     heard: bool = False  # its hello has come: we hear it
     hears: bool = False  # its welcome has come: it hears us
@@ -104,20 +108,22 @@ class Presence:
 
     Args:
         me: this node.
-        silence: seconds without a heartbeat after which a peer is lost.
+        silence: seconds without a heartbeat after which a peer is lost, at most and until its heartbeats are known.
         broken: the same once its connection has broken.
         hang: seconds that a peer's event loop may stand still.
         greet_every: seconds between two hellos to a peer that has not welcomed us.
         remind: the same to one that has.
+        alert: the same at least, however regular its heartbeats have been.
         most: the most peers that are kept; a further one takes the place of one that is gone, or is ignored.
     """
 
     me: PeerInfo
     silence: float = 3.0
-    broken: float = 0.75
+    broken: float = 0.5
     hang: float = 30.0
-    greet_every: float = 0.25
+    greet_every: float = 0.2
     remind: float = 5.0
+    alert: float = 0.75
     most: int = 256
     _peers: dict[str, _Peer] = field(default_factory=dict)
     _callers: dict[str, _Caller] = field(default_factory=dict)
@@ -164,8 +170,8 @@ class Presence:
             if not gone:
                 return
             yield from self._forget(min(gone, key=lambda peer: (peer.state is State.LOST, peer.seen)))
-        self._peers[info.name] = _Peer(info, seen=now, moved=now)
-        yield from (Connect(info.address), Connect(info.pulse))
+        self._peers[info.name] = _Peer(info, seen=now, moved=now, arrivals=Arrivals(self.alert, self.silence))
+        yield from (Connect(info.address, info.name), Connect(info.pulse, info.name))
 
     def knock(self, name: str, incarnation: int, address: str, now: float) -> Iterator[Outcome]:
         """Somebody has subscribed here, and from now on hears us: call back, and greet."""
@@ -178,10 +184,10 @@ class Presence:
         elif name in self._callers or len(self._callers) < self.most:
             yield from self._dismiss(name, keep=address)
             self._callers[name] = _Caller(incarnation, address, now, now + self.greet_every)
-            yield Connect(address)
+            yield Connect(address, name)
         else:
             return
-        yield Greet(name)
+        yield Greet(name, incarnation)
 
     def hello(self, info: PeerInfo, members: Iterable[PeerInfo], now: float) -> Iterator[Outcome]:
         """A peer's hello has come: we hear it, and whom it knows."""
@@ -207,9 +213,11 @@ class Presence:
 
     def heartbeat(self, name: str, incarnation: int, tick: int, now: float) -> Iterator[Outcome]:
         """A peer's heartbeat has come, with the progress of its event loop."""
+        self._excuse(now)
         peer = self._peers.get(name)
         if peer is None or peer.info.incarnation != incarnation or peer.state is State.LEFT:
             return
+        peer.arrivals.note(now)
         moved = tick != peer.tick
         if moved:
             peer.tick, peer.moved = tick, now
@@ -218,7 +226,7 @@ class Presence:
         elif moved:
             peer.state, peer.seen, peer.hears, peer.broken = State.MET, now, False, False
             peer.greet_at = now + self.greet_every
-            yield Greet(name)
+            yield Greet(name, incarnation)
 
     def breaks(self, name: str, incarnation: int) -> Iterator[Outcome]:
         """A peer's connection to us has broken: be quicker to lose it, unless it knocks again."""
@@ -228,6 +236,12 @@ class Presence:
         peer = self._living(name, incarnation)
         if peer is not None:
             peer.broken = True
+
+    def bar(self, name: str, reason: str) -> Iterator[Outcome]:
+        """A peer is not listened to for a while: as good as lost, until it is heard again."""
+        peer = self._peers.get(name)
+        if peer is not None:
+            yield from self._drop(peer, reason, left=False)
 
     def goodbye(self, name: str, incarnation: int, reason: str) -> Iterator[Outcome]:
         """A peer leaves."""
@@ -248,7 +262,7 @@ class Presence:
                 yield from self._drop(peer, reason, left=False)
             elif now >= peer.greet_at:
                 peer.greet_at = now + (self.remind if peer.hears else self.greet_every)
-                yield Greet(name)
+                yield Greet(name, peer.info.incarnation)
 
     def _sweep_callers(self, now: float) -> Iterator[Outcome]:
         for name, caller in list(self._callers.items()):
@@ -256,7 +270,7 @@ class Presence:
                 yield from self._dismiss(name)
             elif now >= caller.greet_at:
                 caller.greet_at = now + self.greet_every
-                yield Greet(name)
+                yield Greet(name, caller.incarnation)
 
     def _living(self, name: str, incarnation: int) -> _Peer | None:
         return self._peers[name] if self.current(name, incarnation) else None
@@ -276,7 +290,7 @@ class Presence:
         silent = now - peer.seen
         if peer.broken and silent > self.broken:
             return f"its connection broke and it was silent for {silent:.1f} s"
-        if silent > self.silence:
+        if silent > peer.arrivals.patience:
             return f"silent for {silent:.1f} s"
         if peer.state is State.LINKED and now - peer.moved > self.hang:
             return f"its event loop has stood still for {now - peer.moved:.0f} s"
@@ -286,9 +300,10 @@ class Presence:
         """Time in which this node itself stood still (it was stopped or blocked) is not held against its peers."""
         stood = now - self._swept if self._swept is not None else 0.0
         self._swept = now
-        if stood > self.broken:
+        if stood > self.greet_every:
             for peer in self._peers.values():
                 peer.seen, peer.moved = min(now, peer.seen + stood), min(now, peer.moved + stood)
+                peer.arrivals.excuse(stood)
 
     def _dismiss(self, name: str, keep: str = "") -> Iterator[Outcome]:
         """Forgets a caller, and hears its address no more unless it is `keep` or a peer's."""

@@ -37,9 +37,10 @@ MAX_KNOCK_BYTES = 256
 
 _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\])"
 _ADDRESS = (
+    rf"(?:{NAME}@)?(?:"
     rf"tcp://{_HOST}:(?P<port>[1-9][0-9]{{0,4}})"
     r"|ipc://[^*]+"
-    r"|(?:inproc|memory)://[A-Za-z0-9._-]+"
+    r"|(?:inproc|memory)://[A-Za-z0-9._-]+)"
 )
 _NUMBER = r"0|[1-9][0-9]{0,18}"
 
@@ -71,7 +72,10 @@ def is_topic(text: str) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Whether a node may be reached at this: `tcp://host:port`, `ipc://path`, `inproc://name`, `memory://name`."""
+    """Whether a node may be reached at this: `tcp://host:port`, `ipc://path`, `inproc://name`, `memory://name`.
+
+    `name@` before it says whose key answers there, where that is a relay's and not the node's own.
+    """
     match = _address.fullmatch(text)
     if match is None or not text.isprintable() or len(text.encode()) > MAX_ADDRESS_BYTES:
         return False
@@ -88,7 +92,14 @@ def is_listen(text: str) -> bool:
 
 def is_local(address: str) -> bool:
     """Whether an address can only be reached from this machine."""
+    address = door(address)[1]
     return address.startswith(("ipc://", "inproc://", "memory://")) or _loopback.match(address) is not None
+
+
+def door(text: str) -> tuple[str, str]:
+    """Whom to expect where, of `name@address` or, with nobody in particular, an address."""
+    name, at, address = text.partition("@")
+    return (name, address) if at and is_name(name) else ("", text)
 
 
 def inbox(name: str) -> str:
@@ -104,10 +115,21 @@ def inbox(name: str) -> str:
 
 def pulse_address(address: str) -> str:
     """Where the heartbeats of the node at this address are published: the next port, or the path with `.pulse`."""
-    if not address.startswith("tcp://"):
-        return f"{address}.pulse" if address.startswith("ipc://") else address
-    host, port = address.rsplit(":", 1)
-    return f"{host}:{int(port) + 1}"
+    return _beside(address, 1, ".pulse")
+
+
+def inward_address(address: str) -> str:
+    """Where publishers connect that are heard at this address of a relay: two ports on, or the path with `.in`."""
+    return _beside(address, 2, ".in")
+
+
+def _beside(address: str, ports: int, suffix: str) -> str:
+    """An address some ports on, or a path with a suffix; within a process, which has neither, the same."""
+    plain = door(address)[1]
+    if plain.startswith("tcp://"):
+        host, port = address.rsplit(":", 1)
+        return f"{host}:{int(port) + ports}"
+    return f"{address}{suffix}" if plain.startswith("ipc://") else address
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 MOST_OPEN = 16
 """Questions of one asker that may wait here; a further one is refused."""
 
+MOST_WAITING = 256
+"""Questions of all askers that may wait here: their tensors stay in memory until they are answered."""
+
 _Life = tuple[str, int]
 """An asker's name and incarnation: what an earlier life asked is not answered to the next."""
 
@@ -62,6 +65,8 @@ class Desk:
             self._refuse(asker, query, "not ready yet")
         elif self._waiting[life] >= MOST_OPEN:
             self._refuse(asker, query, f"{MOST_OPEN} of your questions are waiting here already")
+        elif self._waiting.total() >= MOST_WAITING:
+            self._refuse(asker, query, f"{MOST_WAITING} questions are waiting here already")
         else:
             self._waiting[life] += 1
             self._oldest[life] = max(query.oldest, self._oldest.get(life, 0))

@@ -30,6 +30,10 @@ STOOD_STILL = 1.0
 answers may lie in its sockets, unread, and nobody is called late for it."""
 
 
+ROOM = 0.05
+"""Seconds between two looks whether there is room for a question again."""
+
+
 @dataclass
 class _Open:
     """A question that waits for its answers."""
@@ -101,6 +105,10 @@ class Asker:
         """Opens a step for a question and says it; `then` gets the outcome, on the event loop."""
         if self._closed:
             then(Stopped())
+            return
+        if self._node.crowded:  # whoever asks waits as well: this is what slows it down
+            self._node.counts["held back"] += 1
+            asyncio.get_running_loop().call_later(ROOM, self._put, question, then)
             return
         try:
             step = self._step(question)

@@ -28,7 +28,7 @@ from nodes.rounds.seat import Seat
 from nodes.rounds.tenure import Orders, Tenure
 from nodes.transfers import Depot
 from protocol.lead import Council, Elected, Stand
-from protocol.messages import Card, Message
+from protocol.messages import Card, Message, Progress
 from protocol.messages.presence import PeerInfo
 from protocol.messages.rounds import (
     Abandon,
@@ -49,7 +49,8 @@ from protocol.messages.rounds import (
     Vote,
 )  # fmt: skip
 from protocol.messages.secure import Advert, Agree, Reveal, Sealed, Secured, Shared, Sharing
-from protocol.topics import ROUNDS
+from protocol.rounds import attempt_of
+from protocol.topics import PROGRESS, ROUNDS
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class Assembly:
         self._place = Place(node)
         self._tenure: Tenure | None = None
         self._leading: asyncio.Task[None] | None = None
+        self._enough = False
         self._table: Mapping[type[Message], Callable[[str, Any], None]] = {
             Order: self._order,
             Claim: self._claim,
@@ -152,12 +154,26 @@ class Assembly:
             self.council.arrived(name)
             self._chair.arrived()
             if self.council.leading and name in self.council.members:
-                self._tell(name, Leads(term=self.council.term, standings=self.models.standings()))
+                term, attempt = self.council.term, self._chair.attempts
+                self._tell(name, Leads(term=term, attempt=attempt, standings=self.models.standings()))
 
     async def _look(self) -> None:
         while True:
             self._consider()
+            self._count()
             await asyncio.sleep(LOOK)
+
+    def _count(self) -> None:
+        """Says so when too few are left for a round to close: a network that is cut goes on where the majority is."""
+        here, needed = sorted(self.council.living), self.council.majority
+        enough = len(here) >= needed
+        if self._enough and not enough:
+            note = f"waits: {needed} members are needed and {', '.join(here)} are here"
+            log.warning("%s %s", self._node.name, note)
+            self._node.publish(
+                PROGRESS, Progress(phase="waiting", done=len(here), total=needed, values={}, note=note[:200])
+            )
+        self._enough = enough
 
     def _consider(self) -> None:
         if self._means is not None:
@@ -231,6 +247,8 @@ class Assembly:
             self._promise_to(sender)
             return
         self._follow([])
+        if self._place.seat is not None and attempt_of(self._place.seat.opened) > (said.term, said.attempt):
+            return  # it was said before the opening of the round that is under way, and has come late
         if self._means is not None and sender != self._node.name:
             self._place.rise()
             self._place.follow_with(partial(self._means.catch_up, sender, said))

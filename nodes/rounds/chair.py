@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from itertools import count
 
 from fednet.federated.participation import drawn
 from nodes.rounds.attempt import Attempt, Broken, Hopeless
@@ -51,6 +50,9 @@ class Chair:
         policy: when a round goes on without everybody.
         seed: of the draw of contributors.
         say: tells all members, this one too.
+
+    Attributes:
+        attempts: how many attempts at rounds it has opened; the number of the latest.
     """
 
     def __init__(self, council: Council, policy: Policy, seed: int, say: Callable[[Message], None]) -> None:
@@ -59,7 +61,7 @@ class Chair:
         self._seed = seed
         self._say = say
         self._pace = Pace(policy)
-        self._attempts = count(1)
+        self.attempts = 0
         self._round: Attempt | None = None
         self._unable: dict[str, str] = {}
         self._awaited = asyncio.Event()
@@ -240,8 +242,9 @@ class Chair:
         names: tuple[str, ...] = ()
         if plan.given is None and settled is None:
             names = drawn(members, federation.participation, self._seed, plan.model, number)
+        self.attempts += 1
         opened = Open(
-            model=plan.model, number=number, term=council.term, attempt=next(self._attempts), index=index, plan=plan,
+            model=plan.model, number=number, term=council.term, attempt=self.attempts, index=index, plan=plan,
             standings=dict(standings), members=members, contributors=names, settled=settled,
         )  # fmt: skip
         keepers = frozenset(members if federation.transport == "sharded" and names else (council.me,))

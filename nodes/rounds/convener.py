@@ -25,7 +25,7 @@ from protocol.messages.presence import PeerInfo
 from protocol.messages.rounds import Abandon, Commit, Order, Piece, Plan
 from protocol.topics import ROUNDS
 
-AGAIN = 2.0
+AGAIN = 0.5
 """Seconds between two sayings of an order whose rounds are not over."""
 
 PATIENCE = 10.0

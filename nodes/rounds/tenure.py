@@ -93,7 +93,8 @@ class Tenure:
             self.orders.came.clear()
             for plan in list(self.orders.plans.values()):
                 await self._programme(plan)
-            self.means.say(Leads(term=self.elected.term, standings=self.means.models.standings()))
+            said = Leads(term=self.elected.term, attempt=self.chair.attempts, standings=self.means.models.standings())
+            self.means.say(said)
             await self.orders.came.wait()
 
     async def _programme(self, plan: Plan) -> None:

@@ -26,6 +26,7 @@ from protocol.messages.rounds import (
     Reduced,
     Vote,
 )
+from protocol.messages.secrecy import Grant
 from protocol.messages.secure import Advert, Agree, Reveal, Sealed, Shared, Sharing
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "Decline",
     "Gone",
     "Goodbye",
+    "Grant",
     "Heartbeat",
     "Hello",
     "Lacking",
@@ -90,6 +92,7 @@ KINDS: dict[str, type[Message]] = {
     "resend": Resend,
     "resent": Resent,
     "gone": Gone,
+    "grant": Grant,
     "want": Want,
     "chunk": Chunk,
     "lacking": Lacking,

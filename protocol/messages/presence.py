@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from protocol.messages.base import MAX_MEMBERS, Address, Count, Latest, Message, Name, Value
+from protocol.messages.base import MAX_MEMBERS, Address, Count, Latest, Message, Name, Seconds, Value
 
 MAX_CARD_BYTES = 16 * 1024
 
@@ -23,6 +23,7 @@ class PeerInfo(Value):
         role: who the process is.
         address: where its data socket is bound.
         pulse: where its heartbeat socket is bound.
+        proof: the node's own signature over all of this, 128 hexadecimal digits; empty where there are no keys.
     """
 
     name: Name
@@ -30,6 +31,7 @@ class PeerInfo(Value):
     role: Literal["client", "guest", "monitor"]
     address: Address
     pulse: Address
+    proof: Annotated[str, Field(pattern="^(?:[0-9a-f]{128})?$")] = ""
 
 
 class Hello(Message):
@@ -37,6 +39,7 @@ class Hello(Message):
 
     Attributes:
         peer: the sender.
+        receiver: the incarnation that is greeted, so that no later life of the receiver takes it for its own.
         members: whom the sender knows, itself left out.
         latest: the last numbers the sender used; the receiver expects the numbers after these.
     """
@@ -45,6 +48,7 @@ class Hello(Message):
     numbered: ClassVar[bool] = False
 
     peer: PeerInfo
+    receiver: Count
     members: Annotated[tuple[PeerInfo, ...], Field(max_length=MAX_MEMBERS)]
     latest: Latest
 
@@ -68,6 +72,8 @@ class Heartbeat(Message):
     Attributes:
         tick: a counter of the sender's event loop; a heartbeat whose tick stands still comes from a hung node.
         latest: the last number used on each topic: a lost last message leaves no gap that would show it.
+        clock: the sender's wall clock, seconds since the epoch. Nothing is decided by it: it is for whoever compares
+            the clocks of a federation's machines, whose logs are read side by side.
     """
 
     kind: ClassVar[str] = "heartbeat"
@@ -75,6 +81,7 @@ class Heartbeat(Message):
 
     tick: Count
     latest: Latest
+    clock: Seconds = 0.0
 
 
 class Goodbye(Message):

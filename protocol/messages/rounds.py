@@ -203,6 +203,7 @@ class Leads(Message):
 
     Attributes:
         term: the term.
+        attempt: the latest that the sender has opened, 0 for none: it may open more before this is heard.
         standings: how far the sender's models are.
     """
 
@@ -210,6 +211,7 @@ class Leads(Message):
     numbered: ClassVar[bool] = True
 
     term: Count
+    attempt: Count
     standings: Standings
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
-from launch import by_hand
+from launch import by_hand, keys
 from launch.config import load
 from launch.errors import ConfigError
 
@@ -34,3 +36,43 @@ def test_a_monitor_stays_on_loopback_unless_told(listen):
     place = by_hand.Place(listen, join=("tcp://127.0.0.1:1",))
     with pytest.raises(ConfigError, match="--insecure"):
         by_hand.watch(None, place, Console())
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        (by_hand.Place("tcp://0.0.0.0:7000"), "--insecure"),
+        (by_hand.Place("tcp://127.0.0.1:0"), "three free ones after it"),
+        (by_hand.Place("tcp://127.0.0.1:7000", key=Path("relay.key")), "a file with keys"),
+    ],
+)
+def test_a_relay_is_refused_where_it_cannot_be(place, said):
+    with pytest.raises(ConfigError, match=said):
+        by_hand.forward(place, Console())
+
+
+def test_a_node_speaks_through_a_relay_beyond_loopback_only_if_told(tmp_path):
+    place = by_hand.Place("tcp://127.0.0.1:0", through="tcp://10.0.0.1:7000")
+    with pytest.raises(ConfigError, match=r"--through: expected a loopback address.*--insecure"):
+        by_hand.work(load("control"), "client", "a1", place, out=tmp_path, console=Console())
+
+
+class TestKeys:
+    @pytest.fixture
+    def key(self, tmp_path):
+        keys.new("anna", tmp_path)
+        return tmp_path / "anna.key"
+
+    def test_a_key_says_who_the_node_is(self, key):
+        place = by_hand.Place("tcp://10.0.0.1:7000", join=("ben@tcp://10.0.0.2:7000",), key=key)
+        assert place.keyring().own.name == place.keyring("anna").own.name == "anna"
+        assert LOCAL.keyring("anna", key.parent).own.name == "anna", "found by name in the configuration's folder"
+        assert LOCAL.keyring() is LOCAL.keyring("anna") is None
+
+    def test_another_name_than_the_keys_is_refused(self, key):
+        with pytest.raises(ConfigError, match="expected the keys of ben, got those of anna"):
+            by_hand.Place("tcp://127.0.0.1:0", key=key).keyring("ben")
+
+    def test_a_peer_to_join_through_must_be_named(self, key):
+        with pytest.raises(ConfigError, match=r"NAME@tcp://127\.0\.0\.1:1"):
+            by_hand.Place("tcp://127.0.0.1:0", join=("tcp://127.0.0.1:1",), key=key).keyring()

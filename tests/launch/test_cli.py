@@ -82,6 +82,7 @@ def test_an_unknown_option_is_the_operators_error():
     "arguments",
     [
         ("launch", "no/such.yaml"),
+        ("launch", "control", "--resume"),
         ("launch", "control", "--set", "devices.device=cuda:99"),
         ("launch", "control", "--set", "nodes={a1: {listen: 'tcp://0.0.0.0:5000'}}"),
         ("node", "--role", "client"),

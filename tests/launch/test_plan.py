@@ -10,14 +10,16 @@ import pytest
 from launch.config import load
 from launch.devices import Inventory
 from launch.errors import ConfigError
+from launch.keys import provide
 from launch.plan import plan, single
+from protocol.topics import door
 
 FOLDER = Path("runs/x")
 
 
-def planned(*overrides, cuda=0, cores=8, sockets=Path("/sockets"), insecure=False, nodes=5):
+def planned(*overrides, cuda=0, cores=8, sockets=Path("/sockets"), keys=None, insecure=False, nodes=5):
     loaded = load("score-inference", [f"nodes={nodes}", *overrides])
-    return plan(loaded, Inventory(cuda, cores), count(20_000, 2), FOLDER, sockets, insecure=insecure)
+    return plan(loaded, Inventory(cuda, cores), count(20_000, 2), FOLDER, sockets, keys=keys, insecure=insecure)
 
 
 def test_clients_a_guest_and_a_monitor():
@@ -177,3 +179,21 @@ def test_a_client_by_hand_must_be_one_of_the_configuration():
 def test_a_node_by_hand_is_checked_as_well(options, said):
     with pytest.raises(ConfigError, match=said):
         by_hand(**options)
+
+
+def test_with_keys_everybody_has_its_own_and_is_called_by_name(tmp_path):
+    keys = provide(["a1", "a2", "sampler", "monitor"], tmp_path)
+    made = planned(f"security.keys={tmp_path}", keys=keys, nodes=2)
+    for spec in (*made.nodes, made.monitor):
+        assert spec.keys is keys[spec.name]
+        assert all(door(text)[0] in {"a1", "a2"} - {spec.name} for text in spec.join)
+    assert door(made.clients[0].join[0]) == ("a2", made.clients[1].listen)
+
+
+def test_with_keys_an_address_may_be_beyond_loopback(tmp_path):
+    wide = "nodes={a1: {listen: 'tcp://10.0.0.1:7000'}}"
+    loaded = load("score-inference", [wide, f"security.keys={tmp_path}"])
+    made = plan(loaded, Inventory(0, 1), count(20_000, 2), FOLDER, Path("/sockets"), keys=provide(["a1"], tmp_path))
+    assert made.clients[0].listen == "tcp://10.0.0.1:7000"
+    with pytest.raises(ConfigError, match="Give it keys"):
+        plan(load("score-inference", [wide]), Inventory(0, 1), count(20_000, 2), FOLDER, Path("/sockets"))

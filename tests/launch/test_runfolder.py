@@ -69,7 +69,7 @@ def test_what_a_link_points_to_is_not_removed(tmp_path):
     folder = tmp_path / "x"
     with held(folder, ""):
         (folder / "samples").symlink_to(outside)
-    with held(folder, ""):
+    with held(folder, "another"):
         assert not (folder / "samples").exists()
     assert (outside / "precious").exists()
 
@@ -87,3 +87,32 @@ def test_nodes_by_hand_share_a_folder(tmp_path):
     assert first == second
     assert (second / "metrics.json").exists()
     assert (second / "config.yaml").read_text() == "a"
+
+
+RUN = "name: x\nseed: 1\nbus: {transport: ipc}\n"
+
+
+def test_resuming_takes_over_what_the_run_remembers(tmp_path):
+    folder = tmp_path / "x"
+    with held(folder, RUN):
+        (folder / "samples").mkdir()
+        for name in ("journal.json", "samples/round-0001.png", "metrics.json"):
+            (folder / name).touch()
+    with held(folder, RUN.replace("ipc", "tcp"), resume=True):
+        assert (folder / "journal.json").exists()
+        assert (folder / "samples" / "round-0001.png").exists()
+        assert not (folder / "metrics.json").exists()
+
+
+def test_resuming_never_begins_anew(tmp_path):
+    folder = tmp_path / "x"
+    with pytest.raises(ConfigError, match=r"run that was started.*without --resume"), held(folder, RUN, resume=True):
+        pass
+    assert not folder.exists()
+    with held(folder, RUN):
+        (folder / "journal.json").touch()
+    other = RUN.replace("seed: 1", "seed: 2") + "rounds: 3\n"
+    with pytest.raises(ConfigError, match="other values of rounds, seed"), held(folder, other, resume=True):
+        pass
+    assert (folder / "config.yaml").read_text() == RUN
+    assert (folder / "journal.json").exists()

@@ -122,8 +122,10 @@ class Forger:
     async def link(self, node: Node, latest: Mapping[str, int] | None = None) -> Forger:
         """Connects both ways and shakes hands."""
         await self.knock(node)
-        self.say(topics.inbox(node.name), Hello(peer=self.me, members=(), latest=dict(latest or {})))
-        self.say(topics.inbox(node.name), Welcome(incarnation=node.presence.me.incarnation))
+        greeted = node.presence.me.incarnation
+        hello = Hello(peer=self.me, receiver=greeted, members=(), latest=dict(latest or {}))
+        self.say(topics.inbox(node.name), hello)
+        self.say(topics.inbox(node.name), Welcome(incarnation=greeted))
         ticks, me = itertools.count(), self.incarnation
         pulse = lambda: Envelope(topics.PULSE, "test", self.me.name, me, 0, Heartbeat(tick=next(ticks), latest={}))  # noqa: E731
         self.bus.beat(lambda: codec.encode(pulse()), 0.25)

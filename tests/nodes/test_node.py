@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from nodes.errors import NodeError
-from nodes.memory_bus import Faults, MemoryNetwork
+from nodes.memory_bus import Faults, MemoryBus, MemoryNetwork
 from nodes.node import Node
 from nodes.spec import NodeSpec
 from protocol import codec, topics
 from protocol.codec import Envelope
+from protocol.keys import Keyring, PrivateKeys
 from protocol.messages import Card, Gone, Goodbye, Heartbeat, Hello, PeerInfo, Progress, Resend, Welcome
 from protocol.presence import State
+from protocol.secrecy import Sealed
+from protocol.security import Open
 from protocol.topics import PRESENCE, PROGRESS, PULSE
 
 Tell = Callable[..., Any]
@@ -51,7 +54,7 @@ def progress(phase: str) -> Progress:
 
 async def start(cluster: Any, name: str, *join: str, **changes: Any) -> tuple[Node, Ear]:
     ear = Ear()
-    spec = cluster.spec(name, join=tuple(f"memory://{other}" for other in join), **changes)
+    spec = cluster.spec(name, join=tuple(f"{other}@memory://{other}" for other in join), **changes)
     return await cluster.enter(Node(spec, cluster.network.bus()), ear), ear
 
 
@@ -133,6 +136,17 @@ class TestLosses:
             ((kind, name, reason),) = ear.events[1:]
             assert (kind, name) == ("lost", "other")
             assert reason.startswith("its connection broke")
+
+        tell(story)
+
+    def test_a_cut_between_old_acquaintances_is_a_loss_within_a_second(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            one, ear = await start(cluster, "one")
+            other, _ = await start(cluster, "other", "one")
+            await asyncio.sleep(30)
+            cluster.network.cut(one.address, other.address)
+            await asyncio.sleep(0.9)
+            assert [event[:2] for event in ear.events] == [("linked", "other"), ("lost", "other")]
 
         tell(story)
 
@@ -267,13 +281,13 @@ class TestRepair:
         async def story(cluster: Any) -> None:
             node, ear = await start(cluster, "one")
             other = cluster.forger("other")
-            go_between = await cluster.forger().link(node)
-            go_between.say("to/one/", Hello(peer=go_between.me, members=(other.me,), latest={}))
+            go_between, incarnation = await cluster.forger().link(node), node.presence.me.incarnation
+            go_between.say("to/one/", Hello(peer=go_between.me, receiver=incarnation, members=(other.me,), latest={}))
             await other.knock(node)
             frames = other.say(PROGRESS, progress("early"), number=5)
             await asyncio.sleep(0.1)
             assert (ear.heard, node.counts["early"]) == ([], 1)
-            other.say("to/one/", Hello(peer=other.me, members=(), latest={PROGRESS: 4}))
+            other.say("to/one/", Hello(peer=other.me, receiver=incarnation, members=(), latest={PROGRESS: 4}))
             other.say(PULSE, Heartbeat(tick=1, latest={PROGRESS: 5}))
             await asyncio.sleep(1)
             assert {(asked.first, asked.last) for asked in other.messages(Resend)} == {(5, 5)}
@@ -377,7 +391,7 @@ class TestHostility:
     def test_who_introduces_itself_as_another_is_refused(self, tell: Tell) -> None:
         def attack(node: Node, forger: Any) -> None:
             other = PeerInfo(name="x", incarnation=1, role="client", address="memory://x", pulse="memory://x")
-            forger.say("to/one/", Hello(peer=other, members=(), latest={}))
+            forger.say("to/one/", Hello(peer=other, receiver=node.presence.me.incarnation, members=(), latest={}))
 
         self.survive(tell, attack, malformed=1)
 
@@ -427,6 +441,25 @@ class TestHostility:
 
         self.survive(tell, attack, malformed=3)
 
+    def test_who_breaks_the_rules_again_and_again_is_shut_out_and_named_and_may_come_back(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            one, ear = await start(cluster, "one")
+            await start(cluster, "other", "one")
+            forger = await cluster.forger().link(one)
+            for number in range(10):
+                forger.say("to/one/extra/", progress("unheard"), number + 1)
+            await asyncio.sleep(0.1)
+            kind, name, reason = ear.events[-1]
+            assert (kind, name) == ("lost", "forger")
+            assert reason.startswith("quarantined for 10 s: progress from forger")
+            await asyncio.sleep(9)
+            assert one.presence.state("forger") is State.LOST
+            assert "other" in one.presence.linked()
+            await asyncio.sleep(2)
+            assert one.presence.state("forger") is State.MET
+
+        tell(story)
+
     def test_a_crowd_of_far_away_members_does_not_silence_it(self, tell: Tell) -> None:
         """More than fit into the header of one hello, at the longest addresses that there are."""
 
@@ -440,7 +473,8 @@ class TestHostility:
                     PeerInfo(name=f"{number:032}", incarnation=1, role="client", address=address, pulse=address)
                 )
             for first in range(0, 160, 40):
-                forger.say("to/one/", Hello(peer=forger.me, members=tuple(crowd[first : first + 40]), latest={}))
+                members, receiver = tuple(crowd[first : first + 40]), node.presence.me.incarnation
+                forger.say("to/one/", Hello(peer=forger.me, receiver=receiver, members=members, latest={}))
             await asyncio.sleep(0.3)
             assert len(node.presence.members()) > 160
             await start(cluster, "other", "one")
@@ -517,3 +551,173 @@ class TestWorks:
         assert [str(error) for error in ended.value.exceptions] == ["on purpose"]
         (work,) = late
         assert work.cancelled()
+
+
+KEYS = {name: PrivateKeys.make(name) for name in ("one", "other", "third", "eve", "stranger")}
+TRUSTED = [keys.public for name, keys in KEYS.items() if name != "stranger"]
+
+
+def ring(name: str) -> Keyring:
+    return Keyring.of(KEYS[name], TRUSTED)
+
+
+class Tape:
+    """Whoever hears everything and can say it again: a relay, or a member that has turned."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self.bus, self.frames = bus, list[list[bytes]]()
+
+    async def run(self, *nodes: Node) -> Tape:
+        await self.bus.open("memory://tape", self)
+        self.bus.subscribe(["to/", "presence/", "progress/", "pulse/"])
+        for node in nodes:
+            self.bus.connect(node.address)
+            node._bus.connect("memory://tape")
+        await asyncio.sleep(0.1)
+        return self
+
+    def received(self, frames: Sequence[Any]) -> None:
+        self.frames.append([bytes(frame) for frame in frames])
+
+    def subscribed(self, topic: bytes, present: bool) -> None:
+        """Nothing to do."""
+
+    def play(self, frames: Sequence[list[bytes]] | None = None) -> None:
+        for each in list(self.frames if frames is None else frames):
+            self.bus.publish(each)
+
+
+class TestKeys:
+    @pytest.mark.parametrize("seed", range(3))
+    def test_members_with_keys_find_each_other_and_lose_nothing(self, tell: Tell, seed: int) -> None:
+        async def story(cluster: Any) -> None:
+            one, ear = await start(cluster, "one", keys=ring("one"))
+            other, _ = await start(cluster, "other", "one", keys=ring("other"))
+            third, _ = await start(cluster, "third", "one", keys=ring("third"))
+            for _ in range(300):
+                await asyncio.sleep(0.1)
+                if linked(one, other, third):
+                    break
+            for number in range(50):
+                other.publish(PROGRESS, progress(str(number)))
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(20)
+            assert sorted(map(int, ear.heard)) == list(range(50))
+            assert not {"tampered", "unknown key", "stolen name", "unsigned", "failed"} & one.counts.keys()
+
+        tell(story, Faults(drop=0.2, duplicate=0.1, delay=(0.0, 0.3), pulses_too=True), seed)
+
+    def test_what_was_recorded_is_refused_whenever_it_is_played(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            one, ear = await start(cluster, "one", keys=ring("one"))
+            other, _ = await start(cluster, "other", "one", keys=ring("other"))
+            tape = await Tape(cluster.network.bus()).run(one, other)
+            other.publish(PROGRESS, progress("once"))
+            await asyncio.sleep(1)
+            before, replayed = len(tape.frames), one.counts["replayed"]
+            tape.play()
+            await asyncio.sleep(0.1)
+            heard = sum(
+                frames[0] in {b"to/one/", b"presence/", b"progress/", b"pulse/"} for frames in tape.frames[:before]
+            )
+            assert one.counts["replayed"] - replayed + one.counts["early"] >= heard // 2 > 0
+            assert ear.heard == ["once"]
+            assert linked(one, other)
+
+        tell(story)
+
+    def test_a_goodbye_of_an_earlier_life_ends_no_later_one(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            one, ear = await start(cluster, "one", keys=ring("one"))
+            tape = await Tape(cluster.network.bus()).run(one)
+            spec = cluster.spec("other", join=("one@memory://one",), keys=ring("other"))
+            async with Node(spec, cluster.network.bus()) as other:
+                tape.bus.connect(other.address)
+                await asyncio.sleep(1)
+            farewell = [frames for frames in tape.frames if frames[0] == b"presence/"]
+            assert farewell
+            async with Node(spec, cluster.network.bus()) as other:
+                await asyncio.sleep(1)
+                before, early = len(ear.events), one.counts["early"]
+                tape.play(farewell)
+                await asyncio.sleep(1)
+                assert (ear.events[before:], linked(one, other)) == ([], True)
+                assert one.counts["early"] == early + len(farewell), "nothing opens what an earlier life has closed"
+
+        tell(story)
+
+    def test_a_life_that_was_recorded_does_not_live_again_for_a_newcomer(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            spec = cluster.spec("one", keys=ring("one"))
+            async with Node(spec, cluster.network.bus()) as one:
+                tape = await Tape(cluster.network.bus()).run(one)
+                async with Node(
+                    cluster.spec("other", join=("one@memory://one",), keys=ring("other")), cluster.network.bus()
+                ) as other:
+                    tape.bus.connect(other.address)
+                    await asyncio.sleep(0.5)
+                    other.publish(PROGRESS, progress("long ago"))
+                    await asyncio.sleep(0.5)
+            recorded = list(tape.frames)
+            reborn, ear = await start(cluster, "one", keys=ring("one"))
+            reborn._bus.connect("memory://tape")
+            tape.play(recorded)
+            await asyncio.sleep(1)
+            assert (ear.heard, ear.events, reborn.presence.members()) == ([], [], (reborn.presence.me,))
+            assert reborn.counts["early"] > 0
+
+        tell(story)
+
+    @pytest.mark.parametrize(
+        ("speaker", "name", "kind"),
+        [("eve", "other", "stolen name"), ("stranger", "other", "unknown key"), (None, "other", "unsigned")],
+    )
+    def test_nobody_speaks_for_another(
+        self, tell: Tell, caplog: pytest.LogCaptureFixture, speaker: str | None, name: str, kind: str
+    ) -> None:
+        async def story(cluster: Any) -> None:
+            one, ear = await start(cluster, "one", keys=ring("one"))
+            other, _ = await start(cluster, "other", "one", keys=ring("other"))
+            tape = await Tape(cluster.network.bus()).run(one, other)
+            before, life = len(ear.events), other.presence.me.incarnation
+            voice = Sealed(Keyring.of(KEYS[speaker], TRUSTED), life) if speaker else Open()
+            for message in (Goodbye(reason="false"), Welcome(incarnation=one.presence.me.incarnation)):
+                said = codec.encode(Envelope("to/one/", "test", name, life, 0, message))
+                tape.play([voice.close(voice.sign(said))])
+            beat = codec.encode(Envelope(PULSE, "test", name, life, 0, Heartbeat(tick=9, latest={PROGRESS: 7})))
+            tape.play([voice.sign(beat)])
+            await asyncio.sleep(1)
+            assert (ear.heard, ear.events[before:], linked(one, other)) == ([], [], True)
+            assert one.counts[kind] == 3
+            assert kind in caplog.text
+
+        tell(story)
+
+    def test_who_is_not_trusted_here_is_not_met_by_hearsay(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            one, _ = await start(cluster, "one", keys=ring("one"))
+            wide = Keyring.of(KEYS["other"], [*TRUSTED, KEYS["stranger"].public])
+            other, _ = await start(cluster, "other", "one", keys=wide)
+            await start(cluster, "stranger", "other", keys=ring("stranger"))
+            await asyncio.sleep(2)
+            assert set(one.presence.linked()) == {"other"}
+            assert set(other.presence.linked()) == {"one", "stranger"}
+
+        tell(story)
+
+    async def test_who_is_called_must_be_named(self) -> None:
+        spec = NodeSpec("one", "client", "test", "memory://a", join=("memory://b",), keys=ring("one"))
+        with pytest.raises(NodeError, match="say name@memory://b"):
+            await Node(spec, MemoryNetwork().bus()).__aenter__()
+
+    async def test_keys_and_name_belong_together(self) -> None:
+        node = Node(NodeSpec("one", "client", "test", "memory://a", keys=ring("eve")), MemoryNetwork().bus())
+        with pytest.raises(NodeError, match="keys are those of eve"):
+            await node.__aenter__()
+
+    async def test_a_node_that_is_open_to_the_network_needs_keys(self) -> None:
+        wide = "tcp://192.0.2.1:7000"
+        with pytest.raises(NodeError, match="give this node keys"):
+            await Node(NodeSpec("one", "client", "test", wide), MemoryNetwork().bus()).__aenter__()
+        async with Node(NodeSpec("one", "client", "test", wide, keys=ring("one")), MemoryNetwork().bus()):
+            pass

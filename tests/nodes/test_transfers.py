@@ -236,7 +236,8 @@ class TestHolders:
         async def story(cluster: Any) -> None:
             (one,) = await group(cluster, "one")
             holder = await cluster.forger("holder").knock(one._node)
-            holder.say("to/one/", Hello(peer=holder.me, members=(), latest={}))
+            greeted = one._node.presence.me.incarnation
+            holder.say("to/one/", Hello(peer=holder.me, receiver=greeted, members=(), latest={}))
             await asyncio.sleep(0.1)
             fetched = asyncio.create_task(one.fetch(key(1), 5, ["holder"]))
             await asyncio.sleep(1)

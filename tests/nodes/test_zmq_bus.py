@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 from nodes.errors import NodeError
 from nodes.node import Node
@@ -80,6 +81,36 @@ async def wire(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     async with AsyncExitStack() as stack:
         yield Wire(request.param, tmp_path, stack)
     assert not left(tmp_path), "a socket file is left"
+
+
+async def drained(bus: ZmqBus) -> None:
+    """Waits until nothing large waits: ZeroMQ lets go of it on a thread of its own, and tells nobody."""
+    async with asyncio.timeout(PATIENCE):
+        while bus.queued():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0)
+
+
+class TestRoom:
+    async def test_large_frames_wait_for_a_subscriber_that_reads_nothing_and_go_with_it(self, wire: Wire) -> None:
+        one, noticed, (address, _) = await wire.open()
+        with zmq.Context() as context, context.socket(zmq.SUB) as deaf:
+            deaf.rcvhwm = 1
+            deaf.subscribe("news/")
+            deaf.connect(address)
+            await noticed.until(lambda: (b"news/", True) in noticed.noticed)
+            for number in range(64):
+                one.publish([b"news/", bytes([number]) * (1 << 20), b"small"])
+            assert 16 << 20 < one.queued() <= 64 << 20
+        await drained(one)
+
+    async def test_what_is_read_and_what_is_small_does_not_wait(self, wire: Wire) -> None:
+        one, _, _, ear = await wire.pair()
+        for _ in range(8):
+            one.publish([b"news/", bytes(1 << 20)])
+        await ear.until(lambda: len(ear.heard) == 8)
+        await drained(one)
+        one.publish([b"news/", bytes(1 << 10)])
+        assert one.queued() == 0
 
 
 class TestDelivery:

@@ -119,3 +119,29 @@ def test_bytes_are_limited() -> None:
     assert read(written, Limits(max_header_bytes=len(written)))
     with pytest.raises(LimitError, match="header is too long"):
         read(written, Limits(max_header_bytes=len(written) - 1))
+
+
+def test_the_claimed_sender_is_read_from_a_header_of_which_nothing_else_is_right() -> None:
+    assert header.claimed(header.write(Header(*GOOD), refuse)) == "anna"
+    assert header.claimed(header.write(Header(VERSION, "k" * 64, "r" * 64, "n" * 32, 2**63, 0, {}), refuse)) == "n" * 32
+    assert header.claimed(msgpack.packb([VERSION, 1, [2], "anna"])) == "anna"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\x97",
+        msgpack.packb([VERSION - 1, *GOOD[1:]]),
+        msgpack.packb([VERSION, "goodbye", "r", 7]),
+        msgpack.packb([VERSION, "goodbye", "r", "no name/"]),
+        msgpack.packb([VERSION, "goodbye", "r", b"anna"]),
+        msgpack.packb([VERSION, "goodbye", "r" * 300, "anna"]),
+        msgpack.packb([VERSION, "goodbye"]),
+        bytes([0x97, VERSION, 0xC1, 0xC1, 0xC1]),
+        bytes([0x97, VERSION, 0xDD, 0xFF, 0xFF, 0xFF, 0xFF]),
+        bytes([0x97, VERSION]) + b"\x91" * 250,
+    ],
+)
+def test_bytes_that_name_nobody_claim_nothing(frame: bytes) -> None:
+    assert header.claimed(memoryview(frame)) is None

@@ -125,6 +125,32 @@ class TestLosses:
         assert presence.state("a") is State.LOST
         assert presence.linked() == {}
 
+    def test_a_silence_after_regular_heartbeats_is_a_loss_within_a_second(self) -> None:
+        presence = member()
+        link(presence, "a")
+        beats = lambda now: presence.heartbeat("a", 1, int(now * 20), now) if round(now * 20) % 5 == 0 else ()  # noqa: E731
+        assert departures(swept(presence, 0.0, 20.0, beats)) == []
+        ((now, _, reason),) = departures(swept(presence, 20.05, 21.0))
+        assert now == pytest.approx(20.8)
+        assert reason == "silent for 0.8 s"
+
+    def test_who_has_had_long_gaps_before_is_given_more_time(self) -> None:
+        presence = member()
+        link(presence, "a")
+        slow = lambda now: presence.heartbeat("a", 1, int(now * 20), now) if round(now * 20) % 12 == 0 else ()  # noqa: E731
+        swept(presence, 0.0, 60.0, slow)
+        assert departures(swept(presence, 60.05, 61.75)) == []
+        assert len(departures(swept(presence, 61.8, 61.9))) == 1
+
+    def test_heartbeats_that_waited_while_this_node_stood_still_teach_it_nothing(self) -> None:
+        presence = member()
+        link(presence, "a")
+        beat = lambda now: presence.heartbeat("a", 1, int(now * 20), now)  # noqa: E731
+        swept(presence, 0.0, 10.0, beat)
+        list(beat(12.0))
+        swept(presence, 12.0, 13.0, beat)
+        assert [now for now, *_ in departures(swept(presence, 13.05, 14.0))] == pytest.approx([13.8])
+
     def test_who_is_only_met_is_lost_like_anybody(self) -> None:
         presence = member()
         list(presence.meet([info("a")], 0.0))
@@ -174,6 +200,14 @@ class TestLosses:
         assert departures([(60.0, outcome) for outcome in presence.sweep(60.0)]) == []
         assert departures(swept(presence, 60.05, 62.9)) == []
         assert len(departures(swept(presence, 62.95, 63.2))) == 1
+
+    def test_who_is_barred_is_lost_until_it_is_heard_again(self) -> None:
+        presence = member()
+        link(presence, "a")
+        assert list(presence.bar("a", "quarantined")) == [Departed(info("a"), "quarantined", left=False)]
+        assert [*presence.bar("a", "again"), *presence.bar("nobody", "what for")] == []
+        assert presence.state("a") is State.LOST
+        assert list(presence.heartbeat("a", 1, 8, 33.0)) == [Greet("a")]
 
 
 class TestComingBack:

@@ -187,3 +187,16 @@ def test_local_is_what_nobody_else_can_reach(address: str, local: bool) -> None:
 )
 def test_what_a_node_may_bind(address: str, bindable: bool) -> None:
     assert topics.is_listen(address) is bindable
+
+
+def test_an_address_may_say_whose_key_answers_there() -> None:
+    for plain in ("tcp://10.0.0.1:7000", "tcp://[::1]:7000", "ipc:///run/hub", "memory://hub"):
+        assert topics.is_address(f"hub@{plain}")
+        assert topics.door(f"hub@{plain}") == ("hub", plain)
+        assert topics.door(plain) == ("", plain)
+        assert topics.pulse_address(f"hub@{plain}") == f"hub@{topics.pulse_address(plain)}"
+        assert topics.inward_address(f"hub@{plain}") == f"hub@{topics.inward_address(plain)}"
+        assert topics.is_local(f"hub@{plain}") == topics.is_local(plain)
+        assert topics.parse_knock(topics.knock("a", 1, f"hub@{plain}").encode()).address == f"hub@{plain}"
+    for wrong in ("@tcp://10.0.0.1:7000", "Hub@tcp://10.0.0.1:7000", "a@b@tcp://10.0.0.1:7000", "hub@", "hub"):
+        assert not topics.is_address(wrong)

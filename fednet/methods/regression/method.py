@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fednet.conversations import Closed, Network, Programme, Question, Scalar, Site, Watch
+from fednet.conversations import Network, Programme, Question, Scalar, Site, Watch
 from fednet.errors import MethodError
+from fednet.journal import Journal
 from fednet.methods.regression.agent import LINE, TRAIN, LineAgent
 from fednet.methods.regression.config import Config
 from fednet.record import write_json
@@ -25,8 +27,8 @@ def agent(config: Config, site: Site, own: Mapping[str, Any] | None = None) -> L
 def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch) -> Summary:  # noqa: ARG001 - the shape
     """Does the whole job.
 
-    Leaves in `folder`: summary.json (after every round) and metrics.json. A run that is started again in its folder
-    finds its rounds held, and predicts at their end only.
+    Leaves in `folder`: summary.json (after every round), metrics.json and journal.json. A run that is started again in
+    its folder goes on where it was.
 
     Args:
         config: of the run.
@@ -41,14 +43,22 @@ def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch)
     """
     if not network.cards:
         raise MethodError("nobody is there: start clients of the method regression first")
-    at, total = torch.tensor([[config.at]]), config.rounds * config.steps
-    alone = _predicted(network, at, {"alone": total})
-    rounds: list[Closed] = []
-    history: list[dict[str, float]] = [_predicted(network, at, {})]
-    for number in range(1, config.rounds + 1):
-        watch.report("rounds", number - 1, config.rounds)
-        rounds += network.convene(Programme(f"line-{number}", LINE, TRAIN, 1, config.federation))
-        history.append(_predicted(network, at, {}))
+    at, total, journal = torch.tensor([[config.at]]), config.rounds * config.steps, Journal(folder)
+    alone = journal.once("alone", lambda: _predicted(network, at, {"alone": total}))
+
+    def held(number: int) -> dict[str, Any]:
+        """A round, if there is one before it, and what everybody predicts then."""
+        programme = Programme(f"line-{number}", LINE, TRAIN, 1, config.federation)
+        closed = [asdict(record) for record in network.convene(programme)] if number else []
+        return {"closed": closed, "predicted": _predicted(network, at, {})}
+
+    rounds: list[dict[str, Any]] = []
+    history: list[dict[str, float]] = []
+    for number in range(config.rounds + 1):
+        watch.report("rounds", max(0, number - 1), config.rounds)
+        found = journal.once(f"line-{number}", partial(held, number))
+        rounds += found["closed"]
+        history.append(found["predicted"])
         summary = _summary(config, history, alone, rounds)
         leave(folder, summary)
     write_json(
@@ -59,7 +69,7 @@ def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch)
             "federated": history[-1],
             "alone": alone,
             "history": history,
-            "rounds": [asdict(record) for record in rounds],
+            "rounds": rounds,
         },
     )
     return summary
@@ -72,7 +82,7 @@ def _predicted(network: Network, at: torch.Tensor, options: Mapping[str, Scalar]
 
 
 def _summary(
-    config: Config, history: list[dict[str, float]], alone: Mapping[str, float], rounds: list[Closed]
+    config: Config, history: list[dict[str, float]], alone: Mapping[str, float], rounds: list[dict[str, Any]]
 ) -> Summary:
     truth, now = config.slope * config.at, history[-1]
     heads = ("site", f"y({config.at:g}) after {len(rounds)} rounds", "alone, as many steps", "truth")
@@ -82,7 +92,7 @@ def _summary(
     same = len(set(now.values())) == 1
     account = Account.of("round", names)
     for record in rounds:
-        account.enter(record.weights, record.late, {**record.lost, **record.refused})
+        account.enter(record["weights"], record["late"], {**record["lost"], **record["refused"]})
     section = Section(
         title="Predictions",
         table=Table(columns=heads, rows=rows),

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fednet.errors import MethodError
+from nodes.queries import answerer
 from nodes.queries.answerer import MOST_OPEN
 from protocol.messages import Answer, Query, Refusal
 from protocol.topics import QUERIES
@@ -151,6 +152,23 @@ def test_too_many_waiting_questions_are_refused_and_then_it_is_open_again(tell: 
         forger.say(QUERIES, query(99), number=MOST_OPEN + 4)
         await asyncio.sleep(2)
         assert forger.messages(Answer)[-1].query == 99
+
+    tell(story)
+
+
+def test_many_askers_cannot_fill_the_memory_together(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answerer, "MOST_WAITING", 3)
+
+    async def story(cluster: Any) -> None:
+        client, forger = await desk(cluster, seconds=1.0)
+        other = await cluster.forger("other").link(client.node)
+        for number in (1, 2):
+            forger.say(QUERIES, query(number, oldest=1), number=number)
+            other.say(QUERIES, query(number, oldest=1), number=number)
+        await asyncio.sleep(10)
+        (reason,) = {refusal.reason for refusal in forger.messages(Refusal)}  # it hears every inbox
+        assert reason == "3 questions are waiting here already"
+        assert len(computed(client)) == 3
 
     tell(story)
 

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from fednet.conversations import Replies, local_ask
+from fednet.conversations import Replies, Stopped, local_ask
 from fednet.errors import MethodError
 from nodes.errors import NoQuorum, PeerError
 from nodes.memory_bus import Faults
+from nodes.node import CROWD
 from protocol.messages import Answer, Card, Query, Refusal
 from protocol.topics import PRESENCE
 
@@ -46,6 +47,36 @@ class TestWait:
                 replies = await guest.asker.ask(question(number))
                 assert same(replies, local(question(number)))
                 assert len(replies.by_node) == count
+
+        tell(story)
+
+    def test_a_slow_subscriber_slows_the_asker_and_never_the_heartbeats(self, tell: Tell, question: Ask) -> None:
+        async def story(cluster: Any) -> None:
+            await clients(cluster, 2)
+            guest = await cluster.guest()
+            await guest.roster.complete(10)
+            guest.bus.stuck = CROWD + 1
+            asked = asyncio.ensure_future(guest.asker.ask(question()))
+            await asyncio.sleep(30)
+            assert not asked.done()
+            assert set(cluster.clients["c0"].node.presence.linked()) == {"c1", "guest"}
+            guest.bus.stuck = CROWD
+            await asyncio.sleep(0.2)
+            assert len(asked.result().by_node) == 2
+
+        tell(story)
+
+    def test_who_is_closed_does_not_wait_for_room(self, tell: Tell, question: Ask) -> None:
+        async def story(cluster: Any) -> None:
+            await clients(cluster, 1)
+            guest = await cluster.guest()
+            await guest.roster.complete(10)
+            guest.bus.stuck = CROWD + 1
+            asked = asyncio.ensure_future(guest.asker.ask(question()))
+            await asyncio.sleep(1)
+            guest.asker.close()
+            with pytest.raises(Stopped):
+                await asked
 
         tell(story)
 

@@ -18,7 +18,7 @@ from fednet.federated.participation import drawn
 from nodes.errors import NoQuorum
 from nodes.memory_bus import Faults
 from nodes.spec import RoundsPolicy
-from protocol.messages import Claim, Contribution, Open
+from protocol.messages import Claim, Contribution, Leads, Open
 from protocol.topics import ROUNDS
 
 Tell = Callable[..., Any]
@@ -449,7 +449,9 @@ class TestDeaths:
 class TestComing:
     @pytest.mark.parametrize("transport", TRANSPORTS)
     @pytest.mark.parametrize("minority", [("a", "b"), ("d", "e"), ("a",)])
-    def test_a_partition_heals(self, tell: Tell, hall: Any, transport: str, minority: tuple[str, ...]) -> None:
+    def test_a_partition_heals(
+        self, tell: Tell, hall: Any, caplog: pytest.LogCaptureFixture, transport: str, minority: tuple[str, ...]
+    ) -> None:
         async def story(cluster: Any) -> None:
             meeting = hall(cluster, *FIVE)
             await meeting.assemble()
@@ -458,7 +460,9 @@ class TestComing:
             sides = [(one, other) for one in minority for other in {*FIVE, "guest"} - set(minority)]
             for one, other in sides:
                 cluster.network.cut(f"memory://{one}", f"memory://{other}")
-            records = await task
+            with caplog.at_level("WARNING"):
+                records = await task
+            assert {name for name in FIVE if f"{name} waits: 3 members are needed" in caplog.text} == set(minority)
             assert set(records[-1].weights) == set(FIVE) - set(minority)
             assert len(meeting.digests()) >= 2
             for one, other in sides:
@@ -468,6 +472,27 @@ class TestComing:
             assert meeting.digests() == {records[-1].digest}
             (more,) = await meeting.convene("more", transport=transport)
             assert set(more.weights) == set(FIVE)
+
+        tell(story)
+
+    @pytest.mark.parametrize(("earlier", "stays"), [(1, True), (0, False)])
+    def test_what_the_lead_said_before_a_round_and_comes_late_ends_nothing(
+        self, tell: Tell, hall: Any, earlier: int, *, stays: bool
+    ) -> None:
+        async def story(cluster: Any) -> None:
+            meeting = hall(cluster, "a", "b", "c")
+            await meeting.assemble()
+            await meeting.convene()
+            task = asyncio.ensure_future(meeting.convene("more"))
+            await asyncio.sleep(0.5)
+            lead = meeting.members[meeting.lead()].assembly
+            (other, *_) = {"a", "b", "c"} - {meeting.lead()}
+            seat = meeting.members[other].assembly._place.seat
+            said = Leads(term=lead.council.term, attempt=lead._chair.attempts - earlier, standings={})
+            meeting.members[meeting.lead()].node.tell(other, said)
+            await asyncio.sleep(0.2)
+            assert seat.left is not stays
+            task.cancel()
 
         tell(story)
 

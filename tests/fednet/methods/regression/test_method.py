@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from fednet.conversations import Network, Question, Silent, Site, Task
+from fednet.conversations import Network, Question, Silent, Site, Stopped, Task
 from fednet.errors import MethodError, ModelError
 from fednet.federated import local
 from fednet.federated.local import local_network
@@ -85,3 +85,27 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         wild.contribute(Task(LINE, "train", 1), wild.begin(LINE), Silent())
     with pytest.raises(MethodError, match="nobody is there"):
         run(Config(), local_network({}, {}), tmp_path, 0, Silent())
+
+
+@pytest.mark.parametrize("reports", [1, 3, 6])
+def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(tmp_path: Path, reports: int) -> None:
+    class Impatient(Silent):
+        left = reports
+
+        def report(self, phase: str, done: int, total: int, **values: float) -> None:
+            self.left -= 1
+            if not self.left:
+                raise Stopped
+
+    config = Config(rounds=5)
+    for folder in ("whole", "stopped"):
+        (tmp_path / folder).mkdir()
+    run(config, network(tmp_path / "whole", config)[1], tmp_path / "whole", 0, Silent())
+    peers = network(tmp_path / "stopped", config)[1]
+    with pytest.raises(Stopped):
+        run(config, peers, tmp_path / "stopped", 0, Impatient())
+    run(config, peers, tmp_path / "stopped", 0, Silent())
+    whole, stopped = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "stopped"))
+    for record in (*whole["rounds"], *stopped["rounds"]):
+        del record["seconds"]
+    assert stopped == whole

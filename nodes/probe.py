@@ -1,0 +1,126 @@
+"""Asks at one address whether the peer that is expected there can be heard, and why not.
+
+For those who look before a run (`fednet doctor`): it connects to the peer's heartbeats as a member would, with the
+same keys, and tells the first thing that is in the way. It says nothing to anybody and takes no part.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from protocol import codec
+from protocol.errors import WireError
+from protocol.header import VERSION
+from protocol.keys import Keyring
+from protocol.messages import Heartbeat
+from protocol.security import SEAL_BYTES
+from protocol.topics import PULSE, pulse_address
+
+PATIENCE = 3.0
+"""Seconds for each of: a connection, a handshake and a heartbeat."""
+
+State = Literal["heard", "not up", "unreachable", "keys", "version", "run", "name", "silent"]
+
+_AUTH, _DONE = zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_SUCCEEDED
+_EVENTS = _AUTH | _DONE | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is at an address.
+
+    Attributes:
+        state: `heard`, or what is in the way; `not up`: its machine answers, and nobody listens there.
+        about: the same in words, with what was expected.
+        ahead: by how many seconds its clock is ahead of ours, where it was heard.
+    """
+
+    state: State
+    about: str
+    ahead: float = 0.0
+
+
+def probe(name: str, address: str, run: str, keys: Keyring | None, patience: float = PATIENCE) -> Found:
+    """Looks for a peer.
+
+    Args:
+        name: who should be there.
+        address: where its messages are bound; its heartbeats are beside it.
+        run: the run that it should belong to.
+        keys: ours; None if it should have none either.
+        patience: seconds for each step.
+    """
+    beat = pulse_address(address)
+    if (trouble := _reach(beat, patience)) is not None:
+        return trouble
+    with zmq.Context() as context, context.socket(zmq.SUB) as ear:
+        ear.linger = 0
+        if keys is not None:
+            ear.curve_secretkey = bytes.fromhex(keys.own.curve)
+            ear.curve_publickey = bytes.fromhex(keys.own.public.curve)
+            ear.curve_serverkey = bytes.fromhex(keys.trusted[name].curve)
+        ear.subscribe(PULSE)
+        monitor = ear.get_monitor_socket(_EVENTS)
+        ear.connect(beat)
+        try:
+            trouble = _handshake(monitor, name, keys, patience)
+            return trouble or _listen(ear, name, run, patience)
+        finally:
+            ear.disable_monitor()
+
+
+def _reach(address: str, patience: float) -> Found | None:
+    """Whether a connection can be made at all."""
+    if not address.startswith("tcp://"):
+        return None
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), patience).close()
+    except ConnectionRefusedError:
+        return Found("not up", f"nobody listens at {address} yet")
+    except OSError as error:
+        return Found("unreachable", f"no connection to {address}: {error.strerror or error or 'no answer'}")
+    return None
+
+
+def _handshake(monitor: zmq.Socket[bytes], name: str, keys: Keyring | None, patience: float) -> Found | None:
+    """Whether both sides agree on who they are."""
+    if not monitor.poll(int(1000 * patience)):
+        return Found("silent", "no handshake: what listens there does not speak ZeroMQ")
+    said = recv_monitor_message(monitor)
+    if said["event"] == _DONE:
+        return None
+    if said["event"] == _AUTH and keys is not None:
+        return Found("keys", f"{name} does not trust {keys.own.name}, {keys.own.public.fingerprint}")
+    if said["value"] == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH or keys is None:
+        without = f"{name} has keys, and here are none" if keys is None else f"{name} runs without keys"
+        return Found("keys", without)
+    return Found("keys", f"who answers does not hold the key of {name}, {keys.trusted[name].fingerprint}")
+
+
+def _listen(ear: zmq.Socket[bytes], name: str, run: str, patience: float) -> Found:
+    """What the first heartbeat says."""
+    if not ear.poll(int(1000 * patience)):
+        return Found("silent", f"no heartbeat within {patience:.0f} s")
+    frames = ear.recv_multipart()
+    if len(frames) > 1 and len(frames[1]) > 1 and frames[1][1] != VERSION:
+        return Found(
+            "version", f"it speaks version {frames[1][1]} of the wire, and this is {VERSION}: install the same"
+        )
+    try:
+        envelope = codec.decode(frames[:-1] if len(frames[-1]) == SEAL_BYTES else frames)
+    except WireError as error:
+        return Found("silent", f"what it says is no heartbeat: {error}")
+    if envelope.run != run:
+        return Found("run", f"it belongs to the run {envelope.run}, and this is {run}")
+    if envelope.sender != name:
+        return Found("name", f"it is {envelope.sender}, not {name}")
+    beat = envelope.message
+    ahead = beat.clock - time.time() if isinstance(beat, Heartbeat) else 0.0
+    return Found("heard", "up, and heard", ahead)

@@ -1,0 +1,196 @@
+"""What keys cost: `make bench`.
+
+A query step of one asker and a few answerers that compute nothing, without keys and with them (every message signed,
+closed end to end, and sent through CurveZMQ), in short blocks that alternate in one run; then what each part costs
+alone, for a message of the same size. Only the ratios mean anything on another machine.
+
+    python tests/benchmarks/bench_security.py [--answerers 1] [--sizes 204800 16777216]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from fednet.conversations import Ask, Question
+from nodes.compute import Compute
+from nodes.node import Node
+from nodes.queries.answerer import Desk
+from nodes.queries.asker import Asker
+from nodes.roster import Presenter, Roster
+from nodes.spec import NodeSpec
+from nodes.zmq_bus import ZmqBus
+from protocol import codec
+from protocol.codec import Envelope
+from protocol.keys import Keyring, PrivateKeys
+from protocol.ledger import Policy
+from protocol.limits import DEFAULT
+from protocol.messages import Answer, Welcome
+from protocol.secrecy import Sealed
+from protocol.security import Guard
+
+BLOCKS = 6
+KINDS = ("open", "keys")
+ANYWHERE = "tcp://127.0.0.1:0"
+
+
+class Echo:
+    """An answerer that computes nothing."""
+
+    def prepare(self, watch: object) -> str:
+        return "{}"
+
+    def answer(self, question: Question) -> Mapping[str, Tensor]:
+        return {"score": question.inputs["x"]}
+
+
+def worker(name: str, doors: Mapping[str, str], ring: Keyring, pipe: Connection) -> None:
+    """One answering process with two clients: one in each run."""
+    torch.set_num_threads(1)
+    asyncio.run(_worker(name, doors, ring, pipe))
+
+
+async def _worker(name: str, doors: Mapping[str, str], ring: Keyring, pipe: Connection) -> None:
+    compute = Compute(name)
+    async with AsyncExitStack() as stack:
+        for kind in KINDS:
+            keys = ring if kind == "keys" else None
+            node = Node(NodeSpec(name, "client", kind, ANYWHERE, join=(doors[kind],), keys=keys), ZmqBus(keys=keys))
+            desk, presenter = Desk(node, compute), Presenter(node)
+            node.add(desk)
+            node.add(presenter)
+            await stack.enter_async_context(node)
+            desk.open(Echo())
+            presenter.show("{}")
+        await asyncio.to_thread(pipe.recv)
+    compute.close()
+
+
+def loop_steps(ask: Ask, x: Tensor, steps: int) -> list[float]:
+    """Seconds of each step of a solver that only asks."""
+    taken = []
+    for step in range(steps):
+        begun = time.perf_counter()
+        ask(Question("score", {"x": x}, {"t": 1.0 - step / (steps + 1)}))
+        taken.append(time.perf_counter() - begun)
+    return taken
+
+
+async def measure(answerers: int, sizes: list[int]) -> list[dict[str, Any]]:
+    """Starts the processes once and measures every size."""
+    processes = multiprocessing.get_context("forkserver")
+    names = [f"a{index}" for index in range(1, answerers + 1)]
+    made = {name: PrivateKeys.make(name) for name in ("asker", *names)}
+    rings = {name: Keyring.of(own, [each.public for each in made.values()]) for name, own in made.items()}
+    asks: dict[str, Ask] = {}
+    rosters, doors, pipes, workers = [], {}, [], []
+    solver = Compute("solver")
+    async with AsyncExitStack() as stack:
+        for kind in KINDS:
+            keys = rings["asker"] if kind == "keys" else None
+            node = Node(NodeSpec("asker", "guest", kind, ANYWHERE, expected=tuple(names), keys=keys), ZmqBus(keys=keys))
+            roster = Roster(node, tuple(names))
+            asker = Asker(node, roster, Policy())
+            node.add(roster)
+            node.add(asker)
+            await stack.enter_async_context(node)
+            asks[kind], doors[kind] = asker.from_thread(), f"asker@{node.address}" if keys else node.address
+            rosters.append(roster)
+        for name in names:
+            here, there = processes.Pipe()
+            workers.append(processes.Process(target=worker, args=(name, doors, rings[name], there), daemon=True))
+            workers[-1].start()
+            pipes.append(here)
+        for roster in rosters:
+            await roster.complete(120)
+        rows = [await _size(size, answerers, asks, solver) for size in sizes]
+        for pipe in pipes:
+            pipe.send("stop")
+    solver.close()
+    for process in workers:
+        process.join(10)
+    return rows
+
+
+async def _size(size: int, answerers: int, asks: Mapping[str, Ask], solver: Compute) -> dict[str, Any]:
+    x = torch.randn(size // 4)
+    steps = 100 if size < 1 << 20 else 10
+    taken: dict[str, list[float]] = {kind: [] for kind in asks}
+    for ask in asks.values():
+        await solver.run(lambda ask=ask: loop_steps(ask, x, 3))
+    for _ in range(BLOCKS):
+        for kind, ask in asks.items():
+            taken[kind] += await solver.run(lambda ask=ask: loop_steps(ask, x, steps))
+    medians = {kind: 1e3 * statistics.median(values) for kind, values in taken.items()}
+    return {"bytes": size, "answerers": answerers, **medians, "ratio": medians["keys"] / medians["open"], **parts(x)}
+
+
+def parts(x: Tensor) -> dict[str, float]:
+    """Milliseconds of each part of signing and closing one message, without a network."""
+    made = {name: PrivateKeys.make(name) for name in ("a", "b")}
+    rings = {name: Keyring.of(own, [each.public for each in made.values()]) for name, own in made.items()}
+    guard, one, other = Guard(rings["a"], 1), Sealed(rings["a"], 2), Sealed(rings["b"], 1)
+    envelope = Envelope("to/b/", "run", "a", 2, 1, Answer(query=1, outputs={"x": x}, seconds=0.0))
+    plain = codec.encode(envelope)
+    first = codec.encode(Envelope("to/b/", "run", "a", 2, 0, Welcome(incarnation=1)))
+    other.read(one.close(one.sign(first)), DEFAULT)
+    signed = one.sign(plain)
+    closed = iter([one.close(one.sign(plain)) for _ in range(6)])
+    return {
+        "sign": _median(lambda: guard.sign(plain)),
+        "close": _median(lambda: one.close(signed)),
+        "open and verify": _median(lambda: other.read(next(closed), DEFAULT)),
+    }
+
+
+def _median(work: Callable[[], object], times: int = 5) -> float:
+    taken = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begun)
+    return 1e3 * statistics.median(taken)
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Prints the table."""
+    columns = ("answerers", "bytes", "without keys ms", "with keys ms", "ratio", "sign", "close", "open and verify")
+    table = Table(*columns, title="a query step there and back; then parts of one message, ms")
+    for row in rows:
+        told = (row["open"], row["keys"], row["ratio"], row["sign"], row["close"], row["open and verify"])
+        table.add_row(str(row["answerers"]), f"{row['bytes']:,}", *(f"{value:.2f}" for value in told))
+    Console().print(table)
+
+
+def main() -> None:
+    """Measures and prints; `--json FILE` keeps the numbers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--answerers", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[204800, 16777216])
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for answerers in arguments.answerers:
+        rows += asyncio.run(measure(answerers, arguments.sizes))
+    show(rows)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=2))
+
+
+if __name__ == "__main__":
+    main()

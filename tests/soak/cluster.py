@@ -1,0 +1,204 @@
+"""What the soak drivers share: members in processes of their own, and a guest here that asks and orders rounds.
+
+The members train and answer with next to no work, so that what is measured is the bus. They keep closed rounds on
+disk, as clients do, and are started again under their name and address. Everything runs on loopback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fednet.conversations import Closed, Programme, Question, Replies, State, Task, Update, Watch
+from fednet.federated.config import Federation
+from launch.devices import free_ports
+from nodes.compute import Compute
+from nodes.node import Node
+from nodes.queries.answerer import Desk
+from nodes.queries.asker import Asker
+from nodes.roster import Presenter, Roster
+from nodes.rounds.assembly import Assembly
+from nodes.rounds.convener import Convener
+from nodes.spec import NodeSpec
+from nodes.transfers import Depot
+from nodes.zmq_bus import ZmqBus
+
+WORK = 0.05
+"""Seconds that a contribution takes: it sleeps, so that members of one machine do not wait for its cores."""
+VALUES = 4096
+"""Numbers of the model that the rounds are about, and of a question."""
+
+
+class Walker:
+    """Answers with twice what it was asked, and contributes a step of its own size from the base."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+
+    def answer(self, question: Question) -> Mapping[str, Tensor]:
+        """Twice x, in no time; of a large x only the first number."""
+        if question.ask == "first":
+            return {"y": question.inputs["x"][:1].clone()}
+        return {"y": 2 * question.inputs["x"] + self.place}
+
+    def begin(self, model: str) -> State:
+        """Zeros."""
+        return {"w": torch.zeros(VALUES)}
+
+    def contribute(self, task: Task, base: State, watch: Watch) -> Update:
+        """A step from the base, its size that of this member's place."""
+        time.sleep(WORK)
+        return Update({"w": base["w"] + self.place}, 1.0)
+
+    def adopt(self, model: str, number: int, state: State) -> None:
+        """Nothing to do."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where a node lives.
+
+    Attributes:
+        address: of its machine.
+        namespace: the network namespace that is its machine; none for this one.
+    """
+
+    address: str = "127.0.0.1"
+    namespace: str = ""
+
+    def enter(self) -> None:
+        """Moves this thread, and all that it starts, into the namespace."""
+        if self.namespace:
+            with Path(f"/run/netns/{self.namespace}").open("rb") as there:
+                if ctypes.CDLL(None, use_errno=True).setns(there.fileno(), 0):
+                    raise OSError(ctypes.get_errno(), f"cannot enter {self.namespace}")
+
+
+def work(spec: NodeSpec, host: Host) -> None:
+    """A member's process: it takes part until it is killed."""
+    host.enter()
+    torch.set_num_threads(1)
+    asyncio.run(_take_part(spec))
+
+
+async def _take_part(spec: NodeSpec) -> None:
+    node = Node(spec, ZmqBus())
+    compute, reducer = Compute(spec.name), Compute(f"{spec.name}-reducer")
+    desk, presenter, depot = Desk(node, compute), Presenter(node), Depot(node)
+    assembly = Assembly(node, compute, reducer, depot, spec.folder / spec.name)
+    for capability in (desk, presenter, depot, assembly):
+        node.add(capability)
+    walker = Walker(spec.index + 1)
+    async with node:
+        desk.open(walker)
+        await assembly.open(walker)
+        presenter.show("{}")
+        await asyncio.Event().wait()
+
+
+@dataclass
+class Cluster:
+    """Members that can be killed, stopped and started again.
+
+    Attributes:
+        specs: the members by name.
+        asker: asks them.
+        convener: orders rounds of them.
+        roster: who can be asked.
+        node: the guest here.
+        hosts: where everybody lives.
+    """
+
+    specs: Mapping[str, NodeSpec]
+    node: Node
+    roster: Roster
+    asker: Asker
+    convener: Convener
+    hosts: Mapping[str, Host]
+    processes: dict[str, BaseProcess] = field(default_factory=dict)
+
+    async def start(self, name: str) -> None:
+        """Starts a member (again)."""
+        what = self.specs[name], self.hosts[name]
+        process = multiprocessing.get_context("forkserver").Process(target=work, args=what, daemon=True)
+        await asyncio.to_thread(process.start)
+        self.processes[name] = process
+
+    def signal(self, name: str, number: signal.Signals) -> float:
+        """Sends a member's process a signal; returns when, on `time.monotonic`'s clock."""
+        pid = self.processes[name].pid
+        assert pid is not None
+        os.kill(pid, number)
+        return time.monotonic()
+
+    async def complete(self) -> None:
+        """Waits until everybody is ready."""
+        await self.roster.complete(60)
+
+    async def ask(self) -> Replies:
+        """One question to everybody; the answers are checked."""
+        x = torch.rand(VALUES)
+        replies = await self.asker.ask(Question("double", {"x": x}))
+        for name, outputs in replies.by_node.items():
+            if not torch.equal(outputs["y"], 2 * x + self.specs[name].index + 1):
+                raise SystemExit(f"{name} answered something else than it was asked")
+        return replies
+
+    async def convene(self, key: str, rounds: int, **federation: Any) -> tuple[Closed, ...]:
+        """Has rounds held."""
+        how = Federation.model_validate(federation)
+        return await self.convener.convene(Programme(key, "walk", "step", rounds, how))
+
+
+@asynccontextmanager
+async def cluster(count: int, hosts: Mapping[str, Host] | None = None) -> AsyncIterator[Cluster]:
+    """A cluster of `count` members a1, a2, ... and a guest; nobody of it is left at the end.
+
+    Args:
+        count: of the members.
+        hosts: where they and the guest live, by name; all on this machine unless said.
+    """
+    ports = free_ports()
+    names = tuple(f"a{place}" for place in range(1, count + 1))
+    hosts = hosts or dict.fromkeys((*names, "guest"), Host())
+    addresses = {name: f"tcp://{hosts[name].address}:{next(ports)}" for name in (*names, "guest")}
+    with tempfile.TemporaryDirectory(prefix="fednet-soak-", ignore_cleanup_errors=True) as folder:
+
+        def spec(name: str, role: Any, index: int = 0) -> NodeSpec:
+            doors = tuple(address for other, address in addresses.items() if other != name)[:3]
+            return NodeSpec(
+                name, role, "soak", addresses[name], join=doors, expected=names, index=index, folder=Path(folder),
+                insecure=True,
+            )  # fmt: skip
+
+        hosts["guest"].enter()
+        node = Node(spec("guest", "guest"), ZmqBus())
+        roster, depot = Roster(node, names), Depot(node)
+        asker, convener = Asker(node, roster, node.spec.policy), Convener(node, roster, depot)
+        for capability in (roster, asker, depot, convener):
+            node.add(capability)
+        specs = {name: spec(name, "client", index) for index, name in enumerate(names)}
+        made = Cluster(specs, node, roster, asker, convener, hosts)
+        try:
+            async with node:
+                for name in names:
+                    await made.start(name)
+                await made.complete()
+                yield made
+        finally:
+            for process in made.processes.values():
+                process.kill()

@@ -1,0 +1,91 @@
+"""Half an hour of rounds and questions: resident memory and open descriptors of every process, and their slopes.
+
+    python tests/soak/long.py [--minutes 30] [--members 5]
+
+The slope is that of a straight line through the second half of the samples, one every few seconds: by then the buffers
+for repair are full. Flat means at most 1 MB in ten minutes; descriptors must not grow at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+
+import numpy as np
+import psutil
+import torch
+from cluster import Cluster, cluster
+from rich.console import Console
+from rich.table import Table
+
+EVERY = 5.0
+MOST_MB_IN_TEN_MINUTES = 1.0
+
+
+async def rounds(members: Cluster, held: list[int]) -> None:
+    """One programme of ten rounds after another."""
+    while True:
+        for record in await members.convene(f"r{held[0]}", 10):
+            if set(record.weights) != set(members.specs):
+                raise SystemExit(f"a round closed without somebody: {record}")
+            held[0] += 1
+
+
+async def questions(members: Cluster, asked: list[int]) -> None:
+    """One question after another."""
+    while True:
+        if set((await members.ask()).by_node) != set(members.specs):
+            raise SystemExit("a question was not answered by everybody")
+        asked[0] += 1
+
+
+async def run(minutes: float, count: int) -> bool:
+    """Measures; whether all is flat."""
+    taken: dict[str, list[tuple[float, float, int]]] = {}
+    async with cluster(count) as members:
+        held, asked = [0], [0]
+        work = [asyncio.create_task(rounds(members, held)), asyncio.create_task(questions(members, asked))]
+        processes = {"guest": psutil.Process()}
+        processes |= {name: psutil.Process(process.pid) for name, process in members.processes.items()}
+        began = time.monotonic()
+        while (now := time.monotonic() - began) < 60 * minutes:
+            for name, process in processes.items():
+                sample = now, process.memory_info().rss / 2**20, process.num_fds()
+                taken.setdefault(name, []).append(sample)
+            done, _ = await asyncio.wait(work, timeout=EVERY, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                await task
+        for task in work:
+            task.cancel()
+    Console().print(f"{minutes:g} minutes: {held[0]} rounds, {asked[0]} questions, {count} members", highlight=False)
+    return show(taken)
+
+
+def show(taken: dict[str, list[tuple[float, float, int]]]) -> bool:
+    """Prints a row a process; whether all is flat."""
+    table = Table("process", "MB at the middle", "MB at the end", "MB in ten minutes", "descriptors", "at the end")
+    fine = True
+    for name, samples in taken.items():
+        half = samples[len(samples) // 2 :]
+        slope = 600 * float(np.polyfit([now for now, _, _ in half], [mb for _, mb, _ in half], 1)[0])
+        fine &= slope <= MOST_MB_IN_TEN_MINUTES and half[-1][2] <= half[0][2]
+        table.add_row(
+            name, f"{half[0][1]:.1f}", f"{half[-1][1]:.1f}", f"{slope:+.2f}", str(half[0][2]), str(half[-1][2])
+        )
+    Console().print(table)
+    return fine
+
+
+def main() -> None:
+    """Soaks, prints, and ends with 1 where something grows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--members", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    raise SystemExit(not asyncio.run(run(arguments.minutes, arguments.members)))
+
+
+if __name__ == "__main__":
+    main()
