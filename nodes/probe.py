@@ -69,7 +69,7 @@ def probe(name: str, address: str, run: str, keys: Keyring | None, patience: flo
         monitor = ear.get_monitor_socket(_EVENTS)
         ear.connect(beat)
         try:
-            trouble = _handshake(monitor, name, keys, patience)
+            trouble = _handshake(monitor, name, beat, keys, patience)
             return trouble or _listen(ear, name, run, patience)
         finally:
             ear.disable_monitor()
@@ -79,9 +79,8 @@ def _reach(address: str, patience: float) -> Found | None:
     """Whether a connection can be made at all."""
     if not address.startswith("tcp://"):
         return None
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), patience).close()
+        _connected(address, patience).close()
     except ConnectionRefusedError:
         return Found("not up", f"nobody listens at {address} yet")
     except OSError as error:
@@ -89,7 +88,14 @@ def _reach(address: str, patience: float) -> Found | None:
     return None
 
 
-def _handshake(monitor: zmq.Socket[bytes], name: str, keys: Keyring | None, patience: float) -> Found | None:
+def _connected(address: str, patience: float) -> socket.socket:
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    return socket.create_connection((host.strip("[]"), int(port)), patience)
+
+
+def _handshake(
+    monitor: zmq.Socket[bytes], name: str, address: str, keys: Keyring | None, patience: float
+) -> Found | None:
     """Whether both sides agree on who they are."""
     if not monitor.poll(int(1000 * patience)):
         return Found("silent", "no handshake: what listens there does not speak ZeroMQ")
@@ -98,10 +104,27 @@ def _handshake(monitor: zmq.Socket[bytes], name: str, keys: Keyring | None, pati
         return None
     if said["event"] == _AUTH and keys is not None:
         return Found("keys", f"{name} does not trust {keys.own.name}, {keys.own.public.fingerprint}")
-    if said["value"] == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH or keys is None:
-        without = f"{name} has keys, and here are none" if keys is None else f"{name} runs without keys"
-        return Found("keys", without)
+    if keys is None:
+        return Found("keys", f"{name} has keys, and here are none")
+    if _mechanism(address, patience) == b"NULL":
+        return Found("keys", f"{name} runs without keys")
     return Found("keys", f"who answers does not hold the key of {name}, {keys.trusted[name].fingerprint}")
+
+
+def _mechanism(address: str, patience: float) -> bytes:
+    """How who listens there wants to be spoken to, by the greeting of ZMTP 3 (RFC 23); empty if it does not say."""
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
+    if not address.startswith("tcp://"):
+        return b""
+    answer = b""
+    try:
+        with _connected(address, patience) as peer:
+            peer.sendall(greeting)
+            while len(answer) < len(greeting) and (more := peer.recv(len(greeting) - len(answer))):
+                answer += more
+    except OSError:
+        return b""
+    return answer[12:32].rstrip(b"\0")
 
 
 def _listen(ear: zmq.Socket[bytes], name: str, run: str, patience: float) -> Found:

@@ -77,6 +77,7 @@ class ZmqBus:
         self._pulse = self._context.socket(zmq.PUB)
         self._curve = Curve(self._context, keys, self._refused, self._renew) if keys else None
         self._connected: dict[str, str] = {}
+        self._inward: dict[str, tuple[zmq.Socket[bytes], str]] = {}
         self._files: list[Path] = []
         self._waiting: list[tuple[weakref.ref[memoryview], int]] = []
         self._beating: threading.Thread | None = None
@@ -120,6 +121,7 @@ class ZmqBus:
             publisher.reconnect_ivl, publisher.reconnect_ivl_max = RECONNECT_MS
             if self._curve is not None and not self._curve.expect(publisher, inward, name):
                 raise NodeError(f"the key of the relay at {relay} is not trusted here: `fednet keys trust` it")
+            self._inward[inward] = publisher, name
             publisher.connect(inward)
         return addresses
 
@@ -265,11 +267,19 @@ class ZmqBus:
 
     def _renew(self, address: str) -> None:
         """Connects again, in a moment, to an address that ZeroMQ has given up."""
-        if self._loop is not None and address in self._connected:
-            self._loop.call_later(RECONNECT_MS[1] / 1000, self._connect_again, address, self._connected[address])
+        if self._loop is not None:
+            self._loop.call_later(RECONNECT_MS[1] / 1000, self._connect_again, address)
 
-    def _connect_again(self, address: str, name: str) -> None:
-        if self._loop is not None and self._connected.get(address) == name:
+    def _connect_again(self, address: str) -> None:
+        if self._loop is None or self._curve is None:
+            return
+        if address in self._inward:
+            publisher, name = self._inward[address]
+            if self._curve.expect(publisher, address, name):
+                publisher.disconnect(address)
+                publisher.connect(address)
+        elif address in self._connected:
+            name = self._connected[address]
             self.disconnect(address)
             self.connect(address, name)
 

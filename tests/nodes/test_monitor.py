@@ -73,8 +73,8 @@ async def test_it_tells_of_progress(real_spec: Callable[..., Any], scaling: Any)
 async def test_it_tells_of_a_death(real_spec: Callable[..., Any], scaling: Any, monkeypatch: Any) -> None:
     buses: list[ZmqBus] = []
 
-    def remembered() -> ZmqBus:
-        buses.append(ZmqBus())
+    def remembered(**given: Any) -> ZmqBus:
+        buses.append(ZmqBus(**given))
         return buses[-1]
 
     monkeypatch.setattr("nodes.client.ZmqBus", remembered)

@@ -228,3 +228,21 @@ class TestKeys:
         assert not {"hub"} & {*keys.trusted, *keys.names.values(), *keys.doors.values()}
         with pytest.raises(NodeError, match="those of a relay"):
             await Node(NodeSpec("hub", "client", "test", "memory://a", keys=keys), MemoryNetwork().bus()).__aenter__()
+
+    async def test_a_relay_that_lets_a_node_in_only_later_is_called_again(self, tmp_path: Path) -> None:
+        """ZeroMQ gives up where it was turned away; the node does not."""
+        address = f"tcp://127.0.0.1:{four_free_ports()}"
+        async with AsyncExitStack() as stack:
+            place = Place(f"hub@{address}", tmp_path, stack, keyed=True)
+            with Relay(address, Keyring.of(RELAY, [])):
+                one = place.node("one", "client", outwards=True)
+                refused, told = asyncio.Event(), one.refused
+                one.refused = lambda kind, why: (told(kind, why), refused.set())  # type: ignore[method-assign,assignment]
+                await stack.enter_async_context(one)
+                async with asyncio.timeout(PATIENCE):
+                    await refused.wait()
+            stack.enter_context(Relay(address, Keyring.of(RELAY, TRUSTED)))
+            ear = Ear()
+            one.add(ear)
+            await place.client("other", outwards=True)
+            await ear.until(("linked", "other"))
