@@ -45,8 +45,8 @@ def mirrored(degrees: int) -> Orientation:
 UPRIGHT = turned(0)
 HIDDEN = mirrored(45)
 """The transposition."""
-SHOWN = (UPRIGHT, turned(-30), turned(30), *(mirrored(degrees) for degrees in (15, 30, 60, 75)))
-"""What a public set shows; the one left out lies between two that are 30 degrees off, to the left and to the right."""
+SHOWN = (UPRIGHT, turned(90), turned(-90), mirrored(35), mirrored(55))
+"""What a public set shows; the one left out lies between two that are 20 degrees off, to the left and to the right."""
 
 
 def matrices(orientations: tuple[Orientation, ...]) -> Tensor:

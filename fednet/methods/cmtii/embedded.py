@@ -11,6 +11,7 @@ from torch import nn
 
 from fednet.conversations import Site, State, Watch
 from fednet.data.datasets import ImageSet
+from fednet.data.orientations import SHOWN
 from fednet.errors import ModelError
 from fednet.federated.state import digest, frozen, require_finite, require_like
 from fednet.methods.cmtii.backend import Backend
@@ -38,6 +39,7 @@ def load(config: EmbeddedConfig, site: Site, pictures: ImageSet, watch: Watch) -
     terms = {
         "pictures": digest({"images": pictures.images, "labels": pictures.labels}),
         "classes": pictures.classes,
+        "shown": [orientation.name for orientation in SHOWN],
         "seed": config.seed,
         "clip": config.clip.model_dump(mode="json"),
     }
