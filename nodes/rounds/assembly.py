@@ -42,6 +42,7 @@ from protocol.messages.rounds import (
     OfRound,
     Open,
     Order,
+    Plan,
     Promise,
     Recall,
     Receipt,
@@ -228,8 +229,14 @@ class Assembly:
             for record in self.models.of(plan.key):
                 if record.index > order.after and not self._chair.holds(record):
                     self._node.tell(sender, record)
-        if self.models.done(plan.key) < plan.rounds and not self._orders.add(plan) and leads:
-            self._node.tell(sender, abandon(self.council.term, plan, Hopeless("too many orders are waiting", {})))
+        if self.models.forgotten(plan.key, order.after):
+            self._refuse(sender, plan, "its rounds are over, and their records are no longer kept")
+        elif self.models.done(plan.key) < plan.rounds and not self._orders.add(plan):
+            self._refuse(sender, plan, "too many orders are waiting")
+
+    def _refuse(self, asker: str, plan: Plan, reason: str) -> None:
+        if self.council.leading:
+            self._node.tell(asker, abandon(self.council.term, plan, Hopeless(reason, {})))
 
     def _claim(self, sender: str, claim: Claim) -> None:
         promised = self.council.claimed(sender, claim.term)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,9 @@ from protocol.messages.rounds import RECALLED, Commit, Piece, Plan, Standing, St
 log = logging.getLogger(__name__)
 
 JOURNAL = "rounds.json"
+
+MOST_RECORDS = 2048
+"""Records that are kept; of what is older, it is only remembered how many rounds of each programme have closed."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,28 @@ class Vote:
     kept: Kept
 
 
+class Past(BaseModel):
+    """What is remembered of rounds whose records are no longer kept.
+
+    Attributes:
+        programmes: by key, how many rounds of a programme have closed.
+        rounds: by model, the number of the latest of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    programmes: dict[str, int] = {}
+    rounds: dict[str, int] = {}
+
+    def with_(self, records: Iterable[Commit]) -> Past:
+        """The same with further records."""
+        programmes, rounds = dict(self.programmes), dict(self.rounds)
+        for record in records:
+            programmes[record.key] = max(programmes.get(record.key, 0), record.index)
+            rounds[record.model] = max(rounds.get(record.model, 0), record.number)
+        return Past(programmes=programmes, rounds=rounds)
+
+
 class _Journal(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,6 +95,16 @@ class _Journal(BaseModel):
     standings: Standings
     voted: dict[str, Voted]
     records: tuple[Commit, ...]
+    past: Past = Past()
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What is written beside states and votes."""
+
+    term: int
+    past: Past
+    records: Sequence[Commit]
 
 
 class Models:
@@ -82,7 +117,8 @@ class Models:
         term: the highest term that has been promised for good.
         kept: the models by name.
         votes: by model, what this member has voted for beyond that.
-        records: of all rounds that have closed.
+        records: of the latest rounds that have closed.
+        past: what is remembered of the others.
 
     Raises:
         ModelError: the folder holds something else than what was written there.
@@ -94,6 +130,7 @@ class Models:
         self.kept: dict[str, Kept] = {}
         self.votes: dict[str, Vote] = {}
         self.records: list[Commit] = []
+        self.past = Past()
         if folder is not None and (folder / JOURNAL).is_file():
             self._load(folder)
 
@@ -113,7 +150,11 @@ class Models:
         """How many rounds of a programme have closed, as far as is known here."""
         told = [record.index for record in self.records if record.key == key]
         stood = [kept.standing.index for kept in self.kept.values() if kept.standing.key == key]
-        return max([0, *told, *stood])
+        return max([self.past.programmes.get(key, 0), *told, *stood])
+
+    def forgotten(self, key: str, after: int) -> bool:
+        """Whether records of a programme, after its `after`-th round, are no longer kept."""
+        return after < self.past.programmes.get(key, 0)
 
     def recalled(self, model: str, after: int) -> list[Commit]:
         """The records of a model's rounds after this one, in their order; so many as one recall asks for."""
@@ -124,7 +165,8 @@ class Models:
         """The number of the first round that this member has the outcome of but no record; None if there is none."""
         number = self.kept[model].standing.number if model in self.kept else 0
         told = {record.number for record in self.records if record.model == model}
-        return next((each for each in range(1, number + 1) if each not in told), None)
+        first = self.past.rounds.get(model, 0) + 1
+        return next((each for each in range(first, number + 1) if each not in told), None)
 
     def learn(self, record: Commit) -> bool:
         """Takes in a record that was missing; False if it was not. It is written with the next outcome."""
@@ -175,13 +217,13 @@ class Models:
 
     def _become(self, kept: dict[str, Kept], votes: dict[str, Vote], records: list[Commit], term: int) -> None:
         term = max(self.term, term)
+        past, records = self.past.with_(records[:-MOST_RECORDS]), records[-MOST_RECORDS:]
         if self.folder is not None:
-            self._write(self.folder, kept, votes, records, term)
+            self._write(self.folder, kept, votes, _Told(term, past, records))
+        self.past = past
         self.kept, self.votes, self.records, self.term = kept, votes, records, term
 
-    def _write(
-        self, folder: Path, kept: Mapping[str, Kept], votes: Mapping[str, Vote], records: list[Commit], term: int
-    ) -> None:
+    def _write(self, folder: Path, kept: Mapping[str, Kept], votes: Mapping[str, Vote], told: _Told) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         standings = {model: each.standing for model, each in kept.items()}
         states = [*kept.items(), *((model, vote.kept) for model, vote in votes.items())]
@@ -190,7 +232,7 @@ class Models:
             if not path.exists():
                 write_whole(path, bytes(each.packed))
         said = {model: vote.said for model, vote in votes.items()}
-        journal = _Journal(term=term, standings=standings, voted=said, records=tuple(records))
+        journal = _Journal(term=told.term, standings=standings, voted=said, records=tuple(told.records), past=told.past)
         write_whole(folder / JOURNAL, json.dumps(journal.model_dump()).encode())  # a loss may be infinite or no number
         for path in set(folder.glob("*.safetensors")) - named.keys():
             path.unlink()
@@ -203,7 +245,7 @@ class Models:
                 self.votes[model] = Vote(said, _read(folder, model, standing_of(said.record)))
         except (OSError, ValueError, ValidationError, ModelError) as error:
             raise ModelError(f"{folder} cannot be resumed from ({error}): remove it to begin anew") from error
-        self.term, self.records = journal.term, list(journal.records)
+        self.term, self.records, self.past = journal.term, list(journal.records), journal.past
         log.info("resumed from %s: %s", folder, {model: each.number for model, each in journal.standings.items()})
 
 

@@ -45,6 +45,8 @@ async def run(minutes: float, count: int) -> bool:
     taken: dict[str, list[tuple[float, float, int]]] = {}
     async with cluster(count) as members:
         held, asked = [0], [0]
+        while set((await members.convene(f"begin {time.monotonic()}", 1))[0].weights) != set(members.specs):
+            await asyncio.sleep(0.5)  # the lead may not be linked with everybody yet
         work = [asyncio.create_task(rounds(members, held)), asyncio.create_task(questions(members, asked))]
         processes = {"guest": psutil.Process()}
         processes |= {name: psutil.Process(process.pid) for name, process in members.processes.items()}

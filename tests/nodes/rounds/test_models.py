@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fednet.errors import ModelError
+from nodes.rounds import models as models_module
 from nodes.rounds.models import JOURNAL, Kept, Models
 from nodes.rounds.words import standing_of
 from protocol.messages.rounds import RECALLED, Commit, Plan
@@ -159,3 +160,21 @@ def test_what_was_measured_need_not_be_finite(tmp_path: Path) -> None:
     models.adopt("m", first, 1, said)
     (again,) = Models(tmp_path).records
     assert repr(again) == repr(said)
+
+
+def test_old_records_are_forgotten_and_their_rounds_are_not_held_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models_module, "MOST_RECORDS", 3)
+    models = Models(tmp_path)
+    for number in range(1, 8):
+        left = kept(number, float(number), key=f"k{number // 3}")
+        models.adopt("m", left, 1, record(number, left, key=f"k{number // 3}"))
+    for life in (models, Models(tmp_path)):
+        assert [each.number for each in life.records] == [5, 6, 7]
+        assert [life.done(key) for key in ("k0", "k1", "k2", "k3")] == [2, 5, 7, 0]
+        assert [life.forgotten("k1", after) for after in (3, 4)] == [True, False]
+        assert life.missing("m") is None
+        assert not life.forgotten("k2", 0)
+    models.adopt("m", kept(9, 9.0), 1, record(9, kept(9, 9.0)))
+    assert models.missing("m") == 8
