@@ -8,8 +8,8 @@ training and no network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Generator, Tensor, nn
@@ -94,8 +94,11 @@ class Backend:
         clip: classifies, and is adapted.
         painter: paints.
         shape: channels, height and width of what is painted.
+        known: words, each (tokens, width), that the models know for a class of some name beside the name itself;
+            learning may begin at one of them.
     """
 
     clip: Clip
     painter: Painter
     shape: tuple[int, int, int]
+    known: Callable[[str], Sequence[Tensor]] = field(default=lambda _name: ())

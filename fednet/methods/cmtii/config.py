@@ -24,7 +24,8 @@ class _Section(BaseModel):
 class LearnConfig(_Section):
     """How a site learns the word of a class from its pictures.
 
-    A word begins at the tokens of the class's name, or where the last round has left it.
+    A word begins at the tokens of the class's name, at a word that the models know for it, or where the last round has
+    left it, wherever the class's pictures are denoised best.
 
     Attributes:
         contrastive: what telling the class apart from all others counts in the loss.

@@ -7,7 +7,7 @@ mean different things; the digest that a site shows tells, and copying one site'
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 from fednet.conversations import Site, State, Watch
 from fednet.data.datasets import ImageSet
@@ -16,7 +16,13 @@ from fednet.errors import ModelError
 from fednet.federated.state import digest, frozen, require_finite, require_like
 from fednet.methods.cmtii.backend import Backend
 from fednet.methods.cmtii.embedded_config import EmbeddedConfig
-from fednet.methods.cmtii.schooling import school_clip, school_painter, unschooled_clip, unschooled_painter
+from fednet.methods.cmtii.schooling import (
+    school_clip,
+    school_painter,
+    unschooled_clip,
+    unschooled_painter,
+    word_of,
+)
 from fednet.methods.cmtii.store import Store, named
 
 
@@ -58,7 +64,11 @@ def load(config: EmbeddedConfig, site: Site, pictures: ImageSet, watch: Watch) -
 
     terms["painter"] = config.painter.model_dump(mode="json", exclude={"steps", "guidance", "batch"})
     _become(painter, store.once(f"painter-{named(terms)}", schooled_painter))
-    return Backend(clip=clip, painter=painter, shape=pictures.shape)
+
+    def known(name: str) -> list[Tensor]:
+        return [clip.tokens(word_of(name, orientation)) for orientation in SHOWN]
+
+    return Backend(clip=clip, painter=painter, shape=pictures.shape, known=known)
 
 
 def _become(model: nn.Module, state: State) -> None:

@@ -24,6 +24,9 @@ from fednet.methods.cmtii.config import LearnConfig
 from fednet.methods.cmtii.losses import contrastive_losses
 from fednet.methods.cmtii.tuning import image_features
 
+GLANCE, VIEWS = 32, 4
+"""How many pictures of a class are looked at, and how often, to find where its word begins."""
+
 
 def learnable(pictures: ImageSet, config: LearnConfig, number: int) -> tuple[int, ...]:
     """The classes to learn in a round, from 1: those with enough pictures, all of them or some in turn."""
@@ -62,7 +65,8 @@ def learn(
         MethodError: the training diverges.
         Stopped: the watch asks for the end.
     """
-    words = {label: spoken[label].clone().requires_grad_() for label in labels}
+    seed = int(torch.randint(2**62, (1,), generator=random))
+    words = {label: start(backend, pictures, label, spoken[label], seed).requires_grad_() for label in labels}
     places = [(pictures.labels == label).nonzero().flatten() for label in labels]
     features = image_features(backend.clip, pictures.images) if config.contrastive else None
     optimiser = torch.optim.AdamW(list(words.values()), lr=config.lr, weight_decay=config.weight_decay)
@@ -83,6 +87,30 @@ def learn(
         history.append({name: loss.detach() for name, loss in losses.items()})
         watch.report("learning words", step + 1, config.steps)
     return {label: word.detach().to("cpu", torch.float32) for label, word in words.items()}, _averaged(history)
+
+
+@torch.no_grad()
+def start(backend: Backend, pictures: ImageSet, label: int, spoken: Tensor, seed: int) -> Tensor:
+    """Where the word of a class begins: of what is known for it, the word under which its pictures are denoised best.
+
+    A word that begins far off may find a place where pictures are denoised well and nothing sensible is painted.
+
+    Args:
+        backend: the models.
+        pictures: the site's.
+        label: the class.
+        spoken: what it is called so far, which is kept where nothing known is better.
+        seed: draws the noise, the same for all.
+    """
+    images = pictures.images[pictures.labels == label][:GLANCE]
+
+    def loss(word: Tensor) -> float:
+        random = torch.Generator().manual_seed(seed)
+        looks = [backend.painter.denoising_loss(images, [word] * len(images), random) for _ in range(VIEWS)]
+        return float(torch.stack(looks).mean())
+
+    known = backend.known(pictures.classes[label])
+    return min([spoken, *known], key=loss).clone() if known else spoken.clone()
 
 
 def _contrastive(
