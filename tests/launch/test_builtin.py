@@ -9,7 +9,9 @@ from launch.config import load
 from launch.errors import ConfigError
 
 NAMES = [
+    "cmtii",
     "control",
+    "fedbagan",
     "heterogeneous",
     "homogeneous",
     "novelty",
