@@ -33,8 +33,8 @@ SOURCE = {"zero-shot": ".08-.12", "local": ".42-.49", "exchange": ".88-.92", "co
 CIFAR = """
     kind: embedded
     public: 0.5
-    clip: {width: 32, patch: 4, school: {steps: 1500, batch: 128, lr: 0.001}}
-    painter: {channels: [32, 64], guidance: 3.0, school: {steps: 2500, batch: 48, lr: 0.002, noise: 0.15}}
+    clip: {width: 32, patch: 4, school: {steps: 1000, batch: 128, lr: 0.001}}
+    painter: {channels: [32, 64], guidance: 3.0, school: {steps: 1500, batch: 48, lr: 0.002, noise: 0.15}}
     store: STORE
 """
 

@@ -38,10 +38,10 @@ class LearnConfig(_Section):
         classes: how many classes are learnt in a round, in turn; null for all in every round.
     """
 
-    contrastive: float = Field(default=0.0, ge=0.0)
+    contrastive: float = Field(default=0.1, ge=0.0)
     diffusion: float = Field(default=1.0, ge=0.0)
-    steps: int = Field(default=200, ge=1)
-    lr: float = Field(default=0.03, gt=0.0)
+    steps: int = Field(default=150, ge=1)
+    lr: float = Field(default=0.01, gt=0.0)
     weight_decay: float = Field(default=1e-3, ge=0.0)
     batch: int = Field(default=48, ge=1)
     least: int = Field(default=4, ge=1)
@@ -68,10 +68,10 @@ class TuneConfig(_Section):
         alpha: it is scaled by alpha / rank.
     """
 
-    painted: int = Field(default=30, ge=1)
+    painted: int = Field(default=40, ge=1)
     weight: float = Field(default=1.0, gt=0.0)
     steps: int = Field(default=150, ge=1)
-    lr: float = Field(default=2e-3, gt=0.0)
+    lr: float = Field(default=1e-3, gt=0.0)
     weight_decay: float = Field(default=1e-2, ge=0.0)
     batch: int = Field(default=64, ge=1)
     rank: int = Field(default=8, ge=1, le=1024)

@@ -51,7 +51,7 @@ class ClipConfig(_Section):
     vision_layers: int = Field(default=3, ge=1)
     text_layers: int = Field(default=2, ge=1)
     patch: int = Field(default=2, ge=1)
-    school: SchoolConfig = SchoolConfig(steps=600, batch=128, lr=2e-3)
+    school: SchoolConfig = SchoolConfig(steps=800, batch=128, lr=2e-3, jitter=0.15)
 
 
 class PainterConfig(_Section):
@@ -72,7 +72,7 @@ class PainterConfig(_Section):
     layers: int = Field(default=1, ge=1)
     silence: float = Field(default=0.1, ge=0.0, lt=1.0)
     steps: int = Field(default=20, ge=1, le=1000)
-    guidance: float = Field(default=4.0, ge=1.0)
+    guidance: float = Field(default=2.0, ge=1.0)
     batch: int = Field(default=256, ge=1)
     gamma: Positive = 5.0
     school: SchoolConfig = SchoolConfig(steps=2000, batch=64, lr=4e-3, noise=0.15)

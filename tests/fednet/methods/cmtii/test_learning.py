@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ from fednet.data.datasets import ImageSet
 from fednet.errors import MethodError
 from fednet.methods.cmtii.backend import Backend
 from fednet.methods.cmtii.config import LearnConfig
-from fednet.methods.cmtii.learning import learn, learnable
+from fednet.methods.cmtii.learning import VIEWS, learn, learnable, start
 
 CLASSES = tuple(map(str, range(10)))
 
@@ -42,7 +44,7 @@ def test_classes_are_learnt_in_turn() -> None:
     assert learnable(pictures(), LearnConfig(classes=2), 2) == (1, 8)
 
 
-@pytest.mark.parametrize("loss", [{"diffusion": 1.0}, {"diffusion": 0.0, "contrastive": 1.0}, {"contrastive": 0.1}])
+@pytest.mark.parametrize("loss", [{"contrastive": 0.0}, {"diffusion": 0.0}, {"contrastive": 0.5}])
 def test_words_move_and_models_do_not(backend: Backend, loss: dict[str, float]) -> None:
     painter = backend.painter
     assert isinstance(painter, nn.Module)
@@ -72,3 +74,15 @@ def test_the_contrastive_loss_falls(backend: Backend) -> None:
 def test_a_word_that_diverges_is_refused(backend: Backend) -> None:
     with pytest.raises(MethodError, match=r"diverges|NaN"):
         taught(backend, LearnConfig(steps=5, batch=8, lr=1e30))
+
+
+def test_a_word_begins_where_its_pictures_are_denoised_best(backend: Backend) -> None:
+    def losses(word: torch.Tensor) -> float:
+        images, random = pictures().images[pictures().labels == 4], torch.Generator().manual_seed(5)
+        looks = [backend.painter.denoising_loss(images, [word] * len(images), random) for _ in range(VIEWS)]
+        return float(torch.stack(looks).mean().detach())
+
+    name = backend.clip.tokens("4")
+    found = start(backend, pictures(), 4, name, 5)
+    assert losses(found) == min(losses(word) for word in [name, *backend.known("4")])
+    assert torch.equal(start(replace(backend, known=lambda _name: ()), pictures(), 4, name, 5), name)

@@ -1,0 +1,78 @@
+"""The interchange of words as a user launches it: the same over sockets as in one process, and words alone travel."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from fednet.conversations import Silent, Site
+from fednet.federated.local import local_network
+from fednet.methods.cmtii.agent import WordAgent
+from fednet.methods.cmtii.config import Config
+from fednet.methods.cmtii.method import run
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+
+SCHOOL = {"steps": 3, "batch": 8, "lr": 0.001}
+SETTINGS: dict[str, Any] = {
+    "partition": {"kind": "pathological", "classes_per_client": 4, "train_ratio": 0.75},
+    "backend": {
+        "kind": "embedded",
+        "clip": {"vision": 16, "vision_layers": 1, "text_layers": 1, "school": SCHOOL},
+        "painter": {"channels": [8], "steps": 2, "school": SCHOOL},
+    },
+    "learn": {"steps": 3, "batch": 8},
+    "tune": {"painted": 6, "steps": 3, "batch": 8, "rank": 2},
+    "report": {"views": 2},
+}
+CLUSTER = {"name": "words", "method": "cmtii", "seed": 3, "nodes": 3, "devices": {"threads": 1}}
+FOUND = ("arms", "local", "central", "counts", "words", "appraisals")
+
+
+@pytest.fixture(scope="module")
+def launched(terminal: Any) -> Path:
+    (terminal.folder / "words.yaml").write_text(yaml.safe_dump({**CLUSTER, **SETTINGS}))
+    command = terminal.run("launch", "words.yaml", "--out", "runs")
+    assert command.process.returncode == 0, command.out + command.err
+    return terminal.folder / "runs" / "words"  # type: ignore[no-any-return]
+
+
+def numbers(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return found
+
+
+def test_the_bus_finds_what_one_process_finds(launched: Path, tmp_path: Path) -> None:
+    config, before = Config.model_validate(SETTINGS), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        agents = {f"a{k + 1}": WordAgent(config, Site(f"a{k + 1}", k, 3, 3, "cpu", tmp_path)) for k in range(3)}
+        cards = {name: agent.prepare(Silent()) for name, agent in agents.items()}
+        run(config, local_network(agents, cards, 3), tmp_path, 3, Silent())
+    finally:
+        torch.set_num_threads(before)
+    here, there = numbers(tmp_path), numbers(launched)
+    assert {key: here[key] for key in FOUND} == {key: there[key] for key in FOUND}
+
+
+def test_the_wire_carries_little_more_than_the_words(launched: Path) -> None:
+    found = numbers(launched)
+    for site, sent in found["bytes"].items():
+        words = found["words"][site]
+        assert sent["words"] == 64 * words
+        assert 64 * words < sent["wire"] < (64 + 256) * words
+
+
+def test_models_are_made_once_for_all(launched: Path) -> None:
+    assert len(list((launched / "models").glob("*.safetensors"))) == 2
+
+
+def test_the_report_shows_what_was_painted(launched: Path) -> None:
+    page = (launched / "report.html").read_text()
+    assert "painted from received words" in page
+    assert "Accuracy over all classes" in page
