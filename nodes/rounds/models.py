@@ -131,6 +131,7 @@ class Models:
         self.votes: dict[str, Vote] = {}
         self.records: list[Commit] = []
         self.past = Past()
+        self._texts: dict[int, str] = {}  # of the records, by identity: each is put into words once
         if folder is not None and (folder / JOURNAL).is_file():
             self._load(folder)
 
@@ -232,8 +233,10 @@ class Models:
             if not path.exists():
                 write_whole(path, bytes(each.packed))
         said = {model: vote.said for model, vote in votes.items()}
-        journal = _Journal(term=told.term, standings=standings, voted=said, records=tuple(told.records), past=told.past)
-        write_whole(folder / JOURNAL, json.dumps(journal.model_dump()).encode())  # a loss may be infinite or no number
+        journal = _Journal(term=told.term, standings=standings, voted=said, records=(), past=told.past)
+        texts = {id(each): self._texts.get(id(each)) or json.dumps(each.model_dump()) for each in told.records}
+        write_whole(folder / JOURNAL, _in_words(journal, texts.values()).encode())
+        self._texts = texts  # only now: the identity of a record that was not kept may be that of a later one
         for path in set(folder.glob("*.safetensors")) - named.keys():
             path.unlink()
 
@@ -247,6 +250,12 @@ class Models:
             raise ModelError(f"{folder} cannot be resumed from ({error}): remove it to begin anew") from error
         self.term, self.records, self.past = journal.term, list(journal.records), journal.past
         log.info("resumed from %s: %s", folder, {model: each.number for model, each in journal.standings.items()})
+
+
+def _in_words(journal: _Journal, records: Iterable[str]) -> str:
+    """The journal as JSON, in which a loss may be infinite or no number, with records that are JSON already."""
+    rest = json.dumps(journal.model_dump(exclude={"records"}))
+    return f'{rest[:-1]}, "records": [{", ".join(records)}]}}'
 
 
 def _read(folder: Path, model: str, standing: Standing) -> Kept:
