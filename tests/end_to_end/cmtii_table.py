@@ -4,8 +4,8 @@
 
 Every seed is a `fednet launch` of its own (processes, sockets and all), whose folder stays below --out; a launch whose
 metrics exist is not repeated. All seeds share one pair of pretrained models, which lies in --out/models and is made by
-the first. `--cifar` adds a scaled run on CIFAR-10 at 16 x 16 pixels, unpacked in DATA_ROOT. `--write` puts the table,
-and a picture, into the method's README.
+the first. `--cifar` adds a scaled run on CIFAR-10 at 16 x 16 pixels, from pictures in
+DATA_ROOT/cifar10/{train,test}/<class>/. `--write` puts the table, and a picture, into the method's README.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ SOURCE = {"zero-shot": ".08-.12", "local": ".42-.49", "exchange": ".88-.92", "co
 CIFAR = """
     kind: embedded
     public: 0.5
-    clip: {width: 32, patch: 4, school: {steps: 1000, batch: 128, lr: 0.001}}
-    painter: {channels: [32, 64], guidance: 3.0, school: {steps: 1500, batch: 48, lr: 0.002, noise: 0.15}}
+    clip: {width: 32, patch: 4, school: {steps: 600, batch: 128, lr: 0.001, jitter: 0.15}}
+    painter: {channels: [24, 48], guidance: 3.0, school: {steps: 800, batch: 48, lr: 0.003, noise: 0.15}}
     store: STORE
 """
 
 
 def cifar(root: Path, models: Path) -> Launch:
-    """The scaled run: 16 x 16 pixels, 4,000 training pictures of which half are public, models that take minutes."""
+    """The scaled run: 16 x 16 pixels, 2,000 training pictures of which half are public, models that take minutes."""
     backend = yaml.safe_load(CIFAR.replace("STORE", str(models.resolve())))
-    data = {"name": "cifar10", "root": str(root.resolve()), "size": 16, "limit": 4000}
+    data = {"name": "folder", "root": str((root / "cifar10").resolve()), "size": 16, "limit": 2000}
     return Launch("cifar10", "cmtii", (f"data={json.dumps(data)}", f"backend={json.dumps(backend)}"))
 
 
