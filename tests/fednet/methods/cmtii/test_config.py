@@ -15,7 +15,7 @@ from fednet.methods.cmtii.config import Config, check
 @pytest.mark.parametrize(
     ("keys", "what"),
     [
-        ({"learn": {"diffusion": 0.0}}, "both 0"),
+        ({"learn": {"diffusion": 0.0, "contrastive": 0.0}}, "both 0"),
         ({"aliases": {"x": "3", "y": "3"}}, "one alias a class"),
         ({"backend": {"kind": "embedded", "public": 0.0}}, "greater than 0"),
         ({"backend": {"kind": "imaginary"}}, "imaginary"),
