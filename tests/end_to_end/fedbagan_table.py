@@ -187,7 +187,7 @@ def upto(metrics: dict[str, Any], rounds: int) -> tuple[float, float]:
 
 def comparison(found: Results, seeds: list[int]) -> str:
     """The source's comparison of configurations."""
-    here = [seed for seed in seeds if all((one.name, seed) in found for one in COMPARED.values())]
+    here = sorted({seed for seed in seeds for one in COMPARED.values() if (one.name, seed) in found})
     if not here:
         return "The comparison of configurations was not measured."
     lines = [
@@ -197,14 +197,17 @@ def comparison(found: Results, seeds: list[int]) -> str:
         "|---|" + "---|" * len(ROUNDS),
     ]  # fmt: skip
     for (optimiser, loss), launch in COMPARED.items():
-        cells = []
-        for rounds in ROUNDS:
-            pairs = [upto(found[launch.name, seed], rounds) for seed in here]
-            began = [found[launch.name, seed]["arms"][DECODER]["frechet"] for seed in here]
-            last, best = mean(one for one, _ in pairs), mean(one for _, one in pairs)
-            cells.append(f"{best:.2f} ({last:.2f}), {mean(b / d for (_, b), d in zip(pairs, began, strict=True)):.2f}x")
+        runs = [found[launch.name, seed] for seed in here if (launch.name, seed) in found]
+        cells = [_cell(runs, rounds) if runs else "not measured" for rounds in ROUNDS]
         lines.append(f"| {optimiser.upper()}, {loss.upper()} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(runs: list[dict[str, Any]], rounds: int) -> str:
+    pairs = [upto(one, rounds) for one in runs]
+    began = [one["arms"][DECODER]["frechet"] for one in runs]
+    last, best = mean(one for one, _ in pairs), mean(one for _, one in pairs)
+    return f"{best:.2f} ({last:.2f}), {mean(b / d for (_, b), d in zip(pairs, began, strict=True)):.2f}x"
 
 
 def plot(found: Results, seeds: list[int]) -> None:
