@@ -285,7 +285,8 @@ def main() -> None:
     bus = None
     if not arguments.present or there(OVER_THE_BUS, seeds[0]):
         bus = launched(OVER_THE_BUS, seeds[0], out)
-    parts = [table(found, seeds, bus), by_class(found, seeds), comparison(found, arguments.compared)]
+    curves = "![the comparison, by round](configurations.png)"
+    parts = [table(found, seeds, bus), by_class(found, seeds), comparison(found, arguments.compared), curves]
     if arguments.cifar is not None:
         parts.append(photographs(held(cifar(arguments.cifar), seeds[0], out)))
     text = "\n\n".join(parts)
