@@ -16,6 +16,10 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")  # a busy machine is no failure
 
 T = TypeVar("T")
 
