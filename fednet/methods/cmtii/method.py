@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fednet.cards import fitting
 from fednet.conversations import Network, Site, Watch
-from fednet.data.datasets import Splits
 from fednet.data.own import own_share
-from fednet.errors import DataError
 from fednet.images import save_png
 from fednet.methods.cmtii import flow
 from fednet.methods.cmtii.agent import WordAgent
@@ -20,7 +19,7 @@ from fednet.methods.cmtii.config import Config
 from fednet.methods.cmtii.holdings import World
 from fednet.methods.cmtii.keeping import by_class
 from fednet.methods.cmtii.results import REAL, leave_numbers, summarise
-from fednet.methods.cmtii.words import SiteCard, read_cards
+from fednet.methods.cmtii.words import read_cards
 from fednet.metrics.judge import train_judge
 from fednet.summary import Summary, leave
 
@@ -59,7 +58,7 @@ def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch)
         Stopped: the watch asks for the end.
     """
     cards = read_cards(network.cards)
-    splits = _fitting(World(config.data, config.public).measures(), cards)
+    splits = fitting(World(config.data, config.public).measures(), cards)
     judge = train_judge(splits.judge, seed=seed, watch=watch)
     save_png(folder / REAL, by_class(splits.test.images, splits.test.labels))
     job = flow.Job(config, network, cards, splits, judge, folder, seed)
@@ -70,14 +69,3 @@ def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch)
     summary = summarise(config, cards, found, folder)
     leave(folder, summary)
     return summary
-
-
-def _fitting(splits: Splits, cards: Mapping[str, SiteCard]) -> Splits:
-    """The pictures to measure with, if they look like what the sites have."""
-    name, card = next(iter(cards.items()))
-    if splits.test.shape != card.shape or splits.test.classes != card.classes:
-        raise DataError(
-            f"the data to measure with has pictures {splits.test.shape} of {len(splits.test.classes)} classes, {name} "
-            f"has {card.shape} of {len(card.classes)}: set data to what the sites have"
-        )
-    return splits

@@ -8,11 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from fednet.cards import ONE_CONFIGURATION
+from fednet.cards import read_cards as read
 from fednet.conversations import Scalar
 from fednet.errors import MethodError
 
+ONE_STORE = (
+    "the same word means something else in other models: give both the same files (for the embedded models copy one "
+    "site's store, backend.store, to the other)"
+)
 LEARN, TUNE = "learn", "tune"
 """What a call can be for: to learn words and offer them, or to tune the image encoder, which offers nothing."""
 
@@ -56,24 +62,9 @@ def read_cards(cards: Mapping[str, str]) -> dict[str, SiteCard]:
     Raises:
         MethodError: there are none, they are malformed, or the sites' pictures or models do not fit each other.
     """
-    if not cards:
-        raise MethodError("nobody is there to be asked: start clients of the method cmtii first")
-    read: dict[str, SiteCard] = {}
-    for name, text in sorted(cards.items()):
-        try:
-            read[name] = SiteCard.model_validate_json(text)
-        except ValidationError as error:
-            raise MethodError(f"{name} shows no card of the method cmtii: {error}") from error
-    (first, whole), *rest = read.items()
-    for name, card in rest:
-        if (card.shape, card.classes) != (whole.shape, whole.classes):
-            raise MethodError(f"{name} has pictures or classes other than {first}'s: use one configuration")
-        if card.models != whole.models:
-            raise MethodError(
-                f"{name} has other models than {first}, in which the same word means something else: give both the "
-                "same files (for the embedded models copy one site's store, backend.store, to the other)"
-            )
-    return read
+    return read(
+        cards, SiteCard, "cmtii", {**dict.fromkeys(("shape", "classes"), ONE_CONFIGURATION), "models": ONE_STORE}
+    )
 
 
 def arm_of(options: Mapping[str, Scalar], allowed: tuple[Arm, ...] = ARMS) -> Arm:

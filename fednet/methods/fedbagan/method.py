@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fednet.cards import fitting
 from fednet.conversations import Network, Site, Watch
-from fednet.data.datasets import Splits, load
+from fednet.data.datasets import load
 from fednet.data.own import own_share
 from fednet.errors import DataError
 from fednet.methods.fedbagan import flow
@@ -57,7 +58,8 @@ def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch)
         Stopped: the watch asks for the end.
     """
     cards = read_cards(network.cards)
-    splits = _fitting(load(config.data), cards, config)
+    _require_latent(cards, config.model.latent)
+    splits = fitting(load(config.data), cards)
     judge = train_judge(splits.judge, seed=seed, watch=watch, steps=config.report.judge_steps)
     job = flow.Job(config, network, cards, splits, judge, folder, seed)
     found = flow.Found({}, {}, {})
@@ -67,15 +69,8 @@ def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch)
     return summarise(config, found, list(cards))
 
 
-def _fitting(splits: Splits, cards: Mapping[str, BalancingCard], config: Config) -> Splits:
-    """The data, if it looks like what the sites have."""
+def _require_latent(cards: Mapping[str, BalancingCard], wanted: int) -> None:
+    """The run draws latent vectors, and the sites decode them."""
     name, card = next(iter(cards.items()))
-    if splits.test.shape != card.shape or splits.test.classes != card.classes:
-        raise DataError(
-            f"the data to measure with has pictures {splits.test.shape} of {len(splits.test.classes)} classes, {name} "
-            f"has {card.shape} of {len(card.classes)}: set data to what the sites have"
-        )
-    if card.latent != config.model.latent:
-        wanted = config.model.latent
+    if card.latent != wanted:
         raise DataError(f"{name} has latent vectors of {card.latent} numbers, the run {wanted}: use one configuration")
-    return splits

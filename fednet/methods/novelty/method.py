@@ -12,16 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fednet.cards import fitting
 from fednet.conversations import Network, Site, Watch
-from fednet.data.datasets import Splits, load
+from fednet.data.datasets import load
 from fednet.data.own import own_share
-from fednet.errors import DataError
 from fednet.journal import Journal
 from fednet.methods.novelty import flow
 from fednet.methods.novelty.agent import NoveltyAgent
 from fednet.methods.novelty.config import Config
 from fednet.methods.novelty.results import Found, leave_numbers, summarise
-from fednet.methods.novelty.words import NoveltyCard, read_cards
+from fednet.methods.novelty.words import read_cards
 from fednet.summary import Summary, leave
 
 
@@ -59,7 +59,7 @@ def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch)
         Stopped: the watch asks for the end.
     """
     cards = read_cards(network.cards)
-    job = flow.Job(config, network, cards, _fitting(load(config.data), cards), Journal(folder), watch)
+    job = flow.Job(config, network, cards, fitting(load(config.data), cards), Journal(folder), watch)
     flow.require_possible(job)
     sites = list(cards)
     found = Found(flow.first_labels(job))
@@ -75,14 +75,3 @@ def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch)
     summary = summarise(config, found, sites)
     leave(folder, summary)
     return summary
-
-
-def _fitting(splits: Splits, cards: Mapping[str, NoveltyCard]) -> Splits:
-    """The data, if it looks like what the sites have."""
-    name, card = next(iter(cards.items()))
-    if splits.test.shape != card.shape or splits.test.classes != card.classes:
-        raise DataError(
-            f"the data to test with has pictures {splits.test.shape} of {len(splits.test.classes)} classes, {name} has "
-            f"{card.shape} of {len(card.classes)}: set data to what the sites have"
-        )
-    return splits

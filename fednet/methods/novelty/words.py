@@ -8,8 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from fednet.cards import ONE_CONFIGURATION
+from fednet.cards import read_cards as read
 from fednet.conversations import Scalar
 from fednet.errors import MethodError
 from fednet.methods.novelty.labels import Labels
@@ -55,22 +57,7 @@ def read_cards(cards: Mapping[str, str]) -> dict[str, NoveltyCard]:
     Raises:
         MethodError: there are none, they are malformed, or the sites' pictures do not fit each other.
     """
-    if not cards:
-        raise MethodError("nobody is there to be asked: start clients of the method novelty first")
-    read: dict[str, NoveltyCard] = {}
-    for name, text in sorted(cards.items()):
-        try:
-            read[name] = NoveltyCard.model_validate_json(text)
-        except ValidationError as error:
-            raise MethodError(f"{name} shows no card of the method novelty: {error}") from error
-    first, *rest = read.items()
-    for name, card in rest:
-        if (card.shape, card.classes) != (first[1].shape, first[1].classes):
-            raise MethodError(
-                f"{name} has pictures {card.shape} of {len(card.classes)} classes, {first[0]} {first[1].shape} of "
-                f"{len(first[1].classes)}: sites of one run need pictures of one kind"
-            )
-    return read
+    return read(cards, NoveltyCard, "novelty", dict.fromkeys(("shape", "classes"), ONE_CONFIGURATION))
 
 
 def word(options: Mapping[str, Scalar], name: str, allowed: tuple[str, ...], default: str) -> str:

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fednet.cards import fitting
 from fednet.conversations import Network, Site, Watch
-from fednet.data.datasets import Splits, load
+from fednet.data.datasets import load
 from fednet.data.own import own_share
-from fednet.errors import DataError
 from fednet.methods.private_gan import flow
 from fednet.methods.private_gan.agent import GanAgent
 from fednet.methods.private_gan.config import Config
 from fednet.methods.private_gan.results import leave_numbers, summarise
-from fednet.methods.private_gan.words import GanCard, read_cards
+from fednet.methods.private_gan.words import read_cards
 from fednet.metrics.judge import train_judge
 from fednet.summary import Summary, leave
 
@@ -56,7 +56,7 @@ def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch)
         Stopped: the watch asks for the end.
     """
     cards = read_cards(network.cards)
-    splits = _fitting(load(config.data), cards)
+    splits = fitting(load(config.data), cards)
     job = flow.Job(config, network, cards, splits, train_judge(splits.judge, seed=seed, watch=watch), folder, seed)
     found = flow.Found()
     for found in flow.steps(job, watch):
@@ -65,14 +65,3 @@ def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch)
     summary = summarise(config, found, list(cards))
     leave(folder, summary)
     return summary
-
-
-def _fitting(splits: Splits, cards: Mapping[str, GanCard]) -> Splits:
-    """The data, if it looks like what the sites have."""
-    name, card = next(iter(cards.items()))
-    if splits.test.shape != card.shape or splits.test.classes != card.classes:
-        raise DataError(
-            f"the data to measure with has pictures {splits.test.shape} of {len(splits.test.classes)} classes, {name} "
-            f"has {card.shape} of {len(card.classes)}: set data to what the sites have"
-        )
-    return splits

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from fednet.errors import MethodError
+from fednet.cards import ONE_CONFIGURATION
+from fednet.cards import read_cards as read
 
 GAN, CLASSIFIER = "gan", "classifier"
 """The models; the GAN is generator and discriminator as one state."""
@@ -67,18 +68,6 @@ def read_cards(cards: Mapping[str, str]) -> dict[str, GanCard]:
     """The cards by name, checked.
 
     Raises:
-        MethodError: there are none, they are malformed, or the sites' pictures do not fit each other.
+        MethodError: there are none, they are malformed, or the sites' pictures or models do not fit each other.
     """
-    if not cards:
-        raise MethodError("nobody is there to be asked: start clients of the method private-gan first")
-    read: dict[str, GanCard] = {}
-    for name, text in sorted(cards.items()):
-        try:
-            read[name] = GanCard.model_validate_json(text)
-        except ValidationError as error:
-            raise MethodError(f"{name} shows no card of the method private-gan: {error}") from error
-    first, *rest = read.items()
-    for name, card in rest:
-        if (card.shape, card.classes, card.latent) != (first[1].shape, first[1].classes, first[1].latent):
-            raise MethodError(f"{name} has other pictures or another model than {first[0]}: use one configuration")
-    return read
+    return read(cards, GanCard, "private-gan", dict.fromkeys(("shape", "classes", "latent"), ONE_CONFIGURATION))

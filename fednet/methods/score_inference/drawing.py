@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fednet.cards import ONE_CONFIGURATION
+from fednet.cards import read_cards as read
 from fednet.conversations import Ask, Watch
 from fednet.diffusion.samplers import SamplerConfig
 from fednet.diffusion.sampling import sample
@@ -54,23 +56,8 @@ def read_cards(texts: Mapping[str, str]) -> dict[str, ScoreCard]:
     Raises:
         MethodError: there are none, one is not readable, or they do not fit each other.
     """
-    if not texts:
-        raise MethodError("there is no agent to ask: start at least one client")
-    cards: dict[str, ScoreCard] = {}
-    for name in sorted(texts):
-        try:
-            cards[name] = ScoreCard.model_validate_json(texts[name])
-        except ValueError as error:
-            raise MethodError(f"{name} does not look like an agent of score inference: {error}") from error
-    first, *others = cards.items()
-    for name, card in others:
-        for key in ("shape", "classes", "conditional", "sde"):
-            if getattr(card, key) != getattr(first[1], key):
-                raise MethodError(
-                    f"{name} and {first[0]} differ in {key} ({getattr(card, key)} and {getattr(first[1], key)}): "
-                    "agents that answer together need the same"
-                )
-    return cards
+    alike = dict.fromkeys(("shape", "classes", "conditional", "sde"), ONE_CONFIGURATION)
+    return read(texts, ScoreCard, "score-inference", alike)
 
 
 def requested_labels(samples: SamplesConfig, card: ScoreCard) -> Tensor | None:

@@ -12,10 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
+from fednet.cards import fitting
 from fednet.conversations import Ask, Network, Site, Watch
-from fednet.data.datasets import ImageSet, Splits, load
+from fednet.data.datasets import Splits, load
 from fednet.data.own import own_share
-from fednet.errors import DataError, MeasureError
+from fednet.errors import MeasureError
 from fednet.methods.score_inference.agent import ScoreAgent, ScoreCard
 from fednet.methods.score_inference.config import Config
 from fednet.methods.score_inference.drawing import Samples, draw, read_cards
@@ -60,7 +61,7 @@ def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch)
         Stopped: the watch asks for the end.
     """
     read = read_cards(network.cards)
-    splits = _fitting(load(config.data), read)
+    splits = fitting(load(config.data), read)
     show_real(folder, splits.test, read)
     judge = train_judge(splits.judge, seed=seed, watch=watch) if config.evaluate.judge else None
     arms: list[Arm] = []
@@ -94,15 +95,3 @@ def _measured(arm: Arm, judge: Judge | None, splits: Splits, seed: int, watch: W
     except MeasureError as error:
         return replace(arm, unmeasured=str(error))
     return replace(arm, evaluation=found)
-
-
-def _fitting(splits: Splits, cards: Mapping[str, ScoreCard]) -> Splits:
-    """The data, if it looks like what the agents were trained on."""
-    name, card = next(iter(cards.items()))
-    test: ImageSet = splits.test
-    if test.shape != card.shape or test.classes != card.classes:
-        raise DataError(
-            f"the data to compare with has pictures {test.shape} of {len(test.classes)} classes, {name} was trained "
-            f"on {card.shape} of {len(card.classes)}: set data to what the agents have"
-        )
-    return splits

@@ -19,7 +19,7 @@ def test_cards_must_fit_each_other() -> None:
         read_cards({})
     with pytest.raises(MethodError, match="a shows no card"):
         read_cards({"a": "{}"})
-    with pytest.raises(MethodError, match="pictures of one kind"):
+    with pytest.raises(MethodError, match="b and a differ in shape"):
         read_cards({"a": card(), "b": card(shape=(3, 8, 8))})
 
 

@@ -122,7 +122,7 @@ def test_what_does_not_fit_is_refused(federation: Make, splits: Splits, tmp_path
     made = federation()
     small = Splits(*(ImageSet(part.images[..., :4, :4], part.labels, part.classes) for part in vars(splits).values()))
     with pytest.raises(DataError, match="set data to what the sites have"):
-        method._fitting(small, method.read_cards(made.cards))
+        method.fitting(small, method.read_cards(made.cards))
     with pytest.raises(MethodError, match="nobody is there"):
         method.read_cards({})
     with pytest.raises(MethodError, match="shows no card"):

@@ -107,7 +107,7 @@ def test_labels_are_shared_out_evenly(federation, small_config) -> None:
 
 def test_cards_that_do_not_fit_are_refused(federation) -> None:
     cards = federation().cards
-    with pytest.raises(MethodError, match="no agent"):
+    with pytest.raises(MethodError, match="nobody is there"):
         read_cards({})
     with pytest.raises(MethodError, match="a9"):
         read_cards({**cards, "a9": "{}"})
