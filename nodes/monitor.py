@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from nodes.node import Handler, Node
+from nodes.capability import Handler
+from nodes.node import Node
 from nodes.spec import NodeSpec
 from nodes.zmq_bus import ZmqBus
 from protocol.codec import Envelope

@@ -1,6 +1,6 @@
 """One member of a run: presence, numbering, repair and dispatch over a bus.
 
-A node knows how to speak and listen; what is said beyond presence and repair belongs to its capabilities
+A node listens here and speaks by its `Voice`; what is said beyond presence and repair belongs to its capabilities
 (`nodes.queries`, `nodes.roster`, `nodes.monitor`), each of which brings the topics it subscribes to and a literal
 table of handlers. Everything here runs on the event loop and nothing blocks it. Refuses to know models.
 """
@@ -11,14 +11,15 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol
 
+from nodes.addresses import check_addresses
 from nodes.bus import Bus
-from nodes.errors import NodeError
+from nodes.capability import Capability, Handler
 from nodes.gate import Gate
 from nodes.spec import NodeSpec
+from nodes.voice import Voice
 from protocol import codec, topics
 from protocol.codec import Buffer, Envelope
 from protocol.errors import WireError
@@ -30,12 +31,9 @@ from protocol.messages.secrecy import Grant
 from protocol.presence import Connect, Departed, Disconnect, Greet, Linked, Outcome, Presence
 from protocol.secrecy import Sealed
 from protocol.security import Open, Security
-from protocol.sequence import Inbox, Outbox, runs
+from protocol.sequence import Inbox
 
 log = logging.getLogger(__name__)
-
-Handler = Callable[[Envelope, Any], None]
-"""Takes the envelope and its message, whose class is the handler's key in the table."""
 
 SWEEP = 0.05
 """Seconds between two looks at what the passing of time brings."""
@@ -47,43 +45,25 @@ INTRODUCED = 64
 """Members that one hello names at most."""
 
 
-class Capability(Protocol):
-    """Something that a node can do beyond being there."""
-
-    topics: tuple[str, ...]
-    handlers: Mapping[type[Message], Handler]
-
-    def linked(self, peer: PeerInfo) -> None:
-        """Both directions to a peer are proven."""
-        ...
-
-    def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
-        """A peer is lost or has said goodbye."""
-        ...
-
-
 class Node:
     """A member of a run; an async context that is on the bus from `__aenter__` to `__aexit__`.
 
     Attributes:
-        run: the run it belongs to; a visitor that does not know it takes that of the first peer it hears.
         counts: what was dropped or repaired, by kind, since the start.
-        sent: bytes of the messages that were published, by their kind, frames and headers included, each counted once.
     """
 
     def __init__(self, spec: NodeSpec, bus: Bus, limits: Limits | None = None) -> None:
         self.spec = spec
         self.name = spec.name
-        self.run = spec.run
         self.counts: Counter[str] = Counter()
-        self.sent: Counter[str] = Counter()
         self.address = ""
         self.presence: Presence
         self._bus = bus
         self._incarnation = time.time_ns()
         self._security: Security = Sealed(spec.keys, self._incarnation) if spec.keys else Open()
         self._gate = Gate(self._security, self.counts, self.refused, self._bar, limits=limits or Limits())
-        self._outbox = Outbox()
+        self._voice = Voice(bus, self._security, spec.name, self._incarnation, spec.encoding)
+        self._voice.run = spec.run
         self._inbox = Inbox(patience=spec.timing.repair)
         self._tick = 0
         self._claims: dict[str, int] = {}
@@ -104,6 +84,16 @@ class Node:
             Grant: self._grant,
         }
 
+    @property
+    def run(self) -> str:
+        """The run it belongs to; a visitor that does not know it takes that of the first peer it hears."""
+        return self._voice.run
+
+    @property
+    def sent(self) -> Mapping[str, int]:
+        """Bytes of the messages that were published, by kind, frames and headers included, each counted once."""
+        return self._voice.sent
+
     def add(self, capability: Capability) -> None:
         """Gives the node a capability; before it is entered."""
         self._capabilities.append(capability)
@@ -112,7 +102,7 @@ class Node:
     async def __aenter__(self) -> Node:
         """Binds, subscribes, calls the peers to join through, and begins to beat."""
         spec = self.spec
-        _check_addresses(spec)
+        check_addresses(spec)
         bound, pulse = await self._bus.open(spec.listen, self, spec.through)
         self.address = spec.advertise or bound
         me = PeerInfo(
@@ -175,14 +165,7 @@ class Node:
 
         Its tensors now belong to the message: never write to them again.
         """
-        number = self._outbox.number(topic) if message.numbered else 0
-        envelope = Envelope(topic, self.run, self.name, self._incarnation, number, message)
-        frames = self._security.sign(codec.encode(envelope, self.spec.encoding))
-        if number:
-            self._outbox.keep(topic, number, frames, sum(map(len, frames)))
-        leaving = self._security.close(frames)
-        self.sent[message.kind] += sum(map(len, leaving))
-        self._bus.publish(leaving)
+        self._voice.publish(topic, message)
 
     @property
     def crowded(self) -> bool:
@@ -204,7 +187,7 @@ class Node:
             return
         envelope, frames = heard
         if not self.run:
-            self.run = envelope.run
+            self._voice.run = envelope.run
             self._bus.beat(self._beat, self.spec.timing.heartbeat)
         if envelope.run != self.run:
             self.refused("other run", f"{envelope.sender} speaks of run {envelope.run!r}, not {self.run!r}")
@@ -299,19 +282,8 @@ class Node:
         self._follow(self.presence.goodbye(envelope.sender, envelope.incarnation, goodbye.reason))
 
     def _resend(self, envelope: Envelope, request: Resend) -> None:
-        """A peer has missed messages of ours: send what is still kept, and name what is gone."""
-        if request.incarnation != self._incarnation:
-            return
-        inbox, gone = topics.inbox(envelope.sender), []
-        for number in range(request.first, request.last + 1):
-            frames = self._outbox.find(request.topic, number)
-            if frames is None:
-                gone.append(number)
-            else:
-                again = codec.resent(frames, self.run, self.name, self._incarnation, inbox)
-                self._bus.publish(self._security.close(self._security.sign(again)))
-        for first, last in runs(gone):
-            self.tell(envelope.sender, Gone(topic=request.topic, first=first, last=last))
+        """A peer has missed messages of ours."""
+        self._voice.repeat(envelope.sender, request)
 
     def _resent(self, envelope: Envelope, message: Resent) -> None:
         """Unwrapped before dispatch, in `_take`."""
@@ -349,8 +321,7 @@ class Node:
             self._greeted[name] = incarnation
             self._renew()
         me, *others = self.presence.members()
-        wanted = topics.inbox(name)
-        latest = {topic: last for topic, last in self._outbox.latest.items() if topic == wanted or topic[:3] != "to/"}
+        latest = self._voice.latest([name])
         for start in range(0, max(1, len(others)), INTRODUCED):
             named = tuple(others[start : start + INTRODUCED])
             self.tell(name, Hello(peer=me, receiver=incarnation, members=named, latest=latest))
@@ -365,7 +336,7 @@ class Node:
             capability.departed(peer, reason, left=left)
         if left:
             self._inbox.forget(peer.name)
-            self._outbox.forget(topics.inbox(peer.name))
+            self._voice.outbox.forget(topics.inbox(peer.name))
 
     def _renew(self) -> None:
         """The membership has changed: from now on its members, and nobody else, read what is said to all."""
@@ -395,26 +366,18 @@ class Node:
 
     def _beat(self) -> list[Buffer]:
         """A heartbeat; called from the bus's heartbeat thread, reads only."""
-        beat = Heartbeat(tick=self._tick, latest=self._claims, clock=time.time())
-        frames = codec.encode(Envelope(topics.PULSE, self.run, self.name, self._incarnation, 0, beat))
-        return self._security.sign(frames)
+        return self._voice.beat(self._tick, self._claims)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP)
             self._tick += 1
-            self._claims = self._promised()
+            self._claims = self._voice.latest([info.name for info in self.presence.members()])
             now = self._now()
             self._follow(self.presence.sweep(now))
             for missing in self._inbox.due(now):
                 self.counts["asked again"] += missing.last - missing.first + 1
                 self._ask_again(missing.sender, missing.topic, missing.first, missing.last)
-
-    def _promised(self) -> dict[str, int]:
-        """The latest numbers of what is said to all and to the living, for the next heartbeats."""
-        inboxes = {topics.inbox(info.name) for info in self.presence.members()}
-        latest = self._outbox.latest.items()
-        return {topic: number for topic, number in latest if topic in inboxes or not topic.startswith("to/")}
 
     def _ask_again(self, sender: str, topic: str, first: int, last: int) -> None:
         peer = next((info for info in self.presence.members() if info.name == sender), None)
@@ -435,25 +398,3 @@ class Node:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-def _check_addresses(spec: NodeSpec) -> None:
-    """Refuses what is no address, to be open to a network unsaid, and to announce what nobody can connect to."""
-    for address in (
-        *(topics.door(text)[1] for text in spec.join),
-        *(address for address in (spec.advertise, spec.through) if address is not None),
-    ):
-        if not topics.is_address(address):
-            raise NodeError(f"{address!r} is no address of a node: expected tcp://host:port or ipc://path")
-    heard_at = spec.through or spec.listen
-    if not (spec.keys or spec.insecure or topics.is_local(heard_at)):
-        raise NodeError(f"{heard_at} is open to the network: give this node keys, or say --insecure if it may be")
-    for text in (*spec.join, *([spec.through] if spec.through else [])) if spec.keys else ():
-        if not topics.door(text)[0]:
-            raise NodeError(f"whose key must who answers at {text} hold? With keys, say name@{text}")
-    if spec.keys and spec.keys.own.relay:
-        raise NodeError(f"the keys of {spec.keys.own.name} are those of a relay, which takes no part")
-    if spec.keys and spec.keys.own.name != spec.name:
-        raise NodeError(f"the keys are those of {spec.keys.own.name}, and this node is {spec.name}")
-    if spec.advertise is None and spec.listen.startswith(("tcp://0.0.0.0:", "tcp://[::]:", "tcp://*:")):
-        raise NodeError(f"{spec.listen} is no address that peers can connect to: say with --advertise what they can")

@@ -6,8 +6,9 @@ import asyncio
 import json
 from collections.abc import Mapping
 
+from nodes.capability import Handler
 from nodes.errors import OtherMethod, PeersMissing
-from nodes.node import Handler, Node
+from nodes.node import Node
 from protocol.codec import Envelope
 from protocol.messages import Card, Message
 from protocol.messages.presence import PeerInfo

@@ -28,8 +28,9 @@ from dataclasses import dataclass, field
 
 import torch
 
+from nodes.capability import Handler
 from nodes.errors import Unobtainable
-from nodes.node import Handler, Node
+from nodes.node import Node
 from protocol.chunks import WINDOW, Ask, Done, Fetch, Impossible, Outcome
 from protocol.codec import Buffer, Envelope
 from protocol.messages import Chunk, Lacking, Message, Want

@@ -14,9 +14,10 @@ from queue import SimpleQueue
 
 from fednet.conversations import Call, Exchanged, Stopped, Watch
 from fednet.errors import MethodError
+from nodes.capability import Handler
 from nodes.errors import NoQuorum
 from nodes.exchange.words import record_of, said_call
-from nodes.node import Handler, Node
+from nodes.node import Node
 from nodes.queries.asker import STOOD_STILL
 from nodes.roster import Roster
 from protocol.codec import Envelope

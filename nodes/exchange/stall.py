@@ -18,12 +18,13 @@ from pydantic import ValidationError
 from fednet.conversations import Offer, Offering, Stopped, Trader
 from fednet.errors import MethodError
 from fednet.federated.offers import Source, versions
+from nodes.capability import Handler
 from nodes.compute import Compute, ThreadWatch
 from nodes.exchange.booth import Booth
 from nodes.exchange.intake import Intake
 from nodes.exchange.lists import Lists
 from nodes.exchange.words import call_of, offer_of, said_offer, said_offering
-from nodes.node import Handler, Node
+from nodes.node import Node
 from nodes.progress import speaker
 from protocol.codec import Envelope
 from protocol.messages import Message

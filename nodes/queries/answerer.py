@@ -17,8 +17,9 @@ from torch import Tensor
 
 from fednet.conversations import Answerer, Question
 from fednet.errors import MethodError
+from nodes.capability import Handler
 from nodes.compute import Compute
-from nodes.node import Handler, Node
+from nodes.node import Node
 from protocol.codec import Envelope
 from protocol.errors import EncodingError
 from protocol.messages import Answer, Message, Query, Refusal

@@ -16,8 +16,9 @@ from queue import SimpleQueue
 from torch import Tensor
 
 from fednet.conversations import Ask, Question, Replies, Stopped
+from nodes.capability import Handler
 from nodes.errors import NoQuorum, PeerError
-from nodes.node import Handler, Node
+from nodes.node import Node
 from nodes.roster import Roster
 from protocol.codec import Envelope
 from protocol.ledger import Outcome, Pace, Policy, Step

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from fednet.conversations import Participant
+from nodes.capability import Handler
 from nodes.compute import Compute, ThreadWatch
-from nodes.node import Handler, Node
+from nodes.node import Node
 from nodes.progress import speaker
 from nodes.rounds.attempt import Hopeless, abandon
 from nodes.rounds.bench import Bench

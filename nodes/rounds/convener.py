@@ -14,8 +14,9 @@ from queue import SimpleQueue
 from fednet.conversations import Closed, Programme, Stopped, Watch
 from fednet.errors import MethodError
 from fednet.federated.state import digest, pack
+from nodes.capability import Handler
 from nodes.errors import NoQuorum
-from nodes.node import Handler, Node
+from nodes.node import Node
 from nodes.roster import Roster
 from nodes.rounds.words import closed_of, plan_of
 from nodes.transfers import Depot

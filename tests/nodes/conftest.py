@@ -19,10 +19,11 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from fednet.conversations import Network, Question, Site, Watch
+from nodes.capability import Capability
 from nodes.catalog import METHODS
 from nodes.client import client
 from nodes.memory_bus import Faults, MemoryBus, MemoryNetwork
-from nodes.node import Capability, Node
+from nodes.node import Node
 from nodes.queries import answerer as answering
 from nodes.queries.answerer import Desk
 from nodes.queries.asker import Asker

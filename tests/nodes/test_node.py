@@ -269,7 +269,7 @@ class TestRepair:
             cluster.network.faults = Faults(drop=1.0)
             speaker.publish(PROGRESS, progress("lost"))
             cluster.network.faults = Faults()
-            speaker._outbox.capacity = 1
+            speaker._voice.outbox.capacity = 1
             speaker.publish(PROGRESS, progress("heard"))
             await asyncio.sleep(5)
             assert ear.heard == ["heard"]
@@ -321,7 +321,7 @@ class TestRepair:
                     await asyncio.sleep(1)
                     node.tell(f"guest{number}", Card(text="{}", ready=False))
                 await asyncio.sleep(1)
-            assert node._outbox.latest == {}
+            assert node._voice.outbox.latest == {}
             assert node._inbox._streams == {}
 
         tell(story)
@@ -704,20 +704,3 @@ class TestKeys:
             assert set(other.presence.linked()) == {"one", "stranger"}
 
         tell(story)
-
-    async def test_who_is_called_must_be_named(self) -> None:
-        spec = NodeSpec("one", "client", "test", "memory://a", join=("memory://b",), keys=ring("one"))
-        with pytest.raises(NodeError, match="say name@memory://b"):
-            await Node(spec, MemoryNetwork().bus()).__aenter__()
-
-    async def test_keys_and_name_belong_together(self) -> None:
-        node = Node(NodeSpec("one", "client", "test", "memory://a", keys=ring("eve")), MemoryNetwork().bus())
-        with pytest.raises(NodeError, match="keys are those of eve"):
-            await node.__aenter__()
-
-    async def test_a_node_that_is_open_to_the_network_needs_keys(self) -> None:
-        wide = "tcp://192.0.2.1:7000"
-        with pytest.raises(NodeError, match="give this node keys"):
-            await Node(NodeSpec("one", "client", "test", wide), MemoryNetwork().bus()).__aenter__()
-        async with Node(NodeSpec("one", "client", "test", wide, keys=ring("one")), MemoryNetwork().bus()):
-            pass

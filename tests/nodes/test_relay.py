@@ -15,10 +15,11 @@ import zmq
 
 from fednet.conversations import Question
 from launch.devices import free_ports, is_free
+from nodes.capability import Handler
 from nodes.compute import Compute
 from nodes.errors import NodeError
 from nodes.memory_bus import MemoryNetwork
-from nodes.node import Handler, Node
+from nodes.node import Node
 from nodes.queries.answerer import Desk
 from nodes.queries.asker import Asker
 from nodes.relay import Relay

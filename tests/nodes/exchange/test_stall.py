@@ -106,7 +106,7 @@ class TestMissed:
         async def story(cluster: Any) -> None:
             market = fair(cluster)
             await market.assemble()
-            market.peers["a"].node._outbox.capacity = 500
+            market.peers["a"].node._voice.outbox.capacity = 500
             cluster.network.cut("memory://a", "memory://c")
             asyncio.get_running_loop().call_later(2.0, cluster.network.heal, "memory://a", "memory://c")
             record = await market.exchange(subjects=5)
