@@ -66,6 +66,7 @@ class WordAgent:
         self._share, self._backend = share, backend
         self._ready: _Ready | None = None
         self._offers: dict[str, Offer] = {}
+        self._exchanged: dict[int, tuple[Tensor, Tensor]] = {}  # the last round's paintings from received words
         self._asks: dict[str, Callable[[Question], Mapping[str, Tensor]]] = {
             "evaluate": self._evaluate,
             "appraise": self._appraise,
@@ -148,6 +149,8 @@ class WordAgent:
         here, number, arm = self._there(), round_of(call.options), arm_of(call.options, TUNED)
         train, weight = here.holdings.train, self.config.tune.weight
         images, labels = self._painted(arm, number, watch)
+        if arm == "exchange":
+            self._exchanged = {number: (images, labels)}
         mixture = Mixture(
             torch.cat([train.images, images]),
             torch.cat([train.labels, labels]),
@@ -218,7 +221,8 @@ class WordAgent:
         here, number, given = self._there(), round_of(question.options), self._given(question)
         train = here.holdings.train
         judge = appraisal.received(question.inputs, train.shape, train.classes, self.site.device)
-        images, labels = self._painted("exchange", number, Silent())
+        known = self._exchanged.get(number)
+        images, labels = self._painted("exchange", number, Silent()) if known is None else known
         found: dict[str, Any] = {"worth": appraisal.worth(judge, images, labels, given)}
         if self.config.report.leakage:
             found["leak"] = self._leak(given)

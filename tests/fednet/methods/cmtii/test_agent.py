@@ -115,6 +115,19 @@ def test_an_appraisal_is_numbers_alone(federation: Make) -> None:
     assert (agent.site.folder / "tensorboard/a1/nearest.csv").is_file()
 
 
+def test_what_is_appraised_is_what_was_tuned_on_and_painted_no_second_time(
+    federation: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = federation(report={"leakage": False}).agents["a1"]
+    agent.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
+    judge = Judge(Classifier(1, 8, 10).eval(), (1, 8, 8), tuple(map(str, range(10))), "cpu")
+    question = Question("appraise", {**given(40), **appraisal.sent(judge)}, {"round": 1})
+    before = from_tensor(agent.answer(question)["appraisal"])
+    agent.offer(tune("exchange"), Silent())
+    monkeypatch.setattr("fednet.methods.cmtii.agent.painted", lambda *_a, **_k: pytest.fail("painted again"))
+    assert from_tensor(agent.answer(question)["appraisal"]) == before
+
+
 @pytest.mark.parametrize(
     ("ask", "inputs", "options", "what"),
     [
