@@ -172,6 +172,11 @@ class Node:
         """Whether so much waits for a slow subscriber that nothing large should be said to all before it has gone."""
         return self._bus.queued() > CROWD
 
+    @property
+    def obstructed(self) -> bool:
+        """Whether what is said to all still piles up for a peer that is gone: say it to each of the others instead."""
+        return self._bus.stranded()
+
     def tell(self, name: str, message: Message) -> None:
         """Says a message to one peer's inbox."""
         self.publish(topics.inbox(name), message)
@@ -331,6 +336,8 @@ class Node:
     def _depart(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         log.log(logging.INFO if left else logging.WARNING, "%s %s: %s", peer.name, "left" if left else "lost", reason)
         self._greeted.pop(peer.name, None)
+        if not left:
+            self._bus.strand()
         self._renew()
         for capability in self._capabilities:
             capability.departed(peer, reason, left=left)

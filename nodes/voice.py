@@ -19,6 +19,9 @@ from protocol.security import Security
 from protocol.sequence import Outbox, runs
 from protocol.tensors import Encoding
 
+KEEPING = 512
+"""Bytes that it takes to keep a message for repair, beside those of its frames."""
+
 
 class Voice:
     """The words of one life of a node.
@@ -51,7 +54,7 @@ class Voice:
         number = self.outbox.number(topic) if message.numbered else 0
         frames = self._security.sign(codec.encode(self._envelope(topic, number, message), self._encoding))
         if number:
-            self.outbox.keep(topic, number, frames, sum(map(len, frames)))
+            self.outbox.keep(topic, number, frames, KEEPING + sum(map(len, frames)))
         leaving = self._security.close(frames)
         self.sent[message.kind] += sum(map(len, leaving))
         self._bus.publish(leaving)

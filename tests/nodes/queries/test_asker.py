@@ -16,7 +16,7 @@ from nodes.errors import NoQuorum, PeerError
 from nodes.memory_bus import Faults
 from nodes.node import CROWD
 from protocol.messages import Answer, Card, Query, Refusal
-from protocol.topics import PRESENCE
+from protocol.topics import PRESENCE, QUERIES
 
 Tell = Callable[..., Any]
 Ask = Callable[..., Any]
@@ -77,6 +77,24 @@ class TestWait:
             guest.asker.close()
             with pytest.raises(Stopped):
                 await asked
+
+        tell(story)
+
+    def test_who_is_gone_holds_nobody_up_and_gets_nothing_more(self, tell: Tell, question: Ask) -> None:
+        async def story(cluster: Any) -> None:
+            await clients(cluster, 3)
+            guest = await cluster.guest()
+            await guest.roster.complete(10)
+            guest.bus.stuck = CROWD + 1
+            cluster.clients["c0"].bus.crash()
+            before = guest.node._voice.outbox.latest.get(QUERIES, 0)
+            for _ in range(3):
+                replies = await guest.asker.ask(question())
+                assert set(replies.by_node) == {"c1", "c2"}
+            assert guest.node._voice.outbox.latest.get(QUERIES, 0) == before, "said to all, so to the one who is gone"
+            guest.bus.left_behind = 0
+            assert len((await guest.asker.ask(question())).by_node) == 2
+            assert guest.node._voice.outbox.latest[QUERIES] == before + 1
 
         tell(story)
 
