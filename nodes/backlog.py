@@ -39,7 +39,7 @@ class Backlog:
         return sum(size for _, size in self._waiting)
 
     def strand(self) -> None:
-        """Whoever has not taken what waits now is gone: it counts no more, and stays until its connection is given up."""
+        """Whoever has not taken what waits now is gone: it counts no more, and stays until its connection ends."""
         self._stranded, self._waiting = [*_alive(self._stranded), *_alive(self._waiting)], []
 
     def stranded(self) -> bool:

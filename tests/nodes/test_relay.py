@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -15,6 +16,7 @@ import zmq
 
 from fednet.conversations import Question
 from launch.devices import free_ports, is_free
+from nodes.backlog import Backlog
 from nodes.capability import Handler
 from nodes.compute import Compute
 from nodes.errors import NodeError
@@ -22,7 +24,7 @@ from nodes.memory_bus import MemoryNetwork
 from nodes.node import Node
 from nodes.queries.answerer import Desk
 from nodes.queries.asker import Asker
-from nodes.relay import Relay
+from nodes.relay import Relay, _forward
 from nodes.roster import Presenter, Roster
 from nodes.spec import NodeSpec, Policy
 from nodes.zmq_bus import ZmqBus
@@ -156,6 +158,45 @@ async def test_a_relay_that_dies_takes_along_who_speaks_through_it_and_nobody_el
             await ear.until(("linked", "second"), ("linked", "outside"))
         await ear.until(("lost", "outside"))
         assert ("lost", "second") not in ear.events
+
+
+class Watched(Backlog):
+    """Remembers how much ever waited."""
+
+    def __init__(self, full: int) -> None:
+        super().__init__()
+        self.full, self.most, self.filled = full, 0, threading.Event()
+
+    def bytes(self) -> int:
+        now = super().bytes()
+        self.most = max(self.most, now)
+        if now > self.full:
+            self.filled.set()
+        return now
+
+
+def test_only_so_many_bytes_wait_for_who_reads_nothing_and_nothing_is_lost_for_the_others() -> None:
+    full, count, frame = 4 << 20, 48, bytes(1 << 20)
+    backlog, context = Watched(full), zmq.Context()
+    inward, outward = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
+    relay = threading.Thread(target=_forward, args=(inward, outward, backlog, full), daemon=True)
+    with context.socket(zmq.XPUB) as speaker, context.socket(zmq.SUB) as deaf, context.socket(zmq.SUB) as other:
+        speaker.linger, other.rcvtimeo, deaf.rcvhwm = 0, int(1000 * PATIENCE), 1
+        speaker.connect(f"tcp://127.0.0.1:{inward.bind_to_random_port('tcp://127.0.0.1')}")
+        door = f"tcp://127.0.0.1:{outward.bind_to_random_port('tcp://127.0.0.1')}"
+        relay.start()
+        for ear, topic in ((deaf, b"news/"), (other, b"new")):
+            ear.subscribe(topic)
+            ear.connect(door)
+            assert speaker.recv() == b"\x01" + topic
+        for number in range(count):
+            speaker.send_multipart([b"news/", bytes([number]), frame])
+        assert backlog.filled.wait(PATIENCE)
+        deaf.close()
+        assert [other.recv_multipart()[1][0] for _ in range(count)] == list(range(count))
+    context.term()
+    relay.join(PATIENCE)
+    assert full < backlog.most <= full + len(frame)
 
 
 def test_an_address_that_cannot_be_bound_is_named(tmp_path: Path) -> None:
