@@ -1,9 +1,16 @@
 """What has been spent of a data set's privacy: a file that is written before anything is released.
 
 Every piece of noisy work is entered under its key with all the steps that it may take, and the entry is on the disk
-before the work begins. What was entered is spent, whether the work came to its end or not: a process that dies and
-comes again finds its expenses and cannot spend the same budget twice. Belongs to one data set and one kind of
-neighbour; knows no model.
+before the work begins. From then on it counts as spent: a process that dies and comes again finds its expenses and
+cannot spend the same budget twice. Belongs to one data set and one kind of neighbour; knows no model.
+
+Until anything of the work leaves, its entry is *reserved*, and work that begins again under the same key and the same
+terms uses it instead of another one. That is sound, because privacy is spent by what others see: of an attempt that was
+not released they see nothing, its noise is drawn anew by the next one, and so all that is ever seen under an entry is
+one outcome of the mechanism that it pays for. Whoever tells anything else of an attempt (a loss, that it has failed)
+has released it and says so. An entry is *released*, on the disk, before what it pays for is handed out, and is never
+used again. Every attempt has a mark of its own: should another process take its reservation over, as two runs of one
+configuration with one ledger may do, it pays anew before it releases anything.
 """
 
 from __future__ import annotations
@@ -11,6 +18,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,11 +38,13 @@ class Entry(BaseModel):
     """One piece of noisy work.
 
     Attributes:
-        key: what it was; work that is done again is entered again.
+        key: what it was; work that is done again after its release is entered again.
         rate: of its sampling.
         noise: in clipping norms.
         steps: that it may have taken.
         private: False where the noise came from a seed: then nothing was protected.
+        attempt: mark of the latest attempt at it; empty in ledgers that knew no reservations.
+        released: whether anything of it may have been seen; until then it is reserved.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,6 +54,13 @@ class Entry(BaseModel):
     noise: float = Field(gt=0.0, allow_inf_nan=False)
     steps: int = Field(ge=1)
     private: bool = True
+    attempt: str = ""
+    released: bool = True
+
+    @property
+    def expense(self) -> Expense:
+        """The same to an accountant."""
+        return Expense(self.rate, self.noise, self.steps)
 
 
 class _File(BaseModel):
@@ -94,8 +111,12 @@ class Ledger:
         return all(entry.private for entry in self._entries)
 
     def expenses(self) -> list[Expense]:
-        """All expenses so far."""
-        return [Expense(entry.rate, entry.noise, entry.steps) for entry in self._entries]
+        """All expenses so far, of what is reserved too."""
+        return [entry.expense for entry in self._entries]
+
+    def expenses_beside(self, entry: Entry) -> list[Expense]:
+        """All expenses but that of one attempt."""
+        return [other.expense for other in self._entries if not _same_attempt(other, entry)]
 
     def spent(self, delta: float) -> Spent:
         """The epsilon of all expenses so far."""
@@ -107,11 +128,15 @@ class Ledger:
             return wanted.steps
         return affordable(self.expenses(), wanted, budget.epsilon, budget.delta, budget.accountant)
 
-    def reserve(self, key: str, wanted: Expense, budget: Budget, *, private: bool = True) -> int:
+    def reserve(self, key: str, wanted: Expense, budget: Budget, *, private: bool = True) -> Entry:
         """Enters as many of the wanted steps as the budget buys; they are on the disk when this returns.
 
+        What was reserved under this key, on the same terms and for no more steps, and was not released, is used again
+        with the steps that it has.
+
         Returns:
-            How many were entered, at least 1: no further step may be taken under this key.
+            The entry, of at least 1 step: no further one may be taken under it, and it is released before anything of
+            the work is.
 
         Raises:
             PrivacyError: the budget does not buy one step, or the ledger cannot be read.
@@ -119,18 +144,64 @@ class Ledger:
         """
         with self._locked():
             self._entries = self._read()
-            steps = self.left(wanted, budget)
-            if steps < 1:
-                have = self.spent(budget.delta).by(budget.accountant)
-                raise PrivacyError(
-                    f"the privacy budget is spent: epsilon {have:.4g} of {budget.epsilon:g} at delta {budget.delta:g} "
-                    f"({budget.accountant}), and one more step with noise {wanted.noise:g} at rate {wanted.rate:g} "
-                    "would exceed it: no further training is possible on these data"
-                )
-            entry = Entry(key=key, rate=wanted.rate, noise=wanted.noise, steps=steps, private=private)
-            self._write((*self._entries, entry))
-            self._entries = (*self._entries, entry)
+            before = self._reserved(key, wanted, private=private)
+            steps = self._bought(wanted, budget, 1) if before is None else before.steps
+            entry = Entry(
+                key=key, rate=wanted.rate, noise=wanted.noise, steps=steps, private=private,
+                attempt=secrets.token_hex(8), released=False,
+            )  # fmt: skip
+            self._put(entry, before)
+        return entry
+
+    def release(self, entry: Entry, budget: Budget) -> None:
+        """Something of an attempt is about to be seen: its entry is released, on the disk, when this returns.
+
+        Where another attempt has taken its reservation over, its cost is entered anew. What is released already stays
+        so.
+
+        Raises:
+            PrivacyError: it had to be entered anew and the budget does not buy it, or the ledger cannot be read.
+            OSError: it cannot be written; then nothing may be released.
+        """
+        with self._locked():
+            self._entries = self._read()
+            before = next((one for one in self._entries if _same_attempt(one, entry)), None)
+            if before is None:
+                self._bought(entry.expense, budget, entry.steps)
+            if before is None or not before.released:
+                self._put(entry.model_copy(update={"released": True}), before)
+
+    def _reserved(self, key: str, wanted: Expense, *, private: bool) -> Entry | None:
+        """What is reserved under a key on these terms, for no more steps."""
+        for entry in self._entries:
+            same = (entry.key, entry.rate, entry.noise, entry.private) == (key, wanted.rate, wanted.noise, private)
+            if same and entry.steps <= wanted.steps and not entry.released:
+                return entry
+        return None
+
+    def _bought(self, wanted: Expense, budget: Budget, least: int) -> int:
+        """How many of the wanted steps the budget buys.
+
+        Raises:
+            PrivacyError: fewer than the least.
+        """
+        steps = self.left(wanted, budget)
+        if steps < least:
+            have = self.spent(budget.delta).by(budget.accountant)
+            more = "one more step" if least == 1 else f"{least} more steps"
+            raise PrivacyError(
+                f"the privacy budget is spent: epsilon {have:.4g} of {budget.epsilon:g} at delta {budget.delta:g} "
+                f"({budget.accountant}), and {more} with noise {wanted.noise:g} at rate {wanted.rate:g} "
+                "would exceed it: no further training is possible on these data"
+            )
         return steps
+
+    def _put(self, entry: Entry, before: Entry | None) -> None:
+        """Writes an entry in the place of another one, or after all."""
+        others = [entry if other is before else other for other in self._entries]
+        entries = tuple(others if before is not None else [*others, entry])
+        self._write(entries)
+        self._entries = entries
 
     def _read(self) -> tuple[Entry, ...]:
         if not self.path.is_file():
@@ -160,6 +231,10 @@ class Ledger:
         with self.path.with_name(f"{self.path.name}.lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _same_attempt(one: Entry, other: Entry) -> bool:
+    return (one.key, one.attempt) == (other.key, other.attempt)
 
 
 def write_through(path: Path, content: bytes) -> None:

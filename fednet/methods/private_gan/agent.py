@@ -1,7 +1,8 @@
 """A site that trains a GAN with others and keeps its pictures to itself: what leaves it has a stated epsilon.
 
-It takes part in rounds and answers questions. Before a round's work its cost is in the ledger, before a contribution
-is handed out it is on the disk, and the same task is never done twice. Knows no other site and no network.
+It takes part in rounds and answers questions. Before a round's work its cost is reserved in the ledger, before a
+contribution is handed out it is on the disk and its cost is released, and what was released is never made twice. Knows
+no other site and no network.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from fednet.conversations import Question, Site, State, Task, Update, Watch
+from fednet.conversations import Question, Site, State, Stopped, Task, Update, Watch
 from fednet.data.datasets import ImageSet
 from fednet.data.own import run_share
 from fednet.errors import MethodError
@@ -23,9 +24,9 @@ from fednet.methods.private_gan.audit import attacked
 from fednet.methods.private_gan.bench import Bench
 from fednet.methods.private_gan.config import Config
 from fednet.methods.private_gan.fitting import Effort, fit_classifier, fit_gan
-from fednet.methods.private_gan.guard import Guard
+from fednet.methods.private_gan.guard import Grant, Guard
 from fednet.methods.private_gan.pace import Pace
-from fednet.methods.private_gan.releases import Releases, key_of
+from fednet.methods.private_gan.releases import Release, Releases, key_of
 from fednet.methods.private_gan.words import CLASSIFIER, GAN, TRAIN, GanCard
 from fednet.privacy.dp_sgd import require_supported
 from fednet.record import RunRecord
@@ -111,19 +112,21 @@ class GanAgent:
         Raises:
             PrivacyError: the budget is spent.
             MethodError: the task is none, or the training diverges.
-            Stopped: the watch asks for the end; what was granted stays spent.
+            Stopped: the watch asks for the end; what was granted is there for the same task when it comes again.
         """
         here, base = self._there(), bare(base)
         if task.work != TRAIN:
             raise MethodError(f"a round is for {TRAIN}, not {task.work[:40]!r}")
         here.bench.models.begin(task.model)
         key = key_of(task, base, self.config.model_dump(mode="json"))
-        update = here.releases.recall(key)
-        if update is None:
-            update = self._worked(task, base, key, watch)
-            here.releases.keep(key, update)
-        here.pace.sent(task.model, task.number, base, update.state)
-        return update
+        release = here.releases.recall(key)
+        if release is None:
+            release = self._worked(task, base, here.guard.grant(key, self._steps(task.model)), watch)
+            here.releases.keep(key, release)
+        here.guard.release(release.entry)
+        here.pace.sent(task.model, task.number, base, release.update.state)
+        self._note(task, release.update.values)
+        return release.update
 
     def adopt(self, model: str, number: int, state: State) -> None:
         """Takes over what a round has closed with, and writes it down with what it has cost so far.
@@ -137,25 +140,30 @@ class GanAgent:
             here.pace.learn(model, number, state)
         here.bench.save(model, number, {"privacy": here.guard.card().model_dump()})
 
-    def _worked(self, task: Task, base: State, key: str, watch: Watch) -> Update:
-        here, planned = self._there(), self._steps(task.model)
-        granted = here.guard.grant(key, planned)
-        purpose = (task.model, task.number)
+    def _worked(self, task: Task, base: State, grant: Grant, watch: Watch) -> Release:
+        here, purpose = self._there(), (task.model, task.number)
         effort = Effort(
-            steps=granted,
+            steps=grant.steps,
             rate=self.config.train.rate,
             pace=here.pace.of(task.model) if self.config.share.pace == "adaptive" else 1.0,
             protection=here.guard.protection(),
             source=here.guard.source(*purpose),
             random=generator(self.site.seed, "latents", self.site.name, *purpose),
             watch=watch,
-            told=lambda done: here.guard.running(granted, done),
+            open=here.guard.open,
+            told=lambda done: here.guard.running(grant, done),
         )
-        state, losses = self._trained(task.model, base, effort)
-        values = {**losses, "steps": float(granted), "pace": effort.pace, **here.guard.told()}
-        self._note(task, values)
+        try:
+            state, losses = self._trained(task.model, base, effort)
+            state = here.guard.leaving(state, base, *purpose)
+        except Stopped:
+            raise
+        except Exception:  # that it fails is told, and may come of the pictures
+            here.guard.release(grant.entry)
+            raise
+        values = {**here.guard.told_of(losses), "steps": float(grant.steps), "pace": effort.pace, **here.guard.told()}
         weight = float(len(here.share)) if self.config.share.weight == "examples" else 1.0
-        return Update(here.guard.leaving(state, base, *purpose), weight, values)
+        return Release(Update(state, weight, values), grant.entry)
 
     def _trained(self, model: str, base: State, effort: Effort) -> tuple[State, dict[str, float]]:
         here = self._there()

@@ -2,9 +2,9 @@
 
 Private: real and drawn pictures are rows of one pass through the discriminator, so that a step is one noisy sum; which
 pictures are in it is a secret Poisson sample, and how many are drawn beside them does not depend on it. The generator
-learns from the discriminator alone, which is post-processing. What is told of a private training (losses on drawn
-pictures) comes from the noisy networks and public noise; the loss on real pictures would tell of them and stays
-untold. Knows no rounds and no accountant.
+learns from the discriminator alone, which is post-processing. What comes of a private training (losses on drawn
+pictures) comes from the noisy networks and public noise; the loss on real pictures would tell of them and is not even
+looked at. While it goes on a private training tells of nothing but its steps. Knows no rounds and no accountant.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Effort:
         source: draws the pictures of a step, and the noise.
         random: draws latent vectors, which are no secret.
         watch: hears of every step.
+        open: whether the watch is told losses, which are what the pictures made of this very attempt.
         told: what else the watch is told, by step.
     """
 
@@ -59,6 +60,7 @@ class Effort:
     source: NoiseSource
     random: torch.Generator
     watch: Watch
+    open: bool = True
     told: Callable[[int], dict[str, float]] = lambda _step: {}
 
 
@@ -159,7 +161,8 @@ def fit_gan(
             latents = generator.latents(config.generator_batch, effort.random).to(device)
             losses["generator_loss"] = _step_of(generator, learner, critic, latents)
         history.append(_finite(losses))
-        effort.watch.report("training gan", step + 1, effort.steps, **losses, **effort.told(step + 1))
+        said = losses if effort.open else {}
+        effort.watch.report("training gan", step + 1, effort.steps, **said, **effort.told(step + 1))
     critic.close()
     generator.eval(), discriminator.eval()
     return _averaged(history)
@@ -188,14 +191,15 @@ def fit_classifier(net: nn.Module, pictures: ImageSet, config: ClassifierConfig,
         chosen = effort.source.poisson(len(pictures), effort.rate).to(device)
         if len(chosen):
             losses = cross_entropy(trainer.rows(images[chosen]), labels[chosen], reduction="none")
-            history.append(_finite({"loss": float(losses.detach().mean())}))
+            if effort.protection is None:
+                history.append(_finite({"loss": float(losses.detach().mean())}))
             trainer.step(losses)
         else:
             trainer.step_without_rows()
         effort.watch.report("training classifier", step + 1, effort.steps, **effort.told(step + 1))
     trainer.close()
     net.eval()
-    return _averaged(history) if effort.protection is None else {}
+    return _averaged(history)
 
 
 def _step_of(
@@ -216,7 +220,7 @@ def _adam(lr: float, beta1: float) -> _Maker:
 
 def _finite(losses: dict[str, float]) -> dict[str, float]:
     if not all(math.isfinite(loss) for loss in losses.values()):
-        raise MethodError(f"the training diverges (losses {losses}): lower the step sizes in train")
+        raise MethodError("the training diverges (a loss is not finite): lower the step sizes in train")
     return losses
 
 

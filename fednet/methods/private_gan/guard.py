@@ -1,10 +1,14 @@
 """What stands between a site's pictures and the others: the ledger, the noise, and what is told of both.
 
-One guard a site. It grants steps by entering them in the ledger first; the sums of a training's steps are noisy under
-its terms, or, at client level, the change that leaves. Knows no training.
+One guard a site. It grants steps by reserving them in the ledger first; the sums of a training's steps are noisy under
+its terms, or, at client level, the change that leaves. What was granted is released before anything that came of it is
+told, and until then nothing is. Knows no training.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from fednet.conversations import Site, State
 from fednet.errors import PrivacyError
@@ -14,10 +18,23 @@ from fednet.methods.private_gan.terms import terms_of
 from fednet.methods.private_gan.words import PrivacyCard
 from fednet.privacy.accounting import epsilon
 from fednet.privacy.client_level import clipped, protected
-from fednet.privacy.ledger import Ledger
+from fednet.privacy.ledger import Entry, Ledger
 from fednet.privacy.noise import NoiseSource
 
 LEDGER = "privacy"
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a site may do under a key.
+
+    Attributes:
+        steps: of training that it may take.
+        entry: in the ledger; None where nothing is accounted for.
+    """
+
+    steps: int
+    entry: Entry | None
 
 
 class Guard:
@@ -46,17 +63,35 @@ class Guard:
         """Whether what leaves the site is protected by noise that nobody knows."""
         return self.terms is not None and not self.terms.seeded and self._book().private
 
-    def grant(self, key: str, steps: int) -> int:
+    def grant(self, key: str, steps: int) -> Grant:
         """How many of these steps may be taken; they are in the ledger when this returns, and count as spent.
 
         Raises:
             PrivacyError: the budget is spent.
         """
         if self.terms is None:
-            return steps
-        whole = 1 if self.terms.unit == "client" else steps
-        granted = self._book().reserve(key, self.terms.expense(whole), self.terms.budget, private=not self.terms.seeded)
-        return steps if self.terms.unit == "client" else granted
+            return Grant(steps, None)
+        wanted = self.terms.expense(1 if self.terms.unit == "client" else steps)
+        entry = self._book().reserve(key, wanted, self.terms.budget, private=not self.terms.seeded)
+        return Grant(steps if self.terms.unit == "client" else entry.steps, entry)
+
+    def release(self, entry: Entry | None) -> None:
+        """What came of a grant may be told once this has returned: its entry is never used again.
+
+        Raises:
+            PrivacyError: another process has used it meanwhile, and the budget does not buy it again.
+        """
+        if self.terms is not None and entry is not None:
+            self._book().release(entry, self.terms.budget)
+
+    @property
+    def open(self) -> bool:
+        """Whether losses may be told while a training goes on."""
+        return self.terms is None
+
+    def told_of(self, losses: Mapping[str, float]) -> dict[str, float]:
+        """The losses that may leave with a contribution; at client level they are of networks without noise."""
+        return {} if self.terms is not None and self.terms.unit == "client" else dict(losses)
 
     def protection(self) -> Protection | None:
         """Of every step's sum; None where steps are ordinary ones."""
@@ -78,14 +113,12 @@ class Guard:
         clip = self._config.share.clip
         return state if clip is None else clipped(state, base, clip)[0]
 
-    def running(self, granted: int, done: int) -> dict[str, float]:
+    def running(self, grant: Grant, done: int) -> dict[str, float]:
         """The epsilon by RDP after `done` of the granted steps, for the progress line."""
-        if self.terms is None:
+        if self.terms is None or grant.entry is None:
             return {}
-        expenses = self._book().expenses()
-        if self.terms.unit == "example":
-            expenses = [*expenses[:-1], self.terms.expense(expenses[-1].steps - granted + done)]
-        return {"epsilon": epsilon(expenses, self.terms.budget.delta)}
+        here = grant.entry.expense if self.terms.unit == "client" else self.terms.expense(done)
+        return {"epsilon": epsilon([*self._book().expenses_beside(grant.entry), here], self.terms.budget.delta)}
 
     def rounds_left(self, steps: int, wanted: int) -> int:
         """In how many of the wanted rounds of `steps` steps the site can take part; the last may be cut short."""

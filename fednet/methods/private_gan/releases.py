@@ -1,7 +1,9 @@
 """What a site has contributed already, on its disk: the same task from the same base gives the very same bytes again.
 
 A second training would draw other noise, and two noisy views of the same data cost twice. So a contribution is kept
-before it is handed out, and one that is asked for again is read, not made. Holds nothing that was not to be released.
+before it is handed out, and one that is asked for again is read, not made. With it lies what it costs: whoever finds it
+sees to it that this is released in the ledger, since a site may die between the two. Holds nothing that was not to be
+released.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -17,11 +20,19 @@ from safetensors.torch import save
 from fednet.conversations import Scalar, State, Task, Update
 from fednet.errors import ModelError
 from fednet.federated.state import digest, frozen
-from fednet.privacy.ledger import write_through
+from fednet.privacy.ledger import Entry, write_through
 
 NOTE = "release"
 KEPT = 6
 """The latest contributions that stay on the disk; an older one that is asked for again is made, and paid, again."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A contribution, and its entry in the ledger; None where nothing is accounted for."""
+
+    update: Update
+    entry: Entry | None
 
 
 def key_of(task: Task, base: State, terms: Mapping[str, object]) -> str:
@@ -41,7 +52,7 @@ class Releases:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def recall(self, key: str) -> Update | None:
+    def recall(self, key: str) -> Release | None:
         """What was contributed under a key; None where nothing was, or no longer is.
 
         Raises:
@@ -54,20 +65,22 @@ class Releases:
             with safe_open(path, "pt") as file:
                 note = json.loads((file.metadata() or {})[NOTE])
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            return Update(state, float(note["weight"]), dict(note["values"]))
+            entry = None if note.get("entry") is None else Entry.model_validate(note["entry"])
+            return Release(Update(state, float(note["weight"]), dict(note["values"])), entry)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(
                 f"{path} cannot be read ({error}): remove it; the round is then paid a second time"
             ) from error
 
-    def keep(self, key: str, update: Update) -> None:
+    def keep(self, key: str, release: Release) -> None:
         """Keeps a contribution; it would survive a loss of power when this returns.
 
         Raises:
             OSError: it cannot be written; then it must not be handed out.
         """
-        note = json.dumps({"weight": update.weight, "values": dict(update.values)})
-        write_through(self._path(key), save(frozen(update.state), {NOTE: note}))
+        update, entry = release.update, release.entry
+        note = {"weight": update.weight, "values": dict(update.values), "entry": entry and entry.model_dump()}
+        write_through(self._path(key), save(frozen(update.state), {NOTE: json.dumps(note)}))
         files = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
         for old in files[:-KEPT]:
             old.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,26 +79,88 @@ def test_secret_noise_differs_and_seeded_noise_does_not(federation: Make) -> Non
 
 
 class Dies:
-    """A watch that ends the work at its second look."""
+    """A watch that ends the work at its second look, and hears what it is told until then."""
 
     def __init__(self) -> None:
-        self.looks = 0
+        self.told: list[set[str]] = []
 
     def report(self, phase: str, done: int, total: int, **values: float) -> None:
-        self.looks += phase == "training gan"
-        if self.looks == 2:
+        self.told.append(set(values))
+        if len(self.told) == 2:
             raise Stopped
 
 
-def test_work_that_was_interrupted_stays_spent(federation: Make) -> None:
-    """Its progress was told already, and nobody can say what else: the budget never comes back."""
+def test_work_that_was_interrupted_is_done_again_for_what_was_reserved(federation: Make) -> None:
+    """Nobody has heard anything of it that came of the pictures; a new start is no different."""
+    made, watch = federation(privacy={"seeded": False}), Dies()
+    base = made.agents["a1"].begin(GAN)
+    with pytest.raises(Stopped):
+        made.agents["a1"].contribute(task(), base, watch)
+    assert watch.told == [{"epsilon"}] * 2
+    (entry,) = ledger(made).entries
+    assert (entry.steps, entry.released) == (3, False)
+    restarted = federation(privacy={"seeded": False}).agents["a1"]
+    update = restarted.contribute(task(), base, Silent())
+    assert update.values["epsilon_rdp"] == epsilon([Expense(0.2, 1.0, 3)], DELTA)
+    (entry,) = ledger(made).entries
+    assert (entry.steps, entry.released) == (3, True)
+
+
+def test_what_was_kept_is_released_before_it_is_handed_out(federation: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site dies with its contribution on the disk; whoever finds it releases what it costs."""
+    made = federation()
+    base = made.agents["a1"].begin(GAN)
+
+    def dies(*_: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "release", dies)
+        with pytest.raises(Stopped):
+            made.agents["a1"].contribute(task(), base, Silent())
+    assert [entry.released for entry in ledger(made).entries] == [False]
+    restarted = federation().agents["a1"]
+    monkeypatch.setattr(restarted, "_worked", lambda *_: pytest.fail("made again"))
+    restarted.contribute(task(), base, Silent())
+    assert [entry.released for entry in ledger(made).entries] == [True]
+
+
+def test_work_that_failed_stays_spent(federation: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That it has failed is told, and may come of the pictures."""
     made = federation()
     agent = made.agents["a1"]
-    with pytest.raises(Stopped):
-        agent.contribute(task(), agent.begin(GAN), Dies())
-    assert [entry.steps for entry in ledger(made).entries] == [3]
+
+    def diverges(*_: object) -> None:
+        raise MethodError("it diverges")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fednet.methods.private_gan.agent.fit_gan", diverges)
+        with pytest.raises(MethodError, match="diverges"):
+            agent.contribute(task(), agent.begin(GAN), Silent())
     agent.contribute(task(), agent.begin(GAN), Silent())
-    assert [entry.steps for entry in ledger(made).entries] == [3, 3]
+    assert [(entry.steps, entry.released) for entry in ledger(made).entries] == [(3, True), (3, True)]
+
+
+def test_a_release_whose_file_is_gone_is_paid_again(federation: Make) -> None:
+    made = federation()
+    agent, base = made.agents["a1"], made.agents["a1"].begin(GAN)
+    agent.contribute(task(), base, Silent())
+    for path in (made.folder / "releases" / "a1").glob("*.safetensors"):
+        path.unlink()
+    agent.contribute(task(), base, Silent())
+    assert [(entry.steps, entry.released) for entry in ledger(made).entries] == [(3, True), (3, True)]
+
+
+def test_two_runs_that_share_a_ledger_pay_for_what_each_releases(federation: Make, tmp_path: Path) -> None:
+    """Of one configuration, so that their work has one key: the one takes over what the other has reserved."""
+    privacy = {"ledger": tmp_path / "shared"}
+    one, other = (federation(folder=folder, privacy=privacy).agents["a1"] for folder in ("one", "other"))
+    with pytest.raises(Stopped):
+        one.contribute(task(), one.begin(GAN), Dies())
+    for agent in (other, one):
+        agent.contribute(task(), agent.begin(GAN), Silent())
+    entries = Ledger(tmp_path / "shared" / "a1.json").entries
+    assert [(entry.steps, entry.released) for entry in entries] == [(3, True), (3, True)]
 
 
 class Asks:
@@ -198,6 +261,7 @@ def test_at_client_level_a_site_counts_once_and_its_change_is_bounded(federation
     assert update.weight == 1.0
     assert update.values["epsilon_rdp"] == epsilon([Expense(1.0, 50.0, 1)], DELTA)
     assert update.values["epsilon_alone"] > update.values["epsilon_rdp"]
+    assert not {name for name in update.values if "loss" in name}  # the networks that they are of have no noise
     assert Ledger(made.folder / "privacy" / "a1.json", "client").entries[0].steps == 1
     numbers = sum(tensor.numel() for tensor in update.state.values())
     moved = sum(float((update.state[k] - agent.begin(GAN)[k]).square().sum()) for k in update.state) ** 0.5

@@ -136,6 +136,33 @@ def test_a_classifier_learns_under_noise_and_tells_its_loss_only_without() -> No
         assert set(told) == (set() if protection else {"loss"})
 
 
+class Hears:
+    """A watch that writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[dict[str, float]] = []
+
+    def report(self, phase: str, done: int, total: int, **values: float) -> None:
+        self.told.append({"done": done, **values})
+
+
+@pytest.mark.parametrize("open_", [True, False])
+def test_losses_are_told_on_the_way_only_where_nothing_is_protected(open_: bool) -> None:
+    watch = Hears()
+    fit_gan(*networks(), PICTURES, TrainConfig(critic_steps=1), effort(open=open_, watch=watch, steps=2))
+    losses = {"drawn_loss", "generator_loss"} if open_ else set()
+    assert [told.keys() for told in watch.told] == [{"done", *losses}] * 2
+
+
+def test_a_private_classifier_does_not_even_look_at_its_loss() -> None:
+    """That it is not finite would tell of the pictures, too."""
+    labels = torch.zeros(30, dtype=torch.int64)
+    pictures = ImageSet(torch.full_like(PICTURES, torch.inf), labels, ("a", "b"))
+    fit_classifier(LeNet(1, 2, dropout=0.0), pictures, ClassifierConfig(), effort(rate=1.0, steps=1))
+    with pytest.raises(MethodError, match="diverges"):
+        fit_classifier(LeNet(1, 2, dropout=0.0), pictures, ClassifierConfig(), effort(None, rate=1.0, steps=1))
+
+
 def test_a_diverging_training_says_so() -> None:
     generator, discriminator = networks()
     with torch.no_grad():

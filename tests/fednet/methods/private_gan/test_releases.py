@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from fednet.conversations import Task, Update
 from fednet.errors import ModelError
-from fednet.methods.private_gan.releases import KEPT, Releases, key_of
+from fednet.methods.private_gan.releases import KEPT, Release, Releases, key_of
+from fednet.privacy.ledger import Entry
 
 STATE = {"w": torch.arange(3.0), "n": torch.tensor(2)}
+
+
+ENTRY = Entry(key="k", rate=0.1, noise=1.0, steps=3, attempt="ab", released=False)
 
 
 def test_everything_that_decides_a_contribution_is_in_its_key() -> None:
@@ -28,27 +34,36 @@ def test_everything_that_decides_a_contribution_is_in_its_key() -> None:
     assert key_of(Task("gan", "train", 1, {"a": 1}), dict(reversed(STATE.items())), {"noise": 1}) == keys[0]
 
 
-def test_a_contribution_comes_back_as_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("entry", [ENTRY, None])
+def test_a_contribution_comes_back_as_it_was(tmp_path: Path, entry: Entry | None) -> None:
     releases = Releases(tmp_path / "r")
     assert releases.recall("k") is None
-    releases.keep("k", Update(STATE, 7.0, {"loss": 0.1}))
+    releases.keep("k", Release(Update(STATE, 7.0, {"loss": 0.1}), entry))
     found = Releases(tmp_path / "r").recall("k")
     assert found is not None
-    assert (found.weight, found.values) == (7.0, {"loss": 0.1})
-    assert torch.equal(found.state["w"], STATE["w"])
-    assert torch.equal(found.state["n"], STATE["n"])
+    assert found.entry == entry
+    assert (found.update.weight, found.update.values) == (7.0, {"loss": 0.1})
+    assert torch.equal(found.update.state["w"], STATE["w"])
+    assert torch.equal(found.update.state["n"], STATE["n"])
+
+
+def test_one_that_was_kept_before_there_were_reservations_is_paid_already(tmp_path: Path) -> None:
+    save_file(dict(STATE), tmp_path / "k.safetensors", {"release": json.dumps({"weight": 1.0, "values": {}})})
+    found = Releases(tmp_path).recall("k")
+    assert found is not None
+    assert found.entry is None
 
 
 def test_the_latest_are_kept(tmp_path: Path) -> None:
     releases = Releases(tmp_path)
     for number in range(KEPT + 3):
-        releases.keep(str(number), Update(STATE, 1.0))
+        releases.keep(str(number), Release(Update(STATE, 1.0), None))
     assert [number for number in range(KEPT + 3) if releases.recall(str(number))] == list(range(3, KEPT + 3))
 
 
 def test_a_damaged_one_is_refused_and_not_made_anew(tmp_path: Path) -> None:
     releases = Releases(tmp_path)
-    releases.keep("k", Update(STATE, 1.0))
+    releases.keep("k", Release(Update(STATE, 1.0), ENTRY))
     path = tmp_path / "k.safetensors"
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(ModelError, match="paid a second time"):
