@@ -1,10 +1,10 @@
 """The folder of a run: made when a plan stands, held by one launch at a time, emptied of the last run's results.
 
 Checkpoints stay, which is how a second launch of the same configuration skips training. A method's journal, the
-samples that were drawn when it was written and the rounds that have closed tell one story, so that all stay or all go:
-they go where the configuration has changed in more than how the nodes reach each other and where they compute. Who
-wants to resume a run, and nothing else, is refused where they would go. Knows the names of what lies in a run's
-folder, not what stands in it.
+samples that were drawn when it was written, what its sites have kept for themselves and the rounds that have closed
+tell one story, so that all stay or all go: they go where the configuration has changed in more than how the nodes reach
+each other and where they compute. Who wants to resume a run, and nothing else, is refused where they would go. Knows
+the names of what lies in a run's folder, not what stands in it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ROUNDS = "checkpoints/*-rounds-*"
 """What the clients remember of closed rounds; see `nodes.client`."""
 
 _RESULTS = (EVENTS, SUMMARY, REPORT, LOGS, "metrics.json", "figures", "tensorboard")
-_REMEMBERED = (JOURNAL, "samples")
+_REMEMBERED = (JOURNAL, "samples", "sites")
 _CARRIERS = ("bus", "devices", "security")
 """Keys of a configuration that say how a run is carried out and not what it is."""
 

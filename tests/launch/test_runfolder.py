@@ -32,13 +32,18 @@ def test_an_earlier_runs_results_go_and_its_checkpoints_stay(tmp_path):
 )
 def test_a_journal_and_the_closed_rounds_stay_or_go_together(tmp_path, then, stay):
     folder = tmp_path / "x"
-    remembered = [folder / "journal.json", folder / "checkpoints" / "a1-rounds-0123" / "rounds.json"]
+    remembered = [
+        folder / "journal.json",
+        folder / "checkpoints" / "a1-rounds-0123" / "rounds.json",
+        folder / "sites" / "a1" / "words.safetensors",
+    ]
     with held(folder, "name: x\nseed: 1\nbus: {transport: ipc}\n"):
-        remembered[1].parent.mkdir(parents=True)
+        for path in remembered:
+            path.parent.mkdir(parents=True, exist_ok=True)
         for path in (*remembered, folder / "checkpoints" / "a1-own.safetensors"):
             path.touch()
     with held(folder, then):
-        assert [path.exists() for path in remembered] == [stay, stay]
+        assert [path.exists() for path in remembered] == [stay, stay, stay]
         assert (folder / "checkpoints" / "a1-own.safetensors").exists()
 
 

@@ -1,8 +1,8 @@
 """A site that teaches its classes by words and learns those of others: what leaves it is words and numbers.
 
 It takes part in exchanges and answers questions. A call has it learn words and offer them, or tune its image encoder;
-offers of others are only taken down, the work with them comes with the next call. Pictures never leave it: what judges
-them comes here. Knows no other site and no network.
+offers of others are only taken down, the work with them comes with the next call. What it has learnt and heard outlives
+its process. Pictures never leave it: what judges them comes here. Knows no other site and no network.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 from fednet.conversations import Call, Offer, Offering, Question, Silent, Site, Watch
 from fednet.data.datasets import ImageSet
 from fednet.errors import MethodError
+from fednet.federated.offers import versions
 from fednet.federated.state import digest
 from fednet.images import require_pictures
 from fednet.jsontensor import as_tensor
@@ -24,7 +25,7 @@ from fednet.methods.cmtii import appraisal
 from fednet.methods.cmtii.backend import Backend
 from fednet.methods.cmtii.config import Config
 from fednet.methods.cmtii.holdings import Holdings, World
-from fednet.methods.cmtii.keeping import Keeper
+from fednet.methods.cmtii.keeping import Keeper, Taught
 from fednet.methods.cmtii.learning import learn, learnable
 from fednet.methods.cmtii.lexicon import Lexicon, merged
 from fednet.methods.cmtii.models import models_of
@@ -65,7 +66,7 @@ class WordAgent:
         self.config, self.site = config, site
         self._share, self._backend = share, backend
         self._ready: _Ready | None = None
-        self._offers: dict[str, Offer] = {}
+        self._taught = Taught()
         self._exchanged: dict[int, tuple[Tensor, Tensor]] = {}  # the last round's paintings from received words
         self._asks: dict[str, Callable[[Question], Mapping[str, Tensor]]] = {
             "evaluate": self._evaluate,
@@ -87,15 +88,16 @@ class WordAgent:
         if unknown := sorted(set(self.config.aliases.values()) - set(classes)):
             raise MethodError(f"aliases names {unknown[0]!r}, which is no class: there are {', '.join(classes)}")
         lexicon = Lexicon(backend.clip, classes, self.config.aliases, self.config.unknown)
-        terms = {"seed": self.site.seed, **self.config.model_dump(mode="json", exclude={"report"})}
-        keeper = Keeper(self.site.folder, self.site.name, named(terms))
+        keeper = Keeper(self.site.folder, self.site.name, named(self._terms()))
         self._ready = _Ready(holdings, backend, lexicon, keeper)
         self._remember(keeper.words())
+        for offer in keeper.heard():
+            lexicon.hear(offer)
         return self._card().model_dump_json()
 
     def standing(self) -> tuple[Offer, ...]:
         """What it offered in an earlier life under the same configuration."""
-        return tuple(self._offers.values())
+        return self._taught.offers
 
     def offer(self, call: Call, watch: Watch) -> Offering:
         """Learns and offers words, or tunes.
@@ -110,12 +112,14 @@ class WordAgent:
         return work(call, watch)
 
     def absorb(self, offer: Offer) -> None:
-        """Takes down what another site offers.
+        """Takes down what another site offers, on the disk too.
 
         Raises:
             MethodError: its words cannot be read here, or it is about no class of the run.
         """
-        self._there().lexicon.hear(offer)
+        here = self._there()
+        if here.lexicon.hear(offer):
+            here.keeper.keep_heard(offer)
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
         """Answers one question; the words stand in the method's README.
@@ -130,6 +134,8 @@ class WordAgent:
 
     def _learn(self, call: Call, watch: Watch) -> Offering:
         here, number = self._there(), round_of(call.options)
+        if number == self._taught.number:
+            return self._taught.offering
         train = here.holdings.train
         labels = learnable(train, self.config.learn, number)
         if not labels:
@@ -140,10 +146,11 @@ class WordAgent:
         spoken = [words[0] for words in here.lexicon.spoken(hearsay=False)]
         words, losses = learn(here.backend, train, spoken, labels, self.config.learn, random=random, watch=watch)
         offers = tuple(self._said(label, word) for label, word in words.items())
-        self._remember(offers)
-        here.keeper.keep_words(self.standing())
+        offering = Offering(offers, {**losses, "numbers": float(sum(offer.words.numel() for offer in offers))})
+        self._remember(self._taught.learnt(number, offering))
+        here.keeper.keep_words(self._taught)
         self._note(LEARN, losses, number)
-        return Offering(offers, {**losses, "numbers": float(sum(offer.words.numel() for offer in offers))})
+        return offering
 
     def _tune(self, call: Call, watch: Watch) -> Offering:
         here, number, arm = self._there(), round_of(call.options), arm_of(call.options, TUNED)
@@ -174,13 +181,18 @@ class WordAgent:
 
     def _said(self, label: int, word: Tensor) -> Offer:
         subject = self._there().lexicon.subject(label)
-        before = self._offers.get(subject)
-        return Offer(self.site.name, subject, 1 if before is None else before.version + 1, word)
+        before = versions(self._taught.offers).get(subject, 0)
+        return Offer(self.site.name, subject, before + 1, word)
 
-    def _remember(self, offers: tuple[Offer, ...]) -> None:
-        for offer in offers:
-            self._offers[offer.subject] = offer
+    def _remember(self, taught: Taught) -> None:
+        self._taught = taught
+        for offer in taught.offers:
             self._there().lexicon.learnt(offer)
+
+    def _terms(self) -> dict[str, Any]:
+        """What decides what it learns and keeps; what is measured does not."""
+        settings = self.config.model_dump(mode="json", exclude={"report"})
+        return {"seed": self.site.seed, "place": [self.site.index, self.site.count], **settings}
 
     def _texts(self, arm: Arm) -> Tensor:
         """The text feature of every class, as an arm has it."""

@@ -56,8 +56,11 @@ class Lexicon:
             raise MethodError(f"{offer.subject!r} is no class of this run: it cannot have been learnt here")
         self.own[known] = offer.words
 
-    def hear(self, offer: Offer) -> None:
+    def hear(self, offer: Offer) -> bool:
         """Takes in what another site says; a newer version replaces an older one.
+
+        Returns:
+            Whether it stands; it does not where a newer one does.
 
         Raises:
             ModelError: its words are of another width, too long or not finite.
@@ -75,8 +78,10 @@ class Lexicon:
                 "add it to aliases, or set unknown: nearest"
             )
         before = self._received.get((offer.origin, offer.subject))
-        if before is None or before.version <= offer.version:
-            self._received[offer.origin, offer.subject] = offer
+        if before is not None and before.version > offer.version:
+            return False
+        self._received[offer.origin, offer.subject] = offer
+        return True
 
     def received(self) -> dict[int, list[Tensor]]:
         """The words that others have sent, by class; within a class by origin and subject."""

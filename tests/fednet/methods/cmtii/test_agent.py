@@ -10,6 +10,7 @@ import torch
 
 from fednet.conversations import Call, Offer, Question, Silent, Trader
 from fednet.errors import MethodError, ModelError
+from fednet.federated.offers import versions
 from fednet.jsontensor import from_tensor
 from fednet.methods.cmtii import appraisal
 from fednet.methods.cmtii.words import read_cards
@@ -65,9 +66,41 @@ def test_another_life_goes_on(federation: Make) -> None:
     assert torch.equal(before.answer(ask)["test"], after.answer(ask)["test"])
 
 
+@pytest.mark.parametrize("round_", [1, 2])
+def test_a_round_that_was_learnt_is_not_learnt_again(
+    federation: Make, round_: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second learning would begin where the first has ended, and offer other words under a newer version."""
+    calls = [Call(f"learn-{number}", "learn", {"round": number}) for number in range(1, round_ + 1)]
+    before = federation().agents["a1"]
+    made = [before.offer(call, Silent()) for call in calls][-1]
+    after = federation().agents["a1"]
+    monkeypatch.setattr("fednet.methods.cmtii.agent.learn", lambda *_a, **_k: pytest.fail("learnt again"))
+    for agent in (before, after):
+        again = agent.offer(calls[-1], Silent())
+        assert versions(again.offers) == versions(made.offers)
+        assert again.values == made.values
+        assert all(torch.equal(one.words, two.words) for one, two in zip(again.offers, made.offers, strict=True))
+
+
+def test_another_life_paints_what_it_has_heard(federation: Make) -> None:
+    """Nobody has told it again yet."""
+    before = federation().agents["a1"]
+    before.offer(LEARN, Silent())
+    before.absorb(Offer("a2", "3", 2, torch.full((1, 16), 0.3)))
+    before.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.1)))
+    found = [federation().agents["a1"].offer(tune("exchange"), Silent()).values for _ in range(2)]
+    assert found == [before.offer(tune("exchange"), Silent()).values] * 2
+    assert found[0]["painted"] == 6
+
+
 def test_other_settings_begin_anew(federation: Make) -> None:
-    federation().agents["a1"].offer(LEARN, Silent())
-    assert federation(learn={"steps": 3}).agents["a1"].standing() == ()
+    first = federation().agents["a1"]
+    first.offer(LEARN, Silent())
+    first.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
+    for other in (federation(learn={"steps": 3}), federation(count=4)):
+        assert other.agents["a1"].standing() == ()
+        assert other.agents["a1"].offer(tune("exchange"), Silent()).values["painted"] == 0
 
 
 def test_received_words_are_painted(federation: Make) -> None:

@@ -7,19 +7,50 @@ from pathlib import Path
 import pytest
 import torch
 
-from fednet.conversations import Offer
+from fednet.conversations import Offer, Offering
 from fednet.errors import ModelError
-from fednet.methods.cmtii.keeping import COLUMNS, Keeper, by_class
+from fednet.methods.cmtii.keeping import COLUMNS, Keeper, Taught, by_class
+
+THEIRS = (Offer("a2", "3", 2, torch.rand(1, 4)), Offer("a3", "3", 1, torch.rand(1, 4)))
+OFFERS = (Offer("a1", "3", 2, torch.rand(1, 4)), Offer("a1", "7", 1, torch.rand(2, 4)))
 
 
-def test_words_come_back_with_their_versions(tmp_path: Path) -> None:
-    offers = (Offer("a1", "3", 2, torch.rand(1, 4)), Offer("a1", "7", 1, torch.rand(2, 4)))
-    Keeper(tmp_path, "a1", "terms").keep_words(offers)
+def told(offers: tuple[Offer, ...]) -> list[tuple[str, str, int, list[list[float]]]]:
+    return [(one.origin, one.subject, one.version, one.words.tolist()) for one in offers]
+
+
+def test_words_come_back_with_what_was_learnt_last(tmp_path: Path) -> None:
+    Keeper(tmp_path, "a1", "terms").keep_words(Taught(2, OFFERS, ("3",), {"loss": 0.1}))
     found = Keeper(tmp_path, "a1", "terms").words()
-    assert [(one.origin, one.subject, one.version) for one in found] == [("a1", "3", 2), ("a1", "7", 1)]
-    assert all(torch.equal(one.words, two.words) for one, two in zip(found, offers, strict=True))
-    assert Keeper(tmp_path, "a1", "other").words() == ()
-    assert Keeper(tmp_path, "a2", "terms").words() == ()
+    assert told(found.offers) == told(OFFERS)
+    assert found.number == 2
+    assert told(found.offering.offers) == told(OFFERS[:1])
+    assert found.offering.values == {"loss": 0.1}
+    assert Keeper(tmp_path, "a1", "other").words() == Taught()
+    assert Keeper(tmp_path, "a2", "terms").words() == Taught()
+
+
+def test_another_round_replaces_what_it_is_about() -> None:
+    newer = Offer("a1", "3", 3, torch.rand(1, 4))
+    after = Taught(2, OFFERS, ("3",), {"loss": 0.1}).learnt(3, Offering((newer,), {"loss": 0.2}))
+    assert after == Taught(3, (newer, OFFERS[1]), ("3",), {"loss": 0.2})
+
+
+def test_words_of_others_come_back_the_newest_of_each(tmp_path: Path) -> None:
+    keeper, heard = Keeper(tmp_path, "a1", "terms"), (Offer("a2", "3", 1, torch.rand(1, 4)), *THEIRS)
+    for offer in heard:
+        keeper.keep_heard(offer)
+    found = Keeper(tmp_path, "a1", "terms").heard()
+    assert sorted(told(found)) == sorted(told(THEIRS))
+    assert Keeper(tmp_path, "a1", "other").heard() == ()
+    assert Keeper(tmp_path, "a2", "terms").heard() == ()
+
+
+def test_no_name_of_a_subject_is_a_path(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path / "run", "a1", "terms")
+    keeper.keep_heard(Offer("../a2", "../../x", 1, torch.rand(1, 4)))
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.parent for path in files] == [tmp_path / "run" / "sites" / "a1" / "heard"]
 
 
 def test_adapters_come_back(tmp_path: Path) -> None:
@@ -34,10 +65,15 @@ def test_adapters_come_back(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path, "a1", "terms")
-    keeper.keep_words(())
+    keeper.keep_words(Taught(1, OFFERS))
+    keeper.keep_heard(THEIRS[0])
     keeper.place("words.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelError, match=r"words.safetensors is damaged"):
         keeper.words()
+    (heard,) = keeper.place("heard").iterdir()
+    heard.write_bytes(heard.read_bytes()[:-1])
+    with pytest.raises(ModelError, match=r"heard/.*.safetensors is damaged"):
+        keeper.heard()
 
 
 def test_a_row_a_class() -> None:

@@ -37,8 +37,8 @@ def test_words_of_one_class_come_together_in_any_order(backend: Backend) -> None
 
 def test_a_newer_version_replaces_an_older_one(backend: Backend) -> None:
     here = lexicon(backend)
-    here.hear(offer("a1", "3", 0.2, version=2))
-    here.hear(offer("a1", "3", 0.1, version=1))
+    assert here.hear(offer("a1", "3", 0.2, version=2))
+    assert not here.hear(offer("a1", "3", 0.1, version=1))
     assert float(here.received()[3][0][0, 0]) == pytest.approx(0.2)
 
 
