@@ -1,8 +1,8 @@
-"""One member of a run: presence, numbering, repair and dispatch over a bus.
+"""One member of a run: it listens here, speaks by its `Voice`, and deals with its peers by `Membership` and `Repair`.
 
-A node listens here and speaks by its `Voice`; what is said beyond presence and repair belongs to its capabilities
-(`nodes.queries`, `nodes.roster`, `nodes.monitor`), each of which brings the topics it subscribes to and a literal
-table of handlers. Everything here runs on the event loop and nothing blocks it. Refuses to know models.
+What is said beyond presence and repair belongs to its capabilities (`nodes.queries`, `nodes.roster`, `nodes.monitor`),
+each of which brings the topics it subscribes to and a literal table of handlers. Everything here runs on the event
+loop and nothing blocks it. Refuses to know models.
 """
 
 from __future__ import annotations
@@ -11,27 +11,26 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from types import TracebackType
 
 from nodes.addresses import check_addresses
 from nodes.bus import Bus
 from nodes.capability import Capability, Handler
 from nodes.gate import Gate
+from nodes.membership import Means, Membership
+from nodes.repair import Repair
 from nodes.spec import NodeSpec
 from nodes.voice import Voice
 from protocol import codec, topics
 from protocol.codec import Buffer, Envelope
-from protocol.errors import WireError
 from protocol.limits import Limits
 from protocol.messages import Message
-from protocol.messages.presence import Goodbye, Heartbeat, Hello, PeerInfo, Welcome
-from protocol.messages.repair import Gone, Resend, Resent
-from protocol.messages.secrecy import Grant
-from protocol.presence import Connect, Departed, Disconnect, Greet, Linked, Outcome, Presence
+from protocol.messages.presence import Goodbye, PeerInfo
+from protocol.messages.repair import Resent
+from protocol.presence import Presence
 from protocol.secrecy import Sealed
 from protocol.security import Open, Security
-from protocol.sequence import Inbox
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +39,6 @@ SWEEP = 0.05
 
 CROWD = 128 << 20
 """Bytes of large frames that may wait for the slowest subscriber before those who speak to all hold back."""
-
-INTRODUCED = 64
-"""Members that one hello names at most."""
 
 
 class Node:
@@ -64,25 +60,15 @@ class Node:
         self._gate = Gate(self._security, self.counts, self.refused, self._bar, limits=limits or Limits())
         self._voice = Voice(bus, self._security, spec.name, self._incarnation, spec.encoding)
         self._voice.run = spec.run
-        self._inbox = Inbox(patience=spec.timing.repair)
+        self._repair = Repair(self._voice, spec.timing.repair, self.counts, self.refused)
         self._tick = 0
         self._claims: dict[str, int] = {}
-        self._greeted: dict[str, int] = {}
-        self._heard: frozenset[str] = frozenset()
         self._capabilities: list[Capability] = []
         self._tasks = asyncio.TaskGroup()
         self._works: set[asyncio.Task[None]] = set()
         self._ends = False
-        self._handlers: dict[type[Message], Handler] = {
-            Hello: self._hello,
-            Welcome: self._welcome,
-            Heartbeat: self._heartbeat,
-            Goodbye: self._goodbye,
-            Resend: self._resend,
-            Resent: self._resent,
-            Gone: self._gone,
-            Grant: self._grant,
-        }
+        self._membership: Membership  # with the presence, once there is an address
+        self._handlers: dict[type[Message], Handler] = {**self._repair.handlers}
 
     @property
     def run(self) -> str:
@@ -121,6 +107,9 @@ class Node:
             timing.heartbeat,
             alert=timing.alert,
         )
+        means = Means(self._bus, self._security, self._voice, self._repair, self._gate, self.refused, self.counts)
+        self._membership = Membership(self.presence, means, self._capabilities)
+        self._handlers.update(self._membership.handlers)
         self._bus.subscribe(self._subscriptions())
         for name, address in map(topics.door, spec.join):
             self._bus.connect(address, name)
@@ -201,19 +190,8 @@ class Node:
 
     def subscribed(self, topic: bytes, present: bool) -> None:
         """The bus has noticed that somebody began or ceased to hear us."""
-        if not topic.startswith(topics.KNOCK.encode()):
-            return
-        try:
-            knock = topics.parse_knock(topic)
-        except WireError as error:
-            self.refused("malformed", str(error))
-            return
-        if not self._security.knows(knock.name):
-            self.refused("unknown key", f"{knock.name} knocks, whose key is not trusted here")
-        elif present:
-            self._follow(self.presence.knock(knock.name, knock.incarnation, knock.address, self._now()))
-        else:
-            self._follow(self.presence.breaks(knock.name, knock.incarnation))
+        if topic.startswith(topics.KNOCK.encode()):
+            self._membership.knocked(topic, present=present)
 
     def _ended(self, work: asyncio.Task[None]) -> None:
         self._works.discard(work)
@@ -240,136 +218,21 @@ class Node:
     def _accept(self, envelope: Envelope) -> bool:
         """Whether a numbered message is for us, from a living peer that has said hello, and new."""
         sender, said = envelope.sender, f"{envelope.message.kind} from {envelope.sender}"
-        if envelope.topic not in self._heard:
+        if envelope.topic not in self._repair.heard:
             why = f"{said} on {envelope.topic}, which is not subscribed to here"
             self._gate.fault(sender, "unheard", why, self._now())
         elif not self.presence.current(sender, envelope.incarnation):
             self.refused("stranger", f"{said}, which is not a living member")
-        elif not self._inbox.knows(sender, envelope.incarnation):
-            self.counts["early"] += 1  # before its hello; what it has promised us comes again
-        elif not self._inbox.accept(sender, envelope.topic, envelope.number, self._now()):
-            self.counts["duplicate"] += 1
         else:
-            return True
+            return self._repair.accept(envelope, self._now())
         return False
-
-    def _hello(self, envelope: Envelope, hello: Hello) -> None:
-        if (hello.peer.name, hello.peer.incarnation) != (envelope.sender, envelope.incarnation):
-            why = f"{envelope.sender} introduced itself as {hello.peer.name}"
-            self._gate.fault(envelope.sender, "malformed", why, self._now())
-            return
-        if hello.receiver != self._incarnation:
-            self.counts["stale"] += 1  # meant for an earlier life of this node, or repeated by somebody else
-            return
-        if not self._security.vouched([hello.peer]):
-            self.refused("malformed", f"{envelope.sender} introduced itself without its proof")
-            return
-        members = self._security.vouched(hello.members)
-        if len(members) < len(hello.members):
-            self.counts["unproven"] += 1  # hearsay of somebody whom we do not trust, or without that one's word
-        self._follow(self.presence.hello(hello.peer, members, self._now()))
-        if self.presence.current(envelope.sender, envelope.incarnation):
-            self._inbox.start(envelope.sender, envelope.incarnation, self._relevant(hello.latest))
-            self.tell(envelope.sender, Welcome(incarnation=envelope.incarnation))
-
-    def _welcome(self, envelope: Envelope, welcome: Welcome) -> None:
-        self._follow(self.presence.welcome(envelope.sender, envelope.incarnation, welcome.incarnation, self._now()))
-
-    def _heartbeat(self, envelope: Envelope, beat: Heartbeat) -> None:
-        now = self._now()
-        self._follow(self.presence.heartbeat(envelope.sender, envelope.incarnation, beat.tick, now))
-        living = self.presence.current(envelope.sender, envelope.incarnation)
-        if living and self._inbox.knows(envelope.sender, envelope.incarnation):
-            for topic, number in self._relevant(beat.latest).items():
-                self._inbox.claim(envelope.sender, topic, number, now)
-
-    def _goodbye(self, envelope: Envelope, goodbye: Goodbye) -> None:
-        self._follow(self.presence.goodbye(envelope.sender, envelope.incarnation, goodbye.reason))
-
-    def _resend(self, envelope: Envelope, request: Resend) -> None:
-        """A peer has missed messages of ours."""
-        self._voice.repeat(envelope.sender, request)
-
-    def _resent(self, envelope: Envelope, message: Resent) -> None:
-        """Unwrapped before dispatch, in `_take`."""
-
-    def _gone(self, envelope: Envelope, gone: Gone) -> None:
-        for number in self._inbox.gone(envelope.sender, gone.topic, gone.first, gone.last):
-            self.refused("gone", f"{envelope.sender} no longer has {gone.topic} number {number}: it is lost")
-
-    def _follow(self, outcomes: Iterable[Outcome]) -> None:
-        """Does what the membership's state machine says."""
-        for outcome in outcomes:
-            match outcome:
-                case Connect(text, name):
-                    keeper, address = topics.door(text)
-                    self._bus.connect(address, keeper or name)
-                case Disconnect(text):
-                    self._bus.disconnect(topics.door(text)[1])
-                case Greet(name, incarnation):
-                    self._greet(name, incarnation)
-                case Linked(peer):
-                    log.info("linked with %s (%s) at %s", peer.name, peer.role, peer.address)
-                    for capability in self._capabilities:
-                        capability.linked(peer)
-                case Departed(peer, reason, left):
-                    self._depart(peer, reason, left=left)
-
-    def _greet(self, name: str, incarnation: int) -> None:
-        """Says hello, in as many messages as it takes to name every member within the bounds of a header.
-
-        A visitor that has not heard the run's name yet has nothing to say; the greeting falls due again.
-        """
-        if not self.run:
-            return
-        if self._security.grant() is not None and self._greeted.get(name) != incarnation:
-            self._greeted[name] = incarnation
-            self._renew()
-        me, *others = self.presence.members()
-        latest = self._voice.latest([name])
-        for start in range(0, max(1, len(others)), INTRODUCED):
-            named = tuple(others[start : start + INTRODUCED])
-            self.tell(name, Hello(peer=me, receiver=incarnation, members=named, latest=latest))
-        if name not in self.presence.linked():
-            self._admit(name)
-
-    def _depart(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
-        log.log(logging.INFO if left else logging.WARNING, "%s %s: %s", peer.name, "left" if left else "lost", reason)
-        self._greeted.pop(peer.name, None)
-        if not left:
-            self._bus.strand()
-        self._renew()
-        for capability in self._capabilities:
-            capability.departed(peer, reason, left=left)
-        if left:
-            self._inbox.forget(peer.name)
-            self._voice.outbox.forget(topics.inbox(peer.name))
-
-    def _renew(self) -> None:
-        """The membership has changed: from now on its members, and nobody else, read what is said to all."""
-        self._security.renew()
-        for name in self.presence.linked():
-            self._admit(name)
-
-    def _admit(self, name: str) -> None:
-        """Lets a peer read what is said to all."""
-        grant = self._security.grant()
-        if grant is not None:
-            self.tell(name, grant)
-
-    def _grant(self, envelope: Envelope, grant: Grant) -> None:
-        self._security.granted(envelope.sender, envelope.incarnation, grant)
 
     def _subscriptions(self) -> list[str]:
         """The static subscriptions; the knock comes last, so that who hears it knows that the others stand."""
         wanted = {topics.PRESENCE, topics.PULSE, topics.inbox(self.name)}
         wanted.update(topic for capability in self._capabilities for topic in capability.topics)
-        self._heard = frozenset(wanted)
+        self._repair.heard = frozenset(wanted)
         return [*sorted(wanted), topics.knock(self.name, self._incarnation, self.address)]
-
-    def _relevant(self, latest: Mapping[str, int]) -> dict[str, int]:
-        """The part of a peer's numbers that concerns topics subscribed to here."""
-        return {topic: latest.get(topic, 0) for topic in self._heard}
 
     def _beat(self) -> list[Buffer]:
         """A heartbeat; called from the bus's heartbeat thread, reads only."""
@@ -380,16 +243,8 @@ class Node:
             await asyncio.sleep(SWEEP)
             self._tick += 1
             self._claims = self._voice.latest([info.name for info in self.presence.members()])
-            now = self._now()
-            self._follow(self.presence.sweep(now))
-            for missing in self._inbox.due(now):
-                self.counts["asked again"] += missing.last - missing.first + 1
-                self._ask_again(missing.sender, missing.topic, missing.first, missing.last)
-
-    def _ask_again(self, sender: str, topic: str, first: int, last: int) -> None:
-        peer = next((info for info in self.presence.members() if info.name == sender), None)
-        if peer is not None:
-            self.tell(sender, Resend(topic=topic, incarnation=peer.incarnation, first=first, last=last))
+            self._membership.sweep()
+            self._repair.ask(self.presence.members(), self._now())
 
     def refused(self, kind: str, why: str) -> None:
         """Counts what was dropped or turned away, and logs it, the first few of a kind and then every thousandth."""
@@ -401,7 +256,7 @@ class Node:
         """A peer that has broken the protocol again and again is not listened to for a while."""
         log.warning("%s is %s", name, why)
         if name != self.name:
-            self._follow(self.presence.bar(name, why))
+            self._membership.bar(name, why)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -322,7 +322,7 @@ class TestRepair:
                     node.tell(f"guest{number}", Card(text="{}", ready=False))
                 await asyncio.sleep(1)
             assert node._voice.outbox.latest == {}
-            assert node._inbox._streams == {}
+            assert node._repair._inbox._streams == {}
 
         tell(story)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nodes.voice import Voice
+from nodes.voice import KEEPING, Voice
 from protocol import codec
 from protocol.codec import Buffer, Envelope
 from protocol.messages import Card, Goodbye, Message, Progress, Resend
@@ -74,6 +74,12 @@ def test_what_is_kept_is_repeated_as_it_was_and_what_is_not_is_named(bus: Deaf, 
     assert [type(each.message) for each in again] == [Resent, Resent, Gone]
     assert [codec.original(frames) for frames in bus.frames[3:5]] == first[1:]
     assert again[-1].message == Gone(topic=PROGRESS, first=4, last=6)
+
+
+def test_what_is_kept_counts_with_what_it_takes_to_keep_it(bus: Deaf, voice: Voice) -> None:
+    for _ in range(3):
+        voice.publish(PRESENCE, CARD)
+    assert voice.outbox.held == 3 * KEEPING + sum(len(frame) for frames in bus.frames for frame in frames)
 
 
 def test_an_earlier_life_repeats_nothing(bus: Deaf, voice: Voice) -> None:

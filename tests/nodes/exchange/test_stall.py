@@ -18,6 +18,7 @@ from nodes.exchange.intake import PATIENCE
 from nodes.exchange.stall import SEEK
 from nodes.exchange.words import said_offer
 from nodes.memory_bus import Faults
+from nodes.voice import KEEPING
 from protocol.codec import Envelope, encode
 from protocol.messages import exchange as wire
 from protocol.topics import EXCHANGE
@@ -106,7 +107,7 @@ class TestMissed:
         async def story(cluster: Any) -> None:
             market = fair(cluster)
             await market.assemble()
-            market.peers["a"].node._voice.outbox.capacity = 500
+            market.peers["a"].node._voice.outbox.capacity = 2 * KEEPING + 500
             cluster.network.cut("memory://a", "memory://c")
             asyncio.get_running_loop().call_later(2.0, cluster.network.heal, "memory://a", "memory://c")
             record = await market.exchange(subjects=5)

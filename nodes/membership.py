@@ -1,0 +1,201 @@
+"""Who belongs to the run, as one node carries it out: hellos and welcomes, who is linked, who is gone, who may read.
+
+The decisions are `protocol.presence`'s; here they become connections, messages, grants and calls of the capabilities.
+Refuses to know what is said beyond presence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from nodes.bus import Bus
+from nodes.capability import Capability, Handler
+from nodes.gate import Gate
+from nodes.repair import Repair
+from nodes.voice import Voice
+from protocol import topics
+from protocol.codec import Envelope
+from protocol.errors import WireError
+from protocol.messages import Message
+from protocol.messages.presence import Goodbye, Heartbeat, Hello, PeerInfo, Welcome
+from protocol.messages.secrecy import Grant
+from protocol.presence import Connect, Departed, Disconnect, Greet, Linked, Outcome, Presence
+from protocol.security import Security
+
+log = logging.getLogger(__name__)
+
+INTRODUCED = 64
+"""Members that one hello names at most."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """What a membership is carried out with.
+
+    Attributes:
+        bus: connects.
+        security: proves who somebody is, and closes what is said to all.
+        voice: says it.
+        repair: counts what peers say.
+        gate: keeps the books of what they do wrong.
+        refused: told of what is dropped: its kind and why.
+        counts: the same, of what is nobody's fault and not worth a line in the log.
+    """
+
+    bus: Bus
+    security: Security
+    voice: Voice
+    repair: Repair
+    gate: Gate
+    refused: Callable[[str, str], None]
+    counts: Counter[str]
+
+
+class Membership:
+    """The members of a run and this node's dealings with them.
+
+    Args:
+        presence: decides.
+        means: carry it out.
+        capabilities: hear who comes and goes.
+    """
+
+    def __init__(self, presence: Presence, means: Means, capabilities: Sequence[Capability]) -> None:
+        self.presence = presence
+        self._means = means
+        self._capabilities = capabilities
+        self._greeted: dict[str, int] = {}
+        self.handlers: Mapping[type[Message], Handler] = {
+            Hello: self._hello,
+            Welcome: self._welcome,
+            Heartbeat: self._heartbeat,
+            Goodbye: self._goodbye,
+            Grant: self._grant,
+        }
+
+    def knocked(self, topic: bytes, *, present: bool) -> None:
+        """Somebody has begun or ceased to hear us; its knock says who."""
+        means = self._means
+        try:
+            knock = topics.parse_knock(topic)
+        except WireError as error:
+            means.refused("malformed", str(error))
+            return
+        if not means.security.knows(knock.name):
+            means.refused("unknown key", f"{knock.name} knocks, whose key is not trusted here")
+        elif present:
+            self._follow(self.presence.knock(knock.name, knock.incarnation, knock.address, _now()))
+        else:
+            self._follow(self.presence.breaks(knock.name, knock.incarnation))
+
+    def bar(self, name: str, why: str) -> None:
+        """A peer is not listened to for a while."""
+        self._follow(self.presence.bar(name, why))
+
+    def sweep(self) -> None:
+        """Time has passed."""
+        self._follow(self.presence.sweep(_now()))
+
+    def _hello(self, envelope: Envelope, hello: Hello) -> None:
+        means, sender, now = self._means, envelope.sender, _now()
+        if (hello.peer.name, hello.peer.incarnation) != (sender, envelope.incarnation):
+            means.gate.fault(sender, "malformed", f"{sender} introduced itself as {hello.peer.name}", now)
+        elif hello.receiver != self.presence.me.incarnation:
+            means.counts["stale"] += 1  # meant for an earlier life of this node, or repeated by somebody else
+        elif not means.security.vouched([hello.peer]):
+            means.refused("malformed", f"{sender} introduced itself without its proof")
+        else:
+            members = means.security.vouched(hello.members)
+            if len(members) < len(hello.members):
+                means.counts["unproven"] += 1  # hearsay of somebody whom we do not trust, or without that one's word
+            self._follow(self.presence.hello(hello.peer, members, now))
+            if self.presence.current(sender, envelope.incarnation):
+                means.repair.start(sender, envelope.incarnation, hello.latest)
+                self._tell(sender, Welcome(incarnation=envelope.incarnation))
+
+    def _welcome(self, envelope: Envelope, welcome: Welcome) -> None:
+        self._follow(self.presence.welcome(envelope.sender, envelope.incarnation, welcome.incarnation, _now()))
+
+    def _heartbeat(self, envelope: Envelope, beat: Heartbeat) -> None:
+        now = _now()
+        self._follow(self.presence.heartbeat(envelope.sender, envelope.incarnation, beat.tick, now))
+        if self.presence.current(envelope.sender, envelope.incarnation):
+            self._means.repair.claimed(envelope.sender, envelope.incarnation, beat.latest, now)
+
+    def _goodbye(self, envelope: Envelope, goodbye: Goodbye) -> None:
+        self._follow(self.presence.goodbye(envelope.sender, envelope.incarnation, goodbye.reason))
+
+    def _grant(self, envelope: Envelope, grant: Grant) -> None:
+        self._means.security.granted(envelope.sender, envelope.incarnation, grant)
+
+    def _follow(self, outcomes: Iterable[Outcome]) -> None:
+        """Does what the state machine says."""
+        for outcome in outcomes:
+            match outcome:
+                case Connect(text, name):
+                    keeper, address = topics.door(text)
+                    self._means.bus.connect(address, keeper or name)
+                case Disconnect(text):
+                    self._means.bus.disconnect(topics.door(text)[1])
+                case Greet(name, incarnation):
+                    self._greet(name, incarnation)
+                case Linked(peer):
+                    log.info("linked with %s (%s) at %s", peer.name, peer.role, peer.address)
+                    for capability in self._capabilities:
+                        capability.linked(peer)
+                case Departed(peer, reason, left):
+                    self._depart(peer, reason, left=left)
+
+    def _greet(self, name: str, incarnation: int) -> None:
+        """Says hello, in as many messages as it takes to name every member within the bounds of a header.
+
+        A visitor that has not heard the run's name yet has nothing to say; the greeting falls due again.
+        """
+        means = self._means
+        if not means.voice.run:
+            return
+        if means.security.grant() is not None and self._greeted.get(name) != incarnation:
+            self._greeted[name] = incarnation
+            self._renew()
+        me, *others = self.presence.members()
+        latest = means.voice.latest([name])
+        for start in range(0, max(1, len(others)), INTRODUCED):
+            named = tuple(others[start : start + INTRODUCED])
+            self._tell(name, Hello(peer=me, receiver=incarnation, members=named, latest=latest))
+        if name not in self.presence.linked():
+            self._admit(name)
+
+    def _depart(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
+        means = self._means
+        log.log(logging.INFO if left else logging.WARNING, "%s %s: %s", peer.name, "left" if left else "lost", reason)
+        self._greeted.pop(peer.name, None)
+        if not left:
+            means.bus.strand()
+        self._renew()
+        for capability in self._capabilities:
+            capability.departed(peer, reason, left=left)
+        if left:
+            means.repair.forget(peer.name)
+
+    def _renew(self) -> None:
+        """The membership has changed: from now on its members, and nobody else, read what is said to all."""
+        self._means.security.renew()
+        for name in self.presence.linked():
+            self._admit(name)
+
+    def _admit(self, name: str) -> None:
+        """Lets a peer read what is said to all."""
+        grant = self._means.security.grant()
+        if grant is not None:
+            self._tell(name, grant)
+
+    def _tell(self, name: str, message: Message) -> None:
+        self._means.voice.publish(topics.inbox(name), message)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,144 @@
+"""What presence decides is done: greetings in pieces, links and losses told, what waits for the lost left behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from nodes.capability import Handler
+from nodes.gate import Gate
+from nodes.membership import INTRODUCED, Means, Membership
+from nodes.repair import Repair
+from nodes.voice import Voice
+from protocol import codec, topics
+from protocol.codec import Buffer, Envelope
+from protocol.limits import Limits
+from protocol.messages import Message
+from protocol.messages.presence import Goodbye, Heartbeat, Hello, PeerInfo, Welcome
+from protocol.presence import Presence
+from protocol.security import Open
+
+ME = 7
+
+
+def info(name: str, incarnation: int = 1) -> PeerInfo:
+    return PeerInfo(
+        name=name, incarnation=incarnation, role="client", address=f"memory://{name}", pulse=f"memory://{name}.pulse"
+    )
+
+
+class Place:
+    """A membership on a bus that only remembers, and a capability that remembers who came and went."""
+
+    topics: tuple[str, ...] = ()
+    handlers: Mapping[type[Message], Handler] = {}
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, str]] = []
+        self.said: list[tuple[str, Message]] = []
+        self.counts: Counter[str] = Counter()
+        bus: Any = self
+        security = Open()
+        self.voice = Voice(bus, security, "me", ME, "raw")
+        self.voice.run = "test"
+        gate = Gate(security, self.counts, self.refused, self.refused, limits=Limits())
+        repair = Repair(self.voice, 0.25, self.counts, self.refused)
+        means = Means(bus, security, self.voice, repair, gate, self.refused, self.counts)
+        self.membership = Membership(Presence(info("me", ME), silence=3.0), means, [self])
+
+    def publish(self, frames: Sequence[Buffer]) -> None:
+        envelope = codec.decode([bytes(frame) for frame in frames])
+        self.said.append((envelope.topic, envelope.message))
+
+    def connect(self, address: str, name: str) -> None:
+        self.done.append(("connect", address))
+
+    def disconnect(self, address: str) -> None:
+        self.done.append(("disconnect", address))
+
+    def strand(self) -> None:
+        self.done.append(("strand", ""))
+
+    def refused(self, kind: str, why: str) -> None:
+        self.counts[kind] += 1
+
+    def linked(self, peer: PeerInfo) -> None:
+        self.done.append(("linked", peer.name))
+
+    def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
+        self.done.append(("left" if left else "lost", peer.name))
+
+    def hear(self, sender: str, message: Message, incarnation: int = 1) -> None:
+        handler = self.membership.handlers[type(message)]
+        handler(Envelope(topics.inbox("me"), "test", sender, incarnation, 0, message), message)
+
+    def link(self, name: str) -> None:
+        self.hear(name, Hello(peer=info(name), receiver=ME, members=(), latest={}))
+        self.hear(name, Welcome(incarnation=ME))
+
+    def told(self, name: str) -> list[Message]:
+        return [message for topic, message in self.said if topic == topics.inbox(name)]
+
+
+@pytest.fixture
+async def place() -> Place:
+    return Place()
+
+
+async def test_who_is_heard_and_hears_us_is_linked_and_welcomed(place: Place) -> None:
+    place.link("b")
+    assert place.done == [("connect", "memory://b"), ("connect", "memory://b.pulse"), ("linked", "b")]
+    assert Welcome(incarnation=1) in place.told("b")
+
+
+async def test_hellos_that_are_not_for_us_or_of_somebody_else_introduce_nobody(place: Place) -> None:
+    place.hear("b", Hello(peer=info("b"), receiver=ME - 1, members=(), latest={}))
+    place.hear("c", Hello(peer=info("b"), receiver=ME, members=(), latest={}))
+    assert (place.done, place.said) == ([], [])
+    assert place.counts == {"stale": 1, "malformed": 1}
+
+
+async def test_a_greeting_names_everybody_in_as_many_messages_as_it_takes(place: Place) -> None:
+    others = tuple(info(f"p{number:03}") for number in range(2 * INTRODUCED))
+    for start in range(0, len(others), INTRODUCED):
+        place.hear("b", Hello(peer=info("b"), receiver=ME, members=others[start : start + INTRODUCED], latest={}))
+    place.said.clear()
+    place.membership.knocked(topics.knock("c", 1, "memory://c").encode(), present=True)
+    hellos = [message for message in place.told("c") if isinstance(message, Hello)]
+    assert [len(hello.members) for hello in hellos] == [INTRODUCED, INTRODUCED, 1]
+    assert {member for hello in hellos for member in hello.members} == {*others, info("b")}
+
+
+async def test_a_knock_that_is_none_is_refused(place: Place) -> None:
+    place.membership.knocked(b"knock/no/", present=True)
+    assert (place.counts, place.done) == ({"malformed": 1}, [])
+
+
+async def test_what_waits_for_the_lost_is_left_behind_and_of_who_left_nothing_is_kept(place: Place) -> None:
+    place.link("b")
+    place.link("c")
+    place.done.clear()
+    place.membership.bar("b", "enough")
+    assert place.done == [("strand", ""), ("lost", "b")]
+    place.done.clear()
+    place.hear("c", Goodbye(reason="stopped"))
+    assert ("left", "c") in place.done
+    assert ("strand", "") not in place.done
+    assert set(place.voice.latest(["b", "c"])) <= {topics.inbox("b")}
+
+
+async def test_the_lost_are_greeted_again_once_their_heart_beats(place: Place) -> None:
+    place.link("b")
+    place.membership.bar("b", "enough")
+    place.said.clear()
+    place.hear("b", Heartbeat(tick=5, latest={}, clock=0.0))
+    assert [type(message) for message in place.told("b")] == [Hello]
+
+
+async def test_who_has_not_heard_the_runs_name_says_nothing(place: Place) -> None:
+    place.voice.run = ""
+    place.membership.knocked(topics.knock("c", 1, "memory://c").encode(), present=True)
+    assert place.said == []
