@@ -82,8 +82,9 @@ class GanAgent:
         guard = Guard(self.config, self.site)
         if guard.protection() is not None:
             require_supported(bench.pair().discriminator.train(), "discriminator")
-        folder = self.site.folder / "releases" / self.site.name
-        self._ready = _Ready(share, bench, guard, Releases(folder), Pace(folder))
+        releases = Releases(self.site.folder / "releases" / self.site.name)
+        pace = Pace(self.site.folder / "sites" / self.site.name / "pace")
+        self._ready = _Ready(share, bench, guard, releases, pace)
         watch.report("reading pictures", 1, 1)
         return self._card().model_dump_json()
 
@@ -124,7 +125,8 @@ class GanAgent:
             release = self._worked(task, base, here.guard.grant(key, self._steps(task.model)), watch)
             here.releases.keep(key, release)
         here.guard.release(release.entry)
-        here.pace.sent(task.model, task.number, base, release.update.state)
+        if self.config.share.pace == "adaptive":
+            here.pace.sent(task.model, task.number, base, release.update.state)
         self._note(task, release.update.values)
         return release.update
 

@@ -1,7 +1,8 @@
 """A step size of its own for every site: it grows where a site's changes agree with everybody's, and shrinks otherwise.
 
 The idea of the hypergradient (Baydin et al. 2018, arXiv 1703.04782), with rounds for steps: a site compares the change
-that it contributed with the change that came of the round. Both have been released, so this costs no privacy.
+that it contributed with the change that came of the round. Both have been released, so this costs no privacy. Both lie
+on the disk until then, for the site may die between its contribution and the end of the round.
 """
 
 from __future__ import annotations
@@ -10,7 +11,12 @@ import json
 import math
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
 from fednet.conversations import State
+from fednet.errors import ModelError
+from fednet.federated.state import frozen
 from fednet.files import write_whole
 
 EAGER, NEUTRAL = 0.3, 0.5
@@ -42,29 +48,46 @@ def adapted(rate: float, base: State, own: State, closed: State) -> float:
 
 
 class Pace:
-    """The factors of one site, by model; kept in a file, so that a site that comes again goes on with its own.
+    """The factors of one site, by model; kept in files, so that a site that comes again goes on with its own.
 
     Args:
-        folder: of the file.
+        folder: of the files, of one run; it need not be there.
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._path = folder / "pace.json"
-        self._rates: dict[str, float] = json.loads(self._path.read_text("utf-8")) if self._path.is_file() else {}
-        self._sent: dict[str, tuple[int, State, State]] = {}
+        found = json.loads(self._path.read_text("utf-8")) if self._path.is_file() else {}
+        self._learnt = {model: (float(rate), int(number)) for model, (rate, number) in found.items()}
 
     def of(self, model: str) -> float:
         """The present factor; 1 at the beginning."""
-        return self._rates.get(model, 1.0)
+        return self._learnt.get(model, (1.0, 0))[0]
 
     def sent(self, model: str, number: int, base: State, own: State) -> None:
         """The site has contributed `own` to a round that began at `base`."""
-        self._sent[model] = number, base, own
+        states = {"base": base, "own": own}
+        named = {f"{part}.{name}": value for part, state in states.items() for name, value in state.items()}
+        write_whole(self._sent(model), save(frozen(named), {"round": str(number)}))
 
     def learn(self, model: str, number: int, closed: State) -> None:
-        """A round has closed: the factor follows, once for a round that the site contributed to."""
-        given = self._sent.pop(model, None)
-        if given is None or given[0] != number:
+        """A round has closed: the factor follows, once for a round that the site contributed to.
+
+        Raises:
+            ModelError: what it contributed is damaged.
+        """
+        rate, before = self._learnt.get(model, (1.0, 0))
+        if number <= before or not self._sent(model).is_file():
             return
-        self._rates[model] = adapted(self.of(model), given[1], given[2], closed)
-        write_whole(self._path, json.dumps(self._rates).encode())
+        try:
+            with safe_open(self._sent(model), "pt") as file:
+                if int(file.metadata()["round"]) != number:
+                    return
+                base, own = ({name: file.get_tensor(f"{part}.{name}") for name in closed} for part in ("base", "own"))
+                self._learnt[model] = adapted(rate, base, own, closed), number
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"{self._sent(model)} is damaged ({error}): remove it") from error
+        write_whole(self._path, json.dumps(self._learnt).encode())
+
+    def _sent(self, model: str) -> Path:
+        return self._folder / f"{model}.safetensors"

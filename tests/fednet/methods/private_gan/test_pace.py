@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
+from fednet.errors import ModelError
 from fednet.methods.private_gan.pace import FASTEST, SLOWEST, Pace, adapted
 
 BASE = {"w": torch.zeros(4), "n": torch.tensor(3)}
@@ -33,3 +35,23 @@ def test_a_round_counts_once_and_is_remembered(tmp_path: Path) -> None:
     pace.sent("gan", 3, BASE, AHEAD)
     pace.learn("gan", 4, AHEAD)
     assert pace.of("gan") == once
+
+
+def test_a_site_that_dies_before_the_end_of_a_round_learns_from_it_in_its_next_life(tmp_path: Path) -> None:
+    undisturbed = Pace(tmp_path / "here")
+    undisturbed.sent("gan", 1, BASE, AHEAD)
+    undisturbed.learn("gan", 1, AHEAD)
+    Pace(tmp_path / "there").sent("gan", 1, BASE, AHEAD)
+    Pace(tmp_path / "there").learn("gan", 1, AHEAD)
+    again = Pace(tmp_path / "there")
+    again.learn("gan", 1, AHEAD)
+    assert again.of("gan") == undisturbed.of("gan") > 1.0
+
+
+def test_a_damaged_contribution_is_named(tmp_path: Path) -> None:
+    pace = Pace(tmp_path)
+    pace.sent("gan", 1, BASE, AHEAD)
+    path = tmp_path / "gan.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ModelError, match=r"gan.safetensors is damaged"):
+        pace.learn("gan", 1, AHEAD)
