@@ -23,7 +23,6 @@ class Backlog:
 
     def __init__(self) -> None:
         self._waiting: _Held = []
-        self._stranded: _Held = []
 
     def hold(self, frames: Iterable[Buffer]) -> list[memoryview]:
         """A message to send without copies: each view lives for as long as anybody has yet to take it."""
@@ -34,18 +33,13 @@ class Backlog:
         return views
 
     def bytes(self) -> int:
-        """How much waits, without what is stranded."""
+        """How much waits."""
         self._waiting = _alive(self._waiting)
         return sum(size for _, size in self._waiting)
 
     def strand(self) -> None:
-        """Whoever has not taken what waits now is gone: it counts no more, and stays until its connection ends."""
-        self._stranded, self._waiting = [*_alive(self._stranded), *_alive(self._waiting)], []
-
-    def stranded(self) -> bool:
-        """Whether something of that still waits."""
-        self._stranded = _alive(self._stranded)
-        return bool(self._stranded)
+        """Whoever has not taken what waits now is gone: it counts no more, though it stays until ZeroMQ lets it go."""
+        self._waiting = []
 
 
 def _alive(held: _Held) -> _Held:

@@ -68,10 +68,6 @@ class Bus(Protocol):
         """A subscriber is gone whose connection may still stand: what is queued now is no longer counted."""
         ...
 
-    def stranded(self) -> bool:
-        """Whether some of that is still queued; what is said to all would be queued behind it."""
-        ...
-
     def beat(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
         """Publishes `make()` on the heartbeat address every so many seconds, off the event loop."""
         ...

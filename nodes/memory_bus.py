@@ -98,7 +98,6 @@ class MemoryBus:
         self._beating: asyncio.TimerHandle | None = None
         self._address = ""
         self.stuck = 0
-        self.left_behind = 0
         self.connected: set[str] = set()
         self.topics: list[bytes] = []
 
@@ -138,11 +137,7 @@ class MemoryBus:
 
     def strand(self) -> None:
         """What is stuck is so for somebody who is gone."""
-        self.left_behind, self.stuck = self.left_behind + self.stuck, 0
-
-    def stranded(self) -> bool:
-        """Until a test says otherwise."""
-        return self.left_behind > 0
+        self.stuck = 0
 
     def beat(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
         """Publishes heartbeats by a timer."""

@@ -163,8 +163,8 @@ class Node:
 
     @property
     def obstructed(self) -> bool:
-        """Whether what is said to all still piles up for a peer that is gone: say it to each of the others instead."""
-        return self._bus.stranded()
+        """Whether what is said to all piles up for a peer that is lost: say it to each of the others instead."""
+        return bool(self.presence.lingering())
 
     def tell(self, name: str, message: Message) -> None:
         """Says a message to one peer's inbox."""

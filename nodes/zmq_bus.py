@@ -198,10 +198,6 @@ class ZmqBus:
         """What waits now, waits for somebody who is gone."""
         self._backlog.strand()
 
-    def stranded(self) -> bool:
-        """Whether some of it still does."""
-        return self._backlog.stranded()
-
     def beat(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
         """Publishes heartbeats from a thread of their own, so that nothing on the loop can hold them up."""
         self._beating = threading.Thread(target=self._beats, args=(make, every), name="heartbeat", daemon=True)

@@ -138,6 +138,10 @@ class Presence:
         """The peers to and from which both directions are proven, by name in sorted order."""
         return {name: peer.info for name, peer in sorted(self._peers.items()) if peer.state is State.LINKED}
 
+    def lingering(self) -> tuple[str, ...]:
+        """The lost whose connection still stands: what is said to all is still kept for them on the way."""
+        return tuple(name for name, peer in sorted(self._peers.items()) if peer.state is State.LOST and not peer.broken)
+
     def state(self, name: str) -> State | None:
         """How far a peer has come; None for one never met."""
         peer = self._peers.get(name)
@@ -233,8 +237,8 @@ class Presence:
         caller = self._callers.get(name)
         if caller is not None and caller.incarnation == incarnation:
             yield from self._dismiss(name)
-        peer = self._living(name, incarnation)
-        if peer is not None:
+        peer = self._peers.get(name)
+        if peer is not None and peer.info.incarnation == incarnation:
             peer.broken = True
 
     def bar(self, name: str, reason: str) -> Iterator[Outcome]:

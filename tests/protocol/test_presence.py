@@ -170,6 +170,21 @@ class TestLosses:
         assert now == pytest.approx(0.8)
         assert reason.startswith("its connection broke")
 
+    def test_the_lost_linger_until_their_connection_breaks_or_they_are_heard_again(self) -> None:
+        presence = member()
+        link(presence, "a")
+        link(presence, "b")
+        link(presence, "c")
+        list(presence.breaks("c", 1))
+        assert presence.lingering() == ()
+        assert len(departures(swept(presence, 0.0, 4.0))) == 3
+        assert presence.lingering() == ("a", "b")
+        list(presence.breaks("a", 2))  # of another life
+        assert presence.lingering() == ("a", "b")
+        list(presence.breaks("a", 1))
+        list(presence.heartbeat("b", 1, 9, 4.1))
+        assert presence.lingering() == ()
+
     def test_a_broken_connection_that_comes_back_is_forgiven(self) -> None:
         presence = member()
         link(presence, "a")

@@ -2,8 +2,8 @@
 
     python tests/soak/slow.py [--seconds 10] [--megabytes 0 16] [--members 5]
 
-With small questions nothing may slow down. With large ones the asker's queue towards the stopped member fills up to
-`nodes.node.CROWD` and the asker holds back until ZeroMQ gives the connection up; no heartbeat is missed meanwhile.
+Once it is lost nothing may slow down, however large the questions: what waits for it is left behind, and the others are
+told one by one. It is lost later the second time, since the first has shown that it can be silent for long.
 """
 
 from __future__ import annotations
