@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fednet.conversations import Call, Offer, Offering, Question, Silent, Site, Watch
 from fednet.data.datasets import ImageSet
+from fednet.dispatch import Asks, dispatch
 from fednet.errors import MethodError
 from fednet.federated.offers import versions
 from fednet.federated.state import digest
@@ -68,7 +69,7 @@ class WordAgent:
         self._ready: _Ready | None = None
         self._taught = Taught()
         self._exchanged: dict[int, tuple[Tensor, Tensor]] = {}  # the last round's paintings from received words
-        self._asks: dict[str, Callable[[Question], Mapping[str, Tensor]]] = {
+        self._asks: Asks = {
             "evaluate": self._evaluate,
             "appraise": self._appraise,
         }
@@ -127,10 +128,7 @@ class WordAgent:
         Raises:
             MethodError: the question cannot be answered.
         """
-        act = self._asks.get(question.ask)
-        if act is None:
-            raise MethodError(f"{self.site.name} answers {', '.join(self._asks)}; not {question.ask[:40]!r}")
-        return act(question)
+        return dispatch(self._asks, question, self.site.name)
 
     def _learn(self, call: Call, watch: Watch) -> Offering:
         here, number = self._there(), round_of(call.options)

@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from fednet.conversations import Call, Network, Question, Watch
-from fednet.data.datasets import Splits
-from fednet.journal import Journal
+from fednet.conversations import Call, Question, Watch
+from fednet.job import Job, in_turn
 from fednet.jsontensor import from_tensor
 from fednet.methods.cmtii import appraisal
 from fednet.methods.cmtii.central import central_tally
 from fednet.methods.cmtii.config import Config
 from fednet.methods.cmtii.words import LEARN, TUNE, Arm, SiteCard
-from fednet.metrics.judge import Judge
 
 Counts = Mapping[str, list[list[int]]]
 """Right and all by class, of the pictures of a "test" that all sites share and of the sites' "local" ones."""
@@ -45,30 +42,8 @@ class Found:
     appraisals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-@dataclass
-class Job:
-    """What all steps need.
-
-    Attributes:
-        config: of the run.
-        network: reaches the sites.
-        cards: of the sites, by name in sorted order.
-        splits: pictures that no site learns from: `judge` and `test`.
-        judge: measures what is painted.
-        folder: of the run.
-        seed: of the run.
-    """
-
-    config: Config
-    network: Network
-    cards: Mapping[str, SiteCard]
-    splits: Splits
-    judge: Judge
-    folder: Path
-    seed: int
-
-    def __post_init__(self) -> None:
-        self.journal = Journal(self.folder)
+class WordJob(Job[Config, SiteCard]):
+    """What all steps need, and how sites are called and measured."""
 
     def call(self, work: str, number: int, **options: str) -> dict[str, Any]:
         """Has all sites do a round's work, or remembers what came of it."""
@@ -93,7 +68,7 @@ class Job:
         return {"images": self.splits.test.images, "labels": self.splits.test.labels}
 
 
-def steps(job: Job, watch: Watch) -> Iterator[Found]:
+def steps(job: WordJob, watch: Watch) -> Iterator[Found]:
     """Does the job, and says after every step what there is.
 
     Raises:
@@ -102,10 +77,7 @@ def steps(job: Job, watch: Watch) -> Iterator[Found]:
     """
     found = replace(Found(), arms={"zero-shot": job.measured("zero-shot", 0)})
     yield found
-    for part in (_rounds, _baselines, _appraised, _central):
-        for now in part(job, found, watch):
-            found = now
-            yield found
+    yield from in_turn((_rounds, _baselines, _appraised, _central), job, found, watch)
 
 
 def accuracy(counts: list[list[int]]) -> float:
@@ -114,7 +86,7 @@ def accuracy(counts: list[list[int]]) -> float:
     return right / there if there else float("nan")
 
 
-def _rounds(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+def _rounds(job: WordJob, found: Found, watch: Watch) -> Iterator[Found]:
     for number in range(1, job.config.rounds + 1):
         watch.report("rounds", number - 1, job.config.rounds)
         held = [job.call(LEARN, number)]
@@ -131,7 +103,7 @@ def _rounds(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
         yield found
 
 
-def _baselines(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+def _baselines(job: WordJob, found: Found, watch: Watch) -> Iterator[Found]:
     arms: tuple[Arm, ...] = ("local", "control") if job.config.report.control else ("local",)
     number = job.config.rounds
     for done, arm in enumerate(arms):
@@ -141,7 +113,7 @@ def _baselines(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
         yield found
 
 
-def _appraised(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+def _appraised(job: WordJob, found: Found, watch: Watch) -> Iterator[Found]:
     watch.report("appraisal", 0, 1)
 
     def measure() -> dict[str, Any]:
@@ -152,7 +124,7 @@ def _appraised(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
     yield replace(found, appraisals=job.journal.once("appraisal", measure))
 
 
-def _central(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+def _central(job: WordJob, found: Found, watch: Watch) -> Iterator[Found]:
     if not job.config.report.central or not all(card.common for card in job.cards.values()):
         return
 

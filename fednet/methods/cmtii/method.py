@@ -61,7 +61,7 @@ def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch)
     splits = fitting(World(config.data, config.public).measures(), cards)
     judge = train_judge(splits.judge, seed=seed, watch=watch)
     save_png(folder / REAL, by_class(splits.test.images, splits.test.labels))
-    job = flow.Job(config, network, cards, splits, judge, folder, seed)
+    job = flow.WordJob(config, network, cards, splits, judge, folder, seed)
     found = flow.Found()
     for found in flow.steps(job, watch):
         leave(folder, summarise(config, cards, found, folder))

@@ -16,6 +16,7 @@ from torch import Tensor
 from fednet.conversations import Question, Site, State, Task, Update, Watch
 from fednet.data.datasets import ImageSet
 from fednet.data.own import run_share
+from fednet.dispatch import Asks, dispatch
 from fednet.errors import DataError, MethodError
 from fednet.federated.state import bare, frozen, pack
 from fednet.methods.fedbagan.bench import Bench
@@ -49,7 +50,7 @@ class BalancingAgent:
         self.config, self.site = config, site
         self._share = share
         self._ready: _Ready | None = None
-        self._asks: dict[str, Callable[[Question], Mapping[str, Tensor]]] = {"draw": self._draw, "model": self._model}
+        self._asks: Asks = {"draw": self._draw, "model": self._model}
         self._works: dict[tuple[str, str], Callable[[Task, State, Watch], tuple[State, dict[str, float]]]] = {
             (AUTOENCODER, TRAIN): self._encode,
             (MOMENTS, ADD_UP): self._add_up,
@@ -80,10 +81,7 @@ class BalancingAgent:
         Raises:
             MethodError: the question cannot be answered.
         """
-        act = self._asks.get(question.ask)
-        if act is None:
-            raise MethodError(f"{self.site.name} answers {', '.join(self._asks)}; not {question.ask[:40]!r}")
-        return act(question)
+        return dispatch(self._asks, question, self.site.name)
 
     def begin(self, model: str) -> State:
         """The model that everybody begins with.

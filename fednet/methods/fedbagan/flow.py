@@ -16,20 +16,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fednet.conversations import Network, Programme, Question, State, Watch
-from fednet.data.datasets import Splits
+from fednet.conversations import Programme, Question, State, Watch
 from fednet.errors import MethodError
 from fednet.federated.state import bare, unpack
 from fednet.files import write_whole
 from fednet.frames import animate, leave_grid
-from fednet.journal import Journal
+from fednet.job import Job, in_turn
 from fednet.methods.fedbagan.checkpoint import CHUNK, About, Checkpoint
 from fednet.methods.fedbagan.config import Config
 from fednet.methods.fedbagan.gaussians import Gaussians
 from fednet.methods.fedbagan.words import ADD_UP, AUTOENCODER, FOUND, GAN, MOMENTS, PLAIN, TRAIN, BalancingCard
 from fednet.metrics.balance import balance, real_balance
 from fednet.metrics.frechet import frechet_distance
-from fednet.metrics.judge import Judge
 from fednet.models.codec import Decoder
 from fednet.seeds import generator
 
@@ -66,35 +64,16 @@ class Found:
         return replace(self, rounds=rounds, frames=frames)
 
 
-@dataclass
-class Job:
-    """What all steps need.
-
-    Attributes:
-        config: of the run.
-        network: reaches the sites.
-        cards: of the sites, by name in sorted order.
-        splits: pictures that no site learns from: `judge` and `test`; and those for the floor.
-        judge: measures samples.
-        folder: of the run.
-        seed: of the run.
-    """
-
-    config: Config
-    network: Network
-    cards: Mapping[str, BalancingCard]
-    splits: Splits
-    judge: Judge
-    folder: Path
-    seed: int
+class BalancingJob(Job[Config, BalancingCard]):
+    """What all steps need, the labels that are drawn, and the judge's pictures in its own features."""
 
     def __post_init__(self) -> None:
-        self.journal = Journal(self.folder)
+        super().__post_init__()
         self.labels = torch.arange(len(self.splits.test.classes)).repeat_interleave(self.config.report.per_class)
         self.chosen = self.judge.features(self.splits.judge.images)
 
 
-def steps(job: Job, watch: Watch) -> Iterator[Found]:
+def steps(job: BalancingJob, watch: Watch) -> Iterator[Found]:
     """Does the job, and says after every step what there is.
 
     Raises:
@@ -103,19 +82,16 @@ def steps(job: Job, watch: Watch) -> Iterator[Found]:
     """
     watch.report("measuring real pictures", 0, 1)
     found = Found({}, {}, job.journal.once("floor", lambda: _floor(job)))
-    for part in (_autoencoder, _founded, _gan, _plain):
-        for now in part(job, found, watch):
-            found = now
-            yield found
+    yield from in_turn((_autoencoder, _founded, _gan, _plain), job, found, watch)
 
 
-def _autoencoder(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+def _autoencoder(job: BalancingJob, found: Found, watch: Watch) -> Iterator[Found]:
     for _, records in _stretches(job, AUTOENCODER, job.config.autoencoder.rounds, watch):
         found = found.more(AUTOENCODER, records)
         yield found
 
 
-def _founded(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+def _founded(job: BalancingJob, found: Found, watch: Watch) -> Iterator[Found]:
     """The Gaussians, and the GAN of the autoencoder: each in one round, in which everybody takes part."""
     for model, work in ((MOMENTS, ADD_UP), (GAN, FOUND)):
         watch.report(f"{work} {model}", 0, 1)
@@ -123,7 +99,7 @@ def _founded(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
     yield found.more(GAN, frame=_frame(job, 0))
 
 
-def _gan(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+def _gan(job: BalancingJob, found: Found, watch: Watch) -> Iterator[Found]:
     for done, records in _stretches(job, GAN, job.config.gan.rounds, watch):
         found = found.more(GAN, records, _frame(job, done))
         animate(job.folder, [int(frame["round"]) for frame in found.frames[GAN]])
@@ -136,13 +112,15 @@ def _gan(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
         yield found.more(GAN, _held(job, given))
 
 
-def _plain(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+def _plain(job: BalancingJob, found: Found, watch: Watch) -> Iterator[Found]:
     for done, records in _stretches(job, PLAIN, job.config.plain_rounds, watch):
         found = found.more(PLAIN, records, _plain_frame(job, done))
         yield found
 
 
-def _stretches(job: Job, model: str, planned: int, watch: Watch) -> Iterator[tuple[int, tuple[Mapping[str, Any], ...]]]:
+def _stretches(
+    job: BalancingJob, model: str, planned: int, watch: Watch
+) -> Iterator[tuple[int, tuple[Mapping[str, Any], ...]]]:
     """Holds rounds of training, some at a time: how many there have been, and the records of the latest."""
     done = 0
     while done < planned:
@@ -153,14 +131,14 @@ def _stretches(job: Job, model: str, planned: int, watch: Watch) -> Iterator[tup
         yield done, records
 
 
-def _held(job: Job, programme: Programme) -> tuple[Mapping[str, Any], ...]:
+def _held(job: BalancingJob, programme: Programme) -> tuple[Mapping[str, Any], ...]:
     def hold() -> dict[str, Any]:
         return {"held": [asdict(record) for record in job.network.convene(programme)]}
 
     return tuple(job.journal.once(programme.key, hold)["held"])
 
 
-def _floor(job: Job) -> dict[str, Any]:
+def _floor(job: BalancingJob) -> dict[str, Any]:
     config, splits = job.config, job.splits
     worth = real_balance(
         splits.train,
@@ -173,7 +151,7 @@ def _floor(job: Job) -> dict[str, Any]:
     return asdict(worth)
 
 
-def _frame(job: Job, number: int) -> dict[str, Any]:
+def _frame(job: BalancingJob, number: int) -> dict[str, Any]:
     """Fetches the generator after a round, keeps it, shows and measures what it draws."""
 
     def measure() -> dict[str, Any]:
@@ -187,7 +165,7 @@ def _frame(job: Job, number: int) -> dict[str, Any]:
     return job.journal.once(f"frame-{number}", measure)
 
 
-def _plain_frame(job: Job, number: int) -> dict[str, Any]:
+def _plain_frame(job: BalancingJob, number: int) -> dict[str, Any]:
     """The same for the plain GAN, which knows no labels and leaves no checkpoint."""
 
     def measure() -> dict[str, Any]:
@@ -201,7 +179,7 @@ def _plain_frame(job: Job, number: int) -> dict[str, Any]:
     return job.journal.once(f"plain-frame-{number}", measure)
 
 
-def _worth(job: Job, images: Tensor, labels: Tensor | None) -> dict[str, Any]:
+def _worth(job: BalancingJob, images: Tensor, labels: Tensor | None) -> dict[str, Any]:
     config = job.config
     return asdict(
         balance(
@@ -215,19 +193,19 @@ def _worth(job: Job, images: Tensor, labels: Tensor | None) -> dict[str, Any]:
     )
 
 
-def _keep_best(job: Job, found: Found) -> None:
+def _keep_best(job: BalancingJob, found: Found) -> None:
     best = found.best(GAN)
     if best is not None:
         write_whole(job.folder / BEST, _place(job, best["round"]).read_bytes())
 
 
-def _with_best(job: Job) -> State:
+def _with_best(job: BalancingJob) -> State:
     """The GAN as it is, but drawing with the best generator."""
     best = Checkpoint.read(job.folder / BEST).generator.state_dict()
     return {**_state(job, GAN), **{AVERAGE + name: value for name, value in best.items()}}
 
 
-def _fetched(job: Job, number: int) -> Checkpoint:
+def _fetched(job: BalancingJob, number: int) -> Checkpoint:
     """The generator and the Gaussians as the sites have them."""
     card = next(iter(job.cards.values()))
     about = About(model=job.config.model, shape=card.shape, classes=card.classes, round=number, distance=0.0)
@@ -235,13 +213,13 @@ def _fetched(job: Job, number: int) -> Checkpoint:
     return Checkpoint(_decoder(job, _state(job, GAN)), gaussians, about)
 
 
-def _decoder(job: Job, state: State) -> Decoder:
+def _decoder(job: BalancingJob, state: State) -> Decoder:
     net = Decoder(job.config.model, job.splits.test.shape)
     net.load_state_dict({name.removeprefix(AVERAGE): state[name] for name in state if name.startswith(AVERAGE)})
     return net.eval().requires_grad_(False)
 
 
-def _state(job: Job, model: str) -> dict[str, Tensor]:
+def _state(job: BalancingJob, model: str) -> dict[str, Tensor]:
     """A model as the first site has it; all have the same.
 
     Raises:
@@ -254,15 +232,15 @@ def _state(job: Job, model: str) -> dict[str, Tensor]:
     return bare(unpack(content.numpy().tobytes()))
 
 
-def _noise(job: Job, count: int) -> Tensor:
+def _noise(job: BalancingJob, count: int) -> Tensor:
     """The same normal vectors at every frame, so that frames differ by their generators alone."""
     return torch.randn(count, job.config.model.latent, generator=generator(job.seed, "samples"))
 
 
-def _in_columns(job: Job) -> Tensor:
+def _in_columns(job: BalancingJob) -> Tensor:
     """The order in which every column of a grid shows one class."""
     return torch.arange(len(job.labels)).view(-1, job.config.report.per_class).T.flatten()
 
 
-def _place(job: Job, number: int) -> Path:
+def _place(job: BalancingJob, number: int) -> Path:
     return job.folder / "checkpoints" / f"round-{number:04d}.safetensors"

@@ -61,7 +61,7 @@ def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch)
     _require_latent(cards, config.model.latent)
     splits = fitting(load(config.data), cards)
     judge = train_judge(splits.judge, seed=seed, watch=watch, steps=config.report.judge_steps)
-    job = flow.Job(config, network, cards, splits, judge, folder, seed)
+    job = flow.BalancingJob(config, network, cards, splits, judge, folder, seed)
     found = flow.Found({}, {}, {})
     for found in flow.steps(job, watch):
         leave(folder, summarise(config, found, list(cards)))

@@ -6,7 +6,7 @@ has closed; "own-detector" never leaves the site. Knows no other site and no net
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from fednet.conversations import Question, Silent, Site, State, Stopped, Task, U
 from fednet.data.datasets import ImageSet
 from fednet.data.own import run_share
 from fednet.diffusion.masks import masks
+from fednet.dispatch import Asks, dispatch
 from fednet.errors import MethodError
 from fednet.federated.state import bare, digest, pack
 from fednet.images import require_pictures
@@ -59,7 +60,7 @@ class NoveltyAgent:
         self._share = share
         self._bench: Bench | None = None
         self._watch: Watch = Silent()
-        self._asks: dict[str, Callable[[Question], Mapping[str, Tensor]]] = {
+        self._asks: Asks = {
             "status": self._status,
             "train": self._train,
             "validate": self._validate,
@@ -92,11 +93,8 @@ class NoveltyAgent:
         Raises:
             MethodError: the question cannot be answered.
         """
-        act = self._asks.get(question.ask)
-        if act is None:
-            raise MethodError(f"{self.site.name} answers {', '.join(self._asks)}; not {question.ask[:40]!r}")
         try:
-            return act(question)
+            return dispatch(self._asks, question, self.site.name)
         except Stopped as stop:
             raise MethodError(f"{self.site.name} was stopped before it could answer") from stop
 

@@ -7,7 +7,7 @@ no other site and no network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from fednet.conversations import Question, Site, State, Stopped, Task, Update, Watch
 from fednet.data.datasets import ImageSet
 from fednet.data.own import run_share
+from fednet.dispatch import Asks, dispatch
 from fednet.errors import MethodError
 from fednet.federated.state import bare, digest, frozen
 from fednet.images import require_pictures
@@ -62,7 +63,7 @@ class GanAgent:
         self.config, self.site = config, site
         self._share = share
         self._ready: _Ready | None = None
-        self._asks: dict[str, Callable[[Question], Mapping[str, Tensor]]] = {
+        self._asks: Asks = {
             "status": self._status,
             "draw": self._draw,
             "validate": self._validate,
@@ -94,10 +95,7 @@ class GanAgent:
         Raises:
             MethodError: the question cannot be answered.
         """
-        act = self._asks.get(question.ask)
-        if act is None:
-            raise MethodError(f"{self.site.name} answers {', '.join(self._asks)}; not {question.ask[:40]!r}")
-        return act(question)
+        return dispatch(self._asks, question, self.site.name)
 
     def begin(self, model: str) -> State:
         """The model that everybody begins with.

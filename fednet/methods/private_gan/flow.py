@@ -8,24 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from fednet.conversations import Network, Programme, Question, Watch
-from fednet.data.datasets import Splits
+from fednet.conversations import Programme, Question, Watch
 from fednet.errors import MethodError
 from fednet.files import write_whole
 from fednet.frames import animate, leave_grid
-from fednet.journal import Journal
+from fednet.job import Job, in_turn
 from fednet.jsontensor import from_tensor
 from fednet.methods.private_gan.config import Config
 from fednet.methods.private_gan.words import CLASSIFIER, GAN, TRAIN, GanCard, PrivacyCard
 from fednet.metrics.evaluation import evaluate
-from fednet.metrics.judge import Judge
 from fednet.seeds import generator
 
 
@@ -52,35 +49,16 @@ class Found:
     stopped: str = ""
 
 
-@dataclass
-class Job:
-    """What all steps need.
-
-    Attributes:
-        config: of the run.
-        network: reaches the sites.
-        cards: of the sites, by name in sorted order.
-        splits: pictures that no site learns from: `judge` and `test`.
-        judge: measures samples.
-        folder: of the run.
-        seed: of the run.
-    """
-
-    config: Config
-    network: Network
-    cards: Mapping[str, GanCard]
-    splits: Splits
-    judge: Judge
-    folder: Path
-    seed: int
+class GanJob(Job[Config, GanCard]):
+    """What all steps need, and the latent vectors that every grid is drawn from."""
 
     def __post_init__(self) -> None:
-        self.journal = Journal(self.folder)
+        super().__post_init__()
         wide = next(iter(self.cards.values())).latent
         self.latents = torch.randn(self.config.report.samples, wide, generator=generator(self.seed, "samples"))
 
 
-def steps(job: Job, watch: Watch) -> Iterator[Found]:
+def steps(job: GanJob, watch: Watch) -> Iterator[Found]:
     """Does the job, and says after every step what there is.
 
     Raises:
@@ -88,13 +66,10 @@ def steps(job: Job, watch: Watch) -> Iterator[Found]:
         Stopped: the watch asks for the end.
     """
     found = Found(privacy={name: card.privacy for name, card in job.cards.items()})
-    for part in (_gan, _classifier, _audited):
-        for now in part(job, found, watch):
-            found = now
-            yield found
+    yield from in_turn((_gan, _classifier, _audited), job, found, watch)
 
 
-def _gan(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+def _gan(job: GanJob, found: Found, watch: Watch) -> Iterator[Found]:
     planned, every = job.config.rounds, job.config.report.every
     if planned:
         found = replace(found, frames=(_frame(job, 0),))
@@ -110,7 +85,7 @@ def _gan(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
         yield found
 
 
-def _classifier(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+def _classifier(job: GanJob, found: Found, watch: Watch) -> Iterator[Found]:
     planned, done = job.config.classifier.rounds, 0
     while done < planned and not found.stopped:
         watch.report("rounds of the classifier", done, planned, **_epsilons(found))
@@ -122,7 +97,7 @@ def _classifier(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
         yield replace(found, accuracy=_accuracy(job))
 
 
-def _stretch(job: Job, found: Found, model: str, done: int, wanted: int) -> tuple[list[dict[str, Any]], Found]:
+def _stretch(job: GanJob, found: Found, model: str, done: int, wanted: int) -> tuple[list[dict[str, Any]], Found]:
     """Holds some rounds, as many as enough sites can pay for, and sees what they have cost."""
     key = f"{model}-{done}"
 
@@ -142,7 +117,7 @@ def _stretch(job: Job, found: Found, model: str, done: int, wanted: int) -> tupl
     return held, found
 
 
-def _possible(job: Job, model: str, wanted: int) -> int:
+def _possible(job: GanJob, model: str, wanted: int) -> int:
     """How many rounds enough sites for a quorum can still pay for."""
     told = _asked(job, Question("status", {}, {"model": model, "rounds": wanted}), "status")
     rounds = sorted((int(one["rounds"]) for one in told.values()), reverse=True)
@@ -152,12 +127,12 @@ def _possible(job: Job, model: str, wanted: int) -> int:
     return rounds[quorum - 1]
 
 
-def _privacy(job: Job) -> dict[str, PrivacyCard]:
+def _privacy(job: GanJob) -> dict[str, PrivacyCard]:
     told = _asked(job, Question("status", {}), "status")
     return {name: PrivacyCard.model_validate(one["privacy"]) for name, one in told.items()}
 
 
-def _frame(job: Job, number: int) -> dict[str, Any]:
+def _frame(job: GanJob, number: int) -> dict[str, Any]:
     """Draws samples after a round, shows the first and measures all."""
 
     def measure() -> dict[str, Any]:
@@ -172,7 +147,7 @@ def _frame(job: Job, number: int) -> dict[str, Any]:
     return job.journal.once(f"frame-{number}", measure)
 
 
-def _drawn(job: Job, *, fresh: bool) -> Tensor:
+def _drawn(job: GanJob, *, fresh: bool) -> Tensor:
     question = Question("draw", {"latents": job.latents}, {"fresh": fresh}, (min(job.cards),))
     images = job.network.ask(question).by_node[min(job.cards)].get("images")
     if images is None or tuple(images.shape) != (len(job.latents), *job.splits.test.shape):
@@ -180,7 +155,7 @@ def _drawn(job: Job, *, fresh: bool) -> Tensor:
     return images
 
 
-def _audited(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
+def _audited(job: GanJob, found: Found, watch: Watch) -> Iterator[Found]:
     def measure() -> dict[str, Any]:
         inputs = {"strangers": job.splits.test.images, "drawn": _drawn(job, fresh=False)}
         return _asked(job, Question("audit", inputs), "audit")
@@ -190,14 +165,14 @@ def _audited(job: Job, found: Found, watch: Watch) -> Iterator[Found]:
         yield replace(found, audit=job.journal.once("audit", measure))
 
 
-def _accuracy(job: Job) -> float:
+def _accuracy(job: GanJob) -> float:
     test = job.splits.test
     question = Question("validate", {"images": test.images, "labels": test.labels}, {}, (min(job.cards),))
     right, there = job.network.ask(question).by_node[min(job.cards)]["right"].tolist()
     return float(right / there)
 
 
-def _asked(job: Job, question: Question, key: str) -> dict[str, dict[str, Any]]:
+def _asked(job: GanJob, question: Question, key: str) -> dict[str, dict[str, Any]]:
     return {name: from_tensor(reply.get(key)) for name, reply in job.network.ask(question).by_node.items()}
 
 

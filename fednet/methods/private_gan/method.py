@@ -57,7 +57,7 @@ def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch)
     """
     cards = read_cards(network.cards)
     splits = fitting(load(config.data), cards)
-    job = flow.Job(config, network, cards, splits, train_judge(splits.judge, seed=seed, watch=watch), folder, seed)
+    job = flow.GanJob(config, network, cards, splits, train_judge(splits.judge, seed=seed, watch=watch), folder, seed)
     found = flow.Found()
     for found in flow.steps(job, watch):
         leave(folder, summarise(config, found, list(cards)))
