@@ -110,12 +110,12 @@ def steady(value: Any) -> Any:
 
 
 LEFT = ("samples/**/*.*", "sites/**/*.*", "models/*.safetensors", "checkpoints/*.safetensors", "real.png")
-"""Files that a run leaves, whose bytes must be the same."""
+"""Files that a run leaves, whose bytes must be the same; what a killed process was about to write is hidden."""
 
 
 def results(run: Path) -> dict[str, Any]:
     """The numbers of a run and the digests of the files that it leaves."""
-    files = sorted(path for pattern in LEFT for path in run.glob(pattern))
+    files = sorted(path for pattern in LEFT for path in run.glob(pattern) if not path.name.startswith("."))
     left = {str(path.relative_to(run)): sha256(path.read_bytes()).hexdigest() for path in files}
     return {"metrics": steady(json.loads((run / "metrics.json").read_text())), **left}
 
