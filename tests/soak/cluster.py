@@ -12,10 +12,12 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -88,11 +90,19 @@ class Host:
                     raise OSError(ctypes.get_errno(), f"cannot enter {self.namespace}")
 
 
-def work(spec: NodeSpec, host: Host) -> None:
-    """A member's process: it takes part until it is killed."""
+def work(spec: NodeSpec, host: Host, lifeline: Connection) -> None:
+    """A member's process: it takes part until it is killed, or whoever holds the other end of its lifeline is gone."""
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     host.enter()
     torch.set_num_threads(1)
     asyncio.run(_take_part(spec))
+
+
+def _end_with(lifeline: Connection) -> None:
+    try:
+        lifeline.recv()
+    except EOFError:
+        os._exit(1)
 
 
 async def _take_part(spec: NodeSpec) -> None:
@@ -130,10 +140,12 @@ class Cluster:
     convener: Convener
     hosts: Mapping[str, Host]
     processes: dict[str, BaseProcess] = field(default_factory=dict)
+    lifelines: dict[str, Connection] = field(default_factory=dict)
 
     async def start(self, name: str) -> None:
         """Starts a member (again)."""
-        what = self.specs[name], self.hosts[name]
+        lifeline, self.lifelines[name] = multiprocessing.Pipe(duplex=False)
+        what = self.specs[name], self.hosts[name], lifeline
         process = multiprocessing.get_context("forkserver").Process(target=work, args=what, daemon=True)
         await asyncio.to_thread(process.start)
         self.processes[name] = process
