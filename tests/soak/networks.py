@@ -66,8 +66,6 @@ def network(names: tuple[str, ...]) -> Iterator[Mapping[str, Host]]:
 @contextmanager
 def switched(names: tuple[str, ...], delay: float, loss: float, seed: int) -> Iterator[None]:
     """The switch instead of the bridge; at its end it says what it has done."""
-    for name in names:
-        ip("-n", BRIDGE, "link", "set", name, "nomaster")
     how = ("--delay", str(delay), "--loss", str(loss), "--seed", str(seed))
     process = subprocess.Popen(
         ["ip", "netns", "exec", BRIDGE, sys.executable, str(SWITCH), *names, *how],
@@ -76,11 +74,13 @@ def switched(names: tuple[str, ...], delay: float, loss: float, seed: int) -> It
     try:
         if process.stdout is None or process.stdout.readline() != "ready\n":
             raise SystemExit("the switch did not start")
+        for name in names:  # for a moment both carry: TCP forgets what comes twice, while an outage is noticed by all
+            ip("-n", BRIDGE, "link", "set", name, "nomaster")
         yield
+        for name in names:
+            ip("-n", BRIDGE, "link", "set", name, "master", "bridge")
     finally:
         CONSOLE.print(f"the switch, {delay:g} s and {loss:.0%}: {process.communicate()[0].strip()}")
-    for name in names:
-        ip("-n", BRIDGE, "link", "set", name, "master", "bridge")
 
 
 @contextmanager
