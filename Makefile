@@ -29,7 +29,7 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_security.py
 	$(BIN)/python tests/benchmarks/others.py
 
-# About a quarter of an hour; tests/soak/README.md says what it shows, and what takes longer.
+# About twenty minutes; tests/soak/README.md says what it shows, and what takes longer.
 soak: $(READY)
 	$(BIN)/pytest -q -s -m slow tests/nodes/rounds/test_rounds.py
 	$(BIN)/python tests/soak/kills.py
