@@ -112,6 +112,7 @@ def test_a_checkpoint_of_another_method_is_refused(terminal: Any, folder: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("served")
 def test_behind_a_secure_sum_the_moments_are_summed_too(terminal: Any, folder: Path) -> None:
     settings = ("--set", "federation={secure: {}}", "--set", "name=sealed")
     launched = terminal.run("launch", "rare.yaml", "--out", "runs", *settings)
