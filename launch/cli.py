@@ -16,12 +16,15 @@ from rich.console import Console
 from rich.table import Table
 
 import fednet
-from launch import builtin, by_hand, key_commands, session, visitors
-from launch.comparison import compare
-from launch.config import load
-from launch.devices import free_ports, inventory
+from launch.commands import guests, keys
+from launch.commands.fid import compare
+from launch.commands.node import EndpointOptions, run_monitor, run_node, run_relay
+from launch.config.examples import example_summaries, example_text
+from launch.config.schema import load
 from launch.errors import DONE, EXPLAINED, ConfigError, Problem, exit_code
-from launch.plan import plan
+from launch.run import session
+from launch.run.devices import free_ports, inventory
+from launch.run.plan import plan
 
 DEBUG = "FEDNET_DEBUG"
 
@@ -116,15 +119,15 @@ def node(
     insecure: Insecure = False,
 ) -> None:
     """Runs one node by hand; the configuration names the clients that belong together."""
-    place = by_hand.Place(listen, advertise, tuple(join or ()), device, key, insecure, through)
+    place = EndpointOptions(listen, advertise, tuple(join or ()), device, key, insecure, through)
     if role == "monitor":
-        by_hand.watch(name, place, console)
+        run_monitor(name, place, console)
     elif role == "relay":
-        by_hand.forward(place, console)
+        run_relay(place, console)
     elif config is None:
         raise ConfigError(Problem("--config", "a cluster.yaml or an example's name", "nothing"))
     else:
-        by_hand.work(load(config, overrides or ()), role, name, place, out=out, console=console)
+        run_node(load(config, overrides or ()), role, name, place, out=out, console=console)
 
 
 @app.command()
@@ -155,7 +158,7 @@ def doctor(
     insecure: Insecure = False,
 ) -> None:
     """Looks, before a run, at keys, versions, clocks, devices, data, disk and whether the other machines are heard."""
-    from launch.doctor import examine  # noqa: PLC0415 - imports torch, which other commands need not wait for
+    from launch.run.doctor import examine  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
     examine(load(config, overrides or ()), out, console, key=key, insecure=insecure)
 
@@ -166,10 +169,10 @@ def examples(
 ) -> None:
     """Lists the built-in examples, or prints one of them."""
     if name is not None:
-        sys.stdout.write(builtin.text(name))
+        sys.stdout.write(example_text(name))
         return
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for known, about in builtin.abstracts().items():
+    for known, about in example_summaries().items():
         table.add_row(f"[bold]{known}[/]", about)
     console.print(table)
 
@@ -186,5 +189,5 @@ def fid(
     compare(a, b, data, root, seed=seed, console=console)
 
 
-visitors.register(app)
-app.add_typer(key_commands.app, name="keys")
+guests.register(app)
+app.add_typer(keys.app, name="keys")

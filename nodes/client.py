@@ -9,43 +9,43 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from fednet.conversations import Answerer, Participant, Site, Stopped, Watch
+from fednet.api import Participant, Progress, Responder, SiteContext, Stopped
 from fednet.federated.config import wants_secure
-from nodes.catalog import METHODS
-from nodes.compute import Compute, ThreadWatch, unless
-from nodes.exchange.stall import Stall
+from fednet.methods import registry
+from nodes.blob_store import BlobStore
+from nodes.compute import ComputeThread, ThreadProgress, run_until_stopped
+from nodes.exchange.peer import ExchangePeer
 from nodes.node import Node
-from nodes.progress import speaker
-from nodes.queries.answerer import Desk
-from nodes.roster import Presenter
-from nodes.rounds.assembly import Assembly
+from nodes.peer_directory import CapabilityPublisher
+from nodes.progress import progress_publisher
+from nodes.queries.responder import QueryResponder
+from nodes.rounds.service import RoundService
 from nodes.spec import NodeSpec
-from nodes.transfers import Depot
-from nodes.zmq_bus import ZmqBus
+from nodes.transport.zmq import ZmqTransport
 
 log = logging.getLogger(__name__)
 
 
-async def client(spec: NodeSpec, stop: asyncio.Event) -> None:
+async def run_client(spec: NodeSpec, stop: asyncio.Event) -> None:
     """Runs a client until `stop` is set.
 
     Raises:
         MethodError: it could not get ready (its data, its model or its configuration are at fault).
     """
-    compute, reducer = Compute(f"{spec.name}-model"), Compute(f"{spec.name}-reducer")
-    node = Node(spec, ZmqBus(keys=spec.keys))
-    desk, presenter, depot = Desk(node, compute), Presenter(node), Depot(node)
+    compute, reducer = ComputeThread(f"{spec.name}-model"), ComputeThread(f"{spec.name}-reducer")
+    node = Node(spec, ZmqTransport(keys=spec.keys))
+    desk, presenter, depot = QueryResponder(node, compute), CapabilityPublisher(node), BlobStore(node)
     assert spec.config is not None  # noqa: S101 - a client is never planned without
-    assembly = Assembly(node, compute, reducer, depot, _closed_rounds(spec), sealed=wants_secure(spec.config))
-    stall = Stall(node, compute)
+    assembly = RoundService(node, compute, reducer, depot, _closed_rounds(spec), sealed=wants_secure(spec.config))
+    stall = ExchangePeer(node, compute)
     for capability in (desk, presenter, depot, assembly, stall):
         node.add(capability)
-    watch = ThreadWatch(speaker(node))
-    site = Site(spec.name, spec.index, spec.count, spec.seed, spec.device, spec.folder)
+    watch = ThreadProgress(progress_publisher(node))
+    site = SiteContext(spec.name, spec.index, spec.count, spec.seed, spec.device, spec.folder)
     try:
         async with node:
-            make = partial(METHODS[spec.method].agent, spec.config, site, spec.site)
-            agent, card = await unless(stop, watch, compute.run(lambda: _prepared(make, watch)))
+            make = partial(registry.find(spec.method).site, spec.config, site, spec.site)
+            agent, card = await run_until_stopped(stop, watch, compute.run(lambda: _prepared(make, watch)))
             desk.open(agent)
             if isinstance(agent, Participant):
                 await assembly.open(agent)
@@ -70,7 +70,7 @@ def _closed_rounds(spec: NodeSpec) -> Path:
     return spec.folder / "checkpoints" / f"{spec.name}-rounds-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 
-def _prepared(make: Callable[[], Answerer], watch: Watch) -> tuple[Answerer, str]:
+def _prepared(make: Callable[[], Responder], watch: Progress) -> tuple[Responder, str]:
     """On the device's thread, since making an agent may read its data: the agent, ready to answer, and its card."""
     agent = make()
     return agent, agent.prepare(watch)

@@ -15,12 +15,12 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from fednet.conversations import Stopped
+from fednet.api import Stopped
 
 T = TypeVar("T")
 
 
-class Compute:
+class ComputeThread:
     """One worker thread; jobs run in the order in which they came.
 
     Leaner than an executor, since a query passes through it at every solver step: one queue, and one wake-up of the
@@ -73,8 +73,8 @@ class Compute:
                 work()
 
 
-class ThreadWatch:
-    """A `Watch` for a computation on another thread: reports reach the event loop at most every `every` seconds."""
+class ThreadProgress:
+    """A `Progress` for a computation on another thread: reports reach the event loop at most every `every` seconds."""
 
     def __init__(self, tell: Callable[[str, int, int, dict[str, float]], None], every: float = 0.25) -> None:
         self._tell = tell
@@ -98,7 +98,7 @@ class ThreadWatch:
             self._loop.call_soon_threadsafe(self._tell, phase, done, total, values)
 
 
-async def unless(stop: asyncio.Event, watch: ThreadWatch, job: asyncio.Future[T]) -> T:
+async def run_until_stopped(stop: asyncio.Event, watch: ThreadProgress, job: asyncio.Future[T]) -> T:
     """The job's result, unless `stop` is set first: then the job is asked to end.
 
     Raises:

@@ -57,7 +57,7 @@ class NoQuorum(PeerError):
         )
 
 
-class Unobtainable(PeerError):
+class BlobUnavailable(PeerError):
     """No holder gave the data that was fetched."""
 
     def __init__(self, key: str, reasons: dict[str, str]) -> None:

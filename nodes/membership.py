@@ -12,19 +12,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from nodes.bus import Bus
 from nodes.capability import Capability, Handler
-from nodes.gate import Gate
-from nodes.repair import Repair
-from nodes.voice import Voice
+from nodes.inbound_filter import InboundFilter
+from nodes.publisher import Publisher
+from nodes.retransmission import RetransmissionService
+from nodes.transport.interface import Transport
 from protocol import topics
 from protocol.codec import Envelope
 from protocol.errors import WireError
 from protocol.messages import Message
+from protocol.messages.group_key import GroupKeyGrant
 from protocol.messages.presence import Goodbye, Heartbeat, Hello, PeerInfo, Welcome
-from protocol.messages.secrecy import Grant
-from protocol.presence import Connect, Departed, Disconnect, Greet, Linked, Outcome, Presence
-from protocol.security import Security
+from protocol.presence import ConnectTo, DisconnectFrom, Outcome, PeerDeparted, PeerLinked, Presence, SendHello
+from protocol.security.authentication import Security
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ INTRODUCED = 64
 
 
 @dataclass(frozen=True)
-class Means:
+class MembershipContext:
     """What a membership is carried out with.
 
     Attributes:
@@ -46,11 +46,11 @@ class Means:
         counts: the same, of what is nobody's fault and not worth a line in the log.
     """
 
-    bus: Bus
+    bus: Transport
     security: Security
-    voice: Voice
-    repair: Repair
-    gate: Gate
+    voice: Publisher
+    repair: RetransmissionService
+    gate: InboundFilter
     refused: Callable[[str, str], None]
     counts: Counter[str]
 
@@ -64,7 +64,7 @@ class Membership:
         capabilities: hear who comes and goes.
     """
 
-    def __init__(self, presence: Presence, means: Means, capabilities: Sequence[Capability]) -> None:
+    def __init__(self, presence: Presence, means: MembershipContext, capabilities: Sequence[Capability]) -> None:
         self.presence = presence
         self._means = means
         self._capabilities = capabilities
@@ -74,14 +74,14 @@ class Membership:
             Welcome: self._welcome,
             Heartbeat: self._heartbeat,
             Goodbye: self._goodbye,
-            Grant: self._grant,
+            GroupKeyGrant: self._grant,
         }
 
     def knocked(self, topic: bytes, *, present: bool) -> None:
         """Somebody has begun or ceased to hear us; its knock says who."""
         means = self._means
         try:
-            knock = topics.parse_knock(topic)
+            knock = topics.parse_join_request(topic)
         except WireError as error:
             means.refused("malformed", str(error))
             return
@@ -129,25 +129,25 @@ class Membership:
     def _goodbye(self, envelope: Envelope, goodbye: Goodbye) -> None:
         self._follow(self.presence.goodbye(envelope.sender, envelope.incarnation, goodbye.reason))
 
-    def _grant(self, envelope: Envelope, grant: Grant) -> None:
+    def _grant(self, envelope: Envelope, grant: GroupKeyGrant) -> None:
         self._means.security.granted(envelope.sender, envelope.incarnation, grant)
 
     def _follow(self, outcomes: Iterable[Outcome]) -> None:
         """Does what the state machine says."""
         for outcome in outcomes:
             match outcome:
-                case Connect(text, name):
-                    keeper, address = topics.door(text)
+                case ConnectTo(text, name):
+                    keeper, address = topics.split_endpoint(text)
                     self._means.bus.connect(address, keeper or name)
-                case Disconnect(text):
-                    self._means.bus.disconnect(topics.door(text)[1])
-                case Greet(name, incarnation):
+                case DisconnectFrom(text):
+                    self._means.bus.disconnect(topics.split_endpoint(text)[1])
+                case SendHello(name, incarnation):
                     self._greet(name, incarnation)
-                case Linked(peer):
+                case PeerLinked(peer):
                     log.info("linked with %s (%s) at %s", peer.name, peer.role, peer.address)
                     for capability in self._capabilities:
                         capability.linked(peer)
-                case Departed(peer, reason, left):
+                case PeerDeparted(peer, reason, left):
                     self._depart(peer, reason, left=left)
 
     def _greet(self, name: str, incarnation: int) -> None:

@@ -10,15 +10,15 @@ from typing import Any, Literal
 from nodes.capability import Handler
 from nodes.node import Node
 from nodes.spec import NodeSpec
-from nodes.zmq_bus import ZmqBus
+from nodes.transport.zmq import ZmqTransport
 from protocol.codec import Envelope
-from protocol.messages import Card, Message, Progress
+from protocol.messages import Capabilities, Message, ProgressReport
 from protocol.messages.presence import PeerInfo
 from protocol.topics import PRESENCE, PROGRESS
 
 
 @dataclass(frozen=True)
-class Event:
+class RunEvent:
     """Something that happened in a run.
 
     Attributes:
@@ -40,10 +40,10 @@ class Monitor:
 
     topics: tuple[str, ...] = (PRESENCE, PROGRESS)
 
-    def __init__(self, spec: NodeSpec, tell: Callable[[Event], None]) -> None:
-        self.node = Node(spec, ZmqBus(keys=spec.keys))
+    def __init__(self, spec: NodeSpec, tell: Callable[[RunEvent], None]) -> None:
+        self.node = Node(spec, ZmqTransport(keys=spec.keys))
         self._tell = tell
-        self.handlers: Mapping[type[Message], Handler] = {Card: self._card, Progress: self._progress}
+        self.handlers: Mapping[type[Message], Handler] = {Capabilities: self._card, ProgressReport: self._progress}
         self.node.add(self)
 
     async def __aenter__(self) -> Monitor:
@@ -63,12 +63,12 @@ class Monitor:
         """A node takes part no more."""
         self._say(peer.name, "left" if left else "lost", reason=reason)
 
-    def _card(self, envelope: Envelope, card: Card) -> None:
+    def _card(self, envelope: Envelope, card: Capabilities) -> None:
         if card.ready:
             self._say(envelope.sender, "ready")
 
-    def _progress(self, envelope: Envelope, progress: Progress) -> None:
+    def _progress(self, envelope: Envelope, progress: ProgressReport) -> None:
         self._say(envelope.sender, "progress", **progress.model_dump())
 
     def _say(self, node: str, kind: Literal["joined", "lost", "left", "ready", "progress"], **data: Any) -> None:
-        self._tell(Event(time.time(), node, kind, data))
+        self._tell(RunEvent(time.time(), node, kind, data))

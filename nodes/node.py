@@ -1,6 +1,6 @@
-"""One member of a run: it listens here, speaks by its `Voice`, and deals with its peers by `Membership` and `Repair`.
+"""One member of a run: it listens here, speaks by its `Publisher`, and deals with its peers by `Membership` and `RetransmissionService`.
 
-What is said beyond presence and repair belongs to its capabilities (`nodes.queries`, `nodes.roster`, `nodes.monitor`),
+What is said beyond presence and repair belongs to its capabilities (`nodes.queries`, `nodes.peer_directory`, `nodes.monitor`),
 each of which brings the topics it subscribes to and a literal table of handlers. Everything here runs on the event
 loop and nothing blocks it. Refuses to know models.
 """
@@ -14,23 +14,23 @@ from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from types import TracebackType
 
-from nodes.addresses import check_addresses
-from nodes.bus import Bus
 from nodes.capability import Capability, Handler
-from nodes.gate import Gate
-from nodes.membership import Means, Membership
-from nodes.repair import Repair
+from nodes.endpoints import check_endpoints
+from nodes.inbound_filter import InboundFilter
+from nodes.membership import Membership, MembershipContext
+from nodes.publisher import Publisher
+from nodes.retransmission import RetransmissionService
 from nodes.spec import NodeSpec
-from nodes.voice import Voice
+from nodes.transport.interface import Transport
 from protocol import codec, topics
 from protocol.codec import Buffer, Envelope
 from protocol.limits import Limits
 from protocol.messages import Message
 from protocol.messages.presence import Goodbye, PeerInfo
-from protocol.messages.repair import Resent
+from protocol.messages.retransmission import Retransmission
 from protocol.presence import Presence
-from protocol.secrecy import Sealed
-from protocol.security import Open, Security
+from protocol.security.authentication import NullSecurity, Security
+from protocol.security.group_encryption import KeyedSecurity
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Node:
         counts: what was dropped or repaired, by kind, since the start.
     """
 
-    def __init__(self, spec: NodeSpec, bus: Bus, limits: Limits | None = None) -> None:
+    def __init__(self, spec: NodeSpec, bus: Transport, limits: Limits | None = None) -> None:
         self.spec = spec
         self.name = spec.name
         self.counts: Counter[str] = Counter()
@@ -56,11 +56,11 @@ class Node:
         self.presence: Presence
         self._bus = bus
         self._incarnation = time.time_ns()
-        self._security: Security = Sealed(spec.keys, self._incarnation) if spec.keys else Open()
-        self._gate = Gate(self._security, self.counts, self.refused, self._bar, limits=limits or Limits())
-        self._voice = Voice(bus, self._security, spec.name, self._incarnation, spec.encoding)
+        self._security: Security = KeyedSecurity(spec.keys, self._incarnation) if spec.keys else NullSecurity()
+        self._gate = InboundFilter(self._security, self.counts, self.refused, self._bar, limits=limits or Limits())
+        self._voice = Publisher(bus, self._security, spec.name, self._incarnation, spec.encoding)
         self._voice.run = spec.run
-        self._repair = Repair(self._voice, spec.timing.repair, self.counts, self.refused)
+        self._repair = RetransmissionService(self._voice, spec.timing.repair, self.counts, self.refused)
         self._tick = 0
         self._claims: dict[str, int] = {}
         self._capabilities: list[Capability] = []
@@ -88,7 +88,7 @@ class Node:
     async def __aenter__(self) -> Node:
         """Binds, subscribes, calls the peers to join through, and begins to beat."""
         spec = self.spec
-        check_addresses(spec)
+        check_endpoints(spec)
         bound, pulse = await self._bus.open(spec.listen, self, spec.through)
         self.address = spec.advertise or bound
         me = PeerInfo(
@@ -96,7 +96,7 @@ class Node:
             incarnation=self._incarnation,
             role=spec.role,
             address=self.address,
-            pulse=topics.pulse_address(spec.advertise) if spec.advertise else pulse,
+            pulse=topics.heartbeat_address(spec.advertise) if spec.advertise else pulse,
         )
         timing = spec.timing
         self.presence = Presence(
@@ -107,11 +107,13 @@ class Node:
             timing.heartbeat,
             alert=timing.alert,
         )
-        means = Means(self._bus, self._security, self._voice, self._repair, self._gate, self.refused, self.counts)
+        means = MembershipContext(
+            self._bus, self._security, self._voice, self._repair, self._gate, self.refused, self.counts
+        )
         self._membership = Membership(self.presence, means, self._capabilities)
         self._handlers.update(self._membership.handlers)
         self._bus.subscribe(self._subscriptions())
-        for name, address in map(topics.door, spec.join):
+        for name, address in map(topics.split_endpoint, spec.join):
             self._bus.connect(address, name)
         if self.run:
             self._bus.beat(self._beat, timing.heartbeat)
@@ -175,7 +177,7 @@ class Node:
         self._hear(frames)
 
     def _hear(self, frames: Sequence[Buffer], *, again: bool = False) -> None:
-        """Makes sure of a message and takes it; `again` for what a `Resent` carries."""
+        """Makes sure of a message and takes it; `again` for what a `Retransmission` carries."""
         heard = self._gate.read(frames, self._now(), again=again)
         if heard is None:
             return
@@ -190,7 +192,7 @@ class Node:
 
     def subscribed(self, topic: bytes, present: bool) -> None:
         """The bus has noticed that somebody began or ceased to hear us."""
-        if topic.startswith(topics.KNOCK.encode()):
+        if topic.startswith(topics.JOIN.encode()):
             self._membership.knocked(topic, present=present)
 
     def _ended(self, work: asyncio.Task[None]) -> None:
@@ -200,7 +202,7 @@ class Node:
     def _take(self, envelope: Envelope, frames: Sequence[Buffer]) -> None:
         """Hands a message to its handler: an unnumbered one at once, a numbered one once and from living peers."""
         message = envelope.message
-        if isinstance(message, Resent):
+        if isinstance(message, Retransmission):
             self.counts["resent"] += 1
             self._hear(codec.original(frames), again=True)
             return
@@ -229,10 +231,10 @@ class Node:
 
     def _subscriptions(self) -> list[str]:
         """The static subscriptions; the knock comes last, so that who hears it knows that the others stand."""
-        wanted = {topics.PRESENCE, topics.PULSE, topics.inbox(self.name)}
+        wanted = {topics.PRESENCE, topics.HEARTBEATS, topics.inbox(self.name)}
         wanted.update(topic for capability in self._capabilities for topic in capability.topics)
         self._repair.heard = frozenset(wanted)
-        return [*sorted(wanted), topics.knock(self.name, self._incarnation, self.address)]
+        return [*sorted(wanted), topics.join_request_topic(self.name, self._incarnation, self.address)]
 
     def _beat(self) -> list[Buffer]:
         """A heartbeat; called from the bus's heartbeat thread, reads only."""

@@ -6,17 +6,19 @@ import logging
 from collections.abc import Callable
 
 from nodes.node import Node
-from protocol.messages import Progress
+from protocol.messages import ProgressReport
 from protocol.topics import PROGRESS
 
 log = logging.getLogger(__name__)
 
 
-Tell = Callable[[str, int, int, dict[str, float]], None]
+ProgressListener = Callable[[str, int, int, dict[str, float]], None]
 """Hears of a phase, the units of it that are through, how many there are, and what was measured on the way."""
 
 
-def speaker(node: Node, note: Callable[[], str] = str, also: Tell | None = None) -> Tell:
+def progress_publisher(
+    node: Node, note: Callable[[], str] = str, also: ProgressListener | None = None
+) -> ProgressListener:
     """What a watch tells its reports to: publishes each, with the remark that `note` makes, and logs it.
 
     Args:
@@ -27,7 +29,7 @@ def speaker(node: Node, note: Callable[[], str] = str, also: Tell | None = None)
 
     def tell(phase: str, done: int, total: int, values: dict[str, float]) -> None:
         remark = note()[:200]
-        node.publish(PROGRESS, Progress(phase=phase, done=done, total=total, values=values, note=remark))
+        node.publish(PROGRESS, ProgressReport(phase=phase, done=done, total=total, values=values, note=remark))
         said = " ".join(f"{name}={value:.4g}" for name, value in values.items())
         log.info("%s %d/%d %s %s", phase, done, total, said, remark)
         if also is not None:

@@ -10,16 +10,16 @@ from typing import TypeVar
 
 import torch
 
-from fednet.conversations import Stopped
-from nodes.client import client
+from fednet.api import Stopped
+from nodes.client import run_client
+from nodes.driver import Job, run_driver, run_guest
 from nodes.errors import NodeError
-from nodes.guest import Job, guest, visit
-from nodes.progress import Tell
+from nodes.progress import ProgressListener
 from nodes.spec import NodeSpec
 
 T = TypeVar("T")
 
-ROLES: dict[str, Callable[[NodeSpec, asyncio.Event], Awaitable[None]]] = {"client": client, "guest": guest}
+ROLES: dict[str, Callable[[NodeSpec, asyncio.Event], Awaitable[None]]] = {"client": run_client, "guest": run_driver}
 """What a process of each role does; a monitor is `nodes.monitor.Monitor`, held by whoever wants to know."""
 
 
@@ -38,7 +38,7 @@ def run(spec: NodeSpec) -> None:
     asyncio.run(_until_signalled(lambda stop: ROLES[spec.role](spec, stop)))
 
 
-def run_visit(spec: NodeSpec, job: Job[T], told: Tell | None = None) -> T:
+def run_visit(spec: NodeSpec, job: Job[T], told: ProgressListener | None = None) -> T:
     """Visits a run as a guest, does one job there, and returns what came of it; `told` hears how far it is.
 
     Raises:
@@ -46,7 +46,7 @@ def run_visit(spec: NodeSpec, job: Job[T], told: Tell | None = None) -> T:
         MethodError: the job cannot be done.
         KeyboardInterrupt: SIGINT or SIGTERM came first.
     """
-    return asyncio.run(_until_signalled(lambda stop: visit(spec, job, stop, told)))
+    return asyncio.run(_until_signalled(lambda stop: run_guest(spec, job, stop, told)))
 
 
 async def _until_signalled(work: Callable[[asyncio.Event], Awaitable[T]]) -> T:

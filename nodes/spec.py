@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from protocol.keys import Keyring
-from protocol.ledger import Policy
+from protocol.quorum import QuorumPolicy
+from protocol.security.keys import Keyring
 
 Role = Literal["client", "guest", "monitor"]
 
@@ -28,7 +28,7 @@ class Timing(BaseModel):
     ready: float = Field(1800.0, gt=0, description="longest wait for the expected peers to become ready")
 
 
-class RoundsPolicy(Policy):
+class RoundsPolicy(QuorumPolicy):
     """When a round goes on without everybody: a policy with more patience, since a round trains."""
 
     hard_limit: float = Field(1800.0, gt=0, description="longest a round waits for a living peer")
@@ -56,7 +56,7 @@ class NodeSpec:
         threads: intra-operation threads of torch.
         seed: the run's seed.
         folder: the run's folder.
-        method: name in `nodes.catalog.METHODS`.
+        method: name of a method, see `fednet.methods.registry`.
         config: the method's validated configuration.
         site: what this site says for itself, over the configuration (for example its own data).
         policy: when its questions go on without everybody.
@@ -84,7 +84,7 @@ class NodeSpec:
     method: str = ""
     config: BaseModel | None = None
     site: dict[str, Any] = field(default_factory=dict)
-    policy: Policy = field(default_factory=Policy)
+    policy: QuorumPolicy = field(default_factory=QuorumPolicy)
     rounds: RoundsPolicy = field(default_factory=RoundsPolicy)
     timing: Timing = field(default_factory=Timing)
     encoding: Literal["raw", "bf16", "fp16", "int8"] = "raw"

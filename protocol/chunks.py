@@ -37,7 +37,7 @@ GIVE_UP = 30.0
 
 
 @dataclass(frozen=True)
-class Ask:
+class RangeRequest:
     """Ask this holder for the `count` bytes from `offset` on."""
 
     holder: str
@@ -46,18 +46,18 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Done:
+class FetchCompleted:
     """Every byte has come."""
 
 
 @dataclass(frozen=True)
-class Impossible:
+class FetchFailed:
     """Nobody is left to ask: why, by holder."""
 
     reasons: dict[str, str]
 
 
-Outcome = Ask | Done | Impossible
+Outcome = RangeRequest | FetchCompleted | FetchFailed
 
 
 @dataclass
@@ -68,7 +68,7 @@ class _Asked:
     serial: int
 
 
-class Fetch:
+class BlobFetch:
     """One transfer, as its receiver sees it. At most `window` bytes, in whole pieces, are on their way at any time.
 
     A holder is asked from `offer` on (it is linked); until then it is waited for. Of several that can be asked the
@@ -119,7 +119,7 @@ class Fetch:
     def start(self, now: float) -> Iterator[Outcome]:
         """Nothing but the beginning: no bytes at all are complete, and nobody at all cannot be asked."""
         if not self._left:
-            yield Done()
+            yield FetchCompleted()
         else:
             yield from self._settle(now)
 
@@ -164,7 +164,7 @@ class Fetch:
             self._heard = self._since = now
             self._silences = 0
         if not self._left:
-            yield Done()
+            yield FetchCompleted()
         else:
             yield from self._fill(now)
 
@@ -175,7 +175,7 @@ class Fetch:
             return
         if now - self._progress > self._give_up:
             mute = f"gave nothing for {self._give_up:.0f} s"
-            yield Impossible({name: self._reasons.get(name, mute) for name in sorted(self.holders)})
+            yield FetchFailed({name: self._reasons.get(name, mute) for name in sorted(self.holders)})
         elif self._asked and now - self._since >= self._wait:
             self._silence(now)
             yield from self._fill(now)
@@ -211,7 +211,7 @@ class Fetch:
 
     def _settle(self, now: float) -> Iterator[Outcome]:
         if self.holders <= self._reasons.keys():
-            yield Impossible(dict(sorted(self._reasons.items())))
+            yield FetchFailed(dict(sorted(self._reasons.items())))
         else:
             yield from self._fill(now)
 
@@ -222,7 +222,7 @@ class Fetch:
             self._serial += 1
             self._asked[offset] = _Asked(now, self._serial)
             self._told.add(holder)
-            yield Ask(holder, offset, self._count(offset))
+            yield RangeRequest(holder, offset, self._count(offset))
 
     def _count(self, offset: int) -> int:
         return min(self._chunk, self.size - offset)

@@ -22,8 +22,8 @@ from protocol import header
 from protocol.errors import EncodingError, LimitError, WireError
 from protocol.header import VERSION, Header
 from protocol.limits import DEFAULT, Limits
-from protocol.messages import KINDS, Message, Resent
-from protocol.messages.base import Value
+from protocol.messages import KINDS, Message, Retransmission
+from protocol.messages.base import WireValue
 from protocol.tensors import Buffer, Encoding, describe, pack, unpack
 from protocol.topics import LARGEST, TOPIC, is_name, is_run, is_topic
 
@@ -33,8 +33,10 @@ _TENSOR = 1  # the extension type of a tensor
 _MAX_TOPIC_BYTES = 3 * 33
 _MAX_DESCRIPTOR_BYTES = 256
 _REPAIR_FRAMES = 2
-_SEALS = 3  # of a message and of the `Resent` around it, and the lid, see `protocol.security` and `protocol.secrecy`
-_REPAIR_BYTES = 8192  # room that every message leaves for the `Resent` around it, both seals, and closing every frame
+_SEALS = 3  # of a message and of the `Retransmission` around it, and the lid, see `protocol.security.authentication` and `protocol.security.group_encryption`
+_REPAIR_BYTES = (
+    8192  # room that every message leaves for the `Retransmission` around it, both seals, and closing every frame
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +103,10 @@ def decode(frames: Sequence[Buffer], limits: Limits = DEFAULT, *, signed: bool =
     Args:
         frames: as they came, without their seal; tensors may lie in them and keep them alive.
         limits: what is accepted.
-        signed: whether what a `Resent` carries ends in a seal, see `protocol.security`.
+        signed: whether what a `Retransmission` carries ends in a seal, see `protocol.security.authentication`.
 
     Returns:
-        A valid envelope. What a `Resent` carries is valid too, and of the same sender; `decode(original(frames))`
+        A valid envelope. What a `Retransmission` carries is valid too, and of the same sender; `decode(original(frames))`
         reads it.
 
     Raises:
@@ -112,7 +114,7 @@ def decode(frames: Sequence[Buffer], limits: Limits = DEFAULT, *, signed: bool =
     """
     views = admit(frames, limits)
     envelope, used = _read(views, limits)
-    if isinstance(envelope.message, Resent):
+    if isinstance(envelope.message, Retransmission):
         first, used = _read(views[_REPAIR_FRAMES:], limits)
         used += _REPAIR_FRAMES + signed
         if not first.message.numbered:
@@ -125,7 +127,7 @@ def decode(frames: Sequence[Buffer], limits: Limits = DEFAULT, *, signed: bool =
 
 
 def resent(frames: Sequence[Buffer], run: str, sender: str, incarnation: int, topic: str) -> list[Buffer]:
-    """The frames of a `Resent` that carries the frames of an earlier message, untouched.
+    """The frames of a `Retransmission` that carries the frames of an earlier message, untouched.
 
     Args:
         frames: what `encode` returned for that message.
@@ -134,11 +136,11 @@ def resent(frames: Sequence[Buffer], run: str, sender: str, incarnation: int, to
         incarnation: its sender's incarnation.
         topic: where to; the inbox of the peer that asked.
     """
-    return [*encode(Envelope(topic, run, sender, incarnation, 0, Resent())), *frames]
+    return [*encode(Envelope(topic, run, sender, incarnation, 0, Retransmission())), *frames]
 
 
 def original(frames: Sequence[Buffer]) -> Sequence[Buffer]:
-    """The frames that a `Resent` carries."""
+    """The frames that a `Retransmission` carries."""
     return frames[_REPAIR_FRAMES:]
 
 
@@ -155,7 +157,7 @@ class _Outgoing:
         """Stands in for what msgpack does not know: a tensor, or a value within the message."""
         if isinstance(value, Tensor):
             return self._tensor(value)
-        if isinstance(value, Value):
+        if isinstance(value, WireValue):
             return dict(value)
         raise TypeError(f"{type(value).__name__} is none of the types of a message")
 
@@ -170,7 +172,7 @@ class _Outgoing:
         return msgpack.ExtType(_TENSOR, msgpack.packb((*descriptor, index)))
 
     def check(self, header_bytes: int, kind: str) -> None:
-        """Holds the whole message against the limits, with room for the two frames of a `Resent` before it."""
+        """Holds the whole message against the limits, with room for the two frames of a `Retransmission` before it."""
         limits = self._limits
         if header_bytes > limits.max_header_bytes:
             raise EncodingError("header is too long", kind=kind, bytes=header_bytes, most=limits.max_header_bytes)

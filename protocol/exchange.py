@@ -1,6 +1,6 @@
 """When an exchange is over, and who had a part in it: the ledger that its asker keeps.
 
-It has two phases, each a step with its own policy (`protocol.ledger`). First everybody does the call's work and offers;
+It has two phases, each a step with its own policy (`protocol.quorum`). First everybody does the call's work and offers;
 then everybody who has offered absorbs what the others offer. Nobody waits for the dead, nor for anybody to absorb what
 the dead have offered: parts of it may be lost for good.
 
@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from protocol.ledger import Outcome, Pace, Policy, Step
-from protocol.messages.exchange import Offered
+from protocol.messages.exchange import OfferList
+from protocol.quorum import DeadlineEstimator, QuorumOutcome, QuorumPolicy, QuorumTracker
 
 
 @dataclass(frozen=True)
-class Stand:
+class ExchangeProgress:
     """How an exchange stands.
 
     Attributes:
@@ -38,7 +38,7 @@ class Stand:
 
 
 @dataclass
-class Exchange:
+class ExchangeTracker:
     """One exchange's ledger, from its call to its close.
 
     Attributes:
@@ -51,20 +51,26 @@ class Exchange:
         gone: who died, left or declined, and did not offer after coming back, with the reason.
     """
 
-    policy: Policy
-    offering: Step
-    paces: tuple[Pace, Pace]
-    absorbing: Step | None = None
-    offers: dict[str, Offered] = field(default_factory=dict)
+    policy: QuorumPolicy
+    offering: QuorumTracker
+    paces: tuple[DeadlineEstimator, DeadlineEstimator]
+    absorbing: QuorumTracker | None = None
+    offers: dict[str, OfferList] = field(default_factory=dict)
     taken: dict[str, dict[str, Mapping[str, str]]] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, expected: Iterable[str], now: float, policy: Policy, paces: tuple[Pace, Pace]) -> Exchange:
+    def open(
+        cls,
+        expected: Iterable[str],
+        now: float,
+        policy: QuorumPolicy,
+        paces: tuple[DeadlineEstimator, DeadlineEstimator],
+    ) -> ExchangeTracker:
         """Opens an exchange between these peers."""
-        return cls(policy, Step.open(expected, now, policy, paces[0]), paces)
+        return cls(policy, QuorumTracker.open(expected, now, policy, paces[0]), paces)
 
-    def offered(self, name: str, said: Offered, now: float) -> None:
+    def offered(self, name: str, said: OfferList, now: float) -> None:
         """A peer has offered all that it offers; it counts while others are waited for to, even if it was gone."""
         if self.absorbing is None:
             self.offers[name] = said
@@ -88,7 +94,7 @@ class Exchange:
         """Time in which the asker itself stood still does not count."""
         (self.absorbing or self.offering).excuse(seconds)
 
-    def look(self, now: float) -> Stand:
+    def look(self, now: float) -> ExchangeProgress:
         """How the exchange stands at this time; the second phase begins when the first one is found closed."""
         first = self.offering.outcome(now)
         if self.absorbing is None and first.closed and first.quorate:
@@ -116,7 +122,7 @@ class Exchange:
 
     def _begin_absorbing(self, now: float) -> None:
         alive = [name for name in self.offers if name not in self.gone]
-        self.absorbing = Step.open(alive, now, self.policy, self.paces[1])
+        self.absorbing = QuorumTracker.open(alive, now, self.policy, self.paces[1])
         self._settle(now)
 
     def _settle(self, now: float) -> None:
@@ -132,7 +138,7 @@ class Exchange:
         return name in self.offers and wanted <= self.taken.get(name, {}).keys()
 
 
-def _stand(outcome: Outcome, step: Step, *, quorate: bool, absorbing: bool) -> Stand:
+def _stand(outcome: QuorumOutcome, step: QuorumTracker, *, quorate: bool, absorbing: bool) -> ExchangeProgress:
     expected = len(step.expected)
     done = len(outcome.contributed) + len(outcome.lost)
-    return Stand(outcome.closed, quorate, absorbing, done, expected, outcome.until)
+    return ExchangeProgress(outcome.closed, quorate, absorbing, done, expected, outcome.until)

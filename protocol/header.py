@@ -19,7 +19,7 @@ from protocol.limits import Limits
 from protocol.tensors import Buffer
 from protocol.topics import is_name
 
-VERSION = 3
+VERSION = 4
 """The version of the wire that is spoken here; nodes of different versions do not understand each other."""
 
 _SENDER_ENDS = 256  # bytes; by then it has been named in every header that is one

@@ -18,7 +18,7 @@ class Limits:
 
     Attributes:
         max_frames: frames of one multipart message; the default is topic, header and 256 tensors, the two frames that
-            a `Resent` puts before them, the seals of both, and a lid.
+            a `Retransmission` puts before them, the seals of both, and a lid.
         max_frame_bytes: bytes of one tensor's frame, and of one tensor once it is decoded.
         max_message_bytes: bytes of all frames together, and of all tensors once they are decoded.
         max_header_bytes: bytes of the header, in which everything but the tensors travels; the largest `Hello` fits.

@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
-from protocol.arrivals import Arrivals
+from protocol.failure_detector import FailureDetector
 from protocol.messages.presence import PeerInfo
 
 
-class State(Enum):
+class PeerState(Enum):
     """How far a peer has come."""
 
     MET = "met"  # its name and address are known
@@ -33,11 +33,11 @@ class State(Enum):
 CALLER_PATIENCE = 30.0
 """Seconds after which somebody who knocked but never said hello is forgotten."""
 
-_LIVING = frozenset({State.MET, State.LINKED})
+_LIVING = frozenset({PeerState.MET, PeerState.LINKED})
 
 
 @dataclass(frozen=True)
-class Connect:
+class ConnectTo:
     """Connect to this address, where `name` is said to be: whoever answers there must hold that name's key."""
 
     address: str
@@ -45,14 +45,14 @@ class Connect:
 
 
 @dataclass(frozen=True)
-class Disconnect:
+class DisconnectFrom:
     """Drop the connection to this address."""
 
     address: str
 
 
 @dataclass(frozen=True)
-class Greet:
+class SendHello:
     """Send this life of a peer a hello."""
 
     name: str
@@ -60,14 +60,14 @@ class Greet:
 
 
 @dataclass(frozen=True)
-class Linked:
+class PeerLinked:
     """Both directions to this peer are proven."""
 
     peer: PeerInfo
 
 
 @dataclass(frozen=True)
-class Departed:
+class PeerDeparted:
     """This peer takes no part any more; `left` tells a goodbye from a loss."""
 
     peer: PeerInfo
@@ -75,15 +75,15 @@ class Departed:
     left: bool
 
 
-Outcome = Connect | Disconnect | Greet | Linked | Departed
+Outcome = ConnectTo | DisconnectFrom | SendHello | PeerLinked | PeerDeparted
 
 
 @dataclass
 class _Peer:
     info: PeerInfo
     seen: float  # when it last gave a sign of life
-    arrivals: Arrivals  # of its heartbeats
-    state: State = State.MET
+    arrivals: FailureDetector  # of its heartbeats
+    state: PeerState = PeerState.MET
     heard: bool = False  # its hello has come: we hear it
     hears: bool = False  # its welcome has come: it hears us
     greet_at: float = 0.0  # when our hello is due again
@@ -136,13 +136,15 @@ class Presence:
 
     def linked(self) -> dict[str, PeerInfo]:
         """The peers to and from which both directions are proven, by name in sorted order."""
-        return {name: peer.info for name, peer in sorted(self._peers.items()) if peer.state is State.LINKED}
+        return {name: peer.info for name, peer in sorted(self._peers.items()) if peer.state is PeerState.LINKED}
 
     def lingering(self) -> tuple[str, ...]:
         """The lost whose connection still stands: what is said to all is still kept for them on the way."""
-        return tuple(name for name, peer in sorted(self._peers.items()) if peer.state is State.LOST and not peer.broken)
+        return tuple(
+            name for name, peer in sorted(self._peers.items()) if peer.state is PeerState.LOST and not peer.broken
+        )
 
-    def state(self, name: str) -> State | None:
+    def state(self, name: str) -> PeerState | None:
         """How far a peer has come; None for one never met."""
         peer = self._peers.get(name)
         return peer.state if peer else None
@@ -173,9 +175,9 @@ class Presence:
             gone = [peer for peer in self._peers.values() if peer.state not in _LIVING]
             if not gone:
                 return
-            yield from self._forget(min(gone, key=lambda peer: (peer.state is State.LOST, peer.seen)))
-        self._peers[info.name] = _Peer(info, seen=now, moved=now, arrivals=Arrivals(self.alert, self.silence))
-        yield from (Connect(info.address, info.name), Connect(info.pulse, info.name))
+            yield from self._forget(min(gone, key=lambda peer: (peer.state is PeerState.LOST, peer.seen)))
+        self._peers[info.name] = _Peer(info, seen=now, moved=now, arrivals=FailureDetector(self.alert, self.silence))
+        yield from (ConnectTo(info.address, info.name), ConnectTo(info.pulse, info.name))
 
     def knock(self, name: str, incarnation: int, address: str, now: float) -> Iterator[Outcome]:
         """Somebody has subscribed here, and from now on hears us: call back, and greet."""
@@ -188,10 +190,10 @@ class Presence:
         elif name in self._callers or len(self._callers) < self.most:
             yield from self._dismiss(name, keep=address)
             self._callers[name] = _Caller(incarnation, address, now, now + self.greet_every)
-            yield Connect(address, name)
+            yield ConnectTo(address, name)
         else:
             return
-        yield Greet(name, incarnation)
+        yield SendHello(name, incarnation)
 
     def hello(self, info: PeerInfo, members: Iterable[PeerInfo], now: float) -> Iterator[Outcome]:
         """A peer's hello has come: we hear it, and whom it knows."""
@@ -219,18 +221,18 @@ class Presence:
         """A peer's heartbeat has come, with the progress of its event loop."""
         self._excuse(now)
         peer = self._peers.get(name)
-        if peer is None or peer.info.incarnation != incarnation or peer.state is State.LEFT:
+        if peer is None or peer.info.incarnation != incarnation or peer.state is PeerState.LEFT:
             return
         peer.arrivals.note(now)
         moved = tick != peer.tick
         if moved:
             peer.tick, peer.moved = tick, now
-        if peer.state is not State.LOST:
+        if peer.state is not PeerState.LOST:
             peer.seen = now
         elif moved:
-            peer.state, peer.seen, peer.hears, peer.broken = State.MET, now, False, False
+            peer.state, peer.seen, peer.hears, peer.broken = PeerState.MET, now, False, False
             peer.greet_at = now + self.greet_every
-            yield Greet(name, incarnation)
+            yield SendHello(name, incarnation)
 
     def breaks(self, name: str, incarnation: int) -> Iterator[Outcome]:
         """A peer's connection to us has broken: be quicker to lose it, unless it knocks again."""
@@ -266,7 +268,7 @@ class Presence:
                 yield from self._drop(peer, reason, left=False)
             elif now >= peer.greet_at:
                 peer.greet_at = now + (self.remind if peer.hears else self.greet_every)
-                yield Greet(name, peer.info.incarnation)
+                yield SendHello(name, peer.info.incarnation)
 
     def _sweep_callers(self, now: float) -> Iterator[Outcome]:
         for name, caller in list(self._callers.items()):
@@ -274,7 +276,7 @@ class Presence:
                 yield from self._dismiss(name)
             elif now >= caller.greet_at:
                 caller.greet_at = now + self.greet_every
-                yield Greet(name, caller.incarnation)
+                yield SendHello(name, caller.incarnation)
 
     def _living(self, name: str, incarnation: int) -> _Peer | None:
         return self._peers[name] if self.current(name, incarnation) else None
@@ -286,9 +288,9 @@ class Presence:
                 peer.greet_at = min(peer.greet_at, now)
 
     def _link(self, peer: _Peer) -> Iterator[Outcome]:
-        if peer.heard and peer.hears and peer.state is State.MET:
-            peer.state = State.LINKED
-            yield Linked(peer.info)
+        if peer.heard and peer.hears and peer.state is PeerState.MET:
+            peer.state = PeerState.LINKED
+            yield PeerLinked(peer.info)
 
     def _loss(self, peer: _Peer, now: float) -> str:
         silent = now - peer.seen
@@ -296,7 +298,7 @@ class Presence:
             return f"its connection broke and it was silent for {silent:.1f} s"
         if silent > peer.arrivals.patience:
             return f"silent for {silent:.1f} s"
-        if peer.state is State.LINKED and now - peer.moved > self.hang:
+        if peer.state is PeerState.LINKED and now - peer.moved > self.hang:
             return f"its event loop has stood still for {now - peer.moved:.0f} s"
         return ""
 
@@ -321,11 +323,11 @@ class Presence:
 
     def _release(self, *addresses: str) -> Iterator[Outcome]:
         """Disconnects addresses at which no peer is that may still be heard of."""
-        peers = [peer.info for peer in self._peers.values() if peer.state is not State.LEFT]
+        peers = [peer.info for peer in self._peers.values() if peer.state is not PeerState.LEFT]
         used = {address for info in peers for address in (info.address, info.pulse)}
-        yield from (Disconnect(address) for address in addresses if address not in used)
+        yield from (DisconnectFrom(address) for address in addresses if address not in used)
 
     def _drop(self, peer: _Peer, reason: str, *, left: bool) -> Iterator[Outcome]:
         if peer.state in _LIVING:
-            peer.state = State.LEFT if left else State.LOST
-            yield Departed(peer.info, reason, left)
+            peer.state = PeerState.LEFT if left else PeerState.LOST
+            yield PeerDeparted(peer.info, reason, left)

@@ -2,7 +2,7 @@
 
 A contribution has arrived once everybody who must hold a part of it says so: in a mesh the lead, who can hand it on
 should its contributor die, and in a sharded round every member, each its shard. Who is waited for, and until when,
-is decided as for queries (`protocol.ledger`). What the round leaves is decided by votes: a majority of the configured
+is decided as for queries (`protocol.quorum`). What the round leaves is decided by votes: a majority of the configured
 members must have computed the same digest.
 
 Pure: knows no network, no states and no clock.
@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from protocol.ledger import Outcome, Step
-from protocol.messages.rounds import OfRound, Piece, Share
+from protocol.messages.rounds import BlobRef, ContributionRef, OfRound
+from protocol.quorum import QuorumOutcome, QuorumTracker
 
 M = TypeVar("M", bound=OfRound)
 
@@ -32,7 +32,7 @@ def about(kind: type[M], of: OfRound, **fields: Any) -> M:
 
 
 @dataclass
-class Tally:
+class ContributionTracker:
     """The contributions to one attempt.
 
     Args:
@@ -40,13 +40,13 @@ class Tally:
         keepers: who must hold a part of every contribution.
     """
 
-    step: Step
+    step: QuorumTracker
     keepers: frozenset[str]
-    offers: dict[str, Share] = field(default_factory=dict)
+    offers: dict[str, ContributionRef] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     _held: dict[str, set[str]] = field(default_factory=dict)
 
-    def offered(self, name: str, share: Share, now: float) -> bool:
+    def offered(self, name: str, share: ContributionRef, now: float) -> bool:
         """A contribution can be fetched; False for one that is not expected, comes twice or was given up."""
         if name not in self.step.expected:
             self.refused.setdefault(name, "it was not asked to contribute to this round")
@@ -69,11 +69,11 @@ class Tally:
         if (by in self.keepers or by == name) and self.step.lose(name, _refused(reason)):
             self.refused[name] = reason
 
-    def outcome(self, now: float) -> Outcome:
+    def outcome(self, now: float) -> QuorumOutcome:
         """How the round stands."""
         return self.step.outcome(now)
 
-    def shares(self, contributed: Iterable[str]) -> dict[str, Share]:
+    def shares(self, contributed: Iterable[str]) -> dict[str, ContributionRef]:
         """The contributions of those who contributed."""
         return {name: self.offers[name] for name in contributed}
 
@@ -83,7 +83,7 @@ class Tally:
 
 
 @dataclass
-class Ballot:
+class VoteTracker:
     """What the members have computed.
 
     Args:
@@ -91,25 +91,25 @@ class Ballot:
     """
 
     majority: int
-    votes: dict[str, Piece] = field(default_factory=dict)
+    votes: dict[str, BlobRef] = field(default_factory=dict)
 
-    def cast(self, name: str, left: Piece) -> None:
+    def cast(self, name: str, left: BlobRef) -> None:
         """A member has computed this; a member votes once."""
         self.votes.setdefault(name, left)
 
-    def agreed(self) -> Piece | None:
+    def agreed(self) -> BlobRef | None:
         """What a majority has computed."""
         for left, count in Counter(self.votes.values()).most_common(1):
             if count >= self.majority:
                 return left
         return None
 
-    def dissenters(self, left: Piece) -> tuple[str, ...]:
+    def dissenters(self, left: BlobRef) -> tuple[str, ...]:
         """Who has computed something else, sorted."""
         return tuple(sorted(name for name, other in self.votes.items() if other != left))
 
 
-def record_reasons(outcome: Outcome, refused: Mapping[str, str]) -> dict[str, str]:
+def record_reasons(outcome: QuorumOutcome, refused: Mapping[str, str]) -> dict[str, str]:
     """Who was lost for a round, with the reason; those whose contribution was refused are named apart."""
     return {name: reason for name, reason in outcome.lost.items() if reason != _refused(refused.get(name, ""))}
 

@@ -26,14 +26,14 @@ QUERIES = "queries/"
 ROUNDS = "rounds/"
 EXCHANGE = "exchange/"
 PROGRESS = "progress/"
-PULSE = "pulse/"
-KNOCK = "knock/"
+HEARTBEATS = "heartbeat/"
+JOIN = "join/"
 
 LARGEST = 2**63 - 1
 """The largest incarnation, sequence number or count on the wire."""
 
 MAX_ADDRESS_BYTES = 180
-MAX_KNOCK_BYTES = 256
+MAX_JOIN_BYTES = 256
 
 _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\])"
 _ADDRESS = (
@@ -50,7 +50,7 @@ _topic = re.compile(TOPIC)
 _address = re.compile(_ADDRESS)
 _listen = re.compile(rf"tcp://(?:\*|{_HOST}):(?P<port>0|[1-9][0-9]{{0,4}})|ipc://[^*]+")
 _loopback = re.compile(r"tcp://(127(\.[0-9]{1,3}){3}|\[::1\]|localhost):")
-_knock = re.compile(rf"knock/(?P<name>{NAME})/(?P<incarnation>{_NUMBER})/(?P<address>.+)/")
+_knock = re.compile(rf"join/(?P<name>{NAME})/(?P<incarnation>{_NUMBER})/(?P<address>.+)/")
 
 
 @lru_cache(maxsize=1024)
@@ -92,11 +92,11 @@ def is_listen(text: str) -> bool:
 
 def is_local(address: str) -> bool:
     """Whether an address can only be reached from this machine."""
-    address = door(address)[1]
+    address = split_endpoint(address)[1]
     return address.startswith(("ipc://", "inproc://", "memory://")) or _loopback.match(address) is not None
 
 
-def door(text: str) -> tuple[str, str]:
+def split_endpoint(text: str) -> tuple[str, str]:
     """Whom to expect where, of `name@address` or, with nobody in particular, an address."""
     name, at, address = text.partition("@")
     return (name, address) if at and is_name(name) else ("", text)
@@ -113,7 +113,7 @@ def inbox(name: str) -> str:
     return f"to/{name}/"
 
 
-def pulse_address(address: str) -> str:
+def heartbeat_address(address: str) -> str:
     """Where the heartbeats of the node at this address are published: the next port, or the path with `.pulse`."""
     return _beside(address, 1, ".pulse")
 
@@ -125,7 +125,7 @@ def inward_address(address: str) -> str:
 
 def _beside(address: str, ports: int, suffix: str) -> str:
     """An address some ports on, or a path with a suffix; within a process, which has neither, the same."""
-    plain = door(address)[1]
+    plain = split_endpoint(address)[1]
     if plain.startswith("tcp://"):
         host, port = address.rsplit(":", 1)
         return f"{host}:{int(port) + ports}"
@@ -133,7 +133,7 @@ def _beside(address: str, ports: int, suffix: str) -> str:
 
 
 @dataclass(frozen=True)
-class Knock:
+class JoinRequest:
     """What a joining node says by nothing but subscribing: who it is, and where to connect back to."""
 
     name: str
@@ -141,7 +141,7 @@ class Knock:
     address: str
 
 
-def knock(name: str, incarnation: int, address: str) -> str:
+def join_request_topic(name: str, incarnation: int, address: str) -> str:
     """The subscription by which a joining node makes itself known.
 
     Raises:
@@ -149,21 +149,21 @@ def knock(name: str, incarnation: int, address: str) -> str:
     """
     if not (is_name(name) and 0 <= incarnation <= LARGEST and is_address(address)):
         raise EncodingError("cannot knock", name=name, incarnation=incarnation, address=address)
-    return f"knock/{name}/{incarnation}/{address}/"
+    return f"join/{name}/{incarnation}/{address}/"
 
 
-def parse_knock(data: bytes) -> Knock:
-    """Reads a subscription that begins with `knock/`; the exact inverse of `knock`.
+def parse_join_request(data: bytes) -> JoinRequest:
+    """Reads a subscription that begins with `join/`; the exact inverse of `knock`.
 
     Raises:
         WireError: it is longer than 256 bytes, or anything but a name, an incarnation and an address.
     """
-    if len(data) > MAX_KNOCK_BYTES:
-        raise WireError("knock is too long", bytes=len(data), most=MAX_KNOCK_BYTES)
+    if len(data) > MAX_JOIN_BYTES:
+        raise WireError("knock is too long", bytes=len(data), most=MAX_JOIN_BYTES)
     try:
         match = _knock.fullmatch(data.decode())
     except UnicodeDecodeError:
         match = None
     if match is None or int(match["incarnation"]) > LARGEST or not is_address(match["address"]):
-        raise WireError("knock is not knock/<name>/<incarnation>/<address>/", knock=data)
-    return Knock(match["name"], int(match["incarnation"]), match["address"])
+        raise WireError("knock is not join/<name>/<incarnation>/<address>/", knock=data)
+    return JoinRequest(match["name"], int(match["incarnation"]), match["address"])

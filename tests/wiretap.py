@@ -15,11 +15,11 @@ import zmq
 import zmq.asyncio
 from torch import Tensor
 
-from nodes.memory_bus import MemoryNetwork
+from nodes.transport.memory import MemoryNetwork
 from protocol import codec
 from protocol.codec import Envelope
-from protocol.messages import Resent
-from protocol.messages.exchange import Offer
+from protocol.messages import Retransmission
+from protocol.messages.exchange import OfferMessage
 
 RUN = 16
 """Bytes in a row that are taken for a piece of a picture."""
@@ -82,7 +82,7 @@ class Wiretap:
         numbered = {(each.sender, each.incarnation, each.topic, each.number): each for each in said if each.number}
         return [*(each for each in said if not each.number), *numbered.values()]
 
-    def words(self, clients: Iterable[str], width: int, but: Container[str] = ()) -> list[Offer]:
+    def words(self, clients: Iterable[str], width: int, but: Container[str] = ()) -> list[OfferMessage]:
         """The offers of clients, once it is sure that they have said no other tensor, and words of this width only.
 
         Args:
@@ -93,9 +93,9 @@ class Wiretap:
         said = [each for each in self.envelopes() if each.sender in set(clients)]
         assert said, "nothing was heard of the clients"
         for each in said:
-            if not isinstance(each.message, Offer) and each.message.kind not in but:
+            if not isinstance(each.message, OfferMessage) and each.message.kind not in but:
                 assert not _tensors(dict(each.message)), f"{each.sender}'s {each.message.kind} has a tensor"
-        offers = [each.message for each in said if isinstance(each.message, Offer)]
+        offers = [each.message for each in said if isinstance(each.message, OfferMessage)]
         assert {offer.words.shape[1:] for offer in offers} <= {(width,)}
         assert all(offer.words.dtype is torch.float32 for offer in offers)
         return offers
@@ -119,7 +119,7 @@ class Wiretap:
 
 
 def _again(said: Envelope) -> bool:
-    return isinstance(said.message, Resent)
+    return isinstance(said.message, Retransmission)
 
 
 def _tensors(value: Any) -> list[Tensor]:

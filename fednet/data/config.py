@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Count = Annotated[int, Field(strict=True, ge=1)]
+PositiveCount = Annotated[int, Field(strict=True, ge=1)]
 Fraction = Annotated[float, Field(strict=True, ge=0.0, le=1.0)]
 DatasetName = Literal["digits", "mnist", "cifar10", "cifar100", "tiny-imagenet", "folder"]
 PartitionKind = Literal[
@@ -38,7 +38,7 @@ class DataConfig(BaseModel):
     name: DatasetName = "digits"
     root: Path | None = None
     size: Annotated[int, Field(strict=True, ge=4, le=1024)] | None = None
-    limit: Count | None = None
+    limit: PositiveCount | None = None
 
     @model_validator(mode="after")
     def _root_where_it_is_needed(self) -> Self:
@@ -71,12 +71,12 @@ class PartitionConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: PartitionKind = "iid"
-    classes_per_client: Count | None = None
+    classes_per_client: PositiveCount | None = None
     alpha: Annotated[float, Field(strict=True, gt=0.0, allow_inf_nan=False)] | None = None
-    shards_per_client: Count | None = None
+    shards_per_client: PositiveCount | None = None
     matrix: tuple[tuple[Fraction, ...], ...] | None = None
     balanced: Annotated[bool, Field(strict=True)] | None = None
-    least: Count = 1
+    least: PositiveCount = 1
     imbalance: dict[Label, Part] = Field(default_factory=dict)
     train_ratio: Part = 1.0
 

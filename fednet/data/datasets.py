@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fednet.data.config import DataConfig
-from fednet.data.sources import SOURCES, Pool
+from fednet.data.sources import SOURCES, ImagePool
 from fednet.errors import DataError
 from fednet.seeds import generator
 
@@ -123,7 +123,7 @@ def stratified(labels: Tensor, *purpose: str) -> Tensor:
     return place.argsort(stable=True)
 
 
-def _plan(config: DataConfig) -> dict[str, tuple[Pool, Tensor]]:
+def _plan(config: DataConfig) -> dict[str, tuple[ImagePool, Tensor]]:
     """Which pool each split is read from, and which of its pictures in which order."""
     source = SOURCES[config.name](config)
     order = stratified(source.train.labels, config.name, "train")
@@ -144,7 +144,7 @@ def _plan(config: DataConfig) -> dict[str, tuple[Pool, Tensor]]:
     return plan
 
 
-def _every_class(config: DataConfig, split: str, pool: Pool, part: Tensor) -> None:
+def _every_class(config: DataConfig, split: str, pool: ImagePool, part: Tensor) -> None:
     missing = sorted(set(range(len(pool.classes))) - set(pool.labels[part].tolist()))
     if missing:
         limit = f" under data.limit={config.limit}" if config.limit else ""
@@ -155,7 +155,7 @@ def _every_class(config: DataConfig, split: str, pool: Pool, part: Tensor) -> No
         )
 
 
-def _read(pool: Pool, order: Tensor, split: str) -> ImageSet:
+def _read(pool: ImagePool, order: Tensor, split: str) -> ImageSet:
     images = pool.read(order)
     if not images.isfinite().all() or images.min() < -1 or images.max() > 1:
         raise DataError(f"the {split} split was read with values outside of [-1, 1]: this is a fault of fednet")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fednet.data.config import PartitionConfig
-from fednet.data.sizes import unequal
+from fednet.data.sizes import random_sizes
 from fednet.errors import DataError
 from fednet.seeds import derive, generator
 
@@ -101,7 +101,7 @@ def _uneven(holds: Matrix, labels: Tensor, config: PartitionConfig, seed: int) -
     matrix: Matrix = np.zeros_like(holds)
     for label, count in enumerate(torch.bincount(labels).tolist()):
         holders = line[holds[line, label] > 0]
-        matrix[holders, label] = unequal(count, len(holders), least, rng) / max(count, 1)
+        matrix[holders, label] = random_sizes(count, len(holders), least, rng) / max(count, 1)
     return matrix
 
 

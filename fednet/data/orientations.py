@@ -30,22 +30,22 @@ class Orientation:
     matrix: tuple[float, float, float, float]
 
 
-def turned(degrees: int) -> Orientation:
+def rotation(degrees: int) -> Orientation:
     """Turned about the centre; 0 leaves the picture as it is."""
     angle = math.radians(degrees)
     return Orientation(f"turned-{degrees}", (math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)))
 
 
-def mirrored(degrees: int) -> Orientation:
+def reflection(degrees: int) -> Orientation:
     """Mirrored about the axis through the centre that falls by so many degrees to the right."""
     angle = 2 * math.radians(degrees)
     return Orientation(f"mirrored-{degrees}", (math.cos(angle), math.sin(angle), math.sin(angle), -math.cos(angle)))
 
 
-UPRIGHT = turned(0)
-HIDDEN = mirrored(45)
+UPRIGHT = rotation(0)
+HIDDEN = reflection(45)
 """The transposition."""
-SHOWN = (UPRIGHT, turned(90), turned(-90), mirrored(35), mirrored(55))
+SHOWN = (UPRIGHT, rotation(90), rotation(-90), reflection(35), reflection(55))
 """What a public set shows; the one left out lies between two that are 20 degrees off, to the left and to the right."""
 
 
@@ -54,7 +54,7 @@ def matrices(orientations: tuple[Orientation, ...]) -> Tensor:
     return torch.tensor([orientation.matrix for orientation in orientations]).view(-1, 2, 2)
 
 
-def seen(images: Tensor, places: Tensor, shifts: Tensor | None = None) -> Tensor:
+def transformed(images: Tensor, places: Tensor, shifts: Tensor | None = None) -> Tensor:
     """Pictures under orientations of their own; what comes in from outside is black, that is -1.
 
     Args:

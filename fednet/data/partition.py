@@ -23,7 +23,7 @@ class so, which skews labels too; that is `pathological` with all classes. Its l
 here it is a drawn one. Its `dirichlet` gives nothing more to an agent that has an even part: `balanced: true`.
 
 `imbalance` makes classes rare before all that (`fednet.data.imbalance`), `train_ratio` splits what an agent has
-after it (`fednet.data.local`).
+after it (`fednet.data.local_split`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from torch import Tensor
 from fednet.data.config import PartitionConfig
 from fednet.data.fractions import Matrix, capped, fractions
 from fednet.data.imbalance import keep
-from fednet.data.sizes import unequal, whole
+from fednet.data.sizes import apportion, random_sizes
 from fednet.errors import DataError
 from fednet.seeds import derive, generator
 
@@ -73,7 +73,7 @@ def divide(labels: Tensor, matrix: Matrix, seed: int) -> list[Tensor]:
     shares: list[list[Tensor]] = [[] for _ in matrix]
     for label in range(matrix.shape[1]):
         members = (labels == label).nonzero().flatten()
-        counts = whole(matrix[:, label] * len(members), sizes)
+        counts = apportion(matrix[:, label] * len(members), sizes)
         sizes += counts
         order = torch.randperm(len(members), generator=generator(seed, "partition", label))
         cuts = np.cumsum(counts).tolist()
@@ -120,7 +120,7 @@ def _shards(labels: Tensor, config: PartitionConfig, agents: int, seed: int) -> 
 def _cuts(total: int, agents: int, least: int, seed: int) -> list[int]:
     """Where to cut a row of `total` so that the agents get unequal parts of it; the largest is a drawn one's."""
     rng = np.random.default_rng(derive(seed, "partition", "sizes"))
-    counts = rng.permutation(unequal(total, agents, least, rng))
+    counts = rng.permutation(random_sizes(total, agents, least, rng))
     return [int(cut) for cut in np.cumsum(counts)[:-1]]
 
 

@@ -15,7 +15,7 @@ SMALLEST = 10
 """An unequal part is at least one over this of an even part (PFLlib)."""
 
 
-def whole(wanted: NDArray[np.float64], sizes: Counts) -> Counts:
+def apportion(wanted: NDArray[np.float64], sizes: Counts) -> Counts:
     """Rounds to whole numbers with the rounded sum: largest remainder first, then who has least so far.
 
     Args:
@@ -32,7 +32,7 @@ def whole(wanted: NDArray[np.float64], sizes: Counts) -> Counts:
     return counts
 
 
-def unequal(total: int, holders: int, least: float, rng: np.random.Generator) -> Counts:
+def random_sizes(total: int, holders: int, least: float, rng: np.random.Generator) -> Counts:
     """Draws unequal sizes: all but the last are uniform between a tenth of an even part and an even part.
 
     The last has the rest, so at least an even part. This is how PFLlib (`dataset/utils/dataset_utils.py`) makes

@@ -30,7 +30,7 @@ READ_ERRORS = (OSError, RuntimeError, ValueError, AssertionError, KeyError, EOFE
 
 
 @dataclass(frozen=True)
-class Pool:
+class ImagePool:
     """Pictures that are not read yet: labels int64 (n,), class names, and the reader."""
 
     labels: Tensor
@@ -39,37 +39,37 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """A data set as it lies there: its pictures to train on and, where it has them, its own test pictures."""
 
-    train: Pool
-    test: Pool | None
+    train: ImagePool
+    test: ImagePool | None
 
 
-def digits(config: DataConfig) -> Source:
+def digits(config: DataConfig) -> DataSource:
     """scikit-learn's 1,797 digits (UCI, Alpaydin and Kaynak), 8 x 8, values 0 to 16; no split of their own."""
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).to(torch.float32).unsqueeze(1) / 8 - 1
     labels = torch.from_numpy(bunch.target).to(torch.int64)
-    return Source(Pool(labels, _numerals(), lambda indices: resize(images[indices], config.size)), None)
+    return DataSource(ImagePool(labels, _numerals(), lambda indices: resize(images[indices], config.size)), None)
 
 
-def mnist(config: DataConfig) -> Source:
+def mnist(config: DataConfig) -> DataSource:
     """MNIST (LeCun, Cortes, Burges): 28 x 28, the four IDX files in root/MNIST/raw."""
-    return Source(_idx(config, "train"), _idx(config, "t10k"))
+    return DataSource(_idx(config, "train"), _idx(config, "t10k"))
 
 
-def cifar10(config: DataConfig) -> Source:
+def cifar10(config: DataConfig) -> DataSource:
     """CIFAR-10 (Krizhevsky 2009): 32 x 32 in colour, the Python version in root/cifar-10-batches-py."""
     return _cifar(config, datasets.CIFAR10, "cifar-10-batches-py")
 
 
-def cifar100(config: DataConfig) -> Source:
+def cifar100(config: DataConfig) -> DataSource:
     """CIFAR-100 (Krizhevsky 2009): 32 x 32 in colour, the Python version in root/cifar-100-python."""
     return _cifar(config, datasets.CIFAR100, "cifar-100-python")
 
 
-def tiny_imagenet(config: DataConfig) -> Source:
+def tiny_imagenet(config: DataConfig) -> DataSource:
     """Tiny ImageNet (Stanford CS231n): 64 x 64 in colour, 200 classes, as tiny-imagenet-200.zip unpacks.
 
     train/<wnid>/images/*.JPEG, val/images/*.JPEG with their classes in val/val_annotations.txt, and names in
@@ -79,22 +79,22 @@ def tiny_imagenet(config: DataConfig) -> Source:
     train = _folder(config, root / "train", grey=False)  # a few of the pictures are grey, perhaps the first
     found = _annotated(root / "val", {wnid: label for label, wnid in enumerate(train.classes)})
     names = _words(root / "words.txt", train.classes)
-    return Source(replace(train, classes=names), _files(config, found, names, grey=False))
+    return DataSource(replace(train, classes=names), _files(config, found, names, grey=False))
 
 
-def folder(config: DataConfig) -> Source:
+def folder(config: DataConfig) -> DataSource:
     """Any pictures, one folder per class: root/{train,test}/<class>/* or root/<class>/* (then split)."""
     root = root_of(config)
     if not (root / "train").is_dir():
-        return Source(_folder(config, root), None)
+        return DataSource(_folder(config, root), None)
     train, test = _folder(config, root / "train"), _folder(config, root / "test")
     if train.classes != test.classes:
         odd = sorted(set(train.classes) ^ set(test.classes))
         raise DataError(f"{root}: train and test must hold the same classes; these are in one only: {odd[:10]}")
-    return Source(train, test)
+    return DataSource(train, test)
 
 
-SOURCES: dict[str, Callable[[DataConfig], Source]] = {
+SOURCES: dict[str, Callable[[DataConfig], DataSource]] = {
     "digits": digits,
     "mnist": mnist,
     "cifar10": cifar10,
@@ -127,7 +127,7 @@ def _numerals() -> tuple[str, ...]:
     return tuple(str(digit) for digit in range(10))
 
 
-def _idx(config: DataConfig, stem: str) -> Pool:
+def _idx(config: DataConfig, stem: str) -> ImagePool:
     raw = root_of(config) / "MNIST" / "raw"
     try:
         images = read_image_file(str(raw / f"{stem}-images-idx3-ubyte"))
@@ -139,10 +139,10 @@ def _idx(config: DataConfig, stem: str) -> Pool:
         ) from error
     if len(images) != len(labels):
         raise DataError(f"mnist: {raw} holds {len(images)} {stem} images but {len(labels)} labels")
-    return Pool(labels, _numerals(), lambda indices: resize(from_bytes(images[indices].unsqueeze(1)), config.size))
+    return ImagePool(labels, _numerals(), lambda indices: resize(from_bytes(images[indices].unsqueeze(1)), config.size))
 
 
-def _cifar(config: DataConfig, kind: type[datasets.CIFAR10], inner: str) -> Source:
+def _cifar(config: DataConfig, kind: type[datasets.CIFAR10], inner: str) -> DataSource:
     root = root_of(config)
     try:
         parts = [kind(str(root), train=train, download=False) for train in (True, False)]
@@ -152,16 +152,16 @@ def _cifar(config: DataConfig, kind: type[datasets.CIFAR10], inner: str) -> Sour
             "is downloaded. For pictures in one folder per class set data.name=folder"
         ) from error
     train, test = (_array(config, part) for part in parts)
-    return Source(train, test)
+    return DataSource(train, test)
 
 
-def _array(config: DataConfig, part: datasets.CIFAR10) -> Pool:
+def _array(config: DataConfig, part: datasets.CIFAR10) -> ImagePool:
     images = torch.from_numpy(part.data).permute(0, 3, 1, 2)
     labels = torch.tensor(part.targets, dtype=torch.int64)
-    return Pool(labels, tuple(part.classes), lambda indices: resize(from_bytes(images[indices]), config.size))
+    return ImagePool(labels, tuple(part.classes), lambda indices: resize(from_bytes(images[indices]), config.size))
 
 
-def _folder(config: DataConfig, path: Path, grey: bool | None = None) -> Pool:
+def _folder(config: DataConfig, path: Path, grey: bool | None = None) -> ImagePool:
     try:
         found = datasets.ImageFolder(str(path), is_valid_file=lambda name: Path(name).suffix.lower() in SUFFIXES)
     except READ_ERRORS as error:
@@ -204,7 +204,7 @@ def _words(path: Path, wnids: tuple[str, ...]) -> tuple[str, ...]:
 
 def _files(
     config: DataConfig, found: list[tuple[Path, int]], classes: tuple[str, ...], grey: bool | None = None
-) -> Pool:
+) -> ImagePool:
     """Pictures in files; whether they are read as grey is the first one's to say where `grey` is None."""
     paths = [path for path, _ in found]
     if not paths:
@@ -214,7 +214,7 @@ def _files(
     def read(indices: Tensor) -> Tensor:
         return stack([paths[int(index)] for index in indices], without_colour, config.size)
 
-    return Pool(torch.tensor([label for _, label in found], dtype=torch.int64), classes, read)
+    return ImagePool(torch.tensor([label for _, label in found], dtype=torch.int64), classes, read)
 
 
 def stack(paths: list[Path], grey: bool, size: int | None) -> Tensor:

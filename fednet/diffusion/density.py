@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fednet.diffusion.steering import Answers, Move
+from fednet.diffusion.guided_sampling import ScoreAnswers, SolverStep
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).flatten(2).sum(2)
 
 
-def log_density_change(answers: Answers, move: Move, dx: Tensor) -> Tensor:
+def log_density_change(answers: ScoreAnswers, move: SolverStep, dx: Tensor) -> Tensor:
     """The change d log p_k over a step dx (n, ...), without the part common to all agents; (agents, n).
 
     Raises:
@@ -42,7 +42,7 @@ def log_density_change(answers: Answers, move: Move, dx: Tensor) -> Tensor:
     return change + 0.5 * (move.q - move.g2) * move.span * answers.divergences
 
 
-def equalising_weights(state: Tensor, answers: Answers, move: Move, counts: Tensor) -> Tensor:
+def equalising_weights(state: Tensor, answers: ScoreAnswers, move: SolverStep, counts: Tensor) -> Tensor:
     """Weights (agents, n), summing to 1, under which all counting agents' log densities stay equal over the step.
 
     Solves, for each sample, gain sum_j w_j <s_j, s_k> + r_k + log p_k = the same for all k, where r_k is the part

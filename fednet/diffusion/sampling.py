@@ -17,9 +17,9 @@ import torch
 import torchdiffeq
 from torch import Tensor
 
+from fednet.diffusion.guided_sampling import CombinationRule, RuleState, ScoreFunction, SolverStep
 from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
 from fednet.diffusion.sde import SDE
-from fednet.diffusion.steering import Move, Query, Rule, State
 
 LONGEST_STEP = 0.2
 """Longest step of dopri5: near t = 1 a VP flow hardly moves, and from there it would step right over the rest (a
@@ -27,7 +27,7 @@ variance of .65 instead of 1 was measured)."""
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SampledTrajectory:
     """What a sampler returns.
 
     Attributes:
@@ -37,13 +37,19 @@ class Drawn:
     """
 
     x: Tensor
-    state: State
+    state: RuleState
     evaluations: int
 
 
 def sample(
-    config: SamplerConfig, query: Query, rule: Rule, sde: SDE, latent: Tensor, *, random: torch.Generator
-) -> Drawn:
+    config: SamplerConfig,
+    query: ScoreFunction,
+    rule: CombinationRule,
+    sde: SDE,
+    latent: Tensor,
+    *,
+    random: torch.Generator,
+) -> SampledTrajectory:
     """Draws samples with the configured sampler.
 
     Args:
@@ -62,8 +68,14 @@ def sample(
 
 
 def euler_maruyama(
-    query: Query, rule: Rule, sde: SDE, latent: Tensor, *, config: EulerMaruyama, random: torch.Generator
-) -> Drawn:
+    query: ScoreFunction,
+    rule: CombinationRule,
+    sde: SDE,
+    latent: Tensor,
+    *,
+    config: EulerMaruyama,
+    random: torch.Generator,
+) -> SampledTrajectory:
     """The reverse SDE in equal steps; see `sample`."""
     walk = _Walk(query, rule, latent, rule.init(len(latent)))
     for t, span in _times(sde, config.steps):
@@ -72,8 +84,14 @@ def euler_maruyama(
 
 
 def predictor_corrector(
-    query: Query, rule: Rule, sde: SDE, latent: Tensor, *, config: PredictorCorrector, random: torch.Generator
-) -> Drawn:
+    query: ScoreFunction,
+    rule: CombinationRule,
+    sde: SDE,
+    latent: Tensor,
+    *,
+    config: PredictorCorrector,
+    random: torch.Generator,
+) -> SampledTrajectory:
     """A reverse step, then Langevin steps at the new time; see `sample`."""
     walk = _Walk(query, rule, latent, rule.init(len(latent)))
     for t, span in _times(sde, config.steps):
@@ -83,7 +101,9 @@ def predictor_corrector(
     return walk.denoised(sde, reverse_step(sde, walk.x, sde.eps, sde.eps))
 
 
-def probability_flow(query: Query, rule: Rule, sde: SDE, latent: Tensor, *, config: ODE) -> Drawn:
+def probability_flow(
+    query: ScoreFunction, rule: CombinationRule, sde: SDE, latent: Tensor, *, config: ODE
+) -> SampledTrajectory:
     """The probability-flow ODE dx/dtau = -f + g^2/2 s; see `sample`.
 
     The log densities of rules that follow them are integrated as part of the solver's state, with the divergences
@@ -105,52 +125,54 @@ def probability_flow(query: Query, rule: Rule, sde: SDE, latent: Tensor, *, conf
     return walk.denoised(sde, flow_step(sde, walk.x, sde.eps))
 
 
-def reverse_step(sde: SDE, x: Tensor, t: float, span: float, random: torch.Generator | None = None) -> Move:
+def reverse_step(sde: SDE, x: Tensor, t: float, span: float, random: torch.Generator | None = None) -> SolverStep:
     """A step of the reverse SDE at (x, t): q = g^2; without a generator, without its noise."""
     at = torch.tensor(t, dtype=torch.float64)
     g = float(sde.diffusion(at))
     noise = None if random is None else g * math.sqrt(span) * _normal(x, random)
-    return Move(t, span, float(sde.drift_rate(at)) * x, g * g, g * g, noise)
+    return SolverStep(t, span, float(sde.drift_rate(at)) * x, g * g, g * g, noise)
 
 
-def langevin_step(sde: SDE, x: Tensor, t: float, snr: float, random: torch.Generator) -> Move:
+def langevin_step(sde: SDE, x: Tensor, t: float, snr: float, random: torch.Generator) -> SolverStep:
     """A Langevin step at (x, t) of size eps = 2 (snr std(t))^2: dx = eps s + sqrt(2 eps) z."""
     std = float(sde.marginal(torch.tensor(t, dtype=torch.float64))[1])
     q = (2.0 * snr * std) ** 2
-    return Move(t, 1.0, None, 0.0, q, math.sqrt(q) * _normal(x, random))
+    return SolverStep(t, 1.0, None, 0.0, q, math.sqrt(q) * _normal(x, random))
 
 
-def flow_step(sde: SDE, x: Tensor, t: float) -> Move:
+def flow_step(sde: SDE, x: Tensor, t: float) -> SolverStep:
     """The probability flow at (x, t), as a rate: q = 0, span 1, no noise."""
     at = torch.tensor(t, dtype=torch.float64)
-    return Move(t, 1.0, float(sde.drift_rate(at)) * x, float(sde.diffusion(at)) ** 2, 0.0)
+    return SolverStep(t, 1.0, float(sde.drift_rate(at)) * x, float(sde.diffusion(at)) ** 2, 0.0)
 
 
 class _Walk:
     """Where a trajectory is: x, the rule's state, and the number of queries so far."""
 
-    def __init__(self, query: Query, rule: Rule, x: Tensor, state: State, evaluations: int = 0) -> None:
+    def __init__(
+        self, query: ScoreFunction, rule: CombinationRule, x: Tensor, state: RuleState, evaluations: int = 0
+    ) -> None:
         self.query, self.rule, self.x, self.state, self.evaluations = query, rule, x, state, evaluations
 
-    def step(self, move: Move) -> None:
+    def step(self, move: SolverStep) -> None:
         answers = self.query(self.x, move.t, self.rule.follows_density and move.needs_divergence)
         self.evaluations += 1
         dx = move.displacement(self.rule.combine(self.state, answers, move))
         self.state = self.rule.advance(self.state, answers, move, dx)
         self.x = self.x + dx
 
-    def denoised(self, sde: SDE, move: Move) -> Drawn:
+    def denoised(self, sde: SDE, move: SolverStep) -> SampledTrajectory:
         """E[x_0 | x_t] = (x + std^2 s) / alpha, with the score as the rule combines it for `move`."""
         answers = self.query(self.x, move.t, self.rule.follows_density and move.needs_divergence)
         score = self.rule.combine(self.state, answers, move)
         alpha, std = sde.marginal(torch.tensor(move.t, dtype=torch.float64))
-        return Drawn((self.x + float(std) ** 2 * score) / float(alpha), self.state, self.evaluations + 1)
+        return SampledTrajectory((self.x + float(std) ** 2 * score) / float(alpha), self.state, self.evaluations + 1)
 
 
 class _Flow:
     """The right-hand side that torchdiffeq integrates: tau -> (dx/dtau, d log p/dtau)."""
 
-    def __init__(self, query: Query, rule: Rule, sde: SDE, state: State) -> None:
+    def __init__(self, query: ScoreFunction, rule: CombinationRule, sde: SDE, state: RuleState) -> None:
         self.query, self.rule, self.sde, self.state = query, rule, sde, state
         self.evaluations = 0
 
@@ -163,7 +185,7 @@ class _Flow:
         here = self.state.at(y[1]) if self.rule.follows_density else self.state
         dx = move.displacement(self.rule.combine(here, answers, move))
         after = self.rule.advance(here.at(torch.zeros_like(here.log_p)), answers, move, dx)
-        self.state = State(self.state.log_p, after.lost)
+        self.state = RuleState(self.state.log_p, after.lost)
         return (dx, after.log_p) if self.rule.follows_density else (dx,)
 
 

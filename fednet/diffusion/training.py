@@ -21,7 +21,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from fednet.conversations import Watch
+from fednet.api import Progress
 from fednet.diffusion.sde import over
 from fednet.errors import MethodError, ModelError
 from fednet.models.unet import ScoreNet
@@ -30,7 +30,7 @@ from fednet.seeds import generator
 DEFAULT_EPOCHS = 60
 
 
-class TrainConfig(BaseModel):
+class ScoreTrainConfig(BaseModel):
     """How a score network is trained.
 
     Attributes:
@@ -58,7 +58,7 @@ class TrainConfig(BaseModel):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
 
     @model_validator(mode="after")
-    def _one_budget(self) -> TrainConfig:
+    def _one_budget(self) -> ScoreTrainConfig:
         if self.epochs is not None and self.steps is not None:
             raise ValueError("give `epochs` or `steps`, not both")
         return self
@@ -71,7 +71,7 @@ class TrainConfig(BaseModel):
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedScoreModel:
     """What training left to say: the number of steps and the loss at its start and end (means of a tenth)."""
 
     steps: int
@@ -80,8 +80,8 @@ class Trained:
 
 
 def train(
-    net: ScoreNet, images: Tensor, labels: Tensor | None, config: TrainConfig, *, seed: int, watch: Watch
-) -> Trained:
+    net: ScoreNet, images: Tensor, labels: Tensor | None, config: ScoreTrainConfig, *, seed: int, watch: Progress
+) -> TrainedScoreModel:
     """Trains `net` in place, on the device it is on; ends with the averaged weights in it.
 
     Args:
@@ -109,12 +109,12 @@ def resume(
     average: ScoreNet,
     images: Tensor,
     labels: Tensor | None,
-    config: TrainConfig,
+    config: ScoreTrainConfig,
     *,
     before: int,
     seed: int,
-    watch: Watch,
-) -> Trained:
+    watch: Progress,
+) -> TrainedScoreModel:
     """Trains `net` and its running average further, both in place: a stretch of a training without a known end.
 
     The step size rises over the first tenth of the stretch, since Adam begins anew, and then stays at `config.lr`.
@@ -178,13 +178,13 @@ def _fit(
     average: ScoreNet,
     images: Tensor,
     labels: Tensor | None,
-    config: TrainConfig,
+    config: ScoreTrainConfig,
     *,
     pace: Callable[[int], float],
     seed: int,
-    watch: Watch,
+    watch: Progress,
     before: int = 0,
-) -> Trained:
+) -> TrainedScoreModel:
     """The loop of `train` and `resume`; `pace` gives the share of the peak step size at a step."""
     if not len(images):
         raise MethodError("an agent without images cannot train: give it a share of the data")
@@ -209,7 +209,7 @@ def _fit(
             raise MethodError(f"training loss is {losses[-1]} at step {step + 1}: lower train.lr (now {config.lr})")
         watch.report("training", step + 1, steps, loss=losses[-1])
     tenth = max(1, steps // 10)
-    return Trained(steps, sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth)
+    return TrainedScoreModel(steps, sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth)
 
 
 def score_matching_loss(net: ScoreNet, images: Tensor, labels: Tensor | None, random: torch.Generator) -> Tensor:
@@ -276,9 +276,9 @@ def _blend(average: ScoreNet, net: ScoreNet, decay: float) -> None:
         kept.lerp_(new, 1 - decay)
 
 
-def _autocasts(device: torch.device, config: TrainConfig) -> bool:
+def _autocasts(device: torch.device, config: ScoreTrainConfig) -> bool:
     return device.type == "cuda" and config.precision != "float32"
 
 
-def _dtype(config: TrainConfig) -> torch.dtype:
+def _dtype(config: ScoreTrainConfig) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[config.precision]

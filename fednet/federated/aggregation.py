@@ -12,16 +12,16 @@ from typing import Any
 
 from torch import Tensor
 
-from fednet.conversations import State
+from fednet.api import ModelState
 from fednet.federated.averaging import weighted_mean
 from fednet.federated.config import Federation, Krum, Mean, Median, RuleConfig, TrimmedMean
 from fednet.federated.robust import coordinate_median, krum, trimmed_mean
 from fednet.federated.server import advance
 from fednet.federated.state import bare
 
-Rule = Callable[[Any, Mapping[str, State], Mapping[str, float]], dict[str, Tensor]]
+AggregationRule = Callable[[Any, Mapping[str, ModelState], Mapping[str, float]], dict[str, Tensor]]
 
-RULES: Mapping[type, Rule] = {
+RULES: Mapping[type, AggregationRule] = {
     Mean: lambda _, states, weights: weighted_mean(states, weights),
     Median: lambda _, states, __: coordinate_median(states),
     TrimmedMean: lambda rule, states, _: trimmed_mean(states, rule.trim),
@@ -29,7 +29,7 @@ RULES: Mapping[type, Rule] = {
 }
 
 
-def reduce(rule: RuleConfig, states: Mapping[str, State], weights: Mapping[str, float]) -> dict[str, Tensor]:
+def reduce(rule: RuleConfig, states: Mapping[str, ModelState], weights: Mapping[str, float]) -> dict[str, Tensor]:
     """Combines contributions, or the same shard of all of them.
 
     Args:
@@ -47,7 +47,7 @@ def reduce(rule: RuleConfig, states: Mapping[str, State], weights: Mapping[str, 
 
 
 def aggregate(
-    federation: Federation, base: State, states: Mapping[str, State], weights: Mapping[str, float]
+    federation: Federation, base: ModelState, states: Mapping[str, ModelState], weights: Mapping[str, float]
 ) -> dict[str, Tensor]:
     """The model after a round: `advance(server, base, reduce(rule, contributions))`.
 

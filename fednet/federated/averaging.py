@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from fednet.conversations import State
+from fednet.api import ModelState
 from fednet.errors import MethodError
 from fednet.federated.blocks import Formula, compute
 
 
-def weighted_mean(states: Mapping[str, State], weights: Mapping[str, float]) -> dict[str, Tensor]:
+def weighted_mean(states: Mapping[str, ModelState], weights: Mapping[str, float]) -> dict[str, Tensor]:
     """The mean of states weighted by the contributors' weights.
 
     Args:

@@ -14,7 +14,7 @@ from math import inf
 
 import torch
 
-from fednet.conversations import Offer, Offering
+from fednet.api import Offer, OfferBatch
 from fednet.errors import MethodError
 
 MOST_TOKENS = 64
@@ -36,7 +36,7 @@ MOST_BYTES = 64 << 20
 """Bytes of the words of all offers that one peer keeps."""
 
 
-def vetted(offering: Offering, origin: str) -> Offering:
+def validated(offering: OfferBatch, origin: str) -> OfferBatch:
     """What a trader has made of a call, as it is now: its words are copied, for they may go on being learnt.
 
     Raises:
@@ -48,7 +48,7 @@ def vetted(offering: Offering, origin: str) -> Offering:
         raise MethodError(f"{origin} offers a subject twice in one call: offer its newest version only")
     if len(subjects) > MOST_SUBJECTS:
         raise MethodError(f"{origin} offers {len(subjects)} subjects in one call: at most {MOST_SUBJECTS} are allowed")
-    return Offering(tuple(sorted(offers, key=lambda offer: offer.subject)), dict(offering.values))
+    return OfferBatch(tuple(sorted(offers, key=lambda offer: offer.subject)), dict(offering.values))
 
 
 def versions(offers: Iterable[Offer]) -> dict[str, int]:
@@ -80,7 +80,7 @@ def _vetted(offer: Offer, origin: str) -> Offer:
     return replace(offer, words=words.to("cpu", copy=True).contiguous())
 
 
-class Source(IntEnum):
+class OfferSource(IntEnum):
     """Who has said what an offer says; of two, the higher one is believed."""
 
     HEARSAY = 0
@@ -104,14 +104,14 @@ class _Place:
     """
 
     offer: Offer
-    source: Source
+    source: OfferSource
     judged: bool = False
     reason: str = ""
     disputed: str = ""
 
 
 @dataclass
-class Shelf:
+class OfferStore:
     """The offers that one peer has heard, its own among them.
 
     A newer version takes the place of an older one, which is dropped when it comes late. What others say of an origin
@@ -129,7 +129,7 @@ class Shelf:
     _places: dict[tuple[str, str], _Place] = field(default_factory=dict)
     _bytes: int = 0
 
-    def heard(self, offer: Offer, source: Source = Source.FIRSTHAND) -> bool:
+    def heard(self, offer: Offer, source: OfferSource = OfferSource.FIRSTHAND) -> bool:
         """An offer has come: whether it is new, and is to be absorbed (and `judged` afterwards)."""
         place = self._places.get((offer.origin, offer.subject))
         if place is not None and not _replaces(offer, source, place):
@@ -150,7 +150,7 @@ class Shelf:
         """An origin is gone."""
         for (name, _), place in self._places.items():
             if name == origin:
-                place.source = min(place.source, Source.REMEMBERED)
+                place.source = min(place.source, OfferSource.REMEMBERED)
 
     def verdict(self, origin: str, listed: Mapping[str, int]) -> dict[str, str] | None:
         """Why which of an origin's offers were refused, by subject; None while one has not come or is not judged.
@@ -199,7 +199,7 @@ class Shelf:
         return True
 
 
-def _replaces(offer: Offer, source: Source, place: _Place) -> bool:
+def _replaces(offer: Offer, source: OfferSource, place: _Place) -> bool:
     """Whether an offer takes the place of another; two of one version must say the same."""
     version, words = place.offer.version, place.offer.words
     same = offer.version == version and torch.equal(offer.words, words)

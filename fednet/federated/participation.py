@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from fednet.seeds import derive
 
 
-def drawn(names: Iterable[str], share: float, seed: int, model: str, number: int) -> tuple[str, ...]:
+def sampled_participants(names: Iterable[str], share: float, seed: int, model: str, number: int) -> tuple[str, ...]:
     """Draws max(1, round(share * n)) of n names for round `number` of a model, uniformly without replacement.
 
     Every name has a rank of its own in every round and the first are drawn: one name more or less moves at most one

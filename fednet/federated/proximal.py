@@ -10,12 +10,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fednet.conversations import State
+from fednet.api import ModelState
 from fednet.errors import ModelError
 from fednet.federated.blocks import squared_distance
 
 
-def proximal_term(parameters: Mapping[str, Tensor], anchor: State, mu: float) -> Tensor:
+def proximal_term(parameters: Mapping[str, Tensor], anchor: ModelState, mu: float) -> Tensor:
     """The proximal term, mu / 2 * sum over all parameters of ||w - w_g||^2.
 
     With mu = 0 it is a plain zero without a graph: the gradients, and so the training, are bit for bit those of FedAvg.
@@ -43,7 +43,7 @@ def proximal_term(parameters: Mapping[str, Tensor], anchor: State, mu: float) ->
     return mu / 2 * torch.stack(distances).sum()
 
 
-def drift(state: State, anchor: State) -> float:
+def drift(state: ModelState, anchor: ModelState) -> float:
     """||w - w_g||^2 over all float and complex tensors of a state, in float64: how far a participant has gone.
 
     Raises:

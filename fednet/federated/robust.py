@@ -14,14 +14,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from fednet.conversations import State
+from fednet.api import ModelState
 from fednet.errors import MethodError
 from fednet.federated.averaging import weighted_mean
 from fednet.federated.blocks import Formula, compute, squared_distance
 from fednet.federated.state import frozen
 
 
-def coordinate_median(states: Mapping[str, State]) -> dict[str, Tensor]:
+def coordinate_median(states: Mapping[str, ModelState]) -> dict[str, Tensor]:
     """The median of every coordinate; of an even number, the mean of the two in the middle.
 
     Stays between honest values while fewer than half of the contributions are arbitrary.
@@ -32,7 +32,7 @@ def coordinate_median(states: Mapping[str, State]) -> dict[str, Tensor]:
     return _without_extremes(states, (len(states) - 1) // 2)
 
 
-def trimmed_mean(states: Mapping[str, State], trim: float) -> dict[str, Tensor]:
+def trimmed_mean(states: Mapping[str, ModelState], trim: float) -> dict[str, Tensor]:
     """The mean of every coordinate without the floor(trim * n) least and largest of its n values.
 
     Stays between honest values while at most floor(trim * n) contributions are arbitrary.
@@ -48,7 +48,7 @@ def trimmed_mean(states: Mapping[str, State], trim: float) -> dict[str, Tensor]:
     return _without_extremes(states, min(left_out, (len(states) - 1) // 2))
 
 
-def krum(states: Mapping[str, State], byzantine: int, keep: int) -> dict[str, Tensor]:
+def krum(states: Mapping[str, ModelState], byzantine: int, keep: int) -> dict[str, Tensor]:
     """The contribution that is closest to its neighbours; with `keep` > 1 the mean of the best (Multi-Krum).
 
     A contribution's score is the sum of its squared distances to the n - byzantine - 2 closest others, over all float
@@ -78,7 +78,7 @@ def krum(states: Mapping[str, State], byzantine: int, keep: int) -> dict[str, Te
     return {**chosen, **coordinate_median(counters)}
 
 
-def krum_scores(states: Mapping[str, State], byzantine: int) -> dict[str, float]:
+def krum_scores(states: Mapping[str, ModelState], byzantine: int) -> dict[str, float]:
     """Every contribution's score, by name; the least is the best (Blanchard et al. 2017, section 4)."""
     names = sorted(states)
     keys = sorted(key for key, tensor in states[names[0]].items() if _scored(tensor))
@@ -92,7 +92,7 @@ def krum_scores(states: Mapping[str, State], byzantine: int) -> dict[str, float]
     return {name: sum(sorted(found)[:closest]) for name, found in distances.items()}
 
 
-def _without_extremes(states: Mapping[str, State], count: int) -> dict[str, Tensor]:
+def _without_extremes(states: Mapping[str, ModelState], count: int) -> dict[str, Tensor]:
     """The mean of every coordinate without its `count` least and `count` largest values."""
     if not states:
         raise MethodError("no contribution to combine: at least one is needed")

@@ -16,14 +16,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fednet.conversations import State
+from fednet.api import ModelState
 from fednet.errors import ModelError
 from fednet.federated.blocks import Formula, compute, coordinates
 from fednet.federated.config import Adam, Momentum, Replace, ServerConfig
 from fednet.federated.state import bare, frozen, joined, require_finite, require_like, slots
 
 
-def advance(config: ServerConfig, base: State, aggregate: State) -> dict[str, Tensor]:
+def advance(config: ServerConfig, base: ModelState, aggregate: ModelState) -> dict[str, Tensor]:
     """The model after a round, with the server's slots.
 
     Args:
@@ -80,7 +80,7 @@ def _adam(config: Adam) -> tuple[Formula, dict[str, float]]:
     return step, {"adam-mean": 0.0, "adam-square": config.tau**2}
 
 
-def _slot(kept: State, name: str, start: float, tensor: Tensor) -> Tensor:
+def _slot(kept: ModelState, name: str, start: float, tensor: Tensor) -> Tensor:
     """A slot of a tensor: 1-D, of its real coordinates, in at least single precision."""
     values = coordinates(tensor)
     wide = torch.float64 if values.dtype == torch.float64 else torch.float32

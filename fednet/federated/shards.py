@@ -11,12 +11,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fednet.conversations import State
+from fednet.api import ModelState
 from fednet.errors import ModelError
 from fednet.federated.state import flat
 
 
-def split(state: State, count: int) -> tuple[dict[str, Tensor], ...]:
+def split(state: ModelState, count: int) -> tuple[dict[str, Tensor], ...]:
     """Cuts a state into `count` >= 1 shards whose numbers of elements differ by at most one.
 
     Returns:
@@ -45,7 +45,7 @@ def split(state: State, count: int) -> tuple[dict[str, Tensor], ...]:
     return parts
 
 
-def join(shards: Sequence[State], like: State) -> dict[str, Tensor]:
+def join(shards: Sequence[ModelState], like: ModelState) -> dict[str, Tensor]:
     """Puts the shards of a state together again.
 
     Args:
@@ -74,5 +74,5 @@ def join(shards: Sequence[State], like: State) -> dict[str, Tensor]:
     return whole
 
 
-def _form(shard: State) -> dict[str, tuple[torch.dtype, torch.Size]]:
+def _form(shard: ModelState) -> dict[str, tuple[torch.dtype, torch.Size]]:
     return {name: (tensor.dtype, tensor.shape) for name, tensor in shard.items()}

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from fednet.conversations import State, Update
+from fednet.api import ModelState, Update
 from fednet.federated.blocks import compute
 
 
-def carried_over(update: Update, began: State, base: State, staleness: int, exponent: float) -> Update:
+def carried_over(update: Update, began: ModelState, base: ModelState, staleness: int, exponent: float) -> Update:
     """An update as a contribution to a later round.
 
     Args:

@@ -20,7 +20,7 @@ import torch
 from safetensors import SafetensorError, deserialize
 from torch import Tensor
 
-from fednet.conversations import State
+from fednet.api import ModelState
 from fednet.errors import ModelError
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -53,7 +53,7 @@ DTYPES: Mapping[str, torch.dtype] = {
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-def digest(state: State) -> str:
+def digest(state: ModelState) -> str:
     """SHA-256 over every tensor's name, dtype, shape and little-endian row-major bytes, in sorted order of names.
 
     Independent of strides, device and the order of the mapping; a contiguous CPU tensor is not copied.
@@ -73,7 +73,7 @@ def digest(state: State) -> str:
     return hashed.hexdigest()
 
 
-def pack(state: State) -> bytes:
+def pack(state: ModelState) -> bytes:
     """A state as the bytes of a safetensors file; the same state gives the same bytes on every machine.
 
     Raises:
@@ -117,7 +117,7 @@ def unpack(buffer: bytes | memoryview) -> dict[str, Tensor]:
     return {name: _tensor(name, part) for name, part in sorted(parts)}
 
 
-def frozen(state: State) -> dict[str, Tensor]:
+def frozen(state: ModelState) -> dict[str, Tensor]:
     """A detached contiguous CPU copy: what happens to the model afterwards does not reach it. Aliases part."""
     return {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format).resolve_conj().resolve_neg()
@@ -125,7 +125,7 @@ def frozen(state: State) -> dict[str, Tensor]:
     }
 
 
-def require_like(state: State, base: State, whose: str) -> None:
+def require_like(state: ModelState, base: ModelState, whose: str) -> None:
     """Checks that a state has the names, dtypes and shapes of another one.
 
     Raises:
@@ -143,7 +143,7 @@ def require_like(state: State, base: State, whose: str) -> None:
             )
 
 
-def require_finite(state: State, whose: str) -> None:
+def require_finite(state: ModelState, whose: str) -> None:
     """Checks that no float or complex tensor holds NaN or infinity.
 
     Raises:
@@ -158,22 +158,22 @@ def require_finite(state: State, whose: str) -> None:
             )
 
 
-def size(state: State) -> int:
+def size(state: ModelState) -> int:
     """The bytes of all values."""
     return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
 
 
-def bare(state: State) -> dict[str, Tensor]:
+def bare(state: ModelState) -> dict[str, Tensor]:
     """The model alone, without the server's slots."""
     return {name: tensor for name, tensor in state.items() if not name.startswith(SERVER)}
 
 
-def slots(state: State) -> dict[str, Tensor]:
+def slots(state: ModelState) -> dict[str, Tensor]:
     """The server's slots alone, by their names without the prefix."""
     return {name.removeprefix(SERVER): tensor for name, tensor in state.items() if name.startswith(SERVER)}
 
 
-def joined(model: State, kept: State) -> dict[str, Tensor]:
+def joined(model: ModelState, kept: ModelState) -> dict[str, Tensor]:
     """A model and the server's slots (by their names without the prefix) as one state.
 
     Raises:
@@ -227,7 +227,7 @@ def _empty(name: str, shape: list[int], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype)
 
 
-def _require_storable(state: State) -> None:
+def _require_storable(state: ModelState) -> None:
     if len(state) > MOST_TENSORS:
         raise ModelError(f"a state of {len(state)} tensors is refused: at most {MOST_TENSORS}")
     for name, tensor in state.items():

@@ -16,7 +16,7 @@ from fednet.errors import MeasureError
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ScoreAgreement:
     """Of one agent, averaged over the samples.
 
     Attributes:
@@ -28,7 +28,7 @@ class Agreement:
     magnitude: float
 
 
-def agreement(scores: Mapping[str, Tensor]) -> dict[str, Agreement]:
+def agreement(scores: Mapping[str, Tensor]) -> dict[str, ScoreAgreement]:
     """Compares the agents' scores at the same (x, t, label) with their mean.
 
     Args:
@@ -50,4 +50,4 @@ def agreement(scores: Mapping[str, Tensor]) -> dict[str, Agreement]:
         raise MeasureError(f"the scores of {', '.join(bad)} hold NaN or infinity")
     cosines = torch.cosine_similarity(stacked, stacked.mean(0, keepdim=True), dim=2).mean(1)
     norms = stacked.norm(dim=2).mean(1)
-    return {name: Agreement(float(cosines[k]), float(norms[k])) for k, name in enumerate(names)}
+    return {name: ScoreAgreement(float(cosines[k]), float(norms[k])) for k, name in enumerate(names)}

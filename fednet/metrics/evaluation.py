@@ -47,7 +47,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Yardstick:
+class RealReference:
     """What the judge says of the real test split: no sampler can be told from real beyond this.
 
     Attributes:
@@ -59,14 +59,14 @@ class Yardstick:
     inception_score: float
 
 
-def measure_real(judge: Judge, test: ImageSet) -> Yardstick:
+def measure_real(judge: Judge, test: ImageSet) -> RealReference:
     """Measures the real test split.
 
     Raises:
         MeasureError: it cannot be judged.
     """
     probabilities = judge.probabilities(test.images)
-    return Yardstick(fraction_right(probabilities, test.labels), inception_score(probabilities))
+    return RealReference(fraction_right(probabilities, test.labels), inception_score(probabilities))
 
 
 def evaluate(images: Tensor, labels: Tensor | None, *, judge: Judge, splits: Splits, seed: int) -> Evaluation:

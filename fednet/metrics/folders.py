@@ -19,7 +19,7 @@ from fednet.metrics.judge import Judge
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FolderComparison:
     """The Frechet distance of two folders of pictures.
 
     Attributes:
@@ -35,7 +35,7 @@ class Comparison:
     left_out: dict[str, str]
 
 
-def compare(a: Path, b: Path, judge: Judge) -> Comparison:
+def compare(a: Path, b: Path, judge: Judge) -> FolderComparison:
     """Compares two folders of pictures in the judge's features.
 
     Raises:
@@ -53,7 +53,7 @@ def compare(a: Path, b: Path, judge: Judge) -> Comparison:
         else:
             needed = features_a.shape[1] + 1
             left_out[name] = f"{len(part_a)} and {len(part_b)} pictures; {needed} are needed on each side"
-    return Comparison((len(names_a), len(names_b)), frechet_distance(features_a, features_b), by_class, left_out)
+    return FolderComparison((len(names_a), len(names_b)), frechet_distance(features_a, features_b), by_class, left_out)
 
 
 def _features(folder: Path, judge: Judge) -> tuple[list[str], Tensor]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, cross_entropy, grid_sample
 
-from fednet.conversations import Silent, Watch
+from fednet.api import NullProgress, Progress
 from fednet.data.datasets import ImageSet
 from fednet.errors import MeasureError
 from fednet.images import require_pictures
@@ -96,7 +96,7 @@ def fraction_right(probabilities: Tensor, labels: Tensor) -> float:
 
 
 def train_judge(
-    split: ImageSet, *, seed: int, watch: Watch | None = None, device: str = "cpu", steps: int = STEPS
+    split: ImageSet, *, seed: int, watch: Progress | None = None, device: str = "cpu", steps: int = STEPS
 ) -> Judge:
     """Trains a judge on its own split: AdamW on a one-cycle rate, with turned, zoomed and shifted pictures.
 
@@ -111,7 +111,7 @@ def train_judge(
         MeasureError: the training diverged.
         Stopped: the watch asked for it.
     """
-    watch = watch or Silent()
+    watch = watch or NullProgress()
     network = _fresh(split, seed).to(device)
     chance = generator(seed, "judge", "batches")
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)

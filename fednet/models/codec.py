@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from fednet.errors import ModelError
 
-Shape = tuple[int, int, int]
+ImageShape = tuple[int, int, int]
 
 SIDES = (8, 16, 32, 64)
 """Of pictures."""
@@ -52,7 +52,7 @@ class Decoder(nn.Module):
         ModelError: such pictures cannot be made.
     """
 
-    def __init__(self, config: CodecConfig, shape: Shape) -> None:
+    def __init__(self, config: CodecConfig, shape: ImageShape) -> None:
         super().__init__()
         channels = _channels(config, shape)[::-1]
         layers: list[nn.Module] = [
@@ -79,7 +79,7 @@ class Encoder(nn.Module):
         ModelError: such pictures cannot be read.
     """
 
-    def __init__(self, config: CodecConfig, shape: Shape, outputs: int) -> None:
+    def __init__(self, config: CodecConfig, shape: ImageShape, outputs: int) -> None:
         super().__init__()
         channels = _channels(config, shape)
         layers: list[nn.Module] = [nn.Conv2d(shape[0], channels[0], 4, 2, 1), nn.LeakyReLU(LEAK)]
@@ -94,7 +94,7 @@ class Encoder(nn.Module):
         return numbers
 
 
-def _channels(config: CodecConfig, shape: Shape) -> list[int]:
+def _channels(config: CodecConfig, shape: ImageShape) -> list[int]:
     """Of the maps from half the picture's side down to the smallest."""
     _, height, width = shape
     if height != width or height not in SIDES:

@@ -19,7 +19,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from fednet.conversations import State
+from fednet.api import ModelState
 from fednet.errors import PrivacyError
 from fednet.federated.state import require_finite, require_like
 from fednet.privacy.accounting import Expense
@@ -50,7 +50,7 @@ class ClientLevel(BaseModel):
         return Expense(1.0, self.noise / math.sqrt(self.least), rounds)
 
 
-def clipped(state: State, base: State, clip: float) -> tuple[dict[str, Tensor], float]:
+def clipped(state: ModelState, base: ModelState, clip: float) -> tuple[dict[str, Tensor], float]:
     """The base, changed in the direction of `state` by a norm of `clip` at most.
 
     Args:
@@ -78,7 +78,7 @@ def clipped(state: State, base: State, clip: float) -> tuple[dict[str, Tensor], 
     return {name: kept[name] if name in kept else moved[name] for name in base}, norm
 
 
-def protected(state: State, base: State, config: ClientLevel, source: NoiseSource) -> dict[str, Tensor]:
+def protected(state: ModelState, base: ModelState, config: ClientLevel, source: NoiseSource) -> dict[str, Tensor]:
     """What a client may contribute: its change, clipped, with its part of the noise.
 
     It must count as much as everybody else's: contribute it with weight 1.

@@ -25,7 +25,7 @@ def is_private(random: Random) -> bool:
     return random is SYSTEM
 
 
-class Seeded:
+class SeededRandom:
     """Bytes that follow from a seed and a purpose. NOT PRIVATE: whoever knows the seed knows every secret."""
 
     def __init__(self, seed: int, *purpose: str | int) -> None:

@@ -14,7 +14,7 @@ from fednet.privacy.entropy import Random
 
 
 @dataclass(frozen=True)
-class Field:
+class PrimeField:
     """The integers 0 .. prime - 1.
 
     Attributes:
@@ -66,5 +66,5 @@ class Field:
         return sum(weight * value for weight, value in zip(weights, points.values(), strict=True)) % self.prime
 
 
-SECRETS = Field(2**256 + 297)
+SECRETS = PrimeField(2**256 + 297)
 """For secrets of 32 bytes; an element has 33."""

@@ -34,7 +34,7 @@ Unit = Literal["example", "client"]
 """What neighbouring data sets differ in."""
 
 
-class Entry(BaseModel):
+class LedgerEntry(BaseModel):
     """One piece of noisy work.
 
     Attributes:
@@ -67,11 +67,11 @@ class _File(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     unit: Unit
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[LedgerEntry, ...] = ()
 
 
 @dataclass(frozen=True)
-class Budget:
+class PrivacyBudget:
     """How much may be spent.
 
     Attributes:
@@ -85,7 +85,7 @@ class Budget:
     accountant: Accountant = "rdp"
 
 
-class Ledger:
+class PrivacyLedger:
     """The expenses of one data set, in one file that several processes may share.
 
     Args:
@@ -101,7 +101,7 @@ class Ledger:
         self._entries = self._read()
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[LedgerEntry, ...]:
         """What was entered, in order."""
         return self._entries
 
@@ -114,7 +114,7 @@ class Ledger:
         """All expenses so far, of what is reserved too."""
         return [entry.expense for entry in self._entries]
 
-    def expenses_beside(self, entry: Entry) -> list[Expense]:
+    def expenses_beside(self, entry: LedgerEntry) -> list[Expense]:
         """All expenses but that of one attempt."""
         return [other.expense for other in self._entries if not _same_attempt(other, entry)]
 
@@ -122,13 +122,13 @@ class Ledger:
         """The epsilon of all expenses so far."""
         return spent(self.expenses(), delta)
 
-    def left(self, wanted: Expense, budget: Budget) -> int:
+    def left(self, wanted: Expense, budget: PrivacyBudget) -> int:
         """How many of the wanted steps the budget still buys, 0 to all."""
         if budget.epsilon is None:
             return wanted.steps
         return affordable(self.expenses(), wanted, budget.epsilon, budget.delta, budget.accountant)
 
-    def reserve(self, key: str, wanted: Expense, budget: Budget, *, private: bool = True) -> Entry:
+    def reserve(self, key: str, wanted: Expense, budget: PrivacyBudget, *, private: bool = True) -> LedgerEntry:
         """Enters as many of the wanted steps as the budget buys; they are on the disk when this returns.
 
         What was reserved under this key, on the same terms and for no more steps, and was not released, is used again
@@ -146,14 +146,14 @@ class Ledger:
             self._entries = self._read()
             before = self._reserved(key, wanted, private=private)
             steps = self._bought(wanted, budget, 1) if before is None else before.steps
-            entry = Entry(
+            entry = LedgerEntry(
                 key=key, rate=wanted.rate, noise=wanted.noise, steps=steps, private=private,
                 attempt=secrets.token_hex(8), released=False,
             )  # fmt: skip
             self._put(entry, before)
         return entry
 
-    def release(self, entry: Entry, budget: Budget) -> None:
+    def release(self, entry: LedgerEntry, budget: PrivacyBudget) -> None:
         """Something of an attempt is about to be seen: its entry is released, on the disk, when this returns.
 
         Where another attempt has taken its reservation over, its cost is entered anew. What is released already stays
@@ -171,7 +171,7 @@ class Ledger:
             if before is None or not before.released:
                 self._put(entry.model_copy(update={"released": True}), before)
 
-    def _reserved(self, key: str, wanted: Expense, *, private: bool) -> Entry | None:
+    def _reserved(self, key: str, wanted: Expense, *, private: bool) -> LedgerEntry | None:
         """What is reserved under a key on these terms, for no more steps."""
         for entry in self._entries:
             same = (entry.key, entry.rate, entry.noise, entry.private) == (key, wanted.rate, wanted.noise, private)
@@ -179,7 +179,7 @@ class Ledger:
                 return entry
         return None
 
-    def _bought(self, wanted: Expense, budget: Budget, least: int) -> int:
+    def _bought(self, wanted: Expense, budget: PrivacyBudget, least: int) -> int:
         """How many of the wanted steps the budget buys.
 
         Raises:
@@ -196,14 +196,14 @@ class Ledger:
             )
         return steps
 
-    def _put(self, entry: Entry, before: Entry | None) -> None:
+    def _put(self, entry: LedgerEntry, before: LedgerEntry | None) -> None:
         """Writes an entry in the place of another one, or after all."""
         others = [entry if other is before else other for other in self._entries]
         entries = tuple(others if before is not None else [*others, entry])
         self._write(entries)
         self._entries = entries
 
-    def _read(self) -> tuple[Entry, ...]:
+    def _read(self) -> tuple[LedgerEntry, ...]:
         if not self.path.is_file():
             return ()
         try:
@@ -220,7 +220,7 @@ class Ledger:
             )
         return found.entries
 
-    def _write(self, entries: tuple[Entry, ...]) -> None:
+    def _write(self, entries: tuple[LedgerEntry, ...]) -> None:
         text = json.dumps(_File(unit=self.unit, entries=entries).model_dump(), indent=1)
         write_through(self.path, text.encode())
 
@@ -233,7 +233,7 @@ class Ledger:
             yield
 
 
-def _same_attempt(one: Entry, other: Entry) -> bool:
+def _same_attempt(one: LedgerEntry, other: LedgerEntry) -> bool:
     return (one.key, one.attempt) == (other.key, other.attempt)
 
 

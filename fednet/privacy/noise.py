@@ -19,7 +19,7 @@ import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 from torch import Tensor
 
-from fednet.privacy.entropy import SYSTEM, Random, Seeded, is_private
+from fednet.privacy.entropy import SYSTEM, Random, SeededRandom, is_private
 
 TERMS = 4
 """Gaussian numbers in one."""
@@ -45,7 +45,7 @@ class NoiseSource:
     @classmethod
     def seeded(cls, seed: int, *purpose: str | int) -> NoiseSource:
         """A source whose numbers anybody can repeat who knows the seed: for tests. NOT PRIVATE."""
-        return cls(Seeded(seed, "noise", *purpose))
+        return cls(SeededRandom(seed, "noise", *purpose))
 
     def uniform(self, count: int) -> Tensor:
         """Uniform numbers in [0, 1), multiples of 2^-53: float64 (count,)."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fednet.conversations import State
+from fednet.api import ModelState
 from fednet.errors import PrivacyError
 from fednet.federated.blocks import compute, coordinates
 from fednet.federated.state import require_like
@@ -95,7 +95,7 @@ class Quantiser:
         return self.decode(total).div_(math.fsum(weights))
 
 
-def difference(state: State, base: State) -> Tensor:
+def difference(state: ModelState, base: ModelState) -> Tensor:
     """What an update changes: state - base as float64 (n,), over all real coordinates in sorted order of names.
 
     Raises:
@@ -106,7 +106,7 @@ def difference(state: State, base: State) -> Tensor:
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)
 
 
-def moved(base: State, change: Tensor) -> dict[str, Tensor]:
+def moved(base: ModelState, change: Tensor) -> dict[str, Tensor]:
     """The base plus a change, with the dtypes of the base; undoes `difference` up to their rounding.
 
     Integers are rounded half to even.

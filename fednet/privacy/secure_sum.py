@@ -31,12 +31,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from torch import Tensor
 
 from fednet.errors import PrivacyError
+from fednet.privacy.consistency import cast, require_majority, require_vote
 from fednet.privacy.entropy import SYSTEM, Random, is_private
 from fednet.privacy.masking import KEY, add_mask, public_key, require_vector
-from fednet.privacy.roster import Agreement, Keys, Kind, Roster, Terms
+from fednet.privacy.secure_sum_setup import Kind, PartyKeys, SecureSumParties, SecureSumTerms, SurvivorSet
 from fednet.privacy.shares import Dealt, deal, seal, unseal
 from fednet.privacy.unmasking import commitment, own_key, pair_key, read, reveal, sign, unmask
-from fednet.privacy.votes import cast, require_majority, require_vote
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class _Secrets:
     seed: bytes = field(repr=False)
 
 
-class Party:
+class SecureSumParty:
     """One peer in one attempt at a secure sum. Every stage either happens or raises and changes nothing.
 
     Attributes:
@@ -77,7 +77,7 @@ class Party:
             PrivacyError: a threshold or names under which a sum would not be private, or could never be unmasked.
         """
         self.name = name
-        self.terms = Terms(tuple(sorted(names)), threshold, attempt)
+        self.terms = SecureSumTerms(tuple(sorted(names)), threshold, attempt)
         self.private = is_private(random)
         self.sharers: tuple[str, ...] = ()
         if name not in self.terms.names:
@@ -85,11 +85,11 @@ class Party:
         self._random = random
         self._secrets = _Secrets(*(random(KEY) for _ in range(4)))
         self._keys = self._advertised()
-        self._roster: Roster | None = None
+        self._roster: SecureSumParties | None = None
         self._outgoing: dict[str, bytes] = {}
         self._held: dict[str, Dealt] = {}
         self._has_masked = False
-        self._agreement: Agreement | None = None
+        self._agreement: SurvivorSet | None = None
         self._revealed = b""
 
     def __repr__(self) -> str:
@@ -111,7 +111,9 @@ class Party:
         Raises:
             PrivacyError: too few keys, a stranger's, a repeated or a malformed one, or others than before.
         """
-        roster = Roster(self.terms, {name: Keys.unpacked(packed, name) for name, packed in sorted(keys.items())})
+        roster = SecureSumParties(
+            self.terms, {name: PartyKeys.unpacked(packed, name) for name, packed in sorted(keys.items())}
+        )
         if keys.get(self.name) != self.advertise():
             raise PrivacyError(f"the keys for {self.name!r} are not its own: send every party's keys as they came")
         if self._roster is not None and self._roster.digest != roster.digest:
@@ -193,7 +195,7 @@ class Party:
             raise PrivacyError(
                 f"{', '.join(map(repr, wrong))}: every sharer either survives or dropped, and nobody else does", wrong
             )
-        agreement = Agreement(roster, self.sharers, tuple(sorted(alive)))
+        agreement = SurvivorSet(roster, self.sharers, tuple(sorted(alive)))
         if self._agreement is not None and self._agreement != agreement:
             raise PrivacyError(
                 f"{self.name!r} has voted for other survivors, and a second set could open an update: refused"
@@ -255,13 +257,13 @@ class Party:
         agreement = _need(self._agreement if self._revealed else None, "unmask", "reveal")
         return unmask(agreement, total, {**reveals, self.name: self._revealed}, offset)
 
-    def _advertised(self) -> Keys:
+    def _advertised(self) -> PartyKeys:
         secrets = self._secrets
         signer = Ed25519PrivateKey.from_private_bytes(secrets.sign).public_key().public_bytes_raw()
         committed = commitment(secrets.seed, self.name, self.terms)
-        return Keys(public_key(secrets.seal), public_key(secrets.mask), signer, committed)
+        return PartyKeys(public_key(secrets.seal), public_key(secrets.mask), signer, committed)
 
-    def _deal(self, roster: Roster) -> None:
+    def _deal(self, roster: SecureSumParties) -> None:
         secrets: dict[Kind, bytes] = {"key": self._secrets.mask, "seed": self._secrets.seed}
         dealt = {
             kind: deal(secret, kind, self.name, roster, signer=self._secrets.sign, random=self._random)

@@ -12,10 +12,12 @@ from collections.abc import Mapping
 
 from fednet.errors import PrivacyError
 from fednet.privacy.entropy import SYSTEM, Random
-from fednet.privacy.field import SECRETS, Field
+from fednet.privacy.field import SECRETS, PrimeField
 
 
-def split(secret: int, threshold: int, count: int, random: Random = SYSTEM, field: Field = SECRETS) -> dict[int, int]:
+def split(
+    secret: int, threshold: int, count: int, random: Random = SYSTEM, field: PrimeField = SECRETS
+) -> dict[int, int]:
     """Cuts a secret into shares.
 
     Args:
@@ -39,7 +41,7 @@ def split(secret: int, threshold: int, count: int, random: Random = SYSTEM, fiel
     return {place: field.evaluate(coefficients, place) for place in range(1, count + 1)}
 
 
-def recover(shares: Mapping[int, int], threshold: int, field: Field = SECRETS) -> int:
+def recover(shares: Mapping[int, int], threshold: int, field: PrimeField = SECRETS) -> int:
     """The secret of which these are shares, by place.
 
     Raises:

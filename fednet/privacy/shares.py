@@ -20,7 +20,7 @@ from fednet.privacy import shamir
 from fednet.privacy.entropy import Random
 from fednet.privacy.field import SECRETS
 from fednet.privacy.masking import agreed, derived, framed
-from fednet.privacy.roster import Kind, Roster
+from fednet.privacy.secure_sum_setup import Kind, SecureSumParties
 
 _SIGNATURE = 64
 _TAG = 16
@@ -35,7 +35,7 @@ _KINDS: tuple[Kind, ...] = ("key", "seed")
 
 
 @dataclass(frozen=True)
-class Share:
+class SecretShare:
     """A share and its dealer's signature."""
 
     value: int = field(repr=False)
@@ -46,27 +46,29 @@ class Share:
         return self.value.to_bytes(SECRETS.width, "big") + self.signature
 
     @classmethod
-    def unpacked(cls, packed: bytes) -> Share:
+    def unpacked(cls, packed: bytes) -> SecretShare:
         """The inverse of `packed`, of `SHARE_BYTES` bytes."""
         return cls(int.from_bytes(packed[: SECRETS.width], "big"), packed[SECRETS.width :])
 
 
-Dealt = Mapping[Kind, Share]
+Dealt = Mapping[Kind, SecretShare]
 """What one peer holds of another: a share of either kind."""
 
 
-def deal(secret: bytes, kind: Kind, dealer: str, roster: Roster, *, signer: bytes, random: Random) -> dict[str, Share]:
+def deal(
+    secret: bytes, kind: Kind, dealer: str, roster: SecureSumParties, *, signer: bytes, random: Random
+) -> dict[str, SecretShare]:
     """Cuts a secret of 32 bytes into signed shares, one for everybody on the roster."""
     terms, signing = roster.terms, Ed25519PrivateKey.from_private_bytes(signer)
     values = shamir.split(int.from_bytes(secret, "big"), terms.threshold, len(terms.names), random)
     shares = {}
     for receiver in sorted(roster.keys):
         value = values[terms.place(receiver)]
-        shares[receiver] = Share(value, signing.sign(_statement(value, kind, dealer, receiver, roster)))
+        shares[receiver] = SecretShare(value, signing.sign(_statement(value, kind, dealer, receiver, roster)))
     return shares
 
 
-def is_genuine(share: Share, kind: Kind, dealer: str, receiver: str, roster: Roster) -> bool:
+def is_genuine(share: SecretShare, kind: Kind, dealer: str, receiver: str, roster: SecureSumParties) -> bool:
     """Whether this is the share of this kind that a dealer dealt to a receiver under this roster."""
     statement = _statement(share.value, kind, dealer, receiver, roster)
     try:
@@ -76,7 +78,7 @@ def is_genuine(share: Share, kind: Kind, dealer: str, receiver: str, roster: Ros
     return share.value < SECRETS.prime
 
 
-def seal(dealt: Dealt, private: bytes, dealer: str, receiver: str, roster: Roster) -> bytes:
+def seal(dealt: Dealt, private: bytes, dealer: str, receiver: str, roster: SecureSumParties) -> bytes:
     """What a dealer has for a receiver, `SEALED_BYTES` bytes that only the two can open.
 
     Raises:
@@ -86,7 +88,7 @@ def seal(dealt: Dealt, private: bytes, dealer: str, receiver: str, roster: Roste
     return cipher.encrypt(bytes(12), b"".join(dealt[kind].packed() for kind in _KINDS), None)
 
 
-def unseal(sealed: bytes, private: bytes, dealer: str, receiver: str, roster: Roster) -> Dealt:
+def unseal(sealed: bytes, private: bytes, dealer: str, receiver: str, roster: SecureSumParties) -> Dealt:
     """Opens what a dealer sealed to a receiver.
 
     Raises:
@@ -101,7 +103,7 @@ def unseal(sealed: bytes, private: bytes, dealer: str, receiver: str, roster: Ro
         plain = _cipher(private, dealer, dealer, receiver, roster).decrypt(bytes(12), sealed, None)
     except InvalidTag:
         raise refused from None
-    dealt = {kind: Share.unpacked(part) for kind, part in zip(_KINDS, _halves(plain), strict=True)}
+    dealt = {kind: SecretShare.unpacked(part) for kind, part in zip(_KINDS, _halves(plain), strict=True)}
     if len(sealed) != SEALED_BYTES or not all(
         is_genuine(share, kind, dealer, receiver, roster) for kind, share in dealt.items()
     ):
@@ -113,7 +115,7 @@ def _halves(plain: bytes) -> tuple[bytes, bytes]:
     return plain[:SHARE_BYTES], plain[SHARE_BYTES:]
 
 
-def _cipher(private: bytes, other: str, dealer: str, receiver: str, roster: Roster) -> ChaCha20Poly1305:
+def _cipher(private: bytes, other: str, dealer: str, receiver: str, roster: SecureSumParties) -> ChaCha20Poly1305:
     """The cipher of this one message: the key is never used again, so the nonce may be zero."""
     try:
         secret = agreed(private, roster.keys[other].seal)
@@ -122,6 +124,6 @@ def _cipher(private: bytes, other: str, dealer: str, receiver: str, roster: Rost
     return ChaCha20Poly1305(derived(secret, b"fednet seal", roster.digest, dealer.encode(), receiver.encode()))
 
 
-def _statement(value: int, kind: Kind, dealer: str, receiver: str, roster: Roster) -> bytes:
+def _statement(value: int, kind: Kind, dealer: str, receiver: str, roster: SecureSumParties) -> bytes:
     number = value.to_bytes(SECRETS.width, "big")
     return framed(b"fednet share", roster.digest, kind.encode(), dealer.encode(), receiver.encode(), number)

@@ -15,8 +15,8 @@ from torch import Tensor
 from fednet.errors import PrivacyError
 from fednet.privacy.field import SECRETS
 from fednet.privacy.masking import KEY, add_mask, agreed, derived, framed, public_key, require_vector
-from fednet.privacy.roster import Agreement, Roster, Terms
-from fednet.privacy.shares import SHARE_BYTES, Share, is_genuine
+from fednet.privacy.secure_sum_setup import SecureSumParties, SecureSumTerms, SurvivorSet
+from fednet.privacy.shares import SHARE_BYTES, SecretShare, is_genuine
 
 _DIGEST = 32
 
@@ -26,12 +26,12 @@ def reveal_bytes(sharers: int) -> int:
     return _DIGEST + sharers * SHARE_BYTES
 
 
-def reveal(agreement: Agreement, shares: Mapping[str, Share]) -> bytes:
+def reveal(agreement: SurvivorSet, shares: Mapping[str, SecretShare]) -> bytes:
     """One peer's shares, by dealer, of what the agreement says; bound to the agreement."""
     return agreement.digest + b"".join(shares[dealer].packed() for dealer in agreement.sharers)
 
 
-def read(agreement: Agreement, name: str, revealed: bytes) -> dict[str, Share]:
+def read(agreement: SurvivorSet, name: str, revealed: bytes) -> dict[str, SecretShare]:
     """The shares in a peer's reveal, by dealer.
 
     Raises:
@@ -46,7 +46,7 @@ def read(agreement: Agreement, name: str, revealed: bytes) -> dict[str, Share]:
             (name,),
         )
     starts = range(_DIGEST, len(revealed), SHARE_BYTES)
-    parts = (Share.unpacked(revealed[start : start + SHARE_BYTES]) for start in starts)
+    parts = (SecretShare.unpacked(revealed[start : start + SHARE_BYTES]) for start in starts)
     shares = dict(zip(sharers, parts, strict=True))
     for dealer, share in shares.items():
         if not is_genuine(share, agreement.kind(dealer), dealer, name, agreement.roster):
@@ -54,7 +54,7 @@ def read(agreement: Agreement, name: str, revealed: bytes) -> dict[str, Share]:
     return shares
 
 
-def unmask(agreement: Agreement, total: Tensor, reveals: Mapping[str, bytes], offset: int = 0) -> Tensor:
+def unmask(agreement: SurvivorSet, total: Tensor, reveals: Mapping[str, bytes], offset: int = 0) -> Tensor:
     """Takes all masks away from the sum of the survivors' masked vectors.
 
     Args:
@@ -85,12 +85,12 @@ def sign(name: str, other: str) -> int:
     return 1 if name < other else -1
 
 
-def own_key(seed: bytes, name: str, roster: Roster) -> bytes:
+def own_key(seed: bytes, name: str, roster: SecureSumParties) -> bytes:
     """The key of a peer's own mask."""
     return derived(seed, b"fednet own mask", roster.digest, name.encode())
 
 
-def pair_key(private: bytes, name: str, other: str, roster: Roster) -> bytes:
+def pair_key(private: bytes, name: str, other: str, roster: SecureSumParties) -> bytes:
     """The key of the mask of a pair of peers; the same from either side.
 
     Raises:
@@ -103,12 +103,12 @@ def pair_key(private: bytes, name: str, other: str, roster: Roster) -> bytes:
     return derived(secret, b"fednet pair mask", roster.digest, *(part.encode() for part in sorted((name, other))))
 
 
-def commitment(seed: bytes, name: str, terms: Terms) -> bytes:
+def commitment(seed: bytes, name: str, terms: SecureSumTerms) -> bytes:
     """What a peer says of its seed beforehand."""
     return sha256(framed(b"fednet seed", terms.digest, name.encode(), seed)).digest()
 
 
-def _secrets(agreement: Agreement, reveals: Mapping[str, bytes]) -> dict[str, bytes]:
+def _secrets(agreement: SurvivorSet, reveals: Mapping[str, bytes]) -> dict[str, bytes]:
     """The seed of every survivor and the key of every other sharer."""
     terms = agreement.roster.terms
     terms.require_enough(reveals, "revealed their shares")
@@ -123,7 +123,7 @@ def _secrets(agreement: Agreement, reveals: Mapping[str, bytes]) -> dict[str, by
     return secrets
 
 
-def _checked(secret: int, dealer: str, agreement: Agreement) -> bytes:
+def _checked(secret: int, dealer: str, agreement: SurvivorSet) -> bytes:
     """The secret as bytes, if it is what its owner advertised."""
     keys, terms = agreement.roster.keys[dealer], agreement.roster.terms
     if secret < 1 << 8 * KEY:

@@ -1,6 +1,6 @@
 """One attempt at a round as its lead sees it, what it says of it, and why it may fail.
 
-Refuses to know how its messages travel and when it is closed (`nodes.rounds.chair`).
+Refuses to know how its messages travel and when it is closed (`nodes.rounds.coordinator`).
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nodes.rounds.words import record_of
-from protocol.ledger import Outcome, Step
-from protocol.messages.rounds import Abandon, Close, Commit, Open, Piece, Plan
-from protocol.rounds import Ballot, Tally, about, record_reasons
+from nodes.rounds.conversion import to_commit
+from protocol.messages.rounds import BlobRef, RoundClose, RoundCommit, RoundOpen, RoundPlanMessage, RoundsAborted
+from protocol.quorum import QuorumOutcome, QuorumTracker
+from protocol.rounds import ContributionTracker, VoteTracker, about, record_reasons
 
 
-class Hopeless(Exception):
+class RoundImpossible(Exception):
     """A programme cannot go on, and who could not take part."""
 
     def __init__(self, reason: str, lost: Mapping[str, str]) -> None:
@@ -23,12 +23,12 @@ class Hopeless(Exception):
         self.lost = lost
 
 
-class Broken(Exception):
+class AttemptFailed(Exception):
     """An attempt cannot be completed, since somebody who is needed is gone; another one can."""
 
 
 @dataclass
-class Attempt:
+class RoundAttempt:
     """An attempt that is under way, as its lead sees it.
 
     Attributes:
@@ -49,19 +49,19 @@ class Attempt:
         changed: set when anything has come.
     """
 
-    opened: Open
+    opened: RoundOpen
     lead: str
     began: float
-    tally: Tally
-    ballot: Ballot
-    voting: Step
-    adopting: Step
-    adverts: Step
-    sharing: Step | None = None
+    tally: ContributionTracker
+    ballot: VoteTracker
+    voting: QuorumTracker
+    adopting: QuorumTracker
+    adverts: QuorumTracker
+    sharing: QuorumTracker | None = None
     sharers: set[str] = field(default_factory=set)
     needed: int = 0
     reduced: set[str] = field(default_factory=set)
-    closed: Close | None = None
+    closed: RoundClose | None = None
     broken: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -91,14 +91,14 @@ class Attempt:
         if len(self.tally.keepers) > 1 and name in self.tally.keepers:
             self.broken |= not (self.needed and name in self.reduced)
 
-    def close(self, outcome: Outcome, now: float) -> Close:
+    def close(self, outcome: QuorumOutcome, now: float) -> RoundClose:
         """Closes it with those who have contributed; from now on votes are waited for."""
         shares = self.tally.shares(outcome.contributed)
         if len(self.tally.keepers) > 1:  # everybody has its shard by now
             shares = {name: share.model_copy(update={"pieces": ()}) for name, share in shares.items()}
         self.voting.opened = now
         self.closed = about(
-            Close,
+            RoundClose,
             self.opened,
             shares=shares,
             late=outcome.late,
@@ -108,17 +108,17 @@ class Attempt:
         )
         return self.closed
 
-    def commit(self, left: Piece) -> Commit:
+    def commit(self, left: BlobRef) -> RoundCommit:
         """The record of the round that has left this; told is also what has been refused since it was closed."""
         assert self.closed is not None  # noqa: S101 - a round is closed before anybody votes
         dissent = dict.fromkeys(self.ballot.dissenters(left), "it computed another aggregate")
-        record = record_of(self.opened, self.closed, self.lead, left)
+        record = to_commit(self.opened, self.closed, self.lead, left)
         return record.model_copy(update={"refused": _short({**dissent, **self.tally.refused})})
 
 
-def abandon(term: int, plan: Plan, error: Hopeless) -> Abandon:
+def abort_message(term: int, plan: RoundPlanMessage, error: RoundImpossible) -> RoundsAborted:
     """What is said when a programme cannot go on."""
-    return Abandon(term=term, key=plan.key, lost=_short(error.lost), reason=str(error)[:500])
+    return RoundsAborted(term=term, key=plan.key, lost=_short(error.lost), reason=str(error)[:500])
 
 
 def _short(reasons: Mapping[str, str]) -> dict[str, str]:

@@ -25,13 +25,13 @@ MAX_TENSORS = 256
 """How many tensors one message carries; `Limits.max_tensors` is the same."""
 
 
-class Value(BaseModel):
+class WireValue(BaseModel):
     """A frozen part of a message. Unknown fields are refused, and no type is silently turned into another."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
 
 
-class Message(Value):
+class Message(WireValue):
     """One thing that a node can say.
 
     Attributes:

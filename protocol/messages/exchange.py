@@ -26,10 +26,10 @@ MAX_SUBJECTS = 256
 """How many subjects one peer offers under one call."""
 
 MAX_SOUGHT = 1024
-"""How many subjects one `Seek` names; the header's `Limits.max_items` is the same."""
+"""How many subjects one `OfferRequest` names; the header's `Limits.max_items` is the same."""
 
 MAX_REASON = 300
-"""Characters of the reason why one offer was refused; all of one `Absorbed` fit into a header."""
+"""Characters of the reason why one offer was refused; all of one `OfferVerdict` fit into a header."""
 
 Key = Annotated[str, Field(min_length=1, max_length=128)]
 """The name of a call in its run."""
@@ -49,7 +49,7 @@ def _words(words: Tensor) -> Tensor:
     return words
 
 
-class Call(Message):
+class ExchangeRequest(Message):
     """Asks every peer to do some work, to offer what comes out and to absorb what the others offer.
 
     Attributes:
@@ -58,7 +58,7 @@ class Call(Message):
         options: of the work.
     """
 
-    kind: ClassVar[str] = "call"
+    kind: ClassVar[str] = "exchange_request"
     numbered: ClassVar[bool] = True
 
     key: Key
@@ -66,7 +66,7 @@ class Call(Message):
     options: Options
 
 
-class Offer(Message):
+class OfferMessage(Message):
     """What one peer teaches the others about one subject.
 
     Attributes:
@@ -88,7 +88,7 @@ class Offer(Message):
     words: Annotated[Tensor, AfterValidator(_words)]
 
 
-class _OfCall(Message):
+class _OfExchange(Message):
     """What is said about one call.
 
     Attributes:
@@ -98,7 +98,7 @@ class _OfCall(Message):
     key: Key
 
 
-class Offered(_OfCall):
+class OfferList(_OfExchange):
     """This is all that its sender offers under a call.
 
     Attributes:
@@ -107,7 +107,7 @@ class Offered(_OfCall):
         sent: bytes of its offers, frames and headers included, each counted once.
     """
 
-    kind: ClassVar[str] = "offered"
+    kind: ClassVar[str] = "offer_list"
     numbered: ClassVar[bool] = True
 
     versions: Versions
@@ -115,7 +115,7 @@ class Offered(_OfCall):
     sent: Count
 
 
-class Seek(Message):
+class OfferRequest(Message):
     """Its sender has missed something that an origin has offered, or perhaps has, since it has lost that origin.
 
     Attributes:
@@ -123,23 +123,23 @@ class Seek(Message):
         versions: what the sender has of it, by subject.
     """
 
-    kind: ClassVar[str] = "seek"
+    kind: ClassVar[str] = "offer_request"
     numbered: ClassVar[bool] = True
 
     origin: Name
     versions: Annotated[dict[Label, Version], Field(max_length=MAX_SOUGHT)]
 
 
-class Abstain(_OfCall):
+class ExchangeDecline(_OfExchange):
     """Its sender cannot take part in a call, and why."""
 
-    kind: ClassVar[str] = "abstain"
+    kind: ClassVar[str] = "exchange_decline"
     numbered: ClassVar[bool] = True
 
     reason: Annotated[str, Field(max_length=500)]
 
 
-class Absorbed(_OfCall):
+class OfferVerdict(_OfExchange):
     """Its sender has taken in, or refused, all that an origin offers under a call.
 
     Attributes:
@@ -147,7 +147,7 @@ class Absorbed(_OfCall):
         refused: why it has refused which of them, by subject.
     """
 
-    kind: ClassVar[str] = "absorbed"
+    kind: ClassVar[str] = "offer_verdict"
     numbered: ClassVar[bool] = True
 
     origin: Name

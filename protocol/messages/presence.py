@@ -9,12 +9,12 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from protocol.messages.base import MAX_MEMBERS, Address, Count, Latest, Message, Name, Seconds, Value
+from protocol.messages.base import MAX_MEMBERS, Address, Count, Latest, Message, Name, Seconds, WireValue
 
-MAX_CARD_BYTES = 16 * 1024
+MAX_CAPABILITIES_BYTES = 16 * 1024
 
 
-class PeerInfo(Value):
+class PeerInfo(WireValue):
     """How a node is known to others.
 
     Attributes:
@@ -94,12 +94,12 @@ class Goodbye(Message):
 
 
 def _short(text: str) -> str:
-    if len(text.encode()) > MAX_CARD_BYTES:
-        raise ValueError(f"expected at most {MAX_CARD_BYTES} bytes of UTF-8")
+    if len(text.encode()) > MAX_CAPABILITIES_BYTES:
+        raise ValueError(f"expected at most {MAX_CAPABILITIES_BYTES} bytes of UTF-8")
     return text
 
 
-class Card(Message):
+class Capabilities(Message):
     """What a client tells those who may ask it: its classes, its sizes, whatever its method lists.
 
     Attributes:
@@ -108,7 +108,7 @@ class Card(Message):
         ready: whether the client answers queries now.
     """
 
-    kind: ClassVar[str] = "card"
+    kind: ClassVar[str] = "capabilities"
     numbered: ClassVar[bool] = True
 
     text: Annotated[str, AfterValidator(_short)]

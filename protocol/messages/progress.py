@@ -9,7 +9,7 @@ from pydantic import Field
 from protocol.messages.base import MAX_VALUES, Count, Label, Message, Real
 
 
-class Progress(Message):
+class ProgressReport(Message):
     """`done` of `total` units of a phase are through.
 
     Attributes:
@@ -20,7 +20,7 @@ class Progress(Message):
         note: a short remark for people.
     """
 
-    kind: ClassVar[str] = "progress"
+    kind: ClassVar[str] = "progress_report"
     numbered: ClassVar[bool] = True
 
     phase: Label

@@ -23,7 +23,7 @@ Options = Annotated[dict[Label, Real | int | bool | str | None], Field(max_lengt
 """Scalars by name."""
 
 
-class Query(Message):
+class QueryRequest(Message):
     """A question to everybody who can answer it.
 
     Attributes:
@@ -35,7 +35,7 @@ class Query(Message):
         ttl: seconds after its arrival for which an answer is still of use; it is dropped unanswered after that.
     """
 
-    kind: ClassVar[str] = "query"
+    kind: ClassVar[str] = "query_request"
     numbered: ClassVar[bool] = True
 
     query: Count
@@ -46,7 +46,7 @@ class Query(Message):
     ttl: Seconds
 
 
-class Answer(Message):
+class QueryAnswer(Message):
     """What one node answers to one query.
 
     Attributes:
@@ -55,7 +55,7 @@ class Answer(Message):
         seconds: how long the computation took.
     """
 
-    kind: ClassVar[str] = "answer"
+    kind: ClassVar[str] = "query_answer"
     numbered: ClassVar[bool] = True
 
     query: Count
@@ -63,10 +63,10 @@ class Answer(Message):
     seconds: Seconds
 
 
-class Refusal(Message):
+class QueryRefusal(Message):
     """One node cannot answer one query, and why; it lives on."""
 
-    kind: ClassVar[str] = "refusal"
+    kind: ClassVar[str] = "query_refusal"
     numbered: ClassVar[bool] = True
 
     query: Count

@@ -1,7 +1,7 @@
 """A round opens, peers contribute, it closes with one aggregate that everybody has computed and agreed on.
 
-How they follow each other is told in PROTOCOL.md, "Rounds"; `protocol.lead` decides who leads and `protocol.rounds`
-when a round closes. States do not travel in these messages but as blobs (`protocol.messages.chunks`), named here by
+How they follow each other is told in PROTOCOL.md, "Rounds"; `protocol.election` decides who leads and `protocol.rounds`
+when a round closes. States do not travel in these messages but as blobs (`protocol.messages.blobs`), named here by
 their digests.
 """
 
@@ -11,13 +11,13 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from protocol.messages.base import MAX_MEMBERS, MAX_VALUES, Count, Label, Message, Name, Real, Seconds, Value
+from protocol.messages.base import MAX_MEMBERS, MAX_VALUES, Count, Label, Message, Name, Real, Seconds, WireValue
 from protocol.messages.queries import Options
 
 MAX_MODELS = 16
 """How many models one run trains by rounds."""
 
-RECALLED = 256
+MAX_RECORDS = 256
 """Records that one recall is answered with at most."""
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -33,14 +33,14 @@ Values = Annotated[dict[Label, Real], Field(max_length=MAX_VALUES)]
 Weight = Annotated[Real, Field(gt=0, allow_inf_nan=False)]
 
 
-class Piece(Value):
+class BlobRef(WireValue):
     """A blob that can be fetched: the digest of the state in it, which is its key, and its size in bytes."""
 
     digest: Digest
     size: Annotated[Count, Field(ge=1)]
 
 
-class Plan(Value):
+class RoundPlanMessage(WireValue):
     """A programme of rounds that somebody asks for.
 
     Attributes:
@@ -61,10 +61,10 @@ class Plan(Value):
     rounds: Annotated[Count, Field(ge=1)]
     federation: Annotated[str, Field(max_length=4096)]
     options: Options
-    given: Piece | None = None
+    given: BlobRef | None = None
 
 
-class Standing(Value):
+class ModelVersion(WireValue):
     """How far a model is.
 
     Attributes:
@@ -75,12 +75,12 @@ class Standing(Value):
     """
 
     number: Count
-    left: Piece
+    left: BlobRef
     key: Annotated[str, Field(max_length=128)] = ""
     index: Count = 0
 
 
-Standings = Annotated[dict[Model, Standing], Field(max_length=MAX_MODELS)]
+ModelVersions = Annotated[dict[Model, ModelVersion], Field(max_length=MAX_MODELS)]
 
 
 class OfRound(Message):
@@ -100,7 +100,7 @@ class OfRound(Message):
     attempt: Annotated[Count, Field(ge=1)]
 
 
-class Share(Value):
+class ContributionRef(WireValue):
     """What one contributor has to give.
 
     Attributes:
@@ -111,11 +111,11 @@ class Share(Value):
     """
 
     weight: Weight
-    pieces: Annotated[tuple[Piece, ...], Field(max_length=MAX_MEMBERS)]
+    pieces: Annotated[tuple[BlobRef, ...], Field(max_length=MAX_MEMBERS)]
     values: Values
 
 
-class Commit(OfRound):
+class RoundCommit(OfRound):
     """A majority has computed the same: the round is closed, and this is its record.
 
     Attributes:
@@ -132,14 +132,14 @@ class Commit(OfRound):
         seconds: from its opening to its close.
     """
 
-    kind: ClassVar[str] = "commit"
+    kind: ClassVar[str] = "round_commit"
     numbered: ClassVar[bool] = True
 
     key: Annotated[str, Field(min_length=1, max_length=128)]
     index: Annotated[Count, Field(ge=1)]
     rounds: Annotated[Count, Field(ge=1)]
     lead: Name
-    left: Piece
+    left: BlobRef
     weights: Annotated[dict[Name, Weight], Field(max_length=MAX_MEMBERS)]
     values: Annotated[dict[Name, Values], Field(max_length=MAX_MEMBERS)]
     late: Names
@@ -148,14 +148,14 @@ class Commit(OfRound):
     seconds: Seconds
 
 
-class Voted(Value):
+class AcceptedVote(WireValue):
     """What somebody has voted for: the programme, and the record of the round if a majority has done the same."""
 
-    plan: Plan
-    record: Commit
+    plan: RoundPlanMessage
+    record: RoundCommit
 
 
-class Order(Message):
+class RoundsRequest(Message):
     """Asks for a programme of rounds. To ask again is harmless.
 
     Attributes:
@@ -163,17 +163,17 @@ class Order(Message):
         after: how many of its rounds the asker has heard the records of, from the first on; the others are told again.
     """
 
-    kind: ClassVar[str] = "order"
+    kind: ClassVar[str] = "rounds_request"
     numbered: ClassVar[bool] = True
 
-    plan: Plan
+    plan: RoundPlanMessage
     after: Count = 0
 
 
-class Claim(Message):
+class Prepare(Message):
     """The sender, to whom `term` belongs, wants to lead."""
 
-    kind: ClassVar[str] = "claim"
+    kind: ClassVar[str] = "prepare"
     numbered: ClassVar[bool] = True
 
     term: Count
@@ -192,11 +192,11 @@ class Promise(Message):
     numbered: ClassVar[bool] = True
 
     term: Count
-    standings: Standings
-    voted: Annotated[dict[Model, Voted], Field(max_length=MAX_MODELS)]
+    standings: ModelVersions
+    voted: Annotated[dict[Model, AcceptedVote], Field(max_length=MAX_MODELS)]
 
 
-class Leads(Message):
+class LeaderAnnouncement(Message):
     """The sender leads by this term, and no round is open for the receiver: whoever is behind catches up.
 
     Said to every member that comes, and to all when no more rounds are ordered.
@@ -207,15 +207,15 @@ class Leads(Message):
         standings: how far the sender's models are.
     """
 
-    kind: ClassVar[str] = "leads"
+    kind: ClassVar[str] = "leader_announcement"
     numbered: ClassVar[bool] = True
 
     term: Count
     attempt: Count
-    standings: Standings
+    standings: ModelVersions
 
 
-class Open(OfRound):
+class RoundOpen(OfRound):
     """A round opens.
 
     Attributes:
@@ -227,27 +227,27 @@ class Open(OfRound):
         settled: what an earlier lead may have closed this round with: taken over as it is, and nobody contributes.
     """
 
-    kind: ClassVar[str] = "open"
+    kind: ClassVar[str] = "round_open"
     numbered: ClassVar[bool] = True
 
     index: Annotated[Count, Field(ge=1)]
-    plan: Plan
-    standings: Standings
+    plan: RoundPlanMessage
+    standings: ModelVersions
     members: Names
     contributors: Names
-    settled: Commit | None = None
+    settled: RoundCommit | None = None
 
 
-class Contribution(OfRound):
+class ContributionAvailable(OfRound):
     """The sender's contribution is ready to be fetched."""
 
-    kind: ClassVar[str] = "contribution"
+    kind: ClassVar[str] = "contribution_available"
     numbered: ClassVar[bool] = True
 
-    share: Share
+    share: ContributionRef
 
 
-class Decline(OfRound):
+class RoundDecline(OfRound):
     """The sender cannot contribute, and why.
 
     Attributes:
@@ -255,24 +255,24 @@ class Decline(OfRound):
         votes: whether it can still compute what the round leaves.
     """
 
-    kind: ClassVar[str] = "decline"
+    kind: ClassVar[str] = "round_decline"
     numbered: ClassVar[bool] = True
 
     reason: Reason
     votes: bool
 
 
-class Receipt(OfRound):
+class ContributionReceipt(OfRound):
     """The sender holds its piece of a contribution, or refuses it, and why. To the lead."""
 
-    kind: ClassVar[str] = "receipt"
+    kind: ClassVar[str] = "contribution_receipt"
     numbered: ClassVar[bool] = True
 
     contributor: Name
     refused: Annotated[str, Field(max_length=500)] = ""
 
 
-class Close(OfRound):
+class RoundClose(OfRound):
     """These contributions make the aggregate; everybody computes it, and can write the record of the round.
 
     Attributes:
@@ -283,45 +283,45 @@ class Close(OfRound):
         seconds: as in the record.
     """
 
-    kind: ClassVar[str] = "close"
+    kind: ClassVar[str] = "round_close"
     numbered: ClassVar[bool] = True
 
-    shares: Annotated[dict[Name, Share], Field(max_length=MAX_MEMBERS)]
+    shares: Annotated[dict[Name, ContributionRef], Field(max_length=MAX_MEMBERS)]
     late: Names
     lost: Reasons
     refused: Reasons
     seconds: Seconds
 
 
-class Reduced(OfRound):
+class ShardReduced(OfRound):
     """The sender's shard of the aggregate is ready to be fetched."""
 
-    kind: ClassVar[str] = "reduced"
+    kind: ClassVar[str] = "shard_reduced"
     numbered: ClassVar[bool] = True
 
-    piece: Piece
+    piece: BlobRef
 
 
-class Vote(OfRound):
+class RoundVote(OfRound):
     """The sender has computed what the round leaves, and will not forget it. To the lead."""
 
-    kind: ClassVar[str] = "vote"
+    kind: ClassVar[str] = "round_vote"
     numbered: ClassVar[bool] = True
 
-    left: Piece
+    left: BlobRef
 
 
-class Adopted(OfRound):
+class ModelAdopted(OfRound):
     """The sender has taken over what the round left, and has it on disk. To the lead.
 
     From now on it answers from that; in rounds with a buffer, once the work that it is at for a later round is done.
     """
 
-    kind: ClassVar[str] = "adopted"
+    kind: ClassVar[str] = "model_adopted"
     numbered: ClassVar[bool] = True
 
 
-class Abandon(Message):
+class RoundsAborted(Message):
     """A programme cannot go on, and why. It may be ordered again.
 
     Attributes:
@@ -331,7 +331,7 @@ class Abandon(Message):
         reason: what was needed.
     """
 
-    kind: ClassVar[str] = "abandon"
+    kind: ClassVar[str] = "rounds_aborted"
     numbered: ClassVar[bool] = True
 
     term: Count
@@ -340,7 +340,7 @@ class Abandon(Message):
     reason: Reason
 
 
-class Recall(Message):
+class RecordRequest(Message):
     """Asks for the records of a model's rounds; answered with at most `RECALLED` commits, the earliest first.
 
     Attributes:
@@ -348,7 +348,7 @@ class Recall(Message):
         after: the number of the last round that is not asked for.
     """
 
-    kind: ClassVar[str] = "recall"
+    kind: ClassVar[str] = "record_request"
     numbered: ClassVar[bool] = True
 
     model: Model

@@ -30,15 +30,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from fednet.conversations import Ask, Question, local_ask
-from nodes.compute import Compute
+from fednet.api import Ask, Question, local_ask
+from nodes.compute import ComputeThread
 from nodes.node import Node
-from nodes.queries.answerer import Desk
-from nodes.queries.asker import Asker
-from nodes.roster import Presenter, Roster
+from nodes.peer_directory import CapabilityPublisher, PeerDirectory
+from nodes.queries.client import QueryClient
+from nodes.queries.responder import QueryResponder
 from nodes.spec import NodeSpec
-from nodes.zmq_bus import ZmqBus
-from protocol.ledger import Policy
+from nodes.transport.zmq import ZmqTransport
+from protocol.quorum import QuorumPolicy
 
 BLOCKS = 6
 TARGETS = {204800: 1.5, 4194304: 1.25}
@@ -56,7 +56,7 @@ class Echo:
 
 def spec(name: str, role: Any, folder: str, join: tuple[str, ...] = (), expected: tuple[str, ...] = ()) -> NodeSpec:
     """A node of the benchmark."""
-    return NodeSpec(name, role, "bench", address(folder, name), join=join, expected=expected, policy=Policy())
+    return NodeSpec(name, role, "bench", address(folder, name), join=join, expected=expected, policy=QuorumPolicy())
 
 
 def address(folder: str, name: str) -> str:
@@ -77,8 +77,8 @@ async def _worker(name: str, folder: str, join: str, bare_in: str, pipe: Connect
     sub.connect(bare_in)
     pub.bind(address(folder, f"bare-{name}"))
     pipe.send(pub.getsockopt_string(zmq.LAST_ENDPOINT))
-    compute, node = Compute(name), Node(spec(name, "client", folder, (join,)), ZmqBus())
-    desk, presenter = Desk(node, compute), Presenter(node)
+    compute, node = ComputeThread(name), Node(spec(name, "client", folder, (join,)), ZmqTransport())
+    desk, presenter = QueryResponder(node, compute), CapabilityPublisher(node)
     node.add(desk)
     node.add(presenter)
     async with node:
@@ -148,9 +148,9 @@ async def measure(answerers: int, sizes: list[int], memory_steps: int, transport
         pub, sub = context.socket(zmq.PUB), context.socket(zmq.SUB)
         pub.bind(address(folder, "bare"))
         sub.subscribe(b"to/asker/")
-        node = Node(spec("asker", "guest", folder, expected=tuple(names)), ZmqBus())
-        roster = Roster(node, tuple(names))
-        asker = Asker(node, roster, Policy())
+        node = Node(spec("asker", "guest", folder, expected=tuple(names)), ZmqTransport())
+        roster = PeerDirectory(node, tuple(names))
+        asker = QueryClient(node, roster, QuorumPolicy())
         node.add(roster)
         node.add(asker)
         pipes, workers = [], []
@@ -164,7 +164,7 @@ async def measure(answerers: int, sizes: list[int], memory_steps: int, transport
                 sub.connect(await asyncio.to_thread(here.recv))
             await roster.complete(120)
             await bare_join(pub, sub, answerers)
-            solver, ask = Compute("solver"), asker.from_thread()
+            solver, ask = ComputeThread("solver"), asker.from_thread()
             rows = [await _size(size, answerers, (pub, sub), solver, ask) for size in sizes]
             if memory_steps:
                 rows[0]["memory"] = await _memory(
@@ -179,7 +179,7 @@ async def measure(answerers: int, sizes: list[int], memory_steps: int, transport
     return rows
 
 
-async def _size(size: int, answerers: int, bare: tuple[Any, Any], solver: Compute, ask: Ask) -> dict[str, Any]:
+async def _size(size: int, answerers: int, bare: tuple[Any, Any], solver: ComputeThread, ask: Ask) -> dict[str, Any]:
     x = torch.randn(size // 4)
     payload = memoryview(x.numpy()).cast("B")
     steps = {4096: 200, 204800: 100}.get(size, 25)
@@ -202,7 +202,7 @@ async def _size(size: int, answerers: int, bare: tuple[Any, Any], solver: Comput
     return row
 
 
-async def _memory(solver: Compute, ask: Ask, pids: list[int | None], steps: int) -> dict[str, Any]:
+async def _memory(solver: ComputeThread, ask: Ask, pids: list[int | None], steps: int) -> dict[str, Any]:
     """Resident memory in MB of the asker and of each answerer after a tenth of the steps and after all of them."""
     processes = [psutil.Process(), *(psutil.Process(pid) for pid in pids)]
     x = torch.randn(1024)

@@ -30,17 +30,17 @@ import zmq.asyncio
 from rich.console import Console
 from rich.table import Table
 
-from fednet.conversations import Programme, State, Task, Update, Watch
+from fednet.api import ModelState, Progress, RoundPlan, RoundTask, Update
 from fednet.federated.averaging import weighted_mean
 from fednet.federated.config import Federation
-from nodes.compute import Compute
+from nodes.blob_store import BlobStore
+from nodes.compute import ComputeThread
 from nodes.node import Node
-from nodes.roster import Presenter, Roster
-from nodes.rounds.assembly import Assembly
-from nodes.rounds.convener import Convener
+from nodes.peer_directory import CapabilityPublisher, PeerDirectory
+from nodes.rounds.client import RoundsClient
+from nodes.rounds.service import RoundService
 from nodes.spec import NodeSpec
-from nodes.transfers import Depot
-from nodes.zmq_bus import ZmqBus
+from nodes.transport.zmq import ZmqTransport
 
 TARGETS = {16: 2.0}
 
@@ -54,14 +54,14 @@ class Idle:
     def __init__(self, place: int) -> None:
         self.place = place
 
-    def begin(self, model: str) -> State:
+    def begin(self, model: str) -> ModelState:
         count = int(model.removeprefix("mb")) * (1 << 20) // 4
         return {"w": torch.randn(count, generator=torch.Generator().manual_seed(0))}
 
-    def contribute(self, task: Task, base: State, watch: Watch) -> Update:
+    def contribute(self, task: RoundTask, base: ModelState, watch: Progress) -> Update:
         return Update({"w": base["w"] + self.place / 100}, 1.0)
 
-    def adopt(self, model: str, number: int, state: State) -> None:
+    def adopt(self, model: str, number: int, state: ModelState) -> None:
         """Nothing to do."""
 
 
@@ -87,9 +87,14 @@ async def _worker(name: str, names: tuple[str, ...], join: str, folder: str, pip
         sub.connect(address)
     for _ in range(len(names) - 1):
         await pub.recv()  # everybody hears us
-    node = Node(spec(name, "client", (join,), names), ZmqBus())
-    compute, reducer, depot, presenter = Compute(name), Compute(f"{name}-reducer"), Depot(node), Presenter(node)
-    assembly = Assembly(node, compute, reducer, depot, Path(folder) / name if folder else None)
+    node = Node(spec(name, "client", (join,), names), ZmqTransport())
+    compute, reducer, depot, presenter = (
+        ComputeThread(name),
+        ComputeThread(f"{name}-reducer"),
+        BlobStore(node),
+        CapabilityPublisher(node),
+    )
+    assembly = RoundService(node, compute, reducer, depot, Path(folder) / name if folder else None)
     for capability in (depot, presenter, assembly):
         node.add(capability)
     async with node:
@@ -145,12 +150,12 @@ class Stamp:
 
 
 async def fednet(
-    convener: Convener, megabytes: int, rounds: int, federation: Mapping[str, Any], key: str
+    convener: RoundsClient, megabytes: int, rounds: int, federation: Mapping[str, Any], key: str
 ) -> list[float]:
     """Seconds of each fednet round but the first of a programme, which has nothing before it to begin from."""
     stamp = Stamp()
     how = Federation.model_validate(federation)
-    programme = Programme(key, f"mb{megabytes}", "nothing", rounds + 1, how)
+    programme = RoundPlan(key, f"mb{megabytes}", "nothing", rounds + 1, how)
     closed = await asyncio.to_thread(convener.from_thread(stamp), programme)
     everybody = max(len(record.weights) for record in closed)  # the first round may find somebody not linked yet
     if any(len(record.weights) != everybody or record.late for record in closed[1:]):
@@ -163,9 +168,9 @@ async def measure(peers: int, sizes: list[int], rounds: int, blocks: int, *, dis
     processes = multiprocessing.get_context("forkserver")
     names = tuple(f"a{index}" for index in range(1, peers + 1))
     with tempfile.TemporaryDirectory(prefix="fednet-bench-") as folder:
-        node = Node(spec("asker", "guest", (), names), ZmqBus())
-        roster, depot = Roster(node, names), Depot(node)
-        convener = Convener(node, roster, depot)
+        node = Node(spec("asker", "guest", (), names), ZmqTransport())
+        roster, depot = PeerDirectory(node, names), BlobStore(node)
+        convener = RoundsClient(node, roster, depot)
         for capability in (roster, depot, convener):
             node.add(capability)
         pipes, workers, addresses = [], [], []
@@ -188,7 +193,7 @@ async def measure(peers: int, sizes: list[int], rounds: int, blocks: int, *, dis
     return rows
 
 
-async def _size(size: int, convener: Convener, pipes: list[Connection], rounds: int, blocks: int) -> dict[str, Any]:
+async def _size(size: int, convener: RoundsClient, pipes: list[Connection], rounds: int, blocks: int) -> dict[str, Any]:
     taken: dict[str, list[float]] = {"bare": [], "bare + mean": [], "mesh": [], "sharded": []}
     for block in range(-1, blocks):
         found = {

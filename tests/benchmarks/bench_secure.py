@@ -25,14 +25,14 @@ from bench_round import Idle, fednet, spec
 from rich.console import Console
 from rich.table import Table
 
-from nodes.bus import Listener
-from nodes.compute import Compute
+from nodes.blob_store import BlobStore
+from nodes.compute import ComputeThread
 from nodes.node import Node
-from nodes.roster import Presenter, Roster
-from nodes.rounds.assembly import Assembly
-from nodes.rounds.convener import Convener
-from nodes.transfers import Depot
-from nodes.zmq_bus import ZmqBus
+from nodes.peer_directory import CapabilityPublisher, PeerDirectory
+from nodes.rounds.client import RoundsClient
+from nodes.rounds.service import RoundService
+from nodes.transport.interface import TransportListener
+from nodes.transport.zmq import ZmqTransport
 from protocol.codec import Buffer
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -46,7 +46,7 @@ KINDS: dict[str, dict[str, Any]] = {
 class Meter:
     """Stands between a bus and who hears it, and counts what comes."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: TransportListener) -> None:
         self._listener, self.heard = listener, 0
 
     def received(self, frames: Sequence[Buffer]) -> None:
@@ -57,12 +57,12 @@ class Meter:
         self._listener.subscribed(topic, present)
 
 
-class MeteredBus(ZmqBus):
+class MeteredBus(ZmqTransport):
     """The bus over ZeroMQ, with a meter at its ear."""
 
     meter: Meter
 
-    async def open(self, listen: str, listener: Listener) -> tuple[str, str]:
+    async def open(self, listen: str, listener: TransportListener) -> tuple[str, str]:
         self.meter = Meter(listener)
         return await super().open(listen, self.meter)
 
@@ -76,8 +76,13 @@ def worker(name: str, names: tuple[str, ...], join: str, pipe: Connection) -> No
 async def _worker(name: str, names: tuple[str, ...], join: str, pipe: Connection) -> None:
     bus = MeteredBus()
     node = Node(spec(name, "client", (join,), names), bus)
-    compute, reducer, depot, presenter = Compute(name), Compute(f"{name}-reducer"), Depot(node), Presenter(node)
-    assembly = Assembly(node, compute, reducer, depot, None)
+    compute, reducer, depot, presenter = (
+        ComputeThread(name),
+        ComputeThread(f"{name}-reducer"),
+        BlobStore(node),
+        CapabilityPublisher(node),
+    )
+    assembly = RoundService(node, compute, reducer, depot, None)
     for capability in (depot, presenter, assembly):
         node.add(capability)
     async with node:
@@ -100,9 +105,9 @@ async def measure(peers: int, megabytes: int, rounds: int, blocks: int) -> dict[
     """Starts the processes once and measures every kind; seconds and bytes a peer of one round."""
     processes = multiprocessing.get_context("forkserver")
     names = tuple(f"a{index}" for index in range(1, peers + 1))
-    node = Node(spec("asker", "guest", (), names), ZmqBus())
-    roster, depot = Roster(node, names), Depot(node)
-    convener = Convener(node, roster, depot)
+    node = Node(spec("asker", "guest", (), names), ZmqTransport())
+    roster, depot = PeerDirectory(node, names), BlobStore(node)
+    convener = RoundsClient(node, roster, depot)
     for capability in (roster, depot, convener):
         node.add(capability)
     pipes, workers = [], []
@@ -122,7 +127,7 @@ async def measure(peers: int, megabytes: int, rounds: int, blocks: int) -> dict[
 
 
 async def _kinds(
-    convener: Convener, pipes: Sequence[Connection], megabytes: int, rounds: int, blocks: int
+    convener: RoundsClient, pipes: Sequence[Connection], megabytes: int, rounds: int, blocks: int
 ) -> dict[str, dict[str, float]]:
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     amounts: dict[str, list[float]] = {kind: [] for kind in KINDS}

@@ -26,22 +26,22 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from fednet.conversations import Ask, Question
-from nodes.compute import Compute
+from fednet.api import Ask, Question
+from nodes.compute import ComputeThread
 from nodes.node import Node
-from nodes.queries.answerer import Desk
-from nodes.queries.asker import Asker
-from nodes.roster import Presenter, Roster
+from nodes.peer_directory import CapabilityPublisher, PeerDirectory
+from nodes.queries.client import QueryClient
+from nodes.queries.responder import QueryResponder
 from nodes.spec import NodeSpec
-from nodes.zmq_bus import ZmqBus
+from nodes.transport.zmq import ZmqTransport
 from protocol import codec
 from protocol.codec import Envelope
-from protocol.keys import Keyring, PrivateKeys
-from protocol.ledger import Policy
 from protocol.limits import DEFAULT
-from protocol.messages import Answer, Welcome
-from protocol.secrecy import Sealed
-from protocol.security import Guard
+from protocol.messages import QueryAnswer, Welcome
+from protocol.quorum import QuorumPolicy
+from protocol.security.authentication import MessageAuthenticator
+from protocol.security.group_encryption import KeyedSecurity
+from protocol.security.keys import Keyring, PrivateKeys
 
 BLOCKS = 6
 KINDS = ("open", "keys")
@@ -65,12 +65,14 @@ def worker(name: str, doors: Mapping[str, str], ring: Keyring, pipe: Connection)
 
 
 async def _worker(name: str, doors: Mapping[str, str], ring: Keyring, pipe: Connection) -> None:
-    compute = Compute(name)
+    compute = ComputeThread(name)
     async with AsyncExitStack() as stack:
         for kind in KINDS:
             keys = ring if kind == "keys" else None
-            node = Node(NodeSpec(name, "client", kind, ANYWHERE, join=(doors[kind],), keys=keys), ZmqBus(keys=keys))
-            desk, presenter = Desk(node, compute), Presenter(node)
+            node = Node(
+                NodeSpec(name, "client", kind, ANYWHERE, join=(doors[kind],), keys=keys), ZmqTransport(keys=keys)
+            )
+            desk, presenter = QueryResponder(node, compute), CapabilityPublisher(node)
             node.add(desk)
             node.add(presenter)
             await stack.enter_async_context(node)
@@ -98,13 +100,15 @@ async def measure(answerers: int, sizes: list[int]) -> list[dict[str, Any]]:
     rings = {name: Keyring.of(own, [each.public for each in made.values()]) for name, own in made.items()}
     asks: dict[str, Ask] = {}
     rosters, doors, pipes, workers = [], {}, [], []
-    solver = Compute("solver")
+    solver = ComputeThread("solver")
     async with AsyncExitStack() as stack:
         for kind in KINDS:
             keys = rings["asker"] if kind == "keys" else None
-            node = Node(NodeSpec("asker", "guest", kind, ANYWHERE, expected=tuple(names), keys=keys), ZmqBus(keys=keys))
-            roster = Roster(node, tuple(names))
-            asker = Asker(node, roster, Policy())
+            node = Node(
+                NodeSpec("asker", "guest", kind, ANYWHERE, expected=tuple(names), keys=keys), ZmqTransport(keys=keys)
+            )
+            roster = PeerDirectory(node, tuple(names))
+            asker = QueryClient(node, roster, QuorumPolicy())
             node.add(roster)
             node.add(asker)
             await stack.enter_async_context(node)
@@ -126,7 +130,7 @@ async def measure(answerers: int, sizes: list[int]) -> list[dict[str, Any]]:
     return rows
 
 
-async def _size(size: int, answerers: int, asks: Mapping[str, Ask], solver: Compute) -> dict[str, Any]:
+async def _size(size: int, answerers: int, asks: Mapping[str, Ask], solver: ComputeThread) -> dict[str, Any]:
     x = torch.randn(size // 4)
     steps = 100 if size < 1 << 20 else 10
     taken: dict[str, list[float]] = {kind: [] for kind in asks}
@@ -143,8 +147,8 @@ def parts(x: Tensor) -> dict[str, float]:
     """Milliseconds of each part of signing and closing one message, without a network."""
     made = {name: PrivateKeys.make(name) for name in ("a", "b")}
     rings = {name: Keyring.of(own, [each.public for each in made.values()]) for name, own in made.items()}
-    guard, one, other = Guard(rings["a"], 1), Sealed(rings["a"], 2), Sealed(rings["b"], 1)
-    envelope = Envelope("to/b/", "run", "a", 2, 1, Answer(query=1, outputs={"x": x}, seconds=0.0))
+    guard, one, other = MessageAuthenticator(rings["a"], 1), KeyedSecurity(rings["a"], 2), KeyedSecurity(rings["b"], 1)
+    envelope = Envelope("to/b/", "run", "a", 2, 1, QueryAnswer(query=1, outputs={"x": x}, seconds=0.0))
     plain = codec.encode(envelope)
     first = codec.encode(Envelope("to/b/", "run", "a", 2, 0, Welcome(incarnation=1)))
     other.read(one.close(one.sign(first)), DEFAULT)

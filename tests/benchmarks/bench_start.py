@@ -27,12 +27,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from launch.config import Loaded, load
-from launch.devices import free_ports, inventory
-from launch.events import Happening
-from launch.forkserver import PRELOAD, cool, prepare, warm
-from launch.plan import Plan, plan
-from launch.supervisor import NODE
+from launch.config.schema import LoadedConfig, load
+from launch.run.devices import free_ports, inventory
+from launch.run.events import Event
+from launch.run.fork_server import PRELOAD, node_process, start_fork_server, stop_fork_server
+from launch.run.plan import LaunchPlan, plan
+from launch.run.supervisor import NODE
 from nodes.monitor import Monitor
 
 TARGET = 1.5
@@ -56,10 +56,10 @@ class Taken:
     ready: float
 
 
-def forked(planning: Plan, folder: Path) -> Stop:
+def forked(planning: LaunchPlan, folder: Path) -> Stop:
     """Starts the clients through the fork server, as a launch does."""
-    context = warm((*PRELOAD, "fednet.methods.score_inference.method"))
-    processes = [prepare(context, NODE, spec, folder / f"{spec.name}.log", None) for spec in planning.clients]
+    context = start_fork_server((*PRELOAD, "fednet.methods.score_inference.job"))
+    processes = [node_process(context, NODE, spec, folder / f"{spec.name}.log", None) for spec in planning.clients]
     for process in processes:
         process.start()
 
@@ -68,12 +68,12 @@ def forked(planning: Plan, folder: Path) -> Stop:
             process.terminate()
         for process in processes:
             process.join()
-        cool()
+        stop_fork_server()
 
     return stop
 
 
-def afresh(planning: Plan, folder: Path) -> Stop:
+def afresh(planning: LaunchPlan, folder: Path) -> Stop:
     """Starts every client from nothing, with the command that a user has for it."""
     fednet, processes = Path(sys.executable).with_name("fednet"), []
     for spec in planning.clients:
@@ -92,13 +92,13 @@ def afresh(planning: Plan, folder: Path) -> Stop:
     return stop
 
 
-async def measure(start: Callable[[Plan, Path], Stop], planning: Plan, folder: Path) -> Taken:
+async def measure(start: Callable[[LaunchPlan, Path], Stop], planning: LaunchPlan, folder: Path) -> Taken:
     """Starts the clients of a plan once."""
     names = {spec.name for spec in planning.clients}
     seen: dict[str, dict[str, float]] = {"joined": {}, "ready": {}}
     complete = asyncio.Event()
 
-    def tell(happening: Happening) -> None:
+    def tell(happening: Event) -> None:
         if happening.kind in seen and happening.node in names:
             seen[happening.kind][happening.node] = time.perf_counter()
         if all(len(times) == len(names) for times in seen.values()):
@@ -114,17 +114,17 @@ async def measure(start: Callable[[Plan, Path], Stop], planning: Plan, folder: P
     return Taken(max(seen["joined"].values()) - begun, max(seen["ready"].values()) - begun)
 
 
-def once(start: Callable[[Plan, Path], Stop], count: int) -> Taken:
+def once(start: Callable[[LaunchPlan, Path], Stop], count: int) -> Taken:
     """Starts `count` clients in a folder of their own."""
     with tempfile.TemporaryDirectory(prefix="start-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
-        loaded: Loaded = load("score-inference", (*SETTINGS, f"nodes={count}"))
+        loaded: LoadedConfig = load("score-inference", (*SETTINGS, f"nodes={count}"))
         (folder / "cluster.yaml").write_text(loaded.dump())
         planning = plan(loaded, inventory(), free_ports(), folder / loaded.cluster.name, folder / "s")
         return asyncio.run(measure(start, planning, folder))
 
 
-def apart(start: Callable[[Plan, Path], Stop], count: int) -> Taken:
+def apart(start: Callable[[LaunchPlan, Path], Stop], count: int) -> Taken:
     """The same within a process of its own: a process has one fork server only."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as one:
         return one.submit(once, start, count).result()

@@ -23,7 +23,7 @@ from typing import TypeVar
 import psutil
 import pytest
 
-from launch import events
+from launch.run import events
 
 T = TypeVar("T")
 
@@ -127,7 +127,7 @@ class Command:
         """Everybody who belongs to this command and lives."""
         return [process for process in psutil.process_iter() if _environment(process).get(MARK) == self.mark]
 
-    def happened(self, kind: str, node: str = "") -> list[events.Event]:
+    def happened(self, kind: str, node: str = "") -> list[events.LauncherEvent]:
         """The events of a kind in the run's folder, of one node or of all."""
         found = events.read(self.run / "events.jsonl")
         return [event for event in found if event.kind == kind and node in {"", event.node}]

@@ -15,12 +15,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from fednet.conversations import Network, Question, Site, Watch
-from fednet.data.own import run_share
-from fednet.methods.score_inference.agent import ScoreAgent
+from fednet.api import Network, Progress, Question, SiteContext
+from fednet.data.site_data import run_share
+from fednet.methods.score_inference.site import ScoreInferenceSite
 from fednet.models.unet import ScoreNet, UNetConfig, save
-from launch.config import load
-from launch.devices import free_ports
+from launch.config.schema import load
+from launch.run.devices import free_ports
 from nodes.errors import NoQuorum
 from nodes.run import run_visit
 from nodes.spec import NodeSpec, Timing
@@ -93,8 +93,8 @@ def test_a_port_in_use_is_refused_before_anything_is_written(terminal: Any, take
 
 def test_a_checkpoint_of_another_architecture_ends_the_run_and_stays(terminal: Any) -> None:
     method = load(str(terminal.folder / "tiny.yaml")).method
-    site = Site("a1", 0, 3, 3, "cpu", terminal.folder / "other" / "tiny")
-    agent, share = ScoreAgent(method, site), run_share(method.data, method.partition, site)
+    site = SiteContext("a1", 0, 3, 3, "cpu", terminal.folder / "other" / "tiny")
+    agent, share = ScoreInferenceSite(method, site), run_share(method.data, method.partition, site)
     path = agent.checkpoint(share)
     save(ScoreNet(UNetConfig(channels=(4,), groups=4, attention=False), method.sde, share.shape, 10), path)
     (terminal.folder / "other" / "tiny" / "config.yaml").touch()
@@ -211,7 +211,7 @@ def test_a_live_cluster_refuses_it_and_lives_on(terminal: Any, live: str, case: 
     ],
 )
 def test_no_path_comes_from_the_network(live: str, ask: str, options: dict[str, Any]) -> None:
-    def job(network: Network, _watch: Watch) -> None:
+    def job(network: Network, _watch: Progress) -> None:
         network.ask(Question(ask, {}, options))
 
     spec = NodeSpec("prober", "guest", "", "tcp://127.0.0.1:0", join=(live,), timing=Timing(ready=60.0))

@@ -19,31 +19,31 @@ from pathlib import Path
 import pytest
 import torch
 
-from fednet.conversations import Ask, Closed, Network, Participant, Silent, Site, Watch, local_ask
+from fednet.api import Ask, Network, NullProgress, Participant, Progress, RoundRecord, SiteContext, local_ask
 from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
 from fednet.federated.config import Adam, Federation, Krum, Median, Momentum, TrimmedMean
-from fednet.federated.local import local_network
+from fednet.federated.local_network import local_network
 from fednet.methods.novelty import services
-from fednet.methods.novelty.config import Config as NoveltyConfig
-from fednet.methods.novelty.method import agent as novelty_agent
-from fednet.methods.score_inference.agent import ScoreAgent
-from fednet.methods.score_inference.config import ArmConfig, Config, Phase, RuleName, SamplesConfig
-from fednet.methods.score_inference.drawing import Samples, draw, read_cards
+from fednet.methods.novelty.config import NoveltyConfig as NoveltyConfig
+from fednet.methods.novelty.job import make_site as novelty_agent
+from fednet.methods.score_inference.arm_sampling import ArmSamples, draw, read_score_capabilities
+from fednet.methods.score_inference.config import ArmConfig, Phase, RuleName, SamplesConfig, ScoreInferenceConfig
 from fednet.methods.score_inference.rules import RULES
-from nodes.compute import Compute
+from fednet.methods.score_inference.site import ScoreInferenceSite
+from nodes.compute import ComputeThread
 from nodes.node import Node
-from nodes.queries.answerer import Desk
-from nodes.queries.asker import Asker
-from nodes.roster import Presenter, Roster
+from nodes.peer_directory import CapabilityPublisher, PeerDirectory
+from nodes.queries.client import QueryClient
+from nodes.queries.responder import QueryResponder
 from nodes.run import run, run_visit
 from nodes.spec import NodeSpec
-from nodes.zmq_bus import ZmqBus
-from protocol.ledger import Policy
+from nodes.transport.zmq import ZmqTransport
+from protocol.quorum import QuorumPolicy
 
 PATIENCE = 60.0
 SEED = 5
 NAMES = ("a1", "a2", "a3")
-TINY = Config.model_validate(
+TINY = ScoreInferenceConfig.model_validate(
     {
         "data": {"name": "digits", "limit": 60},
         "partition": {"kind": "dirichlet", "alpha": 1.0},
@@ -72,7 +72,7 @@ class Asked:
     local: Ask
     over_bus: Ask
 
-    def draw(self, ask: Ask, rule: RuleName | tuple[Phase, ...], sampler: SamplerConfig) -> Samples:
+    def draw(self, ask: Ask, rule: RuleName | tuple[Phase, ...], sampler: SamplerConfig) -> ArmSamples:
         """A sample of each of three labels; with guidance and in two batches where that costs little."""
         costly = isinstance(sampler, ODE)
         return draw(
@@ -81,9 +81,9 @@ class Asked:
             SamplesConfig(per_label=1, labels=(0, 4, 9), batch=None if costly else 2),
             name="arm",
             ask=ask,
-            cards=read_cards(self.cards),
+            cards=read_score_capabilities(self.cards),
             seed=SEED,
-            watch=Silent(),
+            watch=NullProgress(),
         )
 
 
@@ -100,8 +100,11 @@ def one_thread() -> Iterator[None]:
 def asked(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     """The agents, and a cluster of them whose event loop runs on a thread of its own: here the solver runs."""
     folder = tmp_path_factory.mktemp("run")
-    agents = {name: ScoreAgent(TINY, Site(name, k, len(NAMES), SEED, "cpu", folder)) for k, name in enumerate(NAMES)}
-    cards = {name: agent.prepare(Silent()) for name, agent in agents.items()}
+    agents = {
+        name: ScoreInferenceSite(TINY, SiteContext(name, k, len(NAMES), SEED, "cpu", folder))
+        for k, name in enumerate(NAMES)
+    }
+    cards = {name: agent.prepare(NullProgress()) for name, agent in agents.items()}
     ready: Future[tuple[Ask, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
     cluster = threading.Thread(target=lambda: asyncio.run(_cluster(agents, cards, folder, ready)), name="cluster")
     cluster.start()
@@ -113,7 +116,7 @@ def asked(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 async def _cluster(
-    agents: Mapping[str, ScoreAgent],
+    agents: Mapping[str, ScoreInferenceSite],
     cards: Mapping[str, str],
     folder: Path,
     ready: Future[tuple[Ask, asyncio.AbstractEventLoop, asyncio.Event]],
@@ -125,18 +128,21 @@ async def _cluster(
             for name, agent in agents.items():
                 listen = "tcp://127.0.0.1:0" if first else f"ipc://{folder}/{name}.sock"
                 join = (first,) if first else ()
-                node, compute = Node(NodeSpec(name, "client", "equal", listen, join=join), ZmqBus()), Compute(name)
+                node, compute = (
+                    Node(NodeSpec(name, "client", "equal", listen, join=join), ZmqTransport()),
+                    ComputeThread(name),
+                )
                 stack.callback(compute.close)
-                desk, presenter = Desk(node, compute), Presenter(node)
+                desk, presenter = QueryResponder(node, compute), CapabilityPublisher(node)
                 node.add(desk)
                 node.add(presenter)
                 await stack.enter_async_context(node)
                 desk.open(agent)
                 presenter.show(cards[name])
                 first = first or node.address
-            guest = Node(NodeSpec("guest", "guest", "equal", "tcp://127.0.0.1:0", join=(first,)), ZmqBus())
-            roster = Roster(guest, NAMES)
-            asker = Asker(guest, roster, Policy())
+            guest = Node(NodeSpec("guest", "guest", "equal", "tcp://127.0.0.1:0", join=(first,)), ZmqTransport())
+            roster = PeerDirectory(guest, NAMES)
+            asker = QueryClient(guest, roster, QuorumPolicy())
             guest.add(roster)
             guest.add(asker)
             await stack.enter_async_context(guest)
@@ -190,12 +196,12 @@ FEDERATIONS = {
 class Trained:
     """What came of all that was asked for, by programme, and the models at the end."""
 
-    closed: dict[str, tuple[Closed, ...]]
+    closed: dict[str, tuple[RoundRecord, ...]]
     validated: dict[str, services.Validation]
     models: dict[str, bytes]
 
 
-def trains(network: Network, _watch: Watch) -> Trained:
+def trains(network: Network, _watch: Progress) -> Trained:
     """One site trains alone and its model is set; rounds under every rule; the detector; copies averaged."""
     services.train(network, "0-4", nodes=["a1"], fresh=True)
     first = services.get_model(network, "a1")
@@ -221,11 +227,12 @@ def trained(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """The same done within this process, and over the bus."""
     folder = tmp_path_factory.mktemp("here")
     agents = {
-        name: novelty_agent(SMALL, Site(name, k, len(NAMES), SEED, "cpu", folder)) for k, name in enumerate(NAMES)
+        name: novelty_agent(SMALL, SiteContext(name, k, len(NAMES), SEED, "cpu", folder))
+        for k, name in enumerate(NAMES)
     }
-    cards = {name: agent.prepare(Silent()) for name, agent in agents.items()}
+    cards = {name: agent.prepare(NullProgress()) for name, agent in agents.items()}
     assert all(isinstance(agent, Participant) for agent in agents.values())
-    here = trains(local_network(agents, cards, SEED), Silent())
+    here = trains(local_network(agents, cards, SEED), NullProgress())
     return here, _over_the_bus(tmp_path_factory.mktemp("bus"))
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 import yaml
 
-from fednet.conversations import Silent, Site
-from fednet.federated.local import local_network
-from fednet.methods.cmtii.agent import WordAgent
-from fednet.methods.cmtii.config import Config
-from fednet.methods.cmtii.method import run
+from fednet.api import NullProgress, SiteContext
+from fednet.federated.local_network import local_network
+from fednet.methods.cmtii.config import CmtiiConfig
+from fednet.methods.cmtii.job import run_job
+from fednet.methods.cmtii.site import CmtiiSite
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
@@ -48,12 +48,12 @@ def numbers(folder: Path) -> dict[str, Any]:
 
 
 def test_the_bus_finds_what_one_process_finds(launched: Path, tmp_path: Path) -> None:
-    config, before = Config.model_validate(SETTINGS), torch.get_num_threads()
+    config, before = CmtiiConfig.model_validate(SETTINGS), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        agents = {f"a{k + 1}": WordAgent(config, Site(f"a{k + 1}", k, 3, 3, "cpu", tmp_path)) for k in range(3)}
-        cards = {name: agent.prepare(Silent()) for name, agent in agents.items()}
-        run(config, local_network(agents, cards, 3), tmp_path, 3, Silent())
+        agents = {f"a{k + 1}": CmtiiSite(config, SiteContext(f"a{k + 1}", k, 3, 3, "cpu", tmp_path)) for k in range(3)}
+        cards = {name: agent.prepare(NullProgress()) for name, agent in agents.items()}
+        run_job(config, local_network(agents, cards, 3), tmp_path, 3, NullProgress())
     finally:
         torch.set_num_threads(before)
     here, there = numbers(tmp_path), numbers(launched)

@@ -7,7 +7,6 @@ import hashlib
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,13 +14,25 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from fednet.conversations import Call, Exchanged, Network, Offer, Offering, Question, Silent, Site, Stopped, Watch
+from fednet.api import (
+    ExchangePlan,
+    ExchangeRecord,
+    Network,
+    NullProgress,
+    Offer,
+    OfferBatch,
+    Progress,
+    Question,
+    SiteContext,
+    Stopped,
+)
 from fednet.errors import MethodError
-from fednet.federated.local import local_network
+from fednet.federated.local_network import local_network
+from fednet.methods import registry
+from fednet.methods.contract import Method
 from fednet.seeds import generator
-from nodes.catalog import METHODS
-from nodes.client import client
-from nodes.guest import visit
+from nodes.client import run_client
+from nodes.driver import run_guest
 from nodes.spec import NodeSpec
 
 NAMES = ("a1", "a2", "a3")
@@ -38,7 +49,7 @@ class Sketcher:
         self.heard: dict[tuple[str, str], Offer] = {}
         self.begun, self.ended = threading.Event(), threading.Event()
 
-    def prepare(self, watch: Watch) -> str:
+    def prepare(self, watch: Progress) -> str:
         watch.report("preparing", 1, 1)
         return "{}"
 
@@ -48,7 +59,7 @@ class Sketcher:
     def standing(self) -> tuple[Offer, ...]:
         return ()
 
-    def offer(self, call: Call, watch: Watch) -> Offering:
+    def offer(self, call: ExchangePlan, watch: Progress) -> OfferBatch:
         if call.work == "endless":
             self.think(watch)
         if call.options.get("balks") == self.name:
@@ -58,12 +69,12 @@ class Sketcher:
         mixed = torch.randn(width, 64, generator=generator(7, "words", call.key))
         version = int(call.options.get("version", 1) or 1)
         learnt = [mixed @ self.pictures[index].flatten() / 64 + known for index in range(3)]
-        return Offering(
+        return OfferBatch(
             tuple(Offer(self.name, f"s{index}", version, words[None]) for index, words in enumerate(learnt)),
             {"known": float(known)},
         )
 
-    def think(self, watch: Watch) -> None:
+    def think(self, watch: Progress) -> None:
         try:
             while True:
                 self.begun.set()
@@ -93,11 +104,12 @@ def agents(monkeypatch: pytest.MonkeyPatch) -> dict[str, Sketcher]:
     """The agents of the clients that are started; their method is in the catalog as "sketching"."""
     made: dict[str, Sketcher] = {}
 
-    def agent(_config: BaseModel, site: Site, _own: Mapping[str, Any]) -> Sketcher:
+    def agent(_config: BaseModel, site: SiteContext, _own: Mapping[str, Any]) -> Sketcher:
         made[site.name] = Sketcher(site.name)
         return made[site.name]
 
-    monkeypatch.setitem(METHODS, "sketching", SimpleNamespace(agent=agent))  # type: ignore[arg-type]
+    sketching = Method("sketching", "sketches", Empty, site=agent, job=lambda *_arguments: None)
+    monkeypatch.setattr(registry, "find", {"sketching": sketching}.__getitem__)
     return made
 
 
@@ -116,16 +128,16 @@ def spec(tmp_path: Path) -> Callable[..., NodeSpec]:
 async def stop(agents: Any, spec: Callable[..., NodeSpec]) -> AsyncIterator[asyncio.Event]:
     """Three clients that run until the end of the test, or until this is set."""
     stop = asyncio.Event()
-    running = [asyncio.create_task(client(spec(name), stop)) for name in NAMES]
+    running = [asyncio.create_task(run_client(spec(name), stop)) for name in NAMES]
     async with asyncio.timeout(PATIENCE):
         yield stop
         stop.set()
         await asyncio.gather(*running)
 
 
-def job(network: Network, _watch: Watch) -> tuple[list[Exchanged], dict[str, bytes]]:
+def job(network: Network, _watch: Progress) -> tuple[list[ExchangeRecord], dict[str, bytes]]:
     """Two rounds of offers, the second of which are made of what was absorbed in the first."""
-    records = [network.exchange(Call(f"k{number}", "learn", {"version": number})) for number in (1, 2)]
+    records = [network.exchange(ExchangePlan(f"k{number}", "learn", {"version": number})) for number in (1, 2)]
     replies = network.ask(Question("held", {}))
     return records, {name: bytes(outputs["held"].tolist()) for name, outputs in replies.by_node.items()}
 
@@ -134,10 +146,10 @@ async def test_the_bus_leaves_what_one_process_leaves_and_nothing_but_words_goes
     agents: dict[str, Sketcher], spec: Callable[..., NodeSpec], stop: asyncio.Event, wiretap: Any, tmp_path: Path
 ) -> None:
     tap = wiretap.Wiretap().listen(*(f"ipc://{tmp_path}/{name}.sock" for name in (*NAMES, "guest")))
-    records, held = await visit(spec("guest", "guest"), job, stop)
+    records, held = await run_guest(spec("guest", "guest"), job, stop)
     await tap.close()
     alone = {name: Sketcher(name) for name in NAMES}
-    expected, kept = job(local_network(alone, {}), Silent())
+    expected, kept = job(local_network(alone, {}), NullProgress())
     assert held == kept == {name: each.digest() for name, each in alone.items()}
     for record, other in zip(records, expected, strict=True):
         assert (record.offered, record.absorbed, record.values) == (other.offered, other.absorbed, other.values)
@@ -151,10 +163,10 @@ async def test_the_bus_leaves_what_one_process_leaves_and_nothing_but_words_goes
 async def test_bad_offers_are_refused_by_name(
     agents: dict[str, Sketcher], spec: Callable[..., NodeSpec], stop: asyncio.Event
 ) -> None:
-    def bad(network: Network, _watch: Watch) -> Exchanged:
-        return network.exchange(Call("k", "learn", {"balks": "a1", "wide": "a3"}))
+    def bad(network: Network, _watch: Progress) -> ExchangeRecord:
+        return network.exchange(ExchangePlan("k", "learn", {"balks": "a1", "wide": "a3"}))
 
-    record = await visit(spec("guest", "guest"), bad, stop)
+    record = await run_guest(spec("guest", "guest"), bad, stop)
     assert record.lost == {"a1": "declined: it has no pictures to learn from"}
     assert record.refused == {"a2": {f"a3/s{index}": "words have 17 values, 16 are needed" for index in range(3)}}
 
@@ -164,11 +176,11 @@ async def test_a_client_that_is_stopped_ends_its_work(
 ) -> None:
     begun = threading.Event()
 
-    def endless(network: Network, _watch: Watch) -> None:
+    def endless(network: Network, _watch: Progress) -> None:
         begun.set()
-        network.exchange(Call("k", "endless"))
+        network.exchange(ExchangePlan("k", "endless"))
 
-    visiting = asyncio.create_task(visit(spec("guest", "guest"), endless, stop))
+    visiting = asyncio.create_task(run_guest(spec("guest", "guest"), endless, stop))
     assert await asyncio.to_thread(begun.wait, PATIENCE)
     for each in agents.values():
         assert await asyncio.to_thread(each.begun.wait, PATIENCE)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from fednet.conversations import Silent, Site
-from fednet.federated.local import local_network
-from fednet.methods.fedbagan.method import agent, run
-from launch.config import load
+from fednet.api import NullProgress, SiteContext
+from fednet.federated.local_network import local_network
+from fednet.methods.fedbagan.job import make_site, run_job
+from launch.config.schema import load
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -55,9 +55,9 @@ def test_over_the_bus_everything_is_as_in_one_process(served: tuple[Any, str], f
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        sites = {f"a{k + 1}": agent(config, Site(f"a{k + 1}", k, 3, 3, "cpu", tmp_path)) for k in range(3)}
-        cards = {name: one.prepare(Silent()) for name, one in sites.items()}
-        run(config, local_network(sites, cards, 3), tmp_path, 3, Silent())
+        sites = {f"a{k + 1}": make_site(config, SiteContext(f"a{k + 1}", k, 3, 3, "cpu", tmp_path)) for k in range(3)}
+        cards = {name: one.prepare(NullProgress()) for name, one in sites.items()}
+        run_job(config, local_network(sites, cards, 3), tmp_path, 3, NullProgress())
     finally:
         torch.set_num_threads(threads)
     here = json.loads((tmp_path / "metrics.json").read_text())

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from launch import keys
-from launch.devices import free_ports, is_free
+from launch.run import keys
+from launch.run.devices import free_ports, is_free
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from fednet.conversations import Silent, Site
-from fednet.federated.local import local_network
-from fednet.methods.regression.config import Config
-from fednet.methods.regression.method import agent, run
+from fednet.api import NullProgress, SiteContext
+from fednet.federated.local_network import local_network
+from fednet.methods.regression.config import RegressionConfig
+from fednet.methods.regression.job import make_site, run_job
 from fednet.privacy.accounting import Expense, epsilon
 
 pytestmark = pytest.mark.timeout(300)
@@ -82,14 +82,14 @@ def test_five_sites_fit_the_line_over_sockets_as_in_one_process(terminal: Any, t
     metrics = json.loads((terminal.folder / "runs" / "regression" / "metrics.json").read_text())
     assert all(abs(value - 10) <= 0.05 for value in metrics["federated"].values())
     assert all(abs(value - 10) > 0.05 for value in metrics["alone"].values())
-    config = Config()
-    sites = {f"a{k + 1}": agent(config, Site(f"a{k + 1}", k, 5, 0, "cpu", tmp_path)) for k in range(5)}
-    run(
+    config = RegressionConfig()
+    sites = {f"a{k + 1}": make_site(config, SiteContext(f"a{k + 1}", k, 5, 0, "cpu", tmp_path)) for k in range(5)}
+    run_job(
         config,
-        local_network(sites, {name: one.prepare(Silent()) for name, one in sites.items()}),
+        local_network(sites, {name: one.prepare(NullProgress()) for name, one in sites.items()}),
         tmp_path,
         0,
-        Silent(),
+        NullProgress(),
     )
     twin = json.loads((tmp_path / "metrics.json").read_text())
     assert twin["history"] == metrics["history"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from launch.devices import free_ports, is_free
+from launch.run.devices import free_ports, is_free
 
 
 def test_who_only_connects_outwards_takes_part_in_rounds_and_questions(terminal: Any) -> None:

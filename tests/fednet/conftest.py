@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fednet.diffusion.guided_sampling import ScoreAnswers
 from fednet.diffusion.sde import SDE
-from fednet.diffusion.steering import Answers
 
 torch.set_num_threads(1)  # small operations on a shared machine: threads that wait for each other cost minutes
 
@@ -33,14 +33,14 @@ class Gaussians:
         alpha, std = self.sde.marginal(torch.tensor(t, dtype=torch.float64))
         return torch.tensor(self.means) * float(alpha), torch.tensor(self.variances) * float(alpha**2) + float(std**2)
 
-    def __call__(self, x: Tensor, t: float, divergence: bool = False) -> Answers:
+    def __call__(self, x: Tensor, t: float, divergence: bool = False) -> ScoreAnswers:
         self.times.append(t)
         present = [not self.absent(len(self.times), k) for k in range(len(self.means))]
         moments = list(zip(*self.moments(t), strict=True))
         scores = [(m - x) / v if there else x * 0 for (m, v), there in zip(moments, present, strict=True)]
         size = x[0].numel()
         divergences = torch.stack([torch.full((len(x),), -size / float(v)) for _, v in moments])
-        return Answers(torch.stack(scores), torch.tensor(present), divergences if divergence else None)
+        return ScoreAnswers(torch.stack(scores), torch.tensor(present), divergences if divergence else None)
 
     def log_density(self, x: Tensor, t: float) -> Tensor:
         """Log densities (agents, n) of x (n, ...) at t."""

@@ -17,10 +17,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fednet.errors import DataError
-from launch.events import event
-from launch.forkserver import warm
-from launch.plan import Plan
-from launch.supervisor import Supervisor
+from launch.run.events import event
+from launch.run.fork_server import start_fork_server
+from launch.run.plan import LaunchPlan
+from launch.run.supervisor import Supervisor
 from nodes.errors import PeersMissing
 from nodes.spec import NodeSpec
 
@@ -141,7 +141,7 @@ def plan(folder, *parts):
         return NodeSpec(name, role, "test", "ipc://unused", count=len(clients), folder=folder, site=site)
 
     nodes = [spec(f"a{number}", "client", part) for number, part in enumerate(clients, 1)]
-    return Plan(tuple(nodes), spec("sampler", "guest", guest), spec("monitor", "monitor", ""))
+    return LaunchPlan(tuple(nodes), spec("sampler", "guest", guest), spec("monitor", "monitor", ""))
 
 
 @asynccontextmanager
@@ -162,7 +162,7 @@ async def deaf(spec, tell):
 
 
 def supervisor(planned, tell, **options):
-    options = {"listener": listening, "context": warm(()), "target": TARGET} | options
+    options = {"listener": listening, "context": start_fork_server(()), "target": TARGET} | options
     return Supervisor(planned, tell, **options)
 
 

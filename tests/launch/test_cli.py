@@ -13,7 +13,9 @@ import fednet
 from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector
 from fednet.errors import DataError
 from fednet.methods.score_inference.config import RuleName
-from launch import builtin, cli, visitors
+from launch import cli
+from launch.commands import guests
+from launch.config import examples
 from launch.errors import ConfigError, Problem, RunError
 from nodes.errors import PeersMissing
 
@@ -34,8 +36,8 @@ def test_nothing_that_every_command_imports_imports_torch():
 
 def test_examples_are_listed_and_printed():
     listed = fednet_says("examples", COLUMNS="200").stdout
-    assert all(name in listed for name in builtin.texts())
-    assert fednet_says("examples", "control").stdout == builtin.text("control")
+    assert all(name in listed for name in examples.example_texts())
+    assert fednet_says("examples", "control").stdout == examples.example_text("control")
 
 
 def test_check_says_what_would_start():
@@ -58,7 +60,7 @@ def test_an_error_is_one_message_without_a_traceback(monkeypatch, capsys, error,
     def fails(name):
         raise error
 
-    monkeypatch.setattr(builtin, "text", fails)
+    monkeypatch.setattr(examples, "text", fails)
     monkeypatch.setattr(sys, "argv", ["fednet", "examples", "x"])
     monkeypatch.delenv(cli.DEBUG, raising=False)
     assert cli.main() == code
@@ -119,5 +121,5 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(arguments, tm
 
 def test_the_words_of_the_command_line_are_those_of_the_method():
     kinds = [get_args(kind.model_fields["kind"].annotation) for kind in (ODE, EulerMaruyama, PredictorCorrector)]
-    assert get_args(visitors.Rule) == get_args(RuleName)
-    assert get_args(visitors.Sampler) == tuple(word for words in kinds for word in words)
+    assert get_args(guests.Rule) == get_args(RuleName)
+    assert get_args(guests.Sampler) == tuple(word for words in kinds for word in words)

@@ -18,17 +18,18 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from fednet.conversations import Network, Question, Site, Watch
+from fednet.api import Network, Progress, Question, SiteContext
+from fednet.methods import registry
+from fednet.methods.contract import Method
 from nodes.capability import Capability
-from nodes.catalog import METHODS
-from nodes.client import client
-from nodes.memory_bus import Faults, MemoryBus, MemoryNetwork
+from nodes.client import run_client
 from nodes.node import Node
-from nodes.queries import answerer as answering
-from nodes.queries.answerer import Desk
-from nodes.queries.asker import Asker
-from nodes.roster import Presenter, Roster
-from nodes.spec import NodeSpec, Policy
+from nodes.peer_directory import CapabilityPublisher, PeerDirectory
+from nodes.queries import responder as answering
+from nodes.queries.client import QueryClient
+from nodes.queries.responder import QueryResponder
+from nodes.spec import NodeSpec, QuorumPolicy
+from nodes.transport.memory import Faults, MemoryNetwork, MemoryTransport
 from protocol import codec, topics
 from protocol.codec import Envelope
 from protocol.limits import Limits
@@ -66,7 +67,7 @@ class Scaler:
         self.factor = factor
         self.asked: list[Question] = []
 
-    def prepare(self, watch: Watch) -> str:
+    def prepare(self, watch: Progress) -> str:
         watch.report("preparing", 1, 1)
         return f'{{"factor": {self.factor}}}'
 
@@ -80,9 +81,9 @@ class Client:
     """A node that answers."""
 
     node: Node
-    bus: MemoryBus
-    desk: Desk
-    presenter: Presenter
+    bus: MemoryTransport
+    desk: QueryResponder
+    presenter: CapabilityPublisher
     answerer: Scaler
     compute: InlineCompute
 
@@ -97,15 +98,15 @@ class Guest:
     """A node that asks."""
 
     node: Node
-    bus: MemoryBus
-    roster: Roster
-    asker: Asker
+    bus: MemoryTransport
+    roster: PeerDirectory
+    asker: QueryClient
 
 
 class Forger:
     """Says anything to a node, as somebody who speaks the wire but keeps none of its rules; hears its answers."""
 
-    def __init__(self, bus: MemoryBus, name: str, incarnation: int = 1, run: str = "test") -> None:
+    def __init__(self, bus: MemoryTransport, name: str, incarnation: int = 1, run: str = "test") -> None:
         self.bus, self.name, self.incarnation, self.run = bus, name, incarnation, run
         self.heard: list[Envelope] = []
         self.me = PeerInfo(
@@ -115,7 +116,9 @@ class Forger:
     async def knock(self, node: Node, address: str = "") -> Forger:
         """Connects both ways."""
         await self.bus.open(address or self.me.address, self)
-        self.bus.subscribe(["to/", "presence/", topics.knock(self.name, self.incarnation, address or self.me.address)])
+        self.bus.subscribe(
+            ["to/", "presence/", topics.join_request_topic(self.name, self.incarnation, address or self.me.address)]
+        )
         self.bus.connect(node.address)
         await asyncio.sleep(0.1)
         return self
@@ -128,7 +131,7 @@ class Forger:
         self.say(topics.inbox(node.name), hello)
         self.say(topics.inbox(node.name), Welcome(incarnation=greeted))
         ticks, me = itertools.count(), self.incarnation
-        pulse = lambda: Envelope(topics.PULSE, "test", self.me.name, me, 0, Heartbeat(tick=next(ticks), latest={}))  # noqa: E731
+        pulse = lambda: Envelope(topics.HEARTBEATS, "test", self.me.name, me, 0, Heartbeat(tick=next(ticks), latest={}))  # noqa: E731
         self.bus.beat(lambda: codec.encode(pulse()), 0.25)
         await asyncio.sleep(0.1)
         assert self.name in node.presence.linked()
@@ -166,7 +169,7 @@ class Cluster:
         bus = self.network.bus()
         node = Node(self.spec(name, join=tuple(join) or self.door()), bus)
         compute = InlineCompute(seconds)
-        client = Client(node, bus, Desk(node, compute), Presenter(node), Scaler(factor), compute)  # type: ignore[arg-type]
+        client = Client(node, bus, QueryResponder(node, compute), CapabilityPublisher(node), Scaler(factor), compute)  # type: ignore[arg-type]
         await self.enter(node, client.desk, client.presenter)
         self.clients[name] = client
         if ready:
@@ -179,8 +182,8 @@ class Cluster:
         """A guest is started."""
         bus = self.network.bus()
         node = Node(self.spec(name, "guest", join=tuple(join) or self.door()), bus)
-        roster = Roster(node, tuple(expected))
-        guest = Guest(node, bus, roster, Asker(node, roster, Policy(**policy)))
+        roster = PeerDirectory(node, tuple(expected))
+        guest = Guest(node, bus, roster, QueryClient(node, roster, QuorumPolicy(**policy)))
         await self.enter(node, roster, guest.asker)
         return guest
 
@@ -230,14 +233,14 @@ class Scaling:
     agents: dict[str, Scaler] = field(default_factory=dict)
     config: type[BaseModel] = Empty
 
-    def agent(self, config: BaseModel, site: Site, own: Mapping[str, Any]) -> Scaler:
+    def agent(self, config: BaseModel, site: SiteContext, own: Mapping[str, Any]) -> Scaler:
         self.agents[site.name] = Scaler(own.get("factor", 1.0 + site.index))
         return self.agents[site.name]
 
     def check(self, config: BaseModel, own: Mapping[str, Any]) -> None:
         """Nothing is needed."""
 
-    def run(self, config: BaseModel, network: Network, folder: Path, seed: int, watch: Watch) -> None:
+    def run(self, config: BaseModel, network: Network, folder: Path, seed: int, watch: Progress) -> None:
         replies = network.ask(Question("scale", {"x": torch.tensor([float(seed)])}))
         watch.report("asking", 1, 1)
         said = {name: [network.cards[name], *outputs["y"].tolist()] for name, outputs in replies.by_node.items()}
@@ -248,7 +251,9 @@ class Scaling:
 def scaling(monkeypatch: pytest.MonkeyPatch) -> Scaling:
     """The method "scaling", for the time of a test."""
     method = Scaling()
-    monkeypatch.setitem(METHODS, "scaling", method)  # type: ignore[arg-type]
+    registered = Method("scaling", "scales", Empty, site=method.agent, job=method.run, check=method.check)
+    find = registry.find
+    monkeypatch.setattr(registry, "find", lambda name: registered if name == "scaling" else find(name))
     return method
 
 
@@ -270,7 +275,7 @@ async def site(real_spec: Callable[..., NodeSpec], scaling: Scaling) -> AsyncIte
     stop, started = asyncio.Event(), []
 
     def start(name: str, **changes: Any) -> asyncio.Task[None]:
-        started.append(asyncio.create_task(client(real_spec(name, **changes), stop)))
+        started.append(asyncio.create_task(run_client(real_spec(name, **changes), stop)))
         return started[-1]
 
     yield start

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from fednet.conversations import Network, Question, Stopped, Watch
+from fednet.api import Network, Progress, Question, Stopped
 from fednet.errors import MethodError
-from nodes.client import client
-from nodes.guest import visit
+from nodes.client import run_client
+from nodes.driver import run_guest
 
 PATIENCE = 20.0
 
 
-def once(network: Network, _watch: Watch) -> tuple[dict[str, str], dict[str, list[float]]]:
+def once(network: Network, _watch: Progress) -> tuple[dict[str, str], dict[str, list[float]]]:
     replies = network.ask(Question("scale", {"x": torch.tensor([2.0])}))
     return dict(network.cards), {name: outputs["y"].tolist() for name, outputs in replies.by_node.items()}
 
@@ -33,11 +33,11 @@ async def test_it_gets_ready_and_answers_and_leaves_nothing_behind(
 ) -> None:
     stop = asyncio.Event()
     running = [
-        asyncio.create_task(client(real_spec("c0", index=0), stop)),
-        asyncio.create_task(client(real_spec("c1", index=1, site={"factor": 7.0}), stop)),
+        asyncio.create_task(run_client(real_spec("c0", index=0), stop)),
+        asyncio.create_task(run_client(real_spec("c1", index=1, site={"factor": 7.0}), stop)),
     ]
     async with asyncio.timeout(PATIENCE):
-        cards, replies = await visit(real_spec("guest", "guest", expected=("c0", "c1")), once, stop)
+        cards, replies = await run_guest(real_spec("guest", "guest", expected=("c0", "c1")), once, stop)
         assert cards == {"c0": '{"factor": 1.0}', "c1": '{"factor": 7.0}'}
         assert replies == {"c0": [2.0], "c1": [14.0]}
         stop.set()
@@ -51,7 +51,7 @@ async def test_who_cannot_get_ready_says_why(real_spec: Callable[..., Any], scal
 
     scaling.agent = lambda *_told: type("Broken", (), {"prepare": fail})()
     with pytest.raises(MethodError, match="no data at /nowhere"):
-        await client(real_spec("c0"), asyncio.Event())
+        await run_client(real_spec("c0"), asyncio.Event())
 
 
 async def test_an_agent_is_made_off_the_event_loop_since_it_may_read_its_data(
@@ -65,7 +65,7 @@ async def test_an_agent_is_made_off_the_event_loop_since_it_may_read_its_data(
 
     scaling.agent = make
     with pytest.raises(MethodError, match="enough"):
-        await client(real_spec("c0"), asyncio.Event())
+        await run_client(real_spec("c0"), asyncio.Event())
     assert made_by == ["c0-model"]
 
 
@@ -73,7 +73,7 @@ async def test_it_can_be_stopped_while_it_gets_ready(real_spec: Callable[..., An
     begun, ended = threading.Event(), threading.Event()
 
     class Training:
-        def prepare(self, watch: Watch) -> str:
+        def prepare(self, watch: Progress) -> str:
             try:
                 while True:
                     watch.report("training", 0, 1)
@@ -84,7 +84,7 @@ async def test_it_can_be_stopped_while_it_gets_ready(real_spec: Callable[..., An
 
     scaling.agent = lambda *_told: Training()
     stop = asyncio.Event()
-    running = asyncio.create_task(client(real_spec("c0"), stop))
+    running = asyncio.create_task(run_client(real_spec("c0"), stop))
     assert await asyncio.to_thread(begun.wait, PATIENCE)
     stop.set()
     async with asyncio.timeout(PATIENCE):

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from fednet.conversations import Stopped
+from fednet.api import Stopped
 from nodes import compute as computing
-from nodes.compute import Compute, ThreadWatch
+from nodes.compute import ComputeThread, ThreadProgress
 
 PATIENCE = 20.0
 
 
 class TestCompute:
     async def test_jobs_run_in_order_on_one_thread_that_is_not_the_loops(self) -> None:
-        compute, order = Compute("model"), []
+        compute, order = ComputeThread("model"), []
 
         def job(number: int) -> int:
             order.append((number, threading.get_ident()))
@@ -32,7 +32,7 @@ class TestCompute:
         assert len({thread for _, thread in order}) == 1
 
     async def test_two_devices_do_not_wait_for_each_other(self) -> None:
-        solver, model = Compute("solver"), Compute("model")
+        solver, model = ComputeThread("solver"), ComputeThread("model")
         answered = threading.Event()
         waiting = solver.run(lambda: answered.wait(PATIENCE))
         await model.run(answered.set)
@@ -41,14 +41,14 @@ class TestCompute:
         model.close()
 
     async def test_an_error_reaches_who_waits_and_the_thread_lives_on(self) -> None:
-        compute = Compute("model")
+        compute = ComputeThread("model")
         with pytest.raises(ZeroDivisionError):
             await compute.run(lambda: 1 // 0)
         assert await compute.run(lambda: 1) == 1
         compute.close()
 
     async def test_closing_drops_what_has_not_begun(self) -> None:
-        compute, begun, go = Compute("model"), threading.Event(), threading.Event()
+        compute, begun, go = ComputeThread("model"), threading.Event(), threading.Event()
 
         def running() -> str:
             begun.set()
@@ -68,12 +68,12 @@ class TestCompute:
 
 
 class TestThreadWatch:
-    def watch(self, monkeypatch: pytest.MonkeyPatch) -> tuple[ThreadWatch, list[Any], SimpleNamespace]:
+    def watch(self, monkeypatch: pytest.MonkeyPatch) -> tuple[ThreadProgress, list[Any], SimpleNamespace]:
         """A watch, what it tells, and the clock it reads."""
         told: list[Any] = []
         clock = SimpleNamespace(now=100.0)
         monkeypatch.setattr(computing, "time", SimpleNamespace(monotonic=lambda: clock.now))
-        return ThreadWatch(lambda *said: told.append(said), every=0.25), told, clock
+        return ThreadProgress(lambda *said: told.append(said), every=0.25), told, clock
 
     async def test_reports_of_one_phase_are_throttled(self, monkeypatch: pytest.MonkeyPatch) -> None:
         watch, told, clock = self.watch(monkeypatch)
@@ -101,12 +101,12 @@ class TestThreadWatch:
 
     async def test_it_tells_on_the_event_loop(self) -> None:
         heard: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        watch = ThreadWatch(lambda *_said: heard.set_result(threading.get_ident()))
+        watch = ThreadProgress(lambda *_said: heard.set_result(threading.get_ident()))
         await asyncio.to_thread(watch.report, "training", 1, 1)
         assert await heard == threading.get_ident()
 
     async def test_stop_ends_the_computation_at_its_next_report(self) -> None:
-        watch, begun = ThreadWatch(lambda *_said: None), threading.Event()
+        watch, begun = ThreadProgress(lambda *_said: None), threading.Event()
 
         def train() -> None:
             while True:

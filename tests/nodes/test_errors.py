@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nodes.errors import NodeError, NoQuorum, PeerError, PeersMissing, Unobtainable
+from nodes.errors import BlobUnavailable, NodeError, NoQuorum, PeerError, PeersMissing
 
 
 def test_they_are_one_family() -> None:
@@ -25,7 +25,7 @@ def test_no_quorum_says_who_is_there_and_who_is_not() -> None:
 
 
 def test_unobtainable_says_what_came_of_every_holder() -> None:
-    error = Unobtainable("ab" * 32, {"c": "lacks it", "b": "lost: silent for 3.0 s"})
+    error = BlobUnavailable("ab" * 32, {"c": "lacks it", "b": "lost: silent for 3.0 s"})
     assert isinstance(error, PeerError)
     assert str(error) == "nobody gave the data abababababab: b: lost: silent for 3.0 s, c: lacks it"
-    assert str(Unobtainable("ab" * 32, {})).endswith(": nobody is said to have it")
+    assert str(BlobUnavailable("ab" * 32, {})).endswith(": nobody is said to have it")

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from nodes.capability import Handler
-from nodes.gate import Gate
-from nodes.membership import INTRODUCED, Means, Membership
-from nodes.repair import Repair
-from nodes.voice import Voice
+from nodes.inbound_filter import InboundFilter
+from nodes.membership import INTRODUCED, Membership, MembershipContext
+from nodes.publisher import Publisher
+from nodes.retransmission import RetransmissionService
 from protocol import codec, topics
 from protocol.codec import Buffer, Envelope
 from protocol.limits import Limits
 from protocol.messages import Message
 from protocol.messages.presence import Goodbye, Heartbeat, Hello, PeerInfo, Welcome
 from protocol.presence import Presence
-from protocol.security import Open
+from protocol.security.authentication import NullSecurity
 
 ME = 7
 
@@ -41,12 +41,12 @@ class Place:
         self.said: list[tuple[str, Message]] = []
         self.counts: Counter[str] = Counter()
         bus: Any = self
-        security = Open()
-        self.voice = Voice(bus, security, "me", ME, "raw")
+        security = NullSecurity()
+        self.voice = Publisher(bus, security, "me", ME, "raw")
         self.voice.run = "test"
-        gate = Gate(security, self.counts, self.refused, self.refused, limits=Limits())
-        repair = Repair(self.voice, 0.25, self.counts, self.refused)
-        means = Means(bus, security, self.voice, repair, gate, self.refused, self.counts)
+        gate = InboundFilter(security, self.counts, self.refused, self.refused, limits=Limits())
+        repair = RetransmissionService(self.voice, 0.25, self.counts, self.refused)
+        means = MembershipContext(bus, security, self.voice, repair, gate, self.refused, self.counts)
         self.membership = Membership(Presence(info("me", ME), silence=3.0), means, [self])
 
     def publish(self, frames: Sequence[Buffer]) -> None:
@@ -106,14 +106,14 @@ async def test_a_greeting_names_everybody_in_as_many_messages_as_it_takes(place:
     for start in range(0, len(others), INTRODUCED):
         place.hear("b", Hello(peer=info("b"), receiver=ME, members=others[start : start + INTRODUCED], latest={}))
     place.said.clear()
-    place.membership.knocked(topics.knock("c", 1, "memory://c").encode(), present=True)
+    place.membership.knocked(topics.join_request_topic("c", 1, "memory://c").encode(), present=True)
     hellos = [message for message in place.told("c") if isinstance(message, Hello)]
     assert [len(hello.members) for hello in hellos] == [INTRODUCED, INTRODUCED, 1]
     assert {member for hello in hellos for member in hello.members} == {*others, info("b")}
 
 
 async def test_a_knock_that_is_none_is_refused(place: Place) -> None:
-    place.membership.knocked(b"knock/no/", present=True)
+    place.membership.knocked(b"join/no/", present=True)
     assert (place.counts, place.done) == ({"malformed": 1}, [])
 
 
@@ -140,5 +140,5 @@ async def test_the_lost_are_greeted_again_once_their_heart_beats(place: Place) -
 
 async def test_who_has_not_heard_the_runs_name_says_nothing(place: Place) -> None:
     place.voice.run = ""
-    place.membership.knocked(topics.knock("c", 1, "memory://c").encode(), present=True)
+    place.membership.knocked(topics.join_request_topic("c", 1, "memory://c").encode(), present=True)
     assert place.said == []

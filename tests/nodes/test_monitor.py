@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from nodes.client import client
-from nodes.monitor import Event, Monitor
-from nodes.zmq_bus import ZmqBus
+from nodes.client import run_client
+from nodes.monitor import Monitor, RunEvent
+from nodes.transport.zmq import ZmqTransport
 
 PATIENCE = 20.0
 
@@ -17,10 +17,10 @@ class Diary:
     """The events, and waiting for one."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.events: list[RunEvent] = []
         self._changed = asyncio.Event()
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: RunEvent) -> None:
         self.events.append(event)
         self._changed.set()
 
@@ -30,14 +30,14 @@ class Diary:
                 self._changed.clear()
                 await self._changed.wait()
 
-    def of(self, kind: str) -> list[Event]:
+    def of(self, kind: str) -> list[RunEvent]:
         return [event for event in self.events if event.kind == kind]
 
 
 async def test_it_tells_of_a_client_from_its_coming_to_its_leaving(real_spec: Callable[..., Any], scaling: Any) -> None:
     diary, stop = Diary(), asyncio.Event()
     async with Monitor(real_spec("monitor", "monitor"), diary):
-        running = asyncio.create_task(client(real_spec("c0"), stop))
+        running = asyncio.create_task(run_client(real_spec("c0"), stop))
         await diary.until(("c0", "joined"), ("c0", "ready"))
         stop.set()
         await diary.until(("c0", "left"))
@@ -60,7 +60,7 @@ async def test_it_tells_of_progress(real_spec: Callable[..., Any], scaling: Any)
 
     scaling.agent = lambda *_told: Training()
     async with Monitor(real_spec("monitor", "monitor"), diary):
-        running = asyncio.create_task(client(real_spec("c0"), stop))
+        running = asyncio.create_task(run_client(real_spec("c0"), stop))
         await diary.until(("c0", "joined"))
         seen.set()
         await diary.until(("c0", "progress"), ("c0", "ready"))
@@ -71,16 +71,16 @@ async def test_it_tells_of_progress(real_spec: Callable[..., Any], scaling: Any)
 
 
 async def test_it_tells_of_a_death(real_spec: Callable[..., Any], scaling: Any, monkeypatch: Any) -> None:
-    buses: list[ZmqBus] = []
+    buses: list[ZmqTransport] = []
 
-    def remembered(**given: Any) -> ZmqBus:
-        buses.append(ZmqBus(**given))
+    def remembered(**given: Any) -> ZmqTransport:
+        buses.append(ZmqTransport(**given))
         return buses[-1]
 
     monkeypatch.setattr("nodes.client.ZmqBus", remembered)
     diary, stop = Diary(), asyncio.Event()
     async with Monitor(real_spec("monitor", "monitor"), diary):
-        running = asyncio.create_task(client(real_spec("c0"), stop))
+        running = asyncio.create_task(run_client(real_spec("c0"), stop))
         await diary.until(("c0", "ready"))
         await buses[0].close()  # without a goodbye, as a killed process
         await diary.until(("c0", "lost"))

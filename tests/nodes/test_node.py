@@ -10,17 +10,27 @@ from typing import Any
 import pytest
 
 from nodes.errors import NodeError
-from nodes.memory_bus import Faults, MemoryBus, MemoryNetwork
 from nodes.node import Node
 from nodes.spec import NodeSpec
+from nodes.transport.memory import Faults, MemoryNetwork, MemoryTransport
 from protocol import codec, topics
 from protocol.codec import Envelope
-from protocol.keys import Keyring, PrivateKeys
-from protocol.messages import Card, Gone, Goodbye, Heartbeat, Hello, PeerInfo, Progress, Resend, Welcome
-from protocol.presence import State
-from protocol.secrecy import Sealed
-from protocol.security import Open
-from protocol.topics import PRESENCE, PROGRESS, PULSE
+from protocol.messages import (
+    Capabilities,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    PeerInfo,
+    ProgressReport,
+    RetransmitRequest,
+    RetransmitUnavailable,
+    Welcome,
+)
+from protocol.presence import PeerState
+from protocol.security.authentication import NullSecurity
+from protocol.security.group_encryption import KeyedSecurity
+from protocol.security.keys import Keyring, PrivateKeys
+from protocol.topics import HEARTBEATS, PRESENCE, PROGRESS
 
 Tell = Callable[..., Any]
 
@@ -33,12 +43,12 @@ class Ear:
     def __init__(self) -> None:
         self.heard: list[str] = []
         self.events: list[tuple[str, ...]] = []
-        self.handlers: Mapping[Any, Any] = {Progress: self._progress, Card: self._card}
+        self.handlers: Mapping[Any, Any] = {ProgressReport: self._progress, Capabilities: self._card}
 
-    def _progress(self, envelope: Envelope, progress: Progress) -> None:
+    def _progress(self, envelope: Envelope, progress: ProgressReport) -> None:
         self.heard.append(progress.phase)
 
-    def _card(self, envelope: Envelope, card: Card) -> None:
+    def _card(self, envelope: Envelope, card: Capabilities) -> None:
         self.heard.append(card.text)
 
     def linked(self, peer: PeerInfo) -> None:
@@ -48,8 +58,8 @@ class Ear:
         self.events.append(("left" if left else "lost", peer.name, reason))
 
 
-def progress(phase: str) -> Progress:
-    return Progress(phase=phase, done=0, total=0, values={})
+def progress(phase: str) -> ProgressReport:
+    return ProgressReport(phase=phase, done=0, total=0, values={})
 
 
 async def start(cluster: Any, name: str, *join: str, **changes: Any) -> tuple[Node, Ear]:
@@ -118,7 +128,7 @@ class TestLosses:
             await asyncio.sleep(2.7)
             assert linked(one, other)
             await asyncio.sleep(0.4)
-            assert one.presence.state("other") is other.presence.state("one") is State.LOST
+            assert one.presence.state("other") is other.presence.state("one") is PeerState.LOST
             cluster.network.heal(one.address, other.address)
             await asyncio.sleep(1)
             assert linked(one, other)
@@ -207,7 +217,7 @@ class TestRepair:
             await asyncio.sleep(10)
             for number in range(100):
                 speaker.publish(PROGRESS, progress(str(number)))
-                speaker.tell("listener", Card(text=f"card {number}", ready=True))
+                speaker.tell("listener", Capabilities(text=f"card {number}", ready=True))
                 await asyncio.sleep(0.01)
             await asyncio.sleep(60)
             assert sorted(ear.heard) == sorted([*map(str, range(100)), *(f"card {n}" for n in range(100))])
@@ -288,9 +298,9 @@ class TestRepair:
             await asyncio.sleep(0.1)
             assert (ear.heard, node.counts["early"]) == ([], 1)
             other.say("to/one/", Hello(peer=other.me, receiver=incarnation, members=(), latest={PROGRESS: 4}))
-            other.say(PULSE, Heartbeat(tick=1, latest={PROGRESS: 5}))
+            other.say(HEARTBEATS, Heartbeat(tick=1, latest={PROGRESS: 5}))
             await asyncio.sleep(1)
-            assert {(asked.first, asked.last) for asked in other.messages(Resend)} == {(5, 5)}
+            assert {(asked.first, asked.last) for asked in other.messages(RetransmitRequest)} == {(5, 5)}
             for _ in range(2):
                 other.bus.publish(codec.resent(frames, "test", "other", 1, "to/one/"))
             await asyncio.sleep(1)
@@ -304,12 +314,12 @@ class TestRepair:
             forger = await cluster.forger().link(node)
             node.publish(PROGRESS, progress("x"))
             old = node.presence.me.incarnation - 1
-            forger.say("to/one/", Resend(topic=PROGRESS, incarnation=old, first=1, last=1))
+            forger.say("to/one/", RetransmitRequest(topic=PROGRESS, incarnation=old, first=1, last=1))
             await asyncio.sleep(1)
-            assert forger.messages(Gone) == []
-            forger.say("to/one/", Resend(topic=PROGRESS, incarnation=old + 1, first=2, last=2))
+            assert forger.messages(RetransmitUnavailable) == []
+            forger.say("to/one/", RetransmitRequest(topic=PROGRESS, incarnation=old + 1, first=2, last=2))
             await asyncio.sleep(1)
-            assert forger.messages(Gone) == [Gone(topic=PROGRESS, first=2, last=2)]
+            assert forger.messages(RetransmitUnavailable) == [RetransmitUnavailable(topic=PROGRESS, first=2, last=2)]
 
         tell(story)
 
@@ -319,7 +329,7 @@ class TestRepair:
             for number in range(3):
                 async with Node(cluster.spec(f"guest{number}", join=("memory://one",)), cluster.network.bus()):
                     await asyncio.sleep(1)
-                    node.tell(f"guest{number}", Card(text="{}", ready=False))
+                    node.tell(f"guest{number}", Capabilities(text="{}", ready=False))
                 await asyncio.sleep(1)
             assert node._voice.outbox.latest == {}
             assert node._repair._inbox._streams == {}
@@ -334,11 +344,11 @@ def test_what_was_sent_is_counted_by_kind_and_once_however_many_hear_it(tell: Te
             await start(cluster, name, "a")
         await asyncio.sleep(1)
         node.publish(PROGRESS, progress("one"))
-        once = node.sent["progress"]
+        once = node.sent["progress_report"]
         envelope = Envelope(PROGRESS, "test", "a", node.presence.me.incarnation, 1, progress("one"))
         assert once == sum(map(len, codec.encode(envelope)))
         node.publish(PROGRESS, progress("two"))
-        assert node.sent["progress"] == 2 * once
+        assert node.sent["progress_report"] == 2 * once
 
     tell(story)
 
@@ -420,7 +430,7 @@ class TestHostility:
     def test_huge_numbers_are_bounded_work(self, tell: Tell) -> None:
         def attack(node: Node, forger: Any) -> None:
             latest = {PROGRESS: topics.LARGEST, PRESENCE: topics.LARGEST}
-            forger.say(PULSE, Heartbeat(tick=topics.LARGEST, latest=latest))
+            forger.say(HEARTBEATS, Heartbeat(tick=topics.LARGEST, latest=latest))
             forger.say(PROGRESS, progress("x"), number=topics.LARGEST)
 
         self.survive(tell, attack)
@@ -436,7 +446,7 @@ class TestHostility:
 
     def test_a_knock_that_is_none_is_dropped(self, tell: Tell) -> None:
         def attack(node: Node, forger: Any) -> None:
-            for topic in (b"knock/", b"knock/a/b/c/", b"knock/\xff", b"other/"):
+            for topic in (b"join/", b"join/a/b/c/", b"join/\xff", b"other/"):
                 node.subscribed(topic, True)
 
         self.survive(tell, attack, malformed=3)
@@ -453,10 +463,10 @@ class TestHostility:
             assert (kind, name) == ("lost", "forger")
             assert reason.startswith("quarantined for 10 s: progress from forger")
             await asyncio.sleep(9)
-            assert one.presence.state("forger") is State.LOST
+            assert one.presence.state("forger") is PeerState.LOST
             assert "other" in one.presence.linked()
             await asyncio.sleep(2)
-            assert one.presence.state("forger") is State.MET
+            assert one.presence.state("forger") is PeerState.MET
 
         tell(story)
 
@@ -479,7 +489,7 @@ class TestHostility:
             assert len(node.presence.members()) > 160
             await start(cluster, "other", "one")
             await asyncio.sleep(0.3)
-            assert node.presence.state("other") is State.LINKED
+            assert node.presence.state("other") is PeerState.LINKED
 
         tell(story)
 
@@ -564,12 +574,12 @@ def ring(name: str) -> Keyring:
 class Tape:
     """Whoever hears everything and can say it again: a relay, or a member that has turned."""
 
-    def __init__(self, bus: MemoryBus) -> None:
+    def __init__(self, bus: MemoryTransport) -> None:
         self.bus, self.frames = bus, list[list[bytes]]()
 
     async def run(self, *nodes: Node) -> Tape:
         await self.bus.open("memory://tape", self)
-        self.bus.subscribe(["to/", "presence/", "progress/", "pulse/"])
+        self.bus.subscribe(["to/", "presence/", "progress/", "heartbeat/"])
         for node in nodes:
             self.bus.connect(node.address)
             node._bus.connect("memory://tape")
@@ -618,7 +628,7 @@ class TestKeys:
             tape.play()
             await asyncio.sleep(0.1)
             heard = sum(
-                frames[0] in {b"to/one/", b"presence/", b"progress/", b"pulse/"} for frames in tape.frames[:before]
+                frames[0] in {b"to/one/", b"presence/", b"progress/", b"heartbeat/"} for frames in tape.frames[:before]
             )
             assert one.counts["replayed"] - replayed + one.counts["early"] >= heard // 2 > 0
             assert ear.heard == ["once"]
@@ -680,11 +690,11 @@ class TestKeys:
             other, _ = await start(cluster, "other", "one", keys=ring("other"))
             tape = await Tape(cluster.network.bus()).run(one, other)
             before, life = len(ear.events), other.presence.me.incarnation
-            voice = Sealed(Keyring.of(KEYS[speaker], TRUSTED), life) if speaker else Open()
+            voice = KeyedSecurity(Keyring.of(KEYS[speaker], TRUSTED), life) if speaker else NullSecurity()
             for message in (Goodbye(reason="false"), Welcome(incarnation=one.presence.me.incarnation)):
                 said = codec.encode(Envelope("to/one/", "test", name, life, 0, message))
                 tape.play([voice.close(voice.sign(said))])
-            beat = codec.encode(Envelope(PULSE, "test", name, life, 0, Heartbeat(tick=9, latest={PROGRESS: 7})))
+            beat = codec.encode(Envelope(HEARTBEATS, "test", name, life, 0, Heartbeat(tick=9, latest={PROGRESS: 7})))
             tape.play([voice.sign(beat)])
             await asyncio.sleep(1)
             assert (ear.heard, ear.events[before:], linked(one, other)) == ([], [], True)

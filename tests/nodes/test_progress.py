@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from nodes.progress import speaker
-from protocol.messages import Progress
+from nodes.progress import progress_publisher
+from protocol.messages import ProgressReport
 from protocol.topics import PROGRESS
 
 
@@ -27,14 +27,14 @@ class Node:
 def test_it_publishes_and_logs(note: Callable[[], str], expected: str, caplog: pytest.LogCaptureFixture) -> None:
     node = Node()
     with caplog.at_level(logging.INFO):
-        speaker(node, note)("training", 3, 10, {"loss": 0.123456})  # type: ignore[arg-type]
+        progress_publisher(node, note)("training", 3, 10, {"loss": 0.123456})  # type: ignore[arg-type]
     assert node.said == [
-        (PROGRESS, Progress(phase="training", done=3, total=10, values={"loss": 0.123456}, note=expected))
+        (PROGRESS, ProgressReport(phase="training", done=3, total=10, values={"loss": 0.123456}, note=expected))
     ]
     assert "training 3/10 loss=0.1235" in caplog.text
 
 
 def test_a_long_remark_is_cut() -> None:
     node = Node()
-    speaker(node, lambda: "x" * 1000)("training", 0, 0, {})  # type: ignore[arg-type]
+    progress_publisher(node, lambda: "x" * 1000)("training", 0, 0, {})  # type: ignore[arg-type]
     assert len(node.said[0][1].note) == 200

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from fednet.conversations import Stopped
+from fednet.api import Stopped
 from fednet.errors import MethodError
 from nodes import run as running
 from nodes.errors import NodeError

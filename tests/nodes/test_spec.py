@@ -8,7 +8,7 @@ import pickle
 import pytest
 from pydantic import ValidationError
 
-from nodes.spec import NodeSpec, Policy, Timing
+from nodes.spec import NodeSpec, QuorumPolicy, Timing
 
 
 @pytest.mark.parametrize("wrong", [{"heartbeat": 0}, {"silence": -1.0}, {"ready": "soon"}, {"hearbeat": 0.1}])
@@ -18,7 +18,9 @@ def test_timing_refuses_what_makes_no_sense(wrong: dict[str, object]) -> None:
 
 
 def test_a_specification_is_frozen_and_reaches_another_process_as_it_is() -> None:
-    spec = NodeSpec("a", "client", "run", "ipc:///tmp/a", policy=Policy(kind="survivors"), timing=Timing(silence=9))
+    spec = NodeSpec(
+        "a", "client", "run", "ipc:///tmp/a", policy=QuorumPolicy(kind="survivors"), timing=Timing(silence=9)
+    )
     with pytest.raises(dataclasses.FrozenInstanceError):
         spec.name = "b"  # type: ignore[misc]
     assert pickle.loads(pickle.dumps(spec)) == spec  # noqa: S301 - how multiprocessing starts a node

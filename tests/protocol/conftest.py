@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from protocol.codec import VERSION, Envelope
-from protocol.messages import Query
+from protocol.messages import QueryRequest
 
 
 @pytest.fixture
 def question() -> Envelope:
     """A query with two tensors and an option of every type."""
-    message = Query(
+    message = QueryRequest(
         query=7,
         oldest=7,
         ask="score",
@@ -53,7 +53,7 @@ def forged(question: Envelope) -> Callable[..., list[bytes]]:
         body = {"query": 7, "oldest": 7, "ask": "score", "inputs": {}, "options": {}, "ttl": 30.0}
         fields = {
             "version": VERSION,
-            "kind": "query",
+            "kind": "query_request",
             "run": "digits",
             "sender": "sampler",
             "incarnation": 1,

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.chunks import CHUNK, SILENCES, WINDOW, Ask, Done, Fetch, Impossible, Outcome
+from protocol.chunks import CHUNK, SILENCES, WINDOW, BlobFetch, FetchCompleted, FetchFailed, Outcome, RangeRequest
 from protocol.limits import DEFAULT
-from protocol.messages.chunks import MAX_CHUNK
+from protocol.messages.blobs import MAX_CHUNK
 
 SIZES: dict[str, Any] = {"window": 40, "chunk": 10, "patience": 0.25, "give_up": 30.0}
 
@@ -21,13 +21,13 @@ SIZES: dict[str, Any] = {"window": 40, "chunk": 10, "patience": 0.25, "give_up":
 def ranges(outcomes: Iterable[Outcome], holder: str = "a") -> list[tuple[int, int]]:
     """What is asked of one holder, and nothing else."""
     asked = list(outcomes)
-    assert all(isinstance(each, Ask) and each.holder == holder for each in asked), asked
-    return [(each.offset, each.count) for each in asked if isinstance(each, Ask)]
+    assert all(isinstance(each, RangeRequest) and each.holder == holder for each in asked), asked
+    return [(each.offset, each.count) for each in asked if isinstance(each, RangeRequest)]
 
 
-def begun(size: int, *holders: str, now: float = 0.0) -> tuple[Fetch, list[Outcome]]:
+def begun(size: int, *holders: str, now: float = 0.0) -> tuple[BlobFetch, list[Outcome]]:
     """A transfer whose holders can all be asked, and what it asks first."""
-    fetch = Fetch(size, holders, now, **SIZES)
+    fetch = BlobFetch(size, holders, now, **SIZES)
     return fetch, [each for name in holders for each in fetch.offer(name, now)]
 
 
@@ -46,18 +46,18 @@ class TestAsking:
         assert ranges(fetch.arrive("a", 10, 0.1)) == [(60, 5)]
         for offset in (30, 40, 50):
             assert not list(fetch.arrive("a", offset, 0.2))
-        assert list(fetch.arrive("a", 60, 0.2)) == [Done()]
+        assert list(fetch.arrive("a", 60, 0.2)) == [FetchCompleted()]
         assert fetch.outstanding == 0
         assert not list(fetch.tick(1000.0))
 
     def test_only_the_first_that_can_be_asked_is_asked(self) -> None:
-        fetch = Fetch(20, ["a", "b"], 0.0, **SIZES)
+        fetch = BlobFetch(20, ["a", "b"], 0.0, **SIZES)
         assert not list(fetch.start(0.0))
         assert ranges(fetch.offer("b", 0.1), "b") == [(0, 10), (10, 10)]
         assert not list(fetch.offer("a", 0.1))
 
     def test_nothing_needs_nobody(self) -> None:
-        assert list(Fetch(0, [], 0.0).start(0.0)) == [Done()]
+        assert list(BlobFetch(0, [], 0.0).start(0.0)) == [FetchCompleted()]
 
     def test_a_piece_fits_a_message_and_the_window_several(self) -> None:
         assert CHUNK <= MAX_CHUNK < DEFAULT.max_frame_bytes
@@ -114,7 +114,7 @@ class TestRepeating:
         fetch, _ = begun(20, "a", "b")
         asked: list[str] = []
         for now in range(0, 200, 5):
-            asked += [each.holder for each in fetch.tick(now / 100) if isinstance(each, Ask)]
+            asked += [each.holder for each in fetch.tick(now / 100) if isinstance(each, RangeRequest)]
         assert asked == ["a", "a"] * (SILENCES - 1) + ["b", "b"]
         assert not list(fetch.arrive("b", 0, 2.0))
 
@@ -122,7 +122,7 @@ class TestRepeating:
         fetch, _ = begun(20, "a", "b")
         asked: set[str] = set()
         for now in range(0, 400, 5):
-            asked |= {each.holder for each in fetch.tick(now / 100) if isinstance(each, Ask) and now > 200}
+            asked |= {each.holder for each in fetch.tick(now / 100) if isinstance(each, RangeRequest) and now > 200}
         assert asked == {"a", "b"}
 
     def test_time_in_which_we_stood_still_is_no_silence(self) -> None:
@@ -143,33 +143,33 @@ class TestLosses:
         assert not list(fetch.lost("stranger", "lost", 0.1))
 
     def test_it_waits_for_who_is_about_to_be_linked_but_not_for_nobody(self) -> None:
-        fetch = Fetch(20, ["a", "b"], 0.0, **SIZES)
+        fetch = BlobFetch(20, ["a", "b"], 0.0, **SIZES)
         assert not list(fetch.lost("a", "is not there", 0.0))
         assert not list(fetch.tick(20.0))
-        assert list(fetch.lost("b", "left", 20.0)) == [Impossible({"a": "is not there", "b": "left"})]
-        assert list(Fetch(20, [], 0.0).start(0.0)) == [Impossible({})]
+        assert list(fetch.lost("b", "left", 20.0)) == [FetchFailed({"a": "is not there", "b": "left"})]
+        assert list(BlobFetch(20, [], 0.0).start(0.0)) == [FetchFailed({})]
 
     def test_who_comes_back_is_asked_again(self) -> None:
         fetch, _ = begun(20, "a", "b")
         list(fetch.lost("a", "lost", 0.1))
         list(fetch.offer("a", 0.2))
         assert ranges(fetch.lacking("b", 0.3)) == [(0, 10), (10, 10)]
-        assert list(fetch.lost("a", "lost", 0.4)) == [Impossible({"a": "lost", "b": "lacks it"})]
+        assert list(fetch.lost("a", "lost", 0.4)) == [FetchFailed({"a": "lost", "b": "lacks it"})]
 
     def test_thirty_seconds_without_a_piece_are_enough(self) -> None:
         fetch, _ = begun(20, "a", "b")
         list(fetch.arrive("a", 0, 5.0))
-        last = [now for now in range(50, 400) for each in fetch.tick(now / 10) if isinstance(each, Impossible)]
+        last = [now for now in range(50, 400) for each in fetch.tick(now / 10) if isinstance(each, FetchFailed)]
         assert last[0] == 351
         reasons = dict.fromkeys("ab", "gave nothing for 30 s")
-        assert list(fetch.tick(40.0)) == [Impossible(reasons)]
+        assert list(fetch.tick(40.0)) == [FetchFailed(reasons)]
 
 
 @dataclass
 class Weather:
     """A network that loses, repeats and reorders, and holders that die, lack it and come back."""
 
-    fetch: Fetch
+    fetch: BlobFetch
     chance: random.Random
     drop: float
     dead: set[str] = field(default_factory=set)
@@ -179,7 +179,7 @@ class Weather:
 
     def follow(self, outcomes: Iterable[Outcome], now: float) -> None:
         for outcome in outcomes:
-            if isinstance(outcome, Ask):
+            if isinstance(outcome, RangeRequest):
                 copies = 0 if self.chance.random() < self.drop else self.chance.choice((1, 1, 2))
                 gone = outcome.holder in self.dead
                 for _ in range(0 if gone else copies):
@@ -201,7 +201,7 @@ class Weather:
 
 @given(seed=st.integers(0, 2**32), size=st.integers(1, 500), drop=st.floats(0, 0.6))
 def test_every_piece_comes_once_while_one_holder_lives(seed: int, size: int, drop: float) -> None:
-    weather = Weather(Fetch(size, "abc", 0.0, **SIZES), random.Random(seed), drop)  # noqa: S311 - replayable
+    weather = Weather(BlobFetch(size, "abc", 0.0, **SIZES), random.Random(seed), drop)  # noqa: S311 - replayable
     for name in "abc":
         weather.follow(weather.fetch.offer(name, 0.0), 0.0)
     events = sorted(weather.chance.uniform(0, 5) for _ in range(4))
@@ -220,5 +220,5 @@ def test_every_piece_comes_once_while_one_holder_lives(seed: int, size: int, dro
             weather.follow(weather.fetch.tick(now), now)
         if weather.over is not None:
             break
-    assert weather.over == Done()
+    assert weather.over == FetchCompleted()
     assert sorted(weather.came) == list(range(0, size, 10))

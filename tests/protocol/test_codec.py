@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from protocol import codec
 from protocol.codec import VERSION, Envelope, decode, encode, original, resent
 from protocol.errors import EncodingError, LimitError, WireError
-from protocol.messages import KINDS, Answer, Goodbye, Query, Resent
+from protocol.messages import KINDS, Goodbye, QueryAnswer, QueryRequest, Retransmission
 from protocol.tensors import DTYPES
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -106,7 +106,7 @@ labels = st.text(min_size=1, max_size=64)
 
 @given(options=st.dictionaries(labels, scalars, max_size=8), ask=labels, seconds=st.floats(0, 1e9))
 def test_whatever_a_query_may_hold_comes_back(options: dict[str, Any], ask: str, seconds: float) -> None:
-    message = Query(query=0, oldest=2**63 - 1, ask=ask, inputs={}, options=options, ttl=seconds)
+    message = QueryRequest(query=0, oldest=2**63 - 1, ask=ask, inputs={}, options=options, ttl=seconds)
     arrived = decode(encode(Envelope("queries/", "r", "a", 0, 1, message))).message
     assert repr(arrived) == repr(message)
     assert [type(value) for value in dict(arrived)["options"].values()] == [type(value) for value in options.values()]
@@ -123,7 +123,7 @@ def test_lossy_encodings_leave_integers_alone(question: Envelope, encoding: Any)
 
 def test_nothing_large_is_copied_on_the_way() -> None:
     x = torch.randn(2000)
-    sent = encode(Envelope("to/a/", "r", "b", 1, 1, Answer(query=1, outputs={"x": x}, seconds=0.1)))
+    sent = encode(Envelope("to/a/", "r", "b", 1, 1, QueryAnswer(query=1, outputs={"x": x}, seconds=0.1)))
     assert torch.frombuffer(bytearray(sent[2]), dtype=torch.float32).equal(x)
     x[0] = 7.0  # forbidden, and visible for just that reason
     assert torch.frombuffer(bytearray(sent[2]), dtype=torch.float32)[0] == 7.0
@@ -135,7 +135,7 @@ def test_nothing_large_is_copied_on_the_way() -> None:
 
 def test_what_may_change_elsewhere_is_copied() -> None:
     x = torch.randn(2000)
-    sent = encode(Envelope("to/a/", "r", "b", 1, 1, Answer(query=1, outputs={"x": x}, seconds=0.1)))
+    sent = encode(Envelope("to/a/", "r", "b", 1, 1, QueryAnswer(query=1, outputs={"x": x}, seconds=0.1)))
     y = dict(decode(sent).message)["outputs"]["x"]
     before = y.clone()
     x.zero_()
@@ -174,7 +174,7 @@ def test_a_faulty_envelope_is_neither_sent_nor_accepted(
 
 def test_what_cannot_be_written_is_refused_before_anything_is_sent(question: Envelope) -> None:
     for inputs, options in (({}, {"seed": 2**64}), ({"x": torch.tensor([float("nan")])}, {})):
-        message = Query(query=1, oldest=1, ask="score", inputs=inputs, options=options, ttl=1)
+        message = QueryRequest(query=1, oldest=1, ask="score", inputs=inputs, options=options, ttl=1)
         with pytest.raises(EncodingError):
             encode(Envelope("queries/", "r", "a", 1, 1, message), "int8")
 
@@ -231,7 +231,7 @@ def tensor_at(*description: Any) -> dict[str, Any]:
     ],
 )
 def test_a_body_that_is_wrong_is_refused(body: dict[Any, Any], buffers: tuple[bytes, ...], forged: Forge) -> None:
-    assert isinstance(decode(forged()).message, Query)
+    assert isinstance(decode(forged()).message, QueryRequest)
     with pytest.raises(WireError) as refused:
         decode(forged(buffers, body=body))
     assert len(str(refused.value)) < 600
@@ -239,7 +239,7 @@ def test_a_body_that_is_wrong_is_refused(body: dict[Any, Any], buffers: tuple[by
 
 def test_a_missing_field_is_refused() -> None:
     with pytest.raises(WireError, match="field='last'"):
-        decode([b"to/a/", msgpack.packb((VERSION, "gone", "r", "b", 1, 0, {"topic": "a/", "first": 1}))])
+        decode([b"to/a/", msgpack.packb((VERSION, "retransmit_unavailable", "r", "b", 1, 0, {"topic": "a/", "first": 1}))])
 
 
 @pytest.mark.parametrize("topic", [b"", b"/", b"queries", b"queries//", b"\xff/", "ü/".encode(), b"a" * 200 + b"/"])
@@ -267,13 +267,13 @@ def test_every_truncation_is_refused(question: Envelope) -> None:
 @pytest.fixture
 def answer() -> list[bytes]:
     """The frames of a numbered message that anna sent."""
-    said = Answer(query=1, outputs={"x": torch.arange(3)}, seconds=0.5)
+    said = QueryAnswer(query=1, outputs={"x": torch.arange(3)}, seconds=0.5)
     return [bytes(frame) for frame in encode(Envelope("to/b/", "r", "anna", 5, 9, said))]
 
 
 def test_what_is_sent_again_is_the_very_same_message(answer: list[bytes], identical: Identical) -> None:
     again = resent(answer, "r", "anna", 5, "to/b/")
-    assert isinstance(decode(again).message, Resent)
+    assert isinstance(decode(again).message, Retransmission)
     assert list(original(again)) == answer
     assert identical(decode(original(again)), decode(answer))
 
@@ -333,7 +333,7 @@ def test_random_changes_end_as_a_refusal_or_as_a_valid_message(seed: int) -> Non
         except WireError:
             refused += 1
         else:
-            assert isinstance(envelope.message, Resent) or encode(envelope)
+            assert isinstance(envelope.message, Retransmission) or encode(envelope)
     assert 15_000 < refused < 25_000
 
 

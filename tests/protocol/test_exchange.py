@@ -10,25 +10,25 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.exchange import Exchange
-from protocol.ledger import Pace, Policy
-from protocol.messages.exchange import Offered
+from protocol.exchange import ExchangeTracker
+from protocol.messages.exchange import OfferList
+from protocol.quorum import DeadlineEstimator, QuorumPolicy
 
 Event = tuple[str, ...]
 
-WAIT = Policy(hard_limit=100.0)
-HASTY = Policy(kind="survivors", quorum=2, hard_limit=100.0, cold_start=5.0, floor=1.0)
+WAIT = QuorumPolicy(hard_limit=100.0)
+HASTY = QuorumPolicy(kind="survivors", quorum=2, hard_limit=100.0, cold_start=5.0, floor=1.0)
 
 
-def offering(name: str) -> Offered:
-    return Offered(key="k", versions={f"of {name}": 1}, values={}, sent=len(name))
+def offering(name: str) -> OfferList:
+    return OfferList(key="k", versions={f"of {name}": 1}, values={}, sent=len(name))
 
 
-def opened(*names: str, policy: Policy = WAIT) -> Exchange:
-    return Exchange.open(names, 0.0, policy, (Pace(policy), Pace(policy)))
+def opened(*names: str, policy: QuorumPolicy = WAIT) -> ExchangeTracker:
+    return ExchangeTracker.open(names, 0.0, policy, (DeadlineEstimator(policy), DeadlineEstimator(policy)))
 
 
-def play(held: Exchange, event: Event, now: float) -> None:
+def play(held: ExchangeTracker, event: Event, now: float) -> None:
     match event:
         case ("offers", name):
             held.offered(name, offering(name), now)
@@ -47,7 +47,7 @@ def story(names: tuple[str, ...], declines: frozenset[str] = frozenset()) -> lis
     return said + [("absorbs", *pair) for pair in itertools.permutations(trades, 2)]
 
 
-def record(held: Exchange) -> Any:
+def record(held: ExchangeTracker) -> Any:
     taken = {name: sorted(held.taken.get(name, {})) for name in held.offers}
     return sorted(held.offers), taken, held.late(99.0), held.lost()
 
@@ -229,8 +229,8 @@ class TestComingBack:
 
 
 def test_the_paces_learn_how_long_each_phase_takes() -> None:
-    paces = Pace(HASTY, warm=2), Pace(HASTY, warm=2)
-    held = Exchange.open(("a", "b"), 0.0, HASTY, paces)
+    paces = DeadlineEstimator(HASTY, warm=2), DeadlineEstimator(HASTY, warm=2)
+    held = ExchangeTracker.open(("a", "b"), 0.0, HASTY, paces)
     for event in story(("a", "b"))[:2]:
         play(held, event, 30.0)
     held.look(30.0)

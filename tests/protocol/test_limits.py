@@ -13,10 +13,10 @@ import torch
 from protocol.codec import Envelope, decode, encode, original, resent
 from protocol.errors import EncodingError, LimitError, WireError
 from protocol.limits import DEFAULT, MIB, Limits
-from protocol.messages import Answer, Heartbeat, Hello, PeerInfo, Progress
+from protocol.messages import Heartbeat, Hello, PeerInfo, ProgressReport, QueryAnswer
 from protocol.messages.base import MAX_MEMBERS, MAX_TENSORS, MAX_TOPICS, MAX_VALUES
-from protocol.secrecy import LID_BYTES
-from protocol.security import SEAL_BYTES
+from protocol.security.authentication import SIGNATURE_BYTES
+from protocol.security.group_encryption import AEAD_HEADER_BYTES
 from protocol.tensors import Encoding
 
 Forge = Callable[..., list[bytes]]
@@ -24,7 +24,7 @@ Forge = Callable[..., list[bytes]]
 
 def answer(*tensors: torch.Tensor) -> Envelope:
     outputs = {f"t{index}": tensor for index, tensor in enumerate(tensors)}
-    return Envelope("to/a/", "r", "b", 1, 1, Answer(query=1, outputs=outputs, seconds=0.0))
+    return Envelope("to/a/", "r", "b", 1, 1, QueryAnswer(query=1, outputs=outputs, seconds=0.0))
 
 
 def refused_by_both(envelope: Envelope, limits: Limits, encoding: Encoding = "raw") -> None:
@@ -91,7 +91,7 @@ def test_whatever_may_be_sent_may_be_sent_again() -> None:
     run, name = "r" * 64, "b" * 32
     assert decode(frames, limits)
     again = resent(frames, run, name, 2**63 - 1, f"to/{'a' * 32}/")
-    closing = 2 * SEAL_BYTES + LID_BYTES + 16 * DEFAULT.max_frames
+    closing = 2 * SIGNATURE_BYTES + AEAD_HEADER_BYTES + 16 * DEFAULT.max_frames
     assert sum(map(len, again)) + closing <= limits.max_message_bytes
 
 
@@ -111,7 +111,7 @@ def test_the_largest_messages_about_the_run_fit_their_header() -> None:
     latest = {f"{'a' * 32}/{'b' * 32}/{index:032d}/": 2**63 - 1 for index in range(MAX_TOPICS)}
     values = {chr(0x10000 + index) * 64: 0.5 for index in range(MAX_VALUES)}
     hello = Hello(peer=peers[0], receiver=2**63 - 1, members=tuple(peers[1:]), latest=latest)
-    progress = Progress(phase="\U00010000" * 64, done=1, total=1, values=values, note="\U00010000" * 200)
+    progress = ProgressReport(phase="\U00010000" * 64, done=1, total=1, values=values, note="\U00010000" * 200)
     for number, message in ((0, hello), (0, Heartbeat(tick=0, latest=latest)), (1, progress)):
         frames = encode(Envelope("to/" + "c" * 32 + "/", "r" * 64, "b" * 32, 2**63 - 1, number, message))
         assert decode(frames).message == message
@@ -119,7 +119,7 @@ def test_the_largest_messages_about_the_run_fit_their_header() -> None:
 
 def announced(opening: bytes, depth: int) -> bytes:
     """A header whose body announces more than there is, within itself `depth` times."""
-    return msgpack.packb((1, "query", "r", "a", 1, 1, {}))[:-1] + b"\x81\xa1a" + opening * depth
+    return msgpack.packb((1, "query_request", "r", "a", 1, 1, {}))[:-1] + b"\x81\xa1a" + opening * depth
 
 
 HUGE = {

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from protocol.messages.presence import PeerInfo
-from protocol.presence import CALLER_PATIENCE, Connect, Departed, Disconnect, Greet, Linked, Outcome, Presence, State
+from protocol.presence import (
+    CALLER_PATIENCE,
+    ConnectTo,
+    DisconnectFrom,
+    Outcome,
+    PeerDeparted,
+    PeerLinked,
+    PeerState,
+    Presence,
+    SendHello,
+)
 
 BEAT = 0.25
 
@@ -29,7 +39,7 @@ def link(presence: Presence, name: str, incarnation: int = 1, now: float = 0.0) 
     """Brings a peer from nothing to linked."""
     outcomes = [*presence.hello(info(name, incarnation), [], now)]
     outcomes += presence.welcome(name, incarnation, presence.me.incarnation, now)
-    assert presence.state(name) is State.LINKED
+    assert presence.state(name) is PeerState.LINKED
     return outcomes
 
 
@@ -45,13 +55,13 @@ def swept(
 
 
 def departures(found: list[tuple[float, Outcome]]) -> list[tuple[float, str, str]]:
-    return [(now, out.peer.name, out.reason) for now, out in found if isinstance(out, Departed)]
+    return [(now, out.peer.name, out.reason) for now, out in found if isinstance(out, PeerDeparted)]
 
 
 class TestHandshake:
     def test_a_knock_is_answered_with_a_connection_and_a_hello(self) -> None:
         presence = member()
-        assert list(presence.knock("a", 1, "memory://a", 0.0)) == [Connect("memory://a"), Greet("a")]
+        assert list(presence.knock("a", 1, "memory://a", 0.0)) == [ConnectTo("memory://a"), SendHello("a")]
         assert presence.state("a") is None
 
     @pytest.mark.parametrize("hello_first", [True, False])
@@ -62,7 +72,7 @@ class TestHandshake:
         first, second = steps if hello_first else reversed(steps)
         assert list(first()) == []
         assert presence.linked() == {}
-        assert list(second()) == [Linked(info("a"))]
+        assert list(second()) == [PeerLinked(info("a"))]
         assert presence.linked() == {"a": info("a")}
         assert [*first(), *second()] == []
 
@@ -70,12 +80,12 @@ class TestHandshake:
         presence = member()
         list(presence.hello(info("a"), [], 0.0))
         assert list(presence.welcome("a", 1, presence.me.incarnation - 1, 0.0)) == []
-        assert presence.state("a") is State.MET
+        assert presence.state("a") is PeerState.MET
 
     def test_a_hello_names_everybody_else(self) -> None:
         presence = member()
         outcomes = list(presence.hello(info("a"), [info("b"), info("me", 9), info("a", 0)], 0.0))
-        assert [out.address for out in outcomes if isinstance(out, Connect)] == [
+        assert [out.address for out in outcomes if isinstance(out, ConnectTo)] == [
             "memory://a", "memory://a-pulse", "memory://b", "memory://b-pulse",
         ]  # fmt: skip
         assert [peer.name for peer in presence.members()] == ["me", "a", "b"]
@@ -83,11 +93,11 @@ class TestHandshake:
     def test_the_hello_is_repeated_until_it_is_welcomed(self) -> None:
         presence = member()
         list(presence.hello(info("a"), [], 0.0))
-        greeted = [now for now, outcome in swept(presence, 0.0, 1.0) if outcome == Greet("a")]
+        greeted = [now for now, outcome in swept(presence, 0.0, 1.0) if outcome == SendHello("a")]
         assert greeted == pytest.approx([0.0, 0.25, 0.5, 0.75, 1.0])
         list(presence.welcome("a", 1, 1, 1.0))
         found = swept(presence, 1.05, 3.9)
-        assert [outcome for _, outcome in found] == [Greet("a")]
+        assert [outcome for _, outcome in found] == [SendHello("a")]
 
     def test_everybody_is_told_of_a_newcomer_and_reminded_now_and_then(self) -> None:
         presence = member()
@@ -98,14 +108,14 @@ class TestHandshake:
         list(presence.hello(info("c"), [], 1.05))
         list(presence.welcome("c", 1, 1, 1.05))
         assert sorted(outcome.name for _, outcome in swept(presence, 1.05, 1.1, beat)) == ["a", "b", "c"]
-        later = [outcome for _, outcome in swept(presence, 1.15, 11.2, beat) if outcome == Greet("a")]
+        later = [outcome for _, outcome in swept(presence, 1.15, 11.2, beat) if outcome == SendHello("a")]
         assert len(later) == 2
 
     def test_a_caller_that_says_nothing_is_greeted_for_a_while_and_then_forgotten(self) -> None:
         presence = member()
         list(presence.knock("a", 1, "memory://a", 0.0))
         found = swept(presence, 0.0, CALLER_PATIENCE + 1)
-        assert found[-1][1] == Disconnect("memory://a")
+        assert found[-1][1] == DisconnectFrom("memory://a")
         assert found[-1][0] == pytest.approx(CALLER_PATIENCE, abs=0.1)
         assert swept(presence, CALLER_PATIENCE + 1, CALLER_PATIENCE + 2) == []
 
@@ -122,7 +132,7 @@ class TestLosses:
         ((now, name, reason),) = departures(swept(presence, 3.05, 4.0))
         assert now == pytest.approx(3.05)
         assert (name, reason) == ("a", "silent for 3.0 s")
-        assert presence.state("a") is State.LOST
+        assert presence.state("a") is PeerState.LOST
         assert presence.linked() == {}
 
     def test_a_silence_after_regular_heartbeats_is_a_loss_within_a_second(self) -> None:
@@ -189,7 +199,7 @@ class TestLosses:
         presence = member()
         link(presence, "a")
         list(presence.breaks("a", 1))
-        assert list(presence.knock("a", 1, "memory://a", 0.5)) == [Greet("a")]
+        assert list(presence.knock("a", 1, "memory://a", 0.5)) == [SendHello("a")]
         assert departures(swept(presence, 0.5, 3.4)) == []
 
     def test_a_broken_connection_of_an_earlier_life_means_nothing(self) -> None:
@@ -206,7 +216,7 @@ class TestLosses:
         assert now == pytest.approx(30.05)
         assert "stood still" in reason
         assert list(presence.heartbeat("a", 1, 7, 32.0)) == []
-        assert list(presence.heartbeat("a", 1, 8, 33.0)) == [Greet("a")]
+        assert list(presence.heartbeat("a", 1, 8, 33.0)) == [SendHello("a")]
 
     def test_a_node_that_stood_still_itself_blames_nobody(self) -> None:
         presence = member()
@@ -219,10 +229,10 @@ class TestLosses:
     def test_who_is_barred_is_lost_until_it_is_heard_again(self) -> None:
         presence = member()
         link(presence, "a")
-        assert list(presence.bar("a", "quarantined")) == [Departed(info("a"), "quarantined", left=False)]
+        assert list(presence.bar("a", "quarantined")) == [PeerDeparted(info("a"), "quarantined", left=False)]
         assert [*presence.bar("a", "again"), *presence.bar("nobody", "what for")] == []
-        assert presence.state("a") is State.LOST
-        assert list(presence.heartbeat("a", 1, 8, 33.0)) == [Greet("a")]
+        assert presence.state("a") is PeerState.LOST
+        assert list(presence.heartbeat("a", 1, 8, 33.0)) == [SendHello("a")]
 
 
 class TestComingBack:
@@ -235,20 +245,20 @@ class TestComingBack:
 
     def test_who_is_heard_again_is_greeted_and_linked_by_its_welcome(self) -> None:
         presence = self.lost()
-        assert list(presence.heartbeat("a", 1, 8, 5.0)) == [Greet("a")]
-        assert presence.state("a") is State.MET
-        assert list(presence.welcome("a", 1, 1, 5.1)) == [Linked(info("a"))]
+        assert list(presence.heartbeat("a", 1, 8, 5.0)) == [SendHello("a")]
+        assert presence.state("a") is PeerState.MET
+        assert list(presence.welcome("a", 1, 1, 5.1)) == [PeerLinked(info("a"))]
 
     def test_a_late_heartbeat_without_progress_raises_nobody(self) -> None:
         presence = self.lost()
         assert list(presence.heartbeat("a", 1, 7, 5.0)) == []
-        assert presence.state("a") is State.LOST
+        assert presence.state("a") is PeerState.LOST
 
     def test_a_lost_peer_that_knocks_and_stays_dumb_is_still_heard_afterwards(self) -> None:
         presence = self.lost()
         list(presence.knock("a", 1, "memory://a", 5.0))
         found = swept(presence, 5.0, 5.0 + CALLER_PATIENCE + 1)
-        assert not any(isinstance(outcome, Disconnect) for _, outcome in found)
+        assert not any(isinstance(outcome, DisconnectFrom) for _, outcome in found)
 
     def test_a_new_incarnation_takes_the_place_of_the_old_one(self) -> None:
         presence = member()
@@ -256,17 +266,17 @@ class TestComingBack:
         new = info("a", 2, "memory://elsewhere")
         outcomes = list(presence.hello(new, [], 1.0))
         assert outcomes == [
-            Departed(info("a"), "came back as a new incarnation", left=False),
-            Disconnect("memory://a"),
-            Disconnect("memory://a-pulse"),
-            Connect("memory://elsewhere"),
-            Connect("memory://elsewhere-pulse"),
+            PeerDeparted(info("a"), "came back as a new incarnation", left=False),
+            DisconnectFrom("memory://a"),
+            DisconnectFrom("memory://a-pulse"),
+            ConnectTo("memory://elsewhere"),
+            ConnectTo("memory://elsewhere-pulse"),
         ]
-        assert list(presence.welcome("a", 2, 1, 1.0)) == [Linked(new)]
+        assert list(presence.welcome("a", 2, 1, 1.0)) == [PeerLinked(new)]
 
     def test_a_new_incarnation_of_a_lost_peer_is_no_second_loss(self) -> None:
         presence = self.lost()
-        assert not any(isinstance(outcome, Departed) for outcome in presence.hello(info("a", 2), [], 5.0))
+        assert not any(isinstance(outcome, PeerDeparted) for outcome in presence.hello(info("a", 2), [], 5.0))
 
     def test_a_stale_incarnation_is_refused_whatever_it_says(self) -> None:
         presence = member()
@@ -290,9 +300,9 @@ class TestGoodbye:
         presence = member()
         link(presence, "a")
         assert list(presence.goodbye("a", 1, "stopped")) == [
-            Departed(info("a"), "stopped", left=True),
-            Disconnect("memory://a"),
-            Disconnect("memory://a-pulse"),
+            PeerDeparted(info("a"), "stopped", left=True),
+            DisconnectFrom("memory://a"),
+            DisconnectFrom("memory://a-pulse"),
         ]
         assert presence.members() == (presence.me,)
 
@@ -302,13 +312,13 @@ class TestGoodbye:
         list(presence.goodbye("a", 1, "stopped"))
         assert [*presence.heartbeat("a", 1, 9, 1.0), *presence.hello(info("a"), [], 1.0)] == []
         assert list(presence.meet([info("a")], 1.0)) == []
-        assert any(isinstance(outcome, Linked) for outcome in link(presence, "a", incarnation=2, now=2.0))
+        assert any(isinstance(outcome, PeerLinked) for outcome in link(presence, "a", incarnation=2, now=2.0))
 
     def test_an_address_that_another_peer_uses_is_kept(self) -> None:
         presence = member()
         link(presence, "a")
         list(presence.hello(info("b", address="memory://a"), [], 0.0))
-        assert list(presence.goodbye("a", 1, "renamed")) == [Departed(info("a"), "renamed", left=True)]
+        assert list(presence.goodbye("a", 1, "renamed")) == [PeerDeparted(info("a"), "renamed", left=True)]
 
 
 class TestBounds:
@@ -324,11 +334,11 @@ class TestBounds:
         link(presence, "b", now=1.0)
         list(presence.goodbye("b", 1, "done"))
         swept(presence, 1.0, 5.0)
-        assert (presence.state("a"), presence.state("b")) == (State.LOST, State.LEFT)
+        assert (presence.state("a"), presence.state("b")) == (PeerState.LOST, PeerState.LEFT)
         list(presence.meet([info("c")], 5.0))
-        assert (presence.state("b"), presence.state("c")) == (None, State.MET)
+        assert (presence.state("b"), presence.state("c")) == (None, PeerState.MET)
         outcomes = list(presence.meet([info("d")], 5.0))
-        assert outcomes[:2] == [Disconnect("memory://a"), Disconnect("memory://a-pulse")]
+        assert outcomes[:2] == [DisconnectFrom("memory://a"), DisconnectFrom("memory://a-pulse")]
         assert presence.state("a") is None
 
     def test_visitors_may_come_and_go_without_end(self) -> None:
@@ -362,9 +372,9 @@ class TestBounds:
 def follow(connected: set[str], outcomes: Iterable[Outcome]) -> None:
     """Keeps book of the connections as a bus would."""
     for outcome in outcomes:
-        if isinstance(outcome, Connect):
+        if isinstance(outcome, ConnectTo):
             connected.add(outcome.address)
-        elif isinstance(outcome, Disconnect):
+        elif isinstance(outcome, DisconnectFrom):
             connected.discard(outcome.address)
 
 
@@ -388,9 +398,9 @@ class World:
 
     def obey(self, name: str, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
-            if isinstance(outcome, Connect) and not outcome.address.endswith("-pulse"):
+            if isinstance(outcome, ConnectTo) and not outcome.address.endswith("-pulse"):
                 self.connect(name, outcome.address.removeprefix("memory://"))
-            elif isinstance(outcome, Greet):
+            elif isinstance(outcome, SendHello):
                 self.flying.append((name, outcome.name, self.members[name].members()))
 
     def deliver(self, sender: str, receiver: str, members: tuple[PeerInfo, ...]) -> None:
@@ -450,10 +460,10 @@ class Anything(RuleBasedStateMachine):
         outcomes = list(outcomes)
         follow(self.connected, outcomes)
         for outcome in outcomes:
-            if isinstance(outcome, Linked):
+            if isinstance(outcome, PeerLinked):
                 assert outcome.peer.name not in self.linked
                 self.linked[outcome.peer.name] = outcome.peer
-            elif isinstance(outcome, Departed):
+            elif isinstance(outcome, PeerDeparted):
                 self.linked.pop(outcome.peer.name, None)
 
     @rule(name=names, life=lives)

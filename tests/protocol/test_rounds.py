@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.ledger import Pace, Policy, Step
-from protocol.messages.rounds import Close, Open, Piece, Plan, Share, Vote
-from protocol.rounds import Ballot, Tally, about, attempt_of, record_reasons
+from protocol.messages.rounds import BlobRef, ContributionRef, RoundClose, RoundOpen, RoundPlanMessage, RoundVote
+from protocol.quorum import DeadlineEstimator, QuorumPolicy, QuorumTracker
+from protocol.rounds import ContributionTracker, VoteTracker, about, attempt_of, record_reasons
 
-POLICY = Policy(hard_limit=100.0)
-
-
-def piece(letter: str) -> Piece:
-    return Piece(digest=letter * 64, size=1)
+POLICY = QuorumPolicy(hard_limit=100.0)
 
 
-SHARE = Share(weight=1.0, pieces=(piece("0"),), values={})
-OTHER = Share(weight=2.0, pieces=(piece("1"),), values={})
+def piece(letter: str) -> BlobRef:
+    return BlobRef(digest=letter * 64, size=1)
 
 
-def tally(*keepers: str, names: tuple[str, ...] = ("a", "b")) -> Tally:
-    return Tally(Step.open(names, 0.0, POLICY, Pace(POLICY)), frozenset(keepers))
+SHARE = ContributionRef(weight=1.0, pieces=(piece("0"),), values={})
+OTHER = ContributionRef(weight=2.0, pieces=(piece("1"),), values={})
+
+
+def tally(*keepers: str, names: tuple[str, ...] = ("a", "b")) -> ContributionTracker:
+    return ContributionTracker(QuorumTracker.open(names, 0.0, POLICY, DeadlineEstimator(POLICY)), frozenset(keepers))
 
 
 def test_what_is_about_one_attempt_says_so() -> None:
-    plan = Plan(key="k", asker="g", model="m", work="w", rounds=1, federation="{}", options={})
-    opened = Open(
+    plan = RoundPlanMessage(key="k", asker="g", model="m", work="w", rounds=1, federation="{}", options={})
+    opened = RoundOpen(
         model="m", number=3, term=7, attempt=2, index=1, plan=plan, standings={}, members=("a",), contributors=("a",)
     )
-    vote = about(Vote, opened, left=piece("0"))
+    vote = about(RoundVote, opened, left=piece("0"))
     assert (vote.model, vote.number, vote.term, vote.attempt) == ("m", 3, 7, 2)
-    close = about(Close, opened, shares={"a": SHARE}, late=(), lost={}, refused={}, seconds=1.0)
+    close = about(RoundClose, opened, shares={"a": SHARE}, late=(), lost={}, refused={}, seconds=1.0)
     assert attempt_of(close) == attempt_of(vote) == attempt_of(opened) == (7, 2)
 
 
@@ -97,7 +97,7 @@ def test_reasons_are_told_once() -> None:
 
 
 def test_a_majority_agrees() -> None:
-    ballot = Ballot(2)
+    ballot = VoteTracker(2)
     assert ballot.agreed() is None
     ballot.cast("a", piece("0"))
     ballot.cast("a", piece("0"))

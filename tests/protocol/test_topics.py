@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 
 from protocol import topics
 from protocol.errors import EncodingError, WireError
-from protocol.topics import Knock, inbox, is_address, is_name, is_run, is_topic, knock, parse_knock
+from protocol.topics import (
+    JoinRequest,
+    inbox,
+    is_address,
+    is_name,
+    is_run,
+    is_topic,
+    join_request_topic,
+    parse_join_request,
+)
 
 ADDRESSES = [
     "tcp://127.0.0.1:5555",
@@ -43,7 +52,7 @@ def test_runs_may_be_longer_and_have_dots() -> None:
 
 
 def test_topics() -> None:
-    constants = (topics.PRESENCE, topics.QUERIES, topics.PROGRESS, topics.PULSE)
+    constants = (topics.PRESENCE, topics.QUERIES, topics.PROGRESS, topics.HEARTBEATS)
     assert all(map(is_topic, (*constants, "a/b/c/")))
     assert not any(map(is_topic, ("", "/", "a", "a//", "/a/", "a/b", "a/b/c/d/", "A/", "a/\n", "to/ a/")))
 
@@ -55,7 +64,7 @@ def test_no_inbox_begins_with_another() -> None:
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_addresses(address: str) -> None:
     assert is_address(address)
-    assert parse_knock(knock("anna", 17, address).encode()) == Knock("anna", 17, address)
+    assert parse_join_request(join_request_topic("anna", 17, address).encode()) == JoinRequest("anna", 17, address)
 
 
 @pytest.mark.parametrize(
@@ -89,67 +98,67 @@ def test_addresses(address: str) -> None:
 def test_no_addresses(address: str) -> None:
     assert not is_address(address)
     with pytest.raises(EncodingError, match="cannot knock"):
-        knock("anna", 1, address)
+        join_request_topic("anna", 1, address)
 
 
 def test_the_longest_knock_is_short_enough() -> None:
-    longest = knock("a" * 32, topics.LARGEST, "ipc://" + "a" * (topics.MAX_ADDRESS_BYTES - 6))
-    assert len(longest) <= topics.MAX_KNOCK_BYTES
-    assert parse_knock(longest.encode()).incarnation == topics.LARGEST
+    longest = join_request_topic("a" * 32, topics.LARGEST, "ipc://" + "a" * (topics.MAX_ADDRESS_BYTES - 6))
+    assert len(longest) <= topics.MAX_JOIN_BYTES
+    assert parse_join_request(longest.encode()).incarnation == topics.LARGEST
 
 
 @pytest.mark.parametrize("incarnation", [-1, 2**63])
 def test_an_incarnation_is_a_number_of_63_bits(incarnation: int) -> None:
     with pytest.raises(EncodingError):
-        knock("anna", incarnation, "memory://a")
+        join_request_topic("anna", incarnation, "memory://a")
 
 
 @pytest.mark.parametrize(
     "data",
     [
         b"",
-        b"knock/",
-        b"knock/anna/",
-        b"knock/anna/1/",
-        b"knock/anna/1//",
-        b"knock/anna/1/memory://a",
-        b"knock/anna/1/memory://a/x/",
-        b"knock/anna/1/memory://a//",
-        b"knock/anna/01/memory://a/",
-        b"knock/anna/-1/memory://a/",
-        b"knock/anna/+1/memory://a/",
-        b"knock/anna/9223372036854775808/memory://a/",
-        b"knock/anna/99999999999999999999/memory://a/",
-        "knock/anna/\u0661/memory://a/".encode(),
-        b"knock/Anna/1/memory://a/",
-        b"knock//1/memory://a/",
+        b"join/",
+        b"join/anna/",
+        b"join/anna/1/",
+        b"join/anna/1//",
+        b"join/anna/1/memory://a",
+        b"join/anna/1/memory://a/x/",
+        b"join/anna/1/memory://a//",
+        b"join/anna/01/memory://a/",
+        b"join/anna/-1/memory://a/",
+        b"join/anna/+1/memory://a/",
+        b"join/anna/9223372036854775808/memory://a/",
+        b"join/anna/99999999999999999999/memory://a/",
+        "join/anna/\u0661/memory://a/".encode(),
+        b"join/Anna/1/memory://a/",
+        b"join//1/memory://a/",
         b"Knock/anna/1/memory://a/",
-        b"xknock/anna/1/memory://a/",
-        b"knock/anna/1/memory://a/\n",
-        b"knock/anna/1/ipc:///tmp/\xff/",
-        b"knock/anna/1/ipc:///tmp/\n/",
-        b"knock/anna/1/tcp://h:0/",
-        b"knock/anna/1/ipc:///" + b"a" * 300 + b"/",
+        b"xjoin/anna/1/memory://a/",
+        b"join/anna/1/memory://a/\n",
+        b"join/anna/1/ipc:///tmp/\xff/",
+        b"join/anna/1/ipc:///tmp/\n/",
+        b"join/anna/1/tcp://h:0/",
+        b"join/anna/1/ipc:///" + b"a" * 300 + b"/",
     ],
 )
 def test_no_knocks(data: bytes) -> None:
     with pytest.raises(WireError):
-        parse_knock(data)
+        parse_join_request(data)
 
 
-@given(data=st.binary(max_size=80).map(lambda tail: b"knock/a/1/" + tail) | st.binary(max_size=300))
+@given(data=st.binary(max_size=80).map(lambda tail: b"join/a/1/" + tail) | st.binary(max_size=300))
 def test_noise_is_a_knock_only_if_it_reads_the_same_when_written(data: bytes) -> None:
     try:
-        heard = parse_knock(data)
+        heard = parse_join_request(data)
     except WireError:
         return
-    assert knock(heard.name, heard.incarnation, heard.address).encode() == data
+    assert join_request_topic(heard.name, heard.incarnation, heard.address).encode() == data
 
 
 def test_the_pulse_is_beside_the_messages() -> None:
-    assert topics.pulse_address("tcp://[::1]:5000") == "tcp://[::1]:5001"
-    assert topics.pulse_address("ipc:///tmp/a") == "ipc:///tmp/a.pulse"
-    assert topics.pulse_address("memory://a") == "memory://a"
+    assert topics.heartbeat_address("tcp://[::1]:5000") == "tcp://[::1]:5001"
+    assert topics.heartbeat_address("ipc:///tmp/a") == "ipc:///tmp/a.pulse"
+    assert topics.heartbeat_address("memory://a") == "memory://a"
 
 
 @pytest.mark.parametrize(
@@ -192,11 +201,14 @@ def test_what_a_node_may_bind(address: str, bindable: bool) -> None:
 def test_an_address_may_say_whose_key_answers_there() -> None:
     for plain in ("tcp://10.0.0.1:7000", "tcp://[::1]:7000", "ipc:///run/hub", "memory://hub"):
         assert topics.is_address(f"hub@{plain}")
-        assert topics.door(f"hub@{plain}") == ("hub", plain)
-        assert topics.door(plain) == ("", plain)
-        assert topics.pulse_address(f"hub@{plain}") == f"hub@{topics.pulse_address(plain)}"
+        assert topics.split_endpoint(f"hub@{plain}") == ("hub", plain)
+        assert topics.split_endpoint(plain) == ("", plain)
+        assert topics.heartbeat_address(f"hub@{plain}") == f"hub@{topics.heartbeat_address(plain)}"
         assert topics.inward_address(f"hub@{plain}") == f"hub@{topics.inward_address(plain)}"
         assert topics.is_local(f"hub@{plain}") == topics.is_local(plain)
-        assert topics.parse_knock(topics.knock("a", 1, f"hub@{plain}").encode()).address == f"hub@{plain}"
+        assert (
+            topics.parse_join_request(topics.join_request_topic("a", 1, f"hub@{plain}").encode()).address
+            == f"hub@{plain}"
+        )
     for wrong in ("@tcp://10.0.0.1:7000", "Hub@tcp://10.0.0.1:7000", "a@b@tcp://10.0.0.1:7000", "hub@", "hub"):
         assert not topics.is_address(wrong)

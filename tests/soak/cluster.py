@@ -25,19 +25,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fednet.conversations import Closed, Programme, Question, Replies, State, Task, Update, Watch
+from fednet.api import ModelState, Progress, Question, Replies, RoundPlan, RoundRecord, RoundTask, Update
 from fednet.federated.config import Federation
-from launch.devices import free_ports
-from nodes.compute import Compute
+from launch.run.devices import free_ports
+from nodes.blob_store import BlobStore
+from nodes.compute import ComputeThread
 from nodes.node import Node
-from nodes.queries.answerer import Desk
-from nodes.queries.asker import Asker
-from nodes.roster import Presenter, Roster
-from nodes.rounds.assembly import Assembly
-from nodes.rounds.convener import Convener
+from nodes.peer_directory import CapabilityPublisher, PeerDirectory
+from nodes.queries.client import QueryClient
+from nodes.queries.responder import QueryResponder
+from nodes.rounds.client import RoundsClient
+from nodes.rounds.service import RoundService
 from nodes.spec import NodeSpec
-from nodes.transfers import Depot
-from nodes.zmq_bus import ZmqBus
+from nodes.transport.zmq import ZmqTransport
 
 WORK = 0.05
 """Seconds that a contribution takes: it sleeps, so that members of one machine do not wait for its cores."""
@@ -57,16 +57,16 @@ class Walker:
             return {"y": question.inputs["x"][:1].clone()}
         return {"y": 2 * question.inputs["x"] + self.place}
 
-    def begin(self, model: str) -> State:
+    def begin(self, model: str) -> ModelState:
         """Zeros."""
         return {"w": torch.zeros(VALUES)}
 
-    def contribute(self, task: Task, base: State, watch: Watch) -> Update:
+    def contribute(self, task: RoundTask, base: ModelState, watch: Progress) -> Update:
         """A step from the base, its size that of this member's place."""
         time.sleep(WORK)
         return Update({"w": base["w"] + self.place}, 1.0)
 
-    def adopt(self, model: str, number: int, state: State) -> None:
+    def adopt(self, model: str, number: int, state: ModelState) -> None:
         """Nothing to do."""
 
 
@@ -106,10 +106,10 @@ def _end_with(lifeline: Connection) -> None:
 
 
 async def _take_part(spec: NodeSpec) -> None:
-    node = Node(spec, ZmqBus())
-    compute, reducer = Compute(spec.name), Compute(f"{spec.name}-reducer")
-    desk, presenter, depot = Desk(node, compute), Presenter(node), Depot(node)
-    assembly = Assembly(node, compute, reducer, depot, spec.folder / spec.name)
+    node = Node(spec, ZmqTransport())
+    compute, reducer = ComputeThread(spec.name), ComputeThread(f"{spec.name}-reducer")
+    desk, presenter, depot = QueryResponder(node, compute), CapabilityPublisher(node), BlobStore(node)
+    assembly = RoundService(node, compute, reducer, depot, spec.folder / spec.name)
     for capability in (desk, presenter, depot, assembly):
         node.add(capability)
     walker = Walker(spec.index + 1)
@@ -135,9 +135,9 @@ class Cluster:
 
     specs: Mapping[str, NodeSpec]
     node: Node
-    roster: Roster
-    asker: Asker
-    convener: Convener
+    roster: PeerDirectory
+    asker: QueryClient
+    convener: RoundsClient
     hosts: Mapping[str, Host]
     processes: dict[str, BaseProcess] = field(default_factory=dict)
     lifelines: dict[str, Connection] = field(default_factory=dict)
@@ -170,10 +170,10 @@ class Cluster:
                 raise SystemExit(f"{name} answered something else than it was asked")
         return replies
 
-    async def convene(self, key: str, rounds: int, **federation: Any) -> tuple[Closed, ...]:
+    async def run_rounds(self, key: str, rounds: int, **federation: Any) -> tuple[RoundRecord, ...]:
         """Has rounds held."""
         how = Federation.model_validate(federation)
-        return await self.convener.convene(Programme(key, "walk", "step", rounds, how))
+        return await self.convener.run_rounds(RoundPlan(key, "walk", "step", rounds, how))
 
 
 @asynccontextmanager
@@ -198,9 +198,9 @@ async def cluster(count: int, hosts: Mapping[str, Host] | None = None) -> AsyncI
             )  # fmt: skip
 
         hosts["guest"].enter()
-        node = Node(spec("guest", "guest"), ZmqBus())
-        roster, depot = Roster(node, names), Depot(node)
-        asker, convener = Asker(node, roster, node.spec.policy), Convener(node, roster, depot)
+        node = Node(spec("guest", "guest"), ZmqTransport())
+        roster, depot = PeerDirectory(node, names), BlobStore(node)
+        asker, convener = QueryClient(node, roster, node.spec.policy), RoundsClient(node, roster, depot)
         for capability in (roster, asker, depot, convener):
             node.add(capability)
         specs = {name: spec(name, "client", index) for index, name in enumerate(names)}

@@ -29,14 +29,14 @@ from rich.console import Console
 
 from nodes.node import Node
 from nodes.spec import NodeSpec
-from nodes.zmq_bus import ZmqBus
+from nodes.transport.zmq import ZmqTransport
 from protocol import codec
 from protocol.codec import Buffer, Envelope
-from protocol.messages import Goodbye, Heartbeat, Hello, Progress, Query, Welcome
+from protocol.messages import Goodbye, Heartbeat, Hello, ProgressReport, QueryRequest, Welcome
 
 BATCH = 256
 """Mutated messages on their way: fewer than a queue holds."""
-TOPICS = ("presence/", "pulse/", "to/guest/", "queries/", "rounds/", "to/a1/")
+TOPICS = ("presence/", "heartbeat/", "to/guest/", "queries/", "rounds/", "to/a1/")
 HERE = 3
 """How many of them the guest hears: only what arrives there is counted."""
 WARM = 6000
@@ -52,8 +52,8 @@ def samples(node: Node) -> list[list[Buffer]]:
         Heartbeat(tick=7, latest={"progress/": 3}),
         Hello(peer=node.presence.me, receiver=1, members=(node.presence.me,), latest={"presence/": 1}),
         Welcome(incarnation=5),
-        Progress(phase="p", done=1, total=2, values={"loss": 0.5}),
-        Query(query=1, oldest=1, ask="double", inputs={"x": torch.rand(64)}, options={"t": 0.5}, ttl=5.0),
+        ProgressReport(phase="p", done=1, total=2, values={"loss": 0.5}),
+        QueryRequest(query=1, oldest=1, ask="double", inputs={"x": torch.rand(64)}, options={"t": 0.5}, ttl=5.0),
     ]
     return [codec.encode(Envelope("progress/", "soak", "mallory", 1, int(each.numbered), each)) for each in said]
 
@@ -89,7 +89,7 @@ def mallory(spec: NodeSpec, seed: int, pipe: Connection) -> None:
 
 
 async def _speak(spec: NodeSpec, chance: random.Random, pipe: Connection) -> None:
-    bus, turns = ZmqBus(), itertools.count()
+    bus, turns = ZmqTransport(), itertools.count()
     async with Node(spec, bus) as node:
         good = samples(node)
         while count := await asyncio.to_thread(pipe.recv):

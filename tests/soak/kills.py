@@ -22,7 +22,7 @@ from cluster import Cluster, cluster
 from rich.console import Console
 from rich.table import Table
 
-from fednet.conversations import Closed
+from fednet.api import RoundRecord
 
 PATIENCE = 60.0
 MEDIAN, WORST = 1.5, 3.0
@@ -36,7 +36,7 @@ class Watch:
     questions: list[tuple[float, frozenset[str]]] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def round(self, record: Closed) -> None:
+    async def round(self, record: RoundRecord) -> None:
         """A round has closed."""
         self.rounds.append((time.monotonic(), frozenset(record.weights), record.lead))
         async with self.changed:
@@ -67,7 +67,7 @@ async def rounds(members: Cluster, watch: Watch) -> None:
     number = 0
     while True:
         number += 1
-        for record in await members.convene(f"r{number}", 1):
+        for record in await members.run_rounds(f"r{number}", 1):
             await watch.round(record)
 
 

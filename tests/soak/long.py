@@ -28,7 +28,7 @@ MOST_MB_IN_TEN_MINUTES = 1.0
 async def rounds(members: Cluster, done: Counter[str]) -> None:
     """One programme of ten rounds after another."""
     while True:
-        for record in await members.convene(f"r{done['rounds']}", 10):
+        for record in await members.run_rounds(f"r{done['rounds']}", 10):
             done["rounds"] += 1
             done["rounds without somebody"] += set(record.weights) != set(members.specs)
 
@@ -46,7 +46,7 @@ async def run(minutes: float, count: int) -> bool:
     taken: dict[str, list[tuple[float, float, int]]] = {}
     async with cluster(count) as members:
         done: Counter[str] = Counter()
-        while set((await members.convene(f"begin {time.monotonic()}", 1))[0].weights) != set(members.specs):
+        while set((await members.run_rounds(f"begin {time.monotonic()}", 1))[0].weights) != set(members.specs):
             await asyncio.sleep(0.5)  # the lead may not be linked with everybody yet
         work = [asyncio.create_task(rounds(members, done)), asyncio.create_task(questions(members, done))]
         processes = {"guest": psutil.Process()}

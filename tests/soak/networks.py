@@ -105,18 +105,18 @@ async def answered(members: Cluster, name: str, *, present: bool) -> float:
 
 async def cut(members: Cluster, name: str, seconds: float) -> str:
     """Cuts a member's link for so long, asking and holding rounds all the while."""
-    (before,) = await members.convene("before", 1)
+    (before,) = await members.run_rounds("before", 1)
     ip("-n", BRIDGE, "link", "set", name, "down")
     began = time.monotonic()
     without = await answered(members, name, present=False) - began
-    (during,) = await members.convene("during", 1)
+    (during,) = await members.run_rounds("during", 1)
     round_took = time.monotonic() - began
     await asyncio.sleep(max(0.0, seconds - (time.monotonic() - began)))
     ip("-n", BRIDGE, "link", "set", name, "up")
     healed = time.monotonic()
     back = await answered(members, name, present=True) - healed
     for number in count():
-        (after,) = await members.convene(f"after-{number}", 1)
+        (after,) = await members.run_rounds(f"after-{number}", 1)
         if name in after.weights:  # the lead may hear of it a moment later than the guest
             break
     if name not in before.weights or name in during.weights:
@@ -133,7 +133,7 @@ async def measure(members: Cluster, key: str, alarms: Callable[[], int]) -> dict
     before = alarms()
     await asyncio.sleep(SETTLE)
     settled, began = alarms(), time.monotonic()
-    records = await members.convene(key, ROUNDS)
+    records = await members.run_rounds(key, ROUNDS)
     held, took, replies = time.monotonic() - began, [], []
     for _ in range(QUESTIONS):
         asked = time.monotonic()

@@ -19,7 +19,7 @@ from cluster import Cluster, cluster
 from rich.console import Console
 from rich.table import Table
 
-from fednet.conversations import Question
+from fednet.api import Question
 
 MB = 1 << 20
 

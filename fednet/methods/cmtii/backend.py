@@ -15,7 +15,7 @@ from typing import Protocol
 from torch import Generator, Tensor, nn
 
 
-class Clip(Protocol):
+class ClipModel(Protocol):
     """A contrastive model of pictures and texts whose texts may hold pseudo-words.
 
     Attributes:
@@ -59,7 +59,7 @@ class Clip(Protocol):
         ...
 
 
-class Painter(Protocol):
+class ImageGenerator(Protocol):
     """A text-to-image diffusion model that reads pseudo-words."""
 
     def paint(self, word: Tensor, count: int, random: Generator) -> Tensor:
@@ -98,7 +98,7 @@ class Backend:
             learning may begin at one of them.
     """
 
-    clip: Clip
-    painter: Painter
+    clip: ClipModel
+    painter: ImageGenerator
     shape: tuple[int, int, int]
     known: Callable[[str], Sequence[Tensor]] = field(default=lambda _name: ())

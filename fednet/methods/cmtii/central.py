@@ -10,29 +10,31 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fednet.conversations import Site, Watch
+from fednet.api import Progress, SiteContext
 from fednet.data.datasets import ImageSet
-from fednet.methods.cmtii.config import Config
-from fednet.methods.cmtii.holdings import World
-from fednet.methods.cmtii.learning import learn, learnable
+from fednet.methods.cmtii.config import CmtiiConfig
+from fednet.methods.cmtii.inversion import learn, learnable
 from fednet.methods.cmtii.lexicon import merged
 from fednet.methods.cmtii.models import models_of
+from fednet.methods.cmtii.site_data import PublicAndSiteImages
 from fednet.methods.cmtii.tuning import Mixture, adapted, tally, tune
 from fednet.seeds import derive, generator
 
 NAME = "central"
 
 
-def central_tally(config: Config, test: ImageSet, *, sites: int, folder: Path, seed: int, watch: Watch) -> Tensor:
+def central_tally(
+    config: CmtiiConfig, test: ImageSet, *, sites: int, folder: Path, seed: int, watch: Progress
+) -> Tensor:
     """How many test pictures of each class the bound takes for it: int64 (classes, 2), right and all.
 
     Raises:
         MethodError: the data or the models are not there, or a training diverges.
         Stopped: the watch asks for the end.
     """
-    world = World(config.data, config.public)
+    world = PublicAndSiteImages(config.data, config.public)
     everything = world.pooled(config.partition, sites, seed)
-    backend = models_of(config, Site(NAME, 0, 1, seed, "cpu", folder), world, watch)
+    backend = models_of(config, SiteContext(NAME, 0, 1, seed, "cpu", folder), world, watch)
     tokens = [backend.clip.tokens(name) for name in everything.classes]
     every = config.learn.model_copy(update={"classes": None})
     words, _ = learn(

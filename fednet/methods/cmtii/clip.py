@@ -26,7 +26,7 @@ from fednet.methods.cmtii.prompts import PROMPT, Layout, Prompts, Tokenizer, com
 
 
 class OpenClip:
-    """A CLIP model that reads pseudo-words (a `Clip`).
+    """A CLIP model that reads pseudo-words (a `ClipModel`).
 
     Args:
         model: an `open_clip.CLIP` or `CustomTextCLIP`, on its device.

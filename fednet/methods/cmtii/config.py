@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fednet.data.config import DataConfig, PartitionConfig
-from fednet.data.own import require_data
-from fednet.methods.cmtii.embedded_config import EmbeddedConfig
-from fednet.methods.cmtii.real_config import RealConfig
+from fednet.data.site_data import check_data
+from fednet.methods.cmtii.pretrained_config import PretrainedBackendConfig
+from fednet.methods.cmtii.small_config import SmallBackendConfig
 
 
 class _Section(BaseModel):
@@ -78,7 +78,7 @@ class TuneConfig(_Section):
     alpha: float = Field(default=16.0, gt=0.0)
 
 
-class ReportConfig(_Section):
+class CmtiiReportConfig(_Section):
     """What is measured and shown.
 
     Attributes:
@@ -94,7 +94,7 @@ class ReportConfig(_Section):
     views: int = Field(default=8, ge=1, le=1000)
 
 
-class Config(_Section):
+class CmtiiConfig(_Section):
     """Everything that can be set for one run.
 
     Attributes:
@@ -112,16 +112,16 @@ class Config(_Section):
 
     data: DataConfig = DataConfig()
     partition: PartitionConfig = PartitionConfig(kind="dirichlet", alpha=0.1, least=40, train_ratio=0.75)
-    backend: Annotated[EmbeddedConfig | RealConfig, Field(discriminator="kind")] = EmbeddedConfig()
+    backend: Annotated[SmallBackendConfig | PretrainedBackendConfig, Field(discriminator="kind")] = SmallBackendConfig()
     rounds: int = Field(default=1, ge=1)
     learn: LearnConfig = LearnConfig()
     tune: TuneConfig = TuneConfig()
     aliases: Mapping[str, str] = Field(default_factory=dict)
     unknown: Literal["refuse", "nearest"] = "refuse"
-    report: ReportConfig = ReportConfig()
+    report: CmtiiReportConfig = CmtiiReportConfig()
 
     @model_validator(mode="after")
-    def _aliases_are_one_to_one(self) -> Config:
+    def _aliases_are_one_to_one(self) -> CmtiiConfig:
         if len(set(self.aliases.values())) != len(self.aliases):
             raise ValueError("aliases names a class twice: one alias a class, or nobody knows which to say")
         return self
@@ -129,18 +129,18 @@ class Config(_Section):
     @property
     def public(self) -> float:
         """The fraction of the training pictures that is public; 0 where the models come from elsewhere."""
-        return self.backend.public if isinstance(self.backend, EmbeddedConfig) else 0.0
+        return self.backend.public if isinstance(self.backend, SmallBackendConfig) else 0.0
 
 
-def check(config: Config, own: Mapping[str, Any] | None = None) -> None:
+def check(config: CmtiiConfig, own: Mapping[str, Any] | None = None) -> None:
     """Looks whether the data and the models are where they are said to be.
 
     Raises:
         DataError: the data, those of a site with `own`, are missing or malformed.
         ModelError: a model's files are missing or incomplete.
     """
-    require_data(config.data, own)
-    if isinstance(config.backend, RealConfig):
-        from fednet.methods.cmtii import real  # noqa: PLC0415 - open_clip and diffusers take seconds to import
+    check_data(config.data, own)
+    if isinstance(config.backend, PretrainedBackendConfig):
+        from fednet.methods.cmtii import pretrained_backend  # noqa: PLC0415 - open_clip and diffusers take seconds to import
 
-        real.check(config.backend)
+        pretrained_backend.check(config.backend)

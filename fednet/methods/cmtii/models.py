@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from fednet.conversations import Site, Watch
+from fednet.api import Progress, SiteContext
 from fednet.methods.cmtii.backend import Backend
-from fednet.methods.cmtii.config import Config
-from fednet.methods.cmtii.holdings import World
-from fednet.methods.cmtii.real_config import RealConfig
+from fednet.methods.cmtii.config import CmtiiConfig
+from fednet.methods.cmtii.pretrained_config import PretrainedBackendConfig
+from fednet.methods.cmtii.site_data import PublicAndSiteImages
 
 
-def models_of(config: Config, site: Site, world: World, watch: Watch) -> Backend:
+def models_of(config: CmtiiConfig, site: SiteContext, world: PublicAndSiteImages, watch: Progress) -> Backend:
     """The models on a site's device, frozen.
 
     Raises:
         MethodError: they cannot be loaded, or schooled.
         Stopped: the watch asks for the end.
     """
-    if isinstance(config.backend, RealConfig):
-        from fednet.methods.cmtii import real  # noqa: PLC0415 - transformers takes seconds to import
+    if isinstance(config.backend, PretrainedBackendConfig):
+        from fednet.methods.cmtii import pretrained_backend  # noqa: PLC0415 - transformers takes seconds to import
 
         watch.report("loading models", 0, 1)
-        return real.load(config.backend, site)
-    from fednet.methods.cmtii import embedded  # noqa: PLC0415 - as above
+        return pretrained_backend.load(config.backend, site)
+    from fednet.methods.cmtii import small_backend  # noqa: PLC0415 - as above
 
-    return embedded.load(config.backend, site, world.common(), watch)
+    return small_backend.load(config.backend, site, world.common(), watch)

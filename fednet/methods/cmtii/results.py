@@ -11,12 +11,20 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from fednet.methods.cmtii.config import Config
-from fednet.methods.cmtii.flow import Found, accuracy
-from fednet.methods.cmtii.keeping import place_of
-from fednet.methods.cmtii.words import ARMS, SiteCard
-from fednet.record import RunRecord, write_json
-from fednet.summary import Account, Cell, Chart, Figure, Section, Summary, Table
+from fednet.methods.cmtii.config import CmtiiConfig
+from fednet.methods.cmtii.messages import ARMS, CmtiiCapabilities
+from fednet.methods.cmtii.persistence import place_of
+from fednet.methods.cmtii.pipeline import CmtiiFindings, accuracy
+from fednet.reporting.record import RunRecord, write_json
+from fednet.reporting.summary import (
+    Cell,
+    ParticipationAccount,
+    Summary,
+    SummaryChart,
+    SummaryFigure,
+    SummarySection,
+    SummaryTable,
+)
 
 REAL = "real.png"
 """Test pictures by class, beside which painted ones are shown."""
@@ -36,16 +44,20 @@ ATTACKS = (
     "strangers are real pictures of the class that nobody has learnt from. What is painted is no copy where it is no "
     "nearer than they are. These measures bound nothing: another attack may do better."
 )
-Cards = Mapping[str, SiteCard]
+Cards = Mapping[str, CmtiiCapabilities]
 
 
-def summarise(config: Config, cards: Cards, found: Found, folder: Path) -> Summary:
+def summarise(config: CmtiiConfig, cards: Cards, found: CmtiiFindings, folder: Path) -> Summary:
     """What a reader is shown of what there is so far."""
     sections = (
-        Section(title="Accuracy over all classes", table=_arms(found), notes=_meaning(config), charts=_rounds(found)),
-        Section(title="What travelled", table=_bytes(cards, found), notes=_prices(found)),
-        Section(title="Painted pictures", table=_worth(found), notes=_features(found), figures=_grids(cards, folder)),
-        Section(title="What words tell of the pictures behind them", table=_leaks(found), notes=_attacks(found)),
+        SummarySection(
+            title="Accuracy over all classes", table=_arms(found), notes=_meaning(config), charts=_rounds(found)
+        ),
+        SummarySection(title="What travelled", table=_bytes(cards, found), notes=_prices(found)),
+        SummarySection(
+            title="Painted pictures", table=_worth(found), notes=_features(found), figures=_grids(cards, folder)
+        ),
+        SummarySection(title="What words tell of the pictures behind them", table=_leaks(found), notes=_attacks(found)),
     )
     return Summary(
         title=_title(cards, found),
@@ -54,7 +66,7 @@ def summarise(config: Config, cards: Cards, found: Found, folder: Path) -> Summa
     )
 
 
-def leave_numbers(folder: Path, config: Config, cards: Cards, found: Found) -> None:
+def leave_numbers(folder: Path, config: CmtiiConfig, cards: Cards, found: CmtiiFindings) -> None:
     """Writes TensorBoard's events, arms.csv and metrics.json: every number, for whoever computes on with them."""
     with RunRecord(folder, "sampler") as record:
         for number, value in enumerate(found.rounds, 1):
@@ -79,12 +91,12 @@ def leave_numbers(folder: Path, config: Config, cards: Cards, found: Found) -> N
     )
 
 
-def told(found: Found, arm: str, part: str) -> dict[str, float]:
+def told(found: CmtiiFindings, arm: str, part: str) -> dict[str, float]:
     """The accuracy of an arm on the "test" of all or on each site's "local" one, by site."""
     return {site: accuracy(counts[part]) for site, counts in sorted(found.arms[arm].items())}
 
 
-def taught(found: Found) -> dict[str, int]:
+def taught(found: CmtiiFindings) -> dict[str, int]:
     """How many words each site has taught."""
     subjects: dict[str, set[str]] = {}
     for one in found.exchanges:
@@ -93,7 +105,7 @@ def taught(found: Found) -> dict[str, int]:
     return {origin: len(names) for origin, names in sorted(subjects.items())}
 
 
-def traffic(cards: Cards, found: Found) -> dict[str, dict[str, int]]:
+def traffic(cards: Cards, found: CmtiiFindings) -> dict[str, dict[str, int]]:
     """What each site sent, and what sending something else once would have cost it, in bytes.
 
     "words" are the numbers of all its words, "wire" all that its offers took on the wire; "pictures" are its training
@@ -110,7 +122,7 @@ def traffic(cards: Cards, found: Found) -> dict[str, dict[str, int]]:
     return sent
 
 
-def _title(cards: Cards, found: Found) -> str:
+def _title(cards: Cards, found: CmtiiFindings) -> str:
     sites = f"{len(cards)} sites, {sum(taught(found).values())} words"
     if "exchange" not in found.arms:
         return sites
@@ -119,7 +131,7 @@ def _title(cards: Cards, found: Found) -> str:
     return f"{sites}: accuracy over all classes {reached['exchange']:.2f}{beside}"
 
 
-def _arms(found: Found) -> Table | None:
+def _arms(found: CmtiiFindings) -> SummaryTable | None:
     rows: list[tuple[Cell, ...]] = []
     for arm in (arm for arm in ARMS if arm in found.arms):
         everywhere, own = told(found, arm, "test"), told(found, arm, "local")
@@ -128,10 +140,10 @@ def _arms(found: Found) -> Table | None:
         reached = accuracy(found.central)
         rows.append(("central", reached, reached, None))
     heads = ("arm", "test of all, mean of sites", "worst site", "each site's own test, mean")
-    return Table(columns=heads, rows=tuple(rows)) if rows else None
+    return SummaryTable(columns=heads, rows=tuple(rows)) if rows else None
 
 
-def _meaning(config: Config) -> tuple[str, ...]:
+def _meaning(config: CmtiiConfig) -> tuple[str, ...]:
     first = (
         "zero-shot: the classes' names, nothing tuned. local: own words, tuned on own pictures. exchange: also the "
         "words of others, and pictures painted from them. control: painted from names' tokens that nobody has learnt. "
@@ -142,24 +154,24 @@ def _meaning(config: Config) -> tuple[str, ...]:
     return (first, f"Public: {config.public:.0%} of the training pictures, never transposed; all others are.")
 
 
-def _rounds(found: Found) -> tuple[Chart, ...]:
+def _rounds(found: CmtiiFindings) -> tuple[SummaryChart, ...]:
     if len(found.rounds) < 2:
         return ()
     points = tuple((float(number), value) for number, value in enumerate(found.rounds, 1))
-    return (Chart(title="accuracy, test of all, mean of sites", across="round", lines={"exchange": points}),)
+    return (SummaryChart(title="accuracy, test of all, mean of sites", across="round", lines={"exchange": points}),)
 
 
-def _bytes(cards: Cards, found: Found) -> Table | None:
+def _bytes(cards: Cards, found: CmtiiFindings) -> SummaryTable | None:
     if not found.exchanges:
         return None
     heads = ("site", "words", "bytes of them", "on the wire", "its pictures", "one gradient, or the image encoder")
     words, sent = taught(found), traffic(cards, found)
     numbers = {name: (words.get(name, 0), *sent[name].values()) for name in cards}
     totals = map(sum, zip(*numbers.values(), strict=True))
-    return Table(columns=heads, rows=(*((name, *row) for name, row in numbers.items()), ("all", *totals)))
+    return SummaryTable(columns=heads, rows=(*((name, *row) for name, row in numbers.items()), ("all", *totals)))
 
 
-def _prices(found: Found) -> tuple[str, ...]:
+def _prices(found: CmtiiFindings) -> tuple[str, ...]:
     refused = [
         f"{site} refused {what}: {why}"
         for one in found.exchanges
@@ -169,29 +181,31 @@ def _prices(found: Found) -> tuple[str, ...]:
     return (PRICES, *sorted(set(refused)))
 
 
-def _worth(found: Found) -> Table | None:
+def _worth(found: CmtiiFindings) -> SummaryTable | None:
     if not found.appraisals:
         return None
     keys = ("count", "accuracy", "frechet", "floor", "inception_score")
     heads = ("site", "painted", "judged right", "Frechet", "real halves", "Inception Score")
     rows = [(name, *(one["worth"][key] for key in keys)) for name, one in sorted(found.appraisals.items())]
-    return Table(columns=heads, rows=tuple(rows))
+    return SummaryTable(columns=heads, rows=tuple(rows))
 
 
-def _features(found: Found) -> tuple[str, ...]:
+def _features(found: CmtiiFindings) -> tuple[str, ...]:
     return (FEATURES,) if found.appraisals else ()
 
 
-def _grids(cards: Cards, folder: Path) -> tuple[Figure, ...]:
+def _grids(cards: Cards, folder: Path) -> tuple[SummaryFigure, ...]:
     there = [("real pictures that nobody has learnt from, by class", REAL)]
     there += [(f"{name}: painted from received words", place_of(name, "painted-exchange.png")) for name in cards]
     there += [(f"{name}: painted from its own words", place_of(name, "taught.png")) for name in cards]
     first = next(iter(cards))
     there.append((f"{first}: painted from names' tokens (control)", place_of(first, "painted-control.png")))
-    return tuple(Figure(title=title, file=file, pixels=True) for title, file in there if (folder / file).is_file())
+    return tuple(
+        SummaryFigure(title=title, file=file, pixels=True) for title, file in there if (folder / file).is_file()
+    )
 
 
-def _leaks(found: Found) -> Table | None:
+def _leaks(found: CmtiiFindings) -> SummaryTable | None:
     leaks = {name: one["leak"] for name, one in sorted(found.appraisals.items()) if "leak" in one}
     if not leaks:
         return None
@@ -203,21 +217,21 @@ def _leaks(found: Found) -> Table | None:
         "words", "loss", "calibrated", "nearest", "count",
         "painted_mean", "painted_least", "strangers_mean", "strangers_least",
     )  # fmt: skip
-    return Table(columns=heads, rows=tuple((name, *(one[key] for key in keys)) for name, one in leaks.items()))
+    return SummaryTable(columns=heads, rows=tuple((name, *(one[key] for key in keys)) for name, one in leaks.items()))
 
 
-def _attacks(found: Found) -> tuple[str, ...]:
+def _attacks(found: CmtiiFindings) -> tuple[str, ...]:
     return (ATTACKS,) if any("leak" in one for one in found.appraisals.values()) else ()
 
 
-def _account(cards: Cards, found: Found) -> Account:
-    account = Account.of("call", cards)
+def _account(cards: Cards, found: CmtiiFindings) -> ParticipationAccount:
+    account = ParticipationAccount.of("call", cards)
     for one in found.exchanges:
         account.enter(tuple(one["offered"]), one["late"], one["lost"])
     return account
 
 
-def _accuracies(found: Found) -> Sequence[tuple[str, str, dict[str, float | None]]]:
+def _accuracies(found: CmtiiFindings) -> Sequence[tuple[str, str, dict[str, float | None]]]:
     return [
         (arm, site, {part: _or_nothing(accuracy(counts[part])) for part in ("test", "local")})
         for arm, sites in found.arms.items()

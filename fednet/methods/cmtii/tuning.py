@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from fednet.conversations import State, Watch
+from fednet.api import ModelState, Progress
 from fednet.errors import MethodError
 from fednet.methods.cmtii.adapters import Adapter, AdapterConfig
-from fednet.methods.cmtii.backend import Clip
+from fednet.methods.cmtii.backend import ClipModel
 from fednet.methods.cmtii.config import TuneConfig
 from fednet.methods.cmtii.losses import contrastive_losses, weighted_mean
 
@@ -42,7 +42,14 @@ class Mixture:
 
 
 def tune(
-    clip: Clip, texts: Tensor, mixture: Mixture, config: TuneConfig, *, seed: int, random: Generator, watch: Watch
+    clip: ClipModel,
+    texts: Tensor,
+    mixture: Mixture,
+    config: TuneConfig,
+    *,
+    seed: int,
+    random: Generator,
+    watch: Progress,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Trains an adapter; the encoder is afterwards what it was.
 
@@ -85,7 +92,7 @@ def tune(
 
 
 @contextmanager
-def adapted(clip: Clip, config: TuneConfig, state: State | None) -> Iterator[Adapter | None]:
+def adapted(clip: ClipModel, config: TuneConfig, state: ModelState | None) -> Iterator[Adapter | None]:
     """While it lasts, a CLIP's image encoder wears an adapter; None leaves it bare."""
     if state is None:
         yield None
@@ -96,12 +103,12 @@ def adapted(clip: Clip, config: TuneConfig, state: State | None) -> Iterator[Ada
 
 
 @torch.no_grad()
-def image_features(clip: Clip, images: Tensor) -> Tensor:
+def image_features(clip: ClipModel, images: Tensor) -> Tensor:
     """Features of many pictures, (n, features)."""
     return torch.cat([clip.image_features(chunk) for chunk in torch.split(images, CHUNK)])
 
 
-def tally(clip: Clip, texts: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+def tally(clip: ClipModel, texts: Tensor, images: Tensor, labels: Tensor) -> Tensor:
     """How many pictures of each class are taken for it: int64 (classes, 2), right and all."""
     if not len(labels):
         return torch.zeros(len(texts), 2, dtype=torch.int64)
@@ -111,7 +118,7 @@ def tally(clip: Clip, texts: Tensor, images: Tensor, labels: Tensor) -> Tensor:
 
 
 @contextmanager
-def _worn(clip: Clip, config: TuneConfig, seed: int) -> Iterator[Adapter]:
+def _worn(clip: ClipModel, config: TuneConfig, seed: int) -> Iterator[Adapter]:
     adapter = Adapter(clip.image_encoder, AdapterConfig(rank=config.rank, alpha=config.alpha), seed)
     try:
         yield adapter

@@ -33,7 +33,7 @@ CHUNK = 256
 Name = Annotated[str, StringConstraints(max_length=200)]
 
 
-class About(BaseModel):
+class CheckpointDescription(BaseModel):
     """What a checkpoint is of.
 
     Attributes:
@@ -56,12 +56,12 @@ class About(BaseModel):
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class GeneratorCheckpoint:
     """A generator that can draw: the network in evaluation mode, the Gaussians, and what they are."""
 
     generator: Decoder
     gaussians: Gaussians
-    about: About
+    about: CheckpointDescription
 
     def draw(self, labels: Tensor, noise: Tensor) -> Tensor:
         """Pictures float32 (n, c, h, w) in [-1, 1] of labels int64 (n,), from standard normal vectors (n, latent).
@@ -83,7 +83,7 @@ class Checkpoint:
         write_whole(path, save(frozen(tensors), {NOTE: self.about.model_dump_json()}))
 
     @classmethod
-    def read(cls, path: Path) -> Checkpoint:
+    def read(cls, path: Path) -> GeneratorCheckpoint:
         """What `write` has written.
 
         Raises:
@@ -107,7 +107,7 @@ def _tensors(weights: Mapping[str, Tensor], gaussians: Gaussians) -> dict[str, T
     return {**named, "mean": gaussians.mean, "factor": gaussians.factor, "known": gaussians.known}
 
 
-def _opened(path: Path) -> tuple[About, dict[str, Tensor]]:
+def _opened(path: Path) -> tuple[CheckpointDescription, dict[str, Tensor]]:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"more than {MOST_BYTES} bytes")
@@ -115,7 +115,7 @@ def _opened(path: Path) -> tuple[About, dict[str, Tensor]]:
             text = (file.metadata() or {}).get(NOTE)
             if text is None:
                 raise ValueError("it does not say that it is one")
-            about = About.model_validate_json(text)
+            about = CheckpointDescription.model_validate_json(text)
             return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator
     except (OSError, SafetensorError, ValueError) as error:
         detail = f"{error.error_count()} faults in its note" if isinstance(error, ValidationError) else str(error)

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fednet.data.config import DataConfig, PartitionConfig
-from fednet.data.own import require_data
+from fednet.data.site_data import check_data
 from fednet.federated.config import Federation, Mean, Replace
 from fednet.methods.fedbagan.gaussians import LARGEST
 from fednet.methods.fedbagan.losses import GameName, LossName, OptimiserName
@@ -57,7 +57,7 @@ class GaussiansConfig(_Section):
     shrinkage: float = Field(default=4.0, gt=0.0)
 
 
-class GanConfig(_Section):
+class BalancingGanConfig(_Section):
     """The third stage.
 
     Attributes:
@@ -92,7 +92,7 @@ class GanConfig(_Section):
     average: float = Field(default=0.9, ge=0.0, lt=1.0)
 
     @model_validator(mode="after")
-    def _the_generator_trains(self) -> GanConfig:
+    def _the_generator_trains(self) -> BalancingGanConfig:
         if 0 < self.rounds <= self.first:
             raise ValueError(
                 f"gan.first {self.first} leaves the generator none of {self.rounds} rounds: lower it, or raise rounds"
@@ -100,7 +100,7 @@ class GanConfig(_Section):
         return self
 
 
-class ReportConfig(_Section):
+class FedBaganReportConfig(_Section):
     """What is measured and shown.
 
     Attributes:
@@ -114,7 +114,7 @@ class ReportConfig(_Section):
     judge_steps: int = Field(default=STEPS, ge=1)
 
 
-class Config(_Section):
+class FedBaganConfig(_Section):
     """Everything that can be set for one run.
 
     Attributes:
@@ -126,13 +126,13 @@ class Config(_Section):
     model: CodecConfig = CodecConfig()
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     gaussians: GaussiansConfig = GaussiansConfig()
-    gan: GanConfig = GanConfig()
+    gan: BalancingGanConfig = BalancingGanConfig()
     baseline: bool = True
     federation: Federation = Federation()
-    report: ReportConfig = ReportConfig()
+    report: FedBaganReportConfig = FedBaganReportConfig()
 
     @model_validator(mode="after")
-    def _moments_are_sums(self) -> Config:
+    def _moments_are_sums(self) -> FedBaganConfig:
         if not isinstance(self.federation.rule, Mean):
             raise ValueError(
                 f"federation.rule {self.federation.rule.kind} makes no sums, and the classes' Gaussians come from "
@@ -165,10 +165,10 @@ class Config(_Section):
         )
 
 
-def check(config: Config, own: Mapping[str, Any] | None = None) -> None:
+def check(config: FedBaganConfig, own: Mapping[str, Any] | None = None) -> None:
     """Looks whether the data are where they are said to be.
 
     Raises:
         DataError: the data, those of a site with `own`, are missing or malformed.
     """
-    require_data(config.data, own)
+    check_data(config.data, own)

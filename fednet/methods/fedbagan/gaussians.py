@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fednet.conversations import State
+from fednet.api import ModelState
 from fednet.errors import MethodError, ModelError
 
 LARGEST = 64.0
@@ -85,7 +85,7 @@ class Gaussians:
     known: Tensor
 
     @classmethod
-    def of(cls, total: State, shrinkage: float) -> Gaussians:
+    def of(cls, total: ModelState, shrinkage: float) -> Gaussians:
         """The Gaussians of summed moments.
 
         Args:
@@ -138,7 +138,7 @@ class Gaussians:
         return self.mean[labels] + torch.einsum("nij,nj->ni", self.factor[labels], noise)
 
 
-def _pictures(total: State) -> float:
+def _pictures(total: ModelState) -> float:
     """How many pictures the moments are of: each contributor's part is one of them."""
     part = float(total["part"].max())
     if not part > 0:

@@ -10,12 +10,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fednet.frames import ANIMATION, place_of
-from fednet.methods.fedbagan.config import Config
-from fednet.methods.fedbagan.flow import BEST, Found
-from fednet.methods.fedbagan.words import AUTOENCODER, GAN, PLAIN
-from fednet.record import RunRecord, write_json
-from fednet.summary import Account, Cell, Chart, Figure, Section, Summary, Table
+from fednet.methods.fedbagan.config import FedBaganConfig
+from fednet.methods.fedbagan.messages import AUTOENCODER, GAN, PLAIN
+from fednet.methods.fedbagan.pipeline import BEST, FedBaganFindings
+from fednet.reporting.animation import ANIMATION, grid_path
+from fednet.reporting.record import RunRecord, write_json
+from fednet.reporting.summary import (
+    Cell,
+    ParticipationAccount,
+    Summary,
+    SummaryChart,
+    SummaryFigure,
+    SummarySection,
+    SummaryTable,
+)
 
 BALANCING, LAST, DECODER, BASELINE, REAL = "FedBAGAN", "FedBAGAN, last round", "AE-only", "FedGAN", "real pictures"
 """What is measured, by the names that the tables have."""
@@ -32,14 +40,14 @@ SHOWN = 6
 """Grids at most."""
 
 
-def summarise(config: Config, found: Found, sites: Sequence[str]) -> Summary:
+def summarise(config: FedBaganConfig, found: FedBaganFindings, sites: Sequence[str]) -> Summary:
     """What a reader is shown of what there is so far."""
     worth = arms(found)
     sections = (
-        Section(title="What the samples are worth", table=_worth(worth), notes=_notes(config, found)),
-        Section(title="Class by class", table=_by_class(worth), notes=_counted(config)),
-        Section(title="Samples", notes=_moving(found), figures=_grids(found), charts=tuple(_distances(found))),
-        Section(title="Losses", charts=tuple(_losses(found))),
+        SummarySection(title="What the samples are worth", table=_worth(worth), notes=_notes(config, found)),
+        SummarySection(title="Class by class", table=_by_class(worth), notes=_counted(config)),
+        SummarySection(title="Samples", notes=_moving(found), figures=_grids(found), charts=tuple(_distances(found))),
+        SummarySection(title="Losses", charts=tuple(_losses(found))),
     )
     return Summary(
         title=f"{len(sites)} site{'s' if len(sites) > 1 else ''}, {_rare(config, worth)}",
@@ -48,7 +56,7 @@ def summarise(config: Config, found: Found, sites: Sequence[str]) -> Summary:
     )
 
 
-def arms(found: Found) -> dict[str, Mapping[str, Any]]:
+def arms(found: FedBaganFindings) -> dict[str, Mapping[str, Any]]:
     """What each kind of pictures is worth against the test pictures, best first."""
     frames, worth = found.frames.get(GAN, ()), {}
     best, plain = found.best(GAN), found.best(PLAIN)
@@ -61,7 +69,7 @@ def arms(found: Found) -> dict[str, Mapping[str, Any]]:
     return {**worth, REAL: found.floor}
 
 
-def leave_numbers(folder: Path, config: Config, found: Found) -> None:
+def leave_numbers(folder: Path, config: FedBaganConfig, found: FedBaganFindings) -> None:
     """Writes TensorBoard's events, a table and metrics.json: every number, for whoever computes on with them."""
     worth = arms(found)
     with RunRecord(folder, "sampler") as record:
@@ -75,22 +83,22 @@ def leave_numbers(folder: Path, config: Config, found: Found) -> None:
     )
 
 
-def _worth(worth: Mapping[str, Mapping[str, Any]]) -> Table:
+def _worth(worth: Mapping[str, Mapping[str, Any]]) -> SummaryTable:
     base = worth.get(BASELINE)
     rows: list[tuple[Cell, ...]] = [
         (name, *(one[key] for key in MEASURES), one["frechet"] / base["frechet"] if base else None)
         for name, one in worth.items()
     ]
-    return Table(columns=("pictures", *MEASURES.values(), f"Frechet / {BASELINE}'s"), rows=tuple(rows))
+    return SummaryTable(columns=("pictures", *MEASURES.values(), f"Frechet / {BASELINE}'s"), rows=tuple(rows))
 
 
-def _by_class(worth: Mapping[str, Mapping[str, Any]]) -> Table:
+def _by_class(worth: Mapping[str, Mapping[str, Any]]) -> SummaryTable:
     classes = tuple(next(iter(worth.values()))["by_class"])
     rows = [(name, *(one["by_class"][label] for label in classes)) for name, one in worth.items()]
-    return Table(columns=("Frechet distance of", *classes), rows=tuple(rows))
+    return SummaryTable(columns=("Frechet distance of", *classes), rows=tuple(rows))
 
 
-def _notes(config: Config, found: Found) -> tuple[str, ...]:
+def _notes(config: FedBaganConfig, found: FedBaganFindings) -> tuple[str, ...]:
     notes = []
     best = found.best(GAN)
     if best is not None:
@@ -106,21 +114,21 @@ def _notes(config: Config, found: Found) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _counted(config: Config) -> tuple[str, ...]:
+def _counted(config: FedBaganConfig) -> tuple[str, ...]:
     return (f"{config.report.per_class} samples of each class; where a cell is empty, too few of them were drawn.",)
 
 
-def _moving(found: Found) -> tuple[str, ...]:
+def _moving(found: FedBaganFindings) -> tuple[str, ...]:
     many = len(found.frames.get(GAN, ())) > 1
     return (f"A column a class. All rounds as a moving picture: {ANIMATION}",) if many else ()
 
 
-def _grids(found: Found) -> tuple[Figure, ...]:
+def _grids(found: FedBaganFindings) -> tuple[SummaryFigure, ...]:
     frames = found.frames.get(GAN, ())
     numbers = [int(frame["round"]) for frame in _some(frames)]
     titles = {0: "the decoder alone"}
-    stills = (Figure(title=titles.get(k, f"after round {k}"), file=place_of(k), pixels=True) for k in numbers)
-    moving = (Figure(title="all rounds", file=ANIMATION, pixels=True),) if len(frames) > 1 else ()
+    stills = (SummaryFigure(title=titles.get(k, f"after round {k}"), file=grid_path(k), pixels=True) for k in numbers)
+    moving = (SummaryFigure(title="all rounds", file=ANIMATION, pixels=True),) if len(frames) > 1 else ()
     return (*stills, *moving)
 
 
@@ -131,7 +139,7 @@ def _some(frames: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [frames[round(k * (len(frames) - 1) / (SHOWN - 1))] for k in range(SHOWN)]
 
 
-def _distances(found: Found) -> Iterator[Chart]:
+def _distances(found: FedBaganFindings) -> Iterator[SummaryChart]:
     frames = {BALANCING: found.frames.get(GAN, ()), BASELINE: found.frames.get(PLAIN, ())}
     for title, key in (
         ("Frechet distance to the test pictures", "frechet"),
@@ -143,10 +151,10 @@ def _distances(found: Found) -> Iterator[Chart]:
             if len(there) > 1
         }
         if lines:
-            yield Chart(title=title, across="round", lines=lines)
+            yield SummaryChart(title=title, across="round", lines=lines)
 
 
-def _losses(found: Found) -> Iterator[Chart]:
+def _losses(found: FedBaganFindings) -> Iterator[SummaryChart]:
     """A chart a loss: a line a site."""
     for model, named in LOSSES.items():
         for key, title in named.items():
@@ -157,10 +165,10 @@ def _losses(found: Found) -> Iterator[Chart]:
                         lines.setdefault(site, []).append((float(number), float(values[key])))
             if lines:
                 done = {site: tuple(points) for site, points in sorted(lines.items())}
-                yield Chart(title=f"loss of the {title}", across="round", lines=done)
+                yield SummaryChart(title=f"loss of the {title}", across="round", lines=done)
 
 
-def _rare(config: Config, worth: Mapping[str, Mapping[str, Any]]) -> str:
+def _rare(config: FedBaganConfig, worth: Mapping[str, Mapping[str, Any]]) -> str:
     classes = tuple(worth[REAL]["by_class"])
     if not config.rare:
         return "no class is made rare"
@@ -173,8 +181,8 @@ def _flat(one: Mapping[str, Any]) -> dict[str, Cell]:
     return {**values, **{f"Frechet, {label}": value for label, value in one["by_class"].items()}}
 
 
-def _account(held: Sequence[Mapping[str, Any]], sites: Sequence[str]) -> Account:
-    account = Account.of("round", sites)
+def _account(held: Sequence[Mapping[str, Any]], sites: Sequence[str]) -> ParticipationAccount:
+    account = ParticipationAccount.of("round", sites)
     for one in held:
         account.enter(one["weights"], one["late"], {**one["lost"], **one["refused"]})
     return account

@@ -13,13 +13,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fednet.data.config import DataConfig, PartitionConfig
-from fednet.data.own import require_data
+from fednet.data.site_data import check_data
 from fednet.diffusion.sde import VP, SDEConfig
-from fednet.diffusion.training import TrainConfig
+from fednet.diffusion.training import ScoreTrainConfig
 from fednet.errors import DataError
 from fednet.federated.config import Federation
 from fednet.methods.novelty.detector import DetectorConfig
-from fednet.methods.novelty.fitting import FitConfig
+from fednet.methods.novelty.training import ClassifierTrainConfig
 from fednet.models.unet import UNetConfig
 
 LabelList = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
@@ -44,7 +44,7 @@ class DetectorSection(_Section):
 
     unet: UNetConfig = UNetConfig(channels=(16, 16), attention=False)
     sde: SDEConfig = VP()
-    train: TrainConfig = TrainConfig(steps=100, batch=32)
+    train: ScoreTrainConfig = ScoreTrainConfig(steps=100, batch=32)
     alone: int = Field(default=1000, ge=1)
     score: DetectorConfig = DetectorConfig()
     checkpoint: Path | None = None
@@ -56,7 +56,7 @@ class DetectorSection(_Section):
         return self
 
 
-class FlowConfig(_Section):
+class PipelineConfig(_Section):
     """The steps of the run's job, the source's example.
 
     Attributes:
@@ -86,7 +86,7 @@ class FlowConfig(_Section):
     passes: int = Field(default=100, ge=1)
 
     @model_validator(mode="after")
-    def _unseen_is_unseen(self) -> FlowConfig:
+    def _unseen_is_unseen(self) -> PipelineConfig:
         if both := sorted(set(self.first) & set(self.unseen)):
             raise ValueError(f"flow.first and flow.unseen share the labels {both}")
         return self
@@ -100,7 +100,7 @@ class FlowConfig(_Section):
         return tuple(sorted({label for share in self.belongs for label in share}))
 
 
-class Config(_Section):
+class NoveltyConfig(_Section):
     """Everything that can be set for one run.
 
     Attributes:
@@ -118,13 +118,13 @@ class Config(_Section):
     partition: PartitionConfig = PartitionConfig(kind="homogeneous")
     held_out: float = Field(default=0.2, gt=0.0, lt=1.0)
     dropout: float = Field(default=0.3, gt=0.0, lt=1.0)
-    classifier: FitConfig = FitConfig()
+    classifier: ClassifierTrainConfig = ClassifierTrainConfig()
     detector: DetectorSection = DetectorSection()
     federation: Federation = Federation()
-    flow: FlowConfig = FlowConfig()
+    flow: PipelineConfig = PipelineConfig()
 
 
-def check(config: Config, own: Mapping[str, Any] | None = None) -> None:
+def check(config: NoveltyConfig, own: Mapping[str, Any] | None = None) -> None:
     """Looks whether the data, those of a site with `own`, and a detector's checkpoint are where they are said to be.
 
     Raises:
@@ -135,4 +135,4 @@ def check(config: Config, own: Mapping[str, Any] | None = None) -> None:
         raise DataError(
             f"detector.checkpoint: {checkpoint} is no file; leave it out to begin with an untrained network"
         )
-    require_data(config.data, own)
+    check_data(config.data, own)

@@ -20,7 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from fednet.conversations import Silent, Watch
+from fednet.api import NullProgress, Progress
 from fednet.diffusion.inpainting import inpaint
 from fednet.diffusion.masks import MaskKind, masks
 from fednet.errors import MeasureError, ModelError
@@ -94,7 +94,7 @@ class Detector:
         self._distance = _distance(config.distance, self.classifier, lpips)
         self._masks = masks(config.mask, config.reconstructions, net.shape[1:], blocks=config.blocks, seed=seed)
 
-    def score(self, images: Tensor, watch: Watch | None = None) -> Tensor:
+    def score(self, images: Tensor, watch: Progress | None = None) -> Tensor:
         """How novel each picture looks: the median distance over its reconstructions.
 
         Args:
@@ -110,18 +110,18 @@ class Detector:
         """
         return median(self.distances(images, watch))
 
-    def distances(self, images: Tensor, watch: Watch | None = None) -> Tensor:
+    def distances(self, images: Tensor, watch: Progress | None = None) -> Tensor:
         """The distances (n, reconstructions) of which `score` takes the median; the same arguments and errors."""
         return self._each(images, self._compared, watch)
 
-    def reconstruct(self, images: Tensor, watch: Watch | None = None) -> Tensor:
+    def reconstruct(self, images: Tensor, watch: Progress | None = None) -> Tensor:
         """The reconstructions (n, reconstructions, c, h, w) in [-1, 1] that `score` compares; same arguments, errors.
 
         The pixels that a reconstruction was told are those of the picture, bit for bit.
         """
         return self._each(images, lambda _, drawn: drawn, watch)
 
-    def calibrate(self, held_out: Tensor, watch: Watch | None = None) -> float:
+    def calibrate(self, held_out: Tensor, watch: Progress | None = None) -> float:
         """Sets the threshold from pictures that belong and that the network was not trained on; returns it.
 
         Args:
@@ -145,13 +145,13 @@ class Detector:
             raise ModelError("this detector has no threshold: calibrate it on held-out pictures first")
         return scores > self.threshold
 
-    def _each(self, images: Tensor, result: Callable[[Tensor, Tensor], Tensor], watch: Watch | None) -> Tensor:
+    def _each(self, images: Tensor, result: Callable[[Tensor, Tensor], Tensor], watch: Progress | None) -> Tensor:
         """`result(pictures, reconstructions)` for all pairs, (n, reconstructions, ...)."""
         pictures = self._checked(images)
         count = self.config.reconstructions
         seeds = [_content(picture) for picture in pictures]
         pairs = torch.split(torch.arange(len(pictures) * count), self.config.batch)
-        progress = _Progress(watch or Silent(), len(pairs) * self.config.steps)
+        progress = _Progress(watch or NullProgress(), len(pairs) * self.config.steps)
         rows: list[Tensor] = []
         for chosen in pairs:
             parts = [(int(pair) // count, int(pair) % count) for pair in chosen]
@@ -255,7 +255,7 @@ class _Facts(BaseModel):
 class _Progress:
     """Tells a watch of every step."""
 
-    def __init__(self, watch: Watch, total: int) -> None:
+    def __init__(self, watch: Progress, total: int) -> None:
         self._watch, self._done, self._total = watch, 0, total
 
     def __call__(self) -> None:

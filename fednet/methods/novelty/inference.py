@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fednet.conversations import Network, Question, Watch
+from fednet.api import Network, Progress, Question
 from fednet.errors import MethodError
 from fednet.methods.novelty.detector import lowest
+from fednet.methods.novelty.messages import DETECTOR, DETECTORS, OWN, read_novelty_capabilities
 from fednet.methods.novelty.services import status
-from fednet.methods.novelty.words import DETECTOR, DETECTORS, OWN, read_cards
 
 CHUNK = 32
 """Pictures that a site scores in one question."""
@@ -171,7 +171,7 @@ def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: b
     Raises:
         MethodError: the picture does not fit the sites', or nobody answers.
     """
-    card = next(iter(read_cards(network.cards).values()))
+    card = next(iter(read_novelty_capabilities(network.cards).values()))
     images = image.reshape(1, *image.shape[-3:])
     opinions, missing = _opinions(network, images, passes)
     verdicts: dict[str, dict[str, Verdict]] = {}
@@ -200,7 +200,7 @@ def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: b
     )
 
 
-def scores_alone(network: Network, images: Tensor, watch: Watch) -> Scores:
+def scores_alone(network: Network, images: Tensor, watch: Progress) -> Scores:
     """The scores of pictures (n, c, h, w) by every site's own detector.
 
     Raises:
@@ -224,7 +224,7 @@ def scores_alone(network: Network, images: Tensor, watch: Watch) -> Scores:
     )
 
 
-def scores_together(network: Network, images: Tensor, watch: Watch) -> Scores:
+def scores_together(network: Network, images: Tensor, watch: Progress) -> Scores:
     """The scores of pictures (n, c, h, w) by the detector that all sites share; the sites divide the pictures.
 
     Raises:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from fednet.conversations import Scalar
+from fednet.api import Scalar
 from fednet.errors import MethodError
 
 Labels = tuple[int, ...]

@@ -1,77 +1,42 @@
-"""The job of a run, the source's whole flow: train, set a model, federate, make detectors, and say what is novel.
+"""The method `novelty`: federated classifier with a diffusion detector of novelty.
 
-One site trains the classifier on a few labels and its model is set everywhere; rounds of FedProx teach it more; a
-detector is made by rounds and one at every site alone; test pictures that belong and that do not are scored by all.
-Knows how to ask and not whom: the same code runs over the bus and in one process.
+Registered as an entry point of the group `fednet.methods`. Imports no torch: the site and the job are imported by
+the process that runs them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fednet.cards import fitting
-from fednet.conversations import Network, Site, Watch
-from fednet.data.datasets import load
-from fednet.data.own import own_share
-from fednet.journal import Journal
-from fednet.methods.novelty import flow
-from fednet.methods.novelty.agent import NoveltyAgent
-from fednet.methods.novelty.config import Config
-from fednet.methods.novelty.results import Found, leave_numbers, summarise
-from fednet.methods.novelty.words import read_cards
-from fednet.summary import Summary, leave
+from fednet.methods.contract import Method
+from fednet.methods.novelty.config import NoveltyConfig, check
+
+if TYPE_CHECKING:
+    from fednet.api import Network, Progress, Responder, SiteContext
 
 
-def agent(config: Config, site: Site, own: Mapping[str, Any] | None = None) -> NoveltyAgent:
-    """Makes the side that holds data and models.
+def site(config: NoveltyConfig, context: SiteContext, overrides: Mapping[str, Any]) -> Responder:
+    """Makes the side that holds data and a model; see `novelty.job.make_site`."""
+    from fednet.methods.novelty.job import make_site  # noqa: PLC0415 - imports torch
 
-    Args:
-        config: the run's configuration.
-        site: where the agent lives.
-        own: what the site says for itself: `data`, keys that replace those of `config.data`. A site with data of
-            its own keeps all of its training pictures; without, it gets its share of the run's partition.
-
-    Raises:
-        DataError: the site's own data is not configured properly or not there.
-    """
-    data, share = own_share(config.data, own)
-    return NoveltyAgent(config.model_copy(update={"data": data}), site, share)
+    return make_site(config, context, overrides)
 
 
-def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch) -> Summary:  # noqa: ARG001 - the shape
-    """Does the whole job.
+def job(config: NoveltyConfig, network: Network, folder: Path, seed: int, progress: Progress) -> None:
+    """Does the driver's work; see `novelty.job.run_job`."""
+    from fednet.methods.novelty.job import run_job  # noqa: PLC0415 - imports torch
 
-    Leaves in `folder`: summary.json (after every step), metrics.json, figures/, journal.json and TensorBoard events.
-    A run that is started again in its folder goes on where it was.
+    run_job(config, network, folder, seed, progress)
 
-    Args:
-        config: the steps, and how each is done.
-        network: reaches the sites, and knows their cards.
-        folder: the run's folder.
-        seed: the run's seed; the sites have it too, nothing else here is random.
-        watch: hears of every step, and asks for the end.
 
-    Raises:
-        MethodError: the sites do not fit the data or the steps, or nobody answers.
-        Stopped: the watch asks for the end.
-    """
-    cards = read_cards(network.cards)
-    job = flow.Job(config, network, cards, fitting(load(config.data), cards), Journal(folder), watch)
-    flow.require_possible(job)
-    sites = list(cards)
-    found = Found(flow.first_labels(job))
-    leave(folder, summarise(config, found, sites))
-    found = replace(found, rounds=flow.classifier_rounds(job))
-    leave(folder, summarise(config, found, sites))
-    if config.flow.detector_rounds:
-        found = replace(found, detector=flow.detector_rounds(job))
-        leave(folder, summarise(config, found, sites))
-        flow.own_detectors(job)
-        found = replace(found, trials=flow.trials(job), shown=flow.shown(job))
-    leave_numbers(folder, found)
-    summary = summarise(config, found, sites)
-    leave(folder, summary)
-    return summary
+METHOD = Method(
+    name="novelty",
+    summary="federated classifier with a diffusion detector of novelty",
+    config=NoveltyConfig,
+    site=site,
+    job=job,
+    check=check,
+    preload=("fednet.methods.novelty.job",),
+)

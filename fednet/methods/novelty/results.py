@@ -13,18 +13,26 @@ from typing import Any
 import torch
 
 from fednet.methods.novelty import figures
-from fednet.methods.novelty.config import Config
-from fednet.methods.novelty.flow import LOWEST, NEAREST, SOFTMAX, TOGETHER
+from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.inference import Inference, Redrawn
 from fednet.methods.novelty.labels import written
-from fednet.methods.novelty.words import CLASSIFIER, DETECTOR, OWN
+from fednet.methods.novelty.messages import CLASSIFIER, DETECTOR, OWN
+from fednet.methods.novelty.pipeline import LOWEST, NEAREST, SOFTMAX, TOGETHER
 from fednet.metrics.novelty import alarm_rate, auroc
-from fednet.record import RunRecord, write_json
-from fednet.summary import Account, Cell, Chart, Figure, Section, Summary, Table
+from fednet.reporting.record import RunRecord, write_json
+from fednet.reporting.summary import (
+    Cell,
+    ParticipationAccount,
+    Summary,
+    SummaryChart,
+    SummaryFigure,
+    SummarySection,
+    SummaryTable,
+)
 
 
 @dataclass(frozen=True)
-class Found:
+class NoveltyFindings:
     """What the steps of the job found; see `flow`.
 
     Attributes:
@@ -42,18 +50,18 @@ class Found:
     shown: Sequence[tuple[int, Inference]] = ()
 
 
-def summarise(config: Config, found: Found, sites: Sequence[str]) -> Summary:
+def summarise(config: NoveltyConfig, found: NoveltyFindings, sites: Sequence[str]) -> Summary:
     """What a reader is shown of what there is so far."""
     inside, count = written(config.flow.inside()), len(sites)
     sections = (
-        Section(title="One site's model, set everywhere", table=_first(config, found), notes=_first_notes(found)),
-        Section(title="Rounds of the classifier", table=_rounds(config, found), charts=_accuracies(found)),
-        Section(title="Rounds of the detector", charts=_losses(found)),
-        Section(
+        SummarySection(title="One site's model, set everywhere", table=_first(config, found), notes=_first_notes(found)),
+        SummarySection(title="Rounds of the classifier", table=_rounds(config, found), charts=_accuracies(found)),
+        SummarySection(title="Rounds of the detector", charts=_losses(found)),
+        SummarySection(
             title="What belongs and what does not", table=_trials(found), notes=_notes(config, found),
             figures=(_SCORES, _ROC) if found.trials else (),
         ),
-        Section(title="Pictures", table=_said(found), figures=_shown(found)),
+        SummarySection(title="Pictures", table=_said(found), figures=_shown(found)),
     )  # fmt: skip
     rounds = {CLASSIFIER: found.rounds, DETECTOR: found.detector}
     return Summary(
@@ -63,7 +71,7 @@ def summarise(config: Config, found: Found, sites: Sequence[str]) -> Summary:
     )
 
 
-def leave_numbers(folder: Path, found: Found) -> None:
+def leave_numbers(folder: Path, found: NoveltyFindings) -> None:
     """Writes the figures, the TensorBoard events and metrics.json: every number, for whoever computes on with them."""
     if found.trials:
         curves = _curves(found)
@@ -80,15 +88,17 @@ def leave_numbers(folder: Path, found: Found) -> None:
     write_json(folder / "metrics.json", {**numbers, "rates": _rates(found), "shown": _told(found)})
 
 
-_SCORES = Figure(title="Scores in thresholds of test pictures", file="figures/scores.png")
-_ROC = Figure(title="ROC; the dots are the calibrated thresholds", file="figures/roc.png")
+_SCORES = SummaryFigure(title="Scores in thresholds of test pictures", file="figures/scores.png")
+_ROC = SummaryFigure(title="ROC; the dots are the calibrated thresholds", file="figures/roc.png")
 _PICTURES = {
-    DETECTOR: Figure(title="How the detector of the rounds draws them anew", file="figures/pictures.png"),
-    OWN: Figure(title="How the own detector that knows each best draws it anew", file="figures/pictures-own.png"),
+    DETECTOR: SummaryFigure(title="How the detector of the rounds draws them anew", file="figures/pictures.png"),
+    OWN: SummaryFigure(
+        title="How the own detector that knows each best draws it anew", file="figures/pictures-own.png"
+    ),
 }
 
 
-def _first(config: Config, found: Found) -> Table:
+def _first(config: NoveltyConfig, found: NoveltyFindings) -> SummaryTable:
     """Accuracies of the first model on what it was trained on and on what it never saw, by site."""
     first, flow = found.first, config.flow
     rows: list[tuple[Cell, ...]] = [(f"{first['teacher']}, before", first["alone"]["accuracy"], None, None)]
@@ -96,16 +106,16 @@ def _first(config: Config, found: Found) -> Table:
         unseen = first["unseen"].get(site, {}).get("accuracy")
         rows.append((site, seen["accuracy"], unseen, seen["digest"][:16]))
     heads = ("site", f"accuracy on {written(flow.first)}", f"on {written(flow.unseen)}, never seen", "model")
-    return Table(columns=heads, rows=tuple(rows))
+    return SummaryTable(columns=heads, rows=tuple(rows))
 
 
-def _first_notes(found: Found) -> tuple[str, ...]:
+def _first_notes(found: NoveltyFindings) -> tuple[str, ...]:
     if len({told["digest"] for told in found.first["seen"].values()}) > 1:
         return ("The sites do NOT have the same model.",)
     return ("The same bytes at every site.",)
 
 
-def _rounds(config: Config, found: Found) -> Table | None:
+def _rounds(config: NoveltyConfig, found: NoveltyFindings) -> SummaryTable | None:
     """Accuracy by round, on all labels and on each."""
     labels = config.flow.known()
     rows: list[tuple[Cell, ...]] = []
@@ -115,27 +125,27 @@ def _rounds(config: Config, found: Found) -> Table | None:
         by_label = {int(label): accuracy for label, accuracy in told["by_label"].items()}
         rows.append((number, told["accuracy"], *(by_label.get(label) for label in labels), told["digest"][:16]))
     heads = ("round", f"accuracy on {written(labels)}", *map(str, labels), "model")
-    return Table(columns=heads, rows=tuple(rows)) if rows else None
+    return SummaryTable(columns=heads, rows=tuple(rows)) if rows else None
 
 
-def _accuracies(found: Found) -> tuple[Chart, ...]:
+def _accuracies(found: NoveltyFindings) -> tuple[SummaryChart, ...]:
     points = tuple(
         (float(number), min(told["accuracy"] for told in one["sites"].values()))
         for number, one in enumerate(found.rounds, 1)
     )
-    return (Chart(title="accuracy", across="round", lines={"all sites": points}),) if points else ()
+    return (SummaryChart(title="accuracy", across="round", lines={"all sites": points}),) if points else ()
 
 
-def _losses(found: Found) -> tuple[Chart, ...]:
+def _losses(found: NoveltyFindings) -> tuple[SummaryChart, ...]:
     lines: dict[str, list[tuple[float, float]]] = {}
     for number, one in enumerate(found.detector, 1):
         for site, values in one["closed"]["values"].items():
             lines.setdefault(site, []).append((float(number), values["loss"]))
     told = {site: tuple(points) for site, points in sorted(lines.items())}
-    return (Chart(title="training loss", across="round", lines=told),) if told else ()
+    return (SummaryChart(title="training loss", across="round", lines=told),) if told else ()
 
 
-def _rates(found: Found) -> dict[str, dict[str, float | None]]:
+def _rates(found: NoveltyFindings) -> dict[str, dict[str, float | None]]:
     """AUROC, FPR and TPR by detector; the rates at its threshold, where it has one."""
     rates: dict[str, dict[str, float | None]] = {}
     for name, (inside, outside, limit) in _curves(found).items():
@@ -145,12 +155,12 @@ def _rates(found: Found) -> dict[str, dict[str, float | None]]:
     return rates
 
 
-def _trials(found: Found) -> Table | None:
+def _trials(found: NoveltyFindings) -> SummaryTable | None:
     rows = [(name, told["auroc"], told["fpr"], told["tpr"], told["threshold"]) for name, told in _rates(found).items()]
-    return Table(columns=("detector", "AUROC", "FPR", "TPR", "threshold"), rows=tuple(rows)) if rows else None
+    return SummaryTable(columns=("detector", "AUROC", "FPR", "TPR", "threshold"), rows=tuple(rows)) if rows else None
 
 
-def _notes(config: Config, found: Found) -> tuple[str, ...]:
+def _notes(config: NoveltyConfig, found: NoveltyFindings) -> tuple[str, ...]:
     if not found.trials:
         return ()
     count = len(next(iter(_curves(found).values()))[0])
@@ -165,15 +175,15 @@ def _notes(config: Config, found: Found) -> tuple[str, ...]:
     )
 
 
-def _account(held: Sequence[Mapping[str, Any]], sites: Sequence[str]) -> Account:
-    account = Account.of("round", sites)
+def _account(held: Sequence[Mapping[str, Any]], sites: Sequence[str]) -> ParticipationAccount:
+    account = ParticipationAccount.of("round", sites)
     for one in held:
         closed = one["closed"]
         account.enter(closed["weights"], closed["late"], {**closed["lost"], **closed["refused"]})
     return account
 
 
-def _curves(found: Found) -> dict[str, tuple[list[float], list[float], float | None]]:
+def _curves(found: NoveltyFindings) -> dict[str, tuple[list[float], list[float], float | None]]:
     return {
         name: (told["inside"], told["outside"], told["threshold"])
         for name, told in found.trials.items()
@@ -181,7 +191,7 @@ def _curves(found: Found) -> dict[str, tuple[list[float], list[float], float | N
     }
 
 
-def _picture_rows(found: Found, kind: str) -> list[tuple[str, torch.Tensor, Redrawn]]:
+def _picture_rows(found: NoveltyFindings, kind: str) -> list[tuple[str, torch.Tensor, Redrawn]]:
     rows = []
     for label, told in found.shown:
         sites = told.verdicts.get(kind, {})
@@ -195,21 +205,21 @@ def _picture_rows(found: Found, kind: str) -> list[tuple[str, torch.Tensor, Redr
     return rows
 
 
-def _shown(found: Found) -> tuple[Figure, ...]:
+def _shown(found: NoveltyFindings) -> tuple[SummaryFigure, ...]:
     return tuple(figure for kind, figure in _PICTURES.items() if _picture_rows(found, kind))
 
 
-def _said(found: Found) -> Table | None:
+def _said(found: NoveltyFindings) -> SummaryTable | None:
     """What all sites together say of the pictures that are shown."""
     rows: list[tuple[Cell, ...]] = []
     heads: tuple[str, ...] = ()
     for label, told in found.shown:
         names, lines = told.table()
         heads, rows = ("picture of", *names[1:]), [*rows, (told.classes[label], *lines[-1][1:])]
-    return Table(columns=heads, rows=tuple(rows)) if rows else None
+    return SummaryTable(columns=heads, rows=tuple(rows)) if rows else None
 
 
-def _told(found: Found) -> list[dict[str, Any]]:
+def _told(found: NoveltyFindings) -> list[dict[str, Any]]:
     """What every site says of the pictures that are shown."""
     said = []
     for label, told in found.shown:

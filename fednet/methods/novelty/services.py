@@ -14,19 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fednet.conversations import Closed, Network, Programme, Question, Scalar
+from fednet.api import Network, Question, RoundPlan, RoundRecord, Scalar
 from fednet.data.datasets import ImageSet
 from fednet.errors import MethodError, ModelError
 from fednet.federated.config import Federation
 from fednet.federated.state import require_finite, require_like, unpack
-from fednet.jsontensor import from_tensor
+from fednet.methods.common.json_tensor import from_json_tensor
 from fednet.methods.novelty.labels import Wanted, labels_options, parse_labels, written
-from fednet.methods.novelty.words import AVERAGE, CLASSIFIER, DETECTOR, OWN, TRAIN, read_cards
+from fednet.methods.novelty.messages import AVERAGE, CLASSIFIER, DETECTOR, OWN, TRAIN, read_novelty_capabilities
 from fednet.metrics.novelty import threshold
 
 
 @dataclass(frozen=True)
-class Told:
+class SiteReports:
     """What the sites told, by name, and who did not and why.
 
     Attributes:
@@ -55,7 +55,7 @@ class Validation:
     digest: str
 
 
-def status(network: Network) -> Told:
+def status(network: Network) -> SiteReports:
     """The digest of every model of every site, and the thresholds of their detectors."""
     return _told(network, Question("status", {}), "status")
 
@@ -69,7 +69,7 @@ def train(
     epochs: int | None = None,
     steps: int | None = None,
     fresh: bool = False,
-) -> Told:
+) -> SiteReports:
     """Has sites train their copies of a model on some labels, each for itself.
 
     Args:
@@ -100,7 +100,7 @@ def federate(
     mu: float | None = None,
     epochs: int | None = None,
     steps: int | None = None,
-) -> tuple[Closed, ...]:
+) -> tuple[RoundRecord, ...]:
     """Has rounds of training held: FedAvg, or FedProx where mu > 0.
 
     Args:
@@ -120,16 +120,16 @@ def federate(
     options = _lesson(network, labels, epochs, steps)
     if mu is not None:
         options["mu"] = float(mu)
-    return network.convene(Programme(key, model, TRAIN, rounds, federation, options))
+    return network.run_rounds(RoundPlan(key, model, TRAIN, rounds, federation, options))
 
 
-def average(network: Network, *, key: str, federation: Federation, model: str = CLASSIFIER) -> Closed:
+def average(network: Network, *, key: str, federation: Federation, model: str = CLASSIFIER) -> RoundRecord:
     """Makes one model of the sites' copies as they are, and gives it to everybody.
 
     Raises:
         MethodError: the round cannot be held.
     """
-    return network.convene(Programme(key, model, AVERAGE, 1, federation))[-1]
+    return network.run_rounds(RoundPlan(key, model, AVERAGE, 1, federation))[-1]
 
 
 def validate(
@@ -173,7 +173,7 @@ def get_model(network: Network, node: str, model: str = CLASSIFIER) -> bytes:
     return content.contiguous().numpy().tobytes()
 
 
-def set_model(network: Network, content: bytes, *, key: str, model: str = CLASSIFIER) -> Closed:
+def set_model(network: Network, content: bytes, *, key: str, model: str = CLASSIFIER) -> RoundRecord:
     """Gives everybody a model, as a round that has it instead of contributions.
 
     Args:
@@ -189,10 +189,10 @@ def set_model(network: Network, content: bytes, *, key: str, model: str = CLASSI
     given = unpack(content)
     require_like(given, _layout(network, model), "the given model")
     require_finite(given, "the given model")
-    return network.convene(Programme(key, model, "set", 1, Federation(), given=given))[-1]
+    return network.run_rounds(RoundPlan(key, model, "set", 1, Federation(), given=given))[-1]
 
 
-def calibrate(network: Network, labels: Wanted | Mapping[str, Wanted] | None = None) -> Told:
+def calibrate(network: Network, labels: Wanted | Mapping[str, Wanted] | None = None) -> SiteReports:
     """Has every site set the threshold of its own detector from its held-out pictures.
 
     Args:
@@ -204,7 +204,7 @@ def calibrate(network: Network, labels: Wanted | Mapping[str, Wanted] | None = N
     """
     options = {"model": OWN} | ({} if labels is None else _lesson(network, labels, None, None))
     replies = network.ask(Question("calibrate", {}, options))
-    return Told(
+    return SiteReports(
         {name: {"threshold": float(reply["threshold"])} for name, reply in replies.by_node.items()},
         _missing(replies.late, replies.lost),
     )
@@ -236,7 +236,7 @@ def _lesson(
 ) -> dict[str, Scalar]:
     """Options that say what to learn, once it is known that somebody can."""
     options = labels_options(labels)
-    cards = read_cards(network.cards)
+    cards = read_novelty_capabilities(network.cards)
     classes = next(iter(cards.values())).classes
     for name, text in options.items():
         wanted = parse_labels(str(text), len(classes))
@@ -260,7 +260,7 @@ def _layout(network: Network, model: str) -> dict[str, Tensor]:
     """What a state of a model looks like: tensors without memory."""
     first = min(network.cards)
     replies = network.ask(Question("layout", {}, {"model": model}, (first,)))
-    layout = from_tensor(replies.by_node[first].get("layout"))
+    layout = from_json_tensor(replies.by_node[first].get("layout"))
     try:
         return {
             name: torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
@@ -270,10 +270,10 @@ def _layout(network: Network, model: str) -> dict[str, Tensor]:
         raise ModelError(f"{first} does not say what its {model} looks like ({error})") from error
 
 
-def _told(network: Network, question: Question, key: str) -> Told:
+def _told(network: Network, question: Question, key: str) -> SiteReports:
     replies = network.ask(question)
-    by_node = {name: from_tensor(reply.get(key)) for name, reply in replies.by_node.items()}
-    return Told(by_node, _missing(replies.late, replies.lost))
+    by_node = {name: from_json_tensor(reply.get(key)) for name, reply in replies.by_node.items()}
+    return SiteReports(by_node, _missing(replies.late, replies.lost))
 
 
 def _missing(late: Sequence[str], lost: Mapping[str, str]) -> dict[str, str]:
@@ -283,5 +283,5 @@ def _missing(late: Sequence[str], lost: Mapping[str, str]) -> dict[str, str]:
 def _validation(reply: Mapping[str, Tensor]) -> Validation:
     right, there = reply["right"].tolist(), reply["there"].tolist()
     by_label = {label: right[label] / count for label, count in enumerate(there) if count}
-    digest = str(from_tensor(reply.get("validated")).get("digest"))
+    digest = str(from_json_tensor(reply.get("validated")).get("digest"))
     return Validation(sum(right) / max(1, sum(there)), sum(there), by_label, digest)

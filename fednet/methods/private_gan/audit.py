@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from fednet.metrics.membership import Membership, halves, loss_attack, nearest_attack
+from fednet.metrics.membership_inference import MembershipAttack, halves, loss_attack, nearest_attack
 from fednet.models.gan import Discriminator
 
 CHUNK = 512
@@ -14,7 +14,7 @@ CHUNK = 512
 
 def attacked(
     discriminator: Discriminator, members: Tensor, strangers: Tensor, drawn: Tensor | None, random: torch.Generator
-) -> Membership:
+) -> MembershipAttack:
     """What both attacks reach, on equally many members and strangers.
 
     Args:
@@ -29,7 +29,7 @@ def attacked(
     """
     inside, outside = halves(len(members), len(strangers), random)
     members, strangers = members[inside], strangers[outside]
-    return Membership(
+    return MembershipAttack(
         loss=loss_attack(_losses(discriminator, members), _losses(discriminator, strangers)),
         nearest=None if drawn is None else nearest_attack(members, strangers, drawn),
         count=len(members),

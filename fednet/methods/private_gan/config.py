@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fednet.data.config import DataConfig, PartitionConfig
-from fednet.data.own import require_data
+from fednet.data.site_data import check_data
 from fednet.federated.config import Federation, Mean
 from fednet.models.gan import GanConfig
 
@@ -24,7 +24,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class TrainConfig(_Section):
+class GanTrainConfig(_Section):
     """What a site does in one round.
 
     Attributes:
@@ -117,7 +117,7 @@ class ShareConfig(_Section):
     pace: Literal["equal", "adaptive"] = "equal"
 
 
-class ReportConfig(_Section):
+class PrivateGanReportConfig(_Section):
     """What is measured and shown.
 
     Attributes:
@@ -132,28 +132,28 @@ class ReportConfig(_Section):
     audit: bool = True
 
 
-class Config(_Section):
+class PrivateGanConfig(_Section):
     """Everything that can be set for one run."""
 
     data: DataConfig = DataConfig()
     partition: PartitionConfig = PartitionConfig(kind="homogeneous")
     model: GanConfig = GanConfig(latent=32)
-    train: TrainConfig = TrainConfig()
+    train: GanTrainConfig = GanTrainConfig()
     rounds: int = Field(default=40, ge=0)
     privacy: PrivacyConfig = PrivacyConfig()
     classifier: ClassifierConfig = ClassifierConfig()
     share: ShareConfig = ShareConfig()
     federation: Federation = Federation()
-    report: ReportConfig = ReportConfig()
+    report: PrivateGanReportConfig = PrivateGanReportConfig()
 
     @model_validator(mode="after")
-    def _something_is_trained(self) -> Config:
+    def _something_is_trained(self) -> PrivateGanConfig:
         if self.rounds + self.classifier.rounds < 1:
             raise ValueError("nothing is trained: give rounds, or classifier.rounds")
         return self
 
     @model_validator(mode="after")
-    def _the_network_can_be_private(self) -> Config:
+    def _the_network_can_be_private(self) -> PrivateGanConfig:
         if self.privacy.level == "example" and self.model.kind == "dcgan" and self.rounds:
             raise ValueError(
                 "model.kind dcgan has BatchNorm, which mixes the examples of a batch, so that no gradient is one "
@@ -162,7 +162,7 @@ class Config(_Section):
         return self
 
     @model_validator(mode="after")
-    def _clients_are_equal_terms_of_a_sum(self) -> Config:
+    def _clients_are_equal_terms_of_a_sum(self) -> PrivateGanConfig:
         if self.privacy.level != "client":
             return self
         if not isinstance(self.federation.rule, Mean):
@@ -183,14 +183,14 @@ class Config(_Section):
         return self.rounds * self.train.steps + self.classifier.rounds * self.classifier.steps
 
 
-def check(config: Config, own: Mapping[str, Any] | None = None) -> None:
+def check(config: PrivateGanConfig, own: Mapping[str, Any] | None = None) -> None:
     """Looks whether the data are where they are said to be, and whether the budget buys anything at all.
 
     Raises:
         DataError: the data, those of a site with `own`, are missing or malformed.
         PrivacyError: the budget is below what one step costs, or no noise meets the target.
     """
-    from fednet.methods.private_gan.terms import terms_of  # noqa: PLC0415 - Opacus takes seconds to import
+    from fednet.methods.private_gan.mechanism import terms_of  # noqa: PLC0415 - Opacus takes seconds to import
 
     terms_of(config)
-    require_data(config.data, own)
+    check_data(config.data, own)

@@ -17,10 +17,10 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from fednet.conversations import Scalar, State, Task, Update
+from fednet.api import ModelState, RoundTask, Scalar, Update
 from fednet.errors import ModelError
 from fednet.federated.state import digest, frozen
-from fednet.privacy.ledger import Entry, write_through
+from fednet.privacy.ledger import LedgerEntry, write_through
 
 NOTE = "release"
 KEPT = 6
@@ -32,10 +32,10 @@ class Release:
     """A contribution, and its entry in the ledger; None where nothing is accounted for."""
 
     update: Update
-    entry: Entry | None
+    entry: LedgerEntry | None
 
 
-def key_of(task: Task, base: State, terms: Mapping[str, object]) -> str:
+def key_of(task: RoundTask, base: ModelState, terms: Mapping[str, object]) -> str:
     """What decides a contribution: the task, its base, and the terms it is made under. 64 hexadecimal digits."""
     options: dict[str, Scalar] = dict(sorted(task.options.items()))
     named = [task.model, task.work, task.number, options, digest(base), terms]
@@ -65,7 +65,7 @@ class Releases:
             with safe_open(path, "pt") as file:
                 note = json.loads((file.metadata() or {})[NOTE])
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-            entry = None if note.get("entry") is None else Entry.model_validate(note["entry"])
+            entry = None if note.get("entry") is None else LedgerEntry.model_validate(note["entry"])
             return Release(Update(state, float(note["weight"]), dict(note["values"])), entry)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(

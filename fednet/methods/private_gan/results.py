@@ -9,12 +9,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fednet.frames import ANIMATION, place_of
-from fednet.methods.private_gan.config import Config
-from fednet.methods.private_gan.flow import Found
-from fednet.methods.private_gan.words import CLASSIFIER, GAN, NOT_PRIVATE, PrivacyCard
-from fednet.record import RunRecord, write_json
-from fednet.summary import Account, Cell, Chart, Figure, Section, Summary, Table
+from fednet.methods.private_gan.config import PrivateGanConfig
+from fednet.methods.private_gan.messages import CLASSIFIER, GAN, NOT_PRIVATE, PrivacyStatement
+from fednet.methods.private_gan.pipeline import PrivateGanFindings
+from fednet.reporting.animation import ANIMATION, grid_path
+from fednet.reporting.record import RunRecord, write_json
+from fednet.reporting.summary import (
+    Cell,
+    ParticipationAccount,
+    Summary,
+    SummaryChart,
+    SummaryFigure,
+    SummarySection,
+    SummaryTable,
+)
 
 LOSSES = {"generator_loss": "generator", "drawn_loss": "discriminator on drawn", "real_loss": "discriminator on real"}
 EPSILONS = {"epsilon_rdp": "RDP", "epsilon_prv": "PRV"}
@@ -22,18 +30,18 @@ SHOWN = 6
 """Grids, and rows of their table, at most."""
 
 
-def summarise(config: Config, found: Found, sites: Sequence[str]) -> Summary:
+def summarise(config: PrivateGanConfig, found: PrivateGanFindings, sites: Sequence[str]) -> Summary:
     """What a reader is shown of what there is so far."""
-    sections: tuple[Section, ...] = (
-        Section(title="Privacy", table=_privacy(found), notes=_notes(config, found), charts=_epsilon(found)),
-        Section(
+    sections: tuple[SummarySection, ...] = (
+        SummarySection(title="Privacy", table=_privacy(found), notes=_notes(config, found), charts=_epsilon(found)),
+        SummarySection(
             title="Samples", table=_worth(found), notes=_moving(found), figures=_grids(found), charts=_frechet(found)
         ),
-        Section(title="Losses", notes=_unsaid(config), charts=_losses(found)),
-        Section(title="Membership inference", table=_audit(found), notes=_audited(found)),
+        SummarySection(title="Losses", notes=_unsaid(config), charts=_losses(found)),
+        SummarySection(title="Membership inference", table=_audit(found), notes=_audited(found)),
     )
     if found.accuracy is not None:
-        sections = (*sections, Section(title="Classifier", table=_classified(found.accuracy)))
+        sections = (*sections, SummarySection(title="Classifier", table=_classified(found.accuracy)))
     rounds = {GAN: found.rounds, CLASSIFIER: found.lessons}
     return Summary(
         title=_title(config, found, sites),
@@ -42,7 +50,7 @@ def summarise(config: Config, found: Found, sites: Sequence[str]) -> Summary:
     )
 
 
-def leave_numbers(folder: Path, config: Config, found: Found) -> None:
+def leave_numbers(folder: Path, config: PrivateGanConfig, found: PrivateGanFindings) -> None:
     """Writes TensorBoard's events and metrics.json: every number, for whoever computes on with them."""
     with RunRecord(folder, "sampler") as record:
         for frame in found.frames:
@@ -64,12 +72,12 @@ def leave_numbers(folder: Path, config: Config, found: Found) -> None:
     )
 
 
-def protected(found: Found) -> bool:
+def protected(found: PrivateGanFindings) -> bool:
     """Whether every site's pictures are protected by secret noise."""
     return bool(found.privacy) and all(card.private for card in found.privacy.values())
 
 
-def _title(config: Config, found: Found, sites: Sequence[str]) -> str:
+def _title(config: PrivateGanConfig, found: PrivateGanFindings, sites: Sequence[str]) -> str:
     count = f"{len(sites)} site{'s' if len(sites) > 1 else ''}"
     if not protected(found):
         return f"{count}, {config.model.kind}, {NOT_PRIVATE}"
@@ -78,19 +86,19 @@ def _title(config: Config, found: Found, sites: Sequence[str]) -> str:
     return f"{count}, {config.model.kind}, {what}"
 
 
-def _privacy(found: Found) -> Table:
+def _privacy(found: PrivateGanFindings) -> SummaryTable:
     heads = ("site", "private", "protects", "noise", "rate", "clip", "epsilon RDP", "epsilon PRV", "delta", "budget")
     rows: list[tuple[Cell, ...]] = [(name, *_terms(card)) for name, card in sorted(found.privacy.items())]
-    return Table(columns=heads, rows=tuple(rows))
+    return SummaryTable(columns=heads, rows=tuple(rows))
 
 
-def _terms(card: PrivacyCard) -> tuple[Cell, ...]:
+def _terms(card: PrivacyStatement) -> tuple[Cell, ...]:
     said = "yes" if card.private else NOT_PRIVATE
     spent = (card.epsilon_rdp, card.epsilon_prv, card.delta, card.budget)
     return (said, card.level, card.noise, card.rate, card.clip, *spent)
 
 
-def _notes(config: Config, found: Found) -> tuple[str, ...]:
+def _notes(config: PrivateGanConfig, found: PrivateGanFindings) -> tuple[str, ...]:
     notes = []
     if found.stopped:
         notes.append(f"Stopped: {found.stopped}.")
@@ -106,7 +114,7 @@ def _notes(config: Config, found: Found) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _worth(found: Found) -> Table | None:
+def _worth(found: PrivateGanFindings) -> SummaryTable | None:
     if not found.frames:
         return None
     heads = ("round", "Frechet", "untrained / it", "real floor", "Inception Score")
@@ -114,17 +122,19 @@ def _worth(found: Found) -> Table | None:
     for frame in _some(found.frames):
         better = first / frame["frechet"]
         rows.append((frame["round"], frame["frechet"], better, frame["floor"], frame["inception_score"]))
-    return Table(columns=heads, rows=tuple(rows))
+    return SummaryTable(columns=heads, rows=tuple(rows))
 
 
-def _moving(found: Found) -> tuple[str, ...]:
+def _moving(found: PrivateGanFindings) -> tuple[str, ...]:
     return (f"All rounds as a moving picture: {ANIMATION}",) if len(found.frames) > 1 else ()
 
 
-def _grids(found: Found) -> tuple[Figure, ...]:
+def _grids(found: PrivateGanFindings) -> tuple[SummaryFigure, ...]:
     numbers = [frame["round"] for frame in _some(found.frames)]
-    stills = (Figure(title=f"after round {k}" if k else "untrained", file=place_of(k), pixels=True) for k in numbers)
-    moving = (Figure(title="all rounds", file=ANIMATION, pixels=True),) if len(found.frames) > 1 else ()
+    stills = (
+        SummaryFigure(title=f"after round {k}" if k else "untrained", file=grid_path(k), pixels=True) for k in numbers
+    )
+    moving = (SummaryFigure(title="all rounds", file=ANIMATION, pixels=True),) if len(found.frames) > 1 else ()
     return (*stills, *moving)
 
 
@@ -135,25 +145,25 @@ def _some(frames: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [frames[round(k * (len(frames) - 1) / (SHOWN - 1))] for k in range(SHOWN)]
 
 
-def _frechet(found: Found) -> tuple[Chart, ...]:
+def _frechet(found: PrivateGanFindings) -> tuple[SummaryChart, ...]:
     if len(found.frames) < 2:
         return ()
     lines = {
         name: tuple((float(frame["round"]), float(frame[key])) for frame in found.frames)
         for name, key in (("samples", "frechet"), ("real floor", "floor"))
     }
-    return (Chart(title="Frechet distance", across="round", lines=lines),)
+    return (SummaryChart(title="Frechet distance", across="round", lines=lines),)
 
 
-def _epsilon(found: Found) -> tuple[Chart, ...]:
+def _epsilon(found: PrivateGanFindings) -> tuple[SummaryChart, ...]:
     return _charts(found, {key: f"epsilon {name}, largest of all sites" for key, name in EPSILONS.items()}, max)
 
 
-def _losses(found: Found) -> tuple[Chart, ...]:
+def _losses(found: PrivateGanFindings) -> tuple[SummaryChart, ...]:
     return _charts(found, {key: f"loss of the {name}" for key, name in LOSSES.items()}, None)
 
 
-def _charts(found: Found, named: Mapping[str, str], pick: Any) -> tuple[Chart, ...]:
+def _charts(found: PrivateGanFindings, named: Mapping[str, str], pick: Any) -> tuple[SummaryChart, ...]:
     """One chart of a kind of values: a line a site, or of what is picked of all sites."""
     charts = []
     for key, title in named.items():
@@ -166,36 +176,36 @@ def _charts(found: Found, named: Mapping[str, str], pick: Any) -> tuple[Chart, .
                 lines.setdefault(site, []).append((float(number), float(value)))
         if lines:
             done = {site: tuple(points) for site, points in sorted(lines.items())}
-            charts.append(Chart(title=title, across="round", lines=done))
+            charts.append(SummaryChart(title=title, across="round", lines=done))
     return tuple(charts)
 
 
-def _unsaid(config: Config) -> tuple[str, ...]:
+def _unsaid(config: PrivateGanConfig) -> tuple[str, ...]:
     if config.privacy.level == "none":
         return ()
     return ("The loss on real pictures is told by nobody: it is computed from them without noise.",)
 
 
-def _audit(found: Found) -> Table | None:
+def _audit(found: PrivateGanFindings) -> SummaryTable | None:
     if not found.audit:
         return None
     heads = ("site", "AUC of the loss attack", "AUC of the nearest sample", "members and strangers, each")
     rows = [(name, one["loss"], one["nearest"], one["count"]) for name, one in sorted(found.audit.items())]
-    return Table(columns=heads, rows=tuple(rows))
+    return SummaryTable(columns=heads, rows=tuple(rows))
 
 
-def _audited(found: Found) -> tuple[str, ...]:
+def _audited(found: PrivateGanFindings) -> tuple[str, ...]:
     if not found.audit:
         return ()
     return (".5 is chance. The attacks read private pictures: no epsilon covers what this table says.",)
 
 
-def _classified(accuracy: float) -> Table:
-    return Table(columns=("measured on", "accuracy"), rows=(("test pictures", accuracy),))
+def _classified(accuracy: float) -> SummaryTable:
+    return SummaryTable(columns=("measured on", "accuracy"), rows=(("test pictures", accuracy),))
 
 
-def _account(held: Sequence[Mapping[str, Any]], sites: Sequence[str]) -> Account:
-    account = Account.of("round", sites)
+def _account(held: Sequence[Mapping[str, Any]], sites: Sequence[str]) -> ParticipationAccount:
+    account = ParticipationAccount.of("round", sites)
     for one in held:
         account.enter(one["weights"], one["late"], {**one["lost"], **one["refused"]})
     return account

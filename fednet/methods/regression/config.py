@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fednet.federated.config import Federation
 
 
-class Config(BaseModel):
+class RegressionConfig(BaseModel):
     """Everything that can be set for one run.
 
     Attributes:
@@ -36,5 +36,5 @@ class Config(BaseModel):
     federation: Federation = Federation()
 
 
-def check(config: Config, own: Mapping[str, Any] | None = None) -> None:
+def check(config: RegressionConfig, own: Mapping[str, Any] | None = None) -> None:
     """Nothing to look for: the points are made up on the spot."""

@@ -1,105 +1,42 @@
-"""The job of a run: rounds, and after each what everybody predicts far from all points; local training beside it."""
+"""The method `regression`: federated averaging of a line, the smallest example.
+
+Registered as an entry point of the group `fednet.methods`. Imports no torch: the site and the job are imported by
+the process that runs them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from fednet.methods.contract import Method
+from fednet.methods.regression.config import RegressionConfig, check
 
-from fednet.conversations import Network, Programme, Question, Scalar, Site, Watch
-from fednet.errors import MethodError
-from fednet.journal import Journal
-from fednet.methods.regression.agent import LINE, TRAIN, LineAgent
-from fednet.methods.regression.config import Config
-from fednet.record import write_json
-from fednet.summary import Account, Cell, Chart, Section, Summary, Table, leave
+if TYPE_CHECKING:
+    from fednet.api import Network, Progress, Responder, SiteContext
 
 
-def agent(config: Config, site: Site, own: Mapping[str, Any] | None = None) -> LineAgent:  # noqa: ARG001 - the shape
-    """Makes the side that holds points and a line."""
-    return LineAgent(config, site)
+def site(config: RegressionConfig, context: SiteContext, overrides: Mapping[str, Any]) -> Responder:
+    """Makes the side that holds data and a model; see `regression.job.make_site`."""
+    from fednet.methods.regression.job import make_site  # noqa: PLC0415 - imports torch
+
+    return make_site(config, context, overrides)
 
 
-def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch) -> Summary:  # noqa: ARG001 - the shape
-    """Does the whole job.
+def job(config: RegressionConfig, network: Network, folder: Path, seed: int, progress: Progress) -> None:
+    """Does the driver's work; see `regression.job.run_job`."""
+    from fednet.methods.regression.job import run_job  # noqa: PLC0415 - imports torch
 
-    Leaves in `folder`: summary.json (after every round), metrics.json and journal.json. A run that is started again in
-    its folder goes on where it was.
-
-    Args:
-        config: of the run.
-        network: reaches the sites.
-        folder: the run's folder.
-        seed: the run's seed; the sites have it too, nothing here is random.
-        watch: hears of every round.
-
-    Raises:
-        MethodError: nobody answers, or a round cannot be held.
-        Stopped: the watch asks for the end.
-    """
-    if not network.cards:
-        raise MethodError("nobody is there: start clients of the method regression first")
-    at, total, journal = torch.tensor([[config.at]]), config.rounds * config.steps, Journal(folder)
-    alone = journal.once("alone", lambda: _predicted(network, at, {"alone": total}))
-
-    def held(number: int) -> dict[str, Any]:
-        """A round, if there is one before it, and what everybody predicts then."""
-        programme = Programme(f"line-{number}", LINE, TRAIN, 1, config.federation)
-        closed = [asdict(record) for record in network.convene(programme)] if number else []
-        return {"closed": closed, "predicted": _predicted(network, at, {})}
-
-    rounds: list[dict[str, Any]] = []
-    history: list[dict[str, float]] = []
-    for number in range(config.rounds + 1):
-        watch.report("rounds", max(0, number - 1), config.rounds)
-        found = journal.once(f"line-{number}", partial(held, number))
-        rounds += found["closed"]
-        history.append(found["predicted"])
-        summary = _summary(config, history, alone, rounds)
-        leave(folder, summary)
-    write_json(
-        folder / "metrics.json",
-        {
-            "at": config.at,
-            "truth": config.slope * config.at,
-            "federated": history[-1],
-            "alone": alone,
-            "history": history,
-            "rounds": rounds,
-        },
-    )
-    return summary
+    run_job(config, network, folder, seed, progress)
 
 
-def _predicted(network: Network, at: torch.Tensor, options: Mapping[str, Scalar]) -> dict[str, float]:
-    """What every site predicts."""
-    replies = network.ask(Question("predict", {"x": at}, options))
-    return {name: float(reply["y"]) for name, reply in replies.by_node.items()}
-
-
-def _summary(
-    config: Config, history: list[dict[str, float]], alone: Mapping[str, float], rounds: list[dict[str, Any]]
-) -> Summary:
-    truth, now = config.slope * config.at, history[-1]
-    heads = ("site", f"y({config.at:g}) after {len(rounds)} rounds", "alone, as many steps", "truth")
-    rows: tuple[tuple[Cell, ...], ...] = tuple((name, now[name], alone.get(name), truth) for name in sorted(now))
-    names = sorted({name for one in history for name in one})
-    lines = {name: tuple((float(k), one[name]) for k, one in enumerate(history) if name in one) for name in names}
-    same = len(set(now.values())) == 1
-    account = Account.of("round", names)
-    for record in rounds:
-        account.enter(record["weights"], record["late"], {**record["lost"], **record["refused"]})
-    section = Section(
-        title="Predictions",
-        table=Table(columns=heads, rows=rows),
-        notes=(
-            "All sites predict the same number, to the last bit." if same else "The sites do NOT predict the same.",
-        ),
-        charts=(Chart(title=f"prediction at {config.at:g}", across="round", lines=lines),),
-    )
-    off = max(abs(value - truth) for value in now.values())
-    return Summary(title=f"{len(now)} sites, largest error {off:.2g}", sections=(section,), accounts={LINE: account})
+METHOD = Method(
+    name="regression",
+    summary="federated averaging of a line, the smallest example",
+    config=RegressionConfig,
+    site=site,
+    job=job,
+    check=check,
+    preload=("fednet.methods.regression.job",),
+)

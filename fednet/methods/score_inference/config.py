@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from fednet.data.config import DataConfig, PartitionConfig
-from fednet.data.own import require_data
+from fednet.data.site_data import check_data
 from fednet.diffusion.samplers import EulerMaruyama, SamplerConfig
 from fednet.diffusion.sde import VP, SDEConfig
-from fednet.diffusion.training import TrainConfig
+from fednet.diffusion.training import ScoreTrainConfig
 from fednet.models.unet import UNetConfig
 
 RuleName = Literal["mean", "data-size", "label-count", "mixture", "consensus", "median"]
@@ -112,14 +112,14 @@ class EvaluateConfig(_Section):
     agreement: int = Field(default=12, ge=0, le=200)
 
 
-class Config(_Section):
+class ScoreInferenceConfig(_Section):
     """Everything that can be set for one run of federated score inference."""
 
     data: DataConfig = DataConfig()
     partition: PartitionConfig = PartitionConfig(kind="disjoint")
     model: UNetConfig = UNetConfig()
     sde: SDEConfig = VP()
-    train: TrainConfig = TrainConfig()
+    train: ScoreTrainConfig = ScoreTrainConfig()
     sampler: SamplerConfig = EulerMaruyama()
     samples: SamplesConfig = SamplesConfig()
     arms: dict[ArmName, ArmConfig] = Field(
@@ -128,7 +128,7 @@ class Config(_Section):
     evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="after")
-    def _labels_need_a_conditional_model(self) -> Config:
+    def _labels_need_a_conditional_model(self) -> ScoreInferenceConfig:
         if self.model.conditional:
             return self
         if self.samples.labels is not None or self.samples.per_label is not None:
@@ -143,10 +143,10 @@ class Config(_Section):
         return self.arms[arm].sampler or self.sampler
 
 
-def check(config: Config, own: Mapping[str, Any] | None = None) -> None:
+def check(config: ScoreInferenceConfig, own: Mapping[str, Any] | None = None) -> None:
     """Looks whether the data, those of a site with `own`, are where they are said to be; reads no picture.
 
     Raises:
         DataError: they are not, or they are malformed.
     """
-    require_data(config.data, own)
+    check_data(config.data, own)

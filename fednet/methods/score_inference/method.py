@@ -1,97 +1,42 @@
-"""The job of a run: draws every arm, measures it beside real pictures, and leaves the results in the run's folder.
+"""The method `score-inference`: federated inference of score-based diffusion models.
 
-Knows how to ask and not whom; the same code runs over the bus and with `local_ask` in one process.
+Registered as an entry point of the group `fednet.methods`. Imports no torch: the site and the job are imported by
+the process that runs them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from fednet.methods.contract import Method
+from fednet.methods.score_inference.config import ScoreInferenceConfig, check
 
-from fednet.cards import fitting
-from fednet.conversations import Ask, Network, Site, Watch
-from fednet.data.datasets import Splits, load
-from fednet.data.own import own_share
-from fednet.errors import MeasureError
-from fednet.methods.score_inference.agent import ScoreAgent, ScoreCard
-from fednet.methods.score_inference.config import Config
-from fednet.methods.score_inference.drawing import Samples, draw, read_cards
-from fednet.methods.score_inference.results import Arm, leave_numbers, leave_samples, show_real, summarise
-from fednet.methods.score_inference.survey import survey
-from fednet.metrics.evaluation import Evaluation, evaluate, measure_real
-from fednet.metrics.judge import Judge, train_judge
-from fednet.summary import Summary, leave
+if TYPE_CHECKING:
+    from fednet.api import Network, Progress, Responder, SiteContext
 
 
-def agent(config: Config, site: Site, own: Mapping[str, Any] | None = None) -> ScoreAgent:
-    """Makes the side that holds data and a model.
+def site(config: ScoreInferenceConfig, context: SiteContext, overrides: Mapping[str, Any]) -> Responder:
+    """Makes the side that holds data and a model; see `score_inference.job.make_site`."""
+    from fednet.methods.score_inference.job import make_site  # noqa: PLC0415 - imports torch
 
-    Args:
-        config: the run's configuration.
-        site: where the agent lives.
-        own: what the site says for itself: `data`, keys that replace those of `config.data`. A site with data of
-            its own keeps all of its training pictures; without, it gets its share of the run's partition.
-
-    Raises:
-        DataError: the site's own data is not configured properly or not there.
-    """
-    data, share = own_share(config.data, own)
-    return ScoreAgent(config.model_copy(update={"data": data}), site, share)
+    return make_site(config, context, overrides)
 
 
-def run(config: Config, network: Network, folder: Path, seed: int, watch: Watch) -> Summary:
-    """Does the whole job.
+def job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: int, progress: Progress) -> None:
+    """Does the driver's work; see `score_inference.job.run_job`."""
+    from fednet.methods.score_inference.job import run_job  # noqa: PLC0415 - imports torch
 
-    Leaves in `folder`: samples/<arm>/{grid.png,samples.safetensors}, samples/real/grid.png, summary.json
-    (as soon as there is an arm to show), metrics.json, figures/ and TensorBoard events.
-
-    Args:
-        config: what to draw and how.
-        network: reaches the agents, and knows their cards.
-        folder: the run's folder.
-        seed: the run's seed.
-        watch: hears of every step, and asks for the end.
-
-    Raises:
-        MethodError: the agents do not fit each other or the data, or nobody answers.
-        Stopped: the watch asks for the end.
-    """
-    read = read_cards(network.cards)
-    splits = fitting(load(config.data), read)
-    show_real(folder, splits.test, read)
-    judge = train_judge(splits.judge, seed=seed, watch=watch) if config.evaluate.judge else None
-    arms: list[Arm] = []
-    for name in config.arms:
-        arms.append(_arm(config, name, network.ask, read, seed=seed, watch=watch))
-        leave_samples(folder, arms[-1])
-        leave(folder, summarise(arms, read))
-    measured = [_measured(arm, judge, splits, seed, watch) for arm in arms]
-    real = measure_real(judge, splits.test) if judge else None
-    surveyed = survey(network.ask, read, splits.test, config.evaluate.agreement, seed=seed, watch=watch)
-    summary = summarise(measured, read, real, surveyed)
-    leave_numbers(folder, measured, real, surveyed)
-    leave(folder, summary)
-    return summary
+    run_job(config, network, folder, seed, progress)
 
 
-def _arm(config: Config, name: str, ask: Ask, cards: Mapping[str, ScoreCard], *, seed: int, watch: Watch) -> Arm:
-    arm, sampler = config.arms[name], config.sampler_of(name)
-    samples: Samples = draw(arm, sampler, config.samples, name=name, ask=ask, cards=cards, seed=seed, watch=watch)
-    return Arm(name, arm, sampler, samples)
-
-
-def _measured(arm: Arm, judge: Judge | None, splits: Splits, seed: int, watch: Watch) -> Arm:
-    """The arm with its evaluation, or with the reason why it has none: its samples are worth keeping anyway."""
-    if judge is None:
-        return arm
-    watch.report("measuring", 0, 1)
-    images: Tensor = arm.samples.images
-    try:
-        found: Evaluation = evaluate(images, arm.samples.labels, judge=judge, splits=splits, seed=seed)
-    except MeasureError as error:
-        return replace(arm, unmeasured=str(error))
-    return replace(arm, evaluation=found)
+METHOD = Method(
+    name="score-inference",
+    summary="federated inference of score-based diffusion models",
+    config=ScoreInferenceConfig,
+    site=site,
+    job=job,
+    check=check,
+    preload=("fednet.methods.score_inference.job",),
+)

@@ -13,13 +13,13 @@ from fednet.data.datasets import ImageSet
 from fednet.diffusion.samplers import ODE, SamplerConfig
 from fednet.files import write_whole
 from fednet.images import by_label, save_png
-from fednet.methods.score_inference.agent import ScoreCard
+from fednet.methods.score_inference.agreement import AgreementPoint
+from fednet.methods.score_inference.arm_sampling import ArmSamples
 from fednet.methods.score_inference.config import ArmConfig
-from fednet.methods.score_inference.drawing import Samples
-from fednet.methods.score_inference.survey import Point
-from fednet.metrics.evaluation import Evaluation, Yardstick
-from fednet.record import RunRecord, write_json
-from fednet.summary import Figure, Section, Summary, Table
+from fednet.methods.score_inference.site import ScoreCapabilities
+from fednet.metrics.evaluation import Evaluation, RealReference
+from fednet.reporting.record import RunRecord, write_json
+from fednet.reporting.summary import Summary, SummaryFigure, SummarySection, SummaryTable
 
 COLUMNS = (
     "arm", "rule", "sampler", "samples", "queries", "label accuracy", "Inception Score",
@@ -39,12 +39,12 @@ class Arm:
     name: str
     config: ArmConfig
     sampler: SamplerConfig
-    samples: Samples
+    samples: ArmSamples
     evaluation: Evaluation | None = None
     unmeasured: str = ""
 
 
-def show_real(folder: Path, real: ImageSet, cards: Mapping[str, ScoreCard]) -> None:
+def show_real(folder: Path, real: ImageSet, cards: Mapping[str, ScoreCapabilities]) -> None:
     """Writes a grid of real pictures to put beside the arms'."""
     conditional = next(iter(cards.values())).conditional
     save_png(folder / "samples" / "real" / "grid.png", by_label(real.images, real.labels if conditional else None))
@@ -61,7 +61,10 @@ def leave_samples(folder: Path, arm: Arm) -> None:
 
 
 def summarise(
-    arms: Sequence[Arm], cards: Mapping[str, ScoreCard], real: Yardstick | None = None, surveyed: Sequence[Point] = ()
+    arms: Sequence[Arm],
+    cards: Mapping[str, ScoreCapabilities],
+    real: RealReference | None = None,
+    surveyed: Sequence[AgreementPoint] = (),
 ) -> Summary:
     """What a reader is shown of the arms that there are: the table, the grids, the curves, and who contributed."""
     card = next(iter(cards.values()))
@@ -70,12 +73,16 @@ def summarise(
         first = ("real pictures", None, None, None, None, real.accuracy, real.inception_score)
         rows.insert(0, (*first, *(None,) * (len(COLUMNS) - len(first))))
     grids = {"real data": "real", **{arm.name: arm.name for arm in arms}}
-    shown = tuple(Figure(title=title, file=f"samples/{name}/grid.png", pixels=True) for title, name in grids.items())
-    curves = tuple(Figure(title=title, file=file) for title, file, _ in _CURVES) if surveyed else ()
+    shown = tuple(
+        SummaryFigure(title=title, file=f"samples/{name}/grid.png", pixels=True) for title, name in grids.items()
+    )
+    curves = tuple(SummaryFigure(title=title, file=file) for title, file, _ in _CURVES) if surveyed else ()
     sections = (
-        Section(title="Results", table=Table(columns=COLUMNS, rows=tuple(rows)), notes=_notes(arms, card)),
-        Section(title="Pictures", figures=shown),
-        Section(title="How far the agents agree", figures=curves),
+        SummarySection(
+            title="Results", table=SummaryTable(columns=COLUMNS, rows=tuple(rows)), notes=_notes(arms, card)
+        ),
+        SummarySection(title="Pictures", figures=shown),
+        SummarySection(title="How far the agents agree", figures=curves),
     )
     return Summary(
         title=f"{len(cards)} agent{'s' if len(cards) > 1 else ''}, "
@@ -85,7 +92,9 @@ def summarise(
     )
 
 
-def leave_numbers(folder: Path, arms: Sequence[Arm], real: Yardstick | None, surveyed: Sequence[Point]) -> None:
+def leave_numbers(
+    folder: Path, arms: Sequence[Arm], real: RealReference | None, surveyed: Sequence[AgreementPoint]
+) -> None:
     """Writes the figures, the TensorBoard events and metrics.json: every number, for whoever computes on with them."""
     for _, file, key in _CURVES if surveyed else ():
         _plot(folder / file, key, surveyed)
@@ -118,7 +127,7 @@ def _row(arm: Arm) -> tuple[str | int | float | None, ...]:
     return (*head, *measures, samples.seconds)
 
 
-def _notes(arms: Sequence[Arm], card: ScoreCard) -> tuple[str, ...]:
+def _notes(arms: Sequence[Arm], card: ScoreCapabilities) -> tuple[str, ...]:
     notes = [f"{arm.name} could not be measured: {arm.unmeasured}" for arm in arms if arm.unmeasured]
     for arm in arms:
         if orphaned := sorted(arm.samples.orphaned):
@@ -138,7 +147,7 @@ _CURVES = (
 )
 
 
-def _plot(path: Path, key: str, points: Sequence[Point]) -> None:
+def _plot(path: Path, key: str, points: Sequence[AgreementPoint]) -> None:
     """A line an agent over t, from noise on the left to pictures on the right; the report says its title."""
     plot = Plot(figsize=(6.4, 3.6), layout="constrained")
     axes = plot.subplots()

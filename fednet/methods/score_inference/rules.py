@@ -18,16 +18,16 @@ import torch
 from torch import Tensor
 
 from fednet.diffusion.density import equalising_weights, log_density_change
-from fednet.diffusion.steering import Answers, Move, Rule, State
+from fednet.diffusion.guided_sampling import CombinationRule, RuleState, ScoreAnswers, SolverStep
 from fednet.errors import MethodError
 from fednet.methods.score_inference.config import Phase, RuleName
 
-Weigh = Callable[[State, Answers, Move], Tensor]
+Weigh = Callable[[RuleState, ScoreAnswers, SolverStep], Tensor]
 """Weights of the agents, (agents,) or (agents, n), summing to 1 over the agents."""
 
 
 @dataclass(frozen=True)
-class Holdings:
+class LabelCounts:
     """What the agents say of their data, which decides how much their word counts for which label.
 
     Attributes:
@@ -54,29 +54,29 @@ class Holdings:
         return frozenset(label for label in set(self.labels.tolist()) if bare[label])
 
 
-def mean(holdings: Holdings) -> Rule:
+def mean(holdings: LabelCounts) -> CombinationRule:
     """Everyone who answers counts the same: a product of experts, right when all agents model the same data."""
     ones = torch.ones(len(holdings.names), 1)
     return _weighted(holdings, lambda _state, answers, _move: _normalised(ones, answers.present))
 
 
-def data_size(holdings: Holdings) -> Rule:
+def data_size(holdings: LabelCounts) -> CombinationRule:
     """Everyone counts as much as the images it was trained on."""
     sizes = holdings.counts.sum(1, keepdim=True).float()
     return _weighted(holdings, lambda _state, answers, _move: _normalised(sizes, answers.present))
 
 
-def label_count(holdings: Holdings) -> Rule:
+def label_count(holdings: LabelCounts) -> CombinationRule:
     """Everyone counts as much as its images of the label asked for; for a label that nobody holds, the same."""
     counts = holdings.of_each_sample()
     return _weighted(holdings, lambda _state, answers, _move: _normalised(counts, answers.present))
 
 
-def mixture(holdings: Holdings) -> Rule:
+def mixture(holdings: LabelCounts) -> CombinationRule:
     """The union of the agents' data: weights proportional to w_k p_k(x), w_k what agent k holds."""
     shares = holdings.of_each_sample()
 
-    def responsibilities(state: State, answers: Answers, _: Move) -> Tensor:
+    def responsibilities(state: RuleState, answers: ScoreAnswers, _: SolverStep) -> Tensor:
         counted = _following(state, answers)
         logits = _normalised(shares, counted).log() + state.log_p
         return torch.softmax(logits.masked_fill(~counted[:, None], -torch.inf), 0)
@@ -84,25 +84,25 @@ def mixture(holdings: Holdings) -> Rule:
     return _weighted(holdings, responsibilities, _followed, follows_density=True)
 
 
-def consensus(holdings: Holdings) -> Rule:
+def consensus(holdings: LabelCounts) -> CombinationRule:
     """What all agents find equally likely: weights that keep all log p_k equal along the trajectory."""
 
-    def balanced(state: State, answers: Answers, move: Move) -> Tensor:
+    def balanced(state: RuleState, answers: ScoreAnswers, move: SolverStep) -> Tensor:
         return equalising_weights(state.log_p, answers, move, _following(state, answers))
 
     return _weighted(holdings, balanced, _followed, follows_density=True)
 
 
-def median(holdings: Holdings) -> Rule:
+def median(holdings: LabelCounts) -> CombinationRule:
     """The median of each coordinate, robust to a faulty minority (Yin et al. 2018, arXiv 1803.01498)."""
 
-    def middle(_state: State, answers: Answers, _move: Move) -> Tensor:
+    def middle(_state: RuleState, answers: ScoreAnswers, _move: SolverStep) -> Tensor:
         return torch.quantile(answers.scores[answers.present], 0.5, dim=0)
 
-    return Rule(_fresh(holdings), middle, _unmoved, follows_density=False)
+    return CombinationRule(_fresh(holdings), middle, _unmoved, follows_density=False)
 
 
-RULES: dict[RuleName, Callable[[Holdings], Rule]] = {
+RULES: dict[RuleName, Callable[[LabelCounts], CombinationRule]] = {
     "mean": mean,
     "data-size": data_size,
     "label-count": label_count,
@@ -112,7 +112,7 @@ RULES: dict[RuleName, Callable[[Holdings], Rule]] = {
 }
 
 
-def rule_for(phases: Sequence[Phase], holdings: Holdings) -> Rule:
+def rule_for(phases: Sequence[Phase], holdings: LabelCounts) -> CombinationRule:
     """The rule of an arm: one rule, or a schedule of rules over t.
 
     Raises:
@@ -123,20 +123,20 @@ def rule_for(phases: Sequence[Phase], holdings: Holdings) -> Rule:
     return schedule(phases, holdings)
 
 
-def schedule(phases: Sequence[Phase], holdings: Holdings) -> Rule:
+def schedule(phases: Sequence[Phase], holdings: LabelCounts) -> CombinationRule:
     """Rules that take turns as t falls, each with all agents or some; log densities are followed throughout."""
     parts = [(phase.below, RULES[phase.rule](holdings), _members(phase, holdings)) for phase in phases]
     follows = any(rule.follows_density for _, rule, _ in parts)
 
-    def combine(state: State, answers: Answers, move: Move) -> Tensor:
+    def combine(state: RuleState, answers: ScoreAnswers, move: SolverStep) -> Tensor:
         _, rule, members = [part for part in parts if move.t <= part[0] + 1e-9][-1]
         counted = answers.present & members
         return rule.combine(state, replace(answers, present=counted if counted.any() else answers.present), move)
 
-    return Rule(_fresh(holdings), combine, _followed if follows else _unmoved, follows)
+    return CombinationRule(_fresh(holdings), combine, _followed if follows else _unmoved, follows)
 
 
-def _members(phase: Phase, holdings: Holdings) -> Tensor:
+def _members(phase: Phase, holdings: LabelCounts) -> Tensor:
     if phase.agents is None:
         return torch.ones(len(holdings.names), dtype=torch.bool)
     unknown = sorted(set(phase.agents) - set(holdings.names))
@@ -145,29 +145,29 @@ def _members(phase: Phase, holdings: Holdings) -> Tensor:
     return torch.tensor([name in phase.agents for name in holdings.names])
 
 
-def _unmoved(state: State, answers: Answers, move: Move, dx: Tensor) -> State:  # noqa: ARG001 - a rule's shape
+def _unmoved(state: RuleState, answers: ScoreAnswers, move: SolverStep, dx: Tensor) -> RuleState:  # noqa: ARG001 - a rule's shape
     return state
 
 
-def _followed(state: State, answers: Answers, move: Move, dx: Tensor) -> State:
+def _followed(state: RuleState, answers: ScoreAnswers, move: SolverStep, dx: Tensor) -> RuleState:
     change = log_density_change(answers, move, dx)
     log_p = torch.where(answers.present[:, None], state.log_p + change, state.log_p)
-    return State(log_p, state.lost | ~answers.present)
+    return RuleState(log_p, state.lost | ~answers.present)
 
 
-def _fresh(holdings: Holdings) -> Callable[[int], State]:
-    return partial(State.fresh, len(holdings.names))
+def _fresh(holdings: LabelCounts) -> Callable[[int], RuleState]:
+    return partial(RuleState.fresh, len(holdings.names))
 
 
 def _weighted(
-    holdings: Holdings,
+    holdings: LabelCounts,
     weigh: Weigh,
-    advance: Callable[[State, Answers, Move, Tensor], State] = _unmoved,
+    advance: Callable[[RuleState, ScoreAnswers, SolverStep, Tensor], RuleState] = _unmoved,
     follows_density: bool = False,
-) -> Rule:
+) -> CombinationRule:
     """A rule whose score is the weighted sum of the scores, added up in the order of the agents' names."""
 
-    def combine(state: State, answers: Answers, move: Move) -> Tensor:
+    def combine(state: RuleState, answers: ScoreAnswers, move: SolverStep) -> Tensor:
         weights = weigh(state, answers, move)
         weights = weights.view(*weights.shape, *[1] * (answers.scores.dim() - 2))
         total = torch.zeros_like(answers.scores[0])
@@ -176,7 +176,7 @@ def _weighted(
                 total = total + weight * score
         return total
 
-    return Rule(_fresh(holdings), combine, advance, follows_density)
+    return CombinationRule(_fresh(holdings), combine, advance, follows_density)
 
 
 def _normalised(amounts: Tensor, counted: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ def _normalised(amounts: Tensor, counted: Tensor) -> Tensor:
     return amounts / amounts.sum(0, keepdim=True)
 
 
-def _following(state: State, answers: Answers) -> Tensor:
+def _following(state: RuleState, answers: ScoreAnswers) -> Tensor:
     """Who answers and has followed the trajectory from its start."""
     counted = answers.present & ~state.lost
     if not counted.any():

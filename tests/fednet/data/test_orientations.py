@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fednet.data.datasets import ImageSet
-from fednet.data.orientations import HIDDEN, SHOWN, UPRIGHT, matrices, mirrored, seen, transposed, turned
+from fednet.data.orientations import HIDDEN, SHOWN, UPRIGHT, matrices, reflection, rotation, transformed, transposed
 
 
 def pictures(count: int = 5) -> torch.Tensor:
@@ -14,7 +14,7 @@ def pictures(count: int = 5) -> torch.Tensor:
 
 
 def under(orientation: object, images: torch.Tensor) -> torch.Tensor:
-    return seen(images, matrices((orientation,)).expand(len(images), 2, 2))  # type: ignore[arg-type]
+    return transformed(images, matrices((orientation,)).expand(len(images), 2, 2))  # type: ignore[arg-type]
 
 
 def test_the_hidden_orientation_is_the_transposition() -> None:
@@ -30,12 +30,14 @@ def test_upright_changes_nothing() -> None:
 
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_a_turn_moves_pixels(degrees: int) -> None:
-    assert torch.allclose(under(turned(degrees), pictures()), torch.rot90(pictures(), degrees // 90, (2, 3)), atol=1e-5)
+    assert torch.allclose(
+        under(rotation(degrees), pictures()), torch.rot90(pictures(), degrees // 90, (2, 3)), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(("degrees", "axis"), [(0, 2), (90, 3)])
 def test_a_mirror_flips(degrees: int, axis: int) -> None:
-    assert torch.allclose(under(mirrored(degrees), pictures()), pictures().flip(axis), atol=1e-5)
+    assert torch.allclose(under(reflection(degrees), pictures()), pictures().flip(axis), atol=1e-5)
 
 
 def test_matrices_are_orthogonal_and_say_whether_they_mirror() -> None:
@@ -48,11 +50,11 @@ def test_matrices_are_orthogonal_and_say_whether_they_mirror() -> None:
 def test_nothing_shown_is_near_the_hidden_one() -> None:
     hidden, shown = matrices((HIDDEN,)), matrices(SHOWN)
     nearest = (shown - hidden).flatten(1).norm(dim=1).min()
-    turn = (matrices((turned(20),)) - matrices((UPRIGHT,))).norm()
+    turn = (matrices((rotation(20),)) - matrices((UPRIGHT,))).norm()
     assert float(nearest) == pytest.approx(float(turn), rel=1e-5)
 
 
 def test_shifts_and_zooms_stay_in_range() -> None:
-    moved = seen(pictures(), 1.1 * matrices((UPRIGHT,)).expand(5, 2, 2), torch.full((5, 2), 0.2))
+    moved = transformed(pictures(), 1.1 * matrices((UPRIGHT,)).expand(5, 2, 2), torch.full((5, 2), 0.2))
     assert moved.min() >= -1
     assert moved.max() <= 1

@@ -120,7 +120,7 @@ def test_the_hash_seed_changes_nothing() -> None:
     code = (
         "import hashlib, torch\n"
         "from fednet.data.config import PartitionConfig as P\n"
-        "from fednet.data.local import train_and_test\n"
+        "from fednet.data.local_split import train_and_test\n"
         "from fednet.data.partition import partition\n"
         "labels = torch.arange(10).repeat(30)\n"
         f"for regime in {REGIMES!r}:\n"

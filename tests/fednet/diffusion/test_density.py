@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from fednet.diffusion.density import equalising_weights, log_density_change
+from fednet.diffusion.guided_sampling import ScoreAnswers, SolverStep
 from fednet.diffusion.sampling import flow_step, langevin_step, reverse_step
 from fednet.diffusion.sde import SDE, VE, VP, SubVP
-from fednet.diffusion.steering import Answers, Move
 from fednet.seeds import generator
 
 DIMENSIONS = 3
@@ -29,7 +29,7 @@ def walk(agents, sde: SDE, kind: str, steps: int) -> tuple[Tensor, Tensor]:
             move, after = reverse_step(sde, x, t, span, random), t - span
         else:
             rate = flow_step(sde, x, t)
-            move, after = Move(t, span, rate.drift, rate.g2, 0.0), t - span
+            move, after = SolverStep(t, span, rate.drift, rate.g2, 0.0), t - span
         answers = agents(x, t, True)
         dx = move.displacement(-0.3 * x)
         common = 0.0 if kind == "corrector" else DIMENSIONS * float(sde.drift_rate(torch.tensor(t))) * span
@@ -48,23 +48,23 @@ def test_the_changes_add_up_to_the_true_log_density(gaussians, sde: SDE, kind: s
 
 
 def test_a_flow_without_divergences_is_refused() -> None:
-    answers = Answers(torch.zeros(2, 4, 1), torch.tensor([True, True]))
-    move = Move(0.5, 1.0, None, g2=1.0, q=0.0)
+    answers = ScoreAnswers(torch.zeros(2, 4, 1), torch.tensor([True, True]))
+    move = SolverStep(0.5, 1.0, None, g2=1.0, q=0.0)
     with pytest.raises(ValueError, match="divergence"):
         log_density_change(answers, move, torch.zeros(4, 1))
 
 
-def random_answers(agents: int, seed: int = 0) -> Answers:
+def random_answers(agents: int, seed: int = 0) -> ScoreAnswers:
     random = generator(seed, "answers")
     scores = torch.randn(agents, 6, 1, 4, 4, generator=random)
-    return Answers(scores, torch.ones(agents, dtype=torch.bool), torch.randn(agents, 6, generator=random))
+    return ScoreAnswers(scores, torch.ones(agents, dtype=torch.bool), torch.randn(agents, 6, generator=random))
 
 
 @pytest.mark.parametrize("q", [0.0, 2.0])
 def test_balanced_weights_equalise_the_log_densities(q: float) -> None:
     answers, log_p = random_answers(3), torch.randn(3, 6, generator=generator(0, "log p")) * 0.1
     noise = torch.randn(6, 1, 4, 4, generator=generator(0, "noise")) * 0.1
-    move = Move(0.5, 0.05, torch.ones(6, 1, 4, 4), g2=2.0, q=q, noise=noise)
+    move = SolverStep(0.5, 0.05, torch.ones(6, 1, 4, 4), g2=2.0, q=q, noise=noise)
     weights = equalising_weights(log_p, answers, move, answers.present)
     torch.testing.assert_close(weights.sum(0), torch.ones(6))
     score = (weights[:, :, None, None, None] * answers.scores).sum(0)
@@ -75,14 +75,16 @@ def test_balanced_weights_equalise_the_log_densities(q: float) -> None:
 
 def test_balanced_weights_of_equal_models_are_equal() -> None:
     one = random_answers(1)
-    answers = Answers(one.scores.repeat(4, 1, 1, 1, 1), torch.ones(4, dtype=torch.bool), one.divergences.repeat(4, 1))
-    move = Move(0.5, 0.05, None, g2=2.0, q=0.0)
+    answers = ScoreAnswers(
+        one.scores.repeat(4, 1, 1, 1, 1), torch.ones(4, dtype=torch.bool), one.divergences.repeat(4, 1)
+    )
+    move = SolverStep(0.5, 0.05, None, g2=2.0, q=0.0)
     weights = equalising_weights(torch.zeros(4, 6), answers, move, answers.present)
     torch.testing.assert_close(weights, torch.full((4, 6), 0.25))
 
 
 def test_who_does_not_count_gets_no_weight() -> None:
-    answers, move = random_answers(3), Move(0.5, 0.05, None, g2=2.0, q=2.0)
+    answers, move = random_answers(3), SolverStep(0.5, 0.05, None, g2=2.0, q=2.0)
     weights = equalising_weights(torch.zeros(3, 6), answers, move, torch.tensor([True, False, True]))
     assert torch.equal(weights[1], torch.zeros(6))
     torch.testing.assert_close(weights.sum(0), torch.ones(6))

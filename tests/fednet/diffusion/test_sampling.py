@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fednet.diffusion.guided_sampling import CombinationRule, RuleState, ScoreAnswers, SolverStep
 from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector
-from fednet.diffusion.sampling import Drawn, sample
+from fednet.diffusion.sampling import SampledTrajectory, sample
 from fednet.diffusion.sde import SDE, VE, VP, SubVP
-from fednet.diffusion.steering import Answers, Move, Rule, State
 from fednet.seeds import generator
 
 SDES = [VE(sigma=200), VP(), SubVP()]  # a wide VE: its prior is centred at 0, its marginals are not
@@ -27,16 +27,18 @@ def name(config) -> str:
     return getattr(config, "method", config.kind)
 
 
-def alone() -> Rule:
+def alone() -> CombinationRule:
     """Follows the only agent and remembers nothing."""
 
-    def combine(_state: State, answers: Answers, _move: Move) -> torch.Tensor:
+    def combine(_state: RuleState, answers: ScoreAnswers, _move: SolverStep) -> torch.Tensor:
         return answers.scores[0]
 
-    return Rule(lambda count: State.fresh(1, count), combine, lambda state, _answers, _move, _dx: state, False)
+    return CombinationRule(
+        lambda count: RuleState.fresh(1, count), combine, lambda state, _answers, _move, _dx: state, False
+    )
 
 
-def draw(query, sde: SDE, config, count: int = 4000, seed: int = 0) -> Drawn:
+def draw(query, sde: SDE, config, count: int = 4000, seed: int = 0) -> SampledTrajectory:
     latent = sde.prior((count, 1), generator(seed, "latent"))
     return sample(config, query, alone(), sde, latent, random=generator(seed, "noise"))
 

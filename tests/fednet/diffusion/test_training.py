@@ -10,10 +10,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from fednet.conversations import Silent, Stopped
+from fednet.api import NullProgress, Stopped
 from fednet.diffusion.sde import VE, VP
 from fednet.diffusion.training import (
-    TrainConfig,
+    ScoreTrainConfig,
     joint_state,
     load_joint_state,
     resume,
@@ -43,16 +43,16 @@ def stripes(count: int = 40) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def fit(config: TrainConfig, seed: int = 0, watch=None, net: ScoreNet | None = None):
+def fit(config: ScoreTrainConfig, seed: int = 0, watch=None, net: ScoreNet | None = None):
     net = net or network()
     images, labels = stripes()
-    done = train(net, images, labels if net.classes else None, config, seed=seed, watch=watch or Silent())
+    done = train(net, images, labels if net.classes else None, config, seed=seed, watch=watch or NullProgress())
     return net, done
 
 
 @pytest.mark.parametrize("sde", [VP(), VE()], ids=lambda sde: sde.kind)
 def test_training_lowers_the_loss(sde) -> None:
-    net, done = fit(TrainConfig(steps=150, lr=1e-2), net=network(sde=sde))
+    net, done = fit(ScoreTrainConfig(steps=150, lr=1e-2), net=network(sde=sde))
     assert done.steps == 150
     assert done.last_loss < 0.75 * done.first_loss
     images, _ = stripes()
@@ -63,7 +63,7 @@ def test_training_lowers_the_loss(sde) -> None:
 
 
 def test_labels_are_learned_and_any_class_stays_known() -> None:
-    net, _ = fit(TrainConfig(steps=250, label_dropout=0.3), net=network(conditional=True))
+    net, _ = fit(ScoreTrainConfig(steps=250, label_dropout=0.3), net=network(conditional=True))
     x, t = torch.randn(64, *SHAPE, generator=generator(0, "x")), torch.tensor(0.9)
     with torch.no_grad():
         left, right = (net.score(x, t, torch.full((64,), label)).mean(0) for label in (0, 1))
@@ -74,7 +74,7 @@ def test_labels_are_learned_and_any_class_stays_known() -> None:
 
 
 def test_the_same_seed_trains_the_same_network_and_another_does_not() -> None:
-    one, two, three = (fit(TrainConfig(steps=5), seed)[0].state_dict() for seed in (0, 0, 1))
+    one, two, three = (fit(ScoreTrainConfig(steps=5), seed)[0].state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert any(not torch.equal(one[key], three[key]) for key in one)
 
@@ -82,16 +82,16 @@ def test_the_same_seed_trains_the_same_network_and_another_does_not() -> None:
 def test_training_leaves_global_random_numbers_alone() -> None:
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    fit(TrainConfig(steps=2))
+    fit(ScoreTrainConfig(steps=2))
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_the_budget_is_epochs_or_steps() -> None:
-    assert TrainConfig(steps=7).batches(1000) == 7
-    assert TrainConfig(epochs=3, batch=16).batches(100) == math.ceil(300 / 16)
-    assert TrainConfig(epochs=3, batch=16).batches(5) == 3
+    assert ScoreTrainConfig(steps=7).batches(1000) == 7
+    assert ScoreTrainConfig(epochs=3, batch=16).batches(100) == math.ceil(300 / 16)
+    assert ScoreTrainConfig(epochs=3, batch=16).batches(5) == 3
     with pytest.raises(ValidationError, match="not both"):
-        TrainConfig(epochs=1, steps=1)
+        ScoreTrainConfig(epochs=1, steps=1)
 
 
 def test_progress_is_reported_and_can_end_the_training() -> None:
@@ -104,16 +104,16 @@ def test_progress_is_reported_and_can_end_the_training() -> None:
                 raise Stopped
 
     with pytest.raises(Stopped):
-        fit(TrainConfig(steps=10), watch=Impatient())
+        fit(ScoreTrainConfig(steps=10), watch=Impatient())
     assert heard == [("training", 1, 10), ("training", 2, 10), ("training", 3, 10)]
 
 
 def test_a_diverging_loss_and_missing_images_are_refused() -> None:
     images, _ = stripes()
     with pytest.raises(MethodError, match=r"train\.lr"):
-        train(network(), images * math.inf, None, TrainConfig(steps=2), seed=0, watch=Silent())
+        train(network(), images * math.inf, None, ScoreTrainConfig(steps=2), seed=0, watch=NullProgress())
     with pytest.raises(MethodError, match="without images"):
-        train(network(), images[:0], None, TrainConfig(steps=2), seed=0, watch=Silent())
+        train(network(), images[:0], None, ScoreTrainConfig(steps=2), seed=0, watch=NullProgress())
 
 
 def stretch(state=None, *, before: int = 0, seed: int = 0, **settings) -> tuple[ScoreNet, ScoreNet]:
@@ -122,8 +122,8 @@ def stretch(state=None, *, before: int = 0, seed: int = 0, **settings) -> tuple[
     average = copy.deepcopy(net)
     if state is not None:
         load_joint_state(net, average, state)
-    config = TrainConfig(**{"steps": 20, "lr": 1e-2, **settings})
-    resume(net, average, stripes()[0], None, config, before=before, seed=seed, watch=Silent())
+    config = ScoreTrainConfig(**{"steps": 20, "lr": 1e-2, **settings})
+    resume(net, average, stripes()[0], None, config, before=before, seed=seed, watch=NullProgress())
     return net, average
 
 
@@ -179,6 +179,6 @@ def test_a_joint_state_comes_back_bit_for_bit_and_another_is_refused() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 def test_training_on_a_device_lowers_the_loss(precision: str) -> None:
-    config = TrainConfig.model_validate({"steps": 150, "lr": 1e-2, "precision": precision})
+    config = ScoreTrainConfig.model_validate({"steps": 150, "lr": 1e-2, "precision": precision})
     _, done = fit(config, net=network().to("cuda"))
     assert done.last_loss < 0.75 * done.first_loss

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fednet.conversations import Offer, Offering
+from fednet.api import Offer, OfferBatch
 from fednet.errors import MethodError
-from fednet.federated.offers import MOST_SUBJECTS, Shelf, Source, size, versions, vetted
+from fednet.federated.offers import MOST_SUBJECTS, OfferSource, OfferStore, size, validated, versions
 
 
 def offer(version: int = 1, value: float | None = None, origin: str = "anna", subject: str = "seven") -> Offer:
@@ -20,7 +20,7 @@ def offer(version: int = 1, value: float | None = None, origin: str = "anna", su
 class TestVetted:
     def test_words_are_copied_since_they_may_go_on_being_learnt(self) -> None:
         words = torch.nn.Parameter(torch.ones(2, 4))
-        (given,) = vetted(Offering((replace(offer(), words=words),)), "anna").offers
+        (given,) = validated(OfferBatch((replace(offer(), words=words),)), "anna").offers
         with torch.no_grad():
             words.fill_(9.0)
         assert torch.equal(given.words, torch.ones(2, 4))
@@ -28,7 +28,7 @@ class TestVetted:
 
     def test_they_come_contiguous_and_sorted(self) -> None:
         words = torch.arange(8.0).view(4, 2).T
-        given = vetted(Offering((replace(offer(), words=words), offer(subject="one")), {"loss": 1.0}), "anna")
+        given = validated(OfferBatch((replace(offer(), words=words), offer(subject="one")), {"loss": 1.0}), "anna")
         assert list(versions(given.offers)) == ["one", "seven"]
         assert given.offers[1].words.is_contiguous()
         assert torch.equal(given.offers[1].words, words)
@@ -53,36 +53,36 @@ class TestVetted:
     )
     def test_nothing_else_leaves_its_origin(self, changes: dict[str, object], why: str) -> None:
         with pytest.raises(MethodError, match=why):
-            vetted(Offering((replace(offer(), **changes),)), "anna")  # type: ignore[arg-type]
+            validated(OfferBatch((replace(offer(), **changes),)), "anna")  # type: ignore[arg-type]
 
     def test_a_subject_is_offered_once_in_a_call(self) -> None:
         with pytest.raises(MethodError, match="offers a subject twice"):
-            vetted(Offering((offer(1), offer(2))), "anna")
+            validated(OfferBatch((offer(1), offer(2))), "anna")
 
     def test_a_call_has_so_many_subjects_and_no_more(self) -> None:
         many = tuple(offer(subject=str(number)) for number in range(MOST_SUBJECTS + 1))
-        assert len(vetted(Offering(many[1:]), "anna").offers) == MOST_SUBJECTS
+        assert len(validated(OfferBatch(many[1:]), "anna").offers) == MOST_SUBJECTS
         with pytest.raises(MethodError, match="offers 257 subjects in one call: at most 256"):
-            vetted(Offering(many), "anna")
+            validated(OfferBatch(many), "anna")
 
 
 class TestWhichStands:
     @pytest.mark.parametrize("order", list(itertools.permutations([1, 2, 3])))
     def test_the_newest_whatever_the_order(self, order: tuple[int, ...]) -> None:
-        shelf = Shelf()
+        shelf = OfferStore()
         new = [version for version in order if shelf.heard(offer(version))]
         assert shelf.at("anna", "seven").version == 3
         assert new == [version for index, version in enumerate(order) if version > max(order[:index], default=0)]
 
     def test_the_same_again_is_nothing_new(self) -> None:
-        shelf = Shelf()
+        shelf = OfferStore()
         assert shelf.heard(offer())
         shelf.judged(shelf.at("anna", "seven"))
         assert not shelf.heard(offer())
         assert shelf.verdict("anna", {"seven": 1}) == {}
 
     def test_other_words_under_the_same_version_are_refused(self) -> None:
-        shelf = Shelf()
+        shelf = OfferStore()
         shelf.heard(first := offer(1))
         shelf.judged(first)
         assert not shelf.heard(offer(1, 9.0))
@@ -95,38 +95,38 @@ class TestWhichStands:
 
     @pytest.mark.parametrize("version", [1, 2, 3])
     def test_what_an_origin_says_itself_takes_the_place_of_hearsay(self, version: int) -> None:
-        shelf = Shelf()
-        assert shelf.heard(offer(2, 7.0), Source.HEARSAY)
+        shelf = OfferStore()
+        assert shelf.heard(offer(2, 7.0), OfferSource.HEARSAY)
         assert shelf.heard(mine := offer(version, 8.0))
         assert shelf.at("anna", "seven") is mine
-        assert not shelf.heard(offer(9), Source.HEARSAY)
+        assert not shelf.heard(offer(9), OfferSource.HEARSAY)
 
     def test_true_hearsay_is_confirmed_and_not_absorbed_again(self) -> None:
-        shelf = Shelf()
-        shelf.heard(offer(2), Source.HEARSAY)
+        shelf = OfferStore()
+        shelf.heard(offer(2), OfferSource.HEARSAY)
         assert not shelf.heard(offer(2))
         assert not shelf.heard(offer(1)), "it is firsthand now, and older"
 
     def test_hearsay_fills_gaps_and_changes_nothing_that_its_origin_has_said(self) -> None:
-        shelf = Shelf()
+        shelf = OfferStore()
         shelf.heard(mine := offer(1))
         shelf.bury("anna")
-        assert not shelf.heard(offer(5), Source.HEARSAY)
-        assert shelf.heard(offer(5, subject="one"), Source.HEARSAY)
-        assert shelf.heard(offer(6, subject="one"), Source.HEARSAY)
+        assert not shelf.heard(offer(5), OfferSource.HEARSAY)
+        assert shelf.heard(offer(5, subject="one"), OfferSource.HEARSAY)
+        assert shelf.heard(offer(6, subject="one"), OfferSource.HEARSAY)
         assert [each.version for each in shelf.of("anna")] == [6, 1]
         assert shelf.at("anna", "seven") is mine
 
     @pytest.mark.parametrize("version", [1, 2, 3])
     def test_who_is_back_may_have_lost_its_memory(self, version: int) -> None:
-        shelf = Shelf()
+        shelf = OfferStore()
         shelf.heard(offer(2, 7.0))
         shelf.bury("anna")
         assert shelf.heard(offer(version, 8.0))
         assert shelf.at("anna", "seven").version == version
 
     def test_who_is_back_and_says_the_same_says_nothing_new(self) -> None:
-        shelf = Shelf()
+        shelf = OfferStore()
         shelf.heard(offer(2))
         shelf.bury("anna")
         shelf.bury("bert")
@@ -136,7 +136,7 @@ class TestWhichStands:
 
 class TestVerdict:
     def test_there_is_none_while_something_has_not_come_or_is_not_judged(self) -> None:
-        shelf, listed = Shelf(), {"one": 1, "seven": 2}
+        shelf, listed = OfferStore(), {"one": 1, "seven": 2}
         assert shelf.verdict("anna", listed) is None
         shelf.heard(one := offer(1, subject="one"))
         shelf.heard(old := offer(1))
@@ -152,10 +152,10 @@ class TestVerdict:
         assert shelf.verdict("anna", {"one": 1}) == {}
 
     def test_who_offers_nothing_is_done_with_at_once(self) -> None:
-        assert Shelf().verdict("anna", {}) == {}
+        assert OfferStore().verdict("anna", {}) == {}
 
     def test_something_is_lacking_until_all_has_come_whether_judged_or_not(self) -> None:
-        shelf, listed = Shelf(most=2), {"one": 1, "seven": 2}
+        shelf, listed = OfferStore(most=2), {"one": 1, "seven": 2}
         assert shelf.lacks("anna", listed)
         shelf.heard(offer(1, subject="one"))
         shelf.heard(offer(1))
@@ -168,7 +168,7 @@ class TestVerdict:
         assert shelf.lacks("anna", {"one": 2})
 
     def test_a_later_version_will_do(self) -> None:
-        shelf = Shelf()
+        shelf = OfferStore()
         shelf.heard(new := offer(4))
         shelf.judged(new)
         assert shelf.verdict("anna", {"seven": 2}) == {}
@@ -176,7 +176,7 @@ class TestVerdict:
 
 class TestRoom:
     def test_there_is_room_for_so_many_and_what_has_none_is_refused_by_name(self) -> None:
-        shelf = Shelf(most=2)
+        shelf = OfferStore(most=2)
         for subject in ("one", "two", "three"):
             if shelf.heard(each := offer(subject=subject)):
                 shelf.judged(each)
@@ -186,7 +186,7 @@ class TestRoom:
         assert shelf.heard(offer(2, subject="one")), "a newer one takes the room of the older one"
 
     def test_bytes_are_counted_too(self) -> None:
-        shelf = Shelf(most_bytes=2 * size(offer()))
+        shelf = OfferStore(most_bytes=2 * size(offer()))
         assert shelf.heard(offer(subject="one"))
         assert shelf.heard(offer(subject="two"))
         assert not shelf.heard(offer(subject="three"))
@@ -196,7 +196,7 @@ class TestRoom:
         assert shelf.heard(replace(offer(subject="three"), words=torch.ones(1, 4)))
 
     def test_who_is_on_it(self) -> None:
-        shelf = Shelf()
+        shelf = OfferStore()
         shelf.heard(offer(origin="bert"))
         shelf.heard(offer())
         assert shelf.origins() == ("anna", "bert")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fednet.conversations import Update
+from fednet.api import Update
 from fednet.federated.staleness import carried_over
 
 Drawn = Callable[..., dict[str, Tensor]]

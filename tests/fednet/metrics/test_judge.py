@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fednet.conversations import Stopped
+from fednet.api import Stopped
 from fednet.data.datasets import Splits
 from fednet.errors import MeasureError
 from fednet.metrics.judge import Judge, augment, fraction_right, train_judge

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fednet.privacy.entropy import SYSTEM, Random
 from fednet.privacy.masking import summed
-from fednet.privacy.secure_sum import Party
+from fednet.privacy.secure_sum import SecureSumParty
 
 
 def vectors(names: Iterable[str], length: int = 50, seed: int = 0) -> dict[str, Tensor]:
@@ -34,7 +34,7 @@ class Circle:
         reveals: by name.
     """
 
-    parties: dict[str, Party]
+    parties: dict[str, SecureSumParty]
     keys: dict[str, bytes] = field(default_factory=dict)
     sealed: dict[str, dict[str, bytes]] = field(default_factory=dict)
     masked: dict[str, Tensor] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Circle:
     @classmethod
     def of(cls, count: int, threshold: int, attempt: bytes = b"run/model/1/1", random: Random = SYSTEM) -> Circle:
         names = [f"c{index:02}" for index in range(count)]
-        return cls({name: Party(name, reversed(names), threshold, attempt, random) for name in names})
+        return cls({name: SecureSumParty(name, reversed(names), threshold, attempt, random) for name in names})
 
     @property
     def names(self) -> list[str]:

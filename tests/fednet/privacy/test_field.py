@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fednet.privacy.entropy import Seeded
-from fednet.privacy.field import SECRETS, Field
+from fednet.privacy.entropy import SeededRandom
+from fednet.privacy.field import SECRETS, PrimeField
 
-MERSENNE = Field(2**61 - 1)
-FIELDS = (Field(7), MERSENNE, SECRETS)
+MERSENNE = PrimeField(2**61 - 1)
+FIELDS = (PrimeField(7), MERSENNE, SECRETS)
 
 
 def is_prime(number: int) -> bool:
@@ -33,7 +33,7 @@ def test_the_prime_is_the_smallest_above_two_to_the_256() -> None:
 
 @settings(deadline=None)
 @given(st.sampled_from(FIELDS), st.data())
-def test_interpolation_undoes_evaluation(field: Field, data: st.DataObject) -> None:
+def test_interpolation_undoes_evaluation(field: PrimeField, data: st.DataObject) -> None:
     elements = st.integers(0, field.prime - 1)
     coefficients = data.draw(st.lists(elements, min_size=1, max_size=6))
     count = len(coefficients)
@@ -45,13 +45,13 @@ def test_interpolation_undoes_evaluation(field: Field, data: st.DataObject) -> N
 
 
 def test_every_element_is_drawn_equally_often() -> None:
-    counts = Counter(map(Field(7).draw, [Seeded(3)] * 7000))
+    counts = Counter(map(PrimeField(7).draw, [SeededRandom(3)] * 7000))
     assert set(counts) == set(range(7))
     assert sum((count - 1000) ** 2 / 1000 for count in counts.values()) < 22.5  # chi-squared, 6 degrees, p = 0.001
 
 
 @pytest.mark.parametrize("field", FIELDS[1:])
-def test_large_elements_are_drawn_too(field: Field) -> None:
-    drawn = [field.draw(Seeded(4, index)) for index in range(200)]
+def test_large_elements_are_drawn_too(field: PrimeField) -> None:
+    drawn = [field.draw(SeededRandom(4, index)) for index in range(200)]
     assert all(0 <= value < field.prime for value in drawn)
     assert 60 < sum(value > field.prime // 2 for value in drawn) < 140

@@ -13,14 +13,14 @@ from scipy import stats
 from torch import Tensor
 
 from fednet.errors import MethodError, PrivacyError
-from fednet.privacy.entropy import Seeded
+from fednet.privacy.consistency import VOTE_BYTES
+from fednet.privacy.entropy import SeededRandom
 from fednet.privacy.masking import add_mask, summed
 from fednet.privacy.quantise import Quantiser
-from fednet.privacy.roster import KEYS_BYTES, usual_threshold
-from fednet.privacy.secure_sum import Party
+from fednet.privacy.secure_sum import SecureSumParty
+from fednet.privacy.secure_sum_setup import KEYS_BYTES, usual_threshold
 from fednet.privacy.shares import SEALED_BYTES, is_genuine
 from fednet.privacy.unmasking import own_key, pair_key, read, reveal_bytes, sign
-from fednet.privacy.votes import VOTE_BYTES
 
 Circle = Any
 """The class in conftest.py."""
@@ -54,7 +54,7 @@ def test_it_is_exact_or_refused_whoever_drops_when(Circle: Circle, data: st.Data
     threshold = data.draw(st.integers(max(3, count // 2 + 1), count))
     fate = st.sampled_from(["stays", *STAGES, "votes"])
     fates = ["stays", *data.draw(st.lists(fate, min_size=count - 1, max_size=count - 1))]
-    circle = Circle.of(count, threshold, random=Seeded(count, threshold))
+    circle = Circle.of(count, threshold, random=SeededRandom(count, threshold))
     vectors = drawn(circle.names, 9)
 
     def lost(stage: str) -> list[str]:
@@ -95,7 +95,7 @@ def test_the_masks_of_all_cancel_but_for_their_own(Circle: Circle) -> None:
 
 
 def test_a_masked_vector_is_uniform_whatever_is_in_it(Circle: Circle) -> None:
-    circle = Circle.of(3, 3, random=Seeded(0)).advertise().share().receive()
+    circle = Circle.of(3, 3, random=SeededRandom(0)).advertise().share().receive()
     zero = torch.zeros(300_000, dtype=torch.int32)
     circle.mask(dict.fromkeys(circle.names, zero))
     for masked in circle.masked.values():
@@ -108,13 +108,13 @@ def test_a_masked_vector_is_uniform_whatever_is_in_it(Circle: Circle) -> None:
     pairs = [("c00", "c01"), ("c00", "c02"), ("c01", "c02")]
     for one, other in pairs:
         assert abs(float(stats.pearsonr(circle.masked[one], circle.masked[other]).statistic)) < 0.01
-    plain = Circle.of(3, 3, random=Seeded(0)).advertise().share().receive()
+    plain = Circle.of(3, 3, random=SeededRandom(0)).advertise().share().receive()
     plain.mask(dict.fromkeys(plain.names, zero + 5))
     assert all(torch.equal(plain.masked[name] - 5, circle.masked[name]) for name in circle.names)
 
 
 def test_a_late_vector_stays_hidden_by_all_that_was_revealed(Circle: Circle) -> None:
-    circle = Circle.of(5, 3, random=Seeded(1)).advertise().share().receive()
+    circle = Circle.of(5, 3, random=SeededRandom(1)).advertise().share().receive()
     secret = torch.zeros(200_000, dtype=torch.int32)
     circle.mask(dict.fromkeys(circle.names, secret))
     late = circle.masked.pop("c04")
@@ -215,9 +215,9 @@ def test_fewer_than_the_threshold_is_one_clear_error_at_every_stage(Circle: Circ
 )
 def test_a_bad_threshold_is_refused_before_anything_is_drawn(count: int, threshold: int, reason: str) -> None:
     with pytest.raises(PrivacyError, match=reason):
-        Party("0", [str(index) for index in range(count)], threshold, b"", random=None)  # type: ignore[arg-type]
+        SecureSumParty("0", [str(index) for index in range(count)], threshold, b"", random=None)  # type: ignore[arg-type]
     with pytest.raises(PrivacyError, match="'z' is not one"):
-        Party("z", "abc", 3, b"")
+        SecureSumParty("z", "abc", 3, b"")
 
 
 def test_tampered_replayed_and_misaddressed_shares_are_refused_by_name(Circle: Circle) -> None:
@@ -315,7 +315,7 @@ def test_secrets_are_fresh_and_a_seed_is_marked(Circle: Circle) -> None:
     one, other = Circle.of(3, 3).advertise(), Circle.of(3, 3).advertise()
     assert not set(one.keys.values()) & set(other.keys.values())
     assert all(party.private for party in one.parties.values())
-    seeded = [Circle.of(3, 3, random=Seeded(7)).advertise().share() for _ in range(2)]
+    seeded = [Circle.of(3, 3, random=SeededRandom(7)).advertise().share() for _ in range(2)]
     assert seeded[0].sealed == seeded[1].sealed
     assert not any(party.private for party in seeded[0].parties.values())
 

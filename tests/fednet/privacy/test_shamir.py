@@ -9,20 +9,20 @@ from itertools import combinations, product
 import pytest
 
 from fednet.errors import PrivacyError
-from fednet.privacy.entropy import Seeded
-from fednet.privacy.field import SECRETS, Field
+from fednet.privacy.entropy import SeededRandom
+from fednet.privacy.field import SECRETS, PrimeField
 from fednet.privacy.shamir import recover, split
 
-MERSENNE = Field(2**61 - 1)
+MERSENNE = PrimeField(2**61 - 1)
 
 
 @pytest.mark.parametrize("field", [MERSENNE, SECRETS], ids=["2^61-1", "2^256+297"])
 @pytest.mark.parametrize(("threshold", "count"), [(3, 5), (20, 30)])
-def test_a_thousand_of_a_thousand_secrets_come_back(threshold: int, count: int, field: Field) -> None:
+def test_a_thousand_of_a_thousand_secrets_come_back(threshold: int, count: int, field: PrimeField) -> None:
     draw = random.Random(threshold)  # noqa: S311 - which shares are kept is no secret
     right = 0
     for index in range(1000):
-        secret = field.draw(Seeded(5, index))
+        secret = field.draw(SeededRandom(5, index))
         shares = split(secret, threshold, count, field=field)
         kept = dict(draw.sample(sorted(shares.items()), threshold))
         right += recover(kept, threshold, field) == secret
@@ -40,7 +40,7 @@ def test_every_choice_of_shares_gives_the_secret() -> None:
 def test_one_share_too_few_fits_every_secret(threshold: int, count: int) -> None:
     shares = split(7, threshold, count)
     known = dict(list(shares.items())[: threshold - 1])
-    for other in [0, 1, 7, SECRETS.prime - 1, *(SECRETS.draw(Seeded(6, index)) for index in range(20))]:
+    for other in [0, 1, 7, SECRETS.prime - 1, *(SECRETS.draw(SeededRandom(6, index)) for index in range(20))]:
         through = {**known, 0: other}  # t points: one polynomial of degree t - 1 goes through them
         forged = {place: SECRETS.interpolate(through, place) for place in shares}
         assert known.items() <= forged.items()
@@ -61,7 +61,7 @@ class Scripted:
 def test_over_all_coefficients_too_few_shares_are_distributed_alike_for_every_secret(
     threshold: int, count: int
 ) -> None:
-    field = Field(5)
+    field = PrimeField(5)
     dealt = {
         secret: [
             split(secret, threshold, count, Scripted(*drawn), field)
@@ -81,7 +81,7 @@ def test_over_all_coefficients_too_few_shares_are_distributed_alike_for_every_se
 
 def test_shares_are_fresh_every_time() -> None:
     assert split(1, 2, 3) != split(1, 2, 3)
-    assert split(1, 2, 3, Seeded(0)) == split(1, 2, 3, Seeded(0))
+    assert split(1, 2, 3, SeededRandom(0)) == split(1, 2, 3, SeededRandom(0))
 
 
 def test_false_shares_beyond_the_threshold_are_noticed() -> None:
@@ -96,7 +96,7 @@ def test_what_cannot_be_shared_or_recovered_is_refused() -> None:
         with pytest.raises(PrivacyError):
             split(secret, threshold, count)
     with pytest.raises(PrivacyError):
-        split(1, 2, 7, field=Field(7))
+        split(1, 2, 7, field=PrimeField(7))
     shares = split(123_456_789, 3, 5)
     with pytest.raises(PrivacyError, match="2 shares: 3 are needed") as caught:
         recover({1: shares[1], 2: shares[2]}, 3)

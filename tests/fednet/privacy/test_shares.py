@@ -10,39 +10,41 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from fednet.errors import PrivacyError
 from fednet.privacy import shares as module
-from fednet.privacy.entropy import Seeded
+from fednet.privacy.entropy import SeededRandom
 from fednet.privacy.field import SECRETS
 from fednet.privacy.masking import public_key
-from fednet.privacy.roster import Keys, Roster, Terms
+from fednet.privacy.secure_sum_setup import PartyKeys, SecureSumParties, SecureSumTerms
 from fednet.privacy.shamir import recover
-from fednet.privacy.shares import SEALED_BYTES, SHARE_BYTES, Dealt, Share, deal, is_genuine, seal, unseal
+from fednet.privacy.shares import SEALED_BYTES, SHARE_BYTES, Dealt, SecretShare, deal, is_genuine, seal, unseal
 
 NAMES = ("a", "b", "c", "d")
 
 
 def private(name: str, part: str) -> bytes:
-    return Seeded(0, name, part)(32)
+    return SeededRandom(0, name, part)(32)
 
 
-def keys(name: str) -> Keys:
+def keys(name: str) -> PartyKeys:
     signer = Ed25519PrivateKey.from_private_bytes(private(name, "sign")).public_key().public_bytes_raw()
-    return Keys(public_key(private(name, "seal")), public_key(private(name, "mask")), signer, private(name, "c"))
+    return PartyKeys(public_key(private(name, "seal")), public_key(private(name, "mask")), signer, private(name, "c"))
 
 
-def roster(attempt: bytes = b"1") -> Roster:
-    return Roster(Terms(NAMES, 3, attempt), {name: keys(name) for name in NAMES})
+def roster(attempt: bytes = b"1") -> SecureSumParties:
+    return SecureSumParties(SecureSumTerms(NAMES, 3, attempt), {name: keys(name) for name in NAMES})
 
 
-def dealt(dealer: str = "a", under: Roster | None = None) -> Mapping[str, Dealt]:
+def dealt(dealer: str = "a", under: SecureSumParties | None = None) -> Mapping[str, Dealt]:
     where = under or roster()
     shares = {
-        kind: deal(private(dealer, part), kind, dealer, where, signer=private(dealer, "sign"), random=Seeded(1, part))
+        kind: deal(
+            private(dealer, part), kind, dealer, where, signer=private(dealer, "sign"), random=SeededRandom(1, part)
+        )
         for kind, part in (("key", "mask"), ("seed", "seed"))
     }
     return {name: {"key": shares["key"][name], "seed": shares["seed"][name]} for name in NAMES}
 
 
-def sealed(dealer: str = "a", receiver: str = "b", under: Roster | None = None) -> bytes:
+def sealed(dealer: str = "a", receiver: str = "b", under: SecureSumParties | None = None) -> bytes:
     where = under or roster()
     return seal(dealt(dealer, where)[receiver], private(dealer, "seal"), dealer, receiver, where)
 
@@ -67,7 +69,7 @@ def test_a_share_of_anything_else_is_not_genuine() -> None:
 def test_a_dealer_cannot_sign_what_is_no_element() -> None:
     statement = module._statement(SECRETS.prime, "seed", "a", "b", roster())
     signature = Ed25519PrivateKey.from_private_bytes(private("a", "sign")).sign(statement)
-    assert not is_genuine(Share(SECRETS.prime, signature), "seed", "a", "b", roster())
+    assert not is_genuine(SecretShare(SECRETS.prime, signature), "seed", "a", "b", roster())
 
 
 def test_the_receiver_opens_what_was_sealed() -> None:
@@ -76,7 +78,7 @@ def test_the_receiver_opens_what_was_sealed() -> None:
     assert unseal(box, private("b", "seal"), "a", "b", roster()) == dealt()["b"]
     packed = dealt()["b"]["key"].packed()
     assert len(packed) == SHARE_BYTES
-    assert Share.unpacked(packed) == dealt()["b"]["key"]
+    assert SecretShare.unpacked(packed) == dealt()["b"]["key"]
 
 
 def flipped(box: bytes, place: int) -> bytes:
@@ -113,7 +115,7 @@ def test_a_box_sent_back_does_not_open() -> None:
 
 
 def test_a_key_of_small_order_is_refused_by_name() -> None:
-    bad = Roster(roster().terms, {**roster().keys, "b": replace(keys("b"), seal=bytes(32))})
+    bad = SecureSumParties(roster().terms, {**roster().keys, "b": replace(keys("b"), seal=bytes(32))})
     with pytest.raises(PrivacyError, match="'b': a public key of small order") as caught:
         seal(dealt(under=bad)["b"], private("a", "seal"), "a", "b", bad)
     assert caught.value.peers == ("b",)

@@ -12,18 +12,18 @@ from fednet.errors import PrivacyError
 from fednet.privacy import shares as module
 from fednet.privacy.entropy import SYSTEM
 from fednet.privacy.field import SECRETS
-from fednet.privacy.roster import Agreement
-from fednet.privacy.shares import SHARE_BYTES, Share, deal
+from fednet.privacy.secure_sum_setup import SurvivorSet
+from fednet.privacy.shares import SHARE_BYTES, SecretShare, deal
 from fednet.privacy.unmasking import read, reveal, reveal_bytes, unmask
 
 
 @pytest.fixture
-def agreement(whole: Any) -> Agreement:
-    found: Agreement = whole.parties["c00"]._agreement
+def agreement(whole: Any) -> SurvivorSet:
+    found: SurvivorSet = whole.parties["c00"]._agreement
     return found
 
 
-def test_who_took_no_part_unmasks_like_a_party(whole: Any, agreement: Agreement) -> None:
+def test_who_took_no_part_unmasks_like_a_party(whole: Any, agreement: SurvivorSet) -> None:
     total = whole.parties["c00"].unmask(whole.total(), whole.reveals)
     for silent in (*whole.reveals, None):
         reveals = {name: revealed for name, revealed in whole.reveals.items() if name != silent}
@@ -33,7 +33,7 @@ def test_who_took_no_part_unmasks_like_a_party(whole: Any, agreement: Agreement)
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 17), (17, 34), (3, 4), (34, 50)])
-def test_a_piece_is_unmasked_like_the_whole(whole: Any, agreement: Agreement, start: int, stop: int) -> None:
+def test_a_piece_is_unmasked_like_the_whole(whole: Any, agreement: SurvivorSet, start: int, stop: int) -> None:
     piece = unmask(agreement, whole.total()[start:stop], whole.reveals, start)
     assert torch.equal(piece, unmask(agreement, whole.total(), whole.reveals)[start:stop])
 
@@ -43,7 +43,7 @@ def changed(revealed: bytes, place: int) -> bytes:
 
 
 @pytest.mark.parametrize("place", [0, 31, 32, 64, 65, 32 + SHARE_BYTES - 1, reveal_bytes(5) - 1])
-def test_a_reveal_with_any_bit_changed_is_refused_by_name(whole: Any, agreement: Agreement, place: int) -> None:
+def test_a_reveal_with_any_bit_changed_is_refused_by_name(whole: Any, agreement: SurvivorSet, place: int) -> None:
     false = changed(whole.reveals["c01"], place)
     with pytest.raises(PrivacyError, match="'c01'") as caught:
         unmask(agreement, whole.total(), {**whole.reveals, "c01": false})
@@ -53,7 +53,7 @@ def test_a_reveal_with_any_bit_changed_is_refused_by_name(whole: Any, agreement:
     whole.parties["c00"].check_reveal("c01", whole.reveals["c01"])
 
 
-def test_a_reveal_of_another_peer_attempt_or_set_is_refused_by_name(whole: Any, agreement: Agreement) -> None:
+def test_a_reveal_of_another_peer_attempt_or_set_is_refused_by_name(whole: Any, agreement: SurvivorSet) -> None:
     other = type(whole).of(5, 3, b"another").advertise().share().receive()
     other.mask(dict.fromkeys(other.names, torch.zeros(3, dtype=torch.int32)), lost=["c04"]).reveal()
     false = [whole.reveals["c02"], other.reveals["c01"], whole.reveals["c01"][:-1], b""]
@@ -62,12 +62,12 @@ def test_a_reveal_of_another_peer_attempt_or_set_is_refused_by_name(whole: Any, 
             read(agreement, "c01", revealed)
     with pytest.raises(PrivacyError, match="'zz'"):
         read(agreement, "zz", whole.reveals["c01"])
-    everybody = Agreement(agreement.roster, agreement.sharers, agreement.sharers)
+    everybody = SurvivorSet(agreement.roster, agreement.sharers, agreement.sharers)
     with pytest.raises(PrivacyError, match="other survivors than were agreed on"):
         read(everybody, "c01", whole.reveals["c01"])
 
 
-def test_a_reveal_of_the_other_kind_is_refused(whole: Any, agreement: Agreement) -> None:
+def test_a_reveal_of_the_other_kind_is_refused(whole: Any, agreement: SurvivorSet) -> None:
     held = whole.parties["c01"]._held
     shares = {name: held[name][agreement.kind(name)] for name in agreement.sharers}
     assert reveal(agreement, shares) == whole.reveals["c01"]
@@ -80,7 +80,7 @@ def test_a_reveal_of_the_other_kind_is_refused(whole: Any, agreement: Agreement)
 @pytest.mark.parametrize("dealer", ["c02", "c04"])
 @pytest.mark.parametrize("secret", [b"\1" * 32, b"\xff" * 32])
 def test_who_dealt_shares_of_something_else_is_named(
-    whole: Any, agreement: Agreement, dealer: str, secret: bytes
+    whole: Any, agreement: SurvivorSet, dealer: str, secret: bytes
 ) -> None:
     kind = agreement.kind(dealer)
     signer = whole.parties[dealer]._secrets.sign
@@ -94,18 +94,18 @@ def test_who_dealt_shares_of_something_else_is_named(
     assert caught.value.peers == (dealer,)
 
 
-def test_shares_of_a_number_beyond_the_secrets_are_the_dealers_fault(whole: Any, agreement: Agreement) -> None:
+def test_shares_of_a_number_beyond_the_secrets_are_the_dealers_fault(whole: Any, agreement: SurvivorSet) -> None:
     signer = Ed25519PrivateKey.from_private_bytes(whole.parties["c02"]._secrets.sign)
     reveals = {}
     for name in whole.reveals:  # a constant polynomial whose value has 257 bits
         value = SECRETS.prime - 1
-        share = Share(value, signer.sign(module._statement(value, "seed", "c02", name, agreement.roster)))
+        share = SecretShare(value, signer.sign(module._statement(value, "seed", "c02", name, agreement.roster)))
         shares = {other: whole.parties[name]._held[other][agreement.kind(other)] for other in agreement.sharers}
         reveals[name] = reveal(agreement, {**shares, "c02": share})
     with pytest.raises(PrivacyError, match="'c02' dealt"):
         unmask(agreement, whole.total(), reveals)
 
 
-def test_what_is_no_sum_is_refused(whole: Any, agreement: Agreement) -> None:
+def test_what_is_no_sum_is_refused(whole: Any, agreement: SurvivorSet) -> None:
     with pytest.raises(PrivacyError, match="quantised"):
         unmask(agreement, whole.total().float(), whole.reveals)

@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fednet.conversations import Call, Exchanged, Offer, Offering, Question, Watch
+from fednet.api import ExchangePlan, ExchangeRecord, Offer, OfferBatch, Progress, Question
 from fednet.errors import MethodError
-from nodes.exchange.caller import Caller
-from nodes.exchange.stall import Stall
-from nodes.exchange.words import said_offer
+from nodes.exchange.client import ExchangeClient
+from nodes.exchange.conversion import to_offer_message
+from nodes.exchange.peer import ExchangePeer
 from nodes.node import Node
-from nodes.roster import Presenter, Roster
+from nodes.peer_directory import CapabilityPublisher, PeerDirectory
 from nodes.spec import RoundsPolicy
 from protocol.topics import EXCHANGE
 
@@ -31,13 +31,13 @@ class Teacher:
 
     def __init__(self, name: str, number: float, width: int = WIDTH) -> None:
         self.name, self.number, self.width = name, number, width
-        self.calls: list[Call] = []
+        self.calls: list[ExchangePlan] = []
         self.heard: list[Offer] = []
         self.version = 0
         self.known: tuple[Offer, ...] = ()
         self.spoil: Callable[[Tensor], Tensor] = lambda words: words
 
-    def prepare(self, watch: Watch) -> str:
+    def prepare(self, watch: Progress) -> str:
         return "{}"
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
@@ -46,7 +46,7 @@ class Teacher:
     def standing(self) -> tuple[Offer, ...]:
         return self.known
 
-    def offer(self, call: Call, watch: Watch) -> Offering:
+    def offer(self, call: ExchangePlan, watch: Progress) -> OfferBatch:
         self.calls.append(call)
         if call.options.get("balks") == self.name:
             raise MethodError("it has nothing to teach")
@@ -55,7 +55,7 @@ class Teacher:
         watch.report(call.work, 1, 1)
         self.version += 1
         count = int(call.options.get("subjects", 2) or 0)
-        return Offering(tuple(self.words(f"s{index}") for index in range(count)), {"number": self.number})
+        return OfferBatch(tuple(self.words(f"s{index}") for index in range(count)), {"number": self.number})
 
     def words(self, subject: str) -> Offer:
         total = sum((offer.words.sum() for offer in self.holds().values()), torch.zeros(()))
@@ -82,9 +82,9 @@ class Peer:
 
     node: Node
     bus: Any
-    stall: Stall
+    stall: ExchangePeer
     teacher: Teacher
-    presenter: Presenter
+    presenter: CapabilityPublisher
 
     async def ready(self) -> None:
         await self.stall.open(self.teacher)
@@ -100,13 +100,13 @@ class Fair:
     names: tuple[str, ...]
     changes: dict[str, Any] = field(default_factory=dict)
     peers: dict[str, Peer] = field(default_factory=dict)
-    caller: Caller | None = None
+    caller: ExchangeClient | None = None
     guest: Node | None = None
 
     async def peer(self, name: str, *, seconds: Any = 1.0, ready: bool = True, teacher: Teacher | None = None) -> Peer:
         bus = self.cluster.network.bus()
         node = Node(self.cluster.spec(name, join=self.door(), expected=self.names, **self.changes), bus)
-        stall, presenter = Stall(node, self.compute(seconds)), Presenter(node)
+        stall, presenter = ExchangePeer(node, self.compute(seconds)), CapabilityPublisher(node)
         peer = Peer(node, bus, stall, teacher or Teacher(name, self.number(name)), presenter)
         await self.cluster.enter(node, presenter, stall)
         self.peers[name] = peer
@@ -123,21 +123,23 @@ class Fair:
             await self.peer(name, seconds=seconds)
         await self.visitor(**policy)
 
-    async def visitor(self, name: str = "guest", expected: tuple[str, ...] | None = None, **policy: Any) -> Caller:
+    async def visitor(
+        self, name: str = "guest", expected: tuple[str, ...] | None = None, **policy: Any
+    ) -> ExchangeClient:
         bus, expected = self.cluster.network.bus(), self.names if expected is None else expected
         node = Node(self.cluster.spec(name, "guest", join=self.door(), expected=expected), bus)
-        roster = Roster(node, expected)
-        caller = Caller(node, roster, RoundsPolicy(**policy))
+        roster = PeerDirectory(node, expected)
+        caller = ExchangeClient(node, roster, RoundsPolicy(**policy))
         await self.cluster.enter(node, roster, caller)
         await roster.complete(60)
         self.caller, self.guest = caller, node
         return caller
 
-    async def exchange(self, key: str = "k", work: str = "learn", **options: Any) -> Exchanged:
+    async def exchange(self, key: str = "k", work: str = "learn", **options: Any) -> ExchangeRecord:
         """Has an exchange held."""
         assert self.caller is not None
         async with asyncio.timeout(4000):
-            return await self.caller.exchange(Call(key, work, options))
+            return await self.caller.exchange(ExchangePlan(key, work, options))
 
     @staticmethod
     def slow(job: Any) -> float:
@@ -145,7 +147,7 @@ class Fair:
         return 0.0 if isinstance(job, partial) else 60.0
 
     @staticmethod
-    def comparable(record: Exchanged) -> Any:
+    def comparable(record: ExchangeRecord) -> Any:
         """A record without what depends on the bus."""
         return record.key, record.offered, record.absorbed, record.values, record.refused, record.late, record.lost
 
@@ -155,7 +157,7 @@ class Fair:
 
     def claim(self, name: str, offer: Offer) -> None:
         """A peer says an offer, its own or another's, whatever its trader knows."""
-        self.peers[name].node.publish(EXCHANGE, said_offer(offer, ""))
+        self.peers[name].node.publish(EXCHANGE, to_offer_message(offer, ""))
 
     def bury(self, name: str) -> Peer:
         """Is gone at once."""

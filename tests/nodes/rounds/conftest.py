@@ -12,17 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from fednet.conversations import Closed, Programme, Silent, State, Task, Update, Watch
+from fednet.api import ModelState, NullProgress, Progress, RoundPlan, RoundRecord, RoundTask, Update
 from fednet.errors import MethodError
 from fednet.federated.aggregation import aggregate
 from fednet.federated.config import Federation
 from fednet.federated.state import bare, digest
+from nodes.blob_store import BlobStore
 from nodes.node import Node
-from nodes.roster import Presenter, Roster
-from nodes.rounds.assembly import Assembly
-from nodes.rounds.convener import Convener
-from nodes.spec import NodeSpec, Policy
-from nodes.transfers import Depot
+from nodes.peer_directory import CapabilityPublisher, PeerDirectory
+from nodes.rounds.client import RoundsClient
+from nodes.rounds.service import RoundService
+from nodes.spec import NodeSpec, QuorumPolicy
 from protocol.messages import Message
 from protocol.topics import ROUNDS
 
@@ -32,17 +32,17 @@ class Walker:
 
     def __init__(self, name: str, step: float, weight: float = 1.0, shape: tuple[int, ...] = (3, 2)) -> None:
         self.name, self.step, self.weight, self.shape = name, step, weight, shape
-        self.tasks: list[Task] = []
+        self.tasks: list[RoundTask] = []
         self.adopted: list[tuple[str, int, dict[str, Tensor]]] = []
-        self.spoil: Callable[[State], State] = lambda state: state
-        self.moved: Callable[[Task], None] = lambda _task: None
+        self.spoil: Callable[[ModelState], ModelState] = lambda state: state
+        self.moved: Callable[[RoundTask], None] = lambda _task: None
 
-    def begin(self, model: str) -> State:
+    def begin(self, model: str) -> ModelState:
         if model not in {"walk", "run"}:
             raise MethodError(f"there is no model {model}")
         return {"w": torch.zeros(self.shape), "b": torch.full((1,), 5.0)}
 
-    def contribute(self, task: Task, base: State, watch: Watch) -> Update:
+    def contribute(self, task: RoundTask, base: ModelState, watch: Progress) -> Update:
         if self.name in {task.options.get("balks"), task.options.get("balks too")}:
             raise MethodError("it does not want to")
         self.tasks.append(task)
@@ -50,7 +50,7 @@ class Walker:
         state = {name: tensor + self.step * task.number for name, tensor in base.items()}
         return Update(self.spoil(state), self.weight, {"step": self.step})
 
-    def adopt(self, model: str, number: int, state: State) -> None:
+    def adopt(self, model: str, number: int, state: ModelState) -> None:
         self.adopted.append((model, number, dict(state)))
 
 
@@ -60,10 +60,10 @@ class Member:
 
     node: Node
     bus: Any
-    assembly: Assembly
+    assembly: RoundService
     walker: Walker
-    depot: Depot
-    presenter: Presenter
+    depot: BlobStore
+    presenter: CapabilityPublisher
 
     async def ready(self) -> None:
         await self.assembly.open(self.walker)
@@ -79,7 +79,7 @@ class Hall:
     names: tuple[str, ...]
     changes: dict[str, Any] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
-    convener: Convener | None = None
+    convener: RoundsClient | None = None
     guest: Node | None = None
 
     async def member(
@@ -88,8 +88,8 @@ class Hall:
         bus = self.cluster.network.bus()
         spec: NodeSpec = self.cluster.spec(name, join=self.door(), expected=self.names, **self.changes)
         node = Node(spec, bus)
-        depot, presenter = Depot(node), Presenter(node)
-        assembly = Assembly(node, self.compute(seconds), self.compute(0.0), depot, folder)
+        depot, presenter = BlobStore(node), CapabilityPublisher(node)
+        assembly = RoundService(node, self.compute(seconds), self.compute(0.0), depot, folder)
         place = self.names.index(name) + 1
         member = Member(node, bus, assembly, Walker(name, float(place), float(place)), depot, presenter)
         await self.cluster.enter(node, depot, presenter, assembly)
@@ -110,7 +110,7 @@ class Hall:
         publish = node.publish
 
         def doomed(topic: str, message: Message) -> None:
-            meant = message.kind == at and (at != "commit" or topic == ROUNDS)  # what is told a guest comes later
+            meant = message.kind == at and (at != "round_commit" or topic == ROUNDS)  # what is told a guest comes later
             told[0] += meant
             if not meant or told[0] != number:
                 publish(topic, message)
@@ -133,14 +133,14 @@ class Hall:
         for other in {*self.names, "guest"}:
             self.cluster.network.heal(f"memory://{name}", f"memory://{other}")
 
-    def replayed(self, records: Sequence[Closed], **said: Any) -> list[str]:
+    def replayed(self, records: Sequence[RoundRecord], **said: Any) -> list[str]:
         """The digests that the named contributors' work must have left, computed in one process."""
         federation, base, found = Federation.model_validate(said), Walker("", 0).begin("walk"), []
         for number, record in enumerate(records, 1):
             assert record.number == number
             walkers = {name: Walker(name, float(self.names.index(name) + 1)) for name in record.weights}
-            task = Task("walk", "step", number)
-            states = {name: each.contribute(task, bare(base), Silent()).state for name, each in walkers.items()}
+            task = RoundTask("walk", "step", number)
+            states = {name: each.contribute(task, bare(base), NullProgress()).state for name, each in walkers.items()}
             base = aggregate(federation, base, states, record.weights)
             found.append(digest(base))
         return found
@@ -149,24 +149,24 @@ class Hall:
         """Lets everything settle."""
         await asyncio.sleep(seconds)
 
-    async def visitor(self, name: str = "guest") -> Convener:
+    async def visitor(self, name: str = "guest") -> RoundsClient:
         bus = self.cluster.network.bus()
         node = Node(self.cluster.spec(name, "guest", join=self.door(), expected=self.names), bus)
-        roster, depot = Roster(node, self.names), Depot(node)
-        convener = Convener(node, roster, depot)
+        roster, depot = PeerDirectory(node, self.names), BlobStore(node)
+        convener = RoundsClient(node, roster, depot)
         await self.cluster.enter(node, roster, depot, convener)
         await roster.complete(60)
         self.convener, self.guest = convener, node
         return convener
 
-    async def convene(self, key: str = "k", rounds: int = 1, **said: Any) -> tuple[Closed, ...]:
+    async def run_rounds(self, key: str = "k", rounds: int = 1, **said: Any) -> tuple[RoundRecord, ...]:
         """Has rounds held."""
         assert self.convener is not None
         options, given, model = said.pop("options", {}), said.pop("given", None), said.pop("model", "walk")
         federation = Federation.model_validate(said)
-        programme = Programme(key, model, "step", rounds, federation, options, given)
+        programme = RoundPlan(key, model, "step", rounds, federation, options, given)
         async with asyncio.timeout(200):
-            return await self.convener.convene(programme)
+            return await self.convener.run_rounds(programme)
 
     def states(self, model: str = "walk") -> dict[str, dict[str, Tensor]]:
         return {name: dict(member.assembly.models.kept[model].state) for name, member in self.members.items()}
@@ -191,4 +191,4 @@ def hall(inline: Callable[..., Any]) -> Callable[..., Hall]:
     return make
 
 
-WAIT = Policy(hard_limit=1800.0, cold_start=600.0)
+WAIT = QuorumPolicy(hard_limit=1800.0, cold_start=600.0)

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from fednet.conversations import local_ask
-from nodes.memory_bus import Faults, MemoryNetwork
+from fednet.api import local_ask
+from nodes.transport.memory import Faults, MemoryNetwork
 
 Tell = Callable[..., Any]
 TROUBLE = Faults(drop=0.1, duplicate=0.05, delay=(0.0, 0.2))
@@ -71,7 +71,7 @@ def test_every_round_is_that_of_an_undisturbed_run(tell: Tell, hall: Any, transp
         await asyncio.sleep(5)
         traffic, digests = counted(cluster.network), []
         for number in range(rounds):
-            (record,) = await meeting.convene(f"k{number}", transport=transport)
+            (record,) = await meeting.run_rounds(f"k{number}", transport=transport)
             assert set(record.weights) == set(FIVE)
             assert (record.late, record.lost, record.refused) == ((), {}, {})
             digests.append(record.digest)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from protocol.codec import Envelope, decode, encode
 from protocol.errors import WireError
-from protocol.messages.exchange import Absorbed, Abstain, Call, Offer, Offered
+from protocol.messages.exchange import ExchangeDecline, ExchangeRequest, OfferList, OfferMessage, OfferVerdict
 
 GOOD: dict[str, Any] = {"origin": "anna", "subject": "seven", "version": 1, "key": "k", "words": torch.ones(2, 16)}
 
@@ -24,7 +24,7 @@ def nan() -> Tensor:
 
 @pytest.mark.parametrize("shape", [(1, 1), (64, 4096), (3, 1024)])
 def test_words_fit(shape: tuple[int, int]) -> None:
-    assert Offer(**(GOOD | {"words": torch.zeros(shape)})).words.shape == shape
+    assert OfferMessage(**(GOOD | {"words": torch.zeros(shape)})).words.shape == shape
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_words_fit(shape: tuple[int, int]) -> None:
 )
 def test_whatever_else_there_is_does_not(words: Any) -> None:
     with pytest.raises(ValidationError):
-        Offer(**(GOOD | {"words": words}))
+        OfferMessage(**(GOOD | {"words": words}))
 
 
 @pytest.mark.parametrize(
@@ -53,43 +53,43 @@ def test_whatever_else_there_is_does_not(words: Any) -> None:
 )
 def test_its_names_and_versions_are_bounded(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        Offer(**(GOOD | changes))
+        OfferMessage(**(GOOD | changes))
 
 
 @pytest.mark.parametrize("encoding", ["raw", "bf16", "fp16", "int8"])
 def test_words_travel_bit_for_bit_whatever_the_encoding_of_the_run_is(encoding: Any) -> None:
     words = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
-    frames = encode(Envelope("exchange/", "r", "anna", 1, 1, Offer(**(GOOD | {"words": words}))), encoding)
+    frames = encode(Envelope("exchange/", "r", "anna", 1, 1, OfferMessage(**(GOOD | {"words": words}))), encoding)
     arrived = decode(frames).message
-    assert isinstance(arrived, Offer)
+    assert isinstance(arrived, OfferMessage)
     assert torch.equal(arrived.words, words)
     assert sum(map(len, frames)) < words.numel() * 4 + 200
 
 
 def test_words_that_are_not_finite_are_refused_with_the_name_of_their_sender() -> None:
-    good = encode(Envelope("exchange/", "r", "anna", 1, 1, Offer(**GOOD)))
+    good = encode(Envelope("exchange/", "r", "anna", 1, 1, OfferMessage(**GOOD)))
     bad = nan().numpy().tobytes()
     with pytest.raises(WireError, match=r"kind='offer', sender='anna', field='words', expected='.*finite words"):
         decode([*good[:2], bad])
 
 
 def test_a_peer_says_what_it_offers_what_it_absorbs_and_why_not() -> None:
-    assert Offered(key="k", versions={"s": 1}, values={"loss": float("nan")}, sent=3).versions == {"s": 1}
-    assert Absorbed(key="k", origin="anna", refused={"s": 300 * "x"}).origin == "anna"
-    assert Abstain(key="k", reason="").reason == ""
-    assert Call(key="k", work="learn", options={"a": 1, "b": None}).options == {"a": 1, "b": None}
+    assert OfferList(key="k", versions={"s": 1}, values={"loss": float("nan")}, sent=3).versions == {"s": 1}
+    assert OfferVerdict(key="k", origin="anna", refused={"s": 300 * "x"}).origin == "anna"
+    assert ExchangeDecline(key="k", reason="").reason == ""
+    assert ExchangeRequest(key="k", work="learn", options={"a": 1, "b": None}).options == {"a": 1, "b": None}
 
 
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        (Offered, {"key": "k", "versions": {"s": 0}, "values": {}, "sent": 0}),
-        (Offered, {"key": "k", "versions": {str(n): 1 for n in range(257)}, "values": {}, "sent": 0}),
-        (Offered, {"key": "", "versions": {}, "values": {}, "sent": 0}),
-        (Absorbed, {"key": "k", "origin": "anna", "refused": {"s": 301 * "x"}}),
-        (Abstain, {"key": "k", "reason": 501 * "x"}),
-        (Call, {"key": "k", "work": "", "options": {}}),
-        (Call, {"key": "k", "work": "w", "options": {"x": torch.ones(1)}}),
+        (OfferList, {"key": "k", "versions": {"s": 0}, "values": {}, "sent": 0}),
+        (OfferList, {"key": "k", "versions": {str(n): 1 for n in range(257)}, "values": {}, "sent": 0}),
+        (OfferList, {"key": "", "versions": {}, "values": {}, "sent": 0}),
+        (OfferVerdict, {"key": "k", "origin": "anna", "refused": {"s": 301 * "x"}}),
+        (ExchangeDecline, {"key": "k", "reason": 501 * "x"}),
+        (ExchangeRequest, {"key": "k", "work": "", "options": {}}),
+        (ExchangeRequest, {"key": "k", "work": "w", "options": {"x": torch.ones(1)}}),
     ],
 )
 def test_what_is_too_much_or_nothing_is_refused(kind: Any, fields: dict[str, Any]) -> None:
@@ -99,5 +99,5 @@ def test_what_is_too_much_or_nothing_is_refused(kind: Any, fields: dict[str, Any
 
 def test_the_refusals_of_a_whole_call_fit_into_one_message() -> None:
     refused = {f"{n:064d}": 300 * "r" for n in range(256)}
-    frames = encode(Envelope("to/g/", "r", "anna", 1, 1, Absorbed(key=128 * "k", origin="anna", refused=refused)))
+    frames = encode(Envelope("to/g/", "r", "anna", 1, 1, OfferVerdict(key=128 * "k", origin="anna", refused=refused)))
     assert dict(decode(frames).message)["refused"] == refused

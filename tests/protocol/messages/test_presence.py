@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from protocol.messages import Card, Goodbye, Heartbeat, Hello, PeerInfo
+from protocol.messages import Capabilities, Goodbye, Heartbeat, Hello, PeerInfo
 
 PEER: dict[str, Any] = {
     "name": "anna",
@@ -63,12 +63,12 @@ def test_latest_numbers_are_of_at_most_1024_topics() -> None:
 
 
 def test_a_card_is_measured_in_bytes() -> None:
-    assert Card(text="x" * 16384, ready=True).ready
+    assert Capabilities(text="x" * 16384, ready=True).ready
     for text in ("x" * 16385, "ë" * 8193):
         with pytest.raises(ValidationError):
-            Card(text=text, ready=True)
+            Capabilities(text=text, ready=True)
     with pytest.raises(ValidationError):
-        Card(text="{}", ready=1)  # type: ignore[arg-type]
+        Capabilities(text="{}", ready=1)  # type: ignore[arg-type]
 
 
 def test_a_goodbye_is_short() -> None:

@@ -9,15 +9,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from protocol.messages import Progress
+from protocol.messages import ProgressReport
 
 GOOD: dict[str, Any] = {"phase": "training", "done": 3, "total": 10, "values": {"loss": 0.5}}
 
 
 def test_a_note_is_not_needed_and_a_value_need_not_be_finite() -> None:
-    assert Progress(**GOOD).note == ""
-    assert math.isnan(Progress(**(GOOD | {"values": {"loss": math.nan}})).values["loss"])
-    assert type(Progress(**(GOOD | {"values": {"epoch": 2}})).values["epoch"]) is float
+    assert ProgressReport(**GOOD).note == ""
+    assert math.isnan(ProgressReport(**(GOOD | {"values": {"loss": math.nan}})).values["loss"])
+    assert type(ProgressReport(**(GOOD | {"values": {"epoch": 2}})).values["epoch"]) is float
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_a_note_is_not_needed_and_a_value_need_not_be_finite() -> None:
 )
 def test_anything_else_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        Progress(**(GOOD | wrong))
+        ProgressReport(**(GOOD | wrong))

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from protocol.messages import Claim, Commit, Open, Order, Promise, Recall
-from protocol.messages.rounds import Piece, Plan, Share, Standing
+from protocol.messages import Prepare, Promise, RecordRequest, RoundCommit, RoundOpen, RoundsRequest
+from protocol.messages.rounds import BlobRef, ContributionRef, ModelVersion, RoundPlanMessage
 
 DIGEST = "0123456789abcdef" * 4
-PIECE = Piece(digest=DIGEST, size=1)
+PIECE = BlobRef(digest=DIGEST, size=1)
 PLAN: dict[str, Any] = {
     "key": "k", "asker": "guest", "model": "m", "work": "train", "rounds": 1, "federation": "{}", "options": {},
 }  # fmt: skip
@@ -26,7 +26,7 @@ RECORD: dict[str, Any] = {
 @pytest.mark.parametrize("digest", ["", DIGEST[:-1], DIGEST.upper(), DIGEST + "\n", 7])
 def test_no_digests(digest: Any) -> None:
     with pytest.raises(ValidationError):
-        Piece(digest=digest, size=1)
+        BlobRef(digest=digest, size=1)
 
 
 @pytest.mark.parametrize(
@@ -37,18 +37,18 @@ def test_no_digests(digest: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_plan_is_exact(wrong: dict[str, Any]) -> None:
-    assert Order(plan=Plan(**PLAN)).after == 0
+    assert RoundsRequest(plan=RoundPlanMessage(**PLAN)).after == 0
     with pytest.raises(ValidationError):
-        Plan(**(PLAN | wrong))
+        RoundPlanMessage(**(PLAN | wrong))
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf, "1", True])
 def test_a_weight_is_finite_and_positive(weight: Any) -> None:
-    assert Share(weight=1, pieces=(), values={"loss": math.nan}).weight == 1.0
+    assert ContributionRef(weight=1, pieces=(), values={"loss": math.nan}).weight == 1.0
     with pytest.raises(ValidationError):
-        Share(weight=weight, pieces=(), values={})
+        ContributionRef(weight=weight, pieces=(), values={})
     with pytest.raises(ValidationError):
-        Commit(**(RECORD | {"weights": {"a": weight}}))
+        RoundCommit(**(RECORD | {"weights": {"a": weight}}))
 
 
 @pytest.mark.parametrize(
@@ -59,35 +59,42 @@ def test_a_weight_is_finite_and_positive(weight: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_record_is_exact(wrong: dict[str, Any]) -> None:
-    assert Commit(**RECORD).weights == {"a": 1.0}
+    assert RoundCommit(**RECORD).weights == {"a": 1.0}
     with pytest.raises(ValidationError):
-        Commit(**(RECORD | wrong))
+        RoundCommit(**(RECORD | wrong))
 
 
 def test_there_are_at_most_16_models() -> None:
-    standings = {f"m{index}": Standing(number=0, left=PIECE) for index in range(16)}
+    standings = {f"m{index}": ModelVersion(number=0, left=PIECE) for index in range(16)}
     assert Promise(term=1, standings=standings, voted={})
     with pytest.raises(ValidationError):
-        Promise(term=1, standings=standings | {"more": Standing(number=0, left=PIECE)}, voted={})
+        Promise(term=1, standings=standings | {"more": ModelVersion(number=0, left=PIECE)}, voted={})
 
 
 def test_a_round_has_at_most_256_members() -> None:
     names = tuple(f"n{index}" for index in range(256))
-    said = {**ROUND, "index": 1, "plan": Plan(**PLAN), "standings": {}, "members": names, "contributors": names}
-    assert Open(**said).settled is None
+    said = {
+        **ROUND,
+        "index": 1,
+        "plan": RoundPlanMessage(**PLAN),
+        "standings": {},
+        "members": names,
+        "contributors": names,
+    }
+    assert RoundOpen(**said).settled is None
     for wrong in ({"members": (*names, "more")}, {"contributors": ("A",)}, {"settled": PIECE}):
         with pytest.raises(ValidationError):
-            Open(**(said | wrong))
+            RoundOpen(**(said | wrong))
 
 
 def test_a_record_comes_back_from_disk_as_it_was() -> None:
-    record = Commit(**(RECORD | {"values": {"a": {"loss": 0.1}}, "late": ("b",)}))
-    assert Commit.model_validate_json(record.model_dump_json()) == record
+    record = RoundCommit(**(RECORD | {"values": {"a": {"loss": 0.1}}, "late": ("b",)}))
+    assert RoundCommit.model_validate_json(record.model_dump_json()) == record
 
 
 @pytest.mark.parametrize("after", [-1, 0.5, None])
 def test_numbers_are_counts(after: Any) -> None:
     with pytest.raises(ValidationError):
-        Recall(model="m", after=after)
+        RecordRequest(model="m", after=after)
     with pytest.raises(ValidationError):
-        Claim(term=after)
+        Prepare(term=after)

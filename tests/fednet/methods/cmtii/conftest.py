@@ -17,13 +17,13 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from fednet.conversations import Network, Silent, Site
-from fednet.federated.local import local_network
-from fednet.methods.cmtii.agent import WordAgent
+from fednet.api import Network, NullProgress, SiteContext
+from fednet.federated.local_network import local_network
 from fednet.methods.cmtii.backend import Backend
-from fednet.methods.cmtii.config import Config
-from fednet.methods.cmtii.holdings import World
+from fednet.methods.cmtii.config import CmtiiConfig
 from fednet.methods.cmtii.models import models_of
+from fednet.methods.cmtii.site import CmtiiSite
+from fednet.methods.cmtii.site_data import PublicAndSiteImages
 
 CLIP_NAME = "tiny-for-tests"
 CLIP_CONFIG: dict[str, Any] = {
@@ -51,37 +51,42 @@ SMALL: dict[str, Any] = {
 class Federation:
     """Sites a1, a2, ... that share the digits, prepared, and the network of them."""
 
-    def __init__(self, folder: Path, config: Config, count: int) -> None:
+    def __init__(self, folder: Path, config: CmtiiConfig, count: int) -> None:
         self.config, self.folder = config, folder
-        places = {f"a{k + 1}": Site(f"a{k + 1}", k, count, 0, "cpu", folder) for k in range(count)}
-        self.agents = {name: WordAgent(config, place) for name, place in places.items()}
-        self.cards = {name: agent.prepare(Silent()) for name, agent in self.agents.items()}
+        places = {f"a{k + 1}": SiteContext(f"a{k + 1}", k, count, 0, "cpu", folder) for k in range(count)}
+        self.agents = {name: CmtiiSite(config, place) for name, place in places.items()}
+        self.cards = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
         self.network: Network = local_network(self.agents, self.cards)
 
 
 @pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Config]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., CmtiiConfig]:
     """The small configuration; a change of a section is merged into it. All share one store of models."""
     store = tmp_path_factory.mktemp("store")
 
-    def make(**changes: Any) -> Config:
+    def make(**changes: Any) -> CmtiiConfig:
         merged: dict[str, Any] = {**SMALL, "backend": {**SMALL["backend"], "store": store}}
         for key, value in changes.items():
             merged[key] = {**merged.get(key, {}), **value} if isinstance(value, Mapping) else value
-        return Config.model_validate(merged)
+        return CmtiiConfig.model_validate(merged)
 
     return make
 
 
 @pytest.fixture
-def backend(small: Callable[..., Config], tmp_path: Path) -> Backend:
+def backend(small: Callable[..., CmtiiConfig], tmp_path: Path) -> Backend:
     """The embedded models, hardly schooled."""
     config = small()
-    return models_of(config, Site("a1", 0, 1, 0, "cpu", tmp_path), World(config.data, config.public), Silent())
+    return models_of(
+        config,
+        SiteContext("a1", 0, 1, 0, "cpu", tmp_path),
+        PublicAndSiteImages(config.data, config.public),
+        NullProgress(),
+    )
 
 
 @pytest.fixture
-def federation(small: Callable[..., Config], tmp_path: Path) -> Callable[..., Federation]:
+def federation(small: Callable[..., CmtiiConfig], tmp_path: Path) -> Callable[..., Federation]:
     def make(count: int = 3, folder: str = "run", **changes: Any) -> Federation:
         return Federation(tmp_path / folder, small(**changes), count)
 

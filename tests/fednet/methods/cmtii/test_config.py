@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from fednet.errors import ModelError
-from fednet.methods.cmtii.config import Config, check
+from fednet.methods.cmtii.config import CmtiiConfig, check
 
 
 @pytest.mark.parametrize(
@@ -26,16 +26,16 @@ from fednet.methods.cmtii.config import Config, check
 )
 def test_what_does_not_go_together_is_refused(keys: dict[str, Any], what: str) -> None:
     with pytest.raises(ValidationError, match=what):
-        Config.model_validate(keys)
+        CmtiiConfig.model_validate(keys)
 
 
 def test_the_defaults_are_sound() -> None:
-    check(Config())
-    assert Config().public == 0.4
+    check(CmtiiConfig())
+    assert CmtiiConfig().public == 0.4
 
 
 def test_models_that_are_not_there_are_named(tmp_path: Path) -> None:
-    config = Config.model_validate({"backend": {"kind": "real", "painter": tmp_path / "nowhere"}})
+    config = CmtiiConfig.model_validate({"backend": {"kind": "real", "painter": tmp_path / "nowhere"}})
     assert config.public == 0.0
     with pytest.raises(ModelError, match=r"clip|painter"):
         check(config)

@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 import torch
 
-from fednet.conversations import Offer
+from fednet.api import Offer
 from fednet.errors import MethodError, ModelError
 from fednet.methods.cmtii.backend import Backend
 from fednet.methods.cmtii.lexicon import Lexicon, merged

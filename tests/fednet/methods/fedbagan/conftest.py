@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from fednet.conversations import Network, Silent, Site
+from fednet.api import Network, NullProgress, SiteContext
 from fednet.data.datasets import ImageSet
-from fednet.federated.local import local_network
-from fednet.methods.fedbagan.agent import BalancingAgent
-from fednet.methods.fedbagan.config import Config
+from fednet.federated.local_network import local_network
+from fednet.methods.fedbagan.config import FedBaganConfig
+from fednet.methods.fedbagan.site import FedBaganSite
 
 SMALL: dict[str, Any] = {
     "partition": {"kind": "homogeneous", "imbalance": {2: 0.2}},
@@ -37,26 +37,26 @@ def stripes(count: int, seed: int = 0, rare: int = 4) -> ImageSet:
     return ImageSet(images + noise, labels, ("rows", "columns", "checks"))
 
 
-def small(**changes: Any) -> Config:
+def small(**changes: Any) -> FedBaganConfig:
     """The small configuration; a change of a section is merged into it."""
     merged = dict(SMALL)
     for key, value in changes.items():
         merged[key] = {**merged.get(key, {}), **value} if isinstance(value, Mapping) else value
-    return Config.model_validate(merged)
+    return FedBaganConfig.model_validate(merged)
 
 
 class Federation:
     """Sites a1, a2, ..., prepared, and the network of them: with stripes of their own, or with shares of the digits."""
 
-    def __init__(self, folder: Path, config: Config, count: int = 3, *, digits: bool = False) -> None:
+    def __init__(self, folder: Path, config: FedBaganConfig, count: int = 3, *, digits: bool = False) -> None:
         self.config, self.folder = config, folder
         self.agents = {
-            f"a{k + 1}": BalancingAgent(
-                config, Site(f"a{k + 1}", k, count, 0, "cpu", folder), None if digits else stripes(20 + k, k)
+            f"a{k + 1}": FedBaganSite(
+                config, SiteContext(f"a{k + 1}", k, count, 0, "cpu", folder), None if digits else stripes(20 + k, k)
             )
             for k in range(count)
         }
-        self.cards = {name: agent.prepare(Silent()) for name, agent in self.agents.items()}
+        self.cards = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
         self.network: Network = local_network(self.agents, self.cards)
 
 

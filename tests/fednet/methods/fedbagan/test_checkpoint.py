@@ -12,7 +12,7 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from fednet.errors import ModelError
-from fednet.methods.fedbagan.checkpoint import NOTE, About, Checkpoint
+from fednet.methods.fedbagan.checkpoint import NOTE, CheckpointDescription, GeneratorCheckpoint
 from fednet.methods.fedbagan.gaussians import Gaussians, moments
 from fednet.models.codec import CodecConfig, Decoder
 
@@ -21,11 +21,11 @@ NAMES = ("rows", "columns", "checks")
 
 
 @pytest.fixture
-def kept() -> Checkpoint:
+def kept() -> GeneratorCheckpoint:
     torch.manual_seed(0)
     gaussians = Gaussians.of(moments(torch.randn(30, 4), torch.arange(30) % 3, 3, 0, 1), 4.0)
-    about = About(model=MODEL, shape=(1, 8, 8), classes=NAMES, round=7, distance=1.5)
-    return Checkpoint(Decoder(MODEL, (1, 8, 8)).eval(), gaussians, about)
+    about = CheckpointDescription(model=MODEL, shape=(1, 8, 8), classes=NAMES, round=7, distance=1.5)
+    return GeneratorCheckpoint(Decoder(MODEL, (1, 8, 8)).eval(), gaussians, about)
 
 
 def parts(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -35,10 +35,10 @@ def parts(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()[NOTE])  # noqa: SIM118 - no iterator
 
 
-def test_what_was_written_is_read_and_draws_the_same(kept: Checkpoint, tmp_path: Path) -> None:
+def test_what_was_written_is_read_and_draws_the_same(kept: GeneratorCheckpoint, tmp_path: Path) -> None:
     path = tmp_path / "checkpoints" / "best.safetensors"
     kept.write(path)
-    again = Checkpoint.read(path)
+    again = GeneratorCheckpoint.read(path)
     labels, noise = torch.tensor([0, 2, 2]), torch.randn(3, 4)
     assert again.about == kept.about
     assert torch.equal(again.draw(labels, noise), kept.draw(labels, noise))
@@ -59,16 +59,16 @@ def test_what_was_written_is_read_and_draws_the_same(kept: Checkpoint, tmp_path:
         {"further": 1},
     ],
 )
-def test_a_note_that_does_not_fit_is_refused(kept: Checkpoint, tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_note_that_does_not_fit_is_refused(kept: GeneratorCheckpoint, tmp_path: Path, change: dict[str, Any]) -> None:
     kept.write(tmp_path / "file")
     tensors, note = parts(tmp_path / "file")
     save_file(tensors, tmp_path / "file", {NOTE: json.dumps(note | change)})
     with pytest.raises(ModelError):
-        Checkpoint.read(tmp_path / "file")
+        GeneratorCheckpoint.read(tmp_path / "file")
 
 
 @pytest.mark.parametrize("name", ["mean", "generator.body.0.weight"])
-def test_weights_that_do_not_fit_are_refused(kept: Checkpoint, tmp_path: Path, name: str) -> None:
+def test_weights_that_do_not_fit_are_refused(kept: GeneratorCheckpoint, tmp_path: Path, name: str) -> None:
     kept.write(tmp_path / "file")
     tensors, note = parts(tmp_path / "file")
     spoilt = {
@@ -79,19 +79,19 @@ def test_weights_that_do_not_fit_are_refused(kept: Checkpoint, tmp_path: Path, n
     for bad in spoilt.values():
         save_file({**tensors, name: bad.contiguous()}, tmp_path / "bad", {NOTE: json.dumps(note)})
         with pytest.raises(ModelError, match="bad"):
-            Checkpoint.read(tmp_path / "bad")
+            GeneratorCheckpoint.read(tmp_path / "bad")
     save_file({k: v for k, v in tensors.items() if k != name}, tmp_path / "bad", {NOTE: json.dumps(note)})
     with pytest.raises(ModelError, match="is missing"):
-        Checkpoint.read(tmp_path / "bad")
+        GeneratorCheckpoint.read(tmp_path / "bad")
 
 
 @pytest.mark.parametrize("content", [b"", b"no file of tensors", save({"x": torch.ones(1)}), save({}, {NOTE: "{"})])
 def test_a_foreign_file_is_refused_with_one_message(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ModelError, match=r"is no checkpoint of fedbagan \(.*\): give one that a run has left"):
-        Checkpoint.read(tmp_path / "file")
+        GeneratorCheckpoint.read(tmp_path / "file")
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is no checkpoint"):
-        Checkpoint.read(tmp_path / "none")
+        GeneratorCheckpoint.read(tmp_path / "none")

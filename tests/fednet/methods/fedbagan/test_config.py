@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from fednet.federated.config import Momentum
-from fednet.methods.fedbagan.config import Config, check
+from fednet.methods.fedbagan.config import FedBaganConfig, check
 from fednet.methods.fedbagan.gaussians import LARGEST
 
 
@@ -28,35 +28,35 @@ from fednet.methods.fedbagan.gaussians import LARGEST
 )
 def test_what_does_not_fit_is_refused(settings: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
-        Config.model_validate(settings)
+        FedBaganConfig.model_validate(settings)
 
 
 def test_the_decoder_alone_needs_no_rounds() -> None:
-    assert Config.model_validate({"gan": {"rounds": 0}}).gan.rounds == 0
+    assert FedBaganConfig.model_validate({"gan": {"rounds": 0}}).gan.rounds == 0
 
 
 def test_moments_are_summed_by_everybody_and_with_room() -> None:
     federation = {"participation": 0.5, "server": {"kind": "momentum"}, "secure": {"clip": 0.5, "threshold": 4}}
-    config = Config.model_validate({"federation": federation})
+    config = FedBaganConfig.model_validate({"federation": federation})
     assert isinstance(config.federation.server, Momentum)
     summing = config.summing
     assert (summing.participation, summing.server.kind, summing.buffer) == (1.0, "replace", None)
     assert summing.secure is not None
     assert (summing.secure.clip, summing.secure.threshold) == (LARGEST, 4)
-    assert Config().summing.secure is None
+    assert FedBaganConfig().summing.secure is None
 
 
 def test_the_plain_gan_has_as_many_batches() -> None:
     stages = {"autoencoder": {"rounds": 10, "steps": 20}, "gan": {"rounds": 30, "steps": 8}}
-    config = Config.model_validate(stages)
+    config = FedBaganConfig.model_validate(stages)
     assert config.plain_rounds * 8 == 10 * 20 + 30 * 8
-    assert Config.model_validate({**stages, "baseline": False}).plain_rounds == 0
+    assert FedBaganConfig.model_validate({**stages, "baseline": False}).plain_rounds == 0
 
 
 def test_the_rare_classes_are_those_that_are_cut() -> None:
-    assert Config.model_validate({"partition": {"imbalance": {7: 0.1, 2: 0.5, 3: 1.0}}}).rare == (2, 7)
-    assert Config().rare == ()
+    assert FedBaganConfig.model_validate({"partition": {"imbalance": {7: 0.1, 2: 0.5, 3: 1.0}}}).rare == (2, 7)
+    assert FedBaganConfig().rare == ()
 
 
 def test_digits_are_there() -> None:
-    check(Config())
+    check(FedBaganConfig())

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from fednet.conversations import Network, Silent, Site
+from fednet.api import Network, NullProgress, SiteContext
 from fednet.data.datasets import ImageSet
-from fednet.federated.local import local_network
-from fednet.methods.novelty.agent import NoveltyAgent
-from fednet.methods.novelty.config import Config
+from fednet.federated.local_network import local_network
+from fednet.methods.novelty.config import NoveltyConfig
+from fednet.methods.novelty.site import NoveltySite
 from fednet.seeds import generator
 
 CLASSES = ("one", "two", "three", "four")
@@ -37,24 +37,24 @@ def columns(*labels: int, count: int = 16, seed: int = 0) -> ImageSet:
     return ImageSet(images.clamp(-1, 1), told, CLASSES)
 
 
-def small(**changes: Mapping[str, object]) -> Config:
+def small(**changes: Mapping[str, object]) -> NoveltyConfig:
     """The small configuration; a change of a section is merged into it."""
     merged = {key: {**SMALL.get(key, {}), **value} for key, value in {**SMALL, **changes}.items()}
-    return Config.model_validate(merged)
+    return NoveltyConfig.model_validate(merged)
 
 
 class Cluster:
     """Two sites, prepared: a1 with the labels 0-2, a2 with 1-3; and their network."""
 
-    def __init__(self, folder: Path, config: Config, seed: int = 0) -> None:
+    def __init__(self, folder: Path, config: NoveltyConfig, seed: int = 0) -> None:
         held = {"a1": (0, 1, 2), "a2": (1, 2, 3)}
         self.config = config
-        self.sites = {name: Site(name, index, 2, seed, "cpu", folder) for index, name in enumerate(held)}
+        self.sites = {name: SiteContext(name, index, 2, seed, "cpu", folder) for index, name in enumerate(held)}
         self.agents = {
-            name: NoveltyAgent(config, self.sites[name], columns(*labels, seed=index))
+            name: NoveltySite(config, self.sites[name], columns(*labels, seed=index))
             for index, (name, labels) in enumerate(held.items())
         }
-        self.cards = {name: agent.prepare(Silent()) for name, agent in self.agents.items()}
+        self.cards = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
         self.network: Network = local_network(self.agents, self.cards, seed)
 
 
@@ -74,5 +74,5 @@ def pictures() -> Callable[..., ImageSet]:
 
 
 @pytest.fixture
-def small_config() -> Callable[..., Config]:
+def small_config() -> Callable[..., NoveltyConfig]:
     return small

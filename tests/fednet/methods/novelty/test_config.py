@@ -6,22 +6,22 @@ import pytest
 from pydantic import ValidationError
 
 from fednet.errors import DataError
-from fednet.methods.novelty.config import Config, FlowConfig, check
+from fednet.methods.novelty.config import NoveltyConfig, PipelineConfig, check
 
 
 def test_the_defaults_are_the_source_s_flow() -> None:
-    flow = Config().flow
+    flow = NoveltyConfig().flow
     assert (flow.first, flow.unseen) == ((0, 1, 2), (3, 4))
     assert flow.shares == ((0, 1, 2, 3), (0, 1, 2, 4))
     assert flow.known() == flow.inside() == (0, 1, 2, 3, 4)
-    check(Config())
+    check(NoveltyConfig())
 
 
 def test_it_survives_json() -> None:
-    config = Config.model_validate(
+    config = NoveltyConfig.model_validate(
         {"federation": {"rule": {"kind": "median"}}, "detector": {"sde": {"kind": "sub-vp"}}}
     )
-    assert Config.model_validate_json(config.model_dump_json()) == config
+    assert NoveltyConfig.model_validate_json(config.model_dump_json()) == config
 
 
 @pytest.mark.parametrize(
@@ -38,15 +38,15 @@ def test_it_survives_json() -> None:
 )
 def test_what_does_not_fit_is_refused(values, says) -> None:
     with pytest.raises(ValidationError, match=says):
-        Config.model_validate(values)
+        NoveltyConfig.model_validate(values)
 
 
 def test_missing_data_and_checkpoints_are_found_early(tmp_path) -> None:
     with pytest.raises(DataError, match="not a folder"):
-        check(Config(), {"data": {"name": "mnist", "root": str(tmp_path / "nowhere")}})
+        check(NoveltyConfig(), {"data": {"name": "mnist", "root": str(tmp_path / "nowhere")}})
     with pytest.raises(DataError, match=r"detector\.checkpoint"):
-        check(Config.model_validate({"detector": {"checkpoint": str(tmp_path / "nothing")}}))
+        check(NoveltyConfig.model_validate({"detector": {"checkpoint": str(tmp_path / "nothing")}}))
 
 
 def test_lists_are_joined() -> None:
-    assert FlowConfig(shares=((4, 2), (2, 7))).known() == (2, 4, 7)
+    assert PipelineConfig(shares=((4, 2), (2, 7))).known() == (2, 4, 7)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fednet.conversations import Silent, Stopped
+from fednet.api import NullProgress, Stopped
 from fednet.diffusion.masks import masks
 from fednet.diffusion.sde import VP
-from fednet.diffusion.training import TrainConfig, train
+from fednet.diffusion.training import ScoreTrainConfig, train
 from fednet.errors import MeasureError, ModelError
 from fednet.methods.novelty.detector import Detector, DetectorConfig, lowest, median
 from fednet.metrics.distances import mse, perceptual, ssim
@@ -106,7 +106,7 @@ def test_scores_replay_and_another_seed_draws_others() -> None:
 
 def test_a_trained_detector_tells_what_it_knows_from_what_it_does_not() -> None:
     net = network((16,))
-    train(net, stripes(200, "train"), None, TrainConfig(steps=250, lr=5e-3), seed=0, watch=Silent())
+    train(net, stripes(200, "train"), None, ScoreTrainConfig(steps=250, lr=5e-3), seed=0, watch=NullProgress())
     one = Detector(net, DetectorConfig(reconstructions=4, steps=25))
     inside, outside = stripes(40, "test"), stripes(40, "test").transpose(2, 3)
     bound = one.calibrate(stripes(60, "held out"))

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from fednet.conversations import Question, Replies, Silent
+from fednet.api import NullProgress, Question, Replies
 from fednet.errors import MethodError
 from fednet.methods.novelty import inference, services
 from fednet.methods.novelty.inference import Scores, Verdict, infer, scores_alone, scores_together
@@ -99,7 +99,7 @@ def test_a_site_that_is_not_calibrated_is_not_asked(ready, pictures) -> None:
 def test_divided_work_is_what_any_site_would_say(ready, pictures, monkeypatch) -> None:
     monkeypatch.setattr(inference, "CHUNK", 3)
     images = pictures(0, 3, count=5).images
-    found = scores_together(ready.network, images, Silent())
+    found = scores_together(ready.network, images, NullProgress())
     whole = ready.network.ask(Question("score", {"images": images}, {"model": "detector"}, ("a2",))).by_node["a2"]
     torch.testing.assert_close(found.by_site["together"], whole["scores"], rtol=1e-4, atol=1e-6)
     assert found.thresholds == {"together": float(whole["threshold"])}
@@ -108,18 +108,18 @@ def test_divided_work_is_what_any_site_would_say(ready, pictures, monkeypatch) -
 def test_the_others_do_the_work_of_one_that_is_lost(ready, pictures, monkeypatch) -> None:
     monkeypatch.setattr(inference, "CHUNK", 3)
     images = pictures(0, 3, count=5).images
-    whole = scores_together(ready.network, images, Silent()).by_site["together"]
-    found = scores_together(Losing(ready.network, "a1", 1), images, Silent()).by_site["together"]
+    whole = scores_together(ready.network, images, NullProgress()).by_site["together"]
+    found = scores_together(Losing(ready.network, "a1", 1), images, NullProgress()).by_site["together"]
     torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-6)
 
 
 def test_each_alone_scores_everything_and_one_that_is_lost_is_left_out(ready, pictures, monkeypatch) -> None:
     monkeypatch.setattr(inference, "CHUNK", 4)
     images = pictures(0, 3, count=5).images
-    found = scores_alone(ready.network, images, Silent())
+    found = scores_alone(ready.network, images, NullProgress())
     assert {site: len(scores) for site, scores in found.by_site.items()} == {"a1": 10, "a2": 10}
     assert torch.equal(found.lowest(), torch.minimum(found.by_site["a1"], found.by_site["a2"]))
-    assert set(scores_alone(Losing(ready.network, "a1", 1), images, Silent()).by_site) == {"a2"}
+    assert set(scores_alone(Losing(ready.network, "a1", 1), images, NullProgress()).by_site) == {"a2"}
 
 
 def test_shared_detectors_that_differ_are_refused(ready, pictures) -> None:
@@ -133,7 +133,7 @@ def test_shared_detectors_that_differ_are_refused(ready, pictures) -> None:
 def test_without_detectors_nothing_is_scored(cluster, pictures) -> None:
     for scoring in (scores_alone, scores_together):
         with pytest.raises(MethodError, match="no site has a calibrated"):
-            scoring(cluster.network, pictures(0).images, Silent())
+            scoring(cluster.network, pictures(0).images, NullProgress())
 
 
 def test_a_picture_of_another_shape_is_refused(ready) -> None:

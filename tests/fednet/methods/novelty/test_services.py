@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fednet.errors import MethodError, ModelError
-from fednet.federated import local
+from fednet.federated import local_network
 from fednet.federated.averaging import weighted_mean
 from fednet.federated.config import Federation
 from fednet.federated.state import digest, pack, unpack
@@ -85,7 +85,9 @@ def test_without_its_aggregate_the_rounds_teach_nothing(cluster, pictures, monke
         return found
 
     whole = accuracy("whole")
-    monkeypatch.setattr(local, "aggregate", lambda _, base, *__: {n: torch.zeros_like(v) for n, v in base.items()})
+    monkeypatch.setattr(
+        local_network, "aggregate", lambda _, base, *__: {n: torch.zeros_like(v) for n, v in base.items()}
+    )
     assert accuracy("zeros") == 0.25 < whole - 0.2
 
 

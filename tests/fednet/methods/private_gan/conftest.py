@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from fednet.conversations import Network, Silent, Site
+from fednet.api import Network, NullProgress, SiteContext
 from fednet.data.datasets import ImageSet
-from fednet.federated.local import local_network
-from fednet.methods.private_gan.agent import GanAgent
-from fednet.methods.private_gan.config import Config
+from fednet.federated.local_network import local_network
+from fednet.methods.private_gan.config import PrivateGanConfig
+from fednet.methods.private_gan.site import PrivateGanSite
 
 SMALL: dict[str, Any] = {
     "model": {"kind": "dp-dcgan", "latent": 4, "width": 8},
@@ -35,24 +35,26 @@ def stripes(count: int, seed: int = 0) -> ImageSet:
     return ImageSet(images + noise, labels, ("rows", "columns"))
 
 
-def small(**changes: Any) -> Config:
+def small(**changes: Any) -> PrivateGanConfig:
     """The small configuration; a change of a section is merged into it."""
     merged = dict(SMALL)
     for key, value in changes.items():
         merged[key] = {**merged.get(key, {}), **value} if isinstance(value, Mapping) else value
-    return Config.model_validate(merged)
+    return PrivateGanConfig.model_validate(merged)
 
 
 class Federation:
     """Sites a1, a2, ... with some pictures each, prepared, and the network of them."""
 
-    def __init__(self, folder: Path, config: Config, count: int = 3) -> None:
+    def __init__(self, folder: Path, config: PrivateGanConfig, count: int = 3) -> None:
         self.config, self.folder = config, folder
         self.agents = {
-            f"a{k + 1}": GanAgent(config, Site(f"a{k + 1}", k, count, 0, "cpu", folder), stripes(20 + k, k))
+            f"a{k + 1}": PrivateGanSite(
+                config, SiteContext(f"a{k + 1}", k, count, 0, "cpu", folder), stripes(20 + k, k)
+            )
             for k in range(count)
         }
-        self.cards = {name: agent.prepare(Silent()) for name, agent in self.agents.items()}
+        self.cards = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
         self.network: Network = local_network(self.agents, self.cards)
 
 

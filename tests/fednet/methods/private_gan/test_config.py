@@ -8,13 +8,13 @@ import pytest
 from pydantic import ValidationError
 
 from fednet.errors import PrivacyError
-from fednet.methods.private_gan.config import Config, check
-from fednet.methods.private_gan.terms import terms_of
+from fednet.methods.private_gan.config import PrivateGanConfig, check
+from fednet.methods.private_gan.mechanism import terms_of
 from fednet.privacy.accounting import Expense, epsilon
 
 
-def config(**keys: Any) -> Config:
-    return Config.model_validate(keys)
+def config(**keys: Any) -> PrivateGanConfig:
+    return PrivateGanConfig.model_validate(keys)
 
 
 @pytest.mark.parametrize(

@@ -9,33 +9,33 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from fednet.conversations import Task, Update
+from fednet.api import RoundTask, Update
 from fednet.errors import ModelError
 from fednet.methods.private_gan.releases import KEPT, Release, Releases, key_of
-from fednet.privacy.ledger import Entry
+from fednet.privacy.ledger import LedgerEntry
 
 STATE = {"w": torch.arange(3.0), "n": torch.tensor(2)}
 
 
-ENTRY = Entry(key="k", rate=0.1, noise=1.0, steps=3, attempt="ab", released=False)
+ENTRY = LedgerEntry(key="k", rate=0.1, noise=1.0, steps=3, attempt="ab", released=False)
 
 
 def test_everything_that_decides_a_contribution_is_in_its_key() -> None:
-    task = Task("gan", "train", 1, {"a": 1})
+    task = RoundTask("gan", "train", 1, {"a": 1})
     keys = [
         key_of(task, STATE, {"noise": 1}),
-        key_of(Task("gan", "train", 2, {"a": 1}), STATE, {"noise": 1}),
-        key_of(Task("classifier", "train", 1, {"a": 1}), STATE, {"noise": 1}),
-        key_of(Task("gan", "train", 1, {"a": 2}), STATE, {"noise": 1}),
+        key_of(RoundTask("gan", "train", 2, {"a": 1}), STATE, {"noise": 1}),
+        key_of(RoundTask("classifier", "train", 1, {"a": 1}), STATE, {"noise": 1}),
+        key_of(RoundTask("gan", "train", 1, {"a": 2}), STATE, {"noise": 1}),
         key_of(task, {**STATE, "n": torch.tensor(3)}, {"noise": 1}),
         key_of(task, STATE, {"noise": 2}),
     ]
     assert len(set(keys)) == len(keys)
-    assert key_of(Task("gan", "train", 1, {"a": 1}), dict(reversed(STATE.items())), {"noise": 1}) == keys[0]
+    assert key_of(RoundTask("gan", "train", 1, {"a": 1}), dict(reversed(STATE.items())), {"noise": 1}) == keys[0]
 
 
 @pytest.mark.parametrize("entry", [ENTRY, None])
-def test_a_contribution_comes_back_as_it_was(tmp_path: Path, entry: Entry | None) -> None:
+def test_a_contribution_comes_back_as_it_was(tmp_path: Path, entry: LedgerEntry | None) -> None:
     releases = Releases(tmp_path / "r")
     assert releases.recall("k") is None
     releases.keep("k", Release(Update(STATE, 7.0, {"loss": 0.1}), entry))

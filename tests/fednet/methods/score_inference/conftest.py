@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fednet.conversations import Answerer, Silent, Site
+from fednet.api import NullProgress, Responder, SiteContext
 from fednet.data.datasets import ImageSet
-from fednet.methods.score_inference.agent import ScoreAgent
-from fednet.methods.score_inference.config import Config
+from fednet.methods.score_inference.config import ScoreInferenceConfig
+from fednet.methods.score_inference.site import ScoreInferenceSite
 
 SMALL = {
     "model": {"channels": [8], "groups": 4, "attention": False},
@@ -28,32 +28,34 @@ def stripes(label: int, count: int = 12) -> ImageSet:
     return ImageSet(images, torch.full((count,), label), ("one", "two", "three"))
 
 
-def small(**changes: Mapping[str, object]) -> Config:
+def small(**changes: Mapping[str, object]) -> ScoreInferenceConfig:
     """The small configuration; a change of a section is merged into it."""
     merged = {key: {**SMALL.get(key, {}), **value} for key, value in {**SMALL, **changes}.items()}
-    return Config.model_validate(merged)
+    return ScoreInferenceConfig.model_validate(merged)
 
 
 class Federation:
     """Agents a1, a2, ... with a class each, prepared, and their cards."""
 
-    def __init__(self, folder: Path, config: Config, count: int = 3) -> None:
+    def __init__(self, folder: Path, config: ScoreInferenceConfig, count: int = 3) -> None:
         self.config = config
-        self.agents: dict[str, Answerer] = {
-            f"a{k + 1}": ScoreAgent(config, Site(f"a{k + 1}", k, count, 0, "cpu", folder), stripes(k % 3, 12 + k))
+        self.agents: dict[str, Responder] = {
+            f"a{k + 1}": ScoreInferenceSite(
+                config, SiteContext(f"a{k + 1}", k, count, 0, "cpu", folder), stripes(k % 3, 12 + k)
+            )
             for k in range(count)
         }
-        self.cards = {name: agent.prepare(Silent()) for name, agent in self.agents.items()}
+        self.cards = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
 
 
 @pytest.fixture
 def federation(tmp_path: Path) -> Callable[..., Federation]:
-    def make(config: Config | None = None, count: int = 3) -> Federation:
+    def make(config: ScoreInferenceConfig | None = None, count: int = 3) -> Federation:
         return Federation(tmp_path, config or small(), count)
 
     return make
 
 
 @pytest.fixture
-def small_config() -> Callable[..., Config]:
+def small_config() -> Callable[..., ScoreInferenceConfig]:
     return small

@@ -9,18 +9,20 @@ from pydantic import ValidationError
 
 from fednet.diffusion.samplers import ODE, EulerMaruyama
 from fednet.errors import DataError
-from fednet.methods.score_inference.config import ArmConfig, Config, Phase, SamplesConfig, check
+from fednet.methods.score_inference.config import ArmConfig, Phase, SamplesConfig, ScoreInferenceConfig, check
 
 
 def test_the_default_compares_mean_and_mixture() -> None:
-    config = Config()
+    config = ScoreInferenceConfig()
     assert {name: arm.rule for name, arm in config.arms.items()} == {"mean": "mean", "mixture": "mixture"}
     assert config.samples.count == 300
     assert not config.model.conditional
 
 
 def test_an_arm_may_bring_its_own_sampler() -> None:
-    config = Config.model_validate({"arms": {"a": {}, "b": {"sampler": {"kind": "ode", "method": "rk4"}}}})
+    config = ScoreInferenceConfig.model_validate(
+        {"arms": {"a": {}, "b": {"sampler": {"kind": "ode", "method": "rk4"}}}}
+    )
     assert config.sampler_of("a") == EulerMaruyama()
     assert config.sampler_of("b") == ODE(method="rk4")
 
@@ -56,12 +58,12 @@ def test_a_schedule_covers_all_times_in_order(starts: list[float]) -> None:
 )
 def test_what_does_not_fit_is_refused_and_named(given: dict[str, object], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
-        Config.model_validate(given)
+        ScoreInferenceConfig.model_validate(given)
 
 
 def test_labels_are_fine_for_conditional_models() -> None:
     given = {"model": {"conditional": True}, "samples": {"per_label": 2, "labels": [1]}, "arms": {"x": {"guidance": 2}}}
-    assert Config.model_validate(given).samples == SamplesConfig(per_label=2, labels=(1,))
+    assert ScoreInferenceConfig.model_validate(given).samples == SamplesConfig(per_label=2, labels=(1,))
 
 
 def test_total_and_per_label_exclude_each_other() -> None:
@@ -70,14 +72,16 @@ def test_total_and_per_label_exclude_each_other() -> None:
 
 
 def test_the_configuration_survives_json() -> None:
-    config = Config.model_validate({"sde": {"kind": "sub-vp"}, "arms": {"x": {"rule": [{"below": 1, "rule": "mean"}]}}})
-    assert Config.model_validate_json(config.model_dump_json()) == config
+    config = ScoreInferenceConfig.model_validate(
+        {"sde": {"kind": "sub-vp"}, "arms": {"x": {"rule": [{"below": 1, "rule": "mean"}]}}}
+    )
+    assert ScoreInferenceConfig.model_validate_json(config.model_dump_json()) == config
 
 
 def test_the_check_looks_for_the_data_of_the_run_and_of_a_site(tmp_path: Path) -> None:
-    config = Config()
+    config = ScoreInferenceConfig()
     check(config)
     with pytest.raises(DataError, match="is not a folder"):
         check(config, {"data": {"name": "mnist", "root": str(tmp_path / "nowhere")}})
     with pytest.raises(DataError, match="is not a folder"):
-        check(Config.model_validate({"data": {"name": "folder", "root": tmp_path / "nowhere"}}))
+        check(ScoreInferenceConfig.model_validate({"data": {"name": "folder", "root": tmp_path / "nowhere"}}))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from fednet.diffusion.samplers import ODE, EulerMaruyama
-from fednet.methods.score_inference.agent import ScoreCard
+from fednet.methods.score_inference.arm_sampling import ArmSamples
 from fednet.methods.score_inference.config import ArmConfig
-from fednet.methods.score_inference.drawing import Samples
 from fednet.methods.score_inference.results import Arm, summarise
-from fednet.metrics.evaluation import Evaluation, Yardstick
-from fednet.summary import Account
+from fednet.methods.score_inference.site import ScoreCapabilities
+from fednet.metrics.evaluation import Evaluation, RealReference
+from fednet.reporting.summary import ParticipationAccount
 
-CARD = ScoreCard.model_validate(
+CARD = ScoreCapabilities.model_validate(
     {
         "histogram": [1, 0],
         "classes": ["zero", "one"],
@@ -28,15 +28,15 @@ CARD = ScoreCard.model_validate(
 
 
 def arm(name: str, sampler, evaluation=None, orphaned=()) -> Arm:
-    account, gone = Account.of("query", "a"), frozenset(orphaned)
-    samples = Samples(torch.zeros(4, 1, 4, 4), torch.tensor([0, 0, 1, 1]), torch.zeros(1, 4), account, gone, 9, 1.5)
+    account, gone = ParticipationAccount.of("query", "a"), frozenset(orphaned)
+    samples = ArmSamples(torch.zeros(4, 1, 4, 4), torch.tensor([0, 0, 1, 1]), torch.zeros(1, 4), account, gone, 9, 1.5)
     return Arm(name, ArmConfig(rule="mean"), sampler, samples, evaluation)
 
 
 def test_the_table_has_real_pictures_first_and_the_ratio_to_the_floor() -> None:
     found = Evaluation(4, 0.75, 1.5, 6.0, 2.0, {"zero": 4, "one": 0})
     arms = [arm("one", ODE(), found), arm("two", EulerMaruyama())]
-    table = summarise(arms, {"a": CARD}, Yardstick(0.9, 1.9)).sections[0].table
+    table = summarise(arms, {"a": CARD}, RealReference(0.9, 1.9)).sections[0].table
     real, one, two = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
     assert (real["arm"], real["label accuracy"], real["Inception Score"]) == ("real pictures", 0.9, 1.9)
     assert (one["ratio"], one["sampler"], one["queries"], one["samples"]) == (3.0, "dopri5", 9, 4)

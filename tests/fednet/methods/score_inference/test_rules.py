@@ -5,30 +5,30 @@ from __future__ import annotations
 import pytest
 import torch
 
+from fednet.diffusion.guided_sampling import CombinationRule, ScoreAnswers, SolverStep
 from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
-from fednet.diffusion.sampling import Drawn, sample
+from fednet.diffusion.sampling import SampledTrajectory, sample
 from fednet.diffusion.sde import VE, VP, SubVP
-from fednet.diffusion.steering import Answers, Move, Rule
 from fednet.errors import MethodError
 from fednet.methods.score_inference.config import Phase, RuleName
-from fednet.methods.score_inference.rules import RULES, Holdings, rule_for
+from fednet.methods.score_inference.rules import RULES, LabelCounts, rule_for
 from fednet.seeds import generator
 
 SDE200 = EulerMaruyama(steps=200)
 SAMPLERS = [SDE200, ODE(), ODE(method="rk4", steps=40), PredictorCorrector(steps=120)]
 WIDE = VE(sigma=400)  # its prior is centred at 0 and its marginals are not: only a wide one starts all agents equal
-MOVE = Move(0.5, 0.01, None, g2=1.0, q=1.0)
+MOVE = SolverStep(0.5, 0.01, None, g2=1.0, q=1.0)
 
 
 def name(config: SamplerConfig) -> str:
     return getattr(config, "method", config.kind)
 
 
-def holdings(*sizes: int, labels: torch.Tensor | None = None) -> Holdings:
-    return Holdings(tuple(f"a{k}" for k in range(len(sizes))), torch.tensor(sizes)[:, None], labels)
+def holdings(*sizes: int, labels: torch.Tensor | None = None) -> LabelCounts:
+    return LabelCounts(tuple(f"a{k}" for k in range(len(sizes))), torch.tensor(sizes)[:, None], labels)
 
 
-def draw(query, rule: Rule, config: SamplerConfig, count: int = 8000) -> Drawn:
+def draw(query, rule: CombinationRule, config: SamplerConfig, count: int = 8000) -> SampledTrajectory:
     latent = query.sde.prior((count, 1), generator(0, "latent"))
     return sample(config, query, rule, query.sde, latent, random=generator(0, "noise"))
 
@@ -100,11 +100,11 @@ def test_an_agent_that_misses_a_step_leaves_the_mixture_for_good(gaussians) -> N
 
 def test_an_agent_that_misses_a_step_is_missed_by_the_mean_for_that_step_only() -> None:
     scores = torch.tensor([[[1.0]], [[5.0]], [[0.0]]])
-    there = Answers(scores, torch.tensor([True, True, False]))
+    there = ScoreAnswers(scores, torch.tensor([True, True, False]))
     rule = RULES["mean"](holdings(1, 1, 1))
     state = rule.advance(rule.init(1), there, MOVE, torch.zeros(1, 1))
     assert float(rule.combine(state, there, MOVE)) == 3.0
-    back = Answers(scores, torch.tensor([True, True, True]))
+    back = ScoreAnswers(scores, torch.tensor([True, True, True]))
     assert float(rule.combine(state, back, MOVE)) == 2.0
 
 
@@ -117,8 +117,8 @@ def test_without_anybody_who_followed_the_mixture_gives_up(gaussians) -> None:
 def test_data_size_and_label_count_weigh_by_what_agents_hold() -> None:
     counts = torch.tensor([[6, 0], [2, 2]])
     scores = torch.tensor([[[1.0], [1.0]], [[0.0], [0.0]]])
-    held = Holdings(("a", "b"), counts, torch.tensor([0, 1]))
-    answers = Answers(scores, torch.tensor([True, True]))
+    held = LabelCounts(("a", "b"), counts, torch.tensor([0, 1]))
+    answers = ScoreAnswers(scores, torch.tensor([True, True]))
     weighed = {
         key: RULES[key](held).combine(RULES[key](held).init(2), answers, MOVE) for key in ("data-size", "label-count")
     }
@@ -128,11 +128,11 @@ def test_data_size_and_label_count_weigh_by_what_agents_hold() -> None:
 
 def test_orphaned_labels_fall_back_to_the_mean_and_are_named() -> None:
     counts = torch.tensor([[5, 0, 0], [0, 5, 0], [0, 5, 0]])
-    held = Holdings(("a", "b", "c"), counts, torch.tensor([0, 1, 2]))
+    held = LabelCounts(("a", "b", "c"), counts, torch.tensor([0, 1, 2]))
     scores = torch.tensor([1.0, 2.0, 4.0]).view(3, 1, 1).expand(3, 3, 1)
     present = torch.tensor([False, True, True])
     rule = RULES["label-count"](held)
-    combined = rule.combine(rule.init(3), Answers(scores, present), MOVE)
+    combined = rule.combine(rule.init(3), ScoreAnswers(scores, present), MOVE)
     assert combined.flatten().tolist() == [3.0, 3.0, 3.0]
     assert held.orphans(present) == {0, 2}
     assert held.orphans(torch.tensor([True, True, True])) == {2}
@@ -140,19 +140,19 @@ def test_orphaned_labels_fall_back_to_the_mean_and_are_named() -> None:
 
 
 def test_the_mixture_of_labelled_models_starts_from_what_agents_hold_of_the_label() -> None:
-    held = Holdings(("a", "b"), torch.tensor([[9, 0], [3, 5]]), torch.tensor([0, 1]))
+    held = LabelCounts(("a", "b"), torch.tensor([[9, 0], [3, 5]]), torch.tensor([0, 1]))
     rule = RULES["mixture"](held)
     scores = torch.tensor([1.0, 0.0]).view(2, 1, 1).expand(2, 2, 1)
-    combined = rule.combine(rule.init(2), Answers(scores, torch.tensor([True, True])), MOVE)
+    combined = rule.combine(rule.init(2), ScoreAnswers(scores, torch.tensor([True, True])), MOVE)
     torch.testing.assert_close(combined.flatten(), torch.tensor([0.75, 0.0]))
 
 
 def test_the_median_ignores_a_faulty_agent() -> None:
     scores = torch.stack([torch.full((2, 3), 1.0), torch.full((2, 3), 1.2), torch.full((2, 3), 1e6)])
     rule = RULES["median"](holdings(1, 1, 1))
-    everyone = Answers(scores, torch.tensor([True, True, True]))
+    everyone = ScoreAnswers(scores, torch.tensor([True, True, True]))
     torch.testing.assert_close(rule.combine(rule.init(2), everyone, MOVE), torch.full((2, 3), 1.2))
-    two = Answers(scores, torch.tensor([True, True, False]))
+    two = ScoreAnswers(scores, torch.tensor([True, True, False]))
     torch.testing.assert_close(rule.combine(rule.init(2), two, MOVE), torch.full((2, 3), 1.1))
 
 
@@ -160,7 +160,7 @@ def test_the_median_ignores_a_faulty_agent() -> None:
 def test_rules_are_pure(rule: RuleName) -> None:
     made, random = RULES[rule](holdings(1, 2, labels=None)), generator(0, "answers")
     scores, divergences = torch.randn(2, 4, 3, generator=random), torch.randn(2, 4, generator=random)
-    answers, state = Answers(scores.clone(), torch.tensor([True, True]), divergences.clone()), made.init(4)
+    answers, state = ScoreAnswers(scores.clone(), torch.tensor([True, True]), divergences.clone()), made.init(4)
     one, two = (made.combine(state, answers, MOVE) for _ in range(2))
     after = made.advance(state, answers, MOVE, one)
     assert torch.equal(one, two)
@@ -171,7 +171,7 @@ def test_rules_are_pure(rule: RuleName) -> None:
 
 def test_absent_agents_do_not_leak_into_the_score() -> None:
     scores = torch.stack([torch.ones(2, 1), torch.full((2, 1), torch.nan)])
-    answers = Answers(scores, torch.tensor([True, False]))
+    answers = ScoreAnswers(scores, torch.tensor([True, False]))
     for key in ("mean", "data-size", "median"):
         rule = RULES[key](holdings(1, 1))
         assert torch.equal(rule.combine(rule.init(2), answers, MOVE), torch.ones(2, 1))
@@ -185,14 +185,15 @@ def test_a_schedule_switches_rules_and_agents_as_t_falls() -> None:
     ]
     rule = rule_for(phases, holdings(1, 1, 1))
     scores = torch.tensor([1.0, 2.0, 9.0]).view(3, 1, 1)
-    answers = Answers(scores, torch.tensor([True, True, True]))
+    answers = ScoreAnswers(scores, torch.tensor([True, True, True]))
     state = rule.init(1)
     seen = {
-        t: float(rule.combine(state, answers, Move(t, 0.01, None, 1.0, 1.0))) for t in (1.0, 0.51, 0.5, 0.3, 0.2, 0.01)
+        t: float(rule.combine(state, answers, SolverStep(t, 0.01, None, 1.0, 1.0)))
+        for t in (1.0, 0.51, 0.5, 0.3, 0.2, 0.01)
     }
     assert seen == {1.0: 1.0, 0.51: 1.0, 0.5: 4.0, 0.3: 4.0, 0.2: 2.0, 0.01: 2.0}
-    alone = Answers(scores, torch.tensor([False, True, True]))
-    assert float(rule.combine(state, alone, Move(0.9, 0.01, None, 1.0, 1.0))) == 5.5
+    alone = ScoreAnswers(scores, torch.tensor([False, True, True]))
+    assert float(rule.combine(state, alone, SolverStep(0.9, 0.01, None, 1.0, 1.0))) == 5.5
 
 
 @pytest.mark.parametrize("config", [SDE200, ODE()], ids=name)

@@ -1,0 +1,119 @@
+"""What passes between a sampler, the agents that it asks and the rule that combines their answers.
+
+A sampler moves x; at every evaluation it puts a query, hands the answers to a rule's `combine` to learn the score
+to follow, and tells the rule's `advance` where it went. The rule's memory of a trajectory is an explicit value, so
+that the same rule serves every sampler, in one process or over a network, and replays bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ScoreAnswers:
+    """The agents' answers at one (x, t), stacked in the sorted order of their names.
+
+    Attributes:
+        scores: (agents, n, ...); zero for an absent agent.
+        present: bool (agents,); at least one is True.
+        divergences: (agents, n), estimates of div s_k, where they were asked for.
+    """
+
+    scores: Tensor
+    present: Tensor
+    divergences: Tensor | None = None
+
+
+class ScoreFunction(Protocol):
+    """Asks every agent for its score."""
+
+    def __call__(self, x: Tensor, t: float, divergence: bool = False) -> ScoreAnswers:
+        """Asks at x (n, ...) and time t; on request also for the divergence of the score."""
+        ...
+
+
+@dataclass(frozen=True)
+class SolverStep:
+    """The step that a sampler is about to make, dx = (-f + (g^2 + q)/2 s) dtau + noise, with s the combined score.
+
+    tau runs against t. The reverse SDE has q = g^2, the probability-flow ODE q = 0 and no noise. A Langevin step
+    of size eps has f = g = 0 and q dtau = 2 eps: write it as span 1 and q = 2 eps.
+
+    Attributes:
+        t: the time at which the step starts.
+        span: dtau > 0; 1 where rates and not steps are wanted (the ODE).
+        drift: f(x, t), of x's shape, or None for zero.
+        g2: g(t)^2 of the forward SDE.
+        q: quadratic variation of the step by unit of tau, for each coordinate.
+        noise: the step's random part, of x's shape, or None.
+    """
+
+    t: float
+    span: float
+    drift: Tensor | None
+    g2: float
+    q: float
+    noise: Tensor | None = None
+
+    @property
+    def needs_divergence(self) -> bool:
+        """Whether the change of a log density along this step depends on the divergence of its score."""
+        return self.q != self.g2
+
+    @property
+    def gain(self) -> float:
+        """How far the step goes along the score: (g^2 + q)/2 dtau."""
+        return 0.5 * (self.g2 + self.q) * self.span
+
+    def displacement(self, score: Tensor) -> Tensor:
+        """The step that follows from the combined score, of its shape."""
+        step = self.gain * score
+        if self.drift is not None:
+            step = step - self.span * self.drift
+        return step if self.noise is None else step + self.noise
+
+
+@dataclass(frozen=True)
+class RuleState:
+    """What a rule remembers of a batch of trajectories.
+
+    Attributes:
+        log_p: (agents, n), log density of each sample under each agent since the start, up to a constant common to
+            all agents; stays zero under rules that do not follow it.
+        lost: bool (agents,), agents that missed a step; rules that follow densities leave them out for good.
+    """
+
+    log_p: Tensor
+    lost: Tensor
+
+    @staticmethod
+    def fresh(agents: int, count: int) -> RuleState:
+        """The state at the start, where all agents count the same."""
+        return RuleState(torch.zeros(agents, count), torch.zeros(agents, dtype=torch.bool))
+
+    def at(self, log_p: Tensor) -> RuleState:
+        """The same state with other log densities."""
+        return replace(self, log_p=log_p)
+
+
+@dataclass(frozen=True)
+class CombinationRule:
+    """A rule of combination: three pure functions over an explicit state.
+
+    Attributes:
+        init: number of samples -> the state at t = 1.
+        combine: (state, answers, move) -> the score to follow, of x's shape.
+        advance: (state, answers, move, dx) -> the state after the step dx.
+        follows_density: whether `combine` and `advance` need the divergences that a move asks for.
+    """
+
+    init: Callable[[int], RuleState]
+    combine: Callable[[RuleState, ScoreAnswers, SolverStep], Tensor]
+    advance: Callable[[RuleState, ScoreAnswers, SolverStep, Tensor], RuleState]
+    follows_density: bool

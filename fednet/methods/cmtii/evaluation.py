@@ -1,0 +1,178 @@
+"""What painted pictures are worth, and what words tell of the pictures they were learnt from; measured at the site.
+
+The judge comes from whoever asks: its weights travel to the pictures, which stay. An attack on a word asks how well
+the painter denoises a picture under it: better than a stranger's of the same class, and the picture was among those
+that the word was learnt from. `calibrated` subtracts what the painter makes of the same noisy picture under the name's
+own tokens, so that a picture is not taken for a member because it is an easy one (Watson et al. 2022, arXiv
+2111.08440). Reads private pictures; knows no other site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fednet.data.datasets import ImageSet
+from fednet.errors import MeasureError
+from fednet.federated.state import bare, frozen, require_finite, require_like
+from fednet.methods.cmtii.backend import ImageGenerator
+from fednet.metrics.frechet import frechet_distance
+from fednet.metrics.inception import inception_score
+from fednet.metrics.judge import Judge, fraction_right
+from fednet.metrics.membership_inference import halves, loss_attack, nearest_attack
+from fednet.metrics.novelty import nearest_distance
+from fednet.models.classifier import FEATURES, Classifier
+from fednet.seeds import derive, generator
+
+CHUNK = 256
+"""Noisy pictures at a time."""
+PREFIX = "judge."
+"""Of the names of a judge's weights in a question."""
+
+
+def sent(judge: Judge) -> dict[str, Tensor]:
+    """A judge's weights as inputs of a question."""
+    return {PREFIX + name: part for name, part in frozen(judge.network.state_dict()).items()}
+
+
+def received(inputs: Mapping[str, Tensor], shape: tuple[int, int, int], classes: tuple[str, ...], device: str) -> Judge:
+    """The judge of a question.
+
+    Raises:
+        ModelError: it is a judge of other pictures, or not finite.
+    """
+    network = Classifier(shape[0], shape[1], len(classes))
+    state = {name.removeprefix(PREFIX): part for name, part in inputs.items() if name.startswith(PREFIX)}
+    require_like(state, frozen(bare(network.state_dict())), "the judge")
+    require_finite(state, "the judge")
+    network.load_state_dict(state)
+    return Judge(network.to(device).eval().requires_grad_(requires_grad=False), shape, classes, device)
+
+
+def worth(judge: Judge, images: Tensor, labels: Tensor, real: ImageSet) -> dict[str, Any]:
+    """What painted pictures are worth beside real ones of the same classes.
+
+    Args:
+        judge: says what they are.
+        images: painted, (n, c, h, w).
+        labels: what they were meant to be, int64 (n,).
+        real: pictures that nobody has learnt from.
+
+    Returns:
+        count; accuracy, in all and by class; inception_score; frechet, the distance to the real ones in the judge's
+        features, and floor, that of one half of the real ones to the other; None where there are too few.
+    """
+    if not len(images):
+        return {"count": 0, "accuracy": None, "by_class": {}, "inception_score": None, "frechet": None, "floor": None}
+    probabilities = judge.probabilities(images)
+    right = probabilities.argmax(1) == labels
+    by_class = {judge.classes[k]: float(right[labels == k].double().mean()) for k in sorted(set(labels.tolist()))}
+    alike = judge.features(real.images[torch.isin(real.labels, labels)])
+    alike = alike[torch.randperm(len(alike), generator=generator(0, "real halves"))]
+    enough = min(len(images), len(alike) // 2) > FEATURES
+    return {
+        "count": len(images),
+        "accuracy": fraction_right(probabilities, labels),
+        "by_class": by_class,
+        "inception_score": inception_score(probabilities) if len(images) >= len(judge.classes) else None,
+        "frechet": frechet_distance(judge.features(images), alike) if enough else None,
+        "floor": frechet_distance(*alike.tensor_split(2)) if enough else None,
+    }
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What the word of one class tells.
+
+    Attributes:
+        label: the class.
+        painted: the distance of every picture painted from the word to the nearest it was learnt from.
+        strangers: the same distance of real pictures that nobody has learnt from.
+        loss: AUC of the attack by the loss.
+        calibrated: the same, calibrated.
+        nearest: AUC of the attack by the nearest painted picture.
+        count: members, and strangers, each.
+    """
+
+    label: int
+    painted: tuple[float, ...]
+    strangers: tuple[float, ...]
+    loss: float
+    calibrated: float
+    nearest: float
+    count: int
+
+
+def leak(
+    painter: ImageGenerator,
+    label: int,
+    words: tuple[Tensor, Tensor],
+    pictures: tuple[Tensor, Tensor],
+    painted: Tensor,
+    *,
+    views: int,
+    seed: int,
+) -> Leak:
+    """Attacks one word.
+
+    Args:
+        painter: the attacker's, everybody's.
+        label: its class.
+        words: the word, and the tokens of the class's name.
+        pictures: those that it was learnt from, and others of the same class and source, at least one of each.
+        painted: from the word.
+        views: noisy views of a picture that are averaged.
+        seed: draws them, the same for all pictures and both words.
+    """
+    (word, tokens), (members, strangers) = words, pictures
+    inside, outside = halves(len(members), len(strangers), generator(seed, "halves", label))
+    tried = torch.cat([members[inside], strangers[outside]])
+    raw = _losses(painter, tried, word, views, derive(seed, "views", label))
+    known = _losses(painter, tried, tokens, views, derive(seed, "views", label))
+    count = len(inside)
+    return Leak(
+        label=label,
+        painted=tuple(nearest_distance(painted, members).tolist()),
+        strangers=tuple(nearest_distance(strangers, members).tolist()),
+        loss=loss_attack(raw[:count], raw[count:]),
+        calibrated=loss_attack((raw - known)[:count], (raw - known)[count:]),
+        nearest=nearest_attack(members[inside], strangers[outside], painted),
+        count=count,
+    )
+
+
+def summed(leaks: Sequence[Leak]) -> dict[str, Any]:
+    """All words of a site: distances pooled, AUCs averaged by their counts.
+
+    Raises:
+        MeasureError: there are none.
+    """
+    if not leaks:
+        raise MeasureError("no word was learnt here, so none can be attacked")
+    total = sum(one.count for one in leaks)
+    pooled = {name: torch.tensor([d for one in leaks for d in getattr(one, name)]) for name in ("painted", "strangers")}
+    return {
+        "words": len(leaks),
+        "count": total,
+        **{name: sum(getattr(one, name) * one.count for one in leaks) / total for name in AUCS},
+        **{f"{name}_mean": float(distances.mean()) for name, distances in pooled.items()},
+        **{f"{name}_least": float(distances.min()) for name, distances in pooled.items()},
+    }
+
+
+AUCS = ("loss", "calibrated", "nearest")
+
+
+@torch.no_grad()
+def _losses(painter: ImageGenerator, images: Tensor, word: Tensor, views: int, seed: int) -> Tensor:
+    """The mean loss of every picture (n,); the same seed shows the same noise."""
+    random, parts = torch.Generator().manual_seed(seed), torch.split(images, CHUNK)
+    looks = [
+        torch.cat([painter.denoising_loss(part, [word] * len(part), random).cpu() for part in parts])
+        for _ in range(views)
+    ]
+    return torch.stack(looks).mean(0)

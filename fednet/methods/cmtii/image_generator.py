@@ -1,0 +1,166 @@
+"""The small painter: a diffusers UNet that reads a word as it reads the time, and DDIM for few steps.
+
+A word of several tokens is read as their mean. The word that says nothing is zero: it is what the network hears in a
+part of its training, and what guidance leads away from (Ho and Salimans 2022, arXiv 2207.12598). The network predicts
+the velocity (Salimans and Ho 2022, arXiv 2202.00512), which stays of one size at all noise levels. Knows no site and
+no CLIP; it is trained in `schooling.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from torch import Generator, Tensor, nn
+
+from fednet.errors import ModelError
+from fednet.methods.cmtii.losses import denoising_losses
+from fednet.methods.cmtii.small_config import ImageGeneratorConfig
+
+TIMES = 1000
+GROUPS = 8
+"""Of the group normalisation; divides every entry of `channels`."""
+
+
+class SmallImageGenerator(nn.Module):
+    """Paints from words (a `ImageGenerator`).
+
+    Args:
+        config: its size.
+        shape: channels, height and width of a picture.
+        width: how many numbers a word has.
+
+    Raises:
+        ModelError: the picture's sides or the channels do not fit the network.
+    """
+
+    def __init__(self, config: ImageGeneratorConfig, shape: tuple[int, int, int], width: int) -> None:
+        super().__init__()
+        _require(config, shape)
+        self.config, self.shape, self.width = config, shape, width
+        self.unet = _unet(config, shape, width)
+        self._levels = DDIMScheduler(
+            num_train_timesteps=TIMES,
+            beta_schedule="squaredcos_cap_v2",
+            prediction_type="v_prediction",
+            timestep_spacing="trailing",
+            clip_sample=True,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        return next(self.parameters()).device
+
+    @torch.no_grad()
+    def paint(self, word: Tensor, count: int, random: Generator) -> Tensor:
+        """Paints `count` pictures of a word: float32 (count, c, h, w) in [-1, 1], on the CPU.
+
+        Args:
+            word: (tokens, width).
+            count: how many.
+            random: a CPU generator; the same one gives the same pictures on the same hardware.
+
+        Raises:
+            ModelError: the word has another width, no token, or is not finite.
+        """
+        said = self._heard([word])
+        parts = [min(self.config.batch, count - first) for first in range(0, count, self.config.batch)]
+        return torch.cat([self._painted(said.expand(size, -1), random) for size in parts])
+
+    def denoising_loss(self, images: Tensor, words: Sequence[Tensor], random: Generator) -> Tensor:
+        """How badly the noise in pictures is predicted under their words, weighted by min-SNR.
+
+        The times are spread evenly with one random shift, which steadies the loss of a small batch.
+
+        Args:
+            images: (b, c, h, w) in [-1, 1].
+            words: b words (tokens_i, width); differentiable in them.
+            random: draws times and noise.
+
+        Returns:
+            float32 (b,), one loss a picture.
+
+        Raises:
+            ModelError: a word has another width, no token, or is not finite, or there are not as many as pictures.
+        """
+        if len(words) != len(images):
+            raise ModelError(f"{len(images)} pictures need as many words, one each; got {len(words)}")
+        return self.losses(images, self._heard(words), random)
+
+    def losses(self, images: Tensor, heard: Tensor, random: Generator) -> Tensor:
+        """The same for what is heard of the words, (b, width)."""
+        count = len(images)
+        spread = (torch.randperm(count, generator=random) + torch.rand(1, generator=random)) / count
+        noise = torch.randn(images.shape, generator=random).to(self.device)
+        return denoising_losses(
+            lambda noisy, at: self._velocity(noisy, at, heard),
+            images.to(self.device),
+            noise,
+            (spread * TIMES).long().clamp(max=TIMES - 1).to(self.device),
+            signals=self._levels.alphas_cumprod,
+            prediction="v_prediction",
+            gamma=self.config.gamma,
+        )
+
+    def _painted(self, heard: Tensor, random: Generator) -> Tensor:
+        """DDIM; guidance carries pictures out of range, so the noise is what is left beside the clipped picture."""
+        x = torch.randn((len(heard), *self.shape), generator=random).to(self.device)
+        self._levels.set_timesteps(self.config.steps)
+        for time in self._levels.timesteps.tolist():
+            velocity = self._guided(x, torch.full((len(x),), time, device=self.device), heard)
+            x = self._levels.step(velocity, time, x, use_clipped_model_output=True).prev_sample
+        return x.float().cpu().clamp(-1, 1)
+
+    def _guided(self, x: Tensor, times: Tensor, heard: Tensor) -> Tensor:
+        guidance = self.config.guidance
+        if guidance == 1.0:
+            return self._velocity(x, times, heard)
+        both = torch.cat([heard, torch.zeros_like(heard)])
+        said, silent = self._velocity(torch.cat([x, x]), torch.cat([times, times]), both).chunk(2)
+        return silent + guidance * (said - silent)
+
+    def _velocity(self, x: Tensor, times: Tensor, heard: Tensor) -> Tensor:
+        found: Tensor = self.unet(x, times, encoder_hidden_states=None, class_labels=heard).sample
+        return found
+
+    def _heard(self, words: Sequence[Tensor]) -> Tensor:
+        for index, word in enumerate(words):
+            if word.ndim != 2 or word.shape[1] != self.width or not len(word) or not bool(word.isfinite().all()):
+                raise ModelError(
+                    f"word {index} is {tuple(word.shape)}; this painter reads finite words (tokens, {self.width})"
+                )
+        return torch.stack([word.mean(0) for word in words]).to(self.device)
+
+
+def _require(config: ImageGeneratorConfig, shape: tuple[int, int, int]) -> None:
+    if unfit := [channels for channels in config.channels if channels % GROUPS]:
+        raise ModelError(f"backend.painter.channels must be multiples of {GROUPS}, not {unfit}")
+    factor = 2 ** (len(config.channels) - 1)
+    if shape[1] % factor or shape[2] % factor:
+        raise ModelError(
+            f"{len(config.channels)} levels (backend.painter.channels) need sides divisible by {factor}, the pictures "
+            f"are {shape[1]} x {shape[2]}: use fewer levels or another data.size"
+        )
+
+
+def _unet(config: ImageGeneratorConfig, shape: tuple[int, int, int], width: int) -> nn.Module:
+    levels = len(config.channels)
+    net: nn.Module = UNet2DConditionModel(
+        sample_size=shape[1:],
+        in_channels=shape[0],
+        out_channels=shape[0],
+        block_out_channels=config.channels,
+        down_block_types=("DownBlock2D",) * levels,
+        mid_block_type="UNetMidBlock2D",
+        up_block_types=("UpBlock2D",) * levels,
+        layers_per_block=config.layers,
+        norm_num_groups=GROUPS,
+        resnet_time_scale_shift="scale_shift",
+        class_embed_type="projection",
+        projection_class_embeddings_input_dim=width,
+        cross_attention_dim=width,
+    )
+    return net

@@ -1,0 +1,141 @@
+"""Learning the words of a site's classes: tokens are trained, every model stays as it is.
+
+Two losses, alone or together: the word shall tell the pictures of its class from all others (contrastive), and the
+painter shall denoise them best under it (diffusion). In the first every class appears once, by the site's own word or
+by the tokens of its name; what others have sent does not, since it would be one more class for the same pictures.
+
+Source: CoOp (Zhou et al. 2022, arXiv 2109.01134) with one word a class for the first; Textual Inversion (Gal et al.
+2022, arXiv 2208.01618) for the second. Knows no network.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from fednet.api import Progress
+from fednet.data.datasets import ImageSet
+from fednet.errors import MethodError
+from fednet.methods.cmtii.backend import Backend
+from fednet.methods.cmtii.config import LearnConfig
+from fednet.methods.cmtii.losses import contrastive_losses
+from fednet.methods.cmtii.tuning import image_features
+
+GLANCE, VIEWS = 32, 4
+"""How many pictures of a class are looked at, and how often, to find where its word begins."""
+
+
+def learnable(pictures: ImageSet, config: LearnConfig, number: int) -> tuple[int, ...]:
+    """The classes to learn in a round, from 1: those with enough pictures, all of them or some in turn."""
+    there = [label for label, count in enumerate(pictures.histogram()) if count >= config.least]
+    if config.classes is None or config.classes >= len(there):
+        return tuple(there)
+    first = (number - 1) * config.classes
+    return tuple(sorted(there[(first + k) % len(there)] for k in range(config.classes)))
+
+
+def learn(
+    backend: Backend,
+    pictures: ImageSet,
+    spoken: Sequence[Tensor],
+    labels: Sequence[int],
+    config: LearnConfig,
+    *,
+    random: Generator,
+    watch: Progress,
+) -> tuple[dict[int, Tensor], dict[str, float]]:
+    """Learns the words of some classes.
+
+    Args:
+        backend: the models.
+        pictures: the site's.
+        spoken: what every class is called so far, in class order, each (tokens, width).
+        labels: the classes to learn, at least one picture of each.
+        config: how.
+        random: draws batches, times and noise.
+        watch: hears of every step.
+
+    Returns:
+        The words by class, and the mean losses of the last half of the steps.
+
+    Raises:
+        MethodError: the training diverges.
+        Stopped: the watch asks for the end.
+    """
+    seed = int(torch.randint(2**62, (1,), generator=random))
+    words = {label: start(backend, pictures, label, spoken[label], seed).requires_grad_() for label in labels}
+    places = [(pictures.labels == label).nonzero().flatten() for label in labels]
+    features = image_features(backend.clip, pictures.images) if config.contrastive else None
+    optimiser = torch.optim.AdamW(list(words.values()), lr=config.lr, weight_decay=config.weight_decay)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
+    history: list[dict[str, Tensor]] = []
+    for step in range(config.steps):
+        chosen = _batch(places, config.batch, random)
+        told = pictures.labels[chosen]
+        losses: dict[str, Tensor] = {}
+        if features is not None:
+            losses["contrastive"] = _contrastive(backend, features[chosen], told, spoken, words)
+        if config.diffusion:
+            said = [words[label] for label in told.tolist()]
+            losses["diffusion"] = backend.painter.denoising_loss(pictures.images[chosen], said, random).mean()
+        total = sum(getattr(config, name) * loss for name, loss in losses.items())
+        _descend(optimiser, torch.as_tensor(total))
+        rate.step()
+        history.append({name: loss.detach() for name, loss in losses.items()})
+        watch.report("learning words", step + 1, config.steps)
+    return {label: word.detach().to("cpu", torch.float32) for label, word in words.items()}, _averaged(history)
+
+
+@torch.no_grad()
+def start(backend: Backend, pictures: ImageSet, label: int, spoken: Tensor, seed: int) -> Tensor:
+    """Where the word of a class begins: of what is known for it, the word under which its pictures are denoised best.
+
+    A word that begins far off may find a place where pictures are denoised well and nothing sensible is painted.
+
+    Args:
+        backend: the models.
+        pictures: the site's.
+        label: the class.
+        spoken: what it is called so far, which is kept where nothing known is better.
+        seed: draws the noise, the same for all.
+    """
+    images = pictures.images[pictures.labels == label][:GLANCE]
+
+    def loss(word: Tensor) -> float:
+        random = torch.Generator().manual_seed(seed)
+        looks = [backend.painter.denoising_loss(images, [word] * len(images), random) for _ in range(VIEWS)]
+        return float(torch.stack(looks).mean())
+
+    known = backend.known(pictures.classes[label])
+    return min([spoken, *known], key=loss).clone() if known else spoken.clone()
+
+
+def _contrastive(
+    backend: Backend, features: Tensor, told: Tensor, spoken: Sequence[Tensor], words: Mapping[int, Tensor]
+) -> Tensor:
+    clip = backend.clip
+    texts = clip.text_features([words.get(label, word) for label, word in enumerate(spoken)])
+    return contrastive_losses(features, texts, clip.logit_scale, told.to(features.device)).mean()
+
+
+def _batch(places: Sequence[Tensor], count: int, random: Generator) -> Tensor:
+    """Positions of `count` pictures, their classes drawn evenly."""
+    classes = torch.randint(len(places), (count,), generator=random)
+    picks = torch.rand(count, generator=random)
+    return torch.stack([places[k][int(u * len(places[k]))] for k, u in zip(classes.tolist(), picks, strict=True)])
+
+
+def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+    if not math.isfinite(float(loss.detach())):
+        raise MethodError(f"learning a word diverges (loss {float(loss.detach())}): lower learn.lr")
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    optimiser.step()
+
+
+def _averaged(history: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+    last = history[len(history) // 2 :]
+    return {name: float(torch.stack([losses[name] for losses in last]).mean()) for name in last[0]}

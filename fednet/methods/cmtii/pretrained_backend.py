@@ -1,0 +1,67 @@
+"""The real back-end: a CLIP of open_clip and a Stable Diffusion folder, from configuration to models.
+
+Sites that use it place the same two models on their disks beforehand (see the README); this module checks that they
+belong together. A word travels between CLIP and painter, so both must read with the same token table: BK-SDM-v2 and
+other children of Stable Diffusion 2 read with that of ViT-H-14 (laion2B), and with no other of the same width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import cosine_similarity
+
+from fednet.api import SiteContext
+from fednet.errors import ModelError
+from fednet.methods.cmtii.backend import Backend
+from fednet.methods.cmtii.clip import OpenClip
+from fednet.methods.cmtii.loading import clip_weights, load_clip, load_pipeline, require_painter
+from fednet.methods.cmtii.pretrained_config import PretrainedBackendConfig
+from fednet.methods.cmtii.prompts import PROMPT
+from fednet.methods.cmtii.stable_diffusion import StableDiffusionGenerator
+
+SAME = 0.99
+"""The least cosine of two rows that are one and the same token, after rounding to half precision."""
+HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def check(config: PretrainedBackendConfig) -> None:
+    """Looks whether the models are where they are said to be, and complete; loads nothing.
+
+    Raises:
+        ModelError: they are not; names the folder and what is missing.
+    """
+    clip_weights(config.clip, config.checkpoint)
+    require_painter(config.painter.expanduser())
+
+
+def load(config: PretrainedBackendConfig, site: SiteContext) -> Backend:
+    """Loads both models onto the site's device.
+
+    Raises:
+        ModelError: they are missing, incomplete, broken, or read with different token tables.
+    """
+    check(config)
+    half = None if config.half is None or torch.device(site.device).type == "cpu" else HALVES[config.half]
+    clip = load_clip(config.clip, config.checkpoint, site.device, half)
+    pipeline = load_pipeline(config.painter.expanduser(), site.device, half or torch.float32)
+    painter = StableDiffusionGenerator(
+        pipeline, steps=config.steps, guidance=config.guidance, batch=config.batch, gamma=config.gamma
+    )
+    _require_same_table(clip, painter, config)
+    return Backend(clip=clip, painter=painter, shape=painter.shape)
+
+
+def _require_same_table(clip: OpenClip, painter: StableDiffusionGenerator, config: PretrainedBackendConfig) -> None:
+    """Checks that a word of the one means something to the other."""
+    if clip.width != painter.width:
+        raise ModelError(
+            f"the words of clip {config.clip} have {clip.width} numbers and those of painter {config.painter} "
+            f"{painter.width}: take a painter whose text encoder is that CLIP's"
+        )
+    theirs, ours = painter.tokens(PROMPT), clip.tokens(PROMPT)
+    if theirs.shape != ours.shape or (alike := float(cosine_similarity(theirs, ours).min())) < SAME:
+        found = "split the prompt differently" if theirs.shape != ours.shape else f"agree by a cosine of {alike:.3f}"
+        raise ModelError(
+            f"clip {config.clip} and painter {config.painter} read with different token tables ({found}, at least "
+            f"{SAME} for the same): take a painter whose text encoder is that CLIP's"
+        )

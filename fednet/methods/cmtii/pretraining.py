@@ -1,0 +1,207 @@
+"""Schools the embedded models on public pictures: a CLIP learns to read, then a painter to paint what it reads.
+
+Public pictures are shown under many orientations (`fednet.data.orientations`), each class under each by a word of its
+own: "3" for an upright three, "3-turned-30" for a turned one. The table's rows for these words are not free: a row is
+a vector of its class plus a linear map of the orientation's matrix. So an orientation that was never shown has its
+place in the space of words too, between those that were, and noise on the words makes what lies there mean something.
+Whether anybody finds it is up to the sites. Knows no site and no private picture.
+
+Source: Radford et al. 2021 (arXiv 2103.00020) for the loss, against the texts of all words instead of those of a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import open_clip
+import torch
+from open_clip.transform import PreprocessCfg
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from fednet.api import Progress
+from fednet.data.datasets import ImageSet
+from fednet.data.orientations import SHOWN, UPRIGHT, Orientation, matrices, transformed
+from fednet.errors import ModelError
+from fednet.methods.cmtii.clip import OpenClip
+from fednet.methods.cmtii.image_generator import SmallImageGenerator
+from fednet.methods.cmtii.losses import contrastive_losses
+from fednet.methods.cmtii.prompts import PROMPT, Vocabulary
+from fednet.methods.cmtii.small_config import ClipConfig, ImageGeneratorConfig, PretrainConfig, SmallBackendConfig
+from fednet.seeds import derive, generator
+
+ROOM = 2
+"""Tokens that a word may have."""
+SPREAD = 0.5
+"""Deviation of the numbers in a word, to begin with."""
+AVERAGE = 0.995
+"""Decay of the painter's averaged weights."""
+
+
+def word_of(name: str, orientation: Orientation) -> str:
+    """The word for a class under an orientation; upright it is the class's name."""
+    return name.lower() if orientation == UPRIGHT else f"{name.lower()}-{orientation.name}"
+
+
+def unschooled_clip(config: ClipConfig, side: int, classes: Sequence[str], seed: int, device: str) -> OpenClip:
+    """A CLIP that knows nothing yet, with a vocabulary of all words of all classes.
+
+    Raises:
+        ModelError: a class's name is more than one word or like another's, or the patches do not fit the pictures.
+    """
+    names = [name.lower() for name in classes]
+    if odd := [name for name in names if len(name.split()) != 1 or names.count(name) > 1]:
+        raise ModelError(
+            f"the embedded CLIP needs class names of one word that differ without case; {odd[0]!r} is none"
+        )
+    if side % config.patch:
+        raise ModelError(f"backend.clip.patch {config.patch} does not divide the pictures' side {side}: change it")
+    vocabulary = _vocabulary(classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "clip", "weights"))
+        model = open_clip.CLIP(config.features, *_towers(config, side, len(vocabulary)))
+        nn.init.normal_(model.token_embedding.weight, std=SPREAD)
+    grey = PreprocessCfg(size=(side, side), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    return OpenClip(model.to(device).eval(), vocabulary, grey)
+
+
+def unschooled_painter(
+    config: ImageGeneratorConfig, shape: tuple[int, int, int], width: int, seed: int, device: str
+) -> SmallImageGenerator:
+    """A painter that knows nothing yet.
+
+    Raises:
+        ModelError: the pictures do not fit the network.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "painter", "weights"))
+        return SmallImageGenerator(config, shape, width).to(device).eval()
+
+
+def school_clip(clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig, watch: Progress) -> None:
+    """Trains a CLIP and the rows of its table in place.
+
+    Raises:
+        ModelError: it diverges.
+        Stopped: the watch asks for the end.
+    """
+    random, school = generator(config.seed, "clip", "batches"), config.clip.school
+    rows = _Rows(len(pictures.classes), clip.width, random).to(clip.device)
+    clip.model.train().requires_grad_(requires_grad=True)
+
+    def loss(_step: int) -> Tensor:
+        images, words = _shown(pictures, school, random)
+        table = _blurred(rows(), school.noise, random)
+        texts = clip.text_features(list(table))
+        found = clip.image_features(images)
+        return contrastive_losses(found, texts, clip.logit_scale.clamp(max=100), words.to(clip.device)).mean()
+
+    _descend([*clip.model.parameters(), *rows.parameters()], loss, school, "schooling the clip", watch)
+    clip.model.eval().requires_grad_(requires_grad=False)
+    vocabulary = _vocabulary(pictures.classes)
+    ids = [token for name in _words(pictures.classes) for token in vocabulary.encode(name)]
+    with torch.no_grad():
+        clip.model.get_parameter("token_embedding.weight")[ids] = rows()[:, 0]
+
+
+def school_painter(
+    painter: SmallImageGenerator, clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig, watch: Progress
+) -> None:
+    """Trains a painter in place on what the CLIP's table has for its pictures; the table stays as it is.
+
+    Raises:
+        ModelError: it diverges.
+        Stopped: the watch asks for the end.
+    """
+    random, school = generator(config.seed, "painter", "batches"), config.painter.school
+    table = torch.stack([clip.tokens(name) for name in _words(pictures.classes)])
+    keep = get_ema_multi_avg_fn(AVERAGE)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    averaged = AveragedModel(painter.unet, multi_avg_fn=keep)
+    painter.train().requires_grad_(requires_grad=True)
+
+    def loss(step: int) -> Tensor:
+        if step:
+            averaged.update_parameters(painter.unet)
+        images, words = _shown(pictures, school, random)
+        said = _blurred(table[words], school.noise, random)[:, 0]
+        silent = torch.rand(len(said), generator=random) < config.painter.silence
+        return painter.losses(images, said.masked_fill(silent[:, None], 0.0).to(painter.device), random).mean()
+
+    _descend(list(painter.parameters()), loss, school, "schooling the painter", watch)
+    painter.unet.load_state_dict(averaged.module.state_dict())
+    painter.eval().requires_grad_(requires_grad=False)
+
+
+class _Rows(nn.Module):
+    """The table's rows for all words: (classes * orientations, 1, width), class by class."""
+
+    def __init__(self, classes: int, width: int, random: torch.Generator) -> None:
+        super().__init__()
+        self.classes = nn.Parameter(SPREAD * torch.randn(classes, width, generator=random))
+        self.orientations = nn.Parameter(SPREAD * torch.randn(4, width, generator=random))
+        self.places: Tensor
+        self.register_buffer("places", matrices(SHOWN).flatten(1))
+
+    def forward(self) -> Tensor:
+        rows = self.classes[:, None] + (self.places @ self.orientations)[None]
+        return rows.flatten(0, 1)[:, None]
+
+
+def _words(classes: Sequence[str]) -> Iterator[str]:
+    """All words in the order of the rows."""
+    return (word_of(name, orientation) for name in classes for orientation in SHOWN)
+
+
+def _vocabulary(classes: Sequence[str]) -> Vocabulary:
+    return Vocabulary(list(_words(classes)))
+
+
+def _shown(pictures: ImageSet, school: PretrainConfig, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A batch of public pictures, each under an orientation, and which word each has: int64 (b,)."""
+    count, places = school.batch, matrices(SHOWN)
+    chosen = torch.randint(len(pictures), (count,), generator=random)
+    ways = torch.randint(len(SHOWN), (count,), generator=random)
+    zoom, *shift = school.jitter * (2 * torch.rand(3, count, generator=random) - 1)
+    images = transformed(pictures.images[chosen], places[ways] * (1 + zoom)[:, None, None], torch.stack(shift, 1))
+    return images, pictures.labels[chosen] * len(SHOWN) + ways
+
+
+def _blurred(words: Tensor, noise: float, random: torch.Generator) -> Tensor:
+    return words + noise * torch.randn(words.shape, generator=random).to(words.device)
+
+
+def _descend(
+    parameters: list[nn.Parameter], loss: Callable[[int], Tensor], school: PretrainConfig, phase: str, watch: Progress
+) -> None:
+    optimiser = torch.optim.AdamW(parameters, lr=school.lr, weight_decay=0.01)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, school.lr, total_steps=school.steps)
+    for step in range(school.steps):
+        found = loss(step)
+        if not math.isfinite(float(found.detach())):
+            raise ModelError(f"{phase} diverges (loss {float(found.detach())}): lower its lr")
+        optimiser.zero_grad()
+        found.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        rate.step()
+        watch.report(phase, step + 1, school.steps, loss=float(found.detach()))
+
+
+def _towers(config: ClipConfig, side: int, words: int) -> tuple[dict[str, object], dict[str, object]]:
+    """open_clip's configuration of the image tower and of the text tower."""
+    vision: dict[str, object] = {
+        "image_size": side,
+        "patch_size": config.patch,
+        "width": config.vision,
+        "layers": config.vision_layers,
+        "head_width": 16,
+    }
+    text: dict[str, object] = {
+        "context_length": len(PROMPT.split()) + 2 + ROOM,
+        "vocab_size": words,
+        "width": config.width,
+        "heads": config.width // 8,
+        "layers": config.text_layers,
+    }
+    return vision, text

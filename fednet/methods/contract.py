@@ -1,0 +1,96 @@
+"""What a method is: one typed value, the same for the built-in methods and for those of other packages.
+
+A module defines `METHOD = Method(...)`. It is found by the entry-point group `fednet.methods`, or where cluster.yaml
+says `method: my_package.my_module`. The command line imports that module to read a configuration and to list commands,
+so nothing that it imports at its top may import torch: `site` and `job` import what they need when they are called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fednet.api import Network, Progress, Responder, SiteContext
+    from fednet.reporting.samples import SampleBatch
+
+T = TypeVar("T")
+
+
+class Cluster(Protocol):
+    """A live cluster, as a method's command sees it.
+
+    Attributes:
+        console: the terminal.
+    """
+
+    console: Console
+
+    def run(self, job: Callable[[Network, Progress], T]) -> T:
+        """Joins the cluster as a guest, does one job over its network, and leaves.
+
+        Raises:
+            ConfigError: the address or the key cannot be used.
+            NodeError: nobody answers, or the cluster runs another method.
+            MethodError: the cluster cannot do what was asked for.
+        """
+        ...
+
+
+Command = Callable[..., None]
+"""A command of a method: a function whose first parameter is a `Cluster`, and whose others are typer's arguments and
+options. The launcher adds `--join`, `--listen`, `--key` and `--insecure`, and makes the cluster of them."""
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """How samples are drawn from a live cluster, or from a checkpoint.
+
+    Attributes:
+        request: what can be asked for: a model with at least `labels`, `count` and `seed`.
+        draw: draws over a network.
+        from_checkpoint: draws from a file that a run has left; None where a method has none.
+    """
+
+    request: type[BaseModel]
+    draw: Callable[[Network, Any, Progress], SampleBatch]
+    from_checkpoint: Callable[[Path, Any], SampleBatch] | None = None
+
+
+def _no_check(config: Any, overrides: Mapping[str, Any]) -> None:
+    """Nothing to look for before a start."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A federated method.
+
+    Attributes:
+        name: in cluster.yaml, in capabilities, and of its group of commands.
+        summary: one line for help texts.
+        config: the pydantic model of its own keys in cluster.yaml.
+        site: makes the side that holds data and a model: `site(config, context, overrides)`; `overrides` are the keys
+            that cluster.yaml gives for this site alone, for example its own `data`.
+        job: the driver's work: `job(config, network, folder, seed, progress)`; leaves its results in the folder.
+        check: refuses, before anything starts, what is missing on this machine: `check(config, overrides)` raises
+            DataError.
+        commands: by name; a space makes a group (`model get`).
+        drawer: how samples are drawn from it; None where there is nothing to draw.
+        preload: modules that `site` and `job` import, which the launcher's fork server imports once for all nodes.
+    """
+
+    name: str
+    summary: str
+    config: type[BaseModel]
+    site: Callable[[Any, SiteContext, Mapping[str, Any]], Responder]
+    job: Callable[[Any, Network, Path, int, Progress], object]
+    check: Callable[[Any, Mapping[str, Any]], None] = _no_check
+    commands: Mapping[str, Command] = field(default_factory=dict)
+    drawer: Drawer | None = None
+    preload: tuple[str, ...] = ()

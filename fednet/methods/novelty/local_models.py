@@ -1,0 +1,242 @@
+"""The models of a site: what each begins with, how it learns, and what it is now.
+
+`LocalClassifier` is a LeNet, `LocalDetector` a score network with the running average of its weights. Both are asked
+for a result and change only by `take`, so that a round that is repeated is the same round. Knows no question, no
+round and no other site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from fednet.api import ModelState, Progress, SiteContext
+from fednet.data.datasets import ImageSet
+from fednet.diffusion.training import joint_state, load_joint_state, resume, train
+from fednet.errors import ModelError
+from fednet.federated.proximal import drift
+from fednet.federated.state import frozen, require_finite, require_like
+from fednet.methods.novelty.config import NoveltyConfig
+from fednet.methods.novelty.detector import Detector
+from fednet.methods.novelty.training import logits_of, train_classifier
+from fednet.models.lenet import LeNet
+from fednet.models.unet import ScoreNet
+from fednet.seeds import derive
+
+Shape = tuple[int, int, int]
+T = TypeVar("T")
+Net = TypeVar("Net", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class TrainBudget:
+    """How long to learn, where it differs from the configuration, and FedProx's pull.
+
+    Attributes:
+        epochs: passes over the pictures.
+        steps: instead: batches.
+        mu: of FedProx; None for the configuration's.
+        rounds: how many rounds of the model there were before.
+    """
+
+    epochs: int | None = None
+    steps: int | None = None
+    mu: float | None = None
+    rounds: int = 0
+
+    def changes(self) -> dict[str, int | None]:
+        """What it changes in a configuration that has `epochs` and `steps`."""
+        if self.epochs is None and self.steps is None:
+            return {}
+        return {"epochs": self.epochs, "steps": self.steps}
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What came of learning: a state, and what was measured on the way."""
+
+    state: ModelState
+    values: dict[str, float] = field(default_factory=dict)
+
+
+class LocalModel(Protocol):
+    """One model of a site."""
+
+    def begin(self) -> ModelState:
+        """What it begins with."""
+        ...
+
+    def state(self) -> ModelState:
+        """What it is now."""
+        ...
+
+    def take(self, state: ModelState, whose: str) -> None:
+        """Becomes `state`.
+
+        Raises:
+            ModelError: it is of another network, or not finite; nothing is changed.
+        """
+        ...
+
+    def learn(
+        self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, watch: Progress
+    ) -> TrainingResult:
+        """What `base` becomes by learning from pictures; the model itself is left alone.
+
+        Raises:
+            MethodError: the training diverges.
+            Stopped: the watch asks for the end.
+        """
+        ...
+
+
+class LocalClassifier:
+    """A site's classifier (a `LocalModel`)."""
+
+    def __init__(self, config: NoveltyConfig, site: SiteContext, shape: Shape, classes: int) -> None:
+        self._config, self._shape, self._classes = config, shape, classes
+        self._seed, self._device = site.seed, site.device
+        self._begin = frozen(self._fresh().state_dict())
+        self.net = placed(self._fresh(), site).eval()
+
+    def begin(self) -> ModelState:
+        """The same at every site: it depends on the run's seed alone."""
+        return self._begin
+
+    def state(self) -> ModelState:
+        """A copy of the parameters."""
+        return frozen(self.net.state_dict())
+
+    def take(self, state: ModelState, whose: str) -> None:
+        """Becomes `state`; see `LocalModel`."""
+        require_like(state, self._begin, whose)
+        require_finite(state, whose)
+        self.net.load_state_dict(dict(state))
+
+    def learn(
+        self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, watch: Progress
+    ) -> TrainingResult:
+        """SGD from `base`, held to it by FedProx's term where mu > 0; see `LocalModel`."""
+        changes = budget.changes() | ({} if budget.mu is None else {"mu": budget.mu})
+        config = self._config.classifier.model_copy(update=changes)
+        net = self._fresh().to(self._device)
+        net.load_state_dict(dict(base))
+        loss = train_classifier(net, pictures, config, anchor=base, seed=seed, watch=watch)
+        state = frozen(net.state_dict())
+        steps = config.batches(len(pictures))
+        return TrainingResult(state, {"loss": loss, "steps": float(steps), "drift": drift(state, base)})
+
+    def logits(self, images: Tensor) -> Tensor:
+        """The logits float32 (n, classes) of pictures, on the CPU."""
+        return logits_of(self.net, images)
+
+    def _fresh(self) -> LeNet:
+        return seeded(
+            derive(self._seed, "init", "classifier"), lambda: LeNet(self._shape[0], self._classes, self._config.dropout)
+        )
+
+
+class LocalDetector:
+    """A site's diffusion model of what belongs, with its threshold (a `LocalModel`).
+
+    Args:
+        config: the run's.
+        site: where it lives.
+        shape: of a picture.
+        alone: whether it is the site's own: it then has a beginning of its own, and learns all at once.
+
+    Attributes:
+        threshold: above it a picture is novel; None where it is not calibrated. A new state has none.
+    """
+
+    def __init__(self, config: NoveltyConfig, site: SiteContext, shape: Shape, *, alone: bool = False) -> None:
+        self._config, self._site, self._shape, self._alone = config, site, shape, alone
+        self.threshold: float | None = None
+        start = config.detector.checkpoint
+        if start is None or alone:
+            self._net, self._average = self._fresh(), self._fresh()
+        else:
+            loaded = self._pretrained(start.expanduser())
+            self._net, self._average, self.threshold = self._fresh(), self._fresh(), loaded.threshold
+            self._net.load_state_dict(loaded.net.state_dict())
+            self._average.load_state_dict(loaded.net.state_dict())
+        self._begin = self.state()
+
+    def begin(self) -> ModelState:
+        """The same at every site, unless it is the site's own: a network that learnt nothing, or the checkpoint's."""
+        return self._begin
+
+    def state(self) -> ModelState:
+        """A copy of the weights and of their running average, named as by `joint_state`."""
+        return frozen(joint_state(self._net, self._average))
+
+    def take(self, state: ModelState, whose: str) -> None:
+        """Becomes `state`, without a threshold; see `LocalModel`."""
+        require_like(state, self._begin, whose)
+        require_finite(state, whose)
+        load_joint_state(self._net, self._average, state)
+        self.threshold = None
+
+    def learn(
+        self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, watch: Progress
+    ) -> TrainingResult:
+        """A stretch of a training for one that is shared, a whole training for the site's own; see `LocalModel`."""
+        net, average = self._fresh(), self._fresh()
+        load_joint_state(net, average, base)
+        settings = self._config.detector
+        changes = budget.changes() or ({"epochs": None, "steps": settings.alone} if self._alone else {})
+        config = settings.train.model_copy(update=changes)
+        if self._alone:
+            trained = train(net, pictures.images, None, config, seed=seed, watch=watch)
+            average.load_state_dict(net.state_dict())
+        else:
+            before = budget.rounds * config.batches(len(pictures))
+            trained = resume(net, average, pictures.images, None, config, before=before, seed=seed, watch=watch)
+        values = {"loss": trained.last_loss, "steps": float(trained.steps)}
+        return TrainingResult(frozen(joint_state(net, average)), values)
+
+    def detector(self, classifier: LeNet) -> Detector:
+        """The detector that the averaged weights make; `classifier` gives a perceptual distance its features."""
+        score = self._config.detector.score
+        features = classifier if score.distance == "perceptual" else None
+        return Detector(self._average, score, threshold=self.threshold, seed=self._site.seed, classifier=features)
+
+    def _fresh(self) -> ScoreNet:
+        settings = self._config.detector
+        purpose = ("init", "own-detector", self._site.name) if self._alone else ("init", "detector")
+        net = seeded(
+            derive(self._site.seed, *purpose), lambda: ScoreNet(settings.unet, settings.sde, self._shape, classes=0)
+        )
+        return placed(net, self._site)
+
+    def _pretrained(self, path: Path) -> Detector:
+        loaded = Detector.load(path)
+        there, wanted = loaded.net.describe(), self._fresh().describe()
+        if there != wanted:
+            keys = sorted(key for key in wanted if there.get(key) != wanted[key])
+            raise ModelError(f"{path} holds a detector of another network: {', '.join(keys)} differ from detector.unet")
+        return loaded
+
+
+def seeded(seed: int, make: Callable[[], T]) -> T:
+    """What `make` makes under a seed, without moving the global random numbers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
+
+
+def placed(net: Net, site: SiteContext) -> Net:
+    """The network on the site's device.
+
+    Raises:
+        ModelError: there is no such device.
+    """
+    try:
+        return net.to(site.device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"{site.name} cannot use the device {site.device!r}: {error}") from error

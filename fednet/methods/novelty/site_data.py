@@ -1,0 +1,88 @@
+"""What a site has: its own pictures, a part of them held out from all training, found by label.
+
+The held-out part of each class measures the classifier and calibrates the detector. Knows no model and no network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fednet.data.datasets import ImageSet
+from fednet.errors import DataError, MethodError
+from fednet.methods.novelty.labels import Labels, written
+from fednet.seeds import generator
+
+
+@dataclass(frozen=True)
+class SitePictures:
+    """The pictures of a site.
+
+    Attributes:
+        name: the site's.
+        train: what it learns from.
+        held_out: what it never learns from.
+    """
+
+    name: str
+    train: ImageSet
+    held_out: ImageSet
+
+    @property
+    def labels(self) -> Labels:
+        """The labels of which it has pictures to learn from."""
+        return tuple(sorted(set(self.train.labels.tolist())))
+
+    def to_learn(self, labels: Labels | None) -> ImageSet:
+        """The pictures to learn from of some labels; of all where None.
+
+        Raises:
+            MethodError: it has none of one of them.
+        """
+        return self._of(self.train, labels, "to learn from")
+
+    def to_check(self, labels: Labels | None) -> ImageSet:
+        """The held-out pictures of some labels; of all where None.
+
+        Raises:
+            MethodError: it has none of one of them.
+        """
+        return self._of(self.held_out, labels, "held out")
+
+    def _of(self, pictures: ImageSet, labels: Labels | None, what: str) -> ImageSet:
+        if labels is None:
+            return pictures
+        there = set(pictures.labels.tolist())
+        if missing := [label for label in labels if label not in there]:
+            names = ", ".join(pictures.classes[label] for label in missing)
+            raise MethodError(
+                f"{self.name} has no pictures {what} of {names} (label {written(missing)}): it has {written(there)}"
+            )
+        return pictures.subset(torch.isin(pictures.labels, torch.tensor(labels)).nonzero().flatten())
+
+
+def divided(name: str, share: ImageSet, part: float, seed: int) -> SitePictures:
+    """Holds out a part of each class, rounded up, as long as a picture to learn from is left.
+
+    Args:
+        name: the site's.
+        share: all of its pictures.
+        part: the part of each class, in [0, 1).
+        seed: the run's seed.
+
+    Raises:
+        DataError: the site has too few pictures to hold out any.
+    """
+    held: list[Tensor] = []
+    for label in sorted(set(share.labels.tolist())):
+        members = (share.labels == label).nonzero().flatten()
+        count = min(-int(-part * len(members) // 1), len(members) - 1)
+        order = torch.randperm(len(members), generator=generator(seed, "held-out", name, label))
+        held.append(members[order[:count]])
+    chosen = torch.zeros(len(share), dtype=torch.bool)
+    chosen[torch.cat(held)] = True
+    if not chosen.any():
+        raise DataError(f"{name} has {len(share)} pictures, too few to hold any out: give it more")
+    return SitePictures(name, share.subset((~chosen).nonzero().flatten()), share.subset(chosen.nonzero().flatten()))

@@ -1,0 +1,135 @@
+"""Training of the classifier at one site: plain SGD from a given start, with FedProx's term where it is wanted.
+
+Deterministic from a seed: the order of the pictures and the dropout have generators of their own, and no global
+random number is moved. Knows no federation and no labels beyond those of the pictures it is given.
+
+Source: McMahan et al. 2017 (arXiv 1602.05629), algorithm 1, ClientUpdate; Li et al. 2020 (arXiv 1812.06127),
+algorithm 2, for mu > 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from fednet.api import ModelState, Progress
+from fednet.data.datasets import ImageSet
+from fednet.errors import MethodError
+from fednet.federated.proximal import proximal_term
+from fednet.seeds import derive, generator
+
+CHUNK = 256
+"""Pictures classified at once."""
+
+
+class ClassifierTrainConfig(BaseModel):
+    """How a classifier is trained.
+
+    Attributes:
+        epochs: passes over the chosen pictures; one where neither `epochs` nor `steps` is given.
+        steps: instead of `epochs`: number of batches.
+        batch: pictures a step.
+        lr: step size of SGD.
+        momentum: of SGD; it starts anew with every training.
+        mu: how strongly a training in a round is held to the model that the round began with (FedProx); 0 is FedAvg.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    batch: int = Field(default=16, ge=1)
+    lr: float = Field(default=0.05, gt=0.0)
+    momentum: float = Field(default=0.0, ge=0.0, lt=1.0)
+    mu: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> ClassifierTrainConfig:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("give `epochs` or `steps`, not both")
+        return self
+
+    def batches(self, images: int) -> int:
+        """The number of batches that the budget buys for `images` pictures."""
+        return self.steps or (self.epochs or 1) * -(-images // self.batch)
+
+
+def train_classifier(
+    net: nn.Module,
+    pictures: ImageSet,
+    config: ClassifierTrainConfig,
+    *,
+    anchor: ModelState | None,
+    seed: int,
+    watch: Progress,
+) -> float:
+    """Trains `net` in place, on the device it is on, and leaves it in evaluation mode.
+
+    Args:
+        net: pictures (n, c, h, w) -> logits (n, classes).
+        pictures: what to learn, n > 0.
+        config: budget and step sizes.
+        anchor: the parameters by name that FedProx's term holds it to; None where there is no such term.
+        seed: decides the order of the pictures and the dropout.
+        watch: hears of every batch.
+
+    Returns:
+        The mean loss of the last epoch, or of all batches if there are fewer; without FedProx's term.
+
+    Raises:
+        MethodError: the loss is not finite.
+        Stopped: the watch asks for the end.
+    """
+    device = next(net.parameters()).device
+    images, labels = pictures.images.to(device), pictures.labels.to(device)
+    optimiser = torch.optim.SGD(net.parameters(), lr=config.lr, momentum=config.momentum)
+    steps = config.batches(len(pictures))
+    held = None if anchor is None or config.mu == 0.0 else {k: v.to(device) for k, v in anchor.items()}
+    losses: list[float] = []
+    net.train()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(derive(seed, "dropout"))
+        for chosen in _batches(len(pictures), config.batch, steps, generator(seed, "batches")):
+            loss = cross_entropy(net(images[chosen]), labels[chosen])
+            losses.append(float(loss.detach()))
+            if held is not None:
+                loss = loss + proximal_term(dict(net.named_parameters()), held, config.mu)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+            optimiser.step()
+            if not math.isfinite(losses[-1]):
+                raise MethodError(
+                    f"training loss is {losses[-1]} at step {len(losses)}: lower classifier.lr ({config.lr})"
+                )
+            watch.report("training classifier", len(losses), steps, loss=losses[-1])
+    net.eval()
+    last = losses[-min(steps, -(-len(pictures) // config.batch)) :]
+    return sum(last) / len(last)
+
+
+@torch.no_grad()
+def logits_of(net: nn.Module, images: Tensor) -> Tensor:
+    """The logits float32 (n, classes) of pictures, on the CPU."""
+    device = next(net.parameters()).device
+    return torch.cat([net(chunk.to(device)).float().cpu() for chunk in torch.split(images, CHUNK)])
+
+
+def right_of(net: nn.Module, pictures: ImageSet) -> Tensor:
+    """How many pictures of each class are taken for what they are, and how many there are: int64 (2, classes)."""
+    hits = logits_of(net, pictures.images).argmax(1) == pictures.labels
+    classes = len(pictures.classes)
+    return torch.stack([torch.bincount(pictures.labels[hits], minlength=classes), torch.tensor(pictures.histogram())])
+
+
+def _batches(count: int, batch: int, steps: int, random: torch.Generator) -> Iterator[Tensor]:
+    """Yields `steps` index batches, one shuffled pass after another; a pass's last batch may be smaller."""
+    done = 0
+    while done < steps:
+        for chosen in torch.split(torch.randperm(count, generator=random), batch)[: steps - done]:
+            yield chosen
+            done += 1

@@ -1,0 +1,92 @@
+"""The terms of a run's privacy: which mechanism, with which noise, from which source, up to which budget.
+
+Turns the configuration into numbers, before anything is trained. Knows no data and no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from fednet.errors import PrivacyError
+from fednet.methods.private_gan.config import DEFAULT_NOISE, PrivateGanConfig
+from fednet.privacy.accounting import Accountant, Expense, affordable, epsilon, noise_for
+from fednet.privacy.client_level import ClientLevel
+from fednet.privacy.ledger import PrivacyBudget, PrivacyLedger, Unit
+from fednet.privacy.noise import NoiseSource
+
+
+@dataclass(frozen=True)
+class PrivacyMechanism:
+    """How a site protects what it contributes.
+
+    Attributes:
+        unit: what is protected: an example, or the client.
+        rate: of sampling; 1 at client level.
+        noise: in clipping norms.
+        clip: the norm.
+        budget: at which epsilon training stops.
+        seeded: noise from the seed: NOT PRIVATE.
+        least: who share the noise at client level: the fewest contributors of a secure round; 1 in a plain one, where
+            the others see every change by itself.
+    """
+
+    unit: Unit
+    rate: float
+    noise: float
+    clip: float
+    budget: PrivacyBudget
+    seeded: bool
+    least: int
+
+    def expense(self, steps: int) -> Expense:
+        """What steps of DP-SGD, or rounds at client level, are to the accountant."""
+        return Expense(self.rate, self.noise, steps)
+
+    def client_level(self) -> ClientLevel:
+        """The same as the settings of client-level privacy."""
+        return ClientLevel(clip=self.clip, noise=self.noise, least=self.least)
+
+    def source(self, seed: int, *purpose: str | int) -> NoiseSource:
+        """Fresh secret noise, or the seeded one for tests."""
+        return NoiseSource.seeded(seed, *purpose) if self.seeded else NoiseSource()
+
+    def ledger(self, path: Path) -> PrivacyLedger:
+        """The ledger of what is protected."""
+        return PrivacyLedger(path, self.unit)
+
+
+def terms_of(config: PrivateGanConfig) -> PrivacyMechanism | None:
+    """The terms of a configuration; None where nothing is protected.
+
+    Raises:
+        PrivacyError: no noise meets the target epsilon, or the budget is below what one step costs.
+    """
+    privacy = config.privacy
+    if privacy.level == "none":
+        return None
+    rate = 1.0 if privacy.level == "client" else config.train.rate
+    noise = privacy.noise or DEFAULT_NOISE
+    if privacy.epsilon is not None:
+        noise = _noise(privacy.epsilon, privacy.delta, rate, config.planned(), privacy.accountant)
+    budget = PrivacyBudget(privacy.budget or privacy.epsilon, privacy.delta, privacy.accountant)
+    least = config.federation.quorum if config.federation.secure is not None else 1
+    terms = PrivacyMechanism(privacy.level, rate, noise, privacy.clip, budget, privacy.seeded, least)
+    one = terms.expense(1)
+    if budget.epsilon is not None and affordable([], one, budget.epsilon, budget.delta, budget.accountant) < 1:
+        cost = epsilon([one], budget.delta, budget.accountant)
+        raise PrivacyError(
+            f"privacy.budget {budget.epsilon:g} is below epsilon {cost:.4g}, what one {_step(terms)} costs with noise "
+            f"{noise:g} at rate {rate:g}: raise the budget or the noise, or lower train.rate"
+        )
+    return terms
+
+
+def _step(terms: PrivacyMechanism) -> str:
+    return "round" if terms.unit == "client" else "step"
+
+
+@lru_cache(maxsize=32)
+def _noise(target: float, delta: float, rate: float, steps: int, accountant: Accountant) -> float:
+    return noise_for(target, delta, rate, steps, accountant)

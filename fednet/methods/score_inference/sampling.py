@@ -1,0 +1,73 @@
+"""A visitor's wish: some samples, drawn by agents of which it knows nothing but their cards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import TypeAdapter
+
+from fednet.api import Network, Progress
+from fednet.diffusion.samplers import SamplerConfig
+from fednet.errors import MethodError
+from fednet.methods.score_inference.arm_sampling import ArmSamples, draw, read_score_capabilities
+from fednet.methods.score_inference.config import ArmConfig, RuleName, SamplesConfig
+from fednet.reporting.samples import SampleBatch
+
+_SAMPLER: TypeAdapter[SamplerConfig] = TypeAdapter(SamplerConfig)
+
+
+@dataclass(frozen=True)
+class ScoreSampleRequest:
+    """What is wished for.
+
+    Attributes:
+        labels: which labels; None for all of them, or where the agents know none.
+        count: how many of each label; how many in all where the agents know none.
+        rule: how the scores are combined.
+        sampler: kind of the sampler, with its default settings.
+        guidance: classifier-free guidance, 1 for none.
+        seed: of the noise.
+    """
+
+    labels: tuple[int, ...] | None = None
+    count: int = 10
+    rule: RuleName = "mixture"
+    sampler: str = "euler-maruyama"
+    guidance: float = 1.0
+    seed: int = 0
+
+
+def sample(network: Network, request: ScoreSampleRequest, watch: Progress) -> SampleBatch:
+    """Draws what a visitor wishes for.
+
+    Raises:
+        MethodError: the agents cannot draw that, or none of them answers.
+        Stopped: the watch asks for the end.
+    """
+    read = read_score_capabilities(network.cards)
+    first = next(iter(read.values()))
+    if not first.conditional and (request.labels is not None or request.rule == "label-count"):
+        raise MethodError("these agents were trained without labels: ask without labels, and not by label-count")
+    amount = {"per_label": request.count, "labels": request.labels} if first.conditional else {"total": request.count}
+    samples = draw(
+        ArmConfig(rule=request.rule, guidance=request.guidance),
+        _SAMPLER.validate_python({"kind": request.sampler}),
+        SamplesConfig.model_validate(amount),
+        name=request.rule,
+        ask=network.ask,
+        cards=read,
+        seed=request.seed,
+        watch=watch,
+    )
+    return SampleBatch(samples.images, samples.labels, _notes(samples))
+
+
+def _notes(samples: ArmSamples) -> tuple[str, ...]:
+    """A line an agent: in how many of the steps it had a part, and why it ceased to."""
+    account, lines = samples.account, []
+    for name, tally in account.nodes.items():
+        fate = f"; lost at query {account.lost[name].step}: {account.lost[name].reason}" if name in account.lost else ""
+        lines.append(f"{name} answered {tally.contributed} of {account.steps} queries{fate}")
+    if samples.orphaned:
+        lines.append(f"nobody who answered holds the labels {sorted(samples.orphaned)}: theirs are a plain mean")
+    return (*lines, f"{len(samples.images)} samples in {samples.seconds:.1f} s")

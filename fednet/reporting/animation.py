@@ -1,0 +1,40 @@
+"""Samples as pictures: a grid a round, and all grids as one animated GIF. Measures nothing."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+
+from fednet.files import write_whole
+from fednet.images import grid, save_png
+
+SHOWN, COLUMNS = 40, 10
+"""Samples in a grid, and in one of its rows."""
+PAUSE, LAST = 250, 2000
+"""Milliseconds of a picture of the animation, and of its last one."""
+ANIMATION = "samples/rounds.gif"
+
+
+def grid_path(number: int) -> str:
+    """The file of the grid after a round, below the run's folder."""
+    return f"samples/round-{number:04d}.png"
+
+
+def write_grid(folder: Path, number: int, images: Tensor) -> None:
+    """Writes the first samples (n, c, h, w) in [-1, 1] as a grid."""
+    save_png(folder / grid_path(number), grid(images[:SHOWN], COLUMNS))
+
+
+def animate(folder: Path, numbers: Sequence[int]) -> None:
+    """Writes the animation of the grids after some rounds."""
+    there = [folder / grid_path(number) for number in numbers]
+    frames = [Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE) for path in there if path.is_file()]
+    if len(frames) < 2:
+        return
+    pauses, buffer = [PAUSE] * (len(frames) - 1) + [LAST], io.BytesIO()
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=pauses, loop=0)
+    write_whole(folder / ANIMATION, buffer.getvalue())

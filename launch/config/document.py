@@ -1,0 +1,146 @@
+"""A YAML document that remembers where everything stood, so that an error can name file, line and key.
+
+Knows YAML and dotted keys; knows nothing of what the keys mean. Duplicate keys are refused (YAML 1.2, section
+3.2.1.3: keys of a mapping are unique; PyYAML keeps the last one silently), anchors and merges work as usual.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from launch.errors import ConfigError, Problem
+
+Key = tuple[str, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, with numbers such as 1e-3 read as YAML 1.2 reads them (PyYAML: as text)."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+@dataclass(frozen=True)
+class DocumentPosition:
+    """Where a value came from: a line of the file, or an override of the command line."""
+
+    where: str
+    line: int | None
+
+
+@dataclass(frozen=True)
+class YamlDocument:
+    """Plain values, and the place of each by its dotted key.
+
+    Attributes:
+        source: the file as the operator named it.
+        values: what stands in it, overrides applied.
+        places: place by path; list items by their number.
+    """
+
+    source: str
+    values: dict[str, Any]
+    places: Mapping[Key, DocumentPosition]
+
+    def place(self, key: Key) -> DocumentPosition:
+        """The place of a key, or of the closest enclosing one that has a place."""
+        while key and key not in self.places:
+            key = key[:-1]
+        return self.places.get(key, DocumentPosition(self.source, None))
+
+
+def parse(text: str, source: str, overrides: Sequence[str] = ()) -> YamlDocument:
+    """Reads a document and applies overrides such as `train.epochs=10` or `arms.0.rule=mean` in order.
+
+    Raises:
+        ConfigError: the text is not YAML, is not a mapping, repeats a key, or an override does not fit it.
+    """
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        values = None if root is None else loader.construct_document(root)
+    except yaml.YAMLError as error:
+        raise ConfigError(_malformed(error, source)) from error
+    if root is None or not isinstance(values, dict):
+        raise ConfigError(Problem(source, "a mapping of keys to values", type(values).__name__, line=1))
+    marks = list(_marks(root))
+    if twice := list(_twice(root, source)):
+        raise ConfigError(*twice)
+    document = YamlDocument(source, values, {key: DocumentPosition(source, line) for key, line in marks})
+    for override in overrides:
+        document = _override(document, override)
+    return document
+
+
+def _malformed(error: yaml.YAMLError, source: str) -> Problem:
+    mark = getattr(error, "problem_mark", None)
+    said = getattr(error, "problem", None) or str(error)
+    return Problem(source, "well-formed YAML", said, line=mark.line + 1 if mark else None)
+
+
+def _marks(node: yaml.Node, key: Key = ()) -> Iterator[tuple[Key, int]]:
+    """Every key of a tree with its line; a mapping's entry is marked where its key stands."""
+    if not key:
+        yield key, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            path = (*key, str(name.value))
+            yield path, name.start_mark.line + 1
+            yield from _marks(value, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            path = (*key, str(number))
+            yield path, value.start_mark.line + 1
+            yield from _marks(value, path)
+
+
+def _twice(node: yaml.Node, source: str, key: Key = ()) -> Iterator[Problem]:
+    """The keys that a mapping repeats."""
+    if isinstance(node, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for name, value in node.value:
+            path, line = (*key, str(name.value)), name.start_mark.line + 1
+            if path[-1] in seen:
+                expected = f"each key once (it stands in line {seen[path[-1]]} already)"
+                yield Problem(source, expected, "", line, ".".join(path))
+            seen.setdefault(path[-1], line)
+            yield from _twice(value, source, path)
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield from _twice(value, source, (*key, str(number)))
+
+
+def _override(document: YamlDocument, text: str) -> YamlDocument:
+    where = f"--set {text}"
+    dotted, equals, written = text.partition("=")
+    key = tuple(dotted.strip().split("."))
+    if not equals or not all(key):
+        raise ConfigError(Problem(where, "key=value, for example --set train.epochs=10", repr(text)))
+    try:
+        value = _Loader(written).get_single_data()
+    except yaml.YAMLError as error:
+        raise ConfigError(Problem(where, "a YAML value after the =", repr(written), key=dotted)) from error
+    values = _replaced(document.values, key, value, where, dotted)
+    kept = {path: place for path, place in document.places.items() if path[: len(key)] != key}
+    return YamlDocument(document.source, values, {**kept, key: DocumentPosition(where, None)})
+
+
+def _replaced(tree: Any, key: Key, value: Any, where: str, dotted: str) -> Any:
+    """The tree with one value replaced; mappings on the way are made where there are none."""
+    head, *rest = key
+    if isinstance(tree, list):
+        if not head.isdigit() or int(head) >= len(tree):
+            raise ConfigError(Problem(where, f"a number from 0 to {len(tree) - 1} in this list", head, key=dotted))
+        number = int(head)
+        inner = _replaced(tree[number], tuple(rest), value, where, dotted) if rest else value
+        return [*tree[:number], inner, *tree[number + 1 :]]
+    base = tree if isinstance(tree, dict) else {}
+    inner = _replaced(base.get(head), tuple(rest), value, where, dotted) if rest else value
+    return {**base, head: inner}

@@ -1,0 +1,35 @@
+"""The built-in examples: the yaml files beside this module, by name.
+
+An example says what it shows in its first comment. Knows files, not what stands in them.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from launch.errors import ConfigError, Problem, did_you_mean
+
+
+def example_texts() -> dict[str, str]:
+    """Every example's text by name, in alphabetical order."""
+    folder = resources.files("launch") / "examples"
+    found = [entry for entry in folder.iterdir() if entry.name.endswith(".yaml")]
+    return dict(sorted((entry.name.removesuffix(".yaml"), entry.read_text("utf-8")) for entry in found))
+
+
+def example_text(name: str) -> str:
+    """One example's text.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    known = example_texts()
+    if name not in known:
+        expected = f"a file, or a built-in example ({', '.join(known)})"
+        raise ConfigError(Problem(name, expected, hint=did_you_mean(name, known)))
+    return known[name]
+
+
+def example_summaries() -> dict[str, str]:
+    """What every example shows, by name: its first line without the comment sign."""
+    return {name: text.split("\n", 1)[0].lstrip("# ") for name, text in example_texts().items()}

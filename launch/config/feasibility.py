@@ -1,0 +1,76 @@
+"""Whether what is wanted can be had with as many clients as there are: quorums, rules and secure sums. Pure.
+
+A method's settings are looked through for a `Federation`, wherever it keeps one; nothing else of them is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import BaseModel
+
+from fednet.federated.config import Federation, Krum, Secure
+from fednet.privacy.secure_sum_setup import FEWEST, usual_threshold
+from launch.config.document import Key, YamlDocument
+from launch.errors import Problem
+
+
+def infeasible(clients: int, quorums: dict[Key, int], method: BaseModel, document: YamlDocument) -> list[Problem]:
+    """What would fail at every step, however well the run goes.
+
+    Args:
+        clients: how many there are.
+        quorums: fewest contributors of a step, by the key that says so.
+        method: the method's settings.
+        document: where each key came from.
+    """
+    faults = [
+        _fault(document, key, f"at most {clients}, as many as there are clients", quorum)
+        for key, quorum in quorums.items()
+        if quorum > clients
+    ]
+    for key, federation in _federations(method, ()):
+        faults += _of_federation(clients, key, federation, document)
+    return faults
+
+
+def _of_federation(clients: int, key: Key, federation: Federation, document: YamlDocument) -> Iterator[Problem]:
+    drawn = max(1, round(federation.participation * clients))
+    there = f"as many as are drawn of {clients} clients" if drawn < clients else "as many as there are clients"
+    if federation.quorum > drawn:
+        yield _fault(document, (*key, "quorum"), f"at most {drawn}, {there}", federation.quorum)
+    rule = federation.rule
+    if isinstance(rule, Krum) and (needed := max(2 * rule.byzantine + 3, rule.byzantine + 2 + rule.keep)) > drawn:
+        expected = f"a rule that {drawn} contributions suffice for (krum with byzantine {rule.byzantine} and keep "
+        expected += f"{rule.keep} needs {needed})"
+        yield _fault(document, (*key, "rule"), expected, rule.kind)
+    if federation.secure is not None:
+        yield from _of_secure(drawn, there, (*key, "secure"), federation.secure, document)
+
+
+def _of_secure(drawn: int, there: str, key: Key, secure: Secure, document: YamlDocument) -> Iterator[Problem]:
+    if drawn < FEWEST:
+        expected = f"at least {FEWEST} contributors, since a sum of fewer shows them ({drawn}, {there})"
+        yield _fault(document, key, expected, "a secure sum")
+        return
+    least, threshold = max(FEWEST, drawn // 2 + 1), secure.threshold or usual_threshold(drawn)
+    if threshold > drawn:
+        yield _fault(document, (*key, "threshold"), f"at most {drawn}, {there}", threshold)
+    if threshold < least:
+        expected = f"at least {least}, more than half of {drawn} contributors, or two halves could open an update"
+        yield _fault(document, (*key, "threshold"), expected, threshold)
+
+
+def _federations(part: BaseModel, above: Key) -> Iterator[tuple[Key, Federation]]:
+    """Every `Federation` among settings, with its key."""
+    for name in type(part).model_fields:
+        value = getattr(part, name)
+        if isinstance(value, Federation):
+            yield (*above, name), value
+        elif isinstance(value, BaseModel):
+            yield from _federations(value, (*above, name))
+
+
+def _fault(document: YamlDocument, key: Key, expected: str, given: object) -> Problem:
+    place = document.place(key)
+    return Problem(place.where, expected, repr(given), place.line, ".".join(map(str, key)))

@@ -1,0 +1,250 @@
+"""cluster.yaml: its schema, how it is found, and what is said when it is wrong.
+
+The launcher's own keys stand here; every other top-level key belongs to the method, whose own model checks it.
+Knows nothing of processes, devices or ports: what is loaded here says what is wanted, the plan what is done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from fednet.errors import UnknownMethod
+from fednet.methods import registry
+from launch.config import examples
+from launch.config.document import Key, YamlDocument, parse
+from launch.config.validation import validation_problems
+from launch.errors import ConfigError, Problem, did_you_mean
+from nodes.spec import RoundsPolicy, Timing
+from protocol.quorum import QuorumPolicy
+
+Model = TypeVar("Model", bound=BaseModel)
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+DRIVER = "sampler"
+MONITOR = "monitor"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NodeEntry(_Section):
+    """What is said about one node.
+
+    Attributes:
+        listen: the address that it binds, `tcp://host:port` or `ipc://path`; none given: the plan chooses.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`; none given: that of `devices`.
+        data: keys that replace those of the method's `data` at this node.
+        fingerprint: that of its keys, as `fednet keys fingerprint` prints it; any other is refused.
+    """
+
+    listen: Annotated[str, StringConstraints(pattern=r"^(tcp://.+:\d+|ipc://.+)$")] | None = None
+    device: str | None = None
+    data: dict[str, Any] | None = None
+    fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}(-[0-9a-f]{4}){7}$")] | None = None
+
+
+class BusConfig(_Section):
+    """How the nodes reach each other.
+
+    Attributes:
+        transport: `tcp` on the loopback interface, or `ipc` through sockets in a temporary folder.
+        base_port: first port of `tcp`, two for each node; none given: free ones are chosen.
+        encoding: how floating-point tensors travel; `raw` is bit-exact.
+        policy: when an asker goes on without everybody.
+        rounds: when a round goes on without everybody.
+        timing: how quickly a silent peer counts as lost.
+    """
+
+    transport: Literal["tcp", "ipc"] = "tcp"
+    base_port: int | None = Field(default=None, ge=1024, le=65000)
+    encoding: Literal["raw", "bf16", "fp16", "int8"] = "raw"
+    policy: QuorumPolicy = QuorumPolicy()
+    rounds: RoundsPolicy = RoundsPolicy()
+    timing: Timing = Timing()
+
+
+class SecurityConfig(_Section):
+    """Who may take part.
+
+    Attributes:
+        keys: the folder with the keys of `fednet keys`; none given: no keys, and no address beyond loopback.
+    """
+
+    keys: Path | None = None
+
+
+class DevicesConfig(_Section):
+    """Where models compute.
+
+    Attributes:
+        device: `auto` (CUDA devices in turn where there are any), `cpu`, `cuda` or `cuda:N`.
+        threads: threads of a node on the CPU; none given: the cores are divided.
+    """
+
+    device: str = "auto"
+    threads: int | None = Field(default=None, ge=1)
+
+
+class ClusterConfig(_Section):
+    """The launcher's part of a cluster.yaml.
+
+    Attributes:
+        name: the run's name, and that of its folder.
+        method: a registered method, or the path of a module that defines one, see `fednet.methods.registry`.
+        seed: the one seed of all reproducible randomness.
+        nodes: how many clients (then called a1, a2, ...), or what is said about each, by name.
+        bus: how they reach each other.
+        devices: where they compute.
+        security: who may take part.
+    """
+
+    name: Name
+    method: str
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    nodes: Annotated[int, Field(ge=1, le=200)] | dict[Name, NodeEntry] = 1
+    bus: BusConfig = BusConfig()
+    devices: DevicesConfig = DevicesConfig()
+    security: SecurityConfig = SecurityConfig()
+
+    @field_validator("nodes")
+    @classmethod
+    def _usable_names(cls, nodes: int | dict[str, NodeEntry]) -> int | dict[str, NodeEntry]:
+        if isinstance(nodes, dict):
+            if not nodes:
+                raise ValueError("name at least one node, or give their number")
+            if taken := {DRIVER, MONITOR} & set(nodes):
+                raise ValueError(f"'{min(taken)}' is a name that fednet uses itself: choose another")
+        return nodes
+
+    @property
+    def entries(self) -> dict[str, NodeEntry]:
+        """The clients by name, in configuration order."""
+        if isinstance(self.nodes, int):
+            return {f"a{number}": NodeEntry() for number in range(1, self.nodes + 1)}
+        return dict(self.nodes)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprints that are named, by client."""
+        return {name: entry.fingerprint for name, entry in self.entries.items() if entry.fingerprint is not None}
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """A configuration in which everything has been checked.
+
+    Attributes:
+        cluster: the launcher's part.
+        method: the method's part.
+        document: where each key came from, for errors that only the plan can find.
+    """
+
+    cluster: ClusterConfig
+    method: BaseModel
+    document: YamlDocument
+
+    def dump(self) -> str:
+        """The resolved configuration, every default written out, as a cluster.yaml of its own."""
+        values = {**self.cluster.model_dump(mode="json"), **self.method.model_dump(mode="json")}
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
+
+
+def load(source: str, overrides: Sequence[str] = ()) -> LoadedConfig:
+    """Reads a cluster.yaml, or a built-in example by its name, with overrides such as `train.epochs=10`.
+
+    Raises:
+        ConfigError: the source does not exist or is wrong; every fault of the document is listed.
+    """
+    text, name = _find(source)
+    document = parse(text, name, overrides)
+    own = {key: value for key, value in document.values.items() if key in ClusterConfig.model_fields}
+    rest = {key: value for key, value in document.values.items() if key not in ClusterConfig.model_fields}
+    cluster, faults = _checked(ClusterConfig, own, document)
+    schema = _schema(document.values.get("method"), document)
+    beside = tuple(ClusterConfig.model_fields)
+    method, more = _checked(schema, rest, document, beside=beside) if schema else (None, [])
+    if cluster is None or method is None or faults or more:
+        raise ConfigError(*sorted(faults + more, key=lambda problem: problem.line or 0))
+    _own_data(cluster, method, document)
+    _fits(cluster, method, document)
+    return LoadedConfig(cluster, method, document)
+
+
+def _find(source: str) -> tuple[str, str]:
+    """The text behind a path or an example's name, and what to call it in errors."""
+    path = Path(source)
+    if path.is_file():
+        try:
+            return path.read_text("utf-8"), source
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(Problem(source, "a readable UTF-8 text file", str(error))) from error
+    if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
+        raise ConfigError(Problem(source, "an existing file", hint="Run `fednet examples` for built-in ones."))
+    return examples.example_text(source), f"example {source}"
+
+
+def _schema(method: object, document: YamlDocument) -> type[BaseModel] | None:
+    """The model of the method's keys; None where `method` is missing, which the cluster's model reports."""
+    if not isinstance(method, str):
+        return None
+    try:
+        return registry.find(method).config
+    except UnknownMethod as error:
+        place = document.place(("method",))
+        hint = did_you_mean(method, error.known)
+        raise ConfigError(Problem(place.where, error.reason, repr(method), place.line, "method", hint)) from error
+
+
+def _checked(
+    schema: type[Model],
+    values: Mapping[str, Any],
+    document: YamlDocument,
+    *,
+    beside: Sequence[str] = (),
+    above: Key = (),
+) -> tuple[Model | None, list[Problem]]:
+    """Values as a model, or what is wrong with them; strict as JSON is, so "3" is no number and true no 1."""
+    text = json.dumps(values, default=str)
+    try:
+        return schema.model_validate_json(text, strict=True), []
+    except ValidationError as error:
+        return None, validation_problems(error, schema, json.loads(text), document, beside=beside, above=above)
+
+
+def _fits(cluster: ClusterConfig, method: BaseModel, document: YamlDocument) -> None:
+    """Refuses what can never be reached with as many clients as there are."""
+    from launch.config.feasibility import infeasible  # noqa: PLC0415 - imports torch, as the method has already
+
+    bus = cluster.bus
+    quorums: dict[Key, int] = {
+        ("bus", "policy", "quorum"): bus.policy.quorum,
+        ("bus", "rounds", "quorum"): bus.rounds.quorum,
+    }
+    if faults := infeasible(len(cluster.entries), quorums, method, document):
+        raise ConfigError(*faults)
+
+
+def _own_data(cluster: ClusterConfig, method: BaseModel, document: YamlDocument) -> None:
+    """Checks what nodes say about their own data against the method's `data`."""
+    common = getattr(method, "data", None)
+    faults: list[Problem] = []
+    for name, entry in cluster.entries.items():
+        if entry.data is None:
+            continue
+        above = ("nodes", name, "data")
+        if isinstance(common, BaseModel):
+            merged = {**common.model_dump(mode="json"), **entry.data}
+            faults += _checked(type(common), merged, document, above=above)[1]
+        else:
+            place = document.place(above)
+            hint = f"The method {cluster.method} takes no data of its own at a node."
+            faults.append(Problem(place.where, line=place.line, key=".".join(above), hint=hint))
+    if faults:
+        raise ConfigError(*faults)

@@ -1,0 +1,161 @@
+"""What pydantic found wrong, said to an operator: file, line, key, what was expected, what was given.
+
+Knows pydantic's errors and the places of a document; not what any key means. Pydantic names a path through its
+own types (with a union's members as extra steps), the operator knows only the keys he wrote: the path is followed
+through the document's values as far as they go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from launch.config.document import Key, YamlDocument
+from launch.errors import Problem, did_you_mean
+
+_SHOWN = 60
+_STRUCTURES = {
+    "model_type": "a mapping of keys to values",
+    "dict_type": "a mapping of keys to values",
+    "list_type": "a list",
+    "tuple_type": "a list",
+}
+
+
+def validation_problems(
+    error: ValidationError,
+    schema: type[BaseModel],
+    values: Mapping[str, Any],
+    document: YamlDocument,
+    *,
+    beside: Sequence[str] = (),
+    above: Key = (),
+) -> list[Problem]:
+    """Every fault of a validation, one for each key.
+
+    Args:
+        error: what pydantic raised.
+        schema: the model that was asked for.
+        values: what was validated, with text as keys.
+        document: where the values came from.
+        beside: keys that are known at the top although the model does not have them.
+        above: the path of `values` within the document.
+    """
+    by_key: dict[Key, list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False, include_context=True):
+        by_key.setdefault(_walked(detail, values), []).append(detail)
+
+    def known(key: Key) -> list[str]:
+        return [*_known(schema, key[:-1]), *(beside if len(key) == 1 else ())]
+
+    told = [key for key in by_key if not any(_overruled(key, by_key[key], other) for other in by_key)]
+    return [_problem(key, by_key[key], known(key), document, above) for key in told]
+
+
+def _walked(detail: ErrorDetails, values: Any) -> Key:
+    """The operator's keys of a path, without the steps that name a member of a union."""
+    key: Key = ()
+    for step in detail["loc"]:
+        if _has(values, step):
+            key, values = (*key, str(step)), values[step]
+        elif detail["type"] == "missing" and step == detail["loc"][-1]:
+            key = (*key, str(step))
+    return key
+
+
+def _has(values: Any, step: str | int) -> bool:
+    if isinstance(values, list):
+        return isinstance(step, int) and step < len(values)
+    return isinstance(values, Mapping) and step in values
+
+
+def _below(kind: Any, step: str) -> Iterator[Any]:
+    """The types that a key or a number leads to from a type; nothing where it leads nowhere."""
+    for plain in _members(kind):
+        if isinstance(plain, type) and issubclass(plain, BaseModel):
+            if step in plain.model_fields:
+                yield plain.model_fields[step].annotation
+        elif (origin := get_origin(plain)) is dict:
+            yield get_args(plain)[1]
+        elif origin in {list, tuple, frozenset, set} and step.isdigit():
+            yield from (inner for inner in get_args(plain) if inner is not Ellipsis)
+
+
+def _members(kind: Any) -> Iterator[Any]:
+    """A type without its annotations, a union as its members."""
+    if get_origin(kind) is Annotated:
+        yield from _members(get_args(kind)[0])
+    elif get_origin(kind) in {Union, UnionType}:
+        for member in get_args(kind):
+            yield from _members(member)
+    else:
+        yield kind
+
+
+def _overruled(key: Key, details: list[ErrorDetails], other: Key) -> bool:
+    """Whether an error is only that of a union's other member, while the intended one says more below."""
+    of_union = all(len(detail["loc"]) > len(key) and detail["loc"][-1] != "[key]" for detail in details)
+    return of_union and len(other) > len(key) and other[: len(key)] == key
+
+
+def _problem(
+    key: Key,
+    details: list[ErrorDetails],
+    known: Sequence[str],
+    document: YamlDocument,
+    above: Key,
+) -> Problem:
+    place = document.place(above + key)
+    dotted = ".".join(above + key)
+    first = details[0]
+    if first["type"] == "extra_forbidden":
+        expected = "one of the keys " + ", ".join(known)
+        hint = did_you_mean(key[-1], known)
+        return Problem(place.where, expected, f"the unknown key '{key[-1]}'", place.line, dotted, hint)
+    if first["type"] == "missing":
+        return Problem(place.where, "this key", "nothing", place.line, dotted)
+    if first["type"] in {"value_error", "assertion_error"}:
+        said = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        return Problem(place.where, line=place.line, key=dotted, hint=said[:1].upper() + said[1:].rstrip(".") + ".")
+    expected = " or ".join(dict.fromkeys(_expected(detail) for detail in details))
+    options = [option.strip("' ") for detail in details for option in _options(detail)]
+    hint = did_you_mean(first["input"], options) if isinstance(first["input"], str) else ""
+    return Problem(place.where, expected, _shown(first["input"]), place.line, dotted, hint)
+
+
+def _known(schema: type[BaseModel], key: Key) -> list[str]:
+    """The keys that are known at a path of a model."""
+    reached: list[Any] = [schema]
+    for step in key:
+        reached = [found for kind in reached for found in _below(kind, step)]
+    models = [plain for kind in reached for plain in _members(kind) if isinstance(plain, type)]
+    return list(dict.fromkeys(name for model in models if issubclass(model, BaseModel) for name in model.model_fields))
+
+
+def _options(detail: ErrorDetails) -> list[str]:
+    """The words among which a value is chosen, if it is."""
+    context: Mapping[str, Any] = detail.get("ctx", {})
+    return str(context.get("expected") or context.get("expected_tags") or "").replace(" or ", ", ").split(", ")
+
+
+def _expected(detail: ErrorDetails) -> str:
+    """The end of "expected ..." for one of pydantic's errors."""
+    context: Mapping[str, Any] = detail.get("ctx", {})
+    if "expected_tags" in context:
+        return f"one of {context['expected_tags']} as {context['discriminator']}"
+    if detail["type"] == "union_tag_not_found":
+        return f"a mapping with the key {context['discriminator']}"
+    if detail["type"] == "string_pattern_mismatch":
+        return f"text that matches {context['pattern']}"
+    if detail["type"] in _STRUCTURES:
+        return _STRUCTURES[detail["type"]]
+    return detail["msg"].removeprefix("Input should be ")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

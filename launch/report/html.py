@@ -1,0 +1,272 @@
+"""The report of a run: one HTML file with everything in it, made from the run's folder and nothing else.
+
+It can be made at any time and from any run, one that was interrupted too: what is not there is left out. Knows the
+names of the folder's files and the kinds of events; no process and no method. The page is `templates/report.html`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fednet.reporting import summary
+from fednet.reporting.summary import SummarySection
+from launch.report import charts, tables
+from launch.run import events
+from launch.run.events import RUN, LauncherEvent
+from launch.run.folder import CONFIG, EVENTS, REPORT
+
+_MEDIA = {
+    ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".svg": "image/svg+xml",
+}  # fmt: skip
+_LANES = {"started": "starting", "joined": "starting", "progress": "working", "ready": "ready"}
+_ENDS = frozenset({"ended", "stopped", "died"})
+
+
+@dataclass(frozen=True)
+class ReportPicture:
+    """A picture with its heading, as a data URI; whether its pixels stay sharp when it is enlarged."""
+
+    title: str
+    uri: str
+    pixels: bool = False
+
+
+@dataclass(frozen=True)
+class ReportChart:
+    """A drawn chart, with the names and colours of its lines."""
+
+    title: str
+    svg: Markup
+    legend: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """A section of the summary, with everything in it drawn.
+
+    Attributes:
+        said: the section.
+        numeric: for each column of its table whether it holds numbers only.
+        pictures: those of its figures that are there.
+        charts: its charts.
+    """
+
+    said: SummarySection
+    numeric: tuple[bool, ...]
+    pictures: tuple[ReportPicture, ...]
+    charts: tuple[ReportChart, ...]
+
+
+@dataclass(frozen=True)
+class LaneInterval:
+    """A part of a lane: what a node did, from and to as a percentage of the run."""
+
+    kind: str
+    start: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One node through the run.
+
+    Attributes:
+        node: its name.
+        stretches: what it did when.
+        end: how it ended; empty while it runs.
+        died: whether that was not meant to be.
+        words: its last words, if it died.
+    """
+
+    node: str
+    stretches: tuple[LaneInterval, ...]
+    end: str = ""
+    died: bool = False
+    words: str = ""
+
+
+def write(folder: Path) -> Path:
+    """Writes the report of a run into its folder.
+
+    Raises:
+        OSError: the folder cannot be read or written.
+    """
+    happened = list(events.read(folder / EVENTS))
+    text = (folder / CONFIG).read_text("utf-8") if (folder / CONFIG).is_file() else ""
+    config = yaml.safe_load(text) or {}
+    found = summary.read_summary(folder)
+    page = _environment().get_template("report.html").render(
+        name=config.get("name", folder.name),
+        config=config,
+        config_text=text,
+        title=found.title,
+        parts=[part(folder, section) for section in found.sections],
+        accounts=found.accounts,
+        partial=tables.partial(found),
+        charts=curves(happened),
+        lanes=lanes(happened),
+        facts=facts(config, happened),
+        **_frame(happened),
+    )  # fmt: skip
+    path = folder / REPORT
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(page, "utf-8")
+    unfinished.replace(path)
+    return path
+
+
+def part(folder: Path, section: SummarySection) -> ReportSection:
+    """A section with its pictures read and its charts drawn."""
+    pictures = [ReportPicture(figure.title, data_uri(folder, figure.file), figure.pixels) for figure in section.figures]
+    return ReportSection(
+        section,
+        tuple(tables.numeric(section.table)) if section.table else (),
+        tuple(picture for picture in pictures if picture.uri),
+        tuple(_chart(chart.title, chart.across, chart.lines) for chart in section.charts),
+    )
+
+
+def data_uri(folder: Path, file: str) -> str:
+    """A picture of the folder as a data URI; empty for what is no picture, not there or not below the folder."""
+    path = (folder / file).resolve()
+    media = _MEDIA.get(path.suffix.lower())
+    if media is None or not path.is_file() or not path.is_relative_to(folder.resolve()):
+        return ""
+    return f"data:{media};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+
+
+def curves(happened: Sequence[LauncherEvent]) -> list[ReportChart]:
+    """A chart for every number that clients told with their progress, over the units of the phase.
+
+    A phase that a client begins again (in the next round, say) goes on where it had ended.
+    """
+    guests = {event.node for event in happened if event.data.get("role") == "guest"}
+    told: dict[tuple[str, str], dict[str, list[charts.Point]]] = defaultdict(lambda: defaultdict(list))
+    for event, done in _unrolled([event for event in happened if event.kind == "progress"]):
+        if event.node not in guests:
+            for value, number in event.data.get("values", {}).items():
+                told[event.data["phase"], value][event.node].append((done, number))
+    return [
+        _chart(f"{phase}: {value}", "step", {name: series[name] for name in sorted(series)})
+        for (phase, value), series in told.items()
+        if any(len(points) > 1 for points in series.values())
+    ]
+
+
+def _unrolled(progress: Sequence[LauncherEvent]) -> Iterator[tuple[LauncherEvent, int]]:
+    """Each event with the units of its phase that its node has done so far, all its beginnings together."""
+    before: dict[tuple[str, str], tuple[int, int]] = {}
+    for event in progress:
+        key, done = (event.node, event.data["phase"]), int(event.data["done"])
+        start, last = before.get(key, (0, 0))
+        if done < last:
+            start += last
+        before[key] = start, done
+        yield event, start + done
+
+
+def _chart(title: str, across: str, series: Mapping[str, Sequence[charts.Point]]) -> ReportChart:
+    legend = tuple((name, charts.colour(number)) for number, name in enumerate(series))
+    return ReportChart(title, Markup(charts.lines(series, across, title)), legend)  # noqa: S704 - charts escapes
+
+
+def lanes(happened: Sequence[LauncherEvent]) -> list[Lane]:
+    """What each node did when, in the order in which they started."""
+    if not happened:
+        return []
+    start, end = happened[0].time, happened[-1].time
+    names = list(dict.fromkeys(event.node for event in happened if event.kind == "started"))
+    return [_lane(name, [event for event in happened if event.node == name], start, end) for name in names]
+
+
+def _lane(name: str, own: Sequence[LauncherEvent], start: float, end: float) -> Lane:
+    turns: list[tuple[float, str]] = []
+    ready = False
+    for event in own:
+        ready = ready or event.kind == "ready"
+        kind = _lane_kind(event, ready)
+        if kind is not None and (not turns or turns[-1][1] != kind):
+            turns.append((event.time, kind))
+    turns.append((end, ""))
+    span = (end - start) or 1.0
+    stretches = tuple(
+        LaneInterval(kind, 100 * (begin - start) / span, 100 * (until - begin) / span)
+        for (begin, kind), (until, _) in pairwise(turns)
+        if kind
+    )
+    last = next((event for event in reversed(own) if event.kind in _ENDS), None)
+    if last is None:
+        return Lane(name, stretches)
+    how, words = str(last.data.get("cause") or last.kind), str(last.data.get("words", ""))
+    return Lane(name, stretches, how, last.kind == "died", words)
+
+
+def _lane_kind(event: LauncherEvent, ready: bool) -> str | None:
+    """What an event shows its node to be from now on; None where it shows nothing.
+
+    Who was ready once starts no more, and works only while it is in the middle of something.
+    """
+    kind = _LANES.get(event.kind, "" if event.kind in _ENDS else None)
+    if not ready or kind in {None, ""}:
+        return kind
+    busy = kind == "working" and event.data["done"] < event.data["total"]
+    return "working" if busy else "ready"
+
+
+def facts(config: Mapping[str, Any], happened: Sequence[LauncherEvent]) -> list[tuple[str, str]]:
+    """What a reader wants to know first, as name and value."""
+    nodes = config.get("nodes", 0)
+    data = config.get("data", {})
+    told = {
+        "method": config.get("method", ""),
+        "nodes": nodes if isinstance(nodes, int) else len(nodes),
+        "data": data.get("name", "") if isinstance(data, dict) else "",
+        "partition": (config.get("partition") or {}).get("kind", ""),
+        "seed": config.get("seed", ""),
+    }
+    if len(happened) > 1:
+        told["took"] = _duration(happened[-1].time - happened[0].time)
+    return [(name, str(value)) for name, value in told.items() if value not in {"", None}]
+
+
+def _frame(happened: Sequence[LauncherEvent]) -> dict[str, Any]:
+    """How the run began and ended."""
+    began = next((event for event in happened if event.node == RUN and event.kind == "began"), None)
+    over = next((event for event in reversed(happened) if event.node == RUN and event.kind == "over"), None)
+    when = datetime.fromtimestamp(happened[0].time).astimezone().strftime("%d %B %Y, %H:%M") if happened else ""
+    return {
+        "when": when,
+        "versions": dict(began.data.get("versions", {})) if began else {},
+        "complete": over is not None and over.data.get("code") == 0,
+        "reason": str(over.data.get("reason", "")) if over else "the run has not ended",
+    }
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("launch.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["cell"] = tables.cell
+    environment.globals["colour"] = charts.colour
+    environment.globals["plural"] = tables.plural
+    return environment

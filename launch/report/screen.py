@@ -1,0 +1,202 @@
+"""Draws the board: a live table on a terminal, plain lines elsewhere.
+
+On a terminal the table is redrawn several times a second. Elsewhere (a log of CI) news come at once and a summary
+every few seconds, so that the output is neither flooded nor silent. Knows rich and the clock; decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from itertools import groupby
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from launch.report.board import Board, BoardRow
+
+REDRAW = 0.2
+SUMMARY = 3.0
+"""Seconds between two summaries where there is no terminal; a reader is promised one every five."""
+
+_NEWS = 6
+_STYLES = {
+    "waiting": "dim",
+    "starting": "yellow",
+    "joined": "cyan",
+    "working": "blue",
+    "ready": "green",
+    "ended": "green",
+    "stopped": "dim",
+    "left": "dim",
+    "lost": "bold red",
+    "died": "bold red",
+}
+_TICKS = {"ready": "●", "ended": "✓", "died": "✗", "lost": "✗", "stopped": "·", "left": "·", "waiting": "·"}
+
+
+@asynccontextmanager
+async def shown(board: Board, console: Console) -> AsyncIterator[None]:
+    """Keeps the board on the screen while the body runs; its last state stays there."""
+    with _drawing(board, console) as draw:
+        ticking = asyncio.create_task(_ticking(draw), name="screen")
+        try:
+            yield
+        finally:
+            ticking.cancel()
+            await asyncio.wait([ticking])
+            draw.last()
+
+
+async def _ticking(draw: _Live | _Lines) -> None:
+    while True:
+        draw.tick()
+        await asyncio.sleep(REDRAW)
+
+
+@contextmanager
+def _drawing(board: Board, console: Console) -> Iterator[_Live | _Lines]:
+    if not console.is_terminal:
+        yield _Lines(board, console)
+        return
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        yield _Live(board, live)
+
+
+class _Live:
+    """The table on a terminal."""
+
+    def __init__(self, board: Board, live: Live) -> None:
+        self._board = board
+        self._live = live
+        self._spinner = Spinner("dots")
+
+    def tick(self) -> None:
+        """Draws the present state."""
+        self._live.update(table(self._board, time.time(), self._spinner), refresh=True)
+
+    def last(self) -> None:
+        """Draws the state that stays."""
+        self._live.update(table(self._board, time.time()), refresh=True)
+
+
+class _Lines:
+    """Lines where there is no terminal."""
+
+    def __init__(self, board: Board, console: Console) -> None:
+        self._board = board
+        self._console = console
+        self._told = 0
+        self._next = 0.0
+
+    def tick(self) -> None:
+        """Prints what is due."""
+        now = time.time()
+        for news in self._board.news[self._told :]:
+            self._print(f"! {news}")
+        self._told = len(self._board.news)
+        if now >= self._next:
+            self._next = now + SUMMARY
+            self._print(summary(self._board, now))
+
+    def last(self) -> None:
+        """Prints the final state."""
+        self._next = 0.0
+        self.tick()
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def table(board: Board, now: float, spinner: Spinner | None = None) -> RenderableType:
+    """The board as a table, with the latest news below it.
+
+    While it is live its last line is short: were it full, the echo of Ctrl-C would wrap and shift the next redraw.
+    """
+    head = Table.grid(padding=(0, 1))
+    head.add_row(
+        spinner or Text("■", style="dim"), Text(board.title, style="bold"), Text(elapsed(now - board.began), "dim")
+    )
+    body = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim", expand=True)
+    body.add_column("node", no_wrap=True)
+    body.add_column("on" if _differ(board) else "", no_wrap=True, style="dim")
+    body.add_column("state", no_wrap=True)
+    body.add_column("doing", no_wrap=True, max_width=18)
+    body.add_column("", width=14)
+    body.add_column("", no_wrap=True, justify="right")
+    body.add_column("", no_wrap=True, ratio=1, overflow="ellipsis")
+    for row in board.rows.values():
+        body.add_row(*_cells(board, row))
+    news = [Text(f"! {line}", style="red", overflow="fold") for line in board.news[-_NEWS:]]
+    foot = [Text("Ctrl-C stops all nodes", style="dim")] if spinner else []
+    return Group(head, body, *news, *foot)
+
+
+def _cells(board: Board, row: BoardRow) -> tuple[RenderableType, ...]:
+    style = _STYLES[row.state]
+    working = row.busy
+    state = Text(f"{_TICKS.get(row.state, '○')} {row.state}", style=style)
+    fraction = row.fraction
+    bar = ProgressBar(total=1.0, completed=fraction, width=14) if working and fraction is not None else ""
+    count = f"{row.done}/{row.total}" if working and row.total else ""
+    said = row.note if row.gone else "  ".join(filter(None, (board.remark(row), numbers(row.values))))
+    phase = row.phase if working else ""
+    device = row.device if _differ(board) else ""
+    return Text(row.name, style="bold"), device, state, phase, bar, Text(count, "dim"), escape(said)
+
+
+def _differ(board: Board) -> bool:
+    """Whether the nodes compute on different devices, which is worth a column."""
+    return len({row.device for row in board.rows.values() if row.role == "client"}) > 1
+
+
+def numbers(values: Mapping[str, float]) -> str:
+    """What was measured on the way: `loss 0.0412  nfe 68`."""
+    return "  ".join(f"{name} {number:.3g}" for name, number in values.items())
+
+
+def summary(board: Board, now: float) -> str:
+    """The board in one line: `[0:42] a1 a2 train 45% 40% · a3 ready · sampler: waits for a1 a2`."""
+    rows = list(board.rows.values())
+    clients = sorted((row for row in rows if row.role == "client"), key=_doing)
+    parts = [_together(doing, list(group)) for doing, group in groupby(clients, key=_doing)]
+    parts += [_guest(board, row) for row in rows if row.role == "guest"]
+    return f"[{elapsed(now - board.began)}] " + " · ".join(parts)
+
+
+def elapsed(seconds: float) -> str:
+    """Seconds as `m:ss`, or `h:mm:ss`."""
+    minutes, rest = divmod(int(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _doing(row: BoardRow) -> str:
+    return row.phase if row.busy else row.state
+
+
+def _together(doing: str, rows: list[BoardRow]) -> str:
+    """Clients that do the same, in one part of the line."""
+    names = " ".join(row.name for row in rows)
+    done = " ".join(f"{row.fraction:.0%}" for row in rows if row.busy and row.fraction is not None)
+    means = [f"{name} {_mean(rows, name):.3g}" for name in rows[0].values] if rows[0].busy else []
+    return " ".join(filter(None, (names, doing, done, *means)))
+
+
+def _mean(rows: list[BoardRow], name: str) -> float:
+    told = [row.values[name] for row in rows if name in row.values]
+    return sum(told) / len(told)
+
+
+def _guest(board: Board, row: BoardRow) -> str:
+    if row.state != "working":
+        return f"{row.name} {board.remark(row) or row.state}"
+    parts = (f"{row.name} {row.phase} {row.done}/{row.total}", board.remark(row), numbers(row.values))
+    return " ".join(filter(None, parts))

@@ -1,0 +1,91 @@
+"""What a run has found out, for a terminal: the tables of its summary, and whose part in it is not whole.
+
+Reads the one file that every method leaves (`fednet.reporting.summary`); knows no method, and asks for nothing more than is
+there, since a run that was interrupted has results too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from fednet.reporting import summary
+from fednet.reporting.summary import ParticipationAccount, Summary
+
+
+def numeric(table: summary.SummaryTable) -> list[bool]:
+    """For each column whether it holds numbers and nothing else."""
+    return [all(is_number(row[number]) for row in table.rows) for number in range(len(table.columns))]
+
+
+def cell(value: object) -> str:
+    """A value of a table as text; numbers with four significant digits, a dash for nothing."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is aligned as numbers are."""
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def shown(found: Summary, width: int) -> Iterator[Table | str]:
+    """What a terminal of a width shows of a summary, in order: tables, and notes as plain lines."""
+    for section in found.sections:
+        if section.table is not None and section.table.rows:
+            yield drawn(section.table, section.title, width)
+        yield from section.notes
+    yield from partial(found)
+
+
+def drawn(table: summary.SummaryTable, title: str, width: int) -> Table:
+    """A table for a terminal of a width; where a row is too long for it, rows and columns change places."""
+    heads: Sequence[str] = table.columns
+    right = numeric(table)
+    cells = [[cell(value) for value in row] for row in table.rows]
+    if cells and _natural_width([heads, *cells]) > width:
+        heads, *cells = map(list, zip(heads, *cells, strict=True))
+        right = [False, *[True] * len(table.rows)]
+    made = Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    made.min_width = min(width, len(title))  # or the title is broken
+    for head, to_the_right in zip(heads, right, strict=True):
+        made.add_column(escape(head), justify="right" if to_the_right else "left")
+    for line in cells:
+        made.add_row(*map(escape, line))
+    return made
+
+
+def partial(found: Summary) -> tuple[str, ...]:
+    """A sentence for each account to which not everybody contributed at every step that wanted it."""
+    missing = {name: _missing(account) for name, account in found.accounts.items()}
+    return tuple(f"{name}: {said}" for name, said in missing.items() if said)
+
+
+def plural(unit: str, count: int) -> str:
+    """`1 query`, `2 queries`."""
+    several = f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
+    return f"{count} {unit if count == 1 else several}"
+
+
+def _natural_width(lines: Sequence[Sequence[str]]) -> int:
+    """The columns of a terminal that a table takes if nothing is cut."""
+    return 1 + sum(max(map(len, column)) + 3 for column in zip(*lines, strict=True))
+
+
+def _missing(account: ParticipationAccount) -> str:
+    """Who was lost and who was late; empty if everybody was there all the time."""
+    parts = [
+        f"{name} lost at {account.unit} {loss.step} of {account.steps} ({loss.reason})"
+        for name, loss in account.lost.items()
+    ]
+    late = {name: tally.late for name, tally in account.nodes.items() if tally.late}
+    parts += [f"{name} late at {count} of {plural(account.unit, account.steps)}" for name, count in late.items()]
+    return "; ".join(parts)

@@ -1,0 +1,113 @@
+"""The first and the last thing that a node's process does, forked from the warmed fork server.
+
+It leaves the terminal's session (Ctrl-C is the supervisor's to handle), writes into its own log, and dies with its
+supervisor: `multiprocessing` gives every child the reading end of a pipe whose writing end only the parent holds, so
+the end of the parent, even by SIGKILL, is an end of file here. Knows nothing of what a node does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+from launch.errors import EXPLAINED, exit_code
+from nodes.spec import NodeSpec
+
+EXIT_MESSAGE_PREFIX = "fednet: "
+"""What begins the message of the error that a node ends with; nothing follows it in the log."""
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks a launch, or one of its nodes, to end."""
+
+_LINES = 8
+_TAIL_BYTES = 8192
+
+
+def main(target: str, spec: NodeSpec, log: Path, litter: Path | None) -> None:
+    """Runs a node to its end, and exits with the code of its error's family.
+
+    Args:
+        target: what to call with the spec, as "module:function".
+        spec: the node.
+        log: the file for all that the process says.
+        litter: a folder to remove should the supervisor die without doing so.
+    """
+    with contextlib.suppress(PermissionError):  # it already leads a session
+        os.setsid()
+    _speak_into(log)
+    _die_with_parent(litter)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # blocked by the fork server; now what was sent arrives
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        resolve(target)(spec)
+    except EXPLAINED as error:
+        _end(str(error) or type(error).__name__, exit_code(error))
+    except Exception as error:
+        logging.exception("this is a fault of fednet")
+        _end(f"{type(error).__name__}: {error}", exit_code(error))
+
+
+def resolve(target: str) -> Any:
+    """The callable that "module:function" names."""
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)
+
+
+def exit_message(log: Path) -> str:
+    """What a dead node said last: its error's message, or the last lines of its log."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
+            tail = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    lines = tail.rstrip().splitlines()
+    for number in reversed(range(len(lines))):
+        if lines[number].startswith(EXIT_MESSAGE_PREFIX):
+            return "\n".join(lines[number:]).removeprefix(EXIT_MESSAGE_PREFIX)
+    return "\n".join(lines[-_LINES:])
+
+
+def _end(words: str, code: int) -> NoReturn:
+    sys.stderr.write(f"{EXIT_MESSAGE_PREFIX}{words}\n")
+    sys.exit(code)
+
+
+def _speak_into(log: Path) -> None:
+    """Turns standard output and error into the log, those of libraries written in C too."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    faulthandler.enable()
+
+
+def _die_with_parent(litter: Path | None) -> None:
+    """Ends this process, whatever it is doing, when its supervisor is gone."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        if litter is not None:
+            shutil.rmtree(litter, ignore_errors=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    ours = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # what is sent to us is for the node
+    threading.Thread(target=wait, name="lifeline", daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ours)

@@ -1,0 +1,67 @@
+"""What this machine has: cores, CUDA devices, free ports. Looks only; deciding is the plan's.
+
+Torch is imported when the CUDA devices are counted, not before.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_LOWEST, _HIGHEST = 20_000, 32_000
+"""Below the range that Linux and macOS take outgoing connections from, so that none of them grabs a port."""
+
+
+@dataclass(frozen=True)
+class DeviceInventory:
+    """What there is to compute on.
+
+    Attributes:
+        cuda: number of CUDA devices.
+        cores: number of cores that this process may use.
+    """
+
+    cuda: int
+    cores: int
+
+
+def inventory() -> DeviceInventory:
+    """Counts what this process may use."""
+    import torch  # noqa: PLC0415 - seconds that `fednet --version` need not spend
+
+    return DeviceInventory(torch.cuda.device_count(), cores())
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def free_ports(host: str = "127.0.0.1") -> Iterator[int]:
+    """Ports p of which p and p + 1 are free just now (a node binds both), from a random start, without end.
+
+    Nothing holds them: another program may take one before the node does, which then says so.
+    """
+    start = random.SystemRandom().randrange(_LOWEST, _HIGHEST, 2)
+    while True:
+        for offset in range(0, _HIGHEST - _LOWEST, 2):
+            port = _LOWEST + (start - _LOWEST + offset) % (_HIGHEST - _LOWEST)
+            if is_free(host, port) and is_free(host, port + 1):
+                yield port
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a port can be bound just now; "*" is every interface."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("" if host == "*" else host, port))
+        except OSError:
+            return False
+    return True

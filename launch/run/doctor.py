@@ -1,0 +1,193 @@
+"""Looks, before a run, whether what a configuration wants is there: keys, data, devices, disk, and the other machines.
+
+Every finding is one line; what is wrong says what was expected and what was found. What the operator of this machine
+must mend is a `ConfigError`, what somebody else must is a `RunError` of the peers' family. Nothing is changed and
+nobody is disturbed: peers that are up are only listened to (`nodes.transport.probe`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from launch.config.schema import DRIVER, MONITOR, LoadedConfig, NodeEntry
+from launch.errors import PEERS, ConfigError, Problem, RunError
+from launch.run import keys
+from launch.run.devices import free_ports, inventory
+from launch.run.plan import plan, single
+from launch.run.session import check_data, check_free, versions
+from nodes.spec import Role
+from nodes.transport.probe import probe
+from protocol.header import VERSION
+from protocol.security.keys import Keyring
+
+State = Literal["fine", "open", "wrong"]
+
+DISK = 1 << 30
+"""Bytes that should be free where the run's folder will lie: states, samples and logs of the examples take less."""
+
+SKEW = 2.0
+"""Seconds by which clocks may differ before it is said: logs of several machines are read side by side."""
+
+_MARKS: dict[State, tuple[str, str]] = {"fine": ("✓", "green"), "open": ("–", "yellow"), "wrong": ("✗", "red")}
+
+
+@dataclass(frozen=True)
+class DoctorFinding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: what it is about.
+        state: `open` is what cannot be said yet, such as whether a peer that is not up will be heard.
+        said: what was found.
+        problem: what this machine's operator must mend, if that is who must.
+    """
+
+    what: str
+    state: State
+    said: str
+    problem: Problem | None = None
+
+
+def examine(
+    loaded: LoadedConfig, out: Path, console: Console, *, key: Path | None = None, insecure: bool = False
+) -> None:
+    """Looks at everything, and prints what it finds.
+
+    Args:
+        loaded: what is wanted.
+        out: where the runs' folders lie.
+        console: where to.
+        key: the private file of the node here, for the other machines; without, all nodes start here.
+        insecure: allow addresses beyond loopback without keys.
+
+    Raises:
+        ConfigError: something is wrong here.
+        RunError: something is wrong elsewhere.
+    """
+    findings = []
+    for finding in _findings(loaded, out, key, insecure=insecure):
+        findings.append(finding)
+        mark, style = _MARKS[finding.state]
+        console.print(f"[{style}]{mark}[/] [bold]{finding.what}[/]  ", end="")
+        console.print(finding.said, markup=False, highlight=False, soft_wrap=True)
+    wrong = [finding for finding in findings if finding.state == "wrong"]
+    if problems := [finding.problem for finding in wrong if finding.problem is not None]:
+        raise ConfigError(*dict.fromkeys(problems))
+    if wrong:
+        raise RunError("\n".join(f"{finding.what}: {finding.said}" for finding in wrong), PEERS)
+
+
+def _findings(loaded: LoadedConfig, out: Path, key: Path | None, *, insecure: bool) -> Iterator[DoctorFinding]:
+    """Everything that is looked at, one after the other."""
+    said = versions()
+    yield DoctorFinding("versions", "fine", f"wire {VERSION}, " + ", ".join(f"{name} {said[name]}" for name in said))
+    if key is not None:
+        yield from _here_is_one(loaded, out, key)
+    else:
+        yield from _here_are_all(loaded, out, insecure=insecure)
+    yield from _tried("data", "there", lambda: check_data(loaded))
+    yield _disk(out)
+
+
+def _here_is_one(loaded: LoadedConfig, out: Path, key: Path) -> Iterator[DoctorFinding]:
+    """One of several machines: its own keys and devices, and whether the others can be heard."""
+    try:
+        ring = keys.keyring(key)
+    except ConfigError as error:
+        yield from (DoctorFinding("keys", "wrong", str(problem), problem) for problem in error.problems)
+        return
+    own, entries = ring.own.name, loaded.cluster.entries
+    yield DoctorFinding("keys", "fine", f"this is {own}, {ring.own.public.fingerprint}")
+    yield from _trusted(loaded, ring)
+    role: Role = "client" if own in entries else "guest"
+    listen = entries.get(own, NodeEntry()).listen or "tcp://127.0.0.1:0"
+    yield from _tried(
+        "devices", "enough", lambda: single(loaded, own, role, inventory(), out, listen=listen, join=(), keys=ring)
+    )
+    for name, entry in entries.items():
+        if name != own and name in ring.trusted:
+            yield from _peer(name, entry, loaded.cluster.name, ring)
+
+
+def _here_are_all(loaded: LoadedConfig, out: Path, *, insecure: bool) -> Iterator[DoctorFinding]:
+    """A launch on this machine: it makes the keys that are missing, and needs free ports."""
+    folder = loaded.cluster.security.keys
+    names = (*loaded.cluster.entries, DRIVER, MONITOR)
+    there = [name for name in names if folder and (folder / f"{name}{keys.PRIVATE}").exists()]
+    for name in there:
+        yield from _tried(f"key of {name}", "usable", partial(_agreed, loaded, name))
+    if folder is None:
+        yield DoctorFinding("keys", "fine", "none are wanted: what is not loopback needs --insecure")
+    elif missing := [name for name in names if name not in there]:
+        yield DoctorFinding("keys", "open", f"the launch will make those of {', '.join(missing)}")
+
+    def look() -> None:
+        check_free(loaded, plan(loaded, inventory(), free_ports(), out, Path("sockets"), insecure=insecure))
+
+    yield from _tried("devices, ports", "enough, free", look)
+
+
+def _agreed(loaded: LoadedConfig, name: str) -> None:
+    assert loaded.cluster.security.keys is not None  # noqa: S101 - its key was found there
+    keys.require_agreement(keys.of_node(name, loaded.cluster.security.keys), loaded.cluster.fingerprints)
+
+
+def _trusted(loaded: LoadedConfig, ring: Keyring) -> Iterator[DoctorFinding]:
+    """Whether everybody who belongs to the run is trusted, and by the keys that the configuration names."""
+    for name in loaded.cluster.entries:
+        if name not in ring.trusted:
+            hint = f"Get {name}.pub from whoever runs {name}, and `fednet keys trust` it."
+            problem = Problem("trusted", f"the public keys of {name}", "none", hint=hint)
+            yield DoctorFinding(f"key of {name}", "wrong", str(problem), problem)
+    try:
+        keys.require_agreement(ring, loaded.cluster.fingerprints)
+    except ConfigError as error:
+        yield from (DoctorFinding("fingerprints", "wrong", str(problem), problem) for problem in error.problems)
+    else:
+        yield DoctorFinding("fingerprints", "fine", f"{len(loaded.cluster.fingerprints)} named in the configuration")
+
+
+def _peer(name: str, entry: NodeEntry, run: str, ring: Keyring) -> Iterator[DoctorFinding]:
+    """Whether a peer can be heard at the address that the configuration names."""
+    if entry.listen is None or entry.listen.startswith(("tcp://*", "tcp://0.0.0.0", "tcp://[::]")):
+        yield DoctorFinding(name, "open", "the configuration names no address at which it could be looked for")
+        return
+    found = probe(name, entry.listen, run, ring)
+    state: State = {"heard": "fine", "not up": "open"}.get(found.state, "wrong")  # type: ignore[assignment]
+    yield DoctorFinding(name, state, found.about)
+    if found.state == "heard" and abs(found.ahead) > SKEW:
+        how = f"{abs(found.ahead):.1f} s {'ahead of' if found.ahead > 0 else 'behind'}"
+        yield DoctorFinding(
+            f"clock of {name}", "wrong", f"it is {how} the clock here: let both machines ask a time server"
+        )
+
+
+def _tried(what: str, fine: str, look: Callable[[], object]) -> Iterator[DoctorFinding]:
+    """What a look finds that raises the operator's errors."""
+    try:
+        look()
+    except ConfigError as error:
+        yield from (DoctorFinding(what, "wrong", str(problem), problem) for problem in error.problems)
+    else:
+        yield DoctorFinding(what, "fine", fine)
+
+
+def _disk(out: Path) -> DoctorFinding:
+    """Whether the runs' folder can be written and has room."""
+    nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    free = shutil.disk_usage(nearest).free
+    if not os.access(nearest, os.W_OK):
+        problem = Problem(f"--out {out}", "a folder that can be written")
+    elif free < DISK:
+        problem = Problem(f"--out {out}", f"{DISK / 1e9:.1f} GB of free disk", f"{free / 1e9:.1f} GB")
+    else:
+        return DoctorFinding("disk", "fine", f"{free / 1e9:.0f} GB free")
+    return DoctorFinding("disk", "wrong", str(problem), problem)

@@ -1,0 +1,191 @@
+"""Keys as files: a folder holds an operator's own, `NAME.key` beside `NAME.pub`, and in `trusted/` those of others.
+
+A private file is readable by its owner alone and is never written over. To trust somebody is to put the public file
+that one handed over into `trusted/`; who signs or connects with any other key is refused. Compare fingerprints by a way
+that nobody can tamper with, since whoever sends the file could also send another. What keys are is `protocol.security.keys`';
+here they are found, made and refused.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from fednet.files import write_whole
+from launch.errors import ConfigError, Problem
+from protocol.errors import KeyFault
+from protocol.security.keys import MOST_BYTES, Keyring, PrivateKeys, PublicKeys, read_private, read_public
+
+FOLDER = Path("keys")
+"""Where keys lie unless the operator says otherwise."""
+
+PRIVATE, PUBLIC, TRUSTED = ".key", ".pub", "trusted"
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def new(name: str, folder: Path, *, relay: bool = False) -> PublicKeys:
+    """Makes the keys of a node, or of a relay: `folder/NAME.key` and `folder/NAME.pub`.
+
+    Raises:
+        ConfigError: no node may be called this, there is such a key already, or it cannot be written.
+    """
+    try:
+        keys = PrivateKeys.make(name, relay=relay)
+    except KeyFault as fault:
+        raise ConfigError(Problem("NAME", "up to 32 of a-z 0-9 _ -, a letter or digit first", repr(name))) from fault
+    path = folder / f"{name}{PRIVATE}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(keys.text())
+        write_whole(path.with_suffix(PUBLIC), keys.public.text().encode())
+    except FileExistsError:
+        hint = "Keys are never written over: whoever trusts the old one would refuse the new one."
+        raise ConfigError(Problem(str(path), "a name without keys", hint=hint)) from None
+    except OSError as error:
+        raise ConfigError(Problem(str(path), "a folder that can be written", error.strerror or str(error))) from error
+    return keys.public
+
+
+def trust(file: Path, folder: Path, *, replace: bool = False) -> PublicKeys:
+    """Adds somebody's public file to those that are trusted.
+
+    Args:
+        file: what that one handed over.
+        folder: the operator's own.
+        replace: whether it may take the place of other keys of the same name.
+
+    Raises:
+        ConfigError: it holds no public keys, or the name has others here already.
+    """
+    public = _read_public(file)
+    known = {each.name: each for each in [*trusted(folder), *own(folder)]}.get(public.name)
+    if known is not None and known != public and not replace:
+        hint = f"If {public.name} has made new keys, compare the fingerprint and say --replace."
+        expected = f"the keys that {public.name} is known by here, {known.fingerprint}"
+        raise ConfigError(Problem(str(file), expected, public.fingerprint, hint=hint))
+    try:
+        write_whole(folder / TRUSTED / f"{public.name}{PUBLIC}", public.text().encode())
+    except OSError as error:
+        raise ConfigError(Problem(str(folder), "a folder that can be written", error.strerror or str(error))) from error
+    return public
+
+
+def own(folder: Path) -> list[PublicKeys]:
+    """The public halves of the keys whose private ones lie in a folder, by name.
+
+    Raises:
+        ConfigError: one of the files is no key.
+    """
+    return [_read_public(path.with_suffix(PUBLIC)) for path in sorted(folder.glob(f"*{PRIVATE}"))]
+
+
+def trusted(folder: Path) -> list[PublicKeys]:
+    """Those of others that are trusted in a folder, by name.
+
+    Raises:
+        ConfigError: one of the files is no key, or says another name than it has.
+    """
+    return [_named(_read_public(path), path) for path in sorted((folder / TRUSTED).glob(f"*{PUBLIC}"))]
+
+
+def find(name: str, folder: Path) -> PublicKeys:
+    """The public keys of a name, own or trusted.
+
+    Raises:
+        ConfigError: there are none here.
+    """
+    known = {public.name: public for public in [*trusted(folder), *own(folder)]}
+    if name not in known:
+        raise ConfigError(Problem("NAME", f"a name with keys in {folder} ({', '.join(known) or 'none'})", repr(name)))
+    return known[name]
+
+
+def keyring(path: Path) -> Keyring:
+    """Who a node is, by its private file, and whom it trusts, by the folder around it.
+
+    Raises:
+        ConfigError: there is no such file, others may read it, or the folder contradicts itself.
+    """
+    private = _read_private(path)
+    try:
+        return Keyring.of(private, [*own(path.parent), *trusted(path.parent)])
+    except KeyFault as fault:
+        raise ConfigError(Problem(str(path.parent), hint=f"The keys contradict each other: {fault}.")) from fault
+
+
+def of_node(name: str, folder: Path) -> Keyring:
+    """The keyring of a node that is called by its name; see `keyring`."""
+    return keyring(folder / f"{name}{PRIVATE}")
+
+
+def provide(names: Iterable[str], folder: Path) -> dict[str, Keyring]:
+    """The keyrings of nodes that one operator starts on one machine; keys that do not exist yet are made.
+
+    Raises:
+        ConfigError: keys cannot be made or read.
+    """
+    names = tuple(names)
+    for name in names:
+        if not (folder / f"{name}{PRIVATE}").exists():
+            new(name, folder)
+    return {name: of_node(name, folder) for name in names}
+
+
+def require_agreement(ring: Keyring, fingerprints: Mapping[str, str]) -> None:
+    """Refuses keys that are not those that a configuration names.
+
+    Args:
+        ring: a node's own keys and those it trusts.
+        fingerprints: what the configuration says, by name.
+
+    Raises:
+        ConfigError: some have another fingerprint; names each.
+    """
+    faults = [
+        Problem(f"nodes.{name}.fingerprint", wanted, ring.trusted[name].fingerprint, hint=f"Which keys are {name}'s?")
+        for name, wanted in fingerprints.items()
+        if name in ring.trusted and ring.trusted[name].fingerprint != wanted
+    ]
+    if faults:
+        raise ConfigError(*faults)
+
+
+def _named(public: PublicKeys, path: Path) -> PublicKeys:
+    if public.name != path.stem:
+        raise ConfigError(Problem(str(path), f"the keys of {path.stem}", f"those of {public.name}"))
+    return public
+
+
+def _read_public(path: Path) -> PublicKeys:
+    try:
+        return read_public(_bytes(path))
+    except KeyFault as fault:
+        raise ConfigError(Problem(str(path), "a public file made by `fednet keys new`", hint=f"{fault}.")) from fault
+
+
+def _read_private(path: Path) -> PrivateKeys:
+    content = _bytes(path)
+    if path.stat().st_mode & _OTHERS:
+        mode = stat.filemode(path.stat().st_mode)
+        raise ConfigError(Problem(str(path), "a file that its owner alone can read", mode, hint=f"chmod 600 {path}"))
+    try:
+        private = read_private(content)
+    except KeyFault as fault:
+        raise ConfigError(Problem(str(path), "a private file made by `fednet keys new`", hint=f"{fault}.")) from fault
+    if private.public != _read_public(path.with_suffix(PUBLIC)):
+        hint = "They were made at different times, or one of them was changed."
+        raise ConfigError(Problem(str(path), f"the other half of {path.with_suffix(PUBLIC).name}", hint=hint))
+    return private
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES + 1)
+    except OSError as error:
+        hint = f"`fednet keys new {path.stem} --folder {path.parent}` makes keys." if path.suffix == PRIVATE else ""
+        raise ConfigError(Problem(str(path), "a file with keys", error.strerror or str(error), hint=hint)) from error

@@ -1,0 +1,266 @@
+"""From what is wanted and what is there to what is done: one `NodeSpec` for each node. Pure.
+
+Knows no process and opens no socket; what the machine has is an argument. A plan in which anything is wrong does
+not come into being, so nothing is half started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count, cycle
+from pathlib import Path
+
+from launch.config.schema import DRIVER, MONITOR, ClusterConfig, LoadedConfig, NodeEntry
+from launch.errors import ConfigError, Problem
+from launch.run.devices import DeviceInventory
+from nodes.spec import NodeSpec, Role
+from protocol.security.keys import Keyring
+from protocol.topics import is_listen, is_local, split_endpoint
+
+_SOCKET_PATH = 100
+"""Longest path of a socket file: the kernel takes 107 bytes (unix(7)); the heartbeat's has a suffix."""
+_THROUGH = 2
+"""How many peers a node joins through: one suffices, the second is for the case that the first has died."""
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """What will run.
+
+    Attributes:
+        clients: the nodes that hold data and a model, in configuration order.
+        guest: the node that asks, and whose end is that of the run.
+        monitor: the node that listens for the display, within the launcher's own process.
+    """
+
+    clients: tuple[NodeSpec, ...]
+    guest: NodeSpec
+    monitor: NodeSpec
+
+    @property
+    def nodes(self) -> tuple[NodeSpec, ...]:
+        """The nodes that are processes."""
+        return (*self.clients, self.guest)
+
+
+def plan(
+    loaded: LoadedConfig,
+    inventory: DeviceInventory,
+    ports: Iterator[int],
+    folder: Path,
+    sockets: Path,
+    *,
+    keys: Mapping[str, Keyring] | None = None,
+    insecure: bool = False,
+) -> LaunchPlan:
+    """Plans a cluster on one machine.
+
+    Args:
+        loaded: what is wanted.
+        inventory: what this machine has.
+        ports: first ports of free pairs, used where the configuration names none.
+        folder: the run's folder.
+        sockets: the folder of ipc sockets; need not exist for tcp.
+        keys: the nodes' keys by name; none where the configuration wants none.
+        insecure: allow binds beyond loopback without keys.
+
+    Raises:
+        ConfigError: a device does not exist, an address is used twice, not loopback or too long.
+    """
+    entries = loaded.cluster.entries
+    names = (*entries, DRIVER, MONITOR)
+    if loaded.cluster.bus.base_port is not None:
+        ports = count(loaded.cluster.bus.base_port, 2)
+    listens = {name: entries.get(name, NodeEntry()).listen or _address(loaded, name, ports, sockets) for name in names}
+    devices = _devices(loaded, inventory)
+    threads = _threads(loaded.cluster, inventory, len(devices))
+    _check_addresses(loaded, listens, insecure or loaded.cluster.security.keys is not None)
+    keys = keys or {}
+
+    def spec(name: str, role: Role, index: int) -> NodeSpec:
+        others = tuple(_door(other, listens[other], keys) for other in entries if other != name)
+        device = devices.get(name, "cpu") if role == "client" else devices[min(devices)]
+        return node(
+            loaded, name, role, folder, listen=listens[name], join=others[:_THROUGH], index=index, device=device,
+            threads=threads, keys=keys.get(name), insecure=insecure,
+        )  # fmt: skip
+
+    clients = tuple(spec(name, "client", index) for index, name in enumerate(entries))
+    return LaunchPlan(clients, spec(DRIVER, "guest", 0), spec(MONITOR, "monitor", 0))
+
+
+def node(
+    loaded: LoadedConfig,
+    name: str,
+    role: Role,
+    folder: Path,
+    *,
+    listen: str,
+    join: Sequence[str],
+    advertise: str | None = None,
+    index: int = 0,
+    device: str = "cpu",
+    threads: int = 1,
+    keys: Keyring | None = None,
+    insecure: bool = False,
+    through: str | None = None,
+) -> NodeSpec:
+    """One node of a configuration, wherever it runs."""
+    cluster = loaded.cluster
+    entry = cluster.entries.get(name, NodeEntry())
+    return NodeSpec(
+        name=name,
+        role=role,
+        run=cluster.name,
+        listen=listen,
+        advertise=advertise,
+        join=tuple(join),
+        expected=tuple(cluster.entries),
+        index=index,
+        count=len(cluster.entries),
+        device=device,
+        threads=threads,
+        seed=cluster.seed,
+        folder=folder,
+        method=cluster.method,
+        config=loaded.method,
+        site={"data": entry.data} if entry.data is not None else {},
+        policy=cluster.bus.policy,
+        rounds=cluster.bus.rounds,
+        timing=cluster.bus.timing,
+        encoding=cluster.bus.encoding,
+        keys=keys,
+        insecure=insecure,
+        through=through,
+    )
+
+
+def single(
+    loaded: LoadedConfig,
+    name: str,
+    role: Role,
+    inventory: DeviceInventory,
+    folder: Path,
+    *,
+    listen: str,
+    join: Sequence[str],
+    advertise: str | None = None,
+    device: str | None = None,
+    keys: Keyring | None = None,
+    insecure: bool = False,
+    through: str | None = None,
+) -> NodeSpec:
+    """One node that is started by hand, with this machine's devices.
+
+    Raises:
+        ConfigError: a client that the configuration does not name, or a device or address that cannot be used.
+    """
+    names = tuple(loaded.cluster.entries)
+    if role == "client" and name not in names:
+        raise ConfigError(Problem("--name", f"a client of the configuration ({', '.join(names)})", repr(name)))
+    heard_at, said = (split_endpoint(through)[1], "--through") if through else (listen, "--listen")
+    check_listen(heard_at, insecure or keys is not None, Problem(said))
+    index = names.index(name) if name in names else 0
+    wanted = device or loaded.cluster.entries.get(name, NodeEntry()).device or loaded.cluster.devices.device
+    given = Problem("--device") if device else _device_problem(loaded, name)
+    chosen = _pinned(wanted, index, inventory, given)
+    sharing = len(names) if is_local(listen) else 1  # on loopback all of them share this machine
+    threads = _threads(loaded.cluster, inventory, sharing)
+    return node(
+        loaded, name, role, folder, listen=listen, join=join, advertise=advertise, index=index, device=chosen,
+        threads=threads, keys=keys, insecure=insecure, through=through,
+    )  # fmt: skip
+
+
+def check_listen(listen: str, wide: bool, said: Problem) -> None:
+    """Refuses what cannot be bound, and what is beyond loopback without keys unless that was said aloud.
+
+    Args:
+        listen: the address.
+        wide: whether it may be beyond loopback.
+        said: where the address was given.
+
+    Raises:
+        ConfigError: it is no address, or it is not loopback and `wide` is false.
+    """
+    if not is_listen(listen):
+        expected = "tcp://host:port with a port below 65535 (the heartbeats take the next one), or ipc://path"
+        raise ConfigError(Problem(said.where, expected, repr(listen), said.line, said.key))
+    if not wide and not is_local(listen):
+        hint = (
+            "Give it keys (`security: {keys: DIR}` or --key), or say --insecure if everybody on that network may read "
+            "and write."
+        )
+        raise ConfigError(Problem(said.where, "a loopback address", repr(listen), said.line, said.key, hint))
+
+
+def _door(name: str, address: str, keys: Mapping[str, Keyring]) -> str:
+    """How a node is told of a peer to join through: with keys by name, since that one's key must answer."""
+    return f"{name}@{address}" if keys else address
+
+
+def _address(loaded: LoadedConfig, name: str, ports: Iterator[int], sockets: Path) -> str:
+    if loaded.cluster.bus.transport == "ipc":
+        return f"ipc://{sockets / name}"
+    return f"tcp://127.0.0.1:{next(ports)}"
+
+
+def _threads(cluster: ClusterConfig, inventory: DeviceInventory, sharing: int) -> int:
+    """Threads of a node: what is configured, or the cores divided among the clients that share this machine."""
+    return cluster.devices.threads or max(1, inventory.cores // sharing)
+
+
+def _devices(loaded: LoadedConfig, inventory: DeviceInventory) -> dict[str, str]:
+    """The device of each client; `auto` goes round the CUDA devices in configuration order."""
+    turn = cycle(range(max(1, inventory.cuda)))
+    chosen: dict[str, str] = {}
+    faults: list[Problem] = []
+    for name, entry in loaded.cluster.entries.items():
+        wanted = entry.device or loaded.cluster.devices.device
+        number = next(turn) if wanted == "auto" else 0
+        try:
+            chosen[name] = _pinned(wanted, number, inventory, _device_problem(loaded, name))
+        except ConfigError as error:
+            faults += error.problems
+    if faults:
+        raise ConfigError(*dict.fromkeys(faults))
+    return chosen
+
+
+def _device_problem(loaded: LoadedConfig, name: str) -> Problem:
+    """Where a client's device was said, for the case that it does not exist."""
+    key: tuple[str, ...] = ("nodes", name, "device")
+    if loaded.cluster.entries.get(name, NodeEntry()).device is None:
+        key = ("devices", "device")
+    place = loaded.document.place(key)
+    return Problem(place.where, line=place.line, key=".".join(key))
+
+
+def _pinned(wanted: str, number: int, inventory: DeviceInventory, said: Problem) -> str:
+    """A torch device string for a wish; `number` is the turn of `auto`."""
+    there = ["cpu", *(f"cuda:{index}" for index in range(inventory.cuda))]
+    if wanted == "auto":
+        return f"cuda:{number % inventory.cuda}" if inventory.cuda else "cpu"
+    if wanted == "cuda" and inventory.cuda:
+        return "cuda:0"
+    if wanted not in there:
+        expected = f"auto or a device of this machine ({', '.join(there)})"
+        raise ConfigError(Problem(said.where, expected, repr(wanted), said.line, said.key))
+    return wanted
+
+
+def _check_addresses(loaded: LoadedConfig, listens: dict[str, str], insecure: bool) -> None:
+    owners: dict[str, str] = {}
+    for name, listen in listens.items():
+        place = loaded.document.place(("nodes", name, "listen"))
+        said = Problem(place.where, line=place.line, key=f"nodes.{name}.listen")
+        if (other := owners.setdefault(listen, name)) != name:
+            raise ConfigError(Problem(said.where, "an address of its own", f"that of {other}", said.line, said.key))
+        if len(listen.removeprefix("ipc://").encode()) > _SOCKET_PATH:
+            expected = f"a socket path of at most {_SOCKET_PATH} bytes"
+            raise ConfigError(Problem(said.where, expected, repr(listen), said.line, said.key))
+        check_listen(listen, insecure, said)
+        if listen.startswith("tcp://") and listen.endswith(":0"):
+            hint = "Leave `listen` out and fednet chooses one."
+            raise ConfigError(Problem(said.where, "a port that the others can be told", "0", said.line, said.key, hint))

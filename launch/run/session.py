@@ -1,0 +1,225 @@
+"""One launch from a configuration to a report: plan, folder, processes, display, results.
+
+Puts the parts together and decides nothing that one of them could decide. The terminal gets the live display, the
+table of results and the report's path; everything else lies in the run's folder.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import fednet
+from fednet.errors import DataError
+from fednet.methods import registry
+from fednet.reporting import summary
+from launch.config.document import Key
+from launch.config.schema import DRIVER, MONITOR, LoadedConfig
+from launch.errors import DONE, ConfigError, Problem, RunError
+from launch.report import html, tables
+from launch.report.board import Board, planned
+from launch.report.screen import shown
+from launch.run.devices import free_ports, inventory, is_free
+from launch.run.events import RUN, Event, EventFile, EventListener, event
+from launch.run.folder import EVENTS, LOGS, REPORT, locked_folder
+from launch.run.fork_server import PRELOAD, start_fork_server, stop_fork_server
+from launch.run.keys import provide, require_agreement
+from launch.run.plan import LaunchPlan, plan
+from launch.run.supervisor import EventSource, RunOutcome, Supervisor
+from nodes.spec import NodeSpec
+from protocol.security.keys import Keyring
+
+_LIBRARIES = ("torch", "diffusers", "pyzmq", "numpy")
+_TCP = re.compile(r"^tcp://\[?(?P<host>[^\]]+)\]?:(?P<port>\d+)$")
+
+
+def launch(
+    loaded: LoadedConfig,
+    out: Path,
+    console: Console,
+    *,
+    serve: bool = False,
+    insecure: bool = False,
+    resume: bool = False,
+) -> None:
+    """Runs a cluster on this machine to its end; with `resume` only one that was started before.
+
+    Raises:
+        ConfigError: it cannot be started as it is configured; nothing was written.
+        RunError: it did not reach its end; what there is lies in the folder, with a report.
+    """
+    context = start_fork_server((*PRELOAD, *_method_modules(loaded)))
+    try:
+        name = loaded.cluster.name
+        count = len(loaded.cluster.entries)
+        _print(console, f"{name}: {count} client{'s' if count != 1 else ''}, starting")
+        with console.status("loading"):
+            listener = _listener()
+            there = inventory()
+            check_data(loaded)
+        with tempfile.TemporaryDirectory(prefix="fednet-", ignore_cleanup_errors=True) as sockets:
+            keys = _keys(loaded)
+            planning = plan(loaded, there, free_ports(), out / name, Path(sockets), keys=keys, insecure=insecure)
+            check_free(loaded, planning)
+            make = partial(Supervisor, planning, listener=listener, context=context, serve=serve, litter=Path(sockets))
+            with (
+                locked_folder(out / name, loaded.dump(), resume=resume) as folder,
+                _logging_into(folder / LOGS / "launcher.log"),
+            ):
+                if serve:
+                    _print(console, f"join through {_door(planning.clients[0])}")
+                outcome = asyncio.run(_run(planning, make, console, serve=serve))
+                html.write(folder)
+    finally:
+        stop_fork_server()
+    if not (serve and outcome.code == DONE):
+        show(folder, console)
+    if outcome.code != DONE:
+        raise RunError(f"{outcome.reason}\nLogs: {folder / LOGS}", outcome.code)
+
+
+async def _run(
+    planning: LaunchPlan, make: Callable[[EventListener], Supervisor], console: Console, *, serve: bool
+) -> RunOutcome:
+    """Supervises the plan, with its events on the screen and in the file.
+
+    A cluster that goes on serving shows its results as soon as they are there.
+    """
+    folder, guest = planning.guest.folder, planning.guest.name
+    board = Board(planning.guest.run, planned(planning), time.time())
+    with EventFile(folder / EVENTS) as file:
+
+        def tell(happening: Event) -> None:
+            board.hear(happening)
+            file.write(happening)
+            if serve and (happening.node, happening.kind) == (guest, "ended"):
+                html.write(folder)
+                show(folder, console)
+
+        tell(event(RUN, "began", versions=versions(), nodes=[spec.name for spec in planning.nodes]))
+        async with shown(board, console):
+            return await make(tell).run()
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on, by name; of libraries that are not installed, none."""
+    found: dict[str, str] = {
+        "fednet": fednet.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+    }
+    for library in _LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[library] = version(library)
+    return found
+
+
+def _keys(loaded: LoadedConfig) -> dict[str, Keyring]:
+    """The keys of all nodes, where the configuration wants keys; those that do not exist yet are made."""
+    folder = loaded.cluster.security.keys
+    rings = provide((*loaded.cluster.entries, DRIVER, MONITOR), folder) if folder else {}
+    for ring in rings.values():
+        require_agreement(ring, loaded.cluster.fingerprints)
+    return rings
+
+
+def _door(spec: NodeSpec) -> str:
+    """What a visitor says to --join."""
+    return f"{spec.name}@{spec.listen}" if spec.keys else spec.listen
+
+
+def _method_modules(loaded: LoadedConfig) -> tuple[str, ...]:
+    """The modules that the method wants to be imported before nodes are forked."""
+    return registry.find(loaded.cluster.method).preload
+
+
+def _listener() -> EventSource:
+    from nodes.monitor import Monitor  # noqa: PLC0415 - imports torch, which the fork server does meanwhile
+
+    return Monitor
+
+
+def check_data(loaded: LoadedConfig) -> None:
+    """Refuses a configuration whose data are not on this machine, before anything starts.
+
+    Raises:
+        ConfigError: some are not there, or are malformed.
+    """
+    own: dict[Key, dict[str, Any]] = {
+        ("nodes", name, "data"): {"data": entry.data} for name, entry in loaded.cluster.entries.items() if entry.data
+    }
+    faults: list[Problem] = []
+    for key, said in {("data",): {}, **own}.items():
+        try:
+            registry.find(loaded.cluster.method).check(loaded.method, said)
+        except DataError as error:
+            place = loaded.document.place((*key, "root"))
+            faults.append(Problem(place.where, line=place.line, key=".".join(key), hint=str(error)))
+    if faults:
+        raise ConfigError(*faults)
+
+
+def check_free(loaded: LoadedConfig, planning: LaunchPlan) -> None:
+    """Refuses a plan whose ports are taken, before anything starts.
+
+    Raises:
+        ConfigError: some are.
+    """
+    faults: list[Problem] = []
+    for spec in (*planning.nodes, planning.monitor):
+        match = _TCP.match(spec.listen)
+        port = int(match["port"]) if match else 0
+        if match and port and not all(is_free(match["host"], number) for number in (port, port + 1)):
+            own = ("nodes", spec.name, "listen")
+            key = own if own in loaded.document.places else ("bus", "base_port")
+            place = loaded.document.place(key)
+            expected = f"two free ports from {port} for {spec.name}"
+            faults.append(Problem(place.where, expected, "ports in use", place.line, ".".join(key)))
+    if faults:
+        raise ConfigError(*faults)
+
+
+@contextmanager
+def _logging_into(path: Path) -> Iterator[None]:
+    """Sends this process's log into a file, away from the screen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root, level = logging.getLogger(), logging.getLogger().level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()
+
+
+def show(folder: Path, console: Console) -> None:
+    """Prints what a run has found out, and where its report lies."""
+    found = summary.read_summary(folder)
+    if found.title:
+        console.print(found.title, style="bold", markup=False, highlight=False)
+    for part in tables.shown(found, console.width):
+        if isinstance(part, str):
+            console.print(part, style="dim", markup=False, highlight=False)
+        else:
+            console.print(part)
+    _print(console, f"report: {folder / REPORT}")
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,248 @@
+"""Starts a plan's processes, watches over them, and sees to it that none outlives the run.
+
+A client's death is told and the others go on, unless it dies before it was ready: nobody starts it again, so the guest
+would wait for it in vain, and the run ends. The guest's end is that of the run. Ctrl-C, SIGTERM and SIGHUP ask all
+nodes to stop, a second one does not wait for them. Knows processes, signals and logs; what the nodes say to each
+other reaches it only through the monitor, whose loss it survives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from launch.errors import DONE, FAULT, INTERRUPTED, METHOD, OPERATOR, PEERS
+from launch.run import fork_server
+from launch.run.child import STOPPING, exit_message
+from launch.run.events import RUN, Event, EventListener, event
+from launch.run.plan import LaunchPlan
+from nodes.spec import NodeSpec
+
+log = logging.getLogger(__name__)
+
+EventSource = Callable[[NodeSpec, EventListener], AbstractAsyncContextManager[Any]]
+"""Makes what listens to the bus and tells; `nodes.monitor.Monitor`."""
+
+NODE = "nodes.run:run"
+PATIENCE = 5.0
+"""Seconds that a node has to end after it was asked to."""
+
+
+@dataclass(frozen=True)
+class NodeExit:
+    """How a process ended that should not have.
+
+    Attributes:
+        node: its name.
+        code: its exit code, or minus the signal that killed it.
+        words: what it said last.
+    """
+
+    node: str
+    code: int
+    words: str
+
+    @property
+    def cause(self) -> str:
+        """The code in words."""
+        if self.code >= 0:
+            return f"ended with exit code {self.code}"
+        with suppress(ValueError):
+            return f"was killed by {signal.Signals(-self.code).name}"
+        return f"was killed by signal {-self.code}"
+
+    @property
+    def family(self) -> int:
+        """The exit code to pass on; 1 for ends that no family of errors explains."""
+        return self.code if self.code in {OPERATOR, PEERS, METHOD, INTERRUPTED} else FAULT
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.cause}" + (f": {self.words}" if self.words else "")
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended.
+
+    Attributes:
+        code: the exit code.
+        reason: why, where the code is not 0.
+        deaths: the nodes that died on the way, in the order of their deaths.
+    """
+
+    code: int
+    reason: str = ""
+    deaths: tuple[NodeExit, ...] = ()
+
+
+class Supervisor:
+    """The keeper of one run's processes; use it once."""
+
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        tell: EventListener,
+        listener: EventSource,
+        *,
+        context: ForkServerContext,
+        target: str = NODE,
+        serve: bool = False,
+        litter: Path | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        self._plan = plan
+        self._tell = tell
+        self._listener = listener
+        self._context = context
+        self._target = target
+        self._serve = serve
+        self._litter = litter
+        self._patience = patience
+        self._alive: dict[str, ForkServerProcess] = {}
+        self._deaths: list[NodeExit] = []
+        self._awaited = {spec.name for spec in plan.clients}  # of whom nobody has heard that they are ready
+        self._over: asyncio.Future[tuple[int, str]]
+        self._changed: asyncio.Event
+        self._stopping = False
+        self._hurry = False
+
+    async def run(self) -> RunOutcome:
+        """Starts everything, waits for the end, and leaves no process behind, whatever happens."""
+        self._over = asyncio.get_running_loop().create_future()
+        self._changed = asyncio.Event()
+        with self._signals():
+            try:
+                async with AsyncExitStack() as stack:
+                    await self._start(self._plan.clients)
+                    await self._listen(stack)
+                    await self._start((self._plan.guest,))
+                    code, reason = await self._over
+            finally:
+                await self._stop()
+        self._tell(event(RUN, "over", code=code, reason=reason))
+        return RunOutcome(code, reason, tuple(self._deaths))
+
+    def log_of(self, name: str) -> Path:
+        """The file that a node's process writes into."""
+        return self._plan.guest.folder / "logs" / f"{name}.log"
+
+    async def _start(self, specs: Sequence[NodeSpec]) -> None:
+        for spec in specs:
+            if self._over.done():
+                return
+            process = fork_server.node_process(self._context, self._target, spec, self.log_of(spec.name), self._litter)
+            await asyncio.shield(asyncio.to_thread(process.start))
+            self._alive[spec.name] = process
+            asyncio.get_running_loop().add_reader(process.sentinel, self._exited, spec.name)
+            self._tell(event(spec.name, "started", pid=process.pid, device=spec.device, role=spec.role))
+
+    async def _listen(self, stack: AsyncExitStack) -> None:
+        """Lets the monitor listen; a run that cannot be watched goes on."""
+        if self._over.done():
+            return
+        try:
+            await stack.enter_async_context(self._listener(self._plan.monitor, self._hear))
+        except Exception as error:
+            log.exception("the monitor could not start")
+            self._awaited.clear()
+            self._tell(event(self._plan.monitor.name, "deaf", reason=str(error)))
+
+    def _hear(self, happening: Event) -> None:
+        if happening.kind == "ready":
+            self._awaited.discard(happening.node)
+        self._tell(happening)
+
+    def _exited(self, name: str) -> None:
+        process = self._alive.pop(name)
+        asyncio.get_running_loop().remove_reader(process.sentinel)
+        process.join()
+        code = process.exitcode if process.exitcode is not None else FAULT
+        process.close()
+        self._changed.set()
+        if self._stopping:
+            self._tell(event(name, "stopped", code=code))
+            return
+        death = NodeExit(name, code, exit_message(self.log_of(name))) if code != DONE else None
+        if death:
+            self._deaths.append(death)
+        self._judge(name, death)
+        more = {"cause": death.cause, "words": death.words} if death else {}
+        self._tell(event(name, "died" if death else "ended", code=code, **more))
+
+    def _judge(self, name: str, death: NodeExit | None) -> None:
+        """Whether the end of a node is the end of the run."""
+        if name == self._plan.guest.name:
+            if death:
+                self._end(death.family, str(death))
+            elif not self._serve:
+                self._end(DONE)
+        elif name in self._awaited:
+            self._end(*((death.family, str(death)) if death else (PEERS, f"{name} ended before it was ready")))
+        elif not any(spec.name in self._alive for spec in self._plan.clients):
+            self._end(*self._all_gone())
+
+    def _all_gone(self) -> tuple[int, str]:
+        """The code and the reason when no client is left: what the first one died of, if it said so."""
+        if not self._deaths:
+            return PEERS, "every client has ended"
+        first = self._deaths[0]
+        return first.family if first.code > 0 else PEERS, f"no client is left; {first}"
+
+    def _end(self, code: int, reason: str = "") -> None:
+        if not self._over.done():
+            self._over.set_result((code, reason))
+
+    async def _stop(self) -> None:
+        """Asks every process to end, and ends those that do not."""
+        self._stopping = True
+        for process in self._alive.values():
+            process.terminate()
+        await self._emptied(self._patience)
+        self._hurry = False
+        for name, process in list(self._alive.items()):
+            log.warning("%s did not end within %.0f s and is killed", name, self._patience)
+            _kill(process)
+        await self._emptied(self._patience)
+
+    async def _emptied(self, patience: float) -> None:
+        """Waits until no process is left, nobody wants to wait any longer, or the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self._alive and not self._hurry:
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in STOPPING:
+            loop.add_signal_handler(number, self._signalled)
+        try:
+            yield
+        finally:
+            for number in STOPPING:
+                loop.remove_signal_handler(number)
+
+    def _signalled(self) -> None:
+        if self._stopping:
+            self._hurry = True
+            self._changed.set()
+        served = self._serve and self._plan.guest.name not in self._alive and not self._deaths
+        self._end(DONE if served else INTERRUPTED, "" if served else "interrupted")
+
+
+def _kill(process: ForkServerProcess) -> None:
+    """Kills a process with all that it has started, which is its whole session."""
+    assert process.pid is not None  # noqa: S101 - it was started
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # it had not left our session yet
+        process.kill()

@@ -1,0 +1,77 @@
+"""What of all that arrives is heard: what is well-formed, said by who it names, and by nobody who is in quarantine.
+
+Puts together `protocol.security.authentication`, which makes sure of the sender, and `protocol.security.quarantine`, which keeps the books.
+Without keys a sender's name is its own claim, so that whoever can publish could also have somebody else quarantined:
+there quarantine contains faults, with keys also malice. Refuses to know what is said.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from protocol.codec import Buffer
+from protocol.errors import ForgeryError, WireError
+from protocol.limits import Limits
+from protocol.security.authentication import Security, VerifiedMessage
+from protocol.security.quarantine import Quarantine, RateLimit
+
+
+class InboundFilter:
+    """The way in to one node.
+
+    Args:
+        security: makes sure of senders.
+        counts: what was dropped, by kind.
+        refused: told of each message that is dropped: its kind and why.
+        barred: told of each peer that is quarantined: its name and why.
+        limits: what is accepted of one message.
+        allowance: what one peer may do.
+    """
+
+    def __init__(
+        self,
+        security: Security,
+        counts: Counter[str],
+        refused: Callable[[str, str], None],
+        barred: Callable[[str, str], None],
+        *,
+        limits: Limits,
+        allowance: RateLimit | None = None,
+    ) -> None:
+        self._security = security
+        self._limits = limits
+        self._counts = counts
+        self._refused = refused
+        self._barred = barred
+        self._quarantine = Quarantine(allowance)
+
+    def read(self, frames: Sequence[Buffer], now: float, *, again: bool = False) -> VerifiedMessage | None:
+        """The message in frames that came, if it is to be heard; `again` for what a `Retransmission` carries."""
+        if self._quarantine.holds(now) and self._quarantine.bars(self._security.claimed(frames), now):
+            self._counts["quarantined"] += 1
+            return None
+        try:
+            heard = self._security.read(frames, self._limits, again=again)
+        except WireError as error:
+            self._drop(error, now)
+            return None
+        sender = heard.envelope.sender
+        if not again and not self._quarantine.admits(sender, sum(map(len, frames)), now):
+            self.fault(sender, "too much", f"{sender} says more than a peer may", now)
+            return None
+        return heard
+
+    def fault(self, culprit: str | None, kind: str, why: str, now: float) -> None:
+        """A message is dropped for what its sender did wrong; whoever does so again and again is quarantined."""
+        self._refused(kind, why)
+        seconds = self._quarantine.fault(culprit, now) if culprit is not None else None
+        if culprit is not None and seconds is not None:
+            self._barred(culprit, f"quarantined for {seconds:.0f} s: {why}"[:500])
+
+    def _drop(self, error: WireError, now: float) -> None:
+        if isinstance(error, ForgeryError) and error.kind == "early":
+            self._counts["early"] += 1
+        else:
+            kind = error.kind if isinstance(error, ForgeryError) else "malformed"
+            self.fault(error.culprit, kind, str(error), now)

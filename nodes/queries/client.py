@@ -1,0 +1,219 @@
+"""Asks every ready client, or some of them by name, one question, and goes on when the run's policy says so.
+
+The decision who is waited for, and until when, is the ledger's (`protocol.quorum`); this module carries it out on
+the event loop. Refuses to know what the tensors mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import inf
+from queue import SimpleQueue
+
+from torch import Tensor
+
+from fednet.api import Ask, Question, Replies, Stopped
+from nodes.capability import Handler
+from nodes.errors import NoQuorum, PeerError
+from nodes.node import Node
+from nodes.peer_directory import PeerDirectory
+from protocol.codec import Envelope
+from protocol.messages import Message, QueryAnswer, QueryRefusal, QueryRequest
+from protocol.messages.presence import PeerInfo
+from protocol.quorum import DeadlineEstimator, QuorumOutcome, QuorumPolicy, QuorumTracker
+from protocol.topics import QUERIES
+
+STOOD_STILL = 1.0
+"""Seconds by which a look at the ledger must be late to show that this node itself was stopped or blocked: then the
+answers may lie in its sockets, unread, and nobody is called late for it."""
+
+
+ROOM = 0.05
+"""Seconds between two looks whether there is room for a question again."""
+
+
+@dataclass
+class _Open:
+    """A question that waits for its answers."""
+
+    number: int
+    to: tuple[str, ...] | None
+    step: QuorumTracker
+    then: Callable[[Replies | Exception], None]
+    outputs: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    timer: asyncio.TimerHandle | None = None
+    until: float = inf  # when the ledger wants to be looked at again
+
+
+class QueryClient:
+    """The asking side of the queries conversation.
+
+    Args:
+        node: the node that asks.
+        roster: who can be asked.
+        policy: when a step goes on without everybody.
+    """
+
+    topics: tuple[str, ...] = ()
+
+    def __init__(self, node: Node, roster: PeerDirectory, policy: QuorumPolicy) -> None:
+        self._node = node
+        self._roster = roster
+        self._policy = policy
+        self._pace = DeadlineEstimator(policy)
+        self._numbers = itertools.count(1)
+        self._open: dict[int, _Open] = {}
+        self._closed = False
+        self.handlers: Mapping[type[Message], Handler] = {QueryAnswer: self._answer, QueryRefusal: self._refusal}
+
+    async def ask(self, question: Question) -> Replies:
+        """Puts a question to every ready client, or to those that it is for, and returns what came back in time.
+
+        Raises:
+            PeerError: one of those that it is for cannot be asked, and why; nobody was asked.
+            NoQuorum: fewer contributed than the policy's quorum.
+            Stopped: the asker was closed.
+            EncodingError, ValidationError: the question cannot be said.
+        """
+        answered: asyncio.Future[Replies | Exception] = asyncio.get_running_loop().create_future()
+        self._put(question, lambda replies: None if answered.done() else answered.set_result(replies))
+        return _unwrapped(await answered)
+
+    def from_thread(self) -> Ask:
+        """The same as a blocking callable, for a solver on a thread of its own."""
+        loop = asyncio.get_running_loop()
+
+        def ask(question: Question) -> Replies:
+            answered: SimpleQueue[Replies | Exception] = SimpleQueue()
+            loop.call_soon_threadsafe(self._put, question, answered.put)
+            return _unwrapped(answered.get())
+
+        return ask
+
+    def close(self) -> None:
+        """Ends every question, and each that is put from now on, with `Stopped`: no solver waits for answers."""
+        self._closed = True
+        while self._open:
+            _, asked = self._open.popitem()
+            if asked.timer is not None:
+                asked.timer.cancel()
+            asked.then(Stopped())
+
+    def _put(self, question: Question, then: Callable[[Replies | Exception], None]) -> None:
+        """Opens a step for a question and says it; `then` gets the outcome, on the event loop."""
+        if self._closed:
+            then(Stopped())
+            return
+        if self._node.crowded:  # whoever asks waits as well: this is what slows it down
+            self._node.counts["held back"] += 1
+            asyncio.get_running_loop().call_later(ROOM, self._put, question, then)
+            return
+        try:
+            step = self._step(question)
+        except PeerError as error:
+            then(error)
+            return
+        number = next(self._numbers)
+        asked = self._open[number] = _Open(number, question.to, step, then)
+        try:
+            self._say(self._query(number, question), question.to, step)
+        except Exception as error:  # whoever asked waits for it, perhaps on another thread
+            del self._open[number]
+            then(error)
+        else:
+            self._review(asked)
+
+    def _step(self, question: Question) -> QuorumTracker:
+        """The step of everybody who is ready, or of those whom the question is for: then fewer are a quorum."""
+        if question.to is None:
+            return QuorumTracker.open(self._roster.ready(), self._now(), self._policy, self._pace)
+        absent = {name: self._roster.absence(name) for name in question.to if name not in self._roster.ready()}
+        if absent:
+            gone = ", ".join(f"{name} ({why})" for name, why in sorted(absent.items()))
+            raise PeerError(f"cannot ask {gone}; there are {', '.join(self._roster.ready()) or 'none'}")
+        quorum = max(1, min(self._policy.quorum, len(set(question.to))))
+        policy = self._policy.model_copy(update={"quorum": quorum})
+        return QuorumTracker.open(question.to, self._now(), policy, self._pace)
+
+    def _say(self, query: QueryRequest, to: tuple[str, ...] | None, step: QuorumTracker) -> None:
+        if to is not None or self._node.obstructed:
+            for name in sorted(step.expected):
+                self._node.tell(name, query)
+        elif step.expected:
+            self._node.publish(QUERIES, query)
+
+    def _query(self, number: int, question: Question) -> QueryRequest:
+        return QueryRequest(
+            query=number,
+            oldest=min(self._open),
+            ask=question.ask,
+            inputs=dict(question.inputs),
+            options=dict(question.options),
+            ttl=self._policy.hard_limit,
+        )
+
+    def _conclude(self, asked: _Open, outcome: QuorumOutcome) -> Replies | Exception:
+        for seconds in asked.step.taken():
+            self._pace.note(seconds)
+        lost = {**({} if asked.to is not None else self._roster.missing()), **outcome.lost}
+        if not outcome.quorate:
+            return NoQuorum(
+                outcome.contributed, asked.step.policy.quorum, {**lost, **dict.fromkeys(outcome.late, "late")}
+            )
+        contributed = {name: asked.outputs[name] for name in outcome.contributed}
+        return Replies(contributed, outcome.late, {name: why for name, why in lost.items() if name not in contributed})
+
+    def _review(self, asked: _Open) -> None:
+        """Closes the step if its ledger says so, and otherwise looks again when it says."""
+        now = self._now()
+        if now - asked.until > STOOD_STILL:
+            asked.step.excuse(now - asked.until + STOOD_STILL)
+        if asked.timer is not None:
+            if not asked.step.ripe(now):
+                return
+            asked.timer.cancel()
+        outcome = asked.step.outcome(now)
+        asked.until = outcome.until
+        if outcome.closed:
+            del self._open[asked.number]
+            asked.then(self._conclude(asked, outcome))
+        else:
+            asked.timer = asyncio.get_running_loop().call_at(outcome.until, self._look, asked)
+
+    def _look(self, asked: _Open) -> None:
+        """The time to look again has come."""
+        asked.timer = None
+        self._review(asked)
+
+    def _answer(self, envelope: Envelope, answer: QueryAnswer) -> None:
+        asked = self._open.get(answer.query)
+        if asked is not None and asked.step.arrive(envelope.sender, self._now()):
+            asked.outputs[envelope.sender] = answer.outputs
+            self._review(asked)
+
+    def _refusal(self, envelope: Envelope, refusal: QueryRefusal) -> None:
+        asked = self._open.get(refusal.query)
+        if asked is not None:
+            asked.step.lose(envelope.sender, f"refused: {refusal.reason}")
+            self._review(asked)
+
+    def linked(self, peer: PeerInfo) -> None:
+        """Takes part from the next question on."""
+
+    def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
+        """Nobody waits for the dead."""
+        for asked in list(self._open.values()):
+            asked.step.lose(peer.name, f"{'left' if left else 'lost'}: {reason}")
+            self._review(asked)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _unwrapped(replies: Replies | Exception) -> Replies:
+    if isinstance(replies, Exception):
+        raise replies
+    return replies

@@ -1,0 +1,122 @@
+"""Answers questions with what the method computes, one at a time, on the device's thread.
+
+A question that waited longer than its asker will, or that its asker has moved on from, is skipped before it is
+computed. A question that cannot be answered is refused with the reason, and the answerer lives on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+
+from torch import Tensor
+
+from fednet.api import Question, Responder
+from fednet.errors import MethodError
+from nodes.capability import Handler
+from nodes.compute import ComputeThread
+from nodes.node import Node
+from protocol.codec import Envelope
+from protocol.errors import EncodingError
+from protocol.messages import Message, QueryAnswer, QueryRefusal, QueryRequest
+from protocol.messages.presence import PeerInfo
+from protocol.topics import LARGEST, QUERIES
+
+log = logging.getLogger(__name__)
+
+MAX_OPEN = 16
+"""Questions of one asker that may wait here; a further one is refused."""
+
+MAX_WAITING = 256
+"""Questions of all askers that may wait here: their tensors stay in memory until they are answered."""
+
+_Life = tuple[str, int]
+"""An asker's name and incarnation: what an earlier life asked is not answered to the next."""
+
+
+class QueryResponder:
+    """The answering side of the queries conversation.
+
+    Args:
+        node: the node that answers.
+        compute: the thread of its device.
+    """
+
+    topics: tuple[str, ...] = (QUERIES,)
+
+    def __init__(self, node: Node, compute: ComputeThread) -> None:
+        self._node = node
+        self._compute = compute
+        self._answerer: Responder | None = None
+        self._waiting: Counter[_Life] = Counter()
+        self._oldest: dict[_Life, int] = {}
+        self.handlers: Mapping[type[Message], Handler] = {QueryRequest: self._query}
+
+    def open(self, answerer: Responder) -> None:
+        """From now on questions are answered."""
+        self._answerer = answerer
+
+    def _query(self, envelope: Envelope, query: QueryRequest) -> None:
+        asker, life = envelope.sender, (envelope.sender, envelope.incarnation)
+        if self._answerer is None:
+            self._refuse(asker, query, "not ready yet")
+        elif self._waiting[life] >= MAX_OPEN:
+            self._refuse(asker, query, f"{MAX_OPEN} of your questions are waiting here already")
+        elif self._waiting.total() >= MAX_WAITING:
+            self._refuse(asker, query, f"{MAX_WAITING} questions are waiting here already")
+        else:
+            self._waiting[life] += 1
+            self._oldest[life] = max(query.oldest, self._oldest.get(life, 0))
+            work = partial(self._work, self._answerer, life, query, time.monotonic())
+            self._compute.run(work).add_done_callback(partial(self._done, life, query))
+
+    def _done(self, life: _Life, query: QueryRequest, result: asyncio.Future[QueryAnswer | str | None]) -> None:
+        """Back on the event loop: sends the answer, or the reason why there is none."""
+        self._waiting[life] -= 1
+        if not self._waiting[life]:
+            del self._waiting[life]
+        newer = self._node.presence.incarnation(life[0]) != life[1]
+        if not newer and not result.cancelled() and (answer := result.result()) is not None:
+            self._reply(life[0], query, answer)
+
+    def _work(self, answerer: Responder, life: _Life, query: QueryRequest, arrived: float) -> QueryAnswer | str | None:
+        """On the device's thread: the answer, the reason why not, or None when nobody waits for it any more."""
+        started = time.monotonic()
+        if started - arrived > query.ttl or query.query < self._oldest.get(life, LARGEST):
+            return None
+        try:
+            outputs = _on_cpu(answerer.answer(Question(query.ask, query.inputs, query.options)))
+            return QueryAnswer(query=query.query, outputs=outputs, seconds=time.monotonic() - started)
+        except MethodError as error:
+            return str(error)
+        except Exception as error:  # a peer's question must not end this node
+            log.exception("question %d of %s", query.query, life[0])
+            return f"{type(error).__name__} while answering; see this node's log"
+
+    def _reply(self, asker: str, query: QueryRequest, result: QueryAnswer | str) -> None:
+        if isinstance(result, str):
+            self._refuse(asker, query, result)
+            return
+        try:
+            self._node.tell(asker, result)
+        except EncodingError as error:
+            self._refuse(asker, query, f"the answer cannot be sent: {error}")
+
+    def _refuse(self, asker: str, query: QueryRequest, reason: str) -> None:
+        self._node.tell(asker, QueryRefusal(query=query.query, reason=reason[:500]))
+
+    def linked(self, peer: PeerInfo) -> None:
+        """Nothing to do."""
+
+    def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
+        """Its waiting questions are pointless: they will be skipped."""
+        self._oldest.pop((peer.name, peer.incarnation), None)
+
+
+def _on_cpu(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Moves outputs to the CPU on the device's thread, not on the event loop."""
+    return {name: tensor.detach().cpu() for name, tensor in outputs.items()}

@@ -1,0 +1,98 @@
+"""What this node has missed of what others say, and what others have missed of what it says.
+
+The decisions are `protocol.retransmission`'s; here they become requests and counts. Refuses to know who is there and what is
+meant.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from nodes.capability import Handler
+from nodes.publisher import Publisher
+from protocol import topics
+from protocol.codec import Envelope
+from protocol.messages import Message
+from protocol.messages.presence import PeerInfo
+from protocol.messages.retransmission import RetransmitRequest, RetransmitUnavailable
+from protocol.retransmission import Inbox
+
+
+class RetransmissionService:
+    """The numbers of what a node hears.
+
+    Args:
+        voice: asks, and says again.
+        patience: seconds between the first two requests for the same number.
+        counts: what was dropped or asked for again, by kind.
+        refused: told of what is lost: its kind and why.
+
+    Attributes:
+        heard: the topics that are subscribed to; the numbers of all others are nothing to us.
+    """
+
+    def __init__(
+        self, voice: Publisher, patience: float, counts: Counter[str], refused: Callable[[str, str], None]
+    ) -> None:
+        self._voice = voice
+        self._inbox = Inbox(patience)
+        self._counts = counts
+        self._refused = refused
+        self.heard: Collection[str] = ()
+        self.handlers: Mapping[type[Message], Handler] = {
+            RetransmitRequest: self._resend,
+            RetransmitUnavailable: self._gone,
+        }
+
+    def start(self, name: str, incarnation: int, latest: Mapping[str, int]) -> None:
+        """Begins to count what a life of a peer says, after these numbers."""
+        self._inbox.start(name, incarnation, self._relevant(latest))
+
+    def claimed(self, name: str, incarnation: int, latest: Mapping[str, int], now: float) -> None:
+        """A life of a peer says how far it has come."""
+        if self._inbox.knows(name, incarnation):
+            for topic, number in self._relevant(latest).items():
+                self._inbox.claim(name, topic, number, now)
+
+    def accept(self, envelope: Envelope, now: float) -> bool:
+        """Whether a numbered message comes for the first time, after its sender's hello."""
+        if not self._inbox.knows(envelope.sender, envelope.incarnation):
+            self._counts["early"] += 1  # what the sender has promised us comes again
+        elif not self._inbox.accept(envelope.sender, envelope.topic, envelope.number, now):
+            self._counts["duplicate"] += 1
+        else:
+            return True
+        return False
+
+    def forget(self, name: str) -> None:
+        """A peer has left for good: neither asks the other for anything any more."""
+        self._inbox.forget(name)
+        self._voice.outbox.forget(topics.inbox(name))
+
+    def ask(self, members: Iterable[PeerInfo], now: float) -> None:
+        """Asks the members again for what is due."""
+        lives = {info.name: info.incarnation for info in members}
+        for missing in self._inbox.due(now):
+            self._counts["asked again"] += missing.last - missing.first + 1
+            if missing.sender in lives:
+                request = RetransmitRequest(
+                    topic=missing.topic,
+                    incarnation=lives[missing.sender],
+                    first=missing.first,
+                    last=missing.last,
+                )
+                self._voice.publish(topics.inbox(missing.sender), request)
+
+    def _relevant(self, latest: Mapping[str, int]) -> dict[str, int]:
+        """The part of a peer's numbers that concerns topics subscribed to here."""
+        return {topic: latest.get(topic, 0) for topic in self.heard}
+
+    def _resend(self, envelope: Envelope, request: RetransmitRequest) -> None:
+        """A peer has missed messages of ours."""
+        self._voice.repeat(envelope.sender, request)
+
+    def _gone(self, envelope: Envelope, gone: RetransmitUnavailable) -> None:
+        """A peer no longer has what we asked it for."""
+        for number in self._inbox.gone(envelope.sender, gone.topic, gone.first, gone.last):
+            self._refused("gone", f"{envelope.sender} no longer has {gone.topic} number {number}: it is lost")

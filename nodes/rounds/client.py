@@ -1,0 +1,198 @@
+"""Asks for rounds and follows them to their end, as a guest that takes no part.
+
+An order is said again until its rounds are over, since the lead that heard it may be gone: saying it twice does no
+harm. Refuses to know who leads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+
+from fednet.api import Progress, RoundPlan, RoundRecord, Stopped
+from fednet.errors import MethodError
+from fednet.federated.state import digest, pack
+from nodes.blob_store import BlobStore
+from nodes.capability import Handler
+from nodes.errors import NoQuorum
+from nodes.node import Node
+from nodes.peer_directory import PeerDirectory
+from nodes.rounds.conversion import to_plan_message, to_round_record
+from protocol.codec import Envelope
+from protocol.messages import Message
+from protocol.messages.presence import PeerInfo
+from protocol.messages.rounds import BlobRef, RoundCommit, RoundPlanMessage, RoundsAborted, RoundsRequest
+from protocol.topics import ROUNDS
+
+AGAIN = 0.5
+"""Seconds between two sayings of an order whose rounds are not over."""
+
+PATIENCE = 10.0
+"""Seconds for which fewer than a majority of the run's clients may be there before the rounds are given up."""
+
+
+Told = Callable[[RoundRecord | Exception], None]
+"""Hears of every round that closes, in order, or of why there will be no more."""
+
+
+@dataclass
+class _Ordered:
+    """A programme that is being followed."""
+
+    plan: RoundPlanMessage
+    told: Told
+    records: dict[int, RoundCommit] = field(default_factory=dict)
+    said: int = 0
+    alone_since: float | None = None
+
+
+class RoundsClient:
+    """The asking side of the rounds conversation.
+
+    Args:
+        node: the node that asks.
+        roster: who could take part.
+        depot: holds what is given.
+    """
+
+    topics: tuple[str, ...] = ()
+
+    def __init__(self, node: Node, roster: PeerDirectory, depot: BlobStore) -> None:
+        self._node = node
+        self._roster = roster
+        self._depot = depot
+        self._ordered: dict[str, _Ordered] = {}
+        self._closed = False
+        self.handlers: Mapping[type[Message], Handler] = {RoundCommit: self._commit, RoundsAborted: self._abandon}
+
+    async def run_rounds(self, programme: RoundPlan) -> tuple[RoundRecord, ...]:
+        """Has rounds held and waits for their records.
+
+        Raises:
+            MethodError: they cannot be held.
+            NoQuorum: too few are there.
+            Stopped: the convener was closed.
+        """
+        told: asyncio.Queue[RoundRecord | Exception] = asyncio.Queue()
+        plan, packed = _ordered(programme, self._node.name)
+        self._order(plan, packed, told.put_nowait)
+        try:
+            return tuple([_unwrapped(await told.get()) for _ in range(programme.rounds)])
+        except asyncio.CancelledError:
+            self._forget(plan.key)
+            raise
+
+    def from_thread(
+        self, watch: Progress, heard: Callable[[RoundRecord], None] | None = None
+    ) -> Callable[[RoundPlan], tuple[RoundRecord, ...]]:
+        """The same as a blocking callable, for a job on its own thread; `heard` and `watch` hear of every round."""
+        loop = asyncio.get_running_loop()
+
+        def convene(programme: RoundPlan) -> tuple[RoundRecord, ...]:
+            told: SimpleQueue[RoundRecord | Exception] = SimpleQueue()
+            loop.call_soon_threadsafe(self._order, *_ordered(programme, self._node.name), told.put)
+            records: list[RoundRecord] = []
+            while len(records) < programme.rounds:
+                records.append(record := _unwrapped(told.get()))
+                if heard is not None:
+                    heard(record)
+                watch.report(f"{programme.model} rounds", len(records), programme.rounds, **_means(record))
+            return tuple(records)
+
+        return convene
+
+    def close(self) -> None:
+        """Ends every programme, and each that is asked for from now on, with `Stopped`."""
+        self._closed = True
+        while self._ordered:
+            self._ordered.popitem()[1].told(Stopped())
+
+    def linked(self, peer: PeerInfo) -> None:
+        """Hears of the orders when they are said again."""
+
+    def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
+        """Noticed when the orders are said again."""
+
+    def _order(self, plan: RoundPlanMessage, packed: bytes | None, told: Told) -> None:
+        if self._closed:
+            told(Stopped())
+            return
+        if plan.given is not None and packed is not None:
+            self._depot.keep(plan.given.digest, packed)
+        self._ordered[plan.key] = _Ordered(plan, told)
+        self._say(plan.key)
+
+    def _say(self, key: str) -> None:
+        ordered = self._ordered.get(key)
+        if ordered is None:
+            return
+        if (missing := self._alone(ordered)) is not None:
+            self._end(key, missing)
+            return
+        self._node.publish(ROUNDS, RoundsRequest(plan=ordered.plan, after=ordered.said))
+        asyncio.get_running_loop().call_later(AGAIN, self._say, key)
+
+    def _alone(self, ordered: _Ordered) -> NoQuorum | None:
+        """Why the rounds are given up, when too few have been there for too long."""
+        now, ready = asyncio.get_running_loop().time(), tuple(self._roster.ready())
+        needed = len(self._node.spec.expected) // 2 + 1
+        if len(ready) >= needed:
+            ordered.alone_since = None
+        elif ordered.alone_since is None:
+            ordered.alone_since = now
+        elif now > ordered.alone_since + PATIENCE:
+            return NoQuorum(ready, needed, self._roster.missing())
+        return None
+
+    def _commit(self, envelope: Envelope, commit: RoundCommit) -> None:
+        ordered = self._ordered.get(commit.key)
+        if ordered is None or commit.index in ordered.records or commit.index > ordered.plan.rounds:
+            return
+        ordered.records[commit.index] = commit
+        while (following := ordered.records.get(ordered.said + 1)) is not None:
+            ordered.said += 1
+            ordered.told(to_round_record(following))
+        if ordered.said == ordered.plan.rounds:
+            self._forget(commit.key)
+
+    def _abandon(self, envelope: Envelope, abandon: RoundsAborted) -> None:
+        ordered = self._ordered.get(abandon.key)
+        if ordered is not None:
+            lost = "; ".join(f"{name} {reason}" for name, reason in sorted(abandon.lost.items()))
+            said = f"the rounds of {ordered.plan.model} cannot go on: {abandon.reason}"
+            self._end(abandon.key, MethodError(f"{said} ({lost})" if lost else said))
+
+    def _end(self, key: str, error: Exception) -> None:
+        self._ordered[key].told(error)
+        self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        ordered = self._ordered.pop(key, None)
+        if ordered is not None and ordered.plan.given is not None:
+            self._depot.drop(ordered.plan.given.digest)
+
+
+def _ordered(programme: RoundPlan, asker: str) -> tuple[RoundPlanMessage, bytes | None]:
+    """A programme as it is said, and what it gives as bytes."""
+    if programme.given is None:
+        return to_plan_message(programme, asker, None), None
+    packed = pack(programme.given)
+    return to_plan_message(programme, asker, BlobRef(digest=digest(programme.given), size=len(packed))), packed
+
+
+def _unwrapped(record: RoundRecord | Exception) -> RoundRecord:
+    if isinstance(record, Exception):
+        raise record
+    return record
+
+
+def _means(record: RoundRecord) -> dict[str, float]:
+    """What was measured, averaged over the contributors by weight."""
+    names = sorted({value for values in record.values.values() for value in values})
+    found = {}
+    for name in names:
+        having = [(record.weights[node], values[name]) for node, values in record.values.items() if name in values]
+        found[name] = sum(weight * value for weight, value in having) / sum(weight for weight, _ in having)
+    return {**found, "contributed": float(len(record.weights))}

@@ -1,0 +1,77 @@
+"""What a node needs of a transport: publish and subscribe, told in five verbs.
+
+`ZmqTransport` speaks ZeroMQ between processes; `MemoryTransport` carries the same frames within one process and can drop,
+delay, duplicate and reorder them. Frames are opaque here; `protocol` knows what they say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from protocol.codec import Buffer
+
+
+class TransportListener(Protocol):
+    """Who hears what a bus receives; called on the event loop, must not block."""
+
+    def received(self, frames: Sequence[Buffer]) -> None:
+        """A message has come, its topic first."""
+        ...
+
+    def subscribed(self, topic: bytes, present: bool) -> None:
+        """Somebody has subscribed to a topic here, or the last one who had has gone (or lost its connection)."""
+        ...
+
+    def refused(self, kind: str, why: str) -> None:
+        """Somebody who does not belong here was turned away."""
+        ...
+
+
+class Transport(Protocol):
+    """A transport. Publishing never blocks and may lose; numbering and repair are the node's."""
+
+    async def open(self, listen: str, listener: TransportListener, through: str | None = None) -> tuple[str, str]:
+        """Binds and begins to hear; returns the addresses of the messages and of the heartbeats.
+
+        With the address of a relay to speak `through`, nothing is bound, and its addresses are returned.
+
+        Raises:
+            NodeError: the address cannot be bound.
+        """
+        ...
+
+    def subscribe(self, topics: Iterable[str]) -> None:
+        """Hears these topics (prefixes, each ending in "/") of every peer, present and future."""
+        ...
+
+    def connect(self, address: str, name: str = "") -> None:
+        """Hears the peer `name` at this address; reconnects by itself; idempotent.
+
+        Where there are keys, whoever answers there must hold that peer's.
+        """
+        ...
+
+    def disconnect(self, address: str) -> None:
+        """Hears it no more; idempotent."""
+        ...
+
+    def publish(self, frames: Sequence[Buffer]) -> None:
+        """Sends a message to whoever has subscribed to its topic."""
+        ...
+
+    def queued(self) -> int:
+        """Bytes of large frames that wait until the slowest subscriber has taken them, or lost its connection."""
+        ...
+
+    def strand(self) -> None:
+        """A subscriber is gone whose connection may still stand: what is queued now is no longer counted."""
+        ...
+
+    def beat(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
+        """Publishes `make()` on the heartbeat address every so many seconds, off the event loop."""
+        ...
+
+    async def close(self) -> None:
+        """Sends what is still queued, for a moment, and lets go of every resource."""
+        ...

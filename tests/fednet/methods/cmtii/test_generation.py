@@ -1,0 +1,46 @@
+"""As many pictures of every class, whatever the number of its words; brought to the site's shape."""
+
+from __future__ import annotations
+
+import torch
+
+from fednet.api import NullProgress
+from fednet.methods.cmtii.backend import Backend
+from fednet.methods.cmtii.generation import fitted, painted
+
+
+def test_words_share_a_class(backend: Backend) -> None:
+    word = torch.zeros(1, 16)
+    words = {2: [word, word, word], 5: [word]}
+    random = torch.Generator().manual_seed(0)
+    images, labels = painted(backend.painter, words, 5, (1, 8, 8), random=random, watch=NullProgress())
+    assert images.shape == (10, 1, 8, 8)
+    assert labels.tolist() == [2] * 5 + [5] * 5
+    assert float(images.abs().max()) <= 1
+
+
+def test_nothing_is_painted_of_nothing(backend: Backend) -> None:
+    images, labels = painted(
+        backend.painter, {}, 5, (1, 8, 8), random=torch.Generator().manual_seed(0), watch=NullProgress()
+    )
+    assert images.shape == (0, 1, 8, 8)
+    assert labels.shape == (0,)
+
+
+def test_the_same_generator_paints_the_same(backend: Backend) -> None:
+    once, again = (
+        painted(
+            backend.painter, {1: [torch.ones(1, 16)]}, 3, (1, 8, 8),
+            random=torch.Generator().manual_seed(4), watch=NullProgress(),
+        )[0]
+        for _ in range(2)
+    )  # fmt: skip
+    assert torch.equal(once, again)
+
+
+def test_pictures_are_brought_to_a_shape() -> None:
+    colour = torch.rand(2, 3, 16, 16) * 2 - 1
+    assert fitted(colour, (1, 8, 8)).shape == (2, 1, 8, 8)
+    assert fitted(colour, (3, 32, 32)).shape == (2, 3, 32, 32)
+    assert fitted(colour[:, :1], (3, 16, 16)).shape == (2, 3, 16, 16)
+    assert torch.equal(fitted(colour, (3, 16, 16)), colour)

@@ -1,0 +1,49 @@
+"""Cards and options are read with care."""
+
+from __future__ import annotations
+
+import pytest
+
+from fednet.errors import MethodError
+from fednet.methods.cmtii.messages import TUNED, CmtiiCapabilities, arm_of, read_cmtii_capabilities, round_of
+
+CARD = CmtiiCapabilities(
+    histogram=(3, 4), tests=2, classes=("a", "b"), shape=(1, 8, 8), models="abc", parameters=10, common=True
+)
+
+
+def cards(**changes: object) -> dict[str, str]:
+    return {"a1": CARD.model_dump_json(), "a2": CARD.model_copy(update=changes).model_dump_json()}
+
+
+def test_cards_are_read_in_order() -> None:
+    assert list(read_cmtii_capabilities({**cards(), "a0": CARD.model_dump_json()})) == ["a0", "a1", "a2"]
+
+
+@pytest.mark.parametrize(
+    ("found", "what"),
+    [
+        ({}, "nobody is there"),
+        ({"a1": "{}"}, "a1 shows no card"),
+        (cards(classes=("a", "c")), "a2 and a1 differ in classes .*one configuration"),
+        (cards(shape=(3, 8, 8)), "a2 and a1 differ in shape .*one configuration"),
+        (cards(models="abd"), "a2 and a1 differ in models .*give both the same files"),
+    ],
+)
+def test_cards_that_do_not_fit_are_refused(found: dict[str, str], what: str) -> None:
+    with pytest.raises(MethodError, match=what):
+        read_cmtii_capabilities(found)
+
+
+def test_arms() -> None:
+    assert arm_of({"arm": "zero-shot"}) == "zero-shot"
+    with pytest.raises(MethodError, match="zero-shot"):
+        arm_of({"arm": "zero-shot"}, TUNED)
+    with pytest.raises(MethodError, match="None"):
+        arm_of({})
+
+
+@pytest.mark.parametrize("found", [None, 0, True, "1", 1.0])
+def test_rounds_count_from_one(found: object) -> None:
+    with pytest.raises(MethodError, match="from 1 on"):
+        round_of({"round": found})  # type: ignore[dict-item]

@@ -1,0 +1,133 @@
+"""The job of a run, over the agents of this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fednet.api import NullProgress, SiteContext, Stopped
+from fednet.data.datasets import Splits
+from fednet.errors import DataError
+from fednet.methods.novelty import job
+from fednet.reporting.summary import read_summary
+
+FLOW = {
+    "first": [1, 2],
+    "unseen": [3],
+    "shares": [[0, 1, 2], [1, 2, 3]],
+    "belongs": [[1], [2]],
+    "rounds": 2,
+    "detector_rounds": 2,
+    "tested": 6,
+    "pictured": 2,
+    "passes": 3,
+}
+
+
+class StopAt(NullProgress):
+    """A watch that wants the end when a phase is told."""
+
+    def __init__(self, phase: str, done: int) -> None:
+        self._at = phase, done
+
+    def report(self, phase: str, done: int, total: int, **values: float) -> None:
+        if (phase, done) == self._at:
+            raise Stopped
+
+
+@pytest.fixture
+def job(make_cluster, small_config, pictures, monkeypatch, tmp_path):
+    """Runs the small job on a cluster, in a folder."""
+    train, judge, test = (pictures(0, 1, 2, 3, count=8, seed=seed) for seed in (7, 8, 9))
+    monkeypatch.setattr(job, "load", lambda _: Splits(train, judge, test))
+
+    def run(folder: Path, watch=None, cluster=None, **flow):
+        folder.mkdir(exist_ok=True)
+        config = small_config(flow={**FLOW, **flow})
+        cluster = cluster or make_cluster(config, folder)
+        return job.run_job(config, cluster.network, folder, 0, watch or NullProgress())
+
+    return run
+
+
+def metrics(folder: Path) -> dict:
+    found = json.loads((folder / "metrics.json").read_text())
+    for one in (found["first"], *found["rounds"], *found["detector"]):
+        one["closed"].pop("seconds")
+    return found
+
+
+def test_the_whole_flow_leaves_its_results(job, tmp_path) -> None:
+    summary = job(tmp_path / "run")
+    assert summary == read_summary(tmp_path / "run")
+    assert summary.sections[0].title == "One site's model, set everywhere"
+    assert summary.accounts["classifier"].steps == summary.accounts["detector"].steps == 2
+    assert summary.accounts["classifier"].nodes["a1"].contributed == 2
+    for section in summary.sections:
+        for figure in section.figures:
+            assert (tmp_path / "run" / figure.file).stat().st_size > 1000
+    found = metrics(tmp_path / "run")
+    assert [one["closed"]["number"] for one in found["rounds"]] == [2, 3]
+    seen = found["first"]["seen"]
+    assert seen["a1"] == seen["a2"]
+    assert found["first"]["alone"] == seen["a1"]
+    assert {one["accuracy"] for one in found["first"]["unseen"].values()} == {0.0}
+    assert set(found["rates"]) >= {"detector of the rounds", "own detectors, lowest ratio", "a1 alone", "a2 alone"}
+
+
+def test_without_detector_rounds_only_the_classifier_is_there(job, tmp_path) -> None:
+    summary = job(tmp_path / "run", detector_rounds=0)
+    assert [section.title for section in summary.sections] == [
+        "One site's model, set everywhere",
+        "Rounds of the classifier",
+    ]
+
+
+@pytest.mark.parametrize(
+    "phase", [("rounds of the classifier", 1), ("rounds of the detector", 2), ("scoring together", 0)]
+)
+def test_a_stopped_run_goes_on_to_the_same_result(job, make_cluster, small_config, tmp_path, phase) -> None:
+    job(tmp_path / "whole")
+    cluster = make_cluster(small_config(flow=FLOW), tmp_path / "stopped")
+    with pytest.raises(Stopped):
+        job(tmp_path / "stopped", StopAt(*phase), cluster)
+    job(tmp_path / "stopped", None, cluster)
+    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "whole")
+
+
+def test_steps_that_the_sites_cannot_take_are_refused_before_any_is(job, tmp_path) -> None:
+    for flow, says in (
+        ({"first": [3], "unseen": [0]}, r"a1 has no pictures of label 3"),
+        ({"shares": [[0, 3]]}, r"a1 has no pictures of label 3"),
+        ({"first": [9]}, r"flow names the labels \[9\]"),
+        ({"belongs": [[0, 1, 2], [1, 2, 3]]}, "leave some out"),
+    ):
+        with pytest.raises(DataError, match=says):
+            job(tmp_path / "run", **flow)
+    assert not (tmp_path / "run" / "journal.json").exists()
+
+
+def test_too_few_pictures_to_calibrate_with_are_found_early(job, make_cluster, small_config, tmp_path) -> None:
+    score = {"reconstructions": 2, "steps": 2, "false_alarms": 0.01}
+    config = small_config(flow=FLOW, detector={"score": score})
+    cluster = make_cluster(config, tmp_path)
+    with pytest.raises(DataError, match=r"a1 holds out 4 pictures of 1; a false-alarm rate of 0\.01 needs 99"):
+        job.run_job(config, cluster.network, tmp_path, 0, NullProgress())
+
+
+def test_data_of_another_kind_are_refused(job, make_cluster, small_config, monkeypatch, tmp_path) -> None:
+    cluster = make_cluster()
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="set data to what the sites have"):
+        job.run_job(small_config(), cluster.network, tmp_path, 0, NullProgress())
+
+
+def test_a_site_has_its_share_or_data_of_its_own(small_config, tmp_path) -> None:
+    site = SiteContext("a1", 0, 2, 0, "cpu", tmp_path)
+    shared, own = job.make_site(small_config(), site), job.make_site(small_config(), site, {"data": {"limit": 100}})
+    cards = [json.loads(one.prepare(NullProgress())) for one in (shared, own)]
+    assert [sum(card["histogram"]) + sum(card["held_out"]) for card in cards] == [539, 100]
+    with pytest.raises(DataError):
+        job.make_site(small_config(), site, {"data": {"name": "mnist", "root": str(tmp_path / "no")}})

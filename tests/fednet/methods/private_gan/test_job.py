@@ -1,0 +1,140 @@
+"""The whole job in one process: what it leaves, where it stops, and how it says what is not private."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from fednet.api import NullProgress, SiteContext
+from fednet.data.datasets import ImageSet, Splits
+from fednet.errors import DataError, MethodError
+from fednet.federated import local_network
+from fednet.methods.private_gan import job
+from fednet.methods.private_gan.job import run_job
+from fednet.methods.private_gan.messages import GAN
+from fednet.privacy.accounting import Expense, epsilon
+from fednet.reporting.summary import read_summary
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def splits(monkeypatch: pytest.MonkeyPatch) -> Splits:
+    """Stripes instead of digits, for the asking side."""
+
+    def part(count: int, seed: int) -> ImageSet:
+        random = torch.Generator().manual_seed(seed)
+        labels = torch.arange(count) % 2
+        images = torch.full((count, 1, 8, 8), -0.8)
+        images[labels == 0, :, ::2] = 0.8
+        images[labels == 1, :, :, ::2] = 0.8
+        return ImageSet(images + 0.2 * torch.rand(images.shape, generator=random), labels, ("rows", "columns"))
+
+    made = Splits(part(60, 1), part(60, 2), part(60, 3))
+    monkeypatch.setattr(job, "load", lambda _config: made)
+    judge = job.train_judge
+    monkeypatch.setattr(job, "train_judge", lambda split, **rest: judge(split, **rest, steps=20))
+    return made
+
+
+def numbers(made: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((made.folder / "metrics.json").read_text())
+    return found
+
+
+def test_the_job_and_what_it_leaves(federation: Make, splits: Splits) -> None:
+    made = federation(classifier={"rounds": 1, "steps": 3}, privacy={"seeded": False})
+    summary = run_job(made.config, made.network, made.folder, 0, NullProgress())
+    found = numbers(made)
+    assert found["private"] is True
+    assert found["mark"] == ""
+    assert [frame["round"] for frame in found["frames"]] == [0, 1, 2]
+    assert len(found["rounds"]) == 2
+    assert len(found["lessons"]) == 1
+    assert found["rounds"][1]["values"]["a1"]["epsilon_rdp"] == epsilon([Expense(0.2, 1.0, 6)], 1e-5)
+    assert found["privacy"]["a3"]["epsilon_prv"] == epsilon([Expense(0.2, 1.0, 9)], 1e-5, "prv")
+    assert 0 <= found["accuracy"] <= 1
+    assert set(found["audit"]) == {"a1", "a2", "a3"}
+    with Image.open(made.folder / "samples" / "rounds.gif") as picture:
+        assert picture.n_frames == 3  # type: ignore[attr-defined]
+    assert {part.title for part in summary.sections} == {
+        "Privacy", "Samples", "Losses", "Membership inference", "Classifier",
+    }  # fmt: skip
+    assert summary.accounts[GAN].steps == 2
+    assert read_summary(made.folder) == summary
+    for part in summary.sections:
+        assert all((made.folder / figure.file).is_file() for figure in part.figures)
+
+
+def test_the_mark_stands_everywhere(federation: Make, splits: Splits) -> None:
+    made = federation(rounds=1)
+    summary = run_job(made.config, made.network, made.folder, 0, NullProgress())
+    found = numbers(made)
+    assert (found["private"], found["mark"]) == (False, "NOT PRIVATE")
+    assert "NOT PRIVATE" in summary.title
+    text = summary.model_dump_json()
+    assert text.count("NOT PRIVATE") >= 5  # the title, every site's row, and a note
+    assert all(json.loads(card)["privacy"]["private"] is False for card in made.cards.values())
+    assert found["rounds"][0]["values"]["a2"]["private"] == 0.0
+
+
+def test_it_stops_where_the_budget_is_spent_and_says_so(federation: Make, splits: Splits) -> None:
+    budget = epsilon([Expense(0.2, 1.0, 8)], 1e-5) + 1e-6
+    made = federation(rounds=30, privacy={"budget": budget}, report={"every": 4})
+    summary = run_job(made.config, made.network, made.folder, 0, NullProgress())
+    found = numbers(made)
+    assert len(found["rounds"]) == 3
+    assert [one["values"]["a1"]["steps"] for one in found["rounds"]] == [3, 3, 2]
+    assert all(card["epsilon_rdp"] <= budget for card in found["privacy"].values())
+    assert found["stopped"] == "the privacy budget is spent after 3 rounds of the gan"
+    assert "Stopped" in summary.sections[0].notes[0]
+
+
+def test_a_run_that_goes_on_does_nothing_twice(federation: Make, splits: Splits) -> None:
+    made = federation()
+    first = run_job(made.config, made.network, made.folder, 0, NullProgress())
+    spent = (made.folder / "privacy" / "a1.json").read_bytes()
+    again = federation()
+    assert run_job(again.config, again.network, again.folder, 0, NullProgress()).sections[1:] == first.sections[1:]
+    assert (made.folder / "privacy" / "a1.json").read_bytes() == spent
+
+
+def test_an_aggregate_of_zeros_is_seen(federation: Make, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check against a federation that does nothing, as the source's."""
+
+    def worth(folder: str) -> float:
+        made = federation(folder=folder, rounds=1)
+        run_job(made.config, made.network, made.folder, 0, NullProgress())
+        return float(numbers(made)["frames"][-1]["frechet"])
+
+    right, whole = worth("right"), local_network.aggregate
+    monkeypatch.setattr(
+        local_network, "aggregate", lambda *given: {k: torch.zeros_like(v) for k, v in whole(*given).items()}
+    )
+    assert worth("zeros") != right
+
+
+def test_what_does_not_fit_is_refused(federation: Make, splits: Splits, tmp_path: Path) -> None:
+    made = federation()
+    small = Splits(*(ImageSet(part.images[..., :4, :4], part.labels, part.classes) for part in vars(splits).values()))
+    with pytest.raises(DataError, match="set data to what the sites have"):
+        job.require_matching_data(small, job.read_private_gan_capabilities(made.cards))
+    with pytest.raises(MethodError, match="nobody is there"):
+        job.read_private_gan_capabilities({})
+    with pytest.raises(MethodError, match="shows no card"):
+        job.read_private_gan_capabilities({"a1": "{}"})
+
+
+def test_a_site_with_data_of_its_own_keeps_all_of_it(tmp_path: Path, federation: Make) -> None:
+    config = federation().config
+    site = SiteContext("a1", 0, 3, 0, "cpu", tmp_path)
+    shared, own = job.make_site(config, site), job.make_site(config, site, {"data": {"limit": 50}})
+    counts = [json.loads(agent.prepare(NullProgress()))["pictures"] for agent in (shared, own)]
+    assert counts[1] == 50
+    assert counts[0] == pytest.approx(1077 / 3, abs=10)

@@ -1,0 +1,113 @@
+"""Five sites without an x in common: together they find the line, alone none does."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fednet.api import Network, NullProgress, Question, RoundTask, SiteContext, Stopped
+from fednet.errors import MethodError, ModelError
+from fednet.federated import local_network
+from fednet.federated.local_network import local_network
+from fednet.methods.regression.config import RegressionConfig, check
+from fednet.methods.regression.job import make_site, run_job
+from fednet.methods.regression.site import LINE, RegressionSite
+
+
+def network(folder: Path, config: RegressionConfig, seed: int = 0) -> tuple[dict[str, RegressionSite], Network]:
+    agents = {f"a{k + 1}": make_site(config, SiteContext(f"a{k + 1}", k, 5, seed, "cpu", folder)) for k in range(5)}
+    return agents, local_network(agents, {name: one.prepare(NullProgress()) for name, one in agents.items()}, seed)
+
+
+def done(folder: Path, seed: int = 0, **keys: Any) -> dict[str, Any]:
+    config = RegressionConfig.model_validate(keys)
+    check(config)
+    run_job(config, network(folder, config, seed)[1], folder, seed, NullProgress())
+    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_all_predict_ten_and_the_same_and_alone_nobody_does(tmp_path: Path, seed: int) -> None:
+    found = done(tmp_path, seed)
+    assert set(found["federated"]) == {"a1", "a2", "a3", "a4", "a5"}
+    assert len(set(found["federated"].values())) == 1
+    assert all(abs(value - 10) <= 0.05 for value in found["federated"].values())
+    assert all(abs(value - 10) > 0.05 for value in found["alone"].values())
+
+
+def test_no_two_sites_have_an_x_in_common(tmp_path: Path) -> None:
+    agents, _ = network(tmp_path, RegressionConfig(spread=0.49))
+    ranges = [(float(one.x.min()), float(one.x.max())) for one in agents.values()]
+    assert all(high < low for (_, high), (low, _) in pairwise(ranges))
+
+
+def test_an_aggregate_of_zeros_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = local_network.aggregate
+    monkeypatch.setattr(
+        local_network, "aggregate", lambda *given: {k: torch.zeros_like(v) for k, v in whole(*given).items()}
+    )
+    found = done(tmp_path, rounds=5)
+    assert set(found["federated"].values()) == {0.0}
+
+
+def test_what_is_left(tmp_path: Path) -> None:
+    config = RegressionConfig(rounds=3)
+    summary = run_job(config, network(tmp_path, config)[1], tmp_path, 0, NullProgress())
+    (section,) = summary.sections
+    assert section.table is not None
+    assert len(section.table.rows) == 5
+    assert len(section.charts[0].lines["a1"]) == 4  # before the first round too
+    assert summary.accounts[LINE].steps == 3
+    assert section.notes == ("All sites predict the same number, to the last bit.",)
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    agents, _ = network(tmp_path, RegressionConfig())
+    one = agents["a1"]
+    with pytest.raises(MethodError, match="answers predict"):
+        one.answer(Question("else", {"x": torch.zeros(1, 1)}))
+    with pytest.raises(MethodError, match="answers predict"):
+        one.answer(Question("predict", {"x": torch.zeros(3)}))
+    with pytest.raises(MethodError, match="a number of steps"):
+        one.answer(Question("predict", {"x": torch.zeros(1, 1)}, {"alone": -1}))
+    with pytest.raises(MethodError, match="there is the model line"):
+        one.begin("else")
+    with pytest.raises(MethodError, match="a round is for train"):
+        one.contribute(RoundTask(LINE, "else", 1), one.begin(LINE), NullProgress())
+    with pytest.raises(ModelError):
+        one.adopt(LINE, 1, {"x": torch.zeros(1)})
+    wild = RegressionSite(RegressionConfig(lr=50.0, steps=200), one.site)
+    with pytest.raises(MethodError, match="lower lr"):
+        wild.contribute(RoundTask(LINE, "train", 1), wild.begin(LINE), NullProgress())
+    with pytest.raises(MethodError, match="nobody is there"):
+        run_job(RegressionConfig(), local_network({}, {}), tmp_path, 0, NullProgress())
+
+
+@pytest.mark.parametrize("reports", [1, 3, 6])
+def test_a_run_that_was_stopped_goes_on_to_the_same_numbers(tmp_path: Path, reports: int) -> None:
+    class Impatient(NullProgress):
+        left = reports
+
+        def report(self, phase: str, done: int, total: int, **values: float) -> None:
+            self.left -= 1
+            if not self.left:
+                raise Stopped
+
+    config = RegressionConfig(rounds=5)
+    for folder in ("whole", "stopped"):
+        (tmp_path / folder).mkdir()
+    run_job(config, network(tmp_path / "whole", config)[1], tmp_path / "whole", 0, NullProgress())
+    peers = network(tmp_path / "stopped", config)[1]
+    with pytest.raises(Stopped):
+        run_job(config, peers, tmp_path / "stopped", 0, Impatient())
+    run_job(config, peers, tmp_path / "stopped", 0, NullProgress())
+    whole, stopped = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "stopped"))
+    for record in (*whole["rounds"], *stopped["rounds"]):
+        del record["seconds"]
+    assert stopped == whole

@@ -1,0 +1,102 @@
+"""A whole run in one process, down to its files."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from fednet.api import NullProgress, SiteContext, local_ask
+from fednet.errors import DataError
+from fednet.methods.score_inference.config import ScoreInferenceConfig
+from fednet.methods.score_inference.job import make_site, run_job
+from fednet.metrics.judge import train_judge
+from fednet.reporting.summary import Participation, read_summary
+
+DIGITS = {
+    "data": {"limit": 150},
+    "model": {"channels": [8], "groups": 4, "attention": False},
+    "train": {"steps": 3},
+    "sampler": {"kind": "euler-maruyama", "steps": 3},
+    "samples": {"total": 20},
+    "evaluate": {"judge": False, "agreement": 2},
+}
+
+
+def go(folder: Path, given: dict[str, object], count: int = 2):
+    config = ScoreInferenceConfig.model_validate({**DIGITS, **given})
+    agents = {
+        f"a{k + 1}": make_site(config, SiteContext(f"a{k + 1}", k, count, 0, "cpu", folder)) for k in range(count)
+    }
+    cards = {name: one.prepare(NullProgress()) for name, one in agents.items()}
+    return run_job(config, SimpleNamespace(ask=local_ask(agents), cards=cards), folder, 0, NullProgress()), cards
+
+
+def test_a_run_leaves_its_results(tmp_path: Path) -> None:
+    summary, cards = go(tmp_path, {})
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert {name: arm["queries"] for name, arm in metrics["arms"].items()} == {"mean": 4, "mixture": 4}
+    assert read_summary(tmp_path) == summary
+    table = summary.sections[0].table
+    assert [row[0] for row in table.rows] == ["mean", "mixture"]
+    assert all(len(row) == len(table.columns) for row in table.rows)
+    figures = [figure for section in summary.sections for figure in section.figures]
+    assert [figure.title for figure in figures[:3]] == ["real data", "mean", "mixture"]
+    assert len(figures) == 5
+    assert all(Image.open(tmp_path / figure.file).size[0] > 100 for figure in figures)
+    assert summary.accounts["mean"].nodes["a2"] == Participation(4, 1, 4, 0)
+    tensors = load_file(tmp_path / "samples" / "mixture" / "samples.safetensors")
+    assert tensors["images"].shape == (20, 1, 8, 8)
+    assert tensors["log_p"].shape == (2, 20)
+    assert bool(tensors["log_p"].any())
+    assert {path.parent.name for path in tmp_path.glob("samples/*/grid.png")} == {"real", "mean", "mixture"}
+    assert sum(json.loads(cards["a1"])["histogram"][5:]) == 0
+
+
+def test_the_same_run_replays_bit_for_bit(tmp_path: Path) -> None:
+    images = []
+    for place in ("one", "two"):
+        go(tmp_path / place, {"evaluate": {"judge": False, "agreement": 0}})
+        images.append(load_file(tmp_path / place / "samples" / "mixture" / "samples.safetensors")["images"])
+    assert torch.equal(images[0], images[1])
+
+
+def test_labels_make_a_row_each(tmp_path: Path) -> None:
+    go(tmp_path, {"model": {**DIGITS["model"], "conditional": True}, "arms": {"label-count": {"rule": "label-count"}}})
+    labels = load_file(tmp_path / "samples" / "label-count" / "samples.safetensors")["labels"]
+    assert labels.bincount().tolist() == [2] * 10
+    width, height = Image.open(tmp_path / "samples" / "label-count" / "grid.png").size
+    assert height > 4 * width
+
+
+def test_samples_that_cannot_be_measured_are_kept_and_the_reason_told(tmp_path: Path, monkeypatch) -> None:
+    hasty = partial(train_judge, steps=2)
+    monkeypatch.setattr("fednet.methods.score_inference.job.train_judge", hasty)
+    summary, _ = go(tmp_path, {"evaluate": {"judge": True, "agreement": 0}, "arms": {"mean": {}}})
+    shown = summary.sections[0]
+    assert shown.table.rows[0][0] == "real pictures"
+    assert shown.table.rows[1][5:10] == (None,) * 5
+    assert "mean could not be measured" in shown.notes[0]
+    assert (tmp_path / "samples" / "mean" / "grid.png").exists()
+
+
+def test_agents_of_other_data_are_refused_before_anything_is_drawn(tmp_path: Path, federation, small_config) -> None:
+    made = federation(small_config())
+    network = SimpleNamespace(ask=local_ask(made.agents), cards=made.cards)
+    with pytest.raises(DataError, match="set data"):
+        run_job(ScoreInferenceConfig.model_validate(DIGITS), network, tmp_path / "run", 0, NullProgress())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_site_with_data_of_its_own_keeps_all_of_it(tmp_path: Path) -> None:
+    config, site = ScoreInferenceConfig.model_validate(DIGITS), SiteContext("a1", 0, 5, 0, "cpu", tmp_path)
+    card = json.loads(make_site(config, site, {"data": {"limit": 90}}).prepare(NullProgress()))
+    assert sum(card["histogram"]) == 90
+    with pytest.raises(DataError, match="data of its own"):
+        make_site(config, site, {"data": {"name": "nope"}})

@@ -1,0 +1,44 @@
+"""A vote is one peer's, for one agreement; fewer than the threshold are no majority."""
+
+from __future__ import annotations
+
+import pytest
+
+from fednet.errors import PrivacyError
+from fednet.privacy.consistency import VOTE_BYTES, require_majority, require_vote
+from fednet.privacy.secure_sum_setup import SurvivorSet
+
+
+@pytest.fixture
+def agreement(whole: object) -> SurvivorSet:
+    return whole.parties["c00"]._agreement  # type: ignore[attr-defined,no-any-return]
+
+
+@pytest.fixture
+def votes(whole: object) -> dict[str, bytes]:
+    return whole.vote(["c00", "c01", "c02", "c03"])  # type: ignore[attr-defined,no-any-return]
+
+
+def test_votes_for_the_agreement_are_a_majority(agreement: SurvivorSet, votes: dict[str, bytes]) -> None:
+    assert {len(vote) for vote in votes.values()} == {VOTE_BYTES}
+    require_majority(agreement, votes)
+    require_majority(agreement, dict(list(votes.items())[:3]))
+    with pytest.raises(PrivacyError, match="2 of 5 peers agreed on the survivors, the threshold is 3"):
+        require_majority(agreement, dict(list(votes.items())[:2]))
+
+
+def test_any_other_vote_is_refused_by_name(agreement: SurvivorSet, votes: dict[str, bytes]) -> None:
+    other = SurvivorSet(agreement.roster, agreement.sharers, agreement.survivors[:3])
+    cases = [
+        (agreement, "c01", votes["c00"]),
+        (agreement, "c01", b""),
+        (agreement, "c01", bytes(VOTE_BYTES)),
+        (other, "c01", votes["c01"]),
+        (agreement, "zz", votes["c01"]),
+    ]
+    for where, name, vote in cases:
+        with pytest.raises(PrivacyError, match=f"'{name}'") as caught:
+            require_vote(where, name, vote)
+        assert caught.value.peers == (name,)
+    with pytest.raises(PrivacyError, match="'c02'"):
+        require_majority(agreement, {**votes, "c02": votes["c03"]})

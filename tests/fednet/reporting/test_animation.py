@@ -1,0 +1,41 @@
+"""Grids lie in the order of their rounds, and their animation has a frame for each that is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from fednet.reporting.animation import ANIMATION, COLUMNS, SHOWN, animate, grid_path, write_grid
+
+
+def test_a_grid_shows_the_first_samples_only(tmp_path: Path) -> None:
+    images = torch.full((SHOWN + COLUMNS, 1, 8, 8), -1.0)
+    write_grid(tmp_path, 1, images[:SHOWN])
+    write_grid(tmp_path, 2, images)
+    assert (tmp_path / grid_path(1)).read_bytes() == (tmp_path / grid_path(2)).read_bytes()
+
+
+def test_files_sort_as_their_rounds_do() -> None:
+    assert sorted(map(grid_path, (100, 20, 3))) == [grid_path(3), grid_path(20), grid_path(100)]
+
+
+def test_the_animation_has_the_grids_that_are_there_in_their_order(tmp_path: Path) -> None:
+    for number, shade in ((0, -1.0), (10, 0.0), (20, 1.0)):
+        write_grid(tmp_path, number, torch.full((COLUMNS, 1, 8, 8), shade))
+    animate(tmp_path, [0, 10, 15, 20])
+    with Image.open(tmp_path / ANIMATION) as film:
+        assert film.n_frames == 3
+        shades = []
+        for index in range(film.n_frames):
+            film.seek(index)
+            shades.append(film.convert("L").getpixel((4, 4)))
+    assert shades == sorted(shades)
+    assert shades[0] < shades[-1]
+
+
+def test_one_grid_is_no_animation(tmp_path: Path) -> None:
+    write_grid(tmp_path, 0, torch.zeros(1, 1, 8, 8))
+    animate(tmp_path, [0, 10])
+    assert not (tmp_path / ANIMATION).exists()

@@ -1,0 +1,71 @@
+"""One shape for what a run shows: written, read again, and booked step by step."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from fednet.reporting.summary import (
+    SUMMARY,
+    LostNode,
+    Participation,
+    ParticipationAccount,
+    Summary,
+    SummaryChart,
+    SummaryFigure,
+    SummarySection,
+    SummaryTable,
+    read_summary,
+    write_summary,
+)
+
+
+def test_what_is_left_is_read_again(tmp_path: Path) -> None:
+    account = ParticipationAccount.of("round", ["a1"])
+    account.enter({"a1"}, (), {"a2": "died"})
+    section = SummarySection(
+        title="t",
+        table=SummaryTable(columns=("a", "b", "c"), rows=((1, 0.5, True), ("x", None, False))),
+        notes=("n",),
+        figures=(SummaryFigure(title="f", file="f.png", pixels=True),),
+        charts=(SummaryChart(title="c", across="round", lines={"a1": ((1, 0.5),)}),),
+    )
+    summary = Summary(title="T", sections=(section,), accounts={"m": account})
+    write_summary(tmp_path / "new", summary)
+    assert read_summary(tmp_path / "new") == summary
+    assert [type(value) for value in read_summary(tmp_path / "new").sections[0].table.rows[0]] == [int, float, bool]
+
+
+def test_a_folder_without_one_has_an_empty_one(tmp_path: Path) -> None:
+    assert read_summary(tmp_path) == Summary()
+
+
+def test_what_is_no_number_is_nothing(tmp_path: Path) -> None:
+    write_summary(
+        tmp_path, Summary(sections=(SummarySection(title="", table=SummaryTable(columns=("a",), rows=((math.nan,),))),))
+    )
+    assert json.loads((tmp_path / SUMMARY).read_text())["sections"][0]["table"]["rows"] == [[None]]
+
+
+def test_a_row_is_as_long_as_the_heads() -> None:
+    with pytest.raises(ValidationError, match="1 columns"):
+        SummaryTable(columns=("a",), rows=((1,), (1, 2)))
+
+
+def test_an_account_knows_who_contributed_when_and_whom_nobody_asked() -> None:
+    account = ParticipationAccount.of("round", ["a", "b", "c"])
+    account.enter({"a", "b"}, {"c"}, {})
+    account.enter({"a"}, (), {"b": "died", "x": "refused"})
+    account.enter({"c"}, (), {"b": "still dead"})
+    assert account.steps == 3
+    assert account.nodes == {
+        "a": Participation(2, 1, 2),
+        "b": Participation(1, 1, 1),
+        "c": Participation(1, 3, 3, 1),
+        "x": Participation(),
+    }
+    assert account.lost == {"b": LostNode(2, "died"), "x": LostNode(2, "refused")}

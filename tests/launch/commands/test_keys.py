@@ -1,0 +1,44 @@
+"""The commands about keys, as they are typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from launch.commands.keys import app
+from launch.errors import ConfigError
+
+
+def say(*arguments: str) -> str:
+    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_keys_are_made_handed_over_trusted_listed_and_compared(tmp_path: Path) -> None:
+    anna, ben = str(tmp_path / "anna"), str(tmp_path / "ben")
+    made = say("new", "anna", "--folder", anna)
+    say("new", "ben", "--folder", ben)
+    assert "anna is trusted" in say("trust", f"{anna}/anna.pub", "--folder", ben)
+    shown = say("fingerprint", "anna", "--folder", ben).strip()
+    assert shown == say("fingerprint", "anna", "--folder", anna).strip()
+    assert shown in made
+    listed = say("list", "--folder", ben)
+    assert [line.split()[:2] for line in listed.splitlines()[1:]] == [["ben", "own"], ["anna", "trusted"]]
+    assert shown in listed
+
+
+def test_no_command_shows_a_private_half(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    said = say("new", "anna", "--folder", folder) + say("list", "--folder", folder)
+    private = (tmp_path / "anna.key").read_text()
+    secret = [word for word in private.replace('"', " ").split() if len(word) == 64]
+    assert len(secret) == 2
+    assert not [half for half in secret if half in said]
+
+
+def test_what_is_refused_is_an_error_of_the_operator(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a file with keys"):
+        say("trust", str(tmp_path / "nobody.pub"), "--folder", str(tmp_path))

@@ -1,0 +1,91 @@
+"""Documents: where everything stands, and overrides."""
+
+from __future__ import annotations
+
+import pytest
+
+from launch.config.document import parse
+from launch.errors import ConfigError
+
+TEXT = """\
+name: one
+train:
+  epochs: 3
+  lr: 1e-3
+arms:
+  - rule: mean
+  - {rule: median}
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [(("name",), 1), (("train", "lr"), 4), (("arms", "1", "rule"), 7), (("train", "nothing"), 2), ((), 1)],
+)
+def test_every_key_knows_its_line(key, line):
+    place = parse(TEXT, "c.yaml").place(key)
+    assert (place.where, place.line) == ("c.yaml", line)
+
+
+@pytest.mark.parametrize(("written", "value"), [("1e-3", 1e-3), ("-2E+4", -2e4), ("1.5", 1.5), ("3", 3), ("1e", "1e")])
+def test_numbers_are_those_of_yaml_1_2(written, value):
+    found = parse(f"x: {written}", "c.yaml").values["x"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("train.epochs=10", ("train", "epochs"), 10),
+        ("train.batch=8", ("train", "batch"), 8),
+        ("arms.1.rule=mixture", ("arms", 1, "rule"), "mixture"),
+        ("train={steps: 5}", ("train",), {"steps": 5}),
+        ("new.deep.key=[1, 2]", ("new", "deep", "key"), [1, 2]),
+        ("data.root=/a=b", ("data", "root"), "/a=b"),
+        ("train.lr=", ("train", "lr"), None),
+    ],
+)
+def test_overrides_replace_values_and_places(override, path, value):
+    document = parse(TEXT, "c.yaml", [override])
+    found = document.values
+    for step in path:
+        found = found[step]
+    assert found == value
+    place = document.place(tuple(map(str, path)))
+    assert (place.where, place.line) == (f"--set {override}", None)
+    assert document.place(("name",)).line == 1
+
+
+def test_the_last_override_counts():
+    assert parse(TEXT, "c.yaml", ["train.epochs=4", "train.epochs=5"]).values["train"] == {"epochs": 5, "lr": 1e-3}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1", "well-formed YAML"),
+        ("- a", "a mapping"),
+        ("", "a mapping"),
+        ("a: 1\nb: {c: 1, c: 2}\na: 3\n", "each key once"),
+        ("a: {c: 1, c: 2}", "each key once"),
+        ("a: !!python/object/apply:os.system [ls]", "well-formed YAML"),
+    ],
+)
+def test_malformed_documents_are_refused(text, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        parse(text, "c.yaml")
+    assert all(problem.where == "c.yaml" and problem.line for problem in caught.value.problems)
+
+
+def test_a_key_that_stands_twice_is_named_with_both_lines():
+    with pytest.raises(ConfigError) as caught:
+        parse("a: 1\nb: 2\na: 3\n", "c.yaml")
+    assert str(caught.value) == "c.yaml:3: a: expected each key once (it stands in line 1 already)."
+
+
+@pytest.mark.parametrize("override", ["train", "=3", "train..lr=3", "arms.7.rule=mean", "arms.x=1", "a=[1"])
+def test_bad_overrides_are_refused(override):
+    with pytest.raises(ConfigError) as caught:
+        parse(TEXT, "c.yaml", [override])
+    assert caught.value.problems[0].where == f"--set {override}"

@@ -1,0 +1,174 @@
+"""cluster.yaml: loading, resolving, and every way to get it wrong."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from launch.config.schema import load
+from launch.errors import ConfigError
+
+LEAST = "name: tiny\nmethod: score-inference\nnodes: 2\n"
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text):
+        path = tmp_path / "cluster.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
+
+
+def test_a_file_is_split_between_launcher_and_method(written):
+    loaded = load(written(LEAST + "seed: 3\ntrain: {epochs: 7}\n"))
+    assert (loaded.cluster.name, loaded.cluster.seed, loaded.method.train.epochs) == ("tiny", 3, 7)
+    assert list(loaded.cluster.entries) == ["a1", "a2"]
+
+
+def test_overrides_win(written):
+    loaded = load(written(LEAST), ["nodes=3", "train.epochs=1", "bus.transport=ipc"])
+    assert (len(loaded.cluster.entries), loaded.method.train.epochs, loaded.cluster.bus.transport) == (3, 1, "ipc")
+
+
+def test_the_resolved_configuration_resolves_to_itself(written):
+    first = load("score-inference", ["nodes={north: {data: {limit: 50}}, south: {device: cpu}}"])
+    second = load(written(first.dump()))
+    assert (second.cluster, second.method) == (first.cluster, first.method)
+    assert second.dump() == first.dump()
+
+
+@pytest.mark.parametrize(
+    ("more", "line", "key", "said"),
+    [
+        ("sed: 4", 4, "sed", "Did you mean seed?"),
+        ("partitoin: {kind: iid}", 4, "partitoin", "Did you mean partition?"),
+        ("seed: '4'", 4, "seed", "a valid integer"),
+        ("seed: -1", 4, "seed", "greater than or equal to 0"),
+        ("train:\n  epochs: ten", 5, "train.epochs", "a valid integer"),
+        ("bus: {transport: udp}", 4, "bus.transport", "'tcp' or 'ipc'"),
+        ("sde: {kind: vq}", 4, "sde", "'vp'"),
+        ("arms:\n  mean: {rule: meen}", 5, "arms.mean.rule", "Did you mean mean?"),
+        ("samples: {total: 3, per_label: 4}", 4, "samples", "not both"),
+    ],
+)
+def test_a_wrong_key_is_named_with_file_line_and_what_was_expected(written, more, line, key, said):
+    path = written(LEAST + more)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.line, problem.key) == (path, line, key)
+    assert said in str(problem)
+
+
+def test_all_faults_are_listed_in_the_order_of_the_file(written):
+    with pytest.raises(ConfigError) as caught:
+        load(written("name: No Name\nmethod: score-inference\ntrain: {epochs: x}\nbus: {wire: y}\nmodel: 3\n"))
+    assert [problem.key for problem in caught.value.problems] == ["name", "train.epochs", "bus.wire", "model"]
+
+
+def test_a_fault_of_an_override_names_the_override():
+    with pytest.raises(ConfigError, match=r"^--set train.epochs=x: train.epochs: expected a valid integer, got 'x'\.$"):
+        load("control", ["train.epochs=x"])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        ("{sampler: {}}", "uses itself"),
+        ("{monitor: {}}", "uses itself"),
+        ("{}", "at least one node"),
+        ("0", "greater than or equal to 1"),
+        ("{A1: {}}", r"nodes\.A1: expected text that matches"),
+        ("{a1: {listen: 'udp://x'}}", r"nodes\.a1\.listen: expected text that matches"),
+        ("{a1: {data: {nam: mnist}}}", r"nodes\.a1\.data\.nam.*Did you mean name\?"),
+        ("{a1: {data: {name: mnist}}}", r"nodes\.a1\.data: .*root"),
+    ],
+)
+def test_nodes_are_checked(nodes, said):
+    with pytest.raises(ConfigError, match=said):
+        load("control", [f"nodes={nodes}"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["bus.policy.quorum=3"], r"bus\.policy\.quorum: expected at most 2, as many as there are clients, got 3\."),
+        (["bus.rounds.quorum=3"], r"bus\.rounds\.quorum: expected at most 2"),
+        (["federation.quorum=3"], r"federation\.quorum: expected at most 2, as many as there are clients"),
+        (["federation={quorum: 2, participation: 0.5}"], r"federation\.quorum: expected at most 1, .* drawn of 2"),
+        (["nodes=4", "federation.rule={kind: krum}"], r"federation\.rule: expected .* 4 contributions .*needs 5"),
+        (["nodes=5", "federation.rule={kind: krum, keep: 3}"], r"byzantine 1 and keep 3 needs 6"),
+        (["federation.secure={}"], r"federation\.secure: expected at least 3 contributors.*2, as many as there are"),
+        (["nodes=5", "federation={secure: {}, participation: 0.4}"], r"expected at least 3 .*2, .*drawn of 5 clients"),
+        (["nodes=3", "federation.secure={threshold: 4}"], r"secure\.threshold: expected at most 3, .* got 4\."),
+        (
+            ["nodes=6", "federation.secure={threshold: 3}"],
+            r"secure\.threshold: expected at least 4, more than half of 6",
+        ),
+    ],
+)
+def test_what_as_many_clients_can_never_reach_is_refused(given, said):
+    with pytest.raises(ConfigError, match=said):
+        load("novelty", ["nodes=2", *given])
+
+
+def test_what_they_just_reach_is_not():
+    settings = ["nodes=5", "bus.policy.quorum=5", "bus.rounds.quorum=5", "federation.rule={kind: krum, keep: 2}"]
+    assert load("novelty", [*settings, "federation.quorum=5"]).cluster.bus.rounds.quorum == 5
+    assert load("novelty", ["nodes=3", "federation.secure={threshold: 3}"])
+    assert load("novelty", ["nodes=10", "federation={secure: {threshold: 3}, participation: 0.5}"])
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("{secure: {}, rule: {kind: krum}}", "krum compares contributions, of which a secure sum shows none"),
+        ("{secure: {}, rule: {kind: median}}", "median compares contributions"),
+        ("{secure: {}, rule: {kind: trimmed-mean}}", "trimmed-mean compares contributions"),
+        ("{secure: {}, buffer: {size: 3}}", "masks cancel only among peers of one round: leave `secure` or `buffer`"),
+        ("{secure: {threshold: 2}}", "greater than or equal to 3"),
+        ("{quorum: 3, buffer: {size: 2}}", "`buffer.size` 2 contributions and the quorum is 3"),
+    ],
+)
+@pytest.mark.parametrize("example", ["novelty", "private-gan", "regression"])
+def test_what_no_secure_or_buffered_round_can_do_is_refused_with_the_reason(example, given, said):
+    with pytest.raises(ConfigError, match=rf"(?i)federation.*{re.escape(said)}"):
+        load(example, ["nodes=7", f"federation={given}"])
+
+
+def test_rounds_have_more_patience_whatever_else_is_said_of_them():
+    bus = load("novelty", ["bus.rounds={kind: survivors}"]).cluster.bus
+    assert (bus.rounds.hard_limit, bus.rounds.cold_start) == (1800.0, 600.0)
+    assert load("novelty", ["bus.rounds.hard_limit=5"]).cluster.bus.rounds.hard_limit == 5.0
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("nowhere/cluster.yaml", "nowhere/cluster.yaml: expected an existing file"),
+        ("cluster.yml", "an existing file"),
+        ("contrl", "Did you mean control?"),
+    ],
+)
+def test_a_source_that_is_not_there(source, said):
+    with pytest.raises(ConfigError) as caught:
+        load(source)
+    assert said in str(caught.value)
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        load(str(path))
+
+
+@pytest.mark.parametrize(("method", "said"), [("score-infrence", "Did you mean score-inference?"), ("7", "expected")])
+def test_an_unknown_method(written, method, said):
+    with pytest.raises(ConfigError) as caught:
+        load(written(f"name: x\nmethod: {method}\n"))
+    assert said in str(caught.value)
+    assert caught.value.problems[0].line == 2

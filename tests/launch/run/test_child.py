@@ -1,0 +1,41 @@
+"""A node's process: its target and its last words. How it lives and dies is tested with the supervisor."""
+
+from __future__ import annotations
+
+from json import dumps
+
+import pytest
+
+from launch.run.child import EXIT_MESSAGE_PREFIX, exit_message, resolve
+from launch.run.supervisor import NODE
+from nodes.run import run
+
+
+def test_targets_are_resolved_by_name():
+    assert resolve("json:dumps") is dumps
+    assert resolve(NODE) is run
+
+
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        ("starting\n" + EXIT_MESSAGE_PREFIX + "no data at x\n", "no data at x"),
+        ("starting\n" + EXIT_MESSAGE_PREFIX + "two\nlines\n", "two\nlines"),
+        (EXIT_MESSAGE_PREFIX + "an earlier one\n" + EXIT_MESSAGE_PREFIX + "the last\n", "the last"),
+        ("".join(f"line {number}\n" for number in range(20)), "\n".join(f"line {number}" for number in range(12, 20))),
+        ("", ""),
+        ("x" * 100_000 + "\n" + EXIT_MESSAGE_PREFIX + "after much\n", "after much"),
+    ],
+)
+def test_the_last_words_are_the_error_or_the_end_of_the_log(tmp_path, log, words):
+    (tmp_path / "a1.log").write_text(log)
+    assert exit_message(tmp_path / "a1.log") == words
+
+
+def test_who_never_spoke_has_no_last_words(tmp_path):
+    assert exit_message(tmp_path / "a1.log") == ""
+
+
+def test_bytes_that_are_no_text_do_no_harm(tmp_path):
+    (tmp_path / "a1.log").write_bytes(b"\xff\xfe end\n")
+    assert exit_message(tmp_path / "a1.log").endswith("end")

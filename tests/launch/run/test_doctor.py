@@ -1,0 +1,105 @@
+"""The doctor: each thing that is wrong is named with what was expected, and the exit code is that of who must act."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from launch.config.schema import load
+from launch.errors import OPERATOR, PEERS, ConfigError, RunError, exit_code
+from launch.run import doctor, keys
+from nodes.transport.probe import ProbeResult
+
+Probe = Callable[..., ProbeResult]
+
+
+class Clinic:
+    """Two operators' folders, and a peer of which everything can be imagined."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.console = folder, Console(record=True, width=200)
+        self.mine = keys.new("a1", folder / "mine")
+        self.theirs = keys.new("a2", folder / "theirs")
+        keys.trust(folder / "theirs" / "a2.pub", folder / "mine")
+        self.found = ProbeResult("heard", "up, and heard")
+        monkeypatch.setattr(doctor, "probe", lambda *_asked: self.found)
+
+    def look(self, *overrides: str, key: bool = True, a2: str = "listen: 'tcp://10.0.0.2:7000'", **more: Any) -> str:
+        nodes = f"nodes={{a1: {{listen: 'tcp://127.0.0.1:7000'}}, a2: {{{a2}}}}}"
+        loaded = load("regression", [nodes, *overrides])
+        file = self.folder / "mine" / "a1.key" if key else None
+        doctor.examine(loaded, self.folder / "runs", self.console, key=file, **more)
+        return self.console.export_text()
+
+
+@pytest.fixture
+def clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clinic:
+    return Clinic(tmp_path, monkeypatch)
+
+
+def test_all_is_well(clinic: Clinic) -> None:
+    said = clinic.look(a2=f"listen: 'tcp://10.0.0.2:7000', fingerprint: {clinic.theirs.fingerprint}")
+    assert "✗" not in said
+    assert f"this is a1, {clinic.mine.fingerprint}" in said
+    assert "a2  up, and heard" in said
+    for what in ("versions", "devices", "data", "disk", "fingerprints"):
+        assert f"✓ {what}" in said
+    assert not (clinic.folder / "runs").exists(), "looking leaves nothing behind"
+
+
+def test_a_peer_that_is_not_up_is_no_fault(clinic: Clinic) -> None:
+    clinic.found = ProbeResult("not up", "nobody listens at tcp://10.0.0.2:7001 yet")
+    assert "– a2  nobody listens" in clinic.look()
+    assert "– a2  the configuration names no address" in clinic.look(a2="")
+
+
+@pytest.mark.parametrize("state", ["unreachable", "keys", "version", "run", "name", "silent"])
+def test_what_is_wrong_elsewhere_is_the_peers(clinic: Clinic, state: Any) -> None:
+    clinic.found = ProbeResult(state, "so it is")
+    with pytest.raises(RunError, match="a2: so it is") as raised:
+        clinic.look()
+    assert exit_code(raised.value) == PEERS
+
+
+@pytest.mark.parametrize(("ahead", "how"), [(7.0, "7.0 s ahead of"), (-3.0, "3.0 s behind")])
+def test_a_clock_that_differs_is_named(clinic: Clinic, ahead: float, how: str) -> None:
+    clinic.found = ProbeResult("heard", "up, and heard", ahead)
+    with pytest.raises(RunError, match=f"clock of a2: it is {how}"):
+        clinic.look()
+
+
+def test_what_is_wrong_here_is_the_operators_and_told_at_once(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "DISK", 1 << 80)
+    with pytest.raises(ConfigError) as raised:
+        clinic.look("devices.device=cuda:99", a2="fingerprint: 0000-1111-2222-3333-4444-5555-6666-7777")
+    assert exit_code(raised.value) == OPERATOR
+    fingerprint, device, disk = raised.value.problems
+    assert (fingerprint.expected, fingerprint.given) == (
+        "0000-1111-2222-3333-4444-5555-6666-7777",
+        clinic.theirs.fingerprint,
+    )
+    assert device.given == "'cuda:99'"
+    assert "free disk" in disk.expected
+
+
+def test_a_key_that_others_may_read_is_refused(clinic: Clinic) -> None:
+    (clinic.folder / "mine" / "a1.key").chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        clinic.look()
+
+
+def test_a_member_whose_key_is_missing_is_named(clinic: Clinic) -> None:
+    (clinic.folder / "mine" / "trusted" / "a2.pub").unlink()
+    with pytest.raises(ConfigError, match=r"the public keys of a2, got none\. Get a2\.pub"):
+        clinic.look()
+
+
+def test_a_launch_makes_the_keys_that_are_missing(clinic: Clinic) -> None:
+    said = clinic.look(f"security.keys={clinic.folder / 'mine'}", key=False, a2="")
+    assert "✓ key of a1  usable" in said
+    assert "– keys  the launch will make those of a2, sampler, monitor" in said
+    assert "none are wanted" in clinic.look("nodes=2", key=False)

@@ -1,0 +1,38 @@
+"""The file of events."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launch.run.events import EventFile, LauncherEvent, event, read
+
+
+def test_what_was_written_is_read(tmp_path):
+    path = tmp_path / "events.jsonl"
+    happened = [
+        LauncherEvent(1.25, "a1", "started", {"pid": 3}),
+        LauncherEvent(2.0, "", "over", {"code": 0, "folder": "x"}),
+    ]
+    with EventFile(path) as file:
+        for each in happened:
+            file.write(each)
+            assert path.read_text().endswith("\n")  # on disk at once
+    assert list(read(path)) == happened
+
+
+def test_values_that_json_does_not_know_become_text(tmp_path):
+    with EventFile(tmp_path / "e") as file:
+        file.write(event("a1", "joined", folder=Path("x")))
+    assert next(read(tmp_path / "e")).data == {"folder": "x"}
+
+
+def test_a_line_that_was_cut_off_is_left_out(tmp_path):
+    path = tmp_path / "events.jsonl"
+    with EventFile(path) as file:
+        file.write(event("a1", "started"))
+    path.write_text(path.read_text() + '{"time": 3, "no')
+    assert [each.kind for each in read(path)] == ["started"]
+
+
+def test_no_file_no_events(tmp_path):
+    assert list(read(tmp_path / "nothing")) == []

@@ -1,0 +1,126 @@
+"""The run's folder: whose it is, and what of an earlier run stays."""
+
+from __future__ import annotations
+
+import pytest
+
+from launch.errors import ConfigError
+from launch.run.folder import joined_folder, locked_folder
+
+
+def test_an_earlier_runs_results_go_and_its_checkpoints_stay(tmp_path):
+    folder = tmp_path / "runs" / "x"
+    with locked_folder(folder, "name: x\n"):
+        (folder / "checkpoints").mkdir()
+        (folder / "checkpoints" / "a1.safetensors").touch()
+        (folder / "samples" / "mean").mkdir(parents=True)
+        (folder / "metrics.json").write_text("{}")
+    with locked_folder(folder, "name: y\n"):
+        assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.yaml"]
+        assert (folder / "checkpoints" / "a1.safetensors").exists()
+        assert (folder / "config.yaml").read_text() == "name: y\n"
+
+
+@pytest.mark.parametrize(
+    ("then", "stay"),
+    [
+        ("name: x\nseed: 1\n", True),
+        ("name: x\nseed: 1\nbus: {policy: {hard_limit: 9}}\ndevices: {threads: 2}\n", True),
+        ("name: x\nseed: 2\n", False),
+        ("name: x\n", False),
+    ],
+)
+def test_a_journal_and_the_closed_rounds_stay_or_go_together(tmp_path, then, stay):
+    folder = tmp_path / "x"
+    remembered = [
+        folder / "journal.json",
+        folder / "checkpoints" / "a1-rounds-0123" / "rounds.json",
+        folder / "sites" / "a1" / "words.safetensors",
+    ]
+    with locked_folder(folder, "name: x\nseed: 1\nbus: {transport: ipc}\n"):
+        for path in remembered:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        for path in (*remembered, folder / "checkpoints" / "a1-own.safetensors"):
+            path.touch()
+    with locked_folder(folder, then):
+        assert [path.exists() for path in remembered] == [stay, stay, stay]
+        assert (folder / "checkpoints" / "a1-own.safetensors").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "precious").touch()
+    with pytest.raises(ConfigError, match="nothing here is overwritten"), locked_folder(tmp_path, ""):
+        pass
+    assert (tmp_path / "samples" / "precious").exists()
+    assert not (tmp_path / "config.yaml").exists()
+
+
+def test_one_launch_at_a_time(tmp_path):
+    folder = tmp_path / "x"
+    with locked_folder(folder, "a"):
+        (folder / "metrics.json").touch()
+        with pytest.raises(ConfigError, match="no other launch"), locked_folder(folder, "b"):
+            pass
+        assert (folder / "metrics.json").exists()
+    with locked_folder(folder, "b"):
+        assert (folder / "config.yaml").read_text() == "b"
+
+
+def test_what_a_link_points_to_is_not_removed(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").touch()
+    folder = tmp_path / "x"
+    with locked_folder(folder, ""):
+        (folder / "samples").symlink_to(outside)
+    with locked_folder(folder, "another"):
+        assert not (folder / "samples").exists()
+    assert (outside / "precious").exists()
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="a folder that can be written"), locked_folder(tmp_path / "file" / "x", ""):
+        pass
+
+
+def test_nodes_by_hand_share_a_folder(tmp_path):
+    first = joined_folder(tmp_path / "x", "a")
+    (first / "metrics.json").touch()
+    second = joined_folder(tmp_path / "x", "b")
+    assert first == second
+    assert (second / "metrics.json").exists()
+    assert (second / "config.yaml").read_text() == "a"
+
+
+RUN = "name: x\nseed: 1\nbus: {transport: ipc}\n"
+
+
+def test_resuming_takes_over_what_the_run_remembers(tmp_path):
+    folder = tmp_path / "x"
+    with locked_folder(folder, RUN):
+        (folder / "samples").mkdir()
+        for name in ("journal.json", "samples/round-0001.png", "metrics.json"):
+            (folder / name).touch()
+    with locked_folder(folder, RUN.replace("ipc", "tcp"), resume=True):
+        assert (folder / "journal.json").exists()
+        assert (folder / "samples" / "round-0001.png").exists()
+        assert not (folder / "metrics.json").exists()
+
+
+def test_resuming_never_begins_anew(tmp_path):
+    folder = tmp_path / "x"
+    with (
+        pytest.raises(ConfigError, match=r"run that was started.*without --resume"),
+        locked_folder(folder, RUN, resume=True),
+    ):
+        pass
+    assert not folder.exists()
+    with locked_folder(folder, RUN):
+        (folder / "journal.json").touch()
+    other = RUN.replace("seed: 1", "seed: 2") + "rounds: 3\n"
+    with pytest.raises(ConfigError, match="other values of rounds, seed"), locked_folder(folder, other, resume=True):
+        pass
+    assert (folder / "config.yaml").read_text() == RUN
+    assert (folder / "journal.json").exists()

@@ -1,0 +1,189 @@
+"""The supervisor with real processes: who ends whom, with which words, and that nobody is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from launch.errors import DONE, FAULT, INTERRUPTED, METHOD, PEERS
+from launch.run.supervisor import NodeExit
+
+HERE = Path(__file__).parent
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fork server needs a POSIX system")
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    monkeypatch.syspath_prepend(HERE)
+    import stand_ins
+
+    return stand_ins
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+@pytest.fixture
+def supervise(stand_ins, told, tmp_path):
+    def tell(event):
+        told.append(event)
+        if event.kind == "died" and event.node != "sampler":
+            stand_ins.write(tmp_path / "ready")
+
+    async def run(*parts, **options):
+        outcome = await stand_ins.supervisor(stand_ins.plan(tmp_path, *parts), tell, **options).run()
+        pids = [event.data["pid"] for event in told if event.kind == "started"]
+        assert not [pid for pid in pids if psutil.pid_exists(pid)]
+        return outcome
+
+    return run
+
+
+def kinds(told, node):
+    return [event.kind for event in told if event.node == node and event.kind != "ready"]
+
+
+async def test_the_guests_end_is_the_end_of_all(supervise, told):
+    outcome = await supervise("waits", "waits", "finishes")
+    assert (outcome.code, outcome.deaths) == (DONE, ())
+    assert kinds(told, "sampler") == ["started", "ended"]
+    assert kinds(told, "a1") == ["started", "stopped"]
+    assert kinds(told, "") == ["over"]
+    assert [event.data["code"] for event in told if event.kind == "stopped"] == [DONE, DONE]
+
+
+async def test_a_clients_death_is_told_with_its_last_words_and_the_others_go_on(supervise, told):
+    outcome = await supervise("waits", "has_no_data", "finishes")
+    assert outcome.code == DONE
+    (death,) = outcome.deaths
+    assert (death.node, death.code, death.words) == ("a2", METHOD, "no data at /nowhere")
+    assert kinds(told, "a2") == ["started", "died"]
+
+
+async def test_a_signal_is_named_beside_the_last_lines(supervise):
+    outcome = await supervise("waits", "kills_itself", "finishes")
+    assert str(outcome.deaths[0]) == "a2 was killed by SIGKILL: I can no longer"
+
+
+async def test_a_fault_is_told_in_one_line_and_logged_with_its_traceback(supervise, tmp_path):
+    outcome = await supervise("waits", "is_faulty", "finishes")
+    assert (outcome.deaths[0].code, outcome.deaths[0].words) == (FAULT, "ZeroDivisionError: an oversight")
+    assert "Traceback" in (tmp_path / "logs" / "a2.log").read_text()
+
+
+async def test_the_guests_death_ends_the_run_with_its_code(supervise):
+    outcome = await supervise("waits", "finds_nobody")
+    assert outcome.code == PEERS
+    assert "a1 (never came)" in outcome.reason
+
+
+async def test_without_any_client_the_run_ends_with_what_the_first_died_of(supervise, told):
+    outcome = await supervise("has_no_data", "has_no_data", "tells_and_waits")
+    assert outcome.code == METHOD
+    assert "no client is left" in outcome.reason
+    assert "no data at /nowhere" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "reason"),
+    [
+        ("has_no_data", METHOD, "a2 ended with exit code 4: no data at /nowhere"),
+        ("kills_itself", FAULT, "a2 was killed by SIGKILL: I can no longer"),
+        ("gives_up", PEERS, "a2 ended before it was ready"),
+    ],
+)
+async def test_a_client_that_ends_before_it_was_ready_ends_the_run(supervise, stand_ins, part, code, reason):
+    outcome = await supervise("waits", part, "waits", listener=stand_ins.deaf)
+    assert (outcome.code, outcome.reason) == (code, reason)
+
+
+async def test_who_does_not_end_when_asked_is_killed(supervise, told):
+    outcome = await supervise("is_stubborn", "finishes", patience=0.2)
+    assert outcome.code == DONE
+    stopped = next(event for event in told if event.kind == "stopped")
+    assert stopped.data["code"] == -signal.SIGKILL
+
+
+async def test_a_listener_that_cannot_start_does_not_end_the_run(supervise, told):
+    @asynccontextmanager
+    async def broken(spec, tell):
+        raise OSError("address in use")
+        yield
+
+    outcome = await supervise("waits", "finishes", listener=broken)
+    assert outcome.code == DONE
+    assert [event.data for event in told if event.kind == "deaf"] == [{"reason": "address in use"}]
+
+
+async def test_a_served_cluster_outlives_its_guest_until_it_is_interrupted(stand_ins, told, tmp_path):
+    def tell(event):
+        told.append(event)
+        if (event.node, event.kind) == ("sampler", "ended"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    outcome = await stand_ins.supervisor(stand_ins.plan(tmp_path, "waits", "finishes"), tell, serve=True).run()
+    assert outcome.code == DONE
+    assert kinds(told, "a1") == ["started", "stopped"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, INTERRUPTED)])
+def test_an_interrupted_launcher_leaves_nothing(tmp_path, stand_ins, number, code):
+    launcher, children = launched(tmp_path, stand_ins, "waits", "waits", "tells_and_waits")
+    launcher.send_signal(number)
+    assert launcher.wait(stand_ins.LONGEST) == code
+    assert not any(child.is_running() for child in children)
+
+
+def test_a_second_interrupt_does_not_wait(tmp_path, stand_ins):
+    launcher, children = launched(tmp_path, stand_ins, "is_stubborn", "tells_and_waits")
+    launcher.send_signal(signal.SIGINT)
+    guest = children[-1]
+    guest.wait(stand_ins.LONGEST)  # so the first one has been heard
+    launcher.send_signal(signal.SIGINT)
+    assert launcher.wait(4.0) == INTERRUPTED  # sooner than the supervisor's patience
+    assert not any(child.is_running() for child in children)
+
+
+def test_a_killed_launcher_leaves_no_process_and_no_socket_folder(tmp_path, stand_ins):
+    launcher, children = launched(tmp_path, stand_ins, "waits", "is_stubborn", "tells_and_waits")
+    launcher.kill()
+    launcher.wait(stand_ins.LONGEST)
+    _, alive = psutil.wait_procs(children, timeout=stand_ins.LONGEST)
+    assert not alive
+    assert not (tmp_path / "litter").exists()
+
+
+def launched(folder, stand_ins, *parts):
+    """A launcher in a process of its own, and its nodes, all of which stand."""
+    (folder / "litter").mkdir()
+    stand_ins.plan(folder, *parts)
+    command = [sys.executable, HERE / "stand_ins.py", folder, folder / "litter", *parts]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    launcher = subprocess.Popen(command, env=environment)
+    stand_ins.read(folder / "up", 1)
+    children = [psutil.Process(int(line)) for line in (folder / "pids").read_text().split()]
+    assert len(children) == len(parts)
+    return launcher, children
+
+
+@pytest.mark.parametrize(
+    ("code", "cause", "family"),
+    [
+        (4, "ended with exit code 4", METHOD),
+        (7, "ended with exit code 7", FAULT),
+        (-11, "was killed by SIGSEGV", FAULT),
+        (-63, "was killed by signal 63", FAULT),
+    ],
+)
+def test_how_a_process_ended_in_words(code, cause, family):
+    death = NodeExit("a1", code, "")
+    assert (death.cause, death.family, str(death)) == (cause, family, f"a1 {cause}")

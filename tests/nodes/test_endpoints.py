@@ -1,0 +1,59 @@
+"""Where a node may not stand is refused with what to say instead, before anything is bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nodes.endpoints import check_endpoints
+from nodes.errors import NodeError
+from nodes.spec import NodeSpec
+from protocol.security.keys import Keyring, PrivateKeys
+
+KEYS = {name: PrivateKeys.make(name) for name in ("one", "eve")}
+WIDE = "tcp://192.0.2.1:7000"
+
+
+def ring(own: PrivateKeys) -> Keyring:
+    return Keyring.of(own, [keys.public for keys in KEYS.values()])
+
+
+def spec(listen: str = "tcp://127.0.0.1:0", own: PrivateKeys | None = None, **given: Any) -> NodeSpec:
+    return NodeSpec("one", "client", "test", listen, keys=ring(own) if own else None, **given)
+
+
+@pytest.mark.parametrize(
+    "fine",
+    [
+        spec(),
+        spec("ipc:///tmp/a", join=("tcp://10.0.0.1:7000",)),
+        spec(WIDE, insecure=True),
+        spec(WIDE, KEYS["one"], join=("eve@tcp://10.0.0.1:7000",), through="eve@tcp://10.0.0.2:7000"),
+        spec("tcp://0.0.0.0:7000", KEYS["one"], advertise=WIDE),
+    ],
+)
+def test_what_is_fine_passes(fine: NodeSpec) -> None:
+    check_endpoints(fine)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (spec(advertise="foo"), "'foo' is no address of a node"),
+        (spec(advertise="tcp://host"), "no address of a node"),
+        (spec(join=("tcp://127.0.0.1:0",)), "no address of a node"),
+        (spec(through="nowhere"), "no address of a node"),
+        (spec(WIDE), "give this node keys, or say --insecure"),
+        (spec(through="tcp://10.0.0.2:7000"), "give this node keys, or say --insecure"),
+        (spec("tcp://0.0.0.0:7000", insecure=True), "say with --advertise"),
+        (spec("tcp://*:7000", KEYS["one"]), "say with --advertise"),
+        (spec(own=KEYS["one"], join=("tcp://10.0.0.1:7000",)), "say name@tcp://10.0.0.1:7000"),
+        (spec(own=KEYS["one"], through="tcp://10.0.0.2:7000"), "say name@tcp://10.0.0.2:7000"),
+        (spec(own=KEYS["eve"]), "the keys are those of eve, and this node is one"),
+        (spec(own=PrivateKeys.make("hub", relay=True)), "those of a relay, which takes no part"),
+    ],
+)
+def test_what_is_wrong_is_refused_with_what_to_say(wrong: NodeSpec, said: str) -> None:
+    with pytest.raises(NodeError, match=said.replace("*", r"\*")):
+        check_endpoints(wrong)

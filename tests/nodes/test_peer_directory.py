@@ -1,0 +1,215 @@
+"""Who can be asked: waiting for the expected, settling on whoever is there, and saying who is missing and why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nodes.errors import PeersMissing
+from nodes.peer_directory import SETTLED
+from nodes.transport.memory import Faults
+from protocol.messages import Capabilities
+from protocol.topics import PRESENCE
+
+Tell = Callable[..., Any]
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class TestExpected:
+    def test_it_waits_until_every_expected_client_is_ready_and_no_longer(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            guest = await cluster.guest(join=["memory://c0"], expected=["c0", "c1"])
+            complete = asyncio.ensure_future(guest.roster.complete(600))
+            await asyncio.sleep(30)
+            await cluster.client("c0")
+            training = await cluster.client("c1", ready=False)
+            await cluster.client("c2", factor=9)
+            await asyncio.sleep(30)
+            assert not complete.done()
+            training.ready()
+            started = now()
+            assert await complete == {"c0": '{"factor": 1.0}', "c1": '{"factor": 1.0}'}
+            assert now() - started < 0.1
+
+        tell(story)
+
+    def test_who_was_not_expected_is_never_asked(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            await cluster.client("c0")
+            await cluster.client("stranger")
+            guest = await cluster.guest(expected=["c0"])
+            await asyncio.sleep(5)
+            assert list(guest.roster.ready()) == ["c0"]
+            assert guest.roster.missing() == {}
+            assert [guest.roster.belongs(name) for name in ("c0", "stranger")] == [True, False]
+
+        tell(story)
+
+    def test_the_missing_are_named_with_their_reasons(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            await cluster.client("c0")
+            await cluster.client("training", ready=False)
+            dead = await cluster.client("dead")
+            gone = await cluster.client("gone")
+            guest = await cluster.guest(expected=["c0", "training", "dead", "gone", "unborn"])
+            await asyncio.sleep(1)
+            dead.bus.crash()
+            await gone.node.__aexit__(None, None, None)
+            with pytest.raises(PeersMissing) as caught:
+                await guest.roster.complete(20)
+            missing = caught.value.missing
+            assert list(missing) == ["dead", "gone", "training", "unborn"]
+            assert missing["dead"].startswith("lost: its connection broke")
+            assert missing["gone"] == "left: stopped"
+            assert missing["training"] == "not ready yet"
+            assert missing["unborn"] == "never seen"
+            assert str(caught.value).startswith("not ready after 20 s: dead (lost: its connection broke")
+
+        tell(story)
+
+    def test_who_is_restarted_while_it_is_waited_for_counts(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            await cluster.client("c0")
+            dying = await cluster.client("c1", ready=False)
+            guest = await cluster.guest(expected=["c0", "c1"])
+            complete = asyncio.ensure_future(guest.roster.complete(600))
+            await asyncio.sleep(1)
+            dying.bus.crash()
+            await asyncio.sleep(5)
+            await cluster.client("c1", factor=2.0)
+            assert (await complete)["c1"] == '{"factor": 2.0}'
+            assert guest.roster.missing() == {}
+
+        tell(story)
+
+
+class TestWhoeverIsThere:
+    def test_it_settles_on_everybody_that_one_address_leads_to(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            for index in range(5):
+                await cluster.client(f"c{index}")
+            await asyncio.sleep(1)
+            guest = await cluster.guest()
+            started = now()
+            assert list(await guest.roster.complete(60)) == [f"c{index}" for index in range(5)]
+            assert SETTLED <= now() - started < SETTLED + 0.5
+
+        tell(story)
+
+    def test_it_waits_for_who_is_there_but_not_ready(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            await cluster.client("c0")
+            training = await cluster.client("c1", ready=False)
+            guest = await cluster.guest()
+            complete = asyncio.ensure_future(guest.roster.complete(600))
+            await asyncio.sleep(100)
+            assert not complete.done()
+            training.ready()
+            assert list(await complete) == ["c0", "c1"]
+
+        tell(story)
+
+    def test_it_does_not_wait_for_the_dead_or_for_guests(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            await cluster.client("c0")
+            dying = await cluster.client("c1", ready=False)
+            await cluster.guest("other-guest")
+            guest = await cluster.guest()
+            complete = asyncio.ensure_future(guest.roster.complete(600))
+            await asyncio.sleep(10)
+            dying.bus.crash()
+            await asyncio.sleep(3)
+            assert list(complete.result()) == ["c0"]
+
+        tell(story)
+
+    def test_nobody_is_nobody(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            guest = await cluster.guest(join=["memory://nowhere"])
+            with pytest.raises(PeersMissing, match="not ready after 5 s: nobody answered"):
+                await guest.roster.complete(5)
+
+        tell(story)
+
+
+class TestCards:
+    @pytest.mark.parametrize("seed", range(4))
+    def test_a_latecomer_gets_every_card_through_loss_and_disorder(self, tell: Tell, seed: int) -> None:
+        async def story(cluster: Any) -> None:
+            for index in range(4):
+                await cluster.client(f"c{index}", factor=float(index))
+            await asyncio.sleep(20)
+            guest = await cluster.guest(expected=list(cluster.clients))
+            cards = await guest.roster.complete(30)
+            assert cards == {f"c{index}": f'{{"factor": {float(index)}}}' for index in range(4)}
+
+        tell(story, Faults(drop=0.3, duplicate=0.1, delay=(0.0, 0.4), pulses_too=True), seed)
+
+    def test_an_old_card_that_comes_late_takes_nothing_back(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            guest = await cluster.guest()
+            forger = await cluster.forger().link(guest.node)
+            forger.say(PRESENCE, Capabilities(text='{"new": 1}', ready=True), number=1)
+            forger.say("to/guest/", Capabilities(text="{}", ready=False), number=1)
+            await asyncio.sleep(1)
+            assert guest.roster.ready() == {"forger": '{"new": 1}'}
+
+        tell(story)
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ('{"method": "m", "card": "{\\"a\\": 1}"}', '{"a": 1}'),
+            ('{"method": "m"}', '{"method": "m"}'),
+            ("[1]", "[1]"),
+            ("no JSON", "no JSON"),
+            ("[" * 15_000, "[" * 15_000),
+        ],
+    )
+    def test_a_card_comes_out_of_its_envelope_and_one_without_is_taken_as_it_is(
+        self, tell: Tell, text: str, shown: str
+    ) -> None:
+        async def story(cluster: Any) -> None:
+            guest = await cluster.guest()
+            forger = await cluster.forger().link(guest.node)
+            forger.say(PRESENCE, Capabilities(text=text, ready=True), number=1)
+            await asyncio.sleep(1)
+            assert guest.roster.ready() == {"forger": shown}
+
+        tell(story)
+
+    def test_the_card_of_an_earlier_life_is_none(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            guest = await cluster.guest()
+            old = await cluster.forger().link(guest.node)
+            old.say(PRESENCE, Capabilities(text="{}", ready=True), number=1)
+            await asyncio.sleep(1)
+            assert list(guest.roster.ready()) == ["forger"]
+            old.bus.crash()
+            new = await cluster.forger(incarnation=2).link(guest.node)
+            assert guest.roster.ready() == {}
+            new.say(PRESENCE, Capabilities(text='{"life": 2}', ready=True), number=1)
+            await asyncio.sleep(1)
+            assert guest.roster.ready() == {"forger": '{"life": 2}'}
+
+        tell(story)
+
+    def test_who_was_lost_for_a_while_is_ready_again_without_a_new_card(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            await cluster.client("c0")
+            guest = await cluster.guest()
+            await guest.roster.complete(10)
+            cluster.network.cut("memory://c0", "memory://guest")
+            await asyncio.sleep(5)
+            assert guest.roster.missing()["c0"].startswith("lost: silent")
+            cluster.network.heal("memory://c0", "memory://guest")
+            await asyncio.sleep(1)
+            assert (list(guest.roster.ready()), guest.roster.missing()) == (["c0"], {})
+
+        tell(story)

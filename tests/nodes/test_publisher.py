@@ -1,0 +1,98 @@
+"""What is said is numbered by topic, kept, repeated to whoever missed it, and counted; what is gone is named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from nodes.publisher import KEEPING, Publisher
+from protocol import codec
+from protocol.codec import Buffer, Envelope
+from protocol.messages import Capabilities, Goodbye, Message, ProgressReport, RetransmitRequest
+from protocol.messages.retransmission import Retransmission, RetransmitUnavailable
+from protocol.security.authentication import NullSecurity
+from protocol.topics import HEARTBEATS, PRESENCE, PROGRESS, inbox
+
+CARD = Capabilities(text="{}", ready=False)
+
+
+class Deaf:
+    """A bus that only remembers what was published."""
+
+    def __init__(self) -> None:
+        self.frames: list[list[bytes]] = []
+
+    def publish(self, frames: Sequence[Buffer]) -> None:
+        self.frames.append([bytes(frame) for frame in frames])
+
+    def said(self) -> list[Envelope]:
+        return [codec.decode(frames) for frames in self.frames]
+
+
+@pytest.fixture
+def bus() -> Deaf:
+    return Deaf()
+
+
+@pytest.fixture
+def voice(bus: Any) -> Publisher:
+    made = Publisher(bus, NullSecurity(), "a", 7, "raw")
+    made.run = "test"
+    return made
+
+
+def progress(note: str) -> Message:
+    return ProgressReport(phase="p", done=0, total=0, values={}, note=note)
+
+
+def test_numbers_count_what_is_numbered_on_each_topic_from_one(bus: Deaf, voice: Publisher) -> None:
+    for topic, message in (
+        (PROGRESS, progress("x")), (PRESENCE, CARD), (PRESENCE, Goodbye(reason="")), (PROGRESS, progress("y")),
+    ):  # fmt: skip
+        voice.publish(topic, message)
+    assert [(each.topic, each.number) for each in bus.said()] == [
+        (PROGRESS, 1), (PRESENCE, 1), (PRESENCE, 0), (PROGRESS, 2),
+    ]  # fmt: skip
+    assert {(each.run, each.sender, each.incarnation) for each in bus.said()} == {("test", "a", 7)}
+
+
+def test_what_was_sent_is_counted_as_it_left(bus: Deaf, voice: Publisher) -> None:
+    for _ in range(3):
+        voice.publish(PRESENCE, CARD)
+    assert voice.sent == {"capabilities": sum(len(frame) for frames in bus.frames for frame in frames)}
+
+
+def test_what_is_kept_is_repeated_as_it_was_and_what_is_not_is_named(bus: Deaf, voice: Publisher) -> None:
+    for note in "xyz":
+        voice.publish(PROGRESS, progress(note))
+    first = list(bus.frames)
+    voice.repeat("b", RetransmitRequest(topic=PROGRESS, incarnation=7, first=2, last=6))
+    again = bus.said()[3:]
+    assert {each.topic for each in again} == {inbox("b")}
+    assert [type(each.message) for each in again] == [Retransmission, Retransmission, RetransmitUnavailable]
+    assert [codec.original(frames) for frames in bus.frames[3:5]] == first[1:]
+    assert again[-1].message == RetransmitUnavailable(topic=PROGRESS, first=4, last=6)
+
+
+def test_what_is_kept_counts_with_what_it_takes_to_keep_it(bus: Deaf, voice: Publisher) -> None:
+    for _ in range(3):
+        voice.publish(PRESENCE, CARD)
+    assert voice.outbox.held == 3 * KEEPING + sum(len(frame) for frames in bus.frames for frame in frames)
+
+
+def test_an_earlier_life_repeats_nothing(bus: Deaf, voice: Publisher) -> None:
+    voice.publish(PROGRESS, progress("x"))
+    voice.repeat("b", RetransmitRequest(topic=PROGRESS, incarnation=6, first=1, last=1))
+    assert len(bus.frames) == 1
+
+
+def test_a_peer_is_told_the_numbers_of_what_is_for_all_and_for_it(voice: Publisher) -> None:
+    for topic in (PRESENCE, inbox("b"), inbox("b"), inbox("c")):
+        voice.publish(topic, CARD)
+    assert voice.latest([]) == {PRESENCE: 1}
+    assert voice.latest(["b"]) == {PRESENCE: 1, inbox("b"): 2}
+    beat = codec.decode(voice.beat(3, voice.latest(["c"])))
+    assert (beat.topic, beat.number) == (HEARTBEATS, 0)
+    assert (beat.message.tick, beat.message.latest) == (3, {PRESENCE: 1, inbox("c"): 1})  # type: ignore[attr-defined]

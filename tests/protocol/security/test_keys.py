@@ -1,0 +1,91 @@
+"""Keys: what comes back from a text, what a keyring refuses, and that secrets are shown nowhere."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from protocol.errors import KeyFault
+from protocol.security.keys import Keyring, PrivateKeys, read_private, read_public
+
+ANNA, BEN = PrivateKeys.make("anna"), PrivateKeys.make("ben")
+
+
+def test_keys_come_back_from_their_texts() -> None:
+    assert read_private(ANNA.text()) == ANNA
+    assert read_public(ANNA.public.text()) == ANNA.public
+
+
+def test_every_make_is_new() -> None:
+    assert PrivateKeys.make("anna").curve != ANNA.curve
+    assert PrivateKeys.make("anna").sign != ANNA.sign
+
+
+def test_a_fingerprint_is_of_the_name_and_of_both_keys() -> None:
+    others = [
+        ANNA.public.model_copy(update=change)
+        for change in ({"name": "ben"}, {"curve": BEN.public.curve}, {"sign": BEN.public.sign})
+    ]
+    assert len({each.fingerprint for each in (ANNA.public, *others)}) == 4
+    assert len(ANNA.public.fingerprint.replace("-", "")) == 32
+
+
+def test_private_halves_are_shown_nowhere() -> None:
+    ring = Keyring.of(ANNA, [BEN.public])
+    for shown in (repr(ANNA), str(ANNA), repr(ring), ANNA.public.text(), f"{ring.own}"):
+        assert ANNA.curve not in shown
+        assert ANNA.sign not in shown
+
+
+@pytest.mark.parametrize("cut", [1, 10, 64])
+def test_the_error_about_a_broken_private_text_does_not_repeat_it(cut: int) -> None:
+    broken = ANNA.text().replace(ANNA.sign, ANNA.sign[:-cut] + "?" * cut)
+    with pytest.raises(KeyFault, match="sign") as raised:
+        read_private(broken)
+    assert ANNA.sign[:8] not in str(raised.value)
+    assert ANNA.curve not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "\0", "x" * 5000, '{"name": "anna"}', ANNA.public.text()[:-3]])
+def test_anything_else_is_no_key(text: str) -> None:
+    for read in (read_public, read_private):
+        with pytest.raises(KeyFault):
+            read(text)
+
+
+def test_private_and_public_texts_are_not_taken_for_each_other() -> None:
+    with pytest.raises(KeyFault):
+        read_public(ANNA.text())
+    with pytest.raises(KeyFault):
+        read_private(ANNA.public.text())
+
+
+@pytest.mark.parametrize("name", ["", "Anna", "a/b", "x" * 33, "../anna"])
+def test_only_a_nodes_name_gets_keys(name: str) -> None:
+    with pytest.raises(KeyFault):
+        PrivateKeys.make(name)
+
+
+def test_a_keyring_knows_names_by_key() -> None:
+    ring = Keyring.of(ANNA, [BEN.public, ANNA.public])
+    assert ring.trusted == {"anna": ANNA.public, "ben": BEN.public}
+    assert ring.names[bytes.fromhex(BEN.public.sign)] == ring.doors[bytes.fromhex(BEN.public.curve)] == "ben"
+
+
+def test_a_name_has_one_key_and_a_key_one_name() -> None:
+    impostor = PrivateKeys.make("ben").public
+    for wrong in (
+        [BEN.public, impostor],
+        [PrivateKeys.make("anna").public],
+        [BEN.public, impostor.model_copy(update={"name": "carl", "sign": BEN.public.sign})],
+        [BEN.public, impostor.model_copy(update={"name": "carl", "curve": BEN.public.curve})],
+    ):
+        with pytest.raises(KeyFault):
+            Keyring.of(ANNA, wrong)
+
+
+def test_a_keyring_reaches_a_process_that_is_started() -> None:
+    ring = Keyring.of(ANNA, [BEN.public])
+    assert ring.own.signer, "what has been used"
+    assert pickle.loads(pickle.dumps(ring)) == ring  # noqa: S301 - multiprocessing does the same, within one machine
