@@ -209,7 +209,7 @@ class TestSealed:
         assert [ben.knows(name) for name in ("anna", "ben", "stranger")] == [True, True, False]
 
 
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 GOLDEN = VECTORS / "keys" / "anna.json"
 
 
