@@ -104,7 +104,7 @@ class Participant(Protocol):
         """
         ...
 
-    def contribute(self, task: RoundTask, base: ModelState, watch: Progress) -> Update:
+    def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
         """Does the round's work, starting from `base`, the model that the last round left.
 
         Deterministic: the same task and base give the same update, so that a repeated round is the same round.
@@ -224,7 +224,7 @@ class Exchanger(Protocol):
         """What it offers already once it is prepared, for example from an earlier life of the same site."""
         ...
 
-    def offer(self, call: ExchangePlan, watch: Progress) -> OfferBatch:
+    def offer(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
         """Does the call's work, which may take long, and says what it offers now.
 
         Raises:
@@ -275,10 +275,10 @@ class Network(Protocol):
     """What the asking side of a method sees of the other sides.
 
     Attributes:
-        cards: what the answerers say of themselves, by name in sorted order.
+        capabilities: what the answerers say of themselves, by name in sorted order.
     """
 
-    cards: Mapping[str, str]
+    capabilities: Mapping[str, str]
 
     def ask(self, question: Question) -> Replies:
         """Puts a question and waits for the replies that the run's policy demands."""
@@ -350,7 +350,7 @@ class SiteContext:
 class Responder(Protocol):
     """The side of a method that holds data and a model, and answers."""
 
-    def prepare(self, watch: Progress) -> str:
+    def prepare(self, progress: Progress) -> str:
         """Loads data, trains or loads a model, and returns its card: a JSON text of at most 16 KiB."""
         ...
 

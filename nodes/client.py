@@ -40,12 +40,12 @@ async def run_client(spec: NodeSpec, stop: asyncio.Event) -> None:
     stall = ExchangePeer(node, compute)
     for capability in (desk, presenter, depot, assembly, stall):
         node.add(capability)
-    watch = ThreadProgress(progress_publisher(node))
+    progress = ThreadProgress(progress_publisher(node))
     site = SiteContext(spec.name, spec.index, spec.count, spec.seed, spec.device, spec.folder)
     try:
         async with node:
             make = partial(registry.find(spec.method).site, spec.config, site, spec.site)
-            agent, card = await run_until_stopped(stop, watch, compute.run(lambda: _prepared(make, watch)))
+            agent, card = await run_until_stopped(stop, progress, compute.run(lambda: _prepared(make, progress)))
             desk.open(agent)
             if isinstance(agent, Participant):
                 await assembly.open(agent)
@@ -55,7 +55,7 @@ async def run_client(spec: NodeSpec, stop: asyncio.Event) -> None:
     except Stopped:
         log.info("%s was stopped before it was ready", spec.name)
     finally:
-        watch.stop()
+        progress.stop()
         assembly.close()
         stall.close()
         for thread in (compute, reducer):
@@ -70,7 +70,7 @@ def _closed_rounds(spec: NodeSpec) -> Path:
     return spec.folder / "checkpoints" / f"{spec.name}-rounds-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 
-def _prepared(make: Callable[[], Responder], watch: Progress) -> tuple[Responder, str]:
+def _prepared(make: Callable[[], Responder], progress: Progress) -> tuple[Responder, str]:
     """On the device's thread, since making an agent may read its data: the agent, ready to answer, and its card."""
     agent = make()
-    return agent, agent.prepare(watch)
+    return agent, agent.prepare(progress)

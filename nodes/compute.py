@@ -98,7 +98,7 @@ class ThreadProgress:
             self._loop.call_soon_threadsafe(self._tell, phase, done, total, values)
 
 
-async def run_until_stopped(stop: asyncio.Event, watch: ThreadProgress, job: asyncio.Future[T]) -> T:
+async def run_until_stopped(stop: asyncio.Event, progress: ThreadProgress, job: asyncio.Future[T]) -> T:
     """The job's result, unless `stop` is set first: then the job is asked to end.
 
     Raises:
@@ -109,6 +109,6 @@ async def run_until_stopped(stop: asyncio.Event, watch: ThreadProgress, job: asy
     stopped.cancel()
     if job.done():
         return job.result()
-    watch.stop()
+    progress.stop()
     job.cancel()
     raise Stopped

@@ -35,13 +35,13 @@ class BusNetwork:
     """A `Network` whose other sides are peers on the bus; for a job on a thread of its own.
 
     Attributes:
-        cards: the clients' cards as they were when all of them were ready.
+        capabilities: the clients' cards as they were when all of them were ready.
         asks: puts a question and blocks until its replies are there.
         convenes: has rounds held and blocks until they are over.
         trades: has an exchange held and blocks until it is over.
     """
 
-    cards: Mapping[str, str]
+    capabilities: Mapping[str, str]
     asks: Ask
     convenes: Convene
     trades: Trade
@@ -84,20 +84,22 @@ async def run_guest(spec: NodeSpec, job: Job[T], stop: asyncio.Event, told: Prog
     for capability in (roster, asker, depot, convener, caller):
         node.add(capability)
     remark = ParticipationNote()
-    watch = ThreadProgress(progress_publisher(node, remark, told))
+    progress = ThreadProgress(progress_publisher(node, remark, told))
     solver = ComputeThread(f"{spec.name}-solver")
     try:
         async with node:
-            cards = await run_until_stopped(stop, watch, asyncio.ensure_future(roster.complete(spec.timing.ready)))
-            network = BusNetwork(
-                cards,
-                remark.listen(asker.from_thread()),
-                convener.from_thread(watch, remark.closed),
-                caller.from_thread(watch, remark.exchanged),
+            capabilities = await run_until_stopped(
+                stop, progress, asyncio.ensure_future(roster.complete(spec.timing.ready))
             )
-            return await run_until_stopped(stop, watch, solver.run(lambda: job(network, watch)))
+            network = BusNetwork(
+                capabilities,
+                remark.listen(asker.from_thread()),
+                convener.from_thread(progress, remark.closed),
+                caller.from_thread(progress, remark.exchanged),
+            )
+            return await run_until_stopped(stop, progress, solver.run(lambda: job(network, progress)))
     finally:
-        watch.stop()
+        progress.stop()
         asker.close()
         convener.close()
         caller.close()
@@ -108,9 +110,9 @@ async def run_guest(spec: NodeSpec, job: Job[T], stop: asyncio.Event, told: Prog
 async def run_driver(spec: NodeSpec, stop: asyncio.Event) -> None:
     """Does the job of the run's method; its results lie in the run's folder."""
 
-    def job(network: Network, watch: Progress) -> None:
+    def job(network: Network, progress: Progress) -> None:
         assert spec.config is not None  # noqa: S101 - a run's guest is never planned without
-        registry.find(spec.method).job(spec.config, network, spec.folder, spec.seed, watch)
+        registry.find(spec.method).job(spec.config, network, spec.folder, spec.seed, progress)
 
     await run_guest(spec, job, stop)
 

@@ -80,7 +80,7 @@ class TrainedScoreModel:
 
 
 def train(
-    net: ScoreNet, images: Tensor, labels: Tensor | None, config: ScoreTrainConfig, *, seed: int, watch: Progress
+    net: ScoreNet, images: Tensor, labels: Tensor | None, config: ScoreTrainConfig, *, seed: int, progress: Progress
 ) -> TrainedScoreModel:
     """Trains `net` in place, on the device it is on; ends with the averaged weights in it.
 
@@ -90,7 +90,7 @@ def train(
         labels: int64 (n,) in 0..classes-1, for a conditional network only.
         config: budget and step sizes.
         seed: decides the order of the data, the times and the noise.
-        watch: hears of every batch.
+        progress: hears of every batch.
 
     Raises:
         MethodError: there are no images, or the loss is not finite.
@@ -98,7 +98,9 @@ def train(
     """
     steps = config.batches(max(1, len(images)))
     average = copy.deepcopy(net).requires_grad_(False)
-    trained = _fit(net, average, images, labels, config, pace=lambda step: _pace(step, steps), seed=seed, watch=watch)
+    trained = _fit(
+        net, average, images, labels, config, pace=lambda step: _pace(step, steps), seed=seed, progress=progress
+    )
     net.load_state_dict(average.state_dict())
     net.eval()
     return trained
@@ -113,7 +115,7 @@ def resume(
     *,
     before: int,
     seed: int,
-    watch: Progress,
+    progress: Progress,
 ) -> TrainedScoreModel:
     """Trains `net` and its running average further, both in place: a stretch of a training without a known end.
 
@@ -127,7 +129,7 @@ def resume(
         config: the budget of this stretch, and step sizes.
         before: steps that were taken before; the decay of the average depends on it.
         seed: decides the order of the data, the times and the noise; another one for every stretch.
-        watch: hears of every batch.
+        progress: hears of every batch.
 
     Raises:
         MethodError: there are no images, or the loss is not finite.
@@ -143,7 +145,7 @@ def resume(
         config,
         pace=lambda step: min(1.0, (step + 1) / rise),
         seed=seed,
-        watch=watch,
+        progress=progress,
         before=before,
     )
     net.eval()
@@ -182,7 +184,7 @@ def _fit(
     *,
     pace: Callable[[int], float],
     seed: int,
-    watch: Progress,
+    progress: Progress,
     before: int = 0,
 ) -> TrainedScoreModel:
     """The loop of `train` and `resume`; `pace` gives the share of the peak step size at a step."""
@@ -207,7 +209,7 @@ def _fit(
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
             raise MethodError(f"training loss is {losses[-1]} at step {step + 1}: lower train.lr (now {config.lr})")
-        watch.report("training", step + 1, steps, loss=losses[-1])
+        progress.report("training", step + 1, steps, loss=losses[-1])
     tenth = max(1, steps // 10)
     return TrainedScoreModel(steps, sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth)
 

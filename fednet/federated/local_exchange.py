@@ -21,12 +21,12 @@ class LocalExchange:
 
     Args:
         traders: by name, in sorted order; they have been prepared.
-        watch: what every trader tells its progress to.
+        progress: what every trader tells its progress to.
     """
 
-    def __init__(self, traders: Mapping[str, Exchanger], watch: Progress) -> None:
+    def __init__(self, traders: Mapping[str, Exchanger], progress: Progress) -> None:
         self._stalls = {name: _Stall(name, trader) for name, trader in traders.items()}
-        self._watch = watch
+        self._progress = progress
         self._held: dict[str, ExchangeRecord] = {}
         self._opened = False
 
@@ -78,7 +78,7 @@ class LocalExchange:
         lost: dict[str, str] = {}
         for name, stall in self._stalls.items():
             try:
-                made[name] = validated(stall.trader.offer(call, self._watch), name)
+                made[name] = validated(stall.trader.offer(call, self._progress), name)
             except MethodError as error:
                 lost[name] = f"declined: {error}"
         return made, lost

@@ -39,20 +39,20 @@ LEAD = "local"
 
 
 def local_network(
-    agents: Mapping[str, Responder], cards: Mapping[str, str], seed: int = 0, watch: Progress | None = None
+    agents: Mapping[str, Responder], capabilities: Mapping[str, str], seed: int = 0, progress: Progress | None = None
 ) -> Network:
     """A network of agents of this very process.
 
     Args:
         agents: by name; those that are `Participant` take part in rounds too, those that are `Exchanger` in exchanges.
             They have been prepared.
-        cards: what they said of themselves when they were.
+        capabilities: what they said of themselves when they were.
         seed: the run's, for the draw of contributors.
-        watch: what every contribution tells its progress to.
+        progress: what every contribution tells its progress to.
     """
-    ordered, watching = dict(sorted(agents.items())), watch or NullProgress()
+    ordered, watching = dict(sorted(agents.items())), progress or NullProgress()
     traders = {name: agent for name, agent in ordered.items() if isinstance(agent, Exchanger)}
-    return _Local(ordered, dict(sorted(cards.items())), seed, watching, LocalExchange(traders, watching))
+    return _Local(ordered, dict(sorted(capabilities.items())), seed, watching, LocalExchange(traders, watching))
 
 
 @dataclass
@@ -72,9 +72,9 @@ class _Gathered:
 @dataclass
 class _Local:
     agents: dict[str, Responder]
-    cards: Mapping[str, str]
+    capabilities: Mapping[str, str]
     seed: int
-    watch: Progress
+    progress: Progress
     market: LocalExchange
     _kept: dict[str, tuple[int, ModelState]] = field(default_factory=dict)
     _held: dict[str, list[RoundRecord]] = field(default_factory=dict)
@@ -159,7 +159,7 @@ class _Local:
         share = programme.federation.participation
         for name in sampled_participants(participants, share, self.seed, programme.model, number):
             try:
-                update = participants[name].contribute(task, frozen(bare(base)), self.watch)
+                update = participants[name].contribute(task, frozen(bare(base)), self.progress)
             except MethodError as error:
                 gathered.lost[name] = f"declined: {error}"
                 continue

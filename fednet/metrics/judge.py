@@ -96,14 +96,14 @@ def fraction_right(probabilities: Tensor, labels: Tensor) -> float:
 
 
 def train_judge(
-    split: ImageSet, *, seed: int, watch: Progress | None = None, device: str = "cpu", steps: int = STEPS
+    split: ImageSet, *, seed: int, progress: Progress | None = None, device: str = "cpu", steps: int = STEPS
 ) -> Judge:
     """Trains a judge on its own split: AdamW on a one-cycle rate, with turned, zoomed and shifted pictures.
 
     Args:
         split: pictures that neither the agents nor the comparison use.
         seed: the run's seed; the same seed, device and threads give the same judge.
-        watch: told of phase "judge" every few batches, and may stop the training.
+        progress: told of phase "judge" every few batches, and may stop the training.
         device: where to train and to judge.
         steps: batches of 64; the default is enough for digits and MNIST, colour photographs need many more.
 
@@ -111,7 +111,7 @@ def train_judge(
         MeasureError: the training diverged.
         Stopped: the watch asked for it.
     """
-    watch = watch or NullProgress()
+    progress = progress or NullProgress()
     network = _fresh(split, seed).to(device)
     chance = generator(seed, "judge", "batches")
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-2)
@@ -125,7 +125,7 @@ def train_judge(
         optimiser.step()
         rate.step()
         if step % 10 == 9 or step == steps - 1:
-            watch.report("judge", step + 1, steps, loss=_finite(loss.item()))
+            progress.report("judge", step + 1, steps, loss=_finite(loss.item()))
     return Judge(network.eval().requires_grad_(False), split.shape, split.classes, device)
 
 

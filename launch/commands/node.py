@@ -142,7 +142,7 @@ def run_monitor(name: str | None, place: EndpointOptions, console: Console) -> N
         insecure=place.insecure,
         through=place.through,
     )
-    asyncio.run(_watch(spec, console))
+    asyncio.run(_progress(spec, console))
 
 
 def run_relay(place: EndpointOptions, console: Console) -> None:
@@ -168,7 +168,7 @@ def run_relay(place: EndpointOptions, console: Console) -> None:
         asyncio.run(_stopped())
 
 
-async def _watch(spec: NodeSpec, console: Console) -> None:
+async def _progress(spec: NodeSpec, console: Console) -> None:
     from nodes.monitor import Monitor  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
     board = Board("monitor", (), time.time(), open_to_all=True)

@@ -54,8 +54,8 @@ def infer(place: EndpointOptions, image: Path, output: Path | None, console: Con
     from fednet.methods.novelty import figures, inference, pictures  # noqa: PLC0415
     from fednet.methods.novelty.messages import read_novelty_capabilities  # noqa: PLC0415
 
-    def job(network: Any, _watch: Any) -> inference.Inference:
-        shape = next(iter(read_novelty_capabilities(network.cards).values())).shape
+    def job(network: Any, _progress: Any) -> inference.Inference:
+        shape = next(iter(read_novelty_capabilities(network.capabilities).values())).shape
         picture = pictures.decode(content, shape, str(image))
         return inference.infer(network, picture, passes=passes, keep=written is not None)
 
@@ -155,7 +155,7 @@ def average(place: EndpointOptions, console: Console, *, model: str) -> None:
     from fednet.federated.config import Federation  # noqa: PLC0415 - imports torch, as the next
     from fednet.methods.novelty import services  # noqa: PLC0415
 
-    def job(network: Any, _watch: Any) -> RoundRecord:
+    def job(network: Any, _progress: Any) -> RoundRecord:
         return services.average(network, key=_key("average"), federation=Federation(), model=model)
 
     closed = visit(place, METHOD, job, console)
@@ -173,8 +173,8 @@ def get_model(place: EndpointOptions, file: Path, console: Console, *, model: st
     from fednet.files import write_whole  # noqa: PLC0415 - beside the next, which imports torch
     from fednet.methods.novelty import services  # noqa: PLC0415
 
-    def job(network: Any, _watch: Any) -> bytes:
-        return services.get_model(network, node or min(network.cards), model)
+    def job(network: Any, _progress: Any) -> bytes:
+        return services.get_model(network, node or min(network.capabilities), model)
 
     write_whole(written, visit(place, METHOD, job, console))
     _wrote(written, console)

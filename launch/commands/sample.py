@@ -76,7 +76,7 @@ def _scored(wish: Mapping[str, Any]) -> Callable[[Network, Progress], SampleBatc
     from fednet.methods.score_inference.sampling import ScoreSampleRequest, sample  # noqa: PLC0415 - imports torch
 
     request = ScoreSampleRequest(**wish)
-    return lambda network, watch: sample(network, request, watch)
+    return lambda network, progress: sample(network, request, progress)
 
 
 def _balanced(wish: Mapping[str, Any]) -> Callable[[Network, Progress], SampleBatch]:
@@ -84,7 +84,7 @@ def _balanced(wish: Mapping[str, Any]) -> Callable[[Network, Progress], SampleBa
     from fednet.methods.fedbagan.sampling import FedBaganSampleRequest, sample  # noqa: PLC0415 - imports torch
 
     request = FedBaganSampleRequest(**given)
-    return lambda network, watch: sample(network, request, watch)
+    return lambda network, progress: sample(network, request, progress)
 
 
 DRAWERS: Mapping[str, Callable[[Mapping[str, Any]], Callable[[Network, Progress], SampleBatch]]] = {

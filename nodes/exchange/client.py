@@ -88,12 +88,12 @@ class ExchangeClient:
         return _unwrapped(said)
 
     def from_thread(
-        self, watch: Progress, heard: Callable[[ExchangeRecord], None] | None = None
+        self, progress: Progress, heard: Callable[[ExchangeRecord], None] | None = None
     ) -> Callable[[ExchangePlan], ExchangeRecord]:
         """The same as a blocking callable, for a job on its own thread.
 
         Args:
-            watch: is told how far an exchange is.
+            progress: is told how far an exchange is.
             heard: is told every record.
         """
         loop = asyncio.get_running_loop()
@@ -102,7 +102,9 @@ class ExchangeClient:
             told: SimpleQueue[ExchangeRecord | Exception | ExchangeProgress] = SimpleQueue()
             loop.call_soon_threadsafe(self._call, call, told.put)
             while isinstance(said := told.get(), ExchangeProgress):
-                watch.report(f"{'absorb' if said.absorbing else 'offer'}: {call.work}"[:64], said.done, said.expected)
+                progress.report(
+                    f"{'absorb' if said.absorbing else 'offer'}: {call.work}"[:64], said.done, said.expected
+                )
             record = _unwrapped(said)
             if heard is not None:
                 heard(record)

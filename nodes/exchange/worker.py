@@ -26,16 +26,16 @@ class ExchangeWorker:
         name: the node's, and the origin of what its trader offers.
         trader: the side of the method that takes part in exchanges.
         compute: the thread of its device.
-        watch: makes a watch for one piece of work.
+        progress: makes a watch for one piece of work.
     """
 
     def __init__(
-        self, name: str, trader: Exchanger, compute: ComputeThread, watch: Callable[[], ThreadProgress]
+        self, name: str, trader: Exchanger, compute: ComputeThread, progress: Callable[[], ThreadProgress]
     ) -> None:
         self._name = name
         self._trader = trader
         self._compute = compute
-        self._watch = watch
+        self._progress = progress
         self._watching: set[ThreadProgress] = set()
 
     async def standing(self) -> tuple[Offer, ...]:
@@ -49,10 +49,10 @@ class ExchangeWorker:
 
     def offer(self, call: ExchangePlan) -> asyncio.Future[OfferBatch]:
         """Does the call's work; in the queue at once. The future has the MethodError of a trader that cannot."""
-        watch = self._watch()
-        self._watching.add(watch)
-        made = self._compute.run(lambda: validated(self._trader.offer(call, watch), self._name))
-        made.add_done_callback(lambda _made: self._watching.discard(watch))
+        progress = self._progress()
+        self._watching.add(progress)
+        made = self._compute.run(lambda: validated(self._trader.offer(call, progress), self._name))
+        made.add_done_callback(lambda _made: self._watching.discard(progress))
         return made
 
     def absorb(self, offer: Offer) -> asyncio.Future[str]:
@@ -61,8 +61,8 @@ class ExchangeWorker:
 
     def stop(self) -> None:
         """Work that is under way ends at its next look at its watch."""
-        for watch in self._watching:
-            watch.stop()
+        for progress in self._watching:
+            progress.stop()
 
     def _absorb(self, offer: Offer) -> str:
         try:

@@ -85,9 +85,9 @@ class RoundsClient:
             raise
 
     def from_thread(
-        self, watch: Progress, heard: Callable[[RoundRecord], None] | None = None
+        self, progress: Progress, heard: Callable[[RoundRecord], None] | None = None
     ) -> Callable[[RoundPlan], tuple[RoundRecord, ...]]:
-        """The same as a blocking callable, for a job on its own thread; `heard` and `watch` hear of every round."""
+        """The same as a blocking callable, for a job on its own thread; `heard` and `progress` hear of every round."""
         loop = asyncio.get_running_loop()
 
         def convene(programme: RoundPlan) -> tuple[RoundRecord, ...]:
@@ -98,7 +98,7 @@ class RoundsClient:
                 records.append(record := _unwrapped(told.get()))
                 if heard is not None:
                     heard(record)
-                watch.report(f"{programme.model} rounds", len(records), programme.rounds, **_means(record))
+                progress.report(f"{programme.model} rounds", len(records), programme.rounds, **_means(record))
             return tuple(records)
 
         return convene

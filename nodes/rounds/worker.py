@@ -38,13 +38,15 @@ class RoundWorker:
     Args:
         participant: the side of the method that takes part in rounds.
         compute: the thread of its device.
-        watch: makes a watch for one piece of work.
+        progress: makes a watch for one piece of work.
     """
 
-    def __init__(self, participant: Participant, compute: ComputeThread, watch: Callable[[], ThreadProgress]) -> None:
+    def __init__(
+        self, participant: Participant, compute: ComputeThread, progress: Callable[[], ThreadProgress]
+    ) -> None:
         self._participant = participant
         self._compute = compute
-        self._watch = watch
+        self._progress = progress
         self._work: Work | None = None
         self._patient = False
         self._began: Checkpoint
@@ -73,9 +75,9 @@ class RoundWorker:
         work = (task, base.standing.left.digest)
         if self._work is None or _failed(self._update) or not (work == self._work or self._goes_on(task, patient)):
             self.stop()
-            self._watching = watch = self._watch()
+            self._watching = progress = self._progress()
             self._work, self._patient, self._began = work, patient, base
-            self._update = self._compute.run(partial(self._contribute, task, base.state, watch))
+            self._update = self._compute.run(partial(self._contribute, task, base.state, progress))
         return LocalUpdate(await asyncio.shield(self._update), self._began)
 
     def taken(self) -> None:
@@ -113,8 +115,8 @@ class RoundWorker:
         """Whether patient work is under way that no round has taken."""
         return self._patient and self._work is not None and not _failed(self._update)
 
-    def _contribute(self, task: RoundTask, base: ModelState, watch: ThreadProgress) -> Update:
-        update = self._participant.contribute(task, frozen(bare(base)), watch)
+    def _contribute(self, task: RoundTask, base: ModelState, progress: ThreadProgress) -> Update:
+        update = self._participant.contribute(task, frozen(bare(base)), progress)
         return Update(frozen(update.state), update.weight, update.values)
 
 

@@ -58,7 +58,7 @@ class Idle:
         count = int(model.removeprefix("mb")) * (1 << 20) // 4
         return {"w": torch.randn(count, generator=torch.Generator().manual_seed(0))}
 
-    def contribute(self, task: RoundTask, base: ModelState, watch: Progress) -> Update:
+    def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
         return Update({"w": base["w"] + self.place / 100}, 1.0)
 
     def adopt(self, model: str, number: int, state: ModelState) -> None:

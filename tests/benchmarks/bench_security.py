@@ -51,7 +51,7 @@ ANYWHERE = "tcp://127.0.0.1:0"
 class Echo:
     """An answerer that computes nothing."""
 
-    def prepare(self, watch: object) -> str:
+    def prepare(self, progress: object) -> str:
         return "{}"
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:

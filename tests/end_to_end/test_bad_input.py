@@ -211,7 +211,7 @@ def test_a_live_cluster_refuses_it_and_lives_on(terminal: Any, live: str, case: 
     ],
 )
 def test_no_path_comes_from_the_network(live: str, ask: str, options: dict[str, Any]) -> None:
-    def job(network: Network, _watch: Progress) -> None:
+    def job(network: Network, _progress: Progress) -> None:
         network.ask(Question(ask, {}, options))
 
     spec = NodeSpec("prober", "guest", "", "tcp://127.0.0.1:0", join=(live,), timing=Timing(ready=60.0))

@@ -68,7 +68,7 @@ ARMS: dict[str, RuleName | tuple[Phase, ...]] = {**{name: name for name in RULES
 class Asked:
     """The agents' cards, and the two ways to ask them."""
 
-    cards: Mapping[str, str]
+    capabilities: Mapping[str, str]
     local: Ask
     over_bus: Ask
 
@@ -81,9 +81,9 @@ class Asked:
             SamplesConfig(per_label=1, labels=(0, 4, 9), batch=None if costly else 2),
             name="arm",
             ask=ask,
-            cards=read_score_capabilities(self.cards),
+            capabilities=read_score_capabilities(self.capabilities),
             seed=SEED,
-            watch=NullProgress(),
+            progress=NullProgress(),
         )
 
 
@@ -104,12 +104,14 @@ def asked(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         name: ScoreInferenceSite(TINY, SiteContext(name, k, len(NAMES), SEED, "cpu", folder))
         for k, name in enumerate(NAMES)
     }
-    cards = {name: agent.prepare(NullProgress()) for name, agent in agents.items()}
+    capabilities = {name: agent.prepare(NullProgress()) for name, agent in agents.items()}
     ready: Future[tuple[Ask, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
-    cluster = threading.Thread(target=lambda: asyncio.run(_cluster(agents, cards, folder, ready)), name="cluster")
+    cluster = threading.Thread(
+        target=lambda: asyncio.run(_cluster(agents, capabilities, folder, ready)), name="cluster"
+    )
     cluster.start()
     over_bus, loop, stop = ready.result(PATIENCE)
-    yield Asked(cards, local_ask(agents), over_bus)
+    yield Asked(capabilities, local_ask(agents), over_bus)
     loop.call_soon_threadsafe(stop.set)
     cluster.join(PATIENCE)
     assert not cluster.is_alive()
@@ -117,7 +119,7 @@ def asked(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 async def _cluster(
     agents: Mapping[str, ScoreInferenceSite],
-    cards: Mapping[str, str],
+    capabilities: Mapping[str, str],
     folder: Path,
     ready: Future[tuple[Ask, asyncio.AbstractEventLoop, asyncio.Event]],
 ) -> None:
@@ -138,7 +140,7 @@ async def _cluster(
                 node.add(presenter)
                 await stack.enter_async_context(node)
                 desk.open(agent)
-                presenter.show(cards[name])
+                presenter.show(capabilities[name])
                 first = first or node.address
             guest = Node(NodeSpec("guest", "guest", "equal", "tcp://127.0.0.1:0", join=(first,)), ZmqTransport())
             roster = PeerDirectory(guest, NAMES)
@@ -146,7 +148,7 @@ async def _cluster(
             guest.add(roster)
             guest.add(asker)
             await stack.enter_async_context(guest)
-            assert await roster.complete(PATIENCE) == cards
+            assert await roster.complete(PATIENCE) == capabilities
             stop = asyncio.Event()
             ready.set_result((asker.from_thread(), asyncio.get_running_loop(), stop))
             await stop.wait()
@@ -201,7 +203,7 @@ class Trained:
     models: dict[str, bytes]
 
 
-def trains(network: Network, _watch: Progress) -> Trained:
+def trains(network: Network, _progress: Progress) -> Trained:
     """One site trains alone and its model is set; rounds under every rule; the detector; copies averaged."""
     services.train(network, "0-4", nodes=["a1"], fresh=True)
     first = services.get_model(network, "a1")
@@ -230,9 +232,9 @@ def trained(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple
         name: novelty_agent(SMALL, SiteContext(name, k, len(NAMES), SEED, "cpu", folder))
         for k, name in enumerate(NAMES)
     }
-    cards = {name: agent.prepare(NullProgress()) for name, agent in agents.items()}
+    capabilities = {name: agent.prepare(NullProgress()) for name, agent in agents.items()}
     assert all(isinstance(agent, Participant) for agent in agents.values())
-    here = trains(local_network(agents, cards, SEED), NullProgress())
+    here = trains(local_network(agents, capabilities, SEED), NullProgress())
     return here, _over_the_bus(tmp_path_factory.mktemp("bus"))
 
 

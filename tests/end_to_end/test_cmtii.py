@@ -52,8 +52,8 @@ def test_the_bus_finds_what_one_process_finds(launched: Path, tmp_path: Path) ->
     torch.set_num_threads(1)
     try:
         agents = {f"a{k + 1}": CmtiiSite(config, SiteContext(f"a{k + 1}", k, 3, 3, "cpu", tmp_path)) for k in range(3)}
-        cards = {name: agent.prepare(NullProgress()) for name, agent in agents.items()}
-        run_job(config, local_network(agents, cards, 3), tmp_path, 3, NullProgress())
+        capabilities = {name: agent.prepare(NullProgress()) for name, agent in agents.items()}
+        run_job(config, local_network(agents, capabilities, 3), tmp_path, 3, NullProgress())
     finally:
         torch.set_num_threads(before)
     here, there = numbers(tmp_path), numbers(launched)

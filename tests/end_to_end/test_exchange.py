@@ -49,8 +49,8 @@ class Sketcher:
         self.heard: dict[tuple[str, str], Offer] = {}
         self.begun, self.ended = threading.Event(), threading.Event()
 
-    def prepare(self, watch: Progress) -> str:
-        watch.report("preparing", 1, 1)
+    def prepare(self, progress: Progress) -> str:
+        progress.report("preparing", 1, 1)
         return "{}"
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
@@ -59,9 +59,9 @@ class Sketcher:
     def standing(self) -> tuple[Offer, ...]:
         return ()
 
-    def offer(self, call: ExchangePlan, watch: Progress) -> OfferBatch:
+    def offer(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
         if call.work == "endless":
-            self.think(watch)
+            self.think(progress)
         if call.options.get("balks") == self.name:
             raise MethodError("it has no pictures to learn from")
         width = WIDTH + (call.options.get("wide") == self.name)
@@ -74,11 +74,11 @@ class Sketcher:
             {"known": float(known)},
         )
 
-    def think(self, watch: Progress) -> None:
+    def think(self, progress: Progress) -> None:
         try:
             while True:
                 self.begun.set()
-                watch.report("thinking", 0, 1)
+                progress.report("thinking", 0, 1)
         finally:
             self.ended.set()
 
@@ -135,7 +135,7 @@ async def stop(agents: Any, spec: Callable[..., NodeSpec]) -> AsyncIterator[asyn
         await asyncio.gather(*running)
 
 
-def job(network: Network, _watch: Progress) -> tuple[list[ExchangeRecord], dict[str, bytes]]:
+def job(network: Network, _progress: Progress) -> tuple[list[ExchangeRecord], dict[str, bytes]]:
     """Two rounds of offers, the second of which are made of what was absorbed in the first."""
     records = [network.exchange(ExchangePlan(f"k{number}", "learn", {"version": number})) for number in (1, 2)]
     replies = network.ask(Question("held", {}))
@@ -163,7 +163,7 @@ async def test_the_bus_leaves_what_one_process_leaves_and_nothing_but_words_goes
 async def test_bad_offers_are_refused_by_name(
     agents: dict[str, Sketcher], spec: Callable[..., NodeSpec], stop: asyncio.Event
 ) -> None:
-    def bad(network: Network, _watch: Progress) -> ExchangeRecord:
+    def bad(network: Network, _progress: Progress) -> ExchangeRecord:
         return network.exchange(ExchangePlan("k", "learn", {"balks": "a1", "wide": "a3"}))
 
     record = await run_guest(spec("guest", "guest"), bad, stop)
@@ -176,7 +176,7 @@ async def test_a_client_that_is_stopped_ends_its_work(
 ) -> None:
     begun = threading.Event()
 
-    def endless(network: Network, _watch: Progress) -> None:
+    def endless(network: Network, _progress: Progress) -> None:
         begun.set()
         network.exchange(ExchangePlan("k", "endless"))
 

@@ -56,8 +56,8 @@ def test_over_the_bus_everything_is_as_in_one_process(served: tuple[Any, str], f
     torch.set_num_threads(1)
     try:
         sites = {f"a{k + 1}": make_site(config, SiteContext(f"a{k + 1}", k, 3, 3, "cpu", tmp_path)) for k in range(3)}
-        cards = {name: one.prepare(NullProgress()) for name, one in sites.items()}
-        run_job(config, local_network(sites, cards, 3), tmp_path, 3, NullProgress())
+        capabilities = {name: one.prepare(NullProgress()) for name, one in sites.items()}
+        run_job(config, local_network(sites, capabilities, 3), tmp_path, 3, NullProgress())
     finally:
         torch.set_num_threads(threads)
     here = json.loads((tmp_path / "metrics.json").read_text())

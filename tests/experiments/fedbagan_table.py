@@ -80,8 +80,8 @@ def held(launch: Launch, seed: int, out: Path) -> dict[str, Any]:
             name: make_site(config, SiteContext(name, k, len(names), seed, "cpu", folder))
             for k, name in enumerate(names)
         }
-        cards = {name: site.prepare(NullProgress()) for name, site in sites.items()}
-        run_job(config, local_network(sites, cards, seed), folder, seed, NullProgress())
+        capabilities = {name: site.prepare(NullProgress()) for name, site in sites.items()}
+        run_job(config, local_network(sites, capabilities, seed), folder, seed, NullProgress())
     found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
     return found
 

@@ -103,7 +103,7 @@ class Bench:
         path = self.out / f"{name}-{self.seed}.safetensors"
         if not path.exists():
             net = self.fresh(name)
-            train(net, images(), None, TRAIN, seed=derive(self.seed, "detector", name), watch=NullProgress())
+            train(net, images(), None, TRAIN, seed=derive(self.seed, "detector", name), progress=NullProgress())
             Detector(net, DetectorConfig(), seed=self.seed).save(path)
         return Detector.load(path)
 
@@ -188,7 +188,7 @@ def averaged(bench: Bench) -> Values:
         for name, images in shares.items():
             load_joint_state(net, average, base)
             seed = derive(bench.seed, "round", name, number)
-            resume(net, average, images, None, LOCAL, before=(number - 1) * 100, seed=seed, watch=NullProgress())
+            resume(net, average, images, None, LOCAL, before=(number - 1) * 100, seed=seed, progress=NullProgress())
             states[name] = frozen(joint_state(net, average))
         base = weighted_mean(states, {name: float(len(images)) for name, images in shares.items()})
     load_joint_state(net, average, base)

@@ -69,10 +69,10 @@ def zeros(out: Path) -> float:
     agents = {
         f"a{k + 1}": RegressionSite(config, SiteContext(f"a{k + 1}", k, 5, 0, "cpu", out / "zeros")) for k in range(5)
     }
-    cards = {name: agent.prepare(NullProgress()) for name, agent in agents.items()}
+    capabilities = {name: agent.prepare(NullProgress()) for name, agent in agents.items()}
     local_network.aggregate = lambda *given: {name: torch.zeros_like(part) for name, part in whole(*given).items()}
     try:
-        run_regression(config, local_network(agents, cards), out / "zeros", 0, NullProgress())
+        run_regression(config, local_network(agents, capabilities), out / "zeros", 0, NullProgress())
     finally:
         local_network.aggregate = whole
     found = json.loads((out / "zeros" / "metrics.json").read_text())["federated"]

@@ -84,7 +84,7 @@ def difference(launch: Launch, seed: int, out: Path) -> float:
     names = [f"a{index + 1}" for index in range(len(loaded.cluster.entries))]
     sites = [SiteContext(name, index, len(names), seed, "cpu", folder) for index, name in enumerate(names)]
     agents = {site.name: ScoreInferenceSite(loaded.method, site) for site in sites}
-    cards = read_score_capabilities({name: agent.prepare(NullProgress()) for name, agent in agents.items()})
+    capabilities = read_score_capabilities({name: agent.prepare(NullProgress()) for name, agent in agents.items()})
     ask, largest = local_ask(agents), 0.0
     for name, arm in loaded.method.arms.items():
         again = draw(
@@ -93,9 +93,9 @@ def difference(launch: Launch, seed: int, out: Path) -> float:
             loaded.method.samples,
             name=name,
             ask=ask,
-            cards=cards,
+            capabilities=capabilities,
             seed=seed,
-            watch=NullProgress(),
+            progress=NullProgress(),
         )
         over_bus = load_file(folder / "samples" / name / "samples.safetensors")["images"]
         largest = max(largest, float((again.images - over_bus).abs().max()))

@@ -67,8 +67,8 @@ class Scaler:
         self.factor = factor
         self.asked: list[Question] = []
 
-    def prepare(self, watch: Progress) -> str:
-        watch.report("preparing", 1, 1)
+    def prepare(self, progress: Progress) -> str:
+        progress.report("preparing", 1, 1)
         return f'{{"factor": {self.factor}}}'
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
@@ -240,10 +240,10 @@ class Scaling:
     def check(self, config: BaseModel, own: Mapping[str, Any]) -> None:
         """Nothing is needed."""
 
-    def run(self, config: BaseModel, network: Network, folder: Path, seed: int, watch: Progress) -> None:
+    def run(self, config: BaseModel, network: Network, folder: Path, seed: int, progress: Progress) -> None:
         replies = network.ask(Question("scale", {"x": torch.tensor([float(seed)])}))
-        watch.report("asking", 1, 1)
-        said = {name: [network.cards[name], *outputs["y"].tolist()] for name, outputs in replies.by_node.items()}
+        progress.report("asking", 1, 1)
+        said = {name: [network.capabilities[name], *outputs["y"].tolist()] for name, outputs in replies.by_node.items()}
         (folder / "metrics.json").write_text(json.dumps(said))
 
 

@@ -19,9 +19,9 @@ from nodes.driver import run_guest
 PATIENCE = 20.0
 
 
-def once(network: Network, _watch: Progress) -> tuple[dict[str, str], dict[str, list[float]]]:
+def once(network: Network, _progress: Progress) -> tuple[dict[str, str], dict[str, list[float]]]:
     replies = network.ask(Question("scale", {"x": torch.tensor([2.0])}))
-    return dict(network.cards), {name: outputs["y"].tolist() for name, outputs in replies.by_node.items()}
+    return dict(network.capabilities), {name: outputs["y"].tolist() for name, outputs in replies.by_node.items()}
 
 
 def sockets(folder: Path) -> list[Path]:
@@ -37,8 +37,8 @@ async def test_it_gets_ready_and_answers_and_leaves_nothing_behind(
         asyncio.create_task(run_client(real_spec("c1", index=1, site={"factor": 7.0}), stop)),
     ]
     async with asyncio.timeout(PATIENCE):
-        cards, replies = await run_guest(real_spec("guest", "guest", expected=("c0", "c1")), once, stop)
-        assert cards == {"c0": '{"factor": 1.0}', "c1": '{"factor": 7.0}'}
+        capabilities, replies = await run_guest(real_spec("guest", "guest", expected=("c0", "c1")), once, stop)
+        assert capabilities == {"c0": '{"factor": 1.0}', "c1": '{"factor": 7.0}'}
         assert replies == {"c0": [2.0], "c1": [14.0]}
         stop.set()
         assert await asyncio.gather(*running) == [None, None]
@@ -73,10 +73,10 @@ async def test_it_can_be_stopped_while_it_gets_ready(real_spec: Callable[..., An
     begun, ended = threading.Event(), threading.Event()
 
     class Training:
-        def prepare(self, watch: Progress) -> str:
+        def prepare(self, progress: Progress) -> str:
             try:
                 while True:
-                    watch.report("training", 0, 1)
+                    progress.report("training", 0, 1)
                     begun.set()
             except Stopped:
                 ended.set()

@@ -68,7 +68,7 @@ class TestCompute:
 
 
 class TestThreadWatch:
-    def watch(self, monkeypatch: pytest.MonkeyPatch) -> tuple[ThreadProgress, list[Any], SimpleNamespace]:
+    def progress(self, monkeypatch: pytest.MonkeyPatch) -> tuple[ThreadProgress, list[Any], SimpleNamespace]:
         """A watch, what it tells, and the clock it reads."""
         told: list[Any] = []
         clock = SimpleNamespace(now=100.0)
@@ -76,45 +76,45 @@ class TestThreadWatch:
         return ThreadProgress(lambda *said: told.append(said), every=0.25), told, clock
 
     async def test_reports_of_one_phase_are_throttled(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        watch, told, clock = self.watch(monkeypatch)
+        progress, told, clock = self.progress(monkeypatch)
         for done in range(1, 101):
             clock.now += 0.125
-            watch.report("training", done, 1000, loss=1.0)
+            progress.report("training", done, 1000, loss=1.0)
         await asyncio.sleep(0)
         assert [said[1] for said in told] == list(range(1, 101, 2))
 
     async def test_beginnings_and_ends_are_always_told(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        watch, told, _ = self.watch(monkeypatch)
+        progress, told, _ = self.progress(monkeypatch)
         for phase in ("loading", "training"):
             for done in range(4):
-                watch.report(phase, done, 3)
+                progress.report(phase, done, 3)
         await asyncio.sleep(0)
         assert [said[:3] for said in told] == [
             ("loading", 0, 3), ("loading", 3, 3), ("training", 0, 3), ("training", 3, 3),
         ]  # fmt: skip
 
     async def test_values_come_along(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        watch, told, _ = self.watch(monkeypatch)
-        watch.report("training", 1, 10, loss=0.5, rate=0.1)
+        progress, told, _ = self.progress(monkeypatch)
+        progress.report("training", 1, 10, loss=0.5, rate=0.1)
         await asyncio.sleep(0)
         assert told == [("training", 1, 10, {"loss": 0.5, "rate": 0.1})]
 
     async def test_it_tells_on_the_event_loop(self) -> None:
         heard: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        watch = ThreadProgress(lambda *_said: heard.set_result(threading.get_ident()))
-        await asyncio.to_thread(watch.report, "training", 1, 1)
+        progress = ThreadProgress(lambda *_said: heard.set_result(threading.get_ident()))
+        await asyncio.to_thread(progress.report, "training", 1, 1)
         assert await heard == threading.get_ident()
 
     async def test_stop_ends_the_computation_at_its_next_report(self) -> None:
-        watch, begun = ThreadProgress(lambda *_said: None), threading.Event()
+        progress, begun = ThreadProgress(lambda *_said: None), threading.Event()
 
         def train() -> None:
             while True:
-                watch.report("training", 0, 1)
+                progress.report("training", 0, 1)
                 begun.set()
 
         training = asyncio.ensure_future(asyncio.to_thread(train))
         assert await asyncio.to_thread(begun.wait, PATIENCE)
-        watch.stop()
+        progress.stop()
         with pytest.raises(Stopped):
             await training

@@ -42,8 +42,10 @@ async def test_whoever_is_there_is_asked_when_nobody_is_expected(
     site: Callable[..., Any], real_spec: Callable[..., Any]
 ) -> None:
     site("c0")
-    cards = await run_guest(real_spec("guest", "guest"), lambda network, _watch: dict(network.cards), asyncio.Event())
-    assert list(cards) == ["c0"]
+    capabilities = await run_guest(
+        real_spec("guest", "guest"), lambda network, _progress: dict(network.capabilities), asyncio.Event()
+    )
+    assert list(capabilities) == ["c0"]
 
 
 async def test_clients_of_another_method_are_refused_by_name(
@@ -59,8 +61,8 @@ async def test_whoever_started_it_hears_how_far_it_is(site: Callable[..., Any], 
     heard: list[Any] = []
     site("c0")
 
-    def job(_network: Any, watch: Any) -> None:
-        watch.report("solving", 2, 2, loss=0.5)
+    def job(_network: Any, progress: Any) -> None:
+        progress.report("solving", 2, 2, loss=0.5)
 
     await run_guest(real_spec("guest", "guest"), job, asyncio.Event(), lambda *told: heard.append(told))
     assert heard == [("solving", 2, 2, {"loss": 0.5})]
@@ -90,7 +92,7 @@ async def test_what_goes_wrong_in_the_job_is_told(
 async def test_a_question_that_cannot_be_said_is_an_error_where_it_is_asked(
     site: Callable[..., Any], real_spec: Callable[..., Any], inputs: Any, options: Any
 ) -> None:
-    def job(network: Any, _watch: Any) -> str:
+    def job(network: Any, _progress: Any) -> str:
         with pytest.raises((ValueError, EncodingError)):
             network.ask(Question("scale", inputs, options))
         return "went on"
@@ -104,7 +106,7 @@ async def test_too_few_answers_end_the_job(site: Callable[..., Any], real_spec: 
     spec = real_spec("guest", "guest", expected=("c0",), policy=QuorumPolicy(quorum=2))
     with pytest.raises(NoQuorum, match="1 of 2 needed"):
         await run_guest(
-            spec, lambda network, _watch: network.ask(Question("scale", {"x": torch.zeros(1)})), asyncio.Event()
+            spec, lambda network, _progress: network.ask(Question("scale", {"x": torch.zeros(1)})), asyncio.Event()
         )
 
 
@@ -119,10 +121,10 @@ async def test_it_can_be_stopped_while_it_waits(real_spec: Callable[..., Any], s
 async def test_it_can_be_stopped_while_it_works(site: Callable[..., Any], real_spec: Callable[..., Any]) -> None:
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
 
-    def job(_network: Any, watch: Any) -> None:
+    def job(_network: Any, progress: Any) -> None:
         loop.call_soon_threadsafe(stop.set)
         while True:
-            watch.report("solving", 0, 1)
+            progress.report("solving", 0, 1)
 
     site("c0")
     with pytest.raises(Stopped):
@@ -132,7 +134,7 @@ async def test_it_can_be_stopped_while_it_works(site: Callable[..., Any], real_s
 async def test_no_solver_is_left_waiting_for_answers(site: Callable[..., Any], real_spec: Callable[..., Any]) -> None:
     loop, stop, ended = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
 
-    def job(network: Any, _watch: Any) -> None:
+    def job(network: Any, _progress: Any) -> None:
         loop.call_soon_threadsafe(stop.set)
         try:
             while True:
@@ -179,6 +181,6 @@ async def test_an_exchange_with_clients_that_are_no_traders_is_none(
     with pytest.raises(MethodError, match="c0 declined: its method takes no part in exchanges"):
         await run_guest(
             real_spec("guest", "guest", expected=("c0",)),
-            lambda network, _watch: network.exchange(ExchangePlan("k", "learn")),
+            lambda network, _progress: network.exchange(ExchangePlan("k", "learn")),
             asyncio.Event(),
         )

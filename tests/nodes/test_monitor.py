@@ -53,9 +53,9 @@ async def test_it_tells_of_progress(real_spec: Callable[..., Any], scaling: Any)
     loop = asyncio.get_running_loop()
 
     class Training:
-        def prepare(self, watch: Any) -> str:
+        def prepare(self, progress: Any) -> str:
             asyncio.run_coroutine_threadsafe(seen.wait(), loop).result(PATIENCE)
-            watch.report("training", 3, 10, loss=0.5)
+            progress.report("training", 3, 10, loss=0.5)
             return "{}"
 
     scaling.agent = lambda *_told: Training()

@@ -146,8 +146,8 @@ class TestCards:
                 await cluster.client(f"c{index}", factor=float(index))
             await asyncio.sleep(20)
             guest = await cluster.guest(expected=list(cluster.clients))
-            cards = await guest.roster.complete(30)
-            assert cards == {f"c{index}": f'{{"factor": {float(index)}}}' for index in range(4)}
+            capabilities = await guest.roster.complete(30)
+            assert capabilities == {f"c{index}": f'{{"factor": {float(index)}}}' for index in range(4)}
 
         tell(story, Faults(drop=0.3, duplicate=0.1, delay=(0.0, 0.4), pulses_too=True), seed)
 

@@ -36,10 +36,10 @@ def test_a_client_that_is_asked_to_stop_returns(
     real_spec: Callable[..., NodeSpec], scaling: Any, signum: signal.Signals
 ) -> None:
     class Training:
-        def prepare(self, watch: Any) -> str:
+        def prepare(self, progress: Any) -> str:
             os.kill(os.getpid(), signum)
             while True:
-                watch.report("training", 0, 1)
+                progress.report("training", 0, 1)
 
     scaling.agent = lambda *_told: Training()
     running.run(real_spec("c0"))

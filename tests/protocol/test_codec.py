@@ -239,7 +239,9 @@ def test_a_body_that_is_wrong_is_refused(body: dict[Any, Any], buffers: tuple[by
 
 def test_a_missing_field_is_refused() -> None:
     with pytest.raises(WireError, match="field='last'"):
-        decode([b"to/a/", msgpack.packb((VERSION, "retransmit_unavailable", "r", "b", 1, 0, {"topic": "a/", "first": 1}))])
+        decode(
+            [b"to/a/", msgpack.packb((VERSION, "retransmit_unavailable", "r", "b", 1, 0, {"topic": "a/", "first": 1}))]
+        )
 
 
 @pytest.mark.parametrize("topic", [b"", b"/", b"queries", b"queries//", b"\xff/", "ü/".encode(), b"a" * 200 + b"/"])

@@ -61,7 +61,7 @@ class Walker:
         """Zeros."""
         return {"w": torch.zeros(VALUES)}
 
-    def contribute(self, task: RoundTask, base: ModelState, watch: Progress) -> Update:
+    def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
         """A step from the base, its size that of this member's place."""
         time.sleep(WORK)
         return Update({"w": base["w"] + self.place}, 1.0)

@@ -62,36 +62,36 @@ class Watch:
                 await self.changed.wait()
 
 
-async def rounds(members: Cluster, watch: Watch) -> None:
+async def rounds(members: Cluster, progress: Watch) -> None:
     """Holds one round after another."""
     number = 0
     while True:
         number += 1
         for record in await members.run_rounds(f"r{number}", 1):
-            await watch.round(record)
+            await progress.round(record)
 
 
-async def questions(members: Cluster, watch: Watch) -> None:
+async def questions(members: Cluster, progress: Watch) -> None:
     """Asks one question after another."""
     while True:
         replies = await members.ask()
-        await watch.question(frozenset(replies.by_node))
+        await progress.question(frozenset(replies.by_node))
         await asyncio.sleep(0.02)
 
 
-async def kill(members: Cluster, watch: Watch, name: str) -> dict[str, object]:
+async def kill(members: Cluster, progress: Watch, name: str) -> dict[str, object]:
     """One death and return."""
-    lead = watch.lead()
+    lead = progress.lead()
     died = members.signal(name, signal.SIGKILL)
     row = {
         "victim": f"{name}{' (lead)' if name == lead else ''}",
-        "round": await watch.first("round", died, name, present=False) - died,
-        "question": await watch.first("question", died, name, present=False) - died,
+        "round": await progress.first("round", died, name, present=False) - died,
+        "question": await progress.first("question", died, name, present=False) - died,
     }
     await members.start(name)
     started = time.monotonic()
-    row["back"] = await watch.first("round", started, name, present=True) - started
-    await watch.first("question", started, name, present=True)
+    row["back"] = await progress.first("round", started, name, present=True) - started
+    await progress.first("question", started, name, present=True)
     return row
 
 
@@ -100,13 +100,13 @@ async def run(kills: int, count: int, seed: int) -> list[dict[str, object]]:
     chance = random.Random(seed)  # noqa: S311 - replayable trouble, not secrets
     rows = []
     async with cluster(count) as members:
-        watch = Watch()
-        tasks = [asyncio.create_task(work(members, watch)) for work in (rounds, questions)]
+        progress = Watch()
+        tasks = [asyncio.create_task(work(members, progress)) for work in (rounds, questions)]
         await asyncio.sleep(3)
         for turn in range(kills):
             await asyncio.sleep(chance.uniform(0.5, 1.5))
-            others = sorted(set(members.specs) - {watch.lead()})
-            rows.append(await kill(members, watch, watch.lead() if turn % 2 else chance.choice(others)))
+            others = sorted(set(members.specs) - {progress.lead()})
+            rows.append(await kill(members, progress, progress.lead() if turn % 2 else chance.choice(others)))
             for task in tasks:
                 if task.done():
                     raise SystemExit(f"it did not go on: {task.exception()!r}")

@@ -24,7 +24,7 @@ NAME = "central"
 
 
 def central_tally(
-    config: CmtiiConfig, test: ImageSet, *, sites: int, folder: Path, seed: int, watch: Progress
+    config: CmtiiConfig, test: ImageSet, *, sites: int, folder: Path, seed: int, progress: Progress
 ) -> Tensor:
     """How many test pictures of each class the bound takes for it: int64 (classes, 2), right and all.
 
@@ -34,7 +34,7 @@ def central_tally(
     """
     world = PublicAndSiteImages(config.data, config.public)
     everything = world.pooled(config.partition, sites, seed)
-    backend = models_of(config, SiteContext(NAME, 0, 1, seed, "cpu", folder), world, watch)
+    backend = models_of(config, SiteContext(NAME, 0, 1, seed, "cpu", folder), world, progress)
     tokens = [backend.clip.tokens(name) for name in everything.classes]
     every = config.learn.model_copy(update={"classes": None})
     words, _ = learn(
@@ -44,7 +44,7 @@ def central_tally(
         learnable(everything, every, 1),
         every,
         random=generator(seed, "learn", NAME),
-        watch=watch,
+        progress=progress,
     )
     texts = merged(backend.clip, [[words.get(label, token)] for label, token in enumerate(tokens)])
     mixture = Mixture(everything.images, everything.labels, torch.ones(len(everything)))
@@ -55,7 +55,7 @@ def central_tally(
         config.tune,
         seed=derive(seed, "adapter", NAME),
         random=generator(seed, "tune", NAME),
-        watch=watch,
+        progress=progress,
     )
     with adapted(backend.clip, config.tune, state):
         return tally(backend.clip, texts, test.images, test.labels)

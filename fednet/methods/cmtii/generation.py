@@ -21,7 +21,7 @@ def painted(
     shape: Shape,
     *,
     random: Generator,
-    watch: Progress,
+    progress: Progress,
 ) -> tuple[Tensor, Tensor]:
     """Paints `count` pictures of every class.
 
@@ -31,7 +31,7 @@ def painted(
         count: pictures a class; the first words paint one more where it cannot be shared out evenly.
         shape: channels, height and width that the pictures are brought to.
         random: a CPU generator.
-        watch: hears of every word.
+        progress: hears of every word.
 
     Returns:
         Pictures float32 (n, *shape) in [-1, 1] and their classes int64 (n,), class by class.
@@ -47,7 +47,7 @@ def painted(
             if share:
                 images.append(fitted(painter.paint(word, share, random), shape))
                 labels += [label] * share
-        watch.report("painting", done + 1, len(words))
+        progress.report("painting", done + 1, len(words))
     return torch.cat(images), torch.tensor(labels, dtype=torch.int64)
 
 

@@ -45,7 +45,7 @@ def learn(
     config: LearnConfig,
     *,
     random: Generator,
-    watch: Progress,
+    progress: Progress,
 ) -> tuple[dict[int, Tensor], dict[str, float]]:
     """Learns the words of some classes.
 
@@ -56,7 +56,7 @@ def learn(
         labels: the classes to learn, at least one picture of each.
         config: how.
         random: draws batches, times and noise.
-        watch: hears of every step.
+        progress: hears of every step.
 
     Returns:
         The words by class, and the mean losses of the last half of the steps.
@@ -85,7 +85,7 @@ def learn(
         _descend(optimiser, torch.as_tensor(total))
         rate.step()
         history.append({name: loss.detach() for name, loss in losses.items()})
-        watch.report("learning words", step + 1, config.steps)
+        progress.report("learning words", step + 1, config.steps)
     return {label: word.detach().to("cpu", torch.float32) for label, word in words.items()}, _averaged(history)
 
 

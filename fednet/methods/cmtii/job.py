@@ -40,7 +40,7 @@ def make_site(config: CmtiiConfig, site: SiteContext, own: Mapping[str, Any] | N
     return CmtiiSite(config, site, share)
 
 
-def run_job(config: CmtiiConfig, network: Network, folder: Path, seed: int, watch: Progress) -> Summary:
+def run_job(config: CmtiiConfig, network: Network, folder: Path, seed: int, progress: Progress) -> Summary:
     """Does the whole job.
 
     Leaves in `folder`: summary.json (after every step), metrics.json, journal.json, real.png. A run that is started
@@ -51,21 +51,21 @@ def run_job(config: CmtiiConfig, network: Network, folder: Path, seed: int, watc
         network: reaches the sites, and knows their cards.
         folder: the run's folder.
         seed: the run's seed.
-        watch: hears of every step, and asks for the end.
+        progress: hears of every step, and asks for the end.
 
     Raises:
         MethodError: the sites do not fit the data or each other, or nobody takes part.
         Stopped: the watch asks for the end.
     """
-    cards = read_cmtii_capabilities(network.cards)
-    splits = require_matching_data(PublicAndSiteImages(config.data, config.public).measures(), cards)
-    judge = train_judge(splits.judge, seed=seed, watch=watch)
+    capabilities = read_cmtii_capabilities(network.capabilities)
+    splits = require_matching_data(PublicAndSiteImages(config.data, config.public).measures(), capabilities)
+    judge = train_judge(splits.judge, seed=seed, progress=progress)
     save_png(folder / REAL, by_class(splits.test.images, splits.test.labels))
-    job = pipeline.CmtiiPipeline(config, network, cards, splits, judge, folder, seed)
+    job = pipeline.CmtiiPipeline(config, network, capabilities, splits, judge, folder, seed)
     found = pipeline.CmtiiFindings()
-    for found in pipeline.pipeline(job, watch):
-        write_summary(folder, summarise(config, cards, found, folder))
-    leave_numbers(folder, config, cards, found)
-    summary = summarise(config, cards, found, folder)
+    for found in pipeline.pipeline(job, progress):
+        write_summary(folder, summarise(config, capabilities, found, folder))
+    leave_numbers(folder, config, capabilities, found)
+    summary = summarise(config, capabilities, found, folder)
     write_summary(folder, summary)
     return summary

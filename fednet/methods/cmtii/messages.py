@@ -56,14 +56,14 @@ class CmtiiCapabilities(BaseModel):
     common: bool
 
 
-def read_cmtii_capabilities(cards: Mapping[str, str]) -> dict[str, CmtiiCapabilities]:
+def read_cmtii_capabilities(capabilities: Mapping[str, str]) -> dict[str, CmtiiCapabilities]:
     """The cards by name, checked.
 
     Raises:
         MethodError: there are none, they are malformed, or the sites' pictures or models do not fit each other.
     """
     return read(
-        cards,
+        capabilities,
         CmtiiCapabilities,
         "cmtii",
         {**dict.fromkeys(("shape", "classes"), ONE_CONFIGURATION), "models": ONE_STORE},

@@ -37,11 +37,11 @@ class ModelCache:
 
     Args:
         folder: where they lie; it need not be there.
-        watch: hears that somebody waits, and may end the waiting.
+        progress: hears that somebody waits, and may end the waiting.
     """
 
-    def __init__(self, folder: Path, watch: Progress) -> None:
-        self._folder, self._watch = folder, watch
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        self._folder, self._progress = folder, progress
 
     def once(self, name: str, make: Callable[[], ModelState]) -> ModelState:
         """The state of a name; made now where no process has made it yet.
@@ -65,7 +65,7 @@ class ModelCache:
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / f"{name}.lock").open("w") as file:
             while not _locked(file.fileno()):
-                self._watch.report(f"waiting for {name.rsplit('-', 1)[0]}", 0, 1)
+                self._progress.report(f"waiting for {name.rsplit('-', 1)[0]}", 0, 1)
                 time.sleep(GLANCE)
             yield
 

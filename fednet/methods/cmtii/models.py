@@ -9,7 +9,7 @@ from fednet.methods.cmtii.pretrained_config import PretrainedBackendConfig
 from fednet.methods.cmtii.site_data import PublicAndSiteImages
 
 
-def models_of(config: CmtiiConfig, site: SiteContext, world: PublicAndSiteImages, watch: Progress) -> Backend:
+def models_of(config: CmtiiConfig, site: SiteContext, world: PublicAndSiteImages, progress: Progress) -> Backend:
     """The models on a site's device, frozen.
 
     Raises:
@@ -19,8 +19,8 @@ def models_of(config: CmtiiConfig, site: SiteContext, world: PublicAndSiteImages
     if isinstance(config.backend, PretrainedBackendConfig):
         from fednet.methods.cmtii import pretrained_backend  # noqa: PLC0415 - transformers takes seconds to import
 
-        watch.report("loading models", 0, 1)
+        progress.report("loading models", 0, 1)
         return pretrained_backend.load(config.backend, site)
     from fednet.methods.cmtii import small_backend  # noqa: PLC0415 - as above
 
-    return small_backend.load(config.backend, site, world.common(), watch)
+    return small_backend.load(config.backend, site, world.common(), progress)

@@ -68,7 +68,7 @@ class CmtiiPipeline(PipelineContext[CmtiiConfig, CmtiiCapabilities]):
         return {"images": self.splits.test.images, "labels": self.splits.test.labels}
 
 
-def pipeline(job: CmtiiPipeline, watch: Progress) -> Iterator[CmtiiFindings]:
+def pipeline(job: CmtiiPipeline, progress: Progress) -> Iterator[CmtiiFindings]:
     """Does the job, and says after every step what there is.
 
     Raises:
@@ -77,7 +77,7 @@ def pipeline(job: CmtiiPipeline, watch: Progress) -> Iterator[CmtiiFindings]:
     """
     found = replace(CmtiiFindings(), arms={"zero-shot": job.measured("zero-shot", 0)})
     yield found
-    yield from run_stages((_rounds, _baselines, _appraised, _central), job, found, watch)
+    yield from run_stages((_rounds, _baselines, _appraised, _central), job, found, progress)
 
 
 def accuracy(counts: list[list[int]]) -> float:
@@ -86,9 +86,9 @@ def accuracy(counts: list[list[int]]) -> float:
     return right / there if there else float("nan")
 
 
-def _rounds(job: CmtiiPipeline, found: CmtiiFindings, watch: Progress) -> Iterator[CmtiiFindings]:
+def _rounds(job: CmtiiPipeline, found: CmtiiFindings, progress: Progress) -> Iterator[CmtiiFindings]:
     for number in range(1, job.config.rounds + 1):
-        watch.report("rounds", number - 1, job.config.rounds)
+        progress.report("rounds", number - 1, job.config.rounds)
         held = [job.call(LEARN, number)]
         yield replace(found, exchanges=(*found.exchanges, *held))
         held.append(job.call(TUNE, number, arm="exchange"))
@@ -103,18 +103,18 @@ def _rounds(job: CmtiiPipeline, found: CmtiiFindings, watch: Progress) -> Iterat
         yield found
 
 
-def _baselines(job: CmtiiPipeline, found: CmtiiFindings, watch: Progress) -> Iterator[CmtiiFindings]:
+def _baselines(job: CmtiiPipeline, found: CmtiiFindings, progress: Progress) -> Iterator[CmtiiFindings]:
     arms: tuple[Arm, ...] = ("local", "control") if job.config.report.control else ("local",)
     number = job.config.rounds
     for done, arm in enumerate(arms):
-        watch.report("baselines", done, len(arms))
+        progress.report("baselines", done, len(arms))
         held = job.call(TUNE, number, arm=arm)
         found = replace(found, exchanges=(*found.exchanges, held), arms={**found.arms, arm: job.measured(arm, number)})
         yield found
 
 
-def _appraised(job: CmtiiPipeline, found: CmtiiFindings, watch: Progress) -> Iterator[CmtiiFindings]:
-    watch.report("appraisal", 0, 1)
+def _appraised(job: CmtiiPipeline, found: CmtiiFindings, progress: Progress) -> Iterator[CmtiiFindings]:
+    progress.report("appraisal", 0, 1)
 
     def measure() -> dict[str, Any]:
         inputs = {**job.test(), **evaluation.sent(job.judge)}
@@ -124,13 +124,13 @@ def _appraised(job: CmtiiPipeline, found: CmtiiFindings, watch: Progress) -> Ite
     yield replace(found, appraisals=job.journal.once("appraisal", measure))
 
 
-def _central(job: CmtiiPipeline, found: CmtiiFindings, watch: Progress) -> Iterator[CmtiiFindings]:
-    if not job.config.report.central or not all(card.common for card in job.cards.values()):
+def _central(job: CmtiiPipeline, found: CmtiiFindings, progress: Progress) -> Iterator[CmtiiFindings]:
+    if not job.config.report.central or not all(card.common for card in job.capabilities.values()):
         return
 
     def measure() -> dict[str, Any]:
-        test, sites = job.splits.test, len(job.cards)
-        counts = central_tally(job.config, test, sites=sites, folder=job.folder, seed=job.seed, watch=watch)
+        test, sites = job.splits.test, len(job.capabilities)
+        counts = central_tally(job.config, test, sites=sites, folder=job.folder, seed=job.seed, progress=progress)
         return {"counts": counts.tolist()}
 
     yield replace(found, central=job.journal.once("central", measure)["counts"])

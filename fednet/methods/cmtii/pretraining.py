@@ -79,7 +79,7 @@ def unschooled_painter(
         return SmallImageGenerator(config, shape, width).to(device).eval()
 
 
-def school_clip(clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig, watch: Progress) -> None:
+def school_clip(clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig, progress: Progress) -> None:
     """Trains a CLIP and the rows of its table in place.
 
     Raises:
@@ -97,7 +97,7 @@ def school_clip(clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig, 
         found = clip.image_features(images)
         return contrastive_losses(found, texts, clip.logit_scale.clamp(max=100), words.to(clip.device)).mean()
 
-    _descend([*clip.model.parameters(), *rows.parameters()], loss, school, "schooling the clip", watch)
+    _descend([*clip.model.parameters(), *rows.parameters()], loss, school, "schooling the clip", progress)
     clip.model.eval().requires_grad_(requires_grad=False)
     vocabulary = _vocabulary(pictures.classes)
     ids = [token for name in _words(pictures.classes) for token in vocabulary.encode(name)]
@@ -106,7 +106,7 @@ def school_clip(clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig, 
 
 
 def school_painter(
-    painter: SmallImageGenerator, clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig, watch: Progress
+    painter: SmallImageGenerator, clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig, progress: Progress
 ) -> None:
     """Trains a painter in place on what the CLIP's table has for its pictures; the table stays as it is.
 
@@ -128,7 +128,7 @@ def school_painter(
         silent = torch.rand(len(said), generator=random) < config.painter.silence
         return painter.losses(images, said.masked_fill(silent[:, None], 0.0).to(painter.device), random).mean()
 
-    _descend(list(painter.parameters()), loss, school, "schooling the painter", watch)
+    _descend(list(painter.parameters()), loss, school, "schooling the painter", progress)
     painter.unet.load_state_dict(averaged.module.state_dict())
     painter.eval().requires_grad_(requires_grad=False)
 
@@ -172,7 +172,11 @@ def _blurred(words: Tensor, noise: float, random: torch.Generator) -> Tensor:
 
 
 def _descend(
-    parameters: list[nn.Parameter], loss: Callable[[int], Tensor], school: PretrainConfig, phase: str, watch: Progress
+    parameters: list[nn.Parameter],
+    loss: Callable[[int], Tensor],
+    school: PretrainConfig,
+    phase: str,
+    progress: Progress,
 ) -> None:
     optimiser = torch.optim.AdamW(parameters, lr=school.lr, weight_decay=0.01)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, school.lr, total_steps=school.steps)
@@ -185,7 +189,7 @@ def _descend(
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         rate.step()
-        watch.report(phase, step + 1, school.steps, loss=float(found.detach()))
+        progress.report(phase, step + 1, school.steps, loss=float(found.detach()))
 
 
 def _towers(config: ClipConfig, side: int, words: int) -> tuple[dict[str, object], dict[str, object]]:

@@ -47,26 +47,26 @@ ATTACKS = (
 Cards = Mapping[str, CmtiiCapabilities]
 
 
-def summarise(config: CmtiiConfig, cards: Cards, found: CmtiiFindings, folder: Path) -> Summary:
+def summarise(config: CmtiiConfig, capabilities: Cards, found: CmtiiFindings, folder: Path) -> Summary:
     """What a reader is shown of what there is so far."""
     sections = (
         SummarySection(
             title="Accuracy over all classes", table=_arms(found), notes=_meaning(config), charts=_rounds(found)
         ),
-        SummarySection(title="What travelled", table=_bytes(cards, found), notes=_prices(found)),
+        SummarySection(title="What travelled", table=_bytes(capabilities, found), notes=_prices(found)),
         SummarySection(
-            title="Painted pictures", table=_worth(found), notes=_features(found), figures=_grids(cards, folder)
+            title="Painted pictures", table=_worth(found), notes=_features(found), figures=_grids(capabilities, folder)
         ),
         SummarySection(title="What words tell of the pictures behind them", table=_leaks(found), notes=_attacks(found)),
     )
     return Summary(
-        title=_title(cards, found),
+        title=_title(capabilities, found),
         sections=tuple(part for part in sections if part.table or part.figures or part.charts),
-        accounts={"exchange": _account(cards, found)} if found.exchanges else {},
+        accounts={"exchange": _account(capabilities, found)} if found.exchanges else {},
     )
 
 
-def leave_numbers(folder: Path, config: CmtiiConfig, cards: Cards, found: CmtiiFindings) -> None:
+def leave_numbers(folder: Path, config: CmtiiConfig, capabilities: Cards, found: CmtiiFindings) -> None:
     """Writes TensorBoard's events, arms.csv and metrics.json: every number, for whoever computes on with them."""
     with RunRecord(folder, "sampler") as record:
         for number, value in enumerate(found.rounds, 1):
@@ -82,10 +82,10 @@ def leave_numbers(folder: Path, config: CmtiiConfig, cards: Cards, found: CmtiiF
             "counts": found.arms,
             "rounds": found.rounds,
             "words": taught(found),
-            "bytes": traffic(cards, found),
+            "bytes": traffic(capabilities, found),
             "appraisals": found.appraisals,
             "exchanges": found.exchanges,
-            "cards": {name: card.model_dump() for name, card in cards.items()},
+            "cards": {name: card.model_dump() for name, card in capabilities.items()},
             "public": config.public,
         },
     )
@@ -105,14 +105,14 @@ def taught(found: CmtiiFindings) -> dict[str, int]:
     return {origin: len(names) for origin, names in sorted(subjects.items())}
 
 
-def traffic(cards: Cards, found: CmtiiFindings) -> dict[str, dict[str, int]]:
+def traffic(capabilities: Cards, found: CmtiiFindings) -> dict[str, dict[str, int]]:
     """What each site sent, and what sending something else once would have cost it, in bytes.
 
     "words" are the numbers of all its words, "wire" all that its offers took on the wire; "pictures" are its training
     pictures as bytes a pixel, "gradient" is one gradient of its image encoder, which is also the size of that model.
     """
     sent = {}
-    for name, card in cards.items():
+    for name, card in capabilities.items():
         sent[name] = {
             "words": sum(round(one["values"].get(name, {}).get("numbers", 0)) * NUMBER for one in found.exchanges),
             "wire": sum(one["sent"].get(name, 0) for one in found.exchanges),
@@ -122,8 +122,8 @@ def traffic(cards: Cards, found: CmtiiFindings) -> dict[str, dict[str, int]]:
     return sent
 
 
-def _title(cards: Cards, found: CmtiiFindings) -> str:
-    sites = f"{len(cards)} sites, {sum(taught(found).values())} words"
+def _title(capabilities: Cards, found: CmtiiFindings) -> str:
+    sites = f"{len(capabilities)} sites, {sum(taught(found).values())} words"
     if "exchange" not in found.arms:
         return sites
     reached = {arm: mean(told(found, arm, "test").values()) for arm in found.arms}
@@ -161,12 +161,12 @@ def _rounds(found: CmtiiFindings) -> tuple[SummaryChart, ...]:
     return (SummaryChart(title="accuracy, test of all, mean of sites", across="round", lines={"exchange": points}),)
 
 
-def _bytes(cards: Cards, found: CmtiiFindings) -> SummaryTable | None:
+def _bytes(capabilities: Cards, found: CmtiiFindings) -> SummaryTable | None:
     if not found.exchanges:
         return None
     heads = ("site", "words", "bytes of them", "on the wire", "its pictures", "one gradient, or the image encoder")
-    words, sent = taught(found), traffic(cards, found)
-    numbers = {name: (words.get(name, 0), *sent[name].values()) for name in cards}
+    words, sent = taught(found), traffic(capabilities, found)
+    numbers = {name: (words.get(name, 0), *sent[name].values()) for name in capabilities}
     totals = map(sum, zip(*numbers.values(), strict=True))
     return SummaryTable(columns=heads, rows=(*((name, *row) for name, row in numbers.items()), ("all", *totals)))
 
@@ -194,11 +194,11 @@ def _features(found: CmtiiFindings) -> tuple[str, ...]:
     return (FEATURES,) if found.appraisals else ()
 
 
-def _grids(cards: Cards, folder: Path) -> tuple[SummaryFigure, ...]:
+def _grids(capabilities: Cards, folder: Path) -> tuple[SummaryFigure, ...]:
     there = [("real pictures that nobody has learnt from, by class", REAL)]
-    there += [(f"{name}: painted from received words", place_of(name, "painted-exchange.png")) for name in cards]
-    there += [(f"{name}: painted from its own words", place_of(name, "taught.png")) for name in cards]
-    first = next(iter(cards))
+    there += [(f"{name}: painted from received words", place_of(name, "painted-exchange.png")) for name in capabilities]
+    there += [(f"{name}: painted from its own words", place_of(name, "taught.png")) for name in capabilities]
+    first = next(iter(capabilities))
     there.append((f"{first}: painted from names' tokens (control)", place_of(first, "painted-control.png")))
     return tuple(
         SummaryFigure(title=title, file=file, pixels=True) for title, file in there if (folder / file).is_file()
@@ -224,8 +224,8 @@ def _attacks(found: CmtiiFindings) -> tuple[str, ...]:
     return (ATTACKS,) if any("leak" in one for one in found.appraisals.values()) else ()
 
 
-def _account(cards: Cards, found: CmtiiFindings) -> ParticipationAccount:
-    account = ParticipationAccount.of("call", cards)
+def _account(capabilities: Cards, found: CmtiiFindings) -> ParticipationAccount:
+    account = ParticipationAccount.of("call", capabilities)
     for one in found.exchanges:
         account.enter(tuple(one["offered"]), one["late"], one["lost"])
     return account

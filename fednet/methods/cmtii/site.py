@@ -75,16 +75,16 @@ class CmtiiSite:
         }
         self._works: dict[str, Callable[[ExchangePlan, Progress], OfferBatch]] = {LEARN: self._learn, TUNE: self._tune}
 
-    def prepare(self, watch: Progress) -> str:
+    def prepare(self, progress: Progress) -> str:
         """Reads its pictures, and loads its models or schools them; returns its card as JSON.
 
         Raises:
             MethodError: data, models and configuration do not fit each other.
         """
-        watch.report("reading pictures", 0, 1)
+        progress.report("reading pictures", 0, 1)
         world = PublicAndSiteImages(self.config.data, self.config.public)
         holdings = world.holdings(self.config.partition, self.site, self._share)
-        backend = self._backend or models_of(self.config, self.site, world, watch)
+        backend = self._backend or models_of(self.config, self.site, world, progress)
         classes = holdings.train.classes
         if unknown := sorted(set(self.config.aliases.values()) - set(classes)):
             raise MethodError(f"aliases names {unknown[0]!r}, which is no class: there are {', '.join(classes)}")
@@ -100,7 +100,7 @@ class CmtiiSite:
         """What it offered in an earlier life under the same configuration."""
         return self._taught.offers
 
-    def offer(self, call: ExchangePlan, watch: Progress) -> OfferBatch:
+    def offer(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
         """Learns and offers words, or tunes.
 
         Raises:
@@ -110,7 +110,7 @@ class CmtiiSite:
         work = self._works.get(call.work)
         if work is None:
             raise MethodError(f"a call is for {', '.join(self._works)}; not for {call.work[:40]!r}")
-        return work(call, watch)
+        return work(call, progress)
 
     def absorb(self, offer: Offer) -> None:
         """Takes down what another site offers, on the disk too.
@@ -130,7 +130,7 @@ class CmtiiSite:
         """
         return dispatch(self._asks, question, self.site.name)
 
-    def _learn(self, call: ExchangePlan, watch: Progress) -> OfferBatch:
+    def _learn(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
         here, number = self._there(), round_of(call.options)
         if number == self._taught.number:
             return self._taught.offering
@@ -142,7 +142,7 @@ class CmtiiSite:
             )
         random = generator(self.site.seed, "learn", self.site.name, number)
         spoken = [words[0] for words in here.lexicon.spoken(hearsay=False)]
-        words, losses = learn(here.backend, train, spoken, labels, self.config.learn, random=random, watch=watch)
+        words, losses = learn(here.backend, train, spoken, labels, self.config.learn, random=random, progress=progress)
         offers = tuple(self._said(label, word) for label, word in words.items())
         offering = OfferBatch(offers, {**losses, "numbers": float(sum(offer.words.numel() for offer in offers))})
         self._remember(self._taught.learnt(number, offering))
@@ -150,10 +150,10 @@ class CmtiiSite:
         self._note(LEARN, losses, number)
         return offering
 
-    def _tune(self, call: ExchangePlan, watch: Progress) -> OfferBatch:
+    def _tune(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
         here, number, arm = self._there(), round_of(call.options), arm_of(call.options, TUNED)
         train, weight = here.holdings.train, self.config.tune.weight
-        images, labels = self._painted(arm, number, watch)
+        images, labels = self._painted(arm, number, progress)
         if arm == "exchange":
             self._exchanged = {number: (images, labels)}
         mixture = Mixture(
@@ -169,7 +169,7 @@ class CmtiiSite:
             self.config.tune,
             seed=derive(self.site.seed, "adapter", *purpose),
             random=generator(self.site.seed, "tune", *purpose),
-            watch=watch,
+            progress=progress,
         )
         here.keeper.keep_adapter(arm, state)
         here.keeper.show(f"painted-{arm}.png", images, labels)
@@ -201,7 +201,7 @@ class CmtiiSite:
             words = here.lexicon.spoken(hearsay=arm == "exchange")
         return merged(here.backend.clip, words)
 
-    def _painted(self, arm: Arm, number: int, watch: Progress) -> tuple[Tensor, Tensor]:
+    def _painted(self, arm: Arm, number: int, progress: Progress) -> tuple[Tensor, Tensor]:
         """What an arm paints; the same whenever it is asked for, as long as no further word has come."""
         here, words = self._there(), self._there().lexicon.received()
         if arm == "local":
@@ -210,7 +210,7 @@ class CmtiiSite:
             words = {label: [here.lexicon.tokens(label)] for label in words}
         random = generator(self.site.seed, "paint", arm, self.site.name, number)
         count, shape = self.config.tune.painted, here.holdings.train.shape
-        return painted(here.backend.painter, words, count, shape, random=random, watch=watch)
+        return painted(here.backend.painter, words, count, shape, random=random, progress=progress)
 
     def _evaluate(self, question: Question) -> Mapping[str, Tensor]:
         """How many pictures of each class an arm takes for it: int64 (classes, 2), right and all, given and own."""
@@ -245,7 +245,7 @@ class CmtiiSite:
         random = generator(self.site.seed, "paint", "own", self.site.name)
         images, labels = painted(
             painter, {k: [word] for k, word in sorted(own.items())}, self.config.tune.painted, shape,
-            random=random, watch=NullProgress(),
+            random=random, progress=NullProgress(),
         )  # fmt: skip
         here.keeper.show("taught.png", images, labels)
         leaks = [

@@ -20,14 +20,14 @@ from fednet.methods.cmtii.pretraining import school_clip, school_painter, unscho
 from fednet.methods.cmtii.small_config import SmallBackendConfig
 
 
-def load(config: SmallBackendConfig, site: SiteContext, pictures: ImageSet, watch: Progress) -> Backend:
+def load(config: SmallBackendConfig, site: SiteContext, pictures: ImageSet, progress: Progress) -> Backend:
     """The models on the site's device, frozen; schooled now if nobody has done it yet.
 
     Args:
         config: their size and schooling.
         site: whose they are.
         pictures: the public ones.
-        watch: hears of every step.
+        progress: hears of every step.
 
     Raises:
         ModelError: the configuration does not fit the pictures, the schooling diverges, or a stored file is damaged.
@@ -35,7 +35,7 @@ def load(config: SmallBackendConfig, site: SiteContext, pictures: ImageSet, watc
     """
     if pictures.shape[1] != pictures.shape[2]:
         raise ModelError(f"the embedded models need square pictures, not {pictures.shape[1:]}: set data.size")
-    store = ModelCache(config.store or site.folder / "models", watch)
+    store = ModelCache(config.store or site.folder / "models", progress)
     terms = {
         "pictures": digest({"images": pictures.images, "labels": pictures.labels}),
         "classes": pictures.classes,
@@ -46,14 +46,14 @@ def load(config: SmallBackendConfig, site: SiteContext, pictures: ImageSet, watc
     clip = unschooled_clip(config.clip, pictures.shape[1], pictures.classes, config.seed, site.device)
 
     def schooled_clip() -> ModelState:
-        school_clip(clip, pictures, config, watch)
+        school_clip(clip, pictures, config, progress)
         return clip.model.state_dict()
 
     _become(clip.model, store.once(f"clip-{named(terms)}", schooled_clip))
     painter = unschooled_painter(config.painter, pictures.shape, clip.width, config.seed, site.device)
 
     def schooled_painter() -> ModelState:
-        school_painter(painter, clip, pictures, config, watch)
+        school_painter(painter, clip, pictures, config, progress)
         return painter.state_dict()
 
     terms["painter"] = config.painter.model_dump(mode="json", exclude={"steps", "guidance", "batch"})

@@ -49,7 +49,7 @@ def tune(
     *,
     seed: int,
     random: Generator,
-    watch: Progress,
+    progress: Progress,
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Trains an adapter; the encoder is afterwards what it was.
 
@@ -60,7 +60,7 @@ def tune(
         config: how.
         seed: decides what the adapter begins with.
         random: draws the batches.
-        watch: hears of every step.
+        progress: hears of every step.
 
     Returns:
         The adapter's state, and the mean loss of the last half of the steps.
@@ -86,7 +86,7 @@ def tune(
             optimiser.step()
             rate.step()
             losses.append(loss.detach())
-            watch.report("tuning the image encoder", step + 1, config.steps)
+            progress.report("tuning the image encoder", step + 1, config.steps)
         state = adapter.state()
     return state, {"loss": float(torch.stack(losses[len(losses) // 2 :]).mean())}
 

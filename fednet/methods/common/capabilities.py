@@ -51,29 +51,29 @@ def read_capabilities(
     """
     if not texts:
         raise MethodError(f"nobody is there to be asked: start clients of the method {method} first")
-    cards: dict[str, CapabilitiesT] = {}
+    capabilities: dict[str, CapabilitiesT] = {}
     for name, text in sorted(texts.items()):
         try:
-            cards[name] = kind.model_validate_json(text)
+            capabilities[name] = kind.model_validate_json(text)
         except ValidationError as error:
             raise MethodError(f"{name} shows no card of the method {method}: {error}") from error
-    (first, whole), *rest = cards.items()
+    (first, whole), *rest = capabilities.items()
     for name, card in rest:
         for field, remedy in alike.items():
             here, there = (getattr(one, field) for one in (card, whole))
             if here != there:
                 said = f"{str(here)[:SHOWN]} and {str(there)[:SHOWN]}"
                 raise MethodError(f"{name} and {first} differ in {field} ({said}): {remedy}")
-    return cards
+    return capabilities
 
 
-def require_matching_data(splits: Splits, cards: Mapping[str, HasImages]) -> Splits:
+def require_matching_data(splits: Splits, capabilities: Mapping[str, HasImages]) -> Splits:
     """The data to measure with, if it looks like what the sites have.
 
     Raises:
         DataError: its pictures or classes are others.
     """
-    name, card = next(iter(cards.items()))
+    name, card = next(iter(capabilities.items()))
     test = splits.test
     if test.shape != card.shape or test.classes != card.classes:
         raise DataError(

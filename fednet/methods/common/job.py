@@ -29,7 +29,7 @@ class PipelineContext(Generic[Config, Card]):
     Attributes:
         config: of the run.
         network: reaches the sites.
-        cards: of the sites, by name in sorted order.
+        capabilities: of the sites, by name in sorted order.
         splits: pictures that no site learns from: `judge` and `test`.
         judge: measures samples.
         folder: of the run.
@@ -39,7 +39,7 @@ class PipelineContext(Generic[Config, Card]):
 
     config: Config
     network: Network
-    cards: Mapping[str, Card]
+    capabilities: Mapping[str, Card]
     splits: Splits
     judge: Judge
     folder: Path
@@ -50,7 +50,7 @@ class PipelineContext(Generic[Config, Card]):
 
 
 def run_stages(
-    parts: Iterable[Callable[[Doer, Found, Progress], Iterator[Found]]], job: Doer, found: Found, watch: Progress
+    parts: Iterable[Callable[[Doer, Found, Progress], Iterator[Found]]], job: Doer, found: Found, progress: Progress
 ) -> Iterator[Found]:
     """What there is after every step of the parts, one part after another.
 
@@ -58,9 +58,9 @@ def run_stages(
         parts: each takes the job and what there is so far.
         job: what they work with.
         found: what there is before the first.
-        watch: hears of every step, and asks for the end.
+        progress: hears of every step, and asks for the end.
     """
     for part in parts:
-        for now in part(job, found, watch):
+        for now in part(job, found, progress):
             found = now
             yield found

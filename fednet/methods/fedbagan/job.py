@@ -39,7 +39,7 @@ def make_site(config: FedBaganConfig, site: SiteContext, own: Mapping[str, Any] 
     return FedBaganSite(config.model_copy(update={"data": data}), site, share)
 
 
-def run_job(config: FedBaganConfig, network: Network, folder: Path, seed: int, watch: Progress) -> Summary:
+def run_job(config: FedBaganConfig, network: Network, folder: Path, seed: int, progress: Progress) -> Summary:
     """Does the whole job.
 
     Leaves in `folder`: summary.json (after every stretch of rounds), metrics.json, samples/ with grids and an animated
@@ -51,26 +51,26 @@ def run_job(config: FedBaganConfig, network: Network, folder: Path, seed: int, w
         network: reaches the sites, and knows their cards.
         folder: the run's folder.
         seed: the run's seed.
-        watch: hears of every step, and asks for the end.
+        progress: hears of every step, and asks for the end.
 
     Raises:
         MethodError: the sites do not fit the data, or nobody answers.
         Stopped: the watch asks for the end.
     """
-    cards = read_fedbagan_capabilities(network.cards)
-    _require_latent(cards, config.model.latent)
-    splits = require_matching_data(load(config.data), cards)
-    judge = train_judge(splits.judge, seed=seed, watch=watch, steps=config.report.judge_steps)
-    job = pipeline.FedBaganPipeline(config, network, cards, splits, judge, folder, seed)
+    capabilities = read_fedbagan_capabilities(network.capabilities)
+    _require_latent(capabilities, config.model.latent)
+    splits = require_matching_data(load(config.data), capabilities)
+    judge = train_judge(splits.judge, seed=seed, progress=progress, steps=config.report.judge_steps)
+    job = pipeline.FedBaganPipeline(config, network, capabilities, splits, judge, folder, seed)
     found = pipeline.FedBaganFindings({}, {}, {})
-    for found in pipeline.pipeline(job, watch):
-        write_summary(folder, summarise(config, found, list(cards)))
+    for found in pipeline.pipeline(job, progress):
+        write_summary(folder, summarise(config, found, list(capabilities)))
     leave_numbers(folder, config, found)
-    return summarise(config, found, list(cards))
+    return summarise(config, found, list(capabilities))
 
 
-def _require_latent(cards: Mapping[str, FedBaganCapabilities], wanted: int) -> None:
+def _require_latent(capabilities: Mapping[str, FedBaganCapabilities], wanted: int) -> None:
     """The run draws latent vectors, and the sites decode them."""
-    name, card = next(iter(cards.items()))
+    name, card = next(iter(capabilities.items()))
     if card.latent != wanted:
         raise DataError(f"{name} has latent vectors of {card.latent} numbers, the run {wanted}: use one configuration")

@@ -33,12 +33,12 @@ class FedBaganCapabilities(BaseModel):
     latent: int = Field(ge=1)
 
 
-def read_fedbagan_capabilities(cards: Mapping[str, str]) -> dict[str, FedBaganCapabilities]:
+def read_fedbagan_capabilities(capabilities: Mapping[str, str]) -> dict[str, FedBaganCapabilities]:
     """The cards by name, checked.
 
     Raises:
         MethodError: there are none, they are malformed, or the sites' pictures or models do not fit each other.
     """
     return read(
-        cards, FedBaganCapabilities, "fedbagan", dict.fromkeys(("shape", "classes", "latent"), ONE_CONFIGURATION)
+        capabilities, FedBaganCapabilities, "fedbagan", dict.fromkeys(("shape", "classes", "latent"), ONE_CONFIGURATION)
     )

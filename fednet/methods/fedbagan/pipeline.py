@@ -82,58 +82,58 @@ class FedBaganPipeline(PipelineContext[FedBaganConfig, FedBaganCapabilities]):
         self.chosen = self.judge.features(self.splits.judge.images)
 
 
-def pipeline(job: FedBaganPipeline, watch: Progress) -> Iterator[FedBaganFindings]:
+def pipeline(job: FedBaganPipeline, progress: Progress) -> Iterator[FedBaganFindings]:
     """Does the job, and says after every step what there is.
 
     Raises:
         MethodError: nobody answers, or a round cannot be held.
         Stopped: the watch asks for the end.
     """
-    watch.report("measuring real pictures", 0, 1)
+    progress.report("measuring real pictures", 0, 1)
     found = FedBaganFindings({}, {}, job.journal.once("floor", lambda: _floor(job)))
-    yield from run_stages((_autoencoder, _founded, _gan, _plain), job, found, watch)
+    yield from run_stages((_autoencoder, _founded, _gan, _plain), job, found, progress)
 
 
-def _autoencoder(job: FedBaganPipeline, found: FedBaganFindings, watch: Progress) -> Iterator[FedBaganFindings]:
-    for _, records in _stretches(job, AUTOENCODER, job.config.autoencoder.rounds, watch):
+def _autoencoder(job: FedBaganPipeline, found: FedBaganFindings, progress: Progress) -> Iterator[FedBaganFindings]:
+    for _, records in _stretches(job, AUTOENCODER, job.config.autoencoder.rounds, progress):
         found = found.more(AUTOENCODER, records)
         yield found
 
 
-def _founded(job: FedBaganPipeline, found: FedBaganFindings, watch: Progress) -> Iterator[FedBaganFindings]:
+def _founded(job: FedBaganPipeline, found: FedBaganFindings, progress: Progress) -> Iterator[FedBaganFindings]:
     """The Gaussians, and the GAN of the autoencoder: each in one round, in which everybody takes part."""
     for model, work in ((MOMENTS, ADD_UP), (GAN, FOUND)):
-        watch.report(f"{work} {model}", 0, 1)
+        progress.report(f"{work} {model}", 0, 1)
         found = found.more(model, _held(job, RoundPlan(f"{model}-{work}", model, work, 1, job.config.summing)))
     yield found.more(GAN, frame=_frame(job, 0))
 
 
-def _gan(job: FedBaganPipeline, found: FedBaganFindings, watch: Progress) -> Iterator[FedBaganFindings]:
-    for done, records in _stretches(job, GAN, job.config.gan.rounds, watch):
+def _gan(job: FedBaganPipeline, found: FedBaganFindings, progress: Progress) -> Iterator[FedBaganFindings]:
+    for done, records in _stretches(job, GAN, job.config.gan.rounds, progress):
         found = found.more(GAN, records, _frame(job, done))
         animate(job.folder, [int(frame["round"]) for frame in found.frames[GAN]])
         _keep_best(job, found)
         yield found
     best = found.best(GAN)
     if best is not None and best["round"] != job.config.gan.rounds:
-        watch.report("giving the best to all", 0, 1)
+        progress.report("giving the best to all", 0, 1)
         given = RoundPlan("gan-best", GAN, TRAIN, 1, job.config.federation, given=_with_best(job))
         yield found.more(GAN, _held(job, given))
 
 
-def _plain(job: FedBaganPipeline, found: FedBaganFindings, watch: Progress) -> Iterator[FedBaganFindings]:
-    for done, records in _stretches(job, PLAIN, job.config.plain_rounds, watch):
+def _plain(job: FedBaganPipeline, found: FedBaganFindings, progress: Progress) -> Iterator[FedBaganFindings]:
+    for done, records in _stretches(job, PLAIN, job.config.plain_rounds, progress):
         found = found.more(PLAIN, records, _plain_frame(job, done))
         yield found
 
 
 def _stretches(
-    job: FedBaganPipeline, model: str, planned: int, watch: Progress
+    job: FedBaganPipeline, model: str, planned: int, progress: Progress
 ) -> Iterator[tuple[int, tuple[Mapping[str, Any], ...]]]:
     """Holds rounds of training, some at a time: how many there have been, and the records of the latest."""
     done = 0
     while done < planned:
-        watch.report(f"rounds of the {model}", done, planned)
+        progress.report(f"rounds of the {model}", done, planned)
         count = min(job.config.report.every, planned - done)
         records = _held(job, RoundPlan(f"{model}-{done}", model, TRAIN, count, job.config.federation))
         done += count
@@ -216,7 +216,7 @@ def _with_best(job: FedBaganPipeline) -> ModelState:
 
 def _fetched(job: FedBaganPipeline, number: int) -> GeneratorCheckpoint:
     """The generator and the Gaussians as the sites have them."""
-    card = next(iter(job.cards.values()))
+    card = next(iter(job.capabilities.values()))
     about = CheckpointDescription(
         model=job.config.model, shape=card.shape, classes=card.classes, round=number, distance=0.0
     )
@@ -236,7 +236,7 @@ def _state(job: FedBaganPipeline, model: str) -> dict[str, Tensor]:
     Raises:
         MethodError: it sends something else.
     """
-    site = min(job.cards)
+    site = min(job.capabilities)
     content = job.network.ask(Question("model", {}, {"model": model}, (site,))).by_node[site].get("content")
     if content is None or content.dtype != torch.uint8:
         raise MethodError(f"{site} has sent no model")

@@ -39,22 +39,22 @@ class FedBaganSampleRequest:
     seed: int = 0
 
 
-def sample(network: Network, request: FedBaganSampleRequest, watch: Progress) -> SampleBatch:
+def sample(network: Network, request: FedBaganSampleRequest, progress: Progress) -> SampleBatch:
     """Has a cluster draw: the first site that answers does, since all have the same generator.
 
     Raises:
         MethodError: a class that the sites do not know, too many pictures, or nobody answers.
         Stopped: the watch asks for the end.
     """
-    cards = read_fedbagan_capabilities(network.cards)
-    first, card = next(iter(cards.items()))
+    capabilities = read_fedbagan_capabilities(network.capabilities)
+    first, card = next(iter(capabilities.items()))
     labels = wanted(request, card.classes)
-    watch.report("drawing", 0, 1)
+    progress.report("drawing", 0, 1)
     inputs = {"noise": noise_for(request, len(labels), card.latent), "labels": labels}
     images = network.ask(Question("draw", inputs, {}, (first,))).by_node[first].get("images")
     if images is None or tuple(images.shape) != (len(labels), *card.shape):
         raise MethodError(f"{first} has drawn nothing that fits")
-    watch.report("drawing", 1, 1)
+    progress.report("drawing", 1, 1)
     return SampleBatch(images, labels, (f"{len(images)} pictures by {first}, whose generator is that of all sites",))
 
 

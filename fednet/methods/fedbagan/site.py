@@ -65,22 +65,22 @@ class FedBaganSite:
         ] = {
             (AUTOENCODER, TRAIN): self._encode,
             (MOMENTS, ADD_UP): self._add_up,
-            (GAN, FOUND): lambda _task, _base, _watch: (self._there().bench.founded(), {}),
+            (GAN, FOUND): lambda _task, _base, _progress: (self._there().bench.founded(), {}),
             (GAN, TRAIN): self._play,
             (PLAIN, TRAIN): self._play,
         }
 
-    def prepare(self, watch: Progress) -> str:
+    def prepare(self, progress: Progress) -> str:
         """Reads its pictures and makes its models, which know nothing yet; returns its card as JSON.
 
         Raises:
             MethodError: data, models and configuration do not fit each other.
         """
-        watch.report("reading pictures", 0, 1)
+        progress.report("reading pictures", 0, 1)
         share = run_share(self.config.data, self.config.partition, self.site) if self._share is None else self._share
         _require_batches(self.site.name, len(share), self.config)
         self._ready = _Ready(share, FedBaganModels(self.config, self.site, share.shape, len(share.classes)))
-        watch.report("reading pictures", 1, 1)
+        progress.report("reading pictures", 1, 1)
         card = FedBaganCapabilities(
             pictures=len(share), classes=share.classes, shape=share.shape, latent=self.config.model.latent
         )
@@ -102,7 +102,7 @@ class FedBaganSite:
         """
         return self._there().bench.models.begin(model)
 
-    def contribute(self, task: RoundTask, base: ModelState, watch: Progress) -> Update:
+    def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
         """What `base` becomes here, or what the site adds to it; it weighs as much as the site has pictures.
 
         Raises:
@@ -113,7 +113,7 @@ class FedBaganSite:
         if act is None:
             known = ", ".join(f"{work} {model}" for model, work in self._works)
             raise MethodError(f"a round is for one of {known}; not {task.work[:40]!r} {task.model[:40]!r}")
-        state, values = act(task, bare(base), watch)
+        state, values = act(task, bare(base), progress)
         with RunRecord(self.site.folder, self.site.name) as record:
             for name, value in values.items():
                 record.scalar(f"{task.model}/{name}", value, task.number)
@@ -127,22 +127,22 @@ class FedBaganSite:
         """
         self._there().bench.models.take(model, bare(state), f"round {number} of {model}")
 
-    def _encode(self, task: RoundTask, base: ModelState, watch: Progress) -> tuple[ModelState, dict[str, float]]:
+    def _encode(self, task: RoundTask, base: ModelState, progress: Progress) -> tuple[ModelState, dict[str, float]]:
         net = self._there().bench.autoencoder(base)
-        losses = train_autoencoder(net, self.config.autoencoder, self._lesson(task, watch))
+        losses = train_autoencoder(net, self.config.autoencoder, self._lesson(task, progress))
         return frozen(net.state_dict()), losses
 
-    def _add_up(self, _task: RoundTask, _base: ModelState, _watch: Progress) -> tuple[ModelState, dict[str, float]]:
+    def _add_up(self, _task: RoundTask, _base: ModelState, _progress: Progress) -> tuple[ModelState, dict[str, float]]:
         share, bench = self._there().share, self._there().bench
         latents = encode(bench.autoencoder(), share.images, self.site.device)
         return moments(latents, share.labels, len(share.classes), self.site.index, self.site.count), {}
 
-    def _play(self, task: RoundTask, base: ModelState, watch: Progress) -> tuple[ModelState, dict[str, float]]:
+    def _play(self, task: RoundTask, base: ModelState, progress: Progress) -> tuple[ModelState, dict[str, float]]:
         bench, config, plain = self._there().bench, self.config.gan, task.model == PLAIN
         pair = bench.pair(task.model, base)
         latents = Latents(self.config.model.latent, None if plain else bench.gaussians())
         anchor = None if plain else bench.autoencoder()
-        lesson = self._lesson(task, watch, balanced=not plain)
+        lesson = self._lesson(task, progress, balanced=not plain)
         losses = train_gan(pair, config, latents, anchor, lesson, alone=self._is_first(task))
         return frozen(pair.state_dict()), losses
 
@@ -150,9 +150,9 @@ class FedBaganSite:
         """Whether the discriminator learns alone: in the first rounds of training, after that which founds the GAN."""
         return task.model == GAN and task.number <= self.config.gan.first + 1
 
-    def _lesson(self, task: RoundTask, watch: Progress, *, balanced: bool = True) -> TrainingContext:
+    def _lesson(self, task: RoundTask, progress: Progress, *, balanced: bool = True) -> TrainingContext:
         random = generator(self.site.seed, task.model, self.site.name, task.number)
-        return TrainingContext(self._there().share, self.site.device, random, watch, balanced)
+        return TrainingContext(self._there().share, self.site.device, random, progress, balanced)
 
     def _draw(self, question: Question) -> Mapping[str, Tensor]:
         """Pictures float32 (n, c, h, w) of labels int64 (n,), from standard normal noise float32 (n, latent)."""

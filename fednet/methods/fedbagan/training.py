@@ -37,14 +37,14 @@ class TrainingContext:
         pictures: the site's own.
         device: where the networks are.
         random: draws pictures, labels, latent vectors and noise; on the CPU, so that devices agree.
-        watch: hears of every step.
+        progress: hears of every step.
         balanced: whether every class of the site comes equally often, or as its pictures come.
     """
 
     pictures: ImageSet
     device: str
     random: torch.Generator
-    watch: Progress
+    progress: Progress
     balanced: bool = True
 
     def real(self, count: int) -> tuple[Tensor, Tensor]:
@@ -98,7 +98,7 @@ def train_autoencoder(net: Autoencoder, config: AutoencoderConfig, lesson: Train
         told = cross_entropy(net.classifier(latents), labels)
         _step(learner, error + config.penalty * latents.square().mean() + config.supervision * told)
         history.append(_finite({"reconstruction": float(error.detach()), "classifier": float(told.detach())}))
-        lesson.watch.report("training autoencoder", step + 1, config.steps, **history[-1])
+        lesson.progress.report("training autoencoder", step + 1, config.steps, **history[-1])
     net.eval()
     return _averaged(history)
 
@@ -210,7 +210,7 @@ def train_gan(
         if not alone:
             losses |= adversaries.generate()
         history.append(_finite(losses))
-        lesson.watch.report("training gan", step + 1, config.steps, **losses)
+        lesson.progress.report("training gan", step + 1, config.steps, **losses)
     _follow(pair.average, pair.generator, config.average)
     pair.eval()
     return _averaged(history)

@@ -94,12 +94,12 @@ class Detector:
         self._distance = _distance(config.distance, self.classifier, lpips)
         self._masks = masks(config.mask, config.reconstructions, net.shape[1:], blocks=config.blocks, seed=seed)
 
-    def score(self, images: Tensor, watch: Progress | None = None) -> Tensor:
+    def score(self, images: Tensor, progress: Progress | None = None) -> Tensor:
         """How novel each picture looks: the median distance over its reconstructions.
 
         Args:
             images: (n, c, h, w) float32 in [-1, 1], n > 0, of the network's shape.
-            watch: hears of every step, phase "scoring", and may end it.
+            progress: hears of every step, phase "scoring", and may end it.
 
         Returns:
             float32 (n,) on the CPU, at least 0.
@@ -108,31 +108,31 @@ class Detector:
             MeasureError: the pictures are not of this kind, or the network's answers are not finite.
             Stopped: the watch asks for the end.
         """
-        return median(self.distances(images, watch))
+        return median(self.distances(images, progress))
 
-    def distances(self, images: Tensor, watch: Progress | None = None) -> Tensor:
+    def distances(self, images: Tensor, progress: Progress | None = None) -> Tensor:
         """The distances (n, reconstructions) of which `score` takes the median; the same arguments and errors."""
-        return self._each(images, self._compared, watch)
+        return self._each(images, self._compared, progress)
 
-    def reconstruct(self, images: Tensor, watch: Progress | None = None) -> Tensor:
+    def reconstruct(self, images: Tensor, progress: Progress | None = None) -> Tensor:
         """The reconstructions (n, reconstructions, c, h, w) in [-1, 1] that `score` compares; same arguments, errors.
 
         The pixels that a reconstruction was told are those of the picture, bit for bit.
         """
-        return self._each(images, lambda _, drawn: drawn, watch)
+        return self._each(images, lambda _, drawn: drawn, progress)
 
-    def calibrate(self, held_out: Tensor, watch: Progress | None = None) -> float:
+    def calibrate(self, held_out: Tensor, progress: Progress | None = None) -> float:
         """Sets the threshold from pictures that belong and that the network was not trained on; returns it.
 
         Args:
             held_out: (n, c, h, w) as for `score`.
-            watch: as for `score`.
+            progress: as for `score`.
 
         Raises:
             MeasureError: they are too few for `config.false_alarms`, or not of the network's kind.
             Stopped: the watch asks for the end.
         """
-        self.threshold = novelty.threshold(self.score(held_out, watch), self.config.false_alarms)
+        self.threshold = novelty.threshold(self.score(held_out, progress), self.config.false_alarms)
         return self.threshold
 
     def novel(self, scores: Tensor) -> Tensor:
@@ -145,19 +145,19 @@ class Detector:
             raise ModelError("this detector has no threshold: calibrate it on held-out pictures first")
         return scores > self.threshold
 
-    def _each(self, images: Tensor, result: Callable[[Tensor, Tensor], Tensor], watch: Progress | None) -> Tensor:
+    def _each(self, images: Tensor, result: Callable[[Tensor, Tensor], Tensor], progress: Progress | None) -> Tensor:
         """`result(pictures, reconstructions)` for all pairs, (n, reconstructions, ...)."""
         pictures = self._checked(images)
         count = self.config.reconstructions
         seeds = [_content(picture) for picture in pictures]
         pairs = torch.split(torch.arange(len(pictures) * count), self.config.batch)
-        progress = _Progress(watch or NullProgress(), len(pairs) * self.config.steps)
+        count_step = _StepCounter(progress or NullProgress(), len(pairs) * self.config.steps)
         rows: list[Tensor] = []
         for chosen in pairs:
             parts = [(int(pair) // count, int(pair) % count) for pair in chosen]
             batch = pictures[chosen // count]
             noise = [generator(self.seed, "reconstruction", seeds[i], r) for i, r in parts]
-            drawn = self._inpainted(batch, self._masks[chosen % count], noise, progress)
+            drawn = self._inpainted(batch, self._masks[chosen % count], noise, count_step)
             rows.append(result(batch, drawn))
         flat = torch.cat(rows)
         return flat.view(len(pictures), count, *flat.shape[1:])
@@ -252,15 +252,15 @@ class _Facts(BaseModel):
     seed: int
 
 
-class _Progress:
+class _StepCounter:
     """Tells a watch of every step."""
 
-    def __init__(self, watch: Progress, total: int) -> None:
-        self._watch, self._done, self._total = watch, 0, total
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._done, self._total = progress, 0, total
 
     def __call__(self) -> None:
         self._done += 1
-        self._watch.report("scoring", self._done, self._total)
+        self._progress.report("scoring", self._done, self._total)
 
 
 def _distance(name: DistanceName, classifier: LeNet | None, lpips: Distance | None) -> Distance:

@@ -171,7 +171,7 @@ def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: b
     Raises:
         MethodError: the picture does not fit the sites', or nobody answers.
     """
-    card = next(iter(read_novelty_capabilities(network.cards).values()))
+    card = next(iter(read_novelty_capabilities(network.capabilities).values()))
     images = image.reshape(1, *image.shape[-3:])
     opinions, missing = _opinions(network, images, passes)
     verdicts: dict[str, dict[str, Verdict]] = {}
@@ -200,7 +200,7 @@ def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: b
     )
 
 
-def scores_alone(network: Network, images: Tensor, watch: Progress) -> Scores:
+def scores_alone(network: Network, images: Tensor, progress: Progress) -> Scores:
     """The scores of pictures (n, c, h, w) by every site's own detector.
 
     Raises:
@@ -213,7 +213,7 @@ def scores_alone(network: Network, images: Tensor, watch: Progress) -> Scores:
     if sites is None:
         raise MethodError("no site has a calibrated detector of its own: train and calibrate them first")
     for done, chunk in enumerate(torch.split(images, CHUNK)):
-        watch.report("scoring, each alone", done * CHUNK, len(images))
+        progress.report("scoring, each alone", done * CHUNK, len(images))
         replies = network.ask(Question("score", {"images": chunk}, {"model": OWN}, sites))
         rows.append({site: reply["scores"] for site, reply in replies.by_node.items()})
         thresholds |= {site: float(reply["threshold"]) for site, reply in replies.by_node.items()}
@@ -224,7 +224,7 @@ def scores_alone(network: Network, images: Tensor, watch: Progress) -> Scores:
     )
 
 
-def scores_together(network: Network, images: Tensor, watch: Progress) -> Scores:
+def scores_together(network: Network, images: Tensor, progress: Progress) -> Scores:
     """The scores of pictures (n, c, h, w) by the detector that all sites share; the sites divide the pictures.
 
     Raises:
@@ -236,7 +236,7 @@ def scores_together(network: Network, images: Tensor, watch: Progress) -> Scores
         raise MethodError("no site has a calibrated shared detector: hold rounds and calibrate it first")
     scores, limit = torch.full((len(images),), torch.nan), 0.0
     while bool(scores.isnan().any()):
-        watch.report("scoring together", int((~scores.isnan()).sum()), len(images))
+        progress.report("scoring together", int((~scores.isnan()).sum()), len(images))
         open_ = scores.isnan().nonzero().flatten()[: CHUNK * len(sites)]
         parts = {site: part for site, part in zip(sites, open_.tensor_split(len(sites)), strict=True) if len(part)}
         inputs = {f"images.{site}": images[part] for site, part in parts.items()}

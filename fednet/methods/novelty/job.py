@@ -41,7 +41,7 @@ def make_site(config: NoveltyConfig, site: SiteContext, own: Mapping[str, Any] |
     return NoveltySite(config.model_copy(update={"data": data}), site, share)
 
 
-def run_job(config: NoveltyConfig, network: Network, folder: Path, seed: int, watch: Progress) -> Summary:  # noqa: ARG001 - the shape
+def run_job(config: NoveltyConfig, network: Network, folder: Path, seed: int, progress: Progress) -> Summary:  # noqa: ARG001 - the shape
     """Does the whole job.
 
     Leaves in `folder`: summary.json (after every step), metrics.json, figures/, journal.json and TensorBoard events.
@@ -52,18 +52,18 @@ def run_job(config: NoveltyConfig, network: Network, folder: Path, seed: int, wa
         network: reaches the sites, and knows their cards.
         folder: the run's folder.
         seed: the run's seed; the sites have it too, nothing else here is random.
-        watch: hears of every step, and asks for the end.
+        progress: hears of every step, and asks for the end.
 
     Raises:
         MethodError: the sites do not fit the data or the steps, or nobody answers.
         Stopped: the watch asks for the end.
     """
-    cards = read_novelty_capabilities(network.cards)
+    capabilities = read_novelty_capabilities(network.capabilities)
     job = pipeline.NoveltyPipeline(
-        config, network, cards, require_matching_data(load(config.data), cards), Journal(folder), watch
+        config, network, capabilities, require_matching_data(load(config.data), capabilities), Journal(folder), progress
     )
     pipeline.require_possible(job)
-    sites = list(cards)
+    sites = list(capabilities)
     found = NoveltyFindings(pipeline.first_labels(job))
     write_summary(folder, summarise(config, found, sites))
     found = replace(found, rounds=pipeline.classifier_rounds(job))

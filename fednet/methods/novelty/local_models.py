@@ -84,7 +84,7 @@ class LocalModel(Protocol):
         ...
 
     def learn(
-        self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, watch: Progress
+        self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, progress: Progress
     ) -> TrainingResult:
         """What `base` becomes by learning from pictures; the model itself is left alone.
 
@@ -119,14 +119,14 @@ class LocalClassifier:
         self.net.load_state_dict(dict(state))
 
     def learn(
-        self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, watch: Progress
+        self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, progress: Progress
     ) -> TrainingResult:
         """SGD from `base`, held to it by FedProx's term where mu > 0; see `LocalModel`."""
         changes = budget.changes() | ({} if budget.mu is None else {"mu": budget.mu})
         config = self._config.classifier.model_copy(update=changes)
         net = self._fresh().to(self._device)
         net.load_state_dict(dict(base))
-        loss = train_classifier(net, pictures, config, anchor=base, seed=seed, watch=watch)
+        loss = train_classifier(net, pictures, config, anchor=base, seed=seed, progress=progress)
         state = frozen(net.state_dict())
         steps = config.batches(len(pictures))
         return TrainingResult(state, {"loss": loss, "steps": float(steps), "drift": drift(state, base)})
@@ -183,7 +183,7 @@ class LocalDetector:
         self.threshold = None
 
     def learn(
-        self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, watch: Progress
+        self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, progress: Progress
     ) -> TrainingResult:
         """A stretch of a training for one that is shared, a whole training for the site's own; see `LocalModel`."""
         net, average = self._fresh(), self._fresh()
@@ -192,11 +192,11 @@ class LocalDetector:
         changes = budget.changes() or ({"epochs": None, "steps": settings.alone} if self._alone else {})
         config = settings.train.model_copy(update=changes)
         if self._alone:
-            trained = train(net, pictures.images, None, config, seed=seed, watch=watch)
+            trained = train(net, pictures.images, None, config, seed=seed, progress=progress)
             average.load_state_dict(net.state_dict())
         else:
             before = budget.rounds * config.batches(len(pictures))
-            trained = resume(net, average, pictures.images, None, config, before=before, seed=seed, watch=watch)
+            trained = resume(net, average, pictures.images, None, config, before=before, seed=seed, progress=progress)
         values = {"loss": trained.last_loss, "steps": float(trained.steps)}
         return TrainingResult(frozen(joint_state(net, average)), values)
 

@@ -51,13 +51,13 @@ class NoveltyCapabilities(BaseModel):
         return tuple(label for label, count in enumerate(self.histogram) if count)
 
 
-def read_novelty_capabilities(cards: Mapping[str, str]) -> dict[str, NoveltyCapabilities]:
+def read_novelty_capabilities(capabilities: Mapping[str, str]) -> dict[str, NoveltyCapabilities]:
     """The cards by name, checked.
 
     Raises:
         MethodError: there are none, they are malformed, or the sites' pictures do not fit each other.
     """
-    return read(cards, NoveltyCapabilities, "novelty", dict.fromkeys(("shape", "classes"), ONE_CONFIGURATION))
+    return read(capabilities, NoveltyCapabilities, "novelty", dict.fromkeys(("shape", "classes"), ONE_CONFIGURATION))
 
 
 def word(options: Mapping[str, Scalar], name: str, allowed: tuple[str, ...], default: str) -> str:

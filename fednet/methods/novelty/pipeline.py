@@ -36,22 +36,22 @@ class NoveltyPipeline:
     Attributes:
         config: of the run.
         network: reaches the sites.
-        cards: of the sites, by name in sorted order.
+        capabilities: of the sites, by name in sorted order.
         splits: pictures that no site learns from: `judge` and `test`.
         journal: what was measured already.
-        watch: hears of every step.
+        progress: hears of every step.
     """
 
     config: NoveltyConfig
     network: Network
-    cards: dict[str, NoveltyCapabilities]
+    capabilities: dict[str, NoveltyCapabilities]
     splits: Splits
     journal: Journal
-    watch: Progress
+    progress: Progress
 
     def dealt(self, lists: Sequence[Labels]) -> dict[str, Labels]:
         """Lists of labels dealt in turn to the sites, in the order of their names."""
-        return {site: lists[index % len(lists)] for index, site in enumerate(self.cards)}
+        return {site: lists[index % len(lists)] for index, site in enumerate(self.capabilities)}
 
     def test(self, labels: Sequence[int], count: int | None = None) -> ImageSet:
         """The first test pictures of some labels."""
@@ -79,14 +79,14 @@ def require_possible(job: NoveltyPipeline) -> None:
         needs = {site: needs[site] | set(own) for site, own in job.dealt(flow.belongs).items()}
         _require_calibration(job)
     for site, labels in needs.items():
-        if lacking := labels - set(job.cards[site].labels()):
+        if lacking := labels - set(job.capabilities[site].labels()):
             raise DataError(f"{site} has no pictures of label {written(lacking)}: change partition, or flow")
 
 
 def _require_calibration(job: NoveltyPipeline) -> None:
     least = round(1 / job.config.detector.score.false_alarms) - 1
     for site, labels in job.dealt(job.config.flow.belongs).items():
-        if (held := sum(job.cards[site].held_out[label] for label in labels)) < least:
+        if (held := sum(job.capabilities[site].held_out[label] for label in labels)) < least:
             raise DataError(
                 f"{site} holds out {held} pictures of {written(labels)}; a false-alarm rate of "
                 f"{job.config.detector.score.false_alarms:g} needs {least}: raise held_out, or allow more false alarms"
@@ -97,14 +97,14 @@ def _require_calibration(job: NoveltyPipeline) -> None:
 
 def first_labels(job: NoveltyPipeline) -> dict[str, Any]:
     """One site trains on a few labels, and its model is set everywhere: accuracies and digests by site."""
-    flow, teacher = job.config.flow, min(job.cards)
+    flow, teacher = job.config.flow, min(job.capabilities)
 
     def measure() -> dict[str, Any]:
-        job.watch.report(f"{teacher} trains alone", 0, 2)
+        job.progress.report(f"{teacher} trains alone", 0, 2)
         services.train(job.network, flow.first, nodes=[teacher], epochs=flow.first_epochs, fresh=True)
         alone = services.validate(job.network, pictures=job.test(flow.first), nodes=[teacher])[teacher]
         content = services.get_model(job.network, teacher)
-        job.watch.report("its model is set everywhere", 1, 2)
+        job.progress.report("its model is set everywhere", 1, 2)
         closed = services.set_model(job.network, content, key="first-labels")
         seen = services.validate(job.network, pictures=job.test(flow.first))
         unseen = services.validate(job.network, pictures=job.test(flow.unseen))
@@ -133,7 +133,7 @@ def classifier_rounds(job: NoveltyPipeline) -> list[dict[str, Any]]:
         )
         found = services.validate(job.network, pictures=job.test(flow.known()))
         best = max(found.values(), key=lambda one: one.accuracy)
-        job.watch.report("rounds of the classifier", number, flow.rounds, accuracy=best.accuracy)
+        job.progress.report("rounds of the classifier", number, flow.rounds, accuracy=best.accuracy)
         return {"closed": as_json(closed), "sites": {site: asdict(one) for site, one in found.items()}}
 
     return [job.journal.once(f"classifier-{number}", partial(measure, number)) for number in range(1, flow.rounds + 1)]
@@ -149,21 +149,23 @@ def detector_rounds(job: NoveltyPipeline) -> list[dict[str, Any]]:
             job.network, belongs, key=f"detector-{number}", federation=job.config.federation, model=DETECTOR
         )
         losses = [values["loss"] for values in closed.values.values() if "loss" in values]
-        job.watch.report("rounds of the detector", number, flow.detector_rounds, loss=sum(losses) / max(1, len(losses)))
+        job.progress.report(
+            "rounds of the detector", number, flow.detector_rounds, loss=sum(losses) / max(1, len(losses))
+        )
         return {"closed": as_json(closed)}
 
     numbers = range(1, flow.detector_rounds + 1)
     held = [job.journal.once(f"detector-{number}", partial(measure, number)) for number in numbers]
-    job.watch.report("calibrating together", 0, 1)
+    job.progress.report("calibrating together", 0, 1)
     services.calibrate_together(job.network, belongs, job.config.detector.score.false_alarms)
     return held
 
 
 def own_detectors(job: NoveltyPipeline) -> None:
     """A detector at every site alone, with a threshold of its own; no weight leaves a site."""
-    job.watch.report("own detectors", 0, 2)
+    job.progress.report("own detectors", 0, 2)
     services.train(job.network, job.dealt(job.config.flow.belongs), model=OWN)
-    job.watch.report("own detectors are calibrated", 1, 2)
+    job.progress.report("own detectors are calibrated", 1, 2)
     services.calibrate(job.network)
 
 
@@ -174,8 +176,8 @@ def trials(job: NoveltyPipeline) -> dict[str, Any]:
         half = job.config.flow.tested // 2
         inside, outside = job.test(job.config.flow.inside(), half), job.test(job.novel(), half)
         images = torch.cat([inside.images, outside.images])
-        together = scores_together(job.network, images, job.watch)
-        alone = scores_alone(job.network, images, job.watch)
+        together = scores_together(job.network, images, job.progress)
+        alone = scores_alone(job.network, images, job.progress)
         named: dict[str, tuple[Tensor, float | None]] = {
             TOGETHER: (together.ratio(), 1.0),
             LOWEST: (alone.ratio(), 1.0),
@@ -204,7 +206,7 @@ def shown(job: NoveltyPipeline) -> list[tuple[int, Inference]]:
     found: list[tuple[int, Inference]] = []
     for pictures in parts:
         for image, label in zip(pictures.images, pictures.labels.tolist(), strict=True):
-            job.watch.report("showing pictures", len(found), flow.pictured)
+            job.progress.report("showing pictures", len(found), flow.pictured)
             found.append((label, infer(job.network, image, passes=flow.passes, keep=True)))
     return found
 
@@ -222,5 +224,5 @@ def _reference(job: NoveltyPipeline) -> Tensor:
 
 def _doubt(job: NoveltyPipeline, images: Tensor) -> Tensor:
     """One minus the largest probability that the first site's classifier gives, which is everybody's."""
-    replies = job.network.ask(Question("classify", {"images": images}, {}, (min(job.cards),)))
+    replies = job.network.ask(Question("classify", {"images": images}, {}, (min(job.capabilities),)))
     return softmax_doubt(next(iter(replies.by_node.values()))["logits"])

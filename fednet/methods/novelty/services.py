@@ -236,12 +236,12 @@ def _lesson(
 ) -> dict[str, Scalar]:
     """Options that say what to learn, once it is known that somebody can."""
     options = labels_options(labels)
-    cards = read_novelty_capabilities(network.cards)
-    classes = next(iter(cards.values())).classes
+    capabilities = read_novelty_capabilities(network.capabilities)
+    classes = next(iter(capabilities.values())).classes
     for name, text in options.items():
         wanted = parse_labels(str(text), len(classes))
-        nodes = tuple(cards) if name == "labels" else _there(network, [name.removeprefix("labels.")]) or ()
-        had = {label for node in nodes for label in cards[node].labels()}
+        nodes = tuple(capabilities) if name == "labels" else _there(network, [name.removeprefix("labels.")]) or ()
+        had = {label for node in nodes for label in capabilities[node].labels()}
         if lacking := [label for label in wanted if label not in had]:
             who = "nobody has" if name == "labels" else f"{nodes[0]} has no"
             raise MethodError(f"{who} pictures of label {written(lacking)}; there are pictures of {written(had)}")
@@ -251,14 +251,14 @@ def _lesson(
 def _there(network: Network, nodes: Sequence[str] | None) -> tuple[str, ...] | None:
     if nodes is None:
         return None
-    if unknown := sorted(set(nodes) - set(network.cards)):
-        raise MethodError(f"there is no site {', '.join(unknown)}: there are {', '.join(network.cards)}")
+    if unknown := sorted(set(nodes) - set(network.capabilities)):
+        raise MethodError(f"there is no site {', '.join(unknown)}: there are {', '.join(network.capabilities)}")
     return tuple(sorted(set(nodes)))
 
 
 def _layout(network: Network, model: str) -> dict[str, Tensor]:
     """What a state of a model looks like: tensors without memory."""
-    first = min(network.cards)
+    first = min(network.capabilities)
     replies = network.ask(Question("layout", {}, {"model": model}, (first,)))
     layout = from_json_tensor(replies.by_node[first].get("layout"))
     try:

@@ -59,7 +59,7 @@ class NoveltySite:
         self.config, self.site = config, site
         self._share = share
         self._bench: NoveltyModels | None = None
-        self._watch: Progress = NullProgress()
+        self._progress: Progress = NullProgress()
         self._asks: QuestionHandlers = {
             "status": self._status,
             "train": self._train,
@@ -72,7 +72,7 @@ class NoveltySite:
             "score": self._score,
         }
 
-    def prepare(self, watch: Progress) -> str:
+    def prepare(self, progress: Progress) -> str:
         """Reads its pictures and makes its models, which know nothing yet; returns its card as JSON.
 
         The watch hears of the long answers, too.
@@ -80,11 +80,11 @@ class NoveltySite:
         Raises:
             MethodError: data, models and configuration do not fit each other.
         """
-        self._watch = watch
-        watch.report("reading pictures", 0, 1)
+        self._progress = progress
+        progress.report("reading pictures", 0, 1)
         share = run_share(self.config.data, self.config.partition, self.site) if self._share is None else self._share
         self._bench = NoveltyModels(self.config, self.site, share)
-        watch.report("reading pictures", 1, 1)
+        progress.report("reading pictures", 1, 1)
         return self._bench.card().model_dump_json()
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
@@ -106,7 +106,7 @@ class NoveltySite:
         """
         return self._ready().shared(model).begin()
 
-    def contribute(self, task: RoundTask, base: ModelState, watch: Progress) -> Update:
+    def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
         """What `base` becomes on the labels that the task names ("train"), or what the site has ("average").
 
         Options of "train": labels, or labels.<node>; epochs or steps; mu, for the classifier. The weight is the
@@ -123,7 +123,7 @@ class NoveltySite:
             return Update(learner.state(), float(count))
         if task.work != TRAIN:
             raise MethodError(f"a round is for {TRAIN} or {AVERAGE}, not {task.work[:40]!r}")
-        learned, count = bench.learn(task.model, bare(base), bench.lesson(task.options, task.number), watch)
+        learned, count = bench.learn(task.model, bare(base), bench.lesson(task.options, task.number), progress)
         return Update(learned.state, float(count), learned.values)
 
     def adopt(self, model: str, number: int, state: ModelState) -> None:
@@ -149,7 +149,7 @@ class NoveltySite:
         options, bench = question.options, self._ready()
         model = word(options, "model", MODELS, CLASSIFIER)
         lesson = bench.lesson(options, whole(options, "number", 0, 0) or 0)
-        learned = bench.study(model, lesson, fresh=bool(options.get("fresh", False)), watch=self._watch)
+        learned = bench.study(model, lesson, fresh=bool(options.get("fresh", False)), progress=self._progress)
         told = {**learned.values, "pictures": bench.taught[model][1], "digest": digest(bench.learner(model).state())}
         return {"trained": to_json_tensor(told)}
 
@@ -197,7 +197,7 @@ class NoveltySite:
         if labels is None:
             raise MethodError("which labels belong? The detector was not trained here: name them in the option labels")
         detector, held_out = bench.detector(model), bench.holdings.to_check(labels)
-        scores = detector.score(held_out.images, self._watch)
+        scores = detector.score(held_out.images, self._progress)
         if options.get("only_scores"):
             return {"scores": scores}
         local.threshold = threshold(scores, detector.config.false_alarms)
@@ -223,11 +223,11 @@ class NoveltySite:
         """
         model = word(question.options, "model", DETECTORS, DETECTOR)
         images, detector = self._pictures(question), self._ready().detector(model)
-        told = {"scores": detector.score(images, self._watch)}
+        told = {"scores": detector.score(images, self._progress)}
         if detector.threshold is not None:
             told["threshold"] = torch.tensor([detector.threshold], dtype=torch.float64)
         if question.options.get("keep"):
-            told |= {"reconstructions": detector.reconstruct(images, self._watch), "known": _known(detector)}
+            told |= {"reconstructions": detector.reconstruct(images, self._progress), "known": _known(detector)}
         return told
 
     def _pictures(self, question: Question) -> Tensor:

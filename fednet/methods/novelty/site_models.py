@@ -119,7 +119,7 @@ class NoveltyModels:
         self.holdings.to_learn(labels)
         return LocalTask(labels, TrainBudget(epochs, steps, amount(options, "mu"), max(0, number - 1)), number)
 
-    def learn(self, model: str, base: ModelState, lesson: LocalTask, watch: Progress) -> tuple[TrainingResult, int]:
+    def learn(self, model: str, base: ModelState, lesson: LocalTask, progress: Progress) -> tuple[TrainingResult, int]:
         """What `base` becomes by a lesson, and from how many pictures; no model of the site changes.
 
         Raises:
@@ -129,12 +129,12 @@ class NoveltyModels:
         pictures = self.holdings.to_learn(lesson.labels)
         seed = derive(self.site.seed, "train", self.site.name, model, lesson.number)
         with RunRecord(self.site.folder, self.site.name) as record:
-            learned = self.learner(model).learn(base, pictures, lesson.budget, seed=seed, watch=watch)
+            learned = self.learner(model).learn(base, pictures, lesson.budget, seed=seed, progress=progress)
             for key, value in learned.values.items():
                 record.scalar(f"{model}/{key}", value, lesson.number)
         return learned, len(pictures)
 
-    def study(self, model: str, lesson: LocalTask, *, fresh: bool, watch: Progress) -> TrainingResult:
+    def study(self, model: str, lesson: LocalTask, *, fresh: bool, progress: Progress) -> TrainingResult:
         """Trains the site's copy of a model, from where it is or from its beginning.
 
         The site's own detector always begins anew, or comes from its checkpoint.
@@ -149,7 +149,7 @@ class NoveltyModels:
         if model == OWN and path.exists():
             learned, count = _recalled(path), len(self.holdings.to_learn(lesson.labels))
         else:
-            learned, count = self.learn(model, base, lesson, watch)
+            learned, count = self.learn(model, base, lesson, progress)
         learner.take(learned.state, f"what {self.site.name} has learnt")
         self.taught[model] = (lesson.labels, count)
         if model == OWN and not path.exists():

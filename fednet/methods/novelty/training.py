@@ -66,7 +66,7 @@ def train_classifier(
     *,
     anchor: ModelState | None,
     seed: int,
-    watch: Progress,
+    progress: Progress,
 ) -> float:
     """Trains `net` in place, on the device it is on, and leaves it in evaluation mode.
 
@@ -76,7 +76,7 @@ def train_classifier(
         config: budget and step sizes.
         anchor: the parameters by name that FedProx's term holds it to; None where there is no such term.
         seed: decides the order of the pictures and the dropout.
-        watch: hears of every batch.
+        progress: hears of every batch.
 
     Returns:
         The mean loss of the last epoch, or of all batches if there are fewer; without FedProx's term.
@@ -106,7 +106,7 @@ def train_classifier(
                 raise MethodError(
                     f"training loss is {losses[-1]} at step {len(losses)}: lower classifier.lr ({config.lr})"
                 )
-            watch.report("training classifier", len(losses), steps, loss=losses[-1])
+            progress.report("training classifier", len(losses), steps, loss=losses[-1])
     net.eval()
     last = losses[-min(steps, -(-len(pictures) // config.batch)) :]
     return sum(last) / len(last)

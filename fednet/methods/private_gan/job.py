@@ -38,7 +38,7 @@ def make_site(config: PrivateGanConfig, site: SiteContext, own: Mapping[str, Any
     return PrivateGanSite(config.model_copy(update={"data": data}), site, share)
 
 
-def run_job(config: PrivateGanConfig, network: Network, folder: Path, seed: int, watch: Progress) -> Summary:
+def run_job(config: PrivateGanConfig, network: Network, folder: Path, seed: int, progress: Progress) -> Summary:
     """Does the whole job.
 
     Leaves in `folder`: summary.json (after every grid), metrics.json, samples/ with grids and an animated GIF,
@@ -49,21 +49,21 @@ def run_job(config: PrivateGanConfig, network: Network, folder: Path, seed: int,
         network: reaches the sites, and knows their cards.
         folder: the run's folder.
         seed: the run's seed; privacy noise does not come from it.
-        watch: hears of every step, and asks for the end.
+        progress: hears of every step, and asks for the end.
 
     Raises:
         MethodError: the sites do not fit the data, or nobody answers.
         Stopped: the watch asks for the end.
     """
-    cards = read_private_gan_capabilities(network.cards)
-    splits = require_matching_data(load(config.data), cards)
+    capabilities = read_private_gan_capabilities(network.capabilities)
+    splits = require_matching_data(load(config.data), capabilities)
     job = pipeline.PrivateGanPipeline(
-        config, network, cards, splits, train_judge(splits.judge, seed=seed, watch=watch), folder, seed
+        config, network, capabilities, splits, train_judge(splits.judge, seed=seed, progress=progress), folder, seed
     )
     found = pipeline.PrivateGanFindings()
-    for found in pipeline.pipeline(job, watch):
-        write_summary(folder, summarise(config, found, list(cards)))
+    for found in pipeline.pipeline(job, progress):
+        write_summary(folder, summarise(config, found, list(capabilities)))
     leave_numbers(folder, config, found)
-    summary = summarise(config, found, list(cards))
+    summary = summarise(config, found, list(capabilities))
     write_summary(folder, summary)
     return summary

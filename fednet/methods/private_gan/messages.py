@@ -64,12 +64,15 @@ class PrivateGanCapabilities(BaseModel):
     privacy: PrivacyStatement
 
 
-def read_private_gan_capabilities(cards: Mapping[str, str]) -> dict[str, PrivateGanCapabilities]:
+def read_private_gan_capabilities(capabilities: Mapping[str, str]) -> dict[str, PrivateGanCapabilities]:
     """The cards by name, checked.
 
     Raises:
         MethodError: there are none, they are malformed, or the sites' pictures or models do not fit each other.
     """
     return read(
-        cards, PrivateGanCapabilities, "private-gan", dict.fromkeys(("shape", "classes", "latent"), ONE_CONFIGURATION)
+        capabilities,
+        PrivateGanCapabilities,
+        "private-gan",
+        dict.fromkeys(("shape", "classes", "latent"), ONE_CONFIGURATION),
     )

@@ -54,29 +54,29 @@ class PrivateGanPipeline(PipelineContext[PrivateGanConfig, PrivateGanCapabilitie
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        wide = next(iter(self.cards.values())).latent
+        wide = next(iter(self.capabilities.values())).latent
         self.latents = torch.randn(self.config.report.samples, wide, generator=generator(self.seed, "samples"))
 
 
-def pipeline(job: PrivateGanPipeline, watch: Progress) -> Iterator[PrivateGanFindings]:
+def pipeline(job: PrivateGanPipeline, progress: Progress) -> Iterator[PrivateGanFindings]:
     """Does the job, and says after every step what there is.
 
     Raises:
         MethodError: nobody answers, or a round cannot be held.
         Stopped: the watch asks for the end.
     """
-    found = PrivateGanFindings(privacy={name: card.privacy for name, card in job.cards.items()})
-    yield from run_stages((_gan, _classifier, _audited), job, found, watch)
+    found = PrivateGanFindings(privacy={name: card.privacy for name, card in job.capabilities.items()})
+    yield from run_stages((_gan, _classifier, _audited), job, found, progress)
 
 
-def _gan(job: PrivateGanPipeline, found: PrivateGanFindings, watch: Progress) -> Iterator[PrivateGanFindings]:
+def _gan(job: PrivateGanPipeline, found: PrivateGanFindings, progress: Progress) -> Iterator[PrivateGanFindings]:
     planned, every = job.config.rounds, job.config.report.every
     if planned:
         found = replace(found, frames=(_frame(job, 0),))
         yield found
     done = 0
     while done < planned and not found.stopped:
-        watch.report("rounds", done, planned, **_epsilons(found))
+        progress.report("rounds", done, planned, **_epsilons(found))
         held, found = _stretch(job, found, GAN, done, min(every, planned - done))
         done += len(held)
         if held:
@@ -85,10 +85,10 @@ def _gan(job: PrivateGanPipeline, found: PrivateGanFindings, watch: Progress) ->
         yield found
 
 
-def _classifier(job: PrivateGanPipeline, found: PrivateGanFindings, watch: Progress) -> Iterator[PrivateGanFindings]:
+def _classifier(job: PrivateGanPipeline, found: PrivateGanFindings, progress: Progress) -> Iterator[PrivateGanFindings]:
     planned, done = job.config.classifier.rounds, 0
     while done < planned and not found.stopped:
-        watch.report("rounds of the classifier", done, planned, **_epsilons(found))
+        progress.report("rounds of the classifier", done, planned, **_epsilons(found))
         held, found = _stretch(job, found, CLASSIFIER, done, min(job.config.report.every, planned - done))
         done += len(held)
         found = replace(found, lessons=(*found.lessons, *held))
@@ -150,27 +150,27 @@ def _frame(job: PrivateGanPipeline, number: int) -> dict[str, Any]:
 
 
 def _drawn(job: PrivateGanPipeline, *, fresh: bool) -> Tensor:
-    question = Question("draw", {"latents": job.latents}, {"fresh": fresh}, (min(job.cards),))
-    images = job.network.ask(question).by_node[min(job.cards)].get("images")
+    question = Question("draw", {"latents": job.latents}, {"fresh": fresh}, (min(job.capabilities),))
+    images = job.network.ask(question).by_node[min(job.capabilities)].get("images")
     if images is None or tuple(images.shape) != (len(job.latents), *job.splits.test.shape):
-        raise MethodError(f"{min(job.cards)} has drawn nothing that fits")
+        raise MethodError(f"{min(job.capabilities)} has drawn nothing that fits")
     return images
 
 
-def _audited(job: PrivateGanPipeline, found: PrivateGanFindings, watch: Progress) -> Iterator[PrivateGanFindings]:
+def _audited(job: PrivateGanPipeline, found: PrivateGanFindings, progress: Progress) -> Iterator[PrivateGanFindings]:
     def measure() -> dict[str, Any]:
         inputs = {"strangers": job.splits.test.images, "drawn": _drawn(job, fresh=False)}
         return _asked(job, Question("audit", inputs), "audit")
 
     if job.config.rounds and job.config.report.audit:
-        watch.report("audit", 0, 1)
+        progress.report("audit", 0, 1)
         yield replace(found, audit=job.journal.once("audit", measure))
 
 
 def _accuracy(job: PrivateGanPipeline) -> float:
     test = job.splits.test
-    question = Question("validate", {"images": test.images, "labels": test.labels}, {}, (min(job.cards),))
-    right, there = job.network.ask(question).by_node[min(job.cards)]["right"].tolist()
+    question = Question("validate", {"images": test.images, "labels": test.labels}, {}, (min(job.capabilities),))
+    right, there = job.network.ask(question).by_node[min(job.capabilities)]["right"].tolist()
     return float(right / there)
 
 

@@ -70,14 +70,14 @@ class PrivateGanSite:
             "audit": self._audit,
         }
 
-    def prepare(self, watch: Progress) -> str:
+    def prepare(self, progress: Progress) -> str:
         """Reads its pictures and its ledger and makes its models, which know nothing yet; returns its card as JSON.
 
         Raises:
             MethodError: data, models and configuration do not fit each other.
             PrivacyError: the models cannot be trained privately, or the ledger or the budget forbids it.
         """
-        watch.report("reading pictures", 0, 1)
+        progress.report("reading pictures", 0, 1)
         share = run_share(self.config.data, self.config.partition, self.site) if self._share is None else self._share
         bench = PrivateGanModels(self.config, self.site, share.shape, len(share.classes))
         guard = PrivacyGuard(self.config, self.site)
@@ -86,7 +86,7 @@ class PrivateGanSite:
         releases = Releases(self.site.folder / "releases" / self.site.name)
         pace = AdaptiveStepSize(self.site.folder / "sites" / self.site.name / "pace")
         self._ready = _Ready(share, bench, guard, releases, pace)
-        watch.report("reading pictures", 1, 1)
+        progress.report("reading pictures", 1, 1)
         return self._card().model_dump_json()
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
@@ -105,7 +105,7 @@ class PrivateGanSite:
         """
         return self._there().bench.models.begin(model)
 
-    def contribute(self, task: RoundTask, base: ModelState, watch: Progress) -> Update:
+    def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
         """What `base` becomes here, protected as the configuration says; the very same when it is asked for again.
 
         Raises:
@@ -120,7 +120,7 @@ class PrivateGanSite:
         key = key_of(task, base, self.config.model_dump(mode="json"))
         release = here.releases.recall(key)
         if release is None:
-            release = self._worked(task, base, here.guard.grant(key, self._steps(task.model)), watch)
+            release = self._worked(task, base, here.guard.grant(key, self._steps(task.model)), progress)
             here.releases.keep(key, release)
         here.guard.release(release.entry)
         if self.config.share.pace == "adaptive":
@@ -140,7 +140,7 @@ class PrivateGanSite:
             here.pace.learn(model, number, state)
         here.bench.save(model, number, {"privacy": here.guard.card().model_dump()})
 
-    def _worked(self, task: RoundTask, base: ModelState, grant: ReleaseReservation, watch: Progress) -> Release:
+    def _worked(self, task: RoundTask, base: ModelState, grant: ReleaseReservation, progress: Progress) -> Release:
         here, purpose = self._there(), (task.model, task.number)
         effort = TrainingRun(
             steps=grant.steps,
@@ -149,7 +149,7 @@ class PrivateGanSite:
             protection=here.guard.protection(),
             source=here.guard.source(*purpose),
             random=generator(self.site.seed, "latents", self.site.name, *purpose),
-            watch=watch,
+            progress=progress,
             open=here.guard.open,
             told=lambda done: here.guard.running(grant, done),
         )

@@ -48,7 +48,7 @@ class TrainingRun:
         protection: of every picture; None for none.
         source: draws the pictures of a step, and the noise.
         random: draws latent vectors, which are no secret.
-        watch: hears of every step.
+        progress: hears of every step.
         open: whether the watch is told losses, which are what the pictures made of this very attempt.
         told: what else the watch is told, by step.
     """
@@ -59,7 +59,7 @@ class TrainingRun:
     protection: Protection | None
     source: NoiseSource
     random: torch.Generator
-    watch: Progress
+    progress: Progress
     open: bool = True
     told: Callable[[int], dict[str, float]] = lambda _step: {}
 
@@ -162,7 +162,7 @@ def train_gan(
             losses["generator_loss"] = _step_of(generator, learner, critic, latents)
         history.append(_finite(losses))
         said = losses if effort.open else {}
-        effort.watch.report("training gan", step + 1, effort.steps, **said, **effort.told(step + 1))
+        effort.progress.report("training gan", step + 1, effort.steps, **said, **effort.told(step + 1))
     critic.close()
     generator.eval(), discriminator.eval()
     return _averaged(history)
@@ -198,7 +198,7 @@ def train_private_classifier(
             trainer.step(losses)
         else:
             trainer.step_without_rows()
-        effort.watch.report("training classifier", step + 1, effort.steps, **effort.told(step + 1))
+        effort.progress.report("training classifier", step + 1, effort.steps, **effort.told(step + 1))
     trainer.close()
     net.eval()
     return _averaged(history)

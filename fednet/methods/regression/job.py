@@ -32,7 +32,7 @@ def make_site(config: RegressionConfig, site: SiteContext, own: Mapping[str, Any
     return RegressionSite(config, site)
 
 
-def run_job(config: RegressionConfig, network: Network, folder: Path, seed: int, watch: Progress) -> Summary:  # noqa: ARG001 - the shape
+def run_job(config: RegressionConfig, network: Network, folder: Path, seed: int, progress: Progress) -> Summary:  # noqa: ARG001 - the shape
     """Does the whole job.
 
     Leaves in `folder`: summary.json (after every round), metrics.json and journal.json. A run that is started again in
@@ -43,13 +43,13 @@ def run_job(config: RegressionConfig, network: Network, folder: Path, seed: int,
         network: reaches the sites.
         folder: the run's folder.
         seed: the run's seed; the sites have it too, nothing here is random.
-        watch: hears of every round.
+        progress: hears of every round.
 
     Raises:
         MethodError: nobody answers, or a round cannot be held.
         Stopped: the watch asks for the end.
     """
-    if not network.cards:
+    if not network.capabilities:
         raise MethodError("nobody is there: start clients of the method regression first")
     at, total, journal = torch.tensor([[config.at]]), config.rounds * config.steps, Journal(folder)
     alone = journal.once("alone", lambda: _predicted(network, at, {"alone": total}))
@@ -63,7 +63,7 @@ def run_job(config: RegressionConfig, network: Network, folder: Path, seed: int,
     rounds: list[dict[str, Any]] = []
     history: list[dict[str, float]] = []
     for number in range(config.rounds + 1):
-        watch.report("rounds", max(0, number - 1), config.rounds)
+        progress.report("rounds", max(0, number - 1), config.rounds)
         found = journal.once(f"line-{number}", partial(held, number))
         rounds += found["closed"]
         history.append(found["predicted"])

@@ -34,7 +34,7 @@ class RegressionSite:
         self._begin = frozen(_fresh(site.seed).state_dict())
         self._now: ModelState = self._begin
 
-    def prepare(self, watch: Progress) -> str:
+    def prepare(self, progress: Progress) -> str:
         """Nothing to make ready; its card says how many points it has, and between which x they lie."""
         return json.dumps({"points": len(self.x), "from": float(self.x.min()), "to": float(self.x.max())})
 
@@ -64,7 +64,7 @@ class RegressionSite:
             raise MethodError(f"there is the model {LINE}, not {model[:40]!r}")
         return self._begin
 
-    def contribute(self, task: RoundTask, base: ModelState, watch: Progress) -> Update:
+    def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
         """What a few steps make of `base` here; the weight is the number of points.
 
         Raises:
@@ -76,7 +76,7 @@ class RegressionSite:
         net = self._trained(bare(base), self.config.steps)
         with torch.no_grad():
             loss = float((net(self.x) - self.y).square().mean())
-        watch.report("training line", self.config.steps, self.config.steps, loss=loss)
+        progress.report("training line", self.config.steps, self.config.steps, loss=loss)
         return Update(frozen(net.state_dict()), float(len(self.x)), {"loss": loss})
 
     def adopt(self, model: str, number: int, state: ModelState) -> None:

@@ -33,20 +33,26 @@ class AgreementPoint:
 
 
 def measure_agreement(
-    ask: Ask, cards: Mapping[str, ScoreCapabilities], real: ImageSet, times: int, *, seed: int, watch: Progress
+    ask: Ask,
+    capabilities: Mapping[str, ScoreCapabilities],
+    real: ImageSet,
+    times: int,
+    *,
+    seed: int,
+    progress: Progress,
 ) -> tuple[AgreementPoint, ...]:
     """Asks every agent at `times` times from eps to 1, evenly spaced; nothing for fewer than two agents."""
-    if len(cards) < 2 or not times:
+    if len(capabilities) < 2 or not times:
         return ()
-    card = next(iter(cards.values()))
+    card = next(iter(capabilities.values()))
     images, labels = real.images[:PICTURES], real.labels[:PICTURES] if card.conditional else None
-    names = tuple(sorted(cards))
+    names = tuple(sorted(capabilities))
     query = FederatedScore(
         ask,
-        label_counts_of(cards, labels),
+        label_counts_of(capabilities, labels),
         {"guidance": 1.0},
         ParticipationAccount.of("query", names),
-        watch,
+        progress,
         "comparing scores",
     )
     noise = torch.randn(images.shape, generator=generator(seed, "survey"))

@@ -84,9 +84,9 @@ def draw(
     *,
     name: str,
     ask: Ask,
-    cards: Mapping[str, ScoreCapabilities],
+    capabilities: Mapping[str, ScoreCapabilities],
     seed: int,
-    watch: Progress,
+    progress: Progress,
     latent: Tensor | None = None,
 ) -> ArmSamples:
     """Draws one arm.
@@ -99,9 +99,9 @@ def draw(
         samples: how many, of which labels, in batches of which size.
         name: the arm's name, for the watch.
         ask: reaches the agents.
-        cards: what the agents say of themselves, by name.
+        capabilities: what the agents say of themselves, by name.
         seed: the run's seed.
-        watch: hears of every query.
+        progress: hears of every query.
         latent: noise at t = 1 to start from, (n, c, h, w), instead of noise from the seed.
 
     Raises:
@@ -109,17 +109,17 @@ def draw(
         Stopped: the watch asks for the end.
     """
     began = time.monotonic()
-    card = next(iter(cards.values()))
+    card = next(iter(capabilities.values()))
     labels = requested_labels(samples, card)
     total = samples.count if labels is None else len(labels)
     _check_latent(latent, (total, *card.shape))
-    account, orphaned, drawn = ParticipationAccount.of("query", sorted(cards)), set[int](), []
+    account, orphaned, drawn = ParticipationAccount.of("query", sorted(capabilities)), set[int](), []
     parts = torch.split(torch.arange(total), samples.batch or total)
     for index, part in enumerate(parts):
-        holdings = label_counts_of(cards, None if labels is None else labels[part])
+        holdings = label_counts_of(capabilities, None if labels is None else labels[part])
         options = {"guidance": arm.guidance, "probe_seed": derive(seed, "probe", index)}
         phase = f"sampling {name}" + (f" ({index + 1}/{len(parts)})" if len(parts) > 1 else "")
-        query = FederatedScore(ask, holdings, options, account, watch, phase, orphaned)
+        query = FederatedScore(ask, holdings, options, account, progress, phase, orphaned)
         if latent is None:
             start = card.sde.prior((len(part), *card.shape), generator(seed, "latent", index))
         else:
@@ -140,10 +140,10 @@ def draw(
     )
 
 
-def label_counts_of(cards: Mapping[str, ScoreCapabilities], labels: Tensor | None) -> LabelCounts:
+def label_counts_of(capabilities: Mapping[str, ScoreCapabilities], labels: Tensor | None) -> LabelCounts:
     """What the agents hold, from their cards."""
-    names = tuple(sorted(cards))
-    return LabelCounts(names, torch.tensor([cards[name].histogram for name in names]), labels)
+    names = tuple(sorted(capabilities))
+    return LabelCounts(names, torch.tensor([capabilities[name].histogram for name in names]), labels)
 
 
 def _check_latent(latent: Tensor | None, shape: tuple[int, ...]) -> None:

@@ -28,7 +28,7 @@ class FederatedScore:
         holdings: whom to expect, what they hold, and the labels of the batch.
         options: guidance and probe_seed, the same at every query of a trajectory.
         account: where contributions are booked.
-        watch: hears of every query; asks for the end.
+        progress: hears of every query; asks for the end.
         phase: what the watch is told.
         orphaned: collects the labels that were asked for while none of those who answered held any.
     """
@@ -37,7 +37,7 @@ class FederatedScore:
     holdings: LabelCounts
     options: Mapping[str, Scalar]
     account: ParticipationAccount
-    watch: Progress
+    progress: Progress
     phase: str
     orphaned: set[int] = field(default_factory=set)
 
@@ -57,7 +57,7 @@ class FederatedScore:
             raise MethodError(f"none of {list(self.holdings.names)} gave a usable score at t = {t:.4f}: {refused}")
         answers = stacked(usable, self.holdings.names, x, divergence)
         self.orphaned.update(self.holdings.orphans(answers.present))
-        self.watch.report(self.phase, round(1000 * (1 - t)), 1000, answered=len(usable), queries=self.account.steps)
+        self.progress.report(self.phase, round(1000 * (1 - t)), 1000, answered=len(usable), queries=self.account.steps)
         return answers
 
     def _book(self, usable: set[str], late: tuple[str, ...], lost: Mapping[str, str]) -> None:

@@ -45,7 +45,7 @@ def make_site(
     return ScoreInferenceSite(config.model_copy(update={"data": data}), site, share)
 
 
-def run_job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: int, watch: Progress) -> Summary:
+def run_job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: int, progress: Progress) -> Summary:
     """Does the whole job.
 
     Leaves in `folder`: samples/<arm>/{grid.png,samples.safetensors}, samples/real/grid.png, summary.json
@@ -56,24 +56,26 @@ def run_job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: 
         network: reaches the agents, and knows their cards.
         folder: the run's folder.
         seed: the run's seed.
-        watch: hears of every step, and asks for the end.
+        progress: hears of every step, and asks for the end.
 
     Raises:
         MethodError: the agents do not fit each other or the data, or nobody answers.
         Stopped: the watch asks for the end.
     """
-    read = read_score_capabilities(network.cards)
+    read = read_score_capabilities(network.capabilities)
     splits = require_matching_data(load(config.data), read)
     show_real(folder, splits.test, read)
-    judge = train_judge(splits.judge, seed=seed, watch=watch) if config.evaluate.judge else None
+    judge = train_judge(splits.judge, seed=seed, progress=progress) if config.evaluate.judge else None
     arms: list[Arm] = []
     for name in config.arms:
-        arms.append(_arm(config, name, network.ask, read, seed=seed, watch=watch))
+        arms.append(_arm(config, name, network.ask, read, seed=seed, progress=progress))
         leave_samples(folder, arms[-1])
         write_summary(folder, summarise(arms, read))
-    measured = [_measured(arm, judge, splits, seed, watch) for arm in arms]
+    measured = [_measured(arm, judge, splits, seed, progress) for arm in arms]
     real = measure_real(judge, splits.test) if judge else None
-    surveyed = measure_agreement(network.ask, read, splits.test, config.evaluate.agreement, seed=seed, watch=watch)
+    surveyed = measure_agreement(
+        network.ask, read, splits.test, config.evaluate.agreement, seed=seed, progress=progress
+    )
     summary = summarise(measured, read, real, surveyed)
     leave_numbers(folder, measured, real, surveyed)
     write_summary(folder, summary)
@@ -84,21 +86,23 @@ def _arm(
     config: ScoreInferenceConfig,
     name: str,
     ask: Ask,
-    cards: Mapping[str, ScoreCapabilities],
+    capabilities: Mapping[str, ScoreCapabilities],
     *,
     seed: int,
-    watch: Progress,
+    progress: Progress,
 ) -> Arm:
     arm, sampler = config.arms[name], config.sampler_of(name)
-    samples: ArmSamples = draw(arm, sampler, config.samples, name=name, ask=ask, cards=cards, seed=seed, watch=watch)
+    samples: ArmSamples = draw(
+        arm, sampler, config.samples, name=name, ask=ask, capabilities=capabilities, seed=seed, progress=progress
+    )
     return Arm(name, arm, sampler, samples)
 
 
-def _measured(arm: Arm, judge: Judge | None, splits: Splits, seed: int, watch: Progress) -> Arm:
+def _measured(arm: Arm, judge: Judge | None, splits: Splits, seed: int, progress: Progress) -> Arm:
     """The arm with its evaluation, or with the reason why it has none: its samples are worth keeping anyway."""
     if judge is None:
         return arm
-    watch.report("measuring", 0, 1)
+    progress.report("measuring", 0, 1)
     images: Tensor = arm.samples.images
     try:
         found: Evaluation = evaluate(images, arm.samples.labels, judge=judge, splits=splits, seed=seed)

@@ -44,9 +44,9 @@ class Arm:
     unmeasured: str = ""
 
 
-def show_real(folder: Path, real: ImageSet, cards: Mapping[str, ScoreCapabilities]) -> None:
+def show_real(folder: Path, real: ImageSet, capabilities: Mapping[str, ScoreCapabilities]) -> None:
     """Writes a grid of real pictures to put beside the arms'."""
-    conditional = next(iter(cards.values())).conditional
+    conditional = next(iter(capabilities.values())).conditional
     save_png(folder / "samples" / "real" / "grid.png", by_label(real.images, real.labels if conditional else None))
 
 
@@ -62,12 +62,12 @@ def leave_samples(folder: Path, arm: Arm) -> None:
 
 def summarise(
     arms: Sequence[Arm],
-    cards: Mapping[str, ScoreCapabilities],
+    capabilities: Mapping[str, ScoreCapabilities],
     real: RealReference | None = None,
     surveyed: Sequence[AgreementPoint] = (),
 ) -> Summary:
     """What a reader is shown of the arms that there are: the table, the grids, the curves, and who contributed."""
-    card = next(iter(cards.values()))
+    card = next(iter(capabilities.values()))
     rows = [_row(arm) for arm in arms]
     if real is not None:
         first = ("real pictures", None, None, None, None, real.accuracy, real.inception_score)
@@ -85,7 +85,7 @@ def summarise(
         SummarySection(title="How far the agents agree", figures=curves),
     )
     return Summary(
-        title=f"{len(cards)} agent{'s' if len(cards) > 1 else ''}, "
+        title=f"{len(capabilities)} agent{'s' if len(capabilities) > 1 else ''}, "
         f"{'labelled' if card.conditional else 'unlabelled'}, SDE {card.sde.kind}",
         sections=tuple(section for section in sections if section.table or section.figures),
         accounts={arm.name: arm.samples.account for arm in arms},

@@ -37,14 +37,14 @@ class ScoreSampleRequest:
     seed: int = 0
 
 
-def sample(network: Network, request: ScoreSampleRequest, watch: Progress) -> SampleBatch:
+def sample(network: Network, request: ScoreSampleRequest, progress: Progress) -> SampleBatch:
     """Draws what a visitor wishes for.
 
     Raises:
         MethodError: the agents cannot draw that, or none of them answers.
         Stopped: the watch asks for the end.
     """
-    read = read_score_capabilities(network.cards)
+    read = read_score_capabilities(network.capabilities)
     first = next(iter(read.values()))
     if not first.conditional and (request.labels is not None or request.rule == "label-count"):
         raise MethodError("these agents were trained without labels: ask without labels, and not by label-count")
@@ -55,9 +55,9 @@ def sample(network: Network, request: ScoreSampleRequest, watch: Progress) -> Sa
         SamplesConfig.model_validate(amount),
         name=request.rule,
         ask=network.ask,
-        cards=read,
+        capabilities=read,
         seed=request.seed,
-        watch=watch,
+        progress=progress,
     )
     return SampleBatch(samples.images, samples.labels, _notes(samples))
 

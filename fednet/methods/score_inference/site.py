@@ -84,7 +84,7 @@ class ScoreInferenceSite:
         self._share = share
         self._net: ScoreNet | None = None
 
-    def prepare(self, watch: Progress) -> str:
+    def prepare(self, progress: Progress) -> str:
         """Trains the score model, or loads it where its checkpoint exists; returns its card as JSON.
 
         Raises:
@@ -98,7 +98,7 @@ class ScoreInferenceSite:
         if path.exists():
             trained, seconds = _recalled(restore(net, path), path), 0.0
         else:
-            trained, seconds = self._trained(net, share, watch), time.monotonic() - began
+            trained, seconds = self._trained(net, share, progress), time.monotonic() - began
             save(net, path, {"trained": json.dumps(vars(trained))})
         self._net = net.eval().requires_grad_(False)
         return ScoreCapabilities(
@@ -149,11 +149,11 @@ class ScoreInferenceSite:
         except (RuntimeError, AssertionError) as error:
             raise ModelError(f"{self.site.name} cannot use the device {self.site.device!r}: {error}") from error
 
-    def _trained(self, net: ScoreNet, share: ImageSet, watch: Progress) -> TrainedScoreModel:
+    def _trained(self, net: ScoreNet, share: ImageSet, progress: Progress) -> TrainedScoreModel:
         labels = share.labels if net.classes else None
         with RunRecord(self.site.folder, self.site.name) as record:
             seed = derive(self.site.seed, "train", self.site.name)
-            return train(net, share.images, labels, self.config.train, seed=seed, watch=_Noted(watch, record))
+            return train(net, share.images, labels, self.config.train, seed=seed, progress=_Noted(progress, record))
 
     def _checked(self, question: Question, net: ScoreNet) -> _Inputs:
         if question.ask != ASK:
@@ -177,13 +177,13 @@ class ScoreInferenceSite:
 class _Noted:
     """A watch that also keeps the training loss in the agent's record."""
 
-    def __init__(self, watch: Progress, record: RunRecord) -> None:
-        self._watch, self._record = watch, record
+    def __init__(self, progress: Progress, record: RunRecord) -> None:
+        self._progress, self._record = progress, record
 
     def report(self, phase: str, done: int, total: int, **values: float) -> None:
         for name, value in values.items():
             self._record.scalar(f"{phase}/{name}", value, done)
-        self._watch.report(phase, done, total, **values)
+        self._progress.report(phase, done, total, **values)
 
 
 def _recalled(notes: dict[str, str], path: Path) -> TrainedScoreModel:

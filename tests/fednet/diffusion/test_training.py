@@ -43,10 +43,10 @@ def stripes(count: int = 40) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def fit(config: ScoreTrainConfig, seed: int = 0, watch=None, net: ScoreNet | None = None):
+def fit(config: ScoreTrainConfig, seed: int = 0, progress=None, net: ScoreNet | None = None):
     net = net or network()
     images, labels = stripes()
-    done = train(net, images, labels if net.classes else None, config, seed=seed, watch=watch or NullProgress())
+    done = train(net, images, labels if net.classes else None, config, seed=seed, progress=progress or NullProgress())
     return net, done
 
 
@@ -104,16 +104,16 @@ def test_progress_is_reported_and_can_end_the_training() -> None:
                 raise Stopped
 
     with pytest.raises(Stopped):
-        fit(ScoreTrainConfig(steps=10), watch=Impatient())
+        fit(ScoreTrainConfig(steps=10), progress=Impatient())
     assert heard == [("training", 1, 10), ("training", 2, 10), ("training", 3, 10)]
 
 
 def test_a_diverging_loss_and_missing_images_are_refused() -> None:
     images, _ = stripes()
     with pytest.raises(MethodError, match=r"train\.lr"):
-        train(network(), images * math.inf, None, ScoreTrainConfig(steps=2), seed=0, watch=NullProgress())
+        train(network(), images * math.inf, None, ScoreTrainConfig(steps=2), seed=0, progress=NullProgress())
     with pytest.raises(MethodError, match="without images"):
-        train(network(), images[:0], None, ScoreTrainConfig(steps=2), seed=0, watch=NullProgress())
+        train(network(), images[:0], None, ScoreTrainConfig(steps=2), seed=0, progress=NullProgress())
 
 
 def stretch(state=None, *, before: int = 0, seed: int = 0, **settings) -> tuple[ScoreNet, ScoreNet]:
@@ -123,7 +123,7 @@ def stretch(state=None, *, before: int = 0, seed: int = 0, **settings) -> tuple[
     if state is not None:
         load_joint_state(net, average, state)
     config = ScoreTrainConfig(**{"steps": 20, "lr": 1e-2, **settings})
-    resume(net, average, stripes()[0], None, config, before=before, seed=seed, watch=NullProgress())
+    resume(net, average, stripes()[0], None, config, before=before, seed=seed, progress=NullProgress())
     return net, average
 
 

@@ -28,10 +28,10 @@ class Pupil:
     def standing(self) -> tuple[Offer, ...]:
         return self.known
 
-    def offer(self, call: ExchangePlan, watch: Progress) -> OfferBatch:
+    def offer(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
         if call.options.get("balks") in {self.name, "all"}:
             raise MethodError("no pictures")
-        watch.report(call.work, 1, 1)
+        progress.report(call.work, 1, 1)
         self.calls.append(call)
         self.version += 1
         total = sum(float(offer.words.sum()) for offer in self.heard)

@@ -34,7 +34,7 @@ class Learner:
         x = torch.randn(20, 3, generator=torch.Generator().manual_seed(self.index))
         return x, x @ torch.tensor([1.0, -2.0, 0.5]) + 3
 
-    def prepare(self, watch: Progress) -> str:
+    def prepare(self, progress: Progress) -> str:
         return "{}"
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
@@ -47,9 +47,9 @@ class Learner:
             raise MethodError(f"there is no model {model!r}: line")
         return {"w": torch.full((3,), self.start), "b": torch.zeros(()), "n": torch.tensor(0)}
 
-    def contribute(self, task: RoundTask, base: ModelState, watch: Progress) -> Update:
+    def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
         self.seen.append(task)
-        watch.report("train", 1, 1)
+        progress.report("train", 1, 1)
         w, b = base["w"], base["b"]  # written to: the base is this learner's own
         x, y = self.data()
         for _ in range(int(task.options.get("steps", 5) or 0)):
@@ -67,7 +67,7 @@ class Learner:
 class Answering:
     """An answerer that takes no part in rounds."""
 
-    def prepare(self, watch: Progress) -> str:
+    def prepare(self, progress: Progress) -> str:
         return "{}"
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
@@ -312,7 +312,7 @@ def test_without_participants_there_are_no_rounds() -> None:
 
 def test_questions_go_to_all_or_to_some() -> None:
     network = local_network({**learners(), "z": Answering()}, {"z": "{}", "a0": "{}"})
-    assert list(network.cards) == ["a0", "z"]
+    assert list(network.capabilities) == ["a0", "z"]
     assert list(network.ask(Question("x", {})).by_node) == ["a0", "a1", "a2", "z"]
     assert list(network.ask(Question("x", {}, to=("z", "a1", "a1"))).by_node) == ["a1", "z"]
     replies = network.ask(Question("decline 1", {}))
@@ -330,7 +330,7 @@ def test_a_stop_ends_the_rounds() -> None:
 
     agents = learners()
     with pytest.raises(Stopped):
-        local_network(agents, {}, watch=Stopping()).run_rounds(programme())
+        local_network(agents, {}, progress=Stopping()).run_rounds(programme())
     assert agents["a0"].adopted == []
 
 

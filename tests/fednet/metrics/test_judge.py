@@ -49,10 +49,10 @@ def test_the_seed_decides_and_the_global_generator_is_left_alone(splits: Splits)
 
 
 def test_training_tells_of_itself_and_can_be_stopped(splits: Splits) -> None:
-    watch = Counting(stop_after=3)
+    progress = Counting(stop_after=3)
     with pytest.raises(Stopped):
-        train_judge(splits.judge, seed=0, watch=watch, steps=50)
-    assert watch.told == [("judge", 10, 50), ("judge", 20, 50), ("judge", 30, 50)]
+        train_judge(splits.judge, seed=0, progress=progress, steps=50)
+    assert progress.told == [("judge", 10, 50), ("judge", 20, 50), ("judge", 30, 50)]
 
 
 def test_wrong_ranges_are_refused(judge: Judge, splits: Splits) -> None:

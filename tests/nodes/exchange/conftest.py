@@ -37,7 +37,7 @@ class Teacher:
         self.known: tuple[Offer, ...] = ()
         self.spoil: Callable[[Tensor], Tensor] = lambda words: words
 
-    def prepare(self, watch: Progress) -> str:
+    def prepare(self, progress: Progress) -> str:
         return "{}"
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
@@ -46,13 +46,13 @@ class Teacher:
     def standing(self) -> tuple[Offer, ...]:
         return self.known
 
-    def offer(self, call: ExchangePlan, watch: Progress) -> OfferBatch:
+    def offer(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
         self.calls.append(call)
         if call.options.get("balks") == self.name:
             raise MethodError("it has nothing to teach")
         if call.options.get("breaks") == self.name:
             raise ZeroDivisionError("bug")
-        watch.report(call.work, 1, 1)
+        progress.report(call.work, 1, 1)
         self.version += 1
         count = int(call.options.get("subjects", 2) or 0)
         return OfferBatch(tuple(self.words(f"s{index}") for index in range(count)), {"number": self.number})

@@ -31,11 +31,11 @@ class Thinker:
         self.threads.add(threading.current_thread().name)
         return (self.offered,)
 
-    def offer(self, call: ExchangePlan, watch: Progress) -> OfferBatch:
+    def offer(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
         self.threads.add(threading.current_thread().name)
         try:
             while call.work == "endless":
-                watch.report("thinking", 0, 1)
+                progress.report("thinking", 0, 1)
                 self.begun.set()
         finally:
             self.ended.set()

@@ -42,7 +42,7 @@ class Walker:
             raise MethodError(f"there is no model {model}")
         return {"w": torch.zeros(self.shape), "b": torch.full((1,), 5.0)}
 
-    def contribute(self, task: RoundTask, base: ModelState, watch: Progress) -> Update:
+    def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
         if self.name in {task.options.get("balks"), task.options.get("balks too")}:
             raise MethodError("it does not want to")
         self.tasks.append(task)

@@ -41,7 +41,18 @@ class TestSecureRounds:
 
         tell(story)
 
-    @pytest.mark.parametrize("at", ["key_advertisement", "encrypted_share", "shares_received", "contribution_available", "consistency_check", "share_reveal", "round_vote"])
+    @pytest.mark.parametrize(
+        "at",
+        [
+            "key_advertisement",
+            "encrypted_share",
+            "shares_received",
+            "contribution_available",
+            "consistency_check",
+            "share_reveal",
+            "round_vote",
+        ],
+    )
     @pytest.mark.parametrize("said", [False, True])
     def test_who_dies_at_any_stage_is_dropped(
         self, tell: Tell, hall: Any, *, transport: str, at: str, said: bool
@@ -75,7 +86,9 @@ class TestSecureRounds:
             meeting.dies("e", at, said=said)
             await meeting.run_rounds(transport=transport, secure=SECURE)
             attempts = {message.attempt for message in heard if message.kind == "share_reveal"}
-            closed = {frozenset(each.shares) for each in heard if each.kind == "round_close" and each.attempt in attempts}
+            closed = {
+                frozenset(each.shares) for each in heard if each.kind == "round_close" and each.attempt in attempts
+            }
             assert len(closed) == 1
 
         tell(story)
@@ -204,4 +217,11 @@ def _frames(meeting: Any, found: list[bytes]) -> None:
 
 
 def test_every_stage_has_a_word() -> None:
-    assert {"key_advertisement", "share_distribution", "encrypted_share", "shares_received", "consistency_check", "share_reveal"} <= KINDS.keys()
+    assert {
+        "key_advertisement",
+        "share_distribution",
+        "encrypted_share",
+        "shares_received",
+        "consistency_check",
+        "share_reveal",
+    } <= KINDS.keys()

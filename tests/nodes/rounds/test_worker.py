@@ -29,7 +29,7 @@ class Scribbler:
     def begin(self, model: str) -> Any:
         return {"w": torch.zeros(2)}
 
-    def contribute(self, task: RoundTask, base: Any, watch: Progress) -> Update:
+    def contribute(self, task: RoundTask, base: Any, progress: Progress) -> Update:
         self.tasks.append(task)
         if self.fails:
             self.fails -= 1
@@ -46,13 +46,13 @@ class Scribbler:
 def bench(inline: Any) -> tuple[RoundWorker, Scribbler, list[Any]]:
     watches: list[Any] = []
 
-    def watch() -> Any:
+    def progress() -> Any:
         watches.append(SimpleNamespace(stopped=False))
         watches[-1].stop = lambda which=watches[-1]: setattr(which, "stopped", True)
         return watches[-1]
 
     scribbler = Scribbler()
-    return RoundWorker(scribbler, inline(1.0), watch), scribbler, watches
+    return RoundWorker(scribbler, inline(1.0), progress), scribbler, watches
 
 
 BASE = {"w": torch.zeros(2), "server/m/w": torch.ones(2)}
@@ -73,7 +73,7 @@ def test_work_is_done_once_for_the_same_task_and_base(fake_time: Play, inline: A
         await one.contribute(RoundTask("m", "w", 1), kept("b"))
         await one.contribute(RoundTask("m", "w", 2), kept("b"))
         assert len(scribbler.tasks) == 3
-        assert [watch.stopped for watch in watches] == [True, True, False]
+        assert [progress.stopped for progress in watches] == [True, True, False]
 
     fake_time(story())
 

@@ -55,8 +55,8 @@ class Federation:
         self.config, self.folder = config, folder
         places = {f"a{k + 1}": SiteContext(f"a{k + 1}", k, count, 0, "cpu", folder) for k in range(count)}
         self.agents = {name: CmtiiSite(config, place) for name, place in places.items()}
-        self.cards = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
-        self.network: Network = local_network(self.agents, self.cards)
+        self.capabilities = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
+        self.network: Network = local_network(self.agents, self.capabilities)
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ def test_words_share_a_class(backend: Backend) -> None:
     word = torch.zeros(1, 16)
     words = {2: [word, word, word], 5: [word]}
     random = torch.Generator().manual_seed(0)
-    images, labels = painted(backend.painter, words, 5, (1, 8, 8), random=random, watch=NullProgress())
+    images, labels = painted(backend.painter, words, 5, (1, 8, 8), random=random, progress=NullProgress())
     assert images.shape == (10, 1, 8, 8)
     assert labels.tolist() == [2] * 5 + [5] * 5
     assert float(images.abs().max()) <= 1
@@ -21,7 +21,7 @@ def test_words_share_a_class(backend: Backend) -> None:
 
 def test_nothing_is_painted_of_nothing(backend: Backend) -> None:
     images, labels = painted(
-        backend.painter, {}, 5, (1, 8, 8), random=torch.Generator().manual_seed(0), watch=NullProgress()
+        backend.painter, {}, 5, (1, 8, 8), random=torch.Generator().manual_seed(0), progress=NullProgress()
     )
     assert images.shape == (0, 1, 8, 8)
     assert labels.shape == (0,)
@@ -31,7 +31,7 @@ def test_the_same_generator_paints_the_same(backend: Backend) -> None:
     once, again = (
         painted(
             backend.painter, {1: [torch.ones(1, 16)]}, 3, (1, 8, 8),
-            random=torch.Generator().manual_seed(4), watch=NullProgress(),
+            random=torch.Generator().manual_seed(4), progress=NullProgress(),
         )[0]
         for _ in range(2)
     )  # fmt: skip

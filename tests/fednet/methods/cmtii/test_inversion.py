@@ -30,7 +30,7 @@ def spoken(backend: Backend) -> list[torch.Tensor]:
 
 def taught(backend: Backend, config: LearnConfig) -> tuple[dict[int, torch.Tensor], dict[str, float]]:
     random = torch.Generator().manual_seed(2)
-    return learn(backend, pictures(), spoken(backend), (1, 4), config, random=random, watch=NullProgress())
+    return learn(backend, pictures(), spoken(backend), (1, 4), config, random=random, progress=NullProgress())
 
 
 def test_classes_with_enough_pictures_are_learnt() -> None:

@@ -55,7 +55,7 @@ def test_a_run_that_goes_on_does_nothing_twice(federation: Make) -> None:
     first = numbers(made)
 
     class Silence:
-        cards = made.network.cards
+        capabilities = made.network.capabilities
 
         def ask(self, question: Question) -> dict[str, Tensor]:
             raise AssertionError(question.ask)

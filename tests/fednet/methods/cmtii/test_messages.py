@@ -12,12 +12,12 @@ CARD = CmtiiCapabilities(
 )
 
 
-def cards(**changes: object) -> dict[str, str]:
+def capabilities(**changes: object) -> dict[str, str]:
     return {"a1": CARD.model_dump_json(), "a2": CARD.model_copy(update=changes).model_dump_json()}
 
 
 def test_cards_are_read_in_order() -> None:
-    assert list(read_cmtii_capabilities({**cards(), "a0": CARD.model_dump_json()})) == ["a0", "a1", "a2"]
+    assert list(read_cmtii_capabilities({**capabilities(), "a0": CARD.model_dump_json()})) == ["a0", "a1", "a2"]
 
 
 @pytest.mark.parametrize(
@@ -25,9 +25,9 @@ def test_cards_are_read_in_order() -> None:
     [
         ({}, "nobody is there"),
         ({"a1": "{}"}, "a1 shows no card"),
-        (cards(classes=("a", "c")), "a2 and a1 differ in classes .*one configuration"),
-        (cards(shape=(3, 8, 8)), "a2 and a1 differ in shape .*one configuration"),
-        (cards(models="abd"), "a2 and a1 differ in models .*give both the same files"),
+        (capabilities(classes=("a", "c")), "a2 and a1 differ in classes .*one configuration"),
+        (capabilities(shape=(3, 8, 8)), "a2 and a1 differ in shape .*one configuration"),
+        (capabilities(models="abd"), "a2 and a1 differ in models .*give both the same files"),
     ],
 )
 def test_cards_that_do_not_fit_are_refused(found: dict[str, str], what: str) -> None:

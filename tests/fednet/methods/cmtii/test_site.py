@@ -31,9 +31,9 @@ def given(count: int = 20) -> dict[str, torch.Tensor]:
 
 
 def test_cards_fit_each_other(federation: Make) -> None:
-    cards = read_cmtii_capabilities(federation().cards)
-    assert len({card.models for card in cards.values()}) == 1
-    assert all(card.common for card in cards.values())
+    capabilities = read_cmtii_capabilities(federation().capabilities)
+    assert len({card.models for card in capabilities.values()}) == 1
+    assert all(card.common for card in capabilities.values())
 
 
 def test_what_is_offered_is_words(federation: Make) -> None:

@@ -27,7 +27,7 @@ def texts(backend: Backend) -> torch.Tensor:
 
 def tuned(backend: Backend, what: Mixture) -> dict[str, torch.Tensor]:
     random = torch.Generator().manual_seed(1)
-    return tune(backend.clip, texts(backend), what, CONFIG, seed=3, random=random, watch=NullProgress())[0]
+    return tune(backend.clip, texts(backend), what, CONFIG, seed=3, random=random, progress=NullProgress())[0]
 
 
 def test_the_encoder_is_what_it_was(backend: Backend) -> None:

@@ -20,8 +20,8 @@ class PictureCard(BaseModel):
     pictures: int = 1
 
 
-def read(*cards: PictureCard, **texts: str) -> dict[str, PictureCard]:
-    shown = {f"a{k + 1}": card.model_dump_json() for k, card in enumerate(cards)}
+def read(*capabilities: PictureCard, **texts: str) -> dict[str, PictureCard]:
+    shown = {f"a{k + 1}": card.model_dump_json() for k, card in enumerate(capabilities)}
     return read_capabilities({**texts, **shown}, PictureCard, "painting", {"shape": "ask them", "classes": "agree"})
 
 

@@ -11,7 +11,7 @@ from fednet.methods.common.job import PipelineContext, run_stages
 
 
 def adds(*numbers: int) -> Callable[[int, int, Progress], Iterator[int]]:
-    def part(scale: int, found: int, watch: Progress) -> Iterator[int]:
+    def part(scale: int, found: int, progress: Progress) -> Iterator[int]:
         for number in numbers:
             found += scale * number
             yield found

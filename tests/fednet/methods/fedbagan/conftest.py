@@ -56,8 +56,8 @@ class Federation:
             )
             for k in range(count)
         }
-        self.cards = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
-        self.network: Network = local_network(self.agents, self.cards)
+        self.capabilities = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
+        self.network: Network = local_network(self.agents, self.capabilities)
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_a_run_that_is_started_again_measures_and_trains_nothing_twice(whole: Ma
     class Deaf:
         """Holds no rounds and answers no question."""
 
-        cards = made.network.cards
+        capabilities = made.network.capabilities
 
         def ask(self, question: object) -> None:
             raise AssertionError(question)
@@ -133,6 +133,6 @@ def test_sites_that_do_not_fit_are_refused(federation: Make, whole: Make, tmp_pa
     wider = made.config.model_copy(update={"model": made.config.model.model_copy(update={"latent": 5})})
     with pytest.raises(DataError, match="a1 has latent vectors of 4 numbers, the run 5"):
         run_job(wider, made.network, tmp_path, 0, NullProgress())
-    made.network.cards = {**made.network.cards, "a2": "{}"}
+    made.network.capabilities = {**made.network.capabilities, "a2": "{}"}
     with pytest.raises(MethodError, match="a2 shows no card of the method fedbagan"):
         run_job(made.config, made.network, tmp_path, 0, NullProgress())

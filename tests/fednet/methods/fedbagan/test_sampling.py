@@ -39,7 +39,7 @@ def test_what_cannot_be_drawn(request_: FedBaganSampleRequest, reason: str) -> N
 
 def test_nobody_is_there(federation: Make) -> None:
     network = federation().network
-    network.cards = {}
+    network.capabilities = {}
     with pytest.raises(MethodError, match="start clients of the method fedbagan"):
         sample(network, FedBaganSampleRequest(), NullProgress())
 

@@ -54,8 +54,8 @@ class Cluster:
             name: NoveltySite(config, self.sites[name], columns(*labels, seed=index))
             for index, (name, labels) in enumerate(held.items())
         }
-        self.cards = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
-        self.network: Network = local_network(self.agents, self.cards, seed)
+        self.capabilities = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
+        self.network: Network = local_network(self.agents, self.capabilities, seed)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ class Losing:
 
     def __init__(self, network, site: str, after: int) -> None:
         self._network, self._site, self._left = network, site, after
-        self.cards = network.cards
+        self.capabilities = network.capabilities
 
     def ask(self, question: Question) -> Replies:
         replies = self._network.ask(question)

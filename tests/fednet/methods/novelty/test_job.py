@@ -43,11 +43,11 @@ def job(make_cluster, small_config, pictures, monkeypatch, tmp_path):
     train, judge, test = (pictures(0, 1, 2, 3, count=8, seed=seed) for seed in (7, 8, 9))
     monkeypatch.setattr(job, "load", lambda _: Splits(train, judge, test))
 
-    def run(folder: Path, watch=None, cluster=None, **flow):
+    def run(folder: Path, progress=None, cluster=None, **flow):
         folder.mkdir(exist_ok=True)
         config = small_config(flow={**FLOW, **flow})
         cluster = cluster or make_cluster(config, folder)
-        return job.run_job(config, cluster.network, folder, 0, watch or NullProgress())
+        return job.run_job(config, cluster.network, folder, 0, progress or NullProgress())
 
     return run
 
@@ -127,7 +127,7 @@ def test_data_of_another_kind_are_refused(job, make_cluster, small_config, monke
 def test_a_site_has_its_share_or_data_of_its_own(small_config, tmp_path) -> None:
     site = SiteContext("a1", 0, 2, 0, "cpu", tmp_path)
     shared, own = job.make_site(small_config(), site), job.make_site(small_config(), site, {"data": {"limit": 100}})
-    cards = [json.loads(one.prepare(NullProgress())) for one in (shared, own)]
-    assert [sum(card["histogram"]) + sum(card["held_out"]) for card in cards] == [539, 100]
+    capabilities = [json.loads(one.prepare(NullProgress())) for one in (shared, own)]
+    assert [sum(card["histogram"]) + sum(card["held_out"]) for card in capabilities] == [539, 100]
     with pytest.raises(DataError):
         job.make_site(small_config(), site, {"data": {"name": "mnist", "root": str(tmp_path / "no")}})

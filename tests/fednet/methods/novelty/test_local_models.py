@@ -37,7 +37,9 @@ def test_learning_repeats_and_leaves_the_model_alone(small_config, pictures, alo
     config = small_config()
     model = classifier(config) if alone is None else LocalDetector(config, site(), SHAPE, alone=alone)
     before, base = digest(model.state()), digest(model.begin())
-    told = [model.learn(model.begin(), pictures(0, 1), TrainBudget(), seed=3, watch=NullProgress()) for _ in range(2)]
+    told = [
+        model.learn(model.begin(), pictures(0, 1), TrainBudget(), seed=3, progress=NullProgress()) for _ in range(2)
+    ]
     assert digest(told[0].state) == digest(told[1].state) != base
     assert digest(model.state()) == before
     assert digest(model.begin()) == base
@@ -47,10 +49,11 @@ def test_learning_repeats_and_leaves_the_model_alone(small_config, pictures, alo
 
 def test_a_budget_goes_before_the_configuration(small_config, pictures) -> None:
     model = classifier(small_config())
-    told = model.learn(model.begin(), pictures(0, 1), TrainBudget(steps=2), seed=0, watch=NullProgress())
+    told = model.learn(model.begin(), pictures(0, 1), TrainBudget(steps=2), seed=0, progress=NullProgress())
     assert told.values["steps"] == 2
     assert (
-        model.learn(model.begin(), pictures(0, 1), TrainBudget(), seed=0, watch=NullProgress()).values["steps"] == 4 * 4
+        model.learn(model.begin(), pictures(0, 1), TrainBudget(), seed=0, progress=NullProgress()).values["steps"]
+        == 4 * 4
     )
 
 
@@ -79,7 +82,7 @@ def test_a_new_state_has_no_threshold(small_config) -> None:
 def test_both_the_weights_and_their_average_are_trained_in_rounds(small_config, pictures) -> None:
     model = LocalDetector(small_config(), site(), SHAPE)
     base = model.begin()
-    state = model.learn(base, pictures(0), TrainBudget(steps=5), seed=0, watch=NullProgress()).state
+    state = model.learn(base, pictures(0), TrainBudget(steps=5), seed=0, progress=NullProgress()).state
     moved = {name for name in state if not torch.equal(state[name], base[name])}
     assert {name.split(".")[0] for name in moved} == {"raw", "average"}
     assert any(not torch.equal(state[f"raw.{n}"], state[f"average.{n}"]) for n in (m.split(".", 1)[1] for m in moved))
@@ -87,7 +90,7 @@ def test_both_the_weights_and_their_average_are_trained_in_rounds(small_config, 
 
 def test_a_detector_begins_with_a_checkpoint(small_config, pictures, tmp_path) -> None:
     first = LocalDetector(small_config(), site(), SHAPE)
-    first.take(first.learn(first.begin(), pictures(0), TrainBudget(), seed=0, watch=NullProgress()).state, "first")
+    first.take(first.learn(first.begin(), pictures(0), TrainBudget(), seed=0, progress=NullProgress()).state, "first")
     first.threshold = 0.25
     path = tmp_path / "detector.safetensors"
     first.detector(classifier(small_config()).net).save(path)

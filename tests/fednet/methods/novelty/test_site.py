@@ -28,10 +28,10 @@ def test_it_is_both_and_shows_what_it_has(cluster) -> None:
     assert isinstance(agent, Participant)
     answerer: Responder = agent
     assert answerer is agent
-    card = NoveltyCapabilities.model_validate_json(cluster.cards["a1"])
+    card = NoveltyCapabilities.model_validate_json(cluster.capabilities["a1"])
     assert (card.histogram, card.held_out, card.shape) == ((12, 12, 12, 0), (4, 4, 4, 0), (1, 8, 8))
     assert card.labels() == (0, 1, 2)
-    assert len(cluster.cards["a1"]) < 1000
+    assert len(cluster.capabilities["a1"]) < 1000
 
 
 def test_a_contribution_repeats_and_leaves_the_site_as_it_was(cluster) -> None:

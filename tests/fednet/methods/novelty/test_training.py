@@ -21,7 +21,12 @@ def fresh(seed: int = 0) -> LeNet:
 def fitted(pictures, anchor=None, seed=0, **settings):
     net = fresh()
     loss = train_classifier(
-        net, pictures(0, 1), ClassifierTrainConfig(lr=0.05, **settings), anchor=anchor, seed=seed, watch=NullProgress()
+        net,
+        pictures(0, 1),
+        ClassifierTrainConfig(lr=0.05, **settings),
+        anchor=anchor,
+        seed=seed,
+        progress=NullProgress(),
     )
     return net.state_dict(), loss
 
@@ -57,7 +62,9 @@ def test_no_global_random_number_moves(pictures) -> None:
 
 def test_it_learns_and_ends_in_evaluation_mode(pictures) -> None:
     net = fresh()
-    train_classifier(net, pictures(0, 1, 2), ClassifierTrainConfig(epochs=8), anchor=None, seed=0, watch=NullProgress())
+    train_classifier(
+        net, pictures(0, 1, 2), ClassifierTrainConfig(epochs=8), anchor=None, seed=0, progress=NullProgress()
+    )
     assert not net.training
     right, there = right_of(net, pictures(0, 1, 2, seed=9))
     assert there.tolist() == [16, 16, 16, 0]
@@ -74,7 +81,7 @@ def test_the_budget_is_kept(pictures, settings, count) -> None:
             assert total == count
 
     train_classifier(
-        fresh(), pictures(0, 1, count=17), ClassifierTrainConfig(**settings), anchor=None, seed=0, watch=Counting()
+        fresh(), pictures(0, 1, count=17), ClassifierTrainConfig(**settings), anchor=None, seed=0, progress=Counting()
     )
     assert told == list(range(1, count + 1))
 
@@ -82,7 +89,12 @@ def test_the_budget_is_kept(pictures, settings, count) -> None:
 def test_a_training_that_diverges_says_so(pictures) -> None:
     with pytest.raises(MethodError, match=r"lower classifier\.lr"):
         train_classifier(
-            fresh(), pictures(0, 1), ClassifierTrainConfig(lr=1e6, epochs=50), anchor=None, seed=0, watch=NullProgress()
+            fresh(),
+            pictures(0, 1),
+            ClassifierTrainConfig(lr=1e6, epochs=50),
+            anchor=None,
+            seed=0,
+            progress=NullProgress(),
         )
 
 

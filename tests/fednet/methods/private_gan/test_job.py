@@ -80,7 +80,7 @@ def test_the_mark_stands_everywhere(federation: Make, splits: Splits) -> None:
     assert "NOT PRIVATE" in summary.title
     text = summary.model_dump_json()
     assert text.count("NOT PRIVATE") >= 5  # the title, every site's row, and a note
-    assert all(json.loads(card)["privacy"]["private"] is False for card in made.cards.values())
+    assert all(json.loads(card)["privacy"]["private"] is False for card in made.capabilities.values())
     assert found["rounds"][0]["values"]["a2"]["private"] == 0.0
 
 
@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_refused(federation: Make, splits: Splits, tmp_path
     made = federation()
     small = Splits(*(ImageSet(part.images[..., :4, :4], part.labels, part.classes) for part in vars(splits).values()))
     with pytest.raises(DataError, match="set data to what the sites have"):
-        job.require_matching_data(small, job.read_private_gan_capabilities(made.cards))
+        job.require_matching_data(small, job.read_private_gan_capabilities(made.capabilities))
     with pytest.raises(MethodError, match="nobody is there"):
         job.read_private_gan_capabilities({})
     with pytest.raises(MethodError, match="shows no card"):

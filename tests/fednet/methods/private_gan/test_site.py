@@ -92,11 +92,11 @@ class Dies:
 
 def test_work_that_was_interrupted_is_done_again_for_what_was_reserved(federation: Make) -> None:
     """Nobody has heard anything of it that came of the pictures; a new start is no different."""
-    made, watch = federation(privacy={"seeded": False}), Dies()
+    made, progress = federation(privacy={"seeded": False}), Dies()
     base = made.agents["a1"].begin(GAN)
     with pytest.raises(Stopped):
-        made.agents["a1"].contribute(task(), base, watch)
-    assert watch.told == [{"epsilon"}] * 2
+        made.agents["a1"].contribute(task(), base, progress)
+    assert progress.told == [{"epsilon"}] * 2
     (entry,) = ledger(made).entries
     assert (entry.steps, entry.released) == (3, False)
     restarted = federation(privacy={"seeded": False}).agents["a1"]
@@ -175,9 +175,9 @@ class Asks:
 
 def test_the_ledger_is_written_before_the_first_step(federation: Make) -> None:
     made = federation()
-    watch = Asks(made)
-    made.agents["a1"].contribute(task(), made.agents["a1"].begin(GAN), watch)
-    assert watch.steps == [3, 3, 3]
+    progress = Asks(made)
+    made.agents["a1"].contribute(task(), made.agents["a1"].begin(GAN), progress)
+    assert progress.steps == [3, 3, 3]
 
 
 def test_training_stops_before_the_step_that_would_exceed_the_budget(federation: Make) -> None:
@@ -218,17 +218,21 @@ def test_a_private_site_tells_nothing_that_was_computed_from_pictures_without_no
 
 
 def test_what_is_not_private_says_so(federation: Make) -> None:
-    cards = {}
+    capabilities = {}
     for name, privacy in (("seeded", {"seeded": True}), ("secret", {"seeded": False}), ("none", {"level": "none"})):
         made = federation(folder=name, privacy={"seeded": False} | privacy)
-        cards[name] = PrivateGanCapabilities.model_validate_json(made.cards["a1"]).privacy
-    assert (cards["seeded"].private, cards["secret"].private, cards["none"].private) == (False, True, False)
+        capabilities[name] = PrivateGanCapabilities.model_validate_json(made.capabilities["a1"]).privacy
+    assert (capabilities["seeded"].private, capabilities["secret"].private, capabilities["none"].private) == (
+        False,
+        True,
+        False,
+    )
     tainted = federation(folder="seeded", privacy={"seeded": True})
     agent = tainted.agents["a1"]
     agent.contribute(task(), agent.begin(GAN), NullProgress())
     after = federation(folder="seeded", privacy={"seeded": False})
     assert not PrivateGanCapabilities.model_validate_json(
-        after.cards["a1"]
+        after.capabilities["a1"]
     ).privacy.private  # the data were released unprotected
 
 

@@ -41,7 +41,7 @@ def effort(protection: Protection | None = PROTECTED, **changes: Any) -> Trainin
         protection=protection,
         source=NoiseSource.seeded(0),
         random=torch.Generator().manual_seed(0),
-        watch=NullProgress(),
+        progress=NullProgress(),
     )
     return dataclasses.replace(made, **changes)
 
@@ -154,10 +154,10 @@ class Hears:
 
 @pytest.mark.parametrize("open_", [True, False])
 def test_losses_are_told_on_the_way_only_where_nothing_is_protected(open_: bool) -> None:
-    watch = Hears()
-    train_gan(*networks(), PICTURES, GanTrainConfig(critic_steps=1), effort(open=open_, watch=watch, steps=2))
+    progress = Hears()
+    train_gan(*networks(), PICTURES, GanTrainConfig(critic_steps=1), effort(open=open_, progress=progress, steps=2))
     losses = {"drawn_loss", "generator_loss"} if open_ else set()
-    assert [told.keys() for told in watch.told] == [{"done", *losses}] * 2
+    assert [told.keys() for told in progress.told] == [{"done", *losses}] * 2
 
 
 def test_a_private_classifier_does_not_even_look_at_its_loss() -> None:

@@ -45,7 +45,7 @@ class Federation:
             )
             for k in range(count)
         }
-        self.cards = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
+        self.capabilities = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
 
 
 @pytest.fixture

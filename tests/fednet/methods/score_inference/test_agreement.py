@@ -14,7 +14,7 @@ from fednet.methods.score_inference.arm_sampling import read_score_capabilities
 def look(made, times: int = 3):
     real = ImageSet(torch.rand(5, 1, 4, 4) * 2 - 1, torch.tensor([0, 1, 2, 0, 1]), ("one", "two", "three"))
     return measure_agreement(
-        local_ask(made.agents), read_score_capabilities(made.cards), real, times, seed=0, watch=NullProgress()
+        local_ask(made.agents), read_score_capabilities(made.capabilities), real, times, seed=0, progress=NullProgress()
     )
 
 

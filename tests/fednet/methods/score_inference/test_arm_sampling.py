@@ -25,9 +25,9 @@ def drawn(made, rule="mean", sampler=SAMPLERS[1], *, samples=None, seed=0, ask=N
         samples or SamplesConfig(total=6),
         name="arm",
         ask=ask or local_ask(made.agents),
-        cards=read_score_capabilities(made.cards),
+        capabilities=read_score_capabilities(made.capabilities),
         seed=seed,
-        watch=NullProgress(),
+        progress=NullProgress(),
         latent=latent,
     )
 
@@ -97,7 +97,7 @@ def test_a_lost_agent_is_told_and_the_rest_goes_on(federation) -> None:
 
 
 def test_labels_are_shared_out_evenly(federation, small_config) -> None:
-    card = read_score_capabilities(federation(small_config(model={"conditional": True})).cards)["a1"]
+    card = read_score_capabilities(federation(small_config(model={"conditional": True})).capabilities)["a1"]
     assert requested_labels(SamplesConfig(total=7), card).tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert requested_labels(SamplesConfig(per_label=2, labels=(2, 0)), card).tolist() == [2, 2, 0, 0]
     with pytest.raises(MethodError, match=r"\[3\]"):
@@ -106,12 +106,12 @@ def test_labels_are_shared_out_evenly(federation, small_config) -> None:
 
 
 def test_cards_that_do_not_fit_are_refused(federation) -> None:
-    cards = federation().cards
+    capabilities = federation().capabilities
     with pytest.raises(MethodError, match="nobody is there"):
         read_score_capabilities({})
     with pytest.raises(MethodError, match="a9"):
-        read_score_capabilities({**cards, "a9": "{}"})
-    odd = json.dumps({**json.loads(cards["a1"]), "shape": [3, 4, 4]})
+        read_score_capabilities({**capabilities, "a9": "{}"})
+    odd = json.dumps({**json.loads(capabilities["a1"]), "shape": [3, 4, 4]})
     with pytest.raises(MethodError, match="shape"):
-        read_score_capabilities({**cards, "a9": odd})
-    assert list(read_score_capabilities(dict(reversed(cards.items())))) == ["a1", "a2", "a3"]
+        read_score_capabilities({**capabilities, "a9": odd})
+    assert list(read_score_capabilities(dict(reversed(capabilities.items())))) == ["a1", "a2", "a3"]

@@ -34,12 +34,14 @@ def go(folder: Path, given: dict[str, object], count: int = 2):
     agents = {
         f"a{k + 1}": make_site(config, SiteContext(f"a{k + 1}", k, count, 0, "cpu", folder)) for k in range(count)
     }
-    cards = {name: one.prepare(NullProgress()) for name, one in agents.items()}
-    return run_job(config, SimpleNamespace(ask=local_ask(agents), cards=cards), folder, 0, NullProgress()), cards
+    capabilities = {name: one.prepare(NullProgress()) for name, one in agents.items()}
+    return run_job(
+        config, SimpleNamespace(ask=local_ask(agents), capabilities=capabilities), folder, 0, NullProgress()
+    ), capabilities
 
 
 def test_a_run_leaves_its_results(tmp_path: Path) -> None:
-    summary, cards = go(tmp_path, {})
+    summary, capabilities = go(tmp_path, {})
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert {name: arm["queries"] for name, arm in metrics["arms"].items()} == {"mean": 4, "mixture": 4}
     assert read_summary(tmp_path) == summary
@@ -56,7 +58,7 @@ def test_a_run_leaves_its_results(tmp_path: Path) -> None:
     assert tensors["log_p"].shape == (2, 20)
     assert bool(tensors["log_p"].any())
     assert {path.parent.name for path in tmp_path.glob("samples/*/grid.png")} == {"real", "mean", "mixture"}
-    assert sum(json.loads(cards["a1"])["histogram"][5:]) == 0
+    assert sum(json.loads(capabilities["a1"])["histogram"][5:]) == 0
 
 
 def test_the_same_run_replays_bit_for_bit(tmp_path: Path) -> None:
@@ -88,7 +90,7 @@ def test_samples_that_cannot_be_measured_are_kept_and_the_reason_told(tmp_path: 
 
 def test_agents_of_other_data_are_refused_before_anything_is_drawn(tmp_path: Path, federation, small_config) -> None:
     made = federation(small_config())
-    network = SimpleNamespace(ask=local_ask(made.agents), cards=made.cards)
+    network = SimpleNamespace(ask=local_ask(made.agents), capabilities=made.capabilities)
     with pytest.raises(DataError, match="set data"):
         run_job(ScoreInferenceConfig.model_validate(DIGITS), network, tmp_path / "run", 0, NullProgress())
     assert not (tmp_path / "run").exists()

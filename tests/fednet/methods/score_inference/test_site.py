@@ -30,10 +30,10 @@ class Counting:
 
 
 def test_the_card_says_what_others_must_know(federation) -> None:
-    card = ScoreCapabilities.model_validate_json(federation().cards["a2"])
+    card = ScoreCapabilities.model_validate_json(federation().capabilities["a2"])
     assert card.histogram == (0, 13, 0)
     assert (card.classes, card.shape, card.conditional, card.steps) == (("one", "two", "three"), (1, 4, 4), False, 3)
-    assert len(federation().cards["a2"]) < 2000
+    assert len(federation().capabilities["a2"]) < 2000
 
 
 def test_an_agent_trains_once_and_then_remembers(federation) -> None:
@@ -43,7 +43,7 @@ def test_an_agent_trains_once_and_then_remembers(federation) -> None:
     card = json.loads(again.agents["a1"].prepare(heard))
     assert heard.heard == 0
     assert card["seconds"] == 0
-    assert card["loss"] == json.loads(made.cards["a1"])["loss"]
+    assert card["loss"] == json.loads(made.capabilities["a1"])["loss"]
     one, two = (agents.agents["a1"].answer(question())["score"] for agents in (made, again))
     assert torch.equal(one, two)
 
@@ -51,9 +51,9 @@ def test_an_agent_trains_once_and_then_remembers(federation) -> None:
 def test_another_configuration_trains_anew(federation, small_config) -> None:
     federation()
     other = federation(small_config(train={"steps": 4}))
-    assert json.loads(other.cards["a1"])["steps"] == 4
+    assert json.loads(other.capabilities["a1"])["steps"] == 4
     sampled_otherwise = federation(small_config(samples={"total": 9}))
-    assert json.loads(sampled_otherwise.cards["a1"])["seconds"] == 0
+    assert json.loads(sampled_otherwise.capabilities["a1"])["seconds"] == 0
 
 
 def test_a_stopped_training_leaves_no_checkpoint(federation, small_config, tmp_path) -> None:
