@@ -48,4 +48,4 @@ def test_an_example_checks_out(installed: Path) -> None:
 
 
 def test_the_report_s_template_is_in_the_wheel(installed: Path) -> None:
-    assert list((installed / "launch" / "templates").glob("*.html*"))
+    assert list((installed / "launch" / "report" / "templates").glob("*.html*"))

@@ -60,7 +60,7 @@ def test_an_error_is_one_message_without_a_traceback(monkeypatch, capsys, error,
     def fails(name):
         raise error
 
-    monkeypatch.setattr(examples, "text", fails)
+    monkeypatch.setattr(cli, "example_text", fails)
     monkeypatch.setattr(sys, "argv", ["fednet", "examples", "x"])
     monkeypatch.delenv(cli.DEBUG, raising=False)
     assert cli.main() == code

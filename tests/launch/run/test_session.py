@@ -45,7 +45,7 @@ def supervised(monkeypatch, console):
                 return outcome
 
         monkeypatch.setattr(session, "Supervisor", Pretended)
-        monkeypatch.setattr(session, "warm", lambda _: None)
+        monkeypatch.setattr(session, "start_fork_server", lambda _: None)
         return given
 
     return replace
