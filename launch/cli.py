@@ -17,14 +17,14 @@ from rich.table import Table
 
 import fednet
 from launch.commands import guests, keys
-from launch.commands.fid import compare
+from launch.commands.fid import compare_folders
 from launch.commands.node import EndpointOptions, run_monitor, run_node, run_relay
 from launch.config.examples import example_summaries, example_text
-from launch.config.schema import load
-from launch.errors import DONE, EXPLAINED, ConfigError, Problem, exit_code
+from launch.config.schema import load_config
+from launch.errors import EXIT_OK, EXPLAINED, ConfigError, ConfigProblem, exit_code
 from launch.run import session
-from launch.run.devices import free_ports, inventory
-from launch.run.plan import plan
+from launch.run.devices import free_ports, read_inventory
+from launch.run.plan import make_plan
 
 DEBUG = "FEDNET_DEBUG"
 
@@ -37,17 +37,19 @@ app = typer.Typer(
 )
 console = Console()
 
-Config = Annotated[str, typer.Argument(metavar="CONFIG", help="A cluster.yaml, or the name of a built-in example.")]
-Overrides = Annotated[
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A cluster.yaml, or the name of a built-in example.")
+]
+OverridesOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Replaces a key, e.g. train.epochs=10.")
 ]
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs' folders lie.")]
-Insecure = Annotated[bool, typer.Option("--insecure", help="Allow addresses beyond loopback, without keys.")]
-Join = Annotated[
+OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs' folders lie.")]
+InsecureOption = Annotated[bool, typer.Option("--insecure", help="Allow addresses beyond loopback, without keys.")]
+JoinOption = Annotated[
     list[str] | None,
     typer.Option("--join", metavar="ADDRESS", help="A peer to join through; with keys NAME@ADDRESS."),
 ]
-Key = Annotated[
+KeyOption = Annotated[
     Path | None, typer.Option("--key", metavar="FILE", help="Its private file, if not that of `security.keys`.")
 ]
 
@@ -65,10 +67,10 @@ def main() -> int:
             raise
         Console(stderr=True).print(f"fednet: {error}", markup=False, highlight=False, soft_wrap=True, style="red")
         return exit_code(error)
-    return DONE
+    return EXIT_OK
 
 
-def _say_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         console.print(f"fednet {fednet.__version__}", highlight=False)
         raise typer.Exit
@@ -78,7 +80,7 @@ def _say_version(wanted: bool) -> None:
 def common(
     *,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Say the version and exit.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help=f"Show tracebacks of errors (or set {DEBUG}=1).")] = False,
 ) -> None:
@@ -89,17 +91,17 @@ def common(
 
 @app.command()
 def launch(
-    config: Config,
+    config: ConfigArgument,
     *,
-    overrides: Overrides = None,
-    out: Out = Path("runs"),
+    overrides: OverridesOption = None,
+    out: OutOption = Path("runs"),
     serve: Annotated[bool, typer.Option("--serve", help="Keep the cluster up when the run is done.")] = False,
-    insecure: Insecure = False,
+    insecure: InsecureOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped, only.")] = False,
 ) -> None:
     """Starts a cluster on this machine, watches it, and leaves results and a report."""
     console.print(f"fednet {fednet.__version__}", style="dim", highlight=False)
-    session.launch(load(config, overrides or ()), out, console, serve=serve, insecure=insecure, resume=resume)
+    session.launch(load_config(config, overrides or ()), out, console, serve=serve, insecure=insecure, resume=resume)
 
 
 @app.command()
@@ -111,12 +113,12 @@ def node(
     listen: Annotated[str, typer.Option(help="The address it binds; port 0 picks a free one.")] = "tcp://127.0.0.1:0",
     advertise: Annotated[str | None, typer.Option(help="The address others reach it at, if another.")] = None,
     through: Annotated[str | None, typer.Option(help="A relay, if nobody can connect to it.")] = None,
-    join: Join = None,
-    overrides: Overrides = None,
+    join: JoinOption = None,
+    overrides: OverridesOption = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    out: Out = Path("runs"),
-    key: Key = None,
-    insecure: Insecure = False,
+    out: OutOption = Path("runs"),
+    key: KeyOption = None,
+    insecure: InsecureOption = False,
 ) -> None:
     """Runs one node by hand; the configuration names the clients that belong together."""
     place = EndpointOptions(listen, advertise, tuple(join or ()), device, key, insecure, through)
@@ -125,18 +127,18 @@ def node(
     elif role == "relay":
         run_relay(place, console)
     elif config is None:
-        raise ConfigError(Problem("--config", "a cluster.yaml or an example's name", "nothing"))
+        raise ConfigError(ConfigProblem("--config", "a cluster.yaml or an example's name", "nothing"))
     else:
-        run_node(load(config, overrides or ()), role, name, place, out=out, console=console)
+        run_node(load_config(config, overrides or ()), role, name, place, out=out, console=console)
 
 
 @app.command()
-def check(config: Config, overrides: Overrides = None, insecure: Insecure = False) -> None:
+def check(config: ConfigArgument, overrides: OverridesOption = None, insecure: InsecureOption = False) -> None:
     """Checks a configuration against this machine and says what would be started."""
-    loaded = load(config, overrides or ())
+    loaded = load_config(config, overrides or ())
     session.check_data(loaded)
     folder, sockets = Path("runs") / loaded.cluster.name, Path("sockets")
-    planned = plan(loaded, inventory(), free_ports(), folder, sockets, insecure=insecure)
+    planned = make_plan(loaded, read_inventory(), free_ports(), folder, sockets, insecure=insecure)
     table = Table("node", "role", "device", "threads", "listens on", box=None, header_style="dim", padding=(0, 2, 0, 0))
     for spec in planned.nodes:
         table.add_row(spec.name, spec.role, spec.device, str(spec.threads), spec.listen)
@@ -146,21 +148,21 @@ def check(config: Config, overrides: Overrides = None, insecure: Insecure = Fals
 
 @app.command()
 def doctor(
-    config: Config,
-    overrides: Overrides = None,
+    config: ConfigArgument,
+    overrides: OverridesOption = None,
     key: Annotated[
         Path | None,
         typer.Option(
             "--key", metavar="FILE", help="Of the node here, where others run elsewhere; without, all run here."
         ),
     ] = None,
-    out: Out = Path("runs"),
-    insecure: Insecure = False,
+    out: OutOption = Path("runs"),
+    insecure: InsecureOption = False,
 ) -> None:
     """Looks, before a run, at keys, versions, clocks, devices, data, disk and whether the other machines are heard."""
-    from launch.run.doctor import examine  # noqa: PLC0415 - imports torch, which other commands need not wait for
+    from launch.run.doctor import run_doctor  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
-    examine(load(config, overrides or ()), out, console, key=key, insecure=insecure)
+    run_doctor(load_config(config, overrides or ()), out, console, key=key, insecure=insecure)
 
 
 @app.command()
@@ -186,7 +188,7 @@ def fid(
     seed: Annotated[int, typer.Option(help="The judge's seed.")] = 0,
 ) -> None:
     """Compares two folders of images by Frechet distance, overall and per class."""
-    compare(a, b, data, root, seed=seed, console=console)
+    compare_folders(a, b, data, root, seed=seed, console=console)
 
 
 guests.register(app)

@@ -17,16 +17,16 @@ from typing import Final
 from fednet.errors import MethodError
 from nodes.errors import NodeError
 
-DONE: Final = 0
-FAULT: Final = 1
-OPERATOR: Final = 2
-PEERS: Final = 3
-METHOD: Final = 4
-INTERRUPTED: Final = 130
+EXIT_OK: Final = 0
+EXIT_INTERNAL_ERROR: Final = 1
+EXIT_CONFIG_ERROR: Final = 2
+EXIT_PEER_ERROR: Final = 3
+EXIT_METHOD_ERROR: Final = 4
+EXIT_INTERRUPTED: Final = 130
 
 
 @dataclass(frozen=True)
-class Problem:
+class ConfigProblem:
     """One thing that the operator must change.
 
     Attributes:
@@ -60,7 +60,7 @@ class ConfigError(Exception):
         problems: every fault that was found, in the order of the file.
     """
 
-    def __init__(self, *problems: Problem) -> None:
+    def __init__(self, *problems: ConfigProblem) -> None:
         self.problems = problems
         super().__init__("\n".join(str(problem) for problem in problems))
 
@@ -77,14 +77,14 @@ class RunError(Exception):
         super().__init__(message)
 
 
-FAMILIES: tuple[tuple[type[BaseException], int], ...] = (
-    (ConfigError, OPERATOR),
-    (NodeError, PEERS),
-    (MethodError, METHOD),
-    (KeyboardInterrupt, INTERRUPTED),
+EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (ConfigError, EXIT_CONFIG_ERROR),
+    (NodeError, EXIT_PEER_ERROR),
+    (MethodError, EXIT_METHOD_ERROR),
+    (KeyboardInterrupt, EXIT_INTERRUPTED),
 )
 
-EXPLAINED: tuple[type[BaseException], ...] = (RunError, *(family for family, _ in FAMILIES))
+EXPLAINED: tuple[type[BaseException], ...] = (RunError, *(family for family, _ in EXIT_CODES))
 """The errors whose message says all that the operator needs; whatever else arises is a fault of fednet."""
 
 
@@ -92,7 +92,7 @@ def exit_code(error: BaseException) -> int:
     """The exit code of the family that an error belongs to; 1 for one that nobody claims."""
     if isinstance(error, RunError):
         return error.code
-    return next((code for family, code in FAMILIES if isinstance(error, family)), FAULT)
+    return next((code for family, code in EXIT_CODES if isinstance(error, family)), EXIT_INTERNAL_ERROR)
 
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:

@@ -11,10 +11,10 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from launch.errors import ConfigError, Problem
+from launch.errors import ConfigError, ConfigProblem
 
 
-def compare(a: Path, b: Path, data: str, root: Path | None, *, seed: int, console: Console) -> None:
+def compare_folders(a: Path, b: Path, data: str, root: Path | None, *, seed: int, console: Console) -> None:
     """Trains the judge and prints the distances, overall and per class.
 
     Raises:
@@ -27,12 +27,12 @@ def compare(a: Path, b: Path, data: str, root: Path | None, *, seed: int, consol
 
     for folder in (a, b):
         if not folder.is_dir():
-            raise ConfigError(Problem(str(folder), "a folder of images"))
+            raise ConfigError(ConfigProblem(str(folder), "a folder of images"))
     try:
         config = DataConfig.model_validate({"name": data, "root": root})
     except ValidationError as error:
         said = "; ".join(detail["msg"] for detail in error.errors(include_url=False))
-        raise ConfigError(Problem("--data", hint=said)) from error
+        raise ConfigError(ConfigProblem("--data", hint=said)) from error
     with console.status(f"training the judge of {data}"):
         trained = judge.train_judge(load(config).judge, seed=seed)
         found = folders.compare(a, b, trained)

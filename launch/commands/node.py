@@ -15,15 +15,15 @@ from typing import Literal
 from rich.console import Console
 
 from launch.config.schema import DRIVER, MONITOR, LoadedConfig
-from launch.errors import INTERRUPTED, ConfigError, Problem, RunError
+from launch.errors import EXIT_INTERRUPTED, ConfigError, ConfigProblem, RunError
 from launch.report import html
-from launch.report.board import Board
-from launch.report.screen import shown
-from launch.run.devices import inventory
+from launch.report.board import StatusBoard
+from launch.report.screen import live_display
+from launch.run.devices import read_inventory
 from launch.run.folder import joined_folder
-from launch.run.keys import PRIVATE, keyring, require_agreement
-from launch.run.plan import check_listen, single
-from launch.run.session import show
+from launch.run.keys import PRIVATE, load_keyring, require_agreement
+from launch.run.plan import check_listen, single_node_spec
+from launch.run.session import print_results
 from nodes.spec import NodeSpec
 from protocol.security.keys import Keyring
 from protocol.topics import split_endpoint
@@ -59,14 +59,14 @@ class EndpointOptions:
             ConfigError: the keys cannot be used, or are those of another name.
         """
         path = self.key or (folder / f"{name}{PRIVATE}" if folder else None)
-        found = keyring(path) if path else None
+        found = load_keyring(path) if path else None
         if found is not None and name and found.own.name != name:
-            raise ConfigError(Problem(f"--key {path}", f"the keys of {name}", f"those of {found.own.name}"))
+            raise ConfigError(ConfigProblem(f"--key {path}", f"the keys of {name}", f"those of {found.own.name}"))
         called = [("--join", peer) for peer in self.join] + [("--through", self.through)] * bool(self.through)
         for option, peer in called if found else ():
             if not split_endpoint(peer or "")[0]:
                 hint = "Whoever answers there must hold the key of somebody who is trusted here."
-                raise ConfigError(Problem(f"{option} {peer}", f"NAME@{peer}", hint=hint))
+                raise ConfigError(ConfigProblem(f"{option} {peer}", f"NAME@{peer}", hint=hint))
         return found
 
 
@@ -89,18 +89,18 @@ def run_node(
     """
     if role == "client" and name is None:
         known = ", ".join(loaded.cluster.entries)
-        raise ConfigError(Problem("--name", f"a client of the configuration ({known})", "nothing"))
+        raise ConfigError(ConfigProblem("--name", f"a client of the configuration ({known})", "nothing"))
     name = name or DRIVER
     keys = place.keyring(name, loaded.cluster.security.keys)
     if keys is not None:
         require_agreement(keys, loaded.cluster.fingerprints)
     from nodes.run import run  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
-    spec = single(
+    spec = single_node_spec(
         loaded,
         name,
         role,
-        inventory(),
+        read_inventory(),
         out / loaded.cluster.name,
         listen=place.listen,
         join=place.join or ((place.through,) if place.through else ()),
@@ -114,10 +114,10 @@ def run_node(
     try:
         run(spec)
     except KeyboardInterrupt:
-        raise RunError("interrupted", INTERRUPTED) from None
+        raise RunError("interrupted", EXIT_INTERRUPTED) from None
     if role == "guest":
-        html.write(folder)
-        show(folder, console)
+        html.write_report(folder)
+        print_results(folder, console)
 
 
 def run_monitor(name: str | None, place: EndpointOptions, console: Console) -> None:
@@ -128,9 +128,9 @@ def run_monitor(name: str | None, place: EndpointOptions, console: Console) -> N
         NodeError: it cannot listen.
     """
     if not place.join:
-        raise ConfigError(Problem("--join", "the address of a peer", "nothing"))
+        raise ConfigError(ConfigProblem("--join", "the address of a peer", "nothing"))
     keys = place.keyring(name or "")
-    check_listen(place.through or place.listen, place.insecure or keys is not None, Problem("--listen"))
+    check_listen(place.through or place.listen, place.insecure or keys is not None, ConfigProblem("--listen"))
     spec = NodeSpec(
         name=name or (keys.own.name if keys else MONITOR),
         role="monitor",
@@ -157,26 +157,28 @@ def run_relay(place: EndpointOptions, console: Console) -> None:
     keys = place.keyring()
     if keys is not None and not keys.own.relay:
         hint = "`fednet keys new NAME --relay` makes them: a relay takes no part, and its keys must say so."
-        raise ConfigError(Problem(f"--key {place.key}", "the keys of a relay", hint=hint))
-    check_listen(place.listen, place.insecure or keys is not None, Problem("--listen"))
+        raise ConfigError(ConfigProblem(f"--key {place.key}", "the keys of a relay", hint=hint))
+    check_listen(place.listen, place.insecure or keys is not None, ConfigProblem("--listen"))
     if place.listen.endswith(":0"):
-        raise ConfigError(Problem("--listen", "a port that others can be told, and three free ones after it", "0"))
+        raise ConfigError(
+            ConfigProblem("--listen", "a port that others can be told, and three free ones after it", "0")
+        )
     address = place.advertise or place.listen
     with Relay(place.listen, keys):
         named = f"{keys.own.name}@{address}" if keys else address
         console.print(f"relays between all who say --through {named}", markup=False)
-        asyncio.run(_stopped())
+        asyncio.run(_stop_signal())
 
 
 async def _progress(spec: NodeSpec, console: Console) -> None:
     from nodes.monitor import Monitor  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
-    board = Board("monitor", (), time.time(), open_to_all=True)
-    async with Monitor(spec, board.hear), shown(board, console):
-        await _stopped()
+    board = StatusBoard("monitor", (), time.time(), open_to_all=True)
+    async with Monitor(spec, board.hear), live_display(board, console):
+        await _stop_signal()
 
 
-async def _stopped() -> None:
+async def _stop_signal() -> None:
     """Waits for Ctrl-C or SIGTERM."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

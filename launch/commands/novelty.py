@@ -15,18 +15,18 @@ from rich.console import Console
 
 from fednet.reporting.summary import Cell, SummaryTable
 from launch.commands.node import EndpointOptions
-from launch.commands.visit import labels, to_read, to_write, visit
-from launch.errors import ConfigError, Problem
+from launch.commands.visit import parse_label_list, read_bounded, require_writable, run_as_guest
+from launch.errors import ConfigError, ConfigProblem
 from launch.report import tables
 
 if TYPE_CHECKING:
     from fednet.api import RoundRecord
-    from fednet.methods.novelty.labels import Wanted
+    from fednet.methods.novelty.labels import LabelSpec
     from fednet.methods.novelty.services import SiteReports
 
 METHOD = "novelty"
-LARGEST_PICTURE = 16 * 2**20
-LARGEST_MODEL = 2**30
+MAX_IMAGE_BYTES = 16 * 2**20
+MAX_MODEL_BYTES = 2**30
 """Bytes of a file that is read."""
 
 _DIGITS = 16
@@ -48,26 +48,28 @@ def infer(place: EndpointOptions, image: Path, output: Path | None, console: Con
         DataError: it is no picture, or not one of the sites' size.
         MethodError, NodeError: the cluster cannot tell.
     """
-    content = to_read(image, LARGEST_PICTURE)
-    written = to_write(output, "--output") if output else None
+    content = read_bounded(image, MAX_IMAGE_BYTES)
+    written = require_writable(output, "--output") if output else None
     from fednet.images import save_png  # noqa: PLC0415 - imports torch, as the next two
-    from fednet.methods.novelty import figures, inference, pictures  # noqa: PLC0415
+    from fednet.methods.novelty import figures, image_decoding, inference  # noqa: PLC0415
     from fednet.methods.novelty.messages import read_novelty_capabilities  # noqa: PLC0415
 
-    def job(network: Any, _progress: Any) -> inference.Inference:
+    def job(network: Any, _progress: Any) -> inference.NoveltyInference:
         shape = next(iter(read_novelty_capabilities(network.capabilities).values())).shape
-        picture = pictures.decode(content, shape, str(image))
+        picture = image_decoding.decode_image(content, shape, str(image))
         return inference.infer(network, picture, passes=passes, keep=written is not None)
 
-    found = visit(place, METHOD, job, console)
+    found = run_as_guest(place, METHOD, job, console)
     heads, rows = found.table()
-    console.print(tables.drawn(_table(heads, rows), str(image), console.width))
-    _say_missing(found.missing, console)
+    console.print(tables.rich_table(_table(heads, rows), str(image), console.width))
+    _print_missing(found.missing, console)
     if not found.verdicts:
-        _remark("whether it belongs is not known: no detector has a threshold yet, see `fednet calibrate`", console)
+        _print_remark(
+            "whether it belongs is not known: no detector has a threshold yet, see `fednet calibrate`", console
+        )
     elif written:
-        save_png(written, figures.picture(found))
-        _wrote(written, console)
+        save_png(written, figures.reconstruction_grid(found))
+        _print_written(written, console)
 
 
 def train(
@@ -86,17 +88,22 @@ def train(
         ConfigError: the labels are none.
         MethodError, NodeError: a site or a label is nobody's, or the cluster cannot.
     """
-    lists, mu = lists_of(wanted, nodes), budget.pop("mu")
+    lists, mu = label_lists(wanted, nodes), budget.pop("mu")
     from fednet.federated.config import Federation  # noqa: PLC0415 - imports torch, as the next
     from fednet.methods.novelty import services  # noqa: PLC0415
 
     if rounds is None and mu is None:
-        told = visit(place, METHOD, lambda network, _: services.train(network, lists, model=model, **budget), console)
-        _show_told(told, f"{model}, trained", console)
+        told = run_as_guest(
+            place, METHOD, lambda network, _: services.train(network, lists, model=model, **budget), console
+        )
+        _print_site_reports(told, f"{model}, trained", console)
         return
     together = {"federation": Federation(), "model": model, "rounds": rounds or 1, "mu": mu, **budget}
-    closed = visit(
-        place, METHOD, lambda network, _: services.federate(network, lists, key=_key("train"), **together), console
+    closed = run_as_guest(
+        place,
+        METHOD,
+        lambda network, _: services.run_training_rounds(network, lists, key=_key("train"), **together),
+        console,
     )
     _show_rounds(closed, console)
 
@@ -108,10 +115,10 @@ def validate(place: EndpointOptions, wanted: str | None, console: Console, *, no
         ConfigError: the labels are none.
         MethodError, NodeError: a site or a label is nobody's, or the cluster cannot.
     """
-    asked = None if wanted is None else labels(wanted)
+    asked = None if wanted is None else parse_label_list(wanted)
     from fednet.methods.novelty import services  # noqa: PLC0415 - imports torch
 
-    found = visit(
+    found = run_as_guest(
         place, METHOD, lambda network, _: services.validate(network, asked, nodes=list(nodes) or None), console
     )
     there = sorted({label for one in found.values() for label in one.by_label})
@@ -120,7 +127,7 @@ def validate(place: EndpointOptions, wanted: str | None, console: Console, *, no
         for name, one in found.items()
     ]
     heads = ("site", "accuracy", "pictures", *map(str, there), "model")
-    console.print(tables.drawn(_table(heads, rows), "classifier, validated", console.width))
+    console.print(tables.rich_table(_table(heads, rows), "classifier, validated", console.width))
 
 
 def calibrate(place: EndpointOptions, wanted: str | None, console: Console, *, model: str, false_alarms: float) -> None:
@@ -130,20 +137,22 @@ def calibrate(place: EndpointOptions, wanted: str | None, console: Console, *, m
         ConfigError: the labels are none, or not given where they must be.
         MethodError, NodeError: there are too few pictures, or the cluster cannot.
     """
-    asked = None if wanted is None else labels(wanted)
+    asked = None if wanted is None else parse_label_list(wanted)
     if model == "detector" and asked is None:
-        raise ConfigError(Problem("--labels", "the labels that belong, for the detector that all share", "nothing"))
+        raise ConfigError(
+            ConfigProblem("--labels", "the labels that belong, for the detector that all share", "nothing")
+        )
     from fednet.methods.novelty import services  # noqa: PLC0415 - imports torch
 
     if asked is not None and model == "detector":
         given = asked
-        limit = visit(
+        limit = run_as_guest(
             place, METHOD, lambda network, _: services.calibrate_together(network, given, false_alarms), console
         )
-        _remark(f"threshold {limit:.4g}", console)
+        _print_remark(f"threshold {limit:.4g}", console)
         return
-    told = visit(place, METHOD, lambda network, _: services.calibrate(network, asked), console)
-    _show_told(told, f"{model}, calibrated", console)
+    told = run_as_guest(place, METHOD, lambda network, _: services.calibrate(network, asked), console)
+    _print_site_reports(told, f"{model}, calibrated", console)
 
 
 def average(place: EndpointOptions, console: Console, *, model: str) -> None:
@@ -156,9 +165,9 @@ def average(place: EndpointOptions, console: Console, *, model: str) -> None:
     from fednet.methods.novelty import services  # noqa: PLC0415
 
     def job(network: Any, _progress: Any) -> RoundRecord:
-        return services.average(network, key=_key("average"), federation=Federation(), model=model)
+        return services.average_models(network, key=_key("average"), federation=Federation(), model=model)
 
-    closed = visit(place, METHOD, job, console)
+    closed = run_as_guest(place, METHOD, job, console)
     _show_rounds([closed], console)
 
 
@@ -169,15 +178,15 @@ def get_model(place: EndpointOptions, file: Path, console: Console, *, model: st
         ConfigError: the file cannot be written there.
         MethodError, NodeError: there is no such site, or the cluster cannot.
     """
-    written = to_write(file, "FILE")
+    written = require_writable(file, "FILE")
     from fednet.files import write_whole  # noqa: PLC0415 - beside the next, which imports torch
     from fednet.methods.novelty import services  # noqa: PLC0415
 
     def job(network: Any, _progress: Any) -> bytes:
         return services.get_model(network, node or min(network.capabilities), model)
 
-    write_whole(written, visit(place, METHOD, job, console))
-    _wrote(written, console)
+    write_whole(written, run_as_guest(place, METHOD, job, console))
+    _print_written(written, console)
 
 
 def set_model(place: EndpointOptions, file: Path, console: Console, *, model: str) -> None:
@@ -188,29 +197,29 @@ def set_model(place: EndpointOptions, file: Path, console: Console, *, model: st
         ModelError: it is no safetensors file, or a model of another shape.
         MethodError, NodeError: the round cannot be held.
     """
-    content = to_read(file, LARGEST_MODEL)
+    content = read_bounded(file, MAX_MODEL_BYTES)
     from fednet.methods.novelty import services  # noqa: PLC0415 - imports torch
 
-    closed = visit(
+    closed = run_as_guest(
         place, METHOD, lambda network, _: services.set_model(network, content, key=_key("set"), model=model), console
     )
     _show_rounds([closed], console)
 
 
-def lists_of(wanted: Sequence[str], nodes: Sequence[str]) -> Wanted | Mapping[str, Wanted]:
+def label_lists(wanted: Sequence[str], nodes: Sequence[str]) -> LabelSpec | Mapping[str, LabelSpec]:
     """Labels as an operator gives them: one list for all or for some nodes, or one for each as `a1=0-3`.
 
     Raises:
         ConfigError: they are none, or both ways are mixed.
     """
-    own = {name: labels(text) for name, mark, text in (part.partition("=") for part in wanted) if mark}
+    own = {name: parse_label_list(text) for name, mark, text in (part.partition("=") for part in wanted) if mark}
     if not own and len(wanted) == 1:
-        common = labels(wanted[0])
+        common = parse_label_list(wanted[0])
         return dict.fromkeys(nodes, common) if nodes else common
     if len(own) == len(wanted) and not nodes:
         return own
     expected = "one list such as 0-3, with --node where only some sites are meant, or a list a site such as a1=0-3"
-    raise ConfigError(Problem("--labels", expected, " ".join(wanted) or "nothing"))
+    raise ConfigError(ConfigProblem("--labels", expected, " ".join(wanted) or "nothing"))
 
 
 def _key(work: str) -> str:
@@ -232,10 +241,10 @@ def _show_rounds(closed: Sequence[RoundRecord], console: Console) -> None:
         for record in closed
     ]
     heads = ("round", "contributed, by weight", *measured, "seconds", "model")
-    console.print(tables.drawn(_table(heads, rows), f"{closed[0].model}, in rounds", console.width))
+    console.print(tables.rich_table(_table(heads, rows), f"{closed[0].model}, in rounds", console.width))
     for record in closed:
         missing = {**dict.fromkeys(record.late, "late"), **record.lost, **record.refused}
-        _say_missing({f"round {record.number}: {name}": why for name, why in missing.items()}, console)
+        _print_missing({f"round {record.number}: {name}": why for name, why in missing.items()}, console)
 
 
 def _mean(record: RoundRecord, value: str) -> float | None:
@@ -245,15 +254,15 @@ def _mean(record: RoundRecord, value: str) -> float | None:
     return sum(weight * number for weight, number in told) / whole if whole else None
 
 
-def _show_told(told: SiteReports, title: str, console: Console) -> None:
+def _print_site_reports(told: SiteReports, title: str, console: Console) -> None:
     """A row a site, with all that it told."""
     columns = list(dict.fromkeys(key for values in told.by_node.values() for key in values))
-    rows = [(name, *(_short(values.get(key)) for key in columns)) for name, values in told.by_node.items()]
-    console.print(tables.drawn(_table(("site", *columns), rows), title, console.width))
-    _say_missing(told.missing, console)
+    rows = [(name, *(_shorten(values.get(key)) for key in columns)) for name, values in told.by_node.items()]
+    console.print(tables.rich_table(_table(("site", *columns), rows), title, console.width))
+    _print_missing(told.missing, console)
 
 
-def _short(value: Any) -> Cell:
+def _shorten(value: Any) -> Cell:
     return value[:_DIGITS] if isinstance(value, str) else value
 
 
@@ -261,14 +270,14 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> SummaryTable
     return SummaryTable(columns=tuple(heads), rows=tuple(map(tuple, rows)))
 
 
-def _say_missing(missing: Mapping[str, str], console: Console) -> None:
+def _print_missing(missing: Mapping[str, str], console: Console) -> None:
     for name, why in sorted(missing.items()):
-        _remark(f"{name}: {why}", console)
+        _print_remark(f"{name}: {why}", console)
 
 
-def _remark(line: str, console: Console) -> None:
+def _print_remark(line: str, console: Console) -> None:
     console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
 
 
-def _wrote(path: Path, console: Console) -> None:
+def _print_written(path: Path, console: Console) -> None:
     console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)

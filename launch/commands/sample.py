@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from launch.commands.node import EndpointOptions
-from launch.commands.visit import to_write, visit
-from launch.errors import ConfigError, Problem
+from launch.commands.visit import require_writable, run_as_guest
+from launch.errors import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
     from fednet.api import Network, Progress
     from fednet.reporting.samples import SampleBatch
 
-GRIDS = {".png"}
+GRID_SUFFIXES = {".png"}
 """Endings of a path that ask for one picture; any other path is a folder."""
 
 
-def draw(place: EndpointOptions, output: Path, console: Console, **wish: Any) -> None:
+def sample_cluster(place: EndpointOptions, output: Path, console: Console, **wish: Any) -> None:
     """Asks a cluster for samples, as a guest, and writes them.
 
     Args:
@@ -40,23 +40,23 @@ def draw(place: EndpointOptions, output: Path, console: Console, **wish: Any) ->
         MethodError: the cluster cannot draw what was asked for.
         RunError: it was interrupted.
     """
-    written = _to_write(output)
+    written = _require_writable(output)
     from nodes.errors import OtherMethod  # noqa: PLC0415 - imports torch
 
     given = {name: value for name, value in wish.items() if value is not None}
-    usual, *others = DRAWERS
+    usual, *others = REQUEST_MAKERS
     try:
-        drawn = visit(place, usual, DRAWERS[usual](given), console)
+        drawn = run_as_guest(place, usual, REQUEST_MAKERS[usual](given), console)
     except OtherMethod as error:
         runs = set(error.methods.values())
         known = [method for method in others if {method} == runs]
         if not known:
             raise
-        drawn = visit(place, known[0], DRAWERS[known[0]](given), console)
+        drawn = run_as_guest(place, known[0], REQUEST_MAKERS[known[0]](given), console)
     _write(drawn, written, console)
 
 
-def draw_from(checkpoint: Path, output: Path, console: Console, **wish: Any) -> None:
+def sample_checkpoint(checkpoint: Path, output: Path, console: Console, **wish: Any) -> None:
     """Draws from a checkpoint, without a cluster, and writes the samples.
 
     Raises:
@@ -64,37 +64,37 @@ def draw_from(checkpoint: Path, output: Path, console: Console, **wish: Any) -> 
         MethodError: it is no checkpoint that can draw, or it cannot draw what was asked for.
     """
     if not checkpoint.is_file():
-        raise ConfigError(Problem(f"--checkpoint {checkpoint}", "an existing file"))
-    written = _to_write(output)
-    given = _plain_wish({name: value for name, value in wish.items() if value is not None}, "A checkpoint")
+        raise ConfigError(ConfigProblem(f"--checkpoint {checkpoint}", "an existing file"))
+    written = _require_writable(output)
+    given = _require_plain_request({name: value for name, value in wish.items() if value is not None}, "A checkpoint")
     from fednet.methods.fedbagan.sampling import FedBaganSampleRequest, sample_from  # noqa: PLC0415 - imports torch
 
     _write(sample_from(checkpoint, FedBaganSampleRequest(**given)), written, console)
 
 
-def _scored(wish: Mapping[str, Any]) -> Callable[[Network, Progress], SampleBatch]:
+def _score_request(wish: Mapping[str, Any]) -> Callable[[Network, Progress], SampleBatch]:
     from fednet.methods.score_inference.sampling import ScoreSampleRequest, sample  # noqa: PLC0415 - imports torch
 
     request = ScoreSampleRequest(**wish)
     return lambda network, progress: sample(network, request, progress)
 
 
-def _balanced(wish: Mapping[str, Any]) -> Callable[[Network, Progress], SampleBatch]:
-    given = _plain_wish(wish, "The method fedbagan")
+def _balancing_request(wish: Mapping[str, Any]) -> Callable[[Network, Progress], SampleBatch]:
+    given = _require_plain_request(wish, "The method fedbagan")
     from fednet.methods.fedbagan.sampling import FedBaganSampleRequest, sample  # noqa: PLC0415 - imports torch
 
     request = FedBaganSampleRequest(**given)
     return lambda network, progress: sample(network, request, progress)
 
 
-DRAWERS: Mapping[str, Callable[[Mapping[str, Any]], Callable[[Network, Progress], SampleBatch]]] = {
-    "score-inference": _scored,
-    "fedbagan": _balanced,
+REQUEST_MAKERS: Mapping[str, Callable[[Mapping[str, Any]], Callable[[Network, Progress], SampleBatch]]] = {
+    "score-inference": _score_request,
+    "fedbagan": _balancing_request,
 }
 """By method, what turns a wish into a visitor's job; the first is asked for first."""
 
 
-def _plain_wish(wish: Mapping[str, Any], whose: str) -> dict[str, Any]:
+def _require_plain_request(wish: Mapping[str, Any], whose: str) -> dict[str, Any]:
     """A wish that names nothing but labels, count and seed.
 
     Raises:
@@ -102,20 +102,22 @@ def _plain_wish(wish: Mapping[str, Any], whose: str) -> dict[str, Any]:
     """
     if odd := sorted(set(wish) - {"labels", "count", "seed"}):
         hint = f"{whose} draws in one step and has no {', '.join(odd)}: leave it out."
-        raise ConfigError(Problem(f"--{odd[0]}", hint=hint))
+        raise ConfigError(ConfigProblem(f"--{odd[0]}", hint=hint))
     return dict(wish)
 
 
-def _to_write(output: Path) -> Path:
+def _require_writable(output: Path) -> Path:
     """A picture in a folder that exists, or a folder that is new or empty.
 
     Raises:
         ConfigError: it is neither.
     """
-    if output.suffix.lower() in GRIDS:
-        return to_write(output, "--output")
+    if output.suffix.lower() in GRID_SUFFIXES:
+        return require_writable(output, "--output")
     if not output.parent.is_dir() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
-        raise ConfigError(Problem(f"--output {output}", "a .png, or a folder that is new or empty in one that exists"))
+        raise ConfigError(
+            ConfigProblem(f"--output {output}", "a .png, or a folder that is new or empty in one that exists")
+        )
     return output
 
 
@@ -125,7 +127,7 @@ def _write(drawn: SampleBatch, output: Path, console: Console) -> None:
 
     for note in drawn.notes:
         console.print(note, style="dim", highlight=False)
-    if output.suffix.lower() in GRIDS:
+    if output.suffix.lower() in GRID_SUFFIXES:
         save_png(output, by_label(drawn.images, drawn.labels))
     else:
         labels = [""] * len(drawn.images) if drawn.labels is None else [str(label) for label in drawn.labels.tolist()]

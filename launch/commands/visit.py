@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.console import Console
 
 from launch.commands.node import EndpointOptions
-from launch.errors import INTERRUPTED, ConfigError, Problem, RunError
-from launch.report.screen import numbers
+from launch.errors import EXIT_INTERRUPTED, ConfigError, ConfigProblem, RunError
+from launch.report.screen import format_values
 from launch.run.plan import check_listen
 from nodes.spec import NodeSpec, Timing
 from protocol.quorum import QuorumPolicy
 
-MOST_LABELS = 1_000_000
+MAX_LABELS = 1_000_000
 
 if TYPE_CHECKING:
     from fednet.api import Network, Progress
@@ -33,7 +33,7 @@ POLICY = QuorumPolicy(hard_limit=1800.0)
 """It may ask a site to train, which takes as long as it takes."""
 
 
-def visit(place: EndpointOptions, method: str, job: Callable[[Network, Progress], T], console: Console) -> T:
+def run_as_guest(place: EndpointOptions, method: str, job: Callable[[Network, Progress], T], console: Console) -> T:
     """Does one job in a cluster that is up, and returns what came of it.
 
     Args:
@@ -49,7 +49,7 @@ def visit(place: EndpointOptions, method: str, job: Callable[[Network, Progress]
         RunError: it was interrupted.
     """
     keys = place.keyring()
-    check_listen(place.listen, place.insecure or keys is not None, Problem("--listen"))
+    check_listen(place.listen, place.insecure or keys is not None, ConfigProblem("--listen"))
     from nodes.run import run_visit  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
     spec = NodeSpec(
@@ -67,44 +67,44 @@ def visit(place: EndpointOptions, method: str, job: Callable[[Network, Progress]
     with console.status(f"looking for the cluster at {', '.join(place.join)}") as status:
 
         def told(phase: str, done: int, total: int, values: Mapping[str, float]) -> None:
-            status.update(" ".join(filter(None, (phase, f"{done}/{total}" if total else "", numbers(values)))))
+            status.update(" ".join(filter(None, (phase, f"{done}/{total}" if total else "", format_values(values)))))
 
         try:
             return run_visit(spec, job, told)
         except KeyboardInterrupt:
-            raise RunError("interrupted", INTERRUPTED) from None
+            raise RunError("interrupted", EXIT_INTERRUPTED) from None
 
 
-def to_write(path: Path, option: str) -> Path:
+def require_writable(path: Path, option: str) -> Path:
     """A file that a visitor wants written, refused before anybody is asked if its folder does not exist.
 
     Raises:
         ConfigError: there is no such folder, or the path is one itself.
     """
     if not path.parent.is_dir() or path.is_dir():
-        raise ConfigError(Problem(f"{option} {path}", "a file in a folder that exists"))
+        raise ConfigError(ConfigProblem(f"{option} {path}", "a file in a folder that exists"))
     return path
 
 
-def to_read(path: Path, most: int) -> bytes:
+def read_bounded(path: Path, most: int) -> bytes:
     """The bytes of a file that a visitor names.
 
     Raises:
         ConfigError: it is no file, cannot be read, or has more than `most` bytes.
     """
     if not path.is_file():
-        raise ConfigError(Problem(str(path), "an existing file"))
+        raise ConfigError(ConfigProblem(str(path), "an existing file"))
     try:
         with path.open("rb") as file:
             content = file.read(most + 1)
     except OSError as error:
-        raise ConfigError(Problem(str(path), "a readable file", error.strerror or str(error))) from error
+        raise ConfigError(ConfigProblem(str(path), "a readable file", error.strerror or str(error))) from error
     if len(content) > most:
-        raise ConfigError(Problem(str(path), f"a file of at most {most} bytes"))
+        raise ConfigError(ConfigProblem(str(path), f"a file of at most {most} bytes"))
     return content
 
 
-def labels(text: str) -> tuple[int, ...]:
+def parse_label_list(text: str) -> tuple[int, ...]:
     """Label numbers as an operator writes them: `0-9`, `1,3,7` or `0-2,8`.
 
     Raises:
@@ -114,7 +114,7 @@ def labels(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         last = last if dash else first
-        if not first.isdecimal() or not last.isdecimal() or not int(first) <= int(last) < MOST_LABELS:
-            raise ConfigError(Problem(f"--labels {text}", "numbers and ranges such as 0-9 or 1,3,7", repr(part)))
+        if not first.isdecimal() or not last.isdecimal() or not int(first) <= int(last) < MAX_LABELS:
+            raise ConfigError(ConfigProblem(f"--labels {text}", "numbers and ranges such as 0-9 or 1,3,7", repr(part)))
         found += range(int(first), int(last) + 1)
     return tuple(found)

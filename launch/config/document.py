@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from launch.errors import ConfigError, Problem
+from launch.errors import ConfigError, ConfigProblem
 
-Key = tuple[str, ...]
+KeyPath = tuple[str, ...]
 
 
 class _Loader(yaml.SafeLoader):
@@ -47,9 +47,9 @@ class YamlDocument:
 
     source: str
     values: dict[str, Any]
-    places: Mapping[Key, DocumentPosition]
+    places: Mapping[KeyPath, DocumentPosition]
 
-    def place(self, key: Key) -> DocumentPosition:
+    def place(self, key: KeyPath) -> DocumentPosition:
         """The place of a key, or of the closest enclosing one that has a place."""
         while key and key not in self.places:
             key = key[:-1]
@@ -67,11 +67,11 @@ def parse(text: str, source: str, overrides: Sequence[str] = ()) -> YamlDocument
         root = loader.get_single_node()
         values = None if root is None else loader.construct_document(root)
     except yaml.YAMLError as error:
-        raise ConfigError(_malformed(error, source)) from error
+        raise ConfigError(_syntax_error(error, source)) from error
     if root is None or not isinstance(values, dict):
-        raise ConfigError(Problem(source, "a mapping of keys to values", type(values).__name__, line=1))
+        raise ConfigError(ConfigProblem(source, "a mapping of keys to values", type(values).__name__, line=1))
     marks = list(_marks(root))
-    if twice := list(_twice(root, source)):
+    if twice := list(_duplicate_key(root, source)):
         raise ConfigError(*twice)
     document = YamlDocument(source, values, {key: DocumentPosition(source, line) for key, line in marks})
     for override in overrides:
@@ -79,13 +79,13 @@ def parse(text: str, source: str, overrides: Sequence[str] = ()) -> YamlDocument
     return document
 
 
-def _malformed(error: yaml.YAMLError, source: str) -> Problem:
+def _syntax_error(error: yaml.YAMLError, source: str) -> ConfigProblem:
     mark = getattr(error, "problem_mark", None)
     said = getattr(error, "problem", None) or str(error)
-    return Problem(source, "well-formed YAML", said, line=mark.line + 1 if mark else None)
+    return ConfigProblem(source, "well-formed YAML", said, line=mark.line + 1 if mark else None)
 
 
-def _marks(node: yaml.Node, key: Key = ()) -> Iterator[tuple[Key, int]]:
+def _marks(node: yaml.Node, key: KeyPath = ()) -> Iterator[tuple[KeyPath, int]]:
     """Every key of a tree with its line; a mapping's entry is marked where its key stands."""
     if not key:
         yield key, node.start_mark.line + 1
@@ -101,7 +101,7 @@ def _marks(node: yaml.Node, key: Key = ()) -> Iterator[tuple[Key, int]]:
             yield from _marks(value, path)
 
 
-def _twice(node: yaml.Node, source: str, key: Key = ()) -> Iterator[Problem]:
+def _duplicate_key(node: yaml.Node, source: str, key: KeyPath = ()) -> Iterator[ConfigProblem]:
     """The keys that a mapping repeats."""
     if isinstance(node, yaml.MappingNode):
         seen: dict[str, int] = {}
@@ -109,12 +109,12 @@ def _twice(node: yaml.Node, source: str, key: Key = ()) -> Iterator[Problem]:
             path, line = (*key, str(name.value)), name.start_mark.line + 1
             if path[-1] in seen:
                 expected = f"each key once (it stands in line {seen[path[-1]]} already)"
-                yield Problem(source, expected, "", line, ".".join(path))
+                yield ConfigProblem(source, expected, "", line, ".".join(path))
             seen.setdefault(path[-1], line)
-            yield from _twice(value, source, path)
+            yield from _duplicate_key(value, source, path)
     elif isinstance(node, yaml.SequenceNode):
         for number, value in enumerate(node.value):
-            yield from _twice(value, source, (*key, str(number)))
+            yield from _duplicate_key(value, source, (*key, str(number)))
 
 
 def _override(document: YamlDocument, text: str) -> YamlDocument:
@@ -122,22 +122,24 @@ def _override(document: YamlDocument, text: str) -> YamlDocument:
     dotted, equals, written = text.partition("=")
     key = tuple(dotted.strip().split("."))
     if not equals or not all(key):
-        raise ConfigError(Problem(where, "key=value, for example --set train.epochs=10", repr(text)))
+        raise ConfigError(ConfigProblem(where, "key=value, for example --set train.epochs=10", repr(text)))
     try:
         value = _Loader(written).get_single_data()
     except yaml.YAMLError as error:
-        raise ConfigError(Problem(where, "a YAML value after the =", repr(written), key=dotted)) from error
+        raise ConfigError(ConfigProblem(where, "a YAML value after the =", repr(written), key=dotted)) from error
     values = _replaced(document.values, key, value, where, dotted)
     kept = {path: place for path, place in document.places.items() if path[: len(key)] != key}
     return YamlDocument(document.source, values, {**kept, key: DocumentPosition(where, None)})
 
 
-def _replaced(tree: Any, key: Key, value: Any, where: str, dotted: str) -> Any:
+def _replaced(tree: Any, key: KeyPath, value: Any, where: str, dotted: str) -> Any:
     """The tree with one value replaced; mappings on the way are made where there are none."""
     head, *rest = key
     if isinstance(tree, list):
         if not head.isdigit() or int(head) >= len(tree):
-            raise ConfigError(Problem(where, f"a number from 0 to {len(tree) - 1} in this list", head, key=dotted))
+            raise ConfigError(
+                ConfigProblem(where, f"a number from 0 to {len(tree) - 1} in this list", head, key=dotted)
+            )
         number = int(head)
         inner = _replaced(tree[number], tuple(rest), value, where, dotted) if rest else value
         return [*tree[:number], inner, *tree[number + 1 :]]

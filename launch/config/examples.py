@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-from launch.errors import ConfigError, Problem, did_you_mean
+from launch.errors import ConfigError, ConfigProblem, did_you_mean
 
 
 def example_texts() -> dict[str, str]:
@@ -26,7 +26,7 @@ def example_text(name: str) -> str:
     known = example_texts()
     if name not in known:
         expected = f"a file, or a built-in example ({', '.join(known)})"
-        raise ConfigError(Problem(name, expected, hint=did_you_mean(name, known)))
+        raise ConfigError(ConfigProblem(name, expected, hint=did_you_mean(name, known)))
     return known[name]
 
 

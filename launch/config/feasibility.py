@@ -11,11 +11,13 @@ from pydantic import BaseModel
 
 from fednet.federated.config import Federation, Krum, Secure
 from fednet.privacy.secure_sum_setup import FEWEST, usual_threshold
-from launch.config.document import Key, YamlDocument
-from launch.errors import Problem
+from launch.config.document import KeyPath, YamlDocument
+from launch.errors import ConfigProblem
 
 
-def infeasible(clients: int, quorums: dict[Key, int], method: BaseModel, document: YamlDocument) -> list[Problem]:
+def infeasible(
+    clients: int, quorums: dict[KeyPath, int], method: BaseModel, document: YamlDocument
+) -> list[ConfigProblem]:
     """What would fail at every step, however well the run goes.
 
     Args:
@@ -34,7 +36,9 @@ def infeasible(clients: int, quorums: dict[Key, int], method: BaseModel, documen
     return faults
 
 
-def _of_federation(clients: int, key: Key, federation: Federation, document: YamlDocument) -> Iterator[Problem]:
+def _of_federation(
+    clients: int, key: KeyPath, federation: Federation, document: YamlDocument
+) -> Iterator[ConfigProblem]:
     drawn = max(1, round(federation.participation * clients))
     there = f"as many as are drawn of {clients} clients" if drawn < clients else "as many as there are clients"
     if federation.quorum > drawn:
@@ -48,7 +52,7 @@ def _of_federation(clients: int, key: Key, federation: Federation, document: Yam
         yield from _of_secure(drawn, there, (*key, "secure"), federation.secure, document)
 
 
-def _of_secure(drawn: int, there: str, key: Key, secure: Secure, document: YamlDocument) -> Iterator[Problem]:
+def _of_secure(drawn: int, there: str, key: KeyPath, secure: Secure, document: YamlDocument) -> Iterator[ConfigProblem]:
     if drawn < FEWEST:
         expected = f"at least {FEWEST} contributors, since a sum of fewer shows them ({drawn}, {there})"
         yield _fault(document, key, expected, "a secure sum")
@@ -61,7 +65,7 @@ def _of_secure(drawn: int, there: str, key: Key, secure: Secure, document: YamlD
         yield _fault(document, (*key, "threshold"), expected, threshold)
 
 
-def _federations(part: BaseModel, above: Key) -> Iterator[tuple[Key, Federation]]:
+def _federations(part: BaseModel, above: KeyPath) -> Iterator[tuple[KeyPath, Federation]]:
     """Every `Federation` among settings, with its key."""
     for name in type(part).model_fields:
         value = getattr(part, name)
@@ -71,6 +75,6 @@ def _federations(part: BaseModel, above: Key) -> Iterator[tuple[Key, Federation]
             yield from _federations(value, (*above, name))
 
 
-def _fault(document: YamlDocument, key: Key, expected: str, given: object) -> Problem:
+def _fault(document: YamlDocument, key: KeyPath, expected: str, given: object) -> ConfigProblem:
     place = document.place(key)
-    return Problem(place.where, expected, repr(given), place.line, ".".join(map(str, key)))
+    return ConfigProblem(place.where, expected, repr(given), place.line, ".".join(map(str, key)))

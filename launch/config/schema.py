@@ -18,14 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from fednet.errors import UnknownMethod
 from fednet.methods import registry
 from launch.config import examples
-from launch.config.document import Key, YamlDocument, parse
+from launch.config.document import KeyPath, YamlDocument, parse
 from launch.config.validation import validation_problems
-from launch.errors import ConfigError, Problem, did_you_mean
+from launch.errors import ConfigError, ConfigProblem, did_you_mean
 from nodes.spec import RoundsPolicy, Timing
 from protocol.quorum import QuorumPolicy
 
-Model = TypeVar("Model", bound=BaseModel)
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+ModelT = TypeVar("ModelT", bound=BaseModel)
+NodeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 DRIVER = "sampler"
 MONITOR = "monitor"
 
@@ -105,10 +105,10 @@ class ClusterConfig(_Section):
         security: who may take part.
     """
 
-    name: Name
+    name: NodeName
     method: str
     seed: int = Field(default=0, ge=0, lt=2**63)
-    nodes: Annotated[int, Field(ge=1, le=200)] | dict[Name, NodeEntry] = 1
+    nodes: Annotated[int, Field(ge=1, le=200)] | dict[NodeName, NodeEntry] = 1
     bus: BusConfig = BusConfig()
     devices: DevicesConfig = DevicesConfig()
     security: SecurityConfig = SecurityConfig()
@@ -156,7 +156,7 @@ class LoadedConfig:
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
 
 
-def load(source: str, overrides: Sequence[str] = ()) -> LoadedConfig:
+def load_config(source: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     """Reads a cluster.yaml, or a built-in example by its name, with overrides such as `train.epochs=10`.
 
     Raises:
@@ -172,8 +172,8 @@ def load(source: str, overrides: Sequence[str] = ()) -> LoadedConfig:
     method, more = _checked(schema, rest, document, beside=beside) if schema else (None, [])
     if cluster is None or method is None or faults or more:
         raise ConfigError(*sorted(faults + more, key=lambda problem: problem.line or 0))
-    _own_data(cluster, method, document)
-    _fits(cluster, method, document)
+    _require_site_data(cluster, method, document)
+    _require_feasible(cluster, method, document)
     return LoadedConfig(cluster, method, document)
 
 
@@ -184,9 +184,9 @@ def _find(source: str) -> tuple[str, str]:
         try:
             return path.read_text("utf-8"), source
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(Problem(source, "a readable UTF-8 text file", str(error))) from error
+            raise ConfigError(ConfigProblem(source, "a readable UTF-8 text file", str(error))) from error
     if path.suffix in {".yaml", ".yml"} or len(path.parts) > 1:
-        raise ConfigError(Problem(source, "an existing file", hint="Run `fednet examples` for built-in ones."))
+        raise ConfigError(ConfigProblem(source, "an existing file", hint="Run `fednet examples` for built-in ones."))
     return examples.example_text(source), f"example {source}"
 
 
@@ -199,17 +199,17 @@ def _schema(method: object, document: YamlDocument) -> type[BaseModel] | None:
     except UnknownMethod as error:
         place = document.place(("method",))
         hint = did_you_mean(method, error.known)
-        raise ConfigError(Problem(place.where, error.reason, repr(method), place.line, "method", hint)) from error
+        raise ConfigError(ConfigProblem(place.where, error.reason, repr(method), place.line, "method", hint)) from error
 
 
 def _checked(
-    schema: type[Model],
+    schema: type[ModelT],
     values: Mapping[str, Any],
     document: YamlDocument,
     *,
     beside: Sequence[str] = (),
-    above: Key = (),
-) -> tuple[Model | None, list[Problem]]:
+    above: KeyPath = (),
+) -> tuple[ModelT | None, list[ConfigProblem]]:
     """Values as a model, or what is wrong with them; strict as JSON is, so "3" is no number and true no 1."""
     text = json.dumps(values, default=str)
     try:
@@ -218,12 +218,12 @@ def _checked(
         return None, validation_problems(error, schema, json.loads(text), document, beside=beside, above=above)
 
 
-def _fits(cluster: ClusterConfig, method: BaseModel, document: YamlDocument) -> None:
+def _require_feasible(cluster: ClusterConfig, method: BaseModel, document: YamlDocument) -> None:
     """Refuses what can never be reached with as many clients as there are."""
     from launch.config.feasibility import infeasible  # noqa: PLC0415 - imports torch, as the method has already
 
     bus = cluster.bus
-    quorums: dict[Key, int] = {
+    quorums: dict[KeyPath, int] = {
         ("bus", "policy", "quorum"): bus.policy.quorum,
         ("bus", "rounds", "quorum"): bus.rounds.quorum,
     }
@@ -231,10 +231,10 @@ def _fits(cluster: ClusterConfig, method: BaseModel, document: YamlDocument) -> 
         raise ConfigError(*faults)
 
 
-def _own_data(cluster: ClusterConfig, method: BaseModel, document: YamlDocument) -> None:
+def _require_site_data(cluster: ClusterConfig, method: BaseModel, document: YamlDocument) -> None:
     """Checks what nodes say about their own data against the method's `data`."""
     common = getattr(method, "data", None)
-    faults: list[Problem] = []
+    faults: list[ConfigProblem] = []
     for name, entry in cluster.entries.items():
         if entry.data is None:
             continue
@@ -245,6 +245,6 @@ def _own_data(cluster: ClusterConfig, method: BaseModel, document: YamlDocument)
         else:
             place = document.place(above)
             hint = f"The method {cluster.method} takes no data of its own at a node."
-            faults.append(Problem(place.where, line=place.line, key=".".join(above), hint=hint))
+            faults.append(ConfigProblem(place.where, line=place.line, key=".".join(above), hint=hint))
     if faults:
         raise ConfigError(*faults)

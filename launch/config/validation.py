@@ -14,10 +14,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from launch.config.document import Key, YamlDocument
-from launch.errors import Problem, did_you_mean
+from launch.config.document import KeyPath, YamlDocument
+from launch.errors import ConfigProblem, did_you_mean
 
-_SHOWN = 60
+_MAX_VALUE_CHARACTERS = 60
 _STRUCTURES = {
     "model_type": "a mapping of keys to values",
     "dict_type": "a mapping of keys to values",
@@ -33,8 +33,8 @@ def validation_problems(
     document: YamlDocument,
     *,
     beside: Sequence[str] = (),
-    above: Key = (),
-) -> list[Problem]:
+    above: KeyPath = (),
+) -> list[ConfigProblem]:
     """Every fault of a validation, one for each key.
 
     Args:
@@ -45,20 +45,20 @@ def validation_problems(
         beside: keys that are known at the top although the model does not have them.
         above: the path of `values` within the document.
     """
-    by_key: dict[Key, list[ErrorDetails]] = {}
+    by_key: dict[KeyPath, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False, include_context=True):
         by_key.setdefault(_walked(detail, values), []).append(detail)
 
-    def known(key: Key) -> list[str]:
+    def known(key: KeyPath) -> list[str]:
         return [*_known(schema, key[:-1]), *(beside if len(key) == 1 else ())]
 
-    told = [key for key in by_key if not any(_overruled(key, by_key[key], other) for other in by_key)]
+    told = [key for key in by_key if not any(_superseded(key, by_key[key], other) for other in by_key)]
     return [_problem(key, by_key[key], known(key), document, above) for key in told]
 
 
-def _walked(detail: ErrorDetails, values: Any) -> Key:
+def _walked(detail: ErrorDetails, values: Any) -> KeyPath:
     """The operator's keys of a path, without the steps that name a member of a union."""
-    key: Key = ()
+    key: KeyPath = ()
     for step in detail["loc"]:
         if _has(values, step):
             key, values = (*key, str(step)), values[step]
@@ -96,38 +96,40 @@ def _members(kind: Any) -> Iterator[Any]:
         yield kind
 
 
-def _overruled(key: Key, details: list[ErrorDetails], other: Key) -> bool:
+def _superseded(key: KeyPath, details: list[ErrorDetails], other: KeyPath) -> bool:
     """Whether an error is only that of a union's other member, while the intended one says more below."""
     of_union = all(len(detail["loc"]) > len(key) and detail["loc"][-1] != "[key]" for detail in details)
     return of_union and len(other) > len(key) and other[: len(key)] == key
 
 
 def _problem(
-    key: Key,
+    key: KeyPath,
     details: list[ErrorDetails],
     known: Sequence[str],
     document: YamlDocument,
-    above: Key,
-) -> Problem:
+    above: KeyPath,
+) -> ConfigProblem:
     place = document.place(above + key)
     dotted = ".".join(above + key)
     first = details[0]
     if first["type"] == "extra_forbidden":
         expected = "one of the keys " + ", ".join(known)
         hint = did_you_mean(key[-1], known)
-        return Problem(place.where, expected, f"the unknown key '{key[-1]}'", place.line, dotted, hint)
+        return ConfigProblem(place.where, expected, f"the unknown key '{key[-1]}'", place.line, dotted, hint)
     if first["type"] == "missing":
-        return Problem(place.where, "this key", "nothing", place.line, dotted)
+        return ConfigProblem(place.where, "this key", "nothing", place.line, dotted)
     if first["type"] in {"value_error", "assertion_error"}:
         said = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-        return Problem(place.where, line=place.line, key=dotted, hint=said[:1].upper() + said[1:].rstrip(".") + ".")
+        return ConfigProblem(
+            place.where, line=place.line, key=dotted, hint=said[:1].upper() + said[1:].rstrip(".") + "."
+        )
     expected = " or ".join(dict.fromkeys(_expected(detail) for detail in details))
     options = [option.strip("' ") for detail in details for option in _options(detail)]
     hint = did_you_mean(first["input"], options) if isinstance(first["input"], str) else ""
-    return Problem(place.where, expected, _shown(first["input"]), place.line, dotted, hint)
+    return ConfigProblem(place.where, expected, _shown(first["input"]), place.line, dotted, hint)
 
 
-def _known(schema: type[BaseModel], key: Key) -> list[str]:
+def _known(schema: type[BaseModel], key: KeyPath) -> list[str]:
     """The keys that are known at a path of a model."""
     reached: list[Any] = [schema]
     for step in key:
@@ -158,4 +160,4 @@ def _expected(detail: ErrorDetails) -> str:
 
 def _shown(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
+    return text if len(text) <= _MAX_VALUE_CHARACTERS else text[: _MAX_VALUE_CHARACTERS - 3] + "..."

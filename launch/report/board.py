@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from launch.run.events import RUN, Event
+from launch.run.events import RUN_NODE, Event
 from launch.run.plan import LaunchPlan
 
-FINAL = frozenset({"died", "ended", "stopped"})
+FINAL_STATES = frozenset({"died", "ended", "stopped"})
 """States of a node whose process is gone; nothing that is heard later changes them."""
 
 
 @dataclass
-class BoardRow:
+class NodeStatus:
     """What is known of one node.
 
     Attributes:
@@ -54,15 +54,15 @@ class BoardRow:
     @property
     def gone(self) -> bool:
         """Whether the node takes no more part."""
-        return self.state in FINAL or self.state in {"lost", "left"}
+        return self.state in FINAL_STATES or self.state in {"lost", "left"}
 
 
-def planned(plan: LaunchPlan) -> list[BoardRow]:
+def planned_nodes(plan: LaunchPlan) -> list[NodeStatus]:
     """A row for each process of a plan."""
-    return [BoardRow(spec.name, spec.role, spec.device) for spec in plan.nodes]
+    return [NodeStatus(spec.name, spec.role, spec.device) for spec in plan.nodes]
 
 
-class Board:
+class StatusBoard:
     """The rows of a run and the news that a reader must not miss.
 
     Attributes:
@@ -72,7 +72,7 @@ class Board:
         news: what happened that cannot be seen from the rows alone, in order.
     """
 
-    def __init__(self, title: str, rows: Iterable[BoardRow], now: float, *, open_to_all: bool = False) -> None:
+    def __init__(self, title: str, rows: Iterable[NodeStatus], now: float, *, open_to_all: bool = False) -> None:
         self.title = title
         self.began = now
         self.rows = {row.name: row for row in rows}
@@ -86,7 +86,7 @@ class Board:
             self.news.append(f"progress cannot be shown, the run goes on: {happening.data.get('reason', '')}")
         elif row is None:
             self._hear_of_stranger(happening)
-        elif row.state not in FINAL:
+        elif row.state not in FINAL_STATES:
             _LISTENERS[happening.kind](row, happening)
             self._announce(row, happening)
 
@@ -95,13 +95,13 @@ class Board:
         clients = (row for row in self.rows.values() if row.role == "client")
         return tuple(row.name for row in clients if row.state != "ready" and not row.gone)
 
-    def remark(self, row: BoardRow) -> str:
+    def remark(self, row: NodeStatus) -> str:
         """A row's note; that of a guest without work names whom it waits for."""
         if row.role == "guest" and row.state == "joined" and (awaited := self.awaited()):
             return f"waits for {' '.join(awaited)}"
         return row.note
 
-    def _announce(self, row: BoardRow, happening: Event) -> None:
+    def _announce(self, row: NodeStatus, happening: Event) -> None:
         said = happening.data
         match happening.kind:
             case "died":
@@ -111,32 +111,32 @@ class Board:
                 self.news.append(f"{row.name} is lost: {said.get('reason', 'silent')}")
 
     def _hear_of_stranger(self, happening: Event) -> None:
-        if happening.node == RUN:
+        if happening.node == RUN_NODE:
             return
         if self._open:
-            self.rows[happening.node] = BoardRow(happening.node, str(happening.data.get("role", "")), "", "joined")
+            self.rows[happening.node] = NodeStatus(happening.node, str(happening.data.get("role", "")), "", "joined")
             self.hear(happening)
-        elif happening.kind in _PAST:
-            self.news.append(f"{happening.node}, which is not of this launch, {_PAST[happening.kind]}")
+        elif happening.kind in _MEMBERSHIP_TEXT:
+            self.news.append(f"{happening.node}, which is not of this launch, {_MEMBERSHIP_TEXT[happening.kind]}")
 
 
-_PAST = {"joined": "has joined", "left": "has left", "lost": "is lost"}
+_MEMBERSHIP_TEXT = {"joined": "has joined", "left": "has left", "lost": "is lost"}
 
 
-def _started(row: BoardRow, _: Event) -> None:
+def _started(row: NodeStatus, _: Event) -> None:
     row.state = "starting"
 
 
-def _joined(row: BoardRow, _: Event) -> None:
+def _joined(row: NodeStatus, _: Event) -> None:
     row.state, row.note = "joined", ""
 
 
-def _ready(row: BoardRow, _: Event) -> None:
+def _ready(row: NodeStatus, _: Event) -> None:
     row.state = "ready"
     row.phase, row.done, row.total = "", 0, 0
 
 
-def _progress(row: BoardRow, happening: Event) -> None:
+def _progress(row: NodeStatus, happening: Event) -> None:
     told = happening.data
     if row.state != "ready":
         row.state = "working"
@@ -144,7 +144,7 @@ def _progress(row: BoardRow, happening: Event) -> None:
     row.values, row.note = dict(told.get("values", {})), str(told.get("note", ""))
 
 
-def _gone(row: BoardRow, happening: Event) -> None:
+def _gone(row: NodeStatus, happening: Event) -> None:
     row.state = happening.kind
     row.note = str(happening.data.get("cause") or happening.data.get("reason") or "")
 

@@ -15,10 +15,10 @@ PALETTE = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#8
 
 _WIDTH, _HEIGHT = 560, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 12, 44
-_MOST_POINTS = 160
+_MAX_POINTS = 160
 _SMALLEST = 1e-100
 
-Point = tuple[float, float]
+ChartPoint = tuple[float, float]
 
 
 def colour(number: int) -> str:
@@ -26,7 +26,7 @@ def colour(number: int) -> str:
     return PALETTE[number % len(PALETTE)]
 
 
-def lines(series: Mapping[str, Sequence[Point]], across: str, title: str) -> str:
+def line_chart(series: Mapping[str, Sequence[ChartPoint]], across: str, title: str) -> str:
     """A chart of one line for each series over a common horizontal axis.
 
     Args:
@@ -34,7 +34,7 @@ def lines(series: Mapping[str, Sequence[Point]], across: str, title: str) -> str
         across: what the horizontal axis shows.
         title: read out to those who cannot see.
     """
-    clean = {name: thin([p for p in points if all(map(math.isfinite, p))]) for name, points in series.items()}
+    clean = {name: downsample([p for p in points if all(map(math.isfinite, p))]) for name, points in series.items()}
     clean = {name: points for name, points in clean.items() if points}
     if not clean:
         return ""
@@ -62,7 +62,7 @@ def lines(series: Mapping[str, Sequence[Point]], across: str, title: str) -> str
     )
 
 
-def thin(points: Sequence[Point], most: int = _MOST_POINTS) -> list[Point]:
+def downsample(points: Sequence[ChartPoint], most: int = _MAX_POINTS) -> list[ChartPoint]:
     """At most `most` points, each the mean of its neighbours where there were more."""
     if len(points) <= most:
         return list(points)

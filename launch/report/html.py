@@ -23,7 +23,7 @@ from fednet.reporting import summary
 from fednet.reporting.summary import SummarySection
 from launch.report import charts, tables
 from launch.run import events
-from launch.run.events import RUN, LauncherEvent
+from launch.run.events import RUN_NODE, LauncherEvent
 from launch.run.folder import CONFIG, EVENTS, REPORT
 
 _MEDIA = {
@@ -78,7 +78,7 @@ class LaneInterval:
 
 
 @dataclass(frozen=True)
-class Lane:
+class NodeLane:
     """One node through the run.
 
     Attributes:
@@ -96,13 +96,13 @@ class Lane:
     words: str = ""
 
 
-def write(folder: Path) -> Path:
+def write_report(folder: Path) -> Path:
     """Writes the report of a run into its folder.
 
     Raises:
         OSError: the folder cannot be read or written.
     """
-    happened = list(events.read(folder / EVENTS))
+    happened = list(events.read_events(folder / EVENTS))
     text = (folder / CONFIG).read_text("utf-8") if (folder / CONFIG).is_file() else ""
     config = yaml.safe_load(text) or {}
     found = summary.read_summary(folder)
@@ -111,13 +111,13 @@ def write(folder: Path) -> Path:
         config=config,
         config_text=text,
         title=found.title,
-        parts=[part(folder, section) for section in found.sections],
+        parts=[section_view(folder, section) for section in found.sections],
         accounts=found.accounts,
-        partial=tables.partial(found),
-        charts=curves(happened),
-        lanes=lanes(happened),
-        facts=facts(config, happened),
-        **_frame(happened),
+        partial=tables.incomplete_participation(found),
+        charts=progress_charts(happened),
+        lanes=node_lanes(happened),
+        facts=run_facts(config, happened),
+        **_run_interval(happened),
     )  # fmt: skip
     path = folder / REPORT
     unfinished = path.with_suffix(".part")
@@ -126,12 +126,12 @@ def write(folder: Path) -> Path:
     return path
 
 
-def part(folder: Path, section: SummarySection) -> ReportSection:
+def section_view(folder: Path, section: SummarySection) -> ReportSection:
     """A section with its pictures read and its charts drawn."""
     pictures = [ReportPicture(figure.title, data_uri(folder, figure.file), figure.pixels) for figure in section.figures]
     return ReportSection(
         section,
-        tuple(tables.numeric(section.table)) if section.table else (),
+        tuple(tables.numeric_columns(section.table)) if section.table else (),
         tuple(picture for picture in pictures if picture.uri),
         tuple(_chart(chart.title, chart.across, chart.lines) for chart in section.charts),
     )
@@ -146,13 +146,13 @@ def data_uri(folder: Path, file: str) -> str:
     return f"data:{media};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
 
 
-def curves(happened: Sequence[LauncherEvent]) -> list[ReportChart]:
+def progress_charts(happened: Sequence[LauncherEvent]) -> list[ReportChart]:
     """A chart for every number that clients told with their progress, over the units of the phase.
 
     A phase that a client begins again (in the next round, say) goes on where it had ended.
     """
     guests = {event.node for event in happened if event.data.get("role") == "guest"}
-    told: dict[tuple[str, str], dict[str, list[charts.Point]]] = defaultdict(lambda: defaultdict(list))
+    told: dict[tuple[str, str], dict[str, list[charts.ChartPoint]]] = defaultdict(lambda: defaultdict(list))
     for event, done in _unrolled([event for event in happened if event.kind == "progress"]):
         if event.node not in guests:
             for value, number in event.data.get("values", {}).items():
@@ -176,12 +176,12 @@ def _unrolled(progress: Sequence[LauncherEvent]) -> Iterator[tuple[LauncherEvent
         yield event, start + done
 
 
-def _chart(title: str, across: str, series: Mapping[str, Sequence[charts.Point]]) -> ReportChart:
+def _chart(title: str, across: str, series: Mapping[str, Sequence[charts.ChartPoint]]) -> ReportChart:
     legend = tuple((name, charts.colour(number)) for number, name in enumerate(series))
-    return ReportChart(title, Markup(charts.lines(series, across, title)), legend)  # noqa: S704 - charts escapes
+    return ReportChart(title, Markup(charts.line_chart(series, across, title)), legend)  # noqa: S704 - charts escapes
 
 
-def lanes(happened: Sequence[LauncherEvent]) -> list[Lane]:
+def node_lanes(happened: Sequence[LauncherEvent]) -> list[NodeLane]:
     """What each node did when, in the order in which they started."""
     if not happened:
         return []
@@ -190,7 +190,7 @@ def lanes(happened: Sequence[LauncherEvent]) -> list[Lane]:
     return [_lane(name, [event for event in happened if event.node == name], start, end) for name in names]
 
 
-def _lane(name: str, own: Sequence[LauncherEvent], start: float, end: float) -> Lane:
+def _lane(name: str, own: Sequence[LauncherEvent], start: float, end: float) -> NodeLane:
     turns: list[tuple[float, str]] = []
     ready = False
     for event in own:
@@ -207,9 +207,9 @@ def _lane(name: str, own: Sequence[LauncherEvent], start: float, end: float) -> 
     )
     last = next((event for event in reversed(own) if event.kind in _ENDS), None)
     if last is None:
-        return Lane(name, stretches)
+        return NodeLane(name, stretches)
     how, words = str(last.data.get("cause") or last.kind), str(last.data.get("words", ""))
-    return Lane(name, stretches, how, last.kind == "died", words)
+    return NodeLane(name, stretches, how, last.kind == "died", words)
 
 
 def _lane_kind(event: LauncherEvent, ready: bool) -> str | None:
@@ -224,7 +224,7 @@ def _lane_kind(event: LauncherEvent, ready: bool) -> str | None:
     return "working" if busy else "ready"
 
 
-def facts(config: Mapping[str, Any], happened: Sequence[LauncherEvent]) -> list[tuple[str, str]]:
+def run_facts(config: Mapping[str, Any], happened: Sequence[LauncherEvent]) -> list[tuple[str, str]]:
     """What a reader wants to know first, as name and value."""
     nodes = config.get("nodes", 0)
     data = config.get("data", {})
@@ -240,10 +240,10 @@ def facts(config: Mapping[str, Any], happened: Sequence[LauncherEvent]) -> list[
     return [(name, str(value)) for name, value in told.items() if value not in {"", None}]
 
 
-def _frame(happened: Sequence[LauncherEvent]) -> dict[str, Any]:
+def _run_interval(happened: Sequence[LauncherEvent]) -> dict[str, Any]:
     """How the run began and ended."""
-    began = next((event for event in happened if event.node == RUN and event.kind == "began"), None)
-    over = next((event for event in reversed(happened) if event.node == RUN and event.kind == "over"), None)
+    began = next((event for event in happened if event.node == RUN_NODE and event.kind == "began"), None)
+    over = next((event for event in reversed(happened) if event.node == RUN_NODE and event.kind == "over"), None)
     when = datetime.fromtimestamp(happened[0].time).astimezone().strftime("%d %B %Y, %H:%M") if happened else ""
     return {
         "when": when,
@@ -266,7 +266,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["cell"] = tables.cell
+    environment.filters["cell"] = tables.format_cell
     environment.globals["colour"] = charts.colour
     environment.globals["plural"] = tables.plural
     return environment

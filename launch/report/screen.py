@@ -20,13 +20,13 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from launch.report.board import Board, BoardRow
+from launch.report.board import NodeStatus, StatusBoard
 
-REDRAW = 0.2
-SUMMARY = 3.0
+REDRAW_SECONDS = 0.2
+SUMMARY_SECONDS = 3.0
 """Seconds between two summaries where there is no terminal; a reader is promised one every five."""
 
-_NEWS = 6
+_MAX_NEWS = 6
 _STYLES = {
     "waiting": "dim",
     "starting": "yellow",
@@ -43,7 +43,7 @@ _TICKS = {"ready": "●", "ended": "✓", "died": "✗", "lost": "✗", "stopped
 
 
 @asynccontextmanager
-async def shown(board: Board, console: Console) -> AsyncIterator[None]:
+async def live_display(board: StatusBoard, console: Console) -> AsyncIterator[None]:
     """Keeps the board on the screen while the body runs; its last state stays there."""
     with _drawing(board, console) as draw:
         ticking = asyncio.create_task(_ticking(draw), name="screen")
@@ -55,42 +55,42 @@ async def shown(board: Board, console: Console) -> AsyncIterator[None]:
             draw.last()
 
 
-async def _ticking(draw: _Live | _Lines) -> None:
+async def _ticking(draw: _LiveDisplay | _LineDisplay) -> None:
     while True:
         draw.tick()
-        await asyncio.sleep(REDRAW)
+        await asyncio.sleep(REDRAW_SECONDS)
 
 
 @contextmanager
-def _drawing(board: Board, console: Console) -> Iterator[_Live | _Lines]:
+def _drawing(board: StatusBoard, console: Console) -> Iterator[_LiveDisplay | _LineDisplay]:
     if not console.is_terminal:
-        yield _Lines(board, console)
+        yield _LineDisplay(board, console)
         return
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        yield _Live(board, live)
+        yield _LiveDisplay(board, live)
 
 
-class _Live:
+class _LiveDisplay:
     """The table on a terminal."""
 
-    def __init__(self, board: Board, live: Live) -> None:
+    def __init__(self, board: StatusBoard, live: Live) -> None:
         self._board = board
         self._live = live
         self._spinner = Spinner("dots")
 
     def tick(self) -> None:
         """Draws the present state."""
-        self._live.update(table(self._board, time.time(), self._spinner), refresh=True)
+        self._live.update(status_table(self._board, time.time(), self._spinner), refresh=True)
 
     def last(self) -> None:
         """Draws the state that stays."""
-        self._live.update(table(self._board, time.time()), refresh=True)
+        self._live.update(status_table(self._board, time.time()), refresh=True)
 
 
-class _Lines:
+class _LineDisplay:
     """Lines where there is no terminal."""
 
-    def __init__(self, board: Board, console: Console) -> None:
+    def __init__(self, board: StatusBoard, console: Console) -> None:
         self._board = board
         self._console = console
         self._told = 0
@@ -103,8 +103,8 @@ class _Lines:
             self._print(f"! {news}")
         self._told = len(self._board.news)
         if now >= self._next:
-            self._next = now + SUMMARY
-            self._print(summary(self._board, now))
+            self._next = now + SUMMARY_SECONDS
+            self._print(status_line(self._board, now))
 
     def last(self) -> None:
         """Prints the final state."""
@@ -115,14 +115,16 @@ class _Lines:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def table(board: Board, now: float, spinner: Spinner | None = None) -> RenderableType:
+def status_table(board: StatusBoard, now: float, spinner: Spinner | None = None) -> RenderableType:
     """The board as a table, with the latest news below it.
 
     While it is live its last line is short: were it full, the echo of Ctrl-C would wrap and shift the next redraw.
     """
     head = Table.grid(padding=(0, 1))
     head.add_row(
-        spinner or Text("■", style="dim"), Text(board.title, style="bold"), Text(elapsed(now - board.began), "dim")
+        spinner or Text("■", style="dim"),
+        Text(board.title, style="bold"),
+        Text(format_elapsed(now - board.began), "dim"),
     )
     body = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim", expand=True)
     body.add_column("node", no_wrap=True)
@@ -134,55 +136,55 @@ def table(board: Board, now: float, spinner: Spinner | None = None) -> Renderabl
     body.add_column("", no_wrap=True, ratio=1, overflow="ellipsis")
     for row in board.rows.values():
         body.add_row(*_cells(board, row))
-    news = [Text(f"! {line}", style="red", overflow="fold") for line in board.news[-_NEWS:]]
+    news = [Text(f"! {line}", style="red", overflow="fold") for line in board.news[-_MAX_NEWS:]]
     foot = [Text("Ctrl-C stops all nodes", style="dim")] if spinner else []
     return Group(head, body, *news, *foot)
 
 
-def _cells(board: Board, row: BoardRow) -> tuple[RenderableType, ...]:
+def _cells(board: StatusBoard, row: NodeStatus) -> tuple[RenderableType, ...]:
     style = _STYLES[row.state]
     working = row.busy
     state = Text(f"{_TICKS.get(row.state, '○')} {row.state}", style=style)
     fraction = row.fraction
     bar = ProgressBar(total=1.0, completed=fraction, width=14) if working and fraction is not None else ""
     count = f"{row.done}/{row.total}" if working and row.total else ""
-    said = row.note if row.gone else "  ".join(filter(None, (board.remark(row), numbers(row.values))))
+    said = row.note if row.gone else "  ".join(filter(None, (board.remark(row), format_values(row.values))))
     phase = row.phase if working else ""
     device = row.device if _differ(board) else ""
     return Text(row.name, style="bold"), device, state, phase, bar, Text(count, "dim"), escape(said)
 
 
-def _differ(board: Board) -> bool:
+def _differ(board: StatusBoard) -> bool:
     """Whether the nodes compute on different devices, which is worth a column."""
     return len({row.device for row in board.rows.values() if row.role == "client"}) > 1
 
 
-def numbers(values: Mapping[str, float]) -> str:
+def format_values(values: Mapping[str, float]) -> str:
     """What was measured on the way: `loss 0.0412  nfe 68`."""
     return "  ".join(f"{name} {number:.3g}" for name, number in values.items())
 
 
-def summary(board: Board, now: float) -> str:
+def status_line(board: StatusBoard, now: float) -> str:
     """The board in one line: `[0:42] a1 a2 train 45% 40% · a3 ready · sampler: waits for a1 a2`."""
     rows = list(board.rows.values())
     clients = sorted((row for row in rows if row.role == "client"), key=_doing)
     parts = [_together(doing, list(group)) for doing, group in groupby(clients, key=_doing)]
     parts += [_guest(board, row) for row in rows if row.role == "guest"]
-    return f"[{elapsed(now - board.began)}] " + " · ".join(parts)
+    return f"[{format_elapsed(now - board.began)}] " + " · ".join(parts)
 
 
-def elapsed(seconds: float) -> str:
+def format_elapsed(seconds: float) -> str:
     """Seconds as `m:ss`, or `h:mm:ss`."""
     minutes, rest = divmod(int(max(0.0, seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _doing(row: BoardRow) -> str:
+def _doing(row: NodeStatus) -> str:
     return row.phase if row.busy else row.state
 
 
-def _together(doing: str, rows: list[BoardRow]) -> str:
+def _together(doing: str, rows: list[NodeStatus]) -> str:
     """Clients that do the same, in one part of the line."""
     names = " ".join(row.name for row in rows)
     done = " ".join(f"{row.fraction:.0%}" for row in rows if row.busy and row.fraction is not None)
@@ -190,13 +192,13 @@ def _together(doing: str, rows: list[BoardRow]) -> str:
     return " ".join(filter(None, (names, doing, done, *means)))
 
 
-def _mean(rows: list[BoardRow], name: str) -> float:
+def _mean(rows: list[NodeStatus], name: str) -> float:
     told = [row.values[name] for row in rows if name in row.values]
     return sum(told) / len(told)
 
 
-def _guest(board: Board, row: BoardRow) -> str:
+def _guest(board: StatusBoard, row: NodeStatus) -> str:
     if row.state != "working":
         return f"{row.name} {board.remark(row) or row.state}"
-    parts = (f"{row.name} {row.phase} {row.done}/{row.total}", board.remark(row), numbers(row.values))
+    parts = (f"{row.name} {row.phase} {row.done}/{row.total}", board.remark(row), format_values(row.values))
     return " ".join(filter(None, parts))

@@ -16,12 +16,12 @@ from fednet.reporting import summary
 from fednet.reporting.summary import ParticipationAccount, Summary
 
 
-def numeric(table: summary.SummaryTable) -> list[bool]:
+def numeric_columns(table: summary.SummaryTable) -> list[bool]:
     """For each column whether it holds numbers and nothing else."""
     return [all(is_number(row[number]) for row in table.rows) for number in range(len(table.columns))]
 
 
-def cell(value: object) -> str:
+def format_cell(value: object) -> str:
     """A value of a table as text; numbers with four significant digits, a dash for nothing."""
     if value is None:
         return "–"
@@ -37,20 +37,20 @@ def is_number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def shown(found: Summary, width: int) -> Iterator[Table | str]:
+def summary_renderables(found: Summary, width: int) -> Iterator[Table | str]:
     """What a terminal of a width shows of a summary, in order: tables, and notes as plain lines."""
     for section in found.sections:
         if section.table is not None and section.table.rows:
-            yield drawn(section.table, section.title, width)
+            yield rich_table(section.table, section.title, width)
         yield from section.notes
-    yield from partial(found)
+    yield from incomplete_participation(found)
 
 
-def drawn(table: summary.SummaryTable, title: str, width: int) -> Table:
+def rich_table(table: summary.SummaryTable, title: str, width: int) -> Table:
     """A table for a terminal of a width; where a row is too long for it, rows and columns change places."""
     heads: Sequence[str] = table.columns
-    right = numeric(table)
-    cells = [[cell(value) for value in row] for row in table.rows]
+    right = numeric_columns(table)
+    cells = [[format_cell(value) for value in row] for row in table.rows]
     if cells and _natural_width([heads, *cells]) > width:
         heads, *cells = map(list, zip(heads, *cells, strict=True))
         right = [False, *[True] * len(table.rows)]
@@ -63,7 +63,7 @@ def drawn(table: summary.SummaryTable, title: str, width: int) -> Table:
     return made
 
 
-def partial(found: Summary) -> tuple[str, ...]:
+def incomplete_participation(found: Summary) -> tuple[str, ...]:
     """A sentence for each account to which not everybody contributed at every step that wanted it."""
     missing = {name: _missing(account) for name, account in found.accounts.items()}
     return tuple(f"{name}: {said}" for name, said in missing.items() if said)

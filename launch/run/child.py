@@ -44,7 +44,7 @@ def main(target: str, spec: NodeSpec, log: Path, litter: Path | None) -> None:
     """
     with contextlib.suppress(PermissionError):  # it already leads a session
         os.setsid()
-    _speak_into(log)
+    _redirect_output(log)
     _die_with_parent(litter)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # blocked by the fork server; now what was sent arrives
@@ -52,10 +52,10 @@ def main(target: str, spec: NodeSpec, log: Path, litter: Path | None) -> None:
     try:
         resolve(target)(spec)
     except EXPLAINED as error:
-        _end(str(error) or type(error).__name__, exit_code(error))
+        _exit_with(str(error) or type(error).__name__, exit_code(error))
     except Exception as error:
         logging.exception("this is a fault of fednet")
-        _end(f"{type(error).__name__}: {error}", exit_code(error))
+        _exit_with(f"{type(error).__name__}: {error}", exit_code(error))
 
 
 def resolve(target: str) -> Any:
@@ -79,12 +79,12 @@ def exit_message(log: Path) -> str:
     return "\n".join(lines[-_LINES:])
 
 
-def _end(words: str, code: int) -> NoReturn:
+def _exit_with(words: str, code: int) -> NoReturn:
     sys.stderr.write(f"{EXIT_MESSAGE_PREFIX}{words}\n")
     sys.exit(code)
 
 
-def _speak_into(log: Path) -> None:
+def _redirect_output(log: Path) -> None:
     """Turns standard output and error into the log, those of libraries written in C too."""
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

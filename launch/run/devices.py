@@ -28,7 +28,7 @@ class DeviceInventory:
     cores: int
 
 
-def inventory() -> DeviceInventory:
+def read_inventory() -> DeviceInventory:
     """Counts what this process may use."""
     import torch  # noqa: PLC0415 - seconds that `fednet --version` need not spend
 
@@ -51,11 +51,11 @@ def free_ports(host: str = "127.0.0.1") -> Iterator[int]:
     while True:
         for offset in range(0, _HIGHEST - _LOWEST, 2):
             port = _LOWEST + (start - _LOWEST + offset) % (_HIGHEST - _LOWEST)
-            if is_free(host, port) and is_free(host, port + 1):
+            if is_port_free(host, port) and is_port_free(host, port + 1):
                 yield port
 
 
-def is_free(host: str, port: int) -> bool:
+def is_port_free(host: str, port: int) -> bool:
     """Whether a port can be bound just now; "*" is every interface."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:

@@ -18,25 +18,25 @@ from typing import Literal
 from rich.console import Console
 
 from launch.config.schema import DRIVER, MONITOR, LoadedConfig, NodeEntry
-from launch.errors import PEERS, ConfigError, Problem, RunError
+from launch.errors import EXIT_PEER_ERROR, ConfigError, ConfigProblem, RunError
 from launch.run import keys
-from launch.run.devices import free_ports, inventory
-from launch.run.plan import plan, single
-from launch.run.session import check_data, check_free, versions
+from launch.run.devices import free_ports, read_inventory
+from launch.run.plan import make_plan, single_node_spec
+from launch.run.session import check_data, check_ports_free, versions
 from nodes.spec import Role
 from nodes.transport.probe import probe
 from protocol.header import VERSION
 from protocol.security.keys import Keyring
 
-State = Literal["fine", "open", "wrong"]
+FindingState = Literal["fine", "open", "wrong"]
 
-DISK = 1 << 30
+MIN_FREE_BYTES = 1 << 30
 """Bytes that should be free where the run's folder will lie: states, samples and logs of the examples take less."""
 
-SKEW = 2.0
+MAX_CLOCK_SKEW = 2.0
 """Seconds by which clocks may differ before it is said: logs of several machines are read side by side."""
 
-_MARKS: dict[State, tuple[str, str]] = {"fine": ("✓", "green"), "open": ("–", "yellow"), "wrong": ("✗", "red")}
+_MARKS: dict[FindingState, tuple[str, str]] = {"fine": ("✓", "green"), "open": ("–", "yellow"), "wrong": ("✗", "red")}
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,12 @@ class DoctorFinding:
     """
 
     what: str
-    state: State
+    state: FindingState
     said: str
-    problem: Problem | None = None
+    problem: ConfigProblem | None = None
 
 
-def examine(
+def run_doctor(
     loaded: LoadedConfig, out: Path, console: Console, *, key: Path | None = None, insecure: bool = False
 ) -> None:
     """Looks at everything, and prints what it finds.
@@ -82,7 +82,7 @@ def examine(
     if problems := [finding.problem for finding in wrong if finding.problem is not None]:
         raise ConfigError(*dict.fromkeys(problems))
     if wrong:
-        raise RunError("\n".join(f"{finding.what}: {finding.said}" for finding in wrong), PEERS)
+        raise RunError("\n".join(f"{finding.what}: {finding.said}" for finding in wrong), EXIT_PEER_ERROR)
 
 
 def _findings(loaded: LoadedConfig, out: Path, key: Path | None, *, insecure: bool) -> Iterator[DoctorFinding]:
@@ -90,62 +90,66 @@ def _findings(loaded: LoadedConfig, out: Path, key: Path | None, *, insecure: bo
     said = versions()
     yield DoctorFinding("versions", "fine", f"wire {VERSION}, " + ", ".join(f"{name} {said[name]}" for name in said))
     if key is not None:
-        yield from _here_is_one(loaded, out, key)
+        yield from _node_findings(loaded, out, key)
     else:
-        yield from _here_are_all(loaded, out, insecure=insecure)
-    yield from _tried("data", "there", lambda: check_data(loaded))
+        yield from _cluster_findings(loaded, out, insecure=insecure)
+    yield from _attempt("data", "there", lambda: check_data(loaded))
     yield _disk(out)
 
 
-def _here_is_one(loaded: LoadedConfig, out: Path, key: Path) -> Iterator[DoctorFinding]:
+def _node_findings(loaded: LoadedConfig, out: Path, key: Path) -> Iterator[DoctorFinding]:
     """One of several machines: its own keys and devices, and whether the others can be heard."""
     try:
-        ring = keys.keyring(key)
+        ring = keys.load_keyring(key)
     except ConfigError as error:
         yield from (DoctorFinding("keys", "wrong", str(problem), problem) for problem in error.problems)
         return
     own, entries = ring.own.name, loaded.cluster.entries
     yield DoctorFinding("keys", "fine", f"this is {own}, {ring.own.public.fingerprint}")
-    yield from _trusted(loaded, ring)
+    yield from _trust_findings(loaded, ring)
     role: Role = "client" if own in entries else "guest"
     listen = entries.get(own, NodeEntry()).listen or "tcp://127.0.0.1:0"
-    yield from _tried(
-        "devices", "enough", lambda: single(loaded, own, role, inventory(), out, listen=listen, join=(), keys=ring)
+    yield from _attempt(
+        "devices",
+        "enough",
+        lambda: single_node_spec(loaded, own, role, read_inventory(), out, listen=listen, join=(), keys=ring),
     )
     for name, entry in entries.items():
         if name != own and name in ring.trusted:
             yield from _peer(name, entry, loaded.cluster.name, ring)
 
 
-def _here_are_all(loaded: LoadedConfig, out: Path, *, insecure: bool) -> Iterator[DoctorFinding]:
+def _cluster_findings(loaded: LoadedConfig, out: Path, *, insecure: bool) -> Iterator[DoctorFinding]:
     """A launch on this machine: it makes the keys that are missing, and needs free ports."""
     folder = loaded.cluster.security.keys
     names = (*loaded.cluster.entries, DRIVER, MONITOR)
     there = [name for name in names if folder and (folder / f"{name}{keys.PRIVATE}").exists()]
     for name in there:
-        yield from _tried(f"key of {name}", "usable", partial(_agreed, loaded, name))
+        yield from _attempt(f"key of {name}", "usable", partial(_require_fingerprint, loaded, name))
     if folder is None:
         yield DoctorFinding("keys", "fine", "none are wanted: what is not loopback needs --insecure")
     elif missing := [name for name in names if name not in there]:
         yield DoctorFinding("keys", "open", f"the launch will make those of {', '.join(missing)}")
 
     def look() -> None:
-        check_free(loaded, plan(loaded, inventory(), free_ports(), out, Path("sockets"), insecure=insecure))
+        check_ports_free(
+            loaded, make_plan(loaded, read_inventory(), free_ports(), out, Path("sockets"), insecure=insecure)
+        )
 
-    yield from _tried("devices, ports", "enough, free", look)
+    yield from _attempt("devices, ports", "enough, free", look)
 
 
-def _agreed(loaded: LoadedConfig, name: str) -> None:
+def _require_fingerprint(loaded: LoadedConfig, name: str) -> None:
     assert loaded.cluster.security.keys is not None  # noqa: S101 - its key was found there
-    keys.require_agreement(keys.of_node(name, loaded.cluster.security.keys), loaded.cluster.fingerprints)
+    keys.require_agreement(keys.node_keyring(name, loaded.cluster.security.keys), loaded.cluster.fingerprints)
 
 
-def _trusted(loaded: LoadedConfig, ring: Keyring) -> Iterator[DoctorFinding]:
+def _trust_findings(loaded: LoadedConfig, ring: Keyring) -> Iterator[DoctorFinding]:
     """Whether everybody who belongs to the run is trusted, and by the keys that the configuration names."""
     for name in loaded.cluster.entries:
         if name not in ring.trusted:
             hint = f"Get {name}.pub from whoever runs {name}, and `fednet keys trust` it."
-            problem = Problem("trusted", f"the public keys of {name}", "none", hint=hint)
+            problem = ConfigProblem("trusted", f"the public keys of {name}", "none", hint=hint)
             yield DoctorFinding(f"key of {name}", "wrong", str(problem), problem)
     try:
         keys.require_agreement(ring, loaded.cluster.fingerprints)
@@ -161,16 +165,16 @@ def _peer(name: str, entry: NodeEntry, run: str, ring: Keyring) -> Iterator[Doct
         yield DoctorFinding(name, "open", "the configuration names no address at which it could be looked for")
         return
     found = probe(name, entry.listen, run, ring)
-    state: State = {"heard": "fine", "not up": "open"}.get(found.state, "wrong")  # type: ignore[assignment]
+    state: FindingState = {"heard": "fine", "not up": "open"}.get(found.state, "wrong")  # type: ignore[assignment]
     yield DoctorFinding(name, state, found.about)
-    if found.state == "heard" and abs(found.ahead) > SKEW:
+    if found.state == "heard" and abs(found.ahead) > MAX_CLOCK_SKEW:
         how = f"{abs(found.ahead):.1f} s {'ahead of' if found.ahead > 0 else 'behind'}"
         yield DoctorFinding(
             f"clock of {name}", "wrong", f"it is {how} the clock here: let both machines ask a time server"
         )
 
 
-def _tried(what: str, fine: str, look: Callable[[], object]) -> Iterator[DoctorFinding]:
+def _attempt(what: str, fine: str, look: Callable[[], object]) -> Iterator[DoctorFinding]:
     """What a look finds that raises the operator's errors."""
     try:
         look()
@@ -185,9 +189,9 @@ def _disk(out: Path) -> DoctorFinding:
     nearest = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
     free = shutil.disk_usage(nearest).free
     if not os.access(nearest, os.W_OK):
-        problem = Problem(f"--out {out}", "a folder that can be written")
-    elif free < DISK:
-        problem = Problem(f"--out {out}", f"{DISK / 1e9:.1f} GB of free disk", f"{free / 1e9:.1f} GB")
+        problem = ConfigProblem(f"--out {out}", "a folder that can be written")
+    elif free < MIN_FREE_BYTES:
+        problem = ConfigProblem(f"--out {out}", f"{MIN_FREE_BYTES / 1e9:.1f} GB of free disk", f"{free / 1e9:.1f} GB")
     else:
         return DoctorFinding("disk", "fine", f"{free / 1e9:.0f} GB free")
     return DoctorFinding("disk", "wrong", str(problem), problem)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-RUN = ""
+RUN_NODE = ""
 """The node name of events that concern the whole run."""
 
 
@@ -53,7 +53,7 @@ class LauncherEvent:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-def event(node: str, kind: str, **data: Any) -> LauncherEvent:
+def make_event(node: str, kind: str, **data: Any) -> LauncherEvent:
     """An event of now."""
     return LauncherEvent(time.time(), node, kind, data)
 
@@ -84,7 +84,7 @@ class EventFile:
         self._file.flush()
 
 
-def read(path: Path) -> Iterator[LauncherEvent]:
+def read_events(path: Path) -> Iterator[LauncherEvent]:
     """The events of a file, without a last line that was cut off; nothing where there is no file."""
     if not path.is_file():
         return

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from fednet.reporting.summary import SUMMARY
-from launch.errors import ConfigError, Problem
+from launch.errors import ConfigError, ConfigProblem
 
 CONFIG = "config.yaml"
 EVENTS = "events.jsonl"
@@ -31,8 +31,8 @@ ROUNDS = "checkpoints/*-rounds-*"
 """What the clients remember of closed rounds; see `nodes.client`."""
 
 _RESULTS = (EVENTS, SUMMARY, REPORT, LOGS, "metrics.json", "figures", "tensorboard")
-_REMEMBERED = (JOURNAL, "samples", "sites")
-_CARRIERS = ("bus", "devices", "security")
+_RESUME_STATE = (JOURNAL, "samples", "sites")
+_EXECUTION_KEYS = ("bus", "devices", "security")
 """Keys of a configuration that say how a run is carried out and not what it is."""
 
 
@@ -54,13 +54,15 @@ def locked_folder(folder: Path, config: str, *, resume: bool = False) -> Iterato
     try:
         if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
             hint = "Choose another place with --out: nothing here is overwritten."
-            raise ConfigError(Problem(str(folder), "an empty folder or that of an earlier run", hint=hint))
+            raise ConfigError(ConfigProblem(str(folder), "an empty folder or that of an earlier run", hint=hint))
         folder.mkdir(parents=True, exist_ok=True)
         lock = _locked(folder)
     except OSError as error:
-        raise ConfigError(Problem(str(folder), "a folder that can be written", error.strerror or str(error))) from error
+        raise ConfigError(
+            ConfigProblem(str(folder), "a folder that can be written", error.strerror or str(error))
+        ) from error
     try:
-        _clear(folder, same=_meant(_said(folder)) == _meant(config))
+        _clear(folder, same=_run_config(_stored_config(folder)) == _run_config(config))
         (folder / CONFIG).write_text(config, "utf-8")
         yield folder
     finally:
@@ -77,17 +79,17 @@ def joined_folder(folder: Path, config: str) -> Path:
 
 def _require_resumable(folder: Path, config: str) -> None:
     """Refuses what would begin anew where the operator wants to go on."""
-    said = _said(folder)
+    said = _stored_config(folder)
     if said is None:
         hint = "Launch it without --resume."
-        raise ConfigError(Problem(str(folder), "the folder of a run that was started", "none", hint=hint))
-    before, now = _meant(said), _meant(config)
+        raise ConfigError(ConfigProblem(str(folder), "the folder of a run that was started", "none", hint=hint))
+    before, now = _run_config(said), _run_config(config)
     if before != now:
         keys = sorted({*before, *now}) if isinstance(before, dict) and isinstance(now, dict) else []
         differ = [key for key in keys if before.get(key, ...) != now.get(key, ...)]  # type: ignore[attr-defined]
         given = f"other values of {', '.join(differ)}" if differ else "another one"
         hint = "Give the same, or launch without --resume to begin anew."
-        raise ConfigError(Problem(str(folder / CONFIG), "the configuration that was started", given, hint=hint))
+        raise ConfigError(ConfigProblem(str(folder / CONFIG), "the configuration that was started", given, hint=hint))
 
 
 def _locked(folder: Path) -> int:
@@ -98,26 +100,26 @@ def _locked(folder: Path) -> int:
     except BlockingIOError as error:
         os.close(descriptor)
         hint = "Wait for it, or choose another place with --out or another name with --set name=..."
-        raise ConfigError(Problem(str(folder), "a folder that no other launch is using", hint=hint)) from error
+        raise ConfigError(ConfigProblem(str(folder), "a folder that no other launch is using", hint=hint)) from error
     return descriptor
 
 
-def _said(folder: Path) -> str | None:
+def _stored_config(folder: Path) -> str | None:
     """The configuration of the folder's earlier run."""
     return (folder / CONFIG).read_text("utf-8") if (folder / CONFIG).is_file() else None
 
 
-def _meant(config: str | None) -> object:
+def _run_config(config: str | None) -> object:
     """What a configuration says of the run itself; any text that is none stands for itself."""
     try:
         values = yaml.safe_load(config or "")
     except yaml.YAMLError:
         return config
-    return {key: values[key] for key in values if key not in _CARRIERS} if isinstance(values, dict) else values
+    return {key: values[key] for key in values if key not in _EXECUTION_KEYS} if isinstance(values, dict) else values
 
 
 def _clear(folder: Path, *, same: bool) -> None:
-    remembered = [] if same else [*(folder / name for name in _REMEMBERED), *folder.glob(ROUNDS)]
+    remembered = [] if same else [*(folder / name for name in _RESUME_STATE), *folder.glob(ROUNDS)]
     for path in [*(folder / name for name in _RESULTS), *remembered]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

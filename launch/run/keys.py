@@ -14,18 +14,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fednet.files import write_whole
-from launch.errors import ConfigError, Problem
+from launch.errors import ConfigError, ConfigProblem
 from protocol.errors import KeyFault
 from protocol.security.keys import MOST_BYTES, Keyring, PrivateKeys, PublicKeys, read_private, read_public
 
-FOLDER = Path("keys")
+KEYS_FOLDER = Path("keys")
 """Where keys lie unless the operator says otherwise."""
 
 PRIVATE, PUBLIC, TRUSTED = ".key", ".pub", "trusted"
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS_PERMISSIONS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def new(name: str, folder: Path, *, relay: bool = False) -> PublicKeys:
+def create_keys(name: str, folder: Path, *, relay: bool = False) -> PublicKeys:
     """Makes the keys of a node, or of a relay: `folder/NAME.key` and `folder/NAME.pub`.
 
     Raises:
@@ -34,7 +34,9 @@ def new(name: str, folder: Path, *, relay: bool = False) -> PublicKeys:
     try:
         keys = PrivateKeys.make(name, relay=relay)
     except KeyFault as fault:
-        raise ConfigError(Problem("NAME", "up to 32 of a-z 0-9 _ -, a letter or digit first", repr(name))) from fault
+        raise ConfigError(
+            ConfigProblem("NAME", "up to 32 of a-z 0-9 _ -, a letter or digit first", repr(name))
+        ) from fault
     path = folder / f"{name}{PRIVATE}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,13 +46,15 @@ def new(name: str, folder: Path, *, relay: bool = False) -> PublicKeys:
         write_whole(path.with_suffix(PUBLIC), keys.public.text().encode())
     except FileExistsError:
         hint = "Keys are never written over: whoever trusts the old one would refuse the new one."
-        raise ConfigError(Problem(str(path), "a name without keys", hint=hint)) from None
+        raise ConfigError(ConfigProblem(str(path), "a name without keys", hint=hint)) from None
     except OSError as error:
-        raise ConfigError(Problem(str(path), "a folder that can be written", error.strerror or str(error))) from error
+        raise ConfigError(
+            ConfigProblem(str(path), "a folder that can be written", error.strerror or str(error))
+        ) from error
     return keys.public
 
 
-def trust(file: Path, folder: Path, *, replace: bool = False) -> PublicKeys:
+def trust_keys(file: Path, folder: Path, *, replace: bool = False) -> PublicKeys:
     """Adds somebody's public file to those that are trusted.
 
     Args:
@@ -62,19 +66,21 @@ def trust(file: Path, folder: Path, *, replace: bool = False) -> PublicKeys:
         ConfigError: it holds no public keys, or the name has others here already.
     """
     public = _read_public(file)
-    known = {each.name: each for each in [*trusted(folder), *own(folder)]}.get(public.name)
+    known = {each.name: each for each in [*trusted_keys(folder), *own_keys(folder)]}.get(public.name)
     if known is not None and known != public and not replace:
         hint = f"If {public.name} has made new keys, compare the fingerprint and say --replace."
         expected = f"the keys that {public.name} is known by here, {known.fingerprint}"
-        raise ConfigError(Problem(str(file), expected, public.fingerprint, hint=hint))
+        raise ConfigError(ConfigProblem(str(file), expected, public.fingerprint, hint=hint))
     try:
         write_whole(folder / TRUSTED / f"{public.name}{PUBLIC}", public.text().encode())
     except OSError as error:
-        raise ConfigError(Problem(str(folder), "a folder that can be written", error.strerror or str(error))) from error
+        raise ConfigError(
+            ConfigProblem(str(folder), "a folder that can be written", error.strerror or str(error))
+        ) from error
     return public
 
 
-def own(folder: Path) -> list[PublicKeys]:
+def own_keys(folder: Path) -> list[PublicKeys]:
     """The public halves of the keys whose private ones lie in a folder, by name.
 
     Raises:
@@ -83,28 +89,30 @@ def own(folder: Path) -> list[PublicKeys]:
     return [_read_public(path.with_suffix(PUBLIC)) for path in sorted(folder.glob(f"*{PRIVATE}"))]
 
 
-def trusted(folder: Path) -> list[PublicKeys]:
+def trusted_keys(folder: Path) -> list[PublicKeys]:
     """Those of others that are trusted in a folder, by name.
 
     Raises:
         ConfigError: one of the files is no key, or says another name than it has.
     """
-    return [_named(_read_public(path), path) for path in sorted((folder / TRUSTED).glob(f"*{PUBLIC}"))]
+    return [_require_name(_read_public(path), path) for path in sorted((folder / TRUSTED).glob(f"*{PUBLIC}"))]
 
 
-def find(name: str, folder: Path) -> PublicKeys:
+def find_keys(name: str, folder: Path) -> PublicKeys:
     """The public keys of a name, own or trusted.
 
     Raises:
         ConfigError: there are none here.
     """
-    known = {public.name: public for public in [*trusted(folder), *own(folder)]}
+    known = {public.name: public for public in [*trusted_keys(folder), *own_keys(folder)]}
     if name not in known:
-        raise ConfigError(Problem("NAME", f"a name with keys in {folder} ({', '.join(known) or 'none'})", repr(name)))
+        raise ConfigError(
+            ConfigProblem("NAME", f"a name with keys in {folder} ({', '.join(known) or 'none'})", repr(name))
+        )
     return known[name]
 
 
-def keyring(path: Path) -> Keyring:
+def load_keyring(path: Path) -> Keyring:
     """Who a node is, by its private file, and whom it trusts, by the folder around it.
 
     Raises:
@@ -112,17 +120,17 @@ def keyring(path: Path) -> Keyring:
     """
     private = _read_private(path)
     try:
-        return Keyring.of(private, [*own(path.parent), *trusted(path.parent)])
+        return Keyring.of(private, [*own_keys(path.parent), *trusted_keys(path.parent)])
     except KeyFault as fault:
-        raise ConfigError(Problem(str(path.parent), hint=f"The keys contradict each other: {fault}.")) from fault
+        raise ConfigError(ConfigProblem(str(path.parent), hint=f"The keys contradict each other: {fault}.")) from fault
 
 
-def of_node(name: str, folder: Path) -> Keyring:
+def node_keyring(name: str, folder: Path) -> Keyring:
     """The keyring of a node that is called by its name; see `keyring`."""
-    return keyring(folder / f"{name}{PRIVATE}")
+    return load_keyring(folder / f"{name}{PRIVATE}")
 
 
-def provide(names: Iterable[str], folder: Path) -> dict[str, Keyring]:
+def ensure_keyrings(names: Iterable[str], folder: Path) -> dict[str, Keyring]:
     """The keyrings of nodes that one operator starts on one machine; keys that do not exist yet are made.
 
     Raises:
@@ -131,8 +139,8 @@ def provide(names: Iterable[str], folder: Path) -> dict[str, Keyring]:
     names = tuple(names)
     for name in names:
         if not (folder / f"{name}{PRIVATE}").exists():
-            new(name, folder)
-    return {name: of_node(name, folder) for name in names}
+            create_keys(name, folder)
+    return {name: node_keyring(name, folder) for name in names}
 
 
 def require_agreement(ring: Keyring, fingerprints: Mapping[str, str]) -> None:
@@ -146,7 +154,9 @@ def require_agreement(ring: Keyring, fingerprints: Mapping[str, str]) -> None:
         ConfigError: some have another fingerprint; names each.
     """
     faults = [
-        Problem(f"nodes.{name}.fingerprint", wanted, ring.trusted[name].fingerprint, hint=f"Which keys are {name}'s?")
+        ConfigProblem(
+            f"nodes.{name}.fingerprint", wanted, ring.trusted[name].fingerprint, hint=f"Which keys are {name}'s?"
+        )
         for name, wanted in fingerprints.items()
         if name in ring.trusted and ring.trusted[name].fingerprint != wanted
     ]
@@ -154,9 +164,9 @@ def require_agreement(ring: Keyring, fingerprints: Mapping[str, str]) -> None:
         raise ConfigError(*faults)
 
 
-def _named(public: PublicKeys, path: Path) -> PublicKeys:
+def _require_name(public: PublicKeys, path: Path) -> PublicKeys:
     if public.name != path.stem:
-        raise ConfigError(Problem(str(path), f"the keys of {path.stem}", f"those of {public.name}"))
+        raise ConfigError(ConfigProblem(str(path), f"the keys of {path.stem}", f"those of {public.name}"))
     return public
 
 
@@ -164,21 +174,27 @@ def _read_public(path: Path) -> PublicKeys:
     try:
         return read_public(_bytes(path))
     except KeyFault as fault:
-        raise ConfigError(Problem(str(path), "a public file made by `fednet keys new`", hint=f"{fault}.")) from fault
+        raise ConfigError(
+            ConfigProblem(str(path), "a public file made by `fednet keys new`", hint=f"{fault}.")
+        ) from fault
 
 
 def _read_private(path: Path) -> PrivateKeys:
     content = _bytes(path)
-    if path.stat().st_mode & _OTHERS:
+    if path.stat().st_mode & _OTHERS_PERMISSIONS:
         mode = stat.filemode(path.stat().st_mode)
-        raise ConfigError(Problem(str(path), "a file that its owner alone can read", mode, hint=f"chmod 600 {path}"))
+        raise ConfigError(
+            ConfigProblem(str(path), "a file that its owner alone can read", mode, hint=f"chmod 600 {path}")
+        )
     try:
         private = read_private(content)
     except KeyFault as fault:
-        raise ConfigError(Problem(str(path), "a private file made by `fednet keys new`", hint=f"{fault}.")) from fault
+        raise ConfigError(
+            ConfigProblem(str(path), "a private file made by `fednet keys new`", hint=f"{fault}.")
+        ) from fault
     if private.public != _read_public(path.with_suffix(PUBLIC)):
         hint = "They were made at different times, or one of them was changed."
-        raise ConfigError(Problem(str(path), f"the other half of {path.with_suffix(PUBLIC).name}", hint=hint))
+        raise ConfigError(ConfigProblem(str(path), f"the other half of {path.with_suffix(PUBLIC).name}", hint=hint))
     return private
 
 
@@ -188,4 +204,6 @@ def _bytes(path: Path) -> bytes:
             return file.read(MOST_BYTES + 1)
     except OSError as error:
         hint = f"`fednet keys new {path.stem} --folder {path.parent}` makes keys." if path.suffix == PRIVATE else ""
-        raise ConfigError(Problem(str(path), "a file with keys", error.strerror or str(error), hint=hint)) from error
+        raise ConfigError(
+            ConfigProblem(str(path), "a file with keys", error.strerror or str(error), hint=hint)
+        ) from error

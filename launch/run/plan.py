@@ -12,7 +12,7 @@ from itertools import count, cycle
 from pathlib import Path
 
 from launch.config.schema import DRIVER, MONITOR, ClusterConfig, LoadedConfig, NodeEntry
-from launch.errors import ConfigError, Problem
+from launch.errors import ConfigError, ConfigProblem
 from launch.run.devices import DeviceInventory
 from nodes.spec import NodeSpec, Role
 from protocol.security.keys import Keyring
@@ -20,7 +20,7 @@ from protocol.topics import is_listen, is_local, split_endpoint
 
 _SOCKET_PATH = 100
 """Longest path of a socket file: the kernel takes 107 bytes (unix(7)); the heartbeat's has a suffix."""
-_THROUGH = 2
+_JOIN_PEERS = 2
 """How many peers a node joins through: one suffices, the second is for the case that the first has died."""
 
 
@@ -44,7 +44,7 @@ class LaunchPlan:
         return (*self.clients, self.guest)
 
 
-def plan(
+def make_plan(
     loaded: LoadedConfig,
     inventory: DeviceInventory,
     ports: Iterator[int],
@@ -79,10 +79,10 @@ def plan(
     keys = keys or {}
 
     def spec(name: str, role: Role, index: int) -> NodeSpec:
-        others = tuple(_door(other, listens[other], keys) for other in entries if other != name)
+        others = tuple(_guest_endpoint(other, listens[other], keys) for other in entries if other != name)
         device = devices.get(name, "cpu") if role == "client" else devices[min(devices)]
-        return node(
-            loaded, name, role, folder, listen=listens[name], join=others[:_THROUGH], index=index, device=device,
+        return node_spec(
+            loaded, name, role, folder, listen=listens[name], join=others[:_JOIN_PEERS], index=index, device=device,
             threads=threads, keys=keys.get(name), insecure=insecure,
         )  # fmt: skip
 
@@ -90,7 +90,7 @@ def plan(
     return LaunchPlan(clients, spec(DRIVER, "guest", 0), spec(MONITOR, "monitor", 0))
 
 
-def node(
+def node_spec(
     loaded: LoadedConfig,
     name: str,
     role: Role,
@@ -136,7 +136,7 @@ def node(
     )
 
 
-def single(
+def single_node_spec(
     loaded: LoadedConfig,
     name: str,
     role: Role,
@@ -158,22 +158,22 @@ def single(
     """
     names = tuple(loaded.cluster.entries)
     if role == "client" and name not in names:
-        raise ConfigError(Problem("--name", f"a client of the configuration ({', '.join(names)})", repr(name)))
+        raise ConfigError(ConfigProblem("--name", f"a client of the configuration ({', '.join(names)})", repr(name)))
     heard_at, said = (split_endpoint(through)[1], "--through") if through else (listen, "--listen")
-    check_listen(heard_at, insecure or keys is not None, Problem(said))
+    check_listen(heard_at, insecure or keys is not None, ConfigProblem(said))
     index = names.index(name) if name in names else 0
     wanted = device or loaded.cluster.entries.get(name, NodeEntry()).device or loaded.cluster.devices.device
-    given = Problem("--device") if device else _device_problem(loaded, name)
+    given = ConfigProblem("--device") if device else _device_problem(loaded, name)
     chosen = _pinned(wanted, index, inventory, given)
     sharing = len(names) if is_local(listen) else 1  # on loopback all of them share this machine
     threads = _threads(loaded.cluster, inventory, sharing)
-    return node(
+    return node_spec(
         loaded, name, role, folder, listen=listen, join=join, advertise=advertise, index=index, device=chosen,
         threads=threads, keys=keys, insecure=insecure, through=through,
     )  # fmt: skip
 
 
-def check_listen(listen: str, wide: bool, said: Problem) -> None:
+def check_listen(listen: str, wide: bool, said: ConfigProblem) -> None:
     """Refuses what cannot be bound, and what is beyond loopback without keys unless that was said aloud.
 
     Args:
@@ -186,16 +186,16 @@ def check_listen(listen: str, wide: bool, said: Problem) -> None:
     """
     if not is_listen(listen):
         expected = "tcp://host:port with a port below 65535 (the heartbeats take the next one), or ipc://path"
-        raise ConfigError(Problem(said.where, expected, repr(listen), said.line, said.key))
+        raise ConfigError(ConfigProblem(said.where, expected, repr(listen), said.line, said.key))
     if not wide and not is_local(listen):
         hint = (
             "Give it keys (`security: {keys: DIR}` or --key), or say --insecure if everybody on that network may read "
             "and write."
         )
-        raise ConfigError(Problem(said.where, "a loopback address", repr(listen), said.line, said.key, hint))
+        raise ConfigError(ConfigProblem(said.where, "a loopback address", repr(listen), said.line, said.key, hint))
 
 
-def _door(name: str, address: str, keys: Mapping[str, Keyring]) -> str:
+def _guest_endpoint(name: str, address: str, keys: Mapping[str, Keyring]) -> str:
     """How a node is told of a peer to join through: with keys by name, since that one's key must answer."""
     return f"{name}@{address}" if keys else address
 
@@ -215,7 +215,7 @@ def _devices(loaded: LoadedConfig, inventory: DeviceInventory) -> dict[str, str]
     """The device of each client; `auto` goes round the CUDA devices in configuration order."""
     turn = cycle(range(max(1, inventory.cuda)))
     chosen: dict[str, str] = {}
-    faults: list[Problem] = []
+    faults: list[ConfigProblem] = []
     for name, entry in loaded.cluster.entries.items():
         wanted = entry.device or loaded.cluster.devices.device
         number = next(turn) if wanted == "auto" else 0
@@ -228,16 +228,16 @@ def _devices(loaded: LoadedConfig, inventory: DeviceInventory) -> dict[str, str]
     return chosen
 
 
-def _device_problem(loaded: LoadedConfig, name: str) -> Problem:
+def _device_problem(loaded: LoadedConfig, name: str) -> ConfigProblem:
     """Where a client's device was said, for the case that it does not exist."""
     key: tuple[str, ...] = ("nodes", name, "device")
     if loaded.cluster.entries.get(name, NodeEntry()).device is None:
         key = ("devices", "device")
     place = loaded.document.place(key)
-    return Problem(place.where, line=place.line, key=".".join(key))
+    return ConfigProblem(place.where, line=place.line, key=".".join(key))
 
 
-def _pinned(wanted: str, number: int, inventory: DeviceInventory, said: Problem) -> str:
+def _pinned(wanted: str, number: int, inventory: DeviceInventory, said: ConfigProblem) -> str:
     """A torch device string for a wish; `number` is the turn of `auto`."""
     there = ["cpu", *(f"cuda:{index}" for index in range(inventory.cuda))]
     if wanted == "auto":
@@ -246,7 +246,7 @@ def _pinned(wanted: str, number: int, inventory: DeviceInventory, said: Problem)
         return "cuda:0"
     if wanted not in there:
         expected = f"auto or a device of this machine ({', '.join(there)})"
-        raise ConfigError(Problem(said.where, expected, repr(wanted), said.line, said.key))
+        raise ConfigError(ConfigProblem(said.where, expected, repr(wanted), said.line, said.key))
     return wanted
 
 
@@ -254,13 +254,17 @@ def _check_addresses(loaded: LoadedConfig, listens: dict[str, str], insecure: bo
     owners: dict[str, str] = {}
     for name, listen in listens.items():
         place = loaded.document.place(("nodes", name, "listen"))
-        said = Problem(place.where, line=place.line, key=f"nodes.{name}.listen")
+        said = ConfigProblem(place.where, line=place.line, key=f"nodes.{name}.listen")
         if (other := owners.setdefault(listen, name)) != name:
-            raise ConfigError(Problem(said.where, "an address of its own", f"that of {other}", said.line, said.key))
+            raise ConfigError(
+                ConfigProblem(said.where, "an address of its own", f"that of {other}", said.line, said.key)
+            )
         if len(listen.removeprefix("ipc://").encode()) > _SOCKET_PATH:
             expected = f"a socket path of at most {_SOCKET_PATH} bytes"
-            raise ConfigError(Problem(said.where, expected, repr(listen), said.line, said.key))
+            raise ConfigError(ConfigProblem(said.where, expected, repr(listen), said.line, said.key))
         check_listen(listen, insecure, said)
         if listen.startswith("tcp://") and listen.endswith(":0"):
             hint = "Leave `listen` out and fednet chooses one."
-            raise ConfigError(Problem(said.where, "a port that the others can be told", "0", said.line, said.key, hint))
+            raise ConfigError(
+                ConfigProblem(said.where, "a port that the others can be told", "0", said.line, said.key, hint)
+            )

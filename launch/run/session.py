@@ -25,18 +25,18 @@ import fednet
 from fednet.errors import DataError
 from fednet.methods import registry
 from fednet.reporting import summary
-from launch.config.document import Key
+from launch.config.document import KeyPath
 from launch.config.schema import DRIVER, MONITOR, LoadedConfig
-from launch.errors import DONE, ConfigError, Problem, RunError
+from launch.errors import EXIT_OK, ConfigError, ConfigProblem, RunError
 from launch.report import html, tables
-from launch.report.board import Board, planned
-from launch.report.screen import shown
-from launch.run.devices import free_ports, inventory, is_free
-from launch.run.events import RUN, Event, EventFile, EventListener, event
+from launch.report.board import StatusBoard, planned_nodes
+from launch.report.screen import live_display
+from launch.run.devices import free_ports, is_port_free, read_inventory
+from launch.run.events import RUN_NODE, Event, EventFile, EventListener, make_event
 from launch.run.folder import EVENTS, LOGS, REPORT, locked_folder
 from launch.run.fork_server import PRELOAD, start_fork_server, stop_fork_server
-from launch.run.keys import provide, require_agreement
-from launch.run.plan import LaunchPlan, plan
+from launch.run.keys import ensure_keyrings, require_agreement
+from launch.run.plan import LaunchPlan, make_plan
 from launch.run.supervisor import EventSource, RunOutcome, Supervisor
 from nodes.spec import NodeSpec
 from protocol.security.keys import Keyring
@@ -66,27 +66,27 @@ def launch(
         count = len(loaded.cluster.entries)
         _print(console, f"{name}: {count} client{'s' if count != 1 else ''}, starting")
         with console.status("loading"):
-            listener = _listener()
-            there = inventory()
+            listener = _event_source()
+            there = read_inventory()
             check_data(loaded)
         with tempfile.TemporaryDirectory(prefix="fednet-", ignore_cleanup_errors=True) as sockets:
             keys = _keys(loaded)
-            planning = plan(loaded, there, free_ports(), out / name, Path(sockets), keys=keys, insecure=insecure)
-            check_free(loaded, planning)
+            planning = make_plan(loaded, there, free_ports(), out / name, Path(sockets), keys=keys, insecure=insecure)
+            check_ports_free(loaded, planning)
             make = partial(Supervisor, planning, listener=listener, context=context, serve=serve, litter=Path(sockets))
             with (
                 locked_folder(out / name, loaded.dump(), resume=resume) as folder,
-                _logging_into(folder / LOGS / "launcher.log"),
+                _log_to_file(folder / LOGS / "launcher.log"),
             ):
                 if serve:
-                    _print(console, f"join through {_door(planning.clients[0])}")
+                    _print(console, f"join through {_guest_address(planning.clients[0])}")
                 outcome = asyncio.run(_run(planning, make, console, serve=serve))
-                html.write(folder)
+                html.write_report(folder)
     finally:
         stop_fork_server()
-    if not (serve and outcome.code == DONE):
-        show(folder, console)
-    if outcome.code != DONE:
+    if not (serve and outcome.code == EXIT_OK):
+        print_results(folder, console)
+    if outcome.code != EXIT_OK:
         raise RunError(f"{outcome.reason}\nLogs: {folder / LOGS}", outcome.code)
 
 
@@ -98,18 +98,18 @@ async def _run(
     A cluster that goes on serving shows its results as soon as they are there.
     """
     folder, guest = planning.guest.folder, planning.guest.name
-    board = Board(planning.guest.run, planned(planning), time.time())
+    board = StatusBoard(planning.guest.run, planned_nodes(planning), time.time())
     with EventFile(folder / EVENTS) as file:
 
         def tell(happening: Event) -> None:
             board.hear(happening)
             file.write(happening)
             if serve and (happening.node, happening.kind) == (guest, "ended"):
-                html.write(folder)
-                show(folder, console)
+                html.write_report(folder)
+                print_results(folder, console)
 
-        tell(event(RUN, "began", versions=versions(), nodes=[spec.name for spec in planning.nodes]))
-        async with shown(board, console):
+        tell(make_event(RUN_NODE, "began", versions=versions(), nodes=[spec.name for spec in planning.nodes]))
+        async with live_display(board, console):
             return await make(tell).run()
 
 
@@ -129,13 +129,13 @@ def versions() -> dict[str, str]:
 def _keys(loaded: LoadedConfig) -> dict[str, Keyring]:
     """The keys of all nodes, where the configuration wants keys; those that do not exist yet are made."""
     folder = loaded.cluster.security.keys
-    rings = provide((*loaded.cluster.entries, DRIVER, MONITOR), folder) if folder else {}
+    rings = ensure_keyrings((*loaded.cluster.entries, DRIVER, MONITOR), folder) if folder else {}
     for ring in rings.values():
         require_agreement(ring, loaded.cluster.fingerprints)
     return rings
 
 
-def _door(spec: NodeSpec) -> str:
+def _guest_address(spec: NodeSpec) -> str:
     """What a visitor says to --join."""
     return f"{spec.name}@{spec.listen}" if spec.keys else spec.listen
 
@@ -145,7 +145,7 @@ def _method_modules(loaded: LoadedConfig) -> tuple[str, ...]:
     return registry.find(loaded.cluster.method).preload
 
 
-def _listener() -> EventSource:
+def _event_source() -> EventSource:
     from nodes.monitor import Monitor  # noqa: PLC0415 - imports torch, which the fork server does meanwhile
 
     return Monitor
@@ -157,42 +157,42 @@ def check_data(loaded: LoadedConfig) -> None:
     Raises:
         ConfigError: some are not there, or are malformed.
     """
-    own: dict[Key, dict[str, Any]] = {
+    own: dict[KeyPath, dict[str, Any]] = {
         ("nodes", name, "data"): {"data": entry.data} for name, entry in loaded.cluster.entries.items() if entry.data
     }
-    faults: list[Problem] = []
+    faults: list[ConfigProblem] = []
     for key, said in {("data",): {}, **own}.items():
         try:
             registry.find(loaded.cluster.method).check(loaded.method, said)
         except DataError as error:
             place = loaded.document.place((*key, "root"))
-            faults.append(Problem(place.where, line=place.line, key=".".join(key), hint=str(error)))
+            faults.append(ConfigProblem(place.where, line=place.line, key=".".join(key), hint=str(error)))
     if faults:
         raise ConfigError(*faults)
 
 
-def check_free(loaded: LoadedConfig, planning: LaunchPlan) -> None:
+def check_ports_free(loaded: LoadedConfig, planning: LaunchPlan) -> None:
     """Refuses a plan whose ports are taken, before anything starts.
 
     Raises:
         ConfigError: some are.
     """
-    faults: list[Problem] = []
+    faults: list[ConfigProblem] = []
     for spec in (*planning.nodes, planning.monitor):
         match = _TCP.match(spec.listen)
         port = int(match["port"]) if match else 0
-        if match and port and not all(is_free(match["host"], number) for number in (port, port + 1)):
+        if match and port and not all(is_port_free(match["host"], number) for number in (port, port + 1)):
             own = ("nodes", spec.name, "listen")
             key = own if own in loaded.document.places else ("bus", "base_port")
             place = loaded.document.place(key)
             expected = f"two free ports from {port} for {spec.name}"
-            faults.append(Problem(place.where, expected, "ports in use", place.line, ".".join(key)))
+            faults.append(ConfigProblem(place.where, expected, "ports in use", place.line, ".".join(key)))
     if faults:
         raise ConfigError(*faults)
 
 
 @contextmanager
-def _logging_into(path: Path) -> Iterator[None]:
+def _log_to_file(path: Path) -> Iterator[None]:
     """Sends this process's log into a file, away from the screen."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
@@ -208,12 +208,12 @@ def _logging_into(path: Path) -> Iterator[None]:
         handler.close()
 
 
-def show(folder: Path, console: Console) -> None:
+def print_results(folder: Path, console: Console) -> None:
     """Prints what a run has found out, and where its report lies."""
     found = summary.read_summary(folder)
     if found.title:
         console.print(found.title, style="bold", markup=False, highlight=False)
-    for part in tables.shown(found, console.width):
+    for part in tables.summary_renderables(found, console.width):
         if isinstance(part, str):
             console.print(part, style="dim", markup=False, highlight=False)
         else:

@@ -19,10 +19,17 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from launch.errors import DONE, FAULT, INTERRUPTED, METHOD, OPERATOR, PEERS
+from launch.errors import (
+    EXIT_CONFIG_ERROR,
+    EXIT_INTERNAL_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_METHOD_ERROR,
+    EXIT_OK,
+    EXIT_PEER_ERROR,
+)
 from launch.run import fork_server
 from launch.run.child import STOPPING, exit_message
-from launch.run.events import RUN, Event, EventListener, event
+from launch.run.events import RUN_NODE, Event, EventListener, make_event
 from launch.run.plan import LaunchPlan
 from nodes.spec import NodeSpec
 
@@ -31,8 +38,8 @@ log = logging.getLogger(__name__)
 EventSource = Callable[[NodeSpec, EventListener], AbstractAsyncContextManager[Any]]
 """Makes what listens to the bus and tells; `nodes.monitor.Monitor`."""
 
-NODE = "nodes.run:run"
-PATIENCE = 5.0
+NODE_TARGET = "nodes.run:run"
+STOP_TIMEOUT = 5.0
 """Seconds that a node has to end after it was asked to."""
 
 
@@ -62,7 +69,11 @@ class NodeExit:
     @property
     def family(self) -> int:
         """The exit code to pass on; 1 for ends that no family of errors explains."""
-        return self.code if self.code in {OPERATOR, PEERS, METHOD, INTERRUPTED} else FAULT
+        return (
+            self.code
+            if self.code in {EXIT_CONFIG_ERROR, EXIT_PEER_ERROR, EXIT_METHOD_ERROR, EXIT_INTERRUPTED}
+            else EXIT_INTERNAL_ERROR
+        )
 
     def __str__(self) -> str:
         return f"{self.node} {self.cause}" + (f": {self.words}" if self.words else "")
@@ -80,7 +91,7 @@ class RunOutcome:
 
     code: int
     reason: str = ""
-    deaths: tuple[NodeExit, ...] = ()
+    exits: tuple[NodeExit, ...] = ()
 
 
 class Supervisor:
@@ -93,10 +104,10 @@ class Supervisor:
         listener: EventSource,
         *,
         context: ForkServerContext,
-        target: str = NODE,
+        target: str = NODE_TARGET,
         serve: bool = False,
         litter: Path | None = None,
-        patience: float = PATIENCE,
+        patience: float = STOP_TIMEOUT,
     ) -> None:
         self._plan = plan
         self._tell = tell
@@ -127,7 +138,7 @@ class Supervisor:
                     code, reason = await self._over
             finally:
                 await self._stop()
-        self._tell(event(RUN, "over", code=code, reason=reason))
+        self._tell(make_event(RUN_NODE, "over", code=code, reason=reason))
         return RunOutcome(code, reason, tuple(self._deaths))
 
     def log_of(self, name: str) -> Path:
@@ -142,7 +153,7 @@ class Supervisor:
             await asyncio.shield(asyncio.to_thread(process.start))
             self._alive[spec.name] = process
             asyncio.get_running_loop().add_reader(process.sentinel, self._exited, spec.name)
-            self._tell(event(spec.name, "started", pid=process.pid, device=spec.device, role=spec.role))
+            self._tell(make_event(spec.name, "started", pid=process.pid, device=spec.device, role=spec.role))
 
     async def _listen(self, stack: AsyncExitStack) -> None:
         """Lets the monitor listen; a run that cannot be watched goes on."""
@@ -153,7 +164,7 @@ class Supervisor:
         except Exception as error:
             log.exception("the monitor could not start")
             self._awaited.clear()
-            self._tell(event(self._plan.monitor.name, "deaf", reason=str(error)))
+            self._tell(make_event(self._plan.monitor.name, "deaf", reason=str(error)))
 
     def _hear(self, happening: Event) -> None:
         if happening.kind == "ready":
@@ -164,18 +175,18 @@ class Supervisor:
         process = self._alive.pop(name)
         asyncio.get_running_loop().remove_reader(process.sentinel)
         process.join()
-        code = process.exitcode if process.exitcode is not None else FAULT
+        code = process.exitcode if process.exitcode is not None else EXIT_INTERNAL_ERROR
         process.close()
         self._changed.set()
         if self._stopping:
-            self._tell(event(name, "stopped", code=code))
+            self._tell(make_event(name, "stopped", code=code))
             return
-        death = NodeExit(name, code, exit_message(self.log_of(name))) if code != DONE else None
+        death = NodeExit(name, code, exit_message(self.log_of(name))) if code != EXIT_OK else None
         if death:
             self._deaths.append(death)
         self._judge(name, death)
         more = {"cause": death.cause, "words": death.words} if death else {}
-        self._tell(event(name, "died" if death else "ended", code=code, **more))
+        self._tell(make_event(name, "died" if death else "ended", code=code, **more))
 
     def _judge(self, name: str, death: NodeExit | None) -> None:
         """Whether the end of a node is the end of the run."""
@@ -183,18 +194,20 @@ class Supervisor:
             if death:
                 self._end(death.family, str(death))
             elif not self._serve:
-                self._end(DONE)
+                self._end(EXIT_OK)
         elif name in self._awaited:
-            self._end(*((death.family, str(death)) if death else (PEERS, f"{name} ended before it was ready")))
+            self._end(
+                *((death.family, str(death)) if death else (EXIT_PEER_ERROR, f"{name} ended before it was ready"))
+            )
         elif not any(spec.name in self._alive for spec in self._plan.clients):
             self._end(*self._all_gone())
 
     def _all_gone(self) -> tuple[int, str]:
         """The code and the reason when no client is left: what the first one died of, if it said so."""
         if not self._deaths:
-            return PEERS, "every client has ended"
+            return EXIT_PEER_ERROR, "every client has ended"
         first = self._deaths[0]
-        return first.family if first.code > 0 else PEERS, f"no client is left; {first}"
+        return first.family if first.code > 0 else EXIT_PEER_ERROR, f"no client is left; {first}"
 
     def _end(self, code: int, reason: str = "") -> None:
         if not self._over.done():
@@ -236,7 +249,7 @@ class Supervisor:
             self._hurry = True
             self._changed.set()
         served = self._serve and self._plan.guest.name not in self._alive and not self._deaths
-        self._end(DONE if served else INTERRUPTED, "" if served else "interrupted")
+        self._end(EXIT_OK if served else EXIT_INTERRUPTED, "" if served else "interrupted")
 
 
 def _kill(process: ForkServerProcess) -> None:

@@ -27,12 +27,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from launch.config.schema import LoadedConfig, load
-from launch.run.devices import free_ports, inventory
+from launch.config.schema import LoadedConfig, load_config
+from launch.run.devices import free_ports, read_inventory
 from launch.run.events import Event
 from launch.run.fork_server import PRELOAD, node_process, start_fork_server, stop_fork_server
-from launch.run.plan import LaunchPlan, plan
-from launch.run.supervisor import NODE
+from launch.run.plan import LaunchPlan, make_plan
+from launch.run.supervisor import NODE_TARGET
 from nodes.monitor import Monitor
 
 TARGET = 1.5
@@ -59,7 +59,9 @@ class Taken:
 def forked(planning: LaunchPlan, folder: Path) -> Stop:
     """Starts the clients through the fork server, as a launch does."""
     context = start_fork_server((*PRELOAD, "fednet.methods.score_inference.job"))
-    processes = [node_process(context, NODE, spec, folder / f"{spec.name}.log", None) for spec in planning.clients]
+    processes = [
+        node_process(context, NODE_TARGET, spec, folder / f"{spec.name}.log", None) for spec in planning.clients
+    ]
     for process in processes:
         process.start()
 
@@ -118,9 +120,9 @@ def once(start: Callable[[LaunchPlan, Path], Stop], count: int) -> Taken:
     """Starts `count` clients in a folder of their own."""
     with tempfile.TemporaryDirectory(prefix="start-", ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
-        loaded: LoadedConfig = load("score-inference", (*SETTINGS, f"nodes={count}"))
+        loaded: LoadedConfig = load_config("score-inference", (*SETTINGS, f"nodes={count}"))
         (folder / "cluster.yaml").write_text(loaded.dump())
-        planning = plan(loaded, inventory(), free_ports(), folder / loaded.cluster.name, folder / "s")
+        planning = make_plan(loaded, read_inventory(), free_ports(), folder / loaded.cluster.name, folder / "s")
         return asyncio.run(measure(start, planning, folder))
 
 

@@ -129,7 +129,7 @@ class Command:
 
     def happened(self, kind: str, node: str = "") -> list[events.LauncherEvent]:
         """The events of a kind in the run's folder, of one node or of all."""
-        found = events.read(self.run / "events.jsonl")
+        found = events.read_events(self.run / "events.jsonl")
         return [event for event in found if event.kind == kind and node in {"", event.node}]
 
     def works_on(self, phase: str) -> bool:

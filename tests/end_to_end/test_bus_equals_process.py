@@ -26,8 +26,8 @@ from fednet.federated.local_network import local_network
 from fednet.methods.novelty import services
 from fednet.methods.novelty.config import NoveltyConfig as NoveltyConfig
 from fednet.methods.novelty.job import make_site as novelty_agent
-from fednet.methods.score_inference.arm_sampling import ArmSamples, draw, read_score_capabilities
-from fednet.methods.score_inference.config import ArmConfig, Phase, RuleName, SamplesConfig, ScoreInferenceConfig
+from fednet.methods.score_inference.arm_sampling import ArmSamples, read_score_capabilities, sample_arm
+from fednet.methods.score_inference.config import ArmConfig, RuleName, RulePhase, SamplesConfig, ScoreInferenceConfig
 from fednet.methods.score_inference.rules import RULES
 from fednet.methods.score_inference.site import ScoreInferenceSite
 from nodes.compute import ComputeThread
@@ -57,11 +57,11 @@ SAMPLERS: dict[str, SamplerConfig] = {
     "predictor-corrector": PredictorCorrector(steps=2),
 }
 SCHEDULE = (
-    Phase(below=1.0, rule="mean"),
-    Phase(below=0.7, rule="mixture", agents=("a1", "a3")),
-    Phase(below=0.3, rule="label-count"),
+    RulePhase(below=1.0, rule="mean"),
+    RulePhase(below=0.7, rule="mixture", agents=("a1", "a3")),
+    RulePhase(below=0.3, rule="label-count"),
 )
-ARMS: dict[str, RuleName | tuple[Phase, ...]] = {**{name: name for name in RULES}, "schedule": SCHEDULE}
+ARMS: dict[str, RuleName | tuple[RulePhase, ...]] = {**{name: name for name in RULES}, "schedule": SCHEDULE}
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ class Asked:
     local: Ask
     over_bus: Ask
 
-    def draw(self, ask: Ask, rule: RuleName | tuple[Phase, ...], sampler: SamplerConfig) -> ArmSamples:
+    def draw(self, ask: Ask, rule: RuleName | tuple[RulePhase, ...], sampler: SamplerConfig) -> ArmSamples:
         """A sample of each of three labels; with guidance and in two batches where that costs little."""
         costly = isinstance(sampler, ODE)
-        return draw(
+        return sample_arm(
             ArmConfig(rule=rule, guidance=1.0 if costly else 1.5),
             sampler,
             SamplesConfig(per_label=1, labels=(0, 4, 9), batch=None if costly else 2),
@@ -199,7 +199,7 @@ class Trained:
     """What came of all that was asked for, by programme, and the models at the end."""
 
     closed: dict[str, tuple[RoundRecord, ...]]
-    validated: dict[str, services.Validation]
+    validated: dict[str, services.ClassifierValidation]
     models: dict[str, bytes]
 
 
@@ -209,14 +209,14 @@ def trains(network: Network, _progress: Progress) -> Trained:
     first = services.get_model(network, "a1")
     closed = {"set": (services.set_model(network, first, key="set"),)}
     for name, federation in FEDERATIONS.items():
-        closed[name] = services.federate(
+        closed[name] = services.run_training_rounds(
             network, {"a1": "0-3", "a2": "0-2,4", "a3": "5-9"}, key=name, federation=federation, rounds=2, mu=0.01
         )
-    closed["detector"] = services.federate(
+    closed["detector"] = services.run_training_rounds(
         network, "0-4", key="detector", federation=Federation(transport="sharded"), model="detector", rounds=2
     )
     services.train(network, {"a2": "7-9"})
-    closed["average"] = (services.average(network, key="average", federation=Federation()),)
+    closed["average"] = (services.average_models(network, key="average", federation=Federation()),)
     models = {f"{name} at {node}": services.get_model(network, node, name) for name in MODELS for node in NAMES}
     return Trained(closed, services.validate(network), {"set": first, **models})
 

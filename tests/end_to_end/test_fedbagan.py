@@ -13,7 +13,7 @@ from PIL import Image
 from fednet.api import NullProgress, SiteContext
 from fednet.federated.local_network import local_network
 from fednet.methods.fedbagan.job import make_site, run_job
-from launch.config.schema import load
+from launch.config.schema import load_config
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -50,7 +50,7 @@ def served(terminal: Any, folder: Path) -> tuple[Any, str]:
 
 def test_over_the_bus_everything_is_as_in_one_process(served: tuple[Any, str], folder: Path, tmp_path: Path) -> None:
     there = json.loads((folder / "runs" / "rare" / "metrics.json").read_text())
-    loaded = load(str(folder / "rare.yaml"))
+    loaded = load_config(str(folder / "rare.yaml"))
     config: Any = loaded.method
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from launch.run import keys
-from launch.run.devices import free_ports, is_free
+from launch.run.devices import free_ports, is_port_free
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -20,7 +20,7 @@ EVERYBODY = ("hub", *MEMBERS)
 def four_free_ports() -> list[int]:
     """The first of four free ports in a row, and the first of two others."""
     ports = free_ports()
-    hub = next(port for port in ports if is_free("127.0.0.1", port + 2) and is_free("127.0.0.1", port + 3))
+    hub = next(port for port in ports if is_port_free("127.0.0.1", port + 2) and is_port_free("127.0.0.1", port + 3))
     return [hub, next(port for port in ports if port > hub + 3)]
 
 
@@ -29,10 +29,10 @@ def operators(terminal: Any) -> Any:
     """A folder of keys for each operator, who has got the public files of all others."""
     folders = {name: terminal.folder / name for name in EVERYBODY}
     for name, folder in folders.items():
-        keys.new(name, folder, relay=name == "hub")
+        keys.create_keys(name, folder, relay=name == "hub")
     for mine in EVERYBODY[1:]:
         for other in set(EVERYBODY) - {mine}:
-            keys.trust(folders[other] / f"{other}.pub", folders[mine])
+            keys.trust_keys(folders[other] / f"{other}.pub", folders[mine])
     for member in MEMBERS:
         assert terminal.run("keys", "trust", f"{member}/{member}.pub", "--folder", "hub").process.returncode == 0
     return terminal

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from launch.run.devices import free_ports, is_free
+from launch.run.devices import free_ports, is_port_free
 
 
 def test_who_only_connects_outwards_takes_part_in_rounds_and_questions(terminal: Any) -> None:
-    port = next(p for p in free_ports() if is_free("127.0.0.1", p + 2) and is_free("127.0.0.1", p + 3))
+    port = next(p for p in free_ports() if is_port_free("127.0.0.1", p + 2) and is_port_free("127.0.0.1", p + 3))
     address = f"tcp://127.0.0.1:{port}"
     relay = terminal.start("node", "--role", "relay", "--listen", address)
     relay.says("relays between all")

@@ -30,7 +30,7 @@ from fednet.federated.local_network import local_network
 from fednet.methods.fedbagan.job import make_site, run_job
 from fednet.methods.fedbagan.results import BALANCING, BASELINE, DECODER, LAST, REAL
 from fednet.reporting.animation import ANIMATION
-from launch.config.schema import load
+from launch.config.schema import load_config
 
 README = Path("fednet/methods/fedbagan/README.md")
 
@@ -73,7 +73,7 @@ def held(launch: Launch, seed: int, out: Path) -> dict[str, Any]:
     folder = out / f"{launch.name}-{seed}"
     if not (folder / "metrics.json").exists():
         print(f"{folder}", file=sys.stderr)  # noqa: T201 - what the command is doing
-        loaded = load(launch.example, (f"seed={seed}", *launch.overrides))
+        loaded = load_config(launch.example, (f"seed={seed}", *launch.overrides))
         names = tuple(loaded.cluster.entries)
         config: Any = loaded.method
         sites = {

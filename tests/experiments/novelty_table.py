@@ -36,8 +36,8 @@ from fednet.federated.local_network import local_network
 from fednet.federated.state import frozen
 from fednet.files import write_whole
 from fednet.methods.novelty.config import NoveltyConfig
-from fednet.methods.novelty.detector import Detector, DetectorConfig, lowest, median
-from fednet.methods.novelty.services import federate, validate
+from fednet.methods.novelty.detector import Detector, DetectorConfig, lowest_scores, median_distance
+from fednet.methods.novelty.services import run_training_rounds, validate
 from fednet.methods.novelty.site import NoveltySite
 from fednet.methods.novelty.training import ClassifierTrainConfig
 from fednet.metrics.novelty import alarm_rate, auroc, nearest_distance, softmax_doubt
@@ -126,7 +126,7 @@ def single(bench: Bench) -> Values:
     detector = bench.detector("low", lambda: bench.inside(bench.splits.train))
     inside, outside = bench.inside(bench.splits.test), bench.inside(bench.splits.test, HIGH)
     near, far = detector.distances(inside), detector.distances(outside)
-    low, high = median(near), median(far)
+    low, high = median_distance(near), median_distance(far)
     bound = detector.calibrate(bench.inside(bench.splits.judge))
     values = {
         "auroc": auroc(low, high),
@@ -170,10 +170,10 @@ def sites(bench: Bench) -> Values:
     bounds = {name: values[f"{name}_threshold"] for name in detectors}
     relative = [{name: one / bounds[name] for name, one in scores[novel].items()} for novel in (0, 1)]
     return values | {
-        "minimum": auroc(lowest(scores[0]), lowest(scores[1])),
-        "relative": auroc(lowest(relative[0]), lowest(relative[1])),
-        "fpr": alarm_rate(lowest(relative[0]), 1.0),
-        "tpr": alarm_rate(lowest(relative[1]), 1.0),
+        "minimum": auroc(lowest_scores(scores[0]), lowest_scores(scores[1])),
+        "relative": auroc(lowest_scores(relative[0]), lowest_scores(relative[1])),
+        "fpr": alarm_rate(lowest_scores(relative[0]), 1.0),
+        "tpr": alarm_rate(lowest_scores(relative[1]), 1.0),
     }
 
 
@@ -205,7 +205,7 @@ def rounds(bench: Bench, config: NoveltyConfig) -> Values:
     for mu in (0.0, 0.1, 1.0):
         network = _network(bench, config)
         for number in range(1, 1 + (6 if mu == 0.0 else 1)):
-            (closed,) = federate(network, SHARES, key=f"round-{number}", federation=Federation(), mu=mu)
+            (closed,) = run_training_rounds(network, SHARES, key=f"round-{number}", federation=Federation(), mu=mu)
             values[f"accuracy-{mu}-{number}"] = validate(network, pictures=known)["a1"].accuracy
             if number == 1:
                 values[f"drift-{mu}"] = mean(told["drift"] for told in closed.values.values())

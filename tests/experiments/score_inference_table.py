@@ -25,11 +25,11 @@ from fednet.diffusion.guided_sampling import ScoreAnswers
 from fednet.diffusion.samplers import EulerMaruyama
 from fednet.diffusion.sampling import sample
 from fednet.diffusion.sde import VP
-from fednet.methods.score_inference.arm_sampling import draw, read_score_capabilities
+from fednet.methods.score_inference.arm_sampling import read_score_capabilities, sample_arm
 from fednet.methods.score_inference.rules import RULES, LabelCounts
 from fednet.methods.score_inference.site import ScoreInferenceSite
 from fednet.seeds import generator
-from launch.config.schema import load
+from launch.config.schema import load_config
 
 README = Path("fednet/methods/score_inference/README.md")
 CONTROL_STEPS = 4039
@@ -79,7 +79,7 @@ def analytic(rule: str, seed: int) -> float:
 def difference(launch: Launch, seed: int, out: Path) -> float:
     """Largest absolute difference between what the bus drew and the same computation in this process."""
     folder = out / f"{launch.name}-{seed}"
-    loaded = load(str(folder / "config.yaml"), [])
+    loaded = load_config(str(folder / "config.yaml"), [])
     torch.set_num_threads(1)
     names = [f"a{index + 1}" for index in range(len(loaded.cluster.entries))]
     sites = [SiteContext(name, index, len(names), seed, "cpu", folder) for index, name in enumerate(names)]
@@ -87,7 +87,7 @@ def difference(launch: Launch, seed: int, out: Path) -> float:
     capabilities = read_score_capabilities({name: agent.prepare(NullProgress()) for name, agent in agents.items()})
     ask, largest = local_ask(agents), 0.0
     for name, arm in loaded.method.arms.items():
-        again = draw(
+        again = sample_arm(
             arm,
             loaded.method.sampler_of(name),
             loaded.method.samples,

@@ -16,7 +16,7 @@ from fednet.methods.score_inference.config import RuleName
 from launch import cli
 from launch.commands import guests
 from launch.config import examples
-from launch.errors import ConfigError, Problem, RunError
+from launch.errors import ConfigError, ConfigProblem, RunError
 from nodes.errors import PeersMissing
 
 
@@ -50,7 +50,7 @@ def test_check_says_what_would_start():
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (ConfigError(Problem("c.yaml", "a number", "'[x]'", 3, "k")), 2),
+        (ConfigError(ConfigProblem("c.yaml", "a number", "'[x]'", 3, "k")), 2),
         (PeersMissing({"a1": "silent"}, 3.0), 3),
         (DataError("no data at /x"), 4),
         (RunError("interrupted", 130), 130),
@@ -121,5 +121,5 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(arguments, tm
 
 def test_the_words_of_the_command_line_are_those_of_the_method():
     kinds = [get_args(kind.model_fields["kind"].annotation) for kind in (ODE, EulerMaruyama, PredictorCorrector)]
-    assert get_args(guests.Rule) == get_args(RuleName)
-    assert get_args(guests.Sampler) == tuple(word for words in kinds for word in words)
+    assert get_args(guests.RuleOption) == get_args(RuleName)
+    assert get_args(guests.SamplerOption) == tuple(word for words in kinds for word in words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fednet.errors import DataError, MethodError
-from launch.errors import EXPLAINED, ConfigError, Problem, RunError, did_you_mean, exit_code
+from launch.errors import EXPLAINED, ConfigError, ConfigProblem, RunError, did_you_mean, exit_code
 from nodes.errors import NodeError, NoQuorum, PeersMissing
 
 
@@ -31,10 +31,10 @@ def test_every_family_has_its_code(error, code):
 @pytest.mark.parametrize(
     ("problem", "said"),
     [
-        (Problem("c.yaml", "a number", "'x'", 3, "train.lr"), "c.yaml:3: train.lr: expected a number, got 'x'."),
-        (Problem("c.yaml", "an existing file"), "c.yaml: expected an existing file."),
-        (Problem("--set a", hint="Leave it out."), "--set a: Leave it out."),
-        (Problem("c", "x", hint="Do y."), "c: expected x. Do y."),
+        (ConfigProblem("c.yaml", "a number", "'x'", 3, "train.lr"), "c.yaml:3: train.lr: expected a number, got 'x'."),
+        (ConfigProblem("c.yaml", "an existing file"), "c.yaml: expected an existing file."),
+        (ConfigProblem("--set a", hint="Leave it out."), "--set a: Leave it out."),
+        (ConfigProblem("c", "x", hint="Do y."), "c: expected x. Do y."),
     ],
 )
 def test_a_problem_is_one_line(problem, said):
@@ -42,7 +42,7 @@ def test_a_problem_is_one_line(problem, said):
 
 
 def test_all_problems_are_listed():
-    error = ConfigError(Problem("a", "x"), Problem("b", "y"))
+    error = ConfigError(ConfigProblem("a", "x"), ConfigProblem("b", "y"))
     assert str(error).splitlines() == ["a: expected x.", "b: expected y."]
 
 

@@ -30,12 +30,12 @@ from fednet.errors import ModelError
 from fednet.federated.state import digest, frozen, require_finite, require_like
 from fednet.files import write_whole
 
-NAME = "default"
+ADAPTER_NAME = "default"
 """peft's name for the one adapter that there is."""
-NOTE = "adapter"
+METADATA_KEY = "adapter"
 
 
-class AdapterConfig(BaseModel):
+class LoraAdapterConfig(BaseModel):
     """The size of an adapter.
 
     Attributes:
@@ -49,14 +49,14 @@ class AdapterConfig(BaseModel):
     alpha: float = Field(default=16.0, gt=0.0, allow_inf_nan=False)
 
 
-class _Description(BaseModel):
+class _AdapterDescription(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     encoder: str
-    config: AdapterConfig
+    config: LoraAdapterConfig
 
 
-class Adapter:
+class LoraAdapter:
     """LoRA attached to an image encoder, in place; the encoder's own weights are frozen from then on.
 
     It begins as the identity: until it is trained, features are what they were, bit for bit where none asks for
@@ -71,7 +71,7 @@ class Adapter:
         ModelError: there is nothing in it to adapt, or it has an adapter already.
     """
 
-    def __init__(self, encoder: nn.Module, config: AdapterConfig, seed: int) -> None:
+    def __init__(self, encoder: nn.Module, config: LoraAdapterConfig, seed: int) -> None:
         if hasattr(encoder, "peft_config"):
             raise ModelError("the image encoder has an adapter already: detach that one first")
         targets = [name for name, part in encoder.named_modules() if isinstance(part, nn.MultiheadAttention)]
@@ -84,9 +84,9 @@ class Adapter:
         peft = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._tuner = LoraModel(encoder, peft, NAME)
+            self._tuner = LoraModel(encoder, peft, ADAPTER_NAME)
         self._guards = [
-            _Guard(part) for part in list(encoder.modules()) if isinstance(part, MultiheadAttention)
+            _WeightRestorer(part) for part in list(encoder.modules()) if isinstance(part, MultiheadAttention)
         ]  # a list first: walking over such a part renews its parameters
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -95,7 +95,7 @@ class Adapter:
 
     def state(self) -> dict[str, Tensor]:
         """A copy of the adapter's numbers by their names in the encoder, float32 on the CPU."""
-        return frozen(get_peft_model_state_dict(self._encoder, adapter_name=NAME))
+        return frozen(get_peft_model_state_dict(self._encoder, adapter_name=ADAPTER_NAME))
 
     def take(self, state: dict[str, Tensor], whose: str) -> None:
         """Becomes `state`.
@@ -105,7 +105,7 @@ class Adapter:
         """
         require_like(state, self.state(), whose)
         require_finite(state, whose)
-        set_peft_model_state_dict(self._encoder, state, adapter_name=NAME)
+        set_peft_model_state_dict(self._encoder, state, adapter_name=ADAPTER_NAME)
 
     def save(self, path: Path) -> None:
         """Writes it as a safetensors file that says which encoder it is for.
@@ -113,8 +113,8 @@ class Adapter:
         Raises:
             OSError: it cannot be written; nothing is left behind.
         """
-        description = _Description(encoder=self._origin, config=self._config)
-        write_whole(path, serialize(self.state(), {NOTE: description.model_dump_json()}))
+        description = _AdapterDescription(encoder=self._origin, config=self._config)
+        write_whole(path, serialize(self.state(), {METADATA_KEY: description.model_dump_json()}))
 
     def load(self, path: Path) -> None:
         """Becomes what `save` wrote.
@@ -122,7 +122,7 @@ class Adapter:
         Raises:
             ModelError: it is no such file, or is for another encoder, or of another size.
         """
-        description, state = _read(path)
+        description, state = _read_adapter(path)
         if description.config != self._config:
             raise ModelError(f"{path} holds an adapter of {description.config!r}; this one is of {self._config!r}")
         if description.encoder != self._origin:
@@ -150,7 +150,7 @@ class Adapter:
         return digest({name.replace(".base_layer", ""): v for name, v in parts.items() if ".lora_" not in name})
 
 
-class _Guard:
+class _WeightRestorer:
     """Puts an adapted attention's own weights back after every pass."""
 
     def __init__(self, layer: MultiheadAttention) -> None:
@@ -174,12 +174,12 @@ class _Guard:
             base.in_proj_weight, base.out_proj.get_base_layer().weight = self._kept
 
 
-def _read(path: Path) -> tuple[_Description, dict[str, Tensor]]:
+def _read_adapter(path: Path) -> tuple[_AdapterDescription, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(NOTE, "null")
+            text = (file.metadata() or {}).get(METADATA_KEY, "null")
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator
-        return _Description.model_validate(json.loads(text)), state
+        return _AdapterDescription.model_validate(json.loads(text)), state
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         detail = f"{error.error_count()} faults" if isinstance(error, ValidationError) else str(error)
         raise ModelError(f"{path} is no adapter that can be read ({detail}): write one with Adapter.save") from error

@@ -87,7 +87,7 @@ class ImageGenerator(Protocol):
 
 
 @dataclass(frozen=True)
-class Backend:
+class CmtiiBackend:
     """The models of one site, on its device; everything of them is frozen but what the method adapts.
 
     Attributes:

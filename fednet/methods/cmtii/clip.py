@@ -22,7 +22,14 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, resize
 
 from fednet.errors import ModelError
-from fednet.methods.cmtii.prompts import PROMPT, Layout, Prompts, Tokenizer, compose, spoken
+from fednet.methods.cmtii.prompts import (
+    PROMPT_TEMPLATE,
+    PromptBatch,
+    PromptLayout,
+    Tokenizer,
+    compose_prompts,
+    substitute_embeddings,
+)
 
 
 class OpenClip:
@@ -50,9 +57,9 @@ class OpenClip:
         self._text = _text_tower(model)
         self._table: nn.Embedding = self._text.token_embedding
         self.width = self._table.embedding_dim
-        self._layout = Layout(
+        self._layout = PromptLayout(
             start=tokenizer.sot_token_id,
-            head=tuple(tokenizer.encode(PROMPT)),
+            head=tuple(tokenizer.encode(PROMPT_TEMPLATE)),
             end=tokenizer.eot_token_id,
             pad=0,
             context=int(self._text.context_length),
@@ -96,7 +103,7 @@ class OpenClip:
         Raises:
             ModelError: a word has another width, is too long or not finite.
         """
-        prompts = compose(self._layout, words, self.device)
+        prompts = compose_prompts(self._layout, words, self.device)
         return normalize(self._read(prompts).float(), dim=-1)
 
     def text_states(self, words: Sequence[Tensor]) -> Tensor:
@@ -107,7 +114,7 @@ class OpenClip:
         Raises:
             ModelError: as for `text_features`.
         """
-        prompts = compose(self._layout, words, self.device)
+        prompts = compose_prompts(self._layout, words, self.device)
         kept: list[Tensor] = []
         handle = self._text.ln_final.register_forward_hook(lambda _norm, _input, states: kept.append(states))
         try:
@@ -131,10 +138,10 @@ class OpenClip:
             features: Tensor = self.image_encoder(prepared.to(self._table.weight.dtype))
         return normalize(features.float(), dim=-1)
 
-    def _read(self, prompts: Prompts) -> Tensor:
+    def _read(self, prompts: PromptBatch) -> Tensor:
         """The features of prompts, not normalised."""
         encode: Any = self.model
-        with spoken(self._table, prompts), self._precision():
+        with substitute_embeddings(self._table, prompts), self._precision():
             features: Tensor = encode.encode_text(prompts.ids)
         return features
 

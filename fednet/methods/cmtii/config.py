@@ -21,7 +21,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class LearnConfig(_Section):
+class InversionConfig(_Section):
     """How a site learns the word of a class from its pictures.
 
     A word begins at the tokens of the class's name, at a word that the models know for it, or where the last round has
@@ -48,13 +48,13 @@ class LearnConfig(_Section):
     classes: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
-    def _there_is_a_loss(self) -> LearnConfig:
+    def _there_is_a_loss(self) -> InversionConfig:
         if self.contrastive + self.diffusion == 0:
             raise ValueError("learn.contrastive and learn.diffusion are both 0: no word could be learnt")
         return self
 
 
-class TuneConfig(_Section):
+class LoraTuningConfig(_Section):
     """How a site tunes its image encoder, by LoRA.
 
     Attributes:
@@ -114,8 +114,8 @@ class CmtiiConfig(_Section):
     partition: PartitionConfig = PartitionConfig(kind="dirichlet", alpha=0.1, least=40, train_ratio=0.75)
     backend: Annotated[SmallBackendConfig | PretrainedBackendConfig, Field(discriminator="kind")] = SmallBackendConfig()
     rounds: int = Field(default=1, ge=1)
-    learn: LearnConfig = LearnConfig()
-    tune: TuneConfig = TuneConfig()
+    learn: InversionConfig = InversionConfig()
+    tune: LoraTuningConfig = LoraTuningConfig()
     aliases: Mapping[str, str] = Field(default_factory=dict)
     unknown: Literal["refuse", "nearest"] = "refuse"
     report: CmtiiReportConfig = CmtiiReportConfig()

@@ -30,30 +30,32 @@ from fednet.seeds import derive, generator
 
 CHUNK = 256
 """Noisy pictures at a time."""
-PREFIX = "judge."
+JUDGE_PREFIX = "judge."
 """Of the names of a judge's weights in a question."""
 
 
-def sent(judge: Judge) -> dict[str, Tensor]:
+def judge_to_inputs(judge: Judge) -> dict[str, Tensor]:
     """A judge's weights as inputs of a question."""
-    return {PREFIX + name: part for name, part in frozen(judge.network.state_dict()).items()}
+    return {JUDGE_PREFIX + name: part for name, part in frozen(judge.network.state_dict()).items()}
 
 
-def received(inputs: Mapping[str, Tensor], shape: tuple[int, int, int], classes: tuple[str, ...], device: str) -> Judge:
+def judge_from_inputs(
+    inputs: Mapping[str, Tensor], shape: tuple[int, int, int], classes: tuple[str, ...], device: str
+) -> Judge:
     """The judge of a question.
 
     Raises:
         ModelError: it is a judge of other pictures, or not finite.
     """
     network = Classifier(shape[0], shape[1], len(classes))
-    state = {name.removeprefix(PREFIX): part for name, part in inputs.items() if name.startswith(PREFIX)}
+    state = {name.removeprefix(JUDGE_PREFIX): part for name, part in inputs.items() if name.startswith(JUDGE_PREFIX)}
     require_like(state, frozen(bare(network.state_dict())), "the judge")
     require_finite(state, "the judge")
     network.load_state_dict(state)
     return Judge(network.to(device).eval().requires_grad_(requires_grad=False), shape, classes, device)
 
 
-def worth(judge: Judge, images: Tensor, labels: Tensor, real: ImageSet) -> dict[str, Any]:
+def evaluate_generated(judge: Judge, images: Tensor, labels: Tensor, real: ImageSet) -> dict[str, Any]:
     """What painted pictures are worth beside real ones of the same classes.
 
     Args:
@@ -85,7 +87,7 @@ def worth(judge: Judge, images: Tensor, labels: Tensor, real: ImageSet) -> dict[
 
 
 @dataclass(frozen=True)
-class Leak:
+class WordLeakage:
     """What the word of one class tells.
 
     Attributes:
@@ -107,7 +109,7 @@ class Leak:
     count: int
 
 
-def leak(
+def measure_leakage(
     painter: ImageGenerator,
     label: int,
     words: tuple[Tensor, Tensor],
@@ -116,7 +118,7 @@ def leak(
     *,
     views: int,
     seed: int,
-) -> Leak:
+) -> WordLeakage:
     """Attacks one word.
 
     Args:
@@ -134,7 +136,7 @@ def leak(
     raw = _losses(painter, tried, word, views, derive(seed, "views", label))
     known = _losses(painter, tried, tokens, views, derive(seed, "views", label))
     count = len(inside)
-    return Leak(
+    return WordLeakage(
         label=label,
         painted=tuple(nearest_distance(painted, members).tolist()),
         strangers=tuple(nearest_distance(strangers, members).tolist()),
@@ -145,7 +147,7 @@ def leak(
     )
 
 
-def summed(leaks: Sequence[Leak]) -> dict[str, Any]:
+def pool_leakage(leaks: Sequence[WordLeakage]) -> dict[str, Any]:
     """All words of a site: distances pooled, AUCs averaged by their counts.
 
     Raises:
@@ -158,13 +160,13 @@ def summed(leaks: Sequence[Leak]) -> dict[str, Any]:
     return {
         "words": len(leaks),
         "count": total,
-        **{name: sum(getattr(one, name) * one.count for one in leaks) / total for name in AUCS},
+        **{name: sum(getattr(one, name) * one.count for one in leaks) / total for name in ATTACK_AUCS},
         **{f"{name}_mean": float(distances.mean()) for name, distances in pooled.items()},
         **{f"{name}_least": float(distances.min()) for name, distances in pooled.items()},
     }
 
 
-AUCS = ("loss", "calibrated", "nearest")
+ATTACK_AUCS = ("loss", "calibrated", "nearest")
 
 
 @torch.no_grad()

@@ -11,14 +11,14 @@ from torch.nn.functional import interpolate
 from fednet.api import Progress
 from fednet.methods.cmtii.backend import ImageGenerator
 
-Shape = tuple[int, int, int]
+GeneratedShape = tuple[int, int, int]
 
 
-def painted(
+def generate_images(
     painter: ImageGenerator,
     words: Mapping[int, Sequence[Tensor]],
     count: int,
-    shape: Shape,
+    shape: GeneratedShape,
     *,
     random: Generator,
     progress: Progress,
@@ -45,13 +45,13 @@ def painted(
         for index, word in enumerate(several):
             share = count // len(several) + (index < count % len(several))
             if share:
-                images.append(fitted(painter.paint(word, share, random), shape))
+                images.append(resize_to_shape(painter.paint(word, share, random), shape))
                 labels += [label] * share
         progress.report("painting", done + 1, len(words))
     return torch.cat(images), torch.tensor(labels, dtype=torch.int64)
 
 
-def fitted(images: Tensor, shape: Shape) -> Tensor:
+def resize_to_shape(images: Tensor, shape: GeneratedShape) -> Tensor:
     """Pictures (n, c, h, w) in [-1, 1] brought to a shape: its size, and grey where it is grey."""
     if shape[0] == 1 and images.shape[1] == 3:
         images = images.mean(1, keepdim=True)

@@ -19,8 +19,8 @@ from fednet.errors import ModelError
 from fednet.methods.cmtii.losses import denoising_losses
 from fednet.methods.cmtii.small_config import ImageGeneratorConfig
 
-TIMES = 1000
-GROUPS = 8
+DIFFUSION_STEPS = 1000
+NORM_GROUPS = 8
 """Of the group normalisation; divides every entry of `channels`."""
 
 
@@ -38,11 +38,11 @@ class SmallImageGenerator(nn.Module):
 
     def __init__(self, config: ImageGeneratorConfig, shape: tuple[int, int, int], width: int) -> None:
         super().__init__()
-        _require(config, shape)
+        _require_valid_config(config, shape)
         self.config, self.shape, self.width = config, shape, width
         self.unet = _unet(config, shape, width)
         self._levels = DDIMScheduler(
-            num_train_timesteps=TIMES,
+            num_train_timesteps=DIFFUSION_STEPS,
             beta_schedule="squaredcos_cap_v2",
             prediction_type="v_prediction",
             timestep_spacing="trailing",
@@ -99,7 +99,7 @@ class SmallImageGenerator(nn.Module):
             lambda noisy, at: self._velocity(noisy, at, heard),
             images.to(self.device),
             noise,
-            (spread * TIMES).long().clamp(max=TIMES - 1).to(self.device),
+            (spread * DIFFUSION_STEPS).long().clamp(max=DIFFUSION_STEPS - 1).to(self.device),
             signals=self._levels.alphas_cumprod,
             prediction="v_prediction",
             gamma=self.config.gamma,
@@ -135,9 +135,9 @@ class SmallImageGenerator(nn.Module):
         return torch.stack([word.mean(0) for word in words]).to(self.device)
 
 
-def _require(config: ImageGeneratorConfig, shape: tuple[int, int, int]) -> None:
-    if unfit := [channels for channels in config.channels if channels % GROUPS]:
-        raise ModelError(f"backend.painter.channels must be multiples of {GROUPS}, not {unfit}")
+def _require_valid_config(config: ImageGeneratorConfig, shape: tuple[int, int, int]) -> None:
+    if unfit := [channels for channels in config.channels if channels % NORM_GROUPS]:
+        raise ModelError(f"backend.painter.channels must be multiples of {NORM_GROUPS}, not {unfit}")
     factor = 2 ** (len(config.channels) - 1)
     if shape[1] % factor or shape[2] % factor:
         raise ModelError(
@@ -157,7 +157,7 @@ def _unet(config: ImageGeneratorConfig, shape: tuple[int, int, int], width: int)
         mid_block_type="UNetMidBlock2D",
         up_block_types=("UpBlock2D",) * levels,
         layers_per_block=config.layers,
-        norm_num_groups=GROUPS,
+        norm_num_groups=NORM_GROUPS,
         resnet_time_scale_shift="scale_shift",
         class_embed_type="projection",
         projection_class_embeddings_input_dim=width,

@@ -19,16 +19,16 @@ from torch import Generator, Tensor
 from fednet.api import Progress
 from fednet.data.datasets import ImageSet
 from fednet.errors import MethodError
-from fednet.methods.cmtii.backend import Backend
-from fednet.methods.cmtii.config import LearnConfig
+from fednet.methods.cmtii.backend import CmtiiBackend
+from fednet.methods.cmtii.config import InversionConfig
 from fednet.methods.cmtii.losses import contrastive_losses
-from fednet.methods.cmtii.tuning import image_features
+from fednet.methods.cmtii.tuning import batched_image_features
 
-GLANCE, VIEWS = 32, 4
+INIT_IMAGES, INIT_NOISE_DRAWS = 32, 4
 """How many pictures of a class are looked at, and how often, to find where its word begins."""
 
 
-def learnable(pictures: ImageSet, config: LearnConfig, number: int) -> tuple[int, ...]:
+def classes_to_learn(pictures: ImageSet, config: InversionConfig, number: int) -> tuple[int, ...]:
     """The classes to learn in a round, from 1: those with enough pictures, all of them or some in turn."""
     there = [label for label, count in enumerate(pictures.histogram()) if count >= config.least]
     if config.classes is None or config.classes >= len(there):
@@ -37,12 +37,12 @@ def learnable(pictures: ImageSet, config: LearnConfig, number: int) -> tuple[int
     return tuple(sorted(there[(first + k) % len(there)] for k in range(config.classes)))
 
 
-def learn(
-    backend: Backend,
+def invert_words(
+    backend: CmtiiBackend,
     pictures: ImageSet,
     spoken: Sequence[Tensor],
     labels: Sequence[int],
-    config: LearnConfig,
+    config: InversionConfig,
     *,
     random: Generator,
     progress: Progress,
@@ -66,9 +66,9 @@ def learn(
         Stopped: the watch asks for the end.
     """
     seed = int(torch.randint(2**62, (1,), generator=random))
-    words = {label: start(backend, pictures, label, spoken[label], seed).requires_grad_() for label in labels}
+    words = {label: initial_word(backend, pictures, label, spoken[label], seed).requires_grad_() for label in labels}
     places = [(pictures.labels == label).nonzero().flatten() for label in labels]
-    features = image_features(backend.clip, pictures.images) if config.contrastive else None
+    features = batched_image_features(backend.clip, pictures.images) if config.contrastive else None
     optimiser = torch.optim.AdamW(list(words.values()), lr=config.lr, weight_decay=config.weight_decay)
     rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
     history: list[dict[str, Tensor]] = []
@@ -82,15 +82,15 @@ def learn(
             said = [words[label] for label in told.tolist()]
             losses["diffusion"] = backend.painter.denoising_loss(pictures.images[chosen], said, random).mean()
         total = sum(getattr(config, name) * loss for name, loss in losses.items())
-        _descend(optimiser, torch.as_tensor(total))
+        _optimiser_step(optimiser, torch.as_tensor(total))
         rate.step()
         history.append({name: loss.detach() for name, loss in losses.items()})
         progress.report("learning words", step + 1, config.steps)
-    return {label: word.detach().to("cpu", torch.float32) for label, word in words.items()}, _averaged(history)
+    return {label: word.detach().to("cpu", torch.float32) for label, word in words.items()}, _mean_losses(history)
 
 
 @torch.no_grad()
-def start(backend: Backend, pictures: ImageSet, label: int, spoken: Tensor, seed: int) -> Tensor:
+def initial_word(backend: CmtiiBackend, pictures: ImageSet, label: int, spoken: Tensor, seed: int) -> Tensor:
     """Where the word of a class begins: of what is known for it, the word under which its pictures are denoised best.
 
     A word that begins far off may find a place where pictures are denoised well and nothing sensible is painted.
@@ -102,11 +102,11 @@ def start(backend: Backend, pictures: ImageSet, label: int, spoken: Tensor, seed
         spoken: what it is called so far, which is kept where nothing known is better.
         seed: draws the noise, the same for all.
     """
-    images = pictures.images[pictures.labels == label][:GLANCE]
+    images = pictures.images[pictures.labels == label][:INIT_IMAGES]
 
     def loss(word: Tensor) -> float:
         random = torch.Generator().manual_seed(seed)
-        looks = [backend.painter.denoising_loss(images, [word] * len(images), random) for _ in range(VIEWS)]
+        looks = [backend.painter.denoising_loss(images, [word] * len(images), random) for _ in range(INIT_NOISE_DRAWS)]
         return float(torch.stack(looks).mean())
 
     known = backend.known(pictures.classes[label])
@@ -114,7 +114,7 @@ def start(backend: Backend, pictures: ImageSet, label: int, spoken: Tensor, seed
 
 
 def _contrastive(
-    backend: Backend, features: Tensor, told: Tensor, spoken: Sequence[Tensor], words: Mapping[int, Tensor]
+    backend: CmtiiBackend, features: Tensor, told: Tensor, spoken: Sequence[Tensor], words: Mapping[int, Tensor]
 ) -> Tensor:
     clip = backend.clip
     texts = clip.text_features([words.get(label, word) for label, word in enumerate(spoken)])
@@ -128,7 +128,7 @@ def _batch(places: Sequence[Tensor], count: int, random: Generator) -> Tensor:
     return torch.stack([places[k][int(u * len(places[k]))] for k, u in zip(classes.tolist(), picks, strict=True)])
 
 
-def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
+def _optimiser_step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     if not math.isfinite(float(loss.detach())):
         raise MethodError(f"learning a word diverges (loss {float(loss.detach())}): lower learn.lr")
     optimiser.zero_grad(set_to_none=True)
@@ -136,6 +136,6 @@ def _descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     optimiser.step()
 
 
-def _averaged(history: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+def _mean_losses(history: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
     last = history[len(history) // 2 :]
     return {name: float(torch.stack([losses[name] for losses in last]).mean()) for name in last[0]}

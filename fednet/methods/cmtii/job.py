@@ -15,10 +15,10 @@ from fednet.images import save_png
 from fednet.methods.cmtii import pipeline
 from fednet.methods.cmtii.config import CmtiiConfig
 from fednet.methods.cmtii.messages import read_cmtii_capabilities
-from fednet.methods.cmtii.persistence import by_class
-from fednet.methods.cmtii.results import REAL, leave_numbers, summarise
+from fednet.methods.cmtii.persistence import class_grid
+from fednet.methods.cmtii.results import REAL_GRID, summarise, write_metrics
 from fednet.methods.cmtii.site import CmtiiSite
-from fednet.methods.cmtii.site_data import PublicAndSiteImages
+from fednet.methods.cmtii.site_data import CmtiiDataSplit
 from fednet.methods.common.capabilities import require_matching_data
 from fednet.metrics.judge import train_judge
 from fednet.reporting.summary import Summary, write_summary
@@ -58,14 +58,14 @@ def run_job(config: CmtiiConfig, network: Network, folder: Path, seed: int, prog
         Stopped: the watch asks for the end.
     """
     capabilities = read_cmtii_capabilities(network.capabilities)
-    splits = require_matching_data(PublicAndSiteImages(config.data, config.public).measures(), capabilities)
+    splits = require_matching_data(CmtiiDataSplit(config.data, config.public).measures(), capabilities)
     judge = train_judge(splits.judge, seed=seed, progress=progress)
-    save_png(folder / REAL, by_class(splits.test.images, splits.test.labels))
+    save_png(folder / REAL_GRID, class_grid(splits.test.images, splits.test.labels))
     job = pipeline.CmtiiPipeline(config, network, capabilities, splits, judge, folder, seed)
     found = pipeline.CmtiiFindings()
     for found in pipeline.pipeline(job, progress):
         write_summary(folder, summarise(config, capabilities, found, folder))
-    leave_numbers(folder, config, capabilities, found)
+    write_metrics(folder, config, capabilities, found)
     summary = summarise(config, capabilities, found, folder)
     write_summary(folder, summary)
     return summary

@@ -22,7 +22,7 @@ from fednet.api import Offer
 from fednet.errors import MethodError, ModelError
 from fednet.methods.cmtii.backend import ClipModel
 
-Strange = Literal["refuse", "nearest"]
+UnknownSubjectPolicy = Literal["refuse", "nearest"]
 
 
 class Lexicon:
@@ -38,7 +38,9 @@ class Lexicon:
         own: the site's words by class, each (tokens, width).
     """
 
-    def __init__(self, clip: ClipModel, classes: Sequence[str], aliases: Mapping[str, str], strange: Strange) -> None:
+    def __init__(
+        self, clip: ClipModel, classes: Sequence[str], aliases: Mapping[str, str], strange: UnknownSubjectPolicy
+    ) -> None:
         self._clip, self._classes, self._aliases, self._strange = clip, tuple(classes), dict(aliases), strange
         self._said = {name: alias for alias, name in self._aliases.items()}
         self._received: dict[tuple[str, str], Offer] = {}
@@ -118,7 +120,7 @@ class Lexicon:
 
 
 @torch.no_grad()
-def merged(clip: ClipModel, words: Sequence[Sequence[Tensor]]) -> Tensor:
+def class_text_features(clip: ClipModel, words: Sequence[Sequence[Tensor]]) -> Tensor:
     """One text feature a class, the mean direction of those of its words: (classes, features), of length 1."""
     features = clip.text_features([word for several in words for word in several])
     parts = torch.split(features, [len(several) for several in words])

@@ -29,11 +29,11 @@ T = TypeVar("T")
 CLIP_CONFIG = "open_clip_config.json"
 CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 """Under which names open_clip looks for the weights of a folder first."""
-WEIGHTED = ("text_encoder", "unet", "vae")
-PARTS = {
+WEIGHT_FOLDERS = ("text_encoder", "unet", "vae")
+PIPELINE_FILES = {
     "scheduler": ("scheduler_config.json",),
     "tokenizer": ("tokenizer.json", "vocab.json"),
-    **dict.fromkeys(WEIGHTED, ("config.json",)),
+    **dict.fromkeys(WEIGHT_FOLDERS, ("config.json",)),
 }
 """The parts of a text-to-image folder, and which files say that a part is there (one of them is enough)."""
 LIBRARIES = frozenset({"diffusers", "transformers"})
@@ -80,7 +80,10 @@ def load_clip(clip: str, checkpoint: Path | None, device: str, half: torch.dtype
     """
     weights = clip_weights(clip, checkpoint)
     if checkpoint is None:
-        name, config = f"local-dir:{weights.parent}", _object(weights.parent / CLIP_CONFIG, "clip").get("model_cfg")
+        name, config = (
+            f"local-dir:{weights.parent}",
+            _read_json_object(weights.parent / CLIP_CONFIG, "clip").get("model_cfg"),
+        )
     else:
         name, config = clip, open_clip.get_model_config(clip)
     tokenizer = _own_tokenizer(clip, config)
@@ -89,11 +92,11 @@ def load_clip(clip: str, checkpoint: Path | None, device: str, half: torch.dtype
         model: nn.Module = open_clip.create_model(name, None if checkpoint is None else str(weights))
         return model.to(device).eval().requires_grad_(requires_grad=False)
 
-    model = _told(build, f"{weights} cannot be loaded as the CLIP {clip!r}")
+    model = _wrap_load_errors(build, f"{weights} cannot be loaded as the CLIP {clip!r}")
     return OpenClip(model, tokenizer, PreprocessCfg(**open_clip.get_model_preprocess_cfg(model)), half)
 
 
-def require_painter(folder: Path) -> None:
+def require_diffusers_folder(folder: Path) -> None:
     """Checks that a folder is a text-to-image pipeline that can be loaded.
 
     Raises:
@@ -105,12 +108,12 @@ def require_painter(folder: Path) -> None:
     if not index.is_file():
         raise ModelError(f"painter: {folder} holds no model_index.json: it is no diffusers pipeline")
     named = _named_parts(index)
-    for part, proofs in PARTS.items():
+    for part, proofs in PIPELINE_FILES.items():
         if part not in named or not any((folder / part / proof).is_file() for proof in proofs):
             raise ModelError(
-                f"painter: {folder} has no {part} ({part}/{proofs[0]}): a text-to-image folder holds {', '.join(PARTS)}"
+                f"painter: {folder} has no {part} ({part}/{proofs[0]}): a text-to-image folder holds {', '.join(PIPELINE_FILES)}"
             )
-        if part in WEIGHTED and not any((folder / part).glob("*.safetensors")):
+        if part in WEIGHT_FOLDERS and not any((folder / part).glob("*.safetensors")):
             raise ModelError(
                 f"painter: {folder / part} holds no safetensors weights, and no other format is opened, since it may "
                 "run code: save the pipeline once with save_pretrained(..., safe_serialization=True)"
@@ -123,7 +126,7 @@ def load_pipeline(folder: Path, device: str, dtype: torch.dtype) -> StableDiffus
     Raises:
         ModelError: see `require_painter`; or the parts do not fit their files or one another.
     """
-    require_painter(folder)
+    require_diffusers_folder(folder)
 
     def build() -> StableDiffusionPipeline:
         return StableDiffusionPipeline.from_pretrained(
@@ -136,7 +139,7 @@ def load_pipeline(folder: Path, device: str, dtype: torch.dtype) -> StableDiffus
             requires_safety_checker=False,
         ).to(device)
 
-    pipeline = _told(build, f"painter: {folder} cannot be loaded")
+    pipeline = _wrap_load_errors(build, f"painter: {folder} cannot be loaded")
     if not hasattr(pipeline.scheduler, "alphas_cumprod"):
         raise ModelError(f"painter: the {type(pipeline.scheduler).__name__} of {folder} has no noise levels by step")
     return pipeline
@@ -169,7 +172,7 @@ def _own_tokenizer(clip: str, config: Any) -> SimpleTokenizer:
 
 def _named_parts(index: Path) -> set[str]:
     """The parts that a pipeline says it has, all of known libraries."""
-    content = _object(index, "painter")
+    content = _read_json_object(index, "painter")
     if content.get("_class_name") != "StableDiffusionPipeline":
         raise ModelError(f"painter: {index} describes a {content.get('_class_name')}, not a StableDiffusionPipeline")
     parts = {name: value for name, value in content.items() if isinstance(value, list) and any(value)}
@@ -178,7 +181,7 @@ def _named_parts(index: Path) -> set[str]:
     return set(parts)
 
 
-def _object(path: Path, what: str) -> dict[str, Any]:
+def _read_json_object(path: Path, what: str) -> dict[str, Any]:
     """The JSON object in a file."""
     try:
         content = json.loads(path.read_text())
@@ -189,7 +192,7 @@ def _object(path: Path, what: str) -> dict[str, Any]:
     return content
 
 
-def _told(build: Callable[[], T], failure: str) -> T:
+def _wrap_load_errors(build: Callable[[], T], failure: str) -> T:
     """What `build` builds; its failures as one line that names the files."""
     try:
         return build()

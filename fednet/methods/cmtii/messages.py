@@ -15,21 +15,21 @@ from fednet.errors import MethodError
 from fednet.methods.common.capabilities import ONE_CONFIGURATION
 from fednet.methods.common.capabilities import read_capabilities as read
 
-ONE_STORE = (
+MODELS_DIFFER_HINT = (
     "the same word means something else in other models: give both the same files (for the embedded models copy one "
     "site's store, backend.store, to the other)"
 )
 LEARN, TUNE = "learn", "tune"
 """What a call can be for: to learn words and offer them, or to tune the image encoder, which offers nothing."""
 
-Arm = Literal["zero-shot", "local", "exchange", "control"]
+CmtiiArm = Literal["zero-shot", "local", "exchange", "control"]
 """What a site classifies with.
 
 zero-shot: names' tokens, nothing tuned. local: its own words, tuned on its own pictures. exchange: also the words of
 others, and pictures painted from them. control: the same with the names' own tokens in place of the others' words.
 """
-ARMS: tuple[Arm, ...] = get_args(Arm)
-TUNED: tuple[Arm, ...] = ("local", "exchange", "control")
+ARMS: tuple[CmtiiArm, ...] = get_args(CmtiiArm)
+TUNED_ARMS: tuple[CmtiiArm, ...] = ("local", "exchange", "control")
 
 
 class CmtiiCapabilities(BaseModel):
@@ -66,11 +66,11 @@ def read_cmtii_capabilities(capabilities: Mapping[str, str]) -> dict[str, CmtiiC
         capabilities,
         CmtiiCapabilities,
         "cmtii",
-        {**dict.fromkeys(("shape", "classes"), ONE_CONFIGURATION), "models": ONE_STORE},
+        {**dict.fromkeys(("shape", "classes"), ONE_CONFIGURATION), "models": MODELS_DIFFER_HINT},
     )
 
 
-def arm_of(options: Mapping[str, Scalar], allowed: tuple[Arm, ...] = ARMS) -> Arm:
+def parse_arm(options: Mapping[str, Scalar], allowed: tuple[CmtiiArm, ...] = ARMS) -> CmtiiArm:
     """The arm that options name.
 
     Raises:
@@ -82,7 +82,7 @@ def arm_of(options: Mapping[str, Scalar], allowed: tuple[Arm, ...] = ARMS) -> Ar
     raise MethodError(f"the arm must be one of {', '.join(allowed)}, not {str(options.get('arm'))[:40]!r}")
 
 
-def round_of(options: Mapping[str, Scalar]) -> int:
+def parse_round(options: Mapping[str, Scalar]) -> int:
     """The round that options name.
 
     Raises:

@@ -23,11 +23,11 @@ from fednet.errors import ModelError
 from fednet.federated.state import frozen
 from fednet.files import write_whole
 
-GLANCE = 0.2
+POLL_SECONDS = 0.2
 """Seconds between two looks at whether it is one's turn."""
 
 
-def named(terms: Mapping[str, object]) -> str:
+def cache_key(terms: Mapping[str, object]) -> str:
     """Twelve hexadecimal digits for what decides a thing, anything that JSON can say."""
     return hashlib.blake2b(json.dumps(terms, sort_keys=True).encode(), digest_size=6).hexdigest()
 
@@ -64,13 +64,13 @@ class ModelCache:
     def _turn(self, name: str) -> Iterator[None]:
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / f"{name}.lock").open("w") as file:
-            while not _locked(file.fileno()):
+            while not _try_lock(file.fileno()):
                 self._progress.report(f"waiting for {name.rsplit('-', 1)[0]}", 0, 1)
-                time.sleep(GLANCE)
+                time.sleep(POLL_SECONDS)
             yield
 
 
-def _locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

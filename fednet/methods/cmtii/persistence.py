@@ -27,8 +27,8 @@ from fednet.images import Pixels, grid, save_png
 
 T = TypeVar("T")
 
-NOTE = "cmtii"
-COLUMNS = 10
+METADATA_KEY = "cmtii"
+GRID_COLUMNS = 10
 """Pictures of a class in a grid."""
 
 
@@ -74,9 +74,9 @@ class SiteStore:
 
     def place(self, file: str) -> Path:
         """Where a file of the site lies."""
-        return self._run / place_of(self._name, file)
+        return self._run / site_file_path(self._name, file)
 
-    def keep_words(self, taught: LearnedOffers) -> None:
+    def save_words(self, taught: LearnedOffers) -> None:
         """Writes what the site teaches."""
         note = {
             "terms": self._terms,
@@ -103,7 +103,7 @@ class SiteStore:
 
         return self._read("words", made) or LearnedOffers()
 
-    def keep_heard(self, offer: Offer) -> None:
+    def save_received(self, offer: Offer) -> None:
         """Writes a word of another site, in the place of an older one."""
         note = {"terms": self._terms, "origin": offer.origin, "subject": offer.subject, "version": offer.version}
         name = hashlib.sha256(json.dumps([offer.origin, offer.subject]).encode()).hexdigest()
@@ -123,7 +123,7 @@ class SiteStore:
         found = (self._read(f"heard/{path.stem}", made) for path in files)
         return tuple(offer for offer in found if offer is not None)
 
-    def keep_adapter(self, arm: str, state: ModelState) -> None:
+    def save_adapter(self, arm: str, state: ModelState) -> None:
         """Writes an adapter."""
         self._write(f"adapter-{arm}", state, {"terms": self._terms})
 
@@ -138,11 +138,11 @@ class SiteStore:
     def show(self, file: str, images: Tensor, labels: Tensor) -> None:
         """Writes a grid: a row for every class that there is, its first pictures."""
         if len(images):
-            save_png(self.place(file), by_class(images, labels))
+            save_png(self.place(file), class_grid(images, labels))
 
     def _write(self, what: str, state: ModelState, note: Mapping[str, object]) -> None:
         path = self.place(f"{what}.safetensors")
-        write_whole(path, save(frozen(state), {NOTE: json.dumps(note, sort_keys=True)}))
+        write_whole(path, save(frozen(state), {METADATA_KEY: json.dumps(note, sort_keys=True)}))
 
     def _read(self, what: str, made: Callable[[dict[str, Tensor], dict[str, Any]], T]) -> T | None:
         """What is made of a file's tensors and its note; None where there is none of these terms."""
@@ -151,22 +151,22 @@ class SiteStore:
             return None
         try:
             with safe_open(path, "pt") as file:
-                note = json.loads((file.metadata() or {})[NOTE])
+                note = json.loads((file.metadata() or {})[METADATA_KEY])
                 state = {name: file.get_tensor(name) for name in sorted(file.keys())}
             return made(state, note) if note["terms"] == self._terms else None
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{path} is damaged ({error}): remove it, so that it is learnt again") from error
 
 
-def place_of(site: str, file: str) -> str:
+def site_file_path(site: str, file: str) -> str:
     """Where a site's file lies below the run's folder."""
     return f"sites/{site}/{file}"
 
 
-def by_class(images: Tensor, labels: Tensor) -> Pixels:
+def class_grid(images: Tensor, labels: Tensor) -> Pixels:
     """A grid with a row for every class that there is; where a class has few pictures its row ends in black."""
     rows = []
     for label in sorted(set(labels.tolist())):
-        some = images[labels == label][:COLUMNS]
-        rows.append(torch.cat([some, some.new_full((COLUMNS - len(some), *some.shape[1:]), -1.0)]))
-    return grid(torch.cat(rows), COLUMNS)
+        some = images[labels == label][:GRID_COLUMNS]
+        rows.append(torch.cat([some, some.new_full((GRID_COLUMNS - len(some), *some.shape[1:]), -1.0)]))
+    return grid(torch.cat(rows), GRID_COLUMNS)

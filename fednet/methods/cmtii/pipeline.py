@@ -13,13 +13,13 @@ import torch
 
 from fednet.api import ExchangePlan, Progress, Question
 from fednet.methods.cmtii import evaluation
-from fednet.methods.cmtii.central import central_tally
+from fednet.methods.cmtii.centralised_baseline import centralised_counts
 from fednet.methods.cmtii.config import CmtiiConfig
-from fednet.methods.cmtii.messages import LEARN, TUNE, Arm, CmtiiCapabilities
+from fednet.methods.cmtii.messages import LEARN, TUNE, CmtiiArm, CmtiiCapabilities
 from fednet.methods.common.job import PipelineContext, run_stages
 from fednet.methods.common.json_tensor import from_json_tensor
 
-Counts = Mapping[str, list[list[int]]]
+ClassCounts = Mapping[str, list[list[int]]]
 """Right and all by class, of the pictures of a "test" that all sites share and of the sites' "local" ones."""
 
 
@@ -36,10 +36,10 @@ class CmtiiFindings:
     """
 
     exchanges: tuple[Mapping[str, Any], ...] = ()
-    arms: Mapping[str, Mapping[str, Counts]] = field(default_factory=dict)
+    arms: Mapping[str, Mapping[str, ClassCounts]] = field(default_factory=dict)
     central: list[list[int]] | None = None
     rounds: tuple[float, ...] = ()
-    appraisals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    site_evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class CmtiiPipeline(PipelineContext[CmtiiConfig, CmtiiCapabilities]):
@@ -54,7 +54,7 @@ class CmtiiPipeline(PipelineContext[CmtiiConfig, CmtiiCapabilities]):
 
         return self.journal.once(key, exchange)
 
-    def measured(self, arm: Arm, number: int) -> dict[str, Counts]:
+    def measured(self, arm: CmtiiArm, number: int) -> dict[str, ClassCounts]:
         """How every site classifies in an arm, by site."""
 
         def measure() -> dict[str, Any]:
@@ -77,7 +77,7 @@ def pipeline(job: CmtiiPipeline, progress: Progress) -> Iterator[CmtiiFindings]:
     """
     found = replace(CmtiiFindings(), arms={"zero-shot": job.measured("zero-shot", 0)})
     yield found
-    yield from run_stages((_rounds, _baselines, _appraised, _central), job, found, progress)
+    yield from run_stages((_rounds, _baselines, _evaluated, _centralised_baseline), job, found, progress)
 
 
 def accuracy(counts: list[list[int]]) -> float:
@@ -104,7 +104,7 @@ def _rounds(job: CmtiiPipeline, found: CmtiiFindings, progress: Progress) -> Ite
 
 
 def _baselines(job: CmtiiPipeline, found: CmtiiFindings, progress: Progress) -> Iterator[CmtiiFindings]:
-    arms: tuple[Arm, ...] = ("local", "control") if job.config.report.control else ("local",)
+    arms: tuple[CmtiiArm, ...] = ("local", "control") if job.config.report.control else ("local",)
     number = job.config.rounds
     for done, arm in enumerate(arms):
         progress.report("baselines", done, len(arms))
@@ -113,24 +113,24 @@ def _baselines(job: CmtiiPipeline, found: CmtiiFindings, progress: Progress) -> 
         yield found
 
 
-def _appraised(job: CmtiiPipeline, found: CmtiiFindings, progress: Progress) -> Iterator[CmtiiFindings]:
+def _evaluated(job: CmtiiPipeline, found: CmtiiFindings, progress: Progress) -> Iterator[CmtiiFindings]:
     progress.report("appraisal", 0, 1)
 
     def measure() -> dict[str, Any]:
-        inputs = {**job.test(), **evaluation.sent(job.judge)}
+        inputs = {**job.test(), **evaluation.judge_to_inputs(job.judge)}
         replies = job.network.ask(Question("appraise", inputs, {"round": job.config.rounds})).by_node
         return {name: from_json_tensor(reply.get("appraisal")) for name, reply in replies.items()}
 
-    yield replace(found, appraisals=job.journal.once("appraisal", measure))
+    yield replace(found, site_evaluations=job.journal.once("appraisal", measure))
 
 
-def _central(job: CmtiiPipeline, found: CmtiiFindings, progress: Progress) -> Iterator[CmtiiFindings]:
+def _centralised_baseline(job: CmtiiPipeline, found: CmtiiFindings, progress: Progress) -> Iterator[CmtiiFindings]:
     if not job.config.report.central or not all(card.common for card in job.capabilities.values()):
         return
 
     def measure() -> dict[str, Any]:
         test, sites = job.splits.test, len(job.capabilities)
-        counts = central_tally(job.config, test, sites=sites, folder=job.folder, seed=job.seed, progress=progress)
+        counts = centralised_counts(job.config, test, sites=sites, folder=job.folder, seed=job.seed, progress=progress)
         return {"counts": counts.tolist()}
 
     yield replace(found, central=job.journal.once("central", measure)["counts"])

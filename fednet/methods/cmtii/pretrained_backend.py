@@ -12,16 +12,16 @@ from torch.nn.functional import cosine_similarity
 
 from fednet.api import SiteContext
 from fednet.errors import ModelError
-from fednet.methods.cmtii.backend import Backend
+from fednet.methods.cmtii.backend import CmtiiBackend
 from fednet.methods.cmtii.clip import OpenClip
-from fednet.methods.cmtii.loading import clip_weights, load_clip, load_pipeline, require_painter
+from fednet.methods.cmtii.loading import clip_weights, load_clip, load_pipeline, require_diffusers_folder
 from fednet.methods.cmtii.pretrained_config import PretrainedBackendConfig
-from fednet.methods.cmtii.prompts import PROMPT
+from fednet.methods.cmtii.prompts import PROMPT_TEMPLATE
 from fednet.methods.cmtii.stable_diffusion import StableDiffusionGenerator
 
-SAME = 0.99
+MIN_TOKEN_COSINE = 0.99
 """The least cosine of two rows that are one and the same token, after rounding to half precision."""
-HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+HALF_PRECISION_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def check(config: PretrainedBackendConfig) -> None:
@@ -31,24 +31,26 @@ def check(config: PretrainedBackendConfig) -> None:
         ModelError: they are not; names the folder and what is missing.
     """
     clip_weights(config.clip, config.checkpoint)
-    require_painter(config.painter.expanduser())
+    require_diffusers_folder(config.painter.expanduser())
 
 
-def load(config: PretrainedBackendConfig, site: SiteContext) -> Backend:
+def load_pretrained_backend(config: PretrainedBackendConfig, site: SiteContext) -> CmtiiBackend:
     """Loads both models onto the site's device.
 
     Raises:
         ModelError: they are missing, incomplete, broken, or read with different token tables.
     """
     check(config)
-    half = None if config.half is None or torch.device(site.device).type == "cpu" else HALVES[config.half]
+    half = (
+        None if config.half is None or torch.device(site.device).type == "cpu" else HALF_PRECISION_DTYPES[config.half]
+    )
     clip = load_clip(config.clip, config.checkpoint, site.device, half)
     pipeline = load_pipeline(config.painter.expanduser(), site.device, half or torch.float32)
     painter = StableDiffusionGenerator(
         pipeline, steps=config.steps, guidance=config.guidance, batch=config.batch, gamma=config.gamma
     )
     _require_same_table(clip, painter, config)
-    return Backend(clip=clip, painter=painter, shape=painter.shape)
+    return CmtiiBackend(clip=clip, painter=painter, shape=painter.shape)
 
 
 def _require_same_table(clip: OpenClip, painter: StableDiffusionGenerator, config: PretrainedBackendConfig) -> None:
@@ -58,10 +60,10 @@ def _require_same_table(clip: OpenClip, painter: StableDiffusionGenerator, confi
             f"the words of clip {config.clip} have {clip.width} numbers and those of painter {config.painter} "
             f"{painter.width}: take a painter whose text encoder is that CLIP's"
         )
-    theirs, ours = painter.tokens(PROMPT), clip.tokens(PROMPT)
-    if theirs.shape != ours.shape or (alike := float(cosine_similarity(theirs, ours).min())) < SAME:
+    theirs, ours = painter.tokens(PROMPT_TEMPLATE), clip.tokens(PROMPT_TEMPLATE)
+    if theirs.shape != ours.shape or (alike := float(cosine_similarity(theirs, ours).min())) < MIN_TOKEN_COSINE:
         found = "split the prompt differently" if theirs.shape != ours.shape else f"agree by a cosine of {alike:.3f}"
         raise ModelError(
             f"clip {config.clip} and painter {config.painter} read with different token tables ({found}, at least "
-            f"{SAME} for the same): take a painter whose text encoder is that CLIP's"
+            f"{MIN_TOKEN_COSINE} for the same): take a painter whose text encoder is that CLIP's"
         )

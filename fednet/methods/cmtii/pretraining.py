@@ -27,24 +27,24 @@ from fednet.errors import ModelError
 from fednet.methods.cmtii.clip import OpenClip
 from fednet.methods.cmtii.image_generator import SmallImageGenerator
 from fednet.methods.cmtii.losses import contrastive_losses
-from fednet.methods.cmtii.prompts import PROMPT, Vocabulary
-from fednet.methods.cmtii.small_config import ClipConfig, ImageGeneratorConfig, PretrainConfig, SmallBackendConfig
+from fednet.methods.cmtii.prompts import PROMPT_TEMPLATE, WordVocabulary
+from fednet.methods.cmtii.small_config import ImageGeneratorConfig, PretrainConfig, SmallBackendConfig, SmallClipConfig
 from fednet.seeds import derive, generator
 
-ROOM = 2
+MAX_WORD_TOKENS = 2
 """Tokens that a word may have."""
-SPREAD = 0.5
+INIT_STD = 0.5
 """Deviation of the numbers in a word, to begin with."""
-AVERAGE = 0.995
+EMA_DECAY = 0.995
 """Decay of the painter's averaged weights."""
 
 
-def word_of(name: str, orientation: Orientation) -> str:
+def orientation_word(name: str, orientation: Orientation) -> str:
     """The word for a class under an orientation; upright it is the class's name."""
     return name.lower() if orientation == UPRIGHT else f"{name.lower()}-{orientation.name}"
 
 
-def unschooled_clip(config: ClipConfig, side: int, classes: Sequence[str], seed: int, device: str) -> OpenClip:
+def untrained_clip(config: SmallClipConfig, side: int, classes: Sequence[str], seed: int, device: str) -> OpenClip:
     """A CLIP that knows nothing yet, with a vocabulary of all words of all classes.
 
     Raises:
@@ -61,12 +61,12 @@ def unschooled_clip(config: ClipConfig, side: int, classes: Sequence[str], seed:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "clip", "weights"))
         model = open_clip.CLIP(config.features, *_towers(config, side, len(vocabulary)))
-        nn.init.normal_(model.token_embedding.weight, std=SPREAD)
+        nn.init.normal_(model.token_embedding.weight, std=INIT_STD)
     grey = PreprocessCfg(size=(side, side), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     return OpenClip(model.to(device).eval(), vocabulary, grey)
 
 
-def unschooled_painter(
+def untrained_image_generator(
     config: ImageGeneratorConfig, shape: tuple[int, int, int], width: int, seed: int, device: str
 ) -> SmallImageGenerator:
     """A painter that knows nothing yet.
@@ -79,7 +79,7 @@ def unschooled_painter(
         return SmallImageGenerator(config, shape, width).to(device).eval()
 
 
-def school_clip(clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig, progress: Progress) -> None:
+def pretrain_clip(clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig, progress: Progress) -> None:
     """Trains a CLIP and the rows of its table in place.
 
     Raises:
@@ -87,17 +87,17 @@ def school_clip(clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig, 
         Stopped: the watch asks for the end.
     """
     random, school = generator(config.seed, "clip", "batches"), config.clip.school
-    rows = _Rows(len(pictures.classes), clip.width, random).to(clip.device)
+    rows = _WordTable(len(pictures.classes), clip.width, random).to(clip.device)
     clip.model.train().requires_grad_(requires_grad=True)
 
     def loss(_step: int) -> Tensor:
-        images, words = _shown(pictures, school, random)
-        table = _blurred(rows(), school.noise, random)
+        images, words = _random_batch(pictures, school, random)
+        table = _add_noise(rows(), school.noise, random)
         texts = clip.text_features(list(table))
         found = clip.image_features(images)
         return contrastive_losses(found, texts, clip.logit_scale.clamp(max=100), words.to(clip.device)).mean()
 
-    _descend([*clip.model.parameters(), *rows.parameters()], loss, school, "schooling the clip", progress)
+    _optimise([*clip.model.parameters(), *rows.parameters()], loss, school, "schooling the clip", progress)
     clip.model.eval().requires_grad_(requires_grad=False)
     vocabulary = _vocabulary(pictures.classes)
     ids = [token for name in _words(pictures.classes) for token in vocabulary.encode(name)]
@@ -105,7 +105,7 @@ def school_clip(clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig, 
         clip.model.get_parameter("token_embedding.weight")[ids] = rows()[:, 0]
 
 
-def school_painter(
+def pretrain_image_generator(
     painter: SmallImageGenerator, clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig, progress: Progress
 ) -> None:
     """Trains a painter in place on what the CLIP's table has for its pictures; the table stays as it is.
@@ -116,30 +116,30 @@ def school_painter(
     """
     random, school = generator(config.seed, "painter", "batches"), config.painter.school
     table = torch.stack([clip.tokens(name) for name in _words(pictures.classes)])
-    keep = get_ema_multi_avg_fn(AVERAGE)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    keep = get_ema_multi_avg_fn(EMA_DECAY)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     averaged = AveragedModel(painter.unet, multi_avg_fn=keep)
     painter.train().requires_grad_(requires_grad=True)
 
     def loss(step: int) -> Tensor:
         if step:
             averaged.update_parameters(painter.unet)
-        images, words = _shown(pictures, school, random)
-        said = _blurred(table[words], school.noise, random)[:, 0]
+        images, words = _random_batch(pictures, school, random)
+        said = _add_noise(table[words], school.noise, random)[:, 0]
         silent = torch.rand(len(said), generator=random) < config.painter.silence
         return painter.losses(images, said.masked_fill(silent[:, None], 0.0).to(painter.device), random).mean()
 
-    _descend(list(painter.parameters()), loss, school, "schooling the painter", progress)
+    _optimise(list(painter.parameters()), loss, school, "schooling the painter", progress)
     painter.unet.load_state_dict(averaged.module.state_dict())
     painter.eval().requires_grad_(requires_grad=False)
 
 
-class _Rows(nn.Module):
+class _WordTable(nn.Module):
     """The table's rows for all words: (classes * orientations, 1, width), class by class."""
 
     def __init__(self, classes: int, width: int, random: torch.Generator) -> None:
         super().__init__()
-        self.classes = nn.Parameter(SPREAD * torch.randn(classes, width, generator=random))
-        self.orientations = nn.Parameter(SPREAD * torch.randn(4, width, generator=random))
+        self.classes = nn.Parameter(INIT_STD * torch.randn(classes, width, generator=random))
+        self.orientations = nn.Parameter(INIT_STD * torch.randn(4, width, generator=random))
         self.places: Tensor
         self.register_buffer("places", matrices(SHOWN).flatten(1))
 
@@ -150,14 +150,14 @@ class _Rows(nn.Module):
 
 def _words(classes: Sequence[str]) -> Iterator[str]:
     """All words in the order of the rows."""
-    return (word_of(name, orientation) for name in classes for orientation in SHOWN)
+    return (orientation_word(name, orientation) for name in classes for orientation in SHOWN)
 
 
-def _vocabulary(classes: Sequence[str]) -> Vocabulary:
-    return Vocabulary(list(_words(classes)))
+def _vocabulary(classes: Sequence[str]) -> WordVocabulary:
+    return WordVocabulary(list(_words(classes)))
 
 
-def _shown(pictures: ImageSet, school: PretrainConfig, random: torch.Generator) -> tuple[Tensor, Tensor]:
+def _random_batch(pictures: ImageSet, school: PretrainConfig, random: torch.Generator) -> tuple[Tensor, Tensor]:
     """A batch of public pictures, each under an orientation, and which word each has: int64 (b,)."""
     count, places = school.batch, matrices(SHOWN)
     chosen = torch.randint(len(pictures), (count,), generator=random)
@@ -167,11 +167,11 @@ def _shown(pictures: ImageSet, school: PretrainConfig, random: torch.Generator) 
     return images, pictures.labels[chosen] * len(SHOWN) + ways
 
 
-def _blurred(words: Tensor, noise: float, random: torch.Generator) -> Tensor:
+def _add_noise(words: Tensor, noise: float, random: torch.Generator) -> Tensor:
     return words + noise * torch.randn(words.shape, generator=random).to(words.device)
 
 
-def _descend(
+def _optimise(
     parameters: list[nn.Parameter],
     loss: Callable[[int], Tensor],
     school: PretrainConfig,
@@ -192,7 +192,7 @@ def _descend(
         progress.report(phase, step + 1, school.steps, loss=float(found.detach()))
 
 
-def _towers(config: ClipConfig, side: int, words: int) -> tuple[dict[str, object], dict[str, object]]:
+def _towers(config: SmallClipConfig, side: int, words: int) -> tuple[dict[str, object], dict[str, object]]:
     """open_clip's configuration of the image tower and of the text tower."""
     vision: dict[str, object] = {
         "image_size": side,
@@ -202,7 +202,7 @@ def _towers(config: ClipConfig, side: int, words: int) -> tuple[dict[str, object
         "head_width": 16,
     }
     text: dict[str, object] = {
-        "context_length": len(PROMPT.split()) + 2 + ROOM,
+        "context_length": len(PROMPT_TEMPLATE.split()) + 2 + MAX_WORD_TOKENS,
         "vocab_size": words,
         "width": config.width,
         "heads": config.width // 8,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from fednet.errors import ModelError
 
-PROMPT = "a photo of a"
+PROMPT_TEMPLATE = "a photo of a"
 """What stands before the word."""
 
 
@@ -39,7 +39,7 @@ class Tokenizer(Protocol):
 
 
 @dataclass(frozen=True)
-class Layout:
+class PromptLayout:
     """How a tower's prompts are laid out: start, "a photo of a", the word, end, and padding up to `context`.
 
     Attributes:
@@ -94,7 +94,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Prompts:
+class PromptBatch:
     """Several prompts, one for each word.
 
     Attributes:
@@ -108,7 +108,7 @@ class Prompts:
     tokens: Tensor
 
 
-def compose(layout: Layout, words: Sequence[Tensor], device: torch.device) -> Prompts:
+def compose_prompts(layout: PromptLayout, words: Sequence[Tensor], device: torch.device) -> PromptBatch:
     """Puts every word into a prompt of its own.
 
     Args:
@@ -117,7 +117,7 @@ def compose(layout: Layout, words: Sequence[Tensor], device: torch.device) -> Pr
         device: where the tower lives.
 
     Raises:
-        ModelError: see `Layout.require`.
+        ModelError: see `PromptLayout.require`.
     """
     layout.require(words)
     first = 1 + len(layout.head)
@@ -125,11 +125,11 @@ def compose(layout: Layout, words: Sequence[Tensor], device: torch.device) -> Pr
     places = torch.zeros_like(ids, dtype=torch.bool)
     for index, word in enumerate(words):
         places[index, first : first + len(word)] = True
-    return Prompts(ids.to(device), places.to(device), torch.cat([word.to(device) for word in words]))
+    return PromptBatch(ids.to(device), places.to(device), torch.cat([word.to(device) for word in words]))
 
 
 @contextmanager
-def spoken(table: nn.Embedding, prompts: Prompts) -> Iterator[None]:
+def substitute_embeddings(table: nn.Embedding, prompts: PromptBatch) -> Iterator[None]:
     """While it lasts, a tower's table answers the ids of `prompts` with the words' vectors in their places.
 
     Gradients flow to the words. For one thread at a time.
@@ -145,7 +145,7 @@ def spoken(table: nn.Embedding, prompts: Prompts) -> Iterator[None]:
         handle.remove()
 
 
-class Vocabulary:
+class WordVocabulary:
     """A tokenizer of whole words (a `Tokenizer`): every word is one token, and no other word exists.
 
     Ids follow the order of the words; start and end come after them. "a", "photo" and "of" are always there.
@@ -155,7 +155,7 @@ class Vocabulary:
     """
 
     def __init__(self, words: Sequence[str]) -> None:
-        own = tuple(dict.fromkeys([*PROMPT.split(), *words]))
+        own = tuple(dict.fromkeys([*PROMPT_TEMPLATE.split(), *words]))
         self._ids = {word: index for index, word in enumerate(own)}
         self.sot_token_id, self.eot_token_id = len(own), len(own) + 1
 

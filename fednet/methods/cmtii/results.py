@@ -13,7 +13,7 @@ from typing import Any
 
 from fednet.methods.cmtii.config import CmtiiConfig
 from fednet.methods.cmtii.messages import ARMS, CmtiiCapabilities
-from fednet.methods.cmtii.persistence import place_of
+from fednet.methods.cmtii.persistence import site_file_path
 from fednet.methods.cmtii.pipeline import CmtiiFindings, accuracy
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.summary import (
@@ -26,36 +26,42 @@ from fednet.reporting.summary import (
     SummaryTable,
 )
 
-REAL = "real.png"
+REAL_GRID = "real.png"
 """Test pictures by class, beside which painted ones are shown."""
-NUMBER = 4
+BYTES_PER_NUMBER = 4
 """Bytes of a number that travels."""
-PRICES = (
+TRAFFIC_NOTE = (
     "The last two columns were never sent: they are what one sending of them would have cost. Pictures at a byte a "
     "pixel and channel, numbers at four bytes."
 )
-FEATURES = (
+JUDGE_NOTE = (
     "Judge, Frechet distance and Inception Score are of a small classifier that was trained on pictures no site has, "
     "not of InceptionV3: compare them within this table only. Real halves: one half of the test pictures of the "
     "painted classes against the other."
 )
-ATTACKS = (
+ATTACK_NOTE = (
     ".5 is chance. Distances are Euclidean, over pixels in [-1, 1], to the pictures that a word was learnt from; "
     "strangers are real pictures of the class that nobody has learnt from. What is painted is no copy where it is no "
     "nearer than they are. These measures bound nothing: another attack may do better."
 )
-Cards = Mapping[str, CmtiiCapabilities]
+CmtiiCards = Mapping[str, CmtiiCapabilities]
 
 
-def summarise(config: CmtiiConfig, capabilities: Cards, found: CmtiiFindings, folder: Path) -> Summary:
+def summarise(config: CmtiiConfig, capabilities: CmtiiCards, found: CmtiiFindings, folder: Path) -> Summary:
     """What a reader is shown of what there is so far."""
     sections = (
         SummarySection(
-            title="Accuracy over all classes", table=_arms(found), notes=_meaning(config), charts=_rounds(found)
+            title="Accuracy over all classes",
+            table=_arms(found),
+            notes=_arm_descriptions(config),
+            charts=_rounds(found),
         ),
         SummarySection(title="What travelled", table=_bytes(capabilities, found), notes=_prices(found)),
         SummarySection(
-            title="Painted pictures", table=_worth(found), notes=_features(found), figures=_grids(capabilities, folder)
+            title="Painted pictures",
+            table=_generated_quality(found),
+            notes=_features(found),
+            figures=_grids(capabilities, folder),
         ),
         SummarySection(title="What words tell of the pictures behind them", table=_leaks(found), notes=_attacks(found)),
     )
@@ -66,7 +72,7 @@ def summarise(config: CmtiiConfig, capabilities: Cards, found: CmtiiFindings, fo
     )
 
 
-def leave_numbers(folder: Path, config: CmtiiConfig, capabilities: Cards, found: CmtiiFindings) -> None:
+def write_metrics(folder: Path, config: CmtiiConfig, capabilities: CmtiiCards, found: CmtiiFindings) -> None:
     """Writes TensorBoard's events, arms.csv and metrics.json: every number, for whoever computes on with them."""
     with RunRecord(folder, "sampler") as record:
         for number, value in enumerate(found.rounds, 1):
@@ -75,15 +81,15 @@ def leave_numbers(folder: Path, config: CmtiiConfig, capabilities: Cards, found:
     write_json(
         folder / "metrics.json",
         {
-            "arms": {arm: mean(told(found, arm, "test").values()) for arm in found.arms},
-            "local": {arm: _mean(told(found, arm, "local").values()) for arm in found.arms},
+            "arms": {arm: mean(arm_accuracies(found, arm, "test").values()) for arm in found.arms},
+            "local": {arm: _mean(arm_accuracies(found, arm, "local").values()) for arm in found.arms},
             "central": None if found.central is None else accuracy(found.central),
-            "sites": {arm: told(found, arm, "test") for arm in found.arms},
+            "sites": {arm: arm_accuracies(found, arm, "test") for arm in found.arms},
             "counts": found.arms,
             "rounds": found.rounds,
-            "words": taught(found),
-            "bytes": traffic(capabilities, found),
-            "appraisals": found.appraisals,
+            "words": words_per_site(found),
+            "bytes": traffic_bytes(capabilities, found),
+            "appraisals": found.site_evaluations,
             "exchanges": found.exchanges,
             "cards": {name: card.model_dump() for name, card in capabilities.items()},
             "public": config.public,
@@ -91,12 +97,12 @@ def leave_numbers(folder: Path, config: CmtiiConfig, capabilities: Cards, found:
     )
 
 
-def told(found: CmtiiFindings, arm: str, part: str) -> dict[str, float]:
+def arm_accuracies(found: CmtiiFindings, arm: str, part: str) -> dict[str, float]:
     """The accuracy of an arm on the "test" of all or on each site's "local" one, by site."""
     return {site: accuracy(counts[part]) for site, counts in sorted(found.arms[arm].items())}
 
 
-def taught(found: CmtiiFindings) -> dict[str, int]:
+def words_per_site(found: CmtiiFindings) -> dict[str, int]:
     """How many words each site has taught."""
     subjects: dict[str, set[str]] = {}
     for one in found.exchanges:
@@ -105,7 +111,7 @@ def taught(found: CmtiiFindings) -> dict[str, int]:
     return {origin: len(names) for origin, names in sorted(subjects.items())}
 
 
-def traffic(capabilities: Cards, found: CmtiiFindings) -> dict[str, dict[str, int]]:
+def traffic_bytes(capabilities: CmtiiCards, found: CmtiiFindings) -> dict[str, dict[str, int]]:
     """What each site sent, and what sending something else once would have cost it, in bytes.
 
     "words" are the numbers of all its words, "wire" all that its offers took on the wire; "pictures" are its training
@@ -114,19 +120,21 @@ def traffic(capabilities: Cards, found: CmtiiFindings) -> dict[str, dict[str, in
     sent = {}
     for name, card in capabilities.items():
         sent[name] = {
-            "words": sum(round(one["values"].get(name, {}).get("numbers", 0)) * NUMBER for one in found.exchanges),
+            "words": sum(
+                round(one["values"].get(name, {}).get("numbers", 0)) * BYTES_PER_NUMBER for one in found.exchanges
+            ),
             "wire": sum(one["sent"].get(name, 0) for one in found.exchanges),
             "pictures": sum(card.histogram) * math.prod(card.shape),
-            "gradient": card.parameters * NUMBER,
+            "gradient": card.parameters * BYTES_PER_NUMBER,
         }
     return sent
 
 
-def _title(capabilities: Cards, found: CmtiiFindings) -> str:
-    sites = f"{len(capabilities)} sites, {sum(taught(found).values())} words"
+def _title(capabilities: CmtiiCards, found: CmtiiFindings) -> str:
+    sites = f"{len(capabilities)} sites, {sum(words_per_site(found).values())} words"
     if "exchange" not in found.arms:
         return sites
-    reached = {arm: mean(told(found, arm, "test").values()) for arm in found.arms}
+    reached = {arm: mean(arm_accuracies(found, arm, "test").values()) for arm in found.arms}
     beside = f", alone {reached['local']:.2f}" if "local" in reached else ""
     return f"{sites}: accuracy over all classes {reached['exchange']:.2f}{beside}"
 
@@ -134,7 +142,7 @@ def _title(capabilities: Cards, found: CmtiiFindings) -> str:
 def _arms(found: CmtiiFindings) -> SummaryTable | None:
     rows: list[tuple[Cell, ...]] = []
     for arm in (arm for arm in ARMS if arm in found.arms):
-        everywhere, own = told(found, arm, "test"), told(found, arm, "local")
+        everywhere, own = arm_accuracies(found, arm, "test"), arm_accuracies(found, arm, "local")
         rows.append((arm, mean(everywhere.values()), min(everywhere.values()), _mean(own.values())))
     if found.central is not None:
         reached = accuracy(found.central)
@@ -143,7 +151,7 @@ def _arms(found: CmtiiFindings) -> SummaryTable | None:
     return SummaryTable(columns=heads, rows=tuple(rows)) if rows else None
 
 
-def _meaning(config: CmtiiConfig) -> tuple[str, ...]:
+def _arm_descriptions(config: CmtiiConfig) -> tuple[str, ...]:
     first = (
         "zero-shot: the classes' names, nothing tuned. local: own words, tuned on own pictures. exchange: also the "
         "words of others, and pictures painted from them. control: painted from names' tokens that nobody has learnt. "
@@ -161,11 +169,11 @@ def _rounds(found: CmtiiFindings) -> tuple[SummaryChart, ...]:
     return (SummaryChart(title="accuracy, test of all, mean of sites", across="round", lines={"exchange": points}),)
 
 
-def _bytes(capabilities: Cards, found: CmtiiFindings) -> SummaryTable | None:
+def _bytes(capabilities: CmtiiCards, found: CmtiiFindings) -> SummaryTable | None:
     if not found.exchanges:
         return None
     heads = ("site", "words", "bytes of them", "on the wire", "its pictures", "one gradient, or the image encoder")
-    words, sent = taught(found), traffic(capabilities, found)
+    words, sent = words_per_site(found), traffic_bytes(capabilities, found)
     numbers = {name: (words.get(name, 0), *sent[name].values()) for name in capabilities}
     totals = map(sum, zip(*numbers.values(), strict=True))
     return SummaryTable(columns=heads, rows=(*((name, *row) for name, row in numbers.items()), ("all", *totals)))
@@ -178,35 +186,37 @@ def _prices(found: CmtiiFindings) -> tuple[str, ...]:
         for site, reasons in one["refused"].items()
         for what, why in reasons.items()
     ]
-    return (PRICES, *sorted(set(refused)))
+    return (TRAFFIC_NOTE, *sorted(set(refused)))
 
 
-def _worth(found: CmtiiFindings) -> SummaryTable | None:
-    if not found.appraisals:
+def _generated_quality(found: CmtiiFindings) -> SummaryTable | None:
+    if not found.site_evaluations:
         return None
     keys = ("count", "accuracy", "frechet", "floor", "inception_score")
     heads = ("site", "painted", "judged right", "Frechet", "real halves", "Inception Score")
-    rows = [(name, *(one["worth"][key] for key in keys)) for name, one in sorted(found.appraisals.items())]
+    rows = [(name, *(one["worth"][key] for key in keys)) for name, one in sorted(found.site_evaluations.items())]
     return SummaryTable(columns=heads, rows=tuple(rows))
 
 
 def _features(found: CmtiiFindings) -> tuple[str, ...]:
-    return (FEATURES,) if found.appraisals else ()
+    return (JUDGE_NOTE,) if found.site_evaluations else ()
 
 
-def _grids(capabilities: Cards, folder: Path) -> tuple[SummaryFigure, ...]:
-    there = [("real pictures that nobody has learnt from, by class", REAL)]
-    there += [(f"{name}: painted from received words", place_of(name, "painted-exchange.png")) for name in capabilities]
-    there += [(f"{name}: painted from its own words", place_of(name, "taught.png")) for name in capabilities]
+def _grids(capabilities: CmtiiCards, folder: Path) -> tuple[SummaryFigure, ...]:
+    there = [("real pictures that nobody has learnt from, by class", REAL_GRID)]
+    there += [
+        (f"{name}: painted from received words", site_file_path(name, "painted-exchange.png")) for name in capabilities
+    ]
+    there += [(f"{name}: painted from its own words", site_file_path(name, "taught.png")) for name in capabilities]
     first = next(iter(capabilities))
-    there.append((f"{first}: painted from names' tokens (control)", place_of(first, "painted-control.png")))
+    there.append((f"{first}: painted from names' tokens (control)", site_file_path(first, "painted-control.png")))
     return tuple(
         SummaryFigure(title=title, file=file, pixels=True) for title, file in there if (folder / file).is_file()
     )
 
 
 def _leaks(found: CmtiiFindings) -> SummaryTable | None:
-    leaks = {name: one["leak"] for name, one in sorted(found.appraisals.items()) if "leak" in one}
+    leaks = {name: one["leak"] for name, one in sorted(found.site_evaluations.items()) if "leak" in one}
     if not leaks:
         return None
     heads = (
@@ -221,10 +231,10 @@ def _leaks(found: CmtiiFindings) -> SummaryTable | None:
 
 
 def _attacks(found: CmtiiFindings) -> tuple[str, ...]:
-    return (ATTACKS,) if any("leak" in one for one in found.appraisals.values()) else ()
+    return (ATTACK_NOTE,) if any("leak" in one for one in found.site_evaluations.values()) else ()
 
 
-def _account(capabilities: Cards, found: CmtiiFindings) -> ParticipationAccount:
+def _account(capabilities: CmtiiCards, found: CmtiiFindings) -> ParticipationAccount:
     account = ParticipationAccount.of("call", capabilities)
     for one in found.exchanges:
         account.enter(tuple(one["offered"]), one["late"], one["lost"])
@@ -233,7 +243,7 @@ def _account(capabilities: Cards, found: CmtiiFindings) -> ParticipationAccount:
 
 def _accuracies(found: CmtiiFindings) -> Sequence[tuple[str, str, dict[str, float | None]]]:
     return [
-        (arm, site, {part: _or_nothing(accuracy(counts[part])) for part in ("test", "local")})
+        (arm, site, {part: _none_if_nan(accuracy(counts[part])) for part in ("test", "local")})
         for arm, sites in found.arms.items()
         for site, counts in sorted(sites.items())
     ]
@@ -244,5 +254,5 @@ def _mean(values: Any) -> float | None:
     return mean(known) if known else None
 
 
-def _or_nothing(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else value

@@ -21,32 +21,32 @@ from fednet.federated.offers import versions
 from fednet.federated.state import digest
 from fednet.images import require_pictures
 from fednet.methods.cmtii import evaluation
-from fednet.methods.cmtii.backend import Backend
+from fednet.methods.cmtii.backend import CmtiiBackend
+from fednet.methods.cmtii.backend_selection import load_backend
 from fednet.methods.cmtii.config import CmtiiConfig
-from fednet.methods.cmtii.generation import painted
-from fednet.methods.cmtii.inversion import learn, learnable
-from fednet.methods.cmtii.lexicon import Lexicon, merged
-from fednet.methods.cmtii.messages import LEARN, TUNE, TUNED, Arm, CmtiiCapabilities, arm_of, round_of
-from fednet.methods.cmtii.model_cache import named
-from fednet.methods.cmtii.models import models_of
+from fednet.methods.cmtii.generation import generate_images
+from fednet.methods.cmtii.inversion import classes_to_learn, invert_words
+from fednet.methods.cmtii.lexicon import Lexicon, class_text_features
+from fednet.methods.cmtii.messages import LEARN, TUNE, TUNED_ARMS, CmtiiArm, CmtiiCapabilities, parse_arm, parse_round
+from fednet.methods.cmtii.model_cache import cache_key
 from fednet.methods.cmtii.persistence import LearnedOffers, SiteStore
-from fednet.methods.cmtii.site_data import PublicAndSiteImages, SiteImages
-from fednet.methods.cmtii.tuning import Mixture, adapted, tally, tune
+from fednet.methods.cmtii.site_data import CmtiiDataSplit, CmtiiSiteData
+from fednet.methods.cmtii.tuning import WeightedImages, count_correct, tune_adapter, with_adapter
 from fednet.methods.common.dispatch import QuestionHandlers, dispatch
 from fednet.methods.common.json_tensor import to_json_tensor
 from fednet.reporting.record import Cell, RunRecord
 from fednet.seeds import derive, generator
 
-MOST_PICTURES = 20_000
+MAX_IMAGES = 20_000
 """Pictures in one question."""
 
 
 @dataclass(frozen=True)
-class _Ready:
+class _PreparedCmtiiSite:
     """What a site has once it is prepared."""
 
-    holdings: SiteImages
-    backend: Backend
+    holdings: CmtiiSiteData
+    backend: CmtiiBackend
     lexicon: Lexicon
     keeper: SiteStore
 
@@ -62,11 +62,11 @@ class CmtiiSite:
     """
 
     def __init__(
-        self, config: CmtiiConfig, site: SiteContext, share: ImageSet | None = None, backend: Backend | None = None
+        self, config: CmtiiConfig, site: SiteContext, share: ImageSet | None = None, backend: CmtiiBackend | None = None
     ) -> None:
         self.config, self.site = config, site
         self._share, self._backend = share, backend
-        self._ready: _Ready | None = None
+        self._ready: _PreparedCmtiiSite | None = None
         self._taught = LearnedOffers()
         self._exchanged: dict[int, tuple[Tensor, Tensor]] = {}  # the last round's paintings from received words
         self._asks: QuestionHandlers = {
@@ -82,15 +82,15 @@ class CmtiiSite:
             MethodError: data, models and configuration do not fit each other.
         """
         progress.report("reading pictures", 0, 1)
-        world = PublicAndSiteImages(self.config.data, self.config.public)
+        world = CmtiiDataSplit(self.config.data, self.config.public)
         holdings = world.holdings(self.config.partition, self.site, self._share)
-        backend = self._backend or models_of(self.config, self.site, world, progress)
+        backend = self._backend or load_backend(self.config, self.site, world, progress)
         classes = holdings.train.classes
         if unknown := sorted(set(self.config.aliases.values()) - set(classes)):
             raise MethodError(f"aliases names {unknown[0]!r}, which is no class: there are {', '.join(classes)}")
         lexicon = Lexicon(backend.clip, classes, self.config.aliases, self.config.unknown)
-        keeper = SiteStore(self.site.folder, self.site.name, named(self._terms()))
-        self._ready = _Ready(holdings, backend, lexicon, keeper)
+        keeper = SiteStore(self.site.folder, self.site.name, cache_key(self._terms()))
+        self._ready = _PreparedCmtiiSite(holdings, backend, lexicon, keeper)
         self._remember(keeper.words())
         for offer in keeper.heard():
             lexicon.hear(offer)
@@ -120,7 +120,7 @@ class CmtiiSite:
         """
         here = self._there()
         if here.lexicon.hear(offer):
-            here.keeper.keep_heard(offer)
+            here.keeper.save_received(offer)
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
         """Answers one question; the words stand in the method's README.
@@ -131,38 +131,40 @@ class CmtiiSite:
         return dispatch(self._asks, question, self.site.name)
 
     def _learn(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
-        here, number = self._there(), round_of(call.options)
+        here, number = self._there(), parse_round(call.options)
         if number == self._taught.number:
             return self._taught.offering
         train = here.holdings.train
-        labels = learnable(train, self.config.learn, number)
+        labels = classes_to_learn(train, self.config.learn, number)
         if not labels:
             raise MethodError(
                 f"{self.site.name} has no class of at least {self.config.learn.least} pictures (learn.least) to teach"
             )
         random = generator(self.site.seed, "learn", self.site.name, number)
         spoken = [words[0] for words in here.lexicon.spoken(hearsay=False)]
-        words, losses = learn(here.backend, train, spoken, labels, self.config.learn, random=random, progress=progress)
+        words, losses = invert_words(
+            here.backend, train, spoken, labels, self.config.learn, random=random, progress=progress
+        )
         offers = tuple(self._said(label, word) for label, word in words.items())
         offering = OfferBatch(offers, {**losses, "numbers": float(sum(offer.words.numel() for offer in offers))})
         self._remember(self._taught.learnt(number, offering))
-        here.keeper.keep_words(self._taught)
+        here.keeper.save_words(self._taught)
         self._note(LEARN, losses, number)
         return offering
 
     def _tune(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
-        here, number, arm = self._there(), round_of(call.options), arm_of(call.options, TUNED)
+        here, number, arm = self._there(), parse_round(call.options), parse_arm(call.options, TUNED_ARMS)
         train, weight = here.holdings.train, self.config.tune.weight
         images, labels = self._painted(arm, number, progress)
         if arm == "exchange":
             self._exchanged = {number: (images, labels)}
-        mixture = Mixture(
+        mixture = WeightedImages(
             torch.cat([train.images, images]),
             torch.cat([train.labels, labels]),
             torch.cat([torch.ones(len(train)), torch.full((len(labels),), weight)]),
         )
         purpose = (arm, self.site.name, number)
-        state, losses = tune(
+        state, losses = tune_adapter(
             here.backend.clip,
             self._texts(arm),
             mixture,
@@ -171,7 +173,7 @@ class CmtiiSite:
             random=generator(self.site.seed, "tune", *purpose),
             progress=progress,
         )
-        here.keeper.keep_adapter(arm, state)
+        here.keeper.save_adapter(arm, state)
         here.keeper.show(f"painted-{arm}.png", images, labels)
         values = {**losses, "painted": float(len(labels))}
         self._note(f"{TUNE}/{arm}", values, number)
@@ -192,16 +194,16 @@ class CmtiiSite:
         settings = self.config.model_dump(mode="json", exclude={"report"})
         return {"seed": self.site.seed, "place": [self.site.index, self.site.count], **settings}
 
-    def _texts(self, arm: Arm) -> Tensor:
+    def _texts(self, arm: CmtiiArm) -> Tensor:
         """The text feature of every class, as an arm has it."""
         here = self._there()
         if arm == "zero-shot":
             words = [[here.lexicon.tokens(label)] for label in range(len(here.holdings.train.classes))]
         else:
             words = here.lexicon.spoken(hearsay=arm == "exchange")
-        return merged(here.backend.clip, words)
+        return class_text_features(here.backend.clip, words)
 
-    def _painted(self, arm: Arm, number: int, progress: Progress) -> tuple[Tensor, Tensor]:
+    def _painted(self, arm: CmtiiArm, number: int, progress: Progress) -> tuple[Tensor, Tensor]:
         """What an arm paints; the same whenever it is asked for, as long as no further word has come."""
         here, words = self._there(), self._there().lexicon.received()
         if arm == "local":
@@ -210,30 +212,30 @@ class CmtiiSite:
             words = {label: [here.lexicon.tokens(label)] for label in words}
         random = generator(self.site.seed, "paint", arm, self.site.name, number)
         count, shape = self.config.tune.painted, here.holdings.train.shape
-        return painted(here.backend.painter, words, count, shape, random=random, progress=progress)
+        return generate_images(here.backend.painter, words, count, shape, random=random, progress=progress)
 
     def _evaluate(self, question: Question) -> Mapping[str, Tensor]:
         """How many pictures of each class an arm takes for it: int64 (classes, 2), right and all, given and own."""
-        here, arm = self._there(), arm_of(question.options)
+        here, arm = self._there(), parse_arm(question.options)
         given = self._given(question)
         state = None if arm == "zero-shot" else here.keeper.adapter(arm)
         if state is None and arm != "zero-shot":
             raise MethodError(f"{self.site.name} has not been tuned as {arm!r} yet: call for {TUNE} first")
         clip, texts, own = here.backend.clip, self._texts(arm), here.holdings.test
-        with adapted(clip, self.config.tune, state):
+        with with_adapter(clip, self.config.tune, state):
             return {
-                "test": tally(clip, texts, given.images, given.labels),
-                "local": tally(clip, texts, own.images, own.labels),
+                "test": count_correct(clip, texts, given.images, given.labels),
+                "local": count_correct(clip, texts, own.images, own.labels),
             }
 
     def _appraise(self, question: Question) -> Mapping[str, Tensor]:
         """What its painted pictures are worth to the judge that is sent, and what its words tell of its pictures."""
-        here, number, given = self._there(), round_of(question.options), self._given(question)
+        here, number, given = self._there(), parse_round(question.options), self._given(question)
         train = here.holdings.train
-        judge = evaluation.received(question.inputs, train.shape, train.classes, self.site.device)
+        judge = evaluation.judge_from_inputs(question.inputs, train.shape, train.classes, self.site.device)
         known = self._exchanged.get(number)
         images, labels = self._painted("exchange", number, NullProgress()) if known is None else known
-        found: dict[str, Any] = {"worth": evaluation.worth(judge, images, labels, given)}
+        found: dict[str, Any] = {"worth": evaluation.evaluate_generated(judge, images, labels, given)}
         if self.config.report.leakage:
             found["leak"] = self._leak(given)
         return {"appraisal": to_json_tensor(found)}
@@ -243,13 +245,13 @@ class CmtiiSite:
         here, painter = self._there(), self._there().backend.painter
         train, shape, own = here.holdings.train, here.holdings.train.shape, here.lexicon.own
         random = generator(self.site.seed, "paint", "own", self.site.name)
-        images, labels = painted(
+        images, labels = generate_images(
             painter, {k: [word] for k, word in sorted(own.items())}, self.config.tune.painted, shape,
             random=random, progress=NullProgress(),
         )  # fmt: skip
         here.keeper.show("taught.png", images, labels)
         leaks = [
-            evaluation.leak(
+            evaluation.measure_leakage(
                 painter,
                 label,
                 (own[label], here.lexicon.tokens(label)),
@@ -268,7 +270,7 @@ class CmtiiSite:
         ]
         with RunRecord(self.site.folder, self.site.name) as record:
             record.table("nearest", rows)
-        return evaluation.summed(leaks)
+        return evaluation.pool_leakage(leaks)
 
     def _given(self, question: Question) -> ImageSet:
         """The labelled pictures of a question, checked.
@@ -281,8 +283,8 @@ class CmtiiSite:
         if images is None or images.dtype != torch.float32 or tuple(images.shape[1:]) != train.shape:
             found = "nothing" if images is None else f"{images.dtype} {tuple(images.shape)}"
             raise MethodError(f"images must be float32 (n, {', '.join(map(str, train.shape))}), not {found}")
-        if not 1 <= len(images) <= MOST_PICTURES:
-            raise MethodError(f"a question holds 1 to {MOST_PICTURES} pictures, not {len(images)}")
+        if not 1 <= len(images) <= MAX_IMAGES:
+            raise MethodError(f"a question holds 1 to {MAX_IMAGES} pictures, not {len(images)}")
         require_pictures(images)
         if labels is None or labels.dtype != torch.int64 or labels.shape != (len(images),):
             raise MethodError(f"labels must be int64 ({len(images)},)")
@@ -308,7 +310,7 @@ class CmtiiSite:
             common=self._share is None,
         )
 
-    def _there(self) -> _Ready:
+    def _there(self) -> _PreparedCmtiiSite:
         if self._ready is None:
             raise MethodError(f"{self.site.name} has not been prepared yet")
         return self._ready

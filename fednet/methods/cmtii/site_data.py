@@ -24,7 +24,7 @@ from fednet.errors import DataError
 
 
 @dataclass(frozen=True)
-class SiteImages:
+class CmtiiSiteData:
     """The pictures of a site.
 
     Attributes:
@@ -37,7 +37,7 @@ class SiteImages:
 
 
 @dataclass(frozen=True)
-class PublicAndSiteImages:
+class CmtiiDataSplit:
     """How the run's pictures are shared out.
 
     Attributes:
@@ -57,7 +57,7 @@ class PublicAndSiteImages:
         """
         return training_share(self.data, lambda labels: torch.arange(self._border(labels)))
 
-    def holdings(self, regime: PartitionConfig, site: SiteContext, own: ImageSet | None = None) -> SiteImages:
+    def holdings(self, regime: PartitionConfig, site: SiteContext, own: ImageSet | None = None) -> CmtiiSiteData:
         """What a site has: its share of the private pictures, or pictures of its own, kept as they are.
 
         Raises:
@@ -68,7 +68,7 @@ class PublicAndSiteImages:
             if own is not None
             else self._private(lambda found: partition(found, regime, site.count, site.seed)[site.index])
         )
-        return SiteImages(*local_parts(share, regime, site))
+        return CmtiiSiteData(*local_parts(share, regime, site))
 
     def pooled(self, regime: PartitionConfig, sites: int, seed: int) -> ImageSet:
         """What all sites that share the run's pictures train on, taken together: for a bound that no site reaches."""

@@ -14,13 +14,21 @@ from fednet.data.datasets import ImageSet
 from fednet.data.orientations import SHOWN
 from fednet.errors import ModelError
 from fednet.federated.state import digest, frozen, require_finite, require_like
-from fednet.methods.cmtii.backend import Backend
-from fednet.methods.cmtii.model_cache import ModelCache, named
-from fednet.methods.cmtii.pretraining import school_clip, school_painter, unschooled_clip, unschooled_painter, word_of
+from fednet.methods.cmtii.backend import CmtiiBackend
+from fednet.methods.cmtii.model_cache import ModelCache, cache_key
+from fednet.methods.cmtii.pretraining import (
+    orientation_word,
+    pretrain_clip,
+    pretrain_image_generator,
+    untrained_clip,
+    untrained_image_generator,
+)
 from fednet.methods.cmtii.small_config import SmallBackendConfig
 
 
-def load(config: SmallBackendConfig, site: SiteContext, pictures: ImageSet, progress: Progress) -> Backend:
+def load_small_backend(
+    config: SmallBackendConfig, site: SiteContext, pictures: ImageSet, progress: Progress
+) -> CmtiiBackend:
     """The models on the site's device, frozen; schooled now if nobody has done it yet.
 
     Args:
@@ -43,29 +51,29 @@ def load(config: SmallBackendConfig, site: SiteContext, pictures: ImageSet, prog
         "seed": config.seed,
         "clip": config.clip.model_dump(mode="json"),
     }
-    clip = unschooled_clip(config.clip, pictures.shape[1], pictures.classes, config.seed, site.device)
+    clip = untrained_clip(config.clip, pictures.shape[1], pictures.classes, config.seed, site.device)
 
     def schooled_clip() -> ModelState:
-        school_clip(clip, pictures, config, progress)
+        pretrain_clip(clip, pictures, config, progress)
         return clip.model.state_dict()
 
-    _become(clip.model, store.once(f"clip-{named(terms)}", schooled_clip))
-    painter = unschooled_painter(config.painter, pictures.shape, clip.width, config.seed, site.device)
+    _load_state(clip.model, store.once(f"clip-{cache_key(terms)}", schooled_clip))
+    painter = untrained_image_generator(config.painter, pictures.shape, clip.width, config.seed, site.device)
 
     def schooled_painter() -> ModelState:
-        school_painter(painter, clip, pictures, config, progress)
+        pretrain_image_generator(painter, clip, pictures, config, progress)
         return painter.state_dict()
 
     terms["painter"] = config.painter.model_dump(mode="json", exclude={"steps", "guidance", "batch"})
-    _become(painter, store.once(f"painter-{named(terms)}", schooled_painter))
+    _load_state(painter, store.once(f"painter-{cache_key(terms)}", schooled_painter))
 
     def known(name: str) -> list[Tensor]:
-        return [clip.tokens(word_of(name, orientation)) for orientation in SHOWN]
+        return [clip.tokens(orientation_word(name, orientation)) for orientation in SHOWN]
 
-    return Backend(clip=clip, painter=painter, shape=pictures.shape, known=known)
+    return CmtiiBackend(clip=clip, painter=painter, shape=pictures.shape, known=known)
 
 
-def _become(model: nn.Module, state: ModelState) -> None:
+def _load_state(model: nn.Module, state: ModelState) -> None:
     require_like(state, frozen(model.state_dict()), "the stored model")
     require_finite(state, "the stored model")
     model.load_state_dict(dict(state))

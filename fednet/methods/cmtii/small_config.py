@@ -32,7 +32,7 @@ class PretrainConfig(_Section):
     jitter: float = Field(default=0.06, ge=0.0, lt=1.0)
 
 
-class ClipConfig(_Section):
+class SmallClipConfig(_Section):
     """The small CLIP.
 
     Attributes:
@@ -93,6 +93,6 @@ class SmallBackendConfig(_Section):
     kind: Literal["embedded"] = "embedded"
     public: float = Field(default=0.4, gt=0.0, lt=1.0)
     seed: int = Field(default=0, ge=0)
-    clip: ClipConfig = ClipConfig()
+    clip: SmallClipConfig = SmallClipConfig()
     painter: ImageGeneratorConfig = ImageGeneratorConfig()
     store: Path | None = None

@@ -20,7 +20,7 @@ from torch.nn.functional import interpolate
 
 from fednet.errors import ModelError
 from fednet.methods.cmtii.losses import denoising_losses
-from fednet.methods.cmtii.prompts import PROMPT, Layout, compose, spoken
+from fednet.methods.cmtii.prompts import PROMPT_TEMPLATE, PromptLayout, compose_prompts, substitute_embeddings
 
 
 class StableDiffusionGenerator:
@@ -133,8 +133,8 @@ class StableDiffusionGenerator:
 
     def _states(self, words: Sequence[Tensor]) -> Tensor:
         """What the text encoder makes of every token of the prompts: (k, context, width)."""
-        prompts = compose(self._layout, words, self._device)
-        with spoken(self._table, prompts):
+        prompts = compose_prompts(self._layout, words, self._device)
+        with substitute_embeddings(self._table, prompts):
             return self._read(prompts.ids)
 
     def _read(self, ids: Tensor) -> Tensor:
@@ -155,11 +155,11 @@ class StableDiffusionGenerator:
         ids: list[int] = self._pipeline.tokenizer(text, add_special_tokens=False).input_ids
         return ids
 
-    def _laid_out(self) -> Layout:
+    def _laid_out(self) -> PromptLayout:
         tokenizer, config = self._pipeline.tokenizer, self._pipeline.text_encoder.config
-        return Layout(
+        return PromptLayout(
             start=tokenizer.bos_token_id,
-            head=tuple(self._ids(PROMPT)),
+            head=tuple(self._ids(PROMPT_TEMPLATE)),
             end=tokenizer.eos_token_id,
             pad=tokenizer.pad_token_id,
             context=min(tokenizer.model_max_length, config.max_position_embeddings),

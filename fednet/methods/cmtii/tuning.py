@@ -17,9 +17,9 @@ from torch import Generator, Tensor
 
 from fednet.api import ModelState, Progress
 from fednet.errors import MethodError
-from fednet.methods.cmtii.adapters import Adapter, AdapterConfig
+from fednet.methods.cmtii.adapters import LoraAdapter, LoraAdapterConfig
 from fednet.methods.cmtii.backend import ClipModel
-from fednet.methods.cmtii.config import TuneConfig
+from fednet.methods.cmtii.config import LoraTuningConfig
 from fednet.methods.cmtii.losses import contrastive_losses, weighted_mean
 
 CHUNK = 256
@@ -27,7 +27,7 @@ CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Mixture:
+class WeightedImages:
     """Pictures to tune with.
 
     Attributes:
@@ -41,11 +41,11 @@ class Mixture:
     weights: Tensor
 
 
-def tune(
+def tune_adapter(
     clip: ClipModel,
     texts: Tensor,
-    mixture: Mixture,
-    config: TuneConfig,
+    mixture: WeightedImages,
+    config: LoraTuningConfig,
     *,
     seed: int,
     random: Generator,
@@ -71,7 +71,7 @@ def tune(
     """
     losses: list[Tensor] = []
     there = mixture.weights.nonzero().flatten()
-    with _worn(clip, config, seed) as adapter:
+    with _attached_adapter(clip, config, seed) as adapter:
         optimiser = torch.optim.AdamW(adapter.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
         for step in range(config.steps):
@@ -92,34 +92,34 @@ def tune(
 
 
 @contextmanager
-def adapted(clip: ClipModel, config: TuneConfig, state: ModelState | None) -> Iterator[Adapter | None]:
+def with_adapter(clip: ClipModel, config: LoraTuningConfig, state: ModelState | None) -> Iterator[LoraAdapter | None]:
     """While it lasts, a CLIP's image encoder wears an adapter; None leaves it bare."""
     if state is None:
         yield None
         return
-    with _worn(clip, config, 0) as adapter:
+    with _attached_adapter(clip, config, 0) as adapter:
         adapter.take(dict(state), "the adapter")
         yield adapter
 
 
 @torch.no_grad()
-def image_features(clip: ClipModel, images: Tensor) -> Tensor:
+def batched_image_features(clip: ClipModel, images: Tensor) -> Tensor:
     """Features of many pictures, (n, features)."""
     return torch.cat([clip.image_features(chunk) for chunk in torch.split(images, CHUNK)])
 
 
-def tally(clip: ClipModel, texts: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+def count_correct(clip: ClipModel, texts: Tensor, images: Tensor, labels: Tensor) -> Tensor:
     """How many pictures of each class are taken for it: int64 (classes, 2), right and all."""
     if not len(labels):
         return torch.zeros(len(texts), 2, dtype=torch.int64)
-    found = (image_features(clip, images) @ texts.T).argmax(1).cpu()
+    found = (batched_image_features(clip, images) @ texts.T).argmax(1).cpu()
     right = torch.bincount(labels[found == labels], minlength=len(texts))
     return torch.stack([right, torch.bincount(labels, minlength=len(texts))], 1)
 
 
 @contextmanager
-def _worn(clip: ClipModel, config: TuneConfig, seed: int) -> Iterator[Adapter]:
-    adapter = Adapter(clip.image_encoder, AdapterConfig(rank=config.rank, alpha=config.alpha), seed)
+def _attached_adapter(clip: ClipModel, config: LoraTuningConfig, seed: int) -> Iterator[LoraAdapter]:
+    adapter = LoraAdapter(clip.image_encoder, LoraAdapterConfig(rank=config.rank, alpha=config.alpha), seed)
     try:
         yield adapter
     finally:

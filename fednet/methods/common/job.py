@@ -16,14 +16,14 @@ from fednet.data.datasets import Splits
 from fednet.methods.common.journal import Journal
 from fednet.metrics.judge import Judge
 
-Config = TypeVar("Config")
-Card = TypeVar("Card")
-Found = TypeVar("Found")
-Doer = TypeVar("Doer")
+ConfigT = TypeVar("ConfigT")
+CardT = TypeVar("CardT")
+FindingsT = TypeVar("FindingsT")
+ContextT = TypeVar("ContextT")
 
 
 @dataclass
-class PipelineContext(Generic[Config, Card]):
+class PipelineContext(Generic[ConfigT, CardT]):
     """What all steps need.
 
     Attributes:
@@ -37,9 +37,9 @@ class PipelineContext(Generic[Config, Card]):
         journal: what was measured already.
     """
 
-    config: Config
+    config: ConfigT
     network: Network
-    capabilities: Mapping[str, Card]
+    capabilities: Mapping[str, CardT]
     splits: Splits
     judge: Judge
     folder: Path
@@ -50,8 +50,11 @@ class PipelineContext(Generic[Config, Card]):
 
 
 def run_stages(
-    parts: Iterable[Callable[[Doer, Found, Progress], Iterator[Found]]], job: Doer, found: Found, progress: Progress
-) -> Iterator[Found]:
+    parts: Iterable[Callable[[ContextT, FindingsT, Progress], Iterator[FindingsT]]],
+    job: ContextT,
+    found: FindingsT,
+    progress: Progress,
+) -> Iterator[FindingsT]:
     """What there is after every step of the parts, one part after another.
 
     Args:

@@ -21,16 +21,16 @@ from torch import Tensor
 from fednet.errors import ModelError
 from fednet.federated.state import frozen, require_finite, require_like
 from fednet.files import write_whole
-from fednet.methods.fedbagan.gaussians import Gaussians
+from fednet.methods.fedbagan.gaussians import ClassGaussians
 from fednet.models.codec import CodecConfig, Decoder
 
-NOTE = "fedbagan"
-MOST_BYTES = 1 << 30
-MOST_CLASSES = 1000
+METADATA_KEY = "fedbagan"
+MAX_BYTES = 1 << 30
+MAX_CLASSES = 1000
 CHUNK = 256
 """Pictures drawn at once."""
 
-Name = Annotated[str, StringConstraints(max_length=200)]
+ClassName = Annotated[str, StringConstraints(max_length=200)]
 
 
 class CheckpointDescription(BaseModel):
@@ -50,7 +50,7 @@ class CheckpointDescription(BaseModel):
     method: Literal["fedbagan"] = "fedbagan"
     model: CodecConfig
     shape: tuple[Annotated[int, Field(ge=1, le=4)], int, int]
-    classes: tuple[Name, ...] = Field(min_length=2, max_length=MOST_CLASSES)
+    classes: tuple[ClassName, ...] = Field(min_length=2, max_length=MAX_CLASSES)
     round: int = Field(ge=0)
     distance: float = Field(ge=0.0)
 
@@ -60,7 +60,7 @@ class GeneratorCheckpoint:
     """A generator that can draw: the network in evaluation mode, the Gaussians, and what they are."""
 
     generator: Decoder
-    gaussians: Gaussians
+    gaussians: ClassGaussians
     about: CheckpointDescription
 
     def draw(self, labels: Tensor, noise: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ class GeneratorCheckpoint:
             OSError: it cannot be written.
         """
         tensors = _tensors(self.generator.state_dict(), self.gaussians)
-        write_whole(path, save(frozen(tensors), {NOTE: self.about.model_dump_json()}))
+        write_whole(path, save(frozen(tensors), {METADATA_KEY: self.about.model_dump_json()}))
 
     @classmethod
     def read(cls, path: Path) -> GeneratorCheckpoint:
@@ -89,30 +89,30 @@ class GeneratorCheckpoint:
         Raises:
             ModelError: it is anything else.
         """
-        about, tensors = _opened(path)
+        about, tensors = _read_file(path)
         with torch.device("meta"):
             net = Decoder(about.model, about.shape)
             kinds, wide = len(about.classes), about.model.latent
-            like = _tensors(net.state_dict(), Gaussians.blank(kinds, wide))
+            like = _tensors(net.state_dict(), ClassGaussians.blank(kinds, wide))
         require_like(tensors, like, str(path))
         require_finite(tensors, str(path))
         weights = {name.removeprefix("generator."): value for name, value in tensors.items() if "generator." in name}
         net.load_state_dict(weights, assign=True)
         net.eval().requires_grad_(False)
-        return cls(net, Gaussians(tensors["mean"], tensors["factor"], tensors["known"]), about)
+        return cls(net, ClassGaussians(tensors["mean"], tensors["factor"], tensors["known"]), about)
 
 
-def _tensors(weights: Mapping[str, Tensor], gaussians: Gaussians) -> dict[str, Tensor]:
+def _tensors(weights: Mapping[str, Tensor], gaussians: ClassGaussians) -> dict[str, Tensor]:
     named = {f"generator.{name}": value for name, value in weights.items()}
     return {**named, "mean": gaussians.mean, "factor": gaussians.factor, "known": gaussians.known}
 
 
-def _opened(path: Path) -> tuple[CheckpointDescription, dict[str, Tensor]]:
+def _read_file(path: Path) -> tuple[CheckpointDescription, dict[str, Tensor]]:
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ValueError(f"more than {MOST_BYTES} bytes")
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES} bytes")
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(NOTE)
+            text = (file.metadata() or {}).get(METADATA_KEY)
             if text is None:
                 raise ValueError("it does not say that it is one")
             about = CheckpointDescription.model_validate_json(text)

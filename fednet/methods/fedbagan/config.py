@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fednet.data.config import DataConfig, PartitionConfig
 from fednet.data.site_data import check_data
 from fednet.federated.config import Federation, Mean, Replace
-from fednet.methods.fedbagan.gaussians import LARGEST
+from fednet.methods.fedbagan.gaussians import MAX_MOMENT
 from fednet.methods.fedbagan.losses import GameName, LossName, OptimiserName
 from fednet.metrics.judge import STEPS
 from fednet.models.codec import CodecConfig
@@ -160,7 +160,7 @@ class FedBaganConfig(_Section):
                 "server": Replace(),
                 "participation": 1.0,
                 "buffer": None,
-                "secure": secure and secure.model_copy(update={"clip": LARGEST}),
+                "secure": secure and secure.model_copy(update={"clip": MAX_MOMENT}),
             }
         )
 

@@ -21,13 +21,13 @@ from torch import Tensor
 from fednet.api import ModelState
 from fednet.errors import MethodError, ModelError
 
-LARGEST = 64.0
+MAX_MOMENT = 64.0
 """Of a value that a site contributes; latent vectors are pulled to unit size, so that they stay far below."""
-FLOOR = 1e-6
+MIN_VARIANCE = 1e-6
 """Variance that every direction has at least."""
 
 
-def nothing(sites: int, classes: int, latent: int) -> dict[str, Tensor]:
+def zero_moments(sites: int, classes: int, latent: int) -> dict[str, Tensor]:
     """Moments of no pictures: what the round of moments begins with; float64."""
     return {
         "part": torch.zeros(sites, dtype=torch.float64),
@@ -37,7 +37,7 @@ def nothing(sites: int, classes: int, latent: int) -> dict[str, Tensor]:
     }
 
 
-def moments(latents: Tensor, labels: Tensor, classes: int, site: int, sites: int) -> dict[str, Tensor]:
+def latent_moments(latents: Tensor, labels: Tensor, classes: int, site: int, sites: int) -> dict[str, Tensor]:
     """A site's contribution; it weighs as much as it has pictures.
 
     Args:
@@ -54,7 +54,7 @@ def moments(latents: Tensor, labels: Tensor, classes: int, site: int, sites: int
     Raises:
         MethodError: a value beyond `LARGEST`, or one that is not finite.
     """
-    state, exact = nothing(sites, classes, latents.shape[1]), latents.detach().to("cpu", torch.float64)
+    state, exact = zero_moments(sites, classes, latents.shape[1]), latents.detach().to("cpu", torch.float64)
     for label in sorted(set(labels.tolist())):
         own = exact[labels == label]
         state["count"][label] = len(own)
@@ -62,16 +62,16 @@ def moments(latents: Tensor, labels: Tensor, classes: int, site: int, sites: int
     state["part"][site] = 1.0
     state = {name: value / len(latents) for name, value in state.items()}
     largest = float(torch.cat([value.flatten() for value in state.values()]).abs().max())  # NaN where there is one
-    if not largest <= LARGEST:
+    if not largest <= MAX_MOMENT:
         raise MethodError(
-            f"moments of latent vectors reach {largest:.4g}, beyond {LARGEST:g}: raise autoencoder.penalty, or lower "
+            f"moments of latent vectors reach {largest:.4g}, beyond {MAX_MOMENT:g}: raise autoencoder.penalty, or lower "
             "autoencoder.lr"
         )
     return state
 
 
 @dataclass(frozen=True)
-class Gaussians:
+class ClassGaussians:
     """A Gaussian for every class; CPU tensors.
 
     Attributes:
@@ -85,7 +85,7 @@ class Gaussians:
     known: Tensor
 
     @classmethod
-    def of(cls, total: ModelState, shrinkage: float) -> Gaussians:
+    def of(cls, total: ModelState, shrinkage: float) -> ClassGaussians:
         """The Gaussians of summed moments.
 
         Args:
@@ -95,7 +95,7 @@ class Gaussians:
         Raises:
             ModelError: nobody has contributed, or the covariances cannot be those of real latent vectors.
         """
-        pictures = _pictures(total)
+        pictures = _image_count(total)
         count = (total["count"] * pictures).round()
         divisor = count.clamp(min=1)[:, None]
         mean = total["sum"] * pictures / divisor
@@ -104,14 +104,14 @@ class Gaussians:
         unbiased = (count - 1).clamp(min=1)[:, None, None]
         weight = (shrinkage / (shrinkage + count))[:, None, None]
         spread = (1 - weight) * scatter / unbiased + weight * within
-        spread = (spread + spread.mT) / 2 + FLOOR * torch.eye(mean.shape[1], dtype=torch.float64)
+        spread = (spread + spread.mT) / 2 + MIN_VARIANCE * torch.eye(mean.shape[1], dtype=torch.float64)
         factor, failed = torch.linalg.cholesky_ex(spread)
         if bool(failed.any()) or not bool(factor.isfinite().all()):
             raise ModelError("the moments are those of no latent vectors: have them summed again")
         return cls(mean.float(), factor.float(), count > 0)
 
     @classmethod
-    def blank(cls, classes: int, latent: int) -> Gaussians:
+    def blank(cls, classes: int, latent: int) -> ClassGaussians:
         """Gaussians whose numbers are still to be filled in."""
         mean, factor = torch.empty(classes, latent), torch.empty(classes, latent, latent)
         return cls(mean, factor, torch.empty(classes, dtype=torch.bool))
@@ -138,7 +138,7 @@ class Gaussians:
         return self.mean[labels] + torch.einsum("nij,nj->ni", self.factor[labels], noise)
 
 
-def _pictures(total: ModelState) -> float:
+def _image_count(total: ModelState) -> float:
     """How many pictures the moments are of: each contributor's part is one of them."""
     part = float(total["part"].max())
     if not part > 0:

@@ -17,7 +17,7 @@ from fednet.methods.common.capabilities import require_matching_data
 from fednet.methods.fedbagan import pipeline
 from fednet.methods.fedbagan.config import FedBaganConfig
 from fednet.methods.fedbagan.messages import FedBaganCapabilities, read_fedbagan_capabilities
-from fednet.methods.fedbagan.results import leave_numbers, summarise
+from fednet.methods.fedbagan.results import summarise, write_metrics
 from fednet.methods.fedbagan.site import FedBaganSite
 from fednet.metrics.judge import train_judge
 from fednet.reporting.summary import Summary, write_summary
@@ -65,7 +65,7 @@ def run_job(config: FedBaganConfig, network: Network, folder: Path, seed: int, p
     found = pipeline.FedBaganFindings({}, {}, {})
     for found in pipeline.pipeline(job, progress):
         write_summary(folder, summarise(config, found, list(capabilities)))
-    leave_numbers(folder, config, found)
+    write_metrics(folder, config, found)
     return summarise(config, found, list(capabilities))
 
 

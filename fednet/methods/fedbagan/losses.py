@@ -54,12 +54,14 @@ def realness(logits: Tensor, labels: Tensor | None) -> Tensor:
     return real - logits[:, -1]
 
 
-def chosen(loss: Loss, this: Tensor, that: Tensor) -> Tensor:
+def pairwise_loss(loss: Loss, this: Tensor, that: Tensor) -> Tensor:
     """The loss of choosing the first of two, of which each is this much worth, (n,)."""
     return loss(torch.stack([this, that], 1), torch.zeros(len(this), dtype=torch.int64, device=this.device))
 
 
-def discriminating(game: GameName, loss: Loss, real: Tensor, drawn: Tensor, labels: Tensor, *, plain: bool) -> Tensor:
+def discriminator_loss(
+    game: GameName, loss: Loss, real: Tensor, drawn: Tensor, labels: Tensor, *, plain: bool
+) -> Tensor:
     """The discriminator's loss, a scalar.
 
     Args:
@@ -73,19 +75,19 @@ def discriminating(game: GameName, loss: Loss, real: Tensor, drawn: Tensor, labe
     if game == "softmax":
         return loss(real, labels) + loss(drawn, torch.full_like(labels, real.shape[1] - 1))
     of = None if plain else labels
-    return chosen(loss, realness(real, of), realness(drawn, of))
+    return pairwise_loss(loss, realness(real, of), realness(drawn, of))
 
 
-def generating(game: GameName, loss: Loss, drawn: Tensor, real: Tensor, labels: Tensor | None) -> Tensor:
+def generator_loss(game: GameName, loss: Loss, drawn: Tensor, real: Tensor, labels: Tensor | None) -> Tensor:
     """The generator's loss, a scalar; arguments as for `discriminating`, no labels where it is plain."""
     if game == "relativistic":
-        return chosen(loss, realness(drawn, labels), realness(real, labels))
+        return pairwise_loss(loss, realness(drawn, labels), realness(real, labels))
     if labels is None:
-        return chosen(loss, realness(drawn, None), torch.zeros(len(drawn), device=drawn.device))
+        return pairwise_loss(loss, realness(drawn, None), torch.zeros(len(drawn), device=drawn.device))
     return loss(drawn, labels)
 
 
-def optimiser(name: OptimiserName, parameters: Iterator[nn.Parameter], rate: float) -> torch.optim.Optimizer:
+def make_optimiser(name: OptimiserName, parameters: Iterator[nn.Parameter], rate: float) -> torch.optim.Optimizer:
     """A fresh optimiser, which remembers nothing of earlier rounds."""
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM)

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from fednet.methods.common.capabilities import ONE_CONFIGURATION
 from fednet.methods.common.capabilities import read_capabilities as read
 
-AUTOENCODER, MOMENTS, GAN, PLAIN = "autoencoder", "moments", "gan", "plain"
+AUTOENCODER, MOMENTS, GAN, PLAIN_GAN = "autoencoder", "moments", "gan", "plain"
 """The models: encoder and decoder; summed moments of latent vectors; the balancing GAN; the GAN to compare it with."""
-TRAIN, ADD_UP, FOUND = "train", "add-up", "found"
+TRAIN, SUM_MOMENTS, INITIALISE_GAN = "train", "add-up", "found"
 """What a round is for: training; the sum of moments; making the GAN of the autoencoder."""
 
 

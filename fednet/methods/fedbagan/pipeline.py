@@ -23,14 +23,14 @@ from fednet.files import write_whole
 from fednet.methods.common.job import PipelineContext, run_stages
 from fednet.methods.fedbagan.checkpoint import CHUNK, CheckpointDescription, GeneratorCheckpoint
 from fednet.methods.fedbagan.config import FedBaganConfig
-from fednet.methods.fedbagan.gaussians import Gaussians
+from fednet.methods.fedbagan.gaussians import ClassGaussians
 from fednet.methods.fedbagan.messages import (
-    ADD_UP,
     AUTOENCODER,
-    FOUND,
     GAN,
+    INITIALISE_GAN,
     MOMENTS,
-    PLAIN,
+    PLAIN_GAN,
+    SUM_MOMENTS,
     TRAIN,
     FedBaganCapabilities,
 )
@@ -40,10 +40,10 @@ from fednet.models.codec import Decoder
 from fednet.reporting.animation import animate, write_grid
 from fednet.seeds import generator
 
-POOL = 4
+OVERSAMPLING = 4
 """So many times more pictures are drawn without a label, since nobody knows beforehand what they will show."""
-BEST = "checkpoints/best.safetensors"
-AVERAGE = "average."
+BEST_CHECKPOINT = "checkpoints/best.safetensors"
+AVERAGE_PREFIX = "average."
 
 
 @dataclass(frozen=True)
@@ -90,26 +90,28 @@ def pipeline(job: FedBaganPipeline, progress: Progress) -> Iterator[FedBaganFind
         Stopped: the watch asks for the end.
     """
     progress.report("measuring real pictures", 0, 1)
-    found = FedBaganFindings({}, {}, job.journal.once("floor", lambda: _floor(job)))
-    yield from run_stages((_autoencoder, _founded, _gan, _plain), job, found, progress)
+    found = FedBaganFindings({}, {}, job.journal.once("floor", lambda: _real_floor(job)))
+    yield from run_stages((_autoencoder, _gan_initialisation, _gan, _plain), job, found, progress)
 
 
 def _autoencoder(job: FedBaganPipeline, found: FedBaganFindings, progress: Progress) -> Iterator[FedBaganFindings]:
-    for _, records in _stretches(job, AUTOENCODER, job.config.autoencoder.rounds, progress):
+    for _, records in _round_intervals(job, AUTOENCODER, job.config.autoencoder.rounds, progress):
         found = found.more(AUTOENCODER, records)
         yield found
 
 
-def _founded(job: FedBaganPipeline, found: FedBaganFindings, progress: Progress) -> Iterator[FedBaganFindings]:
+def _gan_initialisation(
+    job: FedBaganPipeline, found: FedBaganFindings, progress: Progress
+) -> Iterator[FedBaganFindings]:
     """The Gaussians, and the GAN of the autoencoder: each in one round, in which everybody takes part."""
-    for model, work in ((MOMENTS, ADD_UP), (GAN, FOUND)):
+    for model, work in ((MOMENTS, SUM_MOMENTS), (GAN, INITIALISE_GAN)):
         progress.report(f"{work} {model}", 0, 1)
-        found = found.more(model, _held(job, RoundPlan(f"{model}-{work}", model, work, 1, job.config.summing)))
+        found = found.more(model, _run_rounds(job, RoundPlan(f"{model}-{work}", model, work, 1, job.config.summing)))
     yield found.more(GAN, frame=_frame(job, 0))
 
 
 def _gan(job: FedBaganPipeline, found: FedBaganFindings, progress: Progress) -> Iterator[FedBaganFindings]:
-    for done, records in _stretches(job, GAN, job.config.gan.rounds, progress):
+    for done, records in _round_intervals(job, GAN, job.config.gan.rounds, progress):
         found = found.more(GAN, records, _frame(job, done))
         animate(job.folder, [int(frame["round"]) for frame in found.frames[GAN]])
         _keep_best(job, found)
@@ -117,17 +119,17 @@ def _gan(job: FedBaganPipeline, found: FedBaganFindings, progress: Progress) -> 
     best = found.best(GAN)
     if best is not None and best["round"] != job.config.gan.rounds:
         progress.report("giving the best to all", 0, 1)
-        given = RoundPlan("gan-best", GAN, TRAIN, 1, job.config.federation, given=_with_best(job))
-        yield found.more(GAN, _held(job, given))
+        given = RoundPlan("gan-best", GAN, TRAIN, 1, job.config.federation, given=_install_best(job))
+        yield found.more(GAN, _run_rounds(job, given))
 
 
 def _plain(job: FedBaganPipeline, found: FedBaganFindings, progress: Progress) -> Iterator[FedBaganFindings]:
-    for done, records in _stretches(job, PLAIN, job.config.plain_rounds, progress):
-        found = found.more(PLAIN, records, _plain_frame(job, done))
+    for done, records in _round_intervals(job, PLAIN_GAN, job.config.plain_rounds, progress):
+        found = found.more(PLAIN_GAN, records, _plain_frame(job, done))
         yield found
 
 
-def _stretches(
+def _round_intervals(
     job: FedBaganPipeline, model: str, planned: int, progress: Progress
 ) -> Iterator[tuple[int, tuple[Mapping[str, Any], ...]]]:
     """Holds rounds of training, some at a time: how many there have been, and the records of the latest."""
@@ -135,19 +137,19 @@ def _stretches(
     while done < planned:
         progress.report(f"rounds of the {model}", done, planned)
         count = min(job.config.report.every, planned - done)
-        records = _held(job, RoundPlan(f"{model}-{done}", model, TRAIN, count, job.config.federation))
+        records = _run_rounds(job, RoundPlan(f"{model}-{done}", model, TRAIN, count, job.config.federation))
         done += count
         yield done, records
 
 
-def _held(job: FedBaganPipeline, programme: RoundPlan) -> tuple[Mapping[str, Any], ...]:
+def _run_rounds(job: FedBaganPipeline, programme: RoundPlan) -> tuple[Mapping[str, Any], ...]:
     def hold() -> dict[str, Any]:
         return {"held": [asdict(record) for record in job.network.run_rounds(programme)]}
 
     return tuple(job.journal.once(programme.key, hold)["held"])
 
 
-def _floor(job: FedBaganPipeline) -> dict[str, Any]:
+def _real_floor(job: FedBaganPipeline) -> dict[str, Any]:
     config, splits = job.config, job.splits
     worth = real_balance(
         splits.train,
@@ -164,12 +166,12 @@ def _frame(job: FedBaganPipeline, number: int) -> dict[str, Any]:
     """Fetches the generator after a round, keeps it, shows and measures what it draws."""
 
     def measure() -> dict[str, Any]:
-        kept = _fetched(job, number)
+        kept = _fetch_checkpoint(job, number)
         images = kept.draw(job.labels, _noise(job, len(job.labels)))
         distance = frechet_distance(job.judge.features(images), job.chosen)
-        replace(kept, about=kept.about.model_copy(update={"distance": distance})).write(_place(job, number))
-        write_grid(job.folder, number, images[_in_columns(job)])
-        return {"round": number, "distance": distance, "worth": _worth(job, images, job.labels)}
+        replace(kept, about=kept.about.model_copy(update={"distance": distance})).write(_checkpoint_path(job, number))
+        write_grid(job.folder, number, images[_grid_order(job)])
+        return {"round": number, "distance": distance, "worth": _quality(job, images, job.labels)}
 
     return job.journal.once(f"frame-{number}", measure)
 
@@ -178,17 +180,19 @@ def _plain_frame(job: FedBaganPipeline, number: int) -> dict[str, Any]:
     """The same for the plain GAN, which knows no labels and leaves no checkpoint."""
 
     def measure() -> dict[str, Any]:
-        net = _decoder(job, _state(job, PLAIN))
+        net = _decoder(job, _state(job, PLAIN_GAN))
         with torch.no_grad():
-            images = torch.cat([net(chunk) for chunk in torch.split(_noise(job, POOL * len(job.labels)), CHUNK)])
+            images = torch.cat(
+                [net(chunk) for chunk in torch.split(_noise(job, OVERSAMPLING * len(job.labels)), CHUNK)]
+            )
         images = images.clamp(-1, 1)
         distance = frechet_distance(job.judge.features(images[: len(job.labels)]), job.chosen)
-        return {"round": number, "distance": distance, "worth": _worth(job, images, None)}
+        return {"round": number, "distance": distance, "worth": _quality(job, images, None)}
 
     return job.journal.once(f"plain-frame-{number}", measure)
 
 
-def _worth(job: FedBaganPipeline, images: Tensor, labels: Tensor | None) -> dict[str, Any]:
+def _quality(job: FedBaganPipeline, images: Tensor, labels: Tensor | None) -> dict[str, Any]:
     config = job.config
     return asdict(
         balance(
@@ -205,28 +209,30 @@ def _worth(job: FedBaganPipeline, images: Tensor, labels: Tensor | None) -> dict
 def _keep_best(job: FedBaganPipeline, found: FedBaganFindings) -> None:
     best = found.best(GAN)
     if best is not None:
-        write_whole(job.folder / BEST, _place(job, best["round"]).read_bytes())
+        write_whole(job.folder / BEST_CHECKPOINT, _checkpoint_path(job, best["round"]).read_bytes())
 
 
-def _with_best(job: FedBaganPipeline) -> ModelState:
+def _install_best(job: FedBaganPipeline) -> ModelState:
     """The GAN as it is, but drawing with the best generator."""
-    best = GeneratorCheckpoint.read(job.folder / BEST).generator.state_dict()
-    return {**_state(job, GAN), **{AVERAGE + name: value for name, value in best.items()}}
+    best = GeneratorCheckpoint.read(job.folder / BEST_CHECKPOINT).generator.state_dict()
+    return {**_state(job, GAN), **{AVERAGE_PREFIX + name: value for name, value in best.items()}}
 
 
-def _fetched(job: FedBaganPipeline, number: int) -> GeneratorCheckpoint:
+def _fetch_checkpoint(job: FedBaganPipeline, number: int) -> GeneratorCheckpoint:
     """The generator and the Gaussians as the sites have them."""
     card = next(iter(job.capabilities.values()))
     about = CheckpointDescription(
         model=job.config.model, shape=card.shape, classes=card.classes, round=number, distance=0.0
     )
-    gaussians = Gaussians.of(_state(job, MOMENTS), job.config.gaussians.shrinkage)
+    gaussians = ClassGaussians.of(_state(job, MOMENTS), job.config.gaussians.shrinkage)
     return GeneratorCheckpoint(_decoder(job, _state(job, GAN)), gaussians, about)
 
 
 def _decoder(job: FedBaganPipeline, state: ModelState) -> Decoder:
     net = Decoder(job.config.model, job.splits.test.shape)
-    net.load_state_dict({name.removeprefix(AVERAGE): state[name] for name in state if name.startswith(AVERAGE)})
+    net.load_state_dict(
+        {name.removeprefix(AVERAGE_PREFIX): state[name] for name in state if name.startswith(AVERAGE_PREFIX)}
+    )
     return net.eval().requires_grad_(False)
 
 
@@ -248,10 +254,10 @@ def _noise(job: FedBaganPipeline, count: int) -> Tensor:
     return torch.randn(count, job.config.model.latent, generator=generator(job.seed, "samples"))
 
 
-def _in_columns(job: FedBaganPipeline) -> Tensor:
+def _grid_order(job: FedBaganPipeline) -> Tensor:
     """The order in which every column of a grid shows one class."""
     return torch.arange(len(job.labels)).view(-1, job.config.report.per_class).T.flatten()
 
 
-def _place(job: FedBaganPipeline, number: int) -> Path:
+def _checkpoint_path(job: FedBaganPipeline, number: int) -> Path:
     return job.folder / "checkpoints" / f"round-{number:04d}.safetensors"

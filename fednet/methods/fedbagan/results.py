@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fednet.methods.fedbagan.config import FedBaganConfig
-from fednet.methods.fedbagan.messages import AUTOENCODER, GAN, PLAIN
-from fednet.methods.fedbagan.pipeline import BEST, FedBaganFindings
+from fednet.methods.fedbagan.messages import AUTOENCODER, GAN, PLAIN_GAN
+from fednet.methods.fedbagan.pipeline import BEST_CHECKPOINT, FedBaganFindings
 from fednet.reporting.animation import ANIMATION, grid_path
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.summary import (
@@ -34,19 +34,21 @@ MEASURES = {
 LOSSES = {
     AUTOENCODER: {"reconstruction": "reconstruction", "classifier": "classifier of latent vectors"},
     GAN: {"generator_loss": "generator", "discriminator_loss": "discriminator"},
-    PLAIN: {"generator_loss": "FedGAN's generator", "discriminator_loss": "FedGAN's discriminator"},
+    PLAIN_GAN: {"generator_loss": "FedGAN's generator", "discriminator_loss": "FedGAN's discriminator"},
 }
-SHOWN = 6
+MAX_GRIDS = 6
 """Grids at most."""
 
 
 def summarise(config: FedBaganConfig, found: FedBaganFindings, sites: Sequence[str]) -> Summary:
     """What a reader is shown of what there is so far."""
-    worth = arms(found)
+    worth = measured_generators(found)
     sections = (
-        SummarySection(title="What the samples are worth", table=_worth(worth), notes=_notes(config, found)),
-        SummarySection(title="Class by class", table=_by_class(worth), notes=_counted(config)),
-        SummarySection(title="Samples", notes=_moving(found), figures=_grids(found), charts=tuple(_distances(found))),
+        SummarySection(title="What the samples are worth", table=_quality_table(worth), notes=_notes(config, found)),
+        SummarySection(title="Class by class", table=_class_table(worth), notes=_count_notes(config)),
+        SummarySection(
+            title="Samples", notes=_animation_note(found), figures=_grids(found), charts=tuple(_distances(found))
+        ),
         SummarySection(title="Losses", charts=tuple(_losses(found))),
     )
     return Summary(
@@ -56,10 +58,10 @@ def summarise(config: FedBaganConfig, found: FedBaganFindings, sites: Sequence[s
     )
 
 
-def arms(found: FedBaganFindings) -> dict[str, Mapping[str, Any]]:
+def measured_generators(found: FedBaganFindings) -> dict[str, Mapping[str, Any]]:
     """What each kind of pictures is worth against the test pictures, best first."""
     frames, worth = found.frames.get(GAN, ()), {}
-    best, plain = found.best(GAN), found.best(PLAIN)
+    best, plain = found.best(GAN), found.best(PLAIN_GAN)
     if best is not None:
         worth = {BALANCING: best["worth"], LAST: frames[-1]["worth"]}
     if frames:
@@ -69,21 +71,21 @@ def arms(found: FedBaganFindings) -> dict[str, Mapping[str, Any]]:
     return {**worth, REAL: found.floor}
 
 
-def leave_numbers(folder: Path, config: FedBaganConfig, found: FedBaganFindings) -> None:
+def write_metrics(folder: Path, config: FedBaganConfig, found: FedBaganFindings) -> None:
     """Writes TensorBoard's events, a table and metrics.json: every number, for whoever computes on with them."""
-    worth = arms(found)
+    worth = measured_generators(found)
     with RunRecord(folder, "sampler") as record:
         for model, frames in found.frames.items():
             for frame in frames:
                 record.scalar(f"{model}/distance to the judge's pictures", frame["distance"], frame["round"])
-        record.table("worth", [{"samples": name, **_flat(one)} for name, one in worth.items()])
+        record.table("worth", [{"samples": name, **_flatten(one)} for name, one in worth.items()])
     write_json(
         folder / "metrics.json",
         {"arms": worth, "rare": config.rare, "best": found.best(GAN), "frames": found.frames, "rounds": found.rounds},
     )
 
 
-def _worth(worth: Mapping[str, Mapping[str, Any]]) -> SummaryTable:
+def _quality_table(worth: Mapping[str, Mapping[str, Any]]) -> SummaryTable:
     base = worth.get(BASELINE)
     rows: list[tuple[Cell, ...]] = [
         (name, *(one[key] for key in MEASURES), one["frechet"] / base["frechet"] if base else None)
@@ -92,7 +94,7 @@ def _worth(worth: Mapping[str, Mapping[str, Any]]) -> SummaryTable:
     return SummaryTable(columns=("pictures", *MEASURES.values(), f"Frechet / {BASELINE}'s"), rows=tuple(rows))
 
 
-def _by_class(worth: Mapping[str, Mapping[str, Any]]) -> SummaryTable:
+def _class_table(worth: Mapping[str, Mapping[str, Any]]) -> SummaryTable:
     classes = tuple(next(iter(worth.values()))["by_class"])
     rows = [(name, *(one["by_class"][label] for label in classes)) for name, one in worth.items()]
     return SummaryTable(columns=("Frechet distance of", *classes), rows=tuple(rows))
@@ -104,7 +106,7 @@ def _notes(config: FedBaganConfig, found: FedBaganFindings) -> tuple[str, ...]:
     if best is not None:
         notes.append(
             f"{BALANCING} is the generator after round {best['round']}, the one with the smallest Frechet distance to "
-            f"the judge's pictures ({best['distance']:.3g}); it is kept as {BEST}, and every site draws with it."
+            f"the judge's pictures ({best['distance']:.3g}); it is kept as {BEST_CHECKPOINT}, and every site draws with it."
         )
     if best is not None and config.baseline:
         notes.append(
@@ -114,33 +116,33 @@ def _notes(config: FedBaganConfig, found: FedBaganFindings) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _counted(config: FedBaganConfig) -> tuple[str, ...]:
+def _count_notes(config: FedBaganConfig) -> tuple[str, ...]:
     return (f"{config.report.per_class} samples of each class; where a cell is empty, too few of them were drawn.",)
 
 
-def _moving(found: FedBaganFindings) -> tuple[str, ...]:
+def _animation_note(found: FedBaganFindings) -> tuple[str, ...]:
     many = len(found.frames.get(GAN, ())) > 1
     return (f"A column a class. All rounds as a moving picture: {ANIMATION}",) if many else ()
 
 
 def _grids(found: FedBaganFindings) -> tuple[SummaryFigure, ...]:
     frames = found.frames.get(GAN, ())
-    numbers = [int(frame["round"]) for frame in _some(frames)]
+    numbers = [int(frame["round"]) for frame in _evenly_spaced(frames)]
     titles = {0: "the decoder alone"}
     stills = (SummaryFigure(title=titles.get(k, f"after round {k}"), file=grid_path(k), pixels=True) for k in numbers)
     moving = (SummaryFigure(title="all rounds", file=ANIMATION, pixels=True),) if len(frames) > 1 else ()
     return (*stills, *moving)
 
 
-def _some(frames: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _evenly_spaced(frames: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The first, the last, and some between them."""
-    if len(frames) <= SHOWN:
+    if len(frames) <= MAX_GRIDS:
         return list(frames)
-    return [frames[round(k * (len(frames) - 1) / (SHOWN - 1))] for k in range(SHOWN)]
+    return [frames[round(k * (len(frames) - 1) / (MAX_GRIDS - 1))] for k in range(MAX_GRIDS)]
 
 
 def _distances(found: FedBaganFindings) -> Iterator[SummaryChart]:
-    frames = {BALANCING: found.frames.get(GAN, ()), BASELINE: found.frames.get(PLAIN, ())}
+    frames = {BALANCING: found.frames.get(GAN, ()), BASELINE: found.frames.get(PLAIN_GAN, ())}
     for title, key in (
         ("Frechet distance to the test pictures", "frechet"),
         ("Frechet distance to the judge's pictures, which chooses the best", "distance"),
@@ -176,7 +178,7 @@ def _rare(config: FedBaganConfig, worth: Mapping[str, Mapping[str, Any]]) -> str
     return f"rare: {', '.join(parts)}"
 
 
-def _flat(one: Mapping[str, Any]) -> dict[str, Cell]:
+def _flatten(one: Mapping[str, Any]) -> dict[str, Cell]:
     values: dict[str, Cell] = {title: one[key] for key, title in MEASURES.items()}
     return {**values, **{f"Frechet, {label}": value for label, value in one["by_class"].items()}}
 

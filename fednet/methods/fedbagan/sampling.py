@@ -20,7 +20,7 @@ from fednet.methods.fedbagan.messages import read_fedbagan_capabilities
 from fednet.reporting.samples import SampleBatch
 from fednet.seeds import generator
 
-MOST_PICTURES = 20_000
+MAX_IMAGES = 20_000
 """In one question and in one wish."""
 
 
@@ -48,9 +48,9 @@ def sample(network: Network, request: FedBaganSampleRequest, progress: Progress)
     """
     capabilities = read_fedbagan_capabilities(network.capabilities)
     first, card = next(iter(capabilities.items()))
-    labels = wanted(request, card.classes)
+    labels = validated_labels(request, card.classes)
     progress.report("drawing", 0, 1)
-    inputs = {"noise": noise_for(request, len(labels), card.latent), "labels": labels}
+    inputs = {"noise": seeded_noise(request, len(labels), card.latent), "labels": labels}
     images = network.ask(Question("draw", inputs, {}, (first,))).by_node[first].get("images")
     if images is None or tuple(images.shape) != (len(labels), *card.shape):
         raise MethodError(f"{first} has drawn nothing that fits")
@@ -66,13 +66,13 @@ def sample_from(path: Path, request: FedBaganSampleRequest) -> SampleBatch:
         MethodError: a class that it does not know, or too many pictures.
     """
     kept = GeneratorCheckpoint.read(path)
-    labels = wanted(request, kept.about.classes)
-    images = kept.draw(labels, noise_for(request, len(labels), kept.about.model.latent))
+    labels = validated_labels(request, kept.about.classes)
+    images = kept.draw(labels, seeded_noise(request, len(labels), kept.about.model.latent))
     after = f"round {kept.about.round}" if kept.about.round else "no adversarial round"
     return SampleBatch(images, labels, (f"{len(images)} pictures by the generator of {path.name}, after {after}",))
 
 
-def wanted(request: FedBaganSampleRequest, classes: Sequence[str]) -> Tensor:
+def validated_labels(request: FedBaganSampleRequest, classes: Sequence[str]) -> Tensor:
     """The labels to draw, int64 (n,), class after class.
 
     Raises:
@@ -83,11 +83,11 @@ def wanted(request: FedBaganSampleRequest, classes: Sequence[str]) -> Tensor:
         named = ", ".join(f"{label} {name}" for label, name in enumerate(classes[:10]))
         raise MethodError(f"there is no class {unknown[0]}: the labels are 0 to {len(classes) - 1} ({named})")
     total = len(labels) * request.count
-    if not 1 <= total <= MOST_PICTURES:
-        raise MethodError(f"{total} pictures cannot be drawn at once: 1 to {MOST_PICTURES}")
+    if not 1 <= total <= MAX_IMAGES:
+        raise MethodError(f"{total} pictures cannot be drawn at once: 1 to {MAX_IMAGES}")
     return torch.tensor(labels, dtype=torch.int64).repeat_interleave(request.count)
 
 
-def noise_for(request: FedBaganSampleRequest, count: int, latent: int) -> Tensor:
+def seeded_noise(request: FedBaganSampleRequest, count: int, latent: int) -> Tensor:
     """The standard normal vectors (count, latent) of a seed."""
     return torch.randn(count, latent, generator=generator(request.seed, "sample"))

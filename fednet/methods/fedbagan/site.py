@@ -20,26 +20,32 @@ from fednet.errors import DataError, MethodError
 from fednet.federated.state import bare, frozen, pack
 from fednet.methods.common.dispatch import QuestionHandlers, dispatch
 from fednet.methods.fedbagan.config import FedBaganConfig
-from fednet.methods.fedbagan.gaussians import moments
+from fednet.methods.fedbagan.gaussians import latent_moments
 from fednet.methods.fedbagan.messages import (
-    ADD_UP,
     AUTOENCODER,
-    FOUND,
     GAN,
+    INITIALISE_GAN,
     MOMENTS,
-    PLAIN,
+    PLAIN_GAN,
+    SUM_MOMENTS,
     TRAIN,
     FedBaganCapabilities,
 )
-from fednet.methods.fedbagan.sampling import MOST_PICTURES
+from fednet.methods.fedbagan.sampling import MAX_IMAGES
 from fednet.methods.fedbagan.site_models import FedBaganModels
-from fednet.methods.fedbagan.training import Latents, TrainingContext, encode, train_autoencoder, train_gan
+from fednet.methods.fedbagan.training import (
+    FedBaganTrainingContext,
+    LatentSampler,
+    encode,
+    train_autoencoder,
+    train_gan,
+)
 from fednet.reporting.record import RunRecord
 from fednet.seeds import generator
 
 
 @dataclass(frozen=True)
-class _Ready:
+class _PreparedFedBaganSite:
     """What a site has once it is prepared."""
 
     share: ImageSet
@@ -58,16 +64,16 @@ class FedBaganSite:
     def __init__(self, config: FedBaganConfig, site: SiteContext, share: ImageSet | None = None) -> None:
         self.config, self.site = config, site
         self._share = share
-        self._ready: _Ready | None = None
+        self._ready: _PreparedFedBaganSite | None = None
         self._asks: QuestionHandlers = {"draw": self._draw, "model": self._model}
         self._works: dict[
             tuple[str, str], Callable[[RoundTask, ModelState, Progress], tuple[ModelState, dict[str, float]]]
         ] = {
             (AUTOENCODER, TRAIN): self._encode,
-            (MOMENTS, ADD_UP): self._add_up,
-            (GAN, FOUND): lambda _task, _base, _progress: (self._there().bench.founded(), {}),
+            (MOMENTS, SUM_MOMENTS): self._add_up,
+            (GAN, INITIALISE_GAN): lambda _task, _base, _progress: (self._there().bench.initial_gan(), {}),
             (GAN, TRAIN): self._play,
-            (PLAIN, TRAIN): self._play,
+            (PLAIN_GAN, TRAIN): self._play,
         }
 
     def prepare(self, progress: Progress) -> str:
@@ -79,7 +85,9 @@ class FedBaganSite:
         progress.report("reading pictures", 0, 1)
         share = run_share(self.config.data, self.config.partition, self.site) if self._share is None else self._share
         _require_batches(self.site.name, len(share), self.config)
-        self._ready = _Ready(share, FedBaganModels(self.config, self.site, share.shape, len(share.classes)))
+        self._ready = _PreparedFedBaganSite(
+            share, FedBaganModels(self.config, self.site, share.shape, len(share.classes))
+        )
         progress.report("reading pictures", 1, 1)
         card = FedBaganCapabilities(
             pictures=len(share), classes=share.classes, shape=share.shape, latent=self.config.model.latent
@@ -135,12 +143,12 @@ class FedBaganSite:
     def _add_up(self, _task: RoundTask, _base: ModelState, _progress: Progress) -> tuple[ModelState, dict[str, float]]:
         share, bench = self._there().share, self._there().bench
         latents = encode(bench.autoencoder(), share.images, self.site.device)
-        return moments(latents, share.labels, len(share.classes), self.site.index, self.site.count), {}
+        return latent_moments(latents, share.labels, len(share.classes), self.site.index, self.site.count), {}
 
     def _play(self, task: RoundTask, base: ModelState, progress: Progress) -> tuple[ModelState, dict[str, float]]:
-        bench, config, plain = self._there().bench, self.config.gan, task.model == PLAIN
+        bench, config, plain = self._there().bench, self.config.gan, task.model == PLAIN_GAN
         pair = bench.pair(task.model, base)
-        latents = Latents(self.config.model.latent, None if plain else bench.gaussians())
+        latents = LatentSampler(self.config.model.latent, None if plain else bench.gaussians())
         anchor = None if plain else bench.autoencoder()
         lesson = self._lesson(task, progress, balanced=not plain)
         losses = train_gan(pair, config, latents, anchor, lesson, alone=self._is_first(task))
@@ -150,16 +158,16 @@ class FedBaganSite:
         """Whether the discriminator learns alone: in the first rounds of training, after that which founds the GAN."""
         return task.model == GAN and task.number <= self.config.gan.first + 1
 
-    def _lesson(self, task: RoundTask, progress: Progress, *, balanced: bool = True) -> TrainingContext:
+    def _lesson(self, task: RoundTask, progress: Progress, *, balanced: bool = True) -> FedBaganTrainingContext:
         random = generator(self.site.seed, task.model, self.site.name, task.number)
-        return TrainingContext(self._there().share, self.site.device, random, progress, balanced)
+        return FedBaganTrainingContext(self._there().share, self.site.device, random, progress, balanced)
 
     def _draw(self, question: Question) -> Mapping[str, Tensor]:
         """Pictures float32 (n, c, h, w) of labels int64 (n,), from standard normal noise float32 (n, latent)."""
         here, labels, noise = self._there(), question.inputs.get("labels"), question.inputs.get("noise")
         classes, wide = here.share.classes, self.config.model.latent
-        if labels is None or labels.dtype != torch.int64 or labels.ndim != 1 or not 1 <= len(labels) <= MOST_PICTURES:
-            raise MethodError(f"labels must be int64 (n,), 1 to {MOST_PICTURES} of them")
+        if labels is None or labels.dtype != torch.int64 or labels.ndim != 1 or not 1 <= len(labels) <= MAX_IMAGES:
+            raise MethodError(f"labels must be int64 (n,), 1 to {MAX_IMAGES} of them")
         if bool(((labels < 0) | (labels >= len(classes))).any()):
             raise MethodError(f"labels must be 0 to {len(classes) - 1}, not {int(labels.min())} to {int(labels.max())}")
         if noise is None or noise.dtype != torch.float32 or noise.shape != (len(labels), wide):
@@ -174,7 +182,7 @@ class FedBaganSite:
         content = pack(self._there().bench.models.now(str(question.options.get("model", GAN))))
         return {"content": torch.frombuffer(bytearray(content), dtype=torch.uint8)}
 
-    def _there(self) -> _Ready:
+    def _there(self) -> _PreparedFedBaganSite:
         if self._ready is None:
             raise MethodError(f"{self.site.name} is not prepared: let it read its pictures first")
         return self._ready

@@ -9,8 +9,8 @@ from fednet.api import ModelState, SiteContext
 from fednet.federated.site_models import SiteModels, fresh, loaded
 from fednet.federated.state import frozen
 from fednet.methods.fedbagan.config import FedBaganConfig
-from fednet.methods.fedbagan.gaussians import Gaussians, nothing
-from fednet.methods.fedbagan.messages import AUTOENCODER, GAN, MOMENTS, PLAIN
+from fednet.methods.fedbagan.gaussians import ClassGaussians, zero_moments
+from fednet.methods.fedbagan.messages import AUTOENCODER, GAN, MOMENTS, PLAIN_GAN
 from fednet.models.codec import CodecConfig, Decoder, Encoder, ImageShape
 
 CHUNK = 256
@@ -51,9 +51,9 @@ class FedBaganModels:
             site.name,
             {
                 AUTOENCODER: self._autoencoder().state_dict(),
-                MOMENTS: nothing(site.count, classes, config.model.latent),
+                MOMENTS: zero_moments(site.count, classes, config.model.latent),
                 GAN: self._pair(GAN).state_dict(),
-                PLAIN: self._pair(PLAIN).state_dict(),
+                PLAIN_GAN: self._pair(PLAIN_GAN).state_dict(),
             },
         )
 
@@ -65,7 +65,7 @@ class FedBaganModels:
         """A GAN of its own in some state, on the device; in the present one where none is given."""
         return loaded(self._pair(model), self.models.now(model) if state is None else state, self._site)
 
-    def founded(self) -> dict[str, Tensor]:
+    def initial_gan(self) -> dict[str, Tensor]:
         """The GAN that the autoencoder makes: the decoder generates, the encoder's trunk discriminates."""
         source, pair = self.autoencoder(), self.pair(GAN, self.models.begin(GAN))
         pair.generator.load_state_dict(source.decoder.state_dict())
@@ -73,13 +73,13 @@ class FedBaganModels:
         pair.discriminator.trunk.load_state_dict(source.encoder.trunk.state_dict())
         return frozen(pair.state_dict())
 
-    def gaussians(self) -> Gaussians:
+    def gaussians(self) -> ClassGaussians:
         """The classes' Gaussians, of the moments as they are now.
 
         Raises:
             ModelError: no moments have been summed yet.
         """
-        return Gaussians.of(self.models.now(MOMENTS), self._config.gaussians.shrinkage)
+        return ClassGaussians.of(self.models.now(MOMENTS), self._config.gaussians.shrinkage)
 
     @torch.no_grad()
     def draw(self, labels: Tensor, noise: Tensor) -> Tensor:

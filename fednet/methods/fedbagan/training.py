@@ -21,8 +21,8 @@ from fednet.api import Progress
 from fednet.data.datasets import ImageSet
 from fednet.errors import MethodError
 from fednet.methods.fedbagan.config import AutoencoderConfig, BalancingGanConfig
-from fednet.methods.fedbagan.gaussians import Gaussians
-from fednet.methods.fedbagan.losses import LOSSES, Loss, discriminating, generating, optimiser, realness
+from fednet.methods.fedbagan.gaussians import ClassGaussians
+from fednet.methods.fedbagan.losses import LOSSES, Loss, discriminator_loss, generator_loss, make_optimiser, realness
 from fednet.methods.fedbagan.site_models import Autoencoder, BalancingGan
 
 CHUNK = 256
@@ -30,7 +30,7 @@ CHUNK = 256
 
 
 @dataclass(frozen=True)
-class TrainingContext:
+class FedBaganTrainingContext:
     """What a site trains with.
 
     Attributes:
@@ -60,7 +60,7 @@ class TrainingContext:
 
 
 @dataclass(frozen=True)
-class Latents:
+class LatentSampler:
     """Where the latent vectors of a GAN come from: the classes' Gaussians, or one standard normal for all.
 
     Attributes:
@@ -69,16 +69,16 @@ class Latents:
     """
 
     latent: int
-    gaussians: Gaussians | None
+    gaussians: ClassGaussians | None
 
-    def draw(self, lesson: TrainingContext, labels: Tensor) -> Tensor:
+    def draw(self, lesson: FedBaganTrainingContext, labels: Tensor) -> Tensor:
         """Vectors (n, latent), of the labels if there is a Gaussian for each."""
         if self.gaussians is None:
             return lesson.noise(len(labels), self.latent)
         return self.gaussians.draw(labels.cpu(), lesson.random).to(lesson.device)
 
 
-def train_autoencoder(net: Autoencoder, config: AutoencoderConfig, lesson: TrainingContext) -> dict[str, float]:
+def train_autoencoder(net: Autoencoder, config: AutoencoderConfig, lesson: FedBaganTrainingContext) -> dict[str, float]:
     """Trains an autoencoder in place and leaves it in evaluation mode.
 
     Returns:
@@ -88,7 +88,7 @@ def train_autoencoder(net: Autoencoder, config: AutoencoderConfig, lesson: Train
         MethodError: it diverges.
         Stopped: the watch asks for the end.
     """
-    learner = optimiser("adam", net.train().parameters(), config.lr)
+    learner = make_optimiser("adam", net.train().parameters(), config.lr)
     history: list[dict[str, float]] = []
     for step in range(config.steps):
         images, labels = lesson.real(config.batch)
@@ -96,11 +96,11 @@ def train_autoencoder(net: Autoencoder, config: AutoencoderConfig, lesson: Train
         decoded = net.decoder(latents + config.noise * lesson.noise(*latents.shape))
         error = mse_loss(decoded, images)
         told = cross_entropy(net.classifier(latents), labels)
-        _step(learner, error + config.penalty * latents.square().mean() + config.supervision * told)
-        history.append(_finite({"reconstruction": float(error.detach()), "classifier": float(told.detach())}))
+        _optimiser_step(learner, error + config.penalty * latents.square().mean() + config.supervision * told)
+        history.append(_require_finite({"reconstruction": float(error.detach()), "classifier": float(told.detach())}))
         lesson.progress.report("training autoencoder", step + 1, config.steps, **history[-1])
     net.eval()
-    return _averaged(history)
+    return _mean_losses(history)
 
 
 @torch.no_grad()
@@ -109,7 +109,7 @@ def encode(net: Autoencoder, images: Tensor, device: str) -> Tensor:
     return torch.cat([net.encoder(chunk.to(device)).cpu() for chunk in torch.split(images, CHUNK)])
 
 
-class Adversaries:
+class AdversarialTrainer:
     """Generator and discriminator in training against each other, one step at a time.
 
     Args:
@@ -124,16 +124,16 @@ class Adversaries:
         self,
         pair: BalancingGan,
         config: BalancingGanConfig,
-        latents: Latents,
+        latents: LatentSampler,
         anchor: Autoencoder | None,
-        lesson: TrainingContext,
+        lesson: FedBaganTrainingContext,
     ) -> None:
         self._pair, self._config, self._latents, self._lesson = pair.train(), config, latents, lesson
         self._anchor = anchor if config.anchor else None
         self._plain = latents.gaussians is None
         self._loss: Loss = LOSSES[config.loss]
-        self._critic = optimiser(config.optimiser, pair.discriminator.parameters(), config.discriminator_lr)
-        self._drawer = optimiser(config.optimiser, pair.generator.parameters(), config.generator_lr)
+        self._critic = make_optimiser(config.optimiser, pair.discriminator.parameters(), config.discriminator_lr)
+        self._drawer = make_optimiser(config.optimiser, pair.generator.parameters(), config.generator_lr)
 
     def discriminate(self) -> dict[str, float]:
         """One step of the discriminator, on real pictures and drawn ones of the same classes."""
@@ -142,8 +142,8 @@ class Adversaries:
             drawn = self._pair.generator(self._latents.draw(self._lesson, labels))
         seen = self._blurred(images).requires_grad_(self._config.gradient_penalty > 0)
         on_real, on_drawn = self._pair.discriminator(seen), self._pair.discriminator(self._blurred(drawn))
-        loss = discriminating(self._config.game, self._loss, on_real, on_drawn, labels, plain=self._plain)
-        _step(self._critic, loss + self._penalty(on_real, seen, labels))
+        loss = discriminator_loss(self._config.game, self._loss, on_real, on_drawn, labels, plain=self._plain)
+        _optimiser_step(self._critic, loss + self._penalty(on_real, seen, labels))
         return {"discriminator_loss": float(loss.detach())}
 
     def generate(self) -> dict[str, float]:
@@ -153,8 +153,8 @@ class Adversaries:
         drawn = self._pair.generator(self._latents.draw(self._lesson, labels))
         on_drawn = self._pair.discriminator(self._blurred(drawn))
         on_real = self._pair.discriminator(self._blurred(images))
-        loss = generating(self._config.game, self._loss, on_drawn, on_real, None if self._plain else labels)
-        _step(self._drawer, loss + self._anchored(images))
+        loss = generator_loss(self._config.game, self._loss, on_drawn, on_real, None if self._plain else labels)
+        _optimiser_step(self._drawer, loss + self._anchored(images))
         self._pair.discriminator.requires_grad_(True)
         return {"generator_loss": float(loss.detach())}
 
@@ -180,9 +180,9 @@ class Adversaries:
 def train_gan(
     pair: BalancingGan,
     config: BalancingGanConfig,
-    latents: Latents,
+    latents: LatentSampler,
     anchor: Autoencoder | None,
-    lesson: TrainingContext,
+    lesson: FedBaganTrainingContext,
     *,
     alone: bool,
 ) -> dict[str, float]:
@@ -192,7 +192,7 @@ def train_gan(
         pair: the networks.
         config: how much and how.
         latents: what the generator draws from.
-        anchor: see `Adversaries`.
+        anchor: see `AdversarialTrainer`.
         lesson: what they train with.
         alone: the discriminator learns alone.
 
@@ -203,39 +203,39 @@ def train_gan(
         MethodError: it diverges.
         Stopped: the watch asks for the end.
     """
-    adversaries = Adversaries(pair, config, latents, anchor, lesson)
+    adversaries = AdversarialTrainer(pair, config, latents, anchor, lesson)
     history: list[dict[str, float]] = []
     for step in range(config.steps):
         losses = adversaries.discriminate()
         if not alone:
             losses |= adversaries.generate()
-        history.append(_finite(losses))
+        history.append(_require_finite(losses))
         lesson.progress.report("training gan", step + 1, config.steps, **losses)
-    _follow(pair.average, pair.generator, config.average)
+    _update_average(pair.average, pair.generator, config.average)
     pair.eval()
-    return _averaged(history)
+    return _mean_losses(history)
 
 
 @torch.no_grad()
-def _follow(average: nn.Module, net: nn.Module, decay: float) -> None:
+def _update_average(average: nn.Module, net: nn.Module, decay: float) -> None:
     """The mean of the sites' averages is the average of their means: it is linear, so rounds may average it."""
     for kept, now in zip(average.parameters(), net.parameters(), strict=True):
         kept.lerp_(now, 1 - decay)
 
 
-def _step(learner: torch.optim.Optimizer, loss: Tensor) -> None:
+def _optimiser_step(learner: torch.optim.Optimizer, loss: Tensor) -> None:
     learner.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
     learner.step()
 
 
-def _finite(losses: dict[str, float]) -> dict[str, float]:
+def _require_finite(losses: dict[str, float]) -> dict[str, float]:
     if not all(math.isfinite(loss) for loss in losses.values()):
         raise MethodError(f"the training diverges (losses {losses}): lower the step sizes")
     return losses
 
 
-def _averaged(history: Sequence[dict[str, float]]) -> dict[str, float]:
+def _mean_losses(history: Sequence[dict[str, float]]) -> dict[str, float]:
     """The means of what was told in the last half of the steps."""
     last = history[len(history) // 2 :]
     return {name: sum(one[name] for one in last) / len(last) for name in sorted(last[-1])}

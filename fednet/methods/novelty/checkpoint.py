@@ -24,12 +24,12 @@ from fednet.files import write_whole
 from fednet.models.lenet import LeNet
 from fednet.models.unet import ScoreNet, UNetConfig
 
-NOTE = "detector"
+METADATA_KEY = "detector"
 Size = Annotated[int, Field(ge=1, le=4096)]
 """Feature maps, groups, channels, and pixels an edge that a file may ask for."""
 
 
-class _Network(UNetConfig):
+class _NetworkDescription(UNetConfig):
     """What `ScoreNet.describe` says, bounded."""
 
     network: Literal["unet"]
@@ -45,7 +45,7 @@ class _Network(UNetConfig):
         return ScoreNet(config, self.sde, self.shape, self.classes)
 
 
-class _Classifier(BaseModel):
+class _ClassifierDescription(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     channels: Size
@@ -56,22 +56,22 @@ class _Classifier(BaseModel):
         return LeNet(self.channels, self.classes, self.dropout)
 
 
-class _Description(BaseModel):
+class _DetectorDescription(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    network: _Network
-    classifier: _Classifier | None
+    network: _NetworkDescription
+    classifier: _ClassifierDescription | None
     facts: dict[str, Any]
 
 
-def write(path: Path, net: ScoreNet, classifier: LeNet | None, facts: Mapping[str, Any]) -> None:
+def write_detector(path: Path, net: ScoreNet, classifier: LeNet | None, facts: Mapping[str, Any]) -> None:
     """Writes networks and facts (anything that JSON can say) as one file, all or nothing.
 
     Raises:
         OSError: it cannot be written.
     """
-    description = _Description(
-        network=_Network.model_validate(net.describe()),
+    description = _DetectorDescription(
+        network=_NetworkDescription.model_validate(net.describe()),
         classifier=None if classifier is None else _described(classifier),
         facts=dict(facts),
     )
@@ -82,10 +82,10 @@ def write(path: Path, net: ScoreNet, classifier: LeNet | None, facts: Mapping[st
         for name, value in module.state_dict().items()
     }
     text = json.dumps(description.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    write_whole(path, serialize(tensors, {NOTE: text}))
+    write_whole(path, serialize(tensors, {METADATA_KEY: text}))
 
 
-def read(path: Path) -> tuple[ScoreNet, LeNet | None, dict[str, Any]]:
+def read_detector(path: Path) -> tuple[ScoreNet, LeNet | None, dict[str, Any]]:
     """The networks, on the CPU, and the facts of a file that `write` wrote.
 
     Raises:
@@ -93,26 +93,26 @@ def read(path: Path) -> tuple[ScoreNet, LeNet | None, dict[str, Any]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(NOTE, "null")
+            text = (file.metadata() or {}).get(METADATA_KEY, "null")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator
-        description = _Description.model_validate(json.loads(text))
+        description = _DetectorDescription.model_validate(json.loads(text))
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         detail = f"{error.error_count()} faults" if isinstance(error, ValidationError) else str(error)
         raise ModelError(f"{path} is no detector that can be read ({detail}): write one with Detector.save") from error
     with torch.device("meta"):
         net = description.network.build()
         classifier = None if description.classifier is None else description.classifier.build()
-    _fill({"net": net, **({} if classifier is None else {"classifier": classifier})}, tensors, path)
+    _load_tensors({"net": net, **({} if classifier is None else {"classifier": classifier})}, tensors, path)
     return net, classifier, description.facts
 
 
-def _described(classifier: LeNet) -> _Classifier:
-    return _Classifier(
+def _described(classifier: LeNet) -> _ClassifierDescription:
+    return _ClassifierDescription(
         channels=classifier.conv1.in_channels, classes=classifier.head.out_features, dropout=classifier.dropout.p
     )
 
 
-def _fill(parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], path: Path) -> None:
+def _load_tensors(parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], path: Path) -> None:
     """Gives networks that have no memory yet the tensors of the file, and freezes them."""
     shapes = {f"{part}.{name}": v.shape for part, net in parts.items() for name, v in net.state_dict().items()}
     odd = [

@@ -30,7 +30,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class DetectorSection(_Section):
+class DetectorTrainingConfig(_Section):
     """The diffusion model of what belongs, and how a picture is compared with it.
 
     Attributes:
@@ -50,13 +50,13 @@ class DetectorSection(_Section):
     checkpoint: Path | None = None
 
     @model_validator(mode="after")
-    def _knows_no_labels(self) -> DetectorSection:
+    def _knows_no_labels(self) -> DetectorTrainingConfig:
         if self.unet.conditional:
             raise ValueError("a detector's network is told no labels: leave unet.conditional out")
         return self
 
 
-class PipelineConfig(_Section):
+class NoveltyPipelineConfig(_Section):
     """The steps of the run's job, the source's example.
 
     Attributes:
@@ -86,7 +86,7 @@ class PipelineConfig(_Section):
     passes: int = Field(default=100, ge=1)
 
     @model_validator(mode="after")
-    def _unseen_is_unseen(self) -> PipelineConfig:
+    def _unseen_is_unseen(self) -> NoveltyPipelineConfig:
         if both := sorted(set(self.first) & set(self.unseen)):
             raise ValueError(f"flow.first and flow.unseen share the labels {both}")
         return self
@@ -119,9 +119,9 @@ class NoveltyConfig(_Section):
     held_out: float = Field(default=0.2, gt=0.0, lt=1.0)
     dropout: float = Field(default=0.3, gt=0.0, lt=1.0)
     classifier: ClassifierTrainConfig = ClassifierTrainConfig()
-    detector: DetectorSection = DetectorSection()
+    detector: DetectorTrainingConfig = DetectorTrainingConfig()
     federation: Federation = Federation()
-    flow: PipelineConfig = PipelineConfig()
+    flow: NoveltyPipelineConfig = NoveltyPipelineConfig()
 
 
 def check(config: NoveltyConfig, own: Mapping[str, Any] | None = None) -> None:

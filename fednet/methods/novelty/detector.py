@@ -25,7 +25,7 @@ from fednet.diffusion.inpainting import inpaint
 from fednet.diffusion.masks import MaskKind, masks
 from fednet.errors import MeasureError, ModelError
 from fednet.images import require_pictures
-from fednet.methods.novelty.checkpoint import read, write
+from fednet.methods.novelty.checkpoint import read_detector, write_detector
 from fednet.metrics import novelty
 from fednet.metrics.distances import Distance, DistanceName, mse, perceptual, ssim
 from fednet.models.lenet import LeNet
@@ -108,7 +108,7 @@ class Detector:
             MeasureError: the pictures are not of this kind, or the network's answers are not finite.
             Stopped: the watch asks for the end.
         """
-        return median(self.distances(images, progress))
+        return median_distance(self.distances(images, progress))
 
     def distances(self, images: Tensor, progress: Progress | None = None) -> Tensor:
         """The distances (n, reconstructions) of which `score` takes the median; the same arguments and errors."""
@@ -149,7 +149,7 @@ class Detector:
         """`result(pictures, reconstructions)` for all pairs, (n, reconstructions, ...)."""
         pictures = self._checked(images)
         count = self.config.reconstructions
-        seeds = [_content(picture) for picture in pictures]
+        seeds = [_content_digest(picture) for picture in pictures]
         pairs = torch.split(torch.arange(len(pictures) * count), self.config.batch)
         count_step = _StepCounter(progress or NullProgress(), len(pairs) * self.config.steps)
         rows: list[Tensor] = []
@@ -200,8 +200,8 @@ class Detector:
         Raises:
             OSError: it cannot be written.
         """
-        facts = _Facts(config=self.config, threshold=self.threshold, seed=self.seed)
-        write(path, self.net, self.classifier, facts.model_dump(mode="json"))
+        facts = _DetectorFacts(config=self.config, threshold=self.threshold, seed=self.seed)
+        write_detector(path, self.net, self.classifier, facts.model_dump(mode="json"))
 
     @staticmethod
     def load(path: Path, lpips: Distance | None = None) -> Detector:
@@ -210,9 +210,9 @@ class Detector:
         Raises:
             ModelError: it is anything else, or it needs LPIPS and that is not given.
         """
-        net, classifier, found = read(path)
+        net, classifier, found = read_detector(path)
         try:
-            facts = _Facts.model_validate(found)
+            facts = _DetectorFacts.model_validate(found)
         except ValidationError as error:
             raise ModelError(f"{path} does not say how its detector looks at a picture: {error}") from error
         return Detector(
@@ -220,12 +220,12 @@ class Detector:
         )
 
 
-def median(distances: Tensor) -> Tensor:
+def median_distance(distances: Tensor) -> Tensor:
     """The median (n,) of distances (n, k); of an even number of them, the mean of the middle two."""
     return distances.quantile(0.5, dim=1)
 
 
-def lowest(scores: Mapping[str, Tensor]) -> Tensor:
+def lowest_scores(scores: Mapping[str, Tensor]) -> Tensor:
     """The federated score (n,) of several agents' scores, by name: what one of them knows is not novel.
 
     Where each agent's scores are divided by its own threshold, a result above 1 means that every agent calls the
@@ -242,7 +242,7 @@ def lowest(scores: Mapping[str, Tensor]) -> Tensor:
     return torch.stack([scores[name] for name in sorted(scores)]).amin(0)
 
 
-class _Facts(BaseModel):
+class _DetectorFacts(BaseModel):
     """What stands in a detector's file beside its networks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -276,6 +276,6 @@ def _distance(name: DistanceName, classifier: LeNet | None, lpips: Distance | No
     return found
 
 
-def _content(picture: Tensor) -> str:
+def _content_digest(picture: Tensor) -> str:
     """What names a picture (c, h, w): a digest of its bytes."""
     return hashlib.blake2b(picture.contiguous().numpy().tobytes(), digest_size=16).hexdigest()

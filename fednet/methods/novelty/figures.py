@@ -17,38 +17,38 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fednet.images import Pixels, grid
-from fednet.methods.novelty.inference import Inference, Redrawn
+from fednet.methods.novelty.inference import NoveltyInference, Reconstructions
 
 DPI = 144
-RECONSTRUCTIONS = 4
+MAX_RECONSTRUCTIONS = 4
 """Reconstructions of a picture that are shown."""
-TICKS = (0.1, 0.25, 0.5, 1, 2, 4, 8)
+RATIO_TICKS = (0.1, 0.25, 0.5, 1, 2, 4, 8)
 """Of scores in thresholds."""
-INSIDE, OUTSIDE, LIMIT = "#2a6fbb", "#d1592a", "#444444"
+INSIDE_COLOUR, OUTSIDE_COLOUR, THRESHOLD_COLOUR = "#2a6fbb", "#d1592a", "#444444"
 """Colours of what belongs, of what does not, and of a threshold."""
 
 
-def histograms(path: Path, scores: Mapping[str, tuple[Sequence[float], Sequence[float], float | None]]) -> None:
+def write_histograms(path: Path, scores: Mapping[str, tuple[Sequence[float], Sequence[float], float | None]]) -> None:
     """For each detector the scores of what belongs and of what does not, on a logarithmic axis, and its threshold."""
     plot = Plot(figsize=(3.4 * len(scores), 3.2), layout="constrained")
     every = plot.subplots(1, len(scores), squeeze=False)[0]
     for axes, (name, (inside, outside, limit)) in zip(every, scores.items(), strict=True):
         both = torch.tensor([*inside, *outside]).clamp(min=1e-6)
         edges = torch.logspace(float(both.log10().min()) - 0.02, float(both.log10().max()) + 0.02, 25).tolist()
-        axes.hist(inside, edges, alpha=0.7, color=INSIDE, label="belongs")
-        axes.hist(outside, edges, alpha=0.6, color=OUTSIDE, label="does not")
+        axes.hist(inside, edges, alpha=0.7, color=INSIDE_COLOUR, label="belongs")
+        axes.hist(outside, edges, alpha=0.6, color=OUTSIDE_COLOUR, label="does not")
         if limit is not None:
-            axes.axvline(limit, color=LIMIT, linewidth=1.2, linestyle="--", label="threshold")
+            axes.axvline(limit, color=THRESHOLD_COLOUR, linewidth=1.2, linestyle="--", label="threshold")
         axes.set(xscale="log", xlabel="score in thresholds", title=name)
-        axes.xaxis.set_major_locator(FixedLocator(TICKS))
+        axes.xaxis.set_major_locator(FixedLocator(RATIO_TICKS))
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.xaxis.set_minor_locator(NullLocator())
         axes.title.set_fontsize(10)
     every[0].set_ylabel("pictures")
-    _finished(plot, every[0], path)
+    _save_plot(plot, every[0], path)
 
 
-def roc_curves(path: Path, scores: Mapping[str, tuple[Sequence[float], Sequence[float], float | None]]) -> None:
+def write_roc_curves(path: Path, scores: Mapping[str, tuple[Sequence[float], Sequence[float], float | None]]) -> None:
     """The share of novel pictures that is found, over the share of others that is called novel; thresholds as dots."""
     plot = Plot(figsize=(5.2, 4.6), layout="constrained")
     axes = plot.subplots()
@@ -61,12 +61,12 @@ def roc_curves(path: Path, scores: Mapping[str, tuple[Sequence[float], Sequence[
         if limit is not None:
             at = float((low > limit).double().mean()), float((high > limit).double().mean())
             axes.plot(*at, marker="o", color=line.get_color(), markersize=6)
-    axes.plot([0, 1], [0, 1], color=LIMIT, linewidth=0.8, linestyle=":")
+    axes.plot([0, 1], [0, 1], color=THRESHOLD_COLOUR, linewidth=0.8, linestyle=":")
     axes.set(xlabel="false-positive rate", ylabel="true-positive rate", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
-    _finished(plot, axes, path, below=True)
+    _save_plot(plot, axes, path, below=True)
 
 
-def beside_reconstructions(path: Path, rows: Sequence[tuple[str, Tensor, Redrawn]]) -> None:
+def write_reconstructions(path: Path, rows: Sequence[tuple[str, Tensor, Reconstructions]]) -> None:
     """A row a picture: original, masked, some reconstructions, and where it differs from them.
 
     Args:
@@ -87,13 +87,13 @@ def beside_reconstructions(path: Path, rows: Sequence[tuple[str, Tensor, Redrawn
     plot.savefig(path, dpi=DPI)
 
 
-def picture(inference: Inference) -> Pixels:
+def reconstruction_grid(inference: NoveltyInference) -> Pixels:
     """One picture beside its reconstructions, a row a detector of a site, as uint8 (height, width, 3).
 
     Columns: original, masked, reconstructions, difference. A detector that all sites share draws the same everywhere,
     which is one row.
     """
-    rows: list[Redrawn] = []
+    rows: list[Reconstructions] = []
     for redrawn in (redrawn for sites in inference.reconstructions.values() for redrawn in sites.values()):
         if not any(torch.equal(redrawn.pictures, row.pictures) for row in rows):
             rows.append(redrawn)
@@ -101,15 +101,15 @@ def picture(inference: Inference) -> Pixels:
     return grid(torch.stack(tiles), _count(rows[0]) + 3, scale=max(1, 64 // max(inference.image.shape[1:])))
 
 
-def _tiles(image: Tensor, redrawn: Redrawn) -> list[Tensor]:
+def _tiles(image: Tensor, redrawn: Reconstructions) -> list[Tensor]:
     """Original, masked (grey where unknown), reconstructions, mean difference (white: 1); each (c, h, w) in [-1, 1]."""
     masked = torch.where(redrawn.known[0], image, torch.zeros(()))
     difference = (redrawn.pictures - image).abs().mean(0)
     return [image, masked, *redrawn.pictures[: _count(redrawn)], (2 * difference - 1).clamp(-1, 1)]
 
 
-def _count(redrawn: Redrawn) -> int:
-    return min(RECONSTRUCTIONS, len(redrawn.pictures))
+def _count(redrawn: Reconstructions) -> int:
+    return min(MAX_RECONSTRUCTIONS, len(redrawn.pictures))
 
 
 def _visible(tile: Tensor) -> NDArray[np.float32]:
@@ -118,7 +118,7 @@ def _visible(tile: Tensor) -> NDArray[np.float32]:
     return shown[0] if len(shown) == 1 else np.moveaxis(shown, 0, 2)
 
 
-def _finished(plot: Plot, axes: Axes, path: Path, *, below: bool = False) -> None:
+def _save_plot(plot: Plot, axes: Axes, path: Path, *, below: bool = False) -> None:
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8, loc="lower right" if below else "best")
     path.parent.mkdir(parents=True, exist_ok=True)

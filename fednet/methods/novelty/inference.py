@@ -18,18 +18,18 @@ from torch import Tensor
 
 from fednet.api import Network, Progress, Question
 from fednet.errors import MethodError
-from fednet.methods.novelty.detector import lowest
-from fednet.methods.novelty.messages import DETECTOR, DETECTORS, OWN, read_novelty_capabilities
+from fednet.methods.novelty.detector import lowest_scores
+from fednet.methods.novelty.messages import DETECTOR, DETECTORS, OWN_DETECTOR, read_novelty_capabilities
 from fednet.methods.novelty.services import status
 
 CHUNK = 32
 """Pictures that a site scores in one question."""
-COMBINED = "together"
+ALL_SITES = "together"
 """The row of all sites in a table."""
 
 
 @dataclass(frozen=True)
-class Opinion:
+class ClassPrediction:
     """What the classifier of a site, or of all, makes of a picture.
 
     Attributes:
@@ -45,7 +45,7 @@ class Opinion:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class NoveltyDecision:
     """What a detector makes of a picture.
 
     Attributes:
@@ -68,7 +68,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Redrawn:
+class Reconstructions:
     """A picture drawn anew several times.
 
     Attributes:
@@ -81,7 +81,7 @@ class Redrawn:
 
 
 @dataclass(frozen=True)
-class Inference:
+class NoveltyInference:
     """What the cluster says of one picture.
 
     Attributes:
@@ -97,14 +97,14 @@ class Inference:
 
     image: Tensor
     classes: tuple[str, ...]
-    opinions: Mapping[str, Opinion]
-    together: Opinion
-    verdicts: Mapping[str, Mapping[str, Verdict]]
+    predictions: Mapping[str, ClassPrediction]
+    together: ClassPrediction
+    verdicts: Mapping[str, Mapping[str, NoveltyDecision]]
     lowest: Mapping[str, float]
-    reconstructions: Mapping[str, Mapping[str, Redrawn]]
+    reconstructions: Mapping[str, Mapping[str, Reconstructions]]
     missing: Mapping[str, str] = field(default_factory=dict)
 
-    def verdict(self, detector: str) -> Verdict:
+    def verdict(self, detector: str) -> NoveltyDecision:
         """What all sites together say with one of the detectors: the word of the site with the smallest ratio."""
         return min(self.verdicts[detector].values(), key=lambda verdict: verdict.ratio)
 
@@ -114,25 +114,25 @@ class Inference:
         heads += ["deviation"] if self.together.deviation is not None else []
         for name in self.verdicts:
             heads += [f"{name}: is_ood", f"{name}: score", f"{name}: threshold"]
-        rows = [self._row(site, self.opinions.get(site)) for site in self._sites()]
-        return tuple(heads), [*rows, self._row(COMBINED, self.together)]
+        rows = [self._row(site, self.predictions.get(site)) for site in self._sites()]
+        return tuple(heads), [*rows, self._row(ALL_SITES, self.together)]
 
     def _sites(self) -> list[str]:
-        return sorted({*self.opinions, *(site for told in self.verdicts.values() for site in told)})
+        return sorted({*self.predictions, *(site for told in self.verdicts.values() for site in told)})
 
-    def _row(self, site: str, opinion: Opinion | None) -> tuple[str | float | bool | None, ...]:
+    def _row(self, site: str, opinion: ClassPrediction | None) -> tuple[str | float | bool | None, ...]:
         row: list[str | float | bool | None] = [site]
         row += [None, None] if opinion is None else [self.classes[opinion.prediction], opinion.confidence]
         if self.together.deviation is not None:
             row.append(None if opinion is None else opinion.deviation)
         for name, told in self.verdicts.items():
-            verdict = self.verdict(name) if site == COMBINED else told.get(site)
+            verdict = self.verdict(name) if site == ALL_SITES else told.get(site)
             row += [None] * 3 if verdict is None else [verdict.is_ood, verdict.score, verdict.threshold]
         return tuple(row)
 
 
 @dataclass(frozen=True)
-class Scores:
+class NoveltyScores:
     """The scores of several pictures by one detector.
 
     Attributes:
@@ -145,7 +145,7 @@ class Scores:
 
     def lowest(self) -> Tensor:
         """The smallest score of each picture (n,)."""
-        return lowest(self.by_site)
+        return lowest_scores(self.by_site)
 
     def ratio(self) -> Tensor:
         """The smallest score in thresholds of each picture (n,); above 1 it is novel.
@@ -156,10 +156,10 @@ class Scores:
         calibrated = {name: self.by_site[name] / max(limit, 1e-12) for name, limit in self.thresholds.items()}
         if not calibrated:
             raise MethodError("no detector is calibrated: set thresholds first")
-        return lowest(calibrated)
+        return lowest_scores(calibrated)
 
 
-def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: bool = False) -> Inference:
+def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: bool = False) -> NoveltyInference:
     """Asks what one picture is and whether it belongs.
 
     Args:
@@ -173,26 +173,27 @@ def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: b
     """
     card = next(iter(read_novelty_capabilities(network.capabilities).values()))
     images = image.reshape(1, *image.shape[-3:])
-    opinions, missing = _opinions(network, images, passes)
-    verdicts: dict[str, dict[str, Verdict]] = {}
-    kept: dict[str, dict[str, Redrawn]] = {}
+    opinions, missing = _predictions(network, images, passes)
+    verdicts: dict[str, dict[str, NoveltyDecision]] = {}
+    kept: dict[str, dict[str, Reconstructions]] = {}
     for name, sites in _calibrated(network).items():
         question = Question("score", {"images": images}, {"model": name, "keep": keep}, sites)
         replies = network.ask(question)
         verdicts[name] = {
-            site: Verdict(float(reply["scores"]), float(reply["threshold"])) for site, reply in replies.by_node.items()
+            site: NoveltyDecision(float(reply["scores"]), float(reply["threshold"]))
+            for site, reply in replies.by_node.items()
         }
         kept[name] = {
-            site: Redrawn(reply["reconstructions"][0], reply["known"].bool())
+            site: Reconstructions(reply["reconstructions"][0], reply["known"].bool())
             for site, reply in replies.by_node.items()
             if keep
         }
         missing |= {f"{site} ({name})": why for site, why in replies.lost.items()}
-    return Inference(
+    return NoveltyInference(
         image=images[0],
         classes=card.classes,
-        opinions={site: _opinion(*told) for site, told in opinions.items()},
-        together=_together(opinions),
+        predictions={site: _prediction(*told) for site, told in opinions.items()},
+        together=_combined(opinions),
         verdicts=verdicts,
         lowest={name: min(verdict.score for verdict in told.values()) for name, told in verdicts.items()},
         reconstructions=kept,
@@ -200,7 +201,7 @@ def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: b
     )
 
 
-def scores_alone(network: Network, images: Tensor, progress: Progress) -> Scores:
+def scores_by_site(network: Network, images: Tensor, progress: Progress) -> NoveltyScores:
     """The scores of pictures (n, c, h, w) by every site's own detector.
 
     Raises:
@@ -209,22 +210,22 @@ def scores_alone(network: Network, images: Tensor, progress: Progress) -> Scores
     """
     rows: list[Mapping[str, Tensor]] = []
     thresholds: dict[str, float] = {}
-    sites = _calibrated(network).get(OWN)
+    sites = _calibrated(network).get(OWN_DETECTOR)
     if sites is None:
         raise MethodError("no site has a calibrated detector of its own: train and calibrate them first")
     for done, chunk in enumerate(torch.split(images, CHUNK)):
         progress.report("scoring, each alone", done * CHUNK, len(images))
-        replies = network.ask(Question("score", {"images": chunk}, {"model": OWN}, sites))
+        replies = network.ask(Question("score", {"images": chunk}, {"model": OWN_DETECTOR}, sites))
         rows.append({site: reply["scores"] for site, reply in replies.by_node.items()})
         thresholds |= {site: float(reply["threshold"]) for site, reply in replies.by_node.items()}
     everywhere = sorted(set.intersection(*(set(row) for row in rows)))
-    return Scores(
+    return NoveltyScores(
         {site: torch.cat([row[site] for row in rows]) for site in everywhere},
         {site: thresholds[site] for site in everywhere},
     )
 
 
-def scores_together(network: Network, images: Tensor, progress: Progress) -> Scores:
+def shared_scores(network: Network, images: Tensor, progress: Progress) -> NoveltyScores:
     """The scores of pictures (n, c, h, w) by the detector that all sites share; the sites divide the pictures.
 
     Raises:
@@ -245,7 +246,7 @@ def scores_together(network: Network, images: Tensor, progress: Progress) -> Sco
             scores[parts[site]] = reply["scores"]
             limit = float(reply["threshold"])
         sites = [site for site in sites if site not in replies.lost]
-    return Scores({COMBINED: scores}, {COMBINED: limit})
+    return NoveltyScores({ALL_SITES: scores}, {ALL_SITES: limit})
 
 
 def _calibrated(network: Network) -> dict[str, tuple[str, ...]]:
@@ -261,7 +262,7 @@ def _calibrated(network: Network) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _opinions(
+def _predictions(
     network: Network, images: Tensor, passes: int | None
 ) -> tuple[dict[str, tuple[Tensor, float | None]], dict[str, str]]:
     """By site the probabilities (classes,) and the deviation; and who did not answer."""
@@ -274,11 +275,11 @@ def _opinions(
     return found, dict.fromkeys(replies.late, "late") | dict(replies.lost)
 
 
-def _opinion(probabilities: Tensor, deviation: float | None) -> Opinion:
-    return Opinion(int(probabilities.argmax()), float(probabilities.max()), deviation)
+def _prediction(probabilities: Tensor, deviation: float | None) -> ClassPrediction:
+    return ClassPrediction(int(probabilities.argmax()), float(probabilities.max()), deviation)
 
 
-def _together(opinions: Mapping[str, tuple[Tensor, float | None]]) -> Opinion:
+def _combined(opinions: Mapping[str, tuple[Tensor, float | None]]) -> ClassPrediction:
     mean = torch.stack([opinions[site][0] for site in sorted(opinions)]).mean(0)
     known = [deviation for _, deviation in opinions.values() if deviation is not None]
-    return _opinion(mean, max(known) if known else None)
+    return _prediction(mean, max(known) if known else None)

@@ -20,7 +20,7 @@ from fednet.methods.common.journal import Journal
 from fednet.methods.novelty import pipeline
 from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.messages import read_novelty_capabilities
-from fednet.methods.novelty.results import NoveltyFindings, leave_numbers, summarise
+from fednet.methods.novelty.results import NoveltyFindings, summarise, write_metrics
 from fednet.methods.novelty.site import NoveltySite
 from fednet.reporting.summary import Summary, write_summary
 
@@ -64,16 +64,16 @@ def run_job(config: NoveltyConfig, network: Network, folder: Path, seed: int, pr
     )
     pipeline.require_possible(job)
     sites = list(capabilities)
-    found = NoveltyFindings(pipeline.first_labels(job))
+    found = NoveltyFindings(pipeline.broadcast_first_model(job))
     write_summary(folder, summarise(config, found, sites))
     found = replace(found, rounds=pipeline.classifier_rounds(job))
     write_summary(folder, summarise(config, found, sites))
     if config.flow.detector_rounds:
         found = replace(found, detector=pipeline.detector_rounds(job))
         write_summary(folder, summarise(config, found, sites))
-        pipeline.own_detectors(job)
-        found = replace(found, trials=pipeline.trials(job), shown=pipeline.shown(job))
-    leave_numbers(folder, found)
+        pipeline.train_own_detectors(job)
+        found = replace(found, trials=pipeline.score_test_images(job), shown=pipeline.infer_examples(job))
+    write_metrics(folder, found)
     summary = summarise(config, found, sites)
     write_summary(folder, summary)
     return summary

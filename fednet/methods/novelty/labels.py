@@ -14,7 +14,7 @@ from fednet.errors import MethodError
 
 Labels = tuple[int, ...]
 """Class numbers in rising order, none twice."""
-LONGEST = 4096
+MAX_LIST_CHARACTERS = 4096
 """Characters of a list."""
 _PART = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?")
 
@@ -29,8 +29,8 @@ def parse_labels(text: str, classes: int) -> Labels:
     Raises:
         MethodError: it is no such list, or names a label that does not exist.
     """
-    if len(text) > LONGEST:
-        raise MethodError(f"a list of labels has at most {LONGEST} characters, not {len(text)}")
+    if len(text) > MAX_LIST_CHARACTERS:
+        raise MethodError(f"a list of labels has at most {MAX_LIST_CHARACTERS} characters, not {len(text)}")
     found: set[int] = set()
     for part in text.split(","):
         match = _PART.fullmatch(part.strip())
@@ -43,7 +43,7 @@ def parse_labels(text: str, classes: int) -> Labels:
     return tuple(sorted(found))
 
 
-def written(labels: Iterable[int]) -> str:
+def format_labels(labels: Iterable[int]) -> str:
     """A list of labels as a text that `parse_labels` reads: "0-3,7"."""
     runs: list[list[int]] = []
     for label in sorted(set(labels)):
@@ -68,16 +68,16 @@ def labels_for(node: str, options: Mapping[str, Scalar], classes: int) -> Labels
     return parse_labels(value, classes)
 
 
-Wanted = str | Iterable[int]
+LabelSpec = str | Iterable[int]
 """Labels of a question: a text, which the sites read, or numbers."""
 
 
-def labels_options(labels: Wanted | Mapping[str, Wanted]) -> dict[str, Scalar]:
+def labels_options(labels: LabelSpec | Mapping[str, LabelSpec]) -> dict[str, Scalar]:
     """Options that say one list for all, or a list for each node by name."""
     if isinstance(labels, Mapping):
         return {f"labels.{node}": _text(own) for node, own in sorted(labels.items())}
     return {"labels": _text(labels)}
 
 
-def _text(labels: Wanted) -> str:
-    return labels if isinstance(labels, str) else written(labels)
+def _text(labels: LabelSpec) -> str:
+    return labels if isinstance(labels, str) else format_labels(labels)

@@ -23,14 +23,14 @@ from fednet.federated.proximal import drift
 from fednet.federated.state import frozen, require_finite, require_like
 from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.detector import Detector
-from fednet.methods.novelty.training import logits_of, train_classifier
+from fednet.methods.novelty.training import batched_logits, train_classifier
 from fednet.models.lenet import LeNet
 from fednet.models.unet import ScoreNet
 from fednet.seeds import derive
 
-Shape = tuple[int, int, int]
+NoveltyShape = tuple[int, int, int]
 T = TypeVar("T")
-Net = TypeVar("Net", bound=nn.Module)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class TrainBudget:
 
 
 @dataclass(frozen=True)
-class TrainingResult:
+class LocalTrainingResult:
     """What came of learning: a state, and what was measured on the way."""
 
     state: ModelState
@@ -85,7 +85,7 @@ class LocalModel(Protocol):
 
     def learn(
         self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, progress: Progress
-    ) -> TrainingResult:
+    ) -> LocalTrainingResult:
         """What `base` becomes by learning from pictures; the model itself is left alone.
 
         Raises:
@@ -98,11 +98,11 @@ class LocalModel(Protocol):
 class LocalClassifier:
     """A site's classifier (a `LocalModel`)."""
 
-    def __init__(self, config: NoveltyConfig, site: SiteContext, shape: Shape, classes: int) -> None:
+    def __init__(self, config: NoveltyConfig, site: SiteContext, shape: NoveltyShape, classes: int) -> None:
         self._config, self._shape, self._classes = config, shape, classes
         self._seed, self._device = site.seed, site.device
         self._begin = frozen(self._fresh().state_dict())
-        self.net = placed(self._fresh(), site).eval()
+        self.net = on_device(self._fresh(), site).eval()
 
     def begin(self) -> ModelState:
         """The same at every site: it depends on the run's seed alone."""
@@ -120,7 +120,7 @@ class LocalClassifier:
 
     def learn(
         self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, progress: Progress
-    ) -> TrainingResult:
+    ) -> LocalTrainingResult:
         """SGD from `base`, held to it by FedProx's term where mu > 0; see `LocalModel`."""
         changes = budget.changes() | ({} if budget.mu is None else {"mu": budget.mu})
         config = self._config.classifier.model_copy(update=changes)
@@ -129,14 +129,14 @@ class LocalClassifier:
         loss = train_classifier(net, pictures, config, anchor=base, seed=seed, progress=progress)
         state = frozen(net.state_dict())
         steps = config.batches(len(pictures))
-        return TrainingResult(state, {"loss": loss, "steps": float(steps), "drift": drift(state, base)})
+        return LocalTrainingResult(state, {"loss": loss, "steps": float(steps), "drift": drift(state, base)})
 
     def logits(self, images: Tensor) -> Tensor:
         """The logits float32 (n, classes) of pictures, on the CPU."""
-        return logits_of(self.net, images)
+        return batched_logits(self.net, images)
 
     def _fresh(self) -> LeNet:
-        return seeded(
+        return build_seeded(
             derive(self._seed, "init", "classifier"), lambda: LeNet(self._shape[0], self._classes, self._config.dropout)
         )
 
@@ -154,7 +154,7 @@ class LocalDetector:
         threshold: above it a picture is novel; None where it is not calibrated. A new state has none.
     """
 
-    def __init__(self, config: NoveltyConfig, site: SiteContext, shape: Shape, *, alone: bool = False) -> None:
+    def __init__(self, config: NoveltyConfig, site: SiteContext, shape: NoveltyShape, *, alone: bool = False) -> None:
         self._config, self._site, self._shape, self._alone = config, site, shape, alone
         self.threshold: float | None = None
         start = config.detector.checkpoint
@@ -184,7 +184,7 @@ class LocalDetector:
 
     def learn(
         self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, progress: Progress
-    ) -> TrainingResult:
+    ) -> LocalTrainingResult:
         """A stretch of a training for one that is shared, a whole training for the site's own; see `LocalModel`."""
         net, average = self._fresh(), self._fresh()
         load_joint_state(net, average, base)
@@ -198,7 +198,7 @@ class LocalDetector:
             before = budget.rounds * config.batches(len(pictures))
             trained = resume(net, average, pictures.images, None, config, before=before, seed=seed, progress=progress)
         values = {"loss": trained.last_loss, "steps": float(trained.steps)}
-        return TrainingResult(frozen(joint_state(net, average)), values)
+        return LocalTrainingResult(frozen(joint_state(net, average)), values)
 
     def detector(self, classifier: LeNet) -> Detector:
         """The detector that the averaged weights make; `classifier` gives a perceptual distance its features."""
@@ -209,10 +209,10 @@ class LocalDetector:
     def _fresh(self) -> ScoreNet:
         settings = self._config.detector
         purpose = ("init", "own-detector", self._site.name) if self._alone else ("init", "detector")
-        net = seeded(
+        net = build_seeded(
             derive(self._site.seed, *purpose), lambda: ScoreNet(settings.unet, settings.sde, self._shape, classes=0)
         )
-        return placed(net, self._site)
+        return on_device(net, self._site)
 
     def _pretrained(self, path: Path) -> Detector:
         loaded = Detector.load(path)
@@ -223,14 +223,14 @@ class LocalDetector:
         return loaded
 
 
-def seeded(seed: int, make: Callable[[], T]) -> T:
+def build_seeded(seed: int, make: Callable[[], T]) -> T:
     """What `make` makes under a seed, without moving the global random numbers."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()
 
 
-def placed(net: Net, site: SiteContext) -> Net:
+def on_device(net: ModuleT, site: SiteContext) -> ModuleT:
     """The network on the site's device.
 
     Raises:

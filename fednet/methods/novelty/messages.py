@@ -16,16 +16,16 @@ from fednet.methods.common.capabilities import ONE_CONFIGURATION
 from fednet.methods.common.capabilities import read_capabilities as read
 from fednet.methods.novelty.labels import Labels
 
-CLASSIFIER, DETECTOR, OWN = "classifier", "detector", "own-detector"
+CLASSIFIER, DETECTOR, OWN_DETECTOR = "classifier", "detector", "own-detector"
 """The models: two that rounds make and everybody has, and the detector that never leaves its site."""
-SHARED = (CLASSIFIER, DETECTOR)
-MODELS = (*SHARED, OWN)
-DETECTORS = (DETECTOR, OWN)
+SHARED_MODELS = (CLASSIFIER, DETECTOR)
+MODELS = (*SHARED_MODELS, OWN_DETECTOR)
+DETECTORS = (DETECTOR, OWN_DETECTOR)
 
 TRAIN, AVERAGE = "train", "average"
 """What a round can be for."""
 
-LONGEST = 1_000_000
+MAX_COUNT = 1_000_000
 """Steps, epochs or passes that may be asked for."""
 
 
@@ -60,7 +60,7 @@ def read_novelty_capabilities(capabilities: Mapping[str, str]) -> dict[str, Nove
     return read(capabilities, NoveltyCapabilities, "novelty", dict.fromkeys(("shape", "classes"), ONE_CONFIGURATION))
 
 
-def word(options: Mapping[str, Scalar], name: str, allowed: tuple[str, ...], default: str) -> str:
+def choice_option(options: Mapping[str, Scalar], name: str, allowed: tuple[str, ...], default: str) -> str:
     """An option that is one of a few words.
 
     Raises:
@@ -72,7 +72,7 @@ def word(options: Mapping[str, Scalar], name: str, allowed: tuple[str, ...], def
     return str(value)
 
 
-def whole(options: Mapping[str, Scalar], name: str, default: int | None, least: int = 1) -> int | None:
+def integer_option(options: Mapping[str, Scalar], name: str, default: int | None, least: int = 1) -> int | None:
     """An option that is a whole number, from `least` to a million.
 
     Raises:
@@ -81,12 +81,12 @@ def whole(options: Mapping[str, Scalar], name: str, default: int | None, least: 
     value = options.get(name)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= LONGEST:
-        raise MethodError(f"option {name} is a whole number from {least} to {LONGEST}, not {_shown(value)}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MAX_COUNT:
+        raise MethodError(f"option {name} is a whole number from {least} to {MAX_COUNT}, not {_shown(value)}")
     return value
 
 
-def amount(options: Mapping[str, Scalar], name: str) -> float | None:
+def number_option(options: Mapping[str, Scalar], name: str) -> float | None:
     """An option that is a number of at least 0; None where it is not there.
 
     Raises:

@@ -20,13 +20,13 @@ from fednet.errors import DataError
 from fednet.methods.common.journal import Journal
 from fednet.methods.novelty import services
 from fednet.methods.novelty.config import NoveltyConfig
-from fednet.methods.novelty.inference import Inference, infer, scores_alone, scores_together
-from fednet.methods.novelty.labels import Labels, written
-from fednet.methods.novelty.messages import DETECTOR, OWN, NoveltyCapabilities
+from fednet.methods.novelty.inference import NoveltyInference, infer, scores_by_site, shared_scores
+from fednet.methods.novelty.labels import Labels, format_labels
+from fednet.methods.novelty.messages import DETECTOR, OWN_DETECTOR, NoveltyCapabilities
 from fednet.metrics.novelty import nearest_distance, softmax_doubt
 
-TOGETHER, LOWEST = "detector of the rounds", "own detectors, lowest ratio"
-NEAREST, SOFTMAX = "baseline: nearest neighbour", "baseline: largest softmax"
+SHARED_DETECTOR, OWN_DETECTORS = "detector of the rounds", "own detectors, lowest ratio"
+NEAREST_NEIGHBOUR, MAX_SOFTMAX = "baseline: nearest neighbour", "baseline: largest softmax"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def require_possible(job: NoveltyPipeline) -> None:
         _require_calibration(job)
     for site, labels in needs.items():
         if lacking := labels - set(job.capabilities[site].labels()):
-            raise DataError(f"{site} has no pictures of label {written(lacking)}: change partition, or flow")
+            raise DataError(f"{site} has no pictures of label {format_labels(lacking)}: change partition, or flow")
 
 
 def _require_calibration(job: NoveltyPipeline) -> None:
@@ -88,14 +88,14 @@ def _require_calibration(job: NoveltyPipeline) -> None:
     for site, labels in job.dealt(job.config.flow.belongs).items():
         if (held := sum(job.capabilities[site].held_out[label] for label in labels)) < least:
             raise DataError(
-                f"{site} holds out {held} pictures of {written(labels)}; a false-alarm rate of "
+                f"{site} holds out {held} pictures of {format_labels(labels)}; a false-alarm rate of "
                 f"{job.config.detector.score.false_alarms:g} needs {least}: raise held_out, or allow more false alarms"
             )
     if not job.novel():
         raise DataError("flow.belongs has every label: leave some out, or set flow.detector_rounds to 0")
 
 
-def first_labels(job: NoveltyPipeline) -> dict[str, Any]:
+def broadcast_first_model(job: NoveltyPipeline) -> dict[str, Any]:
     """One site trains on a few labels, and its model is set everywhere: accuracies and digests by site."""
     flow, teacher = job.config.flow, min(job.capabilities)
 
@@ -124,7 +124,7 @@ def classifier_rounds(job: NoveltyPipeline) -> list[dict[str, Any]]:
     flow = job.config.flow
 
     def measure(number: int) -> dict[str, Any]:
-        (closed,) = services.federate(
+        (closed,) = services.run_training_rounds(
             job.network,
             job.dealt(flow.shares),
             key=f"classifier-{number}",
@@ -145,7 +145,7 @@ def detector_rounds(job: NoveltyPipeline) -> list[dict[str, Any]]:
     belongs = job.dealt(flow.belongs)
 
     def measure(number: int) -> dict[str, Any]:
-        (closed,) = services.federate(
+        (closed,) = services.run_training_rounds(
             job.network, belongs, key=f"detector-{number}", federation=job.config.federation, model=DETECTOR
         )
         losses = [values["loss"] for values in closed.values.values() if "loss" in values]
@@ -161,30 +161,30 @@ def detector_rounds(job: NoveltyPipeline) -> list[dict[str, Any]]:
     return held
 
 
-def own_detectors(job: NoveltyPipeline) -> None:
+def train_own_detectors(job: NoveltyPipeline) -> None:
     """A detector at every site alone, with a threshold of its own; no weight leaves a site."""
     job.progress.report("own detectors", 0, 2)
-    services.train(job.network, job.dealt(job.config.flow.belongs), model=OWN)
+    services.train(job.network, job.dealt(job.config.flow.belongs), model=OWN_DETECTOR)
     job.progress.report("own detectors are calibrated", 1, 2)
     services.calibrate(job.network)
 
 
-def trials(job: NoveltyPipeline) -> dict[str, Any]:
+def score_test_images(job: NoveltyPipeline) -> dict[str, Any]:
     """The scores of test pictures, half of which belong, by all detectors and baselines: {name: inside, outside}."""
 
     def measure() -> dict[str, Any]:
         half = job.config.flow.tested // 2
         inside, outside = job.test(job.config.flow.inside(), half), job.test(job.novel(), half)
         images = torch.cat([inside.images, outside.images])
-        together = scores_together(job.network, images, job.progress)
-        alone = scores_alone(job.network, images, job.progress)
+        together = shared_scores(job.network, images, job.progress)
+        alone = scores_by_site(job.network, images, job.progress)
         named: dict[str, tuple[Tensor, float | None]] = {
-            TOGETHER: (together.ratio(), 1.0),
-            LOWEST: (alone.ratio(), 1.0),
+            SHARED_DETECTOR: (together.ratio(), 1.0),
+            OWN_DETECTORS: (alone.ratio(), 1.0),
             **{f"{site} alone": (scores, alone.thresholds[site]) for site, scores in alone.by_site.items()},
             "own detectors, lowest score": (alone.lowest(), None),
-            NEAREST: (nearest_distance(images, _reference(job)), None),
-            SOFTMAX: (_doubt(job, images), None),
+            NEAREST_NEIGHBOUR: (nearest_distance(images, _reference(job)), None),
+            MAX_SOFTMAX: (_softmax_doubt(job, images), None),
         }
         return {
             name: {
@@ -198,12 +198,12 @@ def trials(job: NoveltyPipeline) -> dict[str, Any]:
     return job.journal.once("trials", measure)
 
 
-def shown(job: NoveltyPipeline) -> list[tuple[int, Inference]]:
+def infer_examples(job: NoveltyPipeline) -> list[tuple[int, NoveltyInference]]:
     """Some test pictures that belong and some that do not, with their labels, reconstructions and uncertainty."""
     flow = job.config.flow
     half = flow.pictured // 2
     parts = [job.test(flow.inside(), flow.pictured - half), job.test(job.novel(), half)]
-    found: list[tuple[int, Inference]] = []
+    found: list[tuple[int, NoveltyInference]] = []
     for pictures in parts:
         for image, label in zip(pictures.images, pictures.labels.tolist(), strict=True):
             job.progress.report("showing pictures", len(found), flow.pictured)
@@ -222,7 +222,7 @@ def _reference(job: NoveltyPipeline) -> Tensor:
     return judge.images[torch.isin(judge.labels, torch.tensor(job.config.flow.inside()))]
 
 
-def _doubt(job: NoveltyPipeline, images: Tensor) -> Tensor:
+def _softmax_doubt(job: NoveltyPipeline, images: Tensor) -> Tensor:
     """One minus the largest probability that the first site's classifier gives, which is everybody's."""
     replies = job.network.ask(Question("classify", {"images": images}, {}, (min(job.capabilities),)))
     return softmax_doubt(next(iter(replies.by_node.values()))["logits"])

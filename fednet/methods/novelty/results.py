@@ -14,10 +14,10 @@ import torch
 
 from fednet.methods.novelty import figures
 from fednet.methods.novelty.config import NoveltyConfig
-from fednet.methods.novelty.inference import Inference, Redrawn
-from fednet.methods.novelty.labels import written
-from fednet.methods.novelty.messages import CLASSIFIER, DETECTOR, OWN
-from fednet.methods.novelty.pipeline import LOWEST, NEAREST, SOFTMAX, TOGETHER
+from fednet.methods.novelty.inference import NoveltyInference, Reconstructions
+from fednet.methods.novelty.labels import format_labels
+from fednet.methods.novelty.messages import CLASSIFIER, DETECTOR, OWN_DETECTOR
+from fednet.methods.novelty.pipeline import MAX_SOFTMAX, NEAREST_NEIGHBOUR, OWN_DETECTORS, SHARED_DETECTOR
 from fednet.metrics.novelty import alarm_rate, auroc
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.summary import (
@@ -47,21 +47,21 @@ class NoveltyFindings:
     rounds: Sequence[Mapping[str, Any]] = ()
     detector: Sequence[Mapping[str, Any]] = ()
     trials: Mapping[str, Any] = field(default_factory=dict)
-    shown: Sequence[tuple[int, Inference]] = ()
+    shown: Sequence[tuple[int, NoveltyInference]] = ()
 
 
 def summarise(config: NoveltyConfig, found: NoveltyFindings, sites: Sequence[str]) -> Summary:
     """What a reader is shown of what there is so far."""
-    inside, count = written(config.flow.inside()), len(sites)
+    inside, count = format_labels(config.flow.inside()), len(sites)
     sections = (
-        SummarySection(title="One site's model, set everywhere", table=_first(config, found), notes=_first_notes(found)),
+        SummarySection(title="One site's model, set everywhere", table=_first_model_table(config, found), notes=_first_notes(found)),
         SummarySection(title="Rounds of the classifier", table=_rounds(config, found), charts=_accuracies(found)),
         SummarySection(title="Rounds of the detector", charts=_losses(found)),
         SummarySection(
             title="What belongs and what does not", table=_trials(found), notes=_notes(config, found),
             figures=(_SCORES, _ROC) if found.trials else (),
         ),
-        SummarySection(title="Pictures", table=_said(found), figures=_shown(found)),
+        SummarySection(title="Pictures", table=_example_table(found), figures=_shown(found)),
     )  # fmt: skip
     rounds = {CLASSIFIER: found.rounds, DETECTOR: found.detector}
     return Summary(
@@ -71,41 +71,48 @@ def summarise(config: NoveltyConfig, found: NoveltyFindings, sites: Sequence[str
     )
 
 
-def leave_numbers(folder: Path, found: NoveltyFindings) -> None:
+def write_metrics(folder: Path, found: NoveltyFindings) -> None:
     """Writes the figures, the TensorBoard events and metrics.json: every number, for whoever computes on with them."""
     if found.trials:
         curves = _curves(found)
-        figures.histograms(folder / _SCORES.file, {name: curves[name] for name in (TOGETHER, LOWEST)})
-        figures.roc_curves(folder / _ROC.file, curves)
+        figures.write_histograms(
+            folder / _SCORES.file, {name: curves[name] for name in (SHARED_DETECTOR, OWN_DETECTORS)}
+        )
+        figures.write_roc_curves(folder / _ROC.file, curves)
     for kind, figure in _PICTURES.items():
         if rows := _picture_rows(found, kind):
-            figures.beside_reconstructions(folder / figure.file, rows)
+            figures.write_reconstructions(folder / figure.file, rows)
     with RunRecord(folder, "sampler") as record:
         for number, one in enumerate(found.rounds, 1):
             for site, told in one["sites"].items():
                 record.scalar(f"accuracy/{site}", told["accuracy"], number)
     numbers = {key: value for key, value in vars(found).items() if key != "shown"}
-    write_json(folder / "metrics.json", {**numbers, "rates": _rates(found), "shown": _told(found)})
+    write_json(folder / "metrics.json", {**numbers, "rates": _rates(found), "shown": _metrics(found)})
 
 
 _SCORES = SummaryFigure(title="Scores in thresholds of test pictures", file="figures/scores.png")
 _ROC = SummaryFigure(title="ROC; the dots are the calibrated thresholds", file="figures/roc.png")
 _PICTURES = {
     DETECTOR: SummaryFigure(title="How the detector of the rounds draws them anew", file="figures/pictures.png"),
-    OWN: SummaryFigure(
+    OWN_DETECTOR: SummaryFigure(
         title="How the own detector that knows each best draws it anew", file="figures/pictures-own.png"
     ),
 }
 
 
-def _first(config: NoveltyConfig, found: NoveltyFindings) -> SummaryTable:
+def _first_model_table(config: NoveltyConfig, found: NoveltyFindings) -> SummaryTable:
     """Accuracies of the first model on what it was trained on and on what it never saw, by site."""
     first, flow = found.first, config.flow
     rows: list[tuple[Cell, ...]] = [(f"{first['teacher']}, before", first["alone"]["accuracy"], None, None)]
     for site, seen in sorted(first["seen"].items()):
         unseen = first["unseen"].get(site, {}).get("accuracy")
         rows.append((site, seen["accuracy"], unseen, seen["digest"][:16]))
-    heads = ("site", f"accuracy on {written(flow.first)}", f"on {written(flow.unseen)}, never seen", "model")
+    heads = (
+        "site",
+        f"accuracy on {format_labels(flow.first)}",
+        f"on {format_labels(flow.unseen)}, never seen",
+        "model",
+    )
     return SummaryTable(columns=heads, rows=tuple(rows))
 
 
@@ -124,7 +131,7 @@ def _rounds(config: NoveltyConfig, found: NoveltyFindings) -> SummaryTable | Non
         told = one["sites"][site]
         by_label = {int(label): accuracy for label, accuracy in told["by_label"].items()}
         rows.append((number, told["accuracy"], *(by_label.get(label) for label in labels), told["digest"][:16]))
-    heads = ("round", f"accuracy on {written(labels)}", *map(str, labels), "model")
+    heads = ("round", f"accuracy on {format_labels(labels)}", *map(str, labels), "model")
     return SummaryTable(columns=heads, rows=tuple(rows)) if rows else None
 
 
@@ -164,14 +171,14 @@ def _notes(config: NoveltyConfig, found: NoveltyFindings) -> tuple[str, ...]:
     if not found.trials:
         return ()
     count = len(next(iter(_curves(found).values()))[0])
-    inside, rate = written(config.flow.inside()), config.detector.score.false_alarms
+    inside, rate = format_labels(config.flow.inside()), config.detector.score.false_alarms
     return (
         f"{count} test pictures of {inside}, which belong, and as many of other labels, which are novel.",
         f"Thresholds come from pictures that the sites held out, at a false-alarm rate of {rate:g}.",
         "Where the threshold is 1, scores are counted in thresholds.",
-        f"{LOWEST}: no weights are shared; a picture is novel where every site calls it so.",
-        f"{NEAREST}: among pictures of all labels that belong, which no federation has in one place.",
-        f"{SOFTMAX}: of the classifier of the rounds.",
+        f"{OWN_DETECTORS}: no weights are shared; a picture is novel where every site calls it so.",
+        f"{NEAREST_NEIGHBOUR}: among pictures of all labels that belong, which no federation has in one place.",
+        f"{MAX_SOFTMAX}: of the classifier of the rounds.",
     )
 
 
@@ -191,7 +198,7 @@ def _curves(found: NoveltyFindings) -> dict[str, tuple[list[float], list[float],
     }
 
 
-def _picture_rows(found: NoveltyFindings, kind: str) -> list[tuple[str, torch.Tensor, Redrawn]]:
+def _picture_rows(found: NoveltyFindings, kind: str) -> list[tuple[str, torch.Tensor, Reconstructions]]:
     rows = []
     for label, told in found.shown:
         sites = told.verdicts.get(kind, {})
@@ -209,7 +216,7 @@ def _shown(found: NoveltyFindings) -> tuple[SummaryFigure, ...]:
     return tuple(figure for kind, figure in _PICTURES.items() if _picture_rows(found, kind))
 
 
-def _said(found: NoveltyFindings) -> SummaryTable | None:
+def _example_table(found: NoveltyFindings) -> SummaryTable | None:
     """What all sites together say of the pictures that are shown."""
     rows: list[tuple[Cell, ...]] = []
     heads: tuple[str, ...] = ()
@@ -219,7 +226,7 @@ def _said(found: NoveltyFindings) -> SummaryTable | None:
     return SummaryTable(columns=heads, rows=tuple(rows)) if rows else None
 
 
-def _told(found: NoveltyFindings) -> list[dict[str, Any]]:
+def _metrics(found: NoveltyFindings) -> list[dict[str, Any]]:
     """What every site says of the pictures that are shown."""
     said = []
     for label, told in found.shown:

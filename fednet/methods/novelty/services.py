@@ -20,8 +20,15 @@ from fednet.errors import MethodError, ModelError
 from fednet.federated.config import Federation
 from fednet.federated.state import require_finite, require_like, unpack
 from fednet.methods.common.json_tensor import from_json_tensor
-from fednet.methods.novelty.labels import Wanted, labels_options, parse_labels, written
-from fednet.methods.novelty.messages import AVERAGE, CLASSIFIER, DETECTOR, OWN, TRAIN, read_novelty_capabilities
+from fednet.methods.novelty.labels import LabelSpec, format_labels, labels_options, parse_labels
+from fednet.methods.novelty.messages import (
+    AVERAGE,
+    CLASSIFIER,
+    DETECTOR,
+    OWN_DETECTOR,
+    TRAIN,
+    read_novelty_capabilities,
+)
 from fednet.metrics.novelty import threshold
 
 
@@ -39,7 +46,7 @@ class SiteReports:
 
 
 @dataclass(frozen=True)
-class Validation:
+class ClassifierValidation:
     """How good the classifier of one site is.
 
     Attributes:
@@ -57,12 +64,12 @@ class Validation:
 
 def status(network: Network) -> SiteReports:
     """The digest of every model of every site, and the thresholds of their detectors."""
-    return _told(network, Question("status", {}), "status")
+    return _ask_json(network, Question("status", {}), "status")
 
 
 def train(
     network: Network,
-    labels: Wanted | Mapping[str, Wanted],
+    labels: LabelSpec | Mapping[str, LabelSpec],
     *,
     model: str = CLASSIFIER,
     nodes: Sequence[str] | None = None,
@@ -84,14 +91,14 @@ def train(
     Raises:
         MethodError: a site or a label is nobody's, or every site refuses.
     """
-    options = _lesson(network, labels, epochs, steps) | {"model": model, "fresh": fresh}
+    options = _training_options(network, labels, epochs, steps) | {"model": model, "fresh": fresh}
     chosen = tuple(labels) if nodes is None and isinstance(labels, Mapping) else nodes
-    return _told(network, Question("train", {}, options, _there(network, chosen)), "trained")
+    return _ask_json(network, Question("train", {}, options, _require_sites(network, chosen)), "trained")
 
 
-def federate(
+def run_training_rounds(
     network: Network,
-    labels: Wanted | Mapping[str, Wanted],
+    labels: LabelSpec | Mapping[str, LabelSpec],
     *,
     key: str,
     federation: Federation,
@@ -117,13 +124,13 @@ def federate(
     Raises:
         MethodError: a site or a label is nobody's, or the rounds cannot be held.
     """
-    options = _lesson(network, labels, epochs, steps)
+    options = _training_options(network, labels, epochs, steps)
     if mu is not None:
         options["mu"] = float(mu)
     return network.run_rounds(RoundPlan(key, model, TRAIN, rounds, federation, options))
 
 
-def average(network: Network, *, key: str, federation: Federation, model: str = CLASSIFIER) -> RoundRecord:
+def average_models(network: Network, *, key: str, federation: Federation, model: str = CLASSIFIER) -> RoundRecord:
     """Makes one model of the sites' copies as they are, and gives it to everybody.
 
     Raises:
@@ -134,11 +141,11 @@ def average(network: Network, *, key: str, federation: Federation, model: str = 
 
 def validate(
     network: Network,
-    labels: Wanted | None = None,
+    labels: LabelSpec | None = None,
     *,
     pictures: ImageSet | None = None,
     nodes: Sequence[str] | None = None,
-) -> dict[str, Validation]:
+) -> dict[str, ClassifierValidation]:
     """How good the sites' classifiers are, by name.
 
     Args:
@@ -155,8 +162,8 @@ def validate(
     if pictures is not None:
         inputs = {"images": pictures.images, "labels": pictures.labels}
     elif labels is not None:
-        options = _lesson(network, labels, None, None)
-    replies = network.ask(Question("validate", inputs, options, _there(network, nodes)))
+        options = _training_options(network, labels, None, None)
+    replies = network.ask(Question("validate", inputs, options, _require_sites(network, nodes)))
     return {name: _validation(reply) for name, reply in replies.by_node.items()}
 
 
@@ -166,7 +173,7 @@ def get_model(network: Network, node: str, model: str = CLASSIFIER) -> bytes:
     Raises:
         MethodError: there is no such site, or the model is one that never leaves it.
     """
-    replies = network.ask(Question("model", {}, {"model": model}, _there(network, [node])))
+    replies = network.ask(Question("model", {}, {"model": model}, _require_sites(network, [node])))
     content = replies.by_node[node].get("content")
     if content is None or content.dtype != torch.uint8:
         raise MethodError(f"{node} sent no model")
@@ -192,7 +199,7 @@ def set_model(network: Network, content: bytes, *, key: str, model: str = CLASSI
     return network.run_rounds(RoundPlan(key, model, "set", 1, Federation(), given=given))[-1]
 
 
-def calibrate(network: Network, labels: Wanted | Mapping[str, Wanted] | None = None) -> SiteReports:
+def calibrate(network: Network, labels: LabelSpec | Mapping[str, LabelSpec] | None = None) -> SiteReports:
     """Has every site set the threshold of its own detector from its held-out pictures.
 
     Args:
@@ -202,7 +209,7 @@ def calibrate(network: Network, labels: Wanted | Mapping[str, Wanted] | None = N
     Raises:
         MethodError: a site has too few pictures, or no detector of its own.
     """
-    options = {"model": OWN} | ({} if labels is None else _lesson(network, labels, None, None))
+    options = {"model": OWN_DETECTOR} | ({} if labels is None else _training_options(network, labels, None, None))
     replies = network.ask(Question("calibrate", {}, options))
     return SiteReports(
         {name: {"threshold": float(reply["threshold"])} for name, reply in replies.by_node.items()},
@@ -210,7 +217,7 @@ def calibrate(network: Network, labels: Wanted | Mapping[str, Wanted] | None = N
     )
 
 
-def calibrate_together(network: Network, labels: Wanted | Mapping[str, Wanted], false_alarms: float) -> float:
+def calibrate_together(network: Network, labels: LabelSpec | Mapping[str, LabelSpec], false_alarms: float) -> float:
     """Sets one threshold of the shared detector everywhere, from the held-out pictures of all sites.
 
     The sites tell the scores of their pictures and nothing else of them.
@@ -223,16 +230,16 @@ def calibrate_together(network: Network, labels: Wanted | Mapping[str, Wanted], 
     Raises:
         MethodError: there are too few pictures in all, or every site refuses.
     """
-    options = _lesson(network, labels, None, None) | {"model": DETECTOR, "only_scores": True}
+    options = _training_options(network, labels, None, None) | {"model": DETECTOR, "only_scores": True}
     nodes = tuple(labels) if isinstance(labels, Mapping) else None
-    replies = network.ask(Question("calibrate", {}, options, _there(network, nodes)))
+    replies = network.ask(Question("calibrate", {}, options, _require_sites(network, nodes)))
     found = threshold(torch.cat([replies.by_node[name]["scores"] for name in sorted(replies.by_node)]), false_alarms)
     network.ask(Question("calibrate", {}, {"model": DETECTOR, "threshold": found}))
     return found
 
 
-def _lesson(
-    network: Network, labels: Wanted | Mapping[str, Wanted], epochs: int | None, steps: int | None
+def _training_options(
+    network: Network, labels: LabelSpec | Mapping[str, LabelSpec], epochs: int | None, steps: int | None
 ) -> dict[str, Scalar]:
     """Options that say what to learn, once it is known that somebody can."""
     options = labels_options(labels)
@@ -240,15 +247,19 @@ def _lesson(
     classes = next(iter(capabilities.values())).classes
     for name, text in options.items():
         wanted = parse_labels(str(text), len(classes))
-        nodes = tuple(capabilities) if name == "labels" else _there(network, [name.removeprefix("labels.")]) or ()
+        nodes = (
+            tuple(capabilities) if name == "labels" else _require_sites(network, [name.removeprefix("labels.")]) or ()
+        )
         had = {label for node in nodes for label in capabilities[node].labels()}
         if lacking := [label for label in wanted if label not in had]:
             who = "nobody has" if name == "labels" else f"{nodes[0]} has no"
-            raise MethodError(f"{who} pictures of label {written(lacking)}; there are pictures of {written(had)}")
+            raise MethodError(
+                f"{who} pictures of label {format_labels(lacking)}; there are pictures of {format_labels(had)}"
+            )
     return {**options, **({} if epochs is None else {"epochs": epochs}), **({} if steps is None else {"steps": steps})}
 
 
-def _there(network: Network, nodes: Sequence[str] | None) -> tuple[str, ...] | None:
+def _require_sites(network: Network, nodes: Sequence[str] | None) -> tuple[str, ...] | None:
     if nodes is None:
         return None
     if unknown := sorted(set(nodes) - set(network.capabilities)):
@@ -270,7 +281,7 @@ def _layout(network: Network, model: str) -> dict[str, Tensor]:
         raise ModelError(f"{first} does not say what its {model} looks like ({error})") from error
 
 
-def _told(network: Network, question: Question, key: str) -> SiteReports:
+def _ask_json(network: Network, question: Question, key: str) -> SiteReports:
     replies = network.ask(question)
     by_node = {name: from_json_tensor(reply.get(key)) for name, reply in replies.by_node.items()}
     return SiteReports(by_node, _missing(replies.late, replies.lost))
@@ -280,8 +291,8 @@ def _missing(late: Sequence[str], lost: Mapping[str, str]) -> dict[str, str]:
     return dict.fromkeys(late, "late") | dict(lost)
 
 
-def _validation(reply: Mapping[str, Tensor]) -> Validation:
+def _validation(reply: Mapping[str, Tensor]) -> ClassifierValidation:
     right, there = reply["right"].tolist(), reply["there"].tolist()
     by_label = {label: right[label] / count for label, count in enumerate(there) if count}
     digest = str(from_json_tensor(reply.get("validated")).get("digest"))
-    return Validation(sum(right) / max(1, sum(there)), sum(there), by_label, digest)
+    return ClassifierValidation(sum(right) / max(1, sum(there)), sum(there), by_label, digest)

@@ -29,20 +29,20 @@ from fednet.methods.novelty.messages import (
     DETECTOR,
     DETECTORS,
     MODELS,
-    OWN,
+    OWN_DETECTOR,
     TRAIN,
-    amount,
-    whole,
-    word,
+    choice_option,
+    integer_option,
+    number_option,
 )
 from fednet.methods.novelty.site_models import NoveltyModels
-from fednet.methods.novelty.training import right_of
+from fednet.methods.novelty.training import count_correct
 from fednet.metrics.novelty import threshold
 from fednet.metrics.uncertainty import PASSES, mc_dropout
 
-MOST_PICTURES = 20_000
+MAX_IMAGES = 20_000
 """Pictures in one question."""
-MOST_PASSES = 10_000
+MAX_PASSES = 10_000
 """Of dropout, in one question."""
 
 
@@ -147,9 +147,9 @@ class NoveltySite:
     def _train(self, question: Question) -> Mapping[str, Tensor]:
         """Trains the site's copy of a model on some labels: what was measured, and the digest of what came of it."""
         options, bench = question.options, self._ready()
-        model = word(options, "model", MODELS, CLASSIFIER)
-        lesson = bench.lesson(options, whole(options, "number", 0, 0) or 0)
-        learned = bench.study(model, lesson, fresh=bool(options.get("fresh", False)), progress=self._progress)
+        model = choice_option(options, "model", MODELS, CLASSIFIER)
+        lesson = bench.lesson(options, integer_option(options, "number", 0, 0) or 0)
+        learned = bench.train_copy(model, lesson, fresh=bool(options.get("fresh", False)), progress=self._progress)
         told = {**learned.values, "pictures": bench.taught[model][1], "digest": digest(bench.learner(model).state())}
         return {"trained": to_json_tensor(told)}
 
@@ -162,21 +162,21 @@ class NoveltySite:
             images = self._pictures(question)
             pictures = ImageSet(images, _classes_of(question.inputs.get("labels"), len(images), len(classes)), classes)
         else:
-            pictures = bench.holdings.to_check(labels)
-        right, there = right_of(bench.classifier.net, pictures)
+            pictures = bench.holdings.held_out_images(labels)
+        right, there = count_correct(bench.classifier.net, pictures)
         told = {"digest": digest(bench.classifier.state())}
         return {"right": right, "there": there, "validated": to_json_tensor(told)}
 
     def _layout(self, question: Question) -> Mapping[str, Tensor]:
         """The dtype and the shape of every tensor of a model, by name."""
-        model = word(question.options, "model", MODELS, CLASSIFIER)
+        model = choice_option(question.options, "model", MODELS, CLASSIFIER)
         state = self._ready().shared(model).begin()
         told = {name: [str(value.dtype).removeprefix("torch."), *value.shape] for name, value in state.items()}
         return {"layout": to_json_tensor(told)}
 
     def _model(self, question: Question) -> Mapping[str, Tensor]:
         """A model that may leave the site, as the bytes of a safetensors file."""
-        model = word(question.options, "model", MODELS, CLASSIFIER)
+        model = choice_option(question.options, "model", MODELS, CLASSIFIER)
         content = pack(self._ready().shared(model).state())
         return {"content": torch.frombuffer(bytearray(content), dtype=torch.uint8)}
 
@@ -186,8 +186,8 @@ class NoveltySite:
         With `only_scores` the threshold stays, and the scores of the held-out pictures are all that is told.
         """
         options, bench = question.options, self._ready()
-        model = word(options, "model", DETECTORS, OWN)
-        local, given = bench.detectors[model], amount(options, "threshold")
+        model = choice_option(options, "model", DETECTORS, OWN_DETECTOR)
+        local, given = bench.detectors[model], number_option(options, "threshold")
         if given is not None:
             local.threshold = given
             return {"threshold": torch.tensor([given], dtype=torch.float64)}
@@ -196,7 +196,7 @@ class NoveltySite:
             labels, _ = bench.taught.get(model, (None, 0))
         if labels is None:
             raise MethodError("which labels belong? The detector was not trained here: name them in the option labels")
-        detector, held_out = bench.detector(model), bench.holdings.to_check(labels)
+        detector, held_out = bench.detector(model), bench.holdings.held_out_images(labels)
         scores = detector.score(held_out.images, self._progress)
         if options.get("only_scores"):
             return {"scores": scores}
@@ -209,9 +209,9 @@ class NoveltySite:
 
     def _uncertainty(self, question: Question) -> Mapping[str, Tensor]:
         """Mean logits (n, classes) over passes with dropout, and mean and deviation of the class's probability."""
-        passes = whole(question.options, "passes", PASSES) or PASSES
-        if passes > MOST_PASSES:
-            raise MethodError(f"at most {MOST_PASSES} passes, not {passes}")
+        passes = integer_option(question.options, "passes", PASSES) or PASSES
+        if passes > MAX_PASSES:
+            raise MethodError(f"at most {MAX_PASSES} passes, not {passes}")
         images = self._pictures(question).to(self.site.device)
         found = mc_dropout(self._ready().classifier.net, images, passes=passes, seed=self.site.seed)
         return {"logits": found.logits, "probability": found.probability, "deviation": found.deviation}
@@ -221,7 +221,7 @@ class NoveltySite:
 
         With `keep` also the reconstructions (n, k, c, h, w), and what was known of them, bool (k, h, w).
         """
-        model = word(question.options, "model", DETECTORS, DETECTOR)
+        model = choice_option(question.options, "model", DETECTORS, DETECTOR)
         images, detector = self._pictures(question), self._ready().detector(model)
         told = {"scores": detector.score(images, self._progress)}
         if detector.threshold is not None:
@@ -241,8 +241,8 @@ class NoveltySite:
         if images is None or images.dtype != torch.float32 or images.dim() != 4 or tuple(images.shape[1:]) != shape:
             found = "nothing" if images is None else f"{images.dtype} {tuple(images.shape)}"
             raise MethodError(f"images must be float32 (n, {', '.join(map(str, shape))}), not {found}")
-        if not 1 <= len(images) <= MOST_PICTURES:
-            raise MethodError(f"a question holds 1 to {MOST_PICTURES} pictures, not {len(images)}")
+        if not 1 <= len(images) <= MAX_IMAGES:
+            raise MethodError(f"a question holds 1 to {MAX_IMAGES} pictures, not {len(images)}")
         require_pictures(images)
         return images
 

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from fednet.data.datasets import ImageSet
 from fednet.errors import DataError, MethodError
-from fednet.methods.novelty.labels import Labels, written
+from fednet.methods.novelty.labels import Labels, format_labels
 from fednet.seeds import generator
 
 
 @dataclass(frozen=True)
-class SitePictures:
+class NoveltySiteData:
     """The pictures of a site.
 
     Attributes:
@@ -35,7 +35,7 @@ class SitePictures:
         """The labels of which it has pictures to learn from."""
         return tuple(sorted(set(self.train.labels.tolist())))
 
-    def to_learn(self, labels: Labels | None) -> ImageSet:
+    def training_images(self, labels: Labels | None) -> ImageSet:
         """The pictures to learn from of some labels; of all where None.
 
         Raises:
@@ -43,7 +43,7 @@ class SitePictures:
         """
         return self._of(self.train, labels, "to learn from")
 
-    def to_check(self, labels: Labels | None) -> ImageSet:
+    def held_out_images(self, labels: Labels | None) -> ImageSet:
         """The held-out pictures of some labels; of all where None.
 
         Raises:
@@ -58,12 +58,12 @@ class SitePictures:
         if missing := [label for label in labels if label not in there]:
             names = ", ".join(pictures.classes[label] for label in missing)
             raise MethodError(
-                f"{self.name} has no pictures {what} of {names} (label {written(missing)}): it has {written(there)}"
+                f"{self.name} has no pictures {what} of {names} (label {format_labels(missing)}): it has {format_labels(there)}"
             )
         return pictures.subset(torch.isin(pictures.labels, torch.tensor(labels)).nonzero().flatten())
 
 
-def divided(name: str, share: ImageSet, part: float, seed: int) -> SitePictures:
+def split_held_out(name: str, share: ImageSet, part: float, seed: int) -> NoveltySiteData:
     """Holds out a part of each class, rounded up, as long as a picture to learn from is left.
 
     Args:
@@ -85,4 +85,4 @@ def divided(name: str, share: ImageSet, part: float, seed: int) -> SitePictures:
     chosen[torch.cat(held)] = True
     if not chosen.any():
         raise DataError(f"{name} has {len(share)} pictures, too few to hold any out: give it more")
-    return SitePictures(name, share.subset((~chosen).nonzero().flatten()), share.subset(chosen.nonzero().flatten()))
+    return NoveltySiteData(name, share.subset((~chosen).nonzero().flatten()), share.subset(chosen.nonzero().flatten()))

@@ -16,25 +16,31 @@ from fednet.errors import MethodError
 from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.detector import Detector
 from fednet.methods.novelty.labels import Labels, labels_for
-from fednet.methods.novelty.local_models import LocalClassifier, LocalDetector, LocalModel, TrainBudget, TrainingResult
+from fednet.methods.novelty.local_models import (
+    LocalClassifier,
+    LocalDetector,
+    LocalModel,
+    LocalTrainingResult,
+    TrainBudget,
+)
 from fednet.methods.novelty.messages import (
     CLASSIFIER,
     DETECTOR,
     MODELS,
-    OWN,
-    SHARED,
+    OWN_DETECTOR,
+    SHARED_MODELS,
     NoveltyCapabilities,
-    amount,
-    whole,
+    integer_option,
+    number_option,
 )
-from fednet.methods.novelty.site_data import divided
+from fednet.methods.novelty.site_data import split_held_out
 from fednet.models.unet import digest
 from fednet.reporting.record import RunRecord
 from fednet.seeds import derive
 
 
 @dataclass(frozen=True)
-class LocalTask:
+class LocalTrainingTask:
     """What a model is to learn.
 
     Attributes:
@@ -63,11 +69,11 @@ class NoveltyModels:
 
     def __post_init__(self) -> None:
         shape = self.share.shape
-        self.holdings = divided(self.site.name, self.share, self.config.held_out, self.site.seed)
+        self.holdings = split_held_out(self.site.name, self.share, self.config.held_out, self.site.seed)
         self.classifier = LocalClassifier(self.config, self.site, shape, len(self.share.classes))
         self.detectors = {
             DETECTOR: LocalDetector(self.config, self.site, shape),
-            OWN: LocalDetector(self.config, self.site, shape, alone=True),
+            OWN_DETECTOR: LocalDetector(self.config, self.site, shape, alone=True),
         }
 
     def card(self) -> NoveltyCapabilities:
@@ -96,15 +102,17 @@ class NoveltyModels:
         Raises:
             MethodError: it may not, or there is none of that name.
         """
-        if model == OWN:
-            raise MethodError(f"the {OWN} of {self.site.name} never leaves it: ask for {' or '.join(SHARED)}")
+        if model == OWN_DETECTOR:
+            raise MethodError(
+                f"the {OWN_DETECTOR} of {self.site.name} never leaves it: ask for {' or '.join(SHARED_MODELS)}"
+            )
         return self.learner(model)
 
     def detector(self, model: str) -> Detector:
         """One of the two detectors, as it is now."""
         return self.detectors[model].detector(self.classifier.net)
 
-    def lesson(self, options: Mapping[str, Scalar], number: int) -> LocalTask:
+    def lesson(self, options: Mapping[str, Scalar], number: int) -> LocalTrainingTask:
         """What options ask to learn.
 
         Raises:
@@ -113,20 +121,24 @@ class NoveltyModels:
         labels = labels_for(self.site.name, options, len(self.share.classes))
         if labels is None and any(name.startswith("labels.") for name in options):
             raise MethodError(f"{self.site.name} is given no labels, others are: it takes no part")
-        epochs, steps = whole(options, "epochs", None), whole(options, "steps", None)
+        epochs, steps = integer_option(options, "epochs", None), integer_option(options, "steps", None)
         if epochs is not None and steps is not None:
             raise MethodError("give epochs or steps, not both")
-        self.holdings.to_learn(labels)
-        return LocalTask(labels, TrainBudget(epochs, steps, amount(options, "mu"), max(0, number - 1)), number)
+        self.holdings.training_images(labels)
+        return LocalTrainingTask(
+            labels, TrainBudget(epochs, steps, number_option(options, "mu"), max(0, number - 1)), number
+        )
 
-    def learn(self, model: str, base: ModelState, lesson: LocalTask, progress: Progress) -> tuple[TrainingResult, int]:
+    def learn(
+        self, model: str, base: ModelState, lesson: LocalTrainingTask, progress: Progress
+    ) -> tuple[LocalTrainingResult, int]:
         """What `base` becomes by a lesson, and from how many pictures; no model of the site changes.
 
         Raises:
             MethodError: the training diverges.
             Stopped: the watch asks for the end.
         """
-        pictures = self.holdings.to_learn(lesson.labels)
+        pictures = self.holdings.training_images(lesson.labels)
         seed = derive(self.site.seed, "train", self.site.name, model, lesson.number)
         with RunRecord(self.site.folder, self.site.name) as record:
             learned = self.learner(model).learn(base, pictures, lesson.budget, seed=seed, progress=progress)
@@ -134,7 +146,9 @@ class NoveltyModels:
                 record.scalar(f"{model}/{key}", value, lesson.number)
         return learned, len(pictures)
 
-    def study(self, model: str, lesson: LocalTask, *, fresh: bool, progress: Progress) -> TrainingResult:
+    def train_copy(
+        self, model: str, lesson: LocalTrainingTask, *, fresh: bool, progress: Progress
+    ) -> LocalTrainingResult:
         """Trains the site's copy of a model, from where it is or from its beginning.
 
         The site's own detector always begins anew, or comes from its checkpoint.
@@ -144,26 +158,30 @@ class NoveltyModels:
             Stopped: the watch asks for the end.
         """
         learner = self.learner(model)
-        base = learner.begin() if fresh or model == OWN else learner.state()
+        base = learner.begin() if fresh or model == OWN_DETECTOR else learner.state()
         path = self.checkpoint(lesson)
-        if model == OWN and path.exists():
-            learned, count = _recalled(path), len(self.holdings.to_learn(lesson.labels))
+        if model == OWN_DETECTOR and path.exists():
+            learned, count = _load_checkpoint(path), len(self.holdings.training_images(lesson.labels))
         else:
             learned, count = self.learn(model, base, lesson, progress)
         learner.take(learned.state, f"what {self.site.name} has learnt")
         self.taught[model] = (lesson.labels, count)
-        if model == OWN and not path.exists():
-            self.detector(OWN).save(path)
+        if model == OWN_DETECTOR and not path.exists():
+            self.detector(OWN_DETECTOR).save(path)
         return learned
 
-    def checkpoint(self, lesson: LocalTask) -> Path:
+    def checkpoint(self, lesson: LocalTrainingTask) -> Path:
         """Where the site's own detector lies: the name says which data and training it comes from."""
         config = self.config.model_dump(mode="json", include={"data", "partition", "held_out", "detector"})
         place = [self.site.index, self.site.count, self.site.seed, self.holdings.train.histogram()]
         what = [lesson.labels, lesson.number, lesson.budget.epochs, lesson.budget.steps]
-        return self.site.folder / "checkpoints" / f"{self.site.name}-{OWN}-{digest([config, place, what])}.safetensors"
+        return (
+            self.site.folder
+            / "checkpoints"
+            / f"{self.site.name}-{OWN_DETECTOR}-{digest([config, place, what])}.safetensors"
+        )
 
 
-def _recalled(path: Path) -> TrainingResult:
+def _load_checkpoint(path: Path) -> LocalTrainingResult:
     net = Detector.load(path).net
-    return TrainingResult(joint_state(net, net), {"recalled": 1.0})
+    return LocalTrainingResult(joint_state(net, net), {"recalled": 1.0})

@@ -113,15 +113,15 @@ def train_classifier(
 
 
 @torch.no_grad()
-def logits_of(net: nn.Module, images: Tensor) -> Tensor:
+def batched_logits(net: nn.Module, images: Tensor) -> Tensor:
     """The logits float32 (n, classes) of pictures, on the CPU."""
     device = next(net.parameters()).device
     return torch.cat([net(chunk.to(device)).float().cpu() for chunk in torch.split(images, CHUNK)])
 
 
-def right_of(net: nn.Module, pictures: ImageSet) -> Tensor:
+def count_correct(net: nn.Module, pictures: ImageSet) -> Tensor:
     """How many pictures of each class are taken for what they are, and how many there are: int64 (2, classes)."""
-    hits = logits_of(net, pictures.images).argmax(1) == pictures.labels
+    hits = batched_logits(net, pictures.images).argmax(1) == pictures.labels
     classes = len(pictures.classes)
     return torch.stack([torch.bincount(pictures.labels[hits], minlength=classes), torch.tensor(pictures.histogram())])
 

@@ -19,12 +19,12 @@ from fednet.errors import ModelError
 from fednet.federated.state import frozen
 from fednet.files import write_whole
 
-EAGER, NEUTRAL = 0.3, 0.5
+GAIN, NEUTRAL_COSINE = 0.3, 0.5
 """How fast a rate follows, and the cosine at which it stays: a contribution agrees with a mean that it is part of."""
-SLOWEST, FASTEST = 0.25, 4.0
+MIN_FACTOR, MAX_FACTOR = 0.25, 4.0
 
 
-def adapted(rate: float, base: ModelState, own: ModelState, closed: ModelState) -> float:
+def next_factor(rate: float, base: ModelState, own: ModelState, closed: ModelState) -> float:
     """A site's next factor for its step sizes, in [.25, 4].
 
     Args:
@@ -44,7 +44,7 @@ def adapted(rate: float, base: ModelState, own: ModelState, closed: ModelState) 
     if ours == 0.0 or theirs == 0.0:
         return rate
     cosine = dot / math.sqrt(ours * theirs)
-    return min(FASTEST, max(SLOWEST, rate * math.exp(EAGER * (cosine - NEUTRAL))))
+    return min(MAX_FACTOR, max(MIN_FACTOR, rate * math.exp(GAIN * (cosine - NEUTRAL_COSINE))))
 
 
 class AdaptiveStepSize:
@@ -84,7 +84,7 @@ class AdaptiveStepSize:
                 if int(file.metadata()["round"]) != number:
                     return
                 base, own = ({name: file.get_tensor(f"{part}.{name}") for name in closed} for part in ("base", "own"))
-                self._learnt[model] = adapted(rate, base, own, closed), number
+                self._learnt[model] = next_factor(rate, base, own, closed), number
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(f"{self._sent(model)} is damaged ({error}): remove it") from error
         write_whole(self._path, json.dumps(self._learnt).encode())

@@ -12,7 +12,7 @@ from fednet.models.gan import Discriminator
 CHUNK = 512
 
 
-def attacked(
+def membership_attacks(
     discriminator: Discriminator, members: Tensor, strangers: Tensor, drawn: Tensor | None, random: torch.Generator
 ) -> MembershipAttack:
     """What both attacks reach, on equally many members and strangers.

@@ -89,7 +89,7 @@ class PrivacyConfig(_Section):
         return self
 
 
-class ClassifierConfig(_Section):
+class PrivateClassifierConfig(_Section):
     """A classifier that is trained in rounds under the same protection, from the same budget.
 
     Attributes:
@@ -103,7 +103,7 @@ class ClassifierConfig(_Section):
     lr: float = Field(default=2e-3, gt=0.0)
 
 
-class ShareConfig(_Section):
+class ContributionConfig(_Section):
     """What a site makes of its work before it contributes it.
 
     Attributes:
@@ -141,8 +141,8 @@ class PrivateGanConfig(_Section):
     train: GanTrainConfig = GanTrainConfig()
     rounds: int = Field(default=40, ge=0)
     privacy: PrivacyConfig = PrivacyConfig()
-    classifier: ClassifierConfig = ClassifierConfig()
-    share: ShareConfig = ShareConfig()
+    classifier: PrivateClassifierConfig = PrivateClassifierConfig()
+    share: ContributionConfig = ContributionConfig()
     federation: Federation = Federation()
     report: PrivateGanReportConfig = PrivateGanReportConfig()
 
@@ -190,7 +190,7 @@ def check(config: PrivateGanConfig, own: Mapping[str, Any] | None = None) -> Non
         DataError: the data, those of a site with `own`, are missing or malformed.
         PrivacyError: the budget is below what one step costs, or no noise meets the target.
     """
-    from fednet.methods.private_gan.mechanism import terms_of  # noqa: PLC0415 - Opacus takes seconds to import
+    from fednet.methods.private_gan.mechanism import privacy_mechanism  # noqa: PLC0415 - Opacus takes seconds to import
 
-    terms_of(config)
+    privacy_mechanism(config)
     check_data(config.data, own)

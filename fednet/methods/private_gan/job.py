@@ -16,7 +16,7 @@ from fednet.methods.common.capabilities import require_matching_data
 from fednet.methods.private_gan import pipeline
 from fednet.methods.private_gan.config import PrivateGanConfig
 from fednet.methods.private_gan.messages import read_private_gan_capabilities
-from fednet.methods.private_gan.results import leave_numbers, summarise
+from fednet.methods.private_gan.results import summarise, write_metrics
 from fednet.methods.private_gan.site import PrivateGanSite
 from fednet.metrics.judge import train_judge
 from fednet.reporting.summary import Summary, write_summary
@@ -63,7 +63,7 @@ def run_job(config: PrivateGanConfig, network: Network, folder: Path, seed: int,
     found = pipeline.PrivateGanFindings()
     for found in pipeline.pipeline(job, progress):
         write_summary(folder, summarise(config, found, list(capabilities)))
-    leave_numbers(folder, config, found)
+    write_metrics(folder, config, found)
     summary = summarise(config, found, list(capabilities))
     write_summary(folder, summary)
     return summary

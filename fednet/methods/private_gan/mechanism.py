@@ -57,7 +57,7 @@ class PrivacyMechanism:
         return PrivacyLedger(path, self.unit)
 
 
-def terms_of(config: PrivateGanConfig) -> PrivacyMechanism | None:
+def privacy_mechanism(config: PrivateGanConfig) -> PrivacyMechanism | None:
     """The terms of a configuration; None where nothing is protected.
 
     Raises:
@@ -69,7 +69,7 @@ def terms_of(config: PrivateGanConfig) -> PrivacyMechanism | None:
     rate = 1.0 if privacy.level == "client" else config.train.rate
     noise = privacy.noise or DEFAULT_NOISE
     if privacy.epsilon is not None:
-        noise = _noise(privacy.epsilon, privacy.delta, rate, config.planned(), privacy.accountant)
+        noise = _noise_for_target(privacy.epsilon, privacy.delta, rate, config.planned(), privacy.accountant)
     budget = PrivacyBudget(privacy.budget or privacy.epsilon, privacy.delta, privacy.accountant)
     least = config.federation.quorum if config.federation.secure is not None else 1
     terms = PrivacyMechanism(privacy.level, rate, noise, privacy.clip, budget, privacy.seeded, least)
@@ -77,16 +77,16 @@ def terms_of(config: PrivateGanConfig) -> PrivacyMechanism | None:
     if budget.epsilon is not None and affordable([], one, budget.epsilon, budget.delta, budget.accountant) < 1:
         cost = epsilon([one], budget.delta, budget.accountant)
         raise PrivacyError(
-            f"privacy.budget {budget.epsilon:g} is below epsilon {cost:.4g}, what one {_step(terms)} costs with noise "
+            f"privacy.budget {budget.epsilon:g} is below epsilon {cost:.4g}, what one {_step_name(terms)} costs with noise "
             f"{noise:g} at rate {rate:g}: raise the budget or the noise, or lower train.rate"
         )
     return terms
 
 
-def _step(terms: PrivacyMechanism) -> str:
+def _step_name(terms: PrivacyMechanism) -> str:
     return "round" if terms.unit == "client" else "step"
 
 
 @lru_cache(maxsize=32)
-def _noise(target: float, delta: float, rate: float, steps: int, accountant: Accountant) -> float:
+def _noise_for_target(target: float, delta: float, rate: float, steps: int, accountant: Accountant) -> float:
     return noise_for(target, delta, rate, steps, accountant)

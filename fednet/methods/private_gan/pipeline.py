@@ -42,7 +42,7 @@ class PrivateGanFindings:
 
     frames: tuple[Mapping[str, Any], ...] = ()
     rounds: tuple[Mapping[str, Any], ...] = ()
-    lessons: tuple[Mapping[str, Any], ...] = ()
+    classifier_rounds: tuple[Mapping[str, Any], ...] = ()
     privacy: Mapping[str, PrivacyStatement] = field(default_factory=dict)
     audit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     accuracy: float | None = None
@@ -66,7 +66,7 @@ def pipeline(job: PrivateGanPipeline, progress: Progress) -> Iterator[PrivateGan
         Stopped: the watch asks for the end.
     """
     found = PrivateGanFindings(privacy={name: card.privacy for name, card in job.capabilities.items()})
-    yield from run_stages((_gan, _classifier, _audited), job, found, progress)
+    yield from run_stages((_gan, _classifier, _audit), job, found, progress)
 
 
 def _gan(job: PrivateGanPipeline, found: PrivateGanFindings, progress: Progress) -> Iterator[PrivateGanFindings]:
@@ -77,7 +77,7 @@ def _gan(job: PrivateGanPipeline, found: PrivateGanFindings, progress: Progress)
     done = 0
     while done < planned and not found.stopped:
         progress.report("rounds", done, planned, **_epsilons(found))
-        held, found = _stretch(job, found, GAN, done, min(every, planned - done))
+        held, found = _round_interval(job, found, GAN, done, min(every, planned - done))
         done += len(held)
         if held:
             found = replace(found, rounds=(*found.rounds, *held), frames=(*found.frames, _frame(job, done)))
@@ -89,21 +89,21 @@ def _classifier(job: PrivateGanPipeline, found: PrivateGanFindings, progress: Pr
     planned, done = job.config.classifier.rounds, 0
     while done < planned and not found.stopped:
         progress.report("rounds of the classifier", done, planned, **_epsilons(found))
-        held, found = _stretch(job, found, CLASSIFIER, done, min(job.config.report.every, planned - done))
+        held, found = _round_interval(job, found, CLASSIFIER, done, min(job.config.report.every, planned - done))
         done += len(held)
-        found = replace(found, lessons=(*found.lessons, *held))
+        found = replace(found, classifier_rounds=(*found.classifier_rounds, *held))
         yield found
     if done:
         yield replace(found, accuracy=_accuracy(job))
 
 
-def _stretch(
+def _round_interval(
     job: PrivateGanPipeline, found: PrivateGanFindings, model: str, done: int, wanted: int
 ) -> tuple[list[dict[str, Any]], PrivateGanFindings]:
     """Holds some rounds, as many as enough sites can pay for, and sees what they have cost."""
     key = f"{model}-{done}"
 
-    possible = job.journal.once(f"{key}-possible", lambda: {"rounds": _possible(job, model, wanted)})["rounds"]
+    possible = job.journal.once(f"{key}-possible", lambda: {"rounds": _affordable_rounds(job, model, wanted)})["rounds"]
 
     def hold() -> dict[str, Any]:
         if not possible:
@@ -119,7 +119,7 @@ def _stretch(
     return held, found
 
 
-def _possible(job: PrivateGanPipeline, model: str, wanted: int) -> int:
+def _affordable_rounds(job: PrivateGanPipeline, model: str, wanted: int) -> int:
     """How many rounds enough sites for a quorum can still pay for."""
     told = _asked(job, Question("status", {}, {"model": model, "rounds": wanted}), "status")
     rounds = sorted((int(one["rounds"]) for one in told.values()), reverse=True)
@@ -138,7 +138,7 @@ def _frame(job: PrivateGanPipeline, number: int) -> dict[str, Any]:
     """Draws samples after a round, shows the first and measures all."""
 
     def measure() -> dict[str, Any]:
-        images = _drawn(job, fresh=number == 0)
+        images = _draw_samples(job, fresh=number == 0)
         write_grid(job.folder, number, images)
         write_whole(
             job.folder / "samples" / f"{'untrained' if number == 0 else 'last'}.safetensors", save({"images": images})
@@ -149,7 +149,7 @@ def _frame(job: PrivateGanPipeline, number: int) -> dict[str, Any]:
     return job.journal.once(f"frame-{number}", measure)
 
 
-def _drawn(job: PrivateGanPipeline, *, fresh: bool) -> Tensor:
+def _draw_samples(job: PrivateGanPipeline, *, fresh: bool) -> Tensor:
     question = Question("draw", {"latents": job.latents}, {"fresh": fresh}, (min(job.capabilities),))
     images = job.network.ask(question).by_node[min(job.capabilities)].get("images")
     if images is None or tuple(images.shape) != (len(job.latents), *job.splits.test.shape):
@@ -157,9 +157,9 @@ def _drawn(job: PrivateGanPipeline, *, fresh: bool) -> Tensor:
     return images
 
 
-def _audited(job: PrivateGanPipeline, found: PrivateGanFindings, progress: Progress) -> Iterator[PrivateGanFindings]:
+def _audit(job: PrivateGanPipeline, found: PrivateGanFindings, progress: Progress) -> Iterator[PrivateGanFindings]:
     def measure() -> dict[str, Any]:
-        inputs = {"strangers": job.splits.test.images, "drawn": _drawn(job, fresh=False)}
+        inputs = {"strangers": job.splits.test.images, "drawn": _draw_samples(job, fresh=False)}
         return _asked(job, Question("audit", inputs), "audit")
 
     if job.config.rounds and job.config.report.audit:

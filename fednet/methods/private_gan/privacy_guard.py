@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from fednet.api import ModelState, SiteContext
 from fednet.errors import PrivacyError
 from fednet.methods.private_gan.config import PrivateGanConfig
-from fednet.methods.private_gan.mechanism import terms_of
+from fednet.methods.private_gan.mechanism import privacy_mechanism
 from fednet.methods.private_gan.messages import PrivacyStatement
-from fednet.methods.private_gan.training import Protection
+from fednet.methods.private_gan.training import GradientProtection
 from fednet.privacy.accounting import epsilon
 from fednet.privacy.client_level import clipped, protected
 from fednet.privacy.ledger import LedgerEntry, PrivacyLedger
 from fednet.privacy.noise import NoiseSource
 
-LEDGER = "privacy"
+LEDGER_FOLDER = "privacy"
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class PrivacyGuard:
 
     def __init__(self, config: PrivateGanConfig, site: SiteContext) -> None:
         self._config, self._site = config, site
-        self.terms = terms_of(config)
+        self.terms = privacy_mechanism(config)
         kept = config.privacy.ledger
-        place = (site.folder / LEDGER if kept is None else kept.expanduser()) / f"{site.name}.json"
+        place = (site.folder / LEDGER_FOLDER if kept is None else kept.expanduser()) / f"{site.name}.json"
         self._ledger: PrivacyLedger | None = None if self.terms is None else self.terms.ledger(place)
 
     @property
@@ -89,15 +89,15 @@ class PrivacyGuard:
         """Whether losses may be told while a training goes on."""
         return self.terms is None
 
-    def told_of(self, losses: Mapping[str, float]) -> dict[str, float]:
+    def releasable_losses(self, losses: Mapping[str, float]) -> dict[str, float]:
         """The losses that may leave with a contribution; at client level they are of networks without noise."""
         return {} if self.terms is not None and self.terms.unit == "client" else dict(losses)
 
-    def protection(self) -> Protection | None:
+    def protection(self) -> GradientProtection | None:
         """Of every step's sum; None where steps are ordinary ones."""
         if self.terms is None or self.terms.unit == "client":
             return None
-        return Protection(self.terms.clip, self.terms.noise)
+        return GradientProtection(self.terms.clip, self.terms.noise)
 
     def source(self, *purpose: str | int) -> NoiseSource:
         """Of the sampling and the noise of a training: secret where steps are protected."""
@@ -105,7 +105,7 @@ class PrivacyGuard:
             return NoiseSource.seeded(self._site.seed, self._site.name, *purpose)
         return self.terms.source(self._site.seed, self._site.name, *purpose)
 
-    def leaving(self, state: ModelState, base: ModelState, *purpose: str | int) -> ModelState:
+    def released_state(self, state: ModelState, base: ModelState, *purpose: str | int) -> ModelState:
         """What may leave of a trained model: at client level its clipped and noisy change."""
         if self.terms is not None and self.terms.unit == "client":
             source = self.terms.source(self._site.seed, self._site.name, "change", *purpose)
@@ -120,7 +120,7 @@ class PrivacyGuard:
         here = grant.entry.expense if self.terms.unit == "client" else self.terms.expense(done)
         return {"epsilon": epsilon([*self._book().expenses_beside(grant.entry), here], self.terms.budget.delta)}
 
-    def rounds_left(self, steps: int, wanted: int) -> int:
+    def affordable_rounds(self, steps: int, wanted: int) -> int:
         """In how many of the wanted rounds of `steps` steps the site can take part; the last may be cut short."""
         if self.terms is None:
             return wanted

@@ -22,27 +22,27 @@ from fednet.errors import ModelError
 from fednet.federated.state import digest, frozen
 from fednet.privacy.ledger import LedgerEntry, write_through
 
-NOTE = "release"
-KEPT = 6
+METADATA_KEY = "release"
+MAX_KEPT = 6
 """The latest contributions that stay on the disk; an older one that is asked for again is made, and paid, again."""
 
 
 @dataclass(frozen=True)
-class Release:
+class StoredRelease:
     """A contribution, and its entry in the ledger; None where nothing is accounted for."""
 
     update: Update
     entry: LedgerEntry | None
 
 
-def key_of(task: RoundTask, base: ModelState, terms: Mapping[str, object]) -> str:
+def release_key(task: RoundTask, base: ModelState, terms: Mapping[str, object]) -> str:
     """What decides a contribution: the task, its base, and the terms it is made under. 64 hexadecimal digits."""
     options: dict[str, Scalar] = dict(sorted(task.options.items()))
     named = [task.model, task.work, task.number, options, digest(base), terms]
     return hashlib.sha256(json.dumps(named, sort_keys=True, default=str).encode()).hexdigest()
 
 
-class Releases:
+class ReleaseStore:
     """The contributions of one site.
 
     Args:
@@ -52,7 +52,7 @@ class Releases:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def recall(self, key: str) -> Release | None:
+    def recall(self, key: str) -> StoredRelease | None:
         """What was contributed under a key; None where nothing was, or no longer is.
 
         Raises:
@@ -63,16 +63,16 @@ class Releases:
             return None
         try:
             with safe_open(path, "pt") as file:
-                note = json.loads((file.metadata() or {})[NOTE])
+                note = json.loads((file.metadata() or {})[METADATA_KEY])
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             entry = None if note.get("entry") is None else LedgerEntry.model_validate(note["entry"])
-            return Release(Update(state, float(note["weight"]), dict(note["values"])), entry)
+            return StoredRelease(Update(state, float(note["weight"]), dict(note["values"])), entry)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise ModelError(
                 f"{path} cannot be read ({error}): remove it; the round is then paid a second time"
             ) from error
 
-    def keep(self, key: str, release: Release) -> None:
+    def keep(self, key: str, release: StoredRelease) -> None:
         """Keeps a contribution; it would survive a loss of power when this returns.
 
         Raises:
@@ -80,9 +80,9 @@ class Releases:
         """
         update, entry = release.update, release.entry
         note = {"weight": update.weight, "values": dict(update.values), "entry": entry and entry.model_dump()}
-        write_through(self._path(key), save(frozen(update.state), {NOTE: json.dumps(note)}))
+        write_through(self._path(key), save(frozen(update.state), {METADATA_KEY: json.dumps(note)}))
         files = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
-        for old in files[:-KEPT]:
+        for old in files[:-MAX_KEPT]:
             old.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:

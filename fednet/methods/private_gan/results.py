@@ -25,8 +25,8 @@ from fednet.reporting.summary import (
 )
 
 LOSSES = {"generator_loss": "generator", "drawn_loss": "discriminator on drawn", "real_loss": "discriminator on real"}
-EPSILONS = {"epsilon_rdp": "RDP", "epsilon_prv": "PRV"}
-SHOWN = 6
+ACCOUNTANT_TITLES = {"epsilon_rdp": "RDP", "epsilon_prv": "PRV"}
+MAX_GRIDS = 6
 """Grids, and rows of their table, at most."""
 
 
@@ -35,14 +35,18 @@ def summarise(config: PrivateGanConfig, found: PrivateGanFindings, sites: Sequen
     sections: tuple[SummarySection, ...] = (
         SummarySection(title="Privacy", table=_privacy(found), notes=_notes(config, found), charts=_epsilon(found)),
         SummarySection(
-            title="Samples", table=_worth(found), notes=_moving(found), figures=_grids(found), charts=_frechet(found)
+            title="Samples",
+            table=_worth(found),
+            notes=_animation_note(found),
+            figures=_grids(found),
+            charts=_frechet(found),
         ),
-        SummarySection(title="Losses", notes=_unsaid(config), charts=_losses(found)),
+        SummarySection(title="Losses", notes=_undisclosed_note(config), charts=_losses(found)),
         SummarySection(title="Membership inference", table=_audit(found), notes=_audited(found)),
     )
     if found.accuracy is not None:
-        sections = (*sections, SummarySection(title="Classifier", table=_classified(found.accuracy)))
-    rounds = {GAN: found.rounds, CLASSIFIER: found.lessons}
+        sections = (*sections, SummarySection(title="Classifier", table=_classifier_note(found.accuracy)))
+    rounds = {GAN: found.rounds, CLASSIFIER: found.classifier_rounds}
     return Summary(
         title=_title(config, found, sites),
         sections=tuple(part for part in sections if part.table or part.figures or part.charts),
@@ -50,7 +54,7 @@ def summarise(config: PrivateGanConfig, found: PrivateGanFindings, sites: Sequen
     )
 
 
-def leave_numbers(folder: Path, config: PrivateGanConfig, found: PrivateGanFindings) -> None:
+def write_metrics(folder: Path, config: PrivateGanConfig, found: PrivateGanFindings) -> None:
     """Writes TensorBoard's events and metrics.json: every number, for whoever computes on with them."""
     with RunRecord(folder, "sampler") as record:
         for frame in found.frames:
@@ -58,13 +62,13 @@ def leave_numbers(folder: Path, config: PrivateGanConfig, found: PrivateGanFindi
     write_json(
         folder / "metrics.json",
         {
-            "private": protected(found),
-            "mark": "" if protected(found) else NOT_PRIVATE,
+            "private": all_sites_private(found),
+            "mark": "" if all_sites_private(found) else NOT_PRIVATE,
             "level": config.privacy.level,
             "privacy": {name: card.model_dump() for name, card in found.privacy.items()},
             "frames": found.frames,
             "rounds": found.rounds,
-            "lessons": found.lessons,
+            "lessons": found.classifier_rounds,
             "audit": found.audit,
             "accuracy": found.accuracy,
             "stopped": found.stopped,
@@ -72,14 +76,14 @@ def leave_numbers(folder: Path, config: PrivateGanConfig, found: PrivateGanFindi
     )
 
 
-def protected(found: PrivateGanFindings) -> bool:
+def all_sites_private(found: PrivateGanFindings) -> bool:
     """Whether every site's pictures are protected by secret noise."""
     return bool(found.privacy) and all(card.private for card in found.privacy.values())
 
 
 def _title(config: PrivateGanConfig, found: PrivateGanFindings, sites: Sequence[str]) -> str:
     count = f"{len(sites)} site{'s' if len(sites) > 1 else ''}"
-    if not protected(found):
+    if not all_sites_private(found):
         return f"{count}, {config.model.kind}, {NOT_PRIVATE}"
     worst = max((card.epsilon_rdp or 0.0 for card in found.privacy.values()), default=0.0)
     what = f"epsilon {worst:.3g} at delta {config.privacy.delta:g} for every {config.privacy.level}"
@@ -104,7 +108,7 @@ def _notes(config: PrivateGanConfig, found: PrivateGanFindings) -> tuple[str, ..
         notes.append(f"Stopped: {found.stopped}.")
     if config.privacy.level == "none":
         notes.append(f"{NOT_PRIVATE}: nothing is protected (privacy.level none).")
-    elif not protected(found):
+    elif not all_sites_private(found):
         notes.append(f"{NOT_PRIVATE}: the noise came from the run's seed, and whoever knows the seed can take it off.")
     if config.privacy.level == "example":
         notes.append("Each epsilon is of one picture of that site, against everybody who sees all that left the site.")
@@ -119,18 +123,18 @@ def _worth(found: PrivateGanFindings) -> SummaryTable | None:
         return None
     heads = ("round", "Frechet", "untrained / it", "real floor", "Inception Score")
     first, rows = found.frames[0]["frechet"], []
-    for frame in _some(found.frames):
+    for frame in _evenly_spaced(found.frames):
         better = first / frame["frechet"]
         rows.append((frame["round"], frame["frechet"], better, frame["floor"], frame["inception_score"]))
     return SummaryTable(columns=heads, rows=tuple(rows))
 
 
-def _moving(found: PrivateGanFindings) -> tuple[str, ...]:
+def _animation_note(found: PrivateGanFindings) -> tuple[str, ...]:
     return (f"All rounds as a moving picture: {ANIMATION}",) if len(found.frames) > 1 else ()
 
 
 def _grids(found: PrivateGanFindings) -> tuple[SummaryFigure, ...]:
-    numbers = [frame["round"] for frame in _some(found.frames)]
+    numbers = [frame["round"] for frame in _evenly_spaced(found.frames)]
     stills = (
         SummaryFigure(title=f"after round {k}" if k else "untrained", file=grid_path(k), pixels=True) for k in numbers
     )
@@ -138,11 +142,11 @@ def _grids(found: PrivateGanFindings) -> tuple[SummaryFigure, ...]:
     return (*stills, *moving)
 
 
-def _some(frames: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _evenly_spaced(frames: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The first, the last, and some between them."""
-    if len(frames) <= SHOWN:
+    if len(frames) <= MAX_GRIDS:
         return list(frames)
-    return [frames[round(k * (len(frames) - 1) / (SHOWN - 1))] for k in range(SHOWN)]
+    return [frames[round(k * (len(frames) - 1) / (MAX_GRIDS - 1))] for k in range(MAX_GRIDS)]
 
 
 def _frechet(found: PrivateGanFindings) -> tuple[SummaryChart, ...]:
@@ -156,7 +160,9 @@ def _frechet(found: PrivateGanFindings) -> tuple[SummaryChart, ...]:
 
 
 def _epsilon(found: PrivateGanFindings) -> tuple[SummaryChart, ...]:
-    return _charts(found, {key: f"epsilon {name}, largest of all sites" for key, name in EPSILONS.items()}, max)
+    return _charts(
+        found, {key: f"epsilon {name}, largest of all sites" for key, name in ACCOUNTANT_TITLES.items()}, max
+    )
 
 
 def _losses(found: PrivateGanFindings) -> tuple[SummaryChart, ...]:
@@ -168,7 +174,7 @@ def _charts(found: PrivateGanFindings, named: Mapping[str, str], pick: Any) -> t
     charts = []
     for key, title in named.items():
         lines: dict[str, list[tuple[float, float]]] = {}
-        for number, one in enumerate((*found.rounds, *found.lessons), 1):
+        for number, one in enumerate((*found.rounds, *found.classifier_rounds), 1):
             told = {site: values[key] for site, values in one["values"].items() if key in values}
             if pick is not None and told:
                 told = {"all sites": pick(told.values())}
@@ -180,7 +186,7 @@ def _charts(found: PrivateGanFindings, named: Mapping[str, str], pick: Any) -> t
     return tuple(charts)
 
 
-def _unsaid(config: PrivateGanConfig) -> tuple[str, ...]:
+def _undisclosed_note(config: PrivateGanConfig) -> tuple[str, ...]:
     if config.privacy.level == "none":
         return ()
     return ("The loss on real pictures is told by nobody: it is computed from them without noise.",)
@@ -200,7 +206,7 @@ def _audited(found: PrivateGanFindings) -> tuple[str, ...]:
     return (".5 is chance. The attacks read private pictures: no epsilon covers what this table says.",)
 
 
-def _classified(accuracy: float) -> SummaryTable:
+def _classifier_note(accuracy: float) -> SummaryTable:
     return SummaryTable(columns=("measured on", "accuracy"), rows=(("test pictures", accuracy),))
 
 

@@ -22,31 +22,31 @@ from fednet.images import require_pictures
 from fednet.methods.common.dispatch import QuestionHandlers, dispatch
 from fednet.methods.common.json_tensor import to_json_tensor
 from fednet.methods.private_gan.adaptive_step import AdaptiveStepSize
-from fednet.methods.private_gan.audit import attacked
+from fednet.methods.private_gan.audit import membership_attacks
 from fednet.methods.private_gan.config import PrivateGanConfig
 from fednet.methods.private_gan.messages import CLASSIFIER, GAN, TRAIN, PrivateGanCapabilities
 from fednet.methods.private_gan.privacy_guard import PrivacyGuard, ReleaseReservation
-from fednet.methods.private_gan.releases import Release, Releases, key_of
+from fednet.methods.private_gan.releases import ReleaseStore, StoredRelease, release_key
 from fednet.methods.private_gan.site_models import PrivateGanModels
-from fednet.methods.private_gan.training import TrainingRun, train_gan, train_private_classifier
+from fednet.methods.private_gan.training import PrivateTrainingOptions, train_gan, train_private_classifier
 from fednet.privacy.dp_sgd import require_supported
 from fednet.reporting.record import RunRecord
 from fednet.seeds import generator
 
-MOST_PICTURES = 20_000
+MAX_IMAGES = 20_000
 """Pictures in one question."""
-MOST_ROUNDS = 100_000
+MAX_ROUNDS = 100_000
 """That a status looks ahead."""
 
 
 @dataclass(frozen=True)
-class _Ready:
+class _PreparedPrivateGanSite:
     """What a site has once it is prepared."""
 
     share: ImageSet
     bench: PrivateGanModels
     guard: PrivacyGuard
-    releases: Releases
+    releases: ReleaseStore
     pace: AdaptiveStepSize
 
 
@@ -62,7 +62,7 @@ class PrivateGanSite:
     def __init__(self, config: PrivateGanConfig, site: SiteContext, share: ImageSet | None = None) -> None:
         self.config, self.site = config, site
         self._share = share
-        self._ready: _Ready | None = None
+        self._ready: _PreparedPrivateGanSite | None = None
         self._asks: QuestionHandlers = {
             "status": self._status,
             "draw": self._draw,
@@ -83,9 +83,9 @@ class PrivateGanSite:
         guard = PrivacyGuard(self.config, self.site)
         if guard.protection() is not None:
             require_supported(bench.pair().discriminator.train(), "discriminator")
-        releases = Releases(self.site.folder / "releases" / self.site.name)
+        releases = ReleaseStore(self.site.folder / "releases" / self.site.name)
         pace = AdaptiveStepSize(self.site.folder / "sites" / self.site.name / "pace")
-        self._ready = _Ready(share, bench, guard, releases, pace)
+        self._ready = _PreparedPrivateGanSite(share, bench, guard, releases, pace)
         progress.report("reading pictures", 1, 1)
         return self._card().model_dump_json()
 
@@ -117,7 +117,7 @@ class PrivateGanSite:
         if task.work != TRAIN:
             raise MethodError(f"a round is for {TRAIN}, not {task.work[:40]!r}")
         here.bench.models.begin(task.model)
-        key = key_of(task, base, self.config.model_dump(mode="json"))
+        key = release_key(task, base, self.config.model_dump(mode="json"))
         release = here.releases.recall(key)
         if release is None:
             release = self._worked(task, base, here.guard.grant(key, self._steps(task.model)), progress)
@@ -140,9 +140,11 @@ class PrivateGanSite:
             here.pace.learn(model, number, state)
         here.bench.save(model, number, {"privacy": here.guard.card().model_dump()})
 
-    def _worked(self, task: RoundTask, base: ModelState, grant: ReleaseReservation, progress: Progress) -> Release:
+    def _worked(
+        self, task: RoundTask, base: ModelState, grant: ReleaseReservation, progress: Progress
+    ) -> StoredRelease:
         here, purpose = self._there(), (task.model, task.number)
-        effort = TrainingRun(
+        effort = PrivateTrainingOptions(
             steps=grant.steps,
             rate=self.config.train.rate,
             pace=here.pace.of(task.model) if self.config.share.pace == "adaptive" else 1.0,
@@ -155,17 +157,24 @@ class PrivateGanSite:
         )
         try:
             state, losses = self._trained(task.model, base, effort)
-            state = here.guard.leaving(state, base, *purpose)
+            state = here.guard.released_state(state, base, *purpose)
         except Stopped:
             raise
         except Exception:  # that it fails is told, and may come of the pictures
             here.guard.release(grant.entry)
             raise
-        values = {**here.guard.told_of(losses), "steps": float(grant.steps), "pace": effort.pace, **here.guard.told()}
+        values = {
+            **here.guard.releasable_losses(losses),
+            "steps": float(grant.steps),
+            "pace": effort.pace,
+            **here.guard.told(),
+        }
         weight = float(len(here.share)) if self.config.share.weight == "examples" else 1.0
-        return Release(Update(state, weight, values), grant.entry)
+        return StoredRelease(Update(state, weight, values), grant.entry)
 
-    def _trained(self, model: str, base: ModelState, effort: TrainingRun) -> tuple[ModelState, dict[str, float]]:
+    def _trained(
+        self, model: str, base: ModelState, effort: PrivateTrainingOptions
+    ) -> tuple[ModelState, dict[str, float]]:
         here = self._there()
         if model == CLASSIFIER:
             net = here.bench.classifier(base)
@@ -192,7 +201,7 @@ class PrivateGanSite:
         told = {
             "privacy": here.guard.card().model_dump(),
             "digests": {name: digest(here.bench.models.now(name)) for name in (GAN, CLASSIFIER)},
-            "rounds": here.guard.rounds_left(self._steps(str(model)), min(wanted, MOST_ROUNDS)),
+            "rounds": here.guard.affordable_rounds(self._steps(str(model)), min(wanted, MAX_ROUNDS)),
         }
         return {"status": to_json_tensor(told)}
 
@@ -203,8 +212,8 @@ class PrivateGanSite:
         if latents is None or latents.dtype != torch.float32 or latents.ndim != 2 or latents.shape[1] != wide:
             found = "nothing" if latents is None else f"{latents.dtype} {tuple(latents.shape)}"
             raise MethodError(f"latents must be float32 (n, {wide}), not {found}")
-        if not 1 <= len(latents) <= MOST_PICTURES or not bool(latents.isfinite().all()):
-            raise MethodError(f"latents must be 1 to {MOST_PICTURES} finite vectors, not {len(latents)}")
+        if not 1 <= len(latents) <= MAX_IMAGES or not bool(latents.isfinite().all()):
+            raise MethodError(f"latents must be 1 to {MAX_IMAGES} finite vectors, not {len(latents)}")
         state = here.bench.models.begin(GAN) if question.options.get("fresh") else None
         with torch.no_grad():
             drawn = here.bench.pair(state).generator(latents.to(self.site.device))
@@ -227,7 +236,9 @@ class PrivateGanSite:
             raise MethodError(f"{self.site.name} lets nobody audit it: report.audit is off")
         drawn = self._pictures(question, "drawn") if "drawn" in question.inputs else None
         pair, random = here.bench.pair(), generator(self.site.seed, "audit", self.site.name)
-        found = attacked(pair.discriminator, here.share.images, self._pictures(question, "strangers"), drawn, random)
+        found = membership_attacks(
+            pair.discriminator, here.share.images, self._pictures(question, "strangers"), drawn, random
+        )
         return {"audit": to_json_tensor(asdict(found))}
 
     def _pictures(self, question: Question, name: str) -> Tensor:
@@ -240,8 +251,8 @@ class PrivateGanSite:
         if images is None or images.dtype != torch.float32 or images.ndim != 4 or tuple(images.shape[1:]) != shape:
             found = "nothing" if images is None else f"{images.dtype} {tuple(images.shape)}"
             raise MethodError(f"{name} must be float32 (n, {', '.join(map(str, shape))}), not {found}")
-        if not 1 <= len(images) <= MOST_PICTURES:
-            raise MethodError(f"a question holds 1 to {MOST_PICTURES} pictures, not {len(images)}")
+        if not 1 <= len(images) <= MAX_IMAGES:
+            raise MethodError(f"a question holds 1 to {MAX_IMAGES} pictures, not {len(images)}")
         require_pictures(images, name)
         return images
 
@@ -255,7 +266,7 @@ class PrivateGanSite:
             privacy=here.guard.card(),
         )
 
-    def _there(self) -> _Ready:
+    def _there(self) -> _PreparedPrivateGanSite:
         if self._ready is None:
             raise MethodError(f"{self.site.name} is not prepared: let it read its pictures first")
         return self._ready

@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy, softplus
 from fednet.api import Progress
 from fednet.data.datasets import ImageSet
 from fednet.errors import MethodError
-from fednet.methods.private_gan.config import ClassifierConfig, GanTrainConfig
+from fednet.methods.private_gan.config import GanTrainConfig, PrivateClassifierConfig
 from fednet.models.gan import Discriminator, Generator
 from fednet.privacy.dp_sgd import PrivateTrainer
 from fednet.privacy.noise import NoiseSource
@@ -30,7 +30,7 @@ BETA2 = 0.999
 
 
 @dataclass(frozen=True)
-class Protection:
+class GradientProtection:
     """How a step's sum is protected: clipping norm, and noise in clipping norms."""
 
     clip: float
@@ -38,7 +38,7 @@ class Protection:
 
 
 @dataclass(frozen=True)
-class TrainingRun:
+class PrivateTrainingOptions:
     """How much is done, and with which random numbers.
 
     Attributes:
@@ -56,7 +56,7 @@ class TrainingRun:
     steps: int
     rate: float
     pace: float
-    protection: Protection | None
+    protection: GradientProtection | None
     source: NoiseSource
     random: torch.Generator
     progress: Progress
@@ -64,11 +64,18 @@ class TrainingRun:
     told: Callable[[int], dict[str, float]] = lambda _step: {}
 
 
-class PrivateCritic:
+class PrivateDiscriminatorStep:
     """A discriminator that takes noisy steps."""
 
-    def __init__(self, net: Discriminator, optimiser: _Maker, drawn: int, expected: float, effort: TrainingRun) -> None:
-        protection = effort.protection or Protection(math.inf, 0.0)
+    def __init__(
+        self,
+        net: Discriminator,
+        optimiser: _OptimiserFactory,
+        drawn: int,
+        expected: float,
+        effort: PrivateTrainingOptions,
+    ) -> None:
+        protection = effort.protection or GradientProtection(math.inf, 0.0)
         self._trainer = PrivateTrainer(
             net, optimiser, clip=protection.clip, noise=protection.noise, expected=expected + drawn,
             source=effort.source, name="discriminator",
@@ -91,10 +98,10 @@ class PrivateCritic:
         self._trainer.close()
 
 
-class PlainCritic:
+class PlainDiscriminatorStep:
     """A discriminator that takes ordinary steps; real and drawn pictures pass apart, as its batch norms want it."""
 
-    def __init__(self, net: Discriminator, optimiser: _Maker) -> None:
+    def __init__(self, net: Discriminator, optimiser: _OptimiserFactory) -> None:
         self._net, self._optimiser = net.train(), optimiser(iter(net.parameters()))
 
     def step(self, real: Tensor, drawn: Tensor) -> dict[str, float]:
@@ -119,11 +126,15 @@ class PlainCritic:
         """Nothing to do."""
 
 
-_Maker = Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]
+_OptimiserFactory = Callable[[Iterator[nn.Parameter]], torch.optim.Optimizer]
 
 
 def train_gan(
-    generator: Generator, discriminator: Discriminator, images: Tensor, config: GanTrainConfig, effort: TrainingRun
+    generator: Generator,
+    discriminator: Discriminator,
+    images: Tensor,
+    config: GanTrainConfig,
+    effort: PrivateTrainingOptions,
 ) -> dict[str, float]:
     """Trains both networks in place, on the device they are on, and leaves them in evaluation mode.
 
@@ -146,9 +157,9 @@ def train_gan(
     images, expected = images.to(device), effort.rate * len(images)
     drawn, maker = max(1, round(expected)), _adam(config.discriminator_lr * effort.pace, config.beta1)
     critic = (
-        PlainCritic(discriminator, maker)
+        PlainDiscriminatorStep(discriminator, maker)
         if effort.protection is None
-        else PrivateCritic(discriminator, maker, drawn, expected, effort)
+        else PrivateDiscriminatorStep(discriminator, maker, drawn, expected, effort)
     )
     learner = _adam(config.generator_lr * effort.pace, config.beta1)(iter(generator.train().parameters()))
     history: list[dict[str, float]] = []
@@ -160,16 +171,16 @@ def train_gan(
         for _ in range(0 if (step + 1) % config.critic_steps else config.generator_steps):
             latents = generator.latents(config.generator_batch, effort.random).to(device)
             losses["generator_loss"] = _step_of(generator, learner, critic, latents)
-        history.append(_finite(losses))
+        history.append(_require_finite(losses))
         said = losses if effort.open else {}
         effort.progress.report("training gan", step + 1, effort.steps, **said, **effort.told(step + 1))
     critic.close()
     generator.eval(), discriminator.eval()
-    return _averaged(history)
+    return _mean_losses(history)
 
 
 def train_private_classifier(
-    net: nn.Module, pictures: ImageSet, config: ClassifierConfig, effort: TrainingRun
+    net: nn.Module, pictures: ImageSet, config: PrivateClassifierConfig, effort: PrivateTrainingOptions
 ) -> dict[str, float]:
     """Trains a classifier in place, privately or not, and leaves it in evaluation mode.
 
@@ -183,7 +194,7 @@ def train_private_classifier(
     """
     device = next(net.parameters()).device
     images, labels = pictures.images.to(device), pictures.labels.to(device)
-    protection = effort.protection or Protection(1e9, 0.0)
+    protection = effort.protection or GradientProtection(1e9, 0.0)
     trainer = PrivateTrainer(
         net, _adam(config.lr * effort.pace, 0.9), clip=protection.clip, noise=protection.noise,
         expected=effort.rate * len(pictures), source=effort.source, name="classifier",
@@ -194,18 +205,21 @@ def train_private_classifier(
         if len(chosen):
             losses = cross_entropy(trainer.rows(images[chosen]), labels[chosen], reduction="none")
             if effort.protection is None:
-                history.append(_finite({"loss": float(losses.detach().mean())}))
+                history.append(_require_finite({"loss": float(losses.detach().mean())}))
             trainer.step(losses)
         else:
             trainer.step_without_rows()
         effort.progress.report("training classifier", step + 1, effort.steps, **effort.told(step + 1))
     trainer.close()
     net.eval()
-    return _averaged(history)
+    return _mean_losses(history)
 
 
 def _step_of(
-    generator: Generator, learner: torch.optim.Optimizer, critic: PrivateCritic | PlainCritic, latents: Tensor
+    generator: Generator,
+    learner: torch.optim.Optimizer,
+    critic: PrivateDiscriminatorStep | PlainDiscriminatorStep,
+    latents: Tensor,
 ) -> float:
     """One step of the generator towards what the discriminator takes for real (the non-saturating loss)."""
     with critic.held() as held:
@@ -216,17 +230,17 @@ def _step_of(
     return float(loss.detach())
 
 
-def _adam(lr: float, beta1: float) -> _Maker:
+def _adam(lr: float, beta1: float) -> _OptimiserFactory:
     return lambda parameters: torch.optim.Adam(parameters, lr=lr, betas=(beta1, BETA2))
 
 
-def _finite(losses: dict[str, float]) -> dict[str, float]:
+def _require_finite(losses: dict[str, float]) -> dict[str, float]:
     if not all(math.isfinite(loss) for loss in losses.values()):
         raise MethodError("the training diverges (a loss is not finite): lower the step sizes in train")
     return losses
 
 
-def _averaged(history: Sequence[dict[str, float]]) -> dict[str, float]:
+def _mean_losses(history: Sequence[dict[str, float]]) -> dict[str, float]:
     last = history[len(history) // 2 :]
     seen = {name: [one[name] for one in last if name in one] for name in {name for one in last for name in one}}
     return {name: sum(values) / len(values) for name, values in sorted(seen.items())}

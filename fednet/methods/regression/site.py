@@ -50,7 +50,7 @@ class RegressionSite:
         alone = question.options.get("alone", 0)
         if isinstance(alone, bool) or not isinstance(alone, int) or not 0 <= alone <= 1_000_000:
             raise MethodError(f"option alone is a number of steps, not {alone!r}")
-        net = self._trained(self._begin, alone) if alone else _loaded(self._now)
+        net = self._trained(self._begin, alone) if alone else _module_from_state(self._now)
         with torch.no_grad():
             return {"y": net(x)}
 
@@ -90,7 +90,7 @@ class RegressionSite:
         self._now = frozen(bare(state))
 
     def _trained(self, state: ModelState, steps: int) -> nn.Linear:
-        net = _loaded(state)
+        net = _module_from_state(state)
         optimiser = torch.optim.SGD(net.parameters(), lr=self.config.lr)
         for _ in range(steps):
             optimiser.zero_grad()
@@ -108,7 +108,7 @@ def _fresh(seed: int) -> nn.Linear:
         return nn.Linear(1, 1)
 
 
-def _loaded(state: ModelState) -> nn.Linear:
+def _module_from_state(state: ModelState) -> nn.Linear:
     net = nn.Linear(1, 1)
     net.load_state_dict(dict(state))
     return net

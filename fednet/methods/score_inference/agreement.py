@@ -20,7 +20,7 @@ from fednet.metrics.agreement import ScoreAgreement, agreement
 from fednet.reporting.summary import ParticipationAccount
 from fednet.seeds import generator
 
-PICTURES = 64
+MAX_IMAGES = 64
 """How many real pictures are looked at."""
 
 
@@ -45,7 +45,7 @@ def measure_agreement(
     if len(capabilities) < 2 or not times:
         return ()
     card = next(iter(capabilities.values()))
-    images, labels = real.images[:PICTURES], real.labels[:PICTURES] if card.conditional else None
+    images, labels = real.images[:MAX_IMAGES], real.labels[:MAX_IMAGES] if card.conditional else None
     names = tuple(sorted(capabilities))
     query = FederatedScore(
         ask,

@@ -45,7 +45,7 @@ class ArmSamples:
     labels: Tensor | None
     log_p: Tensor
     account: ParticipationAccount
-    orphaned: frozenset[int]
+    uncovered_labels: frozenset[int]
     evaluations: int
     seconds: float
 
@@ -77,7 +77,7 @@ def requested_labels(samples: SamplesConfig, card: ScoreCapabilities) -> Tensor 
     return torch.tensor(labels).repeat(-(-samples.count // len(labels)))[: samples.count].sort().values
 
 
-def draw(
+def sample_arm(
     arm: ArmConfig,
     sampler: SamplerConfig,
     samples: SamplesConfig,
@@ -134,7 +134,7 @@ def draw(
         labels=labels,
         log_p=torch.cat([part.state.log_p for part in drawn], 1),
         account=account,
-        orphaned=frozenset(orphaned),
+        uncovered_labels=frozenset(orphaned),
         evaluations=max(part.evaluations for part in drawn),
         seconds=time.monotonic() - began,
     )

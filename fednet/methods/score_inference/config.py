@@ -20,7 +20,7 @@ from fednet.diffusion.training import ScoreTrainConfig
 from fednet.models.unet import UNetConfig
 
 RuleName = Literal["mean", "data-size", "label-count", "mixture", "consensus", "median"]
-ArmName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+ScoreArmName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 DEFAULT_TOTAL = 300
 
 
@@ -28,7 +28,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Phase(_Section):
+class RulePhase(_Section):
     """A stretch of time with a rule of its own: it holds from t = `below` downwards, until the next phase.
 
     Attributes:
@@ -52,7 +52,7 @@ class ArmConfig(_Section):
             the label, more than 1 exaggerates it.
     """
 
-    rule: RuleName | tuple[Phase, ...] = "mean"
+    rule: RuleName | tuple[RulePhase, ...] = "mean"
     sampler: SamplerConfig | None = None
     guidance: float = Field(default=1.0, ge=0.0)
 
@@ -68,9 +68,9 @@ class ArmConfig(_Section):
         """The names of all rules that the arm uses."""
         return frozenset(phase.rule for phase in self.phases())
 
-    def phases(self) -> tuple[Phase, ...]:
+    def phases(self) -> tuple[RulePhase, ...]:
         """The arm's schedule; a single rule is a schedule of one phase."""
-        return self.rule if isinstance(self.rule, tuple) else (Phase(below=1.0, rule=self.rule),)
+        return self.rule if isinstance(self.rule, tuple) else (RulePhase(below=1.0, rule=self.rule),)
 
 
 class SamplesConfig(_Section):
@@ -122,7 +122,7 @@ class ScoreInferenceConfig(_Section):
     train: ScoreTrainConfig = ScoreTrainConfig()
     sampler: SamplerConfig = EulerMaruyama()
     samples: SamplesConfig = SamplesConfig()
-    arms: dict[ArmName, ArmConfig] = Field(
+    arms: dict[ScoreArmName, ArmConfig] = Field(
         default={"mean": ArmConfig(rule="mean"), "mixture": ArmConfig(rule="mixture")}, min_length=1
     )
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -15,7 +15,7 @@ from fednet.api import Ask, Progress, Question, Replies, Scalar
 from fednet.diffusion.guided_sampling import ScoreAnswers
 from fednet.errors import MethodError
 from fednet.methods.score_inference.rules import LabelCounts
-from fednet.methods.score_inference.site import ASK
+from fednet.methods.score_inference.site import SCORE_QUESTION
 from fednet.reporting.summary import ParticipationAccount
 
 
@@ -39,7 +39,7 @@ class FederatedScore:
     account: ParticipationAccount
     progress: Progress
     phase: str
-    orphaned: set[int] = field(default_factory=set)
+    uncovered_labels: set[int] = field(default_factory=set)
 
     def __call__(self, x: Tensor, t: float, divergence: bool = False) -> ScoreAnswers:
         """Asks every agent at x (n, c, h, w) and t.
@@ -50,13 +50,13 @@ class FederatedScore:
         """
         labels = self.holdings.labels
         inputs = {"x": x} if labels is None else {"x": x, "labels": labels}
-        replies = self.ask(Question(ASK, inputs, {**self.options, "t": t, "divergence": divergence}))
+        replies = self.ask(Question(SCORE_QUESTION, inputs, {**self.options, "t": t, "divergence": divergence}))
         usable, refused = _usable(replies, self.holdings.names, x, divergence)
         self._book(set(usable), replies.late, {**replies.lost, **refused})
         if not usable:
             raise MethodError(f"none of {list(self.holdings.names)} gave a usable score at t = {t:.4f}: {refused}")
-        answers = stacked(usable, self.holdings.names, x, divergence)
-        self.orphaned.update(self.holdings.orphans(answers.present))
+        answers = stack_answers(usable, self.holdings.names, x, divergence)
+        self.uncovered_labels.update(self.holdings.labels_without_data(answers.present))
         self.progress.report(self.phase, round(1000 * (1 - t)), 1000, answered=len(usable), queries=self.account.steps)
         return answers
 
@@ -67,7 +67,7 @@ class FederatedScore:
         self.account.enter(usable, slow, {name: lost.get(name, "did not answer") for name in gone})
 
 
-def stacked(
+def stack_answers(
     outputs: Mapping[str, Mapping[str, Tensor]], names: tuple[str, ...], x: Tensor, divergence: bool
 ) -> ScoreAnswers:
     """The agents' outputs, one after the other in the order of `names`; zeros for those who are missing."""

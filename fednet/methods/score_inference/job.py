@@ -18,9 +18,9 @@ from fednet.data.site_data import own_data
 from fednet.errors import MeasureError
 from fednet.methods.common.capabilities import require_matching_data
 from fednet.methods.score_inference.agreement import measure_agreement
-from fednet.methods.score_inference.arm_sampling import ArmSamples, draw, read_score_capabilities
+from fednet.methods.score_inference.arm_sampling import ArmSamples, read_score_capabilities, sample_arm
 from fednet.methods.score_inference.config import ScoreInferenceConfig
-from fednet.methods.score_inference.results import Arm, leave_numbers, leave_samples, show_real, summarise
+from fednet.methods.score_inference.results import ArmResult, summarise, write_metrics, write_real_grid, write_samples
 from fednet.methods.score_inference.site import ScoreCapabilities, ScoreInferenceSite
 from fednet.metrics.evaluation import Evaluation, evaluate, measure_real
 from fednet.metrics.judge import Judge, train_judge
@@ -64,12 +64,12 @@ def run_job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: 
     """
     read = read_score_capabilities(network.capabilities)
     splits = require_matching_data(load(config.data), read)
-    show_real(folder, splits.test, read)
+    write_real_grid(folder, splits.test, read)
     judge = train_judge(splits.judge, seed=seed, progress=progress) if config.evaluate.judge else None
-    arms: list[Arm] = []
+    arms: list[ArmResult] = []
     for name in config.arms:
         arms.append(_arm(config, name, network.ask, read, seed=seed, progress=progress))
-        leave_samples(folder, arms[-1])
+        write_samples(folder, arms[-1])
         write_summary(folder, summarise(arms, read))
     measured = [_measured(arm, judge, splits, seed, progress) for arm in arms]
     real = measure_real(judge, splits.test) if judge else None
@@ -77,7 +77,7 @@ def run_job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: 
         network.ask, read, splits.test, config.evaluate.agreement, seed=seed, progress=progress
     )
     summary = summarise(measured, read, real, surveyed)
-    leave_numbers(folder, measured, real, surveyed)
+    write_metrics(folder, measured, real, surveyed)
     write_summary(folder, summary)
     return summary
 
@@ -90,15 +90,15 @@ def _arm(
     *,
     seed: int,
     progress: Progress,
-) -> Arm:
+) -> ArmResult:
     arm, sampler = config.arms[name], config.sampler_of(name)
-    samples: ArmSamples = draw(
+    samples: ArmSamples = sample_arm(
         arm, sampler, config.samples, name=name, ask=ask, capabilities=capabilities, seed=seed, progress=progress
     )
-    return Arm(name, arm, sampler, samples)
+    return ArmResult(name, arm, sampler, samples)
 
 
-def _measured(arm: Arm, judge: Judge | None, splits: Splits, seed: int, progress: Progress) -> Arm:
+def _measured(arm: ArmResult, judge: Judge | None, splits: Splits, seed: int, progress: Progress) -> ArmResult:
     """The arm with its evaluation, or with the reason why it has none: its samples are worth keeping anyway."""
     if judge is None:
         return arm

@@ -21,14 +21,14 @@ from fednet.metrics.evaluation import Evaluation, RealReference
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.summary import Summary, SummaryFigure, SummarySection, SummaryTable
 
-COLUMNS = (
+RESULT_COLUMNS = (
     "arm", "rule", "sampler", "samples", "queries", "label accuracy", "Inception Score",
     "Frechet distance", "real floor", "ratio", "seconds",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmResult:
     """One arm: its configuration, its samples, and what they are worth.
 
     Attributes:
@@ -44,13 +44,13 @@ class Arm:
     unmeasured: str = ""
 
 
-def show_real(folder: Path, real: ImageSet, capabilities: Mapping[str, ScoreCapabilities]) -> None:
+def write_real_grid(folder: Path, real: ImageSet, capabilities: Mapping[str, ScoreCapabilities]) -> None:
     """Writes a grid of real pictures to put beside the arms'."""
     conditional = next(iter(capabilities.values())).conditional
     save_png(folder / "samples" / "real" / "grid.png", by_label(real.images, real.labels if conditional else None))
 
 
-def leave_samples(folder: Path, arm: Arm) -> None:
+def write_samples(folder: Path, arm: ArmResult) -> None:
     """Writes an arm's samples: a grid, and all of them with their labels and log densities."""
     place, samples = folder / "samples" / arm.name, arm.samples
     save_png(place / "grid.png", by_label(samples.images, samples.labels))
@@ -61,7 +61,7 @@ def leave_samples(folder: Path, arm: Arm) -> None:
 
 
 def summarise(
-    arms: Sequence[Arm],
+    arms: Sequence[ArmResult],
     capabilities: Mapping[str, ScoreCapabilities],
     real: RealReference | None = None,
     surveyed: Sequence[AgreementPoint] = (),
@@ -71,7 +71,7 @@ def summarise(
     rows = [_row(arm) for arm in arms]
     if real is not None:
         first = ("real pictures", None, None, None, None, real.accuracy, real.inception_score)
-        rows.insert(0, (*first, *(None,) * (len(COLUMNS) - len(first))))
+        rows.insert(0, (*first, *(None,) * (len(RESULT_COLUMNS) - len(first))))
     grids = {"real data": "real", **{arm.name: arm.name for arm in arms}}
     shown = tuple(
         SummaryFigure(title=title, file=f"samples/{name}/grid.png", pixels=True) for title, name in grids.items()
@@ -79,7 +79,7 @@ def summarise(
     curves = tuple(SummaryFigure(title=title, file=file) for title, file, _ in _CURVES) if surveyed else ()
     sections = (
         SummarySection(
-            title="Results", table=SummaryTable(columns=COLUMNS, rows=tuple(rows)), notes=_notes(arms, card)
+            title="Results", table=SummaryTable(columns=RESULT_COLUMNS, rows=tuple(rows)), notes=_notes(arms, card)
         ),
         SummarySection(title="Pictures", figures=shown),
         SummarySection(title="How far the agents agree", figures=curves),
@@ -92,8 +92,8 @@ def summarise(
     )
 
 
-def leave_numbers(
-    folder: Path, arms: Sequence[Arm], real: RealReference | None, surveyed: Sequence[AgreementPoint]
+def write_metrics(
+    folder: Path, arms: Sequence[ArmResult], real: RealReference | None, surveyed: Sequence[AgreementPoint]
 ) -> None:
     """Writes the figures, the TensorBoard events and metrics.json: every number, for whoever computes on with them."""
     for _, file, key in _CURVES if surveyed else ():
@@ -101,7 +101,7 @@ def leave_numbers(
     with RunRecord(folder, "sampler") as record:
         for arm in arms:
             record.image(f"samples/{arm.name}", by_label(arm.samples.images, arm.samples.labels))
-        record.table("results", [dict(zip(COLUMNS, _row(arm), strict=True)) for arm in arms])
+        record.table("results", [dict(zip(RESULT_COLUMNS, _row(arm), strict=True)) for arm in arms])
     details = {
         arm.name: {
             "rule": arm.config.model_dump(mode="json"),
@@ -115,7 +115,7 @@ def leave_numbers(
     write_json(folder / "metrics.json", {"real": real and asdict(real), "arms": details, "agreement": curves})
 
 
-def _row(arm: Arm) -> tuple[str | int | float | None, ...]:
+def _row(arm: ArmResult) -> tuple[str | int | float | None, ...]:
     rule = arm.config.rule if isinstance(arm.config.rule, str) else "schedule"
     name = arm.sampler.method if isinstance(arm.sampler, ODE) else arm.sampler.kind
     found, samples = arm.evaluation, arm.samples
@@ -127,10 +127,10 @@ def _row(arm: Arm) -> tuple[str | int | float | None, ...]:
     return (*head, *measures, samples.seconds)
 
 
-def _notes(arms: Sequence[Arm], card: ScoreCapabilities) -> tuple[str, ...]:
+def _notes(arms: Sequence[ArmResult], card: ScoreCapabilities) -> tuple[str, ...]:
     notes = [f"{arm.name} could not be measured: {arm.unmeasured}" for arm in arms if arm.unmeasured]
     for arm in arms:
-        if orphaned := sorted(arm.samples.orphaned):
+        if orphaned := sorted(arm.samples.uncovered_labels):
             names = ", ".join(card.classes[label] for label in orphaned)
             notes.append(f"{arm.name}: at some step nobody who answered had seen {names}")
     if any(arm.evaluation for arm in arms):

@@ -20,9 +20,9 @@ from torch import Tensor
 from fednet.diffusion.density import equalising_weights, log_density_change
 from fednet.diffusion.guided_sampling import CombinationRule, RuleState, ScoreAnswers, SolverStep
 from fednet.errors import MethodError
-from fednet.methods.score_inference.config import Phase, RuleName
+from fednet.methods.score_inference.config import RuleName, RulePhase
 
-Weigh = Callable[[RuleState, ScoreAnswers, SolverStep], Tensor]
+WeightFunction = Callable[[RuleState, ScoreAnswers, SolverStep], Tensor]
 """Weights of the agents, (agents,) or (agents, n), summing to 1 over the agents."""
 
 
@@ -46,7 +46,7 @@ class LabelCounts:
             return self.counts.sum(1, keepdim=True).float()
         return self.counts[:, self.labels].float()
 
-    def orphans(self, present: Tensor) -> frozenset[int]:
+    def labels_without_data(self, present: Tensor) -> frozenset[int]:
         """The labels asked for that none of the agents `present` (bool (agents,)) holds."""
         if self.labels is None:
             return frozenset()
@@ -77,20 +77,20 @@ def mixture(holdings: LabelCounts) -> CombinationRule:
     shares = holdings.of_each_sample()
 
     def responsibilities(state: RuleState, answers: ScoreAnswers, _: SolverStep) -> Tensor:
-        counted = _following(state, answers)
+        counted = _answering_since_start(state, answers)
         logits = _normalised(shares, counted).log() + state.log_p
         return torch.softmax(logits.masked_fill(~counted[:, None], -torch.inf), 0)
 
-    return _weighted(holdings, responsibilities, _followed, follows_density=True)
+    return _weighted(holdings, responsibilities, _advance_density, follows_density=True)
 
 
 def consensus(holdings: LabelCounts) -> CombinationRule:
     """What all agents find equally likely: weights that keep all log p_k equal along the trajectory."""
 
     def balanced(state: RuleState, answers: ScoreAnswers, move: SolverStep) -> Tensor:
-        return equalising_weights(state.log_p, answers, move, _following(state, answers))
+        return equalising_weights(state.log_p, answers, move, _answering_since_start(state, answers))
 
-    return _weighted(holdings, balanced, _followed, follows_density=True)
+    return _weighted(holdings, balanced, _advance_density, follows_density=True)
 
 
 def median(holdings: LabelCounts) -> CombinationRule:
@@ -99,7 +99,7 @@ def median(holdings: LabelCounts) -> CombinationRule:
     def middle(_state: RuleState, answers: ScoreAnswers, _move: SolverStep) -> Tensor:
         return torch.quantile(answers.scores[answers.present], 0.5, dim=0)
 
-    return CombinationRule(_fresh(holdings), middle, _unmoved, follows_density=False)
+    return CombinationRule(_initial_state(holdings), middle, _keep_state, follows_density=False)
 
 
 RULES: dict[RuleName, Callable[[LabelCounts], CombinationRule]] = {
@@ -112,7 +112,7 @@ RULES: dict[RuleName, Callable[[LabelCounts], CombinationRule]] = {
 }
 
 
-def rule_for(phases: Sequence[Phase], holdings: LabelCounts) -> CombinationRule:
+def rule_for(phases: Sequence[RulePhase], holdings: LabelCounts) -> CombinationRule:
     """The rule of an arm: one rule, or a schedule of rules over t.
 
     Raises:
@@ -123,9 +123,9 @@ def rule_for(phases: Sequence[Phase], holdings: LabelCounts) -> CombinationRule:
     return schedule(phases, holdings)
 
 
-def schedule(phases: Sequence[Phase], holdings: LabelCounts) -> CombinationRule:
+def schedule(phases: Sequence[RulePhase], holdings: LabelCounts) -> CombinationRule:
     """Rules that take turns as t falls, each with all agents or some; log densities are followed throughout."""
-    parts = [(phase.below, RULES[phase.rule](holdings), _members(phase, holdings)) for phase in phases]
+    parts = [(phase.below, RULES[phase.rule](holdings), _phase_members(phase, holdings)) for phase in phases]
     follows = any(rule.follows_density for _, rule, _ in parts)
 
     def combine(state: RuleState, answers: ScoreAnswers, move: SolverStep) -> Tensor:
@@ -133,10 +133,10 @@ def schedule(phases: Sequence[Phase], holdings: LabelCounts) -> CombinationRule:
         counted = answers.present & members
         return rule.combine(state, replace(answers, present=counted if counted.any() else answers.present), move)
 
-    return CombinationRule(_fresh(holdings), combine, _followed if follows else _unmoved, follows)
+    return CombinationRule(_initial_state(holdings), combine, _advance_density if follows else _keep_state, follows)
 
 
-def _members(phase: Phase, holdings: LabelCounts) -> Tensor:
+def _phase_members(phase: RulePhase, holdings: LabelCounts) -> Tensor:
     if phase.agents is None:
         return torch.ones(len(holdings.names), dtype=torch.bool)
     unknown = sorted(set(phase.agents) - set(holdings.names))
@@ -145,24 +145,24 @@ def _members(phase: Phase, holdings: LabelCounts) -> Tensor:
     return torch.tensor([name in phase.agents for name in holdings.names])
 
 
-def _unmoved(state: RuleState, answers: ScoreAnswers, move: SolverStep, dx: Tensor) -> RuleState:  # noqa: ARG001 - a rule's shape
+def _keep_state(state: RuleState, answers: ScoreAnswers, move: SolverStep, dx: Tensor) -> RuleState:  # noqa: ARG001 - a rule's shape
     return state
 
 
-def _followed(state: RuleState, answers: ScoreAnswers, move: SolverStep, dx: Tensor) -> RuleState:
+def _advance_density(state: RuleState, answers: ScoreAnswers, move: SolverStep, dx: Tensor) -> RuleState:
     change = log_density_change(answers, move, dx)
     log_p = torch.where(answers.present[:, None], state.log_p + change, state.log_p)
     return RuleState(log_p, state.lost | ~answers.present)
 
 
-def _fresh(holdings: LabelCounts) -> Callable[[int], RuleState]:
+def _initial_state(holdings: LabelCounts) -> Callable[[int], RuleState]:
     return partial(RuleState.fresh, len(holdings.names))
 
 
 def _weighted(
     holdings: LabelCounts,
-    weigh: Weigh,
-    advance: Callable[[RuleState, ScoreAnswers, SolverStep, Tensor], RuleState] = _unmoved,
+    weigh: WeightFunction,
+    advance: Callable[[RuleState, ScoreAnswers, SolverStep, Tensor], RuleState] = _keep_state,
     follows_density: bool = False,
 ) -> CombinationRule:
     """A rule whose score is the weighted sum of the scores, added up in the order of the agents' names."""
@@ -176,7 +176,7 @@ def _weighted(
                 total = total + weight * score
         return total
 
-    return CombinationRule(_fresh(holdings), combine, advance, follows_density)
+    return CombinationRule(_initial_state(holdings), combine, advance, follows_density)
 
 
 def _normalised(amounts: Tensor, counted: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ def _normalised(amounts: Tensor, counted: Tensor) -> Tensor:
     return amounts / amounts.sum(0, keepdim=True)
 
 
-def _following(state: RuleState, answers: ScoreAnswers) -> Tensor:
+def _answering_since_start(state: RuleState, answers: ScoreAnswers) -> Tensor:
     """Who answers and has followed the trajectory from its start."""
     counted = answers.present & ~state.lost
     if not counted.any():

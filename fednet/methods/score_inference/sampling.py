@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from fednet.api import Network, Progress
 from fednet.diffusion.samplers import SamplerConfig
 from fednet.errors import MethodError
-from fednet.methods.score_inference.arm_sampling import ArmSamples, draw, read_score_capabilities
+from fednet.methods.score_inference.arm_sampling import ArmSamples, read_score_capabilities, sample_arm
 from fednet.methods.score_inference.config import ArmConfig, RuleName, SamplesConfig
 from fednet.reporting.samples import SampleBatch
 
@@ -49,7 +49,7 @@ def sample(network: Network, request: ScoreSampleRequest, progress: Progress) ->
     if not first.conditional and (request.labels is not None or request.rule == "label-count"):
         raise MethodError("these agents were trained without labels: ask without labels, and not by label-count")
     amount = {"per_label": request.count, "labels": request.labels} if first.conditional else {"total": request.count}
-    samples = draw(
+    samples = sample_arm(
         ArmConfig(rule=request.rule, guidance=request.guidance),
         _SAMPLER.validate_python({"kind": request.sampler}),
         SamplesConfig.model_validate(amount),
@@ -68,6 +68,8 @@ def _notes(samples: ArmSamples) -> tuple[str, ...]:
     for name, tally in account.nodes.items():
         fate = f"; lost at query {account.lost[name].step}: {account.lost[name].reason}" if name in account.lost else ""
         lines.append(f"{name} answered {tally.contributed} of {account.steps} queries{fate}")
-    if samples.orphaned:
-        lines.append(f"nobody who answered holds the labels {sorted(samples.orphaned)}: theirs are a plain mean")
+    if samples.uncovered_labels:
+        lines.append(
+            f"nobody who answered holds the labels {sorted(samples.uncovered_labels)}: theirs are a plain mean"
+        )
     return (*lines, f"{len(samples.images)} samples in {samples.seconds:.1f} s")

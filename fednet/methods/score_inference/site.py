@@ -27,7 +27,7 @@ from fednet.models.unet import ScoreNet, digest, restore, save
 from fednet.reporting.record import RunRecord
 from fednet.seeds import derive, generator
 
-ASK = "score"
+SCORE_QUESTION = "score"
 """What a question to an agent asks for."""
 
 
@@ -60,7 +60,7 @@ class ScoreCapabilities(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Inputs:
+class _ScoreInputs:
     """A question about scores, checked and on the model's device."""
 
     x: Tensor
@@ -96,7 +96,7 @@ class ScoreInferenceSite:
         began = time.monotonic()
         path = self.checkpoint(share)
         if path.exists():
-            trained, seconds = _recalled(restore(net, path), path), 0.0
+            trained, seconds = _training_facts(restore(net, path), path), 0.0
         else:
             trained, seconds = self._trained(net, share, progress), time.monotonic() - began
             save(net, path, {"trained": json.dumps(vars(trained))})
@@ -153,11 +153,13 @@ class ScoreInferenceSite:
         labels = share.labels if net.classes else None
         with RunRecord(self.site.folder, self.site.name) as record:
             seed = derive(self.site.seed, "train", self.site.name)
-            return train(net, share.images, labels, self.config.train, seed=seed, progress=_Noted(progress, record))
+            return train(
+                net, share.images, labels, self.config.train, seed=seed, progress=_RecordingProgress(progress, record)
+            )
 
-    def _checked(self, question: Question, net: ScoreNet) -> _Inputs:
-        if question.ask != ASK:
-            raise MethodError(f"{self.site.name} answers {ASK!r}, not {question.ask!r}")
+    def _checked(self, question: Question, net: ScoreNet) -> _ScoreInputs:
+        if question.ask != SCORE_QUESTION:
+            raise MethodError(f"{self.site.name} answers {SCORE_QUESTION!r}, not {question.ask!r}")
         x, labels = question.inputs.get("x"), question.inputs.get("labels")
         if x is None or x.dtype != torch.float32 or x.dim() != 4 or tuple(x.shape[1:]) != net.shape or not len(x):
             found = "nothing" if x is None else f"{x.dtype} {tuple(x.shape)}"
@@ -165,7 +167,7 @@ class ScoreInferenceSite:
         if not bool(torch.isfinite(x).all()):
             raise MethodError("x holds numbers that are not finite: the sampler has diverged")
         device = torch.device(self.site.device)
-        return _Inputs(
+        return _ScoreInputs(
             x=x.to(device),
             t=torch.tensor(_number(question, "t", None, net.sde), device=device),
             labels=None if labels is None else _checked_labels(labels, len(x), net).to(device),
@@ -174,7 +176,7 @@ class ScoreInferenceSite:
         )
 
 
-class _Noted:
+class _RecordingProgress:
     """A watch that also keeps the training loss in the agent's record."""
 
     def __init__(self, progress: Progress, record: RunRecord) -> None:
@@ -186,7 +188,7 @@ class _Noted:
         self._progress.report(phase, done, total, **values)
 
 
-def _recalled(notes: dict[str, str], path: Path) -> TrainedScoreModel:
+def _training_facts(notes: dict[str, str], path: Path) -> TrainedScoreModel:
     try:
         return TrainedScoreModel(**json.loads(notes["trained"]))
     except (KeyError, TypeError, ValueError) as error:
@@ -221,12 +223,12 @@ def _probe(question: Question, shape: torch.Size) -> Tensor:
 
 
 @torch.no_grad()
-def _score(net: ScoreNet, inputs: _Inputs) -> Tensor:
+def _score(net: ScoreNet, inputs: _ScoreInputs) -> Tensor:
     return net.score(inputs.x, inputs.t, inputs.labels, inputs.guidance)
 
 
 @torch.enable_grad()
-def _score_and_divergence(net: ScoreNet, inputs: _Inputs, probe: Tensor) -> tuple[Tensor, Tensor]:
+def _score_and_divergence(net: ScoreNet, inputs: _ScoreInputs, probe: Tensor) -> tuple[Tensor, Tensor]:
     """The score and Hutchinson's estimate v . d(s . v)/dx of its divergence (Song et al. 2021, appendix D.2)."""
     x = inputs.x.detach().requires_grad_()
     score = net.score(x, inputs.t, inputs.labels, inputs.guidance)

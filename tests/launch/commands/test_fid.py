@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from fednet.metrics import folders, judge
-from launch.commands.fid import compare
+from launch.commands.fid import compare_folders
 from launch.errors import ConfigError
 
 
@@ -26,7 +26,7 @@ def test_the_distances_are_printed(monkeypatch, tmp_path, console):
 
     monkeypatch.setattr(judge, "train_judge", lambda split, seed: ("judge", len(split), seed))
     monkeypatch.setattr(folders, "compare", measured)
-    compare(tmp_path, tmp_path, "digits", None, seed=5, console=console)
+    compare_folders(tmp_path, tmp_path, "digits", None, seed=5, console=console)
     assert seen["folders"] == (tmp_path, tmp_path)
     assert seen["judge"][2] == 5
     said = console.file.getvalue()
@@ -36,10 +36,10 @@ def test_the_distances_are_printed(monkeypatch, tmp_path, console):
 
 def test_a_folder_that_is_not_there(tmp_path, console):
     with pytest.raises(ConfigError, match="a folder of images"):
-        compare(tmp_path, tmp_path / "nothing", "digits", None, seed=0, console=console)
+        compare_folders(tmp_path, tmp_path / "nothing", "digits", None, seed=0, console=console)
 
 
 @pytest.mark.parametrize(("data", "said"), [("digts", "digits"), ("mnist", "root")])
 def test_a_data_set_that_cannot_be_used(tmp_path, console, data, said):
     with pytest.raises(ConfigError, match=said):
-        compare(tmp_path, tmp_path, data, None, seed=0, console=console)
+        compare_folders(tmp_path, tmp_path, data, None, seed=0, console=console)

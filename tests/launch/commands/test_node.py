@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from launch.commands import node
-from launch.config.schema import load
+from launch.config.schema import load_config
 from launch.errors import ConfigError
 from launch.run import keys
 
@@ -17,13 +17,13 @@ LOCAL = node.EndpointOptions("tcp://127.0.0.1:0")
 
 def test_a_client_needs_a_name(tmp_path):
     with pytest.raises(ConfigError, match="--name: expected a client of the configuration"):
-        node.run_node(load("control"), "client", None, LOCAL, out=tmp_path, console=Console())
+        node.run_node(load_config("control"), "client", None, LOCAL, out=tmp_path, console=Console())
     assert not list(tmp_path.iterdir())
 
 
 def test_a_client_that_does_not_fit_leaves_nothing(tmp_path):
     with pytest.raises(ConfigError):
-        node.run_node(load("control"), "client", "a7", LOCAL, out=tmp_path, console=Console())
+        node.run_node(load_config("control"), "client", "a7", LOCAL, out=tmp_path, console=Console())
     assert not list(tmp_path.iterdir())
 
 
@@ -55,13 +55,13 @@ def test_a_relay_is_refused_where_it_cannot_be(place, said):
 def test_a_node_speaks_through_a_relay_beyond_loopback_only_if_told(tmp_path):
     place = node.EndpointOptions("tcp://127.0.0.1:0", through="tcp://10.0.0.1:7000")
     with pytest.raises(ConfigError, match=r"--through: expected a loopback address.*--insecure"):
-        node.run_node(load("control"), "client", "a1", place, out=tmp_path, console=Console())
+        node.run_node(load_config("control"), "client", "a1", place, out=tmp_path, console=Console())
 
 
 class TestKeys:
     @pytest.fixture
     def key(self, tmp_path):
-        keys.new("anna", tmp_path)
+        keys.create_keys("anna", tmp_path)
         return tmp_path / "anna.key"
 
     def test_a_key_says_who_the_node_is(self, key):

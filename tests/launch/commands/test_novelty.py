@@ -22,7 +22,7 @@ from launch.errors import ConfigError
     ],
 )
 def test_one_list_for_all_or_one_for_each(given, nodes, found):
-    assert novelty.lists_of(given, nodes) == found
+    assert novelty.label_lists(given, nodes) == found
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_one_list_for_all_or_one_for_each(given, nodes, found):
 )
 def test_lists_that_contradict_each_other_are_refused(given, nodes):
     with pytest.raises(ConfigError, match="--labels"):
-        novelty.lists_of(given, nodes)
+        novelty.label_lists(given, nodes)
 
 
 def test_rounds_are_shown_with_who_contributed_who_did_not_and_what_was_left():
@@ -63,7 +63,9 @@ def test_rounds_are_shown_with_who_contributed_who_did_not_and_what_was_left():
 
 def test_what_sites_told_is_a_row_each():
     console = Console(file=io.StringIO(), width=120)
-    novelty._show_told(SiteReports({"a1": {"loss": 0.25}, "a2": {"digest": "ab" * 32}}, {"a3": "late"}), "t", console)
+    novelty._print_site_reports(
+        SiteReports({"a1": {"loss": 0.25}, "a2": {"digest": "ab" * 32}}, {"a3": "late"}), "t", console
+    )
     said = console.file.getvalue()
     assert ["a1", "0.25", "–"] in [line.split() for line in said.splitlines()]
     assert "a3: late" in said

@@ -15,7 +15,7 @@ from fednet.errors import ModelError
 from fednet.reporting.samples import SampleBatch
 from launch.commands import sample
 from launch.commands.node import EndpointOptions
-from launch.commands.sample import DRAWERS, draw, draw_from
+from launch.commands.sample import REQUEST_MAKERS, sample_checkpoint, sample_cluster
 from launch.errors import ConfigError
 from nodes.errors import OtherMethod
 
@@ -47,12 +47,12 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
     return of
 
 
-@pytest.mark.parametrize("method", list(DRAWERS))
+@pytest.mark.parametrize("method", list(REQUEST_MAKERS))
 def test_the_clusters_own_method_draws(
     cluster: Callable[[str], list[str]], console: Console, tmp_path: Path, method: str
 ) -> None:
     asked = cluster(method)
-    draw(PLACE, tmp_path / "grid.png", console, labels=(1, 7), count=2, seed=0, rule=None)
+    sample_cluster(PLACE, tmp_path / "grid.png", console, labels=(1, 7), count=2, seed=0, rule=None)
     assert asked[-1] == method
     with Image.open(tmp_path / "grid.png") as picture:
         assert picture.size[0] == picture.size[1]  # two rows of two
@@ -64,7 +64,7 @@ def test_a_cluster_that_draws_nothing_says_what_it_runs(
 ) -> None:
     cluster("novelty")
     with pytest.raises(OtherMethod, match="here a1, a2 run novelty"):
-        draw(PLACE, tmp_path / "grid.png", console, count=1)
+        sample_cluster(PLACE, tmp_path / "grid.png", console, count=1)
     assert not list(tmp_path.iterdir())
 
 
@@ -72,7 +72,7 @@ def test_a_folder_gets_a_file_each_by_label(
     cluster: Callable[[str], list[str]], console: Console, tmp_path: Path
 ) -> None:
     cluster("fedbagan")
-    draw(PLACE, tmp_path / "digits", console, count=2)
+    sample_cluster(PLACE, tmp_path / "digits", console, count=2)
     names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png"))
     assert names == [f"digits/{label}/{index:05d}.png" for label, index in ((1, 2), (1, 3), (7, 0), (7, 1))]
     with Image.open(tmp_path / "digits" / "1" / "00002.png") as picture:
@@ -84,10 +84,10 @@ def test_a_wish_that_a_method_does_not_have_is_refused(
 ) -> None:
     cluster("fedbagan")
     with pytest.raises(ConfigError, match="has no rule"):
-        draw(PLACE, tmp_path / "grid.png", console, count=1, rule="mixture")
+        sample_cluster(PLACE, tmp_path / "grid.png", console, count=1, rule="mixture")
     (tmp_path / "file").write_bytes(b"foreign")
     with pytest.raises(ConfigError, match="A checkpoint draws in one step and has no guidance"):
-        draw_from(tmp_path / "file", tmp_path / "grid.png", console, count=1, guidance=2.0)
+        sample_checkpoint(tmp_path / "file", tmp_path / "grid.png", console, count=1, guidance=2.0)
 
 
 def test_a_place_that_is_none_is_refused_before_anybody_is_asked(
@@ -98,14 +98,14 @@ def test_a_place_that_is_none_is_refused_before_anybody_is_asked(
     (tmp_path / "full" / "something").touch()
     for place in ("none/grid.png", "none/folder", "full"):
         with pytest.raises(ConfigError):
-            draw(PLACE, tmp_path / place, console, count=1)
+            sample_cluster(PLACE, tmp_path / place, console, count=1)
     assert asked == []
 
 
 def test_a_foreign_checkpoint_is_refused(console: Console, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="an existing file"):
-        draw_from(tmp_path / "none", tmp_path / "grid.png", console, count=1)
+        sample_checkpoint(tmp_path / "none", tmp_path / "grid.png", console, count=1)
     (tmp_path / "file").write_bytes(b"foreign")
     with pytest.raises(ModelError, match="is no checkpoint of fedbagan"):
-        draw_from(tmp_path / "file", tmp_path / "grid.png", console, count=1)
+        sample_checkpoint(tmp_path / "file", tmp_path / "grid.png", console, count=1)
     assert not (tmp_path / "grid.png").exists()

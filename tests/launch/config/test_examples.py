@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from launch.config import examples
-from launch.config.schema import load
+from launch.config.schema import load_config
 from launch.errors import ConfigError
 
 NAMES = [
@@ -28,7 +28,7 @@ def test_the_examples_are_these():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_is_a_valid_configuration_of_its_name(name):
-    assert load(name).cluster.name == name
+    assert load_config(name).cluster.name == name
 
 
 @pytest.mark.parametrize("name", NAMES)

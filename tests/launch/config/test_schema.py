@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from launch.config.schema import load
+from launch.config.schema import load_config
 from launch.errors import ConfigError
 
 LEAST = "name: tiny\nmethod: score-inference\nnodes: 2\n"
@@ -23,19 +23,19 @@ def written(tmp_path):
 
 
 def test_a_file_is_split_between_launcher_and_method(written):
-    loaded = load(written(LEAST + "seed: 3\ntrain: {epochs: 7}\n"))
+    loaded = load_config(written(LEAST + "seed: 3\ntrain: {epochs: 7}\n"))
     assert (loaded.cluster.name, loaded.cluster.seed, loaded.method.train.epochs) == ("tiny", 3, 7)
     assert list(loaded.cluster.entries) == ["a1", "a2"]
 
 
 def test_overrides_win(written):
-    loaded = load(written(LEAST), ["nodes=3", "train.epochs=1", "bus.transport=ipc"])
+    loaded = load_config(written(LEAST), ["nodes=3", "train.epochs=1", "bus.transport=ipc"])
     assert (len(loaded.cluster.entries), loaded.method.train.epochs, loaded.cluster.bus.transport) == (3, 1, "ipc")
 
 
 def test_the_resolved_configuration_resolves_to_itself(written):
-    first = load("score-inference", ["nodes={north: {data: {limit: 50}}, south: {device: cpu}}"])
-    second = load(written(first.dump()))
+    first = load_config("score-inference", ["nodes={north: {data: {limit: 50}}, south: {device: cpu}}"])
+    second = load_config(written(first.dump()))
     assert (second.cluster, second.method) == (first.cluster, first.method)
     assert second.dump() == first.dump()
 
@@ -57,7 +57,7 @@ def test_the_resolved_configuration_resolves_to_itself(written):
 def test_a_wrong_key_is_named_with_file_line_and_what_was_expected(written, more, line, key, said):
     path = written(LEAST + more)
     with pytest.raises(ConfigError) as caught:
-        load(path)
+        load_config(path)
     (problem,) = caught.value.problems
     assert (problem.where, problem.line, problem.key) == (path, line, key)
     assert said in str(problem)
@@ -65,13 +65,13 @@ def test_a_wrong_key_is_named_with_file_line_and_what_was_expected(written, more
 
 def test_all_faults_are_listed_in_the_order_of_the_file(written):
     with pytest.raises(ConfigError) as caught:
-        load(written("name: No Name\nmethod: score-inference\ntrain: {epochs: x}\nbus: {wire: y}\nmodel: 3\n"))
+        load_config(written("name: No Name\nmethod: score-inference\ntrain: {epochs: x}\nbus: {wire: y}\nmodel: 3\n"))
     assert [problem.key for problem in caught.value.problems] == ["name", "train.epochs", "bus.wire", "model"]
 
 
 def test_a_fault_of_an_override_names_the_override():
     with pytest.raises(ConfigError, match=r"^--set train.epochs=x: train.epochs: expected a valid integer, got 'x'\.$"):
-        load("control", ["train.epochs=x"])
+        load_config("control", ["train.epochs=x"])
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_fault_of_an_override_names_the_override():
 )
 def test_nodes_are_checked(nodes, said):
     with pytest.raises(ConfigError, match=said):
-        load("control", [f"nodes={nodes}"])
+        load_config("control", [f"nodes={nodes}"])
 
 
 @pytest.mark.parametrize(
@@ -112,14 +112,14 @@ def test_nodes_are_checked(nodes, said):
 )
 def test_what_as_many_clients_can_never_reach_is_refused(given, said):
     with pytest.raises(ConfigError, match=said):
-        load("novelty", ["nodes=2", *given])
+        load_config("novelty", ["nodes=2", *given])
 
 
 def test_what_they_just_reach_is_not():
     settings = ["nodes=5", "bus.policy.quorum=5", "bus.rounds.quorum=5", "federation.rule={kind: krum, keep: 2}"]
-    assert load("novelty", [*settings, "federation.quorum=5"]).cluster.bus.rounds.quorum == 5
-    assert load("novelty", ["nodes=3", "federation.secure={threshold: 3}"])
-    assert load("novelty", ["nodes=10", "federation={secure: {threshold: 3}, participation: 0.5}"])
+    assert load_config("novelty", [*settings, "federation.quorum=5"]).cluster.bus.rounds.quorum == 5
+    assert load_config("novelty", ["nodes=3", "federation.secure={threshold: 3}"])
+    assert load_config("novelty", ["nodes=10", "federation={secure: {threshold: 3}, participation: 0.5}"])
 
 
 @pytest.mark.parametrize(
@@ -136,13 +136,13 @@ def test_what_they_just_reach_is_not():
 @pytest.mark.parametrize("example", ["novelty", "private-gan", "regression"])
 def test_what_no_secure_or_buffered_round_can_do_is_refused_with_the_reason(example, given, said):
     with pytest.raises(ConfigError, match=rf"(?i)federation.*{re.escape(said)}"):
-        load(example, ["nodes=7", f"federation={given}"])
+        load_config(example, ["nodes=7", f"federation={given}"])
 
 
 def test_rounds_have_more_patience_whatever_else_is_said_of_them():
-    bus = load("novelty", ["bus.rounds={kind: survivors}"]).cluster.bus
+    bus = load_config("novelty", ["bus.rounds={kind: survivors}"]).cluster.bus
     assert (bus.rounds.hard_limit, bus.rounds.cold_start) == (1800.0, 600.0)
-    assert load("novelty", ["bus.rounds.hard_limit=5"]).cluster.bus.rounds.hard_limit == 5.0
+    assert load_config("novelty", ["bus.rounds.hard_limit=5"]).cluster.bus.rounds.hard_limit == 5.0
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_rounds_have_more_patience_whatever_else_is_said_of_them():
 )
 def test_a_source_that_is_not_there(source, said):
     with pytest.raises(ConfigError) as caught:
-        load(source)
+        load_config(source)
     assert said in str(caught.value)
 
 
@@ -163,12 +163,12 @@ def test_a_file_that_is_no_text(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="UTF-8"):
-        load(str(path))
+        load_config(str(path))
 
 
 @pytest.mark.parametrize(("method", "said"), [("score-infrence", "Did you mean score-inference?"), ("7", "expected")])
 def test_an_unknown_method(written, method, said):
     with pytest.raises(ConfigError) as caught:
-        load(written(f"name: x\nmethod: {method}\n"))
+        load_config(written(f"name: x\nmethod: {method}\n"))
     assert said in str(caught.value)
     assert caught.value.problems[0].line == 2

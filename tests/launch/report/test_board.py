@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from launch.report.board import Board, BoardRow
+from launch.report.board import NodeStatus, StatusBoard
 from launch.run.events import LauncherEvent
 
 
 @pytest.fixture
 def board():
-    rows = [BoardRow("a1", "client", "cpu"), BoardRow("a2", "client", "cpu"), BoardRow("sampler", "guest", "cpu")]
-    return Board("test", rows, 0.0)
+    rows = [NodeStatus("a1", "client", "cpu"), NodeStatus("a2", "client", "cpu"), NodeStatus("sampler", "guest", "cpu")]
+    return StatusBoard("test", rows, 0.0)
 
 
 def tell(board, node, *kinds, **data):
@@ -102,7 +102,7 @@ def test_strangers_are_news_and_get_no_row(board):
 
 
 def test_an_open_board_takes_everybody_in():
-    board = Board("test", (), 0.0, open_to_all=True)
+    board = StatusBoard("test", (), 0.0, open_to_all=True)
     tell(board, "a1", "joined", role="client")
     progress(board, "a1")
     assert (board.rows["a1"].role, board.rows["a1"].state) == ("client", "working")

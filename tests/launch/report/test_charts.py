@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launch.report.charts import colour, lines, thin, ticks
+from launch.report.charts import colour, downsample, line_chart, ticks
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 
 
 @given(st.dictionaries(st.sampled_from("abc"), st.lists(st.tuples(numbers, numbers), min_size=1), min_size=1))
 def test_every_point_lies_within_the_frame(series):
-    root = ElementTree.fromstring(lines(series, "x", "t"))  # noqa: S314 - our own text
+    root = ElementTree.fromstring(line_chart(series, "x", "t"))  # noqa: S314 - our own text
     _, _, width, height = map(float, root.attrib["viewBox"].split())
     for line in root.iter("polyline"):
         for point in line.attrib["points"].split():
@@ -45,27 +45,27 @@ def test_ticks_are_round():
 
 @given(st.lists(st.tuples(numbers, numbers), max_size=1000), st.integers(1, 50))
 def test_thinning_keeps_the_mean_within_bounds(points, most):
-    kept = thin(points, most)
+    kept = downsample(points, most)
     assert len(kept) == min(len(points), most)
     for _, y in kept:
         assert min(p[1] for p in points) - 1e-6 <= y <= max(p[1] for p in points) + 1e-6
 
 
 def test_thinning_a_constant_gives_the_constant():
-    assert {y for _, y in thin([(float(x), 3.0) for x in range(1000)], 10)} == {3.0}
+    assert {y for _, y in downsample([(float(x), 3.0) for x in range(1000)], 10)} == {3.0}
 
 
 def test_nothing_finite_is_no_chart():
-    assert lines({"a": [(0.0, math.nan)], "b": []}, "x", "t") == ""
+    assert line_chart({"a": [(0.0, math.nan)], "b": []}, "x", "t") == ""
 
 
 def test_rounds_have_no_halves():
-    drawn = lines({"a": [(1.0, 0.1), (2.0, 0.2), (3.0, 0.3)]}, "round", "t")
+    drawn = line_chart({"a": [(1.0, 0.1), (2.0, 0.2), (3.0, 0.3)]}, "round", "t")
     assert [float(mark) for mark in re.findall(r'text-anchor="middle">([^<]+)<', drawn)] == [1, 2, 3]
 
 
 def test_names_are_escaped():
-    drawn = lines({"<script>": [(0.0, 1.0)]}, "<x>", '"t"')
+    drawn = line_chart({"<script>": [(0.0, 1.0)]}, "<x>", '"t"')
     assert "<script>" not in drawn
     assert ElementTree.fromstring(drawn).attrib["aria-label"] == '"t"'  # noqa: S314 - our own text
 

@@ -20,7 +20,7 @@ from fednet.reporting.summary import (
     read_summary,
     write_summary,
 )
-from launch.config.schema import load
+from launch.config.schema import load_config
 from launch.report import html
 from launch.run.events import EventFile, LauncherEvent
 
@@ -31,7 +31,7 @@ PIXEL = base64.b64decode(
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "config.yaml").write_text(load("score-inference").dump())
+    (tmp_path / "config.yaml").write_text(load_config("score-inference").dump())
     for arm in ("mixture", "mean", "real", "another"):
         (tmp_path / "samples" / arm).mkdir(parents=True)
         (tmp_path / "samples" / arm / "grid.png").write_bytes(PIXEL)
@@ -101,7 +101,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_is_whole_and_refers_to_nothing_outside(folder):
-    text = html.write(folder).read_text()
+    text = html.write_report(folder).read_text()
     page = Page(text)
     assert page.open == []
     assert page.links
@@ -111,7 +111,7 @@ def test_the_page_is_whole_and_refers_to_nothing_outside(folder):
 
 
 def test_the_page_says_what_was_found(folder):
-    said = " ".join(Page(html.write(folder).read_text()).said)
+    said = " ".join(Page(html.write_report(folder).read_text()).said)
     for wanted in (
         "Five <sites>",
         "5.951",
@@ -132,7 +132,7 @@ def test_the_page_says_what_was_found(folder):
 
 def test_a_section_shows_its_pictures_in_order_and_only_those_that_are_there(folder):
     _, pictures = read_summary(folder).sections
-    shown = html.part(folder, pictures)
+    shown = html.section_view(folder, pictures)
     assert [(picture.title, picture.pixels) for picture in shown.pictures] == [
         ("real", True),
         ("mixture", True),
@@ -142,7 +142,7 @@ def test_a_section_shows_its_pictures_in_order_and_only_those_that_are_there(fol
 
 def test_the_charts_of_a_section_have_the_axis_that_it_names(folder):
     results, _ = read_summary(folder).sections
-    (chart,) = html.part(folder, results).charts
+    (chart,) = html.section_view(folder, results).charts
     assert [name for name, _ in chart.legend] == ["a1", "a2"]
     assert ">round</text>" in chart.svg
 
@@ -153,7 +153,7 @@ def test_a_run_in_which_everybody_contributed_has_no_alert(folder):
     (folder / "events.jsonl").unlink()
     with EventFile(folder / "events.jsonl") as file:
         file.write(LauncherEvent(200.0, "", "over", {"code": 0, "reason": ""}))
-    text = html.write(folder).read_text()
+    text = html.write_report(folder).read_text()
     assert 'class="alert"' not in text
     assert "complete, 2 rounds" in text
 
@@ -163,13 +163,13 @@ def test_what_is_not_there_is_left_out(folder, left):
     for name in ("events.jsonl", "summary.json", "config.yaml"):
         if left in {None, name}:
             (folder / name).unlink()
-    assert Page(html.write(folder).read_text()).open == []
+    assert Page(html.write_report(folder).read_text()).open == []
 
 
 def test_an_interrupted_run_says_so(folder):
     with EventFile(folder / "events.jsonl") as file:
         file.write(LauncherEvent(201.0, "", "over", {"code": 130, "reason": "interrupted"}))
-    said = " ".join(Page(html.write(folder).read_text()).said)
+    said = " ".join(Page(html.write_report(folder).read_text()).said)
     assert "This run is not complete." in said
     assert "interrupted" in said
 
@@ -187,7 +187,7 @@ def test_a_picture_comes_with_its_media_type(folder, suffix, media):
 
 
 def test_curves_are_those_of_the_clients():
-    (chart,) = html.curves(HAPPENED)
+    (chart,) = html.progress_charts(HAPPENED)
     assert chart.title == "training: loss"
     assert [name for name, _ in chart.legend] == ["a1"]
 
@@ -204,7 +204,7 @@ def test_a_phase_that_begins_again_goes_on_where_it_had_ended():
 
 
 def test_lanes_show_who_did_what_when():
-    first, second, guest = html.lanes(HAPPENED)
+    first, second, guest = html.node_lanes(HAPPENED)
     assert [(part.kind, part.start, part.width) for part in first.stretches] == [
         ("starting", 10.0, 10.0),
         ("working", 20.0, 30.0),
@@ -217,4 +217,4 @@ def test_lanes_show_who_did_what_when():
 
 
 def test_no_events_no_lanes():
-    assert html.lanes([]) == []
+    assert html.node_lanes([]) == []

@@ -9,14 +9,16 @@ import pytest
 from rich.console import Console
 
 from launch.report import screen
-from launch.report.board import Board, BoardRow
+from launch.report.board import NodeStatus, StatusBoard
 from launch.run.events import LauncherEvent
 
 
 @pytest.fixture
 def board():
-    rows = [BoardRow(f"a{number}", "client", "cpu") for number in range(1, 4)] + [BoardRow("sampler", "guest", "cpu")]
-    made = Board("digits", rows, 0.0)
+    rows = [NodeStatus(f"a{number}", "client", "cpu") for number in range(1, 4)] + [
+        NodeStatus("sampler", "guest", "cpu")
+    ]
+    made = StatusBoard("digits", rows, 0.0)
     said = {"phase": "training", "done": 30, "total": 60, "values": {"loss": 0.25}, "note": ""}
     made.hear(LauncherEvent(1.0, "a1", "progress", said))
     made.hear(LauncherEvent(1.0, "a2", "progress", said | {"done": 15, "values": {"loss": 0.75}}))
@@ -27,7 +29,7 @@ def board():
 
 def drawn(board, width=100):
     console = Console(file=io.StringIO(), width=width, force_terminal=False)
-    console.print(screen.table(board, 65.0))
+    console.print(screen.status_table(board, 65.0))
     return console.file.getvalue()
 
 
@@ -61,7 +63,7 @@ def test_devices_are_shown_where_they_differ(board):
 
 
 def test_a_summary_puts_together_who_does_the_same(board):
-    assert screen.summary(board, 65.0) == (
+    assert screen.status_line(board, 65.0) == (
         "[1:05] a3 ready · a1 a2 training 50% 25% loss 0.5 · sampler waits for a1 a2"
     )
 
@@ -72,8 +74,8 @@ def test_who_trains_in_a_round_is_shown_at_it(board):
     board.hear(
         LauncherEvent(1.0, "sampler", "progress", said | {"phase": "classifier rounds", "done": 2, "note": "a1 a3"})
     )
-    assert "a3 training classifier 50% loss 0.5" in screen.summary(board, 65.0)
-    assert "sampler classifier rounds 2/8 a1 a3" in screen.summary(board, 65.0)
+    assert "a3 training classifier 50% loss 0.5" in screen.status_line(board, 65.0)
+    assert "sampler classifier rounds 2/8 a1 a3" in screen.status_line(board, 65.0)
     (line,) = (line for line in drawn(board).splitlines() if line.startswith("a3"))
     assert "ready" in line
     assert "4/8" in line
@@ -81,14 +83,14 @@ def test_who_trains_in_a_round_is_shown_at_it(board):
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (-1, "0:00"), (61.9, "1:01"), (3723, "1:02:03")])
 def test_elapsed(seconds, text):
-    assert screen.elapsed(seconds) == text
+    assert screen.format_elapsed(seconds) == text
 
 
 async def test_without_a_terminal_news_come_at_once_and_summaries_now_and_then(board, monkeypatch):
     now = 0.0
     monkeypatch.setattr(screen.time, "time", lambda: now)
     out = io.StringIO()
-    lines = screen._Lines(board, Console(file=out, width=80))
+    lines = screen._LineDisplay(board, Console(file=out, width=80))
     for tick in range(100):
         now = tick * 0.1
         if tick == 50:
@@ -104,7 +106,7 @@ async def test_the_last_state_stays_even_after_an_error(board, terminal):
     console = Console(file=io.StringIO(), width=100, force_terminal=terminal)
 
     async def fails():
-        async with screen.shown(board, console):
+        async with screen.live_display(board, console):
             await asyncio.sleep(0)
             board.news.append("the last news")
             raise ZeroDivisionError

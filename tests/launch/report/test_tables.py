@@ -15,12 +15,19 @@ from fednet.reporting.summary import (
     SummarySection,
     SummaryTable,
 )
-from launch.report.tables import cell, drawn, is_number, partial, plural, shown
+from launch.report.tables import (
+    format_cell,
+    incomplete_participation,
+    is_number,
+    plural,
+    rich_table,
+    summary_renderables,
+)
 
 
 def said(table, width):
     console = Console(file=io.StringIO(), width=width)
-    console.print(drawn(table, "title", width))
+    console.print(rich_table(table, "title", width))
     return console.file.getvalue()
 
 
@@ -29,7 +36,7 @@ def said(table, width):
     [(None, "–"), (True, "yes"), (1.04812, "1.048"), (300, "300"), ("[b]", "[b]"), (1234567.0, "1.235e+06")],
 )
 def test_cells(value, text):
-    assert cell(value) == text
+    assert format_cell(value) == text
 
 
 def test_yes_is_no_number():
@@ -67,7 +74,7 @@ def test_a_terminal_shows_tables_and_notes_in_the_order_of_the_sections():
         SummarySection(title="three", table=table),
     )
     lost = ParticipationAccount("round", 3, {"a1": Participation(2, 1, 2)}, {"a1": LostNode(3, "silent")})
-    parts = list(shown(Summary(sections=sections, accounts={"classifier": lost}), 80))
+    parts = list(summary_renderables(Summary(sections=sections, accounts={"classifier": lost}), 80))
     told = [part if isinstance(part, str) else f"table {part.title}" for part in parts]
     assert told == ["table one", "first", "second", "table three", "classifier: a1 lost at round 3 of 3 (silent)"]
 
@@ -78,7 +85,7 @@ def test_a_partial_contribution_is_said():
         "query", 9, {"a1": Participation(4, 1, 9, 2), "a2": Participation(4, 1, 4, 0)}, {"a2": LostNode(5, "silent")}
     )
     found = Summary(accounts={"mean": full, "mixture": lacking})
-    assert partial(found) == ("mixture: a2 lost at query 5 of 9 (silent); a1 late at 2 of 9 queries",)
+    assert incomplete_participation(found) == ("mixture: a2 lost at query 5 of 9 (silent); a1 late at 2 of 9 queries",)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fednet.errors import DataError
-from launch.run.events import event
+from launch.run.events import make_event
 from launch.run.fork_server import start_fork_server
 from launch.run.plan import LaunchPlan
 from launch.run.supervisor import Supervisor
@@ -148,7 +148,7 @@ def plan(folder, *parts):
 async def listening(spec, tell):
     """A listener that hears at once that all clients are ready."""
     for number in range(1, spec.count + 1):
-        tell(event(f"a{number}", "ready"))
+        tell(make_event(f"a{number}", "ready"))
         write(spec.folder / "heard")
     yield
 

@@ -7,13 +7,13 @@ from json import dumps
 import pytest
 
 from launch.run.child import EXIT_MESSAGE_PREFIX, exit_message, resolve
-from launch.run.supervisor import NODE
+from launch.run.supervisor import NODE_TARGET
 from nodes.run import run
 
 
 def test_targets_are_resolved_by_name():
     assert resolve("json:dumps") is dumps
-    assert resolve(NODE) is run
+    assert resolve(NODE_TARGET) is run
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from itertools import islice
 
 import torch
 
-from launch.run.devices import cores, free_ports, inventory, is_free
+from launch.run.devices import cores, free_ports, is_port_free, read_inventory
 
 
 def test_the_inventory_counts_what_this_process_may_use():
-    there = inventory()
+    there = read_inventory()
     assert there.cuda == torch.cuda.device_count()
     assert 1 <= there.cores <= (os.cpu_count() or 1)
     assert there.cores == cores()
@@ -23,9 +23,9 @@ def test_a_bound_port_is_not_free():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert not is_free("127.0.0.1", port)
-        assert not is_free("*", port)
-    assert is_free("127.0.0.1", port)
+        assert not is_port_free("127.0.0.1", port)
+        assert not is_port_free("*", port)
+    assert is_port_free("127.0.0.1", port)
 
 
 def test_free_ports_come_in_pairs_and_skip_those_in_use():
@@ -36,8 +36,8 @@ def test_free_ports_come_in_pairs_and_skip_those_in_use():
         found = list(islice(free_ports(), 100))
     assert first not in found
     assert len({port + extra for port in found for extra in (0, 1)}) == 200
-    assert all(is_free("127.0.0.1", port) for port in found[:10])
+    assert all(is_port_free("127.0.0.1", port) for port in found[:10])
 
 
 def test_a_host_that_is_not_ours_cannot_be_bound():
-    assert not is_free("203.0.113.7", 5000)
+    assert not is_port_free("203.0.113.7", 5000)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from launch.config.schema import load
-from launch.errors import OPERATOR, PEERS, ConfigError, RunError, exit_code
+from launch.config.schema import load_config
+from launch.errors import EXIT_CONFIG_ERROR, EXIT_PEER_ERROR, ConfigError, RunError, exit_code
 from launch.run import doctor, keys
 from nodes.transport.probe import ProbeResult
 
@@ -22,17 +22,17 @@ class Clinic:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.console = folder, Console(record=True, width=200)
-        self.mine = keys.new("a1", folder / "mine")
-        self.theirs = keys.new("a2", folder / "theirs")
-        keys.trust(folder / "theirs" / "a2.pub", folder / "mine")
+        self.mine = keys.create_keys("a1", folder / "mine")
+        self.theirs = keys.create_keys("a2", folder / "theirs")
+        keys.trust_keys(folder / "theirs" / "a2.pub", folder / "mine")
         self.found = ProbeResult("heard", "up, and heard")
         monkeypatch.setattr(doctor, "probe", lambda *_asked: self.found)
 
     def look(self, *overrides: str, key: bool = True, a2: str = "listen: 'tcp://10.0.0.2:7000'", **more: Any) -> str:
         nodes = f"nodes={{a1: {{listen: 'tcp://127.0.0.1:7000'}}, a2: {{{a2}}}}}"
-        loaded = load("regression", [nodes, *overrides])
+        loaded = load_config("regression", [nodes, *overrides])
         file = self.folder / "mine" / "a1.key" if key else None
-        doctor.examine(loaded, self.folder / "runs", self.console, key=file, **more)
+        doctor.run_doctor(loaded, self.folder / "runs", self.console, key=file, **more)
         return self.console.export_text()
 
 
@@ -62,7 +62,7 @@ def test_what_is_wrong_elsewhere_is_the_peers(clinic: Clinic, state: Any) -> Non
     clinic.found = ProbeResult(state, "so it is")
     with pytest.raises(RunError, match="a2: so it is") as raised:
         clinic.look()
-    assert exit_code(raised.value) == PEERS
+    assert exit_code(raised.value) == EXIT_PEER_ERROR
 
 
 @pytest.mark.parametrize(("ahead", "how"), [(7.0, "7.0 s ahead of"), (-3.0, "3.0 s behind")])
@@ -76,7 +76,7 @@ def test_what_is_wrong_here_is_the_operators_and_told_at_once(clinic: Clinic, mo
     monkeypatch.setattr(doctor, "DISK", 1 << 80)
     with pytest.raises(ConfigError) as raised:
         clinic.look("devices.device=cuda:99", a2="fingerprint: 0000-1111-2222-3333-4444-5555-6666-7777")
-    assert exit_code(raised.value) == OPERATOR
+    assert exit_code(raised.value) == EXIT_CONFIG_ERROR
     fingerprint, device, disk = raised.value.problems
     assert (fingerprint.expected, fingerprint.given) == (
         "0000-1111-2222-3333-4444-5555-6666-7777",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launch.run.events import EventFile, LauncherEvent, event, read
+from launch.run.events import EventFile, LauncherEvent, make_event, read_events
 
 
 def test_what_was_written_is_read(tmp_path):
@@ -17,22 +17,22 @@ def test_what_was_written_is_read(tmp_path):
         for each in happened:
             file.write(each)
             assert path.read_text().endswith("\n")  # on disk at once
-    assert list(read(path)) == happened
+    assert list(read_events(path)) == happened
 
 
 def test_values_that_json_does_not_know_become_text(tmp_path):
     with EventFile(tmp_path / "e") as file:
-        file.write(event("a1", "joined", folder=Path("x")))
-    assert next(read(tmp_path / "e")).data == {"folder": "x"}
+        file.write(make_event("a1", "joined", folder=Path("x")))
+    assert next(read_events(tmp_path / "e")).data == {"folder": "x"}
 
 
 def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     path = tmp_path / "events.jsonl"
     with EventFile(path) as file:
-        file.write(event("a1", "started"))
+        file.write(make_event("a1", "started"))
     path.write_text(path.read_text() + '{"time": 3, "no')
-    assert [each.kind for each in read(path)] == ["started"]
+    assert [each.kind for each in read_events(path)] == ["started"]
 
 
 def test_no_file_no_events(tmp_path):
-    assert list(read(tmp_path / "nothing")) == []
+    assert list(read_events(tmp_path / "nothing")) == []

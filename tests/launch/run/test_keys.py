@@ -13,98 +13,98 @@ from protocol.security.keys import PrivateKeys
 
 
 def test_a_new_key_is_its_owners_alone(tmp_path: Path) -> None:
-    public = keys.new("anna", tmp_path / "keys")
+    public = keys.create_keys("anna", tmp_path / "keys")
     private = tmp_path / "keys" / "anna.key"
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
-    assert keys.keyring(private).own.public == public == keys.own(tmp_path / "keys")[0]
+    assert keys.load_keyring(private).own.public == public == keys.own_keys(tmp_path / "keys")[0]
     assert "PRIVATE" not in (tmp_path / "keys" / "anna.pub").read_text()
 
 
 def test_keys_are_never_written_over(tmp_path: Path) -> None:
-    keys.new("anna", tmp_path)
+    keys.create_keys("anna", tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(ConfigError, match="never written over"):
-        keys.new("anna", tmp_path)
+        keys.create_keys("anna", tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("name", ["../anna", "Anna", "", "a b", "x" * 33])
 def test_only_names_of_nodes_get_keys(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="NAME"):
-        keys.new(name, tmp_path)
+        keys.create_keys(name, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_two_operators_who_hand_over_public_files_trust_each_other(tmp_path: Path) -> None:
     for name, other in (("anna", "ben"), ("ben", "anna")):
-        keys.new(name, tmp_path / name)
-        assert other not in keys.of_node(name, tmp_path / name).trusted
+        keys.create_keys(name, tmp_path / name)
+        assert other not in keys.node_keyring(name, tmp_path / name).trusted
     for name, other in (("anna", "ben"), ("ben", "anna")):
-        keys.trust(tmp_path / other / f"{other}.pub", tmp_path / name)
-    rings = {name: keys.of_node(name, tmp_path / name) for name in ("anna", "ben")}
+        keys.trust_keys(tmp_path / other / f"{other}.pub", tmp_path / name)
+    rings = {name: keys.node_keyring(name, tmp_path / name) for name in ("anna", "ben")}
     assert rings["anna"].trusted == rings["ben"].trusted
     assert rings["anna"].own.name == "anna"
 
 
 def test_one_operators_keys_trust_each_other(tmp_path: Path) -> None:
-    rings = keys.provide(["anna", "ben"], tmp_path)
+    rings = keys.ensure_keyrings(["anna", "ben"], tmp_path)
     assert set(rings["anna"].trusted) == set(rings["ben"].trusted) == {"anna", "ben"}
-    assert keys.provide(["anna", "ben"], tmp_path) == rings, "what is there is found, not made anew"
+    assert keys.ensure_keyrings(["anna", "ben"], tmp_path) == rings, "what is there is found, not made anew"
 
 
 def test_another_key_under_a_known_name_is_refused_unless_told(tmp_path: Path) -> None:
-    old, new = keys.new("ben", tmp_path / "old"), keys.new("ben", tmp_path / "new")
-    keys.trust(tmp_path / "old" / "ben.pub", tmp_path / "mine")
+    old, new = keys.create_keys("ben", tmp_path / "old"), keys.create_keys("ben", tmp_path / "new")
+    keys.trust_keys(tmp_path / "old" / "ben.pub", tmp_path / "mine")
     with pytest.raises(ConfigError, match="--replace") as raised:
-        keys.trust(tmp_path / "new" / "ben.pub", tmp_path / "mine")
+        keys.trust_keys(tmp_path / "new" / "ben.pub", tmp_path / "mine")
     assert old.fingerprint in str(raised.value)
     assert new.fingerprint in str(raised.value)
-    assert keys.trusted(tmp_path / "mine") == [old]
-    keys.trust(tmp_path / "new" / "ben.pub", tmp_path / "mine", replace=True)
-    assert keys.trusted(tmp_path / "mine") == [new]
+    assert keys.trusted_keys(tmp_path / "mine") == [old]
+    keys.trust_keys(tmp_path / "new" / "ben.pub", tmp_path / "mine", replace=True)
+    assert keys.trusted_keys(tmp_path / "mine") == [new]
 
 
 def test_a_private_file_that_others_may_read_is_refused_with_the_cure(tmp_path: Path) -> None:
-    keys.new("anna", tmp_path)
+    keys.create_keys("anna", tmp_path)
     (tmp_path / "anna.key").chmod(0o640)
     with pytest.raises(ConfigError, match=r"chmod 600 .*anna\.key"):
-        keys.of_node("anna", tmp_path)
+        keys.node_keyring("anna", tmp_path)
 
 
 def test_a_private_file_is_not_trusted_nor_shown(tmp_path: Path) -> None:
-    keys.new("anna", tmp_path)
+    keys.create_keys("anna", tmp_path)
     private = PrivateKeys.model_validate_json((tmp_path / "anna.key").read_text())
     with pytest.raises(ConfigError) as raised:
-        keys.trust(tmp_path / "anna.key", tmp_path / "other")
+        keys.trust_keys(tmp_path / "anna.key", tmp_path / "other")
     assert private.curve not in str(raised.value)
     assert private.sign not in str(raised.value)
 
 
 def test_halves_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
-    keys.new("anna", tmp_path)
+    keys.create_keys("anna", tmp_path)
     (tmp_path / "anna.pub").write_text(PrivateKeys.make("anna").public.text())
     with pytest.raises(ConfigError, match=r"the other half of anna\.pub"):
-        keys.of_node("anna", tmp_path)
+        keys.node_keyring("anna", tmp_path)
 
 
 def test_a_file_of_another_name_is_refused(tmp_path: Path) -> None:
-    keys.new("anna", tmp_path)
-    keys.new("ben", tmp_path / "other")
-    keys.trust(tmp_path / "other" / "ben.pub", tmp_path)
+    keys.create_keys("anna", tmp_path)
+    keys.create_keys("ben", tmp_path / "other")
+    keys.trust_keys(tmp_path / "other" / "ben.pub", tmp_path)
     (tmp_path / "trusted" / "ben.pub").rename(tmp_path / "trusted" / "carl.pub")
     with pytest.raises(ConfigError, match="expected the keys of carl, got those of ben"):
-        keys.of_node("anna", tmp_path)
+        keys.node_keyring("anna", tmp_path)
 
 
 def test_keys_that_are_not_there_are_named_with_the_command_that_makes_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="fednet keys new anna"):
-        keys.of_node("anna", tmp_path)
+        keys.node_keyring("anna", tmp_path)
     with pytest.raises(ConfigError, match="a name with keys"):
-        keys.find("anna", tmp_path)
+        keys.find_keys("anna", tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"x" * 10_000, b'{"name": "ben"}'])
 def test_a_file_that_holds_no_keys_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "ben.pub").write_bytes(content)
     with pytest.raises(ConfigError, match=r"ben\.pub"):
-        keys.trust(tmp_path / "ben.pub", tmp_path)
+        keys.trust_keys(tmp_path / "ben.pub", tmp_path)

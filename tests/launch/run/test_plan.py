@@ -7,19 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from launch.config.schema import load
+from launch.config.schema import load_config
 from launch.errors import ConfigError
 from launch.run.devices import DeviceInventory
-from launch.run.keys import provide
-from launch.run.plan import plan, single
+from launch.run.keys import ensure_keyrings
+from launch.run.plan import make_plan, single_node_spec
 from protocol.topics import split_endpoint
 
 FOLDER = Path("runs/x")
 
 
 def planned(*overrides, cuda=0, cores=8, sockets=Path("/sockets"), keys=None, insecure=False, nodes=5):
-    loaded = load("score-inference", [f"nodes={nodes}", *overrides])
-    return plan(loaded, DeviceInventory(cuda, cores), count(20_000, 2), FOLDER, sockets, keys=keys, insecure=insecure)
+    loaded = load_config("score-inference", [f"nodes={nodes}", *overrides])
+    return make_plan(
+        loaded, DeviceInventory(cuda, cores), count(20_000, 2), FOLDER, sockets, keys=keys, insecure=insecure
+    )
 
 
 def test_clients_a_guest_and_a_monitor():
@@ -148,7 +150,7 @@ def test_what_a_site_says_of_its_data_reaches_it_alone():
 
 def by_hand(name="a2", role="client", **options):
     options = {"listen": "tcp://127.0.0.1:0", "join": ("tcp://127.0.0.1:7000",)} | options
-    return single(load("score-inference"), name, role, DeviceInventory(0, 4), FOLDER, **options)
+    return single_node_spec(load_config("score-inference"), name, role, DeviceInventory(0, 4), FOLDER, **options)
 
 
 def test_a_node_by_hand_knows_its_place_among_the_others():
@@ -182,7 +184,7 @@ def test_a_node_by_hand_is_checked_as_well(options, said):
 
 
 def test_with_keys_everybody_has_its_own_and_is_called_by_name(tmp_path):
-    keys = provide(["a1", "a2", "sampler", "monitor"], tmp_path)
+    keys = ensure_keyrings(["a1", "a2", "sampler", "monitor"], tmp_path)
     made = planned(f"security.keys={tmp_path}", keys=keys, nodes=2)
     for spec in (*made.nodes, made.monitor):
         assert spec.keys is keys[spec.name]
@@ -192,10 +194,17 @@ def test_with_keys_everybody_has_its_own_and_is_called_by_name(tmp_path):
 
 def test_with_keys_an_address_may_be_beyond_loopback(tmp_path):
     wide = "nodes={a1: {listen: 'tcp://10.0.0.1:7000'}}"
-    loaded = load("score-inference", [wide, f"security.keys={tmp_path}"])
-    made = plan(
-        loaded, DeviceInventory(0, 1), count(20_000, 2), FOLDER, Path("/sockets"), keys=provide(["a1"], tmp_path)
+    loaded = load_config("score-inference", [wide, f"security.keys={tmp_path}"])
+    made = make_plan(
+        loaded,
+        DeviceInventory(0, 1),
+        count(20_000, 2),
+        FOLDER,
+        Path("/sockets"),
+        keys=ensure_keyrings(["a1"], tmp_path),
     )
     assert made.clients[0].listen == "tcp://10.0.0.1:7000"
     with pytest.raises(ConfigError, match="Give it keys"):
-        plan(load("score-inference", [wide]), DeviceInventory(0, 1), count(20_000, 2), FOLDER, Path("/sockets"))
+        make_plan(
+            load_config("score-inference", [wide]), DeviceInventory(0, 1), count(20_000, 2), FOLDER, Path("/sockets")
+        )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from launch.config.schema import load
+from launch.config.schema import load_config
 from launch.errors import ConfigError, RunError
 from launch.run import session
 from launch.run.supervisor import RunOutcome
@@ -39,9 +39,9 @@ def supervised(monkeypatch, console):
                 for name, value in (leaves or {}).items():
                     (self._folder / name).write_text(json.dumps(value))
                 logging.getLogger("nodes").info("said in the launcher")
-                self._tell(session.event("sampler", "ended"))
+                self._tell(session.make_event("sampler", "ended"))
                 given["said by then"] = console.file.getvalue()
-                self._tell(session.event("", "over", code=outcome.code, reason=outcome.reason))
+                self._tell(session.make_event("", "over", code=outcome.code, reason=outcome.reason))
                 return outcome
 
         monkeypatch.setattr(session, "Supervisor", Pretended)
@@ -53,7 +53,7 @@ def supervised(monkeypatch, console):
 
 def test_a_launch_leaves_a_folder_and_prints_the_results(supervised, tmp_path, console):
     given = supervised(RunOutcome(0), SUMMARY)
-    session.launch(load("control"), tmp_path, console)
+    session.launch(load_config("control"), tmp_path, console)
     folder = tmp_path / "control"
     assert {path.name for path in folder.iterdir()} == {
         "config.yaml",
@@ -62,7 +62,7 @@ def test_a_launch_leaves_a_folder_and_prints_the_results(supervised, tmp_path, c
         "summary.json",
         "report.html",
     }
-    assert load(str(folder / "config.yaml")).method == load("control").method
+    assert load_config(str(folder / "config.yaml")).method == load_config("control").method
     assert "said in the launcher" in (folder / "logs" / "launcher.log").read_text()
     said = console.file.getvalue()
     assert "mean" in said
@@ -73,7 +73,7 @@ def test_a_launch_leaves_a_folder_and_prints_the_results(supervised, tmp_path, c
 def test_a_run_that_failed_has_a_report_and_raises_with_its_code(supervised, tmp_path, console):
     supervised(RunOutcome(4, "a1 has no data"))
     with pytest.raises(RunError, match="a1 has no data") as caught:
-        session.launch(load("control"), tmp_path, console)
+        session.launch(load_config("control"), tmp_path, console)
     assert caught.value.code == 4
     assert "a1 has no data" in (tmp_path / "control" / "report.html").read_text()
 
@@ -86,7 +86,7 @@ def test_ports_in_use_are_named_before_anything_is_written(supervised, tmp_path,
         port = taken.getsockname()[1]
         nodes = f"nodes={{a1: {{listen: 'tcp://127.0.0.1:{port}'}}}}"
         with pytest.raises(ConfigError, match=f"two free ports from {port} for a1, got ports in use"):
-            session.launch(load("control", [nodes]), tmp_path, console)
+            session.launch(load_config("control", [nodes]), tmp_path, console)
     assert not list(tmp_path.iterdir())
 
 
@@ -94,7 +94,7 @@ def test_data_that_are_not_there_are_named_before_anything_is_written(supervised
     supervised(RunOutcome(0))
     wrong = ["data.name=mnist", "data.root=/no/such", "nodes={a1: {data: {root: /nor/this}}}"]
     with pytest.raises(ConfigError) as caught:
-        session.launch(load("control", wrong), tmp_path, console)
+        session.launch(load_config("control", wrong), tmp_path, console)
     data, own = map(str, caught.value.problems)
     assert data.startswith("--set data.root=/no/such: data: data.root: /no/such is not a folder")
     assert own.startswith("--set nodes=")
@@ -104,13 +104,13 @@ def test_data_that_are_not_there_are_named_before_anything_is_written(supervised
 
 def test_paths_are_said_as_the_operator_gave_them(supervised, tmp_path, console):
     supervised(RunOutcome(0))
-    session.launch(load("control"), tmp_path, console)
+    session.launch(load_config("control"), tmp_path, console)
     assert f"report: {tmp_path / 'control' / 'report.html'}" in console.file.getvalue()
 
 
 def test_a_cluster_that_serves_says_where_and_shows_its_results_at_once(supervised, tmp_path, console):
     given = supervised(RunOutcome(0), SUMMARY)
-    session.launch(load("control"), tmp_path, console, serve=True)
+    session.launch(load_config("control"), tmp_path, console, serve=True)
     assert f"join through {given['plan'].clients[0].listen}" in given["said by then"]
     assert "report.html" in given["said by then"]
     assert console.file.getvalue().count("report.html") == 1
@@ -122,7 +122,7 @@ def test_versions_name_what_a_result_depends_on():
 
 def test_ipc_sockets_lie_in_a_folder_that_goes_with_the_launch(supervised, tmp_path, console):
     given = supervised(RunOutcome(0))
-    session.launch(load("control", ["bus.transport=ipc"]), tmp_path, console)
+    session.launch(load_config("control", ["bus.transport=ipc"]), tmp_path, console)
     listen = given["plan"].clients[0].listen
     assert Path(listen.removeprefix("ipc://")).parent == given["litter"]
     assert not given["litter"].exists()

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from launch.errors import DONE, FAULT, INTERRUPTED, METHOD, PEERS
+from launch.errors import EXIT_INTERNAL_ERROR, EXIT_INTERRUPTED, EXIT_METHOD_ERROR, EXIT_OK, EXIT_PEER_ERROR
 from launch.run.supervisor import NodeExit
 
 HERE = Path(__file__).parent
@@ -54,41 +54,41 @@ def kinds(told, node):
 
 async def test_the_guests_end_is_the_end_of_all(supervise, told):
     outcome = await supervise("waits", "waits", "finishes")
-    assert (outcome.code, outcome.deaths) == (DONE, ())
+    assert (outcome.code, outcome.exits) == (EXIT_OK, ())
     assert kinds(told, "sampler") == ["started", "ended"]
     assert kinds(told, "a1") == ["started", "stopped"]
     assert kinds(told, "") == ["over"]
-    assert [event.data["code"] for event in told if event.kind == "stopped"] == [DONE, DONE]
+    assert [event.data["code"] for event in told if event.kind == "stopped"] == [EXIT_OK, EXIT_OK]
 
 
 async def test_a_clients_death_is_told_with_its_last_words_and_the_others_go_on(supervise, told):
     outcome = await supervise("waits", "has_no_data", "finishes")
-    assert outcome.code == DONE
-    (death,) = outcome.deaths
-    assert (death.node, death.code, death.words) == ("a2", METHOD, "no data at /nowhere")
+    assert outcome.code == EXIT_OK
+    (death,) = outcome.exits
+    assert (death.node, death.code, death.words) == ("a2", EXIT_METHOD_ERROR, "no data at /nowhere")
     assert kinds(told, "a2") == ["started", "died"]
 
 
 async def test_a_signal_is_named_beside_the_last_lines(supervise):
     outcome = await supervise("waits", "kills_itself", "finishes")
-    assert str(outcome.deaths[0]) == "a2 was killed by SIGKILL: I can no longer"
+    assert str(outcome.exits[0]) == "a2 was killed by SIGKILL: I can no longer"
 
 
 async def test_a_fault_is_told_in_one_line_and_logged_with_its_traceback(supervise, tmp_path):
     outcome = await supervise("waits", "is_faulty", "finishes")
-    assert (outcome.deaths[0].code, outcome.deaths[0].words) == (FAULT, "ZeroDivisionError: an oversight")
+    assert (outcome.exits[0].code, outcome.exits[0].words) == (EXIT_INTERNAL_ERROR, "ZeroDivisionError: an oversight")
     assert "Traceback" in (tmp_path / "logs" / "a2.log").read_text()
 
 
 async def test_the_guests_death_ends_the_run_with_its_code(supervise):
     outcome = await supervise("waits", "finds_nobody")
-    assert outcome.code == PEERS
+    assert outcome.code == EXIT_PEER_ERROR
     assert "a1 (never came)" in outcome.reason
 
 
 async def test_without_any_client_the_run_ends_with_what_the_first_died_of(supervise, told):
     outcome = await supervise("has_no_data", "has_no_data", "tells_and_waits")
-    assert outcome.code == METHOD
+    assert outcome.code == EXIT_METHOD_ERROR
     assert "no client is left" in outcome.reason
     assert "no data at /nowhere" in outcome.reason
 
@@ -96,9 +96,9 @@ async def test_without_any_client_the_run_ends_with_what_the_first_died_of(super
 @pytest.mark.parametrize(
     ("part", "code", "reason"),
     [
-        ("has_no_data", METHOD, "a2 ended with exit code 4: no data at /nowhere"),
-        ("kills_itself", FAULT, "a2 was killed by SIGKILL: I can no longer"),
-        ("gives_up", PEERS, "a2 ended before it was ready"),
+        ("has_no_data", EXIT_METHOD_ERROR, "a2 ended with exit code 4: no data at /nowhere"),
+        ("kills_itself", EXIT_INTERNAL_ERROR, "a2 was killed by SIGKILL: I can no longer"),
+        ("gives_up", EXIT_PEER_ERROR, "a2 ended before it was ready"),
     ],
 )
 async def test_a_client_that_ends_before_it_was_ready_ends_the_run(supervise, stand_ins, part, code, reason):
@@ -108,7 +108,7 @@ async def test_a_client_that_ends_before_it_was_ready_ends_the_run(supervise, st
 
 async def test_who_does_not_end_when_asked_is_killed(supervise, told):
     outcome = await supervise("is_stubborn", "finishes", patience=0.2)
-    assert outcome.code == DONE
+    assert outcome.code == EXIT_OK
     stopped = next(event for event in told if event.kind == "stopped")
     assert stopped.data["code"] == -signal.SIGKILL
 
@@ -120,7 +120,7 @@ async def test_a_listener_that_cannot_start_does_not_end_the_run(supervise, told
         yield
 
     outcome = await supervise("waits", "finishes", listener=broken)
-    assert outcome.code == DONE
+    assert outcome.code == EXIT_OK
     assert [event.data for event in told if event.kind == "deaf"] == [{"reason": "address in use"}]
 
 
@@ -131,11 +131,11 @@ async def test_a_served_cluster_outlives_its_guest_until_it_is_interrupted(stand
             os.kill(os.getpid(), signal.SIGINT)
 
     outcome = await stand_ins.supervisor(stand_ins.plan(tmp_path, "waits", "finishes"), tell, serve=True).run()
-    assert outcome.code == DONE
+    assert outcome.code == EXIT_OK
     assert kinds(told, "a1") == ["started", "stopped"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, INTERRUPTED)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, EXIT_INTERRUPTED), (signal.SIGTERM, EXIT_INTERRUPTED)])
 def test_an_interrupted_launcher_leaves_nothing(tmp_path, stand_ins, number, code):
     launcher, children = launched(tmp_path, stand_ins, "waits", "waits", "tells_and_waits")
     launcher.send_signal(number)
@@ -149,7 +149,7 @@ def test_a_second_interrupt_does_not_wait(tmp_path, stand_ins):
     guest = children[-1]
     guest.wait(stand_ins.LONGEST)  # so the first one has been heard
     launcher.send_signal(signal.SIGINT)
-    assert launcher.wait(4.0) == INTERRUPTED  # sooner than the supervisor's patience
+    assert launcher.wait(4.0) == EXIT_INTERRUPTED  # sooner than the supervisor's patience
     assert not any(child.is_running() for child in children)
 
 
@@ -178,10 +178,10 @@ def launched(folder, stand_ins, *parts):
 @pytest.mark.parametrize(
     ("code", "cause", "family"),
     [
-        (4, "ended with exit code 4", METHOD),
-        (7, "ended with exit code 7", FAULT),
-        (-11, "was killed by SIGSEGV", FAULT),
-        (-63, "was killed by signal 63", FAULT),
+        (4, "ended with exit code 4", EXIT_METHOD_ERROR),
+        (7, "ended with exit code 7", EXIT_INTERNAL_ERROR),
+        (-11, "was killed by SIGSEGV", EXIT_INTERNAL_ERROR),
+        (-63, "was killed by signal 63", EXIT_INTERNAL_ERROR),
     ],
 )
 def test_how_a_process_ended_in_words(code, cause, family):

@@ -15,7 +15,7 @@ import torch
 import zmq
 
 from fednet.api import Question
-from launch.run.devices import free_ports, is_free
+from launch.run.devices import free_ports, is_port_free
 from nodes.capability import Handler
 from nodes.compute import ComputeThread
 from nodes.errors import NodeError
@@ -111,7 +111,9 @@ class Place:
 
 def four_free_ports() -> int:
     """The first of four free ports in a row."""
-    return next(port for port in free_ports() if is_free("127.0.0.1", port + 2) and is_free("127.0.0.1", port + 3))
+    return next(
+        port for port in free_ports() if is_port_free("127.0.0.1", port + 2) and is_port_free("127.0.0.1", port + 3)
+    )
 
 
 @pytest.fixture(params=["ipc", "tcp", "tcp with keys"])

@@ -19,11 +19,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fednet.api import Network, NullProgress, SiteContext
 from fednet.federated.local_network import local_network
-from fednet.methods.cmtii.backend import Backend
+from fednet.methods.cmtii.backend import CmtiiBackend
+from fednet.methods.cmtii.backend_selection import load_backend
 from fednet.methods.cmtii.config import CmtiiConfig
-from fednet.methods.cmtii.models import models_of
 from fednet.methods.cmtii.site import CmtiiSite
-from fednet.methods.cmtii.site_data import PublicAndSiteImages
+from fednet.methods.cmtii.site_data import CmtiiDataSplit
 
 CLIP_NAME = "tiny-for-tests"
 CLIP_CONFIG: dict[str, Any] = {
@@ -74,13 +74,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., CmtiiConfig
 
 
 @pytest.fixture
-def backend(small: Callable[..., CmtiiConfig], tmp_path: Path) -> Backend:
+def backend(small: Callable[..., CmtiiConfig], tmp_path: Path) -> CmtiiBackend:
     """The embedded models, hardly schooled."""
     config = small()
-    return models_of(
+    return load_backend(
         config,
         SiteContext("a1", 0, 1, 0, "cpu", tmp_path),
-        PublicAndSiteImages(config.data, config.public),
+        CmtiiDataSplit(config.data, config.public),
         NullProgress(),
     )
 

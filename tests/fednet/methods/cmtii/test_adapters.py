@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from fednet.errors import ModelError
-from fednet.methods.cmtii.adapters import Adapter, AdapterConfig
+from fednet.methods.cmtii.adapters import LoraAdapter, LoraAdapterConfig
 from fednet.seeds import generator
 
-CONFIG = AdapterConfig(rank=2, alpha=4.0)
+CONFIG = LoraAdapterConfig(rank=2, alpha=4.0)
 IMAGES = torch.randn(3, 3, 8, 8, generator=generator(0, "images"))
 
 
@@ -33,7 +33,7 @@ def features(net: nn.Module, *, half: bool = False) -> Tensor:
         return out
 
 
-def train(net: nn.Module, adapter: Adapter, *, half: bool = False) -> None:
+def train(net: nn.Module, adapter: LoraAdapter, *, half: bool = False) -> None:
     optimizer = torch.optim.AdamW(adapter.parameters(), lr=0.05)
     for _ in range(3):
         optimizer.zero_grad()
@@ -46,13 +46,13 @@ def train(net: nn.Module, adapter: Adapter, *, half: bool = False) -> None:
 def test_it_begins_as_the_identity() -> None:
     net = encoder()
     before = features(net)
-    Adapter(net, CONFIG, seed=0)
+    LoraAdapter(net, CONFIG, seed=0)
     assert torch.equal(features(net), before)
 
 
 def test_only_the_adapter_trains() -> None:
     net, untouched = encoder(), encoder()
-    adapter = Adapter(net, CONFIG, seed=0)
+    adapter = LoraAdapter(net, CONFIG, seed=0)
     names = {name for name, value in net.named_parameters() if value.requires_grad}
     assert names
     assert all(".lora_" in name for name in names)
@@ -70,7 +70,7 @@ def test_only_the_adapter_trains() -> None:
 def test_many_passes_leave_the_encoders_weights_alone() -> None:
     """Every pass of peft adds and subtracts, which rounds: without the guard this drifts."""
     net = encoder()
-    adapter = Adapter(net, CONFIG, seed=0)
+    adapter = LoraAdapter(net, CONFIG, seed=0)
     train(net, adapter)
     first = features(net)
     for _ in range(20):
@@ -80,11 +80,11 @@ def test_many_passes_leave_the_encoders_weights_alone() -> None:
 
 def test_a_saved_adapter_gives_the_same_features(tmp_path: Path) -> None:
     net = encoder()
-    adapter = Adapter(net, CONFIG, seed=0)
+    adapter = LoraAdapter(net, CONFIG, seed=0)
     train(net, adapter)
     adapter.save(tmp_path / "adapter.safetensors")
     again = encoder()
-    loaded = Adapter(again, CONFIG, seed=1)
+    loaded = LoraAdapter(again, CONFIG, seed=1)
     loaded.load(tmp_path / "adapter.safetensors")
     assert torch.equal(features(again), features(net))
     loaded.save(tmp_path / "again.safetensors")
@@ -93,7 +93,7 @@ def test_a_saved_adapter_gives_the_same_features(tmp_path: Path) -> None:
 
 def test_a_merged_adapter_stays_in_the_weights() -> None:
     net = encoder()
-    adapter = Adapter(net, CONFIG, seed=0)
+    adapter = LoraAdapter(net, CONFIG, seed=0)
     train(net, adapter)
     tuned = features(net)
     adapter.merge()
@@ -104,7 +104,7 @@ def test_a_merged_adapter_stays_in_the_weights() -> None:
 
 def test_half_precision_trains_it_and_leaves_the_weights_alone() -> None:
     net, untouched = encoder(), encoder()
-    adapter = Adapter(net, CONFIG, seed=0)
+    adapter = LoraAdapter(net, CONFIG, seed=0)
     train(net, adapter, half=True)
     assert not torch.equal(features(net, half=True), features(untouched, half=True))
     assert all(value.dtype == torch.float32 and value.any() for value in adapter.state().values())
@@ -116,7 +116,7 @@ def test_its_beginning_is_the_seeds_and_nobody_elses() -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
-    states = [Adapter(encoder(), CONFIG, seed).state() for seed in (0, 0, 1)]
+    states = [LoraAdapter(encoder(), CONFIG, seed).state() for seed in (0, 0, 1)]
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
@@ -124,21 +124,21 @@ def test_its_beginning_is_the_seeds_and_nobody_elses() -> None:
 
 def test_files_of_others_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "adapter.safetensors"
-    Adapter(encoder(), CONFIG, seed=0).save(path)
+    LoraAdapter(encoder(), CONFIG, seed=0).save(path)
     with pytest.raises(ModelError, match="for another model's image encoder"):
-        Adapter(encoder(seed=1), CONFIG, seed=0).load(path)
+        LoraAdapter(encoder(seed=1), CONFIG, seed=0).load(path)
     with pytest.raises(ModelError, match="rank=2"):
-        Adapter(encoder(), AdapterConfig(rank=3, alpha=4.0), seed=0).load(path)
+        LoraAdapter(encoder(), LoraAdapterConfig(rank=3, alpha=4.0), seed=0).load(path)
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(ModelError, match=r"no adapter that can be read.*Adapter\.save"):
-        Adapter(encoder(), CONFIG, seed=0).load(path)
+        LoraAdapter(encoder(), CONFIG, seed=0).load(path)
     with pytest.raises(ModelError, match="no adapter that can be read"):
-        Adapter(encoder(), CONFIG, seed=0).load(tmp_path / "nothing")
+        LoraAdapter(encoder(), CONFIG, seed=0).load(tmp_path / "nothing")
 
 
 def test_numbers_that_are_none_are_refused_whole() -> None:
     net = encoder()
-    adapter = Adapter(net, CONFIG, seed=0)
+    adapter = LoraAdapter(net, CONFIG, seed=0)
     before = features(net)
     bad = adapter.state()
     bad[max(bad)][0, 0] = float("nan")
@@ -151,10 +151,10 @@ def test_numbers_that_are_none_are_refused_whole() -> None:
 
 def test_one_adapter_at_a_time_and_only_where_there_is_attention() -> None:
     net = encoder()
-    first = Adapter(net, CONFIG, seed=0)
+    first = LoraAdapter(net, CONFIG, seed=0)
     with pytest.raises(ModelError, match="has an adapter already"):
-        Adapter(net, CONFIG, seed=0)
+        LoraAdapter(net, CONFIG, seed=0)
     first.detach()
-    Adapter(net, CONFIG, seed=0)
+    LoraAdapter(net, CONFIG, seed=0)
     with pytest.raises(ModelError, match="Linear has no MultiheadAttention"):
-        Adapter(nn.Linear(2, 2), CONFIG, seed=0)
+        LoraAdapter(nn.Linear(2, 2), CONFIG, seed=0)

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from fednet.errors import ModelError
 from fednet.methods.cmtii.clip import OpenClip
-from fednet.methods.cmtii.prompts import PROMPT, Vocabulary
+from fednet.methods.cmtii.prompts import PROMPT_TEMPLATE, WordVocabulary
 from fednet.seeds import generator
 
-VOCABULARY = Vocabulary(["zero", "one", "two", "bold"])
+VOCABULARY = WordVocabulary(["zero", "one", "two", "bold"])
 SMALL: dict[str, Any] = {
     "embed_dim": 12,
     "vision_cfg": {"image_size": 8, "layers": 2, "width": 16, "head_width": 8, "patch_size": 4},
@@ -50,7 +50,7 @@ def test_a_words_own_rows_are_the_word(kind: type[nn.Module]) -> None:
     words = [clip.tokens(name) for name in names]
     assert len(words[0]) == 1
     assert len(words[1]) == 2
-    expected = model.encode_text(open_clip.tokenize([f"{PROMPT} {name}" for name in names]), normalize=True)
+    expected = model.encode_text(open_clip.tokenize([f"{PROMPT_TEMPLATE} {name}" for name in names]), normalize=True)
     torch.testing.assert_close(clip.text_features(words), expected, rtol=0, atol=0)
 
 

@@ -7,8 +7,14 @@ import torch
 
 from fednet.data.datasets import ImageSet
 from fednet.errors import MeasureError, ModelError
-from fednet.methods.cmtii.backend import Backend
-from fednet.methods.cmtii.evaluation import leak, received, sent, summed, worth
+from fednet.methods.cmtii.backend import CmtiiBackend
+from fednet.methods.cmtii.evaluation import (
+    evaluate_generated,
+    judge_from_inputs,
+    judge_to_inputs,
+    measure_leakage,
+    pool_leakage,
+)
 from fednet.metrics.judge import Judge
 from fednet.models.classifier import Classifier
 
@@ -26,21 +32,23 @@ def pictures(count: int, seed: int) -> torch.Tensor:
 
 
 def test_a_judge_arrives_as_it_left(judge: Judge) -> None:
-    arrived = received({**sent(judge), "images": torch.zeros(1)}, judge.shape, CLASSES, "cpu")
+    arrived = judge_from_inputs({**judge_to_inputs(judge), "images": torch.zeros(1)}, judge.shape, CLASSES, "cpu")
     assert torch.equal(arrived.probabilities(pictures(4, 0)), judge.probabilities(pictures(4, 0)))
 
 
 def test_another_judge_is_refused(judge: Judge) -> None:
     with pytest.raises(ModelError, match="the judge"):
-        received(sent(judge), (1, 8, 8), ("a", "b", "c"), "cpu")
-    broken = {name: part * torch.nan if part.is_floating_point() else part for name, part in sent(judge).items()}
+        judge_from_inputs(judge_to_inputs(judge), (1, 8, 8), ("a", "b", "c"), "cpu")
+    broken = {
+        name: part * torch.nan if part.is_floating_point() else part for name, part in judge_to_inputs(judge).items()
+    }
     with pytest.raises(ModelError, match="the judge"):
-        received(broken, judge.shape, CLASSES, "cpu")
+        judge_from_inputs(broken, judge.shape, CLASSES, "cpu")
 
 
 def test_worth_of_real_pictures_is_near_the_floor(judge: Judge) -> None:
     real = ImageSet(pictures(200, 1), torch.arange(200) % 2, CLASSES)
-    found = worth(judge, pictures(200, 2), torch.arange(200) % 2, real)
+    found = evaluate_generated(judge, pictures(200, 2), torch.arange(200) % 2, real)
     assert found["count"] == 200
     assert sorted(found["by_class"]) == ["a", "b"]
     assert 0 <= found["frechet"] <= 2 * found["floor"] + 1e-6
@@ -48,14 +56,14 @@ def test_worth_of_real_pictures_is_near_the_floor(judge: Judge) -> None:
 
 def test_too_few_have_no_distance(judge: Judge) -> None:
     real = ImageSet(pictures(20, 1), torch.arange(20) % 2, CLASSES)
-    assert worth(judge, pictures(10, 2), torch.arange(10) % 2, real)["frechet"] is None
-    assert worth(judge, pictures(1, 2)[:0], torch.arange(0), real)["accuracy"] is None
+    assert evaluate_generated(judge, pictures(10, 2), torch.arange(10) % 2, real)["frechet"] is None
+    assert evaluate_generated(judge, pictures(1, 2)[:0], torch.arange(0), real)["accuracy"] is None
 
 
-def test_copies_are_found(backend: Backend) -> None:
+def test_copies_are_found(backend: CmtiiBackend) -> None:
     members, strangers = pictures(12, 3), pictures(12, 4)
     word = torch.zeros(1, 16)
-    found = leak(backend.painter, 0, (word, word), (members, strangers), members, views=2, seed=0)
+    found = measure_leakage(backend.painter, 0, (word, word), (members, strangers), members, views=2, seed=0)
     assert found.nearest == 1.0
     assert max(found.painted) == 0.0
     assert min(found.strangers) > 0.0
@@ -63,14 +71,16 @@ def test_copies_are_found(backend: Backend) -> None:
     assert found.count == 12
 
 
-def test_words_of_a_site_are_summed(backend: Backend) -> None:
+def test_words_of_a_site_are_summed(backend: CmtiiBackend) -> None:
     word = torch.zeros(1, 16)
     several = [
-        leak(backend.painter, k, (word, word), (pictures(n, k), pictures(n, 9)), pictures(3, 8), views=1, seed=0)
+        measure_leakage(
+            backend.painter, k, (word, word), (pictures(n, k), pictures(n, 9)), pictures(3, 8), views=1, seed=0
+        )
         for k, n in enumerate((4, 12))
     ]
-    found = summed(several)
+    found = pool_leakage(several)
     assert found["count"] == 16
     assert found["nearest"] == pytest.approx((4 * several[0].nearest + 12 * several[1].nearest) / 16)
     with pytest.raises(MeasureError, match="no word"):
-        summed([])
+        pool_leakage([])

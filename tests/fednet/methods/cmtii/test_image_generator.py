@@ -7,13 +7,13 @@ import torch
 
 from fednet.errors import ModelError
 from fednet.methods.cmtii.image_generator import SmallImageGenerator
-from fednet.methods.cmtii.pretraining import unschooled_painter
+from fednet.methods.cmtii.pretraining import untrained_image_generator
 from fednet.methods.cmtii.small_config import ImageGeneratorConfig
 
 
 def painter(**keys: object) -> SmallImageGenerator:
     config = ImageGeneratorConfig.model_validate({"channels": [8], "steps": 3, **keys})
-    return unschooled_painter(config, (1, 8, 8), 4, 0, "cpu")
+    return untrained_image_generator(config, (1, 8, 8), 4, 0, "cpu")
 
 
 def paint(with_: SmallImageGenerator, word: torch.Tensor, count: int = 3) -> torch.Tensor:

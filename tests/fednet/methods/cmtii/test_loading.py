@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fednet.errors import ModelError
-from fednet.methods.cmtii.loading import clip_weights, load_clip, load_pipeline, require_painter
+from fednet.methods.cmtii.loading import clip_weights, load_clip, load_pipeline, require_diffusers_folder
 from fednet.seeds import generator
 
 NAME = "tiny-for-tests"
@@ -120,7 +120,7 @@ def test_a_painter_is_loaded_without_its_checker(changed: Change) -> None:
 def test_a_painter_without_a_part_is_refused_by_its_name(changed: Change, part: str) -> None:
     folder = changed(lambda copy: shutil.rmtree(copy / part))
     with pytest.raises(ModelError, match=f"painter: {folder} has no {part}"):
-        require_painter(folder)
+        require_diffusers_folder(folder)
 
 
 def _change_index(**content: object) -> Callable[[Path], None]:
@@ -143,12 +143,12 @@ def _with_other_weights(copy: Path) -> None:
 
 def test_a_painter_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"painter: .*nothing is no folder"):
-        require_painter(tmp_path / "nothing")
+        require_diffusers_folder(tmp_path / "nothing")
     with pytest.raises(ModelError, match=r"holds no model_index\.json"):
-        require_painter(tmp_path)
+        require_diffusers_folder(tmp_path)
     (tmp_path / "model_index.json").write_text("[")
     with pytest.raises(ModelError, match=r"model_index\.json cannot be read"):
-        require_painter(tmp_path)
+        require_diffusers_folder(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_painter_that_is_none_is_refused(tmp_path: Path) -> None:
 )
 def test_a_painter_of_another_kind_is_refused(changed: Change, change: Callable[[Path], None], reason: str) -> None:
     with pytest.raises(ModelError, match=reason):
-        require_painter(changed(change))
+        require_diffusers_folder(changed(change))
 
 
 def test_a_painter_with_other_weights_is_refused(changed: Change) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fednet.errors import MethodError
-from fednet.methods.cmtii.messages import TUNED, CmtiiCapabilities, arm_of, read_cmtii_capabilities, round_of
+from fednet.methods.cmtii.messages import TUNED_ARMS, CmtiiCapabilities, parse_arm, parse_round, read_cmtii_capabilities
 
 CARD = CmtiiCapabilities(
     histogram=(3, 4), tests=2, classes=("a", "b"), shape=(1, 8, 8), models="abc", parameters=10, common=True
@@ -36,14 +36,14 @@ def test_cards_that_do_not_fit_are_refused(found: dict[str, str], what: str) -> 
 
 
 def test_arms() -> None:
-    assert arm_of({"arm": "zero-shot"}) == "zero-shot"
+    assert parse_arm({"arm": "zero-shot"}) == "zero-shot"
     with pytest.raises(MethodError, match="zero-shot"):
-        arm_of({"arm": "zero-shot"}, TUNED)
+        parse_arm({"arm": "zero-shot"}, TUNED_ARMS)
     with pytest.raises(MethodError, match="None"):
-        arm_of({})
+        parse_arm({})
 
 
 @pytest.mark.parametrize("found", [None, 0, True, "1", 1.0])
 def test_rounds_count_from_one(found: object) -> None:
     with pytest.raises(MethodError, match="from 1 on"):
-        round_of({"round": found})  # type: ignore[dict-item]
+        parse_round({"round": found})  # type: ignore[dict-item]

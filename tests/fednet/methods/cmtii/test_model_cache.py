@@ -10,7 +10,7 @@ import torch
 
 from fednet.api import NullProgress, Stopped
 from fednet.errors import ModelError
-from fednet.methods.cmtii.model_cache import ModelCache, named
+from fednet.methods.cmtii.model_cache import ModelCache, cache_key
 
 
 def test_it_is_made_once(tmp_path: Path) -> None:
@@ -75,4 +75,4 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 
 def test_names_follow_the_terms() -> None:
-    assert named({"a": 1, "b": [2]}) == named({"b": [2], "a": 1}) != named({"a": 2, "b": [2]})
+    assert cache_key({"a": 1, "b": [2]}) == cache_key({"b": [2], "a": 1}) != cache_key({"a": 2, "b": [2]})

@@ -9,7 +9,7 @@ import torch
 
 from fednet.api import Offer, OfferBatch
 from fednet.errors import ModelError
-from fednet.methods.cmtii.persistence import COLUMNS, LearnedOffers, SiteStore, by_class
+from fednet.methods.cmtii.persistence import GRID_COLUMNS, LearnedOffers, SiteStore, class_grid
 
 THEIRS = (Offer("a2", "3", 2, torch.rand(1, 4)), Offer("a3", "3", 1, torch.rand(1, 4)))
 OFFERS = (Offer("a1", "3", 2, torch.rand(1, 4)), Offer("a1", "7", 1, torch.rand(2, 4)))
@@ -20,7 +20,7 @@ def told(offers: tuple[Offer, ...]) -> list[tuple[str, str, int, list[list[float
 
 
 def test_words_come_back_with_what_was_learnt_last(tmp_path: Path) -> None:
-    SiteStore(tmp_path, "a1", "terms").keep_words(LearnedOffers(2, OFFERS, ("3",), {"loss": 0.1}))
+    SiteStore(tmp_path, "a1", "terms").save_words(LearnedOffers(2, OFFERS, ("3",), {"loss": 0.1}))
     found = SiteStore(tmp_path, "a1", "terms").words()
     assert told(found.offers) == told(OFFERS)
     assert found.number == 2
@@ -39,7 +39,7 @@ def test_another_round_replaces_what_it_is_about() -> None:
 def test_words_of_others_come_back_the_newest_of_each(tmp_path: Path) -> None:
     keeper, heard = SiteStore(tmp_path, "a1", "terms"), (Offer("a2", "3", 1, torch.rand(1, 4)), *THEIRS)
     for offer in heard:
-        keeper.keep_heard(offer)
+        keeper.save_received(offer)
     found = SiteStore(tmp_path, "a1", "terms").heard()
     assert sorted(told(found)) == sorted(told(THEIRS))
     assert SiteStore(tmp_path, "a1", "other").heard() == ()
@@ -48,7 +48,7 @@ def test_words_of_others_come_back_the_newest_of_each(tmp_path: Path) -> None:
 
 def test_no_name_of_a_subject_is_a_path(tmp_path: Path) -> None:
     keeper = SiteStore(tmp_path / "run", "a1", "terms")
-    keeper.keep_heard(Offer("../a2", "../../x", 1, torch.rand(1, 4)))
+    keeper.save_received(Offer("../a2", "../../x", 1, torch.rand(1, 4)))
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path.parent for path in files] == [tmp_path / "run" / "sites" / "a1" / "heard"]
 
@@ -56,7 +56,7 @@ def test_no_name_of_a_subject_is_a_path(tmp_path: Path) -> None:
 def test_adapters_come_back(tmp_path: Path) -> None:
     keeper, state = SiteStore(tmp_path, "a1", "terms"), {"x": torch.rand(3)}
     assert keeper.adapter("local") is None
-    keeper.keep_adapter("local", state)
+    keeper.save_adapter("local", state)
     found = keeper.adapter("local")
     assert found is not None
     assert torch.equal(found["x"], state["x"])
@@ -65,8 +65,8 @@ def test_adapters_come_back(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     keeper = SiteStore(tmp_path, "a1", "terms")
-    keeper.keep_words(LearnedOffers(1, OFFERS))
-    keeper.keep_heard(THEIRS[0])
+    keeper.save_words(LearnedOffers(1, OFFERS))
+    keeper.save_received(THEIRS[0])
     keeper.place("words.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelError, match=r"words.safetensors is damaged"):
         keeper.words()
@@ -78,5 +78,5 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 def test_a_row_a_class() -> None:
     images, labels = -torch.ones(5, 1, 8, 8), torch.tensor([7, 2, 2, 2, 7])
-    height, width, _ = by_class(images, labels).shape
-    assert height * COLUMNS == 2 * (width - 1) + COLUMNS
+    height, width, _ = class_grid(images, labels).shape
+    assert height * GRID_COLUMNS == 2 * (width - 1) + GRID_COLUMNS

@@ -1,4 +1,4 @@
-"""The real back-end from configuration: it is a `Backend`, on the site's device, and its two models belong together."""
+"""The real back-end from configuration: it is a `CmtiiBackend`, on the site's device, and its two models belong together."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from fednet.api import SiteContext
 from fednet.errors import ModelError
-from fednet.methods.cmtii.adapters import Adapter, AdapterConfig
-from fednet.methods.cmtii.pretrained_backend import check, load
+from fednet.methods.cmtii.adapters import LoraAdapter, LoraAdapterConfig
+from fednet.methods.cmtii.pretrained_backend import check, load_pretrained_backend
 from fednet.methods.cmtii.pretrained_config import PretrainedBackendConfig
 from fednet.seeds import generator
 
@@ -35,7 +35,7 @@ def config(clip_folder: Path, painter_folder: Path, **changes: Any) -> Pretraine
 def test_a_word_learnt_with_one_is_painted_by_the_other(
     clip_folder: Path, painter_folder: Path, site: SiteContext
 ) -> None:
-    backend = load(config(clip_folder, painter_folder), site)
+    backend = load_pretrained_backend(config(clip_folder, painter_folder), site)
     images = torch.rand(4, *backend.shape, generator=generator(0, "images")) * 2 - 1
     word = backend.clip.tokens("pickup truck").requires_grad_()
     before = word.detach().clone()
@@ -50,14 +50,16 @@ def test_a_word_learnt_with_one_is_painted_by_the_other(
     assert not torch.equal(word.detach(), before)
     painted = backend.painter.paint(word.detach(), 3, generator(0, "paint"))
     assert painted.shape == (3, *backend.shape)
-    adapter = Adapter(backend.clip.image_encoder, AdapterConfig(), seed=0)
+    adapter = LoraAdapter(backend.clip.image_encoder, LoraAdapterConfig(), seed=0)
     backend.clip.image_features(painted).sum().backward()
     assert any(value.grad is not None and value.grad.any() for value in adapter.parameters())
 
 
 def test_a_cpu_computes_in_float32_whatever_is_set(clip_folder: Path, painter_folder: Path, site: SiteContext) -> None:
     features = [
-        load(config(clip_folder, painter_folder, half=half), site).clip.text_features([torch.ones(1, 16)])
+        load_pretrained_backend(config(clip_folder, painter_folder, half=half), site).clip.text_features(
+            [torch.ones(1, 16)]
+        )
         for half in ("float16", None)
     ]
     assert torch.equal(*features)
@@ -67,7 +69,7 @@ def test_a_cpu_computes_in_float32_whatever_is_set(clip_folder: Path, painter_fo
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 def test_a_cuda_device_computes_in_halves(clip_folder: Path, painter_folder: Path, tmp_path: Path) -> None:
     site = SiteContext("a", 0, 1, 0, "cuda:0", tmp_path)
-    backend = load(config(clip_folder, painter_folder), site)
+    backend = load_pretrained_backend(config(clip_folder, painter_folder), site)
     images = torch.rand(2, *backend.shape, generator=generator(0, "images")) * 2 - 1
     word = backend.clip.tokens("cat").requires_grad_()
     losses = backend.painter.denoising_loss(images, [word] * 2, generator(0, "loss"))
@@ -102,7 +104,7 @@ def test_a_painter_with_another_token_table_is_refused(
         save_file(state | {name: state[name].flip(0)}, path, {"format": "pt"})
 
     with pytest.raises(ModelError, match="different token tables \\(agree by a cosine of"):
-        load(config(clip_folder, changed(exchange)), site)
+        load_pretrained_backend(config(clip_folder, changed(exchange)), site)
 
 
 def test_a_painter_of_another_width_is_refused(
@@ -120,7 +122,7 @@ def test_a_painter_of_another_width_is_refused(
         save_file(wide, path, {"format": "pt"})
 
     with pytest.raises(ModelError, match=r"have 16 numbers and those of painter .* 32"):
-        load(config(clip_folder, changed(widen)), site)
+        load_pretrained_backend(config(clip_folder, changed(widen)), site)
 
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"guidance": 0.5}, {"half": "int8"}, {"download": True}])

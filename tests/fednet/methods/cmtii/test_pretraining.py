@@ -17,9 +17,9 @@ from fednet.methods.cmtii import small_backend
 from fednet.methods.cmtii.clip import OpenClip
 from fednet.methods.cmtii.config import CmtiiConfig
 from fednet.methods.cmtii.image_generator import SmallImageGenerator
-from fednet.methods.cmtii.pretraining import school_clip, unschooled_clip, word_of
-from fednet.methods.cmtii.site_data import PublicAndSiteImages
-from fednet.methods.cmtii.small_config import ClipConfig, SmallBackendConfig
+from fednet.methods.cmtii.pretraining import orientation_word, pretrain_clip, untrained_clip
+from fednet.methods.cmtii.site_data import CmtiiDataSplit
+from fednet.methods.cmtii.small_config import SmallBackendConfig, SmallClipConfig
 
 
 def stripes(count: int = 40) -> ImageSet:
@@ -35,14 +35,14 @@ def clip(steps: int) -> OpenClip:
     config = SmallBackendConfig.model_validate(
         {"clip": {"vision": 16, "vision_layers": 1, "school": {"steps": steps, "batch": 32, "lr": 5e-3}}}
     )
-    made = unschooled_clip(config.clip, 8, stripes().classes, 0, "cpu")
-    school_clip(made, stripes(), config, NullProgress())
+    made = untrained_clip(config.clip, 8, stripes().classes, 0, "cpu")
+    pretrain_clip(made, stripes(), config, NullProgress())
     return made
 
 
 def test_words_are_names_and_ways() -> None:
-    assert word_of("Dot", UPRIGHT) == "dot"
-    assert word_of("Dot", rotation(30)) == "dot-turned-30"
+    assert orientation_word("Dot", UPRIGHT) == "dot"
+    assert orientation_word("Dot", rotation(30)) == "dot-turned-30"
 
 
 def test_a_clip_learns_to_read() -> None:
@@ -54,7 +54,7 @@ def test_a_clip_learns_to_read() -> None:
 
 def test_rows_are_a_class_and_a_way() -> None:
     made = clip(3)
-    tables = [torch.cat([made.tokens(word_of(name, one)) for one in SHOWN]) for name in stripes().classes]
+    tables = [torch.cat([made.tokens(orientation_word(name, one)) for one in SHOWN]) for name in stripes().classes]
     between = tables[0] - tables[1]
     assert torch.allclose(between, between[:1].expand_as(between), atol=1e-5)
 
@@ -64,8 +64,8 @@ def test_it_is_the_same_everywhere(small: Callable[..., CmtiiConfig], tmp_path: 
     for folder in ("here", "there"):
         config = small(backend={**small().backend.model_dump(), "store": tmp_path / folder})
         assert isinstance(config.backend, SmallBackendConfig)
-        site, world = SiteContext("a1", 0, 1, 0, "cpu", tmp_path), PublicAndSiteImages(config.data, config.public)
-        backend = small_backend.load(config.backend, site, world.common(), NullProgress())
+        site, world = SiteContext("a1", 0, 1, 0, "cpu", tmp_path), CmtiiDataSplit(config.data, config.public)
+        backend = small_backend.load_small_backend(config.backend, site, world.common(), NullProgress())
         assert isinstance(backend.painter, SmallImageGenerator)
         assert isinstance(backend.clip, OpenClip)
         found.append([digest(frozen(part.state_dict())) for part in (backend.clip.model, backend.painter)])
@@ -75,9 +75,9 @@ def test_it_is_the_same_everywhere(small: Callable[..., CmtiiConfig], tmp_path: 
 
 def test_class_names_are_single_words() -> None:
     with pytest.raises(ModelError, match="fire salamander"):
-        unschooled_clip(ClipConfig(), 8, ("fire salamander", "dog"), 0, "cpu")
+        untrained_clip(SmallClipConfig(), 8, ("fire salamander", "dog"), 0, "cpu")
 
 
 def test_patches_fit() -> None:
     with pytest.raises(ModelError, match=r"backend.clip.patch 3"):
-        unschooled_clip(ClipConfig(patch=3), 8, ("dog",), 0, "cpu")
+        untrained_clip(SmallClipConfig(patch=3), 8, ("dog",), 0, "cpu")

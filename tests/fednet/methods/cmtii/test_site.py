@@ -140,7 +140,7 @@ def test_an_appraisal_is_numbers_alone(federation: Make) -> None:
     agent.offer(LEARN, NullProgress())
     agent.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
     judge = Judge(Classifier(1, 8, 10).eval(), (1, 8, 8), tuple(map(str, range(10))), "cpu")
-    reply = agent.answer(Question("appraise", {**given(40), **evaluation.sent(judge)}, {"round": 1}))
+    reply = agent.answer(Question("appraise", {**given(40), **evaluation.judge_to_inputs(judge)}, {"round": 1}))
     assert list(reply) == ["appraisal"]
     found = from_json_tensor(reply["appraisal"])
     assert found["worth"]["count"] == 6
@@ -154,7 +154,7 @@ def test_what_is_appraised_is_what_was_tuned_on_and_painted_no_second_time(
     agent = federation(report={"leakage": False}).agents["a1"]
     agent.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
     judge = Judge(Classifier(1, 8, 10).eval(), (1, 8, 8), tuple(map(str, range(10))), "cpu")
-    question = Question("appraise", {**given(40), **evaluation.sent(judge)}, {"round": 1})
+    question = Question("appraise", {**given(40), **evaluation.judge_to_inputs(judge)}, {"round": 1})
     before = from_json_tensor(agent.answer(question)["appraisal"])
     agent.offer(tune("exchange"), NullProgress())
     monkeypatch.setattr("fednet.methods.cmtii.site.painted", lambda *_a, **_k: pytest.fail("painted again"))

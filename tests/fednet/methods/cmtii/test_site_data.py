@@ -11,7 +11,7 @@ from fednet.api import SiteContext
 from fednet.data.config import DataConfig, PartitionConfig
 from fednet.data.datasets import load
 from fednet.errors import DataError
-from fednet.methods.cmtii.site_data import PublicAndSiteImages
+from fednet.methods.cmtii.site_data import CmtiiDataSplit
 
 DATA = DataConfig()
 REGIME = PartitionConfig(kind="dirichlet", alpha=0.5, least=20, train_ratio=0.75)
@@ -26,7 +26,7 @@ def keys(images: torch.Tensor) -> set[bytes]:
 
 
 def test_public_and_private_are_all_training_pictures() -> None:
-    world, train = PublicAndSiteImages(DATA, 0.4), load(DATA).train
+    world, train = CmtiiDataSplit(DATA, 0.4), load(DATA).train
     parts = [world.holdings(REGIME, site(k)) for k in range(3)]
     private = torch.cat([images for part in parts for images in (part.train.images, part.test.images)])
     public = world.common().images
@@ -35,35 +35,35 @@ def test_public_and_private_are_all_training_pictures() -> None:
 
 
 def test_a_site_trains_on_three_quarters() -> None:
-    part = PublicAndSiteImages(DATA, 0.4).holdings(REGIME, site(1))
+    part = CmtiiDataSplit(DATA, 0.4).holdings(REGIME, site(1))
     whole = len(part.train) + len(part.test)
     assert len(part.train) == int(0.75 * whole)
 
 
 def test_measures_lie_as_private_pictures_do() -> None:
-    found, plain = PublicAndSiteImages(DATA, 0.4).measures(), load(DATA)
+    found, plain = CmtiiDataSplit(DATA, 0.4).measures(), load(DATA)
     assert torch.equal(found.test.images, plain.test.images.transpose(2, 3))
     assert torch.equal(found.judge.images, plain.judge.images.transpose(2, 3))
 
 
 def test_without_a_public_part_nothing_is_turned() -> None:
-    world = PublicAndSiteImages(DATA, 0.0)
+    world = CmtiiDataSplit(DATA, 0.0)
     assert torch.equal(world.measures().test.images, load(DATA).test.images)
     assert sum(len(world.holdings(REGIME, site(k)).train) for k in range(3)) > 0.7 * len(load(DATA).train)
 
 
 def test_all_together_are_the_sum_of_the_sites() -> None:
-    world = PublicAndSiteImages(DATA, 0.4)
+    world = CmtiiDataSplit(DATA, 0.4)
     pooled = world.pooled(REGIME, 3, 0)
     assert len(pooled) == sum(len(world.holdings(REGIME, site(k)).train) for k in range(3))
 
 
 def test_own_pictures_stay_as_they_are() -> None:
     own = load(DATA).judge
-    part = PublicAndSiteImages(DATA, 0.4).holdings(REGIME, site(0), own)
+    part = CmtiiDataSplit(DATA, 0.4).holdings(REGIME, site(0), own)
     assert keys(torch.cat([part.train.images, part.test.images])) == keys(own.images)
 
 
 def test_a_public_part_leaves_something_on_both_sides() -> None:
     with pytest.raises(DataError, match=r"backend.public"):
-        PublicAndSiteImages(DATA, 1e-4).common()
+        CmtiiDataSplit(DATA, 1e-4).common()

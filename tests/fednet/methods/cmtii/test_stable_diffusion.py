@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fednet.errors import ModelError
 from fednet.methods.cmtii.loading import load_pipeline
-from fednet.methods.cmtii.prompts import PROMPT
+from fednet.methods.cmtii.prompts import PROMPT_TEMPLATE
 from fednet.methods.cmtii.stable_diffusion import StableDiffusionGenerator
 from fednet.seeds import generator
 
@@ -35,7 +35,7 @@ def painted(painter: StableDiffusionGenerator, word: Tensor, seed: int = 0, coun
 
 def test_a_tokens_own_row_paints_the_token(painter: StableDiffusionGenerator, pipeline: Any) -> None:
     theirs = pipeline(
-        [f"{PROMPT} pickup truck"] * 2,
+        [f"{PROMPT_TEMPLATE} pickup truck"] * 2,
         num_inference_steps=3,
         guidance_scale=7.5,
         generator=generator(0, "paint"),
@@ -89,7 +89,7 @@ def test_the_loss_is_what_the_pipelines_parts_say(
         latents = pipeline.vae.encode(IMAGES).latent_dist.sample(generator=random) * pipeline.vae.config.scaling_factor
         noise = torch.randn(latents.shape, generator=random)
         times = torch.randint(1000, (2,), generator=random)
-        states = pipeline.encode_prompt(f"{PROMPT} cat", "cpu", 2, do_classifier_free_guidance=False)[0]
+        states = pipeline.encode_prompt(f"{PROMPT_TEMPLATE} cat", "cpu", 2, do_classifier_free_guidance=False)[0]
         said = pipeline.unet(scheduler.add_noise(latents, noise, times), times, encoder_hidden_states=states).sample
     target = noise if prediction == "epsilon" else scheduler.get_velocity(latents, noise, times)
     ratio = scheduler.alphas_cumprod[times] / (1 - scheduler.alphas_cumprod[times])

@@ -12,8 +12,8 @@ from safetensors.torch import save, save_file
 from torch import Tensor
 
 from fednet.errors import ModelError
-from fednet.methods.fedbagan.checkpoint import NOTE, CheckpointDescription, GeneratorCheckpoint
-from fednet.methods.fedbagan.gaussians import Gaussians, moments
+from fednet.methods.fedbagan.checkpoint import METADATA_KEY, CheckpointDescription, GeneratorCheckpoint
+from fednet.methods.fedbagan.gaussians import ClassGaussians, latent_moments
 from fednet.models.codec import CodecConfig, Decoder
 
 MODEL = CodecConfig(latent=4, width=4)
@@ -23,7 +23,7 @@ NAMES = ("rows", "columns", "checks")
 @pytest.fixture
 def kept() -> GeneratorCheckpoint:
     torch.manual_seed(0)
-    gaussians = Gaussians.of(moments(torch.randn(30, 4), torch.arange(30) % 3, 3, 0, 1), 4.0)
+    gaussians = ClassGaussians.of(latent_moments(torch.randn(30, 4), torch.arange(30) % 3, 3, 0, 1), 4.0)
     about = CheckpointDescription(model=MODEL, shape=(1, 8, 8), classes=NAMES, round=7, distance=1.5)
     return GeneratorCheckpoint(Decoder(MODEL, (1, 8, 8)).eval(), gaussians, about)
 
@@ -32,7 +32,7 @@ def parts(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors import safe_open
 
     with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()[NOTE])  # noqa: SIM118 - no iterator
+        return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()[METADATA_KEY])  # noqa: SIM118 - no iterator
 
 
 def test_what_was_written_is_read_and_draws_the_same(kept: GeneratorCheckpoint, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_what_was_written_is_read_and_draws_the_same(kept: GeneratorCheckpoint, 
 def test_a_note_that_does_not_fit_is_refused(kept: GeneratorCheckpoint, tmp_path: Path, change: dict[str, Any]) -> None:
     kept.write(tmp_path / "file")
     tensors, note = parts(tmp_path / "file")
-    save_file(tensors, tmp_path / "file", {NOTE: json.dumps(note | change)})
+    save_file(tensors, tmp_path / "file", {METADATA_KEY: json.dumps(note | change)})
     with pytest.raises(ModelError):
         GeneratorCheckpoint.read(tmp_path / "file")
 
@@ -77,15 +77,17 @@ def test_weights_that_do_not_fit_are_refused(kept: GeneratorCheckpoint, tmp_path
         "dtype": tensors[name].double(),
     }
     for bad in spoilt.values():
-        save_file({**tensors, name: bad.contiguous()}, tmp_path / "bad", {NOTE: json.dumps(note)})
+        save_file({**tensors, name: bad.contiguous()}, tmp_path / "bad", {METADATA_KEY: json.dumps(note)})
         with pytest.raises(ModelError, match="bad"):
             GeneratorCheckpoint.read(tmp_path / "bad")
-    save_file({k: v for k, v in tensors.items() if k != name}, tmp_path / "bad", {NOTE: json.dumps(note)})
+    save_file({k: v for k, v in tensors.items() if k != name}, tmp_path / "bad", {METADATA_KEY: json.dumps(note)})
     with pytest.raises(ModelError, match="is missing"):
         GeneratorCheckpoint.read(tmp_path / "bad")
 
 
-@pytest.mark.parametrize("content", [b"", b"no file of tensors", save({"x": torch.ones(1)}), save({}, {NOTE: "{"})])
+@pytest.mark.parametrize(
+    "content", [b"", b"no file of tensors", save({"x": torch.ones(1)}), save({}, {METADATA_KEY: "{"})]
+)
 def test_a_foreign_file_is_refused_with_one_message(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ModelError, match=r"is no checkpoint of fedbagan \(.*\): give one that a run has left"):

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from fednet.federated.config import Momentum
 from fednet.methods.fedbagan.config import FedBaganConfig, check
-from fednet.methods.fedbagan.gaussians import LARGEST
+from fednet.methods.fedbagan.gaussians import MAX_MOMENT
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_moments_are_summed_by_everybody_and_with_room() -> None:
     summing = config.summing
     assert (summing.participation, summing.server.kind, summing.buffer) == (1.0, "replace", None)
     assert summing.secure is not None
-    assert (summing.secure.clip, summing.secure.threshold) == (LARGEST, 4)
+    assert (summing.secure.clip, summing.secure.threshold) == (MAX_MOMENT, 4)
     assert FedBaganConfig().summing.secure is None
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fednet.errors import MethodError, ModelError
 from fednet.federated.averaging import weighted_mean
-from fednet.methods.fedbagan.gaussians import LARGEST, Gaussians, moments, nothing
+from fednet.methods.fedbagan.gaussians import MAX_MOMENT, ClassGaussians, latent_moments, zero_moments
 from fednet.privacy.masking import summed
 from fednet.privacy.quantise import Quantiser, difference, moved
 
@@ -35,20 +35,20 @@ def shares(latents: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 def told(latents: Tensor, labels: Tensor) -> tuple[dict[str, dict[str, Tensor]], dict[str, float]]:
     parts = shares(latents, labels)
-    states = {f"a{k}": moments(z, y, CLASSES, k, SITES) for k, (z, y) in enumerate(parts)}
+    states = {f"a{k}": latent_moments(z, y, CLASSES, k, SITES) for k, (z, y) in enumerate(parts)}
     return states, {f"a{k}": float(len(z)) for k, (z, _) in enumerate(parts)}
 
 
 def test_summed_moments_are_those_of_the_pooled_pictures(pooled: tuple[Tensor, Tensor]) -> None:
     total = weighted_mean(*told(*pooled))
-    found = Gaussians.of(total, shrinkage=1e-9)
+    found = ClassGaussians.of(total, shrinkage=1e-9)
     latents, labels = pooled
     for label in (0, 1):
         own = latents[labels == label].double()
         assert float((found.mean[label] - own.mean(0)).abs().max()) <= 1e-5
         assert float((found.covariance[label] - torch.cov(own.T)).abs().max()) <= 1e-5
-    together = Gaussians.of(moments(latents, labels, CLASSES, 0, SITES), shrinkage=4.0)
-    apart = Gaussians.of(total, shrinkage=4.0)
+    together = ClassGaussians.of(latent_moments(latents, labels, CLASSES, 0, SITES), shrinkage=4.0)
+    apart = ClassGaussians.of(total, shrinkage=4.0)
     assert float((together.mean - apart.mean).abs().max()) <= 1e-5
     assert float((together.covariance - apart.covariance).abs().max()) <= 1e-5
 
@@ -56,30 +56,30 @@ def test_summed_moments_are_those_of_the_pooled_pictures(pooled: tuple[Tensor, T
 def test_a_quantised_sum_gives_the_same_gaussians(pooled: tuple[Tensor, Tensor]) -> None:
     """What a secure sum does to the numbers, without the masks, which cancel exactly."""
     states, weights = told(*pooled)
-    base, largest = nothing(SITES, CLASSES, WIDE), max(weights.values())
-    quantiser = Quantiser(LARGEST, SITES)
+    base, largest = zero_moments(SITES, CLASSES, WIDE), max(weights.values())
+    quantiser = Quantiser(MAX_MOMENT, SITES)
     encoded = {
         name: quantiser.encode(difference(state, base), weights[name] / largest) for name, state in states.items()
     }
     mean = quantiser.mean(summed(encoded), [weight / largest for weight in weights.values()])
-    found, exact = Gaussians.of(moved(base, mean), 4.0), Gaussians.of(weighted_mean(states, weights), 4.0)
+    found, exact = ClassGaussians.of(moved(base, mean), 4.0), ClassGaussians.of(weighted_mean(states, weights), 4.0)
     assert float((found.mean - exact.mean).abs().max()) <= 1e-4
     assert float((found.covariance - exact.covariance).abs().max()) <= 1e-3
     assert torch.equal(found.known, exact.known)
 
 
 def test_a_rare_class_leans_on_the_others_and_a_missing_one_is_not_known(pooled: tuple[Tensor, Tensor]) -> None:
-    found = Gaussians.of(weighted_mean(*told(*pooled)), shrinkage=4.0)
+    found = ClassGaussians.of(weighted_mean(*told(*pooled)), shrinkage=4.0)
     assert found.known.tolist() == [True, True, True, False]
     assert bool((torch.linalg.eigvalsh(found.covariance) > 0).all())  # although three vectors span a plane
-    weak = Gaussians.of(weighted_mean(*told(*pooled)), shrinkage=1e6)
+    weak = ClassGaussians.of(weighted_mean(*told(*pooled)), shrinkage=1e6)
     torch.testing.assert_close(weak.covariance[0], weak.covariance[2], rtol=1e-3, atol=1e-4)
     with pytest.raises(ModelError, match="nobody has a picture of class 3"):
         found.draw(torch.tensor([0, 3]), torch.Generator())
 
 
 def test_draws_have_the_moments_of_their_class(pooled: tuple[Tensor, Tensor]) -> None:
-    found = Gaussians.of(weighted_mean(*told(*pooled)), shrinkage=4.0)
+    found = ClassGaussians.of(weighted_mean(*told(*pooled)), shrinkage=4.0)
     drawn = found.draw(torch.ones(40_000, dtype=torch.int64), torch.Generator().manual_seed(0))
     assert float((drawn.mean(0) - found.mean[1]).abs().max()) < 0.05
     assert float((torch.cov(drawn.T) - found.covariance[1]).abs().max()) < 0.1
@@ -87,12 +87,12 @@ def test_draws_have_the_moments_of_their_class(pooled: tuple[Tensor, Tensor]) ->
 
 def test_what_is_refused(pooled: tuple[Tensor, Tensor]) -> None:
     latents, labels = pooled
-    make = partial(moments, labels=labels, classes=CLASSES, site=0, sites=SITES)
+    make = partial(latent_moments, labels=labels, classes=CLASSES, site=0, sites=SITES)
     for bad in (latents * 100, torch.full_like(latents, torch.nan)):
         with pytest.raises(MethodError, match=r"raise autoencoder\.penalty"):
             make(bad)
     with pytest.raises(ModelError, match="of no pictures"):
-        Gaussians.of(nothing(SITES, CLASSES, WIDE), 4.0)
+        ClassGaussians.of(zero_moments(SITES, CLASSES, WIDE), 4.0)
     odd = make(latents)
     with pytest.raises(ModelError, match="of no latent vectors"):
-        Gaussians.of({**odd, "outer": -odd["outer"]}, 4.0)
+        ClassGaussians.of({**odd, "outer": -odd["outer"]}, 4.0)

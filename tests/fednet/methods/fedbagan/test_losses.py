@@ -7,7 +7,14 @@ import math
 import pytest
 import torch
 
-from fednet.methods.fedbagan.losses import LOSSES, chosen, discriminating, generating, optimiser, realness
+from fednet.methods.fedbagan.losses import (
+    LOSSES,
+    discriminator_loss,
+    generator_loss,
+    make_optimiser,
+    pairwise_loss,
+    realness,
+)
 
 
 @pytest.fixture
@@ -45,17 +52,17 @@ def test_realness_is_the_log_odds_of_not_being_drawn(logits: torch.Tensor, label
 def test_a_choice_is_the_logistic_loss_of_the_difference(loss: object) -> None:
     this, that = torch.tensor([2.0, -1.0]), torch.tensor([0.5, 3.0])
     expected = sum(math.log1p(math.exp(b - a)) for a, b in ((2.0, 0.5), (-1.0, 3.0))) / 2
-    assert float(chosen(loss, this, that)) == pytest.approx(expected)  # type: ignore[arg-type]
+    assert float(pairwise_loss(loss, this, that)) == pytest.approx(expected)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("plain", [True, False])
 def test_who_cannot_tell_loses_the_log_of_two(plain: bool) -> None:
     same, labels = torch.zeros(4, 11), torch.arange(4)
     for game in ("relativistic", "softmax"):
-        loss = discriminating(game, LOSSES["cel"], same, same, labels, plain=plain)  # type: ignore[arg-type]
+        loss = discriminator_loss(game, LOSSES["cel"], same, same, labels, plain=plain)  # type: ignore[arg-type]
         expected = math.log(2) if game == "relativistic" else 2 * math.log(11)
         assert float(loss) == pytest.approx(expected)
-    fooled = generating("relativistic", LOSSES["cel"], same, same, None if plain else labels)
+    fooled = generator_loss("relativistic", LOSSES["cel"], same, same, None if plain else labels)
     assert float(fooled) == pytest.approx(math.log(2))
 
 
@@ -65,14 +72,14 @@ def test_the_generator_gains_where_its_pictures_look_more_real_than_real_ones(
     more = logits.clone()
     more[torch.arange(64), labels] += 3
     for of in (labels, None):
-        better = generating("relativistic", LOSSES["nll"], more, logits, of)
-        worse = generating("relativistic", LOSSES["nll"], logits, more, of)
+        better = generator_loss("relativistic", LOSSES["nll"], more, logits, of)
+        worse = generator_loss("relativistic", LOSSES["nll"], logits, more, of)
         assert better < worse
-    plain = generating("softmax", LOSSES["nll"], logits, logits, None)
+    plain = generator_loss("softmax", LOSSES["nll"], logits, logits, None)
     torch.testing.assert_close(plain, -(1 - logits.softmax(1)[:, -1]).log().mean())
 
 
 def test_the_optimisers_have_the_sources_momentum() -> None:
     weights = torch.nn.Linear(2, 2)
-    assert optimiser("sgd", weights.parameters(), 0.1).defaults["momentum"] == 0.5
-    assert optimiser("adam", weights.parameters(), 0.1).defaults["betas"][0] == 0.5
+    assert make_optimiser("sgd", weights.parameters(), 0.1).defaults["momentum"] == 0.5
+    assert make_optimiser("adam", weights.parameters(), 0.1).defaults["betas"][0] == 0.5

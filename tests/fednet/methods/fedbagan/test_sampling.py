@@ -11,16 +11,16 @@ import torch
 from fednet.api import NullProgress
 from fednet.errors import MethodError, ModelError
 from fednet.methods.fedbagan.job import run_job
-from fednet.methods.fedbagan.pipeline import BEST
-from fednet.methods.fedbagan.sampling import FedBaganSampleRequest, sample, sample_from, wanted
+from fednet.methods.fedbagan.pipeline import BEST_CHECKPOINT
+from fednet.methods.fedbagan.sampling import FedBaganSampleRequest, sample, sample_from, validated_labels
 
 NAMES = ("rows", "columns", "checks")
 Make = Callable[..., Any]
 
 
 def test_which_labels_are_drawn() -> None:
-    assert wanted(FedBaganSampleRequest(count=2), NAMES).tolist() == [0, 0, 1, 1, 2, 2]
-    assert wanted(FedBaganSampleRequest((2, 0), count=1), NAMES).tolist() == [2, 0]
+    assert validated_labels(FedBaganSampleRequest(count=2), NAMES).tolist() == [0, 0, 1, 1, 2, 2]
+    assert validated_labels(FedBaganSampleRequest((2, 0), count=1), NAMES).tolist() == [2, 0]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_which_labels_are_drawn() -> None:
 )
 def test_what_cannot_be_drawn(request_: FedBaganSampleRequest, reason: str) -> None:
     with pytest.raises(MethodError, match=reason):
-        wanted(request_, NAMES)
+        validated_labels(request_, NAMES)
 
 
 def test_nobody_is_there(federation: Make) -> None:
@@ -55,7 +55,7 @@ def test_the_cluster_and_its_best_checkpoint_draw_the_same(whole: Make) -> None:
     made = whole(baseline=False)
     run_job(made.config, made.network, made.folder, 0, NullProgress())
     request = FedBaganSampleRequest((7, 1), count=3, seed=5)
-    live, kept = sample(made.network, request, NullProgress()), sample_from(made.folder / BEST, request)
+    live, kept = sample(made.network, request, NullProgress()), sample_from(made.folder / BEST_CHECKPOINT, request)
     assert live.labels is not None
     assert live.labels.tolist() == [7, 7, 7, 1, 1, 1]
     assert torch.equal(live.images, kept.images)

@@ -12,15 +12,15 @@ from fednet.api import NullProgress, Question, RoundPlan, RoundTask
 from fednet.errors import DataError, MethodError, ModelError
 from fednet.federated.config import Federation as Rule
 from fednet.federated.state import digest, unpack
-from fednet.methods.fedbagan.gaussians import Gaussians
-from fednet.methods.fedbagan.messages import ADD_UP, AUTOENCODER, FOUND, GAN, MOMENTS, PLAIN, TRAIN
+from fednet.methods.fedbagan.gaussians import ClassGaussians
+from fednet.methods.fedbagan.messages import AUTOENCODER, GAN, INITIALISE_GAN, MOMENTS, PLAIN_GAN, SUM_MOMENTS, TRAIN
 
 Make = Callable[..., Any]
 
 
 def founded(made: Any) -> None:
     """The first two stages, and the GAN of them."""
-    for model, work in ((AUTOENCODER, TRAIN), (MOMENTS, ADD_UP), (GAN, FOUND)):
+    for model, work in ((AUTOENCODER, TRAIN), (MOMENTS, SUM_MOMENTS), (GAN, INITIALISE_GAN)):
         made.network.run_rounds(RoundPlan(f"{model}-{work}", model, work, 1, Rule()))
 
 
@@ -30,13 +30,13 @@ def state(agent: Any, model: str) -> dict[str, torch.Tensor]:
 
 def test_everybody_begins_with_the_same_bytes(federation: Make) -> None:
     agents = federation().agents
-    for model in (AUTOENCODER, MOMENTS, GAN, PLAIN):
+    for model in (AUTOENCODER, MOMENTS, GAN, PLAIN_GAN):
         assert len({digest(agent.begin(model)) for agent in agents.values()}) == 1
     with pytest.raises(MethodError, match="has the models autoencoder, moments, gan, plain"):
         agents["a1"].begin("else")
 
 
-@pytest.mark.parametrize("model", [AUTOENCODER, PLAIN])
+@pytest.mark.parametrize("model", [AUTOENCODER, PLAIN_GAN])
 def test_the_same_task_gives_the_same_contribution_and_another_round_another(federation: Make, model: str) -> None:
     agent = federation().agents["a1"]
     base = agent.begin(model)
@@ -56,7 +56,7 @@ def test_the_sum_of_the_sites_moments_is_that_of_all_their_pictures(federation: 
     for label in range(3):
         mean = latents[labels == label].mean(0)
         assert float((found.mean[label] - mean).abs().max()) <= 1e-5
-    again = Gaussians.of(state(made.agents["a3"], MOMENTS), made.config.gaussians.shrinkage)
+    again = ClassGaussians.of(state(made.agents["a3"], MOMENTS), made.config.gaussians.shrinkage)
     assert torch.equal(again.factor, found.factor)
 
 

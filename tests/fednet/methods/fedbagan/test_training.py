@@ -11,9 +11,16 @@ from fednet.api import NullProgress
 from fednet.data.datasets import ImageSet
 from fednet.errors import MethodError
 from fednet.methods.fedbagan.config import FedBaganConfig
-from fednet.methods.fedbagan.gaussians import Gaussians, moments
+from fednet.methods.fedbagan.gaussians import ClassGaussians, latent_moments
 from fednet.methods.fedbagan.site_models import Autoencoder, BalancingGan
-from fednet.methods.fedbagan.training import Adversaries, Latents, TrainingContext, encode, train_autoencoder, train_gan
+from fednet.methods.fedbagan.training import (
+    AdversarialTrainer,
+    FedBaganTrainingContext,
+    LatentSampler,
+    encode,
+    train_autoencoder,
+    train_gan,
+)
 
 SHAPE, CLASSES = (1, 8, 8), 3
 
@@ -38,18 +45,18 @@ def small(**gan: Any) -> FedBaganConfig:
     )
 
 
-def lesson(pictures: ImageSet | None = None, seed: int = 0, **settings: Any) -> TrainingContext:
+def lesson(pictures: ImageSet | None = None, seed: int = 0, **settings: Any) -> FedBaganTrainingContext:
     random = torch.Generator().manual_seed(seed)
-    return TrainingContext(pictures or blots(), "cpu", random, NullProgress(), **settings)
+    return FedBaganTrainingContext(pictures or blots(), "cpu", random, NullProgress(), **settings)
 
 
-def made(config: FedBaganConfig) -> tuple[Autoencoder, BalancingGan, Latents]:
+def made(config: FedBaganConfig) -> tuple[Autoencoder, BalancingGan, LatentSampler]:
     torch.manual_seed(0)
     autoencoder = Autoencoder(config.model, SHAPE, CLASSES).eval()
     pictures = blots()
     latents = encode(autoencoder, pictures.images, "cpu")
-    gaussians = Gaussians.of(moments(latents, pictures.labels, CLASSES, 0, 1), 4.0)
-    return autoencoder, BalancingGan(config.model, SHAPE, CLASSES), Latents(config.model.latent, gaussians)
+    gaussians = ClassGaussians.of(latent_moments(latents, pictures.labels, CLASSES, 0, 1), 4.0)
+    return autoencoder, BalancingGan(config.model, SHAPE, CLASSES), LatentSampler(config.model.latent, gaussians)
 
 
 def weights(net: torch.nn.Module) -> torch.Tensor:
@@ -63,7 +70,7 @@ def test_the_generator_trains_because_of_the_adversarial_loss(game: str, loss: s
     """Without an anchor nothing but the discriminator's judgement reaches it; its gradient is not zero, it moves."""
     config = small(game=game, loss=loss, optimiser=optimiser, anchor=0.0, noise=0.0).gan
     _, pair, latents = made(small())
-    adversaries = Adversaries(pair, config, latents, None, lesson())
+    adversaries = AdversarialTrainer(pair, config, latents, None, lesson())
     before, held = weights(pair.generator), weights(pair.discriminator)
     adversaries.generate()
     gradients = [part.grad for part in pair.generator.parameters()]
@@ -79,14 +86,14 @@ def test_a_deaf_discriminator_moves_no_generator() -> None:
     _, pair, latents = made(small())
     torch.nn.init.zeros_(pair.discriminator.head.weight)
     before = weights(pair.generator)
-    Adversaries(pair, config, latents, None, lesson()).generate()
+    AdversarialTrainer(pair, config, latents, None, lesson()).generate()
     assert torch.equal(weights(pair.generator), before)
 
 
 def test_the_discriminator_learns_and_leaves_the_generator_alone() -> None:
     _, pair, latents = made(small())
     before, known = weights(pair.generator), weights(pair.discriminator)
-    Adversaries(pair, small().gan, latents, None, lesson()).discriminate()
+    AdversarialTrainer(pair, small().gan, latents, None, lesson()).discriminate()
     assert torch.equal(weights(pair.generator), before)
     assert float((weights(pair.discriminator) - known).abs().max()) > 0
 

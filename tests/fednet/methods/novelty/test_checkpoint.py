@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from fednet.diffusion.sde import VP
 from fednet.errors import ModelError
-from fednet.methods.novelty.checkpoint import NOTE, read, write
+from fednet.methods.novelty.checkpoint import METADATA_KEY, read_detector, write_detector
 from fednet.methods.novelty.detector import Detector
 from fednet.models.lenet import LeNet
 from fednet.models.unet import ScoreNet, UNetConfig
@@ -28,23 +28,23 @@ def network() -> ScoreNet:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "detector.safetensors"
-    write(path, network(), LeNet(), {"seed": 1, "b": [1, None], "a": 0.1})
+    write_detector(path, network(), LeNet(), {"seed": 1, "b": [1, None], "a": 0.1})
     return path
 
 
 def described(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
-        found: dict[str, Any] = json.loads(file.metadata()[NOTE])
+        found: dict[str, Any] = json.loads(file.metadata()[METADATA_KEY])
     return found
 
 
 def rewritten(path: Path, description: object, tensors=None) -> Path:
-    save_file(tensors or load_file(path), path, metadata={NOTE: json.dumps(description)})
+    save_file(tensors or load_file(path), path, metadata={METADATA_KEY: json.dumps(description)})
     return path
 
 
 def test_networks_and_facts_come_back_frozen(path: Path) -> None:
-    net, classifier, facts = read(path)
+    net, classifier, facts = read_detector(path)
     assert facts == {"seed": 1, "b": [1, None], "a": 0.1}
     assert net.describe() == network().describe()
     for name, value in network().state_dict().items():
@@ -58,9 +58,9 @@ def test_networks_and_facts_come_back_frozen(path: Path) -> None:
 
 def test_equal_content_is_equal_bytes(path: Path) -> None:
     before = path.read_bytes()
-    net, classifier, facts = read(path)
+    net, classifier, facts = read_detector(path)
     for _ in range(5):
-        write(path, net, classifier, dict(reversed(facts.items())))
+        write_detector(path, net, classifier, dict(reversed(facts.items())))
         assert path.read_bytes() == before
 
 
@@ -68,9 +68,9 @@ def test_equal_content_is_equal_bytes(path: Path) -> None:
 def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ModelError, match="no detector that can be read"):
-        read(tmp_path / "file")
+        read_detector(tmp_path / "file")
     with pytest.raises(ModelError, match="no detector that can be read"):
-        read(tmp_path / "missing")
+        read_detector(tmp_path / "missing")
 
 
 def test_a_cut_file_is_refused(path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_cut_file_is_refused(path: Path) -> None:
     for length in (7, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(ModelError, match="no detector that can be read"):
-            read(path)
+            read_detector(path)
 
 
 HOSTILE = {
@@ -115,18 +115,18 @@ def test_a_description_that_asks_for_too_much_or_nonsense_is_refused(path: Path,
                 inner = inner[key]
             inner[last] = value
     with pytest.raises(ModelError):
-        read(rewritten(path, description))
+        read_detector(rewritten(path, description))
 
 
 def test_a_note_that_is_no_json_is_refused(path: Path) -> None:
     tensors = load_file(path)
     for text in ("{", "[" * 100_000, "NaN"):
-        save_file(tensors, path, metadata={NOTE: text})
+        save_file(tensors, path, metadata={METADATA_KEY: text})
         with pytest.raises(ModelError):
-            read(path)
+            read_detector(path)
     save_file(tensors, path)
     with pytest.raises(ModelError):
-        read(path)
+        read_detector(path)
 
 
 def test_weights_that_do_not_fit_the_description_are_refused(path: Path) -> None:
@@ -142,8 +142,8 @@ def test_weights_that_do_not_fit_the_description_are_refused(path: Path) -> None
     ]
     for tensors in bad:
         with pytest.raises(ModelError, match="does not hold the weights"):
-            read(rewritten(path, description, tensors))
-    read(rewritten(path, description, good))
+            read_detector(rewritten(path, description, tensors))
+    read_detector(rewritten(path, description, good))
 
 
 def test_a_detector_that_does_not_say_how_it_looks_is_refused(path: Path) -> None:
@@ -155,6 +155,6 @@ def test_a_detector_that_does_not_say_how_it_looks_is_refused(path: Path) -> Non
         with pytest.raises(ModelError, match="how its detector looks"):
             Detector.load(rewritten(path, {**description, "facts": {**good, **facts}}))
         assert Detector.load(rewritten(path, {**description, "facts": good})).threshold == 1.0
-    write(path, network(), None, {"config": {"distance": "perceptual"}, "threshold": 0.1, "seed": 0})
+    write_detector(path, network(), None, {"config": {"distance": "perceptual"}, "threshold": 0.1, "seed": 0})
     with pytest.raises(ModelError, match="classifier"):
         Detector.load(path)

@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from fednet.errors import DataError
-from fednet.methods.novelty.config import NoveltyConfig, PipelineConfig, check
+from fednet.methods.novelty.config import NoveltyConfig, NoveltyPipelineConfig, check
 
 
 def test_the_defaults_are_the_source_s_flow() -> None:
@@ -49,4 +49,4 @@ def test_missing_data_and_checkpoints_are_found_early(tmp_path) -> None:
 
 
 def test_lists_are_joined() -> None:
-    assert PipelineConfig(shares=((4, 2), (2, 7))).known() == (2, 4, 7)
+    assert NoveltyPipelineConfig(shares=((4, 2), (2, 7))).known() == (2, 4, 7)

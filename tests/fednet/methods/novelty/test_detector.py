@@ -13,7 +13,7 @@ from fednet.diffusion.masks import masks
 from fednet.diffusion.sde import VP
 from fednet.diffusion.training import ScoreTrainConfig, train
 from fednet.errors import MeasureError, ModelError
-from fednet.methods.novelty.detector import Detector, DetectorConfig, lowest, median
+from fednet.methods.novelty.detector import Detector, DetectorConfig, lowest_scores, median_distance
 from fednet.metrics.distances import mse, perceptual, ssim
 from fednet.metrics.novelty import auroc
 from fednet.models.lenet import LeNet
@@ -65,7 +65,7 @@ def test_the_score_is_the_median_distance_to_the_reconstructions() -> None:
 
 
 def test_the_median_of_an_even_number_lies_between_the_middle_two() -> None:
-    assert median(torch.tensor([[4.0, 1.0, 2.0, 10.0], [1.0, 1.0, 1.0, 1.0]])).tolist() == [3.0, 1.0]
+    assert median_distance(torch.tensor([[4.0, 1.0, 2.0, 10.0], [1.0, 1.0, 1.0, 1.0]])).tolist() == [3.0, 1.0]
 
 
 @pytest.mark.parametrize("mask", ["alternating", "checkerboard", "centre", "random"])
@@ -194,8 +194,8 @@ def test_a_distance_whose_weights_lie_elsewhere_is_given_again(tmp_path: Path) -
 
 def test_the_lowest_score_is_that_of_the_agent_that_knows_best() -> None:
     scores = {"b": torch.tensor([1.0, 5.0]), "a": torch.tensor([2.0, 0.5])}
-    assert lowest(scores).tolist() == [1.0, 0.5]
-    assert torch.equal(lowest({"a": scores["a"]}), scores["a"])
+    assert lowest_scores(scores).tolist() == [1.0, 0.5]
+    assert torch.equal(lowest_scores({"a": scores["a"]}), scores["a"])
     for bad in ({}, {"a": torch.zeros(2), "b": torch.zeros(3)}):
         with pytest.raises(MeasureError, match="one shape"):
-            lowest(bad)
+            lowest_scores(bad)

@@ -6,20 +6,20 @@ import numpy as np
 import torch
 
 from fednet.methods.novelty import figures
-from fednet.methods.novelty.inference import Inference, Opinion, Redrawn
+from fednet.methods.novelty.inference import ClassPrediction, NoveltyInference, Reconstructions
 
 KNOWN = torch.tensor([[True, False], [False, True]]).repeat(4, 4)
 
 
-def redrawn(level: float = 0.5, count: int = 6) -> Redrawn:
-    return Redrawn(torch.full((count, 1, 8, 8), level), torch.stack([KNOWN] * count))
+def redrawn(level: float = 0.5, count: int = 6) -> Reconstructions:
+    return Reconstructions(torch.full((count, 1, 8, 8), level), torch.stack([KNOWN] * count))
 
 
 def test_a_picture_stands_beside_its_parts() -> None:
     image = torch.full((1, 8, 8), -1.0)
     told = {"detector": {"a1": redrawn(), "a2": redrawn()}, "own-detector": {"a1": redrawn(0.0), "a2": redrawn(-0.5)}}
-    inference = Inference(image, ("a",), {}, Opinion(0, 1.0), {}, {}, told)
-    pixels = figures.picture(inference)
+    inference = NoveltyInference(image, ("a",), {}, ClassPrediction(0, 1.0), {}, {}, told)
+    pixels = figures.reconstruction_grid(inference)
     side = 64 + 1
     assert pixels.shape == (3 * side + 1, 7 * side + 1, 3)  # what the sites share draws the same, once
     tile = [pixels[1:side, 1 + k * side : side + k * side] for k in range(7)]
@@ -31,10 +31,10 @@ def test_a_picture_stands_beside_its_parts() -> None:
 
 def test_figures_are_written(tmp_path) -> None:
     scores = {"one": ([0.1, 0.2, 0.3], [0.25, 2.0], 1.0), "two": ([0.0, 0.2], [0.2, 0.9], None)}
-    figures.histograms(tmp_path / "a" / "scores.png", scores)
-    figures.roc_curves(tmp_path / "roc.png", scores)
-    rows = [("said", torch.zeros(channels, 8, 8), Redrawn(torch.zeros(2, channels, 8, 8), torch.stack([KNOWN] * 2)))
+    figures.write_histograms(tmp_path / "a" / "scores.png", scores)
+    figures.write_roc_curves(tmp_path / "roc.png", scores)
+    rows = [("said", torch.zeros(channels, 8, 8), Reconstructions(torch.zeros(2, channels, 8, 8), torch.stack([KNOWN] * 2)))
             for channels in (1, 1)]  # fmt: skip
-    figures.beside_reconstructions(tmp_path / "pictures.png", rows)
+    figures.write_reconstructions(tmp_path / "pictures.png", rows)
     for file in ("a/scores.png", "roc.png", "pictures.png"):
         assert (tmp_path / file).read_bytes().startswith(b"\x89PNG")

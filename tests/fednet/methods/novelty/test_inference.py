@@ -10,7 +10,7 @@ import torch
 from fednet.api import NullProgress, Question, Replies
 from fednet.errors import MethodError
 from fednet.methods.novelty import inference, services
-from fednet.methods.novelty.inference import Scores, Verdict, infer, scores_alone, scores_together
+from fednet.methods.novelty.inference import NoveltyDecision, NoveltyScores, infer, scores_by_site, shared_scores
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ class Losing:
 def test_a_picture_has_one_word_from_all(ready, pictures) -> None:
     image = pictures(1, count=1).images
     found = infer(ready.network, image, keep=True)
-    assert set(found.opinions) == {"a1", "a2"}
+    assert set(found.predictions) == {"a1", "a2"}
     assert {name: set(told) for name, told in found.verdicts.items()} == {
         "detector": {"a1", "a2"},
         "own-detector": {"a1", "a2"},
@@ -99,7 +99,7 @@ def test_a_site_that_is_not_calibrated_is_not_asked(ready, pictures) -> None:
 def test_divided_work_is_what_any_site_would_say(ready, pictures, monkeypatch) -> None:
     monkeypatch.setattr(inference, "CHUNK", 3)
     images = pictures(0, 3, count=5).images
-    found = scores_together(ready.network, images, NullProgress())
+    found = shared_scores(ready.network, images, NullProgress())
     whole = ready.network.ask(Question("score", {"images": images}, {"model": "detector"}, ("a2",))).by_node["a2"]
     torch.testing.assert_close(found.by_site["together"], whole["scores"], rtol=1e-4, atol=1e-6)
     assert found.thresholds == {"together": float(whole["threshold"])}
@@ -108,18 +108,18 @@ def test_divided_work_is_what_any_site_would_say(ready, pictures, monkeypatch) -
 def test_the_others_do_the_work_of_one_that_is_lost(ready, pictures, monkeypatch) -> None:
     monkeypatch.setattr(inference, "CHUNK", 3)
     images = pictures(0, 3, count=5).images
-    whole = scores_together(ready.network, images, NullProgress()).by_site["together"]
-    found = scores_together(Losing(ready.network, "a1", 1), images, NullProgress()).by_site["together"]
+    whole = shared_scores(ready.network, images, NullProgress()).by_site["together"]
+    found = shared_scores(Losing(ready.network, "a1", 1), images, NullProgress()).by_site["together"]
     torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-6)
 
 
 def test_each_alone_scores_everything_and_one_that_is_lost_is_left_out(ready, pictures, monkeypatch) -> None:
     monkeypatch.setattr(inference, "CHUNK", 4)
     images = pictures(0, 3, count=5).images
-    found = scores_alone(ready.network, images, NullProgress())
+    found = scores_by_site(ready.network, images, NullProgress())
     assert {site: len(scores) for site, scores in found.by_site.items()} == {"a1": 10, "a2": 10}
     assert torch.equal(found.lowest(), torch.minimum(found.by_site["a1"], found.by_site["a2"]))
-    assert set(scores_alone(Losing(ready.network, "a1", 1), images, NullProgress()).by_site) == {"a2"}
+    assert set(scores_by_site(Losing(ready.network, "a1", 1), images, NullProgress()).by_site) == {"a2"}
 
 
 def test_shared_detectors_that_differ_are_refused(ready, pictures) -> None:
@@ -131,7 +131,7 @@ def test_shared_detectors_that_differ_are_refused(ready, pictures) -> None:
 
 
 def test_without_detectors_nothing_is_scored(cluster, pictures) -> None:
-    for scoring in (scores_alone, scores_together):
+    for scoring in (scores_by_site, shared_scores):
         with pytest.raises(MethodError, match="no site has a calibrated"):
             scoring(cluster.network, pictures(0).images, NullProgress())
 
@@ -142,7 +142,11 @@ def test_a_picture_of_another_shape_is_refused(ready) -> None:
 
 
 def test_ratios_are_in_each_site_s_own_thresholds() -> None:
-    scores = Scores({"a": torch.tensor([1.0, 4.0]), "b": torch.tensor([3.0, 1.0])}, {"a": 2.0, "b": 1.0})
+    scores = NoveltyScores({"a": torch.tensor([1.0, 4.0]), "b": torch.tensor([3.0, 1.0])}, {"a": 2.0, "b": 1.0})
     assert scores.ratio().tolist() == [0.5, 1.0]
     assert scores.lowest().tolist() == [1.0, 1.0]
-    assert (Verdict(1.0, 2.0).is_ood, Verdict(2.0, 2.0).is_ood, Verdict(2.1, 2.0).is_ood) == (False, False, True)
+    assert (NoveltyDecision(1.0, 2.0).is_ood, NoveltyDecision(2.0, 2.0).is_ood, NoveltyDecision(2.1, 2.0).is_ood) == (
+        False,
+        False,
+        True,
+    )

@@ -7,17 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fednet.errors import MethodError
-from fednet.methods.novelty.labels import labels_for, labels_options, parse_labels, written
+from fednet.methods.novelty.labels import format_labels, labels_for, labels_options, parse_labels
 
 
 @given(st.sets(st.integers(0, 99), min_size=1))
 def test_what_is_written_is_read(labels: set[int]) -> None:
-    assert parse_labels(written(labels), 100) == tuple(sorted(labels))
+    assert parse_labels(format_labels(labels), 100) == tuple(sorted(labels))
 
 
 def test_ranges_and_numbers_mix() -> None:
     assert parse_labels("7, 0-2,1", 10) == (0, 1, 2, 7)
-    assert written((0, 1, 2, 7)) == "0-2,7"
+    assert format_labels((0, 1, 2, 7)) == "0-2,7"
 
 
 @pytest.mark.parametrize(

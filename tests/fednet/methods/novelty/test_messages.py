@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from fednet.errors import MethodError
-from fednet.methods.novelty.messages import NoveltyCapabilities, amount, read_novelty_capabilities, whole, word
+from fednet.methods.novelty.messages import (
+    NoveltyCapabilities,
+    choice_option,
+    integer_option,
+    number_option,
+    read_novelty_capabilities,
+)
 
 
 def card(**changes) -> str:
@@ -25,15 +31,19 @@ def test_cards_must_fit_each_other() -> None:
 
 def test_options_are_read_or_refused() -> None:
     options = {"n": 3, "x": 0.5, "w": "this", "yes": True, "text": "3"}
-    assert (whole(options, "n", 1), whole(options, "m", 1)) == (3, 1)
-    assert (amount(options, "x"), amount(options, "n"), amount(options, "m")) == (0.5, 3.0, None)
-    assert word(options, "w", ("this", "that"), "that") == "this"
-    assert word(options, "v", ("this", "that"), "that") == "that"
-    for read in (lambda: whole(options, "yes", 1), lambda: whole(options, "x", 1), lambda: whole(options, "text", 1)):
+    assert (integer_option(options, "n", 1), integer_option(options, "m", 1)) == (3, 1)
+    assert (number_option(options, "x"), number_option(options, "n"), number_option(options, "m")) == (0.5, 3.0, None)
+    assert choice_option(options, "w", ("this", "that"), "that") == "this"
+    assert choice_option(options, "v", ("this", "that"), "that") == "that"
+    for read in (
+        lambda: integer_option(options, "yes", 1),
+        lambda: integer_option(options, "x", 1),
+        lambda: integer_option(options, "text", 1),
+    ):
         with pytest.raises(MethodError, match="whole number"):
             read()
     for name in ("yes", "text"):
         with pytest.raises(MethodError, match="at least 0"):
-            amount(options, name)
+            number_option(options, name)
     with pytest.raises(MethodError, match="one of this, that"):
-        word(options, "n", ("this", "that"), "that")
+        choice_option(options, "n", ("this", "that"), "that")

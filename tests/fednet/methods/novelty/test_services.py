@@ -58,7 +58,7 @@ def test_a_set_model_makes_accuracies_equal(cluster, pictures) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_rounds_leave_one_model(cluster, model) -> None:
-    records = services.federate(
+    records = services.run_training_rounds(
         cluster.network, {"a1": "0-1", "a2": "2-3"}, key="k", federation=Federation(), model=model, rounds=2, steps=2
     )
     assert [record.number for record in records] == [1, 2]
@@ -69,7 +69,7 @@ def test_rounds_leave_one_model(cluster, model) -> None:
 def test_average_is_the_weighted_mean_of_the_copies(cluster) -> None:
     services.train(cluster.network, {"a1": "0", "a2": "1-3"}, steps=3)
     states = {site: unpack(services.get_model(cluster.network, site)) for site in ("a1", "a2")}
-    closed = services.average(cluster.network, key="average", federation=Federation())
+    closed = services.average_models(cluster.network, key="average", federation=Federation())
     assert closed.digest == digest(weighted_mean(states, {"a1": 12, "a2": 36}))
     assert digests(cluster) == {closed.digest}
 
@@ -79,7 +79,7 @@ def test_without_its_aggregate_the_rounds_teach_nothing(cluster, pictures, monke
 
     def accuracy(key: str) -> float:
         content = services.get_model(cluster.network, "a1")
-        services.federate(cluster.network, shares, key=key, federation=Federation(), rounds=4, epochs=5)
+        services.run_training_rounds(cluster.network, shares, key=key, federation=Federation(), rounds=4, epochs=5)
         found = services.validate(cluster.network, pictures=test)["a1"].accuracy
         services.set_model(cluster.network, content, key=f"back-{key}")
         return found
@@ -93,7 +93,7 @@ def test_without_its_aggregate_the_rounds_teach_nothing(cluster, pictures, monke
 
 def test_fedprox_goes_less_far(cluster) -> None:
     def drift(mu):
-        (closed,) = services.federate(cluster.network, "1-2", key=f"{mu}", federation=Federation(), mu=mu)
+        (closed,) = services.run_training_rounds(cluster.network, "1-2", key=f"{mu}", federation=Federation(), mu=mu)
         return sum(values["drift"] for values in closed.values.values())
 
     content = services.get_model(cluster.network, "a1")
@@ -103,7 +103,7 @@ def test_fedprox_goes_less_far(cluster) -> None:
 
 
 def test_a_label_that_one_site_lacks_is_declined_by_it_alone(cluster) -> None:
-    (closed,) = services.federate(cluster.network, "3", key="k", federation=Federation(), steps=1)
+    (closed,) = services.run_training_rounds(cluster.network, "3", key="k", federation=Federation(), steps=1)
     assert list(closed.weights) == ["a2"]
     assert "a1 has no pictures" in closed.lost["a1"]
 
@@ -122,7 +122,7 @@ def test_labels_and_sites_that_nobody_has_are_refused_before_anything_starts(clu
     with pytest.raises(MethodError, match=says):
         services.train(cluster.network, labels)
     with pytest.raises(MethodError, match=says):
-        services.federate(cluster.network, labels, key="k", federation=Federation())
+        services.run_training_rounds(cluster.network, labels, key="k", federation=Federation())
     assert digests(cluster) == before
 
 
@@ -159,7 +159,7 @@ def test_own_detectors_stay_and_are_calibrated_each(cluster) -> None:
     with pytest.raises(MethodError, match="never leaves it"):
         services.get_model(cluster.network, "a1", "own-detector")
     with pytest.raises(MethodError, match="never leaves it"):
-        services.federate(cluster.network, "1", key="k", federation=Federation(), model="own-detector")
+        services.run_training_rounds(cluster.network, "1", key="k", federation=Federation(), model="own-detector")
 
 
 def test_one_threshold_comes_from_all_sites(cluster) -> None:

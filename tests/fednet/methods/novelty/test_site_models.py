@@ -21,7 +21,7 @@ def test_rounds_before_decide_how_the_average_follows(bench) -> None:
 
 
 def test_what_was_taught_is_remembered(bench) -> None:
-    bench.study("classifier", bench.lesson({"labels": "1"}, 0), fresh=False, progress=NullProgress())
+    bench.train_copy("classifier", bench.lesson({"labels": "1"}, 0), fresh=False, progress=NullProgress())
     assert bench.taught == {"classifier": ((1,), 12)}
 
 

@@ -8,7 +8,7 @@ import torch
 from fednet.api import NullProgress
 from fednet.errors import MethodError
 from fednet.federated.proximal import drift
-from fednet.methods.novelty.training import ClassifierTrainConfig, logits_of, right_of, train_classifier
+from fednet.methods.novelty.training import ClassifierTrainConfig, batched_logits, count_correct, train_classifier
 from fednet.models.lenet import LeNet
 
 
@@ -66,7 +66,7 @@ def test_it_learns_and_ends_in_evaluation_mode(pictures) -> None:
         net, pictures(0, 1, 2), ClassifierTrainConfig(epochs=8), anchor=None, seed=0, progress=NullProgress()
     )
     assert not net.training
-    right, there = right_of(net, pictures(0, 1, 2, seed=9))
+    right, there = count_correct(net, pictures(0, 1, 2, seed=9))
     assert there.tolist() == [16, 16, 16, 0]
     assert int(right.sum()) > 40
 
@@ -105,6 +105,6 @@ def test_two_budgets_are_refused() -> None:
 
 def test_logits_do_not_depend_on_the_chunks(pictures, monkeypatch) -> None:
     images, net = pictures(0, 1, 2).images, fresh().eval()
-    whole = logits_of(net, images)
+    whole = batched_logits(net, images)
     monkeypatch.setattr("fednet.methods.novelty.training.CHUNK", 7)
-    torch.testing.assert_close(logits_of(net, images), whole, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(batched_logits(net, images), whole, rtol=1e-4, atol=1e-5)

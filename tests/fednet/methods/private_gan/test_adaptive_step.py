@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from fednet.errors import ModelError
-from fednet.methods.private_gan.adaptive_step import FASTEST, SLOWEST, AdaptiveStepSize, adapted
+from fednet.methods.private_gan.adaptive_step import MAX_FACTOR, MIN_FACTOR, AdaptiveStepSize, next_factor
 
 BASE = {"w": torch.zeros(4), "n": torch.tensor(3)}
 AHEAD, BACK = ({"w": sign * torch.ones(4), "n": torch.tensor(3)} for sign in (1.0, -1.0))
 
 
 def test_who_pulls_where_all_go_steps_further_within_bounds() -> None:
-    assert adapted(1.0, BASE, AHEAD, AHEAD) > 1.0 > adapted(1.0, BASE, BACK, AHEAD)
-    assert adapted(1.0, BASE, BASE, AHEAD) == 1.0 == adapted(1.0, BASE, AHEAD, BASE)
+    assert next_factor(1.0, BASE, AHEAD, AHEAD) > 1.0 > next_factor(1.0, BASE, BACK, AHEAD)
+    assert next_factor(1.0, BASE, BASE, AHEAD) == 1.0 == next_factor(1.0, BASE, AHEAD, BASE)
     fast = slow = 1.0
     for _ in range(30):
-        fast, slow = adapted(fast, BASE, AHEAD, AHEAD), adapted(slow, BASE, BACK, AHEAD)
-    assert (fast, slow) == (FASTEST, SLOWEST)
+        fast, slow = next_factor(fast, BASE, AHEAD, AHEAD), next_factor(slow, BASE, BACK, AHEAD)
+    assert (fast, slow) == (MAX_FACTOR, MIN_FACTOR)
 
 
 def test_a_round_counts_once_and_is_remembered(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from fednet.errors import PrivacyError
 from fednet.methods.private_gan.config import PrivateGanConfig, check
-from fednet.methods.private_gan.mechanism import terms_of
+from fednet.methods.private_gan.mechanism import privacy_mechanism
 from fednet.privacy.accounting import Expense, epsilon
 
 
@@ -52,10 +52,10 @@ def test_a_budget_below_the_cost_of_one_step_is_refused_with_the_cost() -> None:
 @pytest.mark.parametrize("level", ["example", "client"])
 def test_a_target_gives_the_noise_that_spends_it_on_the_whole_plan(level: str) -> None:
     made = config(rounds=5, train={"steps": 10}, privacy={"level": level, "epsilon": 6.0}, share={"weight": "equal"})
-    terms = terms_of(made)
+    terms = privacy_mechanism(made)
     assert terms is not None
     assert terms.budget.epsilon == 6.0
     steps = 5 if level == "client" else 50
     assert made.planned() == steps
     assert 5.9 < epsilon([terms.expense(steps)], 1e-5) <= 6.0
-    assert terms_of(config(privacy={"level": "none"})) is None
+    assert privacy_mechanism(config(privacy={"level": "none"})) is None

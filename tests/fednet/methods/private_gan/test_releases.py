@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from fednet.api import RoundTask, Update
 from fednet.errors import ModelError
-from fednet.methods.private_gan.releases import KEPT, Release, Releases, key_of
+from fednet.methods.private_gan.releases import MAX_KEPT, ReleaseStore, StoredRelease, release_key
 from fednet.privacy.ledger import LedgerEntry
 
 STATE = {"w": torch.arange(3.0), "n": torch.tensor(2)}
@@ -23,23 +23,23 @@ ENTRY = LedgerEntry(key="k", rate=0.1, noise=1.0, steps=3, attempt="ab", release
 def test_everything_that_decides_a_contribution_is_in_its_key() -> None:
     task = RoundTask("gan", "train", 1, {"a": 1})
     keys = [
-        key_of(task, STATE, {"noise": 1}),
-        key_of(RoundTask("gan", "train", 2, {"a": 1}), STATE, {"noise": 1}),
-        key_of(RoundTask("classifier", "train", 1, {"a": 1}), STATE, {"noise": 1}),
-        key_of(RoundTask("gan", "train", 1, {"a": 2}), STATE, {"noise": 1}),
-        key_of(task, {**STATE, "n": torch.tensor(3)}, {"noise": 1}),
-        key_of(task, STATE, {"noise": 2}),
+        release_key(task, STATE, {"noise": 1}),
+        release_key(RoundTask("gan", "train", 2, {"a": 1}), STATE, {"noise": 1}),
+        release_key(RoundTask("classifier", "train", 1, {"a": 1}), STATE, {"noise": 1}),
+        release_key(RoundTask("gan", "train", 1, {"a": 2}), STATE, {"noise": 1}),
+        release_key(task, {**STATE, "n": torch.tensor(3)}, {"noise": 1}),
+        release_key(task, STATE, {"noise": 2}),
     ]
     assert len(set(keys)) == len(keys)
-    assert key_of(RoundTask("gan", "train", 1, {"a": 1}), dict(reversed(STATE.items())), {"noise": 1}) == keys[0]
+    assert release_key(RoundTask("gan", "train", 1, {"a": 1}), dict(reversed(STATE.items())), {"noise": 1}) == keys[0]
 
 
 @pytest.mark.parametrize("entry", [ENTRY, None])
 def test_a_contribution_comes_back_as_it_was(tmp_path: Path, entry: LedgerEntry | None) -> None:
-    releases = Releases(tmp_path / "r")
+    releases = ReleaseStore(tmp_path / "r")
     assert releases.recall("k") is None
-    releases.keep("k", Release(Update(STATE, 7.0, {"loss": 0.1}), entry))
-    found = Releases(tmp_path / "r").recall("k")
+    releases.keep("k", StoredRelease(Update(STATE, 7.0, {"loss": 0.1}), entry))
+    found = ReleaseStore(tmp_path / "r").recall("k")
     assert found is not None
     assert found.entry == entry
     assert (found.update.weight, found.update.values) == (7.0, {"loss": 0.1})
@@ -49,21 +49,21 @@ def test_a_contribution_comes_back_as_it_was(tmp_path: Path, entry: LedgerEntry 
 
 def test_one_that_was_kept_before_there_were_reservations_is_paid_already(tmp_path: Path) -> None:
     save_file(dict(STATE), tmp_path / "k.safetensors", {"release": json.dumps({"weight": 1.0, "values": {}})})
-    found = Releases(tmp_path).recall("k")
+    found = ReleaseStore(tmp_path).recall("k")
     assert found is not None
     assert found.entry is None
 
 
 def test_the_latest_are_kept(tmp_path: Path) -> None:
-    releases = Releases(tmp_path)
-    for number in range(KEPT + 3):
-        releases.keep(str(number), Release(Update(STATE, 1.0), None))
-    assert [number for number in range(KEPT + 3) if releases.recall(str(number))] == list(range(3, KEPT + 3))
+    releases = ReleaseStore(tmp_path)
+    for number in range(MAX_KEPT + 3):
+        releases.keep(str(number), StoredRelease(Update(STATE, 1.0), None))
+    assert [number for number in range(MAX_KEPT + 3) if releases.recall(str(number))] == list(range(3, MAX_KEPT + 3))
 
 
 def test_a_damaged_one_is_refused_and_not_made_anew(tmp_path: Path) -> None:
-    releases = Releases(tmp_path)
-    releases.keep("k", Release(Update(STATE, 1.0), ENTRY))
+    releases = ReleaseStore(tmp_path)
+    releases.keep("k", StoredRelease(Update(STATE, 1.0), ENTRY))
     path = tmp_path / "k.safetensors"
     path.write_bytes(path.read_bytes()[:-4])
     with pytest.raises(ModelError, match="paid a second time"):

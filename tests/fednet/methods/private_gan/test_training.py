@@ -11,11 +11,11 @@ import torch
 from fednet.api import NullProgress
 from fednet.data.datasets import ImageSet
 from fednet.errors import MethodError
-from fednet.methods.private_gan.config import ClassifierConfig, GanTrainConfig
+from fednet.methods.private_gan.config import GanTrainConfig, PrivateClassifierConfig
 from fednet.methods.private_gan.training import (
-    PrivateCritic,
-    Protection,
-    TrainingRun,
+    GradientProtection,
+    PrivateDiscriminatorStep,
+    PrivateTrainingOptions,
     train_gan,
     train_private_classifier,
 )
@@ -24,7 +24,7 @@ from fednet.models.lenet import LeNet
 from fednet.privacy.noise import NoiseSource
 
 PICTURES = torch.rand(30, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 2 - 1
-PROTECTED = Protection(1.0, 1.0)
+PROTECTED = GradientProtection(1.0, 1.0)
 
 
 def networks(kind: str = "dp-dcgan") -> tuple[Generator, Discriminator]:
@@ -33,8 +33,8 @@ def networks(kind: str = "dp-dcgan") -> tuple[Generator, Discriminator]:
     return Generator(config, (1, 8, 8)), Discriminator(config, (1, 8, 8))
 
 
-def effort(protection: Protection | None = PROTECTED, **changes: Any) -> TrainingRun:
-    made = TrainingRun(
+def effort(protection: GradientProtection | None = PROTECTED, **changes: Any) -> PrivateTrainingOptions:
+    made = PrivateTrainingOptions(
         steps=4,
         rate=0.5,
         pace=1.0,
@@ -54,7 +54,7 @@ def weights(net: torch.nn.Module) -> torch.Tensor:
     ("kind", "protection"),
     [("mlp", PROTECTED), ("dp-dcgan", PROTECTED), ("mlp", None), ("dp-dcgan", None), ("dcgan", None)],
 )
-def test_both_networks_learn(kind: str, protection: Protection | None) -> None:
+def test_both_networks_learn(kind: str, protection: GradientProtection | None) -> None:
     generator, discriminator = networks(kind)
     before = weights(generator), weights(discriminator)
     losses = train_gan(generator, discriminator, PICTURES, GanTrainConfig(), effort(protection))
@@ -79,13 +79,13 @@ def test_the_generator_sees_the_pictures_through_the_noisy_discriminator_only() 
 def test_how_many_are_drawn_does_not_depend_on_the_secret_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else one picture more would bring a drawn one with it, and move the sum by two clipping norms."""
     seen: list[tuple[int, int]] = []
-    step = PrivateCritic.step
+    step = PrivateDiscriminatorStep.step
 
-    def noted(self: PrivateCritic, real: torch.Tensor, drawn: torch.Tensor) -> dict[str, float]:
+    def noted(self: PrivateDiscriminatorStep, real: torch.Tensor, drawn: torch.Tensor) -> dict[str, float]:
         seen.append((len(real), len(drawn)))
         return step(self, real, drawn)
 
-    monkeypatch.setattr(PrivateCritic, "step", noted)
+    monkeypatch.setattr(PrivateDiscriminatorStep, "step", noted)
     train_gan(*networks(), PICTURES, GanTrainConfig(), effort(steps=8))
     assert len({real for real, _ in seen}) > 1
     assert {drawn for _, drawn in seen} == {15}
@@ -97,7 +97,7 @@ def test_which_pictures_are_in_a_step_comes_from_the_secret_source_and_what_is_d
     for secret, public in ((0, 0), (1, 0), (0, 0)):
         networks_ = networks()
         noiseless = effort(
-            Protection(1.0, 0.0),
+            GradientProtection(1.0, 0.0),
             source=NoiseSource.seeded(secret),
             random=torch.Generator().manual_seed(public),
         )
@@ -126,17 +126,17 @@ def test_an_empty_sample_is_a_step_like_any_other() -> None:
     net = LeNet(1, 10, dropout=0.0)
     before = weights(net)
     pictures = ImageSet(PICTURES, torch.zeros(30, dtype=torch.int64), tuple("0123456789"))
-    train_private_classifier(net, pictures, ClassifierConfig(), effort(rate=1e-9, steps=1))
+    train_private_classifier(net, pictures, PrivateClassifierConfig(), effort(rate=1e-9, steps=1))
     assert not torch.equal(before, weights(net))
 
 
 def test_a_classifier_learns_under_noise_and_tells_its_loss_only_without() -> None:
     labels = (PICTURES[:, 0, 0, 0] > 0).long()
     pictures = ImageSet(torch.where(labels[:, None, None, None] == 1, 0.7, -0.7) + 0.1 * PICTURES, labels, ("a", "b"))
-    for protection in (Protection(1.0, 0.3), None):
+    for protection in (GradientProtection(1.0, 0.3), None):
         torch.manual_seed(0)
         net = LeNet(1, 2, dropout=0.0)
-        told = train_private_classifier(net, pictures, ClassifierConfig(), effort(protection, steps=40))
+        told = train_private_classifier(net, pictures, PrivateClassifierConfig(), effort(protection, steps=40))
         with torch.no_grad():
             assert float((net(pictures.images).argmax(1) == labels).double().mean()) > 0.9
         assert set(told) == (set() if protection else {"loss"})
@@ -164,10 +164,10 @@ def test_a_private_classifier_does_not_even_look_at_its_loss() -> None:
     """That it is not finite would tell of the pictures, too."""
     labels = torch.zeros(30, dtype=torch.int64)
     pictures = ImageSet(torch.full_like(PICTURES, torch.inf), labels, ("a", "b"))
-    train_private_classifier(LeNet(1, 2, dropout=0.0), pictures, ClassifierConfig(), effort(rate=1.0, steps=1))
+    train_private_classifier(LeNet(1, 2, dropout=0.0), pictures, PrivateClassifierConfig(), effort(rate=1.0, steps=1))
     with pytest.raises(MethodError, match="diverges"):
         train_private_classifier(
-            LeNet(1, 2, dropout=0.0), pictures, ClassifierConfig(), effort(None, rate=1.0, steps=1)
+            LeNet(1, 2, dropout=0.0), pictures, PrivateClassifierConfig(), effort(None, rate=1.0, steps=1)
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from fednet.api import NullProgress, Question, Replies, local_ask
 from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector
 from fednet.errors import MethodError
-from fednet.methods.score_inference.arm_sampling import draw, read_score_capabilities, requested_labels
+from fednet.methods.score_inference.arm_sampling import read_score_capabilities, requested_labels, sample_arm
 from fednet.methods.score_inference.config import ArmConfig, SamplesConfig
 from fednet.methods.score_inference.rules import RULES
 from fednet.reporting.summary import LostNode
@@ -19,7 +19,7 @@ SAMPLERS = [ODE(method="rk4", steps=2), EulerMaruyama(steps=3), PredictorCorrect
 
 
 def drawn(made, rule="mean", sampler=SAMPLERS[1], *, samples=None, seed=0, ask=None, latent=None):
-    return draw(
+    return sample_arm(
         ArmConfig(rule=rule),
         sampler,
         samples or SamplesConfig(total=6),

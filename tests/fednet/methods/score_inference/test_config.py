@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from fednet.diffusion.samplers import ODE, EulerMaruyama
 from fednet.errors import DataError
-from fednet.methods.score_inference.config import ArmConfig, Phase, SamplesConfig, ScoreInferenceConfig, check
+from fednet.methods.score_inference.config import ArmConfig, RulePhase, SamplesConfig, ScoreInferenceConfig, check
 
 
 def test_the_default_compares_mean_and_mixture() -> None:
@@ -30,9 +30,9 @@ def test_an_arm_may_bring_its_own_sampler() -> None:
 def test_a_schedule_of_rules() -> None:
     phases = [{"below": 1, "rule": "mean", "agents": ["a1"]}, {"below": 0.4, "rule": "mixture"}]
     arm = ArmConfig.model_validate({"rule": phases})
-    assert arm.phases() == (Phase(below=1, rule="mean", agents=("a1",)), Phase(below=0.4, rule="mixture"))
+    assert arm.phases() == (RulePhase(below=1, rule="mean", agents=("a1",)), RulePhase(below=0.4, rule="mixture"))
     assert arm.rules() == {"mean", "mixture"}
-    assert ArmConfig(rule="median").phases() == (Phase(below=1, rule="median"),)
+    assert ArmConfig(rule="median").phases() == (RulePhase(below=1, rule="median"),)
 
 
 @pytest.mark.parametrize("starts", [[], [0.5], [1.0, 0.4, 0.4], [1.0, 0.2, 0.4]])

@@ -65,7 +65,7 @@ def test_the_account_knows_who_contributed_when() -> None:
     asking = query(ask, account)
     for _ in range(3):
         asking(X, 0.5)
-    assert asking.orphaned == {1}
+    assert asking.uncovered_labels == {1}
     assert asdict(account) == {
         "unit": "query",
         "steps": 3,

@@ -7,7 +7,7 @@ import torch
 from fednet.diffusion.samplers import ODE, EulerMaruyama
 from fednet.methods.score_inference.arm_sampling import ArmSamples
 from fednet.methods.score_inference.config import ArmConfig
-from fednet.methods.score_inference.results import Arm, summarise
+from fednet.methods.score_inference.results import ArmResult, summarise
 from fednet.methods.score_inference.site import ScoreCapabilities
 from fednet.metrics.evaluation import Evaluation, RealReference
 from fednet.reporting.summary import ParticipationAccount
@@ -27,10 +27,10 @@ CARD = ScoreCapabilities.model_validate(
 )
 
 
-def arm(name: str, sampler, evaluation=None, orphaned=()) -> Arm:
+def arm(name: str, sampler, evaluation=None, orphaned=()) -> ArmResult:
     account, gone = ParticipationAccount.of("query", "a"), frozenset(orphaned)
     samples = ArmSamples(torch.zeros(4, 1, 4, 4), torch.tensor([0, 0, 1, 1]), torch.zeros(1, 4), account, gone, 9, 1.5)
-    return Arm(name, ArmConfig(rule="mean"), sampler, samples, evaluation)
+    return ArmResult(name, ArmConfig(rule="mean"), sampler, samples, evaluation)
 
 
 def test_the_table_has_real_pictures_first_and_the_ratio_to_the_floor() -> None:
@@ -44,5 +44,5 @@ def test_the_table_has_real_pictures_first_and_the_ratio_to_the_floor() -> None:
 
 
 def test_labels_that_nobody_held_are_named() -> None:
-    summary = summarise([arm("one", ODE(), orphaned=[1])], {"a": CARD})
+    summary = summarise([arm("one", ODE(), uncovered_labels=[1])], {"a": CARD})
     assert any("one" in note and "had seen one" in note for note in summary.sections[0].notes)

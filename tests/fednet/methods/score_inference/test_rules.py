@@ -10,7 +10,7 @@ from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector, Sa
 from fednet.diffusion.sampling import SampledTrajectory, sample
 from fednet.diffusion.sde import VE, VP, SubVP
 from fednet.errors import MethodError
-from fednet.methods.score_inference.config import Phase, RuleName
+from fednet.methods.score_inference.config import RuleName, RulePhase
 from fednet.methods.score_inference.rules import RULES, LabelCounts, rule_for
 from fednet.seeds import generator
 
@@ -134,9 +134,9 @@ def test_orphaned_labels_fall_back_to_the_mean_and_are_named() -> None:
     rule = RULES["label-count"](held)
     combined = rule.combine(rule.init(3), ScoreAnswers(scores, present), MOVE)
     assert combined.flatten().tolist() == [3.0, 3.0, 3.0]
-    assert held.orphans(present) == {0, 2}
-    assert held.orphans(torch.tensor([True, True, True])) == {2}
-    assert holdings(1, 2).orphans(torch.tensor([True, False])) == frozenset()
+    assert held.labels_without_data(present) == {0, 2}
+    assert held.labels_without_data(torch.tensor([True, True, True])) == {2}
+    assert holdings(1, 2).labels_without_data(torch.tensor([True, False])) == frozenset()
 
 
 def test_the_mixture_of_labelled_models_starts_from_what_agents_hold_of_the_label() -> None:
@@ -179,9 +179,9 @@ def test_absent_agents_do_not_leak_into_the_score() -> None:
 
 def test_a_schedule_switches_rules_and_agents_as_t_falls() -> None:
     phases = [
-        Phase(below=1, rule="mean", agents=("a0",)),
-        Phase(below=0.5, rule="mean"),
-        Phase(below=0.2, rule="median"),
+        RulePhase(below=1, rule="mean", agents=("a0",)),
+        RulePhase(below=0.5, rule="mean"),
+        RulePhase(below=0.2, rule="median"),
     ]
     rule = rule_for(phases, holdings(1, 1, 1))
     scores = torch.tensor([1.0, 2.0, 9.0]).view(3, 1, 1)
@@ -198,11 +198,11 @@ def test_a_schedule_switches_rules_and_agents_as_t_falls() -> None:
 
 @pytest.mark.parametrize("config", [SDE200, ODE()], ids=name)
 def test_a_schedule_follows_densities_from_the_start(gaussians, config) -> None:
-    phases = [Phase(below=1, rule="mean"), Phase(below=0.7, rule="mixture")]
+    phases = [RulePhase(below=1, rule="mean"), RulePhase(below=0.7, rule="mixture")]
     late = draw(gaussians(VP(), (-2.0, 2.0), (1.0, 1.0)), rule_for(phases, holdings(1, 1)), config).x
     assert float(late.var()) == pytest.approx(5, abs=0.6)
 
 
 def test_a_schedule_with_unknown_agents_is_refused() -> None:
     with pytest.raises(MethodError, match="a7"):
-        rule_for([Phase(below=1, rule="mean", agents=("a7",))], holdings(1, 1))
+        rule_for([RulePhase(below=1, rule="mean", agents=("a7",))], holdings(1, 1))

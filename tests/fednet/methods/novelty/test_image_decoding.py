@@ -13,7 +13,7 @@ from PIL import Image
 
 from fednet.errors import DataError
 from fednet.images import from_bytes
-from fednet.methods.novelty.pictures import LARGEST, decode
+from fednet.methods.novelty.image_decoding import MAX_FILE_BYTES, decode_image
 
 GREY, COLOUR = (1, 6, 4), (3, 6, 4)
 
@@ -30,33 +30,33 @@ def grey() -> Image.Image:
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "TIFF"])
 def test_pixels_come_back(kind) -> None:
-    found = decode(content(grey(), kind), GREY)
+    found = decode_image(content(grey(), kind), GREY)
     assert torch.equal(found, from_bytes(torch.arange(24, dtype=torch.uint8).view(1, 1, 6, 4) * 10))
 
 
 def test_grey_becomes_colour_and_colour_grey() -> None:
-    assert torch.equal(decode(content(grey()), COLOUR), decode(content(grey()), GREY).expand(1, 3, 6, 4))
+    assert torch.equal(decode_image(content(grey()), COLOUR), decode_image(content(grey()), GREY).expand(1, 3, 6, 4))
     same = Image.merge("RGB", [grey()] * 3)
-    assert torch.equal(decode(content(same), GREY), decode(content(grey()), GREY))
-    assert decode(content(same.convert("RGBA")), COLOUR).shape == (1, 3, 6, 4)
+    assert torch.equal(decode_image(content(same), GREY), decode_image(content(grey()), GREY))
+    assert decode_image(content(same.convert("RGBA")), COLOUR).shape == (1, 3, 6, 4)
 
 
 @pytest.mark.parametrize("junk", [b"", b"hello", b"\x89PNG\r\n\x1a\n", bytes(1000)])
 def test_what_is_no_picture_is_refused(junk) -> None:
     with pytest.raises(DataError, match=r"x\.png is not a readable picture"):
-        decode(junk, GREY, "x.png")
+        decode_image(junk, GREY, "x.png")
 
 
 def test_a_damaged_picture_is_refused() -> None:
     whole = content(grey())
     for cut in range(8, 60, 7):  # well within the pixels
         with pytest.raises(DataError, match="not a readable picture"):
-            decode(whole[:cut], GREY)
+            decode_image(whole[:cut], GREY)
 
 
 def test_another_size_is_refused_with_both_sizes() -> None:
     with pytest.raises(DataError, match=r"has 6 x 4 pixels; the sites know 4 x 6 only"):
-        decode(content(grey().rotate(90, expand=True)), GREY)
+        decode_image(content(grey().rotate(90, expand=True)), GREY)
 
 
 def test_a_bomb_is_refused_by_its_header() -> None:
@@ -66,20 +66,20 @@ def test_a_bomb_is_refused_by_its_header() -> None:
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(1000)))
     with pytest.raises(DataError, match=r"60000 x 60000|not a readable picture"):
-        decode(bomb, GREY)
+        decode_image(bomb, GREY)
 
 
 def test_a_large_file_is_refused_unread() -> None:
     with pytest.raises(DataError, match="bytes"):
-        decode(bytes(LARGEST + 1), GREY)
+        decode_image(bytes(MAX_FILE_BYTES + 1), GREY)
 
 
 def test_more_than_eight_bits_are_refused() -> None:
     deep = Image.fromarray(np.arange(24, dtype=np.uint16).reshape(6, 4) * 1000)
     with pytest.raises(DataError, match="8 bits"):
-        decode(content(deep), GREY)
+        decode_image(content(deep), GREY)
 
 
 def test_formats_that_run_other_programs_are_not_tried() -> None:
     with pytest.raises(DataError, match="not a readable picture"):
-        decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 6\n", GREY)
+        decode_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 6\n", GREY)

@@ -12,18 +12,18 @@ from torch import Tensor
 
 from fednet.api import Progress, SiteContext
 from fednet.data.datasets import ImageSet
+from fednet.methods.cmtii.backend_selection import load_backend
 from fednet.methods.cmtii.config import CmtiiConfig
-from fednet.methods.cmtii.inversion import learn, learnable
-from fednet.methods.cmtii.lexicon import merged
-from fednet.methods.cmtii.models import models_of
-from fednet.methods.cmtii.site_data import PublicAndSiteImages
-from fednet.methods.cmtii.tuning import Mixture, adapted, tally, tune
+from fednet.methods.cmtii.inversion import classes_to_learn, invert_words
+from fednet.methods.cmtii.lexicon import class_text_features
+from fednet.methods.cmtii.site_data import CmtiiDataSplit
+from fednet.methods.cmtii.tuning import WeightedImages, count_correct, tune_adapter, with_adapter
 from fednet.seeds import derive, generator
 
-NAME = "central"
+CENTRAL_SITE = "central"
 
 
-def central_tally(
+def centralised_counts(
     config: CmtiiConfig, test: ImageSet, *, sites: int, folder: Path, seed: int, progress: Progress
 ) -> Tensor:
     """How many test pictures of each class the bound takes for it: int64 (classes, 2), right and all.
@@ -32,30 +32,30 @@ def central_tally(
         MethodError: the data or the models are not there, or a training diverges.
         Stopped: the watch asks for the end.
     """
-    world = PublicAndSiteImages(config.data, config.public)
+    world = CmtiiDataSplit(config.data, config.public)
     everything = world.pooled(config.partition, sites, seed)
-    backend = models_of(config, SiteContext(NAME, 0, 1, seed, "cpu", folder), world, progress)
+    backend = load_backend(config, SiteContext(CENTRAL_SITE, 0, 1, seed, "cpu", folder), world, progress)
     tokens = [backend.clip.tokens(name) for name in everything.classes]
     every = config.learn.model_copy(update={"classes": None})
-    words, _ = learn(
+    words, _ = invert_words(
         backend,
         everything,
         tokens,
-        learnable(everything, every, 1),
+        classes_to_learn(everything, every, 1),
         every,
-        random=generator(seed, "learn", NAME),
+        random=generator(seed, "learn", CENTRAL_SITE),
         progress=progress,
     )
-    texts = merged(backend.clip, [[words.get(label, token)] for label, token in enumerate(tokens)])
-    mixture = Mixture(everything.images, everything.labels, torch.ones(len(everything)))
-    state, _ = tune(
+    texts = class_text_features(backend.clip, [[words.get(label, token)] for label, token in enumerate(tokens)])
+    mixture = WeightedImages(everything.images, everything.labels, torch.ones(len(everything)))
+    state, _ = tune_adapter(
         backend.clip,
         texts,
         mixture,
         config.tune,
-        seed=derive(seed, "adapter", NAME),
-        random=generator(seed, "tune", NAME),
+        seed=derive(seed, "adapter", CENTRAL_SITE),
+        random=generator(seed, "tune", CENTRAL_SITE),
         progress=progress,
     )
-    with adapted(backend.clip, config.tune, state):
-        return tally(backend.clip, texts, test.images, test.labels)
+    with with_adapter(backend.clip, config.tune, state):
+        return count_correct(backend.clip, texts, test.images, test.labels)

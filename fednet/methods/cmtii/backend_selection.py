@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from fednet.api import Progress, SiteContext
-from fednet.methods.cmtii.backend import Backend
+from fednet.methods.cmtii.backend import CmtiiBackend
 from fednet.methods.cmtii.config import CmtiiConfig
 from fednet.methods.cmtii.pretrained_config import PretrainedBackendConfig
-from fednet.methods.cmtii.site_data import PublicAndSiteImages
+from fednet.methods.cmtii.site_data import CmtiiDataSplit
 
 
-def models_of(config: CmtiiConfig, site: SiteContext, world: PublicAndSiteImages, progress: Progress) -> Backend:
+def load_backend(config: CmtiiConfig, site: SiteContext, world: CmtiiDataSplit, progress: Progress) -> CmtiiBackend:
     """The models on a site's device, frozen.
 
     Raises:
@@ -20,7 +20,7 @@ def models_of(config: CmtiiConfig, site: SiteContext, world: PublicAndSiteImages
         from fednet.methods.cmtii import pretrained_backend  # noqa: PLC0415 - transformers takes seconds to import
 
         progress.report("loading models", 0, 1)
-        return pretrained_backend.load(config.backend, site)
+        return pretrained_backend.load_pretrained_backend(config.backend, site)
     from fednet.methods.cmtii import small_backend  # noqa: PLC0415 - as above
 
-    return small_backend.load(config.backend, site, world.common(), progress)
+    return small_backend.load_small_backend(config.backend, site, world.common(), progress)
