@@ -75,7 +75,7 @@ def test_a_round_that_was_learnt_is_not_learnt_again(
     before = federation().agents["a1"]
     made = [before.offer(call, NullProgress()) for call in calls][-1]
     after = federation().agents["a1"]
-    monkeypatch.setattr("fednet.methods.cmtii.site.learn", lambda *_a, **_k: pytest.fail("learnt again"))
+    monkeypatch.setattr("fednet.methods.cmtii.site.invert_words", lambda *_a, **_k: pytest.fail("learnt again"))
     for agent in (before, after):
         again = agent.offer(calls[-1], NullProgress())
         assert versions(again.offers) == versions(made.offers)
@@ -157,7 +157,7 @@ def test_what_is_appraised_is_what_was_tuned_on_and_painted_no_second_time(
     question = Question("appraise", {**given(40), **evaluation.judge_to_inputs(judge)}, {"round": 1})
     before = from_json_tensor(agent.answer(question)["appraisal"])
     agent.offer(tune("exchange"), NullProgress())
-    monkeypatch.setattr("fednet.methods.cmtii.site.painted", lambda *_a, **_k: pytest.fail("painted again"))
+    monkeypatch.setattr("fednet.methods.cmtii.site.generate_images", lambda *_a, **_k: pytest.fail("painted again"))
     assert from_json_tensor(agent.answer(question)["appraisal"]) == before
 
 
