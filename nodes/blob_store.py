@@ -41,10 +41,10 @@ log = logging.getLogger(__name__)
 MAX_TRANSFERS = 8
 """Transfers of one receiver that run at the same time."""
 
-LARGEST = 1 << 30
+MAX_BLOB_BYTES = 1 << 30
 """Bytes of the largest data that is fetched."""
 
-SERVED = MAX_TRANSFERS * WINDOW
+MAX_QUEUED_BYTES = MAX_TRANSFERS * WINDOW
 """Bytes that wait for one peer at most: all that an honest one has asked for."""
 
 with warnings.catch_warnings(action="ignore"):  # torch warns once a program that what is kept is read-only: here
@@ -77,7 +77,7 @@ class BlobStore:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._kept: dict[str, memoryview] = {}
-        self._keepers: Counter[str] = Counter()
+        self._reference_counts: Counter[str] = Counter()
         self._transfers: dict[tuple[str, int], _Transfer] = {}
         self._waiting: deque[_Transfer] = deque()
         self._running = 0
@@ -100,18 +100,18 @@ class BlobStore:
         Raises:
             ValueError: this is no key.
         """
-        _check(key)
+        _check_key(key)
         self._kept[key] = memoryview(data).toreadonly()
-        self._keepers[key] += 1
+        self._reference_counts[key] += 1
 
     def drop(self, key: str) -> None:
         """Undoes one `keep`; after the last it is served no more. Nothing happens where it is not kept.
 
         Pieces that are on their way stay in memory until they have left.
         """
-        self._keepers[key] -= 1
-        if self._keepers[key] <= 0:
-            del self._keepers[key]
+        self._reference_counts[key] -= 1
+        if self._reference_counts[key] <= 0:
+            del self._reference_counts[key]
             self._kept.pop(key, None)
 
     def has(self, key: str) -> bool:
@@ -136,9 +136,11 @@ class BlobStore:
                 seconds, or it is larger than `LARGEST`.
             ValueError: this is no key.
         """
-        _check(key)
-        if not 0 <= size <= LARGEST:
-            raise BlobUnavailable(key, dict.fromkeys(holders, f"{size} bytes, and at most {LARGEST} are fetched"))
+        _check_key(key)
+        if not 0 <= size <= MAX_BLOB_BYTES:
+            raise BlobUnavailable(
+                key, dict.fromkeys(holders, f"{size} bytes, and at most {MAX_BLOB_BYTES} are fetched")
+            )
         kept = self._kept.get(key)
         if kept is not None and len(kept) == size:
             return kept
@@ -258,7 +260,7 @@ class BlobStore:
             return
         queued = self._still_queued(envelope.sender)
         piece = (want.key, want.offset, want.count)
-        if piece in queued or want.count + sum(count for _, _, count in queued) > SERVED:
+        if piece in queued or want.count + sum(count for _, _, count in queued) > MAX_QUEUED_BYTES:
             self._node.counts["unserved"] += 1
             return
         view = kept[want.offset : want.offset + want.count]  # lives for as long as anybody has to send it
@@ -309,6 +311,6 @@ class BlobStore:
         return asyncio.get_running_loop().time()
 
 
-def _check(key: str) -> None:
+def _check_key(key: str) -> None:
     if not re.fullmatch("[0-9a-f]{64}", key):
         raise ValueError(f"{key[:80]!r} is no key: expected 64 lower-case hexadecimal digits")

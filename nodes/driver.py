@@ -25,9 +25,9 @@ T = TypeVar("T")
 Job = Callable[[Network, Progress], T]
 """What a guest does: it gets the network and a watch."""
 
-Convene = Callable[[RoundPlan], tuple[RoundRecord, ...]]
+RunRounds = Callable[[RoundPlan], tuple[RoundRecord, ...]]
 
-Trade = Callable[[ExchangePlan], ExchangeRecord]
+RunExchange = Callable[[ExchangePlan], ExchangeRecord]
 
 
 @dataclass
@@ -43,8 +43,8 @@ class BusNetwork:
 
     capabilities: Mapping[str, str]
     asks: Ask
-    convenes: Convene
-    trades: Trade
+    runs_rounds: RunRounds
+    runs_exchange: RunExchange
 
     def ask(self, question: Question) -> Replies:
         """Puts a question and waits for the replies."""
@@ -52,11 +52,11 @@ class BusNetwork:
 
     def run_rounds(self, programme: RoundPlan) -> tuple[RoundRecord, ...]:
         """Has rounds held and waits for their end."""
-        return self.convenes(programme)
+        return self.runs_rounds(programme)
 
     def exchange(self, call: ExchangePlan) -> ExchangeRecord:
         """Has an exchange held and waits for its end."""
-        return self.trades(call)
+        return self.runs_exchange(call)
 
 
 async def run_guest(spec: NodeSpec, job: Job[T], stop: asyncio.Event, told: ProgressListener | None = None) -> T:

@@ -9,7 +9,7 @@ from nodes.errors import NodeError
 from nodes.spec import NodeSpec
 from protocol import topics
 
-EVERYWHERE = ("tcp://0.0.0.0:", "tcp://[::]:", "tcp://*:")
+WILDCARD_BINDS = ("tcp://0.0.0.0:", "tcp://[::]:", "tcp://*:")
 
 
 def check_endpoints(spec: NodeSpec) -> None:
@@ -18,24 +18,24 @@ def check_endpoints(spec: NodeSpec) -> None:
     Raises:
         NodeError: that is what the specification says, and what to say instead.
     """
-    _are_addresses(spec)
+    _check_addresses(spec)
     heard_at = spec.through or spec.listen
     if not (spec.keys or spec.insecure or topics.is_local(heard_at)):
         raise NodeError(f"{heard_at} is open to the network: give this node keys, or say --insecure if it may be")
     if spec.keys:
-        _fit_the_keys(spec)
-    if spec.advertise is None and spec.listen.startswith(EVERYWHERE):
+        _check_keys(spec)
+    if spec.advertise is None and spec.listen.startswith(WILDCARD_BINDS):
         raise NodeError(f"{spec.listen} is no address that peers can connect to: say with --advertise what they can")
 
 
-def _are_addresses(spec: NodeSpec) -> None:
+def _check_addresses(spec: NodeSpec) -> None:
     named = [topics.split_endpoint(text)[1] for text in spec.join]
     for address in (*named, *(said for said in (spec.advertise, spec.through) if said is not None)):
         if not topics.is_address(address):
             raise NodeError(f"{address!r} is no address of a node: expected tcp://host:port or ipc://path")
 
 
-def _fit_the_keys(spec: NodeSpec) -> None:
+def _check_keys(spec: NodeSpec) -> None:
     """With keys, whoever answers must be known beforehand, and this node is whom its keys name."""
     for text in (*spec.join, *([spec.through] if spec.through else [])):
         if not topics.split_endpoint(text)[0]:

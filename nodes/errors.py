@@ -31,7 +31,7 @@ class PeersMissing(PeerError):
         super().__init__(f"not ready after {waited:.0f} s: {states}")
 
 
-class OtherMethod(PeerError):
+class MethodMismatch(PeerError):
     """The peers run another method than the one that was asked for."""
 
     def __init__(self, wanted: str, methods: dict[str, str]) -> None:

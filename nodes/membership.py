@@ -28,7 +28,7 @@ from protocol.security.authentication import Security
 
 log = logging.getLogger(__name__)
 
-INTRODUCED = 64
+MAX_MEMBERS_PER_HELLO = 64
 """Members that one hello names at most."""
 
 
@@ -48,9 +48,9 @@ class MembershipContext:
 
     bus: Transport
     security: Security
-    voice: Publisher
+    publisher: Publisher
     repair: RetransmissionService
-    gate: InboundFilter
+    inbound_filter: InboundFilter
     refused: Callable[[str, str], None]
     counts: Counter[str]
 
@@ -66,7 +66,7 @@ class Membership:
 
     def __init__(self, presence: Presence, means: MembershipContext, capabilities: Sequence[Capability]) -> None:
         self.presence = presence
-        self._means = means
+        self._context = means
         self._capabilities = capabilities
         self._greeted: dict[str, int] = {}
         self.handlers: Mapping[type[Message], Handler] = {
@@ -77,9 +77,9 @@ class Membership:
             GroupKeyGrant: self._grant,
         }
 
-    def knocked(self, topic: bytes, *, present: bool) -> None:
+    def join_requested(self, topic: bytes, *, present: bool) -> None:
         """Somebody has begun or ceased to hear us; its knock says who."""
-        means = self._means
+        means = self._context
         try:
             knock = topics.parse_join_request(topic)
         except WireError as error:
@@ -101,9 +101,9 @@ class Membership:
         self._follow(self.presence.sweep(_now()))
 
     def _hello(self, envelope: Envelope, hello: Hello) -> None:
-        means, sender, now = self._means, envelope.sender, _now()
+        means, sender, now = self._context, envelope.sender, _now()
         if (hello.peer.name, hello.peer.incarnation) != (sender, envelope.incarnation):
-            means.gate.fault(sender, "malformed", f"{sender} introduced itself as {hello.peer.name}", now)
+            means.inbound_filter.fault(sender, "malformed", f"{sender} introduced itself as {hello.peer.name}", now)
         elif hello.receiver != self.presence.me.incarnation:
             means.counts["stale"] += 1  # meant for an earlier life of this node, or repeated by somebody else
         elif not means.security.vouched([hello.peer]):
@@ -124,13 +124,13 @@ class Membership:
         now = _now()
         self._follow(self.presence.heartbeat(envelope.sender, envelope.incarnation, beat.tick, now))
         if self.presence.current(envelope.sender, envelope.incarnation):
-            self._means.repair.claimed(envelope.sender, envelope.incarnation, beat.latest, now)
+            self._context.repair.claimed(envelope.sender, envelope.incarnation, beat.latest, now)
 
     def _goodbye(self, envelope: Envelope, goodbye: Goodbye) -> None:
         self._follow(self.presence.goodbye(envelope.sender, envelope.incarnation, goodbye.reason))
 
     def _grant(self, envelope: Envelope, grant: GroupKeyGrant) -> None:
-        self._means.security.granted(envelope.sender, envelope.incarnation, grant)
+        self._context.security.granted(envelope.sender, envelope.incarnation, grant)
 
     def _follow(self, outcomes: Iterable[Outcome]) -> None:
         """Does what the state machine says."""
@@ -138,9 +138,9 @@ class Membership:
             match outcome:
                 case ConnectTo(text, name):
                     keeper, address = topics.split_endpoint(text)
-                    self._means.bus.connect(address, keeper or name)
+                    self._context.bus.connect(address, keeper or name)
                 case DisconnectFrom(text):
-                    self._means.bus.disconnect(topics.split_endpoint(text)[1])
+                    self._context.bus.disconnect(topics.split_endpoint(text)[1])
                 case SendHello(name, incarnation):
                     self._greet(name, incarnation)
                 case PeerLinked(peer):
@@ -155,22 +155,22 @@ class Membership:
 
         A visitor that has not heard the run's name yet has nothing to say; the greeting falls due again.
         """
-        means = self._means
-        if not means.voice.run:
+        means = self._context
+        if not means.publisher.run:
             return
         if means.security.grant() is not None and self._greeted.get(name) != incarnation:
             self._greeted[name] = incarnation
             self._renew()
         me, *others = self.presence.members()
-        latest = means.voice.latest([name])
-        for start in range(0, max(1, len(others)), INTRODUCED):
-            named = tuple(others[start : start + INTRODUCED])
+        latest = means.publisher.latest([name])
+        for start in range(0, max(1, len(others)), MAX_MEMBERS_PER_HELLO):
+            named = tuple(others[start : start + MAX_MEMBERS_PER_HELLO])
             self._tell(name, Hello(peer=me, receiver=incarnation, members=named, latest=latest))
         if name not in self.presence.linked():
             self._admit(name)
 
     def _depart(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
-        means = self._means
+        means = self._context
         log.log(logging.INFO if left else logging.WARNING, "%s %s: %s", peer.name, "left" if left else "lost", reason)
         self._greeted.pop(peer.name, None)
         if not left:
@@ -183,18 +183,18 @@ class Membership:
 
     def _renew(self) -> None:
         """The membership has changed: from now on its members, and nobody else, read what is said to all."""
-        self._means.security.renew()
+        self._context.security.renew()
         for name in self.presence.linked():
             self._admit(name)
 
     def _admit(self, name: str) -> None:
         """Lets a peer read what is said to all."""
-        grant = self._means.security.grant()
+        grant = self._context.security.grant()
         if grant is not None:
             self._tell(name, grant)
 
     def _tell(self, name: str, message: Message) -> None:
-        self._means.voice.publish(topics.inbox(name), message)
+        self._context.publisher.publish(topics.inbox(name), message)
 
 
 def _now() -> float:

@@ -34,10 +34,10 @@ from protocol.security.group_encryption import KeyedSecurity
 
 log = logging.getLogger(__name__)
 
-SWEEP = 0.05
+SWEEP_INTERVAL = 0.05
 """Seconds between two looks at what the passing of time brings."""
 
-CROWD = 128 << 20
+BACKPRESSURE_BYTES = 128 << 20
 """Bytes of large frames that may wait for the slowest subscriber before those who speak to all hold back."""
 
 
@@ -57,10 +57,12 @@ class Node:
         self._bus = bus
         self._incarnation = time.time_ns()
         self._security: Security = KeyedSecurity(spec.keys, self._incarnation) if spec.keys else NullSecurity()
-        self._gate = InboundFilter(self._security, self.counts, self.refused, self._bar, limits=limits or Limits())
-        self._voice = Publisher(bus, self._security, spec.name, self._incarnation, spec.encoding)
-        self._voice.run = spec.run
-        self._repair = RetransmissionService(self._voice, spec.timing.repair, self.counts, self.refused)
+        self._inbound_filter = InboundFilter(
+            self._security, self.counts, self.refused, self._bar, limits=limits or Limits()
+        )
+        self._publisher = Publisher(bus, self._security, spec.name, self._incarnation, spec.encoding)
+        self._publisher.run = spec.run
+        self._retransmission = RetransmissionService(self._publisher, spec.timing.repair, self.counts, self.refused)
         self._tick = 0
         self._claims: dict[str, int] = {}
         self._capabilities: list[Capability] = []
@@ -68,17 +70,17 @@ class Node:
         self._works: set[asyncio.Task[None]] = set()
         self._ends = False
         self._membership: Membership  # with the presence, once there is an address
-        self._handlers: dict[type[Message], Handler] = {**self._repair.handlers}
+        self._handlers: dict[type[Message], Handler] = {**self._retransmission.handlers}
 
     @property
     def run(self) -> str:
         """The run it belongs to; a visitor that does not know it takes that of the first peer it hears."""
-        return self._voice.run
+        return self._publisher.run
 
     @property
     def sent(self) -> Mapping[str, int]:
         """Bytes of the messages that were published, by kind, frames and headers included, each counted once."""
-        return self._voice.sent
+        return self._publisher.sent
 
     def add(self, capability: Capability) -> None:
         """Gives the node a capability; before it is entered."""
@@ -108,7 +110,13 @@ class Node:
             alert=timing.alert,
         )
         means = MembershipContext(
-            self._bus, self._security, self._voice, self._repair, self._gate, self.refused, self.counts
+            self._bus,
+            self._security,
+            self._publisher,
+            self._retransmission,
+            self._inbound_filter,
+            self.refused,
+            self.counts,
         )
         self._membership = Membership(self.presence, means, self._capabilities)
         self._handlers.update(self._membership.handlers)
@@ -156,15 +164,15 @@ class Node:
 
         Its tensors now belong to the message: never write to them again.
         """
-        self._voice.publish(topic, message)
+        self._publisher.publish(topic, message)
 
     @property
-    def crowded(self) -> bool:
+    def backpressured(self) -> bool:
         """Whether so much waits for a slow subscriber that nothing large should be said to all before it has gone."""
-        return self._bus.queued() > CROWD
+        return self._bus.queued() > BACKPRESSURE_BYTES
 
     @property
-    def obstructed(self) -> bool:
+    def blocked_by_lost_peer(self) -> bool:
         """Whether what is said to all piles up for a peer that is lost: say it to each of the others instead."""
         return bool(self.presence.lingering())
 
@@ -178,12 +186,12 @@ class Node:
 
     def _hear(self, frames: Sequence[Buffer], *, again: bool = False) -> None:
         """Makes sure of a message and takes it; `again` for what a `Retransmission` carries."""
-        heard = self._gate.read(frames, self._now(), again=again)
+        heard = self._inbound_filter.read(frames, self._now(), again=again)
         if heard is None:
             return
         envelope, frames = heard
         if not self.run:
-            self._voice.run = envelope.run
+            self._publisher.run = envelope.run
             self._bus.beat(self._beat, self.spec.timing.heartbeat)
         if envelope.run != self.run:
             self.refused("other run", f"{envelope.sender} speaks of run {envelope.run!r}, not {self.run!r}")
@@ -193,7 +201,7 @@ class Node:
     def subscribed(self, topic: bytes, present: bool) -> None:
         """The bus has noticed that somebody began or ceased to hear us."""
         if topic.startswith(topics.JOIN.encode()):
-            self._membership.knocked(topic, present=present)
+            self._membership.join_requested(topic, present=present)
 
     def _ended(self, work: asyncio.Task[None]) -> None:
         self._works.discard(work)
@@ -220,33 +228,33 @@ class Node:
     def _accept(self, envelope: Envelope) -> bool:
         """Whether a numbered message is for us, from a living peer that has said hello, and new."""
         sender, said = envelope.sender, f"{envelope.message.kind} from {envelope.sender}"
-        if envelope.topic not in self._repair.heard:
+        if envelope.topic not in self._retransmission.heard:
             why = f"{said} on {envelope.topic}, which is not subscribed to here"
-            self._gate.fault(sender, "unheard", why, self._now())
+            self._inbound_filter.fault(sender, "unheard", why, self._now())
         elif not self.presence.current(sender, envelope.incarnation):
             self.refused("stranger", f"{said}, which is not a living member")
         else:
-            return self._repair.accept(envelope, self._now())
+            return self._retransmission.accept(envelope, self._now())
         return False
 
     def _subscriptions(self) -> list[str]:
         """The static subscriptions; the knock comes last, so that who hears it knows that the others stand."""
         wanted = {topics.PRESENCE, topics.HEARTBEATS, topics.inbox(self.name)}
         wanted.update(topic for capability in self._capabilities for topic in capability.topics)
-        self._repair.heard = frozenset(wanted)
+        self._retransmission.heard = frozenset(wanted)
         return [*sorted(wanted), topics.join_request_topic(self.name, self._incarnation, self.address)]
 
     def _beat(self) -> list[Buffer]:
         """A heartbeat; called from the bus's heartbeat thread, reads only."""
-        return self._voice.beat(self._tick, self._claims)
+        return self._publisher.beat(self._tick, self._claims)
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.sleep(SWEEP)
+            await asyncio.sleep(SWEEP_INTERVAL)
             self._tick += 1
-            self._claims = self._voice.latest([info.name for info in self.presence.members()])
+            self._claims = self._publisher.latest([info.name for info in self.presence.members()])
             self._membership.sweep()
-            self._repair.ask(self.presence.members(), self._now())
+            self._retransmission.ask(self.presence.members(), self._now())
 
     def refused(self, kind: str, why: str) -> None:
         """Counts what was dropped or turned away, and logs it, the first few of a kind and then every thousandth."""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 
 from nodes.capability import Handler
-from nodes.errors import OtherMethod, PeersMissing
+from nodes.errors import MethodMismatch, PeersMissing
 from nodes.node import Node
 from protocol.codec import Envelope
 from protocol.messages import Capabilities, Message
@@ -15,10 +15,10 @@ from protocol.messages.presence import PeerInfo
 from protocol.presence import PeerState
 from protocol.topics import PRESENCE
 
-SETTLED = 0.75
+SETTLE_SECONDS = 0.75
 """Seconds without any change after which a guest that expects nobody in particular takes the roster as complete."""
 
-_NO_CARD = (-1, Capabilities(text="{}", ready=False))
+_NO_CAPABILITIES = (-1, Capabilities(text="{}", ready=False))
 
 
 class PeerDirectory:
@@ -34,7 +34,7 @@ class PeerDirectory:
     def __init__(self, node: Node, expected: tuple[str, ...]) -> None:
         self._node = node
         self._expected = expected
-        self._cards: dict[str, tuple[int, Capabilities]] = {}  # with the incarnation that showed it
+        self._capabilities_by_peer: dict[str, tuple[int, Capabilities]] = {}  # with the incarnation that showed it
         self._gone: dict[str, str] = {}
         self._ready: dict[str, str] = {}
         self._methods: dict[str, str] = {}
@@ -76,7 +76,7 @@ class PeerDirectory:
         wanted = self._node.spec.method
         others = {name: method for name, method in self._methods.items() if method != wanted}
         if wanted and others:
-            raise OtherMethod(wanted, others)
+            raise MethodMismatch(wanted, others)
         return self.ready()
 
     async def _complete(self) -> bool:
@@ -87,7 +87,7 @@ class PeerDirectory:
 
     async def _settled(self) -> bool:
         try:
-            async with asyncio.timeout(SETTLED):
+            async with asyncio.timeout(SETTLE_SECONDS):
                 await self._changed.wait()
         except TimeoutError:
             return bool(self.ready()) and not self._pending()
@@ -101,13 +101,17 @@ class PeerDirectory:
     def _review(self) -> None:
         """Something has changed: who is ready is worked out here, not at every question."""
         clients = [info for info in self._node.presence.linked().values() if info.role == "client"]
-        said = {info.name: _unfolded(self._cards[info.name][1].text) for info in clients if self._is_ready(info)}
+        said = {
+            info.name: _parse_capabilities(self._capabilities_by_peer[info.name][1].text)
+            for info in clients
+            if self._is_ready(info)
+        }
         self._methods = {name: method for name, (method, _) in said.items()}
         self._ready = {name: text for name, (_, text) in said.items()}
         self._changed.set()
 
     def _is_ready(self, info: PeerInfo) -> bool:
-        incarnation, card = self._cards.get(info.name, _NO_CARD)
+        incarnation, card = self._capabilities_by_peer.get(info.name, _NO_CAPABILITIES)
         return self.belongs(info.name) and incarnation == info.incarnation and card.ready
 
     def _state(self, name: str) -> str:
@@ -117,9 +121,9 @@ class PeerDirectory:
 
     def _card(self, envelope: Envelope, card: Capabilities) -> None:
         """A card has come; one that was repaired may come late, and nobody who was ready ceases to be."""
-        incarnation, shown = self._cards.get(envelope.sender, _NO_CARD)
+        incarnation, shown = self._capabilities_by_peer.get(envelope.sender, _NO_CAPABILITIES)
         if card.ready or not shown.ready or incarnation != envelope.incarnation:
-            self._cards[envelope.sender] = (envelope.incarnation, card)
+            self._capabilities_by_peer[envelope.sender] = (envelope.incarnation, card)
             self._review()
 
     def linked(self, peer: PeerInfo) -> None:
@@ -157,7 +161,7 @@ class CapabilityPublisher:
         """Nothing to do."""
 
 
-def _unfolded(text: str) -> tuple[str, str]:
+def _parse_capabilities(text: str) -> tuple[str, str]:
     """The method that a card names, and the method's own card; no method where it came in no envelope."""
     try:
         folded = json.loads(text)

@@ -19,7 +19,7 @@ from protocol.retransmission import Outbox, runs
 from protocol.security.authentication import Security
 from protocol.tensors import Encoding
 
-KEEPING = 512
+BUFFER_OVERHEAD_BYTES = 512
 """Bytes that it takes to keep a message for repair, beside those of its frames."""
 
 
@@ -54,7 +54,7 @@ class Publisher:
         number = self.outbox.number(topic) if message.numbered else 0
         frames = self._security.sign(codec.encode(self._envelope(topic, number, message), self._encoding))
         if number:
-            self.outbox.keep(topic, number, frames, KEEPING + sum(map(len, frames)))
+            self.outbox.keep(topic, number, frames, BUFFER_OVERHEAD_BYTES + sum(map(len, frames)))
         leaving = self._security.close(frames)
         self.sent[message.kind] += sum(map(len, leaving))
         self._bus.publish(leaving)

@@ -35,7 +35,7 @@ class RetransmissionService:
     def __init__(
         self, voice: Publisher, patience: float, counts: Counter[str], refused: Callable[[str, str], None]
     ) -> None:
-        self._voice = voice
+        self._publisher = voice
         self._inbox = Inbox(patience)
         self._counts = counts
         self._refused = refused
@@ -68,7 +68,7 @@ class RetransmissionService:
     def forget(self, name: str) -> None:
         """A peer has left for good: neither asks the other for anything any more."""
         self._inbox.forget(name)
-        self._voice.outbox.forget(topics.inbox(name))
+        self._publisher.outbox.forget(topics.inbox(name))
 
     def ask(self, members: Iterable[PeerInfo], now: float) -> None:
         """Asks the members again for what is due."""
@@ -82,7 +82,7 @@ class RetransmissionService:
                     first=missing.first,
                     last=missing.last,
                 )
-                self._voice.publish(topics.inbox(missing.sender), request)
+                self._publisher.publish(topics.inbox(missing.sender), request)
 
     def _relevant(self, latest: Mapping[str, int]) -> dict[str, int]:
         """The part of a peer's numbers that concerns topics subscribed to here."""
@@ -90,7 +90,7 @@ class RetransmissionService:
 
     def _resend(self, envelope: Envelope, request: RetransmitRequest) -> None:
         """A peer has missed messages of ours."""
-        self._voice.repeat(envelope.sender, request)
+        self._publisher.repeat(envelope.sender, request)
 
     def _gone(self, envelope: Envelope, gone: RetransmitUnavailable) -> None:
         """A peer no longer has what we asked it for."""

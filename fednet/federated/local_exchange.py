@@ -95,13 +95,13 @@ class _Stall:
 
     name: str
     trader: Exchanger
-    shelf: OfferStore = field(default_factory=OfferStore)
+    store: OfferStore = field(default_factory=OfferStore)
 
     def hear(self, offers: tuple[Offer, ...]) -> None:
         """Absorbs what is new of what others offer."""
         for offer in offers:
-            if offer.origin != self.name and self.shelf.heard(offer):
-                self.shelf.judged(offer, refusal(self.trader, offer))
+            if offer.origin != self.name and self.store.heard(offer):
+                self.store.judged(offer, refusal(self.trader, offer))
 
     def absorbed(self, listed: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
         """Whose offers it has taken in, at least one of each."""
@@ -117,7 +117,7 @@ class _Stall:
 
     def _reasons(self, listed: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, str]]:
         others = {origin: of for origin, of in listed.items() if origin != self.name}
-        return {origin: self.shelf.verdict(origin, of) or {} for origin, of in others.items()}
+        return {origin: self.store.verdict(origin, of) or {} for origin, of in others.items()}
 
 
 def refusal(trader: Exchanger, offer: Offer) -> str:

@@ -41,13 +41,13 @@ def sample_cluster(place: EndpointOptions, output: Path, console: Console, **wis
         RunError: it was interrupted.
     """
     written = _require_writable(output)
-    from nodes.errors import OtherMethod  # noqa: PLC0415 - imports torch
+    from nodes.errors import MethodMismatch  # noqa: PLC0415 - imports torch
 
     given = {name: value for name, value in wish.items() if value is not None}
     usual, *others = REQUEST_MAKERS
     try:
         drawn = run_as_guest(place, usual, REQUEST_MAKERS[usual](given), console)
-    except OtherMethod as error:
+    except MethodMismatch as error:
         runs = set(error.methods.values())
         known = [method for method in others if {method} == runs]
         if not known:

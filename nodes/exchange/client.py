@@ -19,7 +19,7 @@ from nodes.errors import NoQuorum
 from nodes.exchange.conversion import to_exchange_record, to_exchange_request
 from nodes.node import Node
 from nodes.peer_directory import PeerDirectory
-from nodes.queries.client import STOOD_STILL
+from nodes.queries.client import STALL_THRESHOLD
 from protocol.codec import Envelope
 from protocol.exchange import ExchangeProgress, ExchangeTracker
 from protocol.messages import Message
@@ -28,18 +28,18 @@ from protocol.messages.presence import PeerInfo
 from protocol.quorum import DeadlineEstimator, QuorumPolicy
 from protocol.topics import EXCHANGE
 
-Told = Callable[[ExchangeRecord | Exception | ExchangeProgress], None]
+ExchangeListener = Callable[[ExchangeRecord | Exception | ExchangeProgress], None]
 """Hears how an exchange stands, and in the end its record or why there is none."""
 
 
 @dataclass
-class _Open:
+class _PendingExchange:
     """An exchange that is under way."""
 
     said: wire.ExchangeRequest
     held: ExchangeTracker
     began: float
-    told: Told
+    told: ExchangeListener
     timer: asyncio.TimerHandle | None = None
     until: float = inf  # when the ledger wants to be looked at again
 
@@ -60,7 +60,7 @@ class ExchangeClient:
         self._roster = roster
         self._policy = policy
         self._paces: dict[str, tuple[DeadlineEstimator, DeadlineEstimator]] = {}
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, _PendingExchange] = {}
         self._records: dict[str, ExchangeRecord] = {}
         self._closed = False
         self.handlers: Mapping[type[Message], Handler] = {
@@ -85,7 +85,7 @@ class ExchangeClient:
         except asyncio.CancelledError:
             self._forget(call.key)
             raise
-        return _unwrapped(said)
+        return _result_or_raise(said)
 
     def from_thread(
         self, progress: Progress, heard: Callable[[ExchangeRecord], None] | None = None
@@ -105,7 +105,7 @@ class ExchangeClient:
                 progress.report(
                     f"{'absorb' if said.absorbing else 'offer'}: {call.work}"[:64], said.done, said.expected
                 )
-            record = _unwrapped(said)
+            record = _result_or_raise(said)
             if heard is not None:
                 heard(record)
             return record
@@ -130,7 +130,7 @@ class ExchangeClient:
             each.held.lose(peer.name, f"{'left' if left else 'lost'}: {reason}", self._now())
             self._review(each)
 
-    def _call(self, call: ExchangePlan, told: Told) -> None:
+    def _call(self, call: ExchangePlan, told: ExchangeListener) -> None:
         """Opens an exchange and says its call; `told` hears the outcome, on the event loop."""
         if self._closed:
             told(Stopped())
@@ -141,7 +141,7 @@ class ExchangeClient:
         else:
             self._begin(call, told)
 
-    def _begin(self, call: ExchangePlan, told: Told) -> None:
+    def _begin(self, call: ExchangePlan, told: ExchangeListener) -> None:
         now = self._now()
         paces = self._paces.setdefault(call.work, (DeadlineEstimator(self._policy), DeadlineEstimator(self._policy)))
         held = ExchangeTracker.open(self._roster.ready(), now, self._policy, paces)
@@ -151,7 +151,7 @@ class ExchangeClient:
         except Exception as error:  # whoever called waits for it, perhaps on another thread
             told(error)
         else:
-            each = self._open[call.key] = _Open(said, held, now, told)
+            each = self._open[call.key] = _PendingExchange(said, held, now, told)
             self._review(each)
 
     def _offered(self, envelope: Envelope, said: wire.OfferList) -> None:
@@ -169,15 +169,15 @@ class ExchangeClient:
             each.held.absorbed(envelope.sender, said.origin, said.refused, self._now())
             self._review(each)
 
-    def _of(self, envelope: Envelope, key: str) -> _Open | None:
+    def _of(self, envelope: Envelope, key: str) -> _PendingExchange | None:
         """The exchange that a client of this run speaks of."""
         return self._open.get(key) if self._roster.belongs(envelope.sender) else None
 
-    def _review(self, each: _Open) -> None:
+    def _review(self, each: _PendingExchange) -> None:
         """Closes an exchange if its ledger says so, and otherwise looks again when it says."""
         now = self._now()
-        if now - each.until > STOOD_STILL:
-            each.held.excuse(now - each.until + STOOD_STILL)
+        if now - each.until > STALL_THRESHOLD:
+            each.held.excuse(now - each.until + STALL_THRESHOLD)
         if each.timer is not None:
             each.timer.cancel()
         stand = each.held.look(now)
@@ -188,7 +188,7 @@ class ExchangeClient:
             each.told(stand)
             each.timer = asyncio.get_running_loop().call_at(stand.until, self._review, each)
 
-    def _conclude(self, each: _Open, stand: ExchangeProgress, now: float) -> ExchangeRecord | Exception:
+    def _conclude(self, each: _PendingExchange, stand: ExchangeProgress, now: float) -> ExchangeRecord | Exception:
         each.held.note()
         record = to_exchange_record(each.said.key, each.held, self._roster.missing(), each.began, now)
         if stand.quorate:
@@ -214,7 +214,7 @@ class ExchangeClient:
         return asyncio.get_running_loop().time()
 
 
-def _unwrapped(said: ExchangeRecord | Exception | ExchangeProgress) -> ExchangeRecord:
+def _result_or_raise(said: ExchangeRecord | Exception | ExchangeProgress) -> ExchangeRecord:
     if isinstance(said, Exception):
         raise said
     assert isinstance(said, ExchangeRecord)  # noqa: S101 - whoever waits for the end has it

@@ -12,12 +12,12 @@ from fednet.federated.offers import OfferStore
 from nodes.exchange.conversion import to_offer_verdict
 from protocol.messages.exchange import OfferVerdict
 
-MOST_LISTED = 4096
+MAX_LISTS = 4096
 """Lists that are remembered, by call and origin; the oldest are forgotten."""
 
 
 @dataclass
-class _Listed:
+class _OfferListState:
     """What an origin offers under a call, and what was said of it here."""
 
     versions: Mapping[str, int]
@@ -32,15 +32,15 @@ class OfferLists:
     """
 
     def __init__(self, shelf: OfferStore) -> None:
-        self._shelf = shelf
-        self._listed: dict[tuple[str, str], _Listed] = {}
+        self._store = shelf
+        self._listed: dict[tuple[str, str], _OfferListState] = {}
 
     def add(self, key: str, origin: str, versions: Mapping[str, int]) -> None:
         """An origin says what it has offered under a call; another list under the same key is that of another life."""
         known = self._listed.get((key, origin))
         if known is None or known.versions != versions:
-            self._listed[key, origin] = _Listed(versions)
-        while len(self._listed) > MOST_LISTED:
+            self._listed[key, origin] = _OfferListState(versions)
+        while len(self._listed) > MAX_LISTS:
             del self._listed[next(iter(self._listed))]
 
     def decided(self, origin: str) -> list[OfferVerdict]:
@@ -48,7 +48,7 @@ class OfferLists:
         found = []
         for (key, name), listed in self._listed.items():
             if name == origin and listed.said is None:
-                reasons = self._shelf.verdict(origin, listed.versions)
+                reasons = self._store.verdict(origin, listed.versions)
                 if reasons is not None:
                     listed.said = to_offer_verdict(key, origin, reasons)
                     found.append(listed.said)
@@ -61,4 +61,4 @@ class OfferLists:
     def lacking(self) -> list[str]:
         """Origins of which something is listed that has not come, sorted."""
         open_ = ((origin, listed.versions) for (_, origin), listed in self._listed.items() if listed.said is None)
-        return sorted({origin for origin, versions in open_ if self._shelf.lacks(origin, versions)})
+        return sorted({origin for origin, versions in open_ if self._store.lacks(origin, versions)})

@@ -36,18 +36,18 @@ from protocol.topics import EXCHANGE
 
 log = logging.getLogger(__name__)
 
-MOST_CALLS = 1024
+MAX_REQUESTS = 1024
 """Calls that are remembered; the oldest are forgotten."""
 
-MOST_WAITING = 64
+MAX_PENDING = 64
 """Calls whose work is not done; a further one is declined."""
 
-SEEK = 5.0
+REPAIR_INTERVAL = 5.0
 """Seconds between two looks at what is listed and has not come; what was lost on its way comes again much sooner."""
 
 
 @dataclass
-class _Heard:
+class _RequestState:
     """A call that has come.
 
     Attributes:
@@ -74,17 +74,17 @@ class ExchangePeer:
     def __init__(self, node: Node, compute: ComputeThread) -> None:
         self._node = node
         self._compute = compute
-        self._calls: dict[str, _Heard] = {}
-        self._intake = OfferQueue(self._calls, self._review)
-        self._lists = OfferLists(self._intake.shelf)
+        self._calls: dict[str, _RequestState] = {}
+        self._offer_queue = OfferQueue(self._calls, self._review)
+        self._lists = OfferLists(self._offer_queue.store)
         self._own: dict[str, wire.OfferMessage] = {}
-        self._booth: ExchangeWorker | None = None
-        self._unfit = ""
+        self._worker: ExchangeWorker | None = None
+        self._decline_reason = ""
         self.handlers: Mapping[type[Message], Handler] = {
             ExchangeRequest: self._call,
             wire.OfferMessage: self._offer,
             OfferList: self._offered,
-            OfferRequest: self._seek,
+            OfferRequest: self._send_missing_offers,
         }
 
     async def open(self, agent: object) -> None:
@@ -94,25 +94,25 @@ class ExchangePeer:
             MethodError: that is nothing that can be offered.
         """
         if not isinstance(agent, Exchanger):
-            self._unfit = "its method takes no part in exchanges"
+            self._decline_reason = "its method takes no part in exchanges"
         else:
             booth = ExchangeWorker(
                 self._node.name, agent, self._compute, lambda: ThreadProgress(progress_publisher(self._node))
             )
             for offer in await booth.standing():
                 self._publish(to_offer_message(offer, ""))
-            self._booth = booth
+            self._worker = booth
         for heard in list(self._calls.values()):
             self._begin(heard)
-        if self._booth is not None:
-            self._intake.open(self._booth)
+        if self._worker is not None:
+            self._offer_queue.open(self._worker)
             self._node.spawn(self._look(), "exchange")
 
     def close(self) -> None:
         """Takes no further part: work that is under way ends."""
-        self._intake.close()
-        if self._booth is not None:
-            self._booth.stop()
+        self._offer_queue.close()
+        if self._worker is not None:
+            self._worker.stop()
 
     def linked(self, peer: PeerInfo) -> None:
         """A newcomer has not heard what stands."""
@@ -120,37 +120,37 @@ class ExchangePeer:
             return
         wanted = [heard.said for heard in self._calls.values() if any(map(self._lives, heard.askers))]
         said = [each for each in wanted if isinstance(each, OfferList)]
-        gone = [name for name in self._intake.shelf.origins() if not self._lives(name) and name != peer.name]
-        heard = [to_offer_message(offer, "") for name in gone for offer in self._intake.shelf.of(name)]
+        gone = [name for name in self._offer_queue.store.origins() if not self._lives(name) and name != peer.name]
+        heard = [to_offer_message(offer, "") for name in gone for offer in self._offer_queue.store.of(name)]
         for message in (*self._own.values(), *heard, *said):
             self._node.tell(peer.name, message)
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """What was missed of a peer that is gone it cannot be asked for any more, but the others can."""
         if peer.role == "client" and self._belongs(peer.name):
-            self._intake.shelf.bury(peer.name)
-            self._node.publish(EXCHANGE, self._sought(peer.name))
+            self._offer_queue.store.bury(peer.name)
+            self._node.publish(EXCHANGE, self._offer_request(peer.name))
 
     async def _look(self) -> None:
         """Asks origins again for what they have listed and no longer have among what they can repeat."""
         before: set[str] = set()
         while True:
-            await asyncio.sleep(SEEK)
+            await asyncio.sleep(REPAIR_INTERVAL)
             lacking = set(filter(self._lives, self._lists.lacking()))
             for origin in sorted(lacking & before):
-                self._node.tell(origin, self._sought(origin))
+                self._node.tell(origin, self._offer_request(origin))
             before = lacking
 
-    def _sought(self, origin: str) -> OfferRequest:
-        known = list(versions(self._intake.shelf.of(origin)).items())
+    def _offer_request(self, origin: str) -> OfferRequest:
+        known = list(versions(self._offer_queue.store.of(origin)).items())
         return OfferRequest(origin=origin, versions=dict(known[: wire.MAX_SOUGHT]))
 
     def _call(self, envelope: Envelope, call: ExchangeRequest) -> None:
         asker, heard = envelope.sender, self._calls.get(call.key)
         if heard is None:
-            if sum(known.said is None for known in self._calls.values()) >= MOST_WAITING:
+            if sum(known.said is None for known in self._calls.values()) >= MAX_PENDING:
                 self._node.tell(
-                    asker, ExchangeDecline(key=call.key, reason=f"{MOST_WAITING} calls are waiting here already")
+                    asker, ExchangeDecline(key=call.key, reason=f"{MAX_PENDING} calls are waiting here already")
                 )
                 return
             heard = self._remember(call)
@@ -160,23 +160,23 @@ class ExchangePeer:
         for said in self._lists.said(call.key):
             self._node.tell(asker, said)
 
-    def _remember(self, call: ExchangeRequest) -> _Heard:
-        heard = self._calls[call.key] = _Heard(call)
+    def _remember(self, call: ExchangeRequest) -> _RequestState:
+        heard = self._calls[call.key] = _RequestState(call)
         done = [key for key, known in self._calls.items() if known.said is not None]
-        for key in done[: max(0, len(self._calls) - MOST_CALLS)]:
+        for key in done[: max(0, len(self._calls) - MAX_REQUESTS)]:
             del self._calls[key]
         self._begin(heard)
         return heard
 
-    def _begin(self, heard: _Heard) -> None:
+    def _begin(self, heard: _RequestState) -> None:
         """Puts the work of a call into the queue, once there is somebody to do it."""
-        if self._unfit:
-            self._say(heard, ExchangeDecline(key=heard.call.key, reason=self._unfit))
-        elif self._booth is not None:
-            self._booth.offer(from_exchange_request(heard.call)).add_done_callback(partial(self._made, heard))
-            self._intake.begun(heard.call.key)
+        if self._decline_reason:
+            self._say(heard, ExchangeDecline(key=heard.call.key, reason=self._decline_reason))
+        elif self._worker is not None:
+            self._worker.offer(from_exchange_request(heard.call)).add_done_callback(partial(self._made, heard))
+            self._offer_queue.begun(heard.call.key)
 
-    def _made(self, heard: _Heard, made: asyncio.Future[OfferBatch]) -> None:
+    def _made(self, heard: _RequestState, made: asyncio.Future[OfferBatch]) -> None:
         """Back on the event loop: says what the trader has made of a call, or why nothing."""
         if made.cancelled() or isinstance(made.exception(), Stopped):
             return
@@ -201,7 +201,7 @@ class ExchangePeer:
         self._own[offer.subject] = offer
         self._node.publish(EXCHANGE, offer)
 
-    def _say(self, heard: _Heard, said: OfferList | ExchangeDecline) -> None:
+    def _say(self, heard: _RequestState, said: OfferList | ExchangeDecline) -> None:
         heard.said = said
         if isinstance(said, OfferList):
             self._node.publish(EXCHANGE, said)
@@ -220,17 +220,17 @@ class ExchangePeer:
             self._take(offer, said.key, OfferSource.HEARSAY)
 
     def _take(self, offer: Offer, key: str, source: OfferSource) -> None:
-        self._intake.hear(offer, key, source)
-        if self._intake.shelf.refused:
-            self._node.counts["no room"] = self._intake.shelf.refused
+        self._offer_queue.hear(offer, key, source)
+        if self._offer_queue.store.refused:
+            self._node.counts["no room"] = self._offer_queue.store.refused
         self._review(offer.origin)
 
-    def _seek(self, envelope: Envelope, seek: OfferRequest) -> None:
+    def _send_missing_offers(self, envelope: Envelope, seek: OfferRequest) -> None:
         """Somebody has missed what a peer has offered: it is told, by that peer or by who knows."""
         if not self._belongs(envelope.sender):
             self._node.counts["no member"] += 1
             return
-        heard = [to_offer_message(offer, "") for offer in self._intake.shelf.of(seek.origin)]
+        heard = [to_offer_message(offer, "") for offer in self._offer_queue.store.of(seek.origin)]
         for offer in self._own.values() if seek.origin == self._node.name else heard:
             if offer.version > seek.versions.get(offer.subject, 0):
                 self._node.tell(envelope.sender, offer)

@@ -33,7 +33,7 @@ class ExchangeWorker:
         self, name: str, trader: Exchanger, compute: ComputeThread, progress: Callable[[], ThreadProgress]
     ) -> None:
         self._name = name
-        self._trader = trader
+        self._exchanger = trader
         self._compute = compute
         self._progress = progress
         self._watching: set[ThreadProgress] = set()
@@ -44,14 +44,14 @@ class ExchangeWorker:
         Raises:
             MethodError: it is nothing that can be offered.
         """
-        standing = await self._compute.run(lambda: validated(OfferBatch(self._trader.standing()), self._name))
+        standing = await self._compute.run(lambda: validated(OfferBatch(self._exchanger.standing()), self._name))
         return standing.offers
 
     def offer(self, call: ExchangePlan) -> asyncio.Future[OfferBatch]:
         """Does the call's work; in the queue at once. The future has the MethodError of a trader that cannot."""
         progress = self._progress()
         self._watching.add(progress)
-        made = self._compute.run(lambda: validated(self._trader.offer(call, progress), self._name))
+        made = self._compute.run(lambda: validated(self._exchanger.offer(call, progress), self._name))
         made.add_done_callback(lambda _made: self._watching.discard(progress))
         return made
 
@@ -66,7 +66,7 @@ class ExchangeWorker:
 
     def _absorb(self, offer: Offer) -> str:
         try:
-            return refusal(self._trader, offer)
+            return refusal(self._exchanger, offer)
         except Exception as error:  # a peer's offer must not end this node
             log.exception("%s's offer %r", offer.origin, offer.subject)
             return f"{type(error).__name__} while absorbing; see this node's log"

@@ -26,17 +26,17 @@ from protocol.messages.presence import PeerInfo
 from protocol.quorum import DeadlineEstimator, QuorumOutcome, QuorumPolicy, QuorumTracker
 from protocol.topics import QUERIES
 
-STOOD_STILL = 1.0
+STALL_THRESHOLD = 1.0
 """Seconds by which a look at the ledger must be late to show that this node itself was stopped or blocked: then the
 answers may lie in its sockets, unread, and nobody is called late for it."""
 
 
-ROOM = 0.05
+BACKPRESSURE_INTERVAL = 0.05
 """Seconds between two looks whether there is room for a question again."""
 
 
 @dataclass
-class _Open:
+class _PendingQuery:
     """A question that waits for its answers."""
 
     number: int
@@ -65,7 +65,7 @@ class QueryClient:
         self._policy = policy
         self._pace = DeadlineEstimator(policy)
         self._numbers = itertools.count(1)
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, _PendingQuery] = {}
         self._closed = False
         self.handlers: Mapping[type[Message], Handler] = {QueryAnswer: self._answer, QueryRefusal: self._refusal}
 
@@ -80,7 +80,7 @@ class QueryClient:
         """
         answered: asyncio.Future[Replies | Exception] = asyncio.get_running_loop().create_future()
         self._put(question, lambda replies: None if answered.done() else answered.set_result(replies))
-        return _unwrapped(await answered)
+        return _result_or_raise(await answered)
 
     def from_thread(self) -> Ask:
         """The same as a blocking callable, for a solver on a thread of its own."""
@@ -89,7 +89,7 @@ class QueryClient:
         def ask(question: Question) -> Replies:
             answered: SimpleQueue[Replies | Exception] = SimpleQueue()
             loop.call_soon_threadsafe(self._put, question, answered.put)
-            return _unwrapped(answered.get())
+            return _result_or_raise(answered.get())
 
         return ask
 
@@ -107,9 +107,9 @@ class QueryClient:
         if self._closed:
             then(Stopped())
             return
-        if self._node.crowded:  # whoever asks waits as well: this is what slows it down
+        if self._node.backpressured:  # whoever asks waits as well: this is what slows it down
             self._node.counts["held back"] += 1
-            asyncio.get_running_loop().call_later(ROOM, self._put, question, then)
+            asyncio.get_running_loop().call_later(BACKPRESSURE_INTERVAL, self._put, question, then)
             return
         try:
             step = self._step(question)
@@ -117,7 +117,7 @@ class QueryClient:
             then(error)
             return
         number = next(self._numbers)
-        asked = self._open[number] = _Open(number, question.to, step, then)
+        asked = self._open[number] = _PendingQuery(number, question.to, step, then)
         try:
             self._say(self._query(number, question), question.to, step)
         except Exception as error:  # whoever asked waits for it, perhaps on another thread
@@ -139,7 +139,7 @@ class QueryClient:
         return QuorumTracker.open(question.to, self._now(), policy, self._pace)
 
     def _say(self, query: QueryRequest, to: tuple[str, ...] | None, step: QuorumTracker) -> None:
-        if to is not None or self._node.obstructed:
+        if to is not None or self._node.blocked_by_lost_peer:
             for name in sorted(step.expected):
                 self._node.tell(name, query)
         elif step.expected:
@@ -155,7 +155,7 @@ class QueryClient:
             ttl=self._policy.hard_limit,
         )
 
-    def _conclude(self, asked: _Open, outcome: QuorumOutcome) -> Replies | Exception:
+    def _conclude(self, asked: _PendingQuery, outcome: QuorumOutcome) -> Replies | Exception:
         for seconds in asked.step.taken():
             self._pace.note(seconds)
         lost = {**({} if asked.to is not None else self._roster.missing()), **outcome.lost}
@@ -166,11 +166,11 @@ class QueryClient:
         contributed = {name: asked.outputs[name] for name in outcome.contributed}
         return Replies(contributed, outcome.late, {name: why for name, why in lost.items() if name not in contributed})
 
-    def _review(self, asked: _Open) -> None:
+    def _review(self, asked: _PendingQuery) -> None:
         """Closes the step if its ledger says so, and otherwise looks again when it says."""
         now = self._now()
-        if now - asked.until > STOOD_STILL:
-            asked.step.excuse(now - asked.until + STOOD_STILL)
+        if now - asked.until > STALL_THRESHOLD:
+            asked.step.excuse(now - asked.until + STALL_THRESHOLD)
         if asked.timer is not None:
             if not asked.step.ripe(now):
                 return
@@ -183,7 +183,7 @@ class QueryClient:
         else:
             asked.timer = asyncio.get_running_loop().call_at(outcome.until, self._look, asked)
 
-    def _look(self, asked: _Open) -> None:
+    def _look(self, asked: _PendingQuery) -> None:
         """The time to look again has come."""
         asked.timer = None
         self._review(asked)
@@ -213,7 +213,7 @@ class QueryClient:
         return asyncio.get_running_loop().time()
 
 
-def _unwrapped(replies: Replies | Exception) -> Replies:
+def _result_or_raise(replies: Replies | Exception) -> Replies:
     if isinstance(replies, Exception):
         raise replies
     return replies

@@ -34,7 +34,7 @@ MAX_OPEN = 16
 MAX_WAITING = 256
 """Questions of all askers that may wait here: their tensors stay in memory until they are answered."""
 
-_Life = tuple[str, int]
+_Requester = tuple[str, int]
 """An asker's name and incarnation: what an earlier life asked is not answered to the next."""
 
 
@@ -51,18 +51,18 @@ class QueryResponder:
     def __init__(self, node: Node, compute: ComputeThread) -> None:
         self._node = node
         self._compute = compute
-        self._answerer: Responder | None = None
-        self._waiting: Counter[_Life] = Counter()
-        self._oldest: dict[_Life, int] = {}
+        self._responder: Responder | None = None
+        self._waiting: Counter[_Requester] = Counter()
+        self._oldest: dict[_Requester, int] = {}
         self.handlers: Mapping[type[Message], Handler] = {QueryRequest: self._query}
 
     def open(self, answerer: Responder) -> None:
         """From now on questions are answered."""
-        self._answerer = answerer
+        self._responder = answerer
 
     def _query(self, envelope: Envelope, query: QueryRequest) -> None:
         asker, life = envelope.sender, (envelope.sender, envelope.incarnation)
-        if self._answerer is None:
+        if self._responder is None:
             self._refuse(asker, query, "not ready yet")
         elif self._waiting[life] >= MAX_OPEN:
             self._refuse(asker, query, f"{MAX_OPEN} of your questions are waiting here already")
@@ -71,10 +71,10 @@ class QueryResponder:
         else:
             self._waiting[life] += 1
             self._oldest[life] = max(query.oldest, self._oldest.get(life, 0))
-            work = partial(self._work, self._answerer, life, query, time.monotonic())
+            work = partial(self._work, self._responder, life, query, time.monotonic())
             self._compute.run(work).add_done_callback(partial(self._done, life, query))
 
-    def _done(self, life: _Life, query: QueryRequest, result: asyncio.Future[QueryAnswer | str | None]) -> None:
+    def _done(self, life: _Requester, query: QueryRequest, result: asyncio.Future[QueryAnswer | str | None]) -> None:
         """Back on the event loop: sends the answer, or the reason why there is none."""
         self._waiting[life] -= 1
         if not self._waiting[life]:
@@ -83,7 +83,9 @@ class QueryResponder:
         if not newer and not result.cancelled() and (answer := result.result()) is not None:
             self._reply(life[0], query, answer)
 
-    def _work(self, answerer: Responder, life: _Life, query: QueryRequest, arrived: float) -> QueryAnswer | str | None:
+    def _work(
+        self, answerer: Responder, life: _Requester, query: QueryRequest, arrived: float
+    ) -> QueryAnswer | str | None:
         """On the device's thread: the answer, the reason why not, or None when nobody waits for it any more."""
         started = time.monotonic()
         if started - arrived > query.ttl or query.query < self._oldest.get(life, LARGEST):

@@ -52,11 +52,11 @@ class RoundAttempt:
     opened: RoundOpen
     lead: str
     began: float
-    tally: ContributionTracker
-    ballot: VoteTracker
+    contribution_tracker: ContributionTracker
+    vote_tracker: VoteTracker
     voting: QuorumTracker
     adopting: QuorumTracker
-    adverts: QuorumTracker
+    key_advertisements: QuorumTracker
     sharing: QuorumTracker | None = None
     sharers: set[str] = field(default_factory=set)
     needed: int = 0
@@ -76,8 +76,8 @@ class RoundAttempt:
 
     def withdraw(self, name: str, reason: str) -> None:
         """Nobody waits for a member's contribution any more."""
-        self.tally.step.lose(name, reason)
-        self.adverts.lose(name, reason)
+        self.contribution_tracker.step.lose(name, reason)
+        self.key_advertisements.lose(name, reason)
         if self.sharing is not None and self.sharing.lose(name, reason):
             self.broken = True  # the others wait for its shares
 
@@ -88,13 +88,13 @@ class RoundAttempt:
         shard hands it on instead.
         """
         self.lose(name, reason)
-        if len(self.tally.keepers) > 1 and name in self.tally.keepers:
+        if len(self.contribution_tracker.keepers) > 1 and name in self.contribution_tracker.keepers:
             self.broken |= not (self.needed and name in self.reduced)
 
     def close(self, outcome: QuorumOutcome, now: float) -> RoundClose:
         """Closes it with those who have contributed; from now on votes are waited for."""
-        shares = self.tally.shares(outcome.contributed)
-        if len(self.tally.keepers) > 1:  # everybody has its shard by now
+        shares = self.contribution_tracker.shares(outcome.contributed)
+        if len(self.contribution_tracker.keepers) > 1:  # everybody has its shard by now
             shares = {name: share.model_copy(update={"pieces": ()}) for name, share in shares.items()}
         self.voting.opened = now
         self.closed = about(
@@ -102,8 +102,8 @@ class RoundAttempt:
             self.opened,
             shares=shares,
             late=outcome.late,
-            lost=_short(record_reasons(outcome, self.tally.refused)),
-            refused=_short(self.tally.refused),
+            lost=_truncated(record_reasons(outcome, self.contribution_tracker.refused)),
+            refused=_truncated(self.contribution_tracker.refused),
             seconds=now - self.began,
         )
         return self.closed
@@ -111,15 +111,15 @@ class RoundAttempt:
     def commit(self, left: BlobRef) -> RoundCommit:
         """The record of the round that has left this; told is also what has been refused since it was closed."""
         assert self.closed is not None  # noqa: S101 - a round is closed before anybody votes
-        dissent = dict.fromkeys(self.ballot.dissenters(left), "it computed another aggregate")
+        dissent = dict.fromkeys(self.vote_tracker.dissenters(left), "it computed another aggregate")
         record = to_commit(self.opened, self.closed, self.lead, left)
-        return record.model_copy(update={"refused": _short({**dissent, **self.tally.refused})})
+        return record.model_copy(update={"refused": _truncated({**dissent, **self.contribution_tracker.refused})})
 
 
 def abort_message(term: int, plan: RoundPlanMessage, error: RoundImpossible) -> RoundsAborted:
     """What is said when a programme cannot go on."""
-    return RoundsAborted(term=term, key=plan.key, lost=_short(error.lost), reason=str(error)[:500])
+    return RoundsAborted(term=term, key=plan.key, lost=_truncated(error.lost), reason=str(error)[:500])
 
 
-def _short(reasons: Mapping[str, str]) -> dict[str, str]:
+def _truncated(reasons: Mapping[str, str]) -> dict[str, str]:
     return {name: reason[:500] for name, reason in reasons.items()}

@@ -33,9 +33,9 @@ from protocol.messages.rounds import (
 
 log = logging.getLogger(__name__)
 
-JOURNAL = "rounds.json"
+JOURNAL_FILE = "rounds.json"
 
-MOST_RECORDS = 2048
+MAX_STORED_RECORDS = 2048
 """Records that are kept; of what is older, it is only remembered how many rounds of each programme have closed."""
 
 
@@ -107,7 +107,7 @@ class _Journal(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Told:
+class _JournalState:
     """What is written beside states and votes."""
 
     term: int
@@ -140,7 +140,7 @@ class CheckpointStore:
         self.records: list[RoundCommit] = []
         self.past = RoundHistory()
         self._texts: dict[int, str] = {}  # of the records, by identity: each is put into words once
-        if folder is not None and (folder / JOURNAL).is_file():
+        if folder is not None and (folder / JOURNAL_FILE).is_file():
             self._load(folder)
 
     def standings(self) -> dict[str, ModelVersion]:
@@ -153,7 +153,7 @@ class CheckpointStore:
 
     def of(self, key: str) -> list[RoundCommit]:
         """The records of one programme, by their place in it; the last that was told counts."""
-        return sorted({record.index: record for record in self.records if record.key == key}.values(), key=_place)
+        return sorted({record.index: record for record in self.records if record.key == key}.values(), key=_round_index)
 
     def done(self, key: str) -> int:
         """How many rounds of a programme have closed, as far as is known here."""
@@ -186,7 +186,7 @@ class CheckpointStore:
         self.records = [*self.records, record]
         return True
 
-    def pledge(self, term: int) -> None:
+    def record_promise(self, term: int) -> None:
         """Keeps in mind, for good, that this term was promised.
 
         Raises:
@@ -228,50 +228,50 @@ class CheckpointStore:
         self, kept: dict[str, Checkpoint], votes: dict[str, PersistedVote], records: list[RoundCommit], term: int
     ) -> None:
         term = max(self.term, term)
-        past, records = self.past.with_(records[:-MOST_RECORDS]), records[-MOST_RECORDS:]
+        past, records = self.past.with_(records[:-MAX_STORED_RECORDS]), records[-MAX_STORED_RECORDS:]
         if self.folder is not None:
-            self._write(self.folder, kept, votes, _Told(term, past, records))
+            self._write(self.folder, kept, votes, _JournalState(term, past, records))
         self.past = past
         self.kept, self.votes, self.records, self.term = kept, votes, records, term
 
     def _write(
-        self, folder: Path, kept: Mapping[str, Checkpoint], votes: Mapping[str, PersistedVote], told: _Told
+        self, folder: Path, kept: Mapping[str, Checkpoint], votes: Mapping[str, PersistedVote], told: _JournalState
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         standings = {model: each.standing for model, each in kept.items()}
         states = [*kept.items(), *((model, vote.kept) for model, vote in votes.items())]
-        named = {_file(folder, model, each.standing): each for model, each in states}
+        named = {_checkpoint_path(folder, model, each.standing): each for model, each in states}
         for path, each in named.items():
             if not path.exists():
                 write_whole(path, bytes(each.packed))
         said = {model: vote.said for model, vote in votes.items()}
         journal = _Journal(term=told.term, standings=standings, voted=said, records=(), past=told.past)
         texts = {id(each): self._texts.get(id(each)) or json.dumps(each.model_dump()) for each in told.records}
-        write_whole(folder / JOURNAL, _in_words(journal, texts.values()).encode())
+        write_whole(folder / JOURNAL_FILE, _journal_json(journal, texts.values()).encode())
         self._texts = texts  # only now: the identity of a record that was not kept may be that of a later one
         for path in set(folder.glob("*.safetensors")) - named.keys():
             path.unlink()
 
     def _load(self, folder: Path) -> None:
         try:
-            journal = _Journal.model_validate_json((folder / JOURNAL).read_bytes())
-            self.kept = {model: _read(folder, model, each) for model, each in journal.standings.items()}
+            journal = _Journal.model_validate_json((folder / JOURNAL_FILE).read_bytes())
+            self.kept = {model: _read_checkpoint(folder, model, each) for model, each in journal.standings.items()}
             for model, said in journal.voted.items():
-                self.votes[model] = PersistedVote(said, _read(folder, model, version_after(said.record)))
+                self.votes[model] = PersistedVote(said, _read_checkpoint(folder, model, version_after(said.record)))
         except (OSError, ValueError, ValidationError, ModelError) as error:
             raise ModelError(f"{folder} cannot be resumed from ({error}): remove it to begin anew") from error
         self.term, self.records, self.past = journal.term, list(journal.records), journal.past
         log.info("resumed from %s: %s", folder, {model: each.number for model, each in journal.standings.items()})
 
 
-def _in_words(journal: _Journal, records: Iterable[str]) -> str:
+def _journal_json(journal: _Journal, records: Iterable[str]) -> str:
     """The journal as JSON, in which a loss may be infinite or no number, with records that are JSON already."""
     rest = json.dumps(journal.model_dump(exclude={"records"}))
     return f'{rest[:-1]}, "records": [{", ".join(records)}]}}'
 
 
-def _read(folder: Path, model: str, standing: ModelVersion) -> Checkpoint:
-    path = _file(folder, model, standing)
+def _read_checkpoint(folder: Path, model: str, standing: ModelVersion) -> Checkpoint:
+    path = _checkpoint_path(folder, model, standing)
     packed = path.read_bytes()
     state = unpack(packed)
     if digest(state) != standing.left.digest or len(packed) != standing.left.size:
@@ -279,9 +279,9 @@ def _read(folder: Path, model: str, standing: ModelVersion) -> Checkpoint:
     return Checkpoint(standing, state, packed)
 
 
-def _file(folder: Path, model: str, standing: ModelVersion) -> Path:
+def _checkpoint_path(folder: Path, model: str, standing: ModelVersion) -> Path:
     return folder / f"{model}-{standing.number:06d}-{standing.left.digest[:16]}.safetensors"
 
 
-def _place(record: RoundCommit) -> int:
+def _round_index(record: RoundCommit) -> int:
     return record.index

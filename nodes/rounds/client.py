@@ -26,23 +26,23 @@ from protocol.messages.presence import PeerInfo
 from protocol.messages.rounds import BlobRef, RoundCommit, RoundPlanMessage, RoundsAborted, RoundsRequest
 from protocol.topics import ROUNDS
 
-AGAIN = 0.5
+REQUEST_INTERVAL = 0.5
 """Seconds between two sayings of an order whose rounds are not over."""
 
-PATIENCE = 10.0
+QUORUM_TIMEOUT = 10.0
 """Seconds for which fewer than a majority of the run's clients may be there before the rounds are given up."""
 
 
-Told = Callable[[RoundRecord | Exception], None]
+RoundListener = Callable[[RoundRecord | Exception], None]
 """Hears of every round that closes, in order, or of why there will be no more."""
 
 
 @dataclass
-class _Ordered:
+class _PendingRounds:
     """A programme that is being followed."""
 
     plan: RoundPlanMessage
-    told: Told
+    told: RoundListener
     records: dict[int, RoundCommit] = field(default_factory=dict)
     said: int = 0
     alone_since: float | None = None
@@ -62,8 +62,8 @@ class RoundsClient:
     def __init__(self, node: Node, roster: PeerDirectory, depot: BlobStore) -> None:
         self._node = node
         self._roster = roster
-        self._depot = depot
-        self._ordered: dict[str, _Ordered] = {}
+        self._blob_store = depot
+        self._ordered: dict[str, _PendingRounds] = {}
         self._closed = False
         self.handlers: Mapping[type[Message], Handler] = {RoundCommit: self._commit, RoundsAborted: self._abandon}
 
@@ -76,10 +76,10 @@ class RoundsClient:
             Stopped: the convener was closed.
         """
         told: asyncio.Queue[RoundRecord | Exception] = asyncio.Queue()
-        plan, packed = _ordered(programme, self._node.name)
+        plan, packed = _to_request(programme, self._node.name)
         self._order(plan, packed, told.put_nowait)
         try:
-            return tuple([_unwrapped(await told.get()) for _ in range(programme.rounds)])
+            return tuple([_result_or_raise(await told.get()) for _ in range(programme.rounds)])
         except asyncio.CancelledError:
             self._forget(plan.key)
             raise
@@ -92,13 +92,13 @@ class RoundsClient:
 
         def convene(programme: RoundPlan) -> tuple[RoundRecord, ...]:
             told: SimpleQueue[RoundRecord | Exception] = SimpleQueue()
-            loop.call_soon_threadsafe(self._order, *_ordered(programme, self._node.name), told.put)
+            loop.call_soon_threadsafe(self._order, *_to_request(programme, self._node.name), told.put)
             records: list[RoundRecord] = []
             while len(records) < programme.rounds:
-                records.append(record := _unwrapped(told.get()))
+                records.append(record := _result_or_raise(told.get()))
                 if heard is not None:
                     heard(record)
-                progress.report(f"{programme.model} rounds", len(records), programme.rounds, **_means(record))
+                progress.report(f"{programme.model} rounds", len(records), programme.rounds, **_weighted_means(record))
             return tuple(records)
 
         return convene
@@ -115,13 +115,13 @@ class RoundsClient:
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """Noticed when the orders are said again."""
 
-    def _order(self, plan: RoundPlanMessage, packed: bytes | None, told: Told) -> None:
+    def _order(self, plan: RoundPlanMessage, packed: bytes | None, told: RoundListener) -> None:
         if self._closed:
             told(Stopped())
             return
         if plan.given is not None and packed is not None:
-            self._depot.keep(plan.given.digest, packed)
-        self._ordered[plan.key] = _Ordered(plan, told)
+            self._blob_store.keep(plan.given.digest, packed)
+        self._ordered[plan.key] = _PendingRounds(plan, told)
         self._say(plan.key)
 
     def _say(self, key: str) -> None:
@@ -132,9 +132,9 @@ class RoundsClient:
             self._end(key, missing)
             return
         self._node.publish(ROUNDS, RoundsRequest(plan=ordered.plan, after=ordered.said))
-        asyncio.get_running_loop().call_later(AGAIN, self._say, key)
+        asyncio.get_running_loop().call_later(REQUEST_INTERVAL, self._say, key)
 
-    def _alone(self, ordered: _Ordered) -> NoQuorum | None:
+    def _alone(self, ordered: _PendingRounds) -> NoQuorum | None:
         """Why the rounds are given up, when too few have been there for too long."""
         now, ready = asyncio.get_running_loop().time(), tuple(self._roster.ready())
         needed = len(self._node.spec.expected) // 2 + 1
@@ -142,7 +142,7 @@ class RoundsClient:
             ordered.alone_since = None
         elif ordered.alone_since is None:
             ordered.alone_since = now
-        elif now > ordered.alone_since + PATIENCE:
+        elif now > ordered.alone_since + QUORUM_TIMEOUT:
             return NoQuorum(ready, needed, self._roster.missing())
         return None
 
@@ -171,10 +171,10 @@ class RoundsClient:
     def _forget(self, key: str) -> None:
         ordered = self._ordered.pop(key, None)
         if ordered is not None and ordered.plan.given is not None:
-            self._depot.drop(ordered.plan.given.digest)
+            self._blob_store.drop(ordered.plan.given.digest)
 
 
-def _ordered(programme: RoundPlan, asker: str) -> tuple[RoundPlanMessage, bytes | None]:
+def _to_request(programme: RoundPlan, asker: str) -> tuple[RoundPlanMessage, bytes | None]:
     """A programme as it is said, and what it gives as bytes."""
     if programme.given is None:
         return to_plan_message(programme, asker, None), None
@@ -182,13 +182,13 @@ def _ordered(programme: RoundPlan, asker: str) -> tuple[RoundPlanMessage, bytes 
     return to_plan_message(programme, asker, BlobRef(digest=digest(programme.given), size=len(packed))), packed
 
 
-def _unwrapped(record: RoundRecord | Exception) -> RoundRecord:
+def _result_or_raise(record: RoundRecord | Exception) -> RoundRecord:
     if isinstance(record, Exception):
         raise record
     return record
 
 
-def _means(record: RoundRecord) -> dict[str, float]:
+def _weighted_means(record: RoundRecord) -> dict[str, float]:
     """What was measured, averaged over the contributors by weight."""
     names = sorted({value for values in record.values.values() for value in values})
     found = {}

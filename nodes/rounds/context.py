@@ -55,7 +55,7 @@ class RoundContext:
     run: str
     bench: RoundWorker
     models: CheckpointStore
-    depot: BlobStore
+    blob_store: BlobStore
     reducer: ComputeThread
     say: Callable[[Message], None]
     tell: Callable[[str, Message], None]
@@ -107,16 +107,16 @@ class RoundContext:
 
     async def adopt(self, model: str, kept: Checkpoint, term: int, record: RoundCommit | None = None) -> None:
         """Takes over a state for good: on disk, for peers that are behind, and for the participant."""
-        await _whole(self._adopt(model, kept, term, record))
+        await _run_uninterrupted(self._adopt(model, kept, term, record))
 
     async def vote(self, plan: RoundPlanMessage, record: RoundCommit, kept: Checkpoint) -> None:
         """Keeps for good what this member is about to vote for."""
-        await _whole(self._vote(plan, record, kept))
+        await _run_uninterrupted(self._vote(plan, record, kept))
 
     async def fetch(self, piece: BlobRef, holders: Sequence[str]) -> memoryview:
         """A blob, from the first of the holders that has it."""
         others = [name for name in dict.fromkeys(holders) if name != self.name]
-        return await self.depot.fetch(piece.digest, piece.size, others)
+        return await self.blob_store.fetch(piece.digest, piece.size, others)
 
     async def known(self, model: str) -> Checkpoint:
         """What this member has of a model; the beginning, where no round has touched it.
@@ -130,7 +130,7 @@ class RoundContext:
         kept = await self.reducer.run(partial(Checkpoint.of, state))
         if model not in self.models.kept:
             await self.reducer.run(partial(self.models.adopt, model, kept, 0))
-            self.depot.keep(kept.standing.left.digest, kept.packed)
+            self.blob_store.keep(kept.standing.left.digest, kept.packed)
         return self.models.kept[model]
 
     async def resume(self) -> None:
@@ -140,9 +140,9 @@ class RoundContext:
             MethodError: the participant can no longer use it.
         """
         for vote in self.models.votes.values():
-            self.depot.keep(vote.kept.standing.left.digest, vote.kept.packed)
+            self.blob_store.keep(vote.kept.standing.left.digest, vote.kept.packed)
         for model, kept in self.models.kept.items():
-            self.depot.keep(kept.standing.left.digest, kept.packed)
+            self.blob_store.keep(kept.standing.left.digest, kept.packed)
             if kept.standing.number:
                 await self.bench.adopt(model, kept.standing.number, kept.state)
 
@@ -153,7 +153,7 @@ class RoundContext:
         if vote is not None and vote.kept.standing.left == left:
             return vote.kept.state, vote.kept.packed
         data = await self.fetch(left, holders)
-        return await self.reducer.run(partial(unpacked, data, left.digest)), data
+        return await self.reducer.run(partial(unpack_state, data, left.digest)), data
 
     async def _adopt(self, model: str, kept: Checkpoint, term: int, record: RoundCommit | None) -> None:
         self.bench.interrupt()
@@ -174,12 +174,12 @@ class RoundContext:
 
     def _offer(self, model: str, before: Sequence[Checkpoint]) -> None:
         for each in self._offered(model):
-            self.depot.keep(each.standing.left.digest, each.packed)
+            self.blob_store.keep(each.standing.left.digest, each.packed)
         for each in before:
-            self.depot.drop(each.standing.left.digest)
+            self.blob_store.drop(each.standing.left.digest)
 
 
-def unpacked(data: memoryview, digest_: str) -> ModelState:
+def unpack_state(data: memoryview, digest_: str) -> ModelState:
     """The state in a blob.
 
     Raises:
@@ -191,19 +191,19 @@ def unpacked(data: memoryview, digest_: str) -> ModelState:
     return state
 
 
-def checked(data: memoryview, name: str, like: ModelState, whose: str) -> ModelState:
+def unpack_validated_state(data: memoryview, name: str, like: ModelState, whose: str) -> ModelState:
     """The state in a blob, once it fits.
 
     Raises:
         ModelError: it is another one, not of the names and shapes of `like`, or not finite.
     """
-    state = unpacked(data, name)
+    state = unpack_state(data, name)
     require_like(state, like, whose)
     require_finite(state, whose)
     return state
 
 
-async def ended(task: asyncio.Future[None]) -> None:
+async def wait_finished(task: asyncio.Future[None]) -> None:
     """Waits until a task has ended, also when whoever waits is cancelled meanwhile: it then stops afterwards."""
     cancelled = False
     while not task.done():
@@ -215,8 +215,8 @@ async def ended(task: asyncio.Future[None]) -> None:
         raise asyncio.CancelledError
 
 
-async def _whole(work: Coroutine[None, None, None]) -> None:
+async def _run_uninterrupted(work: Coroutine[None, None, None]) -> None:
     """Does work to its end, even if whoever waits for it is cancelled meanwhile."""
     task = asyncio.ensure_future(work)
-    await ended(task)
+    await wait_finished(task)
     task.result()

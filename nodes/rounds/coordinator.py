@@ -38,7 +38,7 @@ from protocol.rounds import ContributionTracker, VoteTracker, about, attempt_of
 log = logging.getLogger(__name__)
 
 
-MOST_ATTEMPTS = 100
+MAX_ATTEMPTS = 100
 """Attempts at one round, most of which end with a death; what breaks more often will not end well."""
 
 
@@ -56,7 +56,7 @@ class RoundCoordinator:
     """
 
     def __init__(self, council: Election, policy: QuorumPolicy, seed: int, say: Callable[[Message], None]) -> None:
-        self._council = council
+        self._election = council
         self._policy = policy
         self._seed = seed
         self._say = say
@@ -88,7 +88,7 @@ class RoundCoordinator:
             Hopeless: it cannot be held.
         """
         self._unable = {}
-        for _ in range(MOST_ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             await self._majority()
             try:
                 return await self._attempt(plan, index, standings, settled)
@@ -96,19 +96,19 @@ class RoundCoordinator:
                 log.warning("round %d of %s begins again: %s", index, plan.key, broken)
             finally:
                 self._round = None
-        raise RoundImpossible(f"{MOST_ATTEMPTS} attempts were broken off", self._unable)
+        raise RoundImpossible(f"{MAX_ATTEMPTS} attempts were broken off", self._unable)
 
     def offered(self, name: str, contribution: ContributionAvailable) -> None:
         """A member contributes; one that is not to this attempt is refused by name."""
         held = self._round
         if held is not None and self._current(contribution):
-            held.tally.offered(name, contribution.share, _now())
+            held.contribution_tracker.offered(name, contribution.share, _now())
             held.changed.set()
 
     def stale(self, name: str, number: int) -> None:
         """A contribution to a round that is over: it is named in the record of the present one."""
         if self._round is not None and number < self._round.opened.number:
-            self._round.tally.refused.setdefault(name, f"stale: it contributed to round {number}")
+            self._round.contribution_tracker.refused.setdefault(name, f"stale: it contributed to round {number}")
 
     def receipt(self, name: str, receipt: ContributionReceipt) -> None:
         """A keeper holds its part of a contribution, or refuses it."""
@@ -116,9 +116,9 @@ class RoundCoordinator:
         if held is None or not self._current(receipt):
             return
         if receipt.refused:
-            held.tally.refuse(name, receipt.contributor, receipt.refused)
+            held.contribution_tracker.refuse(name, receipt.contributor, receipt.refused)
         else:
-            held.tally.held(name, receipt.contributor, _now())
+            held.contribution_tracker.held(name, receipt.contributor, _now())
         held.changed.set()
 
     def declined(self, name: str, decline: RoundDecline) -> None:
@@ -130,14 +130,14 @@ class RoundCoordinator:
         if not decline.votes:
             held.lose(name, f"declined: {decline.reason}")
             self._unable[name] = f"declined: {decline.reason}"
-            held.broken |= len(held.tally.keepers) > 1
+            held.broken |= len(held.contribution_tracker.keepers) > 1
         held.changed.set()
 
     def voted(self, name: str, vote: RoundVote) -> None:
         """A member has computed what the round leaves."""
         held = self._round
         if held is not None and self._current(vote) and held.voting.arrive(name, _now()):
-            held.ballot.cast(name, vote.left)
+            held.vote_tracker.cast(name, vote.left)
             held.changed.set()
 
     def secure(self, name: str, message: SecureSumMessage) -> None:
@@ -146,7 +146,7 @@ class RoundCoordinator:
         if held is None or not self._current(message):
             return
         if isinstance(message, KeyAdvertisement):
-            held.adverts.arrive(name, _now())
+            held.key_advertisements.arrive(name, _now())
         elif isinstance(message, SharesReceived) and held.sharing is not None:
             held.sharing.arrive(name, _now())
         held.changed.set()
@@ -180,9 +180,9 @@ class RoundCoordinator:
 
     async def _majority(self) -> None:
         """Waits until a majority of the configured members is there: without it nothing can close."""
-        while len(self._council.living) < self._council.majority:
-            there = ", ".join(sorted(self._council.living))
-            log.warning("%d members are needed and %s are here: waiting", self._council.majority, there)
+        while len(self._election.living) < self._election.majority:
+            there = ", ".join(sorted(self._election.living))
+            log.warning("%d members are needed and %s are here: waiting", self._election.majority, there)
             self._awaited.clear()
             await self._awaited.wait()
 
@@ -212,18 +212,18 @@ class RoundCoordinator:
         secure = federation_from(held.opened.plan).secure
         if secure is not None:
             await self._dealt(held, threshold_of(secure, len(held.opened.contributors)))
-        outcome = await self._until(held, held.tally.step)
-        for seconds in held.tally.step.taken():
+        outcome = await self._until(held, held.contribution_tracker.step)
+        for seconds in held.contribution_tracker.step.taken():
             self._pace.note(seconds)
         if not outcome.quorate:
             self._require_majority(outcome)
-            needed = held.tally.step.policy.quorum
+            needed = held.contribution_tracker.step.policy.quorum
             raise RoundImpossible(f"{len(outcome.contributed)} of {needed} needed contributed", _all_lost(outcome))
         return outcome
 
     async def _dealt(self, held: RoundAttempt, threshold: int) -> None:
         """Waits until everybody who has a contribution holds everybody's shares, so that any of them may be lost."""
-        adverts = await self._until(held, held.adverts)
+        adverts = await self._until(held, held.key_advertisements)
         names = adverts.contributed
         for name in adverts.late:
             held.withdraw(name, "late: its keys did not come in time")
@@ -232,7 +232,7 @@ class RoundCoordinator:
             raise RoundImpossible(
                 f"{len(names)} of {threshold} needed for a secure sum contributed", _all_lost(adverts)
             )
-        held.sharing = QuorumTracker.open(names, _now(), held.tally.step.policy, self._pace)
+        held.sharing = QuorumTracker.open(names, _now(), held.contribution_tracker.step.policy, self._pace)
         self._say(about(ShareDistribution, held.opened, names=names))
         sharing = await self._until(held, held.sharing)
         if sharing.contributed != names:
@@ -242,7 +242,7 @@ class RoundCoordinator:
     def _opened(
         self, plan: RoundPlanMessage, index: int, standings: Mapping[str, ModelVersion], settled: RoundCommit | None
     ) -> RoundAttempt:
-        federation, now, council = federation_from(plan), _now(), self._council
+        federation, now, council = federation_from(plan), _now(), self._election
         members = tuple(sorted(council.living - self._unable.keys()))
         if len(members) < council.majority:
             raise RoundImpossible(f"{len(members)} of {council.majority} needed can take part", self._unable)
@@ -266,11 +266,11 @@ class RoundCoordinator:
             opened=opened,
             lead=council.me,
             began=now,
-            tally=ContributionTracker(step, keepers),
-            ballot=VoteTracker(council.majority),
+            contribution_tracker=ContributionTracker(step, keepers),
+            vote_tracker=VoteTracker(council.majority),
             voting=QuorumTracker.open(members, now, voting, self._pace),
             adopting=QuorumTracker.open(members, now, voting, self._pace),
-            adverts=QuorumTracker.open(names, now, quorate, self._pace),
+            key_advertisements=QuorumTracker.open(names, now, quorate, self._pace),
         )
 
     async def _until(self, held: RoundAttempt, step: QuorumTracker) -> QuorumOutcome:
@@ -294,19 +294,19 @@ class RoundCoordinator:
         Raises:
             Broken: fewer than a majority is there.
         """
-        if len(self._council.living) < self._council.majority:
+        if len(self._election.living) < self._election.majority:
             raise AttemptFailed(", ".join(f"{name} {reason}" for name, reason in outcome.lost.items()))
 
     def _agreed(self, held: RoundAttempt, votes: QuorumOutcome) -> BlobRef:
-        left = held.ballot.agreed()
+        left = held.vote_tracker.agreed()
         if left is None:
             self._require_majority(votes)
-            found = {name: f"computed {piece.digest[:12]}" for name, piece in held.ballot.votes.items()}
+            found = {name: f"computed {piece.digest[:12]}" for name, piece in held.vote_tracker.votes.items()}
             raise RoundImpossible(
-                f"{held.ballot.majority} members must agree on what round {held.opened.number} leaves",
+                f"{held.vote_tracker.majority} members must agree on what round {held.opened.number} leaves",
                 {**votes.lost, **dict.fromkeys(votes.late, "late"), **found},
             )
-        for name in held.ballot.dissenters(left):
+        for name in held.vote_tracker.dissenters(left):
             log.warning("%s has computed something else in round %d", name, held.opened.number)
         return left
 

@@ -33,10 +33,10 @@ from protocol.messages.rounds import (
 
 log = logging.getLogger(__name__)
 
-AGAIN = 1.0
+RETRY_INTERVAL = 1.0
 """Seconds until a lead that could not fetch what it needs tries again, and for which it waits for records."""
 
-MOST_ORDERS = 64
+MAX_REQUESTS = 64
 """Programmes that wait at a member; a further one is refused."""
 
 
@@ -49,7 +49,7 @@ class RequestQueue:
 
     def add(self, plan: RoundPlanMessage) -> bool:
         """A programme is ordered; False if too many wait already."""
-        if plan.key not in self.plans and len(self.plans) >= MOST_ORDERS:
+        if plan.key not in self.plans and len(self.plans) >= MAX_REQUESTS:
             return False
         self.plans.setdefault(plan.key, plan)
         self.came.set()
@@ -76,10 +76,10 @@ class Leadership:
 
     elected: ElectionWon
     means: RoundContext
-    council: Election
-    chair: RoundCoordinator
-    orders: RequestQueue
-    seated: Callable[[], Awaitable[None]]
+    election: Election
+    coordinator: RoundCoordinator
+    requests: RequestQueue
+    participation_ended: Callable[[], Awaitable[None]]
     recalled: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def lead(self) -> None:
@@ -88,7 +88,7 @@ class Leadership:
         Raises:
             MethodError: the participant cannot use what its peers have.
         """
-        await self.seated()
+        await self.participation_ended()
         for model, (standing, holder) in self.elected.standings.items():
             if (await self.means.known(model)).standing.number < standing.number:
                 await self._reach(model, standing, holder)
@@ -97,14 +97,14 @@ class Leadership:
         for voted in self.elected.voted.values():
             await self._settle(voted)
         while True:
-            self.orders.came.clear()
-            for plan in list(self.orders.plans.values()):
+            self.requests.came.clear()
+            for plan in list(self.requests.plans.values()):
                 await self._programme(plan)
             said = LeaderAnnouncement(
-                term=self.elected.term, attempt=self.chair.attempts, standings=self.means.models.standings()
+                term=self.elected.term, attempt=self.coordinator.attempts, standings=self.means.models.standings()
             )
             self.means.say(said)
-            await self.orders.came.wait()
+            await self.requests.came.wait()
 
     async def _programme(self, plan: RoundPlanMessage) -> None:
         """Holds the rounds of a programme that are still to be held."""
@@ -113,17 +113,17 @@ class Leadership:
             federation_from(plan)
             await self.means.known(plan.model)
             for index in range(models.done(plan.key) + 1, plan.rounds + 1):
-                commit = await self.chair.hold(plan, index, models.standings())
+                commit = await self.coordinator.hold(plan, index, models.standings())
                 await self._adopted(commit)
                 self.means.tell(plan.asker, commit)
         except RoundImpossible as hopeless:
             self._abandon(plan, hopeless)
         except (MethodError, ValidationError) as error:
             self._abandon(plan, RoundImpossible(str(error), {}))
-        self.orders.remove(plan.key)
+        self.requests.remove(plan.key)
 
     def _abandon(self, plan: RoundPlanMessage, hopeless: RoundImpossible) -> None:
-        said = abort_message(self.council.term, plan, hopeless)
+        said = abort_message(self.election.term, plan, hopeless)
         self.means.say(said)
         self.means.tell(plan.asker, said)
 
@@ -135,13 +135,13 @@ class Leadership:
         log.info("%s settles on what round %d of %s may have left", self.means.name, record.number, model)
         try:
             standings = self.means.models.standings()
-            await self._adopted(await self.chair.hold(voted.plan, record.index, standings, record))
+            await self._adopted(await self.coordinator.hold(voted.plan, record.index, standings, record))
         except RoundImpossible as hopeless:
             log.warning("round %d of %s is held again: %s", record.number, model, hopeless)
 
     async def _adopted(self, commit: RoundCommit) -> None:
         """Waits until this member too stands where the round has left the others."""
-        await self.seated()
+        await self.participation_ended()
         await self._reach(commit.model, version_after(commit), *sorted(commit.weights), record=commit)
 
     async def _reach(
@@ -149,18 +149,18 @@ class Leadership:
     ) -> None:
         """Reaches what others have, as soon as one of them can be asked."""
         while True:
-            others = sorted(self.council.living - {self.means.name})
+            others = sorted(self.election.living - {self.means.name})
             try:
                 await self.means.reach(model, standing, (*holders, *others), self.elected.term, record)
                 return
             except PeerError as error:
                 log.warning("%s cannot go on yet: %s", self.means.name, error)
-                await asyncio.sleep(AGAIN)
+                await asyncio.sleep(RETRY_INTERVAL)
 
     async def _recall(self, model: str) -> None:
         """Asks one member after another for records that are missing here."""
         models = self.means.models
-        for name in sorted(self.council.living - {self.means.name}):
+        for name in sorted(self.election.living - {self.means.name}):
             while (missing := models.missing(model)) is not None:
                 self.means.tell(name, RecordRequest(model=model, after=missing - 1))
                 await self._learned(model, missing)
@@ -170,7 +170,7 @@ class Leadership:
     async def _learned(self, model: str, missing: int) -> None:
         """Waits for a record, for a while."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(AGAIN):
+            async with asyncio.timeout(RETRY_INTERVAL):
                 while self.means.models.missing(model) == missing:
                     self.recalled.clear()
                     await self.recalled.wait()

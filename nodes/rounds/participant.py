@@ -29,7 +29,7 @@ from fednet.federated.staleness import carried_over
 from fednet.federated.state import bare, digest, pack, require_finite, require_like, size
 from nodes.errors import PeerError
 from nodes.rounds.checkpoints import Checkpoint
-from nodes.rounds.context import RoundContext, checked, unpacked
+from nodes.rounds.context import RoundContext, unpack_state, unpack_validated_state
 from nodes.rounds.conversion import federation_from, to_commit, version_after
 from nodes.rounds.secure_sum import SecureSumParticipant
 from protocol.messages.rounds import (  # fmt: skip
@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ROOM = 1 << 16
+SIZE_MARGIN_BYTES = 1 << 16
 """Bytes by which a packed state may be larger than its tensors, for their names and shapes."""
 
 
@@ -72,7 +72,7 @@ class RoundParticipant:
         self.opened = opened
         self.lead = lead
         self.left = False
-        self._means = means
+        self._context = means
         self._federation = federation_from(opened.plan)
         self._sharded = self._federation.transport == "sharded"
         loop = asyncio.get_running_loop()
@@ -109,16 +109,16 @@ class RoundParticipant:
 
     def closing(self, close: RoundClose) -> None:
         """The lead has closed the round."""
-        _settle(self._closing, close)
+        _set_result(self._closing, close)
 
     def reduced(self, name: str, reduced: ShardReduced) -> None:
         """Somebody's shard of the aggregate can be fetched."""
         if name in self._reduced:
-            _settle(self._reduced[name], reduced.piece)
+            _set_result(self._reduced[name], reduced.piece)
 
     def committed(self, commit: RoundCommit) -> None:
         """The lead has committed the round."""
-        _settle(self._committing, commit)
+        _set_result(self._committing, commit)
 
     async def run(self) -> None:
         """Takes part, to the end of the round."""
@@ -135,10 +135,10 @@ class RoundParticipant:
     def forget(self) -> None:
         """Nobody fetches from this round any more."""
         while self._blobs:
-            self._means.depot.drop(self._blobs.pop())
+            self._context.blob_store.drop(self._blobs.pop())
 
     async def _take_part(self) -> None:
-        opened, means = self.opened, self._means
+        opened, means = self.opened, self._context
         for model, standing in opened.standings.items():
             await means.reach(model, standing, self._holders, opened.term)
         base = means.models.kept[opened.model]
@@ -158,19 +158,19 @@ class RoundParticipant:
         means.tell(self.lead, about(ModelAdopted, opened))
 
     async def _contribute(self, base: Checkpoint) -> None:
-        opened, means = self.opened, self._means
+        opened, means = self.opened, self._context
         task = RoundTask(opened.model, opened.plan.work, opened.number, dict(opened.plan.options))
         try:
             if means.sealed and self._masked is None:
                 raise PrivacyError("it contributes behind a secure sum only: order rounds with `secure`")
             update = await self._made(task, base)
-            await means.reducer.run(partial(_require_fit, update.state, bare(base.state)))
+            await means.reducer.run(partial(_require_valid_update, update.state, bare(base.state)))
             state = update.state if self._masked is None else await self._masked.outgoing(update, bare(base.state))
             self._own, packed = await means.reducer.run(partial(self._parted, state))
             pieces = tuple(BlobRef(digest=name, size=len(data)) for name, data in packed)
             share = ContributionRef(weight=update.weight, pieces=pieces, values=dict(update.values))
-        except (_Unfit, ValidationError) as error:
-            means.tell(self.lead, about(ContributionReceipt, opened, contributor=means.name, refused=_short(error)))
+        except (_InvalidUpdate, ValidationError) as error:
+            means.tell(self.lead, about(ContributionReceipt, opened, contributor=means.name, refused=_truncated(error)))
         except MethodError as error:
             self._decline(str(error), votes=True)
         except Exception as error:  # what goes wrong in a method must not keep the others waiting
@@ -184,12 +184,14 @@ class RoundParticipant:
     async def _made(self, task: RoundTask, base: Checkpoint) -> Update:
         """Our contribution to this very round; what was begun for an earlier one is carried over."""
         buffer = self._federation.buffer
-        made = await self._means.bench.contribute(task, base, patient=buffer is not None)
+        made = await self._context.bench.contribute(task, base, patient=buffer is not None)
         staleness = base.standing.number - made.began.standing.number
         if buffer is None or staleness == 0:
             return made.update
         began, now = bare(made.began.state), bare(base.state)
-        return await self._means.reducer.run(partial(carried_over, made.update, began, now, staleness, buffer.exponent))
+        return await self._context.reducer.run(
+            partial(carried_over, made.update, began, now, staleness, buffer.exponent)
+        )
 
     def _parted(self, state: ModelState) -> tuple[Sequence[ModelState], list[tuple[str, bytes]]]:
         """Our contribution, whole or in shards, and what of it travels; on the reducer's thread."""
@@ -209,16 +211,16 @@ class RoundParticipant:
 
     async def _part(self, name: str, share: ContributionRef, base: Checkpoint) -> ModelState:
         mine, count = (self._place, len(self.opened.members)) if self._sharded else (0, 1)
-        if name == self._means.name:
+        if name == self._context.name:
             return self._own[mine]
         if len(share.pieces) != count:
             raise ModelError(f"its contribution has {len(share.pieces)} parts, not {count}")
         piece = share.pieces[mine]
         like = self._part_like
-        if piece.size > size(like) + ROOM:
+        if piece.size > size(like) + SIZE_MARGIN_BYTES:
             raise ModelError(f"its contribution has {piece.size} bytes where {size(like)} belong")
-        data = await self._means.fetch(piece, (name, *self._holders))
-        state = await self._means.reducer.run(partial(checked, data, piece.digest, like, name))
+        data = await self._context.fetch(piece, (name, *self._holders))
+        state = await self._context.reducer.run(partial(unpack_validated_state, data, piece.digest, like, name))
         self._keep(piece.digest, data)
         return state
 
@@ -234,15 +236,15 @@ class RoundParticipant:
 
     async def _outcome(self, base: Checkpoint) -> tuple[Checkpoint, RoundCommit]:
         """What the round leaves, and its record, should a majority find the same."""
-        opened, run = self.opened, self._means.reducer.run
+        opened, run = self.opened, self._context.reducer.run
         if opened.settled is not None:
             record = opened.settled.model_copy(update={"term": opened.term, "attempt": opened.attempt})
-            kept = await self._means.settled(record, self._holders)
+            kept = await self._context.settled(record, self._holders)
             require_like(bare(kept.state), bare(base.state), "the peers' model")
             return kept, record
         close = await self._closing
-        if self._means.name in close.shares:
-            self._means.bench.taken()
+        if self._context.name in close.shares:
+            self._context.bench.taken()
         if opened.plan.given is not None:
             state = await self._given(opened.plan.given, base)
         else:
@@ -253,7 +255,7 @@ class RoundParticipant:
     async def _aggregate(self, close: RoundClose, base: Checkpoint) -> ModelState:
         states = {name: await self._held(name, share, base) for name, share in close.shares.items()}
         weights = {name: share.weight for name, share in close.shares.items()}
-        run = self._means.reducer.run
+        run = self._context.reducer.run
         whole = await run(partial(self._combined, states, weights))
         if self._sharded:
             whole = await self._joined(whole, self._whole(base))
@@ -270,11 +272,13 @@ class RoundParticipant:
     async def _given(self, piece: BlobRef, base: Checkpoint) -> ModelState:
         """The model that the asker gives; the server's optimiser starts afresh."""
         like = bare(base.state)
-        if piece.size > size(like) + ROOM:
+        if piece.size > size(like) + SIZE_MARGIN_BYTES:
             raise ModelError(f"the given model has {piece.size} bytes where {size(like)} belong")
-        data = await self._means.fetch(piece, (self.opened.plan.asker, *self._holders))
+        data = await self._context.fetch(piece, (self.opened.plan.asker, *self._holders))
         self._keep(piece.digest, data)
-        return await self._means.reducer.run(partial(checked, data, piece.digest, like, "the given model"))
+        return await self._context.reducer.run(
+            partial(unpack_validated_state, data, piece.digest, like, "the given model")
+        )
 
     async def _held(self, name: str, share: ContributionRef, base: Checkpoint) -> ModelState:
         """A contribution that the lead has counted; if its contributor is gone, others hold it."""
@@ -285,7 +289,7 @@ class RoundParticipant:
 
     async def _joined(self, shard: ModelState, like: ModelState) -> ModelState:
         """The aggregate, from our shard of it and those of the others."""
-        means, members = self._means, self.opened.members
+        means, members = self._context, self.opened.members
         name, data = await means.reducer.run(lambda: (digest(shard), pack(shard)))
         self._keep(name, data)
         means.say(about(ShardReduced, self.opened, piece=BlobRef(digest=name, size=len(data))))
@@ -293,12 +297,12 @@ class RoundParticipant:
         return await means.reducer.run(partial(join, shards, like))
 
     async def _shard(self, member: str, own: ModelState) -> ModelState:
-        if member == self._means.name:
+        if member == self._context.name:
             return own
         piece = await self._reduced[member]
-        data = await self._means.fetch(piece, (member, *self._holders))
+        data = await self._context.fetch(piece, (member, *self._holders))
         self._keep(piece.digest, data)  # should its keeper die, others have it from us
-        return await self._means.reducer.run(partial(unpacked, data, piece.digest))
+        return await self._context.reducer.run(partial(unpack_state, data, piece.digest))
 
     @property
     def _holders(self) -> tuple[str, ...]:
@@ -306,19 +310,19 @@ class RoundParticipant:
 
     @property
     def _place(self) -> int:
-        return self.opened.members.index(self._means.name)
+        return self.opened.members.index(self._context.name)
 
     def _receipt(self, name: str, refused: str) -> None:
-        if self._sharded or self._means.name == self.lead:
-            self._means.tell(
-                self.lead, about(ContributionReceipt, self.opened, contributor=name, refused=_short(refused))
+        if self._sharded or self._context.name == self.lead:
+            self._context.tell(
+                self.lead, about(ContributionReceipt, self.opened, contributor=name, refused=_truncated(refused))
             )
 
     def _decline(self, reason: str, *, votes: bool) -> None:
-        self._means.tell(self.lead, about(RoundDecline, self.opened, reason=_short(reason), votes=votes))
+        self._context.tell(self.lead, about(RoundDecline, self.opened, reason=_truncated(reason), votes=votes))
 
     def _keep(self, name: str, data: bytes | memoryview) -> None:
-        self._means.depot.keep(name, data)
+        self._context.blob_store.keep(name, data)
         self._blobs.append(name)
 
     def _begin(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
@@ -328,23 +332,23 @@ class RoundParticipant:
         return task
 
 
-def _require_fit(state: ModelState, base: ModelState) -> None:
+def _require_valid_update(state: ModelState, base: ModelState) -> None:
     """Refuses our own contribution where peers would refuse it, before anything of it is said."""
     try:
         require_like(state, base, "the contribution")
         require_finite(state, "the contribution")
     except ModelError as error:
-        raise _Unfit(str(error)) from error
+        raise _InvalidUpdate(str(error)) from error
 
 
-class _Unfit(ModelError):
+class _InvalidUpdate(ModelError):
     """Our own contribution is of another shape, or not finite."""
 
 
-def _short(reason: object) -> str:
+def _truncated(reason: object) -> str:
     return str(reason)[:500]
 
 
-def _settle(future: asyncio.Future[T], value: T) -> None:
+def _set_result(future: asyncio.Future[T], value: T) -> None:
     if not future.done():
         future.set_result(value)

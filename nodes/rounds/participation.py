@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 
 from nodes.node import Node
-from nodes.rounds.context import ended
+from nodes.rounds.context import wait_finished
 from nodes.rounds.participant import RoundParticipant
 from protocol.messages.rounds import OfRound
 from protocol.rounds import attempt_of
 
-MOST_EARLY = 4096
+MAX_EARLY_MESSAGES = 4096
 """Messages that wait for the opening of their round; the oldest give way."""
 
 Work = Callable[[], Coroutine[None, None, None]]
@@ -35,20 +35,20 @@ class ParticipationQueue:
         self._node = node
         self.seat: RoundParticipant | None = None
         self._past: RoundParticipant | None = None
-        self._sitting: asyncio.Task[None] | None = None
-        self._early: deque[tuple[str, OfRound]] = deque(maxlen=MOST_EARLY)
+        self._running_task: asyncio.Task[None] | None = None
+        self._early: deque[tuple[str, OfRound]] = deque(maxlen=MAX_EARLY_MESSAGES)
 
-    def sit(self, seat: RoundParticipant) -> list[tuple[str, OfRound]]:
+    def start(self, seat: RoundParticipant) -> list[tuple[str, OfRound]]:
         """Takes a seat; what the last but one has offered is offered no more.
 
         Returns:
             What has come early, with its senders: perhaps for this very seat.
         """
-        self.rise()
+        self.leave()
         if self._past is not None:
             self._past.forget()
         self._past, self.seat = self.seat, seat
-        self.follow_with(seat.run)
+        self.run_after(seat.run)
         early = list(self._early)
         self._early.clear()
         return early
@@ -60,22 +60,22 @@ class ParticipationQueue:
             return True
         return False
 
-    def rise(self, under: int | None = None) -> None:
+    def leave(self, under: int | None = None) -> None:
         """Leaves the seat, unless its round is closed and only its outcome is still to be taken over.
 
         Args:
             under: a term; a seat that is not of an earlier one is kept.
         """
         seat = self.seat
-        if seat is None or seat.closed or seat.left or self._sitting is None:
+        if seat is None or seat.closed or seat.left or self._running_task is None:
             return
         if under is None or seat.opened.term < under:
             seat.left = True
-            self._sitting.cancel()
+            self._running_task.cancel()
 
-    def follow_with(self, work: Work) -> None:
+    def run_after(self, work: Work) -> None:
         """Does something once the seat is left."""
-        self._sitting = self._node.spawn(_after(self._sitting, work), "seat")
+        self._running_task = self._node.spawn(_run_after(self._running_task, work), "seat")
 
     async def left(self, under: int | None = None) -> None:
         """Waits until the seat is left.
@@ -83,8 +83,10 @@ class ParticipationQueue:
         Args:
             under: a term; only a seat of an earlier one whose round is not closed is waited for.
         """
-        seat, sitting = self.seat, self._sitting
-        if sitting is not None and (under is None or (seat is not None and not seat.closed and _before(seat, under))):
+        seat, sitting = self.seat, self._running_task
+        if sitting is not None and (
+            under is None or (seat is not None and not seat.closed and _is_of_earlier_term(seat, under))
+        ):
             await asyncio.wait((sitting,))
 
     def of(self, message: OfRound) -> RoundParticipant | None:
@@ -96,11 +98,11 @@ class ParticipationQueue:
         return self.seat is None or attempt_of(message) > attempt_of(self.seat.opened)
 
 
-def _before(seat: RoundParticipant, term: int) -> bool:
+def _is_of_earlier_term(seat: RoundParticipant, term: int) -> bool:
     return seat.opened.term < term
 
 
-async def _after(previous: asyncio.Task[None] | None, work: Work) -> None:
+async def _run_after(previous: asyncio.Task[None] | None, work: Work) -> None:
     if previous is not None:
-        await ended(previous)
+        await wait_finished(previous)
     await work()

@@ -86,8 +86,8 @@ class SecureSumParticipant:
         self._reducer, self._say, self._tell, self._revealed = reducer, say, tell, revealed
         self._context = "/".join([run, opened.model, *map(str, (opened.number, opened.term, opened.attempt))]).encode()
         self._party: SecureSumParty | None = None
-        self._adverts: dict[str, KeyAdvertisement] = {}
-        self._boxes: dict[str, bytes] = {}
+        self._key_advertisements: dict[str, KeyAdvertisement] = {}
+        self._ciphertexts: dict[str, bytes] = {}
         self._votes: dict[str, bytes] = {}
         self._reveals: dict[str, bytes] = {}
         self._sharers: tuple[str, ...] = ()
@@ -97,11 +97,11 @@ class SecureSumParticipant:
         """Something about the secure sum has come; the first of each sender counts."""
         match message:
             case KeyAdvertisement():
-                self._adverts.setdefault(sender, message)
+                self._key_advertisements.setdefault(sender, message)
             case ShareDistribution(names=names) if sender == self._lead and not self._sharers:
                 self._sharers = names
             case EncryptedShare(box=box):
-                self._boxes.setdefault(sender, bytes.fromhex(box))
+                self._ciphertexts.setdefault(sender, bytes.fromhex(box))
             case ConsistencyCheck(vote=vote):
                 self._votes.setdefault(sender, bytes.fromhex(vote))
             case ShareReveal(shares=shares):
@@ -121,13 +121,13 @@ class SecureSumParticipant:
         party = self._party = SecureSumParty(self._name, self._opened.contributors, self._threshold, self._context)
         keys = party.advertise().hex()
         self._say(self._about(KeyAdvertisement, public=keys, weight=update.weight, values=dict(update.values)))
-        await self._until(lambda: bool(self._sharers) and self._adverts.keys() >= set(self._sharers))
+        await self._until(lambda: bool(self._sharers) and self._key_advertisements.keys() >= set(self._sharers))
         boxes = await self._reducer.run(partial(party.share, self._keys()))
         for name, box in boxes.items():
             self._tell(name, self._about(EncryptedShare, box=box.hex()))
         others = set(self._sharers) - {self._name}
-        await self._until(lambda: self._boxes.keys() >= others)
-        await self._reducer.run(partial(party.receive, {name: self._boxes[name] for name in others}))
+        await self._until(lambda: self._ciphertexts.keys() >= others)
+        await self._reducer.run(partial(party.receive, {name: self._ciphertexts[name] for name in others}))
         self._tell(self._lead, self._about(SharesReceived))
         return {MASKED_TENSOR: await self._reducer.run(partial(self._mask, party, update, base))}
 
@@ -146,7 +146,7 @@ class SecureSumParticipant:
         agreement = SurvivorSet(self._roster(), self._sharers, survivors)
         if self._party is not None and self._name in self._sharers:
             await self._reveal(self._party, agreement)
-        reveals = await self._enough(self._reveals, partial(_passes, read, agreement))
+        reveals = await self._enough(self._reveals, partial(_is_valid, read, agreement))
         change = await self._reducer.run(partial(self._change, agreement, total[MASKED_TENSOR], reveals))
         return await self._reducer.run(partial(moved, base, change))
 
@@ -165,7 +165,7 @@ class SecureSumParticipant:
         dropped = set(self._sharers) - set(agreement.survivors)
         vote = party.vote(agreement.survivors, dropped)
         self._say(self._about(ConsistencyCheck, vote=vote.hex()))
-        votes = await self._enough(self._votes, partial(_passes, require_vote, agreement))
+        votes = await self._enough(self._votes, partial(_is_valid, require_vote, agreement))
         self._revealed[self._round] = agreement.survivors
         shares = await self._reducer.run(partial(party.reveal, votes))
         self._say(self._about(ShareReveal, shares=shares.hex()))
@@ -183,10 +183,12 @@ class SecureSumParticipant:
 
     def _weight(self, name: str) -> float:
         """A weight relative to the largest one."""
-        return self._adverts[name].weight / max(self._adverts[sharer].weight for sharer in self._sharers)
+        return self._key_advertisements[name].weight / max(
+            self._key_advertisements[sharer].weight for sharer in self._sharers
+        )
 
     def _keys(self) -> dict[str, bytes]:
-        return {name: bytes.fromhex(self._adverts[name].public) for name in self._sharers}
+        return {name: bytes.fromhex(self._key_advertisements[name].public) for name in self._sharers}
 
     def _roster(self) -> SecureSumParties:
         terms = SecureSumTerms(tuple(sorted(self._opened.contributors)), self._threshold, self._context)
@@ -229,7 +231,7 @@ class SecureSumParticipant:
         return about(kind, self._opened, **fields)
 
 
-def _passes(
+def _is_valid(
     check: Callable[[SurvivorSet, str, bytes], object], agreement: SurvivorSet, name: str, content: bytes
 ) -> bool:
     try:

@@ -64,7 +64,7 @@ from protocol.topics import PROGRESS, ROUNDS
 
 log = logging.getLogger(__name__)
 
-LOOK = 0.1
+LEADER_CHECK_INTERVAL = 0.1
 """Seconds between two looks at who should lead."""
 
 
@@ -96,16 +96,16 @@ class RoundService:
         self._sealed = sealed
         self._compute = compute
         self._reducer = reducer
-        self._depot = depot
+        self._blob_store = depot
         self.models = CheckpointStore(folder)
-        self.council = Election(node.name, node.spec.expected, self.models.term)
-        self._chair = RoundCoordinator(self.council, node.spec.rounds, node.spec.seed, self._say)
-        self._orders = RequestQueue()
+        self.election = Election(node.name, node.spec.expected, self.models.term)
+        self._coordinator = RoundCoordinator(self.election, node.spec.rounds, node.spec.seed, self._say)
+        self._requests = RequestQueue()
         self._linked: set[str] = set()
         self._ready: set[str] = set()
-        self._means: RoundContext | None = None
+        self._context: RoundContext | None = None
         self._place = ParticipationQueue(node)
-        self._tenure: Leadership | None = None
+        self._leadership: Leadership | None = None
         self._leading: asyncio.Task[None] | None = None
         self._enough = False
         self._table: Mapping[type[Message], Callable[[str, Any], None]] = {
@@ -144,17 +144,17 @@ class RoundService:
         """
         bench = RoundWorker(participant, self._compute, lambda: ThreadProgress(progress_publisher(self._node)))
         means = RoundContext(
-            self._node.name, self._node.run, bench, self.models, self._depot, self._reducer, self._say, self._tell,
+            self._node.name, self._node.run, bench, self.models, self._blob_store, self._reducer, self._say, self._tell,
             sealed=self._sealed,
         )  # fmt: skip
         await means.resume()
-        self._means = means
+        self._context = means
         self._node.spawn(self._look(), "rounds")
 
     def close(self) -> None:
         """Takes no further part: work that is under way ends."""
-        if self._means is not None:
-            self._means.bench.stop()
+        if self._context is not None:
+            self._context.bench.stop()
 
     def linked(self, peer: PeerInfo) -> None:
         """A member counts as there once it is linked and its card says that it is ready."""
@@ -165,27 +165,27 @@ class RoundService:
         """A member is gone; if it led, somebody else takes over."""
         self._linked.discard(peer.name)
         self._ready.discard(peer.name)
-        self.council.departed(peer.name)
-        self._chair.departed(peer.name, f"{'left' if left else 'lost'}: {reason}")
+        self.election.departed(peer.name)
+        self._coordinator.departed(peer.name, f"{'left' if left else 'lost'}: {reason}")
         self._consider()
 
     def _arrive(self, name: str) -> None:
         if name in self._linked & self._ready:
-            self.council.arrived(name)
-            self._chair.arrived()
-            if self.council.leading and name in self.council.members:
-                term, attempt = self.council.term, self._chair.attempts
+            self.election.arrived(name)
+            self._coordinator.arrived()
+            if self.election.leading and name in self.election.members:
+                term, attempt = self.election.term, self._coordinator.attempts
                 self._tell(name, LeaderAnnouncement(term=term, attempt=attempt, standings=self.models.standings()))
 
     async def _look(self) -> None:
         while True:
             self._consider()
             self._count()
-            await asyncio.sleep(LOOK)
+            await asyncio.sleep(LEADER_CHECK_INTERVAL)
 
     def _count(self) -> None:
         """Says so when too few are left for a round to close: a network that is cut goes on where the majority is."""
-        here, needed = sorted(self.council.living), self.council.majority
+        here, needed = sorted(self.election.living), self.election.majority
         enough = len(here) >= needed
         if self._enough and not enough:
             note = f"waits: {needed} members are needed and {', '.join(here)} are here"
@@ -196,9 +196,9 @@ class RoundService:
         self._enough = enough
 
     def _consider(self) -> None:
-        if self._means is not None:
+        if self._context is not None:
             self._follow(
-                self.council.tick(asyncio.get_running_loop().time(), self.models.standings(), self.models.voted())
+                self.election.tick(asyncio.get_running_loop().time(), self.models.standings(), self.models.voted())
             )
 
     def _follow(self, outcomes: list[StartElection | ElectionWon]) -> None:
@@ -206,100 +206,102 @@ class RoundService:
         for outcome in outcomes:
             match outcome:
                 case StartElection(term):
-                    self._node.spawn(self._pledge(term, None), "claim")
+                    self._node.spawn(self._record_promise(term, None), "claim")
                 case ElectionWon():
                     self._lead(outcome)
-        if not self.council.leading and self._leading is not None:
+        if not self.election.leading and self._leading is not None:
             self._leading.cancel()
-            self._leading = self._tenure = None
-        self._place.rise(under=self.council.term)
+            self._leading = self._leadership = None
+        self._place.leave(under=self.election.term)
 
     def _lead(self, elected: ElectionWon) -> None:
-        assert self._means is not None  # noqa: S101 - nobody claims a term before it is open
+        assert self._context is not None  # noqa: S101 - nobody claims a term before it is open
         log.info("%s leads by term %d", self._node.name, elected.term)
-        self._tenure = Leadership(elected, self._means, self.council, self._chair, self._orders, self._place.left)
-        self._leading = self._node.spawn(self._tenure.lead(), "lead")
+        self._leadership = Leadership(
+            elected, self._context, self.election, self._coordinator, self._requests, self._place.left
+        )
+        self._leading = self._node.spawn(self._leadership.lead(), "lead")
 
-    async def _pledge(self, term: int, claimant: str | None) -> None:
+    async def _record_promise(self, term: int, claimant: str | None) -> None:
         """Claims a term or promises it, once it is kept for good: a later life must not forget it."""
         await self._place.left(under=term)
-        await self._reducer.run(partial(self.models.pledge, term))
+        await self._reducer.run(partial(self.models.record_promise, term))
         if claimant is not None:
             self._promise_to(claimant)
-        elif term == self.council.term:
+        elif term == self.election.term:
             self._node.publish(ROUNDS, Prepare(term=term))
 
     def _promise_to(self, name: str) -> None:
         models = self.models
-        self._tell(name, Promise(term=self.council.term, standings=models.standings(), voted=models.voted()))
+        self._tell(name, Promise(term=self.election.term, standings=models.standings(), voted=models.voted()))
 
     def _heard(self, envelope: Any, message: Message) -> None:
         self._take(envelope.sender, message)
 
     def _take(self, sender: str, message: Message) -> None:
-        if isinstance(message, RoundsRequest) or sender in self.council.members:
+        if isinstance(message, RoundsRequest) or sender in self.election.members:
             self._table[type(message)](sender, message)
         else:
             self._node.counts["no member"] += 1
 
     def _order(self, sender: str, order: RoundsRequest) -> None:
-        plan, leads = order.plan, self.council.leading
+        plan, leads = order.plan, self.election.leading
         if leads:
             for record in self.models.of(plan.key):
-                if record.index > order.after and not self._chair.holds(record):
+                if record.index > order.after and not self._coordinator.holds(record):
                     self._node.tell(sender, record)
         if self.models.forgotten(plan.key, order.after):
             self._refuse(sender, plan, "its rounds are over, and their records are no longer kept")
-        elif self.models.done(plan.key) < plan.rounds and not self._orders.add(plan):
+        elif self.models.done(plan.key) < plan.rounds and not self._requests.add(plan):
             self._refuse(sender, plan, "too many orders are waiting")
 
     def _refuse(self, asker: str, plan: RoundPlanMessage, reason: str) -> None:
-        if self.council.leading:
-            self._node.tell(asker, abort_message(self.council.term, plan, RoundImpossible(reason, {})))
+        if self.election.leading:
+            self._node.tell(asker, abort_message(self.election.term, plan, RoundImpossible(reason, {})))
 
     def _claim(self, sender: str, claim: Prepare) -> None:
-        promised = self.council.claimed(sender, claim.term)
+        promised = self.election.claimed(sender, claim.term)
         self._follow([])
         if promised:
-            self._node.spawn(self._pledge(claim.term, sender), "promise")
+            self._node.spawn(self._record_promise(claim.term, sender), "promise")
         else:
             self._promise_to(sender)
 
     def _promise(self, sender: str, promise: Promise) -> None:
-        self._follow(self.council.promised(sender, promise.term, promise.standings, promise.voted))
+        self._follow(self.election.promised(sender, promise.term, promise.standings, promise.voted))
 
     def _leads(self, sender: str, said: LeaderAnnouncement) -> None:
-        if not self.council.follow(sender, said.term):
+        if not self.election.follow(sender, said.term):
             self._promise_to(sender)
             return
         self._follow([])
         if self._place.seat is not None and attempt_of(self._place.seat.opened) > (said.term, said.attempt):
             return  # it was said before the opening of the round that is under way, and has come late
-        if self._means is not None and sender != self._node.name:
-            self._place.rise()
-            self._place.follow_with(partial(self._means.catch_up, sender, said))
+        if self._context is not None and sender != self._node.name:
+            self._place.leave()
+            self._place.run_after(partial(self._context.catch_up, sender, said))
 
     def _open(self, sender: str, opened: RoundOpen) -> None:
-        if not self.council.follow(sender, opened.term):
+        if not self.election.follow(sender, opened.term):
             self._node.counts["stale term"] += 1
             self._promise_to(sender)
             return
         self._follow([])
-        if self._means is None:
+        if self._context is None:
             log.info("round %d of %s opens before this member is ready", opened.number, opened.model)
             return
         if self._node.name in opened.members and self._place.later(opened):
-            self._sit(RoundParticipant(self._means, opened, sender))
+            self._start_participant(RoundParticipant(self._context, opened, sender))
 
-    def _sit(self, seat: RoundParticipant) -> None:
+    def _start_participant(self, seat: RoundParticipant) -> None:
         """Takes part in a round; whatever has come early for it is heard now."""
-        self._orders.add(seat.opened.plan)
-        for sender, message in self._place.sit(seat):
+        self._requests.add(seat.opened.plan)
+        for sender, message in self._place.start(seat):
             self._take(sender, message)
 
     def _contribution(self, sender: str, contribution: ContributionAvailable) -> None:
         if seat := self._in(sender, contribution):
-            self._chair.offered(sender, contribution)
+            self._coordinator.offered(sender, contribution)
             seat.offered(sender, contribution)
 
     def _close(self, sender: str, close: RoundClose) -> None:
@@ -308,29 +310,29 @@ class RoundService:
 
     def _reduced(self, sender: str, reduced: ShardReduced) -> None:
         if seat := self._in(sender, reduced):
-            self._chair.reduced(sender, reduced)
+            self._coordinator.reduced(sender, reduced)
             seat.reduced(sender, reduced)
 
     def _commit(self, sender: str, commit: RoundCommit) -> None:
         if self.models.learn(commit):
-            if self._tenure is not None:
-                self._tenure.recalled.set()
+            if self._leadership is not None:
+                self._leadership.recalled.set()
         elif (seat := self._in(sender, commit)) and sender == seat.lead:
             seat.committed(commit)
             if commit.index == commit.rounds:
-                self._orders.remove(commit.key)
+                self._requests.remove(commit.key)
 
     def _secure(self, sender: str, message: SecureSumMessage) -> None:
         if seat := self._in(sender, message):
-            self._chair.secure(sender, message)
+            self._coordinator.secure(sender, message)
             seat.secure(sender, message)
 
     def _adopted(self, sender: str, adopted: ModelAdopted) -> None:
-        self._chair.adopted(sender, adopted)
+        self._coordinator.adopted(sender, adopted)
 
     def _abandon(self, sender: str, said: RoundsAborted) -> None:
-        if said.term >= self.council.term:
-            self._orders.remove(said.key)
+        if said.term >= self.election.term:
+            self._requests.remove(said.key)
 
     def _recall(self, sender: str, recall: RecordRequest) -> None:
         for record in self.models.recalled(recall.model, recall.after):
@@ -342,13 +344,13 @@ class RoundService:
             self._arrive(envelope.sender)
 
     def _decline(self, sender: str, decline: RoundDecline) -> None:
-        self._chair.declined(sender, decline)
+        self._coordinator.declined(sender, decline)
 
     def _receipt(self, sender: str, receipt: ContributionReceipt) -> None:
-        self._chair.receipt(sender, receipt)
+        self._coordinator.receipt(sender, receipt)
 
     def _vote(self, sender: str, vote: RoundVote) -> None:
-        self._chair.voted(sender, vote)
+        self._coordinator.voted(sender, vote)
 
     def _in(self, sender: str, message: OfRound) -> RoundParticipant | None:
         """The seat that a message is about; one that is early waits, one that is late is counted."""
@@ -356,7 +358,7 @@ class RoundService:
         if seat is None and not self._place.wait(sender, message):
             self._node.counts["stale round"] += 1
             if isinstance(message, ContributionAvailable):
-                self._chair.stale(sender, message.number)
+                self._coordinator.stale(sender, message.number)
         return seat
 
     def _say(self, message: Message) -> None:

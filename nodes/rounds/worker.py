@@ -93,7 +93,7 @@ class RoundWorker:
         """
         adopting = self._compute.run(lambda: self._participant.adopt(model, number, frozen(bare(state))))
         if self._occupied():
-            adopting.add_done_callback(_told)  # once the work is done
+            adopting.add_done_callback(_log_adoption_failure)  # once the work is done
         else:
             await adopting
 
@@ -124,7 +124,7 @@ def _failed(update: asyncio.Future[Update]) -> bool:
     return update.cancelled() or (update.done() and update.exception() is not None)
 
 
-def _told(adopting: asyncio.Future[None]) -> None:
+def _log_adoption_failure(adopting: asyncio.Future[None]) -> None:
     """Nobody waits for this adoption: if it fails, the log says so."""
     if not adopting.cancelled() and (error := adopting.exception()) is not None:
         log.warning("the outcome of a round could not be adopted: %s", error)

@@ -24,7 +24,7 @@ from zmq.utils.monitor import parse_monitor_message
 from protocol.security.authentication import may_hear
 from protocol.security.keys import Keyring
 
-Refused = Callable[[str, str], None]
+RejectionListener = Callable[[str, str], None]
 """Takes the kind of what was turned away, and why."""
 
 ZAP = "inproc://zeromq.zap.01"
@@ -33,7 +33,7 @@ OVERHEAD = 64
 """Bytes by which CurveZMQ lengthens a frame, at most."""
 
 _FAILURES = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-_MOST_REFUSED = 4096
+_MAX_DENIED = 4096
 
 
 class CurveAuthenticator:
@@ -47,7 +47,11 @@ class CurveAuthenticator:
     """
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], keys: Keyring, refused: Refused, lost: Callable[[str], None]
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        keys: Keyring,
+        refused: RejectionListener,
+        lost: Callable[[str], None],
     ) -> None:
         self._keys = keys
         self._refused = refused
@@ -62,16 +66,16 @@ class CurveAuthenticator:
 
     def serve(self, publisher: zmq.Socket[bytes]) -> None:
         """A socket that will bind lets in only whom the keyring knows."""
-        lock(publisher, self._keys)
+        configure_curve_server(publisher, self._keys)
         if publisher.type == zmq.XPUB:
             publisher.setsockopt(zmq.XPUB_MANUAL, 1)
-        self._monitor(publisher, self._unheard)
+        self._monitor(publisher, self._server_handshake_failed)
 
-    def equip(self, caller: zmq.Socket[bytes]) -> None:
+    def configure_client(self, caller: zmq.Socket[bytes]) -> None:
         """A socket that will connect says who it is."""
         caller.curve_secretkey = bytes.fromhex(self._keys.own.curve)
         caller.curve_publickey = bytes.fromhex(self._keys.own.public.curve)
-        self._monitor(caller, self._unreached)
+        self._monitor(caller, self._client_handshake_failed)
 
     def expect(self, caller: zmq.Socket[bytes], address: str, name: str) -> bool:
         """The next connection of this socket, to this address, must lead to this peer or relay.
@@ -95,7 +99,7 @@ class CurveAuthenticator:
             loop.add_reader(int(monitor.getsockopt(zmq.FD)), self._look, monitor)
             self._look(monitor)  # ZeroMQ wakes only a reader that has found nothing before
 
-    def deafen(self) -> None:
+    def stop_listening(self) -> None:
         """Answers nobody any more."""
         if self._loop is not None:
             for each in (self._asked, *self._monitors):
@@ -110,7 +114,7 @@ class CurveAuthenticator:
     def admits(self, publisher: zmq.Socket[bytes], event: zmq.Frame) -> bool:
         """Grants or ends the subscription that was just read from an XPUB; whether its listener should hear of it."""
         said = event.bytes
-        begins, topic, name = said[:1] == b"\x01", said[1:], _user(event)
+        begins, topic, name = said[:1] == b"\x01", said[1:], _user_id(event)
         if not name:  # a connection has ended, and with it what it had, and what it was denied
             return not self._was_denied(topic)
         if may_hear(name, topic):
@@ -123,7 +127,7 @@ class CurveAuthenticator:
         return False
 
     def _deny(self, name: str, topic: bytes) -> None:
-        if len(self._denied) >= _MOST_REFUSED:
+        if len(self._denied) >= _MAX_DENIED:
             self._denied.clear()
         self._denied[topic] += 1
         self._refused("eavesdropping", f"{name} wants to hear {topic[:99]!a}, which is not for it")
@@ -139,7 +143,7 @@ class CurveAuthenticator:
         """Tells ZeroMQ who may come in."""
         while self._loop is not None and int(self._asked.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             request = self._asked.recv_multipart()
-            reply, why = verdict(request, self._keys.doors)
+            reply, why = zap_reply(request, self._keys.doors)
             self._asked.send_multipart(reply)
             if why:
                 self._refused("unknown key", why)
@@ -152,12 +156,12 @@ class CurveAuthenticator:
             said = parse_monitor_message(monitor.recv_multipart())
             self._monitors[monitor](said["endpoint"].decode("ascii", "replace"), said["event"])
 
-    def _unheard(self, address: str, event: int) -> None:
+    def _server_handshake_failed(self, address: str, event: int) -> None:
         """Somebody came to our door and did not do what CurveZMQ asks for; of keys, `_answer` tells."""
         if event != zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._refused("handshake", f"somebody at {address} does not speak CurveZMQ, or expects another node here")
 
-    def _unreached(self, address: str, event: int) -> None:
+    def _client_handshake_failed(self, address: str, event: int) -> None:
         """We came to a door and whoever answers there is not the one we want, or does not let us in."""
         peer = self._expected.get(address, "a peer")
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
@@ -169,7 +173,7 @@ class CurveAuthenticator:
             self._lost(address)
 
 
-def lock(socket: zmq.Socket[bytes], keys: Keyring) -> None:
+def configure_curve_server(socket: zmq.Socket[bytes], keys: Keyring) -> None:
     """A socket that will bind speaks CurveZMQ only, and asks by ZAP whom to let in."""
     socket.curve_server = True
     socket.curve_secretkey = bytes.fromhex(keys.own.curve)
@@ -177,7 +181,7 @@ def lock(socket: zmq.Socket[bytes], keys: Keyring) -> None:
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # nobody to ask is a no
 
 
-def verdict(request: Sequence[bytes], doors: Mapping[bytes, str]) -> tuple[list[bytes], str]:
+def zap_reply(request: Sequence[bytes], doors: Mapping[bytes, str]) -> tuple[list[bytes], str]:
     """The reply to a request of ZAP, which makes the name the connection's User-Id, and why it is refused, or "".
 
     Args:
@@ -193,7 +197,7 @@ def verdict(request: Sequence[bytes], doors: Mapping[bytes, str]) -> tuple[list[
     return [b"1.0", number, b"200", b"OK", name.encode(), b""], ""
 
 
-def _user(event: zmq.Frame) -> str:
+def _user_id(event: zmq.Frame) -> str:
     """Whom ZAP has found behind the connection that a frame came from; "" when that has ended."""
     try:
         return str(event.get("User-Id"))

@@ -22,10 +22,10 @@ from protocol.security.authentication import SIGNATURE_BYTES
 from protocol.security.keys import Keyring
 from protocol.topics import HEARTBEATS, heartbeat_address
 
-PATIENCE = 3.0
+STEP_TIMEOUT = 3.0
 """Seconds for each of: a connection, a handshake and a heartbeat."""
 
-State = Literal["heard", "not up", "unreachable", "keys", "version", "run", "name", "silent"]
+ProbeState = Literal["heard", "not up", "unreachable", "keys", "version", "run", "name", "silent"]
 
 _AUTH, _DONE = zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_SUCCEEDED
 _EVENTS = _AUTH | _DONE | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -41,12 +41,12 @@ class ProbeResult:
         ahead: by how many seconds its clock is ahead of ours, where it was heard.
     """
 
-    state: State
+    state: ProbeState
     about: str
     ahead: float = 0.0
 
 
-def probe(name: str, address: str, run: str, keys: Keyring | None, patience: float = PATIENCE) -> ProbeResult:
+def probe(name: str, address: str, run: str, keys: Keyring | None, patience: float = STEP_TIMEOUT) -> ProbeResult:
     """Looks for a peer.
 
     Args:
@@ -70,7 +70,7 @@ def probe(name: str, address: str, run: str, keys: Keyring | None, patience: flo
         ear.connect(beat)
         try:
             trouble = _handshake(monitor, name, beat, keys, patience)
-            return trouble or _listen(ear, name, run, patience)
+            return trouble or _await_heartbeat(ear, name, run, patience)
         finally:
             ear.disable_monitor()
 
@@ -127,7 +127,7 @@ def _mechanism(address: str, patience: float) -> bytes:
     return answer[12:32].rstrip(b"\0")
 
 
-def _listen(ear: zmq.Socket[bytes], name: str, run: str, patience: float) -> ProbeResult:
+def _await_heartbeat(ear: zmq.Socket[bytes], name: str, run: str, patience: float) -> ProbeResult:
     """What the first heartbeat says."""
     if not ear.poll(int(1000 * patience)):
         return ProbeResult("silent", f"no heartbeat within {patience:.0f} s")

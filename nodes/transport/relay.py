@@ -26,7 +26,7 @@ import zmq
 
 from nodes.errors import NodeError
 from nodes.transport.backlog import Backlog
-from nodes.transport.curve import OVERHEAD, ZAP, lock, verdict
+from nodes.transport.curve import OVERHEAD, ZAP, configure_curve_server, zap_reply
 from nodes.transport.zmq import BATCH, ZMTP_PING_MS, ZMTP_SILENCE_MS
 from protocol.limits import DEFAULT
 from protocol.security.keys import Keyring
@@ -37,13 +37,13 @@ log = logging.getLogger(__name__)
 HIGH_WATER = 128
 """Messages that wait for one subscriber before more are dropped, and repaired by who said them."""
 
-CROWD = 256 << 20
+BACKPRESSURE_BYTES = 256 << 20
 """Bytes of large frames that may wait for the slowest subscriber before nothing more is taken in."""
 
-LOOK_MS = 20
+POLL_MS = 20
 """Between two looks whether there is room again."""
 
-LARGEST_SUBSCRIPTION = 1024
+MAX_SUBSCRIPTION_BYTES = 1024
 
 
 class Relay:
@@ -64,11 +64,11 @@ class Relay:
         if keys is not None:
             asked = self._context.socket(zmq.REP)
             asked.bind(ZAP)
-            self._threads.append(threading.Thread(target=_admit, args=(asked, keys), name="door", daemon=True))
+            self._threads.append(threading.Thread(target=_serve_zap, args=(asked, keys), name="door", daemon=True))
         try:
             for outward in (listen, heartbeat_address(listen)):
                 sockets = self._bound(zmq.XSUB, inward_address(outward)), self._bound(zmq.XPUB, outward)
-                what = (*sockets, Backlog(), CROWD)
+                what = (*sockets, Backlog(), BACKPRESSURE_BYTES)
                 self._threads.append(threading.Thread(target=_forward, args=what, name="relay", daemon=True))
         except NodeError:
             self._context.destroy(linger=0)
@@ -93,9 +93,9 @@ class Relay:
         made.linger = 0
         made.heartbeat_ivl, made.heartbeat_timeout = ZMTP_PING_MS, ZMTP_SILENCE_MS
         made.sndhwm = made.rcvhwm = HIGH_WATER
-        made.maxmsgsize = DEFAULT.max_frame_bytes + OVERHEAD if kind == zmq.XSUB else LARGEST_SUBSCRIPTION
+        made.maxmsgsize = DEFAULT.max_frame_bytes + OVERHEAD if kind == zmq.XSUB else MAX_SUBSCRIPTION_BYTES
         if self._keys is not None:
-            lock(made, self._keys)
+            configure_curve_server(made, self._keys)
         try:
             made.bind(address)
         except zmq.ZMQError as error:
@@ -104,11 +104,11 @@ class Relay:
         return made
 
 
-def _admit(asked: zmq.Socket[bytes], keys: Keyring) -> None:
+def _serve_zap(asked: zmq.Socket[bytes], keys: Keyring) -> None:
     """Tells ZeroMQ who may come in, until the context ends."""
     try:
         while True:
-            reply, why = verdict(asked.recv_multipart(), keys.doors)
+            reply, why = zap_reply(asked.recv_multipart(), keys.doors)
             if why:
                 log.warning("turned away: %s", why)
             asked.send_multipart(reply)
@@ -127,7 +127,7 @@ def _forward(inward: zmq.Socket[bytes], outward: zmq.Socket[bytes], backlog: Bac
         while True:
             full = backlog.bytes() > crowd
             poller.modify(inward, 0 if full else zmq.POLLIN)
-            ready = dict(poller.poll(LOOK_MS if full else None))
+            ready = dict(poller.poll(POLL_MS if full else None))
             if outward in ready:
                 inward.send(outward.recv())
             for _ in range(BATCH if inward in ready else 0):

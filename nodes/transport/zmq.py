@@ -45,8 +45,8 @@ RECONNECT_MS = 50, 1000
 BATCH = 64
 """Messages handled per wake-up before other tasks get their turn."""
 
-LARGEST_SUBSCRIPTION = 1024
-TRIES = 32
+MAX_SUBSCRIPTION_BYTES = 1024
+MAX_PORT_TRIES = 32
 """Free ports that are tried until the one beside it is free too."""
 
 
@@ -58,7 +58,7 @@ def _readable(of: zmq.Socket[bytes]) -> bool:
     return bool(int(of.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
 
 
-def _free(path: Path) -> None:
+def _require_free(path: Path) -> None:
     """Refuses a path on which somebody listens: ZeroMQ would take it away from them without a word."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with socket.socket(socket.AF_UNIX) as probe:
@@ -74,7 +74,7 @@ class ZmqTransport:
         self._context = zmq.Context()
         self._out = self._context.socket(zmq.XPUB)
         self._in = self._context.socket(zmq.SUB)
-        self._pulse = self._context.socket(zmq.PUB)
+        self._heartbeat_socket = self._context.socket(zmq.PUB)
         self._curve = CurveAuthenticator(self._context, keys, self._refused, self._renew) if keys else None
         self._connected: dict[str, str] = {}
         self._inward: dict[str, tuple[zmq.Socket[bytes], str]] = {}
@@ -88,17 +88,17 @@ class ZmqTransport:
 
     async def open(self, listen: str, listener: TransportListener, through: str | None = None) -> tuple[str, str]:
         """Binds the two publishing sockets, or connects them to a relay, and begins to hear."""
-        for each in (self._out, self._in, self._pulse):
+        for each in (self._out, self._in, self._heartbeat_socket):
             each.linger = LINGER_MS
             each.heartbeat_ivl, each.heartbeat_timeout = ZMTP_PING_MS, ZMTP_SILENCE_MS
             each.sndhwm = each.rcvhwm = HIGH_WATER
-        self._out.maxmsgsize = self._pulse.maxmsgsize = LARGEST_SUBSCRIPTION
+        self._out.maxmsgsize = self._heartbeat_socket.maxmsgsize = MAX_SUBSCRIPTION_BYTES
         self._in.maxmsgsize = self._limits.max_frame_bytes
         if self._curve is not None:
             self._in.maxmsgsize += OVERHEAD
-            self._curve.equip(self._in)
-            for publisher in (self._out, self._pulse):
-                (self._curve.equip if through else self._curve.serve)(publisher)
+            self._curve.configure_client(self._in)
+            for publisher in (self._out, self._heartbeat_socket):
+                (self._curve.configure_client if through else self._curve.serve)(publisher)
         self._in.reconnect_ivl, self._in.reconnect_ivl_max = RECONNECT_MS
         try:
             address, pulse = self._bind(listen) if through is None else self._reach(through)
@@ -116,7 +116,7 @@ class ZmqTransport:
     def _reach(self, relay: str) -> tuple[str, str]:
         """Publishes at the addresses of a relay, which with keys must be the one that is named."""
         addresses = relay, heartbeat_address(relay)
-        for publisher, address in zip((self._out, self._pulse), addresses, strict=True):
+        for publisher, address in zip((self._out, self._heartbeat_socket), addresses, strict=True):
             name, inward = split_endpoint(inward_address(address))
             publisher.reconnect_ivl, publisher.reconnect_ivl_max = RECONNECT_MS
             if self._curve is not None and not self._curve.expect(publisher, inward, name):
@@ -127,11 +127,11 @@ class ZmqTransport:
 
     def _bind(self, listen: str) -> tuple[str, str]:
         """Binds messages to `listen` and heartbeats beside it: the next port, or the path with `.pulse`."""
-        spare = TRIES if listen.endswith(":0") else 1
+        spare = MAX_PORT_TRIES if listen.endswith(":0") else 1
         while True:
             bound = self._claim(self._out, listen)
             try:
-                return bound, self._claim(self._pulse, heartbeat_address(bound))
+                return bound, self._claim(self._heartbeat_socket, heartbeat_address(bound))
             except NodeError:
                 spare -= 1
                 if not spare:
@@ -143,7 +143,7 @@ class ZmqTransport:
         path = Path(address.removeprefix("ipc://")) if address.startswith("ipc://") else None
         try:
             if path is not None:
-                _free(path)
+                _require_free(path)
             publisher.bind(address)
         except (OSError, zmq.ZMQError) as error:
             why = zmq.strerror(error.errno).lower() if error.errno else str(error)
@@ -206,11 +206,11 @@ class ZmqTransport:
     def _beats(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
         while not self._stop.is_set():
             try:
-                self._pulse.send_multipart(make(), zmq.NOBLOCK)
+                self._heartbeat_socket.send_multipart(make(), zmq.NOBLOCK)
             except Exception:  # a heartbeat that cannot be said is one that is missed; the next may be fine
                 log.exception("heartbeat")
             self._stop.wait(every)
-        self._pulse.close()
+        self._heartbeat_socket.close()
 
     async def close(self) -> None:
         """Stops the heartbeat and closes every socket, giving queued messages `LINGER_MS` to leave."""
@@ -218,7 +218,7 @@ class ZmqTransport:
             self._loop.remove_reader(_descriptor(self._in))
             self._loop.remove_reader(_descriptor(self._out))
             if self._curve is not None:
-                self._curve.deafen()
+                self._curve.stop_listening()
             self._loop = None
         await asyncio.to_thread(self._release)
 
@@ -228,7 +228,7 @@ class ZmqTransport:
             self._beating.join()
         self._in.close(linger=0)
         self._out.close()
-        self._pulse.close()
+        self._heartbeat_socket.close()
         if self._curve is not None:
             self._curve.close()
         self._context.term()

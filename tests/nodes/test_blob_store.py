@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from nodes import blob_store
-from nodes.blob_store import LARGEST, MAX_TRANSFERS, SERVED, BlobStore
+from nodes.blob_store import MAX_BLOB_BYTES, MAX_QUEUED_BYTES, MAX_TRANSFERS, BlobStore
 from nodes.errors import BlobUnavailable
 from nodes.node import Node
 from nodes.spec import NodeSpec
@@ -286,7 +286,7 @@ class TestBounds:
     def test_a_size_that_nobody_can_have_takes_no_memory(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
             one, _ = await group(cluster, "one", "other")
-            for size in (LARGEST + 1, 2**62, -1):
+            for size in (MAX_BLOB_BYTES + 1, 2**62, -1):
                 with pytest.raises(BlobUnavailable, match="at most"):
                     await one.fetch(key(1), size, ["other"])
             assert idle(one)
@@ -374,21 +374,21 @@ class TestServing:
 
     def test_a_flood_of_wants_fills_one_peers_share_and_no_more(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
-            kept = bytes(2 * SERVED)
+            kept = bytes(2 * MAX_QUEUED_BYTES)
             one, bus = await self.stuck(cluster, kept)
             greedy, modest = await cluster.forger("g").link(one._node), await cluster.forger("m").link(one._node)
             pieces = [
                 ChunkRequest(key=key(1), total=len(kept), offset=offset, count=MAX_CHUNK)
-                for offset in range(0, 2 * SERVED, MAX_CHUNK)
+                for offset in range(0, 2 * MAX_QUEUED_BYTES, MAX_CHUNK)
             ]
             for want in pieces * 3:
                 greedy.say("to/one/", want)
             await asyncio.sleep(0.1)
-            assert sum(len(frames[2]) for frames in bus.held) == SERVED
-            assert one._node.counts["unserved"] == 3 * len(pieces) - SERVED // MAX_CHUNK
+            assert sum(len(frames[2]) for frames in bus.held) == MAX_QUEUED_BYTES
+            assert one._node.counts["unserved"] == 3 * len(pieces) - MAX_QUEUED_BYTES // MAX_CHUNK
             modest.say("to/one/", pieces[0])
             await asyncio.sleep(0.1)
-            assert sum(len(frames[2]) for frames in bus.held) == SERVED + MAX_CHUNK
+            assert sum(len(frames[2]) for frames in bus.held) == MAX_QUEUED_BYTES + MAX_CHUNK
             bus.flush()
             greedy.say("to/one/", pieces[-1])
             await asyncio.sleep(0.1)

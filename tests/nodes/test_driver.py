@@ -15,7 +15,7 @@ import torch
 from fednet.api import ExchangePlan, ExchangeRecord, Question, Replies, RoundRecord, Stopped
 from fednet.errors import MethodError
 from nodes.driver import ParticipationNote, run_driver, run_guest
-from nodes.errors import NoQuorum, OtherMethod, PeersMissing
+from nodes.errors import MethodMismatch, NoQuorum, PeersMissing
 from nodes.spec import QuorumPolicy, Timing
 from protocol.errors import EncodingError
 
@@ -52,7 +52,7 @@ async def test_clients_of_another_method_are_refused_by_name(
     site: Callable[..., Any], real_spec: Callable[..., Any]
 ) -> None:
     site("c0")
-    with pytest.raises(OtherMethod, match="for a cluster of the method other, and here c0 run scaling") as caught:
+    with pytest.raises(MethodMismatch, match="for a cluster of the method other, and here c0 run scaling") as caught:
         await run_guest(real_spec("guest", "guest", method="other"), lambda *_given: None, asyncio.Event())
     assert caught.value.methods == {"c0": "scaling"}
 

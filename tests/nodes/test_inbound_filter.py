@@ -28,10 +28,12 @@ class Door:
         self.barred: list[tuple[str, str]] = []
         refuse = lambda kind, _why: self.refused.append(kind)  # noqa: E731
         bar = lambda name, why: self.barred.append((name, why))  # noqa: E731
-        self.gate = InboundFilter(NullSecurity(), self.counts, refuse, bar, limits=Limits(), allowance=ALLOWED)
+        self.inbound_filter = InboundFilter(
+            NullSecurity(), self.counts, refuse, bar, limits=Limits(), allowance=ALLOWED
+        )
 
     def hears(self, frames: list[Buffer], now: float = 0.0, **said: Any) -> bool:
-        return self.gate.read(frames, now, **said) is not None
+        return self.inbound_filter.read(frames, now, **said) is not None
 
 
 def said(name: str) -> list[Buffer]:

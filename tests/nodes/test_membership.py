@@ -10,7 +10,7 @@ import pytest
 
 from nodes.capability import Handler
 from nodes.inbound_filter import InboundFilter
-from nodes.membership import INTRODUCED, Membership, MembershipContext
+from nodes.membership import MAX_MEMBERS_PER_HELLO, Membership, MembershipContext
 from nodes.publisher import Publisher
 from nodes.retransmission import RetransmissionService
 from protocol import codec, topics
@@ -42,11 +42,11 @@ class Place:
         self.counts: Counter[str] = Counter()
         bus: Any = self
         security = NullSecurity()
-        self.voice = Publisher(bus, security, "me", ME, "raw")
-        self.voice.run = "test"
+        self.publisher = Publisher(bus, security, "me", ME, "raw")
+        self.publisher.run = "test"
         gate = InboundFilter(security, self.counts, self.refused, self.refused, limits=Limits())
-        repair = RetransmissionService(self.voice, 0.25, self.counts, self.refused)
-        means = MembershipContext(bus, security, self.voice, repair, gate, self.refused, self.counts)
+        repair = RetransmissionService(self.publisher, 0.25, self.counts, self.refused)
+        means = MembershipContext(bus, security, self.publisher, repair, gate, self.refused, self.counts)
         self.membership = Membership(Presence(info("me", ME), silence=3.0), means, [self])
 
     def publish(self, frames: Sequence[Buffer]) -> None:
@@ -102,18 +102,20 @@ async def test_hellos_that_are_not_for_us_or_of_somebody_else_introduce_nobody(p
 
 
 async def test_a_greeting_names_everybody_in_as_many_messages_as_it_takes(place: Place) -> None:
-    others = tuple(info(f"p{number:03}") for number in range(2 * INTRODUCED))
-    for start in range(0, len(others), INTRODUCED):
-        place.hear("b", Hello(peer=info("b"), receiver=ME, members=others[start : start + INTRODUCED], latest={}))
+    others = tuple(info(f"p{number:03}") for number in range(2 * MAX_MEMBERS_PER_HELLO))
+    for start in range(0, len(others), MAX_MEMBERS_PER_HELLO):
+        place.hear(
+            "b", Hello(peer=info("b"), receiver=ME, members=others[start : start + MAX_MEMBERS_PER_HELLO], latest={})
+        )
     place.said.clear()
-    place.membership.knocked(topics.join_request_topic("c", 1, "memory://c").encode(), present=True)
+    place.membership.join_requested(topics.join_request_topic("c", 1, "memory://c").encode(), present=True)
     hellos = [message for message in place.told("c") if isinstance(message, Hello)]
-    assert [len(hello.members) for hello in hellos] == [INTRODUCED, INTRODUCED, 1]
+    assert [len(hello.members) for hello in hellos] == [MAX_MEMBERS_PER_HELLO, MAX_MEMBERS_PER_HELLO, 1]
     assert {member for hello in hellos for member in hello.members} == {*others, info("b")}
 
 
 async def test_a_knock_that_is_none_is_refused(place: Place) -> None:
-    place.membership.knocked(b"join/no/", present=True)
+    place.membership.join_requested(b"join/no/", present=True)
     assert (place.counts, place.done) == ({"malformed": 1}, [])
 
 
@@ -127,7 +129,7 @@ async def test_what_waits_for_the_lost_is_left_behind_and_of_who_left_nothing_is
     place.hear("c", Goodbye(reason="stopped"))
     assert ("left", "c") in place.done
     assert ("strand", "") not in place.done
-    assert set(place.voice.latest(["b", "c"])) <= {topics.inbox("b")}
+    assert set(place.publisher.latest(["b", "c"])) <= {topics.inbox("b")}
 
 
 async def test_the_lost_are_greeted_again_once_their_heart_beats(place: Place) -> None:
@@ -139,6 +141,6 @@ async def test_the_lost_are_greeted_again_once_their_heart_beats(place: Place) -
 
 
 async def test_who_has_not_heard_the_runs_name_says_nothing(place: Place) -> None:
-    place.voice.run = ""
-    place.membership.knocked(topics.join_request_topic("c", 1, "memory://c").encode(), present=True)
+    place.publisher.run = ""
+    place.membership.join_requested(topics.join_request_topic("c", 1, "memory://c").encode(), present=True)
     assert place.said == []

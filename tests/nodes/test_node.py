@@ -279,7 +279,7 @@ class TestRepair:
             cluster.network.faults = Faults(drop=1.0)
             speaker.publish(PROGRESS, progress("lost"))
             cluster.network.faults = Faults()
-            speaker._voice.outbox.capacity = 1
+            speaker._publisher.outbox.capacity = 1
             speaker.publish(PROGRESS, progress("heard"))
             await asyncio.sleep(5)
             assert ear.heard == ["heard"]
@@ -331,8 +331,8 @@ class TestRepair:
                     await asyncio.sleep(1)
                     node.tell(f"guest{number}", Capabilities(text="{}", ready=False))
                 await asyncio.sleep(1)
-            assert node._voice.outbox.latest == {}
-            assert node._repair._inbox._streams == {}
+            assert node._publisher.outbox.latest == {}
+            assert node._retransmission._inbox._streams == {}
 
         tell(story)
 
@@ -461,7 +461,7 @@ class TestHostility:
             await asyncio.sleep(0.1)
             kind, name, reason = ear.events[-1]
             assert (kind, name) == ("lost", "forger")
-            assert reason.startswith("quarantined for 10 s: progress from forger")
+            assert reason.startswith("quarantined for 10 s: progress_report from forger")
             await asyncio.sleep(9)
             assert one.presence.state("forger") is PeerState.LOST
             assert "other" in one.presence.linked()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nodes.errors import PeersMissing
-from nodes.peer_directory import SETTLED
+from nodes.peer_directory import SETTLE_SECONDS
 from nodes.transport.memory import Faults
 from protocol.messages import Capabilities
 from protocol.topics import PRESENCE
@@ -98,7 +98,7 @@ class TestWhoeverIsThere:
             guest = await cluster.guest()
             started = now()
             assert list(await guest.roster.complete(60)) == [f"c{index}" for index in range(5)]
-            assert SETTLED <= now() - started < SETTLED + 0.5
+            assert SETTLE_SECONDS <= now() - started < SETTLE_SECONDS + 0.5
 
         tell(story)
 

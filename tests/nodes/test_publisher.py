@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from nodes.publisher import KEEPING, Publisher
+from nodes.publisher import BUFFER_OVERHEAD_BYTES, Publisher
 from protocol import codec
 from protocol.codec import Buffer, Envelope
 from protocol.messages import Capabilities, Goodbye, Message, ProgressReport, RetransmitRequest
@@ -79,7 +79,7 @@ def test_what_is_kept_is_repeated_as_it_was_and_what_is_not_is_named(bus: Deaf, 
 def test_what_is_kept_counts_with_what_it_takes_to_keep_it(bus: Deaf, voice: Publisher) -> None:
     for _ in range(3):
         voice.publish(PRESENCE, CARD)
-    assert voice.outbox.held == 3 * KEEPING + sum(len(frame) for frames in bus.frames for frame in frames)
+    assert voice.outbox.held == 3 * BUFFER_OVERHEAD_BYTES + sum(len(frame) for frames in bus.frames for frame in frames)
 
 
 def test_an_earlier_life_repeats_nothing(bus: Deaf, voice: Publisher) -> None:

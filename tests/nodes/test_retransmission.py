@@ -30,10 +30,10 @@ class Place:
         self.lost: list[str] = []
         self.counts: Counter[str] = Counter()
         bus: Any = self
-        self.voice = Publisher(bus, NullSecurity(), "a", 7, "raw")
-        self.voice.run = "test"
+        self.publisher = Publisher(bus, NullSecurity(), "a", 7, "raw")
+        self.publisher.run = "test"
         self.repair = RetransmissionService(
-            self.voice, 0.25, self.counts, lambda kind, why: self.lost.append(f"{kind}: {why}")
+            self.publisher, 0.25, self.counts, lambda kind, why: self.lost.append(f"{kind}: {why}")
         )
         self.repair.heard = {PRESENCE}
 
@@ -89,7 +89,7 @@ def test_what_is_gone_is_named_once(place: Place) -> None:
 
 
 def test_what_was_said_is_said_again(place: Place) -> None:
-    place.voice.publish(PRESENCE, CARD)
+    place.publisher.publish(PRESENCE, CARD)
     place.handle(RetransmitRequest(topic=PRESENCE, incarnation=7, first=1, last=1))
     assert isinstance(place.said[-1].message, Retransmission)
 
@@ -97,8 +97,8 @@ def test_what_was_said_is_said_again(place: Place) -> None:
 def test_nothing_is_asked_of_or_kept_for_who_has_left(place: Place) -> None:
     place.repair.start("b", 3, {})
     assert place.hears(3)
-    place.voice.publish(inbox("b"), CARD)
+    place.publisher.publish(inbox("b"), CARD)
     place.repair.forget("b")
     place.said.clear()
     place.repair.ask([PEER], 1.0)
-    assert (place.said, place.voice.outbox.held, place.voice.latest(["b"])) == ([], 0, {})
+    assert (place.said, place.publisher.outbox.held, place.publisher.latest(["b"])) == ([], 0, {})

@@ -129,14 +129,14 @@ async def speak(members: Cluster, inputs: int, seed: int) -> tuple[int, dict[str
     await asyncio.to_thread(process.start)
     while "mallory" not in members.node.presence.linked():
         await asyncio.sleep(0.05)
-    heard, read = [0], members.node._gate.read
+    heard, read = [0], members.node._inbound_filter.read
 
     def noted(frames: Sequence[Buffer], now: float, **more: Any) -> Any:
         found = read(frames, now, **more)
         heard[0] += found is None
         return found
 
-    members.node._gate.read = noted  # type: ignore[method-assign]
+    members.node._inbound_filter.read = noted  # type: ignore[method-assign]
     while heard[0] < inputs:
         before, since = heard[0], time.monotonic()
         here.send(BATCH)

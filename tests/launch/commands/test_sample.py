@@ -17,7 +17,7 @@ from launch.commands import sample
 from launch.commands.node import EndpointOptions
 from launch.commands.sample import REQUEST_MAKERS, sample_checkpoint, sample_cluster
 from launch.errors import ConfigError
-from nodes.errors import OtherMethod
+from nodes.errors import MethodMismatch
 
 PLACE = EndpointOptions("tcp://127.0.0.1:0", join=("tcp://127.0.0.1:1",))
 DRAWN = SampleBatch(torch.zeros(4, 1, 8, 8), torch.tensor([7, 7, 1, 1]), ("a note",))
@@ -38,7 +38,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
         def visit(_place: EndpointOptions, wanted: str, _job: Any, _console: Console) -> SampleBatch:
             asked.append(wanted)
             if wanted != method:
-                raise OtherMethod(wanted, {"a1": method, "a2": method})
+                raise MethodMismatch(wanted, {"a1": method, "a2": method})
             return DRAWN
 
         monkeypatch.setattr(sample, "visit", visit)
@@ -63,7 +63,7 @@ def test_a_cluster_that_draws_nothing_says_what_it_runs(
     cluster: Callable[[str], list[str]], console: Console, tmp_path: Path
 ) -> None:
     cluster("novelty")
-    with pytest.raises(OtherMethod, match="here a1, a2 run novelty"):
+    with pytest.raises(MethodMismatch, match="here a1, a2 run novelty"):
         sample_cluster(PLACE, tmp_path / "grid.png", console, count=1)
     assert not list(tmp_path.iterdir())
 

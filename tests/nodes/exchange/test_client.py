@@ -311,7 +311,7 @@ class TestRecord:
         async def story(cluster: Any) -> None:
             market = fair(cluster, "a", "b")
             await market.assemble()
-            market.peers["b"].stall._intake.shelf.most = 1
+            market.peers["b"].stall._offer_queue.store.most = 1
             record = await market.exchange(subjects=3)
             assert [why[:8] for why in record.refused["b"].values()] == ["no room:", "no room:"]
             assert record.absorbed == {"a": ("b",), "b": ("a",)}

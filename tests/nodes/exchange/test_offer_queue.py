@@ -11,7 +11,7 @@ import torch
 
 from fednet.api import Offer
 from fednet.federated.offers import OfferSource
-from nodes.exchange.offer_queue import PATIENCE, OfferQueue
+from nodes.exchange.offer_queue import REQUEST_TIMEOUT, OfferQueue
 
 Play = Callable[..., Any]
 
@@ -50,7 +50,7 @@ def test_what_comes_before_the_trader_is_ready_waits_for_it_and_only_the_newest(
         await asyncio.sleep(5)
         assert booth.absorbed == [("s", 4), ("t", 1)]
         assert judged == ["a", "a"]
-        assert taken.shelf.verdict("a", {"s": 4, "t": 1}) == {}
+        assert taken.store.verdict("a", {"s": 4, "t": 1}) == {}
 
     fake_time(story())
 
@@ -63,11 +63,11 @@ def test_what_was_offered_under_a_call_that_has_not_come_waits_for_it(fake_time:
         taken.hear(offer(), "k", OfferSource.FIRSTHAND)
         taken.hear(offer(subject="t"), "l", OfferSource.FIRSTHAND)
         taken.hear(offer(subject="u"), "", OfferSource.FIRSTHAND)
-        await asyncio.sleep(PATIENCE / 2)
+        await asyncio.sleep(REQUEST_TIMEOUT / 2)
         assert booth.absorbed == [("u", 1)]
         taken.begun("k")
         assert booth.absorbed == [("u", 1), ("s", 1)]
-        await asyncio.sleep(PATIENCE)
+        await asyncio.sleep(REQUEST_TIMEOUT)
         assert booth.absorbed == [("u", 1), ("s", 1), ("t", 1)], "a call that does not come is not waited for"
 
     fake_time(story())
@@ -80,10 +80,10 @@ def test_while_one_is_with_the_trader_only_the_newest_waits(fake_time: Play) -> 
         for version in range(1, 100):
             taken.hear(offer(version), "k", OfferSource.FIRSTHAND)
         assert booth.absorbed == [("s", 1)]
-        assert taken.shelf.verdict("a", {"s": 99}) is None
+        assert taken.store.verdict("a", {"s": 99}) is None
         await asyncio.sleep(5)
         assert booth.absorbed == [("s", 1), ("s", 99)]
-        assert taken.shelf.verdict("a", {"s": 99}) == {}
+        assert taken.store.verdict("a", {"s": 99}) == {}
 
     fake_time(story())
 
@@ -110,7 +110,7 @@ def test_once_it_is_closed_nothing_is_absorbed(fake_time: Play) -> None:
         taken.hear(offer(2), "k", OfferSource.FIRSTHAND)
         taken.hear(offer(1, "t"), "l", OfferSource.FIRSTHAND)
         taken.close()
-        await asyncio.sleep(2 * PATIENCE)
+        await asyncio.sleep(2 * REQUEST_TIMEOUT)
         assert booth.absorbed == [("s", 1)]
 
     fake_time(story())
@@ -140,7 +140,7 @@ def test_why_it_was_refused_is_kept(fake_time: Play, cancelled: bool) -> None:
         if cancelled:
             made[0].cancel()
         await asyncio.sleep(5)
-        assert taken.shelf.verdict("a", {"s": 1}) == (None if cancelled else {"s": "no use"})
+        assert taken.store.verdict("a", {"s": 1}) == (None if cancelled else {"s": "no use"})
         assert judged == ([] if cancelled else ["a"])
 
     fake_time(story())

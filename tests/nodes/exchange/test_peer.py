@@ -15,9 +15,9 @@ from fednet.errors import MethodError
 from fednet.federated.local_network import local_network
 from nodes.exchange import peer as stalls
 from nodes.exchange.conversion import to_offer_message
-from nodes.exchange.offer_queue import PATIENCE
-from nodes.exchange.peer import SEEK
-from nodes.publisher import KEEPING
+from nodes.exchange.offer_queue import REQUEST_TIMEOUT
+from nodes.exchange.peer import REPAIR_INTERVAL
+from nodes.publisher import BUFFER_OVERHEAD_BYTES
 from nodes.transport.memory import Faults
 from protocol.codec import Envelope, encode
 from protocol.messages import exchange as wire
@@ -72,7 +72,9 @@ class TestTheSameForAll:
             market, alone = fair(cluster), teachers()
             await market.assemble(seconds=0.0)
             cluster.network.cut("memory://guest", "memory://c")
-            asyncio.get_running_loop().call_later(PATIENCE / 2, cluster.network.heal, "memory://guest", "memory://c")
+            asyncio.get_running_loop().call_later(
+                REQUEST_TIMEOUT / 2, cluster.network.heal, "memory://guest", "memory://c"
+            )
             record = await market.exchange()
             assert market.comparable(record) == market.comparable(
                 local_network(alone, {}).exchange(ExchangePlan("k", "learn"))
@@ -109,13 +111,13 @@ class TestMissed:
         async def story(cluster: Any) -> None:
             market = fair(cluster)
             await market.assemble()
-            market.peers["a"].node._voice.outbox.capacity = 2 * KEEPING + 500
+            market.peers["a"].node._publisher.outbox.capacity = 2 * BUFFER_OVERHEAD_BYTES + 500
             cluster.network.cut("memory://a", "memory://c")
             asyncio.get_running_loop().call_later(2.0, cluster.network.heal, "memory://a", "memory://c")
             record = await market.exchange(subjects=5)
             assert market.peers["c"].node.counts["gone"] > 2
             assert record.absorbed == {"a": ("b", "c"), "b": ("a", "c"), "c": ("a", "b")}
-            assert SEEK < record.seconds < 4 * SEEK
+            assert REPAIR_INTERVAL < record.seconds < 4 * REPAIR_INTERVAL
             assert [market.held()[name]["a", "s4"] for name in "bc"] == 2 * [(1, [[1.0] * 4] * 2)]
 
         tell(story)

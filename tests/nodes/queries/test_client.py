@@ -13,7 +13,7 @@ import torch
 from fednet.api import Replies, Stopped, local_ask
 from fednet.errors import MethodError
 from nodes.errors import NoQuorum, PeerError
-from nodes.node import CROWD
+from nodes.node import BACKPRESSURE_BYTES
 from nodes.transport.memory import Faults
 from protocol.messages import Capabilities, QueryAnswer, QueryRefusal, QueryRequest
 from protocol.topics import PRESENCE, QUERIES
@@ -55,12 +55,12 @@ class TestWait:
             await clients(cluster, 2)
             guest = await cluster.guest()
             await guest.roster.complete(10)
-            guest.bus.stuck = CROWD + 1
+            guest.bus.stuck = BACKPRESSURE_BYTES + 1
             asked = asyncio.ensure_future(guest.asker.ask(question()))
             await asyncio.sleep(30)
             assert not asked.done()
             assert set(cluster.clients["c0"].node.presence.linked()) == {"c1", "guest"}
-            guest.bus.stuck = CROWD
+            guest.bus.stuck = BACKPRESSURE_BYTES
             await asyncio.sleep(0.2)
             assert len(asked.result().by_node) == 2
 
@@ -71,7 +71,7 @@ class TestWait:
             await clients(cluster, 1)
             guest = await cluster.guest()
             await guest.roster.complete(10)
-            guest.bus.stuck = CROWD + 1
+            guest.bus.stuck = BACKPRESSURE_BYTES + 1
             asked = asyncio.ensure_future(guest.asker.ask(question()))
             await asyncio.sleep(1)
             guest.asker.close()
@@ -85,16 +85,16 @@ class TestWait:
             await clients(cluster, 3)
             guest = await cluster.guest()
             await guest.roster.complete(10)
-            guest.bus.stuck = CROWD + 1
+            guest.bus.stuck = BACKPRESSURE_BYTES + 1
             cluster.network.cut("memory://c0", "memory://guest")  # as if stopped: its connection stands
             for _ in range(3):
                 replies = await guest.asker.ask(question())
                 assert set(replies.by_node) == {"c1", "c2"}
-            assert QUERIES not in guest.node._voice.outbox.latest, "said to all, so to the one who is gone"
+            assert QUERIES not in guest.node._publisher.outbox.latest, "said to all, so to the one who is gone"
             cluster.network.heal("memory://c0", "memory://guest")
             await asyncio.sleep(1)
             assert len((await guest.asker.ask(question())).by_node) == 3
-            assert guest.node._voice.outbox.latest[QUERIES] == 1
+            assert guest.node._publisher.outbox.latest[QUERIES] == 1
 
         tell(story)
 
@@ -106,7 +106,7 @@ class TestWait:
             cluster.clients["c0"].bus.crash()  # which breaks its connection
             await asyncio.sleep(5)
             assert len((await guest.asker.ask(question())).by_node) == 2
-            assert guest.node._voice.outbox.latest[QUERIES] == 1
+            assert guest.node._publisher.outbox.latest[QUERIES] == 1
 
         tell(story)
 

@@ -62,7 +62,7 @@ class Member:
     bus: Any
     assembly: RoundService
     walker: Walker
-    depot: BlobStore
+    blob_store: BlobStore
     presenter: CapabilityPublisher
 
     async def ready(self) -> None:
@@ -176,7 +176,7 @@ class Hall:
         return {each.standing.left.digest for each in kept}
 
     def lead(self) -> str:
-        (name,) = [name for name, member in self.members.items() if member.assembly.council.leading]
+        (name,) = [name for name, member in self.members.items() if member.assembly.election.leading]
         return name
 
     def door(self) -> tuple[str, ...]:

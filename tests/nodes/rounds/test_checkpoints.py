@@ -11,7 +11,7 @@ import torch
 
 from fednet.errors import ModelError
 from nodes.rounds import checkpoints as models_module
-from nodes.rounds.checkpoints import JOURNAL, Checkpoint, CheckpointStore
+from nodes.rounds.checkpoints import JOURNAL_FILE, Checkpoint, CheckpointStore
 from nodes.rounds.conversion import version_after
 from protocol.messages.rounds import MAX_RECORDS, RoundCommit, RoundPlanMessage
 
@@ -64,15 +64,15 @@ def test_a_vote_is_over_once_its_round_is_closed(tmp_path: Path) -> None:
 
 def test_a_term_never_falls(tmp_path: Path) -> None:
     models = CheckpointStore(tmp_path)
-    models.pledge(7)
+    models.record_promise(7)
     models.adopt("m", kept(0), 0)
-    models.pledge(3)
+    models.record_promise(3)
     assert models.term == CheckpointStore(tmp_path).term == 7
 
 
 def test_nothing_is_kept_without_a_folder() -> None:
     models = CheckpointStore(None)
-    models.pledge(2)
+    models.record_promise(2)
     models.adopt("m", kept(1), 1)
     assert models.standings() == {"m": kept(1).standing}
 
@@ -125,15 +125,15 @@ def spoiled(journal: dict[str, Any]) -> list[dict[str, Any]]:
 def test_a_journal_that_lies_is_refused(tmp_path: Path, which: int) -> None:
     models = CheckpointStore(tmp_path)
     models.adopt("m", kept(1), 1, record(1, kept(1)))
-    journal = json.loads((tmp_path / JOURNAL).read_text())
-    (tmp_path / JOURNAL).write_text(json.dumps(spoiled(journal)[which]))
+    journal = json.loads((tmp_path / JOURNAL_FILE).read_text())
+    (tmp_path / JOURNAL_FILE).write_text(json.dumps(spoiled(journal)[which]))
     with pytest.raises(ModelError, match="remove it to begin anew"):
         CheckpointStore(tmp_path)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00\xff", b"{", b"[]"])
 def test_a_journal_that_is_none_is_refused(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / JOURNAL).write_bytes(data)
+    (tmp_path / JOURNAL_FILE).write_bytes(data)
     with pytest.raises(ModelError, match="remove it to begin anew"):
         CheckpointStore(tmp_path)
 
@@ -149,7 +149,7 @@ def test_what_cannot_be_written_changes_nothing(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(OSError, match="no space"):
         models.adopt("m", kept(2, 2.0), 2, record(2, kept(2, 2.0)))
     with pytest.raises(OSError, match="no space"):
-        models.pledge(5)
+        models.record_promise(5)
     assert (models.term, models.standings(), len(models.records)) == (1, {"m": first.standing}, 1)
     assert same(CheckpointStore(tmp_path).kept["m"], first)
 

@@ -12,7 +12,7 @@ import torch
 from fednet.api import RoundPlan, Stopped
 from fednet.errors import MethodError
 from fednet.federated.config import Federation
-from nodes.rounds.client import AGAIN
+from nodes.rounds.client import REQUEST_INTERVAL
 from protocol.messages import RoundsRequest
 
 Tell = Callable[..., Any]
@@ -43,7 +43,7 @@ def test_an_order_is_said_again_with_what_was_heard(tell: Tell, hall: Any) -> No
         assert heard == sorted(heard)
         assert heard[-1] > 2
         before = len(said)
-        await asyncio.sleep(5 * AGAIN)
+        await asyncio.sleep(5 * REQUEST_INTERVAL)
         assert len(said) == before, "it is over"
 
     tell(story)
@@ -58,9 +58,9 @@ def test_who_waits_no_more_orders_no_more(tell: Tell, hall: Any) -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await meeting.run_rounds(given=given)
-        await asyncio.sleep(5 * AGAIN)
+        await asyncio.sleep(5 * REQUEST_INTERVAL)
         assert len(said) == 1
-        assert not meeting.convener._depot._kept
+        assert not meeting.convener._blob_store._kept
 
     tell(story)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nodes.rounds.context import ended
+from nodes.rounds.context import wait_finished
 
 Play = Callable[..., Any]
 
@@ -22,7 +22,7 @@ def test_who_is_cancelled_stops_only_afterwards(fake_time: Play) -> None:
             done.append(1)
 
         async def wait() -> None:
-            await ended(asyncio.ensure_future(work()))
+            await wait_finished(asyncio.ensure_future(work()))
             done.append(2)
 
         waiting = asyncio.ensure_future(wait())

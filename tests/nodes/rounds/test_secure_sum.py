@@ -171,7 +171,7 @@ def test_who_is_configured_for_secure_rounds_contributes_to_no_other(tell: Tell,
         meeting = hall(cluster, "a", "b", "c")
         await meeting.assemble()
         for member in meeting.members.values():
-            object.__setattr__(member.assembly._means, "sealed", True)
+            object.__setattr__(member.assembly._context, "sealed", True)
         with pytest.raises(MethodError, match="behind a secure sum only"):
             await meeting.run_rounds()
         assert not any(member.walker.tasks for member in meeting.members.values())

@@ -200,8 +200,8 @@ class TestContributions:
             meeting = hall(cluster)
             await meeting.assemble()
             liar = meeting.members["b"]
-            keep = liar.depot.keep
-            liar.depot.keep = lambda key, data: keep(key, bytes(data)[:-1] + lies.pop() if lies else data)
+            keep = liar.blob_store.keep
+            liar.blob_store.keep = lambda key, data: keep(key, bytes(data)[:-1] + lies.pop() if lies else data)
             lies: list[bytes] = []
             liar.walker.moved = lambda _task: lies.extend([b"\x77"] * 3)
             (closed,) = await meeting.run_rounds(transport=transport)
@@ -303,7 +303,7 @@ class TestContributions:
 
 async def _plans(meeting: Any) -> list[Any]:
     plans = []
-    meeting.members["a"].assembly._orders.add = lambda plan: plans.append(plan) or True
+    meeting.members["a"].assembly._requests.add = lambda plan: plans.append(plan) or True
     order = asyncio.ensure_future(meeting.run_rounds("other"))
     await asyncio.sleep(0.5)
     order.cancel()
@@ -488,7 +488,9 @@ class TestComing:
             lead = meeting.members[meeting.lead()].assembly
             (other, *_) = {"a", "b", "c"} - {meeting.lead()}
             seat = meeting.members[other].assembly._place.seat
-            said = LeaderAnnouncement(term=lead.council.term, attempt=lead._chair.attempts - earlier, standings={})
+            said = LeaderAnnouncement(
+                term=lead.election.term, attempt=lead._coordinator.attempts - earlier, standings={}
+            )
             meeting.members[meeting.lead()].node.tell(other, said)
             await asyncio.sleep(0.2)
             assert seat.left is not stays
@@ -715,12 +717,12 @@ class TestProgrammes:
             meeting.members["b"].walker.step = 0.0  # what it contributes is the base, and has its digest
             records = await meeting.run_rounds(rounds=3, transport=transport)
             await meeting.calm()
-            few = {name: len(member.depot._kept) for name, member in meeting.members.items()}
+            few = {name: len(member.blob_store._kept) for name, member in meeting.members.items()}
             await meeting.run_rounds("on", rounds=6, transport=transport)
             await meeting.calm()
-            assert {name: len(member.depot._kept) for name, member in meeting.members.items()} == few
+            assert {name: len(member.blob_store._kept) for name, member in meeting.members.items()} == few
             assert records[-1].digest not in meeting.digests()
             for member in meeting.members.values():
-                assert member.depot.has(next(iter(meeting.digests())))
+                assert member.blob_store.has(next(iter(meeting.digests())))
 
         tell(story)

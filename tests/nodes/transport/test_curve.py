@@ -14,7 +14,7 @@ import torch
 
 from nodes.node import Node
 from nodes.spec import NodeSpec
-from nodes.transport.curve import DOMAIN, verdict
+from nodes.transport.curve import DOMAIN, zap_reply
 from nodes.transport.zmq import ZmqTransport
 from protocol.messages import PeerInfo, QueryAnswer
 from protocol.security.keys import Keyring, PrivateKeys
@@ -201,19 +201,19 @@ class TestVerdict:
         return [*(said | changes).values(), *credentials]
 
     def test_a_known_key_gets_its_name(self) -> None:
-        assert verdict(self.request(b"k" * 32), {b"k" * 32: "anna"}) == (
+        assert zap_reply(self.request(b"k" * 32), {b"k" * 32: "anna"}) == (
             [b"1.0", b"7", b"200", b"OK", b"anna", b""],
             "",
         )
 
     @pytest.mark.parametrize("how", [b"NULL", b"PLAIN", b"GSSAPI"])
     def test_no_other_mechanism_is_good_enough(self, how: bytes) -> None:
-        reply, why = verdict(self.request(b"k" * 32, how=how), {b"k" * 32: "anna"})
+        reply, why = zap_reply(self.request(b"k" * 32, how=how), {b"k" * 32: "anna"})
         assert (reply[2], bool(why)) == (b"400", True)
 
     @pytest.mark.parametrize("cut", range(8))
     def test_whatever_is_asked_there_is_an_answer(self, cut: int) -> None:
-        reply, why = verdict(self.request(b"j" * 32)[:cut], {b"k" * 32: "anna"})
+        reply, why = zap_reply(self.request(b"j" * 32)[:cut], {b"k" * 32: "anna"})
         assert (len(reply), reply[2], bool(why)) == (6, b"400", True)
 
 
