@@ -104,7 +104,7 @@ class Membership:
         means, sender, now = self._context, envelope.sender, _now()
         if (hello.peer.name, hello.peer.incarnation) != (sender, envelope.incarnation):
             means.inbound_filter.fault(sender, "malformed", f"{sender} introduced itself as {hello.peer.name}", now)
-        elif hello.receiver != self.presence.me.incarnation:
+        elif hello.receiver_incarnation != self.presence.me.incarnation:
             means.counts["stale"] += 1  # meant for an earlier life of this node, or repeated by somebody else
         elif not means.security.vouched([hello.peer]):
             means.refused("malformed", f"{sender} introduced itself without its proof")
@@ -115,10 +115,10 @@ class Membership:
             self._follow(self.presence.hello(hello.peer, members, now))
             if self.presence.current(sender, envelope.incarnation):
                 means.repair.start(sender, envelope.incarnation, hello.latest)
-                self._tell(sender, Welcome(incarnation=envelope.incarnation))
+                self._tell(sender, Welcome(receiver_incarnation=envelope.incarnation))
 
     def _welcome(self, envelope: Envelope, welcome: Welcome) -> None:
-        self._follow(self.presence.welcome(envelope.sender, envelope.incarnation, welcome.incarnation, _now()))
+        self._follow(self.presence.welcome(envelope.sender, envelope.incarnation, welcome.receiver_incarnation, _now()))
 
     def _heartbeat(self, envelope: Envelope, beat: Heartbeat) -> None:
         now = _now()
@@ -165,7 +165,7 @@ class Membership:
         latest = means.publisher.latest([name])
         for start in range(0, max(1, len(others)), MAX_MEMBERS_PER_HELLO):
             named = tuple(others[start : start + MAX_MEMBERS_PER_HELLO])
-            self._tell(name, Hello(peer=me, receiver=incarnation, members=named, latest=latest))
+            self._tell(name, Hello(peer=me, receiver_incarnation=incarnation, members=named, latest=latest))
         if name not in self.presence.linked():
             self._admit(name)
 

@@ -98,7 +98,7 @@ class Node:
             incarnation=self._incarnation,
             role=spec.role,
             address=self.address,
-            pulse=topics.heartbeat_address(spec.advertise) if spec.advertise else pulse,
+            heartbeat_address=topics.heartbeat_address(spec.advertise) if spec.advertise else pulse,
         )
         timing = spec.timing
         self.presence = Presence(

@@ -26,7 +26,7 @@ REPEAT = 0.5
 LISTEN = 1.0
 """Seconds for which a member of an earlier life waits for word of who leads, before it claims a term."""
 
-Standings = Mapping[str, ModelVersion]
+ModelVersions = Mapping[str, ModelVersion]
 Votes = Mapping[str, AcceptedVote]
 
 
@@ -43,13 +43,13 @@ class ElectionWon:
 
     Attributes:
         term: the term.
-        standings: of every model the furthest standing, and who has it.
-        voted: of every model the latest vote for the round after that, which may have been closed.
+        versions: of every model the furthest standing, and who has it.
+        accepted: of every model the latest vote for the round after that, which may have been closed.
     """
 
     term: int
-    standings: Mapping[str, tuple[ModelVersion, str]]
-    voted: Votes
+    versions: Mapping[str, tuple[ModelVersion, str]]
+    accepted: Votes
 
 
 class Election:
@@ -70,7 +70,7 @@ class Election:
         self.term = term
         self.leading = False
         self._living = {me}
-        self._promises: dict[str, tuple[Standings, Votes]] = {}
+        self._promises: dict[str, tuple[ModelVersions, Votes]] = {}
         self._claimed_at: float | None = None
         self._wary = term > 0
         self._woke: float | None = None
@@ -104,7 +104,7 @@ class Election:
         if name != self.me:
             self._living.discard(name)
 
-    def tick(self, now: float, standings: Standings, voted: Votes) -> list[StartElection | ElectionWon]:
+    def tick(self, now: float, versions: ModelVersions, accepted: Votes) -> list[StartElection | ElectionWon]:
         """What the passing of time brings: a claim, where it is this member's turn."""
         if self._listens(now):
             return []
@@ -116,7 +116,7 @@ class Election:
         if term != self.term or self._claimed_at is None:
             self._promises = {}
         self.term, self._claimed_at = term, now
-        self._promises[self.me] = standings, voted
+        self._promises[self.me] = versions, accepted
         return [StartElection(term), *self._counted()]
 
     def claimed(self, name: str, term: int) -> bool:
@@ -131,14 +131,16 @@ class Election:
             self._step_back(term)
         return True
 
-    def promised(self, name: str, term: int, standings: Standings, voted: Votes) -> list[StartElection | ElectionWon]:
+    def promised(
+        self, name: str, term: int, versions: ModelVersions, accepted: Votes
+    ) -> list[StartElection | ElectionWon]:
         """A member has promised a term, or tells of a higher one that it has promised to somebody else."""
         if name not in self.members:
             return []
         if term > self.term:
             self._step_back(term)
         elif term == self.term and self.owner(term) == self.me and not self.leading:
-            self._promises[name] = standings, voted
+            self._promises[name] = versions, accepted
             return list(self._counted())
         return []
 
@@ -163,8 +165,8 @@ class Election:
             return []
         self.leading = True
         furthest: dict[str, tuple[ModelVersion, str]] = {}
-        for name, (standings, _) in sorted(self._promises.items()):
-            for model, standing in standings.items():
+        for name, (versions, _) in sorted(self._promises.items()):
+            for model, standing in versions.items():
                 if model not in furthest or standing.number > furthest[model][0].number:
                     furthest[model] = (standing, name)
         return [

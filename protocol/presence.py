@@ -177,7 +177,7 @@ class Presence:
                 return
             yield from self._forget(min(gone, key=lambda peer: (peer.state is PeerState.LOST, peer.seen)))
         self._peers[info.name] = _Peer(info, seen=now, moved=now, arrivals=FailureDetector(self.alert, self.silence))
-        yield from (ConnectTo(info.address, info.name), ConnectTo(info.pulse, info.name))
+        yield from (ConnectTo(info.address, info.name), ConnectTo(info.heartbeat_address, info.name))
 
     def knock(self, name: str, incarnation: int, address: str, now: float) -> Iterator[Outcome]:
         """Somebody has subscribed here, and from now on hears us: call back, and greet."""
@@ -254,7 +254,7 @@ class Presence:
         peer = self._living(name, incarnation)
         if peer is not None:
             yield from self._drop(peer, reason, left=True)
-            yield from self._release(peer.info.address, peer.info.pulse)
+            yield from self._release(peer.info.address, peer.info.heartbeat_address)
 
     def sweep(self, now: float) -> Iterator[Outcome]:
         """What the mere passing of time brings: hellos that are due again, and losses. To be called often."""
@@ -319,12 +319,12 @@ class Presence:
 
     def _forget(self, peer: _Peer) -> Iterator[Outcome]:
         del self._peers[peer.info.name]
-        yield from self._release(peer.info.address, peer.info.pulse)
+        yield from self._release(peer.info.address, peer.info.heartbeat_address)
 
     def _release(self, *addresses: str) -> Iterator[Outcome]:
         """Disconnects addresses at which no peer is that may still be heard of."""
         peers = [peer.info for peer in self._peers.values() if peer.state is not PeerState.LEFT]
-        used = {address for info in peers for address in (info.address, info.pulse)}
+        used = {address for info in peers for address in (info.address, info.heartbeat_address)}
         yield from (DisconnectFrom(address) for address in addresses if address not in used)
 
     def _drop(self, peer: _Peer, reason: str, *, left: bool) -> Iterator[Outcome]:

@@ -15,18 +15,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from protocol.messages.rounds import BlobRef, ContributionRef, OfRound
+from protocol.messages.rounds import BlobRef, ContributionRef, RoundMessage
 from protocol.quorum import QuorumOutcome, QuorumTracker
 
-M = TypeVar("M", bound=OfRound)
+M = TypeVar("M", bound=RoundMessage)
 
 
-def attempt_of(message: OfRound) -> tuple[int, int]:
+def attempt_of(message: RoundMessage) -> tuple[int, int]:
     """Which attempt a message belongs to, as (term, attempt): one of its kind in the run, a later one is larger."""
     return message.term, message.attempt
 
 
-def about(kind: type[M], of: OfRound, **fields: Any) -> M:
+def about(kind: type[M], of: RoundMessage, **fields: Any) -> M:
     """A message about the same attempt at the same round."""
     return kind(model=of.model, number=of.number, term=of.term, attempt=of.attempt, **fields)
 
@@ -93,20 +93,20 @@ class VoteTracker:
     majority: int
     votes: dict[str, BlobRef] = field(default_factory=dict)
 
-    def cast(self, name: str, left: BlobRef) -> None:
+    def cast(self, name: str, outcome: BlobRef) -> None:
         """A member has computed this; a member votes once."""
-        self.votes.setdefault(name, left)
+        self.votes.setdefault(name, outcome)
 
     def agreed(self) -> BlobRef | None:
         """What a majority has computed."""
-        for left, count in Counter(self.votes.values()).most_common(1):
+        for outcome, count in Counter(self.votes.values()).most_common(1):
             if count >= self.majority:
-                return left
+                return outcome
         return None
 
-    def dissenters(self, left: BlobRef) -> tuple[str, ...]:
+    def dissenters(self, outcome: BlobRef) -> tuple[str, ...]:
         """Who has computed something else, sorted."""
-        return tuple(sorted(name for name, other in self.votes.items() if other != left))
+        return tuple(sorted(name for name, other in self.votes.items() if other != outcome))
 
 
 def record_reasons(outcome: QuorumOutcome, refused: Mapping[str, str]) -> dict[str, str]:

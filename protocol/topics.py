@@ -114,8 +114,8 @@ def inbox(name: str) -> str:
 
 
 def heartbeat_address(address: str) -> str:
-    """Where the heartbeats of the node at this address are published: the next port, or the path with `.pulse`."""
-    return _beside(address, 1, ".pulse")
+    """Where the heartbeats of the node at this address are published: the next port, or the path with `.heartbeat`."""
+    return _beside(address, 1, ".heartbeat")
 
 
 def inward_address(address: str) -> str:

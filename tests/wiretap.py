@@ -96,8 +96,8 @@ class Wiretap:
             if not isinstance(each.message, OfferMessage) and each.message.kind not in but:
                 assert not _tensors(dict(each.message)), f"{each.sender}'s {each.message.kind} has a tensor"
         offers = [each.message for each in said if isinstance(each.message, OfferMessage)]
-        assert {offer.words.shape[1:] for offer in offers} <= {(width,)}
-        assert all(offer.words.dtype is torch.float32 for offer in offers)
+        assert {offer.embeddings.shape[1:] for offer in offers} <= {(width,)}
+        assert all(offer.embeddings.dtype is torch.float32 for offer in offers)
         return offers
 
     def nothing_of(self, pictures: Iterable[Tensor]) -> int:

@@ -20,26 +20,26 @@ def to_exchange_request(call: ExchangePlan) -> wire.ExchangeRequest:
         MethodError: it cannot be said, and why.
     """
     try:
-        return wire.ExchangeRequest(key=call.key, work=call.work, options=dict(call.options))
+        return wire.ExchangeRequest(key=call.key, task=call.work, options=dict(call.options))
     except ValidationError as error:
         raise MethodError(f"call {call.key!r} cannot be made: {error}") from error
 
 
 def from_exchange_request(said: wire.ExchangeRequest) -> ExchangePlan:
     """A call as a method sees it."""
-    return ExchangePlan(said.key, said.work, dict(said.options))
+    return ExchangePlan(said.key, said.task, dict(said.options))
 
 
 def to_offer_message(offer: Offer, key: str) -> wire.OfferMessage:
     """An offer as it is said, and the call that it was made under."""
     return wire.OfferMessage(
-        origin=offer.origin, subject=offer.subject, version=offer.version, key=key, words=offer.words
+        origin=offer.origin, subject=offer.subject, version=offer.version, key=key, embeddings=offer.words
     )
 
 
 def from_offer_message(said: wire.OfferMessage) -> Offer:
     """An offer as a method sees it."""
-    return Offer(said.origin, said.subject, said.version, said.words)
+    return Offer(said.origin, said.subject, said.version, said.embeddings)
 
 
 def to_offer_list(key: str, offering: OfferBatch, sent: int) -> wire.OfferList:
@@ -48,7 +48,7 @@ def to_offer_list(key: str, offering: OfferBatch, sent: int) -> wire.OfferList:
     Raises:
         ValidationError: its values have no form on the wire.
     """
-    return wire.OfferList(key=key, versions=versions(offering.offers), values=dict(offering.values), sent=sent)
+    return wire.OfferList(key=key, versions=versions(offering.offers), values=dict(offering.values), bytes_sent=sent)
 
 
 def to_offer_verdict(key: str, origin: str, reasons: Mapping[str, str]) -> wire.OfferVerdict:
@@ -76,7 +76,7 @@ def to_exchange_record(
         offered={name: dict(said.versions) for name, said in offers.items()},
         absorbed={name: _absorbed(held, name) for name in offers},
         values={name: dict(said.values) for name, said in offers.items()},
-        sent={name: said.sent for name, said in offers.items()},
+        sent={name: said.bytes_sent for name, said in offers.items()},
         refused={name: reasons for name in offers if (reasons := _refused(held, name))},
         late=held.late(now),
         lost=dict(sorted({**absent, **held.lost()}.items())),

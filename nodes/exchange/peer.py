@@ -187,7 +187,7 @@ class ExchangePeer:
             self._say(heard, ExchangeDecline(key=key, reason=str(error)[:500]))
         except Exception as error:  # what goes wrong in a method must not keep the others waiting
             log.exception("call %s", key)
-            said = f"{type(error).__name__} in {heard.call.work}; see this node's log"
+            said = f"{type(error).__name__} in {heard.call.task}; see this node's log"
             self._say(heard, ExchangeDecline(key=key, reason=said))
 
     def _offer_all(self, key: str, offering: OfferBatch) -> OfferList:
@@ -195,7 +195,7 @@ class ExchangePeer:
         before = self._node.sent[wire.OfferMessage.kind]
         for offer in [to_offer_message(offer, key) for offer in offering.offers]:
             self._publish(offer)
-        return offered.model_copy(update={"sent": self._node.sent[wire.OfferMessage.kind] - before})
+        return offered.model_copy(update={"bytes_sent": self._node.sent[wire.OfferMessage.kind] - before})
 
     def _publish(self, offer: wire.OfferMessage) -> None:
         self._own[offer.subject] = offer

@@ -148,8 +148,8 @@ class QueryClient:
     def _query(self, number: int, question: Question) -> QueryRequest:
         return QueryRequest(
             query=number,
-            oldest=min(self._open),
-            ask=question.ask,
+            oldest_open=min(self._open),
+            task=question.ask,
             inputs=dict(question.inputs),
             options=dict(question.options),
             ttl=self._policy.hard_limit,

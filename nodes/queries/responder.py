@@ -70,7 +70,7 @@ class QueryResponder:
             self._refuse(asker, query, f"{MAX_WAITING} questions are waiting here already")
         else:
             self._waiting[life] += 1
-            self._oldest[life] = max(query.oldest, self._oldest.get(life, 0))
+            self._oldest[life] = max(query.oldest_open, self._oldest.get(life, 0))
             work = partial(self._work, self._responder, life, query, time.monotonic())
             self._compute.run(work).add_done_callback(partial(self._done, life, query))
 
@@ -91,7 +91,7 @@ class QueryResponder:
         if started - arrived > query.ttl or query.query < self._oldest.get(life, LARGEST):
             return None
         try:
-            outputs = _on_cpu(answerer.answer(Question(query.ask, query.inputs, query.options)))
+            outputs = _on_cpu(answerer.answer(Question(query.task, query.inputs, query.options)))
             return QueryAnswer(query=query.query, outputs=outputs, seconds=time.monotonic() - started)
         except MethodError as error:
             return str(error)

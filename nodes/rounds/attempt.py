@@ -95,12 +95,12 @@ class RoundAttempt:
         """Closes it with those who have contributed; from now on votes are waited for."""
         shares = self.contribution_tracker.shares(outcome.contributed)
         if len(self.contribution_tracker.keepers) > 1:  # everybody has its shard by now
-            shares = {name: share.model_copy(update={"pieces": ()}) for name, share in shares.items()}
+            shares = {name: share.model_copy(update={"blobs": ()}) for name, share in shares.items()}
         self.voting.opened = now
         self.closed = about(
             RoundClose,
             self.opened,
-            shares=shares,
+            contributions=shares,
             late=outcome.late,
             lost=_truncated(record_reasons(outcome, self.contribution_tracker.refused)),
             refused=_truncated(self.contribution_tracker.refused),

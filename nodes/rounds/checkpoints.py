@@ -58,7 +58,7 @@ class Checkpoint:
         """Packs what round `number` has left, the `index`-th of the programme `key`."""
         packed = pack(state)
         left = BlobRef(digest=digest(state), size=len(packed))
-        return cls(ModelVersion(number=number, left=left, key=key, index=index), state, packed)
+        return cls(ModelVersion(number=number, outcome=left, key=key, index=index), state, packed)
 
 
 @dataclass(frozen=True)
@@ -274,13 +274,13 @@ def _read_checkpoint(folder: Path, model: str, standing: ModelVersion) -> Checkp
     path = _checkpoint_path(folder, model, standing)
     packed = path.read_bytes()
     state = unpack(packed)
-    if digest(state) != standing.left.digest or len(packed) != standing.left.size:
+    if digest(state) != standing.outcome.digest or len(packed) != standing.outcome.size:
         raise ModelError(f"{path} is not what round {standing.number} left")
     return Checkpoint(standing, state, packed)
 
 
 def _checkpoint_path(folder: Path, model: str, standing: ModelVersion) -> Path:
-    return folder / f"{model}-{standing.number:06d}-{standing.left.digest[:16]}.safetensors"
+    return folder / f"{model}-{standing.number:06d}-{standing.outcome.digest[:16]}.safetensors"
 
 
 def _round_index(record: RoundCommit) -> int:

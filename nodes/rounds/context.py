@@ -74,7 +74,7 @@ class RoundContext:
         kept = await self.known(model)
         if kept.standing == standing:
             return kept
-        state, data = await self._obtained(model, standing.left, holders)
+        state, data = await self._obtained(model, standing.outcome, holders)
         require_like(bare(state), bare(kept.state), "the peers' model")
         reached = Checkpoint(standing, state, data)
         await self.adopt(model, reached, term, record)
@@ -86,7 +86,7 @@ class RoundContext:
     async def catch_up(self, lead: str, said: LeaderAnnouncement) -> None:
         """Reaches what the lead has, where no round does it anyway."""
         try:
-            for model, standing in said.standings.items():
+            for model, standing in said.versions.items():
                 if (await self.known(model)).standing.number < standing.number:
                     await self.reach(model, standing, (lead,), said.term)
         except (MethodError, PeerError) as error:  # it is behind until the next word of its lead
@@ -100,9 +100,9 @@ class RoundContext:
             PeerError: nobody has it any more.
         """
         vote = self.models.votes.get(record.model)
-        if vote is not None and vote.kept.standing.left == record.left:
+        if vote is not None and vote.kept.standing.outcome == record.outcome:
             return vote.kept
-        state, data = await self._obtained(record.model, record.left, holders)
+        state, data = await self._obtained(record.model, record.outcome, holders)
         return Checkpoint(version_after(record), state, data)
 
     async def adopt(self, model: str, kept: Checkpoint, term: int, record: RoundCommit | None = None) -> None:
@@ -130,7 +130,7 @@ class RoundContext:
         kept = await self.reducer.run(partial(Checkpoint.of, state))
         if model not in self.models.kept:
             await self.reducer.run(partial(self.models.adopt, model, kept, 0))
-            self.blob_store.keep(kept.standing.left.digest, kept.packed)
+            self.blob_store.keep(kept.standing.outcome.digest, kept.packed)
         return self.models.kept[model]
 
     async def resume(self) -> None:
@@ -140,9 +140,9 @@ class RoundContext:
             MethodError: the participant can no longer use it.
         """
         for vote in self.models.votes.values():
-            self.blob_store.keep(vote.kept.standing.left.digest, vote.kept.packed)
+            self.blob_store.keep(vote.kept.standing.outcome.digest, vote.kept.packed)
         for model, kept in self.models.kept.items():
-            self.blob_store.keep(kept.standing.left.digest, kept.packed)
+            self.blob_store.keep(kept.standing.outcome.digest, kept.packed)
             if kept.standing.number:
                 await self.bench.adopt(model, kept.standing.number, kept.state)
 
@@ -150,7 +150,7 @@ class RoundContext:
         self, model: str, left: BlobRef, holders: Sequence[str]
     ) -> tuple[ModelState, bytes | memoryview]:
         vote = self.models.votes.get(model)
-        if vote is not None and vote.kept.standing.left == left:
+        if vote is not None and vote.kept.standing.outcome == left:
             return vote.kept.state, vote.kept.packed
         data = await self.fetch(left, holders)
         return await self.reducer.run(partial(unpack_state, data, left.digest)), data
@@ -174,9 +174,9 @@ class RoundContext:
 
     def _offer(self, model: str, before: Sequence[Checkpoint]) -> None:
         for each in self._offered(model):
-            self.blob_store.keep(each.standing.left.digest, each.packed)
+            self.blob_store.keep(each.standing.outcome.digest, each.packed)
         for each in before:
-            self.blob_store.drop(each.standing.left.digest)
+            self.blob_store.drop(each.standing.outcome.digest)
 
 
 def unpack_state(data: memoryview, digest_: str) -> ModelState:

@@ -22,9 +22,9 @@ def to_plan_message(programme: RoundPlan, asker: str, given: BlobRef | None) -> 
     try:
         return RoundPlanMessage(
             key=programme.key,
-            asker=asker,
+            requester=asker,
             model=programme.model,
-            work=programme.work,
+            task=programme.work,
             rounds=programme.rounds,
             federation=programme.federation.model_dump_json(),
             options=dict(programme.options),
@@ -45,7 +45,7 @@ def federation_from(plan: RoundPlanMessage) -> Federation:
 
 def version_after(record: RoundCommit) -> ModelVersion:
     """Where a model stands after a round."""
-    return ModelVersion(number=record.number, left=record.left, key=record.key, index=record.index)
+    return ModelVersion(number=record.number, outcome=record.outcome, key=record.key, index=record.index)
 
 
 def to_round_record(commit: RoundCommit) -> RoundRecord:
@@ -58,9 +58,9 @@ def to_round_record(commit: RoundCommit) -> RoundRecord:
         late=commit.late,
         lost=dict(commit.lost),
         refused=dict(commit.refused),
-        digest=commit.left.digest,
+        digest=commit.outcome.digest,
         seconds=commit.seconds,
-        lead=commit.lead,
+        lead=commit.leader,
     )
 
 
@@ -72,10 +72,10 @@ def to_commit(opened: RoundOpen, close: RoundClose, lead: str, left: BlobRef) ->
         key=opened.plan.key,
         index=opened.index,
         rounds=opened.plan.rounds,
-        lead=lead,
-        left=left,
-        weights={name: share.weight for name, share in close.shares.items()},
-        values={name: share.values for name, share in close.shares.items()},
+        leader=lead,
+        outcome=left,
+        weights={name: share.weight for name, share in close.contributions.items()},
+        values={name: share.values for name, share in close.contributions.items()},
         late=close.late,
         lost=close.lost,
         refused=close.refused,

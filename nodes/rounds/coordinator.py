@@ -23,9 +23,9 @@ from protocol.messages.rounds import (  # fmt: skip
     ContributionReceipt,
     ModelAdopted,
     ModelVersion,
-    OfRound,
     RoundCommit,
     RoundDecline,
+    RoundMessage,
     RoundOpen,
     RoundPlanMessage,
     RoundVote,
@@ -102,7 +102,7 @@ class RoundCoordinator:
         """A member contributes; one that is not to this attempt is refused by name."""
         held = self._round
         if held is not None and self._current(contribution):
-            held.contribution_tracker.offered(name, contribution.share, _now())
+            held.contribution_tracker.offered(name, contribution.contribution, _now())
             held.changed.set()
 
     def stale(self, name: str, number: int) -> None:
@@ -127,7 +127,7 @@ class RoundCoordinator:
         if held is None or not self._current(decline):
             return
         held.withdraw(name, f"declined: {decline.reason}")
-        if not decline.votes:
+        if not decline.can_vote:
             held.lose(name, f"declined: {decline.reason}")
             self._unable[name] = f"declined: {decline.reason}"
             held.broken |= len(held.contribution_tracker.keepers) > 1
@@ -137,7 +137,7 @@ class RoundCoordinator:
         """A member has computed what the round leaves."""
         held = self._round
         if held is not None and self._current(vote) and held.voting.arrive(name, _now()):
-            held.vote_tracker.cast(name, vote.left)
+            held.vote_tracker.cast(name, vote.outcome)
             held.changed.set()
 
     def secure(self, name: str, message: SecureSumMessage) -> None:
@@ -233,7 +233,7 @@ class RoundCoordinator:
                 f"{len(names)} of {threshold} needed for a secure sum contributed", _all_lost(adverts)
             )
         held.sharing = QuorumTracker.open(names, _now(), held.contribution_tracker.step.policy, self._pace)
-        self._say(about(ShareDistribution, held.opened, names=names))
+        self._say(about(ShareDistribution, held.opened, sharers=names))
         sharing = await self._until(held, held.sharing)
         if sharing.contributed != names:
             raise AttemptFailed(f"late: {', '.join(sharing.late)}")
@@ -253,7 +253,7 @@ class RoundCoordinator:
         self.attempts += 1
         opened = RoundOpen(
             model=plan.model, number=number, term=council.term, attempt=self.attempts, index=index, plan=plan,
-            standings=dict(standings), members=members, contributors=names, settled=settled,
+            versions=dict(standings), members=members, contributors=names, recovered=settled,
         )  # fmt: skip
         keepers = frozenset(members if federation.transport == "sharded" and names else (council.me,))
         quorate = self._policy.model_copy(update={"quorum": max(self._policy.quorum, federation.quorum)})
@@ -310,7 +310,7 @@ class RoundCoordinator:
             log.warning("%s has computed something else in round %d", name, held.opened.number)
         return left
 
-    def _current(self, message: OfRound) -> bool:
+    def _current(self, message: RoundMessage) -> bool:
         held = self._round
         return (
             held is not None and held.opened.model == message.model and attempt_of(held.opened) == attempt_of(message)

@@ -89,19 +89,19 @@ class Leadership:
             MethodError: the participant cannot use what its peers have.
         """
         await self.participation_ended()
-        for model, (standing, holder) in self.elected.standings.items():
+        for model, (standing, holder) in self.elected.versions.items():
             if (await self.means.known(model)).standing.number < standing.number:
                 await self._reach(model, standing, holder)
         for model in list(self.means.models.kept):
             await self._recall(model)
-        for voted in self.elected.voted.values():
+        for voted in self.elected.accepted.values():
             await self._settle(voted)
         while True:
             self.requests.came.clear()
             for plan in list(self.requests.plans.values()):
                 await self._programme(plan)
             said = LeaderAnnouncement(
-                term=self.elected.term, attempt=self.coordinator.attempts, standings=self.means.models.standings()
+                term=self.elected.term, attempt=self.coordinator.attempts, versions=self.means.models.standings()
             )
             self.means.say(said)
             await self.requests.came.wait()
@@ -115,7 +115,7 @@ class Leadership:
             for index in range(models.done(plan.key) + 1, plan.rounds + 1):
                 commit = await self.coordinator.hold(plan, index, models.standings())
                 await self._adopted(commit)
-                self.means.tell(plan.asker, commit)
+                self.means.tell(plan.requester, commit)
         except RoundImpossible as hopeless:
             self._abandon(plan, hopeless)
         except (MethodError, ValidationError) as error:
@@ -125,7 +125,7 @@ class Leadership:
     def _abandon(self, plan: RoundPlanMessage, hopeless: RoundImpossible) -> None:
         said = abort_message(self.election.term, plan, hopeless)
         self.means.say(said)
-        self.means.tell(plan.asker, said)
+        self.means.tell(plan.requester, said)
 
     async def _settle(self, voted: AcceptedVote) -> None:
         """Closes the round that an earlier lead may have closed, with the same outcome."""

@@ -100,7 +100,7 @@ class RoundParticipant:
     def offered(self, name: str, contribution: ContributionAvailable) -> None:
         """A contribution can be fetched; the first of each contributor counts."""
         if name in self.opened.contributors and name not in self._collected:
-            self._collected[name] = self._begin(self._collect(name, contribution.share))
+            self._collected[name] = self._begin(self._collect(name, contribution.contribution))
 
     def secure(self, name: str, message: SecureSumMessage) -> None:
         """Something about the secure sum, where the round is one."""
@@ -114,7 +114,7 @@ class RoundParticipant:
     def reduced(self, name: str, reduced: ShardReduced) -> None:
         """Somebody's shard of the aggregate can be fetched."""
         if name in self._reduced:
-            _set_result(self._reduced[name], reduced.piece)
+            _set_result(self._reduced[name], reduced.shard)
 
     def committed(self, commit: RoundCommit) -> None:
         """The lead has committed the round."""
@@ -139,7 +139,7 @@ class RoundParticipant:
 
     async def _take_part(self) -> None:
         opened, means = self.opened, self._context
-        for model, standing in opened.standings.items():
+        for model, standing in opened.versions.items():
             await means.reach(model, standing, self._holders, opened.term)
         base = means.models.kept[opened.model]
         self._part_like = await means.reducer.run(partial(self._like, base))
@@ -148,9 +148,9 @@ class RoundParticipant:
             self._begin(self._contribute(base))
         kept, record = await self._outcome(base)
         await means.vote(opened.plan, record, kept)
-        means.tell(self.lead, about(RoundVote, opened, left=record.left))
+        means.tell(self.lead, about(RoundVote, opened, outcome=record.outcome))
         commit = await self._committing
-        if commit.left == record.left:
+        if commit.outcome == record.outcome:
             await means.adopt(opened.model, kept, opened.term, commit)
         else:
             log.warning("round %d of %s left something else here than with the majority", opened.number, opened.model)
@@ -159,7 +159,7 @@ class RoundParticipant:
 
     async def _contribute(self, base: Checkpoint) -> None:
         opened, means = self.opened, self._context
-        task = RoundTask(opened.model, opened.plan.work, opened.number, dict(opened.plan.options))
+        task = RoundTask(opened.model, opened.plan.task, opened.number, dict(opened.plan.options))
         try:
             if means.sealed and self._masked is None:
                 raise PrivacyError("it contributes behind a secure sum only: order rounds with `secure`")
@@ -168,7 +168,7 @@ class RoundParticipant:
             state = update.state if self._masked is None else await self._masked.outgoing(update, bare(base.state))
             self._own, packed = await means.reducer.run(partial(self._parted, state))
             pieces = tuple(BlobRef(digest=name, size=len(data)) for name, data in packed)
-            share = ContributionRef(weight=update.weight, pieces=pieces, values=dict(update.values))
+            share = ContributionRef(weight=update.weight, blobs=pieces, values=dict(update.values))
         except (_InvalidUpdate, ValidationError) as error:
             means.tell(self.lead, about(ContributionReceipt, opened, contributor=means.name, refused=_truncated(error)))
         except MethodError as error:
@@ -179,7 +179,7 @@ class RoundParticipant:
         else:
             for name, data in packed:
                 self._keep(name, data)
-            means.say(about(ContributionAvailable, opened, share=share))
+            means.say(about(ContributionAvailable, opened, contribution=share))
 
     async def _made(self, task: RoundTask, base: Checkpoint) -> Update:
         """Our contribution to this very round; what was begun for an earlier one is carried over."""
@@ -213,9 +213,9 @@ class RoundParticipant:
         mine, count = (self._place, len(self.opened.members)) if self._sharded else (0, 1)
         if name == self._context.name:
             return self._own[mine]
-        if len(share.pieces) != count:
-            raise ModelError(f"its contribution has {len(share.pieces)} parts, not {count}")
-        piece = share.pieces[mine]
+        if len(share.blobs) != count:
+            raise ModelError(f"its contribution has {len(share.blobs)} parts, not {count}")
+        piece = share.blobs[mine]
         like = self._part_like
         if piece.size > size(like) + SIZE_MARGIN_BYTES:
             raise ModelError(f"its contribution has {piece.size} bytes where {size(like)} belong")
@@ -237,30 +237,30 @@ class RoundParticipant:
     async def _outcome(self, base: Checkpoint) -> tuple[Checkpoint, RoundCommit]:
         """What the round leaves, and its record, should a majority find the same."""
         opened, run = self.opened, self._context.reducer.run
-        if opened.settled is not None:
-            record = opened.settled.model_copy(update={"term": opened.term, "attempt": opened.attempt})
+        if opened.recovered is not None:
+            record = opened.recovered.model_copy(update={"term": opened.term, "attempt": opened.attempt})
             kept = await self._context.settled(record, self._holders)
             require_like(bare(kept.state), bare(base.state), "the peers' model")
             return kept, record
         close = await self._closing
-        if self._context.name in close.shares:
+        if self._context.name in close.contributions:
             self._context.bench.taken()
         if opened.plan.given is not None:
             state = await self._given(opened.plan.given, base)
         else:
             state = await self._aggregate(close, base)
         kept = await run(partial(Checkpoint.of, state, opened.number, opened.plan.key, opened.index))
-        return kept, to_commit(opened, close, self.lead, kept.standing.left)
+        return kept, to_commit(opened, close, self.lead, kept.standing.outcome)
 
     async def _aggregate(self, close: RoundClose, base: Checkpoint) -> ModelState:
-        states = {name: await self._held(name, share, base) for name, share in close.shares.items()}
-        weights = {name: share.weight for name, share in close.shares.items()}
+        states = {name: await self._held(name, share, base) for name, share in close.contributions.items()}
+        weights = {name: share.weight for name, share in close.contributions.items()}
         run = self._context.reducer.run
         whole = await run(partial(self._combined, states, weights))
         if self._sharded:
             whole = await self._joined(whole, self._whole(base))
         if self._masked is not None:
-            whole = await self._masked.opened(whole, close.shares, bare(base.state))
+            whole = await self._masked.opened(whole, close.contributions, bare(base.state))
         return await run(partial(advance, self._federation.server, base.state, whole))
 
     def _combined(self, states: Mapping[str, ModelState], weights: Mapping[str, float]) -> ModelState:
@@ -274,7 +274,7 @@ class RoundParticipant:
         like = bare(base.state)
         if piece.size > size(like) + SIZE_MARGIN_BYTES:
             raise ModelError(f"the given model has {piece.size} bytes where {size(like)} belong")
-        data = await self._context.fetch(piece, (self.opened.plan.asker, *self._holders))
+        data = await self._context.fetch(piece, (self.opened.plan.requester, *self._holders))
         self._keep(piece.digest, data)
         return await self._context.reducer.run(
             partial(unpack_validated_state, data, piece.digest, like, "the given model")
@@ -292,7 +292,7 @@ class RoundParticipant:
         means, members = self._context, self.opened.members
         name, data = await means.reducer.run(lambda: (digest(shard), pack(shard)))
         self._keep(name, data)
-        means.say(about(ShardReduced, self.opened, piece=BlobRef(digest=name, size=len(data))))
+        means.say(about(ShardReduced, self.opened, shard=BlobRef(digest=name, size=len(data))))
         shards = await asyncio.gather(*(self._shard(member, shard) for member in members))
         return await means.reducer.run(partial(join, shards, like))
 
@@ -319,7 +319,7 @@ class RoundParticipant:
             )
 
     def _decline(self, reason: str, *, votes: bool) -> None:
-        self._context.tell(self.lead, about(RoundDecline, self.opened, reason=_truncated(reason), votes=votes))
+        self._context.tell(self.lead, about(RoundDecline, self.opened, reason=_truncated(reason), can_vote=votes))
 
     def _keep(self, name: str, data: bytes | memoryview) -> None:
         self._context.blob_store.keep(name, data)

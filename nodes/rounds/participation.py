@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from nodes.node import Node
 from nodes.rounds.context import wait_finished
 from nodes.rounds.participant import RoundParticipant
-from protocol.messages.rounds import OfRound
+from protocol.messages.rounds import RoundMessage
 from protocol.rounds import attempt_of
 
 MAX_EARLY_MESSAGES = 4096
@@ -36,9 +36,9 @@ class ParticipationQueue:
         self.seat: RoundParticipant | None = None
         self._past: RoundParticipant | None = None
         self._running_task: asyncio.Task[None] | None = None
-        self._early: deque[tuple[str, OfRound]] = deque(maxlen=MAX_EARLY_MESSAGES)
+        self._early: deque[tuple[str, RoundMessage]] = deque(maxlen=MAX_EARLY_MESSAGES)
 
-    def start(self, seat: RoundParticipant) -> list[tuple[str, OfRound]]:
+    def start(self, seat: RoundParticipant) -> list[tuple[str, RoundMessage]]:
         """Takes a seat; what the last but one has offered is offered no more.
 
         Returns:
@@ -53,7 +53,7 @@ class ParticipationQueue:
         self._early.clear()
         return early
 
-    def wait(self, sender: str, message: OfRound) -> bool:
+    def wait(self, sender: str, message: RoundMessage) -> bool:
         """Keeps a message about a later attempt than the present one until its seat is taken; False for any other."""
         if self.later(message):
             self._early.append((sender, message))
@@ -89,11 +89,11 @@ class ParticipationQueue:
         ):
             await asyncio.wait((sitting,))
 
-    def of(self, message: OfRound) -> RoundParticipant | None:
+    def of(self, message: RoundMessage) -> RoundParticipant | None:
         """The seat that a message is about, if it is the present one."""
         return self.seat if self.seat is not None and attempt_of(self.seat.opened) == attempt_of(message) else None
 
-    def later(self, message: OfRound) -> bool:
+    def later(self, message: RoundMessage) -> bool:
         """Whether a message is about a later attempt than the present one."""
         return self.seat is None or attempt_of(message) > attempt_of(self.seat.opened)
 

@@ -98,11 +98,11 @@ class SecureSumParticipant:
         match message:
             case KeyAdvertisement():
                 self._key_advertisements.setdefault(sender, message)
-            case ShareDistribution(names=names) if sender == self._lead and not self._sharers:
+            case ShareDistribution(sharers=names) if sender == self._lead and not self._sharers:
                 self._sharers = names
-            case EncryptedShare(box=box):
+            case EncryptedShare(ciphertext=box):
                 self._ciphertexts.setdefault(sender, bytes.fromhex(box))
-            case ConsistencyCheck(vote=vote):
+            case ConsistencyCheck(signature=vote):
                 self._votes.setdefault(sender, bytes.fromhex(vote))
             case ShareReveal(shares=shares):
                 self._reveals.setdefault(sender, bytes.fromhex(shares))
@@ -120,11 +120,11 @@ class SecureSumParticipant:
         """
         party = self._party = SecureSumParty(self._name, self._opened.contributors, self._threshold, self._context)
         keys = party.advertise().hex()
-        self._say(self._about(KeyAdvertisement, public=keys, weight=update.weight, values=dict(update.values)))
+        self._say(self._about(KeyAdvertisement, public_keys=keys, weight=update.weight, values=dict(update.values)))
         await self._until(lambda: bool(self._sharers) and self._key_advertisements.keys() >= set(self._sharers))
         boxes = await self._reducer.run(partial(party.share, self._keys()))
         for name, box in boxes.items():
-            self._tell(name, self._about(EncryptedShare, box=box.hex()))
+            self._tell(name, self._about(EncryptedShare, ciphertext=box.hex()))
         others = set(self._sharers) - {self._name}
         await self._until(lambda: self._ciphertexts.keys() >= others)
         await self._reducer.run(partial(party.receive, {name: self._ciphertexts[name] for name in others}))
@@ -164,7 +164,7 @@ class SecureSumParticipant:
             )
         dropped = set(self._sharers) - set(agreement.survivors)
         vote = party.vote(agreement.survivors, dropped)
-        self._say(self._about(ConsistencyCheck, vote=vote.hex()))
+        self._say(self._about(ConsistencyCheck, signature=vote.hex()))
         votes = await self._enough(self._votes, partial(_is_valid, require_vote, agreement))
         self._revealed[self._round] = agreement.survivors
         shares = await self._reducer.run(partial(party.reveal, votes))
@@ -188,7 +188,7 @@ class SecureSumParticipant:
         )
 
     def _keys(self) -> dict[str, bytes]:
-        return {name: bytes.fromhex(self._key_advertisements[name].public) for name in self._sharers}
+        return {name: bytes.fromhex(self._key_advertisements[name].public_keys) for name in self._sharers}
 
     def _roster(self) -> SecureSumParties:
         terms = SecureSumTerms(tuple(sorted(self._opened.contributors)), self._threshold, self._context)

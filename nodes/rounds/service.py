@@ -36,13 +36,13 @@ from protocol.messages.rounds import (  # fmt: skip
     ContributionReceipt,
     LeaderAnnouncement,
     ModelAdopted,
-    OfRound,
     Prepare,
     Promise,
     RecordRequest,
     RoundClose,
     RoundCommit,
     RoundDecline,
+    RoundMessage,
     RoundOpen,
     RoundPlanMessage,
     RoundsAborted,
@@ -175,7 +175,7 @@ class RoundService:
             self._coordinator.arrived()
             if self.election.leading and name in self.election.members:
                 term, attempt = self.election.term, self._coordinator.attempts
-                self._tell(name, LeaderAnnouncement(term=term, attempt=attempt, standings=self.models.standings()))
+                self._tell(name, LeaderAnnouncement(term=term, attempt=attempt, versions=self.models.standings()))
 
     async def _look(self) -> None:
         while True:
@@ -233,7 +233,7 @@ class RoundService:
 
     def _promise_to(self, name: str) -> None:
         models = self.models
-        self._tell(name, Promise(term=self.election.term, standings=models.standings(), voted=models.voted()))
+        self._tell(name, Promise(term=self.election.term, versions=models.standings(), accepted=models.voted()))
 
     def _heard(self, envelope: Any, message: Message) -> None:
         self._take(envelope.sender, message)
@@ -268,7 +268,7 @@ class RoundService:
             self._promise_to(sender)
 
     def _promise(self, sender: str, promise: Promise) -> None:
-        self._follow(self.election.promised(sender, promise.term, promise.standings, promise.voted))
+        self._follow(self.election.promised(sender, promise.term, promise.versions, promise.accepted))
 
     def _leads(self, sender: str, said: LeaderAnnouncement) -> None:
         if not self.election.follow(sender, said.term):
@@ -352,7 +352,7 @@ class RoundService:
     def _vote(self, sender: str, vote: RoundVote) -> None:
         self._coordinator.voted(sender, vote)
 
-    def _in(self, sender: str, message: OfRound) -> RoundParticipant | None:
+    def _in(self, sender: str, message: RoundMessage) -> RoundParticipant | None:
         """The seat that a message is about; one that is early waits, one that is late is counted."""
         seat = self._place.of(message)
         if seat is None and not self._place.wait(sender, message):

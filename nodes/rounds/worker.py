@@ -72,7 +72,7 @@ class RoundWorker:
         Raises:
             MethodError: it cannot take part.
         """
-        work = (task, base.standing.left.digest)
+        work = (task, base.standing.outcome.digest)
         if self._work is None or _failed(self._update) or not (work == self._work or self._goes_on(task, patient)):
             self.stop()
             self._watching = progress = self._progress()

@@ -39,7 +39,7 @@ Versions = Annotated[dict[Label, Version], Field(max_length=MAX_SUBJECTS)]
 """Versions by subject."""
 
 
-def _words(words: Tensor) -> Tensor:
+def _embeddings(words: Tensor) -> Tensor:
     if words.dtype is not torch.float32 or words.dim() != 2:
         raise ValueError("expected a float32 tensor of shape (tokens, width)")
     if not (1 <= words.shape[0] <= MAX_TOKENS and 1 <= words.shape[1] <= MAX_WIDTH):
@@ -54,15 +54,15 @@ class ExchangeRequest(Message):
 
     Attributes:
         key: its name; who hears it again says again what it has said.
-        work: what to do before offering.
-        options: of the work.
+        task: what to do before offering.
+        options: of the task.
     """
 
     kind: ClassVar[str] = "exchange_request"
     numbered: ClassVar[bool] = True
 
     key: Key
-    work: Label
+    task: Label
     options: Options
 
 
@@ -74,7 +74,7 @@ class OfferMessage(Message):
         subject: what it is about.
         version: a later one takes the place of an earlier one of the same origin and subject.
         key: the call under which it was made; empty for none that matters any more.
-        words: (tokens, width) float32, finite.
+        embeddings: (tokens, width) float32, finite.
     """
 
     kind: ClassVar[str] = "offer"
@@ -85,10 +85,10 @@ class OfferMessage(Message):
     subject: Label
     version: Version
     key: Annotated[str, Field(max_length=128)]
-    words: Annotated[Tensor, AfterValidator(_words)]
+    embeddings: Annotated[Tensor, AfterValidator(_embeddings)]
 
 
-class _OfExchange(Message):
+class _ExchangeMessage(Message):
     """What is said about one call.
 
     Attributes:
@@ -98,13 +98,13 @@ class _OfExchange(Message):
     key: Key
 
 
-class OfferList(_OfExchange):
+class OfferList(_ExchangeMessage):
     """This is all that its sender offers under a call.
 
     Attributes:
         versions: of its offers, by subject.
         values: what was measured on the way.
-        sent: bytes of its offers, frames and headers included, each counted once.
+        bytes_sent: of its offers, frames and headers included, each counted once.
     """
 
     kind: ClassVar[str] = "offer_list"
@@ -112,7 +112,7 @@ class OfferList(_OfExchange):
 
     versions: Versions
     values: Annotated[dict[Label, Real], Field(max_length=MAX_VALUES)]
-    sent: Count
+    bytes_sent: Count
 
 
 class OfferRequest(Message):
@@ -130,7 +130,7 @@ class OfferRequest(Message):
     versions: Annotated[dict[Label, Version], Field(max_length=MAX_SOUGHT)]
 
 
-class ExchangeDecline(_OfExchange):
+class ExchangeDecline(_ExchangeMessage):
     """Its sender cannot take part in a call, and why."""
 
     kind: ClassVar[str] = "exchange_decline"
@@ -139,7 +139,7 @@ class ExchangeDecline(_OfExchange):
     reason: Annotated[str, Field(max_length=500)]
 
 
-class OfferVerdict(_OfExchange):
+class OfferVerdict(_ExchangeMessage):
     """Its sender has taken in, or refused, all that an origin offers under a call.
 
     Attributes:

@@ -22,7 +22,7 @@ class PeerInfo(WireValue):
         incarnation: grows each time the node starts, so that a restart is never taken for its predecessor.
         role: who the process is.
         address: where its data socket is bound.
-        pulse: where its heartbeat socket is bound.
+        heartbeat_address: where its heartbeat socket is bound.
         proof: the node's own signature over all of this, 128 hexadecimal digits; empty where there are no keys.
     """
 
@@ -30,7 +30,7 @@ class PeerInfo(WireValue):
     incarnation: Count
     role: Literal["client", "guest", "monitor"]
     address: Address
-    pulse: Address
+    heartbeat_address: Address
     proof: Annotated[str, Field(pattern="^(?:[0-9a-f]{128})?$")] = ""
 
 
@@ -39,7 +39,7 @@ class Hello(Message):
 
     Attributes:
         peer: the sender.
-        receiver: the incarnation that is greeted, so that no later life of the receiver takes it for its own.
+        receiver_incarnation: whom it is meant for, so that no later life of the receiver takes it for its own.
         members: whom the sender knows, itself left out.
         latest: the last numbers the sender used; the receiver expects the numbers after these.
     """
@@ -48,7 +48,7 @@ class Hello(Message):
     numbered: ClassVar[bool] = False
 
     peer: PeerInfo
-    receiver: Count
+    receiver_incarnation: Count
     members: Annotated[tuple[PeerInfo, ...], Field(max_length=MAX_MEMBERS)]
     latest: Latest
 
@@ -57,13 +57,13 @@ class Welcome(Message):
     """The answer to a `Hello`: it arrived.
 
     Attributes:
-        incarnation: the incarnation that is welcomed, so that no earlier life of the receiver takes it for its own.
+        receiver_incarnation: whom it is meant for, so that no other life of the receiver takes it for its own.
     """
 
     kind: ClassVar[str] = "welcome"
     numbered: ClassVar[bool] = False
 
-    incarnation: Count
+    receiver_incarnation: Count
 
 
 class Heartbeat(Message):

@@ -28,8 +28,8 @@ class QueryRequest(Message):
 
     Attributes:
         query: the asker's number for this question; every answer repeats it.
-        oldest: the asker's oldest question that is still open; nobody waits for answers to earlier ones.
-        ask: what is asked, for example "score".
+        oldest_open: the asker's oldest question that is still open; nobody waits for answers to earlier ones.
+        task: what is asked, for example "score".
         inputs: the tensors it is asked about.
         options: everything else the answerer needs to know.
         ttl: seconds after its arrival for which an answer is still of use; it is dropped unanswered after that.
@@ -39,8 +39,8 @@ class QueryRequest(Message):
     numbered: ClassVar[bool] = True
 
     query: Count
-    oldest: Count
-    ask: Label
+    oldest_open: Count
+    task: Label
     inputs: Tensors
     options: Options
     ttl: Seconds

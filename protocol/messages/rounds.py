@@ -45,19 +45,19 @@ class RoundPlanMessage(WireValue):
 
     Attributes:
         key: its name in the run.
-        asker: who asks for it, and holds `given`.
+        requester: who asks for it, and holds `given`.
         model: which model it is about.
-        work: what every contributor does.
+        task: what every contributor does.
         rounds: how many rounds.
         federation: how contributions become one model, as JSON; opaque to the protocol.
-        options: of the work.
+        options: of the task.
         given: the model that everybody takes over instead of contributing.
     """
 
     key: Annotated[str, Field(min_length=1, max_length=128)]
-    asker: Name
+    requester: Name
     model: Model
-    work: Label
+    task: Label
     rounds: Annotated[Count, Field(ge=1)]
     federation: Annotated[str, Field(max_length=4096)]
     options: Options
@@ -69,13 +69,13 @@ class ModelVersion(WireValue):
 
     Attributes:
         number: of its last closed round, 0 for none.
-        left: what that round left, as a blob.
+        outcome: what that round left, as a blob.
         key: the programme of that round.
         index: which round of the programme it was.
     """
 
     number: Count
-    left: BlobRef
+    outcome: BlobRef
     key: Annotated[str, Field(max_length=128)] = ""
     index: Count = 0
 
@@ -83,7 +83,7 @@ class ModelVersion(WireValue):
 ModelVersions = Annotated[dict[Model, ModelVersion], Field(max_length=MAX_MODELS)]
 
 
-class OfRound(Message):
+class RoundMessage(Message):
     """What belongs to one attempt at one round.
 
     Attributes:
@@ -105,25 +105,25 @@ class ContributionRef(WireValue):
 
     Attributes:
         weight: how much it counts.
-        pieces: its state, whole or as one shard for each member; a sharded round closes without naming them
+        blobs: its state, whole or as one shard for each member; a sharded round closes without naming them
             again, since every member holds its own by then.
         values: what it measured.
     """
 
     weight: Weight
-    pieces: Annotated[tuple[BlobRef, ...], Field(max_length=MAX_MEMBERS)]
+    blobs: Annotated[tuple[BlobRef, ...], Field(max_length=MAX_MEMBERS)]
     values: Values
 
 
-class RoundCommit(OfRound):
+class RoundCommit(RoundMessage):
     """A majority has computed the same: the round is closed, and this is its record.
 
     Attributes:
         key: its programme.
         index: which round of its programme, from 1.
         rounds: how many the programme has.
-        lead: who led it.
-        left: what everybody has now.
+        leader: who led it.
+        outcome: what everybody has now.
         weights: who contributed, with what weight.
         values: what each contributor measured.
         late: who lives but did not contribute in time.
@@ -138,8 +138,8 @@ class RoundCommit(OfRound):
     key: Annotated[str, Field(min_length=1, max_length=128)]
     index: Annotated[Count, Field(ge=1)]
     rounds: Annotated[Count, Field(ge=1)]
-    lead: Name
-    left: BlobRef
+    leader: Name
+    outcome: BlobRef
     weights: Annotated[dict[Name, Weight], Field(max_length=MAX_MEMBERS)]
     values: Annotated[dict[Name, Values], Field(max_length=MAX_MEMBERS)]
     late: Names
@@ -184,16 +184,16 @@ class Promise(Message):
 
     Attributes:
         term: the one that was claimed, or a higher one that has been promised already.
-        standings: how far the sender's models are.
-        voted: of every model the outcome that the sender has voted for and knows no commit of; perhaps others do.
+        versions: how far the sender's models are.
+        accepted: of every model the outcome that the sender has voted for and knows no commit of; perhaps others do.
     """
 
     kind: ClassVar[str] = "promise"
     numbered: ClassVar[bool] = True
 
     term: Count
-    standings: ModelVersions
-    voted: Annotated[dict[Model, AcceptedVote], Field(max_length=MAX_MODELS)]
+    versions: ModelVersions
+    accepted: Annotated[dict[Model, AcceptedVote], Field(max_length=MAX_MODELS)]
 
 
 class LeaderAnnouncement(Message):
@@ -204,7 +204,7 @@ class LeaderAnnouncement(Message):
     Attributes:
         term: the term.
         attempt: the latest that the sender has opened, 0 for none: it may open more before this is heard.
-        standings: how far the sender's models are.
+        versions: how far the sender's models are.
     """
 
     kind: ClassVar[str] = "leader_announcement"
@@ -212,19 +212,19 @@ class LeaderAnnouncement(Message):
 
     term: Count
     attempt: Count
-    standings: ModelVersions
+    versions: ModelVersions
 
 
-class RoundOpen(OfRound):
+class RoundOpen(RoundMessage):
     """A round opens.
 
     Attributes:
         index: which round of its programme, from 1.
         plan: the programme.
-        standings: how far the lead's models are; whoever is behind fetches what it lacks.
+        versions: how far the lead's models are; whoever is behind fetches what it lacks.
         members: who takes part in closing it, sorted; in a sharded round the i-th keeps shard i.
         contributors: who is to contribute, sorted.
-        settled: what an earlier lead may have closed this round with: taken over as it is, and nobody contributes.
+        recovered: what an earlier lead may have closed this round with: taken over as it is, and nobody contributes.
     """
 
     kind: ClassVar[str] = "round_open"
@@ -232,37 +232,37 @@ class RoundOpen(OfRound):
 
     index: Annotated[Count, Field(ge=1)]
     plan: RoundPlanMessage
-    standings: ModelVersions
+    versions: ModelVersions
     members: Names
     contributors: Names
-    settled: RoundCommit | None = None
+    recovered: RoundCommit | None = None
 
 
-class ContributionAvailable(OfRound):
+class ContributionAvailable(RoundMessage):
     """The sender's contribution is ready to be fetched."""
 
     kind: ClassVar[str] = "contribution_available"
     numbered: ClassVar[bool] = True
 
-    share: ContributionRef
+    contribution: ContributionRef
 
 
-class RoundDecline(OfRound):
+class RoundDecline(RoundMessage):
     """The sender cannot contribute, and why.
 
     Attributes:
         reason: why.
-        votes: whether it can still compute what the round leaves.
+        can_vote: whether it can still compute what the round leaves.
     """
 
     kind: ClassVar[str] = "round_decline"
     numbered: ClassVar[bool] = True
 
     reason: Reason
-    votes: bool
+    can_vote: bool
 
 
-class ContributionReceipt(OfRound):
+class ContributionReceipt(RoundMessage):
     """The sender holds its piece of a contribution, or refuses it, and why. To the lead."""
 
     kind: ClassVar[str] = "contribution_receipt"
@@ -272,11 +272,11 @@ class ContributionReceipt(OfRound):
     refused: Annotated[str, Field(max_length=500)] = ""
 
 
-class RoundClose(OfRound):
+class RoundClose(RoundMessage):
     """These contributions make the aggregate; everybody computes it, and can write the record of the round.
 
     Attributes:
-        shares: the contributions by name.
+        contributions: the contributions by name.
         late: as in the record.
         lost: as in the record.
         refused: as in the record.
@@ -286,32 +286,32 @@ class RoundClose(OfRound):
     kind: ClassVar[str] = "round_close"
     numbered: ClassVar[bool] = True
 
-    shares: Annotated[dict[Name, ContributionRef], Field(max_length=MAX_MEMBERS)]
+    contributions: Annotated[dict[Name, ContributionRef], Field(max_length=MAX_MEMBERS)]
     late: Names
     lost: Reasons
     refused: Reasons
     seconds: Seconds
 
 
-class ShardReduced(OfRound):
+class ShardReduced(RoundMessage):
     """The sender's shard of the aggregate is ready to be fetched."""
 
     kind: ClassVar[str] = "shard_reduced"
     numbered: ClassVar[bool] = True
 
-    piece: BlobRef
+    shard: BlobRef
 
 
-class RoundVote(OfRound):
+class RoundVote(RoundMessage):
     """The sender has computed what the round leaves, and will not forget it. To the lead."""
 
     kind: ClassVar[str] = "round_vote"
     numbered: ClassVar[bool] = True
 
-    left: BlobRef
+    outcome: BlobRef
 
 
-class ModelAdopted(OfRound):
+class ModelAdopted(RoundMessage):
     """The sender has taken over what the round left, and has it on disk. To the lead.
 
     From now on it answers from that; in rounds with a buffer, once the work that it is at for a later round is done.

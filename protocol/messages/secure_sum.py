@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from protocol.messages.rounds import Names, OfRound, Values, Weight
+from protocol.messages.rounds import Names, RoundMessage, Values, Weight
 
 _HEX = r"^(?:[0-9a-f]{2})+$"
 
@@ -20,11 +20,11 @@ VoteBytes = Annotated[str, Field(pattern=_HEX, max_length=2 * 128)]
 RevealBytes = Annotated[str, Field(pattern=_HEX, max_length=2 * 48 * 1024)]
 
 
-class KeyAdvertisement(OfRound):
+class KeyAdvertisement(RoundMessage):
     """The sender has a contribution, and these are its public keys for this attempt.
 
     Attributes:
-        public: its public keys.
+        public_keys: its public keys.
         weight: how much its contribution counts.
         values: what it measured.
     """
@@ -32,46 +32,46 @@ class KeyAdvertisement(OfRound):
     kind: ClassVar[str] = "key_advertisement"
     numbered: ClassVar[bool] = True
 
-    public: KeyBytes
+    public_keys: KeyBytes
     weight: Weight
     values: Values
 
 
-class ShareDistribution(OfRound):
+class ShareDistribution(RoundMessage):
     """The lead says who deals shares to one another: those whose keys have come."""
 
     kind: ClassVar[str] = "share_distribution"
     numbered: ClassVar[bool] = True
 
-    names: Names
+    sharers: Names
 
 
-class EncryptedShare(OfRound):
+class EncryptedShare(RoundMessage):
     """The sender's shares for the receiver, sealed to it. To its inbox."""
 
     kind: ClassVar[str] = "encrypted_share"
     numbered: ClassVar[bool] = True
 
-    box: BoxBytes
+    ciphertext: BoxBytes
 
 
-class SharesReceived(OfRound):
+class SharesReceived(RoundMessage):
     """The sender holds the shares of everybody. To the lead."""
 
     kind: ClassVar[str] = "shares_received"
     numbered: ClassVar[bool] = True
 
 
-class ConsistencyCheck(OfRound):
+class ConsistencyCheck(RoundMessage):
     """The sender's signed word for the survivors that the lead has named."""
 
     kind: ClassVar[str] = "consistency_check"
     numbered: ClassVar[bool] = True
 
-    vote: VoteBytes
+    signature: VoteBytes
 
 
-class ShareReveal(OfRound):
+class ShareReveal(RoundMessage):
     """The sender's shares: of the own masks of those who survived, and of the pairwise masks of those who dropped."""
 
     kind: ClassVar[str] = "share_reveal"

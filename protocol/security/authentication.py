@@ -273,8 +273,8 @@ class MessageAuthenticator:
     def _named_by(self, message: object) -> int | None:
         """The incarnation of the receiver that a message names."""
         if isinstance(message, Hello):
-            return message.receiver
-        return message.incarnation if isinstance(message, Welcome) else None
+            return message.receiver_incarnation
+        return message.receiver_incarnation if isinstance(message, Welcome) else None
 
     def _is_proven(self, info: PeerInfo) -> bool:
         verifier = self._verifiers.get(info.name)
@@ -310,5 +310,5 @@ def _holds(verifier: Ed25519PublicKey, signature: bytes, statement: bytes) -> bo
 
 
 def _introduction(info: PeerInfo) -> bytes:
-    said = (info.name, str(info.incarnation), info.role, info.address, info.pulse)
+    said = (info.name, str(info.incarnation), info.role, info.address, info.heartbeat_address)
     return b"\0".join([_INTRODUCTION, *(part.encode() for part in said)])

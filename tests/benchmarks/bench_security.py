@@ -150,7 +150,7 @@ def parts(x: Tensor) -> dict[str, float]:
     guard, one, other = MessageAuthenticator(rings["a"], 1), KeyedSecurity(rings["a"], 2), KeyedSecurity(rings["b"], 1)
     envelope = Envelope("to/b/", "run", "a", 2, 1, QueryAnswer(query=1, outputs={"x": x}, seconds=0.0))
     plain = codec.encode(envelope)
-    first = codec.encode(Envelope("to/b/", "run", "a", 2, 0, Welcome(incarnation=1)))
+    first = codec.encode(Envelope("to/b/", "run", "a", 2, 0, Welcome(receiver_incarnation=1)))
     other.read(one.close(one.sign(first)), DEFAULT)
     signed = one.sign(plain)
     closed = iter([one.close(one.sign(plain)) for _ in range(6)])

@@ -110,7 +110,11 @@ class Forger:
         self.bus, self.name, self.incarnation, self.run = bus, name, incarnation, run
         self.heard: list[Envelope] = []
         self.me = PeerInfo(
-            name=name, incarnation=incarnation, role="client", address=f"memory://{name}", pulse=f"memory://{name}"
+            name=name,
+            incarnation=incarnation,
+            role="client",
+            address=f"memory://{name}",
+            heartbeat_address=f"memory://{name}",
         )
 
     async def knock(self, node: Node, address: str = "") -> Forger:
@@ -127,9 +131,9 @@ class Forger:
         """Connects both ways and shakes hands."""
         await self.knock(node)
         greeted = node.presence.me.incarnation
-        hello = Hello(peer=self.me, receiver=greeted, members=(), latest=dict(latest or {}))
+        hello = Hello(peer=self.me, receiver_incarnation=greeted, members=(), latest=dict(latest or {}))
         self.say(topics.inbox(node.name), hello)
-        self.say(topics.inbox(node.name), Welcome(incarnation=greeted))
+        self.say(topics.inbox(node.name), Welcome(receiver_incarnation=greeted))
         ticks, me = itertools.count(), self.incarnation
         pulse = lambda: Envelope(topics.HEARTBEATS, "test", self.me.name, me, 0, Heartbeat(tick=next(ticks), latest={}))  # noqa: E731
         self.bus.beat(lambda: codec.encode(pulse()), 0.25)

@@ -237,12 +237,12 @@ class TestHolders:
             (one,) = await group(cluster, "one")
             holder = await cluster.forger("holder").knock(one._node)
             greeted = one._node.presence.me.incarnation
-            holder.say("to/one/", Hello(peer=holder.me, receiver=greeted, members=(), latest={}))
+            holder.say("to/one/", Hello(peer=holder.me, receiver_incarnation=greeted, members=(), latest={}))
             await asyncio.sleep(0.1)
             fetched = asyncio.create_task(one.fetch(key(1), 5, ["holder"]))
             await asyncio.sleep(1)
             assert not holder.messages(ChunkRequest)
-            holder.say("to/one/", Welcome(incarnation=one._node.presence.me.incarnation))
+            holder.say("to/one/", Welcome(receiver_incarnation=one._node.presence.me.incarnation))
             await asyncio.sleep(0.1)
             assert holder.messages(ChunkRequest) == [ChunkRequest(key=key(1), total=5, offset=0, count=5)]
             holder.say("to/one/", chunk(key(1), 5, 0, b"early"))

@@ -26,7 +26,11 @@ ME = 7
 
 def info(name: str, incarnation: int = 1) -> PeerInfo:
     return PeerInfo(
-        name=name, incarnation=incarnation, role="client", address=f"memory://{name}", pulse=f"memory://{name}.pulse"
+        name=name,
+        incarnation=incarnation,
+        role="client",
+        address=f"memory://{name}",
+        heartbeat_address=f"memory://{name}.heartbeat",
     )
 
 
@@ -76,8 +80,8 @@ class Place:
         handler(Envelope(topics.inbox("me"), "test", sender, incarnation, 0, message), message)
 
     def link(self, name: str) -> None:
-        self.hear(name, Hello(peer=info(name), receiver=ME, members=(), latest={}))
-        self.hear(name, Welcome(incarnation=ME))
+        self.hear(name, Hello(peer=info(name), receiver_incarnation=ME, members=(), latest={}))
+        self.hear(name, Welcome(receiver_incarnation=ME))
 
     def told(self, name: str) -> list[Message]:
         return [message for topic, message in self.said if topic == topics.inbox(name)]
@@ -90,13 +94,13 @@ async def place() -> Place:
 
 async def test_who_is_heard_and_hears_us_is_linked_and_welcomed(place: Place) -> None:
     place.link("b")
-    assert place.done == [("connect", "memory://b"), ("connect", "memory://b.pulse"), ("linked", "b")]
-    assert Welcome(incarnation=1) in place.told("b")
+    assert place.done == [("connect", "memory://b"), ("connect", "memory://b.heartbeat"), ("linked", "b")]
+    assert Welcome(receiver_incarnation=1) in place.told("b")
 
 
 async def test_hellos_that_are_not_for_us_or_of_somebody_else_introduce_nobody(place: Place) -> None:
-    place.hear("b", Hello(peer=info("b"), receiver=ME - 1, members=(), latest={}))
-    place.hear("c", Hello(peer=info("b"), receiver=ME, members=(), latest={}))
+    place.hear("b", Hello(peer=info("b"), receiver_incarnation=ME - 1, members=(), latest={}))
+    place.hear("c", Hello(peer=info("b"), receiver_incarnation=ME, members=(), latest={}))
     assert (place.done, place.said) == ([], [])
     assert place.counts == {"stale": 1, "malformed": 1}
 
@@ -105,7 +109,13 @@ async def test_a_greeting_names_everybody_in_as_many_messages_as_it_takes(place:
     others = tuple(info(f"p{number:03}") for number in range(2 * MAX_MEMBERS_PER_HELLO))
     for start in range(0, len(others), MAX_MEMBERS_PER_HELLO):
         place.hear(
-            "b", Hello(peer=info("b"), receiver=ME, members=others[start : start + MAX_MEMBERS_PER_HELLO], latest={})
+            "b",
+            Hello(
+                peer=info("b"),
+                receiver_incarnation=ME,
+                members=others[start : start + MAX_MEMBERS_PER_HELLO],
+                latest={},
+            ),
         )
     place.said.clear()
     place.membership.join_requested(topics.join_request_topic("c", 1, "memory://c").encode(), present=True)

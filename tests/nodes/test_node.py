@@ -292,12 +292,16 @@ class TestRepair:
             node, ear = await start(cluster, "one")
             other = cluster.forger("other")
             go_between, incarnation = await cluster.forger().link(node), node.presence.me.incarnation
-            go_between.say("to/one/", Hello(peer=go_between.me, receiver=incarnation, members=(other.me,), latest={}))
+            go_between.say(
+                "to/one/", Hello(peer=go_between.me, receiver_incarnation=incarnation, members=(other.me,), latest={})
+            )
             await other.knock(node)
             frames = other.say(PROGRESS, progress("early"), number=5)
             await asyncio.sleep(0.1)
             assert (ear.heard, node.counts["early"]) == ([], 1)
-            other.say("to/one/", Hello(peer=other.me, receiver=incarnation, members=(), latest={PROGRESS: 4}))
+            other.say(
+                "to/one/", Hello(peer=other.me, receiver_incarnation=incarnation, members=(), latest={PROGRESS: 4})
+            )
             other.say(HEARTBEATS, Heartbeat(tick=1, latest={PROGRESS: 5}))
             await asyncio.sleep(1)
             assert {(asked.first, asked.last) for asked in other.messages(RetransmitRequest)} == {(5, 5)}
@@ -400,8 +404,12 @@ class TestHostility:
 
     def test_who_introduces_itself_as_another_is_refused(self, tell: Tell) -> None:
         def attack(node: Node, forger: Any) -> None:
-            other = PeerInfo(name="x", incarnation=1, role="client", address="memory://x", pulse="memory://x")
-            forger.say("to/one/", Hello(peer=other, receiver=node.presence.me.incarnation, members=(), latest={}))
+            other = PeerInfo(
+                name="x", incarnation=1, role="client", address="memory://x", heartbeat_address="memory://x"
+            )
+            forger.say(
+                "to/one/", Hello(peer=other, receiver_incarnation=node.presence.me.incarnation, members=(), latest={})
+            )
 
         self.survive(tell, attack, malformed=1)
 
@@ -480,11 +488,13 @@ class TestHostility:
             for number in range(160):
                 address = f"memory://{'x' * 165}{number:03}"
                 crowd.append(
-                    PeerInfo(name=f"{number:032}", incarnation=1, role="client", address=address, pulse=address)
+                    PeerInfo(
+                        name=f"{number:032}", incarnation=1, role="client", address=address, heartbeat_address=address
+                    )
                 )
             for first in range(0, 160, 40):
                 members, receiver = tuple(crowd[first : first + 40]), node.presence.me.incarnation
-                forger.say("to/one/", Hello(peer=forger.me, receiver=receiver, members=members, latest={}))
+                forger.say("to/one/", Hello(peer=forger.me, receiver_incarnation=receiver, members=members, latest={}))
             await asyncio.sleep(0.3)
             assert len(node.presence.members()) > 160
             await start(cluster, "other", "one")
@@ -691,7 +701,7 @@ class TestKeys:
             tape = await Tape(cluster.network.bus()).run(one, other)
             before, life = len(ear.events), other.presence.me.incarnation
             voice = KeyedSecurity(Keyring.of(KEYS[speaker], TRUSTED), life) if speaker else NullSecurity()
-            for message in (Goodbye(reason="false"), Welcome(incarnation=one.presence.me.incarnation)):
+            for message in (Goodbye(reason="false"), Welcome(receiver_incarnation=one.presence.me.incarnation)):
                 said = codec.encode(Envelope("to/one/", "test", name, life, 0, message))
                 tape.play([voice.close(voice.sign(said))])
             beat = codec.encode(Envelope(HEARTBEATS, "test", name, life, 0, Heartbeat(tick=9, latest={PROGRESS: 7})))

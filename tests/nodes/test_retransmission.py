@@ -19,7 +19,7 @@ from protocol.security.authentication import NullSecurity
 from protocol.topics import PRESENCE, QUERIES, inbox
 
 CARD = Capabilities(text="{}", ready=False)
-PEER = PeerInfo(name="b", incarnation=3, role="client", address="memory://b", pulse="memory://b")
+PEER = PeerInfo(name="b", incarnation=3, role="client", address="memory://b", heartbeat_address="memory://b")
 
 
 class Place:

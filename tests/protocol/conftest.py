@@ -19,8 +19,8 @@ def question() -> Envelope:
     """A query with two tensors and an option of every type."""
     message = QueryRequest(
         query=7,
-        oldest=7,
-        ask="score",
+        oldest_open=7,
+        task="score",
         inputs={"x": torch.linspace(-1, 1, 8).view(2, 1, 2, 2), "labels": torch.tensor([3, 9])},
         options={"t": 0.5, "probe_seed": 11, "divergence": True, "mode": "plain", "guidance": None},
         ttl=30.0,
@@ -50,7 +50,7 @@ def forged(question: Envelope) -> Callable[..., list[bytes]]:
     """Frames that say whatever a test wants: fields of the header by name, fields of its body by `body`."""
 
     def forge(buffers: tuple[bytes, ...] = (), topic: bytes = b"queries/", **changes: Any) -> list[bytes]:
-        body = {"query": 7, "oldest": 7, "ask": "score", "inputs": {}, "options": {}, "ttl": 30.0}
+        body = {"query": 7, "oldest_open": 7, "task": "score", "inputs": {}, "options": {}, "ttl": 30.0}
         fields = {
             "version": VERSION,
             "kind": "query_request",

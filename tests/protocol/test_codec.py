@@ -104,9 +104,9 @@ scalars = st.none() | st.booleans() | st.floats() | st.integers(-(2**63), 2**64 
 labels = st.text(min_size=1, max_size=64)
 
 
-@given(options=st.dictionaries(labels, scalars, max_size=8), ask=labels, seconds=st.floats(0, 1e9))
-def test_whatever_a_query_may_hold_comes_back(options: dict[str, Any], ask: str, seconds: float) -> None:
-    message = QueryRequest(query=0, oldest=2**63 - 1, ask=ask, inputs={}, options=options, ttl=seconds)
+@given(options=st.dictionaries(labels, scalars, max_size=8), ttttask=labels, seconds=st.floats(0, 1e9))
+def test_whatever_a_query_may_hold_comes_back(options: dict[str, Any], tttask: str, seconds: float) -> None:
+    message = QueryRequest(query=0, oldest_open=2**63 - 1, task=task, inputs={}, options=options, ttl=seconds)
     arrived = decode(encode(Envelope("queries/", "r", "a", 0, 1, message))).message
     assert repr(arrived) == repr(message)
     assert [type(value) for value in dict(arrived)["options"].values()] == [type(value) for value in options.values()]
@@ -174,7 +174,7 @@ def test_a_faulty_envelope_is_neither_sent_nor_accepted(
 
 def test_what_cannot_be_written_is_refused_before_anything_is_sent(question: Envelope) -> None:
     for inputs, options in (({}, {"seed": 2**64}), ({"x": torch.tensor([float("nan")])}, {})):
-        message = QueryRequest(query=1, oldest=1, ask="score", inputs=inputs, options=options, ttl=1)
+        message = QueryRequest(query=1, oldest_open=1, task="score", inputs=inputs, options=options, ttl=1)
         with pytest.raises(EncodingError):
             encode(Envelope("queries/", "r", "a", 1, 1, message), "int8")
 
@@ -191,8 +191,8 @@ def tensor_at(*description: Any) -> dict[str, Any]:
         ({"query": True}, ()),
         ({"query": -1}, ()),
         ({"query": 2**63}, ()),
-        ({"ask": b"score"}, ()),
-        ({"ask": ""}, ()),
+        ({"task": b"score"}, ()),
+        ({"task": ""}, ()),
         ({"ttl": float("nan")}, ()),
         ({"ttl": float("inf")}, ()),
         ({"ttl": -1.0}, ()),
@@ -347,8 +347,8 @@ def test_noise_is_refused(frames: list[bytes]) -> None:
 
 def test_refusals_tell_too_much_from_wrong(forged: Forge) -> None:
     with pytest.raises(LimitError):
-        decode(forged(body={"ask": "x" * 300_000}))
+        decode(forged(body={"task": "x" * 300_000}))
     with pytest.raises(WireError) as refused:
-        decode(forged(body={"ask": "x" * 200_000}))
+        decode(forged(body={"task": "x" * 200_000}))
     assert not isinstance(refused.value, LimitError)
     assert len(str(refused.value)) < 300

@@ -19,14 +19,14 @@ def piece(letter: str) -> BlobRef:
 
 
 def standing(number: int, letter: str = "0") -> ModelVersion:
-    return ModelVersion(number=number, left=piece(letter), key="k", index=number)
+    return ModelVersion(number=number, outcome=piece(letter), key="k", index=number)
 
 
 def voted(number: int, term: int, attempt: int = 1, letter: str = "1") -> AcceptedVote:
-    plan = RoundPlanMessage(key="k", asker="g", model="m", work="w", rounds=9, federation="{}", options={})
+    plan = RoundPlanMessage(key="k", requester="g", model="m", task="w", rounds=9, federation="{}", options={})
     record = RoundCommit(
-        model="m", number=number, term=term, attempt=attempt, key="k", index=number, rounds=9, lead="a",
-        left=piece(letter), weights={}, values={}, late=(), lost={}, refused={}, seconds=0.0,
+        model="m", number=number, term=term, attempt=attempt, key="k", index=number, rounds=9, leader="a",
+        outcome=piece(letter), weights={}, values={}, late=(), lost={}, refused={}, seconds=0.0,
     )  # fmt: skip
     return AcceptedVote(plan=plan, record=record)
 
@@ -141,7 +141,7 @@ def test_it_leads_from_where_the_furthest_stand() -> None:
     me.tick(0, {"m": standing(3), "n": standing(1)}, {})
     me.promised("b", 1, {"m": standing(4)}, {})
     (elected,) = me.promised("c", 1, {"m": standing(2), "o": standing(0)}, {})
-    assert elected.standings == {"m": (standing(4), "b"), "n": (standing(1), "a"), "o": (standing(0), "c")}
+    assert elected.versions == {"m": (standing(4), "b"), "n": (standing(1), "a"), "o": (standing(0), "c")}
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(("b", "c"))))
@@ -150,14 +150,14 @@ def test_the_latest_vote_for_the_next_round_counts(order: tuple[str, ...]) -> No
     me.tick(0, {"m": standing(3)}, {"m": voted(4, term=1, attempt=7)})
     votes: dict[str, Any] = {"b": {"m": voted(4, term=3, letter="2")}, "c": {"m": voted(3, term=9)}}
     found = [outcome for name in order for outcome in me.promised(name, 1, {"m": standing(3)}, votes[name])]
-    assert found[0].voted == {"m": voted(4, term=3, letter="2")}
+    assert found[0].accepted == {"m": voted(4, term=3, letter="2")}
 
 
 def test_a_vote_for_a_model_that_no_round_has_touched_counts() -> None:
     me = council("a", "b", "c", members=("a", "b", "c"))
     me.tick(0, {}, {})
     (elected,) = me.promised("b", 1, {}, {"m": voted(1, term=9)})
-    assert elected.voted == {"m": voted(1, term=9)}
+    assert elected.accepted == {"m": voted(1, term=9)}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -181,9 +181,9 @@ def test_two_never_lead_by_one_term_and_what_a_majority_has_is_never_missed(seed
                     outcomes += me.promised(other, claim.term, {"m": standing(has[other])}, {})
         for elected in [outcome for outcome in outcomes if isinstance(outcome, ElectionWon)]:
             assert leads.setdefault(elected.term, name) == name
-            assert elected.standings["m"][0].number >= closed
+            assert elected.versions["m"][0].number >= closed
             follow = [other for other in NAMES if dice.random() < 0.8 and members[other].follow(name, elected.term)]
             if len({*follow, name}) >= 3:
-                closed = elected.standings["m"][0].number + 1
+                closed = elected.versions["m"][0].number + 1
                 has.update(dict.fromkeys({*follow, name}, closed))
     assert closed > 3

@@ -21,7 +21,7 @@ HASTY = QuorumPolicy(kind="survivors", quorum=2, hard_limit=100.0, cold_start=5.
 
 
 def offering(name: str) -> OfferList:
-    return OfferList(key="k", versions={f"of {name}": 1}, values={}, sent=len(name))
+    return OfferList(key="k", versions={f"of {name}": 1}, values={}, bytes_sent=len(name))
 
 
 def opened(*names: str, policy: QuorumPolicy = WAIT) -> ExchangeTracker:

@@ -28,7 +28,9 @@ BEAT = 0.25
 
 def info(name: str, incarnation: int = 1, address: str = "") -> PeerInfo:
     address = address or f"memory://{name}"
-    return PeerInfo(name=name, incarnation=incarnation, role="client", address=address, pulse=f"{address}-pulse")
+    return PeerInfo(
+        name=name, incarnation=incarnation, role="client", address=address, heartbeat_address=f"{address}-pulse"
+    )
 
 
 def member(name: str = "me", most: int = 256) -> Presence:
@@ -508,7 +510,7 @@ class Anything(RuleBasedStateMachine):
     @invariant()
     def every_member_is_connected(self) -> None:
         for peer in self.presence.members()[1:]:
-            assert {peer.address, peer.pulse} <= self.connected
+            assert {peer.address, peer.heartbeat_address} <= self.connected
 
 
 TestAnything = Anything.TestCase

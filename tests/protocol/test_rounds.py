@@ -15,8 +15,8 @@ def piece(letter: str) -> BlobRef:
     return BlobRef(digest=letter * 64, size=1)
 
 
-SHARE = ContributionRef(weight=1.0, pieces=(piece("0"),), values={})
-OTHER = ContributionRef(weight=2.0, pieces=(piece("1"),), values={})
+SHARE = ContributionRef(weight=1.0, blobs=(piece("0"),), values={})
+OTHER = ContributionRef(weight=2.0, blobs=(piece("1"),), values={})
 
 
 def tally(*keepers: str, names: tuple[str, ...] = ("a", "b")) -> ContributionTracker:
@@ -24,13 +24,13 @@ def tally(*keepers: str, names: tuple[str, ...] = ("a", "b")) -> ContributionTra
 
 
 def test_what_is_about_one_attempt_says_so() -> None:
-    plan = RoundPlanMessage(key="k", asker="g", model="m", work="w", rounds=1, federation="{}", options={})
+    plan = RoundPlanMessage(key="k", requester="g", model="m", task="w", rounds=1, federation="{}", options={})
     opened = RoundOpen(
-        model="m", number=3, term=7, attempt=2, index=1, plan=plan, standings={}, members=("a",), contributors=("a",)
+        model="m", number=3, term=7, attempt=2, index=1, plan=plan, versions={}, members=("a",), contributors=("a",)
     )
-    vote = about(RoundVote, opened, left=piece("0"))
+    vote = about(RoundVote, opened, outcome=piece("0"))
     assert (vote.model, vote.number, vote.term, vote.attempt) == ("m", 3, 7, 2)
-    close = about(RoundClose, opened, shares={"a": SHARE}, late=(), lost={}, refused={}, seconds=1.0)
+    close = about(RoundClose, opened, contributions={"a": SHARE}, late=(), lost={}, refused={}, seconds=1.0)
     assert attempt_of(close) == attempt_of(vote) == attempt_of(opened) == (7, 2)
 
 

@@ -157,7 +157,7 @@ def test_noise_is_a_knock_only_if_it_reads_the_same_when_written(data: bytes) ->
 
 def test_the_pulse_is_beside_the_messages() -> None:
     assert topics.heartbeat_address("tcp://[::1]:5000") == "tcp://[::1]:5001"
-    assert topics.heartbeat_address("ipc:///tmp/a") == "ipc:///tmp/a.pulse"
+    assert topics.heartbeat_address("ipc:///tmp/a") == "ipc:///tmp/a.heartbeat"
     assert topics.heartbeat_address("memory://a") == "memory://a"
 
 

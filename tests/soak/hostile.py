@@ -50,10 +50,10 @@ def samples(node: Node) -> list[list[Buffer]]:
     said = [
         Goodbye(reason="x" * 40),
         Heartbeat(tick=7, latest={"progress/": 3}),
-        Hello(peer=node.presence.me, receiver=1, members=(node.presence.me,), latest={"presence/": 1}),
-        Welcome(incarnation=5),
+        Hello(peer=node.presence.me, receiver_incarnation=1, members=(node.presence.me,), latest={"presence/": 1}),
+        Welcome(receiver_incarnation=5),
         ProgressReport(phase="p", done=1, total=2, values={"loss": 0.5}),
-        QueryRequest(query=1, oldest=1, ask="double", inputs={"x": torch.rand(64)}, options={"t": 0.5}, ttl=5.0),
+        QueryRequest(query=1, oldest_open=1, task="double", inputs={"x": torch.rand(64)}, options={"t": 0.5}, ttl=5.0),
     ]
     return [codec.encode(Envelope("progress/", "soak", "mallory", 1, int(each.numbered), each)) for each in said]
 

@@ -329,7 +329,7 @@ class TestComingLate:
             assert (list(record.offered), list(record.lost)) == (["a", "b"], ["c"])
             await asyncio.sleep(100)
             assert late.teacher.heard == []
-            market.guest.publish(EXCHANGE, wire.ExchangeRequest(key="l", work="learn", options={}))
+            market.guest.publish(EXCHANGE, wire.ExchangeRequest(key="l", task="learn", options={}))
             await asyncio.sleep(5)
             await late.ready()
             await asyncio.sleep(10)
@@ -398,7 +398,7 @@ class TestHearsay:
             forger = await cluster.forger("stranger").link(market.peers["a"].node)
             for number, origin in enumerate(("stranger", "b"), 1):
                 forger.say(EXCHANGE, to_offer_message(market.words(origin, 66.0), ""), number)
-            forger.say(EXCHANGE, wire.OfferList(key="k", versions={"s0": 1}, values={}, sent=0), 3)
+            forger.say(EXCHANGE, wire.OfferList(key="k", versions={"s0": 1}, values={}, bytes_sent=0), 3)
             forger.say(EXCHANGE, wire.OfferRequest(origin="b", versions={}), 4)
             await asyncio.sleep(5)
             assert market.peers["a"].teacher.heard == []
@@ -450,7 +450,7 @@ class TestBounds:
             liar.bus.publish([*frames[:2], torch.full((2, 4), torch.nan).numpy().tobytes()])
             await asyncio.sleep(0.1)
             assert market.peers["a"].node.counts["malformed"] == 1
-            assert "sender='liar', field='words'" in caplog.text
+            assert "sender='liar', field='embeddings'" in caplog.text
             assert market.peers["a"].teacher.heard == []
             liar.say(EXCHANGE, offer, 1)
             await asyncio.sleep(5)

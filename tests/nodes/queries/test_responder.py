@@ -21,8 +21,8 @@ Tell = Callable[..., Any]
 def query(number: int, *, oldest: int | None = None, ttl: float = 60.0) -> QueryRequest:
     return QueryRequest(
         query=number,
-        oldest=number if oldest is None else oldest,
-        ask="scale",
+        oldest_open=number if oldest is None else oldest,
+        task="scale",
         inputs={"x": torch.tensor([float(number)])},
         options={},
         ttl=ttl,

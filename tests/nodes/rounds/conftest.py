@@ -173,7 +173,7 @@ class Hall:
 
     def digests(self, model: str = "walk") -> set[str]:
         kept = [member.assembly.models.kept[model] for member in self.members.values()]
-        return {each.standing.left.digest for each in kept}
+        return {each.standing.outcome.digest for each in kept}
 
     def lead(self) -> str:
         (name,) = [name for name, member in self.members.items() if member.assembly.election.leading]

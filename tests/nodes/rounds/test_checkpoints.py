@@ -15,7 +15,7 @@ from nodes.rounds.checkpoints import JOURNAL_FILE, Checkpoint, CheckpointStore
 from nodes.rounds.conversion import version_after
 from protocol.messages.rounds import MAX_RECORDS, RoundCommit, RoundPlanMessage
 
-PLAN = RoundPlanMessage(key="k", asker="g", model="m", work="w", rounds=9, federation="{}", options={})
+PLAN = RoundPlanMessage(key="k", requester="g", model="m", task="w", rounds=9, federation="{}", options={})
 
 
 def kept(number: int, value: float = 0.0, key: str = "k") -> Checkpoint:
@@ -24,8 +24,8 @@ def kept(number: int, value: float = 0.0, key: str = "k") -> Checkpoint:
 
 def record(number: int, left: Checkpoint, term: int = 1, key: str = "k", model: str = "m") -> RoundCommit:
     return RoundCommit(
-        model=model, number=number, term=term, attempt=1, key=key, index=number, rounds=9, lead="a",
-        left=left.standing.left, weights={"a": 1.0}, values={"a": {"loss": float("inf")}}, late=("b",),
+        model=model, number=number, term=term, attempt=1, key=key, index=number, rounds=9, leader="a",
+        outcome=left.standing.outcome, weights={"a": 1.0}, values={"a": {"loss": float("inf")}}, late=("b",),
         lost={"c": "left"}, refused={}, seconds=0.5,
     )  # fmt: skip
 
@@ -113,9 +113,9 @@ def test_the_last_that_was_told_of_a_round_counts() -> None:
 
 def spoiled(journal: dict[str, Any]) -> list[dict[str, Any]]:
     other = json.loads(json.dumps(journal))
-    other["standings"]["m"]["left"]["digest"] = "0" * 64
+    other["standings"]["m"]["outcome"]["digest"] = "0" * 64
     size = json.loads(json.dumps(journal))
-    size["standings"]["m"]["left"]["size"] += 1
+    size["standings"]["m"]["outcome"]["size"] += 1
     name = json.loads(json.dumps(journal))
     name["standings"]["../m"] = name["standings"].pop("m")
     return [other, size, name, {}, {**journal, "term": "x"}, {**journal, "more": 1}, {**journal, "records": [{}]}]

@@ -46,14 +46,22 @@ def test_a_model_is_given_once() -> None:
 def test_everybody_writes_the_record_that_the_close_says() -> None:
     plan = to_plan_message(programme(rounds=4), "guest", None)
     opened = RoundOpen(
-        model="m", number=9, term=2, attempt=5, index=3, plan=plan, standings={}, members=("b", "a"), contributors=()
+        model="m", number=9, term=2, attempt=5, index=3, plan=plan, versions={}, members=("b", "a"), contributors=()
     )
     shares = {
-        name: ContributionRef(weight=weight, pieces=(), values={"l": weight})
+        name: ContributionRef(weight=weight, blobs=(), values={"l": weight})
         for name, weight in (("b", 2.0), ("a", 1.0))
     }
     close = RoundClose(
-        model="m", number=9, term=2, attempt=5, shares=shares, late=("c",), lost={"d": "left"}, refused={}, seconds=1.5
+        model="m",
+        number=9,
+        term=2,
+        attempt=5,
+        contributions=shares,
+        late=("c",),
+        lost={"d": "left"},
+        refused={},
+        seconds=1.5,
     )
     record = to_commit(opened, close, "a", PIECE)
     assert (record.key, record.index, record.rounds) == ("k", 3, 4)

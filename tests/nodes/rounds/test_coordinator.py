@@ -20,7 +20,7 @@ def dissents(member: Any, letter: str) -> None:
 
     def told(name: str, message: Any) -> None:
         if isinstance(message, RoundVote):
-            message = message.model_copy(update={"left": BlobRef(digest=letter * 64, size=1)})
+            message = message.model_copy(update={"outcome": BlobRef(digest=letter * 64, size=1)})
         tell(name, message)
 
     member.node.tell = told

@@ -221,7 +221,7 @@ class TestContributions:
                 publish(topic, message)
                 if isinstance(message, ContributionAvailable):
                     said.append(message)
-                    publish(topic, message.model_copy(update={"share": said[0].share}))  # twice
+                    publish(topic, message.model_copy(update={"contribution": said[0].contribution}))  # twice
                     publish(topic, said[0])  # of the first round
                     publish(topic, message.model_copy(update={"term": message.term + 300}))  # of a term to come
 
@@ -251,7 +251,7 @@ class TestContributions:
             c.node.publish(
                 ROUNDS,
                 RoundOpen(
-                    model="walk", number=2, term=0, attempt=9, index=1, plan=plan, standings=standings,
+                    model="walk", number=2, term=0, attempt=9, index=1, plan=plan, versions=standings,
                     members=("a", "b", "c"), contributors=("a",),
                 ),
             )  # fmt: skip
@@ -350,7 +350,7 @@ class TestDeaths:
             await meeting.calm()
             assert meeting.digests() == {records[-1].digest}
             told = meeting.members["b"].assembly.models.of("k")
-            assert [(record.index, record.left.digest) for record in told] == [
+            assert [(record.index, record.outcome.digest) for record in told] == [
                 (index, closed.digest) for index, closed in enumerate(records, 1)
             ]
 
@@ -489,7 +489,7 @@ class TestComing:
             (other, *_) = {"a", "b", "c"} - {meeting.lead()}
             seat = meeting.members[other].assembly._place.seat
             said = LeaderAnnouncement(
-                term=lead.election.term, attempt=lead._coordinator.attempts - earlier, standings={}
+                term=lead.election.term, attempt=lead._coordinator.attempts - earlier, versions={}
             )
             meeting.members[meeting.lead()].node.tell(other, said)
             await asyncio.sleep(0.2)

@@ -60,7 +60,7 @@ BASE = {"w": torch.zeros(2), "server/m/w": torch.ones(2)}
 
 def kept(letter: str, number: int = 0) -> Checkpoint:
     """The base under a digest of its own."""
-    return Checkpoint(ModelVersion(number=number, left=BlobRef(digest=letter * 64, size=1)), BASE, b"")
+    return Checkpoint(ModelVersion(number=number, outcome=BlobRef(digest=letter * 64, size=1)), BASE, b"")
 
 
 def test_work_is_done_once_for_the_same_task_and_base(fake_time: Play, inline: Any) -> None:

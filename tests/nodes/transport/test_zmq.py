@@ -224,12 +224,12 @@ class TestAddresses:
                 port = blocker.getsockname()[1]
                 listen, taken = f"tcp://127.0.0.1:{port - 1}", f"tcp://127.0.0.1:{port}"
             else:
-                listen, taken = f"ipc://{tmp_path}/a", f"ipc://{tmp_path}/a.pulse"
-                blocker.bind(f"{tmp_path}/a.pulse")
+                listen, taken = f"ipc://{tmp_path}/a", f"ipc://{tmp_path}/a.heartbeat"
+                blocker.bind(f"{tmp_path}/a.heartbeat")
                 blocker.listen()
             with pytest.raises(NodeError, match=f"cannot listen on {taken}: address already in use"):
                 await wire.open(listen)
-        (tmp_path / "a.pulse").unlink(missing_ok=True)
+        (tmp_path / "a.heartbeat").unlink(missing_ok=True)
 
     @pytest.mark.parametrize(
         "listen", ["tcp://127.0.0.1:65535", "tcp://192.0.2.1:5000", "tcp://nonsense", "what://ever"]

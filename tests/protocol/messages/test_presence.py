@@ -14,7 +14,7 @@ PEER: dict[str, Any] = {
     "incarnation": 1,
     "role": "client",
     "address": "tcp://127.0.0.1:5000",
-    "pulse": "tcp://127.0.0.1:5001",
+    "heartbeat_address": "tcp://127.0.0.1:5001",
 }
 
 
@@ -31,7 +31,7 @@ PEER: dict[str, Any] = {
         {"role": "leader"},
         {"address": "tcp://*:5000"},
         {"address": "http://127.0.0.1:5000"},
-        {"pulse": ""},
+        {"heartbeat_address": ""},
         {"port": 5000},
     ],
 )
@@ -42,11 +42,13 @@ def test_a_peer_is_described_exactly(wrong: dict[str, Any]) -> None:
 
 
 def test_a_hello_names_whom_its_sender_knows() -> None:
-    hello = Hello.model_validate({"peer": PEER, "receiver": 2, "members": (PEER,) * 256, "latest": {"queries/": 3}})
+    hello = Hello.model_validate(
+        {"peer": PEER, "receiver_incarnation": 2, "members": (PEER,) * 256, "latest": {"queries/": 3}}
+    )
     assert hello.members[0] == hello.peer
     for wrong in ({"members": (PEER,) * 257}, {"members": ({},)}, {"peer": None}, {"latest": {"queries": 3}}):
         with pytest.raises(ValidationError):
-            Hello.model_validate({"peer": PEER, "receiver": 2, "members": (), "latest": {}} | wrong)
+            Hello.model_validate({"peer": PEER, "receiver_incarnation": 2, "members": (), "latest": {}} | wrong)
 
 
 @pytest.mark.parametrize("latest", [{"queries": 1}, {"": 1}, {"queries/": -1}, {"queries/": 1.0}, {1: 1}, ["queries/"]])

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from protocol.messages import QueryAnswer, QueryRefusal, QueryRequest
 
-QUERY: dict[str, Any] = {"query": 1, "oldest": 1, "ask": "score", "inputs": {}, "options": {}, "ttl": 1.0}
+QUERY: dict[str, Any] = {"query": 1, "oldest_open": 1, "task": "score", "inputs": {}, "options": {}, "ttl": 1.0}
 
 
 def test_an_option_keeps_its_type() -> None:

@@ -14,11 +14,11 @@ from protocol.messages.rounds import BlobRef, ContributionRef, ModelVersion, Rou
 DIGEST = "0123456789abcdef" * 4
 PIECE = BlobRef(digest=DIGEST, size=1)
 PLAN: dict[str, Any] = {
-    "key": "k", "asker": "guest", "model": "m", "work": "train", "rounds": 1, "federation": "{}", "options": {},
+    "key": "k", "requester": "guest", "model": "m", "task": "train", "rounds": 1, "federation": "{}", "options": {},
 }  # fmt: skip
 ROUND: dict[str, Any] = {"model": "m", "number": 1, "term": 1, "attempt": 1}
 RECORD: dict[str, Any] = {
-    **ROUND, "key": "k", "index": 1, "rounds": 1, "lead": "a", "left": PIECE, "weights": {"a": 1.0}, "values": {},
+    **ROUND, "key": "k", "index": 1, "rounds": 1, "leader": "a", "outcome": PIECE, "weights": {"a": 1.0}, "values": {},
     "late": (), "lost": {}, "refused": {}, "seconds": 0.0,
 }  # fmt: skip
 
@@ -32,7 +32,7 @@ def test_no_digests(digest: Any) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"key": ""}, {"key": "x" * 129}, {"asker": "A"}, {"model": "../m"}, {"model": ""}, {"work": ""},
+        {"key": ""}, {"key": "x" * 129}, {"requester": "A"}, {"model": "../m"}, {"model": ""}, {"task": ""},
         {"rounds": 0}, {"rounds": True}, {"federation": "x" * 4097}, {"options": {"o": [1]}}, {"given": DIGEST},
     ],
 )  # fmt: skip
@@ -44,9 +44,9 @@ def test_a_plan_is_exact(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, math.nan, math.inf, "1", True])
 def test_a_weight_is_finite_and_positive(weight: Any) -> None:
-    assert ContributionRef(weight=1, pieces=(), values={"loss": math.nan}).weight == 1.0
+    assert ContributionRef(weight=1, blobs=(), values={"loss": math.nan}).weight == 1.0
     with pytest.raises(ValidationError):
-        ContributionRef(weight=weight, pieces=(), values={})
+        ContributionRef(weight=weight, blobs=(), values={})
     with pytest.raises(ValidationError):
         RoundCommit(**(RECORD | {"weights": {"a": weight}}))
 
@@ -55,7 +55,7 @@ def test_a_weight_is_finite_and_positive(weight: Any) -> None:
     "wrong",
     [
         {"number": 0}, {"attempt": 0}, {"term": -1}, {"index": 0}, {"seconds": math.inf}, {"late": ("A",)},
-        {"lost": {"a": "x" * 501}}, {"left": DIGEST}, {"lead": ""}, {"model": "M"},
+        {"lost": {"a": "x" * 501}}, {"outcome": DIGEST}, {"leader": ""}, {"model": "M"},
     ],
 )  # fmt: skip
 def test_a_record_is_exact(wrong: dict[str, Any]) -> None:
@@ -65,10 +65,10 @@ def test_a_record_is_exact(wrong: dict[str, Any]) -> None:
 
 
 def test_there_are_at_most_16_models() -> None:
-    standings = {f"m{index}": ModelVersion(number=0, left=PIECE) for index in range(16)}
-    assert Promise(term=1, standings=standings, voted={})
+    versions = {f"m{index}": ModelVersion(number=0, outcome=PIECE) for index in range(16)}
+    assert Promise(term=1, versions=versions, accepted={})
     with pytest.raises(ValidationError):
-        Promise(term=1, standings=standings | {"more": ModelVersion(number=0, left=PIECE)}, voted={})
+        Promise(term=1, versions=versions | {"more": ModelVersion(number=0, outcome=PIECE)}, accepted={})
 
 
 def test_a_round_has_at_most_256_members() -> None:
@@ -77,12 +77,12 @@ def test_a_round_has_at_most_256_members() -> None:
         **ROUND,
         "index": 1,
         "plan": RoundPlanMessage(**PLAN),
-        "standings": {},
+        "versions": {},
         "members": names,
         "contributors": names,
     }
-    assert RoundOpen(**said).settled is None
-    for wrong in ({"members": (*names, "more")}, {"contributors": ("A",)}, {"settled": PIECE}):
+    assert RoundOpen(**said).recovered is None
+    for wrong in ({"members": (*names, "more")}, {"contributors": ("A",)}, {"recovered": PIECE}):
         with pytest.raises(ValidationError):
             RoundOpen(**(said | wrong))
 

@@ -29,9 +29,9 @@ ROUND: dict[str, Any] = {"model": "m", "number": 1, "term": 1, "attempt": 1}
 REST: dict[str, Any] = {"weight": 1.0, "values": {}}
 
 OPAQUE: list[tuple[type[Message], str, dict[str, Any], int, int]] = [
-    (KeyAdvertisement, "public", REST, KEYS_BYTES, 256),
-    (EncryptedShare, "box", {}, SEALED_BYTES, 1024),
-    (ConsistencyCheck, "vote", {}, VOTE_BYTES, 128),
+    (KeyAdvertisement, "public_keys", REST, KEYS_BYTES, 256),
+    (EncryptedShare, "ciphertext", {}, SEALED_BYTES, 1024),
+    (ConsistencyCheck, "signature", {}, VOTE_BYTES, 128),
     (ShareReveal, "shares", {}, reveal_bytes(MAX_MEMBERS), 48 * 1024),
 ]
 """Kind, field, what else it says, how many bytes a round needs at most, and how many are accepted."""
@@ -67,7 +67,7 @@ def test_bytes_are_lower_case_hexadecimal_digits_in_pairs(
     ],
 )  # fmt: skip
 def test_an_advert_is_exact(wrong: dict[str, Any]) -> None:
-    said = {**ROUND, "public": "00", "weight": 2, "values": {"loss": math.nan}}
+    said = {**ROUND, "public_keys": "00", "weight": 2, "values": {"loss": math.nan}}
     assert KeyAdvertisement(**said).weight == 2.0
     with pytest.raises(ValidationError):
         KeyAdvertisement(**(said | wrong))
@@ -75,7 +75,7 @@ def test_an_advert_is_exact(wrong: dict[str, Any]) -> None:
 
 def test_at_most_256_share() -> None:
     names = tuple(f"n{index}" for index in range(MAX_MEMBERS))
-    assert ShareDistribution(**ROUND, names=names).names == names
+    assert ShareDistribution(**ROUND, sharers=names).sharers == names
     for wrong in ((*names, "more"), ("A",), ("",), "anna", None):
         with pytest.raises(ValidationError):
             ShareDistribution(**(ROUND | {"names": wrong}))
@@ -84,7 +84,7 @@ def test_at_most_256_share() -> None:
 def test_to_hold_all_shares_says_nothing_of_them() -> None:
     assert SharesReceived.model_fields.keys() == ROUND.keys()
     with pytest.raises(ValidationError):
-        SharesReceived(**(ROUND | {"box": "00"}))
+        SharesReceived(**(ROUND | {"ciphertext": "00"}))
 
 
 def test_all_of_them_are_numbered_and_about_one_attempt() -> None:

@@ -29,7 +29,7 @@ def ring(own: PrivateKeys) -> Keyring:
 
 def info(name: str, incarnation: int = 1) -> PeerInfo:
     address = f"memory://{name}"
-    return PeerInfo(name=name, incarnation=incarnation, role="client", address=address, pulse=address)
+    return PeerInfo(name=name, incarnation=incarnation, role="client", address=address, heartbeat_address=address)
 
 
 class Voice:
@@ -47,7 +47,7 @@ class Voice:
 
     def hello(self, receiver: int = 100) -> list[codec.Buffer]:
         peer = self.guard.introduce(info(self.name, self.incarnation))
-        return self.say(Hello(peer=peer, receiver=receiver, members=(), latest={}))
+        return self.say(Hello(peer=peer, receiver_incarnation=receiver, members=(), latest={}))
 
 
 ANSWER = QueryAnswer(query=1, outputs={"x": torch.arange(100.0), "y": torch.tensor(3)}, seconds=0.0)
@@ -143,7 +143,7 @@ class TestNames:
             MessageAuthenticator(ring(EVE), 7).introduce(info("anna", 7)),
             true.model_copy(update={"incarnation": 8}),
             true.model_copy(update={"address": "memory://eve"}),
-            true.model_copy(update={"pulse": "memory://eve"}),
+            true.model_copy(update={"heartbeat_address": "memory://eve"}),
             true.model_copy(update={"role": "guest"}),
         ):
             assert ben.vouched([false, true]) == (true,)
@@ -152,7 +152,7 @@ class TestNames:
 
 class TestReplays:
     @pytest.mark.parametrize(
-        "message", [Goodbye(reason=""), Welcome(incarnation=100), ANSWER], ids=lambda each: each.kind
+        "message", [Goodbye(reason=""), Welcome(receiver_incarnation=100), ANSWER], ids=lambda each: each.kind
     )
     def test_nothing_is_heard_twice(self, ben: MessageAuthenticator, anna: Voice, message: Message) -> None:
         frames = anna.say(message, number=int(message.numbered))
@@ -173,7 +173,7 @@ class TestReplays:
         assert ben.read(early, DEFAULT)
 
     def test_what_was_said_to_an_earlier_life_of_the_receiver_is_not_heard(self, anna: Voice) -> None:
-        recorded = [anna.hello(), anna.say(Welcome(incarnation=100)), anna.say(ANSWER, number=1)]
+        recorded = [anna.hello(), anna.say(Welcome(receiver_incarnation=100)), anna.say(ANSWER, number=1)]
         reborn = MessageAuthenticator(ring(BEN), 200)
         assert [refused(reborn, frames) for frames in recorded] == ["early"] * 3
         assert reborn.read(anna.hello(receiver=200), DEFAULT)
@@ -181,12 +181,12 @@ class TestReplays:
 
     def test_a_welcome_proves_a_life_as_well(self, ben: MessageAuthenticator) -> None:
         anna = Voice(ANNA)
-        assert ben.read(anna.say(Welcome(incarnation=100)), DEFAULT)
+        assert ben.read(anna.say(Welcome(receiver_incarnation=100)), DEFAULT)
         assert ben.read(anna.say(ANSWER, number=1), DEFAULT)
 
     def test_a_hello_that_comes_after_the_welcome_that_followed_it_is_heard(self, ben: MessageAuthenticator) -> None:
         anna = Voice(ANNA)
-        hello, welcome = anna.hello(), anna.say(Welcome(incarnation=100))
+        hello, welcome = anna.hello(), anna.say(Welcome(receiver_incarnation=100))
         assert ben.read(welcome, DEFAULT)
         assert ben.read(hello, DEFAULT)
 

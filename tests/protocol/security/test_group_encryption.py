@@ -137,7 +137,7 @@ class TestSealed:
 
     def pair(self) -> tuple[KeyedSecurity, KeyedSecurity]:
         anna, ben = KeyedSecurity(Keyring.of(ANNA, EVERYBODY), 1), KeyedSecurity(Keyring.of(BEN, EVERYBODY), 100)
-        ben.read(self.said(anna, Welcome(incarnation=100), "to/ben/"), DEFAULT)
+        ben.read(self.said(anna, Welcome(receiver_incarnation=100), "to/ben/"), DEFAULT)
         return anna, ben
 
     def said(self, anna: KeyedSecurity, message: Any, topic: str, number: int = 0) -> list[Any]:
@@ -177,7 +177,7 @@ class TestSealed:
 
     def test_what_is_signed_and_not_closed_is_refused(self) -> None:
         anna, ben = self.pair()
-        frames = anna.sign(codec.encode(Envelope("to/ben/", "run", "anna", 1, 0, Welcome(incarnation=100))))
+        frames = anna.sign(codec.encode(Envelope("to/ben/", "run", "anna", 1, 0, Welcome(receiver_incarnation=100))))
         with pytest.raises(ForgeryError):
             ben.read(frames, DEFAULT)
 
@@ -204,7 +204,7 @@ class TestSealed:
 
     def test_whose_key_the_lid_names_can_be_told_before_anything_is_opened(self) -> None:
         anna, ben = self.pair()
-        assert ben.claimed(self.said(anna, Welcome(incarnation=100), "to/ben/")) == "anna"
+        assert ben.claimed(self.said(anna, Welcome(receiver_incarnation=100), "to/ben/")) == "anna"
         assert ben.claimed([b"to/ben/"]) is ben.claimed([b"to/ben/", b"x"]) is None
         assert [ben.knows(name) for name in ("anna", "ben", "stranger")] == [True, True, False]
 
