@@ -104,8 +104,8 @@ scalars = st.none() | st.booleans() | st.floats() | st.integers(-(2**63), 2**64 
 labels = st.text(min_size=1, max_size=64)
 
 
-@given(options=st.dictionaries(labels, scalars, max_size=8), ttttask=labels, seconds=st.floats(0, 1e9))
-def test_whatever_a_query_may_hold_comes_back(options: dict[str, Any], tttask: str, seconds: float) -> None:
+@given(options=st.dictionaries(labels, scalars, max_size=8), task=labels, seconds=st.floats(0, 1e9))
+def test_whatever_a_query_may_hold_comes_back(options: dict[str, Any], task: str, seconds: float) -> None:
     message = QueryRequest(query=0, oldest_open=2**63 - 1, task=task, inputs={}, options=options, ttl=seconds)
     arrived = decode(encode(Envelope("queries/", "r", "a", 0, 1, message))).message
     assert repr(arrived) == repr(message)
