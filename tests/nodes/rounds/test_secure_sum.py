@@ -87,7 +87,7 @@ class TestSecureRounds:
             await meeting.run_rounds(transport=transport, secure=SECURE)
             attempts = {message.attempt for message in heard if message.kind == "share_reveal"}
             closed = {
-                frozenset(each.shares) for each in heard if each.kind == "round_close" and each.attempt in attempts
+                frozenset(each.contributions) for each in heard if each.kind == "round_close" and each.attempt in attempts
             }
             assert len(closed) == 1
 
@@ -101,7 +101,7 @@ class TestSecureRounds:
             meeting.dies("a", "round_close", said=False)
             (record,) = await meeting.run_rounds(transport=transport, secure=SECURE)
             assert "a" not in record.weights
-            keys = [message.public for message in heard if message.kind == "key_advertisement"]
+            keys = [message.public_keys for message in heard if message.kind == "key_advertisement"]
             assert len(keys) == len(set(keys)) > len(FIVE)
 
         tell(story)
