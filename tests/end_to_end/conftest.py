@@ -7,6 +7,8 @@ which all its descendants inherit, finds whoever is left of it.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import secrets
@@ -17,12 +19,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
 import pytest
 
+from launch.cli import main
 from launch.run import events
 
 T = TypeVar("T")
@@ -89,6 +93,10 @@ class Command:
                 stderr=err,
                 start_new_session=True,
             )
+
+    @property
+    def code(self) -> int | None:
+        return self.process.returncode
 
     @property
     def out(self) -> str:
@@ -169,6 +177,21 @@ def _environment(process: psutil.Process) -> dict[str, str]:
         return {}
 
 
+@dataclass(frozen=True)
+class Call:
+    """A command that was run within the process of the tests.
+
+    Attributes:
+        code: its exit code.
+        out: what it wrote on standard output.
+        err: what it wrote on standard error.
+    """
+
+    code: int
+    out: str
+    err: str
+
+
 class Terminal:
     """A folder in which commands are run, with `tiny.yaml` and `novel.yaml` in it."""
 
@@ -201,8 +224,22 @@ class Terminal:
         launched.says(r"report: \S+")
         return launched, address
 
+    def call(self, *arguments: str | Path) -> Call:
+        """Runs `fednet ARGUMENTS` within this process: for commands of which a process of their own shows no more."""
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(sys, "argv", ["fednet", *map(str, arguments)])
+            patched.delenv("FEDNET_DEBUG", raising=False)
+            patched.chdir(self.folder)
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                try:
+                    code = main()
+                except SystemExit as end:
+                    code = int(end.code or 0)
+        return Call(code, out.getvalue(), err.getvalue())
+
     def run(self, *arguments: str | Path) -> Command:
-        """Runs `fednet ARGUMENTS` to its end."""
+        """Runs `fednet ARGUMENTS` to its end, in a process of its own."""
         command = self.start(*arguments)
         command.ends()
         return command

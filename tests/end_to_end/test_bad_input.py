@@ -65,12 +65,17 @@ def taken_port() -> Iterator[int]:
         yield holder.getsockname()[1]
 
 
-def explains(command: Any, code: int, pattern: str) -> None:
-    """The command has ended with this code, with a message that the pattern matches and nothing beside it."""
-    said = command.err.removesuffix("\n")
-    assert command.process.returncode == code, said
-    assert re.fullmatch(f"fednet: {pattern}", said), said
-    assert "Traceback" not in command.out + said
+def explains(call: Any, code: int, pattern: str) -> None:
+    """The call has ended with this code, with a message that the pattern matches and nothing beside it."""
+    message = call.err.removesuffix("\n")
+    assert call.code == code, message
+    assert re.fullmatch(f"fednet: {pattern}", message), message
+    assert "Traceback" not in call.out + message
+
+
+def leaves_nothing(command: Any, code: int, pattern: str) -> None:
+    """The same of a command that was a process of its own, of which nobody and no socket is left."""
+    explains(command, code, pattern)
     command.leaves_nobody()
     command.leaves_no_socket()
 
@@ -80,14 +85,14 @@ def test_it_is_refused_before_anything_is_written(terminal: Any, case: str) -> N
     arguments, pattern = REFUSED[case]
     tiny = (terminal.folder / "tiny.yaml").read_text()
     (terminal.folder / "unknown-key.yaml").write_text(tiny.replace("epochs", "epoch"))
-    explains(terminal.run(*arguments, "--out", "refused"), OPERATOR, pattern)
+    leaves_nothing(terminal.run(*arguments, "--out", "refused"), OPERATOR, pattern)
     assert not (terminal.folder / "refused").exists()
 
 
 def test_a_port_in_use_is_refused_before_anything_is_written(terminal: Any, taken_port: int) -> None:
     command = terminal.run("launch", "tiny.yaml", "--set", f"bus.base_port={taken_port}", "--out", "refused")
     key = rf"--set bus\.base_port={taken_port}: bus\.base_port"
-    explains(command, OPERATOR, rf"{key}: expected two free ports from {taken_port} for a1, got ports in use\.")
+    leaves_nothing(command, OPERATOR, rf"{key}: expected two free ports from {taken_port} for a1, got ports in use\.")
     assert not (terminal.folder / "refused").exists()
 
 
@@ -101,7 +106,7 @@ def test_a_checkpoint_of_another_architecture_ends_the_run_and_stays(terminal: A
     before = path.read_bytes()
     command = terminal.launch("other")
     command.ends()
-    explains(
+    leaves_nothing(
         command,
         METHOD,
         rf"a1 ended with exit code 4: .*{path.name} holds the weights of architecture \w+, the configuration asks for "
@@ -114,14 +119,14 @@ def test_a_checkpoint_of_another_architecture_ends_the_run_and_stays(terminal: A
 
 def test_an_address_in_use_ends_a_node_that_is_started_by_hand(terminal: Any, taken_port: int) -> None:
     listen = f"tcp://127.0.0.1:{taken_port}"
-    command = terminal.run("node", "--role", "monitor", "--listen", listen, "--join", "tcp://127.0.0.1:9")
+    command = terminal.call("node", "--role", "monitor", "--listen", listen, "--join", "tcp://127.0.0.1:9")
     explains(command, PEERS, f"cannot listen on {listen}: address already in use; choose another address")
 
 
 @pytest.mark.slow
 def test_a_visitor_says_that_nobody_is_there(terminal: Any) -> None:
     nowhere = f"tcp://127.0.0.1:{next(free_ports())}"
-    command = terminal.run("sample", "--join", nowhere, "-o", "nobody.png")
+    command = terminal.call("sample", "--join", nowhere, "-o", "nobody.png")
     explains(command, PEERS, r"not ready after 20 s: nobody answered.*")
     assert not (terminal.folder / "nobody.png").exists()
 
@@ -179,7 +184,7 @@ def live(terminal: Any) -> Iterator[str]:
     """A novelty cluster that is up, at this address, and files to trouble it with; it must live to the end."""
     launched, address = terminal.serve("live", HALVES, "flow.detector_rounds=0", "flow.rounds=1")
     folder = terminal.folder
-    assert terminal.run("model", "get", "sound.safetensors", "--join", address).process.returncode == 0
+    assert terminal.call("model", "get", "sound.safetensors", "--join", address).code == 0
     sound = load_file(folder / "sound.safetensors")
     (folder / "words.png").write_text("these are words")
     Image.new("L", (9, 8)).save(folder / "wide.png")
@@ -187,8 +192,8 @@ def live(terminal: Any) -> Iterator[str]:
     save_file({**sound, first: torch.zeros(3, 5)}, folder / "other.safetensors")
     save_file({**sound, first: torch.full_like(sound[first], torch.nan)}, folder / "nan.safetensors")
     yield address
-    before = terminal.run("validate", "--join", address)
-    assert before.process.returncode == 0, before.err
+    alive = terminal.call("validate", "--join", address)
+    assert alive.code == 0, alive.err
     assert launched.interrupt() == 0
 
 
@@ -196,7 +201,7 @@ def live(terminal: Any) -> Iterator[str]:
 def test_a_live_cluster_refuses_it_and_lives_on(terminal: Any, live: str, case: str) -> None:
     arguments, code, pattern = LIVE[case]
     before = sorted(terminal.folder.glob("*.safetensors"))
-    explains(terminal.run(*arguments, "--join", live), code, pattern)
+    explains(terminal.call(*arguments, "--join", live), code, pattern)
     assert sorted(terminal.folder.glob("*.safetensors")) == before
 
 

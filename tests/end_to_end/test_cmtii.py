@@ -38,7 +38,7 @@ FOUND = ("arms", "local", "central", "counts", "words", "appraisals")
 def launched(terminal: Any) -> Path:
     (terminal.folder / "words.yaml").write_text(yaml.safe_dump({**CLUSTER, **SETTINGS}))
     command = terminal.run("launch", "words.yaml", "--out", "runs")
-    assert command.process.returncode == 0, command.out + command.err
+    assert command.code == 0, command.out + command.err
     return terminal.folder / "runs" / "words"  # type: ignore[no-any-return]
 
 

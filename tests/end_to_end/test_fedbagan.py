@@ -70,12 +70,12 @@ def test_a_live_cluster_and_its_checkpoint_draw_the_same_files(
     served: tuple[Any, str], terminal: Any, folder: Path
 ) -> None:
     _, address = served
-    live = terminal.run("sample", "--join", address, "--labels", "7", "-n", "3", "-o", "live")
-    assert live.process.returncode == 0, live.err
+    live = terminal.call("sample", "--join", address, "--labels", "7", "-n", "3", "-o", "live")
+    assert live.code == 0, live.err
     assert "3 pictures by a1" in live.out
     best = "runs/rare/checkpoints/best.safetensors"
-    kept = terminal.run("sample", "--checkpoint", best, "--labels", "7", "-n", "3", "-o", "kept")
-    assert kept.process.returncode == 0, kept.err
+    kept = terminal.call("sample", "--checkpoint", best, "--labels", "7", "-n", "3", "-o", "kept")
+    assert kept.code == 0, kept.err
     for index in range(3):
         pictures = [(folder / place / "7" / f"{index:05d}.png").read_bytes() for place in ("live", "kept")]
         assert pictures[0] == pictures[1]
@@ -95,19 +95,19 @@ def test_a_live_cluster_and_its_checkpoint_draw_the_same_files(
 def test_what_cannot_be_drawn_is_said_in_one_message(
     served: tuple[Any, str], terminal: Any, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
-    refused = terminal.run("sample", "--join", served[1], *arguments)
-    assert refused.process.returncode == code
+    refused = terminal.call("sample", "--join", served[1], *arguments)
+    assert refused.code == code
     assert said in refused.err
     assert len(refused.err.strip().splitlines()) <= 3
 
 
 def test_a_checkpoint_of_another_method_is_refused(terminal: Any, folder: Path) -> None:
     (folder / "other.safetensors").write_bytes(b"\x02\x00\x00\x00\x00\x00\x00\x00{}")
-    refused = terminal.run("sample", "--checkpoint", "other.safetensors")
-    assert refused.process.returncode == 4
+    refused = terminal.call("sample", "--checkpoint", "other.safetensors")
+    assert refused.code == 4
     assert "is no checkpoint of fedbagan (it does not say that it is one)" in refused.err
-    both = terminal.run("sample")
-    assert both.process.returncode == 2
+    both = terminal.call("sample")
+    assert both.code == 2
     assert "either --join ADDRESS or --checkpoint FILE" in both.err
 
 
@@ -116,7 +116,7 @@ def test_a_checkpoint_of_another_method_is_refused(terminal: Any, folder: Path) 
 def test_behind_a_secure_sum_the_moments_are_summed_too(terminal: Any, folder: Path) -> None:
     settings = ("--set", "federation={secure: {}}", "--set", "name=sealed")
     launched = terminal.run("launch", "rare.yaml", "--out", "runs", *settings)
-    assert launched.process.returncode == 0, launched.out + launched.err
+    assert launched.code == 0, launched.out + launched.err
     metrics = json.loads((folder / "runs" / "sealed" / "metrics.json").read_text())
     assert set(metrics["rounds"]["moments"][0]["weights"]) == {"a1", "a2", "a3"}
     plain = json.loads((folder / "runs" / "rare" / "metrics.json").read_text())

@@ -67,18 +67,18 @@ def test_a_budget_outlives_the_death_of_everybody(terminal: Any, folder: Path) -
 def test_a_budget_that_buys_nothing_and_a_batch_norm_are_refused_before_anything_starts(
     terminal: Any, folder: Path
 ) -> None:
-    poor = terminal.run("check", "gan.yaml", "--set", "privacy.budget=0.1")
-    assert poor.process.returncode != 0
+    poor = terminal.call("check", "gan.yaml", "--set", "privacy.budget=0.1")
+    assert poor.code != 0
     assert "privacy.budget 0.1 is below epsilon" in poor.err
-    mixing = terminal.run("check", "gan.yaml", "--set", "model.kind=dcgan")
-    assert mixing.process.returncode != 0
+    mixing = terminal.call("check", "gan.yaml", "--set", "model.kind=dcgan")
+    assert mixing.code != 0
     assert "BatchNorm" in mixing.err
     assert "dp-dcgan" in mixing.err
 
 
 def test_five_sites_fit_the_line_over_sockets_as_in_one_process(terminal: Any, tmp_path: Path) -> None:
     launched = terminal.run("launch", "regression", "--out", "runs", "--set", "devices.threads=1")
-    assert launched.process.returncode == 0, launched.out + launched.err
+    assert launched.code == 0, launched.out + launched.err
     metrics = json.loads((terminal.folder / "runs" / "regression" / "metrics.json").read_text())
     assert all(abs(value - 10) <= 0.05 for value in metrics["federated"].values())
     assert all(abs(value - 10) > 0.05 for value in metrics["alone"].values())
@@ -98,7 +98,7 @@ def test_five_sites_fit_the_line_over_sockets_as_in_one_process(terminal: Any, t
 def test_behind_a_secure_sum_over_sockets_they_find_the_same_line(terminal: Any) -> None:
     settings = ("--set", "devices.threads=1", "--set", "name=sealed", "--set", "federation={secure: {}}")
     launched = terminal.run("launch", "regression", "--out", "runs", *settings)
-    assert launched.process.returncode == 0, launched.out + launched.err
+    assert launched.code == 0, launched.out + launched.err
     metrics = json.loads((terminal.folder / "runs" / "sealed" / "metrics.json").read_text())
     assert len(set(metrics["federated"].values())) == 1
     assert all(abs(value - 10) <= 0.05 for value in metrics["federated"].values())
@@ -114,6 +114,6 @@ def test_behind_a_secure_sum_over_sockets_they_find_the_same_line(terminal: Any)
     ],
 )
 def test_what_no_secure_sum_can_do_is_refused_by_check(terminal: Any, settings: tuple[str, ...], said: str) -> None:
-    done = terminal.run("check", "regression", *(part for each in settings for part in ("--set", each)))
-    assert done.process.returncode == 2
+    done = terminal.call("check", "regression", *(part for each in settings for part in ("--set", each)))
+    assert done.code == 2
     assert said in done.err

@@ -19,7 +19,7 @@ def test_who_only_connects_outwards_takes_part_in_rounds_and_questions(terminal:
         through = ("--through", address, "--out", name)
         shells.append(terminal.start("node", "--role", "client", "--name", name, *given, *through))
     guest = terminal.run("node", "--role", "guest", *given, "--through", address, "--out", "guest")
-    assert guest.process.returncode == 0, guest.out + guest.err
+    assert guest.code == 0, guest.out + guest.err
     metrics = json.loads((terminal.folder / "guest" / "regression" / "metrics.json").read_text())
     assert all(set(record["weights"]) == {"a1", "a2", "a3"} for record in metrics["rounds"])
     assert set(metrics["federated"]) == {"a1", "a2", "a3"}
