@@ -11,10 +11,10 @@ demo: $(READY)
 	$(BIN)/fednet launch score-inference
 
 test: lint
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -m "not slow" -n auto --dist loadfile
 
 test-slow: $(READY)
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -m slow -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -40,7 +40,7 @@ soak: $(READY)
 # Installed once, with the exact versions that were tested; again only when these two files change.
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[all,dev]"
 	touch $@
 
 clean:
