@@ -96,7 +96,7 @@ class Update:
 class Participant(Protocol):
     """The side of a method that takes part in rounds. Called on the device's thread, one call at a time."""
 
-    def begin(self, model: str) -> ModelState:
+    def initial_state(self, model: str) -> ModelState:
         """The model that everybody begins with: the same bytes at every participant.
 
         Raises:
@@ -130,7 +130,7 @@ class RoundPlan:
         rounds: how many rounds, at least 1.
         federation: how contributions become one aggregate.
         options: of every round's task.
-        given: a model that everybody takes over as it is, instead of contributing; for `rounds=1`.
+        replacement: a model that everybody adopts as it is, instead of contributing; for `rounds=1`.
     """
 
     key: str
@@ -139,7 +139,7 @@ class RoundPlan:
     rounds: int
     federation: Federation
     options: Mapping[str, Scalar] = field(default_factory=dict)
-    given: ModelState | None = None
+    replacement: ModelState | None = None
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ class OfferBatch:
 class Exchanger(Protocol):
     """The side of a method that takes part in exchanges. Called on the device's thread, one call at a time."""
 
-    def standing(self) -> tuple[Offer, ...]:
+    def initial_offers(self) -> tuple[Offer, ...]:
         """What it offers already once it is prepared, for example from an earlier life of the same site."""
         ...
 

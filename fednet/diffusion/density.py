@@ -18,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fednet.diffusion.guided_sampling import ScoreAnswers, SolverStep
+from fednet.diffusion.combination import ScoreAnswers, SolverStep
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ import torch
 import torchdiffeq
 from torch import Tensor
 
-from fednet.diffusion.guided_sampling import CombinationRule, RuleState, ScoreFunction, SolverStep
-from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
+from fednet.diffusion.combination import CombinationRule, RuleState, ScoreFunction, SolverStep
+from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
 from fednet.diffusion.sde import SDE
 
 LONGEST_STEP = 0.2

@@ -16,8 +16,8 @@ from fednet.api import ModelState
 from fednet.federated.averaging import weighted_mean
 from fednet.federated.config import Federation, Krum, Mean, Median, RuleConfig, TrimmedMean
 from fednet.federated.robust import coordinate_median, krum, trimmed_mean
-from fednet.federated.server import advance
-from fednet.federated.state import bare
+from fednet.federated.server import server_step
+from fednet.federated.state import model_tensors
 
 AggregationRule = Callable[[Any, Mapping[str, ModelState], Mapping[str, float]], dict[str, Tensor]]
 
@@ -43,7 +43,7 @@ def reduce(rule: RuleConfig, states: Mapping[str, ModelState], weights: Mapping[
     Raises:
         MethodError: too few contributions for the rule, or a weight that is none.
     """
-    return RULES[type(rule)](rule, {name: bare(state) for name, state in states.items()}, weights)
+    return RULES[type(rule)](rule, {name: model_tensors(state) for name, state in states.items()}, weights)
 
 
 def aggregate(
@@ -60,4 +60,4 @@ def aggregate(
     Raises:
         MethodError: as `reduce` and `advance` do.
     """
-    return advance(federation.server, base, reduce(federation.rule, states, weights))
+    return server_step(federation.server, base, reduce(federation.rule, states, weights))

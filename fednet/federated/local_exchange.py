@@ -68,7 +68,7 @@ class LocalExchange:
         """What traders offer already, before the first call."""
         if not self._opened:
             standing = {
-                name: validated(OfferBatch(stall.trader.standing()), name) for name, stall in self._stalls.items()
+                name: validated(OfferBatch(stall.trader.initial_offers()), name) for name, stall in self._stalls.items()
             }
             self._spread({name: offering.offers for name, offering in standing.items()})
             self._opened = True
@@ -100,8 +100,8 @@ class _Stall:
     def hear(self, offers: tuple[Offer, ...]) -> None:
         """Absorbs what is new of what others offer."""
         for offer in offers:
-            if offer.origin != self.name and self.store.heard(offer):
-                self.store.judged(offer, refusal(self.trader, offer))
+            if offer.origin != self.name and self.store.add(offer):
+                self.store.record_outcome(offer, refusal(self.trader, offer))
 
     def absorbed(self, listed: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
         """Whose offers it has taken in, at least one of each."""
@@ -117,7 +117,7 @@ class _Stall:
 
     def _reasons(self, listed: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, str]]:
         others = {origin: of for origin, of in listed.items() if origin != self.name}
-        return {origin: self.store.verdict(origin, of) or {} for origin, of in others.items()}
+        return {origin: self.store.refusals(origin, of) or {} for origin, of in others.items()}
 
 
 def refusal(trader: Exchanger, offer: Offer) -> str:

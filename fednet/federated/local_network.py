@@ -33,7 +33,7 @@ from fednet.errors import MethodError, ModelError
 from fednet.federated.aggregation import aggregate
 from fednet.federated.local_exchange import LocalExchange
 from fednet.federated.participation import sampled_participants
-from fednet.federated.state import bare, digest, frozen, require_finite, require_like
+from fednet.federated.state import detached_copy, digest, model_tensors, require_finite, require_like
 
 LEAD = "local"
 
@@ -125,14 +125,14 @@ class _Local:
         began, model = time.perf_counter(), programme.model
         number, base = self._standing(model)
         number += 1
-        if programme.given is not None:
-            gathered, state = _Gathered(), _taken(programme.given, base)
+        if programme.replacement is not None:
+            gathered, state = _Gathered(), _taken(programme.replacement, base)
         else:
             gathered = self._gather(programme, number, base)
             state = _combined(programme, number, base, gathered)
         self._kept[model] = number, state
         for participant in self._participants().values():
-            participant.adopt(model, number, frozen(bare(state)))
+            participant.adopt(model, number, detached_copy(model_tensors(state)))
         return _record(model, number, gathered, digest(state), time.perf_counter() - began)
 
     def _standing(self, model: str) -> tuple[int, ModelState]:
@@ -142,7 +142,9 @@ class _Local:
         return self._kept[model]
 
     def _beginning(self, model: str) -> ModelState:
-        states = {name: frozen(participant.begin(model)) for name, participant in self._participants().items()}
+        states = {
+            name: detached_copy(participant.initial_state(model)) for name, participant in self._participants().items()
+        }
         if not states:
             raise MethodError(f"nobody here takes part in rounds of {model!r}: the method has no participants")
         found = {name: digest(state) for name, state in states.items()}
@@ -159,7 +161,7 @@ class _Local:
         share = programme.federation.participation
         for name in sampled_participants(participants, share, self.seed, programme.model, number):
             try:
-                update = participants[name].contribute(task, frozen(bare(base)), self.progress)
+                update = participants[name].contribute(task, detached_copy(model_tensors(base)), self.progress)
             except MethodError as error:
                 gathered.lost[name] = f"declined: {error}"
                 continue
@@ -176,17 +178,17 @@ def _vetted(update: Update, base: ModelState) -> Update:
     Raises:
         ModelError: it does not, and why.
     """
-    require_like(update.state, bare(base), "the contribution")
+    require_like(update.state, model_tensors(base), "the contribution")
     require_finite(update.state, "the contribution")
     if not (math.isfinite(update.weight) and update.weight > 0):
         raise ModelError(f"the contribution weighs {update.weight}: a finite number > 0 is needed")
-    return Update(frozen(update.state), float(update.weight), dict(update.values))
+    return Update(detached_copy(update.state), float(update.weight), dict(update.values))
 
 
 def _taken(given: ModelState, base: ModelState) -> ModelState:
-    require_like(given, bare(base), "the given model")
+    require_like(given, model_tensors(base), "the given model")
     require_finite(given, "the given model")
-    return frozen(given)
+    return detached_copy(given)
 
 
 def _combined(programme: RoundPlan, number: int, base: ModelState, gathered: _Gathered) -> ModelState:
@@ -218,5 +220,5 @@ def _record(model: str, number: int, gathered: _Gathered, digest_: str, seconds:
 def _require_sound(programme: RoundPlan) -> None:
     if programme.rounds < 1:
         raise MethodError(f"programme {programme.key!r} asks for {programme.rounds} rounds: at least 1 is needed")
-    if programme.given is not None and programme.rounds != 1:
+    if programme.replacement is not None and programme.rounds != 1:
         raise MethodError(f"programme {programme.key!r} gives a model in {programme.rounds} rounds: give it in one")

@@ -83,11 +83,11 @@ def _vetted(offer: Offer, origin: str) -> Offer:
 class OfferSource(IntEnum):
     """Who has said what an offer says; of two, the higher one is believed."""
 
-    HEARSAY = 0
+    RELAYED = 0
     """Somebody else, when its origin was gone."""
-    REMEMBERED = 1
+    LAST_KNOWN = 1
     """Its origin, which has been gone since."""
-    FIRSTHAND = 2
+    DIRECT = 2
     """Its origin."""
 
 
@@ -129,8 +129,8 @@ class OfferStore:
     _places: dict[tuple[str, str], _Place] = field(default_factory=dict)
     _bytes: int = 0
 
-    def heard(self, offer: Offer, source: OfferSource = OfferSource.FIRSTHAND) -> bool:
-        """An offer has come: whether it is new, and is to be absorbed (and `judged` afterwards)."""
+    def add(self, offer: Offer, source: OfferSource = OfferSource.DIRECT) -> bool:
+        """An offer has come: whether it is new, and is to be absorbed (and `record_outcome` afterwards)."""
         place = self._places.get((offer.origin, offer.subject))
         if place is not None and not _replaces(offer, source, place):
             return False
@@ -140,19 +140,19 @@ class OfferStore:
         self._places[offer.origin, offer.subject] = _Place(offer, source)
         return True
 
-    def judged(self, offer: Offer, reason: str = "") -> None:
+    def record_outcome(self, offer: Offer, reason: str = "") -> None:
         """An offer was absorbed, or refused with a reason; forgotten if another one has taken its place."""
         place = self._places.get((offer.origin, offer.subject))
         if place is not None and place.offer is offer:
             place.judged, place.reason = True, reason
 
-    def bury(self, origin: str) -> None:
+    def mark_departed(self, origin: str) -> None:
         """An origin is gone."""
         for (name, _), place in self._places.items():
             if name == origin:
-                place.source = min(place.source, OfferSource.REMEMBERED)
+                place.source = min(place.source, OfferSource.LAST_KNOWN)
 
-    def verdict(self, origin: str, listed: Mapping[str, int]) -> dict[str, str] | None:
+    def refusals(self, origin: str, listed: Mapping[str, int]) -> dict[str, str] | None:
         """Why which of an origin's offers were refused, by subject; None while one has not come or is not judged.
 
         Args:
@@ -170,7 +170,7 @@ class OfferStore:
                 reasons[subject] = reason
         return reasons
 
-    def lacks(self, origin: str, listed: Mapping[str, int]) -> bool:
+    def is_missing(self, origin: str, listed: Mapping[str, int]) -> bool:
         """Whether one of an origin's offers has not come; no offer is lacking that there would be no room for."""
         known, unheard = versions(self.of(origin)), inf if self.refused else 0
         return any(known.get(subject, unheard) < version for subject, version in listed.items())

@@ -18,7 +18,7 @@ from fednet.api import ModelState
 from fednet.errors import MethodError
 from fednet.federated.averaging import weighted_mean
 from fednet.federated.blocks import Formula, compute, squared_distance
-from fednet.federated.state import frozen
+from fednet.federated.state import detached_copy
 
 
 def coordinate_median(states: Mapping[str, ModelState]) -> dict[str, Tensor]:
@@ -71,7 +71,7 @@ def krum(states: Mapping[str, ModelState], byzantine: int, keep: int) -> dict[st
         )
     scores = krum_scores(states, byzantine)
     best = sorted(sorted(scores), key=scores.__getitem__)[:keep]
-    chosen = frozen(states[best[0]])
+    chosen = detached_copy(states[best[0]])
     if keep > 1:
         chosen = weighted_mean({name: states[name] for name in best}, dict.fromkeys(best, 1.0))
     counters = {name: {key: t for key, t in state.items() if not _scored(t)} for name, state in states.items()}

@@ -20,10 +20,17 @@ from fednet.api import ModelState
 from fednet.errors import ModelError
 from fednet.federated.blocks import Formula, compute, coordinates
 from fednet.federated.config import Adam, Momentum, Replace, ServerConfig
-from fednet.federated.state import bare, frozen, joined, require_finite, require_like, slots
+from fednet.federated.state import (
+    detached_copy,
+    model_tensors,
+    optimiser_slots,
+    require_finite,
+    require_like,
+    with_slots,
+)
 
 
-def advance(config: ServerConfig, base: ModelState, aggregate: ModelState) -> dict[str, Tensor]:
+def server_step(config: ServerConfig, base: ModelState, aggregate: ModelState) -> dict[str, Tensor]:
     """The model after a round, with the server's slots.
 
     Args:
@@ -38,12 +45,12 @@ def advance(config: ServerConfig, base: ModelState, aggregate: ModelState) -> di
         ModelError: aggregate and base do not fit, slots in the base are none of this model's, or the step is too long
             for a dtype.
     """
-    model = bare(base)
+    model = model_tensors(base)
     require_like(aggregate, model, "the aggregate")
     if isinstance(config, Replace):
-        return frozen(aggregate)
+        return detached_copy(aggregate)
     formula, starts = _momentum(config) if isinstance(config, Momentum) else _adam(config)
-    kept, left, after = slots(base), dict[str, Tensor](), dict[str, Tensor]()
+    kept, left, after = optimiser_slots(base), dict[str, Tensor](), dict[str, Tensor]()
     for name, tensor in model.items():
         if not (tensor.is_floating_point() or tensor.is_complex()):
             after[name] = aggregate[name].detach().clone()
@@ -51,7 +58,7 @@ def advance(config: ServerConfig, base: ModelState, aggregate: ModelState) -> di
         held = [_slot(kept, f"{slot}/{name}", start, tensor) for slot, start in starts.items()]
         after[name], *new = compute(formula, [tensor, aggregate[name], *held], [tensor, *held])
         left.update({f"{slot}/{name}": value for slot, value in zip(starts, new, strict=True)})
-    whole = joined(after, left)
+    whole = with_slots(after, left)
     require_finite(whole, "the server's step")
     return whole
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from fednet.api import ModelState, SiteContext
 from fednet.errors import MethodError, ModelError
-from fednet.federated.state import frozen, require_finite, require_like
+from fednet.federated.state import detached_copy, require_finite, require_like
 from fednet.seeds import derive
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -29,10 +29,10 @@ class SiteModels:
 
     def __init__(self, name: str, beginnings: Mapping[str, ModelState]) -> None:
         self._name = name
-        self._begin = {model: frozen(state) for model, state in beginnings.items()}
+        self._begin = {model: detached_copy(state) for model, state in beginnings.items()}
         self._now: dict[str, ModelState] = dict(self._begin)
 
-    def begin(self, model: str) -> ModelState:
+    def initial_state(self, model: str) -> ModelState:
         """What a model begins with.
 
         Raises:
@@ -48,7 +48,7 @@ class SiteModels:
         Raises:
             MethodError: there is none of that name.
         """
-        self.begin(model)
+        self.initial_state(model)
         return self._now[model]
 
     def take(self, model: str, state: ModelState, whose: str) -> None:
@@ -57,19 +57,19 @@ class SiteModels:
         Raises:
             ModelError: it is of another network, or not finite; nothing is changed.
         """
-        require_like(state, self.begin(model), whose)
+        require_like(state, self.initial_state(model), whose)
         require_finite(state, whose)
-        self._now[model] = frozen(state)
+        self._now[model] = detached_copy(state)
 
 
-def fresh(seed: int, model: str, make: Callable[[], Net]) -> Net:
+def initial_network(seed: int, model: str, make: Callable[[], Net]) -> Net:
     """A network with the weights that the run's seed gives a model of this name."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init", model))
         return make()
 
 
-def loaded(net: Net, state: ModelState, site: SiteContext) -> Net:
+def network_from_state(net: Net, state: ModelState, site: SiteContext) -> Net:
     """A network with a state, on the site's device, in evaluation mode.
 
     Raises:

@@ -16,7 +16,7 @@ from fednet.api import ModelState, Update
 from fednet.federated.blocks import compute
 
 
-def carried_over(update: Update, began: ModelState, base: ModelState, staleness: int, exponent: float) -> Update:
+def rebased_update(update: Update, began: ModelState, base: ModelState, staleness: int, exponent: float) -> Update:
     """An update as a contribution to a later round.
 
     Args:

@@ -25,7 +25,7 @@ from fednet.errors import ModelError
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
-SERVER = "server/"
+SERVER_PREFIX = "server/"
 """The prefix of the server's slots."""
 
 MOST_TENSORS = 10_000
@@ -117,7 +117,7 @@ def unpack(buffer: bytes | memoryview) -> dict[str, Tensor]:
     return {name: _tensor(name, part) for name, part in sorted(parts)}
 
 
-def frozen(state: ModelState) -> dict[str, Tensor]:
+def detached_copy(state: ModelState) -> dict[str, Tensor]:
     """A detached contiguous CPU copy: what happens to the model afterwards does not reach it. Aliases part."""
     return {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format).resolve_conj().resolve_neg()
@@ -163,25 +163,29 @@ def size(state: ModelState) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
 
 
-def bare(state: ModelState) -> dict[str, Tensor]:
+def model_tensors(state: ModelState) -> dict[str, Tensor]:
     """The model alone, without the server's slots."""
-    return {name: tensor for name, tensor in state.items() if not name.startswith(SERVER)}
+    return {name: tensor for name, tensor in state.items() if not name.startswith(SERVER_PREFIX)}
 
 
-def slots(state: ModelState) -> dict[str, Tensor]:
+def optimiser_slots(state: ModelState) -> dict[str, Tensor]:
     """The server's slots alone, by their names without the prefix."""
-    return {name.removeprefix(SERVER): tensor for name, tensor in state.items() if name.startswith(SERVER)}
+    return {
+        name.removeprefix(SERVER_PREFIX): tensor for name, tensor in state.items() if name.startswith(SERVER_PREFIX)
+    }
 
 
-def joined(model: ModelState, kept: ModelState) -> dict[str, Tensor]:
+def with_slots(model: ModelState, kept: ModelState) -> dict[str, Tensor]:
     """A model and the server's slots (by their names without the prefix) as one state.
 
     Raises:
         ModelError: a tensor of the model has a name that belongs to the server.
     """
-    if taken := [name for name in model if name.startswith(SERVER)]:
-        raise ModelError(f"tensor {_short(taken[0])}: names that begin with {SERVER!r} are the server's; rename it")
-    return {**model, **{SERVER + name: tensor for name, tensor in kept.items()}}
+    if taken := [name for name in model if name.startswith(SERVER_PREFIX)]:
+        raise ModelError(
+            f"tensor {_short(taken[0])}: names that begin with {SERVER_PREFIX!r} are the server's; rename it"
+        )
+    return {**model, **{SERVER_PREFIX + name: tensor for name, tensor in kept.items()}}
 
 
 def flat(tensor: Tensor) -> Tensor:

@@ -41,16 +41,16 @@ class ClientLevel(BaseModel):
     noise: float = Field(default=1.0, gt=0.0)
     least: int = Field(default=2, ge=1)
 
-    def of_the_sum(self, rounds: int = 1) -> Expense:
+    def expense_of_sum(self, rounds: int = 1) -> Expense:
         """What rounds cost against whoever sees the sums only."""
         return Expense(1.0, self.noise, rounds)
 
-    def of_the_change(self, rounds: int = 1) -> Expense:
+    def expense_of_change(self, rounds: int = 1) -> Expense:
         """What rounds cost against whoever sees this client's changes themselves."""
         return Expense(1.0, self.noise / math.sqrt(self.least), rounds)
 
 
-def clipped(state: ModelState, base: ModelState, clip: float) -> tuple[dict[str, Tensor], float]:
+def clip_change(state: ModelState, base: ModelState, clip: float) -> tuple[dict[str, Tensor], float]:
     """The base, changed in the direction of `state` by a norm of `clip` at most.
 
     Args:
@@ -78,7 +78,7 @@ def clipped(state: ModelState, base: ModelState, clip: float) -> tuple[dict[str,
     return {name: kept[name] if name in kept else moved[name] for name in base}, norm
 
 
-def protected(state: ModelState, base: ModelState, config: ClientLevel, source: NoiseSource) -> dict[str, Tensor]:
+def clip_and_noise(state: ModelState, base: ModelState, config: ClientLevel, source: NoiseSource) -> dict[str, Tensor]:
     """What a client may contribute: its change, clipped, with its part of the noise.
 
     It must count as much as everybody else's: contribute it with weight 1.
@@ -86,7 +86,7 @@ def protected(state: ModelState, base: ModelState, config: ClientLevel, source: 
     Raises:
         ModelError: as for `clipped`.
     """
-    held, _ = clipped(state, base, config.clip)
+    held, _ = clip_change(state, base, config.clip)
     deviation = config.clip * config.noise / math.sqrt(config.least)
     return {
         name: _noisy(tensor, deviation, source) if tensor.is_floating_point() else tensor

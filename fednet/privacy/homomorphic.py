@@ -103,7 +103,7 @@ class Keyholder:
         return data
 
 
-def summed(public: bytes, vectors: Mapping[str, Tensor]) -> Tensor:
+def sum_encrypted(public: bytes, vectors: Mapping[str, Tensor]) -> Tensor:
     """Adds up encrypted vectors without a key.
 
     Args:

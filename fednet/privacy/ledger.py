@@ -122,7 +122,7 @@ class PrivacyLedger:
         """The epsilon of all expenses so far."""
         return spent(self.expenses(), delta)
 
-    def left(self, wanted: Expense, budget: PrivacyBudget) -> int:
+    def affordable_steps(self, wanted: Expense, budget: PrivacyBudget) -> int:
         """How many of the wanted steps the budget still buys, 0 to all."""
         if budget.epsilon is None:
             return wanted.steps
@@ -185,7 +185,7 @@ class PrivacyLedger:
         Raises:
             PrivacyError: fewer than the least.
         """
-        steps = self.left(wanted, budget)
+        steps = self.affordable_steps(wanted, budget)
         if steps < least:
             have = self.spent(budget.delta).by(budget.accountant)
             more = "one more step" if least == 1 else f"{least} more steps"

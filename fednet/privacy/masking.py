@@ -37,7 +37,7 @@ def public_key(private: bytes) -> bytes:
     return X25519PrivateKey.from_private_bytes(private).public_key().public_bytes_raw()
 
 
-def agreed(private: bytes, public: bytes) -> bytes:
+def shared_secret(private: bytes, public: bytes) -> bytes:
     """What the holders of two X25519 keys have in common; to be put through `derived`.
 
     Raises:
@@ -49,12 +49,12 @@ def agreed(private: bytes, public: bytes) -> bytes:
         raise PrivacyError("a public key of small order agrees on nothing secret: send a key drawn at random") from None
 
 
-def derived(secret: bytes, *purpose: bytes) -> bytes:
+def derive_key(secret: bytes, *purpose: bytes) -> bytes:
     """A key for one purpose."""
-    return HKDF(SHA256(), KEY, salt=None, info=framed(*purpose)).derive(secret)
+    return HKDF(SHA256(), KEY, salt=None, info=length_prefixed(*purpose)).derive(secret)
 
 
-def framed(*parts: bytes) -> bytes:
+def length_prefixed(*parts: bytes) -> bytes:
     """Byte strings as one from which each could be told again."""
     return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
 
@@ -79,7 +79,7 @@ def add_mask(vector: Tensor, key: bytes, sign: int, offset: int = 0) -> None:
         combine(part, np.frombuffer(buffer, "<u4", len(part)), out=part)
 
 
-def summed(vectors: Mapping[str, Tensor]) -> Tensor:
+def sum_masked(vectors: Mapping[str, Tensor]) -> Tensor:
     """The sum of masked vectors modulo 2^32, whatever their order.
 
     Args:

@@ -106,7 +106,7 @@ def difference(state: ModelState, base: ModelState) -> Tensor:
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)
 
 
-def moved(base: ModelState, change: Tensor) -> dict[str, Tensor]:
+def apply_change(base: ModelState, change: Tensor) -> dict[str, Tensor]:
     """The base plus a change, with the dtypes of the base; undoes `difference` up to their rounding.
 
     Integers are rounded half to even.

@@ -17,8 +17,8 @@ The stages, each with what the others must be sent:
 
 Differs from the paper: no server. The lead only says who is in, and may lie: a party votes once and reveals only what
 it voted for, the threshold is more than half, and everything is bound to what its sender believes, so that a lie ends
-in a refusal (see `roster` and `votes`). A party serves one attempt. Refuses to know the network, the time and what
-the numbers mean.
+in a refusal (see `secure_sum_setup` and `consistency_check`). A party serves one attempt. Refuses to know the network,
+the time and what the numbers mean.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from torch import Tensor
 
 from fednet.errors import PrivacyError
-from fednet.privacy.consistency import cast, require_majority, require_vote
+from fednet.privacy.consistency_check import require_threshold_votes, require_vote, sign_vote
 from fednet.privacy.entropy import SYSTEM, Random, is_private
 from fednet.privacy.masking import KEY, add_mask, public_key, require_vector
-from fednet.privacy.secure_sum_setup import Kind, PartyKeys, SecureSumParties, SecureSumTerms, SurvivorSet
-from fednet.privacy.shares import Dealt, deal, seal, unseal
-from fednet.privacy.unmasking import commitment, own_key, pair_key, read, reveal, sign, unmask
+from fednet.privacy.secure_sum_setup import Kind, PartyKeys, SecureSumParameters, SecureSumParties, SurvivorSet
+from fednet.privacy.shares import DealtShares, deal, seal, unseal
+from fednet.privacy.unmasking import commitment, mask_sign, own_key, pair_key, parse_reveal, reveal, unmask
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class SecureSumParty:
 
     Attributes:
         name: its own.
-        terms: who may take part, the threshold and the attempt.
+        parameters: who may take part, the threshold and the attempt.
         private: whether its secrets are; a sum with a seeded party in it must be marked NOT PRIVATE.
         sharers: the peers whose masks are in its vector, sorted; () before `receive`.
     """
@@ -77,26 +77,26 @@ class SecureSumParty:
             PrivacyError: a threshold or names under which a sum would not be private, or could never be unmasked.
         """
         self.name = name
-        self.terms = SecureSumTerms(tuple(sorted(names)), threshold, attempt)
+        self.parameters = SecureSumParameters(tuple(sorted(names)), threshold, attempt)
         self.private = is_private(random)
         self.sharers: tuple[str, ...] = ()
-        if name not in self.terms.names:
-            raise PrivacyError(f"{name!r} is not one of the {len(self.terms.names)} peers: add it to them")
+        if name not in self.parameters.names:
+            raise PrivacyError(f"{name!r} is not one of the {len(self.parameters.names)} peers: add it to them")
         self._random = random
         self._secrets = _Secrets(*(random(KEY) for _ in range(4)))
         self._keys = self._advertised()
-        self._roster: SecureSumParties | None = None
+        self._parties: SecureSumParties | None = None
         self._outgoing: dict[str, bytes] = {}
-        self._held: dict[str, Dealt] = {}
+        self._held: dict[str, DealtShares] = {}
         self._has_masked = False
         self._agreement: SurvivorSet | None = None
         self._revealed = b""
 
     def __repr__(self) -> str:
-        return f"Party({self.name!r}, {self.terms.threshold} of {len(self.terms.names)})"
+        return f"Party({self.name!r}, {self.parameters.threshold} of {len(self.parameters.names)})"
 
     def advertise(self) -> bytes:
-        """Its public keys, `roster.KEYS_BYTES` bytes; the same ones whenever it is asked."""
+        """Its public keys, `secure_sum_setup.KEYS_BYTES` bytes; the same ones whenever it is asked."""
         return self._keys.packed()
 
     def share(self, keys: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -111,15 +111,15 @@ class SecureSumParty:
         Raises:
             PrivacyError: too few keys, a stranger's, a repeated or a malformed one, or others than before.
         """
-        roster = SecureSumParties(
-            self.terms, {name: PartyKeys.unpacked(packed, name) for name, packed in sorted(keys.items())}
+        parties = SecureSumParties(
+            self.parameters, {name: PartyKeys.unpacked(packed, name) for name, packed in sorted(keys.items())}
         )
         if keys.get(self.name) != self.advertise():
             raise PrivacyError(f"the keys for {self.name!r} are not its own: send every party's keys as they came")
-        if self._roster is not None and self._roster.digest != roster.digest:
+        if self._parties is not None and self._parties.digest != parties.digest:
             raise PrivacyError(f"{self.name!r} has shared under other keys: begin another attempt")
-        if self._roster is None:
-            self._deal(roster)
+        if self._parties is None:
+            self._deal(parties)
         return dict(self._outgoing)
 
     def receive(self, sealed: Mapping[str, bytes]) -> None:
@@ -132,17 +132,18 @@ class SecureSumParty:
             PrivacyError: too few, or one that was tampered with, replayed, meant for another peer or comes from a
                 stranger (named); or other sharers than before.
         """
-        roster = _need(self._roster, "receive", "share")
+        parties = _need(self._parties, "receive", "share")
         sharers = tuple(sorted({*sealed, self.name}))
         if self.sharers:
             if sharers != self.sharers:
                 raise PrivacyError(f"{self.name!r} has agreed on other sharers: begin another attempt")
             return
-        if strangers := tuple(sorted((set(sealed) - set(roster.keys)) | (set(sealed) & {self.name}))):
+        if strangers := tuple(sorted((set(sealed) - set(parties.keys)) | (set(sealed) & {self.name}))):
             raise PrivacyError(f"shares of {', '.join(map(repr, strangers))}: leave them out", strangers)
-        self.terms.require_enough(sharers, "shared")
+        self.parameters.require_enough(sharers, "shared")
         opened = {
-            dealer: unseal(box, self._secrets.seal, dealer, self.name, roster) for dealer, box in sorted(sealed.items())
+            dealer: unseal(box, self._secrets.seal, dealer, self.name, parties)
+            for dealer, box in sorted(sealed.items())
         }
         self._held.update(opened)
         self.sharers = sharers
@@ -159,21 +160,21 @@ class SecureSumParty:
         Raises:
             PrivacyError: no quantised vector, before `receive`, a second time, or after it was counted as dropped.
         """
-        roster = _need(self._roster if self.sharers else None, "mask", "receive")
+        parties = _need(self._parties if self.sharers else None, "mask", "receive")
         masked = require_vector(vector, self.name).clone().contiguous()
         if self._has_masked:
             raise PrivacyError(f"{self.name!r} has masked a vector already: send that one again")
         if self._agreement is not None:
             raise PrivacyError(f"{self.name!r} was counted as dropped: begin another attempt")
         keys = {
-            other: pair_key(self._secrets.mask, self.name, other, roster)
+            other: pair_key(self._secrets.mask, self.name, other, parties)
             for other in self.sharers
             if other != self.name
         }
         self._has_masked = True
-        add_mask(masked, own_key(self._secrets.seed, self.name, roster), 1)
+        add_mask(masked, own_key(self._secrets.seed, self.name, parties), 1)
         for other, key in keys.items():
-            add_mask(masked, key, sign(self.name, other))
+            add_mask(masked, key, mask_sign(self.name, other))
         return masked
 
     def vote(self, survivors: Iterable[str], dropped: Iterable[str]) -> bytes:
@@ -184,18 +185,18 @@ class SecureSumParty:
             dropped: all other sharers.
 
         Returns:
-            `votes.VOTE_BYTES` bytes; the same whenever it is asked with the same survivors.
+            `consistency_check.VOTE_BYTES` bytes; the same whenever it is asked with the same survivors.
 
         Raises:
             PrivacyError: too few survivors, sharers that are both or neither, or other survivors than before.
         """
-        roster = _need(self._roster if self.sharers else None, "vote", "receive")
+        parties = _need(self._parties if self.sharers else None, "vote", "receive")
         alive, gone = set(survivors), set(dropped)
         if wrong := tuple(sorted((alive & gone) | (set(self.sharers) ^ (alive | gone)))):
             raise PrivacyError(
                 f"{', '.join(map(repr, wrong))}: every sharer either survives or dropped, and nobody else does", wrong
             )
-        agreement = SurvivorSet(roster, self.sharers, tuple(sorted(alive)))
+        agreement = SurvivorSet(parties, self.sharers, tuple(sorted(alive)))
         if self._agreement is not None and self._agreement != agreement:
             raise PrivacyError(
                 f"{self.name!r} has voted for other survivors, and a second set could open an update: refused"
@@ -203,7 +204,7 @@ class SecureSumParty:
         if self.name in alive and not self._has_masked:
             raise PrivacyError(f"{self.name!r} is to survive, but has masked nothing: count it as dropped")
         self._agreement = agreement
-        return cast(agreement, self.name, self._secrets.sign)
+        return sign_vote(agreement, self.name, self._secrets.sign)
 
     def check_vote(self, name: str, vote: bytes) -> None:
         """Looks at another peer's vote as soon as it is there.
@@ -226,8 +227,8 @@ class SecureSumParty:
             PrivacyError: before `vote`, too few votes, or one for other survivors; names whose.
         """
         agreement = _need(self._agreement, "reveal", "vote")
-        own = cast(agreement, self.name, self._secrets.sign)
-        require_majority(agreement, {**votes, self.name: own})
+        own = sign_vote(agreement, self.name, self._secrets.sign)
+        require_threshold_votes(agreement, {**votes, self.name: own})
         shares = {name: self._held[name][agreement.kind(name)] for name in self.sharers}
         self._revealed = reveal(agreement, shares)
         return self._revealed
@@ -238,7 +239,7 @@ class SecureSumParty:
         Raises:
             PrivacyError: it is false, or for other survivors than this party's; names the peer.
         """
-        read(_need(self._agreement, "check_reveal", "vote"), name, revealed)
+        parse_reveal(_need(self._agreement, "check_reveal", "vote"), name, revealed)
 
     def unmask(self, total: Tensor, reveals: Mapping[str, bytes], offset: int = 0) -> Tensor:
         """The exact sum of the survivors' vectors.
@@ -260,23 +261,25 @@ class SecureSumParty:
     def _advertised(self) -> PartyKeys:
         secrets = self._secrets
         signer = Ed25519PrivateKey.from_private_bytes(secrets.sign).public_key().public_bytes_raw()
-        committed = commitment(secrets.seed, self.name, self.terms)
+        committed = commitment(secrets.seed, self.name, self.parameters)
         return PartyKeys(public_key(secrets.seal), public_key(secrets.mask), signer, committed)
 
-    def _deal(self, roster: SecureSumParties) -> None:
+    def _deal(self, parties: SecureSumParties) -> None:
         secrets: dict[Kind, bytes] = {"key": self._secrets.mask, "seed": self._secrets.seed}
         dealt = {
-            kind: deal(secret, kind, self.name, roster, signer=self._secrets.sign, random=self._random)
+            kind: deal(secret, kind, self.name, parties, signer=self._secrets.sign, random=self._random)
             for kind, secret in secrets.items()
         }
-        boxes: dict[str, Dealt] = {name: {kind: shares[name] for kind, shares in dealt.items()} for name in roster.keys}
+        boxes: dict[str, DealtShares] = {
+            name: {kind: shares[name] for kind, shares in dealt.items()} for name in parties.keys
+        }
         self._outgoing = {
-            name: seal(box, self._secrets.seal, self.name, name, roster)
+            name: seal(box, self._secrets.seal, self.name, name, parties)
             for name, box in boxes.items()
             if name != self.name
         }
         self._held[self.name] = boxes[self.name]
-        self._roster = roster
+        self._parties = parties
 
 
 def _need(value: T | None, stage: str, before: str) -> T:

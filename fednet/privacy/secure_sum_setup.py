@@ -1,4 +1,4 @@
-"""What everybody in a secure sum knows: its terms, the public keys, and who shared and who survived.
+"""What everybody in a secure sum knows: its parameters, the public keys, and who shared and who survived.
 
 Each of the three has a digest over everything it says. Keys, sealed shares and reveals are bound to these digests, so
 that peers who were told different things cannot work together unnoticed. Nothing here is secret. Refuses to know how
@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import Literal
 
 from fednet.errors import PrivacyError
-from fednet.privacy.masking import KEY, framed
+from fednet.privacy.masking import KEY, length_prefixed
 
 Kind = Literal["key", "seed"]
 """What a share is of: of the key of a peer's pairwise masks, or of the seed of its own mask."""
@@ -29,13 +29,13 @@ KEYS_BYTES = 4 * KEY
 """The bytes of a peer's packed keys."""
 
 
-def usual_threshold(count: int) -> int:
+def default_threshold(count: int) -> int:
     """More than two thirds, and at least `FEWEST`: up to a third of the peers may collude, a third may be lost."""
     return max(FEWEST, 2 * count // 3 + 1)
 
 
 @dataclass(frozen=True)
-class SecureSumTerms:
+class SecureSumParameters:
     """Who takes part in which attempt, and how many it takes to unmask.
 
     Attributes:
@@ -78,7 +78,7 @@ class SecureSumTerms:
     def digest(self) -> bytes:
         """SHA-256 over all of it."""
         parts = (b"fednet secure sum 1", self.attempt, str(self.threshold).encode())
-        return sha256(framed(*parts, *(name.encode() for name in self.names))).digest()
+        return sha256(length_prefixed(*parts, *(name.encode() for name in self.names))).digest()
 
     @property
     def colluders(self) -> int:
@@ -140,19 +140,19 @@ class PartyKeys:
 
 @dataclass(frozen=True)
 class SecureSumParties:
-    """The terms, and the keys of everybody who advertised some.
+    """The parameters, and the keys of everybody who advertised some.
 
     Raises:
         PrivacyError: too few, a stranger's, or the same key twice.
     """
 
-    terms: SecureSumTerms
+    parameters: SecureSumParameters
     keys: Mapping[str, PartyKeys] = field(repr=False)
 
     def __post_init__(self) -> None:
-        if strangers := tuple(sorted(set(self.keys) - set(self.terms.names))):
+        if strangers := tuple(sorted(set(self.keys) - set(self.parameters.names))):
             raise PrivacyError(f"keys of {', '.join(map(repr, strangers))}, who are not in: leave them out", strangers)
-        self.terms.require_enough(self.keys, "advertised keys")
+        self.parameters.require_enough(self.keys, "advertised keys")
         owners: dict[bytes, str] = {}
         for name, keys in sorted(self.keys.items()):
             for key in (keys.seal, keys.mask, keys.sign, keys.commitment):
@@ -163,9 +163,9 @@ class SecureSumParties:
 
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 over the terms and all keys."""
+        """SHA-256 over the parameters and all keys."""
         parts = (part for name, keys in sorted(self.keys.items()) for part in (name.encode(), keys.packed()))
-        return sha256(framed(self.terms.digest, *parts)).digest()
+        return sha256(length_prefixed(self.parameters.digest, *parts)).digest()
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class SurvivorSet:
     """Who shared, and whose masked vectors are in the sum: what all peers agree on before they reveal anything.
 
     Attributes:
-        roster: under which.
+        parties: under which.
         sharers: whose masks are in each other's vectors, sorted.
         survivors: whose vectors are in the sum, sorted.
 
@@ -181,24 +181,24 @@ class SurvivorSet:
         PrivacyError: too few survivors, or some that did not share.
     """
 
-    roster: SecureSumParties
+    parties: SecureSumParties
     sharers: tuple[str, ...]
     survivors: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if unknown := tuple(sorted(set(self.sharers) - set(self.roster.keys))):
+        if unknown := tuple(sorted(set(self.sharers) - set(self.parties.keys))):
             raise PrivacyError(f"{', '.join(map(repr, unknown))} shared without keys: leave them out", unknown)
         if unknown := tuple(sorted(set(self.survivors) - set(self.sharers))):
             raise PrivacyError(
                 f"{', '.join(map(repr, unknown))} cannot survive without having shared: leave them out", unknown
             )
-        self.roster.terms.require_enough(self.survivors, "sent a masked vector")
+        self.parties.parameters.require_enough(self.survivors, "sent a masked vector")
 
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 over all of it."""
-        lists = (framed(*(name.encode() for name in names)) for names in (self.sharers, self.survivors))
-        return sha256(framed(self.roster.digest, *lists)).digest()
+        lists = (length_prefixed(*(name.encode() for name in names)) for names in (self.sharers, self.survivors))
+        return sha256(length_prefixed(self.parties.digest, *lists)).digest()
 
     def kind(self, name: str) -> Kind:
         """Of what the shares of a sharer are revealed: of a survivor's seed, or of the key of one that dropped."""

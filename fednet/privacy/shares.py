@@ -1,9 +1,9 @@
 """One peer's secrets on their way: dealt, signed, sealed to one receiver, opened, and later revealed to all.
 
-A share is signed by who dealt it, for one roster, one receiver and one kind. So a receiver knows at once what it got,
-and when it reveals the share everybody sees whether that is what was dealt: a false share is the revealer's, shares
-that fit nothing are the dealer's. Sealing (ChaCha20-Poly1305, RFC 8439) takes a key for this roster, sender and
-receiver only. Refuses to know when what is revealed.
+A share is signed by its dealer, for one set of parties, one receiver and one kind. A receiver can check it at once, and
+when it is revealed everybody can check that it is what was dealt: a false share is the revealer's fault, shares that
+do not fit each other are the dealer's. Sealing is ChaCha20-Poly1305 (RFC 8439) under a key for these parties, this
+sender and this receiver only. When a share is revealed is decided in `secure_sum`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fednet.errors import PrivacyError
 from fednet.privacy import shamir
 from fednet.privacy.entropy import Random
 from fednet.privacy.field import SECRETS
-from fednet.privacy.masking import agreed, derived, framed
+from fednet.privacy.masking import derive_key, length_prefixed, shared_secret
 from fednet.privacy.secure_sum_setup import Kind, SecureSumParties
 
 _SIGNATURE = 64
@@ -51,44 +51,44 @@ class SecretShare:
         return cls(int.from_bytes(packed[: SECRETS.width], "big"), packed[SECRETS.width :])
 
 
-Dealt = Mapping[Kind, SecretShare]
+DealtShares = Mapping[Kind, SecretShare]
 """What one peer holds of another: a share of either kind."""
 
 
 def deal(
-    secret: bytes, kind: Kind, dealer: str, roster: SecureSumParties, *, signer: bytes, random: Random
+    secret: bytes, kind: Kind, dealer: str, parties: SecureSumParties, *, signer: bytes, random: Random
 ) -> dict[str, SecretShare]:
-    """Cuts a secret of 32 bytes into signed shares, one for everybody on the roster."""
-    terms, signing = roster.terms, Ed25519PrivateKey.from_private_bytes(signer)
-    values = shamir.split(int.from_bytes(secret, "big"), terms.threshold, len(terms.names), random)
+    """Cuts a secret of 32 bytes into signed shares, one for every party."""
+    parameters, signing = parties.parameters, Ed25519PrivateKey.from_private_bytes(signer)
+    values = shamir.split(int.from_bytes(secret, "big"), parameters.threshold, len(parameters.names), random)
     shares = {}
-    for receiver in sorted(roster.keys):
-        value = values[terms.place(receiver)]
-        shares[receiver] = SecretShare(value, signing.sign(_statement(value, kind, dealer, receiver, roster)))
+    for receiver in sorted(parties.keys):
+        value = values[parameters.place(receiver)]
+        shares[receiver] = SecretShare(value, signing.sign(_statement(value, kind, dealer, receiver, parties)))
     return shares
 
 
-def is_genuine(share: SecretShare, kind: Kind, dealer: str, receiver: str, roster: SecureSumParties) -> bool:
-    """Whether this is the share of this kind that a dealer dealt to a receiver under this roster."""
-    statement = _statement(share.value, kind, dealer, receiver, roster)
+def is_genuine(share: SecretShare, kind: Kind, dealer: str, receiver: str, parties: SecureSumParties) -> bool:
+    """Whether this is the share of this kind that a dealer dealt to a receiver under these parties' keys."""
+    statement = _statement(share.value, kind, dealer, receiver, parties)
     try:
-        Ed25519PublicKey.from_public_bytes(roster.keys[dealer].sign).verify(share.signature, statement)
+        Ed25519PublicKey.from_public_bytes(parties.keys[dealer].sign).verify(share.signature, statement)
     except (InvalidSignature, ValueError):
         return False
     return share.value < SECRETS.prime
 
 
-def seal(dealt: Dealt, private: bytes, dealer: str, receiver: str, roster: SecureSumParties) -> bytes:
+def seal(dealt: DealtShares, private: bytes, dealer: str, receiver: str, parties: SecureSumParties) -> bytes:
     """What a dealer has for a receiver, `SEALED_BYTES` bytes that only the two can open.
 
     Raises:
         PrivacyError: the receiver's key is none; names it.
     """
-    cipher = _cipher(private, receiver, dealer, receiver, roster)
+    cipher = _cipher(private, receiver, dealer, receiver, parties)
     return cipher.encrypt(bytes(12), b"".join(dealt[kind].packed() for kind in _KINDS), None)
 
 
-def unseal(sealed: bytes, private: bytes, dealer: str, receiver: str, roster: SecureSumParties) -> Dealt:
+def unseal(sealed: bytes, private: bytes, dealer: str, receiver: str, parties: SecureSumParties) -> DealtShares:
     """Opens what a dealer sealed to a receiver.
 
     Raises:
@@ -100,12 +100,12 @@ def unseal(sealed: bytes, private: bytes, dealer: str, receiver: str, roster: Se
         (dealer,),
     )
     try:
-        plain = _cipher(private, dealer, dealer, receiver, roster).decrypt(bytes(12), sealed, None)
+        plain = _cipher(private, dealer, dealer, receiver, parties).decrypt(bytes(12), sealed, None)
     except InvalidTag:
         raise refused from None
     dealt = {kind: SecretShare.unpacked(part) for kind, part in zip(_KINDS, _halves(plain), strict=True)}
     if len(sealed) != SEALED_BYTES or not all(
-        is_genuine(share, kind, dealer, receiver, roster) for kind, share in dealt.items()
+        is_genuine(share, kind, dealer, receiver, parties) for kind, share in dealt.items()
     ):
         raise refused
     return dealt
@@ -115,15 +115,15 @@ def _halves(plain: bytes) -> tuple[bytes, bytes]:
     return plain[:SHARE_BYTES], plain[SHARE_BYTES:]
 
 
-def _cipher(private: bytes, other: str, dealer: str, receiver: str, roster: SecureSumParties) -> ChaCha20Poly1305:
+def _cipher(private: bytes, other: str, dealer: str, receiver: str, parties: SecureSumParties) -> ChaCha20Poly1305:
     """The cipher of this one message: the key is never used again, so the nonce may be zero."""
     try:
-        secret = agreed(private, roster.keys[other].seal)
+        secret = shared_secret(private, parties.keys[other].seal)
     except PrivacyError as error:
         raise PrivacyError(f"{other!r}: {error}", (other,)) from None
-    return ChaCha20Poly1305(derived(secret, b"fednet seal", roster.digest, dealer.encode(), receiver.encode()))
+    return ChaCha20Poly1305(derive_key(secret, b"fednet seal", parties.digest, dealer.encode(), receiver.encode()))
 
 
-def _statement(value: int, kind: Kind, dealer: str, receiver: str, roster: SecureSumParties) -> bytes:
+def _statement(value: int, kind: Kind, dealer: str, receiver: str, parties: SecureSumParties) -> bytes:
     number = value.to_bytes(SECRETS.width, "big")
-    return framed(b"fednet share", roster.digest, kind.encode(), dealer.encode(), receiver.encode(), number)
+    return length_prefixed(b"fednet share", parties.digest, kind.encode(), dealer.encode(), receiver.encode(), number)

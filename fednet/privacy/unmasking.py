@@ -14,8 +14,8 @@ from torch import Tensor
 
 from fednet.errors import PrivacyError
 from fednet.privacy.field import SECRETS
-from fednet.privacy.masking import KEY, add_mask, agreed, derived, framed, public_key, require_vector
-from fednet.privacy.secure_sum_setup import SecureSumParties, SecureSumTerms, SurvivorSet
+from fednet.privacy.masking import KEY, add_mask, derive_key, length_prefixed, public_key, require_vector, shared_secret
+from fednet.privacy.secure_sum_setup import SecureSumParameters, SecureSumParties, SurvivorSet
 from fednet.privacy.shares import SHARE_BYTES, SecretShare, is_genuine
 
 _DIGEST = 32
@@ -31,7 +31,7 @@ def reveal(agreement: SurvivorSet, shares: Mapping[str, SecretShare]) -> bytes:
     return agreement.digest + b"".join(shares[dealer].packed() for dealer in agreement.sharers)
 
 
-def read(agreement: SurvivorSet, name: str, revealed: bytes) -> dict[str, SecretShare]:
+def parse_reveal(agreement: SurvivorSet, name: str, revealed: bytes) -> dict[str, SecretShare]:
     """The shares in a peer's reveal, by dealer.
 
     Raises:
@@ -49,7 +49,7 @@ def read(agreement: SurvivorSet, name: str, revealed: bytes) -> dict[str, Secret
     parts = (SecretShare.unpacked(revealed[start : start + SHARE_BYTES]) for start in starts)
     shares = dict(zip(sharers, parts, strict=True))
     for dealer, share in shares.items():
-        if not is_genuine(share, agreement.kind(dealer), dealer, name, agreement.roster):
+        if not is_genuine(share, agreement.kind(dealer), dealer, name, agreement.parties):
             raise PrivacyError(f"{name!r} reveals a share that {dealer!r} did not deal it: leave it out", (name,))
     return shares
 
@@ -72,48 +72,50 @@ def unmask(agreement: SurvivorSet, total: Tensor, reveals: Mapping[str, bytes], 
     result = require_vector(total, "sum").clone()
     secrets = _secrets(agreement, reveals)
     for survivor in agreement.survivors:
-        add_mask(result, own_key(secrets[survivor], survivor, agreement.roster), -1, offset)
+        add_mask(result, own_key(secrets[survivor], survivor, agreement.parties), -1, offset)
     for name in secrets.keys() - set(agreement.survivors):
         for survivor in agreement.survivors:
-            key = pair_key(secrets[name], name, survivor, agreement.roster)
-            add_mask(result, key, -sign(survivor, name), offset)
+            key = pair_key(secrets[name], name, survivor, agreement.parties)
+            add_mask(result, key, -mask_sign(survivor, name), offset)
     return result
 
 
-def sign(name: str, other: str) -> int:
+def mask_sign(name: str, other: str) -> int:
     """Whether a peer adds (1) or takes away (-1) the mask that it shares with another one."""
     return 1 if name < other else -1
 
 
-def own_key(seed: bytes, name: str, roster: SecureSumParties) -> bytes:
+def own_key(seed: bytes, name: str, parties: SecureSumParties) -> bytes:
     """The key of a peer's own mask."""
-    return derived(seed, b"fednet own mask", roster.digest, name.encode())
+    return derive_key(seed, b"fednet own mask", parties.digest, name.encode())
 
 
-def pair_key(private: bytes, name: str, other: str, roster: SecureSumParties) -> bytes:
+def pair_key(private: bytes, name: str, other: str, parties: SecureSumParties) -> bytes:
     """The key of the mask of a pair of peers; the same from either side.
 
     Raises:
         PrivacyError: the other's key is none; names it.
     """
     try:
-        secret = agreed(private, roster.keys[other].mask)
+        secret = shared_secret(private, parties.keys[other].mask)
     except PrivacyError as error:
         raise PrivacyError(f"{other!r}: {error}", (other,)) from None
-    return derived(secret, b"fednet pair mask", roster.digest, *(part.encode() for part in sorted((name, other))))
+    return derive_key(secret, b"fednet pair mask", parties.digest, *(part.encode() for part in sorted((name, other))))
 
 
-def commitment(seed: bytes, name: str, terms: SecureSumTerms) -> bytes:
+def commitment(seed: bytes, name: str, parameters: SecureSumParameters) -> bytes:
     """What a peer says of its seed beforehand."""
-    return sha256(framed(b"fednet seed", terms.digest, name.encode(), seed)).digest()
+    return sha256(length_prefixed(b"fednet seed", parameters.digest, name.encode(), seed)).digest()
 
 
 def _secrets(agreement: SurvivorSet, reveals: Mapping[str, bytes]) -> dict[str, bytes]:
     """The seed of every survivor and the key of every other sharer."""
-    terms = agreement.roster.terms
-    terms.require_enough(reveals, "revealed their shares")
-    held = {terms.place(name): read(agreement, name, revealed) for name, revealed in sorted(reveals.items())}
-    places = sorted(held)[: terms.threshold]
+    parameters = agreement.parties.parameters
+    parameters.require_enough(reveals, "revealed their shares")
+    held = {
+        parameters.place(name): parse_reveal(agreement, name, revealed) for name, revealed in sorted(reveals.items())
+    }
+    places = sorted(held)[: parameters.threshold]
     weights = SECRETS.weights(places)
     secrets = {}
     for dealer in agreement.sharers:
@@ -125,11 +127,11 @@ def _secrets(agreement: SurvivorSet, reveals: Mapping[str, bytes]) -> dict[str, 
 
 def _checked(secret: int, dealer: str, agreement: SurvivorSet) -> bytes:
     """The secret as bytes, if it is what its owner advertised."""
-    keys, terms = agreement.roster.keys[dealer], agreement.roster.terms
+    keys, parameters = agreement.parties.keys[dealer], agreement.parties.parameters
     if secret < 1 << 8 * KEY:
         plain = secret.to_bytes(KEY, "big")
         is_seed = agreement.kind(dealer) == "seed"
-        if (commitment(plain, dealer, terms) == keys.commitment) if is_seed else (public_key(plain) == keys.mask):
+        if (commitment(plain, dealer, parameters) == keys.commitment) if is_seed else (public_key(plain) == keys.mask):
             return plain
     raise PrivacyError(
         f"the shares that {dealer!r} dealt are not of what it advertised: begin another attempt without it", (dealer,)

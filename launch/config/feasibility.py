@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from fednet.federated.config import Federation, Krum, Secure
-from fednet.privacy.secure_sum_setup import FEWEST, usual_threshold
+from fednet.privacy.secure_sum_setup import FEWEST, default_threshold
 from launch.config.document import KeyPath, YamlDocument
 from launch.errors import ConfigProblem
 
@@ -57,7 +57,7 @@ def _of_secure(drawn: int, there: str, key: KeyPath, secure: Secure, document: Y
         expected = f"at least {FEWEST} contributors, since a sum of fewer shows them ({drawn}, {there})"
         yield _fault(document, key, expected, "a secure sum")
         return
-    least, threshold = max(FEWEST, drawn // 2 + 1), secure.threshold or usual_threshold(drawn)
+    least, threshold = max(FEWEST, drawn // 2 + 1), secure.threshold or default_threshold(drawn)
     if threshold > drawn:
         yield _fault(document, (*key, "threshold"), f"at most {drawn}, {there}", threshold)
     if threshold < least:

@@ -48,7 +48,7 @@ class OfferLists:
         found = []
         for (key, name), listed in self._listed.items():
             if name == origin and listed.said is None:
-                reasons = self._store.verdict(origin, listed.versions)
+                reasons = self._store.refusals(origin, listed.versions)
                 if reasons is not None:
                     listed.said = to_offer_verdict(key, origin, reasons)
                     found.append(listed.said)
@@ -61,4 +61,4 @@ class OfferLists:
     def lacking(self) -> list[str]:
         """Origins of which something is listed that has not come, sorted."""
         open_ = ((origin, listed.versions) for (_, origin), listed in self._listed.items() if listed.said is None)
-        return sorted({origin for origin, versions in open_ if self._store.lacks(origin, versions)})
+        return sorted({origin for origin, versions in open_ if self._store.is_missing(origin, versions)})

@@ -54,7 +54,7 @@ class OfferQueue:
 
     def hear(self, offer: Offer, key: str, source: OfferSource) -> None:
         """An offer has come, which was made under a call of this key."""
-        if self.store.heard(offer, source):
+        if self.store.add(offer, source):
             place = offer.origin, offer.subject
             self._waiting[place] = key
             if not key or key in self._calls:
@@ -83,6 +83,6 @@ class OfferQueue:
     def _done(self, place: _OfferId, offer: Offer, absorbed: asyncio.Future[str]) -> None:
         self._being_absorbed.discard(place)
         if not absorbed.cancelled():
-            self.store.judged(offer, absorbed.result())
+            self.store.record_outcome(offer, absorbed.result())
             self._absorb(place)
             self._judged(offer.origin)

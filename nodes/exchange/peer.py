@@ -99,7 +99,7 @@ class ExchangePeer:
             booth = ExchangeWorker(
                 self._node.name, agent, self._compute, lambda: ThreadProgress(progress_publisher(self._node))
             )
-            for offer in await booth.standing():
+            for offer in await booth.initial_offers():
                 self._publish(to_offer_message(offer, ""))
             self._worker = booth
         for heard in list(self._calls.values()):
@@ -128,7 +128,7 @@ class ExchangePeer:
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """What was missed of a peer that is gone it cannot be asked for any more, but the others can."""
         if peer.role == "client" and self._belongs(peer.name):
-            self._offer_queue.store.bury(peer.name)
+            self._offer_queue.store.mark_departed(peer.name)
             self._node.publish(EXCHANGE, self._offer_request(peer.name))
 
     async def _look(self) -> None:
@@ -213,11 +213,11 @@ class ExchangePeer:
         if not (self._belongs(envelope.sender) and self._belongs(offer.origin)):
             self._node.counts["no member"] += 1
         elif envelope.sender == offer.origin:
-            self._take(offer, said.key, OfferSource.FIRSTHAND)
+            self._take(offer, said.key, OfferSource.DIRECT)
         elif self._lives(offer.origin) or offer.origin == self._node.name:
             self._node.counts["hearsay"] += 1
         else:
-            self._take(offer, said.key, OfferSource.HEARSAY)
+            self._take(offer, said.key, OfferSource.RELAYED)
 
     def _take(self, offer: Offer, key: str, source: OfferSource) -> None:
         self._offer_queue.hear(offer, key, source)

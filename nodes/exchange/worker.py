@@ -38,13 +38,13 @@ class ExchangeWorker:
         self._progress = progress
         self._watching: set[ThreadProgress] = set()
 
-    async def standing(self) -> tuple[Offer, ...]:
+    async def initial_offers(self) -> tuple[Offer, ...]:
         """What the trader offers already.
 
         Raises:
             MethodError: it is nothing that can be offered.
         """
-        standing = await self._compute.run(lambda: validated(OfferBatch(self._exchanger.standing()), self._name))
+        standing = await self._compute.run(lambda: validated(OfferBatch(self._exchanger.initial_offers()), self._name))
         return standing.offers
 
     def offer(self, call: ExchangePlan) -> asyncio.Future[OfferBatch]:

@@ -176,10 +176,10 @@ class RoundsClient:
 
 def _to_request(programme: RoundPlan, asker: str) -> tuple[RoundPlanMessage, bytes | None]:
     """A programme as it is said, and what it gives as bytes."""
-    if programme.given is None:
+    if programme.replacement is None:
         return to_plan_message(programme, asker, None), None
-    packed = pack(programme.given)
-    return to_plan_message(programme, asker, BlobRef(digest=digest(programme.given), size=len(packed))), packed
+    packed = pack(programme.replacement)
+    return to_plan_message(programme, asker, BlobRef(digest=digest(programme.replacement), size=len(packed))), packed
 
 
 def _result_or_raise(record: RoundRecord | Exception) -> RoundRecord:

@@ -14,7 +14,7 @@ from functools import partial
 
 from fednet.api import ModelState
 from fednet.errors import MethodError, ModelError
-from fednet.federated.state import bare, digest, require_finite, require_like, unpack
+from fednet.federated.state import digest, model_tensors, require_finite, require_like, unpack
 from nodes.blob_store import BlobStore
 from nodes.compute import ComputeThread
 from nodes.errors import PeerError
@@ -75,7 +75,7 @@ class RoundContext:
         if kept.standing == standing:
             return kept
         state, data = await self._obtained(model, standing.outcome, holders)
-        require_like(bare(state), bare(kept.state), "the peers' model")
+        require_like(model_tensors(state), model_tensors(kept.state), "the peers' model")
         reached = Checkpoint(standing, state, data)
         await self.adopt(model, reached, term, record)
         missing = self.models.missing(model)
@@ -126,7 +126,7 @@ class RoundContext:
         """
         if model in self.models.kept:
             return self.models.kept[model]
-        state = await self.bench.begin(model)
+        state = await self.bench.initial_state(model)
         kept = await self.reducer.run(partial(Checkpoint.of, state))
         if model not in self.models.kept:
             await self.reducer.run(partial(self.models.adopt, model, kept, 0))

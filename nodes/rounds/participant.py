@@ -23,10 +23,10 @@ from pydantic import ValidationError
 from fednet.api import ModelState, RoundTask, Update
 from fednet.errors import MethodError, ModelError, PrivacyError
 from fednet.federated.aggregation import reduce
-from fednet.federated.server import advance
+from fednet.federated.server import server_step
 from fednet.federated.shards import join, split
-from fednet.federated.staleness import carried_over
-from fednet.federated.state import bare, digest, pack, require_finite, require_like, size
+from fednet.federated.staleness import rebased_update
+from fednet.federated.state import digest, model_tensors, pack, require_finite, require_like, size
 from nodes.errors import PeerError
 from nodes.rounds.checkpoints import Checkpoint
 from nodes.rounds.context import RoundContext, unpack_state, unpack_validated_state
@@ -164,8 +164,10 @@ class RoundParticipant:
             if means.sealed and self._masked is None:
                 raise PrivacyError("it contributes behind a secure sum only: order rounds with `secure`")
             update = await self._made(task, base)
-            await means.reducer.run(partial(_require_valid_update, update.state, bare(base.state)))
-            state = update.state if self._masked is None else await self._masked.outgoing(update, bare(base.state))
+            await means.reducer.run(partial(_require_valid_update, update.state, model_tensors(base.state)))
+            state = (
+                update.state if self._masked is None else await self._masked.outgoing(update, model_tensors(base.state))
+            )
             self._own, packed = await means.reducer.run(partial(self._parted, state))
             pieces = tuple(BlobRef(digest=name, size=len(data)) for name, data in packed)
             share = ContributionRef(weight=update.weight, blobs=pieces, values=dict(update.values))
@@ -188,9 +190,9 @@ class RoundParticipant:
         staleness = base.standing.number - made.began.standing.number
         if buffer is None or staleness == 0:
             return made.update
-        began, now = bare(made.began.state), bare(base.state)
+        began, now = model_tensors(made.began.state), model_tensors(base.state)
         return await self._context.reducer.run(
-            partial(carried_over, made.update, began, now, staleness, buffer.exponent)
+            partial(rebased_update, made.update, began, now, staleness, buffer.exponent)
         )
 
     def _parted(self, state: ModelState) -> tuple[Sequence[ModelState], list[tuple[str, bytes]]]:
@@ -231,7 +233,7 @@ class RoundParticipant:
 
     def _whole(self, base: Checkpoint) -> ModelState:
         """What a whole contribution looks like."""
-        model = bare(base.state)
+        model = model_tensors(base.state)
         return model if self._masked is None else self._masked.like(model)
 
     async def _outcome(self, base: Checkpoint) -> tuple[Checkpoint, RoundCommit]:
@@ -240,7 +242,7 @@ class RoundParticipant:
         if opened.recovered is not None:
             record = opened.recovered.model_copy(update={"term": opened.term, "attempt": opened.attempt})
             kept = await self._context.settled(record, self._holders)
-            require_like(bare(kept.state), bare(base.state), "the peers' model")
+            require_like(model_tensors(kept.state), model_tensors(base.state), "the peers' model")
             return kept, record
         close = await self._closing
         if self._context.name in close.contributions:
@@ -260,8 +262,8 @@ class RoundParticipant:
         if self._sharded:
             whole = await self._joined(whole, self._whole(base))
         if self._masked is not None:
-            whole = await self._masked.opened(whole, close.contributions, bare(base.state))
-        return await run(partial(advance, self._federation.server, base.state, whole))
+            whole = await self._masked.opened(whole, close.contributions, model_tensors(base.state))
+        return await run(partial(server_step, self._federation.server, base.state, whole))
 
     def _combined(self, states: Mapping[str, ModelState], weights: Mapping[str, float]) -> ModelState:
         """The contributions, or our shards of them, as one; what is masked is only added up."""
@@ -271,7 +273,7 @@ class RoundParticipant:
 
     async def _given(self, piece: BlobRef, base: Checkpoint) -> ModelState:
         """The model that the asker gives; the server's optimiser starts afresh."""
-        like = bare(base.state)
+        like = model_tensors(base.state)
         if piece.size > size(like) + SIZE_MARGIN_BYTES:
             raise ModelError(f"the given model has {piece.size} bytes where {size(like)} belong")
         data = await self._context.fetch(piece, (self.opened.plan.requester, *self._holders))

@@ -22,12 +22,18 @@ from fednet.api import ModelState, Update
 from fednet.errors import PrivacyError
 from fednet.federated.blocks import coordinates
 from fednet.federated.config import Secure
-from fednet.privacy.consistency import require_vote
-from fednet.privacy.masking import summed
-from fednet.privacy.quantise import Quantiser, difference, moved
+from fednet.privacy.consistency_check import require_vote
+from fednet.privacy.masking import sum_masked
+from fednet.privacy.quantise import Quantiser, apply_change, difference
 from fednet.privacy.secure_sum import SecureSumParty
-from fednet.privacy.secure_sum_setup import PartyKeys, SecureSumParties, SecureSumTerms, SurvivorSet, usual_threshold
-from fednet.privacy.unmasking import read, unmask
+from fednet.privacy.secure_sum_setup import (
+    PartyKeys,
+    SecureSumParameters,
+    SecureSumParties,
+    SurvivorSet,
+    default_threshold,
+)
+from fednet.privacy.unmasking import parse_reveal, unmask
 from nodes.compute import ComputeThread
 from protocol.messages import Message
 from protocol.messages.rounds import ContributionRef, RoundOpen
@@ -50,7 +56,7 @@ MASKED_TENSOR = "masked"
 
 def threshold_of(secure: Secure, contributors: int) -> int:
     """How many survivors a secure sum needs."""
-    return secure.threshold or usual_threshold(contributors)
+    return secure.threshold or default_threshold(contributors)
 
 
 class SecureSumParticipant:
@@ -134,7 +140,7 @@ class SecureSumParticipant:
     def combine(self, states: Mapping[str, ModelState]) -> ModelState:
         """The sum of masked vectors, or of shards of them."""
         vectors = {name: state[MASKED_TENSOR] for name, state in states.items() if MASKED_TENSOR in state}
-        return {MASKED_TENSOR: summed(vectors)} if vectors else {}
+        return {MASKED_TENSOR: sum_masked(vectors)} if vectors else {}
 
     async def opened(self, total: ModelState, shares: Mapping[str, ContributionRef], base: ModelState) -> ModelState:
         """The mean of the survivors' contributions, from the sum of their masked vectors.
@@ -146,9 +152,9 @@ class SecureSumParticipant:
         agreement = SurvivorSet(self._roster(), self._sharers, survivors)
         if self._party is not None and self._name in self._sharers:
             await self._reveal(self._party, agreement)
-        reveals = await self._enough(self._reveals, partial(_is_valid, read, agreement))
+        reveals = await self._enough(self._reveals, partial(_is_valid, parse_reveal, agreement))
         change = await self._reducer.run(partial(self._change, agreement, total[MASKED_TENSOR], reveals))
-        return await self._reducer.run(partial(moved, base, change))
+        return await self._reducer.run(partial(apply_change, base, change))
 
     async def _reveal(self, party: SecureSumParty, agreement: SurvivorSet) -> None:
         """Votes for the survivors, and reveals once enough others did.
@@ -191,7 +197,7 @@ class SecureSumParticipant:
         return {name: bytes.fromhex(self._key_advertisements[name].public_keys) for name in self._sharers}
 
     def _roster(self) -> SecureSumParties:
-        terms = SecureSumTerms(tuple(sorted(self._opened.contributors)), self._threshold, self._context)
+        terms = SecureSumParameters(tuple(sorted(self._opened.contributors)), self._threshold, self._context)
         return SecureSumParties(terms, {name: PartyKeys.unpacked(keys, name) for name, keys in self._keys().items()})
 
     async def _enough(self, said: Mapping[str, bytes], passes: Callable[[str, bytes], bool]) -> dict[str, bytes]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from fednet.api import ModelState, Participant, RoundTask, Update
-from fednet.federated.state import bare, frozen
+from fednet.federated.state import detached_copy, model_tensors
 from nodes.compute import ComputeThread, ThreadProgress
 from nodes.rounds.checkpoints import Checkpoint
 
@@ -53,13 +53,13 @@ class RoundWorker:
         self._watching: ThreadProgress | None = None
         self._update: asyncio.Future[Update]
 
-    async def begin(self, model: str) -> ModelState:
+    async def initial_state(self, model: str) -> ModelState:
         """The model that everybody begins with.
 
         Raises:
             MethodError: there is no model of this name.
         """
-        return await self._compute.run(lambda: frozen(self._participant.begin(model)))
+        return await self._compute.run(lambda: detached_copy(self._participant.initial_state(model)))
 
     async def contribute(self, task: RoundTask, base: Checkpoint, *, patient: bool = False) -> LocalUpdate:
         """What this participant makes of a task.
@@ -91,7 +91,9 @@ class RoundWorker:
         Raises:
             MethodError: it is nothing that this participant can use.
         """
-        adopting = self._compute.run(lambda: self._participant.adopt(model, number, frozen(bare(state))))
+        adopting = self._compute.run(
+            lambda: self._participant.adopt(model, number, detached_copy(model_tensors(state)))
+        )
         if self._occupied():
             adopting.add_done_callback(_log_adoption_failure)  # once the work is done
         else:
@@ -116,8 +118,8 @@ class RoundWorker:
         return self._patient and self._work is not None and not _failed(self._update)
 
     def _contribute(self, task: RoundTask, base: ModelState, progress: ThreadProgress) -> Update:
-        update = self._participant.contribute(task, frozen(bare(base)), progress)
-        return Update(frozen(update.state), update.weight, update.values)
+        update = self._participant.contribute(task, detached_copy(model_tensors(base)), progress)
+        return Update(detached_copy(update.state), update.weight, update.values)
 
 
 def _failed(update: asyncio.Future[Update]) -> bool:

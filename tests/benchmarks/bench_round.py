@@ -54,7 +54,7 @@ class Idle:
     def __init__(self, place: int) -> None:
         self.place = place
 
-    def begin(self, model: str) -> ModelState:
+    def initial_state(self, model: str) -> ModelState:
         count = int(model.removeprefix("mb")) * (1 << 20) // 4
         return {"w": torch.randn(count, generator=torch.Generator().manual_seed(0))}
 

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from fednet.api import Ask, Network, NullProgress, Participant, Progress, RoundRecord, SiteContext, local_ask
-from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
+from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
 from fednet.federated.config import Adam, Federation, Krum, Median, Momentum, TrimmedMean
 from fednet.federated.local_network import local_network
 from fednet.methods.novelty import services

@@ -56,7 +56,7 @@ class Sketcher:
     def answer(self, question: Question) -> Mapping[str, Tensor]:
         return {"held": torch.tensor(list(self.digest()), dtype=torch.uint8)}
 
-    def standing(self) -> tuple[Offer, ...]:
+    def initial_offers(self) -> tuple[Offer, ...]:
         return ()
 
     def offer(self, call: ExchangePlan, progress: Progress) -> OfferBatch:

@@ -33,7 +33,7 @@ from fednet.diffusion.training import ScoreTrainConfig, joint_state, load_joint_
 from fednet.federated.averaging import weighted_mean
 from fednet.federated.config import Federation
 from fednet.federated.local_network import local_network
-from fednet.federated.state import frozen
+from fednet.federated.state import detached_copy
 from fednet.files import write_whole
 from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.detector import Detector, DetectorConfig, lowest_scores, median_distance
@@ -182,14 +182,14 @@ def averaged(bench: Bench) -> Values:
     net = bench.fresh("federated")
     average = copy.deepcopy(net)
     shares = {f"site-{k}": bench.site(k) for k in (0, 1)}
-    base = frozen(joint_state(net, average))
+    base = detached_copy(joint_state(net, average))
     for number in range(1, ROUNDS + 1):
         states: dict[str, dict[str, Tensor]] = {}
         for name, images in shares.items():
             load_joint_state(net, average, base)
             seed = derive(bench.seed, "round", name, number)
             resume(net, average, images, None, LOCAL, before=(number - 1) * 100, seed=seed, progress=NullProgress())
-            states[name] = frozen(joint_state(net, average))
+            states[name] = detached_copy(joint_state(net, average))
         base = weighted_mean(states, {name: float(len(images)) for name, images in shares.items()})
     load_joint_state(net, average, base)
     detector = Detector(average, DetectorConfig(), seed=bench.seed)

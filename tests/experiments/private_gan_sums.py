@@ -21,11 +21,11 @@ from fednet.privacy import homomorphic
 from fednet.privacy.accounting import Expense, noise_for, spent
 from fednet.privacy.dp_sgd import PrivateTrainer
 from fednet.privacy.field import SECRETS
-from fednet.privacy.masking import summed
+from fednet.privacy.masking import sum_masked
 from fednet.privacy.noise import NoiseSource
 from fednet.privacy.quantise import Quantiser
 from fednet.privacy.secure_sum import SecureSumParty
-from fednet.privacy.secure_sum_setup import usual_threshold
+from fednet.privacy.secure_sum_setup import default_threshold
 from fednet.privacy.shamir import recover, split
 from protocol.codec import Envelope, decode, encode
 from protocol.messages.blobs import MAX_CHUNK, Chunk
@@ -90,7 +90,7 @@ def secure() -> list[Row]:
     }
     quantiser = Quantiser(1.0, len(names))
     coded = {name: quantiser.encode(value) for name, value in values.items()}
-    parties = {name: SecureSumParty(name, names, usual_threshold(len(names)), b"table") for name in names}
+    parties = {name: SecureSumParty(name, names, default_threshold(len(names)), b"table") for name in names}
     keys = {name: party.advertise() for name, party in parties.items()}
     sealed = {name: party.share(keys) for name, party in parties.items()}
     for name, party in parties.items():
@@ -99,8 +99,8 @@ def secure() -> list[Row]:
     masked = {name: parties[name].mask(coded[name]) for name in alive}
     votes = {name: parties[name].vote(alive, gone) for name in alive}
     reveals = {name: parties[name].reveal(votes) for name in alive}
-    opened = {name: parties[name].unmask(summed(masked), reveals) for name in alive}
-    exact = summed({name: coded[name] for name in alive})
+    opened = {name: parties[name].unmask(sum_masked(masked), reveals) for name in alive}
+    exact = sum_masked({name: coded[name] for name in alive})
     same = all(torch.equal(total, exact) for total in opened.values())
     truth = torch.stack([values[name].double() for name in alive]).sum(0)
     error = float((quantiser.decode(exact).double() - truth).abs().max())
@@ -156,8 +156,8 @@ def encrypted() -> Row:
         return what, f"not measured: {str(error).split(':', 1)[0]}", "8% wrong", must
     random = torch.Generator().manual_seed(0)
     vectors = {f"a{k}": torch.randint(-(2**27), 2**27, (10_000,), generator=random).to(torch.int32) for k in range(10)}
-    total = homomorphic.summed(holder.public(), {name: holder.mask(vector) for name, vector in vectors.items()})
-    wrong = int((holder.unmask(total) != summed(vectors)).sum())
+    total = homomorphic.sum_encrypted(holder.public(), {name: holder.mask(vector) for name, vector in vectors.items()})
+    wrong = int((holder.unmask(total) != sum_masked(vectors)).sum())
     return what, f"{wrong} of 10000", "8% wrong", must
 
 

@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from tables import Launch, launched, write
 
 from fednet.api import NullProgress, SiteContext, local_ask
-from fednet.diffusion.guided_sampling import ScoreAnswers
-from fednet.diffusion.samplers import EulerMaruyama
+from fednet.diffusion.combination import ScoreAnswers
+from fednet.diffusion.sampler_config import EulerMaruyama
 from fednet.diffusion.sampling import sample
 from fednet.diffusion.sde import VP
 from fednet.methods.score_inference.arm_sampling import read_score_capabilities, sample_arm
@@ -70,9 +70,11 @@ def analytic(rule: str, seed: int) -> float:
         scores = (-(x[None] - (alpha * centres).view(2, 1, 1)) / variance).float()
         return ScoreAnswers(scores, torch.ones(2, dtype=torch.bool))
 
-    holdings = LabelCounts(("a", "b"), torch.ones(2, 1), None)
+    label_counts = LabelCounts(("a", "b"), torch.ones(2, 1), None)
     latent = sde.prior((20_000, 1), generator(seed, "latent"))
-    drawn = sample(EulerMaruyama(steps=200), query, RULES[rule](holdings), sde, latent, random=generator(seed, "noise"))
+    drawn = sample(
+        EulerMaruyama(steps=200), query, RULES[rule](label_counts), sde, latent, random=generator(seed, "noise")
+    )
     return float(drawn.x.var())
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fednet.diffusion.guided_sampling import ScoreAnswers
+from fednet.diffusion.combination import ScoreAnswers
 from fednet.diffusion.sde import SDE
 
 torch.set_num_threads(1)  # small operations on a shared machine: threads that wait for each other cost minutes

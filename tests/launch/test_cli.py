@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 import fednet
-from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector
+from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector
 from fednet.errors import DataError
 from fednet.methods.score_inference.config import RuleName
 from launch import cli

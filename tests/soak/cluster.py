@@ -57,7 +57,7 @@ class Walker:
             return {"y": question.inputs["x"][:1].clone()}
         return {"y": 2 * question.inputs["x"] + self.place}
 
-    def begin(self, model: str) -> ModelState:
+    def initial_state(self, model: str) -> ModelState:
         """Zeros."""
         return {"w": torch.zeros(VALUES)}
 

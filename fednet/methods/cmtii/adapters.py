@@ -27,7 +27,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from fednet.errors import ModelError
-from fednet.federated.state import digest, frozen, require_finite, require_like
+from fednet.federated.state import detached_copy, digest, require_finite, require_like
 from fednet.files import write_whole
 
 ADAPTER_NAME = "default"
@@ -95,7 +95,7 @@ class LoraAdapter:
 
     def state(self) -> dict[str, Tensor]:
         """A copy of the adapter's numbers by their names in the encoder, float32 on the CPU."""
-        return frozen(get_peft_model_state_dict(self._encoder, adapter_name=ADAPTER_NAME))
+        return detached_copy(get_peft_model_state_dict(self._encoder, adapter_name=ADAPTER_NAME))
 
     def take(self, state: dict[str, Tensor], whose: str) -> None:
         """Becomes `state`.

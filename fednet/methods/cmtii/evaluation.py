@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fednet.data.datasets import ImageSet
 from fednet.errors import MeasureError
-from fednet.federated.state import bare, frozen, require_finite, require_like
+from fednet.federated.state import detached_copy, model_tensors, require_finite, require_like
 from fednet.methods.cmtii.backend import ImageGenerator
 from fednet.metrics.frechet import frechet_distance
 from fednet.metrics.inception import inception_score
@@ -36,7 +36,7 @@ JUDGE_PREFIX = "judge."
 
 def judge_to_inputs(judge: Judge) -> dict[str, Tensor]:
     """A judge's weights as inputs of a question."""
-    return {JUDGE_PREFIX + name: part for name, part in frozen(judge.network.state_dict()).items()}
+    return {JUDGE_PREFIX + name: part for name, part in detached_copy(judge.network.state_dict()).items()}
 
 
 def judge_from_inputs(
@@ -49,7 +49,7 @@ def judge_from_inputs(
     """
     network = Classifier(shape[0], shape[1], len(classes))
     state = {name.removeprefix(JUDGE_PREFIX): part for name, part in inputs.items() if name.startswith(JUDGE_PREFIX)}
-    require_like(state, frozen(bare(network.state_dict())), "the judge")
+    require_like(state, detached_copy(model_tensors(network.state_dict())), "the judge")
     require_finite(state, "the judge")
     network.load_state_dict(state)
     return Judge(network.to(device).eval().requires_grad_(requires_grad=False), shape, classes, device)

@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 
 from fednet.api import ModelState, Progress
 from fednet.errors import ModelError
-from fednet.federated.state import frozen
+from fednet.federated.state import detached_copy
 from fednet.files import write_whole
 
 POLL_SECONDS = 0.2
@@ -54,7 +54,7 @@ class ModelCache:
         if not path.is_file():
             with self._turn(name):
                 if not path.is_file():
-                    write_whole(path, save(frozen(make())))
+                    write_whole(path, save(detached_copy(make())))
         try:
             return load(path.read_bytes())
         except SafetensorError as error:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fednet.api import ModelState, Offer, OfferBatch
 from fednet.errors import ModelError
-from fednet.federated.state import frozen
+from fednet.federated.state import detached_copy
 from fednet.files import write_whole
 from fednet.images import Pixels, grid, save_png
 
@@ -142,7 +142,7 @@ class SiteStore:
 
     def _write(self, what: str, state: ModelState, note: Mapping[str, object]) -> None:
         path = self.place(f"{what}.safetensors")
-        write_whole(path, save(frozen(state), {METADATA_KEY: json.dumps(note, sort_keys=True)}))
+        write_whole(path, save(detached_copy(state), {METADATA_KEY: json.dumps(note, sort_keys=True)}))
 
     def _read(self, what: str, made: Callable[[dict[str, Tensor], dict[str, Any]], T]) -> T | None:
         """What is made of a file's tensors and its note; None where there is none of these terms."""

@@ -96,7 +96,7 @@ class CmtiiSite:
             lexicon.hear(offer)
         return self._card().model_dump_json()
 
-    def standing(self) -> tuple[Offer, ...]:
+    def initial_offers(self) -> tuple[Offer, ...]:
         """What it offered in an earlier life under the same configuration."""
         return self._taught.offers
 

@@ -13,7 +13,7 @@ from fednet.api import ModelState, Progress, SiteContext
 from fednet.data.datasets import ImageSet
 from fednet.data.orientations import SHOWN
 from fednet.errors import ModelError
-from fednet.federated.state import digest, frozen, require_finite, require_like
+from fednet.federated.state import detached_copy, digest, require_finite, require_like
 from fednet.methods.cmtii.backend import CmtiiBackend
 from fednet.methods.cmtii.model_cache import ModelCache, cache_key
 from fednet.methods.cmtii.pretraining import (
@@ -74,7 +74,7 @@ def load_small_backend(
 
 
 def _load_state(model: nn.Module, state: ModelState) -> None:
-    require_like(state, frozen(model.state_dict()), "the stored model")
+    require_like(state, detached_copy(model.state_dict()), "the stored model")
     require_finite(state, "the stored model")
     model.load_state_dict(dict(state))
     model.eval().requires_grad_(requires_grad=False)

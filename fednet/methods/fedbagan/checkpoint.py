@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fednet.errors import ModelError
-from fednet.federated.state import frozen, require_finite, require_like
+from fednet.federated.state import detached_copy, require_finite, require_like
 from fednet.files import write_whole
 from fednet.methods.fedbagan.gaussians import ClassGaussians
 from fednet.models.codec import CodecConfig, Decoder
@@ -80,7 +80,7 @@ class GeneratorCheckpoint:
             OSError: it cannot be written.
         """
         tensors = _tensors(self.generator.state_dict(), self.gaussians)
-        write_whole(path, save(frozen(tensors), {METADATA_KEY: self.about.model_dump_json()}))
+        write_whole(path, save(detached_copy(tensors), {METADATA_KEY: self.about.model_dump_json()}))
 
     @classmethod
     def read(cls, path: Path) -> GeneratorCheckpoint:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fednet.api import ModelState, Progress, Question, RoundPlan
 from fednet.errors import MethodError
-from fednet.federated.state import bare, unpack
+from fednet.federated.state import model_tensors, unpack
 from fednet.files import write_whole
 from fednet.methods.common.job import PipelineContext, run_stages
 from fednet.methods.fedbagan.checkpoint import CHUNK, CheckpointDescription, GeneratorCheckpoint
@@ -119,7 +119,7 @@ def _gan(job: FedBaganPipeline, found: FedBaganFindings, progress: Progress) -> 
     best = found.best(GAN)
     if best is not None and best["round"] != job.config.gan.rounds:
         progress.report("giving the best to all", 0, 1)
-        given = RoundPlan("gan-best", GAN, TRAIN, 1, job.config.federation, given=_install_best(job))
+        given = RoundPlan("gan-best", GAN, TRAIN, 1, job.config.federation, replacement=_install_best(job))
         yield found.more(GAN, _run_rounds(job, given))
 
 
@@ -246,7 +246,7 @@ def _state(job: FedBaganPipeline, model: str) -> dict[str, Tensor]:
     content = job.network.ask(Question("model", {}, {"model": model}, (site,))).by_node[site].get("content")
     if content is None or content.dtype != torch.uint8:
         raise MethodError(f"{site} has sent no model")
-    return bare(unpack(content.numpy().tobytes()))
+    return model_tensors(unpack(content.numpy().tobytes()))
 
 
 def _noise(job: FedBaganPipeline, count: int) -> Tensor:

@@ -17,7 +17,7 @@ from fednet.api import ModelState, Progress, Question, RoundTask, SiteContext, U
 from fednet.data.datasets import ImageSet
 from fednet.data.site_data import run_share
 from fednet.errors import DataError, MethodError
-from fednet.federated.state import bare, frozen, pack
+from fednet.federated.state import detached_copy, model_tensors, pack
 from fednet.methods.common.dispatch import QuestionHandlers, dispatch
 from fednet.methods.fedbagan.config import FedBaganConfig
 from fednet.methods.fedbagan.gaussians import latent_moments
@@ -102,13 +102,13 @@ class FedBaganSite:
         """
         return dispatch(self._asks, question, self.site.name)
 
-    def begin(self, model: str) -> ModelState:
+    def initial_state(self, model: str) -> ModelState:
         """The model that everybody begins with.
 
         Raises:
             MethodError: there is none of that name.
         """
-        return self._there().bench.models.begin(model)
+        return self._there().bench.models.initial_state(model)
 
     def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
         """What `base` becomes here, or what the site adds to it; it weighs as much as the site has pictures.
@@ -121,7 +121,7 @@ class FedBaganSite:
         if act is None:
             known = ", ".join(f"{work} {model}" for model, work in self._works)
             raise MethodError(f"a round is for one of {known}; not {task.work[:40]!r} {task.model[:40]!r}")
-        state, values = act(task, bare(base), progress)
+        state, values = act(task, model_tensors(base), progress)
         with RunRecord(self.site.folder, self.site.name) as record:
             for name, value in values.items():
                 record.scalar(f"{task.model}/{name}", value, task.number)
@@ -133,12 +133,12 @@ class FedBaganSite:
         Raises:
             ModelError: it is a model of another shape, or not finite.
         """
-        self._there().bench.models.take(model, bare(state), f"round {number} of {model}")
+        self._there().bench.models.take(model, model_tensors(state), f"round {number} of {model}")
 
     def _encode(self, task: RoundTask, base: ModelState, progress: Progress) -> tuple[ModelState, dict[str, float]]:
         net = self._there().bench.autoencoder(base)
         losses = train_autoencoder(net, self.config.autoencoder, self._lesson(task, progress))
-        return frozen(net.state_dict()), losses
+        return detached_copy(net.state_dict()), losses
 
     def _add_up(self, _task: RoundTask, _base: ModelState, _progress: Progress) -> tuple[ModelState, dict[str, float]]:
         share, bench = self._there().share, self._there().bench
@@ -152,7 +152,7 @@ class FedBaganSite:
         anchor = None if plain else bench.autoencoder()
         lesson = self._lesson(task, progress, balanced=not plain)
         losses = train_gan(pair, config, latents, anchor, lesson, alone=self._is_first(task))
-        return frozen(pair.state_dict()), losses
+        return detached_copy(pair.state_dict()), losses
 
     def _is_first(self, task: RoundTask) -> bool:
         """Whether the discriminator learns alone: in the first rounds of training, after that which founds the GAN."""

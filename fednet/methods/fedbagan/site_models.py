@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from fednet.api import ModelState, SiteContext
-from fednet.federated.site_models import SiteModels, fresh, loaded
-from fednet.federated.state import frozen
+from fednet.federated.site_models import SiteModels, initial_network, network_from_state
+from fednet.federated.state import detached_copy
 from fednet.methods.fedbagan.config import FedBaganConfig
 from fednet.methods.fedbagan.gaussians import ClassGaussians, zero_moments
 from fednet.methods.fedbagan.messages import AUTOENCODER, GAN, MOMENTS, PLAIN_GAN
@@ -59,19 +59,21 @@ class FedBaganModels:
 
     def autoencoder(self, state: ModelState | None = None) -> Autoencoder:
         """An autoencoder of its own in some state, on the device; in the present one where none is given."""
-        return loaded(self._autoencoder(), self.models.now(AUTOENCODER) if state is None else state, self._site)
+        return network_from_state(
+            self._autoencoder(), self.models.now(AUTOENCODER) if state is None else state, self._site
+        )
 
     def pair(self, model: str, state: ModelState | None = None) -> BalancingGan:
         """A GAN of its own in some state, on the device; in the present one where none is given."""
-        return loaded(self._pair(model), self.models.now(model) if state is None else state, self._site)
+        return network_from_state(self._pair(model), self.models.now(model) if state is None else state, self._site)
 
     def initial_gan(self) -> dict[str, Tensor]:
         """The GAN that the autoencoder makes: the decoder generates, the encoder's trunk discriminates."""
-        source, pair = self.autoencoder(), self.pair(GAN, self.models.begin(GAN))
+        source, pair = self.autoencoder(), self.pair(GAN, self.models.initial_state(GAN))
         pair.generator.load_state_dict(source.decoder.state_dict())
         pair.average.load_state_dict(source.decoder.state_dict())
         pair.discriminator.trunk.load_state_dict(source.encoder.trunk.state_dict())
-        return frozen(pair.state_dict())
+        return detached_copy(pair.state_dict())
 
     def gaussians(self) -> ClassGaussians:
         """The classes' Gaussians, of the moments as they are now.
@@ -94,7 +96,9 @@ class FedBaganModels:
 
     def _autoencoder(self) -> Autoencoder:
         seed, config = self._site.seed, self._config.model
-        return fresh(seed, AUTOENCODER, lambda: Autoencoder(config, self._shape, self._classes))
+        return initial_network(seed, AUTOENCODER, lambda: Autoencoder(config, self._shape, self._classes))
 
     def _pair(self, model: str) -> BalancingGan:
-        return fresh(self._site.seed, model, lambda: BalancingGan(self._config.model, self._shape, self._classes))
+        return initial_network(
+            self._site.seed, model, lambda: BalancingGan(self._config.model, self._shape, self._classes)
+        )

@@ -20,7 +20,7 @@ from fednet.data.datasets import ImageSet
 from fednet.diffusion.training import joint_state, load_joint_state, resume, train
 from fednet.errors import ModelError
 from fednet.federated.proximal import drift
-from fednet.federated.state import frozen, require_finite, require_like
+from fednet.federated.state import detached_copy, require_finite, require_like
 from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.detector import Detector
 from fednet.methods.novelty.training import batched_logits, train_classifier
@@ -67,7 +67,7 @@ class LocalTrainingResult:
 class LocalModel(Protocol):
     """One model of a site."""
 
-    def begin(self) -> ModelState:
+    def initial_state(self) -> ModelState:
         """What it begins with."""
         ...
 
@@ -101,16 +101,16 @@ class LocalClassifier:
     def __init__(self, config: NoveltyConfig, site: SiteContext, shape: NoveltyShape, classes: int) -> None:
         self._config, self._shape, self._classes = config, shape, classes
         self._seed, self._device = site.seed, site.device
-        self._begin = frozen(self._fresh().state_dict())
+        self._begin = detached_copy(self._fresh().state_dict())
         self.net = on_device(self._fresh(), site).eval()
 
-    def begin(self) -> ModelState:
+    def initial_state(self) -> ModelState:
         """The same at every site: it depends on the run's seed alone."""
         return self._begin
 
     def state(self) -> ModelState:
         """A copy of the parameters."""
-        return frozen(self.net.state_dict())
+        return detached_copy(self.net.state_dict())
 
     def take(self, state: ModelState, whose: str) -> None:
         """Becomes `state`; see `LocalModel`."""
@@ -127,7 +127,7 @@ class LocalClassifier:
         net = self._fresh().to(self._device)
         net.load_state_dict(dict(base))
         loss = train_classifier(net, pictures, config, anchor=base, seed=seed, progress=progress)
-        state = frozen(net.state_dict())
+        state = detached_copy(net.state_dict())
         steps = config.batches(len(pictures))
         return LocalTrainingResult(state, {"loss": loss, "steps": float(steps), "drift": drift(state, base)})
 
@@ -167,13 +167,13 @@ class LocalDetector:
             self._average.load_state_dict(loaded.net.state_dict())
         self._begin = self.state()
 
-    def begin(self) -> ModelState:
+    def initial_state(self) -> ModelState:
         """The same at every site, unless it is the site's own: a network that learnt nothing, or the checkpoint's."""
         return self._begin
 
     def state(self) -> ModelState:
         """A copy of the weights and of their running average, named as by `joint_state`."""
-        return frozen(joint_state(self._net, self._average))
+        return detached_copy(joint_state(self._net, self._average))
 
     def take(self, state: ModelState, whose: str) -> None:
         """Becomes `state`, without a threshold; see `LocalModel`."""
@@ -198,7 +198,7 @@ class LocalDetector:
             before = budget.rounds * config.batches(len(pictures))
             trained = resume(net, average, pictures.images, None, config, before=before, seed=seed, progress=progress)
         values = {"loss": trained.last_loss, "steps": float(trained.steps)}
-        return LocalTrainingResult(frozen(joint_state(net, average)), values)
+        return LocalTrainingResult(detached_copy(joint_state(net, average)), values)
 
     def detector(self, classifier: LeNet) -> Detector:
         """The detector that the averaged weights make; `classifier` gives a perceptual distance its features."""

@@ -196,7 +196,7 @@ def set_model(network: Network, content: bytes, *, key: str, model: str = CLASSI
     given = unpack(content)
     require_like(given, _layout(network, model), "the given model")
     require_finite(given, "the given model")
-    return network.run_rounds(RoundPlan(key, model, "set", 1, Federation(), given=given))[-1]
+    return network.run_rounds(RoundPlan(key, model, "set", 1, Federation(), replacement=given))[-1]
 
 
 def calibrate(network: Network, labels: LabelSpec | Mapping[str, LabelSpec] | None = None) -> SiteReports:

@@ -16,7 +16,7 @@ from fednet.data.datasets import ImageSet
 from fednet.data.site_data import run_share
 from fednet.diffusion.masks import masks
 from fednet.errors import MethodError
-from fednet.federated.state import bare, digest, pack
+from fednet.federated.state import digest, model_tensors, pack
 from fednet.images import require_pictures
 from fednet.methods.common.dispatch import QuestionHandlers, dispatch
 from fednet.methods.common.json_tensor import to_json_tensor
@@ -98,13 +98,13 @@ class NoveltySite:
         except Stopped as stop:
             raise MethodError(f"{self.site.name} was stopped before it could answer") from stop
 
-    def begin(self, model: str) -> ModelState:
+    def initial_state(self, model: str) -> ModelState:
         """The model that everybody begins with.
 
         Raises:
             MethodError: there is no such model, or it is one that is never shared.
         """
-        return self._ready().shared(model).begin()
+        return self._ready().shared(model).initial_state()
 
     def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
         """What `base` becomes on the labels that the task names ("train"), or what the site has ("average").
@@ -123,7 +123,7 @@ class NoveltySite:
             return Update(learner.state(), float(count))
         if task.work != TRAIN:
             raise MethodError(f"a round is for {TRAIN} or {AVERAGE}, not {task.work[:40]!r}")
-        learned, count = bench.learn(task.model, bare(base), bench.lesson(task.options, task.number), progress)
+        learned, count = bench.learn(task.model, model_tensors(base), bench.lesson(task.options, task.number), progress)
         return Update(learned.state, float(count), learned.values)
 
     def adopt(self, model: str, number: int, state: ModelState) -> None:
@@ -133,7 +133,7 @@ class NoveltySite:
             ModelError: it is a model of another shape, or not finite.
         """
         bench = self._ready()
-        bench.shared(model).take(bare(state), f"round {number} of {model}")
+        bench.shared(model).take(model_tensors(state), f"round {number} of {model}")
         bench.taught.pop(model, None)
 
     def _status(self, _question: Question) -> Mapping[str, Tensor]:
@@ -170,7 +170,7 @@ class NoveltySite:
     def _layout(self, question: Question) -> Mapping[str, Tensor]:
         """The dtype and the shape of every tensor of a model, by name."""
         model = choice_option(question.options, "model", MODELS, CLASSIFIER)
-        state = self._ready().shared(model).begin()
+        state = self._ready().shared(model).initial_state()
         told = {name: [str(value.dtype).removeprefix("torch."), *value.shape] for name, value in state.items()}
         return {"layout": to_json_tensor(told)}
 

@@ -158,7 +158,7 @@ class NoveltyModels:
             Stopped: the watch asks for the end.
         """
         learner = self.learner(model)
-        base = learner.begin() if fresh or model == OWN_DETECTOR else learner.state()
+        base = learner.initial_state() if fresh or model == OWN_DETECTOR else learner.state()
         path = self.checkpoint(lesson)
         if model == OWN_DETECTOR and path.exists():
             learned, count = _load_checkpoint(path), len(self.holdings.training_images(lesson.labels))

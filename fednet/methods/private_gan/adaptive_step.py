@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from fednet.api import ModelState
 from fednet.errors import ModelError
-from fednet.federated.state import frozen
+from fednet.federated.state import detached_copy
 from fednet.files import write_whole
 
 GAIN, NEUTRAL_COSINE = 0.3, 0.5
@@ -68,7 +68,7 @@ class AdaptiveStepSize:
         """The site has contributed `own` to a round that began at `base`."""
         states = {"base": base, "own": own}
         named = {f"{part}.{name}": value for part, state in states.items() for name, value in state.items()}
-        write_whole(self._sent(model), save(frozen(named), {"round": str(number)}))
+        write_whole(self._sent(model), save(detached_copy(named), {"round": str(number)}))
 
     def learn(self, model: str, number: int, closed: ModelState) -> None:
         """A round has closed: the factor follows, once for a round that the site contributed to.

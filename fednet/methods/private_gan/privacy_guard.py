@@ -17,7 +17,7 @@ from fednet.methods.private_gan.mechanism import privacy_mechanism
 from fednet.methods.private_gan.messages import PrivacyStatement
 from fednet.methods.private_gan.training import GradientProtection
 from fednet.privacy.accounting import epsilon
-from fednet.privacy.client_level import clipped, protected
+from fednet.privacy.client_level import clip_and_noise, clip_change
 from fednet.privacy.ledger import LedgerEntry, PrivacyLedger
 from fednet.privacy.noise import NoiseSource
 
@@ -109,9 +109,9 @@ class PrivacyGuard:
         """What may leave of a trained model: at client level its clipped and noisy change."""
         if self.terms is not None and self.terms.unit == "client":
             source = self.terms.source(self._site.seed, self._site.name, "change", *purpose)
-            return protected(state, base, self.terms.client_level(), source)
+            return clip_and_noise(state, base, self.terms.client_level(), source)
         clip = self._config.share.clip
-        return state if clip is None else clipped(state, base, clip)[0]
+        return state if clip is None else clip_change(state, base, clip)[0]
 
     def running(self, grant: ReleaseReservation, done: int) -> dict[str, float]:
         """The epsilon by RDP after `done` of the granted steps, for the progress line."""
@@ -125,7 +125,7 @@ class PrivacyGuard:
         if self.terms is None:
             return wanted
         each = 1 if self.terms.unit == "client" else steps
-        return -(-self._book().left(self.terms.expense(each * wanted), self.terms.budget) // each)
+        return -(-self._book().affordable_steps(self.terms.expense(each * wanted), self.terms.budget) // each)
 
     def told(self) -> dict[str, float]:
         """What a round's record says: the epsilons spent so far, and whether the noise is secret."""
@@ -135,7 +135,7 @@ class PrivacyGuard:
         found = {"epsilon_rdp": spent.rdp, "epsilon_prv": spent.prv, "private": float(self.private)}
         if self.terms.unit == "client":
             rounds = sum(expense.steps for expense in self._book().expenses())
-            alone = self.terms.client_level().of_the_change(rounds)
+            alone = self.terms.client_level().expense_of_change(rounds)
             found["epsilon_alone"] = epsilon([alone], self.terms.budget.delta)
         return found
 

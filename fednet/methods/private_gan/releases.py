@@ -19,7 +19,7 @@ from safetensors.torch import save
 
 from fednet.api import ModelState, RoundTask, Scalar, Update
 from fednet.errors import ModelError
-from fednet.federated.state import digest, frozen
+from fednet.federated.state import detached_copy, digest
 from fednet.privacy.ledger import LedgerEntry, write_through
 
 METADATA_KEY = "release"
@@ -80,7 +80,7 @@ class ReleaseStore:
         """
         update, entry = release.update, release.entry
         note = {"weight": update.weight, "values": dict(update.values), "entry": entry and entry.model_dump()}
-        write_through(self._path(key), save(frozen(update.state), {METADATA_KEY: json.dumps(note)}))
+        write_through(self._path(key), save(detached_copy(update.state), {METADATA_KEY: json.dumps(note)}))
         files = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
         for old in files[:-MAX_KEPT]:
             old.unlink(missing_ok=True)

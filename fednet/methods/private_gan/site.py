@@ -17,7 +17,7 @@ from fednet.api import ModelState, Progress, Question, RoundTask, SiteContext, S
 from fednet.data.datasets import ImageSet
 from fednet.data.site_data import run_share
 from fednet.errors import MethodError
-from fednet.federated.state import bare, digest, frozen
+from fednet.federated.state import detached_copy, digest, model_tensors
 from fednet.images import require_pictures
 from fednet.methods.common.dispatch import QuestionHandlers, dispatch
 from fednet.methods.common.json_tensor import to_json_tensor
@@ -97,13 +97,13 @@ class PrivateGanSite:
         """
         return dispatch(self._asks, question, self.site.name)
 
-    def begin(self, model: str) -> ModelState:
+    def initial_state(self, model: str) -> ModelState:
         """The model that everybody begins with.
 
         Raises:
             MethodError: there is none of that name.
         """
-        return self._there().bench.models.begin(model)
+        return self._there().bench.models.initial_state(model)
 
     def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
         """What `base` becomes here, protected as the configuration says; the very same when it is asked for again.
@@ -113,10 +113,10 @@ class PrivateGanSite:
             MethodError: the task is none, or the training diverges.
             Stopped: the watch asks for the end; what was granted is there for the same task when it comes again.
         """
-        here, base = self._there(), bare(base)
+        here, base = self._there(), model_tensors(base)
         if task.work != TRAIN:
             raise MethodError(f"a round is for {TRAIN}, not {task.work[:40]!r}")
-        here.bench.models.begin(task.model)
+        here.bench.models.initial_state(task.model)
         key = release_key(task, base, self.config.model_dump(mode="json"))
         release = here.releases.recall(key)
         if release is None:
@@ -134,7 +134,7 @@ class PrivateGanSite:
         Raises:
             ModelError: it is a model of another shape, or not finite.
         """
-        here, state = self._there(), bare(state)
+        here, state = self._there(), model_tensors(state)
         here.bench.models.take(model, state, f"round {number} of {model}")
         if self.config.share.pace == "adaptive":
             here.pace.learn(model, number, state)
@@ -179,10 +179,10 @@ class PrivateGanSite:
         if model == CLASSIFIER:
             net = here.bench.classifier(base)
             losses = train_private_classifier(net, here.share, self.config.classifier, effort)
-            return frozen(net.state_dict()), losses
+            return detached_copy(net.state_dict()), losses
         pair = here.bench.pair(base)
         losses = train_gan(pair.generator, pair.discriminator, here.share.images, self.config.train, effort)
-        return frozen(pair.state_dict()), losses
+        return detached_copy(pair.state_dict()), losses
 
     def _note(self, task: RoundTask, values: Mapping[str, float]) -> None:
         with RunRecord(self.site.folder, self.site.name) as record:
@@ -214,7 +214,7 @@ class PrivateGanSite:
             raise MethodError(f"latents must be float32 (n, {wide}), not {found}")
         if not 1 <= len(latents) <= MAX_IMAGES or not bool(latents.isfinite().all()):
             raise MethodError(f"latents must be 1 to {MAX_IMAGES} finite vectors, not {len(latents)}")
-        state = here.bench.models.begin(GAN) if question.options.get("fresh") else None
+        state = here.bench.models.initial_state(GAN) if question.options.get("fresh") else None
         with torch.no_grad():
             drawn = here.bench.pair(state).generator(latents.to(self.site.device))
         return {"images": drawn.float().cpu().clamp(-1, 1)}

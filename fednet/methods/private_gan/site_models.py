@@ -10,8 +10,8 @@ from safetensors.torch import save
 from torch import nn
 
 from fednet.api import ModelState, SiteContext
-from fednet.federated.site_models import SiteModels, fresh, loaded
-from fednet.federated.state import frozen
+from fednet.federated.site_models import SiteModels, initial_network, network_from_state
+from fednet.federated.state import detached_copy
 from fednet.files import write_whole
 from fednet.methods.private_gan.config import PrivateGanConfig
 from fednet.methods.private_gan.messages import CLASSIFIER, GAN
@@ -45,21 +45,23 @@ class PrivateGanModels:
 
     def pair(self, state: ModelState | None = None) -> GanPair:
         """A GAN of its own in some state, on the device; in the present one where none is given."""
-        return loaded(self._pair(), self.models.now(GAN) if state is None else state, self._site)
+        return network_from_state(self._pair(), self.models.now(GAN) if state is None else state, self._site)
 
     def classifier(self, state: ModelState | None = None) -> LeNet:
         """A classifier of its own in some state, on the device; in the present one where none is given."""
-        return loaded(self._classifier(), self.models.now(CLASSIFIER) if state is None else state, self._site)
+        return network_from_state(
+            self._classifier(), self.models.now(CLASSIFIER) if state is None else state, self._site
+        )
 
     def save(self, model: str, number: int, notes: Mapping[str, object]) -> Path:
         """Writes a model as it is now with what is known of it, its epsilon before all."""
         path = self._site.folder / "checkpoints" / f"{self._site.name}-{model}.safetensors"
         note = json.dumps({"round": number, **notes}, sort_keys=True)
-        write_whole(path, save(frozen(self.models.now(model)), {"fednet": note}))
+        write_whole(path, save(detached_copy(self.models.now(model)), {"fednet": note}))
         return path
 
     def _pair(self) -> GanPair:
-        return fresh(self._site.seed, GAN, lambda: GanPair(self._config, self._shape))
+        return initial_network(self._site.seed, GAN, lambda: GanPair(self._config, self._shape))
 
     def _classifier(self) -> LeNet:
-        return fresh(self._site.seed, CLASSIFIER, lambda: LeNet(self._shape[0], self._classes, dropout=0.0))
+        return initial_network(self._site.seed, CLASSIFIER, lambda: LeNet(self._shape[0], self._classes, dropout=0.0))

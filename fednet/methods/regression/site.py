@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fednet.api import ModelState, Progress, Question, RoundTask, SiteContext, Update
 from fednet.errors import MethodError
-from fednet.federated.state import bare, frozen, require_finite, require_like
+from fednet.federated.state import detached_copy, model_tensors, require_finite, require_like
 from fednet.methods.regression.config import RegressionConfig
 from fednet.seeds import derive, generator
 
@@ -31,7 +31,7 @@ class RegressionSite:
         middle, random = site.index - (site.count - 1) / 2, generator(site.seed, "points", site.name)
         self.x = middle + config.spread * (2 * torch.rand(config.examples, 1, generator=random) - 1)
         self.y = config.slope * self.x
-        self._begin = frozen(_fresh(site.seed).state_dict())
+        self._begin = detached_copy(_fresh(site.seed).state_dict())
         self._now: ModelState = self._begin
 
     def prepare(self, progress: Progress) -> str:
@@ -54,7 +54,7 @@ class RegressionSite:
         with torch.no_grad():
             return {"y": net(x)}
 
-    def begin(self, model: str) -> ModelState:
+    def initial_state(self, model: str) -> ModelState:
         """The line that everybody begins with.
 
         Raises:
@@ -70,14 +70,14 @@ class RegressionSite:
         Raises:
             MethodError: the task is none, or the steps are too long.
         """
-        self.begin(task.model)
+        self.initial_state(task.model)
         if task.work != TRAIN:
             raise MethodError(f"a round is for {TRAIN}, not {task.work[:40]!r}")
-        net = self._trained(bare(base), self.config.steps)
+        net = self._trained(model_tensors(base), self.config.steps)
         with torch.no_grad():
             loss = float((net(self.x) - self.y).square().mean())
         progress.report("training line", self.config.steps, self.config.steps, loss=loss)
-        return Update(frozen(net.state_dict()), float(len(self.x)), {"loss": loss})
+        return Update(detached_copy(net.state_dict()), float(len(self.x)), {"loss": loss})
 
     def adopt(self, model: str, number: int, state: ModelState) -> None:
         """Takes over what a round has closed with.
@@ -85,9 +85,9 @@ class RegressionSite:
         Raises:
             ModelError: it is no line, or not finite.
         """
-        require_like(bare(state), self.begin(model), f"round {number} of {model}")
-        require_finite(bare(state), f"round {number} of {model}")
-        self._now = frozen(bare(state))
+        require_like(model_tensors(state), self.initial_state(model), f"round {number} of {model}")
+        require_finite(model_tensors(state), f"round {number} of {model}")
+        self._now = detached_copy(model_tensors(state))
 
     def _trained(self, state: ModelState, steps: int) -> nn.Linear:
         net = _module_from_state(state)

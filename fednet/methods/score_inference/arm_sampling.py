@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fednet.api import Ask, Progress
-from fednet.diffusion.samplers import SamplerConfig
+from fednet.diffusion.sampler_config import SamplerConfig
 from fednet.diffusion.sampling import sample
 from fednet.errors import MethodError
 from fednet.methods.common.capabilities import ONE_CONFIGURATION

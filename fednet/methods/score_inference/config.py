@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from fednet.data.config import DataConfig, PartitionConfig
 from fednet.data.site_data import check_data
-from fednet.diffusion.samplers import EulerMaruyama, SamplerConfig
+from fednet.diffusion.sampler_config import EulerMaruyama, SamplerConfig
 from fednet.diffusion.sde import VP, SDEConfig
 from fednet.diffusion.training import ScoreTrainConfig
 from fednet.models.unet import UNetConfig

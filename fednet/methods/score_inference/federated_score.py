@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fednet.api import Ask, Progress, Question, Replies, Scalar
-from fednet.diffusion.guided_sampling import ScoreAnswers
+from fednet.diffusion.combination import ScoreAnswers
 from fednet.errors import MethodError
 from fednet.methods.score_inference.rules import LabelCounts
 from fednet.methods.score_inference.site import SCORE_QUESTION
@@ -21,7 +21,7 @@ from fednet.reporting.summary import ParticipationAccount
 
 @dataclass(frozen=True)
 class FederatedScore:
-    """The query of one batch of trajectories (a `fednet.diffusion.guided_sampling.Query`).
+    """The query of one batch of trajectories (a `fednet.diffusion.combination.Query`).
 
     Attributes:
         ask: reaches the agents.

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Plot
 from safetensors.torch import save as packed
 
 from fednet.data.datasets import ImageSet
-from fednet.diffusion.samplers import ODE, SamplerConfig
+from fednet.diffusion.sampler_config import ODE, SamplerConfig
 from fednet.files import write_whole
 from fednet.images import by_label, save_png
 from fednet.methods.score_inference.agreement import AgreementPoint

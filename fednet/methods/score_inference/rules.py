@@ -17,8 +17,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from fednet.diffusion.combination import CombinationRule, RuleState, ScoreAnswers, SolverStep
 from fednet.diffusion.density import equalising_weights, log_density_change
-from fednet.diffusion.guided_sampling import CombinationRule, RuleState, ScoreAnswers, SolverStep
 from fednet.errors import MethodError
 from fednet.methods.score_inference.config import RuleName, RulePhase
 
@@ -54,52 +54,52 @@ class LabelCounts:
         return frozenset(label for label in set(self.labels.tolist()) if bare[label])
 
 
-def mean(holdings: LabelCounts) -> CombinationRule:
+def mean(label_counts: LabelCounts) -> CombinationRule:
     """Everyone who answers counts the same: a product of experts, right when all agents model the same data."""
-    ones = torch.ones(len(holdings.names), 1)
-    return _weighted(holdings, lambda _state, answers, _move: _normalised(ones, answers.present))
+    ones = torch.ones(len(label_counts.names), 1)
+    return _weighted(label_counts, lambda _state, answers, _move: _normalised(ones, answers.present))
 
 
-def data_size(holdings: LabelCounts) -> CombinationRule:
+def data_size(label_counts: LabelCounts) -> CombinationRule:
     """Everyone counts as much as the images it was trained on."""
-    sizes = holdings.counts.sum(1, keepdim=True).float()
-    return _weighted(holdings, lambda _state, answers, _move: _normalised(sizes, answers.present))
+    sizes = label_counts.counts.sum(1, keepdim=True).float()
+    return _weighted(label_counts, lambda _state, answers, _move: _normalised(sizes, answers.present))
 
 
-def label_count(holdings: LabelCounts) -> CombinationRule:
+def label_count(label_counts: LabelCounts) -> CombinationRule:
     """Everyone counts as much as its images of the label asked for; for a label that nobody holds, the same."""
-    counts = holdings.of_each_sample()
-    return _weighted(holdings, lambda _state, answers, _move: _normalised(counts, answers.present))
+    counts = label_counts.of_each_sample()
+    return _weighted(label_counts, lambda _state, answers, _move: _normalised(counts, answers.present))
 
 
-def mixture(holdings: LabelCounts) -> CombinationRule:
+def mixture(label_counts: LabelCounts) -> CombinationRule:
     """The union of the agents' data: weights proportional to w_k p_k(x), w_k what agent k holds."""
-    shares = holdings.of_each_sample()
+    shares = label_counts.of_each_sample()
 
     def responsibilities(state: RuleState, answers: ScoreAnswers, _: SolverStep) -> Tensor:
         counted = _answering_since_start(state, answers)
         logits = _normalised(shares, counted).log() + state.log_p
         return torch.softmax(logits.masked_fill(~counted[:, None], -torch.inf), 0)
 
-    return _weighted(holdings, responsibilities, _advance_density, follows_density=True)
+    return _weighted(label_counts, responsibilities, _advance_density, follows_density=True)
 
 
-def consensus(holdings: LabelCounts) -> CombinationRule:
+def consensus(label_counts: LabelCounts) -> CombinationRule:
     """What all agents find equally likely: weights that keep all log p_k equal along the trajectory."""
 
     def balanced(state: RuleState, answers: ScoreAnswers, move: SolverStep) -> Tensor:
         return equalising_weights(state.log_p, answers, move, _answering_since_start(state, answers))
 
-    return _weighted(holdings, balanced, _advance_density, follows_density=True)
+    return _weighted(label_counts, balanced, _advance_density, follows_density=True)
 
 
-def median(holdings: LabelCounts) -> CombinationRule:
+def median(label_counts: LabelCounts) -> CombinationRule:
     """The median of each coordinate, robust to a faulty minority (Yin et al. 2018, arXiv 1803.01498)."""
 
     def middle(_state: RuleState, answers: ScoreAnswers, _move: SolverStep) -> Tensor:
         return torch.quantile(answers.scores[answers.present], 0.5, dim=0)
 
-    return CombinationRule(_initial_state(holdings), middle, _keep_state, follows_density=False)
+    return CombinationRule(_initial_state(label_counts), middle, _keep_state, follows_density=False)
 
 
 RULES: dict[RuleName, Callable[[LabelCounts], CombinationRule]] = {
@@ -112,20 +112,20 @@ RULES: dict[RuleName, Callable[[LabelCounts], CombinationRule]] = {
 }
 
 
-def rule_for(phases: Sequence[RulePhase], holdings: LabelCounts) -> CombinationRule:
+def rule_for(phases: Sequence[RulePhase], label_counts: LabelCounts) -> CombinationRule:
     """The rule of an arm: one rule, or a schedule of rules over t.
 
     Raises:
         MethodError: a phase names agents that the run does not have.
     """
     if len(phases) == 1 and phases[0].agents is None:
-        return RULES[phases[0].rule](holdings)
-    return schedule(phases, holdings)
+        return RULES[phases[0].rule](label_counts)
+    return schedule(phases, label_counts)
 
 
-def schedule(phases: Sequence[RulePhase], holdings: LabelCounts) -> CombinationRule:
+def schedule(phases: Sequence[RulePhase], label_counts: LabelCounts) -> CombinationRule:
     """Rules that take turns as t falls, each with all agents or some; log densities are followed throughout."""
-    parts = [(phase.below, RULES[phase.rule](holdings), _phase_members(phase, holdings)) for phase in phases]
+    parts = [(phase.below, RULES[phase.rule](label_counts), _phase_members(phase, label_counts)) for phase in phases]
     follows = any(rule.follows_density for _, rule, _ in parts)
 
     def combine(state: RuleState, answers: ScoreAnswers, move: SolverStep) -> Tensor:
@@ -133,16 +133,16 @@ def schedule(phases: Sequence[RulePhase], holdings: LabelCounts) -> CombinationR
         counted = answers.present & members
         return rule.combine(state, replace(answers, present=counted if counted.any() else answers.present), move)
 
-    return CombinationRule(_initial_state(holdings), combine, _advance_density if follows else _keep_state, follows)
+    return CombinationRule(_initial_state(label_counts), combine, _advance_density if follows else _keep_state, follows)
 
 
-def _phase_members(phase: RulePhase, holdings: LabelCounts) -> Tensor:
+def _phase_members(phase: RulePhase, label_counts: LabelCounts) -> Tensor:
     if phase.agents is None:
-        return torch.ones(len(holdings.names), dtype=torch.bool)
-    unknown = sorted(set(phase.agents) - set(holdings.names))
+        return torch.ones(len(label_counts.names), dtype=torch.bool)
+    unknown = sorted(set(phase.agents) - set(label_counts.names))
     if unknown:
-        raise MethodError(f"a schedule names the agents {unknown}, this run has {list(holdings.names)}")
-    return torch.tensor([name in phase.agents for name in holdings.names])
+        raise MethodError(f"a schedule names the agents {unknown}, this run has {list(label_counts.names)}")
+    return torch.tensor([name in phase.agents for name in label_counts.names])
 
 
 def _keep_state(state: RuleState, answers: ScoreAnswers, move: SolverStep, dx: Tensor) -> RuleState:  # noqa: ARG001 - a rule's shape
@@ -155,12 +155,12 @@ def _advance_density(state: RuleState, answers: ScoreAnswers, move: SolverStep, 
     return RuleState(log_p, state.lost | ~answers.present)
 
 
-def _initial_state(holdings: LabelCounts) -> Callable[[int], RuleState]:
-    return partial(RuleState.fresh, len(holdings.names))
+def _initial_state(label_counts: LabelCounts) -> Callable[[int], RuleState]:
+    return partial(RuleState.fresh, len(label_counts.names))
 
 
 def _weighted(
-    holdings: LabelCounts,
+    label_counts: LabelCounts,
     weigh: WeightFunction,
     advance: Callable[[RuleState, ScoreAnswers, SolverStep, Tensor], RuleState] = _keep_state,
     follows_density: bool = False,
@@ -176,7 +176,7 @@ def _weighted(
                 total = total + weight * score
         return total
 
-    return CombinationRule(_initial_state(holdings), combine, advance, follows_density)
+    return CombinationRule(_initial_state(label_counts), combine, advance, follows_density)
 
 
 def _normalised(amounts: Tensor, counted: Tensor) -> Tensor:

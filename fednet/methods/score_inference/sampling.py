@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter
 
 from fednet.api import Network, Progress
-from fednet.diffusion.samplers import SamplerConfig
+from fednet.diffusion.sampler_config import SamplerConfig
 from fednet.errors import MethodError
 from fednet.methods.score_inference.arm_sampling import ArmSamples, read_score_capabilities, sample_arm
 from fednet.methods.score_inference.config import ArmConfig, RuleName, SamplesConfig

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fednet.diffusion.combination import ScoreAnswers, SolverStep
 from fednet.diffusion.density import equalising_weights, log_density_change
-from fednet.diffusion.guided_sampling import ScoreAnswers, SolverStep
 from fednet.diffusion.sampling import flow_step, langevin_step, reverse_step
 from fednet.diffusion.sde import SDE, VE, VP, SubVP
 from fednet.seeds import generator

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fednet.diffusion.guided_sampling import CombinationRule, RuleState, ScoreAnswers, SolverStep
-from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector
+from fednet.diffusion.combination import CombinationRule, RuleState, ScoreAnswers, SolverStep
+from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector
 from fednet.diffusion.sampling import SampledTrajectory, sample
 from fednet.diffusion.sde import SDE, VE, VP, SubVP
 from fednet.seeds import generator

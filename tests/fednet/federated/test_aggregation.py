@@ -15,7 +15,7 @@ from fednet.federated.averaging import weighted_mean
 from fednet.federated.blocks import BLOCK
 from fednet.federated.config import Adam, Federation, Krum, Mean, Median, Momentum, RuleConfig, TrimmedMean
 from fednet.federated.robust import coordinate_median, krum, trimmed_mean
-from fednet.federated.server import advance
+from fednet.federated.server import server_step
 from fednet.federated.shards import join, split
 from fednet.federated.state import digest, pack, unpack
 
@@ -63,9 +63,9 @@ def test_every_rule_is_in_the_table_and_is_its_function(state: Draw) -> None:
 @pytest.mark.parametrize("server", [Momentum(), Adam()])
 def test_the_aggregate_is_rule_and_step(state: Draw, server: Momentum | Adam) -> None:
     federation = Federation(rule=TrimmedMean(), server=server)
-    base = advance(server, state(9), state(8))
+    base = server_step(server, state(9), state(8))
     states = {name: state(seed) for seed, name in enumerate(WEIGHTS)}
-    expected = advance(server, base, reduce(federation.rule, states, WEIGHTS))
+    expected = server_step(server, base, reduce(federation.rule, states, WEIGHTS))
     assert digest(aggregate(federation, base, states, WEIGHTS)) == digest(expected)
 
 

@@ -25,7 +25,7 @@ class Pupil:
         self.known: tuple[Offer, ...] = ()
         self.spoil: Callable[[Tensor], Tensor] = lambda words: words
 
-    def standing(self) -> tuple[Offer, ...]:
+    def initial_offers(self) -> tuple[Offer, ...]:
         return self.known
 
     def offer(self, call: ExchangePlan, progress: Progress) -> OfferBatch:

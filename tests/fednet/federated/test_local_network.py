@@ -11,12 +11,11 @@ from torch import Tensor
 
 from fednet.api import ModelState, Progress, Question, RoundPlan, RoundTask, Stopped, Update
 from fednet.errors import MethodError
-from fednet.federated import local_network
 from fednet.federated.aggregation import aggregate
 from fednet.federated.config import Federation, Krum, Mean, Median, Momentum
 from fednet.federated.local_network import local_network
 from fednet.federated.participation import sampled_participants
-from fednet.federated.state import bare, digest, frozen, joined, slots
+from fednet.federated.state import detached_copy, digest, model_tensors, optimiser_slots, with_slots
 
 
 @dataclass
@@ -42,7 +41,7 @@ class Learner:
             raise MethodError("not today")
         return {"out": torch.tensor(self.index)}
 
-    def begin(self, model: str) -> ModelState:
+    def initial_state(self, model: str) -> ModelState:
         if model != "line":
             raise MethodError(f"there is no model {model!r}: line")
         return {"w": torch.full((3,), self.start), "b": torch.zeros(()), "n": torch.tensor(0)}
@@ -60,7 +59,7 @@ class Learner:
 
     def adopt(self, model: str, number: int, state: ModelState) -> None:
         self.adopted.append((model, number, digest(state)))
-        self.model = frozen(state)
+        self.model = detached_copy(state)
         state["w"].fill_(99.0)  # this learner's own as well
 
 
@@ -88,10 +87,13 @@ def loss(state: ModelState) -> float:
 
 
 def by_hand(agents: Mapping[str, Learner], federation: Federation, rounds: int) -> ModelState:
-    state: ModelState = Learner(0).begin("line")
+    state: ModelState = Learner(0).initial_state("line")
     for number in range(1, rounds + 1):
         task = RoundTask("line", "train", number)
-        updates = {name: agent.contribute(task, frozen(bare(state)), Silent()) for name, agent in agents.items()}
+        updates = {
+            name: agent.contribute(task, detached_copy(model_tensors(state)), Silent())
+            for name, agent in agents.items()
+        }
         weights = {name: update.weight for name, update in updates.items()}
         state = aggregate(federation, state, {name: update.state for name, update in updates.items()}, weights)
     return state
@@ -109,7 +111,7 @@ def test_rounds_are_the_rule_and_the_step_again_and_again(rule: dict[str, str], 
     expected = by_hand(learners(), Federation.model_validate({"rule": rule, "server": server}), 4)
     assert records[-1].digest == digest(expected)
     assert [record.number for record in records] == [1, 2, 3, 4]
-    assert {agent.adopted[-1] for agent in agents.values()} == {("line", 4, digest(bare(expected)))}
+    assert {agent.adopted[-1] for agent in agents.values()} == {("line", 4, digest(model_tensors(expected)))}
     assert all(len(agent.adopted) == 4 for agent in agents.values())
 
 
@@ -125,16 +127,16 @@ def test_the_record_says_who_and_with_what() -> None:
 def test_training_trains_and_an_aggregate_of_zeros_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     agents = learners()
     network = local_network(agents, {})
-    start = loss(Learner(0).begin("line"))
+    start = loss(Learner(0).initial_state("line"))
     network.run_rounds(programme(rounds=30))
     good = by_hand(learners(), Federation(), 30)
     assert agents["a0"].adopted[-1][2] == digest(good)
     assert loss(good) < 0.01 * start
 
     def zeros(*_: object) -> ModelState:
-        return {name: torch.zeros_like(tensor) for name, tensor in Learner(0).begin("line").items()}
+        return {name: torch.zeros_like(tensor) for name, tensor in Learner(0).initial_state("line").items()}
 
-    monkeypatch.setattr(local_network, "aggregate", zeros)
+    monkeypatch.setattr("fednet.federated.local_network.aggregate", zeros)
     broken = learners()
     local_network(broken, {}).run_rounds(programme(rounds=30))
     assert broken["a0"].adopted[-1][2] == digest(zeros()) != digest(good)
@@ -160,7 +162,7 @@ def test_a_given_model_is_everybodys() -> None:
     network = local_network(agents, {})
     network.run_rounds(programme("train", server={"kind": "momentum"}))
     model = {"w": torch.tensor([1.0, 2.0, 3.0]), "b": torch.ones(()), "n": torch.tensor(7)}
-    (record,) = network.run_rounds(replace(programme("set"), given=model))
+    (record,) = network.run_rounds(replace(programme("set"), replacement=model))
     assert record.number == 2
     assert (record.weights, record.values, record.lost) == ({}, {}, {})
     assert record.digest == digest({**model, "w": torch.tensor([1.0, 2.0, 3.0])})
@@ -182,7 +184,7 @@ def test_a_given_model_that_does_not_fit_changes_nothing(model: ModelState) -> N
     agents = learners()
     network = local_network(agents, {})
     with pytest.raises(MethodError, match="the given model"):
-        network.run_rounds(replace(programme("set"), given=model))
+        network.run_rounds(replace(programme("set"), replacement=model))
     assert agents["a0"].adopted == []
     assert network.run_rounds(programme())[0].number == 1
 
@@ -198,7 +200,7 @@ SPOILS: dict[str, tuple[Callable[[Update], Update], str]] = {
     "missing": (lambda update: replace(update, state={"w": update.state["w"]}), "is missing"),
     "more": (lambda update: replace(update, state={**update.state, "x": torch.zeros(1)}), "no tensor 'x'"),
     "slots": (
-        lambda update: replace(update, state=joined(update.state, {"velocity/w": torch.zeros(3)})),
+        lambda update: replace(update, state=with_slots(update.state, {"velocity/w": torch.zeros(3)})),
         "no tensor 'server/velocity/w'",
     ),
     "weightless": (lambda update: replace(update, weight=0.0), "weighs 0.0"),
@@ -297,7 +299,7 @@ def test_participants_that_begin_differently_are_told_so() -> None:
     [
         (RoundPlan("k", "circle", "train", 1, Federation()), "no model 'circle'"),
         (RoundPlan("k", "line", "train", 0, Federation()), "at least 1"),
-        (RoundPlan("k", "line", "train", 2, Federation(), given={}), "give it in one"),
+        (RoundPlan("k", "line", "train", 2, Federation(), replacement={}), "give it in one"),
     ],
 )
 def test_programmes_that_are_none(wrong: RoundPlan, says: str) -> None:
@@ -341,5 +343,5 @@ def test_momentum_is_kept_between_programmes() -> None:
     network.run_rounds(programme("one", server=federation))
     (last,) = network.run_rounds(programme("two", server=federation))
     expected = by_hand(learners(), Federation(server=Momentum(beta=0.5)), 2)
-    assert slots(expected)
+    assert optimiser_slots(expected)
     assert last.digest == digest(expected)

@@ -69,137 +69,137 @@ class TestVetted:
 class TestWhichStands:
     @pytest.mark.parametrize("order", list(itertools.permutations([1, 2, 3])))
     def test_the_newest_whatever_the_order(self, order: tuple[int, ...]) -> None:
-        shelf = OfferStore()
-        new = [version for version in order if shelf.heard(offer(version))]
-        assert shelf.at("anna", "seven").version == 3
+        store = OfferStore()
+        new = [version for version in order if store.add(offer(version))]
+        assert store.at("anna", "seven").version == 3
         assert new == [version for index, version in enumerate(order) if version > max(order[:index], default=0)]
 
     def test_the_same_again_is_nothing_new(self) -> None:
-        shelf = OfferStore()
-        assert shelf.heard(offer())
-        shelf.judged(shelf.at("anna", "seven"))
-        assert not shelf.heard(offer())
-        assert shelf.verdict("anna", {"seven": 1}) == {}
+        store = OfferStore()
+        assert store.add(offer())
+        store.record_outcome(store.at("anna", "seven"))
+        assert not store.add(offer())
+        assert store.refusals("anna", {"seven": 1}) == {}
 
     def test_other_words_under_the_same_version_are_refused(self) -> None:
-        shelf = OfferStore()
-        shelf.heard(first := offer(1))
-        shelf.judged(first)
-        assert not shelf.heard(offer(1, 9.0))
-        assert shelf.at("anna", "seven") is first
+        store = OfferStore()
+        store.add(first := offer(1))
+        store.record_outcome(first)
+        assert not store.add(offer(1, 9.0))
+        assert store.at("anna", "seven") is first
         said = "version 1 has said other words before: a change is a new version"
-        assert shelf.verdict("anna", {"seven": 1}) == {"seven": said}
-        shelf.heard(second := offer(2))
-        shelf.judged(second)
-        assert shelf.verdict("anna", {"seven": 2}) == {}
+        assert store.refusals("anna", {"seven": 1}) == {"seven": said}
+        store.add(second := offer(2))
+        store.record_outcome(second)
+        assert store.refusals("anna", {"seven": 2}) == {}
 
     @pytest.mark.parametrize("version", [1, 2, 3])
     def test_what_an_origin_says_itself_takes_the_place_of_hearsay(self, version: int) -> None:
-        shelf = OfferStore()
-        assert shelf.heard(offer(2, 7.0), OfferSource.HEARSAY)
-        assert shelf.heard(mine := offer(version, 8.0))
-        assert shelf.at("anna", "seven") is mine
-        assert not shelf.heard(offer(9), OfferSource.HEARSAY)
+        store = OfferStore()
+        assert store.add(offer(2, 7.0), OfferSource.RELAYED)
+        assert store.add(mine := offer(version, 8.0))
+        assert store.at("anna", "seven") is mine
+        assert not store.add(offer(9), OfferSource.RELAYED)
 
     def test_true_hearsay_is_confirmed_and_not_absorbed_again(self) -> None:
-        shelf = OfferStore()
-        shelf.heard(offer(2), OfferSource.HEARSAY)
-        assert not shelf.heard(offer(2))
-        assert not shelf.heard(offer(1)), "it is firsthand now, and older"
+        store = OfferStore()
+        store.add(offer(2), OfferSource.RELAYED)
+        assert not store.add(offer(2))
+        assert not store.add(offer(1)), "it is firsthand now, and older"
 
     def test_hearsay_fills_gaps_and_changes_nothing_that_its_origin_has_said(self) -> None:
-        shelf = OfferStore()
-        shelf.heard(mine := offer(1))
-        shelf.bury("anna")
-        assert not shelf.heard(offer(5), OfferSource.HEARSAY)
-        assert shelf.heard(offer(5, subject="one"), OfferSource.HEARSAY)
-        assert shelf.heard(offer(6, subject="one"), OfferSource.HEARSAY)
-        assert [each.version for each in shelf.of("anna")] == [6, 1]
-        assert shelf.at("anna", "seven") is mine
+        store = OfferStore()
+        store.add(mine := offer(1))
+        store.mark_departed("anna")
+        assert not store.add(offer(5), OfferSource.RELAYED)
+        assert store.add(offer(5, subject="one"), OfferSource.RELAYED)
+        assert store.add(offer(6, subject="one"), OfferSource.RELAYED)
+        assert [each.version for each in store.of("anna")] == [6, 1]
+        assert store.at("anna", "seven") is mine
 
     @pytest.mark.parametrize("version", [1, 2, 3])
     def test_who_is_back_may_have_lost_its_memory(self, version: int) -> None:
-        shelf = OfferStore()
-        shelf.heard(offer(2, 7.0))
-        shelf.bury("anna")
-        assert shelf.heard(offer(version, 8.0))
-        assert shelf.at("anna", "seven").version == version
+        store = OfferStore()
+        store.add(offer(2, 7.0))
+        store.mark_departed("anna")
+        assert store.add(offer(version, 8.0))
+        assert store.at("anna", "seven").version == version
 
     def test_who_is_back_and_says_the_same_says_nothing_new(self) -> None:
-        shelf = OfferStore()
-        shelf.heard(offer(2))
-        shelf.bury("anna")
-        shelf.bury("bert")
-        assert not shelf.heard(offer(2))
-        assert not shelf.heard(offer(1, 8.0)), "it lives again"
+        store = OfferStore()
+        store.add(offer(2))
+        store.mark_departed("anna")
+        store.mark_departed("bert")
+        assert not store.add(offer(2))
+        assert not store.add(offer(1, 8.0)), "it lives again"
 
 
 class TestVerdict:
     def test_there_is_none_while_something_has_not_come_or_is_not_judged(self) -> None:
-        shelf, listed = OfferStore(), {"one": 1, "seven": 2}
-        assert shelf.verdict("anna", listed) is None
-        shelf.heard(one := offer(1, subject="one"))
-        shelf.heard(old := offer(1))
+        store, listed = OfferStore(), {"one": 1, "seven": 2}
+        assert store.refusals("anna", listed) is None
+        store.add(one := offer(1, subject="one"))
+        store.add(old := offer(1))
         for each in (one, old):
-            shelf.judged(each)
-        assert shelf.verdict("anna", listed) is None
-        shelf.heard(new := offer(2))
-        assert shelf.verdict("anna", listed) is None
-        shelf.judged(old, "too late")
-        assert shelf.verdict("anna", listed) is None
-        shelf.judged(new, "of no use")
-        assert shelf.verdict("anna", listed) == {"seven": "of no use"}
-        assert shelf.verdict("anna", {"one": 1}) == {}
+            store.record_outcome(each)
+        assert store.refusals("anna", listed) is None
+        store.add(new := offer(2))
+        assert store.refusals("anna", listed) is None
+        store.record_outcome(old, "too late")
+        assert store.refusals("anna", listed) is None
+        store.record_outcome(new, "of no use")
+        assert store.refusals("anna", listed) == {"seven": "of no use"}
+        assert store.refusals("anna", {"one": 1}) == {}
 
     def test_who_offers_nothing_is_done_with_at_once(self) -> None:
-        assert OfferStore().verdict("anna", {}) == {}
+        assert OfferStore().refusals("anna", {}) == {}
 
     def test_something_is_lacking_until_all_has_come_whether_judged_or_not(self) -> None:
-        shelf, listed = OfferStore(most=2), {"one": 1, "seven": 2}
-        assert shelf.lacks("anna", listed)
-        shelf.heard(offer(1, subject="one"))
-        shelf.heard(offer(1))
-        assert shelf.lacks("anna", listed)
-        shelf.heard(offer(3))
-        assert not shelf.lacks("anna", listed)
-        assert shelf.lacks("anna", {"two": 1})
-        assert not shelf.heard(offer(1, subject="two"))
-        assert not shelf.lacks("anna", {"two": 1}), "there is no room for it"
-        assert shelf.lacks("anna", {"one": 2})
+        store, listed = OfferStore(most=2), {"one": 1, "seven": 2}
+        assert store.is_missing("anna", listed)
+        store.add(offer(1, subject="one"))
+        store.add(offer(1))
+        assert store.is_missing("anna", listed)
+        store.add(offer(3))
+        assert not store.is_missing("anna", listed)
+        assert store.is_missing("anna", {"two": 1})
+        assert not store.add(offer(1, subject="two"))
+        assert not store.is_missing("anna", {"two": 1}), "there is no room for it"
+        assert store.is_missing("anna", {"one": 2})
 
     def test_a_later_version_will_do(self) -> None:
-        shelf = OfferStore()
-        shelf.heard(new := offer(4))
-        shelf.judged(new)
-        assert shelf.verdict("anna", {"seven": 2}) == {}
+        store = OfferStore()
+        store.add(new := offer(4))
+        store.record_outcome(new)
+        assert store.refusals("anna", {"seven": 2}) == {}
 
 
 class TestRoom:
     def test_there_is_room_for_so_many_and_what_has_none_is_refused_by_name(self) -> None:
-        shelf = OfferStore(most=2)
+        store = OfferStore(most=2)
         for subject in ("one", "two", "three"):
-            if shelf.heard(each := offer(subject=subject)):
-                shelf.judged(each)
-        assert shelf.refused == 1
-        said = shelf.verdict("anna", {"one": 1, "three": 1})
+            if store.add(each := offer(subject=subject)):
+                store.record_outcome(each)
+        assert store.refused == 1
+        said = store.refusals("anna", {"one": 1, "three": 1})
         assert said == {"three": "no room: 2 offers of 64 bytes are kept here"}
-        assert shelf.heard(offer(2, subject="one")), "a newer one takes the room of the older one"
+        assert store.add(offer(2, subject="one")), "a newer one takes the room of the older one"
 
     def test_bytes_are_counted_too(self) -> None:
-        shelf = OfferStore(most_bytes=2 * size(offer()))
-        assert shelf.heard(offer(subject="one"))
-        assert shelf.heard(offer(subject="two"))
-        assert not shelf.heard(offer(subject="three"))
-        assert not shelf.heard(replace(offer(2, subject="one"), words=torch.ones(3, 4)))
-        assert shelf.at("anna", "one").version == 1
-        assert shelf.heard(replace(offer(2, subject="one"), words=torch.ones(1, 4)))
-        assert shelf.heard(replace(offer(subject="three"), words=torch.ones(1, 4)))
+        store = OfferStore(most_bytes=2 * size(offer()))
+        assert store.add(offer(subject="one"))
+        assert store.add(offer(subject="two"))
+        assert not store.add(offer(subject="three"))
+        assert not store.add(replace(offer(2, subject="one"), words=torch.ones(3, 4)))
+        assert store.at("anna", "one").version == 1
+        assert store.add(replace(offer(2, subject="one"), words=torch.ones(1, 4)))
+        assert store.add(replace(offer(subject="three"), words=torch.ones(1, 4)))
 
     def test_who_is_on_it(self) -> None:
-        shelf = OfferStore()
-        shelf.heard(offer(origin="bert"))
-        shelf.heard(offer())
-        assert shelf.origins() == ("anna", "bert")
-        assert shelf.of("carl") == ()
+        store = OfferStore()
+        store.add(offer(origin="bert"))
+        store.add(offer())
+        assert store.origins() == ("anna", "bert")
+        assert store.of("carl") == ()
         with pytest.raises(KeyError):
-            shelf.at("carl", "seven")
+            store.at("carl", "seven")

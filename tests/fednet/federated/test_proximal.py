@@ -8,7 +8,7 @@ from torch import Tensor
 
 from fednet.errors import ModelError
 from fednet.federated.proximal import drift, proximal_term
-from fednet.federated.state import digest, frozen
+from fednet.federated.state import detached_copy, digest
 
 
 def trained(mu: float | None, steps: int = 30) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -20,7 +20,7 @@ def trained(mu: float | None, steps: int = 30) -> tuple[dict[str, Tensor], dict[
         for parameter in net.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
         net[0].weight[:, 0] = -0.0
-    anchor = frozen(net.state_dict())
+    anchor = detached_copy(net.state_dict())
     optimiser = torch.optim.SGD(net.parameters(), lr=0.3, momentum=0.5)
     for step in range(steps):
         batch = slice(16 * (step % 4), 16 * (step % 4) + 16)
@@ -30,7 +30,7 @@ def trained(mu: float | None, steps: int = 30) -> tuple[dict[str, Tensor], dict[
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    return frozen(net.state_dict()), anchor
+    return detached_copy(net.state_dict()), anchor
 
 
 def test_mu_zero_is_fedavg_bit_for_bit() -> None:

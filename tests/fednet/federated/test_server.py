@@ -12,8 +12,8 @@ from torch import Tensor
 from fednet.errors import ModelError
 from fednet.federated.blocks import BLOCK
 from fednet.federated.config import Adam, Momentum, Replace, ServerConfig
-from fednet.federated.server import advance
-from fednet.federated.state import bare, digest, pack, slots, unpack
+from fednet.federated.server import server_step
+from fednet.federated.state import digest, model_tensors, optimiser_slots, pack, unpack
 
 Draw = Callable[..., dict[str, Tensor]]
 
@@ -24,13 +24,13 @@ def rounds(config: ServerConfig, dtype: torch.dtype = torch.float64) -> tuple[li
     aggregates = [torch.randn(3, 4, generator=generator, dtype=torch.float64).to(dtype) for _ in range(5)]
     state = {"w": torch.ones(3, 4, dtype=dtype)}
     for aggregate in aggregates:
-        state = advance(config, unpack(pack(state)), {"w": aggregate})
+        state = server_step(config, unpack(pack(state)), {"w": aggregate})
     return aggregates, state["w"]
 
 
 def test_replacing_is_the_aggregate(state: Draw) -> None:
     aggregate = state(1)
-    after = advance(Replace(), state(0), aggregate)
+    after = server_step(Replace(), state(0), aggregate)
     assert digest(after) == digest(aggregate)
     after["float32.1"].zero_()
     assert aggregate["float32.1"].any()
@@ -38,7 +38,7 @@ def test_replacing_is_the_aggregate(state: Draw) -> None:
 
 def test_momentum_without_momentum_replaces(state: Draw) -> None:
     base, aggregate = state(0, BLOCK + 3), state(1, BLOCK + 3)
-    after = bare(advance(Momentum(rate=1.0, beta=0.0), base, aggregate))
+    after = model_tensors(server_step(Momentum(rate=1.0, beta=0.0), base, aggregate))
     assert after.keys() == aggregate.keys()
     for key, tensor in aggregate.items():
         assert torch.allclose(after[key].to(torch.complex128), tensor.to(torch.complex128), rtol=1e-14, atol=1e-15), key
@@ -91,10 +91,10 @@ def test_steps_know_nothing_of_order_or_threads(state: Draw, config: ServerConfi
         for threads in (1, 4):
             torch.set_num_threads(threads)
             base, aggregate = state(0, 2 * BLOCK), state(1, 2 * BLOCK)
-            once = advance(config, base, aggregate)
-            found.add(digest(advance(config, once, aggregate)))
-            once = advance(config, dict(reversed(base.items())), dict(reversed(aggregate.items())))
-            found.add(digest(advance(config, dict(reversed(once.items())), aggregate)))
+            once = server_step(config, base, aggregate)
+            found.add(digest(server_step(config, once, aggregate)))
+            once = server_step(config, dict(reversed(base.items())), dict(reversed(aggregate.items())))
+            found.add(digest(server_step(config, dict(reversed(once.items())), aggregate)))
     finally:
         torch.set_num_threads(before)
     assert len(found) == 1
@@ -104,37 +104,37 @@ def test_steps_know_nothing_of_order_or_threads(state: Draw, config: ServerConfi
 def test_no_change_is_no_step_and_nothing_is_written_to(state: Draw, config: ServerConfig) -> None:
     base = state(3)
     name = digest(base)
-    after = advance(config, base, base)
-    assert digest(bare(after)) == name == digest(base)
+    after = server_step(config, base, base)
+    assert digest(model_tensors(after)) == name == digest(base)
     kept = digest(after)
-    advance(config, after, state(4))
+    server_step(config, after, state(4))
     assert digest(after) == kept
 
 
 def test_counters_are_replaced_and_have_no_slots() -> None:
     base = {"n": torch.tensor(3), "b": torch.tensor(True), "w": torch.ones(2)}
     aggregate = {"n": torch.tensor(9), "b": torch.tensor(False), "w": torch.ones(2)}
-    after = advance(Adam(), base, aggregate)
+    after = server_step(Adam(), base, aggregate)
     assert (after["n"].item(), after["b"].item()) == (9, False)
-    assert set(slots(after)) == {"adam-mean/w", "adam-square/w"}
+    assert set(optimiser_slots(after)) == {"adam-mean/w", "adam-square/w"}
 
 
 def test_another_optimisers_slots_are_left_behind() -> None:
     model = {"w": torch.ones(2)}
-    after = advance(Momentum(), advance(Adam(), model, model), model)
-    assert set(slots(after)) == {"velocity/w"}
-    assert slots(advance(Replace(), after, model)) == {}
+    after = server_step(Momentum(), server_step(Adam(), model, model), model)
+    assert set(optimiser_slots(after)) == {"velocity/w"}
+    assert optimiser_slots(server_step(Replace(), after, model)) == {}
 
 
 def test_what_does_not_fit_is_refused() -> None:
     base = {"w": torch.ones(2)}
     with pytest.raises(ModelError, match="the aggregate"):
-        advance(Replace(), base, {"w": torch.ones(3)})
+        server_step(Replace(), base, {"w": torch.ones(3)})
     with pytest.raises(ModelError, match="slot 'velocity/w'"):
-        advance(Momentum(), {**base, "server/velocity/w": torch.ones(3)}, base)
+        server_step(Momentum(), {**base, "server/velocity/w": torch.ones(3)}, base)
 
 
 def test_a_step_out_of_range_is_refused() -> None:
     base = {"w": torch.tensor([-6e4], dtype=torch.float16)}
     with pytest.raises(ModelError, match="the server's step"):
-        advance(Momentum(rate=2.0), base, {"w": -base["w"]})
+        server_step(Momentum(rate=2.0), base, {"w": -base["w"]})

@@ -10,7 +10,7 @@ from torch import nn
 
 from fednet.api import SiteContext
 from fednet.errors import MethodError, ModelError
-from fednet.federated.site_models import SiteModels, fresh, loaded
+from fednet.federated.site_models import SiteModels, initial_network, network_from_state
 
 
 def made() -> SiteModels:
@@ -22,7 +22,7 @@ def test_a_model_becomes_what_it_is_given_and_begins_as_ever() -> None:
     models.take("one", given, "round 1")
     given["x"].zero_()  # what happens to it afterwards reaches nobody
     assert models.now("one")["x"].tolist() == [1, 1]
-    assert models.begin("one")["x"].tolist() == [0, 0]
+    assert models.initial_state("one")["x"].tolist() == [0, 0]
     assert models.now("two")["y"].tolist() == [1]
 
 
@@ -40,7 +40,7 @@ def test_weights_come_from_the_seed_and_the_name_alone(tmp_path: Path) -> None:
     def weights(seed: int, model: str) -> list[float]:
         torch.rand(1)  # the global state is neither read nor left changed
         before = torch.get_rng_state()
-        net = fresh(seed, model, lambda: nn.Linear(3, 1))
+        net = initial_network(seed, model, lambda: nn.Linear(3, 1))
         assert torch.equal(torch.get_rng_state(), before)
         return net.weight.flatten().tolist()
 
@@ -49,4 +49,4 @@ def test_weights_come_from_the_seed_and_the_name_alone(tmp_path: Path) -> None:
     site = SiteContext("a1", 0, 1, 0, "nowhere:0", tmp_path)
     net = nn.Linear(1, 1)
     with pytest.raises(ModelError, match="a1 cannot use the device 'nowhere:0'"):
-        loaded(net, net.state_dict(), site)
+        network_from_state(net, net.state_dict(), site)

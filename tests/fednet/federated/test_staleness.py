@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 from fednet.api import Update
-from fednet.federated.staleness import carried_over
+from fednet.federated.staleness import rebased_update
 
 Drawn = Callable[..., dict[str, Tensor]]
 
 
 def test_in_time_it_is_left_as_it_is(state: Drawn) -> None:
     update = Update(state(1), 3.0, {"loss": 0.5})
-    assert carried_over(update, state(2), state(2), 0, 0.5) is update
+    assert rebased_update(update, state(2), state(2), 0, 0.5) is update
 
 
 def test_from_the_same_model_it_is_the_same_but_lighter(state: Drawn) -> None:
     """Where nothing has moved meanwhile, base + (update - began) is the update, up to the dtypes' rounding."""
     update, began = Update(state(1), 3.0, {"loss": 0.5}), state(2)
-    late = carried_over(update, began, began, 3, 0.5)
+    late = rebased_update(update, began, began, 3, 0.5)
     assert late.weight == pytest.approx(3.0 * 4**-0.5)
     assert late.values == {"loss": 0.5, "staleness": 3.0}
     assert late.state.keys() == began.keys()
@@ -34,13 +34,13 @@ def test_from_the_same_model_it_is_the_same_but_lighter(state: Drawn) -> None:
 def test_the_change_is_carried_to_where_the_others_went() -> None:
     random = torch.Generator().manual_seed(0)
     began, base, change = (torch.randn(70_000, generator=random) for _ in range(3))
-    late = carried_over(Update({"w": began + change}, 1.0), {"w": began}, {"w": base}, 1, 0.0)
+    late = rebased_update(Update({"w": began + change}, 1.0), {"w": began}, {"w": base}, 1, 0.0)
     assert late.weight == 1.0
     assert torch.allclose(late.state["w"], base + change, atol=1e-5)
 
 
 def test_weights_fall_with_every_round() -> None:
     zero = {"w": torch.zeros(1)}
-    weights = [carried_over(Update(zero, 2.0), zero, zero, late, 0.5).weight for late in range(6)]
+    weights = [rebased_update(Update(zero, 2.0), zero, zero, late, 0.5).weight for late in range(6)]
     assert weights == sorted(weights, reverse=True)
     assert len(set(weights)) == 6

@@ -18,16 +18,16 @@ from torch import Tensor
 from fednet.errors import ModelError
 from fednet.federated import state as states
 from fednet.federated.state import (
-    bare,
+    detached_copy,
     digest,
-    frozen,
-    joined,
+    model_tensors,
+    optimiser_slots,
     pack,
     require_finite,
     require_like,
     size,
-    slots,
     unpack,
+    with_slots,
 )
 
 Draw = Callable[..., dict[str, Tensor]]
@@ -67,7 +67,9 @@ def test_the_digest_knows_neither_order_nor_strides_nor_lazy_conjugates(state: D
     lazy = dict(whole) | {"complex64.2": whole["complex64.2"].conj().resolve_conj().conj()}
     assert not strided["float32.1"].is_contiguous()
     assert lazy["complex64.2"].is_conj()
-    assert {digest(whole), digest(backwards), digest(strided), digest(lazy), digest(frozen(strided))} == {digest(whole)}
+    assert {digest(whole), digest(backwards), digest(strided), digest(lazy), digest(detached_copy(strided))} == {
+        digest(whole)
+    }
 
 
 def test_any_changed_bit_changes_the_digest() -> None:
@@ -225,7 +227,7 @@ def test_absurd_emptiness_other_dtypes_and_false_bools_are_refused() -> None:
 def test_a_frozen_state_is_a_copy_of_its_own() -> None:
     shared = torch.nn.Parameter(torch.ones(2, 3))
     live = {"w": shared, "t": shared.t(), "x": torch.ones(1).expand(4)}
-    still = frozen(live)
+    still = detached_copy(live)
     with torch.no_grad():
         shared.zero_()
     assert all(tensor.is_contiguous() and not tensor.requires_grad for tensor in still.values())
@@ -270,16 +272,16 @@ def test_both_parts_of_a_complex_number_are_looked_at() -> None:
 
 def test_the_servers_slots_part_and_join() -> None:
     model, kept = {"w": torch.ones(2), "servers": torch.ones(1)}, {"velocity/w": torch.zeros(2)}
-    whole = joined(model, kept)
-    assert same(bare(whole), model)
-    assert same(slots(whole), kept)
+    whole = with_slots(model, kept)
+    assert same(model_tensors(whole), model)
+    assert same(optimiser_slots(whole), kept)
     assert size(whole) == 20
     assert set(whole) == {"w", "servers", "server/velocity/w"}
     with pytest.raises(ModelError, match="server/"):
-        joined(whole, {})
+        with_slots(whole, {})
 
 
 @given(st.text(string.ascii_lowercase + "/.", min_size=1, max_size=12))
 def test_a_state_is_its_model_and_its_slots(name: str) -> None:
     state = {name: torch.ones(1), "server/" + name: torch.zeros(1)}
-    assert same(joined(bare(state), slots(state)), state)
+    assert same(with_slots(model_tensors(state), optimiser_slots(state)), state)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fednet.privacy.entropy import SYSTEM, Random
-from fednet.privacy.masking import summed
+from fednet.privacy.masking import sum_masked
 from fednet.privacy.secure_sum import SecureSumParty
 
 
@@ -85,7 +85,7 @@ class Circle:
         return self
 
     def total(self) -> Tensor:
-        return summed(self.masked)
+        return sum_masked(self.masked)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fednet.errors import PrivacyError
-from fednet.privacy.homomorphic import MODULUS, MOST_SUMMED, SLOTS, Keyholder, summed
+from fednet.privacy.homomorphic import MODULUS, MOST_SUMMED, SLOTS, Keyholder, sum_encrypted
 
 needs_tenseal = pytest.mark.skipif(
     importlib.util.find_spec("tenseal") is None, reason="TenSEAL is not installed (the extra `he`)"
@@ -21,7 +21,7 @@ def test_without_the_library_there_is_one_clear_error(monkeypatch: pytest.Monkey
     with pytest.raises(PrivacyError, match=r"pip install 'fednet\[he\]'"):
         Keyholder()
     with pytest.raises(PrivacyError, match=r"pip install 'fednet\[he\]'"):
-        summed(b"", {"a": torch.zeros(1, dtype=torch.uint8)})
+        sum_encrypted(b"", {"a": torch.zeros(1, dtype=torch.uint8)})
 
 
 def test_the_modulus_is_a_prime_that_batches_and_holds_every_int32() -> None:
@@ -39,7 +39,7 @@ def holder() -> Keyholder:
 def test_ten_thousand_sums_of_ten_are_exact(holder: Keyholder) -> None:
     generator = torch.Generator().manual_seed(0)
     vectors = {f"c{i}": torch.randint(-(2**27), 2**27, (10_000,), generator=generator).int() for i in range(10)}
-    total = summed(holder.public(), {name: holder.mask(vector) for name, vector in vectors.items()})
+    total = sum_encrypted(holder.public(), {name: holder.mask(vector) for name, vector in vectors.items()})
     another = Keyholder(holder.secret())
     assert torch.equal(another.unmask(total), torch.stack(list(vectors.values())).sum(0).int())
 
@@ -47,12 +47,12 @@ def test_ten_thousand_sums_of_ten_are_exact(holder: Keyholder) -> None:
 @needs_tenseal
 def test_the_largest_sum_and_the_most_contributions_are_exact(holder: Keyholder) -> None:
     limits = torch.tensor([2**31 - 1, -(2**31), 0], dtype=torch.int32)
-    assert torch.equal(holder.unmask(summed(holder.public(), {"a": holder.mask(limits)})), limits)
+    assert torch.equal(holder.unmask(sum_encrypted(holder.public(), {"a": holder.mask(limits)})), limits)
     one = holder.mask(torch.full((SLOTS,), 2**23 - 1, dtype=torch.int32))  # one ciphertext: its noise adds up, too
-    total = summed(holder.public(), {str(index): one for index in range(MOST_SUMMED)})
+    total = sum_encrypted(holder.public(), {str(index): one for index in range(MOST_SUMMED)})
     assert holder.unmask(total).unique().tolist() == [MOST_SUMMED * (2**23 - 1)]
     with pytest.raises(PrivacyError, match="257"):
-        summed(holder.public(), {str(index): one for index in range(MOST_SUMMED + 1)})
+        sum_encrypted(holder.public(), {str(index): one for index in range(MOST_SUMMED + 1)})
 
 
 @needs_tenseal
@@ -77,7 +77,7 @@ def test_foreign_bytes_are_refused_by_name(holder: Keyholder) -> None:
     bad += [torch.randint(0, 256, (100,)).to(torch.uint8), holder.mask(torch.ones(6, dtype=torch.int32))]
     for vector in bad:
         with pytest.raises(PrivacyError, match="'b'") as caught:
-            summed(holder.public(), {"a": good, "b": vector})
+            sum_encrypted(holder.public(), {"a": good, "b": vector})
         assert caught.value.peers == ("b",)
     with pytest.raises(PrivacyError, match="no sum"):
         holder.unmask(good[:-1])

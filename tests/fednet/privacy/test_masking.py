@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from fednet.errors import PrivacyError
-from fednet.privacy.masking import add_mask, agreed, derived, framed, public_key, summed
+from fednet.privacy.masking import add_mask, derive_key, length_prefixed, public_key, shared_secret, sum_masked
 
 LENGTH = 200_003
 
@@ -20,22 +20,22 @@ def mask(key: bytes, length: int = LENGTH, offset: int = 0) -> torch.Tensor:
 
 def test_both_ends_of_a_pair_make_the_same_key() -> None:
     one, other = b"a" * 32, b"b" * 32
-    secret = agreed(one, public_key(other))
-    assert secret == agreed(other, public_key(one))
-    assert derived(secret, b"x") == derived(secret, b"x") != derived(secret, b"y")
-    assert derived(secret, b"x", b"y") != derived(secret, b"xy")
+    secret = shared_secret(one, public_key(other))
+    assert secret == shared_secret(other, public_key(one))
+    assert derive_key(secret, b"x") == derive_key(secret, b"x") != derive_key(secret, b"y")
+    assert derive_key(secret, b"x", b"y") != derive_key(secret, b"xy")
 
 
 def test_the_secret_is_that_of_rfc_7748() -> None:
     private = bytes.fromhex("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")  # section 6.1
     other = bytes.fromhex("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f")
     assert public_key(private).hex() == "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a"
-    assert agreed(private, other).hex() == "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"
+    assert shared_secret(private, other).hex() == "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"
 
 
 def test_a_key_of_small_order_is_refused() -> None:
     with pytest.raises(PrivacyError, match="small order"):
-        agreed(b"a" * 32, bytes(32))
+        shared_secret(b"a" * 32, bytes(32))
 
 
 def test_a_mask_taken_away_leaves_every_bit() -> None:
@@ -66,11 +66,11 @@ def test_the_stream_is_aes_in_counter_mode() -> None:
 
 def test_the_order_of_a_sum_does_not_matter_and_it_wraps() -> None:
     vectors = {name: torch.tensor([2**31 - 1, -(2**31), value], dtype=torch.int32) for value, name in enumerate("abc")}
-    total = summed(vectors)
-    assert torch.equal(total, summed(dict(reversed(vectors.items()))))
+    total = sum_masked(vectors)
+    assert torch.equal(total, sum_masked(dict(reversed(vectors.items()))))
     assert total.tolist() == [2**31 - 3, -(2**31), 3]
     assert vectors["a"].tolist() == [2**31 - 1, -(2**31), 0]
-    assert torch.equal(summed({"a": torch.arange(6, dtype=torch.int32)[::2]}), torch.tensor([0, 2, 4]).int())
+    assert torch.equal(sum_masked({"a": torch.arange(6, dtype=torch.int32)[::2]}), torch.tensor([0, 2, 4]).int())
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,12 @@ def test_the_order_of_a_sum_does_not_matter_and_it_wraps() -> None:
 )
 def test_a_vector_that_does_not_fit_is_refused_by_name(bad: torch.Tensor) -> None:
     with pytest.raises(PrivacyError, match="'b'") as caught:
-        summed({"a": torch.zeros(3, dtype=torch.int32), "b": bad})
+        sum_masked({"a": torch.zeros(3, dtype=torch.int32), "b": bad})
     assert caught.value.peers == ("b",)
     with pytest.raises(PrivacyError, match="at least one"):
-        summed({})
+        sum_masked({})
 
 
-def test_framed_parts_can_be_told_apart() -> None:
-    assert len({framed(b"a", b"b"), framed(b"ab"), framed(b"", b"ab"), framed(b"ab", b""), framed()}) == 5
+def test_length_prefixed_parts_stay_distinct() -> None:
+    splits = [(b"a", b"b"), (b"ab",), (b"", b"ab"), (b"ab", b""), ()]
+    assert len({length_prefixed(*parts) for parts in splits}) == 5

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from fednet.errors import ModelError, PrivacyError
 from fednet.federated.state import digest
-from fednet.privacy.masking import summed
-from fednet.privacy.quantise import Quantiser, difference, moved
+from fednet.privacy.masking import sum_masked
+from fednet.privacy.quantise import Quantiser, apply_change, difference
 
 CLIPS = st.floats(1e-30, 1e30)
 
@@ -26,7 +26,7 @@ def test_the_error_of_a_sum_is_within_the_bound(clip: float, count: int, data: s
     value = st.floats(-2, 2).map(lambda part: part * clip)
     vectors = data.draw(st.lists(st.lists(value, min_size=3, max_size=3), min_size=count, max_size=count))
     encoded = {str(i): quantiser.encode(torch.tensor(v, dtype=torch.float64)) for i, v in enumerate(vectors)}
-    total = quantiser.decode(summed(encoded))
+    total = quantiser.decode(sum_masked(encoded))
     for place in range(3):
         exact = sum(Fraction(min(max(vector[place], -clip), clip)) for vector in vectors)
         assert abs(Fraction(float(total[place])) - exact) <= Fraction(count) / (2 * Fraction(quantiser.scale))
@@ -49,7 +49,7 @@ def test_a_weighted_mean_is_within_its_bound() -> None:
     values = [torch.rand(1000, generator=generator, dtype=torch.float64) * 2 - 1 for _ in weights]
     encoded = {str(i): quantiser.encode(v, w) for i, (v, w) in enumerate(zip(values, weights, strict=True))}
     exact = sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights)
-    error = (quantiser.mean(summed(encoded), weights) - exact).abs().max()
+    error = (quantiser.mean(sum_masked(encoded), weights) - exact).abs().max()
     assert 0 < error <= quantiser.bound(3, sum(weights)) + 1e-15
 
 
@@ -97,11 +97,11 @@ def test_a_difference_leads_from_the_base_to_the_state() -> None:
     change = difference(state, base)
     assert change.dtype is torch.float64
     assert len(change) == 15 + 8 + 1 + 6
-    again = moved(base, change)
+    again = apply_change(base, change)
     assert list(again) == list(base)
     assert digest(again) == digest(state)
-    assert digest(moved(base, torch.zeros_like(change))) == digest(base)
-    assert moved(base, change * 0.1)["n"] == round(7 + 1.5)
+    assert digest(apply_change(base, torch.zeros_like(change))) == digest(base)
+    assert apply_change(base, change * 0.1)["n"] == round(7 + 1.5)
 
 
 def test_another_model_is_refused() -> None:
@@ -109,4 +109,4 @@ def test_another_model_is_refused() -> None:
     with pytest.raises(ModelError):
         difference({**state, "w": torch.zeros(2)}, base)
     with pytest.raises(PrivacyError, match="change of 3 values for a model of 30"):
-        moved(base, torch.zeros(3, dtype=torch.float64))
+        apply_change(base, torch.zeros(3, dtype=torch.float64))

@@ -13,14 +13,14 @@ from scipy import stats
 from torch import Tensor
 
 from fednet.errors import MethodError, PrivacyError
-from fednet.privacy.consistency import VOTE_BYTES
+from fednet.privacy.consistency_check import VOTE_BYTES
 from fednet.privacy.entropy import SeededRandom
-from fednet.privacy.masking import add_mask, summed
+from fednet.privacy.masking import add_mask, sum_masked
 from fednet.privacy.quantise import Quantiser
 from fednet.privacy.secure_sum import SecureSumParty
-from fednet.privacy.secure_sum_setup import KEYS_BYTES, usual_threshold
+from fednet.privacy.secure_sum_setup import KEYS_BYTES, default_threshold
 from fednet.privacy.shares import SEALED_BYTES, is_genuine
-from fednet.privacy.unmasking import own_key, pair_key, read, reveal_bytes, sign
+from fednet.privacy.unmasking import own_key, pair_key, parse_reveal, reveal_bytes, sign
 
 Circle = Any
 """The class in conftest.py."""
@@ -36,13 +36,13 @@ STAGES = ("keys", "shares", "upload")
 
 @pytest.mark.parametrize("when", list(product(STAGES, repeat=3)), ids="-".join)
 def test_ten_peers_of_whom_three_drop_give_exactly_the_survivors_sum(Circle: Circle, when: tuple[str, ...]) -> None:
-    circle = Circle.of(10, usual_threshold(10))
+    circle = Circle.of(10, default_threshold(10))
     given = drawn(circle.names)
     lost = {stage: [f"c0{2 + index}" for index in range(3) if when[index] == stage] for stage in STAGES}
     circle.advertise(lost["keys"]).share(lost["shares"]).receive().mask(given, lost["upload"]).reveal()
     survivors = [name for name in circle.names if name not in {"c02", "c03", "c04"}]
     assert list(circle.masked) == survivors
-    exact = summed({name: given[name] for name in survivors})
+    exact = sum_masked({name: given[name] for name in survivors})
     for name in survivors:
         assert torch.equal(circle.parties[name].unmask(circle.total(), circle.reveals), exact)
 
@@ -70,7 +70,7 @@ def test_it_is_exact_or_refused_whoever_drops_when(Circle: Circle, data: st.Data
         with pytest.raises(PrivacyError, match=rf"of {count} peers .*, the threshold is {threshold}"):
             result()
     else:
-        assert torch.equal(result(), summed({name: vectors[name] for name in circle.masked}))
+        assert torch.equal(result(), sum_masked({name: vectors[name] for name in circle.masked}))
 
 
 def test_real_numbers_come_within_the_bound_of_the_quantisation(Circle: Circle) -> None:
@@ -90,7 +90,7 @@ def test_the_masks_of_all_cancel_but_for_their_own(Circle: Circle) -> None:
     circle.mask(dict.fromkeys(circle.names, zero))
     total = circle.total()
     for name, party in circle.parties.items():
-        add_mask(total, own_key(party._secrets.seed, name, party._roster), -1)
+        add_mask(total, own_key(party._secrets.seed, name, party._parties), -1)
     assert torch.equal(total, zero)
 
 
@@ -120,19 +120,19 @@ def test_a_late_vector_stays_hidden_by_all_that_was_revealed(Circle: Circle) -> 
     late = circle.masked.pop("c04")
     circle.reveal()
     agreement = circle.parties["c00"]._agreement
-    roster = agreement.roster
+    parties = agreement.parties
     for name, revealed in circle.reveals.items():
-        share = read(agreement, name, revealed)["c04"]
-        assert is_genuine(share, "key", "c04", name, roster)
-        assert not is_genuine(share, "seed", "c04", name, roster)
+        share = parse_reveal(agreement, name, revealed)["c04"]
+        assert is_genuine(share, "key", "c04", name, parties)
+        assert not is_genuine(share, "seed", "c04", name, parties)
         assert share == circle.parties[name]._held["c04"]["key"]
         assert circle.parties[name]._held["c04"]["seed"].packed() not in revealed
     left = late.clone()
     for other in agreement.survivors:  # the key of its pairs is public now
-        key = pair_key(circle.parties["c04"]._secrets.mask, "c04", other, roster)
+        key = pair_key(circle.parties["c04"]._secrets.mask, "c04", other, parties)
         add_mask(left, key, -sign("c04", other))
     assert stats.kstest(left.numpy().view("uint32") / 2**32, "uniform").pvalue > 1e-3
-    add_mask(left, own_key(circle.parties["c04"]._secrets.seed, "c04", roster), -1)
+    add_mask(left, own_key(circle.parties["c04"]._secrets.seed, "c04", parties), -1)
     assert torch.equal(left, secret)
     with pytest.raises(PrivacyError, match="other survivors"):
         circle.vote(circle.names)
@@ -291,7 +291,7 @@ def test_who_was_counted_as_dropped_masks_nothing_any_more_but_helps(Circle: Cir
     with pytest.raises(PrivacyError, match="counted as dropped"):
         late.mask(given["c03"])
     reveals = {name: circle.parties[name].reveal(votes) for name in ("c01", "c02", "c03")}
-    exact = summed({name: given[name] for name in circle.masked})
+    exact = sum_masked({name: given[name] for name in circle.masked})
     assert torch.equal(late.unmask(circle.total(), reveals), exact)
 
 
@@ -322,7 +322,7 @@ def test_secrets_are_fresh_and_a_seed_is_marked(Circle: Circle) -> None:
 
 def test_nothing_secret_is_ever_shown(whole: Circle) -> None:
     party = whole.parties["c00"]
-    text = " ".join(map(repr, (party, party._secrets, party._held, party._roster, party._agreement, party._keys)))
+    text = " ".join(map(repr, (party, party._secrets, party._held, party._parties, party._agreement, party._keys)))
     with pytest.raises(PrivacyError) as caught:
         party.unmask(whole.total(), {"c01": whole.reveals["c01"], "c02": whole.reveals["c03"]})
     text += str(caught.value)

@@ -10,22 +10,22 @@ from fednet.errors import PrivacyError
 from fednet.privacy.secure_sum_setup import (
     KEYS_BYTES,
     PartyKeys,
+    SecureSumParameters,
     SecureSumParties,
-    SecureSumTerms,
     SurvivorSet,
-    usual_threshold,
+    default_threshold,
 )
 
 NAMES = ("a", "b", "c", "d", "e")
-TERMS = SecureSumTerms(NAMES, 3, b"attempt")
+PARAMETERS = SecureSumParameters(NAMES, 3, b"attempt")
 
 
 def keys(name: str) -> PartyKeys:
     return PartyKeys(*((name + part).encode().ljust(32) for part in "1234"))
 
 
-ROSTER = SecureSumParties(TERMS, {name: keys(name) for name in NAMES})
-AGREEMENT = SurvivorSet(ROSTER, ("a", "b", "c", "d"), ("a", "b", "c"))
+PARTIES = SecureSumParties(PARAMETERS, {name: keys(name) for name in NAMES})
+AGREEMENT = SurvivorSet(PARTIES, ("a", "b", "c", "d"), ("a", "b", "c"))
 
 
 @pytest.mark.parametrize(
@@ -42,28 +42,28 @@ AGREEMENT = SurvivorSet(ROSTER, ("a", "b", "c", "d"), ("a", "b", "c"))
 )
 def test_a_threshold_that_does_not_protect_is_refused_with_the_reason(count: int, threshold: int, reason: str) -> None:
     with pytest.raises(PrivacyError, match=reason):
-        SecureSumTerms(tuple(f"{index:02}" for index in range(count)), threshold, b"")
+        SecureSumParameters(tuple(f"{index:02}" for index in range(count)), threshold, b"")
 
 
 @pytest.mark.parametrize("names", [("a", "b", "b"), ("b", "a", "c"), ("", "a", "b"), ("a", "b", "c" * 256)])
 def test_names_that_are_none_are_refused(names: tuple[str, ...]) -> None:
     with pytest.raises(PrivacyError):
-        SecureSumTerms(names, 3, b"")
+        SecureSumParameters(names, 3, b"")
     with pytest.raises(PrivacyError, match="1025 bytes"):
-        SecureSumTerms(NAMES, 3, bytes(1025))
+        SecureSumParameters(NAMES, 3, bytes(1025))
 
 
 def test_the_usual_threshold_is_always_allowed() -> None:
     for count in range(3, 60):
-        terms = SecureSumTerms(tuple(f"{index:02}" for index in range(count)), usual_threshold(count), b"")
-        assert terms.colluders >= (count - 1) // 3 - 1
-    assert [usual_threshold(count) for count in (3, 4, 5, 10, 30)] == [3, 3, 4, 7, 21]
+        parameters = SecureSumParameters(tuple(f"{index:02}" for index in range(count)), default_threshold(count), b"")
+        assert parameters.colluders >= (count - 1) // 3 - 1
+    assert [default_threshold(count) for count in (3, 4, 5, 10, 30)] == [3, 3, 4, 7, 21]
 
 
 def test_no_two_groups_reveal_different_things_unless_enough_collude() -> None:
     for count in range(3, 12):
         for threshold in range(max(3, count // 2 + 1), count + 1):
-            bound = SecureSumTerms(tuple(f"{index:02}" for index in range(count)), threshold, b"").colluders
+            bound = SecureSumParameters(tuple(f"{index:02}" for index in range(count)), threshold, b"").colluders
             for colluders in range(count + 1):
                 honest = count - colluders
                 both = any(
@@ -74,21 +74,21 @@ def test_no_two_groups_reveal_different_things_unless_enough_collude() -> None:
 
 def test_every_part_is_in_the_digest() -> None:
     others = [
-        SecureSumTerms(NAMES, 4, b"attempt"),
-        SecureSumTerms(NAMES, 3, b"attempt2"),
-        SecureSumTerms((*NAMES[:4], "f"), 3, b"attempt"),
+        SecureSumParameters(NAMES, 4, b"attempt"),
+        SecureSumParameters(NAMES, 3, b"attempt2"),
+        SecureSumParameters((*NAMES[:4], "f"), 3, b"attempt"),
     ]
-    assert len({terms.digest for terms in (TERMS, *others)}) == 4
-    rosters = [ROSTER, SecureSumParties(TERMS, {name: keys(name) for name in NAMES[:4]})]
+    assert len({parameters.digest for parameters in (PARAMETERS, *others)}) == 4
+    directories = [PARTIES, SecureSumParties(PARAMETERS, {name: keys(name) for name in NAMES[:4]})]
     changed = [replace(keys("a"), **{part: b"x" * 32}) for part in ("seal", "mask", "sign", "commitment")]
-    rosters += [SecureSumParties(TERMS, {**ROSTER.keys, "a": other}) for other in changed]
-    rosters.append(SecureSumParties(others[1], ROSTER.keys))
-    assert len({roster.digest for roster in rosters}) == len(rosters)
+    directories += [SecureSumParties(PARAMETERS, {**PARTIES.keys, "a": other}) for other in changed]
+    directories.append(SecureSumParties(others[1], PARTIES.keys))
+    assert len({parties.digest for parties in directories}) == len(directories)
     agreements = [
         AGREEMENT,
-        SurvivorSet(ROSTER, ("a", "b", "c"), ("a", "b", "c")),
-        SurvivorSet(ROSTER, ("a", "b", "c", "d"), ("a", "b", "d")),
-        SurvivorSet(rosters[1], ("a", "b", "c", "d"), ("a", "b", "c")),
+        SurvivorSet(PARTIES, ("a", "b", "c"), ("a", "b", "c")),
+        SurvivorSet(PARTIES, ("a", "b", "c", "d"), ("a", "b", "d")),
+        SurvivorSet(directories[1], ("a", "b", "c", "d"), ("a", "b", "c")),
     ]
     assert len({agreement.digest for agreement in agreements}) == 4
 
@@ -110,23 +110,23 @@ def test_keys_survive_the_way_and_others_are_refused_by_name() -> None:
         assert caught.value.peers == ("a",)
 
 
-def test_rosters_and_agreements_that_cannot_be_are_refused() -> None:
+def test_parties_and_agreements_that_cannot_be_are_refused() -> None:
     with pytest.raises(PrivacyError, match="'z'") as caught:
-        SecureSumParties(TERMS, {**ROSTER.keys, "z": keys("z")})
+        SecureSumParties(PARAMETERS, {**PARTIES.keys, "z": keys("z")})
     assert caught.value.peers == ("z",)
     with pytest.raises(PrivacyError, match="2 of 5 peers advertised keys, the threshold is 3"):
-        SecureSumParties(TERMS, {name: keys(name) for name in "ab"})
+        SecureSumParties(PARAMETERS, {name: keys(name) for name in "ab"})
     with pytest.raises(PrivacyError, match="'a' and 'b' advertised the same key"):
-        SecureSumParties(TERMS, {**ROSTER.keys, "b": replace(keys("b"), seal=keys("a").mask)})
+        SecureSumParties(PARAMETERS, {**PARTIES.keys, "b": replace(keys("b"), seal=keys("a").mask)})
     with pytest.raises(PrivacyError, match="2 of 5 peers sent a masked vector"):
-        SurvivorSet(ROSTER, ("a", "b", "c"), ("a", "b"))
+        SurvivorSet(PARTIES, ("a", "b", "c"), ("a", "b"))
     with pytest.raises(PrivacyError, match="'d' cannot survive"):
-        SurvivorSet(ROSTER, ("a", "b", "c"), ("a", "b", "c", "d"))
+        SurvivorSet(PARTIES, ("a", "b", "c"), ("a", "b", "c", "d"))
     with pytest.raises(PrivacyError, match="'z' shared without keys"):
-        SurvivorSet(ROSTER, ("a", "b", "c", "z"), ("a", "b", "c"))
+        SurvivorSet(PARTIES, ("a", "b", "c", "z"), ("a", "b", "c"))
 
 
 def test_no_key_is_shown() -> None:
-    text = repr(ROSTER) + repr(keys("a")) + repr(AGREEMENT) + str(ROSTER)
+    text = repr(PARTIES) + repr(keys("a")) + repr(AGREEMENT) + str(PARTIES)
     assert "a1" not in text
     assert "seal" not in text

@@ -14,7 +14,7 @@ from fednet.privacy.entropy import SYSTEM
 from fednet.privacy.field import SECRETS
 from fednet.privacy.secure_sum_setup import SurvivorSet
 from fednet.privacy.shares import SHARE_BYTES, SecretShare, deal
-from fednet.privacy.unmasking import read, reveal, reveal_bytes, unmask
+from fednet.privacy.unmasking import parse_reveal, reveal, reveal_bytes, unmask
 
 
 @pytest.fixture
@@ -59,12 +59,12 @@ def test_a_reveal_of_another_peer_attempt_or_set_is_refused_by_name(whole: Any, 
     false = [whole.reveals["c02"], other.reveals["c01"], whole.reveals["c01"][:-1], b""]
     for revealed in false:
         with pytest.raises(PrivacyError, match="'c01'"):
-            read(agreement, "c01", revealed)
+            parse_reveal(agreement, "c01", revealed)
     with pytest.raises(PrivacyError, match="'zz'"):
-        read(agreement, "zz", whole.reveals["c01"])
-    everybody = SurvivorSet(agreement.roster, agreement.sharers, agreement.sharers)
+        parse_reveal(agreement, "zz", whole.reveals["c01"])
+    everybody = SurvivorSet(agreement.parties, agreement.sharers, agreement.sharers)
     with pytest.raises(PrivacyError, match="other survivors than were agreed on"):
-        read(everybody, "c01", whole.reveals["c01"])
+        parse_reveal(everybody, "c01", whole.reveals["c01"])
 
 
 def test_a_reveal_of_the_other_kind_is_refused(whole: Any, agreement: SurvivorSet) -> None:
@@ -74,7 +74,7 @@ def test_a_reveal_of_the_other_kind_is_refused(whole: Any, agreement: SurvivorSe
     for name in ("c00", "c04"):
         other = "key" if agreement.kind(name) == "seed" else "seed"
         with pytest.raises(PrivacyError, match=f"'c01' reveals a share that '{name}' did not deal it"):
-            read(agreement, "c01", reveal(agreement, {**shares, name: held[name][other]}))
+            parse_reveal(agreement, "c01", reveal(agreement, {**shares, name: held[name][other]}))
 
 
 @pytest.mark.parametrize("dealer", ["c02", "c04"])
@@ -84,7 +84,7 @@ def test_who_dealt_shares_of_something_else_is_named(
 ) -> None:
     kind = agreement.kind(dealer)
     signer = whole.parties[dealer]._secrets.sign
-    false = deal(secret, kind, dealer, agreement.roster, signer=signer, random=SYSTEM)
+    false = deal(secret, kind, dealer, agreement.parties, signer=signer, random=SYSTEM)
     reveals = {}
     for name in whole.reveals:
         shares = {other: whole.parties[name]._held[other][agreement.kind(other)] for other in agreement.sharers}
@@ -99,7 +99,7 @@ def test_shares_of_a_number_beyond_the_secrets_are_the_dealers_fault(whole: Any,
     reveals = {}
     for name in whole.reveals:  # a constant polynomial whose value has 257 bits
         value = SECRETS.prime - 1
-        share = SecretShare(value, signer.sign(module._statement(value, "seed", "c02", name, agreement.roster)))
+        share = SecretShare(value, signer.sign(module._statement(value, "seed", "c02", name, agreement.parties)))
         shares = {other: whole.parties[name]._held[other][agreement.kind(other)] for other in agreement.sharers}
         reveals[name] = reveal(agreement, {**shares, "c02": share})
     with pytest.raises(PrivacyError, match="'c02' dealt"):

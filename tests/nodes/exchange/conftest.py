@@ -43,7 +43,7 @@ class Teacher:
     def answer(self, question: Question) -> Mapping[str, Tensor]:
         return {}
 
-    def standing(self) -> tuple[Offer, ...]:
+    def initial_offers(self) -> tuple[Offer, ...]:
         return self.known
 
     def offer(self, call: ExchangePlan, progress: Progress) -> OfferBatch:

@@ -14,8 +14,8 @@ from protocol.messages.exchange import OfferVerdict
 
 def put(shelf: OfferStore, subject: str, version: int = 1, reason: str = "") -> None:
     offer = Offer("anna", subject, version, torch.full((1, 2), float(version)))
-    assert shelf.heard(offer)
-    shelf.judged(offer, reason)
+    assert shelf.add(offer)
+    shelf.record_outcome(offer, reason)
 
 
 def absorbed(key: str, **refused: str) -> OfferVerdict:

@@ -43,14 +43,14 @@ def test_what_comes_before_the_trader_is_ready_waits_for_it_and_only_the_newest(
     async def story() -> None:
         taken, booth, judged = intake({"k"})
         for version in range(1, 5):
-            taken.hear(offer(version), "k", OfferSource.FIRSTHAND)
-        taken.hear(offer(subject="t"), "unheard", OfferSource.FIRSTHAND)
+            taken.hear(offer(version), "k", OfferSource.DIRECT)
+        taken.hear(offer(subject="t"), "unheard", OfferSource.DIRECT)
         await asyncio.sleep(100)
         taken.open(booth)
         await asyncio.sleep(5)
         assert booth.absorbed == [("s", 4), ("t", 1)]
         assert judged == ["a", "a"]
-        assert taken.store.verdict("a", {"s": 4, "t": 1}) == {}
+        assert taken.store.refusals("a", {"s": 4, "t": 1}) == {}
 
     fake_time(story())
 
@@ -60,9 +60,9 @@ def test_what_was_offered_under_a_call_that_has_not_come_waits_for_it(fake_time:
         calls: set[str] = set()
         taken, booth, _ = intake(calls)
         taken.open(booth)
-        taken.hear(offer(), "k", OfferSource.FIRSTHAND)
-        taken.hear(offer(subject="t"), "l", OfferSource.FIRSTHAND)
-        taken.hear(offer(subject="u"), "", OfferSource.FIRSTHAND)
+        taken.hear(offer(), "k", OfferSource.DIRECT)
+        taken.hear(offer(subject="t"), "l", OfferSource.DIRECT)
+        taken.hear(offer(subject="u"), "", OfferSource.DIRECT)
         await asyncio.sleep(REQUEST_TIMEOUT / 2)
         assert booth.absorbed == [("u", 1)]
         taken.begun("k")
@@ -78,12 +78,12 @@ def test_while_one_is_with_the_trader_only_the_newest_waits(fake_time: Play) -> 
         taken, booth, _ = intake({"k"})
         taken.open(booth)
         for version in range(1, 100):
-            taken.hear(offer(version), "k", OfferSource.FIRSTHAND)
+            taken.hear(offer(version), "k", OfferSource.DIRECT)
         assert booth.absorbed == [("s", 1)]
-        assert taken.store.verdict("a", {"s": 99}) is None
+        assert taken.store.refusals("a", {"s": 99}) is None
         await asyncio.sleep(5)
         assert booth.absorbed == [("s", 1), ("s", 99)]
-        assert taken.store.verdict("a", {"s": 99}) == {}
+        assert taken.store.refusals("a", {"s": 99}) == {}
 
     fake_time(story())
 
@@ -92,8 +92,8 @@ def test_a_newer_one_of_a_call_that_has_not_come_waits_even_then(fake_time: Play
     async def story() -> None:
         taken, booth, _ = intake({"k"})
         taken.open(booth)
-        taken.hear(offer(1), "k", OfferSource.FIRSTHAND)
-        taken.hear(offer(2), "l", OfferSource.FIRSTHAND)
+        taken.hear(offer(1), "k", OfferSource.DIRECT)
+        taken.hear(offer(2), "l", OfferSource.DIRECT)
         await asyncio.sleep(booth.seconds + 0.1)
         assert booth.absorbed == [("s", 1)]
         taken.begun("l")
@@ -106,9 +106,9 @@ def test_once_it_is_closed_nothing_is_absorbed(fake_time: Play) -> None:
     async def story() -> None:
         taken, booth, _ = intake({"k"})
         taken.open(booth)
-        taken.hear(offer(1), "k", OfferSource.FIRSTHAND)
-        taken.hear(offer(2), "k", OfferSource.FIRSTHAND)
-        taken.hear(offer(1, "t"), "l", OfferSource.FIRSTHAND)
+        taken.hear(offer(1), "k", OfferSource.DIRECT)
+        taken.hear(offer(2), "k", OfferSource.DIRECT)
+        taken.hear(offer(1, "t"), "l", OfferSource.DIRECT)
         taken.close()
         await asyncio.sleep(2 * REQUEST_TIMEOUT)
         assert booth.absorbed == [("s", 1)]
@@ -121,7 +121,7 @@ def test_the_same_again_is_not_absorbed_again(fake_time: Play) -> None:
         taken, booth, _ = intake({"k"})
         taken.open(booth)
         for _ in range(3):
-            taken.hear(offer(), "k", OfferSource.FIRSTHAND)
+            taken.hear(offer(), "k", OfferSource.DIRECT)
             await asyncio.sleep(5)
         assert booth.absorbed == [("s", 1)]
 
@@ -136,11 +136,11 @@ def test_why_it_was_refused_is_kept(fake_time: Play, cancelled: bool) -> None:
         absorb, made = booth.absorb, []
         booth.absorb = lambda given: made.append(absorb(given)) or made[-1]
         taken.open(booth)
-        taken.hear(offer(), "k", OfferSource.FIRSTHAND)
+        taken.hear(offer(), "k", OfferSource.DIRECT)
         if cancelled:
             made[0].cancel()
         await asyncio.sleep(5)
-        assert taken.store.verdict("a", {"s": 1}) == (None if cancelled else {"s": "no use"})
+        assert taken.store.refusals("a", {"s": 1}) == (None if cancelled else {"s": "no use"})
         assert judged == ([] if cancelled else ["a"])
 
     fake_time(story())

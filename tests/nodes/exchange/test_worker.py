@@ -27,7 +27,7 @@ class Thinker:
         self.begun, self.ended = threading.Event(), threading.Event()
         self.offered = Offer("a", "s", 1, torch.ones(1, 2))
 
-    def standing(self) -> tuple[Offer, ...]:
+    def initial_offers(self) -> tuple[Offer, ...]:
         self.threads.add(threading.current_thread().name)
         return (self.offered,)
 
@@ -65,7 +65,7 @@ async def test_all_that_a_trader_does_it_does_on_its_devices_thread_in_the_order
 ) -> None:
     trader = Thinker()
     one = booth(compute, trader)
-    assert [offer.subject for offer in await one.standing()] == ["s"]
+    assert [offer.subject for offer in await one.initial_offers()] == ["s"]
     made, absorbed = one.offer(ExchangePlan("k", "learn")), one.absorb(Offer("b", "s", 1, torch.ones(1, 2)))
     assert await absorbed == ""
     assert [offer.subject for offer in (await made).offers] == ["s"]
@@ -78,7 +78,7 @@ async def test_what_is_no_offer_of_its_own_never_leaves(compute: ComputeThread) 
     trader.offered = Offer("b", "s", 1, torch.ones(1, 2))
     one = booth(compute, trader)
     with pytest.raises(MethodError, match="names 'b' as its origin"):
-        await one.standing()
+        await one.initial_offers()
     with pytest.raises(MethodError, match="names 'b' as its origin"):
         await one.offer(ExchangePlan("k", "learn"))
 

@@ -16,7 +16,7 @@ from fednet.api import ModelState, NullProgress, Progress, RoundPlan, RoundRecor
 from fednet.errors import MethodError
 from fednet.federated.aggregation import aggregate
 from fednet.federated.config import Federation
-from fednet.federated.state import bare, digest
+from fednet.federated.state import digest, model_tensors
 from nodes.blob_store import BlobStore
 from nodes.node import Node
 from nodes.peer_directory import CapabilityPublisher, PeerDirectory
@@ -37,7 +37,7 @@ class Walker:
         self.spoil: Callable[[ModelState], ModelState] = lambda state: state
         self.moved: Callable[[RoundTask], None] = lambda _task: None
 
-    def begin(self, model: str) -> ModelState:
+    def initial_state(self, model: str) -> ModelState:
         if model not in {"walk", "run"}:
             raise MethodError(f"there is no model {model}")
         return {"w": torch.zeros(self.shape), "b": torch.full((1,), 5.0)}
@@ -135,12 +135,14 @@ class Hall:
 
     def replayed(self, records: Sequence[RoundRecord], **said: Any) -> list[str]:
         """The digests that the named contributors' work must have left, computed in one process."""
-        federation, base, found = Federation.model_validate(said), Walker("", 0).begin("walk"), []
+        federation, base, found = Federation.model_validate(said), Walker("", 0).initial_state("walk"), []
         for number, record in enumerate(records, 1):
             assert record.number == number
             walkers = {name: Walker(name, float(self.names.index(name) + 1)) for name in record.weights}
             task = RoundTask("walk", "step", number)
-            states = {name: each.contribute(task, bare(base), NullProgress()).state for name, each in walkers.items()}
+            states = {
+                name: each.contribute(task, model_tensors(base), NullProgress()).state for name, each in walkers.items()
+            }
             base = aggregate(federation, base, states, record.weights)
             found.append(digest(base))
         return found

@@ -58,8 +58,8 @@ def test_who_knows_no_such_model_is_done_without(tell: Tell, hall: Any, transpor
     async def story(cluster: Any) -> None:
         meeting = hall(cluster)
         await meeting.assemble()
-        begin = meeting.members["c"].walker.begin
-        meeting.members["c"].walker.begin = lambda model: begin("no" + model)
+        begin = meeting.members["c"].walker.initial_state
+        meeting.members["c"].walker.initial_state = lambda model: begin("no" + model)
         records = await meeting.run_rounds(rounds=2, transport=transport)
         assert [set(closed.weights) for closed in records] == [{"a", "b"}] * 2
         assert all("there is no model" in closed.lost["c"] for closed in records)

@@ -26,7 +26,7 @@ class Scribbler:
         self.tasks: list[RoundTask] = []
         self.fails = 0
 
-    def begin(self, model: str) -> Any:
+    def initial_state(self, model: str) -> Any:
         return {"w": torch.zeros(2)}
 
     def contribute(self, task: RoundTask, base: Any, progress: Progress) -> Update:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fednet.privacy.consistency import VOTE_BYTES
+from fednet.privacy.consistency_check import VOTE_BYTES
 from fednet.privacy.secure_sum_setup import KEYS_BYTES
 from fednet.privacy.shares import SEALED_BYTES
 from fednet.privacy.unmasking import reveal_bytes

@@ -39,7 +39,7 @@ def test_cards_fit_each_other(federation: Make) -> None:
 def test_what_is_offered_is_words(federation: Make) -> None:
     agent = federation().agents["a1"]
     assert isinstance(agent, Exchanger)
-    assert agent.standing() == ()
+    assert agent.initial_offers() == ()
     made = agent.offer(LEARN, NullProgress())
     classes = read_cmtii_capabilities({"a1": agent.prepare(NullProgress())})["a1"].histogram
     assert {int(offer.subject) for offer in made.offers} == {k for k, count in enumerate(classes) if count >= 4}
@@ -61,7 +61,7 @@ def test_another_life_goes_on(federation: Make) -> None:
     offers = before.offer(LEARN, NullProgress()).offers
     before.offer(tune("local"), NullProgress())
     after = federation().agents["a1"]
-    assert [(one.subject, one.version) for one in after.standing()] == [(one.subject, 1) for one in offers]
+    assert [(one.subject, one.version) for one in after.initial_offers()] == [(one.subject, 1) for one in offers]
     ask = Question("evaluate", given(), {"arm": "local"})
     assert torch.equal(before.answer(ask)["test"], after.answer(ask)["test"])
 
@@ -99,7 +99,7 @@ def test_other_settings_begin_anew(federation: Make) -> None:
     first.offer(LEARN, NullProgress())
     first.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
     for other in (federation(learn={"steps": 3}), federation(count=4)):
-        assert other.agents["a1"].standing() == ()
+        assert other.agents["a1"].initial_offers() == ()
         assert other.agents["a1"].offer(tune("exchange"), NullProgress()).values["painted"] == 0
 
 

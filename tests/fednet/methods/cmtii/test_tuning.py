@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fednet.api import NullProgress
-from fednet.federated.state import digest, frozen
+from fednet.federated.state import detached_copy, digest
 from fednet.methods.cmtii.backend import CmtiiBackend
 from fednet.methods.cmtii.config import LoraTuningConfig
 from fednet.methods.cmtii.lexicon import class_text_features
@@ -37,13 +37,13 @@ def tuned(backend: CmtiiBackend, what: WeightedImages) -> dict[str, torch.Tensor
 
 
 def test_the_encoder_is_what_it_was(backend: CmtiiBackend) -> None:
-    before = digest(frozen(backend.clip.image_encoder.state_dict()))
+    before = digest(detached_copy(backend.clip.image_encoder.state_dict()))
     state = tuned(backend, mixture())
-    assert digest(frozen(backend.clip.image_encoder.state_dict())) == before
-    bare = batched_image_features(backend.clip, mixture().images)
+    assert digest(detached_copy(backend.clip.image_encoder.state_dict())) == before
+    untuned = batched_image_features(backend.clip, mixture().images)
     with with_adapter(backend.clip, CONFIG, state):
-        assert not torch.equal(batched_image_features(backend.clip, mixture().images), bare)
-    assert torch.equal(batched_image_features(backend.clip, mixture().images), bare)
+        assert not torch.equal(batched_image_features(backend.clip, mixture().images), untuned)
+    assert torch.equal(batched_image_features(backend.clip, mixture().images), untuned)
 
 
 def test_pictures_of_weight_nought_are_not_there(backend: CmtiiBackend) -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 from fednet.errors import MethodError, ModelError
 from fednet.federated.averaging import weighted_mean
 from fednet.methods.fedbagan.gaussians import MAX_MOMENT, ClassGaussians, latent_moments, zero_moments
-from fednet.privacy.masking import summed
-from fednet.privacy.quantise import Quantiser, difference, moved
+from fednet.privacy.masking import sum_masked
+from fednet.privacy.quantise import Quantiser, apply_change, difference
 
 CLASSES, WIDE, SITES = 4, 6, 5
 
@@ -61,8 +61,11 @@ def test_a_quantised_sum_gives_the_same_gaussians(pooled: tuple[Tensor, Tensor])
     encoded = {
         name: quantiser.encode(difference(state, base), weights[name] / largest) for name, state in states.items()
     }
-    mean = quantiser.mean(summed(encoded), [weight / largest for weight in weights.values()])
-    found, exact = ClassGaussians.of(moved(base, mean), 4.0), ClassGaussians.of(weighted_mean(states, weights), 4.0)
+    mean = quantiser.mean(sum_masked(encoded), [weight / largest for weight in weights.values()])
+    found, exact = (
+        ClassGaussians.of(apply_change(base, mean), 4.0),
+        ClassGaussians.of(weighted_mean(states, weights), 4.0),
+    )
     assert float((found.mean - exact.mean).abs().max()) <= 1e-4
     assert float((found.covariance - exact.covariance).abs().max()) <= 1e-3
     assert torch.equal(found.known, exact.known)

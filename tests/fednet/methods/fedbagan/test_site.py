@@ -31,15 +31,15 @@ def state(agent: Any, model: str) -> dict[str, torch.Tensor]:
 def test_everybody_begins_with_the_same_bytes(federation: Make) -> None:
     agents = federation().agents
     for model in (AUTOENCODER, MOMENTS, GAN, PLAIN_GAN):
-        assert len({digest(agent.begin(model)) for agent in agents.values()}) == 1
+        assert len({digest(agent.initial_state(model)) for agent in agents.values()}) == 1
     with pytest.raises(MethodError, match="has the models autoencoder, moments, gan, plain"):
-        agents["a1"].begin("else")
+        agents["a1"].initial_state("else")
 
 
 @pytest.mark.parametrize("model", [AUTOENCODER, PLAIN_GAN])
 def test_the_same_task_gives_the_same_contribution_and_another_round_another(federation: Make, model: str) -> None:
     agent = federation().agents["a1"]
-    base = agent.begin(model)
+    base = agent.initial_state(model)
     first, again, other = (agent.contribute(RoundTask(model, TRAIN, n), base, NullProgress()) for n in (1, 1, 2))
     assert digest(first.state) == digest(again.state) != digest(other.state)
     assert first.weight == 20.0

@@ -91,7 +91,7 @@ def test_without_thresholds_only_the_classifiers_speak(cluster, pictures) -> Non
 
 
 def test_a_site_that_is_not_calibrated_is_not_asked(ready, pictures) -> None:
-    ready.agents["a2"].adopt("detector", 1, ready.agents["a2"].begin("detector"))
+    ready.agents["a2"].adopt("detector", 1, ready.agents["a2"].initial_state("detector"))
     found = infer(ready.network, pictures(0, count=1).images)
     assert set(found.verdicts["detector"]) == {"a1"}
 

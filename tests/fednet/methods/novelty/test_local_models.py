@@ -25,34 +25,37 @@ def classifier(config, name="a1") -> LocalClassifier:
 
 def test_shared_models_begin_alike_everywhere_and_own_ones_do_not(small_config) -> None:
     config = small_config()
-    assert digest(classifier(config).begin()) == digest(classifier(config, "a2").begin())
+    assert digest(classifier(config).initial_state()) == digest(classifier(config, "a2").initial_state())
     one, other = (LocalDetector(config, site(name), SHAPE) for name in ("a1", "a2"))
-    assert digest(one.begin()) == digest(other.begin())
+    assert digest(one.initial_state()) == digest(other.initial_state())
     one, other = (LocalDetector(config, site(name), SHAPE, alone=True) for name in ("a1", "a2"))
-    assert digest(one.begin()) != digest(other.begin())
+    assert digest(one.initial_state()) != digest(other.initial_state())
 
 
 @pytest.mark.parametrize("alone", [None, False, True])
 def test_learning_repeats_and_leaves_the_model_alone(small_config, pictures, alone) -> None:
     config = small_config()
     model = classifier(config) if alone is None else LocalDetector(config, site(), SHAPE, alone=alone)
-    before, base = digest(model.state()), digest(model.begin())
+    before, base = digest(model.state()), digest(model.initial_state())
     told = [
-        model.learn(model.begin(), pictures(0, 1), TrainBudget(), seed=3, progress=NullProgress()) for _ in range(2)
+        model.learn(model.initial_state(), pictures(0, 1), TrainBudget(), seed=3, progress=NullProgress())
+        for _ in range(2)
     ]
     assert digest(told[0].state) == digest(told[1].state) != base
     assert digest(model.state()) == before
-    assert digest(model.begin()) == base
+    assert digest(model.initial_state()) == base
     model.take(told[0].state, "what was learnt")
     assert digest(model.state()) == digest(told[0].state)
 
 
 def test_a_budget_goes_before_the_configuration(small_config, pictures) -> None:
     model = classifier(small_config())
-    told = model.learn(model.begin(), pictures(0, 1), TrainBudget(steps=2), seed=0, progress=NullProgress())
+    told = model.learn(model.initial_state(), pictures(0, 1), TrainBudget(steps=2), seed=0, progress=NullProgress())
     assert told.values["steps"] == 2
     assert (
-        model.learn(model.begin(), pictures(0, 1), TrainBudget(), seed=0, progress=NullProgress()).values["steps"]
+        model.learn(model.initial_state(), pictures(0, 1), TrainBudget(), seed=0, progress=NullProgress()).values[
+            "steps"
+        ]
         == 4 * 4
     )
 
@@ -81,7 +84,7 @@ def test_a_new_state_has_no_threshold(small_config) -> None:
 
 def test_both_the_weights_and_their_average_are_trained_in_rounds(small_config, pictures) -> None:
     model = LocalDetector(small_config(), site(), SHAPE)
-    base = model.begin()
+    base = model.initial_state()
     state = model.learn(base, pictures(0), TrainBudget(steps=5), seed=0, progress=NullProgress()).state
     moved = {name for name in state if not torch.equal(state[name], base[name])}
     assert {name.split(".")[0] for name in moved} == {"raw", "average"}
@@ -90,7 +93,9 @@ def test_both_the_weights_and_their_average_are_trained_in_rounds(small_config, 
 
 def test_a_detector_begins_with_a_checkpoint(small_config, pictures, tmp_path) -> None:
     first = LocalDetector(small_config(), site(), SHAPE)
-    first.take(first.learn(first.begin(), pictures(0), TrainBudget(), seed=0, progress=NullProgress()).state, "first")
+    first.take(
+        first.learn(first.initial_state(), pictures(0), TrainBudget(), seed=0, progress=NullProgress()).state, "first"
+    )
     first.threshold = 0.25
     path = tmp_path / "detector.safetensors"
     first.detector(classifier(small_config()).net).save(path)
@@ -99,7 +104,7 @@ def test_a_detector_begins_with_a_checkpoint(small_config, pictures, tmp_path) -
     assert second.threshold == 0.25
     average = {name: value for name, value in first.state().items() if name.startswith("average.")}
     assert all(torch.equal(second.state()[name], value) for name, value in average.items())
-    assert digest(second.begin()) == digest(LocalDetector(config, site("a3"), SHAPE).begin())
+    assert digest(second.initial_state()) == digest(LocalDetector(config, site("a3"), SHAPE).initial_state())
 
 
 def test_a_checkpoint_of_another_network_is_refused(small_config, tmp_path) -> None:

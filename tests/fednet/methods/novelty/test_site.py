@@ -9,7 +9,7 @@ import torch
 
 from fednet.api import NullProgress, Participant, Question, Responder, RoundTask, Stopped
 from fednet.errors import MethodError, ModelError
-from fednet.federated.state import digest, joined, unpack
+from fednet.federated.state import digest, unpack, with_slots
 from fednet.methods.common.json_tensor import from_json_tensor
 from fednet.methods.novelty.messages import NoveltyCapabilities
 from fednet.methods.novelty.site import NoveltySite
@@ -36,7 +36,11 @@ def test_it_is_both_and_shows_what_it_has(cluster) -> None:
 
 def test_a_contribution_repeats_and_leaves_the_site_as_it_was(cluster) -> None:
     agent = cluster.agents["a1"]
-    task, base, before = RoundTask("classifier", "train", 1, {"labels": "0-2"}), agent.begin("classifier"), now(agent)
+    task, base, before = (
+        RoundTask("classifier", "train", 1, {"labels": "0-2"}),
+        agent.initial_state("classifier"),
+        now(agent),
+    )
     first, again = (agent.contribute(task, base, NullProgress()) for _ in range(2))
     assert digest(first.state) == digest(again.state) != digest(base)
     assert first.weight == 36
@@ -48,7 +52,7 @@ def test_a_contribution_repeats_and_leaves_the_site_as_it_was(cluster) -> None:
 
 def test_fedprox_without_a_pull_is_fedavg_bit_for_bit(cluster) -> None:
     agent = cluster.agents["a1"]
-    base = agent.begin("classifier")
+    base = agent.initial_state("classifier")
 
     def at(**options):
         return digest(agent.contribute(RoundTask("classifier", "train", 1, options), base, NullProgress()).state)
@@ -59,8 +63,8 @@ def test_fedprox_without_a_pull_is_fedavg_bit_for_bit(cluster) -> None:
 
 def test_the_server_s_slots_are_left_alone(cluster) -> None:
     agent = cluster.agents["a1"]
-    base = agent.begin("classifier")
-    kept = joined(base, {name: torch.ones_like(value) for name, value in base.items()})
+    base = agent.initial_state("classifier")
+    kept = with_slots(base, {name: torch.ones_like(value) for name, value in base.items()})
     task = RoundTask("classifier", "train", 1)
     plain, slotted = (agent.contribute(task, state, NullProgress()).state for state in (base, kept))
     assert digest(plain) == digest(slotted)
@@ -71,7 +75,7 @@ def test_the_server_s_slots_are_left_alone(cluster) -> None:
 def test_average_gives_what_the_site_has(cluster) -> None:
     agent = cluster.agents["a1"]
     asked(agent, "train", labels="0-1")
-    update = agent.contribute(RoundTask("classifier", "average", 1), agent.begin("classifier"), NullProgress())
+    update = agent.contribute(RoundTask("classifier", "average", 1), agent.initial_state("classifier"), NullProgress())
     assert digest(update.state) == now(agent)
     assert update.weight == 24
 
@@ -131,7 +135,7 @@ def test_a_threshold_can_be_given_and_goes_with_a_new_model(cluster) -> None:
     agent = cluster.agents["a1"]
     asked(agent, "calibrate", model="detector", threshold=0.5)
     assert from_json_tensor(asked(agent, "status")["status"])["detector"]["threshold"] == 0.5
-    agent.adopt("detector", 1, agent.begin("detector"))
+    agent.adopt("detector", 1, agent.initial_state("detector"))
     assert from_json_tensor(asked(agent, "status")["status"])["detector"]["threshold"] is None
 
 
@@ -224,7 +228,7 @@ def test_labels_of_given_pictures_are_checked(cluster, pictures) -> None:
 def test_a_round_that_it_cannot_take_part_in_is_declined(cluster, model, work, options, says) -> None:
     agent = cluster.agents["a1"]
     with pytest.raises(MethodError, match=says):
-        agent.contribute(RoundTask(model, work, 1, options), agent.begin("classifier"), NullProgress())
+        agent.contribute(RoundTask(model, work, 1, options), agent.initial_state("classifier"), NullProgress())
 
 
 def test_a_model_of_another_shape_is_not_adopted(cluster) -> None:
@@ -242,7 +246,7 @@ def test_nothing_is_answered_before_it_is_prepared(cluster) -> None:
 
 def test_its_values_are_in_its_record(cluster, tmp_path) -> None:
     agent = cluster.agents["a1"]
-    agent.contribute(RoundTask("classifier", "train", 4), agent.begin("classifier"), NullProgress())
+    agent.contribute(RoundTask("classifier", "train", 4), agent.initial_state("classifier"), NullProgress())
     lines = (tmp_path / "tensorboard" / "a1" / "scalars.jsonl").read_text().splitlines()
     assert {"classifier/loss", "classifier/drift"} <= {json.loads(line)["tag"] for line in lines}
     assert {json.loads(line)["step"] for line in lines} == {4}

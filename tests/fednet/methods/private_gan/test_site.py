@@ -38,15 +38,15 @@ def close(a: ModelState, b: ModelState) -> bool:
 def test_everybody_begins_with_the_same_bytes(federation: Make) -> None:
     made = federation()
     for model in (GAN, CLASSIFIER):
-        assert len({digest(agent.begin(model)) for agent in made.agents.values()}) == 1
+        assert len({digest(agent.initial_state(model)) for agent in made.agents.values()}) == 1
     with pytest.raises(MethodError, match="has the models gan, classifier"):
-        made.agents["a1"].begin("else")
+        made.agents["a1"].initial_state("else")
 
 
 def test_the_same_task_gives_the_very_same_contribution_and_costs_once(federation: Make) -> None:
     """With secret noise, in the same process and after a new start from the same folder."""
     made = federation(privacy={"seeded": False})
-    agent, base = made.agents["a1"], made.agents["a1"].begin(GAN)
+    agent, base = made.agents["a1"], made.agents["a1"].initial_state(GAN)
     first = agent.contribute(task(), base, NullProgress())
     again = agent.contribute(task(), base, NullProgress())
     restarted = federation(privacy={"seeded": False}).agents["a1"].contribute(task(), base, NullProgress())
@@ -61,7 +61,7 @@ def test_the_same_task_gives_the_very_same_contribution_and_costs_once(federatio
 
 def test_another_task_or_base_is_another_release_and_costs_again(federation: Make) -> None:
     made = federation()
-    agent, base = made.agents["a1"], made.agents["a1"].begin(GAN)
+    agent, base = made.agents["a1"], made.agents["a1"].initial_state(GAN)
     one = agent.contribute(task(1), base, NullProgress())
     agent.contribute(task(2), base, NullProgress())
     other = agent.contribute(task(1), one.state, NullProgress())
@@ -74,7 +74,7 @@ def test_secret_noise_differs_and_seeded_noise_does_not(federation: Make) -> Non
         states = []
         for folder in ("one", "two"):
             agent = federation(folder=f"{folder}-{seeded}", privacy={"seeded": seeded}).agents["a1"]
-            states.append(agent.contribute(task(), agent.begin(GAN), NullProgress()).state)
+            states.append(agent.contribute(task(), agent.initial_state(GAN), NullProgress()).state)
         assert close(states[0], states[1]) is seeded
 
 
@@ -93,7 +93,7 @@ class Dies:
 def test_work_that_was_interrupted_is_done_again_for_what_was_reserved(federation: Make) -> None:
     """Nobody has heard anything of it that came of the pictures; a new start is no different."""
     made, progress = federation(privacy={"seeded": False}), Dies()
-    base = made.agents["a1"].begin(GAN)
+    base = made.agents["a1"].initial_state(GAN)
     with pytest.raises(Stopped):
         made.agents["a1"].contribute(task(), base, progress)
     assert progress.told == [{"epsilon"}] * 2
@@ -109,7 +109,7 @@ def test_work_that_was_interrupted_is_done_again_for_what_was_reserved(federatio
 def test_what_was_kept_is_released_before_it_is_handed_out(federation: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A site dies with its contribution on the disk; whoever finds it releases what it costs."""
     made = federation()
-    base = made.agents["a1"].begin(GAN)
+    base = made.agents["a1"].initial_state(GAN)
 
     def dies(*_: object) -> None:
         raise Stopped
@@ -136,14 +136,14 @@ def test_work_that_failed_stays_spent(federation: Make, monkeypatch: pytest.Monk
     with monkeypatch.context() as patched:
         patched.setattr("fednet.methods.private_gan.site.train_gan", diverges)
         with pytest.raises(MethodError, match="diverges"):
-            agent.contribute(task(), agent.begin(GAN), NullProgress())
-    agent.contribute(task(), agent.begin(GAN), NullProgress())
+            agent.contribute(task(), agent.initial_state(GAN), NullProgress())
+    agent.contribute(task(), agent.initial_state(GAN), NullProgress())
     assert [(entry.steps, entry.released) for entry in ledger(made).entries] == [(3, True), (3, True)]
 
 
 def test_a_release_whose_file_is_gone_is_paid_again(federation: Make) -> None:
     made = federation()
-    agent, base = made.agents["a1"], made.agents["a1"].begin(GAN)
+    agent, base = made.agents["a1"], made.agents["a1"].initial_state(GAN)
     agent.contribute(task(), base, NullProgress())
     for path in (made.folder / "releases" / "a1").glob("*.safetensors"):
         path.unlink()
@@ -156,9 +156,9 @@ def test_two_runs_that_share_a_ledger_pay_for_what_each_releases(federation: Mak
     privacy = {"ledger": tmp_path / "shared"}
     one, other = (federation(folder=folder, privacy=privacy).agents["a1"] for folder in ("one", "other"))
     with pytest.raises(Stopped):
-        one.contribute(task(), one.begin(GAN), Dies())
+        one.contribute(task(), one.initial_state(GAN), Dies())
     for agent in (other, one):
-        agent.contribute(task(), agent.begin(GAN), NullProgress())
+        agent.contribute(task(), agent.initial_state(GAN), NullProgress())
     entries = PrivacyLedger(tmp_path / "shared" / "a1.json").entries
     assert [(entry.steps, entry.released) for entry in entries] == [(3, True), (3, True)]
 
@@ -176,7 +176,7 @@ class Asks:
 def test_the_ledger_is_written_before_the_first_step(federation: Make) -> None:
     made = federation()
     progress = Asks(made)
-    made.agents["a1"].contribute(task(), made.agents["a1"].begin(GAN), progress)
+    made.agents["a1"].contribute(task(), made.agents["a1"].initial_state(GAN), progress)
     assert progress.steps == [3, 3, 3]
 
 
@@ -185,23 +185,23 @@ def test_training_stops_before_the_step_that_would_exceed_the_budget(federation:
     made = federation(privacy={"seeded": True, "budget": budget})
     agent = made.agents["a1"]
     assert from_json_tensor(agent.answer(Question("status", {}, {"rounds": 9}))["status"])["rounds"] == 2
-    steps = [agent.contribute(task(n), agent.begin(GAN), NullProgress()).values["steps"] for n in (1, 2)]
+    steps = [agent.contribute(task(n), agent.initial_state(GAN), NullProgress()).values["steps"] for n in (1, 2)]
     assert steps == [3, 2]
-    before = digest(agent.begin(GAN))
+    before = digest(agent.initial_state(GAN))
     with pytest.raises(PrivacyError, match="budget is spent"):
-        agent.contribute(task(3), agent.begin(GAN), NullProgress())
-    assert digest(agent.begin(GAN)) == before
+        agent.contribute(task(3), agent.initial_state(GAN), NullProgress())
+    assert digest(agent.initial_state(GAN)) == before
     assert ledger(made).spent(DELTA).rdp <= budget
     restarted = federation(privacy={"seeded": True, "budget": budget}).agents["a1"]
     with pytest.raises(PrivacyError, match="budget is spent"):
-        restarted.contribute(task(4), agent.begin(GAN), NullProgress())
+        restarted.contribute(task(4), agent.initial_state(GAN), NullProgress())
 
 
 def test_classifier_and_gan_spend_from_one_budget(federation: Make) -> None:
     made = federation(classifier={"rounds": 1, "steps": 4})
     agent = made.agents["a1"]
-    agent.contribute(task(), agent.begin(GAN), NullProgress())
-    lesson = agent.contribute(task(1, CLASSIFIER), agent.begin(CLASSIFIER), NullProgress())
+    agent.contribute(task(), agent.initial_state(GAN), NullProgress())
+    lesson = agent.contribute(task(1, CLASSIFIER), agent.initial_state(CLASSIFIER), NullProgress())
     assert lesson.values["epsilon_rdp"] == epsilon([Expense(0.2, 1.0, 7)], DELTA)
     assert "loss" not in lesson.values  # computed from the pictures without noise
 
@@ -209,7 +209,7 @@ def test_classifier_and_gan_spend_from_one_budget(federation: Make) -> None:
 def test_a_private_site_tells_nothing_that_was_computed_from_pictures_without_noise(federation: Make) -> None:
     private, plain = federation(), federation(folder="plain", privacy={"level": "none", "seeded": False})
     told = [
-        made.agents["a1"].contribute(task(), made.agents["a1"].begin(GAN), NullProgress()).values
+        made.agents["a1"].contribute(task(), made.agents["a1"].initial_state(GAN), NullProgress()).values
         for made in (private, plain)
     ]
     assert "real_loss" not in told[0]
@@ -229,7 +229,7 @@ def test_what_is_not_private_says_so(federation: Make) -> None:
     )
     tainted = federation(folder="seeded", privacy={"seeded": True})
     agent = tainted.agents["a1"]
-    agent.contribute(task(), agent.begin(GAN), NullProgress())
+    agent.contribute(task(), agent.initial_state(GAN), NullProgress())
     after = federation(folder="seeded", privacy={"seeded": False})
     assert not PrivateGanCapabilities.model_validate_json(
         after.capabilities["a1"]
@@ -238,7 +238,7 @@ def test_what_is_not_private_says_so(federation: Make) -> None:
 
 def test_the_mean_of_a_round_weighs_sites_by_their_pictures(federation: Make) -> None:
     made = federation()
-    base = made.agents["a1"].begin(GAN)
+    base = made.agents["a1"].initial_state(GAN)
     updates = {name: agent.contribute(task(), base, NullProgress()) for name, agent in made.agents.items()}
     (closed,) = made.network.run_rounds(RoundPlan("k", GAN, TRAIN, 1, Rule()))
     assert dict(closed.weights) == {"a1": 20.0, "a2": 21.0, "a3": 22.0}
@@ -264,29 +264,29 @@ def test_at_client_level_a_site_counts_once_and_its_change_is_bounded(federation
     privacy = {"level": "client", "noise": 50.0, "clip": 0.01, "seeded": True}
     made = federation(privacy=privacy, share={"weight": "equal"}, federation={"quorum": 3, "secure": {}})
     agent = made.agents["a1"]
-    update = agent.contribute(task(), agent.begin(GAN), NullProgress())
+    update = agent.contribute(task(), agent.initial_state(GAN), NullProgress())
     assert update.weight == 1.0
     assert update.values["epsilon_rdp"] == epsilon([Expense(1.0, 50.0, 1)], DELTA)
     assert update.values["epsilon_alone"] > update.values["epsilon_rdp"]
     assert not {name for name in update.values if "loss" in name}  # the networks that they are of have no noise
     assert PrivacyLedger(made.folder / "privacy" / "a1.json", "client").entries[0].steps == 1
     numbers = sum(tensor.numel() for tensor in update.state.values())
-    moved = sum(float((update.state[k] - agent.begin(GAN)[k]).square().sum()) for k in update.state) ** 0.5
+    moved = sum(float((update.state[k] - agent.initial_state(GAN)[k]).square().sum()) for k in update.state) ** 0.5
     assert moved == pytest.approx(0.01 * 50.0 / 3**0.5 * numbers**0.5, rel=0.2)  # the noise, and next to nothing else
 
 
 def test_at_client_level_a_change_that_others_see_has_all_of_the_noise(federation: Make) -> None:
     privacy = {"level": "client", "noise": 50.0, "clip": 0.01, "seeded": True}
     made = federation(privacy=privacy, share={"weight": "equal"}, federation={"quorum": 3})
-    update = made.agents["a1"].contribute(task(), made.agents["a1"].begin(GAN), NullProgress())
+    update = made.agents["a1"].contribute(task(), made.agents["a1"].initial_state(GAN), NullProgress())
     assert update.values["epsilon_alone"] == update.values["epsilon_rdp"]
 
 
 def test_a_clipped_change_without_noise(federation: Make) -> None:
     made = federation(share={"clip": 0.05})
     agent = made.agents["a1"]
-    update = agent.contribute(task(), agent.begin(GAN), NullProgress())
-    moved = sum(float((update.state[k] - agent.begin(GAN)[k]).square().sum()) for k in update.state) ** 0.5
+    update = agent.contribute(task(), agent.initial_state(GAN), NullProgress())
+    moved = sum(float((update.state[k] - agent.initial_state(GAN)[k]).square().sum()) for k in update.state) ** 0.5
     assert moved == pytest.approx(0.05, rel=1e-3)
 
 
@@ -323,7 +323,7 @@ def test_answers_and_what_is_refused(federation: Make) -> None:
         with pytest.raises(MethodError, match=reason):
             agent.answer(question)
     with pytest.raises(MethodError, match="a round is for train"):
-        agent.contribute(RoundTask(GAN, "else", 1), agent.begin(GAN), NullProgress())
+        agent.contribute(RoundTask(GAN, "else", 1), agent.initial_state(GAN), NullProgress())
     with pytest.raises(ModelError):
         agent.adopt(GAN, 1, {"x": torch.zeros(1)})
 

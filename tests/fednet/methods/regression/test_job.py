@@ -77,14 +77,14 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MethodError, match="a number of steps"):
         one.answer(Question("predict", {"x": torch.zeros(1, 1)}, {"alone": -1}))
     with pytest.raises(MethodError, match="there is the model line"):
-        one.begin("else")
+        one.initial_state("else")
     with pytest.raises(MethodError, match="a round is for train"):
-        one.contribute(RoundTask(LINE, "else", 1), one.begin(LINE), NullProgress())
+        one.contribute(RoundTask(LINE, "else", 1), one.initial_state(LINE), NullProgress())
     with pytest.raises(ModelError):
         one.adopt(LINE, 1, {"x": torch.zeros(1)})
     wild = RegressionSite(RegressionConfig(lr=50.0, steps=200), one.site)
     with pytest.raises(MethodError, match="lower lr"):
-        wild.contribute(RoundTask(LINE, "train", 1), wild.begin(LINE), NullProgress())
+        wild.contribute(RoundTask(LINE, "train", 1), wild.initial_state(LINE), NullProgress())
     with pytest.raises(MethodError, match="nobody is there"):
         run_job(RegressionConfig(), local_network({}, {}), tmp_path, 0, NullProgress())
 

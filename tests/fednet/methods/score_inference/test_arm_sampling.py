@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fednet.api import NullProgress, Question, Replies, local_ask
-from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector
+from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector
 from fednet.errors import MethodError
 from fednet.methods.score_inference.arm_sampling import read_score_capabilities, requested_labels, sample_arm
 from fednet.methods.score_inference.config import ArmConfig, SamplesConfig

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from fednet.diffusion.samplers import ODE, EulerMaruyama
+from fednet.diffusion.sampler_config import ODE, EulerMaruyama
 from fednet.errors import DataError
 from fednet.methods.score_inference.config import ArmConfig, RulePhase, SamplesConfig, ScoreInferenceConfig, check
 

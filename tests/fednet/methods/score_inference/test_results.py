@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fednet.diffusion.samplers import ODE, EulerMaruyama
+from fednet.diffusion.sampler_config import ODE, EulerMaruyama
 from fednet.methods.score_inference.arm_sampling import ArmSamples
 from fednet.methods.score_inference.config import ArmConfig
 from fednet.methods.score_inference.results import ArmResult, summarise

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fednet.diffusion.guided_sampling import CombinationRule, ScoreAnswers, SolverStep
-from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
+from fednet.diffusion.combination import CombinationRule, ScoreAnswers, SolverStep
+from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
 from fednet.diffusion.sampling import SampledTrajectory, sample
 from fednet.diffusion.sde import VE, VP, SubVP
 from fednet.errors import MethodError
@@ -24,7 +24,7 @@ def name(config: SamplerConfig) -> str:
     return getattr(config, "method", config.kind)
 
 
-def holdings(*sizes: int, labels: torch.Tensor | None = None) -> LabelCounts:
+def label_counts(*sizes: int, labels: torch.Tensor | None = None) -> LabelCounts:
     return LabelCounts(tuple(f"a{k}" for k in range(len(sizes))), torch.tensor(sizes)[:, None], labels)
 
 
@@ -37,8 +37,8 @@ def draw(query, rule: CombinationRule, config: SamplerConfig, count: int = 8000)
 @pytest.mark.parametrize("config", SAMPLERS, ids=name)
 def test_the_mixture_is_the_union_and_the_mean_the_product(gaussians, sde, config) -> None:
     agents = (-2.0, 2.0), (1.0, 1.0)
-    union = draw(gaussians(sde, *agents), RULES["mixture"](holdings(1, 1)), config).x
-    product = draw(gaussians(sde, *agents), RULES["mean"](holdings(1, 1)), config).x
+    union = draw(gaussians(sde, *agents), RULES["mixture"](label_counts(1, 1)), config).x
+    product = draw(gaussians(sde, *agents), RULES["mean"](label_counts(1, 1)), config).x
     assert float(union.var()) == pytest.approx(5, abs=0.3)
     assert float(product.var()) == pytest.approx(1, abs=0.1)
     assert float(union.mean()) == pytest.approx(0, abs=0.1)
@@ -50,7 +50,7 @@ def test_three_unequal_components_keep_their_shares(gaussians, config) -> None:
     mean = (shares * means).sum()
     variance = (shares * (variances + means**2)).sum() - mean**2
     query = gaussians(VP(), tuple(means.tolist()), tuple(variances.tolist()))
-    x = draw(query, RULES["mixture"](holdings(1, 2, 5)), config, 20_000).x
+    x = draw(query, RULES["mixture"](label_counts(1, 2, 5)), config, 20_000).x
     assert float(x.mean()) == pytest.approx(float(mean), abs=0.1)
     assert float(x.var()) == pytest.approx(float(variance), abs=0.3)
     assert float((x > 2).float().mean()) == pytest.approx(5 / 8, abs=0.02)
@@ -61,15 +61,15 @@ def test_three_unequal_components_keep_their_shares(gaussians, config) -> None:
 def test_equal_models_federate_to_the_single_model(gaussians, rule: RuleName, config) -> None:
     sizes = (3, 1, 2)
     labels = torch.zeros(500, dtype=torch.int64)
-    many = draw(gaussians(VP(), (1.0,) * 3, (0.5,) * 3), RULES[rule](holdings(*sizes, labels=labels)), config, 500)
-    one = draw(gaussians(VP(), (1.0,), (0.5,)), RULES["mean"](holdings(1)), config, 500)
+    many = draw(gaussians(VP(), (1.0,) * 3, (0.5,) * 3), RULES[rule](label_counts(*sizes, labels=labels)), config, 500)
+    one = draw(gaussians(VP(), (1.0,), (0.5,)), RULES["mean"](label_counts(1)), config, 500)
     torch.testing.assert_close(many.x, one.x, atol=5e-3 if name(config) == "dopri5" else 1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("config", [SDE200, ODE(), PredictorCorrector(steps=120)], ids=name)
 def test_the_followed_log_densities_are_the_agents_own(gaussians, config) -> None:
     query = gaussians(VP(), (-1.0, 1.5), (0.5, 2.0))
-    drawn = draw(query, RULES["mixture"](holdings(1, 1)), config, 2000)
+    drawn = draw(query, RULES["mixture"](label_counts(1, 1)), config, 2000)
     truth = query.log_density(drawn.x, 0.0)
     told, known = drawn.state.log_p[1] - drawn.state.log_p[0], truth[1] - truth[0]
     assert float((told - known).abs().median()) < 0.15
@@ -79,7 +79,7 @@ def test_the_followed_log_densities_are_the_agents_own(gaussians, config) -> Non
 @pytest.mark.parametrize("config", [SDE200, ODE(), PredictorCorrector(steps=120)], ids=name)
 def test_consensus_samples_are_equally_likely_everywhere(gaussians, config) -> None:
     query = gaussians(VP(), (-2.0, 1.0), (1.0, 1.0))
-    drawn = draw(query, RULES["consensus"](holdings(1, 1)), config, 500)
+    drawn = draw(query, RULES["consensus"](label_counts(1, 1)), config, 500)
     told = drawn.state.log_p
     truth = query.log_density(drawn.x, 0.0)
     assert float((told[0] - told[1]).abs().mean()) < 0.05
@@ -93,7 +93,7 @@ def test_an_agent_that_misses_a_step_leaves_the_mixture_for_good(gaussians) -> N
 
     for config in (SDE200, ODE(), PredictorCorrector(steps=120)):
         query = gaussians(VP(), (-2.0, 2.0), (1.0, 1.0), absent)
-        drawn = draw(query, RULES["mixture"](holdings(1, 1)), config)
+        drawn = draw(query, RULES["mixture"](label_counts(1, 1)), config)
         assert drawn.state.lost.tolist() == [False, True]
         assert float(drawn.x.mean()) < -1.5
 
@@ -101,7 +101,7 @@ def test_an_agent_that_misses_a_step_leaves_the_mixture_for_good(gaussians) -> N
 def test_an_agent_that_misses_a_step_is_missed_by_the_mean_for_that_step_only() -> None:
     scores = torch.tensor([[[1.0]], [[5.0]], [[0.0]]])
     there = ScoreAnswers(scores, torch.tensor([True, True, False]))
-    rule = RULES["mean"](holdings(1, 1, 1))
+    rule = RULES["mean"](label_counts(1, 1, 1))
     state = rule.advance(rule.init(1), there, MOVE, torch.zeros(1, 1))
     assert float(rule.combine(state, there, MOVE)) == 3.0
     back = ScoreAnswers(scores, torch.tensor([True, True, True]))
@@ -111,7 +111,7 @@ def test_an_agent_that_misses_a_step_is_missed_by_the_mean_for_that_step_only() 
 def test_without_anybody_who_followed_the_mixture_gives_up(gaussians) -> None:
     query = gaussians(VP(), (0.0, 0.0), (1.0, 1.0), lambda query, agent: query == 2 + agent)
     with pytest.raises(MethodError, match="from the start"):
-        draw(query, RULES["mixture"](holdings(1, 1)), SDE200, 5)
+        draw(query, RULES["mixture"](label_counts(1, 1)), SDE200, 5)
 
 
 def test_data_size_and_label_count_weigh_by_what_agents_hold() -> None:
@@ -136,7 +136,7 @@ def test_orphaned_labels_fall_back_to_the_mean_and_are_named() -> None:
     assert combined.flatten().tolist() == [3.0, 3.0, 3.0]
     assert held.labels_without_data(present) == {0, 2}
     assert held.labels_without_data(torch.tensor([True, True, True])) == {2}
-    assert holdings(1, 2).labels_without_data(torch.tensor([True, False])) == frozenset()
+    assert label_counts(1, 2).labels_without_data(torch.tensor([True, False])) == frozenset()
 
 
 def test_the_mixture_of_labelled_models_starts_from_what_agents_hold_of_the_label() -> None:
@@ -149,7 +149,7 @@ def test_the_mixture_of_labelled_models_starts_from_what_agents_hold_of_the_labe
 
 def test_the_median_ignores_a_faulty_agent() -> None:
     scores = torch.stack([torch.full((2, 3), 1.0), torch.full((2, 3), 1.2), torch.full((2, 3), 1e6)])
-    rule = RULES["median"](holdings(1, 1, 1))
+    rule = RULES["median"](label_counts(1, 1, 1))
     everyone = ScoreAnswers(scores, torch.tensor([True, True, True]))
     torch.testing.assert_close(rule.combine(rule.init(2), everyone, MOVE), torch.full((2, 3), 1.2))
     two = ScoreAnswers(scores, torch.tensor([True, True, False]))
@@ -158,7 +158,7 @@ def test_the_median_ignores_a_faulty_agent() -> None:
 
 @pytest.mark.parametrize("rule", sorted(RULES))
 def test_rules_are_pure(rule: RuleName) -> None:
-    made, random = RULES[rule](holdings(1, 2, labels=None)), generator(0, "answers")
+    made, random = RULES[rule](label_counts(1, 2, labels=None)), generator(0, "answers")
     scores, divergences = torch.randn(2, 4, 3, generator=random), torch.randn(2, 4, generator=random)
     answers, state = ScoreAnswers(scores.clone(), torch.tensor([True, True]), divergences.clone()), made.init(4)
     one, two = (made.combine(state, answers, MOVE) for _ in range(2))
@@ -173,7 +173,7 @@ def test_absent_agents_do_not_leak_into_the_score() -> None:
     scores = torch.stack([torch.ones(2, 1), torch.full((2, 1), torch.nan)])
     answers = ScoreAnswers(scores, torch.tensor([True, False]))
     for key in ("mean", "data-size", "median"):
-        rule = RULES[key](holdings(1, 1))
+        rule = RULES[key](label_counts(1, 1))
         assert torch.equal(rule.combine(rule.init(2), answers, MOVE), torch.ones(2, 1))
 
 
@@ -183,7 +183,7 @@ def test_a_schedule_switches_rules_and_agents_as_t_falls() -> None:
         RulePhase(below=0.5, rule="mean"),
         RulePhase(below=0.2, rule="median"),
     ]
-    rule = rule_for(phases, holdings(1, 1, 1))
+    rule = rule_for(phases, label_counts(1, 1, 1))
     scores = torch.tensor([1.0, 2.0, 9.0]).view(3, 1, 1)
     answers = ScoreAnswers(scores, torch.tensor([True, True, True]))
     state = rule.init(1)
@@ -199,10 +199,10 @@ def test_a_schedule_switches_rules_and_agents_as_t_falls() -> None:
 @pytest.mark.parametrize("config", [SDE200, ODE()], ids=name)
 def test_a_schedule_follows_densities_from_the_start(gaussians, config) -> None:
     phases = [RulePhase(below=1, rule="mean"), RulePhase(below=0.7, rule="mixture")]
-    late = draw(gaussians(VP(), (-2.0, 2.0), (1.0, 1.0)), rule_for(phases, holdings(1, 1)), config).x
+    late = draw(gaussians(VP(), (-2.0, 2.0), (1.0, 1.0)), rule_for(phases, label_counts(1, 1)), config).x
     assert float(late.var()) == pytest.approx(5, abs=0.6)
 
 
 def test_a_schedule_with_unknown_agents_is_refused() -> None:
     with pytest.raises(MethodError, match="a7"):
-        rule_for([RulePhase(below=1, rule="mean", agents=("a7",))], holdings(1, 1))
+        rule_for([RulePhase(below=1, rule="mean", agents=("a7",))], label_counts(1, 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from fednet.diffusion.guided_sampling import RuleState, SolverStep
+from fednet.diffusion.combination import RuleState, SolverStep
 
 
 def test_a_reverse_step_goes_along_the_whole_score_and_a_flow_along_half_of_it() -> None:

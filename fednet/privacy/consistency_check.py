@@ -13,14 +13,14 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from fednet.errors import PrivacyError
-from fednet.privacy.masking import framed
+from fednet.privacy.masking import length_prefixed
 from fednet.privacy.secure_sum_setup import SurvivorSet
 
 VOTE_BYTES = 64
 """The bytes of a vote."""
 
 
-def cast(agreement: SurvivorSet, name: str, signer: bytes) -> bytes:
+def sign_vote(agreement: SurvivorSet, name: str, signer: bytes) -> bytes:
     """A peer's vote for an agreement, `VOTE_BYTES` bytes."""
     return Ed25519PrivateKey.from_private_bytes(signer).sign(_statement(agreement, name))
 
@@ -34,7 +34,7 @@ def require_vote(agreement: SurvivorSet, name: str, vote: bytes) -> None:
     if name not in agreement.sharers:
         raise PrivacyError(f"{name!r} votes on the survivors, but has not shared: leave it out", (name,))
     try:
-        key = Ed25519PublicKey.from_public_bytes(agreement.roster.keys[name].sign)
+        key = Ed25519PublicKey.from_public_bytes(agreement.parties.keys[name].sign)
         key.verify(vote, _statement(agreement, name))
     except (InvalidSignature, ValueError):
         raise PrivacyError(
@@ -43,7 +43,7 @@ def require_vote(agreement: SurvivorSet, name: str, vote: bytes) -> None:
         ) from None
 
 
-def require_majority(agreement: SurvivorSet, votes: Mapping[str, bytes]) -> None:
+def require_threshold_votes(agreement: SurvivorSet, votes: Mapping[str, bytes]) -> None:
     """Checks that enough peers voted for an agreement, and nobody for another one.
 
     Raises:
@@ -51,8 +51,8 @@ def require_majority(agreement: SurvivorSet, votes: Mapping[str, bytes]) -> None
     """
     for name, vote in sorted(votes.items()):
         require_vote(agreement, name, vote)
-    agreement.roster.terms.require_enough(votes, "agreed on the survivors")
+    agreement.parties.parameters.require_enough(votes, "agreed on the survivors")
 
 
 def _statement(agreement: SurvivorSet, name: str) -> bytes:
-    return framed(b"fednet vote", agreement.digest, name.encode())
+    return length_prefixed(b"fednet vote", agreement.digest, name.encode())

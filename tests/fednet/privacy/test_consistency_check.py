@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fednet.errors import PrivacyError
-from fednet.privacy.consistency import VOTE_BYTES, require_majority, require_vote
+from fednet.privacy.consistency_check import VOTE_BYTES, require_threshold_votes, require_vote
 from fednet.privacy.secure_sum_setup import SurvivorSet
 
 
@@ -21,14 +21,14 @@ def votes(whole: object) -> dict[str, bytes]:
 
 def test_votes_for_the_agreement_are_a_majority(agreement: SurvivorSet, votes: dict[str, bytes]) -> None:
     assert {len(vote) for vote in votes.values()} == {VOTE_BYTES}
-    require_majority(agreement, votes)
-    require_majority(agreement, dict(list(votes.items())[:3]))
+    require_threshold_votes(agreement, votes)
+    require_threshold_votes(agreement, dict(list(votes.items())[:3]))
     with pytest.raises(PrivacyError, match="2 of 5 peers agreed on the survivors, the threshold is 3"):
-        require_majority(agreement, dict(list(votes.items())[:2]))
+        require_threshold_votes(agreement, dict(list(votes.items())[:2]))
 
 
 def test_any_other_vote_is_refused_by_name(agreement: SurvivorSet, votes: dict[str, bytes]) -> None:
-    other = SurvivorSet(agreement.roster, agreement.sharers, agreement.survivors[:3])
+    other = SurvivorSet(agreement.parties, agreement.sharers, agreement.survivors[:3])
     cases = [
         (agreement, "c01", votes["c00"]),
         (agreement, "c01", b""),
@@ -41,4 +41,4 @@ def test_any_other_vote_is_refused_by_name(agreement: SurvivorSet, votes: dict[s
             require_vote(where, name, vote)
         assert caught.value.peers == (name,)
     with pytest.raises(PrivacyError, match="'c02'"):
-        require_majority(agreement, {**votes, "c02": votes["c03"]})
+        require_threshold_votes(agreement, {**votes, "c02": votes["c03"]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from fednet.diffusion.samplers import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
+from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
 
 ADAPTER: TypeAdapter[ODE | EulerMaruyama | PredictorCorrector] = TypeAdapter(SamplerConfig)
 
