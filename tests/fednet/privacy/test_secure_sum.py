@@ -20,7 +20,7 @@ from fednet.privacy.quantise import Quantiser
 from fednet.privacy.secure_sum import SecureSumParty
 from fednet.privacy.secure_sum_setup import KEYS_BYTES, default_threshold
 from fednet.privacy.shares import SEALED_BYTES, is_genuine
-from fednet.privacy.unmasking import own_key, pair_key, parse_reveal, reveal_bytes, sign
+from fednet.privacy.unmasking import own_key, pair_key, parse_reveal, reveal_bytes
 
 Circle = Any
 """The class in conftest.py."""
@@ -130,7 +130,7 @@ def test_a_late_vector_stays_hidden_by_all_that_was_revealed(Circle: Circle) -> 
     left = late.clone()
     for other in agreement.survivors:  # the key of its pairs is public now
         key = pair_key(circle.parties["c04"]._secrets.mask, "c04", other, parties)
-        add_mask(left, key, -sign("c04", other))
+        add_mask(left, key, -mask_sign("c04", other))
     assert stats.kstest(left.numpy().view("uint32") / 2**32, "uniform").pvalue > 1e-3
     add_mask(left, own_key(circle.parties["c04"]._secrets.seed, "c04", parties), -1)
     assert torch.equal(left, secret)

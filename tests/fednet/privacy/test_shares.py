@@ -123,7 +123,7 @@ def test_a_key_of_small_order_is_refused_by_name() -> None:
 
 def test_no_share_is_shown() -> None:
     share = dealt()["b"]["seed"]
-    assert repr(share) == str(share) == "Share()"
+    assert repr(share) == str(share) == "SecretShare()"
 
 
 def test_no_two_boxes_are_under_one_key() -> None:
