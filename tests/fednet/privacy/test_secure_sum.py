@@ -20,7 +20,7 @@ from fednet.privacy.quantise import Quantiser
 from fednet.privacy.secure_sum import SecureSumParty
 from fednet.privacy.secure_sum_setup import KEYS_BYTES, default_threshold
 from fednet.privacy.shares import SEALED_BYTES, is_genuine
-from fednet.privacy.unmasking import own_key, pair_key, parse_reveal, reveal_bytes
+from fednet.privacy.unmasking import mask_sign, own_key, pair_key, parse_reveal, reveal_bytes
 
 Circle = Any
 """The class in conftest.py."""
