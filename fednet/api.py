@@ -179,13 +179,13 @@ class Offer:
         origin: the node that has learnt it.
         subject: what it is about, usually a class by its name or an agreed alias.
         version: from 1; a later one replaces an earlier one of the same origin and subject.
-        words: float32 (tokens, width), finite, on the CPU; never written to.
+        embeddings: float32 (tokens, width), finite, on the CPU; never written to.
     """
 
     origin: str
     subject: str
     version: int
-    words: Tensor
+    embeddings: Tensor
 
 
 @dataclass(frozen=True)

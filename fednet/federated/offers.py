@@ -58,11 +58,11 @@ def versions(offers: Iterable[Offer]) -> dict[str, int]:
 
 def size(offer: Offer) -> int:
     """Bytes of the words themselves."""
-    return offer.words.numel() * offer.words.element_size()
+    return offer.embeddings.numel() * offer.embeddings.element_size()
 
 
 def _vetted(offer: Offer, origin: str) -> Offer:
-    words, named = offer.words.detach(), f"{origin}'s offer {offer.subject!r}"
+    words, named = offer.embeddings.detach(), f"{origin}'s offer {offer.subject!r}"
     if offer.origin != origin:
         raise MethodError(f"{named} names {offer.origin!r} as its origin: a peer offers only what it has learnt itself")
     if not 1 <= len(offer.subject) <= LONGEST_SUBJECT:
@@ -77,7 +77,7 @@ def _vetted(offer: Offer, origin: str) -> Offer:
         raise MethodError(f"{named} has words {tuple(words.shape)}: 1 to {MOST_TOKENS} tokens of 1 to {WIDEST} values")
     if not bool(torch.isfinite(words).all()):
         raise MethodError(f"{named} has words that are not finite: they cannot be offered")
-    return replace(offer, words=words.to("cpu", copy=True).contiguous())
+    return replace(offer, embeddings=words.to("cpu", copy=True).contiguous())
 
 
 class OfferSource(IntEnum):
@@ -201,8 +201,8 @@ class OfferStore:
 
 def _replaces(offer: Offer, source: OfferSource, place: _Place) -> bool:
     """Whether an offer takes the place of another; two of one version must say the same."""
-    version, words = place.offer.version, place.offer.words
-    same = offer.version == version and torch.equal(offer.words, words)
+    version, words = place.offer.version, place.offer.embeddings
+    same = offer.version == version and torch.equal(offer.embeddings, words)
     if source > place.source:
         place.source = source if same else place.source
         return not same

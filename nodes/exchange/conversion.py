@@ -33,7 +33,7 @@ def from_exchange_request(said: wire.ExchangeRequest) -> ExchangePlan:
 def to_offer_message(offer: Offer, key: str) -> wire.OfferMessage:
     """An offer as it is said, and the call that it was made under."""
     return wire.OfferMessage(
-        origin=offer.origin, subject=offer.subject, version=offer.version, key=key, embeddings=offer.words
+        origin=offer.origin, subject=offer.subject, version=offer.version, key=key, embeddings=offer.embeddings
     )
 
 

@@ -65,7 +65,7 @@ class Sketcher:
         if call.options.get("balks") == self.name:
             raise MethodError("it has no pictures to learn from")
         width = WIDTH + (call.options.get("wide") == self.name)
-        known = sum((offer.words.mean() for _, offer in sorted(self.heard.items())), torch.zeros(()))
+        known = sum((offer.embeddings.mean() for _, offer in sorted(self.heard.items())), torch.zeros(()))
         mixed = torch.randn(width, 64, generator=generator(7, "words", call.key))
         version = int(call.options.get("version", 1) or 1)
         learnt = [mixed @ self.pictures[index].flatten() / 64 + known for index in range(3)]
@@ -83,15 +83,15 @@ class Sketcher:
             self.ended.set()
 
     def absorb(self, offer: Offer) -> None:
-        if offer.words.shape[1] != WIDTH:
-            raise MethodError(f"words have {offer.words.shape[1]} values, {WIDTH} are needed")
+        if offer.embeddings.shape[1] != WIDTH:
+            raise MethodError(f"words have {offer.embeddings.shape[1]} values, {WIDTH} are needed")
         self.heard[offer.origin, offer.subject] = offer
 
     def digest(self) -> bytes:
         """Of all that it has absorbed, bit for bit."""
         hashed = hashlib.sha256()
         for (origin, subject), offer in sorted(self.heard.items()):
-            hashed.update(f"{origin}/{subject}/{offer.version}".encode() + offer.words.numpy().tobytes())
+            hashed.update(f"{origin}/{subject}/{offer.version}".encode() + offer.embeddings.numpy().tobytes())
         return hashed.digest()
 
 

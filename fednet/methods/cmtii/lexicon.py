@@ -56,7 +56,7 @@ class Lexicon:
         known = self._known(offer.subject)
         if known is None:
             raise MethodError(f"{offer.subject!r} is no class of this run: it cannot have been learnt here")
-        self.own[known] = offer.words
+        self.own[known] = offer.embeddings
 
     def hear(self, offer: Offer) -> bool:
         """Takes in what another site says; a newer version replaces an older one.
@@ -71,7 +71,7 @@ class Lexicon:
         who = f"the word of {offer.origin} for {offer.subject!r}"
         try:
             with torch.no_grad():
-                self._clip.text_features([offer.words])
+                self._clip.text_features([offer.embeddings])
         except ModelError as error:
             raise ModelError(f"{who} cannot be read: {error}") from error
         if self._known(offer.subject) is None and self._strange == "refuse":
@@ -90,7 +90,7 @@ class Lexicon:
         found: dict[int, list[Tensor]] = {}
         for _, offer in sorted(self._received.items()):
             known = self._known(offer.subject)
-            found.setdefault(self.nearest(offer.words) if known is None else known, []).append(offer.words)
+            found.setdefault(self.nearest(offer.embeddings) if known is None else known, []).append(offer.embeddings)
         return dict(sorted(found.items()))
 
     def tokens(self, label: int) -> Tensor:

@@ -85,7 +85,7 @@ class SiteStore:
             "latest": taught.latest,
             "values": dict(taught.values),
         }
-        self._write("words", {offer.subject: offer.words for offer in taught.offers}, note)
+        self._write("words", {offer.subject: offer.embeddings for offer in taught.offers}, note)
 
     def words(self) -> LearnedOffers:
         """What the site taught before; nothing where it has not, or under other terms.
@@ -107,7 +107,7 @@ class SiteStore:
         """Writes a word of another site, in the place of an older one."""
         note = {"terms": self._terms, "origin": offer.origin, "subject": offer.subject, "version": offer.version}
         name = hashlib.sha256(json.dumps([offer.origin, offer.subject]).encode()).hexdigest()
-        self._write(f"heard/{name}", {"words": offer.words}, note)
+        self._write(f"heard/{name}", {"words": offer.embeddings}, note)
 
     def heard(self) -> tuple[Offer, ...]:
         """The words of others that were kept under these terms.

@@ -146,7 +146,7 @@ class CmtiiSite:
             here.backend, train, spoken, labels, self.config.learn, random=random, progress=progress
         )
         offers = tuple(self._said(label, word) for label, word in words.items())
-        offering = OfferBatch(offers, {**losses, "numbers": float(sum(offer.words.numel() for offer in offers))})
+        offering = OfferBatch(offers, {**losses, "numbers": float(sum(offer.embeddings.numel() for offer in offers))})
         self._remember(self._taught.learnt(number, offering))
         here.keeper.save_words(self._taught)
         self._note(LEARN, losses, number)

@@ -34,17 +34,17 @@ class Pupil:
         progress.report(call.work, 1, 1)
         self.calls.append(call)
         self.version += 1
-        total = sum(float(offer.words.sum()) for offer in self.heard)
+        total = sum(float(offer.embeddings.sum()) for offer in self.heard)
         words = self.spoil(torch.full((1, 3), self.number + total))
         return OfferBatch((Offer(self.name, "n", self.version, words),), {"number": self.number})
 
     def absorb(self, offer: Offer) -> None:
-        if offer.words.shape[1] != 3:
-            raise MethodError(f"words have {offer.words.shape[1]} values, 3 are needed")
+        if offer.embeddings.shape[1] != 3:
+            raise MethodError(f"words have {offer.embeddings.shape[1]} values, 3 are needed")
         self.heard.append(offer)
 
     def sums(self) -> dict[str, float]:
-        return {offer.origin: float(offer.words.sum()) for offer in self.heard}
+        return {offer.origin: float(offer.embeddings.sum()) for offer in self.heard}
 
 
 def pupils(count: int = 3) -> dict[str, Pupil]:

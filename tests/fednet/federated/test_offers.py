@@ -20,18 +20,18 @@ def offer(version: int = 1, value: float | None = None, origin: str = "anna", su
 class TestVetted:
     def test_words_are_copied_since_they_may_go_on_being_learnt(self) -> None:
         words = torch.nn.Parameter(torch.ones(2, 4))
-        (given,) = validated(OfferBatch((replace(offer(), words=words),)), "anna").offers
+        (given,) = validated(OfferBatch((replace(offer(), embeddings=words),)), "anna").offers
         with torch.no_grad():
             words.fill_(9.0)
-        assert torch.equal(given.words, torch.ones(2, 4))
-        assert not given.words.requires_grad
+        assert torch.equal(given.embeddings, torch.ones(2, 4))
+        assert not given.embeddings.requires_grad
 
     def test_they_come_contiguous_and_sorted(self) -> None:
         words = torch.arange(8.0).view(4, 2).T
-        given = validated(OfferBatch((replace(offer(), words=words), offer(subject="one")), {"loss": 1.0}), "anna")
+        given = validated(OfferBatch((replace(offer(), embeddings=words), offer(subject="one")), {"loss": 1.0}), "anna")
         assert list(versions(given.offers)) == ["one", "seven"]
-        assert given.offers[1].words.is_contiguous()
-        assert torch.equal(given.offers[1].words, words)
+        assert given.offers[1].embeddings.is_contiguous()
+        assert torch.equal(given.offers[1].embeddings, words)
         assert given.values == {"loss": 1.0}
 
     @pytest.mark.parametrize(
@@ -190,10 +190,10 @@ class TestRoom:
         assert store.add(offer(subject="one"))
         assert store.add(offer(subject="two"))
         assert not store.add(offer(subject="three"))
-        assert not store.add(replace(offer(2, subject="one"), words=torch.ones(3, 4)))
+        assert not store.add(replace(offer(2, subject="one"), embeddings=torch.ones(3, 4)))
         assert store.at("anna", "one").version == 1
-        assert store.add(replace(offer(2, subject="one"), words=torch.ones(1, 4)))
-        assert store.add(replace(offer(subject="three"), words=torch.ones(1, 4)))
+        assert store.add(replace(offer(2, subject="one"), embeddings=torch.ones(1, 4)))
+        assert store.add(replace(offer(subject="three"), embeddings=torch.ones(1, 4)))
 
     def test_who_is_on_it(self) -> None:
         store = OfferStore()

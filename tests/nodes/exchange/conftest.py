@@ -58,13 +58,13 @@ class Teacher:
         return OfferBatch(tuple(self.words(f"s{index}") for index in range(count)), {"number": self.number})
 
     def words(self, subject: str) -> Offer:
-        total = sum((offer.words.sum() for offer in self.holds().values()), torch.zeros(()))
+        total = sum((offer.embeddings.sum() for offer in self.holds().values()), torch.zeros(()))
         words = torch.full((2, self.width), self.number) + total / 64
         return Offer(self.name, subject, self.version, self.spoil(words))
 
     def absorb(self, offer: Offer) -> None:
-        if offer.words.shape[1] != WIDTH:
-            raise MethodError(f"words have {offer.words.shape[1]} values, {WIDTH} are needed")
+        if offer.embeddings.shape[1] != WIDTH:
+            raise MethodError(f"words have {offer.embeddings.shape[1]} values, {WIDTH} are needed")
         self.heard.append(offer)
 
     def holds(self) -> dict[tuple[str, str], Offer]:
@@ -73,7 +73,7 @@ class Teacher:
 
     def said(self) -> dict[tuple[str, str], tuple[int, list[list[float]]]]:
         """The same, to be compared."""
-        return {place: (offer.version, offer.words.tolist()) for place, offer in sorted(self.holds().items())}
+        return {place: (offer.version, offer.embeddings.tolist()) for place, offer in sorted(self.holds().items())}
 
 
 @dataclass

@@ -27,7 +27,7 @@ def test_calls_and_offers_come_back_as_they_were() -> None:
     said = to_offer_message(offer, "k")
     back = from_offer_message(said)
     assert (said.key, back.origin, back.subject, back.version) == ("k", "a", "s", 3)
-    assert back.words is offer.words
+    assert back.embeddings is offer.embeddings
 
 
 def test_a_call_that_cannot_be_said_is_the_methods_error() -> None:

@@ -16,7 +16,7 @@ OFFERS = (Offer("a1", "3", 2, torch.rand(1, 4)), Offer("a1", "7", 1, torch.rand(
 
 
 def told(offers: tuple[Offer, ...]) -> list[tuple[str, str, int, list[list[float]]]]:
-    return [(one.origin, one.subject, one.version, one.words.tolist()) for one in offers]
+    return [(one.origin, one.subject, one.version, one.embeddings.tolist()) for one in offers]
 
 
 def test_words_come_back_with_what_was_learnt_last(tmp_path: Path) -> None:

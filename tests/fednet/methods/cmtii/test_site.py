@@ -43,7 +43,7 @@ def test_what_is_offered_is_words(federation: Make) -> None:
     made = agent.offer(LEARN, NullProgress())
     classes = read_cmtii_capabilities({"a1": agent.prepare(NullProgress())})["a1"].histogram
     assert {int(offer.subject) for offer in made.offers} == {k for k, count in enumerate(classes) if count >= 4}
-    assert all(offer.words.shape == (1, 16) and offer.words.dtype == torch.float32 for offer in made.offers)
+    assert all(offer.embeddings.shape == (1, 16) and offer.embeddings.dtype == torch.float32 for offer in made.offers)
     assert made.values["numbers"] == 16 * len(made.offers)
 
 
@@ -53,7 +53,7 @@ def test_a_later_round_is_a_newer_version(federation: Make) -> None:
     second = agent.offer(ExchangePlan("learn-2", "learn", {"round": 2}), NullProgress()).offers
     assert {offer.version for offer in first} == {1}
     assert {offer.version for offer in second} == {2}
-    assert not torch.equal(first[0].words, second[0].words)
+    assert not torch.equal(first[0].embeddings, second[0].embeddings)
 
 
 def test_another_life_goes_on(federation: Make) -> None:
@@ -80,7 +80,7 @@ def test_a_round_that_was_learnt_is_not_learnt_again(
         again = agent.offer(calls[-1], NullProgress())
         assert versions(again.offers) == versions(made.offers)
         assert again.values == made.values
-        assert all(torch.equal(one.words, two.words) for one, two in zip(again.offers, made.offers, strict=True))
+        assert all(torch.equal(one.embeddings, two.embeddings) for one, two in zip(again.offers, made.offers, strict=True))
 
 
 def test_another_life_paints_what_it_has_heard(federation: Make) -> None:
