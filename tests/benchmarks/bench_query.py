@@ -181,7 +181,7 @@ async def measure(answerers: int, sizes: list[int], memory_steps: int, transport
 
 async def _size(size: int, answerers: int, bare: tuple[Any, Any], solver: ComputeThread, ask: Ask) -> dict[str, Any]:
     x = torch.randn(size // 4)
-    payload = memoryview(x.numpy()).cast("B")
+    payload = memoryview(x.numpy().tobytes())
     steps = {4096: 200, 204800: 100}.get(size, 25)
     local = local_ask({f"a{index}": Echo() for index in range(answerers)})
     kinds: dict[str, Callable[[], Awaitable[list[float]]]] = {

@@ -56,15 +56,18 @@ class Meter:
     def subscribed(self, topic: bytes, present: bool) -> None:
         self._listener.subscribed(topic, present)
 
+    def refused(self, kind: str, why: str) -> None:
+        self._listener.refused(kind, why)
+
 
 class MeteredBus(ZmqTransport):
     """The bus over ZeroMQ, with a meter at its ear."""
 
     meter: Meter
 
-    async def open(self, listen: str, listener: TransportListener) -> tuple[str, str]:
+    async def open(self, listen: str, listener: TransportListener, through: str | None = None) -> tuple[str, str]:
         self.meter = Meter(listener)
-        return await super().open(listen, self.meter)
+        return await super().open(listen, self.meter, through)
 
 
 def worker(name: str, names: tuple[str, ...], join: str, pipe: Connection) -> None:

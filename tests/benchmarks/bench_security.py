@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,10 @@ async def _size(size: int, answerers: int, asks: Mapping[str, Ask], solver: Comp
     steps = 100 if size < 1 << 20 else 10
     taken: dict[str, list[float]] = {kind: [] for kind in asks}
     for ask in asks.values():
-        await solver.run(lambda ask=ask: loop_steps(ask, x, 3))
+        await solver.run(partial(loop_steps, ask, x, 3))
     for _ in range(BLOCKS):
         for kind, ask in asks.items():
-            taken[kind] += await solver.run(lambda ask=ask: loop_steps(ask, x, steps))
+            taken[kind] += await solver.run(partial(loop_steps, ask, x, steps))
     medians = {kind: 1e3 * statistics.median(values) for kind, values in taken.items()}
     return {"bytes": size, "answerers": answerers, **medians, "ratio": medians["keys"] / medians["open"], **parts(x)}
 

@@ -120,6 +120,7 @@ class Command:
     def says(self, pattern: str) -> str:
         """Waits for words on standard output or error; returns what the pattern's first group has matched."""
         match = self.until(lambda: re.search(pattern, self.out + self.err), f"it says {pattern!r}")
+        assert match is not None
         return match[match.lastindex or 0]
 
     def ends(self) -> int:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from fednet.api import Network, Progress, Question, SiteContext
 from fednet.data.site_data import run_share
+from fednet.methods.score_inference.config import ScoreInferenceConfig
 from fednet.methods.score_inference.site import ScoreInferenceSite
 from fednet.models.unet import ScoreNet, UNetConfig, save
 from launch.config.schema import load_config
@@ -98,6 +99,7 @@ def test_a_port_in_use_is_refused_before_anything_is_written(terminal: Any, take
 
 def test_a_checkpoint_of_another_architecture_ends_the_run_and_stays(terminal: Any) -> None:
     method = load_config(str(terminal.folder / "tiny.yaml")).method
+    assert isinstance(method, ScoreInferenceConfig)
     site = SiteContext("a1", 0, 3, 3, "cpu", terminal.folder / "other" / "tiny")
     agent, share = ScoreInferenceSite(method, site), run_share(method.data, method.partition, site)
     path = agent.checkpoint(share)

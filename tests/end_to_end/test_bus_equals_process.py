@@ -207,7 +207,7 @@ def trains(network: Network, _progress: Progress) -> Trained:
     """One site trains alone and its model is set; rounds under every rule; the detector; copies averaged."""
     services.train(network, "0-4", nodes=["a1"], fresh=True)
     first = services.get_model(network, "a1")
-    closed = {"set": (services.set_model(network, first, key="set"),)}
+    closed: dict[str, tuple[RoundRecord, ...]] = {"set": (services.set_model(network, first, key="set"),)}
     for name, federation in FEDERATIONS.items():
         closed[name] = services.run_training_rounds(
             network, {"a1": "0-3", "a2": "0-2,4", "a3": "5-9"}, key=name, federation=federation, rounds=2, mu=0.01

@@ -39,7 +39,7 @@ def launched(terminal: Any) -> Path:
     (terminal.folder / "words.yaml").write_text(yaml.safe_dump({**CLUSTER, **SETTINGS}))
     command = terminal.run("launch", "words.yaml", "--out", "runs")
     assert command.code == 0, command.out + command.err
-    return terminal.folder / "runs" / "words"  # type: ignore[no-any-return]
+    return terminal.folder / "runs" / "words"
 
 
 def numbers(folder: Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ report: {every: 2, per_class: 34, judge_steps: 20}
 @pytest.fixture(scope="module")
 def folder(terminal: Any) -> Path:
     (terminal.folder / "rare.yaml").write_text(RARE)
-    return terminal.folder  # type: ignore[no-any-return]
+    return terminal.folder
 
 
 @pytest.fixture(scope="module")

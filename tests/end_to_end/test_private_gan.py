@@ -34,7 +34,7 @@ report: {every: 1, samples: 40}
 @pytest.fixture(scope="module")
 def folder(terminal: Any) -> Path:
     (terminal.folder / "gan.yaml").write_text(GAN)
-    return terminal.folder  # type: ignore[no-any-return]
+    return terminal.folder
 
 
 def entries(place: Path, site: str) -> list[dict[str, Any]]:

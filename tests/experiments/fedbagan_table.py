@@ -221,7 +221,10 @@ def plot(found: Results, seeds: list[int]) -> None:
         runs = [found[launch.name, seed]["frames"]["gan"] for seed in seeds if (launch.name, seed) in found]
         if runs:
             distances = [mean(run_[k]["worth"]["frechet"] for run_ in runs) for k in range(len(runs[0]))]
-            style = {"linestyle": "--" if loss == "nll" else "-", "linewidth": 3 if loss == "nll" else 1.4}
+            style: dict[str, Any] = {
+                "linestyle": "--" if loss == "nll" else "-",
+                "linewidth": 3 if loss == "nll" else 1.4,
+            }
             axes.plot([frame["round"] for frame in runs[0]], distances, label=f"{optimiser}, {loss}", **style)
     for rounds in ROUNDS:
         axes.axvline(rounds, color="grey", linewidth=0.6, alpha=0.5)

@@ -157,7 +157,7 @@ def untrained(bench: Bench) -> Values:
 
 def sites(bench: Bench) -> Values:
     """Two sites: each on its own, and the minimum of their scores."""
-    detectors = {f"site-{k}": bench.detector(f"site-{k}", lambda k=k: bench.site(k)) for k in (0, 1)}
+    detectors = {f"site-{k}": bench.detector(f"site-{k}", partial(bench.site, k)) for k in (0, 1)}
     values: Values = {}
     scores: dict[int, dict[str, Tensor]] = {0: {}, 1: {}}
     for k, (name, detector) in enumerate(detectors.items()):

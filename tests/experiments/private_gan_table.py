@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean
 from typing import Any
+from unittest import mock
 
 import torch
 from matplotlib.figure import Figure
@@ -25,7 +26,8 @@ from private_gan_sums import rows as computed
 from tables import Launch, launched, write
 
 from fednet.api import NullProgress, SiteContext
-from fednet.federated import local_network
+from fednet.federated import local_network as local
+from fednet.federated.aggregation import aggregate
 from fednet.federated.local_network import local_network
 from fednet.methods.regression.config import RegressionConfig as LineConfig
 from fednet.methods.regression.job import run_job as run_regression
@@ -65,16 +67,14 @@ Results = dict[tuple[str, int], dict[str, Any]]
 
 def zeros(out: Path) -> float:
     """What five sites of the regression predict when every aggregate is replaced by zeros."""
-    config, whole = LineConfig(), local_network.aggregate
+    config, whole = LineConfig(), aggregate
     agents = {
         f"a{k + 1}": RegressionSite(config, SiteContext(f"a{k + 1}", k, 5, 0, "cpu", out / "zeros")) for k in range(5)
     }
     capabilities = {name: agent.prepare(NullProgress()) for name, agent in agents.items()}
-    local_network.aggregate = lambda *given: {name: torch.zeros_like(part) for name, part in whole(*given).items()}
-    try:
+    zeroed = lambda *given: {name: torch.zeros_like(part) for name, part in whole(*given).items()}  # noqa: E731
+    with mock.patch.object(local, "aggregate", zeroed):
         run_regression(config, local_network(agents, capabilities), out / "zeros", 0, NullProgress())
-    finally:
-        local_network.aggregate = whole
     found = json.loads((out / "zeros" / "metrics.json").read_text())["federated"]
     return float(next(iter(found.values())))
 

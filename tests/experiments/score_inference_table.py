@@ -26,6 +26,7 @@ from fednet.diffusion.sampler_config import EulerMaruyama
 from fednet.diffusion.sampling import sample
 from fednet.diffusion.sde import VP
 from fednet.methods.score_inference.arm_sampling import read_score_capabilities, sample_arm
+from fednet.methods.score_inference.config import RuleName, ScoreInferenceConfig
 from fednet.methods.score_inference.rules import RULES, LabelCounts
 from fednet.methods.score_inference.site import ScoreInferenceSite
 from fednet.seeds import generator
@@ -60,7 +61,7 @@ HEAD = (
 Results = dict[tuple[str, int], dict[str, Any]]
 
 
-def analytic(rule: str, seed: int) -> float:
+def analytic(rule: RuleName, seed: int) -> float:
     """Variance of 20,000 samples from N(-2,1) and N(+2,1) under a rule: 1 for the product, 5 for the union."""
     sde, centres = VP(), torch.tensor([-2.0, 2.0])
 
@@ -82,17 +83,19 @@ def difference(launch: Launch, seed: int, out: Path) -> float:
     """Largest absolute difference between what the bus drew and the same computation in this process."""
     folder = out / f"{launch.name}-{seed}"
     loaded = load_config(str(folder / "config.yaml"), [])
+    method = loaded.method
+    assert isinstance(method, ScoreInferenceConfig)
     torch.set_num_threads(1)
     names = [f"a{index + 1}" for index in range(len(loaded.cluster.entries))]
     sites = [SiteContext(name, index, len(names), seed, "cpu", folder) for index, name in enumerate(names)]
-    agents = {site.name: ScoreInferenceSite(loaded.method, site) for site in sites}
+    agents = {site.name: ScoreInferenceSite(method, site) for site in sites}
     capabilities = read_score_capabilities({name: agent.prepare(NullProgress()) for name, agent in agents.items()})
     ask, largest = local_ask(agents), 0.0
-    for name, arm in loaded.method.arms.items():
+    for name, arm in method.arms.items():
         again = sample_arm(
             arm,
-            loaded.method.sampler_of(name),
-            loaded.method.samples,
+            method.sampler_of(name),
+            method.samples,
             name=name,
             ask=ask,
             capabilities=capabilities,

@@ -46,10 +46,14 @@ VALUES = 4096
 
 
 class Walker:
-    """Answers with twice what it was asked, and contributes a step of its own size from the base."""
+    """A site: answers with twice what it was asked, and contributes a step of its own size from the base."""
 
     def __init__(self, place: int) -> None:
         self.place = place
+
+    def prepare(self, progress: Progress) -> str:
+        """Nothing to prepare."""
+        return "{}"
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
         """Twice x, in no time; of a large x only the first number."""

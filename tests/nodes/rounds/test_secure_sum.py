@@ -87,7 +87,9 @@ class TestSecureRounds:
             await meeting.run_rounds(transport=transport, secure=SECURE)
             attempts = {message.attempt for message in heard if message.kind == "share_reveal"}
             closed = {
-                frozenset(each.contributions) for each in heard if each.kind == "round_close" and each.attempt in attempts
+                frozenset(each.contributions)
+                for each in heard
+                if each.kind == "round_close" and each.attempt in attempts
             }
             assert len(closed) == 1
 
