@@ -112,7 +112,7 @@ async def _obey(pipe: Connection, pub: Any, sub: Any, others: int) -> None:
         megabytes, rounds, mean = said
         payload = torch.zeros(megabytes << 18)
         for _ in range(rounds):
-            await pub.send_multipart([b"", memoryview(payload.numpy()).cast("B")], copy=False)
+            await pub.send_multipart([b"", payload.numpy().data.cast("B")], copy=False)
             got = [await sub.recv_multipart(copy=False) for _ in range(others)]
             if mean:
                 states = {

@@ -80,8 +80,17 @@ def afresh(planning: LaunchPlan, folder: Path) -> Stop:
     fednet, processes = Path(sys.executable).with_name("fednet"), []
     for spec in planning.clients:
         joins = [part for address in spec.join for part in ("--join", address)]
-        command: list[str | Path] = [fednet, "node", "--role", "client", "--config", folder / "cluster.yaml", "--name", spec.name]
-        command += ["--listen", spec.listen, "--out", folder, *joins]
+        command: list[str | Path] = [
+            fednet,
+            "node",
+            "--role",
+            "client",
+            "--config",
+            folder / "cluster.yaml",
+            "--name",
+            spec.name,
+        ]
+        command += ["--name", spec.name, "--listen", spec.listen, "--out", folder, *joins]
         with (folder / f"{spec.name}.log").open("a") as log:
             processes.append(subprocess.Popen(command, stdout=log, stderr=log))
 

@@ -24,7 +24,7 @@ from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrect
 from fednet.federated.config import Adam, Federation, Krum, Median, Momentum, TrimmedMean
 from fednet.federated.local_network import local_network
 from fednet.methods.novelty import services
-from fednet.methods.novelty.config import NoveltyConfig as NoveltyConfig
+from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.job import make_site as novelty_agent
 from fednet.methods.score_inference.arm_sampling import ArmSamples, read_score_capabilities, sample_arm
 from fednet.methods.score_inference.config import ArmConfig, RuleName, RulePhase, SamplesConfig, ScoreInferenceConfig
