@@ -107,11 +107,11 @@ class SecureSumParticipant:
             case ShareDistribution(sharers=names) if sender == self._lead and not self._sharers:
                 self._sharers = names
             case EncryptedShare(ciphertext=box):
-                self._ciphertexts.setdefault(sender, bytes.fromhex(box))
+                self._ciphertexts.setdefault(sender, box)
             case ConsistencyCheck(signature=vote):
-                self._votes.setdefault(sender, bytes.fromhex(vote))
+                self._votes.setdefault(sender, vote)
             case ShareReveal(shares=shares):
-                self._reveals.setdefault(sender, bytes.fromhex(shares))
+                self._reveals.setdefault(sender, shares)
         self._changed.set()
 
     def like(self, base: ModelState) -> ModelState:
@@ -125,12 +125,12 @@ class SecureSumParticipant:
             PrivacyError: too few are there, or somebody has sent what is not right; names who.
         """
         party = self._party = SecureSumParty(self._name, self._opened.contributors, self._threshold, self._context)
-        keys = party.advertise().hex()
+        keys = party.advertise()
         self._say(self._about(KeyAdvertisement, public_keys=keys, weight=update.weight, values=dict(update.values)))
         await self._until(lambda: bool(self._sharers) and self._key_advertisements.keys() >= set(self._sharers))
         boxes = await self._reducer.run(partial(party.share, self._keys()))
         for name, box in boxes.items():
-            self._tell(name, self._about(EncryptedShare, ciphertext=box.hex()))
+            self._tell(name, self._about(EncryptedShare, ciphertext=box))
         others = set(self._sharers) - {self._name}
         await self._until(lambda: self._ciphertexts.keys() >= others)
         await self._reducer.run(partial(party.receive, {name: self._ciphertexts[name] for name in others}))
@@ -170,11 +170,11 @@ class SecureSumParticipant:
             )
         dropped = set(self._sharers) - set(agreement.survivors)
         vote = party.vote(agreement.survivors, dropped)
-        self._say(self._about(ConsistencyCheck, signature=vote.hex()))
+        self._say(self._about(ConsistencyCheck, signature=vote))
         votes = await self._enough(self._votes, partial(_is_valid, require_vote, agreement))
         self._revealed[self._round] = agreement.survivors
         shares = await self._reducer.run(partial(party.reveal, votes))
-        self._say(self._about(ShareReveal, shares=shares.hex()))
+        self._say(self._about(ShareReveal, shares=shares))
 
     def _change(self, agreement: SurvivorSet, total: Tensor, reveals: Mapping[str, bytes]) -> Tensor:
         """The mean change, on the reducer's thread."""
@@ -194,7 +194,7 @@ class SecureSumParticipant:
         )
 
     def _keys(self) -> dict[str, bytes]:
-        return {name: bytes.fromhex(self._key_advertisements[name].public_keys) for name in self._sharers}
+        return {name: self._key_advertisements[name].public_keys for name in self._sharers}
 
     def _roster(self) -> SecureSumParties:
         terms = SecureSumParameters(tuple(sorted(self._opened.contributors)), self._threshold, self._context)

@@ -18,6 +18,9 @@ MAX_MEMBERS = 256
 MAX_TOPICS = 1024
 """How many topics one message lists; the header's `Limits.max_items` is the same."""
 
+SIGNATURE_BYTES = 64
+"""Bytes of an Ed25519 signature."""
+
 MAX_VALUES = 256
 """How many scalars one message lists."""
 

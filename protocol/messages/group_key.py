@@ -1,4 +1,4 @@
-"""The key under which a node closes what it says to all; see PROTOCOL.md, "Closed messages", and `protocol.security.group_encryption`."""
+"""How members learn the key of a sender's group messages; see PROTOCOL.md, "Encrypted messages"."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from pydantic import Field
 from protocol.messages.base import Message
 from protocol.topics import LARGEST
 
+GROUP_KEY_BYTES = 32
+
 
 class GroupKeyGrant(Message):
-    """The receiver may read what the sender says to all from now on; it travels closed to the receiver alone.
+    """Lets the receiver decrypt the sender's group messages from now on; itself encrypted to the receiver alone.
 
     Attributes:
-        epoch: counts the sender's keys, from 1.
-        key: 32 bytes, as hexadecimal digits.
+        epoch: counts the sender's group keys, from 1.
+        key: ChaCha20-Poly1305, `GROUP_KEY_BYTES` bytes.
     """
 
     kind: ClassVar[str] = "group_key_grant"
     numbered: ClassVar[bool] = True
 
     epoch: Annotated[int, Field(ge=1, le=LARGEST)]
-    key: Annotated[str, Field(pattern="^[0-9a-f]{64}$", repr=False)]
+    key: Annotated[bytes, Field(min_length=GROUP_KEY_BYTES, max_length=GROUP_KEY_BYTES, repr=False)]

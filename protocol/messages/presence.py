@@ -9,7 +9,17 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from protocol.messages.base import MAX_MEMBERS, Address, Count, Latest, Message, Name, Seconds, WireValue
+from protocol.messages.base import (
+    MAX_MEMBERS,
+    SIGNATURE_BYTES,
+    Address,
+    Count,
+    Latest,
+    Message,
+    Name,
+    Seconds,
+    WireValue,
+)
 
 MAX_CAPABILITIES_BYTES = 16 * 1024
 
@@ -23,7 +33,7 @@ class PeerInfo(WireValue):
         role: who the process is.
         address: where its data socket is bound.
         heartbeat_address: where its heartbeat socket is bound.
-        proof: the node's own signature over all of this, 128 hexadecimal digits; empty where there are no keys.
+        proof: the node's own Ed25519 signature over all of this; None where there are no keys.
     """
 
     name: Name
@@ -31,7 +41,7 @@ class PeerInfo(WireValue):
     role: Literal["client", "guest", "monitor"]
     address: Address
     heartbeat_address: Address
-    proof: Annotated[str, Field(pattern="^(?:[0-9a-f]{128})?$")] = ""
+    proof: Annotated[bytes, Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)] | None = None
 
 
 class Hello(Message):

@@ -1,30 +1,41 @@
-"""What peers say to one another so that a round learns the sum of their contributions and nothing else.
+"""Messages of a secure round, in which peers learn the sum of their contributions and nothing else.
 
-How they follow each other is told in PROTOCOL.md, "Secure rounds". To the protocol the keys, boxes, votes and reveals
-are opaque bytes, written as hexadecimal digits; `fednet.privacy` makes and checks them.
+PROTOCOL.md, "Secure rounds", gives their order. Keys, ciphertexts, signatures and shares are opaque bytes here, of
+known lengths; `fednet.privacy` makes and checks them.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from protocol.messages.base import MAX_MEMBERS, SIGNATURE_BYTES
 from protocol.messages.rounds import Names, RoundMessage, Values, Weight
 
-_HEX = r"^(?:[0-9a-f]{2})+$"
+PUBLIC_KEYS_BYTES = 128
+"""Two X25519 keys, an Ed25519 key and a SHA-256 commitment."""
 
-KeyBytes = Annotated[str, Field(pattern=_HEX, max_length=2 * 256)]
-BoxBytes = Annotated[str, Field(pattern=_HEX, max_length=2 * 1024)]
-VoteBytes = Annotated[str, Field(pattern=_HEX, max_length=2 * 128)]
-RevealBytes = Annotated[str, Field(pattern=_HEX, max_length=2 * 48 * 1024)]
+CIPHERTEXT_BYTES = 210
+"""Two signed shares of 97 bytes and a tag of 16."""
+
+AGREEMENT_BYTES = 32
+SHARE_BYTES = 97
+"""A `ShareReveal` holds the SHA-256 of what was agreed on, and a signed share of each sharer."""
+
+
+def _shares(data: bytes) -> bytes:
+    count, rest = divmod(len(data) - AGREEMENT_BYTES, SHARE_BYTES)
+    if rest or not 1 <= count <= MAX_MEMBERS:
+        raise ValueError(f"expected {AGREEMENT_BYTES} bytes and {SHARE_BYTES} of each of 1 to {MAX_MEMBERS} sharers")
+    return data
 
 
 class KeyAdvertisement(RoundMessage):
     """The sender has a contribution, and these are its public keys for this attempt.
 
     Attributes:
-        public_keys: its public keys.
+        public_keys: `PUBLIC_KEYS_BYTES` bytes.
         weight: how much its contribution counts.
         values: what it measured.
     """
@@ -32,13 +43,17 @@ class KeyAdvertisement(RoundMessage):
     kind: ClassVar[str] = "key_advertisement"
     numbered: ClassVar[bool] = True
 
-    public_keys: KeyBytes
+    public_keys: Annotated[bytes, Field(min_length=PUBLIC_KEYS_BYTES, max_length=PUBLIC_KEYS_BYTES)]
     weight: Weight
     values: Values
 
 
 class ShareDistribution(RoundMessage):
-    """The lead says who deals shares to one another: those whose keys have come."""
+    """The leader names the sharers: the members whose key advertisements have arrived.
+
+    Attributes:
+        sharers: each distributes shares of its secrets to the others.
+    """
 
     kind: ClassVar[str] = "share_distribution"
     numbered: ClassVar[bool] = True
@@ -47,40 +62,52 @@ class ShareDistribution(RoundMessage):
 
 
 class EncryptedShare(RoundMessage):
-    """The sender's shares for the receiver, sealed to it. To its inbox."""
+    """The sender's shares for the receiver, encrypted to it. To its inbox.
+
+    Attributes:
+        ciphertext: `CIPHERTEXT_BYTES` bytes.
+    """
 
     kind: ClassVar[str] = "encrypted_share"
     numbered: ClassVar[bool] = True
 
-    ciphertext: BoxBytes
+    ciphertext: Annotated[bytes, Field(min_length=CIPHERTEXT_BYTES, max_length=CIPHERTEXT_BYTES)]
 
 
 class SharesReceived(RoundMessage):
-    """The sender holds the shares of everybody. To the lead."""
+    """The sender holds the shares of every sharer. To the leader."""
 
     kind: ClassVar[str] = "shares_received"
     numbered: ClassVar[bool] = True
 
 
 class ConsistencyCheck(RoundMessage):
-    """The sender's signed word for the survivors that the lead has named."""
+    """The sender signs the set of survivors that the leader has named.
+
+    Attributes:
+        signature: Ed25519, over all keys, the sharers and the survivors.
+    """
 
     kind: ClassVar[str] = "consistency_check"
     numbered: ClassVar[bool] = True
 
-    signature: VoteBytes
+    signature: Annotated[bytes, Field(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
 
 
 class ShareReveal(RoundMessage):
-    """The sender's shares: of the own masks of those who survived, and of the pairwise masks of those who dropped."""
+    """The sender's shares: of the survivors' own masks, and of the pairwise masks of those who dropped out.
+
+    Attributes:
+        shares: `AGREEMENT_BYTES` bytes, then `SHARE_BYTES` of each sharer in sorted order.
+    """
 
     kind: ClassVar[str] = "share_reveal"
     numbered: ClassVar[bool] = True
 
-    shares: RevealBytes
+    shares: Annotated[bytes, AfterValidator(_shares)]
 
 
 SecureSumMessage = (
     KeyAdvertisement | ShareDistribution | EncryptedShare | SharesReceived | ConsistencyCheck | ShareReveal
 )
-"""All that is said about a secure sum beside what is said in every round."""
+"""Every message that a secure round has and a plain one has not."""

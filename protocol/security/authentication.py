@@ -47,8 +47,8 @@ _SEAL = struct.Struct(">32sQQ64s")
 SIGNATURE_BYTES = _SEAL.size
 """Bytes of the frame that a signed message has more: key, incarnation, serial, signature."""
 
-_MESSAGE = b"fednet message 3"
-_INTRODUCTION = b"fednet introduction 3"
+_MESSAGE = b"fednet message 4"
+_INTRODUCTION = b"fednet introduction 4"
 _PROVEN = 1024
 
 
@@ -238,7 +238,7 @@ class MessageAuthenticator:
 
     def introduce(self, me: PeerInfo) -> PeerInfo:
         """This node's own word for who and where it is."""
-        return me.model_copy(update={"proof": self._signer.sign(_introduction(me)).hex()})
+        return me.model_copy(update={"proof": self._signer.sign(_introduction(me))})
 
     def vouched(self, infos: Iterable[PeerInfo]) -> tuple[PeerInfo, ...]:
         """Those whom we trust and who have signed that this is who and where they are."""
@@ -278,7 +278,7 @@ class MessageAuthenticator:
 
     def _is_proven(self, info: PeerInfo) -> bool:
         verifier = self._verifiers.get(info.name)
-        return verifier is not None and _holds(verifier, bytes.fromhex(info.proof), _introduction(info))
+        return verifier is not None and info.proof is not None and _holds(verifier, info.proof, _introduction(info))
 
 
 def digest(frames: Sequence[Buffer]) -> bytes:

@@ -35,7 +35,7 @@ from protocol import codec
 from protocol.codec import Buffer
 from protocol.errors import ForgeryError
 from protocol.limits import Limits
-from protocol.messages.group_key import GroupKeyGrant
+from protocol.messages.group_key import GROUP_KEY_BYTES, GroupKeyGrant
 from protocol.messages.presence import PeerInfo
 from protocol.security.authentication import KEY_BYTES, MessageAuthenticator, VerifiedMessage
 from protocol.security.keys import Keyring
@@ -49,7 +49,7 @@ AEAD_HEADER_BYTES = _LID.size
 KEPT = 8
 """Epochs of a peer whose keys are kept, for what is still on its way."""
 
-_PAIR = b"fednet pair 3"
+_PAIR = b"fednet pair 4"
 _PAIRS = 1024
 
 
@@ -87,9 +87,9 @@ class GroupCipher:
     def renew(self) -> GroupKeyGrant:
         """Begins a new epoch; returns what to tell those who may read it."""
         self._epoch += 1
-        key = os.urandom(32)
+        key = os.urandom(GROUP_KEY_BYTES)
         self._cipher = ChaCha20Poly1305(key)
-        self.grant = GroupKeyGrant(epoch=self._epoch, key=key.hex())
+        self.grant = GroupKeyGrant(epoch=self._epoch, key=key)
         return self.grant
 
     def knows(self, name: str) -> bool:
@@ -101,7 +101,7 @@ class GroupCipher:
         held = self._granted.get(name)
         if held is None or held.incarnation != incarnation:
             held = self._granted[name] = _Granted(incarnation)
-        held.keys[grant.epoch] = ChaCha20Poly1305(bytes.fromhex(grant.key))
+        held.keys[grant.epoch] = ChaCha20Poly1305(grant.key)
         while len(held.keys) > KEPT:
             held.keys.popitem(last=False)
 

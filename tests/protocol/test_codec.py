@@ -31,7 +31,9 @@ Forge = Callable[..., list[bytes]]
 
 
 def meaning(value: Any) -> Any:
-    """What a vector's JSON stands for: tensors, and tuples for lists."""
+    """What a vector's JSON stands for: tensors, bytes, and tuples for lists."""
+    if isinstance(value, dict) and value.keys() == {"hex"}:
+        return bytes.fromhex(value["hex"])
     if isinstance(value, dict) and value.keys() == {"dtype", "shape", "values"}:
         dtype = DTYPES[value["dtype"]]
         values = [complex(*each) for each in value["values"]] if dtype.is_complex else value["values"]

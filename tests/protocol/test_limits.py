@@ -104,7 +104,7 @@ def test_the_largest_messages_about_the_run_fit_their_header() -> None:
             role="monitor",
             address=address,
             heartbeat_address=address,
-            proof="f" * 128,
+            proof=b"\xff" * 64,
         )
         for index in range(MAX_MEMBERS + 1)
     ]
