@@ -1,7 +1,7 @@
-"""The one thread on which a device computes, so that models never run on the event loop.
+"""Threads beside the event loop: the compute thread of a device, and the bridge by which a thread calls async code.
 
-A solver has a thread of its own: it waits for answers, among them those of its own node's model, and on the
-model's thread the two would wait for each other forever.
+Models never run on the event loop. A solver has a thread of its own: it waits for answers, among them those of its own
+node's model, and on the model's thread the two would wait for each other forever.
 """
 
 from __future__ import annotations
@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from fednet.api import Stopped
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -71,6 +72,74 @@ class ComputeThread:
             future, work = self._jobs.get()
             if not future.cancelled():
                 work()
+
+
+class Bridge:
+    """Runs async functions on an event loop for other threads, which block until the result is there.
+
+    Made on the event loop, and closed there before the loop ends: then no thread waits any more.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._calls: dict[SimpleQueue[tuple[bool, Any]], asyncio.Future[Any] | None] = {}
+
+    def call(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of `await work(*args, **kwargs)` on the event loop; called from any other thread.
+
+        Raises:
+            Stopped: the bridge was closed, before the call or during it; the work was cancelled.
+            BaseException: what the work raised.
+        """
+        outcome: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
+        with self._lock:
+            if self._closed:
+                raise Stopped
+            self._calls[outcome] = None
+        self._loop.call_soon_threadsafe(self._start, outcome, partial(work, *args, **kwargs))
+        try:
+            succeeded, value = outcome.get()
+        except BaseException:  # KeyboardInterrupt, on the main thread: nobody waits for the work any more
+            self._loop.call_soon_threadsafe(self._cancel, outcome)
+            raise
+        if succeeded:
+            return value  # type: ignore[no-any-return]
+        raise value
+
+    def close(self) -> None:
+        """Ends every call with `Stopped` and cancels its work; later calls raise `Stopped`."""
+        with self._lock:
+            self._closed = True
+        for outcome in list(self._calls):
+            outcome.put((False, Stopped()))
+            self._cancel(outcome)
+
+    def _start(self, outcome: SimpleQueue[tuple[bool, Any]], work: Callable[[], Awaitable[Any]]) -> None:
+        if outcome not in self._calls:
+            return
+        try:
+            future = self._calls[outcome] = asyncio.ensure_future(work())
+        except Exception as error:
+            del self._calls[outcome]
+            outcome.put((False, error))
+        else:
+            future.add_done_callback(partial(self._finish, outcome))
+
+    def _finish(self, outcome: SimpleQueue[tuple[bool, Any]], future: asyncio.Future[Any]) -> None:
+        self._calls.pop(outcome, None)
+        if future.cancelled():
+            outcome.put((False, Stopped()))
+        elif (error := future.exception()) is not None:
+            outcome.put((False, error))
+        else:
+            outcome.put((True, future.result()))
+
+    def _cancel(self, outcome: SimpleQueue[tuple[bool, Any]]) -> None:
+        future = self._calls.pop(outcome, None)
+        if future is not None:
+            future.cancel()
 
 
 class ThreadProgress:

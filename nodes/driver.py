@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from fednet.api import Ask, ExchangePlan, ExchangeRecord, Network, Progress, Question, Replies, RoundPlan, RoundRecord
+from fednet.api import ExchangePlan, ExchangeRecord, Network, Progress, Question, Replies, RoundPlan, RoundRecord
 from fednet.methods import registry
 from nodes.blob_store import BlobStore
-from nodes.compute import ComputeThread, ThreadProgress, run_until_stopped
+from nodes.compute import Bridge, ComputeThread, ThreadProgress, run_until_stopped
 from nodes.exchange.client import ExchangeClient
 from nodes.node import Node
 from nodes.peer_directory import PeerDirectory
@@ -25,38 +25,44 @@ T = TypeVar("T")
 Job = Callable[[Network, Progress], T]
 """What a guest does: it gets the network and a watch."""
 
-RunRounds = Callable[[RoundPlan], tuple[RoundRecord, ...]]
-
-RunExchange = Callable[[ExchangePlan], ExchangeRecord]
-
 
 @dataclass
-class BusNetwork:
-    """A `Network` whose other sides are peers on the bus; for a job on a thread of its own.
+class BlockingNetwork:
+    """A `Network` of peers on the bus for a job on a thread of its own: every method blocks until it is over.
 
     Attributes:
-        capabilities: the clients' cards as they were when all of them were ready.
-        asks: puts a question and blocks until its replies are there.
-        convenes: has rounds held and blocks until they are over.
-        trades: has an exchange held and blocks until it is over.
+        capabilities: what the clients said of themselves when all of them were ready.
+        bridge: leads to the event loop of the three clients.
+        queries: asks.
+        rounds: has rounds held.
+        exchanges: has exchanges held.
+        progress: is told how far rounds and exchanges are.
+        participation: is told who took part.
     """
 
     capabilities: Mapping[str, str]
-    asks: Ask
-    runs_rounds: RunRounds
-    runs_exchange: RunExchange
+    bridge: Bridge
+    queries: QueryClient
+    rounds: RoundsClient
+    exchanges: ExchangeClient
+    progress: Progress
+    participation: ParticipationNote
 
     def ask(self, question: Question) -> Replies:
         """Puts a question and waits for the replies."""
-        return self.asks(question)
+        replies = self.bridge.call(self.queries.ask, question)
+        self.participation.answered(replies)
+        return replies
 
     def run_rounds(self, programme: RoundPlan) -> tuple[RoundRecord, ...]:
         """Has rounds held and waits for their end."""
-        return self.runs_rounds(programme)
+        return self.bridge.call(self.rounds.run_rounds, programme, self.progress, self.participation.closed)
 
     def exchange(self, call: ExchangePlan) -> ExchangeRecord:
         """Has an exchange held and waits for its end."""
-        return self.runs_exchange(call)
+        record = self.bridge.call(self.exchanges.exchange, call, self.progress)
+        self.participation.exchanged(record)
+        return record
 
 
 async def run_guest(spec: NodeSpec, job: Job[T], stop: asyncio.Event, told: ProgressListener | None = None) -> T:
@@ -83,26 +89,19 @@ async def run_guest(spec: NodeSpec, job: Job[T], stop: asyncio.Event, told: Prog
     caller = ExchangeClient(node, roster, spec.rounds)
     for capability in (roster, asker, depot, convener, caller):
         node.add(capability)
-    remark = ParticipationNote()
-    progress = ThreadProgress(progress_publisher(node, remark, told))
+    participation, bridge = ParticipationNote(), Bridge()
+    progress = ThreadProgress(progress_publisher(node, participation, told))
     solver = ComputeThread(f"{spec.name}-solver")
     try:
         async with node:
             capabilities = await run_until_stopped(
                 stop, progress, asyncio.ensure_future(roster.complete(spec.timing.ready))
             )
-            network = BusNetwork(
-                capabilities,
-                remark.listen(asker.from_thread()),
-                convener.from_thread(progress, remark.closed),
-                caller.from_thread(progress, remark.exchanged),
-            )
+            network = BlockingNetwork(capabilities, bridge, asker, convener, caller, progress, participation)
             return await run_until_stopped(stop, progress, solver.run(lambda: job(network, progress)))
     finally:
         progress.stop()
-        asker.close()
-        convener.close()
-        caller.close()
+        bridge.close()
         solver.close()
         await solver.ended()
 
@@ -127,6 +126,10 @@ class ParticipationNote:
         """The remark."""
         return self._text
 
+    def answered(self, replies: Replies) -> None:
+        """A question has been answered."""
+        self._say(replies.by_node, replies.late, replies.lost)
+
     def closed(self, record: RoundRecord) -> None:
         """A round has closed."""
         self._say(record.weights, record.late, {**record.lost, **record.refused})
@@ -134,16 +137,6 @@ class ParticipationNote:
     def exchanged(self, record: ExchangeRecord) -> None:
         """An exchange is over."""
         self._say([name for name in record.offered if name not in record.lost], record.late, record.lost)
-
-    def listen(self, ask: Ask) -> Ask:
-        """The same ask, listened to."""
-
-        def heard(question: Question) -> Replies:
-            replies = ask(question)
-            self._say(replies.by_node, replies.late, replies.lost)
-            return replies
-
-        return heard
 
     def _say(self, there: Iterable[str], late: Collection[str], lost: Collection[str]) -> None:
         parts = [" ".join(there)]

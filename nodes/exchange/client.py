@@ -10,9 +10,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf
-from queue import SimpleQueue
 
-from fednet.api import ExchangePlan, ExchangeRecord, Progress, Stopped
+from fednet.api import ExchangePlan, ExchangeRecord, Progress
 from fednet.errors import MethodError
 from nodes.capability import Handler
 from nodes.errors import NoQuorum
@@ -62,61 +61,34 @@ class ExchangeClient:
         self._paces: dict[str, tuple[DeadlineEstimator, DeadlineEstimator]] = {}
         self._open: dict[str, _PendingExchange] = {}
         self._records: dict[str, ExchangeRecord] = {}
-        self._closed = False
         self.handlers: Mapping[type[Message], Handler] = {
             wire.OfferList: self._offered,
             wire.ExchangeDecline: self._abstain,
             wire.OfferVerdict: self._absorbed,
         }
 
-    async def exchange(self, call: ExchangePlan) -> ExchangeRecord:
+    async def exchange(self, call: ExchangePlan, progress: Progress | None = None) -> ExchangeRecord:
         """Has every ready client do a call's work and offer, and absorb what the others offer; waits for the end.
+
+        Args:
+            call: the exchange.
+            progress: is told how many have offered, and then how many have absorbed.
 
         Raises:
             MethodError: nobody offers anything, or the call cannot be made.
             NoQuorum: too few were left.
-            Stopped: the caller was closed.
         """
         told: asyncio.Queue[ExchangeRecord | Exception | ExchangeProgress] = asyncio.Queue()
         self._call(call, told.put_nowait)
         try:
             while isinstance(said := await told.get(), ExchangeProgress):
-                pass
-        except asyncio.CancelledError:
+                if progress is not None:
+                    phase = f"{'absorb' if said.absorbing else 'offer'}: {call.work}"[:64]
+                    progress.report(phase, said.done, said.expected)
+        except BaseException:
             self._forget(call.key)
             raise
         return _result_or_raise(said)
-
-    def from_thread(
-        self, progress: Progress, heard: Callable[[ExchangeRecord], None] | None = None
-    ) -> Callable[[ExchangePlan], ExchangeRecord]:
-        """The same as a blocking callable, for a job on its own thread.
-
-        Args:
-            progress: is told how far an exchange is.
-            heard: is told every record.
-        """
-        loop = asyncio.get_running_loop()
-
-        def exchange(call: ExchangePlan) -> ExchangeRecord:
-            told: SimpleQueue[ExchangeRecord | Exception | ExchangeProgress] = SimpleQueue()
-            loop.call_soon_threadsafe(self._call, call, told.put)
-            while isinstance(said := told.get(), ExchangeProgress):
-                progress.report(
-                    f"{'absorb' if said.absorbing else 'offer'}: {call.work}"[:64], said.done, said.expected
-                )
-            record = _result_or_raise(said)
-            if heard is not None:
-                heard(record)
-            return record
-
-        return exchange
-
-    def close(self) -> None:
-        """Ends every exchange, and each that is called for from now on, with `Stopped`."""
-        self._closed = True
-        for key in list(self._open):
-            self._end(key, Stopped())
 
     def linked(self, peer: PeerInfo) -> None:
         """A newcomer has not heard what is called for."""
@@ -132,9 +104,7 @@ class ExchangeClient:
 
     def _call(self, call: ExchangePlan, told: ExchangeListener) -> None:
         """Opens an exchange and says its call; `told` hears the outcome, on the event loop."""
-        if self._closed:
-            told(Stopped())
-        elif call.key in self._records:
+        if call.key in self._records:
             told(self._records[call.key])
         elif call.key in self._open:
             told(MethodError(f"call {call.key!r} is being made already: wait for it, or use another key"))

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import inf
-from queue import SimpleQueue
 
 from torch import Tensor
 
-from fednet.api import Ask, Question, Replies, Stopped
+from fednet.api import Question, Replies
 from nodes.capability import Handler
 from nodes.errors import NoQuorum, PeerError
 from nodes.node import Node
@@ -42,7 +41,7 @@ class _PendingQuery:
     number: int
     to: tuple[str, ...] | None
     step: QuorumTracker
-    then: Callable[[Replies | Exception], None]
+    closed: asyncio.Future[QuorumOutcome]
     outputs: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
     until: float = inf  # when the ledger wants to be looked at again
@@ -66,7 +65,6 @@ class QueryClient:
         self._pace = DeadlineEstimator(policy)
         self._numbers = itertools.count(1)
         self._open: dict[int, _PendingQuery] = {}
-        self._closed = False
         self.handlers: Mapping[type[Message], Handler] = {QueryAnswer: self._answer, QueryRefusal: self._refusal}
 
     async def ask(self, question: Question) -> Replies:
@@ -75,56 +73,23 @@ class QueryClient:
         Raises:
             PeerError: one of those that it is for cannot be asked, and why; nobody was asked.
             NoQuorum: fewer contributed than the policy's quorum.
-            Stopped: the asker was closed.
-            EncodingError, ValidationError: the question cannot be said.
+            EncodingError, ValidationError: the question cannot be encoded.
         """
-        answered: asyncio.Future[Replies | Exception] = asyncio.get_running_loop().create_future()
-        self._put(question, lambda replies: None if answered.done() else answered.set_result(replies))
-        return _result_or_raise(await answered)
-
-    def from_thread(self) -> Ask:
-        """The same as a blocking callable, for a solver on a thread of its own."""
-        loop = asyncio.get_running_loop()
-
-        def ask(question: Question) -> Replies:
-            answered: SimpleQueue[Replies | Exception] = SimpleQueue()
-            loop.call_soon_threadsafe(self._put, question, answered.put)
-            return _result_or_raise(answered.get())
-
-        return ask
-
-    def close(self) -> None:
-        """Ends every question, and each that is put from now on, with `Stopped`: no solver waits for answers."""
-        self._closed = True
-        while self._open:
-            _, asked = self._open.popitem()
-            if asked.timer is not None:
-                asked.timer.cancel()
-            asked.then(Stopped())
-
-    def _put(self, question: Question, then: Callable[[Replies | Exception], None]) -> None:
-        """Opens a step for a question and says it; `then` gets the outcome, on the event loop."""
-        if self._closed:
-            then(Stopped())
-            return
-        if self._node.backpressured:  # whoever asks waits as well: this is what slows it down
+        while self._node.backpressured:  # the asker waits as well: this is what slows it down
             self._node.counts["held back"] += 1
-            asyncio.get_running_loop().call_later(BACKPRESSURE_INTERVAL, self._put, question, then)
-            return
-        try:
-            step = self._step(question)
-        except PeerError as error:
-            then(error)
-            return
-        number = next(self._numbers)
-        asked = self._open[number] = _PendingQuery(number, question.to, step, then)
+            await asyncio.sleep(BACKPRESSURE_INTERVAL)
+        step, number = self._step(question), next(self._numbers)
+        asked = self._open[number] = _PendingQuery(
+            number, question.to, step, asyncio.get_running_loop().create_future()
+        )
         try:
             self._say(self._query(number, question), question.to, step)
-        except Exception as error:  # whoever asked waits for it, perhaps on another thread
-            del self._open[number]
-            then(error)
-        else:
             self._review(asked)
+            return self._conclude(asked, await asked.closed)
+        finally:
+            del self._open[number]
+            if asked.timer is not None:
+                asked.timer.cancel()
 
     def _step(self, question: Question) -> QuorumTracker:
         """The step of everybody who is ready, or of those whom the question is for: then fewer are a quorum."""
@@ -155,12 +120,12 @@ class QueryClient:
             ttl=self._policy.hard_limit,
         )
 
-    def _conclude(self, asked: _PendingQuery, outcome: QuorumOutcome) -> Replies | Exception:
+    def _conclude(self, asked: _PendingQuery, outcome: QuorumOutcome) -> Replies:
         for seconds in asked.step.taken():
             self._pace.note(seconds)
         lost = {**({} if asked.to is not None else self._roster.missing()), **outcome.lost}
         if not outcome.quorate:
-            return NoQuorum(
+            raise NoQuorum(
                 outcome.contributed, asked.step.policy.quorum, {**lost, **dict.fromkeys(outcome.late, "late")}
             )
         contributed = {name: asked.outputs[name] for name in outcome.contributed}
@@ -168,6 +133,8 @@ class QueryClient:
 
     def _review(self, asked: _PendingQuery) -> None:
         """Closes the step if its ledger says so, and otherwise looks again when it says."""
+        if asked.closed.done():
+            return
         now = self._now()
         if now - asked.until > STALL_THRESHOLD:
             asked.step.excuse(now - asked.until + STALL_THRESHOLD)
@@ -178,8 +145,7 @@ class QueryClient:
         outcome = asked.step.outcome(now)
         asked.until = outcome.until
         if outcome.closed:
-            del self._open[asked.number]
-            asked.then(self._conclude(asked, outcome))
+            asked.closed.set_result(outcome)
         else:
             asked.timer = asyncio.get_running_loop().call_at(outcome.until, self._look, asked)
 
@@ -211,9 +177,3 @@ class QueryClient:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-def _result_or_raise(replies: Replies | Exception) -> Replies:
-    if isinstance(replies, Exception):
-        raise replies
-    return replies

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 
-from fednet.api import Progress, RoundPlan, RoundRecord, Stopped
+from fednet.api import Progress, RoundPlan, RoundRecord
 from fednet.errors import MethodError
 from fednet.federated.state import digest, pack
 from nodes.blob_store import BlobStore
@@ -64,50 +63,41 @@ class RoundsClient:
         self._roster = roster
         self._blob_store = depot
         self._ordered: dict[str, _PendingRounds] = {}
-        self._closed = False
         self.handlers: Mapping[type[Message], Handler] = {RoundCommit: self._commit, RoundsAborted: self._abandon}
 
-    async def run_rounds(self, programme: RoundPlan) -> tuple[RoundRecord, ...]:
+    async def run_rounds(
+        self,
+        programme: RoundPlan,
+        progress: Progress | None = None,
+        on_record: Callable[[RoundRecord], None] | None = None,
+    ) -> tuple[RoundRecord, ...]:
         """Has rounds held and waits for their records.
+
+        Args:
+            programme: the rounds.
+            progress: is told of every round that has closed, with what was measured.
+            on_record: gets every round's record as soon as it has closed, before `progress` is told.
 
         Raises:
             MethodError: they cannot be held.
             NoQuorum: too few are there.
-            Stopped: the convener was closed.
         """
         told: asyncio.Queue[RoundRecord | Exception] = asyncio.Queue()
         plan, packed = _to_request(programme, self._node.name)
         self._order(plan, packed, told.put_nowait)
+        records: list[RoundRecord] = []
         try:
-            return tuple([_result_or_raise(await told.get()) for _ in range(programme.rounds)])
-        except asyncio.CancelledError:
-            self._forget(plan.key)
-            raise
-
-    def from_thread(
-        self, progress: Progress, heard: Callable[[RoundRecord], None] | None = None
-    ) -> Callable[[RoundPlan], tuple[RoundRecord, ...]]:
-        """The same as a blocking callable, for a job on its own thread; `heard` and `progress` hear of every round."""
-        loop = asyncio.get_running_loop()
-
-        def convene(programme: RoundPlan) -> tuple[RoundRecord, ...]:
-            told: SimpleQueue[RoundRecord | Exception] = SimpleQueue()
-            loop.call_soon_threadsafe(self._order, *_to_request(programme, self._node.name), told.put)
-            records: list[RoundRecord] = []
             while len(records) < programme.rounds:
-                records.append(record := _result_or_raise(told.get()))
-                if heard is not None:
-                    heard(record)
-                progress.report(f"{programme.model} rounds", len(records), programme.rounds, **_weighted_means(record))
-            return tuple(records)
-
-        return convene
-
-    def close(self) -> None:
-        """Ends every programme, and each that is asked for from now on, with `Stopped`."""
-        self._closed = True
-        while self._ordered:
-            self._ordered.popitem()[1].told(Stopped())
+                records.append(record := _result_or_raise(await told.get()))
+                if on_record is not None:
+                    on_record(record)
+                if progress is not None:
+                    progress.report(
+                        f"{programme.model} rounds", len(records), programme.rounds, **_weighted_means(record)
+                    )
+        finally:
+            self._forget(plan.key)
+        return tuple(records)
 
     def linked(self, peer: PeerInfo) -> None:
         """Hears of the orders when they are said again."""
@@ -116,9 +106,6 @@ class RoundsClient:
         """Noticed when the orders are said again."""
 
     def _order(self, plan: RoundPlanMessage, packed: bytes | None, told: RoundListener) -> None:
-        if self._closed:
-            told(Stopped())
-            return
         if plan.given is not None and packed is not None:
             self._blob_store.keep(plan.given.digest, packed)
         self._ordered[plan.key] = _PendingRounds(plan, told)

@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from rich.table import Table
 from torch import Tensor
 
 from fednet.api import Ask, Question, local_ask
-from nodes.compute import ComputeThread
+from nodes.compute import Bridge, ComputeThread
 from nodes.node import Node
 from nodes.peer_directory import CapabilityPublisher, PeerDirectory
 from nodes.queries.client import QueryClient
@@ -164,7 +165,7 @@ async def measure(answerers: int, sizes: list[int], memory_steps: int, transport
                 sub.connect(await asyncio.to_thread(here.recv))
             await roster.complete(120)
             await bare_join(pub, sub, answerers)
-            solver, ask = ComputeThread("solver"), asker.from_thread()
+            solver, ask = ComputeThread("solver"), partial(Bridge().call, asker.ask)
             rows = [await _size(size, answerers, (pub, sub), solver, ask) for size in sizes]
             if memory_steps:
                 rows[0]["memory"] = await _memory(

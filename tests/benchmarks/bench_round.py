@@ -156,7 +156,7 @@ async def fednet(
     stamp = Stamp()
     how = Federation.model_validate(federation)
     programme = RoundPlan(key, f"mb{megabytes}", "nothing", rounds + 1, how)
-    closed = await asyncio.to_thread(convener.from_thread(stamp), programme)
+    closed = await convener.run_rounds(programme, stamp)
     everybody = max(len(record.weights) for record in closed)  # the first round may find somebody not linked yet
     if any(len(record.weights) != everybody or record.late for record in closed[1:]):
         raise SystemExit(f"not everybody took part: {closed}")

@@ -28,7 +28,7 @@ from rich.table import Table
 from torch import Tensor
 
 from fednet.api import Ask, Question
-from nodes.compute import ComputeThread
+from nodes.compute import Bridge, ComputeThread
 from nodes.node import Node
 from nodes.peer_directory import CapabilityPublisher, PeerDirectory
 from nodes.queries.client import QueryClient
@@ -101,7 +101,7 @@ async def measure(answerers: int, sizes: list[int]) -> list[dict[str, Any]]:
     rings = {name: Keyring.of(own, [each.public for each in made.values()]) for name, own in made.items()}
     asks: dict[str, Ask] = {}
     rosters, doors, pipes, workers = [], {}, [], []
-    solver = ComputeThread("solver")
+    solver, bridge = ComputeThread("solver"), Bridge()
     async with AsyncExitStack() as stack:
         for kind in KINDS:
             keys = rings["asker"] if kind == "keys" else None
@@ -113,7 +113,8 @@ async def measure(answerers: int, sizes: list[int]) -> list[dict[str, Any]]:
             node.add(roster)
             node.add(asker)
             await stack.enter_async_context(node)
-            asks[kind], doors[kind] = asker.from_thread(), f"asker@{node.address}" if keys else node.address
+            asks[kind] = partial(bridge.call, asker.ask)
+            doors[kind] = f"asker@{node.address}" if keys else node.address
             rosters.append(roster)
         for name in names:
             here, there = processes.Pipe()

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ from fednet.methods.score_inference.arm_sampling import ArmSamples, read_score_c
 from fednet.methods.score_inference.config import ArmConfig, RuleName, RulePhase, SamplesConfig, ScoreInferenceConfig
 from fednet.methods.score_inference.rules import RULES
 from fednet.methods.score_inference.site import ScoreInferenceSite
-from nodes.compute import ComputeThread
+from nodes.compute import Bridge, ComputeThread
 from nodes.node import Node
 from nodes.peer_directory import CapabilityPublisher, PeerDirectory
 from nodes.queries.client import QueryClient
@@ -150,7 +151,9 @@ async def _cluster(
             await stack.enter_async_context(guest)
             assert await roster.complete(PATIENCE) == capabilities
             stop = asyncio.Event()
-            ready.set_result((asker.from_thread(), asyncio.get_running_loop(), stop))
+            bridge = Bridge()
+            stack.callback(bridge.close)
+            ready.set_result((partial(bridge.call, asker.ask), asyncio.get_running_loop(), stop))
             await stop.wait()
     except BaseException as error:
         if not ready.done():

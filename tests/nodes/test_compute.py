@@ -11,7 +11,7 @@ import pytest
 
 from fednet.api import Stopped
 from nodes import compute as computing
-from nodes.compute import ComputeThread, ThreadProgress
+from nodes.compute import Bridge, ComputeThread, ThreadProgress
 
 PATIENCE = 20.0
 
@@ -65,6 +65,115 @@ class TestCompute:
         await asyncio.to_thread(compute._thread.join, PATIENCE)
         assert not compute._thread.is_alive()
         assert never == []
+
+
+class TestBridge:
+    async def test_a_thread_gets_what_is_awaited_on_the_loop(self) -> None:
+        bridge, loop_thread = Bridge(), threading.get_ident()
+
+        async def work(x: int, *, y: int) -> tuple[int, int]:
+            await asyncio.sleep(0)
+            return x + y, threading.get_ident()
+
+        assert await asyncio.to_thread(bridge.call, work, 1, y=2) == (3, loop_thread)
+
+    async def test_many_threads_cross_at_a_time(self) -> None:
+        bridge, gate = Bridge(), asyncio.Event()
+
+        async def work(number: int) -> int:
+            if number == 3:
+                gate.set()
+            await gate.wait()
+            return number
+
+        calls = [asyncio.to_thread(bridge.call, work, number) for number in range(4)]
+        assert await asyncio.gather(*calls) == list(range(4))
+
+    @pytest.mark.parametrize("early", [True, False])
+    async def test_an_error_reaches_the_thread(self, early: bool) -> None:
+        bridge = Bridge()
+
+        def fails() -> asyncio.Future[None]:
+            failed = asyncio.get_running_loop().create_future()
+            if early:
+                raise ZeroDivisionError
+            failed.set_exception(ZeroDivisionError())
+            return failed
+
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.to_thread(bridge.call, fails)
+
+    async def test_closing_ends_a_call_and_cancels_its_work(self) -> None:
+        bridge, begun, cancelled = Bridge(), asyncio.Event(), asyncio.Event()
+
+        async def work() -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cancelled.set()
+
+        waiting = asyncio.ensure_future(asyncio.to_thread(bridge.call, work))
+        await begun.wait()
+        bridge.close()
+        with pytest.raises(Stopped):
+            await waiting
+        await cancelled.wait()
+
+    async def test_a_closed_bridge_is_crossed_by_nobody(self) -> None:
+        bridge, never = Bridge(), []
+        bridge.close()
+        bridge.close()
+
+        async def work() -> None:
+            never.append("worked")
+
+        with pytest.raises(Stopped):
+            await asyncio.to_thread(bridge.call, work)
+        assert never == []
+
+    def test_no_thread_waits_for_a_loop_that_has_ended_before_it_looked(self) -> None:
+        never: list[str] = []
+        called, caught = threading.Event(), []
+
+        async def work() -> None:
+            never.append("worked")
+
+        def job(bridge: Bridge) -> None:
+            called.set()
+            try:
+                bridge.call(work)
+            except Stopped as stopped:
+                caught.append(stopped)
+
+        async def main() -> threading.Thread:
+            bridge = Bridge()
+            thread = threading.Thread(target=job, args=(bridge,), daemon=True)
+            thread.start()
+            called.wait(PATIENCE)
+            while not bridge._calls and not caught:  # blocks the loop, so that the work has not begun
+                pass
+            bridge.close()
+            return thread
+
+        thread = asyncio.run(main())
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+        assert len(caught) == 1
+        assert never == []
+
+    async def test_work_that_is_cancelled_on_the_loop_stops_its_caller(self) -> None:
+        bridge: Bridge = Bridge()
+        made: list[asyncio.Future[None]] = []
+
+        def work() -> asyncio.Future[None]:
+            made.append(asyncio.get_running_loop().create_future())
+            made[0].get_loop().call_soon(made[0].cancel)
+            return made[0]
+
+        with pytest.raises(Stopped):
+            await asyncio.to_thread(bridge.call, work)
+        assert not bridge._calls
 
 
 class TestThreadWatch:

@@ -152,10 +152,9 @@ async def test_no_solver_is_left_waiting_for_answers(site: Callable[..., Any], r
 def test_the_remark_says_who_answered_who_was_late_and_who_is_lost() -> None:
     remark = ParticipationNote()
     assert remark() == ""
-    ask = remark.listen(lambda _question: Replies({"a": {}, "c": {}}, ("d",), {"b": "lost: silent"}))
-    assert list(ask(Question("scale", {})).by_node) == ["a", "c"]
+    remark.answered(Replies({"a": {}, "c": {}}, ("d",), {"b": "lost: silent"}))
     assert remark() == "a c · late d · lost b"
-    remark.listen(lambda _question: Replies({"a": {}}))(Question("scale", {}))
+    remark.answered(Replies({"a": {}}))
     assert remark() == "a"
 
 

@@ -189,18 +189,34 @@ class TestLate:
 
 
 class TestStopping:
-    def test_a_closed_caller_ends_everything(self, tell: Tell, fair: Any) -> None:
+    def test_progress_is_told_of_offers_and_then_of_what_is_absorbed(self, tell: Tell, fair: Any) -> None:
+        async def story(cluster: Any) -> None:
+            market = fair(cluster)
+            await market.assemble()
+            heard: list[tuple[str, int, int]] = []
+
+            class Listener:
+                def report(self, phase: str, done: int, total: int, **_values: float) -> None:
+                    heard.append((phase, done, total))
+
+            await market.caller.exchange(ExchangePlan("k", "learn"), Listener())
+            assert heard[0] == ("offer: learn", 0, 3)
+            assert heard == sorted(heard, key=lambda told: (told[0] != "offer: learn", told[1]))
+            assert {phase for phase, _, _ in heard} == {"offer: learn", "absorb: learn"}
+
+        tell(story)
+
+    def test_a_progress_that_says_stop_ends_the_exchange(self, tell: Tell, fair: Any) -> None:
+        class Stopping:
+            def report(self, *_report: Any, **_values: float) -> None:
+                raise Stopped
+
         async def story(cluster: Any) -> None:
             market = fair(cluster)
             await market.assemble(seconds=market.slow)
-            waiting = [asyncio.ensure_future(market.exchange(key)) for key in "kl"]
-            await asyncio.sleep(1)
-            market.caller.close()
-            for each in waiting:
-                with pytest.raises(Stopped):
-                    await each
             with pytest.raises(Stopped):
-                await market.exchange("m")
+                await market.caller.exchange(ExchangePlan("k", "learn"), Stopping())
+            assert not market.caller._open
 
         tell(story)
 

@@ -65,17 +65,37 @@ def test_who_waits_no_more_orders_no_more(tell: Tell, hall: Any) -> None:
     tell(story)
 
 
-def test_a_closed_convener_stops_everything(tell: Tell, hall: Any) -> None:
+def test_every_record_is_handed_over_when_its_round_closes_and_then_told_to_the_progress(tell: Tell, hall: Any) -> None:
     async def story(cluster: Any) -> None:
         meeting = hall(cluster)
         await meeting.assemble()
-        waiting = asyncio.ensure_future(meeting.run_rounds(rounds=50))
-        await asyncio.sleep(3)
-        meeting.convener.close()
+        heard: list[Any] = []
+
+        class Listener:
+            def report(self, phase: str, done: int, total: int, **values: float) -> None:
+                heard.append((phase, done, total, values["contributed"]))
+
+        plan = RoundPlan("k", "walk", "w", 2, Federation())
+        records = await meeting.convener.run_rounds(plan, Listener(), heard.append)
+        assert heard == [records[0], ("walk rounds", 1, 2, 3.0), records[1], ("walk rounds", 2, 2, 3.0)]
+
+    tell(story)
+
+
+def test_a_progress_that_says_stop_ends_the_rounds(tell: Tell, hall: Any) -> None:
+    class Stopping:
+        def report(self, *_report: Any, **_values: float) -> None:
+            raise Stopped
+
+    async def story(cluster: Any) -> None:
+        meeting = hall(cluster)
+        await meeting.assemble()
+        said = listened(meeting)
         with pytest.raises(Stopped):
-            await waiting
-        with pytest.raises(Stopped):
-            await meeting.run_rounds("other")
+            await meeting.convener.run_rounds(RoundPlan("k", "walk", "w", 50, Federation()), Stopping())
+        before = len(said)
+        await asyncio.sleep(5 * REQUEST_INTERVAL)
+        assert len(said) == before
 
     tell(story)
 
