@@ -42,7 +42,7 @@ def differences(before: Path, after: Path) -> Iterator[str]:
     for path in sorted(old.keys() | new.keys()):
         if path not in old or path not in new:
             yield f"metrics.json{path}: only in {before if path in old else after}"
-        elif old[path] != new[path] and not (old[path] != old[path] and new[path] != new[path]):  # noqa: PLR0124 - NaN
+        elif old[path] != new[path] and not (old[path] != old[path] and new[path] != new[path]):
             yield f"metrics.json{path}: {old[path]} and {new[path]}"
     for file in sorted((before / "samples").rglob("*")):
         other = after / file.relative_to(before)
