@@ -14,7 +14,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torchdiffeq
 from torch import Tensor
 
 from fednet.diffusion.combination import CombinationRule, RuleState, ScoreFunction, SolverStep
@@ -118,6 +117,8 @@ def probability_flow(
     else:
         options = {"grid_constructor": lambda _func, _y, _t: grid}
     start = (latent, flow.state.log_p) if rule.follows_density else (latent,)
+    import torchdiffeq  # noqa: PLC0415 - of the extra `diffusion`, and needed by the ODE alone
+
     x, *rest = torchdiffeq.odeint(
         flow, start, times, rtol=config.rtol, atol=config.atol, method=config.method, options=options
     )

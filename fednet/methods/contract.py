@@ -83,6 +83,8 @@ class Method:
         commands: by name; a space makes a group (`model get`).
         drawer: how samples are drawn from it; None where there is nothing to draw.
         preload: modules that `site` and `job` import, which the launcher's fork server imports once for all nodes.
+        extra: what installs the libraries that it requires beside the core, for example `fednet[diffusion]`.
+        requires: the top-level modules of these libraries.
     """
 
     name: str
@@ -94,3 +96,5 @@ class Method:
     commands: Mapping[str, Command] = field(default_factory=dict)
     drawer: Drawer | None = None
     preload: tuple[str, ...] = ()
+    extra: str = ""
+    requires: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 
 from fednet.errors import UnknownMethod
 from fednet.methods.contract import Method
@@ -40,6 +41,18 @@ def find(name: str) -> Method:
     else:
         raise UnknownMethod(name, f"expected one of {', '.join(names())}, or the path of a module", names())
     return _loaded(name, where)
+
+
+def require_installed(method: Method) -> None:
+    """Refuses a method whose libraries are not installed; imports none of them.
+
+    Raises:
+        UnknownMethod: some are missing; the message names the extra that installs them.
+    """
+    missing = [module for module in method.requires if find_spec(module) is None]
+    if missing:
+        needed = f"it needs {', '.join(missing)}, not installed here: pip install '{method.extra}'"
+        raise UnknownMethod(method.name, needed)
 
 
 def _loaded(name: str, where: str) -> Method:

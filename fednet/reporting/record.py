@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from torch.utils.tensorboard import SummaryWriter
-
 from fednet.errors import MeasureError
 from fednet.files import write_whole
 from fednet.images import Pixels
@@ -46,6 +44,8 @@ class RunRecord:
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder / "tensorboard" / name
         self.folder.mkdir(parents=True, exist_ok=True)
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - of the extras, not of the core
+
         self._events = SummaryWriter(str(self.folder))
         self._lines = (self.folder / "scalars.jsonl").open("a", encoding="utf-8", buffering=1)
 

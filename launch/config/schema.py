@@ -195,11 +195,13 @@ def _schema(method: object, document: YamlDocument) -> type[BaseModel] | None:
     if not isinstance(method, str):
         return None
     try:
-        return registry.find(method).config
+        found = registry.find(method)
+        registry.require_installed(found)
     except UnknownMethod as error:
         place = document.place(("method",))
         hint = did_you_mean(method, error.known)
         raise ConfigError(ConfigProblem(place.where, error.reason, repr(method), place.line, "method", hint)) from error
+    return found.config
 
 
 def _checked(

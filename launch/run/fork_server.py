@@ -24,10 +24,6 @@ PRELOAD = (
     "launch.cli",
     "launch.run.child",
     "nodes.run",
-    "diffusers.models.unets.unet_2d",
-    "torchdiffeq",
-    "torchvision.utils",
-    "sklearn.datasets",
 )
 """What every node imports; the launch adds its method."""
 

@@ -38,5 +38,7 @@ METHOD = Method(
     site=site,
     job=job,
     check=check,
-    preload=("fednet.methods.cmtii.job",),
+    preload=("fednet.methods.cmtii.job", "diffusers.models.unets.unet_2d", "torchvision.utils", "sklearn.datasets"),
+    extra="fednet[cmtii]",
+    requires=("diffusers", "matplotlib", "open_clip", "peft", "sklearn", "tensorboard", "torchvision", "transformers"),
 )

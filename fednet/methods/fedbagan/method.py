@@ -38,5 +38,7 @@ METHOD = Method(
     site=site,
     job=job,
     check=check,
-    preload=("fednet.methods.fedbagan.job",),
+    preload=("fednet.methods.fedbagan.job", "torchvision.utils", "sklearn.datasets"),
+    extra="fednet[images]",
+    requires=("matplotlib", "sklearn", "tensorboard", "torchvision"),
 )

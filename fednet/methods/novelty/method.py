@@ -38,5 +38,7 @@ METHOD = Method(
     site=site,
     job=job,
     check=check,
-    preload=("fednet.methods.novelty.job",),
+    preload=("fednet.methods.novelty.job", "diffusers.models.unets.unet_2d", "torchdiffeq", "torchvision.utils", "sklearn.datasets"),
+    extra="fednet[diffusion]",
+    requires=("diffusers", "matplotlib", "sklearn", "tensorboard", "torchdiffeq", "torchvision"),
 )

@@ -38,5 +38,7 @@ METHOD = Method(
     site=site,
     job=job,
     check=check,
-    preload=("fednet.methods.private_gan.job",),
+    preload=("fednet.methods.private_gan.job", "torchvision.utils", "sklearn.datasets"),
+    extra="fednet[privacy]",
+    requires=("matplotlib", "opacus", "scipy", "sklearn", "tensorboard", "torchvision"),
 )

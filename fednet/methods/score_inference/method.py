@@ -38,5 +38,7 @@ METHOD = Method(
     site=site,
     job=job,
     check=check,
-    preload=("fednet.methods.score_inference.job",),
+    preload=("fednet.methods.score_inference.job", "diffusers.models.unets.unet_2d", "torchdiffeq", "torchvision.utils", "sklearn.datasets"),
+    extra="fednet[diffusion]",
+    requires=("diffusers", "matplotlib", "sklearn", "tensorboard", "torchdiffeq", "torchvision"),
 )
