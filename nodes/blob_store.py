@@ -132,7 +132,7 @@ class BlobStore:
             (size,) bytes, read-only; shared with everybody who fetched them at the same time.
 
         Raises:
-            Unobtainable: every holder lacks it or is lost, nobody gave a piece of it for `protocol.chunks.GIVE_UP`
+            Unobtainable: every holder lacks it or is lost, nobody gave a piece of it for `protocol.chunks.FETCH_TIMEOUT`
                 seconds, or it is larger than `LARGEST`.
             ValueError: this is no key.
         """
@@ -158,7 +158,7 @@ class BlobStore:
         """A holder that is linked can be asked."""
         for transfer in self._under_way():
             if transfer.fetch is not None and peer.name in transfer.holders:
-                self._follow(transfer, transfer.fetch.offer(peer.name, self._now()))
+                self._follow(transfer, transfer.fetch.holder_available(peer.name, self._now()))
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """Another holder is asked instead."""
@@ -166,7 +166,7 @@ class BlobStore:
         for transfer in self._under_way():
             if transfer.fetch is not None:
                 why = f"{'left' if left else 'lost'}: {reason}"
-                self._follow(transfer, transfer.fetch.lost(peer.name, why, self._now()))
+                self._follow(transfer, transfer.fetch.holder_lost(peer.name, why, self._now()))
 
     def _join(self, key: str, size: int, holders: Sequence[str]) -> _Transfer:
         """The transfer of this data, which may be under way already and now knows these holders too."""
@@ -203,11 +203,11 @@ class BlobStore:
         linked, now = self._node.presence.linked(), self._now()
         for name in holders:
             if name in linked:
-                self._follow(transfer, fetch.offer(name, now))
+                self._follow(transfer, fetch.holder_available(name, now))
         for name in holders:
             if name not in members:
                 why = "is this node itself" if name == self._node.name else "is not there"
-                self._follow(transfer, fetch.lost(name, why, now))
+                self._follow(transfer, fetch.holder_lost(name, why, now))
 
     def _follow(self, transfer: _Transfer, outcomes: Iterable[Outcome]) -> None:
         """Does what the transfer's state machine says."""
@@ -280,7 +280,7 @@ class BlobStore:
             return
         transfer = self._transfers.get((chunk.key, chunk.total))
         fetch = transfer.fetch if transfer is not None else None
-        if transfer is None or fetch is None or not fetch.takes(envelope.sender, chunk.offset, len(chunk.data)):
+        if transfer is None or fetch is None or not fetch.expects(envelope.sender, chunk.offset, len(chunk.data)):
             self._node.counts["unasked"] += 1
             return
         transfer.buffer[chunk.offset : chunk.offset + len(chunk.data)] = chunk.data.numpy().data
@@ -294,11 +294,11 @@ class BlobStore:
         if transfer is None or transfer.fetch is None:
             self._node.counts["unasked"] += 1
         else:
-            self._follow(transfer, transfer.fetch.lacking(envelope.sender, self._now()))
+            self._follow(transfer, transfer.fetch.holder_lacks(envelope.sender, self._now()))
 
     def _known(self, envelope: Envelope) -> bool:
         """Whether it was said to us by a living member, in its present life; counted as the node counts the others."""
-        known = self._node.presence.current(envelope.sender, envelope.incarnation)
+        known = self._node.presence.is_current(envelope.sender, envelope.incarnation)
         if not known:
             self._node.counts["stranger"] += 1
             log.debug("dropped %s from %s, which is not a living member", envelope.message.kind, envelope.sender)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from protocol.codec import Buffer
-from protocol.errors import ForgeryError, WireError
+from protocol.errors import AuthenticationError, WireError
 from protocol.limits import Limits
 from protocol.security.authentication import Security, VerifiedMessage
 from protocol.security.quarantine import Quarantine, RateLimit
@@ -48,7 +48,9 @@ class InboundFilter:
 
     def read(self, frames: Sequence[Buffer], now: float, *, again: bool = False) -> VerifiedMessage | None:
         """The message in frames that came, if it is to be heard; `again` for what a `Retransmission` carries."""
-        if self._quarantine.holds(now) and self._quarantine.bars(self._security.claimed(frames), now):
+        if self._quarantine.is_active(now) and self._quarantine.is_quarantined(
+            self._security.claimed_sender(frames), now
+        ):
             self._counts["quarantined"] += 1
             return None
         try:
@@ -57,7 +59,7 @@ class InboundFilter:
             self._drop(error, now)
             return None
         sender = heard.envelope.sender
-        if not again and not self._quarantine.admits(sender, sum(map(len, frames)), now):
+        if not again and not self._quarantine.within_rate(sender, sum(map(len, frames)), now):
             self.fault(sender, "too much", f"{sender} says more than a peer may", now)
             return None
         return heard
@@ -65,13 +67,13 @@ class InboundFilter:
     def fault(self, culprit: str | None, kind: str, why: str, now: float) -> None:
         """A message is dropped for what its sender did wrong; whoever does so again and again is quarantined."""
         self._refused(kind, why)
-        seconds = self._quarantine.fault(culprit, now) if culprit is not None else None
+        seconds = self._quarantine.record_fault(culprit, now) if culprit is not None else None
         if culprit is not None and seconds is not None:
             self._barred(culprit, f"quarantined for {seconds:.0f} s: {why}"[:500])
 
     def _drop(self, error: WireError, now: float) -> None:
-        if isinstance(error, ForgeryError) and error.kind == "early":
+        if isinstance(error, AuthenticationError) and error.kind == "early":
             self._counts["early"] += 1
         else:
-            kind = error.kind if isinstance(error, ForgeryError) else "malformed"
+            kind = error.kind if isinstance(error, AuthenticationError) else "malformed"
             self.fault(error.culprit, kind, str(error), now)

@@ -85,16 +85,16 @@ class Membership:
         except WireError as error:
             means.refused("malformed", str(error))
             return
-        if not means.security.knows(knock.name):
+        if not means.security.has_key_of(knock.name):
             means.refused("unknown key", f"{knock.name} knocks, whose key is not trusted here")
         elif present:
-            self._follow(self.presence.knock(knock.name, knock.incarnation, knock.address, _now()))
+            self._follow(self.presence.join_request(knock.name, knock.incarnation, knock.address, _now()))
         else:
-            self._follow(self.presence.breaks(knock.name, knock.incarnation))
+            self._follow(self.presence.connection_lost(knock.name, knock.incarnation))
 
     def bar(self, name: str, why: str) -> None:
         """A peer is not listened to for a while."""
-        self._follow(self.presence.bar(name, why))
+        self._follow(self.presence.quarantine(name, why))
 
     def sweep(self) -> None:
         """Time has passed."""
@@ -106,14 +106,14 @@ class Membership:
             means.inbound_filter.fault(sender, "malformed", f"{sender} introduced itself as {hello.peer.name}", now)
         elif hello.receiver_incarnation != self.presence.me.incarnation:
             means.counts["stale"] += 1  # meant for an earlier life of this node, or repeated by somebody else
-        elif not means.security.vouched([hello.peer]):
+        elif not means.security.verified_peers([hello.peer]):
             means.refused("malformed", f"{sender} introduced itself without its proof")
         else:
-            members = means.security.vouched(hello.members)
+            members = means.security.verified_peers(hello.members)
             if len(members) < len(hello.members):
                 means.counts["unproven"] += 1  # hearsay of somebody whom we do not trust, or without that one's word
             self._follow(self.presence.hello(hello.peer, members, now))
-            if self.presence.current(sender, envelope.incarnation):
+            if self.presence.is_current(sender, envelope.incarnation):
                 means.repair.start(sender, envelope.incarnation, hello.latest)
                 self._tell(sender, Welcome(receiver_incarnation=envelope.incarnation))
 
@@ -123,14 +123,14 @@ class Membership:
     def _heartbeat(self, envelope: Envelope, beat: Heartbeat) -> None:
         now = _now()
         self._follow(self.presence.heartbeat(envelope.sender, envelope.incarnation, beat.tick, now))
-        if self.presence.current(envelope.sender, envelope.incarnation):
+        if self.presence.is_current(envelope.sender, envelope.incarnation):
             self._context.repair.claimed(envelope.sender, envelope.incarnation, beat.latest, now)
 
     def _goodbye(self, envelope: Envelope, goodbye: Goodbye) -> None:
         self._follow(self.presence.goodbye(envelope.sender, envelope.incarnation, goodbye.reason))
 
     def _grant(self, envelope: Envelope, grant: GroupKeyGrant) -> None:
-        self._context.security.granted(envelope.sender, envelope.incarnation, grant)
+        self._context.security.accept_group_key(envelope.sender, envelope.incarnation, grant)
 
     def _follow(self, outcomes: Iterable[Outcome]) -> None:
         """Does what the state machine says."""
@@ -158,7 +158,7 @@ class Membership:
         means = self._context
         if not means.publisher.run:
             return
-        if means.security.grant() is not None and self._greeted.get(name) != incarnation:
+        if means.security.group_key_grant() is not None and self._greeted.get(name) != incarnation:
             self._greeted[name] = incarnation
             self._renew()
         me, *others = self.presence.members()
@@ -183,13 +183,13 @@ class Membership:
 
     def _renew(self) -> None:
         """The membership has changed: from now on its members, and nobody else, read what is said to all."""
-        self._context.security.renew()
+        self._context.security.renew_group_key()
         for name in self.presence.linked():
             self._admit(name)
 
     def _admit(self, name: str) -> None:
         """Lets a peer read what is said to all."""
-        grant = self._context.security.grant()
+        grant = self._context.security.group_key_grant()
         if grant is not None:
             self._tell(name, grant)
 

@@ -102,7 +102,7 @@ class Node:
         )
         timing = spec.timing
         self.presence = Presence(
-            self._security.introduce(me),
+            self._security.sign_peer_info(me),
             timing.silence,
             timing.broken,
             timing.hang,
@@ -174,7 +174,7 @@ class Node:
     @property
     def blocked_by_lost_peer(self) -> bool:
         """Whether what is said to all piles up for a peer that is lost: say it to each of the others instead."""
-        return bool(self.presence.lingering())
+        return bool(self.presence.lost_but_connected())
 
     def tell(self, name: str, message: Message) -> None:
         """Says a message to one peer's inbox."""
@@ -212,7 +212,7 @@ class Node:
         message = envelope.message
         if isinstance(message, Retransmission):
             self.counts["resent"] += 1
-            self._hear(codec.original(frames), again=True)
+            self._hear(codec.retransmitted_frames(frames), again=True)
             return
         if message.numbered and not self._accept(envelope):
             return
@@ -231,7 +231,7 @@ class Node:
         if envelope.topic not in self._retransmission.heard:
             why = f"{said} on {envelope.topic}, which is not subscribed to here"
             self._inbound_filter.fault(sender, "unheard", why, self._now())
-        elif not self.presence.current(sender, envelope.incarnation):
+        elif not self.presence.is_current(sender, envelope.incarnation):
             self.refused("stranger", f"{said}, which is not a living member")
         else:
             return self._retransmission.accept(envelope, self._now())

@@ -117,7 +117,7 @@ class PeerDirectory:
     def _state(self, name: str) -> str:
         if self._node.presence.state(name) is PeerState.LINKED:
             return "not ready yet"
-        return "being linked" if self._node.presence.state(name) is PeerState.MET else "never seen"
+        return "being linked" if self._node.presence.state(name) is PeerState.KNOWN else "never seen"
 
     def _card(self, envelope: Envelope, card: Capabilities) -> None:
         """A card has come; one that was repaired may come late, and nobody who was ready ceases to be."""

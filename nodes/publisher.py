@@ -15,7 +15,7 @@ from protocol.codec import Buffer, Envelope
 from protocol.messages import Message
 from protocol.messages.presence import Heartbeat
 from protocol.messages.retransmission import RetransmitRequest, RetransmitUnavailable
-from protocol.retransmission import Outbox, runs
+from protocol.retransmission import Outbox, consecutive_ranges
 from protocol.security.authentication import Security
 from protocol.tensors import Encoding
 
@@ -55,7 +55,7 @@ class Publisher:
         frames = self._security.sign(codec.encode(self._envelope(topic, number, message), self._encoding))
         if number:
             self.outbox.keep(topic, number, frames, BUFFER_OVERHEAD_BYTES + sum(map(len, frames)))
-        leaving = self._security.close(frames)
+        leaving = self._security.encrypt(frames)
         self.sent[message.kind] += sum(map(len, leaving))
         self._bus.publish(leaving)
 
@@ -69,9 +69,9 @@ class Publisher:
             if frames is None:
                 gone.append(number)
             else:
-                again = codec.resent(frames, self.run, self._name, self._incarnation, inbox)
-                self._bus.publish(self._security.close(self._security.sign(again)))
-        for first, last in runs(gone):
+                again = codec.encode_retransmission(frames, self.run, self._name, self._incarnation, inbox)
+                self._bus.publish(self._security.encrypt(self._security.sign(again)))
+        for first, last in consecutive_ranges(gone):
             self.publish(inbox, RetransmitUnavailable(topic=request.topic, first=first, last=last))
 
     def latest(self, names: Collection[str]) -> dict[str, int]:

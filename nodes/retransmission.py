@@ -51,13 +51,13 @@ class RetransmissionService:
 
     def claimed(self, name: str, incarnation: int, latest: Mapping[str, int], now: float) -> None:
         """A life of a peer says how far it has come."""
-        if self._inbox.knows(name, incarnation):
+        if self._inbox.has_baseline(name, incarnation):
             for topic, number in self._relevant(latest).items():
-                self._inbox.claim(name, topic, number, now)
+                self._inbox.note_latest(name, topic, number, now)
 
     def accept(self, envelope: Envelope, now: float) -> bool:
         """Whether a numbered message comes for the first time, after its sender's hello."""
-        if not self._inbox.knows(envelope.sender, envelope.incarnation):
+        if not self._inbox.has_baseline(envelope.sender, envelope.incarnation):
             self._counts["early"] += 1  # what the sender has promised us comes again
         elif not self._inbox.accept(envelope.sender, envelope.topic, envelope.number, now):
             self._counts["duplicate"] += 1
@@ -94,5 +94,5 @@ class RetransmissionService:
 
     def _gone(self, envelope: Envelope, gone: RetransmitUnavailable) -> None:
         """A peer no longer has what we asked it for."""
-        for number in self._inbox.gone(envelope.sender, gone.topic, gone.first, gone.last):
+        for number in self._inbox.unavailable(envelope.sender, gone.topic, gone.first, gone.last):
             self._refused("gone", f"{envelope.sender} no longer has {gone.topic} number {number}: it is lost")

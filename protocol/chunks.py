@@ -26,13 +26,13 @@ larger, since other messages to the same peer wait behind a piece."""
 WINDOW = 8 * MIB
 """Bytes that one transfer has asked for and not yet received, at most. Twice as much was no faster."""
 
-LONGEST_WAIT = 2.0
+MAX_RETRY_INTERVAL = 2.0
 """Seconds of silence after which everything is asked for again, at most."""
 
-SILENCES = 3
+MAX_SILENCES = 3
 """Silences of one holder in a row after which another is asked."""
 
-GIVE_UP = 30.0
+FETCH_TIMEOUT = 30.0
 """Seconds without a single piece after which a transfer has failed."""
 
 
@@ -93,7 +93,7 @@ class BlobFetch:
         window: int = WINDOW,
         chunk: int = CHUNK,
         patience: float = 0.25,
-        give_up: float = GIVE_UP,
+        give_up: float = FETCH_TIMEOUT,
     ) -> None:
         self.size, self.holders = size, set(holders)
         self._chunk, self._most = chunk, max(1, window // chunk)
@@ -123,7 +123,7 @@ class BlobFetch:
         else:
             yield from self._settle(now)
 
-    def offer(self, holder: str, now: float) -> Iterator[Outcome]:
+    def holder_available(self, holder: str, now: float) -> Iterator[Outcome]:
         """This holder can be asked; one that was lost or lacked it may have come back with it."""
         self.holders.add(holder)
         self._reasons.pop(holder, None)
@@ -133,7 +133,7 @@ class BlobFetch:
             self._turn(now)
         yield from self._fill(now)
 
-    def lost(self, holder: str, reason: str, now: float) -> Iterator[Outcome]:
+    def holder_lost(self, holder: str, reason: str, now: float) -> Iterator[Outcome]:
         """This holder cannot be asked (any more): it died, left, or lacks the data."""
         if holder not in self.holders or not self._left:
             return
@@ -145,12 +145,12 @@ class BlobFetch:
                 self._turn(now)
         yield from self._settle(now)
 
-    def lacking(self, holder: str, now: float) -> Iterator[Outcome]:
+    def holder_lacks(self, holder: str, now: float) -> Iterator[Outcome]:
         """This holder says that it has no such data."""
         if holder in self._told:
-            yield from self.lost(holder, "lacks it", now)
+            yield from self.holder_lost(holder, "lacks it", now)
 
-    def takes(self, holder: str, offset: int, count: int) -> bool:
+    def expects(self, holder: str, offset: int, count: int) -> bool:
         """Whether a piece that comes from this holder was asked for and has not come yet; others are dropped."""
         return holder in self._told and offset in self._asked and count == self._count(offset)
 
@@ -160,7 +160,7 @@ class BlobFetch:
         self._left -= 1
         self._progress = now
         if self._ready and holder == self._ready[0]:
-            self._wait = max(self._patience, min(LONGEST_WAIT, 4 * (now - self._heard)))
+            self._wait = max(self._patience, min(MAX_RETRY_INTERVAL, 4 * (now - self._heard)))
             self._heard = self._since = now
             self._silences = 0
         if not self._left:
@@ -190,8 +190,8 @@ class BlobFetch:
     def _silence(self, now: float) -> None:
         """Nothing has come for too long: everything is asked for again, in the end of somebody else."""
         self._silences += 1
-        self._since, self._wait = now, min(2 * self._wait, max(LONGEST_WAIT, self._patience))
-        if self._silences >= SILENCES and len(self._ready) > 1:
+        self._since, self._wait = now, min(2 * self._wait, max(MAX_RETRY_INTERVAL, self._patience))
+        if self._silences >= MAX_SILENCES and len(self._ready) > 1:
             self._ready.rotate(-1)
             self._turn(now)
         else:

@@ -27,7 +27,16 @@ from protocol.messages.base import WireValue
 from protocol.tensors import Buffer, Encoding, describe, pack, unpack
 from protocol.topics import LARGEST, TOPIC, is_name, is_run, is_topic
 
-__all__ = ["VERSION", "Buffer", "Envelope", "admit", "decode", "encode", "original", "resent"]
+__all__ = [
+    "VERSION",
+    "Buffer",
+    "Envelope",
+    "check_sizes",
+    "decode",
+    "encode",
+    "encode_retransmission",
+    "retransmitted_frames",
+]
 
 _TENSOR = 1  # the extension type of a tensor
 _MAX_TOPIC_BYTES = 3 * 33
@@ -106,13 +115,13 @@ def decode(frames: Sequence[Buffer], limits: Limits = DEFAULT, *, signed: bool =
         signed: whether what a `Retransmission` carries ends in a seal, see `protocol.security.authentication`.
 
     Returns:
-        A valid envelope. What a `Retransmission` carries is valid too, and of the same sender; `decode(original(frames))`
+        A valid envelope. What a `Retransmission` carries is valid too, and of the same sender; `decode(retransmitted_frames(frames))`
         reads it.
 
     Raises:
         WireError: the frames are no such thing.
     """
-    views = admit(frames, limits)
+    views = check_sizes(frames, limits)
     envelope, used = _read(views, limits)
     if isinstance(envelope.message, Retransmission):
         first, used = _read(views[_REPAIR_FRAMES:], limits)
@@ -126,7 +135,9 @@ def decode(frames: Sequence[Buffer], limits: Limits = DEFAULT, *, signed: bool =
     return envelope
 
 
-def resent(frames: Sequence[Buffer], run: str, sender: str, incarnation: int, topic: str) -> list[Buffer]:
+def encode_retransmission(
+    frames: Sequence[Buffer], run: str, sender: str, incarnation: int, topic: str
+) -> list[Buffer]:
     """The frames of a `Retransmission` that carries the frames of an earlier message, untouched.
 
     Args:
@@ -139,7 +150,7 @@ def resent(frames: Sequence[Buffer], run: str, sender: str, incarnation: int, to
     return [*encode(Envelope(topic, run, sender, incarnation, 0, Retransmission())), *frames]
 
 
-def original(frames: Sequence[Buffer]) -> Sequence[Buffer]:
+def retransmitted_frames(frames: Sequence[Buffer]) -> Sequence[Buffer]:
     """The frames that a `Retransmission` carries."""
     return frames[_REPAIR_FRAMES:]
 
@@ -223,7 +234,7 @@ class _Incoming:
             raise LimitError("tensors would grow beyond the limit", bytes=size)
 
 
-def admit(frames: Sequence[Buffer], limits: Limits) -> list[memoryview]:
+def check_sizes(frames: Sequence[Buffer], limits: Limits) -> list[memoryview]:
     """Counts frames and bytes before anything is read.
 
     Raises:

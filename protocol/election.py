@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from protocol.messages.rounds import AcceptedVote, ModelVersion
 from protocol.rounds import attempt_of
 
-REPEAT = 0.5
+PREPARE_INTERVAL = 0.5
 """Seconds between two claims of the same term, while promises are missing."""
 
-LISTEN = 1.0
+RESTART_DELAY = 1.0
 """Seconds for which a member of an earlier life waits for word of who leads, before it claims a term."""
 
 ModelVersions = Mapping[str, ModelVersion]
@@ -68,7 +68,7 @@ class Election:
         self.me = me
         self.members = tuple(sorted({*members, me}))
         self.term = term
-        self.leading = False
+        self.is_leader = False
         self._living = {me}
         self._promises: dict[str, tuple[ModelVersions, Votes]] = {}
         self._claimed_at: float | None = None
@@ -81,12 +81,12 @@ class Election:
         return len(self.members) // 2 + 1
 
     @property
-    def lead(self) -> str | None:
+    def leader(self) -> str | None:
         """The holder of the present term; None before the first."""
         return self.owner(self.term) if self.term else None
 
     @property
-    def living(self) -> frozenset[str]:
+    def alive(self) -> frozenset[str]:
         """The members that are there, this one among them."""
         return frozenset(self._living)
 
@@ -109,9 +109,9 @@ class Election:
         if self._listens(now):
             return []
         term = self._due()
-        if self.leading or self.owner(term) != self.me or len(self._living) < self.majority:
+        if self.is_leader or self.owner(term) != self.me or len(self._living) < self.majority:
             return []
-        if term == self.term and self._claimed_at is not None and now < self._claimed_at + REPEAT:
+        if term == self.term and self._claimed_at is not None and now < self._claimed_at + PREPARE_INTERVAL:
             return []
         if term != self.term or self._claimed_at is None:
             self._promises = {}
@@ -119,11 +119,11 @@ class Election:
         self._promises[self.me] = versions, accepted
         return [StartElection(term), *self._counted()]
 
-    def claimed(self, name: str, term: int) -> bool:
+    def prepare(self, name: str, term: int) -> bool:
         """A member claims a term: whether it may be promised; if not, it is told of the higher one."""
-        return self.follow(name, term)
+        return self.accept_leader(name, term)
 
-    def follow(self, name: str, term: int) -> bool:
+    def accept_leader(self, name: str, term: int) -> bool:
         """Somebody leads, or wants to, by a term: False if the term is stale or not the sender's."""
         if term < max(1, self.term) or name not in self.members or self.owner(term) != name:
             return False
@@ -131,7 +131,7 @@ class Election:
             self._step_back(term)
         return True
 
-    def promised(
+    def promise(
         self, name: str, term: int, versions: ModelVersions, accepted: Votes
     ) -> list[StartElection | ElectionWon]:
         """A member has promised a term, or tells of a higher one that it has promised to somebody else."""
@@ -139,7 +139,7 @@ class Election:
             return []
         if term > self.term:
             self._step_back(term)
-        elif term == self.term and self.owner(term) == self.me and not self.leading:
+        elif term == self.term and self.owner(term) == self.me and not self.is_leader:
             self._promises[name] = versions, accepted
             return list(self._counted())
         return []
@@ -157,13 +157,13 @@ class Election:
         return term
 
     def _step_back(self, term: int) -> None:
-        self.term, self.leading = term, False
+        self.term, self.is_leader = term, False
         self._promises, self._claimed_at = {}, None
 
     def _counted(self) -> list[ElectionWon]:
-        if self.leading or len(self._promises) < self.majority:
+        if self.is_leader or len(self._promises) < self.majority:
             return []
-        self.leading = True
+        self.is_leader = True
         furthest: dict[str, tuple[ModelVersion, str]] = {}
         for name, (versions, _) in sorted(self._promises.items()):
             for model, standing in versions.items():
@@ -190,5 +190,5 @@ class Election:
         """Whether this member has only just come back: its peers tell it who leads."""
         if self._wary:
             self._woke = now if self._woke is None else self._woke
-            self._wary = now < self._woke + LISTEN
+            self._wary = now < self._woke + RESTART_DELAY
         return self._wary

@@ -3,9 +3,9 @@
     ProtocolError
     +-- WireError          a peer's bytes do not say anything we accept: drop them, count them, log them
     |   +-- LimitError     they are (or would become) larger than we allow
-    |   +-- ForgeryError   nobody whom we trust has said them, or not now, or not to us
+    |   +-- AuthenticationError   nobody whom we trust has said them, or not now, or not to us
     +-- EncodingError      our own value cannot be put on the wire: a fault of the caller, nothing was sent
-    +-- KeyFault           a text is no key, or keys contradict each other: the operator must act
+    +-- KeyFormatError           a text is no key, or keys contradict each other: the operator must act
 
 Received bytes raise `WireError` and nothing else, whatever they are: a receiver needs one `except`.
 """
@@ -47,7 +47,7 @@ class LimitError(WireError):
     """A peer sent more than the limits allow, or something that would grow beyond them."""
 
 
-class ForgeryError(WireError):
+class AuthenticationError(WireError):
     """A message that nobody whom we trust has said, or not now, or not to us.
 
     Attributes:
@@ -63,7 +63,7 @@ class EncodingError(ProtocolError):
     """A value of our own cannot be encoded as asked, for example a NaN as int8."""
 
 
-class KeyFault(ProtocolError):
+class KeyFormatError(ProtocolError):
     """A text is no key, or keys contradict each other."""
 
 

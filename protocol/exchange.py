@@ -44,20 +44,20 @@ class ExchangeTracker:
     Attributes:
         policy: when a phase goes on without everybody.
         offering: who is waited for to offer.
-        paces: how long peers usually take to offer and to absorb.
+        estimators: how long peers usually take to offer and to absorb.
         absorbing: who is waited for to absorb; None until everybody has offered.
         offers: what was offered, by origin: also by peers that nobody waited for, if they came in time.
-        taken: why each peer has refused which offers, by origin, once it is done with that origin's.
-        gone: who died, left or declined, and did not offer after coming back, with the reason.
+        verdicts: why each peer has refused which offers, by origin, once it is done with that origin's.
+        departed: who died, left or declined, and did not offer after coming back, with the reason.
     """
 
     policy: QuorumPolicy
     offering: QuorumTracker
-    paces: tuple[DeadlineEstimator, DeadlineEstimator]
+    estimators: tuple[DeadlineEstimator, DeadlineEstimator]
     absorbing: QuorumTracker | None = None
     offers: dict[str, OfferList] = field(default_factory=dict)
-    taken: dict[str, dict[str, Mapping[str, str]]] = field(default_factory=dict)
-    gone: dict[str, str] = field(default_factory=dict)
+    verdicts: dict[str, dict[str, Mapping[str, str]]] = field(default_factory=dict)
+    departed: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -65,36 +65,36 @@ class ExchangeTracker:
         expected: Iterable[str],
         now: float,
         policy: QuorumPolicy,
-        paces: tuple[DeadlineEstimator, DeadlineEstimator],
+        estimators: tuple[DeadlineEstimator, DeadlineEstimator],
     ) -> ExchangeTracker:
         """Opens an exchange between these peers."""
-        return cls(policy, QuorumTracker.open(expected, now, policy, paces[0]), paces)
+        return cls(policy, QuorumTracker.open(expected, now, policy, estimators[0]), estimators)
 
     def offered(self, name: str, said: OfferList, now: float) -> None:
         """A peer has offered all that it offers; it counts while others are waited for to, even if it was gone."""
         if self.absorbing is None:
             self.offers[name] = said
-            self.gone.pop(name, None)
+            self.departed.pop(name, None)
             self.offering.arrive(name, now)
 
     def absorbed(self, name: str, origin: str, refused: Mapping[str, str], now: float) -> None:
         """A peer is done with all that an origin offers."""
-        self.taken.setdefault(name, {}).setdefault(origin, refused)
+        self.verdicts.setdefault(name, {}).setdefault(origin, refused)
         self._settle(now)
 
     def lose(self, name: str, reason: str, now: float) -> None:
         """A peer died, left or declined."""
-        self.gone[name] = reason
+        self.departed[name] = reason
         self.offering.lose(name, reason)
         if self.absorbing is not None:
             self.absorbing.lose(name, reason)
         self._settle(now)
 
-    def excuse(self, seconds: float) -> None:
+    def discount_pause(self, seconds: float) -> None:
         """Time in which the asker itself stood still does not count."""
-        (self.absorbing or self.offering).excuse(seconds)
+        (self.absorbing or self.offering).discount_pause(seconds)
 
-    def look(self, now: float) -> ExchangeProgress:
+    def progress(self, now: float) -> ExchangeProgress:
         """How the exchange stands at this time; the second phase begins when the first one is found closed."""
         first = self.offering.outcome(now)
         if self.absorbing is None and first.closed and first.quorate:
@@ -108,21 +108,21 @@ class ExchangeTracker:
         """Who is alive but was not done before it closed, sorted."""
         steps = [self.offering] if self.absorbing is None else [self.offering, self.absorbing]
         missing = {name for step in steps for name in step.outcome(now).late}
-        return tuple(sorted(name for name in missing - self.gone.keys() if not self._complete(name)))
+        return tuple(sorted(name for name in missing - self.departed.keys() if not self._complete(name)))
 
     def lost(self) -> dict[str, str]:
         """Who died, left or declined, and was not done by then nor after coming back, with the reason."""
-        return {name: reason for name, reason in sorted(self.gone.items()) if not self._complete(name)}
+        return {name: reason for name, reason in sorted(self.departed.items()) if not self._complete(name)}
 
-    def note(self) -> None:
+    def record_durations(self) -> None:
         """The paces learn from it, once it is closed."""
-        for step, pace in zip((self.offering, self.absorbing), self.paces, strict=True):
-            for seconds in step.taken() if step is not None else ():
-                pace.note(seconds)
+        for step, pace in zip((self.offering, self.absorbing), self.estimators, strict=True):
+            for seconds in step.durations() if step is not None else ():
+                pace.record(seconds)
 
     def _begin_absorbing(self, now: float) -> None:
-        alive = [name for name in self.offers if name not in self.gone]
-        self.absorbing = QuorumTracker.open(alive, now, self.policy, self.paces[1])
+        alive = [name for name in self.offers if name not in self.departed]
+        self.absorbing = QuorumTracker.open(alive, now, self.policy, self.estimators[1])
         self._settle(now)
 
     def _settle(self, now: float) -> None:
@@ -134,8 +134,8 @@ class ExchangeTracker:
 
     def _complete(self, name: str) -> bool:
         """Whether a peer has offered, and is done with what is offered by all others who are still there."""
-        wanted = self.offers.keys() - self.gone.keys() - {name}
-        return name in self.offers and wanted <= self.taken.get(name, {}).keys()
+        wanted = self.offers.keys() - self.departed.keys() - {name}
+        return name in self.offers and wanted <= self.verdicts.get(name, {}).keys()
 
 
 def _stand(outcome: QuorumOutcome, step: QuorumTracker, *, quorate: bool, absorbing: bool) -> ExchangeProgress:

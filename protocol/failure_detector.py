@@ -17,9 +17,9 @@ from collections import deque
 
 WINDOW = 128
 """Heartbeats that are remembered: about half a minute of them."""
-WARM = 32
+MIN_SAMPLES = 32
 """Heartbeats that it takes before anything is concluded from them."""
-LENIENCE = 3.0
+GAP_FACTOR = 3.0
 """How many times the longest gap a silence may last."""
 
 
@@ -31,24 +31,24 @@ class FailureDetector:
         ceiling: seconds of silence that never are.
 
     Attributes:
-        patience: seconds of silence after which this peer is taken for lost, in [floor, ceiling].
+        timeout: seconds of silence after which this peer is taken for lost, in [floor, ceiling].
     """
 
     def __init__(self, floor: float, ceiling: float) -> None:
         self._floor, self._ceiling = min(floor, ceiling), ceiling
         self._gaps: deque[float] = deque(maxlen=WINDOW)
         self._last: float | None = None
-        self.patience = ceiling
+        self.timeout = ceiling
 
-    def note(self, now: float) -> None:
+    def record(self, now: float) -> None:
         """A heartbeat has come."""
         if self._last is not None:
             self._gaps.append(now - self._last)
-            if len(self._gaps) >= WARM:
-                self.patience = min(self._ceiling, max(self._floor, LENIENCE * max(self._gaps)))
+            if len(self._gaps) >= MIN_SAMPLES:
+                self.timeout = min(self._ceiling, max(self._floor, GAP_FACTOR * max(self._gaps)))
         self._last = now
 
-    def excuse(self, seconds: float) -> None:
+    def discount_pause(self, seconds: float) -> None:
         """For so long nobody listened: it is no gap of the peer's."""
         if self._last is not None:
             self._last += seconds

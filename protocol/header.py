@@ -57,7 +57,7 @@ def write(header: Header, extension: Callable[[object], object]) -> bytes:
         raise EncodingError("a field has no form on the wire", kind=header.kind, error=str(error)) from error
 
 
-def claimed(frame: Buffer) -> str | None:
+def claimed_sender(frame: Buffer) -> str | None:
     """The name of the sender in a header of which nothing else needs to be right; None where none can be read."""
     if len(frame) < 2 or frame[0] & 0xF0 != _FIXARRAY or frame[1] != VERSION:
         return None

@@ -24,16 +24,16 @@ from protocol.messages.presence import PeerInfo
 class PeerState(Enum):
     """How far a peer has come."""
 
-    MET = "met"  # its name and address are known
+    KNOWN = "known"  # its name and address are known
     LINKED = "linked"  # both directions are proven
     LOST = "lost"  # it fell silent, hung or lost its connection
     LEFT = "left"  # it said goodbye
 
 
-CALLER_PATIENCE = 30.0
+JOIN_REQUEST_TIMEOUT = 30.0
 """Seconds after which somebody who knocked but never said hello is forgotten."""
 
-_LIVING = frozenset({PeerState.MET, PeerState.LINKED})
+_LIVING = frozenset({PeerState.KNOWN, PeerState.LINKED})
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class PeerDeparted:
 
     peer: PeerInfo
     reason: str
-    left: bool
+    graceful: bool
 
 
 Outcome = ConnectTo | DisconnectFrom | SendHello | PeerLinked | PeerDeparted
@@ -83,7 +83,7 @@ class _Peer:
     info: PeerInfo
     seen: float  # when it last gave a sign of life
     arrivals: FailureDetector  # of its heartbeats
-    state: PeerState = PeerState.MET
+    state: PeerState = PeerState.KNOWN
     heard: bool = False  # its hello has come: we hear it
     hears: bool = False  # its welcome has come: it hears us
     greet_at: float = 0.0  # when our hello is due again
@@ -138,7 +138,7 @@ class Presence:
         """The peers to and from which both directions are proven, by name in sorted order."""
         return {name: peer.info for name, peer in sorted(self._peers.items()) if peer.state is PeerState.LINKED}
 
-    def lingering(self) -> tuple[str, ...]:
+    def lost_but_connected(self) -> tuple[str, ...]:
         """The lost whose connection still stands: what is said to all is still kept for them on the way."""
         return tuple(
             name for name, peer in sorted(self._peers.items()) if peer.state is PeerState.LOST and not peer.broken
@@ -154,12 +154,12 @@ class Presence:
         peer = self._peers.get(name)
         return peer.info.incarnation if peer else None
 
-    def current(self, name: str, incarnation: int) -> bool:
+    def is_current(self, name: str, incarnation: int) -> bool:
         """Whether this is the living incarnation of a peer that we know."""
         peer = self._peers.get(name)
         return peer is not None and peer.info.incarnation == incarnation and peer.state in _LIVING
 
-    def meet(self, infos: Iterable[PeerInfo], now: float) -> Iterator[Outcome]:
+    def discover(self, infos: Iterable[PeerInfo], now: float) -> Iterator[Outcome]:
         """These peers exist, somebody says; connects to the new ones and to new incarnations of known ones."""
         for info in infos:
             yield from self._meet(info, now)
@@ -179,7 +179,7 @@ class Presence:
         self._peers[info.name] = _Peer(info, seen=now, moved=now, arrivals=FailureDetector(self.alert, self.silence))
         yield from (ConnectTo(info.address, info.name), ConnectTo(info.heartbeat_address, info.name))
 
-    def knock(self, name: str, incarnation: int, address: str, now: float) -> Iterator[Outcome]:
+    def join_request(self, name: str, incarnation: int, address: str, now: float) -> Iterator[Outcome]:
         """Somebody has subscribed here, and from now on hears us: call back, and greet."""
         known = self._peers.get(name)
         if name == self.me.name or (known is not None and incarnation < known.info.incarnation):
@@ -197,7 +197,7 @@ class Presence:
 
     def hello(self, info: PeerInfo, members: Iterable[PeerInfo], now: float) -> Iterator[Outcome]:
         """A peer's hello has come: we hear it, and whom it knows."""
-        yield from self.meet([info], now)
+        yield from self.discover([info], now)
         peer = self._living(info.name, info.incarnation)
         if peer is None:
             return
@@ -207,7 +207,7 @@ class Presence:
         peer.heard = True
         peer.seen = now
         yield from self._link(peer)
-        yield from self.meet(members, now)
+        yield from self.discover(members, now)
 
     def welcome(self, name: str, incarnation: int, welcomed: int, now: float) -> Iterator[Outcome]:
         """A peer has welcomed an incarnation of us: it hears us."""
@@ -223,18 +223,18 @@ class Presence:
         peer = self._peers.get(name)
         if peer is None or peer.info.incarnation != incarnation or peer.state is PeerState.LEFT:
             return
-        peer.arrivals.note(now)
+        peer.arrivals.record(now)
         moved = tick != peer.tick
         if moved:
             peer.tick, peer.moved = tick, now
         if peer.state is not PeerState.LOST:
             peer.seen = now
         elif moved:
-            peer.state, peer.seen, peer.hears, peer.broken = PeerState.MET, now, False, False
+            peer.state, peer.seen, peer.hears, peer.broken = PeerState.KNOWN, now, False, False
             peer.greet_at = now + self.greet_every
             yield SendHello(name, incarnation)
 
-    def breaks(self, name: str, incarnation: int) -> Iterator[Outcome]:
+    def connection_lost(self, name: str, incarnation: int) -> Iterator[Outcome]:
         """A peer's connection to us has broken: be quicker to lose it, unless it knocks again."""
         caller = self._callers.get(name)
         if caller is not None and caller.incarnation == incarnation:
@@ -243,7 +243,7 @@ class Presence:
         if peer is not None and peer.info.incarnation == incarnation:
             peer.broken = True
 
-    def bar(self, name: str, reason: str) -> Iterator[Outcome]:
+    def quarantine(self, name: str, reason: str) -> Iterator[Outcome]:
         """A peer is not listened to for a while: as good as lost, until it is heard again."""
         peer = self._peers.get(name)
         if peer is not None:
@@ -272,14 +272,14 @@ class Presence:
 
     def _sweep_callers(self, now: float) -> Iterator[Outcome]:
         for name, caller in list(self._callers.items()):
-            if now - caller.since > CALLER_PATIENCE:
+            if now - caller.since > JOIN_REQUEST_TIMEOUT:
                 yield from self._dismiss(name)
             elif now >= caller.greet_at:
                 caller.greet_at = now + self.greet_every
                 yield SendHello(name, caller.incarnation)
 
     def _living(self, name: str, incarnation: int) -> _Peer | None:
-        return self._peers[name] if self.current(name, incarnation) else None
+        return self._peers[name] if self.is_current(name, incarnation) else None
 
     def _introduce(self, newcomer: _Peer, now: float) -> None:
         """Everybody else should hear of a newcomer: their hello is due again."""
@@ -288,7 +288,7 @@ class Presence:
                 peer.greet_at = min(peer.greet_at, now)
 
     def _link(self, peer: _Peer) -> Iterator[Outcome]:
-        if peer.heard and peer.hears and peer.state is PeerState.MET:
+        if peer.heard and peer.hears and peer.state is PeerState.KNOWN:
             peer.state = PeerState.LINKED
             yield PeerLinked(peer.info)
 
@@ -296,7 +296,7 @@ class Presence:
         silent = now - peer.seen
         if peer.broken and silent > self.broken:
             return f"its connection broke and it was silent for {silent:.1f} s"
-        if silent > peer.arrivals.patience:
+        if silent > peer.arrivals.timeout:
             return f"silent for {silent:.1f} s"
         if peer.state is PeerState.LINKED and now - peer.moved > self.hang:
             return f"its event loop has stood still for {now - peer.moved:.0f} s"
@@ -309,7 +309,7 @@ class Presence:
         if stood > self.greet_every:
             for peer in self._peers.values():
                 peer.seen, peer.moved = min(now, peer.seen + stood), min(now, peer.moved + stood)
-                peer.arrivals.excuse(stood)
+                peer.arrivals.discount_pause(stood)
 
     def _dismiss(self, name: str, keep: str = "") -> Iterator[Outcome]:
         """Forgets a caller, and hears its address no more unless it is `keep` or a peer's."""

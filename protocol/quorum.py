@@ -46,7 +46,7 @@ class DeadlineEstimator:
         self._warm = warm
         self._taken: deque[float] = deque(maxlen=window)
 
-    def note(self, seconds: float) -> None:
+    def record(self, seconds: float) -> None:
         """A contribution took this long."""
         self._taken.append(seconds)
 
@@ -101,10 +101,12 @@ class QuorumTracker:
     _lost: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, expected: Iterable[str], now: float, policy: QuorumPolicy, pace: DeadlineEstimator) -> QuorumTracker:
-        """Opens a step for these peers with the deadline that the pace suggests."""
+    def open(
+        cls, expected: Iterable[str], now: float, policy: QuorumPolicy, estimator: DeadlineEstimator
+    ) -> QuorumTracker:
+        """Opens a step for these peers with the learned deadline."""
         hasty = policy.kind == "survivors"
-        return cls(frozenset(expected), now, policy, min(pace.deadline() if hasty else inf, policy.hard_limit))
+        return cls(frozenset(expected), now, policy, min(estimator.deadline() if hasty else inf, policy.hard_limit))
 
     def arrive(self, name: str, now: float) -> bool:
         """A contribution has come; False for one that is unexpected or a duplicate and must be dropped."""
@@ -120,15 +122,15 @@ class QuorumTracker:
         self._lost[name] = reason
         return True
 
-    def excuse(self, seconds: float) -> None:
+    def discount_pause(self, seconds: float) -> None:
         """Time in which the asker itself stood still does not count."""
         self.opened += seconds
 
-    def taken(self) -> Iterable[float]:
+    def durations(self) -> Iterable[float]:
         """Seconds that each contribution took."""
         return self._arrived.values()
 
-    def ripe(self, now: float) -> bool:
+    def may_close(self, now: float) -> bool:
         """Whether an arrival or a loss can have closed it; until then `outcome` need not be asked."""
         return self._full() or now >= self.opened + self.deadline
 

@@ -20,11 +20,11 @@ from protocol.tensors import Buffer
 
 Frames = Sequence[Buffer]
 
-MOST_MISSING = 1024
+MAX_MISSING = 1024
 """A sender that is further ahead than this is not caught up with: the oldest missing numbers are given up."""
 
 
-LONGEST_WAIT = 2.0
+MAX_RETRY_INTERVAL = 2.0
 """Seconds between two requests for the same number, at most: a slow link is not choked with repetitions."""
 
 
@@ -33,7 +33,7 @@ class Outbox:
 
     def __init__(self, capacity: int = 64 << 20) -> None:
         self.capacity = capacity
-        self.held = 0
+        self.stored_bytes = 0
         self.latest: dict[str, int] = {}
         self._kept: OrderedDict[tuple[str, int], tuple[Frames, int]] = OrderedDict()
 
@@ -45,16 +45,16 @@ class Outbox:
         """Remembers a message of `size` bytes, and forgets the oldest ones beyond the capacity."""
         self.latest[topic] = number
         self._kept[topic, number] = (frames, size)
-        self.held += size
-        while self.held > self.capacity and self._kept:
+        self.stored_bytes += size
+        while self.stored_bytes > self.capacity and self._kept:
             _, (_, dropped) = self._kept.popitem(last=False)
-            self.held -= dropped
+            self.stored_bytes -= dropped
 
     def forget(self, topic: str) -> None:
         """Drops a topic that nobody hears any more; should it be used again, it is numbered from 1."""
         self.latest.pop(topic, None)
         for key in [key for key in self._kept if key[0] == topic]:
-            self.held -= self._kept.pop(key)[1]
+            self.stored_bytes -= self._kept.pop(key)[1]
 
     def find(self, topic: str, number: int) -> Frames | None:
         """The frames of a message, or None when it is gone (or never was)."""
@@ -88,7 +88,7 @@ class _Stream:
     def claim(self, upto: int, ask_at: float, wait: float) -> int:
         """Notes every unseen number up to `upto` as missing; returns how many older ones are given up for it."""
         given_up = 0
-        floor = upto - MOST_MISSING
+        floor = upto - MAX_MISSING
         if floor > self.done:
             given_up = floor - self.done - sum(number <= floor for number in self.ahead)
             self.done = floor
@@ -110,7 +110,7 @@ class Inbox:
     """What has come of every sender's topics, and what is missing.
 
     Args:
-        patience: seconds between the first two requests for the same number; also how long a number that only a
+        retry_interval: seconds between the first two requests for the same number; also how long a number that only a
             heartbeat has claimed may still be on its way.
 
     Attributes:
@@ -118,7 +118,7 @@ class Inbox:
     """
 
     def __init__(self, patience: float) -> None:
-        self.patience = patience
+        self.retry_interval = patience
         self.given_up = 0
         self._streams: dict[str, dict[str, _Stream]] = {}
         self._incarnations: dict[str, int] = {}
@@ -128,7 +128,7 @@ class Inbox:
 
         A new incarnation numbers afresh: what is known of the one before it is dropped.
         """
-        if not self.knows(sender, incarnation):
+        if not self.has_baseline(sender, incarnation):
             self._streams[sender] = {}
             self._incarnations[sender] = incarnation
         for topic, number in latest.items():
@@ -139,7 +139,7 @@ class Inbox:
         self._streams.pop(sender, None)
         self._incarnations.pop(sender, None)
 
-    def knows(self, sender: str, incarnation: int) -> bool:
+    def has_baseline(self, sender: str, incarnation: int) -> bool:
         """Whether this incarnation's baseline is known; until then it has promised us nothing."""
         return self._incarnations.get(sender) == incarnation
 
@@ -149,17 +149,17 @@ class Inbox:
         if number <= stream.done or number in stream.ahead:
             return False
         if number > stream.done + 1:
-            self.given_up += stream.claim(number - 1, now, self.patience)
+            self.given_up += stream.claim(number - 1, now, self.retry_interval)
         stream.settle(number)
         return True
 
-    def claim(self, sender: str, topic: str, latest: int, now: float) -> None:
+    def note_latest(self, sender: str, topic: str, latest: int, now: float) -> None:
         """Notes a heartbeat's word that the sender has published up to `latest`."""
         stream = self._streams.setdefault(sender, {}).setdefault(topic, _Stream(0))
         if latest > stream.done:
-            self.given_up += stream.claim(latest, now + self.patience, self.patience)
+            self.given_up += stream.claim(latest, now + self.retry_interval, self.retry_interval)
 
-    def gone(self, sender: str, topic: str, first: int, last: int) -> list[int]:
+    def unavailable(self, sender: str, topic: str, first: int, last: int) -> list[int]:
         """The sender no longer has these numbers: they are settled; returns those that were really missed."""
         stream = self._streams.get(sender, {}).get(topic)
         if stream is None:
@@ -176,16 +176,16 @@ class Inbox:
                 ripe = sorted(number for number, (at, _) in stream.missing.items() if at <= now)
                 for number in ripe:
                     wait = stream.missing[number][1]
-                    stream.missing[number] = (now + wait, min(2 * wait, LONGEST_WAIT))
-                for first, last in runs(ripe):
+                    stream.missing[number] = (now + wait, min(2 * wait, MAX_RETRY_INTERVAL))
+                for first, last in consecutive_ranges(ripe):
                     yield MissingRange(sender, topic, first, last)
 
-    def open(self) -> int:
+    def missing_count(self) -> int:
         """How many numbers are missing in all."""
         return sum(len(stream.missing) for streams in self._streams.values() for stream in streams.values())
 
 
-def runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
+def consecutive_ranges(numbers: list[int]) -> Iterator[tuple[int, int]]:
     """Consecutive runs of sorted numbers, as (first, last)."""
     for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0]):
         members = deque(number for _, number in run)

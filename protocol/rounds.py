@@ -26,7 +26,7 @@ def attempt_of(message: RoundMessage) -> tuple[int, int]:
     return message.term, message.attempt
 
 
-def about(kind: type[M], of: RoundMessage, **fields: Any) -> M:
+def round_message(kind: type[M], of: RoundMessage, **fields: Any) -> M:
     """A message about the same attempt at the same round."""
     return kind(model=of.model, number=of.number, term=of.term, attempt=of.attempt, **fields)
 
@@ -36,50 +36,50 @@ class ContributionTracker:
     """The contributions to one attempt.
 
     Args:
-        step: who is waited for, and until when.
-        keepers: who must hold a part of every contribution.
+        quorum: who is waited for, and until when.
+        holders: who must hold a part of every contribution.
     """
 
-    step: QuorumTracker
-    keepers: frozenset[str]
-    offers: dict[str, ContributionRef] = field(default_factory=dict)
+    quorum: QuorumTracker
+    holders: frozenset[str]
+    contributions: dict[str, ContributionRef] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     _held: dict[str, set[str]] = field(default_factory=dict)
 
-    def offered(self, name: str, share: ContributionRef, now: float) -> bool:
+    def add(self, name: str, share: ContributionRef, now: float) -> bool:
         """A contribution can be fetched; False for one that is not expected, comes twice or was given up."""
-        if name not in self.step.expected:
+        if name not in self.quorum.expected:
             self.refused.setdefault(name, "it was not asked to contribute to this round")
             return False
-        if name in self.offers:
+        if name in self.contributions:
             self.refused.setdefault(name, "it contributed twice: the first one counts")
             return False
-        self.offers[name] = share
+        self.contributions[name] = share
         self._arrive(name, now)
         return True
 
-    def held(self, keeper: str, name: str, now: float) -> None:
+    def mark_held(self, keeper: str, name: str, now: float) -> None:
         """A keeper holds its part of a contribution."""
-        if keeper in self.keepers:
+        if keeper in self.holders:
             self._held.setdefault(name, set()).add(keeper)
             self._arrive(name, now)
 
     def refuse(self, by: str, name: str, reason: str) -> None:
         """A keeper, or its contributor itself, has found that a contribution cannot be used."""
-        if (by in self.keepers or by == name) and self.step.lose(name, _refused(reason)):
+        if (by in self.holders or by == name) and self.quorum.lose(name, _refused(reason)):
             self.refused[name] = reason
 
     def outcome(self, now: float) -> QuorumOutcome:
         """How the round stands."""
-        return self.step.outcome(now)
+        return self.quorum.outcome(now)
 
-    def shares(self, contributed: Iterable[str]) -> dict[str, ContributionRef]:
+    def selected(self, contributed: Iterable[str]) -> dict[str, ContributionRef]:
         """The contributions of those who contributed."""
-        return {name: self.offers[name] for name in contributed}
+        return {name: self.contributions[name] for name in contributed}
 
     def _arrive(self, name: str, now: float) -> None:
-        if name in self.offers and self._held.get(name, set()) >= self.keepers:
-            self.step.arrive(name, now)
+        if name in self.contributions and self._held.get(name, set()) >= self.holders:
+            self.quorum.arrive(name, now)
 
 
 @dataclass

@@ -77,7 +77,11 @@ class Wiretap:
     def envelopes(self) -> list[Envelope]:
         """What was said, a repeated message as it was said first; no copy of it twice."""
         whole = [codec.decode(frames) for frames in self.messages]
-        repeated = [codec.original(frames) for frames, said in zip(self.messages, whole, strict=True) if _again(said)]
+        repeated = [
+            codec.retransmitted_frames(frames)
+            for frames, said in zip(self.messages, whole, strict=True)
+            if _again(said)
+        ]
         said = [*(each for each in whole if not _again(each)), *map(codec.decode, repeated)]
         numbered = {(each.sender, each.incarnation, each.topic, each.number): each for each in said if each.number}
         return [*(each for each in said if not each.number), *numbered.values()]

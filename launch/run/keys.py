@@ -15,8 +15,8 @@ from pathlib import Path
 
 from fednet.files import write_whole
 from launch.errors import ConfigError, ConfigProblem
-from protocol.errors import KeyFault
-from protocol.security.keys import MOST_BYTES, Keyring, PrivateKeys, PublicKeys, read_private, read_public
+from protocol.errors import KeyFormatError
+from protocol.security.keys import MAX_KEY_TEXT_BYTES, Keyring, PrivateKeys, PublicKeys, read_private, read_public
 
 KEYS_FOLDER = Path("keys")
 """Where keys lie unless the operator says otherwise."""
@@ -33,7 +33,7 @@ def create_keys(name: str, folder: Path, *, relay: bool = False) -> PublicKeys:
     """
     try:
         keys = PrivateKeys.make(name, relay=relay)
-    except KeyFault as fault:
+    except KeyFormatError as fault:
         raise ConfigError(
             ConfigProblem("NAME", "up to 32 of a-z 0-9 _ -, a letter or digit first", repr(name))
         ) from fault
@@ -121,7 +121,7 @@ def load_keyring(path: Path) -> Keyring:
     private = _read_private(path)
     try:
         return Keyring.of(private, [*own_keys(path.parent), *trusted_keys(path.parent)])
-    except KeyFault as fault:
+    except KeyFormatError as fault:
         raise ConfigError(ConfigProblem(str(path.parent), hint=f"The keys contradict each other: {fault}.")) from fault
 
 
@@ -173,7 +173,7 @@ def _require_name(public: PublicKeys, path: Path) -> PublicKeys:
 def _read_public(path: Path) -> PublicKeys:
     try:
         return read_public(_bytes(path))
-    except KeyFault as fault:
+    except KeyFormatError as fault:
         raise ConfigError(
             ConfigProblem(str(path), "a public file made by `fednet keys new`", hint=f"{fault}.")
         ) from fault
@@ -188,7 +188,7 @@ def _read_private(path: Path) -> PrivateKeys:
         )
     try:
         private = read_private(content)
-    except KeyFault as fault:
+    except KeyFormatError as fault:
         raise ConfigError(
             ConfigProblem(str(path), "a private file made by `fednet keys new`", hint=f"{fault}.")
         ) from fault
@@ -201,7 +201,7 @@ def _read_private(path: Path) -> PrivateKeys:
 def _bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(MOST_BYTES + 1)
+            return file.read(MAX_KEY_TEXT_BYTES + 1)
     except OSError as error:
         hint = f"`fednet keys new {path.stem} --folder {path.parent}` makes keys." if path.suffix == PRIVATE else ""
         raise ConfigError(

@@ -147,10 +147,10 @@ class ExchangeClient:
         """Closes an exchange if its ledger says so, and otherwise looks again when it says."""
         now = self._now()
         if now - each.until > STALL_THRESHOLD:
-            each.held.excuse(now - each.until + STALL_THRESHOLD)
+            each.held.discount_pause(now - each.until + STALL_THRESHOLD)
         if each.timer is not None:
             each.timer.cancel()
-        stand = each.held.look(now)
+        stand = each.held.progress(now)
         each.until = stand.until
         if stand.closed:
             self._end(each.said.key, self._conclude(each, stand, now))
@@ -159,7 +159,7 @@ class ExchangeClient:
             each.timer = asyncio.get_running_loop().call_at(stand.until, self._review, each)
 
     def _conclude(self, each: _PendingExchange, stand: ExchangeProgress, now: float) -> ExchangeRecord | Exception:
-        each.held.note()
+        each.held.record_durations()
         record = to_exchange_record(each.said.key, each.held, self._roster.missing(), each.began, now)
         if stand.quorate:
             self._records[record.key] = record

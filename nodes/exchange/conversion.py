@@ -86,13 +86,13 @@ def to_exchange_record(
 
 def _absorbed(held: ExchangeTracker, name: str) -> tuple[str, ...]:
     """Whose offers a peer has taken in, at least one of each."""
-    taken = held.taken.get(name, {})
+    taken = held.verdicts.get(name, {})
     return tuple(o for o, said in sorted(held.offers.items()) if o in taken and len(taken[o]) < len(said.versions))
 
 
 def _refused(held: ExchangeTracker, name: str) -> dict[str, str]:
     """Why a peer has refused which offers, by "<origin>/<subject>"."""
-    taken = held.taken.get(name, {})
+    taken = held.verdicts.get(name, {})
     return {
         f"{origin}/{subject}": reason
         for origin in sorted(held.offers.keys() & taken.keys())

@@ -143,7 +143,7 @@ class ExchangePeer:
 
     def _offer_request(self, origin: str) -> OfferRequest:
         known = list(versions(self._offer_queue.store.of(origin)).items())
-        return OfferRequest(origin=origin, versions=dict(known[: wire.MAX_SOUGHT]))
+        return OfferRequest(origin=origin, versions=dict(known[: wire.MAX_REQUESTED]))
 
     def _call(self, envelope: Envelope, call: ExchangeRequest) -> None:
         asker, heard = envelope.sender, self._calls.get(call.key)
@@ -252,4 +252,4 @@ class ExchangePeer:
         return not self._node.spec.expected or name in self._node.spec.expected
 
     def _lives(self, name: str) -> bool:
-        return self._node.presence.state(name) in {PeerState.MET, PeerState.LINKED}
+        return self._node.presence.state(name) in {PeerState.KNOWN, PeerState.LINKED}

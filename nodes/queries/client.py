@@ -121,8 +121,8 @@ class QueryClient:
         )
 
     def _conclude(self, asked: _PendingQuery, outcome: QuorumOutcome) -> Replies:
-        for seconds in asked.step.taken():
-            self._pace.note(seconds)
+        for seconds in asked.step.durations():
+            self._pace.record(seconds)
         lost = {**({} if asked.to is not None else self._roster.missing()), **outcome.lost}
         if not outcome.quorate:
             raise NoQuorum(
@@ -137,9 +137,9 @@ class QueryClient:
             return
         now = self._now()
         if now - asked.until > STALL_THRESHOLD:
-            asked.step.excuse(now - asked.until + STALL_THRESHOLD)
+            asked.step.discount_pause(now - asked.until + STALL_THRESHOLD)
         if asked.timer is not None:
-            if not asked.step.ripe(now):
+            if not asked.step.may_close(now):
                 return
             asked.timer.cancel()
         outcome = asked.step.outcome(now)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from nodes.rounds.conversion import to_commit
 from protocol.messages.rounds import BlobRef, RoundClose, RoundCommit, RoundOpen, RoundPlanMessage, RoundsAborted
 from protocol.quorum import QuorumOutcome, QuorumTracker
-from protocol.rounds import ContributionTracker, VoteTracker, about, record_reasons
+from protocol.rounds import ContributionTracker, VoteTracker, record_reasons, round_message
 
 
 class RoundImpossible(Exception):
@@ -76,7 +76,7 @@ class RoundAttempt:
 
     def withdraw(self, name: str, reason: str) -> None:
         """Nobody waits for a member's contribution any more."""
-        self.contribution_tracker.step.lose(name, reason)
+        self.contribution_tracker.quorum.lose(name, reason)
         self.key_advertisements.lose(name, reason)
         if self.sharing is not None and self.sharing.lose(name, reason):
             self.broken = True  # the others wait for its shares
@@ -88,16 +88,16 @@ class RoundAttempt:
         shard hands it on instead.
         """
         self.lose(name, reason)
-        if len(self.contribution_tracker.keepers) > 1 and name in self.contribution_tracker.keepers:
+        if len(self.contribution_tracker.holders) > 1 and name in self.contribution_tracker.holders:
             self.broken |= not (self.needed and name in self.reduced)
 
     def close(self, outcome: QuorumOutcome, now: float) -> RoundClose:
         """Closes it with those who have contributed; from now on votes are waited for."""
-        shares = self.contribution_tracker.shares(outcome.contributed)
-        if len(self.contribution_tracker.keepers) > 1:  # everybody has its shard by now
+        shares = self.contribution_tracker.selected(outcome.contributed)
+        if len(self.contribution_tracker.holders) > 1:  # everybody has its shard by now
             shares = {name: share.model_copy(update={"blobs": ()}) for name, share in shares.items()}
         self.voting.opened = now
-        self.closed = about(
+        self.closed = round_message(
             RoundClose,
             self.opened,
             contributions=shares,

@@ -8,7 +8,7 @@ from fednet.api import RoundPlan, RoundRecord
 from fednet.errors import MethodError
 from fednet.federated.config import Federation
 from protocol.messages.rounds import BlobRef, ModelVersion, RoundClose, RoundCommit, RoundOpen, RoundPlanMessage
-from protocol.rounds import about
+from protocol.rounds import round_message
 
 
 def to_plan_message(programme: RoundPlan, asker: str, given: BlobRef | None) -> RoundPlanMessage:
@@ -66,7 +66,7 @@ def to_round_record(commit: RoundCommit) -> RoundRecord:
 
 def to_commit(opened: RoundOpen, close: RoundClose, lead: str, left: BlobRef) -> RoundCommit:
     """The record of a round, as everybody can write it who has computed what it leaves."""
-    return about(
+    return round_message(
         RoundCommit,
         opened,
         key=opened.plan.key,

@@ -33,7 +33,7 @@ from protocol.messages.rounds import (  # fmt: skip
 )
 from protocol.messages.secure_sum import KeyAdvertisement, SecureSumMessage, ShareDistribution, SharesReceived
 from protocol.quorum import DeadlineEstimator, QuorumOutcome, QuorumPolicy, QuorumTracker
-from protocol.rounds import ContributionTracker, VoteTracker, about, attempt_of
+from protocol.rounds import ContributionTracker, VoteTracker, attempt_of, round_message
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class RoundCoordinator:
         """A member contributes; one that is not to this attempt is refused by name."""
         held = self._round
         if held is not None and self._current(contribution):
-            held.contribution_tracker.offered(name, contribution.contribution, _now())
+            held.contribution_tracker.add(name, contribution.contribution, _now())
             held.changed.set()
 
     def stale(self, name: str, number: int) -> None:
@@ -118,7 +118,7 @@ class RoundCoordinator:
         if receipt.refused:
             held.contribution_tracker.refuse(name, receipt.contributor, receipt.refused)
         else:
-            held.contribution_tracker.held(name, receipt.contributor, _now())
+            held.contribution_tracker.mark_held(name, receipt.contributor, _now())
         held.changed.set()
 
     def declined(self, name: str, decline: RoundDecline) -> None:
@@ -130,7 +130,7 @@ class RoundCoordinator:
         if not decline.can_vote:
             held.lose(name, f"declined: {decline.reason}")
             self._unable[name] = f"declined: {decline.reason}"
-            held.broken |= len(held.contribution_tracker.keepers) > 1
+            held.broken |= len(held.contribution_tracker.holders) > 1
         held.changed.set()
 
     def voted(self, name: str, vote: RoundVote) -> None:
@@ -180,8 +180,8 @@ class RoundCoordinator:
 
     async def _majority(self) -> None:
         """Waits until a majority of the configured members is there: without it nothing can close."""
-        while len(self._election.living) < self._election.majority:
-            there = ", ".join(sorted(self._election.living))
+        while len(self._election.alive) < self._election.majority:
+            there = ", ".join(sorted(self._election.alive))
             log.warning("%d members are needed and %s are here: waiting", self._election.majority, there)
             self._awaited.clear()
             await self._awaited.wait()
@@ -212,12 +212,12 @@ class RoundCoordinator:
         secure = federation_from(held.opened.plan).secure
         if secure is not None:
             await self._dealt(held, threshold_of(secure, len(held.opened.contributors)))
-        outcome = await self._until(held, held.contribution_tracker.step)
-        for seconds in held.contribution_tracker.step.taken():
-            self._pace.note(seconds)
+        outcome = await self._until(held, held.contribution_tracker.quorum)
+        for seconds in held.contribution_tracker.quorum.durations():
+            self._pace.record(seconds)
         if not outcome.quorate:
             self._require_majority(outcome)
-            needed = held.contribution_tracker.step.policy.quorum
+            needed = held.contribution_tracker.quorum.policy.quorum
             raise RoundImpossible(f"{len(outcome.contributed)} of {needed} needed contributed", _all_lost(outcome))
         return outcome
 
@@ -232,8 +232,8 @@ class RoundCoordinator:
             raise RoundImpossible(
                 f"{len(names)} of {threshold} needed for a secure sum contributed", _all_lost(adverts)
             )
-        held.sharing = QuorumTracker.open(names, _now(), held.contribution_tracker.step.policy, self._pace)
-        self._say(about(ShareDistribution, held.opened, sharers=names))
+        held.sharing = QuorumTracker.open(names, _now(), held.contribution_tracker.quorum.policy, self._pace)
+        self._say(round_message(ShareDistribution, held.opened, sharers=names))
         sharing = await self._until(held, held.sharing)
         if sharing.contributed != names:
             raise AttemptFailed(f"late: {', '.join(sharing.late)}")
@@ -243,7 +243,7 @@ class RoundCoordinator:
         self, plan: RoundPlanMessage, index: int, standings: Mapping[str, ModelVersion], settled: RoundCommit | None
     ) -> RoundAttempt:
         federation, now, council = federation_from(plan), _now(), self._election
-        members = tuple(sorted(council.living - self._unable.keys()))
+        members = tuple(sorted(council.alive - self._unable.keys()))
         if len(members) < council.majority:
             raise RoundImpossible(f"{len(members)} of {council.majority} needed can take part", self._unable)
         number = standings[plan.model].number + 1
@@ -294,7 +294,7 @@ class RoundCoordinator:
         Raises:
             Broken: fewer than a majority is there.
         """
-        if len(self._election.living) < self._election.majority:
+        if len(self._election.alive) < self._election.majority:
             raise AttemptFailed(", ".join(f"{name} {reason}" for name, reason in outcome.lost.items()))
 
     def _agreed(self, held: RoundAttempt, votes: QuorumOutcome) -> BlobRef:

@@ -149,7 +149,7 @@ class Leadership:
     ) -> None:
         """Reaches what others have, as soon as one of them can be asked."""
         while True:
-            others = sorted(self.election.living - {self.means.name})
+            others = sorted(self.election.alive - {self.means.name})
             try:
                 await self.means.reach(model, standing, (*holders, *others), self.elected.term, record)
                 return
@@ -160,7 +160,7 @@ class Leadership:
     async def _recall(self, model: str) -> None:
         """Asks one member after another for records that are missing here."""
         models = self.means.models
-        for name in sorted(self.election.living - {self.means.name}):
+        for name in sorted(self.election.alive - {self.means.name}):
             while (missing := models.missing(model)) is not None:
                 self.means.tell(name, RecordRequest(model=model, after=missing - 1))
                 await self._learned(model, missing)

@@ -46,7 +46,7 @@ from protocol.messages.rounds import (  # fmt: skip
     ShardReduced,
 )
 from protocol.messages.secure_sum import SecureSumMessage
-from protocol.rounds import about
+from protocol.rounds import round_message
 
 log = logging.getLogger(__name__)
 
@@ -148,14 +148,14 @@ class RoundParticipant:
             self._begin(self._contribute(base))
         kept, record = await self._outcome(base)
         await means.vote(opened.plan, record, kept)
-        means.tell(self.lead, about(RoundVote, opened, outcome=record.outcome))
+        means.tell(self.lead, round_message(RoundVote, opened, outcome=record.outcome))
         commit = await self._committing
         if commit.outcome == record.outcome:
             await means.adopt(opened.model, kept, opened.term, commit)
         else:
             log.warning("round %d of %s left something else here than with the majority", opened.number, opened.model)
             await means.reach(opened.model, version_after(commit), self._holders, opened.term, commit)
-        means.tell(self.lead, about(ModelAdopted, opened))
+        means.tell(self.lead, round_message(ModelAdopted, opened))
 
     async def _contribute(self, base: Checkpoint) -> None:
         opened, means = self.opened, self._context
@@ -172,7 +172,9 @@ class RoundParticipant:
             pieces = tuple(BlobRef(digest=name, size=len(data)) for name, data in packed)
             share = ContributionRef(weight=update.weight, blobs=pieces, values=dict(update.values))
         except (_InvalidUpdate, ValidationError) as error:
-            means.tell(self.lead, about(ContributionReceipt, opened, contributor=means.name, refused=_truncated(error)))
+            means.tell(
+                self.lead, round_message(ContributionReceipt, opened, contributor=means.name, refused=_truncated(error))
+            )
         except MethodError as error:
             self._decline(str(error), votes=True)
         except Exception as error:  # what goes wrong in a method must not keep the others waiting
@@ -181,7 +183,7 @@ class RoundParticipant:
         else:
             for name, data in packed:
                 self._keep(name, data)
-            means.say(about(ContributionAvailable, opened, contribution=share))
+            means.say(round_message(ContributionAvailable, opened, contribution=share))
 
     async def _made(self, task: RoundTask, base: Checkpoint) -> Update:
         """Our contribution to this very round; what was begun for an earlier one is carried over."""
@@ -294,7 +296,7 @@ class RoundParticipant:
         means, members = self._context, self.opened.members
         name, data = await means.reducer.run(lambda: (digest(shard), pack(shard)))
         self._keep(name, data)
-        means.say(about(ShardReduced, self.opened, shard=BlobRef(digest=name, size=len(data))))
+        means.say(round_message(ShardReduced, self.opened, shard=BlobRef(digest=name, size=len(data))))
         shards = await asyncio.gather(*(self._shard(member, shard) for member in members))
         return await means.reducer.run(partial(join, shards, like))
 
@@ -317,11 +319,14 @@ class RoundParticipant:
     def _receipt(self, name: str, refused: str) -> None:
         if self._sharded or self._context.name == self.lead:
             self._context.tell(
-                self.lead, about(ContributionReceipt, self.opened, contributor=name, refused=_truncated(refused))
+                self.lead,
+                round_message(ContributionReceipt, self.opened, contributor=name, refused=_truncated(refused)),
             )
 
     def _decline(self, reason: str, *, votes: bool) -> None:
-        self._context.tell(self.lead, about(RoundDecline, self.opened, reason=_truncated(reason), can_vote=votes))
+        self._context.tell(
+            self.lead, round_message(RoundDecline, self.opened, reason=_truncated(reason), can_vote=votes)
+        )
 
     def _keep(self, name: str, data: bytes | memoryview) -> None:
         self._context.blob_store.keep(name, data)

@@ -46,7 +46,7 @@ from protocol.messages.secure_sum import (
     ShareReveal,
     SharesReceived,
 )
-from protocol.rounds import about
+from protocol.rounds import round_message
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +234,7 @@ class SecureSumParticipant:
             await self._changed.wait()
 
     def _about(self, kind: type[Any], **fields: Any) -> Any:
-        return about(kind, self._opened, **fields)
+        return round_message(kind, self._opened, **fields)
 
 
 def _is_valid(

@@ -173,7 +173,7 @@ class RoundService:
         if name in self._linked & self._ready:
             self.election.arrived(name)
             self._coordinator.arrived()
-            if self.election.leading and name in self.election.members:
+            if self.election.is_leader and name in self.election.members:
                 term, attempt = self.election.term, self._coordinator.attempts
                 self._tell(name, LeaderAnnouncement(term=term, attempt=attempt, versions=self.models.standings()))
 
@@ -185,7 +185,7 @@ class RoundService:
 
     def _count(self) -> None:
         """Says so when too few are left for a round to close: a network that is cut goes on where the majority is."""
-        here, needed = sorted(self.election.living), self.election.majority
+        here, needed = sorted(self.election.alive), self.election.majority
         enough = len(here) >= needed
         if self._enough and not enough:
             note = f"waits: {needed} members are needed and {', '.join(here)} are here"
@@ -209,7 +209,7 @@ class RoundService:
                     self._node.spawn(self._record_promise(term, None), "claim")
                 case ElectionWon():
                     self._lead(outcome)
-        if not self.election.leading and self._leading is not None:
+        if not self.election.is_leader and self._leading is not None:
             self._leading.cancel()
             self._leading = self._leadership = None
         self._place.leave(under=self.election.term)
@@ -245,7 +245,7 @@ class RoundService:
             self._node.counts["no member"] += 1
 
     def _order(self, sender: str, order: RoundsRequest) -> None:
-        plan, leads = order.plan, self.election.leading
+        plan, leads = order.plan, self.election.is_leader
         if leads:
             for record in self.models.of(plan.key):
                 if record.index > order.after and not self._coordinator.holds(record):
@@ -256,11 +256,11 @@ class RoundService:
             self._refuse(sender, plan, "too many orders are waiting")
 
     def _refuse(self, asker: str, plan: RoundPlanMessage, reason: str) -> None:
-        if self.election.leading:
+        if self.election.is_leader:
             self._node.tell(asker, abort_message(self.election.term, plan, RoundImpossible(reason, {})))
 
     def _claim(self, sender: str, claim: Prepare) -> None:
-        promised = self.election.claimed(sender, claim.term)
+        promised = self.election.prepare(sender, claim.term)
         self._follow([])
         if promised:
             self._node.spawn(self._record_promise(claim.term, sender), "promise")
@@ -268,10 +268,10 @@ class RoundService:
             self._promise_to(sender)
 
     def _promise(self, sender: str, promise: Promise) -> None:
-        self._follow(self.election.promised(sender, promise.term, promise.versions, promise.accepted))
+        self._follow(self.election.promise(sender, promise.term, promise.versions, promise.accepted))
 
     def _leads(self, sender: str, said: LeaderAnnouncement) -> None:
-        if not self.election.follow(sender, said.term):
+        if not self.election.accept_leader(sender, said.term):
             self._promise_to(sender)
             return
         self._follow([])
@@ -282,7 +282,7 @@ class RoundService:
             self._place.run_after(partial(self._context.catch_up, sender, said))
 
     def _open(self, sender: str, opened: RoundOpen) -> None:
-        if not self.election.follow(sender, opened.term):
+        if not self.election.accept_leader(sender, opened.term):
             self._node.counts["stale term"] += 1
             self._promise_to(sender)
             return

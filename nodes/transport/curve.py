@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from protocol.security.authentication import may_hear
+from protocol.security.authentication import may_subscribe
 from protocol.security.keys import Keyring
 
 RejectionListener = Callable[[str, str], None]
@@ -117,7 +117,7 @@ class CurveAuthenticator:
         begins, topic, name = said[:1] == b"\x01", said[1:], _user_id(event)
         if not name:  # a connection has ended, and with it what it had, and what it was denied
             return not self._was_denied(topic)
-        if may_hear(name, topic):
+        if may_subscribe(name, topic):
             publisher.setsockopt(zmq.SUBSCRIBE if begins else zmq.UNSUBSCRIBE, topic)
             return True
         if begins:
@@ -143,7 +143,7 @@ class CurveAuthenticator:
         """Tells ZeroMQ who may come in."""
         while self._loop is not None and int(self._asked.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             request = self._asked.recv_multipart()
-            reply, why = zap_reply(request, self._keys.doors)
+            reply, why = zap_reply(request, self._keys.names_by_curve_key)
             self._asked.send_multipart(reply)
             if why:
                 self._refused("unknown key", why)

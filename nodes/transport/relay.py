@@ -108,7 +108,7 @@ def _serve_zap(asked: zmq.Socket[bytes], keys: Keyring) -> None:
     """Tells ZeroMQ who may come in, until the context ends."""
     try:
         while True:
-            reply, why = zap_reply(asked.recv_multipart(), keys.doors)
+            reply, why = zap_reply(asked.recv_multipart(), keys.names_by_curve_key)
             if why:
                 log.warning("turned away: %s", why)
             asked.send_multipart(reply)

@@ -25,7 +25,7 @@ MAX_WIDTH = 4096
 MAX_SUBJECTS = 256
 """How many subjects one peer offers under one call."""
 
-MAX_SOUGHT = 1024
+MAX_REQUESTED = 1024
 """How many subjects one `OfferRequest` names; the header's `Limits.max_items` is the same."""
 
 MAX_REASON = 300
@@ -127,7 +127,7 @@ class OfferRequest(Message):
     numbered: ClassVar[bool] = True
 
     origin: Name
-    versions: Annotated[dict[Label, Version], Field(max_length=MAX_SOUGHT)]
+    versions: Annotated[dict[Label, Version], Field(max_length=MAX_REQUESTED)]
 
 
 class ExchangeDecline(_ExchangeMessage):

@@ -29,8 +29,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from protocol import codec
 from protocol.codec import Buffer, Envelope
-from protocol.errors import ForgeryError, WireError
-from protocol.header import claimed
+from protocol.errors import AuthenticationError, WireError
+from protocol.header import claimed_sender
 from protocol.limits import Limits
 from protocol.messages import Hello, Welcome
 from protocol.messages.group_key import GroupKeyGrant
@@ -66,11 +66,11 @@ class Security(Protocol):
         """The frames as they go out."""
         ...
 
-    def close(self, frames: Sequence[Buffer]) -> list[Buffer]:
+    def encrypt(self, frames: Sequence[Buffer]) -> list[Buffer]:
         """The signed frames as they leave."""
         ...
 
-    def claimed(self, frames: Sequence[Buffer]) -> str | None:
+    def claimed_sender(self, frames: Sequence[Buffer]) -> str | None:
         """Who the frames say has sent them, before anything is believed; None where that cannot be told."""
         ...
 
@@ -78,31 +78,31 @@ class Security(Protocol):
         """The message in frames that came; `again` for what a `Retransmission` carries.
 
         Raises:
-            WireError: they are no message, or (ForgeryError) not to be believed.
+            WireError: they are no message, or (AuthenticationError) not to be believed.
         """
         ...
 
-    def introduce(self, me: PeerInfo) -> PeerInfo:
+    def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
         """How this node is made known to those who hear of it from others."""
         ...
 
-    def vouched(self, infos: Iterable[PeerInfo]) -> tuple[PeerInfo, ...]:
+    def verified_peers(self, infos: Iterable[PeerInfo]) -> tuple[PeerInfo, ...]:
         """Those that say themselves who and where they are."""
         ...
 
-    def knows(self, name: str) -> bool:
+    def has_key_of(self, name: str) -> bool:
         """Whether anything can be said to a node of this name."""
         ...
 
-    def grant(self) -> GroupKeyGrant | None:
+    def group_key_grant(self) -> GroupKeyGrant | None:
         """What a member must be told to read what is said to all."""
         ...
 
-    def renew(self) -> None:
+    def renew_group_key(self) -> None:
         """The membership has changed: what was granted is good for nothing that is said from now on."""
         ...
 
-    def granted(self, name: str, incarnation: int, grant: GroupKeyGrant) -> None:
+    def accept_group_key(self, name: str, incarnation: int, grant: GroupKeyGrant) -> None:
         """A life of a peer has told how to read what it says."""
         ...
 
@@ -114,42 +114,42 @@ class NullSecurity:
         """The frames, as they are."""
         return list(frames)
 
-    def close(self, frames: Sequence[Buffer]) -> list[Buffer]:
+    def encrypt(self, frames: Sequence[Buffer]) -> list[Buffer]:
         """The frames, as they are."""
         return list(frames)
 
-    def claimed(self, frames: Sequence[Buffer]) -> str | None:
+    def claimed_sender(self, frames: Sequence[Buffer]) -> str | None:
         """The sender that the header names."""
-        return claimed(frames[1]) if len(frames) > 1 else None
+        return claimed_sender(frames[1]) if len(frames) > 1 else None
 
     def read(self, frames: Sequence[Buffer], limits: Limits, *, again: bool = False) -> VerifiedMessage:
         """The message in the frames."""
         try:
             return VerifiedMessage(codec.decode(frames, limits), frames)
         except WireError as error:
-            error.culprit = self.claimed(frames)
+            error.culprit = self.claimed_sender(frames)
             raise
 
-    def introduce(self, me: PeerInfo) -> PeerInfo:
+    def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
         """Unproven."""
         return me
 
-    def vouched(self, infos: Iterable[PeerInfo]) -> tuple[PeerInfo, ...]:
+    def verified_peers(self, infos: Iterable[PeerInfo]) -> tuple[PeerInfo, ...]:
         """All of them: hearsay leads to a connection only."""
         return tuple(infos)
 
-    def knows(self, name: str) -> bool:
+    def has_key_of(self, name: str) -> bool:
         """Whoever it is."""
         return True
 
-    def grant(self) -> GroupKeyGrant | None:
+    def group_key_grant(self) -> GroupKeyGrant | None:
         """Nobody needs a key."""
         return None
 
-    def renew(self) -> None:
+    def renew_group_key(self) -> None:
         """There is none."""
 
-    def granted(self, name: str, incarnation: int, grant: GroupKeyGrant) -> None:
+    def accept_group_key(self, name: str, incarnation: int, grant: GroupKeyGrant) -> None:
         """It is not needed."""
 
 
@@ -178,10 +178,10 @@ class MessageSignature:
         """The seal in a frame.
 
         Raises:
-            ForgeryError: it is none.
+            AuthenticationError: it is none.
         """
         if len(frame) != SIGNATURE_BYTES:
-            raise ForgeryError("unsigned", "a message is not signed", bytes=len(frame))
+            raise AuthenticationError("unsigned", "a message is not signed", bytes=len(frame))
         return cls(*_SEAL.unpack(frame))
 
     def statement(self, digest: bytes) -> bytes:
@@ -218,39 +218,43 @@ class MessageAuthenticator:
 
         What a `Retransmission` carries may have been heard: whether it is needed, its number says.
         """
-        codec.admit(frames, limits)
+        codec.check_sizes(frames, limits)
         *said, frame = frames
         seal = MessageSignature.unpacked(frame)
         name = self._signed_by(seal, said)
         try:
             envelope = codec.decode(said, limits, signed=True)
             if (envelope.sender, envelope.incarnation) != (name, seal.incarnation):
-                raise ForgeryError("stolen name", "a message bears another's name", signed=name, sender=envelope.sender)
+                raise AuthenticationError(
+                    "stolen name", "a message bears another's name", signed=name, sender=envelope.sender
+                )
         except WireError as error:
             error.culprit = name
             raise
         self._is_current(envelope, seal, again=again)
         return VerifiedMessage(envelope, said)
 
-    def named(self, key: bytes) -> str | None:
+    def name_of(self, key: bytes) -> str | None:
         """Whose an Ed25519 key is; None for one that is not trusted."""
-        return self._keys.names.get(key)
+        return self._keys.names_by_signing_key.get(key)
 
-    def introduce(self, me: PeerInfo) -> PeerInfo:
+    def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
         """This node's own word for who and where it is."""
         return me.model_copy(update={"proof": self._signer.sign(_introduction(me))})
 
-    def vouched(self, infos: Iterable[PeerInfo]) -> tuple[PeerInfo, ...]:
+    def verified_peers(self, infos: Iterable[PeerInfo]) -> tuple[PeerInfo, ...]:
         """Those whom we trust and who have signed that this is who and where they are."""
         return tuple(info for info in infos if self._proven(info))
 
     def _signed_by(self, seal: MessageSignature, said: Sequence[Buffer]) -> str:
         """The name of the trusted key that has signed this."""
-        name = self.named(seal.key)
+        name = self.name_of(seal.key)
         if name is None:
-            raise ForgeryError("unknown key", "a message is signed by a key that is not trusted here", key=seal.key)
+            raise AuthenticationError(
+                "unknown key", "a message is signed by a key that is not trusted here", key=seal.key
+            )
         if not _holds(self._verifiers[name], seal.signature, seal.statement(digest(said))):
-            raise ForgeryError("tampered", "a message is not what its sender has signed", sender=name)
+            raise AuthenticationError("tampered", "a message is not what its sender has signed", sender=name)
         return name
 
     def _is_current(self, envelope: Envelope, seal: MessageSignature, *, again: bool) -> None:
@@ -259,16 +263,16 @@ class MessageAuthenticator:
         life = self._lives.get(name)
         if life is None or life.incarnation != seal.incarnation:
             if life is not None and seal.incarnation < life.incarnation:
-                raise ForgeryError("replayed", "a message is from an earlier life of its sender", sender=name)
+                raise AuthenticationError("replayed", "a message is from an earlier life of its sender", sender=name)
             if self._named_by(message) != self._incarnation:
-                raise ForgeryError("early", "a peer speaks that has not greeted this node", sender=name)
+                raise AuthenticationError("early", "a peer speaks that has not greeted this node", sender=name)
             life = self._lives[name] = SenderReplayState(seal.incarnation, seal.serial)
         if self._named_by(message) == self._incarnation:
-            life.prove(seal.serial)
+            life.prove_current(seal.serial)
         lane = "pulse" if envelope.topic == HEARTBEATS else "messages"
-        if not again and not life.is_new(lane, seal.serial):
+        if not again and not life.accept(lane, seal.serial):
             reason = "a message has been heard before, or comes far too late"
-            raise ForgeryError("replayed", reason, sender=name, message=message.kind, serial=seal.serial)
+            raise AuthenticationError("replayed", reason, sender=name, message=message.kind, serial=seal.serial)
 
     def _named_by(self, message: object) -> int | None:
         """The incarnation of the receiver that a message names."""
@@ -290,7 +294,7 @@ def digest(frames: Sequence[Buffer]) -> bytes:
     return hashed.digest()
 
 
-def may_hear(name: str, subscription: bytes) -> bool:
+def may_subscribe(name: str, subscription: bytes) -> bool:
     """Whether a peer of this name may subscribe to this: never to what is said to another, nor as another.
 
     Subscriptions are prefixes, so one that is no whole topic could hear anything.

@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from protocol import codec
 from protocol.codec import Buffer
-from protocol.errors import ForgeryError
+from protocol.errors import AuthenticationError
 from protocol.limits import Limits
 from protocol.messages.group_key import GROUP_KEY_BYTES, GroupKeyGrant
 from protocol.messages.presence import PeerInfo
@@ -46,7 +46,7 @@ _LID = struct.Struct(">32sQQQ")
 AEAD_HEADER_BYTES = _LID.size
 """Bytes of the frame that a closed message has more: the sender's Ed25519 key, incarnation, epoch, count."""
 
-KEPT = 8
+KEPT_EPOCHS = 8
 """Epochs of a peer whose keys are kept, for what is still on its way."""
 
 _PAIR = b"fednet pair 4"
@@ -92,20 +92,20 @@ class GroupCipher:
         self.grant = GroupKeyGrant(epoch=self._epoch, key=key)
         return self.grant
 
-    def knows(self, name: str) -> bool:
+    def has_key_of(self, name: str) -> bool:
         """Whether messages can be closed for a peer."""
         return name in self._keys.trusted
 
-    def granted(self, name: str, incarnation: int, grant: GroupKeyGrant) -> None:
+    def accept_group_key(self, name: str, incarnation: int, grant: GroupKeyGrant) -> None:
         """A peer has told us its key."""
         held = self._granted.get(name)
         if held is None or held.incarnation != incarnation:
             held = self._granted[name] = _Granted(incarnation)
         held.keys[grant.epoch] = ChaCha20Poly1305(grant.key)
-        while len(held.keys) > KEPT:
+        while len(held.keys) > KEPT_EPOCHS:
             held.keys.popitem(last=False)
 
-    def close(self, frames: Sequence[Buffer]) -> list[Buffer]:
+    def encrypt(self, frames: Sequence[Buffer]) -> list[Buffer]:
         """The frames for whoever is meant by their topic."""
         topic, *rest = frames
         number = next(self._counts)
@@ -118,24 +118,24 @@ class GroupCipher:
         aad = bytes(topic) + lid
         return [topic, lid, *(cipher.encrypt(_nonce(number, place), each, aad) for place, each in enumerate(rest))]
 
-    def open(self, frames: Sequence[Buffer]) -> list[Buffer]:
+    def decrypt(self, frames: Sequence[Buffer]) -> list[Buffer]:
         """The frames that a peer has closed for us.
 
         Raises:
-            ForgeryError: nobody whom we trust has closed them, they do not open, or (`early`) we have no key yet.
+            AuthenticationError: nobody whom we trust has closed them, they do not open, or (`early`) we have no key yet.
         """
         topic, lid, *rest = frames
         if len(lid) != AEAD_HEADER_BYTES:
-            raise ForgeryError("unsigned", "a message is neither closed nor signed", bytes=len(lid))
+            raise AuthenticationError("unsigned", "a message is neither closed nor signed", bytes=len(lid))
         key, incarnation, epoch, number = _LID.unpack(lid)
-        name = self._keys.names.get(key)
+        name = self._keys.names_by_signing_key.get(key)
         if name is None:
-            raise ForgeryError("unknown key", "a message is closed by a key that is not trusted here", key=key)
+            raise AuthenticationError("unknown key", "a message is closed by a key that is not trusted here", key=key)
         cipher, aad = self._opener(name, incarnation, epoch, _receiver(topic)), bytes(topic) + bytes(lid)
         try:
             return [topic, *(cipher.decrypt(_nonce(number, place), each, aad) for place, each in enumerate(rest))]
         except InvalidTag:
-            raise ForgeryError("tampered", "a closed message does not open", sender=name) from None
+            raise AuthenticationError("tampered", "a closed message does not open", sender=name) from None
 
     def _opener(self, name: str, incarnation: int, epoch: int, receiver: str | None) -> ChaCha20Poly1305:
         """What opens a message of a peer."""
@@ -143,17 +143,19 @@ class GroupCipher:
             return self._pair(name, incarnation, receiver)
         held = self._granted.get(name)
         if held is None or held.incarnation != incarnation or epoch not in held.keys:
-            raise ForgeryError("early", "a peer has not granted its key yet", sender=name, epoch=epoch)
+            raise AuthenticationError("early", "a peer has not granted its key yet", sender=name, epoch=epoch)
         return held.keys[epoch]
 
     def _derived(self, sender: str, incarnation: int, receiver: str) -> ChaCha20Poly1305:
         """The cipher for what one life of a sender says to a receiver, one of whom we are."""
         other = receiver if sender == self._keys.own.name else sender
         if other not in self._keys.trusted:
-            raise ForgeryError("unknown key", "a message is for somebody who is not trusted here", receiver=receiver)
+            raise AuthenticationError(
+                "unknown key", "a message is for somebody who is not trusted here", receiver=receiver
+            )
         public = X25519PublicKey.from_public_bytes(bytes.fromhex(self._keys.trusted[other].curve))
         said = b"\0".join([_PAIR, sender.encode(), str(incarnation).encode(), receiver.encode()])
-        shared = self._keys.own.exchange.exchange(public)
+        shared = self._keys.own.key_agreement.exchange(public)
         return ChaCha20Poly1305(HKDF(SHA256(), 32, salt=None, info=said).derive(shared))
 
 
@@ -168,43 +170,43 @@ class KeyedSecurity:
         """The frames and their seal."""
         return self._guard.sign(frames)
 
-    def close(self, frames: Sequence[Buffer]) -> list[Buffer]:
+    def encrypt(self, frames: Sequence[Buffer]) -> list[Buffer]:
         """The signed frames as they leave."""
-        return self._vault.close(frames)
+        return self._vault.encrypt(frames)
 
-    def claimed(self, frames: Sequence[Buffer]) -> str | None:
+    def claimed_sender(self, frames: Sequence[Buffer]) -> str | None:
         """Whose key the frames name."""
-        return self._guard.named(bytes(frames[1][:KEY_BYTES])) if len(frames) > 1 else None
+        return self._guard.name_of(bytes(frames[1][:KEY_BYTES])) if len(frames) > 1 else None
 
     def read(self, frames: Sequence[Buffer], limits: Limits, *, again: bool = False) -> VerifiedMessage:
         """The message in frames that are closed, but for heartbeats and what a `Retransmission` carries."""
-        codec.admit(frames, limits)
-        opened = frames if again or frames[0] == HEARTBEATS.encode() else self._vault.open(frames)
+        codec.check_sizes(frames, limits)
+        opened = frames if again or frames[0] == HEARTBEATS.encode() else self._vault.decrypt(frames)
         return self._guard.read(opened, limits, again=again)
 
-    def introduce(self, me: PeerInfo) -> PeerInfo:
+    def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
         """This node's own word for who and where it is."""
-        return self._guard.introduce(me)
+        return self._guard.sign_peer_info(me)
 
-    def vouched(self, infos: Iterable[PeerInfo]) -> tuple[PeerInfo, ...]:
+    def verified_peers(self, infos: Iterable[PeerInfo]) -> tuple[PeerInfo, ...]:
         """Those whom we trust and who have signed that this is who and where they are."""
-        return self._guard.vouched(infos)
+        return self._guard.verified_peers(infos)
 
-    def knows(self, name: str) -> bool:
+    def has_key_of(self, name: str) -> bool:
         """Whether its key is trusted here."""
-        return self._vault.knows(name)
+        return self._vault.has_key_of(name)
 
-    def grant(self) -> GroupKeyGrant | None:
+    def group_key_grant(self) -> GroupKeyGrant | None:
         """The key of the present epoch."""
         return self._vault.grant
 
-    def renew(self) -> None:
+    def renew_group_key(self) -> None:
         """Begins a new epoch, since the membership has changed."""
         self._vault.renew()
 
-    def granted(self, name: str, incarnation: int, grant: GroupKeyGrant) -> None:
+    def accept_group_key(self, name: str, incarnation: int, grant: GroupKeyGrant) -> None:
         """A peer has told us its key."""
-        self._vault.granted(name, incarnation, grant)
+        self._vault.accept_group_key(name, incarnation, grant)
 
 
 def _receiver(topic: Buffer) -> str | None:

@@ -19,10 +19,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from protocol.errors import KeyFault
+from protocol.errors import KeyFormatError
 from protocol.topics import NAME
 
-MOST_BYTES = 4096
+MAX_KEY_TEXT_BYTES = 4096
 """Longer texts are no keys."""
 
 _FINGERPRINT_BYTES = 16
@@ -95,17 +95,17 @@ class PrivateKeys(_Text):
         """New keys, of a node or a relay, from the operating system's generator.
 
         Raises:
-            KeyFault: no node may be called this.
+            KeyFormatError: no node may be called this.
         """
         curve, sign = X25519PrivateKey.generate(), Ed25519PrivateKey.generate()
         try:
             halves = curve.private_bytes_raw().hex(), sign.private_bytes_raw().hex()
             return cls(name=name, relay=relay, curve=halves[0], sign=halves[1])
         except ValidationError:
-            raise KeyFault("a node's name must match NAME", name=name, pattern=NAME) from None
+            raise KeyFormatError("a node's name must match NAME", name=name, pattern=NAME) from None
 
     @property
-    def exchange(self) -> X25519PrivateKey:
+    def key_agreement(self) -> X25519PrivateKey:
         """What agrees on secrets with others."""
         return X25519PrivateKey.from_private_bytes(bytes.fromhex(self.curve))
 
@@ -117,7 +117,7 @@ class PrivateKeys(_Text):
     @property
     def public(self) -> PublicKeys:
         """The halves to hand to others."""
-        curve, sign = self.exchange.public_key(), self.signer.public_key()
+        curve, sign = self.key_agreement.public_key(), self.signer.public_key()
         halves = curve.public_bytes_raw().hex(), sign.public_bytes_raw().hex()
         return PublicKeys(name=self.name, relay=self.relay, curve=halves[0], sign=halves[1])
 
@@ -126,7 +126,7 @@ def read_public(text: str | bytes) -> PublicKeys:
     """The public keys in a text.
 
     Raises:
-        KeyFault: it holds none.
+        KeyFormatError: it holds none.
     """
     return _read(PublicKeys, text)
 
@@ -135,20 +135,20 @@ def read_private(text: str | bytes) -> PrivateKeys:
     """The private keys in a text.
 
     Raises:
-        KeyFault: it holds none; the text is not repeated.
+        KeyFormatError: it holds none; the text is not repeated.
     """
     return _read(PrivateKeys, text)
 
 
 def _read(kind: type[_Kind], text: str | bytes) -> _Kind:
-    if len(text) > MOST_BYTES:
-        raise KeyFault("the text is too long for keys", most=MOST_BYTES)
+    if len(text) > MAX_KEY_TEXT_BYTES:
+        raise KeyFormatError("the text is too long for keys", most=MAX_KEY_TEXT_BYTES)
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
         fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, fault["loc"])) or "the text"
-        raise KeyFault("this is no such text", wanted=kind.__name__, field=where, expected=fault["msg"]) from None
+        raise KeyFormatError("this is no such text", wanted=kind.__name__, field=where, expected=fault["msg"]) from None
 
 
 @dataclass(frozen=True)
@@ -159,31 +159,31 @@ class Keyring:
         own: who this node is.
         trusted: public keys of nodes by name; this node's own are among them.
         relays: those of relays by name: who answers at an address may hold them, and nobody may speak with them.
-        names: the name that an Ed25519 key belongs to.
-        doors: the name that a Curve25519 key belongs to.
+        names_by_signing_key: the name that an Ed25519 key belongs to.
+        names_by_curve_key: the name that a Curve25519 key belongs to.
     """
 
     own: PrivateKeys
     trusted: Mapping[str, PublicKeys]
     relays: Mapping[str, PublicKeys]
-    names: Mapping[bytes, str] = field(repr=False)
-    doors: Mapping[bytes, str] = field(repr=False)
+    names_by_signing_key: Mapping[bytes, str] = field(repr=False)
+    names_by_curve_key: Mapping[bytes, str] = field(repr=False)
 
     @classmethod
     def of(cls, own: PrivateKeys, others: Iterable[PublicKeys]) -> Keyring:
         """A keyring, in which no two names share a key.
 
         Raises:
-            KeyFault: two texts contradict each other, or one of them says other keys for this node's name.
+            KeyFormatError: two texts contradict each other, or one of them says other keys for this node's name.
         """
         known: dict[str, PublicKeys] = {own.name: own.public}
         for public in others:
             if known.setdefault(public.name, public) != public:
-                raise KeyFault("two different keys for one name", name=public.name)
+                raise KeyFormatError("two different keys for one name", name=public.name)
         if len({public.sign for public in known.values()} | {public.curve for public in known.values()}) < 2 * len(
             known
         ):
-            raise KeyFault("two names share a key", names=sorted(known))
+            raise KeyFormatError("two names share a key", names=sorted(known))
         trusted = {name: public for name, public in known.items() if not public.relay}
         relays = {name: public for name, public in known.items() if public.relay}
         names = {bytes.fromhex(public.sign): name for name, public in trusted.items()}

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from protocol.limits import MIB
 
-MOST_BOOKS = 1024
+MAX_TRACKED_PEERS = 1024
 """Peers of whom a book is kept; names are cheap, so the one that was heard of longest ago gives way."""
 
 
@@ -90,21 +90,21 @@ class Quarantine:
         self._books: OrderedDict[str, _Book] = OrderedDict()
         self._until = 0.0
 
-    def holds(self, now: float) -> bool:
+    def is_active(self, now: float) -> bool:
         """Whether anybody is in quarantine now: otherwise no message need be looked into for its sender."""
         return now < self._until
 
-    def bars(self, name: str | None, now: float) -> bool:
+    def is_quarantined(self, name: str | None, now: float) -> bool:
         """Whether nothing of this peer is heard now."""
         book = self._books.get(name) if name is not None else None
         return book is not None and now < book.until
 
-    def admits(self, name: str, size: int, now: float) -> bool:
+    def within_rate(self, name: str, size: int, now: float) -> bool:
         """Notes a message of `size` bytes; False if the peer has said more than it may."""
         book = self._book(name, now)
         return book.messages.take(1, now) and book.size.take(size, now)
 
-    def fault(self, name: str, now: float) -> float | None:
+    def record_fault(self, name: str, now: float) -> float | None:
         """Notes a fault; the seconds of the quarantine that begins with it, if one does."""
         book, allowed = self._book(name, now), self._allowance
         if now < book.until or book.faults.take(1, now):
@@ -126,7 +126,7 @@ class Quarantine:
                 _Bucket(allowed.size * allowed.burst, allowed.size, now),
                 _Bucket(allowed.faults - 1, 1 / allowed.forgiveness, now),
             )
-            if len(self._books) > MOST_BOOKS:
+            if len(self._books) > MAX_TRACKED_PEERS:
                 self._books.popitem(last=False)
         self._books.move_to_end(name)
         return book

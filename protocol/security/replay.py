@@ -33,7 +33,7 @@ class ReplayWindow:
         behind = self.highest - serial
         return behind < 0 or (behind < WIDTH and not self._seen >> behind & 1)
 
-    def note(self, serial: int) -> None:
+    def add(self, serial: int) -> None:
         """Remembers a serial that is new."""
         ahead = serial - self.highest
         if ahead > 0:
@@ -59,14 +59,14 @@ class SenderReplayState:
     since: int
     _lanes: dict[str, ReplayWindow] = field(default_factory=dict, repr=False)
 
-    def prove(self, serial: int) -> None:
+    def prove_current(self, serial: int) -> None:
         """What was said under this serial could only be said in our own lifetime."""
         self.since = min(self.since, serial)
 
-    def is_new(self, lane: str, serial: int) -> bool:
+    def accept(self, lane: str, serial: int) -> bool:
         """Whether this has not been heard before; it counts as heard from now on."""
         window = self._lanes.setdefault(lane, ReplayWindow())
         if serial < self.since or not window.is_new(serial):
             return False
-        window.note(serial)
+        window.add(serial)
         return True

@@ -153,12 +153,12 @@ def parts(x: Tensor) -> dict[str, float]:
     envelope = Envelope("to/b/", "run", "a", 2, 1, QueryAnswer(query=1, outputs={"x": x}, seconds=0.0))
     plain = codec.encode(envelope)
     first = codec.encode(Envelope("to/b/", "run", "a", 2, 0, Welcome(receiver_incarnation=1)))
-    other.read(one.close(one.sign(first)), DEFAULT)
+    other.read(one.encrypt(one.sign(first)), DEFAULT)
     signed = one.sign(plain)
-    closed = iter([one.close(one.sign(plain)) for _ in range(6)])
+    closed = iter([one.encrypt(one.sign(plain)) for _ in range(6)])
     return {
         "sign": _median(lambda: guard.sign(plain)),
-        "close": _median(lambda: one.close(signed)),
+        "close": _median(lambda: one.encrypt(signed)),
         "open and verify": _median(lambda: other.read(next(closed), DEFAULT)),
     }
 

@@ -306,7 +306,7 @@ class TestRepair:
             await asyncio.sleep(1)
             assert {(asked.first, asked.last) for asked in other.messages(RetransmitRequest)} == {(5, 5)}
             for _ in range(2):
-                other.bus.publish(codec.resent(frames, "test", "other", 1, "to/one/"))
+                other.bus.publish(codec.encode_retransmission(frames, "test", "other", 1, "to/one/"))
             await asyncio.sleep(1)
             assert ear.heard == ["early"]
 
@@ -384,7 +384,7 @@ class TestHostility:
     def test_a_repair_that_holds_nothing_is_dropped(self, tell: Tell) -> None:
         def attack(node: Node, forger: Any) -> None:
             inner = [b"progress/", b"rubbish"]
-            forger.bus.publish(codec.resent(inner, "test", "forger", 1, "to/one/"))
+            forger.bus.publish(codec.encode_retransmission(inner, "test", "forger", 1, "to/one/"))
 
         self.survive(tell, attack, malformed=1)
 
@@ -447,7 +447,7 @@ class TestHostility:
         def attack(node: Node, forger: Any) -> None:
             frames: Any = forger.say(PROGRESS, progress("x"), number=1)
             for _ in range(120):
-                frames = codec.resent(frames, "test", "forger", 1, "to/one/")
+                frames = codec.encode_retransmission(frames, "test", "forger", 1, "to/one/")
             forger.bus.publish(frames)
 
         self.survive(tell, attack)
@@ -474,7 +474,7 @@ class TestHostility:
             assert one.presence.state("forger") is PeerState.LOST
             assert "other" in one.presence.linked()
             await asyncio.sleep(2)
-            assert one.presence.state("forger") is PeerState.MET
+            assert one.presence.state("forger") is PeerState.KNOWN
 
         tell(story)
 
@@ -703,7 +703,7 @@ class TestKeys:
             voice = KeyedSecurity(Keyring.of(KEYS[speaker], TRUSTED), life) if speaker else NullSecurity()
             for message in (Goodbye(reason="false"), Welcome(receiver_incarnation=one.presence.me.incarnation)):
                 said = codec.encode(Envelope("to/one/", "test", name, life, 0, message))
-                tape.play([voice.close(voice.sign(said))])
+                tape.play([voice.encrypt(voice.sign(said))])
             beat = codec.encode(Envelope(HEARTBEATS, "test", name, life, 0, Heartbeat(tick=9, latest={PROGRESS: 7})))
             tape.play([voice.sign(beat)])
             await asyncio.sleep(1)

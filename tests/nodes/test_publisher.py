@@ -72,14 +72,16 @@ def test_what_is_kept_is_repeated_as_it_was_and_what_is_not_is_named(bus: Deaf, 
     again = bus.said()[3:]
     assert {each.topic for each in again} == {inbox("b")}
     assert [type(each.message) for each in again] == [Retransmission, Retransmission, RetransmitUnavailable]
-    assert [codec.original(frames) for frames in bus.frames[3:5]] == first[1:]
+    assert [codec.retransmitted_frames(frames) for frames in bus.frames[3:5]] == first[1:]
     assert again[-1].message == RetransmitUnavailable(topic=PROGRESS, first=4, last=6)
 
 
 def test_what_is_kept_counts_with_what_it_takes_to_keep_it(bus: Deaf, voice: Publisher) -> None:
     for _ in range(3):
         voice.publish(PRESENCE, CARD)
-    assert voice.outbox.held == 3 * BUFFER_OVERHEAD_BYTES + sum(len(frame) for frames in bus.frames for frame in frames)
+    assert voice.outbox.stored_bytes == 3 * BUFFER_OVERHEAD_BYTES + sum(
+        len(frame) for frames in bus.frames for frame in frames
+    )
 
 
 def test_an_earlier_life_repeats_nothing(bus: Deaf, voice: Publisher) -> None:

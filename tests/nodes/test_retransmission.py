@@ -101,4 +101,4 @@ def test_nothing_is_asked_of_or_kept_for_who_has_left(place: Place) -> None:
     place.repair.forget("b")
     place.said.clear()
     place.repair.ask([PEER], 1.0)
-    assert (place.said, place.publisher.outbox.held, place.publisher.latest(["b"])) == ([], 0, {})
+    assert (place.said, place.publisher.outbox.stored_bytes, place.publisher.latest(["b"])) == ([], 0, {})

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.chunks import CHUNK, SILENCES, WINDOW, BlobFetch, FetchCompleted, FetchFailed, Outcome, RangeRequest
+from protocol.chunks import CHUNK, MAX_SILENCES, WINDOW, BlobFetch, FetchCompleted, FetchFailed, Outcome, RangeRequest
 from protocol.limits import DEFAULT
 from protocol.messages.blobs import MAX_CHUNK
 
@@ -28,7 +28,7 @@ def ranges(outcomes: Iterable[Outcome], holder: str = "a") -> list[tuple[int, in
 def begun(size: int, *holders: str, now: float = 0.0) -> tuple[BlobFetch, list[Outcome]]:
     """A transfer whose holders can all be asked, and what it asks first."""
     fetch = BlobFetch(size, holders, now, **SIZES)
-    return fetch, [each for name in holders for each in fetch.offer(name, now)]
+    return fetch, [each for name in holders for each in fetch.holder_available(name, now)]
 
 
 class TestAsking:
@@ -53,8 +53,8 @@ class TestAsking:
     def test_only_the_first_that_can_be_asked_is_asked(self) -> None:
         fetch = BlobFetch(20, ["a", "b"], 0.0, **SIZES)
         assert not list(fetch.start(0.0))
-        assert ranges(fetch.offer("b", 0.1), "b") == [(0, 10), (10, 10)]
-        assert not list(fetch.offer("a", 0.1))
+        assert ranges(fetch.holder_available("b", 0.1), "b") == [(0, 10), (10, 10)]
+        assert not list(fetch.holder_available("a", 0.1))
 
     def test_nothing_needs_nobody(self) -> None:
         assert list(BlobFetch(0, [], 0.0).start(0.0)) == [FetchCompleted()]
@@ -67,23 +67,23 @@ class TestAsking:
 class TestDropping:
     def test_takes_only_what_was_asked_for_and_only_once(self) -> None:
         fetch, _ = begun(65, "a", "b")
-        assert fetch.takes("a", 0, 10)
+        assert fetch.expects("a", 0, 10)
         for holder, offset, count in [("b", 0, 10), ("x", 0, 10), ("a", 40, 10), ("a", 5, 10), ("a", 0, 9)]:
-            assert not fetch.takes(holder, offset, count)
+            assert not fetch.expects(holder, offset, count)
         list(fetch.arrive("a", 0, 0.1))
-        assert not fetch.takes("a", 0, 10)
+        assert not fetch.expects("a", 0, 10)
 
     def test_a_holder_that_was_given_up_may_still_answer_what_is_open(self) -> None:
         fetch, _ = begun(65, "a", "b")
-        list(fetch.lost("a", "lost", 0.1))
-        assert fetch.takes("a", 0, 10)
-        assert fetch.takes("b", 0, 10)
+        list(fetch.holder_lost("a", "lost", 0.1))
+        assert fetch.expects("a", 0, 10)
+        assert fetch.expects("b", 0, 10)
 
     def test_who_was_never_asked_cannot_say_that_it_lacks_it(self) -> None:
         fetch, _ = begun(65, "a", "b")
-        assert not list(fetch.lacking("b", 0.1))
-        assert not list(fetch.lacking("x", 0.1))
-        assert ranges(fetch.lacking("a", 0.1), "b")
+        assert not list(fetch.holder_lacks("b", 0.1))
+        assert not list(fetch.holder_lacks("x", 0.1))
+        assert ranges(fetch.holder_lacks("a", 0.1), "b")
 
 
 class TestRepeating:
@@ -115,7 +115,7 @@ class TestRepeating:
         asked: list[str] = []
         for now in range(0, 200, 5):
             asked += [each.holder for each in fetch.tick(now / 100) if isinstance(each, RangeRequest)]
-        assert asked == ["a", "a"] * (SILENCES - 1) + ["b", "b"]
+        assert asked == ["a", "a"] * (MAX_SILENCES - 1) + ["b", "b"]
         assert not list(fetch.arrive("b", 0, 2.0))
 
     def test_who_is_silent_is_not_forgotten(self) -> None:
@@ -135,26 +135,26 @@ class TestLosses:
     def test_the_next_holder_is_asked_for_what_is_owed(self) -> None:
         fetch, _ = begun(65, "a", "b")
         list(fetch.arrive("a", 10, 0.1))
-        assert ranges(fetch.lost("a", "lost", 0.2), "b") == [(0, 10), (20, 10), (30, 10), (40, 10)]
+        assert ranges(fetch.holder_lost("a", "lost", 0.2), "b") == [(0, 10), (20, 10), (30, 10), (40, 10)]
 
     def test_the_loss_of_one_who_is_not_asked_changes_nothing(self) -> None:
         fetch, _ = begun(65, "a", "b")
-        assert not list(fetch.lost("b", "lost", 0.1))
-        assert not list(fetch.lost("stranger", "lost", 0.1))
+        assert not list(fetch.holder_lost("b", "lost", 0.1))
+        assert not list(fetch.holder_lost("stranger", "lost", 0.1))
 
     def test_it_waits_for_who_is_about_to_be_linked_but_not_for_nobody(self) -> None:
         fetch = BlobFetch(20, ["a", "b"], 0.0, **SIZES)
-        assert not list(fetch.lost("a", "is not there", 0.0))
+        assert not list(fetch.holder_lost("a", "is not there", 0.0))
         assert not list(fetch.tick(20.0))
-        assert list(fetch.lost("b", "left", 20.0)) == [FetchFailed({"a": "is not there", "b": "left"})]
+        assert list(fetch.holder_lost("b", "left", 20.0)) == [FetchFailed({"a": "is not there", "b": "left"})]
         assert list(BlobFetch(20, [], 0.0).start(0.0)) == [FetchFailed({})]
 
     def test_who_comes_back_is_asked_again(self) -> None:
         fetch, _ = begun(20, "a", "b")
-        list(fetch.lost("a", "lost", 0.1))
-        list(fetch.offer("a", 0.2))
-        assert ranges(fetch.lacking("b", 0.3)) == [(0, 10), (10, 10)]
-        assert list(fetch.lost("a", "lost", 0.4)) == [FetchFailed({"a": "lost", "b": "lacks it"})]
+        list(fetch.holder_lost("a", "lost", 0.1))
+        list(fetch.holder_available("a", 0.2))
+        assert ranges(fetch.holder_lacks("b", 0.3)) == [(0, 10), (10, 10)]
+        assert list(fetch.holder_lost("a", "lost", 0.4)) == [FetchFailed({"a": "lost", "b": "lacks it"})]
 
     def test_thirty_seconds_without_a_piece_are_enough(self) -> None:
         fetch, _ = begun(20, "a", "b")
@@ -194,7 +194,7 @@ class Weather:
         ripe = sorted(each for each in self.flying if each[0] <= now)
         self.flying = [each for each in self.flying if each[0] > now]
         for _, holder, offset, count in ripe:
-            if self.over is None and self.fetch.takes(holder, offset, count):
+            if self.over is None and self.fetch.expects(holder, offset, count):
                 self.came.append(offset)
                 self.follow(self.fetch.arrive(holder, offset, now), now)
 
@@ -203,7 +203,7 @@ class Weather:
 def test_every_piece_comes_once_while_one_holder_lives(seed: int, size: int, drop: float) -> None:
     weather = Weather(BlobFetch(size, "abc", 0.0, **SIZES), random.Random(seed), drop)  # noqa: S311 - replayable
     for name in "abc":
-        weather.follow(weather.fetch.offer(name, 0.0), 0.0)
+        weather.follow(weather.fetch.holder_available(name, 0.0), 0.0)
     events = sorted(weather.chance.uniform(0, 5) for _ in range(4))
     for step in range(1, 20_000):
         now = step / 10
@@ -214,7 +214,10 @@ def test_every_piece_comes_once_while_one_holder_lives(seed: int, size: int, dro
             weather.dead ^= {name}
             if known and weather.over is None:
                 back = name not in weather.dead
-                weather.follow(weather.fetch.offer(name, now) if back else weather.fetch.lost(name, "lost", now), now)
+                weather.follow(
+                    weather.fetch.holder_available(name, now) if back else weather.fetch.holder_lost(name, "lost", now),
+                    now,
+                )
         weather.land(now)
         if weather.over is None:
             weather.follow(weather.fetch.tick(now), now)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import codec
-from protocol.codec import VERSION, Envelope, decode, encode, original, resent
+from protocol.codec import VERSION, Envelope, decode, encode, encode_retransmission, retransmitted_frames
 from protocol.errors import EncodingError, LimitError, WireError
 from protocol.messages import KINDS, Goodbye, QueryAnswer, QueryRequest, Retransmission
 from protocol.tensors import DTYPES
@@ -58,7 +58,9 @@ def frames_of(golden: dict[str, Any]) -> list[bytes]:
     if "carries" not in golden:
         return [bytes(frame) for frame in encode(said, golden["encoding"])]
     carried = frames_of(vector(golden["carries"]))
-    return [bytes(frame) for frame in resent(carried, said.run, said.sender, said.incarnation, said.topic)]
+    return [
+        bytes(frame) for frame in encode_retransmission(carried, said.run, said.sender, said.incarnation, said.topic)
+    ]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -276,26 +278,32 @@ def answer() -> list[bytes]:
 
 
 def test_what_is_sent_again_is_the_very_same_message(answer: list[bytes], identical: Identical) -> None:
-    again = resent(answer, "r", "anna", 5, "to/b/")
+    again = encode_retransmission(answer, "r", "anna", 5, "to/b/")
     assert isinstance(decode(again).message, Retransmission)
-    assert list(original(again)) == answer
-    assert identical(decode(original(again)), decode(answer))
+    assert list(retransmitted_frames(again)) == answer
+    assert identical(decode(retransmitted_frames(again)), decode(answer))
 
 
 def test_only_its_sender_sends_a_message_again(answer: list[bytes]) -> None:
     for run, sender, incarnation in (("s", "anna", 5), ("r", "ben", 5), ("r", "anna", 6)):
         with pytest.raises(WireError, match="resent by another"):
-            decode(resent(answer, run, sender, incarnation, "to/b/"))
+            decode(encode_retransmission(answer, run, sender, incarnation, "to/b/"))
 
 
 def test_a_resent_message_must_be_whole_numbered_and_not_resent_itself(answer: list[bytes]) -> None:
-    again = resent(answer, "r", "anna", 5, "to/b/")
+    again = encode_retransmission(answer, "r", "anna", 5, "to/b/")
     unnumbered = encode(Envelope("presence/", "r", "anna", 5, 0, Goodbye(reason="")))
-    for frames in (again[:2], again[:3], again[:4], [*again, b""], resent(again, "r", "anna", 5, "to/b/")):
+    for frames in (
+        again[:2],
+        again[:3],
+        again[:4],
+        [*again, b""],
+        encode_retransmission(again, "r", "anna", 5, "to/b/"),
+    ):
         with pytest.raises(WireError):
             decode(frames)
     with pytest.raises(WireError, match="only a numbered message"):
-        decode(resent(unnumbered, "r", "anna", 5, "to/b/"))
+        decode(encode_retransmission(unnumbered, "r", "anna", 5, "to/b/"))
 
 
 def mutated(frames: list[bytes], dice: random.Random) -> list[bytes]:

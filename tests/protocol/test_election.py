@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from protocol.election import LISTEN, REPEAT, Election, ElectionWon, StartElection
+from protocol.election import PREPARE_INTERVAL, RESTART_DELAY, Election, ElectionWon, StartElection
 from protocol.messages.rounds import AcceptedVote, BlobRef, ModelVersion, RoundCommit, RoundPlanMessage
 
 NAMES = ("a", "b", "c", "d", "e")
@@ -58,13 +58,13 @@ def test_nobody_claims_without_a_majority() -> None:
 def test_a_claim_is_repeated_and_keeps_the_promises_it_has() -> None:
     me = council("a", *NAMES)
     assert me.tick(0, {}, {}) == [StartElection(1)]
-    assert me.promised("b", 1, {}, {}) == []
-    assert me.tick(REPEAT / 2, {}, {}) == []
-    assert me.tick(REPEAT, {}, {}) == [StartElection(1)]
-    assert me.promised("b", 1, {}, {}) == [], "one member promises once"
-    assert me.promised("c", 1, {}, {}) == [ElectionWon(1, {}, {})]
-    assert me.leading
-    assert me.promised("d", 1, {}, {}) == [], "it leads already"
+    assert me.promise("b", 1, {}, {}) == []
+    assert me.tick(PREPARE_INTERVAL / 2, {}, {}) == []
+    assert me.tick(PREPARE_INTERVAL, {}, {}) == [StartElection(1)]
+    assert me.promise("b", 1, {}, {}) == [], "one member promises once"
+    assert me.promise("c", 1, {}, {}) == [ElectionWon(1, {}, {})]
+    assert me.is_leader
+    assert me.promise("d", 1, {}, {}) == [], "it leads already"
     assert me.tick(99, {}, {}) == []
 
 
@@ -74,12 +74,12 @@ def test_who_is_alone_in_the_run_leads_at_once() -> None:
 
 def test_the_lead_goes_and_the_next_one_follows() -> None:
     b = council("b", *NAMES)
-    assert b.claimed("a", 1)
-    assert b.lead == "a"
+    assert b.prepare("a", 1)
+    assert b.leader == "a"
     b.departed("a")
     assert b.tick(0, {}, {}) == [StartElection(2)]
     c = council("c", *NAMES)
-    c.claimed("a", 1)
+    c.prepare("a", 1)
     c.departed("a")
     assert c.tick(0, {}, {}) == []
     c.departed("b")
@@ -88,23 +88,23 @@ def test_the_lead_goes_and_the_next_one_follows() -> None:
 
 def test_a_promise_refuses_lower_terms_and_claims_of_other_owners() -> None:
     me = council("e", *NAMES)
-    assert me.claimed("b", 2)
-    assert not me.claimed("a", 1)
-    assert not me.claimed("a", 7), "7 is b's"
-    assert not me.claimed("zoe", 8)
-    assert not me.follow("a", 0)
-    assert me.follow("b", 2)
+    assert me.prepare("b", 2)
+    assert not me.prepare("a", 1)
+    assert not me.prepare("a", 7), "7 is b's"
+    assert not me.prepare("zoe", 8)
+    assert not me.accept_leader("a", 0)
+    assert me.accept_leader("b", 2)
     assert me.term == 2
 
 
 def test_a_lead_steps_back_before_a_higher_term() -> None:
     me = council("a", *NAMES)
     me.tick(0, {}, {})
-    me.promised("b", 1, {}, {})
-    me.promised("c", 1, {}, {})
-    assert me.leading
-    assert me.claimed("c", 3)
-    assert not me.leading
+    me.promise("b", 1, {}, {})
+    me.promise("c", 1, {}, {})
+    assert me.is_leader
+    assert me.prepare("c", 3)
+    assert not me.is_leader
     assert me.tick(9, {}, {}) == []
     me.departed("c")
     me.departed("b")
@@ -116,31 +116,31 @@ def test_a_lead_steps_back_before_a_higher_term() -> None:
 def test_it_learns_of_a_higher_term_by_a_promise_and_claims_its_next() -> None:
     me = council("a", *NAMES)
     assert me.tick(0, {}, {}) == [StartElection(1)]
-    assert me.promised("b", 4, {}, {}) == []
-    assert (me.term, me.lead) == (4, "d")
+    assert me.promise("b", 4, {}, {}) == []
+    assert (me.term, me.leader) == (4, "d")
     me.departed("d")
     me.departed("e")
     assert me.tick(1, {}, {}) == [StartElection(6)]
-    assert me.promised("zoe", 99, {}, {}) == []
+    assert me.promise("zoe", 99, {}, {}) == []
     assert me.term == 6
 
 
 def test_one_that_comes_back_listens_first_and_claims_no_term_that_it_has_held() -> None:
     me = council("a", *NAMES, term=6)
     assert me.tick(5, {}, {}) == []
-    assert me.tick(5 + LISTEN / 2, {}, {}) == []
-    assert me.tick(5 + LISTEN, {}, {}) == [StartElection(11)]
+    assert me.tick(5 + RESTART_DELAY / 2, {}, {}) == []
+    assert me.tick(5 + RESTART_DELAY, {}, {}) == [StartElection(11)]
     other = council("a", *NAMES, term=6)
     assert other.tick(5, {}, {}) == []
-    assert other.claimed("b", 7)
-    assert other.tick(5 + LISTEN, {}, {}) == []
+    assert other.prepare("b", 7)
+    assert other.tick(5 + RESTART_DELAY, {}, {}) == []
 
 
 def test_it_leads_from_where_the_furthest_stand() -> None:
     me = council("a", *NAMES)
     me.tick(0, {"m": standing(3), "n": standing(1)}, {})
-    me.promised("b", 1, {"m": standing(4)}, {})
-    (elected,) = me.promised("c", 1, {"m": standing(2), "o": standing(0)}, {})
+    me.promise("b", 1, {"m": standing(4)}, {})
+    (elected,) = me.promise("c", 1, {"m": standing(2), "o": standing(0)}, {})
     assert elected.versions == {"m": (standing(4), "b"), "n": (standing(1), "a"), "o": (standing(0), "c")}
 
 
@@ -149,14 +149,14 @@ def test_the_latest_vote_for_the_next_round_counts(order: tuple[str, ...]) -> No
     me = council("a", *NAMES)
     me.tick(0, {"m": standing(3)}, {"m": voted(4, term=1, attempt=7)})
     votes: dict[str, Any] = {"b": {"m": voted(4, term=3, letter="2")}, "c": {"m": voted(3, term=9)}}
-    found = [outcome for name in order for outcome in me.promised(name, 1, {"m": standing(3)}, votes[name])]
+    found = [outcome for name in order for outcome in me.promise(name, 1, {"m": standing(3)}, votes[name])]
     assert found[0].accepted == {"m": voted(4, term=3, letter="2")}
 
 
 def test_a_vote_for_a_model_that_no_round_has_touched_counts() -> None:
     me = council("a", "b", "c", members=("a", "b", "c"))
     me.tick(0, {}, {})
-    (elected,) = me.promised("b", 1, {}, {"m": voted(1, term=9)})
+    (elected,) = me.promise("b", 1, {}, {"m": voted(1, term=9)})
     assert elected.accepted == {"m": voted(1, term=9)}
 
 
@@ -177,12 +177,14 @@ def test_two_never_lead_by_one_term_and_what_a_majority_has_is_never_missed(seed
         outcomes = me.tick(now, {"m": standing(has[name])}, {})
         for claim in [outcome for outcome in outcomes if isinstance(outcome, StartElection)]:
             for other in dice.sample(NAMES, dice.randint(1, 5)):
-                if other != name and members[other].claimed(name, claim.term):
-                    outcomes += me.promised(other, claim.term, {"m": standing(has[other])}, {})
+                if other != name and members[other].prepare(name, claim.term):
+                    outcomes += me.promise(other, claim.term, {"m": standing(has[other])}, {})
         for elected in [outcome for outcome in outcomes if isinstance(outcome, ElectionWon)]:
             assert leads.setdefault(elected.term, name) == name
             assert elected.versions["m"][0].number >= closed
-            follow = [other for other in NAMES if dice.random() < 0.8 and members[other].follow(name, elected.term)]
+            follow = [
+                other for other in NAMES if dice.random() < 0.8 and members[other].accept_leader(name, elected.term)
+            ]
             if len({*follow, name}) >= 3:
                 closed = elected.versions["m"][0].number + 1
                 has.update(dict.fromkeys({*follow, name}, closed))

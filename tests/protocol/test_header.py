@@ -122,9 +122,12 @@ def test_bytes_are_limited() -> None:
 
 
 def test_the_claimed_sender_is_read_from_a_header_of_which_nothing_else_is_right() -> None:
-    assert header.claimed(header.write(Header(*GOOD), refuse)) == "anna"
-    assert header.claimed(header.write(Header(VERSION, "k" * 64, "r" * 64, "n" * 32, 2**63, 0, {}), refuse)) == "n" * 32
-    assert header.claimed(msgpack.packb([VERSION, 1, [2], "anna"])) == "anna"
+    assert header.claimed_sender(header.write(Header(*GOOD), refuse)) == "anna"
+    assert (
+        header.claimed_sender(header.write(Header(VERSION, "k" * 64, "r" * 64, "n" * 32, 2**63, 0, {}), refuse))
+        == "n" * 32
+    )
+    assert header.claimed_sender(msgpack.packb([VERSION, 1, [2], "anna"])) == "anna"
 
 
 @pytest.mark.parametrize(
@@ -144,4 +147,4 @@ def test_the_claimed_sender_is_read_from_a_header_of_which_nothing_else_is_right
     ],
 )
 def test_bytes_that_name_nobody_claim_nothing(frame: bytes) -> None:
-    assert header.claimed(memoryview(frame)) is None
+    assert header.claimed_sender(memoryview(frame)) is None

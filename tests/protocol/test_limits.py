@@ -10,7 +10,7 @@ import msgpack
 import pytest
 import torch
 
-from protocol.codec import Envelope, decode, encode, original, resent
+from protocol.codec import Envelope, decode, encode, encode_retransmission, retransmitted_frames
 from protocol.errors import EncodingError, LimitError, WireError
 from protocol.limits import DEFAULT, MIB, Limits
 from protocol.messages import Heartbeat, Hello, PeerInfo, ProgressReport, QueryAnswer
@@ -48,10 +48,10 @@ def test_the_number_of_tensors_and_frames_is_limited() -> None:
 
 def test_as_many_tensors_as_a_message_may_list_can_be_sent_twice() -> None:
     frames = encode(answer(*[torch.tensor(value) for value in range(MAX_TENSORS)]))
-    again = resent(frames, "r", "b", 1, "to/a/")
+    again = encode_retransmission(frames, "r", "b", 1, "to/a/")
     assert len(again) + 3 == DEFAULT.max_frames, "two seals and a lid still fit"
     assert decode(again)
-    assert len(dict(decode(original(again)).message)["outputs"]) == MAX_TENSORS
+    assert len(dict(decode(retransmitted_frames(again)).message)["outputs"]) == MAX_TENSORS
 
 
 def test_the_size_of_a_tensor_is_limited() -> None:
@@ -90,7 +90,7 @@ def test_whatever_may_be_sent_may_be_sent_again() -> None:
     assert size > 11_500
     run, name = "r" * 64, "b" * 32
     assert decode(frames, limits)
-    again = resent(frames, run, name, 2**63 - 1, f"to/{'a' * 32}/")
+    again = encode_retransmission(frames, run, name, 2**63 - 1, f"to/{'a' * 32}/")
     closing = 2 * SIGNATURE_BYTES + AEAD_HEADER_BYTES + 16 * DEFAULT.max_frames
     assert sum(map(len, again)) + closing <= limits.max_message_bytes
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from protocol.messages.presence import PeerInfo
 from protocol.presence import (
-    CALLER_PATIENCE,
+    JOIN_REQUEST_TIMEOUT,
     ConnectTo,
     DisconnectFrom,
     Outcome,
@@ -63,13 +63,13 @@ def departures(found: list[tuple[float, Outcome]]) -> list[tuple[float, str, str
 class TestHandshake:
     def test_a_knock_is_answered_with_a_connection_and_a_hello(self) -> None:
         presence = member()
-        assert list(presence.knock("a", 1, "memory://a", 0.0)) == [ConnectTo("memory://a"), SendHello("a")]
+        assert list(presence.join_request("a", 1, "memory://a", 0.0)) == [ConnectTo("memory://a"), SendHello("a")]
         assert presence.state("a") is None
 
     @pytest.mark.parametrize("hello_first", [True, False])
     def test_linked_takes_both_a_hello_and_a_welcome(self, hello_first: bool) -> None:
         presence = member()
-        list(presence.meet([info("a")], 0.0))
+        list(presence.discover([info("a")], 0.0))
         steps = [lambda: presence.hello(info("a"), [], 0.1), lambda: presence.welcome("a", 1, 1, 0.1)]
         first, second = steps if hello_first else reversed(steps)
         assert list(first()) == []
@@ -82,7 +82,7 @@ class TestHandshake:
         presence = member()
         list(presence.hello(info("a"), [], 0.0))
         assert list(presence.welcome("a", 1, presence.me.incarnation - 1, 0.0)) == []
-        assert presence.state("a") is PeerState.MET
+        assert presence.state("a") is PeerState.KNOWN
 
     def test_a_hello_names_everybody_else(self) -> None:
         presence = member()
@@ -115,15 +115,15 @@ class TestHandshake:
 
     def test_a_caller_that_says_nothing_is_greeted_for_a_while_and_then_forgotten(self) -> None:
         presence = member()
-        list(presence.knock("a", 1, "memory://a", 0.0))
-        found = swept(presence, 0.0, CALLER_PATIENCE + 1)
+        list(presence.join_request("a", 1, "memory://a", 0.0))
+        found = swept(presence, 0.0, JOIN_REQUEST_TIMEOUT + 1)
         assert found[-1][1] == DisconnectFrom("memory://a")
-        assert found[-1][0] == pytest.approx(CALLER_PATIENCE, abs=0.1)
-        assert swept(presence, CALLER_PATIENCE + 1, CALLER_PATIENCE + 2) == []
+        assert found[-1][0] == pytest.approx(JOIN_REQUEST_TIMEOUT, abs=0.1)
+        assert swept(presence, JOIN_REQUEST_TIMEOUT + 1, JOIN_REQUEST_TIMEOUT + 2) == []
 
     def test_it_never_meets_itself(self) -> None:
         presence = member()
-        assert [*presence.knock("me", 1, "memory://me", 0.0), *presence.meet([info("me", 2)], 0.0)] == []
+        assert [*presence.join_request("me", 1, "memory://me", 0.0), *presence.discover([info("me", 2)], 0.0)] == []
 
 
 class TestLosses:
@@ -165,7 +165,7 @@ class TestLosses:
 
     def test_who_is_only_met_is_lost_like_anybody(self) -> None:
         presence = member()
-        list(presence.meet([info("a")], 0.0))
+        list(presence.discover([info("a")], 0.0))
         assert [name for _, name, _ in departures(swept(presence, 0.0, 3.2))] == ["a"]
 
     def test_heartbeats_keep_a_peer(self) -> None:
@@ -177,7 +177,7 @@ class TestLosses:
     def test_a_broken_connection_is_a_loss_sooner(self) -> None:
         presence = member()
         link(presence, "a")
-        assert list(presence.breaks("a", 1)) == []
+        assert list(presence.connection_lost("a", 1)) == []
         ((now, _, reason),) = departures(swept(presence, 0.0, 2.0))
         assert now == pytest.approx(0.8)
         assert reason.startswith("its connection broke")
@@ -187,27 +187,27 @@ class TestLosses:
         link(presence, "a")
         link(presence, "b")
         link(presence, "c")
-        list(presence.breaks("c", 1))
-        assert presence.lingering() == ()
+        list(presence.connection_lost("c", 1))
+        assert presence.lost_but_connected() == ()
         assert len(departures(swept(presence, 0.0, 4.0))) == 3
-        assert presence.lingering() == ("a", "b")
-        list(presence.breaks("a", 2))  # of another life
-        assert presence.lingering() == ("a", "b")
-        list(presence.breaks("a", 1))
+        assert presence.lost_but_connected() == ("a", "b")
+        list(presence.connection_lost("a", 2))  # of another life
+        assert presence.lost_but_connected() == ("a", "b")
+        list(presence.connection_lost("a", 1))
         list(presence.heartbeat("b", 1, 9, 4.1))
-        assert presence.lingering() == ()
+        assert presence.lost_but_connected() == ()
 
     def test_a_broken_connection_that_comes_back_is_forgiven(self) -> None:
         presence = member()
         link(presence, "a")
-        list(presence.breaks("a", 1))
-        assert list(presence.knock("a", 1, "memory://a", 0.5)) == [SendHello("a")]
+        list(presence.connection_lost("a", 1))
+        assert list(presence.join_request("a", 1, "memory://a", 0.5)) == [SendHello("a")]
         assert departures(swept(presence, 0.5, 3.4)) == []
 
     def test_a_broken_connection_of_an_earlier_life_means_nothing(self) -> None:
         presence = member()
         link(presence, "a", incarnation=2)
-        list(presence.breaks("a", 1))
+        list(presence.connection_lost("a", 1))
         assert departures(swept(presence, 0.0, 2.9)) == []
 
     def test_a_loop_that_stands_still_is_a_loss_though_its_heart_beats(self) -> None:
@@ -231,8 +231,8 @@ class TestLosses:
     def test_who_is_barred_is_lost_until_it_is_heard_again(self) -> None:
         presence = member()
         link(presence, "a")
-        assert list(presence.bar("a", "quarantined")) == [PeerDeparted(info("a"), "quarantined", left=False)]
-        assert [*presence.bar("a", "again"), *presence.bar("nobody", "what for")] == []
+        assert list(presence.quarantine("a", "quarantined")) == [PeerDeparted(info("a"), "quarantined", graceful=False)]
+        assert [*presence.quarantine("a", "again"), *presence.quarantine("nobody", "what for")] == []
         assert presence.state("a") is PeerState.LOST
         assert list(presence.heartbeat("a", 1, 8, 33.0)) == [SendHello("a")]
 
@@ -248,7 +248,7 @@ class TestComingBack:
     def test_who_is_heard_again_is_greeted_and_linked_by_its_welcome(self) -> None:
         presence = self.lost()
         assert list(presence.heartbeat("a", 1, 8, 5.0)) == [SendHello("a")]
-        assert presence.state("a") is PeerState.MET
+        assert presence.state("a") is PeerState.KNOWN
         assert list(presence.welcome("a", 1, 1, 5.1)) == [PeerLinked(info("a"))]
 
     def test_a_late_heartbeat_without_progress_raises_nobody(self) -> None:
@@ -258,8 +258,8 @@ class TestComingBack:
 
     def test_a_lost_peer_that_knocks_and_stays_dumb_is_still_heard_afterwards(self) -> None:
         presence = self.lost()
-        list(presence.knock("a", 1, "memory://a", 5.0))
-        found = swept(presence, 5.0, 5.0 + CALLER_PATIENCE + 1)
+        list(presence.join_request("a", 1, "memory://a", 5.0))
+        found = swept(presence, 5.0, 5.0 + JOIN_REQUEST_TIMEOUT + 1)
         assert not any(isinstance(outcome, DisconnectFrom) for _, outcome in found)
 
     def test_a_new_incarnation_takes_the_place_of_the_old_one(self) -> None:
@@ -268,7 +268,7 @@ class TestComingBack:
         new = info("a", 2, "memory://elsewhere")
         outcomes = list(presence.hello(new, [], 1.0))
         assert outcomes == [
-            PeerDeparted(info("a"), "came back as a new incarnation", left=False),
+            PeerDeparted(info("a"), "came back as a new incarnation", graceful=False),
             DisconnectFrom("memory://a"),
             DisconnectFrom("memory://a-pulse"),
             ConnectTo("memory://elsewhere"),
@@ -284,16 +284,16 @@ class TestComingBack:
         presence = member()
         link(presence, "a", incarnation=5)
         stale = [
-            *presence.knock("a", 4, "memory://old", 1.0),
-            *presence.meet([info("a", 4)], 1.0),
+            *presence.join_request("a", 4, "memory://old", 1.0),
+            *presence.discover([info("a", 4)], 1.0),
             *presence.hello(info("a", 4), [info("b")], 1.0),
             *presence.welcome("a", 4, 1, 1.0),
             *presence.heartbeat("a", 4, 99, 1.0),
             *presence.goodbye("a", 4, "bye"),
         ]
         assert stale == []
-        assert presence.current("a", 5)
-        assert not presence.current("a", 4)
+        assert presence.is_current("a", 5)
+        assert not presence.is_current("a", 4)
         assert presence.state("b") is None
 
 
@@ -302,7 +302,7 @@ class TestGoodbye:
         presence = member()
         link(presence, "a")
         assert list(presence.goodbye("a", 1, "stopped")) == [
-            PeerDeparted(info("a"), "stopped", left=True),
+            PeerDeparted(info("a"), "stopped", graceful=True),
             DisconnectFrom("memory://a"),
             DisconnectFrom("memory://a-pulse"),
         ]
@@ -313,20 +313,20 @@ class TestGoodbye:
         link(presence, "a")
         list(presence.goodbye("a", 1, "stopped"))
         assert [*presence.heartbeat("a", 1, 9, 1.0), *presence.hello(info("a"), [], 1.0)] == []
-        assert list(presence.meet([info("a")], 1.0)) == []
+        assert list(presence.discover([info("a")], 1.0)) == []
         assert any(isinstance(outcome, PeerLinked) for outcome in link(presence, "a", incarnation=2, now=2.0))
 
     def test_an_address_that_another_peer_uses_is_kept(self) -> None:
         presence = member()
         link(presence, "a")
         list(presence.hello(info("b", address="memory://a"), [], 0.0))
-        assert list(presence.goodbye("a", 1, "renamed")) == [PeerDeparted(info("a"), "renamed", left=True)]
+        assert list(presence.goodbye("a", 1, "renamed")) == [PeerDeparted(info("a"), "renamed", graceful=True)]
 
 
 class TestBounds:
     def test_no_more_peers_than_allowed_are_kept(self) -> None:
         presence = member(most=3)
-        outcomes = list(presence.meet([info(f"p{number}") for number in range(50)], 0.0))
+        outcomes = list(presence.discover([info(f"p{number}") for number in range(50)], 0.0))
         assert len(outcomes) == 6
         assert len(presence.members()) == 4
 
@@ -337,9 +337,9 @@ class TestBounds:
         list(presence.goodbye("b", 1, "done"))
         swept(presence, 1.0, 5.0)
         assert (presence.state("a"), presence.state("b")) == (PeerState.LOST, PeerState.LEFT)
-        list(presence.meet([info("c")], 5.0))
-        assert (presence.state("b"), presence.state("c")) == (None, PeerState.MET)
-        outcomes = list(presence.meet([info("d")], 5.0))
+        list(presence.discover([info("c")], 5.0))
+        assert (presence.state("b"), presence.state("c")) == (None, PeerState.KNOWN)
+        outcomes = list(presence.discover([info("d")], 5.0))
         assert outcomes[:2] == [DisconnectFrom("memory://a"), DisconnectFrom("memory://a-pulse")]
         assert presence.state("a") is None
 
@@ -352,23 +352,23 @@ class TestBounds:
 
     def test_no_more_callers_than_allowed_are_called_back(self) -> None:
         presence = member(most=3)
-        outcomes = [out for n in range(50) for out in presence.knock(f"p{n}", 1, f"memory://p{n}", 0.0)]
+        outcomes = [out for n in range(50) for out in presence.join_request(f"p{n}", 1, f"memory://p{n}", 0.0)]
         assert len(outcomes) == 6
         assert len(presence._callers) == 3
 
     def test_a_caller_of_many_addresses_holds_one_connection(self) -> None:
         presence, connected = member(), set[str]()
         for number in range(50):
-            follow(connected, presence.knock("a", number, f"memory://a{number}", 0.0))
+            follow(connected, presence.join_request("a", number, f"memory://a{number}", 0.0))
         assert connected == {"memory://a49"}
-        follow(connected, presence.breaks("a", 49))
+        follow(connected, presence.connection_lost("a", 49))
         assert connected == set()
 
     def test_a_caller_cannot_have_a_peer_disconnected(self) -> None:
         presence = member()
         link(presence, "victim")
-        list(presence.knock("a", 1, "memory://victim", 0.0))
-        assert list(presence.breaks("a", 1)) == []
+        list(presence.join_request("a", 1, "memory://victim", 0.0))
+        assert list(presence.connection_lost("a", 1)) == []
 
 
 def follow(connected: set[str], outcomes: Iterable[Outcome]) -> None:
@@ -396,7 +396,7 @@ class World:
     def connect(self, name: str, other: str) -> None:
         if other not in self.hears[name]:
             self.hears[name].add(other)
-            self.obey(other, self.members[other].knock(name, 1, f"memory://{name}", self.now))
+            self.obey(other, self.members[other].join_request(name, 1, f"memory://{name}", self.now))
 
     def obey(self, name: str, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
@@ -470,7 +470,7 @@ class Anything(RuleBasedStateMachine):
 
     @rule(name=names, life=lives)
     def knock(self, name: str, life: int) -> None:
-        self.told(self.presence.knock(name, life, f"memory://{name}", self.now))
+        self.told(self.presence.join_request(name, life, f"memory://{name}", self.now))
 
     @rule(name=names, life=lives, other=names)
     def hello(self, name: str, life: int, other: str) -> None:
@@ -486,7 +486,7 @@ class Anything(RuleBasedStateMachine):
 
     @rule(name=names, life=lives)
     def breaks(self, name: str, life: int) -> None:
-        self.told(self.presence.breaks(name, life))
+        self.told(self.presence.connection_lost(name, life))
 
     @rule(name=names, life=lives)
     def goodbye(self, name: str, life: int) -> None:

@@ -37,35 +37,35 @@ class TestPace:
     def test_a_cold_start_has_its_own_deadline(self) -> None:
         pace = DeadlineEstimator(SURVIVORS, warm=8)
         for _ in range(7):
-            pace.note(0.5)
+            pace.record(0.5)
             assert pace.deadline() == SURVIVORS.cold_start
-        pace.note(0.5)
+        pace.record(0.5)
         assert pace.deadline() == 0.5
 
     def test_is_the_median_and_some_deviations(self) -> None:
         taken = [1.0, 1.2, 0.9, 5.0, 1.1, 1.3, 0.8, 1.0, 1.1]
         pace = DeadlineEstimator(SURVIVORS)
         for seconds in taken:
-            pace.note(seconds)
+            pace.record(seconds)
         spread = median(abs(seconds - median(taken)) for seconds in taken)
         assert pace.deadline() == pytest.approx(median(taken) + SURVIVORS.mads * spread)
 
     def test_is_never_below_its_floor(self) -> None:
         pace = DeadlineEstimator(SURVIVORS)
         for _ in range(20):
-            pace.note(0.001)
+            pace.record(0.001)
         assert pace.deadline() == SURVIVORS.floor
 
     def test_forgets_what_is_long_ago(self) -> None:
         pace = DeadlineEstimator(SURVIVORS, window=10)
         for seconds in [9.0] * 10 + [1.0] * 10:
-            pace.note(seconds)
+            pace.record(seconds)
         assert pace.deadline() == 1.0
 
     def test_one_outlier_hardly_moves_it(self) -> None:
         pace = DeadlineEstimator(SURVIVORS)
         for seconds in [1.0, 1.1] * 8 + [1000.0]:
-            pace.note(seconds)
+            pace.record(seconds)
         assert pace.deadline() < 2.0
 
 
@@ -97,7 +97,7 @@ class TestWait:
     def test_ignores_the_learned_deadline(self) -> None:
         pace = DeadlineEstimator(WAIT)
         for _ in range(20):
-            pace.note(0.1)
+            pace.record(0.1)
         step = arrived(QuorumTracker.open(THREE, 0.0, WAIT, pace), "a", now=0.1)
         assert not step.outcome(59.0).closed
 
@@ -136,7 +136,7 @@ class TestArrivals:
     def test_a_duplicate_is_dropped(self) -> None:
         step = arrived(opened(WAIT), "a")
         assert not step.arrive("a", 102.0)
-        assert list(step.taken()) == [1.0]
+        assert list(step.durations()) == [1.0]
 
     def test_an_unexpected_one_is_dropped(self) -> None:
         step = opened(WAIT)

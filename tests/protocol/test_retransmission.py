@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from protocol.retransmission import LONGEST_WAIT, MOST_MISSING, Inbox, MissingRange, Outbox
+from protocol.retransmission import MAX_MISSING, MAX_RETRY_INTERVAL, Inbox, MissingRange, Outbox
 
 TOPIC = "queries/"
 PATIENCE = 0.25
@@ -57,22 +57,22 @@ class TestOutbox:
             number = outbox.number(topic)
             outbox.keep(topic, number, [topic, number], size)
             order.append((topic, number, size))
-            assert outbox.held <= capacity
+            assert outbox.stored_bytes <= capacity
         kept = [outbox.find(topic, number) is not None for topic, number, _ in order]
         assert kept == sorted(kept)
-        assert outbox.held == sum(size for (_, _, size), held in zip(order, kept, strict=True) if held)
+        assert outbox.stored_bytes == sum(size for (_, _, size), held in zip(order, kept, strict=True) if held)
 
     def test_a_message_larger_than_the_capacity_is_not_kept_but_numbered(self) -> None:
         outbox = Outbox(10)
         outbox.keep(TOPIC, outbox.number(TOPIC), [b""], 11)
-        assert (outbox.held, outbox.find(TOPIC, 1), outbox.number(TOPIC)) == (0, None, 2)
+        assert (outbox.stored_bytes, outbox.find(TOPIC, 1), outbox.number(TOPIC)) == (0, None, 2)
 
     def test_a_forgotten_topic_starts_afresh_and_frees_its_bytes(self) -> None:
         outbox = Outbox()
         outbox.keep("to/a/", outbox.number("to/a/"), [b"old"], 3)
         outbox.keep(TOPIC, outbox.number(TOPIC), [b"other"], 5)
         outbox.forget("to/a/")
-        assert (outbox.held, outbox.latest) == (5, {TOPIC: 1})
+        assert (outbox.stored_bytes, outbox.latest) == (5, {TOPIC: 1})
         assert outbox.find("to/a/", 1) is None
         assert outbox.number("to/a/") == 1
 
@@ -80,15 +80,15 @@ class TestOutbox:
 class TestBaseline:
     def test_a_late_joiner_misses_nothing_of_what_was_before_it(self) -> None:
         inbox = listening(latest=500)
-        inbox.claim("a", TOPIC, 500, now=0)
-        assert inbox.open() == 0
+        inbox.note_latest("a", TOPIC, 500, now=0)
+        assert inbox.missing_count() == 0
         assert not inbox.accept("a", TOPIC, 500, now=0)
         assert inbox.accept("a", TOPIC, 501, now=0)
 
     def test_a_repeated_hello_does_not_move_the_baseline(self) -> None:
         inbox = listening(latest=5)
         inbox.start("a", 1, {TOPIC: 9})
-        inbox.claim("a", TOPIC, 9, now=0)
+        inbox.note_latest("a", TOPIC, 9, now=0)
         assert asked(inbox, PATIENCE) == [(6, 9)]
 
     def test_a_new_incarnation_numbers_afresh(self) -> None:
@@ -96,15 +96,15 @@ class TestBaseline:
         for number in range(1, 8):
             assert inbox.accept("a", TOPIC, number, now=0)
         inbox.start("a", 2, {TOPIC: 0})
-        assert inbox.knows("a", 2)
-        assert not inbox.knows("a", 1)
+        assert inbox.has_baseline("a", 2)
+        assert not inbox.has_baseline("a", 1)
         assert inbox.accept("a", TOPIC, 1, now=0)
 
     def test_what_left_is_forgotten(self) -> None:
         inbox = listening()
-        inbox.claim("a", TOPIC, 3, now=0)
+        inbox.note_latest("a", TOPIC, 3, now=0)
         inbox.forget("a")
-        assert (inbox.open(), inbox.knows("a", 1), asked(inbox, 99)) == (0, False, [])
+        assert (inbox.missing_count(), inbox.has_baseline("a", 1), asked(inbox, 99)) == (0, False, [])
 
     def test_senders_and_topics_are_numbered_apart(self) -> None:
         inbox = listening()
@@ -112,7 +112,7 @@ class TestBaseline:
         assert inbox.accept("a", TOPIC, 1, now=0)
         assert inbox.accept("b", TOPIC, 1, now=0)
         assert inbox.accept("b", "presence/", 1, now=0)
-        assert inbox.open() == 0
+        assert inbox.missing_count() == 0
 
 
 class TestGaps:
@@ -132,7 +132,7 @@ class TestGaps:
     def test_a_lost_last_message_is_found_through_a_claim_once_it_had_time_to_come(self) -> None:
         inbox = listening()
         inbox.accept("a", TOPIC, 1, now=0)
-        inbox.claim("a", TOPIC, 2, now=1.0)
+        inbox.note_latest("a", TOPIC, 2, now=1.0)
         assert asked(inbox, 1.0 + 0.9 * PATIENCE) == []
         assert asked(inbox, 1.0 + PATIENCE) == [(2, 2)]
         assert inbox.accept("a", TOPIC, 2, now=2.0)
@@ -141,33 +141,33 @@ class TestGaps:
     def test_a_claim_that_comes_again_does_not_put_the_request_off(self) -> None:
         inbox = listening()
         for beat in range(3):
-            inbox.claim("a", TOPIC, 1, now=beat * 0.4 * PATIENCE)
+            inbox.note_latest("a", TOPIC, 1, now=beat * 0.4 * PATIENCE)
         assert asked(inbox, PATIENCE) == [(1, 1)]
 
     def test_what_is_gone_is_settled_and_named_once(self) -> None:
         inbox = listening()
         inbox.accept("a", TOPIC, 5, now=0)
         inbox.accept("a", TOPIC, 2, now=0)
-        assert inbox.gone("a", TOPIC, 1, 3) == [1, 3]
-        assert inbox.gone("a", TOPIC, 1, 3) == []
+        assert inbox.unavailable("a", TOPIC, 1, 3) == [1, 3]
+        assert inbox.unavailable("a", TOPIC, 1, 3) == []
         assert asked(inbox, 99) == [(4, 4)]
         assert not inbox.accept("a", TOPIC, 3, now=0)
 
     def test_gone_of_what_is_not_missed_changes_nothing(self) -> None:
         inbox = listening()
-        assert inbox.gone("a", TOPIC, 1, 2**62) == []
-        assert inbox.gone("stranger", TOPIC, 1, 9) == []
+        assert inbox.unavailable("a", TOPIC, 1, 2**62) == []
+        assert inbox.unavailable("stranger", TOPIC, 1, 9) == []
         assert inbox.accept("a", TOPIC, 1, now=0)
 
 
 class TestHostileNumbers:
-    @pytest.mark.parametrize("say", ["accept", "claim"])
+    @pytest.mark.parametrize("say", ["accept", "note_latest"])
     def test_a_huge_number_costs_a_bounded_amount_and_is_counted(self, say: str) -> None:
         inbox = listening()
         getattr(inbox, say)("a", TOPIC, 2**63 - 1, 0.0)
-        assert inbox.open() <= MOST_MISSING
-        assert inbox.given_up + inbox.open() == 2**63 - 1 - (say == "accept")
-        assert sum(last - first + 1 for first, last in asked(inbox, PATIENCE)) == inbox.open()
+        assert inbox.missing_count() <= MAX_MISSING
+        assert inbox.given_up + inbox.missing_count() == 2**63 - 1 - (say == "accept")
+        assert sum(last - first + 1 for first, last in asked(inbox, PATIENCE)) == inbox.missing_count()
 
     @given(st.lists(st.tuples(st.booleans(), st.integers(1, 2**63 - 1)), max_size=12))
     @settings(max_examples=50, deadline=None)
@@ -176,18 +176,18 @@ class TestHostileNumbers:
     ) -> None:
         inbox = listening()
         for accept, number in said:
-            (inbox.accept if accept else inbox.claim)("a", TOPIC, number, 0.0)
+            (inbox.accept if accept else inbox.note_latest)("a", TOPIC, number, 0.0)
             stream = inbox._streams["a"][TOPIC]
-            assert len(stream.missing) <= MOST_MISSING
-            assert len(stream.ahead) <= MOST_MISSING + 1
+            assert len(stream.missing) <= MAX_MISSING
+            assert len(stream.ahead) <= MAX_MISSING + 1
             assert not stream.ahead & stream.missing.keys()
-        assert all(last - first < MOST_MISSING for first, last in asked(inbox, 99))
+        assert all(last - first < MAX_MISSING for first, last in asked(inbox, 99))
 
     def test_every_number_is_either_accepted_or_given_up(self) -> None:
         inbox = listening()
         sent = [1, 2, 3000, 2990, 1976, 1975, 1, 2998, 5000]
         accepted = sum(inbox.accept("a", TOPIC, number, 0.0) for number in sent)
-        assert accepted + inbox.open() + inbox.given_up == 5000
+        assert accepted + inbox.missing_count() + inbox.given_up == 5000
 
 
 @given(
@@ -217,15 +217,15 @@ def test_whatever_the_channel_does_everything_is_accepted_exactly_once(
         outbox.keep(TOPIC, number, [number], 1)
     deliver(list(range(1, messages + 1)), 0.0)
     turn = 0
-    while turn == 0 or (inbox.open() and turn < 10_000):
+    while turn == 0 or (inbox.missing_count() and turn < 10_000):
         now, turn = turn * PATIENCE, turn + 1
         if beats or turn == 1:
-            inbox.claim("a", TOPIC, outbox.latest[TOPIC], now)
+            inbox.note_latest("a", TOPIC, outbox.latest[TOPIC], now)
         requests = [missing for missing in inbox.due(now) if trouble.random() >= drop]
         for missing in requests:
             deliver([n for n in range(missing.first, missing.last + 1) if outbox.find(TOPIC, n)], now)
     assert heard == Counter(range(1, messages + 1))
-    assert (inbox.open(), inbox.given_up) == (0, 0)
+    assert (inbox.missing_count(), inbox.given_up) == (0, 0)
 
 
 class Conversation(RuleBasedStateMachine):
@@ -258,12 +258,12 @@ class Conversation(RuleBasedStateMachine):
     @rule()
     def beat(self) -> None:
         latest = self.outbox.latest.get(TOPIC, 0)
-        self.inbox.claim("a", TOPIC, latest, self.now)
+        self.inbox.note_latest("a", TOPIC, latest, self.now)
         self.highest = max(self.highest, latest)
 
     @rule(number=numbers)
     def lose(self, number: int) -> None:
-        lost = self.inbox.gone("a", TOPIC, number, number)
+        lost = self.inbox.unavailable("a", TOPIC, number, number)
         assert lost == ([number] if self.is_missing(number) else [])
         self.gone |= set(lost)
 
@@ -273,7 +273,7 @@ class Conversation(RuleBasedStateMachine):
         self.now += step
         due = {n for missing in self.inbox.due(self.now) for n in range(missing.first, missing.last + 1)}
         assert all(self.is_missing(number) for number in due)
-        self.now += LONGEST_WAIT
+        self.now += MAX_RETRY_INTERVAL
         due = {n for missing in self.inbox.due(self.now) for n in range(missing.first, missing.last + 1)}
         assert due == {number for number in range(1, self.highest + 1) if self.is_missing(number)}
 
@@ -282,7 +282,7 @@ class Conversation(RuleBasedStateMachine):
 
     @invariant()
     def what_is_missing_is_what_was_claimed_and_never_came(self) -> None:
-        assert self.inbox.open() == self.highest - len(self.accepted) - len(self.gone)
+        assert self.inbox.missing_count() == self.highest - len(self.accepted) - len(self.gone)
 
 
 TestConversation = Conversation.TestCase

@@ -6,7 +6,7 @@ import pytest
 
 from protocol.messages.rounds import BlobRef, ContributionRef, RoundClose, RoundOpen, RoundPlanMessage, RoundVote
 from protocol.quorum import DeadlineEstimator, QuorumPolicy, QuorumTracker
-from protocol.rounds import ContributionTracker, VoteTracker, about, attempt_of, record_reasons
+from protocol.rounds import ContributionTracker, VoteTracker, attempt_of, record_reasons, round_message
 
 POLICY = QuorumPolicy(hard_limit=100.0)
 
@@ -28,9 +28,9 @@ def test_what_is_about_one_attempt_says_so() -> None:
     opened = RoundOpen(
         model="m", number=3, term=7, attempt=2, index=1, plan=plan, versions={}, members=("a",), contributors=("a",)
     )
-    vote = about(RoundVote, opened, outcome=piece("0"))
+    vote = round_message(RoundVote, opened, outcome=piece("0"))
     assert (vote.model, vote.number, vote.term, vote.attempt) == ("m", 3, 7, 2)
-    close = about(RoundClose, opened, contributions={"a": SHARE}, late=(), lost={}, refused={}, seconds=1.0)
+    close = round_message(RoundClose, opened, contributions={"a": SHARE}, late=(), lost={}, refused={}, seconds=1.0)
     assert attempt_of(close) == attempt_of(vote) == attempt_of(opened) == (7, 2)
 
 
@@ -39,40 +39,40 @@ def test_what_is_about_one_attempt_says_so() -> None:
 def test_a_contribution_has_arrived_once_every_keeper_holds_it(keepers: tuple[str, ...], offered_first: bool) -> None:
     ledger = tally(*keepers, names=("b",))
     if offered_first:
-        assert ledger.offered("b", SHARE, 1.0)
+        assert ledger.add("b", SHARE, 1.0)
     for keeper in keepers:
         assert not ledger.outcome(2.0).closed
-        ledger.held(keeper, "b", 2.0)
+        ledger.mark_held(keeper, "b", 2.0)
     if not offered_first:
         assert not ledger.outcome(2.0).closed
-        assert ledger.offered("b", SHARE, 3.0)
+        assert ledger.add("b", SHARE, 3.0)
     assert ledger.outcome(3.0).contributed == ("b",)
-    assert ledger.shares(["b"]) == {"b": SHARE}
+    assert ledger.selected(["b"]) == {"b": SHARE}
 
 
 def test_only_keepers_can_hold() -> None:
     ledger = tally("a", names=("b",))
-    ledger.offered("b", SHARE, 1.0)
-    ledger.held("c", "b", 1.0)
+    ledger.add("b", SHARE, 1.0)
+    ledger.mark_held("c", "b", 1.0)
     assert not ledger.outcome(1.0).closed
 
 
 def test_the_first_contribution_counts_and_a_second_is_named() -> None:
     ledger = tally("a")
-    assert ledger.offered("b", SHARE, 1.0)
-    assert not ledger.offered("b", OTHER, 1.0)
-    ledger.held("a", "b", 1.0)
-    assert ledger.shares(["b"]) == {"b": SHARE}
+    assert ledger.add("b", SHARE, 1.0)
+    assert not ledger.add("b", OTHER, 1.0)
+    ledger.mark_held("a", "b", 1.0)
+    assert ledger.selected(["b"]) == {"b": SHARE}
     assert "twice" in ledger.refused["b"]
-    assert not ledger.offered("z", SHARE, 1.0)
+    assert not ledger.add("z", SHARE, 1.0)
     assert "not asked" in ledger.refused["z"]
 
 
 @pytest.mark.parametrize(("by", "counts"), [("a", True), ("b", True), ("c", False)])
 def test_a_keeper_or_the_contributor_itself_refuses(by: str, counts: bool) -> None:
     ledger = tally("a")
-    ledger.offered("a", SHARE, 0.5)
-    ledger.held("a", "a", 0.5)
+    ledger.add("a", SHARE, 0.5)
+    ledger.mark_held("a", "a", 0.5)
     ledger.refuse(by, "b", "not finite")
     assert ledger.outcome(1.0).closed is counts
     assert ledger.refused == ({"b": "not finite"} if counts else {})
@@ -80,8 +80,8 @@ def test_a_keeper_or_the_contributor_itself_refuses(by: str, counts: bool) -> No
 
 def test_what_has_arrived_cannot_be_refused_any_more() -> None:
     ledger = tally("a", names=("b",))
-    ledger.offered("b", SHARE, 1.0)
-    ledger.held("a", "b", 1.0)
+    ledger.add("b", SHARE, 1.0)
+    ledger.mark_held("a", "b", 1.0)
     ledger.refuse("b", "b", "I changed my mind")
     assert ledger.outcome(1.0).contributed == ("b",)
     assert ledger.refused == {}
@@ -91,8 +91,8 @@ def test_reasons_are_told_once() -> None:
     ledger = tally("a", names=("a", "b", "c"))
     ledger.refuse("a", "a", "not finite")
     ledger.refused["b"] = "stale: it contributed to round 1"
-    ledger.step.lose("b", "lost: silent")
-    ledger.step.lose("c", "declined: no data")
+    ledger.quorum.lose("b", "lost: silent")
+    ledger.quorum.lose("c", "declined: no data")
     assert record_reasons(ledger.outcome(1.0), ledger.refused) == {"b": "lost: silent", "c": "declined: no data"}
 
 

@@ -51,12 +51,12 @@ def test_the_record_has_everybody_in_sorted_order_and_says_who_is_missing() -> N
     held.offered("e", to_offer_list("k", OfferBatch(), 0), 11.0)
     held.lose("b", "declined: no", 12.0)
     held.lose("d", "lost: silent", 12.0)
-    assert held.look(12.0).absorbing
+    assert held.progress(12.0).absorbing
     held.absorbed("c", "a", {"s": "of no use"}, 13.0)
     held.absorbed("a", "c", {"s": "of no use", "t": "nor this"}, 13.0)
     for name, origin in (("a", "e"), ("c", "e"), ("e", "a"), ("e", "c")):
         held.absorbed(name, origin, {}, 13.0)
-    assert held.look(13.0).closed
+    assert held.progress(13.0).closed
     record = to_exchange_record("k", held, {"f": "never seen", "b": "not ready yet"}, 10.0, 13.0)
     assert record.offered == {"a": {"s": 1, "t": 1}, "c": {"s": 1, "t": 1}, "e": {}}
     assert record.absorbed == {"a": (), "c": ("a",), "e": ("a", "c")}

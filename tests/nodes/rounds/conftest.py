@@ -178,7 +178,7 @@ class Hall:
         return {each.standing.outcome.digest for each in kept}
 
     def lead(self) -> str:
-        (name,) = [name for name, member in self.members.items() if member.assembly.election.leading]
+        (name,) = [name for name, member in self.members.items() if member.assembly.election.is_leader]
         return name
 
     def door(self) -> tuple[str, ...]:

@@ -269,7 +269,7 @@ class TestKeys:
 
     async def test_a_relays_keys_are_nobodys(self, tmp_path: Path) -> None:
         keys = Keyring.of(RELAY, TRUSTED)
-        assert not {"hub"} & {*keys.trusted, *keys.names.values(), *keys.doors.values()}
+        assert not {"hub"} & {*keys.trusted, *keys.names_by_signing_key.values(), *keys.names_by_curve_key.values()}
         with pytest.raises(NodeError, match="those of a relay"):
             await Node(NodeSpec("hub", "client", "test", "memory://a", keys=keys), MemoryNetwork().bus()).__aenter__()
 

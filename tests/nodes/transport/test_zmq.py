@@ -314,5 +314,5 @@ async def test_nodes_link_and_part_over_it(wire: Wire) -> None:
             NodeSpec("other", "client", "test", wire.address(), join=(one.address,)), ZmqTransport()
         ) as other:
             await linked.wait()
-            assert one.presence.current("other", other.presence.me.incarnation)
+            assert one.presence.is_current("other", other.presence.me.incarnation)
         await parted.wait()

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from protocol import codec
 from protocol.codec import Envelope
-from protocol.errors import ForgeryError, WireError
+from protocol.errors import AuthenticationError, WireError
 from protocol.limits import DEFAULT
 from protocol.messages import Goodbye, Heartbeat, Hello, Message, PeerInfo, QueryAnswer, Retransmission, Welcome
-from protocol.security.authentication import SIGNATURE_BYTES, MessageAuthenticator, NullSecurity, may_hear
+from protocol.security.authentication import SIGNATURE_BYTES, MessageAuthenticator, NullSecurity, may_subscribe
 from protocol.security.keys import Keyring, PrivateKeys
 
 ANNA, BEN, EVE, STRANGER = (PrivateKeys.make(name) for name in ("anna", "ben", "eve", "stranger"))
@@ -46,7 +46,7 @@ class Voice:
         return self.guard.sign(self.plain(message, topic, number))
 
     def hello(self, receiver: int = 100) -> list[codec.Buffer]:
-        peer = self.guard.introduce(info(self.name, self.incarnation))
+        peer = self.guard.sign_peer_info(info(self.name, self.incarnation))
         return self.say(Hello(peer=peer, receiver_incarnation=receiver, members=(), latest={}))
 
 
@@ -67,7 +67,7 @@ def anna(ben: MessageAuthenticator) -> Voice:
 
 
 def refused(guard: MessageAuthenticator, frames: Sequence[Any], **how: bool) -> str:
-    with pytest.raises(ForgeryError) as raised:
+    with pytest.raises(AuthenticationError) as raised:
         guard.read(frames, DEFAULT, **how)
     return raised.value.kind
 
@@ -137,17 +137,20 @@ class TestNames:
         assert refused(ben, anna.plain(ANSWER, number=1)) == "unsigned"
 
     def test_an_introduction_is_everybodys_own_word(self, ben: MessageAuthenticator) -> None:
-        true = MessageAuthenticator(ring(ANNA), 7).introduce(info("anna", 7))
+        true = MessageAuthenticator(ring(ANNA), 7).sign_peer_info(info("anna", 7))
         for false in (
             info("anna", 7),
-            MessageAuthenticator(ring(EVE), 7).introduce(info("anna", 7)),
+            MessageAuthenticator(ring(EVE), 7).sign_peer_info(info("anna", 7)),
             true.model_copy(update={"incarnation": 8}),
             true.model_copy(update={"address": "memory://eve"}),
             true.model_copy(update={"heartbeat_address": "memory://eve"}),
             true.model_copy(update={"role": "guest"}),
         ):
-            assert ben.vouched([false, true]) == (true,)
-        assert ben.vouched([MessageAuthenticator(Keyring.of(STRANGER, []), 7).introduce(info("stranger", 7))]) == ()
+            assert ben.verified_peers([false, true]) == (true,)
+        assert (
+            ben.verified_peers([MessageAuthenticator(Keyring.of(STRANGER, []), 7).sign_peer_info(info("stranger", 7))])
+            == ()
+        )
 
 
 class TestReplays:
@@ -200,25 +203,25 @@ class TestReplays:
     def test_what_is_asked_for_again_may_have_been_heard(self, ben: MessageAuthenticator, anna: Voice) -> None:
         first = anna.say(ANSWER, topic="rounds/", number=1)
         assert ben.read(first, DEFAULT)
-        again = anna.guard.sign(codec.resent(first, "run", "anna", 1, "to/ben/"))
+        again = anna.guard.sign(codec.encode_retransmission(first, "run", "anna", 1, "to/ben/"))
         heard = ben.read(again, DEFAULT)
         assert isinstance(heard.envelope.message, Retransmission)
-        inner = ben.read(codec.original(heard.frames), DEFAULT, again=True)
+        inner = ben.read(codec.retransmitted_frames(heard.frames), DEFAULT, again=True)
         assert inner.envelope.topic == "rounds/"
-        assert [bytes(each) for each in codec.original(heard.frames)] == [bytes(each) for each in first]
+        assert [bytes(each) for each in codec.retransmitted_frames(heard.frames)] == [bytes(each) for each in first]
 
     def test_nobody_can_repeat_a_message_changed(self, ben: MessageAuthenticator, anna: Voice) -> None:
         *rest, seal = anna.say(ANSWER, topic="rounds/", number=1)
         changed = [*rest[:-1], bytes(len(rest[-1])), seal]
-        again = anna.guard.sign(codec.resent(changed, "run", "anna", 1, "to/ben/"))
+        again = anna.guard.sign(codec.encode_retransmission(changed, "run", "anna", 1, "to/ben/"))
         heard = ben.read(again, DEFAULT)
-        assert refused(ben, codec.original(heard.frames), again=True) == "tampered"
+        assert refused(ben, codec.retransmitted_frames(heard.frames), again=True) == "tampered"
 
 
 class TestSubscriptions:
     @pytest.mark.parametrize("topic", ["to/ben/", "presence/", "rounds/", "join/ben/1/memory://ben/", "anything/"])
     def test_a_peer_hears_what_is_said_to_all_and_to_itself(self, topic: str) -> None:
-        assert may_hear("ben", topic.encode())
+        assert may_subscribe("ben", topic.encode())
 
     @pytest.mark.parametrize(
         "topic",
@@ -226,13 +229,13 @@ class TestSubscriptions:
          b"join/", b"join/be", b"presence", b"\xff/", b"to/ben/\0"],
     )  # fmt: skip
     def test_it_hears_nothing_else(self, topic: bytes) -> None:
-        assert not may_hear("ben", topic)
+        assert not may_subscribe("ben", topic)
 
 
 def test_without_keys_everything_is_as_it_was() -> None:
     frames, security = Voice(ANNA).plain(ANSWER, number=1), NullSecurity()
     assert security.sign(frames) == frames
     assert security.read(frames, DEFAULT).frames is frames
-    assert security.introduce(info("anna")) == info("anna")
-    assert security.vouched([info("anna")]) == (info("anna"),)
+    assert security.sign_peer_info(info("anna")) == info("anna")
+    assert security.verified_peers([info("anna")]) == (info("anna"),)
     assert replace(security.read(frames, DEFAULT).envelope, number=2).number == 2

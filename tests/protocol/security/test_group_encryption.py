@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from protocol import codec
 from protocol.codec import Envelope
-from protocol.errors import ForgeryError
+from protocol.errors import AuthenticationError
 from protocol.limits import DEFAULT
 from protocol.messages import Heartbeat, ProgressReport, QueryAnswer, Welcome
-from protocol.security.group_encryption import AEAD_HEADER_BYTES, KEPT, GroupCipher, KeyedSecurity
+from protocol.security.group_encryption import AEAD_HEADER_BYTES, KEPT_EPOCHS, GroupCipher, KeyedSecurity
 from protocol.security.keys import Keyring, PrivateKeys
 
 ANNA, BEN, EVE, STRANGER = (PrivateKeys.make(name) for name in ("anna", "ben", "eve", "stranger"))
@@ -38,13 +38,13 @@ def anna() -> GroupCipher:
 def ben(anna: GroupCipher) -> GroupCipher:
     """Ben, to whom anna has granted her key."""
     made = vault(BEN, 100)
-    made.granted("anna", 1, anna.renew())
+    made.accept_group_key("anna", 1, anna.renew())
     return made
 
 
 def refused(opener: GroupCipher, frames: Sequence[Any]) -> str:
-    with pytest.raises(ForgeryError) as raised:
-        opener.open(frames)
+    with pytest.raises(AuthenticationError) as raised:
+        opener.decrypt(frames)
     return raised.value.kind
 
 
@@ -55,29 +55,29 @@ TO_BEN = [b"to/ben/", b"header", bytes(1000), b"", b"seal"]
 class TestClosing:
     @pytest.mark.parametrize("frames", [TO_ALL, TO_BEN], ids=["to all", "to one"])
     def test_what_is_closed_opens_as_it_was(self, anna: GroupCipher, ben: GroupCipher, frames: list[bytes]) -> None:
-        assert ben.open(anna.close(frames)) == frames
+        assert ben.decrypt(anna.encrypt(frames)) == frames
 
     @pytest.mark.parametrize("frames", [TO_ALL, TO_BEN], ids=["to all", "to one"])
     def test_only_the_topic_and_the_sizes_can_be_seen(self, anna: GroupCipher, frames: list[bytes]) -> None:
-        topic, lid, *closed = anna.close(frames)
+        topic, lid, *closed = anna.encrypt(frames)
         assert (topic, len(lid)) == (frames[0], AEAD_HEADER_BYTES)
         assert [len(each) for each in closed] == [len(each) + 16 for each in frames[1:]]
         assert not any(bytes(8) in bytes(each) or b"header" in bytes(each) for each in closed)
 
     def test_nothing_is_ever_closed_alike(self, anna: GroupCipher) -> None:
-        closed = [anna.close(frames) for frames in (TO_ALL, TO_ALL, TO_BEN, TO_BEN)]
+        closed = [anna.encrypt(frames) for frames in (TO_ALL, TO_ALL, TO_BEN, TO_BEN)]
         assert len({bytes(each) for frames in closed for each in frames[2:]}) == 4 * 4
 
     def test_what_is_said_to_one_is_opened_by_that_one_alone(self, anna: GroupCipher, ben: GroupCipher) -> None:
         eve = vault(EVE, 5)
-        eve.granted("anna", 1, anna.renew())
-        assert refused(eve, anna.close(TO_BEN)) == "tampered", "it is between two others"
-        renamed = [b"to/eve/", *anna.close(TO_BEN)[1:]]
+        eve.accept_group_key("anna", 1, anna.renew())
+        assert refused(eve, anna.encrypt(TO_BEN)) == "tampered", "it is between two others"
+        renamed = [b"to/eve/", *anna.encrypt(TO_BEN)[1:]]
         assert refused(eve, renamed) == "tampered"
 
     @pytest.mark.parametrize("frames", [TO_ALL, TO_BEN], ids=["to all", "to one"])
     def test_no_byte_can_be_changed(self, anna: GroupCipher, ben: GroupCipher, frames: list[bytes]) -> None:
-        closed = [bytes(each) for each in anna.close(frames)]
+        closed = [bytes(each) for each in anna.encrypt(frames)]
         for number, frame in enumerate(closed):
             for place in range(0, len(frame), 7):
                 changed = frame[:place] + bytes([frame[place] ^ 1]) + frame[place + 1 :]
@@ -85,47 +85,47 @@ class TestClosing:
                 assert refused(ben, [*closed[:number], changed, *closed[number + 1 :]]) in kinds
 
     def test_frames_keep_their_places(self, anna: GroupCipher, ben: GroupCipher) -> None:
-        topic, lid, one, two, three, four = anna.close(TO_ALL)
+        topic, lid, one, two, three, four = anna.encrypt(TO_ALL)
         assert refused(ben, [topic, lid, two, one, three, four]) == "tampered"
         assert refused(ben, [topic, lid, two, three, four]) == "tampered"
 
     def test_who_is_not_trusted_closes_nothing_that_opens(self, anna: GroupCipher, ben: GroupCipher) -> None:
         stranger = GroupCipher(Keyring.of(STRANGER, EVERYBODY), 1)
-        assert refused(ben, stranger.close(TO_BEN)) == refused(ben, stranger.close(TO_ALL)) == "unknown key"
+        assert refused(ben, stranger.encrypt(TO_BEN)) == refused(ben, stranger.encrypt(TO_ALL)) == "unknown key"
         assert refused(ben, TO_BEN) == "unsigned"
 
 
 class TestEpochs:
     def test_who_has_no_key_reads_nothing_that_is_said_to_all(self, anna: GroupCipher) -> None:
-        assert refused(vault(EVE, 5), anna.close(TO_ALL)) == "early"
+        assert refused(vault(EVE, 5), anna.encrypt(TO_ALL)) == "early"
 
     def test_who_has_gone_reads_nothing_more(self, anna: GroupCipher, ben: GroupCipher) -> None:
-        before = anna.close(TO_ALL)
+        before = anna.encrypt(TO_ALL)
         anna.renew()
-        assert refused(ben, anna.close(TO_ALL)) == "early"
-        assert ben.open(before) == TO_ALL
+        assert refused(ben, anna.encrypt(TO_ALL)) == "early"
+        assert ben.decrypt(before) == TO_ALL
 
     def test_who_has_come_reads_nothing_earlier(self, anna: GroupCipher) -> None:
-        before = anna.close(TO_ALL)
+        before = anna.encrypt(TO_ALL)
         eve = vault(EVE, 5)
-        eve.granted("anna", 1, anna.renew())
+        eve.accept_group_key("anna", 1, anna.renew())
         assert refused(eve, before) == "early"
-        assert eve.open(anna.close(TO_ALL)) == TO_ALL
+        assert eve.decrypt(anna.encrypt(TO_ALL)) == TO_ALL
 
     def test_the_keys_of_some_epochs_are_kept(self, anna: GroupCipher, ben: GroupCipher) -> None:
-        first = anna.close(TO_ALL)
-        for _ in range(KEPT - 1):
-            ben.granted("anna", 1, anna.renew())
-        assert ben.open(first) == TO_ALL
-        ben.granted("anna", 1, anna.renew())
+        first = anna.encrypt(TO_ALL)
+        for _ in range(KEPT_EPOCHS - 1):
+            ben.accept_group_key("anna", 1, anna.renew())
+        assert ben.decrypt(first) == TO_ALL
+        ben.accept_group_key("anna", 1, anna.renew())
         assert refused(ben, first) == "early"
 
     def test_another_life_has_other_keys(self, anna: GroupCipher, ben: GroupCipher) -> None:
         reborn = vault(ANNA, 2)
-        ben.granted("anna", 2, reborn.renew())
-        assert ben.open(reborn.close(TO_ALL)) == TO_ALL
-        assert refused(ben, anna.close(TO_ALL)) == "early"
-        assert bytes(reborn.close(TO_BEN)[2]) != bytes(vault(ANNA, 1).close(TO_BEN)[2])
+        ben.accept_group_key("anna", 2, reborn.renew())
+        assert ben.decrypt(reborn.encrypt(TO_ALL)) == TO_ALL
+        assert refused(ben, anna.encrypt(TO_ALL)) == "early"
+        assert bytes(reborn.encrypt(TO_BEN)[2]) != bytes(vault(ANNA, 1).encrypt(TO_BEN)[2])
 
     def test_no_key_is_shown(self, anna: GroupCipher, ben: GroupCipher) -> None:
         grant = anna.renew()
@@ -143,7 +143,7 @@ class TestSealed:
         return anna, ben
 
     def said(self, anna: KeyedSecurity, message: Any, topic: str, number: int = 0) -> list[Any]:
-        return anna.close(anna.sign(codec.encode(Envelope(topic, "run", "anna", 1, number, message))))
+        return anna.encrypt(anna.sign(codec.encode(Envelope(topic, "run", "anna", 1, number, message))))
 
     def test_a_message_arrives_as_it_was(self) -> None:
         anna, ben = self.pair()
@@ -166,10 +166,10 @@ class TestSealed:
         anna, ben = self.pair()
         progress = ProgressReport(phase="work", done=1, total=2, values={})
         kept = anna.sign(codec.encode(Envelope("progress/", "run", "anna", 1, 1, progress)))
-        with pytest.raises(ForgeryError, match="granted"):
-            ben.read(anna.close(kept), DEFAULT)
-        again = anna.close(anna.sign(codec.resent(kept, "run", "anna", 1, "to/ben/")))
-        carried = codec.original(ben.read(again, DEFAULT).frames)
+        with pytest.raises(AuthenticationError, match="granted"):
+            ben.read(anna.encrypt(kept), DEFAULT)
+        again = anna.encrypt(anna.sign(codec.encode_retransmission(kept, "run", "anna", 1, "to/ben/")))
+        carried = codec.retransmitted_frames(ben.read(again, DEFAULT).frames)
         assert ben.read(carried, DEFAULT, again=True).envelope.message == progress
 
     def test_a_heartbeat_needs_no_key(self) -> None:
@@ -180,35 +180,35 @@ class TestSealed:
     def test_what_is_signed_and_not_closed_is_refused(self) -> None:
         anna, ben = self.pair()
         frames = anna.sign(codec.encode(Envelope("to/ben/", "run", "anna", 1, 0, Welcome(receiver_incarnation=100))))
-        with pytest.raises(ForgeryError):
+        with pytest.raises(AuthenticationError):
             ben.read(frames, DEFAULT)
 
     def test_a_member_cannot_close_in_anothers_name(self) -> None:
         """Eve has anna's key of the epoch: the outer layer is hers to forge, the seal within is not."""
         anna, ben = self.pair()
-        grant = anna.grant()
+        grant = anna.group_key_grant()
         assert grant is not None
-        ben.granted("anna", 1, grant)
+        ben.accept_group_key("anna", 1, grant)
         eve = KeyedSecurity(Keyring.of(EVE, EVERYBODY), 1)
         eve._vault._sign = anna._vault._sign
-        eve._vault.granted("eve", 1, grant)
+        eve._vault.accept_group_key("eve", 1, grant)
         eve._vault._cipher, eve._vault._epoch = eve._vault._granted["eve"].keys[grant.epoch], grant.epoch
-        forged = eve.close(
+        forged = eve.encrypt(
             eve.sign(
                 codec.encode(
                     Envelope("rounds/", "run", "anna", 1, 1, ProgressReport(phase="x", done=0, total=0, values={}))
                 )
             )
         )
-        with pytest.raises(ForgeryError) as raised:
+        with pytest.raises(AuthenticationError) as raised:
             ben.read(forged, DEFAULT)
         assert raised.value.kind == "stolen name"
 
     def test_whose_key_the_lid_names_can_be_told_before_anything_is_opened(self) -> None:
         anna, ben = self.pair()
-        assert ben.claimed(self.said(anna, Welcome(receiver_incarnation=100), "to/ben/")) == "anna"
-        assert ben.claimed([b"to/ben/"]) is ben.claimed([b"to/ben/", b"x"]) is None
-        assert [ben.knows(name) for name in ("anna", "ben", "stranger")] == [True, True, False]
+        assert ben.claimed_sender(self.said(anna, Welcome(receiver_incarnation=100), "to/ben/")) == "anna"
+        assert ben.claimed_sender([b"to/ben/"]) is ben.claimed_sender([b"to/ben/", b"x"]) is None
+        assert [ben.has_key_of(name) for name in ("anna", "ben", "stranger")] == [True, True, False]
 
 
 VECTORS = Path(__file__).parents[2] / "vectors"
@@ -224,7 +224,7 @@ def as_golden(story: Any, message: str) -> dict[str, list[str]]:
     sealed._vault._epoch = story["epoch"]["number"]
     sealed._vault._cipher = ChaCha20Poly1305(bytes.fromhex(story["epoch"]["key"]))
     signed = sealed.sign(plain)
-    return {"signed": [each.hex() for each in signed], "closed": [each.hex() for each in sealed.close(signed)]}
+    return {"signed": [each.hex() for each in signed], "closed": [each.hex() for each in sealed.encrypt(signed)]}
 
 
 @pytest.mark.parametrize("message", ["hello.json", "goodbye.json"])

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from protocol.errors import KeyFault
+from protocol.errors import KeyFormatError
 from protocol.security.keys import Keyring, PrivateKeys, read_private, read_public
 
 ANNA, BEN = PrivateKeys.make("anna"), PrivateKeys.make("ben")
@@ -41,7 +41,7 @@ def test_private_halves_are_shown_nowhere() -> None:
 @pytest.mark.parametrize("cut", [1, 10, 64])
 def test_the_error_about_a_broken_private_text_does_not_repeat_it(cut: int) -> None:
     broken = ANNA.text().replace(ANNA.sign, ANNA.sign[:-cut] + "?" * cut)
-    with pytest.raises(KeyFault, match="sign") as raised:
+    with pytest.raises(KeyFormatError, match="sign") as raised:
         read_private(broken)
     assert ANNA.sign[:8] not in str(raised.value)
     assert ANNA.curve not in str(raised.value)
@@ -50,27 +50,31 @@ def test_the_error_about_a_broken_private_text_does_not_repeat_it(cut: int) -> N
 @pytest.mark.parametrize("text", ["", "{}", "[]", "\0", "x" * 5000, '{"name": "anna"}', ANNA.public.text()[:-3]])
 def test_anything_else_is_no_key(text: str) -> None:
     for read in (read_public, read_private):
-        with pytest.raises(KeyFault):
+        with pytest.raises(KeyFormatError):
             read(text)
 
 
 def test_private_and_public_texts_are_not_taken_for_each_other() -> None:
-    with pytest.raises(KeyFault):
+    with pytest.raises(KeyFormatError):
         read_public(ANNA.text())
-    with pytest.raises(KeyFault):
+    with pytest.raises(KeyFormatError):
         read_private(ANNA.public.text())
 
 
 @pytest.mark.parametrize("name", ["", "Anna", "a/b", "x" * 33, "../anna"])
 def test_only_a_nodes_name_gets_keys(name: str) -> None:
-    with pytest.raises(KeyFault):
+    with pytest.raises(KeyFormatError):
         PrivateKeys.make(name)
 
 
 def test_a_keyring_knows_names_by_key() -> None:
     ring = Keyring.of(ANNA, [BEN.public, ANNA.public])
     assert ring.trusted == {"anna": ANNA.public, "ben": BEN.public}
-    assert ring.names[bytes.fromhex(BEN.public.sign)] == ring.doors[bytes.fromhex(BEN.public.curve)] == "ben"
+    assert (
+        ring.names_by_signing_key[bytes.fromhex(BEN.public.sign)]
+        == ring.names_by_curve_key[bytes.fromhex(BEN.public.curve)]
+        == "ben"
+    )
 
 
 def test_a_name_has_one_key_and_a_key_one_name() -> None:
@@ -81,7 +85,7 @@ def test_a_name_has_one_key_and_a_key_one_name() -> None:
         [BEN.public, impostor.model_copy(update={"name": "carl", "sign": BEN.public.sign})],
         [BEN.public, impostor.model_copy(update={"name": "carl", "curve": BEN.public.curve})],
     ):
-        with pytest.raises(KeyFault):
+        with pytest.raises(KeyFormatError):
             Keyring.of(ANNA, wrong)
 
 

@@ -6,33 +6,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.security.quarantine import MOST_BOOKS, Quarantine, RateLimit
+from protocol.security.quarantine import MAX_TRACKED_PEERS, Quarantine, RateLimit
 
 ALLOWED = RateLimit(messages=10, size=1000, burst=2, faults=3, forgiveness=5, first=10, longest=60)
 
 
 def faults(quarantine: Quarantine, count: int, now: float, name: str = "a") -> list[float | None]:
-    return [quarantine.fault(name, now) for _ in range(count)]
+    return [quarantine.record_fault(name, now) for _ in range(count)]
 
 
 def test_the_last_fault_of_too_many_begins_it() -> None:
     quarantine = Quarantine(ALLOWED)
     assert faults(quarantine, 3, 0.0) == [None, None, 10.0]
-    assert quarantine.bars("a", 9.9)
-    assert not quarantine.bars("a", 10.0)
-    assert not quarantine.bars("b", 5.0)
+    assert quarantine.is_quarantined("a", 9.9)
+    assert not quarantine.is_quarantined("a", 10.0)
+    assert not quarantine.is_quarantined("b", 5.0)
 
 
 def test_rare_faults_are_forgiven() -> None:
     quarantine = Quarantine(ALLOWED)
-    assert [quarantine.fault("a", 5.0 * turn) for turn in range(100)] == [None] * 100
+    assert [quarantine.record_fault("a", 5.0 * turn) for turn in range(100)] == [None] * 100
 
 
 def test_what_is_said_meanwhile_does_not_lengthen_it() -> None:
     quarantine = Quarantine(ALLOWED)
     faults(quarantine, 3, 0.0)
     assert faults(quarantine, 50, 5.0) == [None] * 50
-    assert not quarantine.bars("a", 10.0)
+    assert not quarantine.is_quarantined("a", 10.0)
 
 
 def test_each_is_twice_as_long_up_to_the_longest() -> None:
@@ -51,16 +51,16 @@ def test_good_conduct_for_long_enough_is_a_new_beginning() -> None:
 
 def test_more_than_it_may_say_is_refused_and_time_makes_good() -> None:
     quarantine = Quarantine(ALLOWED)
-    assert [quarantine.admits("a", 1, 0.0) for _ in range(21)] == [True] * 20 + [False]
-    assert not quarantine.admits("a", 1, 0.05)
-    assert quarantine.admits("a", 1, 0.2)
-    assert quarantine.admits("b", 1, 0.0)
+    assert [quarantine.within_rate("a", 1, 0.0) for _ in range(21)] == [True] * 20 + [False]
+    assert not quarantine.within_rate("a", 1, 0.05)
+    assert quarantine.within_rate("a", 1, 0.2)
+    assert quarantine.within_rate("b", 1, 0.0)
 
 
 def test_few_messages_may_be_too_much_as_well() -> None:
     quarantine = Quarantine(ALLOWED)
-    assert [quarantine.admits("a", 900, 0.0) for _ in range(3)] == [True, True, False]
-    assert quarantine.admits("a", 900, 1.0)
+    assert [quarantine.within_rate("a", 900, 0.0) for _ in range(3)] == [True, True, False]
+    assert quarantine.within_rate("a", 900, 1.0)
 
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 200))))
@@ -68,7 +68,7 @@ def test_nobody_ever_says_more_than_rate_and_burst(said: list[tuple[float, int]]
     quarantine, now, heard, sizes = Quarantine(ALLOWED), 0.0, 0, 0
     for pause, size in said:
         now += pause
-        if quarantine.admits("a", size, now):
+        if quarantine.within_rate("a", size, now):
             heard, sizes = heard + 1, sizes + size
     assert heard <= 10 * (now + 2) + 1e-6
     assert sizes <= 1000 * (now + 2) + 1e-6
@@ -76,12 +76,12 @@ def test_nobody_ever_says_more_than_rate_and_burst(said: list[tuple[float, int]]
 
 def test_names_without_end_take_no_memory() -> None:
     quarantine = Quarantine(ALLOWED)
-    for number in range(5 * MOST_BOOKS):
-        quarantine.fault(f"n{number}", 0.0)
-    assert len(quarantine._books) == MOST_BOOKS
+    for number in range(5 * MAX_TRACKED_PEERS):
+        quarantine.record_fault(f"n{number}", 0.0)
+    assert len(quarantine._books) == MAX_TRACKED_PEERS
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
 def test_the_usual_allowance_is_beyond_what_the_bus_can_say(name: str) -> None:
     quarantine = Quarantine()
-    assert all(quarantine.admits(name, 200_000, turn / 4000) for turn in range(20_000))
+    assert all(quarantine.within_rate(name, 200_000, turn / 4000) for turn in range(20_000))
