@@ -6,9 +6,11 @@ Knows YAML and dotted keys; knows nothing of what the keys mean. Duplicate keys 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import yaml
@@ -74,9 +76,30 @@ def parse(text: str, source: str, overrides: Sequence[str] = ()) -> YamlDocument
     if twice := list(_duplicate_key(root, source)):
         raise ConfigError(*twice)
     document = YamlDocument(source, values, {key: DocumentPosition(source, line) for key, line in marks})
-    for override in overrides:
-        document = _override(document, override)
-    return document
+    return reduce(_override, overrides, document)
+
+
+def from_values(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> YamlDocument:
+    """The document of plain values that a program gives, with the same overrides.
+
+    Raises:
+        ConfigError: an override does not fit.
+    """
+    return reduce(_override, overrides, YamlDocument("configuration", dict(values), {}))
+
+
+def as_overrides(values: Mapping[str, Any], above: str = "") -> list[str]:
+    """Overrides as the command line writes them: `{"train": {"epochs": 10}}` is `train.epochs=10`.
+
+    A mapping is merged key by key into what is there; an empty one replaces it.
+    """
+    written: list[str] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            written += as_overrides(value, f"{above}{key}.")
+        else:
+            written.append(f"{above}{key}={json.dumps(value, default=str)}")
+    return written
 
 
 def _syntax_error(error: yaml.YAMLError, source: str) -> ConfigProblem:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from fednet.errors import UnknownMethod
 from fednet.methods import registry
 from launch.config import examples
-from launch.config.document import KeyPath, YamlDocument, parse
+from launch.config.document import KeyPath, YamlDocument, from_values, parse
 from launch.config.validation import validation_problems
 from launch.errors import ConfigError, ConfigProblem, did_you_mean
 from nodes.spec import RoundsPolicy, Timing
@@ -156,14 +156,13 @@ class LoadedConfig:
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110)
 
 
-def load_config(source: str, overrides: Sequence[str] = ()) -> LoadedConfig:
-    """Reads a cluster.yaml, or a built-in example by its name, with overrides such as `train.epochs=10`.
+def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) -> LoadedConfig:
+    """Reads a cluster.yaml, a built-in example by its name, or its values, with overrides such as `train.epochs=10`.
 
     Raises:
         ConfigError: the source does not exist or is wrong; every fault of the document is listed.
     """
-    text, name = _find(source)
-    document = parse(text, name, overrides)
+    document = from_values(source, overrides) if isinstance(source, Mapping) else parse(*_find(str(source)), overrides)
     own = {key: value for key, value in document.values.items() if key in ClusterConfig.model_fields}
     rest = {key: value for key, value in document.values.items() if key not in ClusterConfig.model_fields}
     cluster, faults = _checked(ClusterConfig, own, document)

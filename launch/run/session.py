@@ -11,8 +11,10 @@ import logging
 import platform
 import re
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -42,7 +44,47 @@ from nodes.spec import NodeSpec
 from protocol.security.keys import Keyring
 
 _LIBRARIES = ("torch", "diffusers", "pyzmq", "numpy")
+_LOGGERS = ("asyncio", "fednet", "launch", "nodes", "protocol")
+"""Whose records go to the launcher's log; a program's own loggers are its own."""
+
 _TCP = re.compile(r"^tcp://\[?(?P<host>[^\]]+)\]?:(?P<port>\d+)$")
+
+
+class LaunchControl:
+    """Reaches a launch from other threads.
+
+    Attributes:
+        address: what a guest gives to `--join`, once the nodes are about to start; of a launch with `serve`.
+        done: whether the run's job is done, while the cluster goes on; of a launch with `serve`.
+    """
+
+    def __init__(self) -> None:
+        self.address: Future[str] = Future()
+        self.done: Future[None] = Future()
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._interrupt: Callable[[], object] | None = None
+
+    def stop(self) -> None:
+        """Asks the launch to end, as Ctrl-C does; a second time does not wait until the nodes have ended."""
+        with self._lock:
+            self._stopped = True
+            if self._interrupt is not None:
+                self._interrupt()
+
+    @contextmanager
+    def reaching(self, interrupt: Callable[[], object]) -> Iterator[None]:
+        """While the body runs, `stop` calls `interrupt` on the running event loop."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            self._interrupt = partial(loop.call_soon_threadsafe, interrupt)
+            if self._stopped:
+                self._interrupt()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._interrupt = None
 
 
 def launch(
@@ -53,14 +95,21 @@ def launch(
     serve: bool = False,
     insecure: bool = False,
     resume: bool = False,
-) -> None:
+    control: LaunchControl | None = None,
+) -> Path:
     """Runs a cluster on this machine to its end; with `resume` only one that was started before.
+
+    Signals end it where it is called on the main thread; `control` reaches it from any other.
+
+    Returns:
+        The run's folder.
 
     Raises:
         ConfigError: it cannot be started as it is configured; nothing was written.
         RunError: it did not reach its end; what there is lies in the folder, with a report.
     """
-    context = start_fork_server((*PRELOAD, *_method_modules(loaded)))
+    control = control or LaunchControl()
+    start_fork_server((*PRELOAD, *_method_modules(loaded)))
     try:
         name = loaded.cluster.name
         count = len(loaded.cluster.entries)
@@ -73,14 +122,15 @@ def launch(
             keys = _keys(loaded)
             planning = make_plan(loaded, there, free_ports(), out / name, Path(sockets), keys=keys, insecure=insecure)
             check_ports_free(loaded, planning)
-            make = partial(Supervisor, planning, listener=listener, context=context, serve=serve, litter=Path(sockets))
+            make = partial(Supervisor, planning, listener=listener, serve=serve, litter=Path(sockets))
             with (
                 locked_folder(out / name, loaded.dump(), resume=resume) as folder,
                 _log_to_file(folder / LOGS / "launcher.log"),
             ):
                 if serve:
-                    _print(console, f"join through {_guest_address(planning.clients[0])}")
-                outcome = asyncio.run(_run(planning, make, console, serve=serve))
+                    control.address.set_result(_guest_address(planning.clients[0]))
+                    _print(console, f"join through {control.address.result()}")
+                outcome = asyncio.run(_run(planning, make, console, control, serve=serve))
                 html.write_report(folder)
     finally:
         stop_fork_server()
@@ -88,10 +138,16 @@ def launch(
         print_results(folder, console)
     if outcome.code != EXIT_OK:
         raise RunError(f"{outcome.reason}\nLogs: {folder / LOGS}", outcome.code)
+    return folder
 
 
 async def _run(
-    planning: LaunchPlan, make: Callable[[EventListener], Supervisor], console: Console, *, serve: bool
+    planning: LaunchPlan,
+    make: Callable[[EventListener], Supervisor],
+    console: Console,
+    control: LaunchControl,
+    *,
+    serve: bool,
 ) -> RunOutcome:
     """Supervises the plan, with its events on the screen and in the file.
 
@@ -107,10 +163,13 @@ async def _run(
             if serve and (happening.node, happening.kind) == (guest, "ended"):
                 html.write_report(folder)
                 print_results(folder, console)
+                control.done.set_result(None)
 
         tell(make_event(RUN_NODE, "began", versions=versions(), nodes=[spec.name for spec in planning.nodes]))
+        supervisor = make(tell)
         async with live_display(board, console):
-            return await make(tell).run()
+            with control.reaching(supervisor.interrupt):
+                return await supervisor.run()
 
 
 def versions() -> dict[str, str]:
@@ -193,18 +252,23 @@ def check_ports_free(loaded: LoadedConfig, planning: LaunchPlan) -> None:
 
 @contextmanager
 def _log_to_file(path: Path) -> Iterator[None]:
-    """Sends this process's log into a file, away from the screen."""
+    """Sends what fednet logs in this process into a file, away from the screen and from a program's own log."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root, level = logging.getLogger(), logging.getLogger().level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
     try:
         yield
     finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
+        for logger in loggers:
+            logger.removeHandler(handler)
+            if not logger.handlers:  # the last of several launches
+                logger.setLevel(logging.NOTSET)
+                logger.propagate = True
         handler.close()
 
 

@@ -12,10 +12,11 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,6 @@ class Supervisor:
         tell: EventListener,
         listener: EventSource,
         *,
-        context: ForkServerContext,
         target: str = NODE_TARGET,
         serve: bool = False,
         litter: Path | None = None,
@@ -112,7 +112,6 @@ class Supervisor:
         self._plan = plan
         self._tell = tell
         self._listener = listener
-        self._context = context
         self._target = target
         self._serve = serve
         self._litter = litter
@@ -149,7 +148,7 @@ class Supervisor:
         for spec in specs:
             if self._over.done():
                 return
-            process = fork_server.node_process(self._context, self._target, spec, self.log_of(spec.name), self._litter)
+            process = fork_server.node_process(self._target, spec, self.log_of(spec.name), self._litter)
             await asyncio.shield(asyncio.to_thread(process.start))
             self._alive[spec.name] = process
             asyncio.get_running_loop().add_reader(process.sentinel, self._exited, spec.name)
@@ -235,16 +234,19 @@ class Supervisor:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
+        """Lets signals interrupt the run; on a thread that is not the main one there are none."""
         loop = asyncio.get_running_loop()
-        for number in STOPPING:
-            loop.add_signal_handler(number, self._signalled)
+        main = threading.current_thread() is threading.main_thread()
+        for number in STOPPING if main else ():
+            loop.add_signal_handler(number, self.interrupt)
         try:
             yield
         finally:
-            for number in STOPPING:
+            for number in STOPPING if main else ():
                 loop.remove_signal_handler(number)
 
-    def _signalled(self) -> None:
+    def interrupt(self) -> None:
+        """Ends the run; a second time does not wait until the nodes have ended."""
         if self._stopping:
             self._hurry = True
             self._changed.set()

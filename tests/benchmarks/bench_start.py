@@ -58,10 +58,8 @@ class Taken:
 
 def forked(planning: LaunchPlan, folder: Path) -> Stop:
     """Starts the clients through the fork server, as a launch does."""
-    context = start_fork_server((*PRELOAD, "fednet.methods.score_inference.job"))
-    processes = [
-        node_process(context, NODE_TARGET, spec, folder / f"{spec.name}.log", None) for spec in planning.clients
-    ]
+    start_fork_server((*PRELOAD, "fednet.methods.score_inference.job"))
+    processes = [node_process(NODE_TARGET, spec, folder / f"{spec.name}.log", None) for spec in planning.clients]
     for process in processes:
         process.start()
 

@@ -162,7 +162,8 @@ async def deaf(spec, tell):
 
 
 def supervisor(planned, tell, **options):
-    options = {"listener": listening, "context": start_fork_server(()), "target": TARGET} | options
+    start_fork_server(())
+    options = {"listener": listening, "target": TARGET} | options
     return Supervisor(planned, tell, **options)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,28 @@ print(json.dumps({
     "contexts": zmq.Context._instance is not None,
 }))
 """
+
+
+SCRIPT = """
+from pathlib import Path
+from launch.run.fork_server import node_process, start_fork_server, stop_fork_server
+from nodes.spec import NodeSpec
+print("imported")
+start_fork_server(())
+process = node_process("os:fspath", NodeSpec("a1", "client", "r", "ipc://a1"), Path("a1.log"), None)
+process.start()
+process.join()
+stop_fork_server()
+"""
+
+
+def test_the_main_module_is_not_imported_by_the_nodes(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=100
+    )
+    assert done.stdout == "imported\n"
+    assert "TypeError: expected str" in (tmp_path / "a1.log").read_text()  # so far the node came
 
 
 @pytest.mark.slow

@@ -35,6 +35,9 @@ def supervised(monkeypatch, console):
                 given.update(options, plan=planning)
                 self._folder, self._tell = planning.guest.folder, tell
 
+            def interrupt(self):
+                raise AssertionError("nobody interrupts")
+
             async def run(self):
                 for name, value in (leaves or {}).items():
                     (self._folder / name).write_text(json.dumps(value))
@@ -46,6 +49,7 @@ def supervised(monkeypatch, console):
 
         monkeypatch.setattr(session, "Supervisor", Pretended)
         monkeypatch.setattr(session, "start_fork_server", lambda _: None)
+        monkeypatch.setattr(session, "stop_fork_server", lambda: None)
         return given
 
     return replace
