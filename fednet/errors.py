@@ -7,6 +7,8 @@
     +-- MeasureError       a metric was given what it cannot measure (range, count, non-finite)
     +-- PrivacyError       a share, a key or a budget was refused; it names whose, and tells nothing of it
 
+    UsageError             an argument of a command cannot be used (the operator must act)
+
 Every message names what was given, what was expected and what to do.
 """
 
@@ -53,3 +55,19 @@ class PrivacyError(MethodError):
     def __init__(self, message: str, peers: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.peers = peers
+
+
+class UsageError(Exception):
+    """An argument of a command cannot be used.
+
+    Attributes:
+        argument: the argument, as the operator gave it (`--labels 3-1`).
+        expected: what would have been right, as the end of "expected ..."; empty where `hint` says it all.
+        given: what was there instead; empty where `argument` shows it.
+        hint: whole sentences that say what is wrong or what to do; may be empty.
+    """
+
+    def __init__(self, argument: str, expected: str = "", given: str = "", hint: str = "") -> None:
+        fault = f"expected {expected}{f', got {given}' if given else ''}." if expected else ""
+        super().__init__(f"{argument}: " + " ".join(filter(None, (fault, hint))))
+        self.argument, self.expected, self.given, self.hint = argument, expected, given, hint

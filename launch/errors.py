@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
-from fednet.errors import MethodError
+from fednet.errors import MethodError, UsageError
 from nodes.errors import NodeError
 
 EXIT_OK: Final = 0
@@ -79,6 +79,7 @@ class RunError(Exception):
 
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ConfigError, EXIT_CONFIG_ERROR),
+    (UsageError, EXIT_CONFIG_ERROR),
     (NodeError, EXIT_PEER_ERROR),
     (MethodError, EXIT_METHOD_ERROR),
     (KeyboardInterrupt, EXIT_INTERRUPTED),

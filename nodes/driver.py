@@ -22,8 +22,8 @@ from nodes.transport.zmq import ZmqTransport
 
 T = TypeVar("T")
 
-Job = Callable[[Network, Progress], T]
-"""What a guest does: it gets the network and a watch."""
+Job = Callable[["BlockingNetwork", Progress], T]
+"""What a guest does with the network; it reports its progress."""
 
 
 @dataclass
@@ -32,6 +32,7 @@ class BlockingNetwork:
 
     Attributes:
         capabilities: what the clients said of themselves when all of them were ready.
+        methods: the method that each of these clients runs, by name.
         bridge: leads to the event loop of the three clients.
         queries: asks.
         rounds: has rounds held.
@@ -41,6 +42,7 @@ class BlockingNetwork:
     """
 
     capabilities: Mapping[str, str]
+    methods: Mapping[str, str]
     bridge: Bridge
     queries: QueryClient
     rounds: RoundsClient
@@ -97,7 +99,8 @@ async def run_guest(spec: NodeSpec, job: Job[T], stop: asyncio.Event, told: Prog
             capabilities = await run_until_stopped(
                 stop, progress, asyncio.ensure_future(roster.complete(spec.timing.ready))
             )
-            network = BlockingNetwork(capabilities, bridge, asker, convener, caller, progress, participation)
+            methods = roster.methods()
+            network = BlockingNetwork(capabilities, methods, bridge, asker, convener, caller, progress, participation)
             return await run_until_stopped(stop, progress, solver.run(lambda: job(network, progress)))
     finally:
         progress.stop()

@@ -45,6 +45,10 @@ class PeerDirectory:
         """The cards of the clients that can be asked now, by name in sorted order."""
         return self._ready
 
+    def methods(self) -> dict[str, str]:
+        """The method that each of these clients runs, by name; empty where its capabilities name none."""
+        return dict(self._methods)
+
     def missing(self) -> dict[str, str]:
         """Why each client that belongs to the run cannot be asked now."""
         absent = sorted((set(self._expected) | set(self._gone)) - set(self.ready()))

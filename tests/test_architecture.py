@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -68,3 +69,16 @@ def test_tests_mirror_the_tree() -> None:
             if path.stem == f"test_{path.parent.name}":
                 package = target.parent  # what only a package as a whole shows
             assert target.exists() or (package / "__init__.py").exists(), f"{path} mirrors nothing"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for package in ("launch", "nodes") for path in sorted((ROOT / package).rglob("*")) if path.is_file()],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_launch_and_nodes_know_no_method_by_name(path: Path) -> None:
+    if path.suffix in {".pyc", ".yaml"}:
+        return
+    methods = [folder.parent.name for folder in (ROOT / "fednet" / "methods").glob("*/method.py")]
+    named = re.compile("|".join(name.replace("_", "[-_ ]") for name in methods))
+    assert not named.search(path.read_text())

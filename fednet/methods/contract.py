@@ -12,40 +12,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from pydantic import BaseModel
-
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from rich.console import Console
 
     from fednet.api import Network, Progress, Responder, SiteContext
+    from fednet.methods.sample_request import SampleRequest
     from fednet.reporting.samples import SampleBatch
 
 T = TypeVar("T")
 
 
 class Cluster(Protocol):
-    """A live cluster, as a method's command sees it.
+    """A live cluster, as a method's command sees it."""
 
-    Attributes:
-        console: the terminal.
-    """
-
-    console: Console
+    @property
+    def console(self) -> Console:
+        """The terminal."""
+        ...
 
     def run(self, job: Callable[[Network, Progress], T]) -> T:
         """Joins the cluster as a guest, does one job over its network, and leaves.
 
         Raises:
             ConfigError: the address or the key cannot be used.
-            NodeError: nobody answers, or the cluster runs another method.
-            MethodError: the cluster cannot do what was asked for.
+            NodeError: no client answers, or the cluster runs another method.
+            MethodError: the cluster cannot do the job.
         """
         ...
 
 
 Command = Callable[..., None]
 """A command of a method: a function whose first parameter is a `Cluster`, and whose others are typer's arguments and
-options. The launcher adds `--join`, `--listen`, `--key` and `--insecure`, and makes the cluster of them."""
+options, with a docstring for its help. The command line adds `--join`, `--listen`, `--key` and `--insecure` and makes
+the cluster of them. An argument that cannot be used is a `fednet.errors.UsageError`."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,13 @@ class Drawer:
     """How samples are drawn from a live cluster, or from a checkpoint.
 
     Attributes:
-        request: what can be asked for: a model with at least `labels`, `count` and `seed`.
-        draw: draws over a network.
-        from_checkpoint: draws from a file that a run has left; None where a method has none.
+        request: what can be asked for; `fednet sample --set KEY=VALUE` sets the fields that it adds.
+        draw: draws over a network: `draw(network, request, progress)`.
+        from_checkpoint: draws from a file that a run has left: `from_checkpoint(path, request)`, a safetensors file
+            whose metadata has an entry under the method's name; None where a method has none.
     """
 
-    request: type[BaseModel]
+    request: type[SampleRequest]
     draw: Callable[[Network, Any, Progress], SampleBatch]
     from_checkpoint: Callable[[Path, Any], SampleBatch] | None = None
 

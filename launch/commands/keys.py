@@ -1,65 +1,72 @@
-"""The commands about keys: they read arguments and call `launch.run.keys`. Thin on purpose, and nothing imports torch."""
+"""The commands `fednet keys ...`: make key pairs, trust those of others, list them and compare fingerprints."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from launch.run import keys
-from launch.run.keys import KEYS_FOLDER, PRIVATE, PUBLIC
+KEYS_FOLDER: Final = Path("keys")
 
 app = typer.Typer(help="Makes keys and says whose are trusted.", no_args_is_help=True)
 console = Console()
 
-FolderOption = Annotated[Path, typer.Option("--folder", metavar="DIR", help="Where the keys lie.")]
+FolderOption = Annotated[Path, typer.Option("--folder", metavar="DIR", help="The folder of the keys.")]
 
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The node whose keys they are.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The node's name.")],
     folder: FolderOption = KEYS_FOLDER,
-    relay: Annotated[
-        bool, typer.Option("--relay", help="A relay's, which passes messages on and takes no part.")
-    ] = False,
+    relay: Annotated[bool, typer.Option("--relay", help="For a relay, which forwards and takes no part.")] = False,
 ) -> None:
     """Makes a key pair: NAME.key stays here, NAME.pub is for the others."""
+    from launch.run import keys  # noqa: PLC0415 - help texts need not wait for it
+
     public = keys.create_keys(name, folder, relay=relay)
-    _print_line(f"{folder / (name + PRIVATE)}  private: it never leaves this machine")
-    _print_line(f"{folder / (name + PUBLIC)}  public: hand it to the others, who `fednet keys trust` it")
+    _print_line(f"{folder / (name + keys.PRIVATE)}  private: it never leaves this machine")
+    _print_line(f"{folder / (name + keys.PUBLIC)}  public: hand it to the others, who `fednet keys trust` it")
     _print_line(f"fingerprint {public.fingerprint}")
 
 
 @app.command()
 def trust(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The public file that somebody handed over.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The peer's public key, as its operator sent it.")],
     folder: FolderOption = KEYS_FOLDER,
-    replace: Annotated[bool, typer.Option("--replace", help="Take the place of other keys of that name.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace another key of that name.")] = False,
 ) -> None:
-    """Trusts a peer from now on: nodes that start with keys of this folder let it in and believe what it signs."""
+    """Trusts a peer's key: nodes that start with keys of this folder accept its connections and signatures."""
+    from launch.run import keys  # noqa: PLC0415 - help texts need not wait for it
+
     public = keys.trust_keys(file, folder, replace=replace)
     _print_line(f"{public.name} is trusted, fingerprint {public.fingerprint}")
-    _print_line(f"Ask {public.name} whether that is what `fednet keys fingerprint {public.name}` says there.")
+    _print_line(
+        f"Ask the operator of {public.name} whether `fednet keys fingerprint {public.name}` prints the same there."
+    )
 
 
 @app.command(name="list")
 def listed(folder: FolderOption = KEYS_FOLDER) -> None:
-    """Lists the keys of a folder: the operator's own, and whose are trusted."""
+    """Lists the keys of a folder: the operator's own and the trusted ones."""
+    from launch.run import keys  # noqa: PLC0415 - help texts need not wait for it
+
     table = Table("name", "", "fingerprint", box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for about, found in (("own", keys.own_keys(folder)), ("trusted", keys.trusted_keys(folder))):
-        for public in found:
+    for about, publics in (("own", keys.own_keys(folder)), ("trusted", keys.trusted_keys(folder))):
+        for public in publics:
             table.add_row(public.name, f"{about}, relay" if public.relay else about, public.fingerprint)
     console.print(table)
 
 
 @app.command()
 def fingerprint(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose.")], folder: FolderOption = KEYS_FOLDER
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The node's name.")], folder: FolderOption = KEYS_FOLDER
 ) -> None:
     """Prints the fingerprint of keys in a folder, to compare it with what others see."""
+    from launch.run import keys  # noqa: PLC0415 - help texts need not wait for it
+
     _print_line(keys.find_keys(name, folder).fingerprint)
 
 

@@ -1,186 +1,50 @@
-"""One node in this very process, started by hand from a shell, so that addresses alone make a cluster.
-
-Knows how a single node is planned and what is said on the terminal; what the node does is `nodes.run`'s.
-"""
+"""The command `fednet node`: one node in this process, started by hand, so that addresses alone make a cluster."""
 
 from __future__ import annotations
 
-import asyncio
-import signal
-import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+import typer
 from rich.console import Console
 
-from launch.config.schema import DRIVER, MONITOR, LoadedConfig
-from launch.errors import EXIT_INTERRUPTED, ConfigError, ConfigProblem, RunError
-from launch.report import html
-from launch.report.board import StatusBoard
-from launch.report.screen import live_display
-from launch.run.devices import read_inventory
-from launch.run.folder import joined_folder
-from launch.run.keys import PRIVATE, load_keyring, require_agreement
-from launch.run.plan import check_listen, single_node_spec
-from launch.run.session import print_results
-from nodes.spec import NodeSpec
-from protocol.security.keys import Keyring
-from protocol.topics import split_endpoint
+from launch.commands.options import LOOPBACK, InsecureOption, ListenOption, OutOption, OverridesOption
+from launch.errors import ConfigError, ConfigProblem
 
 
-@dataclass(frozen=True)
-class EndpointOptions:
-    """Where a node stands.
-
-    Attributes:
-        listen: the address that it binds.
-        advertise: the address that others reach it at, if it is another.
-        join: peers to join through.
-        device: overrides the configuration's.
-        key: the private file of `fednet keys new`; None: that of the configuration's folder, or no keys.
-        insecure: allow addresses beyond loopback without keys.
-        through: a relay that speaks for it where nobody can connect to it; then it binds nothing, and joins there
-            unless it is told otherwise.
-    """
-
-    listen: str
-    advertise: str | None = None
-    join: tuple[str, ...] = ()
-    device: str | None = None
-    key: Path | None = None
-    insecure: bool = False
-    through: str | None = None
-
-    def keyring(self, name: str = "", folder: Path | None = None) -> Keyring | None:
-        """Who the node here is, by its own file, or by its name in the configuration's folder; None without keys.
-
-        Raises:
-            ConfigError: the keys cannot be used, or are those of another name.
-        """
-        path = self.key or (folder / f"{name}{PRIVATE}" if folder else None)
-        found = load_keyring(path) if path else None
-        if found is not None and name and found.own.name != name:
-            raise ConfigError(ConfigProblem(f"--key {path}", f"the keys of {name}", f"those of {found.own.name}"))
-        called = [("--join", peer) for peer in self.join] + [("--through", self.through)] * bool(self.through)
-        for option, peer in called if found else ():
-            if not split_endpoint(peer or "")[0]:
-                hint = "Whoever answers there must hold the key of somebody who is trusted here."
-                raise ConfigError(ConfigProblem(f"{option} {peer}", f"NAME@{peer}", hint=hint))
-        return found
-
-
-def run_node(
-    loaded: LoadedConfig,
-    role: Literal["client", "guest"],
-    name: str | None,
-    place: EndpointOptions,
+def node(
     *,
-    out: Path,
-    console: Console,
+    role: Annotated[Literal["client", "guest", "monitor", "relay"], typer.Option(help="The node's role.")],
+    config: Annotated[str | None, typer.Option("--config", help="The cluster.yaml of a client or guest.")] = None,
+    name: Annotated[str | None, typer.Option(help="The node's name; a client's is in the configuration.")] = None,
+    listen: ListenOption = LOOPBACK,
+    advertise: Annotated[str | None, typer.Option(help="The address for others; default: that of --listen.")] = None,
+    through: Annotated[str | None, typer.Option(help="A relay, if others cannot connect to this node.")] = None,
+    join: Annotated[
+        list[str] | None,
+        typer.Option("--join", metavar="ADDRESS", help="A peer to join through; with keys NAME@ADDRESS."),
+    ] = None,
+    overrides: OverridesOption = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    out: OutOption = Path("runs"),
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="The private key; default: the name's in `security.keys`."),
+    ] = None,
+    insecure: InsecureOption = False,
 ) -> None:
-    """Runs a client until it is told to stop, or a guest until its work is done; the guest's results are printed.
+    """Runs one node by hand; the configuration names the clients of the run."""
+    from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for these
+    from launch.run.endpoint import EndpointOptions  # noqa: PLC0415
+    from launch.run.node import run_monitor, run_node, run_relay  # noqa: PLC0415
 
-    Raises:
-        ConfigError: the node does not fit the configuration or this machine.
-        NodeError: it cannot listen, or its peers do not come.
-        MethodError: what it should compute cannot be computed.
-        RunError: a guest was interrupted.
-    """
-    if role == "client" and name is None:
-        known = ", ".join(loaded.cluster.entries)
-        raise ConfigError(ConfigProblem("--name", f"a client of the configuration ({known})", "nothing"))
-    name = name or DRIVER
-    keys = place.keyring(name, loaded.cluster.security.keys)
-    if keys is not None:
-        require_agreement(keys, loaded.cluster.fingerprints)
-    from nodes.run import run  # noqa: PLC0415 - imports torch, which other commands need not wait for
-
-    spec = single_node_spec(
-        loaded,
-        name,
-        role,
-        read_inventory(),
-        out / loaded.cluster.name,
-        listen=place.listen,
-        join=place.join or ((place.through,) if place.through else ()),
-        advertise=place.advertise,
-        device=place.device,
-        keys=keys,
-        insecure=place.insecure,
-        through=place.through,
-    )
-    folder = joined_folder(spec.folder, loaded.dump())
-    try:
-        run(spec)
-    except KeyboardInterrupt:
-        raise RunError("interrupted", EXIT_INTERRUPTED) from None
-    if role == "guest":
-        html.write_report(folder)
-        print_results(folder, console)
-
-
-def run_monitor(name: str | None, place: EndpointOptions, console: Console) -> None:
-    """Shows what happens in a run, until Ctrl-C.
-
-    Raises:
-        ConfigError: there is no peer to join through, or the address is not loopback.
-        NodeError: it cannot listen.
-    """
-    if not place.join:
-        raise ConfigError(ConfigProblem("--join", "the address of a peer", "nothing"))
-    keys = place.keyring(name or "")
-    check_listen(place.through or place.listen, place.insecure or keys is not None, ConfigProblem("--listen"))
-    spec = NodeSpec(
-        name=name or (keys.own.name if keys else MONITOR),
-        role="monitor",
-        run="",
-        listen=place.listen,
-        advertise=place.advertise,
-        join=place.join,
-        keys=keys,
-        insecure=place.insecure,
-        through=place.through,
-    )
-    asyncio.run(_progress(spec, console))
-
-
-def run_relay(place: EndpointOptions, console: Console) -> None:
-    """Holds a relay for nodes that can only connect outwards, until Ctrl-C.
-
-    Raises:
-        ConfigError: its keys are none of a relay, or the address is not loopback without keys, or its port 0.
-        NodeError: it cannot listen.
-    """
-    from nodes.transport.relay import Relay  # noqa: PLC0415 - imports torch, which other commands need not wait for
-
-    keys = place.keyring()
-    if keys is not None and not keys.own.relay:
-        hint = "`fednet keys new NAME --relay` makes them: a relay takes no part, and its keys must say so."
-        raise ConfigError(ConfigProblem(f"--key {place.key}", "the keys of a relay", hint=hint))
-    check_listen(place.listen, place.insecure or keys is not None, ConfigProblem("--listen"))
-    if place.listen.endswith(":0"):
-        raise ConfigError(
-            ConfigProblem("--listen", "a port that others can be told, and three free ones after it", "0")
-        )
-    address = place.advertise or place.listen
-    with Relay(place.listen, keys):
-        named = f"{keys.own.name}@{address}" if keys else address
-        console.print(f"relays between all who say --through {named}", markup=False)
-        asyncio.run(_stop_signal())
-
-
-async def _progress(spec: NodeSpec, console: Console) -> None:
-    from nodes.monitor import Monitor  # noqa: PLC0415 - imports torch, which other commands need not wait for
-
-    board = StatusBoard("monitor", (), time.time(), open_to_all=True)
-    async with Monitor(spec, board.hear), live_display(board, console):
-        await _stop_signal()
-
-
-async def _stop_signal() -> None:
-    """Waits for Ctrl-C or SIGTERM."""
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await stop.wait()
+    console = Console()
+    endpoint = EndpointOptions(listen, advertise, tuple(join or ()), device, key, insecure, through)
+    if role == "monitor":
+        run_monitor(name, endpoint, console)
+    elif role == "relay":
+        run_relay(endpoint, console)
+    elif config is None:
+        raise ConfigError(ConfigProblem("--config", "a cluster.yaml or an example's name", "nothing"))
+    else:
+        run_node(load_config(config, overrides or ()), role, name, endpoint, out=out, console=console)

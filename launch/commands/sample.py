@@ -1,136 +1,227 @@
-"""The command `fednet sample`: asks a live cluster, or a checkpoint, for samples, and writes them as files.
+"""The command `fednet sample`: asks a live cluster, or a checkpoint, for samples and writes them as images.
 
-What can be drawn and how, each method decides; which method a cluster runs, its cards say. Knows the methods that can
-draw, the terminal, and where pictures go: one grid where a picture is named, or a file each in a folder.
+Which method a cluster runs, its capabilities say; how samples are drawn, the method's `drawer` knows. Here is where
+they go: one grid where a .png is named, else a folder with a file each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 
-from launch.commands.node import EndpointOptions
-from launch.commands.visit import require_writable, run_as_guest
+from launch.commands.methods import find_method
+from launch.commands.options import LOOPBACK, GuestKeyOption, InsecureOption, ListenOption
 from launch.errors import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
-    from fednet.api import Network, Progress
+    from fednet.api import Progress
+    from fednet.methods.contract import Drawer
+    from fednet.methods.sample_request import SampleRequest
     from fednet.reporting.samples import SampleBatch
+    from launch.run.endpoint import EndpointOptions
+    from nodes.driver import BlockingNetwork
 
 GRID_SUFFIXES = {".png"}
-"""Endings of a path that ask for one picture; any other path is a folder."""
+"""Endings of a path that ask for one image of all samples; any other path is a folder."""
 
 
-def sample_cluster(place: EndpointOptions, output: Path, console: Console, **wish: Any) -> None:
+def sample(
+    *,
+    join: Annotated[
+        list[str] | None,
+        typer.Option("--join", metavar="ADDRESS", help="A client of a live cluster; with keys NAME@ADDRESS."),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", metavar="FILE", help="Instead: a generator that a run has left.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Labels, e.g. 0-9 or 1,3,7; default: all, if there are any.")
+    ] = None,
+    count: Annotated[int, typer.Option("-n", min=1, help="Samples of each label; without labels, in all.")] = 10,
+    seed: Annotated[int, typer.Option(help="The seed of the noise.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method, e.g. rule=mean.")
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The method; default: what the cluster or the checkpoint names."),
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="A .png for one grid, or a folder.")] = Path(
+        "grid.png"
+    ),
+    listen: ListenOption = LOOPBACK,
+    key: GuestKeyOption = None,
+    insecure: InsecureOption = False,
+) -> None:
+    """Draws samples from a live cluster or from a checkpoint, and writes them as images."""
+    if (join is None) == (checkpoint is None):
+        given = "neither" if join is None else "both"
+        raise ConfigError(ConfigProblem("fednet sample", "either --join ADDRESS or --checkpoint FILE", given))
+    from fednet.data.label_ranges import parse_label_ranges  # noqa: PLC0415 - help texts need not wait for these
+    from launch.run.endpoint import EndpointOptions  # noqa: PLC0415
+
+    values = {"labels": None if labels is None else parse_label_ranges(labels), "count": count, "seed": seed}
+    if checkpoint is not None:
+        sample_checkpoint(checkpoint, output, Console(), values, settings=settings or (), method=method)
+    else:
+        endpoint = EndpointOptions(listen, join=tuple(join or ()), key=key, insecure=insecure)
+        sample_cluster(endpoint, output, Console(), values, settings=settings or (), method=method)
+
+
+def sample_cluster(
+    endpoint: EndpointOptions,
+    output: Path,
+    console: Console,
+    values: dict[str, Any],
+    *,
+    settings: Sequence[str] = (),
+    method: str | None = None,
+) -> None:
     """Asks a cluster for samples, as a guest, and writes them.
 
     Args:
-        place: where the guest stands, and whom it joins through.
-        output: the picture or the folder to write.
-        console: hears of the progress and of who contributed.
-        wish: what is wished for: labels, count, seed; for score inference also rule, sampler and guidance. What is
-            None is left to the method.
+        endpoint: this guest's addresses and keys.
+        output: the image or the folder to write.
+        console: shows the progress and who contributed.
+        values: labels, count and seed.
+        settings: the method's own, `KEY=VALUE`.
+        method: the method that the cluster must run; None for any that is registered here.
 
     Raises:
-        ConfigError: the address is not loopback, the output cannot be written, or the method has no such wish.
-        NodeError: nobody answers, or the cluster runs a method that draws nothing.
-        MethodError: the cluster cannot draw what was asked for.
+        ConfigError: an address, the output or a setting cannot be used, or the method cannot draw.
+        NodeError: no client answers, or the cluster runs another method.
+        MethodError: the cluster cannot draw this.
         RunError: it was interrupted.
     """
     written = _require_writable(output)
-    from nodes.errors import MethodMismatch  # noqa: PLC0415 - imports torch
+    from launch.run.guest import run_as_guest  # noqa: PLC0415 - help texts need not wait for it
 
-    given = {name: value for name, value in wish.items() if value is not None}
-    usual, *others = REQUEST_MAKERS
-    try:
-        drawn = run_as_guest(place, usual, REQUEST_MAKERS[usual](given), console)
-    except MethodMismatch as error:
-        runs = set(error.methods.values())
-        known = [method for method in others if {method} == runs]
-        if not known:
-            raise
-        drawn = run_as_guest(place, known[0], REQUEST_MAKERS[known[0]](given), console)
-    _write(drawn, written, console)
+    def job(network: BlockingNetwork, progress: Progress) -> SampleBatch:
+        drawer = _drawer(method or _cluster_method(network.methods))
+        return drawer.draw(network, _request(drawer, values, settings), progress)
+
+    _write(run_as_guest(endpoint, method or "", job, console), written, console)
 
 
-def sample_checkpoint(checkpoint: Path, output: Path, console: Console, **wish: Any) -> None:
+def sample_checkpoint(
+    checkpoint: Path,
+    output: Path,
+    console: Console,
+    values: dict[str, Any],
+    *,
+    settings: Sequence[str] = (),
+    method: str | None = None,
+) -> None:
     """Draws from a checkpoint, without a cluster, and writes the samples.
 
     Raises:
-        ConfigError: the checkpoint is no file, the output cannot be written, or a checkpoint has no such wish.
-        MethodError: it is no checkpoint that can draw, or it cannot draw what was asked for.
+        ConfigError: the checkpoint, the output or a setting cannot be used, or the method cannot draw from a file.
+        MethodError: it cannot draw this.
     """
     if not checkpoint.is_file():
         raise ConfigError(ConfigProblem(f"--checkpoint {checkpoint}", "an existing file"))
     written = _require_writable(output)
-    given = _require_plain_request({name: value for name, value in wish.items() if value is not None}, "A checkpoint")
-    from fednet.methods.fedbagan.sampling import FedBaganSampleRequest, sample_from  # noqa: PLC0415 - imports torch
-
-    _write(sample_from(checkpoint, FedBaganSampleRequest(**given)), written, console)
-
-
-def _score_request(wish: Mapping[str, Any]) -> Callable[[Network, Progress], SampleBatch]:
-    from fednet.methods.score_inference.sampling import ScoreSampleRequest, sample  # noqa: PLC0415 - imports torch
-
-    request = ScoreSampleRequest(**wish)
-    return lambda network, progress: sample(network, request, progress)
+    name = method or _checkpoint_method(checkpoint)
+    drawer = _drawer(name)
+    if drawer.from_checkpoint is None:
+        raise ConfigError(
+            ConfigProblem(f"--checkpoint {checkpoint}", hint=f"The method {name} draws from clusters only.")
+        )
+    _write(drawer.from_checkpoint(checkpoint, _request(drawer, values, settings)), written, console)
 
 
-def _balancing_request(wish: Mapping[str, Any]) -> Callable[[Network, Progress], SampleBatch]:
-    given = _require_plain_request(wish, "The method fedbagan")
-    from fednet.methods.fedbagan.sampling import FedBaganSampleRequest, sample  # noqa: PLC0415 - imports torch
-
-    request = FedBaganSampleRequest(**given)
-    return lambda network, progress: sample(network, request, progress)
-
-
-REQUEST_MAKERS: Mapping[str, Callable[[Mapping[str, Any]], Callable[[Network, Progress], SampleBatch]]] = {
-    "score-inference": _score_request,
-    "fedbagan": _balancing_request,
-}
-"""By method, what turns a wish into a visitor's job; the first is asked for first."""
-
-
-def _require_plain_request(wish: Mapping[str, Any], whose: str) -> dict[str, Any]:
-    """A wish that names nothing but labels, count and seed.
+def _cluster_method(methods: Mapping[str, str]) -> str:
+    """The one method that all clients run; a module is imported only where the operator names it.
 
     Raises:
-        ConfigError: it names something that only score inference has.
+        ConfigError: they run several, or one that is not registered here.
     """
-    if odd := sorted(set(wish) - {"labels", "count", "seed"}):
-        hint = f"{whose} draws in one step and has no {', '.join(odd)}: leave it out."
-        raise ConfigError(ConfigProblem(f"--{odd[0]}", hint=hint))
-    return dict(wish)
+    from fednet.methods import registry  # noqa: PLC0415 - help texts need not wait for it
+
+    names = sorted(set(methods.values()))
+    if len(names) == 1 and names[0] in registry.names():
+        return names[0]
+    running = "; ".join(f"{client} runs {name or 'none that it names'}" for client, name in sorted(methods.items()))
+    raise ConfigError(ConfigProblem("--method", "the method's module, since it is not registered here", running))
+
+
+def _checkpoint_method(path: Path) -> str:
+    """The registered method that a checkpoint's metadata names.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - help texts need not wait for these
+
+    from fednet.methods import registry  # noqa: PLC0415
+
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(ConfigProblem(f"--checkpoint {path}", "a safetensors file", str(error))) from error
+    known = sorted(set(metadata) & set(registry.names()))
+    if len(known) != 1:
+        expected = f"a checkpoint of one of the methods {', '.join(registry.names())}"
+        raise ConfigError(ConfigProblem(f"--checkpoint {path}", expected, hint="Name its method with --method."))
+    return known[0]
+
+
+def _drawer(name: str) -> Drawer:
+    drawer = find_method(name).drawer
+    if drawer is None:
+        raise ConfigError(ConfigProblem("fednet sample", hint=f"The method {name} has no samples to draw."))
+    return drawer
+
+
+def _request(drawer: Drawer, values: dict[str, Any], settings: Sequence[str]) -> SampleRequest:
+    """A request of the method's own type.
+
+    Raises:
+        ConfigError: a setting is unknown or malformed.
+    """
+    from launch.config.document import YamlDocument, apply_override  # noqa: PLC0415 - help texts need not wait for them
+    from launch.config.validation import validate_model  # noqa: PLC0415
+
+    document = YamlDocument("fednet sample", values, {})
+    for setting in settings:
+        document = apply_override(document, setting)
+    request, problems = validate_model(drawer.request, document.values, document)
+    if request is None:
+        raise ConfigError(*problems)
+    return request
 
 
 def _require_writable(output: Path) -> Path:
-    """A picture in a folder that exists, or a folder that is new or empty.
+    """An image in a folder that exists, or a folder that is new or empty.
 
     Raises:
-        ConfigError: it is neither.
+        UsageError, ConfigError: it is neither.
     """
+    from fednet.files import require_writable  # noqa: PLC0415 - help texts need not wait for it
+
     if output.suffix.lower() in GRID_SUFFIXES:
         return require_writable(output, "--output")
     if not output.parent.is_dir() or (output.exists() and (not output.is_dir() or any(output.iterdir()))):
-        raise ConfigError(
-            ConfigProblem(f"--output {output}", "a .png, or a folder that is new or empty in one that exists")
-        )
+        expected = "a .png, or a folder that is new or empty in one that exists"
+        raise ConfigError(ConfigProblem(f"--output {output}", expected))
     return output
 
 
-def _write(drawn: SampleBatch, output: Path, console: Console) -> None:
-    """One grid; or a file each, in a folder a label where there are labels, as `fednet fid` reads them."""
+def _write(samples: SampleBatch, output: Path, console: Console) -> None:
+    """One grid; or a file each, in a folder for each label if there are labels, as `fednet fid` reads them."""
     from fednet.images import by_label, pixels, save_png  # noqa: PLC0415 - imports torch
 
-    for note in drawn.notes:
+    for note in samples.notes:
         console.print(note, style="dim", highlight=False)
     if output.suffix.lower() in GRID_SUFFIXES:
-        save_png(output, by_label(drawn.images, drawn.labels))
+        save_png(output, by_label(samples.images, samples.labels))
     else:
-        labels = [""] * len(drawn.images) if drawn.labels is None else [str(label) for label in drawn.labels.tolist()]
-        for index, (image, label) in enumerate(zip(drawn.images, labels, strict=True)):
+        labels = [""] * len(samples.images) if samples.labels is None else list(map(str, samples.labels.tolist()))
+        for index, (image, label) in enumerate(zip(samples.images, labels, strict=True)):
             save_png(output / label / f"{index:05d}.png", pixels(image))
     console.print(f"wrote {output}", markup=False, highlight=False, soft_wrap=True)

@@ -76,7 +76,7 @@ def parse(text: str, source: str, overrides: Sequence[str] = ()) -> YamlDocument
     if twice := list(_duplicate_key(root, source)):
         raise ConfigError(*twice)
     document = YamlDocument(source, values, {key: DocumentPosition(source, line) for key, line in marks})
-    return reduce(_override, overrides, document)
+    return reduce(apply_override, overrides, document)
 
 
 def from_values(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> YamlDocument:
@@ -85,7 +85,7 @@ def from_values(values: Mapping[str, Any], overrides: Sequence[str] = ()) -> Yam
     Raises:
         ConfigError: an override does not fit.
     """
-    return reduce(_override, overrides, YamlDocument("configuration", dict(values), {}))
+    return reduce(apply_override, overrides, YamlDocument("configuration", dict(values), {}))
 
 
 def as_overrides(values: Mapping[str, Any], above: str = "") -> list[str]:
@@ -140,7 +140,12 @@ def _duplicate_key(node: yaml.Node, source: str, key: KeyPath = ()) -> Iterator[
             yield from _duplicate_key(value, source, (*key, str(number)))
 
 
-def _override(document: YamlDocument, text: str) -> YamlDocument:
+def apply_override(document: YamlDocument, text: str) -> YamlDocument:
+    """The document with one override, such as `train.epochs=10`, applied.
+
+    Raises:
+        ConfigError: it is no `key=value`, its value is not YAML, or it does not fit the document.
+    """
     where = f"--set {text}"
     dotted, equals, written = text.partition("=")
     key = tuple(dotted.strip().split("."))

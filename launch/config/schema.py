@@ -6,25 +6,23 @@ Knows nothing of processes, devices or ports: what is loaded here says what is w
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from fednet.errors import UnknownMethod
 from fednet.methods import registry
 from launch.config import examples
 from launch.config.document import KeyPath, YamlDocument, from_values, parse
-from launch.config.validation import validation_problems
+from launch.config.validation import validate_model
 from launch.errors import ConfigError, ConfigProblem, did_you_mean
 from nodes.spec import RoundsPolicy, Timing
 from protocol.quorum import QuorumPolicy
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
 NodeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 DRIVER = "sampler"
 MONITOR = "monitor"
@@ -165,10 +163,10 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     document = from_values(source, overrides) if isinstance(source, Mapping) else parse(*_find(str(source)), overrides)
     own = {key: value for key, value in document.values.items() if key in ClusterConfig.model_fields}
     rest = {key: value for key, value in document.values.items() if key not in ClusterConfig.model_fields}
-    cluster, faults = _checked(ClusterConfig, own, document)
+    cluster, faults = validate_model(ClusterConfig, own, document)
     schema = _schema(document.values.get("method"), document)
     beside = tuple(ClusterConfig.model_fields)
-    method, more = _checked(schema, rest, document, beside=beside) if schema else (None, [])
+    method, more = validate_model(schema, rest, document, beside=beside) if schema else (None, [])
     if cluster is None or method is None or faults or more:
         raise ConfigError(*sorted(faults + more, key=lambda problem: problem.line or 0))
     _require_site_data(cluster, method, document)
@@ -203,22 +201,6 @@ def _schema(method: object, document: YamlDocument) -> type[BaseModel] | None:
     return found.config
 
 
-def _checked(
-    schema: type[ModelT],
-    values: Mapping[str, Any],
-    document: YamlDocument,
-    *,
-    beside: Sequence[str] = (),
-    above: KeyPath = (),
-) -> tuple[ModelT | None, list[ConfigProblem]]:
-    """Values as a model, or what is wrong with them; strict as JSON is, so "3" is no number and true no 1."""
-    text = json.dumps(values, default=str)
-    try:
-        return schema.model_validate_json(text, strict=True), []
-    except ValidationError as error:
-        return None, validation_problems(error, schema, json.loads(text), document, beside=beside, above=above)
-
-
 def _require_feasible(cluster: ClusterConfig, method: BaseModel, document: YamlDocument) -> None:
     """Refuses what can never be reached with as many clients as there are."""
     from launch.config.feasibility import infeasible  # noqa: PLC0415 - imports torch, as the method has already
@@ -242,7 +224,7 @@ def _require_site_data(cluster: ClusterConfig, method: BaseModel, document: Yaml
         above = ("nodes", name, "data")
         if isinstance(common, BaseModel):
             merged = {**common.model_dump(mode="json"), **entry.data}
-            faults += _checked(type(common), merged, document, above=above)[1]
+            faults += validate_model(type(common), merged, document, above=above)[1]
         else:
             place = document.place(above)
             hint = f"The method {cluster.method} takes no data of its own at a node."

@@ -7,15 +7,18 @@ through the document's values as far as they go.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from launch.config.document import KeyPath, YamlDocument
 from launch.errors import ConfigProblem, did_you_mean
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _MAX_VALUE_CHARACTERS = 60
 _STRUCTURES = {
@@ -24,6 +27,30 @@ _STRUCTURES = {
     "list_type": "a list",
     "tuple_type": "a list",
 }
+
+
+def validate_model(
+    schema: type[ModelT],
+    values: Mapping[str, Any],
+    document: YamlDocument,
+    *,
+    beside: Sequence[str] = (),
+    above: KeyPath = (),
+) -> tuple[ModelT | None, list[ConfigProblem]]:
+    """Values as a model, or the faults in them; strict as JSON is, so "3" is no number and true no 1.
+
+    Args:
+        schema: the model.
+        values: plain values by key.
+        document: the document that they come from.
+        beside: keys that are known at the top although the model does not have them.
+        above: the path of `values` within the document.
+    """
+    text = json.dumps(values, default=str)
+    try:
+        return schema.model_validate_json(text, strict=True), []
+    except ValidationError as error:
+        return None, validation_problems(error, schema, json.loads(text), document, beside=beside, above=above)
 
 
 def validation_problems(

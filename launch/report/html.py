@@ -19,9 +19,9 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fednet.reporting import summary
+from fednet.reporting import summary, tables
 from fednet.reporting.summary import SummarySection
-from launch.report import charts, tables
+from launch.report import charts
 from launch.run import events
 from launch.run.events import RUN_NODE, LauncherEvent
 from launch.run.folder import CONFIG, EVENTS, REPORT

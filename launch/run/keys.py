@@ -2,7 +2,7 @@
 
 A private file is readable by its owner alone and is never written over. To trust somebody is to put the public file
 that one handed over into `trusted/`; who signs or connects with any other key is refused. Compare fingerprints by a way
-that nobody can tamper with, since whoever sends the file could also send another. What keys are is `protocol.security.keys`';
+that nobody can tamper with, since whoever sends the file could also send another. `protocol.security.keys` says what keys are;
 here they are found, made and refused.
 """
 
@@ -17,9 +17,6 @@ from fednet.files import write_whole
 from launch.errors import ConfigError, ConfigProblem
 from protocol.errors import KeyFormatError
 from protocol.security.keys import MAX_KEY_TEXT_BYTES, Keyring, PrivateKeys, PublicKeys, read_private, read_public
-
-KEYS_FOLDER = Path("keys")
-"""Where keys lie unless the operator says otherwise."""
 
 PRIVATE, PUBLIC, TRUSTED = ".key", ".pub", "trusted"
 _OTHERS_PERMISSIONS = stat.S_IRWXG | stat.S_IRWXO

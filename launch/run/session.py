@@ -26,11 +26,11 @@ from rich.console import Console
 import fednet
 from fednet.errors import DataError
 from fednet.methods import registry
-from fednet.reporting import summary
+from fednet.reporting import summary, tables
 from launch.config.document import KeyPath
 from launch.config.schema import DRIVER, MONITOR, LoadedConfig
 from launch.errors import EXIT_OK, ConfigError, ConfigProblem, RunError
-from launch.report import html, tables
+from launch.report import html
 from launch.report.board import StatusBoard, planned_nodes
 from launch.report.screen import live_display
 from launch.run.devices import free_ports, is_port_free, read_inventory

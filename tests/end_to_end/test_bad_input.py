@@ -138,43 +138,59 @@ HALVES = f"partition={{kind: matrix, matrix: [{[0.5] * 9 + [0.0]}, {[0.5] * 8 + 
 
 LIVE = {
     "a file that is no picture": (
-        ("infer", "words.png"),
+        ("novelty", "infer", "words.png"),
         METHOD,
         r"words\.png is not a readable picture .*",
     ),
     "a picture of another size": (
-        ("infer", "wide.png"),
+        ("novelty", "infer", "wide.png"),
         METHOD,
         r"wide\.png has 9 x 8 pixels; the sites know .*8 x 8 only: crop or resize it first",
     ),
-    "a picture that is not there": (("infer", "absent.png"), OPERATOR, r"absent\.png: expected an existing file\."),
-    "a label that there is not": (("train", "--labels", "12"), METHOD, r"labels lie in 0\.\.9 .*'12' does not"),
+    "a picture that is not there": (
+        ("novelty", "infer", "absent.png"),
+        OPERATOR,
+        r"absent\.png: expected an existing file\.",
+    ),
+    "a label that there is not": (
+        ("novelty", "train", "--labels", "12"),
+        METHOD,
+        r"labels lie in 0\.\.9 .*'12' does not",
+    ),
     "a label that nobody has": (
-        ("train", "--labels", "0,9"),
+        ("novelty", "train", "--labels", "0,9"),
         METHOD,
         r"nobody has pictures of label 9; there are pictures of 0-8",
     ),
     "a label that one site has not": (
-        ("train", "--labels", "a2=8", "--rounds", "1"),
+        ("novelty", "train", "--labels", "a2=8", "--rounds", "1"),
         METHOD,
         r"a2 has no pictures of label 8; there are pictures of 0-7",
     ),
     "labels that are none": (
-        ("validate", "--labels", "../../etc/passwd"),
+        ("novelty", "validate", "--labels", "../../etc/passwd"),
         OPERATOR,
         r"--labels \.\./\.\./etc/passwd: expected numbers and ranges .*",
     ),
     "a site that is not there": (
-        ("model", "get", "x.safetensors", "--node", "../a1"),
+        ("novelty", "model", "get", "x.safetensors", "--node", "../a1"),
         METHOD,
         r"there is no site \.\./a1: there are a1, a2",
     ),
-    "a file that is no model": (("model", "set", "wide.png"), METHOD, r".*safetensors.*"),
-    "a model of another shape": (("model", "set", "other.safetensors"), METHOD, r"the given model: .*"),
-    "a model that is not finite": (("model", "set", "nan.safetensors"), METHOD, r"the given model.*finite.*"),
-    "a model of the other kind": (("model", "set", "sound.safetensors", "--model", "detector"), METHOD, r".*tensor.*"),
+    "a file that is no model": (("novelty", "model", "set", "wide.png"), METHOD, r".*safetensors.*"),
+    "a model of another shape": (("novelty", "model", "set", "other.safetensors"), METHOD, r"the given model: .*"),
+    "a model that is not finite": (
+        ("novelty", "model", "set", "nan.safetensors"),
+        METHOD,
+        r"the given model.*finite.*",
+    ),
+    "a model of the other kind": (
+        ("novelty", "model", "set", "sound.safetensors", "--model", "detector"),
+        METHOD,
+        r".*tensor.*",
+    ),
     "a folder that is not there": (
-        ("model", "get", "no/such/x.safetensors"),
+        ("novelty", "model", "get", "no/such/x.safetensors"),
         OPERATOR,
         r"FILE no/such/x\.safetensors: expected a file in a folder that exists\.",
     ),
@@ -186,7 +202,7 @@ def live(terminal: Any) -> Iterator[str]:
     """A novelty cluster that is up, at this address, and files to trouble it with; it must live to the end."""
     launched, address = terminal.serve("live", HALVES, "flow.detector_rounds=0", "flow.rounds=1")
     folder = terminal.folder
-    assert terminal.call("model", "get", "sound.safetensors", "--join", address).code == 0
+    assert terminal.call("novelty", "model", "get", "sound.safetensors", "--join", address).code == 0
     sound = load_file(folder / "sound.safetensors")
     (folder / "words.png").write_text("these are words")
     Image.new("L", (9, 8)).save(folder / "wide.png")
@@ -194,7 +210,7 @@ def live(terminal: Any) -> Iterator[str]:
     save_file({**sound, first: torch.zeros(3, 5)}, folder / "other.safetensors")
     save_file({**sound, first: torch.full_like(sound[first], torch.nan)}, folder / "nan.safetensors")
     yield address
-    alive = terminal.call("validate", "--join", address)
+    alive = terminal.call("novelty", "validate", "--join", address)
     assert alive.code == 0, alive.err
     assert launched.interrupt() == 0
 

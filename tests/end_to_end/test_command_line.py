@@ -63,7 +63,7 @@ def served(terminal: Any) -> Served:
     launched = terminal.launch("served", options=("--serve",))
     address = launched.says(r"join through (\S+)")
     launched.says(r"report: \S+")
-    visited = terminal.call("sample", "--join", address, "-n", "4", "--sampler", "ode", "-o", "grid.png")
+    visited = terminal.call("sample", "--join", address, "-n", "4", "--set", "sampler=ode", "-o", "grid.png")
     return Served(launched, visited, launched.interrupt())
 
 
@@ -323,7 +323,7 @@ class TestByHand:
         self, guest: Any, shells: tuple[list[Any], str], terminal: Any
     ) -> None:
         clients, address = shells
-        visited = terminal.call("sample", "--join", address, "-n", "2", "--sampler", "ode", "-o", "by-hand.png")
+        visited = terminal.call("sample", "--join", address, "-n", "2", "--set", "sampler=ode", "-o", "by-hand.png")
         assert visited.code == 0, visited.err
         assert all(f"{name} answered" in visited.out for name in CLIENTS)
         for client in clients:

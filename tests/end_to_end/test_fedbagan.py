@@ -87,7 +87,7 @@ def test_a_live_cluster_and_its_checkpoint_draw_the_same_files(
     ("arguments", "code", "said"),
     [
         (("--labels", "12"), 4, "there is no class 12: the labels are 0 to 9"),
-        (("--rule", "mean"), 2, "has no rule"),
+        (("--set", "rule=mean"), 2, "--set rule=mean: rule: expected one of the keys labels, count, seed"),
         (("-n", "99999"), 4, "cannot be drawn at once"),
         (("-o", "nowhere/grid.png"), 2, "a file in a folder that exists"),
     ],
@@ -104,6 +104,9 @@ def test_what_cannot_be_drawn_is_said_in_one_message(
 def test_a_checkpoint_of_another_method_is_refused(terminal: Any, folder: Path) -> None:
     (folder / "other.safetensors").write_bytes(b"\x02\x00\x00\x00\x00\x00\x00\x00{}")
     refused = terminal.call("sample", "--checkpoint", "other.safetensors")
+    assert refused.code == 2
+    assert "--checkpoint other.safetensors: expected a checkpoint of one of the methods" in refused.err
+    refused = terminal.call("sample", "--checkpoint", "other.safetensors", "--method", "fedbagan")
     assert refused.code == 4
     assert "is no checkpoint of fedbagan (it does not say that it is one)" in refused.err
     both = terminal.call("sample")

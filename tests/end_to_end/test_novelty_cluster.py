@@ -39,20 +39,20 @@ def visited(terminal: Any) -> Visited:
     picture = (8 * torch.arange(64).view(8, 8) % 255).to(torch.uint8).numpy()
     Image.fromarray(picture).save(terminal.folder / "stripes.png")
     asked = {
-        "sample": ("sample", "-o", "none.png"),
-        "train": ("train", "--labels", "0-2", "--node", "a1", "--epochs", "3"),
-        "apart": ("validate", "--labels", "0-4"),
-        "get": ("model", "get", "a1.safetensors", "--node", "a1"),
-        "set": ("model", "set", "a1.safetensors"),
-        "equal": ("validate", "--labels", "0-4", "--node", "a2"),
-        "get again": ("model", "get", "a2.safetensors", "--node", "a2"),
-        "rounds": ("train", "--labels", "a1=0-3", "--labels", "a2=0-2,4", "--rounds", "2", "--mu", ".001"),
-        "average": ("average",),
-        "detector": ("model", "get", "detector.safetensors", "--model", "detector"),
-        "detector back": ("model", "set", "detector.safetensors", "--model", "detector"),
-        "calibrate": ("calibrate", "--model", "detector", "--labels", "0-4", "--false-alarms", "0.2"),
-        "infer": ("infer", "stripes.png", "-o", "stripes-anew.png"),
-        "infer, uncertain": ("infer", "stripes.png", "--uncertainty", "--passes", "5"),
+        "sample": ("sample", "--method", "score-inference", "-o", "none.png"),
+        "train": ("novelty", "train", "--labels", "0-2", "--node", "a1", "--epochs", "3"),
+        "apart": ("novelty", "validate", "--labels", "0-4"),
+        "get": ("novelty", "model", "get", "a1.safetensors", "--node", "a1"),
+        "set": ("novelty", "model", "set", "a1.safetensors"),
+        "equal": ("novelty", "validate", "--labels", "0-4", "--node", "a2"),
+        "get again": ("novelty", "model", "get", "a2.safetensors", "--node", "a2"),
+        "rounds": ("novelty", "train", "--labels", "a1=0-3", "--labels", "a2=0-2,4", "--rounds", "2", "--mu", ".001"),
+        "average": ("novelty", "average"),
+        "detector": ("novelty", "model", "get", "detector.safetensors", "--model", "detector"),
+        "detector back": ("novelty", "model", "set", "detector.safetensors", "--model", "detector"),
+        "calibrate": ("novelty", "calibrate", "--model", "detector", "--labels", "0-4", "--false-alarms", "0.2"),
+        "infer": ("novelty", "infer", "stripes.png", "-o", "stripes-anew.png"),
+        "infer, uncertain": ("novelty", "infer", "stripes.png", "--uncertainty", "--passes", "5"),
     }
     commands = {name: terminal.call(*arguments, "--join", address) for name, arguments in asked.items()}
     return Visited(launched, commands, launched.interrupt())

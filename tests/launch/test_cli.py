@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
 
 import fednet
-from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector
 from fednet.errors import DataError
-from fednet.methods.score_inference.config import RuleName
 from launch import cli
-from launch.commands import guests
+from launch.commands import examples as examples_command
 from launch.config import examples
 from launch.errors import ConfigError, ConfigProblem, RunError
 from nodes.errors import PeersMissing
@@ -60,7 +57,7 @@ def test_an_error_is_one_message_without_a_traceback(monkeypatch, capsys, error,
     def fails(name):
         raise error
 
-    monkeypatch.setattr(cli, "example_text", fails)
+    monkeypatch.setattr(examples_command, "example_text", fails)
     monkeypatch.setattr(sys, "argv", ["fednet", "examples", "x"])
     monkeypatch.delenv(cli.DEBUG, raising=False)
     assert cli.main() == code
@@ -98,17 +95,17 @@ def test_an_unknown_option_is_the_operators_error():
         ("sample", "--join", "tcp://127.0.0.1:1", "--labels", "z"),
         ("sample", "--join", "tcp://127.0.0.1:1", "-o", "no/such/grid.png"),
         ("sample", "--join", "tcp://127.0.0.1:1", "--listen", "tcp://0.0.0.0:0"),
-        ("infer", "no-such.png", "--join", "tcp://127.0.0.1:1"),
-        ("infer", "/dev/null", "--join", "tcp://127.0.0.1:1"),
-        ("train", "--labels", "z", "--join", "tcp://127.0.0.1:1"),
-        ("train", "--labels", "0-2", "--labels", "3", "--join", "tcp://127.0.0.1:1"),
-        ("train", "--labels", "0-2", "--epochs", "1", "--steps", "1", "--join", "tcp://127.0.0.1:1"),
-        ("train", "--labels", "0", "--model", "own-detector", "--mu", "0.1", "--join", "tcp://127.0.0.1:1"),
-        ("validate", "--labels", "3-1", "--join", "tcp://127.0.0.1:1"),
-        ("calibrate", "--model", "detector", "--join", "tcp://127.0.0.1:1"),
-        ("model", "get", "no/such/folder/x.safetensors", "--join", "tcp://127.0.0.1:1"),
-        ("model", "set", "no-such.safetensors", "--join", "tcp://127.0.0.1:1"),
-        ("model", "set", "/", "--join", "tcp://127.0.0.1:1"),
+        ("novelty", "infer", "no-such.png", "--join", "tcp://127.0.0.1:1"),
+        ("novelty", "infer", "/dev/null", "--join", "tcp://127.0.0.1:1"),
+        ("novelty", "train", "--labels", "z", "--join", "tcp://127.0.0.1:1"),
+        ("novelty", "train", "--labels", "0-2", "--labels", "3", "--join", "tcp://127.0.0.1:1"),
+        ("novelty", "train", "--labels", "0-2", "--epochs", "1", "--steps", "1", "--join", "tcp://127.0.0.1:1"),
+        ("novelty", "train", "--labels", "0", "--model", "own-detector", "--mu", "0.1", "--join", "tcp://127.0.0.1:1"),
+        ("novelty", "validate", "--labels", "3-1", "--join", "tcp://127.0.0.1:1"),
+        ("novelty", "calibrate", "--model", "detector", "--join", "tcp://127.0.0.1:1"),
+        ("novelty", "model", "get", "no/such/folder/x.safetensors", "--join", "tcp://127.0.0.1:1"),
+        ("novelty", "model", "set", "no-such.safetensors", "--join", "tcp://127.0.0.1:1"),
+        ("novelty", "model", "set", "/", "--join", "tcp://127.0.0.1:1"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(arguments, tmp_path, monkeypatch, capsys):
@@ -117,9 +114,3 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(arguments, tm
     assert cli.main() == 2
     assert capsys.readouterr().err.startswith("fednet: ")
     assert not list(tmp_path.iterdir())
-
-
-def test_the_words_of_the_command_line_are_those_of_the_method():
-    kinds = [get_args(kind.model_fields["kind"].annotation) for kind in (ODE, EulerMaruyama, PredictorCorrector)]
-    assert get_args(guests.RuleOption) == get_args(RuleName)
-    assert get_args(guests.SamplerOption) == tuple(word for words in kinds for word in words)

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fednet.methods.contract import Method
+from fednet.methods.contract import Drawer, Method
 from fednet.methods.fedbagan.config import FedBaganConfig, check
+from fednet.methods.sample_request import SampleRequest
 
 if TYPE_CHECKING:
     from fednet.api import Network, Progress, Responder, SiteContext
+    from fednet.reporting.samples import SampleBatch
 
 
 def site(config: FedBaganConfig, context: SiteContext, overrides: Mapping[str, Any]) -> Responder:
@@ -31,6 +33,20 @@ def job(config: FedBaganConfig, network: Network, folder: Path, seed: int, progr
     run_job(config, network, folder, seed, progress)
 
 
+def draw(network: Network, request: SampleRequest, progress: Progress) -> SampleBatch:
+    """Draws samples from a live cluster."""
+    from fednet.methods.fedbagan.sampling import sample  # noqa: PLC0415 - imports torch
+
+    return sample(network, request, progress)
+
+
+def draw_from_checkpoint(path: Path, request: SampleRequest) -> SampleBatch:
+    """Draws samples from a checkpoint's generator."""
+    from fednet.methods.fedbagan.sampling import sample_from  # noqa: PLC0415 - imports torch
+
+    return sample_from(path, request)
+
+
 METHOD = Method(
     name="fedbagan",
     summary="federated class-balancing GAN",
@@ -38,6 +54,7 @@ METHOD = Method(
     site=site,
     job=job,
     check=check,
+    drawer=Drawer(SampleRequest, draw, draw_from_checkpoint),
     preload=("fednet.methods.fedbagan.job", "torchvision.utils", "sklearn.datasets"),
     extra="fednet[images]",
     requires=("matplotlib", "sklearn", "tensorboard", "torchvision"),

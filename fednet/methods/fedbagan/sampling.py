@@ -7,7 +7,6 @@ checkpoint that the visitor names.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from fednet.api import Network, Progress, Question
 from fednet.errors import MethodError
 from fednet.methods.fedbagan.checkpoint import GeneratorCheckpoint
 from fednet.methods.fedbagan.messages import read_fedbagan_capabilities
+from fednet.methods.sample_request import SampleRequest
 from fednet.reporting.samples import SampleBatch
 from fednet.seeds import generator
 
@@ -24,22 +24,7 @@ MAX_IMAGES = 20_000
 """In one question and in one wish."""
 
 
-@dataclass(frozen=True)
-class FedBaganSampleRequest:
-    """What is wished for.
-
-    Attributes:
-        labels: of which classes; None for all of them.
-        count: how many of each.
-        seed: of the latent vectors.
-    """
-
-    labels: tuple[int, ...] | None = None
-    count: int = 10
-    seed: int = 0
-
-
-def sample(network: Network, request: FedBaganSampleRequest, progress: Progress) -> SampleBatch:
+def sample(network: Network, request: SampleRequest, progress: Progress) -> SampleBatch:
     """Has a cluster draw: the first site that answers does, since all have the same generator.
 
     Raises:
@@ -58,7 +43,7 @@ def sample(network: Network, request: FedBaganSampleRequest, progress: Progress)
     return SampleBatch(images, labels, (f"{len(images)} pictures by {first}, whose generator is that of all sites",))
 
 
-def sample_from(path: Path, request: FedBaganSampleRequest) -> SampleBatch:
+def sample_from(path: Path, request: SampleRequest) -> SampleBatch:
     """Draws from a checkpoint.
 
     Raises:
@@ -72,7 +57,7 @@ def sample_from(path: Path, request: FedBaganSampleRequest) -> SampleBatch:
     return SampleBatch(images, labels, (f"{len(images)} pictures by the generator of {path.name}, after {after}",))
 
 
-def validated_labels(request: FedBaganSampleRequest, classes: Sequence[str]) -> Tensor:
+def validated_labels(request: SampleRequest, classes: Sequence[str]) -> Tensor:
     """The labels to draw, int64 (n,), class after class.
 
     Raises:
@@ -88,6 +73,6 @@ def validated_labels(request: FedBaganSampleRequest, classes: Sequence[str]) -> 
     return torch.tensor(labels, dtype=torch.int64).repeat_interleave(request.count)
 
 
-def seeded_noise(request: FedBaganSampleRequest, count: int, latent: int) -> Tensor:
+def seeded_noise(request: SampleRequest, count: int, latent: int) -> Tensor:
     """The standard normal vectors (count, latent) of a seed."""
     return torch.randn(count, latent, generator=generator(request.seed, "sample"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fednet.methods.contract import Method
+from fednet.methods.novelty.commands import COMMANDS
 from fednet.methods.novelty.config import NoveltyConfig, check
 
 if TYPE_CHECKING:
@@ -38,7 +39,14 @@ METHOD = Method(
     site=site,
     job=job,
     check=check,
-    preload=("fednet.methods.novelty.job", "diffusers.models.unets.unet_2d", "torchdiffeq", "torchvision.utils", "sklearn.datasets"),
+    commands=COMMANDS,
+    preload=(
+        "fednet.methods.novelty.job",
+        "diffusers.models.unets.unet_2d",
+        "torchdiffeq",
+        "torchvision.utils",
+        "sklearn.datasets",
+    ),
     extra="fednet[diffusion]",
     requires=("diffusers", "matplotlib", "sklearn", "tensorboard", "torchdiffeq", "torchvision"),
 )

@@ -10,11 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fednet.methods.contract import Method
+from fednet.methods.contract import Drawer, Method
 from fednet.methods.score_inference.config import ScoreInferenceConfig, check
+from fednet.methods.score_inference.sample_request import ScoreSampleRequest
 
 if TYPE_CHECKING:
     from fednet.api import Network, Progress, Responder, SiteContext
+    from fednet.reporting.samples import SampleBatch
 
 
 def site(config: ScoreInferenceConfig, context: SiteContext, overrides: Mapping[str, Any]) -> Responder:
@@ -31,6 +33,13 @@ def job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: int,
     run_job(config, network, folder, seed, progress)
 
 
+def draw(network: Network, request: ScoreSampleRequest, progress: Progress) -> SampleBatch:
+    """Draws samples from a live cluster."""
+    from fednet.methods.score_inference.sampling import sample  # noqa: PLC0415 - imports torch
+
+    return sample(network, request, progress)
+
+
 METHOD = Method(
     name="score-inference",
     summary="federated inference of score-based diffusion models",
@@ -38,7 +47,14 @@ METHOD = Method(
     site=site,
     job=job,
     check=check,
-    preload=("fednet.methods.score_inference.job", "diffusers.models.unets.unet_2d", "torchdiffeq", "torchvision.utils", "sklearn.datasets"),
+    drawer=Drawer(ScoreSampleRequest, draw),
+    preload=(
+        "fednet.methods.score_inference.job",
+        "diffusers.models.unets.unet_2d",
+        "torchdiffeq",
+        "torchvision.utils",
+        "sklearn.datasets",
+    ),
     extra="fednet[diffusion]",
     requires=("diffusers", "matplotlib", "sklearn", "tensorboard", "torchdiffeq", "torchvision"),
 )

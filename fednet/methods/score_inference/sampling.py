@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pydantic import TypeAdapter
 
 from fednet.api import Network, Progress
 from fednet.diffusion.sampler_config import SamplerConfig
 from fednet.errors import MethodError
 from fednet.methods.score_inference.arm_sampling import ArmSamples, read_score_capabilities, sample_arm
-from fednet.methods.score_inference.config import ArmConfig, RuleName, SamplesConfig
+from fednet.methods.score_inference.config import ArmConfig, SamplesConfig
+from fednet.methods.score_inference.sample_request import ScoreSampleRequest
 from fednet.reporting.samples import SampleBatch
 
 _SAMPLER: TypeAdapter[SamplerConfig] = TypeAdapter(SamplerConfig)
-
-
-@dataclass(frozen=True)
-class ScoreSampleRequest:
-    """What is wished for.
-
-    Attributes:
-        labels: which labels; None for all of them, or where the agents know none.
-        count: how many of each label; how many in all where the agents know none.
-        rule: how the scores are combined.
-        sampler: kind of the sampler, with its default settings.
-        guidance: classifier-free guidance, 1 for none.
-        seed: of the noise.
-    """
-
-    labels: tuple[int, ...] | None = None
-    count: int = 10
-    rule: RuleName = "mixture"
-    sampler: str = "euler-maruyama"
-    guidance: float = 1.0
-    seed: int = 0
 
 
 def sample(network: Network, request: ScoreSampleRequest, progress: Progress) -> SampleBatch:

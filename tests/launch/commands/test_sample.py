@@ -1,26 +1,41 @@
-"""The command `fednet sample`: which method is asked, where pictures go, and what is refused before anyone is asked."""
+"""The command `fednet sample`: whose drawer is asked, where images go, and what is refused."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import save_file
 
-from fednet.errors import ModelError
+from fednet.errors import UsageError
+from fednet.methods.contract import Drawer, Method
+from fednet.methods.registry import find
+from fednet.methods.sample_request import SampleRequest
 from fednet.reporting.samples import SampleBatch
-from launch.commands import sample
-from launch.commands.node import EndpointOptions
-from launch.commands.sample import REQUEST_MAKERS, sample_checkpoint, sample_cluster
+from launch.commands import sample as command
+from launch.commands.sample import sample_checkpoint, sample_cluster
 from launch.errors import ConfigError
-from nodes.errors import MethodMismatch
+from launch.run.endpoint import EndpointOptions
 
-PLACE = EndpointOptions("tcp://127.0.0.1:0", join=("tcp://127.0.0.1:1",))
-DRAWN = SampleBatch(torch.zeros(4, 1, 8, 8), torch.tensor([7, 7, 1, 1]), ("a note",))
+ENDPOINT = EndpointOptions("tcp://127.0.0.1:0", join=("tcp://127.0.0.1:1",))
+SAMPLES = SampleBatch(torch.zeros(4, 1, 8, 8), torch.tensor([7, 7, 1, 1]), ("a note",))
+VALUES: dict[str, Any] = {"labels": (1, 7), "count": 2, "seed": 0}
+GRID = "grid.png"
+
+Clusters = Callable[[Mapping[str, str]], list[tuple[str, Any]]]
+
+
+class SharpRequest(SampleRequest):
+    """A request with a setting of the method's own."""
+
+    sharp: bool = False
 
 
 @pytest.fixture
@@ -29,83 +44,107 @@ def console() -> Console:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
-    """A cluster of some method, without a network: who was asked for, in order."""
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Clusters:
+    """A cluster whose clients run some methods, without a network; returns who draws what, in order."""
 
-    def of(method: str) -> list[str]:
-        asked: list[str] = []
+    def of(methods: Mapping[str, str]) -> list[tuple[str, Any]]:
+        drawn: list[tuple[str, Any]] = []
 
-        def visit(_place: EndpointOptions, wanted: str, _job: Any, _console: Console) -> SampleBatch:
-            asked.append(wanted)
-            if wanted != method:
-                raise MethodMismatch(wanted, {"a1": method, "a2": method})
-            return DRAWN
+        def find_method(name: str) -> Method:
+            def draw(_network: Any, request: Any, _progress: Any) -> SampleBatch:
+                drawn.append((name, request))
+                return SAMPLES
 
-        monkeypatch.setattr(sample, "visit", visit)
-        return asked
+            return replace(find("regression"), name=name, drawer=Drawer(SharpRequest, draw, lambda _, r: draw(_, r, _)))
+
+        def run_as_guest(_endpoint: Any, _method: str, job: Any, _console: Any) -> Any:
+            return job(SimpleNamespace(methods=methods), None)
+
+        monkeypatch.setattr(command, "find_method", find_method)
+        monkeypatch.setattr("launch.run.guest.run_as_guest", run_as_guest)
+        return drawn
 
     return of
 
 
-@pytest.mark.parametrize("method", list(REQUEST_MAKERS))
-def test_the_clusters_own_method_draws(
-    cluster: Callable[[str], list[str]], console: Console, tmp_path: Path, method: str
-) -> None:
-    asked = cluster(method)
-    sample_cluster(PLACE, tmp_path / "grid.png", console, labels=(1, 7), count=2, seed=0, rule=None)
-    assert asked[-1] == method
-    with Image.open(tmp_path / "grid.png") as picture:
+@pytest.mark.parametrize("method", ["score-inference", "fedbagan"])
+def test_the_method_of_the_cluster_draws(cluster: Clusters, console: Console, tmp_path: Path, method: str) -> None:
+    drawn = cluster({"a1": method, "a2": method})
+    sample_cluster(ENDPOINT, tmp_path / GRID, console, VALUES, settings=["sharp=true"])
+    assert drawn == [(method, SharpRequest(labels=(1, 7), count=2, sharp=True))]
+    with Image.open(tmp_path / GRID) as picture:
         assert picture.size[0] == picture.size[1]  # two rows of two
     assert "a note" in console.export_text()
 
 
-def test_a_cluster_that_draws_nothing_says_what_it_runs(
-    cluster: Callable[[str], list[str]], console: Console, tmp_path: Path
+@pytest.mark.parametrize("methods", [{"a1": "fedbagan", "a2": "novelty"}, {"a1": "os.path"}, {"a1": ""}])
+def test_a_module_is_never_imported_because_a_cluster_names_it(
+    cluster: Clusters, console: Console, tmp_path: Path, methods: dict[str, str]
 ) -> None:
-    cluster("novelty")
-    with pytest.raises(MethodMismatch, match="here a1, a2 run novelty"):
-        sample_cluster(PLACE, tmp_path / "grid.png", console, count=1)
-    assert not list(tmp_path.iterdir())
+    drawn = cluster(methods)
+    with pytest.raises(ConfigError, match="--method: expected the method's module"):
+        sample_cluster(ENDPOINT, tmp_path / GRID, console, VALUES)
+    sample_cluster(ENDPOINT, tmp_path / GRID, console, VALUES, method="my_package.method")
+    assert [name for name, _ in drawn] == ["my_package.method"]
 
 
-def test_a_folder_gets_a_file_each_by_label(
-    cluster: Callable[[str], list[str]], console: Console, tmp_path: Path
-) -> None:
-    cluster("fedbagan")
-    sample_cluster(PLACE, tmp_path / "digits", console, count=2)
+def test_a_folder_gets_a_file_each_by_label(cluster: Clusters, console: Console, tmp_path: Path) -> None:
+    cluster({"a1": "fedbagan"})
+    sample_cluster(ENDPOINT, tmp_path / "digits", console, VALUES)
     names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png"))
     assert names == [f"digits/{label}/{index:05d}.png" for label, index in ((1, 2), (1, 3), (7, 0), (7, 1))]
     with Image.open(tmp_path / "digits" / "1" / "00002.png") as picture:
         assert picture.size == (8, 8)
 
 
-def test_a_wish_that_a_method_does_not_have_is_refused(
-    cluster: Callable[[str], list[str]], console: Console, tmp_path: Path
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("sharpe=true", "--set sharpe=true: sharpe: expected one of the keys .*Did you mean sharp?"),
+        ("sharp=much", "--set sharp=much: sharp: expected a valid boolean, got 'much'"),
+        ("sharp", "--set sharp: expected key=value"),
+    ],
+)
+def test_a_setting_that_a_method_does_not_have_is_refused(
+    cluster: Clusters, console: Console, tmp_path: Path, setting: str, message: str
 ) -> None:
-    cluster("fedbagan")
-    with pytest.raises(ConfigError, match="has no rule"):
-        sample_cluster(PLACE, tmp_path / "grid.png", console, count=1, rule="mixture")
-    (tmp_path / "file").write_bytes(b"foreign")
-    with pytest.raises(ConfigError, match="A checkpoint draws in one step and has no guidance"):
-        sample_checkpoint(tmp_path / "file", tmp_path / "grid.png", console, count=1, guidance=2.0)
+    cluster({"a1": "fedbagan"})
+    with pytest.raises(ConfigError, match=message):
+        sample_cluster(ENDPOINT, tmp_path / GRID, console, VALUES, settings=[setting])
 
 
-def test_a_place_that_is_none_is_refused_before_anybody_is_asked(
-    cluster: Callable[[str], list[str]], console: Console, tmp_path: Path
+def test_an_output_that_cannot_be_written_is_refused_before_the_cluster_is_asked(
+    cluster: Clusters, console: Console, tmp_path: Path
 ) -> None:
-    asked = cluster("fedbagan")
+    drawn = cluster({"a1": "fedbagan"})
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "something").touch()
-    for place in ("none/grid.png", "none/folder", "full"):
-        with pytest.raises(ConfigError):
-            sample_cluster(PLACE, tmp_path / place, console, count=1)
-    assert asked == []
+    for output in ("none/grid.png", "none/folder", "full"):
+        with pytest.raises((ConfigError, UsageError), match="--output"):
+            sample_cluster(ENDPOINT, tmp_path / output, console, VALUES)
+    assert drawn == []
+
+
+def test_a_method_without_samples_says_so(console: Console, tmp_path: Path) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors", {"regression": "{}"})
+    with pytest.raises(ConfigError, match="The method regression has no samples to draw"):
+        sample_checkpoint(tmp_path / "x.safetensors", tmp_path / GRID, console, VALUES)
+
+
+def test_a_checkpoint_names_its_method(cluster: Clusters, console: Console, tmp_path: Path) -> None:
+    drawn = cluster({})
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors", {"fedbagan": "{}", "other": ""})
+    sample_checkpoint(tmp_path / "x.safetensors", tmp_path / GRID, console, VALUES)
+    assert [name for name, _ in drawn] == ["fedbagan"]
 
 
 def test_a_foreign_checkpoint_is_refused(console: Console, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="an existing file"):
-        sample_checkpoint(tmp_path / "none", tmp_path / "grid.png", console, count=1)
+        sample_checkpoint(tmp_path / "none", tmp_path / GRID, console, VALUES)
     (tmp_path / "file").write_bytes(b"foreign")
-    with pytest.raises(ModelError, match="is no checkpoint of fedbagan"):
-        sample_checkpoint(tmp_path / "file", tmp_path / "grid.png", console, count=1)
-    assert not (tmp_path / "grid.png").exists()
+    with pytest.raises(ConfigError, match="a safetensors file"):
+        sample_checkpoint(tmp_path / "file", tmp_path / GRID, console, VALUES)
+    save_file({"x": torch.zeros(1)}, tmp_path / "other", {"os.path": "{}"})
+    with pytest.raises(ConfigError, match="--method"):
+        sample_checkpoint(tmp_path / "other", tmp_path / GRID, console, VALUES)
+    assert not (tmp_path / GRID).exists()

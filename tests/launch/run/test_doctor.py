@@ -73,7 +73,7 @@ def test_a_clock_that_differs_is_named(clinic: Clinic, ahead: float, how: str) -
 
 
 def test_what_is_wrong_here_is_the_operators_and_told_at_once(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "DISK", 1 << 80)
+    monkeypatch.setattr(doctor, "MIN_FREE_BYTES", 1 << 80)
     with pytest.raises(ConfigError) as raised:
         clinic.look("devices.device=cuda:99", a2="fingerprint: 0000-1111-2222-3333-4444-5555-6666-7777")
     assert exit_code(raised.value) == EXIT_CONFIG_ERROR

@@ -1,7 +1,6 @@
-"""What a run has found out, for a terminal: the tables of its summary, and whose part in it is not whole.
+"""Renders a run's summary for a terminal: its tables, its notes, and a sentence for each incomplete participation.
 
-Reads the one file that every method leaves (`fednet.reporting.summary`); knows no method, and asks for nothing more than is
-there, since a run that was interrupted has results too.
+Works on the summary of an interrupted run, too; knows no method.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from fednet.reporting.summary import (
     SummarySection,
     SummaryTable,
 )
-from launch.report.tables import (
+from fednet.reporting.tables import (
     format_cell,
     incomplete_participation,
     is_number,

@@ -1,0 +1,24 @@
+"""A request for samples of this method: the rule, the sampler and the guidance beside labels, count and seed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fednet.methods.sample_request import SampleRequest
+from fednet.methods.score_inference.config import RuleName
+
+
+class ScoreSampleRequest(SampleRequest):
+    """What a guest asks for.
+
+    Attributes:
+        rule: how the sites' scores are combined.
+        sampler: the sampler, with its default settings.
+        guidance: classifier-free guidance, 1 for none.
+    """
+
+    rule: RuleName = "mixture"
+    sampler: Literal["ode", "euler-maruyama", "predictor-corrector"] = "euler-maruyama"
+    guidance: Annotated[float, Field(ge=0.0)] = 1.0

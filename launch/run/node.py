@@ -1,0 +1,143 @@
+"""One node in this very process, started by hand from a shell, so that addresses alone make a cluster.
+
+Knows how a single node is planned and what is said on the terminal; what the node does is `nodes.run`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from launch.config.schema import DRIVER, MONITOR, LoadedConfig
+from launch.errors import EXIT_INTERRUPTED, ConfigError, ConfigProblem, RunError
+from launch.report import html
+from launch.report.board import StatusBoard
+from launch.report.screen import live_display
+from launch.run.devices import read_inventory
+from launch.run.endpoint import EndpointOptions
+from launch.run.folder import joined_folder
+from launch.run.keys import require_agreement
+from launch.run.plan import check_listen, single_node_spec
+from launch.run.session import print_results
+from nodes.spec import NodeSpec
+
+
+def run_node(
+    loaded: LoadedConfig,
+    role: Literal["client", "guest"],
+    name: str | None,
+    place: EndpointOptions,
+    *,
+    out: Path,
+    console: Console,
+) -> None:
+    """Runs a client until it is told to stop, or a guest until its work is done; the guest's results are printed.
+
+    Raises:
+        ConfigError: the node does not fit the configuration or this machine.
+        NodeError: it cannot listen, or its peers do not come.
+        MethodError: what it should compute cannot be computed.
+        RunError: a guest was interrupted.
+    """
+    if role == "client" and name is None:
+        known = ", ".join(loaded.cluster.entries)
+        raise ConfigError(ConfigProblem("--name", f"a client of the configuration ({known})", "nothing"))
+    name = name or DRIVER
+    keys = place.keyring(name, loaded.cluster.security.keys)
+    if keys is not None:
+        require_agreement(keys, loaded.cluster.fingerprints)
+    from nodes.run import run  # noqa: PLC0415 - imports torch, which other commands need not wait for
+
+    spec = single_node_spec(
+        loaded,
+        name,
+        role,
+        read_inventory(),
+        out / loaded.cluster.name,
+        listen=place.listen,
+        join=place.join or ((place.through,) if place.through else ()),
+        advertise=place.advertise,
+        device=place.device,
+        keys=keys,
+        insecure=place.insecure,
+        through=place.through,
+    )
+    folder = joined_folder(spec.folder, loaded.dump())
+    try:
+        run(spec)
+    except KeyboardInterrupt:
+        raise RunError("interrupted", EXIT_INTERRUPTED) from None
+    if role == "guest":
+        html.write_report(folder)
+        print_results(folder, console)
+
+
+def run_monitor(name: str | None, place: EndpointOptions, console: Console) -> None:
+    """Shows what happens in a run, until Ctrl-C.
+
+    Raises:
+        ConfigError: there is no peer to join through, or the address is not loopback.
+        NodeError: it cannot listen.
+    """
+    if not place.join:
+        raise ConfigError(ConfigProblem("--join", "the address of a peer", "nothing"))
+    keys = place.keyring(name or "")
+    check_listen(place.through or place.listen, place.insecure or keys is not None, ConfigProblem("--listen"))
+    spec = NodeSpec(
+        name=name or (keys.own.name if keys else MONITOR),
+        role="monitor",
+        run="",
+        listen=place.listen,
+        advertise=place.advertise,
+        join=place.join,
+        keys=keys,
+        insecure=place.insecure,
+        through=place.through,
+    )
+    asyncio.run(_progress(spec, console))
+
+
+def run_relay(place: EndpointOptions, console: Console) -> None:
+    """Holds a relay for nodes that can only connect outwards, until Ctrl-C.
+
+    Raises:
+        ConfigError: its keys are none of a relay, or the address is not loopback without keys, or its port 0.
+        NodeError: it cannot listen.
+    """
+    from nodes.transport.relay import Relay  # noqa: PLC0415 - imports torch, which other commands need not wait for
+
+    keys = place.keyring()
+    if keys is not None and not keys.own.relay:
+        hint = "`fednet keys new NAME --relay` makes them: a relay takes no part, and its keys must say so."
+        raise ConfigError(ConfigProblem(f"--key {place.key}", "the keys of a relay", hint=hint))
+    check_listen(place.listen, place.insecure or keys is not None, ConfigProblem("--listen"))
+    if place.listen.endswith(":0"):
+        raise ConfigError(
+            ConfigProblem("--listen", "a port that others can be told, and three free ones after it", "0")
+        )
+    address = place.advertise or place.listen
+    with Relay(place.listen, keys):
+        named = f"{keys.own.name}@{address}" if keys else address
+        console.print(f"relays between all who say --through {named}", markup=False)
+        asyncio.run(_stop_signal())
+
+
+async def _progress(spec: NodeSpec, console: Console) -> None:
+    from nodes.monitor import Monitor  # noqa: PLC0415 - imports torch, which other commands need not wait for
+
+    board = StatusBoard("monitor", (), time.time(), open_to_all=True)
+    async with Monitor(spec, board.hear), live_display(board, console):
+        await _stop_signal()
+
+
+async def _stop_signal() -> None:
+    """Waits for Ctrl-C or SIGTERM."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()
