@@ -2,8 +2,8 @@
 
 A private file is readable by its owner alone and is never written over. To trust somebody is to put the public file
 that one handed over into `trusted/`; who signs or connects with any other key is refused. Compare fingerprints by a way
-that nobody can tamper with, since whoever sends the file could also send another. `protocol.security.keys` says what keys are;
-here they are found, made and refused.
+that nobody can tamper with, since the sender of the file could also send another. What keys are is defined by
+`protocol.security.keys`; here they are found, made and refused.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class TestTrainingTogether:
         assert refused.err == (
             "fednet: this is for a cluster of the method score-inference, and here a1, a2 run novelty\n"
         )
-        assert not (refused.folder / "none.png").exists()
+        assert not (visited.launched.folder / "none.png").exists()
 
     def test_everything_else_is_done(self, visited: Visited) -> None:
         failed = {name: command.err for name, command in visited.commands.items() if command.code}
