@@ -6,7 +6,7 @@ Knows nothing of processes, devices or ports: what is loaded here says what is w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
