@@ -235,14 +235,10 @@ class Scaling:
     """A method that scales, in the catalog of methods; what it does can be replaced."""
 
     agents: dict[str, Scaler] = field(default_factory=dict)
-    config: type[BaseModel] = Empty
 
     def agent(self, config: BaseModel, site: SiteContext, own: Mapping[str, Any]) -> Scaler:
         self.agents[site.name] = Scaler(own.get("factor", 1.0 + site.index))
         return self.agents[site.name]
-
-    def check(self, config: BaseModel, own: Mapping[str, Any]) -> None:
-        """Nothing is needed."""
 
     def run(self, config: BaseModel, network: Network, folder: Path, seed: int, progress: Progress) -> None:
         replies = network.ask(Question("scale", {"x": torch.tensor([float(seed)])}))
@@ -255,7 +251,7 @@ class Scaling:
 def scaling(monkeypatch: pytest.MonkeyPatch) -> Scaling:
     """The method "scaling", for the time of a test."""
     method = Scaling()
-    registered = Method("scaling", "scales", Empty, site=method.agent, job=method.run, check=method.check)
+    registered = Method("scaling", "scales", Empty, site=lambda *given: method.agent(*given), job=method.run)
     find = registry.find
     monkeypatch.setattr(registry, "find", lambda name: registered if name == "scaling" else find(name))
     return method

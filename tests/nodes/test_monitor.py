@@ -77,7 +77,7 @@ async def test_it_tells_of_a_death(real_spec: Callable[..., Any], scaling: Any, 
         buses.append(ZmqTransport(**given))
         return buses[-1]
 
-    monkeypatch.setattr("nodes.client.ZmqBus", remembered)
+    monkeypatch.setattr("nodes.client.ZmqTransport", remembered)
     diary, stop = Diary(), asyncio.Event()
     async with Monitor(real_spec("monitor", "monitor"), diary):
         running = asyncio.create_task(run_client(real_spec("c0"), stop))

@@ -508,7 +508,7 @@ def test_a_welcome_names_the_life_that_it_welcomes(tell: Tell) -> None:
     async def story(cluster: Any) -> None:
         node, _ = await start(cluster, "one")
         forger = await cluster.forger(incarnation=77).link(node)
-        assert {welcome.incarnation for welcome in forger.messages(Welcome)} == {77}
+        assert {welcome.receiver_incarnation for welcome in forger.messages(Welcome)} == {77}
         assert forger.messages(Hello)[0].peer == node.presence.me
 
     tell(story)

@@ -157,7 +157,7 @@ def test_too_many_waiting_questions_are_refused_and_then_it_is_open_again(tell: 
 
 
 def test_many_askers_cannot_fill_the_memory_together(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(responder, "MOST_WAITING", 3)
+    monkeypatch.setattr(responder, "MAX_WAITING", 3)
 
     async def story(cluster: Any) -> None:
         client, forger = await desk(cluster, seconds=1.0)
