@@ -36,7 +36,7 @@ async def run_client(spec: NodeSpec, stop: asyncio.Event) -> None:
     node = Node(spec, ZmqTransport(keys=spec.keys))
     desk, presenter, depot = QueryResponder(node, compute), CapabilityPublisher(node), BlobStore(node)
     assert spec.config is not None  # noqa: S101 - a client is never planned without
-    assembly = RoundService(node, compute, reducer, depot, _closed_rounds(spec), sealed=wants_secure(spec.config))
+    assembly = RoundService(node, compute, reducer, depot, _closed_rounds(spec), secure_only=wants_secure(spec.config))
     stall = ExchangePeer(node, compute)
     for capability in (desk, presenter, depot, assembly, stall):
         node.add(capability)

@@ -15,7 +15,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from protocol.messages.rounds import BlobRef, ContributionRef, RoundMessage
+from protocol.messages.rounds import (
+    BlobRef,
+    ContributionRef,
+    ModelVersion,
+    RoundClose,
+    RoundCommit,
+    RoundMessage,
+    RoundOpen,
+)
 from protocol.quorum import QuorumOutcome, QuorumTracker
 
 M = TypeVar("M", bound=RoundMessage)
@@ -29,6 +37,30 @@ def attempt_of(message: RoundMessage) -> tuple[int, int]:
 def round_message(kind: type[M], of: RoundMessage, **fields: Any) -> M:
     """A message about the same attempt at the same round."""
     return kind(model=of.model, number=of.number, term=of.term, attempt=of.attempt, **fields)
+
+
+def version_after(commit: RoundCommit) -> ModelVersion:
+    """The version of a model after a round."""
+    return ModelVersion(number=commit.number, outcome=commit.outcome, key=commit.key, index=commit.index)
+
+
+def commit_of(opened: RoundOpen, close: RoundClose, leader: str, outcome: BlobRef) -> RoundCommit:
+    """The record of a round, which every member that has computed its outcome can write."""
+    return round_message(
+        RoundCommit,
+        opened,
+        key=opened.plan.key,
+        index=opened.index,
+        rounds=opened.plan.rounds,
+        leader=leader,
+        outcome=outcome,
+        weights={name: contribution.weight for name, contribution in close.contributions.items()},
+        values={name: contribution.values for name, contribution in close.contributions.items()},
+        late=close.late,
+        lost=close.lost,
+        refused=close.refused,
+        seconds=close.seconds,
+    )
 
 
 @dataclass

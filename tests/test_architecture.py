@@ -60,15 +60,32 @@ def test_foreign_bytes_are_never_loaded_as_objects() -> None:
                 assert node.func.id not in {"eval", "exec"}, path
 
 
+WALKS = {"Walk: an update, from a site to the adopted model": 25}
+"""The most files that one visits, by the heading of the walk in ARCHITECTURE.md."""
+
+
+@pytest.mark.parametrize(("heading", "most"), WALKS.items())
+def test_walks_are_short_and_name_what_is_there(heading: str, most: int) -> None:
+    section = (ROOT / "ARCHITECTURE.md").read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| *(\d+) \| `([^`]+)` \| (.*) \|$", section, re.MULTILINE)
+    assert [int(number) for number, _, _ in rows] == list(range(1, len(rows) + 1))
+    assert len({path for _, path, _ in rows}) == len(rows) <= most
+    for _, path, text in rows:
+        source = (ROOT / path).read_text()
+        for name in re.findall(r"`(\w+)`", text):
+            assert re.search(rf"(def|class) {name}\b", source), f"{path} has no {name}"
+
+
 def test_tests_mirror_the_tree() -> None:
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         parts = path.relative_to(ROOT / "tests").parts
         if parts[0] in MAY_IMPORT:
-            target = ROOT.joinpath(*parts[:-1], parts[-1].removeprefix("test_"))
-            package = target.with_suffix("")
+            folder, words = ROOT.joinpath(*parts[:-1]), path.stem.split("_")[1:]
+            names = ["_".join(words[:count]) for count in range(1, len(words) + 1)]  # test_<module>_<subject>.py
+            mirrored = [folder / f"{name}.py" for name in names] + [folder / name / "__init__.py" for name in names]
             if path.stem == f"test_{path.parent.name}":
-                package = target.parent  # what only a package as a whole shows
-            assert target.exists() or (package / "__init__.py").exists(), f"{path} mirrors nothing"
+                mirrored.append(folder / "__init__.py")  # what only a package as a whole shows
+            assert any(map(Path.exists, mirrored)), f"{path} mirrors nothing"
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,48 @@
-"""From contributions to the next model: the configured rule, then the configured server step.
+"""From contributions to the next model: the configured rule, then the configured optimiser of a server.
 
-Deterministic: the same contributions give the same bytes, whatever the order of the mapping and the number of
-threads. Refuses to know where the contributions come from; whoever receives them has checked that they fit and are
-finite.
+There is no server: every peer takes the same step from the same base and the same aggregate, so all end with the same
+bytes, whatever the order of the contributions and the number of threads. The optimiser's slots are part of the
+federated state (under `fednet.federated.state.SERVER_PREFIX`); slots that are missing, as before the first round or
+after another optimiser's, start afresh. Sources: Hsu et al. 2019 (arXiv 1909.06335); Reddi et al. 2021 (arXiv
+2003.00295, algorithm 2). Knows nothing of where contributions come from; they were checked where they entered.
+
+Integers and bools (counters) have no gradient and are replaced by the aggregate. Momentum and Adam see the two parts
+of a complex number as two real ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fednet.api import ModelState
+from fednet.errors import ModelError
 from fednet.federated.averaging import weighted_mean
-from fednet.federated.config import Federation, Krum, Mean, Median, RuleConfig, TrimmedMean
+from fednet.federated.blocks import Formula, compute, coordinates
+from fednet.federated.config import (
+    Adam,
+    Federation,
+    Krum,
+    Mean,
+    Median,
+    Momentum,
+    Replace,
+    RuleConfig,
+    ServerConfig,
+    TrimmedMean,
+)
 from fednet.federated.robust import coordinate_median, krum, trimmed_mean
-from fednet.federated.server import server_step
-from fednet.federated.state import model_tensors
+from fednet.federated.state import (
+    detached_copy,
+    model_tensors,
+    optimiser_slots,
+    require_finite,
+    require_like,
+    with_slots,
+)
 
 AggregationRule = Callable[[Any, Mapping[str, ModelState], Mapping[str, float]], dict[str, Tensor]]
 
@@ -49,7 +74,7 @@ def reduce(rule: RuleConfig, states: Mapping[str, ModelState], weights: Mapping[
 def aggregate(
     federation: Federation, base: ModelState, states: Mapping[str, ModelState], weights: Mapping[str, float]
 ) -> dict[str, Tensor]:
-    """The model after a round: `advance(server, base, reduce(rule, contributions))`.
+    """The model after a round: `server_step(server, base, reduce(rule, contributions))`.
 
     Args:
         federation: the rule and the server's optimiser.
@@ -58,6 +83,77 @@ def aggregate(
         weights: as for `reduce`.
 
     Raises:
-        MethodError: as `reduce` and `advance` do.
+        MethodError: as `reduce` and `server_step` do.
     """
     return server_step(federation.server, base, reduce(federation.rule, states, weights))
+
+
+def server_step(config: ServerConfig, base: ModelState, aggregate: ModelState) -> dict[str, Tensor]:
+    """The model after a round, with the server's slots.
+
+    Args:
+        config: the optimiser.
+        base: what the last round left, with slots if it left any.
+        aggregate: the combined contributions, without slots; names, shapes and dtypes as in the base.
+
+    Returns:
+        A new state; nothing of it is shared with the arguments.
+
+    Raises:
+        ModelError: aggregate and base do not fit, slots in the base are none of this model's, or the step is too long
+            for a dtype.
+    """
+    model = model_tensors(base)
+    require_like(aggregate, model, "the aggregate")
+    if isinstance(config, Replace):
+        return detached_copy(aggregate)
+    formula, starts = _momentum(config) if isinstance(config, Momentum) else _adam(config)
+    kept, left, after = optimiser_slots(base), dict[str, Tensor](), dict[str, Tensor]()
+    for name, tensor in model.items():
+        if not (tensor.is_floating_point() or tensor.is_complex()):
+            after[name] = aggregate[name].detach().clone()
+            continue
+        held = [_slot(kept, f"{slot}/{name}", start, tensor) for slot, start in starts.items()]
+        after[name], *new = compute(formula, [tensor, aggregate[name], *held], [tensor, *held])
+        left.update({f"{slot}/{name}": value for slot, value in zip(starts, new, strict=True)})
+    whole = with_slots(after, left)
+    require_finite(whole, "the server's step")
+    return whole
+
+
+def _momentum(config: Momentum) -> tuple[Formula, dict[str, float]]:
+    """Momentum: v <- beta v + change; w <- w + rate v (Hsu et al. 2019, section 3, change turned)."""
+
+    def step(blocks: Sequence[Tensor]) -> Sequence[Tensor]:
+        weight, aggregate, velocity = blocks
+        velocity.mul_(config.beta).add_(aggregate.sub_(weight))
+        return weight.add_(velocity * config.rate), velocity
+
+    return step, {"velocity": 0.0}
+
+
+def _adam(config: Adam) -> tuple[Formula, dict[str, float]]:
+    """Adam: m <- b1 m + (1 - b1) change; v <- b2 v + (1 - b2) change^2; w <- w + rate m / (sqrt v + tau)."""
+
+    def step(blocks: Sequence[Tensor]) -> Sequence[Tensor]:
+        weight, aggregate, mean, square = blocks
+        change = aggregate.sub_(weight)
+        mean.mul_(config.beta1).add_(change * (1 - config.beta1))
+        square.mul_(config.beta2).add_(change.mul_(change).mul_(1 - config.beta2))
+        return weight.add_((mean * config.rate).div_(square.sqrt().add_(config.tau))), mean, square
+
+    return step, {"adam-mean": 0.0, "adam-square": config.tau**2}
+
+
+def _slot(kept: ModelState, name: str, start: float, tensor: Tensor) -> Tensor:
+    """A slot of a tensor: 1-D, of its real coordinates, in at least single precision."""
+    values = coordinates(tensor)
+    wide = torch.float64 if values.dtype == torch.float64 else torch.float32
+    fresh = torch.full(values.shape, start, dtype=wide)
+    held = kept.get(name, fresh)
+    if held.shape != fresh.shape or held.dtype != fresh.dtype:
+        raise ModelError(
+            f"the server's slot {name!r} is {held.dtype}{list(held.shape)}, expected {fresh.dtype}"
+            f"{list(fresh.shape)}: it belongs to another model; set the model anew"
+        )
+    return held

@@ -1,6 +1,6 @@
 """How contributions become one model: the settings, checked before anything runs.
 
-Knows which rules and transports fit each other; what they do stands in `averaging`, `robust` and `server`.
+Knows which rules and transports fit each other; what they do is in `averaging`, `robust` and `aggregation`.
 """
 
 from __future__ import annotations

@@ -1,22 +1,43 @@
-"""One attempt at a round as its lead sees it, what it says of it, and why it may fail.
+"""One attempt at a round, as its leader sees it: opened, contributions counted, closed, voted on, committed.
 
-Refuses to know how its messages travel and when it is closed (`nodes.rounds.coordinator`).
+States travel between the members; the leader counts messages and waits. Who is waited for, and until when, is decided
+by `protocol.quorum` and `protocol.rounds`. Knows nothing of the rounds before and after (`nodes.rounds.coordinator`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Callable, Mapping
 
-from nodes.rounds.conversion import to_commit
-from protocol.messages.rounds import BlobRef, RoundClose, RoundCommit, RoundOpen, RoundPlanMessage, RoundsAborted
-from protocol.quorum import QuorumOutcome, QuorumTracker
-from protocol.rounds import ContributionTracker, VoteTracker, record_reasons, round_message
+from fednet.federated.config import Federation
+from nodes.rounds.secure_sum import threshold_of
+from protocol.election import Election
+from protocol.messages import Message
+from protocol.messages.rounds import (  # fmt: skip
+    BlobRef,
+    ContributionAvailable,
+    ContributionReceipt,
+    ModelAdopted,
+    RoundClose,
+    RoundCommit,
+    RoundDecline,
+    RoundMessage,
+    RoundOpen,
+    RoundPlanMessage,
+    RoundsAborted,
+    RoundVote,
+    ShardReduced,
+)
+from protocol.messages.secure_sum import KeyAdvertisement, ShareDistribution, SharesReceived
+from protocol.quorum import DeadlineEstimator, QuorumOutcome, QuorumPolicy, QuorumTracker
+from protocol.rounds import ContributionTracker, VoteTracker, attempt_of, commit_of, record_reasons, round_message
+
+log = logging.getLogger(__name__)
 
 
 class RoundImpossible(Exception):
-    """A programme cannot go on, and who could not take part."""
+    """A plan cannot be continued; `lost` names the members that could not take part, with the reason."""
 
     def __init__(self, reason: str, lost: Mapping[str, str]) -> None:
         super().__init__(reason)
@@ -24,102 +45,260 @@ class RoundImpossible(Exception):
 
 
 class AttemptFailed(Exception):
-    """An attempt cannot be completed, since somebody who is needed is gone; another one can."""
+    """An attempt cannot be completed since a member that it needs is gone; another attempt may succeed."""
 
 
-@dataclass
 class RoundAttempt:
-    """An attempt that is under way, as its lead sees it.
+    """An attempt that is under way.
 
-    Attributes:
+    Args:
         opened: how it was opened.
-        lead: who leads it.
-        began: when it was opened, in seconds of the event loop's clock.
-        tally: the contributions.
-        ballot: what was computed.
-        voting: whose votes are waited for, and until when.
-        adopting: the same for who has taken over the outcome.
-        adverts: of a secure round: whose keys are waited for.
-        sharing: of a secure round: who is to hold everybody's shares.
-        sharers: of a secure round: who lives of those who hold everybody's shares.
-        needed: how many of them it takes to open the sum.
-        reduced: who has announced its shard of the aggregate.
-        closed: how it was closed; None before.
-        broken: whether it cannot be completed.
-        changed: set when anything has come.
+        election: the leader and the members that are alive.
+        policy: when a round goes on without everybody.
+        estimator: learns how long contributions take.
+        unable: members that could take no part in earlier attempts at this round, with the reason; extended here.
+        publish: sends a message to all members, this one too.
     """
 
-    opened: RoundOpen
-    lead: str
-    began: float
-    contribution_tracker: ContributionTracker
-    vote_tracker: VoteTracker
-    voting: QuorumTracker
-    adopting: QuorumTracker
-    key_advertisements: QuorumTracker
-    sharing: QuorumTracker | None = None
-    sharers: set[str] = field(default_factory=set)
-    needed: int = 0
-    reduced: set[str] = field(default_factory=set)
-    closed: RoundClose | None = None
-    broken: bool = False
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    def __init__(
+        self,
+        opened: RoundOpen,
+        election: Election,
+        policy: QuorumPolicy,
+        estimator: DeadlineEstimator,
+        *,
+        unable: dict[str, str],
+        publish: Callable[[Message], None],
+    ) -> None:
+        self.opened = opened
+        self._election, self._estimator, self._unable, self._publish = election, estimator, unable, publish
+        self._federation = Federation.model_validate_json(opened.plan.federation)
+        self._opened_at = now = _now()
+        sharded = self._federation.transport == "sharded" and opened.contributors
+        keepers = frozenset(opened.members if sharded else (election.me,))
+        quorate = policy.model_copy(update={"quorum": max(policy.quorum, self._federation.quorum)})
+        majority = policy.model_copy(update={"quorum": election.majority})
+        step = QuorumTracker.open((*opened.contributors, *unable), now, quorate, estimator)
+        step.enough = self._federation.buffer.size if self._federation.buffer is not None else None
+        for name, reason in unable.items():
+            step.lose(name, reason)
+        self._contributions = ContributionTracker(step, keepers)
+        self._votes = VoteTracker(election.majority)
+        self._voting = QuorumTracker.open(opened.members, now, majority, estimator)
+        self._adopting = QuorumTracker.open(opened.members, now, majority, estimator)
+        self._advertising = QuorumTracker.open(opened.contributors, now, quorate, estimator)  # of keys; secure rounds
+        self._sharing: QuorumTracker | None = None  # the members that are to hold everybody's shares; secure rounds
+        self._sharers: set[str] = set()  # those of them that are alive
+        self._threshold = 0  # how many of them it takes to unmask the sum
+        self._reduced: set[str] = set()  # members whose shard of the aggregate is available
+        self._failed = False
+        self._changed = asyncio.Event()
 
-    def lose(self, name: str, reason: str) -> None:
-        """Nobody waits for a member any more."""
-        self.withdraw(name, reason)
-        self.voting.lose(name, reason)
-        self.adopting.lose(name, reason)
-        if name in self.sharers:
-            self.sharers.remove(name)
-            self.broken |= len(self.sharers) < self.needed
+    def concerns(self, message: RoundMessage) -> bool:
+        """Whether a message belongs to this attempt."""
+        return self.opened.model == message.model and attempt_of(self.opened) == attempt_of(message)
 
-    def withdraw(self, name: str, reason: str) -> None:
-        """Nobody waits for a member's contribution any more."""
-        self.contribution_tracker.quorum.lose(name, reason)
-        self.key_advertisements.lose(name, reason)
-        if self.sharing is not None and self.sharing.lose(name, reason):
-            self.broken = True  # the others wait for its shares
+    def receive(self, sender: str, message: RoundMessage) -> None:
+        """Counts a member's message about this attempt."""
+        now = _now()
+        match message:
+            case ContributionAvailable():
+                self._contributions.add(sender, message.contribution, now)
+            case ContributionReceipt(refused=""):
+                self._contributions.mark_held(sender, message.contributor, now)
+            case ContributionReceipt():
+                self._contributions.refuse(sender, message.contributor, message.refused)
+            case RoundDecline():
+                self._declined(sender, f"declined: {message.reason}", can_vote=message.can_vote)
+            case KeyAdvertisement():
+                self._advertising.arrive(sender, now)
+            case SharesReceived() if self._sharing is not None:
+                self._sharing.arrive(sender, now)
+            case ShardReduced():
+                self._reduced.add(sender)
+            case RoundVote() if self._voting.arrive(sender, now):
+                self._votes.cast(sender, message.outcome)
+            case ModelAdopted():
+                self._adopting.arrive(sender, now)
+        self._changed.set()
 
-    def depart(self, name: str, reason: str) -> None:
-        """A member is gone. A keeper of shards is missed, unless it is one of a secure round whose shard is out.
+    def refuse_stale(self, name: str, number: int) -> None:
+        """Names a contributor to an earlier round in the record of this one."""
+        if number < self.opened.number:
+            self._contributions.refused.setdefault(name, f"stale: it contributed to round {number}")
 
-        To begin a secure round again after shares were revealed would open it for other survivors; who has fetched a
-        shard hands it on instead.
+    def departed(self, name: str, reason: str) -> None:
+        """A member is gone. A keeper of shards is needed, unless its shard of a secure round is available already.
+
+        Repeating a secure round once shares were revealed would unmask it for other survivors; a member that has
+        fetched a shard passes it on instead.
         """
-        self.lose(name, reason)
-        if len(self.contribution_tracker.holders) > 1 and name in self.contribution_tracker.holders:
-            self.broken |= not (self.needed and name in self.reduced)
+        self._lose(name, reason)
+        if len(self._contributions.holders) > 1 and name in self._contributions.holders:
+            self._failed |= not (self._threshold and name in self._reduced)
+        self._changed.set()
 
-    def close(self, outcome: QuorumOutcome, now: float) -> RoundClose:
-        """Closes it with those who have contributed; from now on votes are waited for."""
-        shares = self.contribution_tracker.selected(outcome.contributed)
-        if len(self.contribution_tracker.holders) > 1:  # everybody has its shard by now
-            shares = {name: share.model_copy(update={"blobs": ()}) for name, share in shares.items()}
-        self.voting.opened = now
-        self.closed = round_message(
+    async def run(self) -> RoundCommit:
+        """Leads the attempt to its end.
+
+        Returns:
+            The record of the round, once every member that is waited for has adopted its outcome.
+
+        Raises:
+            AttemptFailed: a member that is needed is gone.
+            RoundImpossible: too few contributed, or they do not agree on the outcome.
+        """
+        recovered = self.opened.recovered
+        self._publish(self.opened)
+        if recovered is None:
+            close = self._close(await self._collected())
+            self._publish(close)
+        outcome = self._agreed(await self._until_closed(self._voting))
+        if recovered is None:
+            commit = self._commit(close, outcome)
+        else:
+            commit = recovered.model_copy(update={"term": self.opened.term, "attempt": self.opened.attempt})
+        self._publish(commit)
+        self._adopting.opened = _now()
+        await self._until_closed(self._adopting)
+        return commit
+
+    async def _collected(self) -> QuorumOutcome:
+        """Waits for the contributions; a model that is given needs none."""
+        if self.opened.plan.given is not None:
+            return QuorumOutcome(True, (), (), {}, True, 0.0)
+        if self._federation.secure is not None:
+            await self._distribute_shares(threshold_of(self._federation.secure, len(self.opened.contributors)))
+        step = self._contributions.quorum
+        outcome = await self._until_closed(step)
+        for seconds in step.durations():
+            self._estimator.record(seconds)
+        if not outcome.quorate:
+            self._require_majority(outcome)
+            needed = step.policy.quorum
+            raise RoundImpossible(f"{len(outcome.contributed)} of {needed} needed contributed", _missing(outcome))
+        return outcome
+
+    async def _distribute_shares(self, threshold: int) -> None:
+        """Waits until every contributor holds everybody's shares, so that any of them may be lost afterwards."""
+        advertised = await self._until_closed(self._advertising)
+        names = advertised.contributed
+        for name in advertised.late:
+            self._withdraw(name, "late: its keys did not come in time")
+        if len(names) < threshold:
+            self._require_majority(advertised)
+            raise RoundImpossible(
+                f"{len(names)} of {threshold} needed for a secure sum contributed", _missing(advertised)
+            )
+        self._sharing = QuorumTracker.open(names, _now(), self._contributions.quorum.policy, self._estimator)
+        self._publish(round_message(ShareDistribution, self.opened, sharers=names))
+        shared = await self._until_closed(self._sharing)
+        if shared.contributed != names:
+            raise AttemptFailed(f"late: {', '.join(shared.late)}")
+        self._sharers, self._threshold = set(names), threshold
+
+    def _close(self, outcome: QuorumOutcome) -> RoundClose:
+        """Closes the round with those that have contributed; from now on votes are waited for."""
+        now, refused = _now(), self._contributions.refused
+        contributions = self._contributions.selected(outcome.contributed)
+        if len(self._contributions.holders) > 1:  # every member has fetched its shard by now
+            contributions = {name: each.model_copy(update={"blobs": ()}) for name, each in contributions.items()}
+        self._voting.opened = now
+        return round_message(
             RoundClose,
             self.opened,
-            contributions=shares,
+            contributions=contributions,
             late=outcome.late,
-            lost=_truncated(record_reasons(outcome, self.contribution_tracker.refused)),
-            refused=_truncated(self.contribution_tracker.refused),
-            seconds=now - self.began,
+            lost=_truncated(record_reasons(outcome, refused)),
+            refused=_truncated(refused),
+            seconds=now - self._opened_at,
         )
-        return self.closed
 
-    def commit(self, left: BlobRef) -> RoundCommit:
-        """The record of the round that has left this; told is also what has been refused since it was closed."""
-        assert self.closed is not None  # noqa: S101 - a round is closed before anybody votes
-        dissent = dict.fromkeys(self.vote_tracker.dissenters(left), "it computed another aggregate")
-        record = to_commit(self.opened, self.closed, self.lead, left)
-        return record.model_copy(update={"refused": _truncated({**dissent, **self.contribution_tracker.refused})})
+    def _agreed(self, voted: QuorumOutcome) -> BlobRef:
+        """The outcome that a majority of the configured members has computed."""
+        outcome = self._votes.agreed()
+        if outcome is None:
+            self._require_majority(voted)
+            computed = {name: f"computed {blob.digest[:12]}" for name, blob in self._votes.votes.items()}
+            raise RoundImpossible(
+                f"{self._votes.majority} members must agree on the outcome of round {self.opened.number}",
+                {**_missing(voted), **computed},
+            )
+        for name in self._votes.dissenters(outcome):
+            log.warning("%s has computed another outcome of round %d", name, self.opened.number)
+        return outcome
+
+    def _commit(self, close: RoundClose, outcome: BlobRef) -> RoundCommit:
+        """The record of the round; also names what was refused since it was closed."""
+        dissent = dict.fromkeys(self._votes.dissenters(outcome), "it computed another aggregate")
+        commit = commit_of(self.opened, close, self._election.me, outcome)
+        return commit.model_copy(update={"refused": _truncated({**dissent, **self._contributions.refused})})
+
+    def _declined(self, name: str, reason: str, *, can_vote: bool) -> None:
+        self._withdraw(name, reason)
+        if not can_vote:
+            self._lose(name, reason)
+            self._unable[name] = reason
+            self._failed |= len(self._contributions.holders) > 1
+
+    def _withdraw(self, name: str, reason: str) -> None:
+        """A member's contribution is waited for no longer."""
+        self._contributions.quorum.lose(name, reason)
+        self._advertising.lose(name, reason)
+        if self._sharing is not None and self._sharing.lose(name, reason):
+            self._failed = True  # the others wait for its shares
+
+    def _lose(self, name: str, reason: str) -> None:
+        """A member is waited for no longer."""
+        self._withdraw(name, reason)
+        self._voting.lose(name, reason)
+        self._adopting.lose(name, reason)
+        if name in self._sharers:
+            self._sharers.remove(name)
+            self._failed |= len(self._sharers) < self._threshold
+
+    async def _until_closed(self, step: QuorumTracker) -> QuorumOutcome:
+        while not (outcome := step.outcome(_now())).closed and not self._has_failed(step):
+            self._changed.clear()
+            try:
+                async with asyncio.timeout_at(outcome.until):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+        if self._has_failed(step):
+            raise AttemptFailed(_listed(outcome.lost) or "a member that is needed is gone")
+        return outcome
+
+    def _has_failed(self, step: QuorumTracker) -> bool:
+        """Whether a step cannot end; a round that is committed ends in any case."""
+        return self._failed and step is not self._adopting
+
+    def _require_majority(self, outcome: QuorumOutcome) -> None:
+        """Without a majority nothing is impossible yet: the missing members may come back.
+
+        Raises:
+            AttemptFailed: fewer than a majority is alive.
+        """
+        if len(self._election.alive) < self._election.majority:
+            raise AttemptFailed(_listed(outcome.lost))
 
 
 def abort_message(term: int, plan: RoundPlanMessage, error: RoundImpossible) -> RoundsAborted:
-    """What is said when a programme cannot go on."""
+    """Tells members and requester that a plan cannot be continued, and why."""
     return RoundsAborted(term=term, key=plan.key, lost=_truncated(error.lost), reason=str(error)[:500])
+
+
+def _missing(outcome: QuorumOutcome) -> dict[str, str]:
+    return {**outcome.lost, **dict.fromkeys(outcome.late, "late")}
+
+
+def _listed(reasons: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {reason}" for name, reason in reasons.items())
 
 
 def _truncated(reasons: Mapping[str, str]) -> dict[str, str]:
     return {name: reason[:500] for name, reason in reasons.items()}
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

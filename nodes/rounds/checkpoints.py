@@ -1,26 +1,24 @@
-"""The models that a member trains with its peers: how far each is, what the last round left, and the way back to it.
+"""A member's checkpoints: the version and state of every model, its votes, and the records of the latest rounds.
 
-What a round leaves is written to disk before its member votes for it, and the term before it is promised: the state
-as one safetensors file named by its digest, then `rounds.json`, which names the files and replaces its predecessor
-whole. A member that starts again goes on from there. Everything here may block and runs on the reducer's thread.
-Refuses to know what a model is.
+An outcome is on disk before its member votes for it, and a term before it is promised: the state as a safetensors file
+named by its digest, then `rounds.json`, a typed journal that names the files and replaces its predecessor as a whole.
+A later incarnation continues from there. Everything here may block and runs on the reducer's thread. Knows nothing of
+what a model is.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from fednet.api import ModelState
 from fednet.errors import ModelError
 from fednet.federated.state import digest, pack, unpack
 from fednet.files import write_whole
-from nodes.rounds.conversion import version_after
 from protocol.messages.rounds import (
     MAX_RECORDS,
     AcceptedVote,
@@ -30,13 +28,14 @@ from protocol.messages.rounds import (
     RoundCommit,
     RoundPlanMessage,
 )
+from protocol.rounds import version_after
 
 log = logging.getLogger(__name__)
 
-JOURNAL_FILE = "rounds.json"
+JOURNAL = "rounds.json"
 
-MAX_STORED_RECORDS = 2048
-"""Records that are kept; of what is older, it is only remembered how many rounds of each programme have closed."""
+MAX_RECORDS_KEPT = 2048
+"""Records that are kept; of older ones, only how many rounds of each plan and model they were."""
 
 
 @dataclass(frozen=True)
@@ -44,89 +43,90 @@ class Checkpoint:
     """A model as a round has left it.
 
     Attributes:
-        standing: the number of that round, 0 for none, and what the state is called.
+        version: the number of that round, 0 for none, and the digest and size of its outcome.
         state: with the slots of the server's optimiser.
         packed: the state as bytes, for peers that are behind.
     """
 
-    standing: ModelVersion
+    version: ModelVersion
     state: ModelState
     packed: bytes | memoryview
 
     @classmethod
     def of(cls, state: ModelState, number: int = 0, key: str = "", index: int = 0) -> Checkpoint:
-        """Packs what round `number` has left, the `index`-th of the programme `key`."""
+        """Packs the outcome of round `number`, the `index`-th of the plan `key`."""
         packed = pack(state)
-        left = BlobRef(digest=digest(state), size=len(packed))
-        return cls(ModelVersion(number=number, outcome=left, key=key, index=index), state, packed)
+        outcome = BlobRef(digest=digest(state), size=len(packed))
+        return cls(ModelVersion(number=number, outcome=outcome, key=key, index=index), state, packed)
 
 
 @dataclass(frozen=True)
 class PersistedVote:
-    """What this member has voted for and knows no commit of.
+    """A vote of this member of which it knows no commit.
 
     Attributes:
-        said: how its promises tell of it.
-        kept: what it has computed.
+        accepted: the vote as promises tell it.
+        checkpoint: the outcome that it was for.
     """
 
-    said: AcceptedVote
-    kept: Checkpoint
+    accepted: AcceptedVote
+    checkpoint: Checkpoint
 
 
 class RoundHistory(BaseModel):
     """What is remembered of rounds whose records are no longer kept.
 
     Attributes:
-        programmes: by key, how many rounds of a programme have closed.
+        plans: by key, how many rounds of a plan have closed.
         rounds: by model, the number of the latest of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    programmes: dict[str, int] = {}
+    plans: dict[str, int] = {}
     rounds: dict[str, int] = {}
 
-    def with_(self, records: Iterable[RoundCommit]) -> RoundHistory:
+    def including(self, records: Iterable[RoundCommit]) -> RoundHistory:
         """The same with further records."""
-        programmes, rounds = dict(self.programmes), dict(self.rounds)
+        plans, rounds = dict(self.plans), dict(self.rounds)
         for record in records:
-            programmes[record.key] = max(programmes.get(record.key, 0), record.index)
+            plans[record.key] = max(plans.get(record.key, 0), record.index)
             rounds[record.model] = max(rounds.get(record.model, 0), record.number)
-        return RoundHistory(programmes=programmes, rounds=rounds)
+        return RoundHistory(plans=plans, rounds=rounds)
 
 
-class _Journal(BaseModel):
+class Journal(BaseModel):
+    """The content of `rounds.json`; the states lie beside it.
+
+    Attributes:
+        term: the highest term that was promised.
+        versions: of every model.
+        accepted: by model, a vote beyond that.
+        records: of the latest rounds.
+        history: of earlier rounds.
+    """
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     term: int
-    standings: ModelVersions
-    voted: dict[str, AcceptedVote]
+    versions: ModelVersions
+    accepted: dict[str, AcceptedVote]
     records: tuple[RoundCommit, ...]
-    past: RoundHistory = RoundHistory()
-
-
-@dataclass(frozen=True)
-class _JournalState:
-    """What is written beside states and votes."""
-
-    term: int
-    past: RoundHistory
-    records: Sequence[RoundCommit]
+    history: RoundHistory
 
 
 class CheckpointStore:
     """What a member has of every model.
 
     Args:
-        folder: where it is kept; None keeps nothing.
+        folder: where it is kept; None keeps nothing on disk.
 
     Attributes:
-        term: the highest term that has been promised for good.
-        kept: the models by name.
-        votes: by model, what this member has voted for beyond that.
+        term: the highest term that was promised.
+        checkpoints: by model.
+        votes: by model, a vote beyond its checkpoint.
         records: of the latest rounds that have closed.
-        past: what is remembered of the others.
+        history: of earlier rounds.
 
     Raises:
         ModelError: the folder holds something else than what was written there.
@@ -135,82 +135,82 @@ class CheckpointStore:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.term = 0
-        self.kept: dict[str, Checkpoint] = {}
+        self.checkpoints: dict[str, Checkpoint] = {}
         self.votes: dict[str, PersistedVote] = {}
         self.records: list[RoundCommit] = []
-        self.past = RoundHistory()
-        self._texts: dict[int, str] = {}  # of the records, by identity: each is put into words once
-        if folder is not None and (folder / JOURNAL_FILE).is_file():
+        self.history = RoundHistory()
+        if folder is not None and (folder / JOURNAL).is_file():
             self._load(folder)
 
-    def standings(self) -> dict[str, ModelVersion]:
-        """How far every model is."""
-        return {model: kept.standing for model, kept in sorted(self.kept.items())}
+    def versions(self) -> dict[str, ModelVersion]:
+        """The version of every model."""
+        return {model: checkpoint.version for model, checkpoint in sorted(self.checkpoints.items())}
 
-    def voted(self) -> dict[str, AcceptedVote]:
-        """What was voted for beyond that."""
-        return {model: vote.said for model, vote in sorted(self.votes.items())}
+    def accepted(self) -> dict[str, AcceptedVote]:
+        """The votes beyond that."""
+        return {model: vote.accepted for model, vote in sorted(self.votes.items())}
 
-    def of(self, key: str) -> list[RoundCommit]:
-        """The records of one programme, by their place in it; the last that was told counts."""
-        return sorted({record.index: record for record in self.records if record.key == key}.values(), key=_round_index)
+    def records_of(self, key: str) -> list[RoundCommit]:
+        """The records of one plan in their order; of two for one round the later one counts."""
+        records = {record.index: record for record in self.records if record.key == key}
+        return [records[index] for index in sorted(records)]
 
-    def done(self, key: str) -> int:
-        """How many rounds of a programme have closed, as far as is known here."""
-        told = [record.index for record in self.records if record.key == key]
-        stood = [kept.standing.index for kept in self.kept.values() if kept.standing.key == key]
-        return max([self.past.programmes.get(key, 0), *told, *stood])
+    def rounds_done(self, key: str) -> int:
+        """How many rounds of a plan have closed, as far as is known here."""
+        recorded = [record.index for record in self.records if record.key == key]
+        reached = [each.version.index for each in self.checkpoints.values() if each.version.key == key]
+        return max([self.history.plans.get(key, 0), *recorded, *reached])
 
     def forgotten(self, key: str, after: int) -> bool:
-        """Whether records of a programme, after its `after`-th round, are no longer kept."""
-        return after < self.past.programmes.get(key, 0)
+        """Whether records of a plan, after its `after`-th round, are no longer kept."""
+        return after < self.history.plans.get(key, 0)
 
-    def recalled(self, model: str, after: int) -> list[RoundCommit]:
-        """The records of a model's rounds after this one, in their order; so many as one recall asks for."""
-        records = {record.number: record for record in self.records if record.model == model and record.number > after}
+    def records_after(self, model: str, number: int) -> list[RoundCommit]:
+        """The records of a model's rounds after this one in their order, as many as one request is answered with."""
+        records = {each.number: each for each in self.records if each.model == model and each.number > number}
         return [records[number] for number in sorted(records)][:MAX_RECORDS]
 
-    def missing(self, model: str) -> int | None:
-        """The number of the first round that this member has the outcome of but no record; None if there is none."""
-        number = self.kept[model].standing.number if model in self.kept else 0
-        told = {record.number for record in self.records if record.model == model}
-        first = self.past.rounds.get(model, 0) + 1
-        return next((each for each in range(first, number + 1) if each not in told), None)
+    def first_missing(self, model: str) -> int | None:
+        """The number of the first round of which this member has the outcome but no record; None if there is none."""
+        number = self.checkpoints[model].version.number if model in self.checkpoints else 0
+        recorded = {record.number for record in self.records if record.model == model}
+        first = self.history.rounds.get(model, 0) + 1
+        return next((each for each in range(first, number + 1) if each not in recorded), None)
 
     def learn(self, record: RoundCommit) -> bool:
         """Takes in a record that was missing; False if it was not. It is written with the next outcome."""
-        kept = self.kept.get(record.model)
+        checkpoint = self.checkpoints.get(record.model)
         known = any(each.model == record.model and each.number == record.number for each in self.records)
-        if kept is None or known or record.number > kept.standing.number:
+        if checkpoint is None or known or record.number > checkpoint.version.number:
             return False
         self.records = [*self.records, record]
         return True
 
-    def record_promise(self, term: int) -> None:
-        """Keeps in mind, for good, that this term was promised.
+    def promise(self, term: int) -> None:
+        """Keeps a promised term on disk.
 
         Raises:
             OSError: it cannot be written; nothing has changed.
         """
         if term > self.term:
-            self._become(self.kept, self.votes, self.records, term)
+            self._replace(self.checkpoints, self.votes, self.records, term)
 
-    def vote(self, plan: RoundPlanMessage, record: RoundCommit, kept: Checkpoint) -> None:
-        """Keeps in mind, for good, what this member votes for.
+    def vote(self, plan: RoundPlanMessage, record: RoundCommit, checkpoint: Checkpoint) -> None:
+        """Keeps a vote on disk, with the outcome that it is for.
 
         Raises:
             OSError: it cannot be written; nothing has changed.
         """
-        vote = PersistedVote(AcceptedVote(plan=plan, record=record), kept)
-        self._become(self.kept, {**self.votes, record.model: vote}, self.records, record.term)
+        vote = PersistedVote(AcceptedVote(plan=plan, record=record), checkpoint)
+        self._replace(self.checkpoints, {**self.votes, record.model: vote}, self.records, record.term)
 
-    def adopt(self, model: str, kept: Checkpoint, term: int, record: RoundCommit | None = None) -> None:
-        """Takes over what a round has left, for good.
+    def adopt(self, model: str, checkpoint: Checkpoint, term: int, record: RoundCommit | None = None) -> None:
+        """Adopts the outcome of a round.
 
         Args:
             model: which model.
-            kept: what the round has left.
-            term: the term of its lead.
+            checkpoint: the outcome.
+            term: of the round's leader.
             record: of the round; None where only its outcome is known.
 
         Raises:
@@ -220,68 +220,61 @@ class CheckpointStore:
         votes = {
             name: vote
             for name, vote in self.votes.items()
-            if name != model or vote.said.record.number > kept.standing.number
+            if name != model or vote.accepted.record.number > checkpoint.version.number
         }
-        self._become({**self.kept, model: kept}, votes, records, term)
+        self._replace({**self.checkpoints, model: checkpoint}, votes, records, term)
 
-    def _become(
-        self, kept: dict[str, Checkpoint], votes: dict[str, PersistedVote], records: list[RoundCommit], term: int
+    def _replace(
+        self,
+        checkpoints: dict[str, Checkpoint],
+        votes: dict[str, PersistedVote],
+        records: list[RoundCommit],
+        term: int,
     ) -> None:
-        term = max(self.term, term)
-        past, records = self.past.with_(records[:-MAX_STORED_RECORDS]), records[-MAX_STORED_RECORDS:]
+        journal = Journal(
+            term=max(self.term, term),
+            versions={model: each.version for model, each in checkpoints.items()},
+            accepted={model: vote.accepted for model, vote in votes.items()},
+            records=tuple(records[-MAX_RECORDS_KEPT:]),
+            history=self.history.including(records[:-MAX_RECORDS_KEPT]),
+        )
         if self.folder is not None:
-            self._write(self.folder, kept, votes, _JournalState(term, past, records))
-        self.past = past
-        self.kept, self.votes, self.records, self.term = kept, votes, records, term
-
-    def _write(
-        self, folder: Path, kept: Mapping[str, Checkpoint], votes: Mapping[str, PersistedVote], told: _JournalState
-    ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        standings = {model: each.standing for model, each in kept.items()}
-        states = [*kept.items(), *((model, vote.kept) for model, vote in votes.items())]
-        named = {_checkpoint_path(folder, model, each.standing): each for model, each in states}
-        for path, each in named.items():
-            if not path.exists():
-                write_whole(path, bytes(each.packed))
-        said = {model: vote.said for model, vote in votes.items()}
-        journal = _Journal(term=told.term, standings=standings, voted=said, records=(), past=told.past)
-        texts = {id(each): self._texts.get(id(each)) or json.dumps(each.model_dump()) for each in told.records}
-        write_whole(folder / JOURNAL_FILE, _journal_json(journal, texts.values()).encode())
-        self._texts = texts  # only now: the identity of a record that was not kept may be that of a later one
-        for path in set(folder.glob("*.safetensors")) - named.keys():
-            path.unlink()
+            states = [*checkpoints.items(), *((model, vote.checkpoint) for model, vote in votes.items())]
+            _write(self.folder, journal, {_file(self.folder, model, each.version): each for model, each in states})
+        self.checkpoints, self.votes = checkpoints, votes
+        self.term, self.records, self.history = journal.term, list(journal.records), journal.history
 
     def _load(self, folder: Path) -> None:
         try:
-            journal = _Journal.model_validate_json((folder / JOURNAL_FILE).read_bytes())
-            self.kept = {model: _read_checkpoint(folder, model, each) for model, each in journal.standings.items()}
-            for model, said in journal.voted.items():
-                self.votes[model] = PersistedVote(said, _read_checkpoint(folder, model, version_after(said.record)))
-        except (OSError, ValueError, ValidationError, ModelError) as error:
+            journal = Journal.model_validate_json((folder / JOURNAL).read_bytes())
+            self.checkpoints = {model: _read(folder, model, each) for model, each in journal.versions.items()}
+            for model, accepted in journal.accepted.items():
+                self.votes[model] = PersistedVote(accepted, _read(folder, model, version_after(accepted.record)))
+        except (OSError, ValueError, ModelError) as error:
             raise ModelError(f"{folder} cannot be resumed from ({error}): remove it to begin anew") from error
-        self.term, self.records, self.past = journal.term, list(journal.records), journal.past
-        log.info("resumed from %s: %s", folder, {model: each.number for model, each in journal.standings.items()})
+        self.term, self.records, self.history = journal.term, list(journal.records), journal.history
+        log.info("resumed from %s: %s", folder, {model: each.number for model, each in journal.versions.items()})
 
 
-def _journal_json(journal: _Journal, records: Iterable[str]) -> str:
-    """The journal as JSON, in which a loss may be infinite or no number, with records that are JSON already."""
-    rest = json.dumps(journal.model_dump(exclude={"records"}))
-    return f'{rest[:-1]}, "records": [{", ".join(records)}]}}'
+def _write(folder: Path, journal: Journal, states: dict[Path, Checkpoint]) -> None:
+    """Writes the states, then the journal that names them; removes states that it no longer names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, checkpoint in states.items():
+        if not path.exists():
+            write_whole(path, bytes(checkpoint.packed))
+    write_whole(folder / JOURNAL, journal.model_dump_json().encode())
+    for path in set(folder.glob("*.safetensors")) - states.keys():
+        path.unlink()
 
 
-def _read_checkpoint(folder: Path, model: str, standing: ModelVersion) -> Checkpoint:
-    path = _checkpoint_path(folder, model, standing)
+def _read(folder: Path, model: str, version: ModelVersion) -> Checkpoint:
+    path = _file(folder, model, version)
     packed = path.read_bytes()
     state = unpack(packed)
-    if digest(state) != standing.outcome.digest or len(packed) != standing.outcome.size:
-        raise ModelError(f"{path} is not what round {standing.number} left")
-    return Checkpoint(standing, state, packed)
+    if digest(state) != version.outcome.digest or len(packed) != version.outcome.size:
+        raise ModelError(f"{path} is not the outcome of round {version.number}")
+    return Checkpoint(version, state, packed)
 
 
-def _checkpoint_path(folder: Path, model: str, standing: ModelVersion) -> Path:
-    return folder / f"{model}-{standing.number:06d}-{standing.outcome.digest[:16]}.safetensors"
-
-
-def _round_index(record: RoundCommit) -> int:
-    return record.index
+def _file(folder: Path, model: str, version: ModelVersion) -> Path:
+    return folder / f"{model}-{version.number:06d}-{version.outcome.digest[:16]}.safetensors"

@@ -1,7 +1,7 @@
-"""Asks for rounds and follows them to their end, as a guest that takes no part.
+"""Requests rounds and follows them to their end, as a driver that takes no part in them.
 
-An order is said again until its rounds are over, since the lead that heard it may be gone: saying it twice does no
-harm. Refuses to know who leads.
+A request is repeated until its rounds are over, since the leader that received it may be gone; repeating it does no
+harm. Knows nothing of who leads.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+from pydantic import ValidationError
 
 from fednet.api import Progress, RoundPlan, RoundRecord
 from fednet.errors import MethodError
@@ -18,7 +20,6 @@ from nodes.capability import Handler
 from nodes.errors import NoQuorum
 from nodes.node import Node
 from nodes.peer_directory import PeerDirectory
-from nodes.rounds.conversion import to_plan_message, to_round_record
 from protocol.codec import Envelope
 from protocol.messages import Message
 from protocol.messages.presence import PeerInfo
@@ -26,160 +27,200 @@ from protocol.messages.rounds import BlobRef, RoundCommit, RoundPlanMessage, Rou
 from protocol.topics import ROUNDS
 
 REQUEST_INTERVAL = 0.5
-"""Seconds between two sayings of an order whose rounds are not over."""
+"""Seconds between two requests for rounds that are not over."""
 
 QUORUM_TIMEOUT = 10.0
-"""Seconds for which fewer than a majority of the run's clients may be there before the rounds are given up."""
-
+"""Seconds for which fewer than a majority of the run's clients may be ready before the rounds are given up."""
 
 RoundListener = Callable[[RoundRecord | Exception], None]
-"""Hears of every round that closes, in order, or of why there will be no more."""
+"""Takes the record of every round that closes, in order, or the reason why no more will."""
 
 
 @dataclass
 class _PendingRounds:
-    """A programme that is being followed."""
+    """A plan that is being followed.
+
+    Attributes:
+        plan: the plan.
+        listener: takes its records.
+        commits: that have come, by their place in the plan.
+        reported: how many of them the listener has been given, from the first on.
+        no_quorum_since: since when too few clients are ready; None while enough are.
+    """
 
     plan: RoundPlanMessage
-    told: RoundListener
-    records: dict[int, RoundCommit] = field(default_factory=dict)
-    said: int = 0
-    alone_since: float | None = None
+    listener: RoundListener
+    commits: dict[int, RoundCommit] = field(default_factory=dict)
+    reported: int = 0
+    no_quorum_since: float | None = None
 
 
 class RoundsClient:
-    """The asking side of the rounds conversation.
+    """The requesting side of the rounds conversation.
 
     Args:
-        node: the node that asks.
-        roster: who could take part.
-        depot: holds what is given.
+        node: the node that requests.
+        peers: the clients that could take part.
+        blob_store: offers a model that is given.
     """
 
     topics: tuple[str, ...] = ()
 
-    def __init__(self, node: Node, roster: PeerDirectory, depot: BlobStore) -> None:
+    def __init__(self, node: Node, peers: PeerDirectory, blob_store: BlobStore) -> None:
         self._node = node
-        self._roster = roster
-        self._blob_store = depot
-        self._ordered: dict[str, _PendingRounds] = {}
-        self.handlers: Mapping[type[Message], Handler] = {RoundCommit: self._commit, RoundsAborted: self._abandon}
+        self._peers = peers
+        self._blob_store = blob_store
+        self._pending: dict[str, _PendingRounds] = {}
+        self.handlers: Mapping[type[Message], Handler] = {RoundCommit: self._commit, RoundsAborted: self._aborted}
 
     async def run_rounds(
         self,
-        programme: RoundPlan,
+        plan: RoundPlan,
         progress: Progress | None = None,
         on_record: Callable[[RoundRecord], None] | None = None,
     ) -> tuple[RoundRecord, ...]:
         """Has rounds held and waits for their records.
 
         Args:
-            programme: the rounds.
-            progress: is told of every round that has closed, with what was measured.
+            plan: the rounds.
+            progress: is told of every round that has closed, with its values.
             on_record: gets every round's record as soon as it has closed, before `progress` is told.
 
         Raises:
             MethodError: they cannot be held.
-            NoQuorum: too few are there.
+            NoQuorum: too few clients are ready.
         """
-        told: asyncio.Queue[RoundRecord | Exception] = asyncio.Queue()
-        plan, packed = _to_request(programme, self._node.name)
-        self._order(plan, packed, told.put_nowait)
+        results: asyncio.Queue[RoundRecord | Exception] = asyncio.Queue()
+        message, packed = to_plan_message(plan, self._node.name)
+        self._start(message, packed, results.put_nowait)
         records: list[RoundRecord] = []
         try:
-            while len(records) < programme.rounds:
-                records.append(record := _result_or_raise(await told.get()))
+            while len(records) < plan.rounds:
+                records.append(record := _result_or_raise(await results.get()))
                 if on_record is not None:
                     on_record(record)
                 if progress is not None:
-                    progress.report(
-                        f"{programme.model} rounds", len(records), programme.rounds, **_weighted_means(record)
-                    )
+                    progress.report(f"{plan.model} rounds", len(records), plan.rounds, **_weighted_means(record))
         finally:
             self._forget(plan.key)
         return tuple(records)
 
     def linked(self, peer: PeerInfo) -> None:
-        """Hears of the orders when they are said again."""
+        """Nothing to do: requests are repeated."""
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
-        """Noticed when the orders are said again."""
+        """Nothing to do: it is noticed when requests are repeated."""
 
-    def _order(self, plan: RoundPlanMessage, packed: bytes | None, told: RoundListener) -> None:
+    def _start(self, plan: RoundPlanMessage, packed: bytes | None, listener: RoundListener) -> None:
         if plan.given is not None and packed is not None:
             self._blob_store.keep(plan.given.digest, packed)
-        self._ordered[plan.key] = _PendingRounds(plan, told)
-        self._say(plan.key)
+        self._pending[plan.key] = _PendingRounds(plan, listener)
+        self._request(plan.key)
 
-    def _say(self, key: str) -> None:
-        ordered = self._ordered.get(key)
-        if ordered is None:
+    def _request(self, key: str) -> None:
+        pending = self._pending.get(key)
+        if pending is None:
             return
-        if (missing := self._alone(ordered)) is not None:
-            self._end(key, missing)
+        if (error := self._no_quorum(pending)) is not None:
+            self._end(key, error)
             return
-        self._node.publish(ROUNDS, RoundsRequest(plan=ordered.plan, after=ordered.said))
-        asyncio.get_running_loop().call_later(REQUEST_INTERVAL, self._say, key)
+        self._node.publish(ROUNDS, RoundsRequest(plan=pending.plan, after=pending.reported))
+        asyncio.get_running_loop().call_later(REQUEST_INTERVAL, self._request, key)
 
-    def _alone(self, ordered: _PendingRounds) -> NoQuorum | None:
-        """Why the rounds are given up, when too few have been there for too long."""
-        now, ready = asyncio.get_running_loop().time(), tuple(self._roster.ready())
+    def _no_quorum(self, pending: _PendingRounds) -> NoQuorum | None:
+        """Why the rounds are given up, when too few clients have been ready for too long."""
+        now, ready = asyncio.get_running_loop().time(), tuple(self._peers.ready())
         needed = len(self._node.spec.expected) // 2 + 1
         if len(ready) >= needed:
-            ordered.alone_since = None
-        elif ordered.alone_since is None:
-            ordered.alone_since = now
-        elif now > ordered.alone_since + QUORUM_TIMEOUT:
-            return NoQuorum(ready, needed, self._roster.missing())
+            pending.no_quorum_since = None
+        elif pending.no_quorum_since is None:
+            pending.no_quorum_since = now
+        elif now > pending.no_quorum_since + QUORUM_TIMEOUT:
+            return NoQuorum(ready, needed, self._peers.missing())
         return None
 
     def _commit(self, envelope: Envelope, commit: RoundCommit) -> None:
-        ordered = self._ordered.get(commit.key)
-        if ordered is None or commit.index in ordered.records or commit.index > ordered.plan.rounds:
+        pending = self._pending.get(commit.key)
+        if pending is None or commit.index in pending.commits or commit.index > pending.plan.rounds:
             return
-        ordered.records[commit.index] = commit
-        while (following := ordered.records.get(ordered.said + 1)) is not None:
-            ordered.said += 1
-            ordered.told(to_round_record(following))
-        if ordered.said == ordered.plan.rounds:
+        pending.commits[commit.index] = commit
+        while (following := pending.commits.get(pending.reported + 1)) is not None:
+            pending.reported += 1
+            pending.listener(to_round_record(following))
+        if pending.reported == pending.plan.rounds:
             self._forget(commit.key)
 
-    def _abandon(self, envelope: Envelope, abandon: RoundsAborted) -> None:
-        ordered = self._ordered.get(abandon.key)
-        if ordered is not None:
-            lost = "; ".join(f"{name} {reason}" for name, reason in sorted(abandon.lost.items()))
-            said = f"the rounds of {ordered.plan.model} cannot go on: {abandon.reason}"
-            self._end(abandon.key, MethodError(f"{said} ({lost})" if lost else said))
+    def _aborted(self, envelope: Envelope, aborted: RoundsAborted) -> None:
+        pending = self._pending.get(aborted.key)
+        if pending is not None:
+            lost = "; ".join(f"{name} {reason}" for name, reason in sorted(aborted.lost.items()))
+            text = f"the rounds of {pending.plan.model} cannot continue: {aborted.reason}"
+            self._end(aborted.key, MethodError(f"{text} ({lost})" if lost else text))
 
     def _end(self, key: str, error: Exception) -> None:
-        self._ordered[key].told(error)
+        self._pending[key].listener(error)
         self._forget(key)
 
     def _forget(self, key: str) -> None:
-        ordered = self._ordered.pop(key, None)
-        if ordered is not None and ordered.plan.given is not None:
-            self._blob_store.drop(ordered.plan.given.digest)
+        pending = self._pending.pop(key, None)
+        if pending is not None and pending.plan.given is not None:
+            self._blob_store.drop(pending.plan.given.digest)
 
 
-def _to_request(programme: RoundPlan, asker: str) -> tuple[RoundPlanMessage, bytes | None]:
-    """A programme as it is said, and what it gives as bytes."""
-    if programme.replacement is None:
-        return to_plan_message(programme, asker, None), None
-    packed = pack(programme.replacement)
-    return to_plan_message(programme, asker, BlobRef(digest=digest(programme.replacement), size=len(packed))), packed
+def to_plan_message(plan: RoundPlan, requester: str) -> tuple[RoundPlanMessage, bytes | None]:
+    """A plan as it is requested, and the model that it gives as bytes.
+
+    Raises:
+        MethodError: it cannot be requested, and why.
+    """
+    if plan.replacement is not None and plan.rounds != 1:
+        raise MethodError(f"plan {plan.key!r} gives a model in {plan.rounds} rounds: give it in one")
+    packed, given = None, None
+    if plan.replacement is not None:
+        packed = pack(plan.replacement)
+        given = BlobRef(digest=digest(plan.replacement), size=len(packed))
+    try:
+        message = RoundPlanMessage(
+            key=plan.key,
+            requester=requester,
+            model=plan.model,
+            task=plan.work,
+            rounds=plan.rounds,
+            federation=plan.federation.model_dump_json(),
+            options=dict(plan.options),
+            given=given,
+        )
+    except ValidationError as error:
+        raise MethodError(f"plan {plan.key!r} cannot be requested: {error}") from error
+    return message, packed
 
 
-def _result_or_raise(record: RoundRecord | Exception) -> RoundRecord:
-    if isinstance(record, Exception):
-        raise record
-    return record
+def to_round_record(commit: RoundCommit) -> RoundRecord:
+    """The record of a round, as a method sees it."""
+    return RoundRecord(
+        number=commit.number,
+        model=commit.model,
+        weights=dict(sorted(commit.weights.items())),
+        values={name: dict(values) for name, values in sorted(commit.values.items())},
+        late=commit.late,
+        lost=dict(commit.lost),
+        refused=dict(commit.refused),
+        digest=commit.outcome.digest,
+        seconds=commit.seconds,
+        lead=commit.leader,
+    )
+
+
+def _result_or_raise(result: RoundRecord | Exception) -> RoundRecord:
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _weighted_means(record: RoundRecord) -> dict[str, float]:
-    """What was measured, averaged over the contributors by weight."""
-    names = sorted({value for values in record.values.values() for value in values})
-    found = {}
-    for name in names:
-        having = [(record.weights[node], values[name]) for node, values in record.values.items() if name in values]
-        found[name] = sum(weight * value for weight, value in having) / sum(weight for weight, _ in having)
-    return {**found, "contributed": float(len(record.weights))}
+    """The values of a round, averaged over its contributors by weight."""
+    means = {}
+    for name in sorted({value for values in record.values.values() for value in values}):
+        pairs = [(record.weights[node], values[name]) for node, values in record.values.items() if name in values]
+        means[name] = sum(weight * value for weight, value in pairs) / sum(weight for weight, _ in pairs)
+    return {**means, "contributed": float(len(record.weights))}

@@ -1,7 +1,8 @@
-"""What a member's part in rounds is done with: its bench, its models, and blobs from and for its peers.
+"""What a member's part in rounds works with: the participant, the checkpoints, and models from and for its peers.
 
-An outcome is taken over as a whole or not at all: whoever is told to stop meanwhile stops afterwards. Refuses to
-know how a round runs (`nodes.rounds.participant`).
+Every state of a peer enters through `RoundContext.fetch_state` and is checked there, once. An outcome is adopted as a
+whole or not at all: a cancellation takes effect afterwards. Knows nothing of how a round runs
+(`nodes.rounds.participant`).
 """
 
 from __future__ import annotations
@@ -14,12 +15,11 @@ from functools import partial
 
 from fednet.api import ModelState
 from fednet.errors import MethodError, ModelError
-from fednet.federated.state import digest, model_tensors, require_finite, require_like, unpack
+from fednet.federated.state import digest, model_tensors, require_finite, require_like, size, unpack
 from nodes.blob_store import BlobStore
 from nodes.compute import ComputeThread
 from nodes.errors import PeerError
 from nodes.rounds.checkpoints import Checkpoint, CheckpointStore
-from nodes.rounds.conversion import version_after
 from nodes.rounds.worker import RoundWorker
 from protocol.messages import Message
 from protocol.messages.rounds import (
@@ -30,181 +30,187 @@ from protocol.messages.rounds import (
     RoundCommit,
     RoundPlanMessage,
 )
+from protocol.rounds import version_after
 
 log = logging.getLogger(__name__)
+
+HEADER_ROOM = 1 << 16
+"""Bytes by which a packed state may be larger than its tensors, for their names and shapes."""
 
 
 @dataclass(frozen=True)
 class RoundContext:
-    """What a member's seats work with.
+    """What a member's part in rounds works with.
 
     Attributes:
         name: this member.
         run: the run's name.
-        bench: does the method's work.
-        models: what this member has.
-        depot: blobs that are offered and fetched.
+        worker: does the method's work.
+        store: this member's checkpoints.
+        blob_store: what peers can fetch here, and what is fetched from them.
         reducer: the thread on which states are packed, checked and reduced.
-        say: tells all members, this one too.
-        tell: tells one member, be it this one.
-        revealed: by model and round, for whose sum this member has revealed shares; it does so for no other.
-        sealed: whether this member contributes to secure rounds only, whatever is ordered.
+        publish: sends a message to all members, this one too.
+        tell: sends a message to one member, possibly this one.
+        revealed: by model and round, the survivors for whose sum this member has revealed shares; never for others.
+        secure_only: whether this member contributes to secure rounds only, whatever is requested.
     """
 
     name: str
     run: str
-    bench: RoundWorker
-    models: CheckpointStore
+    worker: RoundWorker
+    store: CheckpointStore
     blob_store: BlobStore
     reducer: ComputeThread
-    say: Callable[[Message], None]
+    publish: Callable[[Message], None]
     tell: Callable[[str, Message], None]
     revealed: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
-    sealed: bool = False
+    secure_only: bool = False
 
-    async def reach(
-        self, model: str, standing: ModelVersion, holders: Sequence[str], term: int, record: RoundCommit | None = None
-    ) -> Checkpoint:
-        """Sees to it that this member has what others stand at; records that it missed are asked for.
-
-        Raises:
-            MethodError: the participant knows no such model, or one of other shapes.
-            PeerError: nobody has it any more.
-        """
-        kept = await self.known(model)
-        if kept.standing == standing:
-            return kept
-        state, data = await self._obtained(model, standing.outcome, holders)
-        require_like(model_tensors(state), model_tensors(kept.state), "the peers' model")
-        reached = Checkpoint(standing, state, data)
-        await self.adopt(model, reached, term, record)
-        missing = self.models.missing(model)
-        if missing is not None and holders[0] != self.name:
-            self.tell(holders[0], RecordRequest(model=model, after=missing - 1))
-        return reached
-
-    async def catch_up(self, lead: str, said: LeaderAnnouncement) -> None:
-        """Reaches what the lead has, where no round does it anyway."""
-        try:
-            for model, standing in said.versions.items():
-                if (await self.known(model)).standing.number < standing.number:
-                    await self.reach(model, standing, (lead,), said.term)
-        except (MethodError, PeerError) as error:  # it is behind until the next word of its lead
-            log.warning("%s cannot catch up yet: %s", self.name, error)
-
-    async def settled(self, record: RoundCommit, holders: Sequence[str]) -> Checkpoint:
-        """What an earlier lead may have closed a round with.
-
-        Raises:
-            MethodError: it does not fit.
-            PeerError: nobody has it any more.
-        """
-        vote = self.models.votes.get(record.model)
-        if vote is not None and vote.kept.standing.outcome == record.outcome:
-            return vote.kept
-        state, data = await self._obtained(record.model, record.outcome, holders)
-        return Checkpoint(version_after(record), state, data)
-
-    async def adopt(self, model: str, kept: Checkpoint, term: int, record: RoundCommit | None = None) -> None:
-        """Takes over a state for good: on disk, for peers that are behind, and for the participant."""
-        await _run_uninterrupted(self._adopt(model, kept, term, record))
-
-    async def vote(self, plan: RoundPlanMessage, record: RoundCommit, kept: Checkpoint) -> None:
-        """Keeps for good what this member is about to vote for."""
-        await _run_uninterrupted(self._vote(plan, record, kept))
-
-    async def fetch(self, piece: BlobRef, holders: Sequence[str]) -> memoryview:
-        """A blob, from the first of the holders that has it."""
-        others = [name for name in dict.fromkeys(holders) if name != self.name]
-        return await self.blob_store.fetch(piece.digest, piece.size, others)
-
-    async def known(self, model: str) -> Checkpoint:
-        """What this member has of a model; the beginning, where no round has touched it.
+    async def checkpoint(self, model: str) -> Checkpoint:
+        """This member's checkpoint of a model; the initial one, where no round has touched it.
 
         Raises:
             MethodError: the participant knows no such model.
         """
-        if model in self.models.kept:
-            return self.models.kept[model]
-        state = await self.bench.initial_state(model)
-        kept = await self.reducer.run(partial(Checkpoint.of, state))
-        if model not in self.models.kept:
-            await self.reducer.run(partial(self.models.adopt, model, kept, 0))
-            self.blob_store.keep(kept.standing.outcome.digest, kept.packed)
-        return self.models.kept[model]
+        if model not in self.store.checkpoints:
+            state = await self.worker.initial_state(model)
+            initial = await self.reducer.run(partial(Checkpoint.of, state))
+            if model not in self.store.checkpoints:
+                await self.reducer.run(partial(self.store.adopt, model, initial, 0))
+                self.blob_store.keep(initial.version.outcome.digest, initial.packed)
+        return self.store.checkpoints[model]
 
     async def resume(self) -> None:
-        """Hands what earlier lives have left to the participant, and offers it to peers that are behind.
+        """Hands the checkpoints of earlier incarnations to the participant, and offers them to peers that are behind.
 
         Raises:
-            MethodError: the participant can no longer use it.
+            MethodError: the participant can no longer use them.
         """
-        for vote in self.models.votes.values():
-            self.blob_store.keep(vote.kept.standing.outcome.digest, vote.kept.packed)
-        for model, kept in self.models.kept.items():
-            self.blob_store.keep(kept.standing.outcome.digest, kept.packed)
-            if kept.standing.number:
-                await self.bench.adopt(model, kept.standing.number, kept.state)
+        for model in self.store.checkpoints.keys() | self.store.votes.keys():
+            self._offer(model, ())
+        for model, checkpoint in self.store.checkpoints.items():
+            if checkpoint.version.number:
+                await self.worker.adopt(model, checkpoint.version.number, checkpoint.state)
 
-    async def _obtained(
-        self, model: str, left: BlobRef, holders: Sequence[str]
-    ) -> tuple[ModelState, bytes | memoryview]:
-        vote = self.models.votes.get(model)
-        if vote is not None and vote.kept.standing.outcome == left:
-            return vote.kept.state, vote.kept.packed
-        data = await self.fetch(left, holders)
-        return await self.reducer.run(partial(unpack_state, data, left.digest)), data
+    async def reach(
+        self, model: str, version: ModelVersion, holders: Sequence[str], term: int, commit: RoundCommit | None = None
+    ) -> None:
+        """Brings a model to a version of other members; asks for the records that this member has missed.
 
-    async def _adopt(self, model: str, kept: Checkpoint, term: int, record: RoundCommit | None) -> None:
-        self.bench.interrupt()
+        Raises:
+            MethodError: the participant knows no such model, or one of other shapes.
+            PeerError: no holder has it any more.
+        """
+        if (await self.checkpoint(model)).version == version:
+            return
+        await self.adopt(model, await self._fetched(model, version, holders), term, commit)
+        missing = self.store.first_missing(model)
+        if missing is not None and holders[0] != self.name:
+            self.tell(holders[0], RecordRequest(model=model, after=missing - 1))
+
+    async def catch_up(self, leader: str, announcement: LeaderAnnouncement) -> None:
+        """Brings every model to the leader's version, where no round does it anyway."""
+        try:
+            for model, version in announcement.versions.items():
+                if (await self.checkpoint(model)).version.number < version.number:
+                    await self.reach(model, version, (leader,), announcement.term)
+        except (MethodError, PeerError) as error:  # it stays behind until the leader's next announcement
+            log.warning("%s cannot catch up yet: %s", self.name, error)
+
+    async def recovered(self, commit: RoundCommit, holders: Sequence[str]) -> Checkpoint:
+        """The outcome that an earlier leader may have committed a round with.
+
+        Raises:
+            MethodError: it does not fit the model.
+            PeerError: no holder has it any more.
+        """
+        return await self._fetched(commit.model, version_after(commit), holders)
+
+    async def adopt(self, model: str, checkpoint: Checkpoint, term: int, commit: RoundCommit | None = None) -> None:
+        """Adopts the outcome of a round: on disk, for peers that are behind, and for the participant."""
+        await _uninterrupted(self._adopt(model, checkpoint, term, commit))
+
+    async def persist_vote(self, plan: RoundPlanMessage, record: RoundCommit, checkpoint: Checkpoint) -> None:
+        """Keeps on disk what this member is about to vote for."""
+        await _uninterrupted(self._persist_vote(plan, record, checkpoint))
+
+    async def fetch_state(
+        self, blob: BlobRef, holders: Sequence[str], like: ModelState, owner: str
+    ) -> tuple[ModelState, memoryview]:
+        """A state from the first of the holders that has it, checked.
+
+        Args:
+            blob: its digest and size.
+            holders: whom to ask, in this order.
+            like: a state whose names, shapes and dtypes it must have.
+            owner: named in errors.
+
+        Returns:
+            The state, and its bytes for whoever else needs them.
+
+        Raises:
+            ModelError: it is too large, another one than `blob` names, unlike `like`, or not finite.
+            PeerError: no holder has it any more.
+        """
+        if blob.size > size(like) + HEADER_ROOM:
+            raise ModelError(f"{owner}: {blob.size} bytes were offered, expected {size(like)}: use the same model")
+        data = await self._fetch(blob, holders)
+        return await self.reducer.run(partial(_validated, data, blob, like, owner)), data
+
+    async def _fetched(self, model: str, version: ModelVersion, holders: Sequence[str]) -> Checkpoint:
+        """A version of a model that other members have; this member may have voted for it."""
+        vote = self.store.votes.get(model)
+        if vote is not None and vote.checkpoint.version.outcome == version.outcome:
+            return Checkpoint(version, vote.checkpoint.state, vote.checkpoint.packed)
+        like = model_tensors((await self.checkpoint(model)).state)
+        data = await self._fetch(version.outcome, holders)
+        state = await self.reducer.run(
+            partial(_validated, data, version.outcome, like, "the peers' model", with_slots=True)
+        )
+        return Checkpoint(version, state, data)
+
+    async def _fetch(self, blob: BlobRef, holders: Sequence[str]) -> memoryview:
+        others = [name for name in dict.fromkeys(holders) if name != self.name]
+        return await self.blob_store.fetch(blob.digest, blob.size, others)
+
+    async def _adopt(self, model: str, checkpoint: Checkpoint, term: int, commit: RoundCommit | None) -> None:
+        self.worker.interrupt()
         before = self._offered(model)
-        await self.reducer.run(partial(self.models.adopt, model, kept, term, record))
+        await self.reducer.run(partial(self.store.adopt, model, checkpoint, term, commit))
         self._offer(model, before)
-        await self.bench.adopt(model, kept.standing.number, kept.state)
+        await self.worker.adopt(model, checkpoint.version.number, checkpoint.state)
 
-    async def _vote(self, plan: RoundPlanMessage, record: RoundCommit, kept: Checkpoint) -> None:
+    async def _persist_vote(self, plan: RoundPlanMessage, record: RoundCommit, checkpoint: Checkpoint) -> None:
         before = self._offered(record.model)
-        await self.reducer.run(partial(self.models.vote, plan, record, kept))
+        await self.reducer.run(partial(self.store.vote, plan, record, checkpoint))
         self._offer(record.model, before)
 
     def _offered(self, model: str) -> list[Checkpoint]:
-        """What peers may fetch of a model."""
-        vote, kept = self.models.votes.get(model), self.models.kept.get(model)
-        return [*([kept] if kept else []), *([vote.kept] if vote else [])]
+        """The checkpoints of a model that peers may fetch."""
+        vote, checkpoint = self.store.votes.get(model), self.store.checkpoints.get(model)
+        return [*([checkpoint] if checkpoint else []), *([vote.checkpoint] if vote else [])]
 
     def _offer(self, model: str, before: Sequence[Checkpoint]) -> None:
         for each in self._offered(model):
-            self.blob_store.keep(each.standing.outcome.digest, each.packed)
+            self.blob_store.keep(each.version.outcome.digest, each.packed)
         for each in before:
-            self.blob_store.drop(each.standing.outcome.digest)
+            self.blob_store.drop(each.version.outcome.digest)
 
 
-def unpack_state(data: memoryview, digest_: str) -> ModelState:
-    """The state in a blob.
-
-    Raises:
-        ModelError: it is not the state that has this digest.
-    """
+def _validated(
+    data: memoryview, blob: BlobRef, like: ModelState, owner: str, *, with_slots: bool = False
+) -> ModelState:
+    """The state in a blob, once it is the one that was named, fits and is finite; on the reducer's thread."""
     state = unpack(data)
-    if digest(state) != digest_:
-        raise ModelError(f"what was fetched is not the state {digest_[:12]}")
-    return state
-
-
-def unpack_validated_state(data: memoryview, name: str, like: ModelState, whose: str) -> ModelState:
-    """The state in a blob, once it fits.
-
-    Raises:
-        ModelError: it is another one, not of the names and shapes of `like`, or not finite.
-    """
-    state = unpack_state(data, name)
-    require_like(state, like, whose)
-    require_finite(state, whose)
+    if digest(state) != blob.digest:
+        raise ModelError(f"{owner}: the bytes that were fetched are not the state {blob.digest[:12]}")
+    require_like(model_tensors(state) if with_slots else state, like, owner)
+    require_finite(state, owner)
     return state
 
 
 async def wait_finished(task: asyncio.Future[None]) -> None:
-    """Waits until a task has ended, also when whoever waits is cancelled meanwhile: it then stops afterwards."""
+    """Waits until a task has ended; a cancellation of the waiting takes effect afterwards."""
     cancelled = False
     while not task.done():
         try:
@@ -215,7 +221,7 @@ async def wait_finished(task: asyncio.Future[None]) -> None:
         raise asyncio.CancelledError
 
 
-async def _run_uninterrupted(work: Coroutine[None, None, None]) -> None:
+async def _uninterrupted(work: Coroutine[None, None, None]) -> None:
     """Does work to its end, even if whoever waits for it is cancelled meanwhile."""
     task = asyncio.ensure_future(work)
     await wait_finished(task)

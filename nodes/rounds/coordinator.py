@@ -1,325 +1,275 @@
-"""Leading rounds, for as long as this member holds the duty.
+"""Leading rounds: brings this member up to date, settles open outcomes, and holds the requested rounds in their order.
 
-The lead says when a round opens and closes and nothing else: states go between the members. It is a member like
-every other, with a seat of its own. Whom it waits for is the ledger's to decide (`protocol.rounds`), who leads the
-council's (`protocol.election`).
+A leader says when a round opens and closes and nothing else; it is a member like every other and takes part itself.
+Knows nothing of how leaders are elected (`nodes.rounds.leadership`) and what one attempt consists of
+(`nodes.rounds.attempt`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
+from pydantic import ValidationError
+
+from fednet.errors import MethodError
+from fednet.federated.config import Federation
 from fednet.federated.participation import sampled_participants
-from nodes.rounds.attempt import AttemptFailed, RoundAttempt, RoundImpossible
-from nodes.rounds.conversion import federation_from
-from nodes.rounds.secure_sum import threshold_of
-from protocol.election import Election
+from nodes.errors import PeerError
+from nodes.rounds.attempt import AttemptFailed, RoundAttempt, RoundImpossible, abort_message
+from nodes.rounds.context import RoundContext
+from protocol.election import Election, ElectionWon
 from protocol.messages import Message
-from protocol.messages.rounds import (  # fmt: skip
-    BlobRef,
-    ContributionAvailable,
-    ContributionReceipt,
-    ModelAdopted,
+from protocol.messages.rounds import (
+    AcceptedVote,
+    LeaderAnnouncement,
     ModelVersion,
+    RecordRequest,
     RoundCommit,
-    RoundDecline,
     RoundMessage,
     RoundOpen,
     RoundPlanMessage,
-    RoundVote,
-    ShardReduced,
 )
-from protocol.messages.secure_sum import KeyAdvertisement, SecureSumMessage, ShareDistribution, SharesReceived
-from protocol.quorum import DeadlineEstimator, QuorumOutcome, QuorumPolicy, QuorumTracker
-from protocol.rounds import ContributionTracker, VoteTracker, attempt_of, round_message
+from protocol.quorum import DeadlineEstimator, QuorumPolicy
+from protocol.rounds import attempt_of, version_after
 
 log = logging.getLogger(__name__)
 
-
 MAX_ATTEMPTS = 100
-"""Attempts at one round, most of which end with a death; what breaks more often will not end well."""
+"""Attempts at one round, most of which end with a death; a round that fails more often will not succeed."""
+
+MAX_REQUESTS = 64
+"""Plans that wait at a member; a further one is refused."""
+
+RETRY = 1.0
+"""Seconds until a leader that could not fetch a model tries again, and for which it waits for a missing record."""
+
+
+class RequestQueue:
+    """The plans that wait, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self.plans: dict[str, RoundPlanMessage] = {}
+        self.changed = asyncio.Event()
+
+    def add(self, plan: RoundPlanMessage) -> bool:
+        """Adds a plan; False if too many wait already."""
+        if plan.key not in self.plans and len(self.plans) >= MAX_REQUESTS:
+            return False
+        self.plans.setdefault(plan.key, plan)
+        self.changed.set()
+        return True
+
+    def remove(self, key: str) -> None:
+        """Removes a plan whose rounds are over."""
+        self.plans.pop(key, None)
 
 
 class RoundCoordinator:
-    """The duty to lead.
+    """The duty of the leader.
 
     Args:
-        council: who leads, and who is there.
+        election: the leader and the members that are alive.
         policy: when a round goes on without everybody.
         seed: of the draw of contributors.
-        say: tells all members, this one too.
+        publish: sends a message to all members, this one too.
+        participation_ended: waits until this member has ended its own part in the latest round.
 
     Attributes:
+        requests: the plans to hold rounds for.
         attempts: how many attempts at rounds it has opened; the number of the latest.
+        record_received: to be set when a record that was asked for has come.
     """
 
-    def __init__(self, council: Election, policy: QuorumPolicy, seed: int, say: Callable[[Message], None]) -> None:
-        self._election = council
-        self._policy = policy
-        self._seed = seed
-        self._say = say
-        self._pace = DeadlineEstimator(policy)
+    def __init__(
+        self,
+        election: Election,
+        policy: QuorumPolicy,
+        seed: int,
+        publish: Callable[[Message], None],
+        participation_ended: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.requests = RequestQueue()
         self.attempts = 0
-        self._round: RoundAttempt | None = None
-        self._unable: dict[str, str] = {}
-        self._awaited = asyncio.Event()
+        self.record_received = asyncio.Event()
+        self._election, self._policy, self._seed, self._publish = election, policy, seed, publish
+        self._participation_ended = participation_ended
+        self._estimator = DeadlineEstimator(policy)
+        self._attempt: RoundAttempt | None = None
+        self._arrived = asyncio.Event()
+
+    def receive(self, sender: str, message: RoundMessage) -> None:
+        """A member's message about a round counts if it is about the present attempt."""
+        if self._attempt is not None and self._attempt.concerns(message):
+            self._attempt.receive(sender, message)
+
+    def refuse_stale(self, name: str, number: int) -> None:
+        """Names a contributor to an earlier round in the record of the present one."""
+        if self._attempt is not None:
+            self._attempt.refuse_stale(name, number)
+
+    def in_progress(self, commit: RoundCommit) -> bool:
+        """Whether members are still adopting the outcome of a round."""
+        return self._attempt is not None and attempt_of(self._attempt.opened) == attempt_of(commit)
+
+    def arrived(self) -> None:
+        """A member is alive (again)."""
+        self._arrived.set()
+
+    def departed(self, name: str, reason: str) -> None:
+        """A member is gone."""
+        if self._attempt is not None:
+            self._attempt.departed(name, reason)
+
+    async def lead(self, elected: ElectionWon, context: RoundContext) -> None:
+        """Leads until it is cancelled.
+
+        Raises:
+            MethodError: the participant cannot use a model of its peers.
+        """
+        await self._participation_ended()
+        for model, (version, holder) in elected.versions.items():
+            if (await context.checkpoint(model)).version.number < version.number:
+                await self._reach(context, model, version, holder)
+        for model in list(context.store.checkpoints):
+            await self._recall(context, model)
+        for accepted in elected.accepted.values():
+            await self._recover(context, accepted)
+        while True:
+            self.requests.changed.clear()
+            for plan in list(self.requests.plans.values()):
+                await self._hold_plan(context, plan)
+            self._publish(
+                LeaderAnnouncement(term=elected.term, attempt=self.attempts, versions=context.store.versions())
+            )
+            await self.requests.changed.wait()
+
+    async def _hold_plan(self, context: RoundContext, plan: RoundPlanMessage) -> None:
+        """Holds the rounds of a plan that are still to be held."""
+        store = context.store
+        try:
+            Federation.model_validate_json(plan.federation)
+            await context.checkpoint(plan.model)
+            for index in range(store.rounds_done(plan.key) + 1, plan.rounds + 1):
+                commit = await self.hold(plan, index, store.versions())
+                await self._adopted(context, commit)
+                context.tell(plan.requester, commit)
+        except (RoundImpossible, MethodError, ValidationError) as error:
+            impossible = error if isinstance(error, RoundImpossible) else RoundImpossible(str(error), {})
+            aborted = abort_message(self._election.term, plan, impossible)
+            self._publish(aborted)
+            context.tell(plan.requester, aborted)
+        self.requests.remove(plan.key)
+
+    async def _recover(self, context: RoundContext, accepted: AcceptedVote) -> None:
+        """Commits the round that an earlier leader may have committed, with the same outcome."""
+        model, record = accepted.record.model, accepted.record
+        if (await context.checkpoint(model)).version.number + 1 != record.number:
+            return
+        log.info("%s recovers the outcome that round %d of %s may have had", context.name, record.number, model)
+        try:
+            versions = context.store.versions()
+            await self._adopted(context, await self.hold(accepted.plan, record.index, versions, record))
+        except RoundImpossible as error:
+            log.warning("round %d of %s is held again: %s", record.number, model, error)
 
     async def hold(
         self,
         plan: RoundPlanMessage,
         index: int,
-        standings: Mapping[str, ModelVersion],
-        settled: RoundCommit | None = None,
+        versions: Mapping[str, ModelVersion],
+        recovered: RoundCommit | None = None,
     ) -> RoundCommit:
-        """Holds one round of a programme, in as many attempts as it takes.
+        """Holds one round of a plan, in as many attempts as it takes.
 
         Args:
-            plan: the programme.
+            plan: the plan.
             index: which of its rounds, from 1.
-            standings: how far the models are.
-            settled: what an earlier lead may have closed this very round with.
+            versions: of all models, at this member.
+            recovered: what an earlier leader may have committed this very round with.
 
         Returns:
-            The record of the round, once every member that is waited for has taken over its outcome.
+            The record of the round, once every member that is waited for has adopted its outcome.
 
         Raises:
-            Hopeless: it cannot be held.
+            RoundImpossible: it cannot be held.
         """
-        self._unable = {}
+        unable: dict[str, str] = {}
         for _ in range(MAX_ATTEMPTS):
-            await self._majority()
+            await self._majority_arrived()
             try:
-                return await self._attempt(plan, index, standings, settled)
-            except AttemptFailed as broken:
-                log.warning("round %d of %s begins again: %s", index, plan.key, broken)
+                opened = self._opened(plan, index, versions, recovered, unable)
+                self._attempt = RoundAttempt(
+                    opened, self._election, self._policy, self._estimator, unable=unable, publish=self._publish
+                )
+                return await self._attempt.run()
+            except AttemptFailed as error:
+                log.warning("round %d of %s is repeated: %s", index, plan.key, error)
             finally:
-                self._round = None
-        raise RoundImpossible(f"{MAX_ATTEMPTS} attempts were broken off", self._unable)
-
-    def offered(self, name: str, contribution: ContributionAvailable) -> None:
-        """A member contributes; one that is not to this attempt is refused by name."""
-        held = self._round
-        if held is not None and self._current(contribution):
-            held.contribution_tracker.add(name, contribution.contribution, _now())
-            held.changed.set()
-
-    def stale(self, name: str, number: int) -> None:
-        """A contribution to a round that is over: it is named in the record of the present one."""
-        if self._round is not None and number < self._round.opened.number:
-            self._round.contribution_tracker.refused.setdefault(name, f"stale: it contributed to round {number}")
-
-    def receipt(self, name: str, receipt: ContributionReceipt) -> None:
-        """A keeper holds its part of a contribution, or refuses it."""
-        held = self._round
-        if held is None or not self._current(receipt):
-            return
-        if receipt.refused:
-            held.contribution_tracker.refuse(name, receipt.contributor, receipt.refused)
-        else:
-            held.contribution_tracker.mark_held(name, receipt.contributor, _now())
-        held.changed.set()
-
-    def declined(self, name: str, decline: RoundDecline) -> None:
-        """A member cannot contribute, and perhaps not vote either."""
-        held = self._round
-        if held is None or not self._current(decline):
-            return
-        held.withdraw(name, f"declined: {decline.reason}")
-        if not decline.can_vote:
-            held.lose(name, f"declined: {decline.reason}")
-            self._unable[name] = f"declined: {decline.reason}"
-            held.broken |= len(held.contribution_tracker.holders) > 1
-        held.changed.set()
-
-    def voted(self, name: str, vote: RoundVote) -> None:
-        """A member has computed what the round leaves."""
-        held = self._round
-        if held is not None and self._current(vote) and held.voting.arrive(name, _now()):
-            held.vote_tracker.cast(name, vote.outcome)
-            held.changed.set()
-
-    def secure(self, name: str, message: SecureSumMessage) -> None:
-        """A member has advertised its keys, or holds everybody's shares."""
-        held = self._round
-        if held is None or not self._current(message):
-            return
-        if isinstance(message, KeyAdvertisement):
-            held.key_advertisements.arrive(name, _now())
-        elif isinstance(message, SharesReceived) and held.sharing is not None:
-            held.sharing.arrive(name, _now())
-        held.changed.set()
-
-    def reduced(self, name: str, reduced: ShardReduced) -> None:
-        """A keeper has announced its shard of the aggregate."""
-        if self._round is not None and self._current(reduced):
-            self._round.reduced.add(name)
-
-    def holds(self, record: RoundCommit) -> bool:
-        """Whether a round is still under way: not every member has taken over its outcome."""
-        return self._round is not None and attempt_of(self._round.opened) == attempt_of(record)
-
-    def adopted(self, name: str, adopted: ModelAdopted) -> None:
-        """A member has taken over what the round left."""
-        held = self._round
-        if held is not None and self._current(adopted) and held.adopting.arrive(name, _now()):
-            held.changed.set()
-
-    def arrived(self) -> None:
-        """A member is there (again)."""
-        self._awaited.set()
-
-    def departed(self, name: str, reason: str) -> None:
-        """Nobody waits for the dead; whose shard is needed breaks the attempt."""
-        held = self._round
-        if held is None:
-            return
-        held.depart(name, reason)
-        held.changed.set()
-
-    async def _majority(self) -> None:
-        """Waits until a majority of the configured members is there: without it nothing can close."""
-        while len(self._election.alive) < self._election.majority:
-            there = ", ".join(sorted(self._election.alive))
-            log.warning("%d members are needed and %s are here: waiting", self._election.majority, there)
-            self._awaited.clear()
-            await self._awaited.wait()
-
-    async def _attempt(
-        self, plan: RoundPlanMessage, index: int, standings: Mapping[str, ModelVersion], settled: RoundCommit | None
-    ) -> RoundCommit:
-        held = self._round = self._opened(plan, index, standings, settled)
-        self._say(held.opened)
-        if settled is None:
-            outcome = await self._contributed(held)
-            self._say(held.close(outcome, _now()))
-        votes = await self._until(held, held.voting)
-        left = self._agreed(held, votes)
-        if settled is None:
-            commit = held.commit(left)
-        else:
-            commit = settled.model_copy(update={"term": held.opened.term, "attempt": held.opened.attempt})
-        self._say(commit)
-        held.adopting.opened = _now()
-        await self._until(held, held.adopting)
-        return commit
-
-    async def _contributed(self, held: RoundAttempt) -> QuorumOutcome:
-        """Waits for the contributions; a model that is given needs none."""
-        if held.opened.plan.given is not None:
-            return QuorumOutcome(True, (), (), {}, True, 0.0)
-        secure = federation_from(held.opened.plan).secure
-        if secure is not None:
-            await self._dealt(held, threshold_of(secure, len(held.opened.contributors)))
-        outcome = await self._until(held, held.contribution_tracker.quorum)
-        for seconds in held.contribution_tracker.quorum.durations():
-            self._pace.record(seconds)
-        if not outcome.quorate:
-            self._require_majority(outcome)
-            needed = held.contribution_tracker.quorum.policy.quorum
-            raise RoundImpossible(f"{len(outcome.contributed)} of {needed} needed contributed", _all_lost(outcome))
-        return outcome
-
-    async def _dealt(self, held: RoundAttempt, threshold: int) -> None:
-        """Waits until everybody who has a contribution holds everybody's shares, so that any of them may be lost."""
-        adverts = await self._until(held, held.key_advertisements)
-        names = adverts.contributed
-        for name in adverts.late:
-            held.withdraw(name, "late: its keys did not come in time")
-        if len(names) < threshold:
-            self._require_majority(adverts)
-            raise RoundImpossible(
-                f"{len(names)} of {threshold} needed for a secure sum contributed", _all_lost(adverts)
-            )
-        held.sharing = QuorumTracker.open(names, _now(), held.contribution_tracker.quorum.policy, self._pace)
-        self._say(round_message(ShareDistribution, held.opened, sharers=names))
-        sharing = await self._until(held, held.sharing)
-        if sharing.contributed != names:
-            raise AttemptFailed(f"late: {', '.join(sharing.late)}")
-        held.sharers, held.needed = set(names), threshold
+                self._attempt = None
+        raise RoundImpossible(f"{MAX_ATTEMPTS} attempts failed", unable)
 
     def _opened(
-        self, plan: RoundPlanMessage, index: int, standings: Mapping[str, ModelVersion], settled: RoundCommit | None
-    ) -> RoundAttempt:
-        federation, now, council = federation_from(plan), _now(), self._election
-        members = tuple(sorted(council.alive - self._unable.keys()))
-        if len(members) < council.majority:
-            raise RoundImpossible(f"{len(members)} of {council.majority} needed can take part", self._unable)
-        number = standings[plan.model].number + 1
-        names: tuple[str, ...] = ()
-        if plan.given is None and settled is None:
-            names = sampled_participants(members, federation.participation, self._seed, plan.model, number)
+        self,
+        plan: RoundPlanMessage,
+        index: int,
+        versions: Mapping[str, ModelVersion],
+        recovered: RoundCommit | None,
+        unable: Mapping[str, str],
+    ) -> RoundOpen:
+        """The next attempt, with the members that are alive and able."""
+        election, number = self._election, versions[plan.model].number + 1
+        members = tuple(sorted(election.alive - unable.keys()))
+        if len(members) < election.majority:
+            raise RoundImpossible(f"{len(members)} of {election.majority} needed can take part", unable)
+        contributors: tuple[str, ...] = ()
+        if plan.given is None and recovered is None:
+            share = Federation.model_validate_json(plan.federation).participation
+            contributors = sampled_participants(members, share, self._seed, plan.model, number)
         self.attempts += 1
-        opened = RoundOpen(
-            model=plan.model, number=number, term=council.term, attempt=self.attempts, index=index, plan=plan,
-            versions=dict(standings), members=members, contributors=names, recovered=settled,
+        return RoundOpen(
+            model=plan.model, number=number, term=election.term, attempt=self.attempts, index=index, plan=plan,
+            versions=dict(versions), members=members, contributors=contributors, recovered=recovered,
         )  # fmt: skip
-        keepers = frozenset(members if federation.transport == "sharded" and names else (council.me,))
-        quorate = self._policy.model_copy(update={"quorum": max(self._policy.quorum, federation.quorum)})
-        voting = self._policy.model_copy(update={"quorum": council.majority})
-        step = QuorumTracker.open((*names, *self._unable), now, quorate, self._pace)
-        step.enough = federation.buffer.size if federation.buffer is not None else None
-        for name, reason in self._unable.items():
-            step.lose(name, reason)
-        return RoundAttempt(
-            opened=opened,
-            lead=council.me,
-            began=now,
-            contribution_tracker=ContributionTracker(step, keepers),
-            vote_tracker=VoteTracker(council.majority),
-            voting=QuorumTracker.open(members, now, voting, self._pace),
-            adopting=QuorumTracker.open(members, now, voting, self._pace),
-            key_advertisements=QuorumTracker.open(names, now, quorate, self._pace),
-        )
 
-    async def _until(self, held: RoundAttempt, step: QuorumTracker) -> QuorumOutcome:
-        """Waits until a step of an attempt has closed."""
-        while not (outcome := step.outcome(_now())).closed:
-            if held.broken and step is not held.adopting:
-                raise AttemptFailed(", ".join(f"{name} {reason}" for name, reason in outcome.lost.items()))
-            held.changed.clear()
+    async def _majority_arrived(self) -> None:
+        """Waits until a majority of the configured members is alive: without it no round can close."""
+        while len(self._election.alive) < self._election.majority:
+            alive = ", ".join(sorted(self._election.alive))
+            log.warning("waiting: %d members are needed and %s are alive", self._election.majority, alive)
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def _adopted(self, context: RoundContext, commit: RoundCommit) -> None:
+        """Waits until this member, too, has adopted the outcome of a round."""
+        await self._participation_ended()
+        await self._reach(context, commit.model, version_after(commit), *sorted(commit.weights), commit=commit)
+
+    async def _reach(
+        self, context: RoundContext, model: str, version: ModelVersion, *holders: str, commit: RoundCommit | None = None
+    ) -> None:
+        """Brings a model to a version of other members, as soon as one of them can be asked."""
+        while True:
+            others = sorted(self._election.alive - {context.name})
             try:
-                async with asyncio.timeout_at(outcome.until):
-                    await held.changed.wait()
-            except TimeoutError:
-                pass
-        if held.broken and step is not held.adopting:
-            raise AttemptFailed("a member that is needed is gone")
-        return outcome
+                await context.reach(model, version, (*holders, *others), self._election.term, commit)
+                return
+            except PeerError as error:
+                log.warning("%s cannot fetch %s yet: %s", context.name, model, error)
+                await asyncio.sleep(RETRY)
 
-    def _require_majority(self, outcome: QuorumOutcome) -> None:
-        """Who is missing may come back: only with a majority there is anything hopeless.
-
-        Raises:
-            Broken: fewer than a majority is there.
-        """
-        if len(self._election.alive) < self._election.majority:
-            raise AttemptFailed(", ".join(f"{name} {reason}" for name, reason in outcome.lost.items()))
-
-    def _agreed(self, held: RoundAttempt, votes: QuorumOutcome) -> BlobRef:
-        left = held.vote_tracker.agreed()
-        if left is None:
-            self._require_majority(votes)
-            found = {name: f"computed {piece.digest[:12]}" for name, piece in held.vote_tracker.votes.items()}
-            raise RoundImpossible(
-                f"{held.vote_tracker.majority} members must agree on what round {held.opened.number} leaves",
-                {**votes.lost, **dict.fromkeys(votes.late, "late"), **found},
-            )
-        for name in held.vote_tracker.dissenters(left):
-            log.warning("%s has computed something else in round %d", name, held.opened.number)
-        return left
-
-    def _current(self, message: RoundMessage) -> bool:
-        held = self._round
-        return (
-            held is not None and held.opened.model == message.model and attempt_of(held.opened) == attempt_of(message)
-        )
-
-
-def _all_lost(outcome: QuorumOutcome) -> dict[str, str]:
-    return {**outcome.lost, **dict.fromkeys(outcome.late, "late")}
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+    async def _recall(self, context: RoundContext, model: str) -> None:
+        """Asks one member after another for records that are missing here."""
+        store = context.store
+        for name in sorted(self._election.alive - {context.name}):
+            while (missing := store.first_missing(model)) is not None:
+                context.tell(name, RecordRequest(model=model, after=missing - 1))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RETRY):
+                        while store.first_missing(model) == missing:
+                            self.record_received.clear()
+                            await self.record_received.wait()
+                if store.first_missing(model) == missing:
+                    break

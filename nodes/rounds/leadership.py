@@ -1,176 +1,145 @@
-"""What a member does from its election until it is deposed: it catches up, and holds one programme after another.
+"""Leader election at one member: promises terms, follows whoever leads, and leads when it has been elected.
 
-First it reaches the furthest of those who elected it, asks for the records that it lacks, and settles what an earlier
-lead may have closed. Then it holds what is ordered, in the order in which it came. Refuses to know who is elected
-(`protocol.election`) and how a round is held (`nodes.rounds.coordinator`).
+Whether a term is claimed, promised or won is decided by `protocol.election`; this carries it out. A term is on disk
+before it is promised, so that a later incarnation does not forget it. Knows nothing of what a leader does
+(`nodes.rounds.coordinator`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
 
-from pydantic import ValidationError
-
-from fednet.errors import MethodError
-from nodes.errors import PeerError
-from nodes.rounds.attempt import RoundImpossible, abort_message
+from nodes.compute import ComputeThread
+from nodes.node import Node
+from nodes.rounds.checkpoints import CheckpointStore
 from nodes.rounds.context import RoundContext
-from nodes.rounds.conversion import federation_from, version_after
 from nodes.rounds.coordinator import RoundCoordinator
-from protocol.election import Election, ElectionWon
-from protocol.messages.rounds import (
-    AcceptedVote,
-    LeaderAnnouncement,
-    ModelVersion,
-    RecordRequest,
-    RoundCommit,
-    RoundPlanMessage,
-)
+from protocol.election import Election, ElectionWon, StartElection
+from protocol.messages import Message, ProgressReport
+from protocol.messages.rounds import LeaderAnnouncement, Prepare, Promise
+from protocol.topics import PROGRESS, ROUNDS
 
 log = logging.getLogger(__name__)
 
-RETRY_INTERVAL = 1.0
-"""Seconds until a lead that could not fetch what it needs tries again, and for which it waits for records."""
-
-MAX_REQUESTS = 64
-"""Programmes that wait at a member; a further one is refused."""
+TICK = 0.1
+"""Seconds between two looks at who should lead."""
 
 
-class RequestQueue:
-    """The programmes that wait, in the order in which they came."""
-
-    def __init__(self) -> None:
-        self.plans: dict[str, RoundPlanMessage] = {}
-        self.came = asyncio.Event()
-
-    def add(self, plan: RoundPlanMessage) -> bool:
-        """A programme is ordered; False if too many wait already."""
-        if plan.key not in self.plans and len(self.plans) >= MAX_REQUESTS:
-            return False
-        self.plans.setdefault(plan.key, plan)
-        self.came.set()
-        return True
-
-    def remove(self, key: str) -> None:
-        """A programme is over."""
-        self.plans.pop(key, None)
-
-
-@dataclass
 class Leadership:
-    """One member's time as lead.
+    """Elections, and this member's terms as leader.
 
-    Attributes:
-        elected: by whom, and from where it leads.
-        means: what it works with.
-        council: who is there.
-        chair: holds rounds.
-        orders: what is to be held.
-        seated: waits until this member has left its own seat.
-        recalled: to be set when a record has come that was asked for.
+    Args:
+        node: this member's node.
+        election: decides.
+        store: keeps the promised terms on disk.
+        reducer: the thread on which they are written.
+        coordinator: leads rounds.
+        tell: sends a message to one member, possibly this one.
+        leave: ends this member's part in a round of an earlier term than this one.
+        left: waits until it has ended.
     """
 
-    elected: ElectionWon
-    means: RoundContext
-    election: Election
-    coordinator: RoundCoordinator
-    requests: RequestQueue
-    participation_ended: Callable[[], Awaitable[None]]
-    recalled: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def lead(self) -> None:
-        """Leads until it is cancelled.
-
-        Raises:
-            MethodError: the participant cannot use what its peers have.
-        """
-        await self.participation_ended()
-        for model, (standing, holder) in self.elected.versions.items():
-            if (await self.means.known(model)).standing.number < standing.number:
-                await self._reach(model, standing, holder)
-        for model in list(self.means.models.kept):
-            await self._recall(model)
-        for voted in self.elected.accepted.values():
-            await self._settle(voted)
-        while True:
-            self.requests.came.clear()
-            for plan in list(self.requests.plans.values()):
-                await self._programme(plan)
-            said = LeaderAnnouncement(
-                term=self.elected.term, attempt=self.coordinator.attempts, versions=self.means.models.standings()
-            )
-            self.means.say(said)
-            await self.requests.came.wait()
-
-    async def _programme(self, plan: RoundPlanMessage) -> None:
-        """Holds the rounds of a programme that are still to be held."""
-        models = self.means.models
-        try:
-            federation_from(plan)
-            await self.means.known(plan.model)
-            for index in range(models.done(plan.key) + 1, plan.rounds + 1):
-                commit = await self.coordinator.hold(plan, index, models.standings())
-                await self._adopted(commit)
-                self.means.tell(plan.requester, commit)
-        except RoundImpossible as hopeless:
-            self._abandon(plan, hopeless)
-        except (MethodError, ValidationError) as error:
-            self._abandon(plan, RoundImpossible(str(error), {}))
-        self.requests.remove(plan.key)
-
-    def _abandon(self, plan: RoundPlanMessage, hopeless: RoundImpossible) -> None:
-        said = abort_message(self.election.term, plan, hopeless)
-        self.means.say(said)
-        self.means.tell(plan.requester, said)
-
-    async def _settle(self, voted: AcceptedVote) -> None:
-        """Closes the round that an earlier lead may have closed, with the same outcome."""
-        model, record = voted.record.model, voted.record
-        if (await self.means.known(model)).standing.number + 1 != record.number:
-            return
-        log.info("%s settles on what round %d of %s may have left", self.means.name, record.number, model)
-        try:
-            standings = self.means.models.standings()
-            await self._adopted(await self.coordinator.hold(voted.plan, record.index, standings, record))
-        except RoundImpossible as hopeless:
-            log.warning("round %d of %s is held again: %s", record.number, model, hopeless)
-
-    async def _adopted(self, commit: RoundCommit) -> None:
-        """Waits until this member too stands where the round has left the others."""
-        await self.participation_ended()
-        await self._reach(commit.model, version_after(commit), *sorted(commit.weights), record=commit)
-
-    async def _reach(
-        self, model: str, standing: ModelVersion, *holders: str, record: RoundCommit | None = None
+    def __init__(
+        self,
+        node: Node,
+        election: Election,
+        store: CheckpointStore,
+        reducer: ComputeThread,
+        coordinator: RoundCoordinator,
+        *,
+        tell: Callable[[str, Message], None],
+        leave: Callable[[int], None],
+        left: Callable[[int], Awaitable[None]],
     ) -> None:
-        """Reaches what others have, as soon as one of them can be asked."""
+        self._node, self._election, self._store, self._reducer = node, election, store, reducer
+        self._coordinator, self._tell, self._leave, self._left = coordinator, tell, leave, left
+        self._context: RoundContext | None = None
+        self._leading: asyncio.Task[None] | None = None
+        self._majority_alive = False
+        self.handlers: Mapping[type[Message], Callable[[str, Any], None]] = {
+            Prepare: self._prepare,
+            Promise: self._promise,
+        }
+
+    async def run(self, context: RoundContext) -> None:
+        """Stands for election until it is cancelled."""
+        self._context = context
         while True:
-            others = sorted(self.election.alive - {self.means.name})
-            try:
-                await self.means.reach(model, standing, (*holders, *others), self.elected.term, record)
-                return
-            except PeerError as error:
-                log.warning("%s cannot go on yet: %s", self.means.name, error)
-                await asyncio.sleep(RETRY_INTERVAL)
+            self.tick()
+            self._report_majority()
+            await asyncio.sleep(TICK)
 
-    async def _recall(self, model: str) -> None:
-        """Asks one member after another for records that are missing here."""
-        models = self.means.models
-        for name in sorted(self.election.alive - {self.means.name}):
-            while (missing := models.missing(model)) is not None:
-                self.means.tell(name, RecordRequest(model=model, after=missing - 1))
-                await self._learned(model, missing)
-                if models.missing(model) == missing:
-                    break
+    def tick(self) -> None:
+        """Claims a term where it is this member's turn, once it is ready to lead."""
+        if self._context is not None:
+            now = asyncio.get_running_loop().time()
+            self._apply(self._election.tick(now, self._store.versions(), self._store.accepted()))
 
-    async def _learned(self, model: str, missing: int) -> None:
-        """Waits for a record, for a while."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(RETRY_INTERVAL):
-                while self.means.models.missing(model) == missing:
-                    self.recalled.clear()
-                    await self.recalled.wait()
+    def follow(self, sender: str, term: int) -> bool:
+        """Follows a leader; False, and it is told so, if its term is stale."""
+        if not self._election.accept_leader(sender, term):
+            self._send_promise(sender)
+            return False
+        self._apply([])
+        return True
+
+    def announce(self, name: str) -> None:
+        """Tells a member that has arrived who leads, if it is this one."""
+        if self._election.is_leader and name in self._election.members:
+            term, attempt = self._election.term, self._coordinator.attempts
+            self._tell(name, LeaderAnnouncement(term=term, attempt=attempt, versions=self._store.versions()))
+
+    def _prepare(self, sender: str, message: Prepare) -> None:
+        promised = self._election.prepare(sender, message.term)
+        self._apply([])
+        if promised:
+            self._node.spawn(self._persist_term(message.term, sender), "promise")
+        else:
+            self._send_promise(sender)
+
+    def _promise(self, sender: str, message: Promise) -> None:
+        self._apply(self._election.promise(sender, message.term, message.versions, message.accepted))
+
+    def _send_promise(self, name: str) -> None:
+        """Tells a member of the highest term that was promised here."""
+        versions, accepted = self._store.versions(), self._store.accepted()
+        self._tell(name, Promise(term=self._election.term, versions=versions, accepted=accepted))
+
+    def _apply(self, outcomes: list[StartElection | ElectionWon]) -> None:
+        """Carries out what the election has decided; a deposed leader stops, and no part outlives its term."""
+        for outcome in outcomes:
+            match outcome:
+                case StartElection(term):
+                    self._node.spawn(self._persist_term(term, None), "prepare")
+                case ElectionWon():
+                    assert self._context is not None  # noqa: S101 - no term is claimed before this member is ready
+                    log.info("%s leads in term %d", self._node.name, outcome.term)
+                    self._leading = self._node.spawn(self._coordinator.lead(outcome, self._context), "lead")
+        if not self._election.is_leader and self._leading is not None:
+            self._leading.cancel()
+            self._leading = None
+        self._leave(self._election.term)
+
+    async def _persist_term(self, term: int, candidate: str | None) -> None:
+        """Claims a term, or promises it to its candidate, once it is on disk."""
+        await self._left(term)
+        await self._reducer.run(partial(self._store.promise, term))
+        if candidate is not None:
+            self._send_promise(candidate)
+        elif term == self._election.term:
+            self._node.publish(ROUNDS, Prepare(term=term))
+
+    def _report_majority(self) -> None:
+        """Reports when too few members are alive for a round to close; a partition goes on where the majority is."""
+        alive, needed = sorted(self._election.alive), self._election.majority
+        majority_alive = len(alive) >= needed
+        if self._majority_alive and not majority_alive:
+            note = f"waiting: {needed} members are needed and {', '.join(alive)} are alive"
+            log.warning("%s is %s", self._node.name, note)
+            report = ProgressReport(phase="waiting", done=len(alive), total=needed, values={}, note=note[:200])
+            self._node.publish(PROGRESS, report)
+        self._majority_alive = majority_alive

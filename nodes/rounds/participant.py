@@ -1,13 +1,13 @@
 """One member's part in one attempt at a round, from its opening to its commit.
 
-    caught up -> contribute            -> offered to all
-              -> collect every offer   -> receipts to the lead
-              -> closed: reduce        -> vote -> committed: adopt
+    caught up -> contribute               -> announced to all
+              -> fetch every contribution -> receipts to the leader
+              -> closed: reduce           -> vote -> committed: adopt
 
-A vote is kept for good before it is cast: should the lead die, the next one learns of it and settles on it.
-Collecting begins with the first offer, not with the close. In a mesh every member reduces everything; in a sharded
-round the i-th member reduces shard i and fetches the others' shards. Refuses to know who leads and when a round
-closes (`nodes.rounds.coordinator`).
+A vote is on disk before it is cast: should the leader die, the next one learns of it and recovers the outcome.
+Fetching begins with the first announcement, not with the close. In a mesh every member reduces everything; in a
+sharded round the i-th member reduces shard i and fetches the others' shards. Knows nothing of who leads and when a
+round closes (`nodes.rounds.coordinator`).
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from pydantic import ValidationError
 
 from fednet.api import ModelState, RoundTask, Update
 from fednet.errors import MethodError, ModelError, PrivacyError
-from fednet.federated.aggregation import reduce
-from fednet.federated.server import server_step
+from fednet.federated.aggregation import reduce, server_step
+from fednet.federated.config import Federation
 from fednet.federated.shards import join, split
 from fednet.federated.staleness import rebased_update
-from fednet.federated.state import digest, model_tensors, pack, require_finite, require_like, size
+from fednet.federated.state import digest, model_tensors, pack, require_finite, require_like
 from nodes.errors import PeerError
 from nodes.rounds.checkpoints import Checkpoint
-from nodes.rounds.context import RoundContext, unpack_state, unpack_validated_state
-from nodes.rounds.conversion import federation_from, to_commit, version_after
+from nodes.rounds.context import RoundContext
 from nodes.rounds.secure_sum import SecureSumParticipant
 from protocol.messages.rounds import (  # fmt: skip
     BlobRef,
@@ -41,321 +40,284 @@ from protocol.messages.rounds import (  # fmt: skip
     RoundClose,
     RoundCommit,
     RoundDecline,
+    RoundMessage,
     RoundOpen,
     RoundVote,
     ShardReduced,
 )
-from protocol.messages.secure_sum import SecureSumMessage
-from protocol.rounds import round_message
+from protocol.rounds import commit_of, round_message, version_after
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-SIZE_MARGIN_BYTES = 1 << 16
-"""Bytes by which a packed state may be larger than its tensors, for their names and shapes."""
 
 
 class RoundParticipant:
     """One member's part in one attempt at a round.
 
     Args:
-        means: what it works with.
-        opened: the round.
-        lead: who leads it.
+        context: what it works with.
+        opened: the attempt.
+        leader: leads it.
 
     Attributes:
-        left: whether this member has been told to leave it before its end.
+        opened: the attempt.
+        leader: leads it.
+        abandoned: whether this member has left it before its end.
     """
 
-    def __init__(self, means: RoundContext, opened: RoundOpen, lead: str) -> None:
-        self.opened = opened
-        self.lead = lead
-        self.left = False
-        self._context = means
-        self._federation = federation_from(opened.plan)
+    def __init__(self, context: RoundContext, opened: RoundOpen, leader: str) -> None:
+        self.opened, self.leader, self.abandoned = opened, leader, False
+        self._context = context
+        self._federation = Federation.model_validate_json(opened.plan.federation)
         self._sharded = self._federation.transport == "sharded"
         loop = asyncio.get_running_loop()
         self._base: asyncio.Future[Checkpoint] = loop.create_future()
-        self._closing: asyncio.Future[RoundClose] = loop.create_future()
-        self._committing: asyncio.Future[RoundCommit] = loop.create_future()
+        self._close: asyncio.Future[RoundClose] = loop.create_future()
+        self._commit: asyncio.Future[RoundCommit] = loop.create_future()
         self._reduced: dict[str, asyncio.Future[BlobRef]] = {name: loop.create_future() for name in opened.members}
         self._collected: dict[str, asyncio.Task[ModelState]] = {}
-        self._blobs: list[str] = []
-        self._jobs: list[asyncio.Task[Any]] = []
-        self._own: Sequence[ModelState] = ()
-        self._part_like: ModelState = {}
-        self._masked: SecureSumParticipant | None = None
+        self._offered_blobs: list[str] = []
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._own_parts: Sequence[ModelState] = ()
+        self._part_likes: Sequence[ModelState] = ()
+        self._secure_sum: SecureSumParticipant | None = None
         if self._federation.secure is not None and opened.contributors:
-            self._masked = SecureSumParticipant(
-                means.name, means.run, opened, lead, self._federation.secure,
-                reducer=means.reducer, say=means.say, tell=means.tell, revealed=means.revealed,
-            )  # fmt: skip
+            self._secure_sum = SecureSumParticipant(context, opened, leader, self._federation.secure)
 
     @property
-    def closed(self) -> bool:
-        """Whether its lead has committed it."""
-        return self._committing.done()
+    def committed(self) -> bool:
+        """Whether the leader has committed the round."""
+        return self._commit.done()
 
-    def offered(self, name: str, contribution: ContributionAvailable) -> None:
-        """A contribution can be fetched; the first of each contributor counts."""
-        if name in self.opened.contributors and name not in self._collected:
-            self._collected[name] = self._begin(self._collect(name, contribution.contribution))
-
-    def secure(self, name: str, message: SecureSumMessage) -> None:
-        """Something about the secure sum, where the round is one."""
-        if self._masked is not None and name in self.opened.members:
-            self._masked.hear(name, message)
-
-    def closing(self, close: RoundClose) -> None:
-        """The lead has closed the round."""
-        _set_result(self._closing, close)
-
-    def reduced(self, name: str, reduced: ShardReduced) -> None:
-        """Somebody's shard of the aggregate can be fetched."""
-        if name in self._reduced:
-            _set_result(self._reduced[name], reduced.shard)
-
-    def committed(self, commit: RoundCommit) -> None:
-        """The lead has committed the round."""
-        _set_result(self._committing, commit)
+    def receive(self, sender: str, message: RoundMessage) -> None:
+        """Takes in a member's message about this attempt; the first of its kind counts."""
+        match message:
+            case ContributionAvailable():
+                if sender in self.opened.contributors and sender not in self._collected:
+                    self._collected[sender] = self._spawn(self._collect(sender, message.contribution))
+            case ShardReduced() if sender in self._reduced:
+                _set_once(self._reduced[sender], message.shard)
+            case RoundClose() if sender == self.leader:
+                _set_once(self._close, message)
+            case RoundCommit() if sender == self.leader:
+                _set_once(self._commit, message)
+            case _ if self._secure_sum is not None and sender in self.opened.members:
+                self._secure_sum.receive(sender, message)
 
     async def run(self) -> None:
         """Takes part, to the end of the round."""
         try:
             await self._take_part()
         except (MethodError, PeerError) as error:
-            self._decline(str(error), votes=False)
+            self._decline(str(error), can_vote=False)
         finally:
-            for job in self._jobs:
-                job.cancel()
+            for task in self._tasks:
+                task.cancel()
             self._collected.clear()
-            self._own = ()
+            self._own_parts = ()
 
-    def forget(self) -> None:
-        """Nobody fetches from this round any more."""
-        while self._blobs:
-            self._context.blob_store.drop(self._blobs.pop())
+    def release(self) -> None:
+        """Offers nothing of this round any more."""
+        while self._offered_blobs:
+            self._context.blob_store.drop(self._offered_blobs.pop())
 
     async def _take_part(self) -> None:
-        opened, means = self.opened, self._context
-        for model, standing in opened.versions.items():
-            await means.reach(model, standing, self._holders, opened.term)
-        base = means.models.kept[opened.model]
-        self._part_like = await means.reducer.run(partial(self._like, base))
+        opened, context = self.opened, self._context
+        for model, version in opened.versions.items():
+            await context.reach(model, version, self._holders, opened.term)
+        base = context.store.checkpoints[opened.model]
+        self._part_likes = await context.reducer.run(lambda: self._parts(self._like(base)))
         self._base.set_result(base)
-        if means.name in opened.contributors:
-            self._begin(self._contribute(base))
-        kept, record = await self._outcome(base)
-        await means.vote(opened.plan, record, kept)
-        means.tell(self.lead, round_message(RoundVote, opened, outcome=record.outcome))
-        commit = await self._committing
+        if context.name in opened.contributors:
+            self._spawn(self._contribute(base))
+        checkpoint, record = await self._outcome(base)
+        await context.persist_vote(opened.plan, record, checkpoint)
+        context.tell(self.leader, round_message(RoundVote, opened, outcome=record.outcome))
+        commit = await self._commit
         if commit.outcome == record.outcome:
-            await means.adopt(opened.model, kept, opened.term, commit)
+            await context.adopt(opened.model, checkpoint, opened.term, commit)
         else:
-            log.warning("round %d of %s left something else here than with the majority", opened.number, opened.model)
-            await means.reach(opened.model, version_after(commit), self._holders, opened.term, commit)
-        means.tell(self.lead, round_message(ModelAdopted, opened))
+            log.warning("round %d of %s has another outcome here than at the majority", opened.number, opened.model)
+            await context.reach(opened.model, version_after(commit), self._holders, opened.term, commit)
+        context.tell(self.leader, round_message(ModelAdopted, opened))
 
     async def _contribute(self, base: Checkpoint) -> None:
-        opened, means = self.opened, self._context
-        task = RoundTask(opened.model, opened.plan.task, opened.number, dict(opened.plan.options))
+        opened, context = self.opened, self._context
         try:
-            if means.sealed and self._masked is None:
-                raise PrivacyError("it contributes behind a secure sum only: order rounds with `secure`")
-            update = await self._made(task, base)
-            await means.reducer.run(partial(_require_valid_update, update.state, model_tensors(base.state)))
-            state = (
-                update.state if self._masked is None else await self._masked.outgoing(update, model_tensors(base.state))
-            )
-            self._own, packed = await means.reducer.run(partial(self._parted, state))
-            pieces = tuple(BlobRef(digest=name, size=len(data)) for name, data in packed)
-            share = ContributionRef(weight=update.weight, blobs=pieces, values=dict(update.values))
-        except (_InvalidUpdate, ValidationError) as error:
-            means.tell(
-                self.lead, round_message(ContributionReceipt, opened, contributor=means.name, refused=_truncated(error))
-            )
+            if context.secure_only and self._secure_sum is None:
+                raise PrivacyError("it contributes behind a secure sum only: request rounds with `secure`")
+            update, model = await self._update(base), model_tensors(base.state)
+            await context.reducer.run(partial(_require_valid, update.state, model))
+            state = update.state if self._secure_sum is None else await self._secure_sum.masked(update, model)
+            self._own_parts = parts = self._parts(state)
+            packed = await context.reducer.run(lambda: [(digest(part), pack(part)) for part in parts])
+            blobs = tuple(BlobRef(digest=name, size=len(data)) for name, data in packed)
+            contribution = ContributionRef(weight=update.weight, blobs=blobs, values=dict(update.values))
+        except (_InvalidContribution, ValidationError) as error:
+            self._send_receipt(context.name, str(error))
         except MethodError as error:
-            self._decline(str(error), votes=True)
-        except Exception as error:  # what goes wrong in a method must not keep the others waiting
+            self._decline(str(error), can_vote=True)
+        except Exception as error:  # a failure in a method must not keep the others waiting
             log.exception("round %d of %s", opened.number, opened.model)
-            self._decline(f"{type(error).__name__} while contributing; see this node's log", votes=True)
+            self._decline(f"{type(error).__name__} while contributing; see this node's log", can_vote=True)
         else:
             for name, data in packed:
-                self._keep(name, data)
-            means.say(round_message(ContributionAvailable, opened, contribution=share))
+                self._offer(name, data)
+            context.publish(round_message(ContributionAvailable, opened, contribution=contribution))
 
-    async def _made(self, task: RoundTask, base: Checkpoint) -> Update:
-        """Our contribution to this very round; what was begun for an earlier one is carried over."""
-        buffer = self._federation.buffer
-        made = await self._context.bench.contribute(task, base, patient=buffer is not None)
-        staleness = base.standing.number - made.began.standing.number
+    async def _update(self, base: Checkpoint) -> Update:
+        """Our contribution to this very round; work that was begun for an earlier one is carried over."""
+        opened, buffer = self.opened, self._federation.buffer
+        task = RoundTask(opened.model, opened.plan.task, opened.number, dict(opened.plan.options))
+        local = await self._context.worker.contribute(task, base, buffered=buffer is not None)
+        staleness = base.version.number - local.base.version.number
         if buffer is None or staleness == 0:
-            return made.update
-        began, now = model_tensors(made.began.state), model_tensors(base.state)
+            return local.update
+        old, new = model_tensors(local.base.state), model_tensors(base.state)
         return await self._context.reducer.run(
-            partial(rebased_update, made.update, began, now, staleness, buffer.exponent)
+            partial(rebased_update, local.update, old, new, staleness, buffer.exponent)
         )
 
-    def _parted(self, state: ModelState) -> tuple[Sequence[ModelState], list[tuple[str, bytes]]]:
-        """Our contribution, whole or in shards, and what of it travels; on the reducer's thread."""
-        parts = split(state, len(self.opened.members)) if self._sharded else (state,)
-        return parts, [(digest(part), pack(part)) for part in parts]
-
-    async def _collect(self, name: str, share: ContributionRef) -> ModelState:
-        """A contribution, or our shard of it, checked; its receipt goes to the lead, where that waits for it."""
-        base = await asyncio.shield(self._base)
+    async def _collect(self, name: str, contribution: ContributionRef) -> ModelState:
+        """Our part of a contribution; its receipt goes to the leader, which waits for it."""
+        await asyncio.shield(self._base)
         try:
-            state = await self._part(name, share, base)
+            state = await self._part(name, contribution)
         except (MethodError, PeerError) as error:
-            self._receipt(name, str(error))
+            self._acknowledge(name, str(error))
             raise
-        self._receipt(name, "")
+        self._acknowledge(name, "")
         return state
 
-    async def _part(self, name: str, share: ContributionRef, base: Checkpoint) -> ModelState:
-        mine, count = (self._place, len(self.opened.members)) if self._sharded else (0, 1)
+    async def _part(self, name: str, contribution: ContributionRef) -> ModelState:
+        """A contribution, or our shard of it."""
+        index = self._index if self._sharded else 0
         if name == self._context.name:
-            return self._own[mine]
-        if len(share.blobs) != count:
-            raise ModelError(f"its contribution has {len(share.blobs)} parts, not {count}")
-        piece = share.blobs[mine]
-        like = self._part_like
-        if piece.size > size(like) + SIZE_MARGIN_BYTES:
-            raise ModelError(f"its contribution has {piece.size} bytes where {size(like)} belong")
-        data = await self._context.fetch(piece, (name, *self._holders))
-        state = await self._context.reducer.run(partial(unpack_validated_state, data, piece.digest, like, name))
-        self._keep(piece.digest, data)
-        return state
-
-    def _like(self, base: Checkpoint) -> ModelState:
-        """What our part of a contribution looks like."""
-        whole = self._whole(base)
-        return split(whole, len(self.opened.members))[self._place] if self._sharded else whole
-
-    def _whole(self, base: Checkpoint) -> ModelState:
-        """What a whole contribution looks like."""
-        model = model_tensors(base.state)
-        return model if self._masked is None else self._masked.like(model)
+            return self._own_parts[index]
+        if len(contribution.blobs) != len(self._part_likes):
+            raise ModelError(f"{name}: {len(contribution.blobs)} parts were offered, expected {len(self._part_likes)}")
+        return await self._fetch(contribution.blobs[index], name, self._part_likes[index], name)
 
     async def _outcome(self, base: Checkpoint) -> tuple[Checkpoint, RoundCommit]:
-        """What the round leaves, and its record, should a majority find the same."""
-        opened, run = self.opened, self._context.reducer.run
+        """The outcome of the round, and its record, should a majority have the same."""
+        opened = self.opened
         if opened.recovered is not None:
             record = opened.recovered.model_copy(update={"term": opened.term, "attempt": opened.attempt})
-            kept = await self._context.settled(record, self._holders)
-            require_like(model_tensors(kept.state), model_tensors(base.state), "the peers' model")
-            return kept, record
-        close = await self._closing
+            return await self._context.recovered(record, self._holders), record
+        close = await self._close
         if self._context.name in close.contributions:
-            self._context.bench.taken()
-        if opened.plan.given is not None:
-            state = await self._given(opened.plan.given, base)
+            self._context.worker.counted()
+        if opened.plan.given is not None:  # the server's optimiser starts afresh
+            requester, like = opened.plan.requester, model_tensors(base.state)
+            state = await self._fetch(opened.plan.given, requester, like, "the given model")
         else:
             state = await self._aggregate(close, base)
-        kept = await run(partial(Checkpoint.of, state, opened.number, opened.plan.key, opened.index))
-        return kept, to_commit(opened, close, self.lead, kept.standing.outcome)
+        checkpoint = await self._context.reducer.run(
+            partial(Checkpoint.of, state, opened.number, opened.plan.key, opened.index)
+        )
+        return checkpoint, commit_of(opened, close, self.leader, checkpoint.version.outcome)
 
     async def _aggregate(self, close: RoundClose, base: Checkpoint) -> ModelState:
-        states = {name: await self._held(name, share, base) for name, share in close.contributions.items()}
-        weights = {name: share.weight for name, share in close.contributions.items()}
-        run = self._context.reducer.run
-        whole = await run(partial(self._combined, states, weights))
+        contributions, run = close.contributions, self._context.reducer.run
+        states = {name: await self._counted(name, each) for name, each in contributions.items()}
+        weights = {name: each.weight for name, each in contributions.items()}
+        whole = await run(partial(self._reduce, states, weights))
         if self._sharded:
-            whole = await self._joined(whole, self._whole(base))
-        if self._masked is not None:
-            whole = await self._masked.opened(whole, close.contributions, model_tensors(base.state))
+            whole = await self._joined(whole, self._like(base))
+        if self._secure_sum is not None:
+            whole = await self._secure_sum.unmasked(whole, contributions, model_tensors(base.state))
         return await run(partial(server_step, self._federation.server, base.state, whole))
 
-    def _combined(self, states: Mapping[str, ModelState], weights: Mapping[str, float]) -> ModelState:
-        """The contributions, or our shards of them, as one; what is masked is only added up."""
-        if self._masked is not None:
-            return self._masked.combine(states)
-        return reduce(self._federation.rule, states, weights)
-
-    async def _given(self, piece: BlobRef, base: Checkpoint) -> ModelState:
-        """The model that the asker gives; the server's optimiser starts afresh."""
-        like = model_tensors(base.state)
-        if piece.size > size(like) + SIZE_MARGIN_BYTES:
-            raise ModelError(f"the given model has {piece.size} bytes where {size(like)} belong")
-        data = await self._context.fetch(piece, (self.opened.plan.requester, *self._holders))
-        self._keep(piece.digest, data)
-        return await self._context.reducer.run(
-            partial(unpack_validated_state, data, piece.digest, like, "the given model")
-        )
-
-    async def _held(self, name: str, share: ContributionRef, base: Checkpoint) -> ModelState:
-        """A contribution that the lead has counted; if its contributor is gone, others hold it."""
+    async def _counted(self, name: str, contribution: ContributionRef) -> ModelState:
+        """A contribution that the leader has counted; if its contributor is gone, others hold it."""
         try:
             return await self._collected[name]
         except (KeyError, PeerError):
-            return await self._part(name, share, base)
+            return await self._part(name, contribution)
+
+    def _reduce(self, states: Mapping[str, ModelState], weights: Mapping[str, float]) -> ModelState:
+        """The contributions, or our shards of them, as one; masked ones are only added up."""
+        if self._secure_sum is not None:
+            return self._secure_sum.sum(states)
+        return reduce(self._federation.rule, states, weights)
 
     async def _joined(self, shard: ModelState, like: ModelState) -> ModelState:
         """The aggregate, from our shard of it and those of the others."""
-        means, members = self._context, self.opened.members
-        name, data = await means.reducer.run(lambda: (digest(shard), pack(shard)))
-        self._keep(name, data)
-        means.say(round_message(ShardReduced, self.opened, shard=BlobRef(digest=name, size=len(data))))
-        shards = await asyncio.gather(*(self._shard(member, shard) for member in members))
-        return await means.reducer.run(partial(join, shards, like))
+        context, members = self._context, self.opened.members
+        name, data = await context.reducer.run(lambda: (digest(shard), pack(shard)))
+        self._offer(name, data)
+        context.publish(round_message(ShardReduced, self.opened, shard=BlobRef(digest=name, size=len(data))))
+        shards = await asyncio.gather(*(self._shard(index, shard) for index in range(len(members))))
+        return await context.reducer.run(partial(join, shards, like))
 
-    async def _shard(self, member: str, own: ModelState) -> ModelState:
+    async def _shard(self, index: int, own: ModelState) -> ModelState:
+        member = self.opened.members[index]
         if member == self._context.name:
             return own
-        piece = await self._reduced[member]
-        data = await self._context.fetch(piece, (member, *self._holders))
-        self._keep(piece.digest, data)  # should its keeper die, others have it from us
-        return await self._context.reducer.run(partial(unpack_state, data, piece.digest))
+        return await self._fetch(await self._reduced[member], member, self._part_likes[index], f"{member}'s shard")
+
+    async def _fetch(self, blob: BlobRef, holder: str, like: ModelState, owner: str) -> ModelState:
+        """A state of a peer; offered in turn, should its holder die."""
+        state, data = await self._context.fetch_state(blob, (holder, *self._holders), like, owner)
+        self._offer(blob.digest, data)
+        return state
+
+    def _like(self, base: Checkpoint) -> ModelState:
+        """What a whole contribution looks like."""
+        model = model_tensors(base.state)
+        return model if self._secure_sum is None else self._secure_sum.like(model)
+
+    def _parts(self, state: ModelState) -> Sequence[ModelState]:
+        """A contribution, whole or in shards."""
+        return split(state, len(self.opened.members)) if self._sharded else (state,)
 
     @property
     def _holders(self) -> tuple[str, ...]:
-        return (self.lead, *self.opened.members)
+        return (self.leader, *self.opened.members)
 
     @property
-    def _place(self) -> int:
+    def _index(self) -> int:
         return self.opened.members.index(self._context.name)
 
-    def _receipt(self, name: str, refused: str) -> None:
-        if self._sharded or self._context.name == self.lead:
-            self._context.tell(
-                self.lead,
-                round_message(ContributionReceipt, self.opened, contributor=name, refused=_truncated(refused)),
-            )
+    def _acknowledge(self, name: str, refused: str) -> None:
+        """Receipts are for the leader, which holds every contribution in a mesh, and for all keepers of shards."""
+        if self._sharded or self._context.name == self.leader:
+            self._send_receipt(name, refused)
 
-    def _decline(self, reason: str, *, votes: bool) -> None:
+    def _send_receipt(self, name: str, refused: str) -> None:
+        receipt = round_message(ContributionReceipt, self.opened, contributor=name, refused=refused[:500])
+        self._context.tell(self.leader, receipt)
+
+    def _decline(self, reason: str, *, can_vote: bool) -> None:
         self._context.tell(
-            self.lead, round_message(RoundDecline, self.opened, reason=_truncated(reason), can_vote=votes)
+            self.leader, round_message(RoundDecline, self.opened, reason=reason[:500], can_vote=can_vote)
         )
 
-    def _keep(self, name: str, data: bytes | memoryview) -> None:
+    def _offer(self, name: str, data: bytes | memoryview) -> None:
         self._context.blob_store.keep(name, data)
-        self._blobs.append(name)
+        self._offered_blobs.append(name)
 
-    def _begin(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
+    def _spawn(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever needs it awaits it
-        self._jobs.append(task)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # raised where it is awaited
+        self._tasks.append(task)
         return task
 
 
-def _require_valid_update(state: ModelState, base: ModelState) -> None:
-    """Refuses our own contribution where peers would refuse it, before anything of it is said."""
+def _require_valid(state: ModelState, base: ModelState) -> None:
+    """Refuses our own contribution where peers would refuse it, before anything of it leaves this member."""
     try:
         require_like(state, base, "the contribution")
         require_finite(state, "the contribution")
     except ModelError as error:
-        raise _InvalidUpdate(str(error)) from error
+        raise _InvalidContribution(str(error)) from error
 
 
-class _InvalidUpdate(ModelError):
-    """Our own contribution is of another shape, or not finite."""
+class _InvalidContribution(ModelError):
+    """Our own contribution has other names or shapes than the model, or is not finite."""
 
 
-def _truncated(reason: object) -> str:
-    return str(reason)[:500]
-
-
-def _set_result(future: asyncio.Future[T], value: T) -> None:
+def _set_once(future: asyncio.Future[T], value: T) -> None:
     if not future.done():
         future.set_result(value)

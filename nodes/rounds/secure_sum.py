@@ -1,11 +1,11 @@
-"""A secure sum inside a round: what leaves a member is masked, and only the sum of all is ever opened.
+"""A secure sum within a round: contributions leave a member masked, and only the sum of all is ever unmasked.
 
-    trained -> keys to all -> the lead names the sharers -> shares to each -> masked contribution (as any other)
-    closed  -> votes on the survivors -> reveals -> the sum is unmasked by everybody
+    trained -> keys to all -> the leader names the sharers -> shares to each -> masked contribution (as any other)
+    closed  -> signatures over the survivors -> reveals -> every member unmasks the sum
 
-Carries `fednet.privacy.secure_sum` between members; what is safe to say when is decided there. A lost sharer breaks
-the attempt before everybody holds its shares, and is dropped after that; another attempt has other keys and masks.
-Refuses to know how the masked vectors travel and are added up (`nodes.rounds.participant`).
+Carries `fednet.privacy.secure_sum` between members; what is safe to send when is decided there. The loss of a sharer
+ends the attempt until everybody holds its shares, and only drops it after that; another attempt has other keys and
+masks. Knows nothing of how the masked vectors travel and are added up (`nodes.rounds.participant`).
 """
 
 from __future__ import annotations
@@ -34,14 +34,12 @@ from fednet.privacy.secure_sum_setup import (
     default_threshold,
 )
 from fednet.privacy.unmasking import parse_reveal, unmask
-from nodes.compute import ComputeThread
-from protocol.messages import Message
-from protocol.messages.rounds import ContributionRef, RoundOpen
+from nodes.rounds.context import RoundContext
+from protocol.messages.rounds import ContributionRef, RoundMessage, RoundOpen
 from protocol.messages.secure_sum import (
     ConsistencyCheck,
     EncryptedShare,
     KeyAdvertisement,
-    SecureSumMessage,
     ShareDistribution,
     ShareReveal,
     SharesReceived,
@@ -63,53 +61,36 @@ class SecureSumParticipant:
     """One member's part in the secure sum of one attempt.
 
     Args:
-        name: this member.
-        run: the run's name.
+        context: what this member works with. Its `revealed` holds the survivors for whose sum it has revealed shares:
+            the difference of one round's sums with and without a member would be what that one contributed.
         opened: the attempt.
-        lead: who leads it.
-        secure: how values are cut and how many survivors it takes.
-        reducer: the thread for everything that takes time.
-        say: tells all members.
-        tell: tells one member.
-        revealed: whose sums this member has opened before, by model and round: the difference of the sums of one
-            round with and without somebody would be what that one contributed.
+        leader: leads it.
+        secure: how values are clipped and how many survivors it takes.
     """
 
-    def __init__(
-        self,
-        name: str,
-        run: str,
-        opened: RoundOpen,
-        lead: str,
-        secure: Secure,
-        *,
-        reducer: ComputeThread,
-        say: Callable[[Message], None],
-        tell: Callable[[str, Message], None],
-        revealed: dict[tuple[str, int], tuple[str, ...]],
-    ) -> None:
-        self._name, self._opened, self._lead, self._secure = name, opened, lead, secure
-        self._reducer, self._say, self._tell, self._revealed = reducer, say, tell, revealed
-        self._context = "/".join([run, opened.model, *map(str, (opened.number, opened.term, opened.attempt))]).encode()
+    def __init__(self, context: RoundContext, opened: RoundOpen, leader: str, secure: Secure) -> None:
+        self._context, self._opened, self._leader, self._secure = context, opened, leader, secure
+        parts = [context.run, opened.model, *map(str, (opened.number, opened.term, opened.attempt))]
+        self._session = "/".join(parts).encode()
         self._party: SecureSumParty | None = None
-        self._key_advertisements: dict[str, KeyAdvertisement] = {}
+        self._advertisements: dict[str, KeyAdvertisement] = {}
         self._ciphertexts: dict[str, bytes] = {}
-        self._votes: dict[str, bytes] = {}
+        self._signatures: dict[str, bytes] = {}
         self._reveals: dict[str, bytes] = {}
         self._sharers: tuple[str, ...] = ()
         self._changed = asyncio.Event()
 
-    def hear(self, sender: str, message: SecureSumMessage) -> None:
-        """Something about the secure sum has come; the first of each sender counts."""
+    def receive(self, sender: str, message: RoundMessage) -> None:
+        """Takes in a member's message about the secure sum; the first of its kind counts."""
         match message:
             case KeyAdvertisement():
-                self._key_advertisements.setdefault(sender, message)
-            case ShareDistribution(sharers=names) if sender == self._lead and not self._sharers:
+                self._advertisements.setdefault(sender, message)
+            case ShareDistribution(sharers=names) if sender == self._leader and not self._sharers:
                 self._sharers = names
-            case EncryptedShare(ciphertext=box):
-                self._ciphertexts.setdefault(sender, box)
-            case ConsistencyCheck(signature=vote):
-                self._votes.setdefault(sender, vote)
+            case EncryptedShare(ciphertext=ciphertext):
+                self._ciphertexts.setdefault(sender, ciphertext)
+            case ConsistencyCheck(signature=signature):
+                self._signatures.setdefault(sender, signature)
             case ShareReveal(shares=shares):
                 self._reveals.setdefault(sender, shares)
         self._changed.set()
@@ -118,107 +99,103 @@ class SecureSumParticipant:
         """What a masked contribution looks like."""
         return {MASKED_TENSOR: zeros(sum(len(coordinates(tensor)) for tensor in base.values()), dtype=int32)}
 
-    async def outgoing(self, update: Update, base: ModelState) -> ModelState:
+    async def masked(self, update: Update, base: ModelState) -> ModelState:
         """Our contribution under its masks, once everybody holds everybody's shares.
 
         Raises:
-            PrivacyError: too few are there, or somebody has sent what is not right; names who.
+            PrivacyError: too few take part, or a member has sent something invalid; names it.
         """
-        party = self._party = SecureSumParty(self._name, self._opened.contributors, self._threshold, self._context)
-        keys = party.advertise()
-        self._say(self._about(KeyAdvertisement, public_keys=keys, weight=update.weight, values=dict(update.values)))
-        await self._until(lambda: bool(self._sharers) and self._key_advertisements.keys() >= set(self._sharers))
-        boxes = await self._reducer.run(partial(party.share, self._keys()))
-        for name, box in boxes.items():
-            self._tell(name, self._about(EncryptedShare, ciphertext=box))
-        others = set(self._sharers) - {self._name}
+        context, run = self._context, self._context.reducer.run
+        party = self._party = SecureSumParty(context.name, self._opened.contributors, self._threshold, self._session)
+        keys, values = party.advertise(), dict(update.values)
+        context.publish(self._about(KeyAdvertisement, public_keys=keys, weight=update.weight, values=values))
+        await self._until(lambda: bool(self._sharers) and self._advertisements.keys() >= set(self._sharers))
+        for name, ciphertext in (await run(partial(party.share, self._keys()))).items():
+            context.tell(name, self._about(EncryptedShare, ciphertext=ciphertext))
+        others = set(self._sharers) - {context.name}
         await self._until(lambda: self._ciphertexts.keys() >= others)
-        await self._reducer.run(partial(party.receive, {name: self._ciphertexts[name] for name in others}))
-        self._tell(self._lead, self._about(SharesReceived))
-        return {MASKED_TENSOR: await self._reducer.run(partial(self._mask, party, update, base))}
+        await run(partial(party.receive, {name: self._ciphertexts[name] for name in others}))
+        context.tell(self._leader, self._about(SharesReceived))
+        return {MASKED_TENSOR: await run(partial(self._mask, party, update, base))}
 
-    def combine(self, states: Mapping[str, ModelState]) -> ModelState:
+    def sum(self, states: Mapping[str, ModelState]) -> ModelState:
         """The sum of masked vectors, or of shards of them."""
         vectors = {name: state[MASKED_TENSOR] for name, state in states.items() if MASKED_TENSOR in state}
         return {MASKED_TENSOR: sum_masked(vectors)} if vectors else {}
 
-    async def opened(self, total: ModelState, shares: Mapping[str, ContributionRef], base: ModelState) -> ModelState:
+    async def unmasked(
+        self, total: ModelState, contributions: Mapping[str, ContributionRef], base: ModelState
+    ) -> ModelState:
         """The mean of the survivors' contributions, from the sum of their masked vectors.
 
         Raises:
-            PrivacyError: the sum cannot be opened.
+            PrivacyError: the sum cannot be unmasked.
         """
-        survivors = tuple(sorted(shares))
-        agreement = SurvivorSet(self._roster(), self._sharers, survivors)
-        if self._party is not None and self._name in self._sharers:
-            await self._reveal(self._party, agreement)
-        reveals = await self._enough(self._reveals, partial(_is_valid, parse_reveal, agreement))
-        change = await self._reducer.run(partial(self._change, agreement, total[MASKED_TENSOR], reveals))
-        return await self._reducer.run(partial(apply_change, base, change))
+        survivors = SurvivorSet(self._parties(), self._sharers, tuple(sorted(contributions)))
+        if self._party is not None and self._context.name in self._sharers:
+            await self._reveal(self._party, survivors)
+        reveals = await self._enough(self._reveals, partial(_passes, parse_reveal, survivors))
+        run = self._context.reducer.run
+        change = await run(partial(self._mean_change, survivors, total[MASKED_TENSOR], reveals))
+        return await run(partial(apply_change, base, change))
 
-    async def _reveal(self, party: SecureSumParty, agreement: SurvivorSet) -> None:
-        """Votes for the survivors, and reveals once enough others did.
+    async def _reveal(self, party: SecureSumParty, survivors: SurvivorSet) -> None:
+        """Signs the set of survivors, and reveals shares once enough others did.
 
         Raises:
-            PrivacyError: this member has opened the same round for other survivors.
+            PrivacyError: this member has revealed shares of the same round for other survivors.
         """
-        before = self._revealed.get(self._round, agreement.survivors)
-        if before != agreement.survivors:
+        context, names, of_round = self._context, survivors.survivors, (self._opened.model, self._opened.number)
+        before = context.revealed.get(of_round, names)
+        if before != names:
             raise PrivacyError(
-                f"round {self._opened.number} of {self._opened.model} was opened for {', '.join(before)} already, and "
-                "without one of them their difference would show: go on from another model, or without `secure`"
+                f"round {self._opened.number} of {self._opened.model} was unmasked for {', '.join(before)} already, "
+                "and the difference of the two sums would show: continue from another model, or without `secure`"
             )
-        dropped = set(self._sharers) - set(agreement.survivors)
-        vote = party.vote(agreement.survivors, dropped)
-        self._say(self._about(ConsistencyCheck, signature=vote))
-        votes = await self._enough(self._votes, partial(_is_valid, require_vote, agreement))
-        self._revealed[self._round] = agreement.survivors
-        shares = await self._reducer.run(partial(party.reveal, votes))
-        self._say(self._about(ShareReveal, shares=shares))
+        signature = party.vote(names, set(self._sharers) - set(names))
+        context.publish(self._about(ConsistencyCheck, signature=signature))
+        signatures = await self._enough(self._signatures, partial(_passes, require_vote, survivors))
+        context.revealed[of_round] = names
+        shares = await context.reducer.run(partial(party.reveal, signatures))
+        context.publish(self._about(ShareReveal, shares=shares))
 
-    def _change(self, agreement: SurvivorSet, total: Tensor, reveals: Mapping[str, bytes]) -> Tensor:
-        """The mean change, on the reducer's thread."""
-        weights = [self._weight(name) for name in agreement.survivors]
-        return self._quantiser.mean(unmask(agreement, total, reveals), weights)
+    def _mean_change(self, survivors: SurvivorSet, total: Tensor, reveals: Mapping[str, bytes]) -> Tensor:
+        """On the reducer's thread."""
+        weights = [self._weight(name) for name in survivors.survivors]
+        return self._quantiser.mean(unmask(survivors, total, reveals), weights)
 
     def _mask(self, party: SecureSumParty, update: Update, base: ModelState) -> Tensor:
         change = difference(update.state, base)
-        if beyond := self._quantiser.exceeding(change):
-            log.info("%d of %d values are cut to %g before they are masked", beyond, len(change), self._secure.clip)
-        return party.mask(self._quantiser.encode(change, self._weight(self._name)))
+        if clipped := self._quantiser.exceeding(change):
+            log.info("%d of %d values are clipped to %g before masking", clipped, len(change), self._secure.clip)
+        return party.mask(self._quantiser.encode(change, self._weight(self._context.name)))
 
     def _weight(self, name: str) -> float:
         """A weight relative to the largest one."""
-        return self._key_advertisements[name].weight / max(
-            self._key_advertisements[sharer].weight for sharer in self._sharers
-        )
+        return self._advertisements[name].weight / max(self._advertisements[each].weight for each in self._sharers)
 
     def _keys(self) -> dict[str, bytes]:
-        return {name: self._key_advertisements[name].public_keys for name in self._sharers}
+        return {name: self._advertisements[name].public_keys for name in self._sharers}
 
-    def _roster(self) -> SecureSumParties:
-        terms = SecureSumParameters(tuple(sorted(self._opened.contributors)), self._threshold, self._context)
+    def _parties(self) -> SecureSumParties:
+        terms = SecureSumParameters(tuple(sorted(self._opened.contributors)), self._threshold, self._session)
         return SecureSumParties(terms, {name: PartyKeys.unpacked(keys, name) for name, keys in self._keys().items()})
 
-    async def _enough(self, said: Mapping[str, bytes], passes: Callable[[str, bytes], bool]) -> dict[str, bytes]:
-        """Waits until as many as the threshold have said what is right, and returns that.
+    async def _enough(self, received: Mapping[str, bytes], passes: Callable[[str, bytes], bool]) -> dict[str, bytes]:
+        """Waits for as many valid messages as the threshold, and returns them.
 
-        Each is looked at once, on the reducer's thread, for signatures take time; whoever said something else is left
-        out, and named in the log.
+        Each is checked once, on the reducer's thread since signatures take time; an invalid one is left out, and its
+        sender is named in the log.
         """
-        right: dict[str, bytes] = {}
+        valid: dict[str, bytes] = {}
         seen: set[str] = set()
-        while len(right) < self._threshold:
-            await self._until(lambda: said.keys() - seen)
-            for name in sorted(said.keys() - seen):
+        while len(valid) < self._threshold:
+            await self._until(lambda: received.keys() - seen)
+            for name in sorted(received.keys() - seen):
                 seen.add(name)
-                if await self._reducer.run(partial(passes, name, said[name])):
-                    right[name] = said[name]
-        return right
-
-    @property
-    def _round(self) -> tuple[str, int]:
-        return self._opened.model, self._opened.number
+                if await self._context.reducer.run(partial(passes, name, received[name])):
+                    valid[name] = received[name]
+        return valid
 
     @property
     def _threshold(self) -> int:
@@ -228,8 +205,8 @@ class SecureSumParticipant:
     def _quantiser(self) -> Quantiser:
         return Quantiser(self._secure.clip, len(self._sharers))
 
-    async def _until(self, there: Callable[[], object]) -> None:
-        while not there():
+    async def _until(self, condition: Callable[[], object]) -> None:
+        while not condition():
             self._changed.clear()
             await self._changed.wait()
 
@@ -237,11 +214,9 @@ class SecureSumParticipant:
         return round_message(kind, self._opened, **fields)
 
 
-def _is_valid(
-    check: Callable[[SurvivorSet, str, bytes], object], agreement: SurvivorSet, name: str, content: bytes
-) -> bool:
+def _passes(check: Callable[[SurvivorSet, str, bytes], object], survivors: SurvivorSet, name: str, data: bytes) -> bool:
     try:
-        check(agreement, name, content)
+        check(survivors, name, data)
     except PrivacyError as error:
         log.warning("%s", error)
         return False

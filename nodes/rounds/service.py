@@ -1,15 +1,16 @@
-"""A client's part in the rounds: it hears orders, sits in every round, and leads when it is its turn.
+"""The rounds conversation at a member: dispatches messages to its part in rounds, to the election and to its leading.
 
-Messages may overtake each other (a contribution comes from another peer than the opening of its round, and what was
-lost comes late): what belongs to a round that has not opened here yet waits for it, what belongs to one that is over
-is refused and counted. Whatever a member says to all it also says to itself, so that there is one way for everything.
+Messages may overtake each other (a contribution comes from another peer than the opening of its round, and a lost
+message comes late): one about a later attempt waits for its opening, one about an earlier attempt is refused and
+counted. A member sends itself what it sends to all, so that there is one path for everything.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,22 +23,20 @@ from nodes.node import Node
 from nodes.progress import progress_publisher
 from nodes.rounds.attempt import RoundImpossible, abort_message
 from nodes.rounds.checkpoints import CheckpointStore
-from nodes.rounds.context import RoundContext
+from nodes.rounds.context import RoundContext, wait_finished
 from nodes.rounds.coordinator import RoundCoordinator
-from nodes.rounds.leadership import Leadership, RequestQueue
+from nodes.rounds.leadership import Leadership
 from nodes.rounds.participant import RoundParticipant
-from nodes.rounds.participation import ParticipationQueue
 from nodes.rounds.worker import RoundWorker
-from protocol.election import Election, ElectionWon, StartElection
-from protocol.messages import Capabilities, Message, ProgressReport
+from protocol.codec import Envelope
+from protocol.election import Election
+from protocol.messages import Capabilities, Message
 from protocol.messages.presence import PeerInfo
 from protocol.messages.rounds import (  # fmt: skip
     ContributionAvailable,
     ContributionReceipt,
     LeaderAnnouncement,
     ModelAdopted,
-    Prepare,
-    Promise,
     RecordRequest,
     RoundClose,
     RoundCommit,
@@ -54,30 +53,113 @@ from protocol.messages.secure_sum import (
     ConsistencyCheck,
     EncryptedShare,
     KeyAdvertisement,
-    SecureSumMessage,
     ShareDistribution,
     ShareReveal,
     SharesReceived,
 )
 from protocol.rounds import attempt_of
-from protocol.topics import PROGRESS, ROUNDS
+from protocol.topics import ROUNDS
 
 log = logging.getLogger(__name__)
 
-LEADER_CHECK_INTERVAL = 0.1
-"""Seconds between two looks at who should lead."""
+MAX_EARLY = 4096
+"""Messages that wait for the opening of their attempt; the oldest give way."""
+
+TO_LEADER = (ContributionReceipt, ModelAdopted, RoundDecline, RoundVote)
+TO_MEMBERS = (
+    ContributionAvailable, RoundClose, ShardReduced,
+    KeyAdvertisement, ShareDistribution, EncryptedShare, SharesReceived, ConsistencyCheck, ShareReveal,
+)  # fmt: skip
+
+Work = Callable[[], Coroutine[None, None, None]]
+
+
+class ParticipationQueue:
+    """A member's parts in attempts, one after another: the outcome of a round is the base of the next.
+
+    Args:
+        node: the node whose work they are.
+
+    Attributes:
+        current: the present part, or the latest; None before the first.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.current: RoundParticipant | None = None
+        self._previous: RoundParticipant | None = None
+        self._running: asyncio.Task[None] | None = None
+        self._early: deque[tuple[str, RoundMessage]] = deque(maxlen=MAX_EARLY)
+
+    def join(self, part: RoundParticipant) -> list[tuple[str, RoundMessage]]:
+        """Takes part in an attempt; returns the messages that have come early, with their senders."""
+        self.leave()
+        if self._previous is not None:
+            self._previous.release()
+        self._previous, self.current = self.current, part
+        self.then(part.run)
+        early = list(self._early)
+        self._early.clear()
+        return early
+
+    def defer(self, sender: str, message: RoundMessage) -> bool:
+        """Keeps a message about a later attempt until this member joins it; False for any other."""
+        if self.is_later(message):
+            self._early.append((sender, message))
+            return True
+        return False
+
+    def leave(self, before: int | None = None) -> None:
+        """Ends the present part, unless its round is committed and only its outcome is still to be adopted.
+
+        Args:
+            before: a term; a part of this term or a later one continues.
+        """
+        part = self.current
+        if part is None or part.committed or part.abandoned or self._running is None:
+            return
+        if before is None or part.opened.term < before:
+            part.abandoned = True
+            self._running.cancel()
+
+    def then(self, work: Work) -> None:
+        """Does something once the present part has ended."""
+        self._running = self._node.spawn(_after(self._running, work), "round")
+
+    async def ended(self, before: int | None = None) -> None:
+        """Waits until the present part has ended.
+
+        Args:
+            before: a term; only a part of an earlier term whose round is not committed is waited for.
+        """
+        part, running = self.current, self._running
+        earlier = before is None or (part is not None and not part.committed and part.opened.term < before)
+        if running is not None and earlier:
+            await asyncio.wait((running,))
+
+    def part_in(self, message: RoundMessage) -> RoundParticipant | None:
+        """The present part, if a message is about it."""
+        return self.current if self.current and attempt_of(self.current.opened) == attempt_of(message) else None
+
+    def is_later(self, message: RoundMessage) -> bool:
+        """Whether a message is about a later attempt than the present one."""
+        return self.current is None or attempt_of(message) > attempt_of(self.current.opened)
 
 
 class RoundService:
-    """The rounds conversation at a client.
+    """The rounds conversation at a member.
 
     Args:
         node: the node that takes part.
         compute: the thread of its device.
         reducer: the thread on which states are packed, checked and reduced.
-        depot: blobs that are offered and fetched.
-        folder: where closed rounds are kept; None keeps nothing.
-        sealed: whether this client contributes to secure rounds only, whatever is ordered.
+        blob_store: what peers can fetch here, and what is fetched from them.
+        folder: where checkpoints are kept; None keeps nothing on disk.
+        secure_only: whether this member contributes to secure rounds only, whatever is requested.
+
+    Attributes:
+        store: this member's checkpoints.
+        election: the leader and the members that are alive.
     """
 
     topics: tuple[str, ...] = (ROUNDS,)
@@ -87,286 +169,171 @@ class RoundService:
         node: Node,
         compute: ComputeThread,
         reducer: ComputeThread,
-        depot: BlobStore,
+        blob_store: BlobStore,
         folder: Path | None,
         *,
-        sealed: bool = False,
+        secure_only: bool = False,
     ) -> None:
-        self._node = node
-        self._sealed = sealed
-        self._compute = compute
-        self._reducer = reducer
-        self._blob_store = depot
-        self.models = CheckpointStore(folder)
-        self.election = Election(node.name, node.spec.expected, self.models.term)
-        self._coordinator = RoundCoordinator(self.election, node.spec.rounds, node.spec.seed, self._say)
-        self._requests = RequestQueue()
+        self._node, self._compute, self._reducer, self._blob_store = node, compute, reducer, blob_store
+        self._secure_only = secure_only
+        self.store = CheckpointStore(folder)
+        self.election = Election(node.name, node.spec.expected, self.store.term)
+        self._participation = ParticipationQueue(node)
+        self._coordinator = RoundCoordinator(
+            self.election, node.spec.rounds, node.spec.seed, self._publish, self._participation.ended
+        )
+        self._leadership = Leadership(
+            node, self.election, self.store, reducer, self._coordinator,
+            tell=self._tell, leave=self._participation.leave, left=self._participation.ended,
+        )  # fmt: skip
+        self._requests = self._coordinator.requests
         self._linked: set[str] = set()
         self._ready: set[str] = set()
         self._context: RoundContext | None = None
-        self._place = ParticipationQueue(node)
-        self._leadership: Leadership | None = None
-        self._leading: asyncio.Task[None] | None = None
-        self._enough = False
-        self._table: Mapping[type[Message], Callable[[str, Any], None]] = {
-            RoundsRequest: self._order,
-            Prepare: self._claim,
-            Promise: self._promise,
-            LeaderAnnouncement: self._leads,
+        self._dispatch: Mapping[type[Message], Callable[[str, Any], None]] = {
+            RoundsRequest: self._request,
             RoundOpen: self._open,
-            ContributionAvailable: self._contribution,
-            RoundDecline: self._decline,
-            ContributionReceipt: self._receipt,
-            RoundClose: self._close,
-            ShardReduced: self._reduced,
-            RoundVote: self._vote,
             RoundCommit: self._commit,
-            ModelAdopted: self._adopted,
-            RoundsAborted: self._abandon,
-            KeyAdvertisement: self._secure,
-            ShareDistribution: self._secure,
-            EncryptedShare: self._secure,
-            SharesReceived: self._secure,
-            ConsistencyCheck: self._secure,
-            ShareReveal: self._secure,
-            RecordRequest: self._recall,
+            RoundsAborted: self._aborted,
+            RecordRequest: self._send_records,
+            LeaderAnnouncement: self._announcement,
+            **self._leadership.handlers,
+            **dict.fromkeys(TO_MEMBERS, self._take_part),
+            **dict.fromkeys(TO_LEADER, self._coordinator.receive),
         }
         self.handlers: Mapping[type[Message], Handler] = {
-            **dict.fromkeys(self._table, self._heard),
-            Capabilities: self._card,
+            **dict.fromkeys(self._dispatch, lambda envelope, message: self._receive(envelope.sender, message)),
+            Capabilities: self._capabilities,
         }
 
     async def open(self, participant: Participant) -> None:
-        """Takes part from now on; a participant of an earlier life is given what its last rounds have left.
+        """Takes part from now on; a participant is given the checkpoints of earlier incarnations.
 
         Raises:
-            MethodError: it can no longer use what they have left.
+            MethodError: it can no longer use them.
         """
-        bench = RoundWorker(participant, self._compute, lambda: ThreadProgress(progress_publisher(self._node)))
-        means = RoundContext(
-            self._node.name, self._node.run, bench, self.models, self._blob_store, self._reducer, self._say, self._tell,
-            sealed=self._sealed,
+        worker = RoundWorker(participant, self._compute, lambda: ThreadProgress(progress_publisher(self._node)))
+        context = RoundContext(
+            self._node.name, self._node.run, worker, self.store, self._blob_store, self._reducer,
+            self._publish, self._tell, secure_only=self._secure_only,
         )  # fmt: skip
-        await means.resume()
-        self._context = means
-        self._node.spawn(self._look(), "rounds")
+        await context.resume()
+        self._context = context
+        self._node.spawn(self._leadership.run(context), "rounds")
 
     def close(self) -> None:
-        """Takes no further part: work that is under way ends."""
+        """Takes no further part: work that is under way is stopped."""
         if self._context is not None:
-            self._context.bench.stop()
+            self._context.worker.stop()
 
     def linked(self, peer: PeerInfo) -> None:
-        """A member counts as there once it is linked and its card says that it is ready."""
+        """A peer is linked; a member counts as alive once its capabilities say that it is ready, too."""
         self._linked.add(peer.name)
-        self._arrive(peer.name)
+        self._arrived(peer.name)
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
-        """A member is gone; if it led, somebody else takes over."""
+        """A peer is gone; if it led, another member takes over."""
         self._linked.discard(peer.name)
         self._ready.discard(peer.name)
         self.election.departed(peer.name)
         self._coordinator.departed(peer.name, f"{'left' if left else 'lost'}: {reason}")
-        self._consider()
+        self._leadership.tick()
 
-    def _arrive(self, name: str) -> None:
+    def _capabilities(self, envelope: Envelope, capabilities: Capabilities) -> None:
+        if capabilities.ready:
+            self._ready.add(envelope.sender)
+            self._arrived(envelope.sender)
+
+    def _arrived(self, name: str) -> None:
         if name in self._linked & self._ready:
             self.election.arrived(name)
             self._coordinator.arrived()
-            if self.election.is_leader and name in self.election.members:
-                term, attempt = self.election.term, self._coordinator.attempts
-                self._tell(name, LeaderAnnouncement(term=term, attempt=attempt, versions=self.models.standings()))
+            self._leadership.announce(name)
 
-    async def _look(self) -> None:
-        while True:
-            self._consider()
-            self._count()
-            await asyncio.sleep(LEADER_CHECK_INTERVAL)
-
-    def _count(self) -> None:
-        """Says so when too few are left for a round to close: a network that is cut goes on where the majority is."""
-        here, needed = sorted(self.election.alive), self.election.majority
-        enough = len(here) >= needed
-        if self._enough and not enough:
-            note = f"waits: {needed} members are needed and {', '.join(here)} are here"
-            log.warning("%s %s", self._node.name, note)
-            self._node.publish(
-                PROGRESS, ProgressReport(phase="waiting", done=len(here), total=needed, values={}, note=note[:200])
-            )
-        self._enough = enough
-
-    def _consider(self) -> None:
-        if self._context is not None:
-            self._follow(
-                self.election.tick(asyncio.get_running_loop().time(), self.models.standings(), self.models.voted())
-            )
-
-    def _follow(self, outcomes: list[StartElection | ElectionWon]) -> None:
-        """Does what the council says; who is no lead any more ceases to lead, and nobody sits under an old term."""
-        for outcome in outcomes:
-            match outcome:
-                case StartElection(term):
-                    self._node.spawn(self._record_promise(term, None), "claim")
-                case ElectionWon():
-                    self._lead(outcome)
-        if not self.election.is_leader and self._leading is not None:
-            self._leading.cancel()
-            self._leading = self._leadership = None
-        self._place.leave(under=self.election.term)
-
-    def _lead(self, elected: ElectionWon) -> None:
-        assert self._context is not None  # noqa: S101 - nobody claims a term before it is open
-        log.info("%s leads by term %d", self._node.name, elected.term)
-        self._leadership = Leadership(
-            elected, self._context, self.election, self._coordinator, self._requests, self._place.left
-        )
-        self._leading = self._node.spawn(self._leadership.lead(), "lead")
-
-    async def _record_promise(self, term: int, claimant: str | None) -> None:
-        """Claims a term or promises it, once it is kept for good: a later life must not forget it."""
-        await self._place.left(under=term)
-        await self._reducer.run(partial(self.models.record_promise, term))
-        if claimant is not None:
-            self._promise_to(claimant)
-        elif term == self.election.term:
-            self._node.publish(ROUNDS, Prepare(term=term))
-
-    def _promise_to(self, name: str) -> None:
-        models = self.models
-        self._tell(name, Promise(term=self.election.term, versions=models.standings(), accepted=models.voted()))
-
-    def _heard(self, envelope: Any, message: Message) -> None:
-        self._take(envelope.sender, message)
-
-    def _take(self, sender: str, message: Message) -> None:
+    def _receive(self, sender: str, message: Message) -> None:
         if isinstance(message, RoundsRequest) or sender in self.election.members:
-            self._table[type(message)](sender, message)
+            self._dispatch[type(message)](sender, message)
         else:
             self._node.counts["no member"] += 1
 
-    def _order(self, sender: str, order: RoundsRequest) -> None:
-        plan, leads = order.plan, self.election.is_leader
-        if leads:
-            for record in self.models.of(plan.key):
-                if record.index > order.after and not self._coordinator.holds(record):
-                    self._node.tell(sender, record)
-        if self.models.forgotten(plan.key, order.after):
-            self._refuse(sender, plan, "its rounds are over, and their records are no longer kept")
-        elif self.models.done(plan.key) < plan.rounds and not self._requests.add(plan):
-            self._refuse(sender, plan, "too many orders are waiting")
-
-    def _refuse(self, asker: str, plan: RoundPlanMessage, reason: str) -> None:
+    def _request(self, sender: str, request: RoundsRequest) -> None:
+        """Queues a plan; the leader repeats the records that the requester has missed."""
+        plan = request.plan
         if self.election.is_leader:
-            self._node.tell(asker, abort_message(self.election.term, plan, RoundImpossible(reason, {})))
+            for record in self.store.records_of(plan.key):
+                if record.index > request.after and not self._coordinator.in_progress(record):
+                    self._node.tell(sender, record)
+        if self.store.forgotten(plan.key, request.after):
+            self._refuse(sender, plan, "its rounds are over, and their records are no longer kept")
+        elif self.store.rounds_done(plan.key) < plan.rounds and not self._requests.add(plan):
+            self._refuse(sender, plan, "too many plans are waiting")
 
-    def _claim(self, sender: str, claim: Prepare) -> None:
-        promised = self.election.prepare(sender, claim.term)
-        self._follow([])
-        if promised:
-            self._node.spawn(self._record_promise(claim.term, sender), "promise")
-        else:
-            self._promise_to(sender)
+    def _refuse(self, requester: str, plan: RoundPlanMessage, reason: str) -> None:
+        if self.election.is_leader:
+            self._node.tell(requester, abort_message(self.election.term, plan, RoundImpossible(reason, {})))
 
-    def _promise(self, sender: str, promise: Promise) -> None:
-        self._follow(self.election.promise(sender, promise.term, promise.versions, promise.accepted))
-
-    def _leads(self, sender: str, said: LeaderAnnouncement) -> None:
-        if not self.election.accept_leader(sender, said.term):
-            self._promise_to(sender)
+    def _announcement(self, sender: str, message: LeaderAnnouncement) -> None:
+        """The leader has no round open: a member that is behind catches up."""
+        if not self._leadership.follow(sender, message.term):
             return
-        self._follow([])
-        if self._place.seat is not None and attempt_of(self._place.seat.opened) > (said.term, said.attempt):
-            return  # it was said before the opening of the round that is under way, and has come late
+        part = self._participation.current
+        if part is not None and attempt_of(part.opened) > (message.term, message.attempt):
+            return  # it was sent before the opening of the present attempt, and has come late
         if self._context is not None and sender != self._node.name:
-            self._place.leave()
-            self._place.run_after(partial(self._context.catch_up, sender, said))
+            self._participation.leave()
+            self._participation.then(partial(self._context.catch_up, sender, message))
 
     def _open(self, sender: str, opened: RoundOpen) -> None:
-        if not self.election.accept_leader(sender, opened.term):
+        if not self._leadership.follow(sender, opened.term):
             self._node.counts["stale term"] += 1
-            self._promise_to(sender)
-            return
-        self._follow([])
-        if self._context is None:
+        elif self._context is None:
             log.info("round %d of %s opens before this member is ready", opened.number, opened.model)
-            return
-        if self._node.name in opened.members and self._place.later(opened):
-            self._start_participant(RoundParticipant(self._context, opened, sender))
+        elif self._node.name in opened.members and self._participation.is_later(opened):
+            self._requests.add(opened.plan)
+            for early in self._participation.join(RoundParticipant(self._context, opened, sender)):
+                self._receive(*early)
 
-    def _start_participant(self, seat: RoundParticipant) -> None:
-        """Takes part in a round; whatever has come early for it is heard now."""
-        self._requests.add(seat.opened.plan)
-        for sender, message in self._place.start(seat):
-            self._take(sender, message)
-
-    def _contribution(self, sender: str, contribution: ContributionAvailable) -> None:
-        if seat := self._in(sender, contribution):
-            self._coordinator.offered(sender, contribution)
-            seat.offered(sender, contribution)
-
-    def _close(self, sender: str, close: RoundClose) -> None:
-        if (seat := self._in(sender, close)) and sender == seat.lead:
-            seat.closing(close)
-
-    def _reduced(self, sender: str, reduced: ShardReduced) -> None:
-        if seat := self._in(sender, reduced):
-            self._coordinator.reduced(sender, reduced)
-            seat.reduced(sender, reduced)
-
-    def _commit(self, sender: str, commit: RoundCommit) -> None:
-        if self.models.learn(commit):
-            if self._leadership is not None:
-                self._leadership.recalled.set()
-        elif (seat := self._in(sender, commit)) and sender == seat.lead:
-            seat.committed(commit)
-            if commit.index == commit.rounds:
-                self._requests.remove(commit.key)
-
-    def _secure(self, sender: str, message: SecureSumMessage) -> None:
-        if seat := self._in(sender, message):
-            self._coordinator.secure(sender, message)
-            seat.secure(sender, message)
-
-    def _adopted(self, sender: str, adopted: ModelAdopted) -> None:
-        self._coordinator.adopted(sender, adopted)
-
-    def _abandon(self, sender: str, said: RoundsAborted) -> None:
-        if said.term >= self.election.term:
-            self._requests.remove(said.key)
-
-    def _recall(self, sender: str, recall: RecordRequest) -> None:
-        for record in self.models.recalled(recall.model, recall.after):
-            self._tell(sender, record)
-
-    def _card(self, envelope: Any, card: Capabilities) -> None:
-        if card.ready:
-            self._ready.add(envelope.sender)
-            self._arrive(envelope.sender)
-
-    def _decline(self, sender: str, decline: RoundDecline) -> None:
-        self._coordinator.declined(sender, decline)
-
-    def _receipt(self, sender: str, receipt: ContributionReceipt) -> None:
-        self._coordinator.receipt(sender, receipt)
-
-    def _vote(self, sender: str, vote: RoundVote) -> None:
-        self._coordinator.voted(sender, vote)
-
-    def _in(self, sender: str, message: RoundMessage) -> RoundParticipant | None:
-        """The seat that a message is about; one that is early waits, one that is late is counted."""
-        seat = self._place.of(message)
-        if seat is None and not self._place.wait(sender, message):
+    def _take_part(self, sender: str, message: RoundMessage) -> None:
+        """A message about a round that this member takes part in; an early one waits, a late one is counted."""
+        part = self._participation.part_in(message)
+        if part is not None:
+            self._coordinator.receive(sender, message)
+            part.receive(sender, message)
+        elif not self._participation.defer(sender, message):
             self._node.counts["stale round"] += 1
             if isinstance(message, ContributionAvailable):
-                self._coordinator.stale(sender, message.number)
-        return seat
+                self._coordinator.refuse_stale(sender, message.number)
 
-    def _say(self, message: Message) -> None:
+    def _commit(self, sender: str, commit: RoundCommit) -> None:
+        """The record of the present round, or one that this member has missed and asked for."""
+        if self.store.learn(commit):
+            self._coordinator.record_received.set()
+            return
+        self._take_part(sender, commit)
+        part = self._participation.part_in(commit)
+        if part is not None and part.leader == sender and commit.index == commit.rounds:
+            self._requests.remove(commit.key)
+
+    def _aborted(self, sender: str, aborted: RoundsAborted) -> None:
+        if aborted.term >= self.election.term:
+            self._requests.remove(aborted.key)
+
+    def _send_records(self, sender: str, request: RecordRequest) -> None:
+        for record in self.store.records_after(request.model, request.after):
+            self._tell(sender, record)
+
+    def _publish(self, message: Message) -> None:
         self._node.publish(ROUNDS, message)
-        asyncio.get_running_loop().call_soon(self._take, self._node.name, message)
+        asyncio.get_running_loop().call_soon(self._receive, self._node.name, message)
 
     def _tell(self, name: str, message: Message) -> None:
         if name == self._node.name:
-            asyncio.get_running_loop().call_soon(self._take, name, message)
+            asyncio.get_running_loop().call_soon(self._receive, name, message)
         else:
             self._node.tell(name, message)
+
+
+async def _after(previous: asyncio.Task[None] | None, work: Work) -> None:
+    if previous is not None:
+        await wait_finished(previous)
+    await work()

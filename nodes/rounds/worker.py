@@ -1,8 +1,8 @@
-"""What a method does for rounds, on its device's thread.
+"""A method's participant and the device's thread that it works on.
 
-The same work is done once: a round that opens again under another lead finds its contribution ready. Work that
-nobody waits for any more ends at its next look at its watch; work for rounds that wait for nobody (`Buffer`) goes on
-until a round has taken its contribution.
+The same work is done once: a round that is opened again by another leader finds its contribution ready. Work that no
+round waits for is stopped at its next progress report; for rounds that close with the first contributions (`Buffer`)
+it goes on until a round has counted it.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from nodes.rounds.checkpoints import Checkpoint
 
 log = logging.getLogger(__name__)
 
-Work = tuple[RoundTask, str]
-"""A task and the digest of the state that it starts from: together they decide what comes out."""
+WorkKey = tuple[RoundTask, str]
+"""A task and the digest of the state that it starts from: together they determine the update."""
 
 
 @dataclass(frozen=True)
 class LocalUpdate:
-    """What a participant has made of a task, and the model that it began from."""
+    """A participant's update, and the model that it started from."""
 
     update: Update
-    began: Checkpoint
+    base: Checkpoint
 
 
 class RoundWorker:
-    """A participant and the thread it works on.
+    """A participant and the thread that it works on.
 
     Args:
         participant: the side of the method that takes part in rounds.
         compute: the thread of its device.
-        progress: makes a watch for one piece of work.
+        progress: makes the progress of one contribution.
     """
 
     def __init__(
@@ -46,76 +46,76 @@ class RoundWorker:
     ) -> None:
         self._participant = participant
         self._compute = compute
-        self._progress = progress
-        self._work: Work | None = None
-        self._patient = False
-        self._began: Checkpoint
-        self._watching: ThreadProgress | None = None
+        self._new_progress = progress
+        self._key: WorkKey | None = None
+        self._buffered = False
+        self._base: Checkpoint
+        self._progress: ThreadProgress | None = None
         self._update: asyncio.Future[Update]
 
     async def initial_state(self, model: str) -> ModelState:
-        """The model that everybody begins with.
+        """The state that a model begins with at every member.
 
         Raises:
             MethodError: there is no model of this name.
         """
         return await self._compute.run(lambda: detached_copy(self._participant.initial_state(model)))
 
-    async def contribute(self, task: RoundTask, base: Checkpoint, *, patient: bool = False) -> LocalUpdate:
-        """What this participant makes of a task.
+    async def contribute(self, task: RoundTask, base: Checkpoint, *, buffered: bool = False) -> LocalUpdate:
+        """The participant's update for a task.
 
         Args:
             task: what to do.
             base: the model to start from.
-            patient: whether work on an earlier round of this model, that no round has taken yet, goes on instead.
+            buffered: whether work for an earlier round of this model that no round has counted yet goes on instead.
 
         Raises:
             MethodError: it cannot take part.
         """
-        work = (task, base.standing.outcome.digest)
-        if self._work is None or _failed(self._update) or not (work == self._work or self._goes_on(task, patient)):
+        key = (task, base.version.outcome.digest)
+        if self._key is None or _failed(self._update) or not (key == self._key or self._continues(task, buffered)):
             self.stop()
-            self._watching = progress = self._progress()
-            self._work, self._patient, self._began = work, patient, base
+            self._progress = progress = self._new_progress()
+            self._key, self._buffered, self._base = key, buffered, base
             self._update = self._compute.run(partial(self._contribute, task, base.state, progress))
-        return LocalUpdate(await asyncio.shield(self._update), self._began)
+        return LocalUpdate(await asyncio.shield(self._update), self._base)
 
-    def taken(self) -> None:
-        """A round has taken the contribution: patient work begins anew with the next one."""
-        if self._patient:
-            self._work = None
+    def counted(self) -> None:
+        """A round has counted the contribution: buffered work starts again with the next round."""
+        if self._buffered:
+            self._key = None
 
     async def adopt(self, model: str, number: int, state: ModelState) -> None:
-        """Hands over what a round has left.
+        """Hands the outcome of a round to the participant.
 
         Raises:
-            MethodError: it is nothing that this participant can use.
+            MethodError: the participant cannot use it.
         """
         adopting = self._compute.run(
             lambda: self._participant.adopt(model, number, detached_copy(model_tensors(state)))
         )
-        if self._occupied():
-            adopting.add_done_callback(_log_adoption_failure)  # once the work is done
+        if self._busy():
+            adopting.add_done_callback(_log_failure)  # once the work is done
         else:
             await adopting
 
     def interrupt(self) -> None:
-        """A round is over: its work is given up, unless it goes on for a later one."""
-        if not self._occupied():
+        """A round is over: its work stops, unless it goes on for a later round."""
+        if not self._busy():
             self.stop()
 
     def stop(self) -> None:
-        """Nobody waits for the present work any more."""
-        if self._watching is not None:
-            self._watching.stop()
-        self._work = None
+        """Stops the present work."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._key = None
 
-    def _goes_on(self, task: RoundTask, patient: bool) -> bool:
-        return patient and self._occupied() and self._work is not None and self._work[0].model == task.model
+    def _continues(self, task: RoundTask, buffered: bool) -> bool:
+        return buffered and self._busy() and self._key is not None and self._key[0].model == task.model
 
-    def _occupied(self) -> bool:
-        """Whether patient work is under way that no round has taken."""
-        return self._patient and self._work is not None and not _failed(self._update)
+    def _busy(self) -> bool:
+        """Whether buffered work is under way that no round has counted."""
+        return self._buffered and self._key is not None and not _failed(self._update)
 
     def _contribute(self, task: RoundTask, base: ModelState, progress: ThreadProgress) -> Update:
         update = self._participant.contribute(task, detached_copy(model_tensors(base)), progress)
@@ -126,7 +126,6 @@ def _failed(update: asyncio.Future[Update]) -> bool:
     return update.cancelled() or (update.done() and update.exception() is not None)
 
 
-def _log_adoption_failure(adopting: asyncio.Future[None]) -> None:
-    """Nobody waits for this adoption: if it fails, the log says so."""
+def _log_failure(adopting: asyncio.Future[None]) -> None:
     if not adopting.cancelled() and (error := adopting.exception()) is not None:
         log.warning("the outcome of a round could not be adopted: %s", error)

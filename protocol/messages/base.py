@@ -31,7 +31,13 @@ MAX_TENSORS = 256
 class WireValue(BaseModel):
     """A frozen part of a message. Unknown fields are refused, and no type is silently turned into another."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        arbitrary_types_allowed=True,
+        ser_json_inf_nan="constants",  # journals hold messages, and a loss may be infinite
+    )
 
 
 class Message(WireValue):

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from fednet.errors import MethodError
-from fednet.federated.aggregation import RULES, aggregate, reduce
+from fednet.federated.aggregation import RULES, aggregate, reduce, server_step
 from fednet.federated.averaging import weighted_mean
 from fednet.federated.blocks import BLOCK
 from fednet.federated.config import Adam, Federation, Krum, Mean, Median, Momentum, RuleConfig, TrimmedMean
 from fednet.federated.robust import coordinate_median, krum, trimmed_mean
-from fednet.federated.server import server_step
 from fednet.federated.shards import join, split
 from fednet.federated.state import digest, pack, unpack
 

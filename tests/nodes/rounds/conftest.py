@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,33 +23,38 @@ from nodes.node import Node
 from nodes.peer_directory import CapabilityPublisher, PeerDirectory
 from nodes.rounds.client import RoundsClient
 from nodes.rounds.service import RoundService
-from nodes.spec import NodeSpec, QuorumPolicy
+from nodes.spec import NodeSpec, Timing
 from protocol.messages import Message
 from protocol.topics import ROUNDS
 
 
-class Walker:
-    """A participant whose every contribution is a step of its own size away from the base."""
+class StepParticipant:
+    """A participant whose every contribution is a step of its own size away from the base.
 
-    def __init__(self, name: str, step: float, weight: float = 1.0, shape: tuple[int, ...] = (3, 2)) -> None:
-        self.name, self.step, self.weight, self.shape = name, step, weight, shape
+    Attributes:
+        alter: changes what it contributes.
+        before: is called before it contributes.
+    """
+
+    def __init__(self, name: str, step: float, weight: float = 1.0) -> None:
+        self.name, self.step, self.weight = name, step, weight
         self.tasks: list[RoundTask] = []
         self.adopted: list[tuple[str, int, dict[str, Tensor]]] = []
-        self.spoil: Callable[[ModelState], ModelState] = lambda state: state
-        self.moved: Callable[[RoundTask], None] = lambda _task: None
+        self.alter: Callable[[ModelState], ModelState] = lambda state: state
+        self.before: Callable[[RoundTask], object] = lambda _task: None
 
     def initial_state(self, model: str) -> ModelState:
         if model not in {"walk", "run"}:
             raise MethodError(f"there is no model {model}")
-        return {"w": torch.zeros(self.shape), "b": torch.full((1,), 5.0)}
+        return {"w": torch.zeros(3, 2), "b": torch.full((1,), 5.0)}
 
     def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
-        if self.name in {task.options.get("balks"), task.options.get("balks too")}:
+        if self.name in {task.options.get("declines"), task.options.get("declines too")}:
             raise MethodError("it does not want to")
         self.tasks.append(task)
-        self.moved(task)
+        self.before(task)
         state = {name: tensor + self.step * task.number for name, tensor in base.items()}
-        return Update(self.spoil(state), self.weight, {"step": self.step})
+        return Update(self.alter(state), self.weight, {"step": self.step})
 
     def adopt(self, model: str, number: int, state: ModelState) -> None:
         self.adopted.append((model, number, dict(state)))
@@ -60,137 +66,170 @@ class Member:
 
     node: Node
     bus: Any
-    assembly: RoundService
-    walker: Walker
+    service: RoundService
+    participant: StepParticipant
     blob_store: BlobStore
-    presenter: CapabilityPublisher
+    publisher: CapabilityPublisher
 
     async def ready(self) -> None:
-        await self.assembly.open(self.walker)
-        self.presenter.show("{}")
+        """Takes part from now on."""
+        await self.service.open(self.participant)
+        self.publisher.show("{}")
 
 
 @dataclass
-class Hall:
-    """Members and a guest who asks for rounds."""
+class MemberGroup:
+    """Members, and a driver that requests rounds.
+
+    Attributes:
+        cluster: their network.
+        compute: makes a compute thread whose jobs take so many seconds.
+        names: of the configured members.
+        changes: of their specifications.
+    """
 
     cluster: Any
     compute: Callable[..., Any]
     names: tuple[str, ...]
     changes: dict[str, Any] = field(default_factory=dict)
     members: dict[str, Member] = field(default_factory=dict)
-    convener: RoundsClient | None = None
-    guest: Node | None = None
+    client: RoundsClient | None = None
+    driver: Node | None = None
 
-    async def member(
-        self, name: str, *, folder: Path | None = None, seconds: float = 1.0, ready: bool = True
-    ) -> Member:
+    async def member(self, name: str, *, folder: Path | None = None, seconds: Any = 1.0, ready: bool = True) -> Member:
+        """A member joins."""
         bus = self.cluster.network.bus()
-        spec: NodeSpec = self.cluster.spec(name, join=self.door(), expected=self.names, **self.changes)
+        spec: NodeSpec = self.cluster.spec(name, join=self.addresses(), expected=self.names, **self.changes)
         node = Node(spec, bus)
-        depot, presenter = BlobStore(node), CapabilityPublisher(node)
-        assembly = RoundService(node, self.compute(seconds), self.compute(0.0), depot, folder)
-        place = self.names.index(name) + 1
-        member = Member(node, bus, assembly, Walker(name, float(place), float(place)), depot, presenter)
-        await self.cluster.enter(node, depot, presenter, assembly)
+        blob_store, publisher = BlobStore(node), CapabilityPublisher(node)
+        service = RoundService(node, self.compute(seconds), self.compute(0.0), blob_store, folder)
+        place = float(self.names.index(name) + 1)
+        member = Member(node, bus, service, StepParticipant(name, place, place), blob_store, publisher)
+        await self.cluster.enter(node, blob_store, publisher, service)
         self.members[name] = member
         if ready:
             await member.ready()
         return member
 
-    async def assemble(self) -> None:
-        """Everybody comes, and a guest."""
+    async def start(self, folder: Path | None = None) -> None:
+        """All members join, and a driver; each keeps its checkpoints in a folder of its own below `folder`."""
         for name in self.names:
-            await self.member(name)
-        await self.visitor()
+            await self.member(name, folder=folder / name if folder else None)
+        await self.add_driver()
 
-    def dies(self, name: str, at: str, *, said: bool, number: int = 1, heard_by: tuple[str, ...] | None = None) -> None:
-        """A member will die when it says the `number`-th message of a kind: before it or after; perhaps few hear it."""
-        node, told = self.members[name].node, [0]
-        publish = node.publish
+    async def add_driver(self, name: str = "driver") -> RoundsClient:
+        """A driver joins and waits until the members are ready."""
+        bus = self.cluster.network.bus()
+        node = Node(
+            self.cluster.spec(name, "guest", join=self.addresses(), expected=self.names, timing=self.changes["timing"]),
+            bus,
+        )
+        peers, blob_store = PeerDirectory(node, self.names), BlobStore(node)
+        client = RoundsClient(node, peers, blob_store)
+        await self.cluster.enter(node, peers, blob_store, client)
+        await peers.complete(60)
+        self.client, self.driver = client, node
+        return client
 
-        def doomed(topic: str, message: Message) -> None:
-            meant = message.kind == at and (at != "round_commit" or topic == ROUNDS)  # what is told a guest comes later
-            told[0] += meant
-            if not meant or told[0] != number:
-                publish(topic, message)
-                return
-            if heard_by is not None:
-                for other in {*self.names, "guest"} - set(heard_by):
-                    self.cluster.network.cut(f"memory://{name}", f"memory://{other}")
-            if said:
-                publish(topic, message)
-            asyncio.get_running_loop().call_soon(self.bury, name)
-
-        node.publish = doomed  # type: ignore[method-assign]
-
-    def bury(self, name: str) -> None:
-        """Is gone at once."""
+    def crash(self, name: str) -> None:
+        """A member is gone from one moment to the next."""
         member = self.members.pop(name)
         member.bus.crash()
         for work in list(member.node._works):
             work.cancel()
-        for other in {*self.names, "guest"}:
+        for other in {*self.names, "driver"}:
             self.cluster.network.heal(f"memory://{name}", f"memory://{other}")
 
-    def replayed(self, records: Sequence[RoundRecord], **said: Any) -> list[str]:
-        """The digests that the named contributors' work must have left, computed in one process."""
-        federation, base, found = Federation.model_validate(said), Walker("", 0).initial_state("walk"), []
-        for number, record in enumerate(records, 1):
-            assert record.number == number
-            walkers = {name: Walker(name, float(self.names.index(name) + 1)) for name in record.weights}
-            task = RoundTask("walk", "step", number)
-            states = {
-                name: each.contribute(task, model_tensors(base), NullProgress()).state for name, each in walkers.items()
-            }
-            base = aggregate(federation, base, states, record.weights)
-            found.append(digest(base))
-        return found
+    def crash_on(
+        self, name: str, kind: str, *, sent: bool, number: int = 1, receivers: tuple[str, ...] | None = None
+    ) -> None:
+        """A member crashes when it sends its `number`-th message of a kind: before it, or after a few received it."""
+        node, count = self.members[name].node, [0]
+        publish = node.publish
 
-    async def calm(self, seconds: float = 3.0) -> None:
-        """Lets everything settle."""
+        def crashing(topic: str, message: Message) -> None:
+            matches = message.kind == kind and (kind != "round_commit" or topic == ROUNDS)  # the driver's copy is later
+            count[0] += matches
+            if not matches or count[0] != number:
+                publish(topic, message)
+                return
+            if receivers is not None:
+                for other in {*self.names, "driver"} - set(receivers):
+                    self.cluster.network.cut(f"memory://{name}", f"memory://{other}")
+            if sent:
+                publish(topic, message)
+            asyncio.get_running_loop().call_soon(self.crash, name)
+
+        node.publish = crashing  # type: ignore[method-assign]
+
+    async def run_rounds(self, key: str = "k", rounds: int = 1, **federation: Any) -> tuple[RoundRecord, ...]:
+        """Has rounds held."""
+        assert self.client is not None
+        options, given = federation.pop("options", {}), federation.pop("given", None)
+        model = federation.pop("model", "walk")
+        plan = RoundPlan(key, model, "step", rounds, Federation.model_validate(federation), options, given)
+        async with asyncio.timeout(200):
+            return await self.client.run_rounds(plan)
+
+    async def settle(self, seconds: float = 3.0) -> None:
+        """Time passes."""
         await asyncio.sleep(seconds)
 
-    async def visitor(self, name: str = "guest") -> RoundsClient:
-        bus = self.cluster.network.bus()
-        node = Node(self.cluster.spec(name, "guest", join=self.door(), expected=self.names), bus)
-        roster, depot = PeerDirectory(node, self.names), BlobStore(node)
-        convener = RoundsClient(node, roster, depot)
-        await self.cluster.enter(node, roster, depot, convener)
-        await roster.complete(60)
-        self.convener, self.guest = convener, node
-        return convener
+    def recomputed(self, records: Sequence[RoundRecord], **federation: Any) -> list[str]:
+        """The digests that the named contributors' updates must lead to, computed in one process."""
+        settings, base, digests = (
+            Federation.model_validate(federation),
+            StepParticipant("", 0).initial_state("walk"),
+            [],
+        )
+        for number, record in enumerate(records, 1):
+            assert record.number == number
+            task, states = RoundTask("walk", "step", number), {}
+            for name in record.weights:
+                participant = StepParticipant(name, float(self.names.index(name) + 1))
+                states[name] = participant.contribute(task, model_tensors(base), NullProgress()).state
+            base = aggregate(settings, base, states, record.weights)
+            digests.append(digest(base))
+        return digests
 
-    async def run_rounds(self, key: str = "k", rounds: int = 1, **said: Any) -> tuple[RoundRecord, ...]:
-        """Has rounds held."""
-        assert self.convener is not None
-        options, given, model = said.pop("options", {}), said.pop("given", None), said.pop("model", "walk")
-        federation = Federation.model_validate(said)
-        programme = RoundPlan(key, model, "step", rounds, federation, options, given)
-        async with asyncio.timeout(200):
-            return await self.convener.run_rounds(programme)
+    async def require_converged(self, records: Sequence[RoundRecord], seconds: float = 3.0, **federation: Any) -> None:
+        """Every outcome is the recomputed one; within some seconds every member has the last, and keeps it."""
+        assert [record.digest for record in records] == self.recomputed(records, **federation)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self.digests() != {records[-1].digest}:  # noqa: ASYNC110 - no event tells of it
+                    await asyncio.sleep(0.25)
+        await self.settle(1.0)
+        assert self.digests() == {records[-1].digest}
 
     def states(self, model: str = "walk") -> dict[str, dict[str, Tensor]]:
-        return {name: dict(member.assembly.models.kept[model].state) for name, member in self.members.items()}
+        """The members' states of a model."""
+        return {name: dict(member.service.store.checkpoints[model].state) for name, member in self.members.items()}
 
     def digests(self, model: str = "walk") -> set[str]:
-        kept = [member.assembly.models.kept[model] for member in self.members.values()]
-        return {each.standing.outcome.digest for each in kept}
+        """The digests of the members' states of a model: one, if they agree; empty for none."""
+        checkpoints = [member.service.store.checkpoints.get(model) for member in self.members.values()]
+        return {checkpoint.version.outcome.digest if checkpoint else "" for checkpoint in checkpoints}
 
-    def lead(self) -> str:
-        (name,) = [name for name, member in self.members.items() if member.assembly.election.is_leader]
+    def leader(self) -> str:
+        """The only member that leads."""
+        (name,) = [name for name, member in self.members.items() if member.service.election.is_leader]
         return name
 
-    def door(self) -> tuple[str, ...]:
+    def addresses(self) -> tuple[str, ...]:
+        """Of members to join through."""
         return tuple(member.node.address for member in list(self.members.values())[:2])
 
 
 @pytest.fixture
-def hall(inline: Callable[..., Any]) -> Callable[..., Hall]:
-    def make(cluster: Any, *names: str, **changes: Any) -> Hall:
-        return Hall(cluster, inline, names or ("a", "b", "c"), changes)
+def make_group(inline: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Callable[..., MemberGroup]:
+    """Makes a group of members, named a, b and c unless told otherwise.
+
+    Most of a story is idle, and heartbeats and sweeps are most of its work: they are rarer here than by default.
+    """
+    monkeypatch.setattr("nodes.node.SWEEP_INTERVAL", 0.2)
+
+    def make(cluster: Any, *names: str, **changes: Any) -> MemberGroup:
+        return MemberGroup(cluster, inline, names or ("a", "b", "c"), {"timing": Timing(heartbeat=0.4), **changes})
 
     return make
-
-
-WAIT = QuorumPolicy(hard_limit=1800.0, cold_start=600.0)

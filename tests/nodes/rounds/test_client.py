@@ -1,4 +1,4 @@
-"""An order is said until its rounds are over, and no longer."""
+"""A request is repeated until its rounds are over, and no longer; plans become messages, and commits records."""
 
 from __future__ import annotations
 
@@ -11,102 +11,136 @@ import torch
 
 from fednet.api import RoundPlan, Stopped
 from fednet.errors import MethodError
-from fednet.federated.config import Federation
-from nodes.rounds.client import REQUEST_INTERVAL
-from protocol.messages import RoundsRequest
+from fednet.federated.config import Adam, Federation, TrimmedMean
+from nodes.rounds.client import REQUEST_INTERVAL, to_plan_message, to_round_record
+from protocol.messages import Message, RoundsRequest
+from protocol.messages.rounds import BlobRef, RoundCommit
 
 Tell = Callable[..., Any]
+MakeGroup = Callable[..., Any]
 
 
-def listened(meeting: Any) -> list[RoundsRequest]:
-    """The orders that the guest says from now on."""
-    said: list[RoundsRequest] = []
-    publish = meeting.guest.publish
+def plan(**changes: Any) -> RoundPlan:
+    fields: dict[str, Any] = {"key": "k", "model": "m", "work": "train", "rounds": 1, "federation": Federation()}
+    return RoundPlan(**(fields | changes))
 
-    def heard(topic: str, message: Any) -> None:
+
+def sent_requests(group: Any) -> list[RoundsRequest]:
+    """The requests that the driver sends from now on."""
+    requests: list[RoundsRequest] = []
+    publish = group.driver.publish
+
+    def listen(topic: str, message: Message) -> None:
         if isinstance(message, RoundsRequest):
-            said.append(message)
+            requests.append(message)
         publish(topic, message)
 
-    meeting.guest.publish = heard
-    return said
+    group.driver.publish = listen
+    return requests
 
 
-def test_an_order_is_said_again_with_what_was_heard(tell: Tell, hall: Any) -> None:
+def test_a_request_is_repeated_with_the_records_that_have_come(tell: Tell, make_group: MakeGroup) -> None:
     async def story(cluster: Any) -> None:
-        meeting = hall(cluster)
-        await meeting.assemble()
-        said = listened(meeting)
-        await meeting.run_rounds(rounds=8)
-        heard = [order.after for order in said]
-        assert len(heard) > 3
-        assert heard == sorted(heard)
-        assert heard[-1] > 2
-        before = len(said)
+        group = make_group(cluster)
+        await group.start()
+        requests = sent_requests(group)
+        await group.run_rounds(rounds=8)
+        after = [request.after for request in requests]
+        assert len(after) > 3
+        assert after == sorted(after)
+        assert after[-1] > 2
         await asyncio.sleep(5 * REQUEST_INTERVAL)
-        assert len(said) == before, "it is over"
+        assert len(requests) == len(after), "its rounds are over"
 
     tell(story)
 
 
-def test_who_waits_no_more_orders_no_more(tell: Tell, hall: Any) -> None:
+def test_a_cancelled_plan_is_not_requested_again(tell: Tell, make_group: MakeGroup) -> None:
     async def story(cluster: Any) -> None:
-        meeting = hall(cluster)
-        await meeting.assemble()
-        said = listened(meeting)
+        group = make_group(cluster)
+        await group.start()
+        requests = sent_requests(group)
         given = {"w": torch.zeros(3, 2), "b": torch.zeros(1)}
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
-                await meeting.run_rounds(given=given)
+                await group.run_rounds(given=given)
         await asyncio.sleep(5 * REQUEST_INTERVAL)
-        assert len(said) == 1
-        assert not meeting.convener._blob_store._kept
+        assert len(requests) == 1
+        assert not group.client._blob_store._kept
 
     tell(story)
 
 
-def test_every_record_is_handed_over_when_its_round_closes_and_then_told_to_the_progress(tell: Tell, hall: Any) -> None:
+def test_every_record_is_handed_over_when_its_round_closes_and_then_reported(tell: Tell, make_group: MakeGroup) -> None:
     async def story(cluster: Any) -> None:
-        meeting = hall(cluster)
-        await meeting.assemble()
-        heard: list[Any] = []
+        group = make_group(cluster)
+        await group.start()
+        events: list[Any] = []
 
         class Listener:
             def report(self, phase: str, done: int, total: int, **values: float) -> None:
-                heard.append((phase, done, total, values["contributed"]))
+                events.append((phase, done, total, values["contributed"]))
 
-        plan = RoundPlan("k", "walk", "w", 2, Federation())
-        records = await meeting.convener.run_rounds(plan, Listener(), heard.append)
-        assert heard == [records[0], ("walk rounds", 1, 2, 3.0), records[1], ("walk rounds", 2, 2, 3.0)]
+        two_rounds = RoundPlan("k", "walk", "w", 2, Federation())
+        records = await group.client.run_rounds(two_rounds, Listener(), events.append)
+        assert events == [records[0], ("walk rounds", 1, 2, 3.0), records[1], ("walk rounds", 2, 2, 3.0)]
 
     tell(story)
 
 
-def test_a_progress_that_says_stop_ends_the_rounds(tell: Tell, hall: Any) -> None:
+def test_a_progress_that_raises_stopped_ends_the_plan(tell: Tell, make_group: MakeGroup) -> None:
     class Stopping:
         def report(self, *_report: Any, **_values: float) -> None:
             raise Stopped
 
     async def story(cluster: Any) -> None:
-        meeting = hall(cluster)
-        await meeting.assemble()
-        said = listened(meeting)
+        group = make_group(cluster)
+        await group.start()
+        requests = sent_requests(group)
         with pytest.raises(Stopped):
-            await meeting.convener.run_rounds(RoundPlan("k", "walk", "w", 50, Federation()), Stopping())
-        before = len(said)
+            await group.client.run_rounds(RoundPlan("k", "walk", "w", 50, Federation()), Stopping())
+        before = len(requests)
         await asyncio.sleep(5 * REQUEST_INTERVAL)
-        assert len(said) == before
+        assert len(requests) == before
 
     tell(story)
 
 
-@pytest.mark.parametrize("changes", [{"rounds": 0}, {"key": ""}, {"model": "no name"}])
-def test_what_is_no_programme_is_not_ordered(tell: Tell, hall: Any, changes: dict[str, Any]) -> None:
-    async def story(cluster: Any) -> None:
-        meeting = hall(cluster, "a")
-        await meeting.assemble()
-        said: dict[str, Any] = {"key": "k", "model": "walk", "work": "w", "rounds": 1, "federation": Federation()}
-        with pytest.raises(MethodError, match="cannot be ordered"):
-            await meeting.convener.run_rounds(RoundPlan(**(said | changes)))
+@pytest.mark.parametrize(
+    "changes", [{"key": ""}, {"rounds": 0}, {"model": "M"}, {"work": ""}, {"options": {"x": [1]}}, {"key": "x" * 200}]
+)
+def test_an_invalid_plan_is_refused_before_it_is_requested(changes: dict[str, Any]) -> None:
+    with pytest.raises(MethodError, match="cannot be requested"):
+        to_plan_message(plan(**changes), "driver")
 
-    tell(story)
+
+@pytest.mark.parametrize(
+    "federation", [Federation(), Federation(rule=TrimmedMean(trim=0.3), server=Adam(tau=1e-9), participation=1 / 3)]
+)
+def test_a_federation_comes_back_exactly(federation: Federation) -> None:
+    message, packed = to_plan_message(plan(federation=federation, options={"x": 0.1, "y": None}), "driver")
+    assert Federation.model_validate_json(message.federation) == federation
+    assert message.options == {"x": 0.1, "y": None}
+    assert (message.given, packed) == (None, None)
+
+
+def test_a_model_is_given_in_one_round() -> None:
+    message, packed = to_plan_message(plan(replacement={"w": torch.zeros(3)}), "driver")
+    assert packed is not None
+    assert message.given is not None
+    assert message.given.size == len(packed)
+    with pytest.raises(MethodError, match="give it in one"):
+        to_plan_message(plan(replacement={"w": torch.zeros(3)}, rounds=2), "driver")
+
+
+def test_a_record_is_what_the_commit_tells() -> None:
+    outcome = BlobRef(digest="0" * 64, size=3)
+    commit = RoundCommit(
+        model="m", number=9, term=2, attempt=5, key="k", index=3, rounds=4, leader="a", outcome=outcome,
+        weights={"b": 2.0, "a": 1.0}, values={"b": {"l": 2.0}, "a": {}}, late=("c",), lost={"d": "left"}, refused={},
+        seconds=1.5,
+    )  # fmt: skip
+    record = to_round_record(commit)
+    assert list(record.weights) == list(record.values) == ["a", "b"]
+    assert (record.number, record.late, record.lost, record.lead) == (9, ("c",), {"d": "left"}, "a")
+    assert (record.values["b"], record.digest, record.seconds) == ({"l": 2.0}, outcome.digest, 1.5)

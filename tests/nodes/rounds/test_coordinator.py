@@ -1,4 +1,4 @@
-"""What a lead makes of votes that differ, of members that cannot take part, and of refusals that are not theirs."""
+"""The leader holds rounds in attempts: votes that differ, members that cannot take part, and false receipts."""
 
 from __future__ import annotations
 
@@ -8,82 +8,98 @@ from typing import Any
 import pytest
 
 from fednet.errors import MethodError
-from protocol.messages import ContributionReceipt, RoundVote
-from protocol.messages.rounds import BlobRef
+from nodes.rounds.coordinator import MAX_REQUESTS, RequestQueue
+from protocol.messages import ContributionReceipt, Message, RoundVote
+from protocol.messages.rounds import BlobRef, RoundPlanMessage
 
 Tell = Callable[..., Any]
+MakeGroup = Callable[..., Any]
 
 
-def dissents(member: Any, letter: str) -> None:
-    """A member votes for something else than it has computed."""
+def vote_otherwise(member: Any, digit: str) -> None:
+    """A member votes for another outcome than it has computed."""
     tell = member.node.tell
 
-    def told(name: str, message: Any) -> None:
+    def send(name: str, message: Message) -> None:
         if isinstance(message, RoundVote):
-            message = message.model_copy(update={"outcome": BlobRef(digest=letter * 64, size=1)})
+            message = message.model_copy(update={"outcome": BlobRef(digest=digit * 64, size=1)})
         tell(name, message)
 
-    member.node.tell = told
+    member.node.tell = send
 
 
 @pytest.mark.parametrize("transport", ["mesh", "sharded"])
-def test_who_has_computed_something_else_is_named(tell: Tell, hall: Any, transport: str) -> None:
+def test_a_dissenter_is_named(tell: Tell, make_group: MakeGroup, transport: str) -> None:
     async def story(cluster: Any) -> None:
-        meeting = hall(cluster)
-        await meeting.assemble()
-        dissents(meeting.members["c"], "0")
-        (closed,) = await meeting.run_rounds(transport=transport)
-        assert closed.refused == {"c": "it computed another aggregate"}
-        await meeting.calm()
-        assert meeting.digests() == {closed.digest}
+        group = make_group(cluster)
+        await group.start()
+        vote_otherwise(group.members["c"], "0")
+        (record,) = await group.run_rounds(transport=transport)
+        assert record.refused == {"c": "it computed another aggregate"}
+        await group.require_converged([record])
 
     tell(story)
 
 
-def test_without_agreement_nothing_closes(tell: Tell, hall: Any) -> None:
+def test_without_agreement_no_round_closes(tell: Tell, make_group: MakeGroup) -> None:
     async def story(cluster: Any) -> None:
-        meeting = hall(cluster)
-        await meeting.assemble()
-        dissents(meeting.members["b"], "0")
-        dissents(meeting.members["c"], "1")
-        with pytest.raises(MethodError, match=r"2 members must agree on what round 1 leaves.*b computed 000000000000"):
-            await meeting.run_rounds()
-        assert all(not member.assembly.models.records for member in meeting.members.values())
+        group = make_group(cluster)
+        await group.start()
+        vote_otherwise(group.members["b"], "0")
+        vote_otherwise(group.members["c"], "1")
+        reason = r"2 members must agree on the outcome of round 1.*b computed 000000000000"
+        with pytest.raises(MethodError, match=reason):
+            await group.run_rounds()
+        assert all(not member.service.store.records for member in group.members.values())
 
     tell(story)
 
 
 @pytest.mark.parametrize("transport", ["mesh", "sharded"])
-def test_who_knows_no_such_model_is_done_without(tell: Tell, hall: Any, transport: str) -> None:
+def test_a_member_that_knows_no_such_model_is_left_out(tell: Tell, make_group: MakeGroup, transport: str) -> None:
     async def story(cluster: Any) -> None:
-        meeting = hall(cluster)
-        await meeting.assemble()
-        begin = meeting.members["c"].walker.initial_state
-        meeting.members["c"].walker.initial_state = lambda model: begin("no" + model)
-        records = await meeting.run_rounds(rounds=2, transport=transport)
-        assert [set(closed.weights) for closed in records] == [{"a", "b"}] * 2
-        assert all("there is no model" in closed.lost["c"] for closed in records)
-        assert [closed.digest for closed in records] == meeting.replayed(records)
+        group = make_group(cluster)
+        await group.start()
+        begin = group.members["c"].participant.initial_state
+        group.members["c"].participant.initial_state = lambda model: begin("no" + model)
+        records = await group.run_rounds(rounds=2, transport=transport)
+        assert [set(record.weights) for record in records] == [{"a", "b"}] * 2
+        assert all("there is no model" in record.lost["c"] for record in records)
+        assert [record.digest for record in records] == group.recomputed(records)
 
     tell(story)
 
 
-def test_nobody_refuses_what_another_has_contributed(tell: Tell, hall: Any) -> None:
+def test_no_member_refuses_the_contribution_of_another(tell: Tell, make_group: MakeGroup) -> None:
     async def story(cluster: Any) -> None:
-        meeting = hall(cluster)
-        await meeting.assemble()
-        c = meeting.members["c"]
+        group = make_group(cluster)
+        await group.start()
+        c = group.members["c"]
         publish = c.node.publish
 
-        def said(topic: str, message: Any) -> None:
+        def refuse(topic: str, message: Any) -> None:
             if message.kind == "contribution_available":
                 fields = {name: getattr(message, name) for name in ("model", "number", "term", "attempt")}
                 c.node.tell("a", ContributionReceipt(**fields, contributor="b", refused="I do not like it"))
             publish(topic, message)
 
-        c.node.publish = said
-        (closed,) = await meeting.run_rounds()
-        assert closed.weights.keys() == {"a", "b", "c"}
-        assert closed.refused == {}
+        c.node.publish = refuse
+        (record,) = await group.run_rounds()
+        assert record.weights.keys() == {"a", "b", "c"}
+        assert record.refused == {}
 
     tell(story)
+
+
+def test_a_bounded_number_of_plans_waits() -> None:
+    queue = RequestQueue()
+    plans = [
+        RoundPlanMessage(key=f"k{n}", requester="g", model="m", task="t", rounds=1, federation="{}", options={})
+        for n in range(MAX_REQUESTS + 1)
+    ]
+    assert all(queue.add(plan) for plan in plans[:-1])
+    assert not queue.add(plans[-1])
+    assert queue.add(plans[0]), "it waits already"
+    queue.remove("k0")
+    assert queue.add(plans[-1])
+    assert list(queue.plans)[-1] == plans[-1].key

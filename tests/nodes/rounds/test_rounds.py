@@ -16,25 +16,26 @@ from fednet.api import local_ask
 from nodes.transport.memory import Faults, MemoryNetwork
 
 Tell = Callable[..., Any]
+MakeGroup = Callable[..., Any]
 TROUBLE = Faults(drop=0.1, duplicate=0.05, delay=(0.0, 0.2))
 FIVE = ("a", "b", "c", "d", "e")
 
 
-def counted(network: MemoryNetwork) -> list[int]:
+def count_traffic(network: MemoryNetwork) -> list[int]:
     """From now on counts the deliveries of messages, heartbeats left out, and their bytes."""
     traffic, deliver = [0, 0], network._deliver
 
-    def noted(sender: str, address: str, bus: Any, frames: list[bytes], *, pulse: bool) -> None:
+    def counting(sender: str, address: str, bus: Any, frames: list[bytes], *, pulse: bool) -> None:
         if not pulse:
             traffic[0] += 1
             traffic[1] += sum(map(len, frames))
         deliver(sender, address, bus, frames, pulse=pulse)
 
-    network._deliver = noted  # type: ignore[method-assign]
+    network._deliver = counting  # type: ignore[method-assign]
     return traffic
 
 
-def told(what: str, quiet: list[int], lossy: list[int]) -> str:
+def described(what: str, quiet: list[int], lossy: list[int]) -> str:
     """How much more was said than without trouble."""
     more = [100 * (after / before - 1) for before, after in zip(quiet, lossy, strict=True)]
     return f"{what}: {more[0]:.0f}% more messages, {more[1]:.0f}% more bytes"
@@ -48,7 +49,7 @@ def test_every_answer_is_that_of_an_undisturbed_run(tell: Tell, question: Any, s
         guest = await cluster.guest(expected=FIVE)
         await guest.roster.complete(60)
         local = local_ask({name: client.answerer for name, client in cluster.clients.items()})
-        traffic = counted(cluster.network)
+        traffic = count_traffic(cluster.network)
         for number in range(steps):
             replies, right = await guest.asker.ask(question(number)), local(question(number))
             assert (replies.late, replies.lost) == ((), {})
@@ -58,27 +59,29 @@ def test_every_answer_is_that_of_an_undisturbed_run(tell: Tell, question: Any, s
         return traffic
 
     quiet, lossy = tell(story), tell(story, TROUBLE, seed=7)
-    print(told(f"{steps} questions to 5 nodes", quiet, lossy))  # noqa: T201 - for tests/soak/RESULTS.md
+    print(described(f"{steps} questions to 5 nodes", quiet, lossy))  # noqa: T201 - for tests/soak/RESULTS.md
     assert lossy[0] > quiet[0]
 
 
 @pytest.mark.parametrize("rounds", [4, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 @pytest.mark.parametrize("transport", ["mesh", "sharded"])
-def test_every_round_is_that_of_an_undisturbed_run(tell: Tell, hall: Any, transport: str, rounds: int) -> None:
+def test_every_round_is_that_of_an_undisturbed_run(
+    tell: Tell, make_group: MakeGroup, transport: str, rounds: int
+) -> None:
     async def story(cluster: Any) -> tuple[list[int], list[str]]:
-        meeting = hall(cluster, *FIVE)
-        await meeting.assemble()
+        group = make_group(cluster, *FIVE)
+        await group.start()
         await asyncio.sleep(5)
-        traffic, digests = counted(cluster.network), []
+        traffic, digests = count_traffic(cluster.network), []
         for number in range(rounds):
-            (record,) = await meeting.run_rounds(f"k{number}", transport=transport)
+            (record,) = await group.run_rounds(f"k{number}", transport=transport)
             assert set(record.weights) == set(FIVE)
             assert (record.late, record.lost, record.refused) == ((), {}, {})
             digests.append(record.digest)
-        await meeting.calm()
-        assert meeting.digests() == {digests[-1]}
+        await group.settle()
+        assert group.digests() == {digests[-1]}
         return traffic, digests
 
     (quiet, undisturbed), (lossy, disturbed) = tell(story), tell(story, TROUBLE, seed=7)
     assert disturbed == undisturbed
-    print(told(f"{rounds} rounds of 5 nodes, {transport}", quiet, lossy))  # noqa: T201 - for tests/soak/RESULTS.md
+    print(described(f"{rounds} rounds of 5 nodes, {transport}", quiet, lossy))  # noqa: T201 - for tests/soak/RESULTS.md

@@ -1,4 +1,4 @@
-"""The same work is done once, nobody's state is written to, and what nobody waits for ends."""
+"""The same work is done once, states are never shared, and work that no round waits for stops."""
 
 from __future__ import annotations
 
@@ -121,18 +121,18 @@ def test_what_failed_or_was_stopped_is_tried_again(fake_time: Play, inline: Any)
 def test_patient_work_goes_on_until_a_round_has_taken_it(fake_time: Play, inline: Any) -> None:
     async def story() -> None:
         one, scribbler, watches = bench(inline)
-        waiting = asyncio.ensure_future(one.contribute(RoundTask("m", "w", 1), kept("a"), patient=True))
+        waiting = asyncio.ensure_future(one.contribute(RoundTask("m", "w", 1), kept("a"), buffered=True))
         await asyncio.sleep(0.5)
         waiting.cancel()  # its round has closed without it
         one.interrupt()
         await one.adopt("m", 1, BASE)
         assert not watches[0].stopped
-        made = await one.contribute(RoundTask("m", "w", 2), kept("b", 1), patient=True)
-        assert made.began.standing.number == 0
+        made = await one.contribute(RoundTask("m", "w", 2), kept("b", 1), buffered=True)
+        assert made.base.version.number == 0
         assert [task.number for task in scribbler.tasks] == [1]
-        one.taken()
-        made = await one.contribute(RoundTask("m", "w", 3), kept("c", 2), patient=True)
-        assert made.began.standing.number == 2
+        one.counted()
+        made = await one.contribute(RoundTask("m", "w", 3), kept("c", 2), buffered=True)
+        assert made.base.version.number == 2
         assert [task.number for task in scribbler.tasks] == [1, 3]
 
     fake_time(story())

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from fednet.errors import ModelError
+from fednet.federated.aggregation import server_step
 from fednet.federated.blocks import BLOCK
 from fednet.federated.config import Adam, Momentum, Replace, ServerConfig
-from fednet.federated.server import server_step
 from fednet.federated.state import digest, model_tensors, optimiser_slots, pack, unpack
 
 Draw = Callable[..., dict[str, Tensor]]

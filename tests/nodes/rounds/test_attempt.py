@@ -1,0 +1,209 @@
+"""One attempt, led without a network: what the leader publishes after which messages, and when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from fednet.federated.config import Federation
+from nodes.rounds.attempt import AttemptFailed, RoundAttempt, RoundImpossible, abort_message
+from nodes.spec import RoundsPolicy
+from protocol.election import Election
+from protocol.messages import (
+    ContributionAvailable,
+    ContributionReceipt,
+    Message,
+    ModelAdopted,
+    RoundDecline,
+    RoundOpen,
+    RoundVote,
+    ShardReduced,
+)
+from protocol.messages.rounds import BlobRef, ContributionRef, RoundCommit, RoundPlanMessage
+from protocol.quorum import DeadlineEstimator
+from protocol.rounds import round_message
+
+Play = Callable[..., Any]
+NAMES = ("a", "b", "c")
+OUTCOME, OTHER = BlobRef(digest="1" * 64, size=1), BlobRef(digest="2" * 64, size=1)
+
+
+class Leader:
+    """Member a, which leads an attempt of three."""
+
+    def __init__(self, recovered: RoundCommit | None = None, given: BlobRef | None = None, **federation: Any) -> None:
+        settings = Federation.model_validate(federation).model_dump_json()
+        plan = RoundPlanMessage(
+            key="k", requester="g", model="m", task="t", rounds=2, federation=settings, options={}, given=given
+        )
+        contributors = () if given or recovered else NAMES
+        opened = RoundOpen(
+            model="m", number=4, term=1, attempt=3, index=1, plan=plan, versions={}, members=NAMES,
+            contributors=contributors, recovered=recovered,
+        )  # fmt: skip
+        self.election = Election("a", NAMES)
+        for name in NAMES:
+            self.election.arrived(name)
+        self.unable: dict[str, str] = {}
+        self.published: list[Message] = []
+        policy = RoundsPolicy()
+        self.attempt = RoundAttempt(
+            opened, self.election, policy, DeadlineEstimator(policy), unable=self.unable, publish=self.published.append
+        )
+        self.run = asyncio.ensure_future(self.attempt.run())
+
+    async def receive(self, kind: type[Any], names: Sequence[str] = NAMES, **fields: Any) -> list[str]:
+        """These members send a message; returns the kinds of all that was published."""
+        for name in names:
+            self.attempt.receive(name, round_message(kind, self.attempt.opened, **fields))
+        await asyncio.sleep(1)
+        return [message.kind for message in self.published]
+
+    async def contribute(self, names: Sequence[str] = NAMES) -> list[str]:
+        """These members contribute, and the leader holds their contributions."""
+        contribution = ContributionRef(weight=2.0, blobs=(OTHER,), values={"x": 1.0})
+        await self.receive(ContributionAvailable, names, contribution=contribution)
+        for name in names:
+            await self.receive(ContributionReceipt, ["a"], contributor=name)
+        return [message.kind for message in self.published]
+
+
+def test_an_attempt_closes_is_voted_on_and_committed(fake_time: Play) -> None:
+    async def story() -> None:
+        leader = Leader()
+        assert await leader.contribute(["a", "b"]) == ["round_open"]
+        assert await leader.contribute(["c"]) == ["round_open", "round_close"]
+        assert await leader.receive(RoundVote, ["a"], outcome=OUTCOME) == ["round_open", "round_close"]
+        assert (await leader.receive(RoundVote, ["b", "c"], outcome=OUTCOME))[-1] == "round_commit"
+        assert not leader.run.done(), "it waits until all have adopted the outcome"
+        await leader.receive(ModelAdopted)
+        commit = await leader.run
+        assert (commit.outcome, commit.weights, commit.leader) == (OUTCOME, dict.fromkeys(NAMES, 2.0), "a")
+
+    fake_time(story())
+
+
+def test_a_receipt_without_a_contribution_and_the_reverse_count_nothing(fake_time: Play) -> None:
+    async def story() -> None:
+        leader = Leader()
+        for name in NAMES:
+            await leader.receive(ContributionReceipt, ["a"], contributor=name)
+        assert await leader.receive(ContributionReceipt, ["b"], contributor="c", refused="no") == ["round_open"]
+        contribution = ContributionRef(weight=2.0, blobs=(OTHER,), values={})
+        kinds = await leader.receive(ContributionAvailable, contribution=contribution)
+        assert kinds == ["round_open", "round_close"]
+        leader.run.cancel()
+
+    fake_time(story())
+
+
+def test_a_member_that_cannot_vote_is_not_waited_for_and_remembered(fake_time: Play) -> None:
+    async def story() -> None:
+        leader = Leader()
+        await leader.receive(RoundDecline, ["c"], reason="no model", can_vote=False)
+        assert leader.unable == {"c": "declined: no model"}
+        await leader.contribute(["a", "b"])
+        await leader.receive(RoundVote, ["a", "b"], outcome=OUTCOME)
+        await leader.receive(ModelAdopted, ["a", "b"])
+        assert (await leader.run).lost == {"c": "declined: no model"}
+
+    fake_time(story())
+
+
+@pytest.mark.parametrize("transport", ["mesh", "sharded"])
+def test_only_a_keeper_of_shards_is_needed(fake_time: Play, transport: str) -> None:
+    async def story() -> None:
+        leader = Leader(transport=transport)
+        leader.attempt.departed("c", "lost: broken")
+        await asyncio.sleep(1)
+        if transport == "mesh":
+            assert await leader.contribute(["a", "b"]) == ["round_open", "round_close"]
+            leader.run.cancel()
+        else:
+            with pytest.raises(AttemptFailed, match="c lost: broken"):
+                await leader.run
+
+    fake_time(story())
+
+
+def test_a_keeper_whose_shard_is_available_is_needed_nevertheless_without_masks(fake_time: Play) -> None:
+    async def story() -> None:
+        leader = Leader(transport="sharded")
+        await leader.receive(ShardReduced, ["c"], shard=OTHER)
+        leader.attempt.departed("c", "lost: broken")
+        with pytest.raises(AttemptFailed):
+            await leader.run
+
+    fake_time(story())
+
+
+def test_too_few_contributions_fail_without_a_majority_and_are_impossible_with_one(fake_time: Play) -> None:
+    async def story() -> None:
+        for gone, error in (((), RoundImpossible), (("b", "c"), AttemptFailed)):
+            leader = Leader(quorum=3)
+            for name in gone:
+                leader.election.departed(name)
+            await leader.receive(RoundDecline, ["b"], reason="no", can_vote=True)
+            await leader.contribute(["a", "c"])
+            with pytest.raises(error, match="declined: no" if gone else "2 of 3 needed"):
+                await leader.run
+
+    fake_time(story())
+
+
+def test_a_model_that_is_given_needs_no_contributions(fake_time: Play) -> None:
+    async def story() -> None:
+        leader = Leader(given=OTHER)
+        assert await leader.receive(RoundVote, ["a", "b"], outcome=OUTCOME) == ["round_open", "round_close"]
+        await leader.receive(RoundVote, ["c"], outcome=OUTCOME)
+        await leader.receive(ModelAdopted)
+        assert (await leader.run).weights == {}
+
+    fake_time(story())
+
+
+def test_a_recovered_outcome_is_committed_in_the_new_term(fake_time: Play) -> None:
+    async def story() -> None:
+        old = RoundCommit(
+            model="m", number=4, term=0, attempt=9, key="k", index=1, rounds=2, leader="c", outcome=OUTCOME,
+            weights={"c": 1.0}, values={}, late=(), lost={}, refused={}, seconds=1.0,
+        )  # fmt: skip
+        leader = Leader(recovered=old)
+        assert await leader.receive(RoundVote, outcome=OUTCOME) == ["round_open", "round_commit"]
+        await leader.receive(ModelAdopted)
+        assert await leader.run == old.model_copy(update={"term": 1, "attempt": 3})
+
+    fake_time(story())
+
+
+def test_contributions_to_earlier_rounds_are_named(fake_time: Play) -> None:
+    async def story() -> None:
+        leader = Leader()
+        leader.attempt.refuse_stale("b", 3)
+        leader.attempt.refuse_stale("c", 4)
+        await leader.contribute()
+        assert leader.published[-1].refused == {"b": "stale: it contributed to round 3"}  # type: ignore[attr-defined]
+        leader.run.cancel()
+
+    fake_time(story())
+
+
+def test_a_message_concerns_one_attempt(fake_time: Play) -> None:
+    async def story() -> None:
+        leader = Leader()
+        leader.run.cancel()
+        vote = round_message(RoundVote, leader.attempt.opened, outcome=OUTCOME)
+        assert leader.attempt.concerns(vote)
+        for changes in ({"term": 2}, {"attempt": 2}, {"model": "n"}):
+            assert not leader.attempt.concerns(vote.model_copy(update=changes))
+
+    fake_time(story())
+
+
+def test_reasons_are_cut_to_the_length_of_a_message() -> None:
+    plan = RoundPlanMessage(key="k", requester="g", model="m", task="t", rounds=1, federation="{}", options={})
+    aborted = abort_message(3, plan, RoundImpossible("x" * 900, {"b": "y" * 900}))
+    assert (aborted.term, len(aborted.reason), len(aborted.lost["b"])) == (3, 500, 500)
