@@ -1,0 +1,75 @@
+"""The command `fednet init`: a folder to start from, with an example's cluster.yaml or a method package of one's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from launch.config.examples import example_texts
+from launch.errors import ConfigError, ConfigProblem, did_you_mean
+
+TEMPLATES = "launch.templates"
+SUFFIX = ".template"
+CONFIG = "cluster.yaml"
+
+console = Console()
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is new or empty.")],
+    *,
+    method: Annotated[
+        str | None, typer.Option(help="The method of the example; default: score-inference.")
+    ] = None,
+    blank: Annotated[bool, typer.Option("--blank", help="A method package of your own, with its test.")] = False,
+) -> None:
+    """Writes a commented cluster.yaml to start from, or with --blank a method package of your own."""
+    if blank and method:
+        raise ConfigError(ConfigProblem("--blank", "either --method or --blank", "both"))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(ConfigProblem(str(folder), "a folder that is new or empty"))
+    files = dict(blank_files()) if blank else {CONFIG: example_of(method or "score-inference")}
+    for path, text in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, "utf-8")
+    console.print(f"wrote {', '.join(files)} in {folder}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"next: fednet launch {folder / CONFIG}", markup=False, highlight=False, soft_wrap=True)
+
+
+def example_of(method: str) -> str:
+    """The first example of a method, with the settings that every cluster has as comments.
+
+    Raises:
+        ConfigError: the method is not registered, or no example shows it.
+    """
+    declares = re.compile(rf"^method: {re.escape(method)}\s*(#.*)?$", re.MULTILINE)
+    texts = {name: text for name, text in example_texts().items() if declares.search(text)}
+    if not texts:
+        from fednet.methods import registry  # noqa: PLC0415 - imports pydantic, which the other commands need not wait for
+
+        known = registry.names()
+        expected = f"a method that an example shows ({', '.join(known)})"
+        raise ConfigError(ConfigProblem("--method", expected, repr(method), hint=did_you_mean(method, known)))
+    text = texts.get(method) or next(iter(texts.values()))
+    return text + (resources.files(TEMPLATES) / "settings.yaml").read_text("utf-8")
+
+
+def blank_files() -> Iterator[tuple[str, str]]:
+    """The files of a method package by their path, in alphabetical order."""
+
+    def below(entry: Traversable, path: str) -> Iterator[tuple[str, str]]:
+        for child in sorted(entry.iterdir(), key=lambda each: each.name):
+            if child.is_dir():
+                yield from below(child, f"{path}{child.name}/")
+            elif child.name.endswith((SUFFIX, ".yaml")):
+                yield path + child.name.removesuffix(SUFFIX), child.read_text("utf-8")
+
+    yield from below(resources.files(TEMPLATES) / "blank", "")

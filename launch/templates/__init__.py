@@ -1,0 +1,1 @@
+"""What `fednet init` writes."""
