@@ -1,0 +1,65 @@
+"""What `fednet init` writes can be launched and tested in an empty place outside the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fednet.methods import registry
+from fednet.reporting.summary import read_summary
+from launch.commands.init import blank_files, example_of, init
+from launch.config.schema import load_config
+from launch.errors import ConfigError
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("method", [name for name in registry.names() if name != "script"])
+def test_the_example_of_a_method_is_a_configuration_with_comments(method: str, tmp_path: Path) -> None:
+    init(tmp_path / "new", method=method)
+    written = tmp_path / "new" / "cluster.yaml"
+    assert load_config(str(written)).cluster.method == method
+    assert "# devices: {device: auto}" in written.read_text()
+
+
+def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    with pytest.raises(ConfigError, match="expected a folder that is new or empty"):
+        init(tmp_path)
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"expected a method that an example shows \(.*novelty.*Did you mean novelty"):
+        init(tmp_path / "new", method="novelti")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ConfigError, match="either --method or --blank"):
+        init(tmp_path / "new", method="novelty", blank=True)
+
+
+def test_a_blank_package_is_short() -> None:
+    package = [text for path, text in blank_files() if path.startswith("my_method/")]
+    assert 0 < sum(len(text.splitlines()) for text in package) <= 80
+    assert example_of("regression").startswith("# ")
+
+
+@pytest.mark.timeout(300)
+def test_a_blank_package_passes_its_test_and_runs_outside_the_checkout(tmp_path: Path) -> None:
+    init(tmp_path / "new", blank=True)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def run(*command: str) -> None:
+        done = subprocess.run(
+            command, cwd=tmp_path / "new", env=environment, capture_output=True, text=True, timeout=280, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
+    launch = "import sys; from launch.cli import main; sys.exit(main())"
+    run(sys.executable, "-c", launch, "launch", "cluster.yaml", "--set", "rounds=2", "--set", "devices.threads=1")
+    (section,) = read_summary(tmp_path / "new" / "runs" / "mine").sections
+    assert section.table is not None
+    assert len({value for _, value in section.table.rows}) == 1
