@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 import fednet
-from launch.commands import check, examples, fid, keys, node, sample
+from launch.commands import check, examples, fid, init, keys, node, sample
 from launch.commands import launch as launch_command
 from launch.commands.methods import RootGroup
 from launch.errors import EXIT_OK, EXPLAINED, exit_code
@@ -33,6 +33,7 @@ for command in (
     node.node,
     check.check,
     check.doctor,
+    init.init,
     examples.examples,
     fid.fid,
     sample.sample,

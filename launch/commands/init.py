@@ -1,4 +1,4 @@
-"""The command `fednet init`: a folder to start from, with an example's cluster.yaml or a method package of one's own."""
+"""The command `fednet init`: writes an example's cluster.yaml, or a method package of one's own, to start from."""
 
 from __future__ import annotations
 
@@ -25,9 +25,7 @@ console = Console()
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is new or empty.")],
     *,
-    method: Annotated[
-        str | None, typer.Option(help="The method of the example; default: score-inference.")
-    ] = None,
+    method: Annotated[str | None, typer.Option(help="The method of the example; default: score-inference.")] = None,
     blank: Annotated[bool, typer.Option("--blank", help="A method package of your own, with its test.")] = False,
 ) -> None:
     """Writes a commented cluster.yaml to start from, or with --blank a method package of your own."""

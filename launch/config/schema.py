@@ -6,6 +6,7 @@ Knows nothing of processes, devices or ports: what is loaded here says what is w
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,9 +176,15 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
 
 
 def _find(source: str) -> tuple[str, str]:
-    """The text behind a path or an example's name, and what to call it in errors."""
+    """The text behind a path or an example's name, and what to call it in errors.
+
+    The folder of a cluster.yaml becomes importable, in this process and in the nodes that it starts: a method package
+    or a data set may lie beside it.
+    """
     path = Path(source)
     if path.is_file():
+        if (folder := str(path.resolve().parent)) not in sys.path:
+            sys.path.insert(0, folder)
         try:
             return path.read_text("utf-8"), source
         except (OSError, UnicodeDecodeError) as error:

@@ -80,7 +80,9 @@ def test_a_round_that_was_learnt_is_not_learnt_again(
         again = agent.offer(calls[-1], NullProgress())
         assert versions(again.offers) == versions(made.offers)
         assert again.values == made.values
-        assert all(torch.equal(one.embeddings, two.embeddings) for one, two in zip(again.offers, made.offers, strict=True))
+        assert all(
+            torch.equal(one.embeddings, two.embeddings) for one, two in zip(again.offers, made.offers, strict=True)
+        )
 
 
 def test_another_life_paints_what_it_has_heard(federation: Make) -> None:
