@@ -29,10 +29,19 @@ def test_a_method_has_a_configuration_and_both_of_its_sides(name: str) -> None:
     assert method.summary
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_reading_a_method_imports_no_torch(name: str) -> None:
+def test_listing_the_methods_imports_none_of_them() -> None:
     code = (
-        f"import sys; from fednet.methods import registry; registry.find({name!r}); assert 'torch' not in sys.modules"
+        "import sys; from fednet.methods import registry; assert registry.names(); "
+        "assert not [name for name in sys.modules if name.startswith('fednet.methods.') and name.endswith('.method')]; "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_reading_a_method_imports_none_of_the_libraries_of_its_extra() -> None:
+    code = (
+        "import sys; from fednet.methods import registry; methods = [registry.find(name) for name in registry.names()]; "
+        "found = {module for method in methods for module in method.requires} & sys.modules.keys(); assert not found, found"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
