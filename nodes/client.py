@@ -34,11 +34,17 @@ async def run_client(spec: NodeSpec, stop: asyncio.Event) -> None:
     """
     compute, reducer = ComputeThread(f"{spec.name}-model"), ComputeThread(f"{spec.name}-reducer")
     node = Node(spec, ZmqTransport(keys=spec.keys))
-    desk, presenter, depot = QueryResponder(node, compute), CapabilityPublisher(node), BlobStore(node)
+    query_responder, capability_publisher, blobs = (
+        QueryResponder(node, compute),
+        CapabilityPublisher(node),
+        BlobStore(node),
+    )
     assert spec.config is not None  # noqa: S101 - a client is never planned without
-    assembly = RoundService(node, compute, reducer, depot, _closed_rounds(spec), secure_only=wants_secure(spec.config))
-    stall = ExchangePeer(node, compute)
-    for capability in (desk, presenter, depot, assembly, stall):
+    round_service = RoundService(
+        node, compute, reducer, blobs, _closed_rounds(spec), secure_only=wants_secure(spec.config)
+    )
+    exchange_peer = ExchangePeer(node, compute)
+    for capability in (query_responder, capability_publisher, blobs, round_service, exchange_peer):
         node.add(capability)
     progress = ThreadProgress(progress_publisher(node))
     site = SiteContext(spec.name, spec.index, spec.count, spec.seed, spec.device, spec.folder)
@@ -46,18 +52,18 @@ async def run_client(spec: NodeSpec, stop: asyncio.Event) -> None:
         async with node:
             make = partial(registry.find(spec.method).site, spec.config, site, spec.site)
             agent, card = await run_until_stopped(stop, progress, compute.run(lambda: _prepared(make, progress)))
-            desk.open(agent)
+            query_responder.open(agent)
             if isinstance(agent, Participant):
-                await assembly.open(agent)
-            await stall.open(agent)
-            presenter.show(card)
+                await round_service.open(agent)
+            await exchange_peer.open(agent)
+            capability_publisher.show(card)
             await stop.wait()
     except Stopped:
         log.info("%s was stopped before it was ready", spec.name)
     finally:
         progress.stop()
-        assembly.close()
-        stall.close()
+        round_service.close()
+        exchange_peer.close()
         for thread in (compute, reducer):
             thread.close()
             await thread.ended()

@@ -56,9 +56,9 @@ class BlockingNetwork:
         self.participation.answered(replies)
         return replies
 
-    def run_rounds(self, programme: RoundPlan) -> tuple[RoundRecord, ...]:
+    def run_rounds(self, plan: RoundPlan) -> tuple[RoundRecord, ...]:
         """Has rounds held and waits for their end."""
-        return self.bridge.call(self.rounds.run_rounds, programme, self.progress, self.participation.closed)
+        return self.bridge.call(self.rounds.run_rounds, plan, self.progress, self.participation.closed)
 
     def exchange(self, call: ExchangePlan) -> ExchangeRecord:
         """Has an exchange held and waits for its end."""
@@ -84,12 +84,12 @@ async def run_guest(spec: NodeSpec, job: Job[T], stop: asyncio.Event, told: Prog
         Stopped: `stop` was set first.
     """
     node = Node(spec, ZmqTransport(keys=spec.keys))
-    roster = PeerDirectory(node, spec.expected)
-    asker = QueryClient(node, roster, spec.policy)
-    depot = BlobStore(node)
-    convener = RoundsClient(node, roster, depot)
-    caller = ExchangeClient(node, roster, spec.rounds)
-    for capability in (roster, asker, depot, convener, caller):
+    directory = PeerDirectory(node, spec.expected)
+    query_client = QueryClient(node, directory, spec.policy)
+    blobs = BlobStore(node)
+    rounds_client = RoundsClient(node, directory, blobs)
+    exchange_client = ExchangeClient(node, directory, spec.rounds)
+    for capability in (directory, query_client, blobs, rounds_client, exchange_client):
         node.add(capability)
     participation, bridge = ParticipationNote(), Bridge()
     progress = ThreadProgress(progress_publisher(node, participation, told))
@@ -97,10 +97,12 @@ async def run_guest(spec: NodeSpec, job: Job[T], stop: asyncio.Event, told: Prog
     try:
         async with node:
             capabilities = await run_until_stopped(
-                stop, progress, asyncio.ensure_future(roster.complete(spec.timing.ready))
+                stop, progress, asyncio.ensure_future(directory.complete(spec.timing.ready))
             )
-            methods = roster.methods()
-            network = BlockingNetwork(capabilities, methods, bridge, asker, convener, caller, progress, participation)
+            methods = directory.methods()
+            network = BlockingNetwork(
+                capabilities, methods, bridge, query_client, rounds_client, exchange_client, progress, participation
+            )
             return await run_until_stopped(stop, progress, solver.run(lambda: job(network, progress)))
     finally:
         progress.stop()

@@ -79,12 +79,12 @@ async def _worker(name: str, folder: str, join: str, bare_in: str, pipe: Connect
     pub.bind(address(folder, f"bare-{name}"))
     pipe.send(pub.getsockopt_string(zmq.LAST_ENDPOINT))
     compute, node = ComputeThread(name), Node(spec(name, "client", folder, (join,)), ZmqTransport())
-    desk, presenter = QueryResponder(node, compute), CapabilityPublisher(node)
-    node.add(desk)
-    node.add(presenter)
+    query_responder, capability_publisher = QueryResponder(node, compute), CapabilityPublisher(node)
+    node.add(query_responder)
+    node.add(capability_publisher)
     async with node:
-        desk.open(Echo())
-        presenter.show("{}")
+        query_responder.open(Echo())
+        capability_publisher.show("{}")
         echoing = asyncio.create_task(_bare_echo(sub, pub))
         await asyncio.to_thread(pipe.recv)
         echoing.cancel()
@@ -150,10 +150,10 @@ async def measure(answerers: int, sizes: list[int], memory_steps: int, transport
         pub.bind(address(folder, "bare"))
         sub.subscribe(b"to/asker/")
         node = Node(spec("asker", "guest", folder, expected=tuple(names)), ZmqTransport())
-        roster = PeerDirectory(node, tuple(names))
-        asker = QueryClient(node, roster, QuorumPolicy())
-        node.add(roster)
-        node.add(asker)
+        directory = PeerDirectory(node, tuple(names))
+        query_client = QueryClient(node, directory, QuorumPolicy())
+        node.add(directory)
+        node.add(query_client)
         pipes, workers = [], []
         async with node:
             for name in names:
@@ -163,9 +163,9 @@ async def measure(answerers: int, sizes: list[int], memory_steps: int, transport
                 workers[-1].start()
                 pipes.append(here)
                 sub.connect(await asyncio.to_thread(here.recv))
-            await roster.complete(120)
+            await directory.complete(120)
             await bare_join(pub, sub, answerers)
-            solver, ask = ComputeThread("solver"), partial(Bridge().call, asker.ask)
+            solver, ask = ComputeThread("solver"), partial(Bridge().call, query_client.ask)  # type: ignore[call-arg]  # mypy on partial of a ParamSpec
             rows = [await _size(size, answerers, (pub, sub), solver, ask) for size in sizes]
             if memory_steps:
                 rows[0]["memory"] = await _memory(

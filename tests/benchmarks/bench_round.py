@@ -88,18 +88,18 @@ async def _worker(name: str, names: tuple[str, ...], join: str, folder: str, pip
     for _ in range(len(names) - 1):
         await pub.recv()  # everybody hears us
     node = Node(spec(name, "client", (join,), names), ZmqTransport())
-    compute, reducer, depot, presenter = (
+    compute, reducer, blobs, capability_publisher = (
         ComputeThread(name),
         ComputeThread(f"{name}-reducer"),
         BlobStore(node),
         CapabilityPublisher(node),
     )
-    assembly = RoundService(node, compute, reducer, depot, Path(folder) / name if folder else None)
-    for capability in (depot, presenter, assembly):
+    round_service = RoundService(node, compute, reducer, blobs, Path(folder) / name if folder else None)
+    for capability in (blobs, capability_publisher, round_service):
         node.add(capability)
     async with node:
-        await assembly.open(Idle(names.index(name) + 1))
-        presenter.show("{}")
+        await round_service.open(Idle(names.index(name) + 1))
+        capability_publisher.show("{}")
         await _obey(pipe, pub, sub, len(names) - 1)
     compute.close()
     reducer.close()
@@ -150,13 +150,13 @@ class Stamp:
 
 
 async def fednet(
-    convener: RoundsClient, megabytes: int, rounds: int, federation: Mapping[str, Any], key: str
+    rounds_client: RoundsClient, megabytes: int, rounds: int, federation: Mapping[str, Any], key: str
 ) -> list[float]:
-    """Seconds of each fednet round but the first of a programme, which has nothing before it to begin from."""
+    """Seconds of each fednet round but the first of a plan, which has nothing before it to begin from."""
     stamp = Stamp()
     how = Federation.model_validate(federation)
-    programme = RoundPlan(key, f"mb{megabytes}", "nothing", rounds + 1, how)
-    closed = await convener.run_rounds(programme, stamp)
+    plan = RoundPlan(key, f"mb{megabytes}", "nothing", rounds + 1, how)
+    closed = await rounds_client.run_rounds(plan, stamp)
     everybody = max(len(record.weights) for record in closed)  # the first round may find somebody not linked yet
     if any(len(record.weights) != everybody or record.late for record in closed[1:]):
         raise SystemExit(f"not everybody took part: {closed}")
@@ -169,9 +169,9 @@ async def measure(peers: int, sizes: list[int], rounds: int, blocks: int, *, dis
     names = tuple(f"a{index}" for index in range(1, peers + 1))
     with tempfile.TemporaryDirectory(prefix="fednet-bench-") as folder:
         node = Node(spec("asker", "guest", (), names), ZmqTransport())
-        roster, depot = PeerDirectory(node, names), BlobStore(node)
-        convener = RoundsClient(node, roster, depot)
-        for capability in (roster, depot, convener):
+        directory, blobs = PeerDirectory(node, names), BlobStore(node)
+        rounds_client = RoundsClient(node, directory, blobs)
+        for capability in (directory, blobs, rounds_client):
             node.add(capability)
         pipes, workers, addresses = [], [], []
         async with node:
@@ -184,8 +184,8 @@ async def measure(peers: int, sizes: list[int], rounds: int, blocks: int, *, dis
                 addresses.append(await asyncio.to_thread(here.recv))
             for place, pipe in enumerate(pipes):
                 pipe.send([address for other, address in enumerate(addresses) if other != place])
-            await roster.complete(120)
-            rows = [await _size(size, convener, pipes, rounds, blocks) for size in sizes]
+            await directory.complete(120)
+            rows = [await _size(size, rounds_client, pipes, rounds, blocks) for size in sizes]
             for pipe in pipes:
                 pipe.send("stop")
         for process in workers:
@@ -193,14 +193,16 @@ async def measure(peers: int, sizes: list[int], rounds: int, blocks: int, *, dis
     return rows
 
 
-async def _size(size: int, convener: RoundsClient, pipes: list[Connection], rounds: int, blocks: int) -> dict[str, Any]:
+async def _size(
+    size: int, rounds_client: RoundsClient, pipes: list[Connection], rounds: int, blocks: int
+) -> dict[str, Any]:
     taken: dict[str, list[float]] = {"bare": [], "bare + mean": [], "mesh": [], "sharded": []}
     for block in range(-1, blocks):
         found = {
             "bare": await bare(pipes, size, rounds),
             "bare + mean": await bare(pipes, size, rounds, mean=True),
-            "mesh": await fednet(convener, size, rounds, {"transport": "mesh"}, f"mesh {size} {block}"),
-            "sharded": await fednet(convener, size, rounds, {"transport": "sharded"}, f"sharded {size} {block}"),
+            "mesh": await fednet(rounds_client, size, rounds, {"transport": "mesh"}, f"mesh {size} {block}"),
+            "sharded": await fednet(rounds_client, size, rounds, {"transport": "sharded"}, f"sharded {size} {block}"),
         }
         if block >= 0:  # the first one warms up
             for kind, values in found.items():

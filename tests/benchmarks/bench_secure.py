@@ -79,18 +79,18 @@ def worker(name: str, names: tuple[str, ...], join: str, pipe: Connection) -> No
 async def _worker(name: str, names: tuple[str, ...], join: str, pipe: Connection) -> None:
     bus = MeteredBus()
     node = Node(spec(name, "client", (join,), names), bus)
-    compute, reducer, depot, presenter = (
+    compute, reducer, blobs, capability_publisher = (
         ComputeThread(name),
         ComputeThread(f"{name}-reducer"),
         BlobStore(node),
         CapabilityPublisher(node),
     )
-    assembly = RoundService(node, compute, reducer, depot, None)
-    for capability in (depot, presenter, assembly):
+    round_service = RoundService(node, compute, reducer, blobs, None)
+    for capability in (blobs, capability_publisher, round_service):
         node.add(capability)
     async with node:
-        await assembly.open(Idle(names.index(name) + 1))
-        presenter.show("{}")
+        await round_service.open(Idle(names.index(name) + 1))
+        capability_publisher.show("{}")
         while await asyncio.to_thread(pipe.recv) != "stop":
             pipe.send(bus.meter.heard)
     compute.close()
@@ -109,9 +109,9 @@ async def measure(peers: int, megabytes: int, rounds: int, blocks: int) -> dict[
     processes = multiprocessing.get_context("forkserver")
     names = tuple(f"a{index}" for index in range(1, peers + 1))
     node = Node(spec("asker", "guest", (), names), ZmqTransport())
-    roster, depot = PeerDirectory(node, names), BlobStore(node)
-    convener = RoundsClient(node, roster, depot)
-    for capability in (roster, depot, convener):
+    directory, blobs = PeerDirectory(node, names), BlobStore(node)
+    rounds_client = RoundsClient(node, directory, blobs)
+    for capability in (directory, blobs, rounds_client):
         node.add(capability)
     pipes, workers = [], []
     async with node:
@@ -120,8 +120,8 @@ async def measure(peers: int, megabytes: int, rounds: int, blocks: int) -> dict[
             workers.append(processes.Process(target=worker, args=(name, names, node.address, there), daemon=True))
             workers[-1].start()
             pipes.append(here)
-        await roster.complete(120)
-        found = await _kinds(convener, pipes, megabytes, rounds, blocks)
+        await directory.complete(120)
+        found = await _kinds(rounds_client, pipes, megabytes, rounds, blocks)
         for pipe in pipes:
             pipe.send("stop")
     for process in workers:
@@ -130,17 +130,17 @@ async def measure(peers: int, megabytes: int, rounds: int, blocks: int) -> dict[
 
 
 async def _kinds(
-    convener: RoundsClient, pipes: Sequence[Connection], megabytes: int, rounds: int, blocks: int
+    rounds_client: RoundsClient, pipes: Sequence[Connection], megabytes: int, rounds: int, blocks: int
 ) -> dict[str, dict[str, float]]:
     seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
     amounts: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for block in range(-1, blocks):
         for kind, federation in KINDS.items():
             before = await heard(pipes)
-            taken = await fednet(convener, megabytes, rounds, federation, f"{kind} {block}")
+            taken = await fednet(rounds_client, megabytes, rounds, federation, f"{kind} {block}")
             if block >= 0:  # the first one warms up
                 seconds[kind] += taken
-                amounts[kind].append((await heard(pipes) - before) / (rounds + 1))  # one round begins each programme
+                amounts[kind].append((await heard(pipes) - before) / (rounds + 1))  # one round begins each plan
     return {
         kind: {"seconds": statistics.median(seconds[kind]), "bytes": statistics.median(amounts[kind])} for kind in KINDS
     }

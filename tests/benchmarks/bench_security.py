@@ -73,12 +73,12 @@ async def _worker(name: str, doors: Mapping[str, str], ring: Keyring, pipe: Conn
             node = Node(
                 NodeSpec(name, "client", kind, ANYWHERE, join=(doors[kind],), keys=keys), ZmqTransport(keys=keys)
             )
-            desk, presenter = QueryResponder(node, compute), CapabilityPublisher(node)
-            node.add(desk)
-            node.add(presenter)
+            query_responder, capability_publisher = QueryResponder(node, compute), CapabilityPublisher(node)
+            node.add(query_responder)
+            node.add(capability_publisher)
             await stack.enter_async_context(node)
-            desk.open(Echo())
-            presenter.show("{}")
+            query_responder.open(Echo())
+            capability_publisher.show("{}")
         await asyncio.to_thread(pipe.recv)
     compute.close()
 
@@ -108,21 +108,21 @@ async def measure(answerers: int, sizes: list[int]) -> list[dict[str, Any]]:
             node = Node(
                 NodeSpec("asker", "guest", kind, ANYWHERE, expected=tuple(names), keys=keys), ZmqTransport(keys=keys)
             )
-            roster = PeerDirectory(node, tuple(names))
-            asker = QueryClient(node, roster, QuorumPolicy())
-            node.add(roster)
-            node.add(asker)
+            directory = PeerDirectory(node, tuple(names))
+            query_client = QueryClient(node, directory, QuorumPolicy())
+            node.add(directory)
+            node.add(query_client)
             await stack.enter_async_context(node)
-            asks[kind] = partial(bridge.call, asker.ask)
+            asks[kind] = partial(bridge.call, query_client.ask)  # type: ignore[call-arg]  # mypy on partial of a ParamSpec
             doors[kind] = f"asker@{node.address}" if keys else node.address
-            rosters.append(roster)
+            rosters.append(directory)
         for name in names:
             here, there = processes.Pipe()
             workers.append(processes.Process(target=worker, args=(name, doors, rings[name], there), daemon=True))
             workers[-1].start()
             pipes.append(here)
-        for roster in rosters:
-            await roster.complete(120)
+        for directory in rosters:
+            await directory.complete(120)
         rows = [await _size(size, answerers, asks, solver) for size in sizes]
         for pipe in pipes:
             pipe.send("stop")

@@ -144,16 +144,17 @@ async def _cluster(
                 presenter.show(capabilities[name])
                 first = first or node.address
             guest = Node(NodeSpec("guest", "guest", "equal", "tcp://127.0.0.1:0", join=(first,)), ZmqTransport())
-            roster = PeerDirectory(guest, NAMES)
-            asker = QueryClient(guest, roster, QuorumPolicy())
-            guest.add(roster)
+            directory = PeerDirectory(guest, NAMES)
+            asker = QueryClient(guest, directory, QuorumPolicy())
+            guest.add(directory)
             guest.add(asker)
             await stack.enter_async_context(guest)
-            assert await roster.complete(PATIENCE) == capabilities
+            assert await directory.complete(PATIENCE) == capabilities
             stop = asyncio.Event()
             bridge = Bridge()
             stack.callback(bridge.close)
-            ready.set_result((partial(bridge.call, asker.ask), asyncio.get_running_loop(), stop))
+            ask = partial(bridge.call, asker.ask)  # type: ignore[call-arg]  # mypy on partial of a ParamSpec
+            ready.set_result((ask, asyncio.get_running_loop(), stop))
             await stop.wait()
     except BaseException as error:
         if not ready.done():
@@ -199,7 +200,7 @@ FEDERATIONS = {
 
 @dataclass(frozen=True)
 class Trained:
-    """What came of all that was asked for, by programme, and the models at the end."""
+    """What came of all that was asked for, by plan, and the models at the end."""
 
     closed: dict[str, tuple[RoundRecord, ...]]
     validated: dict[str, services.ClassifierValidation]
@@ -263,9 +264,9 @@ def _over_the_bus(folder: Path) -> Trained:
             site.join(PATIENCE)
 
 
-@pytest.mark.parametrize("programme", ["set", *FEDERATIONS, "detector", "average"])
-def test_the_same_rounds_are_held_over_the_bus(trained: tuple[Trained, Trained], programme: str) -> None:
-    for here, there in zip(*(one.closed[programme] for one in trained), strict=True):
+@pytest.mark.parametrize("plan", ["set", *FEDERATIONS, "detector", "average"])
+def test_the_same_rounds_are_held_over_the_bus(trained: tuple[Trained, Trained], plan: str) -> None:
+    for here, there in zip(*(one.closed[plan] for one in trained), strict=True):
         assert (here.number, here.digest, here.weights) == (there.number, there.digest, there.weights)
         assert here.values == there.values
         assert (there.late, there.lost, there.refused) == ((), {}, {})

@@ -72,7 +72,7 @@ Values = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Bench:
+class Experiment:
     """One seed's pictures, and where its numbers lie."""
 
     seed: int
@@ -83,7 +83,7 @@ class Bench:
         """The pictures of some digits, (n, 1, 8, 8)."""
         return split.images[torch.isin(split.labels, torch.tensor(digits))]
 
-    def measured(self, part: str, measure: Callable[[Bench], Values]) -> None:
+    def measured(self, part: str, measure: Callable[[Experiment], Values]) -> None:
         """Measures the numbers of a part if they are not there."""
         path = self.out / f"{part}-{self.seed}.json"
         if not path.exists():
@@ -121,50 +121,50 @@ class Bench:
         return torch.cat([self.inside(self.splits.train, own[0]), own[1]])
 
 
-def single(bench: Bench) -> Values:
+def single(experiment: Experiment) -> Values:
     """One detector of 0-4: AUROC, the threshold, gross novelties, and the baselines."""
-    detector = bench.detector("low", lambda: bench.inside(bench.splits.train))
-    inside, outside = bench.inside(bench.splits.test), bench.inside(bench.splits.test, HIGH)
+    detector = experiment.detector("low", lambda: experiment.inside(experiment.splits.train))
+    inside, outside = experiment.inside(experiment.splits.test), experiment.inside(experiment.splits.test, HIGH)
     near, far = detector.distances(inside), detector.distances(outside)
     low, high = median_distance(near), median_distance(far)
-    bound = detector.calibrate(bench.inside(bench.splits.judge))
+    bound = detector.calibrate(experiment.inside(experiment.splits.judge))
     values = {
         "auroc": auroc(low, high),
         "auroc_1": mean(auroc(near[:, k], far[:, k]) for k in range(near.shape[1])),
         "fpr": alarm_rate(low, bound),
         "tpr": alarm_rate(high, bound),
-        "nearest": _baseline(bench, lambda x: nearest_distance(x, bench.inside(bench.splits.train))),
-        "softmax": _baseline(bench, _doubt(bench)),
+        "nearest": _baseline(experiment, lambda x: nearest_distance(x, experiment.inside(experiment.splits.train))),
+        "softmax": _baseline(experiment, _doubt(experiment)),
     }
     return values | {
-        name: auroc(low, detector.score(change)) for name, change in changed(inside[:GROSS], bench.seed).items()
+        name: auroc(low, detector.score(change)) for name, change in changed(inside[:GROSS], experiment.seed).items()
     }
 
 
-def swapped(bench: Bench) -> Values:
+def swapped(experiment: Experiment) -> Values:
     """A detector of 5-9: with the roles swapped, and as the control that was trained on what it should find."""
-    detector = bench.detector("high", lambda: bench.inside(bench.splits.train, HIGH))
-    low, high = (detector.score(bench.inside(bench.splits.test, digits)) for digits in (LOW, HIGH))
+    detector = experiment.detector("high", lambda: experiment.inside(experiment.splits.train, HIGH))
+    low, high = (detector.score(experiment.inside(experiment.splits.test, digits)) for digits in (LOW, HIGH))
     return {"auroc": auroc(high, low), "control": auroc(low, high)}
 
 
-def untrained(bench: Bench) -> Values:
+def untrained(experiment: Experiment) -> Values:
     """A network before training."""
-    detector = Detector(bench.fresh("low"), DetectorConfig(), seed=bench.seed)
-    low, high = (detector.score(bench.inside(bench.splits.test, digits)) for digits in (LOW, HIGH))
+    detector = Detector(experiment.fresh("low"), DetectorConfig(), seed=experiment.seed)
+    low, high = (detector.score(experiment.inside(experiment.splits.test, digits)) for digits in (LOW, HIGH))
     return {"auroc": auroc(low, high)}
 
 
-def sites(bench: Bench) -> Values:
+def sites(experiment: Experiment) -> Values:
     """Two sites: each on its own, and the minimum of their scores."""
-    detectors = {f"site-{k}": bench.detector(f"site-{k}", partial(bench.site, k)) for k in (0, 1)}
+    detectors = {f"site-{k}": experiment.detector(f"site-{k}", partial(experiment.site, k)) for k in (0, 1)}
     values: Values = {}
     scores: dict[int, dict[str, Tensor]] = {0: {}, 1: {}}
     for k, (name, detector) in enumerate(detectors.items()):
-        held_out = bench.inside(bench.splits.judge, ((0, 1, 2), (2, 3, 4))[k])
+        held_out = experiment.inside(experiment.splits.judge, ((0, 1, 2), (2, 3, 4))[k])
         bound = detector.calibrate(held_out)
         for novel, digits in enumerate((LOW, HIGH)):
-            scores[novel][name] = detector.score(bench.inside(bench.splits.test, digits))
+            scores[novel][name] = detector.score(experiment.inside(experiment.splits.test, digits))
         values[name] = auroc(scores[0][name], scores[1][name])
         values[f"{name}_threshold"] = bound
     bounds = {name: values[f"{name}_threshold"] for name in detectors}
@@ -177,33 +177,33 @@ def sites(bench: Bench) -> Values:
     }
 
 
-def averaged(bench: Bench) -> Values:
+def averaged(experiment: Experiment) -> Values:
     """FedAvg of the detector's parameters, raw and averaged weights together."""
-    net = bench.fresh("federated")
+    net = experiment.fresh("federated")
     average = copy.deepcopy(net)
-    shares = {f"site-{k}": bench.site(k) for k in (0, 1)}
+    shares = {f"site-{k}": experiment.site(k) for k in (0, 1)}
     base = detached_copy(joint_state(net, average))
     for number in range(1, ROUNDS + 1):
         states: dict[str, dict[str, Tensor]] = {}
         for name, images in shares.items():
             load_joint_state(net, average, base)
-            seed = derive(bench.seed, "round", name, number)
+            seed = derive(experiment.seed, "round", name, number)
             resume(net, average, images, None, LOCAL, before=(number - 1) * 100, seed=seed, progress=NullProgress())
             states[name] = detached_copy(joint_state(net, average))
         base = weighted_mean(states, {name: float(len(images)) for name, images in shares.items()})
     load_joint_state(net, average, base)
-    detector = Detector(average, DetectorConfig(), seed=bench.seed)
-    low, high = (detector.score(bench.inside(bench.splits.test, digits)) for digits in (LOW, HIGH))
+    detector = Detector(average, DetectorConfig(), seed=experiment.seed)
+    low, high = (detector.score(experiment.inside(experiment.splits.test, digits)) for digits in (LOW, HIGH))
     return {"auroc": auroc(low, high)}
 
 
-def rounds(bench: Bench, config: NoveltyConfig) -> Values:
+def rounds(experiment: Experiment, config: NoveltyConfig) -> Values:
     """The classifier's rounds: FedAvg's accuracy on 0-4 round by round, and FedProx's drift in the first."""
     known = load(config.data).test
     known = known.subset(torch.isin(known.labels, torch.tensor(LOW)).nonzero().flatten())
     values: Values = {}
     for mu in (0.0, 0.1, 1.0):
-        network = _network(bench, config)
+        network = _network(experiment, config)
         for number in range(1, 1 + (6 if mu == 0.0 else 1)):
             (closed,) = run_training_rounds(network, SHARES, key=f"round-{number}", federation=Federation(), mu=mu)
             values[f"accuracy-{mu}-{number}"] = validate(network, pictures=known)["a1"].accuracy
@@ -212,7 +212,7 @@ def rounds(bench: Bench, config: NoveltyConfig) -> Values:
     return values
 
 
-PARTS: dict[str, Callable[[Bench], Values]] = {
+PARTS: dict[str, Callable[[Experiment], Values]] = {
     "single": single,
     "sites": sites,
     "averaged": averaged,
@@ -227,14 +227,18 @@ def on_mnist(root: Path) -> NoveltyConfig:
     return NoveltyConfig(data=DataConfig(name="mnist", root=root, limit=7500), classifier=MNIST)
 
 
-def _network(bench: Bench, config: NoveltyConfig) -> Network:
+def _network(experiment: Experiment, config: NoveltyConfig) -> Network:
     """Two sites of this process, which have learnt nothing yet."""
     names = sorted(SHARES)
     agents = {
-        name: NoveltySite(config, SiteContext(name, index, len(names), bench.seed, "cpu", bench.out / "sites"))
+        name: NoveltySite(
+            config, SiteContext(name, index, len(names), experiment.seed, "cpu", experiment.out / "sites")
+        )
         for index, name in enumerate(names)
     }
-    return local_network(agents, {name: agent.prepare(NullProgress()) for name, agent in agents.items()}, bench.seed)
+    return local_network(
+        agents, {name: agent.prepare(NullProgress()) for name, agent in agents.items()}, experiment.seed
+    )
 
 
 def changed(images: Tensor, seed: int) -> dict[str, Tensor]:
@@ -249,18 +253,18 @@ def changed(images: Tensor, seed: int) -> dict[str, Tensor]:
     }
 
 
-def _baseline(bench: Bench, score: Callable[[Tensor], Tensor]) -> float:
-    low, high = (score(bench.inside(bench.splits.test, digits)) for digits in (LOW, HIGH))
+def _baseline(experiment: Experiment, score: Callable[[Tensor], Tensor]) -> float:
+    low, high = (score(experiment.inside(experiment.splits.test, digits)) for digits in (LOW, HIGH))
     return auroc(low, high)
 
 
-def _doubt(bench: Bench) -> Callable[[Tensor], Tensor]:
+def _doubt(experiment: Experiment) -> Callable[[Tensor], Tensor]:
     """Max-softmax of a LeNet trained on the in-domain digits."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(bench.seed, "lenet"))
+        torch.manual_seed(derive(experiment.seed, "lenet"))
         net = LeNet(classes=len(LOW))
-        chosen = torch.isin(bench.splits.train.labels, torch.tensor(LOW))
-        images, labels = bench.splits.train.images[chosen], bench.splits.train.labels[chosen]
+        chosen = torch.isin(experiment.splits.train.labels, torch.tensor(LOW))
+        images, labels = experiment.splits.train.images[chosen], experiment.splits.train.labels[chosen]
         optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
         for _ in range(600):
             batch = torch.randint(len(labels), (32,))
@@ -352,12 +356,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     splits = load(DataConfig())
-    benches = [Bench(seed, arguments.out, splits) for seed in arguments.seeds]
+    benches = [Experiment(seed, arguments.out, splits) for seed in arguments.seeds]
     parts = PARTS | ({} if arguments.mnist is None else {"rounds": partial(rounds, config=on_mnist(arguments.mnist))})
-    for bench in () if arguments.present else benches:
+    for experiment in () if arguments.present else benches:
         for part, measure in parts.items():
-            bench.measured(part, measure)
-    found = {(part, bench.seed): values for bench in benches for part, values in bench.present()}
+            experiment.measured(part, measure)
+    found = {(part, experiment.seed): values for experiment in benches for part, values in experiment.present()}
     text = table(found, arguments.seeds, splits.test)
     print(text)  # noqa: T201 - the command's result
     if arguments.write:

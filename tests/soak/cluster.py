@@ -112,15 +112,19 @@ def _end_with(lifeline: Connection) -> None:
 async def _take_part(spec: NodeSpec) -> None:
     node = Node(spec, ZmqTransport())
     compute, reducer = ComputeThread(spec.name), ComputeThread(f"{spec.name}-reducer")
-    desk, presenter, depot = QueryResponder(node, compute), CapabilityPublisher(node), BlobStore(node)
-    assembly = RoundService(node, compute, reducer, depot, spec.folder / spec.name)
-    for capability in (desk, presenter, depot, assembly):
+    query_responder, capability_publisher, blobs = (
+        QueryResponder(node, compute),
+        CapabilityPublisher(node),
+        BlobStore(node),
+    )
+    round_service = RoundService(node, compute, reducer, blobs, spec.folder / spec.name)
+    for capability in (query_responder, capability_publisher, blobs, round_service):
         node.add(capability)
     walker = Walker(spec.index + 1)
     async with node:
-        desk.open(walker)
-        await assembly.open(walker)
-        presenter.show("{}")
+        query_responder.open(walker)
+        await round_service.open(walker)
+        capability_publisher.show("{}")
         await asyncio.Event().wait()
 
 
@@ -131,7 +135,7 @@ class Cluster:
     Attributes:
         specs: the members by name.
         asker: asks them.
-        convener: orders rounds of them.
+        rounds_client: requests rounds of them.
         roster: who can be asked.
         node: the guest here.
         hosts: where everybody lives.
@@ -139,9 +143,9 @@ class Cluster:
 
     specs: Mapping[str, NodeSpec]
     node: Node
-    roster: PeerDirectory
-    asker: QueryClient
-    convener: RoundsClient
+    directory: PeerDirectory
+    query_client: QueryClient
+    rounds_client: RoundsClient
     hosts: Mapping[str, Host]
     processes: dict[str, BaseProcess] = field(default_factory=dict)
     lifelines: dict[str, Connection] = field(default_factory=dict)
@@ -163,12 +167,12 @@ class Cluster:
 
     async def complete(self) -> None:
         """Waits until everybody is ready."""
-        await self.roster.complete(60)
+        await self.directory.complete(60)
 
     async def ask(self) -> Replies:
         """One question to everybody; the answers are checked."""
         x = torch.rand(VALUES)
-        replies = await self.asker.ask(Question("double", {"x": x}))
+        replies = await self.query_client.ask(Question("double", {"x": x}))
         for name, outputs in replies.by_node.items():
             if not torch.equal(outputs["y"], 2 * x + self.specs[name].index + 1):
                 raise SystemExit(f"{name} answered something else than it was asked")
@@ -177,7 +181,7 @@ class Cluster:
     async def run_rounds(self, key: str, rounds: int, **federation: Any) -> tuple[RoundRecord, ...]:
         """Has rounds held."""
         how = Federation.model_validate(federation)
-        return await self.convener.run_rounds(RoundPlan(key, "walk", "step", rounds, how))
+        return await self.rounds_client.run_rounds(RoundPlan(key, "walk", "step", rounds, how))
 
 
 @asynccontextmanager
@@ -203,12 +207,15 @@ async def cluster(count: int, hosts: Mapping[str, Host] | None = None) -> AsyncI
 
         hosts["guest"].enter()
         node = Node(spec("guest", "guest"), ZmqTransport())
-        roster, depot = PeerDirectory(node, names), BlobStore(node)
-        asker, convener = QueryClient(node, roster, node.spec.policy), RoundsClient(node, roster, depot)
-        for capability in (roster, asker, depot, convener):
+        directory, blobs = PeerDirectory(node, names), BlobStore(node)
+        query_client, rounds_client = (
+            QueryClient(node, directory, node.spec.policy),
+            RoundsClient(node, directory, blobs),
+        )
+        for capability in (directory, query_client, blobs, rounds_client):
             node.add(capability)
         specs = {name: spec(name, "client", index) for index, name in enumerate(names)}
-        made = Cluster(specs, node, roster, asker, convener, hosts)
+        made = Cluster(specs, node, directory, query_client, rounds_client, hosts)
         try:
             async with node:
                 for name in names:

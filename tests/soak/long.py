@@ -26,7 +26,7 @@ MOST_MB_IN_TEN_MINUTES = 1.0
 
 
 async def rounds(members: Cluster, done: Counter[str]) -> None:
-    """One programme of ten rounds after another."""
+    """One plan of ten rounds after another."""
     while True:
         for record in await members.run_rounds(f"r{done['rounds']}", 10):
             done["rounds"] += 1

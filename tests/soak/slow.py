@@ -29,7 +29,7 @@ async def ask(members: Cluster, megabytes: int) -> frozenset[str]:
     if not megabytes:
         return frozenset((await members.ask()).by_node)
     x = torch.rand(megabytes * MB // 4)
-    replies = await members.asker.ask(Question("first", {"x": x}))
+    replies = await members.query_client.ask(Question("first", {"x": x}))
     if any(not torch.equal(outputs["y"], x[:1]) for outputs in replies.by_node.values()):
         raise SystemExit("an answer is wrong")
     return frozenset(replies.by_node)
