@@ -1,1 +1,1 @@
-"""What is said: messages, codec, topics, limits, presence, ledger. No sockets, no models, no clock."""
+"""The wire protocol: messages, codec, limits, pure state machines and security. No sockets, no models, no clock."""

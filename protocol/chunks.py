@@ -1,14 +1,14 @@
-"""How a large piece of data is fetched: which range is asked of whom, and what is asked again.
+"""The fetch of a blob: which range is requested from which holder, and what is requested again.
 
-The receiver alone decides what is on its way to it (receiver-driven credit): it asks for `window` bytes in pieces of
-`chunk`, and for one more piece whenever one arrives. Nothing is numbered and nobody repairs; what does not come is
-asked for again, of another holder when one died, lacks it or stays silent.
+The receiver alone decides what is in flight to it (receiver-driven credit): it requests `window` bytes in chunks of
+`chunk`, and one more chunk whenever one arrives. Chunks are not numbered and not retransmitted; what does not arrive is
+requested again, from another holder when one died, lacks it or stays silent.
 
-A piece counts as lost in two ways. It was overtaken: a piece that was asked for later has come, and it has not, for
-`patience` seconds. Or the holder is silent: nothing at all has come for a while that starts at `patience`, is four
-times the pause between the last two arrivals on a slow link, and doubles with every silence.
+A chunk counts as lost in two cases. It was overtaken: a chunk that was requested later has arrived, and it has not, for
+`patience` seconds. Or the holder is silent: nothing has arrived for a time that starts at `patience`, is four times the
+pause between the last two arrivals on a slow link, and doubles with every silence.
 
-Pure: ranges, names and times go in, decisions come out. Knows no bytes, no sockets and no clock.
+Pure: knows no bytes, no sockets and no clock; times are seconds of any monotonic clock.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from dataclasses import dataclass
 from protocol.limits import MIB
 
 CHUNK = MIB
-"""Bytes that are asked for at a time. Of 256 KiB, 512 KiB and 1 MiB the fastest, by 16 and 64 MB over loopback tcp; not
-larger, since other messages to the same peer wait behind a piece."""
+"""Bytes of one request. The fastest of 256 KiB, 512 KiB and 1 MiB, by 16 and 64 MB over loopback tcp; not larger, since
+other messages to the same peer queue behind a chunk."""
 
 WINDOW = 8 * MIB
-"""Bytes that one transfer has asked for and not yet received, at most. Twice as much was no faster."""
+"""Bytes of one fetch in flight, at most. Twice as much was no faster."""
 
 MAX_RETRY_INTERVAL = 2.0
-"""Seconds of silence after which everything is asked for again, at most."""
+"""Seconds of silence after which everything in flight is requested again, at most."""
 
 MAX_SILENCES = 3
-"""Silences of one holder in a row after which another is asked."""
+"""Consecutive silences of one holder after which the next one is asked."""
 
 FETCH_TIMEOUT = 30.0
-"""Seconds without a single piece after which a transfer has failed."""
+"""Seconds without a single chunk after which a fetch fails."""
 
 
 @dataclass(frozen=True)
 class RangeRequest:
-    """Ask this holder for the `count` bytes from `offset` on."""
+    """Request the `count` bytes from `offset` on from this holder."""
 
     holder: str
     offset: int
@@ -47,12 +47,12 @@ class RangeRequest:
 
 @dataclass(frozen=True)
 class FetchCompleted:
-    """Every byte has come."""
+    """Every byte has arrived."""
 
 
 @dataclass(frozen=True)
 class FetchFailed:
-    """Nobody is left to ask: why, by holder."""
+    """No holder can serve it; why, by holder."""
 
     reasons: dict[str, str]
 
@@ -61,27 +61,27 @@ Outcome = RangeRequest | FetchCompleted | FetchFailed
 
 
 @dataclass
-class _Asked:
-    """A piece that is on its way."""
+class _InFlight:
+    """A chunk that is requested."""
 
-    at: float
+    requested_at: float
     serial: int
 
 
 class BlobFetch:
-    """One transfer, as its receiver sees it. At most `window` bytes, in whole pieces, are on their way at any time.
+    """The fetch of one blob, as its receiver sees it: at most `window` bytes, in whole chunks, are in flight.
 
-    A holder is asked from `offer` on (it is linked); until then it is waited for. Of several that can be asked the
-    first is asked alone, until it fails.
+    A holder is asked once it is available (linked); until then it is waited for. Of several the first is asked alone,
+    until it fails.
 
     Args:
-        size: bytes in all.
-        holders: who is said to have them.
+        size: bytes of the blob.
+        holders: the nodes that should have it.
         now: seconds of any monotonic clock, as for all events.
-        window: bytes asked for and not yet received, at most; one piece is always allowed.
-        chunk: bytes of a piece; the last one may be shorter.
+        window: bytes in flight, at most; one chunk is always allowed.
+        chunk: bytes of a chunk; the last one may be shorter.
         patience: seconds of silence before the first repetition.
-        give_up: seconds without a piece after which the transfer is impossible.
+        give_up: seconds without a chunk after which the fetch fails.
     """
 
     def __init__(
@@ -98,139 +98,139 @@ class BlobFetch:
         self.size, self.holders = size, set(holders)
         self._chunk, self._most = chunk, max(1, window // chunk)
         self._patience, self._give_up = patience, give_up
-        self._open = deque(range(0, size, chunk))  # offsets of pieces that nobody is asked for
-        self._asked: dict[int, _Asked] = {}
-        self._left = len(self._open)
-        self._ready: deque[str] = deque()
-        self._told: set[str] = set()  # who was ever asked, and may still answer
+        self._unrequested = deque(range(0, size, chunk))  # offsets of chunks that are not requested
+        self._in_flight: dict[int, _InFlight] = {}
+        self._remaining = len(self._unrequested)
+        self._available: deque[str] = deque()
+        self._ever_asked: set[str] = set()  # holders whose chunks may still arrive
         self._reasons: dict[str, str] = {}
         self._serial = self._overtaken = 0
         self._wait, self._silences = patience, 0
-        self._since = now  # when the silence began
-        self._heard = now  # when the holder that is asked last gave a piece, or was first asked
-        self._progress = now  # when any piece last came
-        self._looked = now
+        self._silent_since = now  # when the present silence began
+        self._last_chunk = now  # when the present holder last sent a chunk, or was first asked
+        self._progress = now  # when any chunk last arrived
+        self._ticked = now
 
     @property
-    def outstanding(self) -> int:
-        """Bytes that are on their way."""
-        return sum(map(self._count, self._asked))
+    def in_flight(self) -> int:
+        """Bytes in flight."""
+        return sum(map(self._count, self._in_flight))
 
     def start(self, now: float) -> Iterator[Outcome]:
-        """Nothing but the beginning: no bytes at all are complete, and nobody at all cannot be asked."""
-        if not self._left:
+        """Starts it: no bytes at all are complete at once, and without any holder it fails."""
+        if not self._remaining:
             yield FetchCompleted()
         else:
-            yield from self._settle(now)
+            yield from self._fail_or_fill(now)
 
     def holder_available(self, holder: str, now: float) -> Iterator[Outcome]:
-        """This holder can be asked; one that was lost or lacked it may have come back with it."""
+        """This holder can be asked; one that was lost or lacked the blob may have it now."""
         self.holders.add(holder)
         self._reasons.pop(holder, None)
-        if holder not in self._ready:
-            self._ready.append(holder)
-        if len(self._ready) == 1:
-            self._turn(now)
+        if holder not in self._available:
+            self._available.append(holder)
+        if len(self._available) == 1:
+            self._use_next_holder(now)
         yield from self._fill(now)
 
     def holder_lost(self, holder: str, reason: str, now: float) -> Iterator[Outcome]:
-        """This holder cannot be asked (any more): it died, left, or lacks the data."""
-        if holder not in self.holders or not self._left:
+        """This holder cannot be asked any more: it died, left, or lacks the blob."""
+        if holder not in self.holders or not self._remaining:
             return
         self._reasons[holder] = reason
-        if holder in self._ready:
-            current = self._ready[0] == holder
-            self._ready.remove(holder)
+        if holder in self._available:
+            current = self._available[0] == holder
+            self._available.remove(holder)
             if current:
-                self._turn(now)
-        yield from self._settle(now)
+                self._use_next_holder(now)
+        yield from self._fail_or_fill(now)
 
     def holder_lacks(self, holder: str, now: float) -> Iterator[Outcome]:
-        """This holder says that it has no such data."""
-        if holder in self._told:
+        """This holder answers that it has no such blob."""
+        if holder in self._ever_asked:
             yield from self.holder_lost(holder, "lacks it", now)
 
     def expects(self, holder: str, offset: int, count: int) -> bool:
-        """Whether a piece that comes from this holder was asked for and has not come yet; others are dropped."""
-        return holder in self._told and offset in self._asked and count == self._count(offset)
+        """Whether an arriving chunk was requested from this holder and is still missing; others must be dropped."""
+        return holder in self._ever_asked and offset in self._in_flight and count == self._count(offset)
 
     def arrive(self, holder: str, offset: int, now: float) -> Iterator[Outcome]:
-        """A piece that it `takes` has come."""
-        self._overtaken = max(self._overtaken, self._asked.pop(offset).serial)
-        self._left -= 1
+        """A chunk that is expected has arrived."""
+        self._overtaken = max(self._overtaken, self._in_flight.pop(offset).serial)
+        self._remaining -= 1
         self._progress = now
-        if self._ready and holder == self._ready[0]:
-            self._wait = max(self._patience, min(MAX_RETRY_INTERVAL, 4 * (now - self._heard)))
-            self._heard = self._since = now
+        if self._available and holder == self._available[0]:
+            self._wait = max(self._patience, min(MAX_RETRY_INTERVAL, 4 * (now - self._last_chunk)))
+            self._last_chunk = self._silent_since = now
             self._silences = 0
-        if not self._left:
+        if not self._remaining:
             yield FetchCompleted()
         else:
             yield from self._fill(now)
 
     def tick(self, now: float) -> Iterator[Outcome]:
-        """What the mere passing of time brings. To be called several times within `patience`."""
-        self._excuse(now)
-        if not self._left:
+        """The outcomes at this time. To be called several times within `patience`."""
+        self._discount_own_pause(now)
+        if not self._remaining:
             return
         if now - self._progress > self._give_up:
-            mute = f"gave nothing for {self._give_up:.0f} s"
-            yield FetchFailed({name: self._reasons.get(name, mute) for name in sorted(self.holders)})
-        elif self._asked and now - self._since >= self._wait:
+            silent = f"gave nothing for {self._give_up:.0f} s"
+            yield FetchFailed({name: self._reasons.get(name, silent) for name in sorted(self.holders)})
+        elif self._in_flight and now - self._silent_since >= self._wait:
             self._silence(now)
             yield from self._fill(now)
         else:
-            self._release(
+            self._cancel(
                 offset
-                for offset, asked in self._asked.items()
-                if asked.serial < self._overtaken and now - asked.at >= self._patience
+                for offset, chunk in self._in_flight.items()
+                if chunk.serial < self._overtaken and now - chunk.requested_at >= self._patience
             )
             yield from self._fill(now)
 
     def _silence(self, now: float) -> None:
-        """Nothing has come for too long: everything is asked for again, in the end of somebody else."""
+        """Nothing has arrived for too long: everything in flight is requested again, in the end from another holder."""
         self._silences += 1
-        self._since, self._wait = now, min(2 * self._wait, max(MAX_RETRY_INTERVAL, self._patience))
-        if self._silences >= MAX_SILENCES and len(self._ready) > 1:
-            self._ready.rotate(-1)
-            self._turn(now)
+        self._silent_since, self._wait = now, min(2 * self._wait, max(MAX_RETRY_INTERVAL, self._patience))
+        if self._silences >= MAX_SILENCES and len(self._available) > 1:
+            self._available.rotate(-1)
+            self._use_next_holder(now)
         else:
-            self._release(self._asked)
+            self._cancel(self._in_flight)
 
-    def _turn(self, now: float) -> None:
-        """Another holder is asked from now on, for everything that the one before it owes."""
-        self._release(self._asked)
-        self._heard = self._since = now
+    def _use_next_holder(self, now: float) -> None:
+        """The first available holder is asked from now on, for all that was in flight."""
+        self._cancel(self._in_flight)
+        self._last_chunk = self._silent_since = now
         self._wait, self._silences = self._patience, 0
 
-    def _release(self, offsets: Iterable[int]) -> None:
-        """Takes back what was asked for, so that it is asked for again before anything else."""
+    def _cancel(self, offsets: Iterable[int]) -> None:
+        """Cancels requests, so that they are repeated before anything else."""
         for offset in sorted(offsets, reverse=True):
-            del self._asked[offset]
-            self._open.appendleft(offset)
+            del self._in_flight[offset]
+            self._unrequested.appendleft(offset)
 
-    def _settle(self, now: float) -> Iterator[Outcome]:
+    def _fail_or_fill(self, now: float) -> Iterator[Outcome]:
         if self.holders <= self._reasons.keys():
             yield FetchFailed(dict(sorted(self._reasons.items())))
         else:
             yield from self._fill(now)
 
     def _fill(self, now: float) -> Iterator[Outcome]:
-        """Asks for as much as the window allows."""
-        while self._ready and self._open and len(self._asked) < self._most:
-            offset, holder = self._open.popleft(), self._ready[0]
+        """Requests as much as the window allows."""
+        while self._available and self._unrequested and len(self._in_flight) < self._most:
+            offset, holder = self._unrequested.popleft(), self._available[0]
             self._serial += 1
-            self._asked[offset] = _Asked(now, self._serial)
-            self._told.add(holder)
+            self._in_flight[offset] = _InFlight(now, self._serial)
+            self._ever_asked.add(holder)
             yield RangeRequest(holder, offset, self._count(offset))
 
     def _count(self, offset: int) -> int:
         return min(self._chunk, self.size - offset)
 
-    def _excuse(self, now: float) -> None:
-        """Time in which this node itself stood still is nobody's silence."""
-        stood, self._looked = now - self._looked, now
-        if stood > self._patience:
-            self._since, self._heard, self._progress = (
-                min(now, moment + stood) for moment in (self._since, self._heard, self._progress)
+    def _discount_own_pause(self, now: float) -> None:
+        """Time in which this node itself stood still does not count as silence."""
+        paused, self._ticked = now - self._ticked, now
+        if paused > self._patience:
+            self._silent_since, self._last_chunk, self._progress = (
+                min(now, moment + paused) for moment in (self._silent_since, self._last_chunk, self._progress)
             )

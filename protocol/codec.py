@@ -1,12 +1,12 @@
-"""Envelopes as frames and frames as envelopes: `[topic, header, buffer, buffer, ...]`.
+"""Encodes envelopes as frames and decodes them: `[topic, header, buffer, buffer, ...]`.
 
 A tensor in the body of the header is an extension that names its buffer, whose bytes travel beside the header and are
-not copied. PROTOCOL.md is the authority.
+not copied. PROTOCOL.md is the specification.
 
-What a peer sends is checked from the outside in, each layer before the next is touched: the number and the sizes of
-the frames, the header (`protocol.header`), every tensor's description against its frame, the message's own fields,
-the envelope, and that every frame was used exactly once. Whatever is wrong is a `WireError`. Knows no sockets and no
-clock, and does not know who may say what.
+Received frames are validated from the outside in, each layer before the next is touched: the number and the sizes of
+the frames, the header (`protocol.header`), every tensor's descriptor against its frame, the message's own fields, the
+envelope, and that every frame was used exactly once. Any violation is a `WireError`. Knows no sockets, no clock, and
+not which peer may send which kind.
 """
 
 from __future__ import annotations
@@ -41,24 +41,22 @@ __all__ = [
 _TENSOR = 1  # the extension type of a tensor
 _MAX_TOPIC_BYTES = 3 * 33
 _MAX_DESCRIPTOR_BYTES = 256
-_REPAIR_FRAMES = 2
-_SEALS = 3  # of a message and of the `Retransmission` around it, and the lid, see `protocol.security.authentication` and `protocol.security.group_encryption`
-_REPAIR_BYTES = (
-    8192  # room that every message leaves for the `Retransmission` around it, both seals, and closing every frame
-)
+_REPAIR_FRAMES = 2  # topic and header of a `Retransmission`
+_SECURITY_FRAMES = 3  # the signatures of a message and of the `Retransmission` around it, and an AEAD header
+_REPAIR_BYTES = 8192  # room that every message leaves for the `Retransmission` around it, signatures and AEAD tags
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A message and what every message has.
+    """A message with its metadata.
 
     Attributes:
-        topic: what it is published under; ends in "/".
-        run: the run it belongs to.
-        sender: the node that says it.
-        incarnation: which life of that node.
-        number: its place among what this life of the sender said on this topic, from 1; 0 if it is not numbered.
-        message: what is said.
+        topic: it is published under; ends in "/".
+        run: it belongs to.
+        sender: the node that has sent it.
+        incarnation: of the sender.
+        number: its sequence number within (sender, incarnation, topic), from 1; 0 if it is not numbered.
+        message: the content.
     """
 
     topic: str
@@ -68,8 +66,8 @@ class Envelope:
     number: int
     message: Message
 
-    def fault(self) -> str | None:
-        """What is wrong with the envelope itself; its message has seen to its own fields."""
+    def violation(self) -> str | None:
+        """The first invalid item of the metadata, None if there is none; a message has validated its own fields."""
         if not is_topic(self.topic):
             return f"topic does not match {TOPIC}"
         if not is_run(self.run) or not is_name(self.sender):
@@ -82,44 +80,46 @@ class Envelope:
 
 
 def encode(envelope: Envelope, encoding: Encoding = "raw", limits: Limits = DEFAULT) -> list[Buffer]:
-    """The frames of a message; tensors' frames are views of the tensors, which must not change from now on.
+    """The frames of a message; those of tensors are views of the tensors, which must not change from now on.
 
     Args:
-        envelope: what to send.
-        encoding: how to write floating point tensors; see `protocol.tensors`. A message that is `exact` is always raw.
-        limits: what the receivers accept.
+        envelope: the message to send.
+        encoding: of floating point tensors, see `protocol.tensors`; ignored for a message that is `exact`.
+        limits: that the receivers apply.
 
     Returns:
         The topic, the header, and one buffer a tensor.
 
     Raises:
-        EncodingError: the envelope is faulty, a tensor cannot be encoded, or the message is too large.
+        EncodingError: the metadata is invalid, a tensor cannot be encoded, or the message exceeds a limit.
     """
-    fault = envelope.fault()
-    if fault:
-        raise EncodingError(fault, topic=envelope.topic, run=envelope.run, sender=envelope.sender)
-    said = envelope.message
-    outgoing = _Outgoing("raw" if said.exact else encoding, limits)
-    top = Header(VERSION, said.kind, envelope.run, envelope.sender, envelope.incarnation, envelope.number, dict(said))
-    written = header.write(top, outgoing.extension)
-    outgoing.check(len(written), said.kind)
+    violation = envelope.violation()
+    if violation:
+        raise EncodingError(violation, topic=envelope.topic, run=envelope.run, sender=envelope.sender)
+    message = envelope.message
+    outgoing = _Outgoing("raw" if message.exact else encoding, limits)
+    head = Header(
+        VERSION, message.kind, envelope.run, envelope.sender, envelope.incarnation, envelope.number, dict(message)
+    )
+    written = header.write(head, outgoing.extension)
+    outgoing.check(len(written), message.kind)
     return [envelope.topic.encode(), written, *outgoing.buffers]
 
 
 def decode(frames: Sequence[Buffer], limits: Limits = DEFAULT, *, signed: bool = False) -> Envelope:
-    """The message in the frames that a peer sent.
+    """The envelope in the frames of a peer.
 
     Args:
-        frames: as they came, without their seal; tensors may lie in them and keep them alive.
-        limits: what is accepted.
-        signed: whether what a `Retransmission` carries ends in a seal, see `protocol.security.authentication`.
+        frames: as received, without their signature; tensors may be views of them and keep them alive.
+        limits: that are applied.
+        signed: whether the frames in a `Retransmission` end in a signature, see `protocol.security.authentication`.
 
     Returns:
-        A valid envelope. What a `Retransmission` carries is valid too, and of the same sender; `decode(retransmitted_frames(frames))`
-        reads it.
+        A valid envelope. The message in a `Retransmission` is valid too, and of the same sender;
+        `decode(retransmitted_frames(frames))` returns it.
 
     Raises:
-        WireError: the frames are no such thing.
+        WireError: the frames are not a valid message.
     """
     views = check_sizes(frames, limits)
     envelope, used = _read(views, limits)
@@ -127,9 +127,9 @@ def decode(frames: Sequence[Buffer], limits: Limits = DEFAULT, *, signed: bool =
         first, used = _read(views[_REPAIR_FRAMES:], limits)
         used += _REPAIR_FRAMES + signed
         if not first.message.numbered:
-            raise WireError("only a numbered message is sent again", kind=first.message.kind)
-        if _life(first) != _life(envelope):
-            raise WireError("resent by another than its sender", sender=envelope.sender, first=first.sender)
+            raise WireError("a retransmission carries a message that is not numbered", kind=first.message.kind)
+        if _sender(first) != _sender(envelope):
+            raise WireError("a message is retransmitted by another node", sender=envelope.sender, first=first.sender)
     if used != len(views):
         raise WireError("a frame belongs to no tensor", frames=len(views), used=used)
     return envelope
@@ -138,14 +138,14 @@ def decode(frames: Sequence[Buffer], limits: Limits = DEFAULT, *, signed: bool =
 def encode_retransmission(
     frames: Sequence[Buffer], run: str, sender: str, incarnation: int, topic: str
 ) -> list[Buffer]:
-    """The frames of a `Retransmission` that carries the frames of an earlier message, untouched.
+    """The frames of a `Retransmission` that carries the frames of an earlier message, unchanged.
 
     Args:
-        frames: what `encode` returned for that message.
+        frames: of the earlier message, as `encode` returned them.
         run: its run.
-        sender: its sender, who sends it again.
+        sender: its sender, which retransmits it.
         incarnation: its sender's incarnation.
-        topic: where to; the inbox of the peer that asked.
+        topic: the inbox of the peer that has requested it.
     """
     return [*encode(Envelope(topic, run, sender, incarnation, 0, Retransmission())), *frames]
 
@@ -156,7 +156,7 @@ def retransmitted_frames(frames: Sequence[Buffer]) -> Sequence[Buffer]:
 
 
 class _Outgoing:
-    """The tensors of one message on their way out: gathers their frames while msgpack walks the body."""
+    """Encodes the tensors of one message: collects their frames while msgpack walks the body."""
 
     def __init__(self, encoding: Encoding, limits: Limits) -> None:
         self.buffers: list[memoryview] = []
@@ -165,12 +165,12 @@ class _Outgoing:
         self._tensor_bytes = 0
 
     def extension(self, value: object) -> object:
-        """Stands in for what msgpack does not know: a tensor, or a value within the message."""
+        """Converts a value that msgpack does not know: a tensor, or a value within the message."""
         if isinstance(value, Tensor):
             return self._tensor(value)
         if isinstance(value, WireValue):
             return dict(value)
-        raise TypeError(f"{type(value).__name__} is none of the types of a message")
+        raise TypeError(f"{type(value).__name__} is not a type of the wire")
 
     def _tensor(self, tensor: Tensor) -> msgpack.ExtType:
         descriptor, buffer = pack(tensor, self._encoding)
@@ -183,11 +183,11 @@ class _Outgoing:
         return msgpack.ExtType(_TENSOR, msgpack.packb((*descriptor, index)))
 
     def check(self, header_bytes: int, kind: str) -> None:
-        """Holds the whole message against the limits, with room for the two frames of a `Retransmission` before it."""
+        """Checks the whole message against the limits, with room for the `Retransmission` around it."""
         limits = self._limits
         if header_bytes > limits.max_header_bytes:
             raise EncodingError("header is too long", kind=kind, bytes=header_bytes, most=limits.max_header_bytes)
-        if len(self.buffers) > min(limits.max_tensors, limits.max_frames - 2 - _REPAIR_FRAMES - _SEALS):
+        if len(self.buffers) > min(limits.max_tensors, limits.max_frames - 2 - _REPAIR_FRAMES - _SECURITY_FRAMES):
             raise EncodingError("message has too many tensors", kind=kind, tensors=len(self.buffers))
         size = header_bytes + self._tensor_bytes
         if size > limits.max_message_bytes - _REPAIR_BYTES:
@@ -195,7 +195,7 @@ class _Outgoing:
 
 
 class _Incoming:
-    """The frames of one message's tensors: each is there to be read once, and all within one budget."""
+    """Decodes the tensors of one message: each frame is read once, and all within one budget of bytes."""
 
     def __init__(self, frames: Sequence[memoryview], limits: Limits) -> None:
         self.taken: set[int] = set()
@@ -204,14 +204,14 @@ class _Incoming:
         self._room = limits.max_message_bytes
 
     def extension(self, code: int, payload: bytes) -> Tensor:
-        """Turns an extension in the header into the tensor whose frame it names."""
+        """Decodes an extension in the header as the tensor whose frame it names."""
         if code != _TENSOR:
             raise WireError("unknown extension type", type=code)
         if len(payload) > _MAX_DESCRIPTOR_BYTES:
-            raise LimitError("a tensor's description is too long", bytes=len(payload))
+            raise LimitError("a tensor's descriptor is too long", bytes=len(payload))
         fields = msgpack.unpackb(payload, use_list=False, max_array_len=_MAX_DESCRIPTOR_BYTES)
         if type(fields) is not tuple or len(fields) != 4:
-            raise WireError("a tensor's description is not [dtype, shape, encoding, frame]")
+            raise WireError("a tensor's descriptor is not [dtype, shape, encoding, frame]")
         dtype, shape, encoding, index = fields
         descriptor = describe(dtype, shape, encoding, self._limits.max_dims)
         frame = self._take(index)
@@ -220,9 +220,9 @@ class _Incoming:
 
     def _take(self, index: object) -> memoryview:
         if type(index) is not int or not 0 <= index < len(self._frames):
-            raise WireError("a tensor names a frame that is not there", frames=len(self._frames))
+            raise WireError("a tensor names a frame that does not exist", frames=len(self._frames))
         if index in self.taken:
-            raise WireError("two tensors name one frame", frame=index)
+            raise WireError("two tensors name the same frame", frame=index)
         if len(self.taken) == self._limits.max_tensors:
             raise LimitError("too many tensors", most=self._limits.max_tensors)
         self.taken.add(index)
@@ -231,14 +231,14 @@ class _Incoming:
     def _spend(self, size: int) -> None:
         self._room -= size
         if size > self._limits.max_frame_bytes or self._room < 0:
-            raise LimitError("tensors would grow beyond the limit", bytes=size)
+            raise LimitError("decoded tensors would exceed the limit", bytes=size)
 
 
 def check_sizes(frames: Sequence[Buffer], limits: Limits) -> list[memoryview]:
-    """Counts frames and bytes before anything is read.
+    """The frames as views, once their number and sizes are within the limits; nothing is decoded.
 
     Raises:
-        LimitError: there are too few, or too many.
+        LimitError: there are too few or too many frames or bytes.
     """
     if not 2 <= len(frames) <= limits.max_frames:
         raise LimitError("too few or too many frames", frames=len(frames), most=limits.max_frames)
@@ -251,33 +251,33 @@ def check_sizes(frames: Sequence[Buffer], limits: Limits) -> list[memoryview]:
 
 
 def _read(views: Sequence[memoryview], limits: Limits) -> tuple[Envelope, int]:
-    """The envelope in admitted frames, and how many of them it consists of."""
+    """The envelope in frames of checked sizes, and how many of them it consists of."""
     if len(views) < 2:
         raise WireError("a message has a topic and a header", frames=len(views))
     incoming = _Incoming(views[2:], limits)
-    top = header.read(views[1], incoming.extension, limits)
-    if top.kind not in KINDS:
-        raise WireError("unknown kind", kind=top.kind)
+    head = header.read(views[1], incoming.extension, limits)
+    if head.kind not in KINDS:
+        raise WireError("unknown kind", kind=head.kind)
     try:
-        message = KINDS[top.kind].model_validate(top.body)
+        message = KINDS[head.kind].model_validate(head.body)
         topic = str(views[0], "ascii")
     except ValidationError as error:
-        raise _refusal(top, error) from None
+        raise _invalid_field(head, error) from None
     except UnicodeDecodeError:
         raise WireError("topic is not ASCII", topic=bytes(views[0])) from None
-    envelope = Envelope(topic, top.run, top.sender, top.incarnation, top.number, message)
-    fault = envelope.fault()
-    if fault:
-        raise WireError(fault, topic=topic, run=top.run, sender=top.sender)
+    envelope = Envelope(topic, head.run, head.sender, head.incarnation, head.number, message)
+    violation = envelope.violation()
+    if violation:
+        raise WireError(violation, topic=topic, run=head.run, sender=head.sender)
     return envelope, 2 + len(incoming.taken)
 
 
-def _refusal(top: Header, error: ValidationError) -> WireError:
-    """The first of the faults that the message found in its fields, without the value itself."""
+def _invalid_field(head: Header, error: ValidationError) -> WireError:
+    """The first invalid field of a message, without its value."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))
-    return WireError("field is not valid", kind=top.kind, sender=top.sender, field=where, expected=first["msg"])
+    return WireError("a field is invalid", kind=head.kind, sender=head.sender, field=where, expected=first["msg"])
 
 
-def _life(envelope: Envelope) -> tuple[str, str, int]:
+def _sender(envelope: Envelope) -> tuple[str, str, int]:
     return envelope.run, envelope.sender, envelope.incarnation

@@ -1,10 +1,10 @@
-"""When an exchange is over, and who had a part in it: the ledger that its asker keeps.
+"""When an exchange is over, and which peers took part: the state that its requester keeps.
 
-It has two phases, each a step with its own policy (`protocol.quorum`). First everybody does the call's work and offers;
-then everybody who has offered absorbs what the others offer. Nobody waits for the dead, nor for anybody to absorb what
-the dead have offered: parts of it may be lost for good.
+It has two phases, each a step with its own policy (`protocol.quorum`). First every peer does the task and offers; then
+every peer that has offered absorbs the offers of the others. A departed peer is not waited for, and neither are the
+verdicts on its offers, of which some may be lost.
 
-Pure: knows no network, no words and no clock; times are seconds of any monotonic clock.
+Pure: knows no network, no embeddings and no clock; times are seconds of any monotonic clock.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from protocol.quorum import DeadlineEstimator, QuorumOutcome, QuorumPolicy, Quor
 
 @dataclass(frozen=True)
 class ExchangeProgress:
-    """How an exchange stands.
+    """The state of an exchange.
 
     Attributes:
         closed: whether it is over.
-        quorate: whether as many have offered as the policy asks for, and somebody has absorbed all there is.
-        absorbing: whether what is offered is being absorbed.
-        done: peers that need not be waited for any more in the present phase.
-        expected: peers that this phase is about.
-        until: when to look again at the latest, while it is open.
+        quorate: whether a quorum has offered, and at least one peer has absorbed all offers.
+        absorbing: whether it is in the second phase.
+        done: peers of the present phase that are not waited for any more.
+        expected: peers of the present phase.
+        until: the next time at which it may close without an event, while it is open.
     """
 
     closed: bool
@@ -39,15 +39,15 @@ class ExchangeProgress:
 
 @dataclass
 class ExchangeTracker:
-    """One exchange's ledger, from its call to its close.
+    """One exchange, from its request to its close.
 
     Attributes:
-        policy: when a phase goes on without everybody.
-        offering: who is waited for to offer.
-        estimators: how long peers usually take to offer and to absorb.
-        absorbing: who is waited for to absorb; None until everybody has offered.
-        offers: what was offered, by origin: also by peers that nobody waited for, if they came in time.
-        verdicts: why each peer has refused which offers, by origin, once it is done with that origin's.
+        policy: when a phase closes without all peers.
+        offering: the first phase.
+        estimators: of the deadlines of both phases.
+        absorbing: the second phase; None until the first is closed.
+        offers: the lists of offers by origin, those of unexpected peers included if they are in time.
+        verdicts: by peer and origin, the offers that it rejected, with the reason.
         departed: who died, left or declined, and did not offer after coming back, with the reason.
     """
 
@@ -70,17 +70,17 @@ class ExchangeTracker:
         """Opens an exchange between these peers."""
         return cls(policy, QuorumTracker.open(expected, now, policy, estimators[0]), estimators)
 
-    def offered(self, name: str, said: OfferList, now: float) -> None:
-        """A peer has offered all that it offers; it counts while others are waited for to, even if it was gone."""
+    def offered(self, name: str, offers: OfferList, now: float) -> None:
+        """A peer has completed its offers; they count in the first phase, even if it had departed."""
         if self.absorbing is None:
-            self.offers[name] = said
+            self.offers[name] = offers
             self.departed.pop(name, None)
             self.offering.arrive(name, now)
 
     def absorbed(self, name: str, origin: str, refused: Mapping[str, str], now: float) -> None:
-        """A peer is done with all that an origin offers."""
+        """A peer has absorbed or rejected every offer of an origin."""
         self.verdicts.setdefault(name, {}).setdefault(origin, refused)
-        self._settle(now)
+        self._count_complete(now)
 
     def lose(self, name: str, reason: str, now: float) -> None:
         """A peer died, left or declined."""
@@ -88,57 +88,57 @@ class ExchangeTracker:
         self.offering.lose(name, reason)
         if self.absorbing is not None:
             self.absorbing.lose(name, reason)
-        self._settle(now)
+        self._count_complete(now)
 
     def discount_pause(self, seconds: float) -> None:
-        """Time in which the asker itself stood still does not count."""
+        """Time in which this node itself stood still does not count."""
         (self.absorbing or self.offering).discount_pause(seconds)
 
     def progress(self, now: float) -> ExchangeProgress:
-        """How the exchange stands at this time; the second phase begins when the first one is found closed."""
+        """The state of the exchange at this time; the second phase opens once the first is closed."""
         first = self.offering.outcome(now)
         if self.absorbing is None and first.closed and first.quorate:
-            self._begin_absorbing(now)
+            self._open_absorbing(now)
         if self.absorbing is None:
-            return _stand(first, self.offering, quorate=False, absorbing=False)
+            return _progress(first, self.offering, quorate=False, absorbing=False)
         quorate = any(self._complete(name) for name in self.offers)
-        return _stand(self.absorbing.outcome(now), self.absorbing, quorate=quorate, absorbing=True)
+        return _progress(self.absorbing.outcome(now), self.absorbing, quorate=quorate, absorbing=True)
 
     def late(self, now: float) -> tuple[str, ...]:
-        """Who is alive but was not done before it closed, sorted."""
+        """The peers that are alive but were not done before it closed, sorted."""
         steps = [self.offering] if self.absorbing is None else [self.offering, self.absorbing]
         missing = {name for step in steps for name in step.outcome(now).late}
         return tuple(sorted(name for name in missing - self.departed.keys() if not self._complete(name)))
 
     def lost(self) -> dict[str, str]:
-        """Who died, left or declined, and was not done by then nor after coming back, with the reason."""
+        """The peers that died, left or declined before they were done, with the reason."""
         return {name: reason for name, reason in sorted(self.departed.items()) if not self._complete(name)}
 
     def record_durations(self) -> None:
-        """The paces learn from it, once it is closed."""
-        for step, pace in zip((self.offering, self.absorbing), self.estimators, strict=True):
+        """Feeds the estimators, once it is closed."""
+        for step, estimator in zip((self.offering, self.absorbing), self.estimators, strict=True):
             for seconds in step.durations() if step is not None else ():
-                pace.record(seconds)
+                estimator.record(seconds)
 
-    def _begin_absorbing(self, now: float) -> None:
+    def _open_absorbing(self, now: float) -> None:
         alive = [name for name in self.offers if name not in self.departed]
         self.absorbing = QuorumTracker.open(alive, now, self.policy, self.estimators[1])
-        self._settle(now)
+        self._count_complete(now)
 
-    def _settle(self, now: float) -> None:
-        """Whoever is done with the offers of everybody who is alive is not waited for any more."""
+    def _count_complete(self, now: float) -> None:
+        """A peer that is done with the offers of all living peers is not waited for any more."""
         if self.absorbing is not None:
             for name in self.absorbing.expected:
                 if self._complete(name):
                     self.absorbing.arrive(name, now)
 
     def _complete(self, name: str) -> bool:
-        """Whether a peer has offered, and is done with what is offered by all others who are still there."""
+        """Whether a peer has offered, and is done with the offers of all others that are alive."""
         wanted = self.offers.keys() - self.departed.keys() - {name}
         return name in self.offers and wanted <= self.verdicts.get(name, {}).keys()
 
 
-def _stand(outcome: QuorumOutcome, step: QuorumTracker, *, quorate: bool, absorbing: bool) -> ExchangeProgress:
+def _progress(outcome: QuorumOutcome, step: QuorumTracker, *, quorate: bool, absorbing: bool) -> ExchangeProgress:
     expected = len(step.expected)
     done = len(outcome.contributed) + len(outcome.lost)
     return ExchangeProgress(outcome.closed, quorate, absorbing, done, expected, outcome.until)

@@ -1,13 +1,13 @@
-"""How long a peer's silence must be to mean something, learned from its heartbeats.
+"""An adaptive failure detector: the silence after which a peer counts as lost, learned from its heartbeats.
 
-On a quiet network a heartbeat is late by milliseconds, and a silence of a few beats tells of a death. On a lossy or
-distant one, or from a machine that has more to do than it can, gaps of a second are everyday. So what counts is three
-times the longest gap among a peer's latest heartbeats, never less than a floor and never more than a ceiling, which
-also holds until enough has been heard. The longest gap, and not a mean and a deviation: lost heartbeats and stalled
-machines make gaps that are rare and large, which no normal distribution expects.
+On a fast network a heartbeat is late by milliseconds, and a silence of a few intervals means a crash. On a lossy or
+slow one, or with an overloaded machine, gaps of a second are normal. The timeout is three times the longest gap among
+a peer's latest heartbeats, within a floor and a ceiling; until there are enough of them it is the ceiling. The longest
+gap instead of mean and deviation: lost heartbeats and stalled machines make gaps that are rare and large, which a
+normal distribution does not model.
 
 Source: the adaptive detectors of Chen, Toueg and Aguilera 2002 ("On the quality of service of failure detectors") and
-Hayashibara et al. 2004 ("The phi accrual failure detector"); differs from both in the estimator, as said above.
+Hayashibara et al. 2004 ("The phi accrual failure detector"); differs from both in this estimator.
 Pure: knows no clock.
 """
 
@@ -16,22 +16,24 @@ from __future__ import annotations
 from collections import deque
 
 WINDOW = 128
-"""Heartbeats that are remembered: about half a minute of them."""
+"""Gaps that are kept: about half a minute of heartbeats."""
+
 MIN_SAMPLES = 32
-"""Heartbeats that it takes before anything is concluded from them."""
+"""Gaps below which the timeout is the ceiling."""
+
 GAP_FACTOR = 3.0
-"""How many times the longest gap a silence may last."""
+"""The timeout is this many times the longest gap."""
 
 
 class FailureDetector:
-    """The latest heartbeats of one peer.
+    """The inter-arrival times of one peer's heartbeats.
 
     Args:
-        floor: seconds of silence that are always forgiven.
-        ceiling: seconds of silence that never are.
+        floor: the shortest timeout, in seconds.
+        ceiling: the longest.
 
     Attributes:
-        timeout: seconds of silence after which this peer is taken for lost, in [floor, ceiling].
+        timeout: seconds of silence after which this peer counts as lost, in [floor, ceiling].
     """
 
     def __init__(self, floor: float, ceiling: float) -> None:
@@ -41,7 +43,7 @@ class FailureDetector:
         self.timeout = ceiling
 
     def record(self, now: float) -> None:
-        """A heartbeat has come."""
+        """A heartbeat has arrived."""
         if self._last is not None:
             self._gaps.append(now - self._last)
             if len(self._gaps) >= MIN_SAMPLES:
@@ -49,6 +51,6 @@ class FailureDetector:
         self._last = now
 
     def discount_pause(self, seconds: float) -> None:
-        """For so long nobody listened: it is no gap of the peer's."""
+        """The receiver itself stood still for so long: that is no gap of the peer's."""
         if self._last is not None:
             self._last += seconds

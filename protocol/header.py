@@ -1,9 +1,9 @@
 """The header as bytes: one msgpack array, `[version, kind, run, sender, incarnation, number, body]`.
 
-Everything but the tensors' bytes travels in it. Its first two bytes are the array's length and the version, in every
-version of the protocol, so that a stranger is told from an older or newer friend before anything else is understood.
-Reading is made for hostile bytes: what they announce costs no memory until it is there. Knows no messages and no
-tensors; what msgpack cannot say is given to, and taken from, the caller as an extension.
+It holds all of a message but the bytes of its tensors. Its first two bytes are the array's length and the version, in
+every version of the protocol, so that another version is recognised before anything else is decoded. The reader is safe
+for hostile bytes: a length that no bytes follow takes no memory. Knows no messages and no tensors; values that msgpack
+does not know are converted by the caller, as extensions.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from protocol.tensors import Buffer
 from protocol.topics import is_name
 
 VERSION = 4
-"""The version of the wire that is spoken here; nodes of different versions do not understand each other."""
+"""The version of the wire; all nodes of a run have the same."""
 
-_SENDER_ENDS = 256  # bytes; by then it has been named in every header that is one
+_SENDER_ENDS = 256  # bytes, within which every valid header names its sender
 _FIXARRAY = 0x90  # msgpack: an array of up to 15 items, their number in the low four bits
 
 
@@ -46,19 +46,19 @@ def write(header: Header, extension: Callable[[object], object]) -> bytes:
 
     Args:
         header: what to write.
-        extension: turns a value that msgpack does not know into one that it knows, or raises TypeError.
+        extension: converts a value that msgpack does not know to one that it knows, or raises TypeError.
 
     Raises:
-        EncodingError: a value has no form on the wire.
+        EncodingError: a value has no encoding.
     """
     try:
         return bytes(msgpack.packb(header, default=extension))
     except (TypeError, ValueError, OverflowError) as error:
-        raise EncodingError("a field has no form on the wire", kind=header.kind, error=str(error)) from error
+        raise EncodingError("a field cannot be encoded", kind=header.kind, error=str(error)) from error
 
 
 def claimed_sender(frame: Buffer) -> str | None:
-    """The name of the sender in a header of which nothing else needs to be right; None where none can be read."""
+    """The sender that a header names, even if nothing else in it is valid; None if there is none."""
     if len(frame) < 2 or frame[0] & 0xF0 != _FIXARRAY or frame[1] != VERSION:
         return None
     unpacker = msgpack.Unpacker(max_buffer_size=_SENDER_ENDS)
@@ -74,15 +74,15 @@ def claimed_sender(frame: Buffer) -> str | None:
 
 
 def read(frame: memoryview, extension: Callable[[int, bytes], object], limits: Limits) -> Header:
-    """The header in a peer's frame: of our version, its fields of the right types, its body not yet understood.
+    """The header in a peer's frame, with items of the right types; the fields of its body are not validated.
 
     Args:
         frame: the bytes.
-        extension: turns (type, bytes) of an extension into its value; raises WireError if it cannot.
-        limits: what is accepted.
+        extension: decodes (type, bytes) of an extension; raises WireError if it cannot.
+        limits: that are applied.
 
     Raises:
-        WireError: the bytes are no header of this version.
+        WireError: the bytes are not a header of this version.
     """
     if len(frame) > limits.max_header_bytes:
         raise LimitError("header is too long", bytes=len(frame), most=limits.max_header_bytes)
@@ -91,12 +91,12 @@ def read(frame: memoryview, extension: Callable[[int, bytes], object], limits: L
     if frame[1] != VERSION:
         raise WireError("peer speaks another version of the protocol", theirs=frame[1], ours=VERSION)
     try:
-        _walk(frame)
+        _check_complete(frame)
         fields = msgpack.unpackb(
             frame,
             use_list=False,
             ext_hook=extension,
-            object_pairs_hook=_distinct,
+            object_pairs_hook=_unique_keys,
             max_array_len=limits.max_items,
             max_map_len=limits.max_items,
         )
@@ -108,14 +108,14 @@ def read(frame: memoryview, extension: Callable[[int, bytes], object], limits: L
     return Header(*fields)
 
 
-def _walk(frame: memoryview) -> None:
-    """Goes through a msgpack value without building it: lengths that nothing follows end here, at no cost."""
+def _check_complete(frame: memoryview) -> None:
+    """Walks a msgpack value without building it: a length that no bytes follow is rejected here, at no cost."""
     unpacker = msgpack.Unpacker(max_buffer_size=len(frame))
     unpacker.feed(frame)
     unpacker.skip()
 
 
-def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     entries = dict(pairs)
     if len(entries) != len(pairs):
         raise WireError("a map has the same key twice")
@@ -123,7 +123,7 @@ def _distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _check_depth(fields: Any, max_depth: int) -> None:
-    """Goes down level by level, not by recursion, and no deeper than allowed, however deep it is."""
+    """Descends level by level, not by recursion, and no deeper than allowed."""
     level = [fields]
     for _ in range(max_depth):
         items = chain.from_iterable(each.values() if type(each) is dict else each for each in level)

@@ -1,7 +1,6 @@
-"""How much a receiver accepts before it has understood anything.
+"""The limits of one message, which receivers check before they allocate and senders apply as well.
 
-Every bound here is checked before the memory that it bounds is taken. Senders keep to the same bounds, so that
-what one node can say every other node can hear.
+So every message that a node can send can be received by every other node.
 """
 
 from __future__ import annotations
@@ -17,14 +16,14 @@ class Limits:
     """The bounds of one message.
 
     Attributes:
-        max_frames: frames of one multipart message; the default is topic, header and 256 tensors, the two frames that
-            a `Retransmission` puts before them, the seals of both, and a lid.
-        max_frame_bytes: bytes of one tensor's frame, and of one tensor once it is decoded.
-        max_message_bytes: bytes of all frames together, and of all tensors once they are decoded.
-        max_header_bytes: bytes of the header, in which everything but the tensors travels; the largest `Hello` fits.
+        max_frames: frames of one multipart message; the default is topic, header and 256 tensors, the two frames that a
+            `Retransmission` puts before them, the signatures of both, and an AEAD header.
+        max_frame_bytes: bytes of one tensor's frame, and of one decoded tensor.
+        max_message_bytes: bytes of all frames, and of all decoded tensors.
+        max_header_bytes: bytes of the header; the largest `Hello` fits.
         max_tensors: tensors of one message.
         max_dims: dimensions of one tensor.
-        max_depth: maps and arrays within each other in the header; the deepest message needs four.
+        max_depth: nested maps and arrays in the header; the deepest message needs four.
         max_items: entries of one map or array.
     """
 
@@ -39,4 +38,4 @@ class Limits:
 
 
 DEFAULT = Limits()
-"""What a node accepts unless its configuration says otherwise."""
+"""The limits of a node whose configuration sets no others."""

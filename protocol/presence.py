@@ -1,11 +1,11 @@
-"""Who is there: the membership of a run as a pure state machine.
+"""The membership of a run as a pure state machine: who joins, who is linked, who is lost.
 
-It is told what happened and when (a knock, a hello, a welcome, a heartbeat, a broken connection, a goodbye) and
-returns what follows (connect there, greet this peer, this peer is linked, this peer is lost). A peer is *linked*
-once both directions are proven: its hello has come (we hear it) and so has its welcome of our own hello (it hears
-us). Membership spreads because a hello names everybody its sender knows; it is said again to everybody when somebody
-new is heard, and now and then, so that two who joined at the same moment hear of each other. A peer that was lost and
-is heard again (it was stopped, its cable was out) is greeted again; one that said goodbye must come back as a new
+Its inputs are events with their time (a join request, a hello, a welcome, a heartbeat, a broken connection, a
+goodbye); its outputs are outcomes (connect to an address, send a hello, this peer is linked, this peer has departed). A
+peer is *linked* once both directions are proven: its hello has arrived, and so has its welcome of our hello. Membership
+spreads because a hello names all members that its sender knows; it is sent again to all when a peer joins, and from
+time to time, so that two peers that join at the same moment learn of each other. A peer that was lost and is heard
+again (it was stopped, or its network was cut) is sent a hello again; one that said goodbye must come back as a new
 incarnation.
 
 Knows no sockets, no clock and no models; times are seconds of any monotonic clock.
@@ -22,7 +22,7 @@ from protocol.messages.presence import PeerInfo
 
 
 class PeerState(Enum):
-    """How far a peer has come."""
+    """The state of a peer."""
 
     KNOWN = "known"  # its name and address are known
     LINKED = "linked"  # both directions are proven
@@ -31,14 +31,14 @@ class PeerState(Enum):
 
 
 JOIN_REQUEST_TIMEOUT = 30.0
-"""Seconds after which somebody who knocked but never said hello is forgotten."""
+"""Seconds after which a join request without a hello expires."""
 
 _LIVING = frozenset({PeerState.KNOWN, PeerState.LINKED})
 
 
 @dataclass(frozen=True)
 class ConnectTo:
-    """Connect to this address, where `name` is said to be: whoever answers there must hold that name's key."""
+    """Connect to this address, where a node must hold the key of `name`."""
 
     address: str
     name: str = field(default="", compare=False)
@@ -53,7 +53,7 @@ class DisconnectFrom:
 
 @dataclass(frozen=True)
 class SendHello:
-    """Send this life of a peer a hello."""
+    """Send a hello to this incarnation of a peer."""
 
     name: str
     incarnation: int = field(default=0, compare=False)
@@ -68,7 +68,7 @@ class PeerLinked:
 
 @dataclass(frozen=True)
 class PeerDeparted:
-    """This peer takes no part any more; `left` tells a goodbye from a loss."""
+    """This peer is no longer a member; `graceful` for a goodbye, not for a loss."""
 
     peer: PeerInfo
     reason: str
@@ -82,24 +82,24 @@ Outcome = ConnectTo | DisconnectFrom | SendHello | PeerLinked | PeerDeparted
 class _Peer:
     info: PeerInfo
     seen: float  # when it last gave a sign of life
-    arrivals: FailureDetector  # of its heartbeats
+    detector: FailureDetector  # fed by its heartbeats
     state: PeerState = PeerState.KNOWN
-    heard: bool = False  # its hello has come: we hear it
-    hears: bool = False  # its welcome has come: it hears us
-    greet_at: float = 0.0  # when our hello is due again
+    hello_received: bool = False  # we receive from it
+    welcome_received: bool = False  # it receives from us
+    hello_due: float = 0.0  # when our next hello is sent
     broken: bool = False  # its connection to us has broken
     tick: int = -1  # the last progress of its event loop ...
     moved: float = 0.0  # ... and when that last changed
 
 
 @dataclass
-class _Caller:
-    """Somebody who has knocked and whose hello has not come yet."""
+class _JoinRequest:
+    """A peer that has subscribed, and whose hello has not arrived yet."""
 
     incarnation: int
     address: str
     since: float
-    greet_at: float
+    hello_due: float
 
 
 @dataclass
@@ -108,13 +108,13 @@ class Presence:
 
     Args:
         me: this node.
-        silence: seconds without a heartbeat after which a peer is lost, at most and until its heartbeats are known.
+        silence: seconds without a heartbeat after which a peer is lost; the most that is learned for any peer.
         broken: the same once its connection has broken.
-        hang: seconds that a peer's event loop may stand still.
-        greet_every: seconds between two hellos to a peer that has not welcomed us.
-        remind: the same to one that has.
-        alert: the same at least, however regular its heartbeats have been.
-        most: the most peers that are kept; a further one takes the place of one that is gone, or is ignored.
+        hang: seconds that a peer's event loop may make no progress.
+        greet_every: seconds between two hellos to a peer that has not sent its welcome.
+        remind: seconds between two hellos to a peer that has.
+        alert: the least silence that is learned for any peer, however regular its heartbeats are.
+        most: peers that are kept; a further one replaces one that has departed, or is ignored.
     """
 
     me: PeerInfo
@@ -126,208 +126,209 @@ class Presence:
     alert: float = 0.75
     most: int = 256
     _peers: dict[str, _Peer] = field(default_factory=dict)
-    _callers: dict[str, _Caller] = field(default_factory=dict)
+    _join_requests: dict[str, _JoinRequest] = field(default_factory=dict)
     _swept: float | None = None
 
     def members(self) -> tuple[PeerInfo, ...]:
-        """Everybody who is met or linked, this node first, then by name."""
+        """All peers that are known or linked, this node first, then by name."""
         others = (peer.info for _, peer in sorted(self._peers.items()) if peer.state in _LIVING)
         return (self.me, *others)
 
     def linked(self) -> dict[str, PeerInfo]:
-        """The peers to and from which both directions are proven, by name in sorted order."""
+        """The linked peers by name in sorted order."""
         return {name: peer.info for name, peer in sorted(self._peers.items()) if peer.state is PeerState.LINKED}
 
     def lost_but_connected(self) -> tuple[str, ...]:
-        """The lost whose connection still stands: what is said to all is still kept for them on the way."""
+        """The lost peers whose connection still stands: what is published is still queued for them."""
         return tuple(
             name for name, peer in sorted(self._peers.items()) if peer.state is PeerState.LOST and not peer.broken
         )
 
     def state(self, name: str) -> PeerState | None:
-        """How far a peer has come; None for one never met."""
+        """The state of a peer; None for an unknown one."""
         peer = self._peers.get(name)
         return peer.state if peer else None
 
     def incarnation(self, name: str) -> int | None:
-        """The latest incarnation of a peer, whatever has become of it; None for one never met."""
+        """The latest incarnation of a peer in any state; None for an unknown one."""
         peer = self._peers.get(name)
         return peer.info.incarnation if peer else None
 
     def is_current(self, name: str, incarnation: int) -> bool:
-        """Whether this is the living incarnation of a peer that we know."""
+        """Whether this is the present incarnation of a peer that is known or linked."""
         peer = self._peers.get(name)
         return peer is not None and peer.info.incarnation == incarnation and peer.state in _LIVING
 
     def discover(self, infos: Iterable[PeerInfo], now: float) -> Iterator[Outcome]:
-        """These peers exist, somebody says; connects to the new ones and to new incarnations of known ones."""
+        """Another node has named these peers; connects to new ones and to new incarnations of known ones."""
         for info in infos:
-            yield from self._meet(info, now)
+            yield from self._discover(info, now)
 
-    def _meet(self, info: PeerInfo, now: float) -> Iterator[Outcome]:
+    def _discover(self, info: PeerInfo, now: float) -> Iterator[Outcome]:
         known = self._peers.get(info.name)
         if info.name == self.me.name or (known is not None and info.incarnation <= known.info.incarnation):
             return
         if known is not None:
-            yield from self._drop(known, "came back as a new incarnation", left=False)
+            yield from self._drop(known, "came back as a new incarnation", graceful=False)
             yield from self._forget(known)
         elif len(self._peers) >= self.most:
-            gone = [peer for peer in self._peers.values() if peer.state not in _LIVING]
-            if not gone:
+            departed = [peer for peer in self._peers.values() if peer.state not in _LIVING]
+            if not departed:
                 return
-            yield from self._forget(min(gone, key=lambda peer: (peer.state is PeerState.LOST, peer.seen)))
-        self._peers[info.name] = _Peer(info, seen=now, moved=now, arrivals=FailureDetector(self.alert, self.silence))
+            yield from self._forget(min(departed, key=lambda peer: (peer.state is PeerState.LOST, peer.seen)))
+        self._peers[info.name] = _Peer(info, seen=now, moved=now, detector=FailureDetector(self.alert, self.silence))
         yield from (ConnectTo(info.address, info.name), ConnectTo(info.heartbeat_address, info.name))
 
     def join_request(self, name: str, incarnation: int, address: str, now: float) -> Iterator[Outcome]:
-        """Somebody has subscribed here, and from now on hears us: call back, and greet."""
+        """A node has subscribed here and receives from us: connect back, and send it a hello."""
         known = self._peers.get(name)
         if name == self.me.name or (known is not None and incarnation < known.info.incarnation):
             return
         peer = self._living(name, incarnation)
         if peer is not None:
-            peer.broken, peer.seen, peer.greet_at = False, now, now + self.greet_every
-        elif name in self._callers or len(self._callers) < self.most:
-            yield from self._dismiss(name, keep=address)
-            self._callers[name] = _Caller(incarnation, address, now, now + self.greet_every)
+            peer.broken, peer.seen, peer.hello_due = False, now, now + self.greet_every
+        elif name in self._join_requests or len(self._join_requests) < self.most:
+            yield from self._end_join_request(name, keep=address)
+            self._join_requests[name] = _JoinRequest(incarnation, address, now, now + self.greet_every)
             yield ConnectTo(address, name)
         else:
             return
         yield SendHello(name, incarnation)
 
     def hello(self, info: PeerInfo, members: Iterable[PeerInfo], now: float) -> Iterator[Outcome]:
-        """A peer's hello has come: we hear it, and whom it knows."""
+        """A peer's hello has arrived: we receive from it; it names the members that it knows."""
         yield from self.discover([info], now)
         peer = self._living(info.name, info.incarnation)
         if peer is None:
             return
-        yield from self._dismiss(info.name)
-        if not peer.heard:
-            self._introduce(peer, now)
-        peer.heard = True
+        yield from self._end_join_request(info.name)
+        if not peer.hello_received:
+            self._hello_to_others(peer, now)
+        peer.hello_received = True
         peer.seen = now
         yield from self._link(peer)
         yield from self.discover(members, now)
 
     def welcome(self, name: str, incarnation: int, welcomed: int, now: float) -> Iterator[Outcome]:
-        """A peer has welcomed an incarnation of us: it hears us."""
+        """A peer's welcome of an incarnation of this node has arrived: it receives from us."""
         peer = self._living(name, incarnation)
         if peer is not None and welcomed == self.me.incarnation:
-            peer.hears = True
+            peer.welcome_received = True
             peer.seen = now
             yield from self._link(peer)
 
     def heartbeat(self, name: str, incarnation: int, tick: int, now: float) -> Iterator[Outcome]:
-        """A peer's heartbeat has come, with the progress of its event loop."""
-        self._excuse(now)
+        """A peer's heartbeat has arrived, with the progress of its event loop."""
+        self._discount_own_pause(now)
         peer = self._peers.get(name)
         if peer is None or peer.info.incarnation != incarnation or peer.state is PeerState.LEFT:
             return
-        peer.arrivals.record(now)
+        peer.detector.record(now)
         moved = tick != peer.tick
         if moved:
             peer.tick, peer.moved = tick, now
         if peer.state is not PeerState.LOST:
             peer.seen = now
         elif moved:
-            peer.state, peer.seen, peer.hears, peer.broken = PeerState.KNOWN, now, False, False
-            peer.greet_at = now + self.greet_every
+            peer.state, peer.seen, peer.welcome_received, peer.broken = PeerState.KNOWN, now, False, False
+            peer.hello_due = now + self.greet_every
             yield SendHello(name, incarnation)
 
     def connection_lost(self, name: str, incarnation: int) -> Iterator[Outcome]:
-        """A peer's connection to us has broken: be quicker to lose it, unless it knocks again."""
-        caller = self._callers.get(name)
-        if caller is not None and caller.incarnation == incarnation:
-            yield from self._dismiss(name)
+        """A peer's connection to us has broken: `broken` is its timeout, unless it subscribes again."""
+        request = self._join_requests.get(name)
+        if request is not None and request.incarnation == incarnation:
+            yield from self._end_join_request(name)
         peer = self._peers.get(name)
         if peer is not None and peer.info.incarnation == incarnation:
             peer.broken = True
 
     def quarantine(self, name: str, reason: str) -> Iterator[Outcome]:
-        """A peer is not listened to for a while: as good as lost, until it is heard again."""
+        """A peer's messages are dropped for a while: it counts as lost until it is heard again."""
         peer = self._peers.get(name)
         if peer is not None:
-            yield from self._drop(peer, reason, left=False)
+            yield from self._drop(peer, reason, graceful=False)
 
     def goodbye(self, name: str, incarnation: int, reason: str) -> Iterator[Outcome]:
         """A peer leaves."""
         peer = self._living(name, incarnation)
         if peer is not None:
-            yield from self._drop(peer, reason, left=True)
-            yield from self._release(peer.info.address, peer.info.heartbeat_address)
+            yield from self._drop(peer, reason, graceful=True)
+            yield from self._disconnect_unused(peer.info.address, peer.info.heartbeat_address)
 
     def sweep(self, now: float) -> Iterator[Outcome]:
-        """What the mere passing of time brings: hellos that are due again, and losses. To be called often."""
-        self._excuse(now)
-        yield from self._sweep_callers(now)
+        """Hellos that are due again, and losses, at this time. To be called several times within `broken`."""
+        self._discount_own_pause(now)
+        yield from self._sweep_join_requests(now)
         for name, peer in list(self._peers.items()):
             if peer.state not in _LIVING:
                 continue
-            reason = self._loss(peer, now)
+            reason = self._loss_reason(peer, now)
             if reason:
-                yield from self._drop(peer, reason, left=False)
-            elif now >= peer.greet_at:
-                peer.greet_at = now + (self.remind if peer.hears else self.greet_every)
+                yield from self._drop(peer, reason, graceful=False)
+            elif now >= peer.hello_due:
+                peer.hello_due = now + (self.remind if peer.welcome_received else self.greet_every)
                 yield SendHello(name, peer.info.incarnation)
 
-    def _sweep_callers(self, now: float) -> Iterator[Outcome]:
-        for name, caller in list(self._callers.items()):
-            if now - caller.since > JOIN_REQUEST_TIMEOUT:
-                yield from self._dismiss(name)
-            elif now >= caller.greet_at:
-                caller.greet_at = now + self.greet_every
-                yield SendHello(name, caller.incarnation)
+    def _sweep_join_requests(self, now: float) -> Iterator[Outcome]:
+        for name, request in list(self._join_requests.items()):
+            if now - request.since > JOIN_REQUEST_TIMEOUT:
+                yield from self._end_join_request(name)
+            elif now >= request.hello_due:
+                request.hello_due = now + self.greet_every
+                yield SendHello(name, request.incarnation)
 
     def _living(self, name: str, incarnation: int) -> _Peer | None:
         return self._peers[name] if self.is_current(name, incarnation) else None
 
-    def _introduce(self, newcomer: _Peer, now: float) -> None:
-        """Everybody else should hear of a newcomer: their hello is due again."""
+    def _hello_to_others(self, newcomer: _Peer, now: float) -> None:
+        """All other peers are to learn of a newcomer: their hello is due again."""
         for peer in self._peers.values():
             if peer is not newcomer:
-                peer.greet_at = min(peer.greet_at, now)
+                peer.hello_due = min(peer.hello_due, now)
 
     def _link(self, peer: _Peer) -> Iterator[Outcome]:
-        if peer.heard and peer.hears and peer.state is PeerState.KNOWN:
+        if peer.hello_received and peer.welcome_received and peer.state is PeerState.KNOWN:
             peer.state = PeerState.LINKED
             yield PeerLinked(peer.info)
 
-    def _loss(self, peer: _Peer, now: float) -> str:
+    def _loss_reason(self, peer: _Peer, now: float) -> str:
+        """Why a peer counts as lost; empty if it does not."""
         silent = now - peer.seen
         if peer.broken and silent > self.broken:
             return f"its connection broke and it was silent for {silent:.1f} s"
-        if silent > peer.arrivals.timeout:
+        if silent > peer.detector.timeout:
             return f"silent for {silent:.1f} s"
         if peer.state is PeerState.LINKED and now - peer.moved > self.hang:
             return f"its event loop has stood still for {now - peer.moved:.0f} s"
         return ""
 
-    def _excuse(self, now: float) -> None:
-        """Time in which this node itself stood still (it was stopped or blocked) is not held against its peers."""
-        stood = now - self._swept if self._swept is not None else 0.0
+    def _discount_own_pause(self, now: float) -> None:
+        """Time in which this node itself was stopped or blocked does not count as silence of its peers."""
+        paused = now - self._swept if self._swept is not None else 0.0
         self._swept = now
-        if stood > self.greet_every:
+        if paused > self.greet_every:
             for peer in self._peers.values():
-                peer.seen, peer.moved = min(now, peer.seen + stood), min(now, peer.moved + stood)
-                peer.arrivals.discount_pause(stood)
+                peer.seen, peer.moved = min(now, peer.seen + paused), min(now, peer.moved + paused)
+                peer.detector.discount_pause(paused)
 
-    def _dismiss(self, name: str, keep: str = "") -> Iterator[Outcome]:
-        """Forgets a caller, and hears its address no more unless it is `keep` or a peer's."""
-        caller = self._callers.pop(name, None)
-        if caller is not None and caller.address != keep:
-            yield from self._release(caller.address)
+    def _end_join_request(self, name: str, keep: str = "") -> Iterator[Outcome]:
+        """Drops a join request, and disconnects from its address unless that is `keep` or a peer's."""
+        request = self._join_requests.pop(name, None)
+        if request is not None and request.address != keep:
+            yield from self._disconnect_unused(request.address)
 
     def _forget(self, peer: _Peer) -> Iterator[Outcome]:
         del self._peers[peer.info.name]
-        yield from self._release(peer.info.address, peer.info.heartbeat_address)
+        yield from self._disconnect_unused(peer.info.address, peer.info.heartbeat_address)
 
-    def _release(self, *addresses: str) -> Iterator[Outcome]:
-        """Disconnects addresses at which no peer is that may still be heard of."""
+    def _disconnect_unused(self, *addresses: str) -> Iterator[Outcome]:
+        """Disconnects from addresses of no peer that may still be heard."""
         peers = [peer.info for peer in self._peers.values() if peer.state is not PeerState.LEFT]
         used = {address for info in peers for address in (info.address, info.heartbeat_address)}
         yield from (DisconnectFrom(address) for address in addresses if address not in used)
 
-    def _drop(self, peer: _Peer, reason: str, *, left: bool) -> Iterator[Outcome]:
+    def _drop(self, peer: _Peer, reason: str, *, graceful: bool) -> Iterator[Outcome]:
         if peer.state in _LIVING:
-            peer.state = PeerState.LEFT if left else PeerState.LOST
-            yield PeerDeparted(peer.info, reason, left)
+            peer.state = PeerState.LEFT if graceful else PeerState.LOST
+            yield PeerDeparted(peer.info, reason, graceful)

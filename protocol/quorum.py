@@ -1,9 +1,10 @@
-"""Who contributed to one step, who was late and who was lost, and when the step may close.
+"""When a step closes, and which peers contributed to it, were late or were lost.
 
-A step is opened for the peers that are expected; arrivals, losses and the passing of time are told to it, and it
-says whether to wait on (and until when) or to close. Under `wait` only death, a refusal or the hard limit removes
-a peer; under `survivors` the step also closes once a quorum has contributed and the deadline that `Pace` learned
-from earlier arrivals has passed. A partial step never calls itself complete.
+A step is a query, a phase of a round or of an exchange, opened for the peers that are expected to contribute. Its
+inputs are contributions and losses; its outcome at a time is to wait (and until when) or to close. Under `wait` only a
+crash, a refusal or the hard limit removes a peer; under `survivors` the step also closes once a quorum has contributed
+and the deadline that `DeadlineEstimator` learned from earlier contributions has passed. An outcome names all that are
+missing.
 
 Pure: knows no network and no clock; times are seconds of any monotonic clock.
 """
@@ -21,10 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class QuorumPolicy(BaseModel):
-    """When a step goes on without everybody. Times are seconds.
+    """When a step closes without all expected peers. Times are seconds.
 
-    `wait`: only death, a refusal or the hard limit removes a peer from a step. `survivors`: a step also closes once
-    a quorum has contributed and the deadline learned from earlier arrivals (median + `mads` median absolute
+    `wait`: only a crash, a refusal or the hard limit removes a peer from a step. `survivors`: a step also closes once
+    a quorum has contributed and the deadline learned from earlier contributions (median + `mads` median absolute
     deviations, never below `floor`) has passed.
     """
 
@@ -39,37 +40,43 @@ class QuorumPolicy(BaseModel):
 
 
 class DeadlineEstimator:
-    """Learns how long peers usually take, to tell late from lost: median + `mads` median absolute deviations."""
+    """Learns a deadline from the durations of contributions: median + `mads` median absolute deviations.
+
+    Args:
+        policy: with the floor of the deadline, and its value before there are `warm` durations.
+        window: durations that are kept.
+        warm: durations below which nothing is concluded from them.
+    """
 
     def __init__(self, policy: QuorumPolicy, window: int = 64, warm: int = 8) -> None:
         self._policy = policy
         self._warm = warm
-        self._taken: deque[float] = deque(maxlen=window)
+        self._durations: deque[float] = deque(maxlen=window)
 
     def record(self, seconds: float) -> None:
-        """A contribution took this long."""
-        self._taken.append(seconds)
+        """A contribution took so many seconds."""
+        self._durations.append(seconds)
 
     def deadline(self) -> float:
         """Seconds after which a contribution is late, counted from the opening of its step."""
-        if len(self._taken) < self._warm:
+        if len(self._durations) < self._warm:
             return self._policy.cold_start
-        middle = median(self._taken)
-        spread = median(abs(taken - middle) for taken in self._taken)
+        middle = median(self._durations)
+        spread = median(abs(duration - middle) for duration in self._durations)
         return max(self._policy.floor, middle + self._policy.mads * spread)
 
 
 @dataclass(frozen=True)
 class QuorumOutcome:
-    """How a step stands.
+    """The state of a step.
 
     Attributes:
         closed: whether it is over.
         contributed: who contributed, sorted by name.
         late: who is alive but did not contribute before it closed, sorted.
         lost: who died, left or refused, with the reason.
-        quorate: whether enough peers contributed.
-        until: when to look again at the latest, while it is open.
+        quorate: whether a quorum contributed.
+        until: the next time at which it may close without an event, while it is open.
     """
 
     closed: bool
@@ -82,14 +89,14 @@ class QuorumOutcome:
 
 @dataclass
 class QuorumTracker:
-    """One step's ledger, from its opening to its close.
+    """One step, from its opening to its close.
 
     Attributes:
-        expected: who is waited for.
+        expected: the peers that it waits for.
         opened: when it was opened.
-        policy: when it goes on without everybody.
+        policy: when it closes without all of them.
         deadline: seconds after its opening; learned.
-        enough: how many contributions close it at once; None waits for everybody.
+        enough: how many contributions close it at once; None waits for all.
     """
 
     expected: frozenset[str]
@@ -105,52 +112,52 @@ class QuorumTracker:
         cls, expected: Iterable[str], now: float, policy: QuorumPolicy, estimator: DeadlineEstimator
     ) -> QuorumTracker:
         """Opens a step for these peers with the learned deadline."""
-        hasty = policy.kind == "survivors"
-        return cls(frozenset(expected), now, policy, min(estimator.deadline() if hasty else inf, policy.hard_limit))
+        deadline = estimator.deadline() if policy.kind == "survivors" else inf
+        return cls(frozenset(expected), now, policy, min(deadline, policy.hard_limit))
 
     def arrive(self, name: str, now: float) -> bool:
-        """A contribution has come; False for one that is unexpected or a duplicate and must be dropped."""
+        """A contribution has arrived; False for one that is unexpected or a duplicate, and must be dropped."""
         if name not in self.expected or name in self._arrived or name in self._lost:
             return False
         self._arrived[name] = now - self.opened
         return True
 
     def lose(self, name: str, reason: str) -> bool:
-        """A peer died, left or refused; False if nobody waits for it: what it had already contributed counts."""
+        """A peer died, left or refused; False if it is not waited for: an earlier contribution of it counts."""
         if name not in self.expected or name in self._arrived or name in self._lost:
             return False
         self._lost[name] = reason
         return True
 
     def discount_pause(self, seconds: float) -> None:
-        """Time in which the asker itself stood still does not count."""
+        """Time in which this node itself stood still does not count."""
         self.opened += seconds
 
     def durations(self) -> Iterable[float]:
-        """Seconds that each contribution took."""
+        """Seconds from the opening to each contribution."""
         return self._arrived.values()
 
     def may_close(self, now: float) -> bool:
-        """Whether an arrival or a loss can have closed it; until then `outcome` need not be asked."""
-        return self._full() or now >= self.opened + self.deadline
+        """Whether an event may have closed it; a cheap test before `outcome`."""
+        return self._complete() or now >= self.opened + self.deadline
 
     def outcome(self, now: float) -> QuorumOutcome:
-        """How the step stands at this time."""
+        """The state of the step at this time."""
         waiting = self.expected - self._arrived.keys() - self._lost.keys()
         soft, hard = self.opened + self.deadline, self.opened + self.policy.hard_limit
         quorate = len(self._arrived) >= max(1, self.policy.quorum)
-        hasty = self.policy.kind == "survivors"
-        closed = self._full() or (hasty and quorate and now >= soft) or now >= hard
+        survivors = self.policy.kind == "survivors"
+        closed = self._complete() or (survivors and quorate and now >= soft) or now >= hard
         return QuorumOutcome(
             closed=closed,
             contributed=tuple(sorted(self._arrived)),
             late=tuple(sorted(waiting)) if closed else (),
             lost=dict(sorted(self._lost.items())),
             quorate=quorate,
-            until=soft if hasty and now < soft else hard,
+            until=soft if survivors and now < soft else hard,
         )
 
-    def _full(self) -> bool:
-        """Whether nothing is left to wait for."""
+    def _complete(self) -> bool:
+        """Whether no further contribution is waited for."""
         settled = len(self._arrived) + len(self._lost) >= len(self.expected)
         return settled or (self.enough is not None and len(self._arrived) >= self.enough)

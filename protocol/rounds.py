@@ -1,9 +1,9 @@
-"""When a round closes, with whom, and what it leaves: the ledger that its lead keeps.
+"""When a round closes, with which contributions, and with which outcome: the state that its leader keeps.
 
-A contribution has arrived once everybody who must hold a part of it says so: in a mesh the lead, who can hand it on
-should its contributor die, and in a sharded round every member, each its shard. Who is waited for, and until when,
-is decided as for queries (`protocol.quorum`). What the round leaves is decided by votes: a majority of the configured
-members must have computed the same digest.
+A contribution counts once all its holders have it: in a mesh the leader, which can serve it if its contributor
+dies, and in a sharded round every member, each its shard. Which peers are waited for, and until when, is decided as for
+queries (`protocol.quorum`). The outcome is decided by votes: a majority of the configured members must have computed
+the same digest.
 
 Pure: knows no network, no states and no clock.
 """
@@ -30,12 +30,12 @@ M = TypeVar("M", bound=RoundMessage)
 
 
 def attempt_of(message: RoundMessage) -> tuple[int, int]:
-    """Which attempt a message belongs to, as (term, attempt): one of its kind in the run, a later one is larger."""
+    """The attempt of a message as (term, attempt): unique in the run, a later one is larger."""
     return message.term, message.attempt
 
 
 def round_message(kind: type[M], of: RoundMessage, **fields: Any) -> M:
-    """A message about the same attempt at the same round."""
+    """A message of the same attempt at the same round as `of`."""
     return kind(model=of.model, number=of.number, term=of.term, attempt=of.attempt, **fields)
 
 
@@ -67,9 +67,11 @@ def commit_of(opened: RoundOpen, close: RoundClose, leader: str, outcome: BlobRe
 class ContributionTracker:
     """The contributions to one attempt.
 
-    Args:
-        quorum: who is waited for, and until when.
-        holders: who must hold a part of every contribution.
+    Attributes:
+        quorum: the peers that are waited for, and until when.
+        holders: the members that must hold a part of every contribution.
+        contributions: those that can be fetched, by name.
+        refused: the contributors whose contribution was rejected, with the reason.
     """
 
     quorum: QuorumTracker
@@ -78,71 +80,72 @@ class ContributionTracker:
     refused: dict[str, str] = field(default_factory=dict)
     _held: dict[str, set[str]] = field(default_factory=dict)
 
-    def add(self, name: str, share: ContributionRef, now: float) -> bool:
-        """A contribution can be fetched; False for one that is not expected, comes twice or was given up."""
+    def add(self, name: str, contribution: ContributionRef, now: float) -> bool:
+        """A contribution can be fetched; False for one that is unexpected, a duplicate or given up."""
         if name not in self.quorum.expected:
             self.refused.setdefault(name, "it was not asked to contribute to this round")
             return False
         if name in self.contributions:
             self.refused.setdefault(name, "it contributed twice: the first one counts")
             return False
-        self.contributions[name] = share
-        self._arrive(name, now)
+        self.contributions[name] = contribution
+        self._count_if_held(name, now)
         return True
 
-    def mark_held(self, keeper: str, name: str, now: float) -> None:
-        """A keeper holds its part of a contribution."""
-        if keeper in self.holders:
-            self._held.setdefault(name, set()).add(keeper)
-            self._arrive(name, now)
+    def mark_held(self, holder: str, name: str, now: float) -> None:
+        """A holder has its part of a contribution."""
+        if holder in self.holders:
+            self._held.setdefault(name, set()).add(holder)
+            self._count_if_held(name, now)
 
     def refuse(self, by: str, name: str, reason: str) -> None:
-        """A keeper, or its contributor itself, has found that a contribution cannot be used."""
+        """A holder, or its contributor itself, rejects a contribution."""
         if (by in self.holders or by == name) and self.quorum.lose(name, _refused(reason)):
             self.refused[name] = reason
 
     def outcome(self, now: float) -> QuorumOutcome:
-        """How the round stands."""
+        """The state of the round at this time."""
         return self.quorum.outcome(now)
 
     def selected(self, contributed: Iterable[str]) -> dict[str, ContributionRef]:
-        """The contributions of those who contributed."""
+        """The contributions of these contributors."""
         return {name: self.contributions[name] for name in contributed}
 
-    def _arrive(self, name: str, now: float) -> None:
+    def _count_if_held(self, name: str, now: float) -> None:
         if name in self.contributions and self._held.get(name, set()) >= self.holders:
             self.quorum.arrive(name, now)
 
 
 @dataclass
 class VoteTracker:
-    """What the members have computed.
+    """The votes of the members for an outcome.
 
-    Args:
+    Attributes:
         majority: how many of the configured members must agree.
+        votes: the outcome that each has computed.
     """
 
     majority: int
     votes: dict[str, BlobRef] = field(default_factory=dict)
 
     def cast(self, name: str, outcome: BlobRef) -> None:
-        """A member has computed this; a member votes once."""
+        """A member votes for an outcome; its first vote counts."""
         self.votes.setdefault(name, outcome)
 
     def agreed(self) -> BlobRef | None:
-        """What a majority has computed."""
+        """The outcome that a majority has voted for; None if there is none."""
         for outcome, count in Counter(self.votes.values()).most_common(1):
             if count >= self.majority:
                 return outcome
         return None
 
     def dissenters(self, outcome: BlobRef) -> tuple[str, ...]:
-        """Who has computed something else, sorted."""
+        """The members that have voted for another outcome, sorted."""
         return tuple(sorted(name for name, other in self.votes.items() if other != outcome))
 
 
 def record_reasons(outcome: QuorumOutcome, refused: Mapping[str, str]) -> dict[str, str]:
-    """Who was lost for a round, with the reason; those whose contribution was refused are named apart."""
+    """The `lost` of a round's record: without those whose contribution was rejected, who are its `refused`."""
     return {name: reason for name, reason in outcome.lost.items() if reason != _refused(refused.get(name, ""))}
 
 

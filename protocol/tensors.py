@@ -1,20 +1,19 @@
-"""Tensors as bytes: what a tensor's frame holds, and what the header says of it.
+"""Encodes tensors as frames and decodes them.
 
-A tensor travels as one frame beside the header; the header keeps its `Descriptor`. Four encodings:
+A tensor travels as one frame beside the header, which holds its `Descriptor`. Four encodings:
 
     raw   the tensor's own bytes, bit for bit, for every dtype
     bf16  rounded to bfloat16     relative error <= 2^-8 for normal numbers
     fp16  rounded to float16      relative error <= 2^-11 for normal numbers
     int8  blockwise absolute maximum, 64 values a block    |x - y| <= absmax/254 (1 + 2^-12) + 2^-119
 
-The three lossy ones apply to real floating point; every other dtype travels raw whatever is asked. They round, they
-never invent: what would overflow, or a non-finite value as int8, is refused by the sender. On arrival the dtype is
-the sender's again; if that is a half, the int8 bound grows by its own rounding, absmax 2^-8 (bfloat16) or absmax
-2^-11 (float16).
+The three lossy ones apply to real floating point; every other dtype is always raw. The sender rejects values that
+would overflow, and non-finite values as int8. A decoded tensor has the dtype of the original; if that is a half, the
+int8 bound grows by its own rounding, absmax 2^-8 (bfloat16) or absmax 2^-11 (float16).
 
-Raw bytes are not copied. A contiguous CPU tensor is sent from its own storage, so whoever hands a tensor to a
-message never writes to it again. A received tensor lies in its frame and keeps it alive; small, unaligned and
-read-only frames are copied.
+Raw bytes are not copied. A contiguous CPU tensor is sent from its own storage, so that it must not be written to once
+it is part of a message. A received tensor is a view of its frame and keeps it alive; small, unaligned and read-only
+frames are copied.
 
 Blockwise absmax as in Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization", section 2.1; differs in
 the linear instead of the dynamic code book, and in blocks of 64. Byte order is little-endian.
@@ -35,13 +34,13 @@ from torch import Tensor
 from protocol.errors import EncodingError, WireError
 
 if sys.byteorder != "little":  # pragma: no cover - no such machine runs torch
-    raise ImportError("tensors travel in little-endian order, and this machine is big-endian")
+    raise ImportError("fednet needs a little-endian machine: tensors are encoded in that order")
 
 Buffer = bytes | bytearray | memoryview
-"""What a frame is: contiguous bytes, whose `len` is their number."""
+"""A frame: contiguous bytes, whose `len` is their number."""
 
 Encoding = Literal["raw", "bf16", "fp16", "int8"]
-"""How the values of a floating point tensor are written."""
+"""The encoding of the values of a floating point tensor."""
 
 DTYPES: dict[str, torch.dtype] = {
     "bool": torch.bool,
@@ -69,10 +68,10 @@ DTYPES: dict[str, torch.dtype] = {
 """The dtypes by their names on the wire."""
 
 BLOCK = 64
-"""Values that share a scale in the int8 encoding."""
+"""Values per scale in the int8 encoding."""
 
 SMALL = 4096
-"""Up to this many bytes a received frame is copied: cheaper than keeping a whole network buffer alive for it."""
+"""Bytes up to which a received frame is copied, rather than keeping a whole network buffer alive for it."""
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _LOSSY = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
@@ -81,7 +80,7 @@ _LARGEST_INT8 = 2.0**127  # absmax below this: a float32 scale times any int8 st
 
 
 class Descriptor(NamedTuple):
-    """What the header says of a tensor: all that is needed to read its frame.
+    """The description of a tensor in the header: all that its frame is decoded with.
 
     Attributes:
         dtype: its name in `DTYPES`.
@@ -105,7 +104,7 @@ class Descriptor(NamedTuple):
 
 
 def describe(dtype: object, shape: object, encoding: object, max_dims: int) -> Descriptor:
-    """Checks what a peer says of a tensor, before any of its bytes is looked at.
+    """Validates a peer's description of a tensor, before any byte of it is read.
 
     Raises:
         WireError: an unknown dtype or encoding, an encoding that does not apply, or an impossible shape.
@@ -126,14 +125,14 @@ def describe(dtype: object, shape: object, encoding: object, max_dims: int) -> D
 
 
 def pack(tensor: Tensor, encoding: Encoding = "raw") -> tuple[Descriptor, memoryview]:
-    """A tensor as its description and its frame, which is a view of the tensor's storage where that is possible.
+    """A tensor as its descriptor and its frame, which is a view of the tensor's storage where possible.
 
     Args:
         tensor: any shape, any dtype of `DTYPES`, any device; contiguous or not. Never written to again.
-        encoding: how to write floating point; other dtypes travel raw.
+        encoding: of floating point; other dtypes are raw.
 
     Returns:
-        What the header has to say, and the frame's bytes, read-only.
+        The descriptor for the header, and the frame, read-only.
 
     Raises:
         EncodingError: the tensor has no plain storage, or the encoding cannot hold its values.
@@ -141,7 +140,7 @@ def pack(tensor: Tensor, encoding: Encoding = "raw") -> tuple[Descriptor, memory
     name = _NAMES.get(tensor.dtype)
     if name is None or tensor.layout is not torch.strided or tensor.is_meta or tensor.is_nested:
         raise EncodingError(
-            "only dense tensors with storage travel, and only of the dtypes of protocol.tensors.DTYPES",
+            "expected a dense tensor with storage, of a dtype in protocol.tensors.DTYPES",
             dtype=tensor.dtype,
             layout=tensor.layout,
             device=tensor.device,
@@ -153,17 +152,17 @@ def pack(tensor: Tensor, encoding: Encoding = "raw") -> tuple[Descriptor, memory
 
 
 def unpack(descriptor: Descriptor, buffer: Buffer) -> Tensor:
-    """The tensor that a frame holds.
+    """The tensor in a frame.
 
     Args:
-        descriptor: as `describe` accepted it.
-        buffer: the frame; kept alive by the tensor, which may lie in it.
+        descriptor: as `describe` returned it.
+        buffer: the frame; kept alive by the tensor, which may be a view of it.
 
     Returns:
         A CPU tensor of the described dtype and shape.
 
     Raises:
-        WireError: the frame's size does not fit the description, or its bytes are no values of the dtype.
+        WireError: the frame's size does not match the descriptor, or its bytes are not values of the dtype.
     """
     if len(buffer) != descriptor.frame_bytes:
         raise WireError("tensor frame has the wrong size", bytes=len(buffer), expected=descriptor.frame_bytes)
@@ -190,8 +189,8 @@ class _Coding:
 
 def _read_raw(frame: memoryview, dtype: torch.dtype) -> Tensor:
     if dtype is not torch.bool:
-        return _borrow(frame, dtype)
-    values = _borrow(frame, torch.uint8)
+        return _view(frame, dtype)
+    values = _view(frame, torch.uint8)
     if int(values.max()) > 1:
         raise WireError("a bool is neither 0 nor 1")
     return values.view(torch.bool)
@@ -205,7 +204,7 @@ def _write_half(half: torch.dtype, flat: Tensor) -> Tensor:
 
 
 def _read_half(half: torch.dtype, frame: memoryview, dtype: torch.dtype) -> Tensor:
-    return _borrow(frame, half).to(dtype)
+    return _view(frame, half).to(dtype)
 
 
 def _int8_size(count: int, itemsize: int) -> int:  # noqa: ARG001 - one signature for all encodings
@@ -226,7 +225,7 @@ def _write_int8(flat: Tensor) -> Tensor:
 def _read_int8(frame: memoryview, dtype: torch.dtype) -> Tensor:
     count = len(frame) - 4 * -(-len(frame) // (BLOCK + 4))
     split = len(frame) - count
-    scales, codes = _borrow(frame[:split], torch.float32), _borrow(frame[split:], torch.int8)
+    scales, codes = _view(frame[:split], torch.float32), _view(frame[split:], torch.int8)
     blocks = torch.nn.functional.pad(codes.float(), (0, -count % BLOCK)).view(-1, BLOCK)
     values = (blocks * scales.view(-1, 1)).view(-1)[:count].to(dtype)
     if not bool(values.isfinite().all()):
@@ -251,8 +250,8 @@ def _bytes(flat: Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data.toreadonly()
 
 
-def _borrow(frame: memoryview, dtype: torch.dtype) -> Tensor:
-    """A flat tensor that lies in a non-empty frame, or in a copy of it where it cannot or should not."""
+def _view(frame: memoryview, dtype: torch.dtype) -> Tensor:
+    """A flat tensor in a non-empty frame, or in a copy of one that is read-only, unaligned or small."""
     if frame.readonly or len(frame) <= SMALL:
         return torch.frombuffer(bytearray(frame), dtype=dtype)
     flat = torch.frombuffer(frame, dtype=dtype)

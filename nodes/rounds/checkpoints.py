@@ -19,15 +19,8 @@ from fednet.api import ModelState
 from fednet.errors import ModelError
 from fednet.federated.state import digest, pack, unpack
 from fednet.files import write_whole
-from protocol.messages.rounds import (
-    MAX_RECORDS,
-    AcceptedVote,
-    BlobRef,
-    ModelVersion,
-    ModelVersions,
-    RoundCommit,
-    RoundPlanMessage,
-)
+from protocol.messages.election import MAX_RECORDS, AcceptedVote
+from protocol.messages.rounds import BlobRef, ModelVersion, ModelVersions, RoundCommit, RoundPlanMessage
 from protocol.rounds import version_after
 
 log = logging.getLogger(__name__)

@@ -22,14 +22,8 @@ from nodes.errors import PeerError
 from nodes.rounds.checkpoints import Checkpoint, CheckpointStore
 from nodes.rounds.worker import RoundWorker
 from protocol.messages import Message
-from protocol.messages.rounds import (
-    BlobRef,
-    LeaderAnnouncement,
-    ModelVersion,
-    RecordRequest,
-    RoundCommit,
-    RoundPlanMessage,
-)
+from protocol.messages.election import LeaderAnnouncement, RecordRequest
+from protocol.messages.rounds import BlobRef, ModelVersion, RoundCommit, RoundPlanMessage
 from protocol.rounds import version_after
 
 log = logging.getLogger(__name__)

@@ -22,16 +22,8 @@ from nodes.rounds.attempt import AttemptFailed, RoundAttempt, RoundImpossible, a
 from nodes.rounds.context import RoundContext
 from protocol.election import Election, ElectionWon
 from protocol.messages import Message
-from protocol.messages.rounds import (
-    AcceptedVote,
-    LeaderAnnouncement,
-    ModelVersion,
-    RecordRequest,
-    RoundCommit,
-    RoundMessage,
-    RoundOpen,
-    RoundPlanMessage,
-)
+from protocol.messages.election import AcceptedVote, LeaderAnnouncement, RecordRequest
+from protocol.messages.rounds import ModelVersion, RoundCommit, RoundMessage, RoundOpen, RoundPlanMessage
 from protocol.quorum import DeadlineEstimator, QuorumPolicy
 from protocol.rounds import attempt_of, version_after
 

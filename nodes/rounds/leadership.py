@@ -20,7 +20,7 @@ from nodes.rounds.context import RoundContext
 from nodes.rounds.coordinator import RoundCoordinator
 from protocol.election import Election, ElectionWon, StartElection
 from protocol.messages import Message, ProgressReport
-from protocol.messages.rounds import LeaderAnnouncement, Prepare, Promise
+from protocol.messages.election import LeaderAnnouncement, Prepare, Promise
 from protocol.topics import PROGRESS, ROUNDS
 
 log = logging.getLogger(__name__)

@@ -31,13 +31,12 @@ from nodes.rounds.worker import RoundWorker
 from protocol.codec import Envelope
 from protocol.election import Election
 from protocol.messages import Capabilities, Message
+from protocol.messages.election import LeaderAnnouncement, RecordRequest
 from protocol.messages.presence import PeerInfo
-from protocol.messages.rounds import (  # fmt: skip
+from protocol.messages.rounds import (
     ContributionAvailable,
     ContributionReceipt,
-    LeaderAnnouncement,
     ModelAdopted,
-    RecordRequest,
     RoundClose,
     RoundCommit,
     RoundDecline,

@@ -18,7 +18,7 @@ from protocol import codec
 from protocol.errors import WireError
 from protocol.header import VERSION
 from protocol.messages import Heartbeat
-from protocol.security.authentication import SIGNATURE_BYTES
+from protocol.security.authentication import SIGNATURE_FRAME_BYTES
 from protocol.security.keys import Keyring
 from protocol.topics import HEARTBEATS, heartbeat_address
 
@@ -137,7 +137,7 @@ def _await_heartbeat(ear: zmq.Socket[bytes], name: str, run: str, patience: floa
             "version", f"it speaks version {frames[1][1]} of the wire, and this is {VERSION}: install the same"
         )
     try:
-        envelope = codec.decode(frames[:-1] if len(frames[-1]) == SIGNATURE_BYTES else frames)
+        envelope = codec.decode(frames[:-1] if len(frames[-1]) == SIGNATURE_FRAME_BYTES else frames)
     except WireError as error:
         return ProbeResult("silent", f"what it says is no heartbeat: {error}")
     if envelope.run != run:

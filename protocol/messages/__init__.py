@@ -1,9 +1,10 @@
-"""Everything a node can say, by the word that names it on the wire. A new way of talking starts with a row here."""
+"""Every kind of message, by its name on the wire. A new conversation starts with a row here."""
 
 from __future__ import annotations
 
 from protocol.messages.base import Message
 from protocol.messages.blobs import Chunk, ChunkRequest, ChunkUnavailable
+from protocol.messages.election import LeaderAnnouncement, Prepare, Promise, RecordRequest
 from protocol.messages.exchange import (
     ExchangeDecline,
     ExchangeRequest,
@@ -20,11 +21,7 @@ from protocol.messages.retransmission import Retransmission, RetransmitRequest, 
 from protocol.messages.rounds import (
     ContributionAvailable,
     ContributionReceipt,
-    LeaderAnnouncement,
     ModelAdopted,
-    Prepare,
-    Promise,
-    RecordRequest,
     RoundClose,
     RoundCommit,
     RoundDecline,

@@ -1,7 +1,7 @@
-"""What every message is: a frozen value whose fields are checked when it is made, by us or from a peer's bytes.
+"""The base of every message: a frozen value, validated when it is created, and the types of its fields.
 
-The same model checks both directions, so nothing can be built here that a peer would refuse to read. A message
-knows its kind and its fields; it knows neither frames nor topics nor who sent it (`codec.Envelope` does).
+The same model validates both directions, so that a message which can be created can be read by every peer. A message
+knows its kind and its fields; frames, topics and senders belong to `codec.Envelope`.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from protocol.topics import LARGEST, NAME, TOPIC, is_address
 
 MAX_MEMBERS = 256
-"""How many members one `Hello` names."""
+"""Members in one message."""
 
 MAX_TOPICS = 1024
-"""How many topics one message lists; the header's `Limits.max_items` is the same."""
+"""Topics in one message; equal to `Limits.max_items`."""
 
 SIGNATURE_BYTES = 64
 """Bytes of an Ed25519 signature."""
 
 MAX_VALUES = 256
-"""How many scalars one message lists."""
+"""Scalars in one message."""
 
 MAX_TENSORS = 256
-"""How many tensors one message carries; `Limits.max_tensors` is the same."""
+"""Tensors in one message; equal to `Limits.max_tensors`."""
 
 
 class WireValue(BaseModel):
-    """A frozen part of a message. Unknown fields are refused, and no type is silently turned into another."""
+    """A frozen part of a message. Unknown fields are rejected and types are not coerced."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -41,13 +41,13 @@ class WireValue(BaseModel):
 
 
 class Message(WireValue):
-    """One thing that a node can say.
+    """A message of the protocol.
 
     Attributes:
-        kind: the word on the wire that names this class.
-        numbered: whether its envelope takes the next number of (sender, incarnation, topic), so that a receiver
-            notices a loss and asks again. What is repeated anyway, or repairs, is not numbered.
-        exact: whether its tensors travel bit for bit, whatever the run's encoding is.
+        kind: its name on the wire, the class name in snake case.
+        numbered: whether it takes the next sequence number of (sender, incarnation, topic), so that a receiver
+            detects its loss and requests a retransmission. Messages that are repeated anyway are not numbered.
+        exact: whether its tensors are always encoded bit for bit (`raw`).
     """
 
     kind: ClassVar[str]
@@ -61,32 +61,41 @@ def _address(text: str) -> str:
     return text
 
 
-def _number(value: object) -> object:
+def _real(value: object) -> object:
     if not isinstance(value, float | int):  # a tensor of one value, for example, would be converted
         raise ValueError("expected a float")
     return value
 
 
-Real = Annotated[float, BeforeValidator(_number)]
-"""A float, or an int that becomes one; not always finite."""
+Real = Annotated[float, BeforeValidator(_real)]
+"""A float, or an int that is converted to one; may be infinite or NaN."""
 
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
-"""A number that is counted up: an incarnation, a sequence number, a step."""
+"""A counter: an incarnation, a sequence number, a step; in [0, 2^63)."""
 
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 """The name of a node."""
 
 Topic = Annotated[str, Field(pattern=f"^{TOPIC}$")]
-"""A topic; it ends in "/"."""
+"""A topic; ends in "/"."""
 
 Address = Annotated[str, AfterValidator(_address)]
-"""Where a socket is bound."""
+"""The address of a socket, see `protocol.topics.is_address`."""
 
 Label = Annotated[str, Field(min_length=1, max_length=64)]
-"""The name of a tensor, an option, a measured value or a phase."""
+"""The name of a tensor, an option, a measured value, a task or a phase."""
 
 Seconds = Annotated[Real, Field(ge=0, allow_inf_nan=False)]
-"""A length of time."""
+"""A duration, finite and not negative."""
 
 Latest = Annotated[dict[Topic, Count], Field(max_length=MAX_TOPICS)]
-"""The last number that a sender used, by topic; a topic that is not listed is at 0."""
+"""The last sequence number of a sender by topic; 0 for a topic that is not listed."""
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+"""The name of a blob: a hash of its content, 64 lower-case hexadecimal digits; nodes choose which hash."""
+
+Reason = Annotated[str, Field(max_length=500)]
+"""Why something failed, for people."""
+
+RequestKey = Annotated[str, Field(min_length=1, max_length=128)]
+"""The name of a request in its run; repeating a request under its key is harmless."""

@@ -1,7 +1,7 @@
-"""Bytes under a key, asked for and sent piece by piece: whoever wants them decides how much is on its way.
+"""Messages by which a blob is fetched: a receiver requests ranges of bytes, and a holder sends them.
 
-None of these is numbered: what was lost is wanted again, and large pieces need no second place in a repair buffer.
-`protocol.chunks` decides what is asked of whom.
+None of these is numbered: a lost chunk is requested again, so that it needs no place in a retransmission buffer.
+`protocol.chunks` decides which range is requested from which holder.
 """
 
 from __future__ import annotations
@@ -13,31 +13,27 @@ from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor
 
 from protocol.limits import MIB
-from protocol.messages.base import Count, Message
-from protocol.topics import LARGEST
+from protocol.messages.base import Count, Digest, Message
 
 MAX_CHUNK = 1 * MIB
-"""How many bytes one `ChunkRequest` asks for and one `Chunk` brings."""
-
-Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-"""What bytes are asked for by, 64 lower-case hexadecimal digits; the protocol does not look into how it was made."""
+"""Bytes of one `Chunk`."""
 
 
-def _piece(data: Tensor) -> Tensor:
+def _chunk(data: Tensor) -> Tensor:
     if data.dtype is not torch.uint8 or data.dim() != 1 or not 1 <= len(data) <= MAX_CHUNK:
         raise ValueError(f"expected a uint8 tensor of shape (1 to {MAX_CHUNK},)")
     return data
 
 
 class _BlobMessage(Message):
-    """Says which bytes are meant: those under `key`, if they are `total` bytes."""
+    """Names a blob: `key`, of `total` bytes."""
 
-    key: Key
+    key: Digest
     total: Count
 
 
 class ChunkRequest(_BlobMessage):
-    """Asks for the `count` bytes from `offset` on."""
+    """Requests the `count` bytes from `offset` on."""
 
     kind: ClassVar[str] = "chunk_request"
     numbered: ClassVar[bool] = False
@@ -47,7 +43,7 @@ class ChunkRequest(_BlobMessage):
 
     @model_validator(mode="after")
     def _within(self) -> Self:
-        if self.offset + self.count > min(self.total, LARGEST):
+        if self.offset + self.count > self.total:
             raise ValueError("expected offset + count <= total")
         return self
 
@@ -56,14 +52,14 @@ class Chunk(_BlobMessage):
     """The bytes from `offset` on.
 
     Attributes:
-        data: (n,) uint8, just the bytes that a `ChunkRequest` asked for.
+        data: (n,) uint8, exactly the bytes that a `ChunkRequest` named.
     """
 
     kind: ClassVar[str] = "chunk"
     numbered: ClassVar[bool] = False
 
     offset: Count
-    data: Annotated[Tensor, AfterValidator(_piece)]
+    data: Annotated[Tensor, AfterValidator(_chunk)]
 
     @model_validator(mode="after")
     def _within(self) -> Self:
@@ -73,7 +69,7 @@ class Chunk(_BlobMessage):
 
 
 class ChunkUnavailable(_BlobMessage):
-    """The sender has no `total` bytes under this key: another must be asked."""
+    """The sender has no blob of this key and size; another holder must be asked."""
 
     kind: ClassVar[str] = "chunk_unavailable"
     numbered: ClassVar[bool] = False

@@ -1,8 +1,8 @@
-"""Every peer offers, every peer absorbs: what is offered is words, embeddings of a few tokens.
+"""Messages of an exchange, in which every peer offers embeddings of a few tokens and absorbs those of the others.
 
-How they follow each other is told in PROTOCOL.md, "Exchange"; `protocol.exchange` decides when one is over. Of these
-messages only an offer has a tensor, and that is one small matrix: a picture, a gradient or a model has no place here as
-it is, at its sender and at every peer alike. What the numbers of a matrix are made of no shape can prove.
+PROTOCOL.md, "Exchange", gives their order; `protocol.exchange` decides when an exchange is over. Only an offer has a
+tensor, one small matrix, so that neither sender nor receiver accepts an image, a gradient or a model. The shape cannot
+prove what the numbers of a matrix are made of.
 """
 
 from __future__ import annotations
@@ -13,47 +13,44 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from protocol.messages.base import MAX_VALUES, Count, Label, Message, Name, Real
+from protocol.messages.base import MAX_VALUES, Count, Label, Message, Name, Real, Reason, RequestKey
 from protocol.messages.queries import Options
 
 MAX_TOKENS = 64
-"""How many tokens the words of one `Offer` have."""
+"""Tokens of one offer."""
 
 MAX_WIDTH = 4096
-"""How many values one token has."""
+"""Values of one token."""
 
 MAX_SUBJECTS = 256
-"""How many subjects one peer offers under one call."""
+"""Subjects that one peer offers in one exchange."""
 
 MAX_REQUESTED = 1024
-"""How many subjects one `OfferRequest` names; the header's `Limits.max_items` is the same."""
+"""Subjects in one `OfferRequest`; equal to the header's `Limits.max_items`."""
 
 MAX_REASON = 300
-"""Characters of the reason why one offer was refused; all of one `OfferVerdict` fit into a header."""
-
-Key = Annotated[str, Field(min_length=1, max_length=128)]
-"""The name of a call in its run."""
+"""Characters of the reason why one offer was rejected, so that all of one `OfferVerdict` fit into a header."""
 
 Version = Annotated[Count, Field(ge=1)]
 Versions = Annotated[dict[Label, Version], Field(max_length=MAX_SUBJECTS)]
 """Versions by subject."""
 
 
-def _embeddings(words: Tensor) -> Tensor:
-    if words.dtype is not torch.float32 or words.dim() != 2:
+def _embeddings(embeddings: Tensor) -> Tensor:
+    if embeddings.dtype is not torch.float32 or embeddings.dim() != 2:
         raise ValueError("expected a float32 tensor of shape (tokens, width)")
-    if not (1 <= words.shape[0] <= MAX_TOKENS and 1 <= words.shape[1] <= MAX_WIDTH):
-        raise ValueError(f"expected words of shape (1 to {MAX_TOKENS}, 1 to {MAX_WIDTH})")
-    if not bool(torch.isfinite(words).all()):
-        raise ValueError("expected finite words")
-    return words
+    if not (1 <= embeddings.shape[0] <= MAX_TOKENS and 1 <= embeddings.shape[1] <= MAX_WIDTH):
+        raise ValueError(f"expected embeddings of shape (1 to {MAX_TOKENS}, 1 to {MAX_WIDTH})")
+    if not bool(torch.isfinite(embeddings).all()):
+        raise ValueError("expected finite embeddings")
+    return embeddings
 
 
 class ExchangeRequest(Message):
-    """Asks every peer to do some work, to offer what comes out and to absorb what the others offer.
+    """Requests every peer to do a task, to offer its results and to absorb the others' offers.
 
     Attributes:
-        key: its name; who hears it again says again what it has said.
+        key: its name; a peer that receives it again repeats its responses.
         task: what to do before offering.
         options: of the task.
     """
@@ -61,19 +58,19 @@ class ExchangeRequest(Message):
     kind: ClassVar[str] = "exchange_request"
     numbered: ClassVar[bool] = True
 
-    key: Key
+    key: RequestKey
     task: Label
     options: Options
 
 
 class OfferMessage(Message):
-    """What one peer teaches the others about one subject.
+    """The embeddings of one subject, as one peer has learned them.
 
     Attributes:
-        origin: who has learnt it; another sender than its origin is believed only about those who are gone.
+        origin: the peer that has learned it; relayed by another peer it is accepted only once its origin is gone.
         subject: what it is about.
-        version: a later one takes the place of an earlier one of the same origin and subject.
-        key: the call under which it was made; empty for none that matters any more.
+        version: a later one replaces an earlier one of the same origin and subject.
+        key: the exchange in which it was made; empty for none that is still open.
         embeddings: (tokens, width) float32, finite.
     """
 
@@ -89,21 +86,21 @@ class OfferMessage(Message):
 
 
 class _ExchangeMessage(Message):
-    """What is said about one call.
+    """A message of one exchange.
 
     Attributes:
-        key: the call's.
+        key: of its request.
     """
 
-    key: Key
+    key: RequestKey
 
 
 class OfferList(_ExchangeMessage):
-    """This is all that its sender offers under a call.
+    """Completes the sender's offers in an exchange.
 
     Attributes:
         versions: of its offers, by subject.
-        values: what was measured on the way.
+        values: its measurements, by name.
         bytes_sent: of its offers, frames and headers included, each counted once.
     """
 
@@ -116,11 +113,11 @@ class OfferList(_ExchangeMessage):
 
 
 class OfferRequest(Message):
-    """Its sender has missed something that an origin has offered, or perhaps has, since it has lost that origin.
+    """Requests the offers of an origin that the sender has missed, or may have missed since the origin was lost.
 
     Attributes:
         origin: whose offers.
-        versions: what the sender has of it, by subject.
+        versions: those that the sender has, by subject.
     """
 
     kind: ClassVar[str] = "offer_request"
@@ -131,20 +128,20 @@ class OfferRequest(Message):
 
 
 class ExchangeDecline(_ExchangeMessage):
-    """Its sender cannot take part in a call, and why."""
+    """The sender cannot take part in an exchange, and why."""
 
     kind: ClassVar[str] = "exchange_decline"
     numbered: ClassVar[bool] = True
 
-    reason: Annotated[str, Field(max_length=500)]
+    reason: Reason
 
 
 class OfferVerdict(_ExchangeMessage):
-    """Its sender has taken in, or refused, all that an origin offers under a call.
+    """The sender has absorbed or rejected every offer of an origin in an exchange.
 
     Attributes:
         origin: whose offers.
-        refused: why it has refused which of them, by subject.
+        refused: the reasons of those that it rejected, by subject.
     """
 
     kind: ClassVar[str] = "offer_verdict"

@@ -1,6 +1,6 @@
-"""Who is there: the handshake, the heartbeat, the farewell, and what a client says of itself.
+"""Messages of the membership: the handshake, heartbeats, goodbyes and capabilities.
 
-How they follow each other is told in PROTOCOL.md, "Presence"; `protocol.presence` decides who is a member.
+PROTOCOL.md, "Presence", gives their order; `protocol.presence` decides who is a member.
 """
 
 from __future__ import annotations
@@ -17,22 +17,24 @@ from protocol.messages.base import (
     Latest,
     Message,
     Name,
+    Reason,
     Seconds,
     WireValue,
 )
 
 MAX_CAPABILITIES_BYTES = 16 * 1024
+"""UTF-8 bytes of one `Capabilities.text`."""
 
 
 class PeerInfo(WireValue):
-    """How a node is known to others.
+    """A node as others know it.
 
     Attributes:
         name: unique within the run.
-        incarnation: grows each time the node starts, so that a restart is never taken for its predecessor.
-        role: who the process is.
-        address: where its data socket is bound.
-        heartbeat_address: where its heartbeat socket is bound.
+        incarnation: grows with every start of the node, so that a restart is never mistaken for its predecessor.
+        role: what the process does in the run.
+        address: of its publisher of messages.
+        heartbeat_address: of its publisher of heartbeats.
         proof: the node's own Ed25519 signature over all of this; None where there are no keys.
     """
 
@@ -45,13 +47,13 @@ class PeerInfo(WireValue):
 
 
 class Hello(Message):
-    """The sender introduces itself and all members it knows, to one peer whose direction is proven.
+    """The sender introduces itself and the members that it knows to a peer that has subscribed to it.
 
     Attributes:
         peer: the sender.
-        receiver_incarnation: whom it is meant for, so that no later life of the receiver takes it for its own.
-        members: whom the sender knows, itself left out.
-        latest: the last numbers the sender used; the receiver expects the numbers after these.
+        receiver_incarnation: of the peer it is meant for; a later incarnation ignores it.
+        members: those that the sender knows, without itself.
+        latest: the sender's last sequence numbers; the receiver expects the numbers after these.
     """
 
     kind: ClassVar[str] = "hello"
@@ -64,10 +66,10 @@ class Hello(Message):
 
 
 class Welcome(Message):
-    """The answer to a `Hello`: it arrived.
+    """Acknowledges a `Hello`.
 
     Attributes:
-        receiver_incarnation: whom it is meant for, so that no other life of the receiver takes it for its own.
+        receiver_incarnation: of the peer it is meant for; another incarnation ignores it.
     """
 
     kind: ClassVar[str] = "welcome"
@@ -77,13 +79,13 @@ class Welcome(Message):
 
 
 class Heartbeat(Message):
-    """The sender is alive, and how far it is.
+    """The sender is alive, and its event loop makes progress.
 
     Attributes:
-        tick: a counter of the sender's event loop; a heartbeat whose tick stands still comes from a hung node.
-        latest: the last number used on each topic: a lost last message leaves no gap that would show it.
-        clock: the sender's wall clock, seconds since the epoch. Nothing is decided by it: it is for whoever compares
-            the clocks of a federation's machines, whose logs are read side by side.
+        tick: counts turns of the sender's event loop; if it does not change, the node hangs.
+        latest: the sender's last sequence numbers, since the loss of a last message leaves no gap.
+        clock: the sender's wall clock, seconds since the epoch; for comparing the clocks of a federation's machines.
+            No decision depends on it.
     """
 
     kind: ClassVar[str] = "heartbeat"
@@ -95,31 +97,31 @@ class Heartbeat(Message):
 
 
 class Goodbye(Message):
-    """The sender leaves of its own accord."""
+    """The sender leaves the run."""
 
     kind: ClassVar[str] = "goodbye"
     numbered: ClassVar[bool] = False
 
-    reason: Annotated[str, Field(max_length=500)]
+    reason: Reason
 
 
-def _short(text: str) -> str:
+def _bounded(text: str) -> str:
     if len(text.encode()) > MAX_CAPABILITIES_BYTES:
         raise ValueError(f"expected at most {MAX_CAPABILITIES_BYTES} bytes of UTF-8")
     return text
 
 
 class Capabilities(Message):
-    """What a client tells those who may ask it: its classes, its sizes, whatever its method lists.
+    """A client's description of itself to those that query it: classes, sizes, whatever its method lists.
 
     Attributes:
-        text: a JSON document of at most 16 KiB. To the protocol it is opaque: who reads it parses it, and treats
-            it like anything else a peer sent.
+        text: a JSON document of at most 16 KiB, opaque to the protocol. Its reader validates it like anything else
+            from a peer.
         ready: whether the client answers queries now.
     """
 
     kind: ClassVar[str] = "capabilities"
     numbered: ClassVar[bool] = True
 
-    text: Annotated[str, AfterValidator(_short)]
+    text: Annotated[str, AfterValidator(_bounded)]
     ready: bool

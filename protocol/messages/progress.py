@@ -1,4 +1,4 @@
-"""How far a node is with what it computes, for those who watch."""
+"""The message by which a node reports the progress of its computation to monitors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from protocol.messages.base import MAX_VALUES, Count, Label, Message, Real
 
 
 class ProgressReport(Message):
-    """`done` of `total` units of a phase are through.
+    """`done` of `total` units of a phase are complete.
 
     Attributes:
-        phase: what is being done, for example "training".
-        done: units that are through.
-        total: units that are planned; 0 when nobody knows.
-        values: what was measured on the way, for example the loss; not always finite.
+        phase: what is computed, for example "training".
+        done: units that are complete.
+        total: units in all; 0 for unknown.
+        values: measurements by name, for example the loss; not always finite.
         note: a short remark for people.
     """
 

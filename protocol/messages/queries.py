@@ -1,7 +1,7 @@
-"""One asks, many answer, the asker goes on.
+"""Messages of a query: one node requests, every client answers or refuses.
 
-The tensors in a message belong to it from the moment it is made: whoever puts one in never writes to it again,
-since its bytes may be on their way to a peer (see `protocol.tensors`).
+The tensors in a message belong to it once it is created: its creator never writes to them again, since their bytes may
+be on their way to a peer (see `protocol.tensors`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from protocol.messages.base import MAX_TENSORS, MAX_VALUES, Count, Label, Message, Real, Seconds
+from protocol.messages.base import MAX_TENSORS, MAX_VALUES, Count, Label, Message, Real, Reason, Seconds
 
 Scalar = float | int | bool | str | None
-"""What an option may be."""
+"""The value of an option."""
 
 Tensors = Annotated[dict[Label, Tensor], Field(max_length=MAX_TENSORS)]
 """Tensors by name."""
@@ -24,15 +24,15 @@ Options = Annotated[dict[Label, Real | int | bool | str | None], Field(max_lengt
 
 
 class QueryRequest(Message):
-    """A question to everybody who can answer it.
+    """A query to every client that can answer it.
 
     Attributes:
-        query: the asker's number for this question; every answer repeats it.
-        oldest_open: the asker's oldest question that is still open; nobody waits for answers to earlier ones.
-        task: what is asked, for example "score".
-        inputs: the tensors it is asked about.
-        options: everything else the answerer needs to know.
-        ttl: seconds after its arrival for which an answer is still of use; it is dropped unanswered after that.
+        query: the sender's number for this query; every answer repeats it.
+        oldest_open: the sender's oldest query that is still open; answers to earlier ones are of no use.
+        task: what to compute, for example "score".
+        inputs: the tensors to compute it from.
+        options: all other arguments.
+        ttl: seconds after its arrival for which an answer is of use; then it is dropped unanswered.
     """
 
     kind: ClassVar[str] = "query_request"
@@ -47,11 +47,11 @@ class QueryRequest(Message):
 
 
 class QueryAnswer(Message):
-    """What one node answers to one query.
+    """The answer of one node to one query.
 
     Attributes:
-        query: the asker's number of the question.
-        outputs: the tensors that were asked for.
+        query: the number of the request.
+        outputs: the results by name.
         seconds: how long the computation took.
     """
 
@@ -64,10 +64,10 @@ class QueryAnswer(Message):
 
 
 class QueryRefusal(Message):
-    """One node cannot answer one query, and why; it lives on."""
+    """One node cannot answer one query, and why; it stays a member."""
 
     kind: ClassVar[str] = "query_refusal"
     numbered: ClassVar[bool] = True
 
     query: Count
-    reason: Annotated[str, Field(max_length=500)]
+    reason: Reason

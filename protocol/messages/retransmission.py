@@ -1,7 +1,7 @@
-"""Asking again for what was lost on the way.
+"""Messages by which lost messages are retransmitted.
 
-PUB sockets drop silently. A receiver that finds a gap in a sender's numbers asks for them again; the sender repeats
-them from a bounded buffer, or says that they are gone. `protocol.retransmission` finds the gaps.
+PUB sockets drop silently. A receiver that detects a gap in a sender's sequence numbers requests them; the sender
+retransmits from a bounded buffer, or reports that they are unavailable. `protocol.retransmission` detects the gaps.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from protocol.messages.base import Count, Message, Topic
 from protocol.topics import LARGEST
 
 MAX_SPAN = 1024
-"""How many numbers one `RetransmitRequest` or `RetransmitUnavailable` covers."""
+"""Numbers in one `RetransmitRequest` or `RetransmitUnavailable`."""
 
-Number = Annotated[int, Field(ge=1, le=LARGEST)]
+SequenceNumber = Annotated[int, Field(ge=1, le=LARGEST)]
 
 
-class _Span(Message):
-    """The numbers `first` to `last`, both included, of one topic of one sender."""
+class _RangeMessage(Message):
+    """Names the numbers `first` to `last`, both included, of one topic of one sender."""
 
     topic: Topic
-    first: Number
-    last: Number
+    first: SequenceNumber
+    last: SequenceNumber
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -33,8 +33,8 @@ class _Span(Message):
         return self
 
 
-class RetransmitRequest(_Span):
-    """Asks the receiver to repeat what it sent as `incarnation` under these numbers."""
+class RetransmitRequest(_RangeMessage):
+    """Requests the messages that the receiver sent as `incarnation` under these numbers."""
 
     kind: ClassVar[str] = "retransmit_request"
     numbered: ClassVar[bool] = False
@@ -43,14 +43,14 @@ class RetransmitRequest(_Span):
 
 
 class Retransmission(Message):
-    """A message sent once more; the frames after the header are the first message's frames, untouched."""
+    """A message sent once more; the frames after its header are those of the first transmission, unchanged."""
 
     kind: ClassVar[str] = "retransmission"
     numbered: ClassVar[bool] = False
 
 
-class RetransmitUnavailable(_Span):
-    """The sender no longer holds what it sent under these numbers."""
+class RetransmitUnavailable(_RangeMessage):
+    """The sender no longer has the messages of these numbers."""
 
     kind: ClassVar[str] = "retransmit_unavailable"
     numbered: ClassVar[bool] = False

@@ -1,8 +1,7 @@
-"""A round opens, peers contribute, it closes with one aggregate that everybody has computed and agreed on.
+"""Messages of a round: it opens, participants contribute, and it closes with one aggregate that a majority voted for.
 
-How they follow each other is told in PROTOCOL.md, "Rounds"; `protocol.election` decides who leads and `protocol.rounds`
-when a round closes. States do not travel in these messages but as blobs (`protocol.messages.blobs`), named here by
-their digests.
+PROTOCOL.md, "Rounds", gives their order; `protocol.rounds` decides when a round closes. Model states do not travel in
+these messages but as blobs (`protocol.messages.blobs`), named here by their digests.
 """
 
 from __future__ import annotations
@@ -11,22 +10,28 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from protocol.messages.base import MAX_MEMBERS, MAX_VALUES, Count, Label, Message, Name, Real, Seconds, WireValue
+from protocol.messages.base import (
+    MAX_MEMBERS,
+    MAX_VALUES,
+    Count,
+    Digest,
+    Label,
+    Message,
+    Name,
+    Real,
+    Reason,
+    RequestKey,
+    Seconds,
+    WireValue,
+)
 from protocol.messages.queries import Options
 
 MAX_MODELS = 16
-"""How many models one run trains by rounds."""
-
-MAX_RECORDS = 256
-"""Records that one recall is answered with at most."""
-
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-"""What names a state: a hash of all of it."""
+"""Models that one run trains in rounds."""
 
 Model = Name
-"""The name of a model; as plain as a node's, since files are called after it."""
+"""The name of a model; spelled like a node's, since files are named after it."""
 
-Reason = Annotated[str, Field(max_length=500)]
 Reasons = Annotated[dict[Name, Reason], Field(max_length=MAX_MEMBERS)]
 Names = Annotated[tuple[Name, ...], Field(max_length=MAX_MEMBERS)]
 Values = Annotated[dict[Label, Real], Field(max_length=MAX_VALUES)]
@@ -41,20 +46,20 @@ class BlobRef(WireValue):
 
 
 class RoundPlanMessage(WireValue):
-    """A programme of rounds that somebody asks for.
+    """The rounds that a node requests.
 
     Attributes:
         key: its name in the run.
-        requester: who asks for it, and holds `given`.
-        model: which model it is about.
+        requester: the node that requests it, and holds `given`.
+        model: which model it trains.
         task: what every contributor does.
         rounds: how many rounds.
-        federation: how contributions become one model, as JSON; opaque to the protocol.
+        federation: how contributions are aggregated, as JSON; opaque to the protocol.
         options: of the task.
-        given: the model that everybody takes over instead of contributing.
+        given: a model state that every member adopts instead of contributing.
     """
 
-    key: Annotated[str, Field(min_length=1, max_length=128)]
+    key: RequestKey
     requester: Name
     model: Model
     task: Label
@@ -65,13 +70,13 @@ class RoundPlanMessage(WireValue):
 
 
 class ModelVersion(WireValue):
-    """How far a model is.
+    """A version of a model: the outcome of its last closed round.
 
     Attributes:
-        number: of its last closed round, 0 for none.
-        outcome: what that round left, as a blob.
-        key: the programme of that round.
-        index: which round of the programme it was.
+        number: of that round, 0 for none.
+        outcome: the model's state after it.
+        key: the plan of that round.
+        index: of that round in its plan.
     """
 
     number: Count
@@ -84,14 +89,14 @@ ModelVersions = Annotated[dict[Model, ModelVersion], Field(max_length=MAX_MODELS
 
 
 class RoundMessage(Message):
-    """What belongs to one attempt at one round.
+    """A message of one attempt at one round.
 
     Attributes:
         model: which model.
-        number: which round of it, from 1.
-        term: the term of its lead.
-        attempt: counts all that this lead has opened by its term, from 1. A round that loses a keeper of shards is
-            opened again.
+        number: of the round, from 1.
+        term: of the leader.
+        attempt: counts the attempts that this leader has opened in its term, from 1. A round that loses a member which
+            holds a shard is attempted again.
     """
 
     model: Model
@@ -101,13 +106,13 @@ class RoundMessage(Message):
 
 
 class ContributionRef(WireValue):
-    """What one contributor has to give.
+    """The contribution of one participant.
 
     Attributes:
-        weight: how much it counts.
-        blobs: its state, whole or as one shard for each member; a sharded round closes without naming them
-            again, since every member holds its own by then.
-        values: what it measured.
+        weight: in the aggregate.
+        blobs: its state, whole or as one shard for each member; empty in the `RoundClose` of a sharded round, since
+            every member has its shard by then.
+        values: its measurements, by name.
     """
 
     weight: Weight
@@ -116,26 +121,26 @@ class ContributionRef(WireValue):
 
 
 class RoundCommit(RoundMessage):
-    """A majority has computed the same: the round is closed, and this is its record.
+    """A majority has computed the same outcome: the round is closed, and this is its record.
 
     Attributes:
-        key: its programme.
-        index: which round of its programme, from 1.
-        rounds: how many the programme has.
+        key: its plan.
+        index: of the round in its plan, from 1.
+        rounds: of the plan.
         leader: who led it.
-        outcome: what everybody has now.
-        weights: who contributed, with what weight.
-        values: what each contributor measured.
-        late: who lives but did not contribute in time.
+        outcome: the model's state after it.
+        weights: of the contributors.
+        values: their measurements.
+        late: who was alive but did not contribute in time.
         lost: who died, left or declined, with the reason.
-        refused: whose contribution was refused, with the reason.
+        refused: whose contribution was rejected, with the reason.
         seconds: from its opening to its close.
     """
 
     kind: ClassVar[str] = "round_commit"
     numbered: ClassVar[bool] = True
 
-    key: Annotated[str, Field(min_length=1, max_length=128)]
+    key: RequestKey
     index: Annotated[Count, Field(ge=1)]
     rounds: Annotated[Count, Field(ge=1)]
     leader: Name
@@ -148,19 +153,12 @@ class RoundCommit(RoundMessage):
     seconds: Seconds
 
 
-class AcceptedVote(WireValue):
-    """What somebody has voted for: the programme, and the record of the round if a majority has done the same."""
-
-    plan: RoundPlanMessage
-    record: RoundCommit
-
-
 class RoundsRequest(Message):
-    """Asks for a programme of rounds. To ask again is harmless.
+    """Requests the rounds of a plan; may be repeated.
 
     Attributes:
-        plan: the programme.
-        after: how many of its rounds the asker has heard the records of, from the first on; the others are told again.
+        plan: the plan.
+        after: how many records of it the sender has without a gap; the leader sends the later ones again.
     """
 
     kind: ClassVar[str] = "rounds_request"
@@ -170,61 +168,16 @@ class RoundsRequest(Message):
     after: Count = 0
 
 
-class Prepare(Message):
-    """The sender, to whom `term` belongs, wants to lead."""
-
-    kind: ClassVar[str] = "prepare"
-    numbered: ClassVar[bool] = True
-
-    term: Count
-
-
-class Promise(Message):
-    """The answer to a claim: the sender refuses whoever leads by a lower term than this from now on.
-
-    Attributes:
-        term: the one that was claimed, or a higher one that has been promised already.
-        versions: how far the sender's models are.
-        accepted: of every model the outcome that the sender has voted for and knows no commit of; perhaps others do.
-    """
-
-    kind: ClassVar[str] = "promise"
-    numbered: ClassVar[bool] = True
-
-    term: Count
-    versions: ModelVersions
-    accepted: Annotated[dict[Model, AcceptedVote], Field(max_length=MAX_MODELS)]
-
-
-class LeaderAnnouncement(Message):
-    """The sender leads by this term, and no round is open for the receiver: whoever is behind catches up.
-
-    Said to every member that comes, and to all when no more rounds are ordered.
-
-    Attributes:
-        term: the term.
-        attempt: the latest that the sender has opened, 0 for none: it may open more before this is heard.
-        versions: how far the sender's models are.
-    """
-
-    kind: ClassVar[str] = "leader_announcement"
-    numbered: ClassVar[bool] = True
-
-    term: Count
-    attempt: Count
-    versions: ModelVersions
-
-
 class RoundOpen(RoundMessage):
-    """A round opens.
+    """The leader opens a round.
 
     Attributes:
-        index: which round of its programme, from 1.
-        plan: the programme.
-        versions: how far the lead's models are; whoever is behind fetches what it lacks.
-        members: who takes part in closing it, sorted; in a sharded round the i-th keeps shard i.
+        index: of the round in its plan, from 1.
+        plan: the plan.
+        versions: of the leader's models; a member that is behind fetches what it lacks.
+        members: who takes part in closing it, sorted; in a sharded round the i-th reduces shard i.
         contributors: who is to contribute, sorted.
-        recovered: what an earlier lead may have closed this round with: taken over as it is, and nobody contributes.
+        recovered: the record with which an earlier leader may have closed this round; adopted without contributions.
     """
 
     kind: ClassVar[str] = "round_open"
@@ -239,7 +192,7 @@ class RoundOpen(RoundMessage):
 
 
 class ContributionAvailable(RoundMessage):
-    """The sender's contribution is ready to be fetched."""
+    """The sender's contribution can be fetched."""
 
     kind: ClassVar[str] = "contribution_available"
     numbered: ClassVar[bool] = True
@@ -252,7 +205,7 @@ class RoundDecline(RoundMessage):
 
     Attributes:
         reason: why.
-        can_vote: whether it can still compute what the round leaves.
+        can_vote: whether it can still compute the outcome.
     """
 
     kind: ClassVar[str] = "round_decline"
@@ -263,20 +216,25 @@ class RoundDecline(RoundMessage):
 
 
 class ContributionReceipt(RoundMessage):
-    """The sender holds its piece of a contribution, or refuses it, and why. To the lead."""
+    """The sender holds its part of a contribution, or rejects it. To the leader.
+
+    Attributes:
+        contributor: whose contribution.
+        refused: why it is rejected; empty if it is held.
+    """
 
     kind: ClassVar[str] = "contribution_receipt"
     numbered: ClassVar[bool] = True
 
     contributor: Name
-    refused: Annotated[str, Field(max_length=500)] = ""
+    refused: Reason = ""
 
 
 class RoundClose(RoundMessage):
-    """These contributions make the aggregate; everybody computes it, and can write the record of the round.
+    """The contributions to the aggregate are final; every member computes it, and can write the record of the round.
 
     Attributes:
-        contributions: the contributions by name.
+        contributions: by name.
         late: as in the record.
         lost: as in the record.
         refused: as in the record.
@@ -294,7 +252,7 @@ class RoundClose(RoundMessage):
 
 
 class ShardReduced(RoundMessage):
-    """The sender's shard of the aggregate is ready to be fetched."""
+    """The sender's shard of the aggregate can be fetched."""
 
     kind: ClassVar[str] = "shard_reduced"
     numbered: ClassVar[bool] = True
@@ -303,7 +261,7 @@ class ShardReduced(RoundMessage):
 
 
 class RoundVote(RoundMessage):
-    """The sender has computed what the round leaves, and will not forget it. To the lead."""
+    """The sender has computed this outcome and has it on disk. To the leader."""
 
     kind: ClassVar[str] = "round_vote"
     numbered: ClassVar[bool] = True
@@ -312,9 +270,9 @@ class RoundVote(RoundMessage):
 
 
 class ModelAdopted(RoundMessage):
-    """The sender has taken over what the round left, and has it on disk. To the lead.
+    """The sender has adopted the outcome of the round, and has it on disk. To the leader.
 
-    From now on it answers from that; in rounds with a buffer, once the work that it is at for a later round is done.
+    It answers queries from that model now; in rounds with a buffer, once its training for a later round is done.
     """
 
     kind: ClassVar[str] = "model_adopted"
@@ -322,11 +280,11 @@ class ModelAdopted(RoundMessage):
 
 
 class RoundsAborted(Message):
-    """A programme cannot go on, and why. It may be ordered again.
+    """The rounds of a plan cannot go on, and why. They may be requested again.
 
     Attributes:
-        term: the term of the lead that says so.
-        key: the programme.
+        term: of the leader.
+        key: the plan.
         lost: who could not take part, with the reason.
         reason: what was needed.
     """
@@ -335,21 +293,6 @@ class RoundsAborted(Message):
     numbered: ClassVar[bool] = True
 
     term: Count
-    key: Annotated[str, Field(min_length=1, max_length=128)]
+    key: RequestKey
     lost: Reasons
     reason: Reason
-
-
-class RecordRequest(Message):
-    """Asks for the records of a model's rounds; answered with at most `RECALLED` commits, the earliest first.
-
-    Attributes:
-        model: which model.
-        after: the number of the last round that is not asked for.
-    """
-
-    kind: ClassVar[str] = "record_request"
-    numbered: ClassVar[bool] = True
-
-    model: Model
-    after: Count

@@ -1,1 +1,1 @@
-"""security."""
+"""Authentication, encryption and quarantine of peers, as pure functions and state."""

@@ -1,17 +1,19 @@
-"""Who said this, and is it said now: every message is signed end to end, over every byte of every frame.
+"""End-to-end authentication: every message is signed, over every byte of every frame.
 
-A signed message is a message with one more frame, its *seal*: the sender's key, its incarnation, a serial number and
-an Ed25519 signature over the SHA-256 of all other frames. Whoever passes the message on, a relay or a peer that
-repeats it, can change nothing in it without being noticed. What comes is checked from the outside in: is there a seal,
-of a key that we trust, and does it hold (`tampered`, `unknown key`); is the message well-formed; does its sender bear
-the name of the key (`stolen name`); was it said in our own lifetime and not heard before (`replayed`).
+A signed message is a message with one more frame, its *signature*: the sender's key, its incarnation, a serial number
+and an Ed25519 signature over the SHA-256 of all other frames. A node that forwards a message, a relay or a peer that
+retransmits it, can change nothing in it unnoticed. Received messages are checked from the outside in: whether there is
+a signature, of a trusted key, and whether it is valid (`unsigned`, `unknown key`, `tampered`); whether the message is
+well-formed; whether its sender owns the key (`stolen name`); whether it is current and no duplicate (`early`,
+`replayed`).
 
-That a life of a peer is going on now is proven by what names our own incarnation, which nobody could know before we
-were born: its hello and its welcome. Until one of them has come, everything else it says is dropped as `early`.
+An incarnation of a peer is proven to be current by a message that names the receiver's own incarnation, which nobody
+could know before the receiver started: its hello and its welcome. Until one of them has arrived, all its other messages
+are dropped as `early`.
 
-`Open` is the security of a node without keys; with keys it is `protocol.security.group_encryption.Sealed`, which closes what `Guard` has
-signed. Knows no sockets and no clock; PROTOCOL.md,
-"Security", is the authority.
+`NullSecurity` is the security of a node without keys; with keys it is `KeyedSecurity` of
+`protocol.security.group_encryption`, which encrypts what `MessageAuthenticator` has signed. Knows no sockets and no
+clock; PROTOCOL.md, "Security", is the specification.
 """
 
 from __future__ import annotations
@@ -42,80 +44,80 @@ from protocol.topics import HEARTBEATS, JOIN, inbox, is_topic
 KEY_BYTES = 32
 """Bytes of an Ed25519 key."""
 
-_SEAL = struct.Struct(">32sQQ64s")
+_SIGNATURE_FRAME = struct.Struct(">32sQQ64s")
 
-SIGNATURE_BYTES = _SEAL.size
-"""Bytes of the frame that a signed message has more: key, incarnation, serial, signature."""
+SIGNATURE_FRAME_BYTES = _SIGNATURE_FRAME.size
+"""Bytes of the signature frame: key, incarnation, serial, Ed25519 signature."""
 
 _MESSAGE = b"fednet message 4"
 _INTRODUCTION = b"fednet introduction 4"
-_PROVEN = 1024
+_MAX_CACHED = 1024
 
 
 class VerifiedMessage(NamedTuple):
-    """A message that may be believed, and the frames that it was read from, without its seal."""
+    """An authentic message, and its frames without the signature."""
 
     envelope: Envelope
     frames: Sequence[Buffer]
 
 
 class Security(Protocol):
-    """How a node makes sure of who speaks."""
+    """How a node authenticates and encrypts messages."""
 
     def sign(self, frames: Sequence[Buffer]) -> list[Buffer]:
-        """The frames as they go out."""
+        """The frames with their signature."""
         ...
 
     def encrypt(self, frames: Sequence[Buffer]) -> list[Buffer]:
-        """The signed frames as they leave."""
+        """The signed frames, encrypted for the receivers of their topic."""
         ...
 
     def claimed_sender(self, frames: Sequence[Buffer]) -> str | None:
-        """Who the frames say has sent them, before anything is believed; None where that cannot be told."""
+        """The sender that frames name, before they are authenticated; None if there is none."""
         ...
 
     def read(self, frames: Sequence[Buffer], limits: Limits, *, again: bool = False) -> VerifiedMessage:
-        """The message in frames that came; `again` for what a `Retransmission` carries.
+        """The message in received frames; `again` for those that a `Retransmission` carries.
 
         Raises:
-            WireError: they are no message, or (AuthenticationError) not to be believed.
+            WireError: they are not a valid message, or (AuthenticationError) not an authentic one.
         """
         ...
 
     def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
-        """How this node is made known to those who hear of it from others."""
+        """This node's description of itself with its proof, for peers that learn of it from others."""
         ...
 
     def verified_peers(self, infos: Iterable[PeerInfo]) -> tuple[PeerInfo, ...]:
-        """Those that say themselves who and where they are."""
+        """The descriptions that are proven by the peers themselves."""
         ...
 
     def has_key_of(self, name: str) -> bool:
-        """Whether anything can be said to a node of this name."""
+        """Whether messages to this node can be encrypted."""
         ...
 
     def group_key_grant(self) -> GroupKeyGrant | None:
-        """What a member must be told to read what is said to all."""
+        """The grant by which members decrypt this node's group messages; None where they are not encrypted."""
         ...
 
     def renew_group_key(self) -> None:
-        """The membership has changed: what was granted is good for nothing that is said from now on."""
+        """The membership has changed: begins a new epoch, for which earlier grants are of no use."""
         ...
 
     def accept_group_key(self, name: str, incarnation: int, grant: GroupKeyGrant) -> None:
-        """A life of a peer has told how to read what it says."""
+        """An incarnation of a peer has granted its group key."""
         ...
 
 
 class NullSecurity:
-    """No keys: whoever can publish is believed. For loopback, or where the operator has said so aloud."""
+    """No keys: every message is accepted as its sender's. For loopback, or where the operator consents."""
 
     def sign(self, frames: Sequence[Buffer]) -> list[Buffer]:
-        """The frames, as they are."""
+        """The frames, unchanged."""
         return list(frames)
 
     def encrypt(self, frames: Sequence[Buffer]) -> list[Buffer]:
-        """The frames, as they are."""
+        """The frames, unchanged."""
         return list(frames)
 
     def claimed_sender(self, frames: Sequence[Buffer]) -> str | None:
@@ -131,26 +133,26 @@ class NullSecurity:
             raise
 
     def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
-        """Unproven."""
+        """The description, without proof."""
         return me
 
     def verified_peers(self, infos: Iterable[PeerInfo]) -> tuple[PeerInfo, ...]:
-        """All of them: hearsay leads to a connection only."""
+        """All of them: a description leads to a connection only."""
         return tuple(infos)
 
     def has_key_of(self, name: str) -> bool:
-        """Whoever it is."""
+        """Always: nothing is encrypted."""
         return True
 
     def group_key_grant(self) -> GroupKeyGrant | None:
-        """Nobody needs a key."""
+        """None: nothing is encrypted."""
         return None
 
     def renew_group_key(self) -> None:
-        """There is none."""
+        """Does nothing."""
 
     def accept_group_key(self, name: str, incarnation: int, grant: GroupKeyGrant) -> None:
-        """It is not needed."""
+        """Does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +161,8 @@ class MessageSignature:
 
     Attributes:
         key: the sender's Ed25519 key, 32 bytes.
-        incarnation: which life of the sender.
-        serial: its place among all that this life has signed, from 1.
+        incarnation: of the sender.
+        serial: counts the messages that this incarnation has signed, from 1.
         signature: 64 bytes.
     """
 
@@ -170,31 +172,31 @@ class MessageSignature:
     signature: bytes
 
     def packed(self) -> bytes:
-        """`SEAL_BYTES` bytes."""
-        return _SEAL.pack(self.key, self.incarnation, self.serial, self.signature)
+        """The frame, of `SIGNATURE_FRAME_BYTES` bytes."""
+        return _SIGNATURE_FRAME.pack(self.key, self.incarnation, self.serial, self.signature)
 
     @classmethod
     def unpacked(cls, frame: Buffer) -> MessageSignature:
-        """The seal in a frame.
+        """The signature in a frame.
 
         Raises:
-            AuthenticationError: it is none.
+            AuthenticationError: it is not one.
         """
-        if len(frame) != SIGNATURE_BYTES:
+        if len(frame) != SIGNATURE_FRAME_BYTES:
             raise AuthenticationError("unsigned", "a message is not signed", bytes=len(frame))
-        return cls(*_SEAL.unpack(frame))
+        return cls(*_SIGNATURE_FRAME.unpack(frame))
 
     def statement(self, digest: bytes) -> bytes:
-        """What is signed."""
+        """The bytes that are signed."""
         return b"".join([_MESSAGE, self.incarnation.to_bytes(8, "big"), self.serial.to_bytes(8, "big"), digest])
 
 
 class MessageAuthenticator:
-    """What one life of a node signs, and believes of those whose keys it has.
+    """Signs the messages of one incarnation of a node, and verifies those of its peers.
 
     Args:
-        keys: its own and those it trusts.
-        incarnation: which life of the node this is.
+        keys: its own and those that it trusts.
+        incarnation: of this node.
     """
 
     def __init__(self, keys: Keyring, incarnation: int) -> None:
@@ -204,77 +206,77 @@ class MessageAuthenticator:
         self._key = bytes.fromhex(keys.own.public.sign)
         self._verifiers = {name: public.verifier for name, public in keys.trusted.items()}
         self._serials = count(1)  # `next` is atomic: the heartbeat's thread signs too
-        self._lives: dict[str, SenderReplayState] = {}
-        self._proven = lru_cache(_PROVEN)(self._is_proven)
+        self._senders: dict[str, SenderReplayState] = {}
+        self._proven = lru_cache(_MAX_CACHED)(self._is_proven)
 
     def sign(self, frames: Sequence[Buffer]) -> list[Buffer]:
-        """The frames and their seal."""
+        """The frames and their signature."""
         unsigned = MessageSignature(self._key, self._incarnation, next(self._serials), b"")
         signature = self._signer.sign(unsigned.statement(digest(frames)))
         return [*frames, MessageSignature(self._key, self._incarnation, unsigned.serial, signature).packed()]
 
     def read(self, frames: Sequence[Buffer], limits: Limits, *, again: bool = False) -> VerifiedMessage:
-        """The message in the frames, whose sender is who it says, and which is heard for the first time.
+        """The message in the frames, if its sender is authentic and it is no duplicate.
 
-        What a `Retransmission` carries may have been heard: whether it is needed, its number says.
+        A message in a `Retransmission` may be a duplicate: its sequence number decides.
         """
-        codec.check_sizes(frames, limits)
-        *said, frame = frames
-        seal = MessageSignature.unpacked(frame)
-        name = self._signed_by(seal, said)
+        signature, signed = MessageSignature.unpacked(frames[-1] if frames else b""), frames[:-1]
+        name = self._verified_signer(signature, signed)
         try:
-            envelope = codec.decode(said, limits, signed=True)
-            if (envelope.sender, envelope.incarnation) != (name, seal.incarnation):
+            envelope = codec.decode(signed, limits, signed=True)
+            if (envelope.sender, envelope.incarnation) != (name, signature.incarnation):
                 raise AuthenticationError(
-                    "stolen name", "a message bears another's name", signed=name, sender=envelope.sender
+                    "stolen name", "a message bears the name of another node", signed=name, sender=envelope.sender
                 )
         except WireError as error:
             error.culprit = name
             raise
-        self._is_current(envelope, seal, again=again)
-        return VerifiedMessage(envelope, said)
+        self._check_current(envelope, signature, again=again)
+        return VerifiedMessage(envelope, signed)
 
     def name_of(self, key: bytes) -> str | None:
-        """Whose an Ed25519 key is; None for one that is not trusted."""
+        """The owner of an Ed25519 key; None for one that is not trusted."""
         return self._keys.names_by_signing_key.get(key)
 
     def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
-        """This node's own word for who and where it is."""
+        """This node's description of itself, signed."""
         return me.model_copy(update={"proof": self._signer.sign(_introduction(me))})
 
     def verified_peers(self, infos: Iterable[PeerInfo]) -> tuple[PeerInfo, ...]:
-        """Those whom we trust and who have signed that this is who and where they are."""
+        """The descriptions that trusted peers have signed themselves."""
         return tuple(info for info in infos if self._proven(info))
 
-    def _signed_by(self, seal: MessageSignature, said: Sequence[Buffer]) -> str:
-        """The name of the trusted key that has signed this."""
-        name = self.name_of(seal.key)
+    def _verified_signer(self, signature: MessageSignature, signed: Sequence[Buffer]) -> str:
+        """The owner of the trusted key that has signed these frames."""
+        name = self.name_of(signature.key)
         if name is None:
             raise AuthenticationError(
-                "unknown key", "a message is signed by a key that is not trusted here", key=seal.key
+                "unknown key", "a message is signed by a key that is not trusted here", key=signature.key
             )
-        if not _holds(self._verifiers[name], seal.signature, seal.statement(digest(said))):
-            raise AuthenticationError("tampered", "a message is not what its sender has signed", sender=name)
+        if not _is_valid(self._verifiers[name], signature.signature, signature.statement(digest(signed))):
+            raise AuthenticationError("tampered", "a message differs from what its sender has signed", sender=name)
         return name
 
-    def _is_current(self, envelope: Envelope, seal: MessageSignature, *, again: bool) -> None:
-        """Whether this was said in our own lifetime and has not been heard before."""
+    def _check_current(self, envelope: Envelope, signature: MessageSignature, *, again: bool) -> None:
+        """Raises unless the message is from a proven incarnation and no duplicate."""
         name, message = envelope.sender, envelope.message
-        life = self._lives.get(name)
-        if life is None or life.incarnation != seal.incarnation:
-            if life is not None and seal.incarnation < life.incarnation:
-                raise AuthenticationError("replayed", "a message is from an earlier life of its sender", sender=name)
-            if self._named_by(message) != self._incarnation:
-                raise AuthenticationError("early", "a peer speaks that has not greeted this node", sender=name)
-            life = self._lives[name] = SenderReplayState(seal.incarnation, seal.serial)
-        if self._named_by(message) == self._incarnation:
-            life.prove_current(seal.serial)
-        lane = "pulse" if envelope.topic == HEARTBEATS else "messages"
-        if not again and not life.accept(lane, seal.serial):
-            reason = "a message has been heard before, or comes far too late"
-            raise AuthenticationError("replayed", reason, sender=name, message=message.kind, serial=seal.serial)
+        state = self._senders.get(name)
+        if state is None or state.incarnation != signature.incarnation:
+            if state is not None and signature.incarnation < state.incarnation:
+                raise AuthenticationError(
+                    "replayed", "a message is from an earlier incarnation of its sender", sender=name
+                )
+            if self._named_incarnation(message) != self._incarnation:
+                raise AuthenticationError("early", "a message precedes the hello or welcome of its sender", sender=name)
+            state = self._senders[name] = SenderReplayState(signature.incarnation, signature.serial)
+        if self._named_incarnation(message) == self._incarnation:
+            state.prove_current(signature.serial)
+        lane = "heartbeats" if envelope.topic == HEARTBEATS else "messages"
+        if not again and not state.accept(lane, signature.serial):
+            reason = "a message is a duplicate, or far too late"
+            raise AuthenticationError("replayed", reason, sender=name, message=message.kind, serial=signature.serial)
 
-    def _named_by(self, message: object) -> int | None:
+    def _named_incarnation(self, message: object) -> int | None:
         """The incarnation of the receiver that a message names."""
         if isinstance(message, Hello):
             return message.receiver_incarnation
@@ -282,7 +284,7 @@ class MessageAuthenticator:
 
     def _is_proven(self, info: PeerInfo) -> bool:
         verifier = self._verifiers.get(info.name)
-        return verifier is not None and info.proof is not None and _holds(verifier, info.proof, _introduction(info))
+        return verifier is not None and info.proof is not None and _is_valid(verifier, info.proof, _introduction(info))
 
 
 def digest(frames: Sequence[Buffer]) -> bytes:
@@ -295,9 +297,9 @@ def digest(frames: Sequence[Buffer]) -> bytes:
 
 
 def may_subscribe(name: str, subscription: bytes) -> bool:
-    """Whether a peer of this name may subscribe to this: never to what is said to another, nor as another.
+    """Whether a peer of this name may subscribe to this: not to another's inbox, and not to join as another.
 
-    Subscriptions are prefixes, so one that is no whole topic could hear anything.
+    Subscriptions are prefixes, so that one which is no whole topic could match any.
     """
     text = subscription.decode("ascii", "replace")
     if text.startswith(JOIN):
@@ -305,7 +307,7 @@ def may_subscribe(name: str, subscription: bytes) -> bool:
     return is_topic(text) and (not text.startswith("to/") or text == inbox(name))
 
 
-def _holds(verifier: Ed25519PublicKey, signature: bytes, statement: bytes) -> bool:
+def _is_valid(verifier: Ed25519PublicKey, signature: bytes, statement: bytes) -> bool:
     try:
         verifier.verify(signature, statement)
     except InvalidSignature:
@@ -314,5 +316,5 @@ def _holds(verifier: Ed25519PublicKey, signature: bytes, statement: bytes) -> bo
 
 
 def _introduction(info: PeerInfo) -> bytes:
-    said = (info.name, str(info.incarnation), info.role, info.address, info.heartbeat_address)
-    return b"\0".join([_INTRODUCTION, *(part.encode() for part in said)])
+    parts = (info.name, str(info.incarnation), info.role, info.address, info.heartbeat_address)
+    return b"\0".join([_INTRODUCTION, *(part.encode() for part in parts)])

@@ -1,11 +1,11 @@
-"""Who a name is: the key pairs of a node, and the public keys of those whom it trusts.
+"""The identity of a node: its key pairs, and the public keys that it trusts.
 
-A node has two pairs: Curve25519 for whatever is closed (CurveZMQ on a connection, X25519 between two nodes) and
-Ed25519 for whatever is signed. Their public halves and the name make one small text, which its owner hands to the
-others by a way that they trust; the fingerprint is for comparing two such texts aloud. A name is bound to its keys
-because a keyring holds one public text for a name, and one name for a key.
+A node has two pairs: Curve25519 for encryption (CurveZMQ on a connection, X25519 between two nodes) and Ed25519 for
+signatures. The public keys and the name are one small text, which its owner hands to the others over a channel that
+they trust; the fingerprint is for comparing two such texts over the phone. A name is bound to its keys, because a
+keyring holds one public text for a name, and one name for a key.
 
-Knows texts, not files; private halves stand in no `repr` and in no error.
+Knows texts, not files; private keys appear in no `repr` and in no error.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from protocol.errors import KeyFormatError
 from protocol.topics import NAME
 
 MAX_KEY_TEXT_BYTES = 4096
-"""Longer texts are no keys."""
+"""Bytes of a text with keys, at most."""
 
 _FINGERPRINT_BYTES = 16
 
 _Name = Annotated[str, Field(pattern=f"^{NAME}$")]
-_Half = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-_Secret = Annotated[str, Field(pattern="^[0-9a-f]{64}$", repr=False)]
+_KeyText = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_SecretText = Annotated[str, Field(pattern="^[0-9a-f]{64}$", repr=False)]
 
 
-class _Text(BaseModel):
+class _KeyFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
 
     def text(self) -> str:
-        """What stands in a file."""
+        """The content of a file with these keys."""
         return self.model_dump_json(indent=1) + "\n"
 
 
-_Kind = TypeVar("_Kind", bound=_Text)
+_Kind = TypeVar("_Kind", bound=_KeyFile)
 
 
-class PublicKeys(_Text):
-    """What a node hands to others.
+class PublicKeys(_KeyFile):
+    """The public keys of a node or relay.
 
     Attributes:
-        fednet: what this text is.
-        name: whose keys they are.
-        relay: whether that is a relay: it may pass messages on, and takes no part.
+        fednet: marks the kind of the text.
+        name: of their owner.
+        relay: whether that is a relay, which forwards messages and is no member.
         curve: Curve25519, 64 hexadecimal digits.
         sign: Ed25519, 64 hexadecimal digits.
     """
@@ -57,28 +57,28 @@ class PublicKeys(_Text):
     fednet: Literal["public keys"] = "public keys"
     name: _Name
     relay: bool = False
-    curve: _Half
-    sign: _Half
+    curve: _KeyText
+    sign: _KeyText
 
     @property
     def fingerprint(self) -> str:
         """128 bits of SHA-256 over all of it, in groups of four digits."""
-        said = f"fednet {'relay' if self.relay else 'keys'} {self.name} {self.curve} {self.sign}".encode()
-        digits = hashlib.sha256(said).hexdigest()[: 2 * _FINGERPRINT_BYTES]
+        text = f"fednet {'relay' if self.relay else 'keys'} {self.name} {self.curve} {self.sign}".encode()
+        digits = hashlib.sha256(text).hexdigest()[: 2 * _FINGERPRINT_BYTES]
         return "-".join(digits[start : start + 4] for start in range(0, len(digits), 4))
 
     @property
     def verifier(self) -> Ed25519PublicKey:
-        """What checks this node's signatures."""
+        """Verifies this node's signatures."""
         return Ed25519PublicKey.from_public_bytes(bytes.fromhex(self.sign))
 
 
-class PrivateKeys(_Text):
-    """What a node keeps to itself.
+class PrivateKeys(_KeyFile):
+    """The private keys of a node or relay.
 
     Attributes:
-        fednet: what this text is.
-        name: whose keys they are.
+        fednet: marks the kind of the text.
+        name: of their owner.
         relay: whether that is a relay.
         curve: Curve25519, 64 hexadecimal digits.
         sign: the seed of Ed25519, 64 hexadecimal digits.
@@ -87,39 +87,39 @@ class PrivateKeys(_Text):
     fednet: Literal["PRIVATE keys"] = "PRIVATE keys"
     name: _Name
     relay: bool = False
-    curve: _Secret
-    sign: _Secret
+    curve: _SecretText
+    sign: _SecretText
 
     @classmethod
     def make(cls, name: str, *, relay: bool = False) -> PrivateKeys:
-        """New keys, of a node or a relay, from the operating system's generator.
+        """New keys of a node or relay, from the operating system's generator.
 
         Raises:
-            KeyFormatError: no node may be called this.
+            KeyFormatError: this is not the name of a node.
         """
         curve, sign = X25519PrivateKey.generate(), Ed25519PrivateKey.generate()
         try:
-            halves = curve.private_bytes_raw().hex(), sign.private_bytes_raw().hex()
-            return cls(name=name, relay=relay, curve=halves[0], sign=halves[1])
+            texts = curve.private_bytes_raw().hex(), sign.private_bytes_raw().hex()
+            return cls(name=name, relay=relay, curve=texts[0], sign=texts[1])
         except ValidationError:
             raise KeyFormatError("a node's name must match NAME", name=name, pattern=NAME) from None
 
     @property
     def key_agreement(self) -> X25519PrivateKey:
-        """What agrees on secrets with others."""
+        """Derives shared secrets with other nodes."""
         return X25519PrivateKey.from_private_bytes(bytes.fromhex(self.curve))
 
     @property
     def signer(self) -> Ed25519PrivateKey:
-        """What signs."""
+        """Signs."""
         return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(self.sign))
 
     @property
     def public(self) -> PublicKeys:
-        """The halves to hand to others."""
+        """The public keys of these."""
         curve, sign = self.key_agreement.public_key(), self.signer.public_key()
-        halves = curve.public_bytes_raw().hex(), sign.public_bytes_raw().hex()
-        return PublicKeys(name=self.name, relay=self.relay, curve=halves[0], sign=halves[1])
+        texts = curve.public_bytes_raw().hex(), sign.public_bytes_raw().hex()
+        return PublicKeys(name=self.name, relay=self.relay, curve=texts[0], sign=texts[1])
 
 
 def read_public(text: str | bytes) -> PublicKeys:
@@ -135,7 +135,7 @@ def read_private(text: str | bytes) -> PrivateKeys:
     """The private keys in a text.
 
     Raises:
-        KeyFormatError: it holds none; the text is not repeated.
+        KeyFormatError: it holds none; the error does not repeat the text.
     """
     return _read(PrivateKeys, text)
 
@@ -146,21 +146,23 @@ def _read(kind: type[_Kind], text: str | bytes) -> _Kind:
     try:
         return kind.model_validate_json(text)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, fault["loc"])) or "the text"
-        raise KeyFormatError("this is no such text", wanted=kind.__name__, field=where, expected=fault["msg"]) from None
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the text"
+        raise KeyFormatError(
+            "the text is not a file of keys", wanted=kind.__name__, field=where, expected=first["msg"]
+        ) from None
 
 
 @dataclass(frozen=True)
 class Keyring:
-    """A node's own keys and those whom it trusts.
+    """A node's own keys and those that it trusts.
 
     Attributes:
         own: who this node is.
-        trusted: public keys of nodes by name; this node's own are among them.
-        relays: those of relays by name: who answers at an address may hold them, and nobody may speak with them.
-        names_by_signing_key: the name that an Ed25519 key belongs to.
-        names_by_curve_key: the name that a Curve25519 key belongs to.
+        trusted: public keys of nodes by name, this node's own included.
+        relays: those of relays by name: accepted at an address, but not as the sender of a message.
+        names_by_signing_key: the owner of each Ed25519 key.
+        names_by_curve_key: the owner of each Curve25519 key.
     """
 
     own: PrivateKeys
@@ -174,7 +176,7 @@ class Keyring:
         """A keyring, in which no two names share a key.
 
         Raises:
-            KeyFormatError: two texts contradict each other, or one of them says other keys for this node's name.
+            KeyFormatError: two texts contradict each other, or one has other keys for this node's name.
         """
         known: dict[str, PublicKeys] = {own.name: own.public}
         for public in others:
@@ -186,6 +188,6 @@ class Keyring:
             raise KeyFormatError("two names share a key", names=sorted(known))
         trusted = {name: public for name, public in known.items() if not public.relay}
         relays = {name: public for name, public in known.items() if public.relay}
-        names = {bytes.fromhex(public.sign): name for name, public in trusted.items()}
-        doors = {bytes.fromhex(public.curve): name for name, public in trusted.items()}
-        return cls(own, trusted, relays, names, doors)
+        by_signing_key = {bytes.fromhex(public.sign): name for name, public in trusted.items()}
+        by_curve_key = {bytes.fromhex(public.curve): name for name, public in trusted.items()}
+        return cls(own, trusted, relays, by_signing_key, by_curve_key)

@@ -1,12 +1,12 @@
-"""Who may be listened to: how much a peer may say, and what becomes of one that breaks the protocol again and again.
+"""Rate limits and quarantine: how much a peer may send, and what happens to one that breaks the protocol repeatedly.
 
-Every peer has two allowances, each a bucket that is used up by what it does and fills again with time: one of messages
-and bytes, far beyond what an honest peer can say, and one of faults. A single fault is an accident, and is dropped and
-counted by whoever notices it. A peer that has used up its allowance of faults is quarantined: nothing of it is heard
-for a while, and for twice as long each time after. What it says beyond its rate is a fault too.
+Every peer has token buckets that are drained by what it does and fill again with time: for messages and bytes, far
+beyond what an honest peer sends, and for faults. A single fault is an accident; its message is dropped and counted by
+the caller. A peer that has used up its faults is quarantined: all its messages are dropped for a while, and for twice
+as long each time after. A message beyond the rate is a fault as well.
 
-Refuses to know what a fault is and how its culprit is proven (`nodes.node`). Pure: times are seconds of any monotonic
-clock.
+Refuses to know what a fault is and how its culprit is proven (`nodes.inbound_filter`). Pure: times are seconds of any
+monotonic clock.
 
 Source: the token bucket of RFC 2697, in its single-rate form.
 """
@@ -19,21 +19,21 @@ from dataclasses import dataclass, field
 from protocol.limits import MIB
 
 MAX_TRACKED_PEERS = 1024
-"""Peers of whom a book is kept; names are cheap, so the one that was heard of longest ago gives way."""
+"""Peers that are tracked; names are cheap, so the least recently active one is dropped for a new one."""
 
 
 @dataclass(frozen=True)
 class RateLimit:
-    """What one peer may do.
+    """The limits of one peer.
 
     Attributes:
         messages: a second, on average.
         size: bytes a second, on average.
         burst: seconds of both that may come at once.
         faults: how many in a row lead to quarantine.
-        forgiveness: seconds after which one of them is forgiven.
+        forgiveness: seconds after which one of them expires.
         first: seconds of the first quarantine.
-        longest: seconds of the longest; after so much good conduct all earlier ones are forgotten.
+        longest: seconds of the longest; after so long without another the next one is a first one again.
     """
 
     messages: float = 5000.0
@@ -47,7 +47,7 @@ class RateLimit:
 
 @dataclass
 class _Bucket:
-    """Holds at most `depth`, and fills at `rate` a second."""
+    """A token bucket: holds at most `depth`, and fills at `rate` a second."""
 
     depth: float
     rate: float
@@ -58,7 +58,7 @@ class _Bucket:
         self.level = self.depth
 
     def take(self, amount: float, now: float) -> bool:
-        """Takes so much if it is there."""
+        """Takes so many tokens; False, and none taken, if there are fewer."""
         self.level = min(self.depth, self.level + self.rate * (now - self.since))
         self.since = now
         if amount > self.level:
@@ -68,65 +68,65 @@ class _Bucket:
 
 
 @dataclass
-class _Book:
-    """What is noted of one peer."""
+class _PeerLimits:
+    """The buckets and quarantines of one peer."""
 
     messages: _Bucket
     size: _Bucket
     faults: _Bucket
-    times: int = 0  # it was quarantined
-    until: float = 0.0  # it is, or was last
+    times: int = 0  # how often it was quarantined
+    until: float = 0.0  # the end of the present or last quarantine
 
 
 class Quarantine:
-    """The books of all peers.
+    """The limits and quarantines of all peers.
 
     Args:
-        allowance: what each of them may do.
+        limit: of each of them.
     """
 
-    def __init__(self, allowance: RateLimit | None = None) -> None:
-        self._allowance = allowance or RateLimit()
-        self._books: OrderedDict[str, _Book] = OrderedDict()
+    def __init__(self, limit: RateLimit | None = None) -> None:
+        self._limit = limit or RateLimit()
+        self._peers: OrderedDict[str, _PeerLimits] = OrderedDict()
         self._until = 0.0
 
     def is_active(self, now: float) -> bool:
-        """Whether anybody is in quarantine now: otherwise no message need be looked into for its sender."""
+        """Whether any peer is in quarantine now; otherwise senders need not be looked up."""
         return now < self._until
 
     def is_quarantined(self, name: str | None, now: float) -> bool:
-        """Whether nothing of this peer is heard now."""
-        book = self._books.get(name) if name is not None else None
-        return book is not None and now < book.until
+        """Whether this peer's messages are to be dropped now."""
+        peer = self._peers.get(name) if name is not None else None
+        return peer is not None and now < peer.until
 
     def within_rate(self, name: str, size: int, now: float) -> bool:
-        """Notes a message of `size` bytes; False if the peer has said more than it may."""
-        book = self._book(name, now)
-        return book.messages.take(1, now) and book.size.take(size, now)
+        """Counts a message of `size` bytes; False if it is beyond the rate."""
+        peer = self._tracked(name, now)
+        return peer.messages.take(1, now) and peer.size.take(size, now)
 
     def record_fault(self, name: str, now: float) -> float | None:
-        """Notes a fault; the seconds of the quarantine that begins with it, if one does."""
-        book, allowed = self._book(name, now), self._allowance
-        if now < book.until or book.faults.take(1, now):
+        """Counts a fault; returns the seconds of the quarantine that it starts, or None."""
+        peer, limit = self._tracked(name, now), self._limit
+        if now < peer.until or peer.faults.take(1, now):
             return None
-        if now > book.until + allowed.longest:
-            book.times = 0
-        seconds = min(allowed.longest, allowed.first * 2.0**book.times)
-        book.times, book.until = book.times + 1, now + seconds
-        book.faults = _Bucket(allowed.faults - 1, 1 / allowed.forgiveness, book.until)
-        self._until = max(self._until, book.until)
+        if now > peer.until + limit.longest:
+            peer.times = 0
+        seconds = min(limit.longest, limit.first * 2.0**peer.times)
+        peer.times, peer.until = peer.times + 1, now + seconds
+        peer.faults = _Bucket(limit.faults - 1, 1 / limit.forgiveness, peer.until)
+        self._until = max(self._until, peer.until)
         return seconds
 
-    def _book(self, name: str, now: float) -> _Book:
-        book = self._books.get(name)
-        if book is None:
-            allowed = self._allowance
-            book = self._books[name] = _Book(
-                _Bucket(allowed.messages * allowed.burst, allowed.messages, now),
-                _Bucket(allowed.size * allowed.burst, allowed.size, now),
-                _Bucket(allowed.faults - 1, 1 / allowed.forgiveness, now),
+    def _tracked(self, name: str, now: float) -> _PeerLimits:
+        peer = self._peers.get(name)
+        if peer is None:
+            limit = self._limit
+            peer = self._peers[name] = _PeerLimits(
+                _Bucket(limit.messages * limit.burst, limit.messages, now),
+                _Bucket(limit.size * limit.burst, limit.size, now),
+                _Bucket(limit.faults - 1, 1 / limit.forgiveness, now),
             )
-            if len(self._books) > MAX_TRACKED_PEERS:
-                self._books.popitem(last=False)
-        self._books.move_to_end(name)
-        return book
+            if len(self._peers) > MAX_TRACKED_PEERS:
+                self._peers.popitem(last=False)
+        self._peers.move_to_end(name)
+        return peer

@@ -35,7 +35,7 @@ class TestAsking:
     def test_pieces_in_order_up_to_the_window_the_last_one_shorter(self) -> None:
         fetch, first = begun(35, "a")
         assert ranges(first) == [(0, 10), (10, 10), (20, 10), (30, 5)]
-        assert fetch.outstanding == 35
+        assert fetch.in_flight == 35
         _, first = begun(1000, "a")
         assert ranges(first) == [(0, 10), (10, 10), (20, 10), (30, 10)]
 
@@ -47,7 +47,7 @@ class TestAsking:
         for offset in (30, 40, 50):
             assert not list(fetch.arrive("a", offset, 0.2))
         assert list(fetch.arrive("a", 60, 0.2)) == [FetchCompleted()]
-        assert fetch.outstanding == 0
+        assert fetch.in_flight == 0
         assert not list(fetch.tick(1000.0))
 
     def test_only_the_first_that_can_be_asked_is_asked(self) -> None:
@@ -188,7 +188,7 @@ class Weather:
             else:
                 assert self.over is None
                 self.over = outcome
-        assert self.fetch.outstanding <= 40
+        assert self.fetch.in_flight <= 40
 
     def land(self, now: float) -> None:
         ripe = sorted(each for each in self.flying if each[0] <= now)

@@ -286,7 +286,7 @@ def test_what_is_sent_again_is_the_very_same_message(answer: list[bytes], identi
 
 def test_only_its_sender_sends_a_message_again(answer: list[bytes]) -> None:
     for run, sender, incarnation in (("s", "anna", 5), ("r", "ben", 5), ("r", "anna", 6)):
-        with pytest.raises(WireError, match="resent by another"):
+        with pytest.raises(WireError, match="retransmitted by another"):
             decode(encode_retransmission(answer, run, sender, incarnation, "to/b/"))
 
 
@@ -302,7 +302,7 @@ def test_a_resent_message_must_be_whole_numbered_and_not_resent_itself(answer: l
     ):
         with pytest.raises(WireError):
             decode(frames)
-    with pytest.raises(WireError, match="only a numbered message"):
+    with pytest.raises(WireError, match="carries a message that is not numbered"):
         decode(encode_retransmission(unnumbered, "r", "anna", 5, "to/b/"))
 
 

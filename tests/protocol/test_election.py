@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from protocol.election import PREPARE_INTERVAL, RESTART_DELAY, Election, ElectionWon, StartElection
-from protocol.messages.rounds import AcceptedVote, BlobRef, ModelVersion, RoundCommit, RoundPlanMessage
+from protocol.messages.election import AcceptedVote
+from protocol.messages.rounds import BlobRef, ModelVersion, RoundCommit, RoundPlanMessage
 
 NAMES = ("a", "b", "c", "d", "e")
 

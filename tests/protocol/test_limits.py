@@ -15,7 +15,7 @@ from protocol.errors import EncodingError, LimitError, WireError
 from protocol.limits import DEFAULT, MIB, Limits
 from protocol.messages import Heartbeat, Hello, PeerInfo, ProgressReport, QueryAnswer
 from protocol.messages.base import MAX_MEMBERS, MAX_TENSORS, MAX_TOPICS, MAX_VALUES
-from protocol.security.authentication import SIGNATURE_BYTES
+from protocol.security.authentication import SIGNATURE_FRAME_BYTES
 from protocol.security.group_encryption import AEAD_HEADER_BYTES
 from protocol.tensors import Encoding
 
@@ -91,7 +91,7 @@ def test_whatever_may_be_sent_may_be_sent_again() -> None:
     run, name = "r" * 64, "b" * 32
     assert decode(frames, limits)
     again = encode_retransmission(frames, run, name, 2**63 - 1, f"to/{'a' * 32}/")
-    closing = 2 * SIGNATURE_BYTES + AEAD_HEADER_BYTES + 16 * DEFAULT.max_frames
+    closing = 2 * SIGNATURE_FRAME_BYTES + AEAD_HEADER_BYTES + 16 * DEFAULT.max_frames
     assert sum(map(len, again)) + closing <= limits.max_message_bytes
 
 

@@ -354,7 +354,7 @@ class TestBounds:
         presence = member(most=3)
         outcomes = [out for n in range(50) for out in presence.join_request(f"p{n}", 1, f"memory://p{n}", 0.0)]
         assert len(outcomes) == 6
-        assert len(presence._callers) == 3
+        assert len(presence._join_requests) == 3
 
     def test_a_caller_of_many_addresses_holds_one_connection(self) -> None:
         presence, connected = member(), set[str]()
@@ -504,7 +504,7 @@ class Anything(RuleBasedStateMachine):
     @invariant()
     def everything_is_bounded(self) -> None:
         assert len(self.presence._peers) <= 3
-        assert len(self.presence._callers) <= 3
+        assert len(self.presence._join_requests) <= 3
         assert len(self.connected) <= 3 * 2 + 3
 
     @invariant()

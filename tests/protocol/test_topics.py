@@ -97,7 +97,7 @@ def test_addresses(address: str) -> None:
 )
 def test_no_addresses(address: str) -> None:
     assert not is_address(address)
-    with pytest.raises(EncodingError, match="cannot knock"):
+    with pytest.raises(EncodingError, match="a join request needs"):
         join_request_topic("anna", 1, address)
 
 

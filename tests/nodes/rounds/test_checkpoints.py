@@ -12,7 +12,8 @@ import torch
 from fednet.errors import ModelError
 from nodes.rounds import checkpoints
 from nodes.rounds.checkpoints import JOURNAL, Checkpoint, CheckpointStore
-from protocol.messages.rounds import MAX_RECORDS, RoundCommit, RoundPlanMessage
+from protocol.messages.election import MAX_RECORDS
+from protocol.messages.rounds import RoundCommit, RoundPlanMessage
 from protocol.rounds import version_after
 
 PLAN = RoundPlanMessage(key="k", requester="g", model="m", task="w", rounds=9, federation="{}", options={})

@@ -71,7 +71,9 @@ def test_words_travel_bit_for_bit_whatever_the_encoding_of_the_run_is(encoding: 
 def test_words_that_are_not_finite_are_refused_with_the_name_of_their_sender() -> None:
     good = encode(Envelope("exchange/", "r", "anna", 1, 1, OfferMessage(**GOOD)))
     bad = nan().numpy().tobytes()
-    with pytest.raises(WireError, match=r"kind='offer', sender='anna', field='embeddings', expected='.*finite words"):
+    with pytest.raises(
+        WireError, match=r"kind='offer', sender='anna', field='embeddings', expected='.*finite embeddings"
+    ):
         decode([*good[:2], bad])
 
 

@@ -16,7 +16,7 @@ from protocol.codec import Envelope
 from protocol.errors import AuthenticationError, WireError
 from protocol.limits import DEFAULT
 from protocol.messages import Goodbye, Heartbeat, Hello, Message, PeerInfo, QueryAnswer, Retransmission, Welcome
-from protocol.security.authentication import SIGNATURE_BYTES, MessageAuthenticator, NullSecurity, may_subscribe
+from protocol.security.authentication import SIGNATURE_FRAME_BYTES, MessageAuthenticator, NullSecurity, may_subscribe
 from protocol.security.keys import Keyring, PrivateKeys
 
 ANNA, BEN, EVE, STRANGER = (PrivateKeys.make(name) for name in ("anna", "ben", "eve", "stranger"))
@@ -82,7 +82,7 @@ class TestSigning:
     def test_it_costs_one_frame(self, anna: Voice) -> None:
         plain, signed = anna.plain(ANSWER, number=1), anna.say(ANSWER, number=1)
         assert len(signed) == len(plain) + 1
-        assert len(signed[-1]) == SIGNATURE_BYTES == 112
+        assert len(signed[-1]) == SIGNATURE_FRAME_BYTES == 112
 
     @pytest.mark.parametrize("frame", range(5))
     def test_no_byte_of_any_frame_can_be_changed(self, ben: MessageAuthenticator, anna: Voice, frame: int) -> None:

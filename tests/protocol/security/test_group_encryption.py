@@ -190,9 +190,12 @@ class TestSealed:
         assert grant is not None
         ben.accept_group_key("anna", 1, grant)
         eve = KeyedSecurity(Keyring.of(EVE, EVERYBODY), 1)
-        eve._vault._sign = anna._vault._sign
-        eve._vault.accept_group_key("eve", 1, grant)
-        eve._vault._cipher, eve._vault._epoch = eve._vault._granted["eve"].keys[grant.epoch], grant.epoch
+        eve._group_cipher._signing_key = anna._group_cipher._signing_key
+        eve._group_cipher.accept_group_key("eve", 1, grant)
+        eve._group_cipher._cipher, eve._group_cipher._epoch = (
+            eve._group_cipher._granted["eve"].keys[grant.epoch],
+            grant.epoch,
+        )
         forged = eve.encrypt(
             eve.sign(
                 codec.encode(
@@ -221,8 +224,8 @@ def as_golden(story: Any, message: str) -> dict[str, list[str]]:
     told = json.loads((VECTORS / message).read_text())
     plain = [bytes.fromhex(frame) for frame in told["frames"]]
     sealed = KeyedSecurity(Keyring.of(anna, [ben.public]), told["incarnation"])
-    sealed._vault._epoch = story["epoch"]["number"]
-    sealed._vault._cipher = ChaCha20Poly1305(bytes.fromhex(story["epoch"]["key"]))
+    sealed._group_cipher._epoch = story["epoch"]["number"]
+    sealed._group_cipher._cipher = ChaCha20Poly1305(bytes.fromhex(story["epoch"]["key"]))
     signed = sealed.sign(plain)
     return {"signed": [each.hex() for each in signed], "closed": [each.hex() for each in sealed.encrypt(signed)]}
 

@@ -78,7 +78,7 @@ def test_names_without_end_take_no_memory() -> None:
     quarantine = Quarantine(ALLOWED)
     for number in range(5 * MAX_TRACKED_PEERS):
         quarantine.record_fault(f"n{number}", 0.0)
-    assert len(quarantine._books) == MAX_TRACKED_PEERS
+    assert len(quarantine._peers) == MAX_TRACKED_PEERS
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
