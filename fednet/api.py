@@ -1,8 +1,7 @@
-"""What a method sees of the network: three conversations, told as plain callables and values.
+"""The interface between methods and the network: queries, rounds and exchange as plain values and protocols.
 
-A method asks and answers; it never learns whether the other side is an object of this process or a hospital
-across a continent. `nodes` carries these values over the bus, `local_ask` carries them within one process;
-both hand the very same values to the very same code, so both give the same result.
+A method cannot tell whether the other side is in this process or on another machine: `nodes` carries these values over
+the bus, `local_ask` and `fednet.federated.local_network` within one process, and both give the same result.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from torch import Tensor
 from fednet.federated.config import Federation
 
 Scalar = float | int | bool | str | None
-"""What an option of a question may be."""
+"""Type of an option of a question, a round or an exchange."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question: what is asked, about which tensors, with which options.
+    """One query.
 
     Attributes:
-        ask: what is asked; the words are the method's own.
+        ask: name of the query, defined by the method, for example "score".
         inputs: tensors by name.
-        options: everything else.
-        to: the answerers it is for; None means every one that is there.
+        options: scalar arguments.
+        to: names of the responders that are asked; None for all that are present.
     """
 
     ask: str
@@ -39,7 +38,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Replies:
-    """What came back for one question, by node name in sorted order, and who is missing.
+    """The replies to one question by node name, in sorted order, and which nodes are missing.
 
     Attributes:
         by_node: the outputs of every node that contributed; never empty.
@@ -53,22 +52,22 @@ class Replies:
 
 
 Ask = Callable[[Question], Replies]
-"""Puts a question to all answerers and waits for the replies that the run's policy demands."""
+"""Sends a question to its responders and waits for the replies that the run's policy requires."""
 
 
 ModelState = Mapping[str, Tensor]
-"""A model's parameters (and buffers) by name, on the CPU; read, never written to."""
+"""A model's parameters and buffers by name, on the CPU; read-only."""
 
 
 @dataclass(frozen=True)
 class RoundTask:
-    """What every participant does in one round.
+    """The task of every participant in one round.
 
     Attributes:
-        model: which of the method's models it is about.
-        work: what to do with it, for example "train"; the words are the method's own.
-        number: which round of this model it is, from 1: a part of the purpose of every random choice.
-        options: everything else; the same at every participant.
+        model: name of the model.
+        work: name of the task, defined by the method, for example "train".
+        number: number of the round of this model, from 1; every random choice is seeded with it.
+        options: scalar arguments; the same for every participant.
     """
 
     model: str
@@ -79,12 +78,12 @@ class RoundTask:
 
 @dataclass(frozen=True)
 class Update:
-    """What one participant contributes to one round.
+    """The contribution of one participant to one round.
 
     Attributes:
-        state: the model as this participant would have it; the names, shapes and dtypes are those of the base.
-        weight: how much it counts under a weighted rule, > 0; usually the number of examples.
-        values: what was measured on the way, for the round's record.
+        state: the locally updated model; names, shapes and dtypes are those of the base.
+        weight: weight under a weighted rule, > 0; usually the number of examples.
+        values: local metrics, for the round's record.
     """
 
     state: ModelState
@@ -94,10 +93,10 @@ class Update:
 
 @runtime_checkable
 class Participant(Protocol):
-    """The side of a method that takes part in rounds. Called on the device's thread, one call at a time."""
+    """The part of a method's site that takes part in rounds. Called on the device's thread, one call at a time."""
 
     def initial_state(self, model: str) -> ModelState:
-        """The model that everybody begins with: the same bytes at every participant.
+        """The initial model: the same bytes at every participant.
 
         Raises:
             MethodError: there is no model of this name.
@@ -105,32 +104,32 @@ class Participant(Protocol):
         ...
 
     def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
-        """Does the round's work, starting from `base`, the model that the last round left.
+        """Runs the round's task, starting from `base`, the model after the last round.
 
-        Deterministic: the same task and base give the same update, so that a repeated round is the same round.
+        Deterministic: the same task and base give the same update, so a repeated round gives the same result.
 
         Raises:
-            MethodError: it cannot take part, and why; the round goes on without it.
+            MethodError: it cannot take part; the round goes on without it.
         """
         ...
 
     def adopt(self, model: str, number: int, state: ModelState) -> None:
-        """Takes over what round `number` of a model has closed with."""
+        """Replaces a model by the result of its round `number`."""
         ...
 
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """Rounds that somebody asks for: the same task under the same rule, several times.
+    """A request for rounds: the same task under the same rule, one or more times.
 
     Attributes:
-        key: its name in the run; a programme that is asked for again under its key is remembered, not run again.
-        model: which model.
-        work: what every participant does.
-        rounds: how many rounds, at least 1.
-        federation: how contributions become one aggregate.
-        options: of every round's task.
-        replacement: a model that everybody adopts as it is, instead of contributing; for `rounds=1`.
+        key: unique name of the plan in the run; a plan with a known key returns its records and is not run again.
+        model: name of the model.
+        work: name of the task, defined by the method.
+        rounds: number of rounds, at least 1.
+        federation: how contributions are combined.
+        options: scalar arguments of every round's task.
+        replacement: a model that every participant adopts as it is, without contributions; needs `rounds=1`.
     """
 
     key: str
@@ -147,16 +146,16 @@ class RoundRecord:
     """The record of a round that has closed.
 
     Attributes:
-        number: which round of its model, from 1.
-        model: which model.
-        weights: who contributed, and with what weight, by name in sorted order.
-        values: what each contributor measured, by name.
-        late: who is alive but did not contribute before it closed.
-        lost: who died, left or declined, with the reason.
-        refused: whose contribution was refused (not finite, of another shape), with the reason.
-        digest: of the model that everybody has now.
-        seconds: from its opening to its close.
-        lead: who led it.
+        number: number of the round of its model, from 1.
+        model: name of the model.
+        weights: weights of the contributions by name, in sorted order.
+        values: local metrics by contributor.
+        late: participants that are alive but did not contribute in time.
+        lost: participants that died, left or declined, with the reason.
+        refused: participants whose contribution was invalid (not finite, of another shape), with the reason.
+        digest: SHA-256 of the model after the round, the server optimiser's slots included.
+        seconds: duration from opening to close.
+        lead: name of the leader.
     """
 
     number: int
@@ -173,13 +172,13 @@ class RoundRecord:
 
 @dataclass(frozen=True)
 class Offer:
-    """What one peer teaches the others about one subject: embeddings, and nothing else.
+    """Token embeddings that one peer has learnt for one subject and offers to the others.
 
     Attributes:
-        origin: the node that has learnt it.
-        subject: what it is about, usually a class by its name or an agreed alias.
-        version: from 1; a later one replaces an earlier one of the same origin and subject.
-        embeddings: float32 (tokens, width), finite, on the CPU; never written to.
+        origin: name of the node that learnt them.
+        subject: what they describe, usually a class name or an agreed alias.
+        version: from 1; a later version replaces an earlier one of the same origin and subject.
+        embeddings: float32 (tokens, width), finite, on the CPU; read-only.
     """
 
     origin: str
@@ -190,12 +189,12 @@ class Offer:
 
 @dataclass(frozen=True)
 class ExchangePlan:
-    """What every peer is asked to do in one exchange.
+    """A request for one exchange.
 
     Attributes:
-        key: its name in the run; a call that is made again under its key is remembered, not done again.
-        work: what to do before offering, for example "learn"; the words are the method's own.
-        options: everything else; the same at every peer.
+        key: unique name of the exchange in the run; a known key returns its record and is not run again.
+        work: name of the task that every peer runs before it offers, defined by the method, for example "learn".
+        options: scalar arguments; the same for every peer.
     """
 
     key: str
@@ -205,11 +204,11 @@ class ExchangePlan:
 
 @dataclass(frozen=True)
 class OfferBatch:
-    """What a trader has made of a call.
+    """The result of one peer's work in an exchange.
 
     Attributes:
-        offers: what it offers from now on, beside what it has offered before; its own name is the origin.
-        values: what was measured on the way, for the record.
+        offers: new offers, in addition to earlier ones; their origin is the peer.
+        values: local metrics, for the record.
     """
 
     offers: tuple[Offer, ...] = ()
@@ -218,46 +217,46 @@ class OfferBatch:
 
 @runtime_checkable
 class Exchanger(Protocol):
-    """The side of a method that takes part in exchanges. Called on the device's thread, one call at a time."""
+    """The part of a method's site that takes part in exchanges. Called on the device's thread, one call at a time."""
 
     def initial_offers(self) -> tuple[Offer, ...]:
-        """What it offers already once it is prepared, for example from an earlier life of the same site."""
+        """The offers that exist before the first exchange, for example those of an earlier run of this process."""
         ...
 
-    def offer(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
-        """Does the call's work, which may take long, and says what it offers now.
+    def offer(self, plan: ExchangePlan, progress: Progress) -> OfferBatch:
+        """Runs the plan's task, which may take long, and returns its offers.
 
         Raises:
-            MethodError: it cannot take part, and why; the exchange goes on without it.
+            MethodError: it cannot take part; the exchange goes on without it.
         """
         ...
 
     def absorb(self, offer: Offer) -> None:
-        """Takes in what another peer offers; quick, since work comes with calls.
+        """Adopts another peer's offer; quick, since long work belongs to `offer`.
 
-        Offers come in any order: what they make of a trader must not depend on it. What comes last of an origin and
-        subject stands, whatever its version: what is outdated never comes here.
+        Offers arrive in any order, and the result must not depend on it. The latest call for an origin and subject
+        holds, whatever its version: outdated offers are not passed here.
 
         Raises:
-            MethodError: it is of no use here, and why; it is refused by name.
+            MethodError: the offer cannot be used; it is recorded as refused, with this reason.
         """
         ...
 
 
 @dataclass(frozen=True)
 class ExchangeRecord:
-    """The record of an exchange that is over.
+    """The record of an exchange that has closed.
 
     Attributes:
-        key: the call's.
-        offered: what each peer offered under this call: versions by subject, by origin in sorted order.
-        absorbed: who took in whose offers: origins by the peer that absorbed them, in sorted order.
-        values: what each peer measured, by name.
-        sent: bytes on the wire of each peer's offers under this call, frames and headers included.
-        refused: why a peer refused an offer: reasons by "<origin>/<subject>", by the peer that refused.
-        late: who is alive but was not done before it closed.
-        lost: who died, left or declined, with the reason.
-        seconds: from the call to the close.
+        key: the plan's.
+        offered: versions by subject, by origin in sorted order.
+        absorbed: origins whose offers a peer absorbed, by that peer in sorted order.
+        values: local metrics by peer.
+        sent: bytes on the wire of each peer's offers, frames and headers included.
+        refused: reasons by "<origin>/<subject>", by the peer that refused.
+        late: peers that are alive but were not done in time.
+        lost: peers that died, left or declined, with the reason.
+        seconds: duration from request to close.
     """
 
     key: str
@@ -272,55 +271,55 @@ class ExchangeRecord:
 
 
 class Network(Protocol):
-    """What the asking side of a method sees of the other sides.
+    """The sites as a method's job sees them.
 
     Attributes:
-        capabilities: what the answerers say of themselves, by name in sorted order.
+        capabilities: each site's description of itself, a JSON text, by name in sorted order.
     """
 
     capabilities: Mapping[str, str]
 
     def ask(self, question: Question) -> Replies:
-        """Puts a question and waits for the replies that the run's policy demands."""
+        """Sends a question and waits for the replies that the run's policy requires."""
         ...
 
-    def run_rounds(self, programme: RoundPlan) -> tuple[RoundRecord, ...]:
-        """Has rounds held and waits for their end; the records of all rounds of the programme.
+    def run_rounds(self, plan: RoundPlan) -> tuple[RoundRecord, ...]:
+        """Runs a plan's rounds and returns the records of all of them.
 
-        By then every participant that is there answers from what the last round left.
+        When it returns, every participant that is present has adopted the result of the last round.
 
         Raises:
-            MethodError: the rounds cannot be held, and why.
+            MethodError: the rounds cannot be run.
         """
         ...
 
-    def exchange(self, call: ExchangePlan) -> ExchangeRecord:
-        """Has every peer do a call's work and offer, and every peer absorb what the others offer; waits for the end.
+    def exchange(self, plan: ExchangePlan) -> ExchangeRecord:
+        """Runs an exchange: every peer runs the task and offers, every peer absorbs the others' offers.
 
         Raises:
-            MethodError: nobody offers or absorbs, and why.
+            MethodError: no peer offers or absorbs.
         """
         ...
 
 
 class Stopped(Exception):
-    """Raised inside a long computation once its owner has asked it to stop."""
+    """Raised inside a long computation that has been asked to stop."""
 
 
 class Progress(Protocol):
-    """How a long computation tells of its progress and learns that it should stop."""
+    """Receives a long computation's progress, and can stop it."""
 
     def report(self, phase: str, done: int, total: int, **values: float) -> None:
-        """Says that `done` of `total` units of `phase` are through; cheap enough for every batch.
+        """Reports that `done` of `total` units of `phase` are complete; cheap enough for every batch.
 
         Raises:
-            Stopped: the owner wants the computation to end now.
+            Stopped: the computation should end now.
         """
         ...
 
 
 class NullProgress:
-    """A watch that nobody watches."""
+    """Ignores all progress and never stops."""
 
     def report(self, phase: str, done: int, total: int, **values: float) -> None:
         """Does nothing."""
@@ -328,12 +327,12 @@ class NullProgress:
 
 @dataclass(frozen=True)
 class SiteContext:
-    """Where an answerer lives: its name, its place among its peers, its device, its folder and its seed.
+    """The environment of a site.
 
     Attributes:
         name: the node's name, unique in the run.
-        index: its position among the clients in configuration order, 0-based.
-        count: the number of clients that are configured.
+        index: position among the clients in configuration order, from 0.
+        count: number of configured clients.
         seed: the run's seed; derive from it with `fednet.seeds`.
         device: a torch device string, for example "cpu" or "cuda:0".
         folder: the run's folder; checkpoints go below `folder / "checkpoints"`.
@@ -348,26 +347,26 @@ class SiteContext:
 
 
 class Responder(Protocol):
-    """The side of a method that holds data and a model, and answers."""
+    """A method's site: holds data and a model, and answers questions."""
 
     def prepare(self, progress: Progress) -> str:
-        """Loads data, trains or loads a model, and returns its card: a JSON text of at most 16 KiB."""
+        """Loads data, trains or loads a model, and returns the capabilities: a JSON text of at most 16 KiB."""
         ...
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
         """Answers one question.
 
         Raises:
-            MethodError: the question cannot be answered; it is refused and the answerer lives on.
+            MethodError: the question cannot be answered; it is refused, and the responder stays available.
         """
         ...
 
 
-def local_ask(answerers: Mapping[str, Responder]) -> Ask:
-    """Puts questions to answerers of this very process, in sorted order of their names."""
-    ordered = dict(sorted(answerers.items()))
+def local_ask(responders: Mapping[str, Responder]) -> Ask:
+    """An `Ask` over responders of this process, in sorted order of their names."""
+    ordered = dict(sorted(responders.items()))
 
     def ask(question: Question) -> Replies:
-        return Replies({name: answerer.answer(question) for name, answerer in ordered.items()})
+        return Replies({name: responder.answer(question) for name, responder in ordered.items()})
 
     return ask

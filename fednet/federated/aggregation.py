@@ -1,13 +1,13 @@
-"""From contributions to the next model: the configured rule, then the configured optimiser of a server.
+"""Aggregation: the configured rule combines contributions, then the server optimiser takes its step.
 
-There is no server: every peer takes the same step from the same base and the same aggregate, so all end with the same
-bytes, whatever the order of the contributions and the number of threads. The optimiser's slots are part of the
-federated state (under `fednet.federated.state.SERVER_PREFIX`); slots that are missing, as before the first round or
-after another optimiser's, start afresh. Sources: Hsu et al. 2019 (arXiv 1909.06335); Reddi et al. 2021 (arXiv
-2003.00295, algorithm 2). Knows nothing of where contributions come from; they were checked where they entered.
+There is no server: every peer takes the same step from the same base and aggregate, so all end with the same bytes,
+whatever the order of the contributions and the number of threads. The optimiser's slots are part of the federated state
+(`fednet.federated.state.SERVER_PREFIX`); slots that are missing, as before the first round or after a change of
+optimiser, are initialised. Contributions have been validated where they entered. Sources: Hsu et al. 2019 (arXiv
+1909.06335); Reddi et al. 2021 (arXiv 2003.00295, algorithm 2).
 
-Integers and bools (counters) have no gradient and are replaced by the aggregate. Momentum and Adam see the two parts
-of a complex number as two real ones.
+Integers and bools (counters) have no gradient and are replaced by the aggregate. Real and imaginary parts of complex
+numbers are separate coordinates.
 """
 
 from __future__ import annotations
@@ -58,15 +58,15 @@ def reduce(rule: RuleConfig, states: Mapping[str, ModelState], weights: Mapping[
     """Combines contributions, or the same shard of all of them.
 
     Args:
-        rule: how.
-        states: finite states by contributor, without the server's slots, of the same names, shapes and dtypes.
-        weights: of every contributor, > 0; only the mean looks at them.
+        rule: the rule.
+        states: finite states by contributor, of the same names, shapes and dtypes.
+        weights: weight of every contributor, > 0; only used by the mean.
 
     Returns:
         A new state without slots.
 
     Raises:
-        MethodError: too few contributions for the rule, or a weight that is none.
+        MethodError: too few contributions for the rule, or an invalid weight.
     """
     return RULES[type(rule)](rule, {name: model_tensors(state) for name, state in states.items()}, weights)
 
@@ -78,51 +78,51 @@ def aggregate(
 
     Args:
         federation: the rule and the server's optimiser.
-        base: what the last round left, with the server's slots if it left any.
+        base: the model after the last round, with the server optimiser's slots if there are any.
         states: as for `reduce`.
         weights: as for `reduce`.
 
     Raises:
-        MethodError: as `reduce` and `server_step` do.
+        MethodError: see `reduce` and `server_step`.
     """
     return server_step(federation.server, base, reduce(federation.rule, states, weights))
 
 
 def server_step(config: ServerConfig, base: ModelState, aggregate: ModelState) -> dict[str, Tensor]:
-    """The model after a round, with the server's slots.
+    """The model after a round, with the optimiser's slots.
 
     Args:
         config: the optimiser.
-        base: what the last round left, with slots if it left any.
+        base: the model after the last round, with slots if there are any.
         aggregate: the combined contributions, without slots; names, shapes and dtypes as in the base.
 
     Returns:
-        A new state; nothing of it is shared with the arguments.
+        A new state that shares no memory with the arguments.
 
     Raises:
-        ModelError: aggregate and base do not fit, slots in the base are none of this model's, or the step is too long
-            for a dtype.
+        ModelError: aggregate and base differ in structure, slots in the base are of another model, or the step
+            overflows a dtype.
     """
     model = model_tensors(base)
     require_like(aggregate, model, "the aggregate")
     if isinstance(config, Replace):
         return detached_copy(aggregate)
     formula, starts = _momentum(config) if isinstance(config, Momentum) else _adam(config)
-    kept, left, after = optimiser_slots(base), dict[str, Tensor](), dict[str, Tensor]()
+    slots, new_slots, after = optimiser_slots(base), dict[str, Tensor](), dict[str, Tensor]()
     for name, tensor in model.items():
         if not (tensor.is_floating_point() or tensor.is_complex()):
             after[name] = aggregate[name].detach().clone()
             continue
-        held = [_slot(kept, f"{slot}/{name}", start, tensor) for slot, start in starts.items()]
-        after[name], *new = compute(formula, [tensor, aggregate[name], *held], [tensor, *held])
-        left.update({f"{slot}/{name}": value for slot, value in zip(starts, new, strict=True)})
-    whole = with_slots(after, left)
+        current = [_slot(slots, f"{slot}/{name}", start, tensor) for slot, start in starts.items()]
+        after[name], *updated = compute(formula, [tensor, aggregate[name], *current], [tensor, *current])
+        new_slots.update({f"{slot}/{name}": value for slot, value in zip(starts, updated, strict=True)})
+    whole = with_slots(after, new_slots)
     require_finite(whole, "the server's step")
     return whole
 
 
 def _momentum(config: Momentum) -> tuple[Formula, dict[str, float]]:
-    """Momentum: v <- beta v + change; w <- w + rate v (Hsu et al. 2019, section 3, change turned)."""
+    """Momentum: v <- beta v + change; w <- w + rate v (Hsu et al. 2019, section 3, sign of the change reversed)."""
 
     def step(blocks: Sequence[Tensor]) -> Sequence[Tensor]:
         weight, aggregate, velocity = blocks
@@ -145,15 +145,15 @@ def _adam(config: Adam) -> tuple[Formula, dict[str, float]]:
     return step, {"adam-mean": 0.0, "adam-square": config.tau**2}
 
 
-def _slot(kept: ModelState, name: str, start: float, tensor: Tensor) -> Tensor:
-    """A slot of a tensor: 1-D, of its real coordinates, in at least single precision."""
+def _slot(slots: ModelState, name: str, start: float, tensor: Tensor) -> Tensor:
+    """The slot of a tensor: 1-D, over its real coordinates, in at least single precision."""
     values = coordinates(tensor)
     wide = torch.float64 if values.dtype == torch.float64 else torch.float32
     fresh = torch.full(values.shape, start, dtype=wide)
-    held = kept.get(name, fresh)
-    if held.shape != fresh.shape or held.dtype != fresh.dtype:
+    current = slots.get(name, fresh)
+    if current.shape != fresh.shape or current.dtype != fresh.dtype:
         raise ModelError(
-            f"the server's slot {name!r} is {held.dtype}{list(held.shape)}, expected {fresh.dtype}"
-            f"{list(fresh.shape)}: it belongs to another model; set the model anew"
+            f"the server's slot {name!r} is {current.dtype}{list(current.shape)}, expected {fresh.dtype}"
+            f"{list(fresh.shape)}: it belongs to another model; replace the model"
         )
-    return held
+    return current

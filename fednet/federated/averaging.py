@@ -1,7 +1,7 @@
 """The weighted mean of contributions (FedAvg, McMahan et al. 2017, arXiv 1602.05629, algorithm 1).
 
 sum over k of (n_k / n) w_k, in float64, in sorted order of the contributors' names, with separate products and sums
-(a fused one rounds differently): the same bits at every peer. Refuses to know what the weights count.
+(a fused one rounds differently), so that every peer gets the same bits.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def weighted_mean(states: Mapping[str, ModelState], weights: Mapping[str, float]
 
     Args:
         states: finite states by contributor, at least one; all of the same names, shapes and dtypes.
-        weights: of every contributor, finite and > 0; only their proportions matter.
+        weights: weight of every contributor, finite and > 0; only their ratios matter.
 
     Returns:
         A new state: float and complex tensors rounded once to their dtype, integers rounded half to even, bools by
@@ -45,11 +45,11 @@ def shares(names: Sequence[str], weights: Mapping[str, float]) -> list[float]:
         MethodError: no names, or a weight that is missing, not finite or not positive.
     """
     if not names:
-        raise MethodError("no contribution to combine: at least one is needed")
+        raise MethodError("no contributions: expected at least one")
     for name in names:
         weight = weights.get(name)
         if weight is None or not (math.isfinite(weight) and weight > 0):
-            raise MethodError(f"{name} contributes with weight {weight}: a finite number > 0 is needed")
+            raise MethodError(f"{name} contributes with weight {weight}: expected a finite number > 0")
     largest = max(weights[name] for name in names)
     relative = [weights[name] / largest for name in names]  # their sum cannot overflow
     total = math.fsum(relative)

@@ -1,8 +1,8 @@
-"""Coordinate-wise arithmetic on many tensors at once, block by block in float64.
+"""Coordinate-wise arithmetic on several tensors, block by block in float64.
 
-Every value of a result depends on the values at its own place only, by additions, products, quotients and roots that
-IEEE 754 rounds in one way. So the result is the same bits on any number of threads, in shards or whole. Blocks keep the
-float64 intermediates in the processor's cache. Refuses to know what is computed.
+Every output value depends on the input values at the same coordinate only, by operations that IEEE 754 rounds in one
+way. So the result has the same bits on any number of threads, in shards or as a whole. Blocks keep the float64
+intermediates in the processor's cache.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ BLOCK = 32_000
 """Elements at a time: 250 KiB in float64, and fewer than the 32,768 that torch would share among threads."""
 
 Formula = Callable[[Sequence[Tensor]], Sequence[Tensor]]
-"""From float64 blocks (n,) of every input, to be overwritten at will, to blocks (n,) of every output."""
+"""float64 blocks (n,) of every input, which it may overwrite -> blocks (n,) of every output."""
 
 
 def coordinates(tensor: Tensor) -> Tensor:
-    """The real numbers of a tensor as a 1-D view: of a complex one both parts in turn."""
+    """The real coordinates of a tensor as a 1-D view; real and imaginary parts of a complex tensor alternate."""
     values = flat(tensor)
     return torch.view_as_real(values).reshape(-1) if values.is_complex() else values
 
@@ -32,12 +32,12 @@ def compute(formula: Formula, inputs: Sequence[Tensor], like: Sequence[Tensor]) 
     """Applies a coordinate-wise formula to tensors of one shape.
 
     Args:
-        formula: what is computed; it sees one block at a time.
-        inputs: tensors of as many real coordinates each.
-        like: for every output, a tensor whose shape and dtype it gets.
+        formula: computes one block at a time.
+        inputs: tensors with the same number of real coordinates.
+        like: for every output, a tensor with its shape and dtype.
 
     Returns:
-        New tensors. Integers are rounded half to even and kept in their range; a bool is whether more than a half.
+        New tensors. Integers are rounded half to even and clamped to their range; a bool is value > 0.5.
     """
     sources = [coordinates(tensor) for tensor in inputs]
     results = [torch.empty_like(flat(tensor)) for tensor in like]

@@ -1,6 +1,6 @@
-"""How contributions become one model: the settings, checked before anything runs.
+"""Configuration of federated aggregation, and which rules, transports and options can be combined.
 
-Knows which rules and transports fit each other; what they do is in `averaging`, `robust` and `aggregation`.
+The rules themselves are in `averaging`, `robust` and `aggregation`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class _Section(BaseModel):
 
 
 class Mean(_Section):
-    """The mean weighted by each contribution's weight (FedAvg, McMahan et al. 2017, arXiv 1602.05629)."""
+    """The weighted mean (FedAvg, McMahan et al. 2017, arXiv 1602.05629)."""
 
     kind: Literal["mean"] = "mean"
 
@@ -30,8 +30,8 @@ class TrimmedMean(_Section):
     """The coordinate-wise mean without the extremes (Yin et al. 2018); weights do not count.
 
     Attributes:
-        trim: the share of contributions that is left out at either end of every coordinate: floor(trim * n) of n, so
-            that fewer than 1 / trim contributions are a plain mean.
+        trim: fraction of the contributions that is trimmed at either end of every coordinate, floor(trim * n) of n;
+            with fewer than 1 / trim contributions it is a plain mean.
     """
 
     kind: Literal["trimmed-mean"] = "trimmed-mean"
@@ -39,11 +39,11 @@ class TrimmedMean(_Section):
 
 
 class Krum(_Section):
-    """The contribution that is closest to its neighbours, or the mean of several (Blanchard et al. 2017).
+    """Krum and Multi-Krum (Blanchard et al. 2017, arXiv 1703.02757).
 
     Attributes:
-        byzantine: how many contributions may be arbitrary; a round needs at least 2 * byzantine + 3.
-        keep: how many of the best are averaged: 1 is Krum, more is Multi-Krum; a round needs byzantine + 2 + keep.
+        byzantine: number of contributions that may be arbitrary; a round needs at least 2 * byzantine + 3.
+        keep: number of best contributions that are averaged, 1 for Krum; a round needs byzantine + 2 + keep.
     """
 
     kind: Literal["krum"] = "krum"
@@ -82,11 +82,11 @@ ServerConfig = Annotated[Replace | Momentum | Adam, Field(discriminator="kind")]
 
 
 class Secure(_Section):
-    """Nobody sees a contribution, everybody the sum (Bonawitz et al. 2017; `fednet.privacy.secure_sum`).
+    """Secure aggregation: only the sum of the contributions is revealed (`fednet.privacy.secure_sum`).
 
     Attributes:
-        clip: the largest change of any value of the model in one round; what is beyond is cut off before masking.
-        threshold: how many survivors a sum needs; none given means more than two thirds of the contributors.
+        clip: bound on the change of every value of the model in one round; larger changes are clipped before masking.
+        threshold: number of survivors that a sum needs; default: more than two thirds of the contributors.
     """
 
     clip: float = Field(default=4.0, ge=1e-6, le=1e6)
@@ -94,12 +94,12 @@ class Secure(_Section):
 
 
 class Buffer(_Section):
-    """Rounds that wait for nobody in particular (FedBuff, Nguyen et al. 2022, arXiv 2106.06639).
+    """Asynchronous, buffered rounds (FedBuff, Nguyen et al. 2022, arXiv 2106.06639).
 
     Attributes:
-        size: a round closes once so many contributions are in; who is not among them goes on with its work and
-            contributes to a later round.
-        exponent: how quickly a contribution loses weight with the rounds it comes late; see `staleness`.
+        size: number of contributions at which a round closes; slower participants finish their work and contribute
+            to a later round.
+        exponent: how fast the weight of a contribution falls with its staleness; see `staleness`.
     """
 
     size: int = Field(ge=1)
@@ -107,17 +107,17 @@ class Buffer(_Section):
 
 
 class Federation(_Section):
-    """How contributions become one model.
+    """How the contributions to a round are combined.
 
     Attributes:
-        rule: how they are combined.
-        server: what the combination does to the model. There is no server: every peer takes the same step.
-        transport: `mesh`, everyone hears everyone; or `sharded`, each peer combines one shard and hands it round,
-            so that a peer sends about twice the model whatever the number of peers.
-        participation: the share of the living peers that is drawn to contribute to a round; at least one is.
-        quorum: fewest contributions that a round closes with.
-        secure: contributions are masked, and only their sum is opened; needs the rule `mean`.
-        buffer: asynchronous rounds, that close as soon as some contributions are in.
+        rule: the aggregation rule.
+        server: the server optimiser; there is no server, every peer takes the same step.
+        transport: `mesh`: every peer receives all contributions; `sharded`: each peer reduces one shard and sends the
+            result to the others, so that a peer sends about twice the model, however many peers there are.
+        participation: fraction of the live peers that is sampled for a round, at least one.
+        quorum: minimum number of contributions of a round.
+        secure: secure aggregation; needs the rule `mean`.
+        buffer: asynchronous rounds.
     """
 
     rule: RuleConfig = Mean()
@@ -129,39 +129,44 @@ class Federation(_Section):
     buffer: Buffer | None = None
 
     @model_validator(mode="after")
-    def _shards_are_combined_apart(self) -> Federation:
+    def _krum_needs_mesh(self) -> Federation:
         if self.transport == "sharded" and isinstance(self.rule, Krum):
-            raise ValueError("krum compares whole contributions and nobody holds one: set `transport: mesh`")
+            raise ValueError(
+                "krum compares whole contributions, and no peer has one with `transport: sharded`: set `transport: "
+                "mesh`"
+            )
         return self
 
     @model_validator(mode="after")
-    def _a_sum_is_all_that_is_seen(self) -> Federation:
+    def _secure_needs_mean(self) -> Federation:
         if self.secure is not None and not isinstance(self.rule, Mean):
             raise ValueError(
-                f"{self.rule.kind} compares contributions, of which a secure sum shows none: set `rule: {{kind: mean}}`"
-                " or leave `secure` out"
+                f"rule {self.rule.kind} compares single contributions, and a secure sum reveals none: set "
+                "`rule: {kind: mean}` or remove `secure`"
             )
         if self.secure is not None and self.buffer is not None:
             raise ValueError(
-                "`buffer` mixes contributions that began from different models, and masks cancel only among peers of "
-                "one round: leave `secure` or `buffer` out"
+                "`buffer` combines contributions to different base models, and masks cancel only within one round: "
+                "remove `secure` or `buffer`"
             )
         return self
 
     @model_validator(mode="after")
-    def _a_buffer_holds_enough(self) -> Federation:
+    def _buffer_is_large_enough(self) -> Federation:
         if self.buffer is None:
             return self
         rule = self.rule
         needed = max(2 * rule.byzantine + 3, rule.byzantine + 2 + rule.keep) if isinstance(rule, Krum) else 1
         if self.buffer.size < max(needed, self.quorum):
             what = f"krum needs {needed}" if needed > self.quorum else f"the quorum is {self.quorum}"
-            raise ValueError(f"a round closes with `buffer.size` {self.buffer.size} contributions and {what}: raise it")
+            raise ValueError(
+                f"a round closes with `buffer.size` = {self.buffer.size} contributions, but {what}: raise `buffer.size`"
+            )
         return self
 
 
 def wants_secure(settings: BaseModel) -> bool:
-    """Whether a `Federation` somewhere among a method's settings is a secure one."""
+    """Whether any `Federation` among a method's settings has secure aggregation."""
     parts = [getattr(settings, name) for name in type(settings).model_fields]
     return any(
         part.secure is not None if isinstance(part, Federation) else wants_secure(part)

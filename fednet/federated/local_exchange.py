@@ -1,8 +1,8 @@
-"""Exchanges within one process: every trader does a call's work, then every trader absorbs what the others offer.
+"""Exchanges between sites of one process: every site runs the task, then absorbs the others' offers.
 
-The twin of `nodes.exchange`: given the same traders, both leave them with the same words. A trader absorbs what is
-offered under a call only after its own work of that call, so that nobody's work depends on who was quicker. Refuses to
-know deadlines and deaths; nobody is ever late here.
+Counterpart of `nodes.exchange`: with the same sites both end in the same state. A site absorbs the offers of an
+exchange only after its own task, so that no site's work depends on the order of the others. There are no deadlines and
+no late peers here.
 """
 
 from __future__ import annotations
@@ -17,98 +17,99 @@ from fednet.federated.offers import OfferStore, size, validated, versions
 
 
 class LocalExchange:
-    """Traders of this very process.
+    """Exchanges between sites of this process.
 
     Args:
-        traders: by name, in sorted order; they have been prepared.
-        progress: what every trader tells its progress to.
+        exchangers: prepared sites by name, in sorted order.
+        progress: receives every site's progress.
     """
 
-    def __init__(self, traders: Mapping[str, Exchanger], progress: Progress) -> None:
-        self._stalls = {name: _Stall(name, trader) for name, trader in traders.items()}
+    def __init__(self, exchangers: Mapping[str, Exchanger], progress: Progress) -> None:
+        self._peers = {name: _LocalPeer(name, exchanger) for name, exchanger in exchangers.items()}
         self._progress = progress
-        self._held: dict[str, ExchangeRecord] = {}
+        self._records: dict[str, ExchangeRecord] = {}
         self._opened = False
 
-    def exchange(self, call: ExchangePlan) -> ExchangeRecord:
-        """Has every trader do a call's work, offer and absorb; one that was made under this key is remembered.
+    def exchange(self, plan: ExchangePlan) -> ExchangeRecord:
+        """Runs an exchange; a plan with a known key returns its record.
 
         Returns:
-            The record; `sent` counts the bytes of the words alone, since there is no wire.
+            The record; `sent` counts the bytes of the embeddings alone, since there is no wire.
 
         Raises:
-            MethodError: nobody offers, and why.
+            MethodError: no site offers; the message gives every site's reason.
         """
-        if call.key not in self._held:
-            self._held[call.key] = self._exchange(call)
-        return self._held[call.key]
+        if plan.key not in self._records:
+            self._records[plan.key] = self._exchange(plan)
+        return self._records[plan.key]
 
-    def _exchange(self, call: ExchangePlan) -> ExchangeRecord:
+    def _exchange(self, plan: ExchangePlan) -> ExchangeRecord:
         began = time.perf_counter()
         self._open()
-        made, lost = self._work(call)
-        if not made:
-            declined = "; ".join(f"{name} {reason}" for name, reason in lost.items()) or "the method has no traders"
-            raise MethodError(f"nobody offers anything under {call.key!r}: {declined}")
-        self._spread({name: offering.offers for name, offering in made.items()})
-        listed = {name: versions(offering.offers) for name, offering in made.items()}
+        batches, lost = self._run_tasks(plan)
+        if not batches:
+            declined = "; ".join(f"{name} {reason}" for name, reason in lost.items()) or "the method has no exchangers"
+            raise MethodError(f"no site offers anything in exchange {plan.key!r}: {declined}")
+        self._distribute({name: batch.offers for name, batch in batches.items()})
+        listed = {name: versions(batch.offers) for name, batch in batches.items()}
         return ExchangeRecord(
-            key=call.key,
+            key=plan.key,
             offered=listed,
-            absorbed={name: self._stalls[name].absorbed(listed) for name in made},
-            values={name: offering.values for name, offering in made.items()},
-            sent={name: sum(map(size, offering.offers)) for name, offering in made.items()},
-            refused={name: reasons for name in made if (reasons := self._stalls[name].refused(listed))},
+            absorbed={name: self._peers[name].absorbed(listed) for name in batches},
+            values={name: batch.values for name, batch in batches.items()},
+            sent={name: sum(map(size, batch.offers)) for name, batch in batches.items()},
+            refused={name: reasons for name in batches if (reasons := self._peers[name].refused(listed))},
             late=(),
             lost=lost,
             seconds=time.perf_counter() - began,
         )
 
     def _open(self) -> None:
-        """What traders offer already, before the first call."""
+        """Distributes the initial offers, once, before the first exchange."""
         if not self._opened:
-            standing = {
-                name: validated(OfferBatch(stall.trader.initial_offers()), name) for name, stall in self._stalls.items()
+            initial = {
+                name: validated(OfferBatch(peer.exchanger.initial_offers()), name) for name, peer in self._peers.items()
             }
-            self._spread({name: offering.offers for name, offering in standing.items()})
+            self._distribute({name: batch.offers for name, batch in initial.items()})
             self._opened = True
 
-    def _work(self, call: ExchangePlan) -> tuple[dict[str, OfferBatch], dict[str, str]]:
-        made: dict[str, OfferBatch] = {}
+    def _run_tasks(self, plan: ExchangePlan) -> tuple[dict[str, OfferBatch], dict[str, str]]:
+        """The offers by site, and the reasons of those that declined."""
+        batches: dict[str, OfferBatch] = {}
         lost: dict[str, str] = {}
-        for name, stall in self._stalls.items():
+        for name, peer in self._peers.items():
             try:
-                made[name] = validated(stall.trader.offer(call, self._progress), name)
+                batches[name] = validated(peer.exchanger.offer(plan, self._progress), name)
             except MethodError as error:
                 lost[name] = f"declined: {error}"
-        return made, lost
+        return batches, lost
 
-    def _spread(self, offers: Mapping[str, tuple[Offer, ...]]) -> None:
-        for stall in self._stalls.values():
-            for offered in offers.values():
-                stall.hear(offered)
+    def _distribute(self, offers: Mapping[str, tuple[Offer, ...]]) -> None:
+        for peer in self._peers.values():
+            for batch in offers.values():
+                peer.receive(batch)
 
 
 @dataclass
-class _Stall:
-    """A trader and what it has heard."""
+class _LocalPeer:
+    """A site and the offers that it has received."""
 
     name: str
-    trader: Exchanger
+    exchanger: Exchanger
     store: OfferStore = field(default_factory=OfferStore)
 
-    def hear(self, offers: tuple[Offer, ...]) -> None:
-        """Absorbs what is new of what others offer."""
+    def receive(self, offers: tuple[Offer, ...]) -> None:
+        """Absorbs the new ones of another peer's offers."""
         for offer in offers:
             if offer.origin != self.name and self.store.add(offer):
-                self.store.record_outcome(offer, refusal(self.trader, offer))
+                self.store.record_outcome(offer, refusal(self.exchanger, offer))
 
     def absorbed(self, listed: Mapping[str, Mapping[str, int]]) -> tuple[str, ...]:
-        """Whose offers it has taken in, at least one of each."""
+        """The origins of which it has absorbed at least one offer."""
         return tuple(origin for origin, reasons in self._reasons(listed).items() if len(reasons) < len(listed[origin]))
 
     def refused(self, listed: Mapping[str, Mapping[str, int]]) -> dict[str, str]:
-        """Why it has refused which offers, by "<origin>/<subject>"."""
+        """Its reasons for refusing offers, by "<origin>/<subject>"."""
         return {
             f"{origin}/{subject}": reason
             for origin, reasons in self._reasons(listed).items()
@@ -120,10 +121,10 @@ class _Stall:
         return {origin: self.store.refusals(origin, of) or {} for origin, of in others.items()}
 
 
-def refusal(trader: Exchanger, offer: Offer) -> str:
-    """Has a trader absorb an offer: why it refuses it, or nothing."""
+def refusal(exchanger: Exchanger, offer: Offer) -> str:
+    """Passes an offer to `absorb`; returns the reason of a refusal, "" where it was absorbed."""
     try:
-        trader.absorb(offer)
+        exchanger.absorb(offer)
     except MethodError as error:
         return str(error) or type(error).__name__
     return ""

@@ -1,8 +1,8 @@
-"""The network within one process: the same programmes and calls, run by the same functions, without a bus.
+"""A `Network` of sites within one process: the same plans, run by the same functions, without a bus.
 
-The twin of `nodes.rounds` and, by way of `market`, of `nodes.exchange`, for notebooks and for tests that hold the bus
-against it: given the same agents, both end with the same bytes. Refuses to know deadlines and deaths; nobody is ever
-late here.
+Counterpart of `nodes.rounds` and, by way of `local_exchange`, of `nodes.exchange`, for notebooks and for tests that
+compare the bus with it: with the same sites both end with the same bytes. There are no deadlines and no late peers
+here. A state is validated once, where it enters: a contribution in `_validated`, a replacement in `_run_round`.
 """
 
 from __future__ import annotations
@@ -33,192 +33,189 @@ from fednet.errors import MethodError, ModelError
 from fednet.federated.aggregation import aggregate
 from fednet.federated.local_exchange import LocalExchange
 from fednet.federated.participation import sampled_participants
-from fednet.federated.state import detached_copy, digest, model_tensors, require_finite, require_like
+from fednet.federated.state import detached_copy, digest, model_tensors, require_valid
 
 LEAD = "local"
 
 
 def local_network(
-    agents: Mapping[str, Responder], capabilities: Mapping[str, str], seed: int = 0, progress: Progress | None = None
+    sites: Mapping[str, Responder], capabilities: Mapping[str, str], seed: int = 0, progress: Progress | None = None
 ) -> Network:
-    """A network of agents of this very process.
+    """A network of sites of this process.
 
     Args:
-        agents: by name; those that are `Participant` take part in rounds too, those that are `Exchanger` in exchanges.
-            They have been prepared.
-        capabilities: what they said of themselves when they were.
-        seed: the run's, for the draw of contributors.
-        progress: what every contribution tells its progress to.
+        sites: prepared sites by name; a `Participant` takes part in rounds too, an `Exchanger` in exchanges.
+        capabilities: what their `prepare` returned.
+        seed: the run's, for sampling participants.
+        progress: receives every site's progress.
     """
-    ordered, watching = dict(sorted(agents.items())), progress or NullProgress()
-    traders = {name: agent for name, agent in ordered.items() if isinstance(agent, Exchanger)}
-    return _Local(ordered, dict(sorted(capabilities.items())), seed, watching, LocalExchange(traders, watching))
+    ordered, progress = dict(sorted(sites.items())), progress or NullProgress()
+    exchangers = {name: site for name, site in ordered.items() if isinstance(site, Exchanger)}
+    return _LocalNetwork(
+        ordered, dict(sorted(capabilities.items())), seed, progress, LocalExchange(exchangers, progress)
+    )
 
 
 @dataclass
-class _Gathered:
-    """The contributions to one round."""
+class _Contributions:
+    """The contributions to one round, and why others are missing."""
 
     updates: dict[str, Update] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
 
-    def names(self) -> str:
-        """Who is missing, and why, as text."""
+    def describe_missing(self) -> str:
+        """The missing participants with the reasons, as text."""
         missing = {**self.lost, **self.refused}
-        return "; ".join(f"{name} {reason}" for name, reason in sorted(missing.items())) or "nobody was drawn"
+        return "; ".join(f"{name} {reason}" for name, reason in sorted(missing.items())) or "no participant was sampled"
 
 
 @dataclass
-class _Local:
-    agents: dict[str, Responder]
+class _LocalNetwork:
+    sites: dict[str, Responder]
     capabilities: Mapping[str, str]
     seed: int
     progress: Progress
-    market: LocalExchange
-    _kept: dict[str, tuple[int, ModelState]] = field(default_factory=dict)
-    _held: dict[str, list[RoundRecord]] = field(default_factory=dict)
+    local_exchange: LocalExchange
+    _models: dict[str, tuple[int, ModelState]] = field(default_factory=dict)
+    _records: dict[str, list[RoundRecord]] = field(default_factory=dict)
 
     def ask(self, question: Question) -> Replies:
-        """Puts a question to all agents, or to those that it is for, in sorted order of their names."""
-        asked = self._asked(question.to)
+        """Asks the sites that a question is for, in sorted order of their names."""
         by_node, lost = {}, {}
-        for name in asked:
+        for name in self._recipients(question.to):
             try:
-                by_node[name] = self.agents[name].answer(question)
+                by_node[name] = self.sites[name].answer(question)
             except MethodError as error:
                 lost[name] = f"refused: {error}"
         if not by_node:
-            raise MethodError(f"nobody answered {question.ask!r}: {'; '.join(f'{n} {why}' for n, why in lost.items())}")
+            reasons = "; ".join(f"{name} {reason}" for name, reason in lost.items())
+            raise MethodError(f"no site answered {question.ask!r}: {reasons}")
         return Replies(by_node, lost=lost)
 
-    def run_rounds(self, programme: RoundPlan) -> tuple[RoundRecord, ...]:
-        """Has rounds held; those that a programme of this key has had are remembered.
+    def run_rounds(self, plan: RoundPlan) -> tuple[RoundRecord, ...]:
+        """Runs a plan's rounds; those that a plan of this key has had are not run again.
 
         Raises:
-            MethodError: the programme is none, nobody can take part, or fewer than its quorum contributed.
+            MethodError: the plan is invalid, no site takes part, or fewer than the quorum contributed.
         """
-        _require_sound(programme)
-        records = self._held.setdefault(programme.key, [])
-        while len(records) < programme.rounds:
-            records.append(self._round(programme))
+        _require_valid_plan(plan)
+        records = self._records.setdefault(plan.key, [])
+        while len(records) < plan.rounds:
+            records.append(self._run_round(plan))
         return tuple(records)
 
-    def exchange(self, call: ExchangePlan) -> ExchangeRecord:
-        """Has every trader do a call's work, offer and absorb; a call of this key that was made is remembered.
+    def exchange(self, plan: ExchangePlan) -> ExchangeRecord:
+        """Runs an exchange; a plan with a known key returns its record.
 
         Raises:
-            MethodError: nobody offers, and why.
+            MethodError: no site offers.
         """
-        return self.market.exchange(call)
+        return self.local_exchange.exchange(plan)
 
-    def _asked(self, to: tuple[str, ...] | None) -> list[str]:
-        asked = sorted(self.agents if to is None else set(to))
-        if unknown := [name for name in asked if name not in self.agents]:
-            raise MethodError(f"cannot ask {', '.join(unknown)}; there are {', '.join(self.agents) or 'none'}")
-        return asked
+    def _recipients(self, to: tuple[str, ...] | None) -> list[str]:
+        names = sorted(self.sites if to is None else set(to))
+        if unknown := [name for name in names if name not in self.sites]:
+            raise MethodError(f"unknown sites {', '.join(unknown)}; expected some of {', '.join(self.sites) or 'none'}")
+        return names
 
     def _participants(self) -> dict[str, Participant]:
-        return {name: agent for name, agent in self.agents.items() if isinstance(agent, Participant)}
+        return {name: site for name, site in self.sites.items() if isinstance(site, Participant)}
 
-    def _round(self, programme: RoundPlan) -> RoundRecord:
-        began, model = time.perf_counter(), programme.model
-        number, base = self._standing(model)
+    def _run_round(self, plan: RoundPlan) -> RoundRecord:
+        began, model = time.perf_counter(), plan.model
+        number, base = self._current(model)
         number += 1
-        if programme.replacement is not None:
-            gathered, state = _Gathered(), _taken(programme.replacement, base)
+        if plan.replacement is not None:
+            contributions = _Contributions()
+            require_valid(plan.replacement, model_tensors(base), "the replacement")
+            state: ModelState = detached_copy(plan.replacement)
         else:
-            gathered = self._gather(programme, number, base)
-            state = _combined(programme, number, base, gathered)
-        self._kept[model] = number, state
+            contributions = self._contributions(plan, number, base)
+            state = _aggregated(plan, number, base, contributions)
+        self._models[model] = number, state
         for participant in self._participants().values():
             participant.adopt(model, number, detached_copy(model_tensors(state)))
-        return _record(model, number, gathered, digest(state), time.perf_counter() - began)
+        return _record(model, number, contributions, digest(state), time.perf_counter() - began)
 
-    def _standing(self, model: str) -> tuple[int, ModelState]:
-        """How far a model is: the number of its last round and what that has left."""
-        if model not in self._kept:
-            self._kept[model] = 0, self._beginning(model)
-        return self._kept[model]
+    def _current(self, model: str) -> tuple[int, ModelState]:
+        """The number of a model's last round, 0 before the first, and its state."""
+        if model not in self._models:
+            self._models[model] = 0, self._initial_state(model)
+        return self._models[model]
 
-    def _beginning(self, model: str) -> ModelState:
-        states = {
-            name: detached_copy(participant.initial_state(model)) for name, participant in self._participants().items()
-        }
+    def _initial_state(self, model: str) -> ModelState:
+        participants = self._participants()
+        states = {name: detached_copy(each.initial_state(model)) for name, each in participants.items()}
         if not states:
-            raise MethodError(f"nobody here takes part in rounds of {model!r}: the method has no participants")
-        found = {name: digest(state) for name, state in states.items()}
-        if len(set(found.values())) > 1:
-            listed = ", ".join(f"{name} {text[:12]}" for name, text in found.items())
+            raise MethodError(f"no site takes part in rounds of {model!r}: the method has no participants")
+        digests = {name: digest(state) for name, state in states.items()}
+        if len(set(digests.values())) > 1:
+            listed = ", ".join(f"{name} {text[:12]}" for name, text in digests.items())
             raise MethodError(
-                f"the participants begin {model!r} differently ({listed}): use one configuration and seed"
+                f"the initial states of {model!r} differ between participants ({listed}): use the same configuration "
+                "and seed at every site"
             )
         return next(iter(states.values()))
 
-    def _gather(self, programme: RoundPlan, number: int, base: ModelState) -> _Gathered:
-        task = RoundTask(programme.model, programme.work, number, dict(programme.options))
-        participants, gathered = self._participants(), _Gathered()
-        share = programme.federation.participation
-        for name in sampled_participants(participants, share, self.seed, programme.model, number):
+    def _contributions(self, plan: RoundPlan, number: int, base: ModelState) -> _Contributions:
+        task = RoundTask(plan.model, plan.work, number, dict(plan.options))
+        participants, contributions = self._participants(), _Contributions()
+        share = plan.federation.participation
+        for name in sampled_participants(participants, share, self.seed, plan.model, number):
             try:
                 update = participants[name].contribute(task, detached_copy(model_tensors(base)), self.progress)
             except MethodError as error:
-                gathered.lost[name] = f"declined: {error}"
+                contributions.lost[name] = f"declined: {error}"
                 continue
             try:
-                gathered.updates[name] = _vetted(update, base)
+                contributions.updates[name] = _validated(update, base)
             except ModelError as error:
-                gathered.refused[name] = str(error)
-        return gathered
+                contributions.refused[name] = str(error)
+        return contributions
 
 
-def _vetted(update: Update, base: ModelState) -> Update:
-    """A contribution as it is now, once it fits.
+def _validated(update: Update, base: ModelState) -> Update:
+    """A copy of a contribution.
 
     Raises:
-        ModelError: it does not, and why.
+        ModelError: it does not fit the base, is not finite, or its weight is not a finite number > 0.
     """
-    require_like(update.state, model_tensors(base), "the contribution")
-    require_finite(update.state, "the contribution")
+    require_valid(update.state, model_tensors(base), "the contribution")
     if not (math.isfinite(update.weight) and update.weight > 0):
-        raise ModelError(f"the contribution weighs {update.weight}: a finite number > 0 is needed")
+        raise ModelError(f"the contribution weighs {update.weight}: expected a finite number > 0")
     return Update(detached_copy(update.state), float(update.weight), dict(update.values))
 
 
-def _taken(given: ModelState, base: ModelState) -> ModelState:
-    require_like(given, model_tensors(base), "the given model")
-    require_finite(given, "the given model")
-    return detached_copy(given)
-
-
-def _combined(programme: RoundPlan, number: int, base: ModelState, gathered: _Gathered) -> ModelState:
-    federation, updates = programme.federation, gathered.updates
+def _aggregated(plan: RoundPlan, number: int, base: ModelState, contributions: _Contributions) -> ModelState:
+    federation, updates = plan.federation, contributions.updates
     if len(updates) < federation.quorum:
         raise MethodError(
-            f"round {number} of {programme.model!r} has {len(updates)} contributions and needs {federation.quorum}: "
-            f"{gathered.names()}"
+            f"round {number} of {plan.model!r} has {len(updates)} contributions, expected at least "
+            f"{federation.quorum}: "
+            f"{contributions.describe_missing()}"
         )
     states = {name: update.state for name, update in updates.items()}
     return aggregate(federation, base, states, {name: update.weight for name, update in updates.items()})
 
 
-def _record(model: str, number: int, gathered: _Gathered, digest_: str, seconds: float) -> RoundRecord:
+def _record(model: str, number: int, contributions: _Contributions, state_digest: str, seconds: float) -> RoundRecord:
     return RoundRecord(
         number=number,
         model=model,
-        weights={name: update.weight for name, update in gathered.updates.items()},
-        values={name: dict(update.values) for name, update in gathered.updates.items()},
+        weights={name: update.weight for name, update in contributions.updates.items()},
+        values={name: dict(update.values) for name, update in contributions.updates.items()},
         late=(),
-        lost=gathered.lost,
-        refused=gathered.refused,
-        digest=digest_,
+        lost=contributions.lost,
+        refused=contributions.refused,
+        digest=state_digest,
         seconds=seconds,
         lead=LEAD,
     )
 
 
-def _require_sound(programme: RoundPlan) -> None:
-    if programme.rounds < 1:
-        raise MethodError(f"programme {programme.key!r} asks for {programme.rounds} rounds: at least 1 is needed")
-    if programme.replacement is not None and programme.rounds != 1:
-        raise MethodError(f"programme {programme.key!r} gives a model in {programme.rounds} rounds: give it in one")
+def _require_valid_plan(plan: RoundPlan) -> None:
+    if plan.rounds < 1:
+        raise MethodError(f"round plan {plan.key!r} asks for {plan.rounds} rounds: expected at least 1")
+    if plan.replacement is not None and plan.rounds != 1:
+        raise MethodError(f"round plan {plan.key!r} has a replacement and {plan.rounds} rounds: expected rounds = 1")

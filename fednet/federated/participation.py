@@ -1,6 +1,6 @@
-"""Who contributes to a round when not everybody does (McMahan et al. 2017, arXiv 1602.05629, the fraction C).
+"""Client sampling: which participants contribute to a round (McMahan et al. 2017, arXiv 1602.05629, the fraction C).
 
-Refuses to know what a round is; every peer draws the same names from the same seed.
+Every peer draws the same names from the same seed.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from fednet.seeds import derive
 
 
 def sampled_participants(names: Iterable[str], share: float, seed: int, model: str, number: int) -> tuple[str, ...]:
-    """Draws max(1, round(share * n)) of n names for round `number` of a model, uniformly without replacement.
+    """Samples max(1, round(share * n)) of n names for round `number` of a model, uniformly without replacement.
 
-    Every name has a rank of its own in every round and the first are drawn: one name more or less moves at most one
-    of the others in or out, as long as the number that is drawn stays the same.
+    Names are ranked by a hash per round, and the first are taken: adding or removing a name changes at most one of the
+    other sampled names, as long as the sample size stays the same.
 
     Args:
-        names: those who could contribute; their order does not matter.
+        names: candidates, in any order.
         share: in (0, 1].
         seed: the run's.
-        model: which model.
-        number: which of its rounds, from 1.
+        model: name of the model.
+        number: number of its round, from 1.
 
     Returns:
-        The drawn names, sorted; () of no names.
+        The sampled names, sorted; () for no names.
     """
-    everybody = sorted(set(names))
-    count = max(1, round(share * len(everybody)))
-    ranked = sorted(everybody, key=lambda name: (derive(seed, "participation", model, number, name), name))
+    candidates = sorted(set(names))
+    count = max(1, round(share * len(candidates)))
+    ranked = sorted(candidates, key=lambda name: (derive(seed, "participation", model, number, name), name))
     return tuple(sorted(ranked[:count]))

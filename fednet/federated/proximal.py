@@ -1,7 +1,4 @@
-"""FedProx: a pull towards the model of the round's beginning (Li et al. 2020, arXiv 1812.06127, eq. 2).
-
-Refuses to know the loss that it is added to.
-"""
+"""FedProx: a penalty on the distance to the round's base model (Li et al. 2020, arXiv 1812.06127, eq. 2)."""
 
 from __future__ import annotations
 
@@ -18,11 +15,11 @@ from fednet.federated.blocks import squared_distance
 def proximal_term(parameters: Mapping[str, Tensor], anchor: ModelState, mu: float) -> Tensor:
     """The proximal term, mu / 2 * sum over all parameters of ||w - w_g||^2.
 
-    With mu = 0 it is a plain zero without a graph: the gradients, and so the training, are bit for bit those of FedAvg.
+    With mu = 0 it is a constant zero: gradients, and so the training, are bit for bit those of FedAvg.
 
     Args:
-        parameters: the parameters that are trained, by name.
-        anchor: the model that the round began with; it has at least these names, in the same shapes.
+        parameters: trainable parameters by name.
+        anchor: the round's base model; has at least these names, in the same shapes.
         mu: >= 0.
 
     Returns:
@@ -44,7 +41,7 @@ def proximal_term(parameters: Mapping[str, Tensor], anchor: ModelState, mu: floa
 
 
 def drift(state: ModelState, anchor: ModelState) -> float:
-    """||w - w_g||^2 over all float and complex tensors of a state, in float64: how far a participant has gone.
+    """||w - w_g||^2 over all float and complex tensors of a state, in float64: the client drift.
 
     Raises:
         ModelError: the anchor lacks a tensor, or has it in another shape.
@@ -52,5 +49,5 @@ def drift(state: ModelState, anchor: ModelState) -> float:
     names = sorted(name for name, tensor in state.items() if tensor.is_floating_point() or tensor.is_complex())
     for name in names:
         if name not in anchor or anchor[name].shape != state[name].shape:
-            raise ModelError(f"no drift without tensor {name!r} of shape {list(state[name].shape)} in the anchor")
+            raise ModelError(f"the anchor of the drift has no tensor {name!r} of shape {list(state[name].shape)}")
     return squared_distance([state[name] for name in names], [anchor[name] for name in names])

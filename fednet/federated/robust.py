@@ -1,8 +1,8 @@
-"""Rules that a bounded number of arbitrary contributions cannot move far.
+"""Byzantine-robust aggregation rules.
 
 The coordinate-wise median and trimmed mean (Yin et al. 2018, arXiv 1803.01498, definitions 1 and 2) and Krum
-(Blanchard et al. 2017, arXiv 1703.02757, section 4). Weights do not count here: a weight is what a liar says of
-itself. Refuses to know who is honest. Contributions are finite; whoever receives them has looked.
+(Blanchard et al. 2017, arXiv 1703.02757, section 4). They ignore weights, since a Byzantine contributor chooses its
+own. Contributions are finite; the receiver has validated them.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ def coordinate_median(states: Mapping[str, ModelState]) -> dict[str, Tensor]:
 
 
 def trimmed_mean(states: Mapping[str, ModelState], trim: float) -> dict[str, Tensor]:
-    """The mean of every coordinate without the floor(trim * n) least and largest of its n values.
+    """The mean of every coordinate without the floor(trim * n) smallest and largest of its n values.
 
     Stays between honest values while at most floor(trim * n) contributions are arbitrary.
 
     Args:
         states: by contributor, at least one; all of the same names, shapes and dtypes.
-        trim: the share that is left out at either end, in [0, 0.5).
+        trim: fraction that is trimmed at either end, in [0, 0.5).
 
     Raises:
         MethodError: no contribution.
     """
-    left_out = math.floor(trim * len(states) + 1e-9)  # 0.29 * 100 is 28.999999999999996
-    return _without_extremes(states, min(left_out, (len(states) - 1) // 2))
+    trimmed = math.floor(trim * len(states) + 1e-9)  # 0.29 * 100 is 28.999999999999996
+    return _without_extremes(states, min(trimmed, (len(states) - 1) // 2))
 
 
 def krum(states: Mapping[str, ModelState], byzantine: int, keep: int) -> dict[str, Tensor]:
     """The contribution that is closest to its neighbours; with `keep` > 1 the mean of the best (Multi-Krum).
 
     A contribution's score is the sum of its squared distances to the n - byzantine - 2 closest others, over all float
-    and complex tensors, in float64; equal scores go by name. Integers and bools (counters, of another scale than
-    weights) do not enter the scores and are the coordinate median of all.
+    and complex tensors, in float64; ties are broken by name. Integers and bools (counters, of another scale than
+    weights) do not enter the scores; they are the coordinate-wise median of all.
 
     Args:
         states: n finite states by contributor, all of the same names, shapes and dtypes.
-        byzantine: how many of them may be arbitrary.
-        keep: how many of the best are averaged, at most n - byzantine - 2.
+        byzantine: number of contributions that may be arbitrary.
+        keep: number of best contributions that are averaged, at most n - byzantine - 2.
 
     Raises:
         MethodError: n < max(2 * byzantine + 3, byzantine + 2 + keep).
@@ -66,7 +66,7 @@ def krum(states: Mapping[str, ModelState], byzantine: int, keep: int) -> dict[st
     needed = max(2 * byzantine + 3, byzantine + 2 + keep)
     if len(states) < needed:
         raise MethodError(
-            f"krum with byzantine={byzantine} and keep={keep} needs {needed} contributions and {len(states)} came: "
+            f"krum with byzantine={byzantine} and keep={keep} needs {needed} contributions, got {len(states)}: "
             "lower them, or raise `federation.quorum`"
         )
     scores = krum_scores(states, byzantine)
@@ -79,7 +79,7 @@ def krum(states: Mapping[str, ModelState], byzantine: int, keep: int) -> dict[st
 
 
 def krum_scores(states: Mapping[str, ModelState], byzantine: int) -> dict[str, float]:
-    """Every contribution's score, by name; the least is the best (Blanchard et al. 2017, section 4)."""
+    """Krum score by contributor; the smallest is the best (Blanchard et al. 2017, section 4)."""
     names = sorted(states)
     keys = sorted(key for key, tensor in states[names[0]].items() if _scored(tensor))
     tensors = {name: [states[name][key] for key in keys] for name in names}
@@ -89,13 +89,13 @@ def krum_scores(states: Mapping[str, ModelState], byzantine: int) -> dict[str, f
         distances[one].append(distance)
         distances[other].append(distance)
     closest = len(names) - byzantine - 2
-    return {name: sum(sorted(found)[:closest]) for name, found in distances.items()}
+    return {name: sum(sorted(values)[:closest]) for name, values in distances.items()}
 
 
 def _without_extremes(states: Mapping[str, ModelState], count: int) -> dict[str, Tensor]:
-    """The mean of every coordinate without its `count` least and `count` largest values."""
+    """The mean of every coordinate without its `count` smallest and `count` largest values."""
     if not states:
-        raise MethodError("no contribution to combine: at least one is needed")
+        raise MethodError("no contributions: expected at least one")
     names, formula = sorted(states), _middle(count)
     return {
         tensor: compute(formula, [states[name][tensor] for name in names], [like])[0]
@@ -108,7 +108,7 @@ def _middle(count: int) -> Formula:
         rows = _sorted(blocks)[count : len(blocks) - count]
         if len(rows) == 1:
             return (rows[0],)
-        mean = rows[0].div_(len(rows))  # divided one by one: the sum could overflow
+        mean = rows[0].div_(len(rows))  # divided first: the sum could overflow
         for row in rows[1:]:
             mean.add_(row.div_(len(rows)))
         return (mean,)
@@ -117,15 +117,15 @@ def _middle(count: int) -> Formula:
 
 
 def _sorted(blocks: Sequence[Tensor]) -> list[Tensor]:
-    """Rows sorted at every place by odd-even transposition: plain minima and maxima beat a sort of columns.
+    """Sorts every coordinate by odd-even transposition: minima and maxima of whole rows are faster than torch.sort.
 
-    Zeros lose their sign, since which of two zeros is the lesser is not defined.
+    Negative zeros become positive, since the order of the two is not defined.
     """
     rows = [block.add_(0.0) for block in blocks]
     for turn in range(len(rows)):
-        for left in range(turn % 2, len(rows) - 1, 2):
-            pair = rows[left], rows[left + 1]
-            rows[left], rows[left + 1] = torch.minimum(*pair), torch.maximum(*pair)
+        for index in range(turn % 2, len(rows) - 1, 2):
+            pair = rows[index], rows[index + 1]
+            rows[index], rows[index + 1] = torch.minimum(*pair), torch.maximum(*pair)
     return rows
 
 

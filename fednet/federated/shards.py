@@ -1,7 +1,7 @@
-"""A state cut into parts of equal size, so that each peer can combine one of them.
+"""Shards: a state split into parts of equal size, one for each peer to reduce.
 
-Cut by ranges of elements over the concatenation of all tensors in sorted order of names. A rule that works coordinate
-by coordinate gives the same bits in shards as on the whole. Refuses to know who gets which shard.
+A shard is a range of elements of the concatenation of all tensors in sorted order of names. A coordinate-wise rule
+gives the same bits in shards as on the whole.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from fednet.federated.state import flat
 
 
 def split(state: ModelState, count: int) -> tuple[dict[str, Tensor], ...]:
-    """Cuts a state into `count` >= 1 shards whose numbers of elements differ by at most one.
+    """Splits a state into `count` >= 1 shards whose numbers of elements differ by at most one.
 
     Returns:
-        Each shard by name as 1-D slices, views where the tensors are contiguous and on the CPU; a name of which a
-        shard has nothing is absent. With more shards than elements some are empty.
+        Each shard by name as 1-D slices, views where the tensors are contiguous and on the CPU; names without
+        elements in a shard are absent. With more shards than elements some are empty.
 
     Raises:
         ValueError: a count < 1.
     """
     if count < 1:
-        raise ValueError(f"{count} shards: at least 1 is needed")
+        raise ValueError(f"{count} shards: expected at least 1")
     total = sum(tensor.numel() for tensor in state.values())
     bounds = [index * total // count for index in range(count + 1)]
     parts: tuple[dict[str, Tensor], ...] = tuple({} for _ in range(count))
@@ -46,11 +46,11 @@ def split(state: ModelState, count: int) -> tuple[dict[str, Tensor], ...]:
 
 
 def join(shards: Sequence[ModelState], like: ModelState) -> dict[str, Tensor]:
-    """Puts the shards of a state together again.
+    """Joins the shards of a state.
 
     Args:
-        shards: all of them in their order.
-        like: a state whose names, shapes and dtypes the result has.
+        shards: all shards in order.
+        like: a state with the names, shapes and dtypes of the result.
 
     Returns:
         A new state in the order of `like`.
@@ -60,7 +60,7 @@ def join(shards: Sequence[ModelState], like: ModelState) -> dict[str, Tensor]:
     """
     expected = split(like, max(1, len(shards)))
     if not shards:
-        raise ModelError("no shards to join: at least one is needed")
+        raise ModelError("no shards to join: expected at least one")
     for index, (shard, wanted) in enumerate(zip(shards, expected, strict=True)):
         if _form(shard) != _form(wanted):
             raise ModelError(

@@ -1,6 +1,6 @@
-"""What a site has of the models that it trains with others: what each begins with, and what it is now.
+"""The federated models of one site as states by name: initial and current.
 
-Knows states by name; which networks they belong to, a method's bench knows. Refuses a state of another network.
+The networks that they belong to are the method's; a state of another network is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import nn
 
 from fednet.api import ModelState, SiteContext
 from fednet.errors import MethodError, ModelError
-from fednet.federated.state import detached_copy, require_finite, require_like
+from fednet.federated.state import detached_copy, require_valid
 from fednet.seeds import derive
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -24,56 +24,55 @@ class SiteModels:
 
     Args:
         name: the site's.
-        beginnings: by model, what it begins with, the same at every site.
+        initial: initial states by model, the same at every site.
     """
 
-    def __init__(self, name: str, beginnings: Mapping[str, ModelState]) -> None:
+    def __init__(self, name: str, initial: Mapping[str, ModelState]) -> None:
         self._name = name
-        self._begin = {model: detached_copy(state) for model, state in beginnings.items()}
-        self._now: dict[str, ModelState] = dict(self._begin)
+        self._initial = {model: detached_copy(state) for model, state in initial.items()}
+        self._current: dict[str, ModelState] = dict(self._initial)
 
     def initial_state(self, model: str) -> ModelState:
-        """What a model begins with.
+        """The initial state of a model.
 
         Raises:
-            MethodError: there is none of that name.
+            MethodError: unknown model.
         """
-        if model not in self._begin:
-            raise MethodError(f"{self._name} has the models {', '.join(self._begin)}, not {model[:40]!r}")
-        return self._begin[model]
+        if model not in self._initial:
+            raise MethodError(f"{self._name}: unknown model {model[:40]!r}; expected one of {', '.join(self._initial)}")
+        return self._initial[model]
 
-    def now(self, model: str) -> ModelState:
-        """What a model is now.
+    def current_state(self, model: str) -> ModelState:
+        """The current state of a model.
 
         Raises:
-            MethodError: there is none of that name.
+            MethodError: unknown model.
         """
         self.initial_state(model)
-        return self._now[model]
+        return self._current[model]
 
-    def take(self, model: str, state: ModelState, whose: str) -> None:
-        """A model becomes `state`.
+    def set_state(self, model: str, state: ModelState, whose: str) -> None:
+        """Replaces the current state of a model by a copy of `state`.
 
         Raises:
             ModelError: it is of another network, or not finite; nothing is changed.
         """
-        require_like(state, self.initial_state(model), whose)
-        require_finite(state, whose)
-        self._now[model] = detached_copy(state)
+        require_valid(state, self.initial_state(model), whose)
+        self._current[model] = detached_copy(state)
 
 
 def initial_network(seed: int, model: str, make: Callable[[], Net]) -> Net:
-    """A network with the weights that the run's seed gives a model of this name."""
+    """A network with initial weights that follow from the run's seed and the model's name."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "init", model))
         return make()
 
 
 def network_from_state(net: Net, state: ModelState, site: SiteContext) -> Net:
-    """A network with a state, on the site's device, in evaluation mode.
+    """The network with a state, on the site's device, in evaluation mode.
 
     Raises:
-        ModelError: there is no such device.
+        ModelError: the device cannot be used.
     """
     net.load_state_dict(dict(state))
     try:

@@ -1,8 +1,11 @@
-"""A model's state as a value: its digest, its bytes, its checks and the server's slots in it.
+"""Model states as values: digest, serialisation, validation, and the server optimiser's slots.
 
-A state is a mapping from names to CPU tensors. The slots of the server's optimiser travel in the same mapping under
-names that begin with "server/" (torch's own names have no slash), so that one digest covers both. Refuses to know what
-a model is and where a state comes from; trusts no bytes. Layout: safetensors
+A state is a mapping from names to CPU tensors. The slots of the server's optimiser are in the same mapping under names
+that begin with "server/" (torch's own names have no slash), so that one digest covers both. Bytes are untrusted input.
+
+A state is validated once, where it enters: bytes in `unpack`, a contribution or a replacement with `require_valid`, by
+`fednet.federated.local_network` in one process and by `nodes.rounds` on the bus. What is computed from valid states is
+not validated again, except where it may overflow (`fednet.federated.aggregation`). Layout: safetensors
 (https://github.com/huggingface/safetensors, "Format").
 """
 
@@ -11,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,12 +28,12 @@ from fednet.errors import ModelError
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 SERVER_PREFIX = "server/"
-"""The prefix of the server's slots."""
+"""Prefix of the names of the server optimiser's slots."""
 
-MOST_TENSORS = 10_000
-MOST_HEADER = 8 << 20
-LONGEST_NAME = 500
-MOST_DIMENSIONS = 16
+MAX_TENSORS = 10_000
+MAX_HEADER_BYTES = 8 << 20
+MAX_NAME_LENGTH = 500
+MAX_DIMENSIONS = 16
 
 DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64,
@@ -48,7 +50,7 @@ DTYPES: Mapping[str, torch.dtype] = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-"""What a state may consist of, by safetensors' names."""
+"""The dtypes of a state, by safetensors' names."""
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -62,7 +64,7 @@ def digest(state: ModelState) -> str:
         64 lower-case hexadecimal digits.
 
     Raises:
-        ModelError: a dtype that a state cannot have, or a name that is none.
+        ModelError: an unsupported dtype or an invalid name.
     """
     _require_storable(state)
     hashed = hashlib.sha256()
@@ -74,13 +76,13 @@ def digest(state: ModelState) -> str:
 
 
 def pack(state: ModelState) -> bytes:
-    """A state as the bytes of a safetensors file; the same state gives the same bytes on every machine.
+    """Serialises a state as a safetensors file; equal states give equal bytes on every machine.
 
     Raises:
-        ModelError: a dtype that a state cannot have, or a name that is none.
+        ModelError: an unsupported dtype or an invalid name.
     """
     _require_storable(state)
-    ordered = sorted(state.items(), key=lambda item: (-item[1].element_size(), item[0]))  # keeps everything aligned
+    ordered = sorted(state.items(), key=lambda item: (-item[1].element_size(), item[0]))  # keeps tensors aligned
     header, offset = {}, 0
     for name, tensor in ordered:
         end = offset + tensor.numel() * tensor.element_size()
@@ -92,33 +94,33 @@ def pack(state: ModelState) -> bytes:
         offset = end
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    if len(text) > MOST_HEADER:
-        raise ModelError(f"a state with {len(text)} bytes of names is refused, at most {MOST_HEADER}: shorten them")
+    if len(text) > MAX_HEADER_BYTES:
+        raise ModelError(
+            f"the state's header has {len(text)} bytes, at most {MAX_HEADER_BYTES} are allowed: shorten the names"
+        )
     return b"".join([len(text).to_bytes(8, "little"), text, *(_raw(tensor) for _, tensor in ordered)])
 
 
 def unpack(buffer: bytes | memoryview) -> dict[str, Tensor]:
-    """The state in the bytes of a safetensors file; the tensors own their memory. Bytes are never trusted.
+    """Reads a state from the bytes of a safetensors file; the tensors own their memory.
 
     Raises:
-        ModelError: these are no such bytes; too many tensors; a dtype or a name that a state cannot have.
+        ModelError: not a safetensors file, too many tensors, an unsupported dtype or an invalid name.
     """
     whole = buffer if isinstance(buffer, bytes) else bytes(buffer)
-    if int.from_bytes(whole[:8], "little") > MOST_HEADER:
-        raise ModelError(f"a state's header of more than {MOST_HEADER} bytes is refused: send a safetensors file")
+    if int.from_bytes(whole[:8], "little") > MAX_HEADER_BYTES:
+        raise ModelError(f"the header has more than {MAX_HEADER_BYTES} bytes: expected a safetensors file")
     try:
         parts = deserialize(whole)  # type: ignore[no-untyped-call]
     except (SafetensorError, ValueError, OverflowError, MemoryError) as error:
-        raise ModelError(
-            f"{len(whole)} bytes are no safetensors file ({error}): send one that `pack` has made"
-        ) from None
-    if len(parts) > MOST_TENSORS:
-        raise ModelError(f"a state of {len(parts)} tensors is refused: at most {MOST_TENSORS}")
+        raise ModelError(f"{len(whole)} bytes are not a safetensors file ({error}): use the output of `pack`") from None
+    if len(parts) > MAX_TENSORS:
+        raise ModelError(f"a state of {len(parts)} tensors: at most {MAX_TENSORS} are allowed")
     return {name: _tensor(name, part) for name, part in sorted(parts)}
 
 
 def detached_copy(state: ModelState) -> dict[str, Tensor]:
-    """A detached contiguous CPU copy: what happens to the model afterwards does not reach it. Aliases part."""
+    """A detached contiguous CPU copy that shares no memory with the state, nor its tensors with each other."""
     return {
         name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format).resolve_conj().resolve_neg()
         for name, tensor in state.items()
@@ -129,14 +131,14 @@ def require_like(state: ModelState, base: ModelState, whose: str) -> None:
     """Checks that a state has the names, dtypes and shapes of another one.
 
     Raises:
-        ModelError: it has not; names the first tensor that does not fit, and whose it is.
+        ModelError: it has not; the message begins with `whose` and names the first tensor that differs.
     """
     for name in sorted(base.keys() | state.keys()):
         given, wanted = state.get(name), base.get(name)
         if wanted is None:
-            raise ModelError(f"{whose}: the model has no tensor {_short(name)}: send exactly the model's tensors")
+            raise ModelError(f"{whose}: the model has no tensor {_short(name)}: expected exactly the model's tensors")
         if given is None:
-            raise ModelError(f"{whose}: tensor {_short(name)} is missing: send all of the model's tensors")
+            raise ModelError(f"{whose}: tensor {_short(name)} is missing: expected all of the model's tensors")
         if given.dtype != wanted.dtype or given.shape != wanted.shape:
             raise ModelError(
                 f"{whose}: tensor {_short(name)} is {_kind(given)}, expected {_kind(wanted)}: use the same model"
@@ -147,45 +149,56 @@ def require_finite(state: ModelState, whose: str) -> None:
     """Checks that no float or complex tensor holds NaN or infinity.
 
     Raises:
-        ModelError: one does; names the first, counts its bad values, and whose it is.
+        ModelError: one does; the message begins with `whose`, names the first tensor and counts its bad values.
     """
     for name, tensor in sorted(state.items()):
         if not _finite(tensor):
             count = int((~torch.isfinite(_wide(tensor))).sum())
             raise ModelError(
                 f"{whose}: tensor {_short(name)} has {count} of {tensor.numel()} values that are not finite: "
-                "lower its learning rate, or look at its data"
+                "lower the learning rate or check the data"
             )
 
 
+def require_valid(state: ModelState, base: ModelState, whose: str) -> None:
+    """`require_like` and `require_finite`: whether a state that enters can be used in place of `base`.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    require_like(state, base, whose)
+    require_finite(state, whose)
+
+
 def size(state: ModelState) -> int:
-    """The bytes of all values."""
+    """The total size of all values in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
 
 
 def model_tensors(state: ModelState) -> dict[str, Tensor]:
-    """The model alone, without the server's slots."""
+    """The model's tensors, without the server optimiser's slots."""
     return {name: tensor for name, tensor in state.items() if not name.startswith(SERVER_PREFIX)}
 
 
 def optimiser_slots(state: ModelState) -> dict[str, Tensor]:
-    """The server's slots alone, by their names without the prefix."""
+    """The server optimiser's slots, by their names without the prefix."""
     return {
         name.removeprefix(SERVER_PREFIX): tensor for name, tensor in state.items() if name.startswith(SERVER_PREFIX)
     }
 
 
-def with_slots(model: ModelState, kept: ModelState) -> dict[str, Tensor]:
-    """A model and the server's slots (by their names without the prefix) as one state.
+def with_slots(model: ModelState, slots: ModelState) -> dict[str, Tensor]:
+    """A model and the server optimiser's slots (by their names without the prefix) as one state.
 
     Raises:
-        ModelError: a tensor of the model has a name that belongs to the server.
+        ModelError: a tensor of the model has a name that begins with "server/".
     """
     if taken := [name for name in model if name.startswith(SERVER_PREFIX)]:
         raise ModelError(
-            f"tensor {_short(taken[0])}: names that begin with {SERVER_PREFIX!r} are the server's; rename it"
+            f"tensor {_short(taken[0])}: names that begin with {SERVER_PREFIX!r} are reserved for the server "
+            "optimiser: rename it"
         )
-    return {**model, **{SERVER_PREFIX + name: tensor for name, tensor in kept.items()}}
+    return {**model, **{SERVER_PREFIX + name: tensor for name, tensor in slots.items()}}
 
 
 def flat(tensor: Tensor) -> Tensor:
@@ -194,59 +207,52 @@ def flat(tensor: Tensor) -> Tensor:
 
 
 def _raw(tensor: Tensor) -> memoryview:
-    """The little-endian row-major bytes of a tensor, without a copy where it lies so already."""
-    values = flat(tensor).view(torch.uint8).numpy()
-    return _swapped(values, tensor.dtype).data if sys.byteorder == "big" else values.data
-
-
-def _swapped(values: Bytes, dtype: torch.dtype) -> Bytes:
-    """Bytes of numbers with each number's bytes turned round."""
-    width = dtype.itemsize // (2 if dtype.is_complex else 1)
-    return np.ascontiguousarray(values.reshape(-1, width)[:, ::-1]).reshape(-1)
+    """The row-major bytes of a tensor; a contiguous CPU tensor is not copied."""
+    return flat(tensor).view(torch.uint8).numpy().data
 
 
 def _tensor(name: str, part: Mapping[str, Any]) -> Tensor:
-    """One tensor of a file that the library has read; its sizes agree with its bytes, all else is to be checked."""
-    if not _nameable(name):
-        raise ModelError(f"a tensor's name {_short(name)} is refused: 1 to {LONGEST_NAME} printable characters")
+    """One tensor of a file that safetensors has parsed; its shape agrees with its bytes, the rest is checked here."""
+    _require_valid_name(name)
     dtype, shape, data = DTYPES.get(part["dtype"]), list(part["shape"]), part["data"]
     if dtype is None:
-        raise ModelError(f"tensor {_short(name)} of dtype {part['dtype']} is refused: one of {', '.join(DTYPES)}")
-    if len(shape) > MOST_DIMENSIONS or max(shape, default=0) >= 1 << 62:
-        raise ModelError(f"tensor {_short(name)} of {len(shape)} dimensions is refused: at most {MOST_DIMENSIONS}")
+        raise ModelError(f"tensor {_short(name)} has dtype {part['dtype']}; expected one of {', '.join(DTYPES)}")
+    if len(shape) > MAX_DIMENSIONS or max(shape, default=0) >= 1 << 62:
+        raise ModelError(f"tensor {_short(name)} has {len(shape)} dimensions: at most {MAX_DIMENSIONS} are allowed")
     if not data:
         return _empty(name, shape, dtype)
     values: Bytes = np.frombuffer(data, dtype=np.uint8)
     if dtype is torch.bool and values.max() > 1:
-        raise ModelError(f"tensor {_short(name)} has a bool that is neither 0 nor 1: send what `pack` has made")
-    if sys.byteorder == "big":
-        values = _swapped(values, dtype)
+        raise ModelError(f"tensor {_short(name)} has a bool that is neither 0 nor 1: use the output of `pack`")
     return torch.from_numpy(values).view(dtype).reshape(shape)
 
 
 def _empty(name: str, shape: list[int], dtype: torch.dtype) -> Tensor:
-    """A tensor without elements; its other sizes may be absurd, so that torch cannot make it."""
+    """A tensor without elements; its other sizes may be too large for torch."""
     if math.prod(length or 1 for length in shape) >= 1 << 62:
-        raise ModelError(f"tensor {_short(name)} of shape {shape} is refused: it is too large to be empty")
+        raise ModelError(f"tensor {_short(name)} of shape {shape} is empty, but its other sizes are too large")
     return torch.empty(shape, dtype=dtype)
 
 
 def _require_storable(state: ModelState) -> None:
-    if len(state) > MOST_TENSORS:
-        raise ModelError(f"a state of {len(state)} tensors is refused: at most {MOST_TENSORS}")
+    if len(state) > MAX_TENSORS:
+        raise ModelError(f"a state of {len(state)} tensors: at most {MAX_TENSORS} are allowed")
     for name, tensor in state.items():
-        if tensor.dtype not in _NAMES or tensor.dim() > MOST_DIMENSIONS:
-            raise ModelError(f"tensor {_short(name)} is {_kind(tensor)}; a state has {', '.join(DTYPES)}: convert it")
-        if not _nameable(name):
-            raise ModelError(f"a tensor's name {_short(name)} is refused: 1 to {LONGEST_NAME} printable characters")
+        if tensor.dtype not in _NAMES or tensor.dim() > MAX_DIMENSIONS:
+            raise ModelError(
+                f"tensor {_short(name)} is {_kind(tensor)}; expected one of {', '.join(DTYPES)} in at most "
+                f"{MAX_DIMENSIONS} dimensions"
+            )
+        _require_valid_name(name)
 
 
-def _nameable(name: str) -> bool:
-    return 0 < len(name) <= LONGEST_NAME and name.isprintable() and name != "__metadata__"
+def _require_valid_name(name: str) -> None:
+    if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable() or name == "__metadata__":
+        raise ModelError(f"invalid tensor name {_short(name)}: expected 1 to {MAX_NAME_LENGTH} printable characters")
 
 
 def _finite(tensor: Tensor) -> bool:
-    """Whether all values are finite: the least and the largest are, and a NaN would be both."""
+    """Whether all values are finite; aminmax propagates NaN and is faster than isfinite().all()."""
     if tensor.numel() == 0 or not (tensor.is_floating_point() or tensor.is_complex()):
         return True
     least, largest = torch.aminmax(_wide(tensor))
@@ -254,7 +260,7 @@ def _finite(tensor: Tensor) -> bool:
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    """Float or complex values as real ones that torch can compare."""
+    """Float or complex values as real ones of a dtype that aminmax supports."""
     values = flat(tensor)
     values = torch.view_as_real(values) if values.is_complex() else values
     return values.float() if values.element_size() == 1 else values

@@ -221,8 +221,8 @@ class ExchangePeer:
 
     def _take(self, offer: Offer, key: str, source: OfferSource) -> None:
         self._offer_queue.hear(offer, key, source)
-        if self._offer_queue.store.refused:
-            self._node.counts["no room"] = self._offer_queue.store.refused
+        if self._offer_queue.store.dropped:
+            self._node.counts["no room"] = self._offer_queue.store.dropped
         self._review(offer.origin)
 
     def _send_missing_offers(self, envelope: Envelope, seek: OfferRequest) -> None:

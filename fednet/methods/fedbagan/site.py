@@ -133,7 +133,7 @@ class FedBaganSite:
         Raises:
             ModelError: it is a model of another shape, or not finite.
         """
-        self._there().bench.models.take(model, model_tensors(state), f"round {number} of {model}")
+        self._there().bench.models.set_state(model, model_tensors(state), f"round {number} of {model}")
 
     def _encode(self, task: RoundTask, base: ModelState, progress: Progress) -> tuple[ModelState, dict[str, float]]:
         net = self._there().bench.autoencoder(base)
@@ -179,7 +179,7 @@ class FedBaganSite:
 
     def _model(self, question: Question) -> Mapping[str, Tensor]:
         """A model as the bytes of a safetensors file."""
-        content = pack(self._there().bench.models.now(str(question.options.get("model", GAN))))
+        content = pack(self._there().bench.models.current_state(str(question.options.get("model", GAN))))
         return {"content": torch.frombuffer(bytearray(content), dtype=torch.uint8)}
 
     def _there(self) -> _PreparedFedBaganSite:

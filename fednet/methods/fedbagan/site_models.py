@@ -60,12 +60,12 @@ class FedBaganModels:
     def autoencoder(self, state: ModelState | None = None) -> Autoencoder:
         """An autoencoder of its own in some state, on the device; in the present one where none is given."""
         return network_from_state(
-            self._autoencoder(), self.models.now(AUTOENCODER) if state is None else state, self._site
+            self._autoencoder(), self.models.current_state(AUTOENCODER) if state is None else state, self._site
         )
 
     def pair(self, model: str, state: ModelState | None = None) -> BalancingGan:
         """A GAN of its own in some state, on the device; in the present one where none is given."""
-        return network_from_state(self._pair(model), self.models.now(model) if state is None else state, self._site)
+        return network_from_state(self._pair(model), self.models.current_state(model) if state is None else state, self._site)
 
     def initial_gan(self) -> dict[str, Tensor]:
         """The GAN that the autoencoder makes: the decoder generates, the encoder's trunk discriminates."""
@@ -81,7 +81,7 @@ class FedBaganModels:
         Raises:
             ModelError: no moments have been summed yet.
         """
-        return ClassGaussians.of(self.models.now(MOMENTS), self._config.gaussians.shrinkage)
+        return ClassGaussians.of(self.models.current_state(MOMENTS), self._config.gaussians.shrinkage)
 
     @torch.no_grad()
     def draw(self, labels: Tensor, noise: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ class PrivateGanSite:
             ModelError: it is a model of another shape, or not finite.
         """
         here, state = self._there(), model_tensors(state)
-        here.bench.models.take(model, state, f"round {number} of {model}")
+        here.bench.models.set_state(model, state, f"round {number} of {model}")
         if self.config.share.pace == "adaptive":
             here.pace.learn(model, number, state)
         here.bench.save(model, number, {"privacy": here.guard.card().model_dump()})
@@ -200,7 +200,7 @@ class PrivateGanSite:
             raise MethodError(f"a status is of {GAN} or {CLASSIFIER} and of 1 round or more")
         told = {
             "privacy": here.guard.card().model_dump(),
-            "digests": {name: digest(here.bench.models.now(name)) for name in (GAN, CLASSIFIER)},
+            "digests": {name: digest(here.bench.models.current_state(name)) for name in (GAN, CLASSIFIER)},
             "rounds": here.guard.affordable_rounds(self._steps(str(model)), min(wanted, MAX_ROUNDS)),
         }
         return {"status": to_json_tensor(told)}

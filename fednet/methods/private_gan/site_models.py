@@ -45,19 +45,19 @@ class PrivateGanModels:
 
     def pair(self, state: ModelState | None = None) -> GanPair:
         """A GAN of its own in some state, on the device; in the present one where none is given."""
-        return network_from_state(self._pair(), self.models.now(GAN) if state is None else state, self._site)
+        return network_from_state(self._pair(), self.models.current_state(GAN) if state is None else state, self._site)
 
     def classifier(self, state: ModelState | None = None) -> LeNet:
         """A classifier of its own in some state, on the device; in the present one where none is given."""
         return network_from_state(
-            self._classifier(), self.models.now(CLASSIFIER) if state is None else state, self._site
+            self._classifier(), self.models.current_state(CLASSIFIER) if state is None else state, self._site
         )
 
     def save(self, model: str, number: int, notes: Mapping[str, object]) -> Path:
         """Writes a model as it is now with what is known of it, its epsilon before all."""
         path = self._site.folder / "checkpoints" / f"{self._site.name}-{model}.safetensors"
         note = json.dumps({"round": number, **notes}, sort_keys=True)
-        write_whole(path, save(detached_copy(self.models.now(model)), {"fednet": note}))
+        write_whole(path, save(detached_copy(self.models.current_state(model)), {"fednet": note}))
         return path
 
     def _pair(self) -> GanPair:

@@ -10,14 +10,14 @@ import torch
 
 from fednet.api import Offer, OfferBatch
 from fednet.errors import MethodError
-from fednet.federated.offers import MOST_SUBJECTS, OfferSource, OfferStore, size, validated, versions
+from fednet.federated.offers import MAX_SUBJECTS, OfferSource, OfferStore, size, validated, versions
 
 
 def offer(version: int = 1, value: float | None = None, origin: str = "anna", subject: str = "seven") -> Offer:
     return Offer(origin, subject, version, torch.full((2, 4), float(version) if value is None else value))
 
 
-class TestVetted:
+class TestValidation:
     def test_words_are_copied_since_they_may_go_on_being_learnt(self) -> None:
         words = torch.nn.Parameter(torch.ones(2, 4))
         (given,) = validated(OfferBatch((replace(offer(), embeddings=words),)), "anna").offers
@@ -37,12 +37,12 @@ class TestVetted:
     @pytest.mark.parametrize(
         ("changes", "why"),
         [
-            ({"origin": "bert"}, "names 'bert' as its origin"),
+            ({"origin": "bert"}, "has the origin 'bert'"),
             ({"subject": ""}, "a subject of 0 characters"),
             ({"subject": 65 * "s"}, "a subject of 65 characters"),
-            ({"version": 0}, "versions count from 1"),
-            ({"embeddings": torch.ones(4)}, r"float32 \(tokens, width\) are needed"),
-            ({"embeddings": torch.ones(1, 3, 8, 8)}, r"float32 \(tokens, width\) are needed"),
+            ({"version": 0}, "expected at least 1"),
+            ({"embeddings": torch.ones(4)}, r"expected float32 \(tokens, width\)"),
+            ({"embeddings": torch.ones(1, 3, 8, 8)}, r"expected float32 \(tokens, width\)"),
             ({"embeddings": torch.ones(2, 4, dtype=torch.float64)}, "torch.float64"),
             ({"embeddings": torch.ones(65, 4)}, "1 to 64 tokens of 1 to 4096 values"),
             ({"embeddings": torch.ones(1, 4097)}, "1 to 64 tokens of 1 to 4096 values"),
@@ -60,13 +60,13 @@ class TestVetted:
             validated(OfferBatch((offer(1), offer(2))), "anna")
 
     def test_a_call_has_so_many_subjects_and_no_more(self) -> None:
-        many = tuple(offer(subject=str(number)) for number in range(MOST_SUBJECTS + 1))
-        assert len(validated(OfferBatch(many[1:]), "anna").offers) == MOST_SUBJECTS
-        with pytest.raises(MethodError, match="offers 257 subjects in one call: at most 256"):
+        many = tuple(offer(subject=str(number)) for number in range(MAX_SUBJECTS + 1))
+        assert len(validated(OfferBatch(many[1:]), "anna").offers) == MAX_SUBJECTS
+        with pytest.raises(MethodError, match="offers 257 subjects in one exchange: at most 256"):
             validated(OfferBatch(many), "anna")
 
 
-class TestWhichStands:
+class TestPrecedence:
     @pytest.mark.parametrize("order", list(itertools.permutations([1, 2, 3])))
     def test_the_newest_whatever_the_order(self, order: tuple[int, ...]) -> None:
         store = OfferStore()
@@ -81,14 +81,14 @@ class TestWhichStands:
         assert not store.add(offer())
         assert store.refusals("anna", {"seven": 1}) == {}
 
-    def test_other_words_under_the_same_version_are_refused(self) -> None:
+    def test_other_embeddings_under_the_same_version_are_refused(self) -> None:
         store = OfferStore()
         store.add(first := offer(1))
         store.record_outcome(first)
         assert not store.add(offer(1, 9.0))
         assert store.at("anna", "seven") is first
-        said = "version 1 has said other words before: a change is a new version"
-        assert store.refusals("anna", {"seven": 1}) == {"seven": said}
+        reasons = "version 1 was offered before with other embeddings: a change needs a new version"
+        assert store.refusals("anna", {"seven": 1}) == {"seven": reasons}
         store.add(second := offer(2))
         store.record_outcome(second)
         assert store.refusals("anna", {"seven": 2}) == {}
@@ -105,9 +105,9 @@ class TestWhichStands:
         store = OfferStore()
         store.add(offer(2), OfferSource.RELAYED)
         assert not store.add(offer(2))
-        assert not store.add(offer(1)), "it is firsthand now, and older"
+        assert not store.add(offer(1)), "received from the origin now, and older"
 
-    def test_hearsay_fills_gaps_and_changes_nothing_that_its_origin_has_said(self) -> None:
+    def test_relayed_offers_fill_gaps_and_replace_nothing_from_the_origin(self) -> None:
         store = OfferStore()
         store.add(mine := offer(1))
         store.mark_departed("anna")
@@ -131,7 +131,7 @@ class TestWhichStands:
         store.mark_departed("anna")
         store.mark_departed("bert")
         assert not store.add(offer(2))
-        assert not store.add(offer(1, 8.0)), "it lives again"
+        assert not store.add(offer(1, 8.0)), "the origin is back"
 
 
 class TestVerdict:
@@ -155,7 +155,7 @@ class TestVerdict:
         assert OfferStore().refusals("anna", {}) == {}
 
     def test_something_is_lacking_until_all_has_come_whether_judged_or_not(self) -> None:
-        store, listed = OfferStore(most=2), {"one": 1, "seven": 2}
+        store, listed = OfferStore(max_offers=2), {"one": 1, "seven": 2}
         assert store.is_missing("anna", listed)
         store.add(offer(1, subject="one"))
         store.add(offer(1))
@@ -174,19 +174,19 @@ class TestVerdict:
         assert store.refusals("anna", {"seven": 2}) == {}
 
 
-class TestRoom:
+class TestCapacity:
     def test_there_is_room_for_so_many_and_what_has_none_is_refused_by_name(self) -> None:
-        store = OfferStore(most=2)
+        store = OfferStore(max_offers=2)
         for subject in ("one", "two", "three"):
             if store.add(each := offer(subject=subject)):
                 store.record_outcome(each)
-        assert store.refused == 1
-        said = store.refusals("anna", {"one": 1, "three": 1})
-        assert said == {"three": "no room: 2 offers of 64 bytes are kept here"}
+        assert store.dropped == 1
+        reasons = store.refusals("anna", {"one": 1, "three": 1})
+        assert reasons == {"three": "no room: the store holds 2 offers of 64 bytes"}
         assert store.add(offer(2, subject="one")), "a newer one takes the room of the older one"
 
     def test_bytes_are_counted_too(self) -> None:
-        store = OfferStore(most_bytes=2 * size(offer()))
+        store = OfferStore(max_bytes=2 * size(offer()))
         assert store.add(offer(subject="one"))
         assert store.add(offer(subject="two"))
         assert not store.add(offer(subject="three"))

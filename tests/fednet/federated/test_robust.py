@@ -137,7 +137,7 @@ def test_equal_scores_go_by_name() -> None:
 
 def test_krum_of_too_few_says_what_it_needs() -> None:
     for count, byzantine, keep, needed in ((4, 1, 1, 5), (2, 0, 1, 3), (6, 2, 1, 7), (5, 1, 3, 6)):
-        with pytest.raises(MethodError, match=f"needs {needed} contributions and {count} came"):
+        with pytest.raises(MethodError, match=f"needs {needed} contributions, got {count}"):
             krum(honest(count), byzantine, keep)
 
 

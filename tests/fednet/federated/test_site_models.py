@@ -19,21 +19,21 @@ def made() -> SiteModels:
 
 def test_a_model_becomes_what_it_is_given_and_begins_as_ever() -> None:
     models, given = made(), {"x": torch.ones(2)}
-    models.take("one", given, "round 1")
+    models.set_state("one", given, "round 1")
     given["x"].zero_()  # what happens to it afterwards reaches nobody
-    assert models.now("one")["x"].tolist() == [1, 1]
+    assert models.current_state("one")["x"].tolist() == [1, 1]
     assert models.initial_state("one")["x"].tolist() == [0, 0]
-    assert models.now("two")["y"].tolist() == [1]
+    assert models.current_state("two")["y"].tolist() == [1]
 
 
 def test_what_does_not_fit_changes_nothing() -> None:
     models = made()
     for state in ({"x": torch.zeros(3)}, {"z": torch.zeros(2)}, {"x": torch.full((2,), torch.nan)}):
         with pytest.raises(ModelError, match="round 1"):
-            models.take("one", state, "round 1")
-    assert models.now("one")["x"].tolist() == [0, 0]
-    with pytest.raises(MethodError, match="a1 has the models one, two, not 'three'"):
-        models.now("three")
+            models.set_state("one", state, "round 1")
+    assert models.current_state("one")["x"].tolist() == [0, 0]
+    with pytest.raises(MethodError, match="a1: unknown model 'three'; expected one of one, two"):
+        models.current_state("three")
 
 
 def test_weights_come_from_the_seed_and_the_name_alone(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_the_best_is_chosen_by_the_judges_pictures_and_is_what_all_draw_with(don
     best = GeneratorCheckpoint.read(made.folder / "checkpoints" / "best.safetensors")
     assert best.about.round == metrics["best"]["round"]
     assert best.about.distance == metrics["best"]["distance"]
-    state = made.agents["a2"]._there().bench.models.now(GAN)
+    state = made.agents["a2"]._there().bench.models.current_state(GAN)
     assert all(torch.equal(state[f"average.{name}"], value) for name, value in best.generator.state_dict().items())
 
 

@@ -245,9 +245,9 @@ def test_the_mean_of_a_round_weighs_sites_by_their_pictures(federation: Make) ->
     wanted = sum(20.0 + k for k in range(3))
     name = "generator.body.0.weight"
     mean = sum(update.state[name].double() * update.weight for update in updates.values()) / wanted
-    (drawn,) = {digest(agent._there().bench.models.now(GAN)) for agent in made.agents.values()}
+    (drawn,) = {digest(agent._there().bench.models.current_state(GAN)) for agent in made.agents.values()}
     assert drawn == closed.digest
-    assert torch.allclose(made.agents["a2"]._there().bench.models.now(GAN)[name].double(), mean, atol=1e-6)
+    assert torch.allclose(made.agents["a2"]._there().bench.models.current_state(GAN)[name].double(), mean, atol=1e-6)
 
 
 def test_a_checkpoint_says_what_it_has_cost(federation: Make) -> None:
@@ -297,7 +297,7 @@ def test_an_adaptive_site_goes_on_with_its_pace(federation: Make) -> None:
     assert paces[0] == [1.0, 1.0, 1.0]
     assert all(pace != 1.0 for pace in paces[1])
     restarted = federation(share={"pace": "adaptive"}).agents["a1"]
-    update = restarted.contribute(task(3), made.agents["a1"]._there().bench.models.now(GAN), NullProgress())
+    update = restarted.contribute(task(3), made.agents["a1"]._there().bench.models.current_state(GAN), NullProgress())
     assert update.values["pace"] not in (1.0, paces[1][0])
 
 
