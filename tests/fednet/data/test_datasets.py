@@ -1,14 +1,18 @@
 """Splits do not overlap, come in the same order every time, and hold the classes in their own proportions."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from fednet.data import datasets
 from fednet.data.config import DataConfig
 from fednet.data.datasets import ImageSet, load, require, stratified, training_share
+from fednet.data.sources import ImagePool
 from fednet.errors import DataError
 
 
@@ -86,9 +90,14 @@ def test_splits_of_different_sizes_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_share_is_that_part_of_the_training_split_and_nothing_else_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    config, read = DataConfig(limit=200), []
+    config, read = DataConfig(limit=200), list[int]()
     train = load(config).train
-    monkeypatch.setattr(datasets, "_read", lambda pool, order, _: read.append(len(order)) or pool.read(order))
+
+    def counted(pool: ImagePool, order: Tensor, _split: str) -> Tensor:
+        read.append(len(order))
+        return pool.read(order)
+
+    monkeypatch.setattr(datasets, "_read", counted)
     chosen = torch.tensor([3, 5, 150])
     images = training_share(config, lambda labels: chosen[labels[chosen] >= 0])
     assert torch.equal(images, train.images[chosen])  # type: ignore[arg-type]

@@ -51,7 +51,8 @@ def test_unequal_parts_go_to_the_same_holders() -> None:
 
 @pytest.mark.parametrize("kind", ["iid", "dirichlet", "shards"])
 def test_what_is_drawn_has_no_matrix(kind: Any) -> None:
-    options = {"dirichlet": {"alpha": 1.0}, "shards": {"shards_per_client": 2}}.get(kind, {})
+    settings: dict[str, dict[str, Any]] = {"dirichlet": {"alpha": 1.0}, "shards": {"shards_per_client": 2}}
+    options = settings.get(kind, {})
     with pytest.raises(DataError, match=f"'{kind}' has no fixed matrix"):
         fractions(LABELS, PartitionConfig(kind=kind, **options), 5, 0)
 

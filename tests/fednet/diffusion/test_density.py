@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from fednet.seeds import generator
 DIMENSIONS = 3
 
 
-def walk(agents, sde: SDE, kind: str, steps: int) -> tuple[Tensor, Tensor]:
+def walk(agents: Any, sde: SDE, kind: str, steps: int) -> tuple[Tensor, Tensor]:
     """Log density changes along a path from t = .6 to .2 driven by a foreign score: as told, and in truth."""
     random = generator(0, kind)
     start, end = 0.6, 0.2
@@ -40,7 +42,7 @@ def walk(agents, sde: SDE, kind: str, steps: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("sde", [VE(sigma=5), VP(), SubVP()], ids=lambda sde: sde.kind)
 @pytest.mark.parametrize("kind", ["reverse", "flow", "corrector"])
-def test_the_changes_add_up_to_the_true_log_density(gaussians, sde: SDE, kind: str) -> None:
+def test_the_changes_add_up_to_the_true_log_density(gaussians: Any, sde: SDE, kind: str) -> None:
     agents = gaussians(sde, (-1.0, 2.0), (0.5, 1.5))
     told, truth = walk(agents, sde, kind, 2000)
     assert float(truth.std()) > 0.3
@@ -75,6 +77,7 @@ def test_balanced_weights_equalise_the_log_densities(q: float) -> None:
 
 def test_balanced_weights_of_equal_models_are_equal() -> None:
     one = random_answers(1)
+    assert one.divergences is not None
     answers = ScoreAnswers(
         one.scores.repeat(4, 1, 1, 1, 1), torch.ones(4, dtype=torch.bool), one.divergences.repeat(4, 1)
     )

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from fednet.diffusion.inpainting import inpaint
-from fednet.diffusion.sde import VE, VP, SubVP
+from fednet.diffusion.inpainting import Draw, Score, inpaint
+from fednet.diffusion.sde import SDE, VE, VP, SubVP
 from fednet.seeds import generator
 
 SHAPE = (1, 4, 4)
 SDES = pytest.mark.parametrize("sde", [VP(), SubVP(), VE(sigma=10.0)], ids=lambda sde: sde.kind)
 
 
-def normal(sde, mean: float, deviation: float):
+def normal(sde: SDE, mean: float, deviation: float) -> Score:
     """The score of independent pixels N(mean, deviation^2)."""
 
     def score(x: Tensor, t: Tensor) -> Tensor:
@@ -34,17 +34,17 @@ def left() -> Tensor:
     return known
 
 
-def noise(shape):
+def noise(shape: tuple[int, ...]) -> Draw:
     random = generator(0, "noise")
     return lambda: torch.randn(shape, generator=random)
 
 
-def drawn(sde, images: Tensor, known: Tensor, score=None, steps: int = 20) -> Tensor:
+def drawn(sde: SDE, images: Tensor, known: Tensor, score: Score | None = None, steps: int = 20) -> Tensor:
     return inpaint(score or normal(sde, 0.0, 0.5), sde, images, known, steps=steps, draw=noise(images.shape))
 
 
 @SDES
-def test_known_pixels_are_those_of_the_picture_bit_for_bit(sde) -> None:
+def test_known_pixels_are_those_of_the_picture_bit_for_bit(sde: SDE) -> None:
     images, known = pictures(), left()
     result = drawn(sde, images, known)
     assert torch.equal(result[:, :, known], images[:, :, known])
@@ -60,7 +60,7 @@ def test_what_is_all_known_comes_back_and_every_picture_can_have_its_own_mask() 
 
 
 @SDES
-def test_whenever_the_model_is_asked_the_known_region_is_the_picture_at_that_noise(sde) -> None:
+def test_whenever_the_model_is_asked_the_known_region_is_the_picture_at_that_noise(sde: SDE) -> None:
     images, known, one = pictures(), left(), 0.25
     seen: list[tuple[Tensor, Tensor]] = []
 
@@ -78,14 +78,14 @@ def test_whenever_the_model_is_asked_the_known_region_is_the_picture_at_that_noi
 
 
 @SDES
-def test_unknown_pixels_are_never_looked_at(sde) -> None:
+def test_unknown_pixels_are_never_looked_at(sde: SDE) -> None:
     images, known = pictures(), left()
     other = torch.where(known, images, 0.7 * torch.ones(()))
     assert torch.equal(drawn(sde, images, known)[:, :, ~known], drawn(sde, other, known)[:, :, ~known])
 
 
 @SDES
-def test_the_hole_follows_the_models_distribution(sde) -> None:
+def test_the_hole_follows_the_models_distribution(sde: SDE) -> None:
     images = pictures(1).expand(1500, *SHAPE)
     result = drawn(sde, images, left(), normal(sde, 0.4, 0.3), steps=100)
     hole = result[:, :, ~left()]
@@ -121,7 +121,7 @@ def test_the_same_noise_draws_the_same_and_a_picture_does_not_depend_on_its_batc
     images, known = pictures(), left()
     everything = noise((400, *images.shape))()
 
-    def turn(rows: slice):
+    def turn(rows: slice) -> Tensor:
         at = iter(everything)
         return inpaint(normal(VP(), 0.0, 0.5), VP(), images[rows], known, steps=20, draw=lambda: next(at)[rows])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fednet.diffusion.masks import checkerboard, masks
+from fednet.diffusion.masks import MaskKind, checkerboard, masks
 from fednet.errors import ModelError
 
 KINDS = ("alternating", "checkerboard", "centre", "random")
@@ -13,7 +13,7 @@ KINDS = ("alternating", "checkerboard", "centre", "random")
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("side", [(8, 8), (28, 28), (9, 13), (32, 16)])
-def test_every_mask_keeps_something_and_leaves_something_to_draw(kind, side) -> None:
+def test_every_mask_keeps_something_and_leaves_something_to_draw(kind: MaskKind, side: tuple[int, int]) -> None:
     found = masks(kind, 5, side, blocks=4)
     assert found.shape == (5, *side)
     assert found.dtype == torch.bool
@@ -35,7 +35,7 @@ def test_an_even_number_of_alternating_masks_keeps_every_pixel_half_of_the_time(
 
 
 @pytest.mark.parametrize(("side", "blocks"), [((8, 8), 4), ((12, 8), 2), ((32, 32), 8)])
-def test_a_checkerboard_has_as_many_blocks_along_each_edge_as_was_said(side, blocks) -> None:
+def test_a_checkerboard_has_as_many_blocks_along_each_edge_as_was_said(side: tuple[int, int], blocks: int) -> None:
     board = checkerboard(side, blocks)
     assert int((board[0, 1:] != board[0, :-1]).sum()) == blocks - 1
     assert int((board[1:, 0] != board[:-1, 0]).sum()) == blocks - 1
@@ -63,6 +63,6 @@ def test_random_masks_depend_on_seed_and_position_and_on_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(("side", "blocks"), [((3, 3), 2), ((8, 3), 4), ((8, 8), 9), ((8, 8), 1)])
-def test_pictures_that_are_too_small_are_refused(side, blocks) -> None:
+def test_pictures_that_are_too_small_are_refused(side: tuple[int, int], blocks: int) -> None:
     with pytest.raises(ModelError, match="does not fit"):
         masks("alternating", 2, side, blocks=blocks)

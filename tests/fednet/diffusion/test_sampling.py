@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from fednet.diffusion.combination import CombinationRule, RuleState, ScoreAnswers, SolverStep
-from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector
+from fednet.diffusion.combination import CombinationRule, RuleState, ScoreAnswers, ScoreFunction, SolverStep
+from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
 from fednet.diffusion.sampling import SampledTrajectory, sample
 from fednet.diffusion.sde import SDE, VE, VP, SubVP
 from fednet.seeds import generator
 
 SDES = [VE(sigma=200), VP(), SubVP()]  # a wide VE: its prior is centred at 0, its marginals are not
-SAMPLERS = [
+SAMPLERS: list[SamplerConfig] = [
     ODE(),
     ODE(method="euler", steps=400),
     ODE(method="midpoint", steps=60),
@@ -23,7 +25,7 @@ SAMPLERS = [
 ]
 
 
-def name(config) -> str:
+def name(config: SamplerConfig) -> str:
     return getattr(config, "method", config.kind)
 
 
@@ -38,27 +40,27 @@ def alone() -> CombinationRule:
     )
 
 
-def draw(query, sde: SDE, config, count: int = 4000, seed: int = 0) -> SampledTrajectory:
+def draw(query: ScoreFunction, sde: SDE, config: SamplerConfig, count: int = 4000, seed: int = 0) -> SampledTrajectory:
     latent = sde.prior((count, 1), generator(seed, "latent"))
     return sample(config, query, alone(), sde, latent, random=generator(seed, "noise"))
 
 
 @pytest.mark.parametrize("sde", SDES, ids=lambda sde: sde.kind)
 @pytest.mark.parametrize("config", SAMPLERS, ids=name)
-def test_every_sampler_draws_from_the_model(gaussians, sde: SDE, config) -> None:
+def test_every_sampler_draws_from_the_model(gaussians: Any, sde: SDE, config: SamplerConfig) -> None:
     x = draw(gaussians(sde, (1.5,), (0.49,)), sde, config).x
     assert float(x.mean()) == pytest.approx(1.5, abs=0.06)
     assert float(x.var()) == pytest.approx(0.49, abs=0.06)
 
 
 @pytest.mark.parametrize("config", SAMPLERS, ids=name)
-def test_the_last_step_removes_the_last_noise(gaussians, config) -> None:
+def test_the_last_step_removes_the_last_noise(gaussians: Any, config: SamplerConfig) -> None:
     x = draw(gaussians(VP(), (0.5,), (0.0,)), VP(), config, count=200).x
     torch.testing.assert_close(x, torch.full_like(x, 0.5), atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("config", SAMPLERS, ids=name)
-def test_time_stays_in_bounds_and_every_query_is_counted(gaussians, config) -> None:
+def test_time_stays_in_bounds_and_every_query_is_counted(gaussians: Any, config: SamplerConfig) -> None:
     query = gaussians(VP(), (0.5,), (0.3,))
     drawn = draw(query, VP(), config, count=50)
     assert drawn.evaluations == len(query.times)
@@ -66,7 +68,7 @@ def test_time_stays_in_bounds_and_every_query_is_counted(gaussians, config) -> N
     assert max(query.times) == 1.0
 
 
-def test_fixed_steps_cost_what_they_should(gaussians) -> None:
+def test_fixed_steps_cost_what_they_should(gaussians: Any) -> None:
     costs = {"euler": 1, "midpoint": 2, "heun3": 3, "rk4": 4}
     for method, stages in costs.items():
         drawn = draw(gaussians(VP(), (0.0,), (1.0,)), VP(), ODE(method=method, steps=10), count=5)
@@ -76,7 +78,7 @@ def test_fixed_steps_cost_what_they_should(gaussians) -> None:
     assert draw(gaussians(VP(), (0.0,), (1.0,)), VP(), corrected, count=5).evaluations == 31
 
 
-def test_tighter_tolerances_cost_more_and_change_little(gaussians) -> None:
+def test_tighter_tolerances_cost_more_and_change_little(gaussians: Any) -> None:
     loose, tight = (
         draw(gaussians(VP(), (1.0,), (0.1,)), VP(), ODE(rtol=tol, atol=tol), count=200) for tol in (1e-3, 1e-6)
     )
@@ -85,15 +87,15 @@ def test_tighter_tolerances_cost_more_and_change_little(gaussians) -> None:
 
 
 @pytest.mark.parametrize("config", SAMPLERS, ids=name)
-def test_the_same_seed_replays_bit_for_bit(gaussians, config) -> None:
+def test_the_same_seed_replays_bit_for_bit(gaussians: Any, config: SamplerConfig) -> None:
     one, two = (draw(gaussians(VP(), (1.0,), (0.5,)), VP(), config, count=20) for _ in range(2))
     assert torch.equal(one.x, two.x)
 
 
-def test_the_ode_is_a_function_of_the_latent_and_the_sde_of_latent_and_noise(gaussians) -> None:
+def test_the_ode_is_a_function_of_the_latent_and_the_sde_of_latent_and_noise(gaussians: Any) -> None:
     latent, sde = VP().prior((20, 1), generator(1, "latent")), VP()
 
-    def drawn(config, seed: int) -> torch.Tensor:
+    def drawn(config: SamplerConfig, seed: int) -> torch.Tensor:
         query = gaussians(sde, (1.0,), (0.5,))
         return sample(config, query, alone(), sde, latent, random=generator(seed, "noise")).x
 
@@ -102,7 +104,7 @@ def test_the_ode_is_a_function_of_the_latent_and_the_sde_of_latent_and_noise(gau
     assert torch.corrcoef(torch.stack([drawn(ODE(), 0)[:, 0], latent[:, 0]]))[0, 1] > 0.99
 
 
-def test_the_latent_is_left_as_it_was(gaussians) -> None:
+def test_the_latent_is_left_as_it_was(gaussians: Any) -> None:
     latent = VP().prior((5, 1), generator(1, "latent"))
     kept = latent.clone()
     for config in SAMPLERS:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from fednet.api import NullProgress, Stopped
-from fednet.diffusion.sde import VE, VP
+from fednet.api import NullProgress, Progress, Stopped
+from fednet.diffusion.sde import SDE, VE, VP
 from fednet.diffusion.training import (
     ScoreTrainConfig,
     joint_state,
@@ -27,7 +29,7 @@ from fednet.seeds import generator
 SHAPE = (1, 4, 4)
 
 
-def network(conditional: bool = False, sde=None) -> ScoreNet:
+def network(conditional: bool = False, sde: SDE = None) -> ScoreNet:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = UNetConfig(channels=(8,), groups=4, attention=False, conditional=conditional)
@@ -43,7 +45,7 @@ def stripes(count: int = 40) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def fit(config: ScoreTrainConfig, seed: int = 0, progress=None, net: ScoreNet | None = None):
+def fit(config: ScoreTrainConfig, seed: int = 0, progress: Progress = None, net: ScoreNet | None = None) -> Any:
     net = net or network()
     images, labels = stripes()
     done = train(net, images, labels if net.classes else None, config, seed=seed, progress=progress or NullProgress())
@@ -51,7 +53,7 @@ def fit(config: ScoreTrainConfig, seed: int = 0, progress=None, net: ScoreNet | 
 
 
 @pytest.mark.parametrize("sde", [VP(), VE()], ids=lambda sde: sde.kind)
-def test_training_lowers_the_loss(sde) -> None:
+def test_training_lowers_the_loss(sde: SDE) -> None:
     net, done = fit(ScoreTrainConfig(steps=150, lr=1e-2), net=network(sde=sde))
     assert done.steps == 150
     assert done.last_loss < 0.75 * done.first_loss
@@ -116,7 +118,9 @@ def test_a_diverging_loss_and_missing_images_are_refused() -> None:
         train(network(), images[:0], None, ScoreTrainConfig(steps=2), seed=0, progress=NullProgress())
 
 
-def stretch(state=None, *, before: int = 0, seed: int = 0, **settings) -> tuple[ScoreNet, ScoreNet]:
+def stretch(
+    state: Mapping[str, Tensor] | None = None, *, before: int = 0, seed: int = 0, **settings: Any
+) -> tuple[ScoreNet, ScoreNet]:
     """A stretch of training from a joint state, or from the beginning."""
     net = network()
     average = copy.deepcopy(net)
@@ -132,7 +136,8 @@ def same(one: ScoreNet, two: ScoreNet) -> bool:
 
 
 def test_rounds_of_stretches_train_the_raw_and_the_averaged_weights() -> None:
-    images, state = stripes()[0], None
+    images = stripes()[0]
+    state: Mapping[str, Tensor] | None = None
     for number in range(6):
         net, average = stretch(state, before=20 * number, seed=number)
         state = joint_state(net, average)

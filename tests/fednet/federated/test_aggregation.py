@@ -48,7 +48,7 @@ def test_signed_zeros_and_infinitesimals_are_the_same_in_shards() -> None:
 def test_every_rule_is_in_the_table_and_is_its_function(state: Draw) -> None:
     assert set(RULES) == set(get_args(get_args(RuleConfig)[0]))
     states = {name: state(seed) for seed, name in enumerate(WEIGHTS)}
-    expected = {
+    expected: dict[RuleConfig, dict[str, Tensor]] = {
         Mean(): weighted_mean(states, WEIGHTS),
         Median(): coordinate_median(states),
         TrimmedMean(trim=0.2): trimmed_mean(states, 0.2),

@@ -29,7 +29,7 @@ def threads() -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(before)
 
 
-def reference(tensors: list[Tensor], weights: list[float]) -> np.ndarray:  # type: ignore[type-arg]
+def reference(tensors: list[Tensor], weights: list[float]) -> np.ndarray:
     wide = torch.complex128 if tensors[0].is_complex() else torch.float64
     return np.average(np.stack([tensor.to(wide).numpy() for tensor in tensors]), axis=0, weights=weights)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,9 @@ NAMES = [f"a{index}" for index in range(10)]
 
 
 @given(st.sets(st.text(max_size=4), min_size=1, max_size=20), st.floats(0.001, 1.0), st.integers(0, 5), st.randoms())
-def test_it_is_a_sorted_part_of_the_right_size_whatever_the_order(names, share, number, random) -> None:  # type: ignore[no-untyped-def]
+def test_it_is_a_sorted_part_of_the_right_size_whatever_the_order(
+    names: set[str], share: float, number: int, random: Random
+) -> None:
     shuffled = sorted(names)
     random.shuffle(shuffled)
     chosen = sampled_participants(shuffled, share, 3, "m", number)

@@ -15,11 +15,12 @@ def trained(mu: float | None, steps: int = 30) -> tuple[dict[str, Tensor], dict[
     """A small net after some steps, and where it began; mu None trains without the term."""
     generator = torch.Generator().manual_seed(1)
     x, y = torch.randn(64, 5, generator=generator), torch.randint(0, 3, (64,), generator=generator)
-    net = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    first = torch.nn.Linear(5, 16)
+    net = torch.nn.Sequential(first, torch.nn.ReLU(), torch.nn.Linear(16, 3))
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
-        net[0].weight[:, 0] = -0.0
+        first.weight[:, 0] = -0.0
     anchor = detached_copy(net.state_dict())
     optimiser = torch.optim.SGD(net.parameters(), lr=0.3, momentum=0.5)
     for step in range(steps):
@@ -28,7 +29,7 @@ def trained(mu: float | None, steps: int = 30) -> tuple[dict[str, Tensor], dict[
         if mu is not None:
             loss = loss + proximal_term(dict(net.named_parameters()), anchor, mu)
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimiser.step()
     return detached_copy(net.state_dict()), anchor
 
@@ -41,7 +42,7 @@ def test_mu_zero_is_fedavg_bit_for_bit() -> None:
 def test_mu_zero_ignores_an_anchor_that_is_not_finite() -> None:
     weight = torch.ones(2, requires_grad=True)
     loss = weight.sum() + proximal_term({"w": weight}, {"w": torch.full((2,), float("inf"))}, 0.0)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     assert weight.grad is not None
     assert weight.grad.tolist() == [1, 1]
 
@@ -57,7 +58,7 @@ def test_its_value_and_its_gradient_are_the_papers() -> None:
     anchor = {"a": torch.tensor([[0.0, 4.0]]), "b": torch.tensor(2.0), "n": torch.tensor(5)}
     term = proximal_term(weights, anchor, 0.4)
     assert term.item() == pytest.approx(0.2 * (1 + 4 + 1))
-    term.backward()  # type: ignore[no-untyped-call]
+    term.backward()
     assert weights["a"].grad is not None
     assert weights["b"].grad is not None
     assert weights["a"].grad.flatten().tolist() == pytest.approx([0.4, -0.8])

@@ -31,7 +31,7 @@ def honest(count: int, length: int = 50) -> dict[str, dict[str, Tensor]]:
     }
 
 
-def stacked(states: States, key: str) -> np.ndarray:  # type: ignore[type-arg]
+def stacked(states: States, key: str) -> np.ndarray:
     return np.stack([states[name][key].double().numpy() for name in sorted(states)])
 
 

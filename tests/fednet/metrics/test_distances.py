@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from fednet.errors import MeasureError
-from fednet.metrics.distances import mse, perceptual, ssim
+from fednet.metrics.distances import Distance, mse, perceptual, ssim
 from fednet.models.lenet import LeNet
 from fednet.seeds import generator
 
@@ -27,30 +27,30 @@ DISTANCES = {"mse": mse, "ssim": ssim, "perceptual": perceptual(features().featu
 
 
 @pytest.fixture(params=sorted(DISTANCES))
-def distance(request: pytest.FixtureRequest):
+def distance(request: pytest.FixtureRequest) -> Distance:
     return DISTANCES[request.param]
 
 
-def test_equal_pictures_are_at_distance_zero_and_others_are_not(distance) -> None:
+def test_equal_pictures_are_at_distance_zero_and_others_are_not(distance: Distance) -> None:
     a, b = pictures("a"), pictures("b")
     torch.testing.assert_close(distance(a, a), torch.zeros(5), atol=1e-6, rtol=0)
     assert float(distance(a, b).min()) > 1e-3
 
 
-def test_a_distance_goes_both_ways_and_is_of_a_pair_alone(distance) -> None:
+def test_a_distance_goes_both_ways_and_is_of_a_pair_alone(distance: Distance) -> None:
     a, b = pictures("a"), pictures("b")
     assert distance(a, b).shape == (5,)
     torch.testing.assert_close(distance(a, b), distance(b, a))
     torch.testing.assert_close(distance(a, b)[2:3], distance(a[2:3], b[2:3]))
 
 
-def test_more_noise_is_farther(distance) -> None:
+def test_more_noise_is_farther(distance: Distance) -> None:
     a, noise = 0.5 * pictures("a"), pictures("noise")
     near, far = distance(a, a + 0.05 * noise), distance(a, a + 0.5 * noise)
     assert bool((near < far).all())
 
 
-def test_pictures_of_different_shapes_are_refused(distance) -> None:
+def test_pictures_of_different_shapes_are_refused(distance: Distance) -> None:
     with pytest.raises(MeasureError, match="one shape"):
         distance(pictures("a"), pictures("b", side=9))
     with pytest.raises(MeasureError, match="one shape"):

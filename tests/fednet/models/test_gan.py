@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from fednet.errors import ModelError
-from fednet.models.gan import Discriminator, GanConfig, Generator
+from fednet.models.gan import Discriminator, GanConfig, GanKind, Generator
 
 
 @pytest.mark.parametrize("kind", ["mlp", "dcgan", "dp-dcgan"])
 @pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 16), (3, 32), (1, 64)])
-def test_pictures_out_and_pictures_in(kind: str, channels: int, side: int) -> None:
-    config = GanConfig(kind=kind, latent=6, width=8)  # type: ignore[arg-type]
+def test_pictures_out_and_pictures_in(kind: GanKind, channels: int, side: int) -> None:
+    config = GanConfig(kind=kind, latent=6, width=8)
     shape = (channels, side, side)
     generator, discriminator = Generator(config, shape), Discriminator(config, shape)
     drawn = generator(generator.latents(3, torch.Generator().manual_seed(0)))
@@ -39,14 +39,14 @@ def test_only_the_private_one_keeps_its_pictures_apart() -> None:
     images = torch.randn(4, 1, 16, 16)
     for kind, apart in (("dp-dcgan", True), ("mlp", True), ("dcgan", False)):
         torch.manual_seed(0)
-        net = Discriminator(GanConfig(kind=kind, width=8), (1, 16, 16)).train()  # type: ignore[arg-type]
+        net = Discriminator(GanConfig(kind=kind, width=8), (1, 16, 16)).train()
         alone = torch.cat([net(image[None]) for image in images])
         assert torch.allclose(net(images), alone, atol=1e-5) is apart
 
 
 def test_pictures_that_cannot_be_made_are_refused() -> None:
     for kind, shape in (("mlp", (1, 4, 4)), ("mlp", (1, 16, 8)), ("mlp", (1, 128, 128)), ("dcgan", (1, 28, 28))):
-        config = GanConfig(kind=kind, width=8)  # type: ignore[arg-type]
+        config = GanConfig(kind=kind, width=8)
         for make in (Generator, Discriminator):
             with pytest.raises(ModelError, match=r"set data\.size"):
                 make(config, shape)

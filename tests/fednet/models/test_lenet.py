@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from fednet.models.lenet import LeNet
 from fednet.seeds import generator
 
 
-def network(**changes) -> LeNet:
+def network(**changes: Any) -> LeNet:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return LeNet(**changes).eval()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
 from safetensors.torch import save_file
 
-from fednet.diffusion.sde import VE, VP, SubVP
+from fednet.diffusion.sde import SDE, VE, VP, SubVP
 from fednet.errors import ModelError
 from fednet.models.unet import ScoreNet, UNetConfig, digest, restore, save
 from fednet.seeds import generator
@@ -19,7 +20,7 @@ from fednet.seeds import generator
 SHAPE = (1, 4, 4)
 
 
-def network(seed: int = 0, sde=None, **changes) -> ScoreNet:
+def network(seed: int = 0, sde: SDE | None = None, **changes: Any) -> ScoreNet:
     """A small network whose last layer is not zero, as it is before training."""
     config = UNetConfig(**{"channels": (8, 8), "groups": 4, "attention": False, **changes})
     with torch.random.fork_rng():
@@ -34,7 +35,7 @@ def noise(count: int = 5) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("sde", [VE(), VP(), SubVP()], ids=lambda sde: sde.kind)
-def test_before_training_the_score_is_that_of_a_normal_density(sde) -> None:
+def test_before_training_the_score_is_that_of_a_normal_density(sde: SDE) -> None:
     config = UNetConfig(channels=(8,), groups=4, attention=False, data_scale=0.7)
     net, x, t = ScoreNet(config, sde, SHAPE, 3), noise(), torch.tensor([0.001, 0.1, 0.4, 0.8, 1.0])
     alpha, std = sde.marginal(t)
@@ -48,7 +49,7 @@ def test_the_score_is_the_noise_over_its_deviation() -> None:
 
 
 @pytest.mark.parametrize("sde", [VE(), VP(), SubVP()], ids=lambda sde: sde.kind)
-def test_the_network_sees_t(sde) -> None:
+def test_the_network_sees_t(sde: SDE) -> None:
     net = network(sde=sde)
     told: list[torch.Tensor] = []
     net.unet.register_forward_pre_hook(lambda _module, inputs: told.append(inputs[1]))
@@ -98,7 +99,7 @@ def test_equal_checkpoints_are_equal_bytes(tmp_path: Path) -> None:
     ("other", "key"),
     [({"channels": (8, 16)}, "channels"), ({"conditional": True}, "conditional"), ({"sde": VE()}, "sde")],
 )
-def test_the_weights_of_another_architecture_are_refused(tmp_path: Path, other, key: str) -> None:
+def test_the_weights_of_another_architecture_are_refused(tmp_path: Path, other: dict[str, Any], key: str) -> None:
     save(network(), tmp_path / "net.safetensors")
     fresh = network(**other)
     before = fresh.score(noise(), torch.tensor(0.3))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fednet.errors import PrivacyError
@@ -10,13 +12,13 @@ from fednet.privacy.secure_sum_setup import SurvivorSet
 
 
 @pytest.fixture
-def agreement(whole: object) -> SurvivorSet:
-    return whole.parties["c00"]._agreement  # type: ignore[attr-defined,no-any-return]
+def agreement(whole: Any) -> SurvivorSet:
+    return whole.parties["c00"]._agreement
 
 
 @pytest.fixture
-def votes(whole: object) -> dict[str, bytes]:
-    return whole.vote(["c00", "c01", "c02", "c03"])  # type: ignore[attr-defined,no-any-return]
+def votes(whole: Any) -> dict[str, bytes]:
+    return whole.vote(["c00", "c01", "c02", "c03"])
 
 
 def test_votes_for_the_agreement_are_a_majority(agreement: SurvivorSet, votes: dict[str, bytes]) -> None:

@@ -13,7 +13,7 @@ from fednet.privacy import shares as module
 from fednet.privacy.entropy import SeededRandom
 from fednet.privacy.field import SECRETS
 from fednet.privacy.masking import public_key
-from fednet.privacy.secure_sum_setup import PartyKeys, SecureSumParameters, SecureSumParties
+from fednet.privacy.secure_sum_setup import Kind, PartyKeys, SecureSumParameters, SecureSumParties
 from fednet.privacy.shamir import recover
 from fednet.privacy.shares import SEALED_BYTES, SHARE_BYTES, DealtShares, SecretShare, deal, is_genuine, seal, unseal
 
@@ -35,11 +35,12 @@ def parties(attempt: bytes = b"1") -> SecureSumParties:
 
 def dealt(dealer: str = "a", under: SecureSumParties | None = None) -> Mapping[str, DealtShares]:
     where = under or parties()
+    parts: dict[Kind, str] = {"key": "mask", "seed": "seed"}
     shares = {
         kind: deal(
             private(dealer, part), kind, dealer, where, signer=private(dealer, "sign"), random=SeededRandom(1, part)
         )
-        for kind, part in (("key", "mask"), ("seed", "seed"))
+        for kind, part in parts.items()
     }
     return {name: {"key": shares["key"][name], "seed": shares["seed"][name]} for name in NAMES}
 

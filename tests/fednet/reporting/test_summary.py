@@ -37,7 +37,9 @@ def test_what_is_left_is_read_again(tmp_path: Path) -> None:
     summary = Summary(title="T", sections=(section,), accounts={"m": account})
     write_summary(tmp_path / "new", summary)
     assert read_summary(tmp_path / "new") == summary
-    assert [type(value) for value in read_summary(tmp_path / "new").sections[0].table.rows[0]] == [int, float, bool]
+    table = read_summary(tmp_path / "new").sections[0].table
+    assert table is not None
+    assert [type(value) for value in table.rows[0]] == [int, float, bool]
 
 
 def test_a_folder_without_one_has_an_empty_one(tmp_path: Path) -> None:
