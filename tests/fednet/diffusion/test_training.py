@@ -29,7 +29,7 @@ from fednet.seeds import generator
 SHAPE = (1, 4, 4)
 
 
-def network(conditional: bool = False, sde: SDE = None) -> ScoreNet:
+def network(conditional: bool = False, sde: SDE | None = None) -> ScoreNet:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = UNetConfig(channels=(8,), groups=4, attention=False, conditional=conditional)
@@ -45,7 +45,7 @@ def stripes(count: int = 40) -> tuple[Tensor, Tensor]:
     return images, labels
 
 
-def fit(config: ScoreTrainConfig, seed: int = 0, progress: Progress = None, net: ScoreNet | None = None) -> Any:
+def fit(config: ScoreTrainConfig, seed: int = 0, progress: Progress | None = None, net: ScoreNet | None = None) -> Any:
     net = net or network()
     images, labels = stripes()
     done = train(net, images, labels if net.classes else None, config, seed=seed, progress=progress or NullProgress())

@@ -1,0 +1,22 @@
+"""All errors of the package are method errors, and carry what a caller acts on."""
+
+from __future__ import annotations
+
+import inspect
+
+from fednet import errors
+from fednet.errors import MethodError, PrivacyError, UnknownMethod
+
+
+def test_every_error_is_a_method_error_and_is_documented_in_the_tree() -> None:
+    classes = dict(inspect.getmembers(errors, inspect.isclass))
+    assert all(issubclass(each, MethodError) for each in classes.values())
+    assert all(name in (errors.__doc__ or "") for name in classes)
+
+
+def test_errors_carry_their_fields() -> None:
+    unknown = UnknownMethod("x", "expected one of a, b", known=("a", "b"))
+    assert str(unknown) == "unknown method 'x': expected one of a, b"
+    assert (unknown.name, unknown.reason, unknown.known) == ("x", "expected one of a, b", ("a", "b"))
+    assert PrivacyError("a false share", ("a1",)).peers == ("a1",)
+    assert PrivacyError("no budget").peers == ()
