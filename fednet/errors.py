@@ -5,7 +5,7 @@
     +-- DataError          a data set is missing, malformed or does not fit (the operator must act)
     +-- ModelError         a model or checkpoint does not fit the configuration
     +-- MeasureError       a metric was given what it cannot measure (range, count, non-finite)
-    +-- PrivacyError       a share, a key or a budget was refused; it names whose, and tells nothing of it
+    +-- PrivacyError       a share, a key, a mask or a budget was refused; names the peers, never the secret
 
     UsageError             an argument of a command cannot be used (the operator must act)
 
@@ -16,16 +16,16 @@ from __future__ import annotations
 
 
 class MethodError(Exception):
-    """A method cannot do what it was asked."""
+    """A method cannot carry out a task or answer a question."""
 
 
 class UnknownMethod(MethodError):
     """A method is not registered, or its module cannot be used.
 
     Attributes:
-        name: what was asked for.
+        name: the requested name.
         reason: why it cannot be used.
-        known: the registered methods, where the name is not among them.
+        known: the registered methods, where the name is not one of them.
     """
 
     def __init__(self, name: str, reason: str, known: tuple[str, ...] = ()) -> None:
@@ -42,14 +42,14 @@ class ModelError(MethodError):
 
 
 class MeasureError(MethodError):
-    """A metric was given something that it cannot measure."""
+    """A metric's input is invalid (range, count, non-finite)."""
 
 
 class PrivacyError(MethodError):
     """A share, a key, a mask or a privacy budget was refused.
 
     Attributes:
-        peers: whose; leaving them out may help. Empty where nobody is to blame.
+        peers: the peers at fault, whose exclusion may help; () if none is.
     """
 
     def __init__(self, message: str, peers: tuple[str, ...] = ()) -> None:

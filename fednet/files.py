@@ -1,7 +1,4 @@
-"""Files: written whole or not at all, read up to a bound, and checked before work that ends with writing one.
-
-Knows nothing of what is in them.
-"""
+"""Atomic file writes, bounded reads, and checks of output paths before long work."""
 
 from __future__ import annotations
 
@@ -12,13 +9,13 @@ from fednet.errors import UsageError
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file beside its place and renames it there; makes the folders above it.
+    """Writes a file atomically: to a temporary file in the same folder, then renamed; creates missing folders.
 
-    Whoever reads meanwhile, and whoever comes after a crash, finds the old file or the new one. Several threads of
-    one process must not write the same path at once.
+    Concurrent readers, and readers after a crash, see the old file or the new one. Threads of one process must not
+    write the same path at the same time.
 
     Raises:
-        OSError: it cannot be written; nothing is left behind.
+        OSError: it cannot be written; the temporary file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")

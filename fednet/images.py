@@ -1,7 +1,7 @@
-"""Pictures between tensors in [-1, 1] and files: checks, grids, reading and writing.
+"""Images as tensors in [-1, 1]: validation, grids, reading and writing of files.
 
-A batch outside of [-1, 1] is refused, never clamped in silence: the source of method 1 saved 0..255 floats through
-a [0, 1] clamp and measured what was left. Knows nothing of data sets or models.
+A batch outside of [-1, 1] is refused and never clamped silently: the code of score inference's source saved 0..255
+floats through a [0, 1] clamp and measured the result.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from fednet.files import write_whole
 Pixels = NDArray[np.uint8]
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 ROWS, PER_ROW = 10, 10
-"""Of `by_label`: rows without labels, and pictures in a row."""
+"""Of `by_label`: rows without labels, and images in a row."""
 SLACK = 1e-4
 """How far beyond [-1, 1] rounding may carry a value."""
 SPREAD = 0.25
@@ -32,10 +32,10 @@ SPREAD = 0.25
 def require_pictures(images: Tensor, what: str = "images") -> None:
     """Checks that a batch is floating, (n, c, h, w), finite, and in [-1, 1] and not in [0, 1] or [0, 255].
 
-    Two pictures or more without any value below 0 count as [0, 1], unless they are nearly constant.
+    Two or more images without any value below 0 count as [0, 1], unless they are nearly constant.
 
     Raises:
-        MeasureError: it is anything else; the message says what it looks like.
+        MeasureError: it is not; the message gives the range and a guess.
     """
     if images.ndim != 4 or not images.is_floating_point() or images.numel() == 0:
         raise MeasureError(
@@ -70,23 +70,25 @@ def to_bytes(images: Tensor) -> Tensor:
 
 
 def grid(images: Tensor, columns: int, scale: int | None = None) -> Pixels:
-    """Lays pictures out in rows, left to right, with a white line between them.
+    """Arranges images in rows, left to right, with a white line between them.
 
     Args:
         images: (n, c, h, w) in [-1, 1], c 1 or 3.
-        columns: pictures in a row.
-        scale: screen pixels per pixel; None enlarges small pictures to about 32.
+        columns: images in a row.
+        scale: screen pixels per pixel; None enlarges small images to about 32.
 
     Returns:
         uint8 (height, width, 3).
 
     Raises:
-        MeasureError: the pictures are not in [-1, 1], or have neither 1 nor 3 channels.
+        MeasureError: the images are not in [-1, 1], or have neither 1 nor 3 channels.
     """
     pixels = to_bytes(images.detach().cpu())
     count, channels, height, width = pixels.shape
     if channels not in (1, 3) or columns < 1:
-        raise MeasureError(f"a grid needs 1 or 3 channels and a column; got {channels} channels, {columns} columns")
+        raise MeasureError(
+            f"a grid needs 1 or 3 channels and at least 1 column; got {channels} channels, {columns} columns"
+        )
     factor = scale or max(1, round(32 / max(height, width)))
     tiles = pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3).expand(-1, 3, -1, -1)
     high, wide, rows = height * factor + 1, width * factor + 1, math.ceil(count / columns)
@@ -98,16 +100,16 @@ def grid(images: Tensor, columns: int, scale: int | None = None) -> Pixels:
 
 
 def pixels(image: Tensor) -> Pixels:
-    """One picture (c, h, w) in [-1, 1], c 1 or 3, as uint8 (h, w, 3).
+    """One image (c, h, w) in [-1, 1], c 1 or 3, as uint8 (h, w, 3).
 
     Raises:
-        MeasureError: it is none.
+        MeasureError: as for `grid`.
     """
     return grid(image[None], 1, scale=1)[1:-1, 1:-1]
 
 
 def by_label(images: Tensor, labels: Tensor | None) -> Pixels:
-    """Lays pictures out with a row a label where there are labels (n,), or the first hundred where there are none.
+    """A grid with one row per label; without labels (n,) the first hundred images.
 
     Raises:
         MeasureError: as for `grid`.
@@ -120,17 +122,17 @@ def by_label(images: Tensor, labels: Tensor | None) -> Pixels:
 
 
 def save_png(path: Path, pixels: Pixels) -> None:
-    """Writes a uint8 (h, w, 3) or (h, w) picture whole or not at all; makes the folders above it."""
+    """Writes a uint8 (h, w, 3) or (h, w) image atomically; creates missing folders."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     write_whole(path, buffer.getvalue())
 
 
 def is_grey(path: Path) -> bool:
-    """Whether a file holds a picture without colour.
+    """Whether a file is a greyscale image.
 
     Raises:
-        DataError: it is no picture.
+        DataError: it is not a readable image.
     """
     try:
         with Image.open(path) as picture:
@@ -143,7 +145,7 @@ def read_picture(path: Path, *, grey: bool) -> Tensor:
     """Reads a file as uint8 (1, h, w) where `grey`, else (3, h, w).
 
     Raises:
-        DataError: it is no picture, is damaged, or has more than 8 bits a channel.
+        DataError: it is not a readable image, or has more than 8 bits a channel.
     """
     try:
         with Image.open(path) as picture:

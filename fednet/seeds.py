@@ -1,6 +1,6 @@
-"""One seed for a run, split by purpose: every random choice has a name and none disturbs another.
+"""Seeds by purpose: one seed per run, from which every random choice derives a generator of its own.
 
-Reproducible numbers only. Secrets (keys, masks, privacy noise) never come from here.
+For reproducible numbers only. Secrets (keys, masks, privacy noise) never come from here.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Masks: vectors that look like noise to everybody but those who hold a key, and that two peers can cancel.
+"""Masks of a secure sum: pseudorandom vectors that two parties add and subtract.
 
 X25519 (RFC 7748) agrees on a secret, HKDF-SHA256 (RFC 5869) makes a key of it, AES-256 in counter mode stretches the
 key to a vector over the ring of integers modulo 2^32 (int32 here: the same bits). A key is for one mask only, so that
-the counter starts at zero. Counter mode can begin anywhere: a shard is unmasked without the rest. Refuses to know who
-is who.
+the counter starts at zero. Counter mode allows random access: a shard is unmasked without the rest.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from fednet.errors import PrivacyError
 Words = np.ndarray[Any, np.dtype[np.uint32]]
 
 KEY = 32
-"""The bytes of every key, public or private, and of every seed."""
+"""Size of every key, public or private, and of every seed."""
 
 _BLOCK = 1 << 18
-"""Bytes of a mask at a time: they stay in the processor's cache."""
+"""Bytes of a mask at a time, so that they stay in the processor's cache."""
 
 _ZEROS = memoryview(bytes(_BLOCK))
 
@@ -38,24 +37,24 @@ def public_key(private: bytes) -> bytes:
 
 
 def shared_secret(private: bytes, public: bytes) -> bytes:
-    """What the holders of two X25519 keys have in common; to be put through `derived`.
+    """X25519 key agreement; the result is only used through `derive_key`.
 
     Raises:
-        PrivacyError: the public key is of small order, so that everybody would know the result.
+        PrivacyError: the public key is of small order, so that the result would not be secret.
     """
     try:
         return X25519PrivateKey.from_private_bytes(private).exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
-        raise PrivacyError("a public key of small order agrees on nothing secret: send a key drawn at random") from None
+        raise PrivacyError("a public key is of small order: expected a random key") from None
 
 
 def derive_key(secret: bytes, *purpose: bytes) -> bytes:
-    """A key for one purpose."""
+    """A key for one purpose (HKDF-SHA256)."""
     return HKDF(SHA256(), KEY, salt=None, info=length_prefixed(*purpose)).derive(secret)
 
 
 def length_prefixed(*parts: bytes) -> bytes:
-    """Byte strings as one from which each could be told again."""
+    """An injective encoding of byte strings: each is preceded by its length."""
     return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
 
 
@@ -65,8 +64,8 @@ def add_mask(vector: Tensor, key: bytes, sign: int, offset: int = 0) -> None:
     Args:
         vector: int32 (n,), contiguous, on the CPU.
         key: 32 bytes, of this mask only.
-        sign: 1 adds, -1 takes away.
-        offset: where in the mask the vector begins, in elements.
+        sign: 1 adds, -1 subtracts.
+        offset: position of the vector in the mask, in elements.
     """
     words, combine = _words(vector), np.add if sign > 0 else np.subtract
     first, skipped = divmod(offset, 4)
@@ -76,29 +75,30 @@ def add_mask(vector: Tensor, key: bytes, sign: int, offset: int = 0) -> None:
     for start in range(0, len(words), _BLOCK // 4):
         part = words[start : start + _BLOCK // 4]
         cipher.update_into(_ZEROS[: 4 * len(part)], buffer)
-        combine(part, np.frombuffer(buffer, "<u4", len(part)), out=part)
+        combine(part, np.frombuffer(buffer, np.uint32, len(part)), out=part)
 
 
 def sum_masked(vectors: Mapping[str, Tensor]) -> Tensor:
-    """The sum of masked vectors modulo 2^32, whatever their order.
+    """The sum of masked vectors modulo 2^32.
 
     Args:
-        vectors: int32 (n,) by whose they are, at least one.
+        vectors: int32 (n,) by party, at least one.
 
     Returns:
         int32 (n,), new.
 
     Raises:
-        PrivacyError: none, or vectors of several lengths or of another type; names whose does not fit.
+        PrivacyError: no vectors, or one of another length or type; names the party.
     """
     if not vectors:
-        raise PrivacyError("no masked vectors to add up: at least one is needed")
+        raise PrivacyError("no masked vectors: expected at least one")
     ordered = sorted(vectors.items())
     total = torch.zeros_like(require_vector(ordered[0][1], ordered[0][0]), memory_format=torch.contiguous_format)
     for name, vector in ordered:
         if len(require_vector(vector, name)) != len(total):
             raise PrivacyError(
-                f"{name!r} sent {len(vector)} masked values, {ordered[0][0]!r} {len(total)}: use one model", (name,)
+                f"{name!r} sent {len(vector)} masked values, {ordered[0][0]!r} {len(total)}: use the same model",
+                (name,),
             )
         words = _words(total)
         np.add(words, _words(vector.contiguous()), out=words)
@@ -109,12 +109,12 @@ def require_vector(vector: Tensor, whose: str) -> Tensor:
     """Checks that a vector is int32 (n,) with n >= 1 on the CPU, and returns it.
 
     Raises:
-        PrivacyError: it is not; names whose it is.
+        PrivacyError: it is not; names the party.
     """
     if vector.dtype is not torch.int32 or vector.dim() != 1 or not len(vector) or vector.device.type != "cpu":
         raise PrivacyError(
             f"the vector of {whose!r} is {vector.dtype} {tuple(vector.shape)} on {vector.device}: "
-            "give a quantised one, int32 (n,) on the cpu",
+            "expected int32 (n,) on the cpu, see `Quantiser.encode`",
             (whose,),
         )
     return vector

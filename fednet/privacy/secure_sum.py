@@ -1,24 +1,24 @@
-"""One party of a secure sum: everybody learns the sum of the survivors' vectors, nobody a single one.
+"""One party of a secure sum: all parties learn the sum of the survivors' vectors, and no single vector.
 
 Bonawitz et al. 2017, "Practical secure aggregation for privacy-preserving machine learning", figure 4, with double
-masking. Every pair of peers agrees on a mask that one adds and the other takes away; each adds a mask of its own, too.
-Of a peer that survives, the others reveal the seed of its own mask; of one that dropped, the key of its pairwise masks,
-so that its vector stays hidden by its own mask even if it comes late. Never both.
+masking. Every pair of parties agrees on a mask that one adds and the other subtracts; each adds a self mask, too. Of a
+survivor the others reveal the seed of its self mask; of a dropped party the key of its pairwise masks, so that its
+vector stays hidden by its self mask even if it arrives late. Never both.
 
-The stages, each with what the others must be sent:
+The stages, each with its output:
 
-    advertise() -> keys                to everybody; authenticated by whoever carries them
-    share(keys of all) -> sealed       to each its own
-    receive(sealed from all)           everybody from the same peers: the sharers
-    mask(vector) -> masked             to whoever adds up
-    vote(survivors, dropped) -> vote   to everybody
-    reveal(votes) -> reveal            to everybody, once as many as the threshold voted for the same survivors
-    unmask(sum, reveals) -> sum        by everybody
+    advertise() -> keys                to all; the transport must authenticate the sender
+    share(keys of all) -> sealed       one for each other party
+    receive(sealed from all)           from the same parties everywhere: the sharers
+    mask(vector) -> masked             to the aggregator
+    vote(survivors, dropped) -> vote   to all
+    reveal(votes) -> reveal            to all, once a threshold of parties has voted for the same survivors
+    unmask(sum, reveals) -> sum        by all
 
-Differs from the paper: no server. The lead only says who is in, and may lie: a party votes once and reveals only what
-it voted for, the threshold is more than half, and everything is bound to what its sender believes, so that a lie ends
-in a refusal (see `secure_sum_setup` and `consistency_check`). A party serves one attempt. Refuses to know the network,
-the time and what the numbers mean.
+Differs from the paper: no server. The leader only announces the sharers and survivors and is not trusted: a party votes
+once and reveals only what it voted for, the threshold is more than half, and every message is bound to its sender's
+view, so that inconsistent announcements end in a refusal (see `secure_sum_setup` and `consistency_check`). A party
+serves one attempt.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _Secrets:
-    """What never leaves a party, but in shares."""
+    """Secrets that leave a party only in shares."""
 
     seal: bytes = field(repr=False)
     mask: bytes = field(repr=False)
@@ -52,13 +52,13 @@ class _Secrets:
 
 
 class SecureSumParty:
-    """One peer in one attempt at a secure sum. Every stage either happens or raises and changes nothing.
+    """One party in one attempt at a secure sum. A stage that raises changes nothing.
 
     Attributes:
-        name: its own.
-        parameters: who may take part, the threshold and the attempt.
-        private: whether its secrets are; a sum with a seeded party in it must be marked NOT PRIVATE.
-        sharers: the peers whose masks are in its vector, sorted; () before `receive`.
+        name: its name.
+        parameters: names, threshold and attempt.
+        private: whether its secrets are random; a sum with a seeded party must be marked NOT PRIVATE.
+        sharers: the parties whose masks are in its vector, sorted; () before `receive`.
     """
 
     def __init__(
@@ -67,21 +67,21 @@ class SecureSumParty:
         """Draws fresh keys.
 
         Args:
-            name: its own.
-            names: of everybody who may take part, itself among them.
-            threshold: how many survivors the sum needs; more than half of the names, and at least 3.
-            attempt: the context: what tells this attempt from every other one (run, model, round, attempt).
-            random: where secrets come from.
+            name: its name.
+            names: all possible parties, itself included.
+            threshold: number of survivors that the sum needs; more than half of the names, and at least 3.
+            attempt: unique context of this attempt (run, model, round, attempt).
+            random: source of secrets.
 
         Raises:
-            PrivacyError: a threshold or names under which a sum would not be private, or could never be unmasked.
+            PrivacyError: a threshold or names with which the sum would not be private, or could never be unmasked.
         """
         self.name = name
         self.parameters = SecureSumParameters(tuple(sorted(names)), threshold, attempt)
         self.private = is_private(random)
         self.sharers: tuple[str, ...] = ()
         if name not in self.parameters.names:
-            raise PrivacyError(f"{name!r} is not one of the {len(self.parameters.names)} peers: add it to them")
+            raise PrivacyError(f"unknown party {name!r}; expected one of the {len(self.parameters.names)} parties")
         self._random = random
         self._secrets = _Secrets(*(random(KEY) for _ in range(4)))
         self._keys = self._advertised()
@@ -93,53 +93,55 @@ class SecureSumParty:
         self._revealed = b""
 
     def __repr__(self) -> str:
-        return f"Party({self.name!r}, {self.parameters.threshold} of {len(self.parameters.names)})"
+        return f"SecureSumParty({self.name!r}, {self.parameters.threshold} of {len(self.parameters.names)})"
 
     def advertise(self) -> bytes:
-        """Its public keys, `secure_sum_setup.KEYS_BYTES` bytes; the same ones whenever it is asked."""
+        """Its public keys, `secure_sum_setup.KEYS_BYTES` bytes; the same on every call."""
         return self._keys.packed()
 
     def share(self, keys: Mapping[str, bytes]) -> dict[str, bytes]:
-        """Deals its secrets to everybody who advertised keys.
+        """Shares its secrets among all parties that advertised keys.
 
         Args:
-            keys: by whose they are, at least the threshold's number, its own among them; the same at every party.
+            keys: advertised keys by party, its own included, at least `threshold`; the same at every party.
 
         Returns:
-            What is for whom, `shares.SEALED_BYTES` bytes each; the same whenever it is asked with the same keys.
+            Sealed shares by receiver, `shares.SEALED_BYTES` bytes each; the same on every call with the same keys.
 
         Raises:
-            PrivacyError: too few keys, a stranger's, a repeated or a malformed one, or others than before.
+            PrivacyError: too few keys, an unknown party's, a repeated or malformed one, or other keys than before.
         """
         parties = SecureSumParties(
             self.parameters, {name: PartyKeys.unpacked(packed, name) for name, packed in sorted(keys.items())}
         )
         if keys.get(self.name) != self.advertise():
-            raise PrivacyError(f"the keys for {self.name!r} are not its own: send every party's keys as they came")
+            raise PrivacyError(
+                f"the keys of {self.name!r} are not those it advertised: pass every party's keys as received"
+            )
         if self._parties is not None and self._parties.digest != parties.digest:
-            raise PrivacyError(f"{self.name!r} has shared under other keys: begin another attempt")
+            raise PrivacyError(f"{self.name!r} has shared with other keys: start another attempt")
         if self._parties is None:
             self._deal(parties)
         return dict(self._outgoing)
 
     def receive(self, sealed: Mapping[str, bytes]) -> None:
-        """Takes what the others dealt it: they and it are the sharers, and their masks will be in its vector.
+        """Opens the shares for this party; their senders and this party are the sharers.
 
         Args:
-            sealed: by who sent it; from the same peers at every party, whatever the party's own.
+            sealed: sealed shares by sender; from the same sharers at every party.
 
         Raises:
-            PrivacyError: too few, or one that was tampered with, replayed, meant for another peer or comes from a
-                stranger (named); or other sharers than before.
+            PrivacyError: too few, or shares that were modified, replayed, sealed to another party or sent by an
+                unknown one (named); or other sharers than before.
         """
-        parties = _need(self._parties, "receive", "share")
+        parties = _require_stage(self._parties, "receive", "share")
         sharers = tuple(sorted({*sealed, self.name}))
         if self.sharers:
             if sharers != self.sharers:
-                raise PrivacyError(f"{self.name!r} has agreed on other sharers: begin another attempt")
+                raise PrivacyError(f"{self.name!r} has received shares of other sharers: start another attempt")
             return
-        if strangers := tuple(sorted((set(sealed) - set(parties.keys)) | (set(sealed) & {self.name}))):
-            raise PrivacyError(f"shares of {', '.join(map(repr, strangers))}: leave them out", strangers)
+        if unknown := tuple(sorted((set(sealed) - set(parties.keys)) | (set(sealed) & {self.name}))):
+            raise PrivacyError(f"shares of unknown parties {', '.join(map(repr, unknown))}: exclude them", unknown)
         self.parameters.require_enough(sharers, "shared")
         opened = {
             dealer: unseal(box, self._secrets.seal, dealer, self.name, parties)
@@ -149,23 +151,23 @@ class SecureSumParty:
         self.sharers = sharers
 
     def mask(self, vector: Tensor) -> Tensor:
-        """Its vector under all its masks; once only, for the difference of two would show.
+        """Masks its vector; once only, since the difference of two masked vectors is not hidden.
 
         Args:
             vector: int32 (n,), quantised.
 
         Returns:
-            int32 (n,), new; uniform over 2^32 to everybody else.
+            int32 (n,), new; uniform over 2^32 to all others.
 
         Raises:
-            PrivacyError: no quantised vector, before `receive`, a second time, or after it was counted as dropped.
+            PrivacyError: not a quantised vector, before `receive`, a second time, or after it was counted as dropped.
         """
-        parties = _need(self._parties if self.sharers else None, "mask", "receive")
+        parties = _require_stage(self._parties if self.sharers else None, "mask", "receive")
         masked = require_vector(vector, self.name).clone().contiguous()
         if self._has_masked:
             raise PrivacyError(f"{self.name!r} has masked a vector already: send that one again")
         if self._agreement is not None:
-            raise PrivacyError(f"{self.name!r} was counted as dropped: begin another attempt")
+            raise PrivacyError(f"{self.name!r} was counted as dropped: start another attempt")
         keys = {
             other: pair_key(self._secrets.mask, self.name, other, parties)
             for other in self.sharers
@@ -178,55 +180,57 @@ class SecureSumParty:
         return masked
 
     def vote(self, survivors: Iterable[str], dropped: Iterable[str]) -> bytes:
-        """Its word that these are the survivors: for one set, ever.
+        """Signs a set of survivors; one set only in its lifetime.
 
         Args:
-            survivors: whose masked vectors are in the sum, at least the threshold's number.
+            survivors: parties whose masked vectors are in the sum, at least `threshold`.
             dropped: all other sharers.
 
         Returns:
-            `consistency_check.VOTE_BYTES` bytes; the same whenever it is asked with the same survivors.
+            `consistency_check.VOTE_BYTES` bytes; the same on every call with the same survivors.
 
         Raises:
-            PrivacyError: too few survivors, sharers that are both or neither, or other survivors than before.
+            PrivacyError: too few survivors, sharers that are in both or neither, or other survivors than before.
         """
-        parties = _need(self._parties if self.sharers else None, "vote", "receive")
+        parties = _require_stage(self._parties if self.sharers else None, "vote", "receive")
         alive, gone = set(survivors), set(dropped)
         if wrong := tuple(sorted((alive & gone) | (set(self.sharers) ^ (alive | gone)))):
             raise PrivacyError(
-                f"{', '.join(map(repr, wrong))}: every sharer either survives or dropped, and nobody else does", wrong
+                f"{', '.join(map(repr, wrong))}: expected every sharer either in survivors or in dropped, and no "
+                "other party",
+                wrong,
             )
         agreement = SurvivorSet(parties, self.sharers, tuple(sorted(alive)))
         if self._agreement is not None and self._agreement != agreement:
-            raise PrivacyError(
-                f"{self.name!r} has voted for other survivors, and a second set could open an update: refused"
-            )
+            raise PrivacyError(f"{self.name!r} has voted for other survivors; a second set could reveal an update")
         if self.name in alive and not self._has_masked:
-            raise PrivacyError(f"{self.name!r} is to survive, but has masked nothing: count it as dropped")
+            raise PrivacyError(
+                f"{self.name!r} is among the survivors, but has not masked a vector: count it as dropped"
+            )
         self._agreement = agreement
         return sign_vote(agreement, self.name, self._secrets.sign)
 
     def check_vote(self, name: str, vote: bytes) -> None:
-        """Looks at another peer's vote as soon as it is there.
+        """Verifies another party's vote.
 
         Raises:
-            PrivacyError: it is false, or for other survivors than this party's; names the peer.
+            PrivacyError: it is invalid, or for other survivors than this party's; names the party.
         """
-        require_vote(_need(self._agreement, "check_vote", "vote"), name, vote)
+        require_vote(_require_stage(self._agreement, "check_vote", "vote"), name, vote)
 
     def reveal(self, votes: Mapping[str, bytes]) -> bytes:
-        """Shares of the seeds of those survivors that it voted for, and of the keys of those who dropped.
+        """Reveals its shares of the survivors' seeds and of the dropped parties' keys, for the set that it voted for.
 
         Args:
-            votes: by whose they are, with its own at least the threshold's number.
+            votes: votes by party; with its own at least `threshold`.
 
         Returns:
-            `unmasking.reveal_bytes(len(sharers))` bytes; the same whenever it is asked.
+            `unmasking.reveal_bytes(len(sharers))` bytes; the same on every call.
 
         Raises:
-            PrivacyError: before `vote`, too few votes, or one for other survivors; names whose.
+            PrivacyError: before `vote`, too few votes, or one for other survivors; names the party.
         """
-        agreement = _need(self._agreement, "reveal", "vote")
+        agreement = _require_stage(self._agreement, "reveal", "vote")
         own = sign_vote(agreement, self.name, self._secrets.sign)
         require_threshold_votes(agreement, {**votes, self.name: own})
         shares = {name: self._held[name][agreement.kind(name)] for name in self.sharers}
@@ -234,28 +238,29 @@ class SecureSumParty:
         return self._revealed
 
     def check_reveal(self, name: str, revealed: bytes) -> None:
-        """Looks at another peer's reveal as soon as it is there.
+        """Verifies another party's reveal.
 
         Raises:
-            PrivacyError: it is false, or for other survivors than this party's; names the peer.
+            PrivacyError: it is invalid, or for other survivors than this party's; names the party.
         """
-        parse_reveal(_need(self._agreement, "check_reveal", "vote"), name, revealed)
+        parse_reveal(_require_stage(self._agreement, "check_reveal", "vote"), name, revealed)
 
     def unmask(self, total: Tensor, reveals: Mapping[str, bytes], offset: int = 0) -> Tensor:
         """The exact sum of the survivors' vectors.
 
         Args:
-            total: int32 (n,), the sum of exactly the survivors' masked vectors (`masking.summed`), or a piece of it.
-            reveals: by whose they are, with its own at least the threshold's number.
-            offset: where in the vectors the piece begins.
+            total: int32 (n,), the sum of exactly the survivors' masked vectors (`masking.summed`), or a slice of it.
+            reveals: reveals by party; with its own at least `threshold`.
+            offset: position of the slice in the vectors.
 
         Returns:
             int32 (n,), modulo 2^32.
 
         Raises:
-            PrivacyError: before `reveal`, too few reveals, a false one, or a peer that dealt falsely; names whose.
+            PrivacyError: before `reveal`, too few reveals, an invalid one, or a party with inconsistent shares; names
+                the party.
         """
-        agreement = _need(self._agreement if self._revealed else None, "unmask", "reveal")
+        agreement = _require_stage(self._agreement if self._revealed else None, "unmask", "reveal")
         return unmask(agreement, total, {**reveals, self.name: self._revealed}, offset)
 
     def _advertised(self) -> PartyKeys:
@@ -282,7 +287,7 @@ class SecureSumParty:
         self._parties = parties
 
 
-def _need(value: T | None, stage: str, before: str) -> T:
+def _require_stage(value: T | None, stage: str, before: str) -> T:
     if value is None:
-        raise PrivacyError(f"`{stage}` comes after `{before}`: take the stages in their order")
+        raise PrivacyError(f"`{stage}` called before `{before}`: call the stages in order")
     return value

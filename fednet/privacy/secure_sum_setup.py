@@ -1,8 +1,7 @@
-"""What everybody in a secure sum knows: its parameters, the public keys, and who shared and who survived.
+"""Public context of a secure sum: parameters, advertised keys, sharers and survivors.
 
-Each of the three has a digest over everything it says. Keys, sealed shares and reveals are bound to these digests, so
-that peers who were told different things cannot work together unnoticed. Nothing here is secret. Refuses to know how
-keys travel: whoever carries them must authenticate their senders.
+Each has a digest over all of its content. Keys, sealed shares and reveals are bound to these digests, so that parties
+with different views cannot complete a sum. Nothing here is secret. The transport must authenticate the senders of keys.
 """
 
 from __future__ import annotations
@@ -17,34 +16,34 @@ from fednet.errors import PrivacyError
 from fednet.privacy.masking import KEY, length_prefixed
 
 Kind = Literal["key", "seed"]
-"""What a share is of: of the key of a peer's pairwise masks, or of the seed of its own mask."""
+"""Which secret a share belongs to: the key of a party's pairwise masks, or the seed of its self mask."""
 
-FEWEST = 3
-"""Peers in a sum: in a sum of two, each learns the other's value by taking away its own."""
+MIN_PARTIES = 3
+"""Smallest number of parties: in a sum of two, each learns the other's value by subtracting its own."""
 
-LONGEST_ATTEMPT = 1024
-LONGEST_NAME = 255
+MAX_ATTEMPT_BYTES = 1024
+MAX_NAME_BYTES = 255
 
 KEYS_BYTES = 4 * KEY
-"""The bytes of a peer's packed keys."""
+"""Size of a party's packed keys."""
 
 
 def default_threshold(count: int) -> int:
-    """More than two thirds, and at least `FEWEST`: up to a third of the peers may collude, a third may be lost."""
-    return max(FEWEST, 2 * count // 3 + 1)
+    """More than two thirds, and at least `MIN_PARTIES`: up to a third of the parties may collude, a third may drop."""
+    return max(MIN_PARTIES, 2 * count // 3 + 1)
 
 
 @dataclass(frozen=True)
 class SecureSumParameters:
-    """Who takes part in which attempt, and how many it takes to unmask.
+    """The parameters of one attempt: n parties, the threshold t, and a unique context.
 
     Attributes:
-        names: everybody who may take part, sorted.
-        threshold: how many survivors a sum needs, and how many shares a secret.
-        attempt: what tells this attempt from every other one of every run, at most 1024 bytes.
+        names: all possible parties, sorted.
+        threshold: number of survivors that a sum needs, and of shares that recover a secret.
+        attempt: unique context of this attempt among all runs, at most 1024 bytes.
 
     Raises:
-        PrivacyError: names or a threshold under which a sum would not be private, or could never be unmasked.
+        PrivacyError: names or a threshold with which the sum would not be private, or could never be unmasked.
     """
 
     names: tuple[str, ...]
@@ -54,67 +53,68 @@ class SecureSumParameters:
     def __post_init__(self) -> None:
         count, names = len(self.names), set(self.names)
         if len(names) != count or list(self.names) != sorted(names):
-            raise PrivacyError("a name is given twice, or they are not sorted: name every peer once, in sorted order")
-        if any(not 0 < len(name.encode()) <= LONGEST_NAME for name in names):
-            raise PrivacyError(f"an empty name, or one of more than {LONGEST_NAME} bytes: shorten it")
-        if len(self.attempt) > LONGEST_ATTEMPT:
-            raise PrivacyError(f"{len(self.attempt)} bytes name the attempt: at most {LONGEST_ATTEMPT} may")
-        if count < FEWEST:
-            raise PrivacyError(f"a secure sum of {count} peers hides nothing: at least {FEWEST} are needed")
+            raise PrivacyError("party names must be unique and sorted")
+        if any(not 0 < len(name.encode()) <= MAX_NAME_BYTES for name in names):
+            raise PrivacyError(f"a party name must have 1 to {MAX_NAME_BYTES} bytes")
+        if len(self.attempt) > MAX_ATTEMPT_BYTES:
+            raise PrivacyError(f"the attempt has {len(self.attempt)} bytes: at most {MAX_ATTEMPT_BYTES} are allowed")
+        if count < MIN_PARTIES:
+            raise PrivacyError(f"a secure sum of {count} parties hides nothing: expected at least {MIN_PARTIES}")
         if self.threshold > count:
-            raise PrivacyError(f"a threshold of {self.threshold} is above the number of peers, {count}: lower it")
+            raise PrivacyError(f"a threshold of {self.threshold} is above the number of parties, {count}: lower it")
         if 2 * self.threshold <= count:
             raise PrivacyError(
-                f"a threshold of {self.threshold} is not more than half of {count} peers: one half could reveal the "
-                f"seed of a peer and the other half its key, which opens its update; use at least {count // 2 + 1}"
+                f"a threshold of {self.threshold} is not more than half of {count} parties: one half could reveal the "
+                f"seed of a party and the other half its key, which reveals its update; use at least {count // 2 + 1}"
             )
-        if self.threshold < FEWEST:
+        if self.threshold < MIN_PARTIES:
             raise PrivacyError(
-                f"a threshold of {self.threshold}: a sum of {self.threshold} could be closed, in which each learns "
-                f"the other's value by taking away its own; use at least {FEWEST}"
+                f"with a threshold of {self.threshold} a sum of {self.threshold} could be unmasked, in which each "
+                "learns "
+                f"the other's value by subtracting its own; use at least {MIN_PARTIES}"
             )
 
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 over all of it."""
+        """SHA-256 over all fields."""
         parts = (b"fednet secure sum 1", self.attempt, str(self.threshold).encode())
         return sha256(length_prefixed(*parts, *(name.encode() for name in self.names))).digest()
 
     @property
     def colluders(self) -> int:
-        """How many peers, and the lead with them, may pool all they have and still learn nothing but the sum.
+        """How many parties, together with the leader, may collude and still learn nothing but the sum.
 
-        Opening an update takes both kinds of share of one peer from t peers each, or two sets of survivors with t votes
-        each. The k colluders serve both sides and the n - k others one each, so it takes k >= 2t - n.
+        Revealing an update takes both kinds of share of one party from t parties each, or two sets of survivors with t
+        votes each. The k colluders serve both sides and the n - k others one each, so it takes k >= 2t - n.
         """
         return 2 * self.threshold - len(self.names) - 1
 
     def place(self, name: str) -> int:
-        """At which place of the polynomials a peer has its share: 1 .. n."""
+        """The x coordinate of a party's shares: 1 .. n."""
         return self.names.index(name) + 1
 
     def require_enough(self, names: Iterable[str], what: str) -> None:
-        """Checks that no fewer peers than the threshold are there.
+        """Checks that there are at least `threshold` names.
 
         Raises:
-            PrivacyError: they are fewer.
+            PrivacyError: there are fewer.
         """
         if (count := len(set(names))) < self.threshold:
             raise PrivacyError(
-                f"{count} of {len(self.names)} peers {what}, the threshold is {self.threshold}: nothing can be "
-                "unmasked, begin another attempt when more peers are there"
+                f"{count} of {len(self.names)} parties {what}, the threshold is {self.threshold}: the sum cannot be "
+                "unmasked; start another attempt when more are present"
             )
 
 
 @dataclass(frozen=True)
 class PartyKeys:
-    """A peer's public keys for one attempt.
+    """A party's public keys for one attempt.
 
     Attributes:
-        seal: X25519, what shares for it are sealed to.
-        mask: X25519, what pairwise masks are agreed with.
-        sign: Ed25519, what the shares that it deals are signed with.
-        commitment: SHA-256 of the seed of its own mask.
+        seal: X25519, for sealing shares to it.
+        mask: X25519, for agreeing on pairwise masks.
+        sign: Ed25519, for verifying its shares and votes.
+        commitment: SHA-256 of the seed of its self mask.
     """
 
     seal: bytes = field(repr=False)
@@ -123,7 +123,7 @@ class PartyKeys:
     commitment: bytes = field(repr=False)
 
     def packed(self) -> bytes:
-        """All of them, `KEYS_BYTES` long."""
+        """All keys, `KEYS_BYTES` bytes."""
         return self.seal + self.mask + self.sign + self.commitment
 
     @classmethod
@@ -131,27 +131,27 @@ class PartyKeys:
         """The inverse of `packed`.
 
         Raises:
-            PrivacyError: another number of bytes; names whose they are.
+            PrivacyError: wrong size; names the party.
         """
         if len(packed) != KEYS_BYTES:
-            raise PrivacyError(f"the keys of {whose!r} have {len(packed)} bytes: {KEYS_BYTES} are expected", (whose,))
+            raise PrivacyError(f"the keys of {whose!r} have {len(packed)} bytes: expected {KEYS_BYTES}", (whose,))
         return cls(*(packed[start : start + KEY] for start in range(0, KEYS_BYTES, KEY)))
 
 
 @dataclass(frozen=True)
 class SecureSumParties:
-    """The parameters, and the keys of everybody who advertised some.
+    """The parameters, and the advertised keys by party.
 
     Raises:
-        PrivacyError: too few, a stranger's, or the same key twice.
+        PrivacyError: too few keys, an unknown party's, or the same key twice.
     """
 
     parameters: SecureSumParameters
     keys: Mapping[str, PartyKeys] = field(repr=False)
 
     def __post_init__(self) -> None:
-        if strangers := tuple(sorted(set(self.keys) - set(self.parameters.names))):
-            raise PrivacyError(f"keys of {', '.join(map(repr, strangers))}, who are not in: leave them out", strangers)
+        if unknown := tuple(sorted(set(self.keys) - set(self.parameters.names))):
+            raise PrivacyError(f"keys of unknown parties {', '.join(map(repr, unknown))}: exclude them", unknown)
         self.parameters.require_enough(self.keys, "advertised keys")
         owners: dict[bytes, str] = {}
         for name, keys in sorted(self.keys.items()):
@@ -170,15 +170,15 @@ class SecureSumParties:
 
 @dataclass(frozen=True)
 class SurvivorSet:
-    """Who shared, and whose masked vectors are in the sum: what all peers agree on before they reveal anything.
+    """Sharers and survivors, on which all parties agree before they reveal anything.
 
     Attributes:
-        parties: under which.
-        sharers: whose masks are in each other's vectors, sorted.
-        survivors: whose vectors are in the sum, sorted.
+        parties: parameters and keys.
+        sharers: parties whose masks are in each other's vectors, sorted.
+        survivors: parties whose masked vectors are in the sum, sorted.
 
     Raises:
-        PrivacyError: too few survivors, or some that did not share.
+        PrivacyError: too few survivors, or one that is not a sharer.
     """
 
     parties: SecureSumParties
@@ -187,19 +187,19 @@ class SurvivorSet:
 
     def __post_init__(self) -> None:
         if unknown := tuple(sorted(set(self.sharers) - set(self.parties.keys))):
-            raise PrivacyError(f"{', '.join(map(repr, unknown))} shared without keys: leave them out", unknown)
+            raise PrivacyError(f"{', '.join(map(repr, unknown))} shared without keys: exclude them", unknown)
         if unknown := tuple(sorted(set(self.survivors) - set(self.sharers))):
             raise PrivacyError(
-                f"{', '.join(map(repr, unknown))} cannot survive without having shared: leave them out", unknown
+                f"{', '.join(map(repr, unknown))} cannot survive without having shared: exclude them", unknown
             )
         self.parties.parameters.require_enough(self.survivors, "sent a masked vector")
 
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 over all of it."""
+        """SHA-256 over all fields."""
         lists = (length_prefixed(*(name.encode() for name in names)) for names in (self.sharers, self.survivors))
         return sha256(length_prefixed(self.parties.digest, *lists)).digest()
 
     def kind(self, name: str) -> Kind:
-        """Of what the shares of a sharer are revealed: of a survivor's seed, or of the key of one that dropped."""
+        """Which secret of a sharer is revealed: a survivor's seed, or a dropped party's key."""
         return "seed" if name in self.survivors else "key"

@@ -1,4 +1,4 @@
-"""One peer's secrets on their way: dealt, signed, sealed to one receiver, opened, and later revealed to all.
+"""Signed and sealed shares of a party's secrets.
 
 A share is signed by its dealer, for one set of parties, one receiver and one kind. A receiver can check it at once, and
 when it is revealed everybody can check that it is what was dealt: a false share is the revealer's fault, shares that
@@ -26,10 +26,10 @@ _SIGNATURE = 64
 _TAG = 16
 
 SHARE_BYTES = SECRETS.width + _SIGNATURE
-"""The bytes of one packed share."""
+"""Size of one packed share."""
 
 SEALED_BYTES = 2 * SHARE_BYTES + _TAG
-"""The bytes of what one peer seals to another: a share of its key and one of its seed."""
+"""Size of a sealed message: a share of the sender's key and one of its seed."""
 
 _KINDS: tuple[Kind, ...] = ("key", "seed")
 
@@ -52,13 +52,13 @@ class SecretShare:
 
 
 DealtShares = Mapping[Kind, SecretShare]
-"""What one peer holds of another: a share of either kind."""
+"""The shares that one party holds of another, by kind."""
 
 
 def deal(
     secret: bytes, kind: Kind, dealer: str, parties: SecureSumParties, *, signer: bytes, random: Random
 ) -> dict[str, SecretShare]:
-    """Cuts a secret of 32 bytes into signed shares, one for every party."""
+    """Splits a secret of 32 bytes into signed shares, one for every party."""
     parameters, signing = parties.parameters, Ed25519PrivateKey.from_private_bytes(signer)
     values = shamir.split(int.from_bytes(secret, "big"), parameters.threshold, len(parameters.names), random)
     shares = {}
@@ -69,7 +69,7 @@ def deal(
 
 
 def is_genuine(share: SecretShare, kind: Kind, dealer: str, receiver: str, parties: SecureSumParties) -> bool:
-    """Whether this is the share of this kind that a dealer dealt to a receiver under these parties' keys."""
+    """Whether a share is signed by its dealer for this kind, receiver and set of parties."""
     statement = _statement(share.value, kind, dealer, receiver, parties)
     try:
         Ed25519PublicKey.from_public_bytes(parties.keys[dealer].sign).verify(share.signature, statement)
@@ -79,24 +79,24 @@ def is_genuine(share: SecretShare, kind: Kind, dealer: str, receiver: str, parti
 
 
 def seal(dealt: DealtShares, private: bytes, dealer: str, receiver: str, parties: SecureSumParties) -> bytes:
-    """What a dealer has for a receiver, `SEALED_BYTES` bytes that only the two can open.
+    """Encrypts a dealer's shares to a receiver, `SEALED_BYTES` bytes.
 
     Raises:
-        PrivacyError: the receiver's key is none; names it.
+        PrivacyError: the receiver's key is invalid; names it.
     """
     cipher = _cipher(private, receiver, dealer, receiver, parties)
     return cipher.encrypt(bytes(12), b"".join(dealt[kind].packed() for kind in _KINDS), None)
 
 
 def unseal(sealed: bytes, private: bytes, dealer: str, receiver: str, parties: SecureSumParties) -> DealtShares:
-    """Opens what a dealer sealed to a receiver.
+    """Decrypts the shares that a dealer sealed to a receiver.
 
     Raises:
-        PrivacyError: it does not open, or the shares in it are not the dealer's; names the dealer.
+        PrivacyError: decryption fails, or a share is not signed by the dealer; names the dealer.
     """
     refused = PrivacyError(
-        f"the shares that {dealer!r} sent to {receiver!r} are refused: they were changed on the way, are of another "
-        "attempt or were meant for another peer; leave that peer out",
+        f"the shares that {dealer!r} sent to {receiver!r} are invalid: modified, of another attempt, or sealed to "
+        "another party; exclude the sender",
         (dealer,),
     )
     try:
@@ -116,7 +116,7 @@ def _halves(plain: bytes) -> tuple[bytes, bytes]:
 
 
 def _cipher(private: bytes, other: str, dealer: str, receiver: str, parties: SecureSumParties) -> ChaCha20Poly1305:
-    """The cipher of this one message: the key is never used again, so the nonce may be zero."""
+    """The cipher of one message: its key is used once, so the nonce may be zero."""
     try:
         secret = shared_secret(private, parties.keys[other].seal)
     except PrivacyError as error:

@@ -1,8 +1,8 @@
-"""From the sum of the masked vectors to the sum: reveals are checked, secrets recovered, masks taken away.
+"""Unmasking of a secure sum: verifies reveals, recovers the secrets and subtracts all masks.
 
-Everybody who holds enough reveals can do it, also a peer that took no part. What is recovered is checked against what
-its owner advertised: a sum is right or refused, never garbage. Bonawitz et al. 2017, figure 4, round 4 (reveals are
-signed by who dealt the shares, and secrets are committed to, which the paper leaves out). Refuses to reveal anything.
+Bonawitz et al. 2017, figure 4, round 4. Any holder of enough reveals can do it. Recovered secrets are checked against
+the advertised keys and commitments, so that a sum is correct or refused. Differs from the paper: shares are signed by
+their dealers and seeds are committed to.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ _DIGEST = 32
 
 
 def reveal_bytes(sharers: int) -> int:
-    """The bytes of one reveal, when so many peers have shared."""
+    """Size of a reveal with this number of sharers."""
     return _DIGEST + sharers * SHARE_BYTES
 
 
 def reveal(agreement: SurvivorSet, shares: Mapping[str, SecretShare]) -> bytes:
-    """One peer's shares, by dealer, of what the agreement says; bound to the agreement."""
+    """A party's reveal: the agreement's digest, and its shares by dealer of the kinds that the agreement requires."""
     return agreement.digest + b"".join(shares[dealer].packed() for dealer in agreement.sharers)
 
 
 def parse_reveal(agreement: SurvivorSet, name: str, revealed: bytes) -> dict[str, SecretShare]:
-    """The shares in a peer's reveal, by dealer.
+    """The shares in a party's reveal, by dealer.
 
     Raises:
-        PrivacyError: it is of another agreement, or a share in it is not what was dealt to this peer; names the peer.
+        PrivacyError: it is for other survivors, or a share was not dealt to this party; names the party.
     """
     sharers = agreement.sharers
     if name not in sharers:
-        raise PrivacyError(f"{name!r} reveals shares, but holds none: leave it out", (name,))
+        raise PrivacyError(f"{name!r} reveals shares, but is not a sharer: exclude it", (name,))
     if len(revealed) != reveal_bytes(len(sharers)) or revealed[:_DIGEST] != agreement.digest:
         raise PrivacyError(
-            f"the reveal of {name!r} is of another attempt, or of other survivors than were agreed on: leave it out",
+            f"the reveal of {name!r} is of another attempt or for other survivors: exclude it",
             (name,),
         )
     starts = range(_DIGEST, len(revealed), SHARE_BYTES)
@@ -50,24 +50,24 @@ def parse_reveal(agreement: SurvivorSet, name: str, revealed: bytes) -> dict[str
     shares = dict(zip(sharers, parts, strict=True))
     for dealer, share in shares.items():
         if not is_genuine(share, agreement.kind(dealer), dealer, name, agreement.parties):
-            raise PrivacyError(f"{name!r} reveals a share that {dealer!r} did not deal it: leave it out", (name,))
+            raise PrivacyError(f"{name!r} reveals a share that {dealer!r} did not deal to it: exclude it", (name,))
     return shares
 
 
 def unmask(agreement: SurvivorSet, total: Tensor, reveals: Mapping[str, bytes], offset: int = 0) -> Tensor:
-    """Takes all masks away from the sum of the survivors' masked vectors.
+    """Subtracts all masks from the sum of the survivors' masked vectors.
 
     Args:
-        agreement: who shared and who survived.
-        total: int32 (n,), the sum modulo 2^32 of the masked vectors of exactly the survivors, or a piece of it.
-        reveals: by whose they are, at least the threshold's number.
-        offset: where in the vectors the piece begins.
+        agreement: sharers and survivors.
+        total: int32 (n,), the sum modulo 2^32 of the masked vectors of exactly the survivors, or a slice of it.
+        reveals: reveals by party, at least `threshold`.
+        offset: position of the slice in the vectors.
 
     Returns:
         int32 (n,): the exact sum of the survivors' vectors modulo 2^32.
 
     Raises:
-        PrivacyError: too few reveals, a false one, or shares that a peer dealt falsely; names whose.
+        PrivacyError: too few reveals, an invalid one, or a party with inconsistent shares; names the party.
     """
     result = require_vector(total, "sum").clone()
     secrets = _secrets(agreement, reveals)
@@ -81,20 +81,20 @@ def unmask(agreement: SurvivorSet, total: Tensor, reveals: Mapping[str, bytes], 
 
 
 def mask_sign(name: str, other: str) -> int:
-    """Whether a peer adds (1) or takes away (-1) the mask that it shares with another one."""
+    """Whether a party adds (1) or subtracts (-1) the mask that it shares with another one."""
     return 1 if name < other else -1
 
 
 def own_key(seed: bytes, name: str, parties: SecureSumParties) -> bytes:
-    """The key of a peer's own mask."""
+    """The key of a party's self mask."""
     return derive_key(seed, b"fednet own mask", parties.digest, name.encode())
 
 
 def pair_key(private: bytes, name: str, other: str, parties: SecureSumParties) -> bytes:
-    """The key of the mask of a pair of peers; the same from either side.
+    """The key of the mask of a pair of parties; the same from either side.
 
     Raises:
-        PrivacyError: the other's key is none; names it.
+        PrivacyError: the other's key is invalid; names it.
     """
     try:
         secret = shared_secret(private, parties.keys[other].mask)
@@ -104,7 +104,7 @@ def pair_key(private: bytes, name: str, other: str, parties: SecureSumParties) -
 
 
 def commitment(seed: bytes, name: str, parameters: SecureSumParameters) -> bytes:
-    """What a peer says of its seed beforehand."""
+    """A party's commitment to its seed."""
     return sha256(length_prefixed(b"fednet seed", parameters.digest, name.encode(), seed)).digest()
 
 
@@ -126,7 +126,7 @@ def _secrets(agreement: SurvivorSet, reveals: Mapping[str, bytes]) -> dict[str, 
 
 
 def _checked(secret: int, dealer: str, agreement: SurvivorSet) -> bytes:
-    """The secret as bytes, if it is what its owner advertised."""
+    """The secret as bytes, if it matches the advertised key or commitment."""
     keys, parameters = agreement.parties.keys[dealer], agreement.parties.parameters
     if secret < 1 << 8 * KEY:
         plain = secret.to_bytes(KEY, "big")
@@ -134,5 +134,5 @@ def _checked(secret: int, dealer: str, agreement: SurvivorSet) -> bytes:
         if (commitment(plain, dealer, parameters) == keys.commitment) if is_seed else (public_key(plain) == keys.mask):
             return plain
     raise PrivacyError(
-        f"the shares that {dealer!r} dealt are not of what it advertised: begin another attempt without it", (dealer,)
+        f"the shares of {dealer!r} do not match what it advertised: start another attempt without it", (dealer,)
     )

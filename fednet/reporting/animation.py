@@ -1,4 +1,4 @@
-"""Samples as pictures: a grid a round, and all grids as one animated GIF. Measures nothing."""
+"""Sample grids by round as PNG files, and an animated GIF of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fednet.images import grid, save_png
 SHOWN, COLUMNS = 40, 10
 """Samples in a grid, and in one of its rows."""
 PAUSE, LAST = 250, 2000
-"""Milliseconds of a picture of the animation, and of its last one."""
+"""Milliseconds of a frame of the animation, and of its last one."""
 ANIMATION = "samples/rounds.gif"
 
 
@@ -30,9 +30,9 @@ def write_grid(folder: Path, number: int, images: Tensor) -> None:
 
 
 def animate(folder: Path, numbers: Sequence[int]) -> None:
-    """Writes the animation of the grids after some rounds."""
-    there = [folder / grid_path(number) for number in numbers]
-    frames = [Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE) for path in there if path.is_file()]
+    """Writes the animation of those grids that exist; with fewer than two it writes nothing."""
+    paths = [folder / grid_path(number) for number in numbers]
+    frames = [Image.open(path).convert("P", palette=Image.Palette.ADAPTIVE) for path in paths if path.is_file()]
     if len(frames) < 2:
         return
     pauses, buffer = [PAUSE] * (len(frames) - 1) + [LAST], io.BytesIO()

@@ -1,7 +1,7 @@
-"""What a node writes down while it works: numbers, pictures and tables, for TensorBoard and for plain eyes.
+"""A node's scalars, images and tables, for TensorBoard and as JSON lines and CSV.
 
-Everything of one node lies in <run>/tensorboard/<node>/: TensorBoard's event files, the same numbers as one JSON
-object a line in scalars.jsonl, and a CSV file per table. Knows nothing of what the numbers mean.
+They are in <run>/tensorboard/<node>/: TensorBoard's event files, the same scalars as JSON lines in scalars.jsonl, and
+one CSV file per table.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from fednet.files import write_whole
 from fednet.images import Pixels
 
 Cell = float | int | bool | str | None
-"""What a cell of a table may be."""
+"""Type of a cell of a table."""
 
 
 def write_json(path: Path, value: object) -> None:
-    """Writes a value as indented JSON, whole or not at all; makes the folders above it.
+    """Writes a value as indented JSON, atomically; creates missing folders.
 
     Raises:
-        MeasureError: it holds NaN or infinity, which JSON does not know, or something else that JSON does not know.
+        MeasureError: it holds NaN, infinity or a type that JSON does not support.
     """
     try:
         text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
@@ -36,7 +36,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 class RunRecord:
-    """A node's numbers, pictures and tables: `with RunRecord(run_folder, node_name) as record: ...`.
+    """A node's scalars, images and tables: `with RunRecord(run_folder, node_name) as record: ...`.
 
     A second record of the same node adds to the first, as TensorBoard does. Not for several threads.
     """
@@ -50,17 +50,17 @@ class RunRecord:
         self._lines = (self.folder / "scalars.jsonl").open("a", encoding="utf-8", buffering=1)
 
     def scalar(self, tag: str, value: float, step: int) -> None:
-        """Notes one number; NaN and infinity stand as texts in scalars.jsonl, since JSON does not know them."""
+        """Records one number; NaN and infinity are strings in scalars.jsonl, since JSON has no numbers for them."""
         self._events.add_scalar(tag, value, step)
         written = value if math.isfinite(value) else str(value)
         self._lines.write(json.dumps({"tag": tag, "step": step, "value": written}) + "\n")
 
     def image(self, tag: str, pixels: Pixels, step: int = 0) -> None:
-        """Notes one uint8 (h, w, 3) picture."""
+        """Records one uint8 (h, w, 3) image."""
         self._events.add_image(tag, pixels, step, dataformats="HWC")
 
     def table(self, name: str, rows: Sequence[Mapping[str, Cell]]) -> None:
-        """Writes rows as <name>.csv, whole or not at all; columns in the order in which they first appear.
+        """Writes rows as <name>.csv, atomically; columns in order of first appearance.
 
         Raises:
             MeasureError: there are no rows.
@@ -75,7 +75,7 @@ class RunRecord:
         write_whole(self.folder / f"{name}.csv", text.getvalue().encode())
 
     def close(self) -> None:
-        """Writes out what is still held back; may be called twice."""
+        """Flushes and closes the files; may be called twice."""
         self._events.close()
         self._lines.close()
 

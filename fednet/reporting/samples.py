@@ -1,4 +1,4 @@
-"""What a visitor gets who has asked for samples, whichever method has drawn them. Knows no method and no files."""
+"""A batch of generated samples, the same type for all methods."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SampleBatch:
-    """Samples.
+    """Generated samples.
 
     Attributes:
         images: float32 (n, c, h, w) in [-1, 1].
-        labels: int64 (n,), what each was asked to be; None where nothing was asked for.
-        notes: who contributed, who was late or lost, and what that means.
+        labels: int64 (n,), the requested classes; None for unconditional samples.
+        notes: which nodes contributed, were late or lost, and the consequences.
     """
 
     images: Tensor

@@ -1,8 +1,8 @@
-"""What a run shows its reader: sections of tables, pictures and charts, and who contributed, in one file of one shape.
+"""A run's summary: sections of tables, figures and charts, and participation accounts, in one file format.
 
-A method says here what there is to see, as often as there is something new; `launch` shows it and knows no method.
-The method's own numbers, for whoever computes on with them, go to a metrics.json of any shape beside it. Imports
-neither torch nor a network, so that a command that only shows is quick.
+A method writes it whenever there are new results; `launch` displays it without knowing the method. All numbers, for
+further computation, are in the method's metrics.json beside it. Imports neither torch nor networks, so that commands
+that only display it start quickly.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ class _Value(BaseModel):
 
 
 class SummaryTable(_Value):
-    """A table: the heads of its columns, and rows as long as they are; None and NaN stand for nothing."""
+    """A table: column headers, and rows of the same length; None and NaN are empty cells."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
 
     @model_validator(mode="after")
-    def _even(self) -> SummaryTable:
+    def _rows_have_all_columns(self) -> SummaryTable:
         if any(len(row) != len(self.columns) for row in self.rows):
-            raise ValueError(f"a row is not as long as its heads, {len(self.columns)} columns")
+            raise ValueError(f"every row needs {len(self.columns)} cells, one per column")
         return self
 
 
 class SummaryFigure(_Value):
-    """A picture.
+    """An image file.
 
     Attributes:
-        title: what it shows.
-        file: its path below the run's folder; a png, jpg, gif or svg.
-        pixels: whether it is made of small images, whose pixels stay sharp when it is enlarged.
+        title: its caption.
+        file: its path relative to the run's folder; a png, jpg, gif or svg.
+        pixels: whether to enlarge it without smoothing, for grids of small images.
     """
 
     title: str
@@ -52,11 +52,11 @@ class SummaryFigure(_Value):
 
 
 class SummaryChart(_Value):
-    """Lines over a common axis, drawn by whoever shows them.
+    """Lines over a common axis.
 
     Attributes:
-        title: what the vertical axis shows.
-        across: what the horizontal axis shows, for example "round".
+        title: label of the vertical axis.
+        across: label of the horizontal axis, for example "round".
         lines: points (x, y) by the line's name, in order of x.
     """
 
@@ -66,7 +66,7 @@ class SummaryChart(_Value):
 
 
 class SummarySection(_Value):
-    """A part of the results: a heading, and below it whatever there is of a table, notes, pictures and charts."""
+    """A section: a heading, and optionally a table, notes, figures and charts."""
 
     title: str
     table: SummaryTable | None = None
@@ -77,7 +77,7 @@ class SummarySection(_Value):
 
 @dataclass
 class Participation:
-    """What one node did over the steps of an account; steps are counted from 1, 0 means none."""
+    """Participation of one node; `first` and `last` are numbers of steps from 1, 0 for none."""
 
     contributed: int = 0
     first: int = 0
@@ -95,13 +95,13 @@ class LostNode:
 
 @dataclass
 class ParticipationAccount:
-    """Who contributed to something that went on in steps.
+    """Participation of nodes in a sequence of steps.
 
     Attributes:
-        unit: what a step is, in one word: "query", "round".
-        steps: how many there were.
-        nodes: what each node did.
-        lost: who was lost, and when first.
+        unit: name of a step, "query" or "round".
+        steps: number of steps.
+        nodes: participation by node.
+        lost: by node, when it was lost first.
     """
 
     unit: str
@@ -111,31 +111,31 @@ class ParticipationAccount:
 
     @classmethod
     def of(cls, unit: str, names: Iterable[str]) -> ParticipationAccount:
-        """An account without a step, of these nodes."""
+        """An account of these nodes without a step."""
         return cls(unit, nodes={name: Participation() for name in names})
 
     def enter(self, contributed: Collection[str], late: Collection[str], lost: Mapping[str, str]) -> None:
-        """Books one step; who is in none of the three was not asked to contribute to it."""
+        """Adds one step; nodes in none of the three were not asked to contribute."""
         self.steps += 1
         for name in sorted({*contributed, *late, *lost}):
-            tally = self.nodes.setdefault(name, Participation())
+            node = self.nodes.setdefault(name, Participation())
             if name in contributed:
-                tally.contributed += 1
-                tally.first = tally.first or self.steps
-                tally.last = self.steps
+                node.contributed += 1
+                node.first = node.first or self.steps
+                node.last = self.steps
             elif name in late:
-                tally.late += 1
+                node.late += 1
             else:
                 self.lost.setdefault(name, LostNode(self.steps, lost[name]))
 
 
 class Summary(_Value):
-    """Everything a reader is shown.
+    """The summary of a run.
 
     Attributes:
-        title: the results in a line.
-        sections: in the order in which they are read.
-        accounts: who contributed, by the name of what they contributed to.
+        title: the results in one line.
+        sections: in display order.
+        accounts: participation accounts by name.
     """
 
     title: str = ""
@@ -144,12 +144,12 @@ class Summary(_Value):
 
 
 def write_summary(folder: Path, summary: Summary) -> None:
-    """Writes `folder / summary.json`, whole or not at all; a later one replaces it."""
+    """Writes `folder / summary.json` atomically, in place of an earlier one."""
     write_whole(folder / SUMMARY, (summary.model_dump_json(indent=2) + "\n").encode())
 
 
 def read_summary(folder: Path) -> Summary:
-    """The summary of a run's folder; an empty one where none was left."""
+    """The summary in a run's folder; an empty one if there is no file."""
     try:
         return Summary.model_validate_json((folder / SUMMARY).read_bytes())
     except FileNotFoundError:

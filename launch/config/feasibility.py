@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from fednet.federated.config import Federation, Krum, Secure
-from fednet.privacy.secure_sum_setup import FEWEST, default_threshold
+from fednet.privacy.secure_sum_setup import MIN_PARTIES, default_threshold
 from launch.config.document import KeyPath, YamlDocument
 from launch.errors import ConfigProblem
 
@@ -53,11 +53,11 @@ def _of_federation(
 
 
 def _of_secure(drawn: int, there: str, key: KeyPath, secure: Secure, document: YamlDocument) -> Iterator[ConfigProblem]:
-    if drawn < FEWEST:
-        expected = f"at least {FEWEST} contributors, since a sum of fewer shows them ({drawn}, {there})"
+    if drawn < MIN_PARTIES:
+        expected = f"at least {MIN_PARTIES} contributors, since a sum of fewer shows them ({drawn}, {there})"
         yield _fault(document, key, expected, "a secure sum")
         return
-    least, threshold = max(FEWEST, drawn // 2 + 1), secure.threshold or default_threshold(drawn)
+    least, threshold = max(MIN_PARTIES, drawn // 2 + 1), secure.threshold or default_threshold(drawn)
     if threshold > drawn:
         yield _fault(document, (*key, "threshold"), f"at most {drawn}, {there}", threshold)
     if threshold < least:

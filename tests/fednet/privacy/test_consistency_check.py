@@ -25,7 +25,7 @@ def test_votes_for_the_agreement_are_a_majority(agreement: SurvivorSet, votes: d
     assert {len(vote) for vote in votes.values()} == {VOTE_BYTES}
     require_threshold_votes(agreement, votes)
     require_threshold_votes(agreement, dict(list(votes.items())[:3]))
-    with pytest.raises(PrivacyError, match="2 of 5 peers agreed on the survivors, the threshold is 3"):
+    with pytest.raises(PrivacyError, match="2 of 5 parties voted for the survivors, the threshold is 3"):
         require_threshold_votes(agreement, dict(list(votes.items())[:2]))
 
 

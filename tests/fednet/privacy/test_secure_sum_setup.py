@@ -31,8 +31,8 @@ AGREEMENT = SurvivorSet(PARTIES, ("a", "b", "c", "d"), ("a", "b", "c"))
 @pytest.mark.parametrize(
     ("count", "threshold", "reason"),
     [
-        (5, 6, "above the number of peers, 5"),
-        (10, 5, "not more than half of 10 peers.*use at least 6"),
+        (5, 6, "above the number of parties, 5"),
+        (10, 5, "not more than half of 10 parties.*use at least 6"),
         (5, 2, "not more than half"),
         (5, 0, "not more than half"),
         (3, 2, "each learns the other's value"),
@@ -114,11 +114,11 @@ def test_parties_and_agreements_that_cannot_be_are_refused() -> None:
     with pytest.raises(PrivacyError, match="'z'") as caught:
         SecureSumParties(PARAMETERS, {**PARTIES.keys, "z": keys("z")})
     assert caught.value.peers == ("z",)
-    with pytest.raises(PrivacyError, match="2 of 5 peers advertised keys, the threshold is 3"):
+    with pytest.raises(PrivacyError, match="2 of 5 parties advertised keys, the threshold is 3"):
         SecureSumParties(PARAMETERS, {name: keys(name) for name in "ab"})
     with pytest.raises(PrivacyError, match="'a' and 'b' advertised the same key"):
         SecureSumParties(PARAMETERS, {**PARTIES.keys, "b": replace(keys("b"), seal=keys("a").mask)})
-    with pytest.raises(PrivacyError, match="2 of 5 peers sent a masked vector"):
+    with pytest.raises(PrivacyError, match="2 of 5 parties sent a masked vector"):
         SurvivorSet(PARTIES, ("a", "b", "c"), ("a", "b"))
     with pytest.raises(PrivacyError, match="'d' cannot survive"):
         SurvivorSet(PARTIES, ("a", "b", "c"), ("a", "b", "c", "d"))

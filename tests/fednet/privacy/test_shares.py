@@ -104,7 +104,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_anything_else_is_refused_by_its_senders_name(case: str) -> None:
-    with pytest.raises(PrivacyError, match="'a' sent to 'b' are refused") as caught:
+    with pytest.raises(PrivacyError, match="'a' sent to 'b' are invalid") as caught:
         unseal(BAD[case](), private("b", "seal"), "a", "b", parties())
     assert caught.value.peers == ("a",)
     assert caught.value.__cause__ is None
@@ -117,7 +117,7 @@ def test_a_box_sent_back_does_not_open() -> None:
 
 def test_a_key_of_small_order_is_refused_by_name() -> None:
     bad = SecureSumParties(parties().parameters, {**parties().keys, "b": replace(keys("b"), seal=bytes(32))})
-    with pytest.raises(PrivacyError, match="'b': a public key of small order") as caught:
+    with pytest.raises(PrivacyError, match="'b': a public key is of small order") as caught:
         seal(dealt(under=bad)["b"], private("a", "seal"), "a", "b", bad)
     assert caught.value.peers == ("b",)
 

@@ -28,7 +28,7 @@ def test_who_took_no_part_unmasks_like_a_party(whole: Any, agreement: SurvivorSe
     for silent in (*whole.reveals, None):
         reveals = {name: revealed for name, revealed in whole.reveals.items() if name != silent}
         assert torch.equal(unmask(agreement, whole.total(), reveals), total)
-    with pytest.raises(PrivacyError, match="2 of 5 peers revealed"):
+    with pytest.raises(PrivacyError, match="2 of 5 parties revealed"):
         unmask(agreement, whole.total(), {name: whole.reveals[name] for name in ("c00", "c01")})
 
 
@@ -63,7 +63,7 @@ def test_a_reveal_of_another_peer_attempt_or_set_is_refused_by_name(whole: Any, 
     with pytest.raises(PrivacyError, match="'zz'"):
         parse_reveal(agreement, "zz", whole.reveals["c01"])
     everybody = SurvivorSet(agreement.parties, agreement.sharers, agreement.sharers)
-    with pytest.raises(PrivacyError, match="other survivors than were agreed on"):
+    with pytest.raises(PrivacyError, match="for other survivors"):
         parse_reveal(everybody, "c01", whole.reveals["c01"])
 
 
@@ -73,7 +73,7 @@ def test_a_reveal_of_the_other_kind_is_refused(whole: Any, agreement: SurvivorSe
     assert reveal(agreement, shares) == whole.reveals["c01"]
     for name in ("c00", "c04"):
         other = "key" if agreement.kind(name) == "seed" else "seed"
-        with pytest.raises(PrivacyError, match=f"'c01' reveals a share that '{name}' did not deal it"):
+        with pytest.raises(PrivacyError, match=f"'c01' reveals a share that '{name}' did not deal to it"):
             parse_reveal(agreement, "c01", reveal(agreement, {**shares, name: held[name][other]}))
 
 
@@ -89,7 +89,7 @@ def test_who_dealt_shares_of_something_else_is_named(
     for name in whole.reveals:
         shares = {other: whole.parties[name]._held[other][agreement.kind(other)] for other in agreement.sharers}
         reveals[name] = reveal(agreement, {**shares, dealer: false[name]})
-    with pytest.raises(PrivacyError, match=f"the shares that '{dealer}' dealt are not of what it advertised") as caught:
+    with pytest.raises(PrivacyError, match=f"the shares of {dealer!r} do not match what it advertised") as caught:
         unmask(agreement, whole.total(), reveals)
     assert caught.value.peers == (dealer,)
 
@@ -102,10 +102,10 @@ def test_shares_of_a_number_beyond_the_secrets_are_the_dealers_fault(whole: Any,
         share = SecretShare(value, signer.sign(module._statement(value, "seed", "c02", name, agreement.parties)))
         shares = {other: whole.parties[name]._held[other][agreement.kind(other)] for other in agreement.sharers}
         reveals[name] = reveal(agreement, {**shares, "c02": share})
-    with pytest.raises(PrivacyError, match="'c02' dealt"):
+    with pytest.raises(PrivacyError, match="shares of 'c02'"):
         unmask(agreement, whole.total(), reveals)
 
 
 def test_what_is_no_sum_is_refused(whole: Any, agreement: SurvivorSet) -> None:
-    with pytest.raises(PrivacyError, match="quantised"):
+    with pytest.raises(PrivacyError, match="expected int32"):
         unmask(agreement, whole.total().float(), whole.reveals)

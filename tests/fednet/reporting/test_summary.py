@@ -54,7 +54,7 @@ def test_what_is_no_number_is_nothing(tmp_path: Path) -> None:
 
 
 def test_a_row_is_as_long_as_the_heads() -> None:
-    with pytest.raises(ValidationError, match="1 columns"):
+    with pytest.raises(ValidationError, match="needs 1 cells"):
         SummaryTable(columns=("a",), rows=((1,), (1, 2)))
 
 
