@@ -28,12 +28,13 @@ from nodes.peer_directory import CapabilityPublisher, PeerDirectory
 from nodes.queries import responder as answering
 from nodes.queries.client import QueryClient
 from nodes.queries.responder import QueryResponder
-from nodes.spec import NodeSpec, QuorumPolicy
+from nodes.spec import NodeSpec
 from nodes.transport.memory import Faults, MemoryNetwork, MemoryTransport
 from protocol import codec, topics
 from protocol.codec import Envelope
 from protocol.limits import Limits
 from protocol.messages import Heartbeat, Hello, Message, PeerInfo, Welcome
+from protocol.quorum import QuorumPolicy
 
 
 class InlineCompute:
@@ -146,6 +147,9 @@ class Forger:
         frames = codec.encode(Envelope(topic, self.run, self.name, self.incarnation, number, message))
         self.bus.publish(frames)
         return frames
+
+    def refused(self, kind: str, why: str) -> None:
+        """Nothing is refused on the in-memory bus."""
 
     def received(self, frames: Sequence[codec.Buffer]) -> None:
         self.heard.append(codec.decode(frames, Limits()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +25,7 @@ class TestCompute:
             order.append((number, threading.get_ident()))
             return number * number
 
-        results = await asyncio.gather(*(compute.run(lambda n=n: job(n)) for n in range(50)))
+        results = await asyncio.gather(*(compute.run(partial(job, n)) for n in range(50)))
         compute.close()
         assert results == [n * n for n in range(50)]
         assert [number for number, _ in order] == list(range(50))

@@ -16,8 +16,9 @@ from fednet.api import ExchangePlan, ExchangeRecord, Question, Replies, RoundRec
 from fednet.errors import MethodError
 from nodes.driver import ParticipationNote, run_driver, run_guest
 from nodes.errors import MethodMismatch, NoQuorum, PeersMissing
-from nodes.spec import QuorumPolicy, Timing
+from nodes.spec import Timing
 from protocol.errors import EncodingError
+from protocol.quorum import QuorumPolicy
 
 PATIENCE = 20.0
 

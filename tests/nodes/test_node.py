@@ -550,7 +550,8 @@ class TestWorks:
         assert not [str(each.message) for each in recwarn if "never awaited" in str(each.message)]
 
     async def test_nothing_begins_once_a_work_has_failed(self) -> None:
-        node, late = self.node(), []
+        node = self.node()
+        late: list[Any] = []
 
         async def fails() -> None:
             raise NodeError("on purpose")
@@ -585,7 +586,10 @@ class Tape:
     """Whoever hears everything and can say it again: a relay, or a member that has turned."""
 
     def __init__(self, bus: MemoryTransport) -> None:
-        self.bus, self.frames = bus, list[list[bytes]]()
+        self.bus, self.frames = bus, list[list[Any]]()
+
+    def refused(self, kind: str, why: str) -> None:
+        """Nothing is refused on the in-memory bus."""
 
     async def run(self, *nodes: Node) -> Tape:
         await self.bus.open("memory://tape", self)
@@ -602,7 +606,7 @@ class Tape:
     def subscribed(self, topic: bytes, present: bool) -> None:
         """Nothing to do."""
 
-    def play(self, frames: Sequence[list[bytes]] | None = None) -> None:
+    def play(self, frames: Sequence[list[Any]] | None = None) -> None:
         for each in list(self.frames if frames is None else frames):
             self.bus.publish(each)
 

@@ -8,7 +8,8 @@ import pickle
 import pytest
 from pydantic import ValidationError
 
-from nodes.spec import NodeSpec, QuorumPolicy, Timing
+from nodes.spec import NodeSpec, Timing
+from protocol.quorum import QuorumPolicy
 
 
 @pytest.mark.parametrize("wrong", [{"heartbeat": 0}, {"silence": -1.0}, {"ready": "soon"}, {"hearbeat": 0.1}])

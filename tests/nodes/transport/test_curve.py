@@ -328,7 +328,7 @@ class TestOnTheWire:
     async def test_a_byte_that_is_changed_on_the_way_breaks_the_connection_which_is_made_anew(
         self, wire: Wire, tap: Callable[..., Tap]
     ) -> None:
-        flipped = []
+        flipped: list[Any] = []
 
         def flip(data: bytes) -> bytes:
             if len(data) < 1000 or flipped:

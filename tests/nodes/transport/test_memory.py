@@ -27,6 +27,9 @@ class Ear:
     def subscribed(self, topic: bytes, present: bool) -> None:
         self.noticed.append((topic, present))
 
+    def refused(self, kind: str, why: str) -> None:
+        """Nothing is refused in these tests."""
+
 
 async def pair(network: MemoryNetwork) -> tuple[MemoryTransport, Ear, MemoryTransport, Ear]:
     """Two open buses, the second of which hears the first under `news/`."""

@@ -14,7 +14,7 @@ import pytest
 import torch
 import zmq
 
-from fednet.api import Question
+from fednet.api import Progress, Question
 from launch.run.devices import free_ports, is_port_free
 from nodes.capability import Handler
 from nodes.compute import ComputeThread
@@ -23,7 +23,7 @@ from nodes.node import Node
 from nodes.peer_directory import CapabilityPublisher, PeerDirectory
 from nodes.queries.client import QueryClient
 from nodes.queries.responder import QueryResponder
-from nodes.spec import NodeSpec, QuorumPolicy
+from nodes.spec import NodeSpec
 from nodes.transport.backlog import Backlog
 from nodes.transport.memory import MemoryNetwork
 from nodes.transport.relay import Relay, _forward
@@ -31,6 +31,7 @@ from nodes.transport.zmq import ZmqTransport
 from protocol import topics
 from protocol.messages import Message
 from protocol.messages.presence import PeerInfo
+from protocol.quorum import QuorumPolicy
 from protocol.security.keys import Keyring, PrivateKeys
 
 PATIENCE = 30.0
@@ -64,6 +65,9 @@ class Ear:
 class Tripler:
     """Answers with three times x."""
 
+    def prepare(self, progress: Progress) -> str:
+        return "{}"
+
     def answer(self, question: Question) -> Mapping[str, torch.Tensor]:
         return {"y": 3 * question.inputs["x"]}
 
@@ -80,7 +84,7 @@ class Place:
         self.relay, self.folder, self._stack, self.keyed = relay, folder, stack, keyed
 
     def node(self, name: str, role: Any, *, outwards: bool, join: str = "") -> Node:
-        where = {"through": self.relay} if outwards else {}
+        where: dict[str, Any] = {"through": self.relay} if outwards else {}
         keys = Keyring.of(KEYS[name], TRUSTED) if self.keyed else None
         spec = NodeSpec(
             name, role, "test", f"ipc://{self.folder}/{name}", join=(join or self.relay,), keys=keys, **where
@@ -252,7 +256,7 @@ class TestKeys:
             place = Place(hub, tmp_path, stack, keyed=True)
             stranger = place.node("stranger", "client", outwards=True)
             refused, told = asyncio.Event(), stranger.refused
-            monkeypatch.setattr(stranger, "refused", lambda kind, why: (told(kind, why), refused.set()))
+            monkeypatch.setattr(stranger, "refused", lambda kind, why: [told(kind, why), refused.set()])
             await stack.enter_async_context(stranger)
             async with asyncio.timeout(PATIENCE):
                 await refused.wait()
@@ -281,7 +285,7 @@ class TestKeys:
             with Relay(address, Keyring.of(RELAY, [])):
                 one = place.node("one", "client", outwards=True)
                 refused, told = asyncio.Event(), one.refused
-                one.refused = lambda kind, why: (told(kind, why), refused.set())  # type: ignore[method-assign,assignment]
+                one.refused = lambda kind, why: [told(kind, why), refused.set()]  # type: ignore[method-assign,assignment]
                 await stack.enter_async_context(one)
                 async with asyncio.timeout(PATIENCE):
                     await refused.wait()

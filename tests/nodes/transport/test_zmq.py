@@ -39,6 +39,9 @@ class Ear:
         self.noticed.append((topic, present))
         self._changed.set()
 
+    def refused(self, kind: str, why: str) -> None:
+        """Nothing is refused in these tests."""
+
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE):
             while not condition():
@@ -266,7 +269,7 @@ class TestClose:
 
     async def test_the_heartbeat_ends_with_it(self, wire: Wire) -> None:
         one, _, _ = await wire.open()
-        one.beat(lambda: [b"pulse/", b""], 0.01)
+        one.beat(lambda: [b"heartbeat/", b""], 0.01)
         thread = one._beating
         assert thread is not None
         assert thread.is_alive()
@@ -277,15 +280,16 @@ class TestClose:
 async def test_the_heart_beats_while_the_event_loop_is_blocked(wire: Wire) -> None:
     beating, _, (_, pulse) = await wire.open()
     listening, ear, _ = await wire.open()
-    listening.subscribe(["pulse/"])
+    listening.subscribe(["heartbeat/"])
     listening.connect(pulse)
-    beats, enough = [], threading.Event()
+    beats: list[bytes] = []
+    enough = threading.Event()
 
     def make() -> list[bytes]:
         beats.append(None)
         if len(beats) >= 10:
             enough.set()
-        return [b"pulse/", str(len(beats)).encode()]
+        return [b"heartbeat/", str(len(beats)).encode()]
 
     beating.beat(make, 0.01)
     await ear.until(lambda: bool(ear.heard))
