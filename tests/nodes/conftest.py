@@ -255,7 +255,7 @@ class Scaling:
 def scaling(monkeypatch: pytest.MonkeyPatch) -> Scaling:
     """The method "scaling", for the time of a test."""
     method = Scaling()
-    registered = Method("scaling", "scales", Empty, site=lambda *given: method.agent(*given), job=method.run)
+    registered = Method("scaling", "scales", Empty, site=lambda *given: method.agent(*given), job=method.run)  # noqa: PLW0108 - a test puts another agent there
     find = registry.find
     monkeypatch.setattr(registry, "find", lambda name: registered if name == "scaling" else find(name))
     return method

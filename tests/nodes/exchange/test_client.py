@@ -343,7 +343,7 @@ def test_what_is_said_of_other_calls_and_by_others_is_dropped(tell: Tell, fair: 
         waiting = asyncio.ensure_future(market.exchange())
         await asyncio.sleep(1)
         forger = await cluster.forger("stranger").link(market.guest)
-        offered = {"versions": {"s0": 1}, "values": {}, "bytes_sent": 0}
+        offered: dict[str, Any] = {"versions": {"s0": 1}, "values": {}, "bytes_sent": 0}
         for number, key in enumerate("kl", 1):
             forger.say("to/guest/", wire.OfferList(key=key, **offered), number)
         forger.say("to/guest/", wire.ExchangeDecline(key="k", reason="no"), 3)

@@ -543,7 +543,7 @@ def test_nobody_is_late_because_the_asker_itself_stood_still(tell: Tell, questio
         await guest.roster.complete(10)
         asked = asyncio.ensure_future(guest.asker.ask(question(1)))
         await asyncio.sleep(1)
-        asyncio.get_running_loop()._jumping.now += 90  # type: ignore[attr-defined] - SIGSTOP, SIGCONT
+        asyncio.get_running_loop()._jumping.now += 90  # type: ignore[attr-defined]  # SIGSTOP, SIGCONT
         replies = await asked
         assert (len(replies.by_node), replies.late) == (3, ())
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import zmq
 
+from nodes.capability import Handler
 from nodes.errors import NodeError
 from nodes.node import Node
 from nodes.spec import NodeSpec
 from nodes.transport.zmq import BATCH, ZmqTransport
 from protocol.limits import Limits
+from protocol.messages import Message
 
 PATIENCE = 20.0
 
@@ -282,7 +284,7 @@ async def test_the_heart_beats_while_the_event_loop_is_blocked(wire: Wire) -> No
     listening, ear, _ = await wire.open()
     listening.subscribe(["heartbeat/"])
     listening.connect(pulse)
-    beats: list[bytes] = []
+    beats: list[None] = []
     enough = threading.Event()
 
     def make() -> list[bytes]:
@@ -302,7 +304,7 @@ async def test_nodes_link_and_part_over_it(wire: Wire) -> None:
 
     class Watcher:
         topics: tuple[str, ...] = ()
-        handlers: dict[Any, Any] = {}  # noqa: RUF012 - an interface
+        handlers: Mapping[type[Message], Handler] = {}
 
         def linked(self, peer: Any) -> None:
             linked.set()
