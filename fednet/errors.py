@@ -3,6 +3,7 @@
     MethodError            the computation cannot go on or a question cannot be answered
     +-- UnknownMethod      a method is not registered, or its module cannot be used (the operator must act)
     +-- DataError          a data set is missing, malformed or does not fit (the operator must act)
+    |   +-- UnknownDataset a data set is not registered, or its module cannot be used (the operator must act)
     +-- ModelError         a model or checkpoint does not fit the configuration
     +-- MeasureError       a metric was given what it cannot measure (range, count, non-finite)
     +-- PrivacyError       a share, a key, a mask or a budget was refused; names the peers, never the secret
@@ -35,6 +36,20 @@ class UnknownMethod(MethodError):
 
 class DataError(MethodError):
     """A data set is missing, malformed or does not fit."""
+
+
+class UnknownDataset(DataError):
+    """A data set is not registered, or its module cannot be used.
+
+    Attributes:
+        name: what was asked for.
+        reason: why it cannot be used.
+        known: the registered data sets, where the name is not among them.
+    """
+
+    def __init__(self, name: str, reason: str, known: tuple[str, ...] = ()) -> None:
+        super().__init__(f"unknown data set {name!r}: {reason}")
+        self.name, self.reason, self.known = name, reason, known
 
 
 class ModelError(MethodError):

@@ -8,11 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from fednet.data import registry
+from fednet.errors import UnknownDataset
 
 PositiveCount = Annotated[int, Field(strict=True, ge=1)]
 Fraction = Annotated[float, Field(strict=True, ge=0.0, le=1.0)]
-DatasetName = Literal["digits", "mnist", "cifar10", "cifar100", "tiny-imagenet", "folder"]
 PartitionKind = Literal[
     "iid", "pathological", "dirichlet", "shards", "matrix", "homogeneous", "heterogeneous", "disjoint"
 ]
@@ -27,7 +30,7 @@ class DataConfig(BaseModel):
     """Which pictures, from where, at which size.
 
     Attributes:
-        name: the data set; "digits" comes with scikit-learn, every other one is read below `root`.
+        name: a registered data set, or the path of a module that defines one, see `fednet.data.registry`.
         root: the folder that holds the data; nothing is ever downloaded.
         size: height and width to resize to; None keeps the data set's own.
         limit: at most this many pictures in each of train, judge and test, drawn evenly from the classes.
@@ -35,16 +38,30 @@ class DataConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: DatasetName = "digits"
+    name: str = "digits"
     root: Path | None = None
     size: Annotated[int, Field(strict=True, ge=4, le=1024)] | None = None
     limit: PositiveCount | None = None
 
+    @field_validator("name")
+    @classmethod
+    def _usable_dataset(cls, name: str) -> str:
+        try:
+            registry.find(name)
+        except UnknownDataset as error:
+            if not error.known:
+                raise ValueError(str(error)) from error
+            expected = ", ".join(map(repr, error.known))
+            message = "one of {expected}, or the path of a module (a.b)"
+            raise PydanticCustomError("unknown_dataset", message, {"expected": expected}) from error
+        return name
+
     @model_validator(mode="after")
     def _root_where_it_is_needed(self) -> Self:
-        if self.name == "digits" and self.root is not None:
-            raise ValueError("'digits' come with scikit-learn and take no root: leave root out")
-        if self.name != "digits" and self.root is None:
+        root = registry.find(self.name).root
+        if root == "none" and self.root is not None:
+            raise ValueError(f"'{self.name}' is read from no folder and takes no root: leave root out")
+        if root == "required" and self.root is None:
             raise ValueError(f"'{self.name}' needs root, the folder that holds it: nothing is downloaded")
         return self
 

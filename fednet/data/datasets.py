@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fednet.data import registry
 from fednet.data.config import DataConfig
-from fednet.data.sources import SOURCES, ImagePool
+from fednet.data.pools import ImagePool
 from fednet.errors import DataError
 from fednet.seeds import generator
 
@@ -125,7 +126,7 @@ def stratified(labels: Tensor, *purpose: str) -> Tensor:
 
 def _plan(config: DataConfig) -> dict[str, tuple[ImagePool, Tensor]]:
     """Which pool each split is read from, and which of its pictures in which order."""
-    source = SOURCES[config.name](config)
+    source = registry.find(config.name).read(config)
     order = stratified(source.train.labels, config.name, "train")
     if source.test is None:
         judge, test = (math.ceil(part * len(order)) for part in (JUDGE_FRACTION, TEST_FRACTION))

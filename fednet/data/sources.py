@@ -1,57 +1,39 @@
-"""Where pictures come from: one function per data set, each giving pools of labels and a way to read pictures.
+"""Reads the built-in data sets: one function each, which gives pools of labels and a way to read images.
 
-A pool knows its labels at once and reads pictures only when they are asked for, so that a limit saves the work.
-Nothing is downloaded. torchvision's CIFAR files are pickles: it compares them with known digests before it
-opens them, anything else is refused unread. MNIST is read by torchvision's IDX reader alone.
+Nothing is downloaded. torchvision's CIFAR files are pickles: it compares them with known digests before it opens them,
+anything else is refused unread. MNIST is read by torchvision's IDX reader alone. scikit-learn and torchvision are
+imported by what needs them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from sklearn.datasets import load_digits
-from torch import Tensor
-from torch.nn.functional import interpolate
-from torchvision import datasets
-from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from fednet.data.config import DataConfig
+from fednet.data.pools import DataSource, ImagePool, resize, stack
 from fednet.errors import DataError
-from fednet.images import SUFFIXES, from_bytes, is_grey, read_picture
+from fednet.images import SUFFIXES, from_bytes, is_grey
 
-Read = Callable[[Tensor], Tensor]
-"""Indices int64 (m,) -> images float32 (m, c, h, w) in [-1, 1]."""
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torchvision.datasets import CIFAR10
 
 READ_ERRORS = (OSError, RuntimeError, ValueError, AssertionError, KeyError, EOFError, SyntaxError)
 """What torchvision and Pillow raise at files that are missing or malformed."""
 
 
-@dataclass(frozen=True)
-class ImagePool:
-    """Pictures that are not read yet: labels int64 (n,), class names, and the reader."""
-
-    labels: Tensor
-    classes: tuple[str, ...]
-    read: Read
-
-
-@dataclass(frozen=True)
-class DataSource:
-    """A data set as it lies there: its pictures to train on and, where it has them, its own test pictures."""
-
-    train: ImagePool
-    test: ImagePool | None
-
-
 def digits(config: DataConfig) -> DataSource:
     """scikit-learn's 1,797 digits (UCI, Alpaydin and Kaynak), 8 x 8, values 0 to 16; no split of their own."""
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - of the extra `images`
+
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).to(torch.float32).unsqueeze(1) / 8 - 1
     labels = torch.from_numpy(bunch.target).to(torch.int64)
-    return DataSource(ImagePool(labels, _numerals(), lambda indices: resize(images[indices], config.size)), None)
+    return DataSource(ImagePool.of(images, labels, _numerals(), config.size))
 
 
 def mnist(config: DataConfig) -> DataSource:
@@ -61,12 +43,16 @@ def mnist(config: DataConfig) -> DataSource:
 
 def cifar10(config: DataConfig) -> DataSource:
     """CIFAR-10 (Krizhevsky 2009): 32 x 32 in colour, the Python version in root/cifar-10-batches-py."""
-    return _cifar(config, datasets.CIFAR10, "cifar-10-batches-py")
+    from torchvision.datasets import CIFAR10  # noqa: PLC0415 - of the extra `images`
+
+    return _cifar(config, CIFAR10, "cifar-10-batches-py")
 
 
 def cifar100(config: DataConfig) -> DataSource:
     """CIFAR-100 (Krizhevsky 2009): 32 x 32 in colour, the Python version in root/cifar-100-python."""
-    return _cifar(config, datasets.CIFAR100, "cifar-100-python")
+    from torchvision.datasets import CIFAR100  # noqa: PLC0415 - of the extra `images`
+
+    return _cifar(config, CIFAR100, "cifar-100-python")
 
 
 def tiny_imagenet(config: DataConfig) -> DataSource:
@@ -94,16 +80,6 @@ def folder(config: DataConfig) -> DataSource:
     return DataSource(train, test)
 
 
-SOURCES: dict[str, Callable[[DataConfig], DataSource]] = {
-    "digits": digits,
-    "mnist": mnist,
-    "cifar10": cifar10,
-    "cifar100": cifar100,
-    "tiny-imagenet": tiny_imagenet,
-    "folder": folder,
-}
-
-
 def root_of(config: DataConfig) -> Path:
     """The folder of the data set, `~` expanded.
 
@@ -116,18 +92,13 @@ def root_of(config: DataConfig) -> Path:
     return root
 
 
-def resize(images: Tensor, size: int | None) -> Tensor:
-    """Resizes (n, c, h, w) to a square by antialiased bilinear interpolation; None or equal size: as they are."""
-    if size is None or images.shape[-2:] == (size, size) or len(images) == 0:
-        return images
-    return interpolate(images, (size, size), mode="bilinear", antialias=True).clamp_(-1, 1)
-
-
 def _numerals() -> tuple[str, ...]:
     return tuple(str(digit) for digit in range(10))
 
 
 def _idx(config: DataConfig, stem: str) -> ImagePool:
+    from torchvision.datasets.mnist import read_image_file, read_label_file  # noqa: PLC0415 - of the extra `images`
+
     raw = root_of(config) / "MNIST" / "raw"
     try:
         images = read_image_file(str(raw / f"{stem}-images-idx3-ubyte"))
@@ -142,7 +113,7 @@ def _idx(config: DataConfig, stem: str) -> ImagePool:
     return ImagePool(labels, _numerals(), lambda indices: resize(from_bytes(images[indices].unsqueeze(1)), config.size))
 
 
-def _cifar(config: DataConfig, kind: type[datasets.CIFAR10], inner: str) -> DataSource:
+def _cifar(config: DataConfig, kind: type[CIFAR10], inner: str) -> DataSource:
     root = root_of(config)
     try:
         parts = [kind(str(root), train=train, download=False) for train in (True, False)]
@@ -155,15 +126,17 @@ def _cifar(config: DataConfig, kind: type[datasets.CIFAR10], inner: str) -> Data
     return DataSource(train, test)
 
 
-def _array(config: DataConfig, part: datasets.CIFAR10) -> ImagePool:
+def _array(config: DataConfig, part: CIFAR10) -> ImagePool:
     images = torch.from_numpy(part.data).permute(0, 3, 1, 2)
     labels = torch.tensor(part.targets, dtype=torch.int64)
     return ImagePool(labels, tuple(part.classes), lambda indices: resize(from_bytes(images[indices]), config.size))
 
 
 def _folder(config: DataConfig, path: Path, grey: bool | None = None) -> ImagePool:
+    from torchvision.datasets import ImageFolder  # noqa: PLC0415 - of the extra `images`
+
     try:
-        found = datasets.ImageFolder(str(path), is_valid_file=lambda name: Path(name).suffix.lower() in SUFFIXES)
+        found = ImageFolder(str(path), is_valid_file=lambda name: Path(name).suffix.lower() in SUFFIXES)
     except READ_ERRORS as error:
         raise DataError(
             f"{config.name}: {path} does not hold pictures in one folder per class ({error}); "
@@ -215,21 +188,3 @@ def _files(
         return stack([paths[int(index)] for index in indices], without_colour, config.size)
 
     return ImagePool(torch.tensor([label for _, label in found], dtype=torch.int64), classes, read)
-
-
-def stack(paths: list[Path], grey: bool, size: int | None) -> Tensor:
-    """Reads files of pictures as float32 (n, c, h, w) in [-1, 1]; c is 1 where `grey`, else 3.
-
-    Raises:
-        DataError: a file is no picture, or the pictures differ in size and `size` is None.
-    """
-    images: list[Tensor] = []
-    for path in paths:
-        image = resize(from_bytes(read_picture(path, grey=grey).unsqueeze(0)), size)[0]
-        if images and image.shape != images[0].shape:
-            raise DataError(
-                f"{path} is {tuple(image.shape[1:])}, {paths[0]} is {tuple(images[0].shape[1:])} pixels: "
-                "set data.size to bring all pictures to one size"
-            )
-        images.append(image)
-    return torch.stack(images)

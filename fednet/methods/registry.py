@@ -1,28 +1,19 @@
-"""Finds methods: by name in the entry-point group `fednet.methods`, or by the path of a module.
-
-The built-in methods are registered in the same group, by the distribution's own metadata.
-"""
+"""Finds methods: by name in the entry-point group `fednet.methods`, or by the path of a module with a `METHOD`."""
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from importlib.util import find_spec
-
 from fednet.errors import UnknownMethod
 from fednet.methods.contract import Method
+from fednet.plugins import PluginRegistry, missing_modules
 
-GROUP = "fednet.methods"
-ATTRIBUTE = "METHOD"
-"""The name of the value in a method's module."""
+_METHODS = PluginRegistry("fednet.methods", "METHOD", Method, UnknownMethod)
 
 
 def names() -> tuple[str, ...]:
     """The registered methods in alphabetical order; imports none of them."""
-    return tuple(sorted(entry_points(group=GROUP).names))
+    return _METHODS.names()
 
 
-@cache
 def find(name: str) -> Method:
     """The method of this name.
 
@@ -33,14 +24,7 @@ def find(name: str) -> Method:
         UnknownMethod: nothing is registered under the name, its module cannot be imported (with the import's own
             message), or it defines no `Method`.
     """
-    registered = tuple(entry_points(group=GROUP, name=name))
-    if registered:
-        where = registered[0].value
-    elif "." in name:
-        where = f"{name}:{ATTRIBUTE}"
-    else:
-        raise UnknownMethod(name, f"expected one of {', '.join(names())}, or the path of a module", names())
-    return _loaded(name, where)
+    return _METHODS.find(name)
 
 
 def require_installed(method: Method) -> None:
@@ -49,17 +33,6 @@ def require_installed(method: Method) -> None:
     Raises:
         UnknownMethod: some are missing; the message names the extra that installs them.
     """
-    missing = [module for module in method.requires if find_spec(module) is None]
-    if missing:
+    if missing := missing_modules(method.requires):
         needed = f"it needs {', '.join(missing)}, not installed here: pip install '{method.extra}'"
         raise UnknownMethod(method.name, needed)
-
-
-def _loaded(name: str, where: str) -> Method:
-    try:
-        value = EntryPoint(name, where, GROUP).load()
-    except Exception as error:  # a foreign module may raise anything while it is imported
-        raise UnknownMethod(name, f"importing {where} failed: {type(error).__name__}: {error}") from error
-    if not isinstance(value, Method):
-        raise UnknownMethod(name, f"{where} is a {type(value).__name__}; expected a fednet.methods.contract.Method")
-    return value

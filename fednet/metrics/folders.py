@@ -1,7 +1,7 @@
 """Compares two folders of pictures in a judge's features: `fednet fid A B`, overall and class by class.
 
 A folder holds pictures (png, jpg and the like) directly, or one folder of them per class, or both. Pictures are
-brought to the judge's shape by `fednet.data.sources`. Knows no data set and trains nothing.
+brought to the judge's shape by `fednet.data.pools`. Knows no data set and trains nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fednet.data.sources import stack
+from fednet.data.pools import stack
 from fednet.errors import DataError
 from fednet.images import SUFFIXES
 from fednet.metrics.frechet import frechet_distance

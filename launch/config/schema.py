@@ -19,6 +19,7 @@ from fednet.errors import UnknownMethod
 from fednet.methods import registry
 from launch.config import examples
 from launch.config.document import KeyPath, YamlDocument, from_values, parse
+from launch.config.modules import make_importable, names_modules
 from launch.config.validation import validate_model
 from launch.errors import ConfigError, ConfigProblem, did_you_mean
 from nodes.spec import RoundsPolicy, Timing
@@ -162,6 +163,8 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         ConfigError: the source does not exist or is wrong; every fault of the document is listed.
     """
     document = from_values(source, overrides) if isinstance(source, Mapping) else parse(*_find(str(source)), overrides)
+    if names_modules(document.values):
+        make_importable(Path() if isinstance(source, Mapping) else Path(source).parent)
     own = {key: value for key, value in document.values.items() if key in ClusterConfig.model_fields}
     rest = {key: value for key, value in document.values.items() if key not in ClusterConfig.model_fields}
     cluster, faults = validate_model(ClusterConfig, own, document)

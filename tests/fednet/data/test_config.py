@@ -18,7 +18,7 @@ def test_defaults_need_no_files() -> None:
     ("given", "said"),
     [
         ({"name": "mnist"}, "needs root"),
-        ({"root": "/tmp"}, "take no root"),  # noqa: S108 - a name, never opened
+        ({"root": "/tmp"}, "takes no root"),  # noqa: S108 - a name, never opened
         ({"name": "minst"}, "name"),
         ({"sise": 8}, "Extra inputs"),
         ({"size": "8"}, "integer"),

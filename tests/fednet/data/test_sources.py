@@ -14,7 +14,6 @@ from torchvision import datasets
 
 from fednet.data.config import DataConfig
 from fednet.data.datasets import ImageSet, load
-from fednet.data.sources import SOURCES, resize, stack
 from fednet.errors import DataError
 
 
@@ -214,21 +213,3 @@ def test_a_folder_that_does_not_do_is_refused(tmp_path: Path, kind: str) -> None
         Image.fromarray(np.full((6, 6), 40000, dtype=np.uint16)).save(tmp_path / "b" / "3.png")
     with pytest.raises(DataError, match=said[kind]):
         load(DataConfig(name="folder", root=tmp_path))
-
-
-def test_every_name_of_the_configuration_has_a_source() -> None:
-    assert set(SOURCES) == set(DataConfig.model_fields["name"].annotation.__args__)  # type: ignore[union-attr]
-
-
-def test_resizing_keeps_constants_and_the_same_size() -> None:
-    images = torch.full((2, 1, 9, 5), 0.3)
-    assert resize(images, None) is images
-    torch.testing.assert_close(resize(images, 4), torch.full((2, 1, 4, 4), 0.3))
-
-
-def test_stack_reads_in_the_order_given(tmp_path: Path) -> None:
-    for value in (0, 255):
-        paint(tmp_path / f"{value}.png", value)
-    images = stack([tmp_path / "255.png", tmp_path / "0.png"], grey=False, size=None)
-    assert images[:, 0, 0, 0].tolist() == [1, -1]
-    assert images.shape == (2, 3, 6, 6)

@@ -1,0 +1,18 @@
+"""The built-in data sets are read by the functions of their names."""
+
+from __future__ import annotations
+
+import pytest
+
+from fednet.data import builtin, sources
+from fednet.data.config import DataConfig
+from fednet.data.contract import Dataset
+
+VALUES = [value for value in vars(builtin).values() if isinstance(value, Dataset)]
+
+
+@pytest.mark.parametrize("dataset", VALUES, ids=lambda dataset: dataset.name)
+def test_a_data_set_is_read_by_its_function(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, dataset.name.replace("-", "_"), lambda config: (dataset.name, config))
+    config = DataConfig()
+    assert dataset.read(config) == (dataset.name, config)  # type: ignore[comparison-overlap]
