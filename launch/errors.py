@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
-from fednet.errors import MethodError, UsageError
+from fednet.errors import MethodError, UnknownMethod, UsageError
 from nodes.errors import NodeError
 
 EXIT_OK: Final = 0
@@ -100,3 +100,11 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A hint that names the closest known word, or "" where none comes close."""
     close = get_close_matches(given, list(known), n=1, cutoff=0.6)
     return f"Did you mean {close[0]}?" if close else ""
+
+
+def unknown_method(error: UnknownMethod, where: str, line: int | None = None, key: str = "") -> ConfigProblem:
+    """The operator's problem with a method: its name is none, with the closest one, or its module cannot be used."""
+    if error.known:
+        expected = f"one of {', '.join(error.known)}, or the path of a module (a.b)"
+        return ConfigProblem(where, expected, repr(error.name), line, key, did_you_mean(error.name, error.known))
+    return ConfigProblem(where, line=line, key=key, hint=f"The method {error.name!r} cannot be used: {error.reason}.")

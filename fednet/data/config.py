@@ -47,7 +47,7 @@ class DataConfig(BaseModel):
     @classmethod
     def _usable_dataset(cls, name: str) -> str:
         try:
-            registry.find(name)
+            registry.require_installed(registry.find(name))
         except UnknownDataset as error:
             if not error.known:
                 raise ValueError(str(error)) from error

@@ -15,17 +15,24 @@ def names() -> tuple[str, ...]:
 
 
 def find(name: str) -> Dataset:
-    """The data set of this name, whose libraries are installed.
+    """The data set of this name.
 
     Args:
         name: a registered name (`digits`), or the path of a module that defines `DATASET` (`my_package.my_module`).
 
     Raises:
         UnknownDataset: nothing is registered under the name, its module cannot be imported (with the import's own
-            message), it defines no `Dataset`, or a library is missing (names the extra that installs it).
+            message), or it defines no `Dataset`.
     """
-    dataset = _DATASETS.find(name)
+    return _DATASETS.find(name)
+
+
+def require_installed(dataset: Dataset) -> None:
+    """Refuses a data set whose libraries are not installed; imports none of them.
+
+    Raises:
+        UnknownDataset: some are missing; the message names the extra that installs them.
+    """
     if missing := missing_modules(dataset.requires):
         needed = f"it needs {', '.join(missing)}, not installed here: pip install '{dataset.extra}'"
-        raise UnknownDataset(name, needed)
-    return dataset
+        raise UnknownDataset(dataset.name, needed)

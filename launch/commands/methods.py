@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 from fednet.errors import UnknownMethod
 from fednet.methods import registry
 from launch.commands.options import LOOPBACK, GuestJoinOption, GuestKeyOption, InsecureOption, ListenOption
-from launch.errors import ConfigError, ConfigProblem, did_you_mean
+from launch.errors import ConfigError, ConfigProblem, unknown_method
 
 if TYPE_CHECKING:
     from fednet.methods.contract import Method
@@ -90,7 +90,7 @@ def find_method(name: str) -> Method:
     try:
         return registry.find(name)
     except UnknownMethod as error:
-        raise ConfigError(ConfigProblem(name, error.reason, hint=did_you_mean(name, error.known))) from error
+        raise ConfigError(unknown_method(error, "method")) from error
 
 
 def _typer_group(method: str, commands: Mapping[str, Callable[..., None]]) -> TyperGroup:

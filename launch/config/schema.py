@@ -6,7 +6,6 @@ Knows nothing of processes, devices or ports: what is loaded here says what is w
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from launch.config import examples
 from launch.config.document import KeyPath, YamlDocument, from_values, parse
 from launch.config.modules import make_importable, names_modules
 from launch.config.validation import validate_model
-from launch.errors import ConfigError, ConfigProblem, did_you_mean
+from launch.errors import ConfigError, ConfigProblem, unknown_method
 from nodes.spec import RoundsPolicy, Timing
 from protocol.quorum import QuorumPolicy
 
@@ -179,15 +178,9 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
 
 
 def _find(source: str) -> tuple[str, str]:
-    """The text behind a path or an example's name, and what to call it in errors.
-
-    The folder of a cluster.yaml becomes importable, in this process and in the nodes that it starts: a method package
-    or a data set may lie beside it.
-    """
+    """The text behind a path or an example's name, and what to call it in errors."""
     path = Path(source)
     if path.is_file():
-        if (folder := str(path.resolve().parent)) not in sys.path:
-            sys.path.insert(0, folder)
         try:
             return path.read_text("utf-8"), source
         except (OSError, UnicodeDecodeError) as error:
@@ -206,8 +199,7 @@ def _schema(method: object, document: YamlDocument) -> type[BaseModel] | None:
         registry.require_installed(found)
     except UnknownMethod as error:
         place = document.place(("method",))
-        hint = did_you_mean(method, error.known)
-        raise ConfigError(ConfigProblem(place.where, error.reason, repr(method), place.line, "method", hint)) from error
+        raise ConfigError(unknown_method(error, place.where, place.line, "method")) from error
     return found.config
 
 
