@@ -111,20 +111,20 @@ class Presence:
         silence: seconds without a heartbeat after which a peer is lost; the most that is learned for any peer.
         broken: the same once its connection has broken.
         hang: seconds that a peer's event loop may make no progress.
-        greet_every: seconds between two hellos to a peer that has not sent its welcome.
-        remind: seconds between two hellos to a peer that has.
+        hello_interval: seconds between two hellos to a peer that has not sent its welcome.
+        hello_refresh: seconds between two hellos to a peer that has.
         alert: the least silence that is learned for any peer, however regular its heartbeats are.
-        most: peers that are kept; a further one replaces one that has departed, or is ignored.
+        max_peers: peers that are kept; a further one replaces one that has departed, or is ignored.
     """
 
     me: PeerInfo
     silence: float = 3.0
     broken: float = 0.5
     hang: float = 30.0
-    greet_every: float = 0.2
-    remind: float = 5.0
+    hello_interval: float = 0.2
+    hello_refresh: float = 5.0
     alert: float = 0.75
-    most: int = 256
+    max_peers: int = 256
     _peers: dict[str, _Peer] = field(default_factory=dict)
     _join_requests: dict[str, _JoinRequest] = field(default_factory=dict)
     _swept: float | None = None
@@ -171,7 +171,7 @@ class Presence:
         if known is not None:
             yield from self._drop(known, "came back as a new incarnation", graceful=False)
             yield from self._forget(known)
-        elif len(self._peers) >= self.most:
+        elif len(self._peers) >= self.max_peers:
             departed = [peer for peer in self._peers.values() if peer.state not in _LIVING]
             if not departed:
                 return
@@ -186,10 +186,10 @@ class Presence:
             return
         peer = self._living(name, incarnation)
         if peer is not None:
-            peer.broken, peer.seen, peer.hello_due = False, now, now + self.greet_every
-        elif name in self._join_requests or len(self._join_requests) < self.most:
+            peer.broken, peer.seen, peer.hello_due = False, now, now + self.hello_interval
+        elif name in self._join_requests or len(self._join_requests) < self.max_peers:
             yield from self._end_join_request(name, keep=address)
-            self._join_requests[name] = _JoinRequest(incarnation, address, now, now + self.greet_every)
+            self._join_requests[name] = _JoinRequest(incarnation, address, now, now + self.hello_interval)
             yield ConnectTo(address, name)
         else:
             return
@@ -231,7 +231,7 @@ class Presence:
             peer.seen = now
         elif moved:
             peer.state, peer.seen, peer.welcome_received, peer.broken = PeerState.KNOWN, now, False, False
-            peer.hello_due = now + self.greet_every
+            peer.hello_due = now + self.hello_interval
             yield SendHello(name, incarnation)
 
     def connection_lost(self, name: str, incarnation: int) -> Iterator[Outcome]:
@@ -267,7 +267,7 @@ class Presence:
             if reason:
                 yield from self._drop(peer, reason, graceful=False)
             elif now >= peer.hello_due:
-                peer.hello_due = now + (self.remind if peer.welcome_received else self.greet_every)
+                peer.hello_due = now + (self.hello_refresh if peer.welcome_received else self.hello_interval)
                 yield SendHello(name, peer.info.incarnation)
 
     def _sweep_join_requests(self, now: float) -> Iterator[Outcome]:
@@ -275,7 +275,7 @@ class Presence:
             if now - request.since > JOIN_REQUEST_TIMEOUT:
                 yield from self._end_join_request(name)
             elif now >= request.hello_due:
-                request.hello_due = now + self.greet_every
+                request.hello_due = now + self.hello_interval
                 yield SendHello(name, request.incarnation)
 
     def _living(self, name: str, incarnation: int) -> _Peer | None:
@@ -307,7 +307,7 @@ class Presence:
         """Time in which this node itself was stopped or blocked does not count as silence of its peers."""
         paused = now - self._swept if self._swept is not None else 0.0
         self._swept = now
-        if paused > self.greet_every:
+        if paused > self.hello_interval:
             for peer in self._peers.values():
                 peer.seen, peer.moved = min(now, peer.seen + paused), min(now, peer.moved + paused)
                 peer.detector.discount_pause(paused)

@@ -25,7 +25,7 @@ def question() -> Envelope:
         options={"t": 0.5, "probe_seed": 11, "divergence": True, "mode": "plain", "guidance": None},
         ttl=30.0,
     )
-    return Envelope("queries/", "digits", "sampler", 1234, 42, message)
+    return Envelope("queries/", "digits", "driver", 1234, 42, message)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def forged(question: Envelope) -> Callable[..., list[bytes]]:
             "version": VERSION,
             "kind": "query_request",
             "run": "digits",
-            "sender": "sampler",
+            "sender": "driver",
             "incarnation": 1,
             "number": 1,
             "body": body | changes.pop("body", {}),

@@ -1,4 +1,4 @@
-"""One transfer: what is asked of whom, never more than the window, and that it ends whatever the network does."""
+"""The fetch of a blob: which holder is asked for which range, the window, and that every fetch ends."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ SIZES: dict[str, Any] = {"window": 40, "chunk": 10, "patience": 0.25, "give_up":
 
 
 def ranges(outcomes: Iterable[Outcome], holder: str = "a") -> list[tuple[int, int]]:
-    """What is asked of one holder, and nothing else."""
+    """The ranges requested from one holder; there are no other outcomes."""
     asked = list(outcomes)
     assert all(isinstance(each, RangeRequest) and each.holder == holder for each in asked), asked
     return [(each.offset, each.count) for each in asked if isinstance(each, RangeRequest)]
 
 
-def begun(size: int, *holders: str, now: float = 0.0) -> tuple[BlobFetch, list[Outcome]]:
-    """A transfer whose holders can all be asked, and what it asks first."""
+def started(size: int, *holders: str, now: float = 0.0) -> tuple[BlobFetch, list[Outcome]]:
+    """A fetch whose holders are all available, and its first outcomes."""
     fetch = BlobFetch(size, holders, now, **SIZES)
     return fetch, [each for name in holders for each in fetch.holder_available(name, now)]
 
 
 class TestAsking:
-    def test_pieces_in_order_up_to_the_window_the_last_one_shorter(self) -> None:
-        fetch, first = begun(35, "a")
+    def test_chunks_in_order_up_to_the_window_the_last_one_shorter(self) -> None:
+        fetch, first = started(35, "a")
         assert ranges(first) == [(0, 10), (10, 10), (20, 10), (30, 5)]
         assert fetch.in_flight == 35
-        _, first = begun(1000, "a")
+        _, first = started(1000, "a")
         assert ranges(first) == [(0, 10), (10, 10), (20, 10), (30, 10)]
 
     def test_each_arrival_makes_room_for_one_more(self) -> None:
-        fetch, _ = begun(65, "a")
+        fetch, _ = started(65, "a")
         assert ranges(fetch.arrive("a", 20, 0.1)) == [(40, 10)]
         assert ranges(fetch.arrive("a", 0, 0.1)) == [(50, 10)]
         assert ranges(fetch.arrive("a", 10, 0.1)) == [(60, 5)]
@@ -56,39 +56,39 @@ class TestAsking:
         assert ranges(fetch.holder_available("b", 0.1), "b") == [(0, 10), (10, 10)]
         assert not list(fetch.holder_available("a", 0.1))
 
-    def test_nothing_needs_nobody(self) -> None:
+    def test_an_empty_blob_needs_no_holder(self) -> None:
         assert list(BlobFetch(0, [], 0.0).start(0.0)) == [FetchCompleted()]
 
-    def test_a_piece_fits_a_message_and_the_window_several(self) -> None:
+    def test_a_chunk_fits_a_message_and_the_window_several(self) -> None:
         assert CHUNK <= MAX_CHUNK < DEFAULT.max_frame_bytes
         assert WINDOW // CHUNK >= 4
 
 
 class TestDropping:
-    def test_takes_only_what_was_asked_for_and_only_once(self) -> None:
-        fetch, _ = begun(65, "a", "b")
+    def test_a_chunk_is_expected_only_if_requested_and_only_once(self) -> None:
+        fetch, _ = started(65, "a", "b")
         assert fetch.expects("a", 0, 10)
         for holder, offset, count in [("b", 0, 10), ("x", 0, 10), ("a", 40, 10), ("a", 5, 10), ("a", 0, 9)]:
             assert not fetch.expects(holder, offset, count)
         list(fetch.arrive("a", 0, 0.1))
         assert not fetch.expects("a", 0, 10)
 
-    def test_a_holder_that_was_given_up_may_still_answer_what_is_open(self) -> None:
-        fetch, _ = begun(65, "a", "b")
+    def test_a_chunk_of_a_former_holder_still_counts(self) -> None:
+        fetch, _ = started(65, "a", "b")
         list(fetch.holder_lost("a", "lost", 0.1))
         assert fetch.expects("a", 0, 10)
         assert fetch.expects("b", 0, 10)
 
-    def test_who_was_never_asked_cannot_say_that_it_lacks_it(self) -> None:
-        fetch, _ = begun(65, "a", "b")
+    def test_a_holder_that_was_never_asked_cannot_lack_it(self) -> None:
+        fetch, _ = started(65, "a", "b")
         assert not list(fetch.holder_lacks("b", 0.1))
         assert not list(fetch.holder_lacks("x", 0.1))
         assert ranges(fetch.holder_lacks("a", 0.1), "b")
 
 
 class TestRepeating:
-    def test_an_overtaken_piece_after_the_patience(self) -> None:
-        fetch, _ = begun(65, "a")
+    def test_an_overtaken_chunk_after_the_patience(self) -> None:
+        fetch, _ = started(65, "a")
         assert ranges(fetch.arrive("a", 10, 0.1)) == [(40, 10)]
         assert not list(fetch.tick(0.2))
         list(fetch.arrive("a", 20, 0.24))
@@ -96,12 +96,12 @@ class TestRepeating:
         assert not list(fetch.tick(0.3))
 
     def test_everything_after_a_silence_that_doubles(self) -> None:
-        fetch, _ = begun(20, "a")
+        fetch, _ = started(20, "a")
         asked = [now / 100 for now in range(0, 1000, 5) if list(fetch.tick(now / 100))]
         assert asked == pytest.approx([0.25, 0.75, 1.75, 3.75, 5.75, 7.75, 9.75], abs=0.06)
 
     def test_a_slow_link_is_not_asked_twice(self) -> None:
-        fetch, _ = begun(1000, "a")
+        fetch, _ = started(1000, "a")
         spurious, now = 0, 0.0
         for arrival in range(100):
             while now < 0.4 * (arrival + 1):
@@ -111,53 +111,53 @@ class TestRepeating:
         assert spurious <= 4, "only before anything was learned"
 
     def test_another_holder_after_three_silences(self) -> None:
-        fetch, _ = begun(20, "a", "b")
+        fetch, _ = started(20, "a", "b")
         asked: list[str] = []
         for now in range(0, 200, 5):
             asked += [each.holder for each in fetch.tick(now / 100) if isinstance(each, RangeRequest)]
         assert asked == ["a", "a"] * (MAX_SILENCES - 1) + ["b", "b"]
         assert not list(fetch.arrive("b", 0, 2.0))
 
-    def test_who_is_silent_is_not_forgotten(self) -> None:
-        fetch, _ = begun(20, "a", "b")
+    def test_a_silent_holder_is_asked_again(self) -> None:
+        fetch, _ = started(20, "a", "b")
         asked: set[str] = set()
         for now in range(0, 400, 5):
             asked |= {each.holder for each in fetch.tick(now / 100) if isinstance(each, RangeRequest) and now > 200}
         assert asked == {"a", "b"}
 
-    def test_time_in_which_we_stood_still_is_no_silence(self) -> None:
-        fetch, _ = begun(20, "a")
+    def test_time_in_which_this_node_stood_still_is_no_silence(self) -> None:
+        fetch, _ = started(20, "a")
         assert not list(fetch.tick(0.1))
         assert not list(fetch.tick(100.0))
 
 
 class TestLosses:
-    def test_the_next_holder_is_asked_for_what_is_owed(self) -> None:
-        fetch, _ = begun(65, "a", "b")
+    def test_the_next_holder_is_asked_for_what_is_in_flight(self) -> None:
+        fetch, _ = started(65, "a", "b")
         list(fetch.arrive("a", 10, 0.1))
         assert ranges(fetch.holder_lost("a", "lost", 0.2), "b") == [(0, 10), (20, 10), (30, 10), (40, 10)]
 
-    def test_the_loss_of_one_who_is_not_asked_changes_nothing(self) -> None:
-        fetch, _ = begun(65, "a", "b")
+    def test_the_loss_of_another_holder_changes_nothing(self) -> None:
+        fetch, _ = started(65, "a", "b")
         assert not list(fetch.holder_lost("b", "lost", 0.1))
         assert not list(fetch.holder_lost("stranger", "lost", 0.1))
 
-    def test_it_waits_for_who_is_about_to_be_linked_but_not_for_nobody(self) -> None:
+    def test_it_waits_for_a_holder_to_be_linked_and_fails_without_any(self) -> None:
         fetch = BlobFetch(20, ["a", "b"], 0.0, **SIZES)
         assert not list(fetch.holder_lost("a", "is not there", 0.0))
         assert not list(fetch.tick(20.0))
         assert list(fetch.holder_lost("b", "left", 20.0)) == [FetchFailed({"a": "is not there", "b": "left"})]
         assert list(BlobFetch(20, [], 0.0).start(0.0)) == [FetchFailed({})]
 
-    def test_who_comes_back_is_asked_again(self) -> None:
-        fetch, _ = begun(20, "a", "b")
+    def test_a_holder_that_comes_back_is_asked_again(self) -> None:
+        fetch, _ = started(20, "a", "b")
         list(fetch.holder_lost("a", "lost", 0.1))
         list(fetch.holder_available("a", 0.2))
         assert ranges(fetch.holder_lacks("b", 0.3)) == [(0, 10), (10, 10)]
         assert list(fetch.holder_lost("a", "lost", 0.4)) == [FetchFailed({"a": "lost", "b": "lacks it"})]
 
-    def test_thirty_seconds_without_a_piece_are_enough(self) -> None:
-        fetch, _ = begun(20, "a", "b")
+    def test_it_fails_after_thirty_seconds_without_a_chunk(self) -> None:
+        fetch, _ = started(20, "a", "b")
         list(fetch.arrive("a", 0, 5.0))
         last = [now for now in range(50, 400) for each in fetch.tick(now / 10) if isinstance(each, FetchFailed)]
         assert last[0] == 351
@@ -166,7 +166,7 @@ class TestLosses:
 
 
 @dataclass
-class Weather:
+class Network:
     """A network that loses, repeats and reorders, and holders that die, lack it and come back."""
 
     fetch: BlobFetch
@@ -200,28 +200,28 @@ class Weather:
 
 
 @given(seed=st.integers(0, 2**32), size=st.integers(1, 500), drop=st.floats(0, 0.6))
-def test_every_piece_comes_once_while_one_holder_lives(seed: int, size: int, drop: float) -> None:
-    weather = Weather(BlobFetch(size, "abc", 0.0, **SIZES), random.Random(seed), drop)  # noqa: S311 - replayable
+def test_every_chunk_arrives_once_while_one_holder_lives(seed: int, size: int, drop: float) -> None:
+    network = Network(BlobFetch(size, "abc", 0.0, **SIZES), random.Random(seed), drop)  # noqa: S311 - replayable
     for name in "abc":
-        weather.follow(weather.fetch.holder_available(name, 0.0), 0.0)
-    events = sorted(weather.chance.uniform(0, 5) for _ in range(4))
+        network.follow(network.fetch.holder_available(name, 0.0), 0.0)
+    events = sorted(network.chance.uniform(0, 5) for _ in range(4))
     for step in range(1, 20_000):
         now = step / 10
         while events and events[0] < now:
             events.pop(0)
-            name = weather.chance.choice("bc")
-            known = weather.chance.random() < 0.5
-            weather.dead ^= {name}
-            if known and weather.over is None:
-                back = name not in weather.dead
-                weather.follow(
-                    weather.fetch.holder_available(name, now) if back else weather.fetch.holder_lost(name, "lost", now),
+            name = network.chance.choice("bc")
+            known = network.chance.random() < 0.5
+            network.dead ^= {name}
+            if known and network.over is None:
+                back = name not in network.dead
+                network.follow(
+                    network.fetch.holder_available(name, now) if back else network.fetch.holder_lost(name, "lost", now),
                     now,
                 )
-        weather.land(now)
-        if weather.over is None:
-            weather.follow(weather.fetch.tick(now), now)
-        if weather.over is not None:
+        network.land(now)
+        if network.over is None:
+            network.follow(network.fetch.tick(now), now)
+        if network.over is not None:
             break
-    assert weather.over == FetchCompleted()
-    assert sorted(weather.came) == list(range(0, size, 10))
+    assert network.over == FetchCompleted()
+    assert sorted(network.came) == list(range(0, size, 10))

@@ -1,24 +1,22 @@
-"""Golden frames both ways, round trips, what is shared and what is copied, and frames that say something impossible."""
+"""Golden frames in both directions, round trips, and which tensors are shared or copied."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import codec
-from protocol.codec import VERSION, Envelope, decode, encode, encode_retransmission, retransmitted_frames
-from protocol.errors import EncodingError, LimitError, WireError
+from protocol.codec import Envelope, decode, encode, encode_retransmission, retransmitted_frames
+from protocol.errors import EncodingError, WireError
 from protocol.messages import KINDS, Goodbye, QueryAnswer, QueryRequest, Retransmission
 from protocol.tensors import DTYPES
 
@@ -49,17 +47,18 @@ def vector(name: str) -> dict[str, Any]:
 
 def envelope_of(golden: dict[str, Any]) -> Envelope:
     message = KINDS[golden["kind"]].model_validate(meaning(golden["body"]))
-    return Envelope(*(golden[key] for key in ("topic", "run", "sender", "incarnation", "number")), message)
+    fields = {key: golden[key] for key in ("topic", "run", "sender", "incarnation", "number")}
+    return Envelope(**fields, message=message)
 
 
 def frames_of(golden: dict[str, Any]) -> list[bytes]:
     """What the encoder makes of a vector's meaning."""
-    said = envelope_of(golden)
+    sent = envelope_of(golden)
     if "carries" not in golden:
-        return [bytes(frame) for frame in encode(said, golden["encoding"])]
+        return [bytes(frame) for frame in encode(sent, golden["encoding"])]
     carried = frames_of(vector(golden["carries"]))
     return [
-        bytes(frame) for frame in encode_retransmission(carried, said.run, said.sender, said.incarnation, said.topic)
+        bytes(frame) for frame in encode_retransmission(carried, sent.run, sent.sender, sent.incarnation, sent.topic)
     ]
 
 
@@ -177,120 +176,34 @@ def test_a_faulty_envelope_is_neither_sent_nor_accepted(
 
 
 def test_what_cannot_be_written_is_refused_before_anything_is_sent(question: Envelope) -> None:
-    for inputs, options in (({}, {"seed": 2**64}), ({"x": torch.tensor([float("nan")])}, {})):
-        message = QueryRequest(query=1, oldest_open=1, task="score", inputs=inputs, options=options, ttl=1)
+    fields: dict[str, Any] = {"query": 1, "oldest_open": 1, "task": "score", "inputs": {}, "options": {}, "ttl": 1}
+    for wrong in ({"options": {"seed": 2**64}}, {"inputs": {"x": torch.tensor([float("nan")])}}):
+        message = QueryRequest(**(fields | wrong))
         with pytest.raises(EncodingError):
             encode(Envelope("queries/", "r", "a", 1, 1, message), "int8")
-
-
-def tensor_at(*description: Any) -> dict[str, Any]:
-    return {"inputs": {"x": msgpack.ExtType(1, msgpack.packb(description))}}
-
-
-@pytest.mark.parametrize(
-    ("body", "buffers"),
-    [
-        ({"query": "7"}, ()),
-        ({"query": 7.0}, ()),
-        ({"query": True}, ()),
-        ({"query": -1}, ()),
-        ({"query": 2**63}, ()),
-        ({"task": b"score"}, ()),
-        ({"task": ""}, ()),
-        ({"ttl": float("nan")}, ()),
-        ({"ttl": float("inf")}, ()),
-        ({"ttl": -1.0}, ()),
-        ({"ttl": None}, ()),
-        ({"extra": 1}, ()),
-        ({b"query": 7}, ()),
-        ({"inputs": {"x": 1.0}}, ()),
-        ({"inputs": {b"x": 1.0}}, ()),
-        ({"inputs": []}, ()),
-        ({"options": {"o": [1]}}, ()),
-        ({"options": {"o": {}}}, ()),
-        ({"options": {"o": b""}}, ()),
-        ({"options": {"o": msgpack.Timestamp(0)}}, ()),
-        ({"options": {"o": msgpack.ExtType(2, b"")}}, ()),
-        ({"options": {"o": msgpack.ExtType(1, msgpack.packb(("int8", (1,), "raw", 0)))}}, (b"a",)),
-        ({"inputs": {"x": msgpack.ExtType(1, b"")}}, ()),
-        ({"inputs": {"x": msgpack.ExtType(1, b"\xc1")}}, ()),
-        ({"inputs": {"x": msgpack.ExtType(1, b"\x91" * 200)}}, ()),
-        ({"inputs": {"x": msgpack.ExtType(1, b"\x90" * 300)}}, ()),
-        (tensor_at("int8", (1,), "raw"), (b"a",)),
-        (tensor_at("int8", (1,), "raw", 0, 0), (b"a",)),
-        (tensor_at("int8", (1,), "raw", 0), ()),
-        (tensor_at("int8", (1,), "raw", 1), (b"a",)),
-        (tensor_at("int8", (1,), "raw", -1), (b"a",)),
-        (tensor_at("int8", (1,), "raw", 0.0), (b"a",)),
-        (tensor_at("int8", (1,), "raw", False), (b"a",)),
-        (tensor_at("int8", (1,), "raw", "0"), (b"a",)),
-        (tensor_at("int8", (1,), "raw", 0), (b"",)),
-        (tensor_at("int8", (1,), "raw", 0), (b"ab",)),
-        (tensor_at("int8", (1,), "raw", 0), (b"a", b"b")),
-        (tensor_at("qint8", (1,), "raw", 0), (b"a",)),
-        (tensor_at("int8", (-1,), "raw", 0), (b"a",)),
-        (tensor_at("int8", (1,), "zip", 0), (b"a",)),
-        ({"inputs": {name: tensor_at("int8", (1,), "raw", 0)["inputs"]["x"] for name in "xy"}}, (b"a",)),
-        ({}, (b"a",)),
-    ],
-)
-def test_a_body_that_is_wrong_is_refused(body: dict[Any, Any], buffers: tuple[bytes, ...], forged: Forge) -> None:
-    assert isinstance(decode(forged()).message, QueryRequest)
-    with pytest.raises(WireError) as refused:
-        decode(forged(buffers, body=body))
-    assert len(str(refused.value)) < 600
-
-
-def test_a_missing_field_is_refused() -> None:
-    with pytest.raises(WireError, match="field='last'"):
-        decode(
-            [b"to/a/", msgpack.packb((VERSION, "retransmit_unavailable", "r", "b", 1, 0, {"topic": "a/", "first": 1}))]
-        )
-
-
-@pytest.mark.parametrize("topic", [b"", b"/", b"queries", b"queries//", b"\xff/", "ü/".encode(), b"a" * 200 + b"/"])
-def test_a_wrong_topic_is_refused(topic: bytes, forged: Forge) -> None:
-    with pytest.raises(WireError):
-        decode(forged(topic=topic))
-
-
-def test_an_unknown_kind_is_named(forged: Forge) -> None:
-    with pytest.raises(WireError, match="kind='gossip'"):
-        decode(forged(kind="gossip"))
-
-
-def test_every_truncation_is_refused(question: Envelope) -> None:
-    frames = [bytes(frame) for frame in encode(question)]
-    for index, frame in enumerate(frames):
-        for length in range(len(frame)):
-            with pytest.raises(WireError):
-                decode([*frames[:index], frame[:length], *frames[index + 1 :]])
-    for count in range(len(frames)):
-        with pytest.raises(WireError):
-            decode(frames[:count])
 
 
 @pytest.fixture
 def answer() -> list[bytes]:
     """The frames of a numbered message that anna sent."""
-    said = QueryAnswer(query=1, outputs={"x": torch.arange(3)}, seconds=0.5)
-    return [bytes(frame) for frame in encode(Envelope("to/b/", "r", "anna", 5, 9, said))]
+    sent = QueryAnswer(query=1, outputs={"x": torch.arange(3)}, seconds=0.5)
+    return [bytes(frame) for frame in encode(Envelope("to/b/", "r", "anna", 5, 9, sent))]
 
 
-def test_what_is_sent_again_is_the_very_same_message(answer: list[bytes], identical: Identical) -> None:
+def test_a_retransmission_carries_the_same_message(answer: list[bytes], identical: Identical) -> None:
     again = encode_retransmission(answer, "r", "anna", 5, "to/b/")
     assert isinstance(decode(again).message, Retransmission)
     assert list(retransmitted_frames(again)) == answer
     assert identical(decode(retransmitted_frames(again)), decode(answer))
 
 
-def test_only_its_sender_sends_a_message_again(answer: list[bytes]) -> None:
+def test_only_its_sender_retransmits_a_message(answer: list[bytes]) -> None:
     for run, sender, incarnation in (("s", "anna", 5), ("r", "ben", 5), ("r", "anna", 6)):
         with pytest.raises(WireError, match="retransmitted by another"):
             decode(encode_retransmission(answer, run, sender, incarnation, "to/b/"))
 
 
-def test_a_resent_message_must_be_whole_numbered_and_not_resent_itself(answer: list[bytes]) -> None:
+def test_a_retransmitted_message_is_whole_numbered_and_no_retransmission(answer: list[bytes]) -> None:
     again = encode_retransmission(answer, "r", "anna", 5, "to/b/")
     unnumbered = encode(Envelope("presence/", "r", "anna", 5, 0, Goodbye(reason="")))
     for frames in (
@@ -304,61 +217,3 @@ def test_a_resent_message_must_be_whole_numbered_and_not_resent_itself(answer: l
             decode(frames)
     with pytest.raises(WireError, match="carries a message that is not numbered"):
         decode(encode_retransmission(unnumbered, "r", "anna", 5, "to/b/"))
-
-
-def mutated(frames: list[bytes], dice: random.Random) -> list[bytes]:
-    """One to three random changes: to bits, bytes, lengths, or to the order and number of frames."""
-    frames = list(frames)
-    for _ in range(dice.randint(1, 3)):
-        index = dice.randrange(len(frames))
-        frame, at = bytearray(frames[index]), dice.randrange(len(frames[index]) + 1)
-        match dice.randrange(7):
-            case 0 if at < len(frame):
-                frame[at] ^= 1 << dice.randrange(8)
-            case 1 if at < len(frame):
-                frame[at] = dice.choice([0x00, 0x7F, 0x80, 0x90, 0xC1, 0xC4, 0xC9, 0xD4, 0xDB, 0xDD, 0xDF, 0xFF])
-            case 2:
-                del frame[at:]
-            case 3:
-                frame[at:at] = dice.randbytes(dice.randint(1, 6))
-            case 4:
-                del frame[at : at + dice.randint(1, 4)]
-            case 5:
-                frames.insert(dice.randrange(len(frames) + 1), dice.choice(frames))
-                continue
-            case 6 if len(frames) > 1:
-                del frames[index]
-                continue
-        frames[index] = bytes(frame)
-    return frames
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_random_changes_end_as_a_refusal_or_as_a_valid_message(seed: int) -> None:
-    dice = random.Random(seed)  # noqa: S311 - replayable, not secret
-    golden = [[bytes.fromhex(frame) for frame in vector(name)["frames"]] for name in NAMES]
-    refused = 0
-    for _ in range(25_000):
-        frames = mutated(dice.choice(golden), dice)
-        try:
-            envelope = decode(frames)
-        except WireError:
-            refused += 1
-        else:
-            assert isinstance(envelope.message, Retransmission) or encode(envelope)
-    assert 15_000 < refused < 25_000
-
-
-@given(frames=st.lists(st.binary(max_size=64), max_size=5))
-def test_noise_is_refused(frames: list[bytes]) -> None:
-    with pytest.raises(WireError):
-        decode(frames)
-
-
-def test_refusals_tell_too_much_from_wrong(forged: Forge) -> None:
-    with pytest.raises(LimitError):
-        decode(forged(body={"task": "x" * 300_000}))
-    with pytest.raises(WireError) as refused:
-        decode(forged(body={"task": "x" * 200_000}))
-    assert not isinstance(refused.value, LimitError)
-    assert len(str(refused.value)) < 300

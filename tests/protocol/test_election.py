@@ -1,4 +1,4 @@
-"""Who leads: terms have one owner, two majorities share a member, and what was voted for is not forgotten."""
+"""Leader election: terms have one owner, majorities share a member, and a vote is never forgotten."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from protocol.messages.rounds import BlobRef, ModelVersion, RoundCommit, RoundPl
 NAMES = ("a", "b", "c", "d", "e")
 
 
-def piece(letter: str) -> BlobRef:
+def blob(letter: str) -> BlobRef:
     return BlobRef(digest=letter * 64, size=1)
 
 
-def standing(number: int, letter: str = "0") -> ModelVersion:
-    return ModelVersion(number=number, outcome=piece(letter), key="k", index=number)
+def version(number: int, letter: str = "0") -> ModelVersion:
+    return ModelVersion(number=number, outcome=blob(letter), key="k", index=number)
 
 
 def voted(number: int, term: int, attempt: int = 1, letter: str = "1") -> AcceptedVote:
     plan = RoundPlanMessage(key="k", requester="g", model="m", task="w", rounds=9, federation="{}", options={})
     record = RoundCommit(
         model="m", number=number, term=term, attempt=attempt, key="k", index=number, rounds=9, leader="a",
-        outcome=piece(letter), weights={}, values={}, late=(), lost={}, refused={}, seconds=0.0,
+        outcome=blob(letter), weights={}, values={}, late=(), lost={}, refused={}, seconds=0.0,
     )  # fmt: skip
     return AcceptedVote(plan=plan, record=record)
 
 
-def council(me: str, *living: str, term: int = 0, members: tuple[str, ...] = NAMES) -> Election:
+def election(me: str, *living: str, term: int = 0, members: tuple[str, ...] = NAMES) -> Election:
     made = Election(me, members, term)
     for name in living:
         made.arrived(name)
@@ -40,24 +40,24 @@ def council(me: str, *living: str, term: int = 0, members: tuple[str, ...] = NAM
 
 
 def test_every_term_has_one_owner_and_they_take_turns() -> None:
-    owners = [council("a").owner(term) for term in range(1, 11)]
+    owners = [election("a").owner(term) for term in range(1, 11)]
     assert owners == [*NAMES, *NAMES]
-    assert council("c", members=("c", "a", "b")).owner(1) == "a"
+    assert election("c", members=("c", "a", "b")).owner(1) == "a"
 
 
-def test_the_first_one_that_is_there_claims_and_the_others_wait() -> None:
-    assert council("a", *NAMES).tick(0, {}, {}) == [StartElection(1)]
-    assert council("b", *NAMES).tick(0, {}, {}) == []
-    assert council("b", "c", "d").tick(0, {}, {}) == [StartElection(2)]
+def test_the_first_living_member_is_the_candidate() -> None:
+    assert election("a", *NAMES).tick(0, {}, {}) == [StartElection(1)]
+    assert election("b", *NAMES).tick(0, {}, {}) == []
+    assert election("b", "c", "d").tick(0, {}, {}) == [StartElection(2)]
 
 
-def test_nobody_claims_without_a_majority() -> None:
-    assert council("a", "b").tick(0, {}, {}) == []
-    assert council("a", "b", "c").tick(0, {}, {}) == [StartElection(1)]
+def test_there_is_no_candidate_without_a_majority() -> None:
+    assert election("a", "b").tick(0, {}, {}) == []
+    assert election("a", "b", "c").tick(0, {}, {}) == [StartElection(1)]
 
 
-def test_a_claim_is_repeated_and_keeps_the_promises_it_has() -> None:
-    me = council("a", *NAMES)
+def test_a_prepare_is_repeated_and_keeps_its_promises() -> None:
+    me = election("a", *NAMES)
     assert me.tick(0, {}, {}) == [StartElection(1)]
     assert me.promise("b", 1, {}, {}) == []
     assert me.tick(PREPARE_INTERVAL / 2, {}, {}) == []
@@ -69,17 +69,17 @@ def test_a_claim_is_repeated_and_keeps_the_promises_it_has() -> None:
     assert me.tick(99, {}, {}) == []
 
 
-def test_who_is_alone_in_the_run_leads_at_once() -> None:
-    assert council("a", members=("a",)).tick(0, {}, {}) == [StartElection(1), ElectionWon(1, {}, {})]
+def test_a_single_member_leads_at_once() -> None:
+    assert election("a", members=("a",)).tick(0, {}, {}) == [StartElection(1), ElectionWon(1, {}, {})]
 
 
-def test_the_lead_goes_and_the_next_one_follows() -> None:
-    b = council("b", *NAMES)
+def test_the_leader_departs_and_the_next_owner_follows() -> None:
+    b = election("b", *NAMES)
     assert b.prepare("a", 1)
     assert b.leader == "a"
     b.departed("a")
     assert b.tick(0, {}, {}) == [StartElection(2)]
-    c = council("c", *NAMES)
+    c = election("c", *NAMES)
     c.prepare("a", 1)
     c.departed("a")
     assert c.tick(0, {}, {}) == []
@@ -87,8 +87,8 @@ def test_the_lead_goes_and_the_next_one_follows() -> None:
     assert c.tick(0, {}, {}) == [StartElection(3)]
 
 
-def test_a_promise_refuses_lower_terms_and_claims_of_other_owners() -> None:
-    me = council("e", *NAMES)
+def test_a_promise_rejects_lower_terms_and_other_owners() -> None:
+    me = election("e", *NAMES)
     assert me.prepare("b", 2)
     assert not me.prepare("a", 1)
     assert not me.prepare("a", 7), "7 is b's"
@@ -98,8 +98,8 @@ def test_a_promise_refuses_lower_terms_and_claims_of_other_owners() -> None:
     assert me.term == 2
 
 
-def test_a_lead_steps_back_before_a_higher_term() -> None:
-    me = council("a", *NAMES)
+def test_a_leader_steps_down_for_a_higher_term() -> None:
+    me = election("a", *NAMES)
     me.tick(0, {}, {})
     me.promise("b", 1, {}, {})
     me.promise("c", 1, {}, {})
@@ -114,8 +114,8 @@ def test_a_lead_steps_back_before_a_higher_term() -> None:
     assert me.tick(9, {}, {}) == [], "too few are left"
 
 
-def test_it_learns_of_a_higher_term_by_a_promise_and_claims_its_next() -> None:
-    me = council("a", *NAMES)
+def test_a_promise_of_a_higher_term_moves_the_candidate_to_its_next() -> None:
+    me = election("a", *NAMES)
     assert me.tick(0, {}, {}) == [StartElection(1)]
     assert me.promise("b", 4, {}, {}) == []
     assert (me.term, me.leader) == (4, "d")
@@ -126,46 +126,49 @@ def test_it_learns_of_a_higher_term_by_a_promise_and_claims_its_next() -> None:
     assert me.term == 6
 
 
-def test_one_that_comes_back_listens_first_and_claims_no_term_that_it_has_held() -> None:
-    me = council("a", *NAMES, term=6)
+def test_a_restarted_member_waits_and_never_reuses_a_term() -> None:
+    me = election("a", *NAMES, term=6)
     assert me.tick(5, {}, {}) == []
     assert me.tick(5 + RESTART_DELAY / 2, {}, {}) == []
     assert me.tick(5 + RESTART_DELAY, {}, {}) == [StartElection(11)]
-    other = council("a", *NAMES, term=6)
+    other = election("a", *NAMES, term=6)
     assert other.tick(5, {}, {}) == []
     assert other.prepare("b", 7)
     assert other.tick(5 + RESTART_DELAY, {}, {}) == []
 
 
-def test_it_leads_from_where_the_furthest_stand() -> None:
-    me = council("a", *NAMES)
-    me.tick(0, {"m": standing(3), "n": standing(1)}, {})
-    me.promise("b", 1, {"m": standing(4)}, {})
-    (elected,) = me.promise("c", 1, {"m": standing(2), "o": standing(0)}, {})
-    assert elected.versions == {"m": (standing(4), "b"), "n": (standing(1), "a"), "o": (standing(0), "c")}
+def test_the_leader_starts_from_the_latest_versions() -> None:
+    me = election("a", *NAMES)
+    me.tick(0, {"m": version(3), "n": version(1)}, {})
+    me.promise("b", 1, {"m": version(4)}, {})
+    (won,) = me.promise("c", 1, {"m": version(2), "o": version(0)}, {})
+    assert isinstance(won, ElectionWon)
+    assert won.versions == {"m": (version(4), "b"), "n": (version(1), "a"), "o": (version(0), "c")}
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(("b", "c"))))
 def test_the_latest_vote_for_the_next_round_counts(order: tuple[str, ...]) -> None:
-    me = council("a", *NAMES)
-    me.tick(0, {"m": standing(3)}, {"m": voted(4, term=1, attempt=7)})
+    me = election("a", *NAMES)
+    me.tick(0, {"m": version(3)}, {"m": voted(4, term=1, attempt=7)})
     votes: dict[str, Any] = {"b": {"m": voted(4, term=3, letter="2")}, "c": {"m": voted(3, term=9)}}
-    found = [outcome for name in order for outcome in me.promise(name, 1, {"m": standing(3)}, votes[name])]
-    assert found[0].accepted == {"m": voted(4, term=3, letter="2")}
+    (won, *_) = [outcome for name in order for outcome in me.promise(name, 1, {"m": version(3)}, votes[name])]
+    assert isinstance(won, ElectionWon)
+    assert won.accepted == {"m": voted(4, term=3, letter="2")}
 
 
 def test_a_vote_for_a_model_that_no_round_has_touched_counts() -> None:
-    me = council("a", "b", "c", members=("a", "b", "c"))
+    me = election("a", "b", "c", members=("a", "b", "c"))
     me.tick(0, {}, {})
-    (elected,) = me.promise("b", 1, {}, {"m": voted(1, term=9)})
-    assert elected.accepted == {"m": voted(1, term=9)}
+    (won,) = me.promise("b", 1, {}, {"m": voted(1, term=9)})
+    assert isinstance(won, ElectionWon)
+    assert won.accepted == {"m": voted(1, term=9)}
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_two_never_lead_by_one_term_and_what_a_majority_has_is_never_missed(seed: int) -> None:
-    """Members come, go and claim in any order; whoever is elected knows what a majority has adopted before."""
+def test_a_term_has_one_leader_and_no_majority_is_missed(seed: int) -> None:
+    """Members come, go and stand for election in any order; the leader has every version that a majority adopted."""
     dice = random.Random(seed)  # noqa: S311 - replayable trouble, not secrets
-    members = {name: council(name, *NAMES) for name in NAMES}
+    members = {name: election(name, *NAMES) for name in NAMES}
     has: dict[str, int] = dict.fromkeys(NAMES, 0)
     leads: dict[int, str] = {}
     closed, now = 0, 0.0
@@ -175,11 +178,11 @@ def test_two_never_lead_by_one_term_and_what_a_majority_has_is_never_missed(seed
         me = members[name]
         for other in NAMES:
             (me.arrived if dice.random() < 0.7 else me.departed)(other)
-        outcomes = me.tick(now, {"m": standing(has[name])}, {})
+        outcomes = me.tick(now, {"m": version(has[name])}, {})
         for claim in [outcome for outcome in outcomes if isinstance(outcome, StartElection)]:
             for other in dice.sample(NAMES, dice.randint(1, 5)):
                 if other != name and members[other].prepare(name, claim.term):
-                    outcomes += me.promise(other, claim.term, {"m": standing(has[other])}, {})
+                    outcomes += me.promise(other, claim.term, {"m": version(has[other])}, {})
         for elected in [outcome for outcome in outcomes if isinstance(outcome, ElectionWon)]:
             assert leads.setdefault(elected.term, name) == name
             assert elected.versions["m"][0].number >= closed

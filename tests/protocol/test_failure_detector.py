@@ -1,4 +1,4 @@
-"""How long a silence may be: learned from gaps, within bounds, and never from the listener's own stalls."""
+"""The timeout of a failure detector: learned from gaps, within bounds, and never from the receiver's own pauses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from protocol.failure_detector import GAP_FACTOR, MIN_SAMPLES, WINDOW, FailureDe
 BEAT, FLOOR, CEILING = 0.2, 0.75, 3.0
 
 
-def heard(gaps: list[float]) -> FailureDetector:
+def detector(gaps: list[float]) -> FailureDetector:
     arrivals, now = FailureDetector(FLOOR, CEILING), 0.0
     arrivals.record(now)
     for gap in gaps:
@@ -23,18 +23,18 @@ def heard(gaps: list[float]) -> FailureDetector:
 
 
 def test_nothing_is_concluded_from_a_few() -> None:
-    assert heard([BEAT] * (MIN_SAMPLES - 1)).timeout == CEILING
-    assert heard([BEAT] * MIN_SAMPLES).timeout == FLOOR
+    assert detector([BEAT] * (MIN_SAMPLES - 1)).timeout == CEILING
+    assert detector([BEAT] * MIN_SAMPLES).timeout == FLOOR
 
 
 def test_the_longest_gap_counts_for_as_long_as_it_is_remembered() -> None:
-    assert heard([BEAT] * MIN_SAMPLES + [0.6]).timeout == pytest.approx(GAP_FACTOR * 0.6)
-    assert heard([0.6] + [BEAT] * (WINDOW - 1)).timeout == pytest.approx(GAP_FACTOR * 0.6)
-    assert heard([0.6] + [BEAT] * WINDOW).timeout == FLOOR
+    assert detector([BEAT] * MIN_SAMPLES + [0.6]).timeout == pytest.approx(GAP_FACTOR * 0.6)
+    assert detector([0.6] + [BEAT] * (WINDOW - 1)).timeout == pytest.approx(GAP_FACTOR * 0.6)
+    assert detector([0.6] + [BEAT] * WINDOW).timeout == FLOOR
 
 
-def test_no_gap_makes_it_wait_for_ever() -> None:
-    assert heard([BEAT] * MIN_SAMPLES + [60.0]).timeout == CEILING
+def test_no_gap_exceeds_the_ceiling() -> None:
+    assert detector([BEAT] * MIN_SAMPLES + [60.0]).timeout == CEILING
 
 
 def test_a_floor_above_the_ceiling_is_the_ceiling() -> None:
@@ -47,11 +47,11 @@ def test_a_floor_above_the_ceiling_is_the_ceiling() -> None:
 
 @given(st.lists(st.floats(0, 100), max_size=300))
 def test_it_stays_within_its_bounds(gaps: list[float]) -> None:
-    assert FLOOR <= heard(gaps).timeout <= CEILING
+    assert FLOOR <= detector(gaps).timeout <= CEILING
 
 
-def test_time_in_which_nobody_listened_is_no_gap() -> None:
-    arrivals = heard([BEAT] * MIN_SAMPLES)
+def test_a_pause_of_the_receiver_is_no_gap() -> None:
+    arrivals = detector([BEAT] * MIN_SAMPLES)
     arrivals.discount_pause(10.0)
     arrivals.record(MIN_SAMPLES * BEAT + 10.0 + BEAT)
     assert arrivals.timeout == FLOOR

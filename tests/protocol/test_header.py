@@ -1,4 +1,4 @@
-"""The header alone: versions, shapes of msgpack that nobody should send, and depth."""
+"""The header alone: versions, malformed msgpack, and depth."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_what_is_written_is_read() -> None:
 @pytest.mark.parametrize("value", [object(), {1, 2}, 2**64, "\udc80"])
 def test_what_has_no_form_cannot_be_written(value: object) -> None:
     with pytest.raises(EncodingError, match="goodbye"):
-        header.write(Header(*GOOD[:6], {"reason": value}), refuse)
+        header.write(Header._make((*GOOD[:6], {"reason": value})), refuse)
 
 
 @pytest.mark.parametrize("items", [1, 3, 7, 9, 15])
@@ -47,7 +47,8 @@ def test_another_version_is_named_whatever_its_header_holds(items: int) -> None:
 
 def test_every_position_has_its_type() -> None:
     for position in range(1, 7):
-        for wrong in (None, True, 1.0, b"x", [], "x", {}, 1):
+        values: list[Any] = [None, True, 1.0, b"x", [], "x", {}, 1]
+        for wrong in values:
             if type(wrong) is not type(GOOD[position]):
                 with pytest.raises(WireError):
                     read(msgpack.packb([*GOOD[:position], wrong, *GOOD[position + 1 :]]))
@@ -121,7 +122,7 @@ def test_bytes_are_limited() -> None:
         read(written, Limits(max_header_bytes=len(written) - 1))
 
 
-def test_the_claimed_sender_is_read_from_a_header_of_which_nothing_else_is_right() -> None:
+def test_the_claimed_sender_is_read_even_if_nothing_else_is_valid() -> None:
     assert header.claimed_sender(header.write(Header(*GOOD), refuse)) == "anna"
     assert (
         header.claimed_sender(header.write(Header(VERSION, "k" * 64, "r" * 64, "n" * 32, 2**63, 0, {}), refuse))
@@ -146,5 +147,5 @@ def test_the_claimed_sender_is_read_from_a_header_of_which_nothing_else_is_right
         bytes([0x97, VERSION]) + b"\x91" * 250,
     ],
 )
-def test_bytes_that_name_nobody_claim_nothing(frame: bytes) -> None:
+def test_without_a_valid_name_there_is_no_claimed_sender(frame: bytes) -> None:
     assert header.claimed_sender(memoryview(frame)) is None

@@ -28,7 +28,7 @@ def answer(*tensors: torch.Tensor) -> Envelope:
 
 
 def refused_by_both(envelope: Envelope, limits: Limits, encoding: Encoding = "raw") -> None:
-    """The sender will not say it, and were it said, the receiver would not take it."""
+    """Neither does the sender encode it, nor the receiver decode it."""
     with pytest.raises(EncodingError):
         encode(envelope, encoding, limits)
     with pytest.raises(LimitError):
@@ -46,7 +46,7 @@ def test_the_number_of_tensors_and_frames_is_limited() -> None:
         decode(encode(two), Limits(max_frames=3))
 
 
-def test_as_many_tensors_as_a_message_may_list_can_be_sent_twice() -> None:
+def test_a_message_of_the_most_tensors_can_be_retransmitted() -> None:
     frames = encode(answer(*[torch.tensor(value) for value in range(MAX_TENSORS)]))
     again = encode_retransmission(frames, "r", "b", 1, "to/a/")
     assert len(again) + 3 == DEFAULT.max_frames, "two seals and a lid still fit"
@@ -80,7 +80,7 @@ def test_dimensions_are_limited() -> None:
         decode(encode(deep), Limits(max_dims=7))
 
 
-def test_whatever_may_be_sent_may_be_sent_again() -> None:
+def test_every_message_leaves_room_for_its_retransmission() -> None:
     limits = Limits(max_message_bytes=20_000)
     for size in range(11_000, 20_000):
         try:

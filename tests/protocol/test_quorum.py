@@ -1,4 +1,4 @@
-"""One step: who is waited for, until when, and that a partial step never passes for a whole one."""
+"""One step: which peers it waits for, until when, and that a partial outcome names who is missing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TestPolicy:
             QuorumPolicy.model_validate(wrong)
 
 
-class TestPace:
+class TestDeadlineEstimator:
     def test_a_cold_start_has_its_own_deadline(self) -> None:
         pace = DeadlineEstimator(SURVIVORS, warm=8)
         for _ in range(7):
@@ -86,7 +86,7 @@ class TestWait:
         outcome = step.outcome(160.0)
         assert (outcome.contributed, outcome.late, outcome.lost) == (("b",), ("a",), {"c": "silent for 3 s"})
 
-    def test_goes_on_without_the_dead_and_names_them(self) -> None:
+    def test_closes_without_the_lost_and_names_them(self) -> None:
         step = arrived(opened(WAIT), "c", "a")
         assert not step.outcome(101.0).closed
         step.lose("b", "its connection broke")
@@ -124,7 +124,7 @@ class TestSurvivors:
         hasty = QuorumPolicy(kind="survivors", hard_limit=2.0, cold_start=10.0)
         assert opened(hasty).outcome(100.0).until == 102.0
 
-    def test_a_step_that_nobody_is_left_for_closes_without_a_quorum(self) -> None:
+    def test_a_step_without_living_peers_closes_without_a_quorum(self) -> None:
         step = arrived(opened(SURVIVORS), "a")
         step.lose("b", "gone")
         step.lose("c", "gone")
@@ -140,8 +140,8 @@ class TestArrivals:
 
     def test_an_unexpected_one_is_dropped(self) -> None:
         step = opened(WAIT)
-        assert not step.arrive("stranger", 101.0)
-        step.lose("stranger", "who?")
+        assert not step.arrive("other", 101.0)
+        step.lose("other", "who?")
         assert step.outcome(160.0).lost == {}
 
     def test_what_the_lost_say_is_dropped(self) -> None:

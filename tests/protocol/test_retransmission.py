@@ -1,4 +1,4 @@
-"""Numbering, gaps and repair: nothing is lost without a word, nothing is heard twice, nothing costs without bound."""
+"""Sequence numbers, gaps and retransmission: no silent loss, no duplicate, no unbounded cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATIENCE = 0.25
 
 
 def listening(latest: int = 0) -> Inbox:
-    """An inbox that knows the baseline of sender `a`, incarnation 1."""
+    """A receive window at the baseline of sender `a`, incarnation 1."""
     inbox = Inbox(PATIENCE)
     inbox.start("a", 1, {TOPIC: latest})
     return inbox
@@ -55,7 +55,7 @@ class TestOutbox:
         order = []
         for topic, size in sent:
             number = outbox.number(topic)
-            outbox.keep(topic, number, [topic, number], size)
+            outbox.keep(topic, number, [b""], size)
             order.append((topic, number, size))
             assert outbox.stored_bytes <= capacity
         kept = [outbox.find(topic, number) is not None for topic, number, _ in order]
@@ -100,7 +100,7 @@ class TestBaseline:
         assert not inbox.has_baseline("a", 1)
         assert inbox.accept("a", TOPIC, 1, now=0)
 
-    def test_what_left_is_forgotten(self) -> None:
+    def test_a_departed_sender_is_forgotten(self) -> None:
         inbox = listening()
         inbox.note_latest("a", TOPIC, 3, now=0)
         inbox.forget("a")
@@ -129,7 +129,7 @@ class TestGaps:
             inbox.accept("a", TOPIC, number, now=0)
         assert asked(inbox, 0) == [(1, 1), (3, 4), (7, 8)]
 
-    def test_a_lost_last_message_is_found_through_a_claim_once_it_had_time_to_come(self) -> None:
+    def test_a_lost_last_message_is_requested_after_a_heartbeat_and_a_delay(self) -> None:
         inbox = listening()
         inbox.accept("a", TOPIC, 1, now=0)
         inbox.note_latest("a", TOPIC, 2, now=1.0)
@@ -138,13 +138,13 @@ class TestGaps:
         assert inbox.accept("a", TOPIC, 2, now=2.0)
         assert asked(inbox, 9.0) == []
 
-    def test_a_claim_that_comes_again_does_not_put_the_request_off(self) -> None:
+    def test_a_repeated_heartbeat_does_not_delay_the_request(self) -> None:
         inbox = listening()
         for beat in range(3):
             inbox.note_latest("a", TOPIC, 1, now=beat * 0.4 * PATIENCE)
         assert asked(inbox, PATIENCE) == [(1, 1)]
 
-    def test_what_is_gone_is_settled_and_named_once(self) -> None:
+    def test_unavailable_numbers_are_settled_and_named_once(self) -> None:
         inbox = listening()
         inbox.accept("a", TOPIC, 5, now=0)
         inbox.accept("a", TOPIC, 2, now=0)
@@ -153,10 +153,10 @@ class TestGaps:
         assert asked(inbox, 99) == [(4, 4)]
         assert not inbox.accept("a", TOPIC, 3, now=0)
 
-    def test_gone_of_what_is_not_missed_changes_nothing(self) -> None:
+    def test_unavailable_numbers_that_are_not_missing_change_nothing(self) -> None:
         inbox = listening()
         assert inbox.unavailable("a", TOPIC, 1, 2**62) == []
-        assert inbox.unavailable("stranger", TOPIC, 1, 9) == []
+        assert inbox.unavailable("other", TOPIC, 1, 9) == []
         assert inbox.accept("a", TOPIC, 1, now=0)
 
 
@@ -201,30 +201,30 @@ class TestHostileNumbers:
 def test_whatever_the_channel_does_everything_is_accepted_exactly_once(
     messages: int, drop: float, duplicate: float, beats: bool, seed: int
 ) -> None:
-    """A lossy, duplicating, reordering channel in both directions, and repair by request until all is there."""
-    trouble = random.Random(seed)  # noqa: S311 - replayable trouble, not secrets
+    """A lossy, duplicating, reordering channel in both directions, and retransmission until all has arrived."""
+    faults = random.Random(seed)  # noqa: S311 - replayable faults, not secrets
     outbox, inbox = Outbox(), listening()
-    heard: Counter[int] = Counter()
+    accepted: Counter[int] = Counter()
 
     def deliver(numbers: list[int], now: float) -> None:
-        survived = [number for number in numbers if trouble.random() >= drop]
-        survived += [number for number in survived if trouble.random() < duplicate]
-        trouble.shuffle(survived)
-        heard.update(number for number in survived if inbox.accept("a", TOPIC, number, now))
+        survived = [number for number in numbers if faults.random() >= drop]
+        survived += [number for number in survived if faults.random() < duplicate]
+        faults.shuffle(survived)
+        accepted.update(number for number in survived if inbox.accept("a", TOPIC, number, now))
 
     for _ in range(messages):
         number = outbox.number(TOPIC)
-        outbox.keep(TOPIC, number, [number], 1)
+        outbox.keep(TOPIC, number, [b""], 1)
     deliver(list(range(1, messages + 1)), 0.0)
     turn = 0
     while turn == 0 or (inbox.missing_count() and turn < 10_000):
         now, turn = turn * PATIENCE, turn + 1
         if beats or turn == 1:
             inbox.note_latest("a", TOPIC, outbox.latest[TOPIC], now)
-        requests = [missing for missing in inbox.due(now) if trouble.random() >= drop]
+        requests = [missing for missing in inbox.due(now) if faults.random() >= drop]
         for missing in requests:
             deliver([n for n in range(missing.first, missing.last + 1) if outbox.find(TOPIC, n)], now)
-    assert heard == Counter(range(1, messages + 1))
+    assert accepted == Counter(range(1, messages + 1))
     assert (inbox.missing_count(), inbox.given_up) == (0, 0)
 
 

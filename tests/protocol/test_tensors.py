@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     return one.dtype is other.dtype and one.shape == other.shape and torch.equal(bits(one), bits(other))
 
 
-def through(tensor: Tensor, encoding: Encoding = "raw", frame: type[Buffer] = bytearray) -> Tensor:
+def through(tensor: Tensor, encoding: Encoding = "raw", frame: Callable[[memoryview], Buffer] = bytearray) -> Tensor:
     """A tensor as it arrives."""
     descriptor, buffer = pack(tensor, encoding)
     assert len(buffer) == descriptor.frame_bytes

@@ -1,4 +1,4 @@
-"""Names, topics, addresses and knocks: what is one and what is not."""
+"""Names, topics, addresses and join requests: valid and invalid ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_names(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "-a", "_a", "Anna", "a b", "a/b", "a.b", "zoë", "a\n", "a" * 33])
-def test_no_names(name: str) -> None:
+def test_invalid_names(name: str) -> None:
     assert not is_name(name)
     with pytest.raises(EncodingError, match="name"):
         inbox(name)
@@ -95,13 +95,13 @@ def test_addresses(address: str) -> None:
         " tcp://host:1",
     ],
 )
-def test_no_addresses(address: str) -> None:
+def test_invalid_addresses(address: str) -> None:
     assert not is_address(address)
     with pytest.raises(EncodingError, match="a join request needs"):
         join_request_topic("anna", 1, address)
 
 
-def test_the_longest_knock_is_short_enough() -> None:
+def test_the_longest_join_request_fits() -> None:
     longest = join_request_topic("a" * 32, topics.LARGEST, "ipc://" + "a" * (topics.MAX_ADDRESS_BYTES - 6))
     assert len(longest) <= topics.MAX_JOIN_BYTES
     assert parse_join_request(longest.encode()).incarnation == topics.LARGEST
@@ -141,13 +141,13 @@ def test_an_incarnation_is_a_number_of_63_bits(incarnation: int) -> None:
         b"join/anna/1/ipc:///" + b"a" * 300 + b"/",
     ],
 )
-def test_no_knocks(data: bytes) -> None:
+def test_invalid_join_requests(data: bytes) -> None:
     with pytest.raises(WireError):
         parse_join_request(data)
 
 
 @given(data=st.binary(max_size=80).map(lambda tail: b"join/a/1/" + tail) | st.binary(max_size=300))
-def test_noise_is_a_knock_only_if_it_reads_the_same_when_written(data: bytes) -> None:
+def test_noise_is_a_join_request_only_if_it_is_spelled_like_one(data: bytes) -> None:
     try:
         heard = parse_join_request(data)
     except WireError:
@@ -155,7 +155,7 @@ def test_noise_is_a_knock_only_if_it_reads_the_same_when_written(data: bytes) ->
     assert join_request_topic(heard.name, heard.incarnation, heard.address).encode() == data
 
 
-def test_the_pulse_is_beside_the_messages() -> None:
+def test_heartbeats_have_the_address_beside_the_messages() -> None:
     assert topics.heartbeat_address("tcp://[::1]:5000") == "tcp://[::1]:5001"
     assert topics.heartbeat_address("ipc:///tmp/a") == "ipc:///tmp/a.heartbeat"
     assert topics.heartbeat_address("memory://a") == "memory://a"
@@ -198,7 +198,7 @@ def test_what_a_node_may_bind(address: str, bindable: bool) -> None:
     assert topics.is_listen(address) is bindable
 
 
-def test_an_address_may_say_whose_key_answers_there() -> None:
+def test_an_address_may_name_the_holder_of_the_key() -> None:
     for plain in ("tcp://10.0.0.1:7000", "tcp://[::1]:7000", "ipc:///run/hub", "memory://hub"):
         assert topics.is_address(f"hub@{plain}")
         assert topics.split_endpoint(f"hub@{plain}") == ("hub", plain)

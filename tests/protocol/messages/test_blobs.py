@@ -1,4 +1,4 @@
-"""Which pieces can be asked for and sent."""
+"""Which ranges of a blob can be requested and sent."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LARGEST = 2**63 - 1
 @pytest.mark.parametrize(
     ("total", "offset", "count"), [(1, 0, 1), (LARGEST, LARGEST - 7, 7), (MAX_CHUNK, 0, MAX_CHUNK), (9, 8, 1)]
 )
-def test_pieces(total: int, offset: int, count: int) -> None:
+def test_ranges_within_a_blob(total: int, offset: int, count: int) -> None:
     assert ChunkRequest(key=KEY, total=total, offset=offset, count=count).count == count
     data = torch.zeros(count, dtype=torch.uint8)
     sent = Chunk(key=KEY, total=total, offset=offset, data=data)
@@ -33,7 +33,7 @@ def test_pieces(total: int, offset: int, count: int) -> None:
     ("total", "offset", "count"),
     [(0, 0, 1), (1, 0, 2), (9, 9, 1), (9, -1, 1), (2**63, 0, 1), (2 * MAX_CHUNK, 0, MAX_CHUNK + 1), (9, 1, 0)],
 )
-def test_no_pieces(total: int, offset: int, count: int) -> None:
+def test_ranges_beyond_a_blob(total: int, offset: int, count: int) -> None:
     with pytest.raises(ValidationError):
         ChunkRequest(key=KEY, total=total, offset=offset, count=count)
     with pytest.raises(ValidationError):
@@ -47,7 +47,7 @@ def test_a_chunk_is_flat_bytes(data: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "ab", KEY[:-1], KEY + "0", KEY.upper(), KEY[:-1] + "g", KEY + "\n", 7])
-def test_no_keys(key: Any) -> None:
+def test_invalid_keys(key: Any) -> None:
     with pytest.raises(ValidationError):
         ChunkUnavailable(key=key, total=1)
     with pytest.raises(ValidationError):

@@ -23,7 +23,7 @@ def nan() -> Tensor:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (64, 4096), (3, 1024)])
-def test_words_fit(shape: tuple[int, int]) -> None:
+def test_embeddings_fit(shape: tuple[int, int]) -> None:
     assert OfferMessage(**(GOOD | {"embeddings": torch.zeros(shape)})).embeddings.shape == shape
 
 
@@ -43,7 +43,7 @@ def test_words_fit(shape: tuple[int, int]) -> None:
         "embeddings",
     ],
 )
-def test_whatever_else_there_is_does_not(embeddings: Any) -> None:
+def test_other_tensors_do_not(embeddings: Any) -> None:
     with pytest.raises(ValidationError):
         OfferMessage(**(GOOD | {"embeddings": embeddings}))
 
@@ -57,7 +57,7 @@ def test_its_names_and_versions_are_bounded(changes: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["raw", "bf16", "fp16", "int8"])
-def test_words_travel_bit_for_bit_whatever_the_encoding_of_the_run_is(encoding: Any) -> None:
+def test_embeddings_travel_bit_for_bit_whatever_the_encoding_of_the_run_is(encoding: Any) -> None:
     embeddings = torch.randn(3, 16, generator=torch.Generator().manual_seed(0))
     frames = encode(
         Envelope("exchange/", "r", "anna", 1, 1, OfferMessage(**(GOOD | {"embeddings": embeddings}))), encoding
@@ -68,7 +68,7 @@ def test_words_travel_bit_for_bit_whatever_the_encoding_of_the_run_is(encoding: 
     assert sum(map(len, frames)) < embeddings.numel() * 4 + 200
 
 
-def test_words_that_are_not_finite_are_refused_with_the_name_of_their_sender() -> None:
+def test_embeddings_that_are_not_finite_are_refused_with_the_name_of_their_sender() -> None:
     good = encode(Envelope("exchange/", "r", "anna", 1, 1, OfferMessage(**GOOD)))
     bad = nan().numpy().tobytes()
     with pytest.raises(

@@ -31,7 +31,7 @@ def test_a_grant_comes_back(epoch: int) -> None:
 )  # fmt: skip
 def test_an_epoch_counts_from_one_and_a_key_has_32_bytes(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        GroupKeyGrant(**({"epoch": 1, "key": KEY} | wrong))
+        GroupKeyGrant.model_validate({"epoch": 1, "key": KEY} | wrong)
 
 
 def test_a_key_is_not_shown() -> None:

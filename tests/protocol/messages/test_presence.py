@@ -41,12 +41,15 @@ def test_a_peer_is_described_exactly(wrong: dict[str, Any]) -> None:
         PeerInfo(**(PEER | wrong))
 
 
-def test_a_hello_names_whom_its_sender_knows() -> None:
+def test_a_hello_names_the_members_that_its_sender_knows() -> None:
     hello = Hello.model_validate(
         {"peer": PEER, "receiver_incarnation": 2, "members": (PEER,) * 256, "latest": {"queries/": 3}}
     )
     assert hello.members[0] == hello.peer
-    for wrong in ({"members": (PEER,) * 257}, {"members": ({},)}, {"peer": None}, {"latest": {"queries": 3}}):
+    wrongs: list[dict[str, Any]] = [
+        {"members": (PEER,) * 257}, {"members": ({},)}, {"peer": None}, {"latest": {"queries": 3}}
+    ]  # fmt: skip
+    for wrong in wrongs:
         with pytest.raises(ValidationError):
             Hello.model_validate({"peer": PEER, "receiver_incarnation": 2, "members": (), "latest": {}} | wrong)
 
@@ -64,7 +67,7 @@ def test_latest_numbers_are_of_at_most_1024_topics() -> None:
         Heartbeat(tick=0, latest=latest | {"more/": 1})
 
 
-def test_a_card_is_measured_in_bytes() -> None:
+def test_capabilities_are_measured_in_bytes() -> None:
     assert Capabilities(text="x" * 16384, ready=True).ready
     for text in ("x" * 16385, "ë" * 8193):
         with pytest.raises(ValidationError):

@@ -1,4 +1,4 @@
-"""What questions and answers accept; what codec tests forge on the wire is not repeated here."""
+"""What requests and answers accept; frames that codec tests forge are not repeated here."""
 
 from __future__ import annotations
 

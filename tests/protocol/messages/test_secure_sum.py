@@ -65,7 +65,7 @@ def test_bytes_are_not_text(kind: type[Message], field: str, rest: dict[str, Any
         {"attempt": 0}, {"number": 0}, {"model": "M"},
     ],
 )  # fmt: skip
-def test_an_advert_is_exact(wrong: dict[str, Any]) -> None:
+def test_a_key_advertisement_is_exact(wrong: dict[str, Any]) -> None:
     fields = {**ROUND, "public_keys": bytes(KEYS_BYTES), "weight": 2, "values": {"loss": math.nan}}
     assert KeyAdvertisement(**fields).weight == 2.0
     with pytest.raises(ValidationError):
@@ -80,7 +80,7 @@ def test_at_most_256_share() -> None:
             ShareDistribution(**(ROUND | {"sharers": wrong}))
 
 
-def test_to_hold_all_shares_says_nothing_of_them() -> None:
+def test_a_receipt_of_shares_has_no_fields_of_its_own() -> None:
     assert SharesReceived.model_fields.keys() == ROUND.keys()
     with pytest.raises(ValidationError):
         SharesReceived(**(ROUND | {"ciphertext": bytes(SEALED_BYTES)}))

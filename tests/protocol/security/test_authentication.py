@@ -1,4 +1,4 @@
-"""Signed messages: what is signed is believed, and nothing else, whatever is done to it on the way."""
+"""Signed messages: a message is accepted if and only if its sender has signed it, whatever happens to it on the way."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from protocol.messages import Goodbye, Heartbeat, Hello, Message, PeerInfo, Quer
 from protocol.security.authentication import SIGNATURE_FRAME_BYTES, MessageAuthenticator, NullSecurity, may_subscribe
 from protocol.security.keys import Keyring, PrivateKeys
 
-ANNA, BEN, EVE, STRANGER = (PrivateKeys.make(name) for name in ("anna", "ben", "eve", "stranger"))
-EVERYBODY = [keys.public for keys in (ANNA, BEN, EVE)]
+ANNA, BEN, EVE, OUTSIDER = (PrivateKeys.make(name) for name in ("anna", "ben", "eve", "outsider"))
+TRUSTED = [keys.public for keys in (ANNA, BEN, EVE)]
 
 
 def ring(own: PrivateKeys) -> Keyring:
-    return Keyring.of(own, EVERYBODY)
+    return Keyring.of(own, TRUSTED)
 
 
 def info(name: str, incarnation: int = 1) -> PeerInfo:
@@ -32,22 +32,22 @@ def info(name: str, incarnation: int = 1) -> PeerInfo:
     return PeerInfo(name=name, incarnation=incarnation, role="client", address=address, heartbeat_address=address)
 
 
-class Voice:
-    """Somebody who speaks to ben, whose incarnation is 100."""
+class Sender:
+    """A node that sends messages to ben, whose incarnation is 100."""
 
     def __init__(self, keys: PrivateKeys, incarnation: int = 1, name: str = "") -> None:
-        self.guard = MessageAuthenticator(ring(keys), incarnation)
+        self.authenticator = MessageAuthenticator(ring(keys), incarnation)
         self.name, self.incarnation = name or keys.name, incarnation
 
     def plain(self, message: Message, topic: str = "to/ben/", number: int = 0) -> list[codec.Buffer]:
         return codec.encode(Envelope(topic, "run", self.name, self.incarnation, number, message))
 
-    def say(self, message: Message, topic: str = "to/ben/", number: int = 0) -> list[codec.Buffer]:
-        return self.guard.sign(self.plain(message, topic, number))
+    def signed(self, message: Message, topic: str = "to/ben/", number: int = 0) -> list[codec.Buffer]:
+        return self.authenticator.sign(self.plain(message, topic, number))
 
     def hello(self, receiver: int = 100) -> list[codec.Buffer]:
-        peer = self.guard.sign_peer_info(info(self.name, self.incarnation))
-        return self.say(Hello(peer=peer, receiver_incarnation=receiver, members=(), latest={}))
+        peer = self.authenticator.sign_peer_info(info(self.name, self.incarnation))
+        return self.signed(Hello(peer=peer, receiver_incarnation=receiver, members=(), latest={}))
 
 
 ANSWER = QueryAnswer(query=1, outputs={"x": torch.arange(100.0), "y": torch.tensor(3)}, seconds=0.0)
@@ -59,84 +59,84 @@ def ben() -> MessageAuthenticator:
 
 
 @pytest.fixture
-def anna(ben: MessageAuthenticator) -> Voice:
-    """Anna, whom ben has heard."""
-    voice = Voice(ANNA)
-    ben.read(voice.hello(), DEFAULT)
-    return voice
+def anna(ben: MessageAuthenticator) -> Sender:
+    """Anna, whose hello ben has received."""
+    sender = Sender(ANNA)
+    ben.read(sender.hello(), DEFAULT)
+    return sender
 
 
-def refused(guard: MessageAuthenticator, frames: Sequence[Any], **how: bool) -> str:
+def refused(authenticator: MessageAuthenticator, frames: Sequence[Any], **how: bool) -> str:
     with pytest.raises(AuthenticationError) as raised:
-        guard.read(frames, DEFAULT, **how)
+        authenticator.read(frames, DEFAULT, **how)
     return raised.value.kind
 
 
 class TestSigning:
-    def test_what_is_signed_arrives_as_it_was(self, ben: MessageAuthenticator, anna: Voice) -> None:
-        heard = ben.read(anna.say(ANSWER, number=1), DEFAULT)
-        assert heard.envelope.sender == "anna"
-        assert torch.equal(dict(heard.envelope.message)["outputs"]["x"], torch.arange(100.0))
-        assert [bytes(frame) for frame in heard.frames] == [bytes(frame) for frame in anna.plain(ANSWER, number=1)]
+    def test_what_is_signed_arrives_as_it_was(self, ben: MessageAuthenticator, anna: Sender) -> None:
+        received = ben.read(anna.signed(ANSWER, number=1), DEFAULT)
+        assert received.envelope.sender == "anna"
+        assert torch.equal(dict(received.envelope.message)["outputs"]["x"], torch.arange(100.0))
+        assert [bytes(frame) for frame in received.frames] == [bytes(frame) for frame in anna.plain(ANSWER, number=1)]
 
-    def test_it_costs_one_frame(self, anna: Voice) -> None:
-        plain, signed = anna.plain(ANSWER, number=1), anna.say(ANSWER, number=1)
+    def test_it_costs_one_frame(self, anna: Sender) -> None:
+        plain, signed = anna.plain(ANSWER, number=1), anna.signed(ANSWER, number=1)
         assert len(signed) == len(plain) + 1
         assert len(signed[-1]) == SIGNATURE_FRAME_BYTES == 112
 
     @pytest.mark.parametrize("frame", range(5))
-    def test_no_byte_of_any_frame_can_be_changed(self, ben: MessageAuthenticator, anna: Voice, frame: int) -> None:
-        frames = [bytes(each) for each in anna.say(ANSWER, number=1)]
+    def test_no_byte_of_any_frame_can_be_changed(self, ben: MessageAuthenticator, anna: Sender, frame: int) -> None:
+        frames = [bytes(each) for each in anna.signed(ANSWER, number=1)]
         for place in range(len(frames[frame])):
             changed = bytearray(frames[frame])
             changed[place] ^= 1
             assert refused(ben, [*frames[:frame], bytes(changed), *frames[frame + 1 :]]) in {"tampered", "unknown key"}
         assert ben.read(frames, DEFAULT), "and none of the attempts has used it up"
 
-    def test_no_byte_can_move_from_one_frame_to_the_next(self, ben: MessageAuthenticator, anna: Voice) -> None:
-        topic, header, x, y, seal = (bytes(each) for each in anna.say(ANSWER, number=1))
+    def test_no_byte_can_move_from_one_frame_to_the_next(self, ben: MessageAuthenticator, anna: Sender) -> None:
+        topic, header, x, y, signature = (bytes(each) for each in anna.signed(ANSWER, number=1))
         for frames in (
-            [topic, header, x[:-4], x[-4:] + y, seal],
-            [topic, header, x + y, b"", seal],
-            [topic, header, y, x, seal],
-            [topic, header, x, seal],
-            [topic, header, x, y, b"", seal],
+            [topic, header, x[:-4], x[-4:] + y, signature],
+            [topic, header, x + y, b"", signature],
+            [topic, header, y, x, signature],
+            [topic, header, x, signature],
+            [topic, header, x, y, b"", signature],
         ):
             assert refused(ben, frames) == "tampered"
 
-    def test_it_cannot_be_said_on_another_topic(self, ben: MessageAuthenticator, anna: Voice) -> None:
-        _, *rest = anna.say(ANSWER, topic="to/eve/", number=1)
+    def test_it_cannot_be_moved_to_another_topic(self, ben: MessageAuthenticator, anna: Sender) -> None:
+        _, *rest = anna.signed(ANSWER, topic="to/eve/", number=1)
         assert refused(ben, [b"to/ben/", *rest]) == "tampered"
 
     @given(data=st.data())
     @settings(max_examples=60)
     def test_whatever_comes_is_refused_with_one_kind_of_error(self, data: st.DataObject) -> None:
-        guard, frames = MessageAuthenticator(ring(BEN), 100), Voice(ANNA).hello()
+        authenticator, frames = MessageAuthenticator(ring(BEN), 100), Sender(ANNA).hello()
         junk = data.draw(
             st.lists(st.sampled_from([bytes(each) for each in frames]) | st.binary(max_size=120), max_size=6)
         )
         if junk != [bytes(each) for each in frames]:
             with pytest.raises(WireError):
-                guard.read(junk, DEFAULT)
+                authenticator.read(junk, DEFAULT)
 
 
 class TestNames:
     def test_a_key_that_is_not_trusted_is_named_by_its_digits(self, ben: MessageAuthenticator) -> None:
-        stranger = Voice(EVE)
-        stranger.guard = MessageAuthenticator(Keyring.of(STRANGER, EVERYBODY), 1)
-        assert refused(ben, stranger.hello()) == "unknown key"
+        outsider = Sender(EVE)
+        outsider.authenticator = MessageAuthenticator(Keyring.of(OUTSIDER, TRUSTED), 1)
+        assert refused(ben, outsider.hello()) == "unknown key"
 
-    def test_nobody_can_speak_for_another(self, ben: MessageAuthenticator, anna: Voice) -> None:
-        assert refused(ben, Voice(EVE, name="anna").say(Goodbye(reason=""))) == "stolen name"
+    def test_a_node_cannot_sign_for_another(self, ben: MessageAuthenticator, anna: Sender) -> None:
+        assert refused(ben, Sender(EVE, name="anna").signed(Goodbye(reason=""))) == "stolen name"
 
-    def test_nor_for_another_life_of_its_own(self, ben: MessageAuthenticator, anna: Voice) -> None:
+    def test_nor_for_another_incarnation_of_its_own(self, ben: MessageAuthenticator, anna: Sender) -> None:
         anna.incarnation = 2
-        assert refused(ben, anna.say(Goodbye(reason=""))) == "stolen name"
+        assert refused(ben, anna.signed(Goodbye(reason=""))) == "stolen name"
 
-    def test_who_does_not_sign_is_refused(self, ben: MessageAuthenticator, anna: Voice) -> None:
+    def test_an_unsigned_message_is_rejected(self, ben: MessageAuthenticator, anna: Sender) -> None:
         assert refused(ben, anna.plain(ANSWER, number=1)) == "unsigned"
 
-    def test_an_introduction_is_everybodys_own_word(self, ben: MessageAuthenticator) -> None:
+    def test_a_peer_info_is_proven_by_its_own_node_only(self, ben: MessageAuthenticator) -> None:
         true = MessageAuthenticator(ring(ANNA), 7).sign_peer_info(info("anna", 7))
         for false in (
             info("anna", 7),
@@ -148,7 +148,7 @@ class TestNames:
         ):
             assert ben.verified_peers([false, true]) == (true,)
         assert (
-            ben.verified_peers([MessageAuthenticator(Keyring.of(STRANGER, []), 7).sign_peer_info(info("stranger", 7))])
+            ben.verified_peers([MessageAuthenticator(Keyring.of(OUTSIDER, []), 7).sign_peer_info(info("outsider", 7))])
             == ()
         )
 
@@ -157,70 +157,68 @@ class TestReplays:
     @pytest.mark.parametrize(
         "message", [Goodbye(reason=""), Welcome(receiver_incarnation=100), ANSWER], ids=lambda each: each.kind
     )
-    def test_nothing_is_heard_twice(self, ben: MessageAuthenticator, anna: Voice, message: Message) -> None:
-        frames = anna.say(message, number=int(message.numbered))
+    def test_a_duplicate_is_a_replay(self, ben: MessageAuthenticator, anna: Sender, message: Message) -> None:
+        frames = anna.signed(message, number=int(message.numbered))
         assert ben.read(frames, DEFAULT)
         assert refused(ben, frames) == "replayed"
 
-    def test_order_does_not_matter(self, ben: MessageAuthenticator, anna: Voice) -> None:
-        first, second = anna.say(Goodbye(reason="1")), anna.say(Goodbye(reason="2"))
+    def test_order_does_not_matter(self, ben: MessageAuthenticator, anna: Sender) -> None:
+        first, second = anna.signed(Goodbye(reason="1")), anna.signed(Goodbye(reason="2"))
         assert ben.read(second, DEFAULT)
         assert ben.read(first, DEFAULT)
 
-    def test_heartbeats_keep_their_own_order(self, ben: MessageAuthenticator, anna: Voice) -> None:
-        early = anna.say(Goodbye(reason="queued behind something large"))
+    def test_heartbeats_keep_their_own_order(self, ben: MessageAuthenticator, anna: Sender) -> None:
+        early = anna.signed(Goodbye(reason="queued behind something large"))
         for tick in range(5000):
-            beat = anna.say(Heartbeat(tick=tick, latest={}), topic="heartbeat/")
+            beat = anna.signed(Heartbeat(tick=tick, latest={}), topic="heartbeat/")
         assert ben.read(beat, DEFAULT)
         assert refused(ben, beat) == "replayed"
         assert ben.read(early, DEFAULT)
 
-    def test_what_was_said_to_an_earlier_life_of_the_receiver_is_not_heard(self, anna: Voice) -> None:
-        recorded = [anna.hello(), anna.say(Welcome(receiver_incarnation=100)), anna.say(ANSWER, number=1)]
-        reborn = MessageAuthenticator(ring(BEN), 200)
-        assert [refused(reborn, frames) for frames in recorded] == ["early"] * 3
-        assert reborn.read(anna.hello(receiver=200), DEFAULT)
-        assert [refused(reborn, frames) for frames in recorded] == ["replayed"] * 3
+    def test_messages_to_an_earlier_incarnation_of_the_receiver_are_rejected(self, anna: Sender) -> None:
+        recorded = [anna.hello(), anna.signed(Welcome(receiver_incarnation=100)), anna.signed(ANSWER, number=1)]
+        restarted = MessageAuthenticator(ring(BEN), 200)
+        assert [refused(restarted, frames) for frames in recorded] == ["early"] * 3
+        assert restarted.read(anna.hello(receiver=200), DEFAULT)
+        assert [refused(restarted, frames) for frames in recorded] == ["replayed"] * 3
 
-    def test_a_welcome_proves_a_life_as_well(self, ben: MessageAuthenticator) -> None:
-        anna = Voice(ANNA)
-        assert ben.read(anna.say(Welcome(receiver_incarnation=100)), DEFAULT)
-        assert ben.read(anna.say(ANSWER, number=1), DEFAULT)
+    def test_a_welcome_proves_an_incarnation_as_well(self, ben: MessageAuthenticator) -> None:
+        anna = Sender(ANNA)
+        assert ben.read(anna.signed(Welcome(receiver_incarnation=100)), DEFAULT)
+        assert ben.read(anna.signed(ANSWER, number=1), DEFAULT)
 
-    def test_a_hello_that_comes_after_the_welcome_that_followed_it_is_heard(self, ben: MessageAuthenticator) -> None:
-        anna = Voice(ANNA)
-        hello, welcome = anna.hello(), anna.say(Welcome(receiver_incarnation=100))
+    def test_a_hello_may_arrive_after_the_welcome_that_followed_it(self, ben: MessageAuthenticator) -> None:
+        anna = Sender(ANNA)
+        hello, welcome = anna.hello(), anna.signed(Welcome(receiver_incarnation=100))
         assert ben.read(welcome, DEFAULT)
         assert ben.read(hello, DEFAULT)
 
-    def test_an_earlier_life_of_the_sender_has_ended_with_the_next(
-        self, ben: MessageAuthenticator, anna: Voice
-    ) -> None:
-        assert ben.read(Voice(ANNA, incarnation=2).hello(), DEFAULT)
-        assert refused(ben, anna.say(ANSWER, number=1)) == "replayed"
+    def test_an_incarnation_of_the_sender_ends_with_the_next(self, ben: MessageAuthenticator, anna: Sender) -> None:
+        assert ben.read(Sender(ANNA, incarnation=2).hello(), DEFAULT)
+        assert refused(ben, anna.signed(ANSWER, number=1)) == "replayed"
         assert refused(ben, anna.hello()) == "replayed"
 
-    def test_what_is_asked_for_again_may_have_been_heard(self, ben: MessageAuthenticator, anna: Voice) -> None:
-        first = anna.say(ANSWER, topic="rounds/", number=1)
+    def test_a_retransmitted_message_may_be_a_duplicate(self, ben: MessageAuthenticator, anna: Sender) -> None:
+        first = anna.signed(ANSWER, topic="rounds/", number=1)
         assert ben.read(first, DEFAULT)
-        again = anna.guard.sign(codec.encode_retransmission(first, "run", "anna", 1, "to/ben/"))
-        heard = ben.read(again, DEFAULT)
-        assert isinstance(heard.envelope.message, Retransmission)
-        inner = ben.read(codec.retransmitted_frames(heard.frames), DEFAULT, again=True)
+        again = anna.authenticator.sign(codec.encode_retransmission(first, "run", "anna", 1, "to/ben/"))
+        received = ben.read(again, DEFAULT)
+        assert isinstance(received.envelope.message, Retransmission)
+        inner = ben.read(codec.retransmitted_frames(received.frames), DEFAULT, again=True)
         assert inner.envelope.topic == "rounds/"
-        assert [bytes(each) for each in codec.retransmitted_frames(heard.frames)] == [bytes(each) for each in first]
+        assert [bytes(each) for each in codec.retransmitted_frames(received.frames)] == [bytes(each) for each in first]
 
-    def test_nobody_can_repeat_a_message_changed(self, ben: MessageAuthenticator, anna: Voice) -> None:
-        *rest, seal = anna.say(ANSWER, topic="rounds/", number=1)
-        changed = [*rest[:-1], bytes(len(rest[-1])), seal]
-        again = anna.guard.sign(codec.encode_retransmission(changed, "run", "anna", 1, "to/ben/"))
-        heard = ben.read(again, DEFAULT)
-        assert refused(ben, codec.retransmitted_frames(heard.frames), again=True) == "tampered"
+    def test_a_retransmitted_message_cannot_be_changed(self, ben: MessageAuthenticator, anna: Sender) -> None:
+        *rest, signature = anna.signed(ANSWER, topic="rounds/", number=1)
+        changed = [*rest[:-1], bytes(len(rest[-1])), signature]
+        again = anna.authenticator.sign(codec.encode_retransmission(changed, "run", "anna", 1, "to/ben/"))
+        received = ben.read(again, DEFAULT)
+        assert refused(ben, codec.retransmitted_frames(received.frames), again=True) == "tampered"
 
 
 class TestSubscriptions:
     @pytest.mark.parametrize("topic", ["to/ben/", "presence/", "rounds/", "join/ben/1/memory://ben/", "anything/"])
-    def test_a_peer_hears_what_is_said_to_all_and_to_itself(self, topic: str) -> None:
+    def test_a_peer_may_subscribe_to_groups_and_to_its_inbox(self, topic: str) -> None:
         assert may_subscribe("ben", topic.encode())
 
     @pytest.mark.parametrize(
@@ -228,12 +226,12 @@ class TestSubscriptions:
         [b"", b"t", b"to/", b"to/b", b"to/ben", b"to/anna/", b"to/anna/x/", b"to/ben/x/", b"join/anna/1/memory://ben/",
          b"join/", b"join/be", b"presence", b"\xff/", b"to/ben/\0"],
     )  # fmt: skip
-    def test_it_hears_nothing_else(self, topic: bytes) -> None:
+    def test_it_may_subscribe_to_nothing_else(self, topic: bytes) -> None:
         assert not may_subscribe("ben", topic)
 
 
-def test_without_keys_everything_is_as_it_was() -> None:
-    frames, security = Voice(ANNA).plain(ANSWER, number=1), NullSecurity()
+def test_without_keys_frames_are_unchanged() -> None:
+    frames, security = Sender(ANNA).plain(ANSWER, number=1), NullSecurity()
     assert security.sign(frames) == frames
     assert security.read(frames, DEFAULT).frames is frames
     assert security.sign_peer_info(info("anna")) == info("anna")

@@ -31,7 +31,7 @@ def test_a_fingerprint_is_of_the_name_and_of_both_keys() -> None:
     assert len(ANNA.public.fingerprint.replace("-", "")) == 32
 
 
-def test_private_halves_are_shown_nowhere() -> None:
+def test_private_keys_are_shown_nowhere() -> None:
     ring = Keyring.of(ANNA, [BEN.public])
     for shown in (repr(ANNA), str(ANNA), repr(ring), ANNA.public.text(), f"{ring.own}"):
         assert ANNA.curve not in shown
@@ -48,7 +48,7 @@ def test_the_error_about_a_broken_private_text_does_not_repeat_it(cut: int) -> N
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "\0", "x" * 5000, '{"name": "anna"}', ANNA.public.text()[:-3]])
-def test_anything_else_is_no_key(text: str) -> None:
+def test_other_texts_are_not_keys(text: str) -> None:
     for read in (read_public, read_private):
         with pytest.raises(KeyFormatError):
             read(text)
@@ -67,7 +67,7 @@ def test_only_a_nodes_name_gets_keys(name: str) -> None:
         PrivateKeys.make(name)
 
 
-def test_a_keyring_knows_names_by_key() -> None:
+def test_a_keyring_finds_owners_by_key() -> None:
     ring = Keyring.of(ANNA, [BEN.public, ANNA.public])
     assert ring.trusted == {"anna": ANNA.public, "ben": BEN.public}
     assert (

@@ -1,4 +1,4 @@
-"""Quarantine: accidents are forgiven, habits are not, and nobody is shut out for ever."""
+"""Rate limits and quarantine: single faults expire, repeated ones lead to quarantine, and every quarantine ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_rare_faults_are_forgiven() -> None:
     assert [quarantine.record_fault("a", 5.0 * turn) for turn in range(100)] == [None] * 100
 
 
-def test_what_is_said_meanwhile_does_not_lengthen_it() -> None:
+def test_faults_meanwhile_do_not_lengthen_it() -> None:
     quarantine = Quarantine(ALLOWED)
     faults(quarantine, 3, 0.0)
     assert faults(quarantine, 50, 5.0) == [None] * 50
@@ -49,7 +49,7 @@ def test_good_conduct_for_long_enough_is_a_new_beginning() -> None:
     assert faults(quarantine, 3, 10.0 + 61.0)[-1] == 10.0
 
 
-def test_more_than_it_may_say_is_refused_and_time_makes_good() -> None:
+def test_messages_beyond_the_rate_are_refused_until_the_bucket_fills() -> None:
     quarantine = Quarantine(ALLOWED)
     assert [quarantine.within_rate("a", 1, 0.0) for _ in range(21)] == [True] * 20 + [False]
     assert not quarantine.within_rate("a", 1, 0.05)
@@ -64,13 +64,13 @@ def test_few_messages_may_be_too_much_as_well() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 3), st.integers(0, 200))))
-def test_nobody_ever_says_more_than_rate_and_burst(said: list[tuple[float, int]]) -> None:
-    quarantine, now, heard, sizes = Quarantine(ALLOWED), 0.0, 0, 0
-    for pause, size in said:
+def test_no_peer_exceeds_rate_and_burst(sent: list[tuple[float, int]]) -> None:
+    quarantine, now, accepted, sizes = Quarantine(ALLOWED), 0.0, 0, 0
+    for pause, size in sent:
         now += pause
         if quarantine.within_rate("a", size, now):
-            heard, sizes = heard + 1, sizes + size
-    assert heard <= 10 * (now + 2) + 1e-6
+            accepted, sizes = accepted + 1, sizes + size
+    assert accepted <= 10 * (now + 2) + 1e-6
     assert sizes <= 1000 * (now + 2) + 1e-6
 
 
@@ -82,6 +82,6 @@ def test_names_without_end_take_no_memory() -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
-def test_the_usual_allowance_is_beyond_what_the_bus_can_say(name: str) -> None:
+def test_the_default_limit_is_beyond_what_a_peer_can_send(name: str) -> None:
     quarantine = Quarantine()
     assert all(quarantine.within_rate(name, 200_000, turn / 4000) for turn in range(20_000))

@@ -1,4 +1,4 @@
-"""The window against replays: against a plain set of what was heard, in any order."""
+"""The window against replays: against a plain set of what has arrived, in any order."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from protocol.security.replay import WIDTH, ReplayWindow, SenderReplayState
 
 @given(st.lists(st.integers(1, WIDTH), max_size=60))
 def test_within_its_width_it_is_a_set(serials: list[int]) -> None:
-    window, heard = ReplayWindow(), set()
+    window, arrived = ReplayWindow(), set()
     for serial in serials:
-        assert window.is_new(serial) == (serial not in heard)
-        if serial not in heard:
+        assert window.is_new(serial) == (serial not in arrived)
+        if serial not in arrived:
             window.add(serial)
-        heard.add(serial)
+        arrived.add(serial)
 
 
 @given(st.lists(st.integers(1, 10 * WIDTH), max_size=60))
 def test_nothing_is_ever_new_twice(serials: list[int]) -> None:
-    life = SenderReplayState(1, 1)
-    taken = [serial for serial in serials + serials if life.accept("messages", serial)]
+    state = SenderReplayState(1, 1)
+    taken = [serial for serial in serials + serials if state.accept("messages", serial)]
     assert len(taken) == len(set(taken))
 
 
@@ -39,17 +39,17 @@ def test_a_jump_of_any_size_costs_nothing() -> None:
     assert not window.is_new(1)
 
 
-def test_nothing_is_taken_from_before_a_life_was_proven() -> None:
-    life = SenderReplayState(7, since=10)
-    assert [life.accept("messages", serial) for serial in (9, 10, 11)] == [False, True, True]
-    life.prove_current(8)
-    life.prove_current(12)
-    assert [life.accept("messages", serial) for serial in (7, 8, 9)] == [False, True, True]
+def test_serials_before_the_proven_one_are_replays() -> None:
+    state = SenderReplayState(7, since=10)
+    assert [state.accept("messages", serial) for serial in (9, 10, 11)] == [False, True, True]
+    state.prove_current(8)
+    state.prove_current(12)
+    assert [state.accept("messages", serial) for serial in (7, 8, 9)] == [False, True, True]
 
 
 def test_lanes_do_not_disturb_each_other() -> None:
-    life = SenderReplayState(1, 1)
-    assert life.accept("pulse", 3 * WIDTH)
-    assert life.accept("messages", 1)
-    assert life.accept("pulse", 3 * WIDTH - 1)
-    assert not life.accept("messages", 1)
+    state = SenderReplayState(1, 1)
+    assert state.accept("heartbeats", 3 * WIDTH)
+    assert state.accept("messages", 1)
+    assert state.accept("heartbeats", 3 * WIDTH - 1)
+    assert not state.accept("messages", 1)

@@ -1,0 +1,55 @@
+"""What the messages of an election accept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from protocol.messages import LeaderAnnouncement, Message, Prepare, Promise, RecordRequest
+from protocol.messages.election import AcceptedVote
+from protocol.messages.rounds import MAX_MODELS, BlobRef, ModelVersion, RoundCommit, RoundPlanMessage
+
+VERSION = ModelVersion(number=0, outcome=BlobRef(digest="0123456789abcdef" * 4, size=1))
+VERSIONS = {f"m{index}": VERSION for index in range(MAX_MODELS)}
+VOTE = AcceptedVote(
+    plan=RoundPlanMessage(key="k", requester="g", model="m", task="t", rounds=1, federation="{}", options={}),
+    record=RoundCommit(
+        model="m", number=1, term=1, attempt=1, key="k", index=1, rounds=1, leader="a", outcome=VERSION.outcome,
+        weights={}, values={}, late=(), lost={}, refused={}, seconds=0.0,
+    ),
+)  # fmt: skip
+
+
+def test_there_are_at_most_16_models() -> None:
+    votes = dict.fromkeys(VERSIONS, VOTE)
+    assert Promise(term=1, versions=VERSIONS, accepted=votes).accepted == votes
+    for wrong in ({"versions": VERSIONS | {"more": VERSION}}, {"accepted": votes | {"more": VOTE}}):
+        with pytest.raises(ValidationError):
+            Promise.model_validate({"term": 1, "versions": VERSIONS, "accepted": votes} | wrong)
+    with pytest.raises(ValidationError):
+        LeaderAnnouncement(term=1, attempt=0, versions=VERSIONS | {"more": VERSION})
+
+
+@pytest.mark.parametrize("wrong", [-1, 0.5, None, True, 2**63, "1"])
+@pytest.mark.parametrize(
+    ("kind", "fields", "count"),
+    [
+        (Prepare, {"term": 1}, "term"),
+        (Promise, {"term": 1, "versions": {}, "accepted": {}}, "term"),
+        (LeaderAnnouncement, {"term": 1, "attempt": 0, "versions": {}}, "attempt"),
+        (RecordRequest, {"model": "m", "after": 0}, "after"),
+    ],
+)
+def test_numbers_are_counts(kind: type[Message], fields: dict[str, Any], count: str, wrong: Any) -> None:
+    assert kind(**fields)
+    with pytest.raises(ValidationError):
+        kind(**(fields | {count: wrong}))
+
+
+def test_a_vote_is_for_a_whole_record() -> None:
+    wrongs: list[dict[str, Any]] = [{"plan": None}, {"record": None}, {"record": {}}, {"more": 1}]
+    for wrong in wrongs:
+        with pytest.raises(ValidationError):
+            AcceptedVote(**(dict(VOTE) | wrong))
