@@ -1,7 +1,4 @@
-"""Which pictures a run uses and how they are divided among its agents: the configuration, checked before any work.
-
-Knows the names of data sets and of partitions, and which options belong to which; reads no file.
-"""
+"""Configuration of a run's data set and of its partition among agents; reads no files."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ Label = Annotated[int, Field(ge=0)]
 """The number of a class; text in a configuration is read as its number, since JSON has no other keys."""
 Part = Annotated[float, Field(strict=True, gt=0.0, le=1.0)]
 SIZES_ARE_FREE: tuple[PartitionKind, ...] = ("iid", "pathological", "dirichlet", "shards")
-"""The kinds that leave open how many pictures an agent gets."""
+"""The kinds for which `balanced` can be chosen."""
 
 
 class DataConfig(BaseModel):
@@ -108,7 +105,7 @@ class PartitionConfig(BaseModel):
         for option, owner in owners.items():
             given = getattr(self, option) is not None
             if given and self.kind != owner:
-                raise ValueError(f"{option} belongs to kind '{owner}', not to '{self.kind}': leave it out")
+                raise ValueError(f"{option} belongs to kind '{owner}', not to '{self.kind}': remove it")
             if not given and self.kind == owner:
                 raise ValueError(f"kind '{owner}' needs {option}")
         return self
@@ -117,8 +114,8 @@ class PartitionConfig(BaseModel):
     def _balanced_where_sizes_are_free(self) -> Self:
         if self.balanced is not None and self.kind not in SIZES_ARE_FREE:
             raise ValueError(
-                f"balanced belongs to the kinds {', '.join(SIZES_ARE_FREE)}; '{self.kind}' says itself who gets "
-                "how much: leave it out"
+                f"balanced belongs to the kinds {', '.join(SIZES_ARE_FREE)}; the sizes of '{self.kind}' are "
+                "fixed: remove it"
             )
         return self
 
@@ -130,5 +127,5 @@ class PartitionConfig(BaseModel):
             raise ValueError("matrix needs one row per agent, each with one number per class")
         for label, column in enumerate(zip(*self.matrix, strict=True)):
             if sum(column) > 1 + 1e-6:
-                raise ValueError(f"matrix gives out {sum(column):g} of class {label}: at most 1 can be given")
+                raise ValueError(f"matrix assigns {sum(column):g} of class {label}: expected at most 1")
         return self

@@ -1,8 +1,7 @@
-"""Labelled pictures in three splits: to train the agents, to train the judge, to compare samples with.
+"""Labelled images in three splits: for training the sites, for training the judge, and as reference of the metrics.
 
-Every process that loads the same configuration gets the same pictures in the same order: the order comes from a
-fixed shuffle, not from the run's seed. Every run of consecutive pictures holds the classes in their own
-proportions. Knows nothing of agents; how files are read is `fednet.data.sources`.
+Every process that loads the same configuration gets the same images in the same order: the order comes from a fixed
+stratified shuffle, not from the run's seed. Files are read by `fednet.data.sources`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Which fraction of each class goes to which agent: the regimes that are a matrix of fractions.
+"""Agent x class matrices of fractions for the partition regimes that have one.
 
-Knows how many pictures there are of each class and nothing else of them; `fednet.data.partition` says what the
-regimes are and turns fractions into pictures.
+`fednet.data.partition` describes the regimes and turns fractions into indices.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ def _given(config: PartitionConfig, agents: int, classes: int) -> Matrix:
 
 
 def _dealt(per_client: int, agents: int, classes: int, seed: int) -> Matrix:
-    """Which agent holds which class, as 0 and 1: those with the fewest holders so far, in a drawn order."""
+    """0/1 matrix of which agent gets which class: classes with the fewest agents first, in a random order."""
     if per_client > classes or per_client * agents < classes:
         raise DataError(
             f"partition pathological: {agents} agents with {per_client} classes each cannot hold {classes} classes; "
@@ -95,7 +94,7 @@ def _even(holds: Matrix) -> Matrix:
 
 
 def _uneven(holds: Matrix, labels: Tensor, config: PartitionConfig, seed: int) -> Matrix:
-    """Unequal parts of each class for its holders; who of them has the rest is who comes last in a drawn order."""
+    """Unequal parts of each class for its agents; the remainder goes to the last one in a random order."""
     rng = np.random.default_rng(derive(seed, "partition", "sizes"))
     line, least = rng.permutation(len(holds)), config.least / (config.classes_per_client or 1)
     matrix: Matrix = np.zeros_like(holds)

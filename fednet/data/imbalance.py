@@ -1,7 +1,6 @@
-"""Makes classes rare in a run: which of the training pictures stay, before they are divided among agents.
+"""Class imbalance: subsamples classes of the training set before it is partitioned.
 
-The whole federation then sees few examples of a rare class, which is what a balancing GAN is for (BAGAN, Mariani
-et al. 2018, cut classes so). Knows labels only, never a picture or an agent.
+The whole federation then has few examples of a rare class, as in the experiments of BAGAN (Mariani et al. 2018).
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from fednet.seeds import generator
 
 
 def keep(labels: Tensor, imbalance: Mapping[int, float], seed: int) -> Tensor:
-    """Draws the pictures that stay.
+    """Draws the examples to keep.
 
     Of m pictures of a class round(fraction * m) stay, at least one. The draw of a class does not depend on the
     other classes, and what stays under a smaller fraction also stays under a larger one.
@@ -37,8 +36,8 @@ def keep(labels: Tensor, imbalance: Mapping[int, float], seed: int) -> Tensor:
         members = (labels == label).nonzero().flatten()
         if len(members) == 0:
             raise DataError(
-                f"partition.imbalance cuts class {label}, of which there is no picture: "
-                f"the classes are 0 to {int(labels.max())}"
+                f"partition.imbalance names class {label}, which has no examples; "
+                f"expected classes 0 to {int(labels.max())}"
             )
         order = torch.randperm(len(members), generator=generator(seed, "imbalance", label))
         stays[members[order[max(1, round(fraction * len(members))) :]]] = False

@@ -1,7 +1,7 @@
-"""Splits the pictures of one agent into those it trains on and those it tests itself with.
+"""Stratified split of one agent's examples into a local train and test part.
 
-PFLlib (Zhang et al. 2025, `dataset/utils/dataset_utils.py`) does so with a train ratio of .75, by a plain shuffle;
-here every class is cut in the same ratio. Knows labels only.
+PFLlib (Zhang et al. 2025, `dataset/utils/dataset_utils.py`) uses a train ratio of .75 and a plain shuffle; here every
+class is split in the same ratio.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fednet.errors import DataError
 from fednet.seeds import generator
 
 CLOSE = 1e-9
-"""So that .29 of 100 pictures are 29, although the product is a little less."""
+"""Tolerance, so that .29 of 100 is 29, although the float product is a little less."""
 
 
 def train_and_test(labels: Tensor, ratio: float, seed: int, agent: int | str) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
-"""Pictures as they look turned or mirrored about their centre: what a public set shows, and what it keeps back.
+"""Rotations and reflections of images: those in a public set, and one that is held out.
 
-An orientation is a matrix that takes the places of the new picture to places of the old one. A family of orientations
-that leaves one out makes a public set whose models have never seen that one, although it lies between others that they
-have. Here the one left out is the transposition, the mirror image about the falling diagonal. Knows no model.
+An orientation is a matrix from coordinates of the new image to those of the old one. A family of orientations without
+one of its members makes a public set whose models have never seen that one, although it lies between others that they
+have. The held-out one is the transposition, the reflection about the main diagonal.
 """
 
 from __future__ import annotations

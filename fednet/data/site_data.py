@@ -1,7 +1,6 @@
-"""Which training pictures a site has: its share of the run's data, or data of its own in place of it.
+"""A site's training data: its share of the run's data set, or a data set of its own.
 
-A configuration may say of a node which keys of `data` are different there. A site with data of its own keeps all of
-its training pictures. Refuses to know what a method does with them.
+A node's configuration may replace keys of `data`. A site with its own data set keeps all of its training images.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def site_data_config(common: DataConfig, own: Mapping[str, Any] | None = None) -
     try:
         return DataConfig.model_validate({**common.model_dump(), **keys})
     except ValidationError as error:
-        raise DataError(f"the data of its own, {dict(keys)}, does not fit: {error}") from error
+        raise DataError(f"invalid data of its own, {dict(keys)}: {error}") from error
 
 
 def own_data(common: DataConfig, own: Mapping[str, Any] | None = None) -> tuple[DataConfig, ImageSet | None]:

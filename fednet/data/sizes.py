@@ -1,7 +1,4 @@
-"""How many each agent gets: fractions as whole numbers, and unequal sizes drawn within bounds.
-
-Knows numbers only, not what is counted.
-"""
+"""Sizes of the agents' shares: rounding of fractions, and random unequal sizes within bounds."""
 
 from __future__ import annotations
 
@@ -16,11 +13,11 @@ SMALLEST = 10
 
 
 def apportion(wanted: NDArray[np.float64], sizes: Counts) -> Counts:
-    """Rounds to whole numbers with the rounded sum: largest remainder first, then who has least so far.
+    """Rounds to integers with the rounded sum: largest remainder first, then smallest size so far.
 
     Args:
-        wanted: float64 (K,), not negative; who wants 0 gets 0.
-        sizes: int64 (K,), what each has so far.
+        wanted: float64 (K,), not negative; 0 stays 0.
+        sizes: int64 (K,), the current sizes.
     """
     counts = np.floor(wanted + 1e-9).astype(np.int64)
     missing = round(float(wanted.sum())) - int(counts.sum())
@@ -39,13 +36,13 @@ def random_sizes(total: int, holders: int, least: float, rng: np.random.Generato
     divisions that are not balanced.
 
     Args:
-        total: what is given out.
-        holders: among how many, K > 0.
-        least: nobody gets less than this, as far as an even part reaches.
-        rng: where chance comes from.
+        total: sum of the sizes.
+        holders: number of sizes, K > 0.
+        least: lower bound of every size, unless an even part is smaller.
+        rng: random generator.
 
     Returns:
-        int64 (K,), which add up to `total`.
+        int64 (K,) with the sum `total`.
     """
     even = total // holders
     low = min(math.ceil(max(total / holders / SMALLEST, least)), even)

@@ -1,8 +1,8 @@
-"""What passes between a sampler, the agents that it asks and the rule that combines their answers.
+"""The interface between samplers, the agents' score functions and the rules that combine their scores.
 
-A sampler moves x; at every evaluation it puts a query, hands the answers to a rule's `combine` to learn the score
-to follow, and tells the rule's `advance` where it went. The rule's memory of a trajectory is an explicit value, so
-that the same rule serves every sampler, in one process or over a network, and replays bit for bit.
+A sampler queries all agents at every evaluation, calls the rule's `combine` for the score to follow and the rule's
+`advance` with the step taken. The rule's state is an explicit value, so that the same rule serves every sampler, in one
+process or over a network, and replays bit for bit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class ScoreAnswers:
     Attributes:
         scores: (agents, n, ...); zero for an absent agent.
         present: bool (agents,); at least one is True.
-        divergences: (agents, n), estimates of div s_k, where they were asked for.
+        divergences: (agents, n), estimates of div s_k, if requested.
     """
 
     scores: Tensor
@@ -31,23 +31,23 @@ class ScoreAnswers:
 
 
 class ScoreFunction(Protocol):
-    """Asks every agent for its score."""
+    """Queries every agent for its score."""
 
     def __call__(self, x: Tensor, t: float, divergence: bool = False) -> ScoreAnswers:
-        """Asks at x (n, ...) and time t; on request also for the divergence of the score."""
+        """Queries at x (n, ...) and time t; with `divergence` also for the divergence of the score."""
         ...
 
 
 @dataclass(frozen=True)
 class SolverStep:
-    """The step that a sampler is about to make, dx = (-f + (g^2 + q)/2 s) dtau + noise, with s the combined score.
+    """The next step of a sampler, dx = (-f + (g^2 + q)/2 s) dtau + noise, with s the combined score.
 
     tau runs against t. The reverse SDE has q = g^2, the probability-flow ODE q = 0 and no noise. A Langevin step
     of size eps has f = g = 0 and q dtau = 2 eps: write it as span 1 and q = 2 eps.
 
     Attributes:
         t: the time at which the step starts.
-        span: dtau > 0; 1 where rates and not steps are wanted (the ODE).
+        span: dtau > 0; 1 for a rate instead of a step (the ODE).
         drift: f(x, t), of x's shape, or None for zero.
         g2: g(t)^2 of the forward SDE.
         q: quadratic variation of the step by unit of tau, for each coordinate.
@@ -68,11 +68,11 @@ class SolverStep:
 
     @property
     def gain(self) -> float:
-        """How far the step goes along the score: (g^2 + q)/2 dtau."""
+        """The coefficient of the score: (g^2 + q)/2 dtau."""
         return 0.5 * (self.g2 + self.q) * self.span
 
     def displacement(self, score: Tensor) -> Tensor:
-        """The step that follows from the combined score, of its shape."""
+        """The displacement dx under the combined score, of its shape."""
         step = self.gain * score
         if self.drift is not None:
             step = step - self.span * self.drift
@@ -81,12 +81,12 @@ class SolverStep:
 
 @dataclass(frozen=True)
 class RuleState:
-    """What a rule remembers of a batch of trajectories.
+    """The state of a rule over a batch of trajectories.
 
     Attributes:
         log_p: (agents, n), log density of each sample under each agent since the start, up to a constant common to
-            all agents; stays zero under rules that do not follow it.
-        lost: bool (agents,), agents that missed a step; rules that follow densities leave them out for good.
+            all agents; zero under rules that do not follow densities.
+        lost: bool (agents,), agents that missed a step; rules that follow densities exclude them for good.
     """
 
     log_p: Tensor
@@ -94,7 +94,7 @@ class RuleState:
 
     @staticmethod
     def fresh(agents: int, count: int) -> RuleState:
-        """The state at the start, where all agents count the same."""
+        """The initial state, with equal log densities."""
         return RuleState(torch.zeros(agents, count), torch.zeros(agents, dtype=torch.bool))
 
     def at(self, log_p: Tensor) -> RuleState:
@@ -104,13 +104,13 @@ class RuleState:
 
 @dataclass(frozen=True)
 class CombinationRule:
-    """A rule of combination: three pure functions over an explicit state.
+    """A combination rule: three pure functions over an explicit state.
 
     Attributes:
         init: number of samples -> the state at t = 1.
-        combine: (state, answers, move) -> the score to follow, of x's shape.
-        advance: (state, answers, move, dx) -> the state after the step dx.
-        follows_density: whether `combine` and `advance` need the divergences that a move asks for.
+        combine: (state, answers, step) -> the score to follow, of x's shape.
+        advance: (state, answers, step, dx) -> the state after the step dx.
+        follows_density: whether `combine` and `advance` need the divergences that a step requires.
     """
 
     init: Callable[[int], RuleState]

@@ -1,4 +1,4 @@
-"""How log densities change along a trajectory that none of them drives: Ito's lemma.
+"""Change of the agents' log densities along a common trajectory, by Ito's lemma.
 
 For a step dx in reverse time tau with quadratic variation q dtau, and any density p_k that solves the forward SDE's
 Fokker-Planck equation,
@@ -30,7 +30,7 @@ def log_density_change(answers: ScoreAnswers, move: SolverStep, dx: Tensor) -> T
     """The change d log p_k over a step dx (n, ...), without the part common to all agents; (agents, n).
 
     Raises:
-        ValueError: the move needs divergences and the answers have none.
+        ValueError: the step needs divergences and the answers have none.
     """
     scores = answers.scores
     direction = dx if move.drift is None else dx + move.span * move.drift
@@ -38,7 +38,7 @@ def log_density_change(answers: ScoreAnswers, move: SolverStep, dx: Tensor) -> T
     if not move.needs_divergence:
         return change
     if answers.divergences is None:
-        raise ValueError("this step changes log densities by their divergence: ask for it in the query")
+        raise ValueError("this step needs the divergences of the scores: query with divergence=True")
     return change + 0.5 * (move.q - move.g2) * move.span * answers.divergences
 
 
@@ -46,15 +46,15 @@ def equalising_weights(state: Tensor, answers: ScoreAnswers, move: SolverStep, c
     """Weights (agents, n), summing to 1, under which all counting agents' log densities stay equal over the step.
 
     Solves, for each sample, gain sum_j w_j <s_j, s_k> + r_k + log p_k = the same for all k, where r_k is the part
-    of the change that the weights do not touch (noise included) and log p_k what has piled up so far. Only
+    of the change that the weights do not touch (noise included) and log p_k the log density so far. Only
     deviations from equal weights along differences of scores matter, so the system is solved there, with a ridge of
     RIDGE times the mean squared score: equal models get equal weights instead of a singular system.
 
     Args:
         state: log densities so far, (agents, n).
         answers: the scores, with divergences where the move needs them.
-        move: the step to come.
-        counts: bool (agents,), who counts.
+        move: the next step.
+        counts: bool (agents,), the agents that count.
     """
     scores = answers.scores[counts].double()
     agents = len(scores)

@@ -1,9 +1,9 @@
-"""Inpainting with a diffusion model: draws the unknown pixels of a picture, given the known ones.
+"""Inpainting with a diffusion model: samples the unknown pixels of an image, given the known ones.
 
-The known region of x_t is, at every step, the picture itself with fresh noise of the level t; the hole follows the
-reverse SDE. At t = eps a denoise (Tweedie's formula) gives the hole its final values, and the known pixels are those
-of the picture, bit for bit. Works on any score callable; knows no network, no detector, and no generator: whoever
-calls says where the noise comes from, so that it can make the noise of one picture independent of the rest.
+The known region of x_t is, at every step, the image itself with fresh noise of the level t; the hole follows the
+reverse SDE. At t = eps a denoising step (Tweedie's formula) gives the hole its final values, and the known pixels are
+those of the image, bit for bit. Works with any score callable; the caller supplies the noise, so that the noise of one
+image can be independent of the rest.
 
 Source: Song et al. 2021 (arXiv 2011.13456), section 5 and appendix I.2; Liu et al. 2023 (LMD, arXiv 2302.10326),
 algorithm 1, whose code overwrites the denoised hole with its noisy value again, which is not done here.
@@ -23,7 +23,7 @@ from fednet.diffusion.sde import SDE
 Score = Callable[[Tensor, Tensor], Tensor]
 """(x (n, c, h, w), t a scalar tensor) -> the score of x_t, of x's shape."""
 Draw = Callable[[], Tensor]
-"""Fresh standard normal noise of the pictures' shape, another one with every call."""
+"""Fresh standard normal noise of the images' shape on every call."""
 
 
 def inpaint(
@@ -36,19 +36,19 @@ def inpaint(
     draw: Draw,
     tick: Callable[[], object] | None = None,
 ) -> Tensor:
-    """Draws what is not known of some pictures.
+    """Samples the unknown pixels of images.
 
     Args:
-        score: the score of the model of what pictures look like.
-        sde: the forward diffusion it was trained for.
-        images: (n, c, h, w) float32 in [-1, 1]; the unknown pixels are never looked at.
-        known: bool, of a shape that broadcasts to that of `images`; True where a pixel stays.
-        steps: equal steps in t from 1 down to eps; each asks once for the score, and the denoise asks once more.
+        score: the model's score function.
+        sde: the forward diffusion it was trained with.
+        images: (n, c, h, w) float32 in [-1, 1]; the values of unknown pixels are not used.
+        known: bool, of a shape that broadcasts to that of `images`; True where a pixel is known.
+        steps: equal steps in t from 1 down to eps; each evaluates the score once, and the denoising step once more.
         draw: called twice a step and twice more, always in the same order.
-        tick: called after every step; may raise, to end it early.
+        tick: called after every step; may raise to stop early.
 
     Returns:
-        (n, c, h, w): the pictures where known, else what was drawn; not clamped.
+        (n, c, h, w): the image where known, else the sampled values; not clamped.
     """
     span = (1.0 - sde.eps) / steps
     x = _marginal(sde, 1.0)[1] * draw()

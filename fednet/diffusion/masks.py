@@ -1,12 +1,12 @@
-"""The masks of inpainting: which pixels stay known while the rest is drawn anew.
+"""Masks for inpainting: which pixels are known while the rest is sampled.
 
-A mask is bool (h, w), True where a pixel stays known; one mask for each reconstruction of a picture. The checkerboards
-have `blocks` squares along each edge, so that every hole has known pixels around it, and a known region holds no less
-of the picture than the hole. "alternating" is the checkerboard and its complement in turn: together they take every
-pixel away as often as they keep it. Knows no model and no picture.
+A mask is bool (h, w), True where a pixel is known; one mask per reconstruction of an image. The checkerboards have
+`blocks` squares along each edge, so that every hole has known pixels around it, and the known region is as large as the
+hole. "alternating" is the checkerboard and its complement in turn: together they mask every pixel as often as they keep
+it.
 
 Source: Liu et al. 2023 (LMD, arXiv 2302.10326), section 4.2 and figure 5; blocks that do not divide the side are a
-pixel wider here and there, where the source asks for a side that is divisible.
+pixel wider here and there, where the source requires a divisible side.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def masks(kind: MaskKind, count: int, side: tuple[int, int], *, blocks: int = 4,
         kind: "alternating": the checkerboard, its complement, the checkerboard, ...; "checkerboard": the same every
             time; "centre": the middle half of each side is the hole; "random": half of the blocks, chosen anew for
             every reconstruction.
-        count: how many masks.
-        side: height and width of the pictures in pixels, each at least `blocks`.
-        blocks: squares along each edge; "centre" ignores it.
+        count: number of masks.
+        side: height and width of the images in pixels, each at least `blocks`.
+        blocks: squares along each edge; not used by "centre".
         seed: decides the random masks; every mask depends on the seed and its own position only.
 
     Raises:
-        ModelError: the pictures have fewer pixels than blocks, or a mask would leave nothing known or nothing to draw.
+        ModelError: the images have fewer pixels than blocks, or a mask would leave nothing known or nothing unknown.
     """
     if blocks < 2 or min(side) < max(blocks, 4):
         raise ModelError(

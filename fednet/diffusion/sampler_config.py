@@ -1,7 +1,4 @@
-"""The settings of the samplers; `fednet.diffusion.sampling` runs them.
-
-Knows only names and numbers, so that a configuration can be checked without a model.
-"""
+"""Configuration of the samplers in `fednet.diffusion.sampling`; imports no torch."""
 
 from __future__ import annotations
 
@@ -54,4 +51,4 @@ class PredictorCorrector(_Settings):
 
 
 SamplerConfig = Annotated[ODE | EulerMaruyama | PredictorCorrector, Field(discriminator="kind")]
-"""One of the three, told apart by `kind`."""
+"""One of the three, discriminated by `kind`."""

@@ -1,7 +1,7 @@
-"""The samplers: from noise at t = 1 to a sample, following whatever score a rule makes of the agents' answers.
+"""Samplers: SDE and ODE solvers from noise at t = 1 to samples, with a rule's combined score.
 
-Each is a plain function of a query, a rule, an SDE and a latent; it knows neither networks nor the network. Each ends
-at t = eps with a denoise (Tweedie's formula), since what is left of the noise there would stay in the picture.
+Each is a plain function of a score function, a rule, an SDE and a latent. Each ends at t = eps with a denoising step
+(Tweedie's formula), which removes the remaining noise.
 
 Source: Song et al. 2021 (arXiv 2011.13456), algorithms 1 to 5 and section 4.3; torchdiffeq for the ODE. The Langevin
 step follows their algorithm 5 with the expected instead of the measured norms, eps = 2 (snr std(t))^2: it then does
@@ -27,12 +27,12 @@ variance of .65 instead of 1 was measured)."""
 
 @dataclass(frozen=True)
 class SampledTrajectory:
-    """What a sampler returns.
+    """The result of a sampler.
 
     Attributes:
         x: the denoised samples, of the latent's shape.
         state: the rule's state at t = eps, log densities included.
-        evaluations: how many queries were put, the denoise included.
+        evaluations: number of queries, the denoising step included.
     """
 
     x: Tensor
@@ -52,12 +52,12 @@ def sample(
     """Draws samples with the configured sampler.
 
     Args:
-        config: which sampler, and its settings.
-        query: asks the agents.
-        rule: combines their answers.
+        config: settings of the sampler.
+        query: queries the agents.
+        rule: combines their scores.
         sde: the forward diffusion of all agents.
         latent: (n, ...), noise at t = 1, see `SDE.prior`.
-        random: for the noise of the stochastic samplers; the ODE leaves it alone.
+        random: for the noise of the stochastic samplers; not used by the ODE.
     """
     if isinstance(config, ODE):
         return probability_flow(query, rule, sde, latent, config=config)
@@ -76,10 +76,10 @@ def euler_maruyama(
     random: torch.Generator,
 ) -> SampledTrajectory:
     """The reverse SDE in equal steps; see `sample`."""
-    walk = _Walk(query, rule, latent, rule.init(len(latent)))
+    trajectory = _Trajectory(query, rule, latent, rule.init(len(latent)))
     for t, span in _times(sde, config.steps):
-        walk.step(reverse_step(sde, walk.x, t, span, random))
-    return walk.denoised(sde, reverse_step(sde, walk.x, sde.eps, sde.eps))
+        trajectory.step(reverse_step(sde, trajectory.x, t, span, random))
+    return trajectory.denoised(sde, reverse_step(sde, trajectory.x, sde.eps, sde.eps))
 
 
 def predictor_corrector(
@@ -92,12 +92,12 @@ def predictor_corrector(
     random: torch.Generator,
 ) -> SampledTrajectory:
     """A reverse step, then Langevin steps at the new time; see `sample`."""
-    walk = _Walk(query, rule, latent, rule.init(len(latent)))
+    trajectory = _Trajectory(query, rule, latent, rule.init(len(latent)))
     for t, span in _times(sde, config.steps):
-        walk.step(reverse_step(sde, walk.x, t, span, random))
+        trajectory.step(reverse_step(sde, trajectory.x, t, span, random))
         for _ in range(config.corrections):
-            walk.step(langevin_step(sde, walk.x, t - span, config.snr, random))
-    return walk.denoised(sde, reverse_step(sde, walk.x, sde.eps, sde.eps))
+            trajectory.step(langevin_step(sde, trajectory.x, t - span, config.snr, random))
+    return trajectory.denoised(sde, reverse_step(sde, trajectory.x, sde.eps, sde.eps))
 
 
 def probability_flow(
@@ -122,8 +122,8 @@ def probability_flow(
     x, *rest = torchdiffeq.odeint(
         flow, start, times, rtol=config.rtol, atol=config.atol, method=config.method, options=options
     )
-    walk = _Walk(query, rule, x[-1], flow.state.at(rest[0][-1]) if rest else flow.state, flow.evaluations)
-    return walk.denoised(sde, flow_step(sde, walk.x, sde.eps))
+    trajectory = _Trajectory(query, rule, x[-1], flow.state.at(rest[0][-1]) if rest else flow.state, flow.evaluations)
+    return trajectory.denoised(sde, flow_step(sde, trajectory.x, sde.eps))
 
 
 def reverse_step(sde: SDE, x: Tensor, t: float, span: float, random: torch.Generator | None = None) -> SolverStep:
@@ -147,8 +147,8 @@ def flow_step(sde: SDE, x: Tensor, t: float) -> SolverStep:
     return SolverStep(t, 1.0, float(sde.drift_rate(at)) * x, float(sde.diffusion(at)) ** 2, 0.0)
 
 
-class _Walk:
-    """Where a trajectory is: x, the rule's state, and the number of queries so far."""
+class _Trajectory:
+    """A trajectory: x, the rule's state, and the number of queries so far."""
 
     def __init__(
         self, query: ScoreFunction, rule: CombinationRule, x: Tensor, state: RuleState, evaluations: int = 0

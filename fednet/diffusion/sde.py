@@ -1,8 +1,7 @@
-"""The forward diffusions: how an image turns into noise as t goes from 0 to 1.
+"""Forward diffusions as SDEs on t in [0, 1]: VE, VP and sub-VP.
 
-An SDE here is its own configuration: a frozen pydantic model with the few functions that training and sampling
-need. All three have a linear drift, so x_t given x_0 is Gaussian: x_t = alpha(t) x_0 + std(t) z. Knows no network,
-no data and no sampler.
+An SDE is its own configuration: a frozen pydantic model with the functions that training and sampling need. All three
+have a linear drift, so x_t given x_0 is Gaussian: x_t = alpha(t) x_0 + std(t) z.
 
 Source: Song et al. 2021, "Score-Based Generative Modeling through Stochastic Differential Equations"
 (arXiv 2011.13456), section 3.4 and appendix B. VE follows the tutorial's form dx = sigma^t dw.
@@ -23,7 +22,7 @@ class SDE(BaseModel):
     """A forward diffusion dx = drift_rate(t) x dt + g(t) dw on t in [eps, 1].
 
     Attributes:
-        eps: the time at which samplers stop and hand over to the final denoise; training starts there, too.
+        eps: the time at which samplers stop and take the final denoising step; training starts there, too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,9 +56,9 @@ class SDE(BaseModel):
         return (std / alpha).log()
 
     def condition(self, t: Tensor) -> Tensor:
-        """What a network is told of t: the log ratio, mapped to 0..1000 over [eps, 1].
+        """The time conditioning of a network: the log ratio, mapped to 0..1000 over [eps, 1].
 
-        A sinusoidal embedding is made for numbers of that size; raw t in (0, 1) would hardly move it.
+        Sinusoidal embeddings expect numbers of that size; raw t in (0, 1) would hardly change them.
         """
         low, high = map(float, self.log_ratio(torch.tensor([self.eps, 1.0], dtype=torch.float64)))
         return (self.log_ratio(t) - low) * (1000.0 / (high - low))
@@ -144,7 +143,7 @@ class SubVP(_Preserving):
 
 
 SDEConfig = Annotated[VE | VP | SubVP, Field(discriminator="kind")]
-"""One of the three, told apart by `kind`."""
+"""One of the three, discriminated by `kind`."""
 
 
 def over(value: Tensor, x: Tensor) -> Tensor:

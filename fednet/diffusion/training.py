@@ -1,9 +1,9 @@
 """Denoising score matching: trains a score network on one agent's images, deterministically from a seed.
 
 The loss is the squared error of the network's inner prediction, that is of the noise, weighted by
-size / signal = 1 + (std / (alpha scale))^2, which makes every t count alike. `train` is a whole training; `resume` is
-a stretch of one, from given weights and a given running average of them, as federated rounds need it, and
-`joint_state` is what such rounds average. Knows no federation and no files.
+size / signal = 1 + (std / (alpha scale))^2, which makes every t count alike. `train` is a whole training; `resume`
+continues one from given weights and a given running average of them, as federated rounds need it, and `joint_state` is
+the state that such rounds average.
 
 Source: Song et al. 2021 (arXiv 2011.13456), eq. 7; the weighting is that of Karras et al. 2022 (arXiv 2206.00364),
 table 1; the growing decay of the average of the weights is that of their appendix and of TensorFlow's.
@@ -72,7 +72,7 @@ class ScoreTrainConfig(BaseModel):
 
 @dataclass(frozen=True)
 class TrainedScoreModel:
-    """What training left to say: the number of steps and the loss at its start and end (means of a tenth)."""
+    """The result of a training: number of steps, and the loss at its start and end (mean over a tenth of the steps)."""
 
     steps: int
     first_loss: float
@@ -90,11 +90,11 @@ def train(
         labels: int64 (n,) in 0..classes-1, for a conditional network only.
         config: budget and step sizes.
         seed: decides the order of the data, the times and the noise.
-        progress: hears of every batch.
+        progress: receives every batch.
 
     Raises:
         MethodError: there are no images, or the loss is not finite.
-        Stopped: the watch asks for the end.
+        Stopped: `progress` stops the training.
     """
     steps = config.batches(max(1, len(images)))
     average = copy.deepcopy(net).requires_grad_(False)
@@ -129,11 +129,11 @@ def resume(
         config: the budget of this stretch, and step sizes.
         before: steps that were taken before; the decay of the average depends on it.
         seed: decides the order of the data, the times and the noise; another one for every stretch.
-        progress: hears of every batch.
+        progress: receives every batch.
 
     Raises:
         MethodError: there are no images, or the loss is not finite.
-        Stopped: the watch asks for the end.
+        Stopped: `progress` stops the training.
     """
     rise = max(1, config.batches(max(1, len(images))) // 10)
     average.requires_grad_(False)
@@ -187,24 +187,24 @@ def _fit(
     progress: Progress,
     before: int = 0,
 ) -> TrainedScoreModel:
-    """The loop of `train` and `resume`; `pace` gives the share of the peak step size at a step."""
+    """The loop of `train` and `resume`; `pace` is the fraction of the peak step size at a step."""
     if not len(images):
-        raise MethodError("an agent without images cannot train: give it a share of the data")
+        raise MethodError("no training images: give every site a share of the data")
     steps = config.batches(len(images))
     device = next(net.parameters()).device
     optimiser = torch.optim.Adam(net.parameters(), lr=config.lr)
-    plan = torch.optim.lr_scheduler.LambdaLR(optimiser, pace)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, pace)
     scaler = torch.amp.GradScaler(enabled=device.type == "cuda" and config.precision == "float16")
     random = generator(seed, "batches")
     losses: list[float] = []
     net.train()
     for step, chosen in enumerate(_order(len(images), config.batch, steps, random)):
         batch = images[chosen].to(device)
-        told = _told(net, labels, chosen, config.label_dropout, random)
+        conditions = _conditioning_labels(net, labels, chosen, config.label_dropout, random)
         with torch.autocast(device.type, _dtype(config), enabled=_autocasts(device, config)):
-            loss = score_matching_loss(net, batch, told, random)
+            loss = score_matching_loss(net, batch, conditions, random)
         _descend(net, optimiser, scaler, loss, config.clip)
-        plan.step()
+        schedule.step()
         _blend(average, net, min(config.ema, (1 + before + step) / (10 + before + step)))
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
@@ -242,15 +242,15 @@ def _order(count: int, batch: int, steps: int, random: torch.Generator) -> Itera
         pool = pool[size:]
 
 
-def _told(
+def _conditioning_labels(
     net: ScoreNet, labels: Tensor | None, chosen: Tensor, dropout: float, random: torch.Generator
 ) -> Tensor | None:
-    """The labels that the network is told for a batch, a share of them replaced by "any class"."""
+    """The class labels of a batch, with a share of them replaced by "any class"; None for an unconditional network."""
     if not net.classes or labels is None:
         return None
     hidden = torch.rand(len(chosen), generator=random) < dropout
-    told = labels[chosen].masked_fill(hidden, net.classes)
-    return told.to(next(net.parameters()).device)
+    conditions = labels[chosen].masked_fill(hidden, net.classes)
+    return conditions.to(next(net.parameters()).device)
 
 
 def _pace(step: int, steps: int) -> float:

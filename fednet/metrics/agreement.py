@@ -1,7 +1,6 @@
-"""How much the agents agree at one point of a trajectory: the direction and the size of each one's score.
+"""Agreement of the agents' scores at one point of a trajectory: cosine with their mean, and magnitude.
 
-The source of method 1 plots both over t: where the cosines fall, the plain mean is no longer anyone's score.
-Knows neither networks nor models.
+The source of score inference plots both over t: where the cosines fall, the plain mean is close to no agent's score.
 """
 
 from __future__ import annotations

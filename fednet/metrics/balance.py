@@ -1,9 +1,8 @@
-"""What samples are worth class by class, and whether the rare classes fare as well as the common ones.
+"""Sample quality by class, for rare classes beside common ones.
 
-Everything is measured at fixed counts, since a Frechet distance is biased by the number of samples: so many of every
-class, and as many real pictures beside them. Samples that were drawn without a label count for the class that the
-judge takes them for; of those there must be more than are measured, and a class that is never drawn has no distance.
-Knows no method and no sites.
+Distances are measured at fixed counts, since a Frechet distance is biased by the number of samples: the same number of
+samples and of real images per class. Unconditional samples count for the class that the judge predicts; there must be
+more of them than are measured, and a class that is never predicted has no distance.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from fednet.seeds import generator
 
 @dataclass(frozen=True)
 class Balance:
-    """What is measured of a set of samples, in the judge's features and against one reference.
+    """Measurements of a set of samples, in the judge's features and against one reference.
 
     Attributes:
         count: how many samples the overall distance is of.
@@ -95,7 +94,7 @@ def balance(
 def real_balance(
     real: ImageSet, *, judge: Judge, reference: ImageSet, rare: Collection[int], per_class: int, seed: int
 ) -> Balance:
-    """The same for real pictures, `per_class` of each class: what no sampler exceeds but by luck.
+    """The same for real pictures, `per_class` of each class: the floor of the measurements.
 
     Raises:
         MeasureError: there are fewer real pictures of a class.

@@ -1,9 +1,9 @@
-"""What samples are worth, beside what real pictures are worth under the very same measures.
+"""Sample quality, beside the same measures of real images.
 
 A Frechet distance is biased by the number of samples, so every evaluation brings its floor: the distance of equally
 many real training pictures, drawn several times and averaged. Where labels were asked for, the draws have the same
 labels, since a fixed class balance alone halves the distance of 300 digits. The reference is the test split,
-which neither the agents nor the judge were trained on. Knows no method and no agents.
+which neither the sites nor the judge were trained on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DRAWS = 8
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured of a set of samples.
+    """Measurements of a set of samples.
 
     Attributes:
         count: how many samples.
@@ -48,7 +48,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class RealReference:
-    """What the judge says of the real test split: no sampler can be told from real beyond this.
+    """The judge's measurements of the real test split: the best values that samples can reach.
 
     Attributes:
         accuracy: in [0, 1].

@@ -1,8 +1,8 @@
-"""The judge: a small classifier, trained on pictures that no agent ever saw, that says what samples are worth.
+"""The judge: a small classifier for evaluating samples, trained on images that no site has.
 
 Its probabilities give label accuracy and Inception Score, its feature layer the space of the Frechet distance. It
 always judges in evaluation mode, and refuses pictures that are not in [-1, 1]: the source of method 1 judged real
-and generated pictures in different ranges with a network in training mode. Knows no agents and no network.
+and generated pictures in different ranges with a network in training mode.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def train_judge(
 
     Raises:
         MeasureError: the training diverged.
-        Stopped: the watch asked for it.
+        Stopped: `progress` stops the training.
     """
     progress = progress or NullProgress()
     network = _fresh(split, seed).to(device)

@@ -1,9 +1,9 @@
-"""How well an attacker tells pictures that a model was trained on from pictures that it never saw.
+"""Membership inference attacks: how well an attacker separates training images from others.
 
-Both attacks give every picture a score that is larger where it looks more like a member. The area under the ROC curve
-says how often a member scores above a stranger: .5 is chance, 1 a model that has learnt its pictures by heart. Members
-and strangers must come from the same source, or the attack tells the sources apart and not the memory. An audit reads
-private pictures, so its result is not covered by any epsilon. Knows no training.
+Both attacks give every image a score that is larger for likelier members. The area under the ROC curve is the
+probability that a member scores above a non-member: .5 is chance, 1 complete memorisation. Members and non-members must
+come from the same source, or the attack separates the sources. An audit reads private images, so its result is not
+covered by any epsilon.
 
 Source: Yeom et al. 2018 (arXiv 1709.01604) for the threshold on a loss, Hayes et al. 2019 (LOGAN, arXiv 1705.07663)
 for a discriminator as the loss; Chen et al. 2020 (GAN-Leaks, arXiv 1909.03935, full black-box) for the nearest sample.
@@ -22,12 +22,12 @@ from fednet.metrics.novelty import auroc, nearest_distance
 
 @dataclass(frozen=True)
 class MembershipAttack:
-    """What the attacks reach on as many members as strangers.
+    """Results of the attacks on equally many members and non-members.
 
     Attributes:
         loss: the AUC of the threshold on the loss, in [0, 1].
-        nearest: the AUC of the distance to the nearest sample; None where nothing was drawn.
-        count: how many members, and how many strangers.
+        nearest: the AUC of the distance to the nearest sample; None without samples.
+        count: number of members, and of non-members.
     """
 
     loss: float
@@ -36,7 +36,7 @@ class MembershipAttack:
 
 
 def loss_attack(members: Tensor, strangers: Tensor) -> float:
-    """The AUC of "whoever has the smaller loss is a member".
+    """The AUC of the attack that takes a smaller loss for membership.
 
     Args:
         members: losses (n,), n > 0; a discriminator's is -log of how real it takes a picture to be.
@@ -49,7 +49,7 @@ def loss_attack(members: Tensor, strangers: Tensor) -> float:
 
 
 def nearest_attack(members: Tensor, strangers: Tensor, drawn: Tensor) -> float:
-    """The AUC of "whoever is closer to a drawn sample is a member".
+    """The AUC of the attack that takes a smaller distance to the nearest sample for membership.
 
     Args:
         members: pictures (n, c, h, w) that the generator's training has seen.
@@ -63,12 +63,12 @@ def nearest_attack(members: Tensor, strangers: Tensor, drawn: Tensor) -> float:
 
 
 def halves(members: int, strangers: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Equally many positions of members and of strangers, drawn without replacement.
+    """Equally many positions of members and of non-members, drawn without replacement.
 
     Raises:
         MeasureError: there are none of either.
     """
     count = min(members, strangers)
     if count < 1:
-        raise MeasureError(f"an attack needs members and strangers; got {members} and {strangers}")
+        raise MeasureError(f"an attack needs members and non-members; got {members} and {strangers}")
     return torch.randperm(members, generator=random)[:count], torch.randperm(strangers, generator=random)[:count]

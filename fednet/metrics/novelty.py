@@ -1,8 +1,8 @@
-"""How well novelty scores tell pictures that belong from pictures that do not, and two scores to compare with.
+"""Evaluation of novelty scores: AUROC, calibrated thresholds, and two baseline scores.
 
 A score is larger where a picture looks more novel. A threshold comes from held-out pictures that belong: under
 exchangeability no more than the chosen share of further ones exceeds it, on average. The source compares with the
-score of one picture instead, which is a false-alarm rate of one half. Knows no detector and no network.
+score of one picture instead, which is a false-alarm rate of one half.
 
 Source: Vovk et al. 2005 and Bates et al. 2023 (arXiv 2104.08279) for the threshold; Hendrycks and Gimpel 2017
 (arXiv 1610.02136) for the largest softmax and for AUROC as the measure.

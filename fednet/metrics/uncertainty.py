@@ -1,4 +1,4 @@
-"""Monte Carlo dropout: how much a classifier's answer depends on which of its units are there.
+"""Monte Carlo dropout: the uncertainty of a classifier over random dropout masks.
 
 The network stays in evaluation mode; only its dropout layers are made to drop, from a generator of their own, so that
 no global random number is touched. Every picture meets the same thinned networks: its result does not depend on the

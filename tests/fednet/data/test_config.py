@@ -44,7 +44,7 @@ def test_data_config_refuses(given: dict[str, Any], said: str) -> None:
         ({"kind": "matrix", "matrix": [[-0.1]]}, "greater than or equal to 0"),
         ({"kind": "shards"}, "needs shards_per_client"),
         ({"kind": "iid", "shards_per_client": 2}, "shards_per_client belongs to kind 'shards'"),
-        ({"kind": "disjoint", "balanced": True}, "'disjoint' says itself who gets how much"),
+        ({"kind": "disjoint", "balanced": True}, "sizes of 'disjoint' are fixed"),
         ({"balanced": "yes"}, "boolean"),
         ({"least": 0}, "greater than or equal to 1"),
         ({"imbalance": {3: 0.0}}, "greater than 0"),

@@ -47,5 +47,5 @@ def test_classes_are_drawn_apart_and_by_the_seed() -> None:
 
 @pytest.mark.parametrize("labels", [torch.arange(10), torch.tensor([0, 13])])
 def test_a_class_that_is_not_there_is_refused(labels: torch.Tensor) -> None:
-    with pytest.raises(DataError, match=r"partition\.imbalance cuts class 12"):
+    with pytest.raises(DataError, match=r"partition\.imbalance names class 12"):
         keep(labels, {12: 0.5}, 0)

@@ -28,7 +28,7 @@ def test_members_and_strangers_are_drawn_in_equal_numbers() -> None:
     members, strangers = halves(10, 4, torch.Generator().manual_seed(0))
     assert len(members) == len(strangers) == 4
     assert len(set(members.tolist())) == 4
-    with pytest.raises(MeasureError, match="needs members and strangers"):
+    with pytest.raises(MeasureError, match="needs members and non-members"):
         halves(0, 4, torch.Generator())
 
 
