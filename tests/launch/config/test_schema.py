@@ -125,12 +125,12 @@ def test_what_they_just_reach_is_not():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("{secure: {}, rule: {kind: krum}}", "krum compares contributions, of which a secure sum shows none"),
-        ("{secure: {}, rule: {kind: median}}", "median compares contributions"),
-        ("{secure: {}, rule: {kind: trimmed-mean}}", "trimmed-mean compares contributions"),
-        ("{secure: {}, buffer: {size: 3}}", "masks cancel only among peers of one round: leave `secure` or `buffer`"),
+        ("{secure: {}, rule: {kind: krum}}", "rule krum compares single contributions, and a secure sum reveals none"),
+        ("{secure: {}, rule: {kind: median}}", "rule median compares single contributions"),
+        ("{secure: {}, rule: {kind: trimmed-mean}}", "rule trimmed-mean compares single contributions"),
+        ("{secure: {}, buffer: {size: 3}}", "masks cancel only within one round: remove `secure` or `buffer`"),
         ("{secure: {threshold: 2}}", "greater than or equal to 3"),
-        ("{quorum: 3, buffer: {size: 2}}", "`buffer.size` 2 contributions and the quorum is 3"),
+        ("{quorum: 3, buffer: {size: 2}}", "`buffer.size` = 2 contributions, but the quorum is 3"),
     ],
 )
 @pytest.mark.parametrize("example", ["novelty", "private-gan", "regression"])
