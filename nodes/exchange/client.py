@@ -1,7 +1,7 @@
-"""Calls for exchanges and follows them to their end, as a guest that offers nothing.
+"""Requests exchanges and follows them to their end, as a driver that offers nothing.
 
-Who is waited for, and until when, is the ledger's (`protocol.exchange`), under the policy for rounds; this module
-carries it out on the event loop. A call is told to whoever comes while it is open. Refuses to know what is offered.
+Who is waited for, and until when, is decided by `protocol.exchange` under the policy for rounds; this carries it out on
+the event loop. A client that joins while an exchange is open is told the request. Knows nothing of what is offered.
 """
 
 from __future__ import annotations
@@ -22,170 +22,173 @@ from nodes.queries.client import STALL_THRESHOLD
 from protocol.codec import Envelope
 from protocol.exchange import ExchangeProgress, ExchangeTracker
 from protocol.messages import Message
-from protocol.messages import exchange as wire
+from protocol.messages.exchange import ExchangeDecline, ExchangeRequest, OfferList, OfferVerdict
 from protocol.messages.presence import PeerInfo
 from protocol.quorum import DeadlineEstimator, QuorumPolicy
 from protocol.topics import EXCHANGE
 
 ExchangeListener = Callable[[ExchangeRecord | Exception | ExchangeProgress], None]
-"""Hears how an exchange stands, and in the end its record or why there is none."""
+"""Takes the progress of an exchange, and in the end its record or the reason why there is none."""
 
 
 @dataclass
 class _PendingExchange:
-    """An exchange that is under way."""
+    """An exchange that is open.
 
-    said: wire.ExchangeRequest
-    held: ExchangeTracker
-    began: float
-    told: ExchangeListener
+    Attributes:
+        request: as it was published.
+        tracker: who has offered and absorbed.
+        opened_at: in seconds of the event loop's clock.
+        listener: is told how it goes.
+        timer: of the next review.
+        until: when the tracker must be reviewed again.
+    """
+
+    request: ExchangeRequest
+    tracker: ExchangeTracker
+    opened_at: float
+    listener: ExchangeListener
     timer: asyncio.TimerHandle | None = None
-    until: float = inf  # when the ledger wants to be looked at again
+    until: float = inf
 
 
 class ExchangeClient:
-    """The asking side of the exchange conversation.
+    """The requesting side of the exchange conversation.
 
     Args:
-        node: the node that asks.
-        roster: who can take part.
+        node: the node that requests.
+        peers: the clients that can take part.
         policy: when an exchange goes on without everybody.
     """
 
     topics: tuple[str, ...] = ()
 
-    def __init__(self, node: Node, roster: PeerDirectory, policy: QuorumPolicy) -> None:
+    def __init__(self, node: Node, peers: PeerDirectory, policy: QuorumPolicy) -> None:
         self._node = node
-        self._roster = roster
+        self._peers = peers
         self._policy = policy
-        self._paces: dict[str, tuple[DeadlineEstimator, DeadlineEstimator]] = {}
-        self._open: dict[str, _PendingExchange] = {}
+        self._estimators: dict[str, tuple[DeadlineEstimator, DeadlineEstimator]] = {}
+        self._pending: dict[str, _PendingExchange] = {}
         self._records: dict[str, ExchangeRecord] = {}
         self.handlers: Mapping[type[Message], Handler] = {
-            wire.OfferList: self._offered,
-            wire.ExchangeDecline: self._abstain,
-            wire.OfferVerdict: self._absorbed,
+            OfferList: self._offer_list,
+            ExchangeDecline: self._decline,
+            OfferVerdict: self._verdict,
         }
 
-    async def exchange(self, call: ExchangePlan, progress: Progress | None = None) -> ExchangeRecord:
-        """Has every ready client do a call's work and offer, and absorb what the others offer; waits for the end.
+    async def exchange(self, plan: ExchangePlan, progress: Progress | None = None) -> ExchangeRecord:
+        """Has every ready client do a plan's work and offer, and absorb what the others offer; waits for the end.
 
         Args:
-            call: the exchange.
+            plan: the exchange.
             progress: is told how many have offered, and then how many have absorbed.
 
         Raises:
-            MethodError: nobody offers anything, or the call cannot be made.
-            NoQuorum: too few were left.
+            MethodError: nobody offers anything, or the exchange cannot be requested.
+            NoQuorum: too few clients are ready.
         """
-        told: asyncio.Queue[ExchangeRecord | Exception | ExchangeProgress] = asyncio.Queue()
-        self._call(call, told.put_nowait)
+        results: asyncio.Queue[ExchangeRecord | Exception | ExchangeProgress] = asyncio.Queue()
+        self._start(plan, results.put_nowait)
         try:
-            while isinstance(said := await told.get(), ExchangeProgress):
+            while isinstance(result := await results.get(), ExchangeProgress):
                 if progress is not None:
-                    phase = f"{'absorb' if said.absorbing else 'offer'}: {call.work}"[:64]
-                    progress.report(phase, said.done, said.expected)
+                    phase = f"{'absorb' if result.absorbing else 'offer'}: {plan.work}"[:64]
+                    progress.report(phase, result.done, result.expected)
         except BaseException:
-            self._forget(call.key)
+            self._forget(plan.key)
             raise
-        return _result_or_raise(said)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def linked(self, peer: PeerInfo) -> None:
-        """A newcomer has not heard what is called for."""
+        """Tells a client that joins the open requests."""
         if peer.role == "client":
-            for held in self._open.values():
-                self._node.tell(peer.name, held.said)
+            for pending in self._pending.values():
+                self._node.tell(peer.name, pending.request)
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
-        """Nobody waits for the dead."""
-        for each in list(self._open.values()):
-            each.held.lose(peer.name, f"{'left' if left else 'lost'}: {reason}", self._now())
-            self._review(each)
+        """A peer that is gone is not waited for."""
+        for pending in list(self._pending.values()):
+            pending.tracker.lose(peer.name, f"{'left' if left else 'lost'}: {reason}", self._now())
+            self._review(pending)
 
-    def _call(self, call: ExchangePlan, told: ExchangeListener) -> None:
-        """Opens an exchange and says its call; `told` hears the outcome, on the event loop."""
-        if call.key in self._records:
-            told(self._records[call.key])
-        elif call.key in self._open:
-            told(MethodError(f"call {call.key!r} is being made already: wait for it, or use another key"))
+    def _start(self, plan: ExchangePlan, listener: ExchangeListener) -> None:
+        """Opens an exchange and publishes its request; `listener` is called on the event loop."""
+        if plan.key in self._records:
+            listener(self._records[plan.key])
+        elif plan.key in self._pending:
+            listener(MethodError(f"exchange {plan.key!r} is under way already: wait for it, or use another key"))
         else:
-            self._begin(call, told)
+            self._open(plan, listener)
 
-    def _begin(self, call: ExchangePlan, told: ExchangeListener) -> None:
-        now = self._now()
-        paces = self._paces.setdefault(call.work, (DeadlineEstimator(self._policy), DeadlineEstimator(self._policy)))
-        held = ExchangeTracker.open(self._roster.ready(), now, self._policy, paces)
+    def _open(self, plan: ExchangePlan, listener: ExchangeListener) -> None:
+        now, policy = self._now(), self._policy
+        estimators = self._estimators.setdefault(plan.work, (DeadlineEstimator(policy), DeadlineEstimator(policy)))
+        tracker = ExchangeTracker.open(self._peers.ready(), now, policy, estimators)
         try:
-            said = to_exchange_request(call)
-            self._node.publish(EXCHANGE, said)
-        except Exception as error:  # whoever called waits for it, perhaps on another thread
-            told(error)
+            request = to_exchange_request(plan)
+            self._node.publish(EXCHANGE, request)
+        except Exception as error:  # it belongs to whoever waits, perhaps on another thread
+            listener(error)
         else:
-            each = self._open[call.key] = _PendingExchange(said, held, now, told)
-            self._review(each)
+            pending = self._pending[plan.key] = _PendingExchange(request, tracker, now, listener)
+            self._review(pending)
 
-    def _offered(self, envelope: Envelope, said: wire.OfferList) -> None:
-        if each := self._of(envelope, said.key):
-            each.held.offered(envelope.sender, said, self._now())
-            self._review(each)
+    def _offer_list(self, envelope: Envelope, offer_list: OfferList) -> None:
+        if pending := self._find(envelope, offer_list.key):
+            pending.tracker.offered(envelope.sender, offer_list, self._now())
+            self._review(pending)
 
-    def _abstain(self, envelope: Envelope, said: wire.ExchangeDecline) -> None:
-        if each := self._of(envelope, said.key):
-            each.held.lose(envelope.sender, f"declined: {said.reason}", self._now())
-            self._review(each)
+    def _decline(self, envelope: Envelope, decline: ExchangeDecline) -> None:
+        if pending := self._find(envelope, decline.key):
+            pending.tracker.lose(envelope.sender, f"declined: {decline.reason}", self._now())
+            self._review(pending)
 
-    def _absorbed(self, envelope: Envelope, said: wire.OfferVerdict) -> None:
-        if each := self._of(envelope, said.key):
-            each.held.absorbed(envelope.sender, said.origin, said.refused, self._now())
-            self._review(each)
+    def _verdict(self, envelope: Envelope, verdict: OfferVerdict) -> None:
+        if pending := self._find(envelope, verdict.key):
+            pending.tracker.absorbed(envelope.sender, verdict.origin, verdict.refused, self._now())
+            self._review(pending)
 
-    def _of(self, envelope: Envelope, key: str) -> _PendingExchange | None:
-        """The exchange that a client of this run speaks of."""
-        return self._open.get(key) if self._roster.belongs(envelope.sender) else None
+    def _find(self, envelope: Envelope, key: str) -> _PendingExchange | None:
+        """The exchange that a message of a client of this run is about."""
+        return self._pending.get(key) if self._peers.belongs(envelope.sender) else None
 
-    def _review(self, each: _PendingExchange) -> None:
-        """Closes an exchange if its ledger says so, and otherwise looks again when it says."""
+    def _review(self, pending: _PendingExchange) -> None:
+        """Closes an exchange if its tracker says so, and otherwise reviews it again when that asks for it."""
         now = self._now()
-        if now - each.until > STALL_THRESHOLD:
-            each.held.discount_pause(now - each.until + STALL_THRESHOLD)
-        if each.timer is not None:
-            each.timer.cancel()
-        stand = each.held.progress(now)
-        each.until = stand.until
-        if stand.closed:
-            self._end(each.said.key, self._conclude(each, stand, now))
+        if now - pending.until > STALL_THRESHOLD:
+            pending.tracker.discount_pause(now - pending.until + STALL_THRESHOLD)
+        if pending.timer is not None:
+            pending.timer.cancel()
+        progress = pending.tracker.progress(now)
+        pending.until = progress.until
+        if progress.closed:
+            self._forget(pending.request.key)
+            pending.listener(self._conclude(pending, progress, now))
         else:
-            each.told(stand)
-            each.timer = asyncio.get_running_loop().call_at(stand.until, self._review, each)
+            pending.listener(progress)
+            pending.timer = asyncio.get_running_loop().call_at(progress.until, self._review, pending)
 
-    def _conclude(self, each: _PendingExchange, stand: ExchangeProgress, now: float) -> ExchangeRecord | Exception:
-        each.held.record_durations()
-        record = to_exchange_record(each.said.key, each.held, self._roster.missing(), each.began, now)
-        if stand.quorate:
-            self._records[record.key] = record
+    def _conclude(
+        self, pending: _PendingExchange, progress: ExchangeProgress, now: float
+    ) -> ExchangeRecord | Exception:
+        pending.tracker.record_durations()
+        key, absent = pending.request.key, self._peers.missing()
+        record = to_exchange_record(key, pending.tracker, absent, pending.opened_at, now)
+        if progress.quorate:
+            self._records[key] = record
             return record
         missing = {**record.lost, **dict.fromkeys(record.late, "late")}
         if not record.offered and missing and all(reason.startswith("declined: ") for reason in missing.values()):
             declined = "; ".join(f"{name} {reason}" for name, reason in missing.items())
-            return MethodError(f"nobody offers anything under {record.key!r}: {declined}")
+            return MethodError(f"nobody offers anything under {key!r}: {declined}")
         return NoQuorum(tuple(record.offered), self._policy.quorum, missing)
 
-    def _end(self, key: str, outcome: ExchangeRecord | Exception) -> None:
-        each = self._open[key]
-        self._forget(key)
-        each.told(outcome)
-
     def _forget(self, key: str) -> None:
-        each = self._open.pop(key, None)
-        if each is not None and each.timer is not None:
-            each.timer.cancel()
+        pending = self._pending.pop(key, None)
+        if pending is not None and pending.timer is not None:
+            pending.timer.cancel()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-def _result_or_raise(said: ExchangeRecord | Exception | ExchangeProgress) -> ExchangeRecord:
-    if isinstance(said, Exception):
-        raise said
-    assert isinstance(said, ExchangeRecord)  # noqa: S101 - whoever waits for the end has it
-    return said

@@ -1,7 +1,7 @@
-"""What a method does for exchanges, on its device's thread, one job after another.
+"""A method's exchanger and the device's thread that it works on, one job after another.
 
-What is offered under a call is absorbed after the own work of that call, since the jobs stand in one queue: nobody's
-work depends on who was quicker. Refuses to know who hears of what comes out.
+Offers that were made under a request are absorbed after our own work for it, since all jobs are in one queue: no result
+depends on which peer was quicker. Knows nothing of who is told the result.
 """
 
 from __future__ import annotations
@@ -20,48 +20,48 @@ log = logging.getLogger(__name__)
 
 
 class ExchangeWorker:
-    """A trader and the thread it works on.
+    """An exchanger and the thread that it works on.
 
     Args:
-        name: the node's, and the origin of what its trader offers.
-        trader: the side of the method that takes part in exchanges.
+        name: the node's, and the origin of what its exchanger offers.
+        exchanger: the side of the method that takes part in exchanges.
         compute: the thread of its device.
-        progress: makes a watch for one piece of work.
+        progress: makes the progress of one job.
     """
 
     def __init__(
-        self, name: str, trader: Exchanger, compute: ComputeThread, progress: Callable[[], ThreadProgress]
+        self, name: str, exchanger: Exchanger, compute: ComputeThread, progress: Callable[[], ThreadProgress]
     ) -> None:
         self._name = name
-        self._exchanger = trader
+        self._exchanger = exchanger
         self._compute = compute
-        self._progress = progress
-        self._watching: set[ThreadProgress] = set()
+        self._new_progress = progress
+        self._running: set[ThreadProgress] = set()
 
     async def initial_offers(self) -> tuple[Offer, ...]:
-        """What the trader offers already.
+        """What the exchanger offers already.
 
         Raises:
-            MethodError: it is nothing that can be offered.
+            MethodError: one of its offers is invalid.
         """
-        standing = await self._compute.run(lambda: validated(OfferBatch(self._exchanger.initial_offers()), self._name))
-        return standing.offers
+        batch = await self._compute.run(lambda: validated(OfferBatch(self._exchanger.initial_offers()), self._name))
+        return batch.offers
 
-    def offer(self, call: ExchangePlan) -> asyncio.Future[OfferBatch]:
-        """Does the call's work; in the queue at once. The future has the MethodError of a trader that cannot."""
-        progress = self._progress()
-        self._watching.add(progress)
-        made = self._compute.run(lambda: validated(self._exchanger.offer(call, progress), self._name))
-        made.add_done_callback(lambda _made: self._watching.discard(progress))
-        return made
+    def offer(self, plan: ExchangePlan) -> asyncio.Future[OfferBatch]:
+        """Queues a plan's work at once; the future has the MethodError of an exchanger that cannot do it."""
+        progress = self._new_progress()
+        self._running.add(progress)
+        work = self._compute.run(lambda: validated(self._exchanger.offer(plan, progress), self._name))
+        work.add_done_callback(lambda _work: self._running.discard(progress))
+        return work
 
     def absorb(self, offer: Offer) -> asyncio.Future[str]:
-        """Takes in what another peer offers: why it was refused, or nothing."""
+        """Absorbs an offer of another peer: why it was refused, empty if it was not."""
         return self._compute.run(partial(self._absorb, offer))
 
     def stop(self) -> None:
-        """Work that is under way ends at its next look at its watch."""
-        for progress in self._watching:
+        """Work that is under way stops at its next progress report."""
+        for progress in self._running:
             progress.stop()
 
     def _absorb(self, offer: Offer) -> str:

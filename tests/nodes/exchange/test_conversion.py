@@ -1,4 +1,4 @@
-"""What methods say of exchanges, as messages and back."""
+"""Plans, offers and records of methods as messages, and back."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ from protocol.exchange import ExchangeTracker
 from protocol.quorum import DeadlineEstimator, QuorumPolicy
 
 
-def test_calls_and_offers_come_back_as_they_were() -> None:
-    call = ExchangePlan("k", "learn", {"rate": 0.5, "steps": 3, "merge": True, "mode": None})
-    assert from_exchange_request(to_exchange_request(call)) == call
+def test_plans_and_offers_come_back_as_they_were() -> None:
+    plan = ExchangePlan("k", "learn", {"rate": 0.5, "steps": 3, "merge": True, "mode": None})
+    assert from_exchange_request(to_exchange_request(plan)) == plan
     offer = Offer("a", "s", 3, torch.ones(2, 4))
-    said = to_offer_message(offer, "k")
-    back = from_offer_message(said)
-    assert (said.key, back.origin, back.subject, back.version) == ("k", "a", "s", 3)
+    message = to_offer_message(offer, "k")
+    back = from_offer_message(message)
+    assert (message.key, back.origin, back.subject, back.version) == ("k", "a", "s", 3)
     assert back.embeddings is offer.embeddings
 
 
-def test_a_call_that_cannot_be_said_is_the_methods_error() -> None:
-    with pytest.raises(MethodError, match="call 'k' cannot be made"):
+def test_an_invalid_plan_is_the_methods_error() -> None:
+    with pytest.raises(MethodError, match="exchange 'k' cannot be requested"):
         to_exchange_request(ExchangePlan("k", "learn", {"x": torch.ones(1)}))  # type: ignore[dict-item]
 
 
 def test_reasons_are_cut_to_what_fits() -> None:
-    said = to_offer_verdict("k", "a", {"s": 1000 * "x"})
-    assert said.refused == {"s": 300 * "x"}
+    message = to_offer_verdict("k", "a", {"s": 1000 * "x"})
+    assert message.refused == {"s": 300 * "x"}
 
 
-def test_the_record_has_everybody_in_sorted_order_and_says_who_is_missing() -> None:
+def test_the_record_is_sorted_and_names_the_missing() -> None:
     policy = QuorumPolicy()
-    held = ExchangeTracker.open(
+    tracker = ExchangeTracker.open(
         ("c", "a", "b", "d"), 10.0, policy, (DeadlineEstimator(policy), DeadlineEstimator(policy))
     )
     for name in ("c", "a"):
         offers = tuple(Offer(name, subject, 1, torch.ones(1, 2)) for subject in ("s", "t"))
-        held.offered(name, to_offer_list("k", OfferBatch(offers, {"loss": 1.0}), 7), 11.0)
-    held.offered("e", to_offer_list("k", OfferBatch(), 0), 11.0)
-    held.lose("b", "declined: no", 12.0)
-    held.lose("d", "lost: silent", 12.0)
-    assert held.progress(12.0).absorbing
-    held.absorbed("c", "a", {"s": "of no use"}, 13.0)
-    held.absorbed("a", "c", {"s": "of no use", "t": "nor this"}, 13.0)
+        tracker.offered(name, to_offer_list("k", OfferBatch(offers, {"loss": 1.0}), 7), 11.0)
+    tracker.offered("e", to_offer_list("k", OfferBatch(), 0), 11.0)
+    tracker.lose("b", "declined: no", 12.0)
+    tracker.lose("d", "lost: silent", 12.0)
+    assert tracker.progress(12.0).absorbing
+    tracker.absorbed("c", "a", {"s": "of no use"}, 13.0)
+    tracker.absorbed("a", "c", {"s": "of no use", "t": "nor this"}, 13.0)
     for name, origin in (("a", "e"), ("c", "e"), ("e", "a"), ("e", "c")):
-        held.absorbed(name, origin, {}, 13.0)
-    assert held.progress(13.0).closed
-    record = to_exchange_record("k", held, {"f": "never seen", "b": "not ready yet"}, 10.0, 13.0)
+        tracker.absorbed(name, origin, {}, 13.0)
+    assert tracker.progress(13.0).closed
+    record = to_exchange_record("k", tracker, {"f": "never seen", "b": "not ready yet"}, 10.0, 13.0)
     assert record.offered == {"a": {"s": 1, "t": 1}, "c": {"s": 1, "t": 1}, "e": {}}
     assert record.absorbed == {"a": (), "c": ("a",), "e": ("a", "c")}
     assert record.refused == {"a": {"c/s": "of no use", "c/t": "nor this"}, "c": {"a/s": "of no use"}}

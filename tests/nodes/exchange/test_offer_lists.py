@@ -1,4 +1,4 @@
-"""What origins list under calls: said of each once, when everything in it has come and was judged."""
+"""Lists of offers: one verdict on each, once all of it has come and was absorbed or refused."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ from nodes.exchange.offer_lists import OfferLists
 from protocol.messages.exchange import OfferVerdict
 
 
-def put(shelf: OfferStore, subject: str, version: int = 1, reason: str = "") -> None:
+def put(store: OfferStore, subject: str, version: int = 1, reason: str = "") -> None:
     offer = Offer("anna", subject, version, torch.full((1, 2), float(version)))
-    assert shelf.add(offer)
-    shelf.record_outcome(offer, reason)
+    assert store.add(offer)
+    store.record_outcome(offer, reason)
 
 
 def absorbed(key: str, **refused: str) -> OfferVerdict:
     return OfferVerdict(key=key, origin="anna", refused=refused)
 
 
-def test_of_each_list_is_said_once_what_became_of_it() -> None:
-    listed = OfferLists(shelf := OfferStore())
-    listed.add("k", "anna", {"one": 1, "two": 1})
-    listed.add("k", "bert", {"one": 1})
-    assert listed.decided("anna") == []
-    assert listed.lacking() == ["anna", "bert"]
-    put(shelf, "one")
-    assert listed.decided("anna") == []
-    put(shelf, "two", reason="no use")
-    assert listed.lacking() == ["bert"]
-    assert listed.decided("anna") == [absorbed("k", two="no use")]
-    assert listed.decided("anna") == []
-    listed.add("k", "anna", {"one": 1, "two": 1})
-    assert listed.decided("anna") == []
-    assert listed.said("k") == [absorbed("k", two="no use")]
-    assert listed.said("other") == []
+def test_one_verdict_is_given_on_each_list() -> None:
+    lists = OfferLists(store := OfferStore())
+    lists.add("k", "anna", {"one": 1, "two": 1})
+    lists.add("k", "bert", {"one": 1})
+    assert lists.new_verdicts("anna") == []
+    assert lists.incomplete_origins() == ["anna", "bert"]
+    put(store, "one")
+    assert lists.new_verdicts("anna") == []
+    put(store, "two", reason="no use")
+    assert lists.incomplete_origins() == ["bert"]
+    assert lists.new_verdicts("anna") == [absorbed("k", two="no use")]
+    assert lists.new_verdicts("anna") == []
+    lists.add("k", "anna", {"one": 1, "two": 1})
+    assert lists.new_verdicts("anna") == []
+    assert lists.verdicts("k") == [absorbed("k", two="no use")]
+    assert lists.verdicts("other") == []
 
 
-def test_who_offers_nothing_is_done_with_at_once() -> None:
-    listed = OfferLists(OfferStore())
-    listed.add("k", "anna", {})
-    assert listed.lacking() == []
-    assert listed.decided("anna") == [absorbed("k")]
+def test_an_empty_list_has_its_verdict_at_once() -> None:
+    lists = OfferLists(OfferStore())
+    lists.add("k", "anna", {})
+    assert lists.incomplete_origins() == []
+    assert lists.new_verdicts("anna") == [absorbed("k")]
 
 
-def test_the_list_of_another_life_is_another_list() -> None:
-    listed = OfferLists(shelf := OfferStore())
-    put(shelf, "one")
-    listed.add("k", "anna", {"one": 1})
-    listed.add("l", "anna", {"one": 1})
-    assert listed.decided("anna") == [absorbed("k"), absorbed("l")]
-    listed.add("k", "anna", {"one": 2})
-    assert listed.decided("anna") == []
-    put(shelf, "one", 2)
-    assert listed.decided("anna") == [absorbed("k")]
+def test_the_list_of_a_later_incarnation_is_another_list() -> None:
+    lists = OfferLists(store := OfferStore())
+    put(store, "one")
+    lists.add("k", "anna", {"one": 1})
+    lists.add("l", "anna", {"one": 1})
+    assert lists.new_verdicts("anna") == [absorbed("k"), absorbed("l")]
+    lists.add("k", "anna", {"one": 2})
+    assert lists.new_verdicts("anna") == []
+    put(store, "one", 2)
+    assert lists.new_verdicts("anna") == [absorbed("k")]
 
 
 def test_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offer_lists, "MOST_LISTED", 2)
-    listed = OfferLists(OfferStore())
+    monkeypatch.setattr(offer_lists, "MAX_LISTS", 2)
+    lists = OfferLists(OfferStore())
     for key in "klm":
-        listed.add(key, "anna", {})
-    assert [said.key for said in listed.decided("anna")] == ["l", "m"]
+        lists.add(key, "anna", {})
+    assert [verdict.key for verdict in lists.new_verdicts("anna")] == ["l", "m"]

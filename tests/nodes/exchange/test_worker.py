@@ -1,4 +1,4 @@
-"""The trader's thread: one job after another, off the event loop, and a stopped one ends at its next look."""
+"""The exchanger's thread: one job after another, off the event loop; a stopped one ends at its next report."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from fednet.errors import MethodError
 from nodes.compute import ComputeThread, ThreadProgress
 from nodes.exchange.worker import ExchangeWorker
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
-class Thinker:
-    """Says on which thread it works, and may go on for ever."""
+class EndlessExchanger:
+    """Records on which thread it works, and may work without end."""
 
     def __init__(self) -> None:
         self.threads: set[str] = set()
@@ -31,11 +31,11 @@ class Thinker:
         self.threads.add(threading.current_thread().name)
         return (self.offered,)
 
-    def offer(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
+    def offer(self, plan: ExchangePlan, progress: Progress) -> OfferBatch:
         self.threads.add(threading.current_thread().name)
         try:
-            while call.work == "endless":
-                progress.report("thinking", 0, 1)
+            while plan.work == "endless":
+                progress.report("working", 0, 1)
                 self.begun.set()
         finally:
             self.ended.set()
@@ -49,47 +49,47 @@ class Thinker:
 
 @pytest.fixture
 async def compute() -> AsyncIterator[ComputeThread]:
-    made = ComputeThread("a-model")
-    async with asyncio.timeout(PATIENCE):
-        yield made
-        made.close()
-        await made.ended()
+    work = ComputeThread("a-model")
+    async with asyncio.timeout(TIMEOUT):
+        yield work
+        work.close()
+        await work.ended()
 
 
-def booth(compute: ComputeThread, trader: Any) -> ExchangeWorker:
-    return ExchangeWorker("a", trader, compute, lambda: ThreadProgress(lambda *_told: None))
+def make_worker(compute: ComputeThread, exchanger: Any) -> ExchangeWorker:
+    return ExchangeWorker("a", exchanger, compute, lambda: ThreadProgress(lambda *_report: None))
 
 
-async def test_all_that_a_trader_does_it_does_on_its_devices_thread_in_the_order_of_asking(
+async def test_all_jobs_run_on_the_devices_thread_in_their_order(
     compute: ComputeThread,
 ) -> None:
-    trader = Thinker()
-    one = booth(compute, trader)
+    exchanger = EndlessExchanger()
+    one = make_worker(compute, exchanger)
     assert [offer.subject for offer in await one.initial_offers()] == ["s"]
-    made, absorbed = one.offer(ExchangePlan("k", "learn")), one.absorb(Offer("b", "s", 1, torch.ones(1, 2)))
+    work, absorbed = one.offer(ExchangePlan("k", "learn")), one.absorb(Offer("b", "s", 1, torch.ones(1, 2)))
     assert await absorbed == ""
-    assert [offer.subject for offer in (await made).offers] == ["s"]
-    assert trader.done == ["offer", "absorb"]
-    assert trader.threads == {"a-model"}
+    assert [offer.subject for offer in (await work).offers] == ["s"]
+    assert exchanger.done == ["offer", "absorb"]
+    assert exchanger.threads == {"a-model"}
 
 
-async def test_what_is_no_offer_of_its_own_never_leaves(compute: ComputeThread) -> None:
-    trader = Thinker()
-    trader.offered = Offer("b", "s", 1, torch.ones(1, 2))
-    one = booth(compute, trader)
+async def test_an_offer_of_another_origin_never_leaves(compute: ComputeThread) -> None:
+    exchanger = EndlessExchanger()
+    exchanger.offered = Offer("b", "s", 1, torch.ones(1, 2))
+    one = make_worker(compute, exchanger)
     with pytest.raises(MethodError, match="names 'b' as its origin"):
         await one.initial_offers()
     with pytest.raises(MethodError, match="names 'b' as its origin"):
         await one.offer(ExchangePlan("k", "learn"))
 
 
-async def test_a_stopped_one_ends_at_its_next_look_at_its_watch(compute: ComputeThread) -> None:
-    trader = Thinker()
-    one = booth(compute, trader)
-    made = one.offer(ExchangePlan("k", "endless"))
-    assert await asyncio.to_thread(trader.begun.wait, PATIENCE)
+async def test_a_stopped_job_ends_at_its_next_report(compute: ComputeThread) -> None:
+    exchanger = EndlessExchanger()
+    one = make_worker(compute, exchanger)
+    work = one.offer(ExchangePlan("k", "endless"))
+    assert await asyncio.to_thread(exchanger.begun.wait, TIMEOUT)
     one.stop()
     with pytest.raises(Stopped):
-        await made
-    assert trader.ended.is_set()
-    assert not one._watching
+        await work
+    assert exchanger.ended.is_set()
+    assert not one._running
