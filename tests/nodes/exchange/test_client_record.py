@@ -88,7 +88,7 @@ class TestRecord:
             await group.start()
             group.peers["b"].exchanger.alter = lambda embeddings: embeddings * torch.nan
             record = await group.exchange()
-            reason = "declined: b's offer 's0' has words that are not finite: they cannot be offered"
+            reason = "declined: b's offer 's0' has embeddings that are not finite"
             assert record.lost == {"b": reason}
 
         tell(story)
@@ -110,7 +110,7 @@ class TestRecord:
         async def story(cluster: Any) -> None:
             group = make_group(cluster, "a", "b")
             await group.start()
-            group.peers["b"].service._store.most = 1
+            group.peers["b"].service._store.max_offers = 1
             record = await group.exchange(subjects=3)
             assert [reason[:8] for reason in record.refused["b"].values()] == ["no room:", "no room:"]
             assert record.absorbed == {"a": ("b",), "b": ("a",)}

@@ -77,9 +77,9 @@ async def test_an_offer_of_another_origin_never_leaves(compute: ComputeThread) -
     exchanger = EndlessExchanger()
     exchanger.offered = Offer("b", "s", 1, torch.ones(1, 2))
     one = make_worker(compute, exchanger)
-    with pytest.raises(MethodError, match="names 'b' as its origin"):
+    with pytest.raises(MethodError, match="has the origin 'b': expected 'a'"):
         await one.initial_offers()
-    with pytest.raises(MethodError, match="names 'b' as its origin"):
+    with pytest.raises(MethodError, match="has the origin 'b': expected 'a'"):
         await one.offer(ExchangePlan("k", "learn"))
 
 
