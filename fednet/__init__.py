@@ -10,16 +10,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from launch.python.joining import JoinedRun, join
     from launch.python.launching import RunHandle, launch
     from launch.python.run import Run
+    from launch.python.session import Session, connect
 
 __version__ = "0.1.0"
 
-__all__ = ["Run", "RunHandle", "__version__", "launch"]
+__all__ = ["JoinedRun", "Run", "RunHandle", "Session", "__version__", "connect", "join", "launch"]
 
 _API = {
+    "JoinedRun": "launch.python.joining",
     "Run": "launch.python.run",
     "RunHandle": "launch.python.launching",
+    "Session": "launch.python.session",
+    "connect": "launch.python.session",
+    "join": "launch.python.joining",
     "launch": "launch.python.launching",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 
@@ -25,9 +25,22 @@ from nodes.transport.zmq import ZmqTransport
 
 log = logging.getLogger(__name__)
 
+SiteFactory = Callable[[], Responder]
 
-async def run_client(spec: NodeSpec, stop: asyncio.Event) -> None:
+SiteWork = Callable[[RoundService, CapabilityPublisher], Coroutine[None, None, None]]
+"""What a client does by itself, with its part in the rounds and its own description."""
+
+
+async def run_client(
+    spec: NodeSpec, stop: asyncio.Event, make: SiteFactory | None = None, work: SiteWork | None = None
+) -> None:
     """Runs a client until `stop` is set.
+
+    Args:
+        spec: the client.
+        stop: ends it.
+        make: makes the side that holds data and a model; None: that of its method.
+        work: done once it is ready; its end ends the client, too.
 
     Raises:
         MethodError: it could not get ready (its data, its model or its configuration are at fault).
@@ -50,16 +63,21 @@ async def run_client(spec: NodeSpec, stop: asyncio.Event) -> None:
     site = SiteContext(spec.name, spec.index, spec.count, spec.seed, spec.device, spec.folder)
     try:
         async with node:
-            make = partial(registry.find(spec.method).site, spec.config, site, spec.site)
+            make = make or partial(registry.find(spec.method).site, spec.config, site, spec.site)
             agent, card = await run_until_stopped(stop, progress, compute.run(lambda: _prepared(make, progress)))
             query_responder.open(agent)
             if isinstance(agent, Participant):
                 await round_service.open(agent)
             await exchange_peer.open(agent)
             capability_publisher.show(card)
-            await stop.wait()
+            if work is None:
+                await stop.wait()
+            else:
+                await run_until_stopped(
+                    stop, progress, asyncio.ensure_future(work(round_service, capability_publisher))
+                )
     except Stopped:
-        log.info("%s was stopped before it was ready", spec.name)
+        log.info("%s was stopped", spec.name)
     finally:
         progress.stop()
         round_service.close()

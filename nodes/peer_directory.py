@@ -106,7 +106,7 @@ class PeerDirectory:
         """Something has changed: who is ready is worked out here, not at every question."""
         clients = [info for info in self._node.presence.linked().values() if info.role == "client"]
         said = {
-            info.name: _parse_capabilities(self._capabilities_by_peer[info.name][1].text)
+            info.name: parse_capabilities(self._capabilities_by_peer[info.name][1].text)
             for info in clients
             if self._is_ready(info)
         }
@@ -165,7 +165,7 @@ class CapabilityPublisher:
         """Nothing to do."""
 
 
-def _parse_capabilities(text: str) -> tuple[str, str]:
+def parse_capabilities(text: str) -> tuple[str, str]:
     """The method that a card names, and the method's own card; no method where it came in no envelope."""
     try:
         folded = json.loads(text)

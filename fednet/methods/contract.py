@@ -8,16 +8,17 @@ need when they are called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
+    from torch import nn
 
-    from fednet.api import Network, Progress, Responder, SiteContext
+    from fednet.api import ModelState, Network, Progress, Responder, RoundPlan, RoundRecord, SiteContext
     from fednet.methods.sample_request import SampleRequest
     from fednet.reporting.samples import SampleBatch
 
@@ -47,6 +48,73 @@ Command = Callable[..., None]
 """A command of a method: a function whose first parameter is a `Cluster`, and whose others are typer's arguments and
 options, with a docstring for its help. The command line adds `--join`, `--listen`, `--key` and `--insecure` and makes
 the cluster of them. An argument that cannot be used is a `fednet.errors.UsageError`."""
+
+
+class TrainingRound(Protocol):
+    """One round, as somebody's own training loop sees it.
+
+    Attributes:
+        number: which round, from 1.
+        rounds: of how many.
+        base: the model that the round starts from; it has been loaded into the loop's module.
+    """
+
+    number: int
+    rounds: int
+    base: ModelState
+
+    def done(self, *, weight: float, **values: float) -> None:
+        """Contributes what the module is now.
+
+        Args:
+            weight: how much it counts, > 0; usually the number of examples.
+            values: what was measured, for the record of the round; a tensor of one element will do.
+
+        Raises:
+            MethodError: it was called before for this round.
+        """
+        ...
+
+
+@runtime_checkable
+class TrainingSite(Protocol):
+    """A site whose training is somebody's own loop, for `fednet.join`; beside that a `Responder` and a `Participant`.
+
+    Attributes:
+        plan: the rounds; every site of the run requests the same.
+        linger: longest time in seconds for which a site that has the last model stays for those that have not.
+    """
+
+    plan: RoundPlan
+    linger: float
+
+    def join(self, finished: Callable[[], None]) -> None:
+        """The loop will come; `finished` is called on the device's thread once the last model has been adopted."""
+        ...
+
+    def rounds(self, module: nn.Module) -> Iterator[TrainingRound]:
+        """The rounds, one after another, on the loop's own thread; in the end the module has the last model."""
+        ...
+
+    def leave(self, reason: str) -> None:
+        """The loop takes part in no further round, and declines the present one."""
+        ...
+
+    def end(self, error: BaseException | None = None) -> None:
+        """There are no further rounds; `error` is raised in the loop."""
+        ...
+
+    def capabilities(self, *, finished: bool) -> str:
+        """What the site says of itself, once the last model has been adopted and before."""
+        ...
+
+    def is_finished(self, capabilities: str) -> bool:
+        """Whether a site that says this of itself has adopted the last model."""
+        ...
+
+    def write_results(self, folder: Path, records: Sequence[RoundRecord]) -> None:
+        """Writes what the rounds that have closed leave to read."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,32 @@ class GuestCluster:
         return run_as_guest(self._endpoint, self._method, job, self.console)
 
 
+def guest_spec(endpoint: EndpointOptions, method: str) -> NodeSpec:
+    """A guest in a live cluster.
+
+    Args:
+        endpoint: its addresses and keys.
+        method: the method that the cluster must run; empty for any.
+
+    Raises:
+        ConfigError: the address is not loopback and there are no keys.
+    """
+    keys = endpoint.keyring()
+    check_listen(endpoint.listen, endpoint.insecure or keys is not None, ConfigProblem("--listen"))
+    return NodeSpec(
+        keys.own.name if keys else f"guest-{secrets.token_hex(4)}",
+        "guest",
+        "",
+        endpoint.listen,
+        join=endpoint.join,
+        method=method,
+        policy=POLICY,
+        timing=TIMING,
+        keys=keys,
+        insecure=endpoint.insecure,
+    )
+
+
 def run_as_guest(
     endpoint: EndpointOptions, method: str, job: Callable[[BlockingNetwork, Progress], T], console: Console
 ) -> T:
@@ -63,22 +89,9 @@ def run_as_guest(
         MethodError: the cluster cannot do the job.
         RunError: it was interrupted.
     """
-    keys = endpoint.keyring()
-    check_listen(endpoint.listen, endpoint.insecure or keys is not None, ConfigProblem("--listen"))
+    spec = guest_spec(endpoint, method)
     from nodes.run import run_visit  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
-    spec = NodeSpec(
-        keys.own.name if keys else f"guest-{secrets.token_hex(4)}",
-        "guest",
-        "",
-        endpoint.listen,
-        join=endpoint.join,
-        method=method,
-        policy=POLICY,
-        timing=TIMING,
-        keys=keys,
-        insecure=endpoint.insecure,
-    )
     with console.status(f"looking for the cluster at {', '.join(endpoint.join)}") as status:
 
         def show(phase: str, done: int, total: int, values: Mapping[str, float]) -> None:

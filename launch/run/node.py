@@ -48,12 +48,31 @@ def run_node(
         known = ", ".join(loaded.cluster.entries)
         raise ConfigError(ConfigProblem("--name", f"a client of the configuration ({known})", "nothing"))
     name = name or DRIVER
+    spec = spec_by_hand(loaded, role, name, place, out)
+    from nodes.run import run  # noqa: PLC0415 - imports torch, which other commands need not wait for
+
+    folder = joined_folder(spec.folder, loaded.dump())
+    try:
+        run(spec)
+    except KeyboardInterrupt:
+        raise RunError("interrupted", EXIT_INTERRUPTED) from None
+    if role == "guest":
+        html.write_report(folder)
+        print_results(folder, console)
+
+
+def spec_by_hand(
+    loaded: LoadedConfig, role: Literal["client", "guest"], name: str, place: EndpointOptions, out: Path
+) -> NodeSpec:
+    """One node of a configuration, at the endpoint that is given.
+
+    Raises:
+        ConfigError: the node does not fit the configuration or this machine, or its keys cannot be used.
+    """
     keys = place.keyring(name, loaded.cluster.security.keys)
     if keys is not None:
         require_agreement(keys, loaded.cluster.fingerprints)
-    from nodes.run import run  # noqa: PLC0415 - imports torch, which other commands need not wait for
-
-    spec = single_node_spec(
+    return single_node_spec(
         loaded,
         name,
         role,
@@ -67,14 +86,6 @@ def run_node(
         insecure=place.insecure,
         through=place.through,
     )
-    folder = joined_folder(spec.folder, loaded.dump())
-    try:
-        run(spec)
-    except KeyboardInterrupt:
-        raise RunError("interrupted", EXIT_INTERRUPTED) from None
-    if role == "guest":
-        html.write_report(folder)
-        print_results(folder, console)
 
 
 def run_monitor(name: str | None, place: EndpointOptions, console: Console) -> None:

@@ -159,6 +159,9 @@ class RoundService:
     Attributes:
         store: this member's checkpoints.
         election: the leader and the members that are alive.
+        requests: the plans that wait.
+        capabilities: what the other members have said of themselves, also those that are gone.
+        aborted: called when rounds are given up.
     """
 
     topics: tuple[str, ...] = (ROUNDS,)
@@ -185,7 +188,9 @@ class RoundService:
             node, self.election, self.store, reducer, self._coordinator,
             tell=self._tell, leave=self._participation.leave, left=self._participation.ended,
         )  # fmt: skip
-        self._requests = self._coordinator.requests
+        self.requests = self._coordinator.requests
+        self.capabilities: dict[str, str] = {}
+        self.aborted: Callable[[RoundsAborted], object] = str
         self._linked: set[str] = set()
         self._ready: set[str] = set()
         self._context: RoundContext | None = None
@@ -240,6 +245,7 @@ class RoundService:
 
     def _capabilities(self, envelope: Envelope, capabilities: Capabilities) -> None:
         if capabilities.ready:
+            self.capabilities[envelope.sender] = capabilities.text
             self._ready.add(envelope.sender)
             self._arrived(envelope.sender)
 
@@ -264,7 +270,7 @@ class RoundService:
                     self._node.tell(sender, record)
         if self.store.forgotten(plan.key, request.after):
             self._refuse(sender, plan, "its rounds are over, and their records are no longer kept")
-        elif self.store.rounds_done(plan.key) < plan.rounds and not self._requests.add(plan):
+        elif self.store.rounds_done(plan.key) < plan.rounds and not self.requests.add(plan):
             self._refuse(sender, plan, "too many plans are waiting")
 
     def _refuse(self, requester: str, plan: RoundPlanMessage, reason: str) -> None:
@@ -288,7 +294,7 @@ class RoundService:
         elif self._context is None:
             log.info("round %d of %s opens before this member is ready", opened.number, opened.model)
         elif self._node.name in opened.members and self._participation.is_later(opened):
-            self._requests.add(opened.plan)
+            self.requests.add(opened.plan)
             for early in self._participation.join(RoundParticipant(self._context, opened, sender)):
                 self._receive(*early)
 
@@ -311,11 +317,12 @@ class RoundService:
         self._take_part(sender, commit)
         part = self._participation.part_in(commit)
         if part is not None and part.leader == sender and commit.index == commit.rounds:
-            self._requests.remove(commit.key)
+            self.requests.remove(commit.key)
 
     def _aborted(self, sender: str, aborted: RoundsAborted) -> None:
         if aborted.term >= self.election.term:
-            self._requests.remove(aborted.key)
+            self.requests.remove(aborted.key)
+            self.aborted(aborted)
 
     def _send_records(self, sender: str, request: RecordRequest) -> None:
         for record in self.store.records_after(request.model, request.after):

@@ -1,0 +1,1 @@
+"""The method `external-training`: federated averaging of a model that users' own scripts train, see `fednet.join`."""

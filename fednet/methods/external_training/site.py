@@ -1,0 +1,243 @@
+"""A site whose training is somebody's own loop: rounds are handed over between the node's threads and the loop's.
+
+The node calls `LoopSite` as it calls any method's site. `contribute` puts a `TrainingRound` into a queue and waits for
+the loop to be done with it; the loop takes one after another until the last round's model has been adopted.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from torch import Tensor, nn
+
+from fednet.api import ModelState, Progress, Question, RoundPlan, RoundRecord, RoundTask, Update
+from fednet.errors import MethodError
+from fednet.federated.state import detached_copy, digest
+from fednet.methods.external_training.config import ExternalTrainingConfig
+from fednet.methods.external_training.results import MODEL, TRAIN, round_plan, write_results
+
+CHECK_INTERVAL = 0.1
+"""Seconds between two looks whether a round still waits for the loop."""
+
+
+class TrainingRound:
+    """One round, as a training loop sees it.
+
+    Attributes:
+        number: which round, from 1.
+        rounds: of how many.
+        base: the model that the round starts from; it has been loaded into the loop's module.
+    """
+
+    def __init__(self, number: int, rounds: int, base: ModelState) -> None:
+        self.number, self.rounds, self.base = number, rounds, base
+        self.withdrawn = False
+        self._module: nn.Module
+        self._outcome: SimpleQueue[Update | MethodError] = SimpleQueue()
+        self._over = False
+
+    def __repr__(self) -> str:
+        return f"round {self.number} of {self.rounds}"
+
+    @property
+    def over(self) -> bool:
+        """Whether the loop is done with it, or nobody waits for it any more."""
+        return self._over or self.withdrawn
+
+    def done(self, *, weight: float, **values: float) -> None:
+        """Contributes what the module is now.
+
+        Args:
+            weight: how much it counts, > 0; usually the number of examples.
+            values: what was measured, for the record of the round; a tensor of one element will do.
+
+        Raises:
+            MethodError: it was called before for this round.
+        """
+        if self._over:
+            raise MethodError(f"{self}: done was called twice")
+        measured = {name: float(value) for name, value in values.items()}
+        self._finish(Update(module_state(self._module), float(weight), measured))
+
+    def fail(self, reason: str) -> None:
+        """Declines the round."""
+        if not self._over:
+            self._finish(MethodError(reason))
+
+    def begin(self, module: nn.Module) -> None:
+        """Loads the round's model into the module."""
+        module.load_state_dict(dict(self.base))
+        self._module = module
+
+    def outcome(self, progress: Progress) -> Update:
+        """Waits for the loop.
+
+        Raises:
+            Stopped: nobody waits for the round any more.
+            MethodError: the loop declines it.
+        """
+        try:
+            while True:
+                progress.report(f"round {self.number}", self.number - 1, self.rounds)
+                try:
+                    outcome = self._outcome.get(timeout=CHECK_INTERVAL)
+                except Empty:
+                    continue
+                if isinstance(outcome, MethodError):
+                    raise outcome
+                return outcome
+        finally:
+            self.withdrawn = True
+
+    def _finish(self, outcome: Update | MethodError) -> None:
+        self._over = True
+        self._outcome.put(outcome)
+
+
+class LoopSite:
+    """The side of the method that a training loop is (a `Responder` and a `Participant`).
+
+    Args:
+        config: of the run.
+        name: the site's.
+
+    Attributes:
+        plan: the rounds, which every site requests.
+        linger: see `ExternalTrainingConfig`.
+    """
+
+    def __init__(self, config: ExternalTrainingConfig, name: str) -> None:
+        self.name = name
+        self.plan: RoundPlan = round_plan(config)
+        self.linger = config.linger
+        self._config = config
+        self._rounds = config.rounds
+        self._finished: Callable[[], None] | None = None
+        self._turns: SimpleQueue[TrainingRound | BaseException | None] = SimpleQueue()
+        self._model = threading.Event()
+        self._initial: ModelState = {}
+        self._adopted: ModelState = {}
+        self._left = ""
+        self._turn: TrainingRound | None = None
+        self._last: tuple[int, str, Update] | None = None
+
+    def join(self, finished: Callable[[], None]) -> None:
+        """The loop will come; `finished` is called on the device's thread once the last model has been adopted."""
+        self._finished = finished
+
+    def rounds(self, module: nn.Module) -> Iterator[TrainingRound]:
+        """The rounds, one after another, on the loop's own thread; in the end the module has the last model.
+
+        Raises:
+            MethodError: the loop went on without `done`, or the rounds were given up.
+            NodeError: the node could not go on.
+        """
+        if self._model.is_set():
+            raise MethodError("the rounds of a run are held once: join it again for more")
+        self._initial = module_state(module)
+        self._model.set()
+        while (turn := self._turns.get()) is not None:
+            if isinstance(turn, BaseException):
+                raise turn
+            if turn.over:
+                continue
+            turn.begin(module)
+            self._turn = turn
+            yield turn
+            if not turn.over:
+                raise MethodError(f"{turn}: call done(weight=...) before the loop goes on to the next round")
+        module.load_state_dict(dict(self._adopted))
+
+    def leave(self, reason: str) -> None:
+        """The loop takes no further turn, and declines the present one."""
+        self._left = reason
+        self._model.set()
+        if self._turn is not None:
+            self._turn.fail(reason)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """There are no further turns; `error` is raised in the loop."""
+        self._turns.put(error)
+
+    def prepare(self, progress: Progress) -> str:
+        """Waits until the loop has shown its module; a site is ready then.
+
+        Raises:
+            MethodError: no loop will come, since the site was started as any other.
+        """
+        if self._finished is None:
+            raise MethodError(
+                f"{self.name} is a training script: start yours, with fednet.join(CONFIG, name={self.name!r})"
+            )
+        while not self._model.wait(CHECK_INTERVAL):
+            progress.report("waiting for the training loop", 0, 1)
+        return self.capabilities(finished=False)
+
+    def answer(self, question: Question) -> Mapping[str, Tensor]:
+        """Answers nothing.
+
+        Raises:
+            MethodError: always.
+        """
+        raise MethodError(f"{self.name} is a training script and answers no questions, such as {question.ask[:40]!r}")
+
+    def initial_state(self, model: str) -> ModelState:
+        """The module as the loop made it; all begin with that of the first leader.
+
+        Raises:
+            MethodError: there is no such model.
+        """
+        if model != MODEL:
+            raise MethodError(f"unknown model {model[:40]!r}; expected {MODEL!r}")
+        return self._initial
+
+    def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
+        """Hands the round to the loop and waits for it; a round that is held again is not trained again.
+
+        Raises:
+            MethodError: the loop has ended, or declines.
+        """
+        self.initial_state(task.model)
+        if task.work != TRAIN:
+            raise MethodError(f"unknown task {task.work[:40]!r}; expected {TRAIN!r}")
+        if self._left:
+            raise MethodError(self._left)
+        work = task.number, digest(base)
+        if self._last is None or self._last[:2] != work:
+            turn = TrainingRound(task.number, self._rounds, base)
+            self._turns.put(turn)
+            self._last = (*work, turn.outcome(progress))
+        return self._last[2]
+
+    def adopt(self, model: str, number: int, state: ModelState) -> None:
+        """Takes over what a round has closed with; the last one ends the loop."""
+        self._adopted = state
+        if number >= self._rounds:
+            self.end()
+            if self._finished is not None:
+                self._finished()
+
+    def write_results(self, folder: Path, records: Sequence[RoundRecord]) -> None:
+        """Writes what the rounds that have closed leave to read."""
+        write_results(folder, self._config, records)
+
+    def capabilities(self, *, finished: bool) -> str:
+        """What a site says of itself: whether it has the last round's model."""
+        return json.dumps({"finished": finished})
+
+    def is_finished(self, capabilities: str) -> bool:
+        """Whether a site has said so."""
+        try:
+            found = json.loads(capabilities)
+        except ValueError:
+            return False
+        return isinstance(found, dict) and found.get("finished") is True
+
+
+def module_state(module: nn.Module) -> ModelState:
+    """A copy of a module's parameters and buffers, on the CPU."""
+    return detached_copy(module.state_dict())

@@ -1,0 +1,80 @@
+"""A session with a small cluster that stays up: its sites run on a thread of the test's process."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import fednet
+from fednet.api import Question
+from launch.config.schema import load_config
+from launch.errors import ConfigError
+from launch.run.plan import node_spec
+from nodes.client import run_client
+from nodes.errors import MethodMismatch
+
+NAMES = ("a1", "a2")
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The address of a site of a regression that is up."""
+    loaded = load_config({"name": "tiny", "method": "regression", "nodes": len(NAMES), "steps": 2})
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+
+    async def sites(folder: Path) -> None:
+        where = {name: f"ipc://{folder}/{name}" for name in NAMES}
+        clients: list[Any] = []
+        for index, name in enumerate(NAMES):
+            others = [where[other] for other in NAMES if other != name]
+            spec = node_spec(loaded, name, "client", folder, listen=where[name], join=others, index=index)
+            clients.append(run_client(spec, stop))
+        await asyncio.gather(*clients)
+
+    with tempfile.TemporaryDirectory(prefix="s-", dir="/tmp") as folder:
+        thread = threading.Thread(target=lambda: loop.run_until_complete(sites(Path(folder))), name="sites")
+        thread.start()
+        yield f"ipc://{folder}/a1"
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+@pytest.fixture
+def session(address: str) -> Iterator[fednet.Session]:
+    with (
+        tempfile.TemporaryDirectory(prefix="g-", dir="/tmp") as folder,
+        fednet.connect(address, listen=f"ipc://{folder}/guest") as session,
+    ):
+        yield session
+
+
+def test_a_session_asks_and_has_rounds_held(session: fednet.Session) -> None:
+    assert list(session.capabilities) == list(NAMES)
+    assert session.methods == dict.fromkeys(NAMES, "regression")
+    x = torch.tensor([[5.0]])
+    before = session.ask("predict", {"x": x})
+    (record,) = session.rounds(model="line", work="train", federation={"rule": {"kind": "mean"}})
+    assert sorted(record.weights) == list(NAMES)
+    after = session.ask(Question("predict", {"x": x}))
+    assert not torch.equal(before.by_node["a1"]["y"], after.by_node["a1"]["y"])
+    assert torch.equal(after.by_node["a1"]["y"], after.by_node["a2"]["y"])
+    alone = session.ask("predict", {"x": x}, to=["a2"], alone=1)
+    assert list(alone.by_node) == ["a2"]
+
+
+async def test_a_session_inside_a_running_loop_says_what_cannot_be_drawn(session: fednet.Session) -> None:
+    with pytest.raises(ConfigError, match="The method regression has no samples to draw"):
+        session.sample(count=1)
+
+
+def test_a_cluster_of_another_method_is_refused(address: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="g-", dir="/tmp") as folder, pytest.raises(MethodMismatch):
+        fednet.connect(address, listen=f"ipc://{folder}/guest", method="novelty")
