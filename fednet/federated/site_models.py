@@ -61,10 +61,10 @@ class SiteModels:
         self._current[model] = detached_copy(state)
 
 
-def initial_network(seed: int, model: str, make: Callable[[], Net]) -> Net:
-    """A network with initial weights that follow from the run's seed and the model's name."""
+def initial_network(seed: int, *purpose: str, make: Callable[[], Net]) -> Net:
+    """A network with the weights that the run's seed gives a model of this name."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "init", model))
+        torch.manual_seed(derive(seed, "init", *purpose))
         return make()
 
 
@@ -75,7 +75,16 @@ def network_from_state(net: Net, state: ModelState, site: SiteContext) -> Net:
         ModelError: the device cannot be used.
     """
     net.load_state_dict(dict(state))
+    return on_device(net, site).eval()
+
+
+def on_device(net: Net, site: SiteContext) -> Net:
+    """A network on the site's device.
+
+    Raises:
+        ModelError: there is no such device.
+    """
     try:
-        return net.to(site.device).eval()
+        return net.to(site.device)
     except (RuntimeError, AssertionError) as error:
         raise ModelError(f"{site.name} cannot use the device {site.device!r}: {error}") from error

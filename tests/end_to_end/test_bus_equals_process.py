@@ -26,10 +26,11 @@ from fednet.federated.config import Adam, Federation, Krum, Median, Momentum, Tr
 from fednet.federated.local_network import local_network
 from fednet.methods.novelty import services
 from fednet.methods.novelty.config import NoveltyConfig
-from fednet.methods.novelty.job import make_site as novelty_agent
-from fednet.methods.score_inference.arm_sampling import ArmSamples, read_score_capabilities, sample_arm
+from fednet.methods.novelty.site import NoveltySite
 from fednet.methods.score_inference.config import ArmConfig, RuleName, RulePhase, SamplesConfig, ScoreInferenceConfig
+from fednet.methods.score_inference.messages import read_score_capabilities
 from fednet.methods.score_inference.rules import RULES
+from fednet.methods.score_inference.sampling import ArmSamples, sample_arm
 from fednet.methods.score_inference.site import ScoreInferenceSite
 from nodes.compute import Bridge, ComputeThread
 from nodes.node import Node
@@ -59,7 +60,7 @@ SAMPLERS: dict[str, SamplerConfig] = {
 }
 SCHEDULE = (
     RulePhase(below=1.0, rule="mean"),
-    RulePhase(below=0.7, rule="mixture", agents=("a1", "a3")),
+    RulePhase(below=0.7, rule="mixture", sites=("a1", "a3")),
     RulePhase(below=0.3, rule="label-count"),
 )
 ARMS: dict[str, RuleName | tuple[RulePhase, ...]] = {**{name: name for name in RULES}, "schedule": SCHEDULE}
@@ -233,8 +234,7 @@ def trained(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """The same done within this process, and over the bus."""
     folder = tmp_path_factory.mktemp("here")
     agents = {
-        name: novelty_agent(SMALL, SiteContext(name, k, len(NAMES), SEED, "cpu", folder))
-        for k, name in enumerate(NAMES)
+        name: NoveltySite(SMALL, SiteContext(name, k, len(NAMES), SEED, "cpu", folder)) for k, name in enumerate(NAMES)
     }
     capabilities = {name: agent.prepare(NullProgress()) for name, agent in agents.items()}
     assert all(isinstance(agent, Participant) for agent in agents.values())

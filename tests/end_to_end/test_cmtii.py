@@ -23,15 +23,15 @@ SETTINGS: dict[str, Any] = {
     "partition": {"kind": "pathological", "classes_per_client": 4, "train_ratio": 0.75},
     "backend": {
         "kind": "embedded",
-        "clip": {"vision": 16, "vision_layers": 1, "text_layers": 1, "school": SCHOOL},
-        "painter": {"channels": [8], "steps": 2, "school": SCHOOL},
+        "clip": {"vision": 16, "vision_layers": 1, "text_layers": 1, "pretraining": SCHOOL},
+        "image_generator": {"channels": [8], "steps": 2, "pretraining": SCHOOL},
     },
     "learn": {"steps": 3, "batch": 8},
-    "tune": {"painted": 6, "steps": 3, "batch": 8, "rank": 2},
+    "tune": {"generated": 6, "steps": 3, "batch": 8, "rank": 2},
     "report": {"views": 2},
 }
 CLUSTER = {"name": "words", "method": "cmtii", "seed": 3, "nodes": 3, "devices": {"threads": 1}}
-FOUND = ("arms", "local", "central", "counts", "words", "appraisals")
+FOUND = ("arms", "local", "central", "counts", "words", "evaluations")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_models_are_made_once_for_all(launched: Path) -> None:
     assert len(list((launched / "models").glob("*.safetensors"))) == 2
 
 
-def test_the_report_shows_what_was_painted(launched: Path) -> None:
+def test_the_report_shows_what_was_generated(launched: Path) -> None:
     page = (launched / "report.html").read_text()
-    assert "painted from received words" in page
+    assert "generated from received words" in page
     assert "Accuracy over all classes" in page

@@ -12,7 +12,8 @@ from PIL import Image
 
 from fednet.api import NullProgress, SiteContext
 from fednet.federated.local_network import local_network
-from fednet.methods.fedbagan.job import make_site, run_job
+from fednet.methods.fedbagan.job import run_job
+from fednet.methods.fedbagan.site import FedBaganSite
 from launch.config.schema import load_config
 
 pytestmark = pytest.mark.timeout(300)
@@ -55,7 +56,9 @@ def test_over_the_bus_everything_is_as_in_one_process(served: tuple[Any, str], f
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        sites = {f"a{k + 1}": make_site(config, SiteContext(f"a{k + 1}", k, 3, 3, "cpu", tmp_path)) for k in range(3)}
+        sites = {
+            f"a{k + 1}": FedBaganSite(config, SiteContext(f"a{k + 1}", k, 3, 3, "cpu", tmp_path)) for k in range(3)
+        }
         capabilities = {name: one.prepare(NullProgress()) for name, one in sites.items()}
         run_job(config, local_network(sites, capabilities, 3), tmp_path, 3, NullProgress())
     finally:

@@ -11,7 +11,8 @@ import pytest
 from fednet.api import NullProgress, SiteContext
 from fednet.federated.local_network import local_network
 from fednet.methods.regression.config import RegressionConfig
-from fednet.methods.regression.job import make_site, run_job
+from fednet.methods.regression.job import run_job
+from fednet.methods.regression.site import RegressionSite
 from fednet.privacy.accounting import Expense, epsilon
 
 pytestmark = pytest.mark.timeout(300)
@@ -83,7 +84,7 @@ def test_five_sites_fit_the_line_over_sockets_as_in_one_process(terminal: Any, t
     assert all(abs(value - 10) <= 0.05 for value in metrics["federated"].values())
     assert all(abs(value - 10) > 0.05 for value in metrics["alone"].values())
     config = RegressionConfig()
-    sites = {f"a{k + 1}": make_site(config, SiteContext(f"a{k + 1}", k, 5, 0, "cpu", tmp_path)) for k in range(5)}
+    sites = {f"a{k + 1}": RegressionSite(config, SiteContext(f"a{k + 1}", k, 5, 0, "cpu", tmp_path)) for k in range(5)}
     run_job(
         config,
         local_network(sites, {name: one.prepare(NullProgress()) for name, one in sites.items()}),

@@ -36,11 +36,11 @@ devices: {threads: 1}
 partition: {kind: pathological, classes_per_client: 4, train_ratio: 0.75}
 backend:
   kind: embedded
-  clip: {vision: 16, vision_layers: 1, text_layers: 1, school: {steps: 3, batch: 8, lr: 0.001}}
-  painter: {channels: [8], steps: 2, school: {steps: 3, batch: 8, lr: 0.001}}
+  clip: {vision: 16, vision_layers: 1, text_layers: 1, pretraining: {steps: 3, batch: 8, lr: 0.001}}
+  image_generator: {channels: [8], steps: 2, pretraining: {steps: 3, batch: 8, lr: 0.001}}
 rounds: 2
 learn: {steps: 3, batch: 8}
-tune: {painted: 6, steps: 3, batch: 8, rank: 2}
+tune: {generated: 6, steps: 3, batch: 8, rank: 2}
 report: {views: 2}
 """
 

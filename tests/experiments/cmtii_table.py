@@ -32,8 +32,8 @@ SOURCE = {"zero-shot": ".08-.12", "local": ".42-.49", "exchange": ".88-.92", "co
 CIFAR = """
     kind: embedded
     public: 0.5
-    clip: {width: 32, patch: 4, school: {steps: 4000, batch: 128, lr: 0.001, jitter: 0.15}}
-    painter: {channels: [32, 64], school: {steps: 3000, batch: 64, lr: 0.003, noise: 0.15}}
+    clip: {width: 32, patch: 4, pretraining: {steps: 4000, batch: 128, lr: 0.001, jitter: 0.15}}
+    image_generator: {channels: [32, 64], pretraining: {steps: 3000, batch: 64, lr: 0.003, noise: 0.15}}
     store: STORE
 """
 
@@ -62,13 +62,13 @@ def total(metrics: Metrics, what: str) -> int:
 
 
 def worth(metrics: Metrics, what: str) -> float:
-    """A measure of painted pictures, mean of the sites that have it."""
-    return mean(one["worth"][what] for one in metrics["appraisals"].values() if one["worth"][what] is not None)
+    """A measure of generated pictures, mean of the sites that have it."""
+    return mean(one["worth"][what] for one in metrics["evaluations"].values() if one["worth"][what] is not None)
 
 
 def leak(metrics: Metrics, what: str) -> list[float]:
     """A measure of what words tell, by site."""
-    return [float(one["leak"][what]) for one in metrics["appraisals"].values()]
+    return [float(one["leak"][what]) for one in metrics["evaluations"].values()]
 
 
 def attacked(metrics: Metrics, what: str) -> float:
@@ -105,13 +105,13 @@ def rows(found: list[Metrics]) -> Iterator[Row]:
         "-",
         "-",
     )
-    yield "painted pictures judged right", say(lambda one: worth(one, "accuracy")), ".97", ">= .90"
+    yield "generated pictures judged right", say(lambda one: worth(one, "accuracy")), ".97", ">= .90"
     yield "... Frechet distance, the judge's features", say(lambda one: worth(one, "frechet"), 1), "-", "-"
     yield "... one half of the real ones to the other", say(lambda one: worth(one, "floor"), 1), "-", "-"
     yield "... Inception Score, the judge's classes", say(lambda one: worth(one, "inception_score"), 2), "-", "-"
-    for name, title in (("loss", "loss"), ("calibrated", "calibrated loss"), ("nearest", "nearest painted")):
+    for name, title in (("loss", "loss"), ("calibrated", "calibrated loss"), ("nearest", "nearest generated")):
         yield f"membership AUC of the words, {title}", say(lambda one, k=name: attacked(one, k)), "untested", "-"
-    for name, title in (("painted", "painted picture"), ("strangers", "real stranger")):
+    for name, title in (("generated", "generated picture"), ("strangers", "real stranger")):
         yield (
             f"distance to the nearest private picture, {title}: mean",
             say(lambda one, k=name: mean(leak(one, f"{k}_mean")), 2),
@@ -123,7 +123,7 @@ def rows(found: list[Metrics]) -> Iterator[Row]:
 
 def table(found: list[Metrics], seeds: list[int]) -> str:
     """The table as Markdown."""
-    card = next(iter(found[0]["cards"].values()))
+    card = next(iter(found[0]["capabilities"].values()))
     head = (
         f"Seeds {', '.join(map(str, seeds))}; mean (each seed). {len(found[0]['cards'])} sites, Dirichlet .1, pictures "
         f"{' x '.join(map(str, card['shape']))}; 360 test pictures of all classes; one pair of pretrained models."
@@ -134,7 +134,7 @@ def table(found: list[Metrics], seeds: list[int]) -> str:
 
 def scaled(metrics: Metrics) -> str:
     """The table of the run on CIFAR-10."""
-    count = sum(sum(card["histogram"]) for card in metrics["cards"].values())
+    count = sum(sum(card["histogram"]) for card in metrics["capabilities"].values())
     head = (
         f"CIFAR-10 at 16 x 16, seed 0, as it is: {count} private pictures, transposed, {len(metrics['cards'])} sites."
     )
@@ -142,7 +142,7 @@ def scaled(metrics: Metrics) -> str:
         **{f"accuracy over all classes, {name}": f"{arm(metrics, name):.3f}" for name in SOURCE},
         **{f"accuracy on each site's own test, {k}": f"{metrics['local'][k]:.3f}" for k in ("local", "exchange")},
         "bytes of words, all sites": f"{total(metrics, 'words')}",
-        "painted pictures judged right": f"{worth(metrics, 'accuracy'):.3f}",
+        "generated pictures judged right": f"{worth(metrics, 'accuracy'):.3f}",
         "membership AUC of the words, calibrated loss": f"{attacked(metrics, 'calibrated'):.3f}",
     }
     rows = [f"| {what} | {value} |" for what, value in measured.items()]
@@ -154,8 +154,8 @@ def picture(folder: Path) -> None:
     metrics_of = sorted((folder / "sites").iterdir())
     shown = [
         (folder / "real.png", "real, never seen by a site"),
-        (metrics_of[0] / "painted-exchange.png", f"{metrics_of[0].name} paints, from received words"),
-        (metrics_of[0] / "painted-control.png", f"{metrics_of[0].name} paints, from unlearned names"),
+        (metrics_of[0] / "generated-exchange.png", f"{metrics_of[0].name}, generated from received words"),
+        (metrics_of[0] / "generated-control.png", f"{metrics_of[0].name}, generated from names (control)"),
     ]
     figure = Figure(figsize=(10, 3.6), dpi=110, layout="constrained")
     for axes, (path, title) in zip(figure.subplots(1, len(shown)).flat, shown, strict=True):

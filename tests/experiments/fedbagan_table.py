@@ -27,8 +27,9 @@ from tables import Launch, launched, write
 
 from fednet.api import NullProgress, SiteContext
 from fednet.federated.local_network import local_network
-from fednet.methods.fedbagan.job import make_site, run_job
+from fednet.methods.fedbagan.job import run_job
 from fednet.methods.fedbagan.results import BALANCING, BASELINE, DECODER, LAST, REAL
+from fednet.methods.fedbagan.site import FedBaganSite
 from fednet.reporting.animation import ANIMATION
 from launch.config.schema import load_config
 
@@ -77,7 +78,7 @@ def held(launch: Launch, seed: int, out: Path) -> dict[str, Any]:
         names = tuple(loaded.cluster.entries)
         config: Any = loaded.method
         sites = {
-            name: make_site(config, SiteContext(name, k, len(names), seed, "cpu", folder))
+            name: FedBaganSite(config, SiteContext(name, k, len(names), seed, "cpu", folder))
             for k, name in enumerate(names)
         }
         capabilities = {name: site.prepare(NullProgress()) for name, site in sites.items()}

@@ -107,7 +107,7 @@ def trained(found: Results, seeds: list[int], out: Path) -> Iterator[Row]:
         fewer = "" if len(values) == len(seeds) else f"; {len(values)} of {len(seeds)} seeds"
         return f"{mean(values):.{digits}f} ({', '.join(f'{value:.{digits}f}' for value in values)}{fewer})"
 
-    private, overfit, sealed, lessons, lines = map(of, (PRIVATE, OVERFIT, SECURE, CLASSIFIER, LINE))
+    private, overfit, sealed, classifiers, lines = map(of, (PRIVATE, OVERFIT, SECURE, CLASSIFIER, LINE))
     spent = "/".join(f"{epsilon(private[0], kind):.2f}" for kind in ("rdp", "prv")) if private else "?"
     yield (
         f"DP-GAN, epsilon {spent} (RDP/PRV): Frechet distance, times better than untrained",
@@ -133,10 +133,10 @@ def trained(found: Results, seeds: list[int], out: Path) -> Iterator[Row]:
         "never wired",
         ">= 2",
     )
-    spent = "/".join(f"{epsilon(lessons[0], kind):.2f}" for kind in ("rdp", "prv")) if lessons else "?"
+    spent = "/".join(f"{epsilon(classifiers[0], kind):.2f}" for kind in ("rdp", "prv")) if classifiers else "?"
     yield (
         f"DP classifier, epsilon {spent}: accuracy",
-        each([one["accuracy"] for one in lessons]),
+        each([one["accuracy"] for one in classifiers]),
         (".589 (CIFAR-10, target epsilon 50)"),
         "-",
     )

@@ -25,9 +25,10 @@ from fednet.diffusion.combination import ScoreAnswers
 from fednet.diffusion.sampler_config import EulerMaruyama
 from fednet.diffusion.sampling import sample
 from fednet.diffusion.sde import VP
-from fednet.methods.score_inference.arm_sampling import read_score_capabilities, sample_arm
 from fednet.methods.score_inference.config import RuleName, ScoreInferenceConfig
+from fednet.methods.score_inference.messages import read_score_capabilities
 from fednet.methods.score_inference.rules import RULES, LabelCounts
+from fednet.methods.score_inference.sampling import sample_arm
 from fednet.methods.score_inference.site import ScoreInferenceSite
 from fednet.seeds import generator
 from launch.config.schema import load_config

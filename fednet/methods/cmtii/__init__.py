@@ -1,1 +1,1 @@
-"""Interchange of pseudo-words: sites teach one another classes that they have never seen by a kilobyte of words."""
+"""Exchange of pseudo-words: a kilobyte of embeddings tells other sites of a class that they have never seen."""

@@ -11,7 +11,6 @@ Source: Hu et al. 2021 (arXiv 2106.09685); rank 8 and alpha 16 are the source sy
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -21,14 +20,12 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraModel
 from peft.tuners.lora.layer import MultiheadAttention
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from fednet.errors import ModelError
 from fednet.federated.state import detached_copy, digest, require_finite, require_like
-from fednet.files import write_whole
+from fednet.methods.common.checkpoint import read_checkpoint, write_checkpoint
 
 ADAPTER_NAME = "default"
 """peft's name for the one adapter that there is."""
@@ -114,7 +111,7 @@ class LoraAdapter:
             OSError: it cannot be written; nothing is left behind.
         """
         description = _AdapterDescription(encoder=self._origin, config=self._config)
-        write_whole(path, serialize(self.state(), {METADATA_KEY: description.model_dump_json()}))
+        write_checkpoint(path, self.state(), METADATA_KEY, description.model_dump_json())
 
     def load(self, path: Path) -> None:
         """Becomes what `save` wrote.
@@ -175,11 +172,7 @@ class _WeightRestorer:
 
 
 def _read_adapter(path: Path) -> tuple[_AdapterDescription, dict[str, Tensor]]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY, "null")
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator
-        return _AdapterDescription.model_validate(json.loads(text)), state
-    except (OSError, SafetensorError, ValueError, RecursionError) as error:
-        detail = f"{error.error_count()} faults" if isinstance(error, ValidationError) else str(error)
-        raise ModelError(f"{path} is no adapter that can be read ({detail}): write one with Adapter.save") from error
+    def parse(note: Any, state: dict[str, Tensor]) -> tuple[_AdapterDescription, dict[str, Tensor]]:
+        return _AdapterDescription.model_validate(note), state
+
+    return read_checkpoint(path, METADATA_KEY, parse, "give an adapter that LoraAdapter.save wrote")

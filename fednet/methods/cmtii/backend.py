@@ -1,8 +1,8 @@
-"""What the method asks of its models: a CLIP that reads pseudo-words, and a painter that paints from them.
+"""The interface of the method's models: a CLIP that reads pseudo-words, and an image generator conditioned on them.
 
 Two back-ends stand behind these: the embedded default, small and pretrained on a public split, and the real one,
 open_clip with a checkpoint and a diffusers text-to-image folder. A word is a token embedding: a row of the table that
-both read their prompts with, so that what is learnt with the one can be painted by the other. Knows no site, no
+both read their prompts with, so that a word that is learnt with one conditions the other. Knows no site, no
 training and no network.
 """
 
@@ -62,8 +62,8 @@ class ClipModel(Protocol):
 class ImageGenerator(Protocol):
     """A text-to-image diffusion model that reads pseudo-words."""
 
-    def paint(self, word: Tensor, count: int, random: Generator) -> Tensor:
-        """Paints `count` pictures of "a photo of a {word}": float32 (count, c, h, w) in [-1, 1], on the CPU.
+    def generate(self, word: Tensor, count: int, random: Generator) -> Tensor:
+        """Generates `count` pictures of "a photo of a {word}": float32 (count, c, h, w) in [-1, 1], on the CPU.
 
         Args:
             word: (tokens, width).
@@ -92,13 +92,13 @@ class CmtiiBackend:
 
     Attributes:
         clip: classifies, and is adapted.
-        painter: paints.
-        shape: channels, height and width of what is painted.
+        image_generator: generates.
+        shape: channels, height and width of a generated picture.
         known: words, each (tokens, width), that the models know for a class of some name beside the name itself;
             learning may begin at one of them.
     """
 
     clip: ClipModel
-    painter: ImageGenerator
+    image_generator: ImageGenerator
     shape: tuple[int, int, int]
     known: Callable[[str], Sequence[Tensor]] = field(default=lambda _name: ())

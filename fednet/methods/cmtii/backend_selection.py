@@ -1,4 +1,4 @@
-"""The models of a run: which back-end is configured, made ready at a place. Knows no call and no question."""
+"""Loads the back-end that a run configures onto a site's device."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from fednet.methods.cmtii.pretrained_config import PretrainedBackendConfig
 from fednet.methods.cmtii.site_data import CmtiiDataSplit
 
 
-def load_backend(config: CmtiiConfig, site: SiteContext, world: CmtiiDataSplit, progress: Progress) -> CmtiiBackend:
+def load_backend(config: CmtiiConfig, site: SiteContext, split: CmtiiDataSplit, progress: Progress) -> CmtiiBackend:
     """The models on a site's device, frozen.
 
     Raises:
-        MethodError: they cannot be loaded, or schooled.
-        Stopped: the watch asks for the end.
+        MethodError: they cannot be loaded or pretrained.
+        Stopped: `progress` asks for the end.
     """
     if isinstance(config.backend, PretrainedBackendConfig):
         from fednet.methods.cmtii import pretrained_backend  # noqa: PLC0415 - transformers takes seconds to import
@@ -23,4 +23,4 @@ def load_backend(config: CmtiiConfig, site: SiteContext, world: CmtiiDataSplit, 
         return pretrained_backend.load_pretrained_backend(config.backend, site)
     from fednet.methods.cmtii import small_backend  # noqa: PLC0415 - as above
 
-    return small_backend.load_small_backend(config.backend, site, world.common(), progress)
+    return small_backend.load_small_backend(config.backend, site, split.public_images(), progress)

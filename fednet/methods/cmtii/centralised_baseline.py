@@ -1,6 +1,6 @@
-"""The bound: one site that has the pictures of all, learns all words from them and tunes with them, painting nothing.
+"""The centralised baseline: one site with all pictures learns all words from them and tunes with them.
 
-Whoever computes it reads every site's share of the run's data, so it is for experiments, and no site takes part in it.
+Its process reads every site's share of the run's data, so it is for experiments, and no site takes part in it.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def centralised_counts(
 
     Raises:
         MethodError: the data or the models are not there, or a training diverges.
-        Stopped: the watch asks for the end.
+        Stopped: `progress` asks for the end.
     """
-    world = CmtiiDataSplit(config.data, config.public)
-    everything = world.pooled(config.partition, sites, seed)
-    backend = load_backend(config, SiteContext(CENTRAL_SITE, 0, 1, seed, "cpu", folder), world, progress)
+    split = CmtiiDataSplit(config.data, config.public)
+    everything = split.pooled(config.partition, sites, seed)
+    backend = load_backend(config, SiteContext(CENTRAL_SITE, 0, 1, seed, "cpu", folder), split, progress)
     tokens = [backend.clip.tokens(name) for name in everything.classes]
     every = config.learn.model_copy(update={"classes": None})
     words, _ = invert_words(

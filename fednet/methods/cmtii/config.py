@@ -1,7 +1,7 @@
-"""What can be set for the interchange of words, with its defaults; everything is checked before anything runs.
+"""The configuration of the exchange of pseudo-words, with its defaults; checked before anything runs.
 
-The models stand in `embedded_config.py` and `real_config.py`, how pictures are divided in `fednet.data.config`. This
-module knows which settings go together.
+The models are configured in `small_config.py` and `pretrained_config.py`, how pictures are divided in
+`fednet.data.config`. This module knows which settings go together.
 """
 
 from __future__ import annotations
@@ -9,27 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from fednet.data.config import DataConfig, PartitionConfig
+from fednet.data.config import PartitionConfig
 from fednet.data.site_data import check_data
 from fednet.methods.cmtii.pretrained_config import PretrainedBackendConfig
 from fednet.methods.cmtii.small_config import SmallBackendConfig
+from fednet.methods.common.config import ConfigSection, ImageConfig
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class InversionConfig(ConfigSection):
+    """How a site learns the pseudo-word of a class from its pictures.
 
-
-class InversionConfig(_Section):
-    """How a site learns the word of a class from its pictures.
-
-    A word begins at the tokens of the class's name, at a word that the models know for it, or where the last round has
-    left it, wherever the class's pictures are denoised best.
+    It is initialised with the tokens of the class's name, with a word that the models know for it, or with that of the
+    last round, whichever denoises the class's pictures best.
 
     Attributes:
-        contrastive: what telling the class apart from all others counts in the loss.
-        diffusion: what denoising the pictures under the word counts, by min-SNR.
+        contrastive: weight of the contrastive loss, of the class against all others.
+        diffusion: weight of the denoising loss under the word, by min-SNR.
         steps: of AdamW, for all classes that are learnt at once.
         lr: its step size at first; it falls to zero by a cosine.
         weight_decay: of it.
@@ -54,12 +51,12 @@ class InversionConfig(_Section):
         return self
 
 
-class LoraTuningConfig(_Section):
+class LoraTuningConfig(ConfigSection):
     """How a site tunes its image encoder, by LoRA.
 
     Attributes:
-        painted: pictures painted of each class that others have words for, shared out among these words.
-        weight: what a painted picture counts beside one of the site's own.
+        generated: pictures generated of each class that other sites have words for, divided among these words.
+        weight: of a generated picture in the loss; one of the site's own weighs 1.
         steps: of AdamW.
         lr: its step size at first; it falls to zero by a cosine.
         weight_decay: of it.
@@ -68,7 +65,7 @@ class LoraTuningConfig(_Section):
         alpha: it is scaled by alpha / rank.
     """
 
-    painted: int = Field(default=40, ge=1)
+    generated: int = Field(default=40, ge=1)
     weight: float = Field(default=1.0, gt=0.0)
     steps: int = Field(default=150, ge=1)
     lr: float = Field(default=1e-3, gt=0.0)
@@ -78,12 +75,12 @@ class LoraTuningConfig(_Section):
     alpha: float = Field(default=16.0, gt=0.0)
 
 
-class CmtiiReportConfig(_Section):
+class CmtiiReportConfig(ConfigSection):
     """What is measured and shown.
 
     Attributes:
-        control: also tune with pictures painted from the names' own tokens, which nobody has learnt.
-        central: also tune on all sites' pictures together, a bound: whoever asks reads all of them. For experiments.
+        control: also tune with pictures generated from the tokens of the classes' names.
+        central: also tune on all sites' pictures together, as a baseline. The driver reads all: for experiments.
         leakage: have the sites attack their own words. It reads private pictures: for experiments.
         views: noisy views of a picture that the attack averages.
     """
@@ -94,23 +91,21 @@ class CmtiiReportConfig(_Section):
     views: int = Field(default=8, ge=1, le=1000)
 
 
-class CmtiiConfig(_Section):
+class CmtiiConfig(ImageConfig):
     """Everything that can be set for one run.
 
     Attributes:
-        data: which pictures.
         partition: how they are divided among the sites, and what part each tests itself with.
         backend: which models.
         rounds: of learning, offering and tuning.
         learn: of a word.
         tune: of an image encoder.
-        aliases: what the sites say instead of a class's name, to that name.
-        unknown: what becomes of a word whose subject is no class and no alias: it is refused by name, or goes to the
-            class whose name it comes nearest to, as the source has it.
+        aliases: subjects of offers in place of a class's name, to that name.
+        unknown: what becomes of an offer whose subject is no class and no alias: it is refused by name, or assigned to
+            the class whose name it is nearest to, as in the source.
         report: what is measured.
     """
 
-    data: DataConfig = DataConfig()
     partition: PartitionConfig = PartitionConfig(kind="dirichlet", alpha=0.1, least=40, train_ratio=0.75)
     backend: Annotated[SmallBackendConfig | PretrainedBackendConfig, Field(discriminator="kind")] = SmallBackendConfig()
     rounds: int = Field(default=1, ge=1)
@@ -123,7 +118,7 @@ class CmtiiConfig(_Section):
     @model_validator(mode="after")
     def _aliases_are_one_to_one(self) -> CmtiiConfig:
         if len(set(self.aliases.values())) != len(self.aliases):
-            raise ValueError("aliases names a class twice: one alias a class, or nobody knows which to say")
+            raise ValueError("aliases names a class twice: give one alias a class")
         return self
 
     @property
@@ -132,14 +127,14 @@ class CmtiiConfig(_Section):
         return self.backend.public if isinstance(self.backend, SmallBackendConfig) else 0.0
 
 
-def check(config: CmtiiConfig, own: Mapping[str, Any] | None = None) -> None:
-    """Looks whether the data and the models are where they are said to be.
+def check(config: CmtiiConfig, overrides: Mapping[str, Any] | None = None) -> None:
+    """Checks that the data and the models exist.
 
     Raises:
-        DataError: the data, those of a site with `own`, are missing or malformed.
+        DataError: the data, those of a site with `overrides`, are missing or malformed.
         ModelError: a model's files are missing or incomplete.
     """
-    check_data(config.data, own)
+    check_data(config.data, overrides)
     if isinstance(config.backend, PretrainedBackendConfig):
         from fednet.methods.cmtii import pretrained_backend  # noqa: PLC0415 - open_clip and diffusers take seconds to import
 

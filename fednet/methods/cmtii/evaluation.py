@@ -1,9 +1,9 @@
-"""What painted pictures are worth, and what words tell of the pictures they were learnt from; measured at the site.
+"""Measures of generated pictures, and membership attacks on pseudo-words; computed at the site.
 
-The judge comes from whoever asks: its weights travel to the pictures, which stay. An attack on a word asks how well
-the painter denoises a picture under it: better than a stranger's of the same class, and the picture was among those
-that the word was learnt from. `calibrated` subtracts what the painter makes of the same noisy picture under the name's
-own tokens, so that a picture is not taken for a member because it is an easy one (Watson et al. 2022, arXiv
+The judge's weights come with the question, so that the pictures stay. The attack's statistic is how well the image
+generator denoises a picture under a word: better than others of the class, and the picture is taken for one that the
+word was learnt from. `calibrated` subtracts the loss of the same noisy picture under the tokens of the class's name, so
+that a picture is not taken for a member because it is an easy one (Watson et al. 2022, arXiv
 2111.08440). Reads private pictures; knows no other site.
 """
 
@@ -56,13 +56,13 @@ def judge_from_inputs(
 
 
 def evaluate_generated(judge: Judge, images: Tensor, labels: Tensor, real: ImageSet) -> dict[str, Any]:
-    """What painted pictures are worth beside real ones of the same classes.
+    """The measures of generated pictures beside real ones of the same classes.
 
     Args:
-        judge: says what they are.
-        images: painted, (n, c, h, w).
-        labels: what they were meant to be, int64 (n,).
-        real: pictures that nobody has learnt from.
+        judge: classifies them.
+        images: generated, (n, c, h, w).
+        labels: the classes of their words, int64 (n,).
+        real: pictures that no site trained on.
 
     Returns:
         count; accuracy, in all and by class; inception_score; frechet, the distance to the real ones in the judge's
@@ -88,20 +88,20 @@ def evaluate_generated(judge: Judge, images: Tensor, labels: Tensor, real: Image
 
 @dataclass(frozen=True)
 class WordLeakage:
-    """What the word of one class tells.
+    """What the word of one class leaks.
 
     Attributes:
         label: the class.
-        painted: the distance of every picture painted from the word to the nearest it was learnt from.
-        strangers: the same distance of real pictures that nobody has learnt from.
+        generated: the distance of every picture generated from the word to the nearest that it was learnt from.
+        strangers: the same distance of real pictures that no site trained on.
         loss: AUC of the attack by the loss.
         calibrated: the same, calibrated.
-        nearest: AUC of the attack by the nearest painted picture.
+        nearest: AUC of the attack by the nearest generated picture.
         count: members, and strangers, each.
     """
 
     label: int
-    painted: tuple[float, ...]
+    generated: tuple[float, ...]
     strangers: tuple[float, ...]
     loss: float
     calibrated: float
@@ -110,11 +110,11 @@ class WordLeakage:
 
 
 def measure_leakage(
-    painter: ImageGenerator,
+    net: ImageGenerator,
     label: int,
     words: tuple[Tensor, Tensor],
     pictures: tuple[Tensor, Tensor],
-    painted: Tensor,
+    generated: Tensor,
     *,
     views: int,
     seed: int,
@@ -122,27 +122,27 @@ def measure_leakage(
     """Attacks one word.
 
     Args:
-        painter: the attacker's, everybody's.
+        net: the image generator, which all sites and the attacker have.
         label: its class.
         words: the word, and the tokens of the class's name.
         pictures: those that it was learnt from, and others of the same class and source, at least one of each.
-        painted: from the word.
+        generated: from the word.
         views: noisy views of a picture that are averaged.
         seed: draws them, the same for all pictures and both words.
     """
     (word, tokens), (members, strangers) = words, pictures
     inside, outside = halves(len(members), len(strangers), generator(seed, "halves", label))
     tried = torch.cat([members[inside], strangers[outside]])
-    raw = _losses(painter, tried, word, views, derive(seed, "views", label))
-    known = _losses(painter, tried, tokens, views, derive(seed, "views", label))
+    raw = _losses(net, tried, word, views, derive(seed, "views", label))
+    known = _losses(net, tried, tokens, views, derive(seed, "views", label))
     count = len(inside)
     return WordLeakage(
         label=label,
-        painted=tuple(nearest_distance(painted, members).tolist()),
+        generated=tuple(nearest_distance(generated, members).tolist()),
         strangers=tuple(nearest_distance(strangers, members).tolist()),
         loss=loss_attack(raw[:count], raw[count:]),
         calibrated=loss_attack((raw - known)[:count], (raw - known)[count:]),
-        nearest=nearest_attack(members[inside], strangers[outside], painted),
+        nearest=nearest_attack(members[inside], strangers[outside], generated),
         count=count,
     )
 
@@ -156,7 +156,9 @@ def pool_leakage(leaks: Sequence[WordLeakage]) -> dict[str, Any]:
     if not leaks:
         raise MeasureError("no word was learnt here, so none can be attacked")
     total = sum(one.count for one in leaks)
-    pooled = {name: torch.tensor([d for one in leaks for d in getattr(one, name)]) for name in ("painted", "strangers")}
+    pooled = {
+        name: torch.tensor([d for one in leaks for d in getattr(one, name)]) for name in ("generated", "strangers")
+    }
     return {
         "words": len(leaks),
         "count": total,
@@ -170,11 +172,10 @@ ATTACK_AUCS = ("loss", "calibrated", "nearest")
 
 
 @torch.no_grad()
-def _losses(painter: ImageGenerator, images: Tensor, word: Tensor, views: int, seed: int) -> Tensor:
+def _losses(net: ImageGenerator, images: Tensor, word: Tensor, views: int, seed: int) -> Tensor:
     """The mean loss of every picture (n,); the same seed shows the same noise."""
     random, parts = torch.Generator().manual_seed(seed), torch.split(images, CHUNK)
     looks = [
-        torch.cat([painter.denoising_loss(part, [word] * len(part), random).cpu() for part in parts])
-        for _ in range(views)
+        torch.cat([net.denoising_loss(part, [word] * len(part), random).cpu() for part in parts]) for _ in range(views)
     ]
     return torch.stack(looks).mean(0)

@@ -1,4 +1,4 @@
-"""Pictures painted from words: as many of each class, shared out among the words that say it. Trains nothing."""
+"""Pictures generated from pseudo-words: equally many of each class, divided among its words. Trains nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GeneratedShape = tuple[int, int, int]
 
 
 def generate_images(
-    painter: ImageGenerator,
+    net: ImageGenerator,
     words: Mapping[int, Sequence[Tensor]],
     count: int,
     shape: GeneratedShape,
@@ -23,31 +23,31 @@ def generate_images(
     random: Generator,
     progress: Progress,
 ) -> tuple[Tensor, Tensor]:
-    """Paints `count` pictures of every class.
+    """Generates `count` pictures of every class.
 
     Args:
-        painter: paints.
+        net: generates.
         words: the words of each class, at least one, each (tokens, width).
-        count: pictures a class; the first words paint one more where it cannot be shared out evenly.
+        count: pictures a class; the first words have one more where it cannot be divided evenly.
         shape: channels, height and width that the pictures are brought to.
         random: a CPU generator.
-        progress: hears of every word.
+        progress: told of every word.
 
     Returns:
         Pictures float32 (n, *shape) in [-1, 1] and their classes int64 (n,), class by class.
 
     Raises:
         ModelError: a word cannot be read, or the pictures are not finite.
-        Stopped: the watch asks for the end.
+        Stopped: `progress` asks for the end.
     """
     images, labels = [torch.zeros(0, *shape)], []
     for done, (label, several) in enumerate(words.items()):
         for index, word in enumerate(several):
             share = count // len(several) + (index < count % len(several))
             if share:
-                images.append(resize_to_shape(painter.paint(word, share, random), shape))
+                images.append(resize_to_shape(net.generate(word, share, random), shape))
                 labels += [label] * share
-        progress.report("painting", done + 1, len(words))
+        progress.report("generating pictures", done + 1, len(words))
     return torch.cat(images), torch.tensor(labels, dtype=torch.int64)
 
 

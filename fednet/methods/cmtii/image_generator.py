@@ -1,9 +1,9 @@
-"""The small painter: a diffusers UNet that reads a word as it reads the time, and DDIM for few steps.
+"""The small image generator: a diffusers UNet conditioned on a word as on the time, and DDIM for few steps.
 
-A word of several tokens is read as their mean. The word that says nothing is zero: it is what the network hears in a
-part of its training, and what guidance leads away from (Ho and Salimans 2022, arXiv 2207.12598). The network predicts
+A word of several tokens is read as their mean. The unconditional word is zero: the network gets it in a part of its
+training, and guidance leads away from it (Ho and Salimans 2022, arXiv 2207.12598). The network predicts
 the velocity (Salimans and Ho 2022, arXiv 2202.00512), which stays of one size at all noise levels. Knows no site and
-no CLIP; it is trained in `schooling.py`.
+no CLIP; it is trained in `pretraining.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NORM_GROUPS = 8
 
 
 class SmallImageGenerator(nn.Module):
-    """Paints from words (a `ImageGenerator`).
+    """Generates from words (an `ImageGenerator`).
 
     Args:
         config: its size.
@@ -55,8 +55,8 @@ class SmallImageGenerator(nn.Module):
         return next(self.parameters()).device
 
     @torch.no_grad()
-    def paint(self, word: Tensor, count: int, random: Generator) -> Tensor:
-        """Paints `count` pictures of a word: float32 (count, c, h, w) in [-1, 1], on the CPU.
+    def generate(self, word: Tensor, count: int, random: Generator) -> Tensor:
+        """Generates `count` pictures of a word: float32 (count, c, h, w) in [-1, 1], on the CPU.
 
         Args:
             word: (tokens, width).
@@ -66,9 +66,9 @@ class SmallImageGenerator(nn.Module):
         Raises:
             ModelError: the word has another width, no token, or is not finite.
         """
-        said = self._heard([word])
+        condition = self._condition([word])
         parts = [min(self.config.batch, count - first) for first in range(0, count, self.config.batch)]
-        return torch.cat([self._painted(said.expand(size, -1), random) for size in parts])
+        return torch.cat([self._sampled(condition.expand(size, -1), random) for size in parts])
 
     def denoising_loss(self, images: Tensor, words: Sequence[Tensor], random: Generator) -> Tensor:
         """How badly the noise in pictures is predicted under their words, weighted by min-SNR.
@@ -88,15 +88,15 @@ class SmallImageGenerator(nn.Module):
         """
         if len(words) != len(images):
             raise ModelError(f"{len(images)} pictures need as many words, one each; got {len(words)}")
-        return self.losses(images, self._heard(words), random)
+        return self.losses(images, self._condition(words), random)
 
-    def losses(self, images: Tensor, heard: Tensor, random: Generator) -> Tensor:
-        """The same for what is heard of the words, (b, width)."""
+    def losses(self, images: Tensor, condition: Tensor, random: Generator) -> Tensor:
+        """The same for conditions of words, (b, width)."""
         count = len(images)
         spread = (torch.randperm(count, generator=random) + torch.rand(1, generator=random)) / count
         noise = torch.randn(images.shape, generator=random).to(self.device)
         return denoising_losses(
-            lambda noisy, at: self._velocity(noisy, at, heard),
+            lambda noisy, at: self._velocity(noisy, at, condition),
             images.to(self.device),
             noise,
             (spread * DIFFUSION_STEPS).long().clamp(max=DIFFUSION_STEPS - 1).to(self.device),
@@ -105,44 +105,42 @@ class SmallImageGenerator(nn.Module):
             gamma=self.config.gamma,
         )
 
-    def _painted(self, heard: Tensor, random: Generator) -> Tensor:
+    def _sampled(self, condition: Tensor, random: Generator) -> Tensor:
         """DDIM; guidance carries pictures out of range, so the noise is what is left beside the clipped picture."""
-        x = torch.randn((len(heard), *self.shape), generator=random).to(self.device)
+        x = torch.randn((len(condition), *self.shape), generator=random).to(self.device)
         self._levels.set_timesteps(self.config.steps)
         for time in self._levels.timesteps.tolist():
-            velocity = self._guided(x, torch.full((len(x),), time, device=self.device), heard)
+            velocity = self._guided(x, torch.full((len(x),), time, device=self.device), condition)
             x = self._levels.step(velocity, time, x, use_clipped_model_output=True).prev_sample
         return x.float().cpu().clamp(-1, 1)
 
-    def _guided(self, x: Tensor, times: Tensor, heard: Tensor) -> Tensor:
+    def _guided(self, x: Tensor, times: Tensor, condition: Tensor) -> Tensor:
         guidance = self.config.guidance
         if guidance == 1.0:
-            return self._velocity(x, times, heard)
-        both = torch.cat([heard, torch.zeros_like(heard)])
-        said, silent = self._velocity(torch.cat([x, x]), torch.cat([times, times]), both).chunk(2)
-        return silent + guidance * (said - silent)
+            return self._velocity(x, times, condition)
+        both = torch.cat([condition, torch.zeros_like(condition)])
+        conditional, unconditional = self._velocity(torch.cat([x, x]), torch.cat([times, times]), both).chunk(2)
+        return unconditional + guidance * (conditional - unconditional)
 
-    def _velocity(self, x: Tensor, times: Tensor, heard: Tensor) -> Tensor:
-        found: Tensor = self.unet(x, times, encoder_hidden_states=None, class_labels=heard).sample
-        return found
+    def _velocity(self, x: Tensor, times: Tensor, condition: Tensor) -> Tensor:
+        velocity: Tensor = self.unet(x, times, encoder_hidden_states=None, class_labels=condition).sample
+        return velocity
 
-    def _heard(self, words: Sequence[Tensor]) -> Tensor:
+    def _condition(self, words: Sequence[Tensor]) -> Tensor:
         for index, word in enumerate(words):
             if word.ndim != 2 or word.shape[1] != self.width or not len(word) or not bool(word.isfinite().all()):
-                raise ModelError(
-                    f"word {index} is {tuple(word.shape)}; this painter reads finite words (tokens, {self.width})"
-                )
+                raise ModelError(f"word {index} is {tuple(word.shape)}; expected finite words (tokens, {self.width})")
         return torch.stack([word.mean(0) for word in words]).to(self.device)
 
 
 def _require_valid_config(config: ImageGeneratorConfig, shape: tuple[int, int, int]) -> None:
     if unfit := [channels for channels in config.channels if channels % NORM_GROUPS]:
-        raise ModelError(f"backend.painter.channels must be multiples of {NORM_GROUPS}, not {unfit}")
+        raise ModelError(f"backend.image_generator.channels must be multiples of {NORM_GROUPS}, not {unfit}")
     factor = 2 ** (len(config.channels) - 1)
     if shape[1] % factor or shape[2] % factor:
         raise ModelError(
-            f"{len(config.channels)} levels (backend.painter.channels) need sides divisible by {factor}, the pictures "
-            f"are {shape[1]} x {shape[2]}: use fewer levels or another data.size"
+            f"{len(config.channels)} levels (backend.image_generator.channels) need sides divisible by "
+            f"{factor}, the pictures are {shape[1]} x {shape[2]}: use fewer levels or another data.size"
         )
 
 

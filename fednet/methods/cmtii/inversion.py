@@ -1,8 +1,9 @@
-"""Learning the words of a site's classes: tokens are trained, every model stays as it is.
+"""Learning the pseudo-words of a site's classes: embeddings are trained, every model is frozen.
 
 Two losses, alone or together: the word shall tell the pictures of its class from all others (contrastive), and the
-painter shall denoise them best under it (diffusion). In the first every class appears once, by the site's own word or
-by the tokens of its name; what others have sent does not, since it would be one more class for the same pictures.
+image generator shall denoise them best under it (diffusion). In the first every class appears once, by the site's own
+word or by the tokens of its name; words of other sites do not, since they would be further classes for the same
+pictures.
 
 Source: CoOp (Zhou et al. 2022, arXiv 2109.01134) with one word a class for the first; Textual Inversion (Gal et al.
 2022, arXiv 2208.01618) for the second. Knows no network.
@@ -23,6 +24,7 @@ from fednet.methods.cmtii.backend import CmtiiBackend
 from fednet.methods.cmtii.config import InversionConfig
 from fednet.methods.cmtii.losses import contrastive_losses
 from fednet.methods.cmtii.tuning import batched_image_features
+from fednet.methods.common.training import descend
 
 INIT_IMAGES, INIT_NOISE_DRAWS = 32, 4
 """How many pictures of a class are looked at, and how often, to find where its word begins."""
@@ -40,7 +42,7 @@ def classes_to_learn(pictures: ImageSet, config: InversionConfig, number: int) -
 def invert_words(
     backend: CmtiiBackend,
     pictures: ImageSet,
-    spoken: Sequence[Tensor],
+    initial: Sequence[Tensor],
     labels: Sequence[int],
     config: InversionConfig,
     *,
@@ -52,21 +54,21 @@ def invert_words(
     Args:
         backend: the models.
         pictures: the site's.
-        spoken: what every class is called so far, in class order, each (tokens, width).
+        initial: the present word of every class, in class order, each (tokens, width).
         labels: the classes to learn, at least one picture of each.
         config: how.
         random: draws batches, times and noise.
-        progress: hears of every step.
+        progress: told of every step.
 
     Returns:
         The words by class, and the mean losses of the last half of the steps.
 
     Raises:
         MethodError: the training diverges.
-        Stopped: the watch asks for the end.
+        Stopped: `progress` asks for the end.
     """
     seed = int(torch.randint(2**62, (1,), generator=random))
-    words = {label: initial_word(backend, pictures, label, spoken[label], seed).requires_grad_() for label in labels}
+    words = {label: initial_word(backend, pictures, label, initial[label], seed).requires_grad_() for label in labels}
     places = [(pictures.labels == label).nonzero().flatten() for label in labels]
     features = batched_image_features(backend.clip, pictures.images) if config.contrastive else None
     optimiser = torch.optim.AdamW(list(words.values()), lr=config.lr, weight_decay=config.weight_decay)
@@ -74,13 +76,15 @@ def invert_words(
     history: list[dict[str, Tensor]] = []
     for step in range(config.steps):
         chosen = _batch(places, config.batch, random)
-        told = pictures.labels[chosen]
+        targets = pictures.labels[chosen]
         losses: dict[str, Tensor] = {}
         if features is not None:
-            losses["contrastive"] = _contrastive(backend, features[chosen], told, spoken, words)
+            losses["contrastive"] = _contrastive(backend, features[chosen], targets, initial, words)
         if config.diffusion:
-            said = [words[label] for label in told.tolist()]
-            losses["diffusion"] = backend.painter.denoising_loss(pictures.images[chosen], said, random).mean()
+            conditions = [words[label] for label in targets.tolist()]
+            losses["diffusion"] = backend.image_generator.denoising_loss(
+                pictures.images[chosen], conditions, random
+            ).mean()
         total = sum(getattr(config, name) * loss for name, loss in losses.items())
         _optimiser_step(optimiser, torch.as_tensor(total))
         rate.step()
@@ -90,35 +94,38 @@ def invert_words(
 
 
 @torch.no_grad()
-def initial_word(backend: CmtiiBackend, pictures: ImageSet, label: int, spoken: Tensor, seed: int) -> Tensor:
+def initial_word(backend: CmtiiBackend, pictures: ImageSet, label: int, initial: Tensor, seed: int) -> Tensor:
     """Where the word of a class begins: of what is known for it, the word under which its pictures are denoised best.
 
-    A word that begins far off may find a place where pictures are denoised well and nothing sensible is painted.
+    A word that is initialised far off may end where pictures are denoised well and nothing sensible is generated.
 
     Args:
         backend: the models.
         pictures: the site's.
         label: the class.
-        spoken: what it is called so far, which is kept where nothing known is better.
+        initial: its present word, which is kept where no known word is better.
         seed: draws the noise, the same for all.
     """
     images = pictures.images[pictures.labels == label][:INIT_IMAGES]
 
     def loss(word: Tensor) -> float:
         random = torch.Generator().manual_seed(seed)
-        looks = [backend.painter.denoising_loss(images, [word] * len(images), random) for _ in range(INIT_NOISE_DRAWS)]
+        looks = [
+            backend.image_generator.denoising_loss(images, [word] * len(images), random)
+            for _ in range(INIT_NOISE_DRAWS)
+        ]
         return float(torch.stack(looks).mean())
 
     known = backend.known(pictures.classes[label])
-    return min([spoken, *known], key=loss).clone() if known else spoken.clone()
+    return min([initial, *known], key=loss).clone() if known else initial.clone()
 
 
 def _contrastive(
-    backend: CmtiiBackend, features: Tensor, told: Tensor, spoken: Sequence[Tensor], words: Mapping[int, Tensor]
+    backend: CmtiiBackend, features: Tensor, targets: Tensor, initial: Sequence[Tensor], words: Mapping[int, Tensor]
 ) -> Tensor:
     clip = backend.clip
-    texts = clip.text_features([words.get(label, word) for label, word in enumerate(spoken)])
-    return contrastive_losses(features, texts, clip.logit_scale, told.to(features.device)).mean()
+    texts = clip.text_features([words.get(label, word) for label, word in enumerate(initial)])
+    return contrastive_losses(features, texts, clip.logit_scale, targets.to(features.device)).mean()
 
 
 def _batch(places: Sequence[Tensor], count: int, random: Generator) -> Tensor:
@@ -131,9 +138,7 @@ def _batch(places: Sequence[Tensor], count: int, random: Generator) -> Tensor:
 def _optimiser_step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     if not math.isfinite(float(loss.detach())):
         raise MethodError(f"learning a word diverges (loss {float(loss.detach())}): lower learn.lr")
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-    optimiser.step()
+    descend(optimiser, loss)
 
 
 def _mean_losses(history: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:

@@ -1,43 +1,42 @@
-"""The job of a run: sites teach one another classes by words, and every arm of the comparison is measured.
+"""The job of a run: pseudo-words are learnt and offered, encoders tuned, and every arm is measured at every site.
 
-Knows how to ask and not whom: the same code runs over the bus and in one process.
+Measurements are kept in a journal. The same code runs over the bus and in one process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fednet.api import Network, Progress, SiteContext
-from fednet.data.site_data import own_data
+import torch
+
+from fednet.api import ExchangePlan, ExchangeRecord, Network, Progress, Question
 from fednet.images import save_png
-from fednet.methods.cmtii import pipeline
+from fednet.methods.cmtii.centralised_baseline import centralised_counts
 from fednet.methods.cmtii.config import CmtiiConfig
-from fednet.methods.cmtii.messages import read_cmtii_capabilities
+from fednet.methods.cmtii.evaluation import judge_to_inputs
+from fednet.methods.cmtii.findings import ClassCounts, CmtiiFindings, accuracy
+from fednet.methods.cmtii.messages import (
+    EVALUATE,
+    EVALUATE_GENERATED,
+    LEARN,
+    TUNE,
+    CmtiiArm,
+    CmtiiCapabilities,
+    read_cmtii_capabilities,
+)
 from fednet.methods.cmtii.persistence import class_grid
 from fednet.methods.cmtii.results import REAL_GRID, summarise, write_metrics
-from fednet.methods.cmtii.site import CmtiiSite
 from fednet.methods.cmtii.site_data import CmtiiDataSplit
 from fednet.methods.common.capabilities import require_matching_data
-from fednet.metrics.judge import train_judge
+from fednet.methods.common.job import JudgedContext, run_stages, summarise_each
+from fednet.methods.common.json_tensor import ask_for_json
 from fednet.reporting.summary import Summary, write_summary
 
-
-def make_site(config: CmtiiConfig, site: SiteContext, own: Mapping[str, Any] | None = None) -> CmtiiSite:
-    """Makes the side that holds pictures and models.
-
-    Args:
-        config: the run's configuration.
-        site: where the agent lives.
-        own: what the site says for itself: `data`, keys that replace those of `config.data`. A site with data of
-            its own keeps all of its training pictures, as they are; without, it gets its share of the run's.
-
-    Raises:
-        DataError: the site's own data is not configured properly or not there.
-    """
-    _, share = own_data(config.data, own)
-    return CmtiiSite(config, site, share)
+Steps = Iterator[CmtiiFindings]
+"""The findings after every step of a stage."""
 
 
 def run_job(config: CmtiiConfig, network: Network, folder: Path, seed: int, progress: Progress) -> Summary:
@@ -48,24 +47,106 @@ def run_job(config: CmtiiConfig, network: Network, folder: Path, seed: int, prog
 
     Args:
         config: learning, tuning and measures.
-        network: reaches the sites, and knows their cards.
+        network: reaches the sites, and knows their capabilities.
         folder: the run's folder.
         seed: the run's seed.
-        progress: hears of every step, and asks for the end.
+        progress: told of every step; may ask for the end.
 
     Raises:
-        MethodError: the sites do not fit the data or each other, or nobody takes part.
-        Stopped: the watch asks for the end.
+        MethodError: the sites do not fit the data or each other, or none takes part.
+        Stopped: `progress` asks for the end.
     """
     capabilities = read_cmtii_capabilities(network.capabilities)
     splits = require_matching_data(CmtiiDataSplit(config.data, config.public).measures(), capabilities)
-    judge = train_judge(splits.judge, seed=seed, progress=progress)
+    context = CmtiiContext.start(config, network, capabilities, splits, folder, seed=seed, progress=progress)
     save_png(folder / REAL_GRID, class_grid(splits.test.images, splits.test.labels))
-    job = pipeline.CmtiiPipeline(config, network, capabilities, splits, judge, folder, seed)
-    found = pipeline.CmtiiFindings()
-    for found in pipeline.pipeline(job, progress):
-        write_summary(folder, summarise(config, capabilities, found, folder))
-    write_metrics(folder, config, capabilities, found)
-    summary = summarise(config, capabilities, found, folder)
+    stages = (_zero_shot, _rounds, _baselines, _evaluated, _centralised_baseline)
+    steps = run_stages(stages, context, CmtiiFindings(), progress)
+    findings = summarise_each(
+        steps, lambda latest: summarise(config, capabilities, latest, folder), folder, CmtiiFindings()
+    )
+    write_metrics(folder, config, capabilities, findings)
+    summary = summarise(config, capabilities, findings, folder)
     write_summary(folder, summary)
     return summary
+
+
+@dataclass
+class CmtiiContext(JudgedContext[CmtiiConfig, CmtiiCapabilities]):
+    """What all stages need, and how exchanges are held and arms measured."""
+
+    def exchange(self, work: str, number: int, **options: str) -> ExchangeRecord:
+        """The record of a round's exchange, which is held now unless the journal has it."""
+        key = "-".join([work, *options.values(), str(number)])
+        plan = ExchangePlan(key, work, {"round": number, **options})
+        return self.journal.once(key, ExchangeRecord, lambda: self.network.exchange(plan))
+
+    def counts(self, arm: CmtiiArm, number: int) -> dict[str, ClassCounts]:
+        """How many pictures of each class every site gets right in an arm, by site."""
+
+        def measure() -> dict[str, ClassCounts]:
+            replies = self.network.ask(Question(EVALUATE, self.test(), {"arm": arm})).by_node
+            return {name: {part: counts.tolist() for part, counts in reply.items()} for name, reply in replies.items()}
+
+        return self.journal.once(f"evaluate-{arm}-{number}", dict[str, ClassCounts], measure)
+
+    def test(self) -> dict[str, torch.Tensor]:
+        """The test pictures as a question's inputs."""
+        return {"images": self.splits.test.images, "labels": self.splits.test.labels}
+
+
+def _zero_shot(context: CmtiiContext, findings: CmtiiFindings, _progress: Progress) -> Steps:
+    yield replace(findings, arms={"zero-shot": context.counts("zero-shot", 0)})
+
+
+def _rounds(context: CmtiiContext, findings: CmtiiFindings, progress: Progress) -> Steps:
+    for number in range(1, context.config.rounds + 1):
+        progress.report("rounds", number - 1, context.config.rounds)
+        findings = replace(findings, exchanges=(*findings.exchanges, context.exchange(LEARN, number)))
+        yield findings
+        tuned = context.exchange(TUNE, number, arm="exchange")
+        counts = context.counts("exchange", number)
+        mean = sum(accuracy(one["test"]) for one in counts.values()) / len(counts)
+        findings = replace(
+            findings,
+            exchanges=(*findings.exchanges, tuned),
+            arms={**findings.arms, "exchange": counts},
+            rounds=(*findings.rounds, mean),
+        )
+        yield findings
+
+
+def _baselines(context: CmtiiContext, findings: CmtiiFindings, progress: Progress) -> Steps:
+    arms: tuple[CmtiiArm, ...] = ("local", "control") if context.config.report.control else ("local",)
+    number = context.config.rounds
+    for done, arm in enumerate(arms):
+        progress.report("baselines", done, len(arms))
+        exchanges = (*findings.exchanges, context.exchange(TUNE, number, arm=arm))
+        findings = replace(findings, exchanges=exchanges, arms={**findings.arms, arm: context.counts(arm, number)})
+        yield findings
+
+
+def _evaluated(context: CmtiiContext, findings: CmtiiFindings, progress: Progress) -> Steps:
+    progress.report("evaluation", 0, 1)
+
+    def measure() -> dict[str, dict[str, Any]]:
+        inputs = {**context.test(), **judge_to_inputs(context.judge)}
+        question = Question(EVALUATE_GENERATED, inputs, {"round": context.config.rounds})
+        return ask_for_json(context.network, question, "evaluation")
+
+    yield replace(findings, evaluations=context.journal.once("evaluation", dict[str, dict[str, Any]], measure))
+
+
+def _centralised_baseline(context: CmtiiContext, findings: CmtiiFindings, progress: Progress) -> Steps:
+    if not context.config.report.central or not all(site.common for site in context.capabilities.values()):
+        return
+
+    def measure() -> list[list[int]]:
+        counts = centralised_counts(
+            context.config, context.splits.test,
+            sites=len(context.capabilities), folder=context.folder, seed=context.seed, progress=progress,
+        )  # fmt: skip
+        counted: list[list[int]] = counts.tolist()
+        return counted
+
+    yield replace(findings, central=context.journal.once("central", list[list[int]], measure))

@@ -1,9 +1,9 @@
-"""What a site calls each class: words of its own, words that others have sent, and the class's own tokens.
+"""The pseudo-words that a site has for each class: its own, those of other sites, and the tokens of the class's name.
 
-A subject is the name of a class or an alias that the run has agreed on. What is said of one class by several sites is
-merged: its text is the mean of what all its words say, and each word is painted. A subject that is neither is refused
-by name, or, where the run says so, given to the class whose tokens its words come nearest to. All answers depend on
-what has been said, never on the order in which it was. Knows no pictures and no training.
+A subject is the name of a class or an alias that the run has agreed on. The words of several sites for one class are
+merged: its text feature is the mean of theirs, and pictures are generated from each. An unknown subject is refused by
+name, or, where the run is configured so, assigned to the class whose tokens its word is nearest to. The result does not
+depend on the order of arrival. Knows no pictures and no training.
 
 The source sorts words to classes by k-means over words and tokens together, which may give a class another one's
 tokens, and keeps a received word as one more class beside its own, so that it competes with what it names.
@@ -32,37 +32,37 @@ class Lexicon:
         clip: reads them.
         classes: the classes' names.
         aliases: a class's name by what the run says instead of it.
-        strange: what becomes of a subject that is neither a class nor an alias.
+        unknown: what becomes of a subject that is neither a class nor an alias.
 
     Attributes:
         own: the site's words by class, each (tokens, width).
     """
 
     def __init__(
-        self, clip: ClipModel, classes: Sequence[str], aliases: Mapping[str, str], strange: UnknownSubjectPolicy
+        self, clip: ClipModel, classes: Sequence[str], aliases: Mapping[str, str], unknown: UnknownSubjectPolicy
     ) -> None:
-        self._clip, self._classes, self._aliases, self._strange = clip, tuple(classes), dict(aliases), strange
-        self._said = {name: alias for alias, name in self._aliases.items()}
+        self._clip, self._classes, self._aliases, self._unknown = clip, tuple(classes), dict(aliases), unknown
+        self._alias_of = {name: alias for alias, name in self._aliases.items()}
         self._received: dict[tuple[str, str], Offer] = {}
         self.own: dict[int, Tensor] = {}
 
     def subject(self, label: int) -> str:
-        """What a class is called on the way: its alias, or its name where it has none."""
+        """The subject of offers for a class: its alias, or its name where it has none."""
         name = self._classes[label]
-        return self._said.get(name, name)
+        return self._alias_of.get(name, name)
 
-    def learnt(self, offer: Offer) -> None:
-        """Takes in what the site has learnt itself; its subject is one of its own."""
+    def add_own(self, offer: Offer) -> None:
+        """Adds a word that the site has learnt itself; its subject is a class."""
         known = self._known(offer.subject)
         if known is None:
             raise MethodError(f"{offer.subject!r} is no class of this run: it cannot have been learnt here")
         self.own[known] = offer.embeddings
 
-    def hear(self, offer: Offer) -> bool:
-        """Takes in what another site says; a newer version replaces an older one.
+    def add_received(self, offer: Offer) -> bool:
+        """Adds a word of another site; a newer version replaces an older one.
 
         Returns:
-            Whether it stands; it does not where a newer one does.
+            Whether it was added; it is not where a newer one is there.
 
         Raises:
             ModelError: its words are of another width, too long or not finite.
@@ -74,7 +74,7 @@ class Lexicon:
                 self._clip.text_features([offer.embeddings])
         except ModelError as error:
             raise ModelError(f"{who} cannot be read: {error}") from error
-        if self._known(offer.subject) is None and self._strange == "refuse":
+        if self._known(offer.subject) is None and self._unknown == "refuse":
             raise MethodError(
                 f"{who} is about no class of this run ({', '.join(self._classes)}) and no agreed alias: "
                 "add it to aliases, or set unknown: nearest"
@@ -87,14 +87,14 @@ class Lexicon:
 
     def received(self) -> dict[int, list[Tensor]]:
         """The words that others have sent, by class; within a class by origin and subject."""
-        found: dict[int, list[Tensor]] = {}
+        words: dict[int, list[Tensor]] = {}
         for _, offer in sorted(self._received.items()):
             known = self._known(offer.subject)
-            found.setdefault(self.nearest(offer.embeddings) if known is None else known, []).append(offer.embeddings)
-        return dict(sorted(found.items()))
+            words.setdefault(self.nearest(offer.embeddings) if known is None else known, []).append(offer.embeddings)
+        return dict(sorted(words.items()))
 
     def tokens(self, label: int) -> Tensor:
-        """The tokens of a class's own name, which nobody has learnt: (tokens, width)."""
+        """The tokens of a class's name: (tokens, width)."""
         return self._clip.tokens(self._classes[label])
 
     def nearest(self, word: Tensor) -> int:
@@ -103,16 +103,16 @@ class Lexicon:
             names = self._clip.text_features([self.tokens(label) for label in range(len(self._classes))])
             return int((names @ self._clip.text_features([word])[0]).argmax())
 
-    def spoken(self, *, hearsay: bool) -> list[list[Tensor]]:
+    def words_by_class(self, *, received: bool) -> list[list[Tensor]]:
         """The words of every class, in class order.
 
         Args:
-            hearsay: also those that others have sent. A class without a word is called by its name's tokens.
+            received: also those of other sites. A class without a word has its name's tokens.
         """
-        others = self.received() if hearsay else {}
+        others = self.received() if received else {}
         labels = range(len(self._classes))
-        said = [[*([self.own[k]] if k in self.own else []), *others.get(k, [])] for k in labels]
-        return [words or [self.tokens(label)] for label, words in zip(labels, said, strict=True)]
+        words = [[*([self.own[k]] if k in self.own else []), *others.get(k, [])] for k in labels]
+        return [several or [self.tokens(label)] for label, several in zip(labels, words, strict=True)]
 
     def _known(self, subject: str) -> int | None:
         name = self._aliases.get(subject, subject)

@@ -104,19 +104,20 @@ def require_diffusers_folder(folder: Path) -> None:
     """
     index = folder / "model_index.json"
     if not folder.is_dir():
-        raise ModelError(f"painter: {folder} is no folder; put a diffusers text-to-image model there")
+        raise ModelError(f"image_generator: {folder} is no folder; put a diffusers text-to-image model there")
     if not index.is_file():
-        raise ModelError(f"painter: {folder} holds no model_index.json: it is no diffusers pipeline")
+        raise ModelError(f"image_generator: {folder} holds no model_index.json: it is no diffusers pipeline")
     named = _named_parts(index)
     for part, proofs in PIPELINE_FILES.items():
         if part not in named or not any((folder / part / proof).is_file() for proof in proofs):
             raise ModelError(
-                f"painter: {folder} has no {part} ({part}/{proofs[0]}): a text-to-image folder holds {', '.join(PIPELINE_FILES)}"
+                f"image_generator: {folder} has no {part} ({part}/{proofs[0]}): a text-to-image folder "
+                f"holds {', '.join(PIPELINE_FILES)}"
             )
         if part in WEIGHT_FOLDERS and not any((folder / part).glob("*.safetensors")):
             raise ModelError(
-                f"painter: {folder / part} holds no safetensors weights, and no other format is opened, since it may "
-                "run code: save the pipeline once with save_pretrained(..., safe_serialization=True)"
+                f"image_generator: {folder / part} holds no safetensors weights, and no other format is opened, "
+                "since it may run code: save the pipeline once with save_pretrained(..., safe_serialization=True)"
             )
 
 
@@ -139,9 +140,11 @@ def load_pipeline(folder: Path, device: str, dtype: torch.dtype) -> StableDiffus
             requires_safety_checker=False,
         ).to(device)
 
-    pipeline = _wrap_load_errors(build, f"painter: {folder} cannot be loaded")
+    pipeline = _wrap_load_errors(build, f"image_generator: {folder} cannot be loaded")
     if not hasattr(pipeline.scheduler, "alphas_cumprod"):
-        raise ModelError(f"painter: the {type(pipeline.scheduler).__name__} of {folder} has no noise levels by step")
+        raise ModelError(
+            f"image_generator: the {type(pipeline.scheduler).__name__} of {folder} has no noise levels by step"
+        )
     return pipeline
 
 
@@ -172,12 +175,16 @@ def _own_tokenizer(clip: str, config: Any) -> SimpleTokenizer:
 
 def _named_parts(index: Path) -> set[str]:
     """The parts that a pipeline says it has, all of known libraries."""
-    content = _read_json_object(index, "painter")
+    content = _read_json_object(index, "image_generator")
     if content.get("_class_name") != "StableDiffusionPipeline":
-        raise ModelError(f"painter: {index} describes a {content.get('_class_name')}, not a StableDiffusionPipeline")
+        raise ModelError(
+            f"image_generator: {index} describes a {content.get('_class_name')}, not a StableDiffusionPipeline"
+        )
     parts = {name: value for name, value in content.items() if isinstance(value, list) and any(value)}
     if odd := [name for name, value in parts.items() if value[0] not in LIBRARIES and name != "safety_checker"]:
-        raise ModelError(f"painter: {index} wants code of {parts[odd[0]][0]!r} for its {odd[0]}: only diffusers' own")
+        raise ModelError(
+            f"image_generator: {index} wants code of {parts[odd[0]][0]!r} for its {odd[0]}: only diffusers' own"
+        )
     return set(parts)
 
 

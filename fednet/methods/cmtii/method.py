@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def site(config: CmtiiConfig, context: SiteContext, overrides: Mapping[str, Any]) -> Responder:
-    """Makes the side that holds data and a model; see `cmtii.job.make_site`."""
-    from fednet.methods.cmtii.job import make_site  # noqa: PLC0415 - imports torch
+    """Makes the side that holds data and a model."""
+    from fednet.methods.cmtii.site import CmtiiSite  # noqa: PLC0415 - imports torch
 
-    return make_site(config, context, overrides)
+    return CmtiiSite.from_overrides(config, context, overrides)
 
 
 def job(config: CmtiiConfig, network: Network, folder: Path, seed: int, progress: Progress) -> None:
-    """Does the driver's work; see `cmtii.job.run_job`."""
+    """Does the driver's work."""
     from fednet.methods.cmtii.job import run_job  # noqa: PLC0415 - imports torch
 
     run_job(config, network, folder, seed, progress)
@@ -38,7 +38,13 @@ METHOD = Method(
     site=site,
     job=job,
     check=check,
-    preload=("fednet.methods.cmtii.job", "diffusers.models.unets.unet_2d", "torchvision.utils", "sklearn.datasets"),
+    preload=(
+        "fednet.methods.cmtii.job",
+        "fednet.methods.cmtii.site",
+        "diffusers.models.unets.unet_2d",
+        "torchvision.utils",
+        "sklearn.datasets",
+    ),
     extra="fednet[cmtii]",
     requires=("diffusers", "matplotlib", "open_clip", "peft", "sklearn", "tensorboard", "torchvision", "transformers"),
 )

@@ -48,7 +48,7 @@ class ModelCache:
 
         Raises:
             ModelError: the file is damaged.
-            Stopped: the watch asks for the end.
+            Stopped: `progress` asks for the end.
         """
         path = self._folder / f"{name}.safetensors"
         if not path.is_file():

@@ -1,8 +1,8 @@
-"""What a site keeps on its disk, below the run's folder: its words, those of others, adapters, and pictures to look at.
+"""A site's files below the run's folder: its words, those of other sites, adapters, and grids of pictures.
 
-All but the pictures outlive the process: a site that comes back offers, paints and classifies as before, and what it
-has learnt in a round already it does not learn twice, since a second learning would begin at the words of the first.
-They are of one configuration and seed, whose digest they carry; those of another one are left aside. Knows no network.
+All but the grids are read by a restarted site, which then offers, generates and classifies as before; what it has
+learnt in a round already it does not learn twice, since a second training would start from the words of the first.
+The files carry a digest of configuration and seed; those of another one are ignored. Knows no network.
 """
 
 from __future__ import annotations
@@ -15,30 +15,28 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from fednet.api import ModelState, Offer, OfferBatch
-from fednet.errors import ModelError
-from fednet.federated.state import detached_copy
-from fednet.files import write_whole
 from fednet.images import Pixels, grid, save_png
+from fednet.methods.common.checkpoint import read_checkpoint, write_checkpoint
 
 T = TypeVar("T")
 
 METADATA_KEY = "cmtii"
 GRID_COLUMNS = 10
 """Pictures of a class in a grid."""
+OWN_GRID = "own-words.png"
+"""The grid of pictures generated from the site's own words."""
 
 
 @dataclass(frozen=True)
 class LearnedOffers:
-    """What a site teaches, and the round in which it has learnt last.
+    """A site's offers, and the round in which it has learnt last.
 
     Attributes:
         number: of that round, from 1; 0 where it has not learnt yet.
-        offers: all that it offers.
+        offers: all of them.
         latest: the subjects of that round.
         values: what was measured in it.
     """
@@ -49,15 +47,15 @@ class LearnedOffers:
     values: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def offering(self) -> OfferBatch:
-        """What came of that round."""
+    def batch(self) -> OfferBatch:
+        """The offers of that round."""
         return OfferBatch(tuple(offer for offer in self.offers if offer.subject in self.latest), self.values)
 
-    def learnt(self, number: int, offering: OfferBatch) -> LearnedOffers:
+    def after(self, number: int, batch: OfferBatch) -> LearnedOffers:
         """The same after another round."""
-        offers = {offer.subject: offer for offer in (*self.offers, *offering.offers)}
-        latest = tuple(offer.subject for offer in offering.offers)
-        return LearnedOffers(number, tuple(offers.values()), latest, offering.values)
+        offers = {offer.subject: offer for offer in (*self.offers, *batch.offers)}
+        latest = tuple(offer.subject for offer in batch.offers)
+        return LearnedOffers(number, tuple(offers.values()), latest, batch.values)
 
 
 class SiteStore:
@@ -66,101 +64,103 @@ class SiteStore:
     Args:
         folder: of the run.
         name: the site's.
-        terms: digest of what the words are learnt under.
+        settings: digest of the configuration under which words are learnt.
     """
 
-    def __init__(self, folder: Path, name: str, terms: str) -> None:
-        self._run, self._name, self._terms = folder, name, terms
+    def __init__(self, folder: Path, name: str, settings: str) -> None:
+        self._run, self._name, self._settings = folder, name, settings
 
-    def place(self, file: str) -> Path:
-        """Where a file of the site lies."""
+    def path(self, file: str) -> Path:
+        """The path of one of the site's files."""
         return self._run / site_file_path(self._name, file)
 
-    def save_words(self, taught: LearnedOffers) -> None:
-        """Writes what the site teaches."""
+    def save_words(self, learned: LearnedOffers) -> None:
+        """Writes the site's offers."""
         note = {
-            "terms": self._terms,
-            "versions": {offer.subject: offer.version for offer in taught.offers},
-            "round": taught.number,
-            "latest": taught.latest,
-            "values": dict(taught.values),
+            "versions": {offer.subject: offer.version for offer in learned.offers},
+            "round": learned.number,
+            "latest": learned.latest,
+            "values": dict(learned.values),
         }
-        self._write("words", {offer.subject: offer.embeddings for offer in taught.offers}, note)
+        self._write("words", {offer.subject: offer.embeddings for offer in learned.offers}, note)
 
     def words(self) -> LearnedOffers:
-        """What the site taught before; nothing where it has not, or under other terms.
+        """The site's offers; none where it has not learnt yet, or under another configuration.
 
         Raises:
             ModelError: the file is damaged.
         """
 
-        def made(state: ModelState, note: Mapping[str, Any]) -> LearnedOffers:
+        def parse(note: Mapping[str, Any], state: ModelState) -> LearnedOffers:
             versions = note["versions"]
             offers = tuple(
                 Offer(self._name, subject, int(versions[subject]), words) for subject, words in state.items()
             )
             return LearnedOffers(int(note["round"]), offers, tuple(note["latest"]), note["values"])
 
-        return self._read("words", made) or LearnedOffers()
+        return self._read("words", parse) or LearnedOffers()
 
     def save_received(self, offer: Offer) -> None:
-        """Writes a word of another site, in the place of an older one."""
-        note = {"terms": self._terms, "origin": offer.origin, "subject": offer.subject, "version": offer.version}
+        """Writes an offer of another site, in the place of an older version."""
+        note = {"origin": offer.origin, "subject": offer.subject, "version": offer.version}
         name = hashlib.sha256(json.dumps([offer.origin, offer.subject]).encode()).hexdigest()
-        self._write(f"heard/{name}", {"words": offer.embeddings}, note)
+        self._write(f"received/{name}", {"words": offer.embeddings}, note)
 
-    def heard(self) -> tuple[Offer, ...]:
-        """The words of others that were kept under these terms.
+    def received(self) -> tuple[Offer, ...]:
+        """The offers of other sites that were written under this configuration.
 
         Raises:
             ModelError: a file is damaged.
         """
 
-        def made(state: ModelState, note: Mapping[str, Any]) -> Offer:
+        def parse(note: Mapping[str, Any], state: ModelState) -> Offer:
             return Offer(note["origin"], note["subject"], int(note["version"]), state["words"])
 
-        files = sorted(self.place("heard").glob("*.safetensors"))
-        found = (self._read(f"heard/{path.stem}", made) for path in files)
-        return tuple(offer for offer in found if offer is not None)
+        files = sorted(self.path("received").glob("*.safetensors"))
+        offers = (self._read(f"received/{path.stem}", parse) for path in files)
+        return tuple(offer for offer in offers if offer is not None)
 
     def save_adapter(self, arm: str, state: ModelState) -> None:
         """Writes an adapter."""
-        self._write(f"adapter-{arm}", state, {"terms": self._terms})
+        self._write(f"adapter-{arm}", state, {})
 
     def adapter(self, arm: str) -> dict[str, Tensor] | None:
-        """The adapter of an arm; None where there is none of these terms.
+        """The adapter of an arm; None where there is none of this configuration.
 
         Raises:
             ModelError: the file is damaged.
         """
-        return self._read(f"adapter-{arm}", lambda state, _note: state)
+        return self._read(f"adapter-{arm}", lambda _note, state: state)
 
     def show(self, file: str, images: Tensor, labels: Tensor) -> None:
-        """Writes a grid: a row for every class that there is, its first pictures."""
+        """Writes a grid with a row for every class, if there are pictures."""
         if len(images):
-            save_png(self.place(file), class_grid(images, labels))
+            save_png(self.path(file), class_grid(images, labels))
 
-    def _write(self, what: str, state: ModelState, note: Mapping[str, object]) -> None:
-        path = self.place(f"{what}.safetensors")
-        write_whole(path, save(detached_copy(state), {METADATA_KEY: json.dumps(note, sort_keys=True)}))
+    def _write(self, name: str, state: ModelState, note: Mapping[str, object]) -> None:
+        text = json.dumps({**note, "terms": self._settings}, sort_keys=True)
+        write_checkpoint(self.path(f"{name}.safetensors"), state, METADATA_KEY, text)
 
-    def _read(self, what: str, made: Callable[[dict[str, Tensor], dict[str, Any]], T]) -> T | None:
-        """What is made of a file's tensors and its note; None where there is none of these terms."""
-        path = self.place(f"{what}.safetensors")
+    def _read(self, name: str, parse: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T | None:
+        """What `parse` makes of a file's note and tensors; None where there is none of this configuration."""
+        path = self.path(f"{name}.safetensors")
         if not path.is_file():
             return None
-        try:
-            with safe_open(path, "pt") as file:
-                note = json.loads((file.metadata() or {})[METADATA_KEY])
-                state = {name: file.get_tensor(name) for name in sorted(file.keys())}
-            return made(state, note) if note["terms"] == self._terms else None
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{path} is damaged ({error}): remove it, so that it is learnt again") from error
+
+        def parse_own(note: dict[str, Any], state: dict[str, Tensor]) -> T | None:
+            return parse(note, state) if note["terms"] == self._settings else None
+
+        return read_checkpoint(path, METADATA_KEY, parse_own, "remove it, so that it is learnt again")
 
 
 def site_file_path(site: str, file: str) -> str:
-    """Where a site's file lies below the run's folder."""
+    """The path of a site's file below the run's folder."""
     return f"sites/{site}/{file}"
+
+
+def generated_grid(arm: str) -> str:
+    """The site's grid of the pictures generated for an arm."""
+    return f"generated-{arm}.png"
 
 
 def class_grid(images: Tensor, labels: Tensor) -> Pixels:

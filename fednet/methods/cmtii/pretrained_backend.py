@@ -1,8 +1,8 @@
 """The real back-end: a CLIP of open_clip and a Stable Diffusion folder, from configuration to models.
 
 Sites that use it place the same two models on their disks beforehand (see the README); this module checks that they
-belong together. A word travels between CLIP and painter, so both must read with the same token table: BK-SDM-v2 and
-other children of Stable Diffusion 2 read with that of ViT-H-14 (laion2B), and with no other of the same width.
+belong together. A word is used by CLIP and image generator, so both must have the same token table: BK-SDM-v2 and other
+descendants of Stable Diffusion 2 have that of ViT-H-14 (laion2B), and no other of the same width.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ HALF_PRECISION_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def check(config: PretrainedBackendConfig) -> None:
-    """Looks whether the models are where they are said to be, and complete; loads nothing.
+    """Checks that the models exist and are complete; loads nothing.
 
     Raises:
         ModelError: they are not; names the folder and what is missing.
     """
     clip_weights(config.clip, config.checkpoint)
-    require_diffusers_folder(config.painter.expanduser())
+    require_diffusers_folder(config.image_generator.expanduser())
 
 
 def load_pretrained_backend(config: PretrainedBackendConfig, site: SiteContext) -> CmtiiBackend:
@@ -45,25 +45,25 @@ def load_pretrained_backend(config: PretrainedBackendConfig, site: SiteContext) 
         None if config.half is None or torch.device(site.device).type == "cpu" else HALF_PRECISION_DTYPES[config.half]
     )
     clip = load_clip(config.clip, config.checkpoint, site.device, half)
-    pipeline = load_pipeline(config.painter.expanduser(), site.device, half or torch.float32)
-    painter = StableDiffusionGenerator(
+    pipeline = load_pipeline(config.image_generator.expanduser(), site.device, half or torch.float32)
+    image_generator = StableDiffusionGenerator(
         pipeline, steps=config.steps, guidance=config.guidance, batch=config.batch, gamma=config.gamma
     )
-    _require_same_table(clip, painter, config)
-    return CmtiiBackend(clip=clip, painter=painter, shape=painter.shape)
+    _require_same_table(clip, image_generator, config)
+    return CmtiiBackend(clip=clip, image_generator=image_generator, shape=image_generator.shape)
 
 
-def _require_same_table(clip: OpenClip, painter: StableDiffusionGenerator, config: PretrainedBackendConfig) -> None:
+def _require_same_table(clip: OpenClip, net: StableDiffusionGenerator, config: PretrainedBackendConfig) -> None:
     """Checks that a word of the one means something to the other."""
-    if clip.width != painter.width:
+    if clip.width != net.width:
         raise ModelError(
-            f"the words of clip {config.clip} have {clip.width} numbers and those of painter {config.painter} "
-            f"{painter.width}: take a painter whose text encoder is that CLIP's"
+            f"the words of clip {config.clip} have {clip.width} numbers and those of image generator "
+            f"{config.image_generator} {net.width}: take an image generator whose text encoder is that CLIP's"
         )
-    theirs, ours = painter.tokens(PROMPT_TEMPLATE), clip.tokens(PROMPT_TEMPLATE)
+    theirs, ours = net.tokens(PROMPT_TEMPLATE), clip.tokens(PROMPT_TEMPLATE)
     if theirs.shape != ours.shape or (alike := float(cosine_similarity(theirs, ours).min())) < MIN_TOKEN_COSINE:
         found = "split the prompt differently" if theirs.shape != ours.shape else f"agree by a cosine of {alike:.3f}"
         raise ModelError(
-            f"clip {config.clip} and painter {config.painter} read with different token tables ({found}, at least "
-            f"{MIN_TOKEN_COSINE} for the same): take a painter whose text encoder is that CLIP's"
+            f"clip {config.clip} and image generator {config.image_generator} have different token tables "
+            f"({found}, at least {MIN_TOKEN_COSINE} for the same): use an image generator with that CLIP's text encoder"
         )

@@ -9,16 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class PretrainedBackendConfig(BaseModel):
-    """Which models a site loads, and how it paints; the defaults are the source's.
+    """Which models a site loads, and how it generates; the defaults are the source's.
 
     Attributes:
         kind: says that this is the back-end.
         clip: a name that open_clip knows, with `checkpoint`; or, without, a folder as its models are published.
         checkpoint: the safetensors file of the weights.
-        painter: a diffusers text-to-image folder, for example of BK-SDM-v2-small.
-        steps: of the painter's scheduler for a picture.
+        image_generator: a diffusers text-to-image folder, for example of BK-SDM-v2-small.
+        steps: of the image generator's scheduler for a picture.
         guidance: classifier-free guidance; 1 for none.
-        batch: pictures painted at a time.
+        batch: pictures generated at a time.
         gamma: of the min-SNR weights.
         half: the number format of inner sums on a CUDA device, null for float32; a CPU always uses float32.
     """
@@ -28,7 +28,7 @@ class PretrainedBackendConfig(BaseModel):
     kind: Literal["real"] = "real"
     clip: str = "ViT-H-14"
     checkpoint: Path | None = None
-    painter: Path
+    image_generator: Path
     steps: int = Field(default=50, ge=1, le=1000)
     guidance: float = Field(default=7.5, ge=1.0, allow_inf_nan=False)
     batch: int = Field(default=2, ge=1)

@@ -1,10 +1,10 @@
-"""Schools the embedded models on public pictures: a CLIP learns to read, then a painter to paint what it reads.
+"""Pretrains the small models on public pictures: first a CLIP, then an image generator conditioned on its words.
 
-Public pictures are shown under many orientations (`fednet.data.orientations`), each class under each by a word of its
-own: "3" for an upright three, "3-turned-30" for a turned one. The table's rows for these words are not free: a row is
-a vector of its class plus a linear map of the orientation's matrix. So an orientation that was never shown has its
-place in the space of words too, between those that were, and noise on the words makes what lies there mean something.
-Whether anybody finds it is up to the sites. Knows no site and no private picture.
+Public pictures are transformed into many orientations (`fednet.data.orientations`), with a word for each class in each:
+"3" for an upright three, "3-turned-30" for a turned one. The table's rows for these words are constrained: a row is a
+vector of its class plus a linear map of the orientation's matrix. So an orientation that was never used has a place in
+the embedding space too, between those that were, and noise on the words gives meaning to what lies between. Knows no
+site and no private picture.
 
 Source: Radford et al. 2021 (arXiv 2103.00020) for the loss, against the texts of all words instead of those of a batch.
 """
@@ -34,9 +34,9 @@ from fednet.seeds import derive, generator
 MAX_WORD_TOKENS = 2
 """Tokens that a word may have."""
 INIT_STD = 0.5
-"""Deviation of the numbers in a word, to begin with."""
+"""Deviation of the numbers in an untrained word."""
 EMA_DECAY = 0.995
-"""Decay of the painter's averaged weights."""
+"""Decay of the image generator's averaged weights."""
 
 
 def orientation_word(name: str, orientation: Orientation) -> str:
@@ -45,7 +45,7 @@ def orientation_word(name: str, orientation: Orientation) -> str:
 
 
 def untrained_clip(config: SmallClipConfig, side: int, classes: Sequence[str], seed: int, device: str) -> OpenClip:
-    """A CLIP that knows nothing yet, with a vocabulary of all words of all classes.
+    """An untrained CLIP, with a vocabulary of all words of all classes.
 
     Raises:
         ModelError: a class's name is more than one word or like another's, or the patches do not fit the pictures.
@@ -69,7 +69,7 @@ def untrained_clip(config: SmallClipConfig, side: int, classes: Sequence[str], s
 def untrained_image_generator(
     config: ImageGeneratorConfig, shape: tuple[int, int, int], width: int, seed: int, device: str
 ) -> SmallImageGenerator:
-    """A painter that knows nothing yet.
+    """An untrained image generator.
 
     Raises:
         ModelError: the pictures do not fit the network.
@@ -84,20 +84,20 @@ def pretrain_clip(clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig
 
     Raises:
         ModelError: it diverges.
-        Stopped: the watch asks for the end.
+        Stopped: `progress` asks for the end.
     """
-    random, school = generator(config.seed, "clip", "batches"), config.clip.school
+    random, pretraining = generator(config.seed, "clip", "batches"), config.clip.pretraining
     rows = _WordTable(len(pictures.classes), clip.width, random).to(clip.device)
     clip.model.train().requires_grad_(requires_grad=True)
 
     def loss(_step: int) -> Tensor:
-        images, words = _random_batch(pictures, school, random)
-        table = _add_noise(rows(), school.noise, random)
+        images, words = _random_batch(pictures, pretraining, random)
+        table = _add_noise(rows(), pretraining.noise, random)
         texts = clip.text_features(list(table))
-        found = clip.image_features(images)
-        return contrastive_losses(found, texts, clip.logit_scale.clamp(max=100), words.to(clip.device)).mean()
+        features = clip.image_features(images)
+        return contrastive_losses(features, texts, clip.logit_scale.clamp(max=100), words.to(clip.device)).mean()
 
-    _optimise([*clip.model.parameters(), *rows.parameters()], loss, school, "schooling the clip", progress)
+    _optimise([*clip.model.parameters(), *rows.parameters()], loss, pretraining, "pretraining the CLIP", progress)
     clip.model.eval().requires_grad_(requires_grad=False)
     vocabulary = _vocabulary(pictures.classes)
     ids = [token for name in _words(pictures.classes) for token in vocabulary.encode(name)]
@@ -106,31 +106,35 @@ def pretrain_clip(clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig
 
 
 def pretrain_image_generator(
-    painter: SmallImageGenerator, clip: OpenClip, pictures: ImageSet, config: SmallBackendConfig, progress: Progress
+    net: SmallImageGenerator,
+    clip: OpenClip,
+    pictures: ImageSet,
+    config: SmallBackendConfig,
+    progress: Progress,
 ) -> None:
-    """Trains a painter in place on what the CLIP's table has for its pictures; the table stays as it is.
+    """Trains an image generator in place, conditioned on the rows of the CLIP's table; the table is frozen.
 
     Raises:
         ModelError: it diverges.
-        Stopped: the watch asks for the end.
+        Stopped: `progress` asks for the end.
     """
-    random, school = generator(config.seed, "painter", "batches"), config.painter.school
+    random, pretraining = generator(config.seed, "painter", "batches"), config.image_generator.pretraining
     table = torch.stack([clip.tokens(name) for name in _words(pictures.classes)])
     keep = get_ema_multi_avg_fn(EMA_DECAY)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-    averaged = AveragedModel(painter.unet, multi_avg_fn=keep)
-    painter.train().requires_grad_(requires_grad=True)
+    averaged = AveragedModel(net.unet, multi_avg_fn=keep)
+    net.train().requires_grad_(requires_grad=True)
 
     def loss(step: int) -> Tensor:
         if step:
-            averaged.update_parameters(painter.unet)
-        images, words = _random_batch(pictures, school, random)
-        said = _add_noise(table[words], school.noise, random)[:, 0]
-        silent = torch.rand(len(said), generator=random) < config.painter.silence
-        return painter.losses(images, said.masked_fill(silent[:, None], 0.0).to(painter.device), random).mean()
+            averaged.update_parameters(net.unet)
+        images, words = _random_batch(pictures, pretraining, random)
+        conditions = _add_noise(table[words], pretraining.noise, random)[:, 0]
+        dropped = torch.rand(len(conditions), generator=random) < config.image_generator.silence
+        return net.losses(images, conditions.masked_fill(dropped[:, None], 0.0).to(net.device), random).mean()
 
-    _optimise(list(painter.parameters()), loss, school, "schooling the painter", progress)
-    painter.unet.load_state_dict(averaged.module.state_dict())
-    painter.eval().requires_grad_(requires_grad=False)
+    _optimise(list(net.parameters()), loss, pretraining, "pretraining the image generator", progress)
+    net.unet.load_state_dict(averaged.module.state_dict())
+    net.eval().requires_grad_(requires_grad=False)
 
 
 class _WordTable(nn.Module):
@@ -157,12 +161,12 @@ def _vocabulary(classes: Sequence[str]) -> WordVocabulary:
     return WordVocabulary(list(_words(classes)))
 
 
-def _random_batch(pictures: ImageSet, school: PretrainConfig, random: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A batch of public pictures, each under an orientation, and which word each has: int64 (b,)."""
-    count, places = school.batch, matrices(SHOWN)
+def _random_batch(pictures: ImageSet, config: PretrainConfig, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A batch of public pictures, each in an orientation, and the index of its word: int64 (b,)."""
+    count, places = config.batch, matrices(SHOWN)
     chosen = torch.randint(len(pictures), (count,), generator=random)
     ways = torch.randint(len(SHOWN), (count,), generator=random)
-    zoom, *shift = school.jitter * (2 * torch.rand(3, count, generator=random) - 1)
+    zoom, *shift = config.jitter * (2 * torch.rand(3, count, generator=random) - 1)
     images = transformed(pictures.images[chosen], places[ways] * (1 + zoom)[:, None, None], torch.stack(shift, 1))
     return images, pictures.labels[chosen] * len(SHOWN) + ways
 
@@ -174,22 +178,22 @@ def _add_noise(words: Tensor, noise: float, random: torch.Generator) -> Tensor:
 def _optimise(
     parameters: list[nn.Parameter],
     loss: Callable[[int], Tensor],
-    school: PretrainConfig,
+    config: PretrainConfig,
     phase: str,
     progress: Progress,
 ) -> None:
-    optimiser = torch.optim.AdamW(parameters, lr=school.lr, weight_decay=0.01)
-    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, school.lr, total_steps=school.steps)
-    for step in range(school.steps):
-        found = loss(step)
-        if not math.isfinite(float(found.detach())):
-            raise ModelError(f"{phase} diverges (loss {float(found.detach())}): lower its lr")
+    optimiser = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=0.01)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=config.steps)
+    for step in range(config.steps):
+        measured = loss(step)
+        if not math.isfinite(float(measured.detach())):
+            raise ModelError(f"{phase} diverges (loss {float(measured.detach())}): lower its lr")
         optimiser.zero_grad()
-        found.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        measured.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         rate.step()
-        progress.report(phase, step + 1, school.steps, loss=float(found.detach()))
+        progress.report(phase, step + 1, config.steps, loss=float(measured.detach()))
 
 
 def _towers(config: SmallClipConfig, side: int, words: int) -> tuple[dict[str, object], dict[str, object]]:

@@ -3,7 +3,7 @@
 A prompt is the ids of "a photo of a", a place for every token of the word, and the end. The tower reads ids, so each
 place holds an ordinary id, and while it reads, its own table answers with the word's vectors in these places: whatever
 follows, positions, mask, norms and pooling, is the tower's own code. So a word that is a row of the table gives exactly
-what the token gives. Knows no particular model; CLIP and painter both use it.
+what the token gives. Knows no particular model; CLIP and image generator both use it.
 """
 
 from __future__ import annotations

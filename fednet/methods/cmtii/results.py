@@ -1,20 +1,18 @@
-"""What a run shows and leaves: the arms, what travelled, what was painted, what words tell, and every number of it.
-
-Computes nothing that it does not write.
-"""
+"""What a run shows and leaves: the arms, traffic, generated pictures, leakage, and every number behind them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from fednet.methods.cmtii.config import CmtiiConfig
+from fednet.methods.cmtii.findings import CmtiiFindings, accuracy
 from fednet.methods.cmtii.messages import ARMS, CmtiiCapabilities
-from fednet.methods.cmtii.persistence import site_file_path
-from fednet.methods.cmtii.pipeline import CmtiiFindings, accuracy
+from fednet.methods.cmtii.persistence import OWN_GRID, generated_grid, site_file_path
+from fednet.methods.common.report import count_of, non_empty
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.summary import (
     Cell,
@@ -27,9 +25,9 @@ from fednet.reporting.summary import (
 )
 
 REAL_GRID = "real.png"
-"""Test pictures by class, beside which painted ones are shown."""
+"""Test pictures by class, shown beside generated ones."""
 BYTES_PER_NUMBER = 4
-"""Bytes of a number that travels."""
+"""Of a number that is sent."""
 TRAFFIC_NOTE = (
     "The last two columns were never sent: they are what one sending of them would have cost. Pictures at a byte a "
     "pixel and channel, numbers at four bytes."
@@ -37,219 +35,222 @@ TRAFFIC_NOTE = (
 JUDGE_NOTE = (
     "Judge, Frechet distance and Inception Score are of a small classifier that was trained on pictures no site has, "
     "not of InceptionV3: compare them within this table only. Real halves: one half of the test pictures of the "
-    "painted classes against the other."
+    "generated classes against the other."
 )
 ATTACK_NOTE = (
     ".5 is chance. Distances are Euclidean, over pixels in [-1, 1], to the pictures that a word was learnt from; "
-    "strangers are real pictures of the class that nobody has learnt from. What is painted is no copy where it is no "
+    "non-members are real pictures of the class that no site trained on. A generated picture is no copy where it is no "
     "nearer than they are. These measures bound nothing: another attack may do better."
 )
-CmtiiCards = Mapping[str, CmtiiCapabilities]
+SiteCapabilities = Mapping[str, CmtiiCapabilities]
 
 
-def summarise(config: CmtiiConfig, capabilities: CmtiiCards, found: CmtiiFindings, folder: Path) -> Summary:
-    """What a reader is shown of what there is so far."""
+def summarise(config: CmtiiConfig, capabilities: SiteCapabilities, findings: CmtiiFindings, folder: Path) -> Summary:
+    """What a reader is shown of the findings so far."""
     sections = (
         SummarySection(
             title="Accuracy over all classes",
-            table=_arms(found),
+            table=_arms(findings),
             notes=_arm_descriptions(config),
-            charts=_rounds(found),
+            charts=_rounds(findings),
         ),
-        SummarySection(title="What travelled", table=_bytes(capabilities, found), notes=_prices(found)),
+        SummarySection(title="Traffic", table=_bytes(capabilities, findings), notes=_traffic_notes(findings)),
         SummarySection(
-            title="Painted pictures",
-            table=_generated_quality(found),
-            notes=_features(found),
+            title="Generated pictures",
+            table=_generated_quality(findings),
+            notes=_features(findings),
             figures=_grids(capabilities, folder),
         ),
-        SummarySection(title="What words tell of the pictures behind them", table=_leaks(found), notes=_attacks(found)),
+        SummarySection(title="Leakage of the pseudo-words", table=_leaks(findings), notes=_attacks(findings)),
     )
     return Summary(
-        title=_title(capabilities, found),
-        sections=tuple(part for part in sections if part.table or part.figures or part.charts),
-        accounts={"exchange": _account(capabilities, found)} if found.exchanges else {},
+        title=_title(capabilities, findings),
+        sections=non_empty(sections),
+        accounts={"exchange": _account(capabilities, findings)} if findings.exchanges else {},
     )
 
 
-def write_metrics(folder: Path, config: CmtiiConfig, capabilities: CmtiiCards, found: CmtiiFindings) -> None:
-    """Writes TensorBoard's events, arms.csv and metrics.json: every number, for whoever computes on with them."""
+def write_metrics(folder: Path, config: CmtiiConfig, capabilities: SiteCapabilities, findings: CmtiiFindings) -> None:
+    """Writes TensorBoard's events, arms.csv and metrics.json: every number."""
     with RunRecord(folder, "sampler") as record:
-        for number, value in enumerate(found.rounds, 1):
+        for number, value in enumerate(findings.rounds, 1):
             record.scalar("accuracy/exchange", value, number)
-        record.table("arms", [{"arm": arm, "site": site, **values} for arm, site, values in _accuracies(found)])
+        record.table("arms", [{"arm": arm, "site": site, **values} for arm, site, values in _accuracies(findings)])
     write_json(
         folder / "metrics.json",
         {
-            "arms": {arm: mean(arm_accuracies(found, arm, "test").values()) for arm in found.arms},
-            "local": {arm: _mean(arm_accuracies(found, arm, "local").values()) for arm in found.arms},
-            "central": None if found.central is None else accuracy(found.central),
-            "sites": {arm: arm_accuracies(found, arm, "test") for arm in found.arms},
-            "counts": found.arms,
-            "rounds": found.rounds,
-            "words": words_per_site(found),
-            "bytes": traffic_bytes(capabilities, found),
-            "appraisals": found.site_evaluations,
-            "exchanges": found.exchanges,
-            "cards": {name: card.model_dump() for name, card in capabilities.items()},
+            "arms": {arm: mean(arm_accuracies(findings, arm, "test").values()) for arm in findings.arms},
+            "local": {arm: _mean(arm_accuracies(findings, arm, "local").values()) for arm in findings.arms},
+            "central": None if findings.central is None else accuracy(findings.central),
+            "sites": {arm: arm_accuracies(findings, arm, "test") for arm in findings.arms},
+            "counts": findings.arms,
+            "rounds": findings.rounds,
+            "words": words_per_site(findings),
+            "bytes": traffic_bytes(capabilities, findings),
+            "evaluations": findings.evaluations,
+            "exchanges": [asdict(record) for record in findings.exchanges],
+            "capabilities": {name: site.model_dump() for name, site in capabilities.items()},
             "public": config.public,
         },
     )
 
 
-def arm_accuracies(found: CmtiiFindings, arm: str, part: str) -> dict[str, float]:
+def arm_accuracies(findings: CmtiiFindings, arm: str, part: str) -> dict[str, float]:
     """The accuracy of an arm on the "test" of all or on each site's "local" one, by site."""
-    return {site: accuracy(counts[part]) for site, counts in sorted(found.arms[arm].items())}
+    return {site: accuracy(counts[part]) for site, counts in sorted(findings.arms[arm].items())}
 
 
-def words_per_site(found: CmtiiFindings) -> dict[str, int]:
-    """How many words each site has taught."""
+def words_per_site(findings: CmtiiFindings) -> dict[str, int]:
+    """How many pseudo-words each site has offered."""
     subjects: dict[str, set[str]] = {}
-    for one in found.exchanges:
-        for origin, versions in one["offered"].items():
+    for one in findings.exchanges:
+        for origin, versions in one.offered.items():
             subjects.setdefault(origin, set()).update(versions)
     return {origin: len(names) for origin, names in sorted(subjects.items())}
 
 
-def traffic_bytes(capabilities: CmtiiCards, found: CmtiiFindings) -> dict[str, dict[str, int]]:
+def traffic_bytes(capabilities: SiteCapabilities, findings: CmtiiFindings) -> dict[str, dict[str, int]]:
     """What each site sent, and what sending something else once would have cost it, in bytes.
 
-    "words" are the numbers of all its words, "wire" all that its offers took on the wire; "pictures" are its training
+    "words" are the numbers of all its pseudo-words, "wire" its offers on the wire; "pictures" are its training
     pictures as bytes a pixel, "gradient" is one gradient of its image encoder, which is also the size of that model.
     """
     sent = {}
-    for name, card in capabilities.items():
+    for name, site in capabilities.items():
         sent[name] = {
             "words": sum(
-                round(one["values"].get(name, {}).get("numbers", 0)) * BYTES_PER_NUMBER for one in found.exchanges
+                round(one.values.get(name, {}).get("numbers", 0)) * BYTES_PER_NUMBER for one in findings.exchanges
             ),
-            "wire": sum(one["sent"].get(name, 0) for one in found.exchanges),
-            "pictures": sum(card.histogram) * math.prod(card.shape),
-            "gradient": card.parameters * BYTES_PER_NUMBER,
+            "wire": sum(one.sent.get(name, 0) for one in findings.exchanges),
+            "pictures": sum(site.histogram) * math.prod(site.shape),
+            "gradient": site.parameters * BYTES_PER_NUMBER,
         }
     return sent
 
 
-def _title(capabilities: CmtiiCards, found: CmtiiFindings) -> str:
-    sites = f"{len(capabilities)} sites, {sum(words_per_site(found).values())} words"
-    if "exchange" not in found.arms:
+def _title(capabilities: SiteCapabilities, findings: CmtiiFindings) -> str:
+    sites = f"{count_of(tuple(capabilities), 'site')}, {sum(words_per_site(findings).values())} pseudo-words"
+    if "exchange" not in findings.arms:
         return sites
-    reached = {arm: mean(arm_accuracies(found, arm, "test").values()) for arm in found.arms}
+    reached = {arm: mean(arm_accuracies(findings, arm, "test").values()) for arm in findings.arms}
     beside = f", alone {reached['local']:.2f}" if "local" in reached else ""
     return f"{sites}: accuracy over all classes {reached['exchange']:.2f}{beside}"
 
 
-def _arms(found: CmtiiFindings) -> SummaryTable | None:
+def _arms(findings: CmtiiFindings) -> SummaryTable | None:
     rows: list[tuple[Cell, ...]] = []
-    for arm in (arm for arm in ARMS if arm in found.arms):
-        everywhere, own = arm_accuracies(found, arm, "test"), arm_accuracies(found, arm, "local")
+    for arm in (arm for arm in ARMS if arm in findings.arms):
+        everywhere, own = arm_accuracies(findings, arm, "test"), arm_accuracies(findings, arm, "local")
         rows.append((arm, mean(everywhere.values()), min(everywhere.values()), _mean(own.values())))
-    if found.central is not None:
-        reached = accuracy(found.central)
+    if findings.central is not None:
+        reached = accuracy(findings.central)
         rows.append(("central", reached, reached, None))
-    heads = ("arm", "test of all, mean of sites", "worst site", "each site's own test, mean")
-    return SummaryTable(columns=heads, rows=tuple(rows)) if rows else None
+    columns = ("arm", "test of all, mean of sites", "worst site", "each site's own test, mean")
+    return SummaryTable(columns=columns, rows=tuple(rows)) if rows else None
 
 
 def _arm_descriptions(config: CmtiiConfig) -> tuple[str, ...]:
     first = (
         "zero-shot: the classes' names, nothing tuned. local: own words, tuned on own pictures. exchange: also the "
-        "words of others, and pictures painted from them. control: painted from names' tokens that nobody has learnt. "
-        "central: all pictures at one place, a bound."
+        "words of others, and pictures generated from them. control: generated from the tokens of the classes' names. "
+        "central: all pictures at one place, a baseline."
     )
     if not config.public:
         return (first,)
     return (first, f"Public: {config.public:.0%} of the training pictures, never transposed; all others are.")
 
 
-def _rounds(found: CmtiiFindings) -> tuple[SummaryChart, ...]:
-    if len(found.rounds) < 2:
+def _rounds(findings: CmtiiFindings) -> tuple[SummaryChart, ...]:
+    if len(findings.rounds) < 2:
         return ()
-    points = tuple((float(number), value) for number, value in enumerate(found.rounds, 1))
+    points = tuple((float(number), value) for number, value in enumerate(findings.rounds, 1))
     return (SummaryChart(title="accuracy, test of all, mean of sites", across="round", lines={"exchange": points}),)
 
 
-def _bytes(capabilities: CmtiiCards, found: CmtiiFindings) -> SummaryTable | None:
-    if not found.exchanges:
+def _bytes(capabilities: SiteCapabilities, findings: CmtiiFindings) -> SummaryTable | None:
+    if not findings.exchanges:
         return None
-    heads = ("site", "words", "bytes of them", "on the wire", "its pictures", "one gradient, or the image encoder")
-    words, sent = words_per_site(found), traffic_bytes(capabilities, found)
+    columns = ("site", "words", "bytes of them", "on the wire", "its pictures", "one gradient, or the image encoder")
+    words, sent = words_per_site(findings), traffic_bytes(capabilities, findings)
     numbers = {name: (words.get(name, 0), *sent[name].values()) for name in capabilities}
     totals = map(sum, zip(*numbers.values(), strict=True))
-    return SummaryTable(columns=heads, rows=(*((name, *row) for name, row in numbers.items()), ("all", *totals)))
+    return SummaryTable(columns=columns, rows=(*((name, *row) for name, row in numbers.items()), ("all", *totals)))
 
 
-def _prices(found: CmtiiFindings) -> tuple[str, ...]:
+def _traffic_notes(findings: CmtiiFindings) -> tuple[str, ...]:
     refused = [
         f"{site} refused {what}: {why}"
-        for one in found.exchanges
-        for site, reasons in one["refused"].items()
+        for one in findings.exchanges
+        for site, reasons in one.refused.items()
         for what, why in reasons.items()
     ]
     return (TRAFFIC_NOTE, *sorted(set(refused)))
 
 
-def _generated_quality(found: CmtiiFindings) -> SummaryTable | None:
-    if not found.site_evaluations:
+def _generated_quality(findings: CmtiiFindings) -> SummaryTable | None:
+    if not findings.evaluations:
         return None
     keys = ("count", "accuracy", "frechet", "floor", "inception_score")
-    heads = ("site", "painted", "judged right", "Frechet", "real halves", "Inception Score")
-    rows = [(name, *(one["worth"][key] for key in keys)) for name, one in sorted(found.site_evaluations.items())]
-    return SummaryTable(columns=heads, rows=tuple(rows))
+    columns = ("site", "generated", "judged right", "Frechet", "real halves", "Inception Score")
+    rows = [(name, *(one["worth"][key] for key in keys)) for name, one in sorted(findings.evaluations.items())]
+    return SummaryTable(columns=columns, rows=tuple(rows))
 
 
-def _features(found: CmtiiFindings) -> tuple[str, ...]:
-    return (JUDGE_NOTE,) if found.site_evaluations else ()
+def _features(findings: CmtiiFindings) -> tuple[str, ...]:
+    return (JUDGE_NOTE,) if findings.evaluations else ()
 
 
-def _grids(capabilities: CmtiiCards, folder: Path) -> tuple[SummaryFigure, ...]:
-    there = [("real pictures that nobody has learnt from, by class", REAL_GRID)]
-    there += [
-        (f"{name}: painted from received words", site_file_path(name, "painted-exchange.png")) for name in capabilities
+def _grids(capabilities: SiteCapabilities, folder: Path) -> tuple[SummaryFigure, ...]:
+    figures = [("real pictures that no site trained on, by class", REAL_GRID)]
+    figures += [
+        (f"{name}: generated from received words", site_file_path(name, generated_grid("exchange")))
+        for name in capabilities
     ]
-    there += [(f"{name}: painted from its own words", site_file_path(name, "taught.png")) for name in capabilities]
+    figures += [(f"{name}: generated from its own words", site_file_path(name, OWN_GRID)) for name in capabilities]
     first = next(iter(capabilities))
-    there.append((f"{first}: painted from names' tokens (control)", site_file_path(first, "painted-control.png")))
+    figures.append(
+        (f"{first}: generated from names' tokens (control)", site_file_path(first, generated_grid("control")))
+    )
     return tuple(
-        SummaryFigure(title=title, file=file, pixels=True) for title, file in there if (folder / file).is_file()
+        SummaryFigure(title=title, file=file, pixels=True) for title, file in figures if (folder / file).is_file()
     )
 
 
-def _leaks(found: CmtiiFindings) -> SummaryTable | None:
-    leaks = {name: one["leak"] for name, one in sorted(found.site_evaluations.items()) if "leak" in one}
+def _leaks(findings: CmtiiFindings) -> SummaryTable | None:
+    leaks = {name: one["leak"] for name, one in sorted(findings.evaluations.items()) if "leak" in one}
     if not leaks:
         return None
-    heads = (
-        "site", "words", "AUC loss", "AUC calibrated", "AUC nearest", "members and strangers, each",
-        "painted to nearest private, mean", "least", "strangers to nearest private, mean", "least",
+    columns = (
+        "site", "words", "AUC loss", "AUC calibrated", "AUC nearest", "members and non-members, each",
+        "generated to nearest private, mean", "least", "non-members to nearest private, mean", "least",
     )  # fmt: skip
     keys = (
         "words", "loss", "calibrated", "nearest", "count",
-        "painted_mean", "painted_least", "strangers_mean", "strangers_least",
+        "generated_mean", "generated_least", "strangers_mean", "strangers_least",
     )  # fmt: skip
-    return SummaryTable(columns=heads, rows=tuple((name, *(one[key] for key in keys)) for name, one in leaks.items()))
+    return SummaryTable(columns=columns, rows=tuple((name, *(one[key] for key in keys)) for name, one in leaks.items()))
 
 
-def _attacks(found: CmtiiFindings) -> tuple[str, ...]:
-    return (ATTACK_NOTE,) if any("leak" in one for one in found.site_evaluations.values()) else ()
+def _attacks(findings: CmtiiFindings) -> tuple[str, ...]:
+    return (ATTACK_NOTE,) if any("leak" in one for one in findings.evaluations.values()) else ()
 
 
-def _account(capabilities: CmtiiCards, found: CmtiiFindings) -> ParticipationAccount:
-    account = ParticipationAccount.of("call", capabilities)
-    for one in found.exchanges:
-        account.enter(tuple(one["offered"]), one["late"], one["lost"])
+def _account(capabilities: SiteCapabilities, findings: CmtiiFindings) -> ParticipationAccount:
+    account = ParticipationAccount.of("exchange", capabilities)
+    for one in findings.exchanges:
+        account.enter(tuple(one.offered), one.late, one.lost)
     return account
 
 
-def _accuracies(found: CmtiiFindings) -> Sequence[tuple[str, str, dict[str, float | None]]]:
+def _accuracies(findings: CmtiiFindings) -> Sequence[tuple[str, str, dict[str, float | None]]]:
     return [
         (arm, site, {part: _none_if_nan(accuracy(counts[part])) for part in ("test", "local")})
-        for arm, sites in found.arms.items()
+        for arm, sites in findings.arms.items()
         for site, counts in sorted(sites.items())
     ]
 
 
-def _mean(values: Any) -> float | None:
+def _mean(values: Iterable[float]) -> float | None:
     known = [value for value in values if not math.isnan(value)]
     return mean(known) if known else None
 

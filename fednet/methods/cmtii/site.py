@@ -1,25 +1,26 @@
-"""A site that teaches its classes by words and learns those of others: what leaves it is words and numbers.
+"""A site that offers pseudo-words for its classes and receives those of others: only embeddings and numbers leave it.
 
-It takes part in exchanges and answers questions. A call has it learn words and offer them, or tune its image encoder;
-offers of others are only taken down, the work with them comes with the next call. What it has learnt and heard outlives
-its process. Pictures never leave it: what judges them comes here. Knows no other site and no network.
+It takes part in exchanges and answers questions. An exchange has it learn pseudo-words and offer them, or tune its
+image encoder; offers of others are stored when they arrive and used in the next exchange. What it has learnt and
+received outlives its process. Pictures never leave it: the judge and the test pictures come here. Knows no other site
+and no network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from fednet.api import ExchangePlan, NullProgress, Offer, OfferBatch, Progress, Question, SiteContext
 from fednet.data.datasets import ImageSet
+from fednet.data.site_data import own_data
 from fednet.errors import MethodError
 from fednet.federated.offers import versions
 from fednet.federated.state import digest
-from fednet.images import require_pictures
 from fednet.methods.cmtii import evaluation
 from fednet.methods.cmtii.backend import CmtiiBackend
 from fednet.methods.cmtii.backend_selection import load_backend
@@ -27,135 +28,161 @@ from fednet.methods.cmtii.config import CmtiiConfig
 from fednet.methods.cmtii.generation import generate_images
 from fednet.methods.cmtii.inversion import classes_to_learn, invert_words
 from fednet.methods.cmtii.lexicon import Lexicon, class_text_features
-from fednet.methods.cmtii.messages import LEARN, TUNE, TUNED_ARMS, CmtiiArm, CmtiiCapabilities, parse_arm, parse_round
+from fednet.methods.cmtii.messages import (
+    EVALUATE,
+    EVALUATE_GENERATED,
+    LEARN,
+    TUNE,
+    TUNED_ARMS,
+    CmtiiArm,
+    CmtiiCapabilities,
+    parse_arm,
+    parse_round,
+)
 from fednet.methods.cmtii.model_cache import cache_key
-from fednet.methods.cmtii.persistence import LearnedOffers, SiteStore
+from fednet.methods.cmtii.persistence import OWN_GRID, LearnedOffers, SiteStore, generated_grid
 from fednet.methods.cmtii.site_data import CmtiiDataSplit, CmtiiSiteData
 from fednet.methods.cmtii.tuning import WeightedImages, count_correct, tune_adapter, with_adapter
-from fednet.methods.common.dispatch import QuestionHandlers, dispatch
+from fednet.methods.common.inputs import images_input, labels_input
 from fednet.methods.common.json_tensor import to_json_tensor
+from fednet.methods.common.options import require_known
+from fednet.methods.common.site import ImageSite, QuestionHandlers
 from fednet.reporting.record import Cell, RunRecord
 from fednet.seeds import derive, generator
 
-MAX_IMAGES = 20_000
-"""Pictures in one question."""
-
 
 @dataclass(frozen=True)
-class _PreparedCmtiiSite:
-    """What a site has once it is prepared."""
+class _LoadedCmtiiSite:
+    """The site's pictures and models, the pseudo-words that it knows, and its files."""
 
-    holdings: CmtiiSiteData
+    data: CmtiiSiteData
     backend: CmtiiBackend
     lexicon: Lexicon
-    keeper: SiteStore
+    store: SiteStore
 
 
-class CmtiiSite:
-    """One site (an `Responder` and a `Exchanger`).
+class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
+    """One site (a `Responder` and an `Exchanger`).
 
     Args:
         config: the run's configuration, the same at every site.
-        site: where it lives; decides its share of the data.
-        share: its own pictures, instead of its share of the configured data set.
+        context: where the site lives; decides its share of the data.
+        images: its own pictures, instead of its share of the configured data set.
         backend: its models, instead of those of the configuration.
     """
 
     def __init__(
-        self, config: CmtiiConfig, site: SiteContext, share: ImageSet | None = None, backend: CmtiiBackend | None = None
+        self,
+        config: CmtiiConfig,
+        context: SiteContext,
+        images: ImageSet | None = None,
+        backend: CmtiiBackend | None = None,
     ) -> None:
-        self.config, self.site = config, site
-        self._share, self._backend = share, backend
-        self._ready: _PreparedCmtiiSite | None = None
-        self._taught = LearnedOffers()
-        self._exchanged: dict[int, tuple[Tensor, Tensor]] = {}  # the last round's paintings from received words
-        self._asks: QuestionHandlers = {
-            "evaluate": self._evaluate,
-            "appraise": self._appraise,
-        }
-        self._works: dict[str, Callable[[ExchangePlan, Progress], OfferBatch]] = {LEARN: self._learn, TUNE: self._tune}
+        super().__init__(config, context, images)
+        self._backend = backend
+        self._learned = LearnedOffers()
+        self._exchanged: dict[int, tuple[Tensor, Tensor]] = {}  # the last round's pictures from received words
 
-    def prepare(self, progress: Progress) -> str:
-        """Reads its pictures, and loads its models or schools them; returns its card as JSON.
+    @classmethod
+    def from_overrides(
+        cls, config: CmtiiConfig, context: SiteContext, overrides: Mapping[str, object] | None = None
+    ) -> Self:
+        """As for `ImageSite`, but the configuration stays: the public pictures are those of the run's data.
+
+        Raises:
+            DataError: the site's own data is misconfigured or missing.
+        """
+        return cls(config, context, own_data(config.data, overrides)[1])
+
+    def load(self, progress: Progress) -> _LoadedCmtiiSite:
+        """Reads the site's pictures, loads or pretrains its models, and restores what it has learnt and received.
 
         Raises:
             MethodError: data, models and configuration do not fit each other.
+            Stopped: `progress` asks for the end.
         """
         progress.report("reading pictures", 0, 1)
-        world = CmtiiDataSplit(self.config.data, self.config.public)
-        holdings = world.holdings(self.config.partition, self.site, self._share)
-        backend = self._backend or load_backend(self.config, self.site, world, progress)
-        classes = holdings.train.classes
+        split = CmtiiDataSplit(self.config.data, self.config.public)
+        data = split.site_data(self.config.partition, self.context, self.own_images)
+        backend = self._backend or load_backend(self.config, self.context, split, progress)
+        classes = data.train.classes
         if unknown := sorted(set(self.config.aliases.values()) - set(classes)):
             raise MethodError(f"aliases names {unknown[0]!r}, which is no class: there are {', '.join(classes)}")
         lexicon = Lexicon(backend.clip, classes, self.config.aliases, self.config.unknown)
-        keeper = SiteStore(self.site.folder, self.site.name, cache_key(self._terms()))
-        self._ready = _PreparedCmtiiSite(holdings, backend, lexicon, keeper)
-        self._remember(keeper.words())
-        for offer in keeper.heard():
-            lexicon.hear(offer)
-        return self._card().model_dump_json()
+        store = SiteStore(self.context.folder, self.context.name, cache_key(self._settings()))
+        self._learned = store.words()
+        for offer in self._learned.offers:
+            lexicon.add_own(offer)
+        for offer in store.received():
+            lexicon.add_received(offer)
+        return _LoadedCmtiiSite(data, backend, lexicon, store)
+
+    def capabilities(self) -> CmtiiCapabilities:
+        """What the site says of itself."""
+        train, clip = self.loaded.data.train, self.loaded.backend.clip
+        return CmtiiCapabilities(
+            histogram=train.histogram(),
+            tests=len(self.loaded.data.test),
+            classes=train.classes,
+            shape=train.shape,
+            models=digest({str(k): clip.tokens(name) for k, name in enumerate(train.classes)})[:12],
+            parameters=sum(part.numel() for part in clip.image_encoder.parameters()),
+            common=self.own_images is None,
+        )
+
+    def handlers(self) -> QuestionHandlers:
+        """What answers each question."""
+        return {EVALUATE: self._evaluate, EVALUATE_GENERATED: self._evaluate_generated}
 
     def initial_offers(self) -> tuple[Offer, ...]:
-        """What it offered in an earlier life under the same configuration."""
-        return self._taught.offers
+        """The offers of an earlier process of the site under the same configuration."""
+        return self._learned.offers
 
     def offer(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
-        """Learns and offers words, or tunes.
+        """Learns and offers pseudo-words, or tunes the image encoder.
 
         Raises:
-            MethodError: the work is none, there is nothing to learn from, or a training diverges.
-            Stopped: the watch asks for the end.
+            MethodError: the task is unknown, there is nothing to learn from, or a training diverges.
+            Stopped: `progress` asks for the end.
         """
-        work = self._works.get(call.work)
-        if work is None:
-            raise MethodError(f"a call is for {', '.join(self._works)}; not for {call.work[:40]!r}")
-        return work(call, progress)
+        tasks: dict[str, Callable[[ExchangePlan, Progress], OfferBatch]] = {LEARN: self._learn, TUNE: self._tune}
+        require_known(call.work, tasks, "task", self.context.name)
+        return tasks[call.work](call, progress)
 
     def absorb(self, offer: Offer) -> None:
-        """Takes down what another site offers, on the disk too.
+        """Stores what another site offers, on the disk too.
 
         Raises:
-            MethodError: its words cannot be read here, or it is about no class of the run.
+            MethodError: its pseudo-word cannot be read here, or its subject is no class of the run.
         """
-        here = self._there()
-        if here.lexicon.hear(offer):
-            here.keeper.save_received(offer)
-
-    def answer(self, question: Question) -> Mapping[str, Tensor]:
-        """Answers one question; the words stand in the method's README.
-
-        Raises:
-            MethodError: the question cannot be answered.
-        """
-        return dispatch(self._asks, question, self.site.name)
+        if self.loaded.lexicon.add_received(offer):
+            self.loaded.store.save_received(offer)
 
     def _learn(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
-        here, number = self._there(), parse_round(call.options)
-        if number == self._taught.number:
-            return self._taught.offering
-        train = here.holdings.train
-        labels = classes_to_learn(train, self.config.learn, number)
+        loaded, context, number = self.loaded, self.context, parse_round(call.options)
+        if number == self._learned.number:
+            return self._learned.batch
+        train, config = loaded.data.train, self.config.learn
+        labels = classes_to_learn(train, config, number)
         if not labels:
-            raise MethodError(
-                f"{self.site.name} has no class of at least {self.config.learn.least} pictures (learn.least) to teach"
-            )
-        random = generator(self.site.seed, "learn", self.site.name, number)
-        spoken = [words[0] for words in here.lexicon.spoken(hearsay=False)]
-        words, losses = invert_words(
-            here.backend, train, spoken, labels, self.config.learn, random=random, progress=progress
-        )
-        offers = tuple(self._said(label, word) for label, word in words.items())
-        offering = OfferBatch(offers, {**losses, "numbers": float(sum(offer.embeddings.numel() for offer in offers))})
-        self._remember(self._taught.learnt(number, offering))
-        here.keeper.save_words(self._taught)
-        self._note(LEARN, losses, number)
-        return offering
+            raise MethodError(f"{context.name} has no class with {config.least} pictures or more: lower learn.least")
+        random = generator(context.seed, "learn", context.name, number)
+        initial = [words[0] for words in loaded.lexicon.words_by_class(received=False)]
+        words, losses = invert_words(loaded.backend, train, initial, labels, config, random=random, progress=progress)
+        offers = tuple(self._offer(label, word) for label, word in words.items())
+        batch = OfferBatch(offers, {**losses, "numbers": float(sum(offer.embeddings.numel() for offer in offers))})
+        self._learned = self._learned.after(number, batch)
+        for offer in self._learned.offers:
+            loaded.lexicon.add_own(offer)
+        loaded.store.save_words(self._learned)
+        self.record(LEARN, losses, number)
+        return batch
 
     def _tune(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
-        here, number, arm = self._there(), parse_round(call.options), parse_arm(call.options, TUNED_ARMS)
-        train, weight = here.holdings.train, self.config.tune.weight
-        images, labels = self._painted(arm, number, progress)
+        loaded, context = self.loaded, self.context
+        number, arm = parse_round(call.options), parse_arm(call.options, TUNED_ARMS)
+        train, weight = loaded.data.train, self.config.tune.weight
+        images, labels = self._generated(arm, number, progress)
         if arm == "exchange":
             self._exchanged = {number: (images, labels)}
         mixture = WeightedImages(
@@ -163,154 +190,109 @@ class CmtiiSite:
             torch.cat([train.labels, labels]),
             torch.cat([torch.ones(len(train)), torch.full((len(labels),), weight)]),
         )
-        purpose = (arm, self.site.name, number)
+        purpose = (arm, context.name, number)
         state, losses = tune_adapter(
-            here.backend.clip,
+            loaded.backend.clip,
             self._texts(arm),
             mixture,
             self.config.tune,
-            seed=derive(self.site.seed, "adapter", *purpose),
-            random=generator(self.site.seed, "tune", *purpose),
+            seed=derive(context.seed, "adapter", *purpose),
+            random=generator(context.seed, "tune", *purpose),
             progress=progress,
         )
-        here.keeper.save_adapter(arm, state)
-        here.keeper.show(f"painted-{arm}.png", images, labels)
-        values = {**losses, "painted": float(len(labels))}
-        self._note(f"{TUNE}/{arm}", values, number)
+        loaded.store.save_adapter(arm, state)
+        loaded.store.show(generated_grid(arm), images, labels)
+        values = {**losses, "generated": float(len(labels))}
+        self.record(f"{TUNE}/{arm}", values, number)
         return OfferBatch((), values)
 
-    def _said(self, label: int, word: Tensor) -> Offer:
-        subject = self._there().lexicon.subject(label)
-        before = versions(self._taught.offers).get(subject, 0)
-        return Offer(self.site.name, subject, before + 1, word)
+    def _offer(self, label: int, word: Tensor) -> Offer:
+        subject = self.loaded.lexicon.subject(label)
+        before = versions(self._learned.offers).get(subject, 0)
+        return Offer(self.context.name, subject, before + 1, word)
 
-    def _remember(self, taught: LearnedOffers) -> None:
-        self._taught = taught
-        for offer in taught.offers:
-            self._there().lexicon.learnt(offer)
-
-    def _terms(self) -> dict[str, Any]:
-        """What decides what it learns and keeps; what is measured does not."""
+    def _settings(self) -> dict[str, Any]:
+        """What decides what the site learns and keeps; how it is measured does not."""
         settings = self.config.model_dump(mode="json", exclude={"report"})
-        return {"seed": self.site.seed, "place": [self.site.index, self.site.count], **settings}
+        return {"seed": self.context.seed, "place": [self.context.index, self.context.count], **settings}
 
     def _texts(self, arm: CmtiiArm) -> Tensor:
-        """The text feature of every class, as an arm has it."""
-        here = self._there()
+        """The text feature of every class in an arm."""
+        lexicon = self.loaded.lexicon
         if arm == "zero-shot":
-            words = [[here.lexicon.tokens(label)] for label in range(len(here.holdings.train.classes))]
+            words = [[lexicon.tokens(label)] for label in range(len(self.loaded.data.train.classes))]
         else:
-            words = here.lexicon.spoken(hearsay=arm == "exchange")
-        return class_text_features(here.backend.clip, words)
+            words = lexicon.words_by_class(received=arm == "exchange")
+        return class_text_features(self.loaded.backend.clip, words)
 
-    def _painted(self, arm: CmtiiArm, number: int, progress: Progress) -> tuple[Tensor, Tensor]:
-        """What an arm paints; the same whenever it is asked for, as long as no further word has come."""
-        here, words = self._there(), self._there().lexicon.received()
+    def _generated(self, arm: CmtiiArm, number: int, progress: Progress) -> tuple[Tensor, Tensor]:
+        """The generated pictures of an arm; the same whenever asked for, as long as no further word has come."""
+        loaded, words = self.loaded, self.loaded.lexicon.received()
         if arm == "local":
             words = {}
         if arm == "control":
-            words = {label: [here.lexicon.tokens(label)] for label in words}
-        random = generator(self.site.seed, "paint", arm, self.site.name, number)
-        count, shape = self.config.tune.painted, here.holdings.train.shape
-        return generate_images(here.backend.painter, words, count, shape, random=random, progress=progress)
+            words = {label: [loaded.lexicon.tokens(label)] for label in words}
+        random = generator(self.context.seed, "paint", arm, self.context.name, number)
+        count, shape, net = self.config.tune.generated, loaded.data.train.shape, loaded.backend.image_generator
+        return generate_images(net, words, count, shape, random=random, progress=progress)
 
     def _evaluate(self, question: Question) -> Mapping[str, Tensor]:
-        """How many pictures of each class an arm takes for it: int64 (classes, 2), right and all, given and own."""
-        here, arm = self._there(), parse_arm(question.options)
-        given = self._given(question)
-        state = None if arm == "zero-shot" else here.keeper.adapter(arm)
+        """How many pictures of each class an arm gets right: int64 (classes, 2), right and all, given and own."""
+        loaded, arm, given = self.loaded, parse_arm(question.options), self._images(question)
+        state = None if arm == "zero-shot" else loaded.store.adapter(arm)
         if state is None and arm != "zero-shot":
-            raise MethodError(f"{self.site.name} has not been tuned as {arm!r} yet: call for {TUNE} first")
-        clip, texts, own = here.backend.clip, self._texts(arm), here.holdings.test
+            raise MethodError(f"{self.context.name} has not been tuned for {arm!r}: hold an exchange of {TUNE} first")
+        clip, texts, own = loaded.backend.clip, self._texts(arm), loaded.data.test
         with with_adapter(clip, self.config.tune, state):
             return {
                 "test": count_correct(clip, texts, given.images, given.labels),
                 "local": count_correct(clip, texts, own.images, own.labels),
             }
 
-    def _appraise(self, question: Question) -> Mapping[str, Tensor]:
-        """What its painted pictures are worth to the judge that is sent, and what its words tell of its pictures."""
-        here, number, given = self._there(), parse_round(question.options), self._given(question)
-        train = here.holdings.train
-        judge = evaluation.judge_from_inputs(question.inputs, train.shape, train.classes, self.site.device)
+    def _evaluate_generated(self, question: Question) -> Mapping[str, Tensor]:
+        """The measures of the site's generated pictures by the judge of the question, and what its words leak."""
+        number, given, train = parse_round(question.options), self._images(question), self.loaded.data.train
+        judge = evaluation.judge_from_inputs(question.inputs, train.shape, train.classes, self.context.device)
         known = self._exchanged.get(number)
-        images, labels = self._painted("exchange", number, NullProgress()) if known is None else known
-        found: dict[str, Any] = {"worth": evaluation.evaluate_generated(judge, images, labels, given)}
+        images, labels = self._generated("exchange", number, NullProgress()) if known is None else known
+        measures: dict[str, Any] = {"worth": evaluation.evaluate_generated(judge, images, labels, given)}
         if self.config.report.leakage:
-            found["leak"] = self._leak(given)
-        return {"appraisal": to_json_tensor(found)}
+            measures["leak"] = self._leakage(given)
+        return {"evaluation": to_json_tensor(measures)}
 
-    def _leak(self, strangers: ImageSet) -> dict[str, Any]:
-        """What attacks on its own words reach, with pictures that nobody has learnt from as strangers."""
-        here, painter = self._there(), self._there().backend.painter
-        train, shape, own = here.holdings.train, here.holdings.train.shape, here.lexicon.own
-        random = generator(self.site.seed, "paint", "own", self.site.name)
+    def _leakage(self, strangers: ImageSet) -> dict[str, Any]:
+        """The AUC of attacks on the site's own words, with pictures that no site trained on as non-members."""
+        loaded, context, config = self.loaded, self.context, self.config
+        train, own, net = loaded.data.train, loaded.lexicon.own, loaded.backend.image_generator
         images, labels = generate_images(
-            painter, {k: [word] for k, word in sorted(own.items())}, self.config.tune.painted, shape,
-            random=random, progress=NullProgress(),
+            net, {label: [word] for label, word in sorted(own.items())}, config.tune.generated, train.shape,
+            random=generator(context.seed, "paint", "own", context.name), progress=NullProgress(),
         )  # fmt: skip
-        here.keeper.show("taught.png", images, labels)
+        loaded.store.show(OWN_GRID, images, labels)
         leaks = [
             evaluation.measure_leakage(
-                painter,
+                net,
                 label,
-                (own[label], here.lexicon.tokens(label)),
+                (own[label], loaded.lexicon.tokens(label)),
                 (train.images[train.labels == label], strangers.images[strangers.labels == label]),
                 images[labels == label],
-                views=self.config.report.views,
-                seed=derive(self.site.seed, "leak", self.site.name),
+                views=config.report.views,
+                seed=derive(context.seed, "leak", context.name),
             )
             for label in sorted(own)
         ]
         rows: list[dict[str, Cell]] = [
             {"class": train.classes[one.label], "what": what, "nearest": distance}
             for one in leaks
-            for what, distances in (("painted", one.painted), ("stranger", one.strangers))
+            for what, distances in (("generated", one.generated), ("stranger", one.strangers))
             for distance in distances
         ]
-        with RunRecord(self.site.folder, self.site.name) as record:
+        with RunRecord(context.folder, context.name) as record:
             record.table("nearest", rows)
         return evaluation.pool_leakage(leaks)
 
-    def _given(self, question: Question) -> ImageSet:
-        """The labelled pictures of a question, checked.
-
-        Raises:
-            MethodError: there are none, or they are not of the site's shape, in [-1, 1] and finite.
-        """
-        images, labels = question.inputs.get("images"), question.inputs.get("labels")
-        train = self._there().holdings.train
-        if images is None or images.dtype != torch.float32 or tuple(images.shape[1:]) != train.shape:
-            found = "nothing" if images is None else f"{images.dtype} {tuple(images.shape)}"
-            raise MethodError(f"images must be float32 (n, {', '.join(map(str, train.shape))}), not {found}")
-        if not 1 <= len(images) <= MAX_IMAGES:
-            raise MethodError(f"a question holds 1 to {MAX_IMAGES} pictures, not {len(images)}")
-        require_pictures(images)
-        if labels is None or labels.dtype != torch.int64 or labels.shape != (len(images),):
-            raise MethodError(f"labels must be int64 ({len(images)},)")
-        if int(labels.min()) < 0 or int(labels.max()) >= len(train.classes):
-            raise MethodError(f"labels must lie in 0 to {len(train.classes) - 1}")
-        return ImageSet(images, labels, train.classes)
-
-    def _note(self, what: str, values: Mapping[str, float], step: int) -> None:
-        with RunRecord(self.site.folder, self.site.name) as record:
-            for name, value in values.items():
-                record.scalar(f"{what}/{name}", value, step)
-
-    def _card(self) -> CmtiiCapabilities:
-        here = self._there()
-        train, clip = here.holdings.train, here.backend.clip
-        return CmtiiCapabilities(
-            histogram=train.histogram(),
-            tests=len(here.holdings.test),
-            classes=train.classes,
-            shape=train.shape,
-            models=digest({str(k): clip.tokens(name) for k, name in enumerate(train.classes)})[:12],
-            parameters=sum(part.numel() for part in clip.image_encoder.parameters()),
-            common=self._share is None,
-        )
-
-    def _there(self) -> _PreparedCmtiiSite:
-        if self._ready is None:
-            raise MethodError(f"{self.site.name} has not been prepared yet")
-        return self._ready
+    def _images(self, question: Question) -> ImageSet:
+        """The labelled pictures of a question."""
+        train, inputs = self.loaded.data.train, question.inputs
+        images = images_input(inputs.get("images"), train.shape)
+        return ImageSet(images, labels_input(inputs.get("labels"), len(train.classes), len(images)), train.classes)

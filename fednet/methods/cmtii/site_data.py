@@ -1,8 +1,8 @@
-"""Which pictures are public, which a site has for itself, and which nobody learns from.
+"""Divides the pictures: public ones, each site's own, and those that no site trains on.
 
-The embedded models come from a public part of the run's training pictures, which lie in many ways but one; the sites
-share the rest, and theirs lie in that one way, as do the pictures that measure them. Models of the world at large need
-no public part: then the sites share all training pictures, as they are. Knows no model and no network.
+The embedded models come from a public part of the run's training pictures, in many orientations but one; the sites
+share the rest in that one orientation, as are the pictures that measure them. General models need no public part: then
+the sites share all training pictures, as they are. Knows no model and no network.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class CmtiiSiteData:
     """The pictures of a site.
 
     Attributes:
-        train: what it learns from.
-        test: what it tests itself with; empty where partition.train_ratio is 1.
+        train: training pictures.
+        test: pictures that it tests itself with; empty where partition.train_ratio is 1.
     """
 
     train: ImageSet
@@ -49,7 +49,7 @@ class CmtiiDataSplit:
     data: DataConfig
     public: float
 
-    def common(self) -> ImageSet:
+    def public_images(self) -> ImageSet:
         """The public pictures, as the data set has them.
 
         Raises:
@@ -57,8 +57,8 @@ class CmtiiDataSplit:
         """
         return training_share(self.data, lambda labels: torch.arange(self._border(labels)))
 
-    def holdings(self, regime: PartitionConfig, site: SiteContext, own: ImageSet | None = None) -> CmtiiSiteData:
-        """What a site has: its share of the private pictures, or pictures of its own, kept as they are.
+    def site_data(self, regime: PartitionConfig, site: SiteContext, own: ImageSet | None = None) -> CmtiiSiteData:
+        """A site's pictures: its share of the private pictures, or pictures of its own, kept as they are.
 
         Raises:
             DataError: the data set is not there, or cannot be divided so.
@@ -66,19 +66,19 @@ class CmtiiDataSplit:
         share = (
             own
             if own is not None
-            else self._private(lambda found: partition(found, regime, site.count, site.seed)[site.index])
+            else self._private(lambda labels: partition(labels, regime, site.count, site.seed)[site.index])
         )
         return CmtiiSiteData(*local_parts(share, regime, site))
 
     def pooled(self, regime: PartitionConfig, sites: int, seed: int) -> ImageSet:
-        """What all sites that share the run's pictures train on, taken together: for a bound that no site reaches."""
+        """The training pictures of all sites that share the run's data: for the centralised baseline."""
         places = [SiteContext("everybody", index, sites, seed, "cpu", Path()) for index in range(sites)]
-        parts = [self.holdings(regime, place).train for place in places]
+        parts = [self.site_data(regime, place).train for place in places]
         images, labels = torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
         return ImageSet(images, labels, parts[0].classes)
 
     def measures(self) -> Splits:
-        """The pictures that nobody learns from, as the sites' pictures lie."""
+        """The pictures that no site trains on, oriented as the sites' pictures."""
         splits = load(self.data)
         return Splits(splits.train, *(self._lying(part) for part in (splits.judge, splits.test)))
 

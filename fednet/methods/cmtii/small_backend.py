@@ -1,8 +1,9 @@
-"""The embedded back-end: small models that need no download, schooled on public pictures once and then kept.
+"""The embedded back-end: small models that need no download, pretrained on public pictures once and then stored.
 
-Every site has the same: schooled by the same seed on the same pictures, by whichever site of the machine comes first.
-Machines of different kinds may round differently, so that sites apart can end with different models, in which words
-mean different things; the digest that a site shows tells, and copying one site's store to the others mends it.
+All sites have the same models, pretrained with one seed on the same pictures by the first site of each machine.
+Machines of different kinds may round differently, so that their sites can end with different models, in which words
+mean different things; the digests in the sites' capabilities show it, and copying one site's store to the others mends
+it.
 """
 
 from __future__ import annotations
@@ -29,17 +30,17 @@ from fednet.methods.cmtii.small_config import SmallBackendConfig
 def load_small_backend(
     config: SmallBackendConfig, site: SiteContext, pictures: ImageSet, progress: Progress
 ) -> CmtiiBackend:
-    """The models on the site's device, frozen; schooled now if nobody has done it yet.
+    """The models on the site's device, frozen; pretrained now unless the store has them.
 
     Args:
-        config: their size and schooling.
+        config: their size and pretraining.
         site: whose they are.
         pictures: the public ones.
-        progress: hears of every step.
+        progress: told of every step.
 
     Raises:
-        ModelError: the configuration does not fit the pictures, the schooling diverges, or a stored file is damaged.
-        Stopped: the watch asks for the end.
+        ModelError: the configuration does not fit the pictures, the pretraining diverges, or a stored file is damaged.
+        Stopped: `progress` asks for the end.
     """
     if pictures.shape[1] != pictures.shape[2]:
         raise ModelError(f"the embedded models need square pictures, not {pictures.shape[1:]}: set data.size")
@@ -53,24 +54,26 @@ def load_small_backend(
     }
     clip = untrained_clip(config.clip, pictures.shape[1], pictures.classes, config.seed, site.device)
 
-    def schooled_clip() -> ModelState:
+    def pretrained_clip() -> ModelState:
         pretrain_clip(clip, pictures, config, progress)
         return clip.model.state_dict()
 
-    _load_state(clip.model, store.once(f"clip-{cache_key(terms)}", schooled_clip))
-    painter = untrained_image_generator(config.painter, pictures.shape, clip.width, config.seed, site.device)
+    _load_state(clip.model, store.once(f"clip-{cache_key(terms)}", pretrained_clip))
+    image_generator = untrained_image_generator(
+        config.image_generator, pictures.shape, clip.width, config.seed, site.device
+    )
 
-    def schooled_painter() -> ModelState:
-        pretrain_image_generator(painter, clip, pictures, config, progress)
-        return painter.state_dict()
+    def pretrained_image_generator() -> ModelState:
+        pretrain_image_generator(image_generator, clip, pictures, config, progress)
+        return image_generator.state_dict()
 
-    terms["painter"] = config.painter.model_dump(mode="json", exclude={"steps", "guidance", "batch"})
-    _load_state(painter, store.once(f"painter-{cache_key(terms)}", schooled_painter))
+    terms["painter"] = config.image_generator.model_dump(mode="json", exclude={"steps", "guidance", "batch"})
+    _load_state(image_generator, store.once(f"painter-{cache_key(terms)}", pretrained_image_generator))
 
     def known(name: str) -> list[Tensor]:
         return [clip.tokens(orientation_word(name, orientation)) for orientation in SHOWN]
 
-    return CmtiiBackend(clip=clip, painter=painter, shape=pictures.shape, known=known)
+    return CmtiiBackend(clip=clip, image_generator=image_generator, shape=pictures.shape, known=known)
 
 
 def _load_state(model: nn.Module, state: ModelState) -> None:

@@ -1,20 +1,18 @@
-"""The size and the schooling of the embedded models; apart from what trains them, as `real_config.py` is."""
+"""The configuration of the small models and of their pretraining. Imports no torch, as `pretrained_config.py`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from fednet.methods.common.config import ConfigSection
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class PretrainConfig(_Section):
+class PretrainConfig(ConfigSection):
     """How a model is pretrained.
 
     Attributes:
@@ -32,7 +30,7 @@ class PretrainConfig(_Section):
     jitter: float = Field(default=0.06, ge=0.0, lt=1.0)
 
 
-class SmallClipConfig(_Section):
+class SmallClipConfig(ConfigSection):
     """The small CLIP.
 
     Attributes:
@@ -42,7 +40,7 @@ class SmallClipConfig(_Section):
         vision_layers: of the image tower.
         text_layers: of the text tower, whose width is that of a word.
         patch: side of the image tower's patches, in pixels.
-        school: its pretraining.
+        pretraining: how it is trained.
     """
 
     width: int = Field(default=16, ge=8, multiple_of=8)
@@ -51,21 +49,21 @@ class SmallClipConfig(_Section):
     vision_layers: int = Field(default=3, ge=1)
     text_layers: int = Field(default=2, ge=1)
     patch: int = Field(default=2, ge=1)
-    school: PretrainConfig = PretrainConfig(steps=800, batch=128, lr=2e-3, jitter=0.15)
+    pretraining: PretrainConfig = PretrainConfig(steps=800, batch=128, lr=2e-3, jitter=0.15)
 
 
-class ImageGeneratorConfig(_Section):
-    """The small painter.
+class ImageGeneratorConfig(ConfigSection):
+    """The small image generator.
 
     Attributes:
         channels: feature maps by level; every level but the last halves the sides.
         layers: residual blocks a level.
-        silence: how often a picture is shown without its word, for guidance.
+        silence: probability that a picture is shown without its word, for guidance.
         steps: of DDIM for a picture.
         guidance: classifier-free guidance; 1 for none.
-        batch: pictures painted at a time.
+        batch: pictures generated at a time.
         gamma: of the min-SNR weights.
-        school: its pretraining.
+        pretraining: how it is trained.
     """
 
     channels: tuple[int, ...] = Field(default=(24, 48), min_length=1)
@@ -75,24 +73,24 @@ class ImageGeneratorConfig(_Section):
     guidance: float = Field(default=2.0, ge=1.0)
     batch: int = Field(default=256, ge=1)
     gamma: Positive = 5.0
-    school: PretrainConfig = PretrainConfig(steps=2000, batch=64, lr=4e-3, noise=0.15)
+    pretraining: PretrainConfig = PretrainConfig(steps=2000, batch=64, lr=4e-3, noise=0.15)
 
 
-class SmallBackendConfig(_Section):
+class SmallBackendConfig(ConfigSection):
     """Small models that need no download: pretrained on a public part of the run's own data set.
 
     Attributes:
         kind: says that this is the back-end.
         public: the fraction of the training pictures that is public; the sites share the rest, transposed.
         seed: of the pretraining, not of the run: the same models in every run.
-        clip: the CLIP.
-        painter: the painter.
-        store: a folder for what is pretrained; the run's own where none is given.
+        clip: its size and pretraining.
+        image_generator: its size and pretraining.
+        store: a folder for the pretrained models; default: one in the run's folder.
     """
 
     kind: Literal["embedded"] = "embedded"
     public: float = Field(default=0.4, gt=0.0, lt=1.0)
     seed: int = Field(default=0, ge=0)
     clip: SmallClipConfig = SmallClipConfig()
-    painter: ImageGeneratorConfig = ImageGeneratorConfig()
+    image_generator: ImageGeneratorConfig = ImageGeneratorConfig()
     store: Path | None = None

@@ -30,11 +30,11 @@ class StableDiffusionGenerator:
         pipeline: complete and on its device; it is frozen.
         steps: of its scheduler for a picture.
         guidance: how far a picture is pushed away from what the empty prompt would give; 1 for not at all.
-        batch: pictures painted at a time.
+        batch: pictures generated at a time.
         gamma: of the min-SNR weights.
 
     Attributes:
-        shape: channels, height and width of what it paints.
+        shape: channels, height and width of a generated picture.
         width: how many numbers a word has.
     """
 
@@ -57,8 +57,8 @@ class StableDiffusionGenerator:
         return self._table.weight.detach()[self._ids(name)].to("cpu", torch.float32)
 
     @torch.no_grad()
-    def paint(self, word: Tensor, count: int, random: Generator) -> Tensor:
-        """Paints `count` pictures of "a photo of a {word}": float32 (count, 3, h, w) in [-1, 1], on the CPU.
+    def generate(self, word: Tensor, count: int, random: Generator) -> Tensor:
+        """Generates `count` pictures of "a photo of a {word}": float32 (count, 3, h, w) in [-1, 1], on the CPU.
 
         Args:
             word: (tokens, width).
@@ -83,14 +83,16 @@ class StableDiffusionGenerator:
             painted.append(output.images.float().cpu() * 2 - 1)
         images = torch.cat(painted)
         if not bool(images.isfinite().all()):
-            raise ModelError(f"the painter painted NaN in {self._dtype}: set half to bfloat16, or to null for float32")
+            raise ModelError(
+                f"the image generator returned NaN in {self._dtype}: set half to bfloat16, or to null for float32"
+            )
         return images
 
     def denoising_loss(self, images: Tensor, words: Sequence[Tensor], random: Generator) -> Tensor:
         """How badly the noise in pictures is predicted under their words, weighted by min-SNR.
 
         Args:
-            images: (b, 1 or 3, h, w) in [-1, 1]; brought to the painter's own size.
+            images: (b, 1 or 3, h, w) in [-1, 1]; brought to the image generator's own size.
             words: b words (tokens_i, width); differentiable in them.
             random: draws the latents, times and noise.
 

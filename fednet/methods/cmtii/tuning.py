@@ -1,8 +1,8 @@
-"""Tuning a site's image encoder by LoRA on its own pictures and on painted ones, and classifying with it.
+"""Tuning a site's image encoder by LoRA on its own pictures and on generated ones, and classifying with it.
 
-A class is what its words say (`lexicon.merged`); these texts stay as they are. Every picture counts by its weight, and
-one of weight 0 is as good as not there. The encoder itself is never changed: an adapter is put on, trained, kept as a
-state, and taken off. Knows no network.
+A class is the text feature of its words (`lexicon.class_text_features`), which is fixed. Every picture counts by its
+weight, and one of weight 0 has no effect. The encoder itself is never changed: an adapter is attached, trained, kept as
+a state, and detached. Knows no network.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from fednet.methods.cmtii.adapters import LoraAdapter, LoraAdapterConfig
 from fednet.methods.cmtii.backend import ClipModel
 from fednet.methods.cmtii.config import LoraTuningConfig
 from fednet.methods.cmtii.losses import contrastive_losses, weighted_mean
+from fednet.methods.common.training import descend
 
 CHUNK = 256
-"""Pictures looked at at once where nothing is trained."""
+"""Pictures encoded at once where nothing is trained."""
 
 
 @dataclass(frozen=True)
@@ -60,40 +61,38 @@ def tune_adapter(
         config: how.
         seed: decides what the adapter begins with.
         random: draws the batches.
-        progress: hears of every step.
+        progress: told of every step.
 
     Returns:
         The adapter's state, and the mean loss of the last half of the steps.
 
     Raises:
         MethodError: the training diverges.
-        Stopped: the watch asks for the end.
+        Stopped: `progress` asks for the end.
     """
-    losses: list[Tensor] = []
+    history: list[Tensor] = []
     there = mixture.weights.nonzero().flatten()
     with _attached_adapter(clip, config, seed) as adapter:
         optimiser = torch.optim.AdamW(adapter.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.steps)
         for step in range(config.steps):
             chosen = there[torch.randint(len(there), (config.batch,), generator=random)]
-            found, told = clip.image_features(mixture.images[chosen]), mixture.labels[chosen]
-            each = contrastive_losses(found, texts, clip.logit_scale, told.to(found.device))
-            loss = weighted_mean(each, mixture.weights[chosen].to(found.device))
+            features, targets = clip.image_features(mixture.images[chosen]), mixture.labels[chosen]
+            losses = contrastive_losses(features, texts, clip.logit_scale, targets.to(features.device))
+            loss = weighted_mean(losses, mixture.weights[chosen].to(features.device))
             if not math.isfinite(float(loss.detach())):
                 raise MethodError(f"tuning diverges (loss {float(loss.detach())}): lower tune.lr")
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-            optimiser.step()
+            descend(optimiser, loss)
             rate.step()
-            losses.append(loss.detach())
+            history.append(loss.detach())
             progress.report("tuning the image encoder", step + 1, config.steps)
         state = adapter.state()
-    return state, {"loss": float(torch.stack(losses[len(losses) // 2 :]).mean())}
+    return state, {"loss": float(torch.stack(history[len(history) // 2 :]).mean())}
 
 
 @contextmanager
 def with_adapter(clip: ClipModel, config: LoraTuningConfig, state: ModelState | None) -> Iterator[LoraAdapter | None]:
-    """While it lasts, a CLIP's image encoder wears an adapter; None leaves it bare."""
+    """Attaches an adapter to a CLIP's image encoder for the time of the context; None attaches nothing."""
     if state is None:
         yield None
         return
@@ -109,11 +108,11 @@ def batched_image_features(clip: ClipModel, images: Tensor) -> Tensor:
 
 
 def count_correct(clip: ClipModel, texts: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-    """How many pictures of each class are taken for it: int64 (classes, 2), right and all."""
+    """How many pictures of each class are classified correctly: int64 (classes, 2), right and all."""
     if not len(labels):
         return torch.zeros(len(texts), 2, dtype=torch.int64)
-    found = (batched_image_features(clip, images) @ texts.T).argmax(1).cpu()
-    right = torch.bincount(labels[found == labels], minlength=len(texts))
+    predicted = (batched_image_features(clip, images) @ texts.T).argmax(1).cpu()
+    right = torch.bincount(labels[predicted == labels], minlength=len(texts))
     return torch.stack([right, torch.bincount(labels, minlength=len(texts))], 1)
 
 

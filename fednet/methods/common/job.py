@@ -1,7 +1,7 @@
-"""What the steps of a run's job work with: the sites, pictures that no site learns from, a judge, and a journal.
+"""Base class of a run's job: the sites, pictures that no site learns from, a journal, and stages that yield findings.
 
-A method's job is a few parts, each of which goes on from what the last one has found and says after every step what
-there is, so that something can be shown long before the end. Knows no method and no network.
+A job is a few stages. Each goes on from the findings so far and yields new ones after every step, so that a run shows
+results long before its end. Knows no method and no network.
 """
 
 from __future__ import annotations
@@ -9,29 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
-from fednet.api import Network, Progress
+from pydantic import BaseModel
+
+from fednet.api import Network, Progress, RoundPlan, RoundRecord
 from fednet.data.datasets import Splits
+from fednet.methods.common.capabilities import ImageCapabilities
 from fednet.methods.common.journal import Journal
-from fednet.metrics.judge import Judge
+from fednet.metrics.judge import STEPS, Judge, train_judge
+from fednet.reporting.summary import Summary, write_summary
 
-ConfigT = TypeVar("ConfigT")
-CardT = TypeVar("CardT")
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+CapabilitiesT = TypeVar("CapabilitiesT", bound=ImageCapabilities)
 FindingsT = TypeVar("FindingsT")
 ContextT = TypeVar("ContextT")
 
 
 @dataclass
-class PipelineContext(Generic[ConfigT, CardT]):
-    """What all steps need.
+class JobContext(Generic[ConfigT, CapabilitiesT]):
+    """What all stages of a job need.
 
     Attributes:
         config: of the run.
         network: reaches the sites.
         capabilities: of the sites, by name in sorted order.
         splits: pictures that no site learns from: `judge` and `test`.
-        judge: measures samples.
         folder: of the run.
         seed: of the run.
         journal: what was measured already.
@@ -39,31 +42,98 @@ class PipelineContext(Generic[ConfigT, CardT]):
 
     config: ConfigT
     network: Network
-    capabilities: Mapping[str, CardT]
+    capabilities: Mapping[str, CapabilitiesT]
     splits: Splits
-    judge: Judge
     folder: Path
     seed: int
 
     def __post_init__(self) -> None:
         self.journal = Journal(self.folder)
 
+    @property
+    def first_site(self) -> str:
+        """The site that is asked where all sites would answer the same."""
+        return min(self.capabilities)
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites' names."""
+        return tuple(self.capabilities)
+
+    def rounds(self, plan: RoundPlan) -> tuple[RoundRecord, ...]:
+        """The records of a plan's rounds, which are held now unless the journal has them.
+
+        Raises:
+            MethodError: a round cannot be held.
+        """
+        return self.journal.once(plan.key, tuple[RoundRecord, ...], lambda: self.network.run_rounds(plan))
+
+
+@dataclass
+class JudgedContext(JobContext[ConfigT, CapabilitiesT]):
+    """The same with a judge.
+
+    Attributes:
+        judge: a classifier that no site knows, which measures samples.
+    """
+
+    judge: Judge
+
+    @classmethod
+    def start(
+        cls,
+        config: ConfigT,
+        network: Network,
+        capabilities: Mapping[str, CapabilitiesT],
+        splits: Splits,
+        folder: Path,
+        *,
+        seed: int,
+        progress: Progress,
+        judge_steps: int = STEPS,
+    ) -> Self:
+        """Trains the judge.
+
+        Raises:
+            Stopped: `progress` asks for the end.
+        """
+        judge = train_judge(splits.judge, seed=seed, progress=progress, steps=judge_steps)
+        return cls(config, network, capabilities, splits, folder, seed, judge)
+
+
+Stage = Callable[[ContextT, FindingsT, Progress], Iterator[FindingsT]]
+"""A part of a job: what there is after each of its steps, from what there was before."""
+
 
 def run_stages(
-    parts: Iterable[Callable[[ContextT, FindingsT, Progress], Iterator[FindingsT]]],
-    job: ContextT,
-    found: FindingsT,
-    progress: Progress,
+    stages: Iterable[Stage[ContextT, FindingsT]], context: ContextT, findings: FindingsT, progress: Progress
 ) -> Iterator[FindingsT]:
-    """What there is after every step of the parts, one part after another.
+    """The findings after every step of the stages, one stage after another.
 
     Args:
-        parts: each takes the job and what there is so far.
-        job: what they work with.
-        found: what there is before the first.
-        progress: hears of every step, and asks for the end.
+        stages: in order.
+        context: what they work with.
+        findings: what there is before the first.
+        progress: told of every step; may ask for the end.
     """
-    for part in parts:
-        for now in part(job, found, progress):
-            found = now
-            yield found
+    for stage in stages:
+        for latest in stage(context, findings, progress):
+            findings = latest
+            yield findings
+
+
+def summarise_each(
+    steps: Iterable[FindingsT], summarise: Callable[[FindingsT], Summary], folder: Path, findings: FindingsT
+) -> FindingsT:
+    """Goes through all steps and writes a summary after each; returns the last findings.
+
+    Args:
+        steps: the findings after every step.
+        summarise: what a reader is shown of them.
+        folder: of the run.
+        findings: what is returned where there is no step.
+    """
+    for latest in steps:
+        findings = latest
+        write_summary(folder, summarise(findings))
+    return findings

@@ -1,8 +1,8 @@
-"""A generator in a file: its weights, the classes' Gaussians, and what both are; enough to draw without a cluster.
+"""A generator in a file: its weights, the classes' Gaussians, and a description; enough to generate without a cluster.
 
-The whole is one safetensors file with one note, a JSON text. Nothing of a file is believed: what it describes is
-bounded before it is built, the network is built without memory, and its tensors must be those of what it describes,
-float32 and finite. Knows no sites and no data.
+One safetensors file with one note, a JSON text. Nothing of a file is trusted: what it describes is bounded before it
+is built, the network is built without memory, and its tensors must be those of what it describes, float32 and finite.
+Knows no sites and no data.
 """
 
 from __future__ import annotations
@@ -10,17 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from torch import Tensor
 
-from fednet.errors import ModelError
-from fednet.federated.state import detached_copy, require_finite, require_like
-from fednet.files import write_whole
+from fednet.federated.state import require_finite, require_like
+from fednet.methods.common.checkpoint import read_checkpoint, write_checkpoint
 from fednet.methods.fedbagan.gaussians import ClassGaussians
 from fednet.models.codec import CodecConfig, Decoder
 
@@ -28,13 +25,13 @@ METADATA_KEY = "fedbagan"
 MAX_BYTES = 1 << 30
 MAX_CLASSES = 1000
 CHUNK = 256
-"""Pictures drawn at once."""
+"""Pictures generated at once."""
 
 ClassName = Annotated[str, StringConstraints(max_length=200)]
 
 
 class CheckpointDescription(BaseModel):
-    """What a checkpoint is of.
+    """What a checkpoint holds.
 
     Attributes:
         method: always "fedbagan".
@@ -57,7 +54,7 @@ class CheckpointDescription(BaseModel):
 
 @dataclass(frozen=True)
 class GeneratorCheckpoint:
-    """A generator that can draw: the network in evaluation mode, the Gaussians, and what they are."""
+    """A generator ready to generate: the network in evaluation mode, the Gaussians, and their description."""
 
     generator: Decoder
     gaussians: ClassGaussians
@@ -67,11 +64,9 @@ class GeneratorCheckpoint:
         """Pictures float32 (n, c, h, w) in [-1, 1] of labels int64 (n,), from standard normal vectors (n, latent).
 
         Raises:
-            ModelError: nobody had a picture of one of the labels.
+            ModelError: no site had a picture of one of the labels.
         """
-        latents = self.gaussians.place(labels, noise)
-        with torch.no_grad():
-            return torch.cat([self.generator(chunk) for chunk in torch.split(latents, CHUNK)]).clamp(-1, 1)
+        return generate(self.generator, self.gaussians.place(labels, noise))
 
     def write(self, path: Path) -> None:
         """Writes it as one file, whole or not at all.
@@ -80,21 +75,25 @@ class GeneratorCheckpoint:
             OSError: it cannot be written.
         """
         tensors = _tensors(self.generator.state_dict(), self.gaussians)
-        write_whole(path, save(detached_copy(tensors), {METADATA_KEY: self.about.model_dump_json()}))
+        write_checkpoint(path, tensors, METADATA_KEY, self.about.model_dump_json())
 
     @classmethod
     def read(cls, path: Path) -> GeneratorCheckpoint:
-        """What `write` has written.
+        """Reads what `write` has written.
 
         Raises:
-            ModelError: it is anything else.
+            ModelError: the file is anything else.
         """
-        about, tensors = _read_file(path)
+
+        def parse(note: Any, tensors: dict[str, Tensor]) -> tuple[CheckpointDescription, dict[str, Tensor]]:
+            return CheckpointDescription.model_validate(note), tensors
+
+        remedy = "give a checkpoint of fedbagan, which a run leaves in checkpoints/"
+        about, tensors = read_checkpoint(path, METADATA_KEY, parse, remedy, MAX_BYTES)
         with torch.device("meta"):
             net = Decoder(about.model, about.shape)
-            kinds, wide = len(about.classes), about.model.latent
-            like = _tensors(net.state_dict(), ClassGaussians.blank(kinds, wide))
-        require_like(tensors, like, str(path))
+            expected = _tensors(net.state_dict(), ClassGaussians.blank(len(about.classes), about.model.latent))
+        require_like(tensors, expected, str(path))
         require_finite(tensors, str(path))
         weights = {name.removeprefix("generator."): value for name, value in tensors.items() if "generator." in name}
         net.load_state_dict(weights, assign=True)
@@ -102,23 +101,12 @@ class GeneratorCheckpoint:
         return cls(net, ClassGaussians(tensors["mean"], tensors["factor"], tensors["known"]), about)
 
 
+@torch.no_grad()
+def generate(net: Decoder, latents: Tensor) -> Tensor:
+    """Pictures float32 (n, c, h, w) in [-1, 1] of latent vectors (n, latent)."""
+    return torch.cat([net(chunk) for chunk in torch.split(latents, CHUNK)]).clamp(-1, 1)
+
+
 def _tensors(weights: Mapping[str, Tensor], gaussians: ClassGaussians) -> dict[str, Tensor]:
     named = {f"generator.{name}": value for name, value in weights.items()}
     return {**named, "mean": gaussians.mean, "factor": gaussians.factor, "known": gaussians.known}
-
-
-def _read_file(path: Path) -> tuple[CheckpointDescription, dict[str, Tensor]]:
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"more than {MAX_BYTES} bytes")
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY)
-            if text is None:
-                raise ValueError("it does not say that it is one")
-            about = CheckpointDescription.model_validate_json(text)
-            return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator
-    except (OSError, SafetensorError, ValueError) as error:
-        detail = f"{error.error_count()} faults in its note" if isinstance(error, ValidationError) else str(error)
-        raise ModelError(
-            f"{path} is no checkpoint of fedbagan ({detail}): give one that a run has left in checkpoints/"
-        ) from error

@@ -1,6 +1,6 @@
-"""What can be set for the federated balancing GAN, with its defaults; everything is checked before anything runs.
+"""The configuration of the federated balancing GAN, with its defaults; checked before anything runs.
 
-The shape of the networks stands in `fednet.models.codec`, which classes are rare in `partition.imbalance`
+The shape of the networks is configured in `fednet.models.codec`, which classes are rare in `partition.imbalance`
 (`fednet.data.config`), how contributions become one model in `fednet.federated.config`.
 """
 
@@ -9,22 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from fednet.data.config import DataConfig, PartitionConfig
 from fednet.data.site_data import check_data
 from fednet.federated.config import Federation, Mean, Replace
+from fednet.methods.common.config import ConfigSection, ImageConfig
 from fednet.methods.fedbagan.gaussians import MAX_MOMENT
 from fednet.methods.fedbagan.losses import GameName, LossName, OptimiserName
 from fednet.metrics.judge import STEPS
 from fednet.models.codec import CodecConfig
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class AutoencoderConfig(_Section):
+class AutoencoderConfig(ConfigSection):
     """The first stage.
 
     Attributes:
@@ -47,7 +43,7 @@ class AutoencoderConfig(_Section):
     supervision: float = Field(default=0.1, ge=0.0)
 
 
-class GaussiansConfig(_Section):
+class GaussiansConfig(ConfigSection):
     """The second stage.
 
     Attributes:
@@ -57,24 +53,24 @@ class GaussiansConfig(_Section):
     shrinkage: float = Field(default=4.0, gt=0.0)
 
 
-class BalancingGanConfig(_Section):
+class BalancingGanConfig(ConfigSection):
     """The third stage.
 
     Attributes:
         rounds: how many; 0 leaves the decoder as it is.
         steps: of the discriminator, and of the generator, of a site in each round.
-        batch: real pictures in a step, and as many drawn ones.
-        game: what discriminator and generator want of each other; see `losses`.
-        loss: NLL or CEL, which are the same thing.
-        optimiser: Adam, or SGD with momentum; both begin anew in every round.
+        batch: real pictures in a step, and as many generated ones.
+        game: the objective of discriminator and generator; see `losses`.
+        loss: NLL or CEL, two names of one function.
+        optimiser: Adam, or SGD with momentum; both start anew in every round.
         generator_lr: step size of the generator.
         discriminator_lr: step size of the discriminator.
-        first: rounds in which the discriminator learns alone, since its last layer knows nothing yet.
+        first: rounds in which only the discriminator is trained, since its last layer is untrained.
         noise: deviation of the noise on every picture that the discriminator sees.
         gradient_penalty: weight of the discriminator's squared gradient at real pictures (R1, Mescheder et al. 2018,
             arXiv 1801.04406).
-        anchor: weight of the mean square error of decoded real pictures, which the generator must still decode.
-        average: decay, per round, of the running average of the generator, which is what draws; 0 for the last one.
+        anchor: weight of the generator's reconstruction error (mean square) of encoded real pictures.
+        average: decay, per round, of the running average of the generator, which generates samples; 0 for the last one.
     """
 
     rounds: int = Field(default=40, ge=0)
@@ -100,11 +96,11 @@ class BalancingGanConfig(_Section):
         return self
 
 
-class FedBaganReportConfig(_Section):
+class FedBaganReportConfig(ConfigSection):
     """What is measured and shown.
 
     Attributes:
-        every: rounds between two grids of samples; each of them is also measured and kept as a checkpoint.
+        every: rounds between two grids of samples; each is also measured and kept as a checkpoint.
         per_class: samples of each class in every measure.
         judge_steps: batches that the judge is trained with; colour photographs need more than digits.
     """
@@ -114,15 +110,13 @@ class FedBaganReportConfig(_Section):
     judge_steps: int = Field(default=STEPS, ge=1)
 
 
-class FedBaganConfig(_Section):
+class FedBaganConfig(ImageConfig):
     """Everything that can be set for one run.
 
     Attributes:
         baseline: also train a plain GAN (FedGAN), with as many batches as both trainings of the balancing one.
     """
 
-    data: DataConfig = DataConfig()
-    partition: PartitionConfig = PartitionConfig(kind="homogeneous")
     model: CodecConfig = CodecConfig()
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     gaussians: GaussiansConfig = GaussiansConfig()
@@ -136,7 +130,7 @@ class FedBaganConfig(_Section):
         if not isinstance(self.federation.rule, Mean):
             raise ValueError(
                 f"federation.rule {self.federation.rule.kind} makes no sums, and the classes' Gaussians come from "
-                "sums: take mean"
+                "sums: use mean"
             )
         return self
 
@@ -153,7 +147,7 @@ class FedBaganConfig(_Section):
 
     @property
     def summing(self) -> Federation:
-        """How moments are summed: by everybody who is there, with room for sums, and as secretly as anything else."""
+        """How moments are summed: by all sites, without server optimiser, in secure rounds if configured."""
         secure = self.federation.secure
         return self.federation.model_copy(
             update={
@@ -165,10 +159,10 @@ class FedBaganConfig(_Section):
         )
 
 
-def check(config: FedBaganConfig, own: Mapping[str, Any] | None = None) -> None:
-    """Looks whether the data are where they are said to be.
+def check(config: FedBaganConfig, overrides: Mapping[str, Any] | None = None) -> None:
+    """Checks that the data, those of a site with `overrides`, exists; reads no picture.
 
     Raises:
-        DataError: the data, those of a site with `own`, are missing or malformed.
+        DataError: it is missing or malformed.
     """
-    check_data(config.data, own)
+    check_data(config.data, overrides)

@@ -1,14 +1,14 @@
-"""A Gaussian of latent vectors for every class, from sums that sites can add up without showing a picture.
+"""A Gaussian of latent vectors for every class, from moments that sites add up without sending a picture.
 
-A site tells, by class, how many pictures it has (n), the sum of their latent vectors z and the sum of z z^T. The sums
-of all sites are those of the pooled pictures, so the Gaussians are too. What a site contributes is divided by its
-number of pictures and weighs as much: the mean of a round is then the pooled sums divided by all pictures, every value
-is of the size of one latent vector, and a secure sum neither clips nor coarsens it.
+A site's moments are, by class, its number of pictures (n), the sum of their latent vectors z and the sum of z z^T. The
+moments of all sites add up to those of the pooled pictures, and so do the Gaussians. A contribution is divided by the
+site's number of pictures and weighted by it: the mean of a round is then the pooled sums divided by all pictures, every
+value is of the size of one latent vector, and a secure sum neither clips nor coarsens it.
 
 A covariance of few vectors is singular, so the covariance within all classes counts in every class as much as
 `shrinkage` pictures (the conjugate prior's posterior mean; after Friedman 1989, regularised discriminant analysis).
 
-Source: Mariani et al. 2018 (arXiv 1803.09655), section 3.2, where one machine sees all pictures. Knows no network.
+Source: Mariani et al. 2018 (arXiv 1803.09655), section 3.2, where one machine has all pictures. Knows no network.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from fednet.api import ModelState
 from fednet.errors import MethodError, ModelError
 
 MAX_MOMENT = 64.0
-"""Of a value that a site contributes; latent vectors are pulled to unit size, so that they stay far below."""
+"""Of a contributed value; latent vectors are regularised to unit size, so that moments stay far below."""
 MIN_VARIANCE = 1e-6
-"""Variance that every direction has at least."""
+"""Smallest variance in any direction."""
 
 
 def zero_moments(sites: int, classes: int, latent: int) -> dict[str, Tensor]:
-    """Moments of no pictures: what the round of moments begins with; float64."""
+    """Moments of no pictures, which the round of moments begins with; float64."""
     return {
         "part": torch.zeros(sites, dtype=torch.float64),
         "count": torch.zeros(classes, dtype=torch.float64),
@@ -38,21 +38,21 @@ def zero_moments(sites: int, classes: int, latent: int) -> dict[str, Tensor]:
 
 
 def latent_moments(latents: Tensor, labels: Tensor, classes: int, site: int, sites: int) -> dict[str, Tensor]:
-    """A site's contribution; it weighs as much as it has pictures.
+    """A site's contribution; its weight is its number of pictures.
 
     Args:
         latents: (n, d), n > 0.
         labels: int64 (n,).
         classes: how many there are.
-        site: the site's place among all, 0-based.
+        site: the site's index, 0-based.
         sites: how many there are.
 
     Returns:
         "count" (classes,), "sum" (classes, d) and "outer" (classes, d, d), all divided by n; and "part" (sites,),
-        1 / n in the site's place, which in the weighted mean becomes 1 / (all pictures) for whoever contributed.
+        1 / n at the site's index, which in the weighted mean becomes 1 / (all pictures) for every contributor.
 
     Raises:
-        MethodError: a value beyond `LARGEST`, or one that is not finite.
+        MethodError: a value beyond `MAX_MOMENT`, or one that is not finite.
     """
     state, exact = zero_moments(sites, classes, latents.shape[1]), latents.detach().to("cpu", torch.float64)
     for label in sorted(set(labels.tolist())):
@@ -64,8 +64,8 @@ def latent_moments(latents: Tensor, labels: Tensor, classes: int, site: int, sit
     largest = float(torch.cat([value.flatten() for value in state.values()]).abs().max())  # NaN where there is one
     if not largest <= MAX_MOMENT:
         raise MethodError(
-            f"moments of latent vectors reach {largest:.4g}, beyond {MAX_MOMENT:g}: raise autoencoder.penalty, or lower "
-            "autoencoder.lr"
+            f"moments of latent vectors reach {largest:.4g}, beyond {MAX_MOMENT:g}: raise autoencoder.penalty, or "
+            "lower autoencoder.lr"
         )
     return state
 
@@ -77,7 +77,7 @@ class ClassGaussians:
     Attributes:
         mean: float32 (classes, d).
         factor: float32 (classes, d, d), lower triangular; factor @ factor.T is the covariance.
-        known: bool (classes,), whether anybody has a picture of the class.
+        known: bool (classes,), whether any site has a picture of the class.
     """
 
     mean: Tensor
@@ -93,9 +93,9 @@ class ClassGaussians:
             shrinkage: pictures that the covariance within all classes counts for, in every class.
 
         Raises:
-            ModelError: nobody has contributed, or the covariances cannot be those of real latent vectors.
+            ModelError: no site has contributed, or the covariances cannot be those of real latent vectors.
         """
-        pictures = _image_count(total)
+        pictures = _pictures(total)
         count = (total["count"] * pictures).round()
         divisor = count.clamp(min=1)[:, None]
         mean = total["sum"] * pictures / divisor
@@ -107,12 +107,12 @@ class ClassGaussians:
         spread = (spread + spread.mT) / 2 + MIN_VARIANCE * torch.eye(mean.shape[1], dtype=torch.float64)
         factor, failed = torch.linalg.cholesky_ex(spread)
         if bool(failed.any()) or not bool(factor.isfinite().all()):
-            raise ModelError("the moments are those of no latent vectors: have them summed again")
+            raise ModelError("the moments are not those of latent vectors: hold the round of moments again")
         return cls(mean.float(), factor.float(), count > 0)
 
     @classmethod
     def blank(cls, classes: int, latent: int) -> ClassGaussians:
-        """Gaussians whose numbers are still to be filled in."""
+        """Gaussians with uninitialised numbers, for their shapes."""
         mean, factor = torch.empty(classes, latent), torch.empty(classes, latent, latent)
         return cls(mean, factor, torch.empty(classes, dtype=torch.bool))
 
@@ -130,17 +130,17 @@ class ClassGaussians:
         """Standard normal vectors (n, d) as vectors of the labels' Gaussians.
 
         Raises:
-            ModelError: nobody has a picture of one of the labels.
+            ModelError: no site has a picture of one of the labels.
         """
         if not bool(self.known[labels].all()):
             label = int(labels[~self.known[labels]][0])
-            raise ModelError(f"nobody has a picture of class {label}, so nothing is known of it: leave it out")
+            raise ModelError(f"no site has a picture of class {label}: leave it out")
         return self.mean[labels] + torch.einsum("nij,nj->ni", self.factor[labels], noise)
 
 
-def _image_count(total: ModelState) -> float:
-    """How many pictures the moments are of: each contributor's part is one of them."""
+def _pictures(total: ModelState) -> float:
+    """How many pictures the moments are of: each contributor's part is 1 / that."""
     part = float(total["part"].max())
     if not part > 0:
-        raise ModelError("the moments are of no pictures: have them summed first")
+        raise ModelError("no moments have been summed yet: hold the round of moments first")
     return round(1 / part)

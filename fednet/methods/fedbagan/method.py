@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def site(config: FedBaganConfig, context: SiteContext, overrides: Mapping[str, Any]) -> Responder:
-    """Makes the side that holds data and a model; see `fedbagan.job.make_site`."""
-    from fednet.methods.fedbagan.job import make_site  # noqa: PLC0415 - imports torch
+    """Makes the side that holds data and a model."""
+    from fednet.methods.fedbagan.site import FedBaganSite  # noqa: PLC0415 - imports torch
 
-    return make_site(config, context, overrides)
+    return FedBaganSite.from_overrides(config, context, overrides)
 
 
 def job(config: FedBaganConfig, network: Network, folder: Path, seed: int, progress: Progress) -> None:
-    """Does the driver's work; see `fedbagan.job.run_job`."""
+    """Does the driver's work."""
     from fednet.methods.fedbagan.job import run_job  # noqa: PLC0415 - imports torch
 
     run_job(config, network, folder, seed, progress)
@@ -55,7 +55,7 @@ METHOD = Method(
     job=job,
     check=check,
     drawer=Drawer(SampleRequest, draw, draw_from_checkpoint),
-    preload=("fednet.methods.fedbagan.job", "torchvision.utils", "sklearn.datasets"),
+    preload=("fednet.methods.fedbagan.job", "fednet.methods.fedbagan.site", "torchvision.utils", "sklearn.datasets"),
     extra="fednet[images]",
     requires=("matplotlib", "sklearn", "tensorboard", "torchvision"),
 )

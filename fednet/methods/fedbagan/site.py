@@ -1,8 +1,8 @@
 """A site that trains a balancing GAN with others and keeps its pictures to itself.
 
-It takes part in rounds of four models: "autoencoder" and "gan" and "plain" are trained, "moments" are added up, and one
-round of "gan" makes it of the autoencoder, the same at every site. Then it draws pictures of any class for whoever
-asks. Knows no other site and no network.
+It takes part in rounds of four models: "autoencoder", "gan" and "plain" are trained, "moments" are added up, and one
+round of "gan" initialises it from the autoencoder, identically at every site. Then it generates pictures of any class
+on request. Knows no other site and no network.
 """
 
 from __future__ import annotations
@@ -10,28 +10,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from fednet.api import ModelState, Progress, Question, RoundTask, SiteContext, Update
+from fednet.api import ModelState, Progress, Question, RoundTask, Update
 from fednet.data.datasets import ImageSet
-from fednet.data.site_data import run_share
-from fednet.errors import DataError, MethodError
-from fednet.federated.state import detached_copy, model_tensors, pack
-from fednet.methods.common.dispatch import QuestionHandlers, dispatch
+from fednet.errors import DataError
+from fednet.federated.site_models import SiteModels
+from fednet.federated.state import detached_copy, model_tensors
+from fednet.methods.common.inputs import labels_input, vectors_input
+from fednet.methods.common.model_transfer import MODEL, model_reply
+from fednet.methods.common.options import require_known
+from fednet.methods.common.site import ImageSite, QuestionHandlers, RoundModels
 from fednet.methods.fedbagan.config import FedBaganConfig
 from fednet.methods.fedbagan.gaussians import latent_moments
 from fednet.methods.fedbagan.messages import (
     AUTOENCODER,
+    DRAW,
     GAN,
-    INITIALISE_GAN,
+    INITIALISE,
     MOMENTS,
     PLAIN_GAN,
-    SUM_MOMENTS,
+    SUM,
     TRAIN,
     FedBaganCapabilities,
 )
-from fednet.methods.fedbagan.sampling import MAX_IMAGES
 from fednet.methods.fedbagan.site_models import FedBaganModels
 from fednet.methods.fedbagan.training import (
     FedBaganTrainingContext,
@@ -40,159 +42,120 @@ from fednet.methods.fedbagan.training import (
     train_autoencoder,
     train_gan,
 )
-from fednet.reporting.record import RunRecord
 from fednet.seeds import generator
+
+Work = Callable[[RoundTask, ModelState, Progress], tuple[ModelState, dict[str, float]]]
+"""What a site does in a round: the state that it contributes, and what was measured on the way."""
 
 
 @dataclass(frozen=True)
-class _PreparedFedBaganSite:
-    """What a site has once it is prepared."""
+class _LoadedFedBagan:
+    """The site's pictures and models."""
 
-    share: ImageSet
-    bench: FedBaganModels
+    images: ImageSet
+    models: FedBaganModels
 
 
-class FedBaganSite:
-    """One site (an `Responder` and a `Participant`).
+class FedBaganSite(RoundModels, ImageSite[FedBaganConfig, _LoadedFedBagan]):
+    """One site (a `Responder` and a `Participant`)."""
 
-    Args:
-        config: the run's configuration, the same at every site.
-        site: where it lives; decides its share of the data.
-        share: its own pictures, instead of its share of the configured data set.
-    """
-
-    def __init__(self, config: FedBaganConfig, site: SiteContext, share: ImageSet | None = None) -> None:
-        self.config, self.site = config, site
-        self._share = share
-        self._ready: _PreparedFedBaganSite | None = None
-        self._asks: QuestionHandlers = {"draw": self._draw, "model": self._model}
-        self._works: dict[
-            tuple[str, str], Callable[[RoundTask, ModelState, Progress], tuple[ModelState, dict[str, float]]]
-        ] = {
-            (AUTOENCODER, TRAIN): self._encode,
-            (MOMENTS, SUM_MOMENTS): self._add_up,
-            (GAN, INITIALISE_GAN): lambda _task, _base, _progress: (self._there().bench.initial_gan(), {}),
-            (GAN, TRAIN): self._play,
-            (PLAIN_GAN, TRAIN): self._play,
-        }
-
-    def prepare(self, progress: Progress) -> str:
-        """Reads its pictures and makes its models, which know nothing yet; returns its card as JSON.
+    def load(self, progress: Progress) -> _LoadedFedBagan:
+        """Reads the site's pictures and makes its untrained models.
 
         Raises:
             MethodError: data, models and configuration do not fit each other.
         """
-        progress.report("reading pictures", 0, 1)
-        share = run_share(self.config.data, self.config.partition, self.site) if self._share is None else self._share
-        _require_batches(self.site.name, len(share), self.config)
-        self._ready = _PreparedFedBaganSite(
-            share, FedBaganModels(self.config, self.site, share.shape, len(share.classes))
+        images = self.read_images(progress)
+        _require_batches(self.context.name, len(images), self.config)
+        return _LoadedFedBagan(images, FedBaganModels(self.config, self.context, images.shape, len(images.classes)))
+
+    def capabilities(self) -> FedBaganCapabilities:
+        """What the site says of itself."""
+        images = self.loaded.images
+        return FedBaganCapabilities(
+            pictures=len(images), classes=images.classes, shape=images.shape, latent=self.config.model.latent
         )
-        progress.report("reading pictures", 1, 1)
-        card = FedBaganCapabilities(
-            pictures=len(share), classes=share.classes, shape=share.shape, latent=self.config.model.latent
-        )
-        return card.model_dump_json()
 
-    def answer(self, question: Question) -> Mapping[str, Tensor]:
-        """Answers one question; the words stand in the method's README.
+    def handlers(self) -> QuestionHandlers:
+        """What answers each question."""
+        return {DRAW: self._draw, MODEL: self._model}
 
-        Raises:
-            MethodError: the question cannot be answered.
-        """
-        return dispatch(self._asks, question, self.site.name)
+    @property
+    def states(self) -> SiteModels:
+        """The models by name."""
+        return self.loaded.models.states
 
-    def initial_state(self, model: str) -> ModelState:
-        """The model that everybody begins with.
-
-        Raises:
-            MethodError: there is none of that name.
-        """
-        return self._there().bench.models.initial_state(model)
+    def tasks(self) -> Mapping[str, Work]:
+        """What does each task of a round, by task and model."""
+        return {
+            f"{TRAIN} {AUTOENCODER}": self._train_autoencoder,
+            f"{SUM} {MOMENTS}": self._sum_moments,
+            f"{INITIALISE} {GAN}": lambda _task, _base, _progress: (self.loaded.models.initial_gan(), {}),
+            f"{TRAIN} {GAN}": self._train_gan,
+            f"{TRAIN} {PLAIN_GAN}": self._train_gan,
+        }
 
     def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
-        """What `base` becomes here, or what the site adds to it; it weighs as much as the site has pictures.
+        """What `base` becomes here, or the site's moments; the weight is the site's number of pictures.
 
         Raises:
-            MethodError: the task is none, or the training diverges.
-            Stopped: the watch asks for the end.
+            MethodError: the task is unknown, or the training diverges.
+            Stopped: `progress` asks for the end.
         """
-        here, act = self._there(), self._works.get((task.model, task.work))
-        if act is None:
-            known = ", ".join(f"{work} {model}" for model, work in self._works)
-            raise MethodError(f"a round is for one of {known}; not {task.work[:40]!r} {task.model[:40]!r}")
-        state, values = act(task, model_tensors(base), progress)
-        with RunRecord(self.site.folder, self.site.name) as record:
-            for name, value in values.items():
-                record.scalar(f"{task.model}/{name}", value, task.number)
-        return Update(state, float(len(here.share)), values)
+        tasks, name = self.tasks(), f"{task.work} {task.model}"
+        require_known(name, tasks, "task", self.context.name)
+        state, values = tasks[name](task, model_tensors(base), progress)
+        self.record(task.model, values, task.number)
+        return Update(state, float(len(self.loaded.images)), values)
 
-    def adopt(self, model: str, number: int, state: ModelState) -> None:
-        """Takes over what a round has closed with.
-
-        Raises:
-            ModelError: it is a model of another shape, or not finite.
-        """
-        self._there().bench.models.set_state(model, model_tensors(state), f"round {number} of {model}")
-
-    def _encode(self, task: RoundTask, base: ModelState, progress: Progress) -> tuple[ModelState, dict[str, float]]:
-        net = self._there().bench.autoencoder(base)
-        losses = train_autoencoder(net, self.config.autoencoder, self._lesson(task, progress))
+    def _train_autoencoder(
+        self, task: RoundTask, base: ModelState, progress: Progress
+    ) -> tuple[ModelState, dict[str, float]]:
+        net = self.loaded.models.autoencoder(base)
+        losses = train_autoencoder(net, self.config.autoencoder, self._training(task, progress))
         return detached_copy(net.state_dict()), losses
 
-    def _add_up(self, _task: RoundTask, _base: ModelState, _progress: Progress) -> tuple[ModelState, dict[str, float]]:
-        share, bench = self._there().share, self._there().bench
-        latents = encode(bench.autoencoder(), share.images, self.site.device)
-        return latent_moments(latents, share.labels, len(share.classes), self.site.index, self.site.count), {}
+    def _sum_moments(
+        self, _task: RoundTask, _base: ModelState, _progress: Progress
+    ) -> tuple[ModelState, dict[str, float]]:
+        images, context = self.loaded.images, self.context
+        latents = encode(self.loaded.models.autoencoder(), images.images, context.device)
+        return latent_moments(latents, images.labels, len(images.classes), context.index, context.count), {}
 
-    def _play(self, task: RoundTask, base: ModelState, progress: Progress) -> tuple[ModelState, dict[str, float]]:
-        bench, config, plain = self._there().bench, self.config.gan, task.model == PLAIN_GAN
-        pair = bench.pair(task.model, base)
-        latents = LatentSampler(self.config.model.latent, None if plain else bench.gaussians())
-        anchor = None if plain else bench.autoencoder()
-        lesson = self._lesson(task, progress, balanced=not plain)
-        losses = train_gan(pair, config, latents, anchor, lesson, alone=self._is_first(task))
-        return detached_copy(pair.state_dict()), losses
+    def _train_gan(self, task: RoundTask, base: ModelState, progress: Progress) -> tuple[ModelState, dict[str, float]]:
+        models, plain = self.loaded.models, task.model == PLAIN_GAN
+        gan = models.gan(task.model, base)
+        latents = LatentSampler(self.config.model.latent, None if plain else models.gaussians())
+        anchor = None if plain else models.autoencoder()
+        training = self._training(task, progress, balanced=not plain)
+        losses = train_gan(gan, self.config.gan, latents, anchor, training, discriminator_only=self._is_first(task))
+        return detached_copy(gan.state_dict()), losses
 
     def _is_first(self, task: RoundTask) -> bool:
-        """Whether the discriminator learns alone: in the first rounds of training, after that which founds the GAN."""
+        """Whether only the discriminator is trained: in the first rounds after that which initialises the GAN."""
         return task.model == GAN and task.number <= self.config.gan.first + 1
 
-    def _lesson(self, task: RoundTask, progress: Progress, *, balanced: bool = True) -> FedBaganTrainingContext:
-        random = generator(self.site.seed, task.model, self.site.name, task.number)
-        return FedBaganTrainingContext(self._there().share, self.site.device, random, progress, balanced)
+    def _training(self, task: RoundTask, progress: Progress, *, balanced: bool = True) -> FedBaganTrainingContext:
+        random = generator(self.context.seed, task.model, self.context.name, task.number)
+        return FedBaganTrainingContext(self.loaded.images, self.context.device, random, progress, balanced)
 
     def _draw(self, question: Question) -> Mapping[str, Tensor]:
         """Pictures float32 (n, c, h, w) of labels int64 (n,), from standard normal noise float32 (n, latent)."""
-        here, labels, noise = self._there(), question.inputs.get("labels"), question.inputs.get("noise")
-        classes, wide = here.share.classes, self.config.model.latent
-        if labels is None or labels.dtype != torch.int64 or labels.ndim != 1 or not 1 <= len(labels) <= MAX_IMAGES:
-            raise MethodError(f"labels must be int64 (n,), 1 to {MAX_IMAGES} of them")
-        if bool(((labels < 0) | (labels >= len(classes))).any()):
-            raise MethodError(f"labels must be 0 to {len(classes) - 1}, not {int(labels.min())} to {int(labels.max())}")
-        if noise is None or noise.dtype != torch.float32 or noise.shape != (len(labels), wide):
-            found = "nothing" if noise is None else f"{noise.dtype} {tuple(noise.shape)}"
-            raise MethodError(f"noise must be float32 ({len(labels)}, {wide}), not {found}: the latent size is {wide}")
-        if not bool(noise.isfinite().all()):
-            raise MethodError("noise must be finite")
-        return {"images": here.bench.draw(labels, noise)}
+        labels = labels_input(question.inputs.get("labels"), len(self.loaded.images.classes))
+        latent = self.config.model.latent
+        noise = vectors_input(question.inputs.get("noise"), (latent,), "noise", len(labels))
+        return {"images": self.loaded.models.draw(labels, noise)}
 
     def _model(self, question: Question) -> Mapping[str, Tensor]:
         """A model as the bytes of a safetensors file."""
-        content = pack(self._there().bench.models.current_state(str(question.options.get("model", GAN))))
-        return {"content": torch.frombuffer(bytearray(content), dtype=torch.uint8)}
-
-    def _there(self) -> _PreparedFedBaganSite:
-        if self._ready is None:
-            raise MethodError(f"{self.site.name} is not prepared: let it read its pictures first")
-        return self._ready
+        return model_reply(self.states.current_state(str(question.options.get("model", GAN))))
 
 
 def _require_batches(name: str, pictures: int, config: FedBaganConfig) -> None:
-    """A batch is drawn from the site's own pictures, and a larger one would only repeat them.
+    """Checks that no batch is larger than the site's pictures, which it would only repeat.
 
     Raises:
-        DataError: a batch is larger than the site's share.
+        DataError: a batch is larger.
     """
     for key, batch in (("autoencoder.batch", config.autoencoder.batch), ("gan.batch", config.gan.batch)):
         if batch > pictures:

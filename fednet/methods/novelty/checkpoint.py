@@ -1,6 +1,6 @@
 """A detector's file: one score network, at most one classifier, and a JSON text of facts about them.
 
-The whole is one safetensors file with one note, so that equal content is equal bytes. Nothing of a file is believed:
+One safetensors file with one note, so that equal content is equal bytes. Nothing of a file is trusted:
 what it describes is bounded before it is built, it is built without memory, and its weights must be those of what it
 describes, float32 and finite. Knows no detector: the facts are the caller's.
 """
@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from fednet.diffusion.sde import SDEConfig
 from fednet.errors import ModelError
-from fednet.files import write_whole
+from fednet.methods.common.checkpoint import read_checkpoint, write_checkpoint
 from fednet.models.lenet import LeNet
 from fednet.models.unet import ScoreNet, UNetConfig
 
@@ -76,29 +74,26 @@ def write_detector(path: Path, net: ScoreNet, classifier: LeNet | None, facts: M
         facts=dict(facts),
     )
     tensors = {
-        f"{part}.{name}": value.detach().cpu().contiguous()
+        f"{part}.{name}": value
         for part, module in (("net", net), ("classifier", classifier))
         if module is not None
         for name, value in module.state_dict().items()
     }
     text = json.dumps(description.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
-    write_whole(path, serialize(tensors, {METADATA_KEY: text}))
+    write_checkpoint(path, tensors, METADATA_KEY, text)
 
 
 def read_detector(path: Path) -> tuple[ScoreNet, LeNet | None, dict[str, Any]]:
-    """The networks, on the CPU, and the facts of a file that `write` wrote.
+    """The networks, on the CPU, and the facts of a file that `write_detector` wrote.
 
     Raises:
         ModelError: it is anything else.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY, "null")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator
-        description = _DetectorDescription.model_validate(json.loads(text))
-    except (OSError, SafetensorError, ValueError, RecursionError) as error:
-        detail = f"{error.error_count()} faults" if isinstance(error, ValidationError) else str(error)
-        raise ModelError(f"{path} is no detector that can be read ({detail}): write one with Detector.save") from error
+
+    def parse(note: Any, tensors: dict[str, Tensor]) -> tuple[_DetectorDescription, dict[str, Tensor]]:
+        return _DetectorDescription.model_validate(note), tensors
+
+    description, tensors = read_checkpoint(path, METADATA_KEY, parse, "give a detector that Detector.save wrote")
     with torch.device("meta"):
         net = description.network.build()
         classifier = None if description.classifier is None else description.classifier.build()
@@ -113,18 +108,18 @@ def _described(classifier: LeNet) -> _ClassifierDescription:
 
 
 def _load_tensors(parts: Mapping[str, nn.Module], tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Gives networks that have no memory yet the tensors of the file, and freezes them."""
+    """Gives networks without memory the tensors of the file, and freezes them."""
     shapes = {f"{part}.{name}": v.shape for part, net in parts.items() for name, v in net.state_dict().items()}
-    odd = [
+    unfit = [
         name
         for name in sorted(shapes.keys() | tensors.keys())
         if name not in tensors or tensors[name].shape != shapes.get(name)
     ]
-    odd += [name for name, value in tensors.items() if value.dtype != torch.float32 or not value.isfinite().all()]
-    if odd:
+    unfit += [name for name, value in tensors.items() if value.dtype != torch.float32 or not value.isfinite().all()]
+    if unfit:
         raise ModelError(
-            f"{path} does not hold the weights that it describes, float32 and finite: {', '.join(odd[:3])} "
-            f"({len(odd)} in all)"
+            f"{path} does not hold the weights that it describes, float32 and finite: {', '.join(unfit[:3])} "
+            f"({len(unfit)} in all)"
         )
     for part, net in parts.items():
         own = {name.removeprefix(f"{part}."): v for name, v in tensors.items() if name.startswith(f"{part}.")}

@@ -1,7 +1,7 @@
-"""What can be set for the federated classifier with its detectors, with its defaults; checked before anything runs.
+"""The configuration of the federated classifier and its detectors, with its defaults; checked before anything runs.
 
-How the classifier is trained stands in `fitting.py`, what a detector is in `detector.py`, how contributions become
-one model in `fednet.federated.config`. This module knows how they fit together, and the steps of the run's job.
+How the classifier is trained is configured in `training.py`, a detector in `detector.py`, how contributions become one
+model in `fednet.federated.config`. This module knows how they fit together, and the steps of the run's job.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from fednet.data.config import DataConfig, PartitionConfig
 from fednet.data.site_data import check_data
 from fednet.diffusion.sde import VP, SDEConfig
 from fednet.diffusion.training import ScoreTrainConfig
 from fednet.errors import DataError
 from fednet.federated.config import Federation
+from fednet.methods.common.config import ConfigSection, ImageConfig
 from fednet.methods.novelty.detector import DetectorConfig
 from fednet.methods.novelty.training import ClassifierTrainConfig
 from fednet.models.unet import UNetConfig
@@ -26,20 +26,16 @@ LabelList = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=
 """Class numbers."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DetectorTrainingConfig(_Section):
+class DetectorTrainingConfig(ConfigSection):
     """The diffusion model of what belongs, and how a picture is compared with it.
 
     Attributes:
         unet: the shape of its network; it is unconditional.
         sde: its forward diffusion.
         train: how it is trained, in a round and by a site on its own; `steps` is what one round takes.
-        alone: batches that a site trains a detector of its own with.
+        alone: batches of the training of a site's own detector.
         score: how a picture is compared: mask, reconstructions, steps, distance, false alarms.
-        checkpoint: a detector to begin with, a file of this machine that `Detector.save` wrote.
+        checkpoint: the initial detector, a file of this machine that `Detector.save` wrote.
     """
 
     unet: UNetConfig = UNetConfig(channels=(16, 16), attention=False)
@@ -50,25 +46,25 @@ class DetectorTrainingConfig(_Section):
     checkpoint: Path | None = None
 
     @model_validator(mode="after")
-    def _knows_no_labels(self) -> DetectorTrainingConfig:
+    def _is_unconditional(self) -> DetectorTrainingConfig:
         if self.unet.conditional:
-            raise ValueError("a detector's network is told no labels: leave unet.conditional out")
+            raise ValueError("a detector's network is unconditional: leave unet.conditional out")
         return self
 
 
-class NoveltyPipelineConfig(_Section):
+class NoveltyPipelineConfig(ConfigSection):
     """The steps of the run's job, the source's example.
 
     Attributes:
         first: labels that one site trains the classifier on, before its model is set everywhere.
-        first_epochs: how long that takes.
-        unseen: labels that such a model cannot know.
+        first_epochs: of that training.
+        unseen: labels that this model has never seen.
         shares: labels that the sites train on in the rounds, dealt to them in the order of their names.
         rounds: rounds of the classifier.
-        mu: FedProx's pull in these rounds.
+        mu: of FedProx in these rounds.
         belongs: labels that the sites' detectors are trained on, dealt in the same way; every other label is novel.
-        detector_rounds: rounds of the detector; 0 leaves it out.
-        tested: test pictures that the detectors are tried on, half of them novel.
+        detector_rounds: rounds of the detector; 0 for no detectors.
+        tested: test pictures that the detectors score, half of them novel.
         pictured: how many of them are shown with their reconstructions.
         passes: of dropout, for the uncertainty.
     """
@@ -100,12 +96,10 @@ class NoveltyPipelineConfig(_Section):
         return tuple(sorted({label for share in self.belongs for label in share}))
 
 
-class NoveltyConfig(_Section):
+class NoveltyConfig(ImageConfig):
     """Everything that can be set for one run.
 
     Attributes:
-        data: the pictures.
-        partition: how they are divided among the sites.
         held_out: the part of each class that a site keeps from all training, to measure and to calibrate with.
         dropout: of the classifier.
         classifier: how it is trained.
@@ -114,8 +108,6 @@ class NoveltyConfig(_Section):
         flow: the steps of the job.
     """
 
-    data: DataConfig = DataConfig()
-    partition: PartitionConfig = PartitionConfig(kind="homogeneous")
     held_out: float = Field(default=0.2, gt=0.0, lt=1.0)
     dropout: float = Field(default=0.3, gt=0.0, lt=1.0)
     classifier: ClassifierTrainConfig = ClassifierTrainConfig()
@@ -124,15 +116,15 @@ class NoveltyConfig(_Section):
     flow: NoveltyPipelineConfig = NoveltyPipelineConfig()
 
 
-def check(config: NoveltyConfig, own: Mapping[str, Any] | None = None) -> None:
-    """Looks whether the data, those of a site with `own`, and a detector's checkpoint are where they are said to be.
+def check(config: NoveltyConfig, overrides: Mapping[str, Any] | None = None) -> None:
+    """Checks that the data, those of a site with `overrides`, and a detector's checkpoint exist.
 
     Raises:
-        DataError: they are not, or they are malformed.
+        DataError: they are missing or malformed.
     """
     checkpoint = config.detector.checkpoint
     if checkpoint is not None and not checkpoint.expanduser().is_file():
         raise DataError(
             f"detector.checkpoint: {checkpoint} is no file; leave it out to begin with an untrained network"
         )
-    check_data(config.data, own)
+    check_data(config.data, overrides)

@@ -1,7 +1,7 @@
-"""The detector: a diffusion model of what belongs, and a threshold for what does not.
+"""The detector: a diffusion model of pictures that belong, and a threshold above which a picture is novel.
 
-A part of a picture is taken away and drawn anew by a model that only ever saw pictures that belong; a picture that
-does not belong comes back changed. The score is the median distance over several reconstructions. It is a function of
+A part of a picture is masked and inpainted by a model that was trained on pictures that belong; a novel picture comes
+back changed. The score is the median distance over several reconstructions. It is a function of
 the picture, the seed and the detector alone: the noise comes from the picture's own bytes, so that neither the batch
 nor the order of the questions matters. A detector is one safetensors file, weights, settings and threshold together.
 Knows no other detector; `lowest` is how several make one.
@@ -39,7 +39,7 @@ class DetectorConfig(BaseModel):
     Attributes:
         mask: what is taken away, see `fednet.diffusion.masks`.
         blocks: squares of a checkerboard along each edge.
-        reconstructions: how often a picture is drawn anew; the score is the median of so many distances.
+        reconstructions: of a picture; the score is the median of their distances.
         steps: of the reverse SDE, for each reconstruction.
         distance: between a picture and its reconstruction; "perceptual" needs a trained LeNet, "lpips" the published
             weights.
@@ -59,10 +59,10 @@ class DetectorConfig(BaseModel):
 
 
 class Detector:
-    """Scores pictures by how much they change when a diffusion model draws parts of them anew.
+    """Scores pictures by how much they change when a diffusion model inpaints parts of them.
 
     Args:
-        net: the model of what belongs; a conditional one is asked for "any class".
+        net: the model of pictures that belong; a conditional one is used without labels.
         config: how it looks.
         threshold: a picture is novel where its score is larger; None before calibration.
         seed: of the noise and of the random masks.
@@ -99,14 +99,14 @@ class Detector:
 
         Args:
             images: (n, c, h, w) float32 in [-1, 1], n > 0, of the network's shape.
-            progress: hears of every step, phase "scoring", and may end it.
+            progress: told of every step, phase "scoring"; may ask for the end.
 
         Returns:
             float32 (n,) on the CPU, at least 0.
 
         Raises:
             MeasureError: the pictures are not of this kind, or the network's answers are not finite.
-            Stopped: the watch asks for the end.
+            Stopped: `progress` asks for the end.
         """
         return median_distance(self.distances(images, progress))
 
@@ -117,7 +117,7 @@ class Detector:
     def reconstruct(self, images: Tensor, progress: Progress | None = None) -> Tensor:
         """The reconstructions (n, reconstructions, c, h, w) in [-1, 1] that `score` compares; same arguments, errors.
 
-        The pixels that a reconstruction was told are those of the picture, bit for bit.
+        The known pixels of a reconstruction are those of the picture, bit for bit.
         """
         return self._each(images, lambda _, drawn: drawn, progress)
 
@@ -130,7 +130,7 @@ class Detector:
 
         Raises:
             MeasureError: they are too few for `config.false_alarms`, or not of the network's kind.
-            Stopped: the watch asks for the end.
+            Stopped: `progress` asks for the end.
         """
         self.threshold = novelty.threshold(self.score(held_out, progress), self.config.false_alarms)
         return self.threshold
@@ -226,17 +226,17 @@ def median_distance(distances: Tensor) -> Tensor:
 
 
 def lowest_scores(scores: Mapping[str, Tensor]) -> Tensor:
-    """The federated score (n,) of several agents' scores, by name: what one of them knows is not novel.
+    """The federated score (n,) of several sites' scores, by name: what is known to one of them is not novel.
 
-    Where each agent's scores are divided by its own threshold, a result above 1 means that every agent calls the
-    picture novel; the false-alarm rate on pictures of one agent is then at most that agent's own.
+    Where each site's scores are divided by its own threshold, a result above 1 means that every site calls the
+    picture novel; the false-alarm rate on pictures of one site is then at most that site's own.
 
     Raises:
         MeasureError: there are no scores, or they are not of one shape.
     """
     if not scores or len({tuple(values.shape) for values in scores.values()}) != 1:
         raise MeasureError(
-            f"a lowest score needs scores of one shape from at least one agent; got "
+            f"a lowest score needs scores of one shape from at least one site; got "
             f"{ {name: tuple(values.shape) for name, values in sorted(scores.items())} }"
         )
     return torch.stack([scores[name] for name in sorted(scores)]).amin(0)
@@ -253,7 +253,7 @@ class _DetectorFacts(BaseModel):
 
 
 class _StepCounter:
-    """Tells a watch of every step."""
+    """Reports every step."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self._progress, self._done, self._total = progress, 0, total

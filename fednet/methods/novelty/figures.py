@@ -1,7 +1,4 @@
-"""The pictures of a run: scores, ROC curves, and pictures beside their reconstructions.
-
-Draws what it is given. Knows no site and no model.
-"""
+"""The figures of a run: scores, ROC curves, and pictures beside their reconstructions. Knows no site and no model."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fednet.images import Pixels, grid
+from fednet.methods.novelty.findings import DetectorScores
 from fednet.methods.novelty.inference import NoveltyInference, Reconstructions
 
 DPI = 144
@@ -28,11 +26,12 @@ INSIDE_COLOUR, OUTSIDE_COLOUR, THRESHOLD_COLOUR = "#2a6fbb", "#d1592a", "#444444
 """Colours of what belongs, of what does not, and of a threshold."""
 
 
-def write_histograms(path: Path, scores: Mapping[str, tuple[Sequence[float], Sequence[float], float | None]]) -> None:
+def write_histograms(path: Path, scores: Mapping[str, DetectorScores]) -> None:
     """For each detector the scores of what belongs and of what does not, on a logarithmic axis, and its threshold."""
     plot = Plot(figsize=(3.4 * len(scores), 3.2), layout="constrained")
     every = plot.subplots(1, len(scores), squeeze=False)[0]
-    for axes, (name, (inside, outside, limit)) in zip(every, scores.items(), strict=True):
+    for axes, (name, one) in zip(every, scores.items(), strict=True):
+        inside, outside, limit = one.inside, one.outside, one.threshold
         both = torch.tensor([*inside, *outside]).clamp(min=1e-6)
         edges = torch.logspace(float(both.log10().min()) - 0.02, float(both.log10().max()) + 0.02, 25).tolist()
         axes.hist(inside, edges, alpha=0.7, color=INSIDE_COLOUR, label="belongs")
@@ -48,12 +47,12 @@ def write_histograms(path: Path, scores: Mapping[str, tuple[Sequence[float], Seq
     _save_plot(plot, every[0], path)
 
 
-def write_roc_curves(path: Path, scores: Mapping[str, tuple[Sequence[float], Sequence[float], float | None]]) -> None:
-    """The share of novel pictures that is found, over the share of others that is called novel; thresholds as dots."""
+def write_roc_curves(path: Path, scores: Mapping[str, DetectorScores]) -> None:
+    """True-positive over false-positive rate of "novel", with the thresholds as dots."""
     plot = Plot(figsize=(5.2, 4.6), layout="constrained")
     axes = plot.subplots()
-    for name, (inside, outside, limit) in scores.items():
-        low, high = torch.tensor(inside), torch.tensor(outside)
+    for name, one in scores.items():
+        low, high, limit = torch.tensor(one.inside), torch.tensor(one.outside), one.threshold
         cuts = torch.unique(torch.cat([low, high])).flip(0)
         false = [0.0, *[float((low >= cut).double().mean()) for cut in cuts]]
         true = [0.0, *[float((high >= cut).double().mean()) for cut in cuts]]
@@ -70,17 +69,17 @@ def write_reconstructions(path: Path, rows: Sequence[tuple[str, Tensor, Reconstr
     """A row a picture: original, masked, some reconstructions, and where it differs from them.
 
     Args:
-        path: where to.
-        rows: what to write beside it, the picture (c, h, w), and how it was redrawn.
+        path: of the file.
+        rows: a label, the picture (c, h, w), and its reconstructions.
     """
     heads = ["original", "masked", *[f"drawn {k + 1}" for k in range(_count(rows[0][2]))], "difference"]
     plot = Plot(figsize=(1.0 * len(heads) + 2.4, 1.08 * len(rows) + 0.3), layout="constrained")
     every = plot.subplots(len(rows), len(heads), squeeze=False)
-    for line, (said, image, redrawn) in zip(every, rows, strict=True):
-        for axes, tile in zip(line, _tiles(image, redrawn), strict=True):
+    for line, (text, image, drawn) in zip(every, rows, strict=True):
+        for axes, tile in zip(line, _tiles(image, drawn), strict=True):
             axes.imshow(_visible(tile), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axes.set(xticks=[], yticks=[])
-        line[0].set_ylabel(said, rotation=0, ha="right", va="center", fontsize=8, labelpad=6)
+        line[0].set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8, labelpad=6)
     for axes, head in zip(every[0], heads, strict=True):
         axes.set_title(head, fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,26 +89,26 @@ def write_reconstructions(path: Path, rows: Sequence[tuple[str, Tensor, Reconstr
 def reconstruction_grid(inference: NoveltyInference) -> Pixels:
     """One picture beside its reconstructions, a row a detector of a site, as uint8 (height, width, 3).
 
-    Columns: original, masked, reconstructions, difference. A detector that all sites share draws the same everywhere,
-    which is one row.
+    Columns: original, masked, reconstructions, difference. The shared detector reconstructs alike at all
+    sites, which is one row.
     """
     rows: list[Reconstructions] = []
-    for redrawn in (redrawn for sites in inference.reconstructions.values() for redrawn in sites.values()):
-        if not any(torch.equal(redrawn.pictures, row.pictures) for row in rows):
-            rows.append(redrawn)
-    tiles = [tile for redrawn in rows for tile in _tiles(inference.image, redrawn)]
+    for drawn in (drawn for sites in inference.reconstructions.values() for drawn in sites.values()):
+        if not any(torch.equal(drawn.pictures, row.pictures) for row in rows):
+            rows.append(drawn)
+    tiles = [tile for drawn in rows for tile in _tiles(inference.image, drawn)]
     return grid(torch.stack(tiles), _count(rows[0]) + 3, scale=max(1, 64 // max(inference.image.shape[1:])))
 
 
-def _tiles(image: Tensor, redrawn: Reconstructions) -> list[Tensor]:
+def _tiles(image: Tensor, drawn: Reconstructions) -> list[Tensor]:
     """Original, masked (grey where unknown), reconstructions, mean difference (white: 1); each (c, h, w) in [-1, 1]."""
-    masked = torch.where(redrawn.known[0], image, torch.zeros(()))
-    difference = (redrawn.pictures - image).abs().mean(0)
-    return [image, masked, *redrawn.pictures[: _count(redrawn)], (2 * difference - 1).clamp(-1, 1)]
+    masked = torch.where(drawn.known[0], image, torch.zeros(()))
+    difference = (drawn.pictures - image).abs().mean(0)
+    return [image, masked, *drawn.pictures[: _count(drawn)], (2 * difference - 1).clamp(-1, 1)]
 
 
-def _count(redrawn: Reconstructions) -> int:
-    return min(MAX_RECONSTRUCTIONS, len(redrawn.pictures))
+def _count(drawn: Reconstructions) -> int:
+    return min(MAX_RECONSTRUCTIONS, len(drawn.pictures))
 
 
 def _visible(tile: Tensor) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Reads one picture that somebody asks about, from the bytes of a file: nothing in them is believed.
+"""Reads one picture from the bytes of a file; nothing in them is trusted.
 
 The size is compared with what the sites know before anything is decoded, so that no small file can become a large
 picture. Only formats that Pillow decodes by itself are tried. Opens no path; whoever has the file reads it.

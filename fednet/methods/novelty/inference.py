@@ -1,11 +1,10 @@
-"""What a picture is, and whether it belongs to anything that the sites have seen.
+"""Inference: the class of a picture, and whether it is novel to all sites.
 
 The classifiers' probabilities are averaged. Each site's detector has a threshold of its own, so each score is divided
-by it, and the smallest of these ratios decides: a picture is novel where every site calls it so. With the detector
-that rounds have made all sites say the same; with their own detectors no weights are shared and the smallest ratio is
-the federation. Knows how to ask and not whom.
+by it, and the smallest of these ratios decides: a picture is novel where every site calls it so. With the shared
+detector all sites agree; with their own detectors no weights are shared, and the smallest ratio is the federated score.
 
-Source: the minimum over agents is fednet's; dropout as in Gal and Ghahramani 2016 (arXiv 1506.02142).
+Source: the minimum over sites is fednet's; dropout as in Gal and Ghahramani 2016 (arXiv 1506.02142).
 """
 
 from __future__ import annotations
@@ -30,13 +29,12 @@ ALL_SITES = "together"
 
 @dataclass(frozen=True)
 class ClassPrediction:
-    """What the classifier of a site, or of all, makes of a picture.
+    """A picture's class according to the classifier of a site, or of all.
 
     Attributes:
         prediction: the label.
         confidence: its probability; with dropout, that of the mean logits.
-        deviation: of its probability over the passes, the largest of all sites' where it is all of theirs; None
-            without dropout.
+        deviation: of its probability over the passes, the largest of all sites' for all of them; None without dropout.
     """
 
     prediction: int
@@ -46,7 +44,7 @@ class ClassPrediction:
 
 @dataclass(frozen=True)
 class NoveltyDecision:
-    """What a detector makes of a picture.
+    """A detector's decision on a picture.
 
     Attributes:
         score: median distance of the picture to its reconstructions.
@@ -69,11 +67,11 @@ class NoveltyDecision:
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """A picture drawn anew several times.
+    """Reconstructions of a picture.
 
     Attributes:
         pictures: (k, c, h, w) in [-1, 1].
-        known: bool (k, h, w), True where a pixel was told.
+        known: bool (k, h, w), True where a pixel was given.
     """
 
     pictures: Tensor
@@ -82,17 +80,17 @@ class Reconstructions:
 
 @dataclass(frozen=True)
 class NoveltyInference:
-    """What the cluster says of one picture.
+    """What the cluster infers of one picture.
 
     Attributes:
         image: (c, h, w).
         classes: the classes' names.
-        opinions: by site.
+        predictions: by site.
         together: of all sites.
-        verdicts: by detector and site; a detector that nobody has calibrated is not there.
+        verdicts: by detector and site, of calibrated detectors.
         lowest: by detector, the smallest raw score of all sites.
-        reconstructions: by detector and site, where they were asked for.
-        missing: who did not answer what, and why.
+        reconstructions: by detector and site, where they were requested.
+        missing: which site did not answer, and why.
     """
 
     image: Tensor
@@ -105,28 +103,28 @@ class NoveltyInference:
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def verdict(self, detector: str) -> NoveltyDecision:
-        """What all sites together say with one of the detectors: the word of the site with the smallest ratio."""
+        """The decision of all sites with one of the detectors: that of the site with the smallest ratio."""
         return min(self.verdicts[detector].values(), key=lambda verdict: verdict.ratio)
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str | float | bool | None, ...]]]:
-        """Heads and rows for people: each site, then all together; a dash (None) where nothing is known."""
-        heads = ["site", "prediction", "confidence"]
-        heads += ["deviation"] if self.together.deviation is not None else []
+        """Column names and rows: each site, then all together; None where nothing is known."""
+        columns = ["site", "prediction", "confidence"]
+        columns += ["deviation"] if self.together.deviation is not None else []
         for name in self.verdicts:
-            heads += [f"{name}: is_ood", f"{name}: score", f"{name}: threshold"]
+            columns += [f"{name}: is_ood", f"{name}: score", f"{name}: threshold"]
         rows = [self._row(site, self.predictions.get(site)) for site in self._sites()]
-        return tuple(heads), [*rows, self._row(ALL_SITES, self.together)]
+        return tuple(columns), [*rows, self._row(ALL_SITES, self.together)]
 
     def _sites(self) -> list[str]:
-        return sorted({*self.predictions, *(site for told in self.verdicts.values() for site in told)})
+        return sorted({*self.predictions, *(site for decisions in self.verdicts.values() for site in decisions)})
 
-    def _row(self, site: str, opinion: ClassPrediction | None) -> tuple[str | float | bool | None, ...]:
+    def _row(self, site: str, prediction: ClassPrediction | None) -> tuple[str | float | bool | None, ...]:
         row: list[str | float | bool | None] = [site]
-        row += [None, None] if opinion is None else [self.classes[opinion.prediction], opinion.confidence]
+        row += [None, None] if prediction is None else [self.classes[prediction.prediction], prediction.confidence]
         if self.together.deviation is not None:
-            row.append(None if opinion is None else opinion.deviation)
-        for name, told in self.verdicts.items():
-            verdict = self.verdict(name) if site == ALL_SITES else told.get(site)
+            row.append(None if prediction is None else prediction.deviation)
+        for name, decisions in self.verdicts.items():
+            verdict = self.verdict(name) if site == ALL_SITES else decisions.get(site)
             row += [None] * 3 if verdict is None else [verdict.is_ood, verdict.score, verdict.threshold]
         return tuple(row)
 
@@ -160,20 +158,20 @@ class NoveltyScores:
 
 
 def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: bool = False) -> NoveltyInference:
-    """Asks what one picture is and whether it belongs.
+    """Asks for the class of one picture and whether it is novel.
 
     Args:
         network: reaches the sites.
         image: float32 (1, c, h, w) or (c, h, w) in [-1, 1].
         passes: of dropout, for the uncertainty; none where None.
-        keep: whether to bring the reconstructions, too.
+        keep: whether to fetch the reconstructions, too.
 
     Raises:
-        MethodError: the picture does not fit the sites', or nobody answers.
+        MethodError: the picture does not fit the sites', or none answers.
     """
     card = next(iter(read_novelty_capabilities(network.capabilities).values()))
     images = image.reshape(1, *image.shape[-3:])
-    opinions, missing = _predictions(network, images, passes)
+    predictions, missing = _predictions(network, images, passes)
     verdicts: dict[str, dict[str, NoveltyDecision]] = {}
     kept: dict[str, dict[str, Reconstructions]] = {}
     for name, sites in _calibrated(network).items():
@@ -192,10 +190,10 @@ def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: b
     return NoveltyInference(
         image=images[0],
         classes=card.classes,
-        predictions={site: _prediction(*told) for site, told in opinions.items()},
-        together=_combined(opinions),
+        predictions={site: _prediction(*one) for site, one in predictions.items()},
+        together=_combined(predictions),
         verdicts=verdicts,
-        lowest={name: min(verdict.score for verdict in told.values()) for name, told in verdicts.items()},
+        lowest={name: min(verdict.score for verdict in decisions.values()) for name, decisions in verdicts.items()},
         reconstructions=kept,
         missing=missing,
     )
@@ -206,7 +204,7 @@ def scores_by_site(network: Network, images: Tensor, progress: Progress) -> Nove
 
     Raises:
         MethodError: no site has one.
-        Stopped: the watch asks for the end.
+        Stopped: `progress` asks for the end.
     """
     rows: list[Mapping[str, Tensor]] = []
     thresholds: dict[str, float] = {}
@@ -229,8 +227,8 @@ def shared_scores(network: Network, images: Tensor, progress: Progress) -> Novel
     """The scores of pictures (n, c, h, w) by the detector that all sites share; the sites divide the pictures.
 
     Raises:
-        MethodError: the sites' detectors differ, are not calibrated, or nobody is left to score.
-        Stopped: the watch asks for the end.
+        MethodError: the sites' detectors differ, are not calibrated, or no site is left to score.
+        Stopped: `progress` asks for the end.
     """
     sites = list(_calibrated(network).get(DETECTOR, ()))
     if not sites:
@@ -251,35 +249,35 @@ def shared_scores(network: Network, images: Tensor, progress: Progress) -> Novel
 
 def _calibrated(network: Network) -> dict[str, tuple[str, ...]]:
     """The sites whose detectors have thresholds, by detector; a shared detector must be the same everywhere."""
-    told = status(network).by_node
-    found = {}
+    models_of = status(network).by_node
+    calibrated = {}
     for name in DETECTORS:
-        sites = tuple(sorted(site for site, models in told.items() if models[name]["threshold"] is not None))
-        if name == DETECTOR and len({told[site][name]["digest"] for site in sites}) > 1:
+        sites = tuple(sorted(site for site, models in models_of.items() if models[name]["threshold"] is not None))
+        if name == DETECTOR and len({models_of[site][name]["digest"] for site in sites}) > 1:
             raise MethodError("the sites' shared detectors differ: hold a round, or set a model, and calibrate")
         if sites:
-            found[name] = sites
-    return found
+            calibrated[name] = sites
+    return calibrated
 
 
 def _predictions(
     network: Network, images: Tensor, passes: int | None
 ) -> tuple[dict[str, tuple[Tensor, float | None]], dict[str, str]]:
-    """By site the probabilities (classes,) and the deviation; and who did not answer."""
+    """By site the probabilities (classes,) and the deviation; and which sites did not answer."""
     ask, options = ("classify", {}) if passes is None else ("uncertainty", {"passes": passes})
     replies = network.ask(Question(ask, {"images": images}, options))
-    found: dict[str, tuple[Tensor, float | None]] = {}
+    predictions: dict[str, tuple[Tensor, float | None]] = {}
     for site, reply in replies.by_node.items():
         deviation = None if passes is None else float(reply["deviation"])
-        found[site] = reply["logits"][0].double().softmax(0), deviation
-    return found, dict.fromkeys(replies.late, "late") | dict(replies.lost)
+        predictions[site] = reply["logits"][0].double().softmax(0), deviation
+    return predictions, dict.fromkeys(replies.late, "late") | dict(replies.lost)
 
 
 def _prediction(probabilities: Tensor, deviation: float | None) -> ClassPrediction:
     return ClassPrediction(int(probabilities.argmax()), float(probabilities.max()), deviation)
 
 
-def _combined(opinions: Mapping[str, tuple[Tensor, float | None]]) -> ClassPrediction:
-    mean = torch.stack([opinions[site][0] for site in sorted(opinions)]).mean(0)
-    known = [deviation for _, deviation in opinions.values() if deviation is not None]
+def _combined(predictions: Mapping[str, tuple[Tensor, float | None]]) -> ClassPrediction:
+    mean = torch.stack([predictions[site][0] for site in sorted(predictions)]).mean(0)
+    known = [deviation for _, deviation in predictions.values() if deviation is not None]
     return _prediction(mean, max(known) if known else None)

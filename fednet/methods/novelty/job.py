@@ -1,47 +1,52 @@
-"""The job of a run, the source's whole flow: train, set a model, federate, make detectors, and say what is novel.
+"""The job of a run: one site's model set everywhere, federated rounds, detectors, and what is novel.
 
 One site trains the classifier on a few labels and its model is set everywhere; rounds of FedProx teach it more; a
-detector is made by rounds and one at every site alone; test pictures that belong and that do not are scored by all.
-Knows how to ask and not whom: the same code runs over the bus and in one process.
+detector is trained in rounds and one at every site alone; test pictures, half of them novel, are scored by all.
+Measurements are kept in a journal; what only prepares is done again after a stop, since a site's own detector comes
+back from its checkpoint and calibration is cheap. The same code runs over the bus and in one process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from fednet.api import Network, Progress, SiteContext
-from fednet.data.datasets import load
-from fednet.data.site_data import own_data
+import torch
+from torch import Tensor
+
+from fednet.api import Network, Progress, Question
+from fednet.data.datasets import ImageSet, load
+from fednet.errors import DataError
 from fednet.methods.common.capabilities import require_matching_data
-from fednet.methods.common.journal import Journal
-from fednet.methods.novelty import pipeline
+from fednet.methods.common.job import JobContext, run_stages, summarise_each
+from fednet.methods.novelty import services
 from fednet.methods.novelty.config import NoveltyConfig
-from fednet.methods.novelty.messages import read_novelty_capabilities
-from fednet.methods.novelty.results import NoveltyFindings, summarise, write_metrics
-from fednet.methods.novelty.site import NoveltySite
+from fednet.methods.novelty.findings import (
+    MAX_SOFTMAX,
+    NEAREST_NEIGHBOUR,
+    OWN_DETECTORS,
+    SHARED_DETECTOR,
+    ClassifierRound,
+    DetectorRound,
+    DetectorScores,
+    FirstModel,
+    NoveltyFindings,
+    NoveltyTrials,
+)
+from fednet.methods.novelty.inference import NoveltyInference, infer, scores_by_site, shared_scores
+from fednet.methods.novelty.labels import Labels, format_labels
+from fednet.methods.novelty.messages import DETECTOR, OWN_DETECTOR, NoveltyCapabilities, read_novelty_capabilities
+from fednet.methods.novelty.results import summarise, write_metrics
+from fednet.metrics.novelty import nearest_distance, softmax_doubt
 from fednet.reporting.summary import Summary, write_summary
 
-
-def make_site(config: NoveltyConfig, site: SiteContext, own: Mapping[str, Any] | None = None) -> NoveltySite:
-    """Makes the side that holds data and models.
-
-    Args:
-        config: the run's configuration.
-        site: where the agent lives.
-        own: what the site says for itself: `data`, keys that replace those of `config.data`. A site with data of
-            its own keeps all of its training pictures; without, it gets its share of the run's partition.
-
-    Raises:
-        DataError: the site's own data is not configured properly or not there.
-    """
-    data, share = own_data(config.data, own)
-    return NoveltySite(config.model_copy(update={"data": data}), site, share)
+Steps = Iterator[NoveltyFindings]
+"""The findings after every step of a stage."""
 
 
-def run_job(config: NoveltyConfig, network: Network, folder: Path, seed: int, progress: Progress) -> Summary:  # noqa: ARG001 - the shape
+def run_job(config: NoveltyConfig, network: Network, folder: Path, seed: int, progress: Progress) -> Summary:
     """Does the whole job.
 
     Leaves in `folder`: summary.json (after every step), metrics.json, figures/, journal.json and TensorBoard events.
@@ -49,31 +54,190 @@ def run_job(config: NoveltyConfig, network: Network, folder: Path, seed: int, pr
 
     Args:
         config: the steps, and how each is done.
-        network: reaches the sites, and knows their cards.
+        network: reaches the sites, and knows their capabilities.
         folder: the run's folder.
         seed: the run's seed; the sites have it too, nothing else here is random.
-        progress: hears of every step, and asks for the end.
+        progress: told of every step; may ask for the end.
 
     Raises:
-        MethodError: the sites do not fit the data or the steps, or nobody answers.
-        Stopped: the watch asks for the end.
+        MethodError: the sites do not fit the data or the steps, or none answers.
+        Stopped: `progress` asks for the end.
     """
     capabilities = read_novelty_capabilities(network.capabilities)
-    job = pipeline.NoveltyPipeline(
-        config, network, capabilities, require_matching_data(load(config.data), capabilities), Journal(folder), progress
-    )
-    pipeline.require_possible(job)
-    sites = list(capabilities)
-    found = NoveltyFindings(pipeline.broadcast_first_model(job))
-    write_summary(folder, summarise(config, found, sites))
-    found = replace(found, rounds=pipeline.classifier_rounds(job))
-    write_summary(folder, summarise(config, found, sites))
-    if config.flow.detector_rounds:
-        found = replace(found, detector=pipeline.detector_rounds(job))
-        write_summary(folder, summarise(config, found, sites))
-        pipeline.train_own_detectors(job)
-        found = replace(found, trials=pipeline.score_test_images(job), shown=pipeline.infer_examples(job))
-    write_metrics(folder, found)
-    summary = summarise(config, found, sites)
+    splits = require_matching_data(load(config.data), capabilities)
+    context = NoveltyContext(config, network, capabilities, splits, folder, seed)
+    require_possible(context)
+    steps = run_stages((_first_model, _classifier_rounds, _detectors), context, NoveltyFindings(), progress)
+    findings = summarise_each(steps, lambda latest: summarise(config, latest, context.sites), folder, NoveltyFindings())
+    write_metrics(folder, findings)
+    summary = summarise(config, findings, context.sites)
     write_summary(folder, summary)
     return summary
+
+
+@dataclass
+class NoveltyContext(JobContext[NoveltyConfig, NoveltyCapabilities]):
+    """What all stages need, and which labels and pictures belong to which step."""
+
+    def dealt(self, lists: Sequence[Labels]) -> dict[str, Labels]:
+        """Lists of labels dealt in turn to the sites, in the order of their names."""
+        return {site: lists[index % len(lists)] for index, site in enumerate(self.capabilities)}
+
+    def test(self, labels: Sequence[int], count: int | None = None) -> ImageSet:
+        """The first test pictures of some labels."""
+        test = self.splits.test
+        return test.subset(torch.isin(test.labels, torch.tensor(labels)).nonzero().flatten()[:count])
+
+    def novel(self) -> Labels:
+        """The labels that no detector is trained on."""
+        inside = self.config.flow.inside()
+        return tuple(label for label in range(len(self.splits.test.classes)) if label not in inside)
+
+
+def require_possible(context: NoveltyContext) -> None:
+    """Checks that the sites have what the steps need, before hours of work.
+
+    Raises:
+        DataError: a site lacks a label, or pictures to calibrate with.
+    """
+    flow, classes = context.config.flow, len(context.splits.test.classes)
+    if unknown := sorted({*flow.first, *flow.unseen, *flow.known(), *flow.inside()} - set(range(classes))):
+        raise DataError(f"flow names the labels {unknown}; there are 0..{classes - 1}")
+    needs = {site: set(own) for site, own in context.dealt(flow.shares).items()}
+    needs[min(needs)] |= set(flow.first)
+    if flow.detector_rounds:
+        needs = {site: needs[site] | set(own) for site, own in context.dealt(flow.belongs).items()}
+        _require_calibration(context)
+    for site, labels in needs.items():
+        if lacking := labels - set(context.capabilities[site].labels()):
+            raise DataError(f"{site} has no pictures of label {format_labels(lacking)}: change partition, or flow")
+
+
+def _require_calibration(context: NoveltyContext) -> None:
+    rate = context.config.detector.score.false_alarms
+    least = round(1 / rate) - 1
+    for site, labels in context.dealt(context.config.flow.belongs).items():
+        if (held := sum(context.capabilities[site].held_out[label] for label in labels)) < least:
+            raise DataError(
+                f"{site} holds out {held} pictures of {format_labels(labels)}; a false-alarm rate of {rate:g} needs "
+                f"{least}: raise held_out, or allow more false alarms"
+            )
+    if not context.novel():
+        raise DataError("flow.belongs has every label: leave some out, or set flow.detector_rounds to 0")
+
+
+def _first_model(context: NoveltyContext, findings: NoveltyFindings, progress: Progress) -> Steps:
+    """One site trains on a few labels, and its model is set everywhere."""
+    flow, teacher, network = context.config.flow, context.first_site, context.network
+
+    def measure() -> FirstModel:
+        progress.report(f"{teacher} trains alone", 0, 2)
+        services.train(network, flow.first, nodes=[teacher], epochs=flow.first_epochs, fresh=True)
+        alone = services.validate(network, pictures=context.test(flow.first), nodes=[teacher])[teacher]
+        content = services.get_model(network, teacher)
+        progress.report("its model is set everywhere", 1, 2)
+        closed = services.set_model(network, content, key="first-labels")
+        seen = services.validate(network, pictures=context.test(flow.first))
+        unseen = services.validate(network, pictures=context.test(flow.unseen))
+        return FirstModel(teacher, alone, seen, unseen, closed)
+
+    yield replace(findings, first=context.journal.once("first-labels", FirstModel, measure))
+
+
+def _classifier_rounds(context: NoveltyContext, findings: NoveltyFindings, progress: Progress) -> Steps:
+    """Rounds of FedProx with a list of labels at each site: after each, the accuracy on all of these labels."""
+    flow, network, federation = context.config.flow, context.network, context.config.federation
+
+    def measure(number: int) -> ClassifierRound:
+        labels, key = context.dealt(flow.shares), f"classifier-{number}"
+        (closed,) = services.run_training_rounds(network, labels, key=key, federation=federation, mu=flow.mu)
+        sites = services.validate(network, pictures=context.test(flow.known()))
+        best = max(one.accuracy for one in sites.values())
+        progress.report("rounds of the classifier", number, flow.rounds, accuracy=best)
+        return ClassifierRound(closed, sites)
+
+    for number in range(1, flow.rounds + 1):
+        held = context.journal.once(f"classifier-{number}", ClassifierRound, partial(measure, number))
+        findings = replace(findings, rounds=(*findings.rounds, held))
+        yield findings
+
+
+def _detectors(context: NoveltyContext, findings: NoveltyFindings, progress: Progress) -> Steps:
+    """Rounds of the shared detector, one at every site alone, and the scores of test pictures by all."""
+    flow, network, federation = context.config.flow, context.network, context.config.federation
+    belongs = context.dealt(flow.belongs)
+
+    def measure(number: int) -> DetectorRound:
+        key = f"detector-{number}"
+        (closed,) = services.run_training_rounds(network, belongs, key=key, federation=federation, model=DETECTOR)
+        losses = [values["loss"] for values in closed.values.values() if "loss" in values]
+        mean = sum(losses) / max(1, len(losses))
+        progress.report("rounds of the detector", number, flow.detector_rounds, loss=mean)
+        return DetectorRound(closed)
+
+    for number in range(1, flow.detector_rounds + 1):
+        held = context.journal.once(f"detector-{number}", DetectorRound, partial(measure, number))
+        findings = replace(findings, detector=(*findings.detector, held))
+        yield findings
+    if flow.detector_rounds:
+        _calibrate_detectors(context, progress)
+        trials = context.journal.once("trials", NoveltyTrials, lambda: _trials(context, progress))
+        yield replace(findings, trials=trials, shown=_examples(context, progress))
+
+
+def _calibrate_detectors(context: NoveltyContext, progress: Progress) -> None:
+    """One threshold for the shared detector; a detector at every site alone, with a threshold of its own."""
+    network, belongs = context.network, context.dealt(context.config.flow.belongs)
+    progress.report("calibrating together", 0, 1)
+    services.calibrate_together(network, belongs, context.config.detector.score.false_alarms)
+    progress.report("own detectors", 0, 2)
+    services.train(network, belongs, model=OWN_DETECTOR)
+    progress.report("own detectors are calibrated", 1, 2)
+    services.calibrate(network)
+
+
+def _trials(context: NoveltyContext, progress: Progress) -> NoveltyTrials:
+    """The scores of test pictures, half of which belong, by all detectors and baselines."""
+    half, network = context.config.flow.tested // 2, context.network
+    inside, outside = context.test(context.config.flow.inside(), half), context.test(context.novel(), half)
+    images = torch.cat([inside.images, outside.images])
+    together = shared_scores(network, images, progress)
+    alone = scores_by_site(network, images, progress)
+    scores: dict[str, tuple[Tensor, float | None]] = {
+        SHARED_DETECTOR: (together.ratio(), 1.0),
+        OWN_DETECTORS: (alone.ratio(), 1.0),
+        **{f"{site} alone": (own, alone.thresholds[site]) for site, own in alone.by_site.items()},
+        "own detectors, lowest score": (alone.lowest(), None),
+        NEAREST_NEIGHBOUR: (nearest_distance(images, _reference(context)), None),
+        MAX_SOFTMAX: (_softmax_doubt(context, images), None),
+    }
+    count = len(inside)
+    detectors = {
+        name: DetectorScores(tuple(values[:count].tolist()), tuple(values[count:].tolist()), limit)
+        for name, (values, limit) in scores.items()
+    }
+    return NoveltyTrials(detectors, {"together": dict(together.thresholds), "alone": dict(alone.thresholds)})
+
+
+def _examples(context: NoveltyContext, progress: Progress) -> tuple[tuple[int, NoveltyInference], ...]:
+    """Some test pictures that belong and some novel ones: their labels, reconstructions and uncertainty."""
+    flow = context.config.flow
+    half = flow.pictured // 2
+    inferred: list[tuple[int, NoveltyInference]] = []
+    for pictures in (context.test(flow.inside(), flow.pictured - half), context.test(context.novel(), half)):
+        for image, label in zip(pictures.images, pictures.labels.tolist(), strict=True):
+            progress.report("showing pictures", len(inferred), flow.pictured)
+            inferred.append((label, infer(context.network, image, passes=flow.passes, keep=True)))
+    return tuple(inferred)
+
+
+def _reference(context: NoveltyContext) -> Tensor:
+    """Pictures that belong and that no site was trained on, for the nearest neighbour."""
+    judge = context.splits.judge
+    return judge.images[torch.isin(judge.labels, torch.tensor(context.config.flow.inside()))]
+
+
+def _softmax_doubt(context: NoveltyContext, images: Tensor) -> Tensor:
+    """One minus the largest probability that the first site's classifier gives; all sites have the same."""
+    replies = context.network.ask(Question("classify", {"images": images}, {}, (context.first_site,)))
+    return softmax_doubt(next(iter(replies.by_node.values()))["logits"])

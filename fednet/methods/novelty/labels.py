@@ -1,7 +1,7 @@
-"""Lists of labels as people write them and as they travel: "0-3", "0,1,2", and one list a node where they differ.
+"""Lists of labels as text: "0-3", "0,1,2", and one list for each node where they differ.
 
 An option of a question or of a round is a text; `labels.a1` holds for the node a1 alone and goes before `labels`.
-Knows no data: whether somebody has pictures of a label is asked elsewhere.
+Knows no data: whether a site has pictures of a label is checked elsewhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def parse_labels(text: str, classes: int) -> Labels:
     """Reads "0-3", "0,1,2" or "0-2,7".
 
     Args:
-        text: numbers and ranges, parted by commas; both ends of a range belong to it.
+        text: numbers and ranges, separated by commas; ranges include both ends.
         classes: how many classes there are; labels are 0 to classes - 1.
 
     Raises:
@@ -31,7 +31,7 @@ def parse_labels(text: str, classes: int) -> Labels:
     """
     if len(text) > MAX_LIST_CHARACTERS:
         raise MethodError(f"a list of labels has at most {MAX_LIST_CHARACTERS} characters, not {len(text)}")
-    found: set[int] = set()
+    labels: set[int] = set()
     for part in text.split(","):
         match = _PART.fullmatch(part.strip())
         if match is None:
@@ -39,8 +39,8 @@ def parse_labels(text: str, classes: int) -> Labels:
         first, last = int(match[1]), int(match[2] or match[1])
         if last >= classes or first > last:
             raise MethodError(f"labels lie in 0..{classes - 1} and ranges rise; {part.strip()!r} does not")
-        found.update(range(first, last + 1))
-    return tuple(sorted(found))
+        labels.update(range(first, last + 1))
+    return tuple(sorted(labels))
 
 
 def format_labels(labels: Iterable[int]) -> str:

@@ -1,47 +1,44 @@
-"""The models of a site: what each begins with, how it learns, and what it is now.
+"""The models of a site: what each begins with, how it is trained, and what it is now.
 
-`LocalClassifier` is a LeNet, `LocalDetector` a score network with the running average of its weights. Both are asked
-for a result and change only by `take`, so that a round that is repeated is the same round. Knows no question, no
-round and no other site.
+`LocalClassifier` is a LeNet, `LocalDetector` a score network with the running average of its weights. `train` returns
+a result; a model changes only by `take`, so that a repeated round is the same round. Knows no question, no round and
+no other site.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fednet.api import ModelState, Progress, SiteContext
 from fednet.data.datasets import ImageSet
-from fednet.diffusion.training import joint_state, load_joint_state, resume, train
+from fednet.diffusion.training import joint_state, load_joint_state, resume
+from fednet.diffusion.training import train as train_score_model
 from fednet.errors import ModelError
 from fednet.federated.proximal import drift
+from fednet.federated.site_models import initial_network, on_device
 from fednet.federated.state import detached_copy, require_finite, require_like
 from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.detector import Detector
 from fednet.methods.novelty.training import batched_logits, train_classifier
 from fednet.models.lenet import LeNet
 from fednet.models.unet import ScoreNet
-from fednet.seeds import derive
 
 NoveltyShape = tuple[int, int, int]
-T = TypeVar("T")
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class TrainBudget:
-    """How long to learn, where it differs from the configuration, and FedProx's pull.
+    """How long to train, where it differs from the configuration, and FedProx's mu.
 
     Attributes:
         epochs: passes over the pictures.
         steps: instead: batches.
         mu: of FedProx; None for the configuration's.
-        rounds: how many rounds of the model there were before.
+        rounds: how many rounds of the model there have been.
     """
 
     epochs: int | None = None
@@ -58,7 +55,7 @@ class TrainBudget:
 
 @dataclass(frozen=True)
 class LocalTrainingResult:
-    """What came of learning: a state, and what was measured on the way."""
+    """What came of a training: a state, and what was measured on the way."""
 
     state: ModelState
     values: dict[str, float] = field(default_factory=dict)
@@ -83,14 +80,14 @@ class LocalModel(Protocol):
         """
         ...
 
-    def learn(
+    def train(
         self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, progress: Progress
     ) -> LocalTrainingResult:
-        """What `base` becomes by learning from pictures; the model itself is left alone.
+        """What `base` becomes by training on pictures; the model itself does not change.
 
         Raises:
             MethodError: the training diverges.
-            Stopped: the watch asks for the end.
+            Stopped: `progress` asks for the end.
         """
         ...
 
@@ -118,7 +115,7 @@ class LocalClassifier:
         require_finite(state, whose)
         self.net.load_state_dict(dict(state))
 
-    def learn(
+    def train(
         self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, progress: Progress
     ) -> LocalTrainingResult:
         """SGD from `base`, held to it by FedProx's term where mu > 0; see `LocalModel`."""
@@ -136,8 +133,8 @@ class LocalClassifier:
         return batched_logits(self.net, images)
 
     def _fresh(self) -> LeNet:
-        return build_seeded(
-            derive(self._seed, "init", "classifier"), lambda: LeNet(self._shape[0], self._classes, self._config.dropout)
+        return initial_network(
+            self._seed, "classifier", make=lambda: LeNet(self._shape[0], self._classes, self._config.dropout)
         )
 
 
@@ -148,7 +145,7 @@ class LocalDetector:
         config: the run's.
         site: where it lives.
         shape: of a picture.
-        alone: whether it is the site's own: it then has a beginning of its own, and learns all at once.
+        alone: whether it is the site's own: it then has an initial state of its own, and is trained in one go.
 
     Attributes:
         threshold: above it a picture is novel; None where it is not calibrated. A new state has none.
@@ -168,7 +165,7 @@ class LocalDetector:
         self._begin = self.state()
 
     def initial_state(self) -> ModelState:
-        """The same at every site, unless it is the site's own: a network that learnt nothing, or the checkpoint's."""
+        """The same at every site, unless it is the site's own: untrained, or that of the configured checkpoint."""
         return self._begin
 
     def state(self) -> ModelState:
@@ -182,17 +179,17 @@ class LocalDetector:
         load_joint_state(self._net, self._average, state)
         self.threshold = None
 
-    def learn(
+    def train(
         self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, progress: Progress
     ) -> LocalTrainingResult:
-        """A stretch of a training for one that is shared, a whole training for the site's own; see `LocalModel`."""
+        """A part of a training for a shared one, a whole training for the site's own; see `LocalModel`."""
         net, average = self._fresh(), self._fresh()
         load_joint_state(net, average, base)
         settings = self._config.detector
         changes = budget.changes() or ({"epochs": None, "steps": settings.alone} if self._alone else {})
         config = settings.train.model_copy(update=changes)
         if self._alone:
-            trained = train(net, pictures.images, None, config, seed=seed, progress=progress)
+            trained = train_score_model(net, pictures.images, None, config, seed=seed, progress=progress)
             average.load_state_dict(net.state_dict())
         else:
             before = budget.rounds * config.batches(len(pictures))
@@ -208,9 +205,9 @@ class LocalDetector:
 
     def _fresh(self) -> ScoreNet:
         settings = self._config.detector
-        purpose = ("init", "own-detector", self._site.name) if self._alone else ("init", "detector")
-        net = build_seeded(
-            derive(self._site.seed, *purpose), lambda: ScoreNet(settings.unet, settings.sde, self._shape, classes=0)
+        purpose = ("own-detector", self._site.name) if self._alone else ("detector",)
+        net = initial_network(
+            self._site.seed, *purpose, make=lambda: ScoreNet(settings.unet, settings.sde, self._shape, classes=0)
         )
         return on_device(net, self._site)
 
@@ -221,22 +218,3 @@ class LocalDetector:
             keys = sorted(key for key in wanted if there.get(key) != wanted[key])
             raise ModelError(f"{path} holds a detector of another network: {', '.join(keys)} differ from detector.unet")
         return loaded
-
-
-def build_seeded(seed: int, make: Callable[[], T]) -> T:
-    """What `make` makes under a seed, without moving the global random numbers."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return make()
-
-
-def on_device(net: ModuleT, site: SiteContext) -> ModuleT:
-    """The network on the site's device.
-
-    Raises:
-        ModelError: there is no such device.
-    """
-    try:
-        return net.to(site.device)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"{site.name} cannot use the device {site.device!r}: {error}") from error

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def site(config: NoveltyConfig, context: SiteContext, overrides: Mapping[str, Any]) -> Responder:
-    """Makes the side that holds data and a model; see `novelty.job.make_site`."""
-    from fednet.methods.novelty.job import make_site  # noqa: PLC0415 - imports torch
+    """Makes the side that holds data and a model."""
+    from fednet.methods.novelty.site import NoveltySite  # noqa: PLC0415 - imports torch
 
-    return make_site(config, context, overrides)
+    return NoveltySite.from_overrides(config, context, overrides)
 
 
 def job(config: NoveltyConfig, network: Network, folder: Path, seed: int, progress: Progress) -> None:
-    """Does the driver's work; see `novelty.job.run_job`."""
+    """Does the driver's work."""
     from fednet.methods.novelty.job import run_job  # noqa: PLC0415 - imports torch
 
     run_job(config, network, folder, seed, progress)
@@ -42,6 +42,7 @@ METHOD = Method(
     commands=COMMANDS,
     preload=(
         "fednet.methods.novelty.job",
+        "fednet.methods.novelty.site",
         "diffusers.models.unets.unet_2d",
         "torchdiffeq",
         "torchvision.utils",

@@ -1,8 +1,7 @@
 """What a live cluster can be asked to do, each a function of a `Network`: the run's job and the commands call these.
 
-train, federate (FedProx), average, validate, get_model, set_model, calibrate, status. What a picture is and whether
-it belongs is `inference.py`. Every service refuses what cannot be done before it starts something, where the cards
-tell. Knows how to ask and not whom.
+train, run_training_rounds (FedProx), average_models, validate, get_model, set_model, calibrate, status; inference is
+in `inference.py`. Every service checks the sites' capabilities before it starts something.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from fednet.errors import MethodError, ModelError
 from fednet.federated.config import Federation
 from fednet.federated.state import require_finite, require_like, unpack
 from fednet.methods.common.json_tensor import from_json_tensor
+from fednet.methods.common.model_transfer import fetch_model
 from fednet.methods.novelty.labels import LabelSpec, format_labels, labels_options, parse_labels
 from fednet.methods.novelty.messages import (
     AVERAGE,
@@ -34,11 +34,11 @@ from fednet.metrics.novelty import threshold
 
 @dataclass(frozen=True)
 class SiteReports:
-    """What the sites told, by name, and who did not and why.
+    """The sites' reports by name, and which sites did not report and why.
 
     Attributes:
         by_node: JSON objects.
-        missing: who was late, lost or refused, with the reason.
+        missing: sites that were late, lost or refused, with the reason.
     """
 
     by_node: Mapping[str, Mapping[str, Any]]
@@ -50,7 +50,7 @@ class ClassifierValidation:
     """How good the classifier of one site is.
 
     Attributes:
-        accuracy: the part of the pictures that it takes for what they are.
+        accuracy: the part of the pictures that it classifies correctly.
         pictures: how many there were.
         by_label: accuracy by label.
         digest: of its model.
@@ -86,10 +86,10 @@ def train(
         nodes: which sites; all, or those that `labels` names, where None.
         epochs: passes over the pictures, or
         steps: batches; where neither is given, what the configuration says.
-        fresh: from the model's beginning instead of from where it is.
+        fresh: from the model's initial state instead of its present one.
 
     Raises:
-        MethodError: a site or a label is nobody's, or every site refuses.
+        MethodError: a site does not exist, no site has pictures of a label, or every site refuses.
     """
     options = _training_options(network, labels, epochs, steps) | {"model": model, "fresh": fresh}
     chosen = tuple(labels) if nodes is None and isinstance(labels, Mapping) else nodes
@@ -113,16 +113,16 @@ def run_training_rounds(
     Args:
         network: reaches the sites.
         labels: as for `train`; a site that has none of its own there declines.
-        key: the programme's name in the run.
+        key: the plan's name in the run.
         federation: how contributions become one model.
         model: "classifier" or "detector".
         rounds: how many.
-        mu: FedProx's pull; what the configuration says where None.
+        mu: of FedProx; that of the configuration where None.
         epochs: of each round, or
         steps: of each round.
 
     Raises:
-        MethodError: a site or a label is nobody's, or the rounds cannot be held.
+        MethodError: a site does not exist, no site has pictures of a label, or the rounds cannot be held.
     """
     options = _training_options(network, labels, epochs, steps)
     if mu is not None:
@@ -131,7 +131,7 @@ def run_training_rounds(
 
 
 def average_models(network: Network, *, key: str, federation: Federation, model: str = CLASSIFIER) -> RoundRecord:
-    """Makes one model of the sites' copies as they are, and gives it to everybody.
+    """Averages the sites' copies of a model, and gives the result to all sites.
 
     Raises:
         MethodError: the round cannot be held.
@@ -173,20 +173,17 @@ def get_model(network: Network, node: str, model: str = CLASSIFIER) -> bytes:
     Raises:
         MethodError: there is no such site, or the model is one that never leaves it.
     """
-    replies = network.ask(Question("model", {}, {"model": model}, _require_sites(network, [node])))
-    content = replies.by_node[node].get("content")
-    if content is None or content.dtype != torch.uint8:
-        raise MethodError(f"{node} sent no model")
-    return content.contiguous().numpy().tobytes()
+    _require_sites(network, [node])
+    return fetch_model(network, node, model)
 
 
 def set_model(network: Network, content: bytes, *, key: str, model: str = CLASSIFIER) -> RoundRecord:
-    """Gives everybody a model, as a round that has it instead of contributions.
+    """Gives all sites a model, in a round that has it instead of contributions.
 
     Args:
         network: reaches the sites.
         content: the bytes of a safetensors file, as `get_model` returns them.
-        key: the programme's name in the run.
+        key: the plan's name in the run.
         model: "classifier" or "detector".
 
     Raises:
@@ -220,7 +217,7 @@ def calibrate(network: Network, labels: LabelSpec | Mapping[str, LabelSpec] | No
 def calibrate_together(network: Network, labels: LabelSpec | Mapping[str, LabelSpec], false_alarms: float) -> float:
     """Sets one threshold of the shared detector everywhere, from the held-out pictures of all sites.
 
-    The sites tell the scores of their pictures and nothing else of them.
+    The sites send the scores of their pictures and nothing else of them.
 
     Args:
         network: reaches the sites.
@@ -233,15 +230,15 @@ def calibrate_together(network: Network, labels: LabelSpec | Mapping[str, LabelS
     options = _training_options(network, labels, None, None) | {"model": DETECTOR, "only_scores": True}
     nodes = tuple(labels) if isinstance(labels, Mapping) else None
     replies = network.ask(Question("calibrate", {}, options, _require_sites(network, nodes)))
-    found = threshold(torch.cat([replies.by_node[name]["scores"] for name in sorted(replies.by_node)]), false_alarms)
-    network.ask(Question("calibrate", {}, {"model": DETECTOR, "threshold": found}))
-    return found
+    limit = threshold(torch.cat([replies.by_node[name]["scores"] for name in sorted(replies.by_node)]), false_alarms)
+    network.ask(Question("calibrate", {}, {"model": DETECTOR, "threshold": limit}))
+    return limit
 
 
 def _training_options(
     network: Network, labels: LabelSpec | Mapping[str, LabelSpec], epochs: int | None, steps: int | None
 ) -> dict[str, Scalar]:
-    """Options that say what to learn, once it is known that somebody can."""
+    """Options of a training, once it is known that the sites have pictures of its labels."""
     options = labels_options(labels)
     capabilities = read_novelty_capabilities(network.capabilities)
     classes = next(iter(capabilities.values())).classes
@@ -250,11 +247,11 @@ def _training_options(
         nodes = (
             tuple(capabilities) if name == "labels" else _require_sites(network, [name.removeprefix("labels.")]) or ()
         )
-        had = {label for node in nodes for label in capabilities[node].labels()}
-        if lacking := [label for label in wanted if label not in had]:
-            who = "nobody has" if name == "labels" else f"{nodes[0]} has no"
+        available = {label for node in nodes for label in capabilities[node].labels()}
+        if lacking := [label for label in wanted if label not in available]:
+            who = "no site has" if name == "labels" else f"{nodes[0]} has no"
             raise MethodError(
-                f"{who} pictures of label {format_labels(lacking)}; there are pictures of {format_labels(had)}"
+                f"{who} pictures of label {format_labels(lacking)}; there are pictures of {format_labels(available)}"
             )
     return {**options, **({} if epochs is None else {"epochs": epochs}), **({} if steps is None else {"steps": steps})}
 
@@ -271,19 +268,19 @@ def _layout(network: Network, model: str) -> dict[str, Tensor]:
     """What a state of a model looks like: tensors without memory."""
     first = min(network.capabilities)
     replies = network.ask(Question("layout", {}, {"model": model}, (first,)))
-    layout = from_json_tensor(replies.by_node[first].get("layout"))
+    layout = from_json_tensor(replies.by_node[first].get("layout"), first)
     try:
         return {
             name: torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
             for name, (dtype, *shape) in layout.items()
         }
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise ModelError(f"{first} does not say what its {model} looks like ({error})") from error
+        raise ModelError(f"{first} sent a layout of its {model} that cannot be read ({error})") from error
 
 
 def _ask_json(network: Network, question: Question, key: str) -> SiteReports:
     replies = network.ask(question)
-    by_node = {name: from_json_tensor(reply.get(key)) for name, reply in replies.by_node.items()}
+    by_node = {name: from_json_tensor(reply.get(key), name) for name, reply in replies.by_node.items()}
     return SiteReports(by_node, _missing(replies.late, replies.lost))
 
 

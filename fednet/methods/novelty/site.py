@@ -1,7 +1,7 @@
-"""A site that keeps its pictures to itself: it trains with others, and says what a picture is and whether it belongs.
+"""A site that keeps its pictures to itself: it trains with others, classifies pictures and scores their novelty.
 
-It answers questions and takes part in rounds. Of its models, "classifier" and "detector" are everybody's once a round
-has closed; "own-detector" never leaves the site. Knows no other site and no network.
+It answers questions and takes part in rounds. Of its models, "classifier" and "detector" are shared once a round has
+closed; "own-detector" never leaves the site. Knows no other site and no network.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from torch import Tensor
 
 from fednet.api import ModelState, NullProgress, Progress, Question, RoundTask, SiteContext, Stopped, Update
 from fednet.data.datasets import ImageSet
-from fednet.data.site_data import run_share
 from fednet.diffusion.masks import masks
 from fednet.errors import MethodError
-from fednet.federated.state import digest, model_tensors, pack
-from fednet.images import require_pictures
-from fednet.methods.common.dispatch import QuestionHandlers, dispatch
+from fednet.federated.state import digest, model_tensors
+from fednet.methods.common.inputs import images_input, labels_input
 from fednet.methods.common.json_tensor import to_json_tensor
+from fednet.methods.common.model_transfer import MODEL, model_reply
+from fednet.methods.common.options import choice, number, require_known, whole_number
+from fednet.methods.common.site import ImageSite, QuestionHandlers
 from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.detector import Detector
 from fednet.methods.novelty.labels import labels_for
@@ -31,100 +32,89 @@ from fednet.methods.novelty.messages import (
     MODELS,
     OWN_DETECTOR,
     TRAIN,
-    choice_option,
-    integer_option,
-    number_option,
+    NoveltyCapabilities,
 )
 from fednet.methods.novelty.site_models import NoveltyModels
 from fednet.methods.novelty.training import count_correct
 from fednet.metrics.novelty import threshold
 from fednet.metrics.uncertainty import PASSES, mc_dropout
 
-MAX_IMAGES = 20_000
-"""Pictures in one question."""
 MAX_PASSES = 10_000
 """Of dropout, in one question."""
 
 
-class NoveltySite:
-    """One site (an `Responder` and a `Participant`).
+class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
+    """One site (a `Responder` and a `Participant`)."""
 
-    Args:
-        config: the run's configuration, the same at every site.
-        site: where it lives; decides its share of the data and its random numbers.
-        share: its own pictures, instead of its share of the configured data set.
-    """
-
-    def __init__(self, config: NoveltyConfig, site: SiteContext, share: ImageSet | None = None) -> None:
-        self.config, self.site = config, site
-        self._share = share
-        self._bench: NoveltyModels | None = None
+    def __init__(self, config: NoveltyConfig, context: SiteContext, images: ImageSet | None = None) -> None:
+        super().__init__(config, context, images)
         self._progress: Progress = NullProgress()
-        self._asks: QuestionHandlers = {
+
+    def load(self, progress: Progress) -> NoveltyModels:
+        """Reads the site's pictures and makes its untrained models; `progress` is told of long answers, too.
+
+        Raises:
+            MethodError: data, models and configuration do not fit each other.
+        """
+        self._progress = progress
+        return NoveltyModels(self.config, self.context, self.read_images(progress))
+
+    def capabilities(self) -> NoveltyCapabilities:
+        """What the site says of itself."""
+        return self.loaded.capabilities()
+
+    def handlers(self) -> QuestionHandlers:
+        """What answers each question."""
+        return {
             "status": self._status,
             "train": self._train,
             "validate": self._validate,
             "layout": self._layout,
-            "model": self._model,
+            MODEL: self._model,
             "calibrate": self._calibrate,
             "classify": self._classify,
             "uncertainty": self._uncertainty,
             "score": self._score,
         }
 
-    def prepare(self, progress: Progress) -> str:
-        """Reads its pictures and makes its models, which know nothing yet; returns its card as JSON.
-
-        The watch hears of the long answers, too.
-
-        Raises:
-            MethodError: data, models and configuration do not fit each other.
-        """
-        self._progress = progress
-        progress.report("reading pictures", 0, 1)
-        share = run_share(self.config.data, self.config.partition, self.site) if self._share is None else self._share
-        self._bench = NoveltyModels(self.config, self.site, share)
-        progress.report("reading pictures", 1, 1)
-        return self._bench.card().model_dump_json()
-
     def answer(self, question: Question) -> Mapping[str, Tensor]:
-        """Answers one question; the words stand in the method's README.
+        """Answers one question; the method's README lists them.
 
         Raises:
-            MethodError: the question cannot be answered.
+            MethodError: the question is unknown, or cannot be answered.
         """
         try:
-            return dispatch(self._asks, question, self.site.name)
+            return super().answer(question)
         except Stopped as stop:
-            raise MethodError(f"{self.site.name} was stopped before it could answer") from stop
+            raise MethodError(f"{self.context.name} was stopped before it could answer") from stop
 
     def initial_state(self, model: str) -> ModelState:
-        """The model that everybody begins with.
+        """The model that every site begins with.
 
         Raises:
-            MethodError: there is no such model, or it is one that is never shared.
+            MethodError: there is no such model, or it is never shared.
         """
-        return self._ready().shared(model).initial_state()
+        return self.loaded.shared(model).initial_state()
 
     def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
-        """What `base` becomes on the labels that the task names ("train"), or what the site has ("average").
+        """What `base` becomes on the labels of the task ("train"), or the site's own copy ("average").
 
         Options of "train": labels, or labels.<node>; epochs or steps; mu, for the classifier. The weight is the
         number of pictures.
 
         Raises:
             MethodError: it has no pictures of a label, the options are wrong, or the training diverges.
-            Stopped: the watch asks for the end.
+            Stopped: `progress` asks for the end.
         """
-        bench = self._ready()
-        learner = bench.shared(task.model)
+        models = self.loaded
+        local = models.shared(task.model)
+        require_known(task.work, (TRAIN, AVERAGE), "task", self.context.name)
         if task.work == AVERAGE:
-            _, count = bench.taught.get(task.model, (None, len(bench.holdings.train)))
-            return Update(learner.state(), float(count))
-        if task.work != TRAIN:
-            raise MethodError(f"a round is for {TRAIN} or {AVERAGE}, not {task.work[:40]!r}")
-        learned, count = bench.learn(task.model, model_tensors(base), bench.lesson(task.options, task.number), progress)
-        return Update(learned.state, float(count), learned.values)
+            _, count = models.trained.get(task.model, (None, len(models.site_data.train)))
+            return Update(local.state(), float(count))
+        training = models.training_task(task.options, task.number)
+        result, count = models.trained_from(task.model, model_tensors(base), training, progress)
+        return Update(result.state, float(count), result.values)
 
     def adopt(self, model: str, number: int, state: ModelState) -> None:
         """Takes over what a round has closed with; a detector must then be calibrated anew.
@@ -132,71 +122,67 @@ class NoveltySite:
         Raises:
             ModelError: it is a model of another shape, or not finite.
         """
-        bench = self._ready()
-        bench.shared(model).take(model_tensors(state), f"round {number} of {model}")
-        bench.taught.pop(model, None)
+        self.loaded.shared(model).take(model_tensors(state), f"round {number} of {model}")
+        self.loaded.trained.pop(model, None)
 
     def _status(self, _question: Question) -> Mapping[str, Tensor]:
-        """What each model is now: its digest, and for a detector its threshold, or None."""
-        bench = self._ready()
-        told: dict[str, dict[str, object]] = {name: {"digest": digest(bench.learner(name).state())} for name in MODELS}
-        for name, detector in bench.detectors.items():
-            told[name]["threshold"] = detector.threshold
-        return {"status": to_json_tensor(told)}
+        """Each model's digest, and for a detector its threshold, or None."""
+        models = self.loaded
+        status: dict[str, dict[str, object]] = {name: {"digest": digest(models.local(name).state())} for name in MODELS}
+        for name, detector in models.detectors.items():
+            status[name]["threshold"] = detector.threshold
+        return {"status": to_json_tensor(status)}
 
     def _train(self, question: Question) -> Mapping[str, Tensor]:
-        """Trains the site's copy of a model on some labels: what was measured, and the digest of what came of it."""
-        options, bench = question.options, self._ready()
-        model = choice_option(options, "model", MODELS, CLASSIFIER)
-        lesson = bench.lesson(options, integer_option(options, "number", 0, 0) or 0)
-        learned = bench.train_copy(model, lesson, fresh=bool(options.get("fresh", False)), progress=self._progress)
-        told = {**learned.values, "pictures": bench.taught[model][1], "digest": digest(bench.learner(model).state())}
-        return {"trained": to_json_tensor(told)}
+        """Trains the site's copy of a model on some labels: what was measured, and the digest of the result."""
+        options, models = question.options, self.loaded
+        model = choice(options, "model", MODELS, CLASSIFIER)
+        training = models.training_task(options, whole_number(options, "number", 0, 0) or 0)
+        result = models.train_copy(model, training, fresh=bool(options.get("fresh", False)), progress=self._progress)
+        facts = {"pictures": models.trained[model][1], "digest": digest(models.local(model).state())}
+        return {"trained": to_json_tensor({**result.values, **facts})}
 
     def _validate(self, question: Question) -> Mapping[str, Tensor]:
         """How many pictures of each class the classifier gets right, of the site's held-out ones or of given ones."""
-        bench = self._ready()
-        classes = bench.share.classes
-        labels = labels_for(self.site.name, question.options, len(classes))
-        if "images" in question.inputs:
-            images = self._pictures(question)
-            pictures = ImageSet(images, _classes_of(question.inputs.get("labels"), len(images), len(classes)), classes)
+        models, inputs = self.loaded, question.inputs
+        classes = models.images.classes
+        labels = labels_for(self.context.name, question.options, len(classes))
+        if "images" in inputs:
+            images = self._images(question)
+            pictures = ImageSet(images, labels_input(inputs.get("labels"), len(classes), len(images)), classes)
         else:
-            pictures = bench.holdings.held_out_images(labels)
-        right, there = count_correct(bench.classifier.net, pictures)
-        told = {"digest": digest(bench.classifier.state())}
-        return {"right": right, "there": there, "validated": to_json_tensor(told)}
+            pictures = models.site_data.held_out_images(labels)
+        right, total = count_correct(models.classifier.net, pictures)
+        facts = {"digest": digest(models.classifier.state())}
+        return {"right": right, "there": total, "validated": to_json_tensor(facts)}
 
     def _layout(self, question: Question) -> Mapping[str, Tensor]:
         """The dtype and the shape of every tensor of a model, by name."""
-        model = choice_option(question.options, "model", MODELS, CLASSIFIER)
-        state = self._ready().shared(model).initial_state()
-        told = {name: [str(value.dtype).removeprefix("torch."), *value.shape] for name, value in state.items()}
-        return {"layout": to_json_tensor(told)}
+        state = self.loaded.shared(choice(question.options, "model", MODELS, CLASSIFIER)).initial_state()
+        layout = {name: [str(value.dtype).removeprefix("torch."), *value.shape] for name, value in state.items()}
+        return {"layout": to_json_tensor(layout)}
 
     def _model(self, question: Question) -> Mapping[str, Tensor]:
         """A model that may leave the site, as the bytes of a safetensors file."""
-        model = choice_option(question.options, "model", MODELS, CLASSIFIER)
-        content = pack(self._ready().shared(model).state())
-        return {"content": torch.frombuffer(bytearray(content), dtype=torch.uint8)}
+        return model_reply(self.loaded.shared(choice(question.options, "model", MODELS, CLASSIFIER)).state())
 
     def _calibrate(self, question: Question) -> Mapping[str, Tensor]:
         """Sets a detector's threshold: from the site's held-out pictures, or to a number that is given.
 
-        With `only_scores` the threshold stays, and the scores of the held-out pictures are all that is told.
+        With `only_scores` the threshold stays, and the reply holds only the scores of the held-out pictures.
         """
-        options, bench = question.options, self._ready()
-        model = choice_option(options, "model", DETECTORS, OWN_DETECTOR)
-        local, given = bench.detectors[model], number_option(options, "threshold")
+        options, models = question.options, self.loaded
+        model = choice(options, "model", DETECTORS, OWN_DETECTOR)
+        local, given = models.detectors[model], number(options, "threshold")
         if given is not None:
             local.threshold = given
             return {"threshold": torch.tensor([given], dtype=torch.float64)}
-        labels = labels_for(self.site.name, options, len(bench.share.classes))
+        labels = labels_for(self.context.name, options, len(models.images.classes))
         if labels is None:
-            labels, _ = bench.taught.get(model, (None, 0))
+            labels, _ = models.trained.get(model, (None, 0))
         if labels is None:
-            raise MethodError("which labels belong? The detector was not trained here: name them in the option labels")
-        detector, held_out = bench.detector(model), bench.holdings.held_out_images(labels)
+            raise MethodError(f"{self.context.name} did not train the {model}: name its labels in the option labels")
+        detector, held_out = models.detector(model), models.site_data.held_out_images(labels)
         scores = detector.score(held_out.images, self._progress)
         if options.get("only_scores"):
             return {"scores": scores}
@@ -205,63 +191,37 @@ class NoveltySite:
 
     def _classify(self, question: Question) -> Mapping[str, Tensor]:
         """The classifier's logits float32 (n, classes)."""
-        return {"logits": self._ready().classifier.logits(self._pictures(question))}
+        return {"logits": self.loaded.classifier.logits(self._images(question))}
 
     def _uncertainty(self, question: Question) -> Mapping[str, Tensor]:
         """Mean logits (n, classes) over passes with dropout, and mean and deviation of the class's probability."""
-        passes = integer_option(question.options, "passes", PASSES) or PASSES
-        if passes > MAX_PASSES:
-            raise MethodError(f"at most {MAX_PASSES} passes, not {passes}")
-        images = self._pictures(question).to(self.site.device)
-        found = mc_dropout(self._ready().classifier.net, images, passes=passes, seed=self.site.seed)
-        return {"logits": found.logits, "probability": found.probability, "deviation": found.deviation}
+        passes = whole_number(question.options, "passes", PASSES, most=MAX_PASSES) or PASSES
+        images = self._images(question).to(self.context.device)
+        dropout = mc_dropout(self.loaded.classifier.net, images, passes=passes, seed=self.context.seed)
+        return {"logits": dropout.logits, "probability": dropout.probability, "deviation": dropout.deviation}
 
     def _score(self, question: Question) -> Mapping[str, Tensor]:
-        """A detector's scores (n,), its threshold if it has one.
+        """A detector's scores (n,), and its threshold if it has one.
 
-        With `keep` also the reconstructions (n, k, c, h, w), and what was known of them, bool (k, h, w).
+        With `keep` also the reconstructions (n, k, c, h, w), and their known pixels, bool (k, h, w).
         """
-        model = choice_option(question.options, "model", DETECTORS, DETECTOR)
-        images, detector = self._pictures(question), self._ready().detector(model)
-        told = {"scores": detector.score(images, self._progress)}
+        model = choice(question.options, "model", DETECTORS, DETECTOR)
+        images, detector = self._images(question), self.loaded.detector(model)
+        reply = {"scores": detector.score(images, self._progress)}
         if detector.threshold is not None:
-            told["threshold"] = torch.tensor([detector.threshold], dtype=torch.float64)
+            reply["threshold"] = torch.tensor([detector.threshold], dtype=torch.float64)
         if question.options.get("keep"):
-            told |= {"reconstructions": detector.reconstruct(images, self._progress), "known": _known(detector)}
-        return told
+            reply |= {"reconstructions": detector.reconstruct(images, self._progress), "known": _known(detector)}
+        return reply
 
-    def _pictures(self, question: Question) -> Tensor:
-        """The pictures of a question, `images.<node>` or else `images`, checked.
-
-        Raises:
-            MethodError: there are none, or they are not of the site's shape, in [-1, 1] and finite.
-        """
-        inputs, shape = question.inputs, self._ready().share.shape
-        images = inputs.get(f"images.{self.site.name}", inputs.get("images"))
-        if images is None or images.dtype != torch.float32 or images.dim() != 4 or tuple(images.shape[1:]) != shape:
-            found = "nothing" if images is None else f"{images.dtype} {tuple(images.shape)}"
-            raise MethodError(f"images must be float32 (n, {', '.join(map(str, shape))}), not {found}")
-        if not 1 <= len(images) <= MAX_IMAGES:
-            raise MethodError(f"a question holds 1 to {MAX_IMAGES} pictures, not {len(images)}")
-        require_pictures(images)
-        return images
-
-    def _ready(self) -> NoveltyModels:
-        if self._bench is None:
-            raise MethodError(f"{self.site.name} is not prepared: let it read its pictures first")
-        return self._bench
+    def _images(self, question: Question) -> Tensor:
+        """The pictures of a question: `images.<node>` or else `images`."""
+        inputs = question.inputs
+        images = inputs.get(f"images.{self.context.name}", inputs.get("images"))
+        return images_input(images, self.loaded.images.shape)
 
 
 def _known(detector: Detector) -> Tensor:
-    """The masks of a detector's reconstructions, bool (k, h, w)."""
+    """The known pixels of a detector's reconstructions, bool (k, h, w)."""
     score = detector.config
     return masks(score.mask, score.reconstructions, detector.net.shape[1:], blocks=score.blocks, seed=detector.seed)
-
-
-def _classes_of(labels: Tensor | None, count: int, classes: int) -> Tensor:
-    if labels is None or labels.dtype != torch.int64 or labels.shape != (count,):
-        found = "nothing" if labels is None else f"{labels.dtype} {tuple(labels.shape)}"
-        raise MethodError(f"labels must be int64 ({count},), not {found}")
-    if bool(((labels < 0) | (labels >= classes)).any()):
-        raise MethodError(f"labels must lie in 0..{classes - 1}, not {int(labels.min())}..{int(labels.max())}")
-    return labels

@@ -1,4 +1,4 @@
-"""What a site has: its own pictures, a part of them held out from all training, found by label.
+"""A site's pictures by label, a part of them held out from all training.
 
 The held-out part of each class measures the classifier and calibrates the detector. Knows no model and no network.
 """
@@ -22,8 +22,8 @@ class NoveltySiteData:
 
     Attributes:
         name: the site's.
-        train: what it learns from.
-        held_out: what it never learns from.
+        train: training pictures.
+        held_out: pictures that nothing is trained on.
     """
 
     name: str
@@ -32,16 +32,16 @@ class NoveltySiteData:
 
     @property
     def labels(self) -> Labels:
-        """The labels of which it has pictures to learn from."""
+        """The labels of which it has training pictures."""
         return tuple(sorted(set(self.train.labels.tolist())))
 
     def training_images(self, labels: Labels | None) -> ImageSet:
-        """The pictures to learn from of some labels; of all where None.
+        """The training pictures of some labels; of all where None.
 
         Raises:
             MethodError: it has none of one of them.
         """
-        return self._of(self.train, labels, "to learn from")
+        return self._of(self.train, labels, "to train on")
 
     def held_out_images(self, labels: Labels | None) -> ImageSet:
         """The held-out pictures of some labels; of all where None.
@@ -54,17 +54,18 @@ class NoveltySiteData:
     def _of(self, pictures: ImageSet, labels: Labels | None, what: str) -> ImageSet:
         if labels is None:
             return pictures
-        there = set(pictures.labels.tolist())
-        if missing := [label for label in labels if label not in there]:
+        available = set(pictures.labels.tolist())
+        if missing := [label for label in labels if label not in available]:
             names = ", ".join(pictures.classes[label] for label in missing)
             raise MethodError(
-                f"{self.name} has no pictures {what} of {names} (label {format_labels(missing)}): it has {format_labels(there)}"
+                f"{self.name} has no pictures {what} of {names} "
+                f"(label {format_labels(missing)}): it has {format_labels(available)}"
             )
         return pictures.subset(torch.isin(pictures.labels, torch.tensor(labels)).nonzero().flatten())
 
 
 def split_held_out(name: str, share: ImageSet, part: float, seed: int) -> NoveltySiteData:
-    """Holds out a part of each class, rounded up, as long as a picture to learn from is left.
+    """Holds out a part of each class, rounded up, as long as a training picture is left.
 
     Args:
         name: the site's.

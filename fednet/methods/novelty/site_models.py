@@ -1,6 +1,6 @@
-"""A site's pictures and models together, and the training that both rounds and questions ask for.
+"""A site's pictures and models, and the training that both rounds and questions ask for.
 
-The site's own detector is kept as a checkpoint, since it is trained at length and never travels. Knows no other site.
+The site's own detector is kept as a checkpoint, since its training is long and it never travels. Knows no other site.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from fednet.api import ModelState, Progress, Scalar, SiteContext
 from fednet.data.datasets import ImageSet
 from fednet.diffusion.training import joint_state
 from fednet.errors import MethodError
+from fednet.methods.common.options import number, require_known, whole_number
 from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.detector import Detector
 from fednet.methods.novelty.labels import Labels, labels_for
@@ -30,8 +31,6 @@ from fednet.methods.novelty.messages import (
     OWN_DETECTOR,
     SHARED_MODELS,
     NoveltyCapabilities,
-    integer_option,
-    number_option,
 )
 from fednet.methods.novelty.site_data import split_held_out
 from fednet.models.unet import digest
@@ -41,12 +40,12 @@ from fednet.seeds import derive
 
 @dataclass(frozen=True)
 class LocalTrainingTask:
-    """What a model is to learn.
+    """What a model is trained on.
 
     Attributes:
         labels: of the pictures; None for all.
         budget: how long.
-        number: which round or training it is, a part of the purpose of its random numbers.
+        number: which round or training it is, a part of the seed of its random numbers.
     """
 
     labels: Labels | None
@@ -56,129 +55,128 @@ class LocalTrainingTask:
 
 @dataclass
 class NoveltyModels:
-    """The models of a site that has its pictures.
+    """The models of a site.
 
     Attributes:
-        taught: by model, the labels and the number of pictures of its last training here since it was taken over.
+        config: of the run.
+        context: where the site lives.
+        images: all of its pictures.
+        trained: by model, the labels and the number of pictures of its last training here since a round closed.
     """
 
     config: NoveltyConfig
-    site: SiteContext
-    share: ImageSet
-    taught: dict[str, tuple[Labels | None, int]] = field(default_factory=dict)
+    context: SiteContext
+    images: ImageSet
+    trained: dict[str, tuple[Labels | None, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        shape = self.share.shape
-        self.holdings = split_held_out(self.site.name, self.share, self.config.held_out, self.site.seed)
-        self.classifier = LocalClassifier(self.config, self.site, shape, len(self.share.classes))
+        shape = self.images.shape
+        self.site_data = split_held_out(self.context.name, self.images, self.config.held_out, self.context.seed)
+        self.classifier = LocalClassifier(self.config, self.context, shape, len(self.images.classes))
         self.detectors = {
-            DETECTOR: LocalDetector(self.config, self.site, shape),
-            OWN_DETECTOR: LocalDetector(self.config, self.site, shape, alone=True),
+            DETECTOR: LocalDetector(self.config, self.context, shape),
+            OWN_DETECTOR: LocalDetector(self.config, self.context, shape, alone=True),
         }
 
-    def card(self) -> NoveltyCapabilities:
+    def capabilities(self) -> NoveltyCapabilities:
         """What the site says of itself."""
-        have = self.holdings
         return NoveltyCapabilities(
-            histogram=have.train.histogram(),
-            held_out=have.held_out.histogram(),
-            classes=self.share.classes,
-            shape=self.share.shape,
+            histogram=self.site_data.train.histogram(),
+            held_out=self.site_data.held_out.histogram(),
+            classes=self.images.classes,
+            shape=self.images.shape,
         )
 
-    def learner(self, model: str) -> LocalModel:
+    def local(self, model: str) -> LocalModel:
         """A model by its name.
 
         Raises:
-            MethodError: there is none of that name.
+            MethodError: there is no model of this name.
         """
-        if model not in MODELS:
-            raise MethodError(f"{self.site.name} has the models {', '.join(MODELS)}, not {model[:40]!r}")
+        require_known(model, MODELS, "model", self.context.name)
         return self.classifier if model == CLASSIFIER else self.detectors[model]
 
     def shared(self, model: str) -> LocalModel:
         """A model that may leave the site.
 
         Raises:
-            MethodError: it may not, or there is none of that name.
+            MethodError: it may not, or there is no model of this name.
         """
         if model == OWN_DETECTOR:
             raise MethodError(
-                f"the {OWN_DETECTOR} of {self.site.name} never leaves it: ask for {' or '.join(SHARED_MODELS)}"
+                f"the {OWN_DETECTOR} of {self.context.name} never leaves it: ask for {' or '.join(SHARED_MODELS)}"
             )
-        return self.learner(model)
+        return self.local(model)
 
     def detector(self, model: str) -> Detector:
         """One of the two detectors, as it is now."""
         return self.detectors[model].detector(self.classifier.net)
 
-    def lesson(self, options: Mapping[str, Scalar], number: int) -> LocalTrainingTask:
-        """What options ask to learn.
+    def training_task(self, options: Mapping[str, Scalar], index: int) -> LocalTrainingTask:
+        """The training that options ask for.
 
         Raises:
-            MethodError: they are not understood, or the site has no pictures of a label.
+            MethodError: an option is malformed, or the site has no pictures of a label.
         """
-        labels = labels_for(self.site.name, options, len(self.share.classes))
+        labels = labels_for(self.context.name, options, len(self.images.classes))
         if labels is None and any(name.startswith("labels.") for name in options):
-            raise MethodError(f"{self.site.name} is given no labels, others are: it takes no part")
-        epochs, steps = integer_option(options, "epochs", None), integer_option(options, "steps", None)
+            raise MethodError(f"{self.context.name} has no labels in this task, other sites have: it takes no part")
+        epochs, steps = whole_number(options, "epochs", None), whole_number(options, "steps", None)
         if epochs is not None and steps is not None:
             raise MethodError("give epochs or steps, not both")
-        self.holdings.training_images(labels)
-        return LocalTrainingTask(
-            labels, TrainBudget(epochs, steps, number_option(options, "mu"), max(0, number - 1)), number
-        )
+        self.site_data.training_images(labels)
+        return LocalTrainingTask(labels, TrainBudget(epochs, steps, number(options, "mu"), max(0, index - 1)), index)
 
-    def learn(
-        self, model: str, base: ModelState, lesson: LocalTrainingTask, progress: Progress
+    def trained_from(
+        self, model: str, base: ModelState, task: LocalTrainingTask, progress: Progress
     ) -> tuple[LocalTrainingResult, int]:
-        """What `base` becomes by a lesson, and from how many pictures; no model of the site changes.
+        """What `base` becomes by a training, and on how many pictures; no model of the site changes.
 
         Raises:
             MethodError: the training diverges.
-            Stopped: the watch asks for the end.
+            Stopped: `progress` asks for the end.
         """
-        pictures = self.holdings.training_images(lesson.labels)
-        seed = derive(self.site.seed, "train", self.site.name, model, lesson.number)
-        with RunRecord(self.site.folder, self.site.name) as record:
-            learned = self.learner(model).learn(base, pictures, lesson.budget, seed=seed, progress=progress)
-            for key, value in learned.values.items():
-                record.scalar(f"{model}/{key}", value, lesson.number)
-        return learned, len(pictures)
+        pictures = self.site_data.training_images(task.labels)
+        seed = derive(self.context.seed, "train", self.context.name, model, task.number)
+        with RunRecord(self.context.folder, self.context.name) as record:
+            result = self.local(model).train(base, pictures, task.budget, seed=seed, progress=progress)
+            for key, value in result.values.items():
+                record.scalar(f"{model}/{key}", value, task.number)
+        return result, len(pictures)
 
     def train_copy(
-        self, model: str, lesson: LocalTrainingTask, *, fresh: bool, progress: Progress
+        self, model: str, task: LocalTrainingTask, *, fresh: bool, progress: Progress
     ) -> LocalTrainingResult:
-        """Trains the site's copy of a model, from where it is or from its beginning.
+        """Trains the site's copy of a model, from its present state or from its initial one.
 
-        The site's own detector always begins anew, or comes from its checkpoint.
+        The site's own detector is always trained anew, or read from its checkpoint.
 
         Raises:
             MethodError: the training diverges.
-            Stopped: the watch asks for the end.
+            Stopped: `progress` asks for the end.
         """
-        learner = self.learner(model)
-        base = learner.initial_state() if fresh or model == OWN_DETECTOR else learner.state()
-        path = self.checkpoint(lesson)
+        local = self.local(model)
+        base = local.initial_state() if fresh or model == OWN_DETECTOR else local.state()
+        path = self.checkpoint(task)
         if model == OWN_DETECTOR and path.exists():
-            learned, count = _load_checkpoint(path), len(self.holdings.training_images(lesson.labels))
+            result, count = _load_checkpoint(path), len(self.site_data.training_images(task.labels))
         else:
-            learned, count = self.learn(model, base, lesson, progress)
-        learner.take(learned.state, f"what {self.site.name} has learnt")
-        self.taught[model] = (lesson.labels, count)
+            result, count = self.trained_from(model, base, task, progress)
+        local.take(result.state, f"the training of {self.context.name}")
+        self.trained[model] = (task.labels, count)
         if model == OWN_DETECTOR and not path.exists():
             self.detector(OWN_DETECTOR).save(path)
-        return learned
+        return result
 
-    def checkpoint(self, lesson: LocalTrainingTask) -> Path:
-        """Where the site's own detector lies: the name says which data and training it comes from."""
+    def checkpoint(self, task: LocalTrainingTask) -> Path:
+        """The file of the site's own detector; its name is a digest of the data and training that it comes from."""
         config = self.config.model_dump(mode="json", include={"data", "partition", "held_out", "detector"})
-        place = [self.site.index, self.site.count, self.site.seed, self.holdings.train.histogram()]
-        what = [lesson.labels, lesson.number, lesson.budget.epochs, lesson.budget.steps]
+        place = [self.context.index, self.context.count, self.context.seed, self.site_data.train.histogram()]
+        what = [task.labels, task.number, task.budget.epochs, task.budget.steps]
         return (
-            self.site.folder
+            self.context.folder
             / "checkpoints"
-            / f"{self.site.name}-{OWN_DETECTOR}-{digest([config, place, what])}.safetensors"
+            / f"{self.context.name}-{OWN_DETECTOR}-{digest([config, place, what])}.safetensors"
         )
 
 

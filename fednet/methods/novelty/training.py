@@ -1,7 +1,7 @@
-"""Training of the classifier at one site: plain SGD from a given start, with FedProx's term where it is wanted.
+"""Training of the classifier at one site: plain SGD from given weights, optionally with FedProx's term.
 
 Deterministic from a seed: the order of the pictures and the dropout have generators of their own, and no global
-random number is moved. Knows no federation and no labels beyond those of the pictures it is given.
+random state is changed. Knows no federation.
 
 Source: McMahan et al. 2017 (arXiv 1602.05629), algorithm 1, ClientUpdate; Li et al. 2020 (arXiv 1812.06127),
 algorithm 2, for mu > 0.
@@ -21,6 +21,7 @@ from fednet.api import ModelState, Progress
 from fednet.data.datasets import ImageSet
 from fednet.errors import MethodError
 from fednet.federated.proximal import proximal_term
+from fednet.methods.common.training import descend
 from fednet.seeds import derive, generator
 
 CHUNK = 256
@@ -36,7 +37,7 @@ class ClassifierTrainConfig(BaseModel):
         batch: pictures a step.
         lr: step size of SGD.
         momentum: of SGD; it starts anew with every training.
-        mu: how strongly a training in a round is held to the model that the round began with (FedProx); 0 is FedAvg.
+        mu: weight of FedProx's term, which pulls towards the model that the round began with; 0 is FedAvg.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,18 +73,18 @@ def train_classifier(
 
     Args:
         net: pictures (n, c, h, w) -> logits (n, classes).
-        pictures: what to learn, n > 0.
+        pictures: to train on, n > 0.
         config: budget and step sizes.
-        anchor: the parameters by name that FedProx's term holds it to; None where there is no such term.
+        anchor: the parameters by name that FedProx's term pulls towards; None for no such term.
         seed: decides the order of the pictures and the dropout.
-        progress: hears of every batch.
+        progress: told of every batch.
 
     Returns:
         The mean loss of the last epoch, or of all batches if there are fewer; without FedProx's term.
 
     Raises:
         MethodError: the loss is not finite.
-        Stopped: the watch asks for the end.
+        Stopped: `progress` asks for the end.
     """
     device = next(net.parameters()).device
     images, labels = pictures.images.to(device), pictures.labels.to(device)
@@ -99,9 +100,7 @@ def train_classifier(
             losses.append(float(loss.detach()))
             if held is not None:
                 loss = loss + proximal_term(dict(net.named_parameters()), held, config.mu)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-            optimiser.step()
+            descend(optimiser, loss)
             if not math.isfinite(losses[-1]):
                 raise MethodError(
                     f"training loss is {losses[-1]} at step {len(losses)}: lower classifier.lr ({config.lr})"
@@ -120,7 +119,7 @@ def batched_logits(net: nn.Module, images: Tensor) -> Tensor:
 
 
 def count_correct(net: nn.Module, pictures: ImageSet) -> Tensor:
-    """How many pictures of each class are taken for what they are, and how many there are: int64 (2, classes)."""
+    """How many pictures of each class are classified correctly, and how many there are: int64 (2, classes)."""
     hits = batched_logits(net, pictures.images).argmax(1) == pictures.labels
     classes = len(pictures.classes)
     return torch.stack([torch.bincount(pictures.labels[hits], minlength=classes), torch.tensor(pictures.histogram())])

@@ -1,4 +1,4 @@
-"""Membership attacks on a site's own pictures, against a GAN as it is now. Reads private pictures; see the README."""
+"""Membership attacks against a GAN, with a site's own pictures as members. Reads private pictures; see the README."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ CHUNK = 512
 
 
 def membership_attacks(
-    discriminator: Discriminator, members: Tensor, strangers: Tensor, drawn: Tensor | None, random: torch.Generator
+    discriminator: Discriminator, members: Tensor, strangers: Tensor, samples: Tensor | None, random: torch.Generator
 ) -> MembershipAttack:
-    """What both attacks reach, on equally many members and strangers.
+    """The AUC of both attacks, on equally many members and non-members.
 
     Args:
-        discriminator: whose loss on real pictures, -log of how real it takes one to be, is the attack's.
+        discriminator: its loss on real pictures is the attack's statistic.
         members: pictures (n, c, h, w) that were trained on.
         strangers: pictures (m, c, h, w) of the same kind that were not.
-        drawn: samples (k, c, h, w) of the generator; None for no attack on it.
-        random: draws which of the more numerous are tried.
+        samples: (k, c, h, w) of the generator; None for no attack on it.
+        random: draws a subset of the more numerous.
 
     Raises:
         MeasureError: there are none of either.
@@ -31,7 +31,7 @@ def membership_attacks(
     members, strangers = members[inside], strangers[outside]
     return MembershipAttack(
         loss=loss_attack(_losses(discriminator, members), _losses(discriminator, strangers)),
-        nearest=None if drawn is None else nearest_attack(members, strangers, drawn),
+        nearest=None if samples is None else nearest_attack(members, strangers, samples),
         count=len(members),
     )
 

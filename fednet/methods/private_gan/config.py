@@ -1,30 +1,24 @@
-"""What can be set for private GAN training, with its defaults; everything is checked before anything runs.
+"""The configuration of private GAN training, with its defaults; checked before anything runs.
 
-The shape of the networks stands in `fednet.models.gan`, how contributions become one model in
+The shape of the networks is configured in `fednet.models.gan`, how contributions become one model in
 `fednet.federated.config`. This module knows which protection fits which network and which rule.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from fednet.data.config import DataConfig, PartitionConfig
-from fednet.data.site_data import check_data
 from fednet.federated.config import Federation, Mean
+from fednet.methods.common.config import ConfigSection, ImageConfig
 from fednet.models.gan import GanConfig
 
 DEFAULT_NOISE = 1.0
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class GanTrainConfig(_Section):
+class GanTrainConfig(ConfigSection):
     """What a site does in one round.
 
     Attributes:
@@ -33,10 +27,10 @@ class GanTrainConfig(_Section):
         discriminator_lr: step size of its Adam.
         generator_lr: step size of the generator's Adam.
         beta1: of both; beta2 is .999.
-        critic_steps: of the discriminator before the generator learns from it; more than one helps where the noise is
-            what holds the discriminator back (Bie et al. 2023, arXiv 2302.02936).
+        critic_steps: of the discriminator for each time that the generator is trained; more than one helps where the
+            noise limits the discriminator (Bie et al. 2023, arXiv 2302.02936).
         generator_steps: of the generator then.
-        generator_batch: pictures that the generator draws for a step of its own.
+        generator_batch: generated pictures in a step of the generator.
     """
 
     steps: int = Field(default=20, ge=1)
@@ -49,20 +43,20 @@ class GanTrainConfig(_Section):
     generator_batch: int = Field(default=32, ge=1)
 
 
-class PrivacyConfig(_Section):
+class PrivacyConfig(ConfigSection):
     """What is protected, how, and how far.
 
     Attributes:
-        level: `example`, DP-SGD: nobody learns whether one picture was there; `client`, DP-FedAvg: nobody learns
-            whether one site took part; `none`.
+        level: `example`, DP-SGD, protects one picture; `client`, DP-FedAvg, protects the participation of one site;
+            `none`.
         noise: deviation of the noise in clipping norms; 1 where no epsilon is given.
         epsilon: instead of the noise: what all planned rounds may cost; the noise follows, and it is the budget.
-        budget: the epsilon at which training stops; none given means that of `epsilon`, or no stop.
+        budget: the epsilon at which training stops; default: that of `epsilon`, or no stop.
         delta: at this delta.
         accountant: whose epsilon counts for target and budget; both are reported.
         clip: largest norm of a picture's gradient, or of a site's change.
-        ledger: a folder for the sites' ledgers of what was ever spent of their data, in all runs; the run's own where
-            none is given, which forgets them with the run.
+        ledger: a folder for the sites' ledgers of what was ever spent of their data, in all runs; default: one in the
+            run's folder, which is deleted with the run.
         seeded: noise from the run's seed, for tests: NOT PRIVATE.
     """
 
@@ -89,11 +83,11 @@ class PrivacyConfig(_Section):
         return self
 
 
-class PrivateClassifierConfig(_Section):
+class PrivateClassifierConfig(ConfigSection):
     """A classifier that is trained in rounds under the same protection, from the same budget.
 
     Attributes:
-        rounds: how many, after those of the GAN; 0 leaves it out.
+        rounds: how many, after those of the GAN; 0 for none.
         steps: of each round.
         lr: of its Adam.
     """
@@ -103,13 +97,13 @@ class PrivateClassifierConfig(_Section):
     lr: float = Field(default=2e-3, gt=0.0)
 
 
-class ContributionConfig(_Section):
-    """What a site makes of its work before it contributes it.
+class ContributionConfig(ConfigSection):
+    """How a site contributes.
 
     Attributes:
         weight: under a mean a site counts by its `examples`, or all count `equal`.
-        clip: the largest norm of a site's change, without noise; none given leaves it as it is.
-        pace: the same step sizes at all sites, or `adaptive` ones: a site that pulls where all go steps further.
+        clip: the largest norm of a site's update, without noise; default: no limit.
+        pace: equal step sizes at all sites, or `adaptive`: larger where a site's updates agree with the aggregate's.
     """
 
     weight: Literal["examples", "equal"] = "examples"
@@ -117,13 +111,13 @@ class ContributionConfig(_Section):
     pace: Literal["equal", "adaptive"] = "equal"
 
 
-class PrivateGanReportConfig(_Section):
+class PrivateGanReportConfig(ConfigSection):
     """What is measured and shown.
 
     Attributes:
         every: rounds between two grids of samples, which are also the pictures of the animation.
-        samples: drawn for the measures.
-        audit: have the sites try membership attacks on the models. It reads private pictures, so what it says is
+        samples: generated for the measures.
+        audit: have the sites try membership attacks on the models. It reads private pictures, so its results are
             not covered by epsilon: for experiments.
     """
 
@@ -132,11 +126,9 @@ class PrivateGanReportConfig(_Section):
     audit: bool = True
 
 
-class PrivateGanConfig(_Section):
+class PrivateGanConfig(ImageConfig):
     """Everything that can be set for one run."""
 
-    data: DataConfig = DataConfig()
-    partition: PartitionConfig = PartitionConfig(kind="homogeneous")
     model: GanConfig = GanConfig(latent=32)
     train: GanTrainConfig = GanTrainConfig()
     rounds: int = Field(default=40, ge=0)
@@ -181,16 +173,3 @@ class PrivateGanConfig(_Section):
         if self.privacy.level == "client":
             return self.rounds + self.classifier.rounds
         return self.rounds * self.train.steps + self.classifier.rounds * self.classifier.steps
-
-
-def check(config: PrivateGanConfig, own: Mapping[str, Any] | None = None) -> None:
-    """Looks whether the data are where they are said to be, and whether the budget buys anything at all.
-
-    Raises:
-        DataError: the data, those of a site with `own`, are missing or malformed.
-        PrivacyError: the budget is below what one step costs, or no noise meets the target.
-    """
-    from fednet.methods.private_gan.mechanism import privacy_mechanism  # noqa: PLC0415 - Opacus takes seconds to import
-
-    privacy_mechanism(config)
-    check_data(config.data, own)

@@ -1,41 +1,50 @@
-"""The job of a run: rounds until they are all held or the budget is spent, samples on the way, measures at the end.
+"""The job of a run: rounds of the GAN with samples between them, rounds of a classifier, and the audit.
 
-Knows how to ask and not whom: the same code runs over the bus and in one process.
+Asks the sites before every stretch of rounds how many the budget still buys, and stops where it is spent.
+Measurements are kept in a journal. The same code runs over the bus and in one process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from fednet.api import Network, Progress, SiteContext
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from fednet.api import Network, Progress, Question, RoundPlan, RoundRecord
 from fednet.data.datasets import load
-from fednet.data.site_data import own_data
+from fednet.errors import MethodError
+from fednet.files import write_whole
 from fednet.methods.common.capabilities import require_matching_data
-from fednet.methods.private_gan import pipeline
+from fednet.methods.common.inputs import described
+from fednet.methods.common.job import JudgedContext, run_stages, summarise_each
+from fednet.methods.common.json_tensor import ask_for_json
 from fednet.methods.private_gan.config import PrivateGanConfig
-from fednet.methods.private_gan.messages import read_private_gan_capabilities
+from fednet.methods.private_gan.findings import PrivateGanFindings, PrivateGanFrame
+from fednet.methods.private_gan.messages import (
+    AUDIT,
+    CLASSIFIER,
+    DRAW,
+    GAN,
+    STATUS,
+    TRAIN,
+    VALIDATE,
+    PrivacyStatement,
+    PrivateGanCapabilities,
+    read_private_gan_capabilities,
+)
 from fednet.methods.private_gan.results import summarise, write_metrics
-from fednet.methods.private_gan.site import PrivateGanSite
-from fednet.metrics.judge import train_judge
+from fednet.metrics.evaluation import evaluate
+from fednet.metrics.membership_inference import MembershipAttack
+from fednet.reporting.animation import animate, write_grid
 from fednet.reporting.summary import Summary, write_summary
+from fednet.seeds import generator
 
-
-def make_site(config: PrivateGanConfig, site: SiteContext, own: Mapping[str, Any] | None = None) -> PrivateGanSite:
-    """Makes the side that holds pictures and models.
-
-    Args:
-        config: the run's configuration.
-        site: where the agent lives.
-        own: what the site says for itself: `data`, keys that replace those of `config.data`. A site with data of
-            its own keeps all of its training pictures; without, it gets its share of the run's partition.
-
-    Raises:
-        DataError: the site's own data is not configured properly or not there.
-    """
-    data, share = own_data(config.data, own)
-    return PrivateGanSite(config.model_copy(update={"data": data}), site, share)
+Steps = Iterator[PrivateGanFindings]
+"""The findings after every step of a stage."""
 
 
 def run_job(config: PrivateGanConfig, network: Network, folder: Path, seed: int, progress: Progress) -> Summary:
@@ -46,24 +55,140 @@ def run_job(config: PrivateGanConfig, network: Network, folder: Path, seed: int,
 
     Args:
         config: rounds, privacy and measures.
-        network: reaches the sites, and knows their cards.
+        network: reaches the sites, and knows their capabilities.
         folder: the run's folder.
         seed: the run's seed; privacy noise does not come from it.
-        progress: hears of every step, and asks for the end.
+        progress: told of every step; may ask for the end.
 
     Raises:
-        MethodError: the sites do not fit the data, or nobody answers.
-        Stopped: the watch asks for the end.
+        MethodError: the sites do not fit the data, or none answers.
+        Stopped: `progress` asks for the end.
     """
     capabilities = read_private_gan_capabilities(network.capabilities)
     splits = require_matching_data(load(config.data), capabilities)
-    job = pipeline.PrivateGanPipeline(
-        config, network, capabilities, splits, train_judge(splits.judge, seed=seed, progress=progress), folder, seed
-    )
-    found = pipeline.PrivateGanFindings()
-    for found in pipeline.pipeline(job, progress):
-        write_summary(folder, summarise(config, found, list(capabilities)))
-    write_metrics(folder, config, found)
-    summary = summarise(config, found, list(capabilities))
+    context = PrivateGanContext.start(config, network, capabilities, splits, folder, seed=seed, progress=progress)
+    start = PrivateGanFindings(privacy={name: site.privacy for name, site in capabilities.items()})
+    steps = run_stages((_gan, _classifier, _audited), context, start, progress)
+    findings = summarise_each(steps, lambda latest: summarise(config, latest, context.sites), folder, start)
+    write_metrics(folder, config, findings)
+    summary = summarise(config, findings, context.sites)
     write_summary(folder, summary)
     return summary
+
+
+@dataclass
+class PrivateGanContext(JudgedContext[PrivateGanConfig, PrivateGanCapabilities]):
+    """What all stages need, and the latent vectors that every grid is generated from."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        latent = self.capabilities[self.first_site].latent
+        self.latents = torch.randn(self.config.report.samples, latent, generator=generator(self.seed, "samples"))
+
+
+def _gan(context: PrivateGanContext, findings: PrivateGanFindings, progress: Progress) -> Steps:
+    planned, done = context.config.rounds, 0
+    if planned:
+        findings = replace(findings, frames=(_frame(context, 0),))
+        yield findings
+    while done < planned and not findings.stopped:
+        progress.report("rounds", done, planned, **_epsilons(findings))
+        records, findings = _stretch(context, findings, GAN, done, planned)
+        done += len(records)
+        if records:
+            frames = (*findings.frames, _frame(context, done))
+            findings = replace(findings, rounds=(*findings.rounds, *records), frames=frames)
+            animate(context.folder, [frame.round for frame in frames])
+        yield findings
+
+
+def _classifier(context: PrivateGanContext, findings: PrivateGanFindings, progress: Progress) -> Steps:
+    planned, done = context.config.classifier.rounds, 0
+    while done < planned and not findings.stopped:
+        progress.report("rounds of the classifier", done, planned, **_epsilons(findings))
+        records, findings = _stretch(context, findings, CLASSIFIER, done, planned)
+        done += len(records)
+        findings = replace(findings, classifier_rounds=(*findings.classifier_rounds, *records))
+        yield findings
+    if done:
+        yield replace(findings, accuracy=_accuracy(context))
+
+
+def _stretch(
+    context: PrivateGanContext, findings: PrivateGanFindings, model: str, done: int, planned: int
+) -> tuple[tuple[RoundRecord, ...], PrivateGanFindings]:
+    """Holds some rounds, as many as enough sites can pay for, and asks what they have cost."""
+    key, wanted = f"{model}-{done}", min(context.config.report.every, planned - done)
+    possible = context.journal.once(f"{key}-possible", int, lambda: _affordable_rounds(context, model, wanted))
+    records: tuple[RoundRecord, ...] = ()
+    if possible:
+        records = context.rounds(RoundPlan(key, model, TRAIN, possible, context.config.federation))
+    findings = replace(findings, privacy=_privacy(context))
+    if len(records) < wanted:
+        why = f"the privacy budget is spent after {done + len(records)} rounds of the {model}"
+        findings = replace(findings, stopped=why)
+    return records, findings
+
+
+def _affordable_rounds(context: PrivateGanContext, model: str, wanted: int) -> int:
+    """How many rounds enough sites for a quorum can still pay for."""
+    replies = ask_for_json(context.network, Question(STATUS, {}, {"model": model, "rounds": wanted}), "status")
+    rounds = sorted((int(status["rounds"]) for status in replies.values()), reverse=True)
+    quorum = context.config.federation.quorum
+    if len(rounds) < quorum:
+        raise MethodError(f"{len(rounds)} sites answer and a round needs {quorum}: start more sites")
+    return rounds[quorum - 1]
+
+
+def _privacy(context: PrivateGanContext) -> dict[str, PrivacyStatement]:
+    replies = ask_for_json(context.network, Question(STATUS, {}), "status")
+    return {name: PrivacyStatement.model_validate(status["privacy"]) for name, status in replies.items()}
+
+
+def _frame(context: PrivateGanContext, number: int) -> PrivateGanFrame:
+    """Generates samples after a round, shows the first and measures all."""
+
+    def measure() -> PrivateGanFrame:
+        images = _samples(context, fresh=number == 0)
+        write_grid(context.folder, number, images)
+        file = context.folder / "samples" / f"{'untrained' if number == 0 else 'last'}.safetensors"
+        write_whole(file, save({"images": images}))
+        return PrivateGanFrame(
+            number, evaluate(images, None, judge=context.judge, splits=context.splits, seed=context.seed)
+        )
+
+    return context.journal.once(f"frame-{number}", PrivateGanFrame, measure)
+
+
+def _samples(context: PrivateGanContext, *, fresh: bool) -> Tensor:
+    site, expected = context.first_site, (len(context.latents), *context.splits.test.shape)
+    question = Question(DRAW, {"latents": context.latents}, {"fresh": fresh}, (site,))
+    images = context.network.ask(question).by_node[site].get("images")
+    if images is None or tuple(images.shape) != expected:
+        raise MethodError(f"{site} sent images {described(images)}, expected {expected}")
+    return images
+
+
+def _audited(context: PrivateGanContext, findings: PrivateGanFindings, progress: Progress) -> Steps:
+    def measure() -> dict[str, MembershipAttack]:
+        inputs = {"strangers": context.splits.test.images, "drawn": _samples(context, fresh=False)}
+        replies = ask_for_json(context.network, Question(AUDIT, inputs), "audit")
+        return {name: MembershipAttack(**reply) for name, reply in replies.items()}
+
+    if context.config.rounds and context.config.report.audit:
+        progress.report("audit", 0, 1)
+        yield replace(findings, audit=context.journal.once("audit", dict[str, MembershipAttack], measure))
+
+
+def _accuracy(context: PrivateGanContext) -> float:
+    test, site = context.splits.test, context.first_site
+    question = Question(VALIDATE, {"images": test.images, "labels": test.labels}, {}, (site,))
+    right, total = context.network.ask(question).by_node[site]["right"].tolist()
+    return float(right / total)
+
+
+def _epsilons(findings: PrivateGanFindings) -> dict[str, float]:
+    """The largest epsilons of all sites, for the progress line."""
+    rdp = [one.epsilon_rdp for one in findings.privacy.values() if one.epsilon_rdp is not None]
+    prv = [one.epsilon_prv for one in findings.privacy.values() if one.epsilon_prv is not None]
+    return {"epsilon_rdp": max(rdp), "epsilon_prv": max(prv)} if rdp and prv else {}

@@ -1,14 +1,17 @@
-"""The terms of a run's privacy: which mechanism, with which noise, from which source, up to which budget.
+"""The privacy mechanism of a run: which noise, from which source, up to which budget.
 
-Turns the configuration into numbers, before anything is trained. Knows no data and no model.
+Turns the configuration into numbers before anything is trained. Knows no data and no model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from fednet.data.site_data import check_data
 from fednet.errors import PrivacyError
 from fednet.methods.private_gan.config import DEFAULT_NOISE, PrivateGanConfig
 from fednet.privacy.accounting import Accountant, Expense, affordable, epsilon, noise_for
@@ -22,14 +25,14 @@ class PrivacyMechanism:
     """How a site protects what it contributes.
 
     Attributes:
-        unit: what is protected: an example, or the client.
+        unit: what is protected: an example, or a client.
         rate: of sampling; 1 at client level.
         noise: in clipping norms.
         clip: the norm.
         budget: at which epsilon training stops.
         seeded: noise from the seed: NOT PRIVATE.
-        least: who share the noise at client level: the fewest contributors of a secure round; 1 in a plain one, where
-            the others see every change by itself.
+        least: contributors that share the noise at client level: the quorum of a secure round; 1 in a plain one, where
+            every update is seen by itself.
     """
 
     unit: Unit
@@ -41,11 +44,11 @@ class PrivacyMechanism:
     least: int
 
     def expense(self, steps: int) -> Expense:
-        """What steps of DP-SGD, or rounds at client level, are to the accountant."""
+        """Steps of DP-SGD, or rounds at client level, for the accountant."""
         return Expense(self.rate, self.noise, steps)
 
     def client_level(self) -> ClientLevel:
-        """The same as the settings of client-level privacy."""
+        """The settings of client-level privacy."""
         return ClientLevel(clip=self.clip, noise=self.noise, least=self.least)
 
     def source(self, seed: int, *purpose: str | int) -> NoiseSource:
@@ -53,12 +56,12 @@ class PrivacyMechanism:
         return NoiseSource.seeded(seed, *purpose) if self.seeded else NoiseSource()
 
     def ledger(self, path: Path) -> PrivacyLedger:
-        """The ledger of what is protected."""
+        """The ledger of what was spent."""
         return PrivacyLedger(path, self.unit)
 
 
 def privacy_mechanism(config: PrivateGanConfig) -> PrivacyMechanism | None:
-    """The terms of a configuration; None where nothing is protected.
+    """The mechanism of a configuration; None where nothing is protected.
 
     Raises:
         PrivacyError: no noise meets the target epsilon, or the budget is below what one step costs.
@@ -72,19 +75,30 @@ def privacy_mechanism(config: PrivateGanConfig) -> PrivacyMechanism | None:
         noise = _noise_for_target(privacy.epsilon, privacy.delta, rate, config.planned(), privacy.accountant)
     budget = PrivacyBudget(privacy.budget or privacy.epsilon, privacy.delta, privacy.accountant)
     least = config.federation.quorum if config.federation.secure is not None else 1
-    terms = PrivacyMechanism(privacy.level, rate, noise, privacy.clip, budget, privacy.seeded, least)
-    one = terms.expense(1)
+    mechanism = PrivacyMechanism(privacy.level, rate, noise, privacy.clip, budget, privacy.seeded, least)
+    one = mechanism.expense(1)
     if budget.epsilon is not None and affordable([], one, budget.epsilon, budget.delta, budget.accountant) < 1:
         cost = epsilon([one], budget.delta, budget.accountant)
         raise PrivacyError(
-            f"privacy.budget {budget.epsilon:g} is below epsilon {cost:.4g}, what one {_step_name(terms)} costs with noise "
-            f"{noise:g} at rate {rate:g}: raise the budget or the noise, or lower train.rate"
+            f"privacy.budget {budget.epsilon:g} is below epsilon {cost:.4g}, the cost of one {_step_name(mechanism)} "
+            f"with noise {noise:g} at rate {rate:g}: raise the budget or the noise, or lower train.rate"
         )
-    return terms
+    return mechanism
 
 
-def _step_name(terms: PrivacyMechanism) -> str:
-    return "round" if terms.unit == "client" else "step"
+def check(config: PrivateGanConfig, overrides: Mapping[str, Any] | None = None) -> None:
+    """Checks that the budget buys anything at all, and that the data, those of a site with `overrides`, exists.
+
+    Raises:
+        DataError: the data is missing or malformed.
+        PrivacyError: the budget is below what one step costs, or no noise meets the target.
+    """
+    privacy_mechanism(config)
+    check_data(config.data, overrides)
+
+
+def _step_name(mechanism: PrivacyMechanism) -> str:
+    return "round" if mechanism.unit == "client" else "step"
 
 
 @lru_cache(maxsize=32)

@@ -1,4 +1,4 @@
-"""The words between a site and whoever asks it, and the card that a site shows. Knows no model and no picture."""
+"""What a site and its callers exchange: names of models, tasks and questions, capabilities. Knows no network."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel, ConfigDict
 
-from fednet.methods.common.capabilities import ONE_CONFIGURATION
-from fednet.methods.common.capabilities import read_capabilities as read
+from fednet.methods.common.capabilities import ONE_CONFIGURATION, ImageCapabilities, read_capabilities
 
 GAN, CLASSIFIER = "gan", "classifier"
 """The models; the GAN is generator and discriminator as one state."""
 TRAIN = "train"
-"""What a round is for."""
+"""The task of a round."""
+STATUS, DRAW, VALIDATE, AUDIT = "status", "draw", "validate", "audit"
+"""The questions."""
 NOT_PRIVATE = "NOT PRIVATE"
 
 
@@ -44,35 +45,25 @@ class PrivacyStatement(BaseModel):
     epsilon_prv: float | None = None
 
 
-class PrivateGanCapabilities(BaseModel):
+class PrivateGanCapabilities(ImageCapabilities):
     """What a site says of itself.
 
     Attributes:
-        pictures: how many it has; they count as public.
-        classes: the classes' names.
-        shape: channels, height and width of a picture.
+        pictures: how many it has; public.
         latent: numbers in a latent vector of its generator.
         privacy: how its pictures are protected.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     pictures: int
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
     latent: int
     privacy: PrivacyStatement
 
 
-def read_private_gan_capabilities(capabilities: Mapping[str, str]) -> dict[str, PrivateGanCapabilities]:
-    """The cards by name, checked.
+def read_private_gan_capabilities(texts: Mapping[str, str]) -> dict[str, PrivateGanCapabilities]:
+    """The sites' capabilities by name in sorted order.
 
     Raises:
-        MethodError: there are none, they are malformed, or the sites' pictures or models do not fit each other.
+        MethodError: there are none, one is malformed, or the sites' pictures or models do not fit each other.
     """
-    return read(
-        capabilities,
-        PrivateGanCapabilities,
-        "private-gan",
-        dict.fromkeys(("shape", "classes", "latent"), ONE_CONFIGURATION),
-    )
+    equal = dict.fromkeys(("shape", "classes", "latent"), ONE_CONFIGURATION)
+    return read_capabilities(texts, PrivateGanCapabilities, "private-gan", equal)

@@ -11,24 +11,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fednet.methods.contract import Method
-from fednet.methods.private_gan.config import PrivateGanConfig, check
+from fednet.methods.private_gan.config import PrivateGanConfig
 
 if TYPE_CHECKING:
     from fednet.api import Network, Progress, Responder, SiteContext
 
 
 def site(config: PrivateGanConfig, context: SiteContext, overrides: Mapping[str, Any]) -> Responder:
-    """Makes the side that holds data and a model; see `private_gan.job.make_site`."""
-    from fednet.methods.private_gan.job import make_site  # noqa: PLC0415 - imports torch
+    """Makes the side that holds data and a model."""
+    from fednet.methods.private_gan.site import PrivateGanSite  # noqa: PLC0415 - imports torch
 
-    return make_site(config, context, overrides)
+    return PrivateGanSite.from_overrides(config, context, overrides)
 
 
 def job(config: PrivateGanConfig, network: Network, folder: Path, seed: int, progress: Progress) -> None:
-    """Does the driver's work; see `private_gan.job.run_job`."""
+    """Does the driver's work."""
     from fednet.methods.private_gan.job import run_job  # noqa: PLC0415 - imports torch
 
     run_job(config, network, folder, seed, progress)
+
+
+def check(config: PrivateGanConfig, overrides: Mapping[str, Any]) -> None:
+    """Refuses missing data and a budget that buys nothing."""
+    from fednet.methods.private_gan import mechanism  # noqa: PLC0415 - Opacus takes seconds to import
+
+    mechanism.check(config, overrides)
 
 
 METHOD = Method(
@@ -38,7 +45,12 @@ METHOD = Method(
     site=site,
     job=job,
     check=check,
-    preload=("fednet.methods.private_gan.job", "torchvision.utils", "sklearn.datasets"),
+    preload=(
+        "fednet.methods.private_gan.job",
+        "fednet.methods.private_gan.site",
+        "torchvision.utils",
+        "sklearn.datasets",
+    ),
     extra="fednet[privacy]",
     requires=("matplotlib", "opacus", "scipy", "sklearn", "tensorboard", "torchvision"),
 )

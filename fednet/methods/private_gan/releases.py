@@ -1,9 +1,8 @@
-"""What a site has contributed already, on its disk: the same task from the same base gives the very same bytes again.
+"""A site's contributions on its disk: the same task from the same base gives the very same bytes again.
 
 A second training would draw other noise, and two noisy views of the same data cost twice. So a contribution is kept
-before it is handed out, and one that is asked for again is read, not made. With it lies what it costs: whoever finds it
-sees to it that this is released in the ledger, since a site may die between the two. Holds nothing that was not to be
-released.
+before it is handed out, and read when it is asked for again. Its ledger entry is kept with it, and the reader releases
+that entry, since a site may die between the two. Holds nothing that was not meant to be released.
 """
 
 from __future__ import annotations
@@ -13,32 +12,32 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from torch import Tensor
 
 from fednet.api import ModelState, RoundTask, Scalar, Update
-from fednet.errors import ModelError
-from fednet.federated.state import detached_copy, digest
+from fednet.federated.state import digest
+from fednet.methods.common.checkpoint import checkpoint_bytes, read_checkpoint
 from fednet.privacy.ledger import LedgerEntry, write_through
 
 METADATA_KEY = "release"
 MAX_KEPT = 6
-"""The latest contributions that stay on the disk; an older one that is asked for again is made, and paid, again."""
+"""Contributions that stay on the disk; an older one that is asked for again is made, and paid, again."""
 
 
 @dataclass(frozen=True)
 class StoredRelease:
-    """A contribution, and its entry in the ledger; None where nothing is accounted for."""
+    """A contribution, and its entry in the ledger (None where nothing is accounted for)."""
 
     update: Update
     entry: LedgerEntry | None
 
 
-def release_key(task: RoundTask, base: ModelState, terms: Mapping[str, object]) -> str:
-    """What decides a contribution: the task, its base, and the terms it is made under. 64 hexadecimal digits."""
+def release_key(task: RoundTask, base: ModelState, config: Mapping[str, object]) -> str:
+    """Digest of what decides a contribution: the task, its base, and the configuration. 64 hexadecimal digits."""
     options: dict[str, Scalar] = dict(sorted(task.options.items()))
-    named = [task.model, task.work, task.number, options, digest(base), terms]
+    named = [task.model, task.work, task.number, options, digest(base), config]
     return hashlib.sha256(json.dumps(named, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -46,14 +45,14 @@ class ReleaseStore:
     """The contributions of one site.
 
     Args:
-        folder: where they lie; it need not be there.
+        folder: of the files; need not exist.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def recall(self, key: str) -> StoredRelease | None:
-        """What was contributed under a key; None where nothing was, or no longer is.
+        """What was contributed under a key; None where nothing was, or it is no longer kept.
 
         Raises:
             ModelError: the file is damaged.
@@ -61,26 +60,22 @@ class ReleaseStore:
         path = self._path(key)
         if not path.is_file():
             return None
-        try:
-            with safe_open(path, "pt") as file:
-                note = json.loads((file.metadata() or {})[METADATA_KEY])
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+
+        def parse(note: Mapping[str, Any], state: dict[str, Tensor]) -> StoredRelease:
             entry = None if note.get("entry") is None else LedgerEntry.model_validate(note["entry"])
             return StoredRelease(Update(state, float(note["weight"]), dict(note["values"])), entry)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise ModelError(
-                f"{path} cannot be read ({error}): remove it; the round is then paid a second time"
-            ) from error
+
+        return read_checkpoint(path, METADATA_KEY, parse, "remove it; the round is then paid a second time")
 
     def keep(self, key: str, release: StoredRelease) -> None:
-        """Keeps a contribution; it would survive a loss of power when this returns.
+        """Keeps a contribution; it survives a loss of power once this returns.
 
         Raises:
             OSError: it cannot be written; then it must not be handed out.
         """
         update, entry = release.update, release.entry
         note = {"weight": update.weight, "values": dict(update.values), "entry": entry and entry.model_dump()}
-        write_through(self._path(key), save(detached_copy(update.state), {METADATA_KEY: json.dumps(note)}))
+        write_through(self._path(key), checkpoint_bytes(update.state, METADATA_KEY, json.dumps(note)))
         files = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
         for old in files[:-MAX_KEPT]:
             old.unlink(missing_ok=True)

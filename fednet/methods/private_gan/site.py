@@ -1,8 +1,8 @@
 """A site that trains a GAN with others and keeps its pictures to itself: what leaves it has a stated epsilon.
 
-It takes part in rounds and answers questions. Before a round's work its cost is reserved in the ledger, before a
-contribution is handed out it is on the disk and its cost is released, and what was released is never made twice. Knows
-no other site and no network.
+It takes part in rounds and answers questions. Before a round's work its cost is reserved in the ledger; before a
+contribution is handed out it is on the disk and its cost is released; what was released is never made twice. Knows no
+other site and no network.
 """
 
 from __future__ import annotations
@@ -13,119 +13,110 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from fednet.api import ModelState, Progress, Question, RoundTask, SiteContext, Stopped, Update
+from fednet.api import ModelState, Progress, Question, RoundTask, Stopped, Update
 from fednet.data.datasets import ImageSet
-from fednet.data.site_data import run_share
 from fednet.errors import MethodError
+from fednet.federated.site_models import SiteModels
 from fednet.federated.state import detached_copy, digest, model_tensors
-from fednet.images import require_pictures
-from fednet.methods.common.dispatch import QuestionHandlers, dispatch
+from fednet.methods.common.inputs import images_input, labels_input, vectors_input
 from fednet.methods.common.json_tensor import to_json_tensor
+from fednet.methods.common.options import choice, require_known, whole_number
+from fednet.methods.common.site import ImageSite, QuestionHandlers, RoundModels
 from fednet.methods.private_gan.adaptive_step import AdaptiveStepSize
 from fednet.methods.private_gan.audit import membership_attacks
 from fednet.methods.private_gan.config import PrivateGanConfig
-from fednet.methods.private_gan.messages import CLASSIFIER, GAN, TRAIN, PrivateGanCapabilities
+from fednet.methods.private_gan.messages import (
+    AUDIT,
+    CLASSIFIER,
+    DRAW,
+    GAN,
+    STATUS,
+    TRAIN,
+    VALIDATE,
+    PrivateGanCapabilities,
+)
 from fednet.methods.private_gan.privacy_guard import PrivacyGuard, ReleaseReservation
 from fednet.methods.private_gan.releases import ReleaseStore, StoredRelease, release_key
 from fednet.methods.private_gan.site_models import PrivateGanModels
 from fednet.methods.private_gan.training import PrivateTrainingOptions, train_gan, train_private_classifier
 from fednet.privacy.dp_sgd import require_supported
-from fednet.reporting.record import RunRecord
 from fednet.seeds import generator
 
-MAX_IMAGES = 20_000
-"""Pictures in one question."""
 MAX_ROUNDS = 100_000
 """That a status looks ahead."""
 
 
 @dataclass(frozen=True)
-class _PreparedPrivateGanSite:
-    """What a site has once it is prepared."""
+class _LoadedPrivateGan:
+    """The site's pictures and models, and what protects them."""
 
-    share: ImageSet
-    bench: PrivateGanModels
+    images: ImageSet
+    models: PrivateGanModels
     guard: PrivacyGuard
     releases: ReleaseStore
-    pace: AdaptiveStepSize
+    step_size: AdaptiveStepSize
 
 
-class PrivateGanSite:
-    """One site (an `Responder` and a `Participant`).
+class PrivateGanSite(RoundModels, ImageSite[PrivateGanConfig, _LoadedPrivateGan]):
+    """One site (a `Responder` and a `Participant`)."""
 
-    Args:
-        config: the run's configuration, the same at every site.
-        site: where it lives; decides its share of the data.
-        share: its own pictures, instead of its share of the configured data set.
-    """
-
-    def __init__(self, config: PrivateGanConfig, site: SiteContext, share: ImageSet | None = None) -> None:
-        self.config, self.site = config, site
-        self._share = share
-        self._ready: _PreparedPrivateGanSite | None = None
-        self._asks: QuestionHandlers = {
-            "status": self._status,
-            "draw": self._draw,
-            "validate": self._validate,
-            "audit": self._audit,
-        }
-
-    def prepare(self, progress: Progress) -> str:
-        """Reads its pictures and its ledger and makes its models, which know nothing yet; returns its card as JSON.
+    def load(self, progress: Progress) -> _LoadedPrivateGan:
+        """Reads the site's pictures and its ledger, and makes its untrained models.
 
         Raises:
             MethodError: data, models and configuration do not fit each other.
             PrivacyError: the models cannot be trained privately, or the ledger or the budget forbids it.
         """
-        progress.report("reading pictures", 0, 1)
-        share = run_share(self.config.data, self.config.partition, self.site) if self._share is None else self._share
-        bench = PrivateGanModels(self.config, self.site, share.shape, len(share.classes))
-        guard = PrivacyGuard(self.config, self.site)
+        images, context = self.read_images(progress), self.context
+        models = PrivateGanModels(self.config, context, images.shape, len(images.classes))
+        guard = PrivacyGuard(self.config, context)
         if guard.protection() is not None:
-            require_supported(bench.pair().discriminator.train(), "discriminator")
-        releases = ReleaseStore(self.site.folder / "releases" / self.site.name)
-        pace = AdaptiveStepSize(self.site.folder / "sites" / self.site.name / "pace")
-        self._ready = _PreparedPrivateGanSite(share, bench, guard, releases, pace)
-        progress.report("reading pictures", 1, 1)
-        return self._card().model_dump_json()
+            require_supported(models.gan().discriminator.train(), "discriminator")
+        releases = ReleaseStore(context.folder / "releases" / context.name)
+        step_size = AdaptiveStepSize(context.folder / "sites" / context.name / "pace")
+        return _LoadedPrivateGan(images, models, guard, releases, step_size)
 
-    def answer(self, question: Question) -> Mapping[str, Tensor]:
-        """Answers one question; the words stand in the method's README.
+    def capabilities(self) -> PrivateGanCapabilities:
+        """What the site says of itself."""
+        images = self.loaded.images
+        return PrivateGanCapabilities(
+            pictures=len(images),
+            classes=images.classes,
+            shape=images.shape,
+            latent=self.config.model.latent,
+            privacy=self.loaded.guard.statement(),
+        )
 
-        Raises:
-            MethodError: the question cannot be answered.
-        """
-        return dispatch(self._asks, question, self.site.name)
+    def handlers(self) -> QuestionHandlers:
+        """What answers each question."""
+        return {STATUS: self._status, DRAW: self._draw, VALIDATE: self._validate, AUDIT: self._audit}
 
-    def initial_state(self, model: str) -> ModelState:
-        """The model that everybody begins with.
-
-        Raises:
-            MethodError: there is none of that name.
-        """
-        return self._there().bench.models.initial_state(model)
+    @property
+    def states(self) -> SiteModels:
+        """The models by name."""
+        return self.loaded.models.states
 
     def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
-        """What `base` becomes here, protected as the configuration says; the very same when it is asked for again.
+        """What `base` becomes here, protected as configured; the very same bytes when it is asked for again.
 
         Raises:
             PrivacyError: the budget is spent.
-            MethodError: the task is none, or the training diverges.
-            Stopped: the watch asks for the end; what was granted is there for the same task when it comes again.
+            MethodError: the task is unknown, or the training diverges.
+            Stopped: `progress` asks for the end; what was reserved is there for the same task when it comes again.
         """
-        here, base = self._there(), model_tensors(base)
-        if task.work != TRAIN:
-            raise MethodError(f"a round is for {TRAIN}, not {task.work[:40]!r}")
-        here.bench.models.initial_state(task.model)
+        loaded, base = self.loaded, model_tensors(base)
+        require_known(task.work, (TRAIN,), "task", self.context.name)
+        self.initial_state(task.model)
         key = release_key(task, base, self.config.model_dump(mode="json"))
-        release = here.releases.recall(key)
+        release = loaded.releases.recall(key)
         if release is None:
-            release = self._worked(task, base, here.guard.grant(key, self._steps(task.model)), progress)
-            here.releases.keep(key, release)
-        here.guard.release(release.entry)
+            reservation = loaded.guard.reserve(key, self._steps(task.model))
+            release = self._trained_release(task, base, reservation, progress)
+            loaded.releases.keep(key, release)
+        loaded.guard.release(release.entry)
         if self.config.share.pace == "adaptive":
-            here.pace.sent(task.model, task.number, base, release.update.state)
-        self._note(task, release.update.values)
+            loaded.step_size.contributed(task.model, task.number, base, release.update.state)
+        self.record(task.model, release.update.values, task.number)
         return release.update
 
     def adopt(self, model: str, number: int, state: ModelState) -> None:
@@ -134,139 +125,89 @@ class PrivateGanSite:
         Raises:
             ModelError: it is a model of another shape, or not finite.
         """
-        here, state = self._there(), model_tensors(state)
-        here.bench.models.set_state(model, state, f"round {number} of {model}")
+        super().adopt(model, number, state)
         if self.config.share.pace == "adaptive":
-            here.pace.learn(model, number, state)
-        here.bench.save(model, number, {"privacy": here.guard.card().model_dump()})
+            self.loaded.step_size.closed(model, number, model_tensors(state))
+        self.loaded.models.save(model, number, {"privacy": self.loaded.guard.statement().model_dump()})
 
-    def _worked(
-        self, task: RoundTask, base: ModelState, grant: ReleaseReservation, progress: Progress
+    def _trained_release(
+        self, task: RoundTask, base: ModelState, reservation: ReleaseReservation, progress: Progress
     ) -> StoredRelease:
-        here, purpose = self._there(), (task.model, task.number)
-        effort = PrivateTrainingOptions(
-            steps=grant.steps,
+        guard, purpose = self.loaded.guard, (task.model, task.number)
+        options = PrivateTrainingOptions(
+            steps=reservation.steps,
             rate=self.config.train.rate,
-            pace=here.pace.of(task.model) if self.config.share.pace == "adaptive" else 1.0,
-            protection=here.guard.protection(),
-            source=here.guard.source(*purpose),
-            random=generator(self.site.seed, "latents", self.site.name, *purpose),
+            pace=self.loaded.step_size.of(task.model) if self.config.share.pace == "adaptive" else 1.0,
+            protection=guard.protection(),
+            source=guard.source(*purpose),
+            random=generator(self.context.seed, "latents", self.context.name, *purpose),
             progress=progress,
-            open=here.guard.open,
-            told=lambda done: here.guard.running(grant, done),
+            report_losses=guard.open,
+            spent=lambda done: guard.running(reservation, done),
         )
         try:
-            state, losses = self._trained(task.model, base, effort)
-            state = here.guard.released_state(state, base, *purpose)
+            state, losses = self._trained(task.model, base, options)
+            state = guard.released_state(state, base, *purpose)
         except Stopped:
             raise
-        except Exception:  # that it fails is told, and may come of the pictures
-            here.guard.release(grant.entry)
+        except Exception:  # the failure is reported, and may depend on the pictures
+            guard.release(reservation.entry)
             raise
-        values = {
-            **here.guard.releasable_losses(losses),
-            "steps": float(grant.steps),
-            "pace": effort.pace,
-            **here.guard.told(),
-        }
-        weight = float(len(here.share)) if self.config.share.weight == "examples" else 1.0
-        return StoredRelease(Update(state, weight, values), grant.entry)
+        losses = guard.releasable_losses(losses)
+        values = {**losses, "steps": float(reservation.steps), "pace": options.pace, **guard.values()}
+        weight = float(len(self.loaded.images)) if self.config.share.weight == "examples" else 1.0
+        return StoredRelease(Update(state, weight, values), reservation.entry)
 
     def _trained(
-        self, model: str, base: ModelState, effort: PrivateTrainingOptions
+        self, model: str, base: ModelState, options: PrivateTrainingOptions
     ) -> tuple[ModelState, dict[str, float]]:
-        here = self._there()
+        images, models = self.loaded.images, self.loaded.models
         if model == CLASSIFIER:
-            net = here.bench.classifier(base)
-            losses = train_private_classifier(net, here.share, self.config.classifier, effort)
+            net = models.classifier(base)
+            losses = train_private_classifier(net, images, self.config.classifier, options)
             return detached_copy(net.state_dict()), losses
-        pair = here.bench.pair(base)
-        losses = train_gan(pair.generator, pair.discriminator, here.share.images, self.config.train, effort)
-        return detached_copy(pair.state_dict()), losses
-
-    def _note(self, task: RoundTask, values: Mapping[str, float]) -> None:
-        with RunRecord(self.site.folder, self.site.name) as record:
-            for name, value in values.items():
-                record.scalar(f"{task.model}/{name}", value, task.number)
+        gan = models.gan(base)
+        losses = train_gan(gan.generator, gan.discriminator, images.images, self.config.train, options)
+        return detached_copy(gan.state_dict()), losses
 
     def _steps(self, model: str) -> int:
         return self.config.train.steps if model == GAN else self.config.classifier.steps
 
     def _status(self, question: Question) -> Mapping[str, Tensor]:
-        """What has been spent, the digests of the models, and how many `rounds` of a `model` the budget still buys."""
-        here = self._there()
-        model, wanted = question.options.get("model", GAN), question.options.get("rounds", 1)
-        if model not in (GAN, CLASSIFIER) or isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 1:
-            raise MethodError(f"a status is of {GAN} or {CLASSIFIER} and of 1 round or more")
-        told = {
-            "privacy": here.guard.card().model_dump(),
-            "digests": {name: digest(here.bench.models.current_state(name)) for name in (GAN, CLASSIFIER)},
-            "rounds": here.guard.affordable_rounds(self._steps(str(model)), min(wanted, MAX_ROUNDS)),
+        """What has been spent, the models' digests, and how many `rounds` of a `model` the budget still buys."""
+        model = choice(question.options, "model", (GAN, CLASSIFIER), GAN)
+        wanted = whole_number(question.options, "rounds", 1) or 1
+        status = {
+            "privacy": self.loaded.guard.statement().model_dump(),
+            "digests": {name: digest(self.states.current_state(name)) for name in (GAN, CLASSIFIER)},
+            "rounds": self.loaded.guard.affordable_rounds(self._steps(model), min(wanted, MAX_ROUNDS)),
         }
-        return {"status": to_json_tensor(told)}
+        return {"status": to_json_tensor(status)}
 
     def _draw(self, question: Question) -> Mapping[str, Tensor]:
-        """Pictures float32 (n, c, h, w) for latents (n, latent); with `fresh` by the generator that knows nothing."""
-        here, latents = self._there(), question.inputs.get("latents")
-        wide = self.config.model.latent
-        if latents is None or latents.dtype != torch.float32 or latents.ndim != 2 or latents.shape[1] != wide:
-            found = "nothing" if latents is None else f"{latents.dtype} {tuple(latents.shape)}"
-            raise MethodError(f"latents must be float32 (n, {wide}), not {found}")
-        if not 1 <= len(latents) <= MAX_IMAGES or not bool(latents.isfinite().all()):
-            raise MethodError(f"latents must be 1 to {MAX_IMAGES} finite vectors, not {len(latents)}")
-        state = here.bench.models.initial_state(GAN) if question.options.get("fresh") else None
+        """Pictures float32 (n, c, h, w) for latents (n, latent); with `fresh` by the untrained generator."""
+        latents = vectors_input(question.inputs.get("latents"), (self.config.model.latent,), "latents")
+        state = self.initial_state(GAN) if question.options.get("fresh") else None
         with torch.no_grad():
-            drawn = here.bench.pair(state).generator(latents.to(self.site.device))
-        return {"images": drawn.float().cpu().clamp(-1, 1)}
+            images = self.loaded.models.gan(state).generator(latents.to(self.context.device))
+        return {"images": images.float().cpu().clamp(-1, 1)}
 
     def _validate(self, question: Question) -> Mapping[str, Tensor]:
-        """How many of given pictures the classifier takes for their label: int64 (2,), right and all."""
-        here, images = self._there(), self._pictures(question, "images")
-        labels = question.inputs.get("labels")
-        if labels is None or labels.dtype != torch.int64 or labels.shape != (len(images),):
-            raise MethodError(f"labels must be int64 ({len(images)},)")
+        """How many of given pictures the classifier gets right: int64 (2,), right and all."""
+        own, inputs = self.loaded.images, question.inputs
+        images = images_input(inputs.get("images"), own.shape)
+        labels = labels_input(inputs.get("labels"), len(own.classes), len(images))
         with torch.no_grad():
-            found = here.bench.classifier()(images.to(self.site.device)).argmax(1).cpu()
-        return {"right": torch.tensor([int((found == labels).sum()), len(labels)])}
+            predicted = self.loaded.models.classifier()(images.to(self.context.device)).argmax(1).cpu()
+        return {"right": torch.tensor([int((predicted == labels).sum()), len(labels)])}
 
     def _audit(self, question: Question) -> Mapping[str, Tensor]:
-        """What membership attacks on the models reach, with pictures that nobody trained on as strangers."""
-        here = self._there()
+        """The AUC of membership attacks on the models, with pictures that no site trained on as non-members."""
         if not self.config.report.audit:
-            raise MethodError(f"{self.site.name} lets nobody audit it: report.audit is off")
-        drawn = self._pictures(question, "drawn") if "drawn" in question.inputs else None
-        pair, random = here.bench.pair(), generator(self.site.seed, "audit", self.site.name)
-        found = membership_attacks(
-            pair.discriminator, here.share.images, self._pictures(question, "strangers"), drawn, random
-        )
-        return {"audit": to_json_tensor(asdict(found))}
-
-    def _pictures(self, question: Question, name: str) -> Tensor:
-        """Pictures of a question, checked.
-
-        Raises:
-            MethodError: there are none, or they are not of the site's shape, in [-1, 1] and finite.
-        """
-        images, shape = question.inputs.get(name), self._there().share.shape
-        if images is None or images.dtype != torch.float32 or images.ndim != 4 or tuple(images.shape[1:]) != shape:
-            found = "nothing" if images is None else f"{images.dtype} {tuple(images.shape)}"
-            raise MethodError(f"{name} must be float32 (n, {', '.join(map(str, shape))}), not {found}")
-        if not 1 <= len(images) <= MAX_IMAGES:
-            raise MethodError(f"a question holds 1 to {MAX_IMAGES} pictures, not {len(images)}")
-        require_pictures(images, name)
-        return images
-
-    def _card(self) -> PrivateGanCapabilities:
-        here = self._there()
-        return PrivateGanCapabilities(
-            pictures=len(here.share),
-            classes=here.share.classes,
-            shape=here.share.shape,
-            latent=self.config.model.latent,
-            privacy=here.guard.card(),
-        )
-
-    def _there(self) -> _PreparedPrivateGanSite:
-        if self._ready is None:
-            raise MethodError(f"{self.site.name} is not prepared: let it read its pictures first")
-        return self._ready
+            raise MethodError(f"{self.context.name} refuses audits: set report.audit")
+        images, inputs = self.loaded.images, question.inputs
+        samples = images_input(inputs["drawn"], images.shape, "drawn") if "drawn" in inputs else None
+        strangers = images_input(inputs.get("strangers"), images.shape, "strangers")
+        gan, random = self.loaded.models.gan(), generator(self.context.seed, "audit", self.context.name)
+        attacks = membership_attacks(gan.discriminator, images.images, strangers, samples, random)
+        return {"audit": to_json_tensor(asdict(attacks))}

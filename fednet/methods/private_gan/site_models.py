@@ -1,4 +1,4 @@
-"""The models of a site: what each begins with, what it is now, and copies to train. Knows no pictures and no rounds."""
+"""The models of a site: what each begins with, what it is now, and copies to train. Knows no site data, no rounds."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save
 from torch import nn
 
 from fednet.api import ModelState, SiteContext
 from fednet.federated.site_models import SiteModels, initial_network, network_from_state
-from fednet.federated.state import detached_copy
-from fednet.files import write_whole
+from fednet.methods.common.checkpoint import write_checkpoint
 from fednet.methods.private_gan.config import PrivateGanConfig
 from fednet.methods.private_gan.messages import CLASSIFIER, GAN
 from fednet.models.gan import Discriminator, Generator, Shape
@@ -29,39 +27,47 @@ class GanPair(nn.Module):
 
 
 class PrivateGanModels:
-    """The models of a site that knows its pictures' shape.
+    """The models of a site.
+
+    Args:
+        config: the run's.
+        context: where the site lives.
+        shape: channels, height and width of its pictures.
+        classes: how many there are.
 
     Attributes:
-        models: their states.
+        states: the models' states by name.
 
     Raises:
         ModelError: there is no such device, or no GAN for this shape.
     """
 
-    def __init__(self, config: PrivateGanConfig, site: SiteContext, shape: Shape, classes: int) -> None:
-        self._config, self._site, self._shape, self._classes = config, site, shape, classes
-        beginnings = {GAN: self._pair().state_dict(), CLASSIFIER: self._classifier().state_dict()}
-        self.models = SiteModels(site.name, beginnings)
+    def __init__(self, config: PrivateGanConfig, context: SiteContext, shape: Shape, classes: int) -> None:
+        self._config, self._context, self._shape, self._classes = config, context, shape, classes
+        initial = {GAN: self._gan().state_dict(), CLASSIFIER: self._classifier().state_dict()}
+        self.states = SiteModels(context.name, initial)
 
-    def pair(self, state: ModelState | None = None) -> GanPair:
-        """A GAN of its own in some state, on the device; in the present one where none is given."""
-        return network_from_state(self._pair(), self.models.current_state(GAN) if state is None else state, self._site)
+    def gan(self, state: ModelState | None = None) -> GanPair:
+        """A copy of the GAN in a given state, or else in the present one, on the site's device."""
+        state = self.states.current_state(GAN) if state is None else state
+        return network_from_state(self._gan(), state, self._context)
 
     def classifier(self, state: ModelState | None = None) -> LeNet:
-        """A classifier of its own in some state, on the device; in the present one where none is given."""
-        return network_from_state(
-            self._classifier(), self.models.current_state(CLASSIFIER) if state is None else state, self._site
-        )
+        """A copy of the classifier in a given state, or else in the present one, on the site's device."""
+        state = self.states.current_state(CLASSIFIER) if state is None else state
+        return network_from_state(self._classifier(), state, self._context)
 
     def save(self, model: str, number: int, notes: Mapping[str, object]) -> Path:
-        """Writes a model as it is now with what is known of it, its epsilon before all."""
-        path = self._site.folder / "checkpoints" / f"{self._site.name}-{model}.safetensors"
+        """Writes a model as it is now, with notes: its round, its epsilon."""
+        path = self._context.folder / "checkpoints" / f"{self._context.name}-{model}.safetensors"
         note = json.dumps({"round": number, **notes}, sort_keys=True)
-        write_whole(path, save(detached_copy(self.models.current_state(model)), {"fednet": note}))
+        write_checkpoint(path, self.states.current_state(model), "fednet", note)
         return path
 
-    def _pair(self) -> GanPair:
-        return initial_network(self._site.seed, GAN, lambda: GanPair(self._config, self._shape))
+    def _gan(self) -> GanPair:
+        return initial_network(self._context.seed, GAN, make=lambda: GanPair(self._config, self._shape))
 
     def _classifier(self) -> LeNet:
-        return initial_network(self._site.seed, CLASSIFIER, lambda: LeNet(self._shape[0], self._classes, dropout=0.0))
+        return initial_network(
+            self._context.seed, CLASSIFIER, make=lambda: LeNet(self._shape[0], self._classes, dropout=0.0)
+        )

@@ -1,30 +1,26 @@
-"""What can be set for the regression, with its defaults; everything is checked before anything runs."""
+"""The configuration of the regression, with its defaults; checked before anything runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from fednet.federated.config import Federation
+from fednet.methods.common.config import ConfigSection
 
 
-class RegressionConfig(BaseModel):
+class RegressionConfig(ConfigSection):
     """Everything that can be set for one run.
 
     Attributes:
         slope: of the line through the origin that all points lie on.
         examples: points of every site.
-        spread: a site's points lie within this of its place; places are 1 apart, so less than .5 keeps them disjoint.
+        spread: a site's points lie within this of its centre; centres are 1 apart, so less than .5 keeps them disjoint.
         steps: of gradient descent in a round, each on all of a site's points.
-        lr: their size.
+        lr: their step size.
         rounds: how many.
-        at: where predictions are asked for, far from all points.
+        at: the x at which predictions are compared, far from all points.
         federation: how contributions become one model.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     slope: float = 2.0
     examples: int = Field(default=16, ge=1, le=100_000)
@@ -34,7 +30,3 @@ class RegressionConfig(BaseModel):
     rounds: int = Field(default=30, ge=1)
     at: float = 5.0
     federation: Federation = Federation()
-
-
-def check(config: RegressionConfig, own: Mapping[str, Any] | None = None) -> None:
-    """Nothing to look for: the points are made up on the spot."""

@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fednet.methods.contract import Method
-from fednet.methods.regression.config import RegressionConfig, check
+from fednet.methods.regression.config import RegressionConfig
 
 if TYPE_CHECKING:
     from fednet.api import Network, Progress, Responder, SiteContext
 
 
-def site(config: RegressionConfig, context: SiteContext, overrides: Mapping[str, Any]) -> Responder:
-    """Makes the side that holds data and a model; see `regression.job.make_site`."""
-    from fednet.methods.regression.job import make_site  # noqa: PLC0415 - imports torch
+def site(config: RegressionConfig, context: SiteContext, overrides: Mapping[str, Any]) -> Responder:  # noqa: ARG001 - the shape
+    """Makes the side that holds data and a model."""
+    from fednet.methods.regression.site import RegressionSite  # noqa: PLC0415 - imports torch
 
-    return make_site(config, context, overrides)
+    return RegressionSite(config, context)
 
 
 def job(config: RegressionConfig, network: Network, folder: Path, seed: int, progress: Progress) -> None:
-    """Does the driver's work; see `regression.job.run_job`."""
+    """Does the driver's work."""
     from fednet.methods.regression.job import run_job  # noqa: PLC0415 - imports torch
 
     run_job(config, network, folder, seed, progress)
@@ -37,6 +37,5 @@ METHOD = Method(
     config=RegressionConfig,
     site=site,
     job=job,
-    check=check,
-    preload=("fednet.methods.regression.job",),
+    preload=("fednet.methods.regression.job", "fednet.methods.regression.site"),
 )

@@ -1,7 +1,7 @@
-"""How far the agents agree, by t: every agent's score at the same noisy real pictures.
+"""How far the sites' scores agree, by t: every site's score at the same noisy real pictures.
 
-Where the agents' scores point the same way their mean is as good as any of them; where they part, the rule matters.
-The source system draws the same two curves.
+Where the scores point the same way their mean is as good as any of them; where they part, the rule matters. The
+source system draws the same two curves.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import torch
 
 from fednet.api import Ask, Progress
 from fednet.data.datasets import ImageSet
-from fednet.methods.score_inference.arm_sampling import label_counts_of
 from fednet.methods.score_inference.federated_score import FederatedScore
-from fednet.methods.score_inference.site import ScoreCapabilities
+from fednet.methods.score_inference.messages import ScoreCapabilities
+from fednet.methods.score_inference.sampling import label_counts_of
 from fednet.metrics.agreement import ScoreAgreement, agreement
 from fednet.reporting.summary import ParticipationAccount
 from fednet.seeds import generator
 
 MAX_IMAGES = 64
-"""How many real pictures are looked at."""
+"""How many real pictures the scores are compared at."""
 
 
 @dataclass(frozen=True)
 class AgreementPoint:
-    """The agents at one time: agreement with the mean score, and size of the score times std(t), by name."""
+    """The sites at one time: agreement with the mean score, and size of the score times std(t), by name."""
 
     t: float
-    agents: Mapping[str, ScoreAgreement]
+    sites: Mapping[str, ScoreAgreement]
 
 
 def measure_agreement(
@@ -41,26 +41,20 @@ def measure_agreement(
     seed: int,
     progress: Progress,
 ) -> tuple[AgreementPoint, ...]:
-    """Asks every agent at `times` times from eps to 1, evenly spaced; nothing for fewer than two agents."""
+    """Asks every site at `times` times from eps to 1, evenly spaced; nothing for fewer than two sites."""
     if len(capabilities) < 2 or not times:
         return ()
-    card = next(iter(capabilities.values()))
-    images, labels = real.images[:MAX_IMAGES], real.labels[:MAX_IMAGES] if card.conditional else None
-    names = tuple(sorted(capabilities))
-    query = FederatedScore(
-        ask,
-        label_counts_of(capabilities, labels),
-        {"guidance": 1.0},
-        ParticipationAccount.of("query", names),
-        progress,
-        "comparing scores",
-    )
+    first, names = next(iter(capabilities.values())), tuple(sorted(capabilities))
+    images, labels = real.images[:MAX_IMAGES], real.labels[:MAX_IMAGES] if first.conditional else None
+    account = ParticipationAccount.of("query", names)
+    counts = label_counts_of(capabilities, labels)
+    score = FederatedScore(ask, counts, {"guidance": 1.0}, account, progress, "comparing scores")
     noise = torch.randn(images.shape, generator=generator(seed, "survey"))
     points = []
-    for t in torch.linspace(1.0, card.sde.eps, times).tolist():
+    for t in torch.linspace(1.0, first.sde.eps, times).tolist():
         at = torch.tensor(t)
-        answers = query(card.sde.noised(images, at, noise), t)
-        std = card.sde.marginal(at)[1]
+        answers = score(first.sde.noised(images, at, noise), t)
+        std = first.sde.marginal(at)[1]
         present = zip(names, answers.present.tolist(), strict=True)
         scores = {name: answers.scores[k] * std for k, (name, there) in enumerate(present) if there}
         points.append(AgreementPoint(t, agreement(scores)))

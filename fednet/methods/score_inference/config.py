@@ -1,7 +1,7 @@
-"""What can be set for federated score inference, with its defaults; everything is checked before anything runs.
+"""The configuration of federated score inference, with its defaults; checked before anything runs.
 
-The rules stand in `rules.py`, the SDEs, samplers, network and training beside their own configuration. This module
-knows how they fit together: which of them need labels, and what an arm is.
+The rules are in `rules.py`; SDEs, samplers, network and training have configurations of their own. This module knows
+which of them need labels, and what an arm is.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
-from fednet.data.config import DataConfig, PartitionConfig
+from fednet.data.config import PartitionConfig
 from fednet.data.site_data import check_data
 from fednet.diffusion.sampler_config import EulerMaruyama, SamplerConfig
 from fednet.diffusion.sde import VP, SDEConfig
 from fednet.diffusion.training import ScoreTrainConfig
+from fednet.methods.common.config import ConfigSection, ImageConfig
 from fednet.models.unet import UNetConfig
 
 RuleName = Literal["mean", "data-size", "label-count", "mixture", "consensus", "median"]
@@ -24,26 +25,22 @@ ScoreArmName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,
 DEFAULT_TOTAL = 300
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RulePhase(_Section):
-    """A stretch of time with a rule of its own: it holds from t = `below` downwards, until the next phase.
+class RulePhase(ConfigSection):
+    """An interval of t with a rule of its own: from t = `below` downwards, until the next phase.
 
     Attributes:
         below: the largest t of the phase; 1 for the first one.
-        rule: the rule that holds.
-        agents: names of the agents that count in this phase; none given means all of them.
+        rule: the rule of the phase.
+        sites: names of the sites that count in this phase; default: all.
     """
 
     below: float = Field(gt=0.0, le=1.0)
     rule: RuleName
-    agents: tuple[str, ...] | None = Field(default=None, min_length=1)
+    sites: tuple[str, ...] | None = Field(default=None, min_length=1)
 
 
-class ArmConfig(_Section):
-    """One way of combining the agents' scores, compared with the other arms on the same noise.
+class ArmConfig(ConfigSection):
+    """One way of combining the sites' scores, compared with the other arms on the same noise.
 
     Attributes:
         rule: a rule, or a schedule of phases ordered by falling `below`, the first with `below: 1`.
@@ -73,14 +70,14 @@ class ArmConfig(_Section):
         return self.rule if isinstance(self.rule, tuple) else (RulePhase(below=1.0, rule=self.rule),)
 
 
-class SamplesConfig(_Section):
+class SamplesConfig(ConfigSection):
     """How much is drawn in each arm.
 
     Attributes:
-        total: number of samples, 300 if nothing is given; a conditional model divides them evenly among `labels`.
+        total: number of samples, default 300; a conditional model divides them evenly among `labels`.
         per_label: instead of `total`: samples of each label.
-        labels: class numbers to ask a conditional model for; none given means every class.
-        batch: largest number of samples in one query; none given means all at once.
+        labels: class numbers to ask a conditional model for; default: every class.
+        batch: largest number of samples in one query; default: all at once.
     """
 
     total: int | None = Field(default=None, ge=1)
@@ -100,22 +97,21 @@ class SamplesConfig(_Section):
         return self.total or DEFAULT_TOTAL
 
 
-class EvaluateConfig(_Section):
+class EvaluateConfig(ConfigSection):
     """What is measured once the samples are drawn.
 
     Attributes:
         judge: train a classifier on held-out data and score the samples with it.
-        agreement: number of times t at which the agents' scores are compared on real images; 0 for none.
+        agreement: number of times t at which the sites' scores are compared on real images; 0 for none.
     """
 
     judge: bool = True
     agreement: int = Field(default=12, ge=0, le=200)
 
 
-class ScoreInferenceConfig(_Section):
+class ScoreInferenceConfig(ImageConfig):
     """Everything that can be set for one run of federated score inference."""
 
-    data: DataConfig = DataConfig()
     partition: PartitionConfig = PartitionConfig(kind="disjoint")
     model: UNetConfig = UNetConfig()
     sde: SDEConfig = VP()
@@ -143,10 +139,10 @@ class ScoreInferenceConfig(_Section):
         return self.arms[arm].sampler or self.sampler
 
 
-def check(config: ScoreInferenceConfig, own: Mapping[str, Any] | None = None) -> None:
-    """Looks whether the data, those of a site with `own`, are where they are said to be; reads no picture.
+def check(config: ScoreInferenceConfig, overrides: Mapping[str, Any] | None = None) -> None:
+    """Checks that the data, those of a site with `overrides`, exists; reads no picture.
 
     Raises:
-        DataError: they are not, or they are malformed.
+        DataError: it is missing or malformed.
     """
-    check_data(config.data, own)
+    check_data(config.data, overrides)

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def site(config: ScoreInferenceConfig, context: SiteContext, overrides: Mapping[str, Any]) -> Responder:
-    """Makes the side that holds data and a model; see `score_inference.job.make_site`."""
-    from fednet.methods.score_inference.job import make_site  # noqa: PLC0415 - imports torch
+    """Makes the side that holds data and a model."""
+    from fednet.methods.score_inference.site import ScoreInferenceSite  # noqa: PLC0415 - imports torch
 
-    return make_site(config, context, overrides)
+    return ScoreInferenceSite.from_overrides(config, context, overrides)
 
 
 def job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: int, progress: Progress) -> None:
-    """Does the driver's work; see `score_inference.job.run_job`."""
+    """Does the driver's work."""
     from fednet.methods.score_inference.job import run_job  # noqa: PLC0415 - imports torch
 
     run_job(config, network, folder, seed, progress)
@@ -50,6 +50,7 @@ METHOD = Method(
     drawer=Drawer(ScoreSampleRequest, draw),
     preload=(
         "fednet.methods.score_inference.job",
+        "fednet.methods.score_inference.site",
         "diffusers.models.unets.unet_2d",
         "torchdiffeq",
         "torchvision.utils",

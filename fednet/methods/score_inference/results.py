@@ -1,4 +1,4 @@
-"""What a run leaves behind: grids, samples, figures, the table of results. Computes nothing that it does not write."""
+"""What a run leaves behind: grids, samples, figures, the table of results. Measures nothing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from fednet.data.datasets import ImageSet
 from fednet.diffusion.sampler_config import ODE, SamplerConfig
 from fednet.files import write_whole
 from fednet.images import by_label, save_png
+from fednet.methods.common.report import count_of, non_empty
 from fednet.methods.score_inference.agreement import AgreementPoint
-from fednet.methods.score_inference.arm_sampling import ArmSamples
 from fednet.methods.score_inference.config import ArmConfig
-from fednet.methods.score_inference.site import ScoreCapabilities
+from fednet.methods.score_inference.messages import ScoreCapabilities
+from fednet.methods.score_inference.sampling import ArmSamples
 from fednet.metrics.evaluation import Evaluation, RealReference
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.summary import Summary, SummaryFigure, SummarySection, SummaryTable
@@ -29,10 +30,10 @@ RESULT_COLUMNS = (
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One arm: its configuration, its samples, and what they are worth.
+    """One arm: its configuration, its samples and their measures.
 
     Attributes:
-        evaluation: the measures; None where nothing was to be measured or could be.
+        evaluation: the measures; None where it was not or could not be measured.
         unmeasured: why it could not be measured.
     """
 
@@ -52,52 +53,52 @@ def write_real_grid(folder: Path, real: ImageSet, capabilities: Mapping[str, Sco
 
 def write_samples(folder: Path, arm: ArmResult) -> None:
     """Writes an arm's samples: a grid, and all of them with their labels and log densities."""
-    place, samples = folder / "samples" / arm.name, arm.samples
-    save_png(place / "grid.png", by_label(samples.images, samples.labels))
+    path, samples = folder / "samples" / arm.name, arm.samples
+    save_png(path / "grid.png", by_label(samples.images, samples.labels))
     tensors = {"images": samples.images, "log_p": samples.log_p.contiguous()}
     if samples.labels is not None:
         tensors["labels"] = samples.labels
-    write_whole(place / "samples.safetensors", packed(tensors))
+    write_whole(path / "samples.safetensors", packed(tensors))
 
 
 def summarise(
     arms: Sequence[ArmResult],
     capabilities: Mapping[str, ScoreCapabilities],
     real: RealReference | None = None,
-    surveyed: Sequence[AgreementPoint] = (),
+    agreement: Sequence[AgreementPoint] = (),
 ) -> Summary:
     """What a reader is shown of the arms that there are: the table, the grids, the curves, and who contributed."""
-    card = next(iter(capabilities.values()))
+    first = next(iter(capabilities.values()))
     rows = [_row(arm) for arm in arms]
     if real is not None:
-        first = ("real pictures", None, None, None, None, real.accuracy, real.inception_score)
-        rows.insert(0, (*first, *(None,) * (len(RESULT_COLUMNS) - len(first))))
+        head = ("real pictures", None, None, None, None, real.accuracy, real.inception_score)
+        rows.insert(0, (*head, *(None,) * (len(RESULT_COLUMNS) - len(head))))
     grids = {"real data": "real", **{arm.name: arm.name for arm in arms}}
     shown = tuple(
         SummaryFigure(title=title, file=f"samples/{name}/grid.png", pixels=True) for title, name in grids.items()
     )
-    curves = tuple(SummaryFigure(title=title, file=file) for title, file, _ in _CURVES) if surveyed else ()
+    curves = tuple(SummaryFigure(title=title, file=file) for title, file, _ in _CURVES) if agreement else ()
     sections = (
         SummarySection(
-            title="Results", table=SummaryTable(columns=RESULT_COLUMNS, rows=tuple(rows)), notes=_notes(arms, card)
+            title="Results", table=SummaryTable(columns=RESULT_COLUMNS, rows=tuple(rows)), notes=_notes(arms, first)
         ),
         SummarySection(title="Pictures", figures=shown),
-        SummarySection(title="How far the agents agree", figures=curves),
+        SummarySection(title="How far the sites agree", figures=curves),
     )
     return Summary(
-        title=f"{len(capabilities)} agent{'s' if len(capabilities) > 1 else ''}, "
-        f"{'labelled' if card.conditional else 'unlabelled'}, SDE {card.sde.kind}",
-        sections=tuple(section for section in sections if section.table or section.figures),
+        title=f"{count_of(tuple(capabilities), 'site')}, {'labelled' if first.conditional else 'unlabelled'}, "
+        f"SDE {first.sde.kind}",
+        sections=non_empty(sections),
         accounts={arm.name: arm.samples.account for arm in arms},
     )
 
 
 def write_metrics(
-    folder: Path, arms: Sequence[ArmResult], real: RealReference | None, surveyed: Sequence[AgreementPoint]
+    folder: Path, arms: Sequence[ArmResult], real: RealReference | None, agreement: Sequence[AgreementPoint]
 ) -> None:
-    """Writes the figures, the TensorBoard events and metrics.json: every number, for whoever computes on with them."""
-    for _, file, key in _CURVES if surveyed else ():
-        _plot(folder / file, key, surveyed)
+    """Writes the figures, the TensorBoard events and metrics.json: every number."""
+    for _, file, key in _CURVES if agreement else ():
+        _plot(folder / file, key, agreement)
     with RunRecord(folder, "sampler") as record:
         for arm in arms:
             record.image(f"samples/{arm.name}", by_label(arm.samples.images, arm.samples.labels))
@@ -111,49 +112,49 @@ def write_metrics(
         }
         for arm in arms
     }
-    curves = [{"t": point.t, "agents": {k: asdict(v) for k, v in point.agents.items()}} for point in surveyed]
+    curves = [{"t": point.t, "sites": {k: asdict(v) for k, v in point.sites.items()}} for point in agreement]
     write_json(folder / "metrics.json", {"real": real and asdict(real), "arms": details, "agreement": curves})
 
 
 def _row(arm: ArmResult) -> tuple[str | int | float | None, ...]:
     rule = arm.config.rule if isinstance(arm.config.rule, str) else "schedule"
     name = arm.sampler.method if isinstance(arm.sampler, ODE) else arm.sampler.kind
-    found, samples = arm.evaluation, arm.samples
+    measured, samples = arm.evaluation, arm.samples
     head = (arm.name, rule, name, len(samples.images), samples.evaluations)
-    if found is None:
+    if measured is None:
         return (*head, None, None, None, None, None, samples.seconds)
-    ratio = found.frechet / found.floor if found.floor > 0 else None
-    measures = (found.accuracy, found.inception_score, found.frechet, found.floor, ratio)
+    ratio = measured.frechet / measured.floor if measured.floor > 0 else None
+    measures = (measured.accuracy, measured.inception_score, measured.frechet, measured.floor, ratio)
     return (*head, *measures, samples.seconds)
 
 
-def _notes(arms: Sequence[ArmResult], card: ScoreCapabilities) -> tuple[str, ...]:
+def _notes(arms: Sequence[ArmResult], site: ScoreCapabilities) -> tuple[str, ...]:
     notes = [f"{arm.name} could not be measured: {arm.unmeasured}" for arm in arms if arm.unmeasured]
     for arm in arms:
-        if orphaned := sorted(arm.samples.uncovered_labels):
-            names = ", ".join(card.classes[label] for label in orphaned)
-            notes.append(f"{arm.name}: at some step nobody who answered had seen {names}")
+        if uncovered_labels := sorted(arm.samples.uncovered_labels):
+            names = ", ".join(site.classes[label] for label in uncovered_labels)
+            notes.append(f"{arm.name}: at some step no site that answered had images of {names}")
     if any(arm.evaluation for arm in arms):
         notes.append(
-            "Measured by a classifier that no agent knows; the real floor is the Frechet distance of as many real "
+            "Measured by a classifier that no site knows; the real floor is the Frechet distance of as many real "
             "training pictures to the same test pictures, and the ratio is how many floors an arm is away."
         )
     return tuple(notes)
 
 
 _CURVES = (
-    ("Agreement: cosine of each agent's score with the mean score", "figures/agreement.png", "cosine"),
-    ("Magnitude of each agent's score, times std(t)", "figures/magnitude.png", "magnitude"),
+    ("Agreement: cosine of each site's score with the mean score", "figures/agreement.png", "cosine"),
+    ("Magnitude of each site's score, times std(t)", "figures/magnitude.png", "magnitude"),
 )
 
 
 def _plot(path: Path, key: str, points: Sequence[AgreementPoint]) -> None:
-    """A line an agent over t, from noise on the left to pictures on the right; the report says its title."""
+    """A line a site over t, from noise on the left to pictures on the right; the report shows its title."""
     plot = Plot(figsize=(6.4, 3.6), layout="constrained")
     axes = plot.subplots()
-    for name in sorted({name for point in points for name in point.agents}):
-        known = [(point.t, getattr(point.agents[name], key)) for point in points if name in point.agents]
-        axes.plot(*zip(*known, strict=True), label=name, linewidth=1.6)
+    for name in sorted({name for point in points for name in point.sites}):
+        values = [(point.t, getattr(point.sites[name], key)) for point in points if name in point.sites]
+        axes.plot(*zip(*values, strict=True), label=name, linewidth=1.6)
     axes.invert_xaxis()
     axes.set(xlabel="t (noise on the left)", ylabel=key)
     axes.grid(alpha=0.25)

@@ -1,8 +1,8 @@
-"""How the agents' scores become one: the rules of combination, each three pure functions.
+"""Combination rules: how the scores of several sites become one; each is three pure functions.
 
-`mean`, `data-size`, `label-count` and `median` look only at the scores of the moment: who answers counts. `mixture`
-and `consensus` follow every agent's log density along the trajectory (`fednet.diffusion.density`): an agent that
-misses a step has lost track of the trajectory and leaves it for good. Knows no network and no solver.
+`mean`, `data-size`, `label-count` and `median` use the scores of one query only: every site that answered counts.
+`mixture` and `consensus` follow every site's log density along the trajectory (`fednet.diffusion.density`): a site that
+misses a step has an unknown log density from then on and is left out of the trajectory. Knows no network and no solver.
 
 Sources: the mean is the source system's; `mixture` ("OR") and `consensus` ("AND") are Skreta et al. 2024
 (arXiv 2412.17762), algorithm 1, eq. 13 and proposition 6.
@@ -23,17 +23,17 @@ from fednet.errors import MethodError
 from fednet.methods.score_inference.config import RuleName, RulePhase
 
 WeightFunction = Callable[[RuleState, ScoreAnswers, SolverStep], Tensor]
-"""Weights of the agents, (agents,) or (agents, n), summing to 1 over the agents."""
+"""Weights of the sites, (sites,) or (sites, n), summing to 1 over the sites."""
 
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """What the agents say of their data, which decides how much their word counts for which label.
+    """How many images of each class every site has, and the labels of a batch of samples.
 
     Attributes:
-        names: the agents, sorted.
-        counts: (agents, classes), images of each class; (agents, 1) where labels play no part.
-        labels: int64 (n,), the label that each sample shall have, or None.
+        names: the sites, sorted.
+        counts: (sites, classes), images of each class; (sites, 1) where labels play no part.
+        labels: int64 (n,), the label of each sample, or None.
     """
 
     names: tuple[str, ...]
@@ -41,65 +41,65 @@ class LabelCounts:
     labels: Tensor | None
 
     def of_each_sample(self) -> Tensor:
-        """(agents, n): what each agent holds of each sample's label; (agents, 1) without labels."""
+        """(sites, n): each site's images of each sample's label; (sites, 1) without labels."""
         if self.labels is None:
             return self.counts.sum(1, keepdim=True).float()
         return self.counts[:, self.labels].float()
 
     def labels_without_data(self, present: Tensor) -> frozenset[int]:
-        """The labels asked for that none of the agents `present` (bool (agents,)) holds."""
+        """The requested labels of which none of the sites `present` (bool (sites,)) has an image."""
         if self.labels is None:
             return frozenset()
-        bare = self.counts[present].sum(0) == 0
-        return frozenset(label for label in set(self.labels.tolist()) if bare[label])
+        missing = self.counts[present].sum(0) == 0
+        return frozenset(label for label in set(self.labels.tolist()) if missing[label])
 
 
-def mean(label_counts: LabelCounts) -> CombinationRule:
-    """Everyone who answers counts the same: a product of experts, right when all agents model the same data."""
-    ones = torch.ones(len(label_counts.names), 1)
-    return _weighted(label_counts, lambda _state, answers, _move: _normalised(ones, answers.present))
+def mean(counts: LabelCounts) -> CombinationRule:
+    """Equal weights of the sites that answered: a product of experts, right when all sites model the same data."""
+    ones = torch.ones(len(counts.names), 1)
+    return _weighted(counts, lambda _state, answers, _move: _normalised(ones, answers.present))
 
 
-def data_size(label_counts: LabelCounts) -> CombinationRule:
-    """Everyone counts as much as the images it was trained on."""
-    sizes = label_counts.counts.sum(1, keepdim=True).float()
-    return _weighted(label_counts, lambda _state, answers, _move: _normalised(sizes, answers.present))
+def data_size(counts: LabelCounts) -> CombinationRule:
+    """Weights proportional to the number of images that a site was trained on."""
+    sizes = counts.counts.sum(1, keepdim=True).float()
+    return _weighted(counts, lambda _state, answers, _move: _normalised(sizes, answers.present))
 
 
-def label_count(label_counts: LabelCounts) -> CombinationRule:
-    """Everyone counts as much as its images of the label asked for; for a label that nobody holds, the same."""
-    counts = label_counts.of_each_sample()
-    return _weighted(label_counts, lambda _state, answers, _move: _normalised(counts, answers.present))
+def label_count(counts: LabelCounts) -> CombinationRule:
+    """Weights proportional to a site's images of the requested label; equal ones for a label that no site has."""
+    amounts = counts.of_each_sample()
+    return _weighted(counts, lambda _state, answers, _move: _normalised(amounts, answers.present))
 
 
-def mixture(label_counts: LabelCounts) -> CombinationRule:
-    """The union of the agents' data: weights proportional to w_k p_k(x), w_k what agent k holds."""
-    shares = label_counts.of_each_sample()
+def mixture(counts: LabelCounts) -> CombinationRule:
+    """The union of the sites' data: weights proportional to w_k p_k(x), w_k the images of site k."""
+    shares = counts.of_each_sample()
 
     def responsibilities(state: RuleState, answers: ScoreAnswers, _: SolverStep) -> Tensor:
         counted = _answering_since_start(state, answers)
         logits = _normalised(shares, counted).log() + state.log_p
         return torch.softmax(logits.masked_fill(~counted[:, None], -torch.inf), 0)
 
-    return _weighted(label_counts, responsibilities, _advance_density, follows_density=True)
+    return _weighted(counts, responsibilities, _advance_density, follows_density=True)
 
 
-def consensus(label_counts: LabelCounts) -> CombinationRule:
-    """What all agents find equally likely: weights that keep all log p_k equal along the trajectory."""
+def consensus(counts: LabelCounts) -> CombinationRule:
+    """What all sites find equally likely: weights that keep all log p_k equal along the trajectory."""
 
     def balanced(state: RuleState, answers: ScoreAnswers, move: SolverStep) -> Tensor:
         return equalising_weights(state.log_p, answers, move, _answering_since_start(state, answers))
 
-    return _weighted(label_counts, balanced, _advance_density, follows_density=True)
+    return _weighted(counts, balanced, _advance_density, follows_density=True)
 
 
-def median(label_counts: LabelCounts) -> CombinationRule:
+def median(counts: LabelCounts) -> CombinationRule:
     """The median of each coordinate, robust to a faulty minority (Yin et al. 2018, arXiv 1803.01498)."""
 
     def middle(_state: RuleState, answers: ScoreAnswers, _move: SolverStep) -> Tensor:
         return torch.quantile(answers.scores[answers.present], 0.5, dim=0)
 
-    return CombinationRule(_initial_state(label_counts), middle, _keep_state, follows_density=False)
+    return CombinationRule(_initial_state(counts), middle, _keep_state, follows_density=False)
 
 
 RULES: dict[RuleName, Callable[[LabelCounts], CombinationRule]] = {
@@ -112,20 +112,20 @@ RULES: dict[RuleName, Callable[[LabelCounts], CombinationRule]] = {
 }
 
 
-def rule_for(phases: Sequence[RulePhase], label_counts: LabelCounts) -> CombinationRule:
+def rule_for(phases: Sequence[RulePhase], counts: LabelCounts) -> CombinationRule:
     """The rule of an arm: one rule, or a schedule of rules over t.
 
     Raises:
-        MethodError: a phase names agents that the run does not have.
+        MethodError: a phase names sites that the run does not have.
     """
-    if len(phases) == 1 and phases[0].agents is None:
-        return RULES[phases[0].rule](label_counts)
-    return schedule(phases, label_counts)
+    if len(phases) == 1 and phases[0].sites is None:
+        return RULES[phases[0].rule](counts)
+    return schedule(phases, counts)
 
 
-def schedule(phases: Sequence[RulePhase], label_counts: LabelCounts) -> CombinationRule:
-    """Rules that take turns as t falls, each with all agents or some; log densities are followed throughout."""
-    parts = [(phase.below, RULES[phase.rule](label_counts), _phase_members(phase, label_counts)) for phase in phases]
+def schedule(phases: Sequence[RulePhase], counts: LabelCounts) -> CombinationRule:
+    """Rules that take turns as t falls, each with all sites or some; log densities are followed throughout."""
+    parts = [(phase.below, RULES[phase.rule](counts), _phase_members(phase, counts)) for phase in phases]
     follows = any(rule.follows_density for _, rule, _ in parts)
 
     def combine(state: RuleState, answers: ScoreAnswers, move: SolverStep) -> Tensor:
@@ -133,16 +133,16 @@ def schedule(phases: Sequence[RulePhase], label_counts: LabelCounts) -> Combinat
         counted = answers.present & members
         return rule.combine(state, replace(answers, present=counted if counted.any() else answers.present), move)
 
-    return CombinationRule(_initial_state(label_counts), combine, _advance_density if follows else _keep_state, follows)
+    return CombinationRule(_initial_state(counts), combine, _advance_density if follows else _keep_state, follows)
 
 
-def _phase_members(phase: RulePhase, label_counts: LabelCounts) -> Tensor:
-    if phase.agents is None:
-        return torch.ones(len(label_counts.names), dtype=torch.bool)
-    unknown = sorted(set(phase.agents) - set(label_counts.names))
+def _phase_members(phase: RulePhase, counts: LabelCounts) -> Tensor:
+    if phase.sites is None:
+        return torch.ones(len(counts.names), dtype=torch.bool)
+    unknown = sorted(set(phase.sites) - set(counts.names))
     if unknown:
-        raise MethodError(f"a schedule names the agents {unknown}, this run has {list(label_counts.names)}")
-    return torch.tensor([name in phase.agents for name in label_counts.names])
+        raise MethodError(f"a schedule names the sites {unknown}; this run has {list(counts.names)}")
+    return torch.tensor([name in phase.sites for name in counts.names])
 
 
 def _keep_state(state: RuleState, answers: ScoreAnswers, move: SolverStep, dx: Tensor) -> RuleState:  # noqa: ARG001 - a rule's shape
@@ -155,17 +155,17 @@ def _advance_density(state: RuleState, answers: ScoreAnswers, move: SolverStep, 
     return RuleState(log_p, state.lost | ~answers.present)
 
 
-def _initial_state(label_counts: LabelCounts) -> Callable[[int], RuleState]:
-    return partial(RuleState.fresh, len(label_counts.names))
+def _initial_state(counts: LabelCounts) -> Callable[[int], RuleState]:
+    return partial(RuleState.fresh, len(counts.names))
 
 
 def _weighted(
-    label_counts: LabelCounts,
+    counts: LabelCounts,
     weigh: WeightFunction,
     advance: Callable[[RuleState, ScoreAnswers, SolverStep, Tensor], RuleState] = _keep_state,
     follows_density: bool = False,
 ) -> CombinationRule:
-    """A rule whose score is the weighted sum of the scores, added up in the order of the agents' names."""
+    """A rule whose score is the weighted sum of the scores, added up in the order of the sites' names."""
 
     def combine(state: RuleState, answers: ScoreAnswers, move: SolverStep) -> Tensor:
         weights = weigh(state, answers, move)
@@ -176,11 +176,11 @@ def _weighted(
                 total = total + weight * score
         return total
 
-    return CombinationRule(_initial_state(label_counts), combine, advance, follows_density)
+    return CombinationRule(_initial_state(counts), combine, advance, follows_density)
 
 
 def _normalised(amounts: Tensor, counted: Tensor) -> Tensor:
-    """Amounts (agents, n) as shares of those who count; equal shares where those hold nothing."""
+    """Amounts (sites, n) as shares of the counted sites (bool (sites,)); equal shares where those have none."""
     amounts = amounts * counted[:, None]
     empty = amounts.sum(0, keepdim=True) == 0
     amounts = torch.where(empty, counted[:, None].to(amounts.dtype), amounts)
@@ -188,11 +188,11 @@ def _normalised(amounts: Tensor, counted: Tensor) -> Tensor:
 
 
 def _answering_since_start(state: RuleState, answers: ScoreAnswers) -> Tensor:
-    """Who answers and has followed the trajectory from its start."""
+    """The sites that answered and have followed the trajectory from its start."""
     counted = answers.present & ~state.lost
     if not counted.any():
         raise MethodError(
-            "no agent that answers has followed these samples from the start, so their log densities are unknown: "
-            "draw them again, or use a rule without memory (mean, data-size, label-count, median)"
+            "no site that answers has followed these samples from the start, so their log densities are unknown: "
+            "draw the samples again, or use a rule without memory (mean, data-size, label-count, median)"
         )
     return counted

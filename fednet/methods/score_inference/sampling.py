@@ -1,53 +1,181 @@
-"""A visitor's wish: some samples, drawn by agents of which it knows nothing but their cards."""
+"""Draws samples: batches of trajectories of one arm, each steered by the arm's rule; for a run's job and for guests.
+
+Needs only the sites' capabilities and a way to ask them.
+"""
 
 from __future__ import annotations
 
-from pydantic import TypeAdapter
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from fednet.api import Network, Progress
+import torch
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from fednet.api import Ask, Network, Progress
 from fednet.diffusion.sampler_config import SamplerConfig
+from fednet.diffusion.sampling import sample as solve
 from fednet.errors import MethodError
-from fednet.methods.score_inference.arm_sampling import ArmSamples, read_score_capabilities, sample_arm
+from fednet.methods.common.inputs import described
 from fednet.methods.score_inference.config import ArmConfig, SamplesConfig
+from fednet.methods.score_inference.federated_score import FederatedScore
+from fednet.methods.score_inference.messages import ScoreCapabilities, read_score_capabilities
+from fednet.methods.score_inference.rules import LabelCounts, rule_for
 from fednet.methods.score_inference.sample_request import ScoreSampleRequest
 from fednet.reporting.samples import SampleBatch
+from fednet.reporting.summary import ParticipationAccount
+from fednet.seeds import derive, generator
 
 _SAMPLER: TypeAdapter[SamplerConfig] = TypeAdapter(SamplerConfig)
 
 
+@dataclass(frozen=True)
+class ArmSamples:
+    """The samples of one arm.
+
+    Attributes:
+        images: (n, c, h, w) float32 in [-1, 1].
+        labels: int64 (n,), the requested labels, or None.
+        log_p: (sites, n), each sample's log density under each site's model, up to a constant a sample; zero under
+            rules that do not follow it.
+        account: who contributed to which queries.
+        uncovered_labels: requested labels of which, at some query, no site that answered had an image.
+        evaluations: queries a batch (the largest number over the batches).
+        seconds: how long it took.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    log_p: Tensor
+    account: ParticipationAccount
+    uncovered_labels: frozenset[int]
+    evaluations: int
+    seconds: float
+
+
 def sample(network: Network, request: ScoreSampleRequest, progress: Progress) -> SampleBatch:
-    """Draws what a visitor wishes for.
+    """Draws what a guest asks for.
 
     Raises:
-        MethodError: the agents cannot draw that, or none of them answers.
-        Stopped: the watch asks for the end.
+        MethodError: the sites cannot draw that, or none of them answers.
+        Stopped: `progress` asks for the end.
     """
-    read = read_score_capabilities(network.capabilities)
-    first = next(iter(read.values()))
+    capabilities = read_score_capabilities(network.capabilities)
+    first = next(iter(capabilities.values()))
     if not first.conditional and (request.labels is not None or request.rule == "label-count"):
-        raise MethodError("these agents were trained without labels: ask without labels, and not by label-count")
-    amount = {"per_label": request.count, "labels": request.labels} if first.conditional else {"total": request.count}
+        raise MethodError("the sites' models are unconditional: ask without labels, and not by label-count")
+    size = {"per_label": request.count, "labels": request.labels} if first.conditional else {"total": request.count}
     samples = sample_arm(
         ArmConfig(rule=request.rule, guidance=request.guidance),
         _SAMPLER.validate_python({"kind": request.sampler}),
-        SamplesConfig.model_validate(amount),
+        SamplesConfig.model_validate(size),
         name=request.rule,
         ask=network.ask,
-        capabilities=read,
+        capabilities=capabilities,
         seed=request.seed,
         progress=progress,
     )
     return SampleBatch(samples.images, samples.labels, _notes(samples))
 
 
+def sample_arm(
+    arm: ArmConfig,
+    sampler: SamplerConfig,
+    samples: SamplesConfig,
+    *,
+    name: str,
+    ask: Ask,
+    capabilities: Mapping[str, ScoreCapabilities],
+    seed: int,
+    progress: Progress,
+    latent: Tensor | None = None,
+) -> ArmSamples:
+    """Draws one arm.
+
+    Arms with the same seed start from the same noise, batch by batch, and see the same noise on the way.
+
+    Args:
+        arm: rule and guidance.
+        sampler: how to go from noise to a sample.
+        samples: how many, of which labels, in batches of which size.
+        name: the arm's name, for progress and errors.
+        ask: reaches the sites.
+        capabilities: of the sites, by name.
+        seed: the run's seed.
+        progress: told of every query; may ask for the end.
+        latent: noise at t = 1 to start from, (n, c, h, w), instead of noise from the seed.
+
+    Raises:
+        MethodError: no site answers, or the trajectories diverge.
+        Stopped: `progress` asks for the end.
+    """
+    began, first = time.monotonic(), next(iter(capabilities.values()))
+    labels = requested_labels(samples, first)
+    total = samples.count if labels is None else len(labels)
+    _require_latent(latent, (total, *first.shape))
+    account, uncovered_labels, drawn = ParticipationAccount.of("query", sorted(capabilities)), set[int](), []
+    parts = torch.split(torch.arange(total), samples.batch or total)
+    for index, part in enumerate(parts):
+        counts = label_counts_of(capabilities, None if labels is None else labels[part])
+        options = {"guidance": arm.guidance, "probe_seed": derive(seed, "probe", index)}
+        phase = f"sampling {name}" + (f" ({index + 1}/{len(parts)})" if len(parts) > 1 else "")
+        score = FederatedScore(ask, counts, options, account, progress, phase, uncovered_labels)
+        if latent is None:
+            start = first.sde.prior((len(part), *first.shape), generator(seed, "latent", index))
+        else:
+            start = latent[part]
+        rule, noise = rule_for(arm.phases(), counts), generator(seed, "noise", index)
+        drawn.append(solve(sampler, score, rule, first.sde, start, random=noise))
+    images = torch.cat([part.x for part in drawn])
+    if not bool(torch.isfinite(images).all()):
+        raise MethodError(f"arm {name}: the samples are not finite: use more steps or a lower guidance")
+    return ArmSamples(
+        images=images.clamp(-1, 1),
+        labels=labels,
+        log_p=torch.cat([part.state.log_p for part in drawn], 1),
+        account=account,
+        uncovered_labels=frozenset(uncovered_labels),
+        evaluations=max(part.evaluations for part in drawn),
+        seconds=time.monotonic() - began,
+    )
+
+
+def requested_labels(samples: SamplesConfig, site: ScoreCapabilities) -> Tensor | None:
+    """The labels to draw, int64 (n,), label after label; None for unconditional models.
+
+    Raises:
+        MethodError: a label that the sites do not know.
+    """
+    if not site.conditional:
+        return None
+    labels = samples.labels or tuple(range(len(site.classes)))
+    if unknown := [label for label in labels if label >= len(site.classes)]:
+        raise MethodError(f"samples.labels has {unknown}; the sites know 0..{len(site.classes) - 1}")
+    if samples.per_label is not None:
+        return torch.tensor(labels).repeat_interleave(samples.per_label)
+    return torch.tensor(labels).repeat(-(-samples.count // len(labels)))[: samples.count].sort().values
+
+
+def label_counts_of(capabilities: Mapping[str, ScoreCapabilities], labels: Tensor | None) -> LabelCounts:
+    """The sites' images by class, as their capabilities say."""
+    names = tuple(sorted(capabilities))
+    return LabelCounts(names, torch.tensor([capabilities[name].histogram for name in names]), labels)
+
+
+def _require_latent(latent: Tensor | None, shape: tuple[int, ...]) -> None:
+    if latent is not None and (tuple(latent.shape) != shape or latent.dtype != torch.float32):
+        raise MethodError(f"the latent must be float32 {shape}, got {described(latent)}")
+
+
 def _notes(samples: ArmSamples) -> tuple[str, ...]:
-    """A line an agent: in how many of the steps it had a part, and why it ceased to."""
+    """A line a site: how many queries it answered, and why it stopped."""
     account, lines = samples.account, []
-    for name, tally in account.nodes.items():
-        fate = f"; lost at query {account.lost[name].step}: {account.lost[name].reason}" if name in account.lost else ""
-        lines.append(f"{name} answered {tally.contributed} of {account.steps} queries{fate}")
+    for name, node in account.nodes.items():
+        lost = f"; lost at query {account.lost[name].step}: {account.lost[name].reason}" if name in account.lost else ""
+        lines.append(f"{name} answered {node.contributed} of {account.steps} queries{lost}")
     if samples.uncovered_labels:
         lines.append(
-            f"nobody who answered holds the labels {sorted(samples.uncovered_labels)}: theirs are a plain mean"
+            f"no site that answered has images of the labels {sorted(samples.uncovered_labels)}: a plain mean there"
         )
     return (*lines, f"{len(samples.images)} samples in {samples.seconds:.1f} s")

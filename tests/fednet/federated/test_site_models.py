@@ -40,7 +40,7 @@ def test_weights_come_from_the_seed_and_the_name_alone(tmp_path: Path) -> None:
     def weights(seed: int, model: str) -> list[float]:
         torch.rand(1)  # the global state is neither read nor left changed
         before = torch.get_rng_state()
-        net = initial_network(seed, model, lambda: nn.Linear(3, 1))
+        net = initial_network(seed, model, make=lambda: nn.Linear(3, 1))
         assert torch.equal(torch.get_rng_state(), before)
         return net.weight.flatten().tolist()
 

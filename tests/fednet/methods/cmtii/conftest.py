@@ -39,11 +39,16 @@ SMALL: dict[str, Any] = {
     "partition": {"kind": "pathological", "classes_per_client": 4, "train_ratio": 0.75},
     "backend": {
         "kind": "embedded",
-        "clip": {"vision": 16, "vision_layers": 1, "text_layers": 1, "school": {"steps": 3, "batch": 8, "lr": 1e-3}},
-        "painter": {"channels": [8], "steps": 2, "school": {"steps": 3, "batch": 8, "lr": 1e-3}},
+        "clip": {
+            "vision": 16,
+            "vision_layers": 1,
+            "text_layers": 1,
+            "pretraining": {"steps": 3, "batch": 8, "lr": 1e-3},
+        },
+        "image_generator": {"channels": [8], "steps": 2, "pretraining": {"steps": 3, "batch": 8, "lr": 1e-3}},
     },
     "learn": {"steps": 2, "batch": 8},
-    "tune": {"painted": 6, "steps": 2, "batch": 8, "rank": 2},
+    "tune": {"generated": 6, "steps": 2, "batch": 8, "rank": 2},
     "report": {"views": 2},
 }
 
@@ -54,9 +59,9 @@ class Federation:
     def __init__(self, folder: Path, config: CmtiiConfig, count: int) -> None:
         self.config, self.folder = config, folder
         places = {f"a{k + 1}": SiteContext(f"a{k + 1}", k, count, 0, "cpu", folder) for k in range(count)}
-        self.agents = {name: CmtiiSite(config, place) for name, place in places.items()}
-        self.capabilities = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
-        self.network: Network = local_network(self.agents, self.capabilities)
+        self.sites = {name: CmtiiSite(config, place) for name, place in places.items()}
+        self.capabilities = {name: site.prepare(NullProgress()) for name, site in self.sites.items()}
+        self.network: Network = local_network(self.sites, self.capabilities)
 
 
 @pytest.fixture(scope="session")
@@ -111,9 +116,9 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def painter_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Path:
+def generator_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Path:
     """A Stable Diffusion folder that reads with the CLIP's token table."""
-    folder = tmp_path_factory.mktemp("painter")
+    folder = tmp_path_factory.mktemp("image_generator")
     table = load_file(clip_folder / "open_clip_model.safetensors")["token_embedding.weight"]
     _tokenizer_files(folder / "scratch")
     with torch.random.fork_rng(devices=[]):
@@ -138,12 +143,12 @@ def painter_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) 
 
 
 @pytest.fixture
-def changed(painter_folder: Path, tmp_path: Path) -> Callable[[Callable[[Path], None]], Path]:
-    """Copies the painter's folder and changes something in it."""
+def changed(generator_folder: Path, tmp_path: Path) -> Callable[[Callable[[Path], None]], Path]:
+    """Copies the image_generator's folder and changes something in it."""
 
     def change(how: Callable[[Path], None]) -> Path:
         copy = tmp_path / "changed"
-        shutil.copytree(painter_folder, copy)
+        shutil.copytree(generator_folder, copy)
         how(copy)
         return copy
 

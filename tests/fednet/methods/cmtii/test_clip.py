@@ -42,6 +42,12 @@ def pictures(count: int, *shape: int) -> Tensor:
     return torch.rand(count, *shape, generator=generator(0, "pictures")) * 2 - 1
 
 
+def encoded(model: nn.Module, what: str, batch: Tensor) -> Tensor:
+    """open_clip's own features of texts or pictures, of length 1."""
+    features: Tensor = getattr(model, f"encode_{what}")(batch, normalize=True)
+    return features
+
+
 @pytest.mark.parametrize("kind", [open_clip.CLIP, open_clip.CustomTextCLIP])
 def test_a_words_own_rows_are_the_word(kind: type[nn.Module]) -> None:
     model = small(kind, WIDE)
@@ -50,14 +56,14 @@ def test_a_words_own_rows_are_the_word(kind: type[nn.Module]) -> None:
     words = [clip.tokens(name) for name in names]
     assert len(words[0]) == 1
     assert len(words[1]) == 2
-    expected = model.encode_text(open_clip.tokenize([f"{PROMPT_TEMPLATE} {name}" for name in names]), normalize=True)
+    expected = encoded(model, "text", open_clip.tokenize([f"{PROMPT_TEMPLATE} {name}" for name in names]))
     torch.testing.assert_close(clip.text_features(words), expected, rtol=0, atol=0)
 
 
 def test_an_own_vocabulary_reads_like_any_other(clip: OpenClip) -> None:
     a, photo, of, bold, two = (VOCABULARY.encode(word)[0] for word in ("a", "photo", "of", "bold", "two"))
     ids = torch.tensor([[VOCABULARY.sot_token_id, a, photo, of, a, bold, two, VOCABULARY.eot_token_id, 0]])
-    expected = clip.model.encode_text(ids, normalize=True)
+    expected = encoded(clip.model, "text", ids)
     torch.testing.assert_close(clip.text_features([clip.tokens("bold two")]), expected, rtol=0, atol=0)
 
 
@@ -74,7 +80,7 @@ def test_states_are_what_is_pooled(clip: OpenClip) -> None:
     states = clip.text_states(words)
     assert states.shape == (2, 9, 16)
     ends = torch.stack([states[0, 6], states[1, 7]])
-    pooled = torch.nn.functional.normalize(ends @ clip.model.text_projection, dim=-1)
+    pooled = torch.nn.functional.normalize(ends @ clip.model.get_parameter("text_projection"), dim=-1)
     torch.testing.assert_close(clip.text_features(words), pooled)
 
 
@@ -86,13 +92,13 @@ def test_gradients_reach_the_word_and_nothing_lasts(clip: OpenClip) -> None:
     assert word.grad is not None
     assert word.grad.abs().sum() > 0
     assert torch.equal(clip.text_features([clip.tokens("two")]), before)
-    assert not clip.model.token_embedding._forward_hooks
+    assert not clip.model.get_submodule("token_embedding")._forward_hooks
 
 
 def test_pictures_of_the_models_own_size_are_only_normalised(clip: OpenClip) -> None:
     images = pictures(3, 3, 8, 8)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (PIXELS.mean, PIXELS.std))
-    expected = clip.model.encode_image(((images + 1) / 2 - mean) / std, normalize=True)
+    expected = encoded(clip.model, "image", ((images + 1) / 2 - mean) / std)
     torch.testing.assert_close(clip.image_features(images), expected)
     grey = images[:, :1]
     torch.testing.assert_close(clip.image_features(grey), clip.image_features(grey.repeat(1, 3, 1, 1)))
@@ -104,7 +110,7 @@ def test_other_sizes_are_prepared_as_open_clip_does(mode: str, height: int, widt
     pixels = PreprocessCfg(size=8, resize_mode=mode)
     model = small()
     seen: list[Tensor] = []
-    model.visual.register_forward_pre_hook(lambda _tower, inputs: seen.append(inputs[0]))
+    model.get_submodule("visual").register_forward_pre_hook(lambda _tower, inputs: seen.append(inputs[0]))
     clip = OpenClip(model, VOCABULARY, pixels)
     smooth = torch.nn.functional.interpolate(pictures(1, 3, 3, 3), (height, width), mode="bilinear")
     levels = ((smooth + 1) * 127.5).round().to(torch.uint8)

@@ -19,7 +19,7 @@ from fednet.methods.cmtii.config import CmtiiConfig, check
         ({"aliases": {"x": "3", "y": "3"}}, "one alias a class"),
         ({"backend": {"kind": "embedded", "public": 0.0}}, "greater than 0"),
         ({"backend": {"kind": "imaginary"}}, "imaginary"),
-        ({"backend": {"kind": "real"}}, "painter"),
+        ({"backend": {"kind": "real"}}, "image_generator"),
         ({"learn": {"speed": 1}}, "speed"),
         ({"unknown": "guess"}, "refuse"),
     ],
@@ -35,7 +35,7 @@ def test_the_defaults_are_sound() -> None:
 
 
 def test_models_that_are_not_there_are_named(tmp_path: Path) -> None:
-    config = CmtiiConfig.model_validate({"backend": {"kind": "real", "painter": tmp_path / "nowhere"}})
+    config = CmtiiConfig.model_validate({"backend": {"kind": "real", "image_generator": tmp_path / "nowhere"}})
     assert config.public == 0.0
-    with pytest.raises(ModelError, match=r"clip|painter"):
+    with pytest.raises(ModelError, match=r"clip|image_generator"):
         check(config)

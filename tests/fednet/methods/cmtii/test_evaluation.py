@@ -63,9 +63,9 @@ def test_too_few_have_no_distance(judge: Judge) -> None:
 def test_copies_are_found(backend: CmtiiBackend) -> None:
     members, strangers = pictures(12, 3), pictures(12, 4)
     word = torch.zeros(1, 16)
-    found = measure_leakage(backend.painter, 0, (word, word), (members, strangers), members, views=2, seed=0)
+    found = measure_leakage(backend.image_generator, 0, (word, word), (members, strangers), members, views=2, seed=0)
     assert found.nearest == 1.0
-    assert max(found.painted) == 0.0
+    assert max(found.generated) == 0.0
     assert min(found.strangers) > 0.0
     assert found.calibrated == 0.5
     assert found.count == 12
@@ -75,7 +75,7 @@ def test_words_of_a_site_are_summed(backend: CmtiiBackend) -> None:
     word = torch.zeros(1, 16)
     several = [
         measure_leakage(
-            backend.painter, k, (word, word), (pictures(n, k), pictures(n, 9)), pictures(3, 8), views=1, seed=0
+            backend.image_generator, k, (word, word), (pictures(n, k), pictures(n, 9)), pictures(3, 8), views=1, seed=0
         )
         for k, n in enumerate((4, 12))
     ]

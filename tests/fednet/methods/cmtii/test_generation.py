@@ -13,7 +13,9 @@ def test_words_share_a_class(backend: CmtiiBackend) -> None:
     word = torch.zeros(1, 16)
     words = {2: [word, word, word], 5: [word]}
     random = torch.Generator().manual_seed(0)
-    images, labels = generate_images(backend.painter, words, 5, (1, 8, 8), random=random, progress=NullProgress())
+    images, labels = generate_images(
+        backend.image_generator, words, 5, (1, 8, 8), random=random, progress=NullProgress()
+    )
     assert images.shape == (10, 1, 8, 8)
     assert labels.tolist() == [2] * 5 + [5] * 5
     assert float(images.abs().max()) <= 1
@@ -21,7 +23,7 @@ def test_words_share_a_class(backend: CmtiiBackend) -> None:
 
 def test_nothing_is_painted_of_nothing(backend: CmtiiBackend) -> None:
     images, labels = generate_images(
-        backend.painter, {}, 5, (1, 8, 8), random=torch.Generator().manual_seed(0), progress=NullProgress()
+        backend.image_generator, {}, 5, (1, 8, 8), random=torch.Generator().manual_seed(0), progress=NullProgress()
     )
     assert images.shape == (0, 1, 8, 8)
     assert labels.shape == (0,)
@@ -30,7 +32,7 @@ def test_nothing_is_painted_of_nothing(backend: CmtiiBackend) -> None:
 def test_the_same_generator_paints_the_same(backend: CmtiiBackend) -> None:
     once, again = (
         generate_images(
-            backend.painter, {1: [torch.ones(1, 16)]}, 3, (1, 8, 8),
+            backend.image_generator, {1: [torch.ones(1, 16)]}, 3, (1, 8, 8),
             random=torch.Generator().manual_seed(4), progress=NullProgress(),
         )[0]
         for _ in range(2)

@@ -46,13 +46,13 @@ def test_classes_are_learnt_in_turn() -> None:
 
 @pytest.mark.parametrize("loss", [{"contrastive": 0.0}, {"diffusion": 0.0}, {"contrastive": 0.5}])
 def test_words_move_and_models_do_not(backend: CmtiiBackend, loss: dict[str, float]) -> None:
-    painter = backend.painter
-    assert isinstance(painter, nn.Module)
-    before = [part.clone() for part in [*painter.parameters(), *backend.clip.image_encoder.parameters()]]
+    image_generator = backend.image_generator
+    assert isinstance(image_generator, nn.Module)
+    before = [part.clone() for part in [*image_generator.parameters(), *backend.clip.image_encoder.parameters()]]
     words, losses = taught(backend, InversionConfig(steps=2, batch=8, **loss))
     assert sorted(words) == [1, 4]
     assert all(not torch.equal(word, spoken(backend)[label]) for label, word in words.items())
-    after = [*painter.parameters(), *backend.clip.image_encoder.parameters()]
+    after = [*image_generator.parameters(), *backend.clip.image_encoder.parameters()]
     assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
     assert all(not word.requires_grad for word in words.values())
     assert sorted(losses) == sorted(name for name, part in {"contrastive": 1, "diffusion": 1, **loss}.items() if part)
@@ -81,7 +81,10 @@ def test_a_word_that_diverges_is_refused(backend: CmtiiBackend) -> None:
 def test_a_word_begins_where_its_pictures_are_denoised_best(backend: CmtiiBackend) -> None:
     def losses(word: torch.Tensor) -> float:
         images, random = pictures().images[pictures().labels == 4], torch.Generator().manual_seed(5)
-        looks = [backend.painter.denoising_loss(images, [word] * len(images), random) for _ in range(INIT_NOISE_DRAWS)]
+        looks = [
+            backend.image_generator.denoising_loss(images, [word] * len(images), random)
+            for _ in range(INIT_NOISE_DRAWS)
+        ]
         return float(torch.stack(looks).mean().detach())
 
     name = backend.clip.tokens("4")

@@ -12,8 +12,9 @@ from torch import Tensor
 from fednet.api import ExchangePlan, ExchangeRecord, NullProgress, Question
 from fednet.data.config import DataConfig
 from fednet.errors import DataError
-from fednet.methods.cmtii import job
 from fednet.methods.cmtii.job import run_job
+from fednet.methods.common import job as common_job
+from fednet.metrics.judge import train_judge
 from fednet.reporting.summary import read_summary
 
 Make = Callable[..., Any]
@@ -21,8 +22,8 @@ Make = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def hasty_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = job.train_judge
-    monkeypatch.setattr(job, "train_judge", lambda split, **rest: judge(split, **rest, steps=3))
+    judge = train_judge
+    monkeypatch.setattr(common_job, "train_judge", lambda split, **rest: judge(split, **{**rest, "steps": 3}))
 
 
 def numbers(made: Any) -> dict[str, Any]:
@@ -36,11 +37,13 @@ def test_the_job_and_what_it_leaves(federation: Make) -> None:
     found = numbers(made)
     assert sorted(found["arms"]) == ["control", "exchange", "local", "zero-shot"]
     assert all(0 <= value <= 1 for value in (*found["arms"].values(), found["central"]))
-    assert found["words"] == {name: sum(n >= 4 for n in card["histogram"]) for name, card in found["cards"].items()}
+    assert found["words"] == {
+        name: sum(n >= 4 for n in card["histogram"]) for name, card in found["capabilities"].items()
+    }
     assert {name: one["words"] for name, one in found["bytes"].items()} == {
         n: 64 * k for n, k in found["words"].items()
     }
-    assert sorted(found["appraisals"]) == ["a1", "a2", "a3"]
+    assert sorted(found["evaluations"]) == ["a1", "a2", "a3"]
     assert read_summary(made.folder) == summary
     assert summary.sections[0].title == "Accuracy over all classes"
     assert all((made.folder / figure.file).is_file() for section in summary.sections for figure in section.figures)
@@ -71,7 +74,7 @@ def test_the_same_seed_finds_the_same(federation: Make) -> None:
     once, again = (federation(folder=folder) for folder in ("here", "there"))
     for made in (once, again):
         run_job(made.config, made.network, made.folder, 0, NullProgress())
-    found = [{key: numbers(made)[key] for key in ("arms", "local", "central", "appraisals")} for made in (once, again)]
+    found = [{key: numbers(made)[key] for key in ("arms", "local", "central", "evaluations")} for made in (once, again)]
     assert found[0] == found[1]
 
 

@@ -94,15 +94,15 @@ def test_a_clip_whose_tokenizer_is_elsewhere_is_refused(clip_folder: Path, name:
         load_clip(name, clip_folder / "open_clip_model.safetensors", "cpu", None)
 
 
-def test_a_device_that_is_not_there_is_refused(clip_folder: Path, painter_folder: Path) -> None:
+def test_a_device_that_is_not_there_is_refused(clip_folder: Path, generator_folder: Path) -> None:
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_clip(str(clip_folder), None, "cuda:97", None)
     with pytest.raises(ModelError, match="cannot be loaded"):
-        load_pipeline(painter_folder, "cuda:97", torch.float32)
+        load_pipeline(generator_folder, "cuda:97", torch.float32)
 
 
-def test_a_painter_is_loaded_in_the_precision_that_is_asked_for(painter_folder: Path) -> None:
-    pipeline = load_pipeline(painter_folder, "cpu", torch.bfloat16)
+def test_a_painter_is_loaded_in_the_precision_that_is_asked_for(generator_folder: Path) -> None:
+    pipeline = load_pipeline(generator_folder, "cpu", torch.bfloat16)
     assert {part.dtype for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)} == {torch.bfloat16}
 
 
@@ -119,7 +119,7 @@ def test_a_painter_is_loaded_without_its_checker(changed: Change) -> None:
 @pytest.mark.parametrize("part", ["tokenizer", "text_encoder", "unet", "vae", "scheduler"])
 def test_a_painter_without_a_part_is_refused_by_its_name(changed: Change, part: str) -> None:
     folder = changed(lambda copy: shutil.rmtree(copy / part))
-    with pytest.raises(ModelError, match=f"painter: {folder} has no {part}"):
+    with pytest.raises(ModelError, match=f"image_generator: {folder} has no {part}"):
         require_diffusers_folder(folder)
 
 
@@ -142,7 +142,7 @@ def _with_other_weights(copy: Path) -> None:
 
 
 def test_a_painter_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"painter: .*nothing is no folder"):
+    with pytest.raises(ModelError, match=r"image_generator: .*nothing is no folder"):
         require_diffusers_folder(tmp_path / "nothing")
     with pytest.raises(ModelError, match=r"holds no model_index\.json"):
         require_diffusers_folder(tmp_path)
@@ -167,5 +167,5 @@ def test_a_painter_of_another_kind_is_refused(changed: Change, change: Callable[
 
 def test_a_painter_with_other_weights_is_refused(changed: Change) -> None:
     folder = changed(_with_other_weights)
-    with pytest.raises(ModelError, match=f"painter: {folder} cannot be loaded"):
+    with pytest.raises(ModelError, match=f"image_generator: {folder} cannot be loaded"):
         load_pipeline(folder, "cpu", torch.float32)

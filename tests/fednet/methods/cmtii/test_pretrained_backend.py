@@ -1,4 +1,4 @@
-"""The real back-end from configuration: it is a `CmtiiBackend`, on the site's device, and its two models belong together."""
+"""A CLIP and a Stable Diffusion folder belong together, or are refused before anything runs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def site(tmp_path: Path) -> SiteContext:
     return SiteContext("a", 0, 1, 0, "cpu", tmp_path)
 
 
-def config(clip_folder: Path, painter_folder: Path, **changes: Any) -> PretrainedBackendConfig:
-    return PretrainedBackendConfig(clip=str(clip_folder), painter=painter_folder, steps=2, **changes)
+def config(clip_folder: Path, generator_folder: Path, **changes: Any) -> PretrainedBackendConfig:
+    return PretrainedBackendConfig(clip=str(clip_folder), image_generator=generator_folder, steps=2, **changes)
 
 
 def test_a_word_learnt_with_one_is_painted_by_the_other(
-    clip_folder: Path, painter_folder: Path, site: SiteContext
+    clip_folder: Path, generator_folder: Path, site: SiteContext
 ) -> None:
-    backend = load_pretrained_backend(config(clip_folder, painter_folder), site)
+    backend = load_pretrained_backend(config(clip_folder, generator_folder), site)
     images = torch.rand(4, *backend.shape, generator=generator(0, "images")) * 2 - 1
     word = backend.clip.tokens("pickup truck").requires_grad_()
     before = word.detach().clone()
@@ -44,20 +44,22 @@ def test_a_word_learnt_with_one_is_painted_by_the_other(
     texts = backend.clip.text_features([*classes, word])
     logits = backend.clip.logit_scale * backend.clip.image_features(images) @ texts.T
     contrastive = torch.nn.functional.cross_entropy(logits, torch.full((4,), 2))
-    denoising = backend.painter.denoising_loss(images, [word] * 4, generator(0, "loss")).mean()
+    denoising = backend.image_generator.denoising_loss(images, [word] * 4, generator(0, "loss")).mean()
     (contrastive + denoising).backward()
     optimizer.step()
     assert not torch.equal(word.detach(), before)
-    painted = backend.painter.paint(word.detach(), 3, generator(0, "paint"))
+    painted = backend.image_generator.generate(word.detach(), 3, generator(0, "paint"))
     assert painted.shape == (3, *backend.shape)
     adapter = LoraAdapter(backend.clip.image_encoder, LoraAdapterConfig(), seed=0)
     backend.clip.image_features(painted).sum().backward()
     assert any(value.grad is not None and value.grad.any() for value in adapter.parameters())
 
 
-def test_a_cpu_computes_in_float32_whatever_is_set(clip_folder: Path, painter_folder: Path, site: SiteContext) -> None:
+def test_a_cpu_computes_in_float32_whatever_is_set(
+    clip_folder: Path, generator_folder: Path, site: SiteContext
+) -> None:
     features = [
-        load_pretrained_backend(config(clip_folder, painter_folder, half=half), site).clip.text_features(
+        load_pretrained_backend(config(clip_folder, generator_folder, half=half), site).clip.text_features(
             [torch.ones(1, 16)]
         )
         for half in ("float16", None)
@@ -67,35 +69,37 @@ def test_a_cpu_computes_in_float32_whatever_is_set(clip_folder: Path, painter_fo
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_a_cuda_device_computes_in_halves(clip_folder: Path, painter_folder: Path, tmp_path: Path) -> None:
+def test_a_cuda_device_computes_in_halves(clip_folder: Path, generator_folder: Path, tmp_path: Path) -> None:
     site = SiteContext("a", 0, 1, 0, "cuda:0", tmp_path)
-    backend = load_pretrained_backend(config(clip_folder, painter_folder), site)
+    backend = load_pretrained_backend(config(clip_folder, generator_folder), site)
     images = torch.rand(2, *backend.shape, generator=generator(0, "images")) * 2 - 1
     word = backend.clip.tokens("cat").requires_grad_()
-    losses = backend.painter.denoising_loss(images, [word] * 2, generator(0, "loss"))
+    losses = backend.image_generator.denoising_loss(images, [word] * 2, generator(0, "loss"))
     (losses.mean() + backend.clip.text_features([word]).sum()).backward()
     assert word.grad is not None
     assert word.grad.isfinite().all()
-    once = backend.painter.paint(word, 2, generator(0, "paint"))
+    once = backend.image_generator.generate(word, 2, generator(0, "paint"))
     assert once.device.type == "cpu"
-    assert torch.equal(once, backend.painter.paint(word, 2, generator(0, "paint")))
+    assert torch.equal(once, backend.image_generator.generate(word, 2, generator(0, "paint")))
 
 
-def test_models_are_looked_for_before_they_are_loaded(clip_folder: Path, painter_folder: Path, tmp_path: Path) -> None:
-    check(config(clip_folder, painter_folder))
+def test_models_are_looked_for_before_they_are_loaded(
+    clip_folder: Path, generator_folder: Path, tmp_path: Path
+) -> None:
+    check(config(clip_folder, generator_folder))
     check(
         PretrainedBackendConfig(
-            clip="ViT-H-14", checkpoint=clip_folder / "open_clip_model.safetensors", painter=painter_folder
+            clip="ViT-H-14", checkpoint=clip_folder / "open_clip_model.safetensors", image_generator=generator_folder
         )
     )
     with pytest.raises(ModelError, match="clip: "):
-        check(config(tmp_path, painter_folder))
-    with pytest.raises(ModelError, match=r"painter: .* holds no model_index\.json"):
+        check(config(tmp_path, generator_folder))
+    with pytest.raises(ModelError, match=r"image_generator: .* holds no model_index\.json"):
         check(config(clip_folder, tmp_path))
 
 
 def test_a_painter_with_another_token_table_is_refused(
-    clip_folder: Path, painter_folder: Path, changed: Change, site: SiteContext
+    clip_folder: Path, generator_folder: Path, changed: Change, site: SiteContext
 ) -> None:
     def exchange(copy: Path) -> None:
         path = copy / "text_encoder" / "model.safetensors"
@@ -108,7 +112,7 @@ def test_a_painter_with_another_token_table_is_refused(
 
 
 def test_a_painter_of_another_width_is_refused(
-    clip_folder: Path, painter_folder: Path, changed: Change, site: SiteContext
+    clip_folder: Path, generator_folder: Path, changed: Change, site: SiteContext
 ) -> None:
     def widen(copy: Path) -> None:
         folder = copy / "text_encoder"
@@ -121,11 +125,11 @@ def test_a_painter_of_another_width_is_refused(
         }
         save_file(wide, path, {"format": "pt"})
 
-    with pytest.raises(ModelError, match=r"have 16 numbers and those of painter .* 32"):
+    with pytest.raises(ModelError, match=r"have 16 numbers and those of image_generator .* 32"):
         load_pretrained_backend(config(clip_folder, changed(widen)), site)
 
 
 @pytest.mark.parametrize("change", [{"steps": 0}, {"guidance": 0.5}, {"half": "int8"}, {"download": True}])
 def test_settings_that_cannot_be_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
-        PretrainedBackendConfig(painter=Path("somewhere"), **change)
+        PretrainedBackendConfig(image_generator=Path("somewhere"), **change)

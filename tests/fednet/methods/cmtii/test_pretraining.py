@@ -33,7 +33,7 @@ def stripes(count: int = 40) -> ImageSet:
 
 def clip(steps: int) -> OpenClip:
     config = SmallBackendConfig.model_validate(
-        {"clip": {"vision": 16, "vision_layers": 1, "school": {"steps": steps, "batch": 32, "lr": 5e-3}}}
+        {"clip": {"vision": 16, "vision_layers": 1, "pretraining": {"steps": steps, "batch": 32, "lr": 5e-3}}}
     )
     made = untrained_clip(config.clip, 8, stripes().classes, 0, "cpu")
     pretrain_clip(made, stripes(), config, NullProgress())
@@ -64,11 +64,13 @@ def test_it_is_the_same_everywhere(small: Callable[..., CmtiiConfig], tmp_path: 
     for folder in ("here", "there"):
         config = small(backend={**small().backend.model_dump(), "store": tmp_path / folder})
         assert isinstance(config.backend, SmallBackendConfig)
-        site, world = SiteContext("a1", 0, 1, 0, "cpu", tmp_path), CmtiiDataSplit(config.data, config.public)
-        backend = small_backend.load_small_backend(config.backend, site, world.common(), NullProgress())
-        assert isinstance(backend.painter, SmallImageGenerator)
+        site, split = SiteContext("a1", 0, 1, 0, "cpu", tmp_path), CmtiiDataSplit(config.data, config.public)
+        backend = small_backend.load_small_backend(config.backend, site, split.public_images(), NullProgress())
+        assert isinstance(backend.image_generator, SmallImageGenerator)
         assert isinstance(backend.clip, OpenClip)
-        found.append([digest(detached_copy(part.state_dict())) for part in (backend.clip.model, backend.painter)])
+        found.append(
+            [digest(detached_copy(part.state_dict())) for part in (backend.clip.model, backend.image_generator)]
+        )
         assert len(list((tmp_path / folder).glob("*.safetensors"))) == 2
     assert found[0] == found[1]
 

@@ -37,30 +37,31 @@ def test_cards_fit_each_other(federation: Make) -> None:
 
 
 def test_what_is_offered_is_words(federation: Make) -> None:
-    agent = federation().agents["a1"]
-    assert isinstance(agent, Exchanger)
-    assert agent.initial_offers() == ()
-    made = agent.offer(LEARN, NullProgress())
-    classes = read_cmtii_capabilities({"a1": agent.prepare(NullProgress())})["a1"].histogram
+    site = federation().sites["a1"]
+    exchanger: Exchanger = site
+    assert isinstance(exchanger, Exchanger)
+    assert site.initial_offers() == ()
+    made = site.offer(LEARN, NullProgress())
+    classes = read_cmtii_capabilities({"a1": site.prepare(NullProgress())})["a1"].histogram
     assert {int(offer.subject) for offer in made.offers} == {k for k, count in enumerate(classes) if count >= 4}
     assert all(offer.embeddings.shape == (1, 16) and offer.embeddings.dtype == torch.float32 for offer in made.offers)
     assert made.values["numbers"] == 16 * len(made.offers)
 
 
 def test_a_later_round_is_a_newer_version(federation: Make) -> None:
-    agent = federation().agents["a1"]
-    first = agent.offer(LEARN, NullProgress()).offers
-    second = agent.offer(ExchangePlan("learn-2", "learn", {"round": 2}), NullProgress()).offers
+    site = federation().sites["a1"]
+    first = site.offer(LEARN, NullProgress()).offers
+    second = site.offer(ExchangePlan("learn-2", "learn", {"round": 2}), NullProgress()).offers
     assert {offer.version for offer in first} == {1}
     assert {offer.version for offer in second} == {2}
     assert not torch.equal(first[0].embeddings, second[0].embeddings)
 
 
 def test_another_life_goes_on(federation: Make) -> None:
-    before = federation().agents["a1"]
+    before = federation().sites["a1"]
     offers = before.offer(LEARN, NullProgress()).offers
     before.offer(tune("local"), NullProgress())
-    after = federation().agents["a1"]
+    after = federation().sites["a1"]
     assert [(one.subject, one.version) for one in after.initial_offers()] == [(one.subject, 1) for one in offers]
     ask = Question("evaluate", given(), {"arm": "local"})
     assert torch.equal(before.answer(ask)["test"], after.answer(ask)["test"])
@@ -72,12 +73,12 @@ def test_a_round_that_was_learnt_is_not_learnt_again(
 ) -> None:
     """A second learning would begin where the first has ended, and offer other words under a newer version."""
     calls = [ExchangePlan(f"learn-{number}", "learn", {"round": number}) for number in range(1, round_ + 1)]
-    before = federation().agents["a1"]
+    before = federation().sites["a1"]
     made = [before.offer(call, NullProgress()) for call in calls][-1]
-    after = federation().agents["a1"]
+    after = federation().sites["a1"]
     monkeypatch.setattr("fednet.methods.cmtii.site.invert_words", lambda *_a, **_k: pytest.fail("learnt again"))
-    for agent in (before, after):
-        again = agent.offer(calls[-1], NullProgress())
+    for site in (before, after):
+        again = site.offer(calls[-1], NullProgress())
         assert versions(again.offers) == versions(made.offers)
         assert again.values == made.values
         assert all(
@@ -85,104 +86,106 @@ def test_a_round_that_was_learnt_is_not_learnt_again(
         )
 
 
-def test_another_life_paints_what_it_has_heard(federation: Make) -> None:
+def test_another_life_generates_from_what_it_has_received(federation: Make) -> None:
     """Nobody has told it again yet."""
-    before = federation().agents["a1"]
+    before = federation().sites["a1"]
     before.offer(LEARN, NullProgress())
     before.absorb(Offer("a2", "3", 2, torch.full((1, 16), 0.3)))
     before.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.1)))
-    found = [federation().agents["a1"].offer(tune("exchange"), NullProgress()).values for _ in range(2)]
+    found = [federation().sites["a1"].offer(tune("exchange"), NullProgress()).values for _ in range(2)]
     assert found == [before.offer(tune("exchange"), NullProgress()).values] * 2
-    assert found[0]["painted"] == 6
+    assert found[0]["generated"] == 6
 
 
 def test_other_settings_begin_anew(federation: Make) -> None:
-    first = federation().agents["a1"]
+    first = federation().sites["a1"]
     first.offer(LEARN, NullProgress())
     first.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
     for other in (federation(learn={"steps": 3}), federation(count=4)):
-        assert other.agents["a1"].initial_offers() == ()
-        assert other.agents["a1"].offer(tune("exchange"), NullProgress()).values["painted"] == 0
+        assert other.sites["a1"].initial_offers() == ()
+        assert other.sites["a1"].offer(tune("exchange"), NullProgress()).values["generated"] == 0
 
 
-def test_received_words_are_painted(federation: Make) -> None:
-    agent = federation().agents["a1"]
-    agent.offer(LEARN, NullProgress())
-    assert agent.offer(tune("exchange"), NullProgress()).values["painted"] == 0
-    agent.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
-    agent.absorb(Offer("a3", "3", 1, torch.full((1, 16), 0.2)))
-    agent.absorb(Offer("a3", "5", 1, torch.full((1, 16), 0.1)))
-    made = agent.offer(tune("exchange"), NullProgress())
+def test_pictures_are_generated_from_received_words(federation: Make) -> None:
+    site = federation().sites["a1"]
+    site.offer(LEARN, NullProgress())
+    assert site.offer(tune("exchange"), NullProgress()).values["generated"] == 0
+    site.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
+    site.absorb(Offer("a3", "3", 1, torch.full((1, 16), 0.2)))
+    site.absorb(Offer("a3", "5", 1, torch.full((1, 16), 0.1)))
+    made = site.offer(tune("exchange"), NullProgress())
     assert made.offers == ()
-    assert made.values["painted"] == 2 * 6
-    assert agent.offer(tune("local"), NullProgress()).values["painted"] == 0
-    assert agent.offer(tune("control"), NullProgress()).values["painted"] == 2 * 6
-    assert (agent.site.folder / "sites/a1/painted-exchange.png").is_file()
+    assert made.values["generated"] == 2 * 6
+    assert site.offer(tune("local"), NullProgress()).values["generated"] == 0
+    assert site.offer(tune("control"), NullProgress()).values["generated"] == 2 * 6
+    assert (site.context.folder / "sites/a1/generated-exchange.png").is_file()
 
 
 def test_bad_words_are_refused_by_name(federation: Make) -> None:
-    agent = federation().agents["a1"]
+    site = federation().sites["a1"]
     with pytest.raises(ModelError, match=r"a2 for '3'.*16"):
-        agent.absorb(Offer("a2", "3", 1, torch.zeros(1, 1024)))
+        site.absorb(Offer("a2", "3", 1, torch.zeros(1, 1024)))
     with pytest.raises(ModelError, match=r"a2 for '3'.*NaN"):
-        agent.absorb(Offer("a2", "3", 1, torch.full((1, 16), torch.nan)))
+        site.absorb(Offer("a2", "3", 1, torch.full((1, 16), torch.nan)))
     with pytest.raises(MethodError, match=r"a2 for 'eleven'.*no class"):
-        agent.absorb(Offer("a2", "eleven", 1, torch.zeros(1, 16)))
+        site.absorb(Offer("a2", "eleven", 1, torch.zeros(1, 16)))
 
 
 def test_evaluation_counts_both_tests(federation: Make) -> None:
-    agent = federation().agents["a1"]
-    found = agent.answer(Question("evaluate", given(), {"arm": "zero-shot"}))
+    site = federation().sites["a1"]
+    found = site.answer(Question("evaluate", given(), {"arm": "zero-shot"}))
     assert found["test"][:, 1].tolist() == [2] * 10
-    assert int(found["local"][:, 1].sum()) == read_cmtii_capabilities({"a1": agent.prepare(NullProgress())})["a1"].tests
+    assert int(found["local"][:, 1].sum()) == read_cmtii_capabilities({"a1": site.prepare(NullProgress())})["a1"].tests
 
 
-def test_an_appraisal_is_numbers_alone(federation: Make) -> None:
-    agent = federation().agents["a1"]
-    agent.offer(LEARN, NullProgress())
-    agent.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
+def test_an_evaluation_is_numbers_alone(federation: Make) -> None:
+    site = federation().sites["a1"]
+    site.offer(LEARN, NullProgress())
+    site.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
     judge = Judge(Classifier(1, 8, 10).eval(), (1, 8, 8), tuple(map(str, range(10))), "cpu")
-    reply = agent.answer(Question("appraise", {**given(40), **evaluation.judge_to_inputs(judge)}, {"round": 1}))
-    assert list(reply) == ["appraisal"]
-    found = from_json_tensor(reply["appraisal"])
+    reply = site.answer(
+        Question("evaluate-generated", {**given(40), **evaluation.judge_to_inputs(judge)}, {"round": 1})
+    )
+    assert list(reply) == ["evaluation"]
+    found = from_json_tensor(reply["evaluation"])
     assert found["worth"]["count"] == 6
     assert 0 <= found["leak"]["calibrated"] <= 1
-    assert (agent.site.folder / "tensorboard/a1/nearest.csv").is_file()
+    assert (site.context.folder / "tensorboard/a1/nearest.csv").is_file()
 
 
-def test_what_is_appraised_is_what_was_tuned_on_and_painted_no_second_time(
+def test_what_is_evaluated_is_what_was_tuned_on_and_generated_no_second_time(
     federation: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agent = federation(report={"leakage": False}).agents["a1"]
-    agent.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
+    site = federation(report={"leakage": False}).sites["a1"]
+    site.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
     judge = Judge(Classifier(1, 8, 10).eval(), (1, 8, 8), tuple(map(str, range(10))), "cpu")
-    question = Question("appraise", {**given(40), **evaluation.judge_to_inputs(judge)}, {"round": 1})
-    before = from_json_tensor(agent.answer(question)["appraisal"])
-    agent.offer(tune("exchange"), NullProgress())
-    monkeypatch.setattr("fednet.methods.cmtii.site.generate_images", lambda *_a, **_k: pytest.fail("painted again"))
-    assert from_json_tensor(agent.answer(question)["appraisal"]) == before
+    question = Question("evaluate-generated", {**given(40), **evaluation.judge_to_inputs(judge)}, {"round": 1})
+    before = from_json_tensor(site.answer(question)["evaluation"])
+    site.offer(tune("exchange"), NullProgress())
+    monkeypatch.setattr("fednet.methods.cmtii.site.generate_images", lambda *_a, **_k: pytest.fail("generated again"))
+    assert from_json_tensor(site.answer(question)["evaluation"]) == before
 
 
 @pytest.mark.parametrize(
     ("ask", "inputs", "options", "what"),
     [
-        ("dance", {}, {}, "answers evaluate, appraise"),
-        ("evaluate", {}, {"arm": "zero-shot"}, "not nothing"),
-        ("evaluate", given(), {"arm": "central"}, "arm must be one of"),
-        ("evaluate", given(), {"arm": "local"}, "call for tune first"),
-        ("evaluate", {**given(), "labels": torch.full((20,), 10)}, {"arm": "zero-shot"}, "0 to 9"),
+        ("dance", {}, {}, "unknown question 'dance'; expected one of evaluate, evaluate-generated"),
+        ("evaluate", {}, {"arm": "zero-shot"}, "got nothing"),
+        ("evaluate", given(), {"arm": "central"}, "option arm must be one of"),
+        ("evaluate", given(), {"arm": "local"}, "hold an exchange of tune first"),
+        ("evaluate", {**given(), "labels": torch.full((20,), 10)}, {"arm": "zero-shot"}, r"0\.\.9"),
         ("evaluate", {**given(), "labels": torch.zeros(3, dtype=torch.int64)}, {"arm": "zero-shot"}, "int64"),
         ("evaluate", {**given(), "images": torch.zeros(20, 1, 4, 4)}, {"arm": "zero-shot"}, "1, 8, 8"),
         ("evaluate", {**given(), "images": torch.full((20, 1, 8, 8), 9.0)}, {"arm": "zero-shot"}, "images must lie"),
-        ("appraise", given(), {}, "round"),
-        ("appraise", given(), {"round": 1}, "the judge"),
+        ("evaluate-generated", given(), {}, "round"),
+        ("evaluate-generated", given(), {"round": 1}, "the judge"),
     ],
 )
 def test_what_cannot_be_answered_is_refused(
     federation: Make, ask: str, inputs: dict[str, torch.Tensor], options: dict[str, Any], what: str
 ) -> None:
     with pytest.raises(MethodError, match=what):
-        federation(1, partition={"classes_per_client": 10}).agents["a1"].answer(Question(ask, inputs, options))
+        federation(1, partition={"classes_per_client": 10}).sites["a1"].answer(Question(ask, inputs, options))
 
 
 @pytest.mark.parametrize(
@@ -196,12 +199,12 @@ def test_what_cannot_be_answered_is_refused(
 )
 def test_what_cannot_be_done_is_refused(federation: Make, call: ExchangePlan, what: str) -> None:
     with pytest.raises(MethodError, match=what):
-        federation(1, partition={"classes_per_client": 10}).agents["a1"].offer(call, NullProgress())
+        federation(1, partition={"classes_per_client": 10}).sites["a1"].offer(call, NullProgress())
 
 
 def test_a_site_without_enough_pictures_declines(federation: Make) -> None:
-    with pytest.raises(MethodError, match=r"a1 has no class of at least 500"):
-        federation(learn={"least": 500}).agents["a1"].offer(LEARN, NullProgress())
+    with pytest.raises(MethodError, match=r"a1 has no class with 500 pictures or more"):
+        federation(learn={"least": 500}).sites["a1"].offer(LEARN, NullProgress())
 
 
 def test_aliases_are_of_classes(federation: Make) -> None:
@@ -211,6 +214,6 @@ def test_aliases_are_of_classes(federation: Make) -> None:
 
 def test_aliases_travel_in_place_of_names(federation: Make) -> None:
     made = federation(aliases={f"alias-{k}": str(k) for k in range(10)})
-    offers = made.agents["a1"].offer(LEARN, NullProgress()).offers
+    offers = made.sites["a1"].offer(LEARN, NullProgress()).offers
     assert all(offer.subject.startswith("alias-") for offer in offers)
-    made.agents["a2"].absorb(offers[0])
+    made.sites["a2"].absorb(offers[0])

@@ -26,16 +26,16 @@ def keys(images: torch.Tensor) -> set[bytes]:
 
 
 def test_public_and_private_are_all_training_pictures() -> None:
-    world, train = CmtiiDataSplit(DATA, 0.4), load(DATA).train
-    parts = [world.holdings(REGIME, site(k)) for k in range(3)]
+    split, train = CmtiiDataSplit(DATA, 0.4), load(DATA).train
+    parts = [split.site_data(REGIME, site(k)) for k in range(3)]
     private = torch.cat([images for part in parts for images in (part.train.images, part.test.images)])
-    public = world.common().images
+    public = split.public_images().images
     assert len(public) + len(private) == len(train)
     assert keys(torch.cat([public, private.transpose(2, 3)])) == keys(train.images)
 
 
 def test_a_site_trains_on_three_quarters() -> None:
-    part = CmtiiDataSplit(DATA, 0.4).holdings(REGIME, site(1))
+    part = CmtiiDataSplit(DATA, 0.4).site_data(REGIME, site(1))
     whole = len(part.train) + len(part.test)
     assert len(part.train) == int(0.75 * whole)
 
@@ -47,23 +47,23 @@ def test_measures_lie_as_private_pictures_do() -> None:
 
 
 def test_without_a_public_part_nothing_is_turned() -> None:
-    world = CmtiiDataSplit(DATA, 0.0)
-    assert torch.equal(world.measures().test.images, load(DATA).test.images)
-    assert sum(len(world.holdings(REGIME, site(k)).train) for k in range(3)) > 0.7 * len(load(DATA).train)
+    split = CmtiiDataSplit(DATA, 0.0)
+    assert torch.equal(split.measures().test.images, load(DATA).test.images)
+    assert sum(len(split.site_data(REGIME, site(k)).train) for k in range(3)) > 0.7 * len(load(DATA).train)
 
 
 def test_all_together_are_the_sum_of_the_sites() -> None:
-    world = CmtiiDataSplit(DATA, 0.4)
-    pooled = world.pooled(REGIME, 3, 0)
-    assert len(pooled) == sum(len(world.holdings(REGIME, site(k)).train) for k in range(3))
+    split = CmtiiDataSplit(DATA, 0.4)
+    pooled = split.pooled(REGIME, 3, 0)
+    assert len(pooled) == sum(len(split.site_data(REGIME, site(k)).train) for k in range(3))
 
 
 def test_own_pictures_stay_as_they_are() -> None:
     own = load(DATA).judge
-    part = CmtiiDataSplit(DATA, 0.4).holdings(REGIME, site(0), own)
+    part = CmtiiDataSplit(DATA, 0.4).site_data(REGIME, site(0), own)
     assert keys(torch.cat([part.train.images, part.test.images])) == keys(own.images)
 
 
 def test_a_public_part_leaves_something_on_both_sides() -> None:
     with pytest.raises(DataError, match=r"backend.public"):
-        CmtiiDataSplit(DATA, 1e-4).common()
+        CmtiiDataSplit(DATA, 1e-4).public_images()

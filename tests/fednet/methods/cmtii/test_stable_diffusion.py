@@ -20,20 +20,20 @@ IMAGES = torch.rand(2, 3, 16, 16, generator=generator(0, "images")) * 2 - 1
 
 
 @pytest.fixture(scope="module")
-def pipeline(painter_folder: Path) -> Any:
-    return load_pipeline(painter_folder, "cpu", torch.float32)
+def pipeline(generator_folder: Path) -> Any:
+    return load_pipeline(generator_folder, "cpu", torch.float32)
 
 
 @pytest.fixture
-def painter(pipeline: Any) -> StableDiffusionGenerator:
+def image_generator(pipeline: Any) -> StableDiffusionGenerator:
     return StableDiffusionGenerator(pipeline, steps=3, guidance=7.5, batch=2, gamma=5.0)
 
 
-def painted(painter: StableDiffusionGenerator, word: Tensor, seed: int = 0, count: int = 2) -> Tensor:
-    return painter.paint(word, count, generator(seed, "paint"))
+def painted(image_generator: StableDiffusionGenerator, word: Tensor, seed: int = 0, count: int = 2) -> Tensor:
+    return image_generator.generate(word, count, generator(seed, "paint"))
 
 
-def test_a_tokens_own_row_paints_the_token(painter: StableDiffusionGenerator, pipeline: Any) -> None:
+def test_a_tokens_own_row_paints_the_token(image_generator: StableDiffusionGenerator, pipeline: Any) -> None:
     theirs = pipeline(
         [f"{PROMPT_TEMPLATE} pickup truck"] * 2,
         num_inference_steps=3,
@@ -41,29 +41,29 @@ def test_a_tokens_own_row_paints_the_token(painter: StableDiffusionGenerator, pi
         generator=generator(0, "paint"),
         output_type="pt",
     ).images
-    ours = painted(painter, painter.tokens("pickup truck"))
-    assert ours.shape == (2, *painter.shape) == (2, 3, 16, 16)
+    ours = painted(image_generator, image_generator.tokens("pickup truck"))
+    assert ours.shape == (2, *image_generator.shape) == (2, 3, 16, 16)
     torch.testing.assert_close(ours, theirs * 2 - 1)
 
 
-def test_the_word_and_the_seed_decide(painter: StableDiffusionGenerator) -> None:
-    word = painter.tokens("cat")
-    assert torch.equal(painted(painter, word), painted(painter, word))
-    assert not torch.equal(painted(painter, word), painted(painter, word, seed=1))
-    assert not torch.equal(painted(painter, word), painted(painter, painter.tokens("dog")))
+def test_the_word_and_the_seed_decide(image_generator: StableDiffusionGenerator) -> None:
+    word = image_generator.tokens("cat")
+    assert torch.equal(painted(image_generator, word), painted(image_generator, word))
+    assert not torch.equal(painted(image_generator, word), painted(image_generator, word, seed=1))
+    assert not torch.equal(painted(image_generator, word), painted(image_generator, image_generator.tokens("dog")))
 
 
-def test_more_than_a_batch_is_painted_in_parts(painter: StableDiffusionGenerator) -> None:
-    many = painted(painter, painter.tokens("cat"), count=5)
+def test_more_than_a_batch_is_painted_in_parts(image_generator: StableDiffusionGenerator) -> None:
+    many = painted(image_generator, image_generator.tokens("cat"), count=5)
     assert many.shape[0] == 5
-    torch.testing.assert_close(many[:2], painted(painter, painter.tokens("cat")))
+    torch.testing.assert_close(many[:2], painted(image_generator, image_generator.tokens("cat")))
     assert float(many.min()) >= -1
     assert float(many.max()) <= 1
 
 
-def test_the_loss_reaches_the_words_and_nothing_else(painter: StableDiffusionGenerator, pipeline: Any) -> None:
-    words = [painter.tokens(name).requires_grad_() for name in ("cat", "pickup truck")]
-    losses = painter.denoising_loss(IMAGES, words, generator(0, "loss"))
+def test_the_loss_reaches_the_words_and_nothing_else(image_generator: StableDiffusionGenerator, pipeline: Any) -> None:
+    words = [image_generator.tokens(name).requires_grad_() for name in ("cat", "pickup truck")]
+    losses = image_generator.denoising_loss(IMAGES, words, generator(0, "loss"))
     assert losses.shape == (2,)
     losses[1].backward()
     assert words[0].grad is None or not words[0].grad.any()
@@ -75,13 +75,13 @@ def test_the_loss_reaches_the_words_and_nothing_else(painter: StableDiffusionGen
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_the_loss_is_what_the_pipelines_parts_say(
-    painter: StableDiffusionGenerator, pipeline: Any, prediction: str
+    image_generator: StableDiffusionGenerator, pipeline: Any, prediction: str
 ) -> None:
     """The same draws, computed anew with diffusers' own noise, target and SNR."""
     kept = pipeline.scheduler
     pipeline.scheduler = scheduler = DDIMScheduler.from_config(kept.config, prediction_type=prediction)
     try:
-        ours = painter.denoising_loss(IMAGES, [painter.tokens("cat")] * 2, generator(0, "loss"))
+        ours = image_generator.denoising_loss(IMAGES, [image_generator.tokens("cat")] * 2, generator(0, "loss"))
     finally:
         pipeline.scheduler = kept
     random = generator(0, "loss")
@@ -97,36 +97,38 @@ def test_the_loss_is_what_the_pipelines_parts_say(
     torch.testing.assert_close(ours, weights * (said - target).square().mean((1, 2, 3)))
 
 
-def test_pictures_of_any_size_and_colour_are_taken(painter: StableDiffusionGenerator) -> None:
-    words = [painter.tokens("cat")] * 2
+def test_pictures_of_any_size_and_colour_are_taken(image_generator: StableDiffusionGenerator) -> None:
+    words = [image_generator.tokens("cat")] * 2
     small, grey = IMAGES[:, :, ::2, ::2], IMAGES[:, :1]
     for images in (small, grey):
-        assert painter.denoising_loss(images, words, generator(0, "loss")).isfinite().all()
+        assert image_generator.denoising_loss(images, words, generator(0, "loss")).isfinite().all()
 
 
-def test_words_of_another_kind_are_refused(painter: StableDiffusionGenerator) -> None:
+def test_words_of_another_kind_are_refused(image_generator: StableDiffusionGenerator) -> None:
     with pytest.raises(ModelError, match=r"word 0 is torch.float32 \(1, 15\)"):
-        painted(painter, torch.zeros(1, 15))
+        painted(image_generator, torch.zeros(1, 15))
     with pytest.raises(ModelError, match="word 0 holds NaN"):
-        painted(painter, torch.full((1, 16), float("nan")))
+        painted(image_generator, torch.full((1, 16), float("nan")))
     with pytest.raises(ModelError, match="has 72 tokens; a prompt has room for 1 to 71"):
-        painted(painter, torch.zeros(72, 16))
+        painted(image_generator, torch.zeros(72, 16))
     with pytest.raises(ModelError, match="2 pictures need as many words"):
-        painter.denoising_loss(IMAGES, [painter.tokens("cat")], generator(0, "loss"))
+        image_generator.denoising_loss(IMAGES, [image_generator.tokens("cat")], generator(0, "loss"))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_stays_near(painter: StableDiffusionGenerator, painter_folder: Path, dtype: torch.dtype) -> None:
+def test_half_precision_stays_near(
+    image_generator: StableDiffusionGenerator, generator_folder: Path, dtype: torch.dtype
+) -> None:
     """A CUDA device computes so; the same code runs here on the CPU."""
     half = StableDiffusionGenerator(
-        load_pipeline(painter_folder, "cpu", dtype), steps=3, guidance=7.5, batch=2, gamma=5.0
+        load_pipeline(generator_folder, "cpu", dtype), steps=3, guidance=7.5, batch=2, gamma=5.0
     )
-    ours, theirs = painted(half, half.tokens("cat")), painted(painter, painter.tokens("cat"))
+    ours, theirs = painted(half, half.tokens("cat")), painted(image_generator, image_generator.tokens("cat"))
     assert ours.dtype == torch.float32
     assert (ours - theirs).abs().mean() < 0.05
     word = half.tokens("cat").requires_grad_()
     losses = half.denoising_loss(IMAGES, [word] * 2, generator(0, "loss"))
-    exact = painter.denoising_loss(IMAGES, [painter.tokens("cat")] * 2, generator(0, "loss"))
+    exact = image_generator.denoising_loss(IMAGES, [image_generator.tokens("cat")] * 2, generator(0, "loss"))
     torch.testing.assert_close(losses, exact, rtol=0.05, atol=0.01)
     losses.mean().backward()
     assert word.grad is not None
@@ -134,12 +136,12 @@ def test_half_precision_stays_near(painter: StableDiffusionGenerator, painter_fo
     assert word.grad.any()
 
 
-def test_pictures_that_are_none_are_refused(painter: StableDiffusionGenerator, pipeline: Any) -> None:
+def test_pictures_that_are_none_are_refused(image_generator: StableDiffusionGenerator, pipeline: Any) -> None:
     bias = pipeline.vae.decoder.conv_out.bias
     kept = bias.clone()
     bias.fill_(float("nan"))
     try:
         with pytest.raises(ModelError, match=r"painted NaN in torch\.float32"):
-            painted(painter, painter.tokens("cat"))
+            painted(image_generator, image_generator.tokens("cat"))
     finally:
         bias.copy_(kept)

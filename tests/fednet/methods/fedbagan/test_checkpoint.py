@@ -90,10 +90,10 @@ def test_weights_that_do_not_fit_are_refused(kept: GeneratorCheckpoint, tmp_path
 )
 def test_a_foreign_file_is_refused_with_one_message(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(ModelError, match=r"is no checkpoint of fedbagan \(.*\): give one that a run has left"):
+    with pytest.raises(ModelError, match=r"cannot be used \(.*\): give a checkpoint of fedbagan"):
         GeneratorCheckpoint.read(tmp_path / "file")
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="is no checkpoint"):
+    with pytest.raises(ModelError, match="give a checkpoint of fedbagan"):
         GeneratorCheckpoint.read(tmp_path / "none")

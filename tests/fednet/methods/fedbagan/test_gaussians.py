@@ -77,7 +77,7 @@ def test_a_rare_class_leans_on_the_others_and_a_missing_one_is_not_known(pooled:
     assert bool((torch.linalg.eigvalsh(found.covariance) > 0).all())  # although three vectors span a plane
     weak = ClassGaussians.of(weighted_mean(*told(*pooled)), shrinkage=1e6)
     torch.testing.assert_close(weak.covariance[0], weak.covariance[2], rtol=1e-3, atol=1e-4)
-    with pytest.raises(ModelError, match="nobody has a picture of class 3"):
+    with pytest.raises(ModelError, match="no site has a picture of class 3"):
         found.draw(torch.tensor([0, 3]), torch.Generator())
 
 
@@ -94,8 +94,8 @@ def test_what_is_refused(pooled: tuple[Tensor, Tensor]) -> None:
     for bad in (latents * 100, torch.full_like(latents, torch.nan)):
         with pytest.raises(MethodError, match=r"raise autoencoder\.penalty"):
             make(bad)
-    with pytest.raises(ModelError, match="of no pictures"):
+    with pytest.raises(ModelError, match="no moments have been summed yet"):
         ClassGaussians.of(zero_moments(SITES, CLASSES, WIDE), 4.0)
     odd = make(latents)
-    with pytest.raises(ModelError, match="of no latent vectors"):
+    with pytest.raises(ModelError, match="are not those of latent vectors"):
         ClassGaussians.of({**odd, "outer": -odd["outer"]}, 4.0)

@@ -59,7 +59,7 @@ def test_the_best_is_chosen_by_the_judges_pictures_and_is_what_all_draw_with(don
     best = GeneratorCheckpoint.read(made.folder / "checkpoints" / "best.safetensors")
     assert best.about.round == metrics["best"]["round"]
     assert best.about.distance == metrics["best"]["distance"]
-    state = made.agents["a2"]._there().bench.models.current_state(GAN)
+    state = made.sites["a2"].states.current_state(GAN)
     assert all(torch.equal(state[f"average.{name}"], value) for name, value in best.generator.state_dict().items())
 
 
@@ -67,7 +67,7 @@ def test_the_reader_is_shown_it(done: tuple[Any, dict[str, Any]]) -> None:
     made, _ = done
     summary = read_summary(made.folder)
     titles = [section.title for section in summary.sections]
-    assert titles == ["What the samples are worth", "Class by class", "Samples", "Losses"]
+    assert titles == ["Measures of the samples", "Class by class", "Samples", "Losses"]
     figures = [figure.file for section in summary.sections for figure in section.figures]
     assert figures == [*(f"samples/round-{k:04d}.png" for k in (0, 1, 2)), "samples/rounds.gif"]
     with Image.open(made.folder / "samples" / "rounds.gif") as moving:
@@ -121,7 +121,7 @@ def test_half_of_the_sites_train_and_all_add_up(whole: Make) -> None:
 def unpack_model(made: Any, model: str) -> dict[str, torch.Tensor]:
     from fednet.api import Question
 
-    content = made.agents["a1"].answer(Question("model", {}, {"model": model}))["content"]
+    content = made.sites["a1"].answer(Question("model", {}, {"model": model}))["content"]
     return unpack(content.numpy().tobytes())
 
 
@@ -134,5 +134,5 @@ def test_sites_that_do_not_fit_are_refused(federation: Make, whole: Make, tmp_pa
     with pytest.raises(DataError, match="a1 has latent vectors of 4 numbers, the run 5"):
         run_job(wider, made.network, tmp_path, 0, NullProgress())
     made.network.capabilities = {**made.network.capabilities, "a2": "{}"}
-    with pytest.raises(MethodError, match="a2 shows no card of the method fedbagan"):
+    with pytest.raises(MethodError, match="a2 has no capabilities of the method fedbagan"):
         run_job(made.config, made.network, tmp_path, 0, NullProgress())

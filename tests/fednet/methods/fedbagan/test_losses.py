@@ -59,7 +59,7 @@ def test_a_choice_is_the_logistic_loss_of_the_difference(loss: object) -> None:
 def test_who_cannot_tell_loses_the_log_of_two(plain: bool) -> None:
     same, labels = torch.zeros(4, 11), torch.arange(4)
     for game in ("relativistic", "softmax"):
-        loss = discriminator_loss(game, LOSSES["cel"], same, same, labels, plain=plain)  # type: ignore[arg-type]
+        loss = discriminator_loss(game, LOSSES["cel"], same, same, labels, plain=plain)
         expected = math.log(2) if game == "relativistic" else 2 * math.log(11)
         assert float(loss) == pytest.approx(expected)
     fooled = generator_loss("relativistic", LOSSES["cel"], same, same, None if plain else labels)

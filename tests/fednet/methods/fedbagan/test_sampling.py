@@ -11,28 +11,29 @@ import torch
 from fednet.api import NullProgress
 from fednet.errors import MethodError, ModelError
 from fednet.methods.fedbagan.job import run_job
-from fednet.methods.fedbagan.pipeline import BEST_CHECKPOINT
-from fednet.methods.fedbagan.sampling import FedBaganSampleRequest, sample, sample_from, validated_labels
+from fednet.methods.fedbagan.results import BEST_CHECKPOINT
+from fednet.methods.fedbagan.sampling import sample, sample_from, validated_labels
+from fednet.methods.sample_request import SampleRequest
 
 NAMES = ("rows", "columns", "checks")
 Make = Callable[..., Any]
 
 
 def test_which_labels_are_drawn() -> None:
-    assert validated_labels(FedBaganSampleRequest(count=2), NAMES).tolist() == [0, 0, 1, 1, 2, 2]
-    assert validated_labels(FedBaganSampleRequest((2, 0), count=1), NAMES).tolist() == [2, 0]
+    assert validated_labels(SampleRequest(count=2), NAMES).tolist() == [0, 0, 1, 1, 2, 2]
+    assert validated_labels(SampleRequest(labels=(2, 0), count=1), NAMES).tolist() == [2, 0]
 
 
 @pytest.mark.parametrize(
     ("request_", "reason"),
     [
-        (FedBaganSampleRequest((3,)), r"there is no class 3: the labels are 0 to 2 \(0 rows, 1 columns, 2 checks\)"),
-        (FedBaganSampleRequest((-1,)), "there is no class -1"),
-        (FedBaganSampleRequest((0,), count=20_001), "20001 pictures cannot be drawn at once"),
-        (FedBaganSampleRequest(()), "0 pictures cannot be drawn"),
+        (SampleRequest(labels=(3,)), r"there is no class 3: the labels are 0 to 2 \(0 rows, 1 columns, 2 checks\)"),
+        (SampleRequest(labels=(-1,)), "there is no class -1"),
+        (SampleRequest(labels=(0,), count=20_001), "20001 pictures cannot be generated at once"),
+        (SampleRequest(labels=()), "0 pictures cannot be generated"),
     ],
 )
-def test_what_cannot_be_drawn(request_: FedBaganSampleRequest, reason: str) -> None:
+def test_what_cannot_be_drawn(request_: SampleRequest, reason: str) -> None:
     with pytest.raises(MethodError, match=reason):
         validated_labels(request_, NAMES)
 
@@ -41,26 +42,26 @@ def test_nobody_is_there(federation: Make) -> None:
     network = federation().network
     network.capabilities = {}
     with pytest.raises(MethodError, match="start clients of the method fedbagan"):
-        sample(network, FedBaganSampleRequest(), NullProgress())
+        sample(network, SampleRequest(), NullProgress())
 
 
 def test_a_foreign_file_is_refused(tmp_path: Any) -> None:
     (tmp_path / "file").write_bytes(b"foreign")
-    with pytest.raises(ModelError, match="is no checkpoint of fedbagan"):
-        sample_from(tmp_path / "file", FedBaganSampleRequest())
+    with pytest.raises(ModelError, match="give a checkpoint of fedbagan"):
+        sample_from(tmp_path / "file", SampleRequest())
 
 
 def test_the_cluster_and_its_best_checkpoint_draw_the_same(whole: Make) -> None:
     """After a run every site draws with the best generator."""
     made = whole(baseline=False)
     run_job(made.config, made.network, made.folder, 0, NullProgress())
-    request = FedBaganSampleRequest((7, 1), count=3, seed=5)
+    request = SampleRequest(labels=(7, 1), count=3, seed=5)
     live, kept = sample(made.network, request, NullProgress()), sample_from(made.folder / BEST_CHECKPOINT, request)
     assert live.labels is not None
     assert live.labels.tolist() == [7, 7, 7, 1, 1, 1]
     assert torch.equal(live.images, kept.images)
     assert not torch.equal(
-        live.images, sample(made.network, FedBaganSampleRequest((7, 1), 3, seed=6), NullProgress()).images
+        live.images, sample(made.network, SampleRequest(labels=(7, 1), count=3, seed=6), NullProgress()).images
     )
     assert "whose generator is that of all sites" in live.notes[0]
     assert "after round" in kept.notes[0]

@@ -102,7 +102,7 @@ def test_first_the_discriminator_learns_alone() -> None:
     for alone in (True, False):
         autoencoder, pair, latents = made(small())
         before = weights(pair.generator)
-        losses = train_gan(pair, small().gan, latents, autoencoder, lesson(), alone=alone)
+        losses = train_gan(pair, small().gan, latents, autoencoder, lesson(), discriminator_only=alone)
         assert torch.equal(weights(pair.generator), before) is alone
         assert ("generator_loss" in losses) is not alone
 
@@ -110,10 +110,10 @@ def test_first_the_discriminator_learns_alone() -> None:
 def test_the_average_follows_the_generator_by_its_decay() -> None:
     config = small(average=0.75).gan
     autoencoder, pair, latents = made(small())
-    torch.nn.init.zeros_(pair.average.body[0].weight)
-    train_gan(pair, config, latents, autoencoder, lesson(), alone=False)
-    wanted = 0.25 * pair.generator.body[0].weight
-    torch.testing.assert_close(pair.average.body[0].weight, wanted)
+    average, generator = (net.get_parameter("body.0.weight") for net in (pair.average, pair.generator))
+    torch.nn.init.zeros_(average)
+    train_gan(pair, config, latents, autoencoder, lesson(), discriminator_only=False)
+    torch.testing.assert_close(average, 0.25 * generator)
 
 
 def test_every_class_of_the_site_comes_equally_often_and_no_other() -> None:
@@ -139,7 +139,7 @@ def test_the_same_lesson_gives_the_same_weights() -> None:
     found = []
     for _ in range(2):
         autoencoder, pair, latents = made(small())
-        train_gan(pair, small().gan, latents, autoencoder, lesson(), alone=False)
+        train_gan(pair, small().gan, latents, autoencoder, lesson(), discriminator_only=False)
         found.append(weights(pair))
     assert torch.equal(*found)
 
@@ -148,4 +148,4 @@ def test_a_training_that_diverges_says_so() -> None:
     autoencoder, pair, latents = made(small())
     torch.nn.init.constant_(pair.discriminator.head.weight, torch.nan)
     with pytest.raises(MethodError, match="lower the step sizes"):
-        train_gan(pair, small().gan, latents, autoencoder, lesson(), alone=False)
+        train_gan(pair, small().gan, latents, autoencoder, lesson(), discriminator_only=False)

@@ -1,4 +1,4 @@
-"""Small sites with pictures of bright columns, a column a class, and the network of all of them in one process."""
+"""Small contexts with pictures of bright columns, a column a class, and the network of all of them in one process."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def small(**changes: Mapping[str, object]) -> NoveltyConfig:
 
 
 class Cluster:
-    """Two sites, prepared: a1 with the labels 0-2, a2 with 1-3; and their network."""
+    """Two contexts, prepared: a1 with the labels 0-2, a2 with 1-3; and their network."""
 
     def __init__(self, folder: Path, config: NoveltyConfig, seed: int = 0) -> None:
         held = {"a1": (0, 1, 2), "a2": (1, 2, 3)}
         self.config = config
-        self.sites = {name: SiteContext(name, index, 2, seed, "cpu", folder) for index, name in enumerate(held)}
-        self.agents = {
-            name: NoveltySite(config, self.sites[name], columns(*labels, seed=index))
+        self.contexts = {name: SiteContext(name, index, 2, seed, "cpu", folder) for index, name in enumerate(held)}
+        self.sites = {
+            name: NoveltySite(config, self.contexts[name], columns(*labels, seed=index))
             for index, (name, labels) in enumerate(held.items())
         }
-        self.capabilities = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
-        self.network: Network = local_network(self.agents, self.capabilities, seed)
+        self.capabilities = {name: site.prepare(NullProgress()) for name, site in self.sites.items()}
+        self.network: Network = local_network(self.sites, self.capabilities, seed)
 
 
 @pytest.fixture

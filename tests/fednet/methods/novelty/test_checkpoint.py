@@ -38,7 +38,7 @@ def described(path: Path) -> dict[str, Any]:
     return found
 
 
-def rewritten(path: Path, description: object, tensors=None) -> Path:
+def rewritten(path: Path, description: object, tensors: Any = None) -> Path:
     save_file(tensors or load_file(path), path, metadata={METADATA_KEY: json.dumps(description)})
     return path
 
@@ -81,7 +81,7 @@ def test_a_cut_file_is_refused(path: Path) -> None:
             read_detector(path)
 
 
-HOSTILE = {
+HOSTILE: dict[str, Any] = {
     "nothing": None,
     "a list": [],
     "deep": "deep",
@@ -103,7 +103,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("changes", HOSTILE.values(), ids=HOSTILE)
-def test_a_description_that_asks_for_too_much_or_nonsense_is_refused(path: Path, changes) -> None:
+def test_a_description_that_asks_for_too_much_or_nonsense_is_refused(path: Path, changes: Any) -> None:
     description: Any = described(path)
     if not isinstance(changes, dict):
         description = changes

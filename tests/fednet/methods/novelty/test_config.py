@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -36,12 +39,12 @@ def test_it_survives_json() -> None:
         ({"unknown": 1}, "Extra"),
     ],
 )
-def test_what_does_not_fit_is_refused(values, says) -> None:
+def test_what_does_not_fit_is_refused(values: Any, says: Any) -> None:
     with pytest.raises(ValidationError, match=says):
         NoveltyConfig.model_validate(values)
 
 
-def test_missing_data_and_checkpoints_are_found_early(tmp_path) -> None:
+def test_missing_data_and_checkpoints_are_found_early(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a folder"):
         check(NoveltyConfig(), {"data": {"name": "mnist", "root": str(tmp_path / "nowhere")}})
     with pytest.raises(DataError, match=r"detector\.checkpoint"):

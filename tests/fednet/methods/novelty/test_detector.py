@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ def classifier() -> LeNet:
         return LeNet()
 
 
-def detector(seed: int = 0, **settings) -> Detector:
+def detector(seed: int = 0, **settings: Any) -> Detector:
     return Detector(network(), DetectorConfig(**{**QUICK, **settings}), seed=seed, classifier=classifier())
 
 
@@ -69,7 +70,7 @@ def test_the_median_of_an_even_number_lies_between_the_middle_two() -> None:
 
 
 @pytest.mark.parametrize("mask", ["alternating", "checkerboard", "centre", "random"])
-def test_reconstructions_keep_what_they_were_told_and_lie_in_range(mask) -> None:
+def test_reconstructions_keep_what_they_were_told_and_lie_in_range(mask: Any) -> None:
     x = pictures()
     drawn = detector(mask=mask, seed=3).reconstruct(x)
     known = masks(mask, 3, (8, 8), seed=3)

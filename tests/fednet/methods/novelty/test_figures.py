@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from fednet.methods.novelty import figures
+from fednet.methods.novelty.findings import DetectorScores
 from fednet.methods.novelty.inference import ClassPrediction, NoveltyInference, Reconstructions
 
 KNOWN = torch.tensor([[True, False], [False, True]]).repeat(4, 4)
@@ -29,12 +32,15 @@ def test_a_picture_stands_beside_its_parts() -> None:
     assert np.unique(tile[6]).tolist() == [255]
 
 
-def test_figures_are_written(tmp_path) -> None:
-    scores = {"one": ([0.1, 0.2, 0.3], [0.25, 2.0], 1.0), "two": ([0.0, 0.2], [0.2, 0.9], None)}
+def test_figures_are_written(tmp_path: Path) -> None:
+    scores = {
+        "one": DetectorScores((0.1, 0.2, 0.3), (0.25, 2.0), 1.0),
+        "two": DetectorScores((0.0, 0.2), (0.2, 0.9), None),
+    }
     figures.write_histograms(tmp_path / "a" / "scores.png", scores)
     figures.write_roc_curves(tmp_path / "roc.png", scores)
-    rows = [("said", torch.zeros(channels, 8, 8), Reconstructions(torch.zeros(2, channels, 8, 8), torch.stack([KNOWN] * 2)))
-            for channels in (1, 1)]  # fmt: skip
+    parts = Reconstructions(torch.zeros(2, 1, 8, 8), torch.stack([KNOWN] * 2))
+    rows = [("a label", torch.zeros(1, 8, 8), parts)] * 2
     figures.write_reconstructions(tmp_path / "pictures.png", rows)
     for file in ("a/scores.png", "roc.png", "pictures.png"):
         assert (tmp_path / file).read_bytes().startswith(b"\x89PNG")

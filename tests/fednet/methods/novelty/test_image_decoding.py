@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def grey() -> Image.Image:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "TIFF"])
-def test_pixels_come_back(kind) -> None:
+def test_pixels_come_back(kind: Any) -> None:
     found = decode_image(content(grey(), kind), GREY)
     assert torch.equal(found, from_bytes(torch.arange(24, dtype=torch.uint8).view(1, 1, 6, 4) * 10))
 
@@ -42,7 +43,7 @@ def test_grey_becomes_colour_and_colour_grey() -> None:
 
 
 @pytest.mark.parametrize("junk", [b"", b"hello", b"\x89PNG\r\n\x1a\n", bytes(1000)])
-def test_what_is_no_picture_is_refused(junk) -> None:
+def test_what_is_no_picture_is_refused(junk: Any) -> None:
     with pytest.raises(DataError, match=r"x\.png is not a readable picture"):
         decode_image(junk, GREY, "x.png")
 

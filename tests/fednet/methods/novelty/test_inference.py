@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
-from fednet.api import NullProgress, Question, Replies
+from fednet.api import Network, NullProgress, Question, Replies
 from fednet.errors import MethodError
 from fednet.methods.novelty import inference, services
 from fednet.methods.novelty.inference import NoveltyDecision, NoveltyScores, infer, scores_by_site, shared_scores
 
 
 @pytest.fixture
-def ready(cluster):
+def ready(cluster: Any) -> Any:
     """A cluster with both kinds of detectors, calibrated."""
     services.train(cluster.network, {"a1": "0-2", "a2": "1-3"}, model="own-detector")
     services.calibrate(cluster.network)
@@ -22,10 +24,10 @@ def ready(cluster):
     return cluster
 
 
-class Losing:
+class _Losing:
     """A network that loses a site after some questions about scores."""
 
-    def __init__(self, network, site: str, after: int) -> None:
+    def __init__(self, network: Any, site: str, after: int) -> None:
         self._network, self._site, self._left = network, site, after
         self.capabilities = network.capabilities
 
@@ -40,7 +42,7 @@ class Losing:
         return Replies(by_node, lost={self._site: "gone"})
 
 
-def test_a_picture_has_one_word_from_all(ready, pictures) -> None:
+def test_a_picture_has_one_word_from_all(ready: Any, pictures: Callable[..., Any]) -> None:
     image = pictures(1, count=1).images
     found = infer(ready.network, image, keep=True)
     assert set(found.predictions) == {"a1", "a2"}
@@ -54,7 +56,7 @@ def test_a_picture_has_one_word_from_all(ready, pictures) -> None:
     assert not found.missing
 
 
-def test_the_smallest_ratio_decides(ready, pictures) -> None:
+def test_the_smallest_ratio_decides(ready: Any, pictures: Callable[..., Any]) -> None:
     found = infer(ready.network, pictures(3, count=1).images)
     for name, told in found.verdicts.items():
         verdict = found.verdict(name)
@@ -65,7 +67,7 @@ def test_the_smallest_ratio_decides(ready, pictures) -> None:
     assert together["a1"] == together["a2"]
 
 
-def test_the_probabilities_are_averaged(ready, pictures) -> None:
+def test_the_probabilities_are_averaged(ready: Any, pictures: Callable[..., Any]) -> None:
     image = pictures(1, count=1).images
     services.train(ready.network, {"a1": "0-2", "a2": "1-3"})
     replies = ready.network.ask(Question("classify", {"images": image})).by_node
@@ -75,7 +77,7 @@ def test_the_probabilities_are_averaged(ready, pictures) -> None:
     assert math.isclose(found.together.confidence, float(mean.max()))
 
 
-def test_the_table_has_a_row_a_site_and_one_for_all(ready, pictures) -> None:
+def test_the_table_has_a_row_a_site_and_one_for_all(ready: Any, pictures: Callable[..., Any]) -> None:
     for passes in (None, 4):
         heads, rows = infer(ready.network, pictures(0, count=1).images, passes=passes).table()
         assert [row[0] for row in rows] == ["a1", "a2", "together"]
@@ -84,19 +86,25 @@ def test_the_table_has_a_row_a_site_and_one_for_all(ready, pictures) -> None:
         assert "own-detector: is_ood" in heads
 
 
-def test_without_thresholds_only_the_classifiers_speak(cluster, pictures) -> None:
+def test_without_thresholds_only_the_classifiers_speak(cluster: Any, pictures: Callable[..., Any]) -> None:
     found = infer(cluster.network, pictures(0, count=1).images)
     assert found.verdicts == {}
     assert found.table()[0] == ("site", "prediction", "confidence")
 
 
-def test_a_site_that_is_not_calibrated_is_not_asked(ready, pictures) -> None:
-    ready.agents["a2"].adopt("detector", 1, ready.agents["a2"].initial_state("detector"))
+def test_a_site_that_is_not_calibrated_is_not_asked(ready: Any, pictures: Callable[..., Any]) -> None:
+    ready.sites["a2"].adopt("detector", 1, ready.sites["a2"].initial_state("detector"))
     found = infer(ready.network, pictures(0, count=1).images)
     assert set(found.verdicts["detector"]) == {"a1"}
 
 
-def test_divided_work_is_what_any_site_would_say(ready, pictures, monkeypatch) -> None:
+def losing(network: Network, site: str, after: int) -> Any:
+    return _Losing(network, site, after)
+
+
+def test_divided_work_is_what_any_site_would_say(
+    ready: Any, pictures: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(inference, "CHUNK", 3)
     images = pictures(0, 3, count=5).images
     found = shared_scores(ready.network, images, NullProgress())
@@ -105,38 +113,42 @@ def test_divided_work_is_what_any_site_would_say(ready, pictures, monkeypatch) -
     assert found.thresholds == {"together": float(whole["threshold"])}
 
 
-def test_the_others_do_the_work_of_one_that_is_lost(ready, pictures, monkeypatch) -> None:
+def test_the_others_do_the_work_of_one_that_is_lost(
+    ready: Any, pictures: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(inference, "CHUNK", 3)
     images = pictures(0, 3, count=5).images
     whole = shared_scores(ready.network, images, NullProgress()).by_site["together"]
-    found = shared_scores(Losing(ready.network, "a1", 1), images, NullProgress()).by_site["together"]
+    found = shared_scores(losing(ready.network, "a1", 1), images, NullProgress()).by_site["together"]
     torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-6)
 
 
-def test_each_alone_scores_everything_and_one_that_is_lost_is_left_out(ready, pictures, monkeypatch) -> None:
+def test_each_alone_scores_everything_and_one_that_is_lost_is_left_out(
+    ready: Any, pictures: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(inference, "CHUNK", 4)
     images = pictures(0, 3, count=5).images
     found = scores_by_site(ready.network, images, NullProgress())
     assert {site: len(scores) for site, scores in found.by_site.items()} == {"a1": 10, "a2": 10}
     assert torch.equal(found.lowest(), torch.minimum(found.by_site["a1"], found.by_site["a2"]))
-    assert set(scores_by_site(Losing(ready.network, "a1", 1), images, NullProgress()).by_site) == {"a2"}
+    assert set(scores_by_site(losing(ready.network, "a1", 1), images, NullProgress()).by_site) == {"a2"}
 
 
-def test_shared_detectors_that_differ_are_refused(ready, pictures) -> None:
-    agent = ready.agents["a2"]
-    agent.answer(Question("train", {}, {"model": "detector", "labels": "1", "steps": 1}))
-    agent.answer(Question("calibrate", {}, {"model": "detector", "threshold": 1.0}))
+def test_shared_detectors_that_differ_are_refused(ready: Any, pictures: Callable[..., Any]) -> None:
+    site = ready.sites["a2"]
+    site.answer(Question("train", {}, {"model": "detector", "labels": "1", "steps": 1}))
+    site.answer(Question("calibrate", {}, {"model": "detector", "threshold": 1.0}))
     with pytest.raises(MethodError, match="detectors differ"):
         infer(ready.network, pictures(0, count=1).images)
 
 
-def test_without_detectors_nothing_is_scored(cluster, pictures) -> None:
+def test_without_detectors_nothing_is_scored(cluster: Any, pictures: Callable[..., Any]) -> None:
     for scoring in (scores_by_site, shared_scores):
         with pytest.raises(MethodError, match="no site has a calibrated"):
             scoring(cluster.network, pictures(0).images, NullProgress())
 
 
-def test_a_picture_of_another_shape_is_refused(ready) -> None:
+def test_a_picture_of_another_shape_is_refused(ready: Any) -> None:
     with pytest.raises(MethodError, match=r"\(n, 1, 8, 8\)"):
         infer(ready.network, torch.zeros(1, 1, 9, 9))
 

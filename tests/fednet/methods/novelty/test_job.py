@@ -1,16 +1,19 @@
-"""The job of a run, over the agents of this process."""
+"""The job of a run, over the sites of this process."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fednet.api import NullProgress, SiteContext, Stopped
 from fednet.data.datasets import Splits
 from fednet.errors import DataError
-from fednet.methods.novelty import job
+from fednet.methods.novelty import job as novelty_job
+from fednet.methods.novelty.site import NoveltySite
 from fednet.reporting.summary import read_summary
 
 FLOW = {
@@ -38,28 +41,34 @@ class StopAt(NullProgress):
 
 
 @pytest.fixture
-def job(make_cluster, small_config, pictures, monkeypatch, tmp_path):
+def job(
+    make_cluster: Callable[..., Any],
+    small_config: Callable[..., Any],
+    pictures: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Any:
     """Runs the small job on a cluster, in a folder."""
     train, judge, test = (pictures(0, 1, 2, 3, count=8, seed=seed) for seed in (7, 8, 9))
-    monkeypatch.setattr(job, "load", lambda _: Splits(train, judge, test))
+    monkeypatch.setattr(novelty_job, "load", lambda _: Splits(train, judge, test))
 
-    def run(folder: Path, progress=None, cluster=None, **flow):
+    def run(folder: Path, progress: Any = None, cluster: Any = None, **flow: Any) -> Any:
         folder.mkdir(exist_ok=True)
         config = small_config(flow={**FLOW, **flow})
         cluster = cluster or make_cluster(config, folder)
-        return job.run_job(config, cluster.network, folder, 0, progress or NullProgress())
+        return novelty_job.run_job(config, cluster.network, folder, 0, progress or NullProgress())
 
     return run
 
 
-def metrics(folder: Path) -> dict:
-    found = json.loads((folder / "metrics.json").read_text())
+def metrics(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
     for one in (found["first"], *found["rounds"], *found["detector"]):
         one["closed"].pop("seconds")
     return found
 
 
-def test_the_whole_flow_leaves_its_results(job, tmp_path) -> None:
+def test_the_whole_flow_leaves_its_results(job: Any, tmp_path: Path) -> None:
     summary = job(tmp_path / "run")
     assert summary == read_summary(tmp_path / "run")
     assert summary.sections[0].title == "One site's model, set everywhere"
@@ -77,7 +86,7 @@ def test_the_whole_flow_leaves_its_results(job, tmp_path) -> None:
     assert set(found["rates"]) >= {"detector of the rounds", "own detectors, lowest ratio", "a1 alone", "a2 alone"}
 
 
-def test_without_detector_rounds_only_the_classifier_is_there(job, tmp_path) -> None:
+def test_without_detector_rounds_only_the_classifier_is_there(job: Any, tmp_path: Path) -> None:
     summary = job(tmp_path / "run", detector_rounds=0)
     assert [section.title for section in summary.sections] == [
         "One site's model, set everywhere",
@@ -88,7 +97,9 @@ def test_without_detector_rounds_only_the_classifier_is_there(job, tmp_path) -> 
 @pytest.mark.parametrize(
     "phase", [("rounds of the classifier", 1), ("rounds of the detector", 2), ("scoring together", 0)]
 )
-def test_a_stopped_run_goes_on_to_the_same_result(job, make_cluster, small_config, tmp_path, phase) -> None:
+def test_a_stopped_run_goes_on_to_the_same_result(
+    job: Any, make_cluster: Callable[..., Any], small_config: Callable[..., Any], tmp_path: Path, phase: Any
+) -> None:
     job(tmp_path / "whole")
     cluster = make_cluster(small_config(flow=FLOW), tmp_path / "stopped")
     with pytest.raises(Stopped):
@@ -97,7 +108,7 @@ def test_a_stopped_run_goes_on_to_the_same_result(job, make_cluster, small_confi
     assert metrics(tmp_path / "stopped") == metrics(tmp_path / "whole")
 
 
-def test_steps_that_the_sites_cannot_take_are_refused_before_any_is(job, tmp_path) -> None:
+def test_steps_that_the_sites_cannot_take_are_refused_before_any_is(job: Any, tmp_path: Path) -> None:
     for flow, says in (
         ({"first": [3], "unseen": [0]}, r"a1 has no pictures of label 3"),
         ({"shares": [[0, 3]]}, r"a1 has no pictures of label 3"),
@@ -109,7 +120,9 @@ def test_steps_that_the_sites_cannot_take_are_refused_before_any_is(job, tmp_pat
     assert not (tmp_path / "run" / "journal.json").exists()
 
 
-def test_too_few_pictures_to_calibrate_with_are_found_early(job, make_cluster, small_config, tmp_path) -> None:
+def test_too_few_pictures_to_calibrate_with_are_found_early(
+    job: Any, make_cluster: Callable[..., Any], small_config: Callable[..., Any], tmp_path: Path
+) -> None:
     score = {"reconstructions": 2, "steps": 2, "false_alarms": 0.01}
     config = small_config(flow=FLOW, detector={"score": score})
     cluster = make_cluster(config, tmp_path)
@@ -117,17 +130,26 @@ def test_too_few_pictures_to_calibrate_with_are_found_early(job, make_cluster, s
         job.run_job(config, cluster.network, tmp_path, 0, NullProgress())
 
 
-def test_data_of_another_kind_are_refused(job, make_cluster, small_config, monkeypatch, tmp_path) -> None:
+def test_data_of_another_kind_are_refused(
+    job: Any,
+    make_cluster: Callable[..., Any],
+    small_config: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     cluster = make_cluster()
     monkeypatch.undo()
     with pytest.raises(DataError, match="set data to what the sites have"):
         job.run_job(small_config(), cluster.network, tmp_path, 0, NullProgress())
 
 
-def test_a_site_has_its_share_or_data_of_its_own(small_config, tmp_path) -> None:
+def test_a_site_has_its_share_or_data_of_its_own(small_config: Callable[..., Any], tmp_path: Path) -> None:
     site = SiteContext("a1", 0, 2, 0, "cpu", tmp_path)
-    shared, own = job.make_site(small_config(), site), job.make_site(small_config(), site, {"data": {"limit": 100}})
+    shared, own = (
+        NoveltySite.from_overrides(small_config(), site),
+        NoveltySite.from_overrides(small_config(), site, {"data": {"limit": 100}}),
+    )
     capabilities = [json.loads(one.prepare(NullProgress())) for one in (shared, own)]
     assert [sum(card["histogram"]) + sum(card["held_out"]) for card in capabilities] == [539, 100]
     with pytest.raises(DataError):
-        job.make_site(small_config(), site, {"data": {"name": "mnist", "root": str(tmp_path / "no")}})
+        NoveltySite.from_overrides(small_config(), site, {"data": {"name": "mnist", "root": str(tmp_path / "no")}})

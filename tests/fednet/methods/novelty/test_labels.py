@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fednet.api import Scalar
 from fednet.errors import MethodError
-from fednet.methods.novelty.labels import format_labels, labels_for, labels_options, parse_labels
+from fednet.methods.novelty.labels import LabelSpec, format_labels, labels_for, labels_options, parse_labels
 
 
 @given(st.sets(st.integers(0, 99), min_size=1))
@@ -29,7 +30,8 @@ def test_what_is_no_list_is_refused(text: str) -> None:
 
 
 def test_a_node_s_own_list_goes_first() -> None:
-    options = {"labels": "0-3", **labels_options({"a2": (1, 2), "a3": "4"})}
+    lists: dict[str, LabelSpec] = {"a2": (1, 2), "a3": "4"}
+    options: dict[str, Scalar] = {"labels": "0-3", **labels_options(lists)}
     assert [labels_for(node, options, 10) for node in ("a1", "a2", "a3")] == [(0, 1, 2, 3), (1, 2), (4,)]
     assert labels_for("a1", {}, 10) is None
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
@@ -15,11 +18,11 @@ from fednet.methods.novelty import services
 MODELS = ("classifier", "detector")
 
 
-def digests(cluster, model: str = "classifier") -> set[str]:
+def digests(cluster: Any, model: str = "classifier") -> set[str]:
     return {told[model]["digest"] for told in services.status(cluster.network).by_node.values()}
 
 
-def test_training_is_the_chosen_site_s_alone(cluster) -> None:
+def test_training_is_the_chosen_site_s_alone(cluster: Any) -> None:
     before = services.status(cluster.network).by_node
     told = services.train(cluster.network, (0, 1), nodes=["a1"])
     after = services.status(cluster.network).by_node
@@ -28,14 +31,14 @@ def test_training_is_the_chosen_site_s_alone(cluster) -> None:
     assert after["a2"] == before["a2"]
 
 
-def test_lists_by_site_reach_the_sites_that_they_name(cluster) -> None:
+def test_lists_by_site_reach_the_sites_that_they_name(cluster: Any) -> None:
     told = services.train(cluster.network, {"a2": (3,)}, steps=2)
     assert told.by_node["a2"]["pictures"] == 12
     assert list(told.by_node) == ["a2"]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_model_goes_round_byte_for_byte(cluster, model) -> None:
+def test_a_model_goes_round_byte_for_byte(cluster: Any, model: str) -> None:
     services.train(cluster.network, "1-2", model=model, nodes=["a2"], steps=2)
     content = services.get_model(cluster.network, "a2", model)
     closed = services.set_model(cluster.network, content, key="set", model=model)
@@ -44,7 +47,7 @@ def test_a_model_goes_round_byte_for_byte(cluster, model) -> None:
         assert services.get_model(cluster.network, site, model) == content
 
 
-def test_a_set_model_makes_accuracies_equal(cluster, pictures) -> None:
+def test_a_set_model_makes_accuracies_equal(cluster: Any, pictures: Callable[..., Any]) -> None:
     services.train(cluster.network, (0, 1), nodes=["a1"], epochs=10)
     services.set_model(cluster.network, services.get_model(cluster.network, "a1"), key="set")
     seen = services.validate(cluster.network, pictures=pictures(0, 1, seed=7))
@@ -57,7 +60,7 @@ def test_a_set_model_makes_accuracies_equal(cluster, pictures) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_rounds_leave_one_model(cluster, model) -> None:
+def test_rounds_leave_one_model(cluster: Any, model: str) -> None:
     records = services.run_training_rounds(
         cluster.network, {"a1": "0-1", "a2": "2-3"}, key="k", federation=Federation(), model=model, rounds=2, steps=2
     )
@@ -66,7 +69,7 @@ def test_rounds_leave_one_model(cluster, model) -> None:
     assert records[0].weights == {"a1": 24, "a2": 24}
 
 
-def test_average_is_the_weighted_mean_of_the_copies(cluster) -> None:
+def test_average_is_the_weighted_mean_of_the_copies(cluster: Any) -> None:
     services.train(cluster.network, {"a1": "0", "a2": "1-3"}, steps=3)
     states = {site: unpack(services.get_model(cluster.network, site)) for site in ("a1", "a2")}
     closed = services.average_models(cluster.network, key="average", federation=Federation())
@@ -74,7 +77,9 @@ def test_average_is_the_weighted_mean_of_the_copies(cluster) -> None:
     assert digests(cluster) == {closed.digest}
 
 
-def test_without_its_aggregate_the_rounds_teach_nothing(cluster, pictures, monkeypatch) -> None:
+def test_without_its_aggregate_the_rounds_teach_nothing(
+    cluster: Any, pictures: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     shares, test = {"a1": "0-1", "a2": "2-3"}, pictures(0, 1, 2, 3, seed=7)
 
     def accuracy(key: str) -> float:
@@ -91,8 +96,8 @@ def test_without_its_aggregate_the_rounds_teach_nothing(cluster, pictures, monke
     assert accuracy("zeros") == 0.25 < whole - 0.2
 
 
-def test_fedprox_goes_less_far(cluster) -> None:
-    def drift(mu):
+def test_fedprox_goes_less_far(cluster: Any) -> None:
+    def drift(mu: Any) -> Any:
         (closed,) = services.run_training_rounds(cluster.network, "1-2", key=f"{mu}", federation=Federation(), mu=mu)
         return sum(values["drift"] for values in closed.values.values())
 
@@ -102,7 +107,7 @@ def test_fedprox_goes_less_far(cluster) -> None:
     assert near < drift(0.0)
 
 
-def test_a_label_that_one_site_lacks_is_declined_by_it_alone(cluster) -> None:
+def test_a_label_that_one_site_lacks_is_declined_by_it_alone(cluster: Any) -> None:
     (closed,) = services.run_training_rounds(cluster.network, "3", key="k", federation=Federation(), steps=1)
     assert list(closed.weights) == ["a2"]
     assert "a1 has no pictures" in closed.lost["a1"]
@@ -117,7 +122,9 @@ def test_a_label_that_one_site_lacks_is_declined_by_it_alone(cluster) -> None:
         ({"a7": "0"}, "there is no site a7: there are a1, a2"),
     ],
 )
-def test_labels_and_sites_that_nobody_has_are_refused_before_anything_starts(cluster, labels, says) -> None:
+def test_labels_and_sites_that_nobody_has_are_refused_before_anything_starts(
+    cluster: Any, labels: Any, says: Any
+) -> None:
     before = digests(cluster)
     with pytest.raises(MethodError, match=says):
         services.train(cluster.network, labels)
@@ -126,7 +133,7 @@ def test_labels_and_sites_that_nobody_has_are_refused_before_anything_starts(clu
     assert digests(cluster) == before
 
 
-def test_a_site_that_is_not_there_is_named(cluster) -> None:
+def test_a_site_that_is_not_there_is_named(cluster: Any) -> None:
     for service in (
         lambda: services.get_model(cluster.network, "a9"),
         lambda: services.train(cluster.network, "0", nodes=["a9"]),
@@ -136,7 +143,7 @@ def test_a_site_that_is_not_there_is_named(cluster) -> None:
             service()
 
 
-def test_models_that_do_not_fit_are_refused_before_any_round(cluster, monkeypatch) -> None:
+def test_models_that_do_not_fit_are_refused_before_any_round(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(cluster.network), "convene", lambda *_: pytest.fail("a round was asked for"))
     before = digests(cluster)
     state = unpack(services.get_model(cluster.network, "a1"))
@@ -150,7 +157,7 @@ def test_models_that_do_not_fit_are_refused_before_any_round(cluster, monkeypatc
     assert digests(cluster) == before
 
 
-def test_own_detectors_stay_and_are_calibrated_each(cluster) -> None:
+def test_own_detectors_stay_and_are_calibrated_each(cluster: Any) -> None:
     services.train(cluster.network, {"a1": "0-2", "a2": "1-3"}, model="own-detector")
     told = services.calibrate(cluster.network)
     thresholds = {site: one["threshold"] for site, one in told.by_node.items()}
@@ -162,13 +169,13 @@ def test_own_detectors_stay_and_are_calibrated_each(cluster) -> None:
         services.run_training_rounds(cluster.network, "1", key="k", federation=Federation(), model="own-detector")
 
 
-def test_one_threshold_comes_from_all_sites(cluster) -> None:
+def test_one_threshold_comes_from_all_sites(cluster: Any) -> None:
     limit = services.calibrate_together(cluster.network, {"a1": "0-2", "a2": "1-3"}, 0.3)
     told = services.status(cluster.network).by_node
     assert {site: one["detector"]["threshold"] for site, one in told.items()} == {"a1": limit, "a2": limit}
 
 
-def test_who_refuses_is_told(cluster) -> None:
+def test_who_refuses_is_told(cluster: Any) -> None:
     told = services.train(cluster.network, "0")
     assert list(told.by_node) == ["a1"]
     assert "no pictures" in told.missing["a2"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,149 +18,150 @@ from fednet.methods.novelty.messages import NoveltyCapabilities
 from fednet.methods.novelty.site import NoveltySite
 
 
-def asked(agent: NoveltySite, ask: str, inputs=None, **options):
-    return agent.answer(Question(ask, inputs or {}, options))
+def asked(site: NoveltySite, ask: str, inputs: Any = None, **options: Any) -> Any:
+    return site.answer(Question(ask, inputs or {}, options))
 
 
-def now(agent: NoveltySite, model: str = "classifier") -> str:
-    return from_json_tensor(asked(agent, "status")["status"])[model]["digest"]
+def now(site: NoveltySite, model: str = "classifier") -> str:
+    return from_json_tensor(asked(site, "status")["status"])[model]["digest"]
 
 
-def test_it_is_both_and_shows_what_it_has(cluster) -> None:
-    agent = cluster.agents["a1"]
-    assert isinstance(agent, Participant)
-    answerer: Responder = agent
-    assert answerer is agent
+def test_it_is_both_and_shows_what_it_has(cluster: Any) -> None:
+    site = cluster.sites["a1"]
+    participant: Participant = site
+    responder: Responder = site
+    assert isinstance(participant, Participant)
+    assert responder is not None
     card = NoveltyCapabilities.model_validate_json(cluster.capabilities["a1"])
     assert (card.histogram, card.held_out, card.shape) == ((12, 12, 12, 0), (4, 4, 4, 0), (1, 8, 8))
     assert card.labels() == (0, 1, 2)
     assert len(cluster.capabilities["a1"]) < 1000
 
 
-def test_a_contribution_repeats_and_leaves_the_site_as_it_was(cluster) -> None:
-    agent = cluster.agents["a1"]
+def test_a_contribution_repeats_and_leaves_the_site_as_it_was(cluster: Any) -> None:
+    site = cluster.sites["a1"]
     task, base, before = (
         RoundTask("classifier", "train", 1, {"labels": "0-2"}),
-        agent.initial_state("classifier"),
-        now(agent),
+        site.initial_state("classifier"),
+        now(site),
     )
-    first, again = (agent.contribute(task, base, NullProgress()) for _ in range(2))
+    first, again = (site.contribute(task, base, NullProgress()) for _ in range(2))
     assert digest(first.state) == digest(again.state) != digest(base)
     assert first.weight == 36
     assert first.values["drift"] > 0
-    assert now(agent) == before
-    later = agent.contribute(RoundTask("classifier", "train", 2, {"labels": "0-2"}), base, NullProgress())
+    assert now(site) == before
+    later = site.contribute(RoundTask("classifier", "train", 2, {"labels": "0-2"}), base, NullProgress())
     assert digest(later.state) != digest(first.state)
 
 
-def test_fedprox_without_a_pull_is_fedavg_bit_for_bit(cluster) -> None:
-    agent = cluster.agents["a1"]
-    base = agent.initial_state("classifier")
+def test_fedprox_without_a_pull_is_fedavg_bit_for_bit(cluster: Any) -> None:
+    site = cluster.sites["a1"]
+    base = site.initial_state("classifier")
 
-    def at(**options):
-        return digest(agent.contribute(RoundTask("classifier", "train", 1, options), base, NullProgress()).state)
+    def at(**options: Any) -> Any:
+        return digest(site.contribute(RoundTask("classifier", "train", 1, options), base, NullProgress()).state)
 
     assert at() == at(mu=0.0) == at(mu=0)
     assert at() != at(mu=1.0)
 
 
-def test_the_server_s_slots_are_left_alone(cluster) -> None:
-    agent = cluster.agents["a1"]
-    base = agent.initial_state("classifier")
+def test_the_server_s_slots_are_left_alone(cluster: Any) -> None:
+    site = cluster.sites["a1"]
+    base = site.initial_state("classifier")
     kept = with_slots(base, {name: torch.ones_like(value) for name, value in base.items()})
     task = RoundTask("classifier", "train", 1)
-    plain, slotted = (agent.contribute(task, state, NullProgress()).state for state in (base, kept))
+    plain, slotted = (site.contribute(task, state, NullProgress()).state for state in (base, kept))
     assert digest(plain) == digest(slotted)
-    agent.adopt("classifier", 1, kept)
-    assert now(agent) == digest(base)
+    site.adopt("classifier", 1, kept)
+    assert now(site) == digest(base)
 
 
-def test_average_gives_what_the_site_has(cluster) -> None:
-    agent = cluster.agents["a1"]
-    asked(agent, "train", labels="0-1")
-    update = agent.contribute(RoundTask("classifier", "average", 1), agent.initial_state("classifier"), NullProgress())
-    assert digest(update.state) == now(agent)
+def test_average_gives_what_the_site_has(cluster: Any) -> None:
+    site = cluster.sites["a1"]
+    asked(site, "train", labels="0-1")
+    update = site.contribute(RoundTask("classifier", "average", 1), site.initial_state("classifier"), NullProgress())
+    assert digest(update.state) == now(site)
     assert update.weight == 24
 
 
-def test_a_fresh_training_begins_anew_and_another_goes_on(cluster) -> None:
-    agent = cluster.agents["a1"]
+def test_a_fresh_training_begins_anew_and_another_goes_on(cluster: Any) -> None:
+    site = cluster.sites["a1"]
 
-    def trained(fresh):
-        return from_json_tensor(asked(agent, "train", labels="0-2", fresh=fresh)["trained"])["digest"]
+    def trained(fresh: Any) -> Any:
+        return from_json_tensor(asked(site, "train", labels="0-2", fresh=fresh)["trained"])["digest"]
 
     first = trained(fresh=True)
     assert trained(fresh=False) != first
     assert trained(fresh=True) == first
 
 
-def test_validation_is_of_held_out_pictures_or_of_given_ones(cluster, pictures) -> None:
-    agent = cluster.agents["a1"]
-    asked(agent, "train", labels="0-2", epochs=20)
-    own = asked(agent, "validate", labels="0,2")
+def test_validation_is_of_held_out_pictures_or_of_given_ones(cluster: Any, pictures: Callable[..., Any]) -> None:
+    site = cluster.sites["a1"]
+    asked(site, "train", labels="0-2", epochs=20)
+    own = asked(site, "validate", labels="0,2")
     assert own["there"].tolist() == [4, 0, 4, 0]
     given = pictures(0, 1, 2, 3, seed=5)
-    told = asked(agent, "validate", {"images": given.images, "labels": given.labels})
+    told = asked(site, "validate", {"images": given.images, "labels": given.labels})
     assert told["there"].tolist() == [16] * 4
     assert told["right"].tolist()[3] == 0 < told["right"].tolist()[0]
 
 
-def test_a_model_comes_as_the_bytes_of_safetensors(cluster) -> None:
-    agent = cluster.agents["a1"]
-    content = asked(agent, "model")["content"].numpy().tobytes()
-    assert digest(unpack(content)) == now(agent)
+def test_a_model_comes_as_the_bytes_of_safetensors(cluster: Any) -> None:
+    site = cluster.sites["a1"]
+    content = asked(site, "model")["content"].numpy().tobytes()
+    assert digest(unpack(content)) == now(site)
 
 
-def test_a_detector_is_calibrated_and_scores_alike_in_any_batch(cluster, pictures) -> None:
-    agent = cluster.agents["a1"]
-    asked(agent, "train", model="own-detector", labels="0-1")
-    told = asked(agent, "calibrate")
+def test_a_detector_is_calibrated_and_scores_alike_in_any_batch(cluster: Any, pictures: Callable[..., Any]) -> None:
+    site = cluster.sites["a1"]
+    asked(site, "train", model="own-detector", labels="0-1")
+    told = asked(site, "calibrate")
     assert told["scores"].shape == (8,)
     images = pictures(0, 3, count=3).images
-    whole = asked(agent, "score", {"images": images}, model="own-detector", keep=True)
+    whole = asked(site, "score", {"images": images}, model="own-detector", keep=True)
     assert whole["threshold"] == told["threshold"]
     assert whole["reconstructions"].shape == (6, 2, 1, 8, 8)
     known = whole["known"]
     assert torch.equal(
         whole["reconstructions"][:, :, 0][:, known], images[:, 0].expand(2, 6, 8, 8).transpose(0, 1)[:, known]
     )
-    alone = asked(agent, "score", {"images": images[4:5]}, model="own-detector")
+    alone = asked(site, "score", {"images": images[4:5]}, model="own-detector")
     torch.testing.assert_close(alone["scores"], whole["scores"][4:5], rtol=1e-4, atol=1e-6)
 
 
-def test_pictures_for_this_site_go_before_pictures_for_all(cluster, pictures) -> None:
-    agent = cluster.agents["a1"]
+def test_pictures_for_this_site_go_before_pictures_for_all(cluster: Any, pictures: Callable[..., Any]) -> None:
+    site = cluster.sites["a1"]
     one, other = pictures(0, count=2).images, pictures(1, count=3).images
-    assert len(asked(agent, "classify", {"images": one, "images.a1": other, "images.a2": one})["logits"]) == 3
+    assert len(asked(site, "classify", {"images": one, "images.a1": other, "images.a2": one})["logits"]) == 3
 
 
-def test_a_threshold_can_be_given_and_goes_with_a_new_model(cluster) -> None:
-    agent = cluster.agents["a1"]
-    asked(agent, "calibrate", model="detector", threshold=0.5)
-    assert from_json_tensor(asked(agent, "status")["status"])["detector"]["threshold"] == 0.5
-    agent.adopt("detector", 1, agent.initial_state("detector"))
-    assert from_json_tensor(asked(agent, "status")["status"])["detector"]["threshold"] is None
+def test_a_threshold_can_be_given_and_goes_with_a_new_model(cluster: Any) -> None:
+    site = cluster.sites["a1"]
+    asked(site, "calibrate", model="detector", threshold=0.5)
+    assert from_json_tensor(asked(site, "status")["status"])["detector"]["threshold"] == 0.5
+    site.adopt("detector", 1, site.initial_state("detector"))
+    assert from_json_tensor(asked(site, "status")["status"])["detector"]["threshold"] is None
 
 
-def test_scores_alone_leave_the_threshold(cluster) -> None:
-    agent = cluster.agents["a1"]
-    told = asked(agent, "calibrate", model="detector", labels="0-2", only_scores=True)
+def test_scores_alone_leave_the_threshold(cluster: Any) -> None:
+    site = cluster.sites["a1"]
+    told = asked(site, "calibrate", model="detector", labels="0-2", only_scores=True)
     assert set(told) == {"scores"}
-    assert from_json_tensor(asked(agent, "status")["status"])["detector"]["threshold"] is None
+    assert from_json_tensor(asked(site, "status")["status"])["detector"]["threshold"] is None
 
 
-def test_dropout_says_how_sure_it_is(cluster, pictures) -> None:
-    told = asked(cluster.agents["a1"], "uncertainty", {"images": pictures(0, count=3).images}, passes=5)
+def test_dropout_says_how_sure_it_is(cluster: Any, pictures: Callable[..., Any]) -> None:
+    told = asked(cluster.sites["a1"], "uncertainty", {"images": pictures(0, count=3).images}, passes=5)
     assert told["logits"].shape == (3, 4)
     assert bool((told["deviation"] > 0).all())
 
 
-def test_its_own_detector_is_not_trained_twice(make_cluster, tmp_path) -> None:
-    first = asked(make_cluster().agents["a1"], "train", model="own-detector", labels="0-1")
-    again = asked(make_cluster().agents["a1"], "train", model="own-detector", labels="0-1")
+def test_its_own_detector_is_not_trained_twice(make_cluster: Callable[..., Any], tmp_path: Path) -> None:
+    first = asked(make_cluster().sites["a1"], "train", model="own-detector", labels="0-1")
+    again = asked(make_cluster().sites["a1"], "train", model="own-detector", labels="0-1")
     assert from_json_tensor(again["trained"])["recalled"] == 1
     assert "recalled" not in from_json_tensor(first["trained"])
-    other = asked(make_cluster().agents["a1"], "train", model="own-detector", labels="0,2")
+    other = asked(make_cluster().sites["a1"], "train", model="own-detector", labels="0,2")
     assert "recalled" not in from_json_tensor(other["trained"])
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
@@ -185,9 +189,9 @@ def test_its_own_detector_is_not_trained_twice(make_cluster, tmp_path) -> None:
         ("uncertainty", {"passes": 10**5}, "at most 10000 passes"),
     ],
 )
-def test_what_cannot_be_answered_is_refused(cluster, ask, options, says) -> None:
+def test_what_cannot_be_answered_is_refused(cluster: Any, ask: Any, options: Any, says: Any) -> None:
     with pytest.raises(MethodError, match=says):
-        asked(cluster.agents["a1"], ask, **options)
+        asked(cluster.sites["a1"], ask, **options)
 
 
 @pytest.mark.parametrize(
@@ -202,18 +206,20 @@ def test_what_cannot_be_answered_is_refused(cluster, ask, options, says) -> None
     ],
 )
 @pytest.mark.parametrize("ask", ["classify", "score", "uncertainty", "validate"])
-def test_pictures_that_do_not_fit_are_refused_and_the_site_lives_on(cluster, pictures, ask, images) -> None:
-    agent = cluster.agents["a1"]
+def test_pictures_that_do_not_fit_are_refused_and_the_site_lives_on(
+    cluster: Any, pictures: Callable[..., Any], ask: Any, images: Any
+) -> None:
+    site = cluster.sites["a1"]
     with pytest.raises(MethodError):
-        asked(agent, ask, {"images": images, "labels": torch.zeros(len(images), dtype=torch.int64)})
-    assert asked(agent, "classify", {"images": pictures(0).images})["logits"].shape == (16, 4)
+        asked(site, ask, {"images": images, "labels": torch.zeros(len(images), dtype=torch.int64)})
+    assert asked(site, "classify", {"images": pictures(0).images})["logits"].shape == (16, 4)
 
 
-def test_labels_of_given_pictures_are_checked(cluster, pictures) -> None:
+def test_labels_of_given_pictures_are_checked(cluster: Any, pictures: Callable[..., Any]) -> None:
     images = pictures(0, count=2).images
     for labels in (torch.tensor([0]), torch.tensor([0, 4]), torch.tensor([0.0, 1.0]), None):
         with pytest.raises(MethodError, match="labels must"):
-            asked(cluster.agents["a1"], "validate", {"images": images} | ({} if labels is None else {"labels": labels}))
+            asked(cluster.sites["a1"], "validate", {"images": images} | ({} if labels is None else {"labels": labels}))
 
 
 @pytest.mark.parametrize(
@@ -225,35 +231,37 @@ def test_labels_of_given_pictures_are_checked(cluster, pictures) -> None:
         ("other", "train", {}, "has the models"),
     ],
 )
-def test_a_round_that_it_cannot_take_part_in_is_declined(cluster, model, work, options, says) -> None:
-    agent = cluster.agents["a1"]
+def test_a_round_that_it_cannot_take_part_in_is_declined(
+    cluster: Any, model: str, work: Any, options: Any, says: Any
+) -> None:
+    site = cluster.sites["a1"]
     with pytest.raises(MethodError, match=says):
-        agent.contribute(RoundTask(model, work, 1, options), agent.initial_state("classifier"), NullProgress())
+        site.contribute(RoundTask(model, work, 1, options), site.initial_state("classifier"), NullProgress())
 
 
-def test_a_model_of_another_shape_is_not_adopted(cluster) -> None:
-    agent, before = cluster.agents["a1"], now(cluster.agents["a1"])
+def test_a_model_of_another_shape_is_not_adopted(cluster: Any) -> None:
+    site, before = cluster.sites["a1"], now(cluster.sites["a1"])
     with pytest.raises(ModelError, match="round 3 of classifier"):
-        agent.adopt("classifier", 3, {"weight": torch.zeros(3)})
-    assert now(agent) == before
+        site.adopt("classifier", 3, {"weight": torch.zeros(3)})
+    assert now(site) == before
 
 
-def test_nothing_is_answered_before_it_is_prepared(cluster) -> None:
-    agent = NoveltySite(cluster.config, cluster.sites["a1"])
+def test_nothing_is_answered_before_it_is_prepared(cluster: Any) -> None:
+    site = NoveltySite(cluster.config, cluster.contexts["a1"])
     with pytest.raises(MethodError, match="not prepared"):
-        asked(agent, "status")
+        asked(site, "status")
 
 
-def test_its_values_are_in_its_record(cluster, tmp_path) -> None:
-    agent = cluster.agents["a1"]
-    agent.contribute(RoundTask("classifier", "train", 4), agent.initial_state("classifier"), NullProgress())
+def test_its_values_are_in_its_record(cluster: Any, tmp_path: Path) -> None:
+    site = cluster.sites["a1"]
+    site.contribute(RoundTask("classifier", "train", 4), site.initial_state("classifier"), NullProgress())
     lines = (tmp_path / "tensorboard" / "a1" / "scalars.jsonl").read_text().splitlines()
     assert {"classifier/loss", "classifier/drift"} <= {json.loads(line)["tag"] for line in lines}
     assert {json.loads(line)["step"] for line in lines} == {4}
 
 
-def test_a_long_answer_is_told_and_ends_when_the_site_is_stopped(cluster) -> None:
-    agent, told = cluster.agents["a1"], []
+def test_a_long_answer_is_told_and_ends_when_the_site_is_stopped(cluster: Any) -> None:
+    site, told = cluster.sites["a1"], []
 
     class Ending(NullProgress):
         def report(self, phase: str, done: int, total: int, **values: float) -> None:
@@ -261,11 +269,11 @@ def test_a_long_answer_is_told_and_ends_when_the_site_is_stopped(cluster) -> Non
             if phase == "training":
                 raise Stopped
 
-    agent.prepare(Ending())
-    before = now(agent, "own-detector")
+    site.prepare(Ending())
+    before = now(site, "own-detector")
     with pytest.raises(MethodError, match="a1 was stopped before it could answer"):
-        asked(agent, "train", model="own-detector", labels="0-2")
+        asked(site, "train", model="own-detector", labels="0-2")
     assert told[-1] == "training"
-    assert now(agent, "own-detector") == before
-    asked(agent, "calibrate", model="own-detector", labels="0-2")
+    assert now(site, "own-detector") == before
+    asked(site, "calibrate", model="own-detector", labels="0-2")
     assert told[-1] == "scoring"

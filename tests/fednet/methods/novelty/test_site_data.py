@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,7 +12,7 @@ from fednet.errors import DataError, MethodError
 from fednet.methods.novelty.site_data import split_held_out
 
 
-def test_every_picture_is_in_one_part_and_every_class_in_both(pictures) -> None:
+def test_every_picture_is_in_one_part_and_every_class_in_both(pictures: Callable[..., Any]) -> None:
     share = pictures(0, 2, 3, count=7)
     have = split_held_out("a1", share, 0.2, seed=0)
     assert have.held_out.histogram() == (2, 0, 2, 2)
@@ -20,25 +23,25 @@ def test_every_picture_is_in_one_part_and_every_class_in_both(pictures) -> None:
         assert torch.equal(columns, part.labels)
 
 
-def test_the_division_is_the_site_s_own_and_repeats(pictures) -> None:
+def test_the_division_is_the_site_s_own_and_repeats(pictures: Callable[..., Any]) -> None:
     share = pictures(0, 1)
     one, same, other = (split_held_out(name, share, 0.25, seed=0) for name in ("a1", "a1", "a2"))
     assert torch.equal(one.held_out.images, same.held_out.images)
     assert not torch.equal(one.held_out.images, other.held_out.images)
 
 
-def test_labels_choose_and_none_is_all(pictures) -> None:
+def test_labels_choose_and_none_is_all(pictures: Callable[..., Any]) -> None:
     have = split_held_out("a1", pictures(0, 1, 2), 0.25, seed=0)
     assert set(have.training_images((0, 2)).labels.tolist()) == {0, 2}
     assert len(have.training_images(None)) + len(have.held_out_images(None)) == 48
 
 
-def test_a_label_that_is_not_there_is_named(pictures) -> None:
+def test_a_label_that_is_not_there_is_named(pictures: Callable[..., Any]) -> None:
     have = split_held_out("a1", pictures(0, 1), 0.25, seed=0)
     with pytest.raises(MethodError, match=r"a1 has no pictures to learn from of four \(label 3\): it has 0-1"):
         have.training_images((0, 3))
 
 
-def test_too_few_pictures_are_refused(pictures) -> None:
+def test_too_few_pictures_are_refused(pictures: Callable[..., Any]) -> None:
     with pytest.raises(DataError, match="too few"):
         split_held_out("a1", pictures(0, 1, count=1), 0.2, seed=0)

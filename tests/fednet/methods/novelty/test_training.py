@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 
@@ -18,7 +21,7 @@ def fresh(seed: int = 0) -> LeNet:
         return LeNet(1, 4)
 
 
-def fitted(pictures, anchor=None, seed=0, **settings):
+def fitted(pictures: Callable[..., Any], anchor: Any = None, seed: int = 0, **settings: Any) -> Any:
     net = fresh()
     loss = train_classifier(
         net,
@@ -31,36 +34,36 @@ def fitted(pictures, anchor=None, seed=0, **settings):
     return net.state_dict(), loss
 
 
-def equal(one, other) -> bool:
+def equal(one: Any, other: Any) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_it_repeats_bit_for_bit_and_another_seed_differs(pictures) -> None:
+def test_it_repeats_bit_for_bit_and_another_seed_differs(pictures: Callable[..., Any]) -> None:
     first = fitted(pictures)[0]
     torch.rand(1)  # the global random numbers play no part
     assert equal(first, fitted(pictures)[0])
     assert not equal(fitted(pictures)[0], fitted(pictures, seed=1)[0])
 
 
-def test_without_a_pull_fedprox_is_fedavg_bit_for_bit(pictures) -> None:
+def test_without_a_pull_fedprox_is_fedavg_bit_for_bit(pictures: Callable[..., Any]) -> None:
     anchor = fresh(1).state_dict()
     assert equal(fitted(pictures, anchor, mu=0.0)[0], fitted(pictures)[0])
     assert not equal(fitted(pictures, anchor, mu=0.1)[0], fitted(pictures)[0])
 
 
-def test_a_stronger_pull_keeps_nearer(pictures) -> None:
+def test_a_stronger_pull_keeps_nearer(pictures: Callable[..., Any]) -> None:
     base = fresh().state_dict()
     drifts = [drift(fitted(pictures, base, mu=mu, epochs=5)[0], base) for mu in (0.0, 1.0, 10.0)]
     assert drifts[0] > drifts[1] > drifts[2] > 0
 
 
-def test_no_global_random_number_moves(pictures) -> None:
+def test_no_global_random_number_moves(pictures: Callable[..., Any]) -> None:
     before = torch.random.get_rng_state()
     fitted(pictures)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
-def test_it_learns_and_ends_in_evaluation_mode(pictures) -> None:
+def test_it_learns_and_ends_in_evaluation_mode(pictures: Callable[..., Any]) -> None:
     net = fresh()
     train_classifier(
         net, pictures(0, 1, 2), ClassifierTrainConfig(epochs=8), anchor=None, seed=0, progress=NullProgress()
@@ -72,7 +75,7 @@ def test_it_learns_and_ends_in_evaluation_mode(pictures) -> None:
 
 
 @pytest.mark.parametrize(("settings", "count"), [({}, 3), ({"epochs": 4}, 12), ({"steps": 5}, 5)])
-def test_the_budget_is_kept(pictures, settings, count) -> None:
+def test_the_budget_is_kept(pictures: Callable[..., Any], settings: Any, count: int) -> None:
     told: list[int] = []
 
     class Counting(NullProgress):
@@ -86,7 +89,7 @@ def test_the_budget_is_kept(pictures, settings, count) -> None:
     assert told == list(range(1, count + 1))
 
 
-def test_a_training_that_diverges_says_so(pictures) -> None:
+def test_a_training_that_diverges_says_so(pictures: Callable[..., Any]) -> None:
     with pytest.raises(MethodError, match=r"lower classifier\.lr"):
         train_classifier(
             fresh(),
@@ -103,7 +106,7 @@ def test_two_budgets_are_refused() -> None:
         ClassifierTrainConfig(epochs=1, steps=1)
 
 
-def test_logits_do_not_depend_on_the_chunks(pictures, monkeypatch) -> None:
+def test_logits_do_not_depend_on_the_chunks(pictures: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     images, net = pictures(0, 1, 2).images, fresh().eval()
     whole = batched_logits(net, images)
     monkeypatch.setattr("fednet.methods.novelty.training.CHUNK", 7)

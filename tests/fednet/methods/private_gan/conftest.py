@@ -48,14 +48,14 @@ class Federation:
 
     def __init__(self, folder: Path, config: PrivateGanConfig, count: int = 3) -> None:
         self.config, self.folder = config, folder
-        self.agents = {
+        self.sites = {
             f"a{k + 1}": PrivateGanSite(
                 config, SiteContext(f"a{k + 1}", k, count, 0, "cpu", folder), stripes(20 + k, k)
             )
             for k in range(count)
         }
-        self.capabilities = {name: agent.prepare(NullProgress()) for name, agent in self.agents.items()}
-        self.network: Network = local_network(self.agents, self.capabilities)
+        self.capabilities = {name: site.prepare(NullProgress()) for name, site in self.sites.items()}
+        self.network: Network = local_network(self.sites, self.capabilities)
 
 
 @pytest.fixture

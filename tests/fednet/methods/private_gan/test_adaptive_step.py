@@ -25,33 +25,33 @@ def test_who_pulls_where_all_go_steps_further_within_bounds() -> None:
 
 def test_a_round_counts_once_and_is_remembered(tmp_path: Path) -> None:
     pace = AdaptiveStepSize(tmp_path)
-    pace.learn("gan", 1, AHEAD)
+    pace.closed("gan", 1, AHEAD)
     assert pace.of("gan") == 1.0  # it had not contributed
-    pace.sent("gan", 2, BASE, AHEAD)
-    pace.learn("gan", 2, AHEAD)
+    pace.contributed("gan", 2, BASE, AHEAD)
+    pace.closed("gan", 2, AHEAD)
     once = pace.of("gan")
-    pace.learn("gan", 2, AHEAD)
+    pace.closed("gan", 2, AHEAD)
     assert pace.of("gan") == once == AdaptiveStepSize(tmp_path).of("gan") > 1.0
-    pace.sent("gan", 3, BASE, AHEAD)
-    pace.learn("gan", 4, AHEAD)
+    pace.contributed("gan", 3, BASE, AHEAD)
+    pace.closed("gan", 4, AHEAD)
     assert pace.of("gan") == once
 
 
 def test_a_site_that_dies_before_the_end_of_a_round_learns_from_it_in_its_next_life(tmp_path: Path) -> None:
     undisturbed = AdaptiveStepSize(tmp_path / "here")
-    undisturbed.sent("gan", 1, BASE, AHEAD)
-    undisturbed.learn("gan", 1, AHEAD)
-    AdaptiveStepSize(tmp_path / "there").sent("gan", 1, BASE, AHEAD)
-    AdaptiveStepSize(tmp_path / "there").learn("gan", 1, AHEAD)
+    undisturbed.contributed("gan", 1, BASE, AHEAD)
+    undisturbed.closed("gan", 1, AHEAD)
+    AdaptiveStepSize(tmp_path / "there").contributed("gan", 1, BASE, AHEAD)
+    AdaptiveStepSize(tmp_path / "there").closed("gan", 1, AHEAD)
     again = AdaptiveStepSize(tmp_path / "there")
-    again.learn("gan", 1, AHEAD)
+    again.closed("gan", 1, AHEAD)
     assert again.of("gan") == undisturbed.of("gan") > 1.0
 
 
 def test_a_damaged_contribution_is_named(tmp_path: Path) -> None:
     pace = AdaptiveStepSize(tmp_path)
-    pace.sent("gan", 1, BASE, AHEAD)
+    pace.contributed("gan", 1, BASE, AHEAD)
     path = tmp_path / "gan.safetensors"
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(ModelError, match=r"gan.safetensors is damaged"):
-        pace.learn("gan", 1, AHEAD)
+    with pytest.raises(ModelError, match=r"gan.safetensors cannot be used"):
+        pace.closed("gan", 1, AHEAD)

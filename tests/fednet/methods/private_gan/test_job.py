@@ -14,10 +14,14 @@ from PIL import Image
 from fednet.api import NullProgress, SiteContext
 from fednet.data.datasets import ImageSet, Splits
 from fednet.errors import DataError, MethodError
-from fednet.federated import local_network
+from fednet.federated import aggregation, local_network
+from fednet.methods.common import job as common_job
+from fednet.methods.common.capabilities import require_matching_data
 from fednet.methods.private_gan import job
 from fednet.methods.private_gan.job import run_job
-from fednet.methods.private_gan.messages import GAN
+from fednet.methods.private_gan.messages import GAN, read_private_gan_capabilities
+from fednet.methods.private_gan.site import PrivateGanSite
+from fednet.metrics.judge import train_judge
 from fednet.privacy.accounting import Expense, epsilon
 from fednet.reporting.summary import read_summary
 
@@ -38,8 +42,8 @@ def splits(monkeypatch: pytest.MonkeyPatch) -> Splits:
 
     made = Splits(part(60, 1), part(60, 2), part(60, 3))
     monkeypatch.setattr(job, "load", lambda _config: made)
-    judge = job.train_judge
-    monkeypatch.setattr(job, "train_judge", lambda split, **rest: judge(split, **rest, steps=20))
+    judge = train_judge
+    monkeypatch.setattr(common_job, "train_judge", lambda split, **rest: judge(split, **{**rest, "steps": 20}))
     return made
 
 
@@ -56,7 +60,7 @@ def test_the_job_and_what_it_leaves(federation: Make, splits: Splits) -> None:
     assert found["mark"] == ""
     assert [frame["round"] for frame in found["frames"]] == [0, 1, 2]
     assert len(found["rounds"]) == 2
-    assert len(found["lessons"]) == 1
+    assert len(found["classifier_rounds"]) == 1
     assert found["rounds"][1]["values"]["a1"]["epsilon_rdp"] == epsilon([Expense(0.2, 1.0, 6)], 1e-5)
     assert found["privacy"]["a3"]["epsilon_prv"] == epsilon([Expense(0.2, 1.0, 9)], 1e-5, "prv")
     assert 0 <= found["accuracy"] <= 1
@@ -113,7 +117,7 @@ def test_an_aggregate_of_zeros_is_seen(federation: Make, splits: Splits, monkeyp
         run_job(made.config, made.network, made.folder, 0, NullProgress())
         return float(numbers(made)["frames"][-1]["frechet"])
 
-    right, whole = worth("right"), local_network.aggregate
+    right, whole = worth("right"), aggregation.aggregate
     monkeypatch.setattr(
         local_network, "aggregate", lambda *given: {k: torch.zeros_like(v) for k, v in whole(*given).items()}
     )
@@ -124,17 +128,20 @@ def test_what_does_not_fit_is_refused(federation: Make, splits: Splits, tmp_path
     made = federation()
     small = Splits(*(ImageSet(part.images[..., :4, :4], part.labels, part.classes) for part in vars(splits).values()))
     with pytest.raises(DataError, match="set data to what the sites have"):
-        job.require_matching_data(small, job.read_private_gan_capabilities(made.capabilities))
-    with pytest.raises(MethodError, match="nobody is there"):
-        job.read_private_gan_capabilities({})
-    with pytest.raises(MethodError, match="shows no card"):
-        job.read_private_gan_capabilities({"a1": "{}"})
+        require_matching_data(small, read_private_gan_capabilities(made.capabilities))
+    with pytest.raises(MethodError, match="no site answers"):
+        read_private_gan_capabilities({})
+    with pytest.raises(MethodError, match="has no capabilities"):
+        read_private_gan_capabilities({"a1": "{}"})
 
 
 def test_a_site_with_data_of_its_own_keeps_all_of_it(tmp_path: Path, federation: Make) -> None:
     config = federation().config
     site = SiteContext("a1", 0, 3, 0, "cpu", tmp_path)
-    shared, own = job.make_site(config, site), job.make_site(config, site, {"data": {"limit": 50}})
-    counts = [json.loads(agent.prepare(NullProgress()))["pictures"] for agent in (shared, own)]
+    shared, own = (
+        PrivateGanSite.from_overrides(config, site),
+        PrivateGanSite.from_overrides(config, site, {"data": {"limit": 50}}),
+    )
+    counts = [json.loads(site.prepare(NullProgress()))["pictures"] for site in (shared, own)]
     assert counts[1] == 50
     assert counts[0] == pytest.approx(1077 / 3, abs=10)

@@ -29,7 +29,7 @@ PROTECTED = GradientProtection(1.0, 1.0)
 
 def networks(kind: str = "dp-dcgan") -> tuple[Generator, Discriminator]:
     torch.manual_seed(0)
-    config = GanConfig(kind=kind, latent=4, width=8)  # type: ignore[arg-type]
+    config = GanConfig.model_validate({"kind": kind, "latent": 4, "width": 8})
     return Generator(config, (1, 8, 8)), Discriminator(config, (1, 8, 8))
 
 
@@ -155,7 +155,9 @@ class Hears:
 @pytest.mark.parametrize("open_", [True, False])
 def test_losses_are_told_on_the_way_only_where_nothing_is_protected(open_: bool) -> None:
     progress = Hears()
-    train_gan(*networks(), PICTURES, GanTrainConfig(critic_steps=1), effort(open=open_, progress=progress, steps=2))
+    train_gan(
+        *networks(), PICTURES, GanTrainConfig(critic_steps=1), effort(report_losses=open_, progress=progress, steps=2)
+    )
     losses = {"drawn_loss", "generator_loss"} if open_ else set()
     assert [told.keys() for told in progress.told] == [{"done", *losses}] * 2
 

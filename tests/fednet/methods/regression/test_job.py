@@ -12,21 +12,21 @@ import torch
 
 from fednet.api import Network, NullProgress, Question, RoundTask, SiteContext, Stopped
 from fednet.errors import MethodError, ModelError
-from fednet.federated import local_network
+from fednet.federated import aggregation
+from fednet.federated import local_network as local
 from fednet.federated.local_network import local_network
-from fednet.methods.regression.config import RegressionConfig, check
-from fednet.methods.regression.job import make_site, run_job
+from fednet.methods.regression.config import RegressionConfig
+from fednet.methods.regression.job import run_job
 from fednet.methods.regression.site import LINE, RegressionSite
 
 
 def network(folder: Path, config: RegressionConfig, seed: int = 0) -> tuple[dict[str, RegressionSite], Network]:
-    agents = {f"a{k + 1}": make_site(config, SiteContext(f"a{k + 1}", k, 5, seed, "cpu", folder)) for k in range(5)}
-    return agents, local_network(agents, {name: one.prepare(NullProgress()) for name, one in agents.items()}, seed)
+    sites = {f"a{k + 1}": RegressionSite(config, SiteContext(f"a{k + 1}", k, 5, seed, "cpu", folder)) for k in range(5)}
+    return sites, local_network(sites, {name: one.prepare(NullProgress()) for name, one in sites.items()}, seed)
 
 
 def done(folder: Path, seed: int = 0, **keys: Any) -> dict[str, Any]:
     config = RegressionConfig.model_validate(keys)
-    check(config)
     run_job(config, network(folder, config, seed)[1], folder, seed, NullProgress())
     found: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
     return found
@@ -42,16 +42,14 @@ def test_all_predict_ten_and_the_same_and_alone_nobody_does(tmp_path: Path, seed
 
 
 def test_no_two_sites_have_an_x_in_common(tmp_path: Path) -> None:
-    agents, _ = network(tmp_path, RegressionConfig(spread=0.49))
-    ranges = [(float(one.x.min()), float(one.x.max())) for one in agents.values()]
+    sites, _ = network(tmp_path, RegressionConfig(spread=0.49))
+    ranges = [(float(one.x.min()), float(one.x.max())) for one in sites.values()]
     assert all(high < low for (_, high), (low, _) in pairwise(ranges))
 
 
 def test_an_aggregate_of_zeros_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = local_network.aggregate
-    monkeypatch.setattr(
-        local_network, "aggregate", lambda *given: {k: torch.zeros_like(v) for k, v in whole(*given).items()}
-    )
+    whole = aggregation.aggregate
+    monkeypatch.setattr(local, "aggregate", lambda *given: {k: torch.zeros_like(v) for k, v in whole(*given).items()})
     found = done(tmp_path, rounds=5)
     assert set(found["federated"].values()) == {0.0}
 
@@ -68,24 +66,24 @@ def test_what_is_left(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
-    agents, _ = network(tmp_path, RegressionConfig())
-    one = agents["a1"]
-    with pytest.raises(MethodError, match="answers predict"):
+    sites, _ = network(tmp_path, RegressionConfig())
+    one = sites["a1"]
+    with pytest.raises(MethodError, match="unknown question 'else'; expected one of predict"):
         one.answer(Question("else", {"x": torch.zeros(1, 1)}))
-    with pytest.raises(MethodError, match="answers predict"):
+    with pytest.raises(MethodError, match="x must be float32"):
         one.answer(Question("predict", {"x": torch.zeros(3)}))
-    with pytest.raises(MethodError, match="a number of steps"):
+    with pytest.raises(MethodError, match="option alone must be a whole number from 0"):
         one.answer(Question("predict", {"x": torch.zeros(1, 1)}, {"alone": -1}))
-    with pytest.raises(MethodError, match="there is the model line"):
+    with pytest.raises(MethodError, match="has the models line"):
         one.initial_state("else")
-    with pytest.raises(MethodError, match="a round is for train"):
+    with pytest.raises(MethodError, match="unknown task 'else'; expected one of train"):
         one.contribute(RoundTask(LINE, "else", 1), one.initial_state(LINE), NullProgress())
     with pytest.raises(ModelError):
         one.adopt(LINE, 1, {"x": torch.zeros(1)})
-    wild = RegressionSite(RegressionConfig(lr=50.0, steps=200), one.site)
+    wild = RegressionSite(RegressionConfig(lr=50.0, steps=200), one.context)
     with pytest.raises(MethodError, match="lower lr"):
         wild.contribute(RoundTask(LINE, "train", 1), wild.initial_state(LINE), NullProgress())
-    with pytest.raises(MethodError, match="nobody is there"):
+    with pytest.raises(MethodError, match="no site answers"):
         run_job(RegressionConfig(), local_network({}, {}), tmp_path, 0, NullProgress())
 
 

@@ -28,9 +28,9 @@ def test_an_arm_may_bring_its_own_sampler() -> None:
 
 
 def test_a_schedule_of_rules() -> None:
-    phases = [{"below": 1, "rule": "mean", "agents": ["a1"]}, {"below": 0.4, "rule": "mixture"}]
+    phases = [{"below": 1, "rule": "mean", "sites": ["a1"]}, {"below": 0.4, "rule": "mixture"}]
     arm = ArmConfig.model_validate({"rule": phases})
-    assert arm.phases() == (RulePhase(below=1, rule="mean", agents=("a1",)), RulePhase(below=0.4, rule="mixture"))
+    assert arm.phases() == (RulePhase(below=1, rule="mean", sites=("a1",)), RulePhase(below=0.4, rule="mixture"))
     assert arm.rules() == {"mean", "mixture"}
     assert ArmConfig(rule="median").phases() == (RulePhase(below=1, rule="median"),)
 

@@ -25,7 +25,7 @@ class Scripted:
     """Gives prepared replies, one a question."""
 
     def __init__(self, *replies: Replies) -> None:
-        self.replies, self.asked = list(replies), []
+        self.replies, self.asked = list(replies), list[Question]()
 
     def __call__(self, question: Question) -> Replies:
         self.asked.append(question)
@@ -43,7 +43,7 @@ def test_the_question_carries_labels_time_and_options() -> None:
     (asked,) = ask.asked
     assert asked.ask == "score"
     assert dict(asked.options) == {"guidance": 2.0, "probe_seed": 5, "t": 0.25, "divergence": True}
-    assert torch.equal(asked.inputs["labels"], HELD.labels)
+    assert asked.inputs["labels"] is HELD.labels
     assert answers.divergences is not None
     assert answers.divergences.shape == (3, 2)
 

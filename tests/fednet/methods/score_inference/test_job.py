@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +17,12 @@ from safetensors.torch import load_file
 from fednet.api import NullProgress, SiteContext, local_ask
 from fednet.errors import DataError
 from fednet.methods.score_inference.config import ScoreInferenceConfig
-from fednet.methods.score_inference.job import make_site, run_job
+from fednet.methods.score_inference.job import run_job
+from fednet.methods.score_inference.site import ScoreInferenceSite
 from fednet.metrics.judge import train_judge
 from fednet.reporting.summary import Participation, read_summary
 
-DIGITS = {
+DIGITS: dict[str, Any] = {
     "data": {"limit": 150},
     "model": {"channels": [8], "groups": 4, "attention": False},
     "train": {"steps": 3},
@@ -29,14 +32,15 @@ DIGITS = {
 }
 
 
-def go(folder: Path, given: dict[str, object], count: int = 2):
+def go(folder: Path, given: dict[str, object], count: int = 2) -> Any:
     config = ScoreInferenceConfig.model_validate({**DIGITS, **given})
-    agents = {
-        f"a{k + 1}": make_site(config, SiteContext(f"a{k + 1}", k, count, 0, "cpu", folder)) for k in range(count)
+    sites = {
+        f"a{k + 1}": ScoreInferenceSite(config, SiteContext(f"a{k + 1}", k, count, 0, "cpu", folder))
+        for k in range(count)
     }
-    capabilities = {name: one.prepare(NullProgress()) for name, one in agents.items()}
+    capabilities = {name: one.prepare(NullProgress()) for name, one in sites.items()}
     return run_job(
-        config, SimpleNamespace(ask=local_ask(agents), capabilities=capabilities), folder, 0, NullProgress()
+        config, SimpleNamespace(ask=local_ask(sites), capabilities=capabilities), folder, 0, NullProgress()
     ), capabilities
 
 
@@ -77,7 +81,9 @@ def test_labels_make_a_row_each(tmp_path: Path) -> None:
     assert height > 4 * width
 
 
-def test_samples_that_cannot_be_measured_are_kept_and_the_reason_told(tmp_path: Path, monkeypatch) -> None:
+def test_samples_that_cannot_be_measured_are_kept_and_the_reason_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hasty = partial(train_judge, steps=2)
     monkeypatch.setattr("fednet.methods.score_inference.job.train_judge", hasty)
     summary, _ = go(tmp_path, {"evaluate": {"judge": True, "agreement": 0}, "arms": {"mean": {}}})
@@ -88,9 +94,11 @@ def test_samples_that_cannot_be_measured_are_kept_and_the_reason_told(tmp_path: 
     assert (tmp_path / "samples" / "mean" / "grid.png").exists()
 
 
-def test_agents_of_other_data_are_refused_before_anything_is_drawn(tmp_path: Path, federation, small_config) -> None:
+def test_agents_of_other_data_are_refused_before_anything_is_drawn(
+    tmp_path: Path, federation: Callable[..., Any], small_config: Callable[..., Any]
+) -> None:
     made = federation(small_config())
-    network = SimpleNamespace(ask=local_ask(made.agents), capabilities=made.capabilities)
+    network = SimpleNamespace(ask=local_ask(made.sites), capabilities=made.capabilities)
     with pytest.raises(DataError, match="set data"):
         run_job(ScoreInferenceConfig.model_validate(DIGITS), network, tmp_path / "run", 0, NullProgress())
     assert not (tmp_path / "run").exists()
@@ -98,7 +106,7 @@ def test_agents_of_other_data_are_refused_before_anything_is_drawn(tmp_path: Pat
 
 def test_a_site_with_data_of_its_own_keeps_all_of_it(tmp_path: Path) -> None:
     config, site = ScoreInferenceConfig.model_validate(DIGITS), SiteContext("a1", 0, 5, 0, "cpu", tmp_path)
-    card = json.loads(make_site(config, site, {"data": {"limit": 90}}).prepare(NullProgress()))
+    card = json.loads(ScoreInferenceSite.from_overrides(config, site, {"data": {"limit": 90}}).prepare(NullProgress()))
     assert sum(card["histogram"]) == 90
     with pytest.raises(DataError, match="data of its own"):
-        make_site(config, site, {"data": {"name": "nope"}})
+        ScoreInferenceSite.from_overrides(config, site, {"data": {"name": "nope"}})

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from fednet.diffusion.sampler_config import ODE, EulerMaruyama
-from fednet.methods.score_inference.arm_sampling import ArmSamples
 from fednet.methods.score_inference.config import ArmConfig
+from fednet.methods.score_inference.messages import ScoreCapabilities
 from fednet.methods.score_inference.results import ArmResult, summarise
-from fednet.methods.score_inference.site import ScoreCapabilities
+from fednet.methods.score_inference.sampling import ArmSamples
 from fednet.metrics.evaluation import Evaluation, RealReference
 from fednet.reporting.summary import ParticipationAccount
 
@@ -27,8 +29,8 @@ CARD = ScoreCapabilities.model_validate(
 )
 
 
-def arm(name: str, sampler, evaluation=None, orphaned=()) -> ArmResult:
-    account, gone = ParticipationAccount.of("query", "a"), frozenset(orphaned)
+def arm(name: str, sampler: Any, evaluation: Any = None, uncovered_labels: Any = ()) -> ArmResult:
+    account, gone = ParticipationAccount.of("query", "a"), frozenset(uncovered_labels)
     samples = ArmSamples(torch.zeros(4, 1, 4, 4), torch.tensor([0, 0, 1, 1]), torch.zeros(1, 4), account, gone, 9, 1.5)
     return ArmResult(name, ArmConfig(rule="mean"), sampler, samples, evaluation)
 
@@ -37,6 +39,7 @@ def test_the_table_has_real_pictures_first_and_the_ratio_to_the_floor() -> None:
     found = Evaluation(4, 0.75, 1.5, 6.0, 2.0, {"zero": 4, "one": 0})
     arms = [arm("one", ODE(), found), arm("two", EulerMaruyama())]
     table = summarise(arms, {"a": CARD}, RealReference(0.9, 1.9)).sections[0].table
+    assert table is not None
     real, one, two = (dict(zip(table.columns, row, strict=True)) for row in table.rows)
     assert (real["arm"], real["label accuracy"], real["Inception Score"]) == ("real pictures", 0.9, 1.9)
     assert (one["ratio"], one["sampler"], one["queries"], one["samples"]) == (3.0, "dopri5", 9, 4)
@@ -45,4 +48,4 @@ def test_the_table_has_real_pictures_first_and_the_ratio_to_the_floor() -> None:
 
 def test_labels_that_nobody_held_are_named() -> None:
     summary = summarise([arm("one", ODE(), uncovered_labels=[1])], {"a": CARD})
-    assert any("one" in note and "had seen one" in note for note in summary.sections[0].notes)
+    assert any("one" in note and "had images of one" in note for note in summary.sections[0].notes)

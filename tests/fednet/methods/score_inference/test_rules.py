@@ -1,6 +1,9 @@
-"""The rules of combination against theory, with agents known in closed form."""
+"""The rules of combination against theory, with sites known in closed form."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +19,7 @@ from fednet.seeds import generator
 
 SDE200 = EulerMaruyama(steps=200)
 SAMPLERS = [SDE200, ODE(), ODE(method="rk4", steps=40), PredictorCorrector(steps=120)]
-WIDE = VE(sigma=400)  # its prior is centred at 0 and its marginals are not: only a wide one starts all agents equal
+WIDE = VE(sigma=400)  # its prior is centred at 0 and its marginals are not: only a wide one starts all sites equal
 MOVE = SolverStep(0.5, 0.01, None, g2=1.0, q=1.0)
 
 
@@ -28,24 +31,26 @@ def label_counts(*sizes: int, labels: torch.Tensor | None = None) -> LabelCounts
     return LabelCounts(tuple(f"a{k}" for k in range(len(sizes))), torch.tensor(sizes)[:, None], labels)
 
 
-def draw(query, rule: CombinationRule, config: SamplerConfig, count: int = 8000) -> SampledTrajectory:
+def draw(query: Any, rule: CombinationRule, config: SamplerConfig, count: int = 8000) -> SampledTrajectory:
     latent = query.sde.prior((count, 1), generator(0, "latent"))
     return sample(config, query, rule, query.sde, latent, random=generator(0, "noise"))
 
 
 @pytest.mark.parametrize("sde", [WIDE, VP(), SubVP()], ids=lambda sde: sde.kind)
 @pytest.mark.parametrize("config", SAMPLERS, ids=name)
-def test_the_mixture_is_the_union_and_the_mean_the_product(gaussians, sde, config) -> None:
-    agents = (-2.0, 2.0), (1.0, 1.0)
-    union = draw(gaussians(sde, *agents), RULES["mixture"](label_counts(1, 1)), config).x
-    product = draw(gaussians(sde, *agents), RULES["mean"](label_counts(1, 1)), config).x
+def test_the_mixture_is_the_union_and_the_mean_the_product(
+    gaussians: Callable[..., Any], sde: Any, config: Any
+) -> None:
+    sites = (-2.0, 2.0), (1.0, 1.0)
+    union = draw(gaussians(sde, *sites), RULES["mixture"](label_counts(1, 1)), config).x
+    product = draw(gaussians(sde, *sites), RULES["mean"](label_counts(1, 1)), config).x
     assert float(union.var()) == pytest.approx(5, abs=0.3)
     assert float(product.var()) == pytest.approx(1, abs=0.1)
     assert float(union.mean()) == pytest.approx(0, abs=0.1)
 
 
 @pytest.mark.parametrize("config", SAMPLERS, ids=name)
-def test_three_unequal_components_keep_their_shares(gaussians, config) -> None:
+def test_three_unequal_components_keep_their_shares(gaussians: Callable[..., Any], config: Any) -> None:
     means, variances, shares = torch.tensor([-3.0, 0, 4]), torch.tensor([0.5, 1, 0.25]), torch.tensor([1.0, 2, 5]) / 8
     mean = (shares * means).sum()
     variance = (shares * (variances + means**2)).sum() - mean**2
@@ -58,7 +63,7 @@ def test_three_unequal_components_keep_their_shares(gaussians, config) -> None:
 
 @pytest.mark.parametrize("config", [ODE(rtol=1e-5, atol=1e-5), *SAMPLERS[2:], SDE200], ids=name)
 @pytest.mark.parametrize("rule", sorted(RULES))
-def test_equal_models_federate_to_the_single_model(gaussians, rule: RuleName, config) -> None:
+def test_equal_models_federate_to_the_single_model(gaussians: Callable[..., Any], rule: RuleName, config: Any) -> None:
     sizes = (3, 1, 2)
     labels = torch.zeros(500, dtype=torch.int64)
     many = draw(gaussians(VP(), (1.0,) * 3, (0.5,) * 3), RULES[rule](label_counts(*sizes, labels=labels)), config, 500)
@@ -67,7 +72,7 @@ def test_equal_models_federate_to_the_single_model(gaussians, rule: RuleName, co
 
 
 @pytest.mark.parametrize("config", [SDE200, ODE(), PredictorCorrector(steps=120)], ids=name)
-def test_the_followed_log_densities_are_the_agents_own(gaussians, config) -> None:
+def test_the_followed_log_densities_are_the_agents_own(gaussians: Callable[..., Any], config: Any) -> None:
     query = gaussians(VP(), (-1.0, 1.5), (0.5, 2.0))
     drawn = draw(query, RULES["mixture"](label_counts(1, 1)), config, 2000)
     truth = query.log_density(drawn.x, 0.0)
@@ -77,7 +82,7 @@ def test_the_followed_log_densities_are_the_agents_own(gaussians, config) -> Non
 
 
 @pytest.mark.parametrize("config", [SDE200, ODE(), PredictorCorrector(steps=120)], ids=name)
-def test_consensus_samples_are_equally_likely_everywhere(gaussians, config) -> None:
+def test_consensus_samples_are_equally_likely_everywhere(gaussians: Callable[..., Any], config: Any) -> None:
     query = gaussians(VP(), (-2.0, 1.0), (1.0, 1.0))
     drawn = draw(query, RULES["consensus"](label_counts(1, 1)), config, 500)
     told = drawn.state.log_p
@@ -87,9 +92,9 @@ def test_consensus_samples_are_equally_likely_everywhere(gaussians, config) -> N
     assert float(drawn.x.mean()) == pytest.approx(-0.5, abs=0.05)
 
 
-def test_an_agent_that_misses_a_step_leaves_the_mixture_for_good(gaussians) -> None:
-    def absent(query: int, agent: int) -> bool:
-        return agent == 1 and query == 20
+def test_an_agent_that_misses_a_step_leaves_the_mixture_for_good(gaussians: Callable[..., Any]) -> None:
+    def absent(query: int, site: int) -> bool:
+        return site == 1 and query == 20
 
     for config in (SDE200, ODE(), PredictorCorrector(steps=120)):
         query = gaussians(VP(), (-2.0, 2.0), (1.0, 1.0), absent)
@@ -108,8 +113,8 @@ def test_an_agent_that_misses_a_step_is_missed_by_the_mean_for_that_step_only() 
     assert float(rule.combine(state, back, MOVE)) == 2.0
 
 
-def test_without_anybody_who_followed_the_mixture_gives_up(gaussians) -> None:
-    query = gaussians(VP(), (0.0, 0.0), (1.0, 1.0), lambda query, agent: query == 2 + agent)
+def test_without_anybody_who_followed_the_mixture_gives_up(gaussians: Callable[..., Any]) -> None:
+    query = gaussians(VP(), (0.0, 0.0), (1.0, 1.0), lambda query, site: query == 2 + site)
     with pytest.raises(MethodError, match="from the start"):
         draw(query, RULES["mixture"](label_counts(1, 1)), SDE200, 5)
 
@@ -179,7 +184,7 @@ def test_absent_agents_do_not_leak_into_the_score() -> None:
 
 def test_a_schedule_switches_rules_and_agents_as_t_falls() -> None:
     phases = [
-        RulePhase(below=1, rule="mean", agents=("a0",)),
+        RulePhase(below=1, rule="mean", sites=("a0",)),
         RulePhase(below=0.5, rule="mean"),
         RulePhase(below=0.2, rule="median"),
     ]
@@ -197,7 +202,7 @@ def test_a_schedule_switches_rules_and_agents_as_t_falls() -> None:
 
 
 @pytest.mark.parametrize("config", [SDE200, ODE()], ids=name)
-def test_a_schedule_follows_densities_from_the_start(gaussians, config) -> None:
+def test_a_schedule_follows_densities_from_the_start(gaussians: Callable[..., Any], config: Any) -> None:
     phases = [RulePhase(below=1, rule="mean"), RulePhase(below=0.7, rule="mixture")]
     late = draw(gaussians(VP(), (-2.0, 2.0), (1.0, 1.0)), rule_for(phases, label_counts(1, 1)), config).x
     assert float(late.var()) == pytest.approx(5, abs=0.6)
@@ -205,4 +210,4 @@ def test_a_schedule_follows_densities_from_the_start(gaussians, config) -> None:
 
 def test_a_schedule_with_unknown_agents_is_refused() -> None:
     with pytest.raises(MethodError, match="a7"):
-        rule_for([RulePhase(below=1, rule="mean", agents=("a7",))], label_counts(1, 1))
+        rule_for([RulePhase(below=1, rule="mean", sites=("a7",))], label_counts(1, 1))

@@ -1,0 +1,180 @@
+"""Base classes of a method's site: prepares it, hands questions to what answers them, keeps what rounds leave.
+
+`MethodSite` is any `Responder`, `ImageSite` one that has pictures, `RoundModels` the half of a `Participant` that is
+the same in every method. Knows no other site and no network.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Generic, Self, TypeVar
+
+from pydantic import BaseModel
+from torch import Tensor
+
+from fednet.api import ModelState, Progress, Question, SiteContext
+from fednet.data.datasets import ImageSet
+from fednet.data.site_data import own_data, run_share
+from fednet.errors import MethodError
+from fednet.federated.site_models import SiteModels
+from fednet.federated.state import model_tensors
+from fednet.methods.common.config import ImageConfig
+from fednet.methods.common.options import require_known
+from fednet.reporting.record import RunRecord
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+ImageConfigT = TypeVar("ImageConfigT", bound=ImageConfig)
+LoadedT = TypeVar("LoadedT")
+
+QuestionHandlers = Mapping[str, Callable[[Question], Mapping[str, Tensor]]]
+"""What answers each question that a site can be asked, by `Question.ask`."""
+
+
+class MethodSite(ABC, Generic[ConfigT]):
+    """One site of a method (a `Responder`).
+
+    A subclass provides `prepare`, and `handlers`: what answers each question.
+
+    Args:
+        config: the run's configuration, the same at every site.
+        context: where the site lives.
+    """
+
+    def __init__(self, config: ConfigT, context: SiteContext) -> None:
+        self.config, self.context = config, context
+
+    @abstractmethod
+    def prepare(self, progress: Progress) -> str:
+        """Makes the site ready and returns its capabilities as JSON; see `fednet.api.Responder`."""
+
+    @abstractmethod
+    def handlers(self) -> QuestionHandlers:
+        """What answers each question."""
+
+    def answer(self, question: Question) -> Mapping[str, Tensor]:
+        """Answers one question; the method's README lists them.
+
+        Raises:
+            MethodError: the question is unknown, or cannot be answered.
+        """
+        handlers = self.handlers()
+        require_known(question.ask, handlers, "question", self.context.name)
+        return handlers[question.ask](question)
+
+    def record(self, prefix: str, values: Mapping[str, float], step: int) -> None:
+        """Writes values to the site's record in the run's folder, as `prefix/name`."""
+        with RunRecord(self.context.folder, self.context.name) as record:
+            for name, value in values.items():
+                record.scalar(f"{prefix}/{name}", value, step)
+
+
+class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
+    """A site that has pictures.
+
+    A subclass provides `load`, which reads pictures (`read_images`) and makes models; `capabilities`, what the site
+    says of itself; and `handlers`. What `load` returned is `loaded` from then on.
+
+    Args:
+        config: the run's configuration, the same at every site.
+        context: where the site lives; decides its share of the data.
+        images: its own pictures, instead of its share of the configured data set.
+    """
+
+    def __init__(self, config: ImageConfigT, context: SiteContext, images: ImageSet | None = None) -> None:
+        super().__init__(config, context)
+        self.own_images = images
+        self._loaded: LoadedT | None = None
+
+    @classmethod
+    def from_overrides(
+        cls, config: ImageConfigT, context: SiteContext, overrides: Mapping[str, object] | None = None
+    ) -> Self:
+        """Makes a site as the launcher configures it.
+
+        Args:
+            config: the run's configuration.
+            context: where the site lives.
+            overrides: what cluster.yaml says for this site alone: `data`, keys that replace those of `config.data`.
+                A site with data of its own keeps all of its training pictures.
+
+        Raises:
+            DataError: the site's own data is misconfigured or missing.
+        """
+        data, images = own_data(config.data, overrides)
+        return cls(config.model_copy(update={"data": data}), context, images)
+
+    @abstractmethod
+    def load(self, progress: Progress) -> LoadedT:
+        """Reads the site's pictures and makes its models.
+
+        Raises:
+            MethodError: data, models and configuration do not fit each other.
+            Stopped: the owner asks for the end.
+        """
+
+    @abstractmethod
+    def capabilities(self) -> BaseModel:
+        """What the site says of itself, once it is loaded."""
+
+    def prepare(self, progress: Progress) -> str:
+        """Loads the site and returns its capabilities as JSON.
+
+        Raises:
+            MethodError: data, models and configuration do not fit each other.
+            Stopped: the owner asks for the end.
+        """
+        self._loaded = self.load(progress)
+        return self.capabilities().model_dump_json()
+
+    @property
+    def loaded(self) -> LoadedT:
+        """What `load` returned.
+
+        Raises:
+            MethodError: the site has not been prepared.
+        """
+        if self._loaded is None:
+            raise MethodError(f"{self.context.name} is not prepared: call prepare first")
+        return self._loaded
+
+    def read_images(self, progress: Progress) -> ImageSet:
+        """The site's own pictures, or what it trains on of its share of the run's data.
+
+        Raises:
+            DataError: the data is missing, or cannot be divided so.
+        """
+        progress.report("reading pictures", 0, 1)
+        images = self.own_images
+        if images is None:
+            images = run_share(self.config.data, self.config.partition, self.context)
+        progress.report("reading pictures", 1, 1)
+        return images
+
+
+class RoundModels(ABC):
+    """What rounds begin with and what they leave, for a `Participant` whose models are `SiteModels`.
+
+    A subclass provides `states`, the models, and `contribute`.
+    """
+
+    @property
+    @abstractmethod
+    def states(self) -> SiteModels:
+        """The models by name."""
+
+    def initial_state(self, model: str) -> ModelState:
+        """The model that every site begins with.
+
+        Raises:
+            MethodError: there is no model of this name.
+        """
+        return self.states.initial_state(model)
+
+    def adopt(self, model: str, number: int, state: ModelState) -> None:
+        """Takes over what round `number` of a model has closed with.
+
+        Raises:
+            ModelError: it is a model of another shape, or not finite.
+        """
+        self.states.set_state(model, model_tensors(state), f"round {number} of {model}")
