@@ -18,6 +18,7 @@ from launch.errors import ConfigError, ConfigProblem, did_you_mean
 TEMPLATES = "launch.templates"
 SUFFIX = ".template"
 CONFIG = "cluster.yaml"
+STARTING_POINT = r"^# `fednet init` starts from this example\.$"
 
 console = Console()
 
@@ -25,7 +26,7 @@ console = Console()
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is new or empty.")],
     *,
-    method: Annotated[str | None, typer.Option(help="The method of the example; default: score-inference.")] = None,
+    method: Annotated[str | None, typer.Option(help="The method of the example.")] = None,
     blank: Annotated[bool, typer.Option("--blank", help="A method package of your own, with its test.")] = False,
 ) -> None:
     """Writes a commented cluster.yaml to start from, or with --blank a method package of your own."""
@@ -33,7 +34,7 @@ def init(
         raise ConfigError(ConfigProblem("--blank", "either --method or --blank", "both"))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(ConfigProblem(str(folder), "a folder that is new or empty"))
-    files = dict(blank_files()) if blank else {CONFIG: example_of(method or "score-inference")}
+    files = dict(blank_files()) if blank else {CONFIG: example_of(method)}
     for path, text in files.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -42,13 +43,15 @@ def init(
     console.print(f"next: fednet launch {folder / CONFIG}", markup=False, highlight=False, soft_wrap=True)
 
 
-def example_of(method: str) -> str:
-    """The first example of a method, with the settings that every cluster has as comments.
+def example_of(method: str | None) -> str:
+    """The first example of a method, with the settings that every cluster has as comments; without a method, the
+    example that says that it is the one to start from.
 
     Raises:
         ConfigError: the method is not registered, or no example shows it.
     """
-    declares = re.compile(rf"^method: {re.escape(method)}\s*(#.*)?$", re.MULTILINE)
+    wanted = STARTING_POINT if method is None else rf"^method: {re.escape(method)}\s*(#.*)?$"
+    declares = re.compile(wanted, re.MULTILINE)
     texts = {name: text for name, text in example_texts().items() if declares.search(text)}
     if not texts:
         from fednet.methods import registry  # noqa: PLC0415 - imports pydantic, which the other commands need not wait for
@@ -56,8 +59,13 @@ def example_of(method: str) -> str:
         known = registry.names()
         expected = f"a method that an example shows ({', '.join(known)})"
         raise ConfigError(ConfigProblem("--method", expected, repr(method), hint=did_you_mean(method, known)))
-    text = texts.get(method) or next(iter(texts.values()))
-    return text + (resources.files(TEMPLATES) / "settings.yaml").read_text("utf-8")
+    text = texts.get(method or "") or next(iter(texts.values()))
+    return text + template("settings.yaml")
+
+
+def template(name: str) -> str:
+    """The text of a template."""
+    return (resources.files(TEMPLATES) / name).read_text("utf-8")
 
 
 def blank_files() -> Iterator[tuple[str, str]]:

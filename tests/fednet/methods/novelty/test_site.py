@@ -228,7 +228,7 @@ def test_labels_of_given_pictures_are_checked(cluster: Any, pictures: Callable[.
         ("classifier", "train", {"labels": "3"}, "no pictures to learn from"),
         ("classifier", "paint", {}, "a round is for train or average"),
         ("own-detector", "train", {}, "never leaves it"),
-        ("other", "train", {}, "has the models"),
+        ("other", "train", {}, "unknown model"),
     ],
 )
 def test_a_round_that_it_cannot_take_part_in_is_declined(

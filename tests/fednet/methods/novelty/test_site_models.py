@@ -41,5 +41,5 @@ def test_a_checkpoint_is_named_after_what_it_holds(models: Any) -> None:
 def test_models_have_names(models: Any) -> None:
     for name in ("classifier", "detector", "own-detector"):
         assert models.local(name) is not None
-    with pytest.raises(MethodError, match="has the models"):
+    with pytest.raises(MethodError, match="unknown model"):
         models.local("judge")

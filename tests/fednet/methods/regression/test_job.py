@@ -74,7 +74,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         one.answer(Question("predict", {"x": torch.zeros(3)}))
     with pytest.raises(MethodError, match="option alone must be a whole number from 0"):
         one.answer(Question("predict", {"x": torch.zeros(1, 1)}, {"alone": -1}))
-    with pytest.raises(MethodError, match="has the models line"):
+    with pytest.raises(MethodError, match=r"unknown model .*expected one of line"):
         one.initial_state("else")
     with pytest.raises(MethodError, match="unknown task 'else'; expected one of train"):
         one.contribute(RoundTask(LINE, "else", 1), one.initial_state(LINE), NullProgress())
