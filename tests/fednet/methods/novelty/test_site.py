@@ -226,7 +226,7 @@ def test_labels_of_given_pictures_are_checked(cluster: Any, pictures: Callable[.
     ("model", "work", "options", "says"),
     [
         ("classifier", "train", {"labels": "3"}, "no pictures to learn from"),
-        ("classifier", "paint", {}, "a round is for train or average"),
+        ("classifier", "paint", {}, "unknown task .*expected one of train, average"),
         ("own-detector", "train", {}, "never leaves it"),
         ("other", "train", {}, "unknown model"),
     ],
