@@ -155,8 +155,8 @@ async def test_the_bus_leaves_what_one_process_leaves_and_nothing_but_words_goes
         assert (record.offered, record.absorbed, record.values) == (other.offered, other.absorbed, other.values)
         assert (record.refused, record.late, record.lost) == ({}, (), {})
         assert all(3 * 4 * WIDTH < sent < 3 * (4 * WIDTH + 200) for sent in record.sent.values())
-    assert len(tap.words(NAMES, WIDTH, but={"query_answer"})) == 2 * 3 * len(NAMES)
-    pieces = tap.nothing_of(picture for each in agents.values() for picture in each.pictures)
+    assert len(tap.offers(NAMES, WIDTH, but={"query_answer"})) == 2 * 3 * len(NAMES)
+    pieces = tap.assert_no_image(picture for each in agents.values() for picture in each.pictures)
     assert pieces > 10_000
 
 

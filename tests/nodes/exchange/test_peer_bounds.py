@@ -142,8 +142,8 @@ class TestNothingButWords:
             for number in range(3):
                 await group.exchange(f"k{number}")
             private = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-            assert len(tap.words("abc", 4)) == 3 * 3 * 2
-            assert tap.nothing_of(private) > 1000
+            assert len(tap.offers("abc", 4)) == 3 * 3 * 2
+            assert tap.assert_no_image(private) > 1000
 
         tell(story, TROUBLE)
 
@@ -156,14 +156,14 @@ class TestNothingButWords:
             await group.start()
             group.peers["a"].exchanger.alter = lambda _words: private[0, :2, :4]
             await group.exchange()
-            assert len(tap.words("ab", 4)) == 4
-            with pytest.raises(AssertionError, match="exchange/' has a piece of a picture at byte 0"):
-                tap.nothing_of([private])
+            assert len(tap.offers("ab", 4)) == 4
+            with pytest.raises(AssertionError, match="exchange/' has a fragment of an image at byte 0"):
+                tap.assert_no_image([private])
             with pytest.raises(AssertionError):
-                tap.words("ab", 5)
+                tap.offers("ab", 5)
             group.peers["a"].node.tell("driver", QueryAnswer(query=1, outputs={"x": torch.ones(2)}, seconds=0.0))
             with pytest.raises(AssertionError, match="a's query_answer has a tensor"):
-                tap.words("ab", 4)
-            assert len(tap.words("ab", 4, but={"query_answer"})) == 4
+                tap.offers("ab", 4)
+            assert len(tap.offers("ab", 4, but={"query_answer"})) == 4
 
         tell(story)
