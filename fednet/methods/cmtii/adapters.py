@@ -1,10 +1,10 @@
-"""LoRA on a CLIP's image encoder, by peft: a few trained numbers beside weights that stay as they are.
+"""LoRA on a CLIP's image encoder, by peft: few trained parameters beside frozen weights.
 
 open_clip's attention is torch's `MultiheadAttention`, whose projections are bare parameters: peft adapts them, query,
 key, value and output, by adding the low-rank product to the weights before each pass and subtracting it afterwards.
 Two things follow. Adding and subtracting rounds, so that the weights would drift from pass to pass and a saved adapter
 would no longer give the same features; here the very weights are put back. And there is no input to drop out from:
-peft takes `lora_dropout` without a word and without effect, so there is no such setting here.
+peft accepts `lora_dropout` without effect, so there is no such setting here.
 
 Source: Hu et al. 2021 (arXiv 2106.09685); rank 8 and alpha 16 are the source system's. Knows no training and no words.
 """
@@ -56,13 +56,13 @@ class _AdapterDescription(BaseModel):
 class LoraAdapter:
     """LoRA attached to an image encoder, in place; the encoder's own weights are frozen from then on.
 
-    It begins as the identity: until it is trained, features are what they were, bit for bit where none asks for
+    It begins as the identity: until it is trained, features are what they were, bit for bit without
     gradients (with them torch computes attention in another order).
 
     Args:
         encoder: a module with `nn.MultiheadAttention` in it, on its device.
         config: the adapter's size.
-        seed: decides what it begins with.
+        seed: of its initialisation.
 
     Raises:
         ModelError: there is nothing in it to adapt, or it has an adapter already.
@@ -82,12 +82,12 @@ class LoraAdapter:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._tuner = LoraModel(encoder, peft, ADAPTER_NAME)
-        self._guards = [
+        self._restorers = [
             _WeightRestorer(part) for part in list(encoder.modules()) if isinstance(part, MultiheadAttention)
         ]  # a list first: walking over such a part renews its parameters
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """What is trained, and nothing else."""
+        """The trained parameters."""
         return (value for value in self._encoder.parameters() if value.requires_grad)
 
     def state(self) -> dict[str, Tensor]:
@@ -105,7 +105,7 @@ class LoraAdapter:
         set_peft_model_state_dict(self._encoder, state, adapter_name=ADAPTER_NAME)
 
     def save(self, path: Path) -> None:
-        """Writes it as a safetensors file that says which encoder it is for.
+        """Writes it as a safetensors file with the digest of its encoder.
 
         Raises:
             OSError: it cannot be written; nothing is left behind.
@@ -127,18 +127,18 @@ class LoraAdapter:
         self.take(state, str(path))
 
     def detach(self) -> None:
-        """Takes the adapter off: the encoder is again what it was, bit for bit."""
+        """Detaches the adapter: the encoder is restored bit for bit."""
         self._release()
         self._tuner.unload()
 
     def merge(self) -> None:
-        """Leaves the adapter's effect in the encoder's own weights and takes it off."""
+        """Merges the adapter into the encoder's own weights and detaches it."""
         self._release()
         self._tuner.merge_and_unload()
 
     def _release(self) -> None:
-        for guard in self._guards:
-            guard.release()
+        for restorer in self._restorers:
+            restorer.release()
 
     @cached_property
     def _origin(self) -> str:

@@ -33,7 +33,7 @@ class ClipModel(Protocol):
 
     @property
     def logit_scale(self) -> Tensor:
-        """By what cosines become logits: a scalar > 0."""
+        """The factor from cosines to logits: a scalar > 0."""
         ...
 
     def tokens(self, name: str) -> Tensor:
@@ -73,7 +73,7 @@ class ImageGenerator(Protocol):
         ...
 
     def denoising_loss(self, images: Tensor, words: Sequence[Tensor], random: Generator) -> Tensor:
-        """How badly the noise in pictures is predicted under their words, weighted by min-SNR (Hang et al. 2023).
+        """The error of the predicted noise in pictures under their words, weighted by min-SNR (Hang et al. 2023).
 
         Args:
             images: (b, c, h, w) in [-1, 1].
@@ -88,7 +88,7 @@ class ImageGenerator(Protocol):
 
 @dataclass(frozen=True)
 class CmtiiBackend:
-    """The models of one site, on its device; everything of them is frozen but what the method adapts.
+    """The models of one site, on its device; frozen but for the adapter.
 
     Attributes:
         clip: classifies, and is adapted.

@@ -26,7 +26,7 @@ CENTRAL_SITE = "central"
 def centralised_counts(
     config: CmtiiConfig, test: ImageSet, *, sites: int, folder: Path, seed: int, progress: Progress
 ) -> Tensor:
-    """How many test pictures of each class the bound takes for it: int64 (classes, 2), right and all.
+    """How many test pictures of each class are classified correctly: int64 (classes, 2), right and all.
 
     Raises:
         MethodError: the data or the models are not there, or a training diverges.

@@ -1,9 +1,9 @@
-"""CLIP as open_clip builds it, reading pseudo-words: the classes of a site as prompts, its pictures as features.
+"""open_clip's CLIP with pseudo-words in its prompts: text features of words, image features of pictures.
 
 Any open_clip model whose text tower is open_clip's own will do, small or ViT-H-14. The towers are untouched: a word
 enters through the token table (`prompts.py`), pictures through the very preprocessing that the model was trained with,
 done on the device and differentiable. A logit bias, which SigLIP has, moves all classes alike and is left out. Knows
-no site and no training; where a model comes from is `real.py`'s and the embedded back-end's.
+no site and no training; the models come from `pretrained_backend.py` or `small_backend.py`.
 
 Source: Radford et al. 2021 (arXiv 2103.00020); Cherti et al. 2023 (arXiv 2212.07143) for open_clip.
 """
@@ -81,7 +81,7 @@ class OpenClip:
 
     @property
     def logit_scale(self) -> Tensor:
-        """By what cosines become logits: a scalar > 0."""
+        """The factor from cosines to logits: a scalar > 0."""
         return self.model.get_parameter("logit_scale").exp().reshape(())
 
     def tokens(self, name: str) -> Tensor:
@@ -107,7 +107,7 @@ class OpenClip:
         return normalize(self._read(prompts).float(), dim=-1)
 
     def text_states(self, words: Sequence[Tensor]) -> Tensor:
-        """What the text tower makes of every token of the prompts: k words -> float32 (k, context, width).
+        """The text tower's states of every token of the prompts: k words -> float32 (k, context, width).
 
         After the last norm, before pooling; differentiable in the words.
 
@@ -129,7 +129,7 @@ class OpenClip:
         Differentiable in the pictures and in the image tower.
 
         Raises:
-            ModelError: they are no such pictures.
+            ModelError: they have another shape.
         """
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ModelError(f"pictures must be (b, 1 or 3, h, w); got {tuple(images.shape)}")
@@ -150,7 +150,7 @@ class OpenClip:
 
 
 def _text_tower(model: nn.Module) -> Any:
-    """Where a model's token table and its last norm are: in itself or in a text tower of its own."""
+    """The module with the token table and the last norm: the model itself or its text tower."""
     tower = getattr(model, "text", model)
     parts = ("token_embedding", "ln_final", "context_length")
     if any(getattr(tower, part, None) is None for part in parts) or getattr(tower, "cls_emb", None) is not None:
@@ -162,7 +162,7 @@ def _text_tower(model: nn.Module) -> Any:
 
 
 def _prepared(images: Tensor, pixels: PreprocessCfg) -> Tensor:
-    """What open_clip's own preprocessing makes of pictures, but that it rounds to bytes in between."""
+    """Pictures preprocessed as by open_clip, but without its rounding to bytes."""
     wanted = [pixels.size, pixels.size] if isinstance(pixels.size, int) else list(pixels.size)
     x = (images.float().expand(-1, 3, -1, -1) + 1) / 2
     if list(x.shape[-2:]) != wanted:

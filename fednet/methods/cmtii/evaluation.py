@@ -175,7 +175,7 @@ ATTACK_AUCS = ("loss", "calibrated", "nearest")
 def _losses(net: ImageGenerator, images: Tensor, word: Tensor, views: int, seed: int) -> Tensor:
     """The mean loss of every picture (n,); the same seed shows the same noise."""
     random, parts = torch.Generator().manual_seed(seed), torch.split(images, CHUNK)
-    looks = [
+    draws = [
         torch.cat([net.denoising_loss(part, [word] * len(part), random).cpu() for part in parts]) for _ in range(views)
     ]
-    return torch.stack(looks).mean(0)
+    return torch.stack(draws).mean(0)

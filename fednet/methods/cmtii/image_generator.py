@@ -71,7 +71,7 @@ class SmallImageGenerator(nn.Module):
         return torch.cat([self._sampled(condition.expand(size, -1), random) for size in parts])
 
     def denoising_loss(self, images: Tensor, words: Sequence[Tensor], random: Generator) -> Tensor:
-        """How badly the noise in pictures is predicted under their words, weighted by min-SNR.
+        """The error of the predicted noise in pictures under their words, weighted by min-SNR.
 
         The times are spread evenly with one random shift, which steadies the loss of a small batch.
 

@@ -27,7 +27,7 @@ from fednet.methods.cmtii.tuning import batched_image_features
 from fednet.methods.common.training import descend
 
 INIT_IMAGES, INIT_NOISE_DRAWS = 32, 4
-"""How many pictures of a class are looked at, and how often, to find where its word begins."""
+"""Pictures of a class, and noise draws a picture, by which its initial word is chosen."""
 
 
 def classes_to_learn(pictures: ImageSet, config: InversionConfig, number: int) -> tuple[int, ...]:
@@ -95,7 +95,7 @@ def invert_words(
 
 @torch.no_grad()
 def initial_word(backend: CmtiiBackend, pictures: ImageSet, label: int, initial: Tensor, seed: int) -> Tensor:
-    """Where the word of a class begins: of what is known for it, the word under which its pictures are denoised best.
+    """The initial word of a class: of the known ones, the word under which its pictures are denoised best.
 
     A word that is initialised far off may end where pictures are denoised well and nothing sensible is generated.
 
@@ -110,11 +110,11 @@ def initial_word(backend: CmtiiBackend, pictures: ImageSet, label: int, initial:
 
     def loss(word: Tensor) -> float:
         random = torch.Generator().manual_seed(seed)
-        looks = [
+        draws = [
             backend.image_generator.denoising_loss(images, [word] * len(images), random)
             for _ in range(INIT_NOISE_DRAWS)
         ]
-        return float(torch.stack(looks).mean())
+        return float(torch.stack(draws).mean())
 
     known = backend.known(pictures.classes[label])
     return min([initial, *known], key=loss).clone() if known else initial.clone()

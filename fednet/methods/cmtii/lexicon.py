@@ -31,7 +31,7 @@ class Lexicon:
     Args:
         clip: reads them.
         classes: the classes' names.
-        aliases: a class's name by what the run says instead of it.
+        aliases: a class's name by its alias.
         unknown: what becomes of a subject that is neither a class nor an alias.
 
     Attributes:

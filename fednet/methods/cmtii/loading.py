@@ -1,8 +1,7 @@
-"""From local files to models: an open_clip checkpoint and a diffusers folder, checked before anything is read.
+"""Loads an open_clip checkpoint and a diffusers folder from local files, which are checked first.
 
 Nothing is downloaded and no pickle is opened: weights are safetensors files, a folder may only name classes of
-diffusers and transformers, and what is missing is said by the name of the folder and of the part. Knows no site and no
-words.
+diffusers and transformers, and errors name the folder and the part that is missing. Knows no site and no words.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ T = TypeVar("T")
 
 CLIP_CONFIG = "open_clip_config.json"
 CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
-"""Under which names open_clip looks for the weights of a folder first."""
+"""File names of a folder's weights, in open_clip's order."""
 WEIGHT_FOLDERS = ("text_encoder", "unet", "vae")
 PIPELINE_FILES = {
     "scheduler": ("scheduler_config.json",),
     "tokenizer": ("tokenizer.json", "vocab.json"),
     **dict.fromkeys(WEIGHT_FOLDERS, ("config.json",)),
 }
-"""The parts of a text-to-image folder, and which files say that a part is there (one of them is enough)."""
+"""The parts of a text-to-image folder, and the files of which each must have one."""
 LIBRARIES = frozenset({"diffusers", "transformers"})
 
 
@@ -108,10 +107,10 @@ def require_diffusers_folder(folder: Path) -> None:
     if not index.is_file():
         raise ModelError(f"image_generator: {folder} holds no model_index.json: it is no diffusers pipeline")
     named = _named_parts(index)
-    for part, proofs in PIPELINE_FILES.items():
-        if part not in named or not any((folder / part / proof).is_file() for proof in proofs):
+    for part, files in PIPELINE_FILES.items():
+        if part not in named or not any((folder / part / file).is_file() for file in files):
             raise ModelError(
-                f"image_generator: {folder} has no {part} ({part}/{proofs[0]}): a text-to-image folder "
+                f"image_generator: {folder} has no {part} ({part}/{files[0]}): a text-to-image folder "
                 f"holds {', '.join(PIPELINE_FILES)}"
             )
         if part in WEIGHT_FOLDERS and not any((folder / part).glob("*.safetensors")):
@@ -125,7 +124,7 @@ def load_pipeline(folder: Path, device: str, dtype: torch.dtype) -> StableDiffus
     """The pipeline of a folder, without its safety checker, on a device.
 
     Raises:
-        ModelError: see `require_painter`; or the parts do not fit their files or one another.
+        ModelError: see `require_diffusers_folder`; or the parts do not match their files or one another.
     """
     require_diffusers_folder(folder)
 
@@ -174,7 +173,7 @@ def _own_tokenizer(clip: str, config: Any) -> SimpleTokenizer:
 
 
 def _named_parts(index: Path) -> set[str]:
-    """The parts that a pipeline says it has, all of known libraries."""
+    """The parts that a pipeline's index names, all of known libraries."""
     content = _read_json_object(index, "image_generator")
     if content.get("_class_name") != "StableDiffusionPipeline":
         raise ModelError(
@@ -200,7 +199,7 @@ def _read_json_object(path: Path, what: str) -> dict[str, Any]:
 
 
 def _wrap_load_errors(build: Callable[[], T], failure: str) -> T:
-    """What `build` builds; its failures as one line that names the files."""
+    """The result of `build`; its failures become one line that names the files."""
     try:
         return build()
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, AssertionError, SafetensorError) as error:

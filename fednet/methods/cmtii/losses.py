@@ -1,7 +1,7 @@
 """The losses of the method, one number a picture, and the mean that gives every picture its weight.
 
 The source multiplied the weight with a loss that was a mean already, which changes nothing but the step size; here a
-picture of weight 0 is a picture that is not there. Pure functions of tensors; knows no model.
+picture of weight 0 has no effect. Pure functions of tensors; knows no model.
 
 Source: Radford et al. 2021 (arXiv 2103.00020), section 2.3, for the contrastive loss, one-sided as in CoOp (Zhou et al.
 2022, arXiv 2109.01134, eq. 1); Hang et al. 2023 (arXiv 2303.09556), section 3.4, for the weights of denoising.
@@ -36,12 +36,12 @@ def weighted_mean(losses: Tensor, weights: Tensor) -> Tensor:
 
 
 def contrastive_losses(images: Tensor, texts: Tensor, scale: Tensor, labels: Tensor) -> Tensor:
-    """How badly pictures are told apart by texts: the cross entropy of their cosines.
+    """The cross entropy of pictures against texts, by their cosines.
 
     Args:
         images: (b, f), of length 1.
         texts: (k, f), of length 1, one for every class.
-        scale: by what cosines become logits.
+        scale: factor from cosines to logits.
         labels: int64 (b,) in 0..k-1.
 
     Returns:
@@ -51,7 +51,7 @@ def contrastive_losses(images: Tensor, texts: Tensor, scale: Tensor, labels: Ten
 
 
 def min_snr_weights(signal: Tensor, prediction: str, gamma: float) -> Tensor:
-    """What a squared error counts at a noise level, so that no level outweighs the others.
+    """The weight of a squared error at a noise level, so that no level outweighs the others.
 
     min(SNR, gamma) times what turns an error of the prediction into one of the clean picture: 1 / SNR for the noise,
     1 / (SNR + 1) for the velocity, 1 for the picture itself.
@@ -85,7 +85,7 @@ def denoising_losses(
     prediction: str,
     gamma: float,
 ) -> Tensor:
-    """How badly a network denoises, by picture, weighted by min-SNR.
+    """The denoising error of a network by picture, weighted by min-SNR.
 
     Args:
         predict: (noisy (b, c, h, w), times (b,)) -> what the network predicts, of the same shape.

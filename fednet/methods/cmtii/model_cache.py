@@ -1,8 +1,8 @@
-"""What is made once and used by all sites of a machine: one of them makes it, the others wait and read it.
+"""A cache of models on disk: one site of a machine trains a model, the others wait and read its file.
 
-A thing is named by the digest of all that decides it, so another configuration makes another file. A lock of the
-operating system says whose turn it is; it falls with the process that holds it. Sites on other machines have stores
-of their own and make the thing themselves; whether they got the same is for them to compare. Knows no model.
+A file is named by the digest of everything that determines the model, so another configuration makes another file. The
+operating system's file lock serialises the sites, and is released when its process ends. Sites on other machines have
+caches of their own and train the model themselves; they compare digests. Knows no model.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from fednet.federated.state import detached_copy
 from fednet.files import write_whole
 
 POLL_SECONDS = 0.2
-"""Seconds between two looks at whether it is one's turn."""
+"""Seconds between two attempts to take the lock."""
 
 
 def cache_key(terms: Mapping[str, object]) -> str:
-    """Twelve hexadecimal digits for what decides a thing, anything that JSON can say."""
+    """Twelve hexadecimal digits, the digest of values that JSON can represent."""
     return hashlib.blake2b(json.dumps(terms, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
@@ -36,15 +36,15 @@ class ModelCache:
     """States in a folder.
 
     Args:
-        folder: where they lie; it need not be there.
-        progress: hears that somebody waits, and may end the waiting.
+        folder: created when it is missing.
+        progress: told of waiting; may end it.
     """
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         self._folder, self._progress = folder, progress
 
     def once(self, name: str, make: Callable[[], ModelState]) -> ModelState:
-        """The state of a name; made now where no process has made it yet.
+        """The state of a name; made now unless a process has made it already.
 
         Raises:
             ModelError: the file is damaged.
@@ -52,7 +52,7 @@ class ModelCache:
         """
         path = self._folder / f"{name}.safetensors"
         if not path.is_file():
-            with self._turn(name):
+            with self._exclusive(name):
                 if not path.is_file():
                     write_whole(path, save(detached_copy(make())))
         try:
@@ -61,7 +61,7 @@ class ModelCache:
             raise ModelError(f"{path} is damaged ({error}): remove it, so that it is made again") from error
 
     @contextmanager
-    def _turn(self, name: str) -> Iterator[None]:
+    def _exclusive(self, name: str) -> Iterator[None]:
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / f"{name}.lock").open("w") as file:
             while not _try_lock(file.fileno()):

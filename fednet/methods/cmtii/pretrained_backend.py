@@ -54,7 +54,7 @@ def load_pretrained_backend(config: PretrainedBackendConfig, site: SiteContext) 
 
 
 def _require_same_table(clip: OpenClip, net: StableDiffusionGenerator, config: PretrainedBackendConfig) -> None:
-    """Checks that a word of the one means something to the other."""
+    """Checks that both models have the same token table."""
     if clip.width != net.width:
         raise ModelError(
             f"the words of clip {config.clip} have {clip.width} numbers and those of image generator "

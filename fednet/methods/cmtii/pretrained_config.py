@@ -1,4 +1,4 @@
-"""Which real models a site loads; apart from what loads them, so that a configuration is read without importing it."""
+"""The configuration of the real models. Imports no model library, since the command line reads configurations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class PretrainedBackendConfig(BaseModel):
     """Which models a site loads, and how it generates; the defaults are the source's.
 
     Attributes:
-        kind: says that this is the back-end.
+        kind: selects this back-end.
         clip: a name that open_clip knows, with `checkpoint`; or, without, a folder as its models are published.
         checkpoint: the safetensors file of the weights.
         image_generator: a diffusers text-to-image folder, for example of BK-SDM-v2-small.

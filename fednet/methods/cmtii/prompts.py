@@ -1,4 +1,4 @@
-"""A prompt that holds pseudo-words, and how a text tower is made to read it.
+"""Prompts that hold pseudo-words, and the substitution of their embeddings in a text tower.
 
 A prompt is the ids of "a photo of a", a place for every token of the word, and the end. The tower reads ids, so each
 place holds an ordinary id, and while it reads, its own table answers with the word's vectors in these places: whatever
@@ -69,7 +69,7 @@ class PromptLayout:
         return ids + [self.pad] * (self.context - len(ids))
 
     def empty(self) -> Tensor:
-        """The ids of the prompt that says nothing: int64 (1, context)."""
+        """The ids of the empty prompt: int64 (1, context)."""
         ids = [self.start, self.end]
         return torch.tensor([ids + [self.pad] * (self.context - len(ids))])
 

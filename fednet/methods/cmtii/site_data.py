@@ -55,7 +55,7 @@ class CmtiiDataSplit:
         Raises:
             DataError: there are none, or the data set is not there.
         """
-        return training_share(self.data, lambda labels: torch.arange(self._border(labels)))
+        return training_share(self.data, lambda labels: torch.arange(self._public_count(labels)))
 
     def site_data(self, regime: PartitionConfig, site: SiteContext, own: ImageSet | None = None) -> CmtiiSiteData:
         """A site's pictures: its share of the private pictures, or pictures of its own, kept as they are.
@@ -80,19 +80,19 @@ class CmtiiDataSplit:
     def measures(self) -> Splits:
         """The pictures that no site trains on, oriented as the sites' pictures."""
         splits = load(self.data)
-        return Splits(splits.train, *(self._lying(part) for part in (splits.judge, splits.test)))
+        return Splits(splits.train, *(self._oriented(part) for part in (splits.judge, splits.test)))
 
     def _private(self, choose: Callable[[Tensor], Tensor]) -> ImageSet:
         def positions(labels: Tensor) -> Tensor:
-            first = self._border(labels)
+            first = self._public_count(labels)
             return first + choose(labels[first:])
 
-        return self._lying(training_share(self.data, positions))
+        return self._oriented(training_share(self.data, positions))
 
-    def _lying(self, pictures: ImageSet) -> ImageSet:
+    def _oriented(self, pictures: ImageSet) -> ImageSet:
         return transposed(pictures) if self.public else pictures
 
-    def _border(self, labels: Tensor) -> int:
+    def _public_count(self, labels: Tensor) -> int:
         border = round(self.public * len(labels))
         if self.public and not 0 < border < len(labels):
             raise DataError(

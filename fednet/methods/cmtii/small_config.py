@@ -80,7 +80,7 @@ class SmallBackendConfig(ConfigSection):
     """Small models that need no download: pretrained on a public part of the run's own data set.
 
     Attributes:
-        kind: says that this is the back-end.
+        kind: selects this back-end.
         public: the fraction of the training pictures that is public; the sites share the rest, transposed.
         seed: of the pretraining, not of the run: the same models in every run.
         clip: its size and pretraining.

@@ -1,12 +1,11 @@
-"""Stable Diffusion as diffusers runs it, reading pseudo-words: what a word that a peer has sent looks like.
+"""Stable Diffusion as diffusers runs it, conditioned on pseudo-words.
 
 The text encoder reads the word through its token table (`prompts.py`); all else is the pipeline's own: its scheduler,
-guidance by the empty prompt, its autoencoder. Painting and the denoising loss use the same prompt, so that a word can
-be learnt with the loss and painted afterwards. Knows no site and no CLIP; where a pipeline comes from is
-`loading.py`'s.
+guidance by the empty prompt, its autoencoder. Sampling and the denoising loss use the same prompt, so that pictures can
+be generated from a word that was learnt with the loss. Knows no site and no CLIP; `loading.py` loads the pipeline.
 
 Source: Rombach et al. 2022 (arXiv 2112.10752); Kim et al. 2023 (arXiv 2305.15798) for BK-SDM, which is such a folder;
-Gal et al. 2022 (arXiv 2208.01618) for words learnt by denoising; the weights of the loss are `losses.py`'s.
+Gal et al. 2022 (arXiv 2208.01618) for words learnt by denoising; `losses.py` has the weights of the loss.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class StableDiffusionGenerator:
         self.shape = (3, edge, edge)
         self._table: nn.Embedding = pipeline.text_encoder.get_input_embeddings()
         self.width = self._table.embedding_dim
-        self._layout = self._laid_out()
+        self._layout = self._prompt_layout()
 
     def tokens(self, name: str) -> Tensor:
         """The rows of its own token table for a name: float32 (tokens, width), on the CPU."""
@@ -68,20 +67,20 @@ class StableDiffusionGenerator:
         Raises:
             ModelError: the word has another width, is too long or not finite; the pictures are not finite.
         """
-        said, nothing = self._states([word]), self._read(self._layout.empty().to(self._device))
-        painted: list[Tensor] = []
+        conditional, unconditional = self._states([word]), self._read(self._layout.empty().to(self._device))
+        batches: list[Tensor] = []
         for first in range(0, count, self._batch):
             size = min(self._batch, count - first)
             output = self._pipeline(
-                prompt_embeds=said.expand(size, -1, -1),
-                negative_prompt_embeds=nothing.expand(size, -1, -1),
+                prompt_embeds=conditional.expand(size, -1, -1),
+                negative_prompt_embeds=unconditional.expand(size, -1, -1),
                 num_inference_steps=self._steps,
                 guidance_scale=self._guidance,
                 generator=random,
                 output_type="pt",
             )
-            painted.append(output.images.float().cpu() * 2 - 1)
-        images = torch.cat(painted)
+            batches.append(output.images.float().cpu() * 2 - 1)
+        images = torch.cat(batches)
         if not bool(images.isfinite().all()):
             raise ModelError(
                 f"the image generator returned NaN in {self._dtype}: set half to bfloat16, or to null for float32"
@@ -89,7 +88,7 @@ class StableDiffusionGenerator:
         return images
 
     def denoising_loss(self, images: Tensor, words: Sequence[Tensor], random: Generator) -> Tensor:
-        """How badly the noise in pictures is predicted under their words, weighted by min-SNR.
+        """The error of the predicted noise in pictures under their words, weighted by min-SNR.
 
         Args:
             images: (b, 1 or 3, h, w) in [-1, 1]; brought to the image generator's own size.
@@ -111,8 +110,8 @@ class StableDiffusionGenerator:
         times = torch.randint(len(scheduler.alphas_cumprod), (len(images),), generator=random).to(self._device)
 
         def predict(noisy: Tensor, at: Tensor) -> Tensor:
-            said: Tensor = self._pipeline.unet(noisy.to(self._dtype), at, encoder_hidden_states=states).sample
-            return said
+            predicted: Tensor = self._pipeline.unet(noisy.to(self._dtype), at, encoder_hidden_states=states).sample
+            return predicted
 
         return denoising_losses(
             predict,
@@ -134,7 +133,7 @@ class StableDiffusionGenerator:
         return dtype
 
     def _states(self, words: Sequence[Tensor]) -> Tensor:
-        """What the text encoder makes of every token of the prompts: (k, context, width)."""
+        """The text encoder's states of every token of the prompts: (k, context, width)."""
         prompts = compose_prompts(self._layout, words, self._device)
         with substitute_embeddings(self._table, prompts):
             return self._read(prompts.ids)
@@ -145,7 +144,7 @@ class StableDiffusionGenerator:
 
     @torch.no_grad()
     def _latents(self, images: Tensor, random: Generator) -> Tensor:
-        """Pictures as the network sees them: float32 latents (b, c, h, w)."""
+        """Pictures encoded by the VAE: float32 latents (b, c, h, w)."""
         x = images.to(self._device, torch.float32).expand(-1, 3, -1, -1)
         if x.shape[1:] != self.shape:
             x = interpolate(x, self.shape[1:], mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
@@ -157,7 +156,7 @@ class StableDiffusionGenerator:
         ids: list[int] = self._pipeline.tokenizer(text, add_special_tokens=False).input_ids
         return ids
 
-    def _laid_out(self) -> PromptLayout:
+    def _prompt_layout(self) -> PromptLayout:
         tokenizer, config = self._pipeline.tokenizer, self._pipeline.text_encoder.config
         return PromptLayout(
             start=tokenizer.bos_token_id,
