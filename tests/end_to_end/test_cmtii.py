@@ -1,4 +1,4 @@
-"""The interchange of words as a user launches it: the same over sockets as in one process, and words alone travel."""
+"""A launch of cmtii: the same results over sockets as in one process, and only embeddings travel."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from fednet.methods.cmtii.site import CmtiiSite
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
-SCHOOL = {"steps": 3, "batch": 8, "lr": 0.001}
+PRETRAINING = {"steps": 3, "batch": 8, "lr": 0.001}
 SETTINGS: dict[str, Any] = {
     "partition": {"kind": "pathological", "classes_per_client": 4, "train_ratio": 0.75},
     "backend": {
         "kind": "embedded",
-        "clip": {"vision": 16, "vision_layers": 1, "text_layers": 1, "pretraining": SCHOOL},
-        "image_generator": {"channels": [8], "steps": 2, "pretraining": SCHOOL},
+        "clip": {"vision": 16, "vision_layers": 1, "text_layers": 1, "pretraining": PRETRAINING},
+        "image_generator": {"channels": [8], "steps": 2, "pretraining": PRETRAINING},
     },
     "learn": {"steps": 3, "batch": 8},
     "tune": {"generated": 6, "steps": 3, "batch": 8, "rank": 2},
     "report": {"views": 2},
 }
 CLUSTER = {"name": "words", "method": "cmtii", "seed": 3, "nodes": 3, "devices": {"threads": 1}}
-FOUND = ("arms", "local", "central", "counts", "words", "evaluations")
+COMPARED = ("arms", "local", "central", "counts", "words", "evaluations")
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +47,17 @@ def numbers(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_the_bus_finds_what_one_process_finds(launched: Path, tmp_path: Path) -> None:
+def test_the_bus_gives_the_results_of_one_process(launched: Path, tmp_path: Path) -> None:
     config, before = CmtiiConfig.model_validate(SETTINGS), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        agents = {f"a{k + 1}": CmtiiSite(config, SiteContext(f"a{k + 1}", k, 3, 3, "cpu", tmp_path)) for k in range(3)}
-        capabilities = {name: agent.prepare(NullProgress()) for name, agent in agents.items()}
-        run_job(config, local_network(agents, capabilities, 3), tmp_path, 3, NullProgress())
+        sites = {f"a{k + 1}": CmtiiSite(config, SiteContext(f"a{k + 1}", k, 3, 3, "cpu", tmp_path)) for k in range(3)}
+        capabilities = {name: site.prepare(NullProgress()) for name, site in sites.items()}
+        run_job(config, local_network(sites, capabilities, 3), tmp_path, 3, NullProgress())
     finally:
         torch.set_num_threads(before)
     here, there = numbers(tmp_path), numbers(launched)
-    assert {key: here[key] for key in FOUND} == {key: there[key] for key in FOUND}
+    assert {key: here[key] for key in COMPARED} == {key: there[key] for key in COMPARED}
 
 
 def test_the_wire_carries_little_more_than_the_words(launched: Path) -> None:
@@ -68,7 +68,7 @@ def test_the_wire_carries_little_more_than_the_words(launched: Path) -> None:
         assert 64 * words < sent["wire"] < (64 + 256) * words
 
 
-def test_models_are_made_once_for_all(launched: Path) -> None:
+def test_models_are_pretrained_once_for_all_sites(launched: Path) -> None:
     assert len(list((launched / "models").glob("*.safetensors"))) == 2
 
 

@@ -1,4 +1,4 @@
-"""The table of method 4, measured: launches the five arms with several seeds, and prints what came of it.
+"""The table of method 4, measured: launches the five arms with several seeds, and prints the results.
 
     python tests/experiments/cmtii_table.py [--seeds 0 1 2 3] [--out runs/cmtii] [--write] [--cifar DATA_ROOT]
 
@@ -67,7 +67,7 @@ def worth(metrics: Metrics, what: str) -> float:
 
 
 def leak(metrics: Metrics, what: str) -> list[float]:
-    """A measure of what words tell, by site."""
+    """A measure of what the words leak, by site."""
     return [float(one["leak"][what]) for one in metrics["evaluations"].values()]
 
 
@@ -80,53 +80,69 @@ def attacked(metrics: Metrics, what: str) -> float:
 def rows(found: list[Metrics]) -> Iterator[Row]:
     """The rows of the table."""
 
-    def say(measure: Any, digits: int = 3) -> str:
+    def cell(measure: Any, digits: int = 3) -> str:
         return each([measure(one) for one in found], digits)
 
     must = {"exchange": ">= .80"}
     for name, page in SOURCE.items():
         yield (
             f"accuracy over all classes, {name}",
-            say(lambda one, k=name: arm(one, k)),
+            cell(lambda one, k=name: arm(one, k)),
             page,
             must.get(name, "-"),
         )
-    yield "exchange - local", say(lambda one: arm(one, "exchange") - arm(one, "local")), "-", ">= .25"
-    yield "exchange - control", say(lambda one: arm(one, "exchange") - arm(one, "control")), "-", ">= .20"
+    yield "exchange - local", cell(lambda one: arm(one, "exchange") - arm(one, "local")), "-", ">= .25"
+    yield "exchange - control", cell(lambda one: arm(one, "exchange") - arm(one, "control")), "-", ">= .20"
     for name in ("local", "exchange"):
-        yield f"accuracy on each site's own test, {name}", say(lambda one, k=name: one["local"][k]), "-", "-"
-    yield "words, all sites", say(lambda one: sum(one["words"].values()), 0), "17-20", "-"
-    yield "bytes of words, all sites", say(lambda one: total(one, "words"), 0), "1.1-1.3 KB", "<= 2048"
-    yield "... of these offers on the wire, one copy each", say(lambda one: total(one, "wire"), 0), "-", "beside it"
-    yield "... instead: the sites' training pictures", say(lambda one: total(one, "pictures"), 0), "-", "-"
+        yield f"accuracy on each site's own test, {name}", cell(lambda one, k=name: one["local"][k]), "-", "-"
+    yield "words, all sites", cell(lambda one: sum(one["words"].values()), 0), "17-20", "-"
+    yield "bytes of words, all sites", cell(lambda one: total(one, "words"), 0), "1.1-1.3 KB", "<= 2048"
+    yield (
+        "... of these offers on the wire, one copy each",
+        cell(lambda one: total(one, "wire"), 0),
+        "-",
+        "beside it",
+    )
+    yield "... instead: the sites' training pictures", cell(lambda one: total(one, "pictures"), 0), "-", "-"
     yield (
         "... instead: one gradient of each image encoder, or that model",
-        say(lambda one: total(one, "gradient"), 0),
+        cell(lambda one: total(one, "gradient"), 0),
         "-",
         "-",
     )
-    yield "generated pictures judged right", say(lambda one: worth(one, "accuracy")), ".97", ">= .90"
-    yield "... Frechet distance, the judge's features", say(lambda one: worth(one, "frechet"), 1), "-", "-"
-    yield "... one half of the real ones to the other", say(lambda one: worth(one, "floor"), 1), "-", "-"
-    yield "... Inception Score, the judge's classes", say(lambda one: worth(one, "inception_score"), 2), "-", "-"
+    yield "generated pictures judged right", cell(lambda one: worth(one, "accuracy")), ".97", ">= .90"
+    yield "... Frechet distance, the judge's features", cell(lambda one: worth(one, "frechet"), 1), "-", "-"
+    yield "... one half of the real ones to the other", cell(lambda one: worth(one, "floor"), 1), "-", "-"
+    yield (
+        "... Inception Score, the judge's classes",
+        cell(lambda one: worth(one, "inception_score"), 2),
+        "-",
+        "-",
+    )
     for name, title in (("loss", "loss"), ("calibrated", "calibrated loss"), ("nearest", "nearest generated")):
-        yield f"membership AUC of the words, {title}", say(lambda one, k=name: attacked(one, k)), "untested", "-"
-    for name, title in (("generated", "generated picture"), ("strangers", "real stranger")):
         yield (
-            f"distance to the nearest private picture, {title}: mean",
-            say(lambda one, k=name: mean(leak(one, f"{k}_mean")), 2),
+            f"membership AUC of the words, {title}",
+            cell(lambda one, k=name: attacked(one, k)),
             "untested",
             "-",
         )
-        yield "... least of all", say(lambda one, k=name: min(leak(one, f"{k}_least")), 2), "untested", "-"
+    for name, title in (("generated", "generated picture"), ("strangers", "real stranger")):
+        yield (
+            f"distance to the nearest private picture, {title}: mean",
+            cell(lambda one, k=name: mean(leak(one, f"{k}_mean")), 2),
+            "untested",
+            "-",
+        )
+        yield "... least of all", cell(lambda one, k=name: min(leak(one, f"{k}_least")), 2), "untested", "-"
 
 
 def table(found: list[Metrics], seeds: list[int]) -> str:
     """The table as Markdown."""
-    card = next(iter(found[0]["capabilities"].values()))
+    sites = found[0]["capabilities"]
+    shape = " x ".join(map(str, next(iter(sites.values()))["shape"]))
     head = (
-        f"Seeds {', '.join(map(str, seeds))}; mean (each seed). {len(found[0]['cards'])} sites, Dirichlet .1, pictures "
-        f"{' x '.join(map(str, card['shape']))}; 360 test pictures of all classes; one pair of pretrained models."
+        f"Seeds {', '.join(map(str, seeds))}; mean (each seed). {len(sites)} sites, Dirichlet .1, pictures {shape}; "
+        "360 test pictures of all classes; one pair of pretrained models."
     )
     lines = [head, "", "| what | measured | method page | must reach |", "|---|---|---|---|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows(found))])
@@ -134,10 +150,9 @@ def table(found: list[Metrics], seeds: list[int]) -> str:
 
 def scaled(metrics: Metrics) -> str:
     """The table of the run on CIFAR-10."""
-    count = sum(sum(card["histogram"]) for card in metrics["capabilities"].values())
-    head = (
-        f"CIFAR-10 at 16 x 16, seed 0, as it is: {count} private pictures, transposed, {len(metrics['cards'])} sites."
-    )
+    count = sum(sum(site["histogram"]) for site in metrics["capabilities"].values())
+    sites = len(metrics["capabilities"])
+    head = f"CIFAR-10 at 16 x 16, seed 0, as it is: {count} private pictures, transposed, {sites} sites."
     measured = {
         **{f"accuracy over all classes, {name}": f"{arm(metrics, name):.3f}" for name in SOURCE},
         **{f"accuracy on each site's own test, {k}": f"{metrics['local'][k]:.3f}" for k in ("local", "exchange")},
@@ -150,7 +165,7 @@ def scaled(metrics: Metrics) -> str:
 
 
 def picture(folder: Path) -> None:
-    """The README's picture: what one site paints from received words, beside real pictures."""
+    """The README's picture: what one site generates from received words, beside real pictures."""
     metrics_of = sorted((folder / "sites").iterdir())
     shown = [
         (folder / "real.png", "real, never seen by a site"),

@@ -1,11 +1,11 @@
-"""Tiny models: real ones with random weights, saved just as they are published, and embedded ones, hardly schooled."""
+"""Tiny models: real ones with random weights in their published formats, and embedded ones, hardly pretrained."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from fednet.api import Network, NullProgress, SiteContext
 from fednet.federated.local_network import local_network
+from fednet.methods.cmtii import inversion
 from fednet.methods.cmtii.backend import CmtiiBackend
 from fednet.methods.cmtii.backend_selection import load_backend
 from fednet.methods.cmtii.config import CmtiiConfig
@@ -54,12 +55,12 @@ SMALL: dict[str, Any] = {
 
 
 class Federation:
-    """Sites a1, a2, ... that share the digits, prepared, and the network of them."""
+    """Sites a1, a2, ... that share the digits, prepared in one folder, and their network."""
 
     def __init__(self, folder: Path, config: CmtiiConfig, count: int) -> None:
         self.config, self.folder = config, folder
-        places = {f"a{k + 1}": SiteContext(f"a{k + 1}", k, count, 0, "cpu", folder) for k in range(count)}
-        self.sites = {name: CmtiiSite(config, place) for name, place in places.items()}
+        contexts = [SiteContext(f"a{index + 1}", index, count, 0, "cpu", folder) for index in range(count)]
+        self.sites = {context.name: CmtiiSite(config, context) for context in contexts}
         self.capabilities = {name: site.prepare(NullProgress()) for name, site in self.sites.items()}
         self.network: Network = local_network(self.sites, self.capabilities)
 
@@ -78,24 +79,33 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., CmtiiConfig
     return make
 
 
-@pytest.fixture
-def backend(small: Callable[..., CmtiiConfig], tmp_path: Path) -> CmtiiBackend:
-    """The embedded models, hardly schooled."""
+@pytest.fixture(scope="module")
+def backend(small: Callable[..., CmtiiConfig], tmp_path_factory: pytest.TempPathFactory) -> CmtiiBackend:
+    """The embedded models, hardly pretrained."""
     config = small()
-    return load_backend(
-        config,
-        SiteContext("a1", 0, 1, 0, "cpu", tmp_path),
-        CmtiiDataSplit(config.data, config.public),
-        NullProgress(),
-    )
+    context = SiteContext("a1", 0, 1, 0, "cpu", tmp_path_factory.mktemp("backend"))
+    return load_backend(config, context, CmtiiDataSplit(config.data, config.public), NullProgress())
 
 
-@pytest.fixture
-def federation(small: Callable[..., CmtiiConfig], tmp_path: Path) -> Callable[..., Federation]:
-    def make(count: int = 3, folder: str = "run", **changes: Any) -> Federation:
-        return Federation(tmp_path / folder, small(**changes), count)
+@pytest.fixture(scope="module")
+def federation(
+    small: Callable[..., CmtiiConfig], tmp_path_factory: pytest.TempPathFactory, quick_inversion: None
+) -> Callable[..., Federation]:
+    """Makes sites in a folder of their own."""
+
+    def make(count: int = 3, **changes: Any) -> Federation:
+        return Federation(tmp_path_factory.mktemp("run"), small(**changes), count)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def quick_inversion() -> Iterator[None]:
+    """Initial words are chosen by one noise draw on four pictures; their choice itself is tested in test_inversion."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inversion, "INIT_IMAGES", 4)
+        patch.setattr(inversion, "INIT_NOISE_DRAWS", 1)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +154,7 @@ def generator_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path
 
 @pytest.fixture
 def changed(generator_folder: Path, tmp_path: Path) -> Callable[[Callable[[Path], None]], Path]:
-    """Copies the image_generator's folder and changes something in it."""
+    """Copies the image generator's folder and changes something in it."""
 
     def change(how: Callable[[Path], None]) -> Path:
         copy = tmp_path / "changed"
@@ -157,7 +167,7 @@ def changed(generator_folder: Path, tmp_path: Path) -> Callable[[Callable[[Path]
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for another machine fails the test."""
+    """A connection to another machine fails the test."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a network was asked for")

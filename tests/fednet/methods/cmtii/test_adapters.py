@@ -1,4 +1,4 @@
-"""An adapter begins as nothing, trains alone, keeps what it learnt bit for bit, and comes off without a trace."""
+"""A LoRA adapter: identity at first, trains alone, is saved bit for bit, and detaches without a trace."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_only_the_adapter_trains() -> None:
 
 
 def test_many_passes_leave_the_encoders_weights_alone() -> None:
-    """Every pass of peft adds and subtracts, which rounds: without the guard this drifts."""
+    """Every pass of peft adds and subtracts, which rounds: without the restored weights this drifts."""
     net = encoder()
     adapter = LoraAdapter(net, CONFIG, seed=0)
     train(net, adapter)
@@ -112,7 +112,7 @@ def test_half_precision_trains_it_and_leaves_the_weights_alone() -> None:
     assert torch.equal(features(net), features(untouched))
 
 
-def test_its_beginning_is_the_seeds_and_nobody_elses() -> None:
+def test_it_is_initialised_by_its_seed_alone() -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)
@@ -122,7 +122,7 @@ def test_its_beginning_is_the_seeds_and_nobody_elses() -> None:
     assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
 
 
-def test_files_of_others_are_refused(tmp_path: Path) -> None:
+def test_files_for_another_encoder_or_rank_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "adapter.safetensors"
     LoraAdapter(encoder(), CONFIG, seed=0).save(path)
     with pytest.raises(ModelError, match="for another model's image encoder"):
@@ -130,13 +130,13 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="rank=2"):
         LoraAdapter(encoder(), LoraAdapterConfig(rank=3, alpha=4.0), seed=0).load(path)
     save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(ModelError, match=r"no adapter that can be read.*Adapter\.save"):
+    with pytest.raises(ModelError, match=r"cannot be used.*LoraAdapter\.save"):
         LoraAdapter(encoder(), CONFIG, seed=0).load(path)
-    with pytest.raises(ModelError, match="no adapter that can be read"):
+    with pytest.raises(ModelError, match="cannot be"):
         LoraAdapter(encoder(), CONFIG, seed=0).load(tmp_path / "nothing")
 
 
-def test_numbers_that_are_none_are_refused_whole() -> None:
+def test_states_that_do_not_fit_change_nothing() -> None:
     net = encoder()
     adapter = LoraAdapter(net, CONFIG, seed=0)
     before = features(net)

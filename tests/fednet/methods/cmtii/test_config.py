@@ -1,4 +1,4 @@
-"""Settings that do not go together are refused before anything runs."""
+"""The configuration: invalid combinations are refused before anything runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judges travel, worth is measured, and attacks find nothing where there is nothing to find."""
+"""Evaluation at a site: judges arrive as sent, generated pictures are measured, attacks find copies only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pictures(count: int, seed: int) -> torch.Tensor:
     return 2 * torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) - 1
 
 
-def test_a_judge_arrives_as_it_left(judge: Judge) -> None:
+def test_a_judge_arrives_as_it_was_sent(judge: Judge) -> None:
     arrived = judge_from_inputs({**judge_to_inputs(judge), "images": torch.zeros(1)}, judge.shape, CLASSES, "cpu")
     assert torch.equal(arrived.probabilities(pictures(4, 0)), judge.probabilities(pictures(4, 0)))
 
@@ -46,7 +46,7 @@ def test_another_judge_is_refused(judge: Judge) -> None:
         judge_from_inputs(broken, judge.shape, CLASSES, "cpu")
 
 
-def test_worth_of_real_pictures_is_near_the_floor(judge: Judge) -> None:
+def test_real_pictures_are_near_the_floor(judge: Judge) -> None:
     real = ImageSet(pictures(200, 1), torch.arange(200) % 2, CLASSES)
     found = evaluate_generated(judge, pictures(200, 2), torch.arange(200) % 2, real)
     assert found["count"] == 200
@@ -71,7 +71,7 @@ def test_copies_are_found(backend: CmtiiBackend) -> None:
     assert found.count == 12
 
 
-def test_words_of_a_site_are_summed(backend: CmtiiBackend) -> None:
+def test_words_of_a_site_are_pooled(backend: CmtiiBackend) -> None:
     word = torch.zeros(1, 16)
     several = [
         measure_leakage(

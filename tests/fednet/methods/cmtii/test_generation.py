@@ -1,4 +1,4 @@
-"""As many pictures of every class, whatever the number of its words; brought to the site's shape."""
+"""Generation: equally many pictures of every class, whatever the number of its words; resized to the site's shape."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_words_share_a_class(backend: CmtiiBackend) -> None:
     assert float(images.abs().max()) <= 1
 
 
-def test_nothing_is_painted_of_nothing(backend: CmtiiBackend) -> None:
+def test_no_word_gives_no_picture(backend: CmtiiBackend) -> None:
     images, labels = generate_images(
         backend.image_generator, {}, 5, (1, 8, 8), random=torch.Generator().manual_seed(0), progress=NullProgress()
     )
@@ -29,7 +29,7 @@ def test_nothing_is_painted_of_nothing(backend: CmtiiBackend) -> None:
     assert labels.shape == (0,)
 
 
-def test_the_same_generator_paints_the_same(backend: CmtiiBackend) -> None:
+def test_the_same_random_generator_gives_the_same_pictures(backend: CmtiiBackend) -> None:
     once, again = (
         generate_images(
             backend.image_generator, {1: [torch.ones(1, 16)]}, 3, (1, 8, 8),
@@ -40,7 +40,7 @@ def test_the_same_generator_paints_the_same(backend: CmtiiBackend) -> None:
     assert torch.equal(once, again)
 
 
-def test_pictures_are_brought_to_a_shape() -> None:
+def test_pictures_are_resized_to_a_shape() -> None:
     colour = torch.rand(2, 3, 16, 16) * 2 - 1
     assert resize_to_shape(colour, (1, 8, 8)).shape == (2, 1, 8, 8)
     assert resize_to_shape(colour, (3, 32, 32)).shape == (2, 3, 32, 32)

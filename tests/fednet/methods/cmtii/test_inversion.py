@@ -1,4 +1,4 @@
-"""Words learn and models do not; which classes are learnt when."""
+"""Inversion: words are trained, models are frozen; which classes are learnt when."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def pictures() -> ImageSet:
     return ImageSet(2 * torch.rand(len(labels), 1, 8, 8, generator=random) - 1, labels, CLASSES)
 
 
-def spoken(backend: CmtiiBackend) -> list[torch.Tensor]:
+def names(backend: CmtiiBackend) -> list[torch.Tensor]:
     return [backend.clip.tokens(name) for name in CLASSES]
 
 
-def taught(backend: CmtiiBackend, config: InversionConfig) -> tuple[dict[int, torch.Tensor], dict[str, float]]:
+def inverted(backend: CmtiiBackend, config: InversionConfig) -> tuple[dict[int, torch.Tensor], dict[str, float]]:
     random = torch.Generator().manual_seed(2)
-    return invert_words(backend, pictures(), spoken(backend), (1, 4), config, random=random, progress=NullProgress())
+    return invert_words(backend, pictures(), names(backend), (1, 4), config, random=random, progress=NullProgress())
 
 
 def test_classes_with_enough_pictures_are_learnt() -> None:
@@ -46,26 +46,26 @@ def test_classes_are_learnt_in_turn() -> None:
 
 @pytest.mark.parametrize("loss", [{"contrastive": 0.0}, {"diffusion": 0.0}, {"contrastive": 0.5}])
 def test_words_move_and_models_do_not(backend: CmtiiBackend, loss: dict[str, float]) -> None:
-    image_generator = backend.image_generator
-    assert isinstance(image_generator, nn.Module)
-    before = [part.clone() for part in [*image_generator.parameters(), *backend.clip.image_encoder.parameters()]]
-    words, losses = taught(backend, InversionConfig(steps=2, batch=8, **loss))
+    net = backend.image_generator
+    assert isinstance(net, nn.Module)
+    before = [part.clone() for part in [*net.parameters(), *backend.clip.image_encoder.parameters()]]
+    words, losses = inverted(backend, InversionConfig(steps=2, batch=8, **loss))
     assert sorted(words) == [1, 4]
-    assert all(not torch.equal(word, spoken(backend)[label]) for label, word in words.items())
-    after = [*image_generator.parameters(), *backend.clip.image_encoder.parameters()]
+    assert all(not torch.equal(word, names(backend)[label]) for label, word in words.items())
+    after = [*net.parameters(), *backend.clip.image_encoder.parameters()]
     assert all(torch.equal(one, two) for one, two in zip(before, after, strict=True))
     assert all(not word.requires_grad for word in words.values())
     assert sorted(losses) == sorted(name for name, part in {"contrastive": 1, "diffusion": 1, **loss}.items() if part)
 
 
 def test_the_same_seed_learns_the_same(backend: CmtiiBackend) -> None:
-    once, again = (taught(backend, InversionConfig(steps=2, batch=8))[0] for _ in range(2))
+    once, again = (inverted(backend, InversionConfig(steps=2, batch=8))[0] for _ in range(2))
     assert all(torch.equal(once[label], again[label]) for label in once)
 
 
 def test_the_contrastive_loss_falls(backend: CmtiiBackend) -> None:
     short, long = (
-        taught(backend, InversionConfig(steps=steps, batch=16, diffusion=0.0, contrastive=1.0, lr=0.1))[1][
+        inverted(backend, InversionConfig(steps=steps, batch=16, diffusion=0.0, contrastive=1.0, lr=0.1))[1][
             "contrastive"
         ]
         for steps in (2, 40)
@@ -75,7 +75,7 @@ def test_the_contrastive_loss_falls(backend: CmtiiBackend) -> None:
 
 def test_a_word_that_diverges_is_refused(backend: CmtiiBackend) -> None:
     with pytest.raises(MethodError, match=r"diverges|NaN"):
-        taught(backend, InversionConfig(steps=5, batch=8, lr=1e30))
+        inverted(backend, InversionConfig(steps=5, batch=8, lr=1e30))
 
 
 def test_a_word_begins_where_its_pictures_are_denoised_best(backend: CmtiiBackend) -> None:

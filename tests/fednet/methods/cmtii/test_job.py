@@ -1,9 +1,9 @@
-"""The whole job in one process: what it leaves, and that a run that goes on finds the same."""
+"""The whole job in one process: its results, and that a resumed run finds the same without repeating anything."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,52 +13,56 @@ from fednet.api import ExchangePlan, ExchangeRecord, NullProgress, Question
 from fednet.data.config import DataConfig
 from fednet.errors import DataError
 from fednet.methods.cmtii.job import run_job
-from fednet.methods.common import job as common_job
 from fednet.metrics.judge import train_judge
 from fednet.reporting.summary import read_summary
 
 Make = Callable[..., Any]
 
 
-@pytest.fixture(autouse=True)
-def hasty_judge(monkeypatch: pytest.MonkeyPatch) -> None:
-    judge = train_judge
-    monkeypatch.setattr(common_job, "train_judge", lambda split, **rest: judge(split, **{**rest, "steps": 3}))
+@pytest.fixture(scope="module", autouse=True)
+def quick_judge() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "fednet.methods.common.job.train_judge", lambda split, **rest: train_judge(split, **{**rest, "steps": 3})
+        )
+        yield
 
 
-def numbers(made: Any) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((made.folder / "metrics.json").read_text())
-    return found
-
-
-def test_the_job_and_what_it_leaves(federation: Make) -> None:
-    made = federation()
-    summary = run_job(made.config, made.network, made.folder, 0, NullProgress())
-    found = numbers(made)
-    assert sorted(found["arms"]) == ["control", "exchange", "local", "zero-shot"]
-    assert all(0 <= value <= 1 for value in (*found["arms"].values(), found["central"]))
-    assert found["words"] == {
-        name: sum(n >= 4 for n in card["histogram"]) for name, card in found["capabilities"].items()
-    }
-    assert {name: one["words"] for name, one in found["bytes"].items()} == {
-        n: 64 * k for n, k in found["words"].items()
-    }
-    assert sorted(found["evaluations"]) == ["a1", "a2", "a3"]
-    assert read_summary(made.folder) == summary
-    assert summary.sections[0].title == "Accuracy over all classes"
-    assert all((made.folder / figure.file).is_file() for section in summary.sections for figure in section.figures)
-    assert summary.accounts["exchange"].steps == 4
-    assert (made.folder / "sites/a2/words.safetensors").is_file()
-    assert (made.folder / "tensorboard/sampler/arms.csv").is_file()
-
-
-def test_a_run_that_goes_on_does_nothing_twice(federation: Make) -> None:
+@pytest.fixture(scope="module")
+def run(federation: Make) -> Any:
+    """A whole run over three sites."""
     made = federation()
     run_job(made.config, made.network, made.folder, 0, NullProgress())
-    first = numbers(made)
+    return made
 
-    class Silence:
-        capabilities = made.network.capabilities
+
+def metrics(made: Any) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((made.folder / "metrics.json").read_text())
+    return values
+
+
+def test_the_results_of_a_run(run: Any) -> None:
+    found, summary = metrics(run), read_summary(run.folder)
+    assert sorted(found["arms"]) == ["control", "exchange", "local", "zero-shot"]
+    assert all(0 <= value <= 1 for value in (*found["arms"].values(), found["central"]))
+    histograms = {name: site["histogram"] for name, site in found["capabilities"].items()}
+    assert found["words"] == {name: sum(count >= 4 for count in counts) for name, counts in histograms.items()}
+    sent = {name: one["words"] for name, one in found["bytes"].items()}
+    assert sent == {name: 64 * count for name, count in found["words"].items()}
+    assert sorted(found["evaluations"]) == ["a1", "a2", "a3"]
+    assert summary is not None
+    assert summary.sections[0].title == "Accuracy over all classes"
+    assert all((run.folder / figure.file).is_file() for section in summary.sections for figure in section.figures)
+    assert summary.accounts["exchange"].steps == 4
+    assert (run.folder / "sites/a2/words.safetensors").is_file()
+    assert (run.folder / "tensorboard/sampler/arms.csv").is_file()
+
+
+def test_a_resumed_run_repeats_nothing(run: Any) -> None:
+    first, summary = metrics(run), read_summary(run.folder)
+
+    class Unreachable:
+        capabilities = run.network.capabilities
 
         def ask(self, question: Question) -> dict[str, Tensor]:
             raise AssertionError(question.ask)
@@ -66,30 +70,31 @@ def test_a_run_that_goes_on_does_nothing_twice(federation: Make) -> None:
         def exchange(self, call: ExchangePlan) -> ExchangeRecord:
             raise AssertionError(call.key)
 
-    run_job(made.config, Silence(), made.folder, 0, NullProgress())  # type: ignore[arg-type]
-    assert numbers(made) == first
+    again = run_job(run.config, Unreachable(), run.folder, 0, NullProgress())  # type: ignore[arg-type]
+    assert metrics(run) == first
+    assert again == summary
 
 
-def test_the_same_seed_finds_the_same(federation: Make) -> None:
-    once, again = (federation(folder=folder) for folder in ("here", "there"))
-    for made in (once, again):
-        run_job(made.config, made.network, made.folder, 0, NullProgress())
-    found = [{key: numbers(made)[key] for key in ("arms", "local", "central", "evaluations")} for made in (once, again)]
-    assert found[0] == found[1]
+def test_the_same_seed_finds_the_same(run: Any, federation: Make) -> None:
+    again = federation()
+    run_job(again.config, again.network, again.folder, 0, NullProgress())
+    once, twice = (
+        {key: metrics(made)[key] for key in ("arms", "local", "central", "evaluations")} for made in (run, again)
+    )
+    assert once == twice
 
 
 def test_rounds_replace_words(federation: Make) -> None:
     made = federation(rounds=3, learn={"classes": 1}, report={"control": False, "central": False, "leakage": False})
     run_job(made.config, made.network, made.folder, 0, NullProgress())
-    found = numbers(made)
+    found = metrics(made)
     assert len(found["rounds"]) == 3
     assert set(found["words"].values()) == {3}
     assert found["central"] is None
     assert "control" not in found["arms"]
 
 
-def test_other_pictures_to_measure_with_are_refused(federation: Make) -> None:
-    made = federation()
-    other = made.config.model_copy(update={"data": DataConfig(size=16)})
+def test_other_pictures_to_measure_with_are_refused(run: Any) -> None:
+    other = run.config.model_copy(update={"data": DataConfig(size=16)})
     with pytest.raises(DataError, match=r"\(1, 16, 16\)"):
-        run_job(other, made.network, made.folder, 0, NullProgress())
+        run_job(other, run.network, run.folder, 0, NullProgress())

@@ -1,4 +1,4 @@
-"""Words by class: named, aliased, unknown, merged; whatever the order in which they came."""
+"""Words by class: by name, by alias, of unknown subjects, merged; whatever the order in which they arrived."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import torch
 from fednet.api import Offer
 from fednet.errors import MethodError, ModelError
 from fednet.methods.cmtii.backend import CmtiiBackend
-from fednet.methods.cmtii.lexicon import Lexicon, class_text_features
+from fednet.methods.cmtii.lexicon import Lexicon, UnknownSubjectPolicy, class_text_features
 
 CLASSES = tuple(map(str, range(10)))
 
 
-def lexicon(backend: CmtiiBackend, aliases: dict[str, str] | None = None, unknown: str = "refuse") -> Lexicon:
-    return Lexicon(backend.clip, CLASSES, aliases or {}, unknown)  # type: ignore[arg-type]
+def lexicon(
+    backend: CmtiiBackend, aliases: dict[str, str] | None = None, unknown: UnknownSubjectPolicy = "refuse"
+) -> Lexicon:
+    return Lexicon(backend.clip, CLASSES, aliases or {}, unknown)
 
 
 def offer(origin: str, subject: str, value: float = 0.5, version: int = 1) -> Offer:
@@ -47,7 +49,7 @@ def test_an_unknown_subject_is_refused_by_name(backend: CmtiiBackend) -> None:
         lexicon(backend).add_received(offer("a2", "cat"))
 
 
-def test_an_alias_is_said_and_understood(backend: CmtiiBackend) -> None:
+def test_an_alias_is_sent_and_understood(backend: CmtiiBackend) -> None:
     here = lexicon(backend, {"alpha": "3"})
     assert here.subject(3) == "alpha"
     assert here.subject(4) == "4"
@@ -55,7 +57,7 @@ def test_an_alias_is_said_and_understood(backend: CmtiiBackend) -> None:
     assert list(here.received()) == [3]
 
 
-def test_a_unknown_word_goes_to_the_nearest_name(backend: CmtiiBackend) -> None:
+def test_a_word_of_an_unknown_subject_goes_to_the_nearest_name(backend: CmtiiBackend) -> None:
     here = lexicon(backend, unknown="nearest")
     here.add_received(Offer("a2", "cat", 1, backend.clip.tokens("6")))
     assert list(here.received()) == [6]

@@ -101,12 +101,12 @@ def test_a_device_that_is_not_there_is_refused(clip_folder: Path, generator_fold
         load_pipeline(generator_folder, "cuda:97", torch.float32)
 
 
-def test_a_painter_is_loaded_in_the_precision_that_is_asked_for(generator_folder: Path) -> None:
+def test_a_pipeline_is_loaded_in_the_configured_precision(generator_folder: Path) -> None:
     pipeline = load_pipeline(generator_folder, "cpu", torch.bfloat16)
     assert {part.dtype for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)} == {torch.bfloat16}
 
 
-def test_a_painter_is_loaded_without_its_checker(changed: Change) -> None:
+def test_a_pipeline_is_loaded_without_its_safety_checker(changed: Change) -> None:
     """Stable Diffusion 1 names two more parts, which need not be there."""
     named = _change_index(
         safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"],
@@ -117,7 +117,7 @@ def test_a_painter_is_loaded_without_its_checker(changed: Change) -> None:
 
 
 @pytest.mark.parametrize("part", ["tokenizer", "text_encoder", "unet", "vae", "scheduler"])
-def test_a_painter_without_a_part_is_refused_by_its_name(changed: Change, part: str) -> None:
+def test_a_pipeline_without_a_part_is_refused_by_its_name(changed: Change, part: str) -> None:
     folder = changed(lambda copy: shutil.rmtree(copy / part))
     with pytest.raises(ModelError, match=f"image_generator: {folder} has no {part}"):
         require_diffusers_folder(folder)
@@ -141,7 +141,7 @@ def _with_other_weights(copy: Path) -> None:
     save_file({"x": torch.zeros(1)}, weights)
 
 
-def test_a_painter_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"image_generator: .*nothing is no folder"):
         require_diffusers_folder(tmp_path / "nothing")
     with pytest.raises(ModelError, match=r"holds no model_index\.json"):
@@ -160,12 +160,12 @@ def test_a_painter_that_is_none_is_refused(tmp_path: Path) -> None:
         (_change_index(tokenizer=[None, None]), "has no tokenizer"),
     ],
 )
-def test_a_painter_of_another_kind_is_refused(changed: Change, change: Callable[[Path], None], reason: str) -> None:
+def test_a_pipeline_of_another_kind_is_refused(changed: Change, change: Callable[[Path], None], reason: str) -> None:
     with pytest.raises(ModelError, match=reason):
         require_diffusers_folder(changed(change))
 
 
-def test_a_painter_with_other_weights_is_refused(changed: Change) -> None:
+def test_a_pipeline_with_other_weights_is_refused(changed: Change) -> None:
     folder = changed(_with_other_weights)
     with pytest.raises(ModelError, match=f"image_generator: {folder} cannot be loaded"):
         load_pipeline(folder, "cpu", torch.float32)

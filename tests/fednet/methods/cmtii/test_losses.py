@@ -1,4 +1,4 @@
-"""A picture of weight 0 is not there, and min-SNR weighs what the paper says, whatever the network predicts."""
+"""Losses: a picture of weight 0 has no effect, and min-SNR weights are the paper's, whatever the network predicts."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def test_the_contrastive_loss_is_the_cross_entropy_of_cosines() -> None:
 
 
 def test_the_same_error_of_the_picture_costs_the_same_whatever_is_predicted() -> None:
-    """A guess of the clean picture, said as a picture, as noise or as a velocity, has one loss: min(SNR, gamma) e^2."""
+    """One guess expressed as picture, as noise or as velocity has one loss: min(SNR, gamma) e^2."""
     clean, noise, guess = (normals(6, 1, 4, 4, purpose=purpose).double() for purpose in ("clean", "noise", "guess"))
     times = torch.tensor([1, 20, 40, 60, 80, 99])
 
-    def say(prediction: str) -> Tensor:
+    def loss_of(prediction: str) -> Tensor:
         def predict(noisy: Tensor, at: Tensor) -> Tensor:
             keep = SIGNALS[at].double().sqrt()[:, None, None, None]
             add = (1 - SIGNALS[at].double()).sqrt()[:, None, None, None]
@@ -77,7 +77,7 @@ def test_the_same_error_of_the_picture_costs_the_same_whatever_is_predicted() ->
     assert (ratio < GAMMA).any()
     expected = (ratio.clamp(max=GAMMA) * (guess - clean).square().mean((1, 2, 3))).float()
     for prediction in ("sample", "epsilon", "v_prediction"):
-        torch.testing.assert_close(say(prediction), expected, rtol=2e-3, atol=1e-5)
+        torch.testing.assert_close(loss_of(prediction), expected, rtol=2e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])

@@ -1,4 +1,4 @@
-"""Capabilities and options are read with care."""
+"""Capabilities and options are validated."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ import pytest
 from fednet.errors import MethodError
 from fednet.methods.cmtii.messages import TUNED_ARMS, CmtiiCapabilities, parse_arm, parse_round, read_cmtii_capabilities
 
-SITE = CmtiiCapabilities(
+CAPABILITIES = CmtiiCapabilities(
     histogram=(3, 4), tests=2, classes=("a", "b"), shape=(1, 8, 8), models="abc", parameters=10, common=True
 )
 
 
 def capabilities(**changes: object) -> dict[str, str]:
-    return {"a1": SITE.model_dump_json(), "a2": SITE.model_copy(update=changes).model_dump_json()}
+    return {"a1": CAPABILITIES.model_dump_json(), "a2": CAPABILITIES.model_copy(update=changes).model_dump_json()}
 
 
 def test_capabilities_are_read_in_order() -> None:
-    assert list(read_cmtii_capabilities({**capabilities(), "a0": SITE.model_dump_json()})) == ["a0", "a1", "a2"]
+    assert list(read_cmtii_capabilities({**capabilities(), "a0": CAPABILITIES.model_dump_json()})) == ["a0", "a1", "a2"]
 
 
 @pytest.mark.parametrize(
-    ("texts", "what"),
+    ("found", "what"),
     [
         ({}, "no site answers"),
         ({"a1": "{}"}, "a1 has no capabilities"),
         (capabilities(classes=("a", "c")), "a2 and a1 differ in classes .*one configuration"),
         (capabilities(shape=(3, 8, 8)), "a2 and a1 differ in shape .*one configuration"),
-        (capabilities(models="abd"), "a2 and a1 differ in models .*give both the same files"),
+        (capabilities(models="abd"), "a2 and a1 differ in models .*give both sites the same files"),
     ],
 )
-def test_capabilities_that_do_not_fit_are_refused(texts: dict[str, str], what: str) -> None:
+def test_capabilities_that_do_not_match_are_refused(found: dict[str, str], what: str) -> None:
     with pytest.raises(MethodError, match=what):
-        read_cmtii_capabilities(texts)
+        read_cmtii_capabilities(found)
 
 
 def test_arms() -> None:
     assert parse_arm({"arm": "zero-shot"}) == "zero-shot"
     with pytest.raises(MethodError, match="zero-shot"):
         parse_arm({"arm": "zero-shot"}, TUNED_ARMS)
-    with pytest.raises(MethodError, match="option arm must be one of"):
+    with pytest.raises(MethodError, match="None"):
         parse_arm({})
 
 

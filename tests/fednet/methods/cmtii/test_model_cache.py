@@ -1,4 +1,4 @@
-"""Made once, read by all; a damaged file is named; whoever waits can be stopped."""
+"""The cache of models: made once, read by all; a damaged file is named; waiting can be stopped."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_of_several_at_once_one_makes_it(tmp_path: Path) -> None:
     assert made == [1]
 
 
-def test_whoever_waits_can_be_stopped(tmp_path: Path) -> None:
+def test_waiting_can_be_stopped(tmp_path: Path) -> None:
     class Impatient:
         def report(self, phase: str, done: int, total: int, **values: float) -> None:
             raise Stopped

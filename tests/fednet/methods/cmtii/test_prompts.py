@@ -1,4 +1,4 @@
-"""Where words stand in a prompt, and that a table answers with them only while it is asked to."""
+"""Where words stand in a prompt, and that a table returns them only within the context."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def test_a_word_stands_between_the_prompt_and_the_end() -> None:
     compose_prompts(LAYOUT, [torch.zeros(LAYOUT.room, 2)], CPU)
 
 
-def test_a_table_answers_with_words_only_while_it_should() -> None:
+def test_a_table_returns_words_only_within_the_context() -> None:
     table = nn.Embedding(92, 2)
     words = [torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [5.0, 6.0]], requires_grad=True)]
     prompts = compose_prompts(LAYOUT, words, CPU)
     plain = table(prompts.ids)
     with substitute_embeddings(table, prompts):
-        said = table(prompts.ids)
-    assert torch.equal(said[0, 3], words[0][0])
-    assert torch.equal(said[1, 3:5], words[1])
-    assert torch.equal(said[~prompts.places], plain[~prompts.places])
+        rows = table(prompts.ids)
+    assert torch.equal(rows[0, 3], words[0][0])
+    assert torch.equal(rows[1, 3:5], words[1])
+    assert torch.equal(rows[~prompts.places], plain[~prompts.places])
     assert torch.equal(table(prompts.ids), plain)
-    said.sum().backward()
+    rows.sum().backward()
     assert words[1].grad is not None
     assert torch.equal(words[1].grad, torch.ones(2, 2))
 

@@ -1,28 +1,75 @@
-"""A site: what it offers, absorbs, answers and refuses, and what it still knows in another life."""
+"""A site: what it offers, absorbs, answers and refuses, and what a restarted one still knows."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from fednet.api import ExchangePlan, Exchanger, NullProgress, Offer, Question
+from fednet.api import ExchangePlan, Exchanger, NullProgress, Offer, OfferBatch, Question, SiteContext
 from fednet.errors import MethodError, ModelError
 from fednet.federated.offers import versions
 from fednet.methods.cmtii import evaluation
+from fednet.methods.cmtii.config import CmtiiConfig
 from fednet.methods.cmtii.messages import read_cmtii_capabilities
+from fednet.methods.cmtii.site import CmtiiSite
 from fednet.methods.common.json_tensor import from_json_tensor
 from fednet.metrics.judge import Judge
 from fednet.models.classifier import Classifier
 
-Make = Callable[..., Any]
+Prepare = Callable[..., CmtiiSite]
 LEARN = ExchangePlan("learn-1", "learn", {"round": 1})
+LEARN_AGAIN = ExchangePlan("learn-2", "learn", {"round": 2})
+
+
+@pytest.fixture(scope="module")
+def prepare(
+    small: Callable[..., CmtiiConfig], tmp_path_factory: pytest.TempPathFactory, quick_inversion: None
+) -> Prepare:
+    """Prepares a1 of three sites, in a folder of its own or in one that is given."""
+
+    def make(folder: Path | None = None, *, count: int = 3, **changes: Any) -> CmtiiSite:
+        folder = folder or tmp_path_factory.mktemp("run")
+        site = CmtiiSite(small(**changes), SiteContext("a1", 0, count, 0, "cpu", folder))
+        site.prepare(NullProgress())
+        return site
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def fresh(prepare: Prepare) -> CmtiiSite:
+    """A site that has neither learnt nor received anything; no test changes that."""
+    return prepare()
+
+
+@pytest.fixture(scope="module")
+def learned(prepare: Prepare) -> tuple[CmtiiSite, OfferBatch]:
+    """A site that has learnt in round 1, and its offers; no test changes it."""
+    site = prepare()
+    return site, site.offer(LEARN, NullProgress())
+
+
+@pytest.fixture
+def restarted(learned: tuple[CmtiiSite, OfferBatch], prepare: Prepare, tmp_path: Path) -> CmtiiSite:
+    """That site in another process, with a copy of its folder."""
+    return prepare(shutil.copytree(learned[0].context.folder, tmp_path / "run"))
 
 
 def tune(arm: str) -> ExchangePlan:
     return ExchangePlan(f"tune-{arm}-1", "tune", {"round": 1, "arm": arm})
+
+
+def tuned(site: CmtiiSite, arm: str) -> dict[str, float]:
+    return dict(site.offer(tune(arm), NullProgress()).values)
+
+
+def word(origin: str, subject: str, value: float, version: int = 1) -> Offer:
+    return Offer(origin, subject, version, torch.full((1, 16), value))
 
 
 def given(count: int = 20) -> dict[str, torch.Tensor]:
@@ -30,136 +77,125 @@ def given(count: int = 20) -> dict[str, torch.Tensor]:
     return {"images": images, "labels": torch.arange(count) % 10}
 
 
-def test_cards_fit_each_other(federation: Make) -> None:
+def evaluation_question() -> Question:
+    judge = Judge(Classifier(1, 8, 10).eval(), (1, 8, 8), tuple(map(str, range(10))), "cpu")
+    return Question("evaluate-generated", {**given(40), **evaluation.judge_to_inputs(judge)}, {"round": 1})
+
+
+def test_capabilities_match_those_of_other_sites(federation: Callable[..., Any]) -> None:
     capabilities = read_cmtii_capabilities(federation().capabilities)
-    assert len({card.models for card in capabilities.values()}) == 1
-    assert all(card.common for card in capabilities.values())
+    assert len({site.models for site in capabilities.values()}) == 1
+    assert all(site.common for site in capabilities.values())
 
 
-def test_what_is_offered_is_words(federation: Make) -> None:
-    site = federation().sites["a1"]
-    exchanger: Exchanger = site
-    assert isinstance(exchanger, Exchanger)
-    assert site.initial_offers() == ()
-    made = site.offer(LEARN, NullProgress())
-    classes = read_cmtii_capabilities({"a1": site.prepare(NullProgress())})["a1"].histogram
-    assert {int(offer.subject) for offer in made.offers} == {k for k, count in enumerate(classes) if count >= 4}
+def test_offers_are_words(fresh: CmtiiSite, learned: tuple[CmtiiSite, OfferBatch]) -> None:
+    assert isinstance(fresh, Exchanger)
+    assert fresh.initial_offers() == ()
+    site, made = learned
+    histogram = site.capabilities().histogram
+    assert {int(offer.subject) for offer in made.offers} == {k for k, count in enumerate(histogram) if count >= 4}
     assert all(offer.embeddings.shape == (1, 16) and offer.embeddings.dtype == torch.float32 for offer in made.offers)
     assert made.values["numbers"] == 16 * len(made.offers)
 
 
-def test_a_later_round_is_a_newer_version(federation: Make) -> None:
-    site = federation().sites["a1"]
-    first = site.offer(LEARN, NullProgress()).offers
-    second = site.offer(ExchangePlan("learn-2", "learn", {"round": 2}), NullProgress()).offers
+def test_a_later_round_is_a_newer_version(learned: tuple[CmtiiSite, OfferBatch], restarted: CmtiiSite) -> None:
+    first, second = learned[1].offers, restarted.offer(LEARN_AGAIN, NullProgress()).offers
     assert {offer.version for offer in first} == {1}
     assert {offer.version for offer in second} == {2}
     assert not torch.equal(first[0].embeddings, second[0].embeddings)
 
 
-def test_another_life_goes_on(federation: Make) -> None:
-    before = federation().sites["a1"]
-    offers = before.offer(LEARN, NullProgress()).offers
-    before.offer(tune("local"), NullProgress())
-    after = federation().sites["a1"]
-    assert [(one.subject, one.version) for one in after.initial_offers()] == [(one.subject, 1) for one in offers]
-    ask = Question("evaluate", given(), {"arm": "local"})
-    assert torch.equal(before.answer(ask)["test"], after.answer(ask)["test"])
-
-
-@pytest.mark.parametrize("round_", [1, 2])
-def test_a_round_that_was_learnt_is_not_learnt_again(
-    federation: Make, round_: int, monkeypatch: pytest.MonkeyPatch
+def test_a_restarted_site_offers_and_classifies_as_before(
+    learned: tuple[CmtiiSite, OfferBatch], restarted: CmtiiSite, prepare: Prepare
 ) -> None:
-    """A second learning would begin where the first has ended, and offer other words under a newer version."""
-    calls = [ExchangePlan(f"learn-{number}", "learn", {"round": number}) for number in range(1, round_ + 1)]
-    before = federation().sites["a1"]
-    made = [before.offer(call, NullProgress()) for call in calls][-1]
-    after = federation().sites["a1"]
+    restarted.offer(tune("local"), NullProgress())
+    after = prepare(restarted.context.folder)
+    assert [(one.subject, one.version) for one in after.initial_offers()] == [
+        (one.subject, 1) for one in learned[1].offers
+    ]
+    question = Question("evaluate", given(), {"arm": "local"})
+    assert torch.equal(restarted.answer(question)["test"], after.answer(question)["test"])
+
+
+@pytest.mark.parametrize("plan", [LEARN, LEARN_AGAIN])
+def test_a_round_that_was_learnt_is_not_learnt_again(
+    learned: tuple[CmtiiSite, OfferBatch],
+    restarted: CmtiiSite,
+    prepare: Prepare,
+    plan: ExchangePlan,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A second training would begin where the first has ended, and offer other words under a newer version."""
+    site, made = learned if plan is LEARN else (restarted, restarted.offer(plan, NullProgress()))
+    after = prepare(restarted.context.folder)
     monkeypatch.setattr("fednet.methods.cmtii.site.invert_words", lambda *_a, **_k: pytest.fail("learnt again"))
-    for site in (before, after):
-        again = site.offer(calls[-1], NullProgress())
+    for one in (site, after):
+        again = one.offer(plan, NullProgress())
         assert versions(again.offers) == versions(made.offers)
         assert again.values == made.values
-        assert all(
-            torch.equal(one.embeddings, two.embeddings) for one, two in zip(again.offers, made.offers, strict=True)
-        )
+        pairs = zip(again.offers, made.offers, strict=True)
+        assert all(torch.equal(now.embeddings, before.embeddings) for now, before in pairs)
 
 
-def test_another_life_generates_from_what_it_has_received(federation: Make) -> None:
-    """Nobody has told it again yet."""
-    before = federation().sites["a1"]
-    before.offer(LEARN, NullProgress())
-    before.absorb(Offer("a2", "3", 2, torch.full((1, 16), 0.3)))
-    before.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.1)))
-    found = [federation().sites["a1"].offer(tune("exchange"), NullProgress()).values for _ in range(2)]
-    assert found == [before.offer(tune("exchange"), NullProgress()).values] * 2
-    assert found[0]["generated"] == 6
+def test_a_restarted_site_generates_from_the_words_that_it_received(restarted: CmtiiSite, prepare: Prepare) -> None:
+    """No other site has offered them again yet."""
+    restarted.absorb(word("a2", "3", 0.3, version=2))
+    restarted.absorb(word("a2", "3", 0.1, version=1))
+    values = [tuned(prepare(restarted.context.folder), "exchange") for _ in range(2)]
+    assert values == [tuned(restarted, "exchange")] * 2
+    assert values[0]["generated"] == 6
 
 
-def test_other_settings_begin_anew(federation: Make) -> None:
-    first = federation().sites["a1"]
-    first.offer(LEARN, NullProgress())
-    first.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
-    for other in (federation(learn={"steps": 3}), federation(count=4)):
-        assert other.sites["a1"].initial_offers() == ()
-        assert other.sites["a1"].offer(tune("exchange"), NullProgress()).values["generated"] == 0
+@pytest.mark.parametrize("changes", [{"learn": {"steps": 3}}, {"count": 4}])
+def test_other_settings_begin_anew(restarted: CmtiiSite, prepare: Prepare, changes: dict[str, Any]) -> None:
+    restarted.absorb(word("a2", "3", 0.3))
+    other = prepare(restarted.context.folder, **changes)
+    assert other.initial_offers() == ()
+    assert tuned(other, "exchange")["generated"] == 0
 
 
-def test_pictures_are_generated_from_received_words(federation: Make) -> None:
-    site = federation().sites["a1"]
-    site.offer(LEARN, NullProgress())
-    assert site.offer(tune("exchange"), NullProgress()).values["generated"] == 0
-    site.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
-    site.absorb(Offer("a3", "3", 1, torch.full((1, 16), 0.2)))
-    site.absorb(Offer("a3", "5", 1, torch.full((1, 16), 0.1)))
-    made = site.offer(tune("exchange"), NullProgress())
+def test_pictures_are_generated_from_received_words(restarted: CmtiiSite) -> None:
+    assert tuned(restarted, "exchange")["generated"] == 0
+    for offer in (word("a2", "3", 0.3), word("a3", "3", 0.2), word("a3", "5", 0.1)):
+        restarted.absorb(offer)
+    made = restarted.offer(tune("exchange"), NullProgress())
     assert made.offers == ()
     assert made.values["generated"] == 2 * 6
-    assert site.offer(tune("local"), NullProgress()).values["generated"] == 0
-    assert site.offer(tune("control"), NullProgress()).values["generated"] == 2 * 6
-    assert (site.context.folder / "sites/a1/generated-exchange.png").is_file()
+    assert tuned(restarted, "local")["generated"] == 0
+    assert tuned(restarted, "control")["generated"] == 2 * 6
+    assert (restarted.context.folder / "sites/a1/generated-exchange.png").is_file()
 
 
-def test_bad_words_are_refused_by_name(federation: Make) -> None:
-    site = federation().sites["a1"]
+def test_bad_words_are_refused_by_name(fresh: CmtiiSite) -> None:
     with pytest.raises(ModelError, match=r"a2 for '3'.*16"):
-        site.absorb(Offer("a2", "3", 1, torch.zeros(1, 1024)))
+        fresh.absorb(Offer("a2", "3", 1, torch.zeros(1, 1024)))
     with pytest.raises(ModelError, match=r"a2 for '3'.*NaN"):
-        site.absorb(Offer("a2", "3", 1, torch.full((1, 16), torch.nan)))
+        fresh.absorb(word("a2", "3", torch.nan))
     with pytest.raises(MethodError, match=r"a2 for 'eleven'.*no class"):
-        site.absorb(Offer("a2", "eleven", 1, torch.zeros(1, 16)))
+        fresh.absorb(word("a2", "eleven", 0.0))
 
 
-def test_evaluation_counts_both_tests(federation: Make) -> None:
-    site = federation().sites["a1"]
-    found = site.answer(Question("evaluate", given(), {"arm": "zero-shot"}))
-    assert found["test"][:, 1].tolist() == [2] * 10
-    assert int(found["local"][:, 1].sum()) == read_cmtii_capabilities({"a1": site.prepare(NullProgress())})["a1"].tests
+def test_evaluation_counts_both_tests(fresh: CmtiiSite) -> None:
+    counts = fresh.answer(Question("evaluate", given(), {"arm": "zero-shot"}))
+    assert counts["test"][:, 1].tolist() == [2] * 10
+    assert int(counts["local"][:, 1].sum()) == fresh.capabilities().tests
 
 
-def test_an_evaluation_is_numbers_alone(federation: Make) -> None:
-    site = federation().sites["a1"]
-    site.offer(LEARN, NullProgress())
-    site.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
-    judge = Judge(Classifier(1, 8, 10).eval(), (1, 8, 8), tuple(map(str, range(10))), "cpu")
-    reply = site.answer(
-        Question("evaluate-generated", {**given(40), **evaluation.judge_to_inputs(judge)}, {"round": 1})
-    )
+def test_an_evaluation_is_numbers_alone(restarted: CmtiiSite) -> None:
+    restarted.absorb(word("a2", "3", 0.3))
+    reply = restarted.answer(evaluation_question())
     assert list(reply) == ["evaluation"]
     found = from_json_tensor(reply["evaluation"])
     assert found["worth"]["count"] == 6
     assert 0 <= found["leak"]["calibrated"] <= 1
-    assert (site.context.folder / "tensorboard/a1/nearest.csv").is_file()
+    assert (restarted.context.folder / "tensorboard/a1/nearest.csv").is_file()
 
 
-def test_what_is_evaluated_is_what_was_tuned_on_and_generated_no_second_time(
-    federation: Make, monkeypatch: pytest.MonkeyPatch
+def test_the_pictures_of_the_tuning_are_evaluated_and_not_generated_again(
+    prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = federation(report={"leakage": False}).sites["a1"]
-    site.absorb(Offer("a2", "3", 1, torch.full((1, 16), 0.3)))
-    judge = Judge(Classifier(1, 8, 10).eval(), (1, 8, 8), tuple(map(str, range(10))), "cpu")
-    question = Question("evaluate-generated", {**given(40), **evaluation.judge_to_inputs(judge)}, {"round": 1})
+    site, question = prepare(report={"leakage": False}), evaluation_question()
+    site.absorb(word("a2", "3", 0.3))
     before = from_json_tensor(site.answer(question)["evaluation"])
     site.offer(tune("exchange"), NullProgress())
     monkeypatch.setattr("fednet.methods.cmtii.site.generate_images", lambda *_a, **_k: pytest.fail("generated again"))
@@ -169,10 +205,10 @@ def test_what_is_evaluated_is_what_was_tuned_on_and_generated_no_second_time(
 @pytest.mark.parametrize(
     ("ask", "inputs", "options", "what"),
     [
-        ("dance", {}, {}, "unknown question 'dance'; expected one of evaluate, evaluate-generated"),
-        ("evaluate", {}, {"arm": "zero-shot"}, "got nothing"),
-        ("evaluate", given(), {"arm": "central"}, "option arm must be one of"),
-        ("evaluate", given(), {"arm": "local"}, "hold an exchange of tune first"),
+        ("dance", {}, {}, "question.*evaluate"),
+        ("evaluate", {}, {"arm": "zero-shot"}, "images .*got nothing"),
+        ("evaluate", given(), {"arm": "central"}, "arm must be one of"),
+        ("evaluate", given(), {"arm": "local"}, "exchange of tune first"),
         ("evaluate", {**given(), "labels": torch.full((20,), 10)}, {"arm": "zero-shot"}, r"0\.\.9"),
         ("evaluate", {**given(), "labels": torch.zeros(3, dtype=torch.int64)}, {"arm": "zero-shot"}, "int64"),
         ("evaluate", {**given(), "images": torch.zeros(20, 1, 4, 4)}, {"arm": "zero-shot"}, "1, 8, 8"),
@@ -181,15 +217,15 @@ def test_what_is_evaluated_is_what_was_tuned_on_and_generated_no_second_time(
         ("evaluate-generated", given(), {"round": 1}, "the judge"),
     ],
 )
-def test_what_cannot_be_answered_is_refused(
-    federation: Make, ask: str, inputs: dict[str, torch.Tensor], options: dict[str, Any], what: str
+def test_questions_that_cannot_be_answered_are_refused(
+    fresh: CmtiiSite, ask: str, inputs: dict[str, torch.Tensor], options: dict[str, Any], what: str
 ) -> None:
     with pytest.raises(MethodError, match=what):
-        federation(1, partition={"classes_per_client": 10}).sites["a1"].answer(Question(ask, inputs, options))
+        fresh.answer(Question(ask, inputs, options))
 
 
 @pytest.mark.parametrize(
-    ("call", "what"),
+    ("plan", "what"),
     [
         (ExchangePlan("x", "dance"), "learn, tune"),
         (ExchangePlan("x", "learn"), "round"),
@@ -197,23 +233,28 @@ def test_what_cannot_be_answered_is_refused(
         (ExchangePlan("x", "tune", {"round": 1, "arm": "zero-shot"}), "arm"),
     ],
 )
-def test_what_cannot_be_done_is_refused(federation: Make, call: ExchangePlan, what: str) -> None:
+def test_exchanges_that_cannot_be_held_are_refused(fresh: CmtiiSite, plan: ExchangePlan, what: str) -> None:
     with pytest.raises(MethodError, match=what):
-        federation(1, partition={"classes_per_client": 10}).sites["a1"].offer(call, NullProgress())
+        fresh.offer(plan, NullProgress())
 
 
-def test_a_site_without_enough_pictures_declines(federation: Make) -> None:
+def test_a_site_without_enough_pictures_declines(prepare: Prepare) -> None:
     with pytest.raises(MethodError, match=r"a1 has no class with 500 pictures or more"):
-        federation(learn={"least": 500}).sites["a1"].offer(LEARN, NullProgress())
+        prepare(learn={"least": 500}).offer(LEARN, NullProgress())
 
 
-def test_aliases_are_of_classes(federation: Make) -> None:
+def test_a_site_that_is_not_prepared_says_so(small: Callable[..., CmtiiConfig], tmp_path: Path) -> None:
+    with pytest.raises(MethodError, match="a1 is not prepared"):
+        CmtiiSite(small(), SiteContext("a1", 0, 3, 0, "cpu", tmp_path)).capabilities()
+
+
+def test_aliases_are_of_classes(prepare: Prepare) -> None:
     with pytest.raises(MethodError, match="'eleven', which is no class"):
-        federation(1, aliases={"x": "eleven"}, partition={"classes_per_client": 10})
+        prepare(aliases={"x": "eleven"})
 
 
-def test_aliases_travel_in_place_of_names(federation: Make) -> None:
-    made = federation(aliases={f"alias-{k}": str(k) for k in range(10)})
-    offers = made.sites["a1"].offer(LEARN, NullProgress()).offers
+def test_aliases_are_sent_in_place_of_names(prepare: Prepare) -> None:
+    site = prepare(aliases={f"alias-{k}": str(k) for k in range(10)})
+    offers = site.offer(LEARN, NullProgress()).offers
     assert all(offer.subject.startswith("alias-") for offer in offers)
-    made.sites["a2"].absorb(offers[0])
+    site.absorb(Offer("a2", offers[0].subject, 1, offers[0].embeddings))

@@ -1,4 +1,4 @@
-"""Who has which pictures: public and private do not overlap, and private ones lie another way."""
+"""The split: public and private pictures do not overlap, and private ones are oriented differently."""
 
 from __future__ import annotations
 

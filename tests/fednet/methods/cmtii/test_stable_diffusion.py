@@ -1,4 +1,4 @@
-"""A word that is a token's row paints what the pipeline paints for the token; the loss reaches the word alone."""
+"""A word that is a token's row gives the pipeline's pictures of the token; the loss reaches the word alone."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def pipeline(generator_folder: Path) -> Any:
 
 
 @pytest.fixture
-def image_generator(pipeline: Any) -> StableDiffusionGenerator:
+def net(pipeline: Any) -> StableDiffusionGenerator:
     return StableDiffusionGenerator(pipeline, steps=3, guidance=7.5, batch=2, gamma=5.0)
 
 
-def painted(image_generator: StableDiffusionGenerator, word: Tensor, seed: int = 0, count: int = 2) -> Tensor:
-    return image_generator.generate(word, count, generator(seed, "paint"))
+def pictures(net: StableDiffusionGenerator, word: Tensor, seed: int = 0, count: int = 2) -> Tensor:
+    return net.generate(word, count, generator(seed, "paint"))
 
 
-def test_a_tokens_own_row_paints_the_token(image_generator: StableDiffusionGenerator, pipeline: Any) -> None:
+def test_a_tokens_own_row_gives_the_tokens_pictures(net: StableDiffusionGenerator, pipeline: Any) -> None:
     theirs = pipeline(
         [f"{PROMPT_TEMPLATE} pickup truck"] * 2,
         num_inference_steps=3,
@@ -41,29 +41,29 @@ def test_a_tokens_own_row_paints_the_token(image_generator: StableDiffusionGener
         generator=generator(0, "paint"),
         output_type="pt",
     ).images
-    ours = painted(image_generator, image_generator.tokens("pickup truck"))
-    assert ours.shape == (2, *image_generator.shape) == (2, 3, 16, 16)
+    ours = pictures(net, net.tokens("pickup truck"))
+    assert ours.shape == (2, *net.shape) == (2, 3, 16, 16)
     torch.testing.assert_close(ours, theirs * 2 - 1)
 
 
-def test_the_word_and_the_seed_decide(image_generator: StableDiffusionGenerator) -> None:
-    word = image_generator.tokens("cat")
-    assert torch.equal(painted(image_generator, word), painted(image_generator, word))
-    assert not torch.equal(painted(image_generator, word), painted(image_generator, word, seed=1))
-    assert not torch.equal(painted(image_generator, word), painted(image_generator, image_generator.tokens("dog")))
+def test_the_word_and_the_seed_decide(net: StableDiffusionGenerator) -> None:
+    word = net.tokens("cat")
+    assert torch.equal(pictures(net, word), pictures(net, word))
+    assert not torch.equal(pictures(net, word), pictures(net, word, seed=1))
+    assert not torch.equal(pictures(net, word), pictures(net, net.tokens("dog")))
 
 
-def test_more_than_a_batch_is_painted_in_parts(image_generator: StableDiffusionGenerator) -> None:
-    many = painted(image_generator, image_generator.tokens("cat"), count=5)
+def test_more_than_a_batch_is_generated_in_parts(net: StableDiffusionGenerator) -> None:
+    many = pictures(net, net.tokens("cat"), count=5)
     assert many.shape[0] == 5
-    torch.testing.assert_close(many[:2], painted(image_generator, image_generator.tokens("cat")))
+    torch.testing.assert_close(many[:2], pictures(net, net.tokens("cat")))
     assert float(many.min()) >= -1
     assert float(many.max()) <= 1
 
 
-def test_the_loss_reaches_the_words_and_nothing_else(image_generator: StableDiffusionGenerator, pipeline: Any) -> None:
-    words = [image_generator.tokens(name).requires_grad_() for name in ("cat", "pickup truck")]
-    losses = image_generator.denoising_loss(IMAGES, words, generator(0, "loss"))
+def test_the_loss_reaches_the_words_and_nothing_else(net: StableDiffusionGenerator, pipeline: Any) -> None:
+    words = [net.tokens(name).requires_grad_() for name in ("cat", "pickup truck")]
+    losses = net.denoising_loss(IMAGES, words, generator(0, "loss"))
     assert losses.shape == (2,)
     losses[1].backward()
     assert words[0].grad is None or not words[0].grad.any()
@@ -75,13 +75,13 @@ def test_the_loss_reaches_the_words_and_nothing_else(image_generator: StableDiff
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_the_loss_is_what_the_pipelines_parts_say(
-    image_generator: StableDiffusionGenerator, pipeline: Any, prediction: str
+    net: StableDiffusionGenerator, pipeline: Any, prediction: str
 ) -> None:
     """The same draws, computed anew with diffusers' own noise, target and SNR."""
     kept = pipeline.scheduler
     pipeline.scheduler = scheduler = DDIMScheduler.from_config(kept.config, prediction_type=prediction)
     try:
-        ours = image_generator.denoising_loss(IMAGES, [image_generator.tokens("cat")] * 2, generator(0, "loss"))
+        ours = net.denoising_loss(IMAGES, [net.tokens("cat")] * 2, generator(0, "loss"))
     finally:
         pipeline.scheduler = kept
     random = generator(0, "loss")
@@ -90,45 +90,45 @@ def test_the_loss_is_what_the_pipelines_parts_say(
         noise = torch.randn(latents.shape, generator=random)
         times = torch.randint(1000, (2,), generator=random)
         states = pipeline.encode_prompt(f"{PROMPT_TEMPLATE} cat", "cpu", 2, do_classifier_free_guidance=False)[0]
-        said = pipeline.unet(scheduler.add_noise(latents, noise, times), times, encoder_hidden_states=states).sample
+        predicted = pipeline.unet(
+            scheduler.add_noise(latents, noise, times), times, encoder_hidden_states=states
+        ).sample
     target = noise if prediction == "epsilon" else scheduler.get_velocity(latents, noise, times)
     ratio = scheduler.alphas_cumprod[times] / (1 - scheduler.alphas_cumprod[times])
     weights = ratio.clamp(max=5) / (ratio if prediction == "epsilon" else ratio + 1)
-    torch.testing.assert_close(ours, weights * (said - target).square().mean((1, 2, 3)))
+    torch.testing.assert_close(ours, weights * (predicted - target).square().mean((1, 2, 3)))
 
 
-def test_pictures_of_any_size_and_colour_are_taken(image_generator: StableDiffusionGenerator) -> None:
-    words = [image_generator.tokens("cat")] * 2
+def test_pictures_of_any_size_and_colour_are_taken(net: StableDiffusionGenerator) -> None:
+    words = [net.tokens("cat")] * 2
     small, grey = IMAGES[:, :, ::2, ::2], IMAGES[:, :1]
     for images in (small, grey):
-        assert image_generator.denoising_loss(images, words, generator(0, "loss")).isfinite().all()
+        assert net.denoising_loss(images, words, generator(0, "loss")).isfinite().all()
 
 
-def test_words_of_another_kind_are_refused(image_generator: StableDiffusionGenerator) -> None:
+def test_words_of_another_kind_are_refused(net: StableDiffusionGenerator) -> None:
     with pytest.raises(ModelError, match=r"word 0 is torch.float32 \(1, 15\)"):
-        painted(image_generator, torch.zeros(1, 15))
+        pictures(net, torch.zeros(1, 15))
     with pytest.raises(ModelError, match="word 0 holds NaN"):
-        painted(image_generator, torch.full((1, 16), float("nan")))
+        pictures(net, torch.full((1, 16), float("nan")))
     with pytest.raises(ModelError, match="has 72 tokens; a prompt has room for 1 to 71"):
-        painted(image_generator, torch.zeros(72, 16))
+        pictures(net, torch.zeros(72, 16))
     with pytest.raises(ModelError, match="2 pictures need as many words"):
-        image_generator.denoising_loss(IMAGES, [image_generator.tokens("cat")], generator(0, "loss"))
+        net.denoising_loss(IMAGES, [net.tokens("cat")], generator(0, "loss"))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_stays_near(
-    image_generator: StableDiffusionGenerator, generator_folder: Path, dtype: torch.dtype
-) -> None:
+def test_half_precision_stays_near(net: StableDiffusionGenerator, generator_folder: Path, dtype: torch.dtype) -> None:
     """A CUDA device computes so; the same code runs here on the CPU."""
     half = StableDiffusionGenerator(
         load_pipeline(generator_folder, "cpu", dtype), steps=3, guidance=7.5, batch=2, gamma=5.0
     )
-    ours, theirs = painted(half, half.tokens("cat")), painted(image_generator, image_generator.tokens("cat"))
+    ours, theirs = pictures(half, half.tokens("cat")), pictures(net, net.tokens("cat"))
     assert ours.dtype == torch.float32
     assert (ours - theirs).abs().mean() < 0.05
     word = half.tokens("cat").requires_grad_()
     losses = half.denoising_loss(IMAGES, [word] * 2, generator(0, "loss"))
-    exact = image_generator.denoising_loss(IMAGES, [image_generator.tokens("cat")] * 2, generator(0, "loss"))
+    exact = net.denoising_loss(IMAGES, [net.tokens("cat")] * 2, generator(0, "loss"))
     torch.testing.assert_close(losses, exact, rtol=0.05, atol=0.01)
     losses.mean().backward()
     assert word.grad is not None
@@ -136,12 +136,12 @@ def test_half_precision_stays_near(
     assert word.grad.any()
 
 
-def test_pictures_that_are_none_are_refused(image_generator: StableDiffusionGenerator, pipeline: Any) -> None:
+def test_pictures_with_nan_are_refused(net: StableDiffusionGenerator, pipeline: Any) -> None:
     bias = pipeline.vae.decoder.conv_out.bias
     kept = bias.clone()
     bias.fill_(float("nan"))
     try:
-        with pytest.raises(ModelError, match=r"painted NaN in torch\.float32"):
-            painted(image_generator, image_generator.tokens("cat"))
+        with pytest.raises(ModelError, match=r"returned NaN in torch\.float32"):
+            pictures(net, net.tokens("cat"))
     finally:
         bias.copy_(kept)
