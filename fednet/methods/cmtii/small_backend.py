@@ -67,8 +67,8 @@ def load_small_backend(
         pretrain_image_generator(image_generator, clip, pictures, config, progress)
         return image_generator.state_dict()
 
-    terms["painter"] = config.image_generator.model_dump(mode="json", exclude={"steps", "guidance", "batch"})
-    _load_state(image_generator, store.once(f"painter-{cache_key(terms)}", pretrained_image_generator))
+    terms["image_generator"] = config.image_generator.model_dump(mode="json", exclude={"steps", "guidance", "batch"})
+    _load_state(image_generator, store.once(f"image-generator-{cache_key(terms)}", pretrained_image_generator))
 
     def known(name: str) -> list[Tensor]:
         return [clip.tokens(orientation_word(name, orientation)) for orientation in SHOWN]
