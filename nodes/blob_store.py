@@ -132,8 +132,8 @@ class BlobStore:
             (size,) bytes, read-only; shared with everybody who fetched them at the same time.
 
         Raises:
-            Unobtainable: every holder lacks it or is lost, nobody gave a piece of it for `protocol.chunks.FETCH_TIMEOUT`
-                seconds, or it is larger than `LARGEST`.
+            BlobUnavailable: every holder lacks it or is lost, no chunk of it came for
+                `protocol.chunks.FETCH_TIMEOUT` seconds, or it is larger than `MAX_BLOB_BYTES`.
             ValueError: this is no key.
         """
         _check_key(key)

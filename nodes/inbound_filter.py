@@ -1,8 +1,8 @@
-"""What of all that arrives is heard: what is well-formed, said by who it names, and by nobody who is in quarantine.
+"""Inbound filter: drops malformed, unauthenticated or rate-limited messages.
 
-Puts together `protocol.security.authentication`, which makes sure of the sender, and `protocol.security.quarantine`, which keeps the books.
-Without keys a sender's name is its own claim, so that whoever can publish could also have somebody else quarantined:
-there quarantine contains faults, with keys also malice. Refuses to know what is said.
+Combines `protocol.security.authentication` (who sent it) with `protocol.security.quarantine` (whether that peer is
+heard). Without keys a sender's name is its own claim, so any publisher could have another peer quarantined: quarantine
+protects from faulty peers then, and with keys from hostile ones. Does not know what a message means.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""One member of a run: it listens here, speaks by its `Publisher`, and deals with its peers by `Membership` and `RetransmissionService`.
+"""One member of a run: dispatches messages to its capabilities.
 
-What is said beyond presence and repair belongs to its capabilities (`nodes.queries`, `nodes.peer_directory`, `nodes.monitor`),
-each of which brings the topics it subscribes to and a literal table of handlers. Everything here runs on the event
-loop and nothing blocks it. Refuses to know models.
+`Publisher` sends, `Membership` does the handshake and `RetransmissionService` requests what was missed; everything
+beyond presence and retransmission belongs to capabilities (`nodes.queries`, `nodes.rounds`, `nodes.exchange`,
+`nodes.peer_directory`, `nodes.monitor`), each with its topics and a literal table of handlers. Everything here runs on
+the event loop and nothing blocks it. Knows no models.
 """
 
 from __future__ import annotations

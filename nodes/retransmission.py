@@ -1,7 +1,7 @@
-"""What this node has missed of what others say, and what others have missed of what it says.
+"""Requests missed messages again, and repeats what peers have missed.
 
-The decisions are `protocol.retransmission`'s; here they become requests and counts. Refuses to know who is there and what is
-meant.
+The decisions are those of `protocol.retransmission`; here they become requests and counts. Knows neither who is present
+nor what a message means.
 """
 
 from __future__ import annotations

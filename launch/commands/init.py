@@ -44,8 +44,9 @@ def init(
 
 
 def example_of(method: str | None) -> str:
-    """The first example of a method, with the settings that every cluster has as comments; without a method, the
-    example that says that it is the one to start from.
+    """The first example of a method, with the settings that every cluster has as comments.
+
+    Without a method it is the example that says that it is the one to start from.
 
     Raises:
         ConfigError: the method is not registered, or no example shows it.
@@ -58,7 +59,7 @@ def example_of(method: str | None) -> str:
 
         known = registry.names()
         expected = f"a method that an example shows ({', '.join(known)})"
-        raise ConfigError(ConfigProblem("--method", expected, repr(method), hint=did_you_mean(method, known)))
+        raise ConfigError(ConfigProblem("--method", expected, repr(method), hint=did_you_mean(method or "", known)))
     text = texts.get(method or "") or next(iter(texts.values()))
     return text + template("settings.yaml")
 

@@ -2,8 +2,9 @@
 
 Each connection is encrypted, and both ends prove the key that the other expects: the one that binds asks the keyring
 by ZAP, the one that connects says beforehand whose key must answer. A subscription is granted one by one (XPUB_MANUAL),
-so that nobody hears what is said to another's inbox or knocks in another's name. Whoever is turned away is counted and
-named through the listener. Refuses to know what messages mean; what a name may hear is `protocol.security.authentication`'s.
+so that no peer receives another's inbox or joins in another's name. Rejected connections are counted and named through
+the listener. Does not know what messages mean; what a name may subscribe to is decided in
+`protocol.security.authentication`.
 
 libzmq gives an address up for good where the other side turns us away or a byte was changed on the way (its issue
 4196): such a connection is handed back to be made anew.

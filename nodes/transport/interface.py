@@ -1,7 +1,7 @@
-"""What a node needs of a transport: publish and subscribe, told in five verbs.
+"""The transport that a node needs: publish, subscribe, connect, disconnect, close.
 
-`ZmqTransport` speaks ZeroMQ between processes; `MemoryTransport` carries the same frames within one process and can drop,
-delay, duplicate and reorder them. Frames are opaque here; `protocol` knows what they say.
+`ZmqTransport` speaks ZeroMQ between processes; `MemoryTransport` carries the same frames within one process and can
+drop, delay, duplicate and reorder them. Frames are opaque here; `protocol` knows what they contain.
 """
 
 from __future__ import annotations

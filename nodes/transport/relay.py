@@ -8,11 +8,9 @@ address and beside it as at every node, and where they come in, two ports furthe
 slow subscriber, no more messages are taken in from anybody until it has caught up or its connection is given up;
 heartbeats go their own way.
 
-Refuses to know what frames mean: it reads none and takes no part. Without keys everybody who can reach it
-can speak through it; with keys it lets in whom it trusts, and what it passes on is closed to it (`protocol.security.group_encryption`).
-Its own key makes it nobody's peer: it is good for answering at its address and for nothing else.
-
-Source: the forwarder of RFC 29 (PUBSUB). zmq_proxy(3) does the same without a bound in bytes.
+Reads no frames and takes no part in a run. Without keys every peer that can reach it can publish through it; with keys
+only trusted peers can, and what it forwards is encrypted end to end. A relay's key
+authenticates its address and is no member's key.
 """
 
 from __future__ import annotations

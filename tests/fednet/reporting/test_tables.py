@@ -26,9 +26,10 @@ from fednet.reporting.tables import (
 
 
 def said(table, width):
-    console = Console(file=io.StringIO(), width=width)
+    written = io.StringIO()
+    console = Console(file=written, width=width)
     console.print(rich_table(table, "title", width))
-    return console.file.getvalue()
+    return written.getvalue()
 
 
 @pytest.mark.parametrize(

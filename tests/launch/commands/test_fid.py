@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -18,7 +19,7 @@ def console():
 
 
 def test_the_distances_are_printed(monkeypatch, tmp_path, console):
-    seen = {}
+    seen: dict[str, Any] = {}
 
     def measured(a, b, trained):
         seen.update(folders=(a, b), judge=trained)

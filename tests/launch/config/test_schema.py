@@ -24,13 +24,17 @@ def written(tmp_path):
 
 def test_a_file_is_split_between_launcher_and_method(written):
     loaded = load_config(written(LEAST + "seed: 3\ntrain: {epochs: 7}\n"))
-    assert (loaded.cluster.name, loaded.cluster.seed, loaded.method.train.epochs) == ("tiny", 3, 7)
+    assert (loaded.cluster.name, loaded.cluster.seed, loaded.method.model_dump()["train"]["epochs"]) == ("tiny", 3, 7)
     assert list(loaded.cluster.entries) == ["a1", "a2"]
 
 
 def test_overrides_win(written):
     loaded = load_config(written(LEAST), ["nodes=3", "train.epochs=1", "bus.transport=ipc"])
-    assert (len(loaded.cluster.entries), loaded.method.train.epochs, loaded.cluster.bus.transport) == (3, 1, "ipc")
+    assert (
+        len(loaded.cluster.entries),
+        loaded.method.model_dump()["train"]["epochs"],
+        loaded.cluster.bus.transport,
+    ) == (3, 1, "ipc")
 
 
 def test_the_resolved_configuration_resolves_to_itself(written):

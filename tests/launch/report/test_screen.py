@@ -28,9 +28,9 @@ def board():
 
 
 def drawn(board, width=100):
-    console = Console(file=io.StringIO(), width=width, force_terminal=False)
-    console.print(screen.status_table(board, 65.0))
-    return console.file.getvalue()
+    written = io.StringIO()
+    Console(file=written, width=width, force_terminal=False).print(screen.status_table(board, 65.0))
+    return written.getvalue()
 
 
 def test_the_table_has_a_line_for_each_node(board):
@@ -88,7 +88,7 @@ def test_elapsed(seconds, text):
 
 async def test_without_a_terminal_news_come_at_once_and_summaries_now_and_then(board, monkeypatch):
     now = 0.0
-    monkeypatch.setattr(screen.time, "time", lambda: now)
+    monkeypatch.setattr("launch.report.screen.time.time", lambda: now)
     out = io.StringIO()
     lines = screen._LineDisplay(board, Console(file=out, width=80))
     for tick in range(100):
@@ -103,7 +103,8 @@ async def test_without_a_terminal_news_come_at_once_and_summaries_now_and_then(b
 
 @pytest.mark.parametrize("terminal", [True, False])
 async def test_the_last_state_stays_even_after_an_error(board, terminal):
-    console = Console(file=io.StringIO(), width=100, force_terminal=terminal)
+    written = io.StringIO()
+    console = Console(file=written, width=100, force_terminal=terminal)
 
     async def fails():
         async with screen.live_display(board, console):
@@ -113,5 +114,5 @@ async def test_the_last_state_stays_even_after_an_error(board, terminal):
 
     with pytest.raises(ZeroDivisionError):
         await fails()
-    assert "the last news" in console.file.getvalue()
+    assert "the last news" in written.getvalue()
     assert len(asyncio.all_tasks()) == 1

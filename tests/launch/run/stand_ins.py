@@ -15,6 +15,7 @@ import signal
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fednet.errors import DataError
 from launch.run.events import make_event
@@ -163,7 +164,7 @@ async def deaf(spec, tell):
 
 def supervisor(planned, tell, **options):
     start_fork_server(())
-    options = {"listener": listening, "target": TARGET} | options
+    options: dict[str, Any] = {"listener": listening, "target": TARGET} | options
     return Supervisor(planned, tell, **options)
 
 

@@ -7,6 +7,7 @@ import json
 import logging
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.console import Console
 from launch.config.schema import load_config
 from launch.errors import ConfigError, RunError
 from launch.run import session
+from launch.run.events import make_event
 from launch.run.supervisor import RunOutcome
 
 SUMMARY = {"summary.json": {"sections": [{"title": "T", "table": {"columns": ["arm"], "rows": [["mean"]]}}]}}
@@ -27,7 +29,7 @@ def console():
 @pytest.fixture
 def supervised(monkeypatch, console):
     """Replaces the supervisor by one that only says how the run ended; remembers what it was given."""
-    given = {}
+    given: dict[str, Any] = {}
 
     def replace(outcome, leaves=None):
         class Pretended:
@@ -42,9 +44,9 @@ def supervised(monkeypatch, console):
                 for name, value in (leaves or {}).items():
                     (self._folder / name).write_text(json.dumps(value))
                 logging.getLogger("nodes").info("said in the launcher")
-                self._tell(session.make_event("sampler", "ended"))
+                self._tell(make_event("sampler", "ended"))
                 given["said by then"] = console.file.getvalue()
-                self._tell(session.make_event("", "over", code=outcome.code, reason=outcome.reason))
+                self._tell(make_event("", "over", code=outcome.code, reason=outcome.reason))
                 return outcome
 
         monkeypatch.setattr(session, "Supervisor", Pretended)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fork server
 @pytest.fixture
 def stand_ins(monkeypatch):
     monkeypatch.syspath_prepend(HERE)
-    import stand_ins
+    import stand_ins  # type: ignore[import-not-found]
 
     return stand_ins
 

@@ -169,11 +169,11 @@ def test_its_own_detector_is_not_trained_twice(make_cluster: Callable[..., Any],
 @pytest.mark.parametrize(
     ("ask", "options", "says"),
     [
-        ("dance", {}, "a1 answers status, train"),
-        ("train", {"labels": "3"}, r"a1 has no pictures to learn from of four"),
+        ("dance", {}, "a1: unknown question 'dance'; expected one of status, train"),
+        ("train", {"labels": "3"}, r"a1 has no pictures to train on of four"),
         ("train", {"labels": "7"}, r"labels lie in 0\.\.3"),
-        ("train", {"labels.a2": "0"}, "given no labels"),
-        ("train", {"model": "other"}, "option model is one of"),
+        ("train", {"labels.a2": "0"}, "has no labels in this task"),
+        ("train", {"model": "other"}, "option model must be one of"),
         ("train", {"epochs": 0}, "whole number"),
         ("train", {"steps": True}, "whole number"),
         ("train", {"epochs": 1, "steps": 1}, "not both"),
@@ -182,11 +182,11 @@ def test_its_own_detector_is_not_trained_twice(make_cluster: Callable[..., Any],
         ("validate", {"labels": "3"}, "no pictures held out of four"),
         ("model", {"model": "own-detector"}, "never leaves it"),
         ("layout", {"model": "own-detector"}, "never leaves it"),
-        ("calibrate", {}, "which labels belong"),
+        ("calibrate", {}, "did not train the own-detector"),
         ("calibrate", {"threshold": "high"}, "at least 0"),
-        ("calibrate", {"model": "classifier", "labels": "0"}, "option model is one of"),
-        ("classify", {}, r"images must be float32 \(n, 1, 8, 8\), not nothing"),
-        ("uncertainty", {"passes": 10**5}, "at most 10000 passes"),
+        ("calibrate", {"model": "classifier", "labels": "0"}, "option model must be one of"),
+        ("classify", {}, r"images must be float32 \(n, 1, 8, 8\), got nothing"),
+        ("uncertainty", {"passes": 10**5}, "option passes must be a whole number from 1 to 10000"),
     ],
 )
 def test_what_cannot_be_answered_is_refused(cluster: Any, ask: Any, options: Any, says: Any) -> None:
@@ -225,10 +225,10 @@ def test_labels_of_given_pictures_are_checked(cluster: Any, pictures: Callable[.
 @pytest.mark.parametrize(
     ("model", "work", "options", "says"),
     [
-        ("classifier", "train", {"labels": "3"}, "no pictures to learn from"),
-        ("classifier", "paint", {}, "unknown task .*expected one of train, average"),
+        ("classifier", "train", {"labels": "3"}, "no pictures to train on"),
+        ("classifier", "else", {}, "unknown task 'else'; expected one of train, average"),
         ("own-detector", "train", {}, "never leaves it"),
-        ("other", "train", {}, "unknown model"),
+        ("other", "train", {}, "unknown model 'other'"),
     ],
 )
 def test_a_round_that_it_cannot_take_part_in_is_declined(

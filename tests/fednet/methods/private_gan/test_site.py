@@ -322,7 +322,7 @@ def test_answers_and_what_is_refused(federation: Make) -> None:
     ):
         with pytest.raises(MethodError, match=reason):
             site.answer(question)
-    with pytest.raises(MethodError, match="unknown task .*expected one of train"):
+    with pytest.raises(MethodError, match=r"unknown task .*expected one of train"):
         site.contribute(RoundTask(GAN, "else", 1), site.initial_state(GAN), NullProgress())
     with pytest.raises(ModelError):
         site.adopt(GAN, 1, {"x": torch.zeros(1)})
