@@ -12,7 +12,7 @@ from torch import Tensor
 from fednet.data import datasets
 from fednet.data.config import DataConfig
 from fednet.data.datasets import ImageSet, load, require, stratified, training_share
-from fednet.data.sources import ImagePool
+from fednet.data.pools import ImagePool
 from fednet.errors import DataError
 
 
