@@ -164,8 +164,8 @@ async def deaf(spec, tell):
 
 def supervisor(planned, tell, **options):
     start_fork_server(())
-    options: dict[str, Any] = {"listener": listening, "target": TARGET} | options
-    return Supervisor(planned, tell, **options)
+    merged: dict[str, Any] = {"listener": listening, "target": TARGET} | options
+    return Supervisor(planned, tell, **merged)
 
 
 def main(folder, litter, *parts):
