@@ -140,7 +140,7 @@ class TestLosses:
     def test_the_loss_of_another_holder_changes_nothing(self) -> None:
         fetch, _ = started(65, "a", "b")
         assert not list(fetch.holder_lost("b", "lost", 0.1))
-        assert not list(fetch.holder_lost("stranger", "lost", 0.1))
+        assert not list(fetch.holder_lost("other", "lost", 0.1))
 
     def test_it_waits_for_a_holder_to_be_linked_and_fails_without_any(self) -> None:
         fetch = BlobFetch(20, ["a", "b"], 0.0, **SIZES)

@@ -49,7 +49,7 @@ def test_the_number_of_tensors_and_frames_is_limited() -> None:
 def test_a_message_of_the_most_tensors_can_be_retransmitted() -> None:
     frames = encode(answer(*[torch.tensor(value) for value in range(MAX_TENSORS)]))
     again = encode_retransmission(frames, "r", "b", 1, "to/a/")
-    assert len(again) + 3 == DEFAULT.max_frames, "two seals and a lid still fit"
+    assert len(again) + 3 == DEFAULT.max_frames, "two signatures and an AEAD header still fit"
     assert decode(again)
     assert len(dict(decode(retransmitted_frames(again)).message)["outputs"]) == MAX_TENSORS
 

@@ -132,7 +132,7 @@ def test_an_incarnation_is_a_number_of_63_bits(incarnation: int) -> None:
         "join/anna/\u0661/memory://a/".encode(),
         b"join/Anna/1/memory://a/",
         b"join//1/memory://a/",
-        b"Knock/anna/1/memory://a/",
+        b"Join/anna/1/memory://a/",
         b"xjoin/anna/1/memory://a/",
         b"join/anna/1/memory://a/\n",
         b"join/anna/1/ipc:///tmp/\xff/",
@@ -149,10 +149,10 @@ def test_invalid_join_requests(data: bytes) -> None:
 @given(data=st.binary(max_size=80).map(lambda tail: b"join/a/1/" + tail) | st.binary(max_size=300))
 def test_noise_is_a_join_request_only_if_it_is_spelled_like_one(data: bytes) -> None:
     try:
-        heard = parse_join_request(data)
+        request = parse_join_request(data)
     except WireError:
         return
-    assert join_request_topic(heard.name, heard.incarnation, heard.address).encode() == data
+    assert join_request_topic(request.name, request.incarnation, request.address).encode() == data
 
 
 def test_heartbeats_have_the_address_beside_the_messages() -> None:
