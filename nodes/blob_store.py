@@ -1,18 +1,18 @@
-"""Large pieces of data between peers: whoever has them keeps them under a key, whoever wants them fetches them.
+"""Large data between peers: a holder keeps it under a key, a receiver fetches it in chunks.
 
-The receiver pulls (`protocol.chunks` decides what it asks of whom), so a slow peer is never flooded and the event
-loop never has more than a piece to do at a time. Memory is bounded at both ends:
+The receiver pulls (`protocol.chunks` decides which range it requests of whom), so that a slow peer is never flooded and
+the event loop never has more than a chunk to do at a time. Memory is bounded at both ends:
 
-- receiving: at most `TRANSFERS` transfers run at a time, the others wait for their turn. Each has asked for at most
-  `WINDOW` bytes, and has one buffer of the size that its caller named, at most `LARGEST`. A piece that was not asked
-  for is dropped and counted ("unasked") before its bytes are looked at.
-- serving: what is kept is kept once; pieces leave as views of it. Of these at most `SERVED` bytes wait in the
-  queues towards any one peer, however often it asks; a Want beyond that, or for a piece that still waits there, is
-  dropped and counted ("unserved"). Pieces below 64 KiB are copied by the transport instead, whose own queue of
-  `HIGH_WATER` messages a peer bounds these.
+- receiving: at most `MAX_TRANSFERS` transfers run at a time, the others wait. Each has requested at most `WINDOW`
+  bytes, and has one buffer of the size that its caller named, at most `MAX_BLOB_BYTES`. A chunk that was not requested
+  is dropped and counted ("unasked") before its bytes are read.
+- serving: data is kept once; chunks are sent as views of it. At most `MAX_QUEUED_BYTES` of them wait in the queues
+  towards any one peer, however often it requests; a request beyond that, or for a chunk that still waits there, is
+  dropped and counted ("unserved"). Chunks below 64 KiB are copied by the transport instead, whose own high-water mark
+  bounds these.
 
-What `keep` is given is bounded by whoever gives it. Refuses to know what the bytes mean: nothing here checks that
-they are those that the key was made from; the caller does.
+What is given to `keep` is bounded by the caller. Knows nothing of what the bytes mean: the caller checks that they are
+those that the key was made from.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ MAX_BLOB_BYTES = 1 << 30
 """Bytes of the largest data that is fetched."""
 
 MAX_QUEUED_BYTES = MAX_TRANSFERS * WINDOW
-"""Bytes that wait for one peer at most: all that an honest one has asked for."""
+"""Bytes that wait for one peer at most: all that an honest one has requested."""
 
-with warnings.catch_warnings(action="ignore"):  # torch warns once a program that what is kept is read-only: here
+with warnings.catch_warnings(action="ignore"):  # torch warns once in a program about read-only buffers: here
     torch.frombuffer(b"-", dtype=torch.uint8)
 
 
 @dataclass
 class _Transfer:
-    """One fetch that is under way or waits for its turn, and everybody who waits for it."""
+    """A fetch that is under way or waits to begin, and how many callers wait for it."""
 
     key: str
     size: int
@@ -83,13 +83,13 @@ class BlobStore:
         self._running = 0
         self._queued: dict[str, dict[tuple[str, int, int], weakref.ref[memoryview]]] = {}
         self.handlers: Mapping[type[Message], Handler] = {
-            ChunkRequest: self._want,
+            ChunkRequest: self._request,
             Chunk: self._chunk,
-            ChunkUnavailable: self._lacking,
+            ChunkUnavailable: self._unavailable,
         }
 
     def keep(self, key: str, data: Buffer) -> None:
-        """Serves this data to whoever asks for it, until it is dropped as often as it was kept.
+        """Serves this data to every peer that requests it, until it is dropped as often as it was kept.
 
         It is not copied: never write to it again.
 
@@ -98,16 +98,16 @@ class BlobStore:
             data: any number of bytes.
 
         Raises:
-            ValueError: this is no key.
+            ValueError: the key is invalid.
         """
         _check_key(key)
         self._kept[key] = memoryview(data).toreadonly()
         self._reference_counts[key] += 1
 
     def drop(self, key: str) -> None:
-        """Undoes one `keep`; after the last it is served no more. Nothing happens where it is not kept.
+        """Undoes one `keep`; after the last it is served no more. Does nothing where it is not kept.
 
-        Pieces that are on their way stay in memory until they have left.
+        Chunks that wait to be sent stay in memory until they have left.
         """
         self._reference_counts[key] -= 1
         if self._reference_counts[key] <= 0:
@@ -119,22 +119,22 @@ class BlobStore:
         return key in self._kept
 
     async def fetch(self, key: str, size: int, holders: Sequence[str]) -> memoryview:
-        """The data under a key, from here or from whichever holder gives it. Two fetches at a time share one transfer.
+        """The data under a key, from here or from a holder. Concurrent fetches of one key share a transfer.
 
-        It is not kept by itself, and not checked against the key.
+        It is not kept, and not checked against the key.
 
         Args:
             key: 64 lower-case hexadecimal digits.
-            size: its number of bytes; memory for them is taken when its turn has come.
-            holders: names of peers that have it, in the order in which they should be asked.
+            size: its number of bytes; memory for them is allocated when the transfer begins.
+            holders: names of peers that have it, in the order in which to ask them.
 
         Returns:
-            (size,) bytes, read-only; shared with everybody who fetched them at the same time.
+            (size,) bytes, read-only; shared among concurrent fetches.
 
         Raises:
-            BlobUnavailable: every holder lacks it or is lost, no chunk of it came for
+            BlobUnavailable: every holder lacks it or is lost, no holder sent a chunk of it for
                 `protocol.chunks.FETCH_TIMEOUT` seconds, or it is larger than `MAX_BLOB_BYTES`.
-            ValueError: this is no key.
+            ValueError: the key is invalid.
         """
         _check_key(key)
         if not 0 <= size <= MAX_BLOB_BYTES:
@@ -158,33 +158,33 @@ class BlobStore:
         """A holder that is linked can be asked."""
         for transfer in self._under_way():
             if transfer.fetch is not None and peer.name in transfer.holders:
-                self._follow(transfer, transfer.fetch.holder_available(peer.name, self._now()))
+                self._apply(transfer, transfer.fetch.holder_available(peer.name, self._now()))
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """Another holder is asked instead."""
         self._queued.pop(peer.name, None)
         for transfer in self._under_way():
             if transfer.fetch is not None:
-                why = f"{'left' if left else 'lost'}: {reason}"
-                self._follow(transfer, transfer.fetch.holder_lost(peer.name, why, self._now()))
+                departure = f"{'left' if left else 'lost'}: {reason}"
+                self._apply(transfer, transfer.fetch.holder_lost(peer.name, departure, self._now()))
 
     def _join(self, key: str, size: int, holders: Sequence[str]) -> _Transfer:
-        """The transfer of this data, which may be under way already and now knows these holders too."""
+        """The transfer of this data; one that is under way already is told of further holders."""
         transfer = self._transfers.get((key, size))
         if transfer is None:
             done = asyncio.get_running_loop().create_future()
             transfer = self._transfers[key, size] = _Transfer(key, size, dict.fromkeys(holders), done)
             self._waiting.append(transfer)
-            self._next()
+            self._begin_next()
             return transfer
         new = [name for name in holders if name not in transfer.holders]
         transfer.holders.update(dict.fromkeys(new))
         if transfer.fetch is not None:
-            self._introduce(transfer, transfer.fetch, new)
+            self._add_holders(transfer, transfer.fetch, new)
         return transfer
 
-    def _next(self) -> None:
-        """Begins those whose turn has come."""
+    def _begin_next(self) -> None:
+        """Begins the transfers that may run now."""
         while self._waiting and self._running < MAX_TRANSFERS:
             transfer = self._waiting.popleft()
             self._running += 1
@@ -192,25 +192,25 @@ class BlobStore:
                 transfer.size, transfer.holders, self._now(), patience=self._node.spec.timing.repair
             )
             transfer.buffer = torch.empty(transfer.size, dtype=torch.uint8).numpy().data
-            self._introduce(transfer, transfer.fetch, list(transfer.holders))
-            self._follow(transfer, transfer.fetch.start(self._now()))
+            self._add_holders(transfer, transfer.fetch, list(transfer.holders))
+            self._apply(transfer, transfer.fetch.start(self._now()))
             if not transfer.done.done():
-                self._look_later(transfer)
+                self._schedule_tick(transfer)
 
-    def _introduce(self, transfer: _Transfer, fetch: BlobFetch, holders: Iterable[str]) -> None:
+    def _add_holders(self, transfer: _Transfer, fetch: BlobFetch, holders: Iterable[str]) -> None:
         """Tells a transfer which of its holders can be asked and which are gone; the others are about to be linked."""
         members = {info.name for info in self._node.presence.members()} - {self._node.name}
         linked, now = self._node.presence.linked(), self._now()
         for name in holders:
             if name in linked:
-                self._follow(transfer, fetch.holder_available(name, now))
+                self._apply(transfer, fetch.holder_available(name, now))
         for name in holders:
             if name not in members:
-                why = "is this node itself" if name == self._node.name else "is not there"
-                self._follow(transfer, fetch.holder_lost(name, why, now))
+                reason = "is this node itself" if name == self._node.name else "is not there"
+                self._apply(transfer, fetch.holder_lost(name, reason, now))
 
-    def _follow(self, transfer: _Transfer, outcomes: Iterable[Outcome]) -> None:
-        """Does what the transfer's state machine says."""
+    def _apply(self, transfer: _Transfer, outcomes: Iterable[Outcome]) -> None:
+        """Carries out what the transfer's state machine has decided."""
         for outcome in outcomes:
             if transfer.done.done():
                 return
@@ -227,7 +227,7 @@ class BlobStore:
                     self._end(transfer)
 
     def _end(self, transfer: _Transfer) -> None:
-        """Forgets a transfer that is over; the next one's turn has come."""
+        """Forgets a transfer that is over; the next one may begin."""
         if self._transfers.get((transfer.key, transfer.size)) is not transfer:
             return
         del self._transfers[transfer.key, transfer.size]
@@ -237,46 +237,48 @@ class BlobStore:
             self._waiting.remove(transfer)
         else:
             self._running -= 1
-            asyncio.get_running_loop().call_soon(self._next)
+            asyncio.get_running_loop().call_soon(self._begin_next)
 
-    def _look_later(self, transfer: _Transfer) -> None:
-        every = self._node.spec.timing.repair / 2
-        transfer.timer = asyncio.get_running_loop().call_later(every, self._look, transfer)
+    def _schedule_tick(self, transfer: _Transfer) -> None:
+        interval = self._node.spec.timing.repair / 2
+        transfer.timer = asyncio.get_running_loop().call_later(interval, self._tick, transfer)
 
-    def _look(self, transfer: _Transfer) -> None:
-        """Time has passed."""
+    def _tick(self, transfer: _Transfer) -> None:
+        """Lets a transfer notice that time has passed."""
         if transfer.fetch is not None:
-            self._follow(transfer, transfer.fetch.tick(self._now()))
+            self._apply(transfer, transfer.fetch.tick(self._now()))
         if not transfer.done.done():
-            self._look_later(transfer)
+            self._schedule_tick(transfer)
 
-    def _want(self, envelope: Envelope, want: ChunkRequest) -> None:
-        """A peer asks for a piece: give it, unless as much as may wait for it does so already."""
-        if not self._known(envelope):
+    def _request(self, envelope: Envelope, request: ChunkRequest) -> None:
+        """Sends a chunk that a peer requests, unless as much as may wait for that peer does so already."""
+        if not self._is_current(envelope):
             return
-        kept = self._kept.get(want.key)
-        if kept is None or len(kept) != want.total:
-            self._node.tell(envelope.sender, ChunkUnavailable(key=want.key, total=want.total))
+        kept = self._kept.get(request.key)
+        if kept is None or len(kept) != request.total:
+            self._node.tell(envelope.sender, ChunkUnavailable(key=request.key, total=request.total))
             return
         queued = self._still_queued(envelope.sender)
-        piece = (want.key, want.offset, want.count)
-        if piece in queued or want.count + sum(count for _, _, count in queued) > MAX_QUEUED_BYTES:
+        chunk_id = (request.key, request.offset, request.count)
+        if chunk_id in queued or request.count + sum(count for _, _, count in queued) > MAX_QUEUED_BYTES:
             self._node.counts["unserved"] += 1
             return
-        view = kept[want.offset : want.offset + want.count]  # lives for as long as anybody has to send it
-        queued[piece] = weakref.ref(view)
+        view = kept[
+            request.offset : request.offset + request.count
+        ]  # alive until the transport has sent it
+        queued[chunk_id] = weakref.ref(view)
         data = torch.frombuffer(view, dtype=torch.uint8)
-        self._node.tell(envelope.sender, Chunk(key=want.key, total=want.total, offset=want.offset, data=data))
+        self._node.tell(envelope.sender, Chunk(key=request.key, total=request.total, offset=request.offset, data=data))
 
     def _still_queued(self, peer: str) -> dict[tuple[str, int, int], weakref.ref[memoryview]]:
-        """The pieces that the transport has not sent to this peer yet: whose views are still alive."""
-        queued = {piece: view for piece, view in self._queued.get(peer, {}).items() if view() is not None}
+        """The chunks that the transport has not sent to this peer yet: their views are still alive."""
+        queued = {chunk_id: view for chunk_id, view in self._queued.get(peer, {}).items() if view() is not None}
         self._queued[peer] = queued
         return queued
 
     def _chunk(self, envelope: Envelope, chunk: Chunk) -> None:
-        """A piece has come: it is put in its place if it was asked for."""
-        if not self._known(envelope):
+        """A chunk has come: it is put in its place if it was requested."""
+        if not self._is_current(envelope):
             return
         transfer = self._transfers.get((chunk.key, chunk.total))
         fetch = transfer.fetch if transfer is not None else None
@@ -284,25 +286,25 @@ class BlobStore:
             self._node.counts["unasked"] += 1
             return
         transfer.buffer[chunk.offset : chunk.offset + len(chunk.data)] = chunk.data.numpy().data
-        self._follow(transfer, fetch.arrive(envelope.sender, chunk.offset, self._now()))
+        self._apply(transfer, fetch.arrive(envelope.sender, chunk.offset, self._now()))
 
-    def _lacking(self, envelope: Envelope, lacking: ChunkUnavailable) -> None:
-        """A holder does not have it: another is asked."""
-        if not self._known(envelope):
+    def _unavailable(self, envelope: Envelope, unavailable: ChunkUnavailable) -> None:
+        """A holder does not have it: another one is asked."""
+        if not self._is_current(envelope):
             return
-        transfer = self._transfers.get((lacking.key, lacking.total))
+        transfer = self._transfers.get((unavailable.key, unavailable.total))
         if transfer is None or transfer.fetch is None:
             self._node.counts["unasked"] += 1
         else:
-            self._follow(transfer, transfer.fetch.holder_lacks(envelope.sender, self._now()))
+            self._apply(transfer, transfer.fetch.holder_lacks(envelope.sender, self._now()))
 
-    def _known(self, envelope: Envelope) -> bool:
-        """Whether it was said to us by a living member, in its present life; counted as the node counts the others."""
-        known = self._node.presence.is_current(envelope.sender, envelope.incarnation)
-        if not known:
+    def _is_current(self, envelope: Envelope) -> bool:
+        """Whether a message is of a living member's present incarnation; counted like the node's own refusals."""
+        current = self._node.presence.is_current(envelope.sender, envelope.incarnation)
+        if not current:
             self._node.counts["stranger"] += 1
             log.debug("dropped %s from %s, which is not a living member", envelope.message.kind, envelope.sender)
-        return known
+        return current
 
     def _under_way(self) -> list[_Transfer]:
         return list(self._transfers.values())
@@ -313,4 +315,4 @@ class BlobStore:
 
 def _check_key(key: str) -> None:
     if not re.fullmatch("[0-9a-f]{64}", key):
-        raise ValueError(f"{key[:80]!r} is no key: expected 64 lower-case hexadecimal digits")
+        raise ValueError(f"invalid key {key[:80]!r}: expected 64 lower-case hexadecimal digits")

@@ -129,7 +129,7 @@ class ExchangeClient:
         try:
             request = to_exchange_request(plan)
             self._node.publish(EXCHANGE, request)
-        except Exception as error:  # it belongs to whoever waits, perhaps on another thread
+        except Exception as error:  # the caller may wait for it on another thread
             listener(error)
         else:
             pending = self._pending[plan.key] = _PendingExchange(request, tracker, now, listener)

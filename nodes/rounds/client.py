@@ -219,8 +219,8 @@ def _result_or_raise(result: RoundRecord | Exception) -> RoundRecord:
 
 def _weighted_means(record: RoundRecord) -> dict[str, float]:
     """The values of a round, averaged over its contributors by weight."""
-    means = {}
+    averages = {}
     for name in sorted({value for values in record.values.values() for value in values}):
         pairs = [(record.weights[node], values[name]) for node, values in record.values.items() if name in values]
-        means[name] = sum(weight * value for weight, value in pairs) / sum(weight for weight, _ in pairs)
-    return {**means, "contributed": float(len(record.weights))}
+        averages[name] = sum(weight * value for weight, value in pairs) / sum(weight for weight, _ in pairs)
+    return {**averages, "contributed": float(len(record.weights))}

@@ -135,12 +135,12 @@ class RoundContext:
 
         Args:
             blob: its digest and size.
-            holders: whom to ask, in this order.
+            holders: peers to ask, in this order.
             like: a state whose names, shapes and dtypes it must have.
             owner: named in errors.
 
         Returns:
-            The state, and its bytes for whoever else needs them.
+            The state, and its bytes, to be offered in turn.
 
         Raises:
             ModelError: it is too large, another one than `blob` names, unlike `like`, or not finite.
@@ -216,7 +216,7 @@ async def wait_finished(task: asyncio.Future[None]) -> None:
 
 
 async def _uninterrupted(work: Coroutine[None, None, None]) -> None:
-    """Does work to its end, even if whoever waits for it is cancelled meanwhile."""
+    """Does work to its end, even if its caller is cancelled meanwhile."""
     task = asyncio.ensure_future(work)
     await wait_finished(task)
     task.result()

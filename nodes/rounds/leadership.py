@@ -1,4 +1,4 @@
-"""Leader election at one member: promises terms, follows whoever leads, and leads when it has been elected.
+"""Leader election at one member: promises terms, follows the leader, and leads when it is elected.
 
 Whether a term is claimed, promised or won is decided by `protocol.election`; this carries it out. A term is on disk
 before it is promised, so that a later incarnation does not forget it. Knows nothing of what a leader does

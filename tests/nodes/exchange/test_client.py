@@ -1,4 +1,4 @@
-"""The requesting side: whom it waits for, how long, and that it can be stopped."""
+"""The requesting side: which clients it waits for, how long, and that it can be stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client in exchanges, on a bus that loses and reorders: all peers end with the same offers, whoever crashes."""
+"""A client in exchanges, on a bus that loses and reorders: all peers end with the same offers, whichever crashes."""
 
 from __future__ import annotations
 

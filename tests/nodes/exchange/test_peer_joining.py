@@ -1,4 +1,4 @@
-"""Peers that join late, crash and return: whoever is behind is told the current offers."""
+"""Peers that join late, crash and return: a peer that is behind is told the current offers."""
 
 from __future__ import annotations
 

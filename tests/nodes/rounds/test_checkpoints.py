@@ -1,4 +1,4 @@
-"""What a member keeps of every model, and what it finds when it starts again."""
+"""What a member keeps of every model, and resumes when it starts again."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def same(one: Checkpoint, other: Checkpoint) -> bool:
     return one.version == other.version and bytes(one.packed) == bytes(other.packed)
 
 
-def test_a_later_life_finds_everything_again(tmp_path: Path) -> None:
+def test_a_later_incarnation_resumes_everything(tmp_path: Path) -> None:
     store, first, second = CheckpointStore(tmp_path), checkpoint(1, 1.0), checkpoint(2, 2.0)
     store.adopt("m", checkpoint(0), 0)
     store.adopt("m", first, 3, record(1, first, 3))
@@ -78,7 +78,7 @@ def test_nothing_is_kept_without_a_folder() -> None:
     assert store.versions() == {"m": checkpoint(1).version}
 
 
-def test_what_was_missed_is_known_learned_and_told() -> None:
+def test_missing_records_are_known_learned_and_answered() -> None:
     store, states = CheckpointStore(None), [checkpoint(number, float(number)) for number in range(5)]
     assert store.first_missing("m") is None
     store.adopt("m", states[1], 1, record(1, states[1]))
@@ -96,7 +96,7 @@ def test_what_was_missed_is_known_learned_and_told() -> None:
     assert [each.index for each in store.records_of("k")] == [1, 2, 3]
 
 
-def test_a_recall_is_answered_with_the_earliest() -> None:
+def test_a_record_request_is_answered_with_the_earliest() -> None:
     store, state = CheckpointStore(None), checkpoint(MAX_RECORDS + 9)
     store.adopt("m", state, 1)
     for number in reversed(range(1, MAX_RECORDS + 9)):
@@ -104,7 +104,7 @@ def test_a_recall_is_answered_with_the_earliest() -> None:
     assert [each.number for each in store.records_after("m", 3)] == list(range(4, MAX_RECORDS + 4))
 
 
-def test_the_last_that_was_told_of_a_round_counts() -> None:
+def test_the_latest_record_of_a_round_counts() -> None:
     store, one, other = CheckpointStore(None), checkpoint(1, 1.0), checkpoint(1, 2.0)
     store.adopt("m", one, 1, record(1, one, 1))
     store.adopt("m", other, 2, record(1, other, 2))
@@ -123,7 +123,7 @@ def spoiled(journal: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("which", range(7))
-def test_a_journal_that_lies_is_refused(tmp_path: Path, which: int) -> None:
+def test_an_altered_journal_is_refused(tmp_path: Path, which: int) -> None:
     store = CheckpointStore(tmp_path)
     store.adopt("m", checkpoint(1), 1, record(1, checkpoint(1)))
     journal = json.loads((tmp_path / JOURNAL).read_text())
@@ -133,13 +133,13 @@ def test_a_journal_that_lies_is_refused(tmp_path: Path, which: int) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00\xff", b"{", b"[]"])
-def test_a_journal_that_is_none_is_refused(tmp_path: Path, data: bytes) -> None:
+def test_an_invalid_journal_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / JOURNAL).write_bytes(data)
     with pytest.raises(ModelError, match="remove it to begin anew"):
         CheckpointStore(tmp_path)
 
 
-def test_what_cannot_be_written_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, first = CheckpointStore(tmp_path), checkpoint(1)
     store.adopt("m", first, 1, record(1, first))
 
@@ -155,12 +155,12 @@ def test_what_cannot_be_written_changes_nothing(tmp_path: Path, monkeypatch: pyt
     assert same(CheckpointStore(tmp_path).checkpoints["m"], first)
 
 
-def test_what_was_measured_need_not_be_finite(tmp_path: Path) -> None:
+def test_values_in_the_journal_may_be_infinite_or_nan(tmp_path: Path) -> None:
     store, first = CheckpointStore(tmp_path), checkpoint(1)
-    said = record(1, first).model_copy(update={"values": {"a": {"up": float("inf"), "not": float("nan")}}})
-    store.adopt("m", first, 1, said)
+    infinite = record(1, first).model_copy(update={"values": {"a": {"up": float("inf"), "not": float("nan")}}})
+    store.adopt("m", first, 1, infinite)
     (again,) = CheckpointStore(tmp_path).records
-    assert repr(again) == repr(said)
+    assert repr(again) == repr(infinite)
 
 
 def test_old_records_are_forgotten_and_their_rounds_are_not_held_again(
@@ -171,11 +171,11 @@ def test_old_records_are_forgotten_and_their_rounds_are_not_held_again(
     for number in range(1, 8):
         left = checkpoint(number, float(number), key=f"k{number // 3}")
         store.adopt("m", left, 1, record(number, left, key=f"k{number // 3}"))
-    for life in (store, CheckpointStore(tmp_path)):
-        assert [each.number for each in life.records] == [5, 6, 7]
-        assert [life.rounds_done(key) for key in ("k0", "k1", "k2", "k3")] == [2, 5, 7, 0]
-        assert [life.forgotten("k1", after) for after in (3, 4)] == [True, False]
-        assert life.first_missing("m") is None
-        assert not life.forgotten("k2", 0)
+    for each_store in (store, CheckpointStore(tmp_path)):
+        assert [record.number for record in each_store.records] == [5, 6, 7]
+        assert [each_store.rounds_done(key) for key in ("k0", "k1", "k2", "k3")] == [2, 5, 7, 0]
+        assert [each_store.forgotten("k1", after) for after in (3, 4)] == [True, False]
+        assert each_store.first_missing("m") is None
+        assert not each_store.forgotten("k2", 0)
     store.adopt("m", checkpoint(9, 9.0), 1, record(9, checkpoint(9, 9.0)))
     assert store.first_missing("m") == 8

@@ -36,7 +36,7 @@ def count_traffic(network: MemoryNetwork) -> list[int]:
 
 
 def described(what: str, quiet: list[int], lossy: list[int]) -> str:
-    """How much more was said than without trouble."""
+    """How much more was sent than without faults."""
     more = [100 * (after / before - 1) for before, after in zip(quiet, lossy, strict=True)]
     return f"{what}: {more[0]:.0f}% more messages, {more[1]:.0f}% more bytes"
 

@@ -1,4 +1,4 @@
-"""Members join late, come back from their folders, and are cut off: whoever is behind catches up."""
+"""Members join late, come back from their folders, and are cut off: a member that is behind catches up."""
 
 from __future__ import annotations
 
