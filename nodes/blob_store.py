@@ -263,9 +263,7 @@ class BlobStore:
         if chunk_id in queued or request.count + sum(count for _, _, count in queued) > MAX_QUEUED_BYTES:
             self._node.counts["unserved"] += 1
             return
-        view = kept[
-            request.offset : request.offset + request.count
-        ]  # alive until the transport has sent it
+        view = kept[request.offset : request.offset + request.count]  # alive until the transport has sent it
         queued[chunk_id] = weakref.ref(view)
         data = torch.frombuffer(view, dtype=torch.uint8)
         self._node.tell(envelope.sender, Chunk(key=request.key, total=request.total, offset=request.offset, data=data))
