@@ -25,7 +25,7 @@ from nodes.spec import RoundsPolicy, Timing
 from protocol.quorum import QuorumPolicy
 
 NodeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
-DRIVER = "sampler"
+DRIVER = "driver"
 MONITOR = "monitor"
 
 

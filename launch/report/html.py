@@ -1,7 +1,7 @@
-"""The report of a run: one HTML file with everything in it, made from the run's folder and nothing else.
+"""The report of a run: one self-contained HTML file, made from the run's folder alone.
 
-It can be made at any time and from any run, one that was interrupted too: what is not there is left out. Knows the
-names of the folder's files and the kinds of events; no process and no method. The page is `templates/report.html`.
+It can be made at any time, of an interrupted run, too: what is missing is left out. Knows the names of the folder's
+files and the kinds of events; no process and no method. The page is `templates/report.html`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ReportPicture:
 
 @dataclass(frozen=True)
 class ReportChart:
-    """A drawn chart, with the names and colours of its lines."""
+    """A chart as SVG, with the names and colours of its lines."""
 
     title: str
     svg: Markup
@@ -53,16 +53,16 @@ class ReportChart:
 
 @dataclass(frozen=True)
 class ReportSection:
-    """A section of the summary, with everything in it drawn.
+    """A section of the summary, with its pictures and charts rendered.
 
     Attributes:
-        said: the section.
+        section: the section.
         numeric: for each column of its table whether it holds numbers only.
         pictures: those of its figures that are there.
         charts: its charts.
     """
 
-    said: SummarySection
+    section: SummarySection
     numeric: tuple[bool, ...]
     pictures: tuple[ReportPicture, ...]
     charts: tuple[ReportChart, ...]
@@ -70,7 +70,7 @@ class ReportSection:
 
 @dataclass(frozen=True)
 class LaneInterval:
-    """A part of a lane: what a node did, from and to as a percentage of the run."""
+    """A part of a lane: what a node did; start and width in percent of the run."""
 
     kind: str
     start: float
@@ -79,21 +79,21 @@ class LaneInterval:
 
 @dataclass(frozen=True)
 class NodeLane:
-    """One node through the run.
+    """One node's timeline.
 
     Attributes:
         node: its name.
-        stretches: what it did when.
+        intervals: what it did when.
         end: how it ended; empty while it runs.
-        died: whether that was not meant to be.
-        words: its last words, if it died.
+        died: whether it failed.
+        message: its last message, if it failed.
     """
 
     node: str
-    stretches: tuple[LaneInterval, ...]
+    intervals: tuple[LaneInterval, ...]
     end: str = ""
     died: bool = False
-    words: str = ""
+    message: str = ""
 
 
 def write_report(folder: Path) -> Path:
@@ -105,15 +105,15 @@ def write_report(folder: Path) -> Path:
     happened = list(events.read_events(folder / EVENTS))
     text = (folder / CONFIG).read_text("utf-8") if (folder / CONFIG).is_file() else ""
     config = yaml.safe_load(text) or {}
-    found = summary.read_summary(folder)
+    results = summary.read_summary(folder)
     page = _environment().get_template("report.html").render(
         name=config.get("name", folder.name),
         config=config,
         config_text=text,
-        title=found.title,
-        parts=[section_view(folder, section) for section in found.sections],
-        accounts=found.accounts,
-        partial=tables.incomplete_participation(found),
+        title=results.title,
+        parts=[section_view(folder, section) for section in results.sections],
+        accounts=results.accounts,
+        partial=tables.incomplete_participation(results),
         charts=progress_charts(happened),
         lanes=node_lanes(happened),
         facts=run_facts(config, happened),
@@ -147,25 +147,25 @@ def data_uri(folder: Path, file: str) -> str:
 
 
 def progress_charts(happened: Sequence[LauncherEvent]) -> list[ReportChart]:
-    """A chart for every number that clients told with their progress, over the units of the phase.
+    """A chart for every measurement that clients reported with their progress, over the units of the phase.
 
-    A phase that a client begins again (in the next round, say) goes on where it had ended.
+    A phase that a client begins again (for example in the next round) continues where it ended.
     """
     guests = {event.node for event in happened if event.data.get("role") == "guest"}
-    told: dict[tuple[str, str], dict[str, list[charts.ChartPoint]]] = defaultdict(lambda: defaultdict(list))
+    series_by_chart: dict[tuple[str, str], dict[str, list[charts.ChartPoint]]] = defaultdict(lambda: defaultdict(list))
     for event, done in _unrolled([event for event in happened if event.kind == "progress"]):
         if event.node not in guests:
             for value, number in event.data.get("values", {}).items():
-                told[event.data["phase"], value][event.node].append((done, number))
+                series_by_chart[event.data["phase"], value][event.node].append((done, number))
     return [
         _chart(f"{phase}: {value}", "step", {name: series[name] for name in sorted(series)})
-        for (phase, value), series in told.items()
+        for (phase, value), series in series_by_chart.items()
         if any(len(points) > 1 for points in series.values())
     ]
 
 
 def _unrolled(progress: Sequence[LauncherEvent]) -> Iterator[tuple[LauncherEvent, int]]:
-    """Each event with the units of its phase that its node has done so far, all its beginnings together."""
+    """Each event with all units of its phase that its node has done so far, over all its repetitions."""
     before: dict[tuple[str, str], tuple[int, int]] = {}
     for event in progress:
         key, done = (event.node, event.data["phase"]), int(event.data["done"])
@@ -200,22 +200,22 @@ def _lane(name: str, own: Sequence[LauncherEvent], start: float, end: float) -> 
             turns.append((event.time, kind))
     turns.append((end, ""))
     span = (end - start) or 1.0
-    stretches = tuple(
+    intervals = tuple(
         LaneInterval(kind, 100 * (begin - start) / span, 100 * (until - begin) / span)
         for (begin, kind), (until, _) in pairwise(turns)
         if kind
     )
     last = next((event for event in reversed(own) if event.kind in _ENDS), None)
     if last is None:
-        return NodeLane(name, stretches)
-    how, words = str(last.data.get("cause") or last.kind), str(last.data.get("words", ""))
-    return NodeLane(name, stretches, how, last.kind == "died", words)
+        return NodeLane(name, intervals)
+    how, message = str(last.data.get("cause") or last.kind), str(last.data.get("message", ""))
+    return NodeLane(name, intervals, how, last.kind == "died", message)
 
 
 def _lane_kind(event: LauncherEvent, ready: bool) -> str | None:
-    """What an event shows its node to be from now on; None where it shows nothing.
+    """A node's state from an event on; None where the event does not change it.
 
-    Who was ready once starts no more, and works only while it is in the middle of something.
+    A node that was ready once does not start again, and works only in the middle of a phase.
     """
     kind = _LANES.get(event.kind, "" if event.kind in _ENDS else None)
     if not ready or kind in {None, ""}:
@@ -225,10 +225,10 @@ def _lane_kind(event: LauncherEvent, ready: bool) -> str | None:
 
 
 def run_facts(config: Mapping[str, Any], happened: Sequence[LauncherEvent]) -> list[tuple[str, str]]:
-    """What a reader wants to know first, as name and value."""
+    """The first facts of a report, as name and value."""
     nodes = config.get("nodes", 0)
     data = config.get("data", {})
-    told = {
+    facts = {
         "method": config.get("method", ""),
         "nodes": nodes if isinstance(nodes, int) else len(nodes),
         "data": data.get("name", "") if isinstance(data, dict) else "",
@@ -236,8 +236,8 @@ def run_facts(config: Mapping[str, Any], happened: Sequence[LauncherEvent]) -> l
         "seed": config.get("seed", ""),
     }
     if len(happened) > 1:
-        told["took"] = _duration(happened[-1].time - happened[0].time)
-    return [(name, str(value)) for name, value in told.items() if value not in {"", None}]
+        facts["took"] = _duration(happened[-1].time - happened[0].time)
+    return [(name, str(value)) for name, value in facts.items() if value not in {"", None}]
 
 
 def _run_interval(happened: Sequence[LauncherEvent]) -> dict[str, Any]:

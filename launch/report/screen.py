@@ -1,7 +1,7 @@
-"""Draws the board: a live table on a terminal, plain lines elsewhere.
+"""Shows the status of a run: a live table on a terminal, plain lines elsewhere.
 
-On a terminal the table is redrawn several times a second. Elsewhere (a log of CI) news come at once and a summary
-every few seconds, so that the output is neither flooded nor silent. Knows rich and the clock; decides nothing.
+On a terminal the table is redrawn several times a second. Elsewhere (a log of CI) notices are printed at once and a
+status line every few seconds. Knows rich and the clock; decides nothing.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from launch.report.board import NodeStatus, StatusBoard
+from launch.report.status import NodeStatus, StatusBoard
 
 REDRAW_SECONDS = 0.2
 SUMMARY_SECONDS = 3.0
-"""Seconds between two summaries where there is no terminal; a reader is promised one every five."""
+"""Seconds between two status lines where there is no terminal."""
 
-_MAX_NEWS = 6
+_MAX_NOTICES = 6
 _STYLES = {
     "waiting": "dim",
     "starting": "yellow",
@@ -44,7 +44,7 @@ _TICKS = {"ready": "●", "ended": "✓", "died": "✗", "lost": "✗", "stopped
 
 @asynccontextmanager
 async def live_display(board: StatusBoard, console: Console) -> AsyncIterator[None]:
-    """Keeps the board on the screen while the body runs; its last state stays there."""
+    """Shows the status while the body runs; the last state stays on the screen."""
     with _drawing(board, console) as draw:
         ticking = asyncio.create_task(_ticking(draw), name="screen")
         try:
@@ -79,11 +79,11 @@ class _LiveDisplay:
         self._spinner = Spinner("dots")
 
     def tick(self) -> None:
-        """Draws the present state."""
+        """Draws the current state."""
         self._live.update(status_table(self._board, time.time(), self._spinner), refresh=True)
 
     def last(self) -> None:
-        """Draws the state that stays."""
+        """Draws the final state."""
         self._live.update(status_table(self._board, time.time()), refresh=True)
 
 
@@ -93,15 +93,15 @@ class _LineDisplay:
     def __init__(self, board: StatusBoard, console: Console) -> None:
         self._board = board
         self._console = console
-        self._told = 0
+        self._printed = 0
         self._next = 0.0
 
     def tick(self) -> None:
         """Prints what is due."""
         now = time.time()
-        for news in self._board.news[self._told :]:
-            self._print(f"! {news}")
-        self._told = len(self._board.news)
+        for notice in self._board.notices[self._printed :]:
+            self._print(f"! {notice}")
+        self._printed = len(self._board.notices)
         if now >= self._next:
             self._next = now + SUMMARY_SECONDS
             self._print(status_line(self._board, now))
@@ -116,9 +116,9 @@ class _LineDisplay:
 
 
 def status_table(board: StatusBoard, now: float, spinner: Spinner | None = None) -> RenderableType:
-    """The board as a table, with the latest news below it.
+    """The status as a table, with the latest notices below it.
 
-    While it is live its last line is short: were it full, the echo of Ctrl-C would wrap and shift the next redraw.
+    While it is live its last line is short: a full one would wrap with the echo of Ctrl-C and shift the next redraw.
     """
     head = Table.grid(padding=(0, 1))
     head.add_row(
@@ -136,9 +136,9 @@ def status_table(board: StatusBoard, now: float, spinner: Spinner | None = None)
     body.add_column("", no_wrap=True, ratio=1, overflow="ellipsis")
     for row in board.rows.values():
         body.add_row(*_cells(board, row))
-    news = [Text(f"! {line}", style="red", overflow="fold") for line in board.news[-_MAX_NEWS:]]
+    notices = [Text(f"! {line}", style="red", overflow="fold") for line in board.notices[-_MAX_NOTICES:]]
     foot = [Text("Ctrl-C stops all nodes", style="dim")] if spinner else []
-    return Group(head, body, *news, *foot)
+    return Group(head, body, *notices, *foot)
 
 
 def _cells(board: StatusBoard, row: NodeStatus) -> tuple[RenderableType, ...]:
@@ -148,24 +148,24 @@ def _cells(board: StatusBoard, row: NodeStatus) -> tuple[RenderableType, ...]:
     fraction = row.fraction
     bar = ProgressBar(total=1.0, completed=fraction, width=14) if working and fraction is not None else ""
     count = f"{row.done}/{row.total}" if working and row.total else ""
-    said = row.note if row.gone else "  ".join(filter(None, (board.remark(row), format_values(row.values))))
+    note = row.note if row.gone else "  ".join(filter(None, (board.note_of(row), format_values(row.values))))
     phase = row.phase if working else ""
     device = row.device if _differ(board) else ""
-    return Text(row.name, style="bold"), device, state, phase, bar, Text(count, "dim"), escape(said)
+    return Text(row.name, style="bold"), device, state, phase, bar, Text(count, "dim"), escape(note)
 
 
 def _differ(board: StatusBoard) -> bool:
-    """Whether the nodes compute on different devices, which is worth a column."""
+    """Whether the clients compute on different devices, which then is a column."""
     return len({row.device for row in board.rows.values() if row.role == "client"}) > 1
 
 
 def format_values(values: Mapping[str, float]) -> str:
-    """What was measured on the way: `loss 0.0412  nfe 68`."""
+    """Measurements in one line: `loss 0.0412  nfe 68`."""
     return "  ".join(f"{name} {number:.3g}" for name, number in values.items())
 
 
 def status_line(board: StatusBoard, now: float) -> str:
-    """The board in one line: `[0:42] a1 a2 train 45% 40% · a3 ready · sampler: waits for a1 a2`."""
+    """The status in one line: `[0:42] a1 a2 train 45% 40% · a3 ready · driver: waits for a1 a2`."""
     rows = list(board.rows.values())
     clients = sorted((row for row in rows if row.role == "client"), key=_doing)
     parts = [_together(doing, list(group)) for doing, group in groupby(clients, key=_doing)]
@@ -185,7 +185,7 @@ def _doing(row: NodeStatus) -> str:
 
 
 def _together(doing: str, rows: list[NodeStatus]) -> str:
-    """Clients that do the same, in one part of the line."""
+    """Clients in the same phase, in one part of the line."""
     names = " ".join(row.name for row in rows)
     done = " ".join(f"{row.fraction:.0%}" for row in rows if row.busy and row.fraction is not None)
     means = [f"{name} {_mean(rows, name):.3g}" for name in rows[0].values] if rows[0].busy else []
@@ -193,12 +193,12 @@ def _together(doing: str, rows: list[NodeStatus]) -> str:
 
 
 def _mean(rows: list[NodeStatus], name: str) -> float:
-    told = [row.values[name] for row in rows if name in row.values]
-    return sum(told) / len(told)
+    numbers = [row.values[name] for row in rows if name in row.values]
+    return sum(numbers) / len(numbers)
 
 
 def _guest(board: StatusBoard, row: NodeStatus) -> str:
     if row.state != "working":
-        return f"{row.name} {board.remark(row) or row.state}"
-    parts = (f"{row.name} {row.phase} {row.done}/{row.total}", board.remark(row), format_values(row.values))
+        return f"{row.name} {board.note_of(row) or row.state}"
+    parts = (f"{row.name} {row.phase} {row.done}/{row.total}", board.note_of(row), format_values(row.values))
     return " ".join(filter(None, parts))

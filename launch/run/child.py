@@ -1,4 +1,4 @@
-"""The first and the last thing that a node's process does, forked from the warmed fork server.
+"""The entry point of a node's process, forked from the warmed fork server.
 
 It leaves the terminal's session (Ctrl-C is the supervisor's to handle), writes into its own log, and dies with its
 supervisor: `multiprocessing` gives every child the reading end of a pipe whose writing end only the parent holds, so
@@ -24,30 +24,30 @@ from launch.errors import EXPLAINED, exit_code
 from nodes.spec import NodeSpec
 
 EXIT_MESSAGE_PREFIX = "fednet: "
-"""What begins the message of the error that a node ends with; nothing follows it in the log."""
+"""Begins the message of the error that ends a node, the last of its log."""
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What asks a launch, or one of its nodes, to end."""
+"""The signals that ask a launch, or one of its nodes, to end."""
 
 _LINES = 8
 _TAIL_BYTES = 8192
 
 
-def main(target: str, spec: NodeSpec, log: Path, litter: Path | None) -> None:
+def main(target: str, spec: NodeSpec, log: Path, temporary: Path | None) -> None:
     """Runs a node to its end, and exits with the code of its error's family.
 
     Args:
         target: what to call with the spec, as "module:function".
         spec: the node.
-        log: the file for all that the process says.
-        litter: a folder to remove should the supervisor die without doing so.
+        log: the file for its standard output and error.
+        temporary: a folder to remove if the supervisor dies before it removes it.
     """
     with contextlib.suppress(PermissionError):  # it already leads a session
         os.setsid()
     _redirect_output(log)
-    _die_with_parent(litter)
+    _die_with_parent(temporary)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # blocked by the fork server; now what was sent arrives
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # blocked by the fork server; pending ones arrive now
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         resolve(target)(spec)
@@ -65,7 +65,7 @@ def resolve(target: str) -> Any:
 
 
 def exit_message(log: Path) -> str:
-    """What a dead node said last: its error's message, or the last lines of its log."""
+    """The last message of a node: its error's, or the last lines of its log."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
@@ -79,13 +79,13 @@ def exit_message(log: Path) -> str:
     return "\n".join(lines[-_LINES:])
 
 
-def _exit_with(words: str, code: int) -> NoReturn:
-    sys.stderr.write(f"{EXIT_MESSAGE_PREFIX}{words}\n")
+def _exit_with(message: str, code: int) -> NoReturn:
+    sys.stderr.write(f"{EXIT_MESSAGE_PREFIX}{message}\n")
     sys.exit(code)
 
 
 def _redirect_output(log: Path) -> None:
-    """Turns standard output and error into the log, those of libraries written in C too."""
+    """Redirects standard output and error to the log, also those of libraries written in C."""
     log.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()
@@ -96,7 +96,7 @@ def _redirect_output(log: Path) -> None:
     faulthandler.enable()
 
 
-def _die_with_parent(litter: Path | None) -> None:
+def _die_with_parent(temporary: Path | None) -> None:
     """Ends this process, whatever it is doing, when its supervisor is gone."""
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -104,10 +104,10 @@ def _die_with_parent(litter: Path | None) -> None:
 
     def wait() -> None:
         parent.join()
-        if litter is not None:
-            shutil.rmtree(litter, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    ours = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # what is sent to us is for the node
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are for the main thread
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
-    signal.pthread_sigmask(signal.SIG_SETMASK, ours)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -1,9 +1,9 @@
-"""What happens in a run, as the launcher tells it: its own events beside those of the bus, and the file of them.
+"""Events of a run: the launcher's own beside those of the bus, and the file that records them.
 
 `events.jsonl` has one JSON object a line: time (seconds since the epoch), node, kind, data. The kinds of the bus are
-those of `nodes.monitor.Event`; the launcher adds `began` and `over` (of the run, under the node name ""), `started`,
-`ended`, `stopped` and `died` (of a process) and `deaf` (the launcher no longer hears the bus). Knows no display and
-no process.
+those of `nodes.monitor.RunEvent`; the launcher adds `began` and `over` (of the run, under the node name ""), `started`,
+`ended`, `stopped` and `died` (of a process) and `unmonitored` (the launcher no longer receives events of the bus). Knows
+no display and no process.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RUN_NODE = ""
 
 
 class Event(Protocol):
-    """Anything that happened: the launcher's `Event` as well as `nodes.monitor.Event`."""
+    """An event: a `LauncherEvent` or a `nodes.monitor.RunEvent`."""
 
     @property
     def time(self) -> float:
@@ -29,15 +29,15 @@ class Event(Protocol):
 
     @property
     def node(self) -> str:
-        """Whom it concerns."""
+        """The node that it concerns."""
 
     @property
     def kind(self) -> str:
-        """What happened."""
+        """The kind of event."""
 
     @property
     def data(self) -> Mapping[str, Any]:
-        """More about it."""
+        """Details, by kind."""
 
 
 EventListener = Callable[[Event], None]
@@ -45,7 +45,7 @@ EventListener = Callable[[Event], None]
 
 @dataclass(frozen=True)
 class LauncherEvent:
-    """Something that the launcher itself knows of."""
+    """An event of the launcher itself."""
 
     time: float
     node: str
@@ -59,7 +59,7 @@ def make_event(node: str, kind: str, **data: Any) -> LauncherEvent:
 
 
 class EventFile:
-    """Writes events as they happen, each line whole and on disk for whoever reads along; a context manager."""
+    """Appends events to a file, flushed line by line so that they can be followed; a context manager."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")
@@ -72,13 +72,13 @@ class EventFile:
     ) -> None:
         self._file.close()
 
-    def write(self, happening: Event) -> None:
+    def write(self, event: Event) -> None:
         """Appends one event."""
         line = {
-            "time": round(happening.time, 3),
-            "node": happening.node,
-            "kind": happening.kind,
-            "data": dict(happening.data),
+            "time": round(event.time, 3),
+            "node": event.node,
+            "kind": event.kind,
+            "data": dict(event.data),
         }
         self._file.write(json.dumps(line, default=str) + "\n")
         self._file.flush()
@@ -90,7 +90,7 @@ def read_events(path: Path) -> Iterator[LauncherEvent]:
         return
     for line in path.read_text("utf-8").splitlines():
         try:
-            found = json.loads(line)
+            fields = json.loads(line)
         except json.JSONDecodeError:
             continue
-        yield LauncherEvent(found["time"], found["node"], found["kind"], found["data"])
+        yield LauncherEvent(fields["time"], fields["node"], fields["kind"], fields["data"])

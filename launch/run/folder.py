@@ -1,10 +1,9 @@
-"""The folder of a run: made when a plan stands, held by one launch at a time, emptied of the last run's results.
+"""The folder of a run: created once the plan is made, locked by one launch at a time, cleared of earlier results.
 
-Checkpoints stay, which is how a second launch of the same configuration skips training. A method's journal, the
-samples that were drawn when it was written, what its sites have kept for themselves and the rounds that have closed
-tell one story, so that all stay or all go: they go where the configuration has changed in more than how the nodes reach
-each other and where they compute. Who wants to resume a run, and nothing else, is refused where they would go. Knows
-the names of what lies in a run's folder, not what stands in it.
+Checkpoints stay, so that a second launch of the same configuration skips training. The state of a resumable run (the
+method's journal and samples, what sites have stored, closed rounds) stays or goes as a whole: it goes if the
+configuration has changed in more than how nodes are connected and where they compute, and then `--resume` is refused.
+Knows the names of the files of a run's folder, not their contents.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ EVENTS = "events.jsonl"
 REPORT = "report.html"
 LOGS = "logs"
 JOURNAL = "journal.json"
-"""What a method remembers of a run that was stopped; it belongs to one configuration."""
+"""A method's record of a run that can be resumed; it belongs to one configuration."""
 ROUNDS = "checkpoints/*-rounds-*"
-"""What the clients remember of closed rounds; see `nodes.client`."""
+"""The clients' state of closed rounds; see `nodes.client`."""
 
 _RESULTS = (EVENTS, SUMMARY, REPORT, LOGS, "metrics.json", "figures", "tensorboard")
 _RESUME_STATE = (JOURNAL, "samples", "sites")
 _EXECUTION_KEYS = ("bus", "devices", "security")
-"""Keys of a configuration that say how a run is carried out and not what it is."""
+"""Keys of a configuration that say how a run is executed, not what it computes."""
 
 
 @contextmanager
 def locked_folder(folder: Path, config: str, *, resume: bool = False) -> Iterator[Path]:
-    """Makes a run's folder, or takes over one of an earlier run, and holds it until the body ends.
+    """Creates a run's folder, or takes over that of an earlier run, and locks it while the body runs.
 
     Args:
         folder: `runs/<name>`.
@@ -70,7 +69,7 @@ def locked_folder(folder: Path, config: str, *, resume: bool = False) -> Iterato
 
 
 def joined_folder(folder: Path, config: str) -> Path:
-    """Makes a run's folder for one node among several that share it, and clears nothing."""
+    """Creates a run's folder for one of several nodes that share it; clears nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / CONFIG).exists():
         (folder / CONFIG).write_text(config, "utf-8")
@@ -78,22 +77,22 @@ def joined_folder(folder: Path, config: str) -> Path:
 
 
 def _require_resumable(folder: Path, config: str) -> None:
-    """Refuses what would begin anew where the operator wants to go on."""
-    said = _stored_config(folder)
-    if said is None:
+    """Refuses to resume where the run would start anew."""
+    stored = _stored_config(folder)
+    if stored is None:
         hint = "Launch it without --resume."
         raise ConfigError(ConfigProblem(str(folder), "the folder of a run that was started", "none", hint=hint))
-    before, now = _run_config(said), _run_config(config)
+    before, now = _run_config(stored), _run_config(config)
     if before != now:
         keys = sorted({*before, *now}) if isinstance(before, dict) and isinstance(now, dict) else []
         differ = [key for key in keys if before.get(key, ...) != now.get(key, ...)]  # type: ignore[attr-defined]
         given = f"other values of {', '.join(differ)}" if differ else "another one"
-        hint = "Give the same, or launch without --resume to begin anew."
+        hint = "Use the same, or launch without --resume to start anew."
         raise ConfigError(ConfigProblem(str(folder / CONFIG), "the configuration that was started", given, hint=hint))
 
 
 def _locked(folder: Path) -> int:
-    """A descriptor of the folder that holds its lock; the kernel lets go of it however the process ends."""
+    """A descriptor that holds the folder's lock; the kernel releases it when the process ends."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -110,7 +109,7 @@ def _stored_config(folder: Path) -> str | None:
 
 
 def _run_config(config: str | None) -> object:
-    """What a configuration says of the run itself; any text that is none stands for itself."""
+    """The keys of a configuration that define the run; a text that is no configuration as it is."""
     try:
         values = yaml.safe_load(config or "")
     except yaml.YAMLError:
@@ -119,8 +118,8 @@ def _run_config(config: str | None) -> object:
 
 
 def _clear(folder: Path, *, same: bool) -> None:
-    remembered = [] if same else [*(folder / name for name in _RESUME_STATE), *folder.glob(ROUNDS)]
-    for path in [*(folder / name for name in _RESULTS), *remembered]:
+    state = [] if same else [*(folder / name for name in _RESUME_STATE), *folder.glob(ROUNDS)]
+    for path in [*(folder / name for name in _RESULTS), *state]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

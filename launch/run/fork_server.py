@@ -79,9 +79,9 @@ def _servers() -> list[psutil.Process]:
     return found
 
 
-def node_process(target: str, spec: NodeSpec, log: Path, litter: Path | None) -> ForkServerProcess:
+def node_process(target: str, spec: NodeSpec, log: Path, temporary: Path | None) -> ForkServerProcess:
     """A node's process, not yet started; its `start` blocks while the server warms up."""
-    return _NodeProcess(target=child.main, args=(target, spec, log, litter), name=spec.name)
+    return _NodeProcess(target=child.main, args=(target, spec, log, temporary), name=spec.name)
 
 
 class _Popen(popen_forkserver.Popen):

@@ -16,8 +16,8 @@ from rich.console import Console
 from launch.config.schema import DRIVER, MONITOR, LoadedConfig
 from launch.errors import EXIT_INTERRUPTED, ConfigError, ConfigProblem, RunError
 from launch.report import html
-from launch.report.board import StatusBoard
 from launch.report.screen import live_display
+from launch.report.status import StatusBoard
 from launch.run.devices import read_inventory
 from launch.run.endpoint import EndpointOptions
 from launch.run.folder import joined_folder
@@ -141,8 +141,8 @@ def run_relay(place: EndpointOptions, console: Console) -> None:
 async def _progress(spec: NodeSpec, console: Console) -> None:
     from nodes.monitor import Monitor  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
-    board = StatusBoard("monitor", (), time.time(), open_to_all=True)
-    async with Monitor(spec, board.hear), live_display(board, console):
+    board = StatusBoard("monitor", (), time.time(), show_all=True)
+    async with Monitor(spec, board.record), live_display(board, console):
         await _stop_signal()
 
 

@@ -31,8 +31,8 @@ from launch.config.document import KeyPath
 from launch.config.schema import DRIVER, MONITOR, LoadedConfig
 from launch.errors import EXIT_OK, ConfigError, ConfigProblem, RunError
 from launch.report import html
-from launch.report.board import StatusBoard, planned_nodes
 from launch.report.screen import live_display
+from launch.report.status import StatusBoard, planned_nodes
 from launch.run.devices import free_ports, is_port_free, read_inventory
 from launch.run.events import RUN_NODE, Event, EventFile, EventListener, make_event
 from launch.run.folder import EVENTS, LOGS, REPORT, locked_folder
@@ -122,7 +122,7 @@ def launch(
             keys = _keys(loaded)
             planning = make_plan(loaded, there, free_ports(), out / name, Path(sockets), keys=keys, insecure=insecure)
             check_ports_free(loaded, planning)
-            make = partial(Supervisor, planning, listener=listener, serve=serve, litter=Path(sockets))
+            make = partial(Supervisor, planning, listener=listener, serve=serve, temporary=Path(sockets))
             with (
                 locked_folder(out / name, loaded.dump(), resume=resume) as folder,
                 _log_to_file(folder / LOGS / "launcher.log"),
@@ -157,10 +157,10 @@ async def _run(
     board = StatusBoard(planning.guest.run, planned_nodes(planning), time.time())
     with EventFile(folder / EVENTS) as file:
 
-        def tell(happening: Event) -> None:
-            board.hear(happening)
-            file.write(happening)
-            if serve and (happening.node, happening.kind) == (guest, "ended"):
+        def tell(event: Event) -> None:
+            board.record(event)
+            file.write(event)
+            if serve and (event.node, event.kind) == (guest, "ended"):
                 html.write_report(folder)
                 print_results(folder, console)
                 control.done.set_result(None)

@@ -1,9 +1,9 @@
-"""Starts a plan's processes, watches over them, and sees to it that none outlives the run.
+"""Supervises a plan's processes: starts them, reports their ends, and leaves none behind.
 
-A client's death is told and the others go on, unless it dies before it was ready: nobody starts it again, so the guest
-would wait for it in vain, and the run ends. The guest's end is that of the run. Ctrl-C, SIGTERM and SIGHUP ask all
-nodes to stop, a second one does not wait for them. Knows processes, signals and logs; what the nodes say to each
-other reaches it only through the monitor, whose loss it survives.
+A client's death is reported and the others go on, unless it dies before it was ready: it is not restarted, the driver
+would wait for it in vain, and the run ends. The driver's end is that of the run. Ctrl-C, SIGTERM and SIGHUP ask all
+nodes to stop, a second one does not wait for them. Knows processes, signals and logs; messages of nodes reach it only
+through the monitor, without which it goes on.
 """
 
 from __future__ import annotations
@@ -37,30 +37,30 @@ from nodes.spec import NodeSpec
 log = logging.getLogger(__name__)
 
 EventSource = Callable[[NodeSpec, EventListener], AbstractAsyncContextManager[Any]]
-"""Makes what listens to the bus and tells; `nodes.monitor.Monitor`."""
+"""Makes the listener on the bus that reports events: `nodes.monitor.Monitor`."""
 
 NODE_TARGET = "nodes.run:run"
 STOP_TIMEOUT = 5.0
-"""Seconds that a node has to end after it was asked to."""
+"""Seconds between the request to end and a kill."""
 
 
 @dataclass(frozen=True)
 class NodeExit:
-    """How a process ended that should not have.
+    """The unexpected end of a node's process.
 
     Attributes:
         node: its name.
         code: its exit code, or minus the signal that killed it.
-        words: what it said last.
+        message: its last message.
     """
 
     node: str
     code: int
-    words: str
+    message: str
 
     @property
     def cause(self) -> str:
-        """The code in words."""
+        """The code as text."""
         if self.code >= 0:
             return f"ended with exit code {self.code}"
         with suppress(ValueError):
@@ -69,7 +69,7 @@ class NodeExit:
 
     @property
     def family(self) -> int:
-        """The exit code to pass on; 1 for ends that no family of errors explains."""
+        """The exit code to pass on; 1 for an end that no family of errors explains."""
         return (
             self.code
             if self.code in {EXIT_CONFIG_ERROR, EXIT_PEER_ERROR, EXIT_METHOD_ERROR, EXIT_INTERRUPTED}
@@ -77,7 +77,7 @@ class NodeExit:
         )
 
     def __str__(self) -> str:
-        return f"{self.node} {self.cause}" + (f": {self.words}" if self.words else "")
+        return f"{self.node} {self.cause}" + (f": {self.message}" if self.message else "")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class RunOutcome:
     Attributes:
         code: the exit code.
         reason: why, where the code is not 0.
-        deaths: the nodes that died on the way, in the order of their deaths.
+        exits: the nodes that failed on the way, in order.
     """
 
     code: int
@@ -96,7 +96,7 @@ class RunOutcome:
 
 
 class Supervisor:
-    """The keeper of one run's processes; use it once."""
+    """Supervises the processes of one run; use it once."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Supervisor:
         *,
         target: str = NODE_TARGET,
         serve: bool = False,
-        litter: Path | None = None,
+        temporary: Path | None = None,
         patience: float = STOP_TIMEOUT,
     ) -> None:
         self._plan = plan
@@ -114,18 +114,18 @@ class Supervisor:
         self._listener = listener
         self._target = target
         self._serve = serve
-        self._litter = litter
+        self._litter = temporary
         self._patience = patience
         self._alive: dict[str, ForkServerProcess] = {}
         self._deaths: list[NodeExit] = []
-        self._awaited = {spec.name for spec in plan.clients}  # of whom nobody has heard that they are ready
+        self._awaited = {spec.name for spec in plan.clients}  # not known to be ready yet
         self._over: asyncio.Future[tuple[int, str]]
         self._changed: asyncio.Event
         self._stopping = False
         self._hurry = False
 
     async def run(self) -> RunOutcome:
-        """Starts everything, waits for the end, and leaves no process behind, whatever happens."""
+        """Starts all nodes, waits for the end, and leaves no process behind."""
         self._over = asyncio.get_running_loop().create_future()
         self._changed = asyncio.Event()
         with self._signals():
@@ -141,7 +141,7 @@ class Supervisor:
         return RunOutcome(code, reason, tuple(self._deaths))
 
     def log_of(self, name: str) -> Path:
-        """The file that a node's process writes into."""
+        """The log file of a node's process."""
         return self._plan.guest.folder / "logs" / f"{name}.log"
 
     async def _start(self, specs: Sequence[NodeSpec]) -> None:
@@ -155,20 +155,20 @@ class Supervisor:
             self._tell(make_event(spec.name, "started", pid=process.pid, device=spec.device, role=spec.role))
 
     async def _listen(self, stack: AsyncExitStack) -> None:
-        """Lets the monitor listen; a run that cannot be watched goes on."""
+        """Starts the monitor; a run that cannot be monitored goes on."""
         if self._over.done():
             return
         try:
-            await stack.enter_async_context(self._listener(self._plan.monitor, self._hear))
+            await stack.enter_async_context(self._listener(self._plan.monitor, self._record))
         except Exception as error:
             log.exception("the monitor could not start")
             self._awaited.clear()
-            self._tell(make_event(self._plan.monitor.name, "deaf", reason=str(error)))
+            self._tell(make_event(self._plan.monitor.name, "unmonitored", reason=str(error)))
 
-    def _hear(self, happening: Event) -> None:
-        if happening.kind == "ready":
-            self._awaited.discard(happening.node)
-        self._tell(happening)
+    def _record(self, event: Event) -> None:
+        if event.kind == "ready":
+            self._awaited.discard(event.node)
+        self._tell(event)
 
     def _exited(self, name: str) -> None:
         process = self._alive.pop(name)
@@ -183,12 +183,12 @@ class Supervisor:
         death = NodeExit(name, code, exit_message(self.log_of(name))) if code != EXIT_OK else None
         if death:
             self._deaths.append(death)
-        self._judge(name, death)
-        more = {"cause": death.cause, "words": death.words} if death else {}
+        self._handle_exit(name, death)
+        more = {"cause": death.cause, "message": death.message} if death else {}
         self._tell(make_event(name, "died" if death else "ended", code=code, **more))
 
-    def _judge(self, name: str, death: NodeExit | None) -> None:
-        """Whether the end of a node is the end of the run."""
+    def _handle_exit(self, name: str, death: NodeExit | None) -> None:
+        """Ends the run if the end of this node is the run's."""
         if name == self._plan.guest.name:
             if death:
                 self._end(death.family, str(death))
@@ -202,7 +202,7 @@ class Supervisor:
             self._end(*self._all_gone())
 
     def _all_gone(self) -> tuple[int, str]:
-        """The code and the reason when no client is left: what the first one died of, if it said so."""
+        """The code and the reason when no client is left: those of the first failure, if it has any."""
         if not self._deaths:
             return EXIT_PEER_ERROR, "every client has ended"
         first = self._deaths[0]
@@ -225,7 +225,7 @@ class Supervisor:
         await self._emptied(self._patience)
 
     async def _emptied(self, patience: float) -> None:
-        """Waits until no process is left, nobody wants to wait any longer, or the time is over."""
+        """Waits until no process is left, a second interrupt, or the timeout."""
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 while self._alive and not self._hurry:
@@ -234,7 +234,7 @@ class Supervisor:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Lets signals interrupt the run; on a thread that is not the main one there are none."""
+        """Signals interrupt the run; off the main thread there are none."""
         loop = asyncio.get_running_loop()
         main = threading.current_thread() is threading.main_thread()
         for number in STOPPING if main else ():

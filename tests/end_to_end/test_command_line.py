@@ -133,13 +133,13 @@ class TestARun:
     def test_the_folder_is_complete(self, served: Served) -> None:
         there = {str(path.relative_to(served.run)) for path in served.run.rglob("*") if path.is_file()}
         wanted = {"config.yaml", "events.jsonl", "metrics.json", "summary.json", "report.html"}
-        wanted |= {f"logs/{name}.log" for name in (*CLIENTS, "sampler", "launcher")}
+        wanted |= {f"logs/{name}.log" for name in (*CLIENTS, "driver", "launcher")}
         wanted |= {f"samples/{arm}/{file}" for arm in ARMS for file in ("grid.png", "samples.safetensors")}
         wanted |= {"samples/real/grid.png", "figures/agreement.png", "figures/magnitude.png"}
         assert wanted <= there
         assert len(checkpoints(served.run)) == len(CLIENTS)
         events = [path for path in there if "events.out.tfevents" in path]
-        assert {path.split("/")[1] for path in events} == {*CLIENTS, "sampler"}
+        assert {path.split("/")[1] for path in events} == {*CLIENTS, "driver"}
 
     def test_the_configuration_is_resolved_and_can_be_launched_again(self, served: Served, terminal: Any) -> None:
         config = yaml.safe_load((served.run / "config.yaml").read_text())
@@ -171,7 +171,7 @@ class TestARun:
             (joined,) = served.launched.happened("joined", name)
             assert joined.data["address"].startswith("tcp://127.0.0.1:")
             assert [event.data["code"] for event in served.launched.happened("stopped", name)] == [0]
-        assert [event.data["code"] for event in served.launched.happened("ended", "sampler")] == [0]
+        assert [event.data["code"] for event in served.launched.happened("ended", "driver")] == [0]
         assert [event.data["code"] for event in served.launched.happened("over")] == [0]
 
     def test_a_visitor_draws_from_it(self, served: Served, terminal: Any) -> None:
@@ -251,9 +251,9 @@ class TestCtrlC:
 @pytest.mark.slow
 def test_the_guests_death_ends_the_run_with_its_last_words(sampling: Callable[[str], Any]) -> None:
     command = sampling("guest-killed")
-    command.kill_node("sampler")
+    command.kill_node("driver")
     assert command.ends() == 1
-    assert command.err.startswith("fednet: sampler was killed by SIGKILL: ")
+    assert command.err.startswith("fednet: driver was killed by SIGKILL: ")
     assert "sampling mean" in command.err
     command.leaves_nobody()
     command.leaves_no_socket()
@@ -267,7 +267,7 @@ def test_a_closed_terminal_stops_everybody_in_good_order(
     command = sampling(number.name)
     os.killpg(command.process.pid, number)
     assert command.ends() == 130
-    assert {event.data["code"] for event in command.happened("stopped") if event.node != "sampler"} == {0}
+    assert {event.data["code"] for event in command.happened("stopped") if event.node != "driver"} == {0}
     command.leaves_nobody()
     command.leaves_no_socket()
 

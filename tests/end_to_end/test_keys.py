@@ -99,7 +99,7 @@ def test_a_launch_makes_keys_and_lets_in_who_is_trusted(operators: Any) -> None:
     )
     assert launched.ends() == 0, launched.out + launched.err
     made = {path.stem for path in (operators.folder / "cluster").glob("*.key")}
-    assert made == {"a1", "a2", "sampler", "monitor", "laptop"}
+    assert made == {"a1", "a2", "driver", "monitor", "laptop"}
     logs = "".join(path.read_text() for path in (operators.folder / "runs" / "regression" / "logs").glob("*.log"))
     assert "linked with" in logs
     assert "dropped" not in logs

@@ -78,7 +78,7 @@ class TestTrainingTogether:
             )
 
     def test_the_rounds_were_told_while_they_were_held(self, visited: Visited) -> None:
-        told = [event.data for event in visited.launched.happened("progress", "sampler")]
+        told = [event.data for event in visited.launched.happened("progress", "driver")]
         rounds = [data for data in told if data["phase"] == "classifier rounds"]
         assert rounds
         assert {data["note"] for data in rounds if data["values"]["contributed"] == 2} == {"a1 a2"}

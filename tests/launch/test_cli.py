@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -17,31 +18,31 @@ from launch.errors import ConfigError, ConfigProblem, RunError
 from nodes.errors import PeersMissing
 
 
-def fednet_says(*arguments, **environment):
+def fednet_says(*arguments: Any, **environment: Any) -> Any:
     return CliRunner().invoke(cli.app, list(arguments), env=environment)
 
 
-def test_version():
+def test_version() -> None:
     assert fednet_says("--version").stdout.strip() == f"fednet {fednet.__version__}"
 
 
-def test_nothing_that_every_command_imports_imports_torch():
+def test_nothing_that_every_command_imports_imports_torch() -> None:
     probe = "import sys, launch.cli; print(sorted({'torch', 'diffusers', 'zmq', 'sklearn'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.strip() == "[]"
 
 
-def test_examples_are_listed_and_printed():
+def test_examples_are_listed_and_printed() -> None:
     listed = fednet_says("examples", COLUMNS="200").stdout
     assert all(name in listed for name in examples.example_texts())
     assert fednet_says("examples", "control").stdout == examples.example_text("control")
 
 
-def test_check_says_what_would_start():
+def test_check_says_what_would_start() -> None:
     said = fednet_says("check", "score-inference", "--set", "nodes=3", COLUMNS="200")
     assert said.exit_code == 0
     assert "score-inference is fine" in said.stdout
-    assert [line.split()[0] for line in said.stdout.splitlines()[2:]] == ["a1", "a2", "a3", "sampler"]
+    assert [line.split()[0] for line in said.stdout.splitlines()[2:]] == ["a1", "a2", "a3", "driver"]
 
 
 @pytest.mark.parametrize(
@@ -53,8 +54,10 @@ def test_check_says_what_would_start():
         (RunError("interrupted", 130), 130),
     ],
 )
-def test_an_error_is_one_message_without_a_traceback(monkeypatch, capsys, error, code):
-    def fails(name):
+def test_an_error_is_one_message_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Any, code: Any
+) -> None:
+    def fails(name: Any) -> None:
         raise error
 
     monkeypatch.setattr(examples_command, "example_text", fails)
@@ -66,14 +69,14 @@ def test_an_error_is_one_message_without_a_traceback(monkeypatch, capsys, error,
     assert said.out == ""
 
 
-def test_debug_shows_the_traceback(monkeypatch):
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["fednet", "examples", "nothing"])
     monkeypatch.setenv(cli.DEBUG, "1")
     with pytest.raises(ConfigError):
         cli.main()
 
 
-def test_an_unknown_option_is_the_operators_error():
+def test_an_unknown_option_is_the_operators_error() -> None:
     assert fednet_says("check", "--sat", "x").exit_code == 2
 
 
@@ -108,7 +111,9 @@ def test_an_unknown_option_is_the_operators_error():
         ("novelty", "model", "set", "/", "--join", "tcp://127.0.0.1:1"),
     ],
 )
-def test_what_cannot_be_done_is_refused_before_anything_is_written(arguments, tmp_path, monkeypatch, capsys):
+def test_what_cannot_be_done_is_refused_before_anything_is_written(
+    arguments: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["fednet", *arguments])
     assert cli.main() == 2

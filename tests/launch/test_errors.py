@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from fednet.errors import DataError, MethodError
@@ -23,7 +25,7 @@ from nodes.errors import NodeError, NoQuorum, PeersMissing
         (ZeroDivisionError(), 1),
     ],
 )
-def test_every_family_has_its_code(error, code):
+def test_every_family_has_its_code(error: Any, code: Any) -> None:
     assert exit_code(error) == code
     assert isinstance(error, EXPLAINED) == (code != 1)
 
@@ -37,15 +39,15 @@ def test_every_family_has_its_code(error, code):
         (ConfigProblem("c", "x", hint="Do y."), "c: expected x. Do y."),
     ],
 )
-def test_a_problem_is_one_line(problem, said):
+def test_a_problem_is_one_line(problem: Any, said: Any) -> None:
     assert str(problem) == said
 
 
-def test_all_problems_are_listed():
+def test_all_problems_are_listed() -> None:
     error = ConfigError(ConfigProblem("a", "x"), ConfigProblem("b", "y"))
     assert str(error).splitlines() == ["a: expected x.", "b: expected y."]
 
 
-def test_a_hint_needs_something_close():
+def test_a_hint_needs_something_close() -> None:
     assert did_you_mean("partitoin", ["model", "partition"]) == "Did you mean partition?"
     assert did_you_mean("zzz", ["model", "partition"]) == ""

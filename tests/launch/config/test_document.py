@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from launch.config.document import parse
@@ -22,13 +24,13 @@ arms:
     ("key", "line"),
     [(("name",), 1), (("train", "lr"), 4), (("arms", "1", "rule"), 7), (("train", "nothing"), 2), ((), 1)],
 )
-def test_every_key_knows_its_line(key, line):
+def test_every_key_knows_its_line(key: Any, line: Any) -> None:
     place = parse(TEXT, "c.yaml").place(key)
     assert (place.where, place.line) == ("c.yaml", line)
 
 
 @pytest.mark.parametrize(("written", "value"), [("1e-3", 1e-3), ("-2E+4", -2e4), ("1.5", 1.5), ("3", 3), ("1e", "1e")])
-def test_numbers_are_those_of_yaml_1_2(written, value):
+def test_numbers_are_those_of_yaml_1_2(written: Any, value: Any) -> None:
     found = parse(f"x: {written}", "c.yaml").values["x"]
     assert found == value
     assert type(found) is type(value)
@@ -46,7 +48,7 @@ def test_numbers_are_those_of_yaml_1_2(written, value):
         ("train.lr=", ("train", "lr"), None),
     ],
 )
-def test_overrides_replace_values_and_places(override, path, value):
+def test_overrides_replace_values_and_places(override: Any, path: Any, value: Any) -> None:
     document = parse(TEXT, "c.yaml", [override])
     found = document.values
     for step in path:
@@ -57,7 +59,7 @@ def test_overrides_replace_values_and_places(override, path, value):
     assert document.place(("name",)).line == 1
 
 
-def test_the_last_override_counts():
+def test_the_last_override_counts() -> None:
     assert parse(TEXT, "c.yaml", ["train.epochs=4", "train.epochs=5"]).values["train"] == {"epochs": 5, "lr": 1e-3}
 
 
@@ -72,20 +74,20 @@ def test_the_last_override_counts():
         ("a: !!python/object/apply:os.system [ls]", "well-formed YAML"),
     ],
 )
-def test_malformed_documents_are_refused(text, said):
+def test_malformed_documents_are_refused(text: Any, said: Any) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         parse(text, "c.yaml")
     assert all(problem.where == "c.yaml" and problem.line for problem in caught.value.problems)
 
 
-def test_a_key_that_stands_twice_is_named_with_both_lines():
+def test_a_key_that_stands_twice_is_named_with_both_lines() -> None:
     with pytest.raises(ConfigError) as caught:
         parse("a: 1\nb: 2\na: 3\n", "c.yaml")
     assert str(caught.value) == "c.yaml:3: a: expected each key once (it stands in line 1 already)."
 
 
 @pytest.mark.parametrize("override", ["train", "=3", "train..lr=3", "arms.7.rule=mean", "arms.x=1", "a=[1"])
-def test_bad_overrides_are_refused(override):
+def test_bad_overrides_are_refused(override: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(TEXT, "c.yaml", [override])
     assert caught.value.problems[0].where == f"--set {override}"

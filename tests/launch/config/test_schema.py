@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,8 @@ LEAST = "name: tiny\nmethod: score-inference\nnodes: 2\n"
 
 
 @pytest.fixture
-def written(tmp_path):
-    def write(text):
+def written(tmp_path: Any) -> Any:
+    def write(text: Any) -> Any:
         path = tmp_path / "cluster.yaml"
         path.write_text(text)
         return str(path)
@@ -22,13 +23,13 @@ def written(tmp_path):
     return write
 
 
-def test_a_file_is_split_between_launcher_and_method(written):
+def test_a_file_is_split_between_launcher_and_method(written: Any) -> None:
     loaded = load_config(written(LEAST + "seed: 3\ntrain: {epochs: 7}\n"))
     assert (loaded.cluster.name, loaded.cluster.seed, loaded.method.model_dump()["train"]["epochs"]) == ("tiny", 3, 7)
     assert list(loaded.cluster.entries) == ["a1", "a2"]
 
 
-def test_overrides_win(written):
+def test_overrides_win(written: Any) -> None:
     loaded = load_config(written(LEAST), ["nodes=3", "train.epochs=1", "bus.transport=ipc"])
     assert (
         len(loaded.cluster.entries),
@@ -37,7 +38,7 @@ def test_overrides_win(written):
     ) == (3, 1, "ipc")
 
 
-def test_the_resolved_configuration_resolves_to_itself(written):
+def test_the_resolved_configuration_resolves_to_itself(written: Any) -> None:
     first = load_config("score-inference", ["nodes={north: {data: {limit: 50}}, south: {device: cpu}}"])
     second = load_config(written(first.dump()))
     assert (second.cluster, second.method) == (first.cluster, first.method)
@@ -58,7 +59,9 @@ def test_the_resolved_configuration_resolves_to_itself(written):
         ("samples: {total: 3, per_label: 4}", 4, "samples", "not both"),
     ],
 )
-def test_a_wrong_key_is_named_with_file_line_and_what_was_expected(written, more, line, key, said):
+def test_a_wrong_key_is_named_with_file_line_and_what_was_expected(
+    written: Any, more: Any, line: Any, key: Any, said: Any
+) -> None:
     path = written(LEAST + more)
     with pytest.raises(ConfigError) as caught:
         load_config(path)
@@ -67,13 +70,13 @@ def test_a_wrong_key_is_named_with_file_line_and_what_was_expected(written, more
     assert said in str(problem)
 
 
-def test_all_faults_are_listed_in_the_order_of_the_file(written):
+def test_all_faults_are_listed_in_the_order_of_the_file(written: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(written("name: No Name\nmethod: score-inference\ntrain: {epochs: x}\nbus: {wire: y}\nmodel: 3\n"))
     assert [problem.key for problem in caught.value.problems] == ["name", "train.epochs", "bus.wire", "model"]
 
 
-def test_a_fault_of_an_override_names_the_override():
+def test_a_fault_of_an_override_names_the_override() -> None:
     with pytest.raises(ConfigError, match=r"^--set train.epochs=x: train.epochs: expected a valid integer, got 'x'\.$"):
         load_config("control", ["train.epochs=x"])
 
@@ -81,7 +84,7 @@ def test_a_fault_of_an_override_names_the_override():
 @pytest.mark.parametrize(
     ("nodes", "said"),
     [
-        ("{sampler: {}}", "uses itself"),
+        ("{driver: {}}", "uses itself"),
         ("{monitor: {}}", "uses itself"),
         ("{}", "at least one node"),
         ("0", "greater than or equal to 1"),
@@ -91,7 +94,7 @@ def test_a_fault_of_an_override_names_the_override():
         ("{a1: {data: {name: mnist}}}", r"nodes\.a1\.data: .*root"),
     ],
 )
-def test_nodes_are_checked(nodes, said):
+def test_nodes_are_checked(nodes: Any, said: Any) -> None:
     with pytest.raises(ConfigError, match=said):
         load_config("control", [f"nodes={nodes}"])
 
@@ -114,12 +117,12 @@ def test_nodes_are_checked(nodes, said):
         ),
     ],
 )
-def test_what_as_many_clients_can_never_reach_is_refused(given, said):
+def test_what_as_many_clients_can_never_reach_is_refused(given: Any, said: Any) -> None:
     with pytest.raises(ConfigError, match=said):
         load_config("novelty", ["nodes=2", *given])
 
 
-def test_what_they_just_reach_is_not():
+def test_what_they_just_reach_is_not() -> None:
     settings = ["nodes=5", "bus.policy.quorum=5", "bus.rounds.quorum=5", "federation.rule={kind: krum, keep: 2}"]
     assert load_config("novelty", [*settings, "federation.quorum=5"]).cluster.bus.rounds.quorum == 5
     assert load_config("novelty", ["nodes=3", "federation.secure={threshold: 3}"])
@@ -138,12 +141,14 @@ def test_what_they_just_reach_is_not():
     ],
 )
 @pytest.mark.parametrize("example", ["novelty", "private-gan", "regression"])
-def test_what_no_secure_or_buffered_round_can_do_is_refused_with_the_reason(example, given, said):
+def test_what_no_secure_or_buffered_round_can_do_is_refused_with_the_reason(
+    example: Any, given: Any, said: Any
+) -> None:
     with pytest.raises(ConfigError, match=rf"(?i)federation.*{re.escape(said)}"):
         load_config(example, ["nodes=7", f"federation={given}"])
 
 
-def test_rounds_have_more_patience_whatever_else_is_said_of_them():
+def test_rounds_have_more_patience_whatever_else_is_said_of_them() -> None:
     bus = load_config("novelty", ["bus.rounds={kind: survivors}"]).cluster.bus
     assert (bus.rounds.hard_limit, bus.rounds.cold_start) == (1800.0, 600.0)
     assert load_config("novelty", ["bus.rounds.hard_limit=5"]).cluster.bus.rounds.hard_limit == 5.0
@@ -157,13 +162,13 @@ def test_rounds_have_more_patience_whatever_else_is_said_of_them():
         ("contrl", "Did you mean control?"),
     ],
 )
-def test_a_source_that_is_not_there(source, said):
+def test_a_source_that_is_not_there(source: Any, said: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(source)
     assert said in str(caught.value)
 
 
-def test_a_file_that_is_no_text(tmp_path):
+def test_a_file_that_is_no_text(tmp_path: Any) -> None:
     path = tmp_path / "c.yaml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="UTF-8"):
@@ -171,7 +176,7 @@ def test_a_file_that_is_no_text(tmp_path):
 
 
 @pytest.mark.parametrize(("method", "said"), [("score-infrence", "Did you mean score-inference?"), ("7", "expected")])
-def test_an_unknown_method(written, method, said):
+def test_an_unknown_method(written: Any, method: Any, said: Any) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(written(f"name: x\nmethod: {method}\n"))
     assert said in str(caught.value)

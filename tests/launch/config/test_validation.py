@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -35,13 +35,13 @@ class Picture(Part):
     row: tuple[int, ...] = ()
 
     @model_validator(mode="after")
-    def _together(self):
+    def _together(self) -> Any:
         if self.size == 13:
             raise ValueError("13 is not a size")
         return self
 
 
-def found(text):
+def found(text: Any) -> Any:
     document = parse(text, "c.yaml")
     with pytest.raises(ValidationError) as caught:
         Picture.model_validate_json(json.dumps(document.values), strict=True)
@@ -73,15 +73,15 @@ def found(text):
         ("row: 3", "c.yaml:1: row: expected a list, got 3."),
     ],
 )
-def test_a_fault_in_the_operators_words(text, said):
+def test_a_fault_in_the_operators_words(text: Any, said: Any) -> None:
     assert found(text) == [said]
 
 
-def test_every_fault_is_told_once():
+def test_every_fault_is_told_once() -> None:
     said = found("size: x\nmany: {B: {kind: circle, radius: 1}}\nshape: {kind: oval}")
     assert len(said) == 3
     assert [line.split(": ")[1] for line in said] == ["size", "shape", "many.B"]
 
 
-def test_long_values_are_cut():
+def test_long_values_are_cut() -> None:
     assert len(found(f"size: {'x' * 500}")[0]) < 150

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ PIXEL = base64.b64decode(
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Any) -> Any:
     (tmp_path / "config.yaml").write_text(load_config("score-inference").dump())
     for arm in ("mixture", "mean", "real", "another"):
         (tmp_path / "samples" / arm).mkdir(parents=True)
@@ -55,7 +56,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def progress(time, node, done, loss):
+def progress(time: Any, node: Any, done: Any, loss: Any) -> Any:
     return LauncherEvent(
         time, node, "progress", {"phase": "training", "done": done, "total": 9, "values": {"loss": loss}}
     )
@@ -65,13 +66,13 @@ HAPPENED = [
     LauncherEvent(100.0, "", "began", {"versions": {"fednet": "9.9", "torch": "8.8"}}),
     LauncherEvent(110.0, "a1", "started", {"role": "client"}),
     LauncherEvent(110.0, "a2", "started", {"role": "client"}),
-    LauncherEvent(110.0, "sampler", "started", {"role": "guest"}),
+    LauncherEvent(110.0, "driver", "started", {"role": "guest"}),
     progress(120.0, "a1", 1, 0.9),
     progress(130.0, "a1", 2, 0.5),
-    progress(130.0, "sampler", 2, 0.5),
+    progress(130.0, "driver", 2, 0.5),
     LauncherEvent(150.0, "a1", "ready", {}),
     progress(160.0, "a1", 3, 0.4),
-    LauncherEvent(160.0, "a2", "died", {"cause": "was killed by SIGKILL", "words": "out of <memory>"}),
+    LauncherEvent(160.0, "a2", "died", {"cause": "was killed by SIGKILL", "message": "out of <memory>"}),
     LauncherEvent(190.0, "a1", "stopped", {"code": 0}),
     LauncherEvent(200.0, "", "over", {"code": 0, "reason": ""}),
 ]
@@ -80,27 +81,29 @@ HAPPENED = [
 class Page(HTMLParser):
     """Collects what a page refers to, its text, and whether its elements are closed in order."""
 
-    def __init__(self, text):
+    def __init__(self, text: Any) -> None:
         super().__init__()
-        self.links, self.open, self.said = [], [], []
+        self.links: list[str] = []
+        self.open: list[str] = []
+        self.said: list[str] = []
         self.feed(text)
 
-    def handle_startendtag(self, tag, attrs):
+    def handle_startendtag(self, tag: Any, attrs: Any) -> None:
         """An empty element opens nothing."""
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: Any, attrs: Any) -> None:
         self.links += [value for name, value in attrs if name in {"src", "href", "srcset"}]
         if tag not in {"meta", "img", "line", "br", "link"}:
             self.open.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: Any) -> None:
         assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: Any) -> None:
         self.said.append(data)
 
 
-def test_the_page_is_whole_and_refers_to_nothing_outside(folder):
+def test_the_page_is_whole_and_refers_to_nothing_outside(folder: Any) -> None:
     text = html.write_report(folder).read_text()
     page = Page(text)
     assert page.open == []
@@ -110,7 +113,7 @@ def test_the_page_is_whole_and_refers_to_nothing_outside(folder):
     assert not list(folder.glob("*.part"))
 
 
-def test_the_page_says_what_was_found(folder):
+def test_the_page_says_what_was_found(folder: Any) -> None:
     said = " ".join(Page(html.write_report(folder).read_text()).said)
     for wanted in (
         "Five <sites>",
@@ -130,7 +133,7 @@ def test_the_page_says_what_was_found(folder):
     assert "not complete" not in said
 
 
-def test_a_section_shows_its_pictures_in_order_and_only_those_that_are_there(folder):
+def test_a_section_shows_its_pictures_in_order_and_only_those_that_are_there(folder: Any) -> None:
     _, pictures = read_summary(folder).sections
     shown = html.section_view(folder, pictures)
     assert [(picture.title, picture.pixels) for picture in shown.pictures] == [
@@ -140,14 +143,14 @@ def test_a_section_shows_its_pictures_in_order_and_only_those_that_are_there(fol
     ]
 
 
-def test_the_charts_of_a_section_have_the_axis_that_it_names(folder):
+def test_the_charts_of_a_section_have_the_axis_that_it_names(folder: Any) -> None:
     results, _ = read_summary(folder).sections
     (chart,) = html.section_view(folder, results).charts
     assert [name for name, _ in chart.legend] == ["a1", "a2"]
     assert ">round</text>" in chart.svg
 
 
-def test_a_run_in_which_everybody_contributed_has_no_alert(folder):
+def test_a_run_in_which_everybody_contributed_has_no_alert(folder: Any) -> None:
     account = ParticipationAccount("round", 2, {"a1": Participation(1, 1, 1, 0), "a2": Participation(2, 1, 2, 0)})
     write_summary(folder, Summary(accounts={"classifier": account}))
     (folder / "events.jsonl").unlink()
@@ -159,14 +162,14 @@ def test_a_run_in_which_everybody_contributed_has_no_alert(folder):
 
 
 @pytest.mark.parametrize("left", ["events.jsonl", "summary.json", "config.yaml", None])
-def test_what_is_not_there_is_left_out(folder, left):
+def test_what_is_not_there_is_left_out(folder: Any, left: Any) -> None:
     for name in ("events.jsonl", "summary.json", "config.yaml"):
         if left in {None, name}:
             (folder / name).unlink()
     assert Page(html.write_report(folder).read_text()).open == []
 
 
-def test_an_interrupted_run_says_so(folder):
+def test_an_interrupted_run_says_so(folder: Any) -> None:
     with EventFile(folder / "events.jsonl") as file:
         file.write(LauncherEvent(201.0, "", "over", {"code": 130, "reason": "interrupted"}))
     said = " ".join(Page(html.write_report(folder).read_text()).said)
@@ -175,25 +178,25 @@ def test_an_interrupted_run_says_so(folder):
 
 
 @pytest.mark.parametrize("file", ["../secret.png", "config.yaml", "figures", "figures/none.png"])
-def test_only_pictures_of_the_folder_are_shown(folder, file):
+def test_only_pictures_of_the_folder_are_shown(folder: Any, file: Any) -> None:
     (folder.parent / "secret.png").write_bytes(PIXEL)
     assert html.data_uri(folder, file) == ""
 
 
 @pytest.mark.parametrize(("suffix", "media"), [("png", "png"), ("gif", "gif"), ("jpg", "jpeg"), ("svg", "svg+xml")])
-def test_a_picture_comes_with_its_media_type(folder, suffix, media):
+def test_a_picture_comes_with_its_media_type(folder: Any, suffix: Any, media: Any) -> None:
     (folder / f"p.{suffix}").write_bytes(b"bytes")
     assert html.data_uri(folder, f"p.{suffix}") == f"data:image/{media};base64,Ynl0ZXM="
 
 
-def test_curves_are_those_of_the_clients():
+def test_curves_are_those_of_the_clients() -> None:
     (chart,) = html.progress_charts(HAPPENED)
     assert chart.title == "training: loss"
     assert [name for name, _ in chart.legend] == ["a1"]
 
 
-def test_a_phase_that_begins_again_goes_on_where_it_had_ended():
-    def told(node, done, phase="training"):
+def test_a_phase_that_begins_again_goes_on_where_it_had_ended() -> None:
+    def told(node: Any, done: Any, phase: Any = "training") -> Any:
         return LauncherEvent(1.0, node, "progress", {"phase": phase, "done": done, "values": {"loss": 0.5}})
 
     order = [told("a", 1), told("b", 1), told("a", 4), told("a", 1, "other"), told("a", 2), told("b", 3), told("a", 1)]
@@ -203,18 +206,18 @@ def test_a_phase_that_begins_again_goes_on_where_it_had_ended():
     assert [at for node, phase, at in steps if phase == "other"] == [1]
 
 
-def test_lanes_show_who_did_what_when():
+def test_lanes_show_who_did_what_when() -> None:
     first, second, guest = html.node_lanes(HAPPENED)
-    assert [(part.kind, part.start, part.width) for part in first.stretches] == [
+    assert [(part.kind, part.start, part.width) for part in first.intervals] == [
         ("starting", 10.0, 10.0),
         ("working", 20.0, 30.0),
         ("ready", 50.0, 10.0),
         ("working", 60.0, 30.0),
     ]
     assert (first.end, first.died) == ("stopped", False)
-    assert (second.end, second.died, second.words) == ("was killed by SIGKILL", True, "out of <memory>")
+    assert (second.end, second.died, second.message) == ("was killed by SIGKILL", True, "out of <memory>")
     assert guest.end == ""
 
 
-def test_no_events_no_lanes():
+def test_no_events_no_lanes() -> None:
     assert html.node_lanes([]) == []

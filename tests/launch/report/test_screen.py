@@ -4,97 +4,100 @@ from __future__ import annotations
 
 import asyncio
 import io
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from launch.report import screen
-from launch.report.board import NodeStatus, StatusBoard
+from launch.report.status import NodeStatus, StatusBoard
 from launch.run.events import LauncherEvent
 
 
 @pytest.fixture
-def board():
+def board() -> StatusBoard:
     rows = [NodeStatus(f"a{number}", "client", "cpu") for number in range(1, 4)] + [
-        NodeStatus("sampler", "guest", "cpu")
+        NodeStatus("driver", "guest", "cpu")
     ]
     made = StatusBoard("digits", rows, 0.0)
     said = {"phase": "training", "done": 30, "total": 60, "values": {"loss": 0.25}, "note": ""}
-    made.hear(LauncherEvent(1.0, "a1", "progress", said))
-    made.hear(LauncherEvent(1.0, "a2", "progress", said | {"done": 15, "values": {"loss": 0.75}}))
-    made.hear(LauncherEvent(1.0, "a3", "ready", {}))
-    made.hear(LauncherEvent(1.0, "sampler", "joined", {}))
+    made.record(LauncherEvent(1.0, "a1", "progress", said))
+    made.record(LauncherEvent(1.0, "a2", "progress", said | {"done": 15, "values": {"loss": 0.75}}))
+    made.record(LauncherEvent(1.0, "a3", "ready", {}))
+    made.record(LauncherEvent(1.0, "driver", "joined", {}))
     return made
 
 
-def drawn(board, width=100):
-    written = io.StringIO()
-    Console(file=written, width=width, force_terminal=False).print(screen.status_table(board, 65.0))
-    return written.getvalue()
+def drawn(board: StatusBoard, width: int = 100) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width, force_terminal=False).print(screen.status_table(board, 65.0))
+    return out.getvalue()
 
 
-def test_the_table_has_a_line_for_each_node(board):
+def test_the_table_has_a_line_for_each_node(board: StatusBoard) -> None:
     lines = drawn(board).splitlines()
     assert "digits" in lines[0]
     assert "1:05" in lines[0]
-    assert [line.split()[0] for line in lines[2:]] == ["a1", "a2", "a3", "sampler"]
+    assert [line.split()[0] for line in lines[2:]] == ["a1", "a2", "a3", "driver"]
     assert "30/60" in lines[2]
     assert "loss 0.25" in lines[2]
     assert "waits for a1 a2" in lines[5]
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-def test_no_line_is_wider_than_the_terminal(board, width):
-    board.rows["sampler"].note = "x" * 300
+def test_no_line_is_wider_than_the_terminal(board: StatusBoard, width: Any) -> None:
+    board.rows["driver"].note = "x" * 300
     lines = drawn(board, width).splitlines()
     assert max(map(len, lines)) <= width
     assert len(lines) == 6
 
 
-def test_notes_are_text_and_no_markup(board):
-    board.rows["sampler"].note, board.rows["sampler"].state = "[bold]a1[/]", "working"
+def test_notes_are_text_and_no_markup(board: StatusBoard) -> None:
+    board.rows["driver"].note, board.rows["driver"].state = "[bold]a1[/]", "working"
     assert "[bold]a1[/]" in drawn(board)
 
 
-def test_devices_are_shown_where_they_differ(board):
+def test_devices_are_shown_where_they_differ(board: StatusBoard) -> None:
     assert "cpu" not in drawn(board)
     board.rows["a1"].device = "cuda:0"
     assert "cuda:0" in drawn(board)
 
 
-def test_a_summary_puts_together_who_does_the_same(board):
+def test_a_summary_puts_together_who_does_the_same(board: StatusBoard) -> None:
     assert screen.status_line(board, 65.0) == (
-        "[1:05] a3 ready · a1 a2 training 50% 25% loss 0.5 · sampler waits for a1 a2"
+        "[1:05] a3 ready · a1 a2 training 50% 25% loss 0.5 · driver waits for a1 a2"
     )
 
 
-def test_who_trains_in_a_round_is_shown_at_it(board):
+def test_who_trains_in_a_round_is_shown_at_it(board: StatusBoard) -> None:
     said = {"phase": "training classifier", "done": 4, "total": 8, "values": {"loss": 0.5}, "note": ""}
-    board.hear(LauncherEvent(1.0, "a3", "progress", said))
-    board.hear(
-        LauncherEvent(1.0, "sampler", "progress", said | {"phase": "classifier rounds", "done": 2, "note": "a1 a3"})
+    board.record(LauncherEvent(1.0, "a3", "progress", said))
+    board.record(
+        LauncherEvent(1.0, "driver", "progress", said | {"phase": "classifier rounds", "done": 2, "note": "a1 a3"})
     )
     assert "a3 training classifier 50% loss 0.5" in screen.status_line(board, 65.0)
-    assert "sampler classifier rounds 2/8 a1 a3" in screen.status_line(board, 65.0)
+    assert "driver classifier rounds 2/8 a1 a3" in screen.status_line(board, 65.0)
     (line,) = (line for line in drawn(board).splitlines() if line.startswith("a3"))
     assert "ready" in line
     assert "4/8" in line
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (-1, "0:00"), (61.9, "1:01"), (3723, "1:02:03")])
-def test_elapsed(seconds, text):
+def test_elapsed(seconds: Any, text: Any) -> None:
     assert screen.format_elapsed(seconds) == text
 
 
-async def test_without_a_terminal_news_come_at_once_and_summaries_now_and_then(board, monkeypatch):
+async def test_without_a_terminal_news_come_at_once_and_summaries_now_and_then(
+    board: StatusBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = 0.0
-    monkeypatch.setattr("launch.report.screen.time.time", lambda: now)
+    monkeypatch.setattr("time.time", lambda: now)
     out = io.StringIO()
     lines = screen._LineDisplay(board, Console(file=out, width=80))
     for tick in range(100):
         now = tick * 0.1
         if tick == 50:
-            board.news.append("a2 is lost: silent")
+            board.notices.append("a2 is lost: silent")
         lines.tick()
     said = out.getvalue().splitlines()
     assert said.index("! a2 is lost: silent") == 2
@@ -102,17 +105,17 @@ async def test_without_a_terminal_news_come_at_once_and_summaries_now_and_then(b
 
 
 @pytest.mark.parametrize("terminal", [True, False])
-async def test_the_last_state_stays_even_after_an_error(board, terminal):
-    written = io.StringIO()
-    console = Console(file=written, width=100, force_terminal=terminal)
+async def test_the_last_state_stays_even_after_an_error(board: StatusBoard, terminal: Any) -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=100, force_terminal=terminal)
 
-    async def fails():
+    async def fails() -> None:
         async with screen.live_display(board, console):
             await asyncio.sleep(0)
-            board.news.append("the last news")
+            board.notices.append("the last news")
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         await fails()
-    assert "the last news" in written.getvalue()
+    assert "the last news" in out.getvalue()
     assert len(asyncio.all_tasks()) == 1

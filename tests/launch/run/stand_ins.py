@@ -29,18 +29,18 @@ TARGET = "stand_ins:play"
 LONGEST = 20.0
 
 
-def play(spec):
+def play(spec: NodeSpec) -> None:
     PARTS[spec.site["part"]](spec)
 
 
-def waits(spec):
+def waits(spec: NodeSpec) -> None:
     """Ends well when it is asked to."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     says_ready(spec)
     signal.sigwait({signal.SIGTERM})
 
 
-def is_stubborn(spec):
+def is_stubborn(spec: NodeSpec) -> None:
     """Does not end when it is asked to."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     says_ready(spec)
@@ -48,36 +48,36 @@ def is_stubborn(spec):
         signal.pause()
 
 
-def has_no_data(spec):
+def has_no_data(spec: NodeSpec) -> None:
     is_heard(spec)
     raise DataError("no data at /nowhere")
 
 
-def is_faulty(spec):
+def is_faulty(spec: NodeSpec) -> None:
     is_heard(spec)
     raise ZeroDivisionError("an oversight")
 
 
-def kills_itself(spec):
+def kills_itself(spec: NodeSpec) -> None:
     is_heard(spec)
     os.write(1, b"I can no longer\n")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def gives_up(spec):
+def gives_up(spec: NodeSpec) -> None:
     is_heard(spec)
 
 
-def finishes(spec):
+def finishes(spec: NodeSpec) -> None:
     hears_all(spec)
 
 
-def finds_nobody(spec):
+def finds_nobody(spec: NodeSpec) -> None:
     hears_all(spec)
     raise PeersMissing({"a1": "never came"}, 3.0)
 
 
-def tells_and_waits(spec):
+def tells_and_waits(spec: NodeSpec) -> None:
     """Tells the test that everybody stands, and works on."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     hears_all(spec)
@@ -101,25 +101,25 @@ PARTS = {
 }
 
 
-def says_ready(spec):
+def says_ready(spec: NodeSpec) -> None:
     write(spec.folder / "ready")
 
 
-def is_heard(spec):
+def is_heard(spec: NodeSpec) -> None:
     read(spec.folder / "heard", 1)
 
 
-def hears_all(spec):
+def hears_all(spec: NodeSpec) -> None:
     read(spec.folder / "ready", spec.count)
 
 
-def write(pipe):
+def write(pipe: Any) -> None:
     descriptor = os.open(pipe, os.O_RDWR)
     os.write(descriptor, b".")
     os.close(descriptor)
 
 
-def read(pipe, count):
+def read(pipe: Any, count: Any) -> None:
     """Reads bytes from a named pipe, or fails once it has waited too long for one."""
     descriptor = os.open(pipe, os.O_RDWR)
     for _ in range(count):
@@ -129,7 +129,7 @@ def read(pipe, count):
     os.close(descriptor)
 
 
-def plan(folder, *parts):
+def plan(folder: Path, *parts: Any) -> Any:
     """A plan of clients that play parts, the guest's being the last."""
     for pipe in ("ready", "heard", "up"):
         if not (folder / pipe).exists():
@@ -137,16 +137,16 @@ def plan(folder, *parts):
         os.open(folder / pipe, os.O_RDWR)  # a pipe that nobody has open forgets what was written
     *clients, guest = parts
 
-    def spec(name, role, part):
+    def spec(name: Any, role: Any, part: Any) -> Any:
         site = {"part": part}
         return NodeSpec(name, role, "test", "ipc://unused", count=len(clients), folder=folder, site=site)
 
     nodes = [spec(f"a{number}", "client", part) for number, part in enumerate(clients, 1)]
-    return LaunchPlan(tuple(nodes), spec("sampler", "guest", guest), spec("monitor", "monitor", ""))
+    return LaunchPlan(tuple(nodes), spec("driver", "guest", guest), spec("monitor", "monitor", ""))
 
 
 @asynccontextmanager
-async def listening(spec, tell):
+async def listening(spec: NodeSpec, tell: Any) -> Any:
     """A listener that hears at once that all clients are ready."""
     for number in range(1, spec.count + 1):
         tell(make_event(f"a{number}", "ready"))
@@ -155,30 +155,29 @@ async def listening(spec, tell):
 
 
 @asynccontextmanager
-async def deaf(spec, tell):
+async def silent(spec: NodeSpec, tell: Any) -> Any:
     """A listener that hears nothing, and lets who wants to die do so."""
     for _ in range(spec.count):
         write(spec.folder / "heard")
     yield
 
 
-def supervisor(planned, tell, **options):
+def supervisor(planned: Any, tell: Any, **options: Any) -> Any:
     start_fork_server(())
-    merged: dict[str, Any] = {"listener": listening, "target": TARGET} | options
-    return Supervisor(planned, tell, **merged)
+    listener = options.pop("listener", listening)
+    return Supervisor(planned, tell, listener, target=TARGET, **options)
 
 
-def main(folder, litter, *parts):
-    folder, litter = Path(folder), Path(litter)
+def main(folder: Path, temporary: Path, *parts: str) -> None:
     pids = (folder / "pids").open("a")
 
-    def tell(happening):
-        if happening.kind == "started":
-            print(happening.data["pid"], file=pids, flush=True)
+    def tell(event: Any) -> None:
+        if event.kind == "started":
+            print(event.data["pid"], file=pids, flush=True)
 
-    outcome = asyncio.run(supervisor(plan(folder, *parts), tell, litter=litter).run())
+    outcome = asyncio.run(supervisor(plan(folder, *parts), tell, temporary=temporary).run())
     sys.exit(outcome.code)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

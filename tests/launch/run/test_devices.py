@@ -11,14 +11,14 @@ import torch
 from launch.run.devices import cores, free_ports, is_port_free, read_inventory
 
 
-def test_the_inventory_counts_what_this_process_may_use():
+def test_the_inventory_counts_what_this_process_may_use() -> None:
     there = read_inventory()
     assert there.cuda == torch.cuda.device_count()
     assert 1 <= there.cores <= (os.cpu_count() or 1)
     assert there.cores == cores()
 
 
-def test_a_bound_port_is_not_free():
+def test_a_bound_port_is_not_free() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -28,7 +28,7 @@ def test_a_bound_port_is_not_free():
     assert is_port_free("127.0.0.1", port)
 
 
-def test_free_ports_come_in_pairs_and_skip_those_in_use():
+def test_free_ports_come_in_pairs_and_skip_those_in_use() -> None:
     first = next(free_ports())
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", first + 1))
@@ -39,5 +39,5 @@ def test_free_ports_come_in_pairs_and_skip_those_in_use():
     assert all(is_port_free("127.0.0.1", port) for port in found[:10])
 
 
-def test_a_host_that_is_not_ours_cannot_be_bound():
+def test_a_host_that_is_not_ours_cannot_be_bound() -> None:
     assert not is_port_free("203.0.113.7", 5000)

@@ -7,7 +7,7 @@ from pathlib import Path
 from launch.run.events import EventFile, LauncherEvent, make_event, read_events
 
 
-def test_what_was_written_is_read(tmp_path):
+def test_what_was_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     happened = [
         LauncherEvent(1.25, "a1", "started", {"pid": 3}),
@@ -20,13 +20,13 @@ def test_what_was_written_is_read(tmp_path):
     assert list(read_events(path)) == happened
 
 
-def test_values_that_json_does_not_know_become_text(tmp_path):
+def test_values_that_json_does_not_know_become_text(tmp_path: Path) -> None:
     with EventFile(tmp_path / "e") as file:
         file.write(make_event("a1", "joined", folder=Path("x")))
     assert next(read_events(tmp_path / "e")).data == {"folder": "x"}
 
 
-def test_a_line_that_was_cut_off_is_left_out(tmp_path):
+def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     with EventFile(path) as file:
         file.write(make_event("a1", "started"))
@@ -34,5 +34,5 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     assert [each.kind for each in read_events(path)] == ["started"]
 
 
-def test_no_file_no_events(tmp_path):
+def test_no_file_no_events(tmp_path: Path) -> None:
     assert list(read_events(tmp_path / "nothing")) == []

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from launch.errors import ConfigError
 from launch.run.folder import joined_folder, locked_folder
 
 
-def test_an_earlier_runs_results_go_and_its_checkpoints_stay(tmp_path):
+def test_an_earlier_runs_results_go_and_its_checkpoints_stay(tmp_path: Any) -> None:
     folder = tmp_path / "runs" / "x"
     with locked_folder(folder, "name: x\n"):
         (folder / "checkpoints").mkdir()
@@ -30,7 +32,7 @@ def test_an_earlier_runs_results_go_and_its_checkpoints_stay(tmp_path):
         ("name: x\n", False),
     ],
 )
-def test_a_journal_and_the_closed_rounds_stay_or_go_together(tmp_path, then, stay):
+def test_a_journal_and_the_closed_rounds_stay_or_go_together(tmp_path: Any, then: Any, stay: Any) -> None:
     folder = tmp_path / "x"
     remembered = [
         folder / "journal.json",
@@ -47,7 +49,7 @@ def test_a_journal_and_the_closed_rounds_stay_or_go_together(tmp_path, then, sta
         assert (folder / "checkpoints" / "a1-own.safetensors").exists()
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Any) -> None:
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "precious").touch()
     with pytest.raises(ConfigError, match="nothing here is overwritten"), locked_folder(tmp_path, ""):
@@ -56,7 +58,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     assert not (tmp_path / "config.yaml").exists()
 
 
-def test_one_launch_at_a_time(tmp_path):
+def test_one_launch_at_a_time(tmp_path: Any) -> None:
     folder = tmp_path / "x"
     with locked_folder(folder, "a"):
         (folder / "metrics.json").touch()
@@ -67,7 +69,7 @@ def test_one_launch_at_a_time(tmp_path):
         assert (folder / "config.yaml").read_text() == "b"
 
 
-def test_what_a_link_points_to_is_not_removed(tmp_path):
+def test_what_a_link_points_to_is_not_removed(tmp_path: Any) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "precious").touch()
@@ -79,13 +81,13 @@ def test_what_a_link_points_to_is_not_removed(tmp_path):
     assert (outside / "precious").exists()
 
 
-def test_a_place_that_cannot_be_written(tmp_path):
+def test_a_place_that_cannot_be_written(tmp_path: Any) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match="a folder that can be written"), locked_folder(tmp_path / "file" / "x", ""):
         pass
 
 
-def test_nodes_by_hand_share_a_folder(tmp_path):
+def test_nodes_by_hand_share_a_folder(tmp_path: Any) -> None:
     first = joined_folder(tmp_path / "x", "a")
     (first / "metrics.json").touch()
     second = joined_folder(tmp_path / "x", "b")
@@ -97,7 +99,7 @@ def test_nodes_by_hand_share_a_folder(tmp_path):
 RUN = "name: x\nseed: 1\nbus: {transport: ipc}\n"
 
 
-def test_resuming_takes_over_what_the_run_remembers(tmp_path):
+def test_resuming_takes_over_what_the_run_remembers(tmp_path: Any) -> None:
     folder = tmp_path / "x"
     with locked_folder(folder, RUN):
         (folder / "samples").mkdir()
@@ -109,7 +111,7 @@ def test_resuming_takes_over_what_the_run_remembers(tmp_path):
         assert not (folder / "metrics.json").exists()
 
 
-def test_resuming_never_begins_anew(tmp_path):
+def test_resuming_never_begins_anew(tmp_path: Any) -> None:
     folder = tmp_path / "x"
     with (
         pytest.raises(ConfigError, match=r"run that was started.*without --resume"),

@@ -49,7 +49,7 @@ def test_the_main_module_is_not_imported_by_the_nodes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_preloaded_can_be_forked():
+def test_what_is_preloaded_can_be_forked() -> None:
     methods = [module for name in registry.names() for module in registry.find(name).preload]
     done = subprocess.run(
         [sys.executable, "-c", PROBE, *PRELOAD, *methods], capture_output=True, text=True, check=True, timeout=100

@@ -21,31 +21,36 @@ from launch.run.supervisor import RunOutcome
 SUMMARY = {"summary.json": {"sections": [{"title": "T", "table": {"columns": ["arm"], "rows": [["mean"]]}}]}}
 
 
-@pytest.fixture
-def console():
-    return Console(file=io.StringIO(), width=100)
+def printed(console: Console) -> str:
+    """Everything that was printed so far."""
+    return console.export_text(clear=False)
 
 
 @pytest.fixture
-def supervised(monkeypatch, console):
+def console() -> Console:
+    return Console(record=True, file=io.StringIO(), width=100)
+
+
+@pytest.fixture
+def supervised(monkeypatch: pytest.MonkeyPatch, console: Console) -> Any:
     """Replaces the supervisor by one that only says how the run ended; remembers what it was given."""
     given: dict[str, Any] = {}
 
-    def replace(outcome, leaves=None):
+    def replace(outcome: Any, leaves: Any = None) -> Any:
         class Pretended:
-            def __init__(self, planning, tell, **options):
+            def __init__(self, planning: Any, tell: Any, **options: Any) -> None:
                 given.update(options, plan=planning)
                 self._folder, self._tell = planning.guest.folder, tell
 
-            def interrupt(self):
+            def interrupt(self) -> None:
                 raise AssertionError("nobody interrupts")
 
-            async def run(self):
+            async def run(self) -> Any:
                 for name, value in (leaves or {}).items():
                     (self._folder / name).write_text(json.dumps(value))
                 logging.getLogger("nodes").info("said in the launcher")
-                self._tell(make_event("sampler", "ended"))
-                given["said by then"] = console.file.getvalue()
+                self._tell(make_event("driver", "ended"))
+                given["said by then"] = printed(console)
                 self._tell(make_event("", "over", code=outcome.code, reason=outcome.reason))
                 return outcome
 
@@ -57,7 +62,7 @@ def supervised(monkeypatch, console):
     return replace
 
 
-def test_a_launch_leaves_a_folder_and_prints_the_results(supervised, tmp_path, console):
+def test_a_launch_leaves_a_folder_and_prints_the_results(supervised: Any, tmp_path: Path, console: Console) -> None:
     given = supervised(RunOutcome(0), SUMMARY)
     session.launch(load_config("control"), tmp_path, console)
     folder = tmp_path / "control"
@@ -70,13 +75,15 @@ def test_a_launch_leaves_a_folder_and_prints_the_results(supervised, tmp_path, c
     }
     assert load_config(str(folder / "config.yaml")).method == load_config("control").method
     assert "said in the launcher" in (folder / "logs" / "launcher.log").read_text()
-    said = console.file.getvalue()
+    said = printed(console)
     assert "mean" in said
     assert "report.html" in said
-    assert not given["litter"].exists()
+    assert not given["temporary"].exists()
 
 
-def test_a_run_that_failed_has_a_report_and_raises_with_its_code(supervised, tmp_path, console):
+def test_a_run_that_failed_has_a_report_and_raises_with_its_code(
+    supervised: Any, tmp_path: Path, console: Console
+) -> None:
     supervised(RunOutcome(4, "a1 has no data"))
     with pytest.raises(RunError, match="a1 has no data") as caught:
         session.launch(load_config("control"), tmp_path, console)
@@ -84,7 +91,7 @@ def test_a_run_that_failed_has_a_report_and_raises_with_its_code(supervised, tmp
     assert "a1 has no data" in (tmp_path / "control" / "report.html").read_text()
 
 
-def test_ports_in_use_are_named_before_anything_is_written(supervised, tmp_path, console):
+def test_ports_in_use_are_named_before_anything_is_written(supervised: Any, tmp_path: Path, console: Console) -> None:
     supervised(RunOutcome(0))
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -96,7 +103,9 @@ def test_ports_in_use_are_named_before_anything_is_written(supervised, tmp_path,
     assert not list(tmp_path.iterdir())
 
 
-def test_data_that_are_not_there_are_named_before_anything_is_written(supervised, tmp_path, console):
+def test_data_that_are_not_there_are_named_before_anything_is_written(
+    supervised: Any, tmp_path: Path, console: Console
+) -> None:
     supervised(RunOutcome(0))
     wrong = ["data.name=mnist", "data.root=/no/such", "nodes={a1: {data: {root: /nor/this}}}"]
     with pytest.raises(ConfigError) as caught:
@@ -108,27 +117,31 @@ def test_data_that_are_not_there_are_named_before_anything_is_written(supervised
     assert not list(tmp_path.iterdir())
 
 
-def test_paths_are_said_as_the_operator_gave_them(supervised, tmp_path, console):
+def test_paths_are_said_as_the_operator_gave_them(supervised: Any, tmp_path: Path, console: Console) -> None:
     supervised(RunOutcome(0))
     session.launch(load_config("control"), tmp_path, console)
-    assert f"report: {tmp_path / 'control' / 'report.html'}" in console.file.getvalue()
+    assert f"report: {tmp_path / 'control' / 'report.html'}" in printed(console)
 
 
-def test_a_cluster_that_serves_says_where_and_shows_its_results_at_once(supervised, tmp_path, console):
+def test_a_cluster_that_serves_says_where_and_shows_its_results_at_once(
+    supervised: Any, tmp_path: Path, console: Console
+) -> None:
     given = supervised(RunOutcome(0), SUMMARY)
     session.launch(load_config("control"), tmp_path, console, serve=True)
     assert f"join through {given['plan'].clients[0].listen}" in given["said by then"]
     assert "report.html" in given["said by then"]
-    assert console.file.getvalue().count("report.html") == 1
+    assert printed(console).count("report.html") == 1
 
 
-def test_versions_name_what_a_result_depends_on():
+def test_versions_name_what_a_result_depends_on() -> None:
     assert {"fednet", "python", "platform", "torch"} <= set(session.versions())
 
 
-def test_ipc_sockets_lie_in_a_folder_that_goes_with_the_launch(supervised, tmp_path, console):
+def test_ipc_sockets_lie_in_a_folder_that_goes_with_the_launch(
+    supervised: Any, tmp_path: Path, console: Console
+) -> None:
     given = supervised(RunOutcome(0))
     session.launch(load_config("control", ["bus.transport=ipc"]), tmp_path, console)
     listen = given["plan"].clients[0].listen
-    assert Path(listen.removeprefix("ipc://")).parent == given["litter"]
-    assert not given["litter"].exists()
+    assert Path(listen.removeprefix("ipc://")).parent == given["temporary"]
+    assert not given["temporary"].exists()

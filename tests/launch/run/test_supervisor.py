@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fork server
 
 
 @pytest.fixture
-def stand_ins(monkeypatch):
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(HERE)
     import stand_ins  # type: ignore[import-not-found]
 
@@ -28,18 +29,18 @@ def stand_ins(monkeypatch):
 
 
 @pytest.fixture
-def told():
+def told() -> Any:
     return []
 
 
 @pytest.fixture
-def supervise(stand_ins, told, tmp_path):
-    def tell(event):
+def supervise(stand_ins: Any, told: Any, tmp_path: Path) -> Any:
+    def tell(event: Any) -> None:
         told.append(event)
-        if event.kind == "died" and event.node != "sampler":
+        if event.kind == "died" and event.node != "driver":
             stand_ins.write(tmp_path / "ready")
 
-    async def run(*parts, **options):
+    async def run(*parts: Any, **options: Any) -> Any:
         outcome = await stand_ins.supervisor(stand_ins.plan(tmp_path, *parts), tell, **options).run()
         pids = [event.data["pid"] for event in told if event.kind == "started"]
         assert not [pid for pid in pids if psutil.pid_exists(pid)]
@@ -48,45 +49,45 @@ def supervise(stand_ins, told, tmp_path):
     return run
 
 
-def kinds(told, node):
+def kinds(told: Any, node: Any) -> Any:
     return [event.kind for event in told if event.node == node and event.kind != "ready"]
 
 
-async def test_the_guests_end_is_the_end_of_all(supervise, told):
+async def test_the_guests_end_is_the_end_of_all(supervise: Any, told: Any) -> None:
     outcome = await supervise("waits", "waits", "finishes")
     assert (outcome.code, outcome.exits) == (EXIT_OK, ())
-    assert kinds(told, "sampler") == ["started", "ended"]
+    assert kinds(told, "driver") == ["started", "ended"]
     assert kinds(told, "a1") == ["started", "stopped"]
     assert kinds(told, "") == ["over"]
     assert [event.data["code"] for event in told if event.kind == "stopped"] == [EXIT_OK, EXIT_OK]
 
 
-async def test_a_clients_death_is_told_with_its_last_words_and_the_others_go_on(supervise, told):
+async def test_a_clients_death_is_told_with_its_last_words_and_the_others_go_on(supervise: Any, told: Any) -> None:
     outcome = await supervise("waits", "has_no_data", "finishes")
     assert outcome.code == EXIT_OK
     (death,) = outcome.exits
-    assert (death.node, death.code, death.words) == ("a2", EXIT_METHOD_ERROR, "no data at /nowhere")
+    assert (death.node, death.code, death.message) == ("a2", EXIT_METHOD_ERROR, "no data at /nowhere")
     assert kinds(told, "a2") == ["started", "died"]
 
 
-async def test_a_signal_is_named_beside_the_last_lines(supervise):
+async def test_a_signal_is_named_beside_the_last_lines(supervise: Any) -> None:
     outcome = await supervise("waits", "kills_itself", "finishes")
     assert str(outcome.exits[0]) == "a2 was killed by SIGKILL: I can no longer"
 
 
-async def test_a_fault_is_told_in_one_line_and_logged_with_its_traceback(supervise, tmp_path):
+async def test_a_fault_is_told_in_one_line_and_logged_with_its_traceback(supervise: Any, tmp_path: Path) -> None:
     outcome = await supervise("waits", "is_faulty", "finishes")
-    assert (outcome.exits[0].code, outcome.exits[0].words) == (EXIT_INTERNAL_ERROR, "ZeroDivisionError: an oversight")
+    assert (outcome.exits[0].code, outcome.exits[0].message) == (EXIT_INTERNAL_ERROR, "ZeroDivisionError: an oversight")
     assert "Traceback" in (tmp_path / "logs" / "a2.log").read_text()
 
 
-async def test_the_guests_death_ends_the_run_with_its_code(supervise):
+async def test_the_guests_death_ends_the_run_with_its_code(supervise: Any) -> None:
     outcome = await supervise("waits", "finds_nobody")
     assert outcome.code == EXIT_PEER_ERROR
     assert "a1 (never came)" in outcome.reason
 
 
-async def test_without_any_client_the_run_ends_with_what_the_first_died_of(supervise, told):
+async def test_without_any_client_the_run_ends_with_what_the_first_died_of(supervise: Any, told: Any) -> None:
     outcome = await supervise("has_no_data", "has_no_data", "tells_and_waits")
     assert outcome.code == EXIT_METHOD_ERROR
     assert "no client is left" in outcome.reason
@@ -101,33 +102,37 @@ async def test_without_any_client_the_run_ends_with_what_the_first_died_of(super
         ("gives_up", EXIT_PEER_ERROR, "a2 ended before it was ready"),
     ],
 )
-async def test_a_client_that_ends_before_it_was_ready_ends_the_run(supervise, stand_ins, part, code, reason):
-    outcome = await supervise("waits", part, "waits", listener=stand_ins.deaf)
+async def test_a_client_that_ends_before_it_was_ready_ends_the_run(
+    supervise: Any, stand_ins: Any, part: Any, code: Any, reason: Any
+) -> None:
+    outcome = await supervise("waits", part, "waits", listener=stand_ins.silent)
     assert (outcome.code, outcome.reason) == (code, reason)
 
 
-async def test_who_does_not_end_when_asked_is_killed(supervise, told):
+async def test_who_does_not_end_when_asked_is_killed(supervise: Any, told: Any) -> None:
     outcome = await supervise("is_stubborn", "finishes", patience=0.2)
     assert outcome.code == EXIT_OK
     stopped = next(event for event in told if event.kind == "stopped")
     assert stopped.data["code"] == -signal.SIGKILL
 
 
-async def test_a_listener_that_cannot_start_does_not_end_the_run(supervise, told):
+async def test_a_listener_that_cannot_start_does_not_end_the_run(supervise: Any, told: Any) -> None:
     @asynccontextmanager
-    async def broken(spec, tell):
+    async def broken(spec: Any, tell: Any) -> Any:
         raise OSError("address in use")
         yield
 
     outcome = await supervise("waits", "finishes", listener=broken)
     assert outcome.code == EXIT_OK
-    assert [event.data for event in told if event.kind == "deaf"] == [{"reason": "address in use"}]
+    assert [event.data for event in told if event.kind == "unmonitored"] == [{"reason": "address in use"}]
 
 
-async def test_a_served_cluster_outlives_its_guest_until_it_is_interrupted(stand_ins, told, tmp_path):
-    def tell(event):
+async def test_a_served_cluster_outlives_its_guest_until_it_is_interrupted(
+    stand_ins: Any, told: Any, tmp_path: Path
+) -> None:
+    def tell(event: Any) -> None:
         told.append(event)
-        if (event.node, event.kind) == ("sampler", "ended"):
+        if (event.node, event.kind) == ("driver", "ended"):
             os.kill(os.getpid(), signal.SIGINT)
 
     outcome = await stand_ins.supervisor(stand_ins.plan(tmp_path, "waits", "finishes"), tell, serve=True).run()
@@ -136,14 +141,14 @@ async def test_a_served_cluster_outlives_its_guest_until_it_is_interrupted(stand
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, EXIT_INTERRUPTED), (signal.SIGTERM, EXIT_INTERRUPTED)])
-def test_an_interrupted_launcher_leaves_nothing(tmp_path, stand_ins, number, code):
+def test_an_interrupted_launcher_leaves_nothing(tmp_path: Path, stand_ins: Any, number: Any, code: Any) -> None:
     launcher, children = launched(tmp_path, stand_ins, "waits", "waits", "tells_and_waits")
     launcher.send_signal(number)
     assert launcher.wait(stand_ins.LONGEST) == code
     assert not any(child.is_running() for child in children)
 
 
-def test_a_second_interrupt_does_not_wait(tmp_path, stand_ins):
+def test_a_second_interrupt_does_not_wait(tmp_path: Path, stand_ins: Any) -> None:
     launcher, children = launched(tmp_path, stand_ins, "is_stubborn", "tells_and_waits")
     launcher.send_signal(signal.SIGINT)
     guest = children[-1]
@@ -153,20 +158,20 @@ def test_a_second_interrupt_does_not_wait(tmp_path, stand_ins):
     assert not any(child.is_running() for child in children)
 
 
-def test_a_killed_launcher_leaves_no_process_and_no_socket_folder(tmp_path, stand_ins):
+def test_a_killed_launcher_leaves_no_process_and_no_socket_folder(tmp_path: Path, stand_ins: Any) -> None:
     launcher, children = launched(tmp_path, stand_ins, "waits", "is_stubborn", "tells_and_waits")
     launcher.kill()
     launcher.wait(stand_ins.LONGEST)
     _, alive = psutil.wait_procs(children, timeout=stand_ins.LONGEST)
     assert not alive
-    assert not (tmp_path / "litter").exists()
+    assert not (tmp_path / "temporary").exists()
 
 
-def launched(folder, stand_ins, *parts):
+def launched(folder: Path, stand_ins: Any, *parts: Any) -> Any:
     """A launcher in a process of its own, and its nodes, all of which stand."""
-    (folder / "litter").mkdir()
+    (folder / "temporary").mkdir()
     stand_ins.plan(folder, *parts)
-    command = [sys.executable, HERE / "stand_ins.py", folder, folder / "litter", *parts]
+    command = [sys.executable, HERE / "stand_ins.py", folder, folder / "temporary", *parts]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     launcher = subprocess.Popen(command, env=environment)
     stand_ins.read(folder / "up", 1)
@@ -184,6 +189,6 @@ def launched(folder, stand_ins, *parts):
         (-63, "was killed by signal 63", EXIT_INTERNAL_ERROR),
     ],
 )
-def test_how_a_process_ended_in_words(code, cause, family):
+def test_how_a_process_ended_in_words(code: Any, cause: Any, family: Any) -> None:
     death = NodeExit("a1", code, "")
     assert (death.cause, death.family, str(death)) == (cause, family, f"a1 {cause}")
