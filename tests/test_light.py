@@ -60,21 +60,39 @@ def test_a_method_whose_extra_is_missing_names_it(core: dict[str, str], method: 
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("--version",), ("examples",), ("examples", "regression"), ("keys", "list")]
+    ("arguments", "code"),
+    [
+        (("--help",), 0),
+        (("--version",), 0),
+        (("examples",), 0),
+        (("examples", "regression"), 0),
+        (("keys", "list"), 0),
+        (("init", "new"), 0),
+        (("init", "new", "--blank"), 0),
+        (("launch", "--help"), 0),
+        (("novelty", "--help"), 0),
+        (("novelty", "model", "get", "--help"), 0),
+        (("check", "no-such.yaml"), 2),
+        *(
+            (("check", example, "--set", "nodes=none"), 2)
+            for example in ("cmtii", "fedbagan", "novelty", "private-gan")
+        ),
+        (("check", "score-inference", "--set", "train.epochs=x"), 2),
+    ],
 )
-def test_a_command_that_needs_no_model_imports_no_torch(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    code = (
+def test_a_command_that_needs_no_model_imports_no_torch(arguments: tuple[str, ...], code: int, tmp_path: Path) -> None:
+    script = (
         "import atexit, sys\n"
         "atexit.register(lambda: sys.stderr.write('torch' if 'torch' in sys.modules else 'light'))\n" + COMMAND
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, "-c", script, *arguments],
         env=environment,
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     assert done.stderr.endswith("light")

@@ -11,15 +11,12 @@ pixel wider here and there, where the source requires a divisible side.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
+from fednet.diffusion.config import MaskKind
 from fednet.errors import ModelError
 from fednet.seeds import generator
-
-MaskKind = Literal["alternating", "checkerboard", "centre", "random"]
 
 
 def masks(kind: MaskKind, count: int, side: tuple[int, int], *, blocks: int = 4, seed: int = 0) -> Tensor:

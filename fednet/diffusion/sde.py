@@ -1,7 +1,8 @@
 """Forward diffusions as SDEs on t in [0, 1]: VE, VP and sub-VP.
 
-An SDE is its own configuration: a frozen pydantic model with the functions that training and sampling need. All three
-have a linear drift, so x_t given x_0 is Gaussian: x_t = alpha(t) x_0 + std(t) z.
+An SDE is its own configuration: a frozen pydantic model with the functions that training and sampling need; torch is
+imported only when one of them is called. All three have a linear drift, so x_t given x_0 is Gaussian:
+x_t = alpha(t) x_0 + std(t) z.
 
 Source: Song et al. 2021, "Score-Based Generative Modeling through Stochastic Differential Equations"
 (arXiv 2011.13456), section 3.4 and appendix B. VE follows the tutorial's form dx = sigma^t dw.
@@ -11,11 +12,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 class SDE(BaseModel):
@@ -60,11 +63,15 @@ class SDE(BaseModel):
 
         Sinusoidal embeddings expect numbers of that size; raw t in (0, 1) would hardly change them.
         """
+        import torch  # noqa: PLC0415 - a configuration is read without it
+
         low, high = map(float, self.log_ratio(torch.tensor([self.eps, 1.0], dtype=torch.float64)))
         return (self.log_ratio(t) - low) * (1000.0 / (high - low))
 
     def prior(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """Noise at t = 1: normal with deviation std(1), float32 of `shape`."""
+        import torch  # noqa: PLC0415 - a configuration is read without it
+
         _, std = self.marginal(torch.ones(()))
         return torch.randn(shape, generator=generator) * std
 
@@ -78,15 +85,15 @@ class VE(SDE):
     def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns alpha = 1 and std(t)."""
         log_sigma = math.log(self.sigma)
-        return torch.ones_like(t), torch.sqrt(torch.expm1(2 * t * log_sigma) / (2 * log_sigma))
+        return t.new_ones(t.shape), ((2 * t * log_sigma).expm1() / (2 * log_sigma)).sqrt()
 
     def drift_rate(self, t: Tensor) -> Tensor:
         """Zero: the variance grows, the mean stays."""
-        return torch.zeros_like(t)
+        return t.new_zeros(t.shape)
 
     def diffusion(self, t: Tensor) -> Tensor:
         """Returns g = sigma^t."""
-        return torch.exp(t * math.log(self.sigma))
+        return (t * math.log(self.sigma)).exp()
 
 
 class _Preserving(SDE):
@@ -120,11 +127,11 @@ class VP(_Preserving):
     def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns alpha = exp(-B / 2), std = sqrt(1 - exp(-B)) with B the integral of beta."""
         integral = self._integral(t)
-        return torch.exp(-0.5 * integral), torch.sqrt(-torch.expm1(-integral))
+        return (-0.5 * integral).exp(), (-(-integral).expm1()).sqrt()
 
     def diffusion(self, t: Tensor) -> Tensor:
         """Returns g = sqrt(beta)."""
-        return torch.sqrt(self._beta(t))
+        return self._beta(t).sqrt()
 
 
 class SubVP(_Preserving):
@@ -135,11 +142,11 @@ class SubVP(_Preserving):
     def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns alpha = exp(-B / 2), std = 1 - exp(-B)."""
         integral = self._integral(t)
-        return torch.exp(-0.5 * integral), -torch.expm1(-integral)
+        return (-0.5 * integral).exp(), -(-integral).expm1()
 
     def diffusion(self, t: Tensor) -> Tensor:
         """Returns g = sqrt(beta (1 - exp(-2B)))."""
-        return torch.sqrt(self._beta(t) * -torch.expm1(-2 * self._integral(t)))
+        return (self._beta(t) * -(-2 * self._integral(t)).expm1()).sqrt()
 
 
 SDEConfig = Annotated[VE | VP | SubVP, Field(discriminator="kind")]

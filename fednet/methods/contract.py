@@ -2,8 +2,8 @@
 
 A module defines `METHOD = Method(...)`. It is found by the entry-point group `fednet.methods`, or where cluster.yaml
 says `method: my_package.my_module`. The command line imports that module to read a configuration and to list commands,
-so it imports nothing heavy at its top, and none of the libraries that it `requires`: `site` and `job` import what they
-need when they are called.
+so neither torch nor a library that it `requires` may be imported at its top: `site` and `job` import what they need
+when they are called.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ Source: Wang et al. 2004, "Image quality assessment: from error visibility to st
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,7 +18,6 @@ from torch.nn.functional import conv2d
 
 from fednet.errors import MeasureError
 
-DistanceName = Literal["mse", "ssim", "perceptual", "lpips"]
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Two batches of pictures (n, c, h, w) in [-1, 1] -> (n,), at least 0."""
 Features = Callable[[Tensor], Sequence[Tensor]]

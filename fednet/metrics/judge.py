@@ -19,10 +19,10 @@ from fednet.api import NullProgress, Progress
 from fednet.data.datasets import ImageSet
 from fednet.errors import MeasureError
 from fednet.images import require_pictures
+from fednet.metrics.config import STEPS
 from fednet.models.classifier import Classifier
 from fednet.seeds import derive, generator
 
-STEPS = 400
 BATCH = 64
 LEARNING_RATE = 2e-3
 TURN, ZOOM, SHIFT = 0.2, 0.12, 0.12

@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from fednet.errors import ModelError
+from fednet.models.config import CodecConfig
 
 ImageShape = tuple[int, int, int]
 
@@ -29,20 +29,6 @@ LEAK = 0.2
 """Slope of the leaky ReLU."""
 GROUPS = 8
 """Of a group normalisation, or as many as divide the channels."""
-
-
-class CodecConfig(BaseModel):
-    """The shape of both networks.
-
-    Attributes:
-        latent: numbers in a latent vector.
-        width: channels of the widest map; every halving of the sides doubles them.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    latent: int = Field(default=32, ge=1, le=1024)
-    width: int = Field(default=32, ge=4, le=512)
 
 
 class Decoder(nn.Module):

@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from fednet.errors import ModelError
+from fednet.models.config import GanConfig
 
-GanKind = Literal["mlp", "dcgan", "dp-dcgan"]
 Shape = tuple[int, int, int]
 
 LEAST_SIDE, MOST_SIDE, SEED_SIDE = 8, 64, 4
@@ -30,22 +28,6 @@ LEAK = 0.2
 """Slope of the leaky ReLU."""
 GROUPS = 8
 """Of a group normalisation, or as many as divide the channels."""
-
-
-class GanConfig(BaseModel):
-    """The shape of both networks.
-
-    Attributes:
-        kind: see the module.
-        latent: numbers in a latent vector; the source's nz.
-        width: channels of the widest maps of the convolutions; hidden units of the MLP are four times that.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: GanKind = "dp-dcgan"
-    latent: int = Field(default=100, ge=1, le=10_000)
-    width: int = Field(default=64, ge=4, le=1024)
 
 
 class Generator(nn.Module):

@@ -18,38 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
 from fednet.diffusion.sde import SDE, over
 from fednet.errors import ModelError
+from fednet.models.config import UNetConfig
 
 if TYPE_CHECKING:
     from diffusers.models.unets.unet_2d import UNet2DModel
-
-
-class UNetConfig(BaseModel):
-    """The shape of the score network, a diffusers `UNet2DModel`.
-
-    Attributes:
-        channels: feature maps by level; every level but the last halves the picture's sides.
-        layers: residual blocks a level.
-        groups: groups of the group normalisation; divides every entry of `channels`.
-        attention: self-attention at the lowest level.
-        conditional: the network is told class labels, and one label more that stands for "any class".
-        data_scale: root mean square of the pixels in [-1, 1]; only sets the scales inside the network.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    channels: tuple[int, ...] = Field(default=(32, 32), min_length=1)
-    layers: int = Field(default=1, ge=1)
-    groups: int = Field(default=8, ge=1)
-    attention: bool = True
-    conditional: bool = False
-    data_scale: float = Field(default=0.8, gt=0.0)
 
 
 class ScoreNet(nn.Module):

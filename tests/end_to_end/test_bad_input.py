@@ -19,7 +19,8 @@ from fednet.api import Network, Progress, Question, SiteContext
 from fednet.data.site_data import run_share
 from fednet.methods.score_inference.config import ScoreInferenceConfig
 from fednet.methods.score_inference.site import ScoreInferenceSite
-from fednet.models.unet import ScoreNet, UNetConfig, save
+from fednet.models.config import UNetConfig
+from fednet.models.unet import ScoreNet, save
 from launch.config.schema import load_config
 from launch.run.devices import free_ports
 from nodes.errors import NoQuorum

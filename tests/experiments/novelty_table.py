@@ -28,21 +28,22 @@ from torch.nn.functional import cross_entropy
 from fednet.api import Network, NullProgress, SiteContext
 from fednet.data.config import DataConfig
 from fednet.data.datasets import ImageSet, Splits, load
+from fednet.diffusion.config import ScoreTrainConfig
 from fednet.diffusion.sde import VP
-from fednet.diffusion.training import ScoreTrainConfig, joint_state, load_joint_state, resume, train
+from fednet.diffusion.training import joint_state, load_joint_state, resume, train
 from fednet.federated.averaging import weighted_mean
 from fednet.federated.config import Federation
 from fednet.federated.local_network import local_network
 from fednet.federated.state import detached_copy
 from fednet.files import write_whole
-from fednet.methods.novelty.config import NoveltyConfig
-from fednet.methods.novelty.detector import Detector, DetectorConfig, lowest_scores, median_distance
+from fednet.methods.novelty.config import ClassifierTrainConfig, DetectorConfig, NoveltyConfig
+from fednet.methods.novelty.detector import Detector, lowest_scores, median_distance
 from fednet.methods.novelty.services import run_training_rounds, validate
 from fednet.methods.novelty.site import NoveltySite
-from fednet.methods.novelty.training import ClassifierTrainConfig
 from fednet.metrics.novelty import alarm_rate, auroc, nearest_distance, softmax_doubt
+from fednet.models.config import UNetConfig
 from fednet.models.lenet import LeNet
-from fednet.models.unet import ScoreNet, UNetConfig
+from fednet.models.unet import ScoreNet
 from fednet.seeds import derive, generator
 
 README = Path("fednet/methods/novelty/README.md")

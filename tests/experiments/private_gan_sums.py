@@ -16,7 +16,8 @@ from torch.nn.functional import softplus
 
 from fednet.errors import PrivacyError
 from fednet.federated.state import pack, unpack
-from fednet.models.gan import Discriminator, GanConfig
+from fednet.models.config import GanConfig
+from fednet.models.gan import Discriminator
 from fednet.privacy import homomorphic
 from fednet.privacy.accounting import Expense, noise_for, spent
 from fednet.privacy.dp_sgd import PrivateTrainer

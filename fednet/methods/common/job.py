@@ -17,7 +17,8 @@ from fednet.api import Network, Progress, RoundPlan, RoundRecord
 from fednet.data.datasets import Splits
 from fednet.methods.common.capabilities import ImageCapabilities
 from fednet.methods.common.journal import Journal
-from fednet.metrics.judge import STEPS, Judge, train_judge
+from fednet.metrics.config import STEPS
+from fednet.metrics.judge import Judge, train_judge
 from fednet.reporting.summary import Summary, write_summary
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)

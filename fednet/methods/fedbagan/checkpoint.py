@@ -19,7 +19,8 @@ from torch import Tensor
 from fednet.federated.state import require_finite, require_like
 from fednet.methods.common.checkpoint import read_checkpoint, write_checkpoint
 from fednet.methods.fedbagan.gaussians import ClassGaussians
-from fednet.models.codec import CodecConfig, Decoder
+from fednet.models.codec import Decoder
+from fednet.models.config import CodecConfig
 
 METADATA_KEY = "fedbagan"
 MAX_BYTES = 1 << 30

@@ -1,23 +1,27 @@
 """The configuration of the federated balancing GAN, with its defaults; checked before anything runs.
 
-The shape of the networks is configured in `fednet.models.codec`, which classes are rare in `partition.imbalance`
+The shape of the networks is configured in `fednet.models.config`, which classes are rare in `partition.imbalance`
 (`fednet.data.config`), how contributions become one model in `fednet.federated.config`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from fednet.data.site_data import check_data
 from fednet.federated.config import Federation, Mean, Replace
 from fednet.methods.common.config import ConfigSection, ImageConfig
-from fednet.methods.fedbagan.gaussians import MAX_MOMENT
-from fednet.methods.fedbagan.losses import GameName, LossName, OptimiserName
-from fednet.metrics.judge import STEPS
-from fednet.models.codec import CodecConfig
+from fednet.metrics.config import STEPS
+from fednet.models.config import CodecConfig
+
+GameName = Literal["relativistic", "softmax"]
+LossName = Literal["nll", "cel"]
+OptimiserName = Literal["adam", "sgd"]
+MAX_MOMENT = 64.0
+"""Of a contributed value; latent vectors are regularised to unit size, so that moments stay far below."""
 
 
 class AutoencoderConfig(ConfigSection):

@@ -20,9 +20,8 @@ from torch import Tensor
 
 from fednet.api import ModelState
 from fednet.errors import MethodError, ModelError
+from fednet.methods.fedbagan.config import MAX_MOMENT
 
-MAX_MOMENT = 64.0
-"""Of a contributed value; latent vectors are regularised to unit size, so that moments stay far below."""
 MIN_VARIANCE = 1e-6
 """Smallest variance in any direction."""
 

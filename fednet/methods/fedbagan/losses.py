@@ -19,15 +19,12 @@ generated pictures: to it a picture is real that is classified as any of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, nll_loss
 
-LossName = Literal["nll", "cel"]
-GameName = Literal["relativistic", "softmax"]
-OptimiserName = Literal["adam", "sgd"]
+from fednet.methods.fedbagan.config import GameName, LossName, OptimiserName
 
 MOMENTUM = 0.5
 """Of SGD, as in the source, and the first beta of Adam (Radford et al. 2016, arXiv 1511.06434)."""

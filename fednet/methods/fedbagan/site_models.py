@@ -11,7 +11,8 @@ from fednet.federated.state import detached_copy
 from fednet.methods.fedbagan.config import FedBaganConfig
 from fednet.methods.fedbagan.gaussians import ClassGaussians, zero_moments
 from fednet.methods.fedbagan.messages import AUTOENCODER, GAN, MOMENTS, PLAIN_GAN
-from fednet.models.codec import CodecConfig, Decoder, Encoder, ImageShape
+from fednet.models.codec import Decoder, Encoder, ImageShape
+from fednet.models.config import CodecConfig
 
 CHUNK = 256
 """Pictures generated at once."""

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from fednet.diffusion.sde import SDEConfig
 from fednet.errors import ModelError
 from fednet.methods.common.checkpoint import read_checkpoint, write_checkpoint
+from fednet.models.config import UNetConfig
 from fednet.models.lenet import LeNet
-from fednet.models.unet import ScoreNet, UNetConfig
+from fednet.models.unet import ScoreNet
 
 METADATA_KEY = "detector"
 Size = Annotated[int, Field(ge=1, le=4096)]

@@ -1,7 +1,6 @@
 """The configuration of the federated classifier and its detectors, with its defaults; checked before anything runs.
 
-How the classifier is trained is configured in `training.py`, a detector in `detector.py`, how contributions become one
-model in `fednet.federated.config`. This module knows how they fit together, and the steps of the run's job.
+How contributions become one model is configured in `fednet.federated.config`.
 """
 
 from __future__ import annotations
@@ -10,17 +9,74 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fednet.data.site_data import check_data
+from fednet.diffusion.config import MaskKind, ScoreTrainConfig
 from fednet.diffusion.sde import VP, SDEConfig
-from fednet.diffusion.training import ScoreTrainConfig
 from fednet.errors import DataError
 from fednet.federated.config import Federation
 from fednet.methods.common.config import ConfigSection, ImageConfig
-from fednet.methods.novelty.detector import DetectorConfig
-from fednet.methods.novelty.training import ClassifierTrainConfig
-from fednet.models.unet import UNetConfig
+from fednet.metrics.config import DistanceName
+from fednet.models.config import UNetConfig
+
+
+class DetectorConfig(BaseModel):
+    """How a detector looks at a picture.
+
+    Attributes:
+        mask: what is taken away, see `fednet.diffusion.masks`.
+        blocks: squares of a checkerboard along each edge.
+        reconstructions: of a picture; the score is the median of their distances.
+        steps: of the reverse SDE, for each reconstruction.
+        distance: between a picture and its reconstruction; "perceptual" needs a trained LeNet, "lpips" the published
+            weights.
+        false_alarms: the share of pictures that belong which a calibrated threshold may call novel.
+        batch: reconstructions drawn at once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mask: MaskKind = "alternating"
+    blocks: int = Field(default=4, ge=2, le=256)
+    reconstructions: int = Field(default=10, ge=1, le=1000)
+    steps: int = Field(default=100, ge=1, le=10_000)
+    distance: DistanceName = "mse"
+    false_alarms: float = Field(default=0.05, gt=0.0, lt=1.0)
+    batch: int = Field(default=128, ge=1)
+
+
+class ClassifierTrainConfig(BaseModel):
+    """How a classifier is trained.
+
+    Attributes:
+        epochs: passes over the chosen pictures; one where neither `epochs` nor `steps` is given.
+        steps: instead of `epochs`: number of batches.
+        batch: pictures a step.
+        lr: step size of SGD.
+        momentum: of SGD; it starts anew with every training.
+        mu: weight of FedProx's term, which pulls towards the model that the round began with; 0 is FedAvg.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    batch: int = Field(default=16, ge=1)
+    lr: float = Field(default=0.05, gt=0.0)
+    momentum: float = Field(default=0.0, ge=0.0, lt=1.0)
+    mu: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> ClassifierTrainConfig:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("give `epochs` or `steps`, not both")
+        return self
+
+    def batches(self, images: int) -> int:
+        """The number of batches that the budget buys for `images` pictures."""
+        return self.steps or (self.epochs or 1) * -(-images // self.batch)
+
 
 LabelList = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 """Class numbers."""

@@ -22,40 +22,17 @@ from torch import Tensor
 
 from fednet.api import NullProgress, Progress
 from fednet.diffusion.inpainting import inpaint
-from fednet.diffusion.masks import MaskKind, masks
+from fednet.diffusion.masks import masks
 from fednet.errors import MeasureError, ModelError
 from fednet.images import require_pictures
 from fednet.methods.novelty.checkpoint import read_detector, write_detector
+from fednet.methods.novelty.config import DetectorConfig
 from fednet.metrics import novelty
-from fednet.metrics.distances import Distance, DistanceName, mse, perceptual, ssim
+from fednet.metrics.config import DistanceName
+from fednet.metrics.distances import Distance, mse, perceptual, ssim
 from fednet.models.lenet import LeNet
 from fednet.models.unet import ScoreNet
 from fednet.seeds import generator
-
-
-class DetectorConfig(BaseModel):
-    """How a detector looks at a picture.
-
-    Attributes:
-        mask: what is taken away, see `fednet.diffusion.masks`.
-        blocks: squares of a checkerboard along each edge.
-        reconstructions: of a picture; the score is the median of their distances.
-        steps: of the reverse SDE, for each reconstruction.
-        distance: between a picture and its reconstruction; "perceptual" needs a trained LeNet, "lpips" the published
-            weights.
-        false_alarms: the share of pictures that belong which a calibrated threshold may call novel.
-        batch: reconstructions drawn at once.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mask: MaskKind = "alternating"
-    blocks: int = Field(default=4, ge=2, le=256)
-    reconstructions: int = Field(default=10, ge=1, le=1000)
-    steps: int = Field(default=100, ge=1, le=10_000)
-    distance: DistanceName = "mse"
-    false_alarms: float = Field(default=0.05, gt=0.0, lt=1.0)
-    batch: int = Field(default=128, ge=1)
 
 
 class Detector:

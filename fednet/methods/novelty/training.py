@@ -13,7 +13,6 @@ import math
 from collections.abc import Iterator
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -22,42 +21,11 @@ from fednet.data.datasets import ImageSet
 from fednet.errors import MethodError
 from fednet.federated.proximal import proximal_term
 from fednet.methods.common.training import descend
+from fednet.methods.novelty.config import ClassifierTrainConfig
 from fednet.seeds import derive, generator
 
 CHUNK = 256
 """Pictures classified at once."""
-
-
-class ClassifierTrainConfig(BaseModel):
-    """How a classifier is trained.
-
-    Attributes:
-        epochs: passes over the chosen pictures; one where neither `epochs` nor `steps` is given.
-        steps: instead of `epochs`: number of batches.
-        batch: pictures a step.
-        lr: step size of SGD.
-        momentum: of SGD; it starts anew with every training.
-        mu: weight of FedProx's term, which pulls towards the model that the round began with; 0 is FedAvg.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    epochs: int | None = Field(default=None, ge=1)
-    steps: int | None = Field(default=None, ge=1)
-    batch: int = Field(default=16, ge=1)
-    lr: float = Field(default=0.05, gt=0.0)
-    momentum: float = Field(default=0.0, ge=0.0, lt=1.0)
-    mu: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _one_budget(self) -> ClassifierTrainConfig:
-        if self.epochs is not None and self.steps is not None:
-            raise ValueError("give `epochs` or `steps`, not both")
-        return self
-
-    def batches(self, images: int) -> int:
-        """The number of batches that the budget buys for `images` pictures."""
-        return self.steps or (self.epochs or 1) * -(-images // self.batch)
 
 
 def train_classifier(

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from fednet.federated.config import Federation, Mean
 from fednet.methods.common.config import ConfigSection, ImageConfig
-from fednet.models.gan import GanConfig
+from fednet.models.config import GanConfig
 
 DEFAULT_NOISE = 1.0
 

@@ -14,11 +14,11 @@ from pydantic import Field, StringConstraints, model_validator
 
 from fednet.data.config import PartitionConfig
 from fednet.data.site_data import check_data
+from fednet.diffusion.config import ScoreTrainConfig
 from fednet.diffusion.sampler_config import EulerMaruyama, SamplerConfig
 from fednet.diffusion.sde import VP, SDEConfig
-from fednet.diffusion.training import ScoreTrainConfig
 from fednet.methods.common.config import ConfigSection, ImageConfig
-from fednet.models.unet import UNetConfig
+from fednet.models.config import UNetConfig
 
 RuleName = Literal["mean", "data-size", "label-count", "mixture", "consensus", "median"]
 ScoreArmName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fednet.diffusion.masks import MaskKind, checkerboard, masks
+from fednet.diffusion.config import MaskKind
+from fednet.diffusion.masks import checkerboard, masks
 from fednet.errors import ModelError
 
 KINDS = ("alternating", "checkerboard", "centre", "random")

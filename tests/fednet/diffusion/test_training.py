@@ -13,17 +13,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from fednet.api import NullProgress, Progress, Stopped
+from fednet.diffusion.config import ScoreTrainConfig
 from fednet.diffusion.sde import SDE, VE, VP
-from fednet.diffusion.training import (
-    ScoreTrainConfig,
-    joint_state,
-    load_joint_state,
-    resume,
-    score_matching_loss,
-    train,
-)
+from fednet.diffusion.training import joint_state, load_joint_state, resume, score_matching_loss, train
 from fednet.errors import MethodError, ModelError
-from fednet.models.unet import ScoreNet, UNetConfig
+from fednet.models.config import UNetConfig
+from fednet.models.unet import ScoreNet
 from fednet.seeds import generator
 
 SHAPE = (1, 4, 4)

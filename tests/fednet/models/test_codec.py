@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fednet.errors import ModelError
-from fednet.models.codec import CodecConfig, Decoder, Encoder
+from fednet.models.codec import Decoder, Encoder
+from fednet.models.config import CodecConfig
 
 SMALL = CodecConfig(latent=6, width=4)
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from fednet.errors import ModelError
-from fednet.models.gan import Discriminator, GanConfig, GanKind, Generator
+from fednet.models.config import GanConfig, GanKind
+from fednet.models.gan import Discriminator, Generator
 
 
 @pytest.mark.parametrize("kind", ["mlp", "dcgan", "dp-dcgan"])

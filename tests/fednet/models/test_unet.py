@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 from fednet.diffusion.sde import SDE, VE, VP, SubVP
 from fednet.errors import ModelError
-from fednet.models.unet import ScoreNet, UNetConfig, digest, restore, save
+from fednet.models.config import UNetConfig
+from fednet.models.unet import ScoreNet, digest, restore, save
 from fednet.seeds import generator
 
 SHAPE = (1, 4, 4)

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy, softplus
 
 from fednet.errors import ModelError, PrivacyError
-from fednet.models.gan import Discriminator, GanConfig, GanKind, Generator
+from fednet.models.config import GanConfig, GanKind
+from fednet.models.gan import Discriminator, Generator
 from fednet.models.lenet import LeNet
 from fednet.privacy.dp_sgd import PrivateTrainer, clipped_sum, require_supported
 from fednet.privacy.noise import NoiseSource

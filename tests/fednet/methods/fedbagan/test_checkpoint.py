@@ -14,7 +14,8 @@ from torch import Tensor
 from fednet.errors import ModelError
 from fednet.methods.fedbagan.checkpoint import METADATA_KEY, CheckpointDescription, GeneratorCheckpoint
 from fednet.methods.fedbagan.gaussians import ClassGaussians, latent_moments
-from fednet.models.codec import CodecConfig, Decoder
+from fednet.models.codec import Decoder
+from fednet.models.config import CodecConfig
 
 MODEL = CodecConfig(latent=4, width=4)
 NAMES = ("rows", "columns", "checks")

@@ -8,8 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from fednet.federated.config import Momentum
-from fednet.methods.fedbagan.config import FedBaganConfig, check
-from fednet.methods.fedbagan.gaussians import MAX_MOMENT
+from fednet.methods.fedbagan.config import MAX_MOMENT, FedBaganConfig, check
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fednet.errors import MethodError, ModelError
 from fednet.federated.averaging import weighted_mean
-from fednet.methods.fedbagan.gaussians import MAX_MOMENT, ClassGaussians, latent_moments, zero_moments
+from fednet.methods.fedbagan.config import MAX_MOMENT
+from fednet.methods.fedbagan.gaussians import ClassGaussians, latent_moments, zero_moments
 from fednet.privacy.masking import sum_masked
 from fednet.privacy.quantise import Quantiser, apply_change, difference
 

@@ -15,8 +15,9 @@ from fednet.diffusion.sde import VP
 from fednet.errors import ModelError
 from fednet.methods.novelty.checkpoint import METADATA_KEY, read_detector, write_detector
 from fednet.methods.novelty.detector import Detector
+from fednet.models.config import UNetConfig
 from fednet.models.lenet import LeNet
-from fednet.models.unet import ScoreNet, UNetConfig
+from fednet.models.unet import ScoreNet
 
 
 def network() -> ScoreNet:

@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 
 from fednet.api import NullProgress, Stopped
+from fednet.diffusion.config import ScoreTrainConfig
 from fednet.diffusion.masks import masks
 from fednet.diffusion.sde import VP
-from fednet.diffusion.training import ScoreTrainConfig, train
+from fednet.diffusion.training import train
 from fednet.errors import MeasureError, ModelError
-from fednet.methods.novelty.detector import Detector, DetectorConfig, lowest_scores, median_distance
+from fednet.methods.novelty.config import DetectorConfig
+from fednet.methods.novelty.detector import Detector, lowest_scores, median_distance
 from fednet.metrics.distances import mse, perceptual, ssim
 from fednet.metrics.novelty import auroc
+from fednet.models.config import UNetConfig
 from fednet.models.lenet import LeNet
-from fednet.models.unet import ScoreNet, UNetConfig
+from fednet.models.unet import ScoreNet
 from fednet.seeds import generator
 
 SHAPE = (1, 8, 8)

@@ -11,7 +11,8 @@ import torch
 from fednet.api import NullProgress
 from fednet.errors import MethodError
 from fednet.federated.proximal import drift
-from fednet.methods.novelty.training import ClassifierTrainConfig, batched_logits, count_correct, train_classifier
+from fednet.methods.novelty.config import ClassifierTrainConfig
+from fednet.methods.novelty.training import batched_logits, count_correct, train_classifier
 from fednet.models.lenet import LeNet
 
 

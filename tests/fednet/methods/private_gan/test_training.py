@@ -19,7 +19,8 @@ from fednet.methods.private_gan.training import (
     train_gan,
     train_private_classifier,
 )
-from fednet.models.gan import Discriminator, GanConfig, Generator
+from fednet.models.config import GanConfig
+from fednet.models.gan import Discriminator, Generator
 from fednet.models.lenet import LeNet
 from fednet.privacy.noise import NoiseSource
 
