@@ -34,14 +34,14 @@ def shares(latents: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
     return list(zip(latents.tensor_split(cuts), labels.tensor_split(cuts), strict=True))
 
 
-def told(latents: Tensor, labels: Tensor) -> tuple[dict[str, dict[str, Tensor]], dict[str, float]]:
+def per_site(latents: Tensor, labels: Tensor) -> tuple[dict[str, dict[str, Tensor]], dict[str, float]]:
     parts = shares(latents, labels)
     states = {f"a{k}": latent_moments(z, y, CLASSES, k, SITES) for k, (z, y) in enumerate(parts)}
     return states, {f"a{k}": float(len(z)) for k, (z, _) in enumerate(parts)}
 
 
 def test_summed_moments_are_those_of_the_pooled_pictures(pooled: tuple[Tensor, Tensor]) -> None:
-    total = weighted_mean(*told(*pooled))
+    total = weighted_mean(*per_site(*pooled))
     found = ClassGaussians.of(total, shrinkage=1e-9)
     latents, labels = pooled
     for label in (0, 1):
@@ -56,7 +56,7 @@ def test_summed_moments_are_those_of_the_pooled_pictures(pooled: tuple[Tensor, T
 
 def test_a_quantised_sum_gives_the_same_gaussians(pooled: tuple[Tensor, Tensor]) -> None:
     """What a secure sum does to the numbers, without the masks, which cancel exactly."""
-    states, weights = told(*pooled)
+    states, weights = per_site(*pooled)
     base, largest = zero_moments(SITES, CLASSES, WIDE), max(weights.values())
     quantiser = Quantiser(MAX_MOMENT, SITES)
     encoded = {
@@ -73,17 +73,17 @@ def test_a_quantised_sum_gives_the_same_gaussians(pooled: tuple[Tensor, Tensor])
 
 
 def test_a_rare_class_leans_on_the_others_and_a_missing_one_is_not_known(pooled: tuple[Tensor, Tensor]) -> None:
-    found = ClassGaussians.of(weighted_mean(*told(*pooled)), shrinkage=4.0)
+    found = ClassGaussians.of(weighted_mean(*per_site(*pooled)), shrinkage=4.0)
     assert found.known.tolist() == [True, True, True, False]
     assert bool((torch.linalg.eigvalsh(found.covariance) > 0).all())  # although three vectors span a plane
-    weak = ClassGaussians.of(weighted_mean(*told(*pooled)), shrinkage=1e6)
+    weak = ClassGaussians.of(weighted_mean(*per_site(*pooled)), shrinkage=1e6)
     torch.testing.assert_close(weak.covariance[0], weak.covariance[2], rtol=1e-3, atol=1e-4)
     with pytest.raises(ModelError, match="no site has a picture of class 3"):
         found.draw(torch.tensor([0, 3]), torch.Generator())
 
 
 def test_draws_have_the_moments_of_their_class(pooled: tuple[Tensor, Tensor]) -> None:
-    found = ClassGaussians.of(weighted_mean(*told(*pooled)), shrinkage=4.0)
+    found = ClassGaussians.of(weighted_mean(*per_site(*pooled)), shrinkage=4.0)
     drawn = found.draw(torch.ones(40_000, dtype=torch.int64), torch.Generator().manual_seed(0))
     assert float((drawn.mean(0) - found.mean[1]).abs().max()) < 0.05
     assert float((torch.cov(drawn.T) - found.covariance[1]).abs().max()) < 0.1

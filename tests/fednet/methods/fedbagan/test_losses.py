@@ -38,7 +38,7 @@ def test_nll_and_cel_are_the_same_loss_with_the_same_gradient(logits: torch.Tens
     torch.testing.assert_close(values[0], values[1], rtol=0, atol=1e-14)
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-14)
     wrong = LOSSES["nll"](logits, (labels + 1) % 10)
-    assert not torch.isclose(values[0], wrong)  # so that their equality says something
+    assert not torch.isclose(values[0], wrong)  # so that their equality means something
 
 
 def test_realness_is_the_log_odds_of_not_being_drawn(logits: torch.Tensor, labels: torch.Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Small contexts with pictures of bright columns, a column a class, and the network of all of them in one process."""
+"""Small sites with pictures of bright columns, a column a class, and the network of all of them in one process."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 
 def columns(*labels: int, count: int = 16, seed: int = 0) -> ImageSet:
     """Pictures 1 x 8 x 8 of these classes: two columns of their own are bright, with a little noise."""
-    told = torch.tensor([label for label in labels for _ in range(count)])
-    images = torch.randn(len(told), 1, 8, 8, generator=generator(seed, "columns", *labels)) * 0.05 - 0.8
-    for index, label in enumerate(told.tolist()):
+    of_each = torch.tensor([label for label in labels for _ in range(count)])
+    images = torch.randn(len(of_each), 1, 8, 8, generator=generator(seed, "columns", *labels)) * 0.05 - 0.8
+    for index, label in enumerate(of_each.tolist()):
         images[index, :, :, 2 * label : 2 * label + 2] += 1.5
-    return ImageSet(images.clamp(-1, 1), told, CLASSES)
+    return ImageSet(images.clamp(-1, 1), of_each, CLASSES)
 
 
 def small(**changes: Mapping[str, object]) -> NoveltyConfig:
@@ -44,7 +44,7 @@ def small(**changes: Mapping[str, object]) -> NoveltyConfig:
 
 
 class Cluster:
-    """Two contexts, prepared: a1 with the labels 0-2, a2 with 1-3; and their network."""
+    """Two sites, prepared: a1 with the labels 0-2, a2 with 1-3; and their network."""
 
     def __init__(self, folder: Path, config: NoveltyConfig, seed: int = 0) -> None:
         held = {"a1": (0, 1, 2), "a2": (1, 2, 3)}

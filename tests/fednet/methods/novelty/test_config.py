@@ -28,7 +28,7 @@ def test_it_survives_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "message"),
     [
         ({"flow": {"first": [0], "unseen": [0, 1]}}, "share the labels"),
         ({"flow": {"shares": []}}, "at least 1"),
@@ -39,8 +39,8 @@ def test_it_survives_json() -> None:
         ({"unknown": 1}, "Extra"),
     ],
 )
-def test_what_does_not_fit_is_refused(values: Any, says: Any) -> None:
-    with pytest.raises(ValidationError, match=says):
+def test_what_does_not_fit_is_refused(values: Any, message: Any) -> None:
+    with pytest.raises(ValidationError, match=message):
         NoveltyConfig.model_validate(values)
 
 

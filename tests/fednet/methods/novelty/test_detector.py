@@ -51,7 +51,7 @@ def pictures(count: int = 7) -> Tensor:
 
 
 def stripes(count: int, which: str) -> Tensor:
-    """Pictures of which each pixel says what its neighbour to the left is: stripes, here or there, faint or strong."""
+    """Pictures of which each pixel follows from its left neighbour: stripes, here or there, faint or strong."""
     chance = generator(0, which)
     rows = 0.5 + 0.4 * torch.rand(count, 1, 8, 1, generator=chance)
     sign = 2.0 * torch.randint(0, 2, (count, 1, 8, 1), generator=chance) - 1
@@ -152,17 +152,17 @@ def test_what_cannot_be_built_is_refused() -> None:
 
 
 def test_every_step_is_told_and_may_end_it() -> None:
-    heard: list[tuple[str, int, int]] = []
+    reported: list[tuple[str, int, int]] = []
 
     class Impatient:
         def report(self, phase: str, done: int, total: int, **values: float) -> None:
-            heard.append((phase, done, total))
+            reported.append((phase, done, total))
             if done == 6:
                 raise Stopped
 
     with pytest.raises(Stopped):
         detector(batch=10).score(pictures(), Impatient())
-    assert heard == [("scoring", done, 12) for done in range(1, 7)]
+    assert reported == [("scoring", done, 12) for done in range(1, 7)]
 
 
 def test_a_saved_detector_is_the_same_detector_and_the_same_bytes(tmp_path: Path) -> None:

@@ -20,8 +20,11 @@ def redrawn(level: float = 0.5, count: int = 6) -> Reconstructions:
 
 def test_a_picture_stands_beside_its_parts() -> None:
     image = torch.full((1, 8, 8), -1.0)
-    told = {"detector": {"a1": redrawn(), "a2": redrawn()}, "own-detector": {"a1": redrawn(0.0), "a2": redrawn(-0.5)}}
-    inference = NoveltyInference(image, ("a",), {}, ClassPrediction(0, 1.0), {}, {}, told)
+    redrawings = {
+        "detector": {"a1": redrawn(), "a2": redrawn()},
+        "own-detector": {"a1": redrawn(0.0), "a2": redrawn(-0.5)},
+    }
+    inference = NoveltyInference(image, ("a",), {}, ClassPrediction(0, 1.0), {}, {}, redrawings)
     pixels = figures.reconstruction_grid(inference)
     side = 64 + 1
     assert pixels.shape == (3 * side + 1, 7 * side + 1, 3)  # what the sites share draws the same, once

@@ -46,7 +46,7 @@ def test_a_picture_has_one_word_from_all(ready: Any, pictures: Callable[..., Any
     image = pictures(1, count=1).images
     found = infer(ready.network, image, keep=True)
     assert set(found.predictions) == {"a1", "a2"}
-    assert {name: set(told) for name, told in found.verdicts.items()} == {
+    assert {name: set(by_site) for name, by_site in found.verdicts.items()} == {
         "detector": {"a1", "a2"},
         "own-detector": {"a1", "a2"},
     }
@@ -58,11 +58,11 @@ def test_a_picture_has_one_word_from_all(ready: Any, pictures: Callable[..., Any
 
 def test_the_smallest_ratio_decides(ready: Any, pictures: Callable[..., Any]) -> None:
     found = infer(ready.network, pictures(3, count=1).images)
-    for name, told in found.verdicts.items():
+    for name, by_site in found.verdicts.items():
         verdict = found.verdict(name)
-        assert verdict.ratio == min(one.ratio for one in told.values())
-        assert verdict.is_ood == all(one.is_ood for one in told.values())
-        assert found.lowest[name] == min(one.score for one in told.values())
+        assert verdict.ratio == min(one.ratio for one in by_site.values())
+        assert verdict.is_ood == all(one.is_ood for one in by_site.values())
+        assert found.lowest[name] == min(one.score for one in by_site.values())
     together = found.verdicts["detector"]
     assert together["a1"] == together["a2"]
 

@@ -30,7 +30,7 @@ FLOW = {
 
 
 class StopAt(NullProgress):
-    """A watch that wants the end when a phase is told."""
+    """A progress that stops at a phase."""
 
     def __init__(self, phase: str, done: int) -> None:
         self._at = phase, done
@@ -109,13 +109,13 @@ def test_a_stopped_run_goes_on_to_the_same_result(
 
 
 def test_steps_that_the_sites_cannot_take_are_refused_before_any_is(job: Any, tmp_path: Path) -> None:
-    for flow, says in (
+    for flow, message in (
         ({"first": [3], "unseen": [0]}, r"a1 has no pictures of label 3"),
         ({"shares": [[0, 3]]}, r"a1 has no pictures of label 3"),
         ({"first": [9]}, r"flow names the labels \[9\]"),
         ({"belongs": [[0, 1, 2], [1, 2, 3]]}, "leave some out"),
     ):
-        with pytest.raises(DataError, match=says):
+        with pytest.raises(DataError, match=message):
             job(tmp_path / "run", **flow)
     assert not (tmp_path / "run" / "journal.json").exists()
 
@@ -150,6 +150,6 @@ def test_a_site_has_its_share_or_data_of_its_own(small_config: Callable[..., Any
         NoveltySite.from_overrides(small_config(), site, {"data": {"limit": 100}}),
     )
     capabilities = [json.loads(one.prepare(NullProgress())) for one in (shared, own)]
-    assert [sum(card["histogram"]) + sum(card["held_out"]) for card in capabilities] == [539, 100]
+    assert [sum(site["histogram"]) + sum(site["held_out"]) for site in capabilities] == [539, 100]
     with pytest.raises(DataError):
         NoveltySite.from_overrides(small_config(), site, {"data": {"name": "mnist", "root": str(tmp_path / "no")}})

@@ -41,21 +41,21 @@ def test_learning_repeats_and_leaves_the_model_alone(
     config = small_config()
     model = classifier(config) if alone is None else LocalDetector(config, site(), SHAPE, alone=alone)
     before, base = digest(model.state()), digest(model.initial_state())
-    told = [
+    updates = [
         model.train(model.initial_state(), pictures(0, 1), TrainBudget(), seed=3, progress=NullProgress())
         for _ in range(2)
     ]
-    assert digest(told[0].state) == digest(told[1].state) != base
+    assert digest(updates[0].state) == digest(updates[1].state) != base
     assert digest(model.state()) == before
     assert digest(model.initial_state()) == base
-    model.take(told[0].state, "what was learnt")
-    assert digest(model.state()) == digest(told[0].state)
+    model.take(updates[0].state, "what was learnt")
+    assert digest(model.state()) == digest(updates[0].state)
 
 
 def test_a_budget_goes_before_the_configuration(small_config: Callable[..., Any], pictures: Callable[..., Any]) -> None:
     model = classifier(small_config())
-    told = model.train(model.initial_state(), pictures(0, 1), TrainBudget(steps=2), seed=0, progress=NullProgress())
-    assert told.values["steps"] == 2
+    update = model.train(model.initial_state(), pictures(0, 1), TrainBudget(steps=2), seed=0, progress=NullProgress())
+    assert update.values["steps"] == 2
     assert (
         model.train(model.initial_state(), pictures(0, 1), TrainBudget(), seed=0, progress=NullProgress()).values[
             "steps"

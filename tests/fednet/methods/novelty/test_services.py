@@ -19,22 +19,22 @@ MODELS = ("classifier", "detector")
 
 
 def digests(cluster: Any, model: str = "classifier") -> set[str]:
-    return {told[model]["digest"] for told in services.status(cluster.network).by_node.values()}
+    return {status[model]["digest"] for status in services.status(cluster.network).by_node.values()}
 
 
 def test_training_is_the_chosen_site_s_alone(cluster: Any) -> None:
     before = services.status(cluster.network).by_node
-    told = services.train(cluster.network, (0, 1), nodes=["a1"])
+    reply = services.train(cluster.network, (0, 1), nodes=["a1"])
     after = services.status(cluster.network).by_node
-    assert list(told.by_node) == ["a1"]
-    assert told.by_node["a1"]["digest"] == after["a1"]["classifier"]["digest"] != before["a1"]["classifier"]["digest"]
+    assert list(reply.by_node) == ["a1"]
+    assert reply.by_node["a1"]["digest"] == after["a1"]["classifier"]["digest"] != before["a1"]["classifier"]["digest"]
     assert after["a2"] == before["a2"]
 
 
 def test_lists_by_site_reach_the_sites_that_they_name(cluster: Any) -> None:
-    told = services.train(cluster.network, {"a2": (3,)}, steps=2)
-    assert told.by_node["a2"]["pictures"] == 12
-    assert list(told.by_node) == ["a2"]
+    reply = services.train(cluster.network, {"a2": (3,)}, steps=2)
+    assert reply.by_node["a2"]["pictures"] == 12
+    assert list(reply.by_node) == ["a2"]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -114,7 +114,7 @@ def test_a_label_that_one_site_lacks_is_declined_by_it_alone(cluster: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("labels", "says"),
+    ("labels", "message"),
     [
         ("4", r"labels lie in 0\.\.3"),
         ("x", "written as"),
@@ -123,12 +123,12 @@ def test_a_label_that_one_site_lacks_is_declined_by_it_alone(cluster: Any) -> No
     ],
 )
 def test_labels_and_sites_that_nobody_has_are_refused_before_anything_starts(
-    cluster: Any, labels: Any, says: Any
+    cluster: Any, labels: Any, message: Any
 ) -> None:
     before = digests(cluster)
-    with pytest.raises(MethodError, match=says):
+    with pytest.raises(MethodError, match=message):
         services.train(cluster.network, labels)
-    with pytest.raises(MethodError, match=says):
+    with pytest.raises(MethodError, match=message):
         services.run_training_rounds(cluster.network, labels, key="k", federation=Federation())
     assert digests(cluster) == before
 
@@ -159,8 +159,8 @@ def test_models_that_do_not_fit_are_refused_before_any_round(cluster: Any, monke
 
 def test_own_detectors_stay_and_are_calibrated_each(cluster: Any) -> None:
     services.train(cluster.network, {"a1": "0-2", "a2": "1-3"}, model="own-detector")
-    told = services.calibrate(cluster.network)
-    thresholds = {site: one["threshold"] for site, one in told.by_node.items()}
+    reply = services.calibrate(cluster.network)
+    thresholds = {site: one["threshold"] for site, one in reply.by_node.items()}
     assert set(thresholds) == {"a1", "a2"}
     assert thresholds["a1"] != thresholds["a2"]
     with pytest.raises(MethodError, match="never leaves it"):
@@ -171,11 +171,11 @@ def test_own_detectors_stay_and_are_calibrated_each(cluster: Any) -> None:
 
 def test_one_threshold_comes_from_all_sites(cluster: Any) -> None:
     limit = services.calibrate_together(cluster.network, {"a1": "0-2", "a2": "1-3"}, 0.3)
-    told = services.status(cluster.network).by_node
-    assert {site: one["detector"]["threshold"] for site, one in told.items()} == {"a1": limit, "a2": limit}
+    reply = services.status(cluster.network).by_node
+    assert {site: one["detector"]["threshold"] for site, one in reply.items()} == {"a1": limit, "a2": limit}
 
 
 def test_who_refuses_is_told(cluster: Any) -> None:
-    told = services.train(cluster.network, "0")
-    assert list(told.by_node) == ["a1"]
-    assert "no pictures" in told.missing["a2"]
+    reply = services.train(cluster.network, "0")
+    assert list(reply.by_node) == ["a1"]
+    assert "no pictures" in reply.missing["a2"]

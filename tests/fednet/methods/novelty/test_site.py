@@ -32,9 +32,13 @@ def test_it_is_both_and_shows_what_it_has(cluster: Any) -> None:
     responder: Responder = site
     assert isinstance(participant, Participant)
     assert responder is not None
-    card = NoveltyCapabilities.model_validate_json(cluster.capabilities["a1"])
-    assert (card.histogram, card.held_out, card.shape) == ((12, 12, 12, 0), (4, 4, 4, 0), (1, 8, 8))
-    assert card.labels() == (0, 1, 2)
+    capabilities = NoveltyCapabilities.model_validate_json(cluster.capabilities["a1"])
+    assert (capabilities.histogram, capabilities.held_out, capabilities.shape) == (
+        (12, 12, 12, 0),
+        (4, 4, 4, 0),
+        (1, 8, 8),
+    )
+    assert capabilities.labels() == (0, 1, 2)
     assert len(cluster.capabilities["a1"]) < 1000
 
 
@@ -101,9 +105,9 @@ def test_validation_is_of_held_out_pictures_or_of_given_ones(cluster: Any, pictu
     own = asked(site, "validate", labels="0,2")
     assert own["there"].tolist() == [4, 0, 4, 0]
     given = pictures(0, 1, 2, 3, seed=5)
-    told = asked(site, "validate", {"images": given.images, "labels": given.labels})
-    assert told["there"].tolist() == [16] * 4
-    assert told["right"].tolist()[3] == 0 < told["right"].tolist()[0]
+    reply = asked(site, "validate", {"images": given.images, "labels": given.labels})
+    assert reply["there"].tolist() == [16] * 4
+    assert reply["right"].tolist()[3] == 0 < reply["right"].tolist()[0]
 
 
 def test_a_model_comes_as_the_bytes_of_safetensors(cluster: Any) -> None:
@@ -115,11 +119,11 @@ def test_a_model_comes_as_the_bytes_of_safetensors(cluster: Any) -> None:
 def test_a_detector_is_calibrated_and_scores_alike_in_any_batch(cluster: Any, pictures: Callable[..., Any]) -> None:
     site = cluster.sites["a1"]
     asked(site, "train", model="own-detector", labels="0-1")
-    told = asked(site, "calibrate")
-    assert told["scores"].shape == (8,)
+    reply = asked(site, "calibrate")
+    assert reply["scores"].shape == (8,)
     images = pictures(0, 3, count=3).images
     whole = asked(site, "score", {"images": images}, model="own-detector", keep=True)
-    assert whole["threshold"] == told["threshold"]
+    assert whole["threshold"] == reply["threshold"]
     assert whole["reconstructions"].shape == (6, 2, 1, 8, 8)
     known = whole["known"]
     assert torch.equal(
@@ -145,15 +149,15 @@ def test_a_threshold_can_be_given_and_goes_with_a_new_model(cluster: Any) -> Non
 
 def test_scores_alone_leave_the_threshold(cluster: Any) -> None:
     site = cluster.sites["a1"]
-    told = asked(site, "calibrate", model="detector", labels="0-2", only_scores=True)
-    assert set(told) == {"scores"}
+    reply = asked(site, "calibrate", model="detector", labels="0-2", only_scores=True)
+    assert set(reply) == {"scores"}
     assert from_json_tensor(asked(site, "status")["status"])["detector"]["threshold"] is None
 
 
 def test_dropout_says_how_sure_it_is(cluster: Any, pictures: Callable[..., Any]) -> None:
-    told = asked(cluster.sites["a1"], "uncertainty", {"images": pictures(0, count=3).images}, passes=5)
-    assert told["logits"].shape == (3, 4)
-    assert bool((told["deviation"] > 0).all())
+    reply = asked(cluster.sites["a1"], "uncertainty", {"images": pictures(0, count=3).images}, passes=5)
+    assert reply["logits"].shape == (3, 4)
+    assert bool((reply["deviation"] > 0).all())
 
 
 def test_its_own_detector_is_not_trained_twice(make_cluster: Callable[..., Any], tmp_path: Path) -> None:
@@ -167,7 +171,7 @@ def test_its_own_detector_is_not_trained_twice(make_cluster: Callable[..., Any],
 
 
 @pytest.mark.parametrize(
-    ("ask", "options", "says"),
+    ("ask", "options", "message"),
     [
         ("dance", {}, "a1: unknown question 'dance'; expected one of status, train"),
         ("train", {"labels": "3"}, r"a1 has no pictures to train on of four"),
@@ -189,8 +193,8 @@ def test_its_own_detector_is_not_trained_twice(make_cluster: Callable[..., Any],
         ("uncertainty", {"passes": 10**5}, "option passes must be a whole number from 1 to 10000"),
     ],
 )
-def test_what_cannot_be_answered_is_refused(cluster: Any, ask: Any, options: Any, says: Any) -> None:
-    with pytest.raises(MethodError, match=says):
+def test_what_cannot_be_answered_is_refused(cluster: Any, ask: Any, options: Any, message: Any) -> None:
+    with pytest.raises(MethodError, match=message):
         asked(cluster.sites["a1"], ask, **options)
 
 
@@ -223,7 +227,7 @@ def test_labels_of_given_pictures_are_checked(cluster: Any, pictures: Callable[.
 
 
 @pytest.mark.parametrize(
-    ("model", "work", "options", "says"),
+    ("model", "work", "options", "message"),
     [
         ("classifier", "train", {"labels": "3"}, "no pictures to train on"),
         ("classifier", "else", {}, "unknown task 'else'; expected one of train, average"),
@@ -232,10 +236,10 @@ def test_labels_of_given_pictures_are_checked(cluster: Any, pictures: Callable[.
     ],
 )
 def test_a_round_that_it_cannot_take_part_in_is_declined(
-    cluster: Any, model: str, work: Any, options: Any, says: Any
+    cluster: Any, model: str, work: Any, options: Any, message: Any
 ) -> None:
     site = cluster.sites["a1"]
-    with pytest.raises(MethodError, match=says):
+    with pytest.raises(MethodError, match=message):
         site.contribute(RoundTask(model, work, 1, options), site.initial_state("classifier"), NullProgress())
 
 
@@ -261,11 +265,11 @@ def test_its_values_are_in_its_record(cluster: Any, tmp_path: Path) -> None:
 
 
 def test_a_long_answer_is_told_and_ends_when_the_site_is_stopped(cluster: Any) -> None:
-    site, told = cluster.sites["a1"], []
+    site, phases = cluster.sites["a1"], []
 
     class Ending(NullProgress):
         def report(self, phase: str, done: int, total: int, **values: float) -> None:
-            told.append(phase)
+            phases.append(phase)
             if phase == "training":
                 raise Stopped
 
@@ -273,7 +277,7 @@ def test_a_long_answer_is_told_and_ends_when_the_site_is_stopped(cluster: Any) -
     before = now(site, "own-detector")
     with pytest.raises(MethodError, match="a1 was stopped before it could answer"):
         asked(site, "train", model="own-detector", labels="0-2")
-    assert told[-1] == "training"
+    assert phases[-1] == "training"
     assert now(site, "own-detector") == before
     asked(site, "calibrate", model="own-detector", labels="0-2")
-    assert told[-1] == "scoring"
+    assert phases[-1] == "scoring"

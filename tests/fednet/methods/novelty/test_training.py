@@ -77,17 +77,17 @@ def test_it_learns_and_ends_in_evaluation_mode(pictures: Callable[..., Any]) -> 
 
 @pytest.mark.parametrize(("settings", "count"), [({}, 3), ({"epochs": 4}, 12), ({"steps": 5}, 5)])
 def test_the_budget_is_kept(pictures: Callable[..., Any], settings: Any, count: int) -> None:
-    told: list[int] = []
+    reported: list[int] = []
 
     class Counting(NullProgress):
         def report(self, phase: str, done: int, total: int, **values: float) -> None:
-            told.append(done)
+            reported.append(done)
             assert total == count
 
     train_classifier(
         fresh(), pictures(0, 1, count=17), ClassifierTrainConfig(**settings), anchor=None, seed=0, progress=Counting()
     )
-    assert told == list(range(1, count + 1))
+    assert reported == list(range(1, count + 1))
 
 
 def test_a_training_that_diverges_says_so(pictures: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""The whole job in one process: what it leaves, where it stops, and how it says what is not private."""
+"""The whole job in one process: what it leaves, where it stops, and how it states what is not private."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_mark_stands_everywhere(federation: Make, splits: Splits) -> None:
     assert "NOT PRIVATE" in summary.title
     text = summary.model_dump_json()
     assert text.count("NOT PRIVATE") >= 5  # the title, every site's row, and a note
-    assert all(json.loads(card)["privacy"]["private"] is False for card in made.capabilities.values())
+    assert all(json.loads(text)["privacy"]["private"] is False for text in made.capabilities.values())
     assert found["rounds"][0]["values"]["a2"]["private"] == 0.0
 
 
@@ -95,7 +95,7 @@ def test_it_stops_where_the_budget_is_spent_and_says_so(federation: Make, splits
     found = numbers(made)
     assert len(found["rounds"]) == 3
     assert [one["values"]["a1"]["steps"] for one in found["rounds"]] == [3, 3, 2]
-    assert all(card["epsilon_rdp"] <= budget for card in found["privacy"].values())
+    assert all(site["epsilon_rdp"] <= budget for site in found["privacy"].values())
     assert found["stopped"] == "the privacy budget is spent after 3 rounds of the gan"
     assert "Stopped" in summary.sections[0].notes[0]
 

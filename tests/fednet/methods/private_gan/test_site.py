@@ -79,24 +79,24 @@ def test_secret_noise_differs_and_seeded_noise_does_not(federation: Make) -> Non
 
 
 class Dies:
-    """A watch that ends the work at its second look, and hears what it is told until then."""
+    """A progress that ends the work at its second report, and keeps what was reported until then."""
 
     def __init__(self) -> None:
-        self.told: list[set[str]] = []
+        self.reported: list[set[str]] = []
 
     def report(self, phase: str, done: int, total: int, **values: float) -> None:
-        self.told.append(set(values))
-        if len(self.told) == 2:
+        self.reported.append(set(values))
+        if len(self.reported) == 2:
             raise Stopped
 
 
 def test_work_that_was_interrupted_is_done_again_for_what_was_reserved(federation: Make) -> None:
-    """Nobody has heard anything of it that came of the pictures; a new start is no different."""
+    """Nothing of it that came of the pictures has left the site; a new start is no different."""
     made, progress = federation(privacy={"seeded": False}), Dies()
     base = made.sites["a1"].initial_state(GAN)
     with pytest.raises(Stopped):
         made.sites["a1"].contribute(task(), base, progress)
-    assert progress.told == [{"epsilon"}] * 2
+    assert progress.reported == [{"epsilon"}] * 2
     (entry,) = ledger(made).entries
     assert (entry.steps, entry.released) == (3, False)
     restarted = federation(privacy={"seeded": False}).sites["a1"]
@@ -126,7 +126,7 @@ def test_what_was_kept_is_released_before_it_is_handed_out(federation: Make, mon
 
 
 def test_work_that_failed_stays_spent(federation: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That it has failed is told, and may come of the pictures."""
+    """That it has failed is reported, and may come of the pictures."""
     made = federation()
     site = made.sites["a1"]
 
@@ -164,7 +164,7 @@ def test_two_runs_that_share_a_ledger_pay_for_what_each_releases(federation: Mak
 
 
 class Asks:
-    """A watch that looks into the ledger at every step."""
+    """A progress that looks into the ledger at every step."""
 
     def __init__(self, made: Any) -> None:
         self.made, self.steps = made, list[int]()
@@ -201,20 +201,20 @@ def test_classifier_and_gan_spend_from_one_budget(federation: Make) -> None:
     made = federation(classifier={"rounds": 1, "steps": 4})
     site = made.sites["a1"]
     site.contribute(task(), site.initial_state(GAN), NullProgress())
-    lesson = site.contribute(task(1, CLASSIFIER), site.initial_state(CLASSIFIER), NullProgress())
-    assert lesson.values["epsilon_rdp"] == epsilon([Expense(0.2, 1.0, 7)], DELTA)
-    assert "loss" not in lesson.values  # computed from the pictures without noise
+    update = site.contribute(task(1, CLASSIFIER), site.initial_state(CLASSIFIER), NullProgress())
+    assert update.values["epsilon_rdp"] == epsilon([Expense(0.2, 1.0, 7)], DELTA)
+    assert "loss" not in update.values  # computed from the pictures without noise
 
 
 def test_a_private_site_tells_nothing_that_was_computed_from_pictures_without_noise(federation: Make) -> None:
     private, plain = federation(), federation(folder="plain", privacy={"level": "none", "seeded": False})
-    told = [
+    reported = [
         made.sites["a1"].contribute(task(), made.sites["a1"].initial_state(GAN), NullProgress()).values
         for made in (private, plain)
     ]
-    assert "real_loss" not in told[0]
-    assert "real_loss" in told[1]
-    assert "epsilon_rdp" not in told[1]
+    assert "real_loss" not in reported[0]
+    assert "real_loss" in reported[1]
+    assert "epsilon_rdp" not in reported[1]
 
 
 def test_what_is_not_private_says_so(federation: Make) -> None:

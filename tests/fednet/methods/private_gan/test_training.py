@@ -1,4 +1,4 @@
-"""Training at one site: the rows of a step, the generator's share, and what a diverging training says."""
+"""Training at one site: the rows of a step, the generator's share, and what a diverging training reports."""
 
 from __future__ import annotations
 
@@ -137,20 +137,20 @@ def test_a_classifier_learns_under_noise_and_tells_its_loss_only_without() -> No
     for protection in (GradientProtection(1.0, 0.3), None):
         torch.manual_seed(0)
         net = LeNet(1, 2, dropout=0.0)
-        told = train_private_classifier(net, pictures, PrivateClassifierConfig(), effort(protection, steps=40))
+        values = train_private_classifier(net, pictures, PrivateClassifierConfig(), effort(protection, steps=40))
         with torch.no_grad():
             assert float((net(pictures.images).argmax(1) == labels).double().mean()) > 0.9
-        assert set(told) == (set() if protection else {"loss"})
+        assert set(values) == (set() if protection else {"loss"})
 
 
 class Hears:
-    """A watch that writes down what it is told."""
+    """A progress that keeps what it is given."""
 
     def __init__(self) -> None:
-        self.told: list[dict[str, float]] = []
+        self.reported: list[dict[str, float]] = []
 
     def report(self, phase: str, done: int, total: int, **values: float) -> None:
-        self.told.append({"done": done, **values})
+        self.reported.append({"done": done, **values})
 
 
 @pytest.mark.parametrize("open_", [True, False])
@@ -160,7 +160,7 @@ def test_losses_are_told_on_the_way_only_where_nothing_is_protected(open_: bool)
         *networks(), PICTURES, GanTrainConfig(critic_steps=1), effort(report_losses=open_, progress=progress, steps=2)
     )
     losses = {"drawn_loss", "generator_loss"} if open_ else set()
-    assert [told.keys() for told in progress.told] == [{"done", *losses}] * 2
+    assert [values.keys() for values in progress.reported] == [{"done", *losses}] * 2
 
 
 def test_a_private_classifier_does_not_even_look_at_its_loss() -> None:

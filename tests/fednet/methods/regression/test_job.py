@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from fednet.api import Network, NullProgress, Question, RoundTask, SiteContext, Stopped
-from fednet.errors import MethodError, ModelError
+from fednet.api import Network, NullProgress, SiteContext, Stopped
+from fednet.errors import MethodError
 from fednet.federated import aggregation
 from fednet.federated import local_network as local
 from fednet.federated.local_network import local_network
@@ -41,12 +40,6 @@ def test_all_predict_ten_and_the_same_and_alone_nobody_does(tmp_path: Path, seed
     assert all(abs(value - 10) > 0.05 for value in found["alone"].values())
 
 
-def test_no_two_sites_have_an_x_in_common(tmp_path: Path) -> None:
-    sites, _ = network(tmp_path, RegressionConfig(spread=0.49))
-    ranges = [(float(one.x.min()), float(one.x.max())) for one in sites.values()]
-    assert all(high < low for (_, high), (low, _) in pairwise(ranges))
-
-
 def test_an_aggregate_of_zeros_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = aggregation.aggregate
     monkeypatch.setattr(local, "aggregate", lambda *given: {k: torch.zeros_like(v) for k, v in whole(*given).items()})
@@ -65,24 +58,7 @@ def test_what_is_left(tmp_path: Path) -> None:
     assert section.notes == ("All sites predict the same number, to the last bit.",)
 
 
-def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
-    sites, _ = network(tmp_path, RegressionConfig())
-    one = sites["a1"]
-    with pytest.raises(MethodError, match="unknown question 'else'; expected one of predict"):
-        one.answer(Question("else", {"x": torch.zeros(1, 1)}))
-    with pytest.raises(MethodError, match="x must be float32"):
-        one.answer(Question("predict", {"x": torch.zeros(3)}))
-    with pytest.raises(MethodError, match="option alone must be a whole number from 0"):
-        one.answer(Question("predict", {"x": torch.zeros(1, 1)}, {"alone": -1}))
-    with pytest.raises(MethodError, match=r"unknown model .*expected one of line"):
-        one.initial_state("else")
-    with pytest.raises(MethodError, match="unknown task 'else'; expected one of train"):
-        one.contribute(RoundTask(LINE, "else", 1), one.initial_state(LINE), NullProgress())
-    with pytest.raises(ModelError):
-        one.adopt(LINE, 1, {"x": torch.zeros(1)})
-    wild = RegressionSite(RegressionConfig(lr=50.0, steps=200), one.context)
-    with pytest.raises(MethodError, match="lower lr"):
-        wild.contribute(RoundTask(LINE, "train", 1), wild.initial_state(LINE), NullProgress())
+def test_a_job_without_sites_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MethodError, match="no site answers"):
         run_job(RegressionConfig(), local_network({}, {}), tmp_path, 0, NullProgress())
 

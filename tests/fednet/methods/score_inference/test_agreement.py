@@ -26,9 +26,9 @@ def test_agents_agree_on_noise_and_scores_times_deviation_have_the_size_of_noise
 ) -> None:
     points = look(federation())
     assert [point.t for point in points] == pytest.approx([1.0, 0.5005, 0.001])
-    for told in points[0].sites.values():
-        assert told.cosine == pytest.approx(1, abs=0.01)
-        assert told.magnitude == pytest.approx(4, abs=1)
+    for one in points[0].sites.values():
+        assert one.cosine == pytest.approx(1, abs=0.01)
+        assert one.magnitude == pytest.approx(4, abs=1)
     assert set(points[1].sites) == {"a1", "a2", "a3"}
 
 

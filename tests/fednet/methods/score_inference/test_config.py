@@ -42,7 +42,7 @@ def test_a_schedule_covers_all_times_in_order(starts: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"samples": {"labels": [1]}}, "model.conditional"),
         ({"samples": {"per_label": 2}}, "model.conditional"),
@@ -56,8 +56,8 @@ def test_a_schedule_covers_all_times_in_order(starts: list[float]) -> None:
         ({"stepz": 3}, "stepz"),
     ],
 )
-def test_what_does_not_fit_is_refused_and_named(given: dict[str, object], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+def test_what_does_not_fit_is_refused_and_named(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         ScoreInferenceConfig.model_validate(given)
 
 

@@ -79,7 +79,7 @@ def test_the_account_knows_who_contributed_when() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "told"),
+    ("bad", "message"),
     [
         ({}, "nothing"),
         ({"score": torch.zeros(2, 1, 2, 3)}, "2, 3"),
@@ -87,11 +87,11 @@ def test_the_account_knows_who_contributed_when() -> None:
         ({"score": X + torch.inf}, "not finite"),
     ],
 )
-def test_an_unusable_answer_is_left_out_and_told(bad: dict[str, torch.Tensor], told: str) -> None:
+def test_an_unusable_answer_is_left_out_and_reported(bad: dict[str, torch.Tensor], message: str) -> None:
     account = ParticipationAccount.of("query", HELD.names)
     answers = query(Scripted(Replies({"a": score(1.0), "b": bad, "c": score(1.0)})), account)(X, 0.5)
     assert answers.present.tolist() == [True, False, True]
-    assert told in str(account.lost["b"].reason)
+    assert message in str(account.lost["b"].reason)
 
 
 def test_strangers_are_not_heard() -> None:

@@ -106,7 +106,8 @@ def test_agents_of_other_data_are_refused_before_anything_is_drawn(
 
 def test_a_site_with_data_of_its_own_keeps_all_of_it(tmp_path: Path) -> None:
     config, site = ScoreInferenceConfig.model_validate(DIGITS), SiteContext("a1", 0, 5, 0, "cpu", tmp_path)
-    card = json.loads(ScoreInferenceSite.from_overrides(config, site, {"data": {"limit": 90}}).prepare(NullProgress()))
-    assert sum(card["histogram"]) == 90
+    own = ScoreInferenceSite.from_overrides(config, site, {"data": {"limit": 90}})
+    capabilities = json.loads(own.prepare(NullProgress()))
+    assert sum(capabilities["histogram"]) == 90
     with pytest.raises(DataError, match="data of its own"):
         ScoreInferenceSite.from_overrides(config, site, {"data": {"name": "nope"}})

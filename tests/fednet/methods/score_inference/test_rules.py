@@ -76,18 +76,18 @@ def test_the_followed_log_densities_are_the_agents_own(gaussians: Callable[..., 
     query = gaussians(VP(), (-1.0, 1.5), (0.5, 2.0))
     drawn = draw(query, RULES["mixture"](label_counts(1, 1)), config, 2000)
     truth = query.log_density(drawn.x, 0.0)
-    told, known = drawn.state.log_p[1] - drawn.state.log_p[0], truth[1] - truth[0]
-    assert float((told - known).abs().median()) < 0.15
-    assert float(torch.corrcoef(torch.stack([told, known]))[0, 1]) > 0.98
+    estimated, known = drawn.state.log_p[1] - drawn.state.log_p[0], truth[1] - truth[0]
+    assert float((estimated - known).abs().median()) < 0.15
+    assert float(torch.corrcoef(torch.stack([estimated, known]))[0, 1]) > 0.98
 
 
 @pytest.mark.parametrize("config", [SDE200, ODE(), PredictorCorrector(steps=120)], ids=name)
 def test_consensus_samples_are_equally_likely_everywhere(gaussians: Callable[..., Any], config: Any) -> None:
     query = gaussians(VP(), (-2.0, 1.0), (1.0, 1.0))
     drawn = draw(query, RULES["consensus"](label_counts(1, 1)), config, 500)
-    told = drawn.state.log_p
+    estimated = drawn.state.log_p
     truth = query.log_density(drawn.x, 0.0)
-    assert float((told[0] - told[1]).abs().mean()) < 0.05
+    assert float((estimated[0] - estimated[1]).abs().mean()) < 0.05
     assert float((truth[0] - truth[1]).abs().mean()) < 0.3
     assert float(drawn.x.mean()) == pytest.approx(-0.5, abs=0.05)
 

@@ -113,17 +113,17 @@ def test_a_lost_agent_is_told_and_the_rest_goes_on(federation: Callable[..., Any
 
 
 def test_labels_are_shared_out_evenly(federation: Callable[..., Any], small_config: Callable[..., Any]) -> None:
-    card = read_score_capabilities(federation(small_config(model={"conditional": True})).capabilities)["a1"]
+    capabilities = read_score_capabilities(federation(small_config(model={"conditional": True})).capabilities)["a1"]
     for wanted, labels in (
         (SamplesConfig(total=7), [0, 0, 0, 1, 1, 2, 2]),
         (SamplesConfig(per_label=2, labels=(2, 0)), [2, 2, 0, 0]),
     ):
-        drawn_labels = requested_labels(wanted, card)
+        drawn_labels = requested_labels(wanted, capabilities)
         assert drawn_labels is not None
         assert drawn_labels.tolist() == labels
     with pytest.raises(MethodError, match=r"\[3\]"):
-        requested_labels(SamplesConfig(labels=(0, 3)), card)
-    assert requested_labels(SamplesConfig(), card.model_copy(update={"conditional": False})) is None
+        requested_labels(SamplesConfig(labels=(0, 3)), capabilities)
+    assert requested_labels(SamplesConfig(), capabilities.model_copy(update={"conditional": False})) is None
 
 
 def test_cards_that_do_not_fit_are_refused(federation: Callable[..., Any]) -> None:

@@ -38,9 +38,14 @@ class Counting:
 
 
 def test_the_card_says_what_others_must_know(federation: Callable[..., Any]) -> None:
-    card = ScoreCapabilities.model_validate_json(federation().capabilities["a2"])
-    assert card.histogram == (0, 13, 0)
-    assert (card.classes, card.shape, card.conditional, card.steps) == (("one", "two", "three"), (1, 4, 4), False, 3)
+    capabilities = ScoreCapabilities.model_validate_json(federation().capabilities["a2"])
+    assert capabilities.histogram == (0, 13, 0)
+    assert (capabilities.classes, capabilities.shape, capabilities.conditional, capabilities.steps) == (
+        ("one", "two", "three"),
+        (1, 4, 4),
+        False,
+        3,
+    )
     assert len(federation().capabilities["a2"]) < 2000
 
 
@@ -48,10 +53,10 @@ def test_an_agent_trains_once_and_then_remembers(federation: Callable[..., Any])
     made = federation()
     again = federation()
     progress = Counting()
-    card = json.loads(again.sites["a1"].prepare(progress))
+    capabilities = json.loads(again.sites["a1"].prepare(progress))
     assert progress.steps == 0
-    assert card["seconds"] == 0
-    assert card["loss"] == json.loads(made.capabilities["a1"])["loss"]
+    assert capabilities["seconds"] == 0
+    assert capabilities["loss"] == json.loads(made.capabilities["a1"])["loss"]
     one, two = (sites.sites["a1"].answer(question())["score"] for sites in (made, again))
     assert torch.equal(one, two)
 
@@ -92,21 +97,21 @@ def test_the_divergence_is_hutchinsons_estimate(federation: Callable[..., Any]) 
     probes = [site.answer(question(x=x, divergence=True, probe_seed=seed))["divergence"] for seed in range(200)]
     assert float(torch.stack(probes).mean()) == pytest.approx(float(jacobian.trace()), rel=0.05)
     probe = torch.randint(0, 2, x.shape, generator=generator(7, "probe")).float() * 2 - 1
-    told = site.answer(question(x=x, divergence=True, probe_seed=7))
-    assert float(told["divergence"]) == pytest.approx(float(probe.flatten() @ jacobian @ probe.flatten()), rel=1e-4)
-    torch.testing.assert_close(told["score"], site.answer(question(x=x))["score"])
+    reply = site.answer(question(x=x, divergence=True, probe_seed=7))
+    assert float(reply["divergence"]) == pytest.approx(float(probe.flatten() @ jacobian @ probe.flatten()), rel=1e-4)
+    torch.testing.assert_close(reply["score"], site.answer(question(x=x))["score"])
 
 
 def test_labels_and_guidance_reach_the_model(federation: Callable[..., Any], small_config: Callable[..., Any]) -> None:
     site = federation(small_config(model={"conditional": True})).sites["a1"]
     labels = torch.tensor([0, 1, 2, 0])
-    told, free = (site.answer(question(labels=labels, guidance=g))["score"] for g in (1.0, 0.0))
+    reply, free = (site.answer(question(labels=labels, guidance=g))["score"] for g in (1.0, 0.0))
     torch.testing.assert_close(free, site.answer(question())["score"])
-    torch.testing.assert_close(site.answer(question(labels=labels, guidance=2.0))["score"], free + 2 * (told - free))
+    torch.testing.assert_close(site.answer(question(labels=labels, guidance=2.0))["score"], free + 2 * (reply - free))
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "message"),
     [
         (question("histogram"), "unknown question 'histogram'"),
         (Question("score", {}, {"t": 0.5}), "x must be"),
@@ -124,10 +129,10 @@ def test_labels_and_guidance_reach_the_model(federation: Callable[..., Any], sma
     ],
 )
 def test_bad_questions_are_refused_and_the_agent_lives_on(
-    federation: Callable[..., Any], asked: Question, told: str
+    federation: Callable[..., Any], asked: Question, message: str
 ) -> None:
     site = federation(count=1).sites["a1"]
-    with pytest.raises(MethodError, match=told):
+    with pytest.raises(MethodError, match=message):
         site.answer(asked)
     assert "score" in site.answer(question())
 
