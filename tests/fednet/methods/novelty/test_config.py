@@ -33,7 +33,7 @@ def test_it_survives_json() -> None:
         ({"flow": {"first": [0], "unseen": [0, 1]}}, "share the labels"),
         ({"flow": {"shares": []}}, "at least 1"),
         ({"flow": {"first": [-1]}}, "greater than or equal to 0"),
-        ({"detector": {"unet": {"conditional": True}}}, "told no labels"),
+        ({"detector": {"unet": {"conditional": True}}}, "network is unconditional"),
         ({"held_out": 1.0}, "less than 1"),
         ({"classifier": {"epochs": 1, "steps": 1}}, "not both"),
         ({"unknown": 1}, "Extra"),

@@ -127,20 +127,15 @@ def test_too_few_pictures_to_calibrate_with_are_found_early(
     config = small_config(flow=FLOW, detector={"score": score})
     cluster = make_cluster(config, tmp_path)
     with pytest.raises(DataError, match=r"a1 holds out 4 pictures of 1; a false-alarm rate of 0\.01 needs 99"):
-        job.run_job(config, cluster.network, tmp_path, 0, NullProgress())
+        novelty_job.run_job(config, cluster.network, tmp_path, 0, NullProgress())
 
 
 def test_data_of_another_kind_are_refused(
-    job: Any,
-    make_cluster: Callable[..., Any],
-    small_config: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    make_cluster: Callable[..., Any], small_config: Callable[..., Any], tmp_path: Path
 ) -> None:
     cluster = make_cluster()
-    monkeypatch.undo()
     with pytest.raises(DataError, match="set data to what the sites have"):
-        job.run_job(small_config(), cluster.network, tmp_path, 0, NullProgress())
+        novelty_job.run_job(small_config(), cluster.network, tmp_path, 0, NullProgress())
 
 
 def test_a_site_has_its_share_or_data_of_its_own(small_config: Callable[..., Any], tmp_path: Path) -> None:

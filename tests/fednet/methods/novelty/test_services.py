@@ -144,7 +144,7 @@ def test_a_site_that_is_not_there_is_named(cluster: Any) -> None:
 
 
 def test_models_that_do_not_fit_are_refused_before_any_round(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(cluster.network), "convene", lambda *_: pytest.fail("a round was asked for"))
+    monkeypatch.setattr(type(cluster.network), "run_rounds", lambda *_: pytest.fail("a round was asked for"))
     before = digests(cluster)
     state = unpack(services.get_model(cluster.network, "a1"))
     bad = {**state, "head.bias": torch.full_like(state["head.bias"], torch.inf)}

@@ -38,7 +38,7 @@ def test_labels_choose_and_none_is_all(pictures: Callable[..., Any]) -> None:
 
 def test_a_label_that_is_not_there_is_named(pictures: Callable[..., Any]) -> None:
     have = split_held_out("a1", pictures(0, 1), 0.25, seed=0)
-    with pytest.raises(MethodError, match=r"a1 has no pictures to learn from of four \(label 3\): it has 0-1"):
+    with pytest.raises(MethodError, match=r"a1 has no pictures to train on of four \(label 3\): it has 0-1"):
         have.training_images((0, 3))
 
 
