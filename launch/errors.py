@@ -57,7 +57,7 @@ class ConfigError(Exception):
     """What the operator gave cannot be used.
 
     Attributes:
-        problems: every fault that was found, in the order of the file.
+        problems: every fault, in the order of the file.
     """
 
     def __init__(self, *problems: ConfigProblem) -> None:
@@ -90,7 +90,7 @@ EXPLAINED: tuple[type[BaseException], ...] = (RunError, *(family for family, _ i
 
 
 def exit_code(error: BaseException) -> int:
-    """The exit code of the family that an error belongs to; 1 for one that nobody claims."""
+    """The exit code of the family that an error belongs to; 1 for any other."""
     if isinstance(error, RunError):
         return error.code
     return next((code for family, code in EXIT_CODES if isinstance(error, family)), EXIT_INTERNAL_ERROR)

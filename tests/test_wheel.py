@@ -49,3 +49,15 @@ def test_an_example_checks_out(installed: Path) -> None:
 
 def test_the_report_s_template_is_in_the_wheel(installed: Path) -> None:
     assert list((installed / "launch" / "report" / "templates").glob("*.html*"))
+
+
+def test_methods_and_data_sets_are_registered_by_the_wheel(installed: Path) -> None:
+    (metadata,) = installed.glob("fednet-*.dist-info")
+    registered = (metadata / "entry_points.txt").read_text()
+    assert "[fednet.methods]" in registered
+    assert "[fednet.data]" in registered
+
+
+def test_the_templates_of_init_are_in_the_wheel(installed: Path, tmp_path: Path) -> None:
+    fednet(installed, "init", str(tmp_path / "new"), "--blank")
+    assert {"cluster.yaml", "my_method", "test_my_method.py"} <= {path.name for path in (tmp_path / "new").iterdir()}

@@ -104,8 +104,8 @@ def as_overrides(values: Mapping[str, Any], above: str = "") -> list[str]:
 
 def _syntax_error(error: yaml.YAMLError, source: str) -> ConfigProblem:
     mark = getattr(error, "problem_mark", None)
-    said = getattr(error, "problem", None) or str(error)
-    return ConfigProblem(source, "well-formed YAML", said, line=mark.line + 1 if mark else None)
+    detail = getattr(error, "problem", None) or str(error)
+    return ConfigProblem(source, "well-formed YAML", detail, line=mark.line + 1 if mark else None)
 
 
 def _marks(node: yaml.Node, key: KeyPath = ()) -> Iterator[tuple[KeyPath, int]]:

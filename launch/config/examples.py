@@ -13,8 +13,8 @@ from launch.errors import ConfigError, ConfigProblem, did_you_mean
 def example_texts() -> dict[str, str]:
     """Every example's text by name, in alphabetical order."""
     folder = resources.files("launch") / "examples"
-    found = [entry for entry in folder.iterdir() if entry.name.endswith(".yaml")]
-    return dict(sorted((entry.name.removesuffix(".yaml"), entry.read_text("utf-8")) for entry in found))
+    files = [entry for entry in folder.iterdir() if entry.name.endswith(".yaml")]
+    return dict(sorted((entry.name.removesuffix(".yaml"), entry.read_text("utf-8")) for entry in files))
 
 
 def example_text(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether what is wanted can be had with as many clients as there are: quorums, rules and secure sums. Pure.
+"""Whether a configuration is feasible with its number of clients: quorums, rules and secure sums. Pure.
 
 A method's settings are looked through for a `Federation`, wherever it keeps one; nothing else of them is known.
 """

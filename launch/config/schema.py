@@ -1,7 +1,7 @@
-"""cluster.yaml: its schema, how it is found, and what is said when it is wrong.
+"""cluster.yaml: its schema, how it is found, and its errors.
 
 The launcher's own keys stand here; every other top-level key belongs to the method, whose own model checks it.
-Knows nothing of processes, devices or ports: what is loaded here says what is wanted, the plan what is done.
+Knows nothing of processes, devices or ports, which are the plan's.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Section(BaseModel):
 
 
 class NodeEntry(_Section):
-    """What is said about one node.
+    """The settings of one node.
 
     Attributes:
         listen: the address that it binds, `tcp://host:port` or `ipc://path`; none given: the plan chooses.
@@ -56,8 +56,8 @@ class BusConfig(_Section):
         transport: `tcp` on the loopback interface, or `ipc` through sockets in a temporary folder.
         base_port: first port of `tcp`, two for each node; none given: free ones are chosen.
         encoding: how floating-point tensors travel; `raw` is bit-exact.
-        policy: when an asker goes on without everybody.
-        rounds: when a round goes on without everybody.
+        policy: when a query goes on with a part of the peers.
+        rounds: when a round goes on with a part of the peers.
         timing: how quickly a silent peer counts as lost.
     """
 
@@ -98,7 +98,7 @@ class ClusterConfig(_Section):
         name: the run's name, and that of its folder.
         method: a registered method, or the path of a module that defines one, see `fednet.methods.registry`.
         seed: the one seed of all reproducible randomness.
-        nodes: how many clients (then called a1, a2, ...), or what is said about each, by name.
+        nodes: how many clients (then called a1, a2, ...), or the settings of each by name.
         bus: how they reach each other.
         devices: where they compute.
         security: who may take part.

@@ -1,4 +1,4 @@
-"""What pydantic found wrong, said to an operator: file, line, key, what was expected, what was given.
+"""Pydantic's errors as problems of an operator: file, line, key, what was expected, what was given.
 
 Knows pydantic's errors and the places of a document; not what any key means. Pydantic names a path through its
 own types (with a union's members as extra steps), the operator knows only the keys he wrote: the path is followed
@@ -79,8 +79,8 @@ def validation_problems(
     def known(key: KeyPath) -> list[str]:
         return [*_known(schema, key[:-1]), *(beside if len(key) == 1 else ())]
 
-    told = [key for key in by_key if not any(_superseded(key, by_key[key], other) for other in by_key)]
-    return [_problem(key, by_key[key], known(key), document, above) for key in told]
+    reported = [key for key in by_key if not any(_superseded(key, by_key[key], other) for other in by_key)]
+    return [_problem(key, by_key[key], known(key), document, above) for key in reported]
 
 
 def _walked(detail: ErrorDetails, values: Any) -> KeyPath:
@@ -146,9 +146,9 @@ def _problem(
     if first["type"] == "missing":
         return ConfigProblem(place.where, "this key", "nothing", place.line, dotted)
     if first["type"] in {"value_error", "assertion_error"}:
-        said = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
         return ConfigProblem(
-            place.where, line=place.line, key=dotted, hint=said[:1].upper() + said[1:].rstrip(".") + "."
+            place.where, line=place.line, key=dotted, hint=message[:1].upper() + message[1:].rstrip(".") + "."
         )
     expected = " or ".join(dict.fromkeys(_expected(detail) for detail in details))
     options = [option.strip("' ") for detail in details for option in _options(detail)]

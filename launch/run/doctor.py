@@ -1,8 +1,7 @@
-"""Looks, before a run, whether what a configuration wants is there: keys, data, devices, disk, and the other machines.
+"""Checks before a run what a configuration needs: keys, data, devices, disk, and the other machines.
 
-Every finding is one line; what is wrong says what was expected and what was found. What the operator of this machine
-must mend is a `ConfigError`, what somebody else must is a `RunError` of the peers' family. Nothing is changed and
-nobody is disturbed: peers that are up are only listened to (`nodes.transport.probe`).
+Every finding is one line. What the operator of this machine must fix is a `ConfigError`, what another operator must fix
+a `RunError` of the peers' family. Nothing is changed: running peers are only listened to (`nodes.transport.probe`).
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ MIN_FREE_BYTES = 1 << 30
 """Bytes that should be free where the run's folder will lie: states, samples and logs of the examples take less."""
 
 MAX_CLOCK_SKEW = 2.0
-"""Seconds by which clocks may differ before it is said: logs of several machines are read side by side."""
+"""Seconds by which clocks may differ: logs of several machines are read side by side."""
 
 _MARKS: dict[FindingState, tuple[str, str]] = {"fine": ("✓", "green"), "open": ("–", "yellow"), "wrong": ("✗", "red")}
 
@@ -45,14 +44,14 @@ class DoctorFinding:
 
     Attributes:
         what: what it is about.
-        state: `open` is what cannot be said yet, such as whether a peer that is not up will be heard.
-        said: what was found.
+        state: `open` is what is not known yet, such as whether a peer that is not up can be reached.
+        detail: what was found.
         problem: what this machine's operator must mend, if that is who must.
     """
 
     what: str
     state: FindingState
-    said: str
+    detail: str
     problem: ConfigProblem | None = None
 
 
@@ -62,7 +61,7 @@ def run_doctor(
     """Looks at everything, and prints what it finds.
 
     Args:
-        loaded: what is wanted.
+        loaded: the configuration.
         out: where the runs' folders lie.
         console: where to.
         key: the private file of the node here, for the other machines; without, all nodes start here.
@@ -77,18 +76,18 @@ def run_doctor(
         findings.append(finding)
         mark, style = _MARKS[finding.state]
         console.print(f"[{style}]{mark}[/] [bold]{finding.what}[/]  ", end="")
-        console.print(finding.said, markup=False, highlight=False, soft_wrap=True)
+        console.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
     wrong = [finding for finding in findings if finding.state == "wrong"]
     if problems := [finding.problem for finding in wrong if finding.problem is not None]:
         raise ConfigError(*dict.fromkeys(problems))
     if wrong:
-        raise RunError("\n".join(f"{finding.what}: {finding.said}" for finding in wrong), EXIT_PEER_ERROR)
+        raise RunError("\n".join(f"{finding.what}: {finding.detail}" for finding in wrong), EXIT_PEER_ERROR)
 
 
 def _findings(loaded: LoadedConfig, out: Path, key: Path | None, *, insecure: bool) -> Iterator[DoctorFinding]:
     """Everything that is looked at, one after the other."""
-    said = versions()
-    yield DoctorFinding("versions", "fine", f"wire {VERSION}, " + ", ".join(f"{name} {said[name]}" for name in said))
+    installed = ", ".join(f"{name} {version}" for name, version in versions().items())
+    yield DoctorFinding("versions", "fine", f"wire {VERSION}, {installed}")
     if key is not None:
         yield from _node_findings(loaded, out, key)
     else:
@@ -127,7 +126,7 @@ def _cluster_findings(loaded: LoadedConfig, out: Path, *, insecure: bool) -> Ite
     for name in there:
         yield from _attempt(f"key of {name}", "usable", partial(_require_fingerprint, loaded, name))
     if folder is None:
-        yield DoctorFinding("keys", "fine", "none are wanted: what is not loopback needs --insecure")
+        yield DoctorFinding("keys", "fine", "none configured: addresses beyond loopback need --insecure")
     elif missing := [name for name in names if name not in there]:
         yield DoctorFinding("keys", "open", f"the launch will make those of {', '.join(missing)}")
 
@@ -145,10 +144,10 @@ def _require_fingerprint(loaded: LoadedConfig, name: str) -> None:
 
 
 def _trust_findings(loaded: LoadedConfig, ring: Keyring) -> Iterator[DoctorFinding]:
-    """Whether everybody who belongs to the run is trusted, and by the keys that the configuration names."""
+    """Whether the keys of all clients are trusted, and are those that the configuration names."""
     for name in loaded.cluster.entries:
         if name not in ring.trusted:
-            hint = f"Get {name}.pub from whoever runs {name}, and `fednet keys trust` it."
+            hint = f"Get {name}.pub from the operator of {name}, and `fednet keys trust` it."
             problem = ConfigProblem("trusted", f"the public keys of {name}", "none", hint=hint)
             yield DoctorFinding(f"key of {name}", "wrong", str(problem), problem)
     try:
@@ -164,13 +163,13 @@ def _peer(name: str, entry: NodeEntry, run: str, ring: Keyring) -> Iterator[Doct
     if entry.listen is None or entry.listen.startswith(("tcp://*", "tcp://0.0.0.0", "tcp://[::]")):
         yield DoctorFinding(name, "open", "the configuration names no address at which it could be looked for")
         return
-    found = probe(name, entry.listen, run, ring)
-    state: FindingState = {"heard": "fine", "not up": "open"}.get(found.state, "wrong")  # type: ignore[assignment]
-    yield DoctorFinding(name, state, found.about)
-    if found.state == "heard" and abs(found.ahead) > MAX_CLOCK_SKEW:
-        how = f"{abs(found.ahead):.1f} s {'ahead of' if found.ahead > 0 else 'behind'}"
+    answer = probe(name, entry.listen, run, ring)
+    state: FindingState = {"heard": "fine", "not up": "open"}.get(answer.state, "wrong")  # type: ignore[assignment]
+    yield DoctorFinding(name, state, answer.about)
+    if answer.state == "heard" and abs(answer.ahead) > MAX_CLOCK_SKEW:
+        how = f"{abs(answer.ahead):.1f} s {'ahead of' if answer.ahead > 0 else 'behind'}"
         yield DoctorFinding(
-            f"clock of {name}", "wrong", f"it is {how} the clock here: let both machines ask a time server"
+            f"clock of {name}", "wrong", f"it is {how} the clock here: synchronise both machines with a time server"
         )
 
 

@@ -22,8 +22,7 @@ class EndpointOptions:
         device: overrides the configuration's.
         key: the private file of `fednet keys new`; None: that of the configuration's folder, or no keys.
         insecure: allow addresses beyond loopback without keys.
-        through: a relay that speaks for it where nobody can connect to it; then it binds nothing, and joins there
-            unless it is told otherwise.
+        through: a relay, if peers cannot connect to this node; then it binds nothing, and joins there by default.
     """
 
     listen: str
@@ -41,12 +40,12 @@ class EndpointOptions:
             ConfigError: the keys cannot be used, or are those of another name.
         """
         path = self.key or (folder / f"{name}{PRIVATE}" if folder else None)
-        found = load_keyring(path) if path else None
-        if found is not None and name and found.own.name != name:
-            raise ConfigError(ConfigProblem(f"--key {path}", f"the keys of {name}", f"those of {found.own.name}"))
+        ring = load_keyring(path) if path else None
+        if ring is not None and name and ring.own.name != name:
+            raise ConfigError(ConfigProblem(f"--key {path}", f"the keys of {name}", f"those of {ring.own.name}"))
         called = [("--join", peer) for peer in self.join] + [("--through", self.through)] * bool(self.through)
-        for option, peer in called if found else ():
+        for option, peer in called if ring else ():
             if not split_endpoint(peer or "")[0]:
-                hint = "Whoever answers there must hold the key of somebody who is trusted here."
+                hint = "The peer there must hold a key that is trusted here."
                 raise ConfigError(ConfigProblem(f"{option} {peer}", f"NAME@{peer}", hint=hint))
-        return found
+        return ring

@@ -59,7 +59,7 @@ def start_fork_server(preload: tuple[str, ...] = PRELOAD) -> None:
 def stop_fork_server() -> None:
     """Ends the server at once with the last launch; it would end by itself, but takes a second for it.
 
-    Its zombie is left to `multiprocessing`, which wants to see it should another server be started.
+    Its zombie is left to `multiprocessing`, which reaps it when another server is started.
     """
     global _launches, _ours  # noqa: PLW0603 - a process has one server
     with _lock:
@@ -71,12 +71,12 @@ def stop_fork_server() -> None:
 
 
 def _servers() -> list[psutil.Process]:
-    found = []
+    servers = []
     for process in psutil.Process().children():
         with suppress(psutil.Error):
             if any("multiprocessing.forkserver" in argument for argument in process.cmdline()):
-                found.append(process)
-    return found
+                servers.append(process)
+    return servers
 
 
 def node_process(target: str, spec: NodeSpec, log: Path, temporary: Path | None) -> ForkServerProcess:

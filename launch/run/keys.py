@@ -42,7 +42,7 @@ def create_keys(name: str, folder: Path, *, relay: bool = False) -> PublicKeys:
             file.write(keys.text())
         write_whole(path.with_suffix(PUBLIC), keys.public.text().encode())
     except FileExistsError:
-        hint = "Keys are never written over: whoever trusts the old one would refuse the new one."
+        hint = "Keys are never overwritten: peers that trust the old one would refuse the new one."
         raise ConfigError(ConfigProblem(str(path), "a name without keys", hint=hint)) from None
     except OSError as error:
         raise ConfigError(
@@ -52,7 +52,7 @@ def create_keys(name: str, folder: Path, *, relay: bool = False) -> PublicKeys:
 
 
 def trust_keys(file: Path, folder: Path, *, replace: bool = False) -> PublicKeys:
-    """Adds somebody's public file to those that are trusted.
+    """Trusts a public key file.
 
     Args:
         file: what that one handed over.
@@ -110,7 +110,7 @@ def find_keys(name: str, folder: Path) -> PublicKeys:
 
 
 def load_keyring(path: Path) -> Keyring:
-    """Who a node is, by its private file, and whom it trusts, by the folder around it.
+    """A node's identity from its private file, and the keys that it trusts from the folder around it.
 
     Raises:
         ConfigError: there is no such file, others may read it, or the folder contradicts itself.

@@ -1,6 +1,6 @@
 """One node in this very process, started by hand from a shell, so that addresses alone make a cluster.
 
-Knows how a single node is planned and what is said on the terminal; what the node does is `nodes.run`'s.
+Plans a single node and shows its output; what the node does is in `nodes.run`.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def run_node(
     loaded: LoadedConfig,
     role: Literal["client", "guest"],
     name: str | None,
-    place: EndpointOptions,
+    endpoint: EndpointOptions,
     *,
     out: Path,
     console: Console,
 ) -> None:
-    """Runs a client until it is told to stop, or a guest until its work is done; the guest's results are printed.
+    """Runs a client until it is stopped, or the driver until its job is done, and prints the results.
 
     Raises:
         ConfigError: the node does not fit the configuration or this machine.
@@ -48,7 +48,7 @@ def run_node(
         known = ", ".join(loaded.cluster.entries)
         raise ConfigError(ConfigProblem("--name", f"a client of the configuration ({known})", "nothing"))
     name = name or DRIVER
-    spec = spec_by_hand(loaded, role, name, place, out)
+    spec = spec_by_hand(loaded, role, name, endpoint, out)
     from nodes.run import run  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
     folder = joined_folder(spec.folder, loaded.dump())
@@ -62,14 +62,14 @@ def run_node(
 
 
 def spec_by_hand(
-    loaded: LoadedConfig, role: Literal["client", "guest"], name: str, place: EndpointOptions, out: Path
+    loaded: LoadedConfig, role: Literal["client", "guest"], name: str, endpoint: EndpointOptions, out: Path
 ) -> NodeSpec:
     """One node of a configuration, at the endpoint that is given.
 
     Raises:
         ConfigError: the node does not fit the configuration or this machine, or its keys cannot be used.
     """
-    keys = place.keyring(name, loaded.cluster.security.keys)
+    keys = endpoint.keyring(name, loaded.cluster.security.keys)
     if keys is not None:
         require_agreement(keys, loaded.cluster.fingerprints)
     return single_node_spec(
@@ -78,42 +78,42 @@ def spec_by_hand(
         role,
         read_inventory(),
         out / loaded.cluster.name,
-        listen=place.listen,
-        join=place.join or ((place.through,) if place.through else ()),
-        advertise=place.advertise,
-        device=place.device,
+        listen=endpoint.listen,
+        join=endpoint.join or ((endpoint.through,) if endpoint.through else ()),
+        advertise=endpoint.advertise,
+        device=endpoint.device,
         keys=keys,
-        insecure=place.insecure,
-        through=place.through,
+        insecure=endpoint.insecure,
+        through=endpoint.through,
     )
 
 
-def run_monitor(name: str | None, place: EndpointOptions, console: Console) -> None:
+def run_monitor(name: str | None, endpoint: EndpointOptions, console: Console) -> None:
     """Shows what happens in a run, until Ctrl-C.
 
     Raises:
         ConfigError: there is no peer to join through, or the address is not loopback.
         NodeError: it cannot listen.
     """
-    if not place.join:
+    if not endpoint.join:
         raise ConfigError(ConfigProblem("--join", "the address of a peer", "nothing"))
-    keys = place.keyring(name or "")
-    check_listen(place.through or place.listen, place.insecure or keys is not None, ConfigProblem("--listen"))
+    keys = endpoint.keyring(name or "")
+    check_listen(endpoint.through or endpoint.listen, endpoint.insecure or keys is not None, ConfigProblem("--listen"))
     spec = NodeSpec(
         name=name or (keys.own.name if keys else MONITOR),
         role="monitor",
         run="",
-        listen=place.listen,
-        advertise=place.advertise,
-        join=place.join,
+        listen=endpoint.listen,
+        advertise=endpoint.advertise,
+        join=endpoint.join,
         keys=keys,
-        insecure=place.insecure,
-        through=place.through,
+        insecure=endpoint.insecure,
+        through=endpoint.through,
     )
     asyncio.run(_progress(spec, console))
 
 
-def run_relay(place: EndpointOptions, console: Console) -> None:
+def run_relay(endpoint: EndpointOptions, console: Console) -> None:
     """Holds a relay for nodes that can only connect outwards, until Ctrl-C.
 
     Raises:
@@ -122,17 +122,15 @@ def run_relay(place: EndpointOptions, console: Console) -> None:
     """
     from nodes.transport.relay import Relay  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
-    keys = place.keyring()
+    keys = endpoint.keyring()
     if keys is not None and not keys.own.relay:
         hint = "`fednet keys new NAME --relay` makes them: a relay takes no part, and its keys must say so."
-        raise ConfigError(ConfigProblem(f"--key {place.key}", "the keys of a relay", hint=hint))
-    check_listen(place.listen, place.insecure or keys is not None, ConfigProblem("--listen"))
-    if place.listen.endswith(":0"):
-        raise ConfigError(
-            ConfigProblem("--listen", "a port that others can be told, and three free ones after it", "0")
-        )
-    address = place.advertise or place.listen
-    with Relay(place.listen, keys):
+        raise ConfigError(ConfigProblem(f"--key {endpoint.key}", "the keys of a relay", hint=hint))
+    check_listen(endpoint.listen, endpoint.insecure or keys is not None, ConfigProblem("--listen"))
+    if endpoint.listen.endswith(":0"):
+        raise ConfigError(ConfigProblem("--listen", "a fixed port, with three free ones after it", "0"))
+    address = endpoint.advertise or endpoint.listen
+    with Relay(endpoint.listen, keys):
         named = f"{keys.own.name}@{address}" if keys else address
         console.print(f"relays between all who say --through {named}", markup=False)
         asyncio.run(_stop_signal())

@@ -1,4 +1,4 @@
-"""From what is wanted and what is there to what is done: one `NodeSpec` for each node. Pure.
+"""Plans a run: from a configuration and an inventory to one `NodeSpec` for each node. Pure.
 
 Knows no process and opens no socket; what the machine has is an argument. A plan in which anything is wrong does
 not come into being, so nothing is half started.
@@ -57,12 +57,12 @@ def make_plan(
     """Plans a cluster on one machine.
 
     Args:
-        loaded: what is wanted.
+        loaded: the configuration.
         inventory: what this machine has.
         ports: first ports of free pairs, used where the configuration names none.
         folder: the run's folder.
         sockets: the folder of ipc sockets; need not exist for tcp.
-        keys: the nodes' keys by name; none where the configuration wants none.
+        keys: the nodes' keys by name; empty without security.
         insecure: allow binds beyond loopback without keys.
 
     Raises:
@@ -159,8 +159,8 @@ def single_node_spec(
     names = tuple(loaded.cluster.entries)
     if role == "client" and name not in names:
         raise ConfigError(ConfigProblem("--name", f"a client of the configuration ({', '.join(names)})", repr(name)))
-    heard_at, said = (split_endpoint(through)[1], "--through") if through else (listen, "--listen")
-    check_listen(heard_at, insecure or keys is not None, ConfigProblem(said))
+    heard_at, option = (split_endpoint(through)[1], "--through") if through else (listen, "--listen")
+    check_listen(heard_at, insecure or keys is not None, ConfigProblem(option))
     index = names.index(name) if name in names else 0
     wanted = device or loaded.cluster.entries.get(name, NodeEntry()).device or loaded.cluster.devices.device
     given = ConfigProblem("--device") if device else _device_problem(loaded, name)
@@ -173,30 +173,30 @@ def single_node_spec(
     )  # fmt: skip
 
 
-def check_listen(listen: str, wide: bool, said: ConfigProblem) -> None:
-    """Refuses what cannot be bound, and what is beyond loopback without keys unless that was said aloud.
+def check_listen(listen: str, wide: bool, given: ConfigProblem) -> None:
+    """Refuses an address that cannot be bound, or that is beyond loopback without keys or `--insecure`.
 
     Args:
         listen: the address.
         wide: whether it may be beyond loopback.
-        said: where the address was given.
+        given: where the address comes from, for the message.
 
     Raises:
         ConfigError: it is no address, or it is not loopback and `wide` is false.
     """
     if not is_listen(listen):
         expected = "tcp://host:port with a port below 65535 (the heartbeats take the next one), or ipc://path"
-        raise ConfigError(ConfigProblem(said.where, expected, repr(listen), said.line, said.key))
+        raise ConfigError(ConfigProblem(given.where, expected, repr(listen), given.line, given.key))
     if not wide and not is_local(listen):
         hint = (
-            "Give it keys (`security: {keys: DIR}` or --key), or say --insecure if everybody on that network may read "
+            "Give it keys (`security: {keys: DIR}` or --key), or use --insecure if every host of that network may read "
             "and write."
         )
-        raise ConfigError(ConfigProblem(said.where, "a loopback address", repr(listen), said.line, said.key, hint))
+        raise ConfigError(ConfigProblem(given.where, "a loopback address", repr(listen), given.line, given.key, hint))
 
 
 def _guest_endpoint(name: str, address: str, keys: Mapping[str, Keyring]) -> str:
-    """How a node is told of a peer to join through: with keys by name, since that one's key must answer."""
+    """The address of a peer to join through; with keys `name@address`, whose key must answer."""
     return f"{name}@{address}" if keys else address
 
 
@@ -229,7 +229,7 @@ def _devices(loaded: LoadedConfig, inventory: DeviceInventory) -> dict[str, str]
 
 
 def _device_problem(loaded: LoadedConfig, name: str) -> ConfigProblem:
-    """Where a client's device was said, for the case that it does not exist."""
+    """Where a client's device is configured, for the message."""
     key: tuple[str, ...] = ("nodes", name, "device")
     if loaded.cluster.entries.get(name, NodeEntry()).device is None:
         key = ("devices", "device")
@@ -237,7 +237,7 @@ def _device_problem(loaded: LoadedConfig, name: str) -> ConfigProblem:
     return ConfigProblem(place.where, line=place.line, key=".".join(key))
 
 
-def _pinned(wanted: str, number: int, inventory: DeviceInventory, said: ConfigProblem) -> str:
+def _pinned(wanted: str, number: int, inventory: DeviceInventory, given: ConfigProblem) -> str:
     """A torch device string for a wish; `number` is the turn of `auto`."""
     there = ["cpu", *(f"cuda:{index}" for index in range(inventory.cuda))]
     if wanted == "auto":
@@ -246,7 +246,7 @@ def _pinned(wanted: str, number: int, inventory: DeviceInventory, said: ConfigPr
         return "cuda:0"
     if wanted not in there:
         expected = f"auto or a device of this machine ({', '.join(there)})"
-        raise ConfigError(ConfigProblem(said.where, expected, repr(wanted), said.line, said.key))
+        raise ConfigError(ConfigProblem(given.where, expected, repr(wanted), given.line, given.key))
     return wanted
 
 
@@ -254,17 +254,15 @@ def _check_addresses(loaded: LoadedConfig, listens: dict[str, str], insecure: bo
     owners: dict[str, str] = {}
     for name, listen in listens.items():
         place = loaded.document.place(("nodes", name, "listen"))
-        said = ConfigProblem(place.where, line=place.line, key=f"nodes.{name}.listen")
+        given = ConfigProblem(place.where, line=place.line, key=f"nodes.{name}.listen")
         if (other := owners.setdefault(listen, name)) != name:
             raise ConfigError(
-                ConfigProblem(said.where, "an address of its own", f"that of {other}", said.line, said.key)
+                ConfigProblem(given.where, "an address of its own", f"that of {other}", given.line, given.key)
             )
         if len(listen.removeprefix("ipc://").encode()) > _SOCKET_PATH:
             expected = f"a socket path of at most {_SOCKET_PATH} bytes"
-            raise ConfigError(ConfigProblem(said.where, expected, repr(listen), said.line, said.key))
-        check_listen(listen, insecure, said)
+            raise ConfigError(ConfigProblem(given.where, expected, repr(listen), given.line, given.key))
+        check_listen(listen, insecure, given)
         if listen.startswith("tcp://") and listen.endswith(":0"):
             hint = "Leave `listen` out and fednet chooses one."
-            raise ConfigError(
-                ConfigProblem(said.where, "a port that the others can be told", "0", said.line, said.key, hint)
-            )
+            raise ConfigError(ConfigProblem(given.where, "a fixed port", "0", given.line, given.key, hint))

@@ -174,19 +174,19 @@ async def _run(
 
 def versions() -> dict[str, str]:
     """The versions that a result depends on, by name; of libraries that are not installed, none."""
-    found: dict[str, str] = {
+    installed: dict[str, str] = {
         "fednet": fednet.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
     }
     for library in _LIBRARIES:
         with suppress(PackageNotFoundError):
-            found[library] = version(library)
-    return found
+            installed[library] = version(library)
+    return installed
 
 
 def _keys(loaded: LoadedConfig) -> dict[str, Keyring]:
-    """The keys of all nodes, where the configuration wants keys; those that do not exist yet are made."""
+    """The keys of all nodes if the configuration has a folder for them; missing ones are created."""
     folder = loaded.cluster.security.keys
     rings = ensure_keyrings((*loaded.cluster.entries, DRIVER, MONITOR), folder) if folder else {}
     for ring in rings.values():
@@ -195,12 +195,12 @@ def _keys(loaded: LoadedConfig) -> dict[str, Keyring]:
 
 
 def _guest_address(spec: NodeSpec) -> str:
-    """What a visitor says to --join."""
+    """The address that a guest gives to --join."""
     return f"{spec.name}@{spec.listen}" if spec.keys else spec.listen
 
 
 def _method_modules(loaded: LoadedConfig) -> tuple[str, ...]:
-    """The modules that the method wants to be imported before nodes are forked."""
+    """The modules that the method has imported before nodes are forked."""
     return registry.find(loaded.cluster.method).preload
 
 
@@ -220,9 +220,9 @@ def check_data(loaded: LoadedConfig) -> None:
         ("nodes", name, "data"): {"data": entry.data} for name, entry in loaded.cluster.entries.items() if entry.data
     }
     faults: list[ConfigProblem] = []
-    for key, said in {("data",): {}, **own}.items():
+    for key, overrides in {("data",): {}, **own}.items():
         try:
-            registry.find(loaded.cluster.method).check(loaded.method, said)
+            registry.find(loaded.cluster.method).check(loaded.method, overrides)
         except DataError as error:
             place = loaded.document.place((*key, "root"))
             faults.append(ConfigProblem(place.where, line=place.line, key=".".join(key), hint=str(error)))
@@ -273,11 +273,11 @@ def _log_to_file(path: Path) -> Iterator[None]:
 
 
 def print_results(folder: Path, console: Console) -> None:
-    """Prints what a run has found out, and where its report lies."""
-    found = summary.read_summary(folder)
-    if found.title:
-        console.print(found.title, style="bold", markup=False, highlight=False)
-    for part in tables.summary_renderables(found, console.width):
+    """Prints the results of a run, and the path of its report."""
+    results = summary.read_summary(folder)
+    if results.title:
+        console.print(results.title, style="bold", markup=False, highlight=False)
+    for part in tables.summary_renderables(results, console.width):
         if isinstance(part, str):
             console.print(part, style="dim", markup=False, highlight=False)
         else:

@@ -102,4 +102,4 @@ def test_a_launch_makes_the_keys_that_are_missing(clinic: Clinic) -> None:
     said = clinic.look(f"security.keys={clinic.folder / 'mine'}", key=False, a2="")
     assert "✓ key of a1  usable" in said
     assert "– keys  the launch will make those of a2, driver, monitor" in said
-    assert "none are wanted" in clinic.look("nodes=2", key=False)
+    assert "none configured" in clinic.look("nodes=2", key=False)

@@ -23,7 +23,7 @@ def test_a_new_key_is_its_owners_alone(tmp_path: Path) -> None:
 def test_keys_are_never_written_over(tmp_path: Path) -> None:
     keys.create_keys("anna", tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ConfigError, match="never written over"):
+    with pytest.raises(ConfigError, match="never overwritten"):
         keys.create_keys("anna", tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
