@@ -99,7 +99,7 @@ def encode(envelope: Envelope, encoding: Encoding = "raw", limits: Limits = DEFA
     message = envelope.message
     outgoing = _Outgoing("raw" if message.exact else encoding, limits)
     head = Header(
-        VERSION, message.kind, envelope.run, envelope.sender, envelope.incarnation, envelope.number, dict(message)
+        VERSION, message.kind, envelope.run, envelope.sender, envelope.incarnation, envelope.number, vars(message)
     )
     written = header.write(head, outgoing.extension)
     outgoing.check(len(written), message.kind)
@@ -169,7 +169,7 @@ class _Outgoing:
         if isinstance(value, Tensor):
             return self._tensor(value)
         if isinstance(value, WireValue):
-            return dict(value)
+            return vars(value)
         raise TypeError(f"{type(value).__name__} is not a type of the wire")
 
     def _tensor(self, tensor: Tensor) -> msgpack.ExtType:

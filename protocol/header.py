@@ -9,7 +9,6 @@ does not know are converted by the caller, as extensions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import chain
 from typing import Any, NamedTuple
 
 import msgpack
@@ -126,8 +125,12 @@ def _check_depth(fields: Any, max_depth: int) -> None:
     """Descends level by level, not by recursion, and no deeper than allowed."""
     level = [fields]
     for _ in range(max_depth):
-        items = chain.from_iterable(each.values() if type(each) is dict else each for each in level)
-        level = [each for each in items if type(each) is dict or type(each) is tuple]
+        level = [
+            each
+            for container in level
+            for each in (container.values() if type(container) is dict else container)
+            if type(each) is dict or type(each) is tuple
+        ]
         if not level:
             return
     raise LimitError("header is nested too deeply", most=max_depth)

@@ -146,8 +146,8 @@ def pack(tensor: Tensor, encoding: Encoding = "raw") -> tuple[Descriptor, memory
             device=tensor.device,
         )
     chosen = encoding if tensor.dtype in _LOSSY else "raw"
-    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().cpu().view(-1)
-    written = _CODINGS[chosen].write(flat) if len(flat) else flat
+    flat = _plain(tensor).view(-1)
+    written = _CODINGS[chosen].write(flat) if chosen != "raw" and flat.numel() else flat
     return Descriptor(name, tuple(tensor.shape), chosen), _bytes(written)
 
 
@@ -169,7 +169,8 @@ def unpack(descriptor: Descriptor, buffer: Buffer) -> Tensor:
     dtype = DTYPES[descriptor.dtype]
     if not buffer:
         return torch.empty(descriptor.shape, dtype=dtype)
-    return _CODINGS[descriptor.encoding].read(memoryview(buffer), dtype).view(descriptor.shape)
+    flat = _CODINGS[descriptor.encoding].read(memoryview(buffer), dtype)
+    return flat if len(descriptor.shape) == 1 else flat.view(descriptor.shape)
 
 
 @dataclass(frozen=True)
@@ -243,6 +244,14 @@ _CODINGS: dict[str, _Coding] = {
     ),
     "int8": _Coding(_int8_size, _write_int8, _read_int8),
 }
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A tensor as contiguous values on the CPU: itself if it is so, since every operation costs microseconds."""
+    lazy = tensor.requires_grad or tensor.is_conj() or tensor.is_neg()
+    if lazy or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        return tensor.detach().resolve_conj().resolve_neg().contiguous().cpu()
+    return tensor
 
 
 def _bytes(flat: Tensor) -> memoryview:
