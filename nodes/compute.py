@@ -29,19 +29,21 @@ class ComputeThread:
     """
 
     def __init__(self, name: str) -> None:
-        self._jobs: SimpleQueue[tuple[asyncio.Future[Any], Callable[[], None]]] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Callable[[], object], Callable[[], object]]] = (
+            SimpleQueue()
+        )  # with what drops them
         self._closed = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     def run(self, job: Callable[[], T]) -> asyncio.Future[T]:
         """Runs a job on the thread; its result or error comes back on the event loop's future."""
-        if self._closed:
-            raise RuntimeError(f"{self._thread.name} takes no more jobs")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
         def work() -> None:
+            if future.cancelled():
+                return
             try:
                 settle: Callable[[], None] = partial(future.set_result, job())
             except Exception as error:
@@ -49,16 +51,28 @@ class ComputeThread:
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(lambda: None if future.done() else settle())
 
-        self._jobs.put((future, work))
+        self._put(work, future.cancel)
         return future
 
+    def post(self, job: Callable[[], T], deliver: Callable[[T], None]) -> None:
+        """Runs a job on the thread and there hands its result to `deliver`, without waking the event loop.
+
+        Neither may raise. A job that has not begun when the thread is closed is dropped.
+        """
+        self._put(lambda: deliver(job()), lambda: None)
+
+    def _put(self, work: Callable[[], object], drop: Callable[[], object]) -> None:
+        if self._closed:
+            raise RuntimeError(f"{self._thread.name} takes no more jobs")
+        self._jobs.put((work, drop))
+
     def close(self) -> None:
-        """Takes no more jobs and cancels those not begun; a running one ends at its next look at its watch."""
+        """Takes no more jobs and cancels those not begun; a running one ends when it next reports its progress."""
         self._closed = True
         with suppress(Empty):
             while True:
-                self._jobs.get_nowait()[0].cancel()
-        self._jobs.put((asyncio.Future(), lambda: None))
+                self._jobs.get_nowait()[1]()
+        self._jobs.put((lambda: None, lambda: None))
 
     async def ended(self, patience: float = 3.0) -> None:
         """Waits, after `close`, until the running job has ended, for so many seconds at most.
@@ -69,9 +83,8 @@ class ComputeThread:
 
     def _work(self) -> None:
         while not self._closed:
-            future, work = self._jobs.get()
-            if not future.cancelled():
-                work()
+            work, _ = self._jobs.get()
+            work()
 
 
 class Bridge:
@@ -84,7 +97,7 @@ class Bridge:
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._closed = False
-        self._calls: dict[SimpleQueue[tuple[bool, Any]], asyncio.Future[Any] | None] = {}
+        self._calls: dict[SimpleQueue[tuple[bool, Any]], asyncio.Task[None] | None] = {}
 
     def call(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of `await work(*args, **kwargs)` on the event loop; called from any other thread.
@@ -117,24 +130,18 @@ class Bridge:
             self._cancel(outcome)
 
     def _start(self, outcome: SimpleQueue[tuple[bool, Any]], work: Callable[[], Awaitable[Any]]) -> None:
-        if outcome not in self._calls:
-            return
-        try:
-            future = self._calls[outcome] = asyncio.ensure_future(work())
-        except Exception as error:
-            del self._calls[outcome]
-            outcome.put((False, error))
-        else:
-            future.add_done_callback(partial(self._finish, outcome))
+        if outcome in self._calls:
+            self._calls[outcome] = self._loop.create_task(self._run(outcome, work))
 
-    def _finish(self, outcome: SimpleQueue[tuple[bool, Any]], future: asyncio.Future[Any]) -> None:
+    async def _run(self, outcome: SimpleQueue[tuple[bool, Any]], work: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            result = True, await work()
+        except asyncio.CancelledError:
+            result = False, Stopped()
+        except Exception as error:
+            result = False, error
         self._calls.pop(outcome, None)
-        if future.cancelled():
-            outcome.put((False, Stopped()))
-        elif (error := future.exception()) is not None:
-            outcome.put((False, error))
-        else:
-            outcome.put((True, future.result()))
+        outcome.put(result)
 
     def _cancel(self, outcome: SimpleQueue[tuple[bool, Any]]) -> None:
         future = self._calls.pop(outcome, None)

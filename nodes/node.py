@@ -247,7 +247,7 @@ class Node:
 
     def _beat(self) -> list[Buffer]:
         """A heartbeat; called from the bus's heartbeat thread, reads only."""
-        return self._publisher.beat(self._tick, self._claims)
+        return self._publisher.heartbeat(self._tick, self._claims)
 
     async def _sweep(self) -> None:
         while True:

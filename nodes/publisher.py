@@ -1,10 +1,11 @@
-"""What one node says: numbered, signed, kept for whoever missed it, and closed to everybody but members.
+"""Publishes the messages of one node: numbers, signs and encrypts them, and keeps them for retransmission.
 
-The speaking half of a node; what it hears is `nodes.node`. Refuses to know who listens and what is meant.
+The outgoing half of a node; the incoming one is `nodes.node`. Does not know who subscribes or what messages mean.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -20,27 +21,29 @@ from protocol.security.authentication import Security
 from protocol.tensors import Encoding
 
 BUFFER_OVERHEAD_BYTES = 512
-"""Bytes that it takes to keep a message for repair, beside those of its frames."""
+"""Bytes that keeping a message for retransmission takes beside its frames."""
 
 
 class Publisher:
-    """The words of one life of a node.
+    """The outgoing messages of one incarnation of a node; publishes from any thread.
 
     Args:
-        bus: carries them.
-        security: signs and closes them.
-        name: whose they are.
-        incarnation: of which life.
-        encoding: how floating-point tensors travel.
+        transport: sends the frames.
+        security: signs and encrypts them.
+        name: the node's.
+        incarnation: the node's.
+        encoding: of floating-point tensors.
 
     Attributes:
-        run: the run they are about; empty for a visitor that has not heard it yet.
+        run: the run's name; empty for a visitor that has not received it yet.
         sent: bytes that were published, by kind of message, frames and headers included, each counted once.
-        outbox: what is kept for repair.
+        outbox: the messages kept for retransmission.
     """
 
-    def __init__(self, bus: Transport, security: Security, name: str, incarnation: int, encoding: Encoding) -> None:
-        self._bus = bus
+    def __init__(
+        self, transport: Transport, security: Security, name: str, incarnation: int, encoding: Encoding
+    ) -> None:
+        self._transport = transport
         self._security = security
         self._name = name
         self._incarnation = incarnation
@@ -48,42 +51,52 @@ class Publisher:
         self.run = ""
         self.sent: Counter[str] = Counter()
         self.outbox = Outbox()
+        self._lock = threading.Lock()  # messages leave in the order of their numbers
 
     def publish(self, topic: str, message: Message) -> None:
-        """Says a message on a topic: numbered and kept for repair when its kind is. Never blocks."""
-        number = self.outbox.number(topic) if message.numbered else 0
-        frames = self._security.sign(codec.encode(self._envelope(topic, number, message), self._encoding))
-        if number:
-            self.outbox.keep(topic, number, frames, BUFFER_OVERHEAD_BYTES + sum(map(len, frames)))
-        leaving = self._security.encrypt(frames)
-        self.sent[message.kind] += sum(map(len, leaving))
-        self._bus.publish(leaving)
+        """Publishes a message on a topic, numbered and kept for retransmission if its kind is numbered.
 
-    def repeat(self, asker: str, request: RetransmitRequest) -> None:
-        """A peer has missed some of it: says again what is still kept, and names what is gone."""
+        Never waits for a subscriber. May be called from any thread.
+        """
+        with self._lock:
+            number = self.outbox.number(topic) if message.numbered else 0
+            frames = self._security.sign(codec.encode(self._envelope(topic, number, message), self._encoding))
+            if number:
+                self.outbox.keep(topic, number, frames, BUFFER_OVERHEAD_BYTES + sum(map(len, frames)))
+            encrypted = self._security.encrypt(frames)
+            self.sent[message.kind] += sum(map(len, encrypted))
+            self._transport.publish(encrypted)
+
+    def retransmit(self, requester: str, request: RetransmitRequest) -> None:
+        """Sends the requested messages again to a peer that has missed them, and names those no longer kept."""
         if request.incarnation != self._incarnation:
             return
-        inbox, gone = topics.inbox(asker), []
+        inbox, gone = topics.inbox(requester), []
         for number in range(request.first, request.last + 1):
             frames = self.outbox.find(request.topic, number)
             if frames is None:
                 gone.append(number)
             else:
                 again = codec.encode_retransmission(frames, self.run, self._name, self._incarnation, inbox)
-                self._bus.publish(self._security.encrypt(self._security.sign(again)))
+                self._transport.publish(self._security.encrypt(self._security.sign(again)))
         for first, last in consecutive_ranges(gone):
             self.publish(inbox, RetransmitUnavailable(topic=request.topic, first=first, last=last))
 
     def latest(self, names: Collection[str]) -> dict[str, int]:
-        """The last number on each topic that is for all or for one of these peers."""
+        """The last number on each group topic and on the inboxes of these peers."""
         inboxes = {topics.inbox(name) for name in names}
-        latest = self.outbox.latest.items()
+        latest = list(self.outbox.latest.items())  # at once, since other threads publish
         return {topic: number for topic, number in latest if topic in inboxes or not topic.startswith("to/")}
 
-    def beat(self, tick: int, claims: Mapping[str, int]) -> list[Buffer]:
-        """A heartbeat, for the bus's heartbeat thread; reads only."""
-        beat = Heartbeat(tick=tick, latest=dict(claims), clock=time.time())
-        return self._security.sign(codec.encode(self._envelope(topics.HEARTBEATS, 0, beat)))
+    def forget(self, name: str) -> None:
+        """Drops the messages kept for one peer, which has left."""
+        with self._lock:
+            self.outbox.forget(topics.inbox(name))
+
+    def heartbeat(self, tick: int, latest: Mapping[str, int]) -> list[Buffer]:
+        """The frames of a heartbeat; called from the transport's heartbeat thread, reads only."""
+        message = Heartbeat(tick=tick, latest=dict(latest), clock=time.time())
+        return self._security.sign(codec.encode(self._envelope(topics.HEARTBEATS, 0, message)))
 
     def _envelope(self, topic: str, number: int, message: Message) -> Envelope:
         return Envelope(topic, self.run, self._name, self._incarnation, number, message)

@@ -68,7 +68,7 @@ class RetransmissionService:
     def forget(self, name: str) -> None:
         """A peer has left for good: neither asks the other for anything any more."""
         self._inbox.forget(name)
-        self._publisher.outbox.forget(topics.inbox(name))
+        self._publisher.forget(name)
 
     def ask(self, members: Iterable[PeerInfo], now: float) -> None:
         """Asks the members again for what is due."""
@@ -90,7 +90,7 @@ class RetransmissionService:
 
     def _resend(self, envelope: Envelope, request: RetransmitRequest) -> None:
         """A peer has missed messages of ours."""
-        self._publisher.repeat(envelope.sender, request)
+        self._publisher.retransmit(envelope.sender, request)
 
     def _gone(self, envelope: Envelope, gone: RetransmitUnavailable) -> None:
         """A peer no longer has what we asked it for."""

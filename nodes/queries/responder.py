@@ -6,14 +6,12 @@ computed. A question that cannot be answered is refused with the reason, and the
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
-
-from torch import Tensor
 
 from fednet.api import Question, Responder
 from fednet.errors import MethodError
@@ -54,6 +52,7 @@ class QueryResponder:
         self._responder: Responder | None = None
         self._waiting: Counter[_Requester] = Counter()
         self._oldest: dict[_Requester, int] = {}
+        self._lock = threading.Lock()
         self.handlers: Mapping[type[Message], Handler] = {QueryRequest: self._query}
 
     def open(self, answerer: Responder) -> None:
@@ -69,30 +68,31 @@ class QueryResponder:
         elif self._waiting.total() >= MAX_WAITING:
             self._refuse(asker, query, f"{MAX_WAITING} questions are waiting here already")
         else:
-            self._waiting[life] += 1
+            with self._lock:
+                self._waiting[life] += 1
             self._oldest[life] = max(query.oldest_open, self._oldest.get(life, 0))
-            work = partial(self._work, self._responder, life, query, time.monotonic())
-            self._compute.run(work).add_done_callback(partial(self._done, life, query))
+            work = partial(self._answer, self._responder, life, query, time.monotonic())
+            self._compute.post(work, partial(self._deliver, life, query))
 
-    def _done(self, life: _Requester, query: QueryRequest, result: asyncio.Future[QueryAnswer | str | None]) -> None:
-        """Back on the event loop: sends the answer, or the reason why there is none."""
-        self._waiting[life] -= 1
-        if not self._waiting[life]:
-            del self._waiting[life]
-        newer = self._node.presence.incarnation(life[0]) != life[1]
-        if not newer and not result.cancelled() and (answer := result.result()) is not None:
-            self._reply(life[0], query, answer)
+    def _deliver(self, life: _Requester, query: QueryRequest, result: QueryAnswer | str | None) -> None:
+        """On the compute thread: sends the answer, or the reason why there is none."""
+        with self._lock:
+            self._waiting[life] -= 1
+            if not self._waiting[life]:
+                del self._waiting[life]
+        if result is not None and self._node.presence.incarnation(life[0]) == life[1]:
+            self._reply(life[0], query, result)
 
-    def _work(
-        self, answerer: Responder, life: _Requester, query: QueryRequest, arrived: float
+    def _answer(
+        self, responder: Responder, life: _Requester, query: QueryRequest, arrived: float
     ) -> QueryAnswer | str | None:
-        """On the device's thread: the answer, the reason why not, or None when nobody waits for it any more."""
+        """On the compute thread: the answer, the reason for a refusal, or None if nobody waits for it any more."""
         started = time.monotonic()
         if started - arrived > query.ttl or query.query < self._oldest.get(life, LARGEST):
             return None
         try:
-            outputs = _on_cpu(answerer.answer(Question(query.task, query.inputs, query.options)))
-            return QueryAnswer(query=query.query, outputs=outputs, seconds=time.monotonic() - started)
+            outputs = responder.answer(Question(query.task, query.inputs, query.options))
+            return QueryAnswer(query=query.query, outputs=dict(outputs), seconds=time.monotonic() - started)
         except MethodError as error:
             return str(error)
         except Exception as error:  # a peer's question must not end this node
@@ -117,8 +117,3 @@ class QueryResponder:
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """Its waiting questions are pointless: they will be skipped."""
         self._oldest.pop((peer.name, peer.incarnation), None)
-
-
-def _on_cpu(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Moves outputs to the CPU on the device's thread, not on the event loop."""
-    return {name: tensor.detach().cpu() for name, tensor in outputs.items()}

@@ -57,7 +57,7 @@ class Transport(Protocol):
         ...
 
     def publish(self, frames: Sequence[Buffer]) -> None:
-        """Sends a message to whoever has subscribed to its topic."""
+        """Sends a message to the subscribers of its topic; may be called from any thread while the loop runs."""
         ...
 
     def queued(self) -> int:

@@ -54,8 +54,30 @@ def _descriptor(of: zmq.Socket[bytes]) -> int:
     return int(of.getsockopt(zmq.FD))
 
 
+# Operations on pyzmq's flag enums cost microseconds for every message: plain numbers do not.
+_EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
+_NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
+
+
 def _readable(of: zmq.Socket[bytes]) -> bool:
-    return bool(int(of.getsockopt(zmq.EVENTS)) & zmq.POLLIN)
+    return bool(int(of.get(_EVENTS)) & _POLLIN)
+
+
+def _send(to: zmq.Socket[bytes], frames: Sequence[Buffer]) -> None:
+    """Sends a message without copying its frames."""
+    for frame in frames[:-1]:
+        to.send(frame, _NOBLOCK_MORE, copy=False)
+    to.send(frames[-1], _NOBLOCK, copy=False)
+
+
+def _receive(of: zmq.Socket[bytes]) -> list[Buffer]:
+    """The frames of the next message, in ZeroMQ's own memory."""
+    frame = of.recv(_NOBLOCK, copy=False)
+    frames: list[Buffer] = [frame.buffer]
+    while frame.more:
+        frame = of.recv(_NOBLOCK, copy=False)
+        frames.append(frame.buffer)
+    return frames
 
 
 def _require_free(path: Path) -> None:
@@ -80,6 +102,7 @@ class ZmqTransport:
         self._inward: dict[str, tuple[zmq.Socket[bytes], str]] = {}
         self._files: list[Path] = []
         self._backlog = Backlog()
+        self._publishing = threading.Lock()  # held to use the XPUB and the backlog, which any thread may
         self._beating: threading.Thread | None = None
         self._stop = threading.Event()
         self._listener: TransportListener | None = None
@@ -183,20 +206,23 @@ class ZmqTransport:
                 self._in.disconnect(address)
 
     def publish(self, frames: Sequence[Buffer]) -> None:
-        """Sends to whoever has subscribed; a full queue drops, which the receiver's numbering notices."""
-        if self._loop is None:
-            return  # closed, and a computation that has not ended yet reports
-        self._out.send_multipart(self._backlog.hold(frames), zmq.NOBLOCK, copy=False)
-        if _readable(self._out):
-            self._soon(self._notice)
+        """Sends to the subscribers, from any thread; a full queue drops, which the receivers' numbering notices."""
+        with self._publishing:
+            if self._loop is None:
+                return  # closed, and a computation that has not ended yet reports
+            _send(self._out, self._backlog.hold(frames))
+            if _readable(self._out):
+                self._loop.call_soon_threadsafe(self._notice)
 
     def queued(self) -> int:
         """Bytes of large frames that wait; small ones are copied, and `HIGH_WATER` bounds them."""
-        return self._backlog.bytes()
+        with self._publishing:
+            return self._backlog.bytes()
 
     def strand(self) -> None:
         """What waits now, waits for somebody who is gone."""
-        self._backlog.strand()
+        with self._publishing:
+            self._backlog.strand()
 
     def beat(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
         """Publishes heartbeats from a thread of their own, so that nothing on the loop can hold them up."""
@@ -219,7 +245,8 @@ class ZmqTransport:
             self._loop.remove_reader(_descriptor(self._out))
             if self._curve is not None:
                 self._curve.stop_listening()
-            self._loop = None
+            with self._publishing:
+                self._loop = None
         await asyncio.to_thread(self._release)
 
     def _release(self) -> None:
@@ -242,7 +269,7 @@ class ZmqTransport:
         for _ in range(BATCH):
             if not _readable(self._in):
                 return
-            self._listener.received([frame.buffer for frame in self._in.recv_multipart(zmq.NOBLOCK, copy=False)])
+            self._listener.received(_receive(self._in))
         self._soon(self._hear)
 
     def _notice(self) -> None:
@@ -250,11 +277,13 @@ class ZmqTransport:
         if self._loop is None or self._listener is None:
             return
         for _ in range(BATCH):
-            if not _readable(self._out):
-                return
-            event = self._out.recv(zmq.NOBLOCK, copy=False)
-            said = event.bytes
-            if said[:1] in {b"\x00", b"\x01"} and self._grants(event):
+            with self._publishing:
+                if not _readable(self._out):
+                    return
+                event = self._out.recv(_NOBLOCK, copy=False)
+                said = event.bytes
+                granted = said[:1] in {b"\x00", b"\x01"} and self._grants(event)
+            if granted:
                 self._listener.subscribed(said[1:], said[:1] == b"\x01")
         self._soon(self._notice)
 

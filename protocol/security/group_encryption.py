@@ -88,7 +88,7 @@ class GroupCipher:
         """Begins a new epoch; returns the grant of its key."""
         self._epoch += 1
         key = os.urandom(GROUP_KEY_BYTES)
-        self._cipher = ChaCha20Poly1305(key)
+        self._group = ChaCha20Poly1305(key), self._epoch  # replaced as one: another thread may be encrypting
         self.grant = GroupKeyGrant(epoch=self._epoch, key=key)
         return self.grant
 
@@ -111,7 +111,7 @@ class GroupCipher:
         counter = next(self._counter)
         receiver = _receiver(topic)
         if receiver is None:
-            cipher, epoch = self._cipher, self._epoch
+            cipher, epoch = self._group
         else:
             cipher, epoch = self._pair(self._keys.own.name, self._incarnation, receiver), 0
         header = _AEAD_HEADER.pack(self._signing_key, self._incarnation, epoch, counter)

@@ -53,6 +53,9 @@ class InlineCompute:
         loop.call_at(start, self._begin, job, done, seconds)
         return done
 
+    def post(self, job: Callable[[], Any], deliver: Callable[[Any], None]) -> None:
+        self.run(job).add_done_callback(lambda done: done.cancelled() or deliver(done.result()))
+
     def _begin(self, job: Callable[[], Any], done: asyncio.Future[Any], seconds: float) -> None:
         try:
             settle = partial(done.set_result, job())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -58,6 +59,17 @@ def test_numbers_count_what_is_numbered_on_each_topic_from_one(bus: Deaf, voice:
     assert {(each.run, each.sender, each.incarnation) for each in bus.said()} == {("test", "a", 7)}
 
 
+def test_messages_of_many_threads_leave_in_the_order_of_their_numbers(bus: Deaf, voice: Publisher) -> None:
+    def publish(note: str) -> None:
+        for _ in range(50):
+            voice.publish(PROGRESS, progress(note))
+            voice.latest([note])
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(publish, "abcd"))
+    assert [each.number for each in bus.said()] == list(range(1, 201))
+
+
 def test_what_was_sent_is_counted_as_it_left(bus: Deaf, voice: Publisher) -> None:
     for _ in range(3):
         voice.publish(PRESENCE, CARD)
@@ -68,7 +80,7 @@ def test_what_is_kept_is_repeated_as_it_was_and_what_is_not_is_named(bus: Deaf, 
     for note in "xyz":
         voice.publish(PROGRESS, progress(note))
     first = list(bus.frames)
-    voice.repeat("b", RetransmitRequest(topic=PROGRESS, incarnation=7, first=2, last=6))
+    voice.retransmit("b", RetransmitRequest(topic=PROGRESS, incarnation=7, first=2, last=6))
     again = bus.said()[3:]
     assert {each.topic for each in again} == {inbox("b")}
     assert [type(each.message) for each in again] == [Retransmission, Retransmission, RetransmitUnavailable]
@@ -86,7 +98,7 @@ def test_what_is_kept_counts_with_what_it_takes_to_keep_it(bus: Deaf, voice: Pub
 
 def test_an_earlier_life_repeats_nothing(bus: Deaf, voice: Publisher) -> None:
     voice.publish(PROGRESS, progress("x"))
-    voice.repeat("b", RetransmitRequest(topic=PROGRESS, incarnation=6, first=1, last=1))
+    voice.retransmit("b", RetransmitRequest(topic=PROGRESS, incarnation=6, first=1, last=1))
     assert len(bus.frames) == 1
 
 
@@ -95,6 +107,6 @@ def test_a_peer_is_told_the_numbers_of_what_is_for_all_and_for_it(voice: Publish
         voice.publish(topic, CARD)
     assert voice.latest([]) == {PRESENCE: 1}
     assert voice.latest(["b"]) == {PRESENCE: 1, inbox("b"): 2}
-    beat = codec.decode(voice.beat(3, voice.latest(["c"])))
+    beat = codec.decode(voice.heartbeat(3, voice.latest(["c"])))
     assert (beat.topic, beat.number) == (HEARTBEATS, 0)
     assert (beat.message.tick, beat.message.latest) == (3, {PRESENCE: 1, inbox("c"): 1})  # type: ignore[attr-defined]

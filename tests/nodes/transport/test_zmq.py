@@ -95,6 +95,18 @@ async def drained(bus: ZmqTransport) -> None:
             await asyncio.sleep(0)
 
 
+async def test_any_thread_publishes(wire: Wire) -> None:
+    one, _, _, ear = await wire.pair()
+
+    def publish(number: int) -> None:
+        for _ in range(50):
+            one.publish([b"news/", bytes([number]), bytes([number]) * (1 << 17)])
+
+    await asyncio.gather(*(asyncio.to_thread(publish, number) for number in range(4)))
+    await ear.until(lambda: len(ear.heard) == 200)
+    assert all(small * (1 << 17) == large for _, small, large in ear.heard)
+
+
 class TestRoom:
     async def test_large_frames_wait_for_a_subscriber_that_reads_nothing_and_go_with_it(self, wire: Wire) -> None:
         one, noticed, (address, _) = await wire.open()

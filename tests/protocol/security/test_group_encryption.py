@@ -194,10 +194,7 @@ class TestKeyedSecurity:
         eve = KeyedSecurity(Keyring.of(EVE, TRUSTED), 1)
         eve._group_cipher._signing_key = anna._group_cipher._signing_key
         eve._group_cipher.accept_group_key("eve", 1, grant)
-        eve._group_cipher._cipher, eve._group_cipher._epoch = (
-            eve._group_cipher._granted["eve"].keys[grant.epoch],
-            grant.epoch,
-        )
+        eve._group_cipher._group = eve._group_cipher._granted["eve"].keys[grant.epoch], grant.epoch
         forged = eve.encrypt(
             eve.sign(
                 codec.encode(
@@ -226,8 +223,8 @@ def as_golden(story: Any, message: str) -> dict[str, list[str]]:
     vector = json.loads((VECTORS / message).read_text())
     plain = [bytes.fromhex(frame) for frame in vector["frames"]]
     security = KeyedSecurity(Keyring.of(anna, [ben.public]), vector["incarnation"])
-    security._group_cipher._epoch = story["epoch"]["number"]
-    security._group_cipher._cipher = ChaCha20Poly1305(bytes.fromhex(story["epoch"]["key"]))
+    epoch = story["epoch"]
+    security._group_cipher._group = ChaCha20Poly1305(bytes.fromhex(epoch["key"])), epoch["number"]
     signed = security.sign(plain)
     return {"signed": [each.hex() for each in signed], "encrypted": [each.hex() for each in security.encrypt(signed)]}
 
