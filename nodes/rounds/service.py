@@ -191,8 +191,8 @@ class RoundService:
         self.requests = self._coordinator.requests
         self.capabilities: dict[str, str] = {}
         self.aborted: Callable[[RoundsAborted], object] = str
-        self._linked: set[str] = set()
-        self._ready: set[str] = set()
+        self._linked: dict[str, int] = {}  # incarnations
+        self._ready: dict[str, int] = {}  # incarnations, kept while a peer is lost: it may be linked again as it was
         self._context: RoundContext | None = None
         self._dispatch: Mapping[type[Message], Callable[[str, Any], None]] = {
             RoundsRequest: self._request,
@@ -232,13 +232,12 @@ class RoundService:
 
     def linked(self, peer: PeerInfo) -> None:
         """A peer is linked; a member counts as alive once its capabilities say that it is ready, too."""
-        self._linked.add(peer.name)
+        self._linked[peer.name] = peer.incarnation
         self._arrived(peer.name)
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """A peer is gone; if it led, another member takes over."""
-        self._linked.discard(peer.name)
-        self._ready.discard(peer.name)
+        self._linked.pop(peer.name, None)
         self.election.departed(peer.name)
         self._coordinator.departed(peer.name, f"{'left' if left else 'lost'}: {reason}")
         self._leadership.tick()
@@ -246,11 +245,11 @@ class RoundService:
     def _capabilities(self, envelope: Envelope, capabilities: Capabilities) -> None:
         if capabilities.ready:
             self.capabilities[envelope.sender] = capabilities.text
-            self._ready.add(envelope.sender)
+            self._ready[envelope.sender] = envelope.incarnation
             self._arrived(envelope.sender)
 
     def _arrived(self, name: str) -> None:
-        if name in self._linked & self._ready:
+        if name in self._linked and self._ready.get(name) == self._linked[name]:
             self.election.arrived(name)
             self._coordinator.arrived()
             self._leadership.announce(name)

@@ -166,3 +166,23 @@ def test_a_folder_with_another_state_is_not_resumed_from(tell: Tell, make_group:
             await group.member("a", folder=tmp_path / "a")
 
     tell(story)
+
+
+def test_a_member_that_was_lost_and_noticed_nothing_takes_part_again(tell: Tell, make_group: MakeGroup) -> None:
+    """Its heartbeats were late, say: it has lost nobody, so it does not publish its capabilities again."""
+
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster)
+        await group.start()
+        silent = group.members["c"]
+        silent.bus._beating.cancel()
+        (record,) = await group.run_rounds()
+        await group.settle(10)
+        assert "c" not in group.members["a"].node.presence.linked()
+        assert set(silent.node.presence.linked()) == {"a", "b", "driver"}
+        silent.bus.beat(silent.node._beat, 0.4)
+        await group.settle(5)
+        (record,) = await group.run_rounds("more")
+        assert record.weights.keys() == {"a", "b", "c"}
+
+    tell(story)
