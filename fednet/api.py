@@ -1,7 +1,7 @@
 """The interface between methods and the network: queries, rounds and exchange as plain values and protocols.
 
 A method cannot tell whether the other side is in this process or on another machine: `nodes` carries these values over
-the bus, `local_ask` and `fednet.federated.local_network` within one process, and both give the same result.
+the bus, `fednet.federated.local_network` within one process, and both give the same result.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Question:
     """One query.
 
     Attributes:
-        ask: name of the query, defined by the method, for example "score".
+        task: name of the query, defined by the method, for example "score".
         inputs: tensors by name.
         options: scalar arguments.
         to: names of the responders that are asked; None for all that are present.
     """
 
-    ask: str
+    task: str
     inputs: Mapping[str, Tensor]
     options: Mapping[str, Scalar] = field(default_factory=dict)
     to: tuple[str, ...] | None = None
@@ -65,13 +65,13 @@ class RoundTask:
 
     Attributes:
         model: name of the model.
-        work: name of the task, defined by the method, for example "train".
+        task: name of the task, defined by the method, for example "train".
         number: number of the round of this model, from 1; every random choice is seeded with it.
         options: scalar arguments; the same for every participant.
     """
 
     model: str
-    work: str
+    task: str
     number: int
     options: Mapping[str, Scalar] = field(default_factory=dict)
 
@@ -125,7 +125,7 @@ class RoundPlan:
     Attributes:
         key: unique name of the plan in the run; a plan with a known key returns its records and is not run again.
         model: name of the model.
-        work: name of the task, defined by the method.
+        task: name of the task, defined by the method.
         rounds: number of rounds, at least 1.
         federation: how contributions are combined.
         options: scalar arguments of every round's task.
@@ -134,7 +134,7 @@ class RoundPlan:
 
     key: str
     model: str
-    work: str
+    task: str
     rounds: int
     federation: Federation
     options: Mapping[str, Scalar] = field(default_factory=dict)
@@ -155,7 +155,7 @@ class RoundRecord:
         refused: participants whose contribution was invalid (not finite, of another shape), with the reason.
         digest: SHA-256 of the model after the round, the server optimiser's slots included.
         seconds: duration from opening to close.
-        lead: name of the leader.
+        leader: name of the leader.
     """
 
     number: int
@@ -167,7 +167,7 @@ class RoundRecord:
     refused: Mapping[str, str]
     digest: str
     seconds: float
-    lead: str
+    leader: str
 
 
 @dataclass(frozen=True)
@@ -193,12 +193,12 @@ class ExchangePlan:
 
     Attributes:
         key: unique name of the exchange in the run; a known key returns its record and is not run again.
-        work: name of the task that every peer runs before it offers, defined by the method, for example "learn".
+        task: name of the task that every peer runs before it offers, defined by the method, for example "learn".
         options: scalar arguments; the same for every peer.
     """
 
     key: str
-    work: str
+    task: str
     options: Mapping[str, Scalar] = field(default_factory=dict)
 
 
@@ -252,7 +252,7 @@ class ExchangeRecord:
         offered: versions by subject, by origin in sorted order.
         absorbed: origins whose offers a peer absorbed, by that peer in sorted order.
         values: local metrics by peer.
-        sent: bytes on the wire of each peer's offers, frames and headers included.
+        bytes_sent: bytes on the wire of each peer's offers, frames and headers included.
         refused: reasons by "<origin>/<subject>", by the peer that refused.
         late: peers that are alive but were not done in time.
         lost: peers that died, left or declined, with the reason.
@@ -263,7 +263,7 @@ class ExchangeRecord:
     offered: Mapping[str, Mapping[str, int]]
     absorbed: Mapping[str, tuple[str, ...]]
     values: Mapping[str, Mapping[str, float]]
-    sent: Mapping[str, int]
+    bytes_sent: Mapping[str, int]
     refused: Mapping[str, Mapping[str, str]]
     late: tuple[str, ...]
     lost: Mapping[str, str]
@@ -360,13 +360,3 @@ class Responder(Protocol):
             MethodError: the question cannot be answered; it is refused, and the responder stays available.
         """
         ...
-
-
-def local_ask(responders: Mapping[str, Responder]) -> Ask:
-    """An `Ask` over responders of this process, in sorted order of their names."""
-    ordered = dict(sorted(responders.items()))
-
-    def ask(question: Question) -> Replies:
-        return Replies({name: responder.answer(question) for name, responder in ordered.items()})
-
-    return ask

@@ -90,8 +90,8 @@ async def run_client(
 def _closed_rounds(spec: NodeSpec) -> Path:
     """Where a site keeps what closed rounds have left: another configuration begins anew, beside it."""
     assert spec.config is not None  # noqa: S101 - a client is never planned without
-    said = "\n".join([spec.config.model_dump_json(), str(spec.seed), *spec.expected])
-    return spec.folder / "checkpoints" / f"{spec.name}-rounds-{hashlib.sha256(said.encode()).hexdigest()[:12]}"
+    settings = "\n".join([spec.config.model_dump_json(), str(spec.seed), *spec.expected])
+    return spec.folder / "checkpoints" / f"{spec.name}-rounds-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
 
 
 def _prepared(make: Callable[[], Responder], progress: Progress) -> tuple[Responder, str]:

@@ -168,8 +168,8 @@ class ThreadProgress:
         if self._stop.is_set():
             raise Stopped
         now = time.monotonic()
-        said, at = self._last
-        if phase != said or done >= total or now - at >= self._every:
+        last_phase, at = self._last
+        if phase != last_phase or done >= total or now - at >= self._every:
             self._last = (phase, now)
             self._loop.call_soon_threadsafe(self._tell, phase, done, total, values)
 

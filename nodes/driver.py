@@ -67,14 +67,14 @@ class BlockingNetwork:
         return record
 
 
-async def run_guest(spec: NodeSpec, job: Job[T], stop: asyncio.Event, told: ProgressListener | None = None) -> T:
+async def run_guest(spec: NodeSpec, job: Job[T], stop: asyncio.Event, listener: ProgressListener | None = None) -> T:
     """Joins a run, waits until its clients are ready, does a job on a thread of its own, and leaves.
 
     Args:
         spec: this guest.
         job: what it does.
         stop: ends it.
-        told: hears on the event loop how far the job is, beside everybody on the bus.
+        listener: hears on the event loop how far the job is, beside everybody on the bus.
 
     Raises:
         OtherMethod: the clients run another method than this guest's.
@@ -92,7 +92,7 @@ async def run_guest(spec: NodeSpec, job: Job[T], stop: asyncio.Event, told: Prog
     for capability in (directory, query_client, blobs, rounds_client, exchange_client):
         node.add(capability)
     participation, bridge = ParticipationNote(), Bridge()
-    progress = ThreadProgress(progress_publisher(node, participation, told))
+    progress = ThreadProgress(progress_publisher(node, participation, listener))
     solver = ComputeThread(f"{spec.name}-solver")
     try:
         async with node:

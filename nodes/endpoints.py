@@ -30,7 +30,7 @@ def check_endpoints(spec: NodeSpec) -> None:
 
 def _check_addresses(spec: NodeSpec) -> None:
     named = [topics.split_endpoint(text)[1] for text in spec.join]
-    for address in (*named, *(said for said in (spec.advertise, spec.through) if said is not None)):
+    for address in (*named, *filter(None, (spec.advertise, spec.through))):
         if not topics.is_address(address):
             raise NodeError(f"{address!r} is no address of a node: expected tcp://host:port or ipc://path")
 

@@ -39,9 +39,9 @@ class MembershipContext:
     Attributes:
         bus: connects.
         security: proves who somebody is, and closes what is said to all.
-        voice: says it.
+        publisher: says it.
         repair: counts what peers say.
-        gate: keeps the books of what they do wrong.
+        inbound: keeps the books of what they do wrong.
         refused: told of what is dropped: its kind and why.
         counts: the same, of what is nobody's fault and not worth a line in the log.
     """
@@ -60,13 +60,13 @@ class Membership:
 
     Args:
         presence: decides.
-        means: carry it out.
+        context: carry it out.
         capabilities: hear who comes and goes.
     """
 
-    def __init__(self, presence: Presence, means: MembershipContext, capabilities: Sequence[Capability]) -> None:
+    def __init__(self, presence: Presence, context: MembershipContext, capabilities: Sequence[Capability]) -> None:
         self.presence = presence
-        self._context = means
+        self._context = context
         self._capabilities = capabilities
         self._greeted: dict[str, int] = {}
         self.handlers: Mapping[type[Message], Handler] = {
@@ -78,19 +78,19 @@ class Membership:
         }
 
     def join_requested(self, topic: bytes, *, present: bool) -> None:
-        """Somebody has begun or ceased to hear us; its knock says who."""
-        means = self._context
+        """Somebody has begun or ceased to hear us; its join request says who."""
+        context = self._context
         try:
-            knock = topics.parse_join_request(topic)
+            request = topics.parse_join_request(topic)
         except WireError as error:
-            means.refused("malformed", str(error))
+            context.refused("malformed", str(error))
             return
-        if not means.security.has_key_of(knock.name):
-            means.refused("unknown key", f"{knock.name} knocks, whose key is not trusted here")
+        if not context.security.has_key_of(request.name):
+            context.refused("unknown key", f"{request.name} asks to join, and its key is not trusted here")
         elif present:
-            self._follow(self.presence.join_request(knock.name, knock.incarnation, knock.address, _now()))
+            self._follow(self.presence.join_request(request.name, request.incarnation, request.address, _now()))
         else:
-            self._follow(self.presence.connection_lost(knock.name, knock.incarnation))
+            self._follow(self.presence.connection_lost(request.name, request.incarnation))
 
     def bar(self, name: str, why: str) -> None:
         """A peer is not listened to for a while."""
@@ -101,20 +101,20 @@ class Membership:
         self._follow(self.presence.sweep(_now()))
 
     def _hello(self, envelope: Envelope, hello: Hello) -> None:
-        means, sender, now = self._context, envelope.sender, _now()
+        context, sender, now = self._context, envelope.sender, _now()
         if (hello.peer.name, hello.peer.incarnation) != (sender, envelope.incarnation):
-            means.inbound_filter.fault(sender, "malformed", f"{sender} introduced itself as {hello.peer.name}", now)
+            context.inbound_filter.fault(sender, "malformed", f"{sender} introduced itself as {hello.peer.name}", now)
         elif hello.receiver_incarnation != self.presence.me.incarnation:
-            means.counts["stale"] += 1  # meant for an earlier life of this node, or repeated by somebody else
-        elif not means.security.verified_peers([hello.peer]):
-            means.refused("malformed", f"{sender} introduced itself without its proof")
+            context.counts["stale"] += 1  # meant for an earlier life of this node, or repeated by somebody else
+        elif not context.security.verified_peers([hello.peer]):
+            context.refused("malformed", f"{sender} introduced itself without its proof")
         else:
-            members = means.security.verified_peers(hello.members)
+            members = context.security.verified_peers(hello.members)
             if len(members) < len(hello.members):
-                means.counts["unproven"] += 1  # hearsay of somebody whom we do not trust, or without that one's word
+                context.counts["unproven"] += 1  # hearsay of somebody whom we do not trust, or without that one's word
             self._follow(self.presence.hello(hello.peer, members, now))
             if self.presence.is_current(sender, envelope.incarnation):
-                means.repair.start(sender, envelope.incarnation, hello.latest)
+                context.repair.start(sender, envelope.incarnation, hello.latest)
                 self._tell(sender, Welcome(receiver_incarnation=envelope.incarnation))
 
     def _welcome(self, envelope: Envelope, welcome: Welcome) -> None:
@@ -155,14 +155,14 @@ class Membership:
 
         A visitor that has not heard the run's name yet has nothing to say; the greeting falls due again.
         """
-        means = self._context
-        if not means.publisher.run:
+        context = self._context
+        if not context.publisher.run:
             return
-        if means.security.group_key_grant() is not None and self._greeted.get(name) != incarnation:
+        if context.security.group_key_grant() is not None and self._greeted.get(name) != incarnation:
             self._greeted[name] = incarnation
             self._renew()
         me, *others = self.presence.members()
-        latest = means.publisher.latest([name])
+        latest = context.publisher.latest([name])
         for start in range(0, max(1, len(others)), MAX_MEMBERS_PER_HELLO):
             named = tuple(others[start : start + MAX_MEMBERS_PER_HELLO])
             self._tell(name, Hello(peer=me, receiver_incarnation=incarnation, members=named, latest=latest))
@@ -170,16 +170,16 @@ class Membership:
             self._admit(name)
 
     def _depart(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
-        means = self._context
+        context = self._context
         log.log(logging.INFO if left else logging.WARNING, "%s %s: %s", peer.name, "left" if left else "lost", reason)
         self._greeted.pop(peer.name, None)
         if not left:
-            means.bus.strand()
+            context.bus.strand()
         self._renew()
         for capability in self._capabilities:
             capability.departed(peer, reason, left=left)
         if left:
-            means.repair.forget(peer.name)
+            context.repair.forget(peer.name)
 
     def _renew(self) -> None:
         """The membership has changed: from now on its members, and nobody else, read what is said to all."""

@@ -92,14 +92,14 @@ class Node:
         """Binds, subscribes, calls the peers to join through, and begins to beat."""
         spec = self.spec
         check_endpoints(spec)
-        bound, pulse = await self._bus.open(spec.listen, self, spec.through)
+        bound, heartbeat = await self._bus.open(spec.listen, self, spec.through)
         self.address = spec.advertise or bound
         me = PeerInfo(
             name=spec.name,
             incarnation=self._incarnation,
             role=spec.role,
             address=self.address,
-            heartbeat_address=topics.heartbeat_address(spec.advertise) if spec.advertise else pulse,
+            heartbeat_address=topics.heartbeat_address(spec.advertise) if spec.advertise else heartbeat,
         )
         timing = spec.timing
         self.presence = Presence(
@@ -110,7 +110,7 @@ class Node:
             timing.heartbeat,
             alert=timing.alert,
         )
-        means = MembershipContext(
+        context = MembershipContext(
             self._bus,
             self._security,
             self._publisher,
@@ -119,7 +119,7 @@ class Node:
             self.refused,
             self.counts,
         )
-        self._membership = Membership(self.presence, means, self._capabilities)
+        self._membership = Membership(self.presence, context, self._capabilities)
         self._handlers.update(self._membership.handlers)
         self._bus.subscribe(self._subscriptions())
         for name, address in map(topics.split_endpoint, spec.join):
@@ -228,18 +228,18 @@ class Node:
 
     def _accept(self, envelope: Envelope) -> bool:
         """Whether a numbered message is for us, from a living peer that has said hello, and new."""
-        sender, said = envelope.sender, f"{envelope.message.kind} from {envelope.sender}"
+        sender, subject = envelope.sender, f"{envelope.message.kind} from {envelope.sender}"
         if envelope.topic not in self._retransmission.heard:
-            why = f"{said} on {envelope.topic}, which is not subscribed to here"
+            why = f"{subject} on {envelope.topic}, which is not subscribed to here"
             self._inbound_filter.fault(sender, "unheard", why, self._now())
         elif not self.presence.is_current(sender, envelope.incarnation):
-            self.refused("stranger", f"{said}, which is not a living member")
+            self.refused("stranger", f"{subject}, which is not a living member")
         else:
             return self._retransmission.accept(envelope, self._now())
         return False
 
     def _subscriptions(self) -> list[str]:
-        """The static subscriptions; the knock comes last, so that who hears it knows that the others stand."""
+        """The static subscriptions; the join request comes last, so that who hears it knows that the others stand."""
         wanted = {topics.PRESENCE, topics.HEARTBEATS, topics.inbox(self.name)}
         wanted.update(topic for capability in self._capabilities for topic in capability.topics)
         self._retransmission.heard = frozenset(wanted)

@@ -16,13 +16,13 @@ from protocol.presence import PeerState
 from protocol.topics import PRESENCE
 
 SETTLE_SECONDS = 0.75
-"""Seconds without any change after which a guest that expects nobody in particular takes the roster as complete."""
+"""Seconds without any change after which a guest that expects nobody in particular takes the directory as complete."""
 
 _NO_CAPABILITIES = (-1, Capabilities(text="{}", ready=False))
 
 
 class PeerDirectory:
-    """The clients of a run, as an asker sees them.
+    """The clients of a run, as a requester sees them.
 
     Args:
         node: the node that asks.
@@ -105,13 +105,13 @@ class PeerDirectory:
     def _review(self) -> None:
         """Something has changed: who is ready is worked out here, not at every question."""
         clients = [info for info in self._node.presence.linked().values() if info.role == "client"]
-        said = {
+        shown = {
             info.name: parse_capabilities(self._capabilities_by_peer[info.name][1].text)
             for info in clients
             if self._is_ready(info)
         }
-        self._methods = {name: method for name, (method, _) in said.items()}
-        self._ready = {name: text for name, (_, text) in said.items()}
+        self._methods = {name: method for name, (method, _) in shown.items()}
+        self._ready = {name: text for name, (_, text) in shown.items()}
         self._changed.set()
 
     def _is_ready(self, info: PeerInfo) -> bool:

@@ -30,8 +30,8 @@ def progress_publisher(
     def tell(phase: str, done: int, total: int, values: dict[str, float]) -> None:
         remark = note()[:200]
         node.publish(PROGRESS, ProgressReport(phase=phase, done=done, total=total, values=values, note=remark))
-        said = " ".join(f"{name}={value:.4g}" for name, value in values.items())
-        log.info("%s %d/%d %s %s", phase, done, total, said, remark)
+        measured = " ".join(f"{name}={value:.4g}" for name, value in values.items())
+        log.info("%s %d/%d %s %s", phase, done, total, measured, remark)
         if also is not None:
             also(phase, done, total, values)
 

@@ -23,7 +23,7 @@ class RetransmissionService:
     """The numbers of what a node hears.
 
     Args:
-        voice: asks, and says again.
+        publisher: asks, and says again.
         patience: seconds between the first two requests for the same number.
         counts: what was dropped or asked for again, by kind.
         refused: told of what is lost: its kind and why.
@@ -33,9 +33,9 @@ class RetransmissionService:
     """
 
     def __init__(
-        self, voice: Publisher, patience: float, counts: Counter[str], refused: Callable[[str, str], None]
+        self, publisher: Publisher, patience: float, counts: Counter[str], refused: Callable[[str, str], None]
     ) -> None:
-        self._publisher = voice
+        self._publisher = publisher
         self._inbox = Inbox(patience)
         self._counts = counts
         self._refused = refused

@@ -38,15 +38,15 @@ def run(spec: NodeSpec) -> None:
     asyncio.run(_until_signalled(lambda stop: ROLES[spec.role](spec, stop)))
 
 
-def run_visit(spec: NodeSpec, job: Job[T], told: ProgressListener | None = None) -> T:
-    """Visits a run as a guest, does one job there, and returns what came of it; `told` hears how far it is.
+def run_visit(spec: NodeSpec, job: Job[T], listener: ProgressListener | None = None) -> T:
+    """Visits a run as a guest, does one job there, and returns what came of it; `listener` hears how far it is.
 
     Raises:
         NodeError: it cannot listen, or too few peers are there.
         MethodError: the job cannot be done.
         KeyboardInterrupt: SIGINT or SIGTERM came first.
     """
-    return asyncio.run(_until_signalled(lambda stop: run_guest(spec, job, stop, told)))
+    return asyncio.run(_until_signalled(lambda stop: run_guest(spec, job, stop, listener)))
 
 
 async def _until_signalled(work: Callable[[asyncio.Event], Awaitable[T]]) -> T:

@@ -44,9 +44,9 @@ class Wiretap:
         """Records a network within this process."""
         carry = network.carry
 
-        def tapped(sender: str, frames: Sequence[codec.Buffer], *, pulse: bool) -> None:
+        def tapped(sender: str, frames: Sequence[codec.Buffer], *, heartbeat: bool) -> None:
             self.messages.append([bytes(frame) for frame in frames])
-            carry(sender, frames, pulse=pulse)
+            carry(sender, frames, heartbeat=heartbeat)
 
         network.carry = tapped  # type: ignore[method-assign]
         return self

@@ -63,9 +63,9 @@ def tiny_imagenet(config: DataConfig) -> DataSource:
     """
     root = root_of(config)
     train = _folder(config, root / "train", grey=False)  # a few of the pictures are grey, perhaps the first
-    found = _annotated(root / "val", {wnid: label for label, wnid in enumerate(train.classes)})
+    annotated = _annotated(root / "val", {wnid: label for label, wnid in enumerate(train.classes)})
     names = _words(root / "words.txt", train.classes)
-    return DataSource(replace(train, classes=names), _files(config, found, names, grey=False))
+    return DataSource(replace(train, classes=names), _files(config, annotated, names, grey=False))
 
 
 def folder(config: DataConfig) -> DataSource:
@@ -136,13 +136,13 @@ def _folder(config: DataConfig, path: Path, grey: bool | None = None) -> ImagePo
     from torchvision.datasets import ImageFolder  # noqa: PLC0415 - of the extra `images`
 
     try:
-        found = ImageFolder(str(path), is_valid_file=lambda name: Path(name).suffix.lower() in SUFFIXES)
+        folder = ImageFolder(str(path), is_valid_file=lambda name: Path(name).suffix.lower() in SUFFIXES)
     except READ_ERRORS as error:
         raise DataError(
             f"{config.name}: {path} does not hold pictures in one folder per class ({error}); "
             f"expected {path}/<class>/*.png, .jpg and the like"
         ) from error
-    return _files(config, [(Path(name), label) for name, label in found.samples], tuple(found.classes), grey)
+    return _files(config, [(Path(name), label) for name, label in folder.samples], tuple(folder.classes), grey)
 
 
 def _annotated(val: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
@@ -176,10 +176,10 @@ def _words(path: Path, wnids: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _files(
-    config: DataConfig, found: list[tuple[Path, int]], classes: tuple[str, ...], grey: bool | None = None
+    config: DataConfig, labelled: list[tuple[Path, int]], classes: tuple[str, ...], grey: bool | None = None
 ) -> ImagePool:
     """Pictures in files; whether they are read as grey is the first one's to say where `grey` is None."""
-    paths = [path for path, _ in found]
+    paths = [path for path, _ in labelled]
     if not paths:
         raise DataError(f"{config.name}: no pictures below {root_of(config)}")
     without_colour = is_grey(paths[0]) if grey is None else grey
@@ -187,4 +187,4 @@ def _files(
     def read(indices: Tensor) -> Tensor:
         return stack([paths[int(index)] for index in indices], without_colour, config.size)
 
-    return ImagePool(torch.tensor([label for _, label in found], dtype=torch.int64), classes, read)
+    return ImagePool(torch.tensor([label for _, label in labelled], dtype=torch.int64), classes, read)

@@ -57,7 +57,7 @@ class LocalExchange:
             offered=listed,
             absorbed={name: self._peers[name].absorbed(listed) for name in batches},
             values={name: batch.values for name, batch in batches.items()},
-            sent={name: sum(map(size, batch.offers)) for name, batch in batches.items()},
+            bytes_sent={name: sum(map(size, batch.offers)) for name, batch in batches.items()},
             refused={name: reasons for name in batches if (reasons := self._peers[name].refused(listed))},
             late=(),
             lost=lost,

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fednet.api import (
+    Ask,
     ExchangePlan,
     Exchanger,
     ExchangeRecord,
@@ -36,6 +37,16 @@ from fednet.federated.participation import sampled_participants
 from fednet.federated.state import detached_copy, digest, model_tensors, require_valid
 
 LEAD = "local"
+
+
+def local_ask(responders: Mapping[str, Responder]) -> Ask:
+    """An `Ask` over responders of this process, in sorted order of their names."""
+    ordered = dict(sorted(responders.items()))
+
+    def ask(question: Question) -> Replies:
+        return Replies({name: responder.answer(question) for name, responder in ordered.items()})
+
+    return ask
 
 
 def local_network(
@@ -90,7 +101,7 @@ class _LocalNetwork:
                 lost[name] = f"refused: {error}"
         if not by_node:
             reasons = "; ".join(f"{name} {reason}" for name, reason in lost.items())
-            raise MethodError(f"no site answered {question.ask!r}: {reasons}")
+            raise MethodError(f"no site answered {question.task!r}: {reasons}")
         return Replies(by_node, lost=lost)
 
     def run_rounds(self, plan: RoundPlan) -> tuple[RoundRecord, ...]:
@@ -159,7 +170,7 @@ class _LocalNetwork:
         return next(iter(states.values()))
 
     def _contributions(self, plan: RoundPlan, number: int, base: ModelState) -> _Contributions:
-        task = RoundTask(plan.model, plan.work, number, dict(plan.options))
+        task = RoundTask(plan.model, plan.task, number, dict(plan.options))
         participants, contributions = self._participants(), _Contributions()
         share = plan.federation.participation
         for name in sampled_participants(participants, share, self.seed, plan.model, number):
@@ -210,7 +221,7 @@ def _record(model: str, number: int, contributions: _Contributions, state_digest
         refused=contributions.refused,
         digest=state_digest,
         seconds=seconds,
-        lead=LEAD,
+        leader=LEAD,
     )
 
 

@@ -65,12 +65,12 @@ def balance(
     Raises:
         MeasureError: fewer samples than classes * per_class, or pictures that cannot be judged.
     """
-    classes, found = len(judge.classes), judge.probabilities(images)
+    classes, probabilities = len(judge.classes), judge.probabilities(images)
     whole = classes * per_class
     if len(images) < whole:
         raise MeasureError(f"{per_class} samples of each of {classes} classes are {whole}; there are {len(images)}")
     features, real = judge.features(images), judge.features(reference.images)
-    of = found.argmax(1) if labels is None else labels.cpu()
+    of = probabilities.argmax(1) if labels is None else labels.cpu()
 
     def distance(chosen: Collection[int]) -> float | None:
         wanted = per_class * len(chosen)
@@ -85,9 +85,9 @@ def balance(
         frechet=frechet_distance(features[:whole], real),
         rare=distance(rare),
         by_class={name: distance((label,)) for label, name in enumerate(judge.classes)},
-        accuracy=None if labels is None else fraction_right(found, labels),
-        rare_accuracy=None if labels is None or not len(rows) else fraction_right(found[rows], labels[rows]),
-        share=float(torch.isin(found[:whole].argmax(1), _tensor(rare)).double().mean()),
+        accuracy=None if labels is None else fraction_right(probabilities, labels),
+        rare_accuracy=None if labels is None or not len(rows) else fraction_right(probabilities[rows], labels[rows]),
+        share=float(torch.isin(probabilities[:whole].argmax(1), _tensor(rare)).double().mean()),
     )
 
 

@@ -71,8 +71,8 @@ def _features(folder: Path, judge: Judge) -> tuple[list[str], Tensor]:
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder; expected pictures in it, or one folder of them per class")
-    found = [path for pattern in ("*", "*/*") for path in folder.glob(pattern)]
-    paths = sorted(path for path in found if path.suffix.lower() in SUFFIXES and path.is_file())
+    candidates = [path for pattern in ("*", "*/*") for path in folder.glob(pattern)]
+    paths = sorted(path for path in candidates if path.suffix.lower() in SUFFIXES and path.is_file())
     if not paths:
         raise DataError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))}), nor do the folders in it")
     return paths

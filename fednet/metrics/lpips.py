@@ -62,14 +62,14 @@ def _features(images: Tensor, weights: dict[str, Tensor]) -> list[Tensor]:
     x = (images.expand(-1, 3, -1, -1) - torch.tensor(SHIFT).view(3, 1, 1)) / torch.tensor(SCALE).view(3, 1, 1)
     if min(x.shape[-2:]) < LEAST:
         x = interpolate(x, [max(LEAST, side) for side in x.shape[-2:]], mode="bilinear", align_corners=False)
-    found: list[Tensor] = []
+    features: list[Tensor] = []
     for index, name in enumerate(LAYERS):
         if index in POOLED:
             x = max_pool2d(x, 3, 2)
         kernel, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
         x = relu(conv2d(x, kernel, bias, stride=STRIDES[index], padding=PADDINGS[index]))
-        found.append(x)
-    return found
+        features.append(x)
+    return features
 
 
 def _unit(activations: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             there = set(file.keys())
-            found = {name: file.get_tensor(name) for name in wanted if name in there}
+            weights = {name: file.get_tensor(name) for name in wanted if name in there}
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"{path} holds no LPIPS weights that can be read ({error}): see fednet.metrics.lpips"
@@ -94,8 +94,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     odd = [
         name
         for name, shape in wanted.items()
-        if name not in found or tuple(found[name].shape) != shape or not found[name].is_floating_point()
+        if name not in weights or tuple(weights[name].shape) != shape or not weights[name].is_floating_point()
     ]
     if odd:
         raise ModelError(f"{path} lacks LPIPS weights for AlexNet: {', '.join(odd[:3])} ({len(odd)} in all)")
-    return {name: value.float() for name, value in found.items()}
+    return {name: value.float() for name, value in weights.items()}

@@ -134,11 +134,11 @@ def restore(net: ScoreNet, path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             notes = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no iterator
-        found = json.loads(notes.pop("architecture", "null"))
+        stored = json.loads(notes.pop("architecture", "null"))
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise ModelError(f"{path} is not a readable checkpoint ({error}): remove it to train again") from error
-    if found != (wanted := json.loads(json.dumps(net.describe()))):
-        raise ModelError(_mismatch(path, found, wanted))
+    if stored != (wanted := json.loads(json.dumps(net.describe()))):
+        raise ModelError(_mismatch(path, stored, wanted))
     try:
         net.load_state_dict(tensors)
     except RuntimeError as error:
@@ -146,13 +146,13 @@ def restore(net: ScoreNet, path: Path) -> dict[str, str]:
     return notes
 
 
-def _mismatch(path: Path, found: object, wanted: dict[str, object]) -> str:
-    if not isinstance(found, dict):
+def _mismatch(path: Path, stored: object, wanted: dict[str, object]) -> str:
+    if not isinstance(stored, dict):
         return f"{path} does not say which network it belongs to: expected architecture {digest(wanted)}"
-    keys = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
-    detail = "; ".join(f"{key}: {found.get(key)} there, {wanted.get(key)} here" for key in keys)
+    keys = sorted(key for key in stored.keys() | wanted.keys() if stored.get(key) != wanted.get(key))
+    detail = "; ".join(f"{key}: {stored.get(key)} there, {wanted.get(key)} here" for key in keys)
     return (
-        f"{path} holds the weights of architecture {digest(found)}, the configuration asks for {digest(wanted)} "
+        f"{path} holds the weights of architecture {digest(stored)}, the configuration asks for {digest(wanted)} "
         f"({detail}): change the configuration or remove the file to train again"
     )
 

@@ -141,16 +141,16 @@ def affordable(
 @lru_cache(maxsize=256)
 def _one_step(rate: float, noise: float) -> NDArray[np.float64]:
     """Renyi's divergence of one step at every order."""
-    found: Any = renyi.compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=ORDERS)
-    return np.asarray(found, dtype=np.float64)
+    divergences: Any = renyi.compute_rdp(q=rate, noise_multiplier=noise, steps=1, orders=ORDERS)
+    return np.asarray(divergences, dtype=np.float64)
 
 
 def _rdp(expenses: Sequence[Expense], delta: float) -> float:
     total = sum((expense.steps * _one_step(expense.rate, expense.noise) for expense in expenses), np.zeros(len(ORDERS)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the best order is the first or last: the bound holds
-        found, _ = renyi.get_privacy_spent(orders=ORDERS, rdp=total, delta=delta)
-    return max(0.0, float(found))
+        epsilon, _ = renyi.get_privacy_spent(orders=ORDERS, rdp=total, delta=delta)
+    return max(0.0, float(epsilon))
 
 
 def _prv(expenses: Sequence[Expense], delta: float) -> float:

@@ -170,17 +170,17 @@ class PrivateTrainer:
                 vars(parameter).pop(mark, None)
 
     def _summed(self, count: int) -> dict[str, Tensor]:
-        """The sum of the clipped gradients of all rows, by parameter."""
+        """The sum of the clipped rows of all rows, by parameter."""
         return clipped_sum({name: self._of_rows(name, count) for name in self._parameters}, self._clip)
 
     def _of_rows(self, name: str, count: int) -> Tensor:
-        found = getattr(self._parameters[name], "grad_sample", None)
-        if not isinstance(found, Tensor) or len(found) != count:
-            what = "none" if found is None else "several passes" if isinstance(found, list) else f"{len(found)} rows"
+        rows = getattr(self._parameters[name], "grad_sample", None)
+        if not isinstance(rows, Tensor) or len(rows) != count:
+            what = "none" if rows is None else "several passes" if isinstance(rows, list) else f"{len(rows)} rows"
             raise PrivacyError(
                 f"{self._name}.{name} has gradients of {what} where {count} rows were passed: use every parameter once"
             )
-        return found
+        return rows
 
     def _take(self, summed: dict[str, Tensor]) -> None:
         numbers = sum(total.numel() for total in summed.values())

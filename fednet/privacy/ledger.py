@@ -207,18 +207,18 @@ class PrivacyLedger:
         if not self.path.is_file():
             return ()
         try:
-            found = _File.model_validate_json(self.path.read_bytes())
+            file = _File.model_validate_json(self.path.read_bytes())
         except ValidationError as error:
             raise PrivacyError(
                 f"{self.path} is no privacy ledger ({error.error_count()} faults): without it nobody knows what was "
                 "spent; restore it, and train nothing on these data before"
             ) from error
-        if found.unit != self.unit:
+        if file.unit != self.unit:
             raise PrivacyError(
-                f"{self.path} counts the privacy of one {found.unit}, this run that of one {self.unit}: give the run a "
+                f"{self.path} counts the privacy of one {file.unit}, this run that of one {self.unit}: give the run a "
                 "ledger of its own"
             )
-        return found.entries
+        return file.entries
 
     def _write(self, entries: tuple[LedgerEntry, ...]) -> None:
         text = json.dumps(_File(unit=self.unit, entries=entries).model_dump(), indent=1)

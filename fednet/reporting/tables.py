@@ -36,13 +36,13 @@ def is_number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def summary_renderables(found: Summary, width: int) -> Iterator[Table | str]:
+def summary_renderables(summary: Summary, width: int) -> Iterator[Table | str]:
     """What a terminal of a width shows of a summary, in order: tables, and notes as plain lines."""
-    for section in found.sections:
+    for section in summary.sections:
         if section.table is not None and section.table.rows:
             yield rich_table(section.table, section.title, width)
         yield from section.notes
-    yield from incomplete_participation(found)
+    yield from incomplete_participation(summary)
 
 
 def rich_table(table: summary.SummaryTable, title: str, width: int) -> Table:
@@ -62,10 +62,10 @@ def rich_table(table: summary.SummaryTable, title: str, width: int) -> Table:
     return made
 
 
-def incomplete_participation(found: Summary) -> tuple[str, ...]:
+def incomplete_participation(summary: Summary) -> tuple[str, ...]:
     """A sentence for each account to which not everybody contributed at every step that wanted it."""
-    missing = {name: _missing(account) for name, account in found.accounts.items()}
-    return tuple(f"{name}: {said}" for name, said in missing.items() if said)
+    missing = {name: _missing(account) for name, account in summary.accounts.items()}
+    return tuple(f"{name}: {sentence}" for name, sentence in missing.items() if sentence)
 
 
 def plural(unit: str, count: int) -> str:

@@ -195,12 +195,12 @@ def _schema(method: object, document: YamlDocument) -> type[BaseModel] | None:
     if not isinstance(method, str):
         return None
     try:
-        found = registry.find(method)
-        registry.require_installed(found)
+        definition = registry.find(method)
+        registry.require_installed(definition)
     except UnknownMethod as error:
         place = document.place(("method",))
         raise ConfigError(unknown_method(error, place.where, place.line, "method")) from error
-    return found.config
+    return definition.config
 
 
 def _require_feasible(cluster: ClusterConfig, method: BaseModel, document: YamlDocument) -> None:

@@ -181,9 +181,9 @@ class JoinedRun:
     def _all_finished(self, rounds: RoundService) -> bool:
         from nodes.peer_directory import parse_capabilities  # noqa: PLC0415 - imports torch
 
-        said = {name: parse_capabilities(text)[1] for name, text in rounds.capabilities.items()}
+        shown = {name: parse_capabilities(text)[1] for name, text in rounds.capabilities.items()}
         others = set(rounds.election.members) - {self._spec.name}
-        return all(name in said and self._site.is_finished(said[name]) for name in others)
+        return all(name in shown and self._site.is_finished(shown[name]) for name in others)
 
     def _write(self, rounds: RoundService) -> None:
         from nodes.rounds.client import to_round_record  # noqa: PLC0415 - imports torch

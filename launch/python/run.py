@@ -81,7 +81,7 @@ class Run:
         Raises:
             ConfigError: there is no table of this title.
         """
-        tables = {found.title: found.table for found in self._tables()}
+        tables = {section.title: section.table for section in self._tables()}
         title = next(iter(tables), "") if section is None else section
         table = tables.get(title)
         if table is None:
@@ -128,10 +128,10 @@ class Run:
         Raises:
             ConfigError: there is no checkpoint of this name.
         """
-        found = self.checkpoints
-        if name not in found:
-            raise self._missing("checkpoint", name, list(found))
-        return _load(found[name])
+        checkpoints = self.checkpoints
+        if name not in checkpoints:
+            raise self._missing("checkpoint", name, list(checkpoints))
+        return _load(checkpoints[name])
 
     def _tables(self) -> Iterator[SummarySection]:
         return (section for section in self.summary.sections if section.table is not None)

@@ -92,7 +92,7 @@ class ExchangeClient:
         try:
             while isinstance(result := await results.get(), ExchangeProgress):
                 if progress is not None:
-                    phase = f"{'absorb' if result.absorbing else 'offer'}: {plan.work}"[:64]
+                    phase = f"{'absorb' if result.absorbing else 'offer'}: {plan.task}"[:64]
                     progress.report(phase, result.done, result.expected)
         except BaseException:
             self._forget(plan.key)
@@ -124,7 +124,7 @@ class ExchangeClient:
 
     def _open(self, plan: ExchangePlan, listener: ExchangeListener) -> None:
         now, policy = self._now(), self._policy
-        estimators = self._estimators.setdefault(plan.work, (DeadlineEstimator(policy), DeadlineEstimator(policy)))
+        estimators = self._estimators.setdefault(plan.task, (DeadlineEstimator(policy), DeadlineEstimator(policy)))
         tracker = ExchangeTracker.open(self._peers.ready(), now, policy, estimators)
         try:
             request = to_exchange_request(plan)

@@ -20,7 +20,7 @@ def to_exchange_request(plan: ExchangePlan) -> ExchangeRequest:
         MethodError: it cannot be requested, and why.
     """
     try:
-        return ExchangeRequest(key=plan.key, task=plan.work, options=dict(plan.options))
+        return ExchangeRequest(key=plan.key, task=plan.task, options=dict(plan.options))
     except ValidationError as error:
         raise MethodError(f"exchange {plan.key!r} cannot be requested: {error}") from error
 
@@ -76,7 +76,7 @@ def to_exchange_record(
         offered={name: dict(each.versions) for name, each in lists.items()},
         absorbed={name: _absorbed(tracker, name) for name in lists},
         values={name: dict(each.values) for name, each in lists.items()},
-        sent={name: each.bytes_sent for name, each in lists.items()},
+        bytes_sent={name: each.bytes_sent for name, each in lists.items()},
         refused={name: reasons for name in lists if (reasons := _refused(tracker, name))},
         late=tracker.late(now),
         lost=dict(sorted({**absent, **tracker.lost()}.items())),

@@ -1,1 +1,1 @@
-"""The first conversation: one asks, many answer, the asker goes on."""
+"""The first conversation: one asks, many answer, whoever asked goes on."""

@@ -52,15 +52,15 @@ class QueryClient:
 
     Args:
         node: the node that asks.
-        roster: who can be asked.
+        directory: who can be asked.
         policy: when a step goes on without everybody.
     """
 
     topics: tuple[str, ...] = ()
 
-    def __init__(self, node: Node, roster: PeerDirectory, policy: QuorumPolicy) -> None:
+    def __init__(self, node: Node, directory: PeerDirectory, policy: QuorumPolicy) -> None:
         self._node = node
-        self._roster = roster
+        self._directory = directory
         self._policy = policy
         self._pace = DeadlineEstimator(policy)
         self._numbers = itertools.count(1)
@@ -75,7 +75,7 @@ class QueryClient:
             NoQuorum: fewer contributed than the policy's quorum.
             EncodingError, ValidationError: the question cannot be encoded.
         """
-        while self._node.backpressured:  # the asker waits as well: this is what slows it down
+        while self._node.backpressured:  # the requester waits as well: this is what slows it down
             self._node.counts["held back"] += 1
             await asyncio.sleep(BACKPRESSURE_INTERVAL)
         step, number = self._step(question), next(self._numbers)
@@ -94,11 +94,11 @@ class QueryClient:
     def _step(self, question: Question) -> QuorumTracker:
         """The step of everybody who is ready, or of those whom the question is for: then fewer are a quorum."""
         if question.to is None:
-            return QuorumTracker.open(self._roster.ready(), self._now(), self._policy, self._pace)
-        absent = {name: self._roster.absence(name) for name in question.to if name not in self._roster.ready()}
+            return QuorumTracker.open(self._directory.ready(), self._now(), self._policy, self._pace)
+        absent = {name: self._directory.absence(name) for name in question.to if name not in self._directory.ready()}
         if absent:
             gone = ", ".join(f"{name} ({why})" for name, why in sorted(absent.items()))
-            raise PeerError(f"cannot ask {gone}; there are {', '.join(self._roster.ready()) or 'none'}")
+            raise PeerError(f"cannot ask {gone}; there are {', '.join(self._directory.ready()) or 'none'}")
         quorum = max(1, min(self._policy.quorum, len(set(question.to))))
         policy = self._policy.model_copy(update={"quorum": quorum})
         return QuorumTracker.open(question.to, self._now(), policy, self._pace)
@@ -114,7 +114,7 @@ class QueryClient:
         return QueryRequest(
             query=number,
             oldest_open=min(self._open),
-            task=question.ask,
+            task=question.task,
             inputs=dict(question.inputs),
             options=dict(question.options),
             ttl=self._policy.hard_limit,
@@ -123,7 +123,7 @@ class QueryClient:
     def _conclude(self, asked: _PendingQuery, outcome: QuorumOutcome) -> Replies:
         for seconds in asked.step.durations():
             self._pace.record(seconds)
-        lost = {**({} if asked.to is not None else self._roster.missing()), **outcome.lost}
+        lost = {**({} if asked.to is not None else self._directory.missing()), **outcome.lost}
         if not outcome.quorate:
             raise NoQuorum(
                 outcome.contributed, asked.step.policy.quorum, {**lost, **dict.fromkeys(outcome.late, "late")}

@@ -1,6 +1,6 @@
 """Answers questions with what the method computes, one at a time, on the device's thread.
 
-A question that waited longer than its asker will, or that its asker has moved on from, is skipped before it is
+A question that waited longer than its requester will, or that its requester has moved on from, is skipped before it is
 computed. A question that cannot be answered is refused with the reason, and the answerer lives on.
 """
 
@@ -27,13 +27,13 @@ from protocol.topics import LARGEST, QUERIES
 log = logging.getLogger(__name__)
 
 MAX_OPEN = 16
-"""Questions of one asker that may wait here; a further one is refused."""
+"""Questions of one requester that may wait here; a further one is refused."""
 
 MAX_WAITING = 256
-"""Questions of all askers that may wait here: their tensors stay in memory until they are answered."""
+"""Questions of all requesters that may wait here: their tensors stay in memory until they are answered."""
 
 _Requester = tuple[str, int]
-"""An asker's name and incarnation: what an earlier life asked is not answered to the next."""
+"""A requester's name and incarnation: what an earlier life asked is not answered to the next."""
 
 
 class QueryResponder:
@@ -60,13 +60,13 @@ class QueryResponder:
         self._responder = answerer
 
     def _query(self, envelope: Envelope, query: QueryRequest) -> None:
-        asker, life = envelope.sender, (envelope.sender, envelope.incarnation)
+        requester, life = envelope.sender, (envelope.sender, envelope.incarnation)
         if self._responder is None:
-            self._refuse(asker, query, "not ready yet")
+            self._refuse(requester, query, "not ready yet")
         elif self._waiting[life] >= MAX_OPEN:
-            self._refuse(asker, query, f"{MAX_OPEN} of your questions are waiting here already")
+            self._refuse(requester, query, f"{MAX_OPEN} of your questions are waiting here already")
         elif self._waiting.total() >= MAX_WAITING:
-            self._refuse(asker, query, f"{MAX_WAITING} questions are waiting here already")
+            self._refuse(requester, query, f"{MAX_WAITING} questions are waiting here already")
         else:
             with self._lock:
                 self._waiting[life] += 1
@@ -99,17 +99,17 @@ class QueryResponder:
             log.exception("question %d of %s", query.query, life[0])
             return f"{type(error).__name__} while answering; see this node's log"
 
-    def _reply(self, asker: str, query: QueryRequest, result: QueryAnswer | str) -> None:
+    def _reply(self, requester: str, query: QueryRequest, result: QueryAnswer | str) -> None:
         if isinstance(result, str):
-            self._refuse(asker, query, result)
+            self._refuse(requester, query, result)
             return
         try:
-            self._node.tell(asker, result)
+            self._node.tell(requester, result)
         except EncodingError as error:
-            self._refuse(asker, query, f"the answer cannot be sent: {error}")
+            self._refuse(requester, query, f"the answer cannot be sent: {error}")
 
-    def _refuse(self, asker: str, query: QueryRequest, reason: str) -> None:
-        self._node.tell(asker, QueryRefusal(query=query.query, reason=reason[:500]))
+    def _refuse(self, requester: str, query: QueryRequest, reason: str) -> None:
+        self._node.tell(requester, QueryRefusal(query=query.query, reason=reason[:500]))
 
     def linked(self, peer: PeerInfo) -> None:
         """Nothing to do."""

@@ -184,7 +184,7 @@ def to_plan_message(plan: RoundPlan, requester: str) -> tuple[RoundPlanMessage, 
             key=plan.key,
             requester=requester,
             model=plan.model,
-            task=plan.work,
+            task=plan.task,
             rounds=plan.rounds,
             federation=plan.federation.model_dump_json(),
             options=dict(plan.options),
@@ -207,7 +207,7 @@ def to_round_record(commit: RoundCommit) -> RoundRecord:
         refused=dict(commit.refused),
         digest=commit.outcome.digest,
         seconds=commit.seconds,
-        lead=commit.leader,
+        leader=commit.leader,
     )
 
 

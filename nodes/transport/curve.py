@@ -114,8 +114,8 @@ class CurveAuthenticator:
 
     def admits(self, publisher: zmq.Socket[bytes], event: zmq.Frame) -> bool:
         """Grants or ends the subscription that was just read from an XPUB; whether its listener should hear of it."""
-        said = event.bytes
-        begins, topic, name = said[:1] == b"\x01", said[1:], _user_id(event)
+        command = event.bytes
+        begins, topic, name = command[:1] == b"\x01", command[1:], _user_id(event)
         if not name:  # a connection has ended, and with it what it had, and what it was denied
             return not self._was_denied(topic)
         if may_subscribe(name, topic):
@@ -154,16 +154,16 @@ class CurveAuthenticator:
 
     def _look(self, monitor: zmq.Socket[bytes]) -> None:
         while self._loop is not None and int(monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            said = parse_monitor_message(monitor.recv_multipart())
-            self._monitors[monitor](said["endpoint"].decode("ascii", "replace"), said["event"])
+            occurrence = parse_monitor_message(monitor.recv_multipart())
+            self._monitors[monitor](occurrence["endpoint"].decode("ascii", "replace"), occurrence["event"])
 
     def _server_handshake_failed(self, address: str, event: int) -> None:
-        """Somebody came to our door and did not do what CurveZMQ asks for; of keys, `_answer` tells."""
+        """Somebody came to our endpoint and did not do what CurveZMQ asks for; of keys, `_answer` tells."""
         if event != zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._refused("handshake", f"somebody at {address} does not speak CurveZMQ, or expects another node here")
 
     def _client_handshake_failed(self, address: str, event: int) -> None:
-        """We came to a door and whoever answers there is not the one we want, or does not let us in."""
+        """We connected to an endpoint whose peer is not the one we want, or does not let us in."""
         peer = self._expected.get(address, "a peer")
         if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             mine = self._keys.own.public
@@ -182,15 +182,15 @@ def configure_curve_server(socket: zmq.Socket[bytes], keys: Keyring) -> None:
     socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)  # nobody to ask is a no
 
 
-def zap_reply(request: Sequence[bytes], doors: Mapping[bytes, str]) -> tuple[list[bytes], str]:
+def zap_reply(request: Sequence[bytes], names: Mapping[bytes, str]) -> tuple[list[bytes], str]:
     """The reply to a request of ZAP, which makes the name the connection's User-Id, and why it is refused, or "".
 
     Args:
         request: version, request id, domain, address, identity, mechanism, credentials.
-        doors: names by Curve25519 key.
+        names: names by Curve25519 key.
     """
     version, number, domain, address, _, mechanism, *credentials = [*request, *[b""] * 7][: max(7, len(request))]
-    name = doors.get(credentials[0]) if credentials else None
+    name = names.get(credentials[0]) if credentials else None
     if (version, domain, mechanism) != (b"1.0", DOMAIN, b"CURVE") or len(credentials) != 1 or name is None:
         key = credentials[0].hex() if credentials else "none"
         why = f"{address[:64]!a} wants to connect with a key that is not trusted here: {key}"

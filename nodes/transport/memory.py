@@ -23,7 +23,7 @@ class Faults:
     drop: float = 0.0
     duplicate: float = 0.0
     delay: tuple[float, float] = (0.0, 0.0)
-    pulses_too: bool = False
+    heartbeats_too: bool = False
 
 
 class MemoryNetwork:
@@ -72,16 +72,18 @@ class MemoryNetwork:
             for topic in topics:
                 asyncio.get_running_loop().call_soon(publisher.noticed, topic, present)
 
-    def carry(self, sender: str, frames: Sequence[Buffer], *, pulse: bool) -> None:
+    def carry(self, sender: str, frames: Sequence[Buffer], *, heartbeat: bool) -> None:
         """Brings a message to whoever is connected to its sender and subscribed to its topic, or loses it."""
         topic = bytes(frames[0])
         for address, bus in list(self._buses.items()):
             if sender in bus.connected and topic.startswith(tuple(bus.topics)):
-                self._deliver(sender, address, bus, [bytes(frame) for frame in frames], pulse=pulse)
+                self._deliver(sender, address, bus, [bytes(frame) for frame in frames], heartbeat=heartbeat)
 
-    def _deliver(self, sender: str, address: str, bus: MemoryTransport, frames: list[bytes], *, pulse: bool) -> None:
+    def _deliver(
+        self, sender: str, address: str, bus: MemoryTransport, frames: list[bytes], *, heartbeat: bool
+    ) -> None:
         self.carried += 1
-        faults = Faults() if pulse and not self.faults.pulses_too else self.faults
+        faults = Faults() if heartbeat and not self.faults.heartbeats_too else self.faults
         if frozenset({sender, address}) in self._cut or self._random.random() < faults.drop:
             self.lost += 1
             return
@@ -129,7 +131,7 @@ class MemoryTransport:
     def publish(self, frames: Sequence[Buffer]) -> None:
         """Sends to whoever has subscribed."""
         if self._listener is not None:
-            self._network.carry(self._address, frames, pulse=False)
+            self._network.carry(self._address, frames, heartbeat=False)
 
     def queued(self) -> int:
         """As many bytes as a test says."""
@@ -142,7 +144,7 @@ class MemoryTransport:
     def beat(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
         """Publishes heartbeats by a timer."""
         if self._listener is not None:
-            self._network.carry(self._address, make(), pulse=True)
+            self._network.carry(self._address, make(), heartbeat=True)
             self._beating = asyncio.get_running_loop().call_later(every, self.beat, make, every)
 
     async def close(self) -> None:

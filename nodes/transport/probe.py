@@ -99,10 +99,10 @@ def _handshake(
     """Whether both sides agree on who they are."""
     if not monitor.poll(int(1000 * patience)):
         return ProbeResult("silent", "no handshake: what listens there does not speak ZeroMQ")
-    said = recv_monitor_message(monitor)
-    if said["event"] == _DONE:
+    occurrence = recv_monitor_message(monitor)
+    if occurrence["event"] == _DONE:
         return None
-    if said["event"] == _AUTH and keys is not None:
+    if occurrence["event"] == _AUTH and keys is not None:
         return ProbeResult("keys", f"{name} does not trust {keys.own.name}, {keys.own.public.fingerprint}")
     if keys is None:
         return ProbeResult("keys", f"{name} has keys, and here are none")

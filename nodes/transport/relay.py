@@ -2,9 +2,9 @@
 
 Whoever cannot be reached connects its publishers to the relay instead of binding them, and gives the relay's address as
 its own; the others hear it there as they would hear it at an address of its own. Subscriptions travel the other way,
-the knocks among them, so that the handshake, the heartbeats and the loss of a peer need no word about relays: the two
-ends of every conversation meet as if there were none. Four sockets: where messages and heartbeats go out, on the
-address and beside it as at every node, and where they come in, two ports further on. Once too many bytes wait for a
+the join requests among them, so that the handshake, the heartbeats and the loss of a peer need no word about relays:
+the two ends of every conversation meet as if there were none. Four sockets: where messages and heartbeats go out, on
+the address and beside it as at every node, and where they come in, two ports further on. Once too many bytes wait for a
 slow subscriber, no more messages are taken in from anybody until it has caught up or its connection is given up;
 heartbeats go their own way.
 
@@ -62,7 +62,7 @@ class Relay:
         if keys is not None:
             asked = self._context.socket(zmq.REP)
             asked.bind(ZAP)
-            self._threads.append(threading.Thread(target=_serve_zap, args=(asked, keys), name="door", daemon=True))
+            self._threads.append(threading.Thread(target=_serve_zap, args=(asked, keys), name="zap", daemon=True))
         try:
             for outward in (listen, heartbeat_address(listen)):
                 sockets = self._bound(zmq.XSUB, inward_address(outward)), self._bound(zmq.XPUB, outward)
@@ -111,7 +111,7 @@ def _serve_zap(asked: zmq.Socket[bytes], keys: Keyring) -> None:
                 log.warning("turned away: %s", why)
             asked.send_multipart(reply)
     except zmq.ContextTerminated:
-        log.debug("the door closes")
+        log.debug("the relay's authenticator closes")
     finally:
         asked.close(linger=0)
 

@@ -124,7 +124,7 @@ class ZmqTransport:
                 (self._curve.configure_client if through else self._curve.serve)(publisher)
         self._in.reconnect_ivl, self._in.reconnect_ivl_max = RECONNECT_MS
         try:
-            address, pulse = self._bind(listen) if through is None else self._reach(through)
+            address, heartbeat = self._bind(listen) if through is None else self._reach(through)
         except NodeError:
             self._release()
             raise
@@ -134,7 +134,7 @@ class ZmqTransport:
         self._loop.add_reader(_descriptor(self._out), self._notice)
         if self._curve is not None:
             self._curve.listen(self._loop)
-        return address, pulse
+        return address, heartbeat
 
     def _reach(self, relay: str) -> tuple[str, str]:
         """Publishes at the addresses of a relay, which with keys must be the one that is named."""
@@ -281,10 +281,10 @@ class ZmqTransport:
                 if not _readable(self._out):
                     return
                 event = self._out.recv(_NOBLOCK, copy=False)
-                said = event.bytes
-                granted = said[:1] in {b"\x00", b"\x01"} and self._grants(event)
+                command = event.bytes
+                granted = command[:1] in {b"\x00", b"\x01"} and self._grants(event)
             if granted:
-                self._listener.subscribed(said[1:], said[:1] == b"\x01")
+                self._listener.subscribed(command[1:], command[:1] == b"\x01")
         self._soon(self._notice)
 
     def _grants(self, event: zmq.Frame) -> bool:

@@ -1,7 +1,7 @@
 """What a query step costs: `make bench`.
 
 Every worker process holds both ends that are compared: a bare `zmq.asyncio` echo (PUB/SUB fan-out, PUB/SUB fan-in,
-nothing else) and a fednet client whose model returns what it was given. The asker alternates between the two in
+nothing else) and a fednet client whose model returns what it was given. The requester alternates between the two in
 short blocks of one run, with the same payloads, so that a noisy machine disturbs both alike; beside them stands the
 same loop in one process. Only the ratios mean anything on another machine.
 
@@ -31,7 +31,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from fednet.api import Ask, Question, local_ask
+from fednet.api import Ask, Question
+from fednet.federated.local_network import local_ask
 from nodes.compute import Bridge, ComputeThread
 from nodes.node import Node
 from nodes.peer_directory import CapabilityPublisher, PeerDirectory
@@ -95,7 +96,7 @@ async def _worker(name: str, folder: str, join: str, bare_in: str, pipe: Connect
 async def _bare_echo(sub: zmq.asyncio.Socket, pub: zmq.asyncio.Socket) -> None:
     while True:
         frames = await sub.recv_multipart(copy=False)
-        await pub.send_multipart([b"to/asker/", frames[1].buffer], copy=False)
+        await pub.send_multipart([b"to/requester/", frames[1].buffer], copy=False)
 
 
 def percentile(values: list[float], q: float) -> float:
@@ -148,8 +149,8 @@ async def measure(answerers: int, sizes: list[int], memory_steps: int, transport
         context = zmq.asyncio.Context()
         pub, sub = context.socket(zmq.PUB), context.socket(zmq.SUB)
         pub.bind(address(folder, "bare"))
-        sub.subscribe(b"to/asker/")
-        node = Node(spec("asker", "guest", folder, expected=tuple(names)), ZmqTransport())
+        sub.subscribe(b"to/requester/")
+        node = Node(spec("requester", "guest", folder, expected=tuple(names)), ZmqTransport())
         directory = PeerDirectory(node, tuple(names))
         query_client = QueryClient(node, directory, QuorumPolicy())
         node.add(directory)
@@ -204,7 +205,7 @@ async def _size(size: int, answerers: int, bare: tuple[Any, Any], solver: Comput
 
 
 async def _memory(solver: ComputeThread, ask: Ask, pids: list[int | None], steps: int) -> dict[str, Any]:
-    """Resident memory in MB of the asker and of each answerer after a tenth of the steps and after all of them."""
+    """Resident memory in MB of the requester and of each answerer after a tenth of the steps and after all of them."""
     processes = [psutil.Process(), *(psutil.Process(pid) for pid in pids)]
     x = torch.randn(1024)
     await solver.run(lambda: loop_steps(ask, x, steps // 10))

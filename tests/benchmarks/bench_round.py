@@ -168,7 +168,7 @@ async def measure(peers: int, sizes: list[int], rounds: int, blocks: int, *, dis
     processes = multiprocessing.get_context("forkserver")
     names = tuple(f"a{index}" for index in range(1, peers + 1))
     with tempfile.TemporaryDirectory(prefix="fednet-bench-") as folder:
-        node = Node(spec("asker", "guest", (), names), ZmqTransport())
+        node = Node(spec("requester", "guest", (), names), ZmqTransport())
         directory, blobs = PeerDirectory(node, names), BlobStore(node)
         rounds_client = RoundsClient(node, directory, blobs)
         for capability in (directory, blobs, rounds_client):

@@ -108,7 +108,7 @@ async def measure(peers: int, megabytes: int, rounds: int, blocks: int) -> dict[
     """Starts the processes once and measures every kind; seconds and bytes a peer of one round."""
     processes = multiprocessing.get_context("forkserver")
     names = tuple(f"a{index}" for index in range(1, peers + 1))
-    node = Node(spec("asker", "guest", (), names), ZmqTransport())
+    node = Node(spec("requester", "guest", (), names), ZmqTransport())
     directory, blobs = PeerDirectory(node, names), BlobStore(node)
     rounds_client = RoundsClient(node, directory, blobs)
     for capability in (directory, blobs, rounds_client):

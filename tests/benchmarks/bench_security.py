@@ -1,8 +1,8 @@
 """What keys cost: `make bench`.
 
-A query step of one asker and a few answerers that compute nothing, without keys and with them (every message signed,
-closed end to end, and sent through CurveZMQ), in short blocks that alternate in one run; then what each part costs
-alone, for a message of the same size. Only the ratios mean anything on another machine.
+A query step of one requester and a few answerers that compute nothing, without keys and with them (every message
+signed, closed end to end, and sent through CurveZMQ), in short blocks that alternate in one run; then what each part
+costs alone, for a message of the same size. Only the ratios mean anything on another machine.
 
     python tests/benchmarks/bench_security.py [--answerers 1] [--sizes 204800 16777216]
 """
@@ -59,19 +59,19 @@ class Echo:
         return {"score": question.inputs["x"]}
 
 
-def worker(name: str, doors: Mapping[str, str], ring: Keyring, pipe: Connection) -> None:
+def worker(name: str, endpoints: Mapping[str, str], ring: Keyring, pipe: Connection) -> None:
     """One answering process with two clients: one in each run."""
     torch.set_num_threads(1)
-    asyncio.run(_worker(name, doors, ring, pipe))
+    asyncio.run(_worker(name, endpoints, ring, pipe))
 
 
-async def _worker(name: str, doors: Mapping[str, str], ring: Keyring, pipe: Connection) -> None:
+async def _worker(name: str, endpoints: Mapping[str, str], ring: Keyring, pipe: Connection) -> None:
     compute = ComputeThread(name)
     async with AsyncExitStack() as stack:
         for kind in KINDS:
             keys = ring if kind == "keys" else None
             node = Node(
-                NodeSpec(name, "client", kind, ANYWHERE, join=(doors[kind],), keys=keys), ZmqTransport(keys=keys)
+                NodeSpec(name, "client", kind, ANYWHERE, join=(endpoints[kind],), keys=keys), ZmqTransport(keys=keys)
             )
             query_responder, capability_publisher = QueryResponder(node, compute), CapabilityPublisher(node)
             node.add(query_responder)
@@ -97,16 +97,17 @@ async def measure(answerers: int, sizes: list[int]) -> list[dict[str, Any]]:
     """Starts the processes once and measures every size."""
     processes = multiprocessing.get_context("forkserver")
     names = [f"a{index}" for index in range(1, answerers + 1)]
-    made = {name: PrivateKeys.make(name) for name in ("asker", *names)}
+    made = {name: PrivateKeys.make(name) for name in ("requester", *names)}
     rings = {name: Keyring.of(own, [each.public for each in made.values()]) for name, own in made.items()}
     asks: dict[str, Ask] = {}
-    rosters, doors, pipes, workers = [], {}, [], []
+    directories, endpoints, pipes, workers = [], {}, [], []
     solver, bridge = ComputeThread("solver"), Bridge()
     async with AsyncExitStack() as stack:
         for kind in KINDS:
-            keys = rings["asker"] if kind == "keys" else None
+            keys = rings["requester"] if kind == "keys" else None
             node = Node(
-                NodeSpec("asker", "guest", kind, ANYWHERE, expected=tuple(names), keys=keys), ZmqTransport(keys=keys)
+                NodeSpec("requester", "guest", kind, ANYWHERE, expected=tuple(names), keys=keys),
+                ZmqTransport(keys=keys),
             )
             directory = PeerDirectory(node, tuple(names))
             query_client = QueryClient(node, directory, QuorumPolicy())
@@ -114,14 +115,14 @@ async def measure(answerers: int, sizes: list[int]) -> list[dict[str, Any]]:
             node.add(query_client)
             await stack.enter_async_context(node)
             asks[kind] = partial(bridge.call, query_client.ask)  # type: ignore[call-arg]  # mypy on partial of a ParamSpec
-            doors[kind] = f"asker@{node.address}" if keys else node.address
-            rosters.append(directory)
+            endpoints[kind] = f"requester@{node.address}" if keys else node.address
+            directories.append(directory)
         for name in names:
             here, there = processes.Pipe()
-            workers.append(processes.Process(target=worker, args=(name, doors, rings[name], there), daemon=True))
+            workers.append(processes.Process(target=worker, args=(name, endpoints, rings[name], there), daemon=True))
             workers[-1].start()
             pipes.append(here)
-        for directory in rosters:
+        for directory in directories:
             await directory.complete(120)
         rows = [await _size(size, answerers, asks, solver) for size in sizes]
         for pipe in pipes:

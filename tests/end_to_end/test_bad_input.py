@@ -161,7 +161,7 @@ LIVE = {
     "a label that nobody has": (
         ("novelty", "train", "--labels", "0,9"),
         METHOD,
-        r"nobody has pictures of label 9; there are pictures of 0-8",
+        r"no site has pictures of label 9; there are pictures of 0-8",
     ),
     "a label that one site has not": (
         ("novelty", "train", "--labels", "a2=8", "--rounds", "1"),

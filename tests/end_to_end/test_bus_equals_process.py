@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fednet.api import Ask, Network, NullProgress, Participant, Progress, RoundRecord, SiteContext, local_ask
+from fednet.api import Ask, Network, NullProgress, Participant, Progress, RoundRecord, SiteContext
 from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
 from fednet.federated.config import Adam, Federation, Krum, Median, Momentum, TrimmedMean
-from fednet.federated.local_network import local_network
+from fednet.federated.local_network import local_ask, local_network
 from fednet.methods.novelty import services
 from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.site import NoveltySite
@@ -137,24 +137,24 @@ async def _cluster(
                     ComputeThread(name),
                 )
                 stack.callback(compute.close)
-                desk, presenter = QueryResponder(node, compute), CapabilityPublisher(node)
-                node.add(desk)
-                node.add(presenter)
+                responder, capability_publisher = QueryResponder(node, compute), CapabilityPublisher(node)
+                node.add(responder)
+                node.add(capability_publisher)
                 await stack.enter_async_context(node)
-                desk.open(agent)
-                presenter.show(capabilities[name])
+                responder.open(agent)
+                capability_publisher.show(capabilities[name])
                 first = first or node.address
             guest = Node(NodeSpec("guest", "guest", "equal", "tcp://127.0.0.1:0", join=(first,)), ZmqTransport())
             directory = PeerDirectory(guest, NAMES)
-            asker = QueryClient(guest, directory, QuorumPolicy())
+            requester = QueryClient(guest, directory, QuorumPolicy())
             guest.add(directory)
-            guest.add(asker)
+            guest.add(requester)
             await stack.enter_async_context(guest)
             assert await directory.complete(PATIENCE) == capabilities
             stop = asyncio.Event()
             bridge = Bridge()
             stack.callback(bridge.close)
-            ask = partial(bridge.call, asker.ask)  # type: ignore[call-arg]  # mypy on partial of a ParamSpec
+            ask = partial(bridge.call, requester.ask)  # type: ignore[call-arg]  # mypy on partial of a ParamSpec
             ready.set_result((ask, asyncio.get_running_loop(), stop))
             await stop.wait()
     except BaseException as error:

@@ -60,7 +60,7 @@ class Sketcher:
         return ()
 
     def offer(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
-        if call.work == "endless":
+        if call.task == "endless":
             self.think(progress)
         if call.options.get("balks") == self.name:
             raise MethodError("it has no pictures to learn from")
@@ -154,7 +154,7 @@ async def test_the_bus_leaves_what_one_process_leaves_and_nothing_but_words_goes
     for record, other in zip(records, expected, strict=True):
         assert (record.offered, record.absorbed, record.values) == (other.offered, other.absorbed, other.values)
         assert (record.refused, record.late, record.lost) == ({}, (), {})
-        assert all(3 * 4 * WIDTH < sent < 3 * (4 * WIDTH + 200) for sent in record.sent.values())
+        assert all(3 * 4 * WIDTH < sent < 3 * (4 * WIDTH + 200) for sent in record.bytes_sent.values())
     assert len(tap.offers(NAMES, WIDTH, but={"query_answer"})) == 2 * 3 * len(NAMES)
     pieces = tap.assert_no_image(picture for each in agents.values() for picture in each.pictures)
     assert pieces > 10_000

@@ -91,7 +91,7 @@ def test_a_live_cluster_and_its_checkpoint_draw_the_same_files(
     [
         (("--labels", "12"), 4, "there is no class 12: the labels are 0 to 9"),
         (("--set", "rule=mean"), 2, "--set rule=mean: rule: expected one of the keys labels, count, seed"),
-        (("-n", "99999"), 4, "cannot be drawn at once"),
+        (("-n", "99999"), 4, "cannot be generated at once"),
         (("-o", "nowhere/grid.png"), 2, "a file in a folder that exists"),
     ],
 )
@@ -111,7 +111,7 @@ def test_a_checkpoint_of_another_method_is_refused(terminal: Any, folder: Path) 
     assert "--checkpoint other.safetensors: expected a checkpoint of one of the methods" in refused.err
     refused = terminal.call("sample", "--checkpoint", "other.safetensors", "--method", "fedbagan")
     assert refused.code == 4
-    assert "is no checkpoint of fedbagan (it does not say that it is one)" in refused.err
+    assert "other.safetensors cannot be used (no entry 'fedbagan'): give a checkpoint of fedbagan" in refused.err
     both = terminal.call("sample")
     assert both.code == 2
     assert "either --join ADDRESS or --checkpoint FILE" in both.err

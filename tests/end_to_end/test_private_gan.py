@@ -108,8 +108,11 @@ def test_behind_a_secure_sum_over_sockets_they_find_the_same_line(terminal: Any)
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (("federation={secure: {}, rule: {kind: median}}",), "Median compares contributions, of which a secure sum"),
-        (("federation={secure: {}, buffer: {size: 3}}",), "leave `secure` or `buffer` out"),
+        (
+            ("federation={secure: {}, rule: {kind: median}}",),
+            "rule median compares single contributions, and a secure sum reveals none",
+        ),
+        (("federation={secure: {}, buffer: {size: 3}}",), "remove `secure` or `buffer`"),
         (("nodes=2", "federation={secure: {}}"), "federation.secure: expected at least 3 contributors"),
         (("federation={secure: {threshold: 6}}",), "federation.secure.threshold: expected at most 5"),
     ],

@@ -68,7 +68,7 @@ METHODS = {
 }
 """By method: what is launched, the name of its run, and what is set."""
 
-UNSTEADY = frozenset({"seconds", "lead", "answer_ms"})
+UNSTEADY = frozenset({"seconds", "leader", "answer_ms"})
 """Keys of numbers that tell of time and of the duty to lead."""
 
 

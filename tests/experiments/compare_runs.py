@@ -20,7 +20,7 @@ import torch
 from matplotlib.image import imread
 from safetensors.torch import load_file
 
-VARYING = {"seconds", "lead", "leader", "bytes"}
+VARYING = {"seconds", "leader", "bytes"}
 
 
 def numbers(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -20,11 +20,12 @@ from matplotlib.image import imread
 from safetensors.torch import load_file
 from tables import Launch, launched, write
 
-from fednet.api import NullProgress, SiteContext, local_ask
+from fednet.api import NullProgress, SiteContext
 from fednet.diffusion.combination import ScoreAnswers
 from fednet.diffusion.sampler_config import EulerMaruyama
 from fednet.diffusion.sampling import sample
 from fednet.diffusion.sde import VP
+from fednet.federated.local_network import local_ask
 from fednet.methods.score_inference.config import RuleName, ScoreInferenceConfig
 from fednet.methods.score_inference.messages import read_score_capabilities
 from fednet.methods.score_inference.rules import RULES, LabelCounts

@@ -1,4 +1,4 @@
-"""The interface's values are immutable, and a local question reaches every responder in sorted order."""
+"""The interface's values are immutable, and its protocols tell sites apart by what they can do."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import FrozenInstanceError
 
 import pytest
-import torch
 from torch import Tensor
 
-from fednet.api import Exchanger, NullProgress, Participant, Progress, Question, Replies, Responder, local_ask
+from fednet.api import Exchanger, NullProgress, Participant, Progress, Question, Replies
 from fednet.errors import MethodError
 
 
@@ -24,25 +23,10 @@ class Doubler:
         return "{}"
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
-        if question.ask != "double":
-            raise MethodError(f"unknown question {question.ask!r}; expected 'double'")
+        if question.task != "double":
+            raise MethodError(f"unknown question {question.task!r}; expected 'double'")
         self.asked.append(self.number)
         return {"x": self.number * question.inputs["x"]}
-
-
-def test_a_local_question_reaches_all_in_sorted_order() -> None:
-    asked: list[float] = []
-    responders: dict[str, Responder] = {"b": Doubler(2.0, asked), "a": Doubler(1.0, asked)}
-    replies = local_ask(responders)(Question("double", {"x": torch.ones(2)}))
-    assert asked == [1.0, 2.0]
-    assert list(replies.by_node) == ["a", "b"]
-    assert torch.equal(replies.by_node["b"]["x"], torch.full((2,), 2.0))
-    assert (replies.late, replies.lost) == ((), {})
-
-
-def test_an_error_of_a_responder_is_the_callers() -> None:
-    with pytest.raises(MethodError, match="unknown question 'halve'"):
-        local_ask({"a": Doubler(1.0, [])})(Question("halve", {}))
 
 
 def test_a_responder_is_neither_participant_nor_exchanger() -> None:

@@ -86,15 +86,15 @@ class Client:
 
     node: Node
     bus: MemoryTransport
-    desk: QueryResponder
-    presenter: CapabilityPublisher
+    responder: QueryResponder
+    capability_publisher: CapabilityPublisher
     answerer: Scaler
     compute: InlineCompute
 
     def ready(self) -> None:
         """Answers from now on, and says so."""
-        self.desk.open(self.answerer)
-        self.presenter.show(self.answerer.prepare(SimpleNamespace(report=lambda *_told: None)))
+        self.responder.open(self.answerer)
+        self.capability_publisher.show(self.answerer.prepare(SimpleNamespace(report=lambda *_told: None)))
 
 
 @dataclass
@@ -103,8 +103,8 @@ class Guest:
 
     node: Node
     bus: MemoryTransport
-    roster: PeerDirectory
-    asker: QueryClient
+    directory: PeerDirectory
+    requester: QueryClient
 
 
 class Forger:
@@ -121,7 +121,7 @@ class Forger:
             heartbeat_address=f"memory://{name}",
         )
 
-    async def knock(self, node: Node, address: str = "") -> Forger:
+    async def send_join_request(self, node: Node, address: str = "") -> Forger:
         """Connects both ways."""
         await self.bus.open(address or self.me.address, self)
         self.bus.subscribe(
@@ -133,14 +133,18 @@ class Forger:
 
     async def link(self, node: Node, latest: Mapping[str, int] | None = None) -> Forger:
         """Connects both ways and shakes hands."""
-        await self.knock(node)
+        await self.send_join_request(node)
         greeted = node.presence.me.incarnation
         hello = Hello(peer=self.me, receiver_incarnation=greeted, members=(), latest=dict(latest or {}))
         self.say(topics.inbox(node.name), hello)
         self.say(topics.inbox(node.name), Welcome(receiver_incarnation=greeted))
         ticks, me = itertools.count(), self.incarnation
-        pulse = lambda: Envelope(topics.HEARTBEATS, "test", self.me.name, me, 0, Heartbeat(tick=next(ticks), latest={}))  # noqa: E731
-        self.bus.beat(lambda: codec.encode(pulse()), 0.25)
+
+        def heartbeat() -> Sequence[codec.Buffer]:
+            beat = Heartbeat(tick=next(ticks), latest={})
+            return codec.encode(Envelope(topics.HEARTBEATS, "test", self.me.name, me, 0, beat))
+
+        self.bus.beat(heartbeat, 0.25)
         await asyncio.sleep(0.1)
         assert self.name in node.presence.linked()
         return self
@@ -178,10 +182,10 @@ class Cluster:
     ) -> Client:
         """A client is started; it joins through the first one unless told otherwise."""
         bus = self.network.bus()
-        node = Node(self.spec(name, join=tuple(join) or self.door()), bus)
+        node = Node(self.spec(name, join=tuple(join) or self.endpoint()), bus)
         compute = InlineCompute(seconds)
         client = Client(node, bus, QueryResponder(node, compute), CapabilityPublisher(node), Scaler(factor), compute)  # type: ignore[arg-type]
-        await self.enter(node, client.desk, client.presenter)
+        await self.enter(node, client.responder, client.capability_publisher)
         self.clients[name] = client
         if ready:
             client.ready()
@@ -192,10 +196,10 @@ class Cluster:
     ) -> Guest:
         """A guest is started."""
         bus = self.network.bus()
-        node = Node(self.spec(name, "guest", join=tuple(join) or self.door()), bus)
-        roster = PeerDirectory(node, tuple(expected))
-        guest = Guest(node, bus, roster, QueryClient(node, roster, QuorumPolicy(**policy)))
-        await self.enter(node, roster, guest.asker)
+        node = Node(self.spec(name, "guest", join=tuple(join) or self.endpoint()), bus)
+        directory = PeerDirectory(node, tuple(expected))
+        guest = Guest(node, bus, directory, QueryClient(node, directory, QuorumPolicy(**policy)))
+        await self.enter(node, directory, guest.requester)
         return guest
 
     async def enter(self, node: Node, *capabilities: Capability) -> Node:
@@ -208,7 +212,7 @@ class Cluster:
         """Somebody who keeps no rules."""
         return Forger(self.network.bus(), name, **said)
 
-    def door(self) -> tuple[str, ...]:
+    def endpoint(self) -> tuple[str, ...]:
         """An address to join through, once there is one."""
         return (next(iter(self.clients.values())).node.address,) if self.clients else ()
 

@@ -234,7 +234,7 @@ class TestHolders:
     def test_a_known_holder_that_is_not_linked_yet_is_waited_for(self, tell: Tell, small: None) -> None:
         async def story(cluster: Any) -> None:
             (one,) = await group(cluster, "one")
-            holder = await cluster.forger("holder").knock(one._node)
+            holder = await cluster.forger("holder").send_join_request(one._node)
             greeted = one._node.presence.me.incarnation
             holder.say("to/one/", Hello(peer=holder.me, receiver_incarnation=greeted, members=(), latest={}))
             await asyncio.sleep(0.1)

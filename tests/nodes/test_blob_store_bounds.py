@@ -146,8 +146,10 @@ class TestBounds:
         async def story(cluster: Any) -> None:
             one, other = await group(cluster, "one", "other")
             one.keep(key(1), b"mine")
-            stranger = await cluster.forger("stranger").knock(one._node)
-            impostor = await cluster.forger("other", incarnation=2**62).knock(one._node, "memory://elsewhere")
+            stranger = await cluster.forger("stranger").send_join_request(one._node)
+            impostor = await cluster.forger("other", incarnation=2**62).send_join_request(
+                one._node, "memory://elsewhere"
+            )
             cluster.network.cut(one._node.address, other._node.address)
             fetched = asyncio.create_task(one.fetch(key(2), 4, ["other"]))
             await asyncio.sleep(0.1)

@@ -79,12 +79,12 @@ class TestBridge:
         assert await asyncio.to_thread(bridge.call, work, 1, y=2) == (3, loop_thread)
 
     async def test_many_threads_cross_at_a_time(self) -> None:
-        bridge, gate = Bridge(), asyncio.Event()
+        bridge, opened = Bridge(), asyncio.Event()
 
         async def work(number: int) -> int:
             if number == 3:
-                gate.set()
-            await gate.wait()
+                opened.set()
+            await opened.wait()
             return number
 
         calls = [asyncio.to_thread(bridge.call, work, number) for number in range(4)]

@@ -162,7 +162,7 @@ def test_the_remark_says_who_answered_who_was_late_and_who_is_lost() -> None:
 def test_the_remark_says_who_had_a_part_in_the_last_round() -> None:
     remark = ParticipationNote()
     weights = {"a": 2.0, "c": 1.0}
-    record = RoundRecord(1, "m", weights, {}, ("d",), {"b": "died"}, {"e": "NaN"}, digest="", seconds=0.0, lead="a")
+    record = RoundRecord(1, "m", weights, {}, ("d",), {"b": "died"}, {"e": "NaN"}, digest="", seconds=0.0, leader="a")
     remark.closed(record)
     assert remark() == "a c · late d · lost b e"
 

@@ -1,4 +1,4 @@
-"""The way in: one fault is dropped, a habit of faults shuts the door for a while, and others go in and out."""
+"""The way in: one fault is dropped, a habit of faults is quarantined for a while, and others go in and out."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from protocol.topics import PRESENCE
 ALLOWED = RateLimit(messages=100, burst=1, faults=3, first=10)
 
 
-class Door:
-    """A gate, and what it told."""
+class Inbound:
+    """A filter, and what it reported."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -45,36 +45,36 @@ def spoilt(name: str) -> list[Buffer]:
 
 
 def test_what_is_well_formed_goes_in() -> None:
-    door = Door()
-    assert door.hears(said("a"))
-    assert (door.refused, door.barred) == ([], [])
+    inbound = Inbound()
+    assert inbound.hears(said("a"))
+    assert (inbound.refused, inbound.barred) == ([], [])
 
 
 def test_the_third_fault_shuts_it_for_its_culprit_and_for_nobody_else() -> None:
-    door = Door()
-    assert not any(door.hears(spoilt("a")) for _ in range(3))
-    ((name, why),) = door.barred
+    inbound = Inbound()
+    assert not any(inbound.hears(spoilt("a")) for _ in range(3))
+    ((name, why),) = inbound.barred
     assert name == "a"
     assert why.startswith("quarantined for 10 s: a frame belongs to no tensor")
-    assert not door.hears(said("a"), 9.9)
-    assert door.counts["quarantined"] == 1
-    assert door.hears(said("b"), 9.9)
-    assert door.hears(said("a"), 10.1)
+    assert not inbound.hears(said("a"), 9.9)
+    assert inbound.counts["quarantined"] == 1
+    assert inbound.hears(said("b"), 9.9)
+    assert inbound.hears(said("a"), 10.1)
 
 
 @pytest.mark.parametrize(
     "frames", [[b"presence/"], [b"presence/", b""], [b"presence/", b"\x97\x02rubbish"], [b"", b"\0" * 99]]
 )
 def test_bytes_of_nobody_are_nobodys_fault(frames: list[Buffer]) -> None:
-    door = Door()
-    assert not any(door.hears(frames) for _ in range(100))
-    assert set(door.refused) == {"malformed"}
-    assert door.barred == []
+    inbound = Inbound()
+    assert not any(inbound.hears(frames) for _ in range(100))
+    assert set(inbound.refused) == {"malformed"}
+    assert inbound.barred == []
 
 
 def test_who_says_too_much_is_shut_out_as_well() -> None:
-    door = Door()
-    heard = [door.hears(said("a"), turn / 1000) for turn in range(200)]
+    inbound = Inbound()
+    heard = [inbound.hears(said("a"), turn / 1000) for turn in range(200)]
     assert sum(heard) <= 100 * 1.2 + 1
-    assert door.barred == [("a", "quarantined for 10 s: a says more than a peer may")]
-    assert door.hears(said("b"), 0.2)
+    assert inbound.barred == [("a", "quarantined for 10 s: a says more than a peer may")]
+    assert inbound.hears(said("b"), 0.2)

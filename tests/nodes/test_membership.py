@@ -48,10 +48,10 @@ class Place:
         security = NullSecurity()
         self.publisher = Publisher(bus, security, "me", ME, "raw")
         self.publisher.run = "test"
-        gate = InboundFilter(security, self.counts, self.refused, self.refused, limits=Limits())
+        inbound = InboundFilter(security, self.counts, self.refused, self.refused, limits=Limits())
         repair = RetransmissionService(self.publisher, 0.25, self.counts, self.refused)
-        means = MembershipContext(bus, security, self.publisher, repair, gate, self.refused, self.counts)
-        self.membership = Membership(Presence(info("me", ME), silence=3.0), means, [self])
+        context = MembershipContext(bus, security, self.publisher, repair, inbound, self.refused, self.counts)
+        self.membership = Membership(Presence(info("me", ME), silence=3.0), context, [self])
 
     def publish(self, frames: Sequence[Buffer]) -> None:
         envelope = codec.decode([bytes(frame) for frame in frames])

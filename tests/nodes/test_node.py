@@ -106,7 +106,7 @@ class TestMembership:
                     return
             pytest.fail(f"not linked after 20 s: {[list(node.presence.linked()) for node in nodes]}")
 
-        tell(story, Faults(drop=0.3, duplicate=0.1, delay=(0.0, 0.4), pulses_too=True), seed)
+        tell(story, Faults(drop=0.3, duplicate=0.1, delay=(0.0, 0.4), heartbeats_too=True), seed)
 
     def test_each_is_told_once_of_each_other(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
@@ -222,7 +222,7 @@ class TestRepair:
             await asyncio.sleep(60)
             assert sorted(ear.heard) == sorted([*map(str, range(100)), *(f"card {n}" for n in range(100))])
 
-        tell(story, Faults(drop=0.3, duplicate=0.1, delay=(0.0, 0.2), pulses_too=True), seed)
+        tell(story, Faults(drop=0.3, duplicate=0.1, delay=(0.0, 0.2), heartbeats_too=True), seed)
 
     def test_a_lost_last_message_is_found_by_a_heartbeat(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
@@ -269,7 +269,7 @@ class TestRepair:
             assert first >= 500
             assert sorted(map(int, ear.heard)) == list(range(first, 600))
 
-        tell(story, Faults(drop=0.3, delay=(0.0, 0.4), pulses_too=True), seed)
+        tell(story, Faults(drop=0.3, delay=(0.0, 0.4), heartbeats_too=True), seed)
 
     def test_what_the_sender_no_longer_has_is_named_and_not_asked_for_for_ever(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
@@ -295,7 +295,7 @@ class TestRepair:
             go_between.say(
                 "to/one/", Hello(peer=go_between.me, receiver_incarnation=incarnation, members=(other.me,), latest={})
             )
-            await other.knock(node)
+            await other.send_join_request(node)
             frames = other.say(PROGRESS, progress("early"), number=5)
             await asyncio.sleep(0.1)
             assert (ear.heard, node.counts["early"]) == ([], 1)
@@ -629,7 +629,7 @@ class TestKeys:
             assert sorted(map(int, ear.heard)) == list(range(50))
             assert not {"tampered", "unknown key", "stolen name", "unsigned", "failed"} & one.counts.keys()
 
-        tell(story, Faults(drop=0.2, duplicate=0.1, delay=(0.0, 0.3), pulses_too=True), seed)
+        tell(story, Faults(drop=0.2, duplicate=0.1, delay=(0.0, 0.3), heartbeats_too=True), seed)
 
     def test_what_was_recorded_is_refused_whenever_it_is_played(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
@@ -704,12 +704,12 @@ class TestKeys:
             other, _ = await start(cluster, "other", "one", keys=ring("other"))
             tape = await Tape(cluster.network.bus()).run(one, other)
             before, life = len(ear.events), other.presence.me.incarnation
-            voice = KeyedSecurity(Keyring.of(KEYS[speaker], TRUSTED), life) if speaker else NullSecurity()
+            security = KeyedSecurity(Keyring.of(KEYS[speaker], TRUSTED), life) if speaker else NullSecurity()
             for message in (Goodbye(reason="false"), Welcome(receiver_incarnation=one.presence.me.incarnation)):
                 said = codec.encode(Envelope("to/one/", "test", name, life, 0, message))
-                tape.play([voice.encrypt(voice.sign(said))])
+                tape.play([security.encrypt(security.sign(said))])
             beat = codec.encode(Envelope(HEARTBEATS, "test", name, life, 0, Heartbeat(tick=9, latest={PROGRESS: 7})))
-            tape.play([voice.sign(beat)])
+            tape.play([security.sign(beat)])
             await asyncio.sleep(1)
             assert (ear.heard, ear.events[before:], linked(one, other)) == ([], [], True)
             assert one.counts[kind] == 3

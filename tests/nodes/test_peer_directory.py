@@ -25,7 +25,7 @@ class TestExpected:
     def test_it_waits_until_every_expected_client_is_ready_and_no_longer(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
             guest = await cluster.guest(join=["memory://c0"], expected=["c0", "c1"])
-            complete = asyncio.ensure_future(guest.roster.complete(600))
+            complete = asyncio.ensure_future(guest.directory.complete(600))
             await asyncio.sleep(30)
             await cluster.client("c0")
             training = await cluster.client("c1", ready=False)
@@ -45,9 +45,9 @@ class TestExpected:
             await cluster.client("stranger")
             guest = await cluster.guest(expected=["c0"])
             await asyncio.sleep(5)
-            assert list(guest.roster.ready()) == ["c0"]
-            assert guest.roster.missing() == {}
-            assert [guest.roster.belongs(name) for name in ("c0", "stranger")] == [True, False]
+            assert list(guest.directory.ready()) == ["c0"]
+            assert guest.directory.missing() == {}
+            assert [guest.directory.belongs(name) for name in ("c0", "stranger")] == [True, False]
 
         tell(story)
 
@@ -62,7 +62,7 @@ class TestExpected:
             dead.bus.crash()
             await gone.node.__aexit__(None, None, None)
             with pytest.raises(PeersMissing) as caught:
-                await guest.roster.complete(20)
+                await guest.directory.complete(20)
             missing = caught.value.missing
             assert list(missing) == ["dead", "gone", "training", "unborn"]
             assert missing["dead"].startswith("lost: its connection broke")
@@ -78,13 +78,13 @@ class TestExpected:
             await cluster.client("c0")
             dying = await cluster.client("c1", ready=False)
             guest = await cluster.guest(expected=["c0", "c1"])
-            complete = asyncio.ensure_future(guest.roster.complete(600))
+            complete = asyncio.ensure_future(guest.directory.complete(600))
             await asyncio.sleep(1)
             dying.bus.crash()
             await asyncio.sleep(5)
             await cluster.client("c1", factor=2.0)
             assert (await complete)["c1"] == '{"factor": 2.0}'
-            assert guest.roster.missing() == {}
+            assert guest.directory.missing() == {}
 
         tell(story)
 
@@ -97,7 +97,7 @@ class TestWhoeverIsThere:
             await asyncio.sleep(1)
             guest = await cluster.guest()
             started = now()
-            assert list(await guest.roster.complete(60)) == [f"c{index}" for index in range(5)]
+            assert list(await guest.directory.complete(60)) == [f"c{index}" for index in range(5)]
             assert SETTLE_SECONDS <= now() - started < SETTLE_SECONDS + 0.5
 
         tell(story)
@@ -107,7 +107,7 @@ class TestWhoeverIsThere:
             await cluster.client("c0")
             training = await cluster.client("c1", ready=False)
             guest = await cluster.guest()
-            complete = asyncio.ensure_future(guest.roster.complete(600))
+            complete = asyncio.ensure_future(guest.directory.complete(600))
             await asyncio.sleep(100)
             assert not complete.done()
             training.ready()
@@ -121,7 +121,7 @@ class TestWhoeverIsThere:
             dying = await cluster.client("c1", ready=False)
             await cluster.guest("other-guest")
             guest = await cluster.guest()
-            complete = asyncio.ensure_future(guest.roster.complete(600))
+            complete = asyncio.ensure_future(guest.directory.complete(600))
             await asyncio.sleep(10)
             dying.bus.crash()
             await asyncio.sleep(3)
@@ -133,7 +133,7 @@ class TestWhoeverIsThere:
         async def story(cluster: Any) -> None:
             guest = await cluster.guest(join=["memory://nowhere"])
             with pytest.raises(PeersMissing, match="not ready after 5 s: nobody answered"):
-                await guest.roster.complete(5)
+                await guest.directory.complete(5)
 
         tell(story)
 
@@ -146,10 +146,10 @@ class TestCards:
                 await cluster.client(f"c{index}", factor=float(index))
             await asyncio.sleep(20)
             guest = await cluster.guest(expected=list(cluster.clients))
-            capabilities = await guest.roster.complete(30)
+            capabilities = await guest.directory.complete(30)
             assert capabilities == {f"c{index}": f'{{"factor": {float(index)}}}' for index in range(4)}
 
-        tell(story, Faults(drop=0.3, duplicate=0.1, delay=(0.0, 0.4), pulses_too=True), seed)
+        tell(story, Faults(drop=0.3, duplicate=0.1, delay=(0.0, 0.4), heartbeats_too=True), seed)
 
     def test_an_old_card_that_comes_late_takes_nothing_back(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
@@ -158,7 +158,7 @@ class TestCards:
             forger.say(PRESENCE, Capabilities(text='{"new": 1}', ready=True), number=1)
             forger.say("to/guest/", Capabilities(text="{}", ready=False), number=1)
             await asyncio.sleep(1)
-            assert guest.roster.ready() == {"forger": '{"new": 1}'}
+            assert guest.directory.ready() == {"forger": '{"new": 1}'}
 
         tell(story)
 
@@ -180,7 +180,7 @@ class TestCards:
             forger = await cluster.forger().link(guest.node)
             forger.say(PRESENCE, Capabilities(text=text, ready=True), number=1)
             await asyncio.sleep(1)
-            assert guest.roster.ready() == {"forger": shown}
+            assert guest.directory.ready() == {"forger": shown}
 
         tell(story)
 
@@ -190,13 +190,13 @@ class TestCards:
             old = await cluster.forger().link(guest.node)
             old.say(PRESENCE, Capabilities(text="{}", ready=True), number=1)
             await asyncio.sleep(1)
-            assert list(guest.roster.ready()) == ["forger"]
+            assert list(guest.directory.ready()) == ["forger"]
             old.bus.crash()
             new = await cluster.forger(incarnation=2).link(guest.node)
-            assert guest.roster.ready() == {}
+            assert guest.directory.ready() == {}
             new.say(PRESENCE, Capabilities(text='{"life": 2}', ready=True), number=1)
             await asyncio.sleep(1)
-            assert guest.roster.ready() == {"forger": '{"life": 2}'}
+            assert guest.directory.ready() == {"forger": '{"life": 2}'}
 
         tell(story)
 
@@ -204,12 +204,12 @@ class TestCards:
         async def story(cluster: Any) -> None:
             await cluster.client("c0")
             guest = await cluster.guest()
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             cluster.network.cut("memory://c0", "memory://guest")
             await asyncio.sleep(5)
-            assert guest.roster.missing()["c0"].startswith("lost: silent")
+            assert guest.directory.missing()["c0"].startswith("lost: silent")
             cluster.network.heal("memory://c0", "memory://guest")
             await asyncio.sleep(1)
-            assert (list(guest.roster.ready()), guest.roster.missing()) == (["c0"], {})
+            assert (list(guest.directory.ready()), guest.directory.missing()) == (["c0"], {})
 
         tell(story)

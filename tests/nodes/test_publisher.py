@@ -38,7 +38,7 @@ def bus() -> Deaf:
 
 
 @pytest.fixture
-def voice(bus: Any) -> Publisher:
+def publisher(bus: Any) -> Publisher:
     made = Publisher(bus, NullSecurity(), "a", 7, "raw")
     made.run = "test"
     return made
@@ -48,39 +48,39 @@ def progress(note: str) -> Message:
     return ProgressReport(phase="p", done=0, total=0, values={}, note=note)
 
 
-def test_numbers_count_what_is_numbered_on_each_topic_from_one(bus: Deaf, voice: Publisher) -> None:
+def test_numbers_count_what_is_numbered_on_each_topic_from_one(bus: Deaf, publisher: Publisher) -> None:
     for topic, message in (
         (PROGRESS, progress("x")), (PRESENCE, CARD), (PRESENCE, Goodbye(reason="")), (PROGRESS, progress("y")),
     ):  # fmt: skip
-        voice.publish(topic, message)
+        publisher.publish(topic, message)
     assert [(each.topic, each.number) for each in bus.said()] == [
         (PROGRESS, 1), (PRESENCE, 1), (PRESENCE, 0), (PROGRESS, 2),
     ]  # fmt: skip
     assert {(each.run, each.sender, each.incarnation) for each in bus.said()} == {("test", "a", 7)}
 
 
-def test_messages_of_many_threads_leave_in_the_order_of_their_numbers(bus: Deaf, voice: Publisher) -> None:
+def test_messages_of_many_threads_leave_in_the_order_of_their_numbers(bus: Deaf, publisher: Publisher) -> None:
     def publish(note: str) -> None:
         for _ in range(50):
-            voice.publish(PROGRESS, progress(note))
-            voice.latest([note])
+            publisher.publish(PROGRESS, progress(note))
+            publisher.latest([note])
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(publish, "abcd"))
     assert [each.number for each in bus.said()] == list(range(1, 201))
 
 
-def test_what_was_sent_is_counted_as_it_left(bus: Deaf, voice: Publisher) -> None:
+def test_what_was_sent_is_counted_as_it_left(bus: Deaf, publisher: Publisher) -> None:
     for _ in range(3):
-        voice.publish(PRESENCE, CARD)
-    assert voice.sent == {"capabilities": sum(len(frame) for frames in bus.frames for frame in frames)}
+        publisher.publish(PRESENCE, CARD)
+    assert publisher.sent == {"capabilities": sum(len(frame) for frames in bus.frames for frame in frames)}
 
 
-def test_what_is_kept_is_repeated_as_it_was_and_what_is_not_is_named(bus: Deaf, voice: Publisher) -> None:
+def test_what_is_kept_is_repeated_as_it_was_and_what_is_not_is_named(bus: Deaf, publisher: Publisher) -> None:
     for note in "xyz":
-        voice.publish(PROGRESS, progress(note))
+        publisher.publish(PROGRESS, progress(note))
     first = list(bus.frames)
-    voice.retransmit("b", RetransmitRequest(topic=PROGRESS, incarnation=7, first=2, last=6))
+    publisher.retransmit("b", RetransmitRequest(topic=PROGRESS, incarnation=7, first=2, last=6))
     again = bus.said()[3:]
     assert {each.topic for each in again} == {inbox("b")}
     assert [type(each.message) for each in again] == [Retransmission, Retransmission, RetransmitUnavailable]
@@ -88,25 +88,25 @@ def test_what_is_kept_is_repeated_as_it_was_and_what_is_not_is_named(bus: Deaf, 
     assert again[-1].message == RetransmitUnavailable(topic=PROGRESS, first=4, last=6)
 
 
-def test_what_is_kept_counts_with_what_it_takes_to_keep_it(bus: Deaf, voice: Publisher) -> None:
+def test_what_is_kept_counts_with_what_it_takes_to_keep_it(bus: Deaf, publisher: Publisher) -> None:
     for _ in range(3):
-        voice.publish(PRESENCE, CARD)
-    assert voice.outbox.stored_bytes == 3 * BUFFER_OVERHEAD_BYTES + sum(
+        publisher.publish(PRESENCE, CARD)
+    assert publisher.outbox.stored_bytes == 3 * BUFFER_OVERHEAD_BYTES + sum(
         len(frame) for frames in bus.frames for frame in frames
     )
 
 
-def test_an_earlier_life_repeats_nothing(bus: Deaf, voice: Publisher) -> None:
-    voice.publish(PROGRESS, progress("x"))
-    voice.retransmit("b", RetransmitRequest(topic=PROGRESS, incarnation=6, first=1, last=1))
+def test_an_earlier_life_repeats_nothing(bus: Deaf, publisher: Publisher) -> None:
+    publisher.publish(PROGRESS, progress("x"))
+    publisher.retransmit("b", RetransmitRequest(topic=PROGRESS, incarnation=6, first=1, last=1))
     assert len(bus.frames) == 1
 
 
-def test_a_peer_is_told_the_numbers_of_what_is_for_all_and_for_it(voice: Publisher) -> None:
+def test_a_peer_is_told_the_numbers_of_what_is_for_all_and_for_it(publisher: Publisher) -> None:
     for topic in (PRESENCE, inbox("b"), inbox("b"), inbox("c")):
-        voice.publish(topic, CARD)
-    assert voice.latest([]) == {PRESENCE: 1}
-    assert voice.latest(["b"]) == {PRESENCE: 1, inbox("b"): 2}
-    beat = codec.decode(voice.heartbeat(3, voice.latest(["c"])))
+        publisher.publish(topic, CARD)
+    assert publisher.latest([]) == {PRESENCE: 1}
+    assert publisher.latest(["b"]) == {PRESENCE: 1, inbox("b"): 2}
+    beat = codec.decode(publisher.heartbeat(3, publisher.latest(["c"])))
     assert (beat.topic, beat.number) == (HEARTBEATS, 0)
     assert (beat.message.tick, beat.message.latest) == (3, {PRESENCE: 1, inbox("c"): 1})  # type: ignore[attr-defined]

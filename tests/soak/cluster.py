@@ -57,7 +57,7 @@ class Walker:
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
         """Twice x, in no time; of a large x only the first number."""
-        if question.ask == "first":
+        if question.task == "first":
             return {"y": question.inputs["x"][:1].clone()}
         return {"y": 2 * question.inputs["x"] + self.place}
 
@@ -134,9 +134,9 @@ class Cluster:
 
     Attributes:
         specs: the members by name.
-        asker: asks them.
+        requester: asks them.
         rounds_client: requests rounds of them.
-        roster: who can be asked.
+        directory: who can be asked.
         node: the guest here.
         hosts: where everybody lives.
     """
@@ -199,9 +199,9 @@ async def cluster(count: int, hosts: Mapping[str, Host] | None = None) -> AsyncI
     with tempfile.TemporaryDirectory(prefix="fednet-soak-", ignore_cleanup_errors=True) as folder:
 
         def spec(name: str, role: Any, index: int = 0) -> NodeSpec:
-            doors = tuple(address for other, address in addresses.items() if other != name)[:3]
+            endpoints = tuple(address for other, address in addresses.items() if other != name)[:3]
             return NodeSpec(
-                name, role, "soak", addresses[name], join=doors, expected=names, index=index, folder=Path(folder),
+                name, role, "soak", addresses[name], join=endpoints, expected=names, index=index, folder=Path(folder),
                 insecure=True,
             )  # fmt: skip
 

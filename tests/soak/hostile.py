@@ -101,13 +101,15 @@ async def _speak(spec: NodeSpec, chance: random.Random, pipe: Connection) -> Non
 def rattle(addresses: Sequence[str], count: int, seed: int, done: list[int]) -> None:
     """Connects to ports and says bytes that are no greeting, or half of one."""
     chance = random.Random(seed)  # noqa: S311 - replayable trouble, not secrets
-    doors = [(host, int(port) + more) for host, port in (a[6:].rsplit(":", 1) for a in addresses) for more in (0, 1)]
+    endpoints = [
+        (host, int(port) + more) for host, port in (a[6:].rsplit(":", 1) for a in addresses) for more in (0, 1)
+    ]
     for _ in range(count):
         said = bytearray(GREETING if chance.random() < 0.5 else chance.randbytes(chance.randint(1, 300)))
         if chance.random() < 0.5:
             said[chance.randrange(len(said))] ^= chance.randrange(1, 256)
-        with socket.create_connection(chance.choice(doors), timeout=10) as door:
-            door.sendall(said + chance.randbytes(chance.randint(0, 100)))
+        with socket.create_connection(chance.choice(endpoints), timeout=10) as endpoint:
+            endpoint.sendall(said + chance.randbytes(chance.randint(0, 100)))
         done[0] += 1
 
 

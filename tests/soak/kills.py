@@ -38,7 +38,7 @@ class Watch:
 
     async def round(self, record: RoundRecord) -> None:
         """A round has closed."""
-        self.rounds.append((time.monotonic(), frozenset(record.weights), record.lead))
+        self.rounds.append((time.monotonic(), frozenset(record.weights), record.leader))
         async with self.changed:
             self.changed.notify_all()
 

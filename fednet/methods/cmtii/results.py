@@ -72,7 +72,7 @@ def summarise(config: CmtiiConfig, capabilities: SiteCapabilities, findings: Cmt
 
 def write_metrics(folder: Path, config: CmtiiConfig, capabilities: SiteCapabilities, findings: CmtiiFindings) -> None:
     """Writes TensorBoard's events, arms.csv and metrics.json: every number."""
-    with RunRecord(folder, "sampler") as record:
+    with RunRecord(folder, "driver") as record:
         for number, value in enumerate(findings.rounds, 1):
             record.scalar("accuracy/exchange", value, number)
         record.table("arms", [{"arm": arm, "site": site, **values} for arm, site, values in _accuracies(findings)])
@@ -121,7 +121,7 @@ def traffic_bytes(capabilities: SiteCapabilities, findings: CmtiiFindings) -> di
             "words": sum(
                 round(one.values.get(name, {}).get("numbers", 0)) * BYTES_PER_NUMBER for one in findings.exchanges
             ),
-            "wire": sum(one.sent.get(name, 0) for one in findings.exchanges),
+            "wire": sum(one.bytes_sent.get(name, 0) for one in findings.exchanges),
             "pictures": sum(site.histogram) * math.prod(site.shape),
             "gradient": site.parameters * BYTES_PER_NUMBER,
         }

@@ -146,8 +146,8 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
             Stopped: `progress` asks for the end.
         """
         tasks: dict[str, Callable[[ExchangePlan, Progress], OfferBatch]] = {LEARN: self._learn, TUNE: self._tune}
-        require_known(call.work, tasks, "task", self.context.name)
-        return tasks[call.work](call, progress)
+        require_known(call.task, tasks, "task", self.context.name)
+        return tasks[call.task](call, progress)
 
     def absorb(self, offer: Offer) -> None:
         """Stores what another site offers, on the disk too.

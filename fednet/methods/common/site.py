@@ -28,7 +28,7 @@ ImageConfigT = TypeVar("ImageConfigT", bound=ImageConfig)
 LoadedT = TypeVar("LoadedT")
 
 QuestionHandlers = Mapping[str, Callable[[Question], Mapping[str, Tensor]]]
-"""What answers each question that a site can be asked, by `Question.ask`."""
+"""What answers each question that a site can be asked, by `Question.task`."""
 
 
 class MethodSite(ABC, Generic[ConfigT]):
@@ -59,8 +59,8 @@ class MethodSite(ABC, Generic[ConfigT]):
             MethodError: the question is unknown, or cannot be answered.
         """
         handlers = self.handlers()
-        require_known(question.ask, handlers, "question", self.context.name)
-        return handlers[question.ask](question)
+        require_known(question.task, handlers, "question", self.context.name)
+        return handlers[question.task](question)
 
     def record(self, prefix: str, values: Mapping[str, float], step: int) -> None:
         """Writes values to the site's record in the run's folder, as `prefix/name`."""

@@ -183,7 +183,7 @@ class LoopSite:
         Raises:
             MethodError: always.
         """
-        raise MethodError(f"{self.name} is a training script and answers no questions, such as {question.ask[:40]!r}")
+        raise MethodError(f"{self.name} is a training script and answers no questions, such as {question.task[:40]!r}")
 
     def initial_state(self, model: str) -> ModelState:
         """The module as the loop made it; all begin with that of the first leader.
@@ -202,8 +202,8 @@ class LoopSite:
             MethodError: the loop has ended, or declines.
         """
         self.initial_state(task.model)
-        if task.work != TRAIN:
-            raise MethodError(f"unknown task {task.work[:40]!r}; expected {TRAIN!r}")
+        if task.task != TRAIN:
+            raise MethodError(f"unknown task {task.task[:40]!r}; expected {TRAIN!r}")
         if self._left:
             raise MethodError(self._left)
         work = task.number, digest(base)
@@ -232,10 +232,10 @@ class LoopSite:
     def is_finished(self, capabilities: str) -> bool:
         """Whether a site has said so."""
         try:
-            found = json.loads(capabilities)
+            values = json.loads(capabilities)
         except ValueError:
             return False
-        return isinstance(found, dict) and found.get("finished") is True
+        return isinstance(values, dict) and values.get("finished") is True
 
 
 def module_state(module: nn.Module) -> ModelState:

@@ -66,7 +66,7 @@ def arms(findings: FedBaganFindings) -> dict[str, Balance]:
 def write_metrics(folder: Path, config: FedBaganConfig, findings: FedBaganFindings) -> None:
     """Writes TensorBoard's events, a table and metrics.json: every number."""
     worth, best = arms(findings), findings.best(GAN)
-    with RunRecord(folder, "sampler") as record:
+    with RunRecord(folder, "driver") as record:
         for model, frames in findings.frames.items():
             for frame in frames:
                 record.scalar(f"{model}/distance to the judge's pictures", frame.distance, frame.round)

@@ -102,7 +102,7 @@ class FedBaganSite(RoundModels, ImageSite[FedBaganConfig, _LoadedFedBagan]):
             MethodError: the task is unknown, or the training diverges.
             Stopped: `progress` asks for the end.
         """
-        tasks, name = self.tasks(), f"{task.work} {task.model}"
+        tasks, name = self.tasks(), f"{task.task} {task.model}"
         require_known(name, tasks, "task", self.context.name)
         state, values = tasks[name](task, model_tensors(base), progress)
         self.record(task.model, values, task.number)

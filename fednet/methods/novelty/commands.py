@@ -58,15 +58,15 @@ def infer(
         picture = image_decoding.decode_image(content, shape, str(image))
         return inference.infer(network, picture, passes=passes if uncertainty else None, keep=written is not None)
 
-    found = cluster.run(ask)
-    heads, rows = found.table()
+    picture_inference = cluster.run(ask)
+    heads, rows = picture_inference.table()
     print_table(heads, rows, str(image), cluster.console)
-    print_missing(found.missing, cluster.console)
-    if not found.verdicts:
+    print_missing(picture_inference.missing, cluster.console)
+    if not picture_inference.verdicts:
         note = "novelty is not decided: no detector has a threshold yet, see `fednet novelty calibrate`"
         print_note(note, cluster.console)
     elif written:
-        save_png(written, figures.reconstruction_grid(found))
+        save_png(written, figures.reconstruction_grid(picture_inference))
         print_written(written, cluster.console)
 
 

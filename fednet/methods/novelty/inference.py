@@ -173,7 +173,7 @@ def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: b
     images = image.reshape(1, *image.shape[-3:])
     predictions, missing = _predictions(network, images, passes)
     verdicts: dict[str, dict[str, NoveltyDecision]] = {}
-    kept: dict[str, dict[str, Reconstructions]] = {}
+    reconstructed: dict[str, dict[str, Reconstructions]] = {}
     for name, sites in _calibrated(network).items():
         question = Question("score", {"images": images}, {"model": name, "keep": keep}, sites)
         replies = network.ask(question)
@@ -181,7 +181,7 @@ def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: b
             site: NoveltyDecision(float(reply["scores"]), float(reply["threshold"]))
             for site, reply in replies.by_node.items()
         }
-        kept[name] = {
+        reconstructed[name] = {
             site: Reconstructions(reply["reconstructions"][0], reply["known"].bool())
             for site, reply in replies.by_node.items()
             if keep
@@ -194,7 +194,7 @@ def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: b
         together=_combined(predictions),
         verdicts=verdicts,
         lowest={name: min(verdict.score for verdict in decisions.values()) for name, decisions in verdicts.items()},
-        reconstructions=kept,
+        reconstructions=reconstructed,
         missing=missing,
     )
 

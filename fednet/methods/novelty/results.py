@@ -62,7 +62,7 @@ def write_metrics(folder: Path, findings: NoveltyFindings) -> None:
     for kind, figure in _PICTURES.items():
         if rows := _picture_rows(findings, kind):
             figures.write_reconstructions(folder / figure.file, rows)
-    with RunRecord(folder, "sampler") as record:
+    with RunRecord(folder, "driver") as record:
         for number, held in enumerate(findings.rounds, 1):
             for site, validation in held.sites.items():
                 record.scalar(f"accuracy/{site}", validation.accuracy, number)

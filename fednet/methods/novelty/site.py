@@ -108,8 +108,8 @@ class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
         """
         models = self.loaded
         local = models.shared(task.model)
-        require_known(task.work, (TRAIN, AVERAGE), "task", self.context.name)
-        if task.work == AVERAGE:
+        require_known(task.task, (TRAIN, AVERAGE), "task", self.context.name)
+        if task.task == AVERAGE:
             _, count = models.trained.get(task.model, (None, len(models.site_data.train)))
             return Update(local.state(), float(count))
         training = models.training_task(task.options, task.number)

@@ -37,7 +37,7 @@ class StoredRelease:
 def release_key(task: RoundTask, base: ModelState, config: Mapping[str, object]) -> str:
     """Digest of what decides a contribution: the task, its base, and the configuration. 64 hexadecimal digits."""
     options: dict[str, Scalar] = dict(sorted(task.options.items()))
-    named = [task.model, task.work, task.number, options, digest(base), config]
+    named = [task.model, task.task, task.number, options, digest(base), config]
     return hashlib.sha256(json.dumps(named, sort_keys=True, default=str).encode()).hexdigest()
 
 

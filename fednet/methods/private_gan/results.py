@@ -60,7 +60,7 @@ def summarise(config: PrivateGanConfig, findings: PrivateGanFindings, sites: Seq
 
 def write_metrics(folder: Path, config: PrivateGanConfig, findings: PrivateGanFindings) -> None:
     """Writes TensorBoard's events and metrics.json: every number."""
-    with RunRecord(folder, "sampler") as record:
+    with RunRecord(folder, "driver") as record:
         for frame in findings.frames:
             record.scalar("frechet", frame.evaluation.frechet, frame.round)
     numbers = {

@@ -105,7 +105,7 @@ class PrivateGanSite(RoundModels, ImageSite[PrivateGanConfig, _LoadedPrivateGan]
             Stopped: `progress` asks for the end; what was reserved is there for the same task when it comes again.
         """
         loaded, base = self.loaded, model_tensors(base)
-        require_known(task.work, (TRAIN,), "task", self.context.name)
+        require_known(task.task, (TRAIN,), "task", self.context.name)
         self.initial_state(task.model)
         key = release_key(task, base, self.config.model_dump(mode="json"))
         release = loaded.releases.recall(key)

@@ -61,7 +61,7 @@ class RegressionSite(RoundModels, MethodSite[RegressionConfig]):
             MethodError: the task is unknown, or the training diverges.
         """
         self.initial_state(task.model)
-        require_known(task.work, (TRAIN,), "task", self.context.name)
+        require_known(task.task, (TRAIN,), "task", self.context.name)
         net = self._trained(model_tensors(base), self.config.steps)
         with torch.no_grad():
             loss = float((net(self.x) - self.y).square().mean())

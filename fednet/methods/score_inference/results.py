@@ -99,7 +99,7 @@ def write_metrics(
     """Writes the figures, the TensorBoard events and metrics.json: every number."""
     for _, file, key in _CURVES if agreement else ():
         _plot(folder / file, key, agreement)
-    with RunRecord(folder, "sampler") as record:
+    with RunRecord(folder, "driver") as record:
         for arm in arms:
             record.image(f"samples/{arm.name}", by_label(arm.samples.images, arm.samples.labels))
         record.table("results", [dict(zip(RESULT_COLUMNS, _row(arm), strict=True)) for arm in arms])

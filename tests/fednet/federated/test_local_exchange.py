@@ -31,7 +31,7 @@ class EmbeddingLearner:
     def offer(self, plan: ExchangePlan, progress: Progress) -> OfferBatch:
         if plan.options.get("declines") in {self.name, "all"}:
             raise MethodError("no pictures")
-        progress.report(plan.work, 1, 1)
+        progress.report(plan.task, 1, 1)
         self.plans.append(plan)
         self.version += 1
         total = sum(float(offer.embeddings.sum()) for offer in self.absorbed)
@@ -66,7 +66,7 @@ def test_every_site_offers_before_any_site_absorbs() -> None:
     assert record.offered == {name: {"n": 1} for name in exchangers}
     assert record.absorbed == {"p0": ("p1", "p2"), "p1": ("p0", "p2"), "p2": ("p0", "p1")}
     assert record.values == {name: {"number": each.number} for name, each in exchangers.items()}
-    assert record.sent == dict.fromkeys(exchangers, 12)
+    assert record.bytes_sent == dict.fromkeys(exchangers, 12)
     assert (record.key, record.refused, record.late, record.lost) == ("k", {}, (), {})
     assert record.seconds >= 0
 

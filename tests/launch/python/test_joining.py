@@ -66,7 +66,7 @@ def test_loops_that_are_joined_do_what_one_process_does_bit_for_bit(
     cluster: dict[str, Any], train_together: Together, training: ModuleType
 ) -> None:
     ended = train_together(cluster)
-    leader = ended["a1"][1].metrics["rounds"][0]["lead"]
+    leader = ended["a1"][1].metrics["rounds"][0]["leader"]
     seed = list(cluster["nodes"]).index(leader)  # the first leader's module is what all begin with
     sites = {name: LocalSite(training, name, training.model(seed)) for name in cluster["nodes"]}
     local = local_network(sites, dict.fromkeys(sites, "{}"), progress=NullProgress())

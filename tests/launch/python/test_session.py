@@ -61,7 +61,7 @@ def test_a_session_asks_and_has_rounds_held(session: fednet.Session) -> None:
     assert session.methods == dict.fromkeys(NAMES, "regression")
     x = torch.tensor([[5.0]])
     before = session.ask("predict", {"x": x})
-    (record,) = session.rounds(model="line", work="train", federation={"rule": {"kind": "mean"}})
+    (record,) = session.rounds(model="line", task="train", federation={"rule": {"kind": "mean"}})
     assert sorted(record.weights) == list(NAMES)
     after = session.ask(Question("predict", {"x": x}))
     assert not torch.equal(before.by_node["a1"]["y"], after.by_node["a1"]["y"])

@@ -52,7 +52,7 @@ class NumberExchanger:
             raise MethodError("it has nothing to offer")
         if plan.options.get("fails") == self.name:
             raise ZeroDivisionError("bug")
-        progress.report(plan.work, 1, 1)
+        progress.report(plan.task, 1, 1)
         self.version += 1
         count = int(plan.options.get("subjects", 2) or 0)
         return OfferBatch(tuple(self.make_offer(f"s{index}") for index in range(count)), {"number": self.number})

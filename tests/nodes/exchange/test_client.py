@@ -98,7 +98,7 @@ def test_the_work_is_done_once_for_all_requesters(tell: Tell, make_group: MakeGr
         other = await group.add_driver("other")
         both = await asyncio.gather(*(each.exchange(ExchangePlan("k", "learn")) for each in (one, other)))
         assert group.comparable(both[0]) == group.comparable(both[1])
-        assert both[0].sent == both[1].sent
+        assert both[0].bytes_sent == both[1].bytes_sent
         assert all(len(each.exchanger.plans) == 1 for each in group.peers.values())
 
     tell(story)

@@ -30,7 +30,7 @@ class TestRecord:
             assert (record.refused, record.late, record.lost) == ({}, (), {})
             assert record.seconds >= 1.0
             offers = [frames for frames in tap.messages if decode(frames).message.kind == "offer"]
-            assert record.sent == {decode(frames).sender: sum(map(len, frames)) for frames in offers}
+            assert record.bytes_sent == {decode(frames).sender: sum(map(len, frames)) for frames in offers}
             assert len(offers) == 3
 
         tell(story)

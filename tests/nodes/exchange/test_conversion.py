@@ -62,7 +62,7 @@ def test_the_record_is_sorted_and_names_the_missing() -> None:
     assert record.absorbed == {"a": (), "c": ("a",), "e": ("a", "c")}
     assert record.refused == {"a": {"c/s": "of no use", "c/t": "nor this"}, "c": {"a/s": "of no use"}}
     assert record.values == {"a": {"loss": 1.0}, "c": {"loss": 1.0}, "e": {}}
-    assert record.sent == {"a": 7, "c": 7, "e": 0}
+    assert record.bytes_sent == {"a": 7, "c": 7, "e": 0}
     assert record.lost == {"b": "declined: no", "d": "lost: silent", "f": "never seen"}
     assert (record.key, record.late, record.seconds) == ("k", (), 3.0)
     assert all(list(each) == sorted(each) for each in (record.offered, record.absorbed, record.lost))

@@ -34,7 +34,7 @@ class EndlessExchanger:
     def offer(self, plan: ExchangePlan, progress: Progress) -> OfferBatch:
         self.threads.add(threading.current_thread().name)
         try:
-            while plan.work == "endless":
+            while plan.task == "endless":
                 progress.report("working", 0, 1)
                 self.begun.set()
         finally:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from fednet.api import Replies, local_ask
+from fednet.api import Replies
 from fednet.errors import MethodError
+from fednet.federated.local_network import local_ask
 from nodes.errors import NoQuorum, PeerError
 from nodes.node import BACKPRESSURE_BYTES
 from nodes.transport.memory import Faults
@@ -41,10 +42,10 @@ class TestWait:
         async def story(cluster: Any) -> None:
             await clients(cluster, count)
             guest = await cluster.guest()
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             local = local_ask({name: client.answerer for name, client in cluster.clients.items()})
             for number in range(10):
-                replies = await guest.asker.ask(question(number))
+                replies = await guest.requester.ask(question(number))
                 assert same(replies, local(question(number)))
                 assert len(replies.by_node) == count
 
@@ -54,9 +55,9 @@ class TestWait:
         async def story(cluster: Any) -> None:
             await clients(cluster, 2)
             guest = await cluster.guest()
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             guest.bus.stuck = BACKPRESSURE_BYTES + 1
-            asked = asyncio.ensure_future(guest.asker.ask(question()))
+            asked = asyncio.ensure_future(guest.requester.ask(question()))
             await asyncio.sleep(30)
             assert not asked.done()
             assert set(cluster.clients["c0"].node.presence.linked()) == {"c1", "guest"}
@@ -70,9 +71,9 @@ class TestWait:
         async def story(cluster: Any) -> None:
             await clients(cluster, 1)
             guest = await cluster.guest()
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             guest.bus.stuck = BACKPRESSURE_BYTES + 1
-            asked = asyncio.ensure_future(guest.asker.ask(question()))
+            asked = asyncio.ensure_future(guest.requester.ask(question()))
             await asyncio.sleep(1)
             asked.cancel()
             guest.bus.stuck = BACKPRESSURE_BYTES
@@ -86,16 +87,16 @@ class TestWait:
         async def story(cluster: Any) -> None:
             await clients(cluster, 3)
             guest = await cluster.guest()
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             guest.bus.stuck = BACKPRESSURE_BYTES + 1
             cluster.network.cut("memory://c0", "memory://guest")  # as if stopped: its connection stands
             for _ in range(3):
-                replies = await guest.asker.ask(question())
+                replies = await guest.requester.ask(question())
                 assert set(replies.by_node) == {"c1", "c2"}
             assert QUERIES not in guest.node._publisher.outbox.latest, "said to all, so to the one who is gone"
             cluster.network.heal("memory://c0", "memory://guest")
             await asyncio.sleep(1)
-            assert len((await guest.asker.ask(question())).by_node) == 3
+            assert len((await guest.requester.ask(question())).by_node) == 3
             assert guest.node._publisher.outbox.latest[QUERIES] == 1
 
         tell(story)
@@ -104,28 +105,28 @@ class TestWait:
         async def story(cluster: Any) -> None:
             await clients(cluster, 3)
             guest = await cluster.guest()
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             cluster.clients["c0"].bus.crash()  # which breaks its connection
             await asyncio.sleep(5)
-            assert len((await guest.asker.ask(question())).by_node) == 2
+            assert len((await guest.requester.ask(question())).by_node) == 2
             assert guest.node._publisher.outbox.latest[QUERIES] == 1
 
         tell(story)
 
     @pytest.mark.parametrize("seed", range(6))
-    @pytest.mark.parametrize("pulses_too", [False, True])
+    @pytest.mark.parametrize("heartbeats_too", [False, True])
     def test_trouble_on_the_way_changes_no_reply_and_loses_none(
-        self, tell: Tell, question: Ask, seed: int, pulses_too: bool
+        self, tell: Tell, question: Ask, seed: int, heartbeats_too: bool
     ) -> None:
-        faults = Faults(TROUBLE.drop, TROUBLE.duplicate, TROUBLE.delay, pulses_too)
+        faults = Faults(TROUBLE.drop, TROUBLE.duplicate, TROUBLE.delay, heartbeats_too)
 
         async def story(cluster: Any) -> None:
             await clients(cluster, 5)
             guest = await cluster.guest(expected=list(cluster.clients))
-            await guest.roster.complete(60)
+            await guest.directory.complete(60)
             local = local_ask({name: client.answerer for name, client in cluster.clients.items()})
             for number in range(30):
-                replies = await guest.asker.ask(question(number))
+                replies = await guest.requester.ask(question(number))
                 assert same(replies, local(question(number)))
                 assert (replies.late, replies.lost) == ((), {})
             assert cluster.network.lost > 20
@@ -136,9 +137,9 @@ class TestWait:
         async def story(cluster: Any) -> None:
             await clients(cluster, 3)
             guest = await cluster.guest(expected=list(cluster.clients))
-            await guest.roster.complete(60)
+            await guest.directory.complete(60)
             for number in range(20):
-                await guest.asker.ask(question(number))
+                await guest.requester.ask(question(number))
             await asyncio.sleep(5)
             for client in cluster.clients.values():
                 assert [asked.inputs["x"][0].item() for asked in client.answerer.asked] == list(range(20))
@@ -150,11 +151,11 @@ class TestWait:
             await clients(cluster, 3)
             slow = await cluster.client("slow", seconds=50.0)
             guest = await cluster.guest()
-            await guest.roster.complete(10)
-            replies = await guest.asker.ask(question())
+            await guest.directory.complete(10)
+            replies = await guest.requester.ask(question())
             assert set(replies.by_node) == {"c0", "c1", "c2", "slow"}
             slow.compute.seconds = 70.0
-            replies = await guest.asker.ask(question())
+            replies = await guest.requester.ask(question())
             assert (set(replies.by_node), replies.late) == ({"c0", "c1", "c2"}, ("slow",))
 
         tell(story)
@@ -163,8 +164,8 @@ class TestWait:
         async def story(cluster: Any) -> None:
             await clients(cluster, 1)
             guest = await cluster.guest()
-            await guest.roster.complete(10)
-            await guest.asker.ask(question(1, t=0.5, probe_seed=None, divergence=True, label="x", n=3))
+            await guest.directory.complete(10)
+            await guest.requester.ask(question(1, t=0.5, probe_seed=None, divergence=True, label="x", n=3))
             (asked,) = cluster.clients["c0"].answerer.asked
             assert asked.ask == "scale"
             assert asked.options == {"t": 0.5, "probe_seed": None, "divergence": True, "label": "x", "n": 3}
@@ -179,11 +180,11 @@ class TestSomeOnly:
         async def story(cluster: Any) -> None:
             await clients(cluster, 4)
             guest = await cluster.guest(expected=list(cluster.clients))
-            await guest.roster.complete(60)
+            await guest.directory.complete(60)
             cluster.clients["c3"].bus.crash()
             await asyncio.sleep(5)
             for number in range(20):
-                replies = await guest.asker.ask(replace(question(number), to=("c2", "c0", "c2")))
+                replies = await guest.requester.ask(replace(question(number), to=("c2", "c0", "c2")))
                 assert (list(replies.by_node), replies.late, replies.lost) == (["c0", "c2"], (), {})
                 assert replies.by_node["c2"]["y"][0] == pytest.approx(number * 5 / 3)
             assert len(cluster.clients["c0"].answerer.asked) == len(cluster.clients["c2"].answerer.asked) == 20
@@ -196,10 +197,10 @@ class TestSomeOnly:
             await clients(cluster, 3)
             cluster.clients["c1"].answerer.answer = _refuse
             guest = await cluster.guest(quorum=3)
-            await guest.roster.complete(10)
-            assert list((await guest.asker.ask(replace(question(), to=("c2",)))).by_node) == ["c2"]
+            await guest.directory.complete(10)
+            assert list((await guest.requester.ask(replace(question(), to=("c2",)))).by_node) == ["c2"]
             with pytest.raises(NoQuorum, match=r"1 of 2 needed peers contributed \(c2\); missing: c1: refused: x must"):
-                await guest.asker.ask(replace(question(), to=("c1", "c2")))
+                await guest.requester.ask(replace(question(), to=("c1", "c2")))
 
         tell(story)
 
@@ -219,10 +220,10 @@ class TestSomeOnly:
             await asyncio.sleep(1)
             absent = to[-1]
             with pytest.raises(PeerError, match=rf"cannot ask {absent} \({reasons[absent]}\); there are c0, c1$"):
-                await guest.asker.ask(replace(question(), to=to))
+                await guest.requester.ask(replace(question(), to=to))
             await asyncio.sleep(5)
             assert cluster.clients["c0"].answerer.asked == []
-            assert guest.asker._open == {}
+            assert guest.requester._open == {}
 
         tell(story)
 
@@ -230,9 +231,9 @@ class TestSomeOnly:
         async def story(cluster: Any) -> None:
             await clients(cluster, 2)
             guest = await cluster.guest(expected=["c0"])
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             with pytest.raises(PeerError, match=r"cannot ask c1 \(not of this run\)"):
-                await guest.asker.ask(replace(question(), to=("c1",)))
+                await guest.requester.ask(replace(question(), to=("c1",)))
 
         tell(story)
 
@@ -240,9 +241,9 @@ class TestSomeOnly:
         async def story(cluster: Any) -> None:
             await clients(cluster, 2)
             guest = await cluster.guest()
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             with pytest.raises(NoQuorum):
-                await guest.asker.ask(replace(question(), to=()))
+                await guest.requester.ask(replace(question(), to=()))
 
         tell(story)
 
@@ -256,16 +257,16 @@ class TestLosses:
             await clients(cluster, 3, seconds=0.1)
             dying = await cluster.client("dying", seconds=5.0)
             guest = await cluster.guest(expected=list(cluster.clients), kind=kind)
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             loop = asyncio.get_running_loop()
             loop.call_later(0.5, dying.bus.crash)
             started = loop.time()
-            replies = await guest.asker.ask(question())
+            replies = await guest.requester.ask(question())
             assert loop.time() - started < 0.5 + 1.0
             assert list(replies.by_node) == ["c0", "c1", "c2"]
             assert list(replies.lost) == ["dying"]
             assert replies.lost["dying"].startswith("lost: its connection broke")
-            replies = await guest.asker.ask(question())
+            replies = await guest.requester.ask(question())
             assert (list(replies.by_node), list(replies.lost)) == (["c0", "c1", "c2"], ["dying"])
 
         tell(story)
@@ -274,11 +275,11 @@ class TestLosses:
         async def story(cluster: Any) -> None:
             await clients(cluster, 2)
             guest = await cluster.guest()
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             cluster.network.cut("memory://c1", "memory://guest")
             loop = asyncio.get_running_loop()
             started = loop.time()
-            replies = await guest.asker.ask(question())
+            replies = await guest.requester.ask(question())
             assert 2.5 < loop.time() - started < 3.5
             assert replies.lost["c1"].startswith("lost: silent for 3")
 
@@ -288,12 +289,12 @@ class TestLosses:
         async def story(cluster: Any) -> None:
             await clients(cluster, 2)
             guest = await cluster.guest()
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             cluster.network.cut("memory://c1", "memory://guest")
-            assert list((await guest.asker.ask(question())).by_node) == ["c0"]
+            assert list((await guest.requester.ask(question())).by_node) == ["c0"]
             cluster.network.heal("memory://c1", "memory://guest")
             await asyncio.sleep(2)
-            replies = await guest.asker.ask(question(9))
+            replies = await guest.requester.ask(question(9))
             assert (list(replies.by_node), replies.lost) == (["c0", "c1"], {})
 
         tell(story)
@@ -302,17 +303,17 @@ class TestLosses:
         async def story(cluster: Any) -> None:
             await clients(cluster, 2)
             guest = await cluster.guest(expected=["c0", "c1"])
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             for number in range(5):
-                await guest.asker.ask(question(number))
+                await guest.requester.ask(question(number))
             cluster.clients["c1"].bus.crash()
             again = await cluster.client("c1", factor=7.0, ready=False)
             await asyncio.sleep(2)
-            replies = await guest.asker.ask(question())
+            replies = await guest.requester.ask(question())
             assert (list(replies.by_node), replies.lost) == (["c0"], {"c1": "not ready yet"})
             again.ready()
             await asyncio.sleep(1)
-            replies = await guest.asker.ask(question())
+            replies = await guest.requester.ask(question())
             assert replies.by_node["c1"]["y"][0] == 7.0
 
         tell(story)
@@ -322,9 +323,9 @@ class TestLosses:
             await clients(cluster, 2)
             leaving = await cluster.client("leaving", seconds=50.0)
             guest = await cluster.guest()
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             loop = asyncio.get_running_loop()
-            asked, started = asyncio.ensure_future(guest.asker.ask(question())), loop.time()
+            asked, started = asyncio.ensure_future(guest.requester.ask(question())), loop.time()
             await asyncio.sleep(0.1)
             await leaving.node.__aexit__(None, None, None)
             replies = await asked
@@ -338,8 +339,8 @@ class TestLosses:
             await clients(cluster, 2)
             cluster.clients["c1"].answerer.answer = _refuse
             guest = await cluster.guest()
-            await guest.roster.complete(10)
-            replies = await guest.asker.ask(question())
+            await guest.directory.complete(10)
+            replies = await guest.requester.ask(question())
             assert (list(replies.by_node), replies.lost) == (["c0"], {"c1": "refused: x must be (n, 3), not (3,)"})
 
         tell(story)
@@ -354,13 +355,13 @@ class TestSurvivors:
         async def story(cluster: Any) -> None:
             await clients(cluster, 4, seconds=0.3)
             guest = await cluster.guest(kind="survivors", quorum=3, floor=0.2, cold_start=10.0)
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             for number in range(4):
-                assert (await guest.asker.ask(question(number))).late == ()
+                assert (await guest.requester.ask(question(number))).late == ()
             cluster.clients["c2"].compute.seconds = 5.0
             loop = asyncio.get_running_loop()
             started = loop.time()
-            replies = await guest.asker.ask(question())
+            replies = await guest.requester.ask(question())
             assert loop.time() - started < 1.0
             assert (list(replies.by_node), replies.late, replies.lost) == (["c0", "c1", "c3"], ("c2",), {})
 
@@ -371,8 +372,8 @@ class TestSurvivors:
             await clients(cluster, 2)
             await cluster.client("slow", seconds=9.0)
             guest = await cluster.guest(kind="survivors", cold_start=10.0)
-            await guest.roster.complete(10)
-            assert (await guest.asker.ask(question())).late == ()
+            await guest.directory.complete(10)
+            assert (await guest.requester.ask(question())).late == ()
 
         tell(story)
 
@@ -381,11 +382,11 @@ class TestSurvivors:
             await clients(cluster, 2)
             slow = await cluster.client("slow", seconds=11.0)
             guest = await cluster.guest(kind="survivors", cold_start=10.0)
-            await guest.roster.complete(10)
-            assert (await guest.asker.ask(question())).late == ("slow",)
+            await guest.directory.complete(10)
+            assert (await guest.requester.ask(question())).late == ("slow",)
             await asyncio.sleep(20)
             slow.compute.seconds = 0.0
-            assert (await guest.asker.ask(question())).late == ()
+            assert (await guest.requester.ask(question())).late == ()
 
         tell(story)
 
@@ -395,7 +396,7 @@ class TestNoQuorum:
         async def story(cluster: Any) -> None:
             guest = await cluster.guest(expected=["c0"])
             with pytest.raises(NoQuorum) as caught:
-                await guest.asker.ask(question())
+                await guest.requester.ask(question())
             assert (caught.value.have, caught.value.need, caught.value.missing) == ((), 1, {"c0": "never seen"})
 
         tell(story)
@@ -407,10 +408,10 @@ class TestNoQuorum:
             cluster.clients["c2"].answerer.answer = _refuse
             cluster.clients["c3"].compute.seconds = 1000.0
             guest = await cluster.guest(quorum=3, hard_limit=20.0)
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             asyncio.get_running_loop().call_later(0.5, cluster.clients["c1"].bus.crash)
             with pytest.raises(NoQuorum) as caught:
-                await guest.asker.ask(question())
+                await guest.requester.ask(question())
             assert caught.value.have == ("c0",)
             assert caught.value.missing["c1"].startswith("lost: its connection broke")
             assert caught.value.missing["c2"].startswith("refused: x must be")
@@ -427,13 +428,13 @@ class TestAnswersThatMustNotCount:
         async def story(cluster: Any) -> Replies:
             await cluster.client("honest", seconds=1.0)
             guest = await cluster.guest(hard_limit=5.0)
-            await guest.roster.complete(10)
+            await guest.directory.complete(10)
             forger = cluster.forger()
             forger.bus.subscribe(["queries/"])
             await forger.link(guest.node)
             forger.say(PRESENCE, Capabilities(text="{}", ready=True), number=1)
             await asyncio.sleep(0.1)
-            asked = asyncio.ensure_future(guest.asker.ask(question()))
+            asked = asyncio.ensure_future(guest.requester.ask(question()))
             await asyncio.sleep(0.1)
             (query,) = forger.messages(QueryRequest)
             reply(forger, query)
@@ -493,15 +494,15 @@ def test_a_late_answer_to_a_closed_question_changes_nothing(tell: Tell, question
         await clients(cluster, 2)
         await cluster.client("slow", factor=9.0, seconds=2.0)
         guest = await cluster.guest(kind="survivors", cold_start=1.0)
-        await guest.roster.complete(10)
-        first = await guest.asker.ask(question(1))
+        await guest.directory.complete(10)
+        first = await guest.requester.ask(question(1))
         assert first.late == ("slow",)
         await asyncio.sleep(0.5)
-        second = await guest.asker.ask(question(2))
+        second = await guest.requester.ask(question(2))
         await asyncio.sleep(10)
         assert list(first.by_node) == list(second.by_node) == ["c0", "c1"]
         assert second.by_node["c0"]["y"][0] == 2.0
-        assert guest.asker._open == {}
+        assert guest.requester._open == {}
 
     tell(story)
 
@@ -510,15 +511,15 @@ def test_who_no_longer_waits_for_an_answer_harms_nobody(tell: Tell, question: As
     async def story(cluster: Any) -> None:
         await cluster.client("c0", seconds=2.0)
         guest = await cluster.guest()
-        await guest.roster.complete(10)
+        await guest.directory.complete(10)
         failures: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context))
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(guest.asker.ask(question(1)), 1.0)
+            await asyncio.wait_for(guest.requester.ask(question(1)), 1.0)
         await asyncio.sleep(10)
-        assert (await guest.asker.ask(question(2))).by_node["c0"]["y"][0] == 2.0
+        assert (await guest.requester.ask(question(2))).by_node["c0"]["y"][0] == 2.0
         assert failures == []
-        assert guest.asker._open == {}
+        assert guest.requester._open == {}
 
     tell(story)
 
@@ -527,11 +528,11 @@ def test_a_question_that_cannot_be_sent_leaves_nothing_open(tell: Tell, question
     async def story(cluster: Any) -> None:
         await clients(cluster, 1)
         guest = await cluster.guest()
-        await guest.roster.complete(10)
+        await guest.directory.complete(10)
         with pytest.raises(ValueError, match="options"):
-            await guest.asker.ask(question(1, **{"": 1}))
-        assert guest.asker._open == {}
-        assert (await guest.asker.ask(question())).lost == {}
+            await guest.requester.ask(question(1, **{"": 1}))
+        assert guest.requester._open == {}
+        assert (await guest.requester.ask(question())).lost == {}
 
     tell(story)
 
@@ -540,8 +541,8 @@ def test_nobody_is_late_because_the_asker_itself_stood_still(tell: Tell, questio
     async def story(cluster: Any) -> None:
         await clients(cluster, 3, seconds=2.0)
         guest = await cluster.guest(hard_limit=5.0)
-        await guest.roster.complete(10)
-        asked = asyncio.ensure_future(guest.asker.ask(question(1)))
+        await guest.directory.complete(10)
+        asked = asyncio.ensure_future(guest.requester.ask(question(1)))
         await asyncio.sleep(1)
         asyncio.get_running_loop()._jumping.now += 90  # type: ignore[attr-defined]  # SIGSTOP, SIGCONT
         replies = await asked

@@ -1,4 +1,4 @@
-"""The answering desk: nothing is computed that nobody waits for, nothing breaks it, and every question gets a word."""
+"""The responder: nothing is computed that nobody waits for, nothing breaks it, and every question gets a reply."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def query(number: int, *, oldest: int | None = None, ttl: float = 60.0) -> Query
     )
 
 
-async def desk(cluster: Any, *, seconds: float = 0.0, ready: bool = True) -> tuple[Any, Any]:
+async def linked(cluster: Any, *, seconds: float = 0.0, ready: bool = True) -> tuple[Any, Any]:
     """A client with factor 2, and a forger that is linked to it."""
     client = await cluster.client("c", factor=2.0, seconds=seconds, ready=ready)
     return client, await cluster.forger().link(client.node)
@@ -41,7 +41,7 @@ def computed(client: Any) -> list[float]:
 
 def test_it_answers_the_one_who_asked(tell: Tell) -> None:
     async def story(cluster: Any) -> None:
-        client, forger = await desk(cluster, seconds=1.5)
+        client, forger = await linked(cluster, seconds=1.5)
         other = await cluster.forger("other").link(client.node)
         forger.say(QUERIES, query(7), number=1)
         await asyncio.sleep(5)
@@ -54,7 +54,7 @@ def test_it_answers_the_one_who_asked(tell: Tell) -> None:
 
 def test_before_it_is_ready_it_refuses(tell: Tell) -> None:
     async def story(cluster: Any) -> None:
-        client, forger = await desk(cluster, ready=False)
+        client, forger = await linked(cluster, ready=False)
         forger.say(QUERIES, query(1), number=1)
         await asyncio.sleep(1)
         assert forger.messages(QueryRefusal) == [QueryRefusal(query=1, reason="not ready yet")]
@@ -65,7 +65,7 @@ def test_before_it_is_ready_it_refuses(tell: Tell) -> None:
 
 def test_what_its_asker_has_moved_on_from_is_never_computed(tell: Tell) -> None:
     async def story(cluster: Any) -> None:
-        client, forger = await desk(cluster, seconds=1.0)
+        client, forger = await linked(cluster, seconds=1.0)
         for number in range(1, 6):
             forger.say(QUERIES, query(number), number=number)
         await asyncio.sleep(20)
@@ -77,7 +77,7 @@ def test_what_its_asker_has_moved_on_from_is_never_computed(tell: Tell) -> None:
 
 def test_questions_of_one_step_are_all_computed_in_order(tell: Tell) -> None:
     async def story(cluster: Any) -> None:
-        client, forger = await desk(cluster, seconds=1.0)
+        client, forger = await linked(cluster, seconds=1.0)
         for number in range(1, 6):
             forger.say(QUERIES, query(number, oldest=1), number=number)
         await asyncio.sleep(20)
@@ -88,7 +88,7 @@ def test_questions_of_one_step_are_all_computed_in_order(tell: Tell) -> None:
 
 def test_one_askers_step_is_not_anothers(tell: Tell) -> None:
     async def story(cluster: Any) -> None:
-        client, forger = await desk(cluster, seconds=1.0)
+        client, forger = await linked(cluster, seconds=1.0)
         other = await cluster.forger("other").link(client.node)
         forger.say(QUERIES, query(3), number=1)
         other.say(QUERIES, query(1), number=1)
@@ -100,7 +100,7 @@ def test_one_askers_step_is_not_anothers(tell: Tell) -> None:
 
 def test_what_waited_longer_than_its_asker_does_is_never_computed(tell: Tell) -> None:
     async def story(cluster: Any) -> None:
-        client, forger = await desk(cluster, seconds=10.0)
+        client, forger = await linked(cluster, seconds=10.0)
         for number, ttl in enumerate([60.0, 5.0, 60.0], start=1):
             forger.say(QUERIES, query(number, oldest=1, ttl=ttl), number=number)
         await asyncio.sleep(60)
@@ -112,7 +112,7 @@ def test_what_waited_longer_than_its_asker_does_is_never_computed(tell: Tell) ->
 
 def test_what_a_departed_asker_asked_is_never_computed(tell: Tell) -> None:
     async def story(cluster: Any) -> None:
-        client, forger = await desk(cluster, seconds=10.0)
+        client, forger = await linked(cluster, seconds=10.0)
         forger.say(QUERIES, query(1, oldest=1), number=1)
         forger.say(QUERIES, query(2, oldest=1), number=2)
         await asyncio.sleep(1)
@@ -125,7 +125,7 @@ def test_what_a_departed_asker_asked_is_never_computed(tell: Tell) -> None:
 
 def test_what_an_earlier_life_asked_is_not_answered_to_the_next(tell: Tell) -> None:
     async def story(cluster: Any) -> None:
-        client, old = await desk(cluster, seconds=10.0)
+        client, old = await linked(cluster, seconds=10.0)
         old.say(QUERIES, query(50), number=1)
         old.say(QUERIES, query(51, oldest=50), number=2)
         await asyncio.sleep(1)
@@ -141,7 +141,7 @@ def test_what_an_earlier_life_asked_is_not_answered_to_the_next(tell: Tell) -> N
 
 def test_too_many_waiting_questions_are_refused_and_then_it_is_open_again(tell: Tell) -> None:
     async def story(cluster: Any) -> None:
-        client, forger = await desk(cluster, seconds=1.0)
+        client, forger = await linked(cluster, seconds=1.0)
         for number in range(1, MAX_OPEN + 4):
             forger.say(QUERIES, query(number, oldest=1), number=number)
         await asyncio.sleep(60)
@@ -160,7 +160,7 @@ def test_many_askers_cannot_fill_the_memory_together(tell: Tell, monkeypatch: py
     monkeypatch.setattr(responder, "MAX_WAITING", 3)
 
     async def story(cluster: Any) -> None:
-        client, forger = await desk(cluster, seconds=1.0)
+        client, forger = await linked(cluster, seconds=1.0)
         other = await cluster.forger("other").link(client.node)
         for number in (1, 2):
             forger.say(QUERIES, query(number, oldest=1), number=number)
@@ -197,7 +197,7 @@ def test_a_question_that_cannot_be_answered_is_refused_and_it_lives_on(
     tell: Tell, answer: Callable[[Any], Any], reason: str
 ) -> None:
     async def story(cluster: Any) -> None:
-        client, forger = await desk(cluster)
+        client, forger = await linked(cluster)
         well = client.answerer.answer
         client.answerer.answer = answer
         forger.say(QUERIES, query(1), number=1)
@@ -216,7 +216,7 @@ def test_a_question_that_cannot_be_answered_is_refused_and_it_lives_on(
 
 def test_answers_carry_no_graph(tell: Tell) -> None:
     async def story(cluster: Any) -> None:
-        client, forger = await desk(cluster)
+        client, forger = await linked(cluster)
         client.answerer.answer = lambda asked: {"y": asked.inputs["x"] * torch.ones(1, requires_grad=True)}
         forger.say(QUERIES, query(3), number=1)
         await asyncio.sleep(1)

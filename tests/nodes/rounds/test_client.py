@@ -142,5 +142,5 @@ def test_a_record_is_what_the_commit_tells() -> None:
     )  # fmt: skip
     record = to_round_record(commit)
     assert list(record.weights) == list(record.values) == ["a", "b"]
-    assert (record.number, record.late, record.lost, record.lead) == (9, ("c",), {"d": "left"}, "a")
+    assert (record.number, record.late, record.lost, record.leader) == (9, ("c",), {"d": "left"}, "a")
     assert (record.values["b"], record.digest, record.seconds) == ({"l": 2.0}, outcome.digest, 1.5)

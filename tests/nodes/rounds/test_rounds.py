@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fednet.api import local_ask
+from fednet.federated.local_network import local_ask
 from nodes.transport.memory import Faults, MemoryNetwork
 
 Tell = Callable[..., Any]
@@ -25,11 +25,11 @@ def count_traffic(network: MemoryNetwork) -> list[int]:
     """From now on counts the deliveries of messages, heartbeats left out, and their bytes."""
     traffic, deliver = [0, 0], network._deliver
 
-    def counting(sender: str, address: str, bus: Any, frames: list[bytes], *, pulse: bool) -> None:
-        if not pulse:
+    def counting(sender: str, address: str, bus: Any, frames: list[bytes], *, heartbeat: bool) -> None:
+        if not heartbeat:
             traffic[0] += 1
             traffic[1] += sum(map(len, frames))
-        deliver(sender, address, bus, frames, pulse=pulse)
+        deliver(sender, address, bus, frames, heartbeat=heartbeat)
 
     network._deliver = counting  # type: ignore[method-assign]
     return traffic
@@ -47,11 +47,11 @@ def test_every_answer_is_that_of_an_undisturbed_run(tell: Tell, question: Any, s
         for name in FIVE:
             await cluster.client(name, factor=1.0 + FIVE.index(name) / 3)
         guest = await cluster.guest(expected=FIVE)
-        await guest.roster.complete(60)
+        await guest.directory.complete(60)
         local = local_ask({name: client.answerer for name, client in cluster.clients.items()})
         traffic = count_traffic(cluster.network)
         for number in range(steps):
-            replies, right = await guest.asker.ask(question(number)), local(question(number))
+            replies, right = await guest.requester.ask(question(number)), local(question(number))
             assert (replies.late, replies.lost) == ((), {})
             assert replies.by_node.keys() == right.by_node.keys()
             for name, outputs in replies.by_node.items():

@@ -293,8 +293,8 @@ async def talk(tapped: Tap, *, keyed: bool) -> None:
     """Anna sends a planted tensor to ben, who reaches her through a proxy only at first."""
     anna, hers = member("anna", keyed=keyed)
     async with asyncio.timeout(PATIENCE), anna:
-        door = await tapped.between(int(anna.address.rsplit(":", 1)[1]))
-        ben, his = member("ben", f"anna@tcp://127.0.0.1:{door}", keyed=keyed)
+        endpoint = await tapped.between(int(anna.address.rsplit(":", 1)[1]))
+        ben, his = member("ben", f"anna@tcp://127.0.0.1:{endpoint}", keyed=keyed)
         async with ben:
             await hers.linked_with.wait()
             await his.linked_with.wait()
@@ -319,9 +319,9 @@ class TestOnTheWire:
     ) -> None:
         """Eve answers in anna's place: trusted or not, she is not who is expected."""
         _, _, address = await wire.open("eve")
-        door = await tap().between(int(address.rsplit(":", 1)[1]))
+        endpoint = await tap().between(int(address.rsplit(":", 1)[1]))
         ben, ear, _ = await wire.open("ben")
-        ben.connect(f"tcp://127.0.0.1:{door}", "anna")
+        ben.connect(f"tcp://127.0.0.1:{endpoint}", "anna")
         await ear.until(lambda: "handshake" in ear.kinds())
         assert "does not hold the key of anna" in dict(ear.turned_away)["handshake"]
 
@@ -337,10 +337,10 @@ class TestOnTheWire:
             return data[:-1] + bytes([data[-1] ^ 1])
 
         anna, noticed, address = await wire.open("anna")
-        door = await tap(flip).between(int(address.rsplit(":", 1)[1]))
+        endpoint = await tap(flip).between(int(address.rsplit(":", 1)[1]))
         ben, ear, _ = await wire.open("ben")
         ben.subscribe(["news/"])
-        ben.connect(f"tcp://127.0.0.1:{door}", "anna")
+        ben.connect(f"tcp://127.0.0.1:{endpoint}", "anna")
         await noticed.until(lambda: (b"news/", True) in noticed.noticed)
         anna.publish([b"news/", b"changed" * 1000])
         await ear.until(lambda: "handshake" in ear.kinds())

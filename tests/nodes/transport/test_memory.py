@@ -158,12 +158,12 @@ def test_what_is_cut_is_silent_until_it_heals_and_nobody_is_told(fake_time: Play
     fake_time(story())
 
 
-@pytest.mark.parametrize(("pulses_too", "expected"), [(False, 4), (True, 0)])
+@pytest.mark.parametrize(("heartbeats_too", "expected"), [(False, 4), (True, 0)])
 def test_heartbeats_come_by_themselves_and_are_spared_unless_told_otherwise(
-    fake_time: Play, pulses_too: bool, expected: int
+    fake_time: Play, heartbeats_too: bool, expected: int
 ) -> None:
     async def story() -> None:
-        one, _, _, ear = await pair(MemoryNetwork(Faults(drop=1.0, pulses_too=pulses_too)))
+        one, _, _, ear = await pair(MemoryNetwork(Faults(drop=1.0, heartbeats_too=heartbeats_too)))
         one.beat(lambda: [b"news/", b"beat"], 0.25)
         await asyncio.sleep(0.9)
         assert len(ear.heard) == expected

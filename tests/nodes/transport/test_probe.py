@@ -64,7 +64,7 @@ async def test_a_clock_that_is_wrong_is_told(run: Run, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("about", "there", "mine", "words"),
     [
-        ("the door is another's", "ben", "anna", "does not hold the key of anna"),
+        ("the endpoint is another's", "ben", "anna", "does not hold the key of anna"),
         ("it does not know us", "anna", "stranger", "anna does not trust stranger"),
         ("it has keys", "anna", None, "anna has keys, and here are none"),
         ("it has none", "", "ben", "anna runs without keys"),

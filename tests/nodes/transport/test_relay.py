@@ -94,23 +94,23 @@ class Place:
     async def client(self, name: str, *, outwards: bool, join: str = "") -> tuple[Node, Ear]:
         node, compute = self.node(name, "client", outwards=outwards, join=join), ComputeThread(name)
         self._stack.callback(compute.close)
-        ear, desk, presenter = Ear(), QueryResponder(node, compute), CapabilityPublisher(node)
-        for capability in (ear, desk, presenter):
+        ear, responder, capability_publisher = Ear(), QueryResponder(node, compute), CapabilityPublisher(node)
+        for capability in (ear, responder, capability_publisher):
             node.add(capability)
         await self._stack.enter_async_context(node)
-        desk.open(Tripler())
-        presenter.show("{}")
+        responder.open(Tripler())
+        capability_publisher.show("{}")
         return node, ear
 
     async def guest(self, *expected: str, outwards: bool = False) -> QueryClient:
         node = self.node("guest", "guest", outwards=outwards)
-        roster = PeerDirectory(node, expected)
-        asker = QueryClient(node, roster, QuorumPolicy())
-        for capability in (roster, asker):
+        directory = PeerDirectory(node, expected)
+        requester = QueryClient(node, directory, QuorumPolicy())
+        for capability in (directory, requester):
             node.add(capability)
         await self._stack.enter_async_context(node)
-        await roster.complete(PATIENCE)
-        return asker
+        await directory.complete(PATIENCE)
+        return requester
 
 
 def four_free_ports() -> int:
@@ -134,14 +134,14 @@ async def test_questions_reach_who_only_connects_outwards(place: Place, *, guest
     await place.client("open", outwards=False)
     await place.client("one", outwards=True)
     await place.client("other", outwards=True)
-    asker = await place.guest("open", "one", "other", outwards=guest_outwards)
+    requester = await place.guest("open", "one", "other", outwards=guest_outwards)
     for number in range(20):
-        replies = await asker.ask(Question("triple", {"x": torch.tensor([float(number)])}))
+        replies = await requester.ask(Question("triple", {"x": torch.tensor([float(number)])}))
         assert {name: outputs["y"].item() for name, outputs in replies.by_node.items()} == dict.fromkeys(
             ("open", "one", "other"), 3.0 * number
         )
     large = torch.rand(1 << 20)
-    replies = await asker.ask(Question("triple", {"x": large}))
+    replies = await requester.ask(Question("triple", {"x": large}))
     assert all(outputs["y"].equal(3 * large) for outputs in replies.by_node.values())
 
 
@@ -189,11 +189,11 @@ def test_only_so_many_bytes_wait_for_who_reads_nothing_and_nothing_is_lost_for_t
     with context.socket(zmq.XPUB) as speaker, context.socket(zmq.SUB) as deaf, context.socket(zmq.SUB) as other:
         speaker.linger, other.rcvtimeo, deaf.rcvhwm = 0, int(1000 * PATIENCE), 1
         speaker.connect(f"tcp://127.0.0.1:{inward.bind_to_random_port('tcp://127.0.0.1')}")
-        door = f"tcp://127.0.0.1:{outward.bind_to_random_port('tcp://127.0.0.1')}"
+        endpoint = f"tcp://127.0.0.1:{outward.bind_to_random_port('tcp://127.0.0.1')}"
         relay.start()
         for ear, topic in ((deaf, b"news/"), (other, b"new")):
             ear.subscribe(topic)
-            ear.connect(door)
+            ear.connect(endpoint)
             assert speaker.recv() == b"\x01" + topic
         for number in range(count):
             speaker.send_multipart([b"news/", bytes([number]), frame])
@@ -237,8 +237,8 @@ class TestKeys:
             async with AsyncExitStack() as stack:
                 place = Place(hub, tmp_path, stack, keyed=True)
                 await place.client("one", outwards=True)
-                asker = await place.guest("one", outwards=True)
-                replies = await asker.ask(Question("triple", {"x": planted}))
+                requester = await place.guest("one", outwards=True)
+                replies = await requester.ask(Question("triple", {"x": planted}))
                 assert replies.by_node["one"]["y"].equal(3 * planted)
             heard = []
             while ear.poll(200):

@@ -219,10 +219,10 @@ class TestConnections:
 
 class TestAddresses:
     async def test_port_0_finds_two_ports_side_by_side(self, wire: Wire) -> None:
-        _, _, (address, pulse) = await wire.open("tcp://127.0.0.1:0")
+        _, _, (address, heartbeat) = await wire.open("tcp://127.0.0.1:0")
         port = int(address.removeprefix("tcp://127.0.0.1:"))
         assert port > 0
-        assert pulse == f"tcp://127.0.0.1:{port + 1}"
+        assert heartbeat == f"tcp://127.0.0.1:{port + 1}"
 
     async def test_an_address_in_use_is_refused_by_name(self, wire: Wire) -> None:
         _, noticed, (address, _) = await wire.open()
@@ -292,10 +292,10 @@ class TestClose:
 
 
 async def test_the_heart_beats_while_the_event_loop_is_blocked(wire: Wire) -> None:
-    beating, _, (_, pulse) = await wire.open()
+    beating, _, (_, heartbeat) = await wire.open()
     listening, ear, _ = await wire.open()
     listening.subscribe(["heartbeat/"])
-    listening.connect(pulse)
+    listening.connect(heartbeat)
     beats: list[None] = []
     enough = threading.Event()
 

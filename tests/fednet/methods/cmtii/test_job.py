@@ -65,7 +65,7 @@ def test_a_resumed_run_repeats_nothing(run: Any) -> None:
         capabilities = run.network.capabilities
 
         def ask(self, question: Question) -> dict[str, Tensor]:
-            raise AssertionError(question.ask)
+            raise AssertionError(question.task)
 
         def exchange(self, call: ExchangePlan) -> ExchangeRecord:
             raise AssertionError(call.key)

@@ -37,7 +37,7 @@ def exchange(number: int, versions: dict[str, dict[str, int]], **changes: Any) -
         offered=versions,
         absorbed={},
         values={name: {"numbers": 16.0 * len(words)} for name, words in versions.items()},
-        sent={name: 100 * len(words) for name, words in versions.items()},
+        bytes_sent={name: 100 * len(words) for name, words in versions.items()},
         refused={},
         late=(),
         lost={},

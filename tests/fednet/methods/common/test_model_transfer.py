@@ -20,7 +20,7 @@ STATE = {"w": torch.arange(4.0)}
 
 def network(reply: Mapping[str, Tensor]) -> Any:
     def ask(question: Question) -> Replies:
-        assert (question.ask, dict(question.options), question.to) == ("model", {"model": "gan"}, ("a1",))
+        assert (question.task, dict(question.options), question.to) == ("model", {"model": "gan"}, ("a1",))
         return Replies({"a1": reply})
 
     return SimpleNamespace(ask=ask)

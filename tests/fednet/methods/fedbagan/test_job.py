@@ -92,8 +92,8 @@ def test_a_run_that_is_started_again_measures_and_trains_nothing_twice(whole: Ma
         def ask(self, question: object) -> None:
             raise AssertionError(question)
 
-        def run_rounds(self, programme: RoundPlan) -> tuple[RoundRecord, ...]:
-            raise AssertionError(programme)
+        def run_rounds(self, plan: RoundPlan) -> tuple[RoundRecord, ...]:
+            raise AssertionError(plan)
 
     network: Any = Deaf()
     run_job(made.config, network, made.folder, 0, NullProgress())

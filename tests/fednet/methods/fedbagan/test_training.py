@@ -45,7 +45,7 @@ def small(**gan: Any) -> FedBaganConfig:
     )
 
 
-def lesson(pictures: ImageSet | None = None, seed: int = 0, **settings: Any) -> FedBaganTrainingContext:
+def training_context(pictures: ImageSet | None = None, seed: int = 0, **settings: Any) -> FedBaganTrainingContext:
     random = torch.Generator().manual_seed(seed)
     return FedBaganTrainingContext(pictures or blots(), "cpu", random, NullProgress(), **settings)
 
@@ -70,7 +70,7 @@ def test_the_generator_trains_because_of_the_adversarial_loss(game: str, loss: s
     """Without an anchor nothing but the discriminator's judgement reaches it; its gradient is not zero, it moves."""
     config = small(game=game, loss=loss, optimiser=optimiser, anchor=0.0, noise=0.0).gan
     _, pair, latents = made(small())
-    adversaries = AdversarialTrainer(pair, config, latents, None, lesson())
+    adversaries = AdversarialTrainer(pair, config, latents, None, training_context())
     before, held = weights(pair.generator), weights(pair.discriminator)
     adversaries.generate()
     gradients = [part.grad for part in pair.generator.parameters()]
@@ -86,14 +86,14 @@ def test_a_deaf_discriminator_moves_no_generator() -> None:
     _, pair, latents = made(small())
     torch.nn.init.zeros_(pair.discriminator.head.weight)
     before = weights(pair.generator)
-    AdversarialTrainer(pair, config, latents, None, lesson()).generate()
+    AdversarialTrainer(pair, config, latents, None, training_context()).generate()
     assert torch.equal(weights(pair.generator), before)
 
 
 def test_the_discriminator_learns_and_leaves_the_generator_alone() -> None:
     _, pair, latents = made(small())
     before, known = weights(pair.generator), weights(pair.discriminator)
-    AdversarialTrainer(pair, small().gan, latents, None, lesson()).discriminate()
+    AdversarialTrainer(pair, small().gan, latents, None, training_context()).discriminate()
     assert torch.equal(weights(pair.generator), before)
     assert float((weights(pair.discriminator) - known).abs().max()) > 0
 
@@ -102,7 +102,7 @@ def test_first_the_discriminator_learns_alone() -> None:
     for alone in (True, False):
         autoencoder, pair, latents = made(small())
         before = weights(pair.generator)
-        losses = train_gan(pair, small().gan, latents, autoencoder, lesson(), discriminator_only=alone)
+        losses = train_gan(pair, small().gan, latents, autoencoder, training_context(), discriminator_only=alone)
         assert torch.equal(weights(pair.generator), before) is alone
         assert ("generator_loss" in losses) is not alone
 
@@ -112,25 +112,25 @@ def test_the_average_follows_the_generator_by_its_decay() -> None:
     autoencoder, pair, latents = made(small())
     average, generator = (net.get_parameter("body.0.weight") for net in (pair.average, pair.generator))
     torch.nn.init.zeros_(average)
-    train_gan(pair, config, latents, autoencoder, lesson(), discriminator_only=False)
+    train_gan(pair, config, latents, autoencoder, training_context(), discriminator_only=False)
     torch.testing.assert_close(average, 0.25 * generator)
 
 
 def test_every_class_of_the_site_comes_equally_often_and_no_other() -> None:
     own = blots(100, rare=10)
-    balanced = torch.bincount(lesson(own).real(3000)[1], minlength=3) / 3000
-    plain = torch.bincount(lesson(own, balanced=False).real(3000)[1], minlength=3) / 3000
+    balanced = torch.bincount(training_context(own).real(3000)[1], minlength=3) / 3000
+    plain = torch.bincount(training_context(own, balanced=False).real(3000)[1], minlength=3) / 3000
     assert float((balanced - 1 / 3).abs().max()) < 0.05
     assert float((plain - torch.tensor([0.45, 0.45, 0.1])).abs().max()) < 0.05
     two = own.subset((own.labels != 0).nonzero().flatten())
-    assert set(lesson(two).real(100)[1].tolist()) == {1, 2}
+    assert set(training_context(two).real(100)[1].tolist()) == {1, 2}
 
 
 def test_an_autoencoder_learns_to_reconstruct_and_to_tell_classes() -> None:
     config = small().autoencoder
     net, _, _ = made(small())
-    first = train_autoencoder(net, config.model_copy(update={"steps": 1}), lesson())
-    last = train_autoencoder(net, config, lesson())
+    first = train_autoencoder(net, config.model_copy(update={"steps": 1}), training_context())
+    last = train_autoencoder(net, config, training_context())
     assert last["reconstruction"] < 0.7 * first["reconstruction"]
     assert last["classifier"] < first["classifier"]
 
@@ -139,7 +139,7 @@ def test_the_same_lesson_gives_the_same_weights() -> None:
     found = []
     for _ in range(2):
         autoencoder, pair, latents = made(small())
-        train_gan(pair, small().gan, latents, autoencoder, lesson(), discriminator_only=False)
+        train_gan(pair, small().gan, latents, autoencoder, training_context(), discriminator_only=False)
         found.append(weights(pair))
     assert torch.equal(*found)
 
@@ -148,4 +148,4 @@ def test_a_training_that_diverges_says_so() -> None:
     autoencoder, pair, latents = made(small())
     torch.nn.init.constant_(pair.discriminator.head.weight, torch.nan)
     with pytest.raises(MethodError, match="lower the step sizes"):
-        train_gan(pair, small().gan, latents, autoencoder, lesson(), discriminator_only=False)
+        train_gan(pair, small().gan, latents, autoencoder, training_context(), discriminator_only=False)

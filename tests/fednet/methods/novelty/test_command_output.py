@@ -26,7 +26,7 @@ def test_rounds_name_contributors_and_who_is_missing(console: Console) -> None:
         refused={"a5": "NaN"},
         digest="ab" * 32,
         seconds=1.5,
-        lead="a1",
+        leader="a1",
     )
     command_output.print_rounds([record], console)
     text = console.export_text()

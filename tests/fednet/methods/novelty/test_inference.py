@@ -33,7 +33,7 @@ class _Losing:
 
     def ask(self, question: Question) -> Replies:
         replies = self._network.ask(question)
-        if question.ask != "score":
+        if question.task != "score":
             return replies
         self._left -= 1
         if self._left >= 0:

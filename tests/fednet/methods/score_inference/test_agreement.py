@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from fednet.api import NullProgress, local_ask
+from fednet.api import NullProgress
 from fednet.data.datasets import ImageSet
+from fednet.federated.local_network import local_ask
 from fednet.methods.score_inference.agreement import measure_agreement
 from fednet.methods.score_inference.messages import read_score_capabilities
 

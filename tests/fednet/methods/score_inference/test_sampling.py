@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from fednet.api import NullProgress, Question, Replies, local_ask
+from fednet.api import NullProgress, Question, Replies
 from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector
 from fednet.errors import MethodError
+from fednet.federated.local_network import local_ask
 from fednet.methods.score_inference.config import ArmConfig, SamplesConfig
 from fednet.methods.score_inference.messages import read_score_capabilities
 from fednet.methods.score_inference.rules import RULES
