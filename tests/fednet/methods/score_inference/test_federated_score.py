@@ -41,7 +41,7 @@ def test_the_question_carries_labels_time_and_options() -> None:
     ask = Scripted(Replies({name: score(1.0) for name in "abc"}))
     answers = query(ask)(X, 0.25, True)
     (asked,) = ask.asked
-    assert asked.ask == "score"
+    assert asked.task == "score"
     assert dict(asked.options) == {"guidance": 2.0, "probe_seed": 5, "t": 0.25, "divergence": True}
     assert asked.inputs["labels"] is HELD.labels
     assert answers.divergences is not None
