@@ -6,6 +6,7 @@ The built-in methods and data sets are registered in the same groups, by the dis
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import Generic, TypeVar
@@ -33,7 +34,7 @@ class PluginRegistry(Generic[T]):
 
     def names(self) -> tuple[str, ...]:
         """The registered names in alphabetical order; imports nothing."""
-        return tuple(sorted(entry_points(group=self.group).names))
+        return tuple(sorted(self._locations))
 
     def find(self, name: str) -> T:
         """The value of a registered name (`novelty`), or of a module that defines it (`my_package.my_module`).
@@ -46,10 +47,14 @@ class PluginRegistry(Generic[T]):
             self._loaded[name] = self._load(name, self._location(name))
         return self._loaded[name]
 
+    @cached_property
+    def _locations(self) -> dict[str, str]:
+        """Where the registered values are defined; read once, since every distribution's metadata is looked through."""
+        return {point.name: point.value for point in reversed(tuple(entry_points(group=self.group)))}
+
     def _location(self, name: str) -> str:
-        registered = tuple(entry_points(group=self.group, name=name))
-        if registered:
-            return registered[0].value
+        if name in self._locations:
+            return self._locations[name]
         if "." in name:
             return f"{name}:{self.attribute}"
         known = self.names()

@@ -32,7 +32,8 @@ from nodes.capability import Handler
 from nodes.errors import BlobUnavailable
 from nodes.node import Node
 from protocol.chunks import WINDOW, BlobFetch, FetchCompleted, FetchFailed, Outcome, RangeRequest
-from protocol.codec import Buffer, Envelope
+from protocol.codec import Envelope
+from protocol.frames import Buffer
 from protocol.messages import Chunk, ChunkRequest, ChunkUnavailable, Message
 from protocol.messages.presence import PeerInfo
 

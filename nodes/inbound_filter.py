@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from protocol.codec import Buffer
 from protocol.errors import AuthenticationError, WireError
+from protocol.frames import Buffer
 from protocol.limits import Limits
 from protocol.security.authentication import Security, VerifiedMessage
 from protocol.security.quarantine import Quarantine, RateLimit

@@ -24,7 +24,8 @@ from nodes.retransmission import RetransmissionService
 from nodes.spec import NodeSpec
 from nodes.transport.interface import Transport
 from protocol import codec, topics
-from protocol.codec import Buffer, Envelope
+from protocol.codec import Envelope
+from protocol.frames import Buffer
 from protocol.limits import Limits
 from protocol.messages import Message
 from protocol.messages.presence import Goodbye, PeerInfo

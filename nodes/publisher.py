@@ -12,7 +12,8 @@ from collections.abc import Collection, Mapping
 
 from nodes.transport.interface import Transport
 from protocol import codec, topics
-from protocol.codec import Buffer, Envelope
+from protocol.codec import Envelope
+from protocol.frames import Buffer
 from protocol.messages import Message
 from protocol.messages.presence import Heartbeat
 from protocol.messages.retransmission import RetransmitRequest, RetransmitUnavailable

@@ -20,16 +20,16 @@ from torch import Tensor
 
 from protocol import header
 from protocol.errors import EncodingError, LimitError, WireError
+from protocol.frames import Buffer
 from protocol.header import VERSION, Header
 from protocol.limits import DEFAULT, Limits
 from protocol.messages import KINDS, Message, Retransmission
 from protocol.messages.base import WireValue
-from protocol.tensors import Buffer, Encoding, describe, pack, unpack
+from protocol.tensors import Encoding, describe, pack, unpack
 from protocol.topics import LARGEST, TOPIC, is_name, is_run, is_topic
 
 __all__ = [
     "VERSION",
-    "Buffer",
     "Envelope",
     "check_sizes",
     "decode",

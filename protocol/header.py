@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import msgpack
 
 from protocol.errors import EncodingError, LimitError, WireError
+from protocol.frames import Buffer
 from protocol.limits import Limits
-from protocol.tensors import Buffer
 from protocol.topics import is_name
 
 VERSION = 4

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from protocol.tensors import Buffer
+from protocol.frames import Buffer
 
 Frames = Sequence[Buffer]
 

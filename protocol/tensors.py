@@ -32,12 +32,10 @@ import torch
 from torch import Tensor
 
 from protocol.errors import EncodingError, WireError
+from protocol.frames import Buffer
 
 if sys.byteorder != "little":  # pragma: no cover - no such machine runs torch
     raise ImportError("fednet needs a little-endian machine: tensors are encoded in that order")
-
-Buffer = bytes | bytearray | memoryview
-"""A frame: contiguous bytes, whose `len` is their number."""
 
 Encoding = Literal["raw", "bf16", "fp16", "int8"]
 """The encoding of the values of a floating point tensor."""

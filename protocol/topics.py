@@ -113,6 +113,17 @@ def inbox(name: str) -> str:
     return f"to/{name}/"
 
 
+def may_subscribe(name: str, subscription: bytes) -> bool:
+    """Whether a peer of this name may subscribe to this: not to another's inbox, and not to join as another.
+
+    Subscriptions are prefixes, so that one which is no whole topic could match any.
+    """
+    text = subscription.decode("ascii", "replace")
+    if text.startswith(JOIN):
+        return text.startswith(f"{JOIN}{name}/")
+    return is_topic(text) and (not text.startswith("to/") or text == inbox(name))
+
+
 def heartbeat_address(address: str) -> str:
     """The address of a node's heartbeats, by that of its messages: the next port, or the path with `.heartbeat`."""
     return _beside(address, 1, ".heartbeat")

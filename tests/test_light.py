@@ -96,3 +96,15 @@ def test_a_command_that_needs_no_model_imports_no_torch(arguments: tuple[str, ..
     )
     assert done.returncode == code, done.stderr
     assert done.stderr.endswith("light")
+
+
+def test_a_relay_needs_no_torch(tmp_path: Path) -> None:
+    script = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import launch.commands.node, launch.run.node\n"
+        "from nodes.transport.relay import Relay\n"
+        f"with Relay('ipc://{tmp_path}/relay'): print('relays')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("relays\n", "")

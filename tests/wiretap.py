@@ -18,6 +18,7 @@ from torch import Tensor
 from nodes.transport.memory import MemoryNetwork
 from protocol import codec
 from protocol.codec import Envelope
+from protocol.frames import Buffer
 from protocol.messages import Retransmission
 from protocol.messages.exchange import OfferMessage
 
@@ -44,7 +45,7 @@ class Wiretap:
         """Records a network within this process."""
         carry = network.carry
 
-        def tapped(sender: str, frames: Sequence[codec.Buffer], *, heartbeat: bool) -> None:
+        def tapped(sender: str, frames: Sequence[Buffer], *, heartbeat: bool) -> None:
             self.messages.append([bytes(frame) for frame in frames])
             carry(sender, frames, heartbeat=heartbeat)
 

@@ -14,12 +14,13 @@ from launch.commands.options import ConfigArgument, InsecureOption, OutOption, O
 
 def check(config: ConfigArgument, overrides: OverridesOption = None, insecure: InsecureOption = False) -> None:
     """Checks a configuration against this machine and prints what would be started."""
-    from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for these
-    from launch.run.devices import free_ports, read_inventory  # noqa: PLC0415
+    from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for it
+
+    loaded = load_config(config, overrides or ())
+    from launch.run.devices import free_ports, read_inventory  # noqa: PLC0415 - nor a mistake in the file for these
     from launch.run.plan import make_plan  # noqa: PLC0415
     from launch.run.session import check_data  # noqa: PLC0415
 
-    loaded = load_config(config, overrides or ())
     check_data(loaded)
     folder, sockets = Path("runs") / loaded.cluster.name, Path("sockets")
     planned = make_plan(loaded, read_inventory(), free_ports(), folder, sockets, insecure=insecure)

@@ -120,7 +120,7 @@ def run_relay(endpoint: EndpointOptions, console: Console) -> None:
         ConfigError: its keys are none of a relay, or the address is not loopback without keys, or its port 0.
         NodeError: it cannot listen.
     """
-    from nodes.transport.relay import Relay  # noqa: PLC0415 - imports torch, which other commands need not wait for
+    from nodes.transport.relay import Relay  # noqa: PLC0415 - imports ZeroMQ, which other commands need not wait for
 
     keys = endpoint.keyring()
     if keys is not None and not keys.own.relay:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 
 import zmq
 
-from protocol.codec import Buffer
+from protocol.frames import Buffer
 
 _Held = list[tuple[weakref.ref[memoryview], int]]
 

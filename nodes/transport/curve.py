@@ -22,8 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from protocol.security.authentication import may_subscribe
 from protocol.security.keys import Keyring
+from protocol.topics import may_subscribe
 
 RejectionListener = Callable[[str, str], None]
 """Takes the kind of what was turned away, and why."""

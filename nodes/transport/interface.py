@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from protocol.codec import Buffer
+from protocol.frames import Buffer
 
 
 class TransportListener(Protocol):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from nodes.errors import NodeError
 from nodes.transport.interface import TransportListener
-from protocol.codec import Buffer
+from protocol.frames import Buffer
 
 
 @dataclass(frozen=True)

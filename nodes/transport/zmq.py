@@ -25,7 +25,7 @@ from nodes.errors import NodeError
 from nodes.transport.backlog import Backlog
 from nodes.transport.curve import OVERHEAD, CurveAuthenticator
 from nodes.transport.interface import TransportListener
-from protocol.codec import Buffer
+from protocol.frames import Buffer
 from protocol.limits import Limits
 from protocol.security.keys import Keyring
 from protocol.topics import heartbeat_address, inward_address, split_endpoint

@@ -30,8 +30,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from protocol import codec
-from protocol.codec import Buffer, Envelope
+from protocol.codec import Envelope
 from protocol.errors import AuthenticationError, WireError
+from protocol.frames import Buffer
 from protocol.header import claimed_sender
 from protocol.limits import Limits
 from protocol.messages import Hello, Welcome
@@ -39,7 +40,7 @@ from protocol.messages.group_key import GroupKeyGrant
 from protocol.messages.presence import PeerInfo
 from protocol.security.keys import Keyring
 from protocol.security.replay import SenderReplayState
-from protocol.topics import HEARTBEATS, JOIN, inbox, is_topic
+from protocol.topics import HEARTBEATS
 
 KEY_BYTES = 32
 """Bytes of an Ed25519 key."""
@@ -294,17 +295,6 @@ def digest(frames: Sequence[Buffer]) -> bytes:
         hashed.update(len(frame).to_bytes(8, "big"))
         hashed.update(frame)
     return hashed.digest()
-
-
-def may_subscribe(name: str, subscription: bytes) -> bool:
-    """Whether a peer of this name may subscribe to this: not to another's inbox, and not to join as another.
-
-    Subscriptions are prefixes, so that one which is no whole topic could match any.
-    """
-    text = subscription.decode("ascii", "replace")
-    if text.startswith(JOIN):
-        return text.startswith(f"{JOIN}{name}/")
-    return is_topic(text) and (not text.startswith("to/") or text == inbox(name))
 
 
 def _is_valid(verifier: Ed25519PublicKey, signature: bytes, statement: bytes) -> bool:

@@ -32,8 +32,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from protocol import codec
-from protocol.codec import Buffer
 from protocol.errors import AuthenticationError
+from protocol.frames import Buffer
 from protocol.limits import Limits
 from protocol.messages.group_key import GROUP_KEY_BYTES, GroupKeyGrant
 from protocol.messages.presence import PeerInfo

@@ -33,7 +33,7 @@ from nodes.rounds.client import RoundsClient
 from nodes.rounds.service import RoundService
 from nodes.transport.interface import TransportListener
 from nodes.transport.zmq import ZmqTransport
-from protocol.codec import Buffer
+from protocol.frames import Buffer
 
 KINDS: dict[str, dict[str, Any]] = {
     f"{transport}{', secure' if secure else ''}": {"transport": transport, **({"secure": {}} if secure else {})}

@@ -32,6 +32,7 @@ from nodes.spec import NodeSpec
 from nodes.transport.memory import Faults, MemoryNetwork, MemoryTransport
 from protocol import codec, topics
 from protocol.codec import Envelope
+from protocol.frames import Buffer
 from protocol.limits import Limits
 from protocol.messages import Heartbeat, Hello, Message, PeerInfo, Welcome
 from protocol.quorum import QuorumPolicy
@@ -140,7 +141,7 @@ class Forger:
         self.say(topics.inbox(node.name), Welcome(receiver_incarnation=greeted))
         ticks, me = itertools.count(), self.incarnation
 
-        def heartbeat() -> Sequence[codec.Buffer]:
+        def heartbeat() -> Sequence[Buffer]:
             beat = Heartbeat(tick=next(ticks), latest={})
             return codec.encode(Envelope(topics.HEARTBEATS, "test", self.me.name, me, 0, beat))
 
@@ -149,7 +150,7 @@ class Forger:
         assert self.name in node.presence.linked()
         return self
 
-    def say(self, topic: str, message: Message, number: int = 0) -> list[codec.Buffer]:
+    def say(self, topic: str, message: Message, number: int = 0) -> list[Buffer]:
         """Says a message under any number."""
         frames = codec.encode(Envelope(topic, self.run, self.name, self.incarnation, number, message))
         self.bus.publish(frames)
@@ -158,7 +159,7 @@ class Forger:
     def refused(self, kind: str, why: str) -> None:
         """Nothing is refused on the in-memory bus."""
 
-    def received(self, frames: Sequence[codec.Buffer]) -> None:
+    def received(self, frames: Sequence[Buffer]) -> None:
         self.heard.append(codec.decode(frames, Limits()))
 
     def subscribed(self, topic: bytes, present: bool) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from nodes.inbound_filter import InboundFilter
 from protocol import codec
-from protocol.codec import Buffer, Envelope
+from protocol.codec import Envelope
+from protocol.frames import Buffer
 from protocol.limits import Limits
 from protocol.messages import Goodbye
 from protocol.security.authentication import NullSecurity

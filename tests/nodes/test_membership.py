@@ -14,7 +14,8 @@ from nodes.membership import MAX_MEMBERS_PER_HELLO, Membership, MembershipContex
 from nodes.publisher import Publisher
 from nodes.retransmission import RetransmissionService
 from protocol import codec, topics
-from protocol.codec import Buffer, Envelope
+from protocol.codec import Envelope
+from protocol.frames import Buffer
 from protocol.limits import Limits
 from protocol.messages import Message
 from protocol.messages.presence import Goodbye, Heartbeat, Hello, PeerInfo, Welcome

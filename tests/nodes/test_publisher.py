@@ -10,7 +10,8 @@ import pytest
 
 from nodes.publisher import BUFFER_OVERHEAD_BYTES, Publisher
 from protocol import codec
-from protocol.codec import Buffer, Envelope
+from protocol.codec import Envelope
+from protocol.frames import Buffer
 from protocol.messages import Capabilities, Goodbye, Message, ProgressReport, RetransmitRequest
 from protocol.messages.retransmission import Retransmission, RetransmitUnavailable
 from protocol.security.authentication import NullSecurity

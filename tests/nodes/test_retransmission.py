@@ -11,7 +11,8 @@ import pytest
 from nodes.publisher import Publisher
 from nodes.retransmission import RetransmissionService
 from protocol import codec
-from protocol.codec import Buffer, Envelope
+from protocol.codec import Envelope
+from protocol.frames import Buffer
 from protocol.messages import Capabilities, Message, RetransmitRequest
 from protocol.messages.presence import PeerInfo
 from protocol.messages.retransmission import Retransmission, RetransmitUnavailable

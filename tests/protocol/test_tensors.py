@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from protocol.errors import EncodingError, WireError
-from protocol.tensors import BLOCK, DTYPES, SMALL, Buffer, Descriptor, Encoding, describe, pack, unpack
+from protocol.frames import Buffer
+from protocol.tensors import BLOCK, DTYPES, SMALL, Descriptor, Encoding, describe, pack, unpack
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 

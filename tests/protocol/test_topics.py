@@ -16,6 +16,7 @@ from protocol.topics import (
     is_run,
     is_topic,
     join_request_topic,
+    may_subscribe,
     parse_join_request,
 )
 
@@ -212,3 +213,17 @@ def test_an_address_may_name_the_holder_of_the_key() -> None:
         )
     for wrong in ("@tcp://10.0.0.1:7000", "Hub@tcp://10.0.0.1:7000", "a@b@tcp://10.0.0.1:7000", "hub@", "hub"):
         assert not topics.is_address(wrong)
+
+
+class TestSubscriptions:
+    @pytest.mark.parametrize("topic", ["to/ben/", "presence/", "rounds/", "join/ben/1/memory://ben/", "anything/"])
+    def test_a_peer_may_subscribe_to_groups_and_to_its_inbox(self, topic: str) -> None:
+        assert may_subscribe("ben", topic.encode())
+
+    @pytest.mark.parametrize(
+        "topic",
+        [b"", b"t", b"to/", b"to/b", b"to/ben", b"to/anna/", b"to/anna/x/", b"to/ben/x/", b"join/anna/1/memory://ben/",
+         b"join/", b"join/be", b"presence", b"\xff/", b"to/ben/\0"],
+    )  # fmt: skip
+    def test_it_may_subscribe_to_nothing_else(self, topic: bytes) -> None:
+        assert not may_subscribe("ben", topic)

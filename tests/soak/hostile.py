@@ -31,7 +31,8 @@ from nodes.node import Node
 from nodes.spec import NodeSpec
 from nodes.transport.zmq import ZmqTransport
 from protocol import codec
-from protocol.codec import Buffer, Envelope
+from protocol.codec import Envelope
+from protocol.frames import Buffer
 from protocol.messages import Goodbye, Heartbeat, Hello, ProgressReport, QueryRequest, Welcome
 
 BATCH = 256

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from protocol import codec
 from protocol.codec import Envelope
 from protocol.errors import AuthenticationError, WireError
+from protocol.frames import Buffer
 from protocol.limits import DEFAULT
 from protocol.messages import Goodbye, Heartbeat, Hello, Message, PeerInfo, QueryAnswer, Retransmission, Welcome
-from protocol.security.authentication import SIGNATURE_FRAME_BYTES, MessageAuthenticator, NullSecurity, may_subscribe
+from protocol.security.authentication import SIGNATURE_FRAME_BYTES, MessageAuthenticator, NullSecurity
 from protocol.security.keys import Keyring, PrivateKeys
 
 ANNA, BEN, EVE, OUTSIDER = (PrivateKeys.make(name) for name in ("anna", "ben", "eve", "outsider"))
@@ -39,13 +40,13 @@ class Sender:
         self.authenticator = MessageAuthenticator(ring(keys), incarnation)
         self.name, self.incarnation = name or keys.name, incarnation
 
-    def plain(self, message: Message, topic: str = "to/ben/", number: int = 0) -> list[codec.Buffer]:
+    def plain(self, message: Message, topic: str = "to/ben/", number: int = 0) -> list[Buffer]:
         return codec.encode(Envelope(topic, "run", self.name, self.incarnation, number, message))
 
-    def signed(self, message: Message, topic: str = "to/ben/", number: int = 0) -> list[codec.Buffer]:
+    def signed(self, message: Message, topic: str = "to/ben/", number: int = 0) -> list[Buffer]:
         return self.authenticator.sign(self.plain(message, topic, number))
 
-    def hello(self, receiver: int = 100) -> list[codec.Buffer]:
+    def hello(self, receiver: int = 100) -> list[Buffer]:
         peer = self.authenticator.sign_peer_info(info(self.name, self.incarnation))
         return self.signed(Hello(peer=peer, receiver_incarnation=receiver, members=(), latest={}))
 
@@ -214,20 +215,6 @@ class TestReplays:
         again = anna.authenticator.sign(codec.encode_retransmission(changed, "run", "anna", 1, "to/ben/"))
         received = ben.read(again, DEFAULT)
         assert refused(ben, codec.retransmitted_frames(received.frames), again=True) == "tampered"
-
-
-class TestSubscriptions:
-    @pytest.mark.parametrize("topic", ["to/ben/", "presence/", "rounds/", "join/ben/1/memory://ben/", "anything/"])
-    def test_a_peer_may_subscribe_to_groups_and_to_its_inbox(self, topic: str) -> None:
-        assert may_subscribe("ben", topic.encode())
-
-    @pytest.mark.parametrize(
-        "topic",
-        [b"", b"t", b"to/", b"to/b", b"to/ben", b"to/anna/", b"to/anna/x/", b"to/ben/x/", b"join/anna/1/memory://ben/",
-         b"join/", b"join/be", b"presence", b"\xff/", b"to/ben/\0"],
-    )  # fmt: skip
-    def test_it_may_subscribe_to_nothing_else(self, topic: bytes) -> None:
-        assert not may_subscribe("ben", topic)
 
 
 def test_without_keys_frames_are_unchanged() -> None:
