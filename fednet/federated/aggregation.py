@@ -6,8 +6,8 @@ whatever the order of the contributions and the number of threads. The optimiser
 optimiser, are initialised. Contributions have been validated where they entered. Sources: Hsu et al. 2019 (arXiv
 1909.06335); Reddi et al. 2021 (arXiv 2003.00295, algorithm 2).
 
-Integers and bools (counters) have no gradient and are replaced by the aggregate. Real and imaginary parts of complex
-numbers are separate coordinates.
+Integers and bools (counters) and running statistics (`fednet.federated.state.is_statistic`) have no gradient and are
+replaced by the aggregate. Real and imaginary parts of complex numbers are separate coordinates.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from fednet.errors import ModelError
 from fednet.federated.averaging import weighted_mean
 from fednet.federated.blocks import Formula, compute, coordinates
 from fednet.federated.config import (
+    Adagrad,
     Adam,
     Federation,
     Krum,
@@ -33,10 +34,12 @@ from fednet.federated.config import (
     RuleConfig,
     ServerConfig,
     TrimmedMean,
+    Yogi,
 )
 from fednet.federated.robust import coordinate_median, krum, trimmed_mean
 from fednet.federated.state import (
     detached_copy,
+    is_statistic,
     model_tensors,
     optimiser_slots,
     require_finite,
@@ -107,10 +110,10 @@ def server_step(config: ServerConfig, base: ModelState, aggregate: ModelState) -
     require_like(aggregate, model, "the aggregate")
     if isinstance(config, Replace):
         return detached_copy(aggregate)
-    formula, starts = _momentum(config) if isinstance(config, Momentum) else _adam(config)
+    formula, starts = _momentum(config) if isinstance(config, Momentum) else _adaptive(config)
     slots, new_slots, after = optimiser_slots(base), dict[str, Tensor](), dict[str, Tensor]()
     for name, tensor in model.items():
-        if not (tensor.is_floating_point() or tensor.is_complex()):
+        if is_statistic(name) or not (tensor.is_floating_point() or tensor.is_complex()):
             after[name] = aggregate[name].detach().clone()
             continue
         current = [_slot(slots, f"{slot}/{name}", start, tensor) for slot, start in starts.items()]
@@ -132,17 +135,34 @@ def _momentum(config: Momentum) -> tuple[Formula, dict[str, float]]:
     return step, {"velocity": 0.0}
 
 
-def _adam(config: Adam) -> tuple[Formula, dict[str, float]]:
-    """Adam: m <- b1 m + (1 - b1) change; v <- b2 v + (1 - b2) change^2; w <- w + rate m / (sqrt v + tau)."""
+def _adaptive(config: Adam | Yogi | Adagrad) -> tuple[Formula, dict[str, float]]:
+    """Adam, Yogi and Adagrad: m <- b1 m + (1 - b1) change; v <- see `_squared`; w <- w + rate m / (sqrt v + tau).
+
+    Reddi et al. 2021, algorithm 2. v starts at tau^2, the least that the paper allows, and m at 0.
+    """
 
     def step(blocks: Sequence[Tensor]) -> Sequence[Tensor]:
         weight, aggregate, mean, square = blocks
         change = aggregate.sub_(weight)
         mean.mul_(config.beta1).add_(change * (1 - config.beta1))
-        square.mul_(config.beta2).add_(change.mul_(change).mul_(1 - config.beta2))
+        square = _squared(config, square, change.mul_(change))
         return weight.add_((mean * config.rate).div_(square.sqrt().add_(config.tau))), mean, square
 
-    return step, {"adam-mean": 0.0, "adam-square": config.tau**2}
+    return step, {f"{config.kind}-mean": 0.0, f"{config.kind}-square": config.tau**2}
+
+
+def _squared(config: Adam | Yogi | Adagrad, square: Tensor, latest: Tensor) -> Tensor:
+    """The second moment v after a change whose square is `latest`; overwrites both.
+
+    Adagrad: v + latest. Adam: b2 v + (1 - b2) latest. Yogi: v - (1 - b2) latest sign(v - latest), which stays above 0,
+    since what is taken from v is less than v.
+    """
+    if isinstance(config, Adagrad):
+        return square.add_(latest)
+    if isinstance(config, Adam):
+        return square.mul_(config.beta2).add_(latest.mul_(1 - config.beta2))
+    direction = (latest - square).sign_()
+    return square.add_(latest.mul_(1 - config.beta2).mul_(direction))
 
 
 def _slot(slots: ModelState, name: str, start: float, tensor: Tensor) -> Tensor:

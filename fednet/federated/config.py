@@ -78,14 +78,34 @@ class Adam(_Section):
     tau: float = Field(default=1e-3, gt=0.0)
 
 
-ServerConfig = Annotated[Replace | Momentum | Adam, Field(discriminator="kind")]
+class Yogi(_Section):
+    """FedYogi (Reddi et al. 2021, algorithm 2): Adam whose second moment moves by bounded steps."""
+
+    kind: Literal["yogi"] = "yogi"
+    rate: float = Field(default=0.01, gt=0.0)
+    beta1: float = Field(default=0.9, ge=0.0, lt=1.0)
+    beta2: float = Field(default=0.99, ge=0.0, lt=1.0)
+    tau: float = Field(default=1e-3, gt=0.0)
+
+
+class Adagrad(_Section):
+    """FedAdagrad (Reddi et al. 2021, algorithm 2): the second moment is a sum; beta1 is 0 in their experiments."""
+
+    kind: Literal["adagrad"] = "adagrad"
+    rate: float = Field(default=0.01, gt=0.0)
+    beta1: float = Field(default=0.0, ge=0.0, lt=1.0)
+    tau: float = Field(default=1e-3, gt=0.0)
+
+
+ServerConfig = Annotated[Replace | Momentum | Adam | Yogi | Adagrad, Field(discriminator="kind")]
 
 
 class Secure(_Section):
     """Secure aggregation: only the sum of the contributions is revealed (`fednet.privacy.secure_sum`).
 
     Attributes:
-        clip: bound on the change of every value of the model in one round; larger changes are clipped before masking.
+        clip: bound on the change of every weight in one round; larger changes are clipped before masking. Running
+            statistics and counters have wider bounds of their own (`fednet.privacy.quantise`).
         threshold: number of survivors that a sum needs; default: more than two thirds of the contributors.
     """
 

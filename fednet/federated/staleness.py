@@ -2,7 +2,7 @@
 
 FedBuff (Nguyen et al. 2022, arXiv 2106.06639): a round closes once enough updates are in. An update of an older model
 counts as its change to that model, with a weight that falls with its staleness s, the number of rounds that have closed
-since: (1 + s)^-exponent (their section 5 uses 1/2).
+since: (1 + s)^-exponent (their section 5 uses 1/2). Running statistics are no weights: they count as they are.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fednet.api import ModelState, Update
 from fednet.federated.blocks import compute
+from fednet.federated.state import is_statistic
 
 
 def rebased_update(update: Update, began: ModelState, base: ModelState, staleness: int, exponent: float) -> Update:
@@ -26,11 +27,15 @@ def rebased_update(update: Update, began: ModelState, base: ModelState, stalenes
         exponent: how fast the weight falls, >= 0.
 
     Returns:
-        base + (update - began), with the weight times (1 + staleness)^-exponent, and the staleness among its values.
+        base + (update - began), and the update's own running statistics, with the weight times
+        (1 + staleness)^-exponent, and the staleness among its values.
     """
     if staleness == 0:
         return update
-    state = {name: _rebased(update.state[name], began[name], tensor) for name, tensor in base.items()}
+    state = {
+        name: update.state[name] if is_statistic(name) else _rebased(update.state[name], began[name], tensor)
+        for name, tensor in base.items()
+    }
     weight = update.weight * (1 + staleness) ** -exponent
     return Update(state, weight, {**update.values, "staleness": float(staleness)})
 

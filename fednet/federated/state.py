@@ -1,4 +1,4 @@
-"""Model states as values: digest, serialisation, validation, and the server optimiser's slots.
+"""Model states as values: digest, serialisation, validation, the server optimiser's slots, and what is no weight.
 
 A state is a mapping from names to CPU tensors. The slots of the server's optimiser are in the same mapping under names
 that begin with "server/" (torch's own names have no slash), so that one digest covers both. Bytes are untrusted input.
@@ -29,6 +29,9 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 SERVER_PREFIX = "server/"
 """Prefix of the names of the server optimiser's slots."""
+
+STATISTIC_PREFIX = "running_"
+"""Prefix of the last part of the names of running statistics."""
 
 MAX_TENSORS = 10_000
 MAX_HEADER_BYTES = 8 << 20
@@ -199,6 +202,16 @@ def with_slots(model: ModelState, slots: ModelState) -> dict[str, Tensor]:
             "optimiser: rename it"
         )
     return {**model, **{SERVER_PREFIX + name: tensor for name, tensor in slots.items()}}
+
+
+def is_statistic(name: str) -> bool:
+    """Whether a tensor is a running statistic, not a weight, by its name: its last part begins with "running_".
+
+    Those are torch's names in every norm that keeps statistics (BatchNorm's `running_mean` and `running_var`), and a
+    method's own float buffers can be named so. A statistic has no gradient: an optimiser's step, a stale change or
+    noise would move a variance below 0, while a mean of variances is one.
+    """
+    return name.rpartition(".")[2].startswith(STATISTIC_PREFIX)
 
 
 def flat(tensor: Tensor) -> Tensor:

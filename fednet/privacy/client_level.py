@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fednet.api import ModelState
 from fednet.errors import PrivacyError
-from fednet.federated.state import require_finite, require_like
+from fednet.federated.state import is_statistic, require_finite, require_like
 from fednet.privacy.accounting import Expense
 from fednet.privacy.noise import NoiseSource
 
@@ -84,8 +84,15 @@ def clip_and_noise(state: ModelState, base: ModelState, config: ClientLevel, sou
     It must count as much as everybody else's: contribute it with weight 1.
 
     Raises:
-        ModelError: as for `clipped`.
+        ModelError: as for `clip_change`.
+        PrivacyError: the model keeps running statistics. They are no part of a change that a norm bounds, and noise
+            would move a variance below 0.
     """
+    if kept := sorted(filter(is_statistic, base)):
+        raise PrivacyError(
+            f"the model keeps running statistics ({kept[0]}, {len(kept)} in all), which noise on a whole client's "
+            "change would spoil: use GroupNorm in place of BatchNorm"
+        )
     held, _ = clip_change(state, base, config.clip)
     deviation = config.clip * config.noise / math.sqrt(config.least)
     return {

@@ -3,7 +3,11 @@
 A value is clipped to [-clip, clip], multiplied by a scale and rounded half to even. The scale is the largest power of
 two at which the sum of all contributions stays within int32, so nothing wraps and scaling itself rounds nothing: the
 sum of n contributions is off by at most n / (2 scale) from the sum of the clipped values. After Bonawitz et al. 2017.
-Refuses to know what the numbers are and who sends them.
+
+A clip is meant for weights. Running statistics and counters move further in a round, and a clipped one is wrong, not
+just slow: `difference` divides their changes by a power of two, so that the same clip holds STATISTIC_RANGE and
+COUNTER_RANGE, and `apply_change` multiplies them again; their error is n / (2 scale) times that power. Knows nothing of
+who sends the numbers.
 """
 
 from __future__ import annotations
@@ -18,11 +22,17 @@ from torch import Tensor
 from fednet.api import ModelState
 from fednet.errors import PrivacyError
 from fednet.federated.blocks import compute, coordinates
-from fednet.federated.state import require_like
+from fednet.federated.state import is_statistic, require_like
 from fednet.privacy.masking import require_vector
 
 LARGEST = 2**31 - 1
 MOST = 2**16
+STATISTIC_RANGE = 2.0**10
+"""Largest change of a running statistic in a round that a secure sum carries."""
+VARIANCE = "running_var"
+"""How the name of a running variance ends."""
+COUNTER_RANGE = 2.0**20
+"""Largest change of an integer in a round that a secure sum carries."""
 _BLOCK = 32_000
 
 
@@ -95,21 +105,29 @@ class Quantiser:
         return self.decode(total).div_(math.fsum(weights))
 
 
-def difference(state: ModelState, base: ModelState) -> Tensor:
+def difference(state: ModelState, base: ModelState, clip: float) -> Tensor:
     """What an update changes: state - base as float64 (n,), over all real coordinates in sorted order of names.
+
+    Args:
+        state: the update.
+        base: what it began from.
+        clip: what the quantiser will clip to; changes of statistics and counters are divided so that it holds them.
 
     Raises:
         ModelError: the state has other names, shapes or dtypes than the base.
     """
     require_like(state, base, "update")
-    parts = [coordinates(state[name]).double() - coordinates(base[name]).double() for name in sorted(base)]
+    parts = [
+        (coordinates(state[name]).double() - coordinates(base[name]).double()) / _unit(name, base[name], clip)
+        for name in sorted(base)
+    ]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)
 
 
-def apply_change(base: ModelState, change: Tensor) -> dict[str, Tensor]:
+def apply_change(base: ModelState, change: Tensor, clip: float) -> dict[str, Tensor]:
     """The base plus a change, with the dtypes of the base; undoes `difference` up to their rounding.
 
-    Integers are rounded half to even.
+    Integers are rounded half to even. The quantiser's error does not put a running variance below 0.
 
     Raises:
         PrivacyError: the change has another number of values than the base.
@@ -118,11 +136,26 @@ def apply_change(base: ModelState, change: Tensor) -> dict[str, Tensor]:
     if len(change) != sum(sizes.values()):
         raise PrivacyError(f"a change of {len(change)} values for a model of {sum(sizes.values())}: use one model")
     parts = dict(zip(sizes, torch.split(change, list(sizes.values())), strict=True))
-    return {name: _added(tensor, parts[name]) for name, tensor in base.items()}
+    return {
+        name: _added(tensor, parts[name] * _unit(name, tensor, clip), positive=name.endswith(VARIANCE))
+        for name, tensor in base.items()
+    }
 
 
-def _added(tensor: Tensor, change: Tensor) -> Tensor:
+def _added(tensor: Tensor, change: Tensor, *, positive: bool) -> Tensor:
     def add(blocks: Sequence[Tensor]) -> Sequence[Tensor]:
-        return [blocks[0].add_(blocks[1])]
+        total = blocks[0].add_(blocks[1])
+        return [total.clamp_(min=0.0) if positive else total]
 
     return compute(add, [tensor, change], [tensor])[0]
+
+
+def _unit(name: str, tensor: Tensor, clip: float) -> float:
+    """The power of two, at least 1, by which a tensor's changes are divided."""
+    if is_statistic(name):
+        widest = STATISTIC_RANGE
+    elif tensor.dtype is torch.bool or tensor.is_floating_point() or tensor.is_complex():
+        return 1.0
+    else:
+        widest = COUNTER_RANGE
+    return max(1.0, 2.0 ** math.ceil(math.log2(widest / clip)))

@@ -137,7 +137,7 @@ class SecureSumParticipant:
         reveals = await self._enough(self._reveals, partial(_passes, parse_reveal, survivors))
         run = self._context.reducer.run
         change = await run(partial(self._mean_change, survivors, total[MASKED_TENSOR], reveals))
-        return await run(partial(apply_change, base, change))
+        return await run(partial(apply_change, base, change, self._secure.clip))
 
     async def _reveal(self, party: SecureSumParty, survivors: SurvivorSet) -> None:
         """Signs the set of survivors, and reveals shares once enough others did.
@@ -165,7 +165,7 @@ class SecureSumParticipant:
         return self._quantiser.mean(unmask(survivors, total, reveals), weights)
 
     def _mask(self, party: SecureSumParty, update: Update, base: ModelState) -> Tensor:
-        change = difference(update.state, base)
+        change = difference(update.state, base, self._secure.clip)
         if clipped := self._quantiser.exceeding(change):
             log.info("%d of %d values are clipped to %g before masking", clipped, len(change), self._secure.clip)
         return party.mask(self._quantiser.encode(change, self._weight(self._context.name)))

@@ -146,10 +146,14 @@ class PrivateGanConfig(ImageConfig):
 
     @model_validator(mode="after")
     def _the_network_can_be_private(self) -> PrivateGanConfig:
-        if self.privacy.level == "example" and self.model.kind == "dcgan" and self.rounds:
+        if self.privacy.level != "none" and self.model.kind == "dcgan" and self.rounds:
+            why = (
+                "which mixes the examples of a batch, so that no gradient is one example's"
+                if self.privacy.level == "example"
+                else "whose running statistics the noise would spoil"
+            )
             raise ValueError(
-                "model.kind dcgan has BatchNorm, which mixes the examples of a batch, so that no gradient is one "
-                "example's: take dp-dcgan (GroupNorm) or mlp, or privacy.level client or none"
+                f"model.kind dcgan has BatchNorm, {why}: take dp-dcgan (GroupNorm) or mlp, or privacy.level none"
             )
         return self
 

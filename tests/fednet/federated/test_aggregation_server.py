@@ -12,10 +12,11 @@ from torch import Tensor
 from fednet.errors import ModelError
 from fednet.federated.aggregation import server_step
 from fednet.federated.blocks import BLOCK
-from fednet.federated.config import Adam, Momentum, Replace, ServerConfig
+from fednet.federated.config import Adagrad, Adam, Momentum, Replace, ServerConfig, Yogi
 from fednet.federated.state import digest, model_tensors, optimiser_slots, pack, unpack
 
 Draw = Callable[..., dict[str, Tensor]]
+SERVERS = [Momentum(), Adam(), Yogi(), Adagrad()]
 
 
 def rounds(config: ServerConfig, dtype: torch.dtype = torch.float64) -> tuple[list[Tensor], Tensor]:
@@ -75,7 +76,34 @@ def test_adam_is_the_papers() -> None:
     assert np.allclose(found, weight, rtol=1e-12)
 
 
-@pytest.mark.parametrize("config", [Momentum(), Adam()])
+def test_yogi_is_the_papers() -> None:
+    """Reddi et al. 2021, algorithm 2: v <- v - (1 - b2) change^2 sign(v - change^2)."""
+    aggregates, found = rounds(Yogi(rate=0.3, beta1=0.8, beta2=0.95, tau=0.5))
+    weight, mean, square = np.ones((3, 4)), np.zeros((3, 4)), np.full((3, 4), 0.5**2)
+    signs = set()
+    for aggregate in aggregates:
+        change = aggregate.numpy() - weight
+        mean = 0.8 * mean + 0.2 * change
+        signs |= set(np.sign(square - change**2).ravel().tolist())
+        square = square - 0.05 * change**2 * np.sign(square - change**2)
+        weight = weight + 0.3 * mean / (np.sqrt(square) + 0.5)
+    assert signs == {-1.0, 1.0}
+    assert np.allclose(found, weight, rtol=1e-12)
+
+
+def test_adagrad_is_the_papers() -> None:
+    """Reddi et al. 2021, algorithm 2: v <- v + change^2."""
+    aggregates, found = rounds(Adagrad(rate=0.3, beta1=0.5, tau=0.01))
+    weight, mean, square = np.ones((3, 4)), np.zeros((3, 4)), np.full((3, 4), 0.01**2)
+    for aggregate in aggregates:
+        change = aggregate.numpy() - weight
+        mean = 0.5 * mean + 0.5 * change
+        square = square + change**2
+        weight = weight + 0.3 * mean / (np.sqrt(square) + 0.01)
+    assert np.allclose(found, weight, rtol=1e-12)
+
+
+@pytest.mark.parametrize("config", SERVERS)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_short_floats_step_like_long_ones(config: ServerConfig, dtype: torch.dtype) -> None:
     _, short = rounds(config, dtype)
@@ -84,7 +112,7 @@ def test_short_floats_step_like_long_ones(config: ServerConfig, dtype: torch.dty
     assert torch.allclose(short.double(), long, atol=40 * torch.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("config", [Momentum(beta=0.5), Adam()])
+@pytest.mark.parametrize("config", SERVERS)
 def test_steps_know_nothing_of_order_or_threads(state: Draw, config: ServerConfig) -> None:
     before, found = torch.get_num_threads(), set()
     try:
@@ -100,7 +128,7 @@ def test_steps_know_nothing_of_order_or_threads(state: Draw, config: ServerConfi
     assert len(found) == 1
 
 
-@pytest.mark.parametrize("config", [Momentum(), Adam()])
+@pytest.mark.parametrize("config", SERVERS)
 def test_no_change_is_no_step_and_nothing_is_written_to(state: Draw, config: ServerConfig) -> None:
     base = state(3)
     name = digest(base)
@@ -117,6 +145,18 @@ def test_counters_are_replaced_and_have_no_slots() -> None:
     after = server_step(Adam(), base, aggregate)
     assert (after["n"].item(), after["b"].item()) == (9, False)
     assert set(optimiser_slots(after)) == {"adam-mean/w", "adam-square/w"}
+
+
+@pytest.mark.parametrize("config", SERVERS)
+def test_running_statistics_take_the_mean(config: ServerConfig) -> None:
+    """Stepped like weights, a variance that falls from 1 to .05 is below 0 after two rounds of momentum."""
+    state = {"norm.running_var": torch.tensor([1.0]), "norm.running_mean": torch.tensor([2.0]), "w": torch.ones(1)}
+    for value in (0.4, 0.05, 0.05):
+        found = {"norm.running_var": torch.tensor([value]), "norm.running_mean": torch.tensor([-value])}
+        state = server_step(config, state, {**found, "w": torch.zeros(1)})
+        assert state["norm.running_var"].tolist() == pytest.approx([value])
+        assert state["norm.running_mean"].tolist() == pytest.approx([-value])
+    assert {name.rpartition("/")[2] for name in optimiser_slots(state)} == {"w"}
 
 
 def test_another_optimisers_slots_are_left_behind() -> None:

@@ -44,3 +44,11 @@ def test_weights_fall_with_every_round() -> None:
     weights = [rebased_update(Update(zero, 2.0), zero, zero, late, 0.5).weight for late in range(6)]
     assert weights == sorted(weights, reverse=True)
     assert len(set(weights)) == 6
+
+
+def test_a_late_variance_is_what_was_measured() -> None:
+    """Rebased like a weight, it would be .1 + (.05 - 1) < 0."""
+    began, base, late = ({"norm.running_var": torch.tensor([value]), "w": torch.zeros(1)} for value in (1.0, 0.1, 0.05))
+    assert rebased_update(Update(late, 1.0), began, base, 2, 0.5).state["norm.running_var"].tolist() == [
+        pytest.approx(0.05)
+    ]

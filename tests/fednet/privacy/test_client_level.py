@@ -55,3 +55,10 @@ def test_what_does_not_fit_is_refused() -> None:
         clip_change({"w": torch.zeros(3, 2)}, BASE, 1.0)
     with pytest.raises(ModelError, match="not finite"):
         clip_change(moved(float("nan")), BASE, 1.0)
+
+
+def test_running_statistics_are_refused() -> None:
+    net = torch.nn.BatchNorm1d(3)
+    state = {**BASE, **net.state_dict()}
+    with pytest.raises(PrivacyError, match=r"running_mean, 2 in all.*GroupNorm"):
+        clip_and_noise(state, state, ClientLevel(), NoiseSource.seeded(0, "test"))

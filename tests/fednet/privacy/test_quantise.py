@@ -17,6 +17,8 @@ from fednet.privacy.masking import sum_masked
 from fednet.privacy.quantise import Quantiser, apply_change, difference
 
 CLIPS = st.floats(1e-30, 1e30)
+WIDE = 2.0**20
+"""A clip that needs no units."""
 
 
 @settings(deadline=None, max_examples=60)
@@ -94,19 +96,43 @@ def states() -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
 
 def test_a_difference_leads_from_the_base_to_the_state() -> None:
     base, state = states()
-    change = difference(state, base)
+    change = difference(state, base, WIDE)
     assert change.dtype is torch.float64
     assert len(change) == 15 + 8 + 1 + 6
-    again = apply_change(base, change)
+    again = apply_change(base, change, WIDE)
     assert list(again) == list(base)
     assert digest(again) == digest(state)
-    assert digest(apply_change(base, torch.zeros_like(change))) == digest(base)
-    assert apply_change(base, change * 0.1)["n"] == round(7 + 1.5)
+    assert digest(apply_change(base, torch.zeros_like(change), WIDE)) == digest(base)
+    assert apply_change(base, change * 0.1, WIDE)["n"] == round(7 + 1.5)
 
 
 def test_another_model_is_refused() -> None:
     base, state = states()
     with pytest.raises(ModelError):
-        difference({**state, "w": torch.zeros(2)}, base)
+        difference({**state, "w": torch.zeros(2)}, base, WIDE)
     with pytest.raises(PrivacyError, match="change of 3 values for a model of 30"):
-        apply_change(base, torch.zeros(3, dtype=torch.float64))
+        apply_change(base, torch.zeros(3, dtype=torch.float64), WIDE)
+
+
+@pytest.mark.parametrize("clip", [1e-6, 0.3, 4.0, 1e6])
+def test_a_clip_of_weights_holds_statistics_and_counters(clip: float) -> None:
+    """Two sites of equal weight; a counter moves by 90, a variance by 20 and down to nothing."""
+    base = {
+        "w": torch.tensor([0.0, 0.0]),
+        "norm.running_var": torch.tensor([1.0, 0.7312]),
+        "norm.num_batches_tracked": torch.tensor(24),
+    }
+    states = {
+        "a": {"w": torch.tensor([clip / 2, 0.0]), "norm.running_var": torch.tensor([21.0, 1e-30])},
+        "b": {"w": torch.tensor([clip / 4, 9e6]), "norm.running_var": torch.tensor([11.0, 1e-30])},
+    }
+    quantiser = Quantiser(clip, 2)
+    encoded = {
+        name: quantiser.encode(difference({**state, "norm.num_batches_tracked": torch.tensor(114)}, base, clip))
+        for name, state in states.items()
+    }
+    found = apply_change(base, quantiser.mean(sum_masked(encoded), [1.0, 1.0]), clip)
+    assert found["norm.num_batches_tracked"] == 114
+    assert found["norm.running_var"].tolist() == pytest.approx([16.0, 0.0], abs=2e-5)
+    assert float(found["norm.running_var"].min()) >= 0.0
+    assert found["w"].tolist() == pytest.approx([0.375 * clip, clip / 2], rel=1e-5)

@@ -60,11 +60,12 @@ def test_a_quantised_sum_gives_the_same_gaussians(pooled: tuple[Tensor, Tensor])
     base, largest = zero_moments(SITES, CLASSES, WIDE), max(weights.values())
     quantiser = Quantiser(MAX_MOMENT, SITES)
     encoded = {
-        name: quantiser.encode(difference(state, base), weights[name] / largest) for name, state in states.items()
+        name: quantiser.encode(difference(state, base, MAX_MOMENT), weights[name] / largest)
+        for name, state in states.items()
     }
     mean = quantiser.mean(sum_masked(encoded), [weight / largest for weight in weights.values()])
     found, exact = (
-        ClassGaussians.of(apply_change(base, mean), 4.0),
+        ClassGaussians.of(apply_change(base, mean, MAX_MOMENT), 4.0),
         ClassGaussians.of(weighted_mean(states, weights), 4.0),
     )
     assert float((found.mean - exact.mean).abs().max()) <= 1e-4

@@ -21,6 +21,10 @@ def config(**keys: Any) -> PrivateGanConfig:
         ({"privacy": {"level": "none", "noise": 1.0}}, "level none has no noise"),
         ({"privacy": {"epsilon": 8.0, "budget": 4.0}}, "below privacy.epsilon"),
         ({"model": {"kind": "dcgan"}}, "has BatchNorm.*dp-dcgan"),
+        (
+            {"model": {"kind": "dcgan"}, "privacy": {"level": "client"}, "share": {"weight": "equal"}},
+            "BatchNorm, whose running statistics.*dp-dcgan",
+        ),
         ({"privacy": {"level": "client"}}, "share.weight: equal"),
         ({"privacy": {"level": "client"}, "federation": {"rule": {"kind": "median"}}}, "median is none"),
         ({"privacy": {"level": "client"}, "share": {"weight": "equal", "clip": 1.0}}, "leave share.clip out"),
@@ -34,4 +38,3 @@ def test_what_contradicts_itself_is_refused(keys: dict[str, Any], reason: str) -
 
 def test_batch_norm_is_fine_where_no_picture_is_protected() -> None:
     config(model={"kind": "dcgan"}, privacy={"level": "none"})
-    config(model={"kind": "dcgan"}, privacy={"level": "client"}, share={"weight": "equal"})

@@ -11,15 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from fednet.api import NullProgress, SiteContext
+from fednet.api import NullProgress, Question, RoundPlan, SiteContext
 from fednet.data.datasets import ImageSet, Splits
 from fednet.errors import DataError, MethodError
 from fednet.federated import aggregation, local_network
+from fednet.federated.config import Federation
 from fednet.methods.common import job as common_job
 from fednet.methods.common.capabilities import require_matching_data
 from fednet.methods.private_gan import job
 from fednet.methods.private_gan.job import run_job
-from fednet.methods.private_gan.messages import GAN, read_private_gan_capabilities
+from fednet.methods.private_gan.messages import DRAW, GAN, TRAIN, read_private_gan_capabilities
 from fednet.methods.private_gan.site import PrivateGanSite
 from fednet.metrics.judge import train_judge
 from fednet.privacy.accounting import Expense, epsilon
@@ -122,6 +123,17 @@ def test_an_aggregate_of_zeros_is_seen(federation: Make, splits: Splits, monkeyp
         local_network, "aggregate", lambda *given: {k: torch.zeros_like(v) for k, v in whole(*given).items()}
     )
     assert worth("zeros") != right
+
+
+@pytest.mark.parametrize("server", ["momentum", "adam", "yogi", "adagrad"])
+def test_batch_norm_survives_a_server_optimiser(federation: Make, server: str) -> None:
+    """Stepped like weights, the running variances fell below 0 in the second round, and every picture was NaN."""
+    made = federation(model={"kind": "dcgan"}, privacy={"level": "none", "seeded": False}, train={"steps": 20})
+    made.network.run_rounds(RoundPlan("all", GAN, TRAIN, 2, Federation.model_validate({"server": {"kind": server}})))
+    state = made.sites["a1"].states.current_state(GAN)
+    assert min(float(value.min()) for name, value in state.items() if name.endswith("running_var")) >= 0.0
+    (pictures,) = made.network.ask(Question(DRAW, {"latents": torch.randn(8, 4)}, to=("a1",))).by_node.values()
+    assert bool(torch.isfinite(pictures["images"]).all())
 
 
 def test_what_does_not_fit_is_refused(federation: Make, splits: Splits, tmp_path: Path) -> None:
