@@ -6,7 +6,8 @@ Measurements are kept in a journal. The same code runs over the bus and in one p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,7 +68,7 @@ def run_job(config: PrivateGanConfig, network: Network, folder: Path, seed: int,
     capabilities = read_private_gan_capabilities(network.capabilities)
     splits = require_matching_data(load(config.data), capabilities)
     context = PrivateGanContext.start(config, network, capabilities, splits, folder, seed=seed, progress=progress)
-    start = PrivateGanFindings(privacy={name: site.privacy for name, site in capabilities.items()})
+    start = PrivateGanFindings(privacy=_privacy(context, {name: site.privacy for name, site in capabilities.items()}))
     steps = run_stages((_gan, _classifier, _audited), context, start, progress)
     findings = summarise_each(steps, lambda latest: summarise(config, latest, context.sites), folder, start)
     write_metrics(folder, config, findings)
@@ -93,20 +94,22 @@ def _gan(context: PrivateGanContext, findings: PrivateGanFindings, progress: Pro
         yield findings
     while done < planned and not findings.stopped:
         progress.report("rounds", done, planned, **_epsilons(findings))
-        records, findings = _stretch(context, findings, GAN, done, planned)
-        done += len(records)
-        if records:
-            frames = (*findings.frames, _frame(context, done))
-            findings = replace(findings, rounds=(*findings.rounds, *records), frames=frames)
-            animate(context.folder, [frame.round for frame in frames])
+        before, (findings, records) = done, (yield from _stretch(context, findings, GAN, done, planned))
+        findings = replace(findings, rounds=(*findings.rounds, *records))
         yield findings
+        done += len(records)
+        if done > before:
+            frames = (*findings.frames, _frame(context, done))
+            findings = replace(findings, frames=frames)
+            animate(context.folder, [frame.round for frame in frames])
+            yield findings
 
 
 def _classifier(context: PrivateGanContext, findings: PrivateGanFindings, progress: Progress) -> Steps:
     planned, done = context.config.classifier.rounds, 0
     while done < planned and not findings.stopped:
         progress.report("rounds of the classifier", done, planned, **_epsilons(findings))
-        records, findings = _stretch(context, findings, CLASSIFIER, done, planned)
+        findings, records = yield from _stretch(context, findings, CLASSIFIER, done, planned)
         done += len(records)
         findings = replace(findings, classifier_rounds=(*findings.classifier_rounds, *records))
         yield findings
@@ -116,18 +119,30 @@ def _classifier(context: PrivateGanContext, findings: PrivateGanFindings, progre
 
 def _stretch(
     context: PrivateGanContext, findings: PrivateGanFindings, model: str, done: int, planned: int
-) -> tuple[tuple[RoundRecord, ...], PrivateGanFindings]:
-    """Holds some rounds, as many as enough sites can pay for, and asks what they have cost."""
+) -> Generator[PrivateGanFindings, None, tuple[PrivateGanFindings, tuple[RoundRecord, ...]]]:
+    """Holds some rounds, as many as enough sites can pay for, and asks what they have cost.
+
+    Whatever ends the run, its summary claims no less than the ledgers: before the rounds it counts them in full, and
+    afterwards, or when they fail, it has what the sites say that they have spent.
+    """
     key, wanted = f"{model}-{done}", min(context.config.report.every, planned - done)
     possible = context.journal.once(f"{key}-possible", int, lambda: _affordable_rounds(context, model, wanted))
     records: tuple[RoundRecord, ...] = ()
     if possible:
-        records = context.rounds(RoundPlan(key, model, TRAIN, possible, context.config.federation))
-    findings = replace(findings, privacy=_privacy(context))
+        findings = replace(findings, privacy=_privacy(context, findings.privacy, model, possible))
+        yield findings
+        try:
+            records = context.rounds(RoundPlan(key, model, TRAIN, possible, context.config.federation))
+        except Exception:
+            with suppress(Exception):  # where nobody answers any more, the bound stands
+                findings = replace(findings, privacy=_privacy(context, findings.privacy))
+            yield findings
+            raise
+    findings = replace(findings, privacy=_privacy(context, findings.privacy))
     if len(records) < wanted:
         why = f"the privacy budget is spent after {done + len(records)} rounds of the {model}"
         findings = replace(findings, stopped=why)
-    return records, findings
+    return findings, records
 
 
 def _affordable_rounds(context: PrivateGanContext, model: str, wanted: int) -> int:
@@ -140,9 +155,13 @@ def _affordable_rounds(context: PrivateGanContext, model: str, wanted: int) -> i
     return rounds[quorum - 1]
 
 
-def _privacy(context: PrivateGanContext) -> dict[str, PrivacyStatement]:
-    replies = ask_for_json(context.network, Question(STATUS, {}), "status")
-    return {name: PrivacyStatement.model_validate(status["privacy"]) for name, status in replies.items()}
+def _privacy(
+    context: PrivateGanContext, known: Mapping[str, PrivacyStatement], model: str = GAN, ahead: int = 0
+) -> dict[str, PrivacyStatement]:
+    """The sites' statements as they are now, with so many rounds of a model ahead; where one is gone, its last one."""
+    replies = ask_for_json(context.network, Question(STATUS, {}, {"model": model, "ahead": ahead}), "status")
+    stated = {name: PrivacyStatement.model_validate(status["privacy"]) for name, status in replies.items()}
+    return {**known, **stated}
 
 
 def _frame(context: PrivateGanContext, number: int) -> PrivateGanFrame:

@@ -28,8 +28,10 @@ class PrivacyStatement(BaseModel):
         clip: the norm.
         delta: at which the epsilons hold.
         budget: the epsilon at which the site stops; None for no stop.
-        epsilon_rdp: spent so far, by RDP.
-        epsilon_prv: spent so far, by PRV.
+        epsilon_rdp: spent so far, and by the rounds ahead, by RDP.
+        epsilon_prv: the same by PRV.
+        ahead: rounds that may be under way and are counted as if they had been released; with some of them, the
+            epsilons are upper bounds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,6 +45,7 @@ class PrivacyStatement(BaseModel):
     budget: float | None = None
     epsilon_rdp: float | None = None
     epsilon_prv: float | None = None
+    ahead: int = 0
 
 
 class PrivateGanCapabilities(ImageCapabilities):

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from fednet.api import ModelState, SiteContext
 from fednet.errors import PrivacyError
 from fednet.methods.private_gan.config import PrivateGanConfig
-from fednet.methods.private_gan.mechanism import privacy_mechanism
+from fednet.methods.private_gan.mechanism import PrivacyMechanism, privacy_mechanism
 from fednet.methods.private_gan.messages import PrivacyStatement
 from fednet.methods.private_gan.training import GradientProtection
-from fednet.privacy.accounting import epsilon
+from fednet.privacy.accounting import Expense, epsilon, spent
 from fednet.privacy.client_level import clip_and_noise, clip_change
 from fednet.privacy.ledger import LedgerEntry, PrivacyLedger
 from fednet.privacy.noise import NoiseSource
@@ -131,29 +131,32 @@ class PrivacyGuard:
         if self.mechanism is None:
             return wanted
         each = 1 if self.mechanism.unit == "client" else steps
-        return -(
-            -self._require_ledger().affordable_steps(self.mechanism.expense(each * wanted), self.mechanism.budget)
-            // each
-        )
+        return -(-self._affordable(self.mechanism, steps, wanted).steps // each)
 
     def values(self) -> dict[str, float]:
         """What a round records: the epsilons spent so far, and whether the noise is secret."""
         if self.mechanism is None:
             return {}
-        spent = self._require_ledger().spent(self.mechanism.budget.delta)
-        values = {"epsilon_rdp": spent.rdp, "epsilon_prv": spent.prv, "private": float(self.private)}
+        total = self._require_ledger().spent(self.mechanism.budget.delta)
+        values = {"epsilon_rdp": total.rdp, "epsilon_prv": total.prv, "private": float(self.private)}
         if self.mechanism.unit == "client":
             rounds = sum(expense.steps for expense in self._require_ledger().expenses())
             alone = self.mechanism.client_level().expense_of_change(rounds)
             values["epsilon_alone"] = epsilon([alone], self.mechanism.budget.delta)
         return values
 
-    def statement(self) -> PrivacyStatement:
-        """What the site publishes of its privacy."""
+    def statement(self, steps: int = 1, ahead: int = 0) -> PrivacyStatement:
+        """What the site publishes of its privacy: what the ledger holds, with `ahead` rounds of `steps` steps more.
+
+        A run may end within a round, and nobody may be left to ask: what is stated before it counts it as released.
+        """
         mechanism = self.mechanism
         if mechanism is None:
             return PrivacyStatement(level="none", private=False)
-        spent = self._require_ledger().spent(mechanism.budget.delta)
+        expenses = self._require_ledger().expenses()
+        if ahead:
+            expenses.append(self._affordable(mechanism, steps, ahead))
+        total = spent(expenses, mechanism.budget.delta)
         return PrivacyStatement(
             level=mechanism.unit,
             private=self.private,
@@ -162,9 +165,15 @@ class PrivacyGuard:
             clip=mechanism.clip,
             delta=mechanism.budget.delta,
             budget=mechanism.budget.epsilon,
-            epsilon_rdp=spent.rdp,
-            epsilon_prv=spent.prv,
+            epsilon_rdp=total.rdp,
+            epsilon_prv=total.prv,
+            ahead=ahead,
         )
+
+    def _affordable(self, mechanism: PrivacyMechanism, steps: int, rounds: int) -> Expense:
+        """What the budget buys of so many rounds of `steps` steps; a round is one step at client level."""
+        wanted = mechanism.expense(rounds if mechanism.unit == "client" else rounds * steps)
+        return mechanism.expense(self._require_ledger().affordable_steps(wanted, mechanism.budget))
 
     def _require_ledger(self) -> PrivacyLedger:
         if self._ledger is None:

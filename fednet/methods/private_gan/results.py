@@ -83,7 +83,13 @@ def _title(config: PrivateGanConfig, findings: PrivateGanFindings, sites: Sequen
     if not findings.private:
         return f"{title}, {NOT_PRIVATE}"
     worst = max((statement.epsilon_rdp or 0.0 for statement in findings.privacy.values()), default=0.0)
-    return f"{title}, epsilon {worst:.3g} at delta {config.privacy.delta:g} for every {config.privacy.level}"
+    bound = "at most " if _ahead(findings) else ""
+    return f"{title}, epsilon {bound}{worst:.3g} at delta {config.privacy.delta:g} for every {config.privacy.level}"
+
+
+def _ahead(findings: PrivateGanFindings) -> list[str]:
+    """The sites whose epsilon is an upper bound, since it counts rounds that may not have been released."""
+    return sorted(name for name, statement in findings.privacy.items() if statement.ahead)
 
 
 def _privacy(findings: PrivateGanFindings) -> SummaryTable:
@@ -102,6 +108,8 @@ def _notes(config: PrivateGanConfig, findings: PrivateGanFindings) -> tuple[str,
     notes, level = [], config.privacy.level
     if findings.stopped:
         notes.append(f"Stopped: {findings.stopped}.")
+    if ahead := _ahead(findings):
+        notes.append(f"The epsilons of {', '.join(ahead)} count rounds that were under way as if they were released.")
     if level == "none":
         notes.append(f"{NOT_PRIVATE}: nothing is protected (privacy.level none).")
     elif not findings.private:

@@ -174,11 +174,15 @@ class PrivateGanSite(RoundModels, ImageSite[PrivateGanConfig, _LoadedPrivateGan]
         return self.config.train.steps if model == GAN else self.config.classifier.steps
 
     def _status(self, question: Question) -> Mapping[str, Tensor]:
-        """What has been spent, the models' digests, and how many `rounds` of a `model` the budget still buys."""
+        """What has been spent, the models' digests, and how many `rounds` of a `model` the budget still buys.
+
+        With `ahead`, as many rounds of the model count as spent.
+        """
         model = choice(question.options, "model", (GAN, CLASSIFIER), GAN)
         wanted = whole_number(question.options, "rounds", 1) or 1
+        ahead = min(whole_number(question.options, "ahead", 0, least=0) or 0, MAX_ROUNDS)
         status = {
-            "privacy": self.loaded.guard.statement().model_dump(),
+            "privacy": self.loaded.guard.statement(self._steps(model), ahead).model_dump(),
             "digests": {name: digest(self.states.current_state(name)) for name in (GAN, CLASSIFIER)},
             "rounds": self.loaded.guard.affordable_rounds(self._steps(model), min(wanted, MAX_ROUNDS)),
         }

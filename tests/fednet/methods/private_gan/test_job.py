@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from PIL import Image
 
-from fednet.api import NullProgress, Question, RoundPlan, SiteContext
+from fednet.api import NullProgress, Question, Replies, RoundPlan, SiteContext
 from fednet.data.datasets import ImageSet, Splits
-from fednet.errors import DataError, MethodError
+from fednet.errors import DataError, MeasureError, MethodError
 from fednet.federated import aggregation, local_network
 from fednet.federated.config import Federation
 from fednet.methods.common import job as common_job
@@ -22,8 +23,10 @@ from fednet.methods.private_gan import job
 from fednet.methods.private_gan.job import run_job
 from fednet.methods.private_gan.messages import DRAW, GAN, TRAIN, read_private_gan_capabilities
 from fednet.methods.private_gan.site import PrivateGanSite
+from fednet.metrics.evaluation import evaluate
 from fednet.metrics.judge import train_judge
 from fednet.privacy.accounting import Expense, epsilon
+from fednet.privacy.ledger import PrivacyLedger
 from fednet.reporting.summary import read_summary
 
 Make = Callable[..., Any]
@@ -104,10 +107,86 @@ def test_it_stops_where_the_budget_is_spent_and_says_so(federation: Make, splits
 def test_a_run_that_goes_on_does_nothing_twice(federation: Make, splits: Splits) -> None:
     made = federation()
     first = run_job(made.config, made.network, made.folder, 0, NullProgress())
-    spent = (made.folder / "privacy" / "a1.json").read_bytes()
+    before = (made.folder / "privacy" / "a1.json").read_bytes()
     again = federation()
     assert run_job(again.config, again.network, again.folder, 0, NullProgress()).sections[1:] == first.sections[1:]
-    assert (made.folder / "privacy" / "a1.json").read_bytes() == spent
+    assert (made.folder / "privacy" / "a1.json").read_bytes() == before
+
+
+class Ending:
+    """A network that fails, and may stay silent then, after some rounds."""
+
+    def __init__(self, made: Any, rounds: int, *, silent: bool = False) -> None:
+        self.made, self.rounds, self.silent, self.ended = made, rounds, silent, False
+        self.capabilities = made.capabilities
+
+    def ask(self, question: Question) -> Replies:
+        if self.ended and self.silent:
+            raise ConnectionError("nobody is left")
+        replies: Replies = self.made.network.ask(question)
+        return replies
+
+    def run_rounds(self, plan: RoundPlan) -> Any:
+        possible, self.rounds = min(plan.rounds, self.rounds), self.rounds - plan.rounds
+        records = self.made.network.run_rounds(replace(plan, rounds=possible)) if possible else ()
+        if self.rounds < 0:
+            self.ended = True
+            raise ConnectionError("the round cannot be held")
+        return records
+
+
+def spent(made: Any, level: Literal["example", "client"] = "client") -> float:
+    """The largest epsilon of all ledgers."""
+    return max(PrivacyLedger(path, level).spent(1e-5).rdp for path in (made.folder / "privacy").glob("*.json"))
+
+
+CLIENT = {"privacy": {"level": "client", "seeded": False}, "share": {"weight": "equal"}, "report": {"every": 2}}
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 3])
+def test_a_run_that_fails_is_headlined_with_the_ledgers(federation: Make, splits: Splits, rounds: int) -> None:
+    made = federation(rounds=8, **CLIENT)
+    with pytest.raises(ConnectionError, match="cannot be held"):
+        run_job(made.config, Ending(made, rounds), made.folder, 0, NullProgress())  # type: ignore[arg-type]
+    assert f"epsilon {spent(made) if rounds else 0.0:.3g} at delta" in read_summary(made.folder).title
+
+
+def test_where_nobody_can_be_asked_any_more_the_headline_is_a_bound(federation: Make, splits: Splits) -> None:
+    made = federation(rounds=8, **CLIENT)
+    with pytest.raises(ConnectionError, match="cannot be held"):
+        run_job(made.config, Ending(made, 3, silent=True), made.folder, 0, NullProgress())  # type: ignore[arg-type]
+    summary, bound = read_summary(made.folder), epsilon([Expense(1.0, 1.0, 4)], 1e-5)
+    assert spent(made) == epsilon([Expense(1.0, 1.0, 3)], 1e-5) < bound
+    assert f"epsilon at most {bound:.3g} at delta" in summary.title
+    assert "a1, a2, a3 count rounds that were under way" in summary.sections[0].notes[0]
+
+
+def test_pictures_that_cannot_be_measured_hide_no_expense(
+    federation: Make, splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The headline stayed at epsilon 0 of the untrained models, whose pictures were the last that could be measured."""
+    made, measured = federation(rounds=4, **CLIENT), evaluate
+    taken: list[int] = []
+
+    def once(*given: Any, **named: Any) -> Any:
+        taken.append(1)
+        if len(taken) > 1:
+            raise MeasureError("40 of 40 pictures hold NaN")
+        return measured(*given, **named)
+
+    monkeypatch.setattr(job, "evaluate", once)
+    with pytest.raises(MeasureError):
+        run_job(made.config, made.network, made.folder, 0, NullProgress())
+    assert spent(made) == epsilon([Expense(1.0, 1.0, 2)], 1e-5)
+    assert f"epsilon {spent(made):.3g} at delta" in read_summary(made.folder).title
+
+
+def test_a_driver_that_comes_later_believes_no_old_card(federation: Make, splits: Splits) -> None:
+    made = federation(rounds=2, **CLIENT)
+    made.network.run_rounds(RoundPlan("before", GAN, TRAIN, 3, made.config.federation))
+    with pytest.raises(ConnectionError):
+        run_job(made.config, Ending(made, 0), made.folder, 0, NullProgress())  # type: ignore[arg-type]
+    assert f"epsilon {spent(made):.3g} at delta" in read_summary(made.folder).title
 
 
 def test_an_aggregate_of_zeros_is_seen(federation: Make, splits: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
