@@ -1,11 +1,7 @@
 """Compares two folders of pictures in a judge's features: `fednet fid A B`, overall and class by class.
 
 A folder holds pictures (png, jpg and the like) directly, or one folder of them per class, or both. Pictures are
-<<<<<<< HEAD
 brought to the judge's shape by `fednet.data.pools`. Knows no data set and trains nothing.
-=======
-resized to the judge's shape by `fednet.data.sources`.
->>>>>>> 60c5672 (fednet.data, diffusion, metrics: docstrings and errors in the field's words)
 """
 
 from __future__ import annotations

@@ -58,16 +58,15 @@ class CmtiiDataSplit:
         return training_share(self.data, lambda labels: torch.arange(self._public_count(labels)))
 
     def site_data(self, regime: PartitionConfig, site: SiteContext, own: ImageSet | None = None) -> CmtiiSiteData:
-        """A site's pictures: its share of the private pictures, or pictures of its own, kept as they are.
+        """A site's pictures: its share of the private pictures, or all of its own; oriented alike in both cases.
 
         Raises:
             DataError: the data set is not there, or cannot be divided so.
         """
-        share = (
-            own
-            if own is not None
-            else self._private(lambda labels: partition(labels, regime, site.count, site.seed)[site.index])
-        )
+        if own is None:
+            share = self._private(lambda labels: partition(labels, regime, site.count, site.seed)[site.index])
+        else:
+            share = self._oriented(own)
         return CmtiiSiteData(*local_parts(share, regime, site))
 
     def pooled(self, regime: PartitionConfig, sites: int, seed: int) -> ImageSet:

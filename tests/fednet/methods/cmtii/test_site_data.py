@@ -58,10 +58,12 @@ def test_all_together_are_the_sum_of_the_sites() -> None:
     assert len(pooled) == sum(len(split.site_data(REGIME, site(k)).train) for k in range(3))
 
 
-def test_own_pictures_stay_as_they_are() -> None:
+def test_own_pictures_lie_as_the_measures_do() -> None:
     own = load(DATA).judge
-    part = CmtiiDataSplit(DATA, 0.4).site_data(REGIME, site(0), own)
-    assert keys(torch.cat([part.train.images, part.test.images])) == keys(own.images)
+    for public in (0.4, 0.0):
+        split = CmtiiDataSplit(DATA, public)
+        part = split.site_data(REGIME, site(0), own)
+        assert keys(torch.cat([part.train.images, part.test.images])) == keys(split.measures().judge.images)
 
 
 def test_a_public_part_leaves_something_on_both_sides() -> None:
