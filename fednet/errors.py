@@ -4,6 +4,7 @@
     +-- UnknownMethod      a method is not registered, or its module cannot be used (the operator must act)
     +-- DataError          a data set is missing, malformed or does not fit (the operator must act)
     |   +-- UnknownDataset a data set is not registered, or its module cannot be used (the operator must act)
+    |   +-- UnreadableImage a file holds no image that can be read (the operator must act)
     +-- ModelError         a model or checkpoint does not fit the configuration
     +-- MeasureError       a metric was given what it cannot measure (range, count, non-finite)
     +-- PrivacyError       a share, a key, a mask or a budget was refused; names the peers, never the secret
@@ -50,6 +51,19 @@ class UnknownDataset(DataError):
     def __init__(self, name: str, reason: str, known: tuple[str, ...] = ()) -> None:
         super().__init__(f"unknown data set {name!r}: {reason}")
         self.name, self.reason, self.known = name, reason, known
+
+
+class UnreadableImage(DataError):
+    """A file holds no image that can be read.
+
+    Attributes:
+        path: the file, or what it is called.
+        reason: why not, as its decoder says.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} is not a readable image: {reason}")
+        self.path, self.reason = path, reason
 
 
 class ModelError(MethodError):

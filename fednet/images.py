@@ -1,4 +1,4 @@
-"""Images as tensors in [-1, 1]: validation, grids, reading and writing of files.
+"""Images as tensors in [-1, 1]: validation, grids, and files to look at; `fednet.data.image_files` reads files.
 
 A batch outside of [-1, 1] is refused and never clamped silently: the code of score inference's source saved 0..255
 floats through a [0, 1] clamp and measured the result.
@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from fednet.errors import DataError, MeasureError
+from fednet.errors import MeasureError
 from fednet.files import write_whole
 
 Pixels = NDArray[np.uint8]
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
 ROWS, PER_ROW = 10, 10
 """Of `by_label`: rows without labels, and images in a row."""
 SLACK = 1e-4
@@ -126,32 +125,3 @@ def save_png(path: Path, pixels: Pixels) -> None:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
     write_whole(path, buffer.getvalue())
-
-
-def is_grey(path: Path) -> bool:
-    """Whether a file is a greyscale image.
-
-    Raises:
-        DataError: it is not a readable image.
-    """
-    try:
-        with Image.open(path) as picture:
-            return picture.mode in ("1", "L", "LA")
-    except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} is not a readable picture ({error})") from error
-
-
-def read_picture(path: Path, *, grey: bool) -> Tensor:
-    """Reads a file as uint8 (1, h, w) where `grey`, else (3, h, w).
-
-    Raises:
-        DataError: it is not a readable image, or has more than 8 bits a channel.
-    """
-    try:
-        with Image.open(path) as picture:
-            if picture.mode[0] in "IF":
-                raise DataError(f"{path} has more than 8 bits a channel (mode {picture.mode}): convert it to 8 bits")
-            pixels = np.array(picture.convert("L" if grey else "RGB"), dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is not a readable picture ({error})") from error
-    return torch.from_numpy(pixels if pixels.ndim == 3 else pixels[..., None]).permute(2, 0, 1)

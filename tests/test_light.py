@@ -15,8 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OF_EXTRAS = (
-    "diffusers", "matplotlib", "open_clip", "opacus", "peft", "scipy", "sklearn", "tensorboard", "torchdiffeq",
-    "torchmetrics", "torchvision", "transformers",
+    "diffusers", "matplotlib", "open_clip", "opacus", "peft", "pydicom", "scipy", "sklearn", "tensorboard",
+    "torchdiffeq", "torchmetrics", "torchvision", "transformers",
 )  # fmt: skip
 COMMAND = "import sys; from launch.cli import main; sys.exit(main())"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from fednet.data import registry
@@ -30,6 +30,14 @@ class DataConfig(BaseModel):
         name: a registered data set, or the path of a module that defines one, see `fednet.data.registry`.
         root: the folder that holds the data; nothing is ever downloaded.
         size: height and width to resize to; None keeps the data set's own.
+        fit: how an image that is not square becomes so where `size` is set: `crop` cuts its middle out, `pad` adds
+            background, `squash` distorts it.
+        channels: 1 (grey) or 3 (RGB); None keeps the data set's own, which in a folder is 3 if any image has colours.
+        background: what shows through transparent pixels, and what `pad` adds.
+        range: the values that become black and white in files with more than 8 bits a channel; None: all of 16 bits,
+            floats in [0, 1], and what a DICOM file says of itself.
+        unreadable: whether a file of a folder that cannot be read is refused, or left out and counted; for `skip` all
+            files are read once to find out.
         limit: at most this many pictures in each of train, judge and test, drawn evenly from the classes.
     """
 
@@ -38,7 +46,24 @@ class DataConfig(BaseModel):
     name: str = "digits"
     root: Path | None = None
     size: Annotated[int, Field(strict=True, ge=4, le=1024)] | None = None
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    channels: Literal[1, 3] | None = None
+    background: Literal["black", "grey", "white"] = "white"
+    range: tuple[FiniteFloat, FiniteFloat] | None = None
+    unreadable: Literal["refuse", "skip"] = "refuse"
     limit: PositiveCount | None = None
+
+    @property
+    def background_value(self) -> float:
+        """The background in [-1, 1]."""
+        return {"black": -1.0, "grey": 0.0, "white": 1.0}[self.background]
+
+    @field_validator("range")
+    @classmethod
+    def _rising(cls, limits: tuple[float, float] | None) -> tuple[float, float] | None:
+        if limits is not None and not limits[0] < limits[1]:
+            raise ValueError("range needs two numbers, what is black and the larger that is white")
+        return limits
 
     @field_validator("name")
     @classmethod

@@ -5,19 +5,21 @@ What a data set's `read` returns, and how files and arrays become tensors. Knows
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
+from fednet.data.config import DataConfig
+from fednet.data.image_files import decode
 from fednet.errors import DataError
-from fednet.images import from_bytes, read_picture
 
 Read = Callable[[Tensor], Tensor]
 """Indices int64 (m,) -> images float32 (m, c, h, w) in [-1, 1]."""
+_LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,47 @@ def resize(images: Tensor, size: int | None) -> Tensor:
     return interpolate(images, (size, size), mode="bilinear", antialias=True).clamp_(-1, 1)
 
 
-def stack(paths: list[Path], grey: bool, size: int | None) -> Tensor:
-    """Reads image files as float32 (n, c, h, w) in [-1, 1]; c is 1 where `grey`, else 3.
+def conform(images: Tensor, config: DataConfig, channels: int | None = None) -> Tensor:
+    """Images with the channels and the size that a configuration asks for.
+
+    Args:
+        images: float32 (n, c, h, w) in [-1, 1], c 1 or 3.
+        config: its `size`, `fit` and `background`, and its `channels` where the argument is None.
+        channels: 1 or 3; None for the configuration's, or as they are.
+    """
+    images = with_channels(images, channels or config.channels)
+    height, width = images.shape[-2:]
+    if config.size is None or height == width or config.fit == "squash":
+        return resize(images, config.size)
+    if config.fit == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        return resize(images[..., top : top + side, left : left + side], config.size)
+    wide, high = max(height - width, 0), max(width - height, 0)
+    margins = (wide // 2, wide - wide // 2, high // 2, high - high // 2)
+    return resize(pad(images, margins, value=config.background_value), config.size)
+
+
+def with_channels(images: Tensor, channels: int | None) -> Tensor:
+    """Grey (n, 1, h, w) as RGB of equal channels, or RGB as luma (ITU-R BT.601); None: as they are."""
+    if channels is None or images.shape[1] == channels:
+        return images
+    if channels == 3:
+        return images.expand(-1, 3, -1, -1)
+    weights = torch.tensor(_LUMA, dtype=torch.float64).view(1, 3, 1, 1)
+    return (images.double() * weights).sum(1, keepdim=True).to(images.dtype).clamp_(-1, 1)
+
+
+def stack(paths: Sequence[Path], config: DataConfig, channels: int) -> Tensor:
+    """Reads image files as float32 (n, channels, h, w) in [-1, 1].
 
     Raises:
-        DataError: a file is no image, or the images differ in size and `size` is None.
+        DataError: a file cannot be read, or the images differ in size and `config.size` is None.
     """
     images: list[Tensor] = []
     for path in paths:
-        image = resize(from_bytes(read_picture(path, grey=grey).unsqueeze(0)), size)[0]
+        decoded = decode(path, background=config.background_value, limits=config.range)
+        image = conform(decoded.values[None], config, channels)[0]
         if images and image.shape != images[0].shape:
             raise DataError(
                 f"{path} is {tuple(image.shape[1:])}, {paths[0]} is {tuple(images[0].shape[1:])} pixels: "

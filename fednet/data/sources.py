@@ -7,21 +7,24 @@ imported by what needs them.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from fednet.data.config import DataConfig
-from fednet.data.pools import DataSource, ImagePool, resize, stack
+from fednet.data.image_files import is_colour
+from fednet.data.image_folder import FolderListing, is_folder, list_folder
+from fednet.data.inspection import inspect_files
+from fednet.data.pools import DataSource, ImagePool, conform, stack
 from fednet.errors import DataError
-from fednet.images import SUFFIXES, from_bytes, is_grey
+from fednet.images import from_bytes
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torchvision.datasets import CIFAR10
 
+_log = logging.getLogger(__name__)
 READ_ERRORS = (OSError, RuntimeError, ValueError, AssertionError, KeyError, EOFError, SyntaxError)
 """What torchvision and Pillow raise at files that are missing or malformed."""
 
@@ -33,7 +36,7 @@ def digits(config: DataConfig) -> DataSource:
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).to(torch.float32).unsqueeze(1) / 8 - 1
     labels = torch.from_numpy(bunch.target).to(torch.int64)
-    return DataSource(ImagePool.of(images, labels, _numerals(), config.size))
+    return DataSource(ImagePool(labels, _numerals(), lambda indices: conform(images[indices], config)))
 
 
 def mnist(config: DataConfig) -> DataSource:
@@ -61,23 +64,21 @@ def tiny_imagenet(config: DataConfig) -> DataSource:
     train/<wnid>/images/*.JPEG, val/images/*.JPEG with their classes in val/val_annotations.txt, and names in
     words.txt; where that is missing, the classes are called by their WordNet numbers. test/ has no labels and is left.
     """
-    root = root_of(config)
-    train = _folder(config, root / "train", grey=False)  # a few of the pictures are grey, perhaps the first
+    root, channels = root_of(config), config.channels or 3  # a few of the images are grey
+    train = _readable(config, _with_classes(root / "train"))
     annotated = _annotated(root / "val", {wnid: label for label, wnid in enumerate(train.classes)})
     names = _words(root / "words.txt", train.classes)
-    return DataSource(replace(train, classes=names), _files(config, annotated, names, grey=False))
+    return DataSource(_files(config, train.labelled, names, channels), _files(config, annotated, names, channels))
 
 
 def folder(config: DataConfig) -> DataSource:
-    """Any pictures, one folder per class: root/{train,test}/<class>/* or root/<class>/* (then split)."""
-    root = root_of(config)
-    if not (root / "train").is_dir():
-        return DataSource(_folder(config, root), None)
-    train, test = _folder(config, root / "train"), _folder(config, root / "test")
-    if train.classes != test.classes:
-        odd = sorted(set(train.classes) ^ set(test.classes))
-        raise DataError(f"{root}: train and test must hold the same classes; these are in one only: {odd[:10]}")
-    return DataSource(train, test)
+    """Any images, one folder per class: root/{train,test}/<class>/* or root/<class>/* (then split)."""
+    listings = [_readable(config, _with_classes(path)) for path in _parts(root_of(config))]
+    if odd := sorted(set(listings[0].classes) ^ set(listings[-1].classes)):
+        raise DataError(f"{config.root}: train and test must hold the same classes; these are in one only: {odd[:10]}")
+    files = [path for listing in listings for path, _ in listing.labelled]
+    channels = config.channels or (3 if any(map(is_colour, files)) else 1)
+    return DataSource(*(_files(config, listing.labelled, listing.classes, channels) for listing in listings))
 
 
 def root_of(config: DataConfig) -> Path:
@@ -87,7 +88,7 @@ def root_of(config: DataConfig) -> Path:
         DataError: there is no such folder.
     """
     root = (config.root or Path()).expanduser()
-    if not root.is_dir():
+    if not is_folder(root):
         raise DataError(f"data.root: {root} is not a folder; expected {config.name} there: nothing is downloaded")
     return root
 
@@ -110,7 +111,7 @@ def _idx(config: DataConfig, stem: str) -> ImagePool:
         ) from error
     if len(images) != len(labels):
         raise DataError(f"mnist: {raw} holds {len(images)} {stem} images but {len(labels)} labels")
-    return ImagePool(labels, _numerals(), lambda indices: resize(from_bytes(images[indices].unsqueeze(1)), config.size))
+    return ImagePool(labels, _numerals(), lambda indices: conform(from_bytes(images[indices].unsqueeze(1)), config))
 
 
 def _cifar(config: DataConfig, kind: type[CIFAR10], inner: str) -> DataSource:
@@ -129,20 +130,53 @@ def _cifar(config: DataConfig, kind: type[CIFAR10], inner: str) -> DataSource:
 def _array(config: DataConfig, part: CIFAR10) -> ImagePool:
     images = torch.from_numpy(part.data).permute(0, 3, 1, 2)
     labels = torch.tensor(part.targets, dtype=torch.int64)
-    return ImagePool(labels, tuple(part.classes), lambda indices: resize(from_bytes(images[indices]), config.size))
+    return ImagePool(labels, tuple(part.classes), lambda indices: conform(from_bytes(images[indices]), config))
 
 
-def _folder(config: DataConfig, path: Path, grey: bool | None = None) -> ImagePool:
-    from torchvision.datasets import ImageFolder  # noqa: PLC0415 - of the extra `images`
+def _parts(root: Path) -> list[Path]:
+    """The folders with classes: train/ and test/ where both are there, else the folder itself.
 
-    try:
-        folder = ImageFolder(str(path), is_valid_file=lambda name: Path(name).suffix.lower() in SUFFIXES)
-    except READ_ERRORS as error:
+    Raises:
+        DataError: there is a train/ with classes, but no test/.
+    """
+    train, test = root / "train", root / "test"
+    if not is_folder(train):
+        return [root]
+    if is_folder(test):
+        return [train, test]
+    if list_folder(train).classes:
+        raise DataError(f"{train} holds classes, but there is no {test}: set data.root to {train}, or add {test}")
+    return [root]  # a class that is called train
+
+
+def _with_classes(path: Path) -> FolderListing:
+    """The images of a folder, which must have classes."""
+    listing = list_folder(path)
+    if not listing.classes:
+        found = f"{len(listing.unsorted)} images lie in it" if listing.unsorted else "no image lies below it"
         raise DataError(
-            f"{config.name}: {path} does not hold pictures in one folder per class ({error}); "
-            f"expected {path}/<class>/*.png, .jpg and the like"
-        ) from error
-    return _files(config, [(Path(name), label) for name, label in folder.samples], tuple(folder.classes), grey)
+            f"{path} does not hold pictures in one folder per class ({found}); expected {path}/<class>/*.png, .jpg and "
+            "the like"
+        )
+    return listing
+
+
+def _readable(config: DataConfig, listing: FolderListing) -> FolderListing:
+    """The files of a listing; with `unreadable: skip` those that can be read.
+
+    Raises:
+        DataError: none of them can.
+    """
+    if config.unreadable == "refuse":
+        return listing
+    refused = inspect_files((path for path, _ in listing.labelled), config).refused
+    if not refused:
+        return listing
+    _log.warning("%d of %d image files are left out; the first: %s", len(refused), len(listing.labelled), refused[0])
+    kept = listing.without(error.path for error in refused)
+    if not kept.classes:
+        raise DataError(f"{config.root}: none of {len(refused)} image files can be read; the first: {refused[0]}")
+    return kept
 
 
 def _annotated(val: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:
@@ -175,16 +209,10 @@ def _words(path: Path, wnids: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name if first.count(name) == 1 else f"{name} ({wnid})" for name, wnid in pairs)
 
 
-def _files(
-    config: DataConfig, labelled: list[tuple[Path, int]], classes: tuple[str, ...], grey: bool | None = None
-) -> ImagePool:
-    """Pictures in files; whether they are read as grey is the first one's to say where `grey` is None."""
+def _files(config: DataConfig, labelled: list[tuple[Path, int]], classes: tuple[str, ...], channels: int) -> ImagePool:
+    """Images in files, which are read when they are asked for."""
     paths = [path for path, _ in labelled]
     if not paths:
         raise DataError(f"{config.name}: no pictures below {root_of(config)}")
-    without_colour = is_grey(paths[0]) if grey is None else grey
-
-    def read(indices: Tensor) -> Tensor:
-        return stack([paths[int(index)] for index in indices], without_colour, config.size)
-
-    return ImagePool(torch.tensor([label for _, label in labelled], dtype=torch.int64), classes, read)
+    labels = torch.tensor([label for _, label in labelled], dtype=torch.int64)
+    return ImagePool(labels, classes, lambda indices: stack([paths[int(k)] for k in indices], config, channels))

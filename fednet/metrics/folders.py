@@ -11,9 +11,10 @@ from pathlib import Path
 
 from torch import Tensor
 
+from fednet.data.config import DataConfig
+from fednet.data.image_folder import is_folder, list_folder
 from fednet.data.pools import stack
 from fednet.errors import DataError
-from fednet.images import SUFFIXES
 from fednet.metrics.frechet import frechet_distance
 from fednet.metrics.judge import Judge
 
@@ -57,21 +58,21 @@ def compare(a: Path, b: Path, judge: Judge) -> FolderComparison:
 
 
 def _features(folder: Path, judge: Judge) -> tuple[list[str], Tensor]:
-    """The class folder of every picture ("" where it lies in none) and the features (n, d)."""
-    paths = _pictures(folder)
-    channels, side, _ = judge.shape
-    images = stack(paths, grey=channels == 1, size=side)
-    return ["" if path.parent == folder else path.parent.name for path in paths], judge.features(images)
+    """The class of every image ("" where it lies in none) and the features (n, d).
 
-
-def _pictures(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    Raises:
+        DataError: the folder is missing or holds no image, or one cannot be read.
+    """
+    if not is_folder(folder):
         raise DataError(f"{folder} is not a folder; expected pictures in it, or one folder of them per class")
-    candidates = [path for pattern in ("*", "*/*") for path in folder.glob(pattern)]
-    paths = sorted(path for path in candidates if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not paths:
-        raise DataError(f"{folder} holds no pictures ({', '.join(sorted(SUFFIXES))}), nor do the folders in it")
-    return paths
+    listing = list_folder(folder)
+    named = [("", path) for path in listing.unsorted]
+    named += [(name, path) for name, paths in listing.by_class.items() for path in paths]
+    if not named:
+        raise DataError(f"{folder} holds no pictures, nor do the folders in it")
+    channels, side, _ = judge.shape
+    config = DataConfig(name="folder", root=folder, size=side)
+    return [name for name, _ in named], judge.features(stack([path for _, path in named], config, channels))
 
 
 def _where(names: list[str], name: str) -> list[int]:

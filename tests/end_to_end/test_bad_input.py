@@ -141,12 +141,12 @@ LIVE = {
     "a file that is no picture": (
         ("novelty", "infer", "words.png"),
         METHOD,
-        r"words\.png is not a readable picture .*",
+        r"words\.png is not a readable image: .*",
     ),
     "a picture of another size": (
         ("novelty", "infer", "wide.png"),
         METHOD,
-        r"wide\.png has 9 x 8 pixels; the sites know .*8 x 8 only: crop or resize it first",
+        r"wide\.png is not a readable image: it has 9 x 8 pixels; expected .*8 x 8: crop or resize it first",
     ),
     "a picture that is not there": (
         ("novelty", "infer", "absent.png"),

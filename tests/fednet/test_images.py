@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fednet.errors import DataError, MeasureError
-from fednet.images import from_bytes, grid, is_grey, read_picture, require_pictures, save_png, to_bytes
+from fednet.errors import MeasureError
+from fednet.images import from_bytes, grid, require_pictures, save_png, to_bytes
 
 
 def test_bytes_survive_the_way_there_and_back() -> None:
@@ -72,20 +72,6 @@ def test_saved_pictures_are_read_back(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     path = tmp_path / "deep" / "inside.png"
     save_png(path, pixels)
-    assert torch.equal(read_picture(path, grey=False).permute(1, 2, 0), torch.from_numpy(pixels))
-    assert read_picture(path, grey=True).shape == (1, 5, 7)
+    with Image.open(path) as saved:
+        assert np.array_equal(np.asarray(saved), pixels)
     assert [file.name for file in path.parent.iterdir()] == ["inside.png"]
-
-
-def test_grey_is_told_from_colour(tmp_path: Path) -> None:
-    for mode, grey in (("L", True), ("1", True), ("LA", True), ("RGB", False), ("P", False), ("RGBA", False)):
-        Image.new(mode, (3, 3)).save(tmp_path / "it.png")
-        assert is_grey(tmp_path / "it.png") is grey
-
-
-def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "it.png").write_text("hello")
-    with pytest.raises(DataError, match=r"it\.png is not a readable picture"):
-        read_picture(tmp_path / "it.png", grey=True)
-    with pytest.raises(DataError, match=r"it\.png is not a readable picture"):
-        is_grey(tmp_path / "it.png")

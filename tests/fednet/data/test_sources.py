@@ -14,7 +14,7 @@ from torchvision import datasets
 
 from fednet.data.config import DataConfig
 from fednet.data.datasets import ImageSet, load
-from fednet.errors import DataError
+from fednet.errors import DataError, UnreadableImage
 
 
 def paint(path: Path, value: int, side: int = 6, mode: str = "L") -> None:
@@ -180,12 +180,44 @@ def _labels(parts: tuple[ImageSet, ...]) -> list[int]:
     return [label for part in parts for label in part.labels.tolist()]
 
 
-def test_colour_or_grey_is_the_first_picture_s(tmp_path: Path) -> None:
-    for split in ("train", "test"):
+def test_one_grey_image_does_not_make_a_folder_grey(tmp_path: Path) -> None:
+    for split, first in (("train", "L"), ("test", "RGB")):
         for name in ("a", "b"):
             for index in range(2):
-                paint(tmp_path / split / name / f"{index}.jpg", 9, mode="RGB")
-    assert load(DataConfig(name="folder", root=tmp_path)).train.shape == (3, 6, 6)
+                mode = first if (name, index) == ("a", 0) else "RGB"
+                paint(tmp_path / split / name / f"{index}.png", 9, mode=mode)
+    data = DataConfig(name="folder", root=tmp_path)
+    assert load(data).train.shape == (3, 6, 6)
+    assert load(data.model_copy(update={"channels": 1})).train.shape == (1, 6, 6)
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    for name in ("bus", "train"):
+        for index in range(5):
+            paint(tmp_path / name / f"{index}.png", index)
+    data = DataConfig(name="folder", root=tmp_path)
+    assert load(data).train.classes == ("bus", "train")
+    paint(tmp_path / "train" / "deeper" / "0.png", 1)
+    with pytest.raises(DataError, match=r"train holds classes, but there is no .*test: set data\.root"):
+        load(data)
+
+
+def test_what_cannot_be_read_is_refused_or_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a", "b"):
+        for index in range(6):
+            paint(tmp_path / name / f"{index}.png", index)
+    for path in ("a/5.png", "lost/0.jpg", "lost/1.dcm"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(b"\x89PNG\r\n\x1a\nno more")
+    data = DataConfig(name="folder", root=tmp_path)
+    with pytest.raises(UnreadableImage, match=r"5\.png is not a readable image"):
+        load(data)
+    splits = load(data.model_copy(update={"unreadable": "skip"}))
+    assert splits.train.classes == ("a", "b")
+    assert sum(map(len, (splits.train, splits.judge, splits.test))) == 11
+    assert "3 of 14 image files are left out" in caplog.text
 
 
 def test_train_and_test_must_hold_the_same_classes(tmp_path: Path) -> None:
@@ -195,21 +227,19 @@ def test_train_and_test_must_hold_the_same_classes(tmp_path: Path) -> None:
         load(DataConfig(name="folder", root=tmp_path))
 
 
-@pytest.mark.parametrize("kind", ["empty", "empty class", "broken picture", "odd size", "16 bit"])
+@pytest.mark.parametrize("kind", ["empty", "flat", "broken picture", "odd size"])
 def test_a_folder_that_does_not_do_is_refused(tmp_path: Path, kind: str) -> None:
-    said = {"empty": "one folder per class", "empty class": "one folder per class", "broken picture": "not a readable"}
-    said |= {"odd size": r"set data\.size", "16 bit": "more than 8 bits"}
-    if kind != "empty":
+    said = {"empty": "no image lies below it", "flat": "1 images lie in it", "broken picture": "not a readable"}
+    said |= {"odd size": r"set data\.size"}
+    if kind == "flat":
+        paint(tmp_path / "0.png", 0)
+    elif kind != "empty":
         for name in ("a", "b"):
             for index in range(5):
                 paint(tmp_path / name / f"{index}.png", index)
-    if kind == "empty class":
-        (tmp_path / "c").mkdir()
     if kind == "broken picture":
         (tmp_path / "b" / "3.png").write_bytes((tmp_path / "b" / "3.png").read_bytes()[:40])
     if kind == "odd size":
         paint(tmp_path / "b" / "3.png", 3, side=7)
-    if kind == "16 bit":
-        Image.fromarray(np.full((6, 6), 40000, dtype=np.uint16)).save(tmp_path / "b" / "3.png")
     with pytest.raises(DataError, match=said[kind]):
         load(DataConfig(name="folder", root=tmp_path))

@@ -1,0 +1,151 @@
+"""Lists the image files of a folder and the classes that its folders name; reads no pixel.
+
+What systems leave behind (hidden names, `__MACOSX`, `Thumbs.db`) and folders without an image are no classes and no
+images. Names of classes are in Unicode's composed form (NFC): some file systems decompose them.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fednet.data.image_files import is_image_file
+from fednet.errors import DataError
+
+LEFT_BY_SYSTEMS = frozenset(
+    {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "Thumbs.db", "desktop.ini"}
+)
+
+
+@dataclass(frozen=True)
+class FolderListing:
+    """The image files of a folder.
+
+    Attributes:
+        by_class: those in each class's folder and below it, by the class's name; classes in order.
+        unsorted: those that lie beside the classes' folders, or in a folder without classes.
+        empty: the names of the folders that hold no image.
+        others: how many files are no images, by ending.
+    """
+
+    by_class: dict[str, tuple[Path, ...]]
+    unsorted: tuple[Path, ...]
+    empty: tuple[str, ...]
+    others: dict[str, int]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes that have images."""
+        return tuple(self.by_class)
+
+    @property
+    def labelled(self) -> list[tuple[Path, int]]:
+        """Every file in a class with its label, a position in `classes`; of a folder without classes all, with -1."""
+        if not self.by_class:
+            return [(path, -1) for path in self.unsorted]
+        return [(path, label) for label, paths in enumerate(self.by_class.values()) for path in paths]
+
+    def without(self, left_out: Iterable[str]) -> FolderListing:
+        """The listing without some files; a class of which none stays is empty."""
+        gone = frozenset(left_out)
+        kept = {name: tuple(path for path in paths if str(path) not in gone) for name, paths in self.by_class.items()}
+        return replace(
+            self,
+            by_class={name: paths for name, paths in kept.items() if paths},
+            unsorted=tuple(path for path in self.unsorted if str(path) not in gone),
+            empty=(*self.empty, *(name for name, paths in kept.items() if not paths)),
+        )
+
+
+def list_folder(folder: Path) -> FolderListing:
+    """The images in a folder: one folder per class, at any depth within it, or images without classes.
+
+    Raises:
+        DataError: the folder or one below it cannot be read.
+    """
+    unsorted, by_class, empty, others = list[Path](), dict[str, list[Path]](), list[str](), Counter[str]()
+    for path, is_folder in _entries(folder):
+        if not is_folder:
+            _file_into(path, unsorted, others)
+            continue
+        images = list[Path]()
+        for file in _files_below(path, ()):
+            _file_into(file, images, others)
+        if images:
+            by_class.setdefault(_class_name(path), []).extend(sorted(images, key=_place))
+        else:
+            empty.append(_class_name(path))
+    ordered = {name: tuple(by_class[name]) for name in sorted_names(by_class)}
+    return FolderListing(ordered, tuple(unsorted), tuple(empty), dict(others))
+
+
+def sorted_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Names in order: of numbers where all are whole numbers, else of text."""
+    listed = sorted(names)
+    numbers = all(name.isascii() and name.isdecimal() for name in listed)
+    return tuple(sorted(listed, key=int)) if numbers else tuple(listed)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder at this path.
+
+    Raises:
+        DataError: it is hidden from this process.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _file_into(path: Path, images: list[Path], others: Counter[str]) -> None:
+    if is_image_file(path):
+        images.append(path)
+    else:
+        others[path.suffix.lower() or "no ending"] += 1
+
+
+def _files_below(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    """All files, through links as well; a link to a folder that it lies in is not followed."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    for path, deeper in _entries(folder):
+        if deeper:
+            yield from _files_below(path, (*above, real))
+        else:
+            yield path
+
+
+def _entries(folder: Path) -> list[tuple[Path, bool]]:
+    """What a folder holds, in order of names, and whether it is a folder; without what systems leave behind.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, entry.is_dir()) for entry in entries)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    return [(folder / name, deeper) for name, deeper in found if not _is_left_by_system(name)]
+
+
+def _is_left_by_system(name: str) -> bool:
+    return name.startswith(".") or name in LEFT_BY_SYSTEMS
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path} cannot be read: {error.strerror or error}")
+
+
+def _place(path: Path) -> tuple[str, str]:
+    return str(path.parent), path.name
+
+
+def _class_name(folder: Path) -> str:
+    return unicodedata.normalize("NFC", os.fsencode(folder.name).decode("utf-8", "replace"))
