@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
@@ -17,20 +15,21 @@ from typing import Self
 from fednet.errors import MeasureError
 from fednet.files import write_whole
 from fednet.images import Pixels
+from fednet.reporting.json_text import to_json
 
 Cell = float | int | bool | str | None
 """Type of a cell of a table."""
 
 
 def write_json(path: Path, value: object) -> None:
-    """Writes a value as indented JSON, atomically; creates missing folders.
+    """Writes a value as indented JSON (`fednet.reporting.json_text`), atomically; creates missing folders.
 
     Raises:
-        MeasureError: it holds NaN, infinity or a type that JSON does not support.
+        MeasureError: it holds a type that JSON does not support.
     """
     try:
-        text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
-    except (ValueError, TypeError) as error:
+        text = to_json(value, indent=2)
+    except TypeError as error:
         raise MeasureError(f"cannot write {path} as JSON: {error}") from error
     write_whole(path, (text + "\n").encode())
 
@@ -50,10 +49,9 @@ class RunRecord:
         self._lines = (self.folder / "scalars.jsonl").open("a", encoding="utf-8", buffering=1)
 
     def scalar(self, tag: str, value: float, step: int) -> None:
-        """Records one number; NaN and infinity are strings in scalars.jsonl, since JSON has no numbers for them."""
+        """Records one number, which may not be finite."""
         self._events.add_scalar(tag, value, step)
-        written = value if math.isfinite(value) else str(value)
-        self._lines.write(json.dumps({"tag": tag, "step": step, "value": written}) + "\n")
+        self._lines.write(to_json({"tag": tag, "step": step, "value": value}) + "\n")
 
     def image(self, tag: str, pixels: Pixels, step: int = 0) -> None:
         """Records one uint8 (h, w, 3) image."""

@@ -21,11 +21,11 @@ Cell = bool | int | float | str | None
 
 
 class _Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class SummaryTable(_Value):
-    """A table: column headers, and rows of the same length; None and NaN are empty cells."""
+    """A table: column headers, and rows of the same length; None is an empty cell."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fednet.reporting import summary
+from fednet.reporting.json_text import NON_FINITE, number_text
 from fednet.reporting.summary import ParticipationAccount, Summary
 
 
@@ -27,13 +28,13 @@ def format_cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return number_text(value)
     return str(value)
 
 
 def is_number(value: object) -> bool:
     """Whether a value is aligned as numbers are."""
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    return value is None or value in NON_FINITE or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def summary_renderables(summary: Summary, width: int) -> Iterator[Table | str]:

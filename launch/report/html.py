@@ -156,7 +156,7 @@ def progress_charts(happened: Sequence[LauncherEvent]) -> list[ReportChart]:
     for event, done in _unrolled([event for event in happened if event.kind == "progress"]):
         if event.node not in guests:
             for value, number in event.data.get("values", {}).items():
-                series_by_chart[event.data["phase"], value][event.node].append((done, number))
+                series_by_chart[event.data["phase"], value][event.node].append((done, float(number)))
     return [
         _chart(f"{phase}: {value}", "step", {name: series[name] for name in sorted(series)})
         for (phase, value), series in series_by_chart.items()

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from fednet.reporting.json_text import finite
+
 RUN_NODE = ""
 """The node name of events that concern the whole run."""
 
@@ -80,7 +82,7 @@ class EventFile:
             "kind": event.kind,
             "data": dict(event.data),
         }
-        self._file.write(json.dumps(line, default=str) + "\n")
+        self._file.write(json.dumps(finite(line), default=str) + "\n")
         self._file.flush()
 
 

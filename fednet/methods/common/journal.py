@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from fednet.errors import ModelError
+from fednet.reporting.json_text import to_json
 from fednet.reporting.record import write_json
 
 FILE = "journal.json"
@@ -47,7 +48,7 @@ class Journal:
         """
         adapter = TypeAdapter(kind)
         if key not in self._entries:
-            self._entries[key] = json.loads(json.dumps(adapter.dump_python(measure())))
+            self._entries[key] = json.loads(to_json(adapter.dump_python(measure())))
             write_json(self._path, self._entries)
         try:
             return adapter.validate_python(self._entries[key])

@@ -14,7 +14,8 @@ class RegressionConfig(ConfigSection):
     Attributes:
         slope: of the line through the origin that all points lie on.
         examples: points of every site.
-        spread: a site's points lie within this of its centre; centres are 1 apart, so less than .5 keeps them disjoint.
+        spread: a site's points lie within this of its centre, in distances of two centres: less than .5 keeps them
+            disjoint.
         steps: of gradient descent in a round, each on all of a site's points.
         lr: their step size.
         rounds: how many.

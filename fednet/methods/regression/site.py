@@ -1,4 +1,8 @@
-"""A site with a few points of a line, too close together to tell its slope. Knows no other site."""
+"""A site with a few points of a line, too close together to tell its slope. Knows no other site.
+
+All sites' centres lie in [-REACH, REACH], however many there are: gradient descent on the mean square is stable for
+lr < 1 / (1 + x^2), so that x which grew with the number of sites would let any step size diverge.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,8 @@ LINE = "line"
 """The model."""
 TRAIN = "train"
 """The task of a round."""
+REACH = 2.0
+"""The largest centre; up to five sites are 1 apart."""
 
 
 class RegressionSite(RoundModels, MethodSite[RegressionConfig]):
@@ -30,13 +36,15 @@ class RegressionSite(RoundModels, MethodSite[RegressionConfig]):
 
     Args:
         config: the run's.
-        context: its index among the clients is the centre of its points: 1 apart, the middle one at 0.
+        context: its index among the clients decides the centre of its points; the middle one is 0.
     """
 
     def __init__(self, config: RegressionConfig, context: SiteContext) -> None:
         super().__init__(config, context)
-        centre, random = context.index - (context.count - 1) / 2, generator(context.seed, "points", context.name)
-        self.x = centre + config.spread * (2 * torch.rand(config.examples, 1, generator=random) - 1)
+        apart = min(1.0, 2 * REACH / max(1, context.count - 1))
+        centre = apart * (context.index - (context.count - 1) / 2)
+        random = generator(context.seed, "points", context.name)
+        self.x = centre + apart * config.spread * (2 * torch.rand(config.examples, 1, generator=random) - 1)
         self.y = config.slope * self.x
         line = initial_network(context.seed, LINE, make=lambda: nn.Linear(1, 1))
         self._states = SiteModels(context.name, {LINE: line.state_dict()})
@@ -86,7 +94,7 @@ class RegressionSite(RoundModels, MethodSite[RegressionConfig]):
         for _ in range(steps):
             loss = (net(self.x) - self.y).square().mean()
             descend(optimiser, loss)
-        if not bool(torch.isfinite(loss)):
+        if not all(bool(torch.isfinite(part).all()) for part in net.parameters()):
             raise MethodError(f"{self.context.name}: the training diverges: lower lr ({self.config.lr:g})")
         return net
 

@@ -18,7 +18,13 @@ def test_json_is_written_whole_and_read_back(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "runs" / "metrics.json").read_text(encoding="utf-8")) == value
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, object()])
+def test_json_keeps_what_is_not_finite(tmp_path: Path) -> None:
+    write_json(tmp_path / "metrics.json", {"error": [float("inf"), {"loss": float("nan")}]})
+    text = (tmp_path / "metrics.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"error": ["Infinity", {"loss": "NaN"}]}
+
+
+@pytest.mark.parametrize("value", [{1, 2}, object()])
 def test_json_refuses_what_it_does_not_know(tmp_path: Path, value: object) -> None:
     path = tmp_path / "metrics.json"
     write_json(path, "old")
@@ -34,7 +40,7 @@ def test_a_record_is_read_back_by_tensorboard_and_by_hand(tmp_path: Path) -> Non
         record.image("grid", np.zeros((4, 5, 3), dtype=np.uint8))
     folder = tmp_path / "tensorboard" / "a1"
     lines = [json.loads(line) for line in (folder / "scalars.jsonl").read_text().splitlines()]
-    assert lines == [{"tag": "loss", "step": 1, "value": 0.5}, {"tag": "loss", "step": 2, "value": "nan"}]
+    assert lines == [{"tag": "loss", "step": 1, "value": 0.5}, {"tag": "loss", "step": 2, "value": "NaN"}]
     events = EventAccumulator(str(folder)).Reload()
     first = events.Scalars("loss")[0]
     assert (first.step, first.value) == (1, 0.5)

@@ -22,6 +22,7 @@ from fednet.reporting.summary import (
     read_summary,
     write_summary,
 )
+from fednet.reporting.tables import format_cell, numeric_columns
 
 
 def test_what_is_left_is_read_again(tmp_path: Path) -> None:
@@ -46,11 +47,18 @@ def test_a_folder_without_one_has_an_empty_one(tmp_path: Path) -> None:
     assert read_summary(tmp_path) == Summary()
 
 
-def test_what_is_no_number_is_nothing(tmp_path: Path) -> None:
-    write_summary(
-        tmp_path, Summary(sections=(SummarySection(title="", table=SummaryTable(columns=("a",), rows=((math.nan,),))),))
-    )
-    assert json.loads((tmp_path / SUMMARY).read_text())["sections"][0]["table"]["rows"] == [[None]]
+def test_what_diverged_is_kept_and_can_be_read_again(tmp_path: Path) -> None:
+    """As null, an infinite error was an empty cell, and a chart with one could not be read."""
+    table = SummaryTable(columns=("a", "b"), rows=((math.nan, -math.inf),))
+    chart = SummaryChart(title="", across="round", lines={"a": ((0.0, 1.0), (1.0, math.inf))})
+    write_summary(tmp_path, Summary(sections=(SummarySection(title="", table=table, charts=(chart,)),)))
+    written = json.loads((tmp_path / SUMMARY).read_text(), parse_constant=pytest.fail)["sections"][0]
+    assert written["table"]["rows"] == [["NaN", "-Infinity"]]
+    (section,) = read_summary(tmp_path).sections
+    assert section.charts == (chart,)
+    assert section.table is not None
+    assert numeric_columns(section.table) == [True, True]
+    assert [format_cell(cell) for cell in section.table.rows[0]] == [format_cell(cell) for cell in table.rows[0]]
 
 
 def test_a_row_is_as_long_as_the_heads() -> None:

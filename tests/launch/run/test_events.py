@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
+
+import pytest
 
 from launch.run.events import EventFile, LauncherEvent, make_event, read_events
 
@@ -24,6 +28,13 @@ def test_values_that_json_does_not_know_become_text(tmp_path: Path) -> None:
     with EventFile(tmp_path / "e") as file:
         file.write(make_event("a1", "joined", folder=Path("x")))
     assert next(read_events(tmp_path / "e")).data == {"folder": "x"}
+
+
+def test_a_loss_that_diverged_is_json(tmp_path: Path) -> None:
+    with EventFile(tmp_path / "e") as file:
+        file.write(make_event("a1", "progress", values={"loss": math.inf}))
+    (line,) = (tmp_path / "e").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail)["data"] == {"values": {"loss": "Infinity"}}
 
 
 def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:

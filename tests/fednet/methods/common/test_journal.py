@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def test_records_of_rounds_come_back_as_they_were(tmp_path: Path) -> None:
     held = (RoundRecord(1, "gan", {"a": 2.0}, {"a": {"loss": 0.1}}, ("b",), {"c": "died"}, {}, "ab", 0.5, "a"),)
     assert Journal(tmp_path).once("key", tuple[RoundRecord, ...], lambda: held) == held
     assert Journal(tmp_path).once("key", tuple[RoundRecord, ...], tuple) == held
+
+
+def test_what_diverged_is_remembered_as_it_was(tmp_path: Path) -> None:
+    measured = {"a1": math.inf, "a2": -math.inf, "a3": 1.0}
+    assert Journal(tmp_path).once("key", dict[str, float], lambda: measured) == measured
+    assert Journal(tmp_path).once("key", dict[str, float], dict) == measured
 
 
 def test_one_that_fails_is_done_again(tmp_path: Path) -> None:

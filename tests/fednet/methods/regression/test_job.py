@@ -17,10 +17,14 @@ from fednet.federated.local_network import local_network
 from fednet.methods.regression.config import RegressionConfig
 from fednet.methods.regression.job import run_job
 from fednet.methods.regression.site import LINE, RegressionSite
+from fednet.reporting.summary import read_summary
 
 
-def network(folder: Path, config: RegressionConfig, seed: int = 0) -> tuple[dict[str, RegressionSite], Network]:
-    sites = {f"a{k + 1}": RegressionSite(config, SiteContext(f"a{k + 1}", k, 5, seed, "cpu", folder)) for k in range(5)}
+def network(
+    folder: Path, config: RegressionConfig, seed: int = 0, count: int = 5
+) -> tuple[dict[str, RegressionSite], Network]:
+    places = [SiteContext(f"a{k + 1}", k, count, seed, "cpu", folder) for k in range(count)]
+    sites = {place.name: RegressionSite(config, place) for place in places}
     return sites, local_network(sites, {name: one.prepare(NullProgress()) for name, one in sites.items()}, seed)
 
 
@@ -38,6 +42,32 @@ def test_all_predict_ten_and_the_same_and_alone_nobody_does(tmp_path: Path, seed
     assert len(set(found["federated"].values())) == 1
     assert all(abs(value - 10) <= 0.05 for value in found["federated"].values())
     assert all(abs(value - 10) > 0.05 for value in found["alone"].values())
+
+
+def test_forty_sites_find_the_line_too(tmp_path: Path) -> None:
+    """With centres 1 apart, x reached 19.5 and every site diverged."""
+    config = RegressionConfig(rounds=5)
+    summary = run_job(config, network(tmp_path, config, count=40)[1], tmp_path, 0, NullProgress())
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert all(abs(value - 10) <= 1.0 for value in found["federated"].values())
+    assert summary.title.startswith("40 sites")
+
+
+def test_a_step_size_at_which_all_diverge_is_named(tmp_path: Path) -> None:
+    config = RegressionConfig(lr=50.0, steps=200, rounds=1)
+    with pytest.raises(MethodError, match=r"a1 refused: a1: the training diverges: lower lr \(50\)"):
+        run_job(config, network(tmp_path, config)[1], tmp_path, 0, NullProgress())
+
+
+def test_predictions_that_are_not_finite_are_kept_and_shown(tmp_path: Path) -> None:
+    """They ended the run with "cannot write journal.json as JSON: Out of range float values"."""
+    config = RegressionConfig(rounds=1)
+    sites, bus = network(tmp_path, config)
+    sites["a1"].handlers = lambda: {"predict": lambda _: {"y": torch.tensor([[torch.inf]])}}  # type: ignore[method-assign]
+    summary = run_job(config, bus, tmp_path, 0, NullProgress())
+    assert summary.title == "5 sites, largest error inf"
+    assert json.loads((tmp_path / "metrics.json").read_text())["federated"]["a1"] == "Infinity"
+    assert read_summary(tmp_path).title == summary.title
 
 
 def test_an_aggregate_of_zeros_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from fednet.api import NullProgress, Question, RoundTask, SiteContext
 from fednet.errors import MethodError, ModelError
 from fednet.federated.state import digest
 from fednet.methods.regression.config import RegressionConfig
-from fednet.methods.regression.site import LINE, TRAIN, RegressionSite
+from fednet.methods.regression.site import LINE, REACH, TRAIN, RegressionSite
 
 
 def sites(folder: Path, **keys: Any) -> list[RegressionSite]:
@@ -25,6 +25,15 @@ def sites(folder: Path, **keys: Any) -> list[RegressionSite]:
 def test_no_two_sites_have_an_x_in_common(tmp_path: Path) -> None:
     ranges = [(float(one.x.min()), float(one.x.max())) for one in sites(tmp_path, spread=0.49)]
     assert all(high < low for (_, high), (low, _) in pairwise(ranges))
+
+
+@pytest.mark.parametrize("count", [1, 3, 5, 40, 1000])
+def test_points_lie_within_one_interval_however_many_sites_there_are(tmp_path: Path, count: int) -> None:
+    """Five and fewer are 1 apart, as they always were."""
+    config = RegressionConfig(spread=0.49, examples=4)
+    made = [RegressionSite(config, SiteContext(f"a{k}", k, count, 0, "cpu", tmp_path)) for k in range(count)]
+    assert all(float(site.x.abs().max()) < REACH + 0.5 for site in made)
+    assert all(float(low.x.max()) < float(high.x.min()) for low, high in pairwise(made))
 
 
 def test_capabilities_say_where_the_points_lie(tmp_path: Path) -> None:
