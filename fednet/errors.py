@@ -10,6 +10,7 @@
     +-- PrivacyError       a share, a key, a mask or a budget was refused; names the peers, never the secret
 
     UsageError             an argument of a command cannot be used (the operator must act)
+    DiskFull               a disk has no room for what is to be written (the operator must act)
 
 Every message names what was given, what was expected and what to do.
 """
@@ -100,3 +101,15 @@ class UsageError(Exception):
         fault = f"expected {expected}{f', got {given}' if given else ''}." if expected else ""
         super().__init__(f"{argument}: " + " ".join(filter(None, (fault, hint))))
         self.argument, self.expected, self.given, self.hint = argument, expected, given, hint
+
+
+class DiskFull(Exception):
+    """A disk has no room for what is to be written; what was whole before is whole still.
+
+    Attributes:
+        path: what was to be written; empty where that is not known.
+    """
+
+    def __init__(self, path: str = "") -> None:
+        super().__init__(f"the disk is full{f', {path} cannot be written' if path else ''}: make room, or use another")
+        self.path = path

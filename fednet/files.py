@@ -1,11 +1,21 @@
-"""Atomic file writes, bounded reads, and checks of output paths before long work."""
+"""Atomic file writes, lines that are appended whole, bounded reads, and checks of output paths before long work.
+
+Nothing here leaves a file half-written, on a full disk neither.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from fednet.errors import UsageError
+from fednet.errors import DiskFull, UsageError
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FULL_WORDS = ("No space left on device", "Disk quota exceeded")
+"""What libraries say that keep the number of the error to themselves (safetensors, torch)."""
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -22,8 +32,63 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         temporary.write_bytes(content)
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class LineFile:
+    """A text file to which lines are appended, each at once and whole or not at all; a context manager.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = path.open("ab", buffering=0)
+
+    def append(self, line: str) -> None:
+        """Appends a line; its end is added.
+
+        Raises:
+            OSError: it cannot be written; the file ends with the line before.
+        """
+        content, end = f"{line}\n".encode(), os.fstat(self._file.fileno()).st_size
+        try:
+            if self._file.write(content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            self._file.truncate(end)
+            error.filename = str(self._path)
+            raise
+
+    def close(self) -> None:
+        """Closes it; may be called twice."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def disk_full(error: BaseException) -> DiskFull | None:
+    """The full disk behind an error: itself, its cause, or an error of its group; None if there is none behind it."""
+    if isinstance(error, DiskFull):
+        return error
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return DiskFull(str(error.filename or ""))
+    if any(words in str(error) for words in _FULL_WORDS):
+        return DiskFull()
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    behind = [*inner, *filter(None, (error.__cause__ or (None if error.__suppress_context__ else error.__context__),))]
+    return next(filter(None, map(disk_full, behind)), None)
 
 
 def require_writable(path: Path, argument: str) -> Path:

@@ -1,45 +1,15 @@
-"""The command `fednet`: its commands, and one message and an exit code for each error.
+"""The command `fednet`: the process around its commands, from the first signal to the exit code.
 
-Nothing that is imported here, or at the top of a module of commands, is slow: no torch, no pydantic, no ZeroMQ. A
-command imports what it needs when it is called, and a method when its group of commands is used.
+Handles signals before anything slow is imported, gives every error one message and the exit code of its family, and
+settles standard output. The commands are `launch.commands.app`'s.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Annotated
 
-import typer
-from rich.console import Console
-
-import fednet
-from launch.commands import check, examples, fid, init, keys, node, sample
-from launch.commands import launch as launch_command
-from launch.commands.methods import RootGroup
-from launch.errors import EXIT_OK, EXPLAINED, exit_code
-
-DEBUG = "FEDNET_DEBUG"
-
-app = typer.Typer(
-    name="fednet",
-    cls=RootGroup,
-    help="A peer-to-peer message bus for federated generative models.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-for command in (
-    launch_command.launch,
-    node.node,
-    check.check,
-    check.doctor,
-    init.init,
-    examples.examples,
-    fid.fid,
-    sample.sample,
-):
-    app.command()(command)
-app.add_typer(keys.app, name="keys")
+from launch.output import open_console, settle, tolerate_encoding
+from nodes.signals import StopSignal, raised
 
 
 def main() -> int:
@@ -48,30 +18,31 @@ def main() -> int:
     Returns:
         The exit code of an error's family, see `launch.errors`; typer itself exits where there is none.
     """
+    tolerate_encoding()
+    try:
+        with raised():
+            return _run()
+    except StopSignal as stop:
+        _show(stop)
+        return stop.exit_code
+    finally:
+        settle()
+
+
+def _run() -> int:
+    from launch.commands.app import app  # noqa: PLC0415 - a signal may come meanwhile
+    from launch.errors import DEBUG, EXIT_OK, exit_code, explained  # noqa: PLC0415
+
     try:
         app()
-    except EXPLAINED as error:
-        if os.environ.get(DEBUG):
+    except Exception as error:
+        known = explained(error)
+        if known is None or os.environ.get(DEBUG):
             raise
-        Console(stderr=True).print(f"fednet: {error}", markup=False, highlight=False, soft_wrap=True, style="red")
-        return exit_code(error)
+        _show(known)
+        return exit_code(known)
     return EXIT_OK
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        Console().print(f"fednet {fednet.__version__}", highlight=False)
-        raise typer.Exit
-
-
-@app.callback()
-def common(
-    *,
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help=f"Show tracebacks of errors (or set {DEBUG}=1).")] = False,
-) -> None:
-    """A peer-to-peer message bus for federated generative models."""
-    if debug:
-        os.environ[DEBUG] = "1"
+def _show(error: BaseException) -> None:
+    open_console(stderr=True).print(f"fednet: {error}", markup=False, highlight=False, soft_wrap=True, style="red")

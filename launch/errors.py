@@ -4,7 +4,8 @@
     RunError        a run that was started did not reach its end; carries the family's exit code
 
 Exit codes by family: 0 done, 1 a fault of fednet itself, 2 `ConfigError`, 3 `nodes.NodeError` (peers, addresses),
-4 `fednet.MethodError`, 130 interrupted. This module knows families only, never how an error is shown.
+4 `fednet.MethodError`, 5 `fednet.DiskFull`, 128 + N ended by the signal N (130 by Ctrl-C), see `nodes.signals`. This
+module knows families only, never how an error is shown.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
-from fednet.errors import MethodError, UnknownMethod, UsageError
+from fednet.errors import DiskFull, MethodError, UnknownMethod, UsageError
+from fednet.files import disk_full
 from nodes.errors import NodeError
 
 EXIT_OK: Final = 0
@@ -22,7 +24,11 @@ EXIT_INTERNAL_ERROR: Final = 1
 EXIT_CONFIG_ERROR: Final = 2
 EXIT_PEER_ERROR: Final = 3
 EXIT_METHOD_ERROR: Final = 4
+EXIT_DISK_FULL: Final = 5
 EXIT_INTERRUPTED: Final = 130
+
+DEBUG: Final = "FEDNET_DEBUG"
+"""Set in the environment, errors show their traceback; the option `--debug` sets it."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +88,25 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (UsageError, EXIT_CONFIG_ERROR),
     (NodeError, EXIT_PEER_ERROR),
     (MethodError, EXIT_METHOD_ERROR),
+    (DiskFull, EXIT_DISK_FULL),
     (KeyboardInterrupt, EXIT_INTERRUPTED),
 )
 
 EXPLAINED: tuple[type[BaseException], ...] = (RunError, *(family for family, _ in EXIT_CODES))
 """The errors whose message says all that the operator needs; whatever else arises is a fault of fednet."""
+
+
+def explained(error: BaseException) -> BaseException | None:
+    """The error, or the one within a group, whose message says all that the operator needs; None for a fault of fednet.
+
+    A full disk is found wherever it is the cause, since any library may meet it.
+    """
+    if isinstance(error, EXPLAINED):
+        return error
+    if full := disk_full(error):
+        return full
+    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    return next(filter(None, map(explained, inner)), None)
 
 
 def exit_code(error: BaseException) -> int:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
 from types import TracebackType
 
+from fednet.files import disk_full
 from nodes.capability import Capability, Handler
 from nodes.endpoints import check_endpoints
 from nodes.inbound_filter import InboundFilter
@@ -71,6 +72,7 @@ class Node:
         self._tasks = asyncio.TaskGroup()
         self._works: set[asyncio.Task[None]] = set()
         self._ends = False
+        self._failure: BaseException | None = None
         self._membership: Membership  # with the presence, once there is an address
         self._handlers: dict[type[Message], Handler] = {**self._retransmission.handlers}
 
@@ -137,7 +139,7 @@ class Node:
     ) -> None:
         """Says goodbye and lets go of the bus; work that failed ends the node, with its error."""
         if self.run:
-            self.publish(topics.PRESENCE, Goodbye(reason="stopped" if error is None else type(error).__name__))
+            self.publish(topics.PRESENCE, Goodbye(reason=_farewell(self._failure or error)))
         self._ends = True
         for work in self._works:
             work.cancel()
@@ -207,7 +209,8 @@ class Node:
 
     def _ended(self, work: asyncio.Task[None]) -> None:
         self._works.discard(work)
-        self._ends |= not work.cancelled() and work.exception() is not None
+        if not work.cancelled() and work.exception() is not None:
+            self._ends, self._failure = True, self._failure or work.exception()
 
     def _take(self, envelope: Envelope, frames: Sequence[Buffer]) -> None:
         """Hands a message to its handler: an unnumbered one at once, a numbered one once and from living peers."""
@@ -272,3 +275,10 @@ class Node:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _farewell(error: BaseException | None) -> str:
+    """Why this node leaves, for the others."""
+    if error is None:
+        return "stopped"
+    return "its disk is full" if disk_full(error) else type(error).__name__

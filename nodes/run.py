@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -15,6 +14,7 @@ from nodes.client import run_client
 from nodes.driver import Job, run_driver, run_guest
 from nodes.errors import NodeError
 from nodes.progress import ProgressListener
+from nodes.signals import StopSignal, told
 from nodes.spec import NodeSpec
 
 T = TypeVar("T")
@@ -24,9 +24,9 @@ ROLES: dict[str, Callable[[NodeSpec, asyncio.Event], Awaitable[None]]] = {"clien
 
 
 def run(spec: NodeSpec) -> None:
-    """Runs a node until its work is done, or SIGINT or SIGTERM asks it to stop.
+    """Runs a node until its work is done, or a signal asks it to stop.
 
-    A client that is asked to stop returns; a guest has not done its job and raises KeyboardInterrupt.
+    A client that is asked to stop returns; a guest has not done its job and raises `StopSignal`.
 
     Raises:
         NodeError: it cannot listen, or too few peers are there.
@@ -44,20 +44,23 @@ def run_visit(spec: NodeSpec, job: Job[T], listener: ProgressListener | None = N
     Raises:
         NodeError: it cannot listen, or too few peers are there.
         MethodError: the job cannot be done.
-        KeyboardInterrupt: SIGINT or SIGTERM came first.
+        StopSignal: a signal came first.
     """
     return asyncio.run(_until_signalled(lambda stop: run_guest(spec, job, stop, listener)))
 
 
 async def _until_signalled(work: Callable[[asyncio.Event], Awaitable[T]]) -> T:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signum, stop.set)
-    try:
-        return await work(stop)
-    except Stopped:
-        raise KeyboardInterrupt from None
+    stop, signals = asyncio.Event(), list[int]()
+
+    def end(number: int) -> None:
+        signals.append(number)
+        stop.set()
+
+    with told(end):
+        try:
+            return await work(stop)
+        except Stopped:
+            raise StopSignal(signals[0]) from None
 
 
 def _check_device(device: str) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from fednet.diffusion.sde import SDE, over
 from fednet.errors import ModelError
+from fednet.files import write_whole
 from fednet.models.config import UNetConfig
 
 if TYPE_CHECKING:
@@ -106,12 +106,9 @@ def digest(description: object) -> str:
 
 def save(net: ScoreNet, path: Path, notes: dict[str, str] | None = None) -> None:
     """Writes the weights and the description of `net`, and `notes` beside them, all or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     description = json.dumps(net.describe(), sort_keys=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(_ordered(serialize(tensors, {**(notes or {}), "architecture": description})))
-    partial.replace(path)
+    write_whole(path, _ordered(serialize(tensors, {**(notes or {}), "architecture": description})))
 
 
 def _ordered(file: bytes) -> bytes:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from fednet.errors import MeasureError
-from fednet.files import write_whole
+from fednet.files import LineFile, write_whole
 from fednet.images import Pixels
 from fednet.reporting.json_text import to_json
 
@@ -46,12 +46,12 @@ class RunRecord:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - of the extras, not of the core
 
         self._events = SummaryWriter(str(self.folder))
-        self._lines = (self.folder / "scalars.jsonl").open("a", encoding="utf-8", buffering=1)
+        self._lines = LineFile(self.folder / "scalars.jsonl")
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Records one number, which may not be finite."""
         self._events.add_scalar(tag, value, step)
-        self._lines.write(to_json({"tag": tag, "step": step, "value": value}) + "\n")
+        self._lines.append(to_json({"tag": tag, "step": step, "value": value}))
 
     def image(self, tag: str, pixels: Pixels, step: int = 0) -> None:
         """Records one uint8 (h, w, 3) image."""

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from launch.commands.options import ConfigArgument, InsecureOption, OutOption, OverridesOption
+from launch.output import open_console
 
 
 def check(config: ConfigArgument, overrides: OverridesOption = None, insecure: InsecureOption = False) -> None:
@@ -27,7 +27,7 @@ def check(config: ConfigArgument, overrides: OverridesOption = None, insecure: I
     table = Table("node", "role", "device", "threads", "listens on", box=None, header_style="dim", padding=(0, 2, 0, 0))
     for spec in planned.nodes:
         table.add_row(spec.name, spec.role, spec.device, str(spec.threads), spec.listen)
-    console = Console()
+    console = open_console()
     console.print(f"{config} is fine: method {loaded.cluster.method}, seed {loaded.cluster.seed}", highlight=False)
     console.print(table)
 
@@ -46,4 +46,4 @@ def doctor(
     from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for these
     from launch.run.doctor import run_doctor  # noqa: PLC0415
 
-    run_doctor(load_config(config, overrides or ()), out, Console(), key=key, insecure=insecure)
+    run_doctor(load_config(config, overrides or ()), out, open_console(), key=key, insecure=insecure)

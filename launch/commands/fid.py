@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from launch.errors import ConfigError, ConfigProblem
+from launch.output import open_console
 
 
 def fid(
@@ -23,7 +24,7 @@ def fid(
     seed: Annotated[int, typer.Option(help="The judge's seed.")] = 0,
 ) -> None:
     """Compares two folders of images by Frechet distance, overall and per class."""
-    compare_folders(a, b, data, root, seed=seed, console=Console())
+    compare_folders(a, b, data, root, seed=seed, console=open_console())
 
 
 def compare_folders(a: Path, b: Path, data: str, root: Path | None, *, seed: int, console: Console) -> None:

@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from launch.config.examples import example_texts
 from launch.errors import ConfigError, ConfigProblem, did_you_mean
+from launch.output import open_console
 
 TEMPLATES = "launch.templates"
 SUFFIX = ".template"
 CONFIG = "cluster.yaml"
 STARTING_POINT = r"^# `fednet init` starts from this example\.$"
-
-console = Console()
 
 
 def init(
@@ -39,6 +37,7 @@ def init(
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, "utf-8")
+    console = open_console()
     console.print(f"wrote {', '.join(files)} in {folder}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"next: fednet launch {folder / CONFIG}", markup=False, highlight=False, soft_wrap=True)
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from launch.output import open_console
 
 KEYS_FOLDER: Final = Path("keys")
 
 app = typer.Typer(help="Makes keys and says whose are trusted.", no_args_is_help=True)
-console = Console()
 
 FolderOption = Annotated[Path, typer.Option("--folder", metavar="DIR", help="The folder of the keys.")]
 
@@ -57,7 +57,7 @@ def listed(folder: FolderOption = KEYS_FOLDER) -> None:
     for about, publics in (("own", keys.own_keys(folder)), ("trusted", keys.trusted_keys(folder))):
         for public in publics:
             table.add_row(public.name, f"{about}, relay" if public.relay else about, public.fingerprint)
-    console.print(table)
+    open_console().print(table)
 
 
 @app.command()
@@ -71,4 +71,4 @@ def fingerprint(
 
 
 def _print_line(line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    open_console().print(line, markup=False, highlight=False, soft_wrap=True)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 import fednet
 from launch.commands.options import ConfigArgument, InsecureOption, OutOption, OverridesOption
+from launch.output import open_console
 
 
 def launch(
@@ -22,7 +22,7 @@ def launch(
     resume: Annotated[bool, typer.Option("--resume", help="Only resume a run that was interrupted.")] = False,
 ) -> None:
     """Starts a cluster on this machine, shows its progress, and leaves results and a report."""
-    console = Console()
+    console = open_console()
     console.print(f"fednet {fednet.__version__}", style="dim", highlight=False)
     from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for these
     from launch.run import session  # noqa: PLC0415

@@ -13,13 +13,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from fednet.errors import UnknownMethod
 from fednet.methods import registry
 from launch.commands.options import LOOPBACK, GuestJoinOption, GuestKeyOption, InsecureOption, ListenOption
 from launch.errors import ConfigError, ConfigProblem, unknown_method
+from launch.output import open_console
 
 if TYPE_CHECKING:
     from fednet.methods.contract import Method
@@ -128,7 +128,7 @@ def guest_command(method: str, command: Callable[..., None]) -> Callable[..., No
         from launch.run.guest import GuestCluster  # noqa: PLC0415
 
         endpoint = EndpointOptions(listen, join=tuple(join), key=key, insecure=insecure)
-        command(GuestCluster(endpoint, method, Console()), **arguments)
+        command(GuestCluster(endpoint, method, open_console()), **arguments)
 
     parameters = [
         *(each.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[each.name]) for each in own),

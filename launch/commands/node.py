@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from launch.commands.options import LOOPBACK, InsecureOption, ListenOption, OutOption, OverridesOption
 from launch.errors import ConfigError, ConfigProblem
+from launch.output import open_console
 
 
 def node(
@@ -38,7 +38,7 @@ def node(
     from launch.run.endpoint import EndpointOptions  # noqa: PLC0415
     from launch.run.node import run_monitor, run_node, run_relay  # noqa: PLC0415
 
-    console = Console()
+    console = open_console()
     endpoint = EndpointOptions(listen, advertise, tuple(join or ()), device, key, insecure, through)
     if role == "monitor":
         run_monitor(name, endpoint, console)

@@ -16,6 +16,7 @@ from rich.console import Console
 from launch.commands.methods import find_method
 from launch.commands.options import LOOPBACK, GuestKeyOption, InsecureOption, ListenOption
 from launch.errors import ConfigError, ConfigProblem
+from launch.output import open_console
 
 if TYPE_CHECKING:
     from fednet.api import Progress
@@ -66,10 +67,10 @@ def sample(
 
     values = {"labels": None if labels is None else parse_label_ranges(labels), "count": count, "seed": seed}
     if checkpoint is not None:
-        sample_checkpoint(checkpoint, output, Console(), values, settings=settings or (), method=method)
+        sample_checkpoint(checkpoint, output, open_console(), values, settings=settings or (), method=method)
     else:
         endpoint = EndpointOptions(listen, join=tuple(join or ()), key=key, insecure=insecure)
-        sample_cluster(endpoint, output, Console(), values, settings=settings or (), method=method)
+        sample_cluster(endpoint, output, open_console(), values, settings=settings or (), method=method)
 
 
 def sample_cluster(
@@ -95,7 +96,7 @@ def sample_cluster(
         ConfigError: an address, the output or a setting cannot be used, or the method cannot draw.
         NodeError: no client answers, or the cluster runs another method.
         MethodError: the cluster cannot draw this.
-        RunError: it was interrupted.
+        StopSignal: it was interrupted.
     """
     written = _require_writable(output)
     from launch.run.guest import run_as_guest  # noqa: PLC0415 - help texts need not wait for it

@@ -19,6 +19,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from fednet.files import write_whole
 from fednet.reporting import summary, tables
 from fednet.reporting.summary import SummarySection
 from launch.report import charts
@@ -120,9 +121,7 @@ def write_report(folder: Path) -> Path:
         **_run_interval(happened),
     )  # fmt: skip
     path = folder / REPORT
-    unfinished = path.with_suffix(".part")
-    unfinished.write_text(page, "utf-8")
-    unfinished.replace(path)
+    write_whole(path, page.encode())
     return path
 
 

@@ -12,7 +12,6 @@ import faulthandler
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -20,42 +19,41 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from launch.errors import EXPLAINED, exit_code
+from launch.errors import exit_code, explained
+from launch.output import settle
+from nodes.signals import STOPPING
 from nodes.spec import NodeSpec
 
 EXIT_MESSAGE_PREFIX = "fednet: "
 """Begins the message of the error that ends a node, the last of its log."""
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""The signals that ask a launch, or one of its nodes, to end."""
-
 _LINES = 8
 _TAIL_BYTES = 8192
 
 
-def main(target: str, spec: NodeSpec, log: Path, temporary: Path | None) -> None:
+def main(target: str, spec: NodeSpec, log: Path) -> None:
     """Runs a node to its end, and exits with the code of its error's family.
 
     Args:
         target: what to call with the spec, as "module:function".
         spec: the node.
         log: the file for its standard output and error.
-        temporary: a folder to remove if the supervisor dies before it removes it.
     """
     with contextlib.suppress(PermissionError):  # it already leads a session
         os.setsid()
     _redirect_output(log)
-    _die_with_parent(temporary)
+    _die_with_parent()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # blocked by the fork server; pending ones arrive now
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         resolve(target)(spec)
-    except EXPLAINED as error:
-        _exit_with(str(error) or type(error).__name__, exit_code(error))
-    except Exception as error:
-        logging.exception("this is a fault of fednet")
-        _exit_with(f"{type(error).__name__}: {error}", exit_code(error))
+    except (Exception, KeyboardInterrupt) as error:
+        known = explained(error)
+        if known is None:
+            logging.exception("this is a fault of fednet")
+            _exit_with(f"{type(error).__name__}: {error}", exit_code(error))
+        _exit_with(str(known) or type(known).__name__, exit_code(known))
 
 
 def resolve(target: str) -> Any:
@@ -80,7 +78,9 @@ def exit_message(log: Path) -> str:
 
 
 def _exit_with(message: str, code: int) -> NoReturn:
-    sys.stderr.write(f"{EXIT_MESSAGE_PREFIX}{message}\n")
+    with contextlib.suppress(OSError):  # a log on a full disk must not change the code
+        sys.stderr.write(f"{EXIT_MESSAGE_PREFIX}{message}\n")
+    settle()
     sys.exit(code)
 
 
@@ -96,7 +96,7 @@ def _redirect_output(log: Path) -> None:
     faulthandler.enable()
 
 
-def _die_with_parent(temporary: Path | None) -> None:
+def _die_with_parent() -> None:
     """Ends this process, whatever it is doing, when its supervisor is gone."""
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -104,8 +104,6 @@ def _die_with_parent(temporary: Path | None) -> None:
 
     def wait() -> None:
         parent.join()
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
         os.kill(os.getpid(), signal.SIGKILL)
 
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are for the main thread

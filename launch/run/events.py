@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+from fednet.files import LineFile
 from fednet.reporting.json_text import finite
 
 RUN_NODE = ""
@@ -64,7 +65,7 @@ class EventFile:
     """Appends events to a file, flushed line by line so that they can be followed; a context manager."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
+        self._file = LineFile(path)
 
     def __enter__(self) -> EventFile:
         return self
@@ -75,15 +76,18 @@ class EventFile:
         self._file.close()
 
     def write(self, event: Event) -> None:
-        """Appends one event."""
+        """Appends one event.
+
+        Raises:
+            OSError: it cannot be written; the file ends with the event before.
+        """
         line = {
             "time": round(event.time, 3),
             "node": event.node,
             "kind": event.kind,
             "data": dict(event.data),
         }
-        self._file.write(json.dumps(finite(line), default=str) + "\n")
-        self._file.flush()
+        self._file.append(json.dumps(finite(line), default=str))
 
 
 def read_events(path: Path) -> Iterator[LauncherEvent]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+from fednet.files import disk_full, write_whole
 from fednet.reporting.summary import SUMMARY
 from launch.errors import ConfigError, ConfigProblem
 
@@ -47,6 +48,7 @@ def locked_folder(folder: Path, config: str, *, resume: bool = False) -> Iterato
     Raises:
         ConfigError: the folder belongs to something else, is held by another launch, or cannot be written; or there
             is nothing to resume.
+        DiskFull: there is no room for it.
     """
     if resume:
         _require_resumable(folder, config)
@@ -57,12 +59,14 @@ def locked_folder(folder: Path, config: str, *, resume: bool = False) -> Iterato
         folder.mkdir(parents=True, exist_ok=True)
         lock = _locked(folder)
     except OSError as error:
+        if full := disk_full(error):
+            raise full from error
         raise ConfigError(
             ConfigProblem(str(folder), "a folder that can be written", error.strerror or str(error))
         ) from error
     try:
         _clear(folder, same=_run_config(_stored_config(folder)) == _run_config(config))
-        (folder / CONFIG).write_text(config, "utf-8")
+        write_whole(folder / CONFIG, config.encode())
         yield folder
     finally:
         os.close(lock)
@@ -72,7 +76,7 @@ def joined_folder(folder: Path, config: str) -> Path:
     """Creates a run's folder for one of several nodes that share it; clears nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / CONFIG).exists():
-        (folder / CONFIG).write_text(config, "utf-8")
+        write_whole(folder / CONFIG, config.encode())
     return folder
 
 

@@ -1,7 +1,8 @@
 """A server that has imported what nodes need and forks them, so that ten nodes do not import torch ten times.
 
 It imports and does nothing else: a fork after a torch operation, a CUDA call or a ZeroMQ context hangs or worse. It
-ends by itself after the launcher, however that ends.
+ends by itself after the launcher, however that ends, and takes the launcher's temporary folder along (where a program
+had a fork server of its own already, that is the program's to do).
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from pathlib import Path
 import psutil
 
 from launch.run import child
-from launch.run.child import STOPPING
+from launch.run.folder_end import TEMPORARY
+from nodes.signals import STOPPING
 from nodes.spec import NodeSpec
 
 PRELOAD = (
-    "launch.cli",
     "launch.run.child",
     "nodes.run",
 )
@@ -47,13 +48,20 @@ def start_fork_server(preload: tuple[str, ...] = PRELOAD) -> None:
     with _lock:
         _launches += 1
         _ours = _ours or not _servers()
-        forkserver.set_forkserver_preload(list(preload))
+        forkserver.set_forkserver_preload(["launch.run.folder_end", *preload])
         resource_tracker.ensure_running()  # otherwise the server's start starts it, which unblocks signals
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        os.environ[TEMPORARY] = str(temporary_folder())
         try:
             forkserver.ensure_running()
         finally:
+            del os.environ[TEMPORARY]
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def temporary_folder() -> Path:
+    """This process's folder for sockets; nothing of it is left, not even when the process is killed."""
+    return Path(util.get_temp_dir())
 
 
 def stop_fork_server() -> None:
@@ -79,9 +87,9 @@ def _servers() -> list[psutil.Process]:
     return servers
 
 
-def node_process(target: str, spec: NodeSpec, log: Path, temporary: Path | None) -> ForkServerProcess:
+def node_process(target: str, spec: NodeSpec, log: Path) -> ForkServerProcess:
     """A node's process, not yet started; its `start` blocks while the server warms up."""
-    return _NodeProcess(target=child.main, args=(target, spec, log, temporary), name=spec.name)
+    return _NodeProcess(target=child.main, args=(target, spec, log), name=spec.name)
 
 
 class _Popen(popen_forkserver.Popen):

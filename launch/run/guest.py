@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 
-from launch.errors import EXIT_INTERRUPTED, ConfigProblem, RunError
+from launch.errors import ConfigProblem
 from launch.report.screen import format_values
 from launch.run.endpoint import EndpointOptions
 from launch.run.plan import check_listen
@@ -87,7 +87,7 @@ def run_as_guest(
         ConfigError: the address is not loopback and there are no keys.
         NodeError: no client answers, or the cluster runs another method.
         MethodError: the cluster cannot do the job.
-        RunError: it was interrupted.
+        StopSignal: it was interrupted.
     """
     spec = guest_spec(endpoint, method)
     from nodes.run import run_visit  # noqa: PLC0415 - imports torch, which other commands need not wait for
@@ -97,7 +97,4 @@ def run_as_guest(
         def show(phase: str, done: int, total: int, values: Mapping[str, float]) -> None:
             status.update(" ".join(filter(None, (phase, f"{done}/{total}" if total else "", format_values(values)))))
 
-        try:
-            return run_visit(spec, job, show)
-        except KeyboardInterrupt:
-            raise RunError("interrupted", EXIT_INTERRUPTED) from None
+        return run_visit(spec, job, show)

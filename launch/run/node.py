@@ -6,7 +6,6 @@ Plans a single node and shows its output; what the node does is in `nodes.run`.
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from pathlib import Path
 from typing import Literal
@@ -14,7 +13,7 @@ from typing import Literal
 from rich.console import Console
 
 from launch.config.schema import DRIVER, MONITOR, LoadedConfig
-from launch.errors import EXIT_INTERRUPTED, ConfigError, ConfigProblem, RunError
+from launch.errors import ConfigError, ConfigProblem
 from launch.report import html
 from launch.report.screen import live_display
 from launch.report.status import StatusBoard
@@ -24,6 +23,7 @@ from launch.run.folder import joined_folder
 from launch.run.keys import require_agreement
 from launch.run.plan import check_listen, single_node_spec
 from launch.run.session import print_results
+from nodes.signals import told
 from nodes.spec import NodeSpec
 
 
@@ -42,7 +42,7 @@ def run_node(
         ConfigError: the node does not fit the configuration or this machine.
         NodeError: it cannot listen, or its peers do not come.
         MethodError: what it should compute cannot be computed.
-        RunError: a guest was interrupted.
+        StopSignal: a guest was interrupted.
     """
     if role == "client" and name is None:
         known = ", ".join(loaded.cluster.entries)
@@ -52,10 +52,7 @@ def run_node(
     from nodes.run import run  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
     folder = joined_folder(spec.folder, loaded.dump())
-    try:
-        run(spec)
-    except KeyboardInterrupt:
-        raise RunError("interrupted", EXIT_INTERRUPTED) from None
+    run(spec)
     if role == "guest":
         html.write_report(folder)
         print_results(folder, console)
@@ -145,8 +142,7 @@ async def _progress(spec: NodeSpec, console: Console) -> None:
 
 
 async def _stop_signal() -> None:
-    """Waits for Ctrl-C or SIGTERM."""
+    """Waits for a signal to stop."""
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await stop.wait()
+    with told(lambda _number: stop.set()):
+        await stop.wait()

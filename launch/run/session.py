@@ -10,6 +10,7 @@ import asyncio
 import logging
 import platform
 import re
+import shlex
 import tempfile
 import threading
 import time
@@ -24,19 +25,20 @@ from typing import Any
 from rich.console import Console
 
 import fednet
-from fednet.errors import DataError
+from fednet.errors import DataError, DiskFull
+from fednet.files import disk_full
 from fednet.methods import registry
 from fednet.reporting import summary, tables
 from launch.config.document import KeyPath
 from launch.config.schema import DRIVER, MONITOR, LoadedConfig
-from launch.errors import EXIT_OK, ConfigError, ConfigProblem, RunError
+from launch.errors import EXIT_DISK_FULL, EXIT_OK, ConfigError, ConfigProblem, RunError
 from launch.report import html
 from launch.report.screen import live_display
 from launch.report.status import StatusBoard, planned_nodes
 from launch.run.devices import free_ports, is_port_free, read_inventory
 from launch.run.events import RUN_NODE, Event, EventFile, EventListener, make_event
-from launch.run.folder import EVENTS, LOGS, REPORT, locked_folder
-from launch.run.fork_server import PRELOAD, start_fork_server, stop_fork_server
+from launch.run.folder import CONFIG, EVENTS, LOGS, REPORT, locked_folder
+from launch.run.fork_server import PRELOAD, start_fork_server, stop_fork_server, temporary_folder
 from launch.run.keys import ensure_keyrings, require_agreement
 from launch.run.plan import LaunchPlan, make_plan
 from launch.run.supervisor import EventSource, RunOutcome, Supervisor
@@ -118,11 +120,11 @@ def launch(
             listener = _event_source()
             there = read_inventory()
             check_data(loaded)
-        with tempfile.TemporaryDirectory(prefix="fednet-", ignore_cleanup_errors=True) as sockets:
+        with _sockets() as sockets:
             keys = _keys(loaded)
-            planning = make_plan(loaded, there, free_ports(), out / name, Path(sockets), keys=keys, insecure=insecure)
+            planning = make_plan(loaded, there, free_ports(), out / name, sockets, keys=keys, insecure=insecure)
             check_ports_free(loaded, planning)
-            make = partial(Supervisor, planning, listener=listener, serve=serve, temporary=Path(sockets))
+            make = partial(Supervisor, planning, listener=listener, serve=serve)
             with (
                 locked_folder(out / name, loaded.dump(), resume=resume) as folder,
                 _log_to_file(folder / LOGS / "launcher.log"),
@@ -130,15 +132,34 @@ def launch(
                 if serve:
                     control.address.set_result(_guest_address(planning.clients[0]))
                     _print(console, f"join through {control.address.result()}")
-                outcome = asyncio.run(_run(planning, make, console, control, serve=serve))
-                html.write_report(folder)
+                outcome = _reported(asyncio.run(_run(planning, make, console, control, serve=serve)), folder)
     finally:
         stop_fork_server()
     if not (serve and outcome.code == EXIT_OK):
         print_results(folder, console)
     if outcome.code != EXIT_OK:
-        raise RunError(f"{outcome.reason}\nLogs: {folder / LOGS}", outcome.code)
+        raise RunError("\n".join((outcome.reason, *_advice(outcome, folder))), outcome.code)
     return folder
+
+
+def _reported(outcome: RunOutcome, folder: Path) -> RunOutcome:
+    """The outcome, once its report is written; a report for which there is no room is no success."""
+    try:
+        html.write_report(folder)
+    except OSError as error:
+        full = disk_full(error)
+        if full is None:
+            raise
+        return outcome if outcome.code != EXIT_OK else RunOutcome(EXIT_DISK_FULL, str(full), outcome.exits)
+    return outcome
+
+
+def _advice(outcome: RunOutcome, folder: Path) -> Iterator[str]:
+    """What the operator of a run that did not reach its end can do."""
+    yield f"Logs: {folder / LOGS}"
+    if outcome.code > 128 or outcome.code == EXIT_DISK_FULL:
+        command = ["fednet", "launch", str(folder / CONFIG), "--out", str(folder.parent), "--resume"]
+        yield f"To go on from here: {shlex.join(command)}"
 
 
 async def _run(
@@ -159,13 +180,18 @@ async def _run(
 
         def tell(event: Event) -> None:
             board.record(event)
-            file.write(event)
+            try:
+                file.write(event)
+            except OSError as error:
+                supervisor.fail(disk_full(error) or DiskFull(str(folder / EVENTS)))
             if serve and (event.node, event.kind) == (guest, "ended"):
                 html.write_report(folder)
                 print_results(folder, console)
                 control.done.set_result(None)
 
-        tell(make_event(RUN_NODE, "began", versions=versions(), nodes=[spec.name for spec in planning.nodes]))
+        began = make_event(RUN_NODE, "began", versions=versions(), nodes=[spec.name for spec in planning.nodes])
+        file.write(began)  # a disk that is full already is known before anything starts
+        board.record(began)
         supervisor = make(tell)
         async with live_display(board, console):
             with control.reaching(supervisor.interrupt):
@@ -183,6 +209,13 @@ def versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             installed[library] = version(library)
     return installed
+
+
+@contextmanager
+def _sockets() -> Iterator[Path]:
+    """A folder for ipc sockets, which goes with the launch, however it ends."""
+    with tempfile.TemporaryDirectory(prefix="fednet-", dir=temporary_folder(), ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def _keys(loaded: LoadedConfig) -> dict[str, Keyring]:
@@ -250,11 +283,23 @@ def check_ports_free(loaded: LoadedConfig, planning: LaunchPlan) -> None:
         raise ConfigError(*faults)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that ends nothing and says nothing on the screen where it cannot be written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
+        """The record is lost."""
+
+    def close(self) -> None:
+        """Closes the file; what is still buffered may be lost."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def _log_to_file(path: Path) -> Iterator[None]:
     """Sends what fednet logs in this process into a file, away from the screen and from a program's own log."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     for logger in loggers:
@@ -282,7 +327,8 @@ def print_results(folder: Path, console: Console) -> None:
             console.print(part, style="dim", markup=False, highlight=False)
         else:
             console.print(part)
-    _print(console, f"report: {folder / REPORT}")
+    if (folder / REPORT).is_file():
+        _print(console, f"report: {folder / REPORT}")
 
 
 def _print(console: Console, line: str) -> None:

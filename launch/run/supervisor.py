@@ -2,8 +2,8 @@
 
 A client's death is reported and the others go on, unless it dies before it was ready: it is not restarted, the driver
 would wait for it in vain, and the run ends. The driver's end is that of the run. Ctrl-C, SIGTERM and SIGHUP ask all
-nodes to stop, a second one does not wait for them. Knows processes, signals and logs; messages of nodes reach it only
-through the monitor, without which it goes on.
+nodes to stop, a second one does not wait for them. Clients that are not ready in time end the run and are named. Knows
+processes, signals and logs; messages of nodes reach it only through the monitor, without which it goes on.
 """
 
 from __future__ import annotations
@@ -12,26 +12,28 @@ import asyncio
 import logging
 import os
 import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from fednet.errors import DiskFull
 from launch.errors import (
     EXIT_CONFIG_ERROR,
+    EXIT_DISK_FULL,
     EXIT_INTERNAL_ERROR,
-    EXIT_INTERRUPTED,
     EXIT_METHOD_ERROR,
     EXIT_OK,
     EXIT_PEER_ERROR,
 )
 from launch.run import fork_server
-from launch.run.child import STOPPING, exit_message
+from launch.run.child import exit_message
 from launch.run.events import RUN_NODE, Event, EventListener, make_event
 from launch.run.plan import LaunchPlan
+from nodes.errors import PeersMissing
+from nodes.signals import StopSignal, told
 from nodes.spec import NodeSpec
 
 log = logging.getLogger(__name__)
@@ -70,11 +72,8 @@ class NodeExit:
     @property
     def family(self) -> int:
         """The exit code to pass on; 1 for an end that no family of errors explains."""
-        return (
-            self.code
-            if self.code in {EXIT_CONFIG_ERROR, EXIT_PEER_ERROR, EXIT_METHOD_ERROR, EXIT_INTERRUPTED}
-            else EXIT_INTERNAL_ERROR
-        )
+        explained = {EXIT_CONFIG_ERROR, EXIT_PEER_ERROR, EXIT_METHOD_ERROR, EXIT_DISK_FULL}
+        return self.code if self.code in explained or self.code > 128 else EXIT_INTERNAL_ERROR
 
     def __str__(self) -> str:
         return f"{self.node} {self.cause}" + (f": {self.message}" if self.message else "")
@@ -106,7 +105,6 @@ class Supervisor:
         *,
         target: str = NODE_TARGET,
         serve: bool = False,
-        temporary: Path | None = None,
         patience: float = STOP_TIMEOUT,
     ) -> None:
         self._plan = plan
@@ -114,7 +112,6 @@ class Supervisor:
         self._listener = listener
         self._target = target
         self._serve = serve
-        self._litter = temporary
         self._patience = patience
         self._alive: dict[str, ForkServerProcess] = {}
         self._deaths: list[NodeExit] = []
@@ -128,9 +125,11 @@ class Supervisor:
         """Starts all nodes, waits for the end, and leaves no process behind."""
         self._over = asyncio.get_running_loop().create_future()
         self._changed = asyncio.Event()
-        with self._signals():
+        with told(self.interrupt):
             try:
                 async with AsyncExitStack() as stack:
+                    overdue = asyncio.get_running_loop().call_later(self._plan.guest.timing.ready, self._not_ready)
+                    stack.callback(overdue.cancel)
                     await self._start(self._plan.clients)
                     await self._listen(stack)
                     await self._start((self._plan.guest,))
@@ -148,7 +147,7 @@ class Supervisor:
         for spec in specs:
             if self._over.done():
                 return
-            process = fork_server.node_process(self._target, spec, self.log_of(spec.name), self._litter)
+            process = fork_server.node_process(self._target, spec, self.log_of(spec.name))
             await asyncio.shield(asyncio.to_thread(process.start))
             self._alive[spec.name] = process
             asyncio.get_running_loop().add_reader(process.sentinel, self._exited, spec.name)
@@ -180,21 +179,27 @@ class Supervisor:
         if self._stopping:
             self._tell(make_event(name, "stopped", code=code))
             return
-        death = NodeExit(name, code, exit_message(self.log_of(name))) if code != EXIT_OK else None
+        death = NodeExit(name, code, self._message(name, code)) if code != EXIT_OK else None
         if death:
             self._deaths.append(death)
         self._handle_exit(name, death)
         more = {"cause": death.cause, "message": death.message} if death else {}
         self._tell(make_event(name, "died" if death else "ended", code=code, **more))
 
+    def _message(self, name: str, code: int) -> str:
+        """The last message of a node; of one that met a full disk its log may have none."""
+        if code == EXIT_DISK_FULL:
+            return str(DiskFull(str(self._plan.guest.folder)))
+        return exit_message(self.log_of(name))
+
     def _handle_exit(self, name: str, death: NodeExit | None) -> None:
-        """Ends the run if the end of this node is the run's."""
+        """Ends the run if the end of this node is the run's, or its disk is full, which is everybody's here."""
         if name == self._plan.guest.name:
             if death:
                 self._end(death.family, str(death))
             elif not self._serve:
                 self._end(EXIT_OK)
-        elif name in self._awaited:
+        elif name in self._awaited or (death and death.code == EXIT_DISK_FULL):
             self._end(
                 *((death.family, str(death)) if death else (EXIT_PEER_ERROR, f"{name} ended before it was ready"))
             )
@@ -207,6 +212,17 @@ class Supervisor:
             return EXIT_PEER_ERROR, "every client has ended"
         first = self._deaths[0]
         return first.family if first.code > 0 else EXIT_PEER_ERROR, f"no client is left; {first}"
+
+    def fail(self, error: DiskFull) -> None:
+        """Ends the run: the launcher itself cannot go on."""
+        self._end(EXIT_DISK_FULL, str(error))
+
+    def _not_ready(self) -> None:
+        """Ends a run whose clients have not become ready in the time that they have for it."""
+        if self._awaited:
+            waited = self._plan.guest.timing.ready
+            states = {name: "started" if name in self._alive else "not started" for name in self._awaited}
+            self._end(EXIT_PEER_ERROR, f"{PeersMissing(states, waited)} (`bus.timing.ready` is the limit)")
 
     def _end(self, code: int, reason: str = "") -> None:
         if not self._over.done():
@@ -232,26 +248,14 @@ class Supervisor:
                     self._changed.clear()
                     await self._changed.wait()
 
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Signals interrupt the run; off the main thread there are none."""
-        loop = asyncio.get_running_loop()
-        main = threading.current_thread() is threading.main_thread()
-        for number in STOPPING if main else ():
-            loop.add_signal_handler(number, self.interrupt)
-        try:
-            yield
-        finally:
-            for number in STOPPING if main else ():
-                loop.remove_signal_handler(number)
-
-    def interrupt(self) -> None:
-        """Ends the run; a second time does not wait until the nodes have ended."""
+    def interrupt(self, number: int = signal.SIGINT) -> None:
+        """Ends the run as a signal does; a second time does not wait until the nodes have ended."""
         if self._stopping:
             self._hurry = True
             self._changed.set()
         served = self._serve and self._plan.guest.name not in self._alive and not self._deaths
-        self._end(EXIT_OK if served else EXIT_INTERRUPTED, "" if served else "interrupted")
+        stop = StopSignal(number)
+        self._end(EXIT_OK if served else stop.exit_code, "" if served else str(stop))
 
 
 def _kill(process: ForkServerProcess) -> None:

@@ -59,7 +59,7 @@ class Taken:
 def forked(planning: LaunchPlan, folder: Path) -> Stop:
     """Starts the clients through the fork server, as a launch does."""
     start_fork_server((*PRELOAD, "fednet.methods.score_inference.job"))
-    processes = [node_process(NODE_TARGET, spec, folder / f"{spec.name}.log", None) for spec in planning.clients]
+    processes = [node_process(NODE_TARGET, spec, folder / f"{spec.name}.log") for spec in planning.clients]
     for process in processes:
         process.start()
 

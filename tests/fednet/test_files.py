@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from fednet.errors import UsageError
-from fednet.files import read_bounded, require_writable, write_whole
+from fednet.errors import DiskFull, UsageError
+from fednet.files import disk_full, read_bounded, require_writable, write_whole
 
 
 def test_it_writes_and_replaces(tmp_path: Path) -> None:
@@ -52,3 +55,47 @@ def test_a_file_to_write_needs_an_existing_folder(tmp_path: Path, name: str) -> 
     assert require_writable(tmp_path / "x.png", "-o") == tmp_path / "x.png"
     with pytest.raises(UsageError, match=r"-o .*: expected a file in a folder that exists"):
         require_writable(tmp_path / name, "-o")
+
+
+def test_a_line_is_appended_whole_or_not_at_all(tmp_path: Path) -> None:
+    limit = 20
+    script = (
+        f"import signal; from pathlib import Path; from resource import RLIMIT_FSIZE, setrlimit\n"
+        f"from fednet.files import LineFile, disk_full\n"
+        f"signal.signal(signal.SIGXFSZ, signal.SIG_IGN); setrlimit(RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        f"file = LineFile(Path({str(tmp_path / 'lines')!r})); file.append('first, é')\n"
+        f"try: file.append('much too long for what is left')\n"
+        f"except OSError as error: print(disk_full(error))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"the disk is full, {tmp_path / 'lines'} cannot be written")
+    assert (tmp_path / "lines").read_text("utf-8") == "first, é\n"
+
+
+def raised_from(cause: BaseException) -> BaseException:
+    error = RuntimeError("cannot save")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "path"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), "/x"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), ""),
+        (RuntimeError("Io Error: No space left on device (os error 28)"), ""),
+        (raised_from(OSError(errno.ENOSPC, "", "/y")), "/y"),
+        (ExceptionGroup("tasks", [ValueError(), OSError(errno.ENOSPC, "", "/z")]), "/z"),
+        (DiskFull("/w"), "/w"),
+    ],
+)
+def test_a_full_disk_is_found_behind_an_error(error: BaseException, path: str) -> None:
+    found = disk_full(error)
+    assert found is not None
+    assert found.path == path
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EACCES, "denied"), ValueError("x"), ExceptionGroup("g", [OSError()])])
+def test_any_other_error_is_none(error: BaseException) -> None:
+    assert disk_full(error) is None

@@ -13,13 +13,14 @@ import fednet
 from fednet.errors import DataError
 from launch import cli
 from launch.commands import examples as examples_command
+from launch.commands.app import app
 from launch.config import examples
-from launch.errors import ConfigError, ConfigProblem, RunError
+from launch.errors import DEBUG, ConfigError, ConfigProblem, RunError
 from nodes.errors import PeersMissing
 
 
 def fednet_says(*arguments: Any, **environment: Any) -> Any:
-    return CliRunner().invoke(cli.app, list(arguments), env=environment)
+    return CliRunner().invoke(app, list(arguments), env=environment)
 
 
 def test_version() -> None:
@@ -27,7 +28,9 @@ def test_version() -> None:
 
 
 def test_nothing_that_every_command_imports_imports_torch() -> None:
-    probe = "import sys, launch.cli; print(sorted({'torch', 'diffusers', 'zmq', 'sklearn'} & set(sys.modules)))"
+    probe = (
+        "import sys, launch.commands.app; print(sorted({'torch', 'diffusers', 'zmq', 'sklearn'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.strip() == "[]"
 
@@ -62,7 +65,7 @@ def test_an_error_is_one_message_without_a_traceback(
 
     monkeypatch.setattr(examples_command, "example_text", fails)
     monkeypatch.setattr(sys, "argv", ["fednet", "examples", "x"])
-    monkeypatch.delenv(cli.DEBUG, raising=False)
+    monkeypatch.delenv(DEBUG, raising=False)
     assert cli.main() == code
     said = capsys.readouterr()
     assert said.err == f"fednet: {error}\n"
@@ -71,7 +74,7 @@ def test_an_error_is_one_message_without_a_traceback(
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["fednet", "examples", "nothing"])
-    monkeypatch.setenv(cli.DEBUG, "1")
+    monkeypatch.setenv(DEBUG, "1")
     with pytest.raises(ConfigError):
         cli.main()
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from fednet.errors import DataError, MethodError
-from launch.errors import EXPLAINED, ConfigError, ConfigProblem, RunError, did_you_mean, exit_code
+from fednet.errors import DataError, DiskFull, MethodError
+from launch.errors import EXPLAINED, ConfigError, ConfigProblem, RunError, did_you_mean, exit_code, explained
 from nodes.errors import NodeError, NoQuorum, PeersMissing
 
 
@@ -20,6 +20,7 @@ from nodes.errors import NodeError, NoQuorum, PeersMissing
         (NoQuorum((), 1, {}), 3),
         (MethodError(), 4),
         (DataError(), 4),
+        (DiskFull("/x"), 5),
         (KeyboardInterrupt(), 130),
         (RunError("over", 4), 4),
         (ZeroDivisionError(), 1),
@@ -51,3 +52,11 @@ def test_all_problems_are_listed() -> None:
 def test_a_hint_needs_something_close() -> None:
     assert did_you_mean("partitoin", ["model", "partition"]) == "Did you mean partition?"
     assert did_you_mean("zzz", ["model", "partition"]) == ""
+
+
+def test_an_error_is_explained_also_within_a_group() -> None:
+    known = NodeError("no such address")
+    assert explained(known) is known
+    assert explained(ExceptionGroup("tasks", [ZeroDivisionError(), ExceptionGroup("inner", [known])])) is known
+    assert isinstance(explained(ExceptionGroup("tasks", [OSError(28, "No space left on device")])), DiskFull)
+    assert explained(ZeroDivisionError()) is None

@@ -172,6 +172,25 @@ class TestLosses:
 
         tell(story)
 
+    def test_a_full_disk_is_told_to_the_others(self, tell: Tell) -> None:
+        async def fails() -> None:
+            raise OSError(28, "No space left on device")
+
+        async def story(cluster: Any) -> None:
+            _, ear = await start(cluster, "one")
+            other = Node(cluster.spec("other", join=("memory://one",)), cluster.network.bus())
+            await other.__aenter__()
+            await asyncio.sleep(1)
+            failing = other.spawn(fails(), "writes")
+            with pytest.raises(asyncio.CancelledError):  # the body of the node, which the failure ends
+                await asyncio.wait([failing])
+            with pytest.raises(ExceptionGroup):
+                await other.__aexit__(asyncio.CancelledError, asyncio.CancelledError(), None)
+            await asyncio.sleep(0.1)
+            assert ear.events[1:] == [("left", "other", "its disk is full")]
+
+        tell(story)
+
     def test_a_loop_that_hangs_is_a_loss(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
             _, ear = await start(cluster, "one")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typer.testing import CliRunner
 
-from launch.cli import app
+from launch.commands.app import app
 from launch.config.examples import example_texts
 
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import fednet
-from launch.cli import app
+from launch.commands.app import app
 from launch.run import session
 
 

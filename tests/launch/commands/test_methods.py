@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from fednet.methods import registry
-from launch.cli import app
+from launch.commands.app import app
 from launch.commands.methods import guest_command
 from launch.errors import ConfigError
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from launch.cli import app
+from launch.commands.app import app
 from launch.errors import ConfigError
 from launch.run import node
 from launch.run.endpoint import EndpointOptions

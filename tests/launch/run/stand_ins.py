@@ -3,7 +3,7 @@
 Clients write a byte into the run folder's pipe `ready` once they stand, and the test one for each that has died; the
 guest reads as many as there are clients and then does its own part. Who dies waits for a byte in `heard` first, which
 the listener writes once it has told that everybody is ready. Run as a script, this is a whole launcher:
-`python stand_ins.py FOLDER LITTER PART...`.
+`python stand_ins.py FOLDER PART...`.
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ def is_faulty(spec: NodeSpec) -> None:
     raise ZeroDivisionError("an oversight")
 
 
+def fills_the_disk(spec: NodeSpec) -> None:
+    is_heard(spec)
+    raise ExceptionGroup("work", [OSError(28, "No space left on device", "/full")])
+
+
 def kills_itself(spec: NodeSpec) -> None:
     is_heard(spec)
     os.write(1, b"I can no longer\n")
@@ -92,6 +97,7 @@ PARTS = {
         is_stubborn,
         has_no_data,
         is_faulty,
+        fills_the_disk,
         kills_itself,
         gives_up,
         finishes,
@@ -168,16 +174,16 @@ def supervisor(planned: Any, tell: Any, **options: Any) -> Any:
     return Supervisor(planned, tell, listener, target=TARGET, **options)
 
 
-def main(folder: Path, temporary: Path, *parts: str) -> None:
+def main(folder: Path, *parts: str) -> None:
     pids = (folder / "pids").open("a")
 
     def tell(event: Any) -> None:
         if event.kind == "started":
             print(event.data["pid"], file=pids, flush=True)
 
-    outcome = asyncio.run(supervisor(plan(folder, *parts), tell, temporary=temporary).run())
+    outcome = asyncio.run(supervisor(plan(folder, *parts), tell).run())
     sys.exit(outcome.code)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    main(Path(sys.argv[1]), *sys.argv[2:])

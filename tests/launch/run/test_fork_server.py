@@ -32,7 +32,7 @@ from launch.run.fork_server import node_process, start_fork_server, stop_fork_se
 from nodes.spec import NodeSpec
 print("imported")
 start_fork_server(())
-process = node_process("os:fspath", NodeSpec("a1", "client", "r", "ipc://a1"), Path("a1.log"), None)
+process = node_process("os:fspath", NodeSpec("a1", "client", "r", "ipc://a1"), Path("a1.log"))
 process.start()
 process.join()
 stop_fork_server()

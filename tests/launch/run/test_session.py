@@ -16,6 +16,7 @@ from launch.config.schema import load_config
 from launch.errors import ConfigError, RunError
 from launch.run import session
 from launch.run.events import make_event
+from launch.run.fork_server import temporary_folder
 from launch.run.supervisor import RunOutcome
 
 SUMMARY = {"summary.json": {"sections": [{"title": "T", "table": {"columns": ["arm"], "rows": [["mean"]]}}]}}
@@ -63,7 +64,7 @@ def supervised(monkeypatch: pytest.MonkeyPatch, console: Console) -> Any:
 
 
 def test_a_launch_leaves_a_folder_and_prints_the_results(supervised: Any, tmp_path: Path, console: Console) -> None:
-    given = supervised(RunOutcome(0), SUMMARY)
+    supervised(RunOutcome(0), SUMMARY)
     session.launch(load_config("control"), tmp_path, console)
     folder = tmp_path / "control"
     assert {path.name for path in folder.iterdir()} == {
@@ -78,7 +79,6 @@ def test_a_launch_leaves_a_folder_and_prints_the_results(supervised: Any, tmp_pa
     said = printed(console)
     assert "mean" in said
     assert "report.html" in said
-    assert not given["temporary"].exists()
 
 
 def test_a_run_that_failed_has_a_report_and_raises_with_its_code(
@@ -143,5 +143,6 @@ def test_ipc_sockets_lie_in_a_folder_that_goes_with_the_launch(
     given = supervised(RunOutcome(0))
     session.launch(load_config("control", ["bus.transport=ipc"]), tmp_path, console)
     listen = given["plan"].clients[0].listen
-    assert Path(listen.removeprefix("ipc://")).parent == given["temporary"]
-    assert not given["temporary"].exists()
+    sockets = Path(listen.removeprefix("ipc://")).parent
+    assert sockets.parent == temporary_folder()
+    assert not sockets.exists()

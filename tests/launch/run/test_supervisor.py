@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from launch.errors import EXIT_INTERNAL_ERROR, EXIT_INTERRUPTED, EXIT_METHOD_ERROR, EXIT_OK, EXIT_PEER_ERROR
+from launch.errors import (
+    EXIT_DISK_FULL,
+    EXIT_INTERNAL_ERROR,
+    EXIT_INTERRUPTED,
+    EXIT_METHOD_ERROR,
+    EXIT_OK,
+    EXIT_PEER_ERROR,
+)
 from launch.run.supervisor import NodeExit
+from nodes.spec import Timing
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the fork server needs a POSIX system")
@@ -109,6 +119,20 @@ async def test_a_client_that_ends_before_it_was_ready_ends_the_run(
     assert (outcome.code, outcome.reason) == (code, reason)
 
 
+async def test_a_full_disk_ends_the_run_with_its_own_code(supervise: Any, tmp_path: Path) -> None:
+    outcome = await supervise("waits", "fills_the_disk", "waits")
+    assert outcome.code == EXIT_DISK_FULL
+    assert outcome.reason.startswith(f"a2 ended with exit code 5: the disk is full, {tmp_path} cannot be written")
+
+
+async def test_clients_that_are_not_ready_in_time_end_the_run_and_are_named(stand_ins: Any, tmp_path: Path) -> None:
+    planned = stand_ins.plan(tmp_path, "waits", "waits", "waits")
+    planned = replace(planned, guest=replace(planned.guest, timing=Timing(ready=0.01)))
+    outcome = await stand_ins.supervisor(planned, lambda _event: None, listener=stand_ins.silent).run()
+    assert outcome.code == EXIT_PEER_ERROR
+    assert re.match(r"not ready after 0 s: a1 \(.*\), a2 \(.*\) \(`bus.timing.ready` is the limit\)", outcome.reason)
+
+
 async def test_who_does_not_end_when_asked_is_killed(supervise: Any, told: Any) -> None:
     outcome = await supervise("is_stubborn", "finishes", patience=0.2)
     assert outcome.code == EXIT_OK
@@ -140,7 +164,7 @@ async def test_a_served_cluster_outlives_its_guest_until_it_is_interrupted(
     assert kinds(told, "a1") == ["started", "stopped"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, EXIT_INTERRUPTED), (signal.SIGTERM, EXIT_INTERRUPTED)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupted_launcher_leaves_nothing(tmp_path: Path, stand_ins: Any, number: Any, code: Any) -> None:
     launcher, children = launched(tmp_path, stand_ins, "waits", "waits", "tells_and_waits")
     launcher.send_signal(number)
@@ -158,21 +182,24 @@ def test_a_second_interrupt_does_not_wait(tmp_path: Path, stand_ins: Any) -> Non
     assert not any(child.is_running() for child in children)
 
 
-def test_a_killed_launcher_leaves_no_process_and_no_socket_folder(tmp_path: Path, stand_ins: Any) -> None:
+def test_a_killed_launcher_leaves_no_process_and_no_temporary_file(tmp_path: Path, stand_ins: Any) -> None:
     launcher, children = launched(tmp_path, stand_ins, "waits", "is_stubborn", "tells_and_waits")
+    servers = psutil.Process(launcher.pid).children()
+    assert list((tmp_path / "temporary").iterdir())
     launcher.kill()
     launcher.wait(stand_ins.LONGEST)
-    _, alive = psutil.wait_procs(children, timeout=stand_ins.LONGEST)
+    _, alive = psutil.wait_procs([*children, *servers], timeout=stand_ins.LONGEST)
     assert not alive
-    assert not (tmp_path / "temporary").exists()
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def launched(folder: Path, stand_ins: Any, *parts: Any) -> Any:
     """A launcher in a process of its own, and its nodes, all of which stand."""
     (folder / "temporary").mkdir()
     stand_ins.plan(folder, *parts)
-    command = [sys.executable, HERE / "stand_ins.py", folder, folder / "temporary", *parts]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, HERE / "stand_ins.py", folder, *parts]
+    path = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(folder / "temporary")}
     launcher = subprocess.Popen(command, env=environment)
     stand_ins.read(folder / "up", 1)
     children = [psutil.Process(int(line)) for line in (folder / "pids").read_text().split()]

@@ -1,0 +1,100 @@
+"""How a command ends where the machine is at fault: a full disk, a screen that cannot show, a signal as PID 1.
+
+Namespaces of Linux stand in for a small disk and for a container; where they may not be made, their tests are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import psutil
+import pytest
+
+from launch.run.events import read_events
+
+FEDNET = [sys.executable, "-c", "import sys; from launch.cli import main; sys.exit(main())"]
+SMALL = ("regression", "--set", "nodes=2", "--set", "devices.threads=1")
+PATIENCE = 120
+pytestmark = pytest.mark.timeout(300)
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more}
+
+
+def fednet(
+    *arguments: str, cwd: Path, inside: Sequence[str] = (), stdout: IO[str] | int = subprocess.PIPE, **more: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs `fednet ARGUMENTS`, if given within another command."""
+    command = [*inside, *FEDNET, *arguments]
+    return subprocess.run(
+        command, cwd=cwd, env=environment(**more), stdout=stdout, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
+    )
+
+
+def namespaces(*options: str) -> list[str]:
+    """The command that starts another in namespaces of its own, where that is allowed here."""
+    command = ["unshare", "--map-root-user", *options]
+    try:
+        possible = subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        possible = False
+    if not possible:
+        pytest.skip("no namespaces may be made here")
+    return command
+
+
+@pytest.mark.parametrize("size", ["4k", "80k"])
+def test_a_full_disk_is_one_sentence_with_a_code_of_its_own_and_nothing_half_written(size: str, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    (tmp_path / "small").mkdir()
+    script = f'mount -t tmpfs -o size={size} none small && "$@"; code=$?; cp -r small {kept}; exit $code'
+    inside = [*namespaces("--mount"), "sh", "-c", script, "sh"]
+    done = fednet("launch", *SMALL, "--set", "rounds=60", "--out", "small", cwd=tmp_path, inside=inside)
+    said = done.stderr.decode()
+    assert done.returncode == 5, said
+    assert "the disk is full" in said.splitlines()[0]
+    assert "Traceback" not in said
+    assert not list(kept.rglob("*.part"))
+    events = kept / "regression" / "events.jsonl"
+    assert len(list(read_events(events))) == len(events.read_text().splitlines())
+    for path in kept.rglob("*.json"):
+        json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_run_whose_screen_lacks_characters_ends_well(encoding: str, tmp_path: Path) -> None:
+    done = fednet("launch", *SMALL, "--set", "rounds=1", cwd=tmp_path, PYTHONIOENCODING=encoding)
+    assert done.returncode == 0, done.stderr.decode()
+    assert "report: runs/regression/report.html" in done.stdout.decode(encoding)
+
+
+@pytest.mark.parametrize("arguments", [("doctor", *SMALL), ("examples",), ("check", *SMALL), ("launch", "--help")])
+def test_a_command_whose_screen_lacks_characters_ends_well(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    done = fednet(*arguments, cwd=tmp_path, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_screen_that_cannot_be_written_does_not_end_a_run(tmp_path: Path) -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = fednet("launch", *SMALL, "--set", "rounds=1", cwd=tmp_path, stdout=full)
+    assert done.returncode == 0, done.stderr.decode()
+    assert (tmp_path / "runs" / "regression" / "report.html").is_file()
+
+
+def test_sigterm_as_pid_1_ends_a_launch_that_is_still_loading(tmp_path: Path) -> None:
+    command = [*namespaces("--pid", "--fork"), *FEDNET, "launch", *SMALL]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True) as outer:
+        assert outer.stdout is not None
+        assert outer.stdout.readline().startswith("fednet ")  # the version; nothing else is loaded yet
+        (inner,) = psutil.Process(outer.pid).children()
+        inner.send_signal(signal.SIGTERM)
+        assert outer.wait(PATIENCE) == 143
+    assert not list(tmp_path.glob("runs/*/events.jsonl"))
