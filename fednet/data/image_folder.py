@@ -83,6 +83,22 @@ def list_folder(folder: Path) -> FolderListing:
     return FolderListing(ordered, tuple(unsorted), tuple(empty), dict(others))
 
 
+def folder_parts(root: Path) -> dict[str, Path]:
+    """The folders whose folders are classes: `train` and `test` where both are there, else `all`, the folder itself.
+
+    Raises:
+        DataError: there is a train/ with classes, but no test/; or one cannot be read.
+    """
+    train, test = root / "train", root / "test"
+    if not is_folder(train):
+        return {"all": root}
+    if is_folder(test):
+        return {"train": train, "test": test}
+    if list_folder(train).classes:
+        raise DataError(f"{train} holds classes, but there is no {test}: set data.root to {train}, or add {test}")
+    return {"all": root}  # a class that is called train
+
+
 def sorted_names(names: Iterable[str]) -> tuple[str, ...]:
     """Names in order: of numbers where all are whole numbers, else of text."""
     listed = sorted(names)

@@ -15,7 +15,7 @@ import torch
 
 from fednet.data.config import DataConfig
 from fednet.data.image_files import is_colour
-from fednet.data.image_folder import FolderListing, is_folder, list_folder
+from fednet.data.image_folder import FolderListing, folder_parts, is_folder, list_folder
 from fednet.data.inspection import inspect_files
 from fednet.data.pools import DataSource, ImagePool, conform, stack
 from fednet.errors import DataError
@@ -73,7 +73,7 @@ def tiny_imagenet(config: DataConfig) -> DataSource:
 
 def folder(config: DataConfig) -> DataSource:
     """Any images, one folder per class: root/{train,test}/<class>/* or root/<class>/* (then split)."""
-    listings = [_readable(config, _with_classes(path)) for path in _parts(root_of(config))]
+    listings = [_readable(config, _with_classes(path)) for path in folder_parts(root_of(config)).values()]
     if odd := sorted(set(listings[0].classes) ^ set(listings[-1].classes)):
         raise DataError(f"{config.root}: train and test must hold the same classes; these are in one only: {odd[:10]}")
     files = [path for listing in listings for path, _ in listing.labelled]
@@ -131,22 +131,6 @@ def _array(config: DataConfig, part: CIFAR10) -> ImagePool:
     images = torch.from_numpy(part.data).permute(0, 3, 1, 2)
     labels = torch.tensor(part.targets, dtype=torch.int64)
     return ImagePool(labels, tuple(part.classes), lambda indices: conform(from_bytes(images[indices]), config))
-
-
-def _parts(root: Path) -> list[Path]:
-    """The folders with classes: train/ and test/ where both are there, else the folder itself.
-
-    Raises:
-        DataError: there is a train/ with classes, but no test/.
-    """
-    train, test = root / "train", root / "test"
-    if not is_folder(train):
-        return [root]
-    if is_folder(test):
-        return [train, test]
-    if list_folder(train).classes:
-        raise DataError(f"{train} holds classes, but there is no {test}: set data.root to {train}, or add {test}")
-    return [root]  # a class that is called train
 
 
 def _with_classes(path: Path) -> FolderListing:

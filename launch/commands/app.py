@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import fednet
-from launch.commands import check, examples, fid, init, keys, node, sample
+from launch.commands import check, data, examples, fid, init, keys, node, sample
 from launch.commands import launch as launch_command
 from launch.commands.methods import RootGroup
 from launch.errors import DEBUG
@@ -31,6 +31,7 @@ for command in (
     node.node,
     check.check,
     check.doctor,
+    data.data,
     init.init,
     examples.examples,
     fid.fid,

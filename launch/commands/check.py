@@ -2,34 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from launch.commands.options import ConfigArgument, InsecureOption, OutOption, OverridesOption
+from launch.errors import ConfigError, ConfigProblem
 from launch.output import open_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from launch.config.schema import LoadedConfig
 
 
 def check(config: ConfigArgument, overrides: OverridesOption = None, insecure: InsecureOption = False) -> None:
     """Checks a configuration against this machine and prints what would be started."""
     from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for it
 
-    loaded = load_config(config, overrides or ())
+    loaded, console = load_config(config, overrides or ()), open_console()
     from launch.run.devices import free_ports, read_inventory  # noqa: PLC0415 - nor a mistake in the file for these
-    from launch.run.plan import make_plan  # noqa: PLC0415
-    from launch.run.session import check_data  # noqa: PLC0415
+    from launch.run.local_data import check_data, nodes_here  # noqa: PLC0415
+    from launch.run.plan import specs_here  # noqa: PLC0415
 
-    check_data(loaded)
-    folder, sockets = Path("runs") / loaded.cluster.name, Path("sockets")
-    planned = make_plan(loaded, read_inventory(), free_ports(), folder, sockets, insecure=insecure)
+    here = nodes_here(loaded)
+    check_data(loaded, here)
+    specs = specs_here(loaded, here, read_inventory(), free_ports(), insecure=insecure)
+    problems = list(_show_data(loaded, here, console))
     table = Table("node", "role", "device", "threads", "listens on", box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for spec in planned.nodes:
+    for spec in specs:
         table.add_row(spec.name, spec.role, spec.device, str(spec.threads), spec.listen)
-    console = open_console()
+    for name, entry in loaded.cluster.entries.items():
+        if name not in here:
+            table.add_row(name, "client", "elsewhere", "–", entry.listen, style="dim")
+    if problems:
+        raise ConfigError(*problems)
     console.print(f"{config} is fine: method {loaded.cluster.method}, seed {loaded.cluster.seed}", highlight=False)
     console.print(table)
+
+
+def _show_data(loaded: LoadedConfig, names: Sequence[str], console: Console) -> Iterator[ConfigProblem]:
+    """Prints what the data sets of nodes hold, and gives what is wrong with them."""
+    from launch.run.local_data import data_config, data_problem, data_uses  # noqa: PLC0415 - as above
+
+    for use in data_uses(loaded, names):
+        if (data := data_config(loaded, use)) is None:
+            continue
+        from fednet.data.survey import survey  # noqa: PLC0415 - a second that other methods need not wait for
+        from launch.report import data_survey  # noqa: PLC0415
+
+        with console.status(f"reading {data.root or data.name}"):
+            found = survey(data)
+        console.print(f"data of {', '.join(use.owners)}", style="dim", markup=False, highlight=False)
+        data_survey.show(console, data, found)
+        if reason := data_survey.refused(data, found):
+            yield data_problem(loaded, use, reason)
 
 
 def doctor(

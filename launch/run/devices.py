@@ -65,3 +65,8 @@ def is_port_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def is_host_here(host: str) -> bool:
+    """Whether a host's name or address is of this machine, so that something can be bound to it."""
+    return is_port_free(host, 0)

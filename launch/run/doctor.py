@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -19,9 +19,10 @@ from rich.console import Console
 from launch.config.schema import DRIVER, MONITOR, LoadedConfig, NodeEntry
 from launch.errors import EXIT_PEER_ERROR, ConfigError, ConfigProblem, RunError
 from launch.run import keys
-from launch.run.devices import free_ports, read_inventory
-from launch.run.plan import make_plan, single_node_spec
-from launch.run.session import check_data, check_ports_free, versions
+from launch.run.devices import free_ports, is_host_here, is_port_free, read_inventory
+from launch.run.local_data import DataUse, check_data, data_config, data_problem, data_uses, nodes_here, tcp_endpoint
+from launch.run.plan import make_plan, single_node_spec, specs_here
+from launch.run.session import check_ports_free, versions
 from nodes.spec import Role
 from nodes.transport.probe import probe
 from protocol.header import VERSION
@@ -89,20 +90,22 @@ def _findings(loaded: LoadedConfig, out: Path, key: Path | None, *, insecure: bo
     installed = ", ".join(f"{name} {version}" for name, version in versions().items())
     yield DoctorFinding("versions", "fine", f"wire {VERSION}, {installed}")
     if key is not None:
-        yield from _node_findings(loaded, out, key)
+        names = yield from _node_findings(loaded, out, key)
     else:
-        yield from _cluster_findings(loaded, out, insecure=insecure)
-    yield from _attempt("data", "there", lambda: check_data(loaded))
+        names = nodes_here(loaded)
+        yield from _cluster_findings(loaded, names, out, insecure=insecure)
+    for use in data_uses(loaded, names):
+        yield from _data_findings(loaded, use)
     yield _disk(out)
 
 
-def _node_findings(loaded: LoadedConfig, out: Path, key: Path) -> Iterator[DoctorFinding]:
-    """One of several machines: its own keys and devices, and whether the others can be heard."""
+def _node_findings(loaded: LoadedConfig, out: Path, key: Path) -> Generator[DoctorFinding, None, tuple[str, ...]]:
+    """One of several machines: its own keys and devices, and whether the others can be heard; returns its own name."""
     try:
         ring = keys.load_keyring(key)
     except ConfigError as error:
         yield from (DoctorFinding("keys", "wrong", str(problem), problem) for problem in error.problems)
-        return
+        return ()
     own, entries = ring.own.name, loaded.cluster.entries
     yield DoctorFinding("keys", "fine", f"this is {own}, {ring.own.public.fingerprint}")
     yield from _trust_findings(loaded, ring)
@@ -113,15 +116,34 @@ def _node_findings(loaded: LoadedConfig, out: Path, key: Path) -> Iterator[Docto
         "enough",
         lambda: single_node_spec(loaded, own, role, read_inventory(), out, listen=listen, join=(), keys=ring),
     )
+    yield from _own_ports(own, listen)
     for name, entry in entries.items():
         if name != own and name in ring.trusted:
             yield from _peer(name, entry, loaded.cluster.name, ring)
+    return (own if own in entries else DRIVER,)
 
 
-def _cluster_findings(loaded: LoadedConfig, out: Path, *, insecure: bool) -> Iterator[DoctorFinding]:
-    """A launch on this machine: it makes the keys that are missing, and needs free ports."""
+def _own_ports(name: str, listen: str) -> Iterator[DoctorFinding]:
+    """Whether this node can bind its address; it may be up already."""
+    host, port = tcp_endpoint(listen) or ("", 0)
+    if not port:
+        return
+    if all(is_port_free(host, number) for number in (port, port + 1)):
+        yield DoctorFinding("ports", "fine", f"{port} and {port + 1} are free")
+    elif is_host_here(host):
+        yield DoctorFinding("ports", "open", f"{port} or {port + 1} is in use: by {name} itself, if it is up")
+    else:
+        yield DoctorFinding(
+            "ports", "open", f"{host} is no address of this machine: start {name} with another --listen"
+        )
+
+
+def _cluster_findings(
+    loaded: LoadedConfig, here: Sequence[str], out: Path, *, insecure: bool
+) -> Iterator[DoctorFinding]:
+    """The nodes of this machine: a launch makes the keys that are missing, and needs free ports."""
     folder = loaded.cluster.security.keys
-    names = (*loaded.cluster.entries, DRIVER, MONITOR)
+    names = [*here, *([MONITOR] if DRIVER in here else [])]
     there = [name for name in names if folder and (folder / f"{name}{keys.PRIVATE}").exists()]
     for name in there:
         yield from _attempt(f"key of {name}", "usable", partial(_require_fingerprint, loaded, name))
@@ -129,13 +151,40 @@ def _cluster_findings(loaded: LoadedConfig, out: Path, *, insecure: bool) -> Ite
         yield DoctorFinding("keys", "fine", "none configured: addresses beyond loopback need --insecure")
     elif missing := [name for name in names if name not in there]:
         yield DoctorFinding("keys", "open", f"the launch will make those of {', '.join(missing)}")
+    for name, entry in loaded.cluster.entries.items():
+        if name not in here:
+            about = f"on another machine ({entry.listen}), where `fednet doctor --key` looks at it"
+            yield DoctorFinding(name, "open", about)
 
     def look() -> None:
-        check_ports_free(
-            loaded, make_plan(loaded, read_inventory(), free_ports(), out, Path("sockets"), insecure=insecure)
-        )
+        if DRIVER not in here:
+            specs_here(loaded, here, read_inventory(), free_ports(), insecure=insecure)
+            return
+        planned = make_plan(loaded, read_inventory(), free_ports(), out, Path("sockets"), insecure=insecure)
+        check_ports_free(loaded, planned)
 
     yield from _attempt("devices, ports", "enough, free", look)
+
+
+def _data_findings(loaded: LoadedConfig, use: DataUse) -> Iterator[DoctorFinding]:
+    """Whether a data set is there, and every file of it can be read."""
+    what = f"data of {', '.join(use.owners)}"
+    found: list[str] = []
+
+    def look() -> None:
+        check_data(loaded, use.owners)
+        if (data := data_config(loaded, use)) is None:
+            return
+        from fednet.data.survey import survey  # noqa: PLC0415 - a second that other methods need not wait for
+        from launch.report.data_survey import outline, refused  # noqa: PLC0415
+
+        there = survey(data)
+        if reason := refused(data, there):
+            raise ConfigError(data_problem(loaded, use, reason))
+        found.append(outline(data, there))
+
+    for finding in _attempt(what, "there", look):
+        yield replace(finding, detail=found[0]) if found else finding
 
 
 def _require_fingerprint(loaded: LoadedConfig, name: str) -> None:

@@ -108,8 +108,17 @@ def _locked(folder: Path) -> int:
 
 
 def _stored_config(folder: Path) -> str | None:
-    """The configuration of the folder's earlier run."""
-    return (folder / CONFIG).read_text("utf-8") if (folder / CONFIG).is_file() else None
+    """The configuration of the folder's earlier run; None if there was none.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    path = folder / CONFIG
+    try:
+        return path.read_text("utf-8") if path.is_file() else None
+    except (OSError, UnicodeDecodeError) as error:
+        given = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(ConfigProblem(str(path), "the readable configuration of an earlier run", given)) from error
 
 
 def _run_config(config: str | None) -> object:

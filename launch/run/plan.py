@@ -90,6 +90,32 @@ def make_plan(
     return LaunchPlan(clients, spec(DRIVER, "guest", 0), spec(MONITOR, "monitor", 0))
 
 
+def specs_here(
+    loaded: LoadedConfig, here: Sequence[str], inventory: DeviceInventory, ports: Iterator[int], *, insecure: bool
+) -> tuple[NodeSpec, ...]:
+    """What would be started on this machine: a launch's nodes, or those clients of a cluster of several machines.
+
+    Args:
+        loaded: the configuration.
+        here: the nodes of this machine; with the driver if all clients are among them.
+        inventory: what this machine has.
+        ports: as for `make_plan`.
+        insecure: allow binds beyond loopback without keys.
+
+    Raises:
+        ConfigError: a device does not exist, or an address cannot be used.
+    """
+    folder = Path("runs") / loaded.cluster.name
+    if DRIVER in here:
+        return make_plan(loaded, inventory, ports, folder, Path("sockets"), insecure=insecure).nodes
+    wide = insecure or loaded.cluster.security.keys is not None
+    listens = {name: loaded.cluster.entries[name].listen or f"tcp://127.0.0.1:{next(ports)}" for name in here}
+    return tuple(
+        single_node_spec(loaded, name, "client", inventory, folder, listen=listen, join=(), insecure=wide)
+        for name, listen in listens.items()
+    )
+
+
 def node_spec(
     loaded: LoadedConfig,
     name: str,

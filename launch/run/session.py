@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-import re
 import shlex
 import tempfile
 import threading
@@ -20,26 +19,25 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 import fednet
-from fednet.errors import DataError, DiskFull
+from fednet.errors import DiskFull
 from fednet.files import disk_full
 from fednet.methods import registry
 from fednet.reporting import summary, tables
-from launch.config.document import KeyPath
 from launch.config.schema import DRIVER, MONITOR, LoadedConfig
 from launch.errors import EXIT_DISK_FULL, EXIT_OK, ConfigError, ConfigProblem, RunError
 from launch.report import html
 from launch.report.screen import live_display
 from launch.report.status import StatusBoard, planned_nodes
-from launch.run.devices import free_ports, is_port_free, read_inventory
+from launch.run.devices import free_ports, is_host_here, is_port_free, read_inventory
 from launch.run.events import RUN_NODE, Event, EventFile, EventListener, make_event
 from launch.run.folder import CONFIG, EVENTS, LOGS, REPORT, locked_folder
 from launch.run.fork_server import PRELOAD, start_fork_server, stop_fork_server, temporary_folder
 from launch.run.keys import ensure_keyrings, require_agreement
+from launch.run.local_data import check_data, tcp_endpoint
 from launch.run.plan import LaunchPlan, make_plan
 from launch.run.supervisor import EventSource, RunOutcome, Supervisor
 from nodes.spec import NodeSpec
@@ -48,8 +46,6 @@ from protocol.security.keys import Keyring
 _LIBRARIES = ("torch", "diffusers", "pyzmq", "numpy")
 _LOGGERS = ("asyncio", "fednet", "launch", "nodes", "protocol")
 """Whose records go to the launcher's log; a program's own loggers are its own."""
-
-_TCP = re.compile(r"^tcp://\[?(?P<host>[^\]]+)\]?:(?P<port>\d+)$")
 
 
 class LaunchControl:
@@ -243,42 +239,26 @@ def _event_source() -> EventSource:
     return Monitor
 
 
-def check_data(loaded: LoadedConfig) -> None:
-    """Refuses a configuration whose data are not on this machine, before anything starts.
-
-    Raises:
-        ConfigError: some are not there, or are malformed.
-    """
-    own: dict[KeyPath, dict[str, Any]] = {
-        ("nodes", name, "data"): {"data": entry.data} for name, entry in loaded.cluster.entries.items() if entry.data
-    }
-    faults: list[ConfigProblem] = []
-    for key, overrides in {("data",): {}, **own}.items():
-        try:
-            registry.find(loaded.cluster.method).check(loaded.method, overrides)
-        except DataError as error:
-            place = loaded.document.place((*key, "root"))
-            faults.append(ConfigProblem(place.where, line=place.line, key=".".join(key), hint=str(error)))
-    if faults:
-        raise ConfigError(*faults)
-
-
 def check_ports_free(loaded: LoadedConfig, planning: LaunchPlan) -> None:
     """Refuses a plan whose ports are taken, before anything starts.
 
     Raises:
-        ConfigError: some are.
+        ConfigError: some are, or an address is of another machine.
     """
     faults: list[ConfigProblem] = []
     for spec in (*planning.nodes, planning.monitor):
-        match = _TCP.match(spec.listen)
-        port = int(match["port"]) if match else 0
-        if match and port and not all(is_port_free(match["host"], number) for number in (port, port + 1)):
-            own = ("nodes", spec.name, "listen")
-            key = own if own in loaded.document.places else ("bus", "base_port")
-            place = loaded.document.place(key)
-            expected = f"two free ports from {port} for {spec.name}"
-            faults.append(ConfigProblem(place.where, expected, "ports in use", place.line, ".".join(key)))
+        host, port = tcp_endpoint(spec.listen) or ("", 0)
+        if not port or all(is_port_free(host, number) for number in (port, port + 1)):
+            continue
+        own = ("nodes", spec.name, "listen")
+        key = own if own in loaded.document.places else ("bus", "base_port")
+        place = loaded.document.place(key)
+        if is_host_here(host):
+            expected, given, hint = f"two free ports from {port} for {spec.name}", "ports in use", ""
+        else:
+            expected, given = "an address of this machine", repr(host)
+            hint = f"Start {spec.name} on its own machine with `fednet node`; a launch starts all nodes on one."
+        faults.append(ConfigProblem(place.where, expected, given, place.line, ".".join(key), hint))
     if faults:
         raise ConfigError(*faults)
 

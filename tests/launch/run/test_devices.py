@@ -8,7 +8,7 @@ from itertools import islice
 
 import torch
 
-from launch.run.devices import cores, free_ports, is_port_free, read_inventory
+from launch.run.devices import cores, free_ports, is_host_here, is_port_free, read_inventory
 
 
 def test_the_inventory_counts_what_this_process_may_use() -> None:
@@ -41,3 +41,8 @@ def test_free_ports_come_in_pairs_and_skip_those_in_use() -> None:
 
 def test_a_host_that_is_not_ours_cannot_be_bound() -> None:
     assert not is_port_free("203.0.113.7", 5000)
+
+
+def test_hosts_of_this_machine_can_be_bound() -> None:
+    assert all(map(is_host_here, ("127.0.0.1", "localhost", "*")))
+    assert not is_host_here("203.0.113.7")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,29 @@ def test_a_launch_makes_the_keys_that_are_missing(clinic: Clinic) -> None:
     assert "✓ key of a1  usable" in said
     assert "– keys  the launch will make those of a2, driver, monitor" in said
     assert "none configured" in clinic.look("nodes=2", key=False)
+
+
+def test_a_site_is_asked_for_its_own_data_alone(clinic: Clinic) -> None:
+    nodes = "nodes={a1: {listen: 'tcp://127.0.0.1:0', data: {limit: 50}}, a2: {data: {name: folder, root: /nowhere}}}"
+    loaded = load_config("score-inference", [nodes])
+    doctor.run_doctor(loaded, clinic.folder, clinic.console, key=clinic.folder / "mine" / "a1.key")
+    said = clinic.console.export_text()
+    assert "✓ data of a1  digits: 1797 images, 10 classes" in said
+    assert "/nowhere" not in said
+
+
+def test_a_node_that_is_up_is_no_fault_of_its_own_ports(clinic: Clinic) -> None:
+    assert "✓ ports  7000 and 7001 are free" in clinic.look()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        loaded = load_config("regression", [f"nodes={{a1: {{listen: 'tcp://127.0.0.1:{port}'}}, a2: {{}}}}"])
+        doctor.run_doctor(loaded, clinic.folder, clinic.console, key=clinic.folder / "mine" / "a1.key")
+    assert f"– ports  {port} or {port + 1} is in use: by a1 itself, if it is up" in clinic.console.export_text()
+
+
+def test_without_a_key_what_lies_elsewhere_is_not_looked_at(clinic: Clinic) -> None:
+    said = clinic.look(key=False, a2="listen: 'tcp://203.0.113.7:7000', device: 'cuda:9'")
+    assert "– a2  on another machine (tcp://203.0.113.7:7000)" in said
+    assert "✗" not in said

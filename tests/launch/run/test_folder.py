@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,3 +127,20 @@ def test_resuming_never_begins_anew(tmp_path: Any) -> None:
         pass
     assert (folder / "config.yaml").read_text() == RUN
     assert (folder / "journal.json").exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_configuration_that_may_not_be_read_is_said_with_its_path(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, resume: Any
+) -> None:
+    folder = tmp_path / "x"
+    with locked_folder(folder, "name: x\n"):
+        pass
+
+    def refused(path: Path, *_: Any) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    said = rf"{folder / 'config.yaml'}: expected .*, got Permission denied"
+    with pytest.raises(ConfigError, match=said), locked_folder(folder, "name: x\n", resume=resume):
+        pass

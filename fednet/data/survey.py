@@ -1,0 +1,121 @@
+"""What a data set holds: images by class and part, and of a folder how every file is stored, converted or refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fednet.data import registry
+from fednet.data.config import DataConfig
+from fednet.data.image_folder import FolderListing, folder_parts, list_folder, sorted_names
+from fednet.data.inspection import FileInspection, inspect_files
+from fednet.data.pools import ImagePool, stack
+from fednet.data.sources import root_of
+
+SHOWN_SIZE = 64
+"""Height and width of the images of a grid where they differ in size and none is configured."""
+
+
+@dataclass(frozen=True)
+class FolderFiles:
+    """The files of a folder.
+
+    Attributes:
+        inspection: how they are stored, and which cannot be read.
+        listing: those that can be read, by part.
+        others: how many files are no images, by ending.
+        empty: the folders that hold no image.
+        unsorted: how many images lie beside the folders of classes, and belong to none.
+    """
+
+    inspection: FileInspection
+    listing: dict[str, FolderListing]
+    others: Counter[str] = field(default_factory=Counter)
+    empty: tuple[str, ...] = ()
+    unsorted: int = 0
+
+
+@dataclass(frozen=True)
+class DataSurvey:
+    """What a data set holds.
+
+    Attributes:
+        classes: the classes' names, by label; () where images have none.
+        counts: images by class, by part (`all`, or `train` and `test`); those without a label under "".
+        files: its files, if it is a folder of images.
+    """
+
+    classes: tuple[str, ...]
+    counts: dict[str, dict[str, int]]
+    files: FolderFiles | None = None
+
+    @property
+    def total(self) -> int:
+        """How many images can be read."""
+        return sum(sum(counts.values()) for counts in self.counts.values())
+
+
+def survey(config: DataConfig) -> DataSurvey:
+    """Looks through a data set; of a folder it reads every file.
+
+    Raises:
+        DataError: it is missing or malformed.
+    """
+    if config.name == "folder":
+        return _survey_folder(config)
+    source = registry.find(config.name).read(config)
+    pools = {"all": source.train} if source.test is None else {"train": source.train, "test": source.test}
+    return DataSurvey(source.train.classes, {part: _count(pool) for part, pool in pools.items()})
+
+
+def first_images(files: FolderFiles, config: DataConfig, rows: int, columns: int) -> Tensor:
+    """The first images of the first classes, blank where a class has fewer.
+
+    Returns:
+        float32 (rows x columns, c, h, w) in [-1, 1], class after class; fewer rows where there are fewer classes.
+    """
+    by_class = dict[str, list[Path]]()
+    for listing in files.listing.values():
+        for path, label in listing.labelled:
+            by_class.setdefault(listing.classes[label] if label >= 0 else "", []).append(path)
+    if config.size is None and len(files.inspection.sizes) > 1:
+        config = config.model_copy(update={"size": SHOWN_SIZE})
+    channels = config.channels or (3 if files.inspection.colour else 1)
+    shown = sorted_names(by_class)[:rows]
+    return torch.cat([_padded(stack(by_class[name][:columns], config, channels), columns) for name in shown])
+
+
+def _survey_folder(config: DataConfig) -> DataSurvey:
+    listings = {part: list_folder(path) for part, path in folder_parts(root_of(config)).items()}
+    inspection = inspect_files((path for one in listings.values() for path, _ in one.labelled), config)
+    refused = [error.path for error in inspection.refused]
+    readable = {part: listing.without(refused) for part, listing in listings.items()}
+    counts = {part: _count_files(listing) for part, listing in readable.items()}
+    files = FolderFiles(
+        inspection,
+        readable,
+        sum((Counter(listing.others) for listing in listings.values()), Counter()),
+        tuple(dict.fromkeys(name for listing in listings.values() for name in listing.empty)),
+        sum(len(listing.unsorted) for listing in listings.values() if listing.classes),
+    )
+    return DataSurvey(sorted_names({name for part in counts.values() for name in part if name}), counts, files)
+
+
+def _count_files(listing: FolderListing) -> dict[str, int]:
+    if not listing.classes:
+        return {"": len(listing.unsorted)} if listing.unsorted else {}
+    return {name: len(paths) for name, paths in listing.by_class.items()}
+
+
+def _count(pool: ImagePool) -> dict[str, int]:
+    counts = Counter(pool.labels.tolist())
+    return {name: counts[label] for label, name in enumerate(pool.classes)}
+
+
+def _padded(images: Tensor, count: int) -> Tensor:
+    blank = torch.ones(count - len(images), *images.shape[1:])
+    return torch.cat([images, blank])

@@ -1,0 +1,116 @@
+"""Shows what a data set holds: a table of its classes, and a line for everything else that is worth knowing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from fednet.data.config import DataConfig
+from fednet.data.survey import DataSurvey, FolderFiles
+
+MAX_ROWS = 50
+"""Classes in a table; of more the first ones."""
+MAX_SHOWN = 8
+"""Things in a line, and refused files; of more the first ones."""
+
+
+def show(console: Console, config: DataConfig, survey: DataSurvey) -> None:
+    """Prints a data set: its classes, how it is read, and what of it cannot be."""
+    plain = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    plain(outline(config, survey), style="bold")
+    if survey.total:
+        console.print(class_table(survey))
+    for line in notes(config, survey):
+        plain(line)
+    for line in refusals(survey):
+        plain(line, style="red")
+
+
+def refused(config: DataConfig, survey: DataSurvey) -> str:
+    """Why a data set cannot be used, in one sentence; empty where it can."""
+    unreadable = survey.files.inspection.refused if survey.files else []
+    if not survey.total:
+        return f"{config.root} holds no image that can be read"
+    if unreadable and config.unreadable == "refuse":
+        files = f"{len(unreadable)} of {survey.total + len(unreadable)} files below {config.root}"
+        return f"{files} cannot be read, the first: {unreadable[0]}; mend them, or set data.unreadable: skip"
+    return ""
+
+
+def outline(config: DataConfig, survey: DataSurvey) -> str:
+    """One line: which data set, how many images of how many classes, how many files are refused."""
+    place = config.name if config.root is None else str(config.root)
+    kinds = f"{len(survey.classes)} classes" if survey.classes else "no classes"
+    refused = len(survey.files.inspection.refused) if survey.files else 0
+    left = f", {refused} that cannot be read" if refused else ""
+    return f"{place}: {survey.total} images, {kinds}{left}"
+
+
+def class_table(survey: DataSurvey) -> Table:
+    """The classes with their labels, and how many images each part has of them."""
+    table = Table("label", "class", *survey.counts, box=None, header_style="dim", padding=(0, 2, 0, 0))
+    names = survey.classes or ("",)
+    for label, name in enumerate(names[:MAX_ROWS]):
+        number = str(label) if survey.classes else "–"
+        table.add_row(number, name or "(none)", *(str(counts.get(name, 0)) for counts in survey.counts.values()))
+    if len(names) > MAX_ROWS:
+        table.add_row("…", f"{len(names) - MAX_ROWS} more", *("" for _ in survey.counts))
+    return table
+
+
+def notes(config: DataConfig, survey: DataSurvey) -> Iterator[str]:
+    """How files are stored and read, and what is left out; nothing of a data set that is no folder."""
+    if "all" in survey.counts:
+        yield "no test part of its own (train/ and test/)"
+    if survey.files is not None:
+        yield from _file_notes(config, survey.files)
+
+
+def refusals(survey: DataSurvey) -> Iterator[str]:
+    """The files that cannot be read, each with the reason."""
+    refused = survey.files.inspection.refused if survey.files else []
+    yield from (f"{error.path}: {error.reason}" for error in refused[:MAX_SHOWN])
+    if len(refused) > MAX_SHOWN:
+        yield f"{len(refused) - MAX_SHOWN} more"
+
+
+def _file_notes(config: DataConfig, files: FolderFiles) -> Iterator[str]:
+    found = files.inspection
+    yield f"stored as {_listed(found.kinds)}"
+    yield f"sizes {_listed({f'{width} x {height}': count for (width, height), count in found.sizes.items()})}"
+    yield f"read as {_shape(config, files)}"
+    if found.conversions:
+        yield f"converted: {_listed(found.conversions)}"
+    if files.empty:
+        yield f"folders without an image: {', '.join(files.empty[:MAX_SHOWN])}"
+    if files.others:
+        yield f"not looked at: {_listed(files.others)}"
+    if files.unsorted:
+        yield f"not looked at: {files.unsorted} images beside the folders of classes"
+
+
+def _shape(config: DataConfig, files: FolderFiles) -> str:
+    found = files.inspection
+    colour = "RGB" if (config.channels or (3 if found.colour else 1)) == 3 else "grey"
+    mixed = (
+        f" ({found.colour} of {found.kinds.total()} files have colours)"
+        if 0 < found.colour < found.kinds.total()
+        else ""
+    )
+    square = all(width == height for width, height in found.sizes)
+    if config.size is not None:
+        how = "" if square else f", {config.fit} where they are not square"
+        return f"{colour}{mixed}, {config.size} x {config.size}{how}"
+    return f"{colour}{mixed}, {'at their own size' if len(found.sizes) == 1 else 'of several sizes: set data.size'}"
+
+
+def _listed(counts: Mapping[Any, int]) -> str:
+    """Things with their counts, the most frequent first."""
+    ordered = Counter(counts).most_common()
+    parts = [f"{thing} ({count})" for thing, count in ordered[:MAX_SHOWN]]
+    return ", ".join([*parts, *([f"{len(ordered) - MAX_SHOWN} more"] if len(ordered) > MAX_SHOWN else [])]) or "nothing"

@@ -1,0 +1,93 @@
+"""The data sets that the nodes on this machine read: whether they are there, and what they hold.
+
+Only those: what lies on another site's disk is nobody else's business. Which nodes are on this machine, their addresses
+say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fednet.data.config import DataConfig
+from fednet.data.site_data import site_data_config
+from fednet.errors import DataError
+from fednet.methods import registry
+from launch.config.document import KeyPath
+from launch.config.schema import DRIVER, LoadedConfig, NodeEntry
+from launch.errors import ConfigError, ConfigProblem
+from launch.run.devices import is_host_here
+
+_TCP = re.compile(r"^tcp://\[?(?P<host>[^\]]+)\]?:(?P<port>\d+)$")
+
+
+@dataclass(frozen=True)
+class DataUse:
+    """A data set of a run.
+
+    Attributes:
+        owners: the nodes that read it.
+        key: where the configuration says so.
+        overrides: what those nodes replace in the method's settings.
+    """
+
+    owners: tuple[str, ...]
+    key: KeyPath
+    overrides: dict[str, Any]
+
+
+def tcp_endpoint(listen: str | None) -> tuple[str, int] | None:
+    """Host and port of an address of tcp; None for any other."""
+    match = _TCP.match(listen or "")
+    return (match["host"], int(match["port"])) if match else None
+
+
+def nodes_here(loaded: LoadedConfig) -> tuple[str, ...]:
+    """The clients whose address is one of this machine or still to be chosen; and the driver, if all clients are."""
+    endpoints = {name: tcp_endpoint(entry.listen) for name, entry in loaded.cluster.entries.items()}
+    here = [name for name, endpoint in endpoints.items() if endpoint is None or is_host_here(endpoint[0])]
+    return (*here, DRIVER) if len(here) == len(endpoints) else tuple(here)
+
+
+def data_uses(loaded: LoadedConfig, names: Sequence[str]) -> Iterator[DataUse]:
+    """The data sets that these nodes read, each once."""
+    entries = {name: loaded.cluster.entries.get(name, NodeEntry()) for name in names}
+    if sharing := tuple(name for name, entry in entries.items() if not entry.data):
+        yield DataUse(sharing, ("data",), {})
+    for name, entry in entries.items():
+        if entry.data:
+            yield DataUse((name,), ("nodes", name, "data"), {"data": entry.data})
+
+
+def check_data(loaded: LoadedConfig, names: Sequence[str] | None = None) -> None:
+    """Refuses a configuration whose data are not on this machine, before anything starts.
+
+    Args:
+        loaded: the configuration.
+        names: whose data; None for all clients' and the driver's.
+
+    Raises:
+        ConfigError: some are not there, or are malformed.
+    """
+    faults: list[ConfigProblem] = []
+    for use in data_uses(loaded, (*loaded.cluster.entries, DRIVER) if names is None else names):
+        try:
+            registry.find(loaded.cluster.method).check(loaded.method, use.overrides)
+        except DataError as error:
+            faults.append(data_problem(loaded, use, str(error)))
+    if faults:
+        raise ConfigError(*faults)
+
+
+def data_problem(loaded: LoadedConfig, use: DataUse, hint: str) -> ConfigProblem:
+    """What is wrong with a data set, and where the configuration names it."""
+    place = loaded.document.place((*use.key, "root"))
+    return ConfigProblem(place.where, line=place.line, key=".".join(use.key), hint=hint)
+
+
+def data_config(loaded: LoadedConfig, use: DataUse) -> DataConfig | None:
+    """The data set that the nodes read; None where the method has none."""
+    common = getattr(loaded.method, "data", None)
+    return site_data_config(common, use.overrides) if isinstance(common, DataConfig) else None

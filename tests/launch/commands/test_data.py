@@ -1,0 +1,45 @@
+"""`fednet data`: what it prints and writes of a folder, and how it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from fednet.errors import DataError
+from launch.commands.app import app
+from launch.errors import ConfigError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("cat", "dog"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for index in range(3):
+            Image.new("L", (8, 8), 50 * index).save(tmp_path / "images" / name / f"{index}.png")
+    return tmp_path / "images"
+
+
+def test_it_prints_classes_and_writes_a_grid(folder: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["data", str(folder), "-o", str(tmp_path / "grid.png")])
+    assert done.exit_code == 0, done.output
+    assert "6 images, 2 classes" in done.stdout
+    with Image.open(tmp_path / "grid.png") as grid:
+        assert grid.size == (10 * (4 * 8 + 1) + 1, 2 * (4 * 8 + 1) + 1)
+
+
+def test_a_file_that_cannot_be_read_ends_it_unless_it_is_skipped(folder: Path) -> None:
+    (folder / "cat" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    done = CliRunner().invoke(app, ["data", str(folder)])
+    assert isinstance(done.exception, DataError)
+    assert "1 of 7 files" in str(done.exception)
+    assert "3" in done.stdout, "what can be read is shown all the same"
+    assert CliRunner().invoke(app, ["data", str(folder), "--set", "unreadable=skip"]).exit_code == 0
+
+
+def test_a_setting_that_there_is_not_is_refused(folder: Path) -> None:
+    done = CliRunner().invoke(app, ["data", str(folder), "--set", "fit=padd"])
+    assert isinstance(done.exception, ConfigError)
+    assert "Did you mean pad?" in str(done.exception)

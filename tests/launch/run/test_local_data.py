@@ -1,0 +1,73 @@
+"""Only what lies on this machine is looked at: nodes by their addresses, data sets by their nodes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.config.schema import DRIVER, LoadedConfig, load_config
+from launch.errors import ConfigError
+from launch.run.local_data import check_data, data_config, data_uses, nodes_here, tcp_endpoint
+
+ELSEWHERE = "tcp://203.0.113.7:7000"
+"""An address for documentation (RFC 5737), which no machine has."""
+
+
+def cluster(**nodes: Any) -> LoadedConfig:
+    return load_config(
+        {"name": "x", "method": "score-inference", "data": {"name": "folder", "root": "/nowhere"}, "nodes": nodes}
+    )
+
+
+@pytest.mark.parametrize(
+    ("listen", "found"),
+    [
+        ("tcp://127.0.0.1:7000", ("127.0.0.1", 7000)),
+        ("tcp://[::1]:7000", ("::1", 7000)),
+        ("ipc:///tmp/x", None),
+        (None, None),
+    ],
+)
+def test_an_address_of_tcp_has_a_host_and_a_port(listen: str | None, found: Any) -> None:
+    assert tcp_endpoint(listen) == found
+
+
+def test_nodes_here_are_those_whose_address_is() -> None:
+    here: dict[str, Any] = {"a1": {}, "a2": {"listen": "tcp://127.0.0.1:7000"}, "a3": {"listen": "ipc:///tmp/x"}}
+    assert nodes_here(cluster(**here)) == ("a1", "a2", "a3", DRIVER)
+    assert nodes_here(cluster(**here, b={"listen": ELSEWHERE})) == ("a1", "a2", "a3")
+
+
+def test_each_data_set_is_looked_at_once_and_only_for_its_nodes(tmp_path: Path) -> None:
+    loaded = cluster(a1={}, a2={}, a3={"data": {"root": str(tmp_path)}})
+    uses = list(data_uses(loaded, ("a1", "a2", "a3", DRIVER)))
+    assert [(use.owners, use.key) for use in uses] == [
+        (("a1", "a2", DRIVER), ("data",)),
+        (("a3",), ("nodes", "a3", "data")),
+    ]
+    roots = [data.root for data in (data_config(loaded, use) for use in uses) if data is not None]
+    assert roots == [Path("/nowhere"), tmp_path]
+    assert [use.owners for use in data_uses(loaded, ("a3",))] == [("a3",)]
+
+
+def test_a_site_is_not_asked_for_the_data_of_others(tmp_path: Path) -> None:
+    from PIL import Image
+
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for index in range(5):
+            Image.new("L", (8, 8)).save(tmp_path / name / f"{index}.png")
+    loaded = cluster(a1={"data": {"root": str(tmp_path)}}, a2={"data": {"root": "/also/nowhere"}})
+    check_data(loaded, ("a1",))
+    with pytest.raises(ConfigError, match="/also/nowhere is not a folder"):
+        check_data(loaded, ("a2",))
+    with pytest.raises(ConfigError) as raised:
+        check_data(loaded)
+    assert [problem.key for problem in raised.value.problems] == ["data", "nodes.a2.data"]
+
+
+def test_a_method_without_images_has_no_data_set() -> None:
+    loaded = load_config("regression")
+    assert [data_config(loaded, use) for use in data_uses(loaded, nodes_here(loaded))] == [None]
