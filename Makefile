@@ -37,9 +37,22 @@ soak: $(READY)
 	$(BIN)/python tests/soak/networks.py
 	$(BIN)/python tests/soak/hostile.py
 
+# Says what an interpreter is, where it is none that fednet runs with; any Python can run it.
+CHECK := import sys; sys.exit(0 if sys.version_info >= (3, 11) else \
+	"fednet needs Python 3.11 or later, and this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2])
+
+# A virtual environment whose interpreter or pip does not run, or is too old, is made anew.
+ifneq ($(wildcard $(VENV)),)
+ifneq ($(shell $(BIN)/python -c '$(CHECK)' 2>/dev/null && $(BIN)/python -m pip --version >/dev/null 2>&1 && echo fine),fine)
+$(shell rm -rf $(VENV))
+endif
+endif
+
 # Installed once, with the exact versions that were tested; again only when these two files change.
 $(READY): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c '$(CHECK)'
+	@echo "fednet and what it needs are installed into $(VENV): several minutes, a line for each package"
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[all,dev]"
 	touch $@
 

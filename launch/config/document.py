@@ -1,7 +1,8 @@
 """A YAML document that remembers where everything stood, so that an error can name file, line and key.
 
 Knows YAML and dotted keys; knows nothing of what the keys mean. Duplicate keys are refused (YAML 1.2, section
-3.2.1.3: keys of a mapping are unique; PyYAML keeps the last one silently), anchors and merges work as usual.
+3.2.1.3: keys of a mapping are unique; PyYAML keeps the last one silently), anchors and merges work as usual: an own key
+stands before a merged one. Depth and size, aliases followed, are bounded before anything is built.
 """
 
 from __future__ import annotations
@@ -23,6 +24,15 @@ KeyPath = tuple[str, ...]
 class _Loader(yaml.SafeLoader):
     """The safe loader, with numbers such as 1e-3 read as YAML 1.2 reads them (PyYAML: as text)."""
 
+
+MAX_DEPTH = 100
+"""Collections within each other."""
+
+MAX_NODES = 100_000
+"""Values of a document, those of an alias counted wherever it stands."""
+
+MAX_SHOWN = 200
+"""Characters of an override in messages."""
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
@@ -65,16 +75,18 @@ def parse(text: str, source: str, overrides: Sequence[str] = ()) -> YamlDocument
         ConfigError: the text is not YAML, is not a mapping, repeats a key, or an override does not fit it.
     """
     try:
+        _require_bounded(text)
         loader = _Loader(text)
         root = loader.get_single_node()
+        twice = [] if root is None else list(_duplicate_key(root, source))
         values = None if root is None else loader.construct_document(root)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(_syntax_error(error, source)) from error
+    if twice:
+        raise ConfigError(*twice)
     if root is None or not isinstance(values, dict):
         raise ConfigError(ConfigProblem(source, "a mapping of keys to values", type(values).__name__, line=1))
     marks = list(_marks(root))
-    if twice := list(_duplicate_key(root, source)):
-        raise ConfigError(*twice)
     document = YamlDocument(source, values, {key: DocumentPosition(source, line) for key, line in marks})
     return reduce(apply_override, overrides, document)
 
@@ -102,7 +114,41 @@ def as_overrides(values: Mapping[str, Any], above: str = "") -> list[str]:
     return written
 
 
-def _syntax_error(error: yaml.YAMLError, source: str) -> ConfigProblem:
+def _require_bounded(text: str) -> None:
+    """Refuses what could not be built: too deep, too large with its aliases followed, or a node that contains itself.
+
+    Raises:
+        YAMLError: it is that, or no YAML.
+    """
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = [(None, 0)]  # anchor, and the number of values within so far
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, 1))
+            size = 0
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_nodes.pop()
+            sizes |= {anchor: size} if anchor else {}
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor in {anchor for anchor, _ in open_nodes}:
+                raise _refused(f"the node &{event.anchor} contains itself", event)
+            size = sizes.get(event.anchor or "", 1)
+        else:
+            size = isinstance(event, yaml.ScalarEvent)
+        anchor, within = open_nodes[-1]
+        open_nodes[-1] = anchor, within + size
+        if len(open_nodes) > MAX_DEPTH:
+            raise _refused(f"more than {MAX_DEPTH} collections within each other", event)
+        if within + size > MAX_NODES:
+            raise _refused(f"more than {MAX_NODES} values, aliases followed", event)
+
+
+def _refused(problem: str, event: yaml.Event) -> yaml.YAMLError:
+    mark = event.start_mark if isinstance(event.start_mark, yaml.Mark) else None
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+def _syntax_error(error: Exception, source: str) -> ConfigProblem:
     mark = getattr(error, "problem_mark", None)
     detail = getattr(error, "problem", None) or str(error)
     return ConfigProblem(source, "well-formed YAML", detail, line=mark.line + 1 if mark else None)
@@ -146,15 +192,16 @@ def apply_override(document: YamlDocument, text: str) -> YamlDocument:
     Raises:
         ConfigError: it is no `key=value`, its value is not YAML, or it does not fit the document.
     """
-    where = f"--set {text}"
+    where = f"--set {text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + '...'}"
     dotted, equals, written = text.partition("=")
     key = tuple(dotted.strip().split("."))
     if not equals or not all(key):
         raise ConfigError(ConfigProblem(where, "key=value, for example --set train.epochs=10", repr(text)))
     try:
+        _require_bounded(written)
         value = _Loader(written).get_single_data()
-    except yaml.YAMLError as error:
-        raise ConfigError(ConfigProblem(where, "a YAML value after the =", repr(written), key=dotted)) from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(ConfigProblem(where, "a YAML value after the =", str(error), key=dotted)) from error
     values = _replaced(document.values, key, value, where, dotted)
     kept = {path: place for path, place in document.places.items() if path[: len(key)] != key}
     return YamlDocument(document.source, values, {**kept, key: DocumentPosition(where, None)})

@@ -5,7 +5,9 @@ An example says what it shows in its first comment. Knows files, not what stands
 
 from __future__ import annotations
 
+import re
 from importlib import resources
+from itertools import takewhile
 
 from launch.errors import ConfigError, ConfigProblem, did_you_mean
 
@@ -31,5 +33,12 @@ def example_text(name: str) -> str:
 
 
 def example_summaries() -> dict[str, str]:
-    """What every example shows, by name: its first line without the comment sign."""
-    return {name: text.split("\n", 1)[0].lstrip("# ") for name, text in example_texts().items()}
+    """What every example shows, by name: the first sentence of its comment."""
+    return {name: _first_sentence(text) for name, text in example_texts().items()}
+
+
+def _first_sentence(text: str) -> str:
+    lines = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    comment = " ".join(line.lstrip("# ") for line in lines)
+    match = re.match(r".+?[.?!](?=\s|$)", comment)
+    return match[0] if match else comment

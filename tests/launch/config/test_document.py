@@ -63,6 +63,28 @@ def test_the_last_override_counts() -> None:
     assert parse(TEXT, "c.yaml", ["train.epochs=4", "train.epochs=5"]).values["train"] == {"epochs": 5, "lr": 1e-3}
 
 
+NINES = ", ".join(["*b{0}"] * 9)
+BOMB = "b0: &b0 [x, x]\n" + "".join(f"b{level}: &b{level} [{NINES.format(level - 1)}]\n" for level in range(1, 10))
+
+
+def test_an_own_key_stands_before_a_merged_one() -> None:
+    document = parse("d: &d {a: 1, b: 2}\ne:\n  <<: *d\n  a: 3\n", "c.yaml")
+    assert document.values["e"] == {"a": 3, "b": 2}
+    assert document.place(("e", "a")).line == 4
+    assert document.place(("e", "b")).line == 1
+
+
+def test_a_value_that_python_cannot_hold_is_refused() -> None:
+    with pytest.raises(ConfigError, match="month must be in"):
+        parse("a: 2001-99-99", "c.yaml")
+
+
+def test_a_value_of_an_override_is_bounded_as_well() -> None:
+    with pytest.raises(ConfigError, match="more than 100 collections") as caught:
+        parse(TEXT, "c.yaml", ["a=" + "[" * 3000])
+    assert len(str(caught.value)) < 600
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -71,6 +93,12 @@ def test_the_last_override_counts() -> None:
         ("", "a mapping"),
         ("a: 1\nb: {c: 1, c: 2}\na: 3\n", "each key once"),
         ("a: {c: 1, c: 2}", "each key once"),
+        ("a: " + "[" * 3000, "more than 100 collections within each other"),
+        ("a: " + "[" * 3000 + "]" * 3000, "more than 100 collections within each other"),
+        ("a: &x [*x]", "the node &x contains itself"),
+        ("a: &x {b: {c: *x}}", "the node &x contains itself"),
+        (BOMB, "more than 100000 values, aliases followed"),
+        ("a: {b: 1}\n<<: {c: 1}\n<<: {d: 1}", "each key once"),
         ("a: !!python/object/apply:os.system [ls]", "well-formed YAML"),
     ],
 )

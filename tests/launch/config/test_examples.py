@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -36,7 +37,9 @@ def test_an_example_is_a_valid_configuration_of_its_name(name: Any) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_an_example_says_what_it_shows(name: Any) -> None:
     about = examples.example_summaries()[name]
-    assert 20 < len(about) < 120
+    assert 20 < len(about) < 240
+    assert about.endswith((".", "?"))
+    assert not re.search(r"[.?!]\s", about)
     assert not about.startswith("#")
 
 
