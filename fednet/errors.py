@@ -5,6 +5,7 @@
     +-- DataError          a data set is missing, malformed or does not fit (the operator must act)
     |   +-- UnknownDataset a data set is not registered, or its module cannot be used (the operator must act)
     |   +-- UnreadableImage a file holds no image that can be read (the operator must act)
+    +-- SolverError        an adaptive solver does not come to an end
     +-- ModelError         a model or checkpoint does not fit the configuration
     +-- MeasureError       a metric was given what it cannot measure (range, count, non-finite)
     +-- PrivacyError       a share, a key, a mask or a budget was refused; names the peers, never the secret
@@ -65,6 +66,10 @@ class UnreadableImage(DataError):
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path} is not a readable image: {reason}")
         self.path, self.reason = path, reason
+
+
+class SolverError(MethodError):
+    """An adaptive solver does not come to an end: its steps become too small or too many."""
 
 
 class ModelError(MethodError):

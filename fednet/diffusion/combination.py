@@ -67,6 +67,11 @@ class SolverStep:
         return self.q != self.g2
 
     @property
+    def as_path(self) -> SolverStep:
+        """The same step as a stretch of a smooth path, q = 0, for densities that are followed symmetrically."""
+        return replace(self, q=0.0)
+
+    @property
     def gain(self) -> float:
         """The coefficient of the score: (g^2 + q)/2 dtau."""
         return 0.5 * (self.g2 + self.q) * self.span
@@ -87,15 +92,22 @@ class RuleState:
         log_p: (agents, n), log density of each sample under each agent since the start, up to a constant common to
             all agents; zero under rules that do not follow densities.
         lost: bool (agents,), agents that missed a step; rules that follow densities exclude them for good.
+        survival: (n,) in [0, 1], the probability with which each sample may be kept after the losses so far; 1 under
+            rules that need nothing drawn again.
+        begun: whether a step has been taken.
+        last: the last step dx and the scores where it began, for a rule that follows densities symmetrically.
     """
 
     log_p: Tensor
     lost: Tensor
+    survival: Tensor
+    begun: bool = False
+    last: tuple[Tensor, Tensor] | None = None
 
     @staticmethod
     def fresh(agents: int, count: int) -> RuleState:
         """The initial state, with equal log densities."""
-        return RuleState(torch.zeros(agents, count), torch.zeros(agents, dtype=torch.bool))
+        return RuleState(torch.zeros(agents, count), torch.zeros(agents, dtype=torch.bool), torch.ones(count))
 
     def at(self, log_p: Tensor) -> RuleState:
         """The same state with other log densities."""
@@ -104,16 +116,25 @@ class RuleState:
 
 @dataclass(frozen=True)
 class CombinationRule:
-    """A combination rule: three pure functions over an explicit state.
+    """A combination rule: pure functions over an explicit state.
 
     Attributes:
         init: number of samples -> the state at t = 1.
         combine: (state, answers, step) -> the score to follow, of x's shape.
         advance: (state, answers, step, dx) -> the state after the step dx.
         follows_density: whether `combine` and `advance` need the divergences that a step requires.
+        admit: (state, answers) -> the state once it is known who answers, before `combine`.
+        symmetric: whether log densities are followed by the symmetric product (`fednet.diffusion.density`), which
+            always needs divergences: for rules whose score depends on a step's noise.
     """
 
     init: Callable[[int], RuleState]
     combine: Callable[[RuleState, ScoreAnswers, SolverStep], Tensor]
     advance: Callable[[RuleState, ScoreAnswers, SolverStep, Tensor], RuleState]
     follows_density: bool
+    admit: Callable[[RuleState, ScoreAnswers], RuleState] = lambda state, _: state
+    symmetric: bool = False
+
+    def needs_divergence(self, move: SolverStep) -> bool:
+        """Whether the agents must be asked for divergences at a step."""
+        return self.follows_density and (move.as_path if self.symmetric else move).needs_divergence

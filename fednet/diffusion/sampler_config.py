@@ -19,6 +19,7 @@ class ODE(_Settings):
         rtol: relative tolerance of dopri5.
         atol: absolute tolerance of dopri5.
         steps: number of steps of the fixed-step methods.
+        evaluations: after so many of them dopri5 gives up; ordinary runs take some hundred.
     """
 
     kind: Literal["ode"] = "ode"
@@ -26,6 +27,7 @@ class ODE(_Settings):
     rtol: float = Field(default=1e-3, gt=0.0)
     atol: float = Field(default=1e-3, gt=0.0)
     steps: int = Field(default=50, ge=1)
+    evaluations: int = Field(default=5000, ge=1)
 
 
 class EulerMaruyama(_Settings):

@@ -11,14 +11,16 @@ not depend on the other samples of the batch.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from fednet.diffusion.combination import CombinationRule, RuleState, ScoreFunction, SolverStep
-from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
+from fednet.diffusion.combination import CombinationRule, RuleState, ScoreAnswers, ScoreFunction, SolverStep
+from fednet.diffusion.density import initial_log_density
+from fednet.diffusion.sampler_config import ODE, PredictorCorrector, SamplerConfig
 from fednet.diffusion.sde import SDE
+from fednet.errors import SolverError
 
 LONGEST_STEP = 0.2
 """Longest step of dopri5: near t = 1 a VP flow hardly moves, and from there it would step right over the rest (a
@@ -48,8 +50,12 @@ def sample(
     latent: Tensor,
     *,
     random: torch.Generator,
+    lost: Tensor | None = None,
 ) -> SampledTrajectory:
     """Draws samples with the configured sampler.
+
+    Samples whose `state.survival` is below 1 have followed an agent that was lost on the way. Kept with that
+    probability, they are samples of what the remaining agents model; the others must be drawn again.
 
     Args:
         config: settings of the sampler.
@@ -58,72 +64,59 @@ def sample(
         sde: the forward diffusion of all agents.
         latent: (n, ...), noise at t = 1, see `SDE.prior`.
         random: for the noise of the stochastic samplers; not used by the ODE.
+        lost: bool (agents,), agents that rules which follow densities leave out from the start.
+
+    Raises:
+        SolverError: an adaptive solver does not come to an end.
     """
+    start, evaluations = rule.init(len(latent)), 0
+    if lost is not None:
+        start = replace(start, lost=lost)
+    if rule.follows_density and sde.remembers:
+        answers, std = query(latent, 1.0), float(sde.marginal(torch.ones((), dtype=torch.float64))[1])
+        start, evaluations = rule.admit(start.at(initial_log_density(answers, std)), answers), 1
+    trajectory = _Trajectory(query, rule, latent, start, evaluations)
     if isinstance(config, ODE):
-        return probability_flow(query, rule, sde, latent, config=config)
-    if isinstance(config, EulerMaruyama):
-        return euler_maruyama(query, rule, sde, latent, config=config, random=random)
-    return predictor_corrector(query, rule, sde, latent, config=config, random=random)
-
-
-def euler_maruyama(
-    query: ScoreFunction,
-    rule: CombinationRule,
-    sde: SDE,
-    latent: Tensor,
-    *,
-    config: EulerMaruyama,
-    random: torch.Generator,
-) -> SampledTrajectory:
-    """The reverse SDE in equal steps; see `sample`."""
-    trajectory = _Trajectory(query, rule, latent, rule.init(len(latent)))
+        return _probability_flow(trajectory, sde, config)
+    corrections = config.corrections if isinstance(config, PredictorCorrector) else 0
     for t, span in _times(sde, config.steps):
         trajectory.step(reverse_step(sde, trajectory.x, t, span, random))
+        for _ in range(corrections):
+            trajectory.step(langevin_step(sde, trajectory.x, t - span, config.snr, random))  # type: ignore[union-attr]
     return trajectory.denoised(sde, reverse_step(sde, trajectory.x, sde.eps, sde.eps))
 
 
-def predictor_corrector(
-    query: ScoreFunction,
-    rule: CombinationRule,
-    sde: SDE,
-    latent: Tensor,
-    *,
-    config: PredictorCorrector,
-    random: torch.Generator,
-) -> SampledTrajectory:
-    """A reverse step, then Langevin steps at the new time; see `sample`."""
-    trajectory = _Trajectory(query, rule, latent, rule.init(len(latent)))
-    for t, span in _times(sde, config.steps):
-        trajectory.step(reverse_step(sde, trajectory.x, t, span, random))
-        for _ in range(config.corrections):
-            trajectory.step(langevin_step(sde, trajectory.x, t - span, config.snr, random))
-    return trajectory.denoised(sde, reverse_step(sde, trajectory.x, sde.eps, sde.eps))
-
-
-def probability_flow(
-    query: ScoreFunction, rule: CombinationRule, sde: SDE, latent: Tensor, *, config: ODE
-) -> SampledTrajectory:
-    """The probability-flow ODE dx/dtau = -f + g^2/2 s; see `sample`.
+def _probability_flow(trajectory: _Trajectory, sde: SDE, config: ODE) -> SampledTrajectory:
+    """The probability-flow ODE dx/dtau = -f + g^2/2 s.
 
     The log densities of rules that follow them are integrated as part of the solver's state, with the divergences
     that the agents estimate. Solvers evaluate beyond the ends of the interval (dopri5 was seen at t = -.086), so t
     is clamped.
     """
-    flow = _Flow(query, rule, sde, rule.init(len(latent)))
+    flow = _Flow(trajectory, sde, config)
     times = torch.tensor([0.0, 1.0 - sde.eps], dtype=torch.float64)
     grid = torch.linspace(0.0, 1.0 - sde.eps, config.steps + 1, dtype=torch.float64)
     if config.method == "dopri5":
         options: dict[str, object] = {"max_step": LONGEST_STEP}
     else:
         options = {"grid_constructor": lambda _func, _y, _t: grid}
-    start = (latent, flow.state.log_p) if rule.follows_density else (latent,)
+    follows = trajectory.rule.follows_density
+    start = (trajectory.x, trajectory.state.log_p) if follows else (trajectory.x,)
     import torchdiffeq  # noqa: PLC0415 - of the extra `diffusion`, and needed by the ODE alone
 
-    x, *rest = torchdiffeq.odeint(
-        flow, start, times, rtol=config.rtol, atol=config.atol, method=config.method, options=options
-    )
-    trajectory = _Trajectory(query, rule, x[-1], flow.state.at(rest[0][-1]) if rest else flow.state, flow.evaluations)
+    try:
+        x, *rest = torchdiffeq.odeint(
+            flow, start, times, rtol=config.rtol, atol=config.atol, method=config.method, options=options
+        )
+    except AssertionError as error:  # of torchdiffeq: a step became too small, or the state is not finite
+        raise SolverError(f"{config.method} gave up at t = {flow.t:.4f}: {error}; {_REMEDY}") from error
+    trajectory.x = x[-1]
+    if rest:
+        trajectory.state = trajectory.state.at(rest[0][-1])
     return trajectory.denoised(sde, flow_step(sde, trajectory.x, sde.eps))
+
+
+_REMEDY = "the scores are not smooth there: allow larger errors (rtol, atol), or take a method with fixed steps"
 
 
 def reverse_step(sde: SDE, x: Tensor, t: float, span: float, random: torch.Generator | None = None) -> SolverStep:
@@ -151,43 +144,50 @@ class _Trajectory:
     """A trajectory: x, the rule's state, and the number of queries so far."""
 
     def __init__(
-        self, query: ScoreFunction, rule: CombinationRule, x: Tensor, state: RuleState, evaluations: int = 0
+        self, query: ScoreFunction, rule: CombinationRule, x: Tensor, state: RuleState, evaluations: int
     ) -> None:
         self.query, self.rule, self.x, self.state, self.evaluations = query, rule, x, state, evaluations
 
-    def step(self, move: SolverStep) -> None:
-        answers = self.query(self.x, move.t, self.rule.follows_density and move.needs_divergence)
+    def ask(self, x: Tensor, move: SolverStep) -> ScoreAnswers:
+        """The agents' answers at x where a step begins."""
+        answers = self.query(x, move.t, self.rule.needs_divergence(move))
         self.evaluations += 1
+        return answers
+
+    def step(self, move: SolverStep) -> None:
+        answers = self.ask(self.x, move)
+        self.state = self.rule.admit(self.state, answers)
         dx = move.displacement(self.rule.combine(self.state, answers, move))
-        self.state = self.rule.advance(self.state, answers, move, dx)
+        self.state = replace(self.rule.advance(self.state, answers, move, dx), begun=True)
         self.x = self.x + dx
 
     def denoised(self, sde: SDE, move: SolverStep) -> SampledTrajectory:
         """E[x_0 | x_t] = (x + std^2 s) / alpha, with the score as the rule combines it for `move`."""
-        answers = self.query(self.x, move.t, self.rule.follows_density and move.needs_divergence)
+        answers = self.ask(self.x, move)
+        self.state = self.rule.admit(self.state, answers)
         score = self.rule.combine(self.state, answers, move)
         alpha, std = sde.marginal(torch.tensor(move.t, dtype=torch.float64))
-        return SampledTrajectory((self.x + float(std) ** 2 * score) / float(alpha), self.state, self.evaluations + 1)
+        return SampledTrajectory((self.x + float(std) ** 2 * score) / float(alpha), self.state, self.evaluations)
 
 
 class _Flow:
     """The right-hand side that torchdiffeq integrates: tau -> (dx/dtau, d log p/dtau)."""
 
-    def __init__(self, query: ScoreFunction, rule: CombinationRule, sde: SDE, state: RuleState) -> None:
-        self.query, self.rule, self.sde, self.state = query, rule, sde, state
-        self.evaluations = 0
+    def __init__(self, trajectory: _Trajectory, sde: SDE, config: ODE) -> None:
+        self.trajectory, self.sde, self.config, self.t = trajectory, sde, config, 1.0
 
     def __call__(self, tau: Tensor, y: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        x = y[0]
-        t = min(1.0, max(self.sde.eps, 1.0 - float(tau)))
+        trajectory, rule, x = self.trajectory, self.trajectory.rule, y[0]
+        self.t = t = min(1.0, max(self.sde.eps, 1.0 - float(tau)))
+        if self.config.method == "dopri5" and trajectory.evaluations >= self.config.evaluations:
+            raise SolverError(f"dopri5 is at t = {t:.4f} after {trajectory.evaluations} evaluations; {_REMEDY}")
         move = flow_step(self.sde, x, t)
-        answers = self.query(x, t, self.rule.follows_density)
-        self.evaluations += 1
-        here = self.state.at(y[1]) if self.rule.follows_density else self.state
-        dx = move.displacement(self.rule.combine(here, answers, move))
-        after = self.rule.advance(here.at(torch.zeros_like(here.log_p)), answers, move, dx)
-        self.state = RuleState(self.state.log_p, after.lost)
-        return (dx, after.log_p) if self.rule.follows_density else (dx,)
+        answers = trajectory.ask(x, move)
+        here = rule.admit(trajectory.state.at(y[1]) if rule.follows_density else trajectory.state, answers)
+        dx = move.displacement(rule.combine(here, answers, move))
+        after = rule.advance(here.at(torch.zeros_like(here.log_p)), answers, move, dx)
+        trajectory.state = replace(here, begun=True)
+        return (dx, after.log_p) if rule.follows_density else (dx,)
 
 
 def _times(sde: SDE, steps: int) -> list[tuple[float, float]]:

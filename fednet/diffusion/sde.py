@@ -32,6 +32,11 @@ class SDE(BaseModel):
 
     eps: float = Field(default=1e-3, gt=0.0, lt=0.5)
 
+    @property
+    def remembers(self) -> bool:
+        """Whether x_1 still depends on the data, so that agents' densities at t = 1 are not all the same."""
+        return False
+
     @abstractmethod
     def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """alpha(t) and std(t) of x_t given x_0, each of t's shape."""
@@ -81,6 +86,11 @@ class VE(SDE):
 
     kind: Literal["ve"] = "ve"
     sigma: float = Field(default=25.0, gt=1.0)
+
+    @property
+    def remembers(self) -> bool:
+        """True: alpha(1) = 1, and std(1) is not much larger than the distance of two agents' data."""
+        return True
 
     def marginal(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """Returns alpha = 1 and std(t)."""

@@ -48,7 +48,7 @@ def measure_agreement(
     images, labels = real.images[:MAX_IMAGES], real.labels[:MAX_IMAGES] if first.conditional else None
     account = ParticipationAccount.of("query", names)
     counts = label_counts_of(capabilities, labels)
-    score = FederatedScore(ask, counts, {"guidance": 1.0}, account, progress, "comparing scores")
+    score = FederatedScore(ask, counts, {"guidance": 1.0}, account, progress, "comparing scores", first.sde)
     noise = torch.randn(images.shape, generator=generator(seed, "survey"))
     points = []
     for t in torch.linspace(1.0, first.sde.eps, times).tolist():

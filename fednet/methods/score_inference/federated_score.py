@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from fednet.api import Ask, Progress, Question, Replies, Scalar
+from fednet.diffusion.bounds import divergence_excess, score_excess
 from fednet.diffusion.combination import ScoreAnswers
+from fednet.diffusion.sde import SDE
 from fednet.errors import MethodError
 from fednet.methods.common.inputs import described
 from fednet.methods.score_inference.messages import SCORE
@@ -33,6 +35,7 @@ class FederatedScore:
         account: where contributions are booked.
         progress: told of every query; may ask for the end.
         phase: the name under which progress is reported.
+        sde: the forward diffusion of all sites; decides how large a score can be.
         uncovered_labels: collects the requested labels of which no site that answered had an image.
     """
 
@@ -42,10 +45,14 @@ class FederatedScore:
     account: ParticipationAccount
     progress: Progress
     phase: str
+    sde: SDE
     uncovered_labels: set[int] = field(default_factory=set)
 
     def __call__(self, x: Tensor, t: float, divergence: bool = False) -> ScoreAnswers:
         """Asks every site at x (n, c, h, w) and t.
+
+        An answer is judged before it is combined: one of another form, one that is not finite and one that no data in
+        [-1, 1] can have (`fednet.diffusion.bounds`) is refused, and its site is booked as lost with the reason.
 
         Raises:
             MethodError: no site gave a usable answer.
@@ -55,7 +62,7 @@ class FederatedScore:
         inputs = {"x": x} if labels is None else {"x": x, "labels": labels}
         replies = self.ask(Question(SCORE, inputs, {**self.options, "t": t, "divergence": divergence}))
         wanted = {"score": x.shape} | ({"divergence": x.shape[:1]} if divergence else {})
-        usable, refused = _usable(replies, names, wanted)
+        usable, refused = self._usable(replies, wanted, x, t)
         self._book(set(usable), replies.late, {**replies.lost, **refused})
         if not usable:
             raise MethodError(f"none of {list(names)} gave a usable score at t = {t:.4f}: {refused}")
@@ -63,6 +70,25 @@ class FederatedScore:
         self.uncovered_labels.update(self.counts.labels_without_data(answers.present))
         self.progress.report(self.phase, round(1000 * (1 - t)), 1000, answered=len(usable), queries=self.account.steps)
         return answers
+
+    def _usable(
+        self, replies: Replies, wanted: Mapping[str, torch.Size], x: Tensor, t: float
+    ) -> tuple[dict[str, Outputs], dict[str, str]]:
+        """The outputs of expected sites that can be scores at x and t, and why the others do not count."""
+        there = {name: replies.by_node[name] for name in self.counts.names if name in replies.by_node}
+        faults = {name: _fault(outputs, wanted) or self._excess(outputs, x, t) for name, outputs in there.items()}
+        refused = {name: fault for name, fault in faults.items() if fault}
+        return {name: outputs for name, outputs in there.items() if name not in refused}, refused
+
+    def _excess(self, outputs: Outputs, x: Tensor, t: float) -> str:
+        guidance = float(self.options.get("guidance") or 0.0)
+        excesses = {"score": score_excess(outputs["score"], x, t, self.sde, guidance)}
+        if "divergence" in outputs:
+            excesses["divergence"] = divergence_excess(outputs["divergence"], x, t, self.sde, guidance)
+        for key, excess in excesses.items():
+            if excess > 1:
+                return f"its {key} at t = {t:.4f} is {excess:.2g} times what pictures in [-1, 1] allow"
+        return ""
 
     def _book(self, usable: set[str], late: tuple[str, ...], lost: Mapping[str, str]) -> None:
         """Books one query; an expected site that neither answered nor is late is lost."""
@@ -80,23 +106,6 @@ def stack_answers(outputs: Mapping[str, Outputs], names: tuple[str, ...], x: Ten
 
     present = torch.tensor([name in outputs for name in names])
     return ScoreAnswers(column("score"), present, column("divergence") if divergence else None)
-
-
-def _usable(
-    replies: Replies, names: tuple[str, ...], wanted: Mapping[str, torch.Size]
-) -> tuple[dict[str, Outputs], dict[str, str]]:
-    """The outputs of expected sites that have the right form, and why the others do not count."""
-    usable: dict[str, Outputs] = {}
-    refused: dict[str, str] = {}
-    for name in names:
-        if name not in replies.by_node:
-            continue
-        outputs = replies.by_node[name]
-        if fault := _fault(outputs, wanted):
-            refused[name] = fault
-        else:
-            usable[name] = outputs
-    return usable, refused
 
 
 def _fault(outputs: Outputs, wanted: Mapping[str, torch.Size]) -> str:

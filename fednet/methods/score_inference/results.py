@@ -17,7 +17,7 @@ from fednet.methods.common.report import count_of, non_empty
 from fednet.methods.score_inference.agreement import AgreementPoint
 from fednet.methods.score_inference.config import ArmConfig
 from fednet.methods.score_inference.messages import ScoreCapabilities
-from fednet.methods.score_inference.sampling import ArmSamples
+from fednet.methods.score_inference.sampling import ArmSamples, redrawn_note
 from fednet.metrics.evaluation import Evaluation, RealReference
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.summary import Summary, SummaryFigure, SummarySection, SummaryTable
@@ -58,6 +58,8 @@ def write_samples(folder: Path, arm: ArmResult) -> None:
     tensors = {"images": samples.images, "log_p": samples.log_p.contiguous()}
     if samples.labels is not None:
         tensors["labels"] = samples.labels
+    if samples.without:
+        tensors["redrawn"] = samples.redrawn
     write_whole(path / "samples.safetensors", packed(tensors))
 
 
@@ -108,6 +110,8 @@ def write_metrics(
             "rule": arm.config.model_dump(mode="json"),
             "sampler": arm.sampler.model_dump(mode="json"),
             "queries": arm.samples.evaluations,
+            "redrawn": arm.samples.redrawn.nonzero().flatten().tolist(),
+            "redrawn_without": arm.samples.without,
             "evaluation": arm.evaluation and asdict(arm.evaluation),
         }
         for arm in arms
@@ -130,6 +134,7 @@ def _row(arm: ArmResult) -> tuple[str | int | float | None, ...]:
 
 def _notes(arms: Sequence[ArmResult], site: ScoreCapabilities) -> tuple[str, ...]:
     notes = [f"{arm.name} could not be measured: {arm.unmeasured}" for arm in arms if arm.unmeasured]
+    notes += [f"{arm.name}: {redrawn_note(arm.samples)}" for arm in arms if arm.samples.without]
     for arm in arms:
         if uncovered_labels := sorted(arm.samples.uncovered_labels):
             names = ", ".join(site.classes[label] for label in uncovered_labels)

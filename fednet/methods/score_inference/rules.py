@@ -1,4 +1,4 @@
-"""Combination rules: how the scores of several sites become one; each is three pure functions.
+"""Combination rules: how the scores of several sites become one; each is a few pure functions.
 
 `mean`, `data-size`, `label-count` and `median` use the scores of one query only: every site that answered counts.
 `mixture` and `consensus` follow every site's log density along the trajectory (`fednet.diffusion.density`): a site that
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fednet.diffusion.combination import CombinationRule, RuleState, ScoreAnswers, SolverStep
-from fednet.diffusion.density import equalising_weights, log_density_change
+from fednet.diffusion.density import equalising_weights, log_density_change, symmetric_correction
 from fednet.errors import MethodError
 from fednet.methods.score_inference.config import RuleName, RulePhase
 
@@ -55,7 +55,18 @@ class LabelCounts:
 
 
 def mean(counts: LabelCounts) -> CombinationRule:
-    """Equal weights of the sites that answered: a product of experts, right when all sites model the same data."""
+    """Equal weights of the sites that answered, as in the source; right where all sites model the same data.
+
+    At every t this is the score of the normalised geometric mean of the p_k,t, and noising the geometric mean of the
+    p_k gives other densities. So what is drawn is neither that geometric mean nor the product of the p_k, and depends
+    on the sampler: of N(-1, 1) and N(1, 1/4) the reverse SDE (VP) draws N(.33, .46) and the ODE N(.23, .50), where the
+    geometric mean is N(.6, .4) and the product N(.6, .2). Samples of Gaussians are Gaussian with, in tau = 1 - t, c_k =
+    alpha^2 v_k + std^2 and the means over k taken,
+
+        reverse SDE   d mean = (-f mean + g^2 (E[alpha m / c] - mean E[1 / c])) dtau
+                      d var  = (-2 f var - 2 g^2 var E[1 / c] + g^2) dtau
+        ODE           g^2 replaced by g^2 / 2 where it multiplies E, and no noise g^2
+    """
     ones = torch.ones(len(counts.names), 1)
     return _weighted(counts, lambda _state, answers, _move: _normalised(ones, answers.present))
 
@@ -73,24 +84,43 @@ def label_count(counts: LabelCounts) -> CombinationRule:
 
 
 def mixture(counts: LabelCounts) -> CombinationRule:
-    """The union of the sites' data: weights proportional to w_k p_k(x), w_k the images of site k."""
+    """The union of the sites' data: weights gamma_k proportional to w_k p_k(x), w_k the images of site k.
+
+    A sample that was on its way to a site's data when the site is lost would end nowhere: the others' scores lead it to
+    none of their data. At the loss x_t has the density sum_k w_k p_k,t. Kept with probability 1 - gamma_lost(x_t) it
+    has that of the remaining sites' union, the sum over k != lost of w_k p_k,t up to its norm, as has every sample that
+    is drawn again without the lost site. `RuleState.survival` is the product of these probabilities.
+    """
     shares = counts.of_each_sample()
 
-    def responsibilities(state: RuleState, answers: ScoreAnswers, _: SolverStep) -> Tensor:
-        counted = _answering_since_start(state, answers)
+    def weights_of(state: RuleState, counted: Tensor) -> Tensor:
         logits = _normalised(shares, counted).log() + state.log_p
         return torch.softmax(logits.masked_fill(~counted[:, None], -torch.inf), 0)
 
-    return _weighted(counts, responsibilities, _advance_density, follows_density=True)
+    def responsibilities(state: RuleState, answers: ScoreAnswers, _: SolverStep) -> Tensor:
+        return weights_of(_corrected(state, answers), _answering_since_start(state, answers))
+
+    def admit(state: RuleState, answers: ScoreAnswers) -> RuleState:
+        missed = ~answers.present & ~state.lost
+        if state.begun and missed.any():
+            remaining = weights_of(state, ~state.lost)[~missed].sum(0).clamp(max=1.0)
+            state = replace(state, survival=state.survival * remaining)
+        return _admit(state, answers)
+
+    return _following(counts, responsibilities, admit=admit)
 
 
 def consensus(counts: LabelCounts) -> CombinationRule:
-    """What all sites find equally likely: weights that keep all log p_k equal along the trajectory."""
+    """What all sites find equally likely: weights that keep all log p_k equal along the trajectory.
+
+    The weights cancel the noise of a step along the differences of the scores, so densities are followed symmetrically.
+    """
 
     def balanced(state: RuleState, answers: ScoreAnswers, move: SolverStep) -> Tensor:
-        return equalising_weights(state.log_p, answers, move, _answering_since_start(state, answers))
+        log_p = _corrected(state, answers).log_p
+        return equalising_weights(log_p, answers, move, _answering_since_start(state, answers))
 
-    return _weighted(counts, balanced, _advance_density, follows_density=True)
+    return _following(counts, balanced, symmetric=True)
 
 
 def median(counts: LabelCounts) -> CombinationRule:
@@ -126,14 +156,19 @@ def rule_for(phases: Sequence[RulePhase], counts: LabelCounts) -> CombinationRul
 def schedule(phases: Sequence[RulePhase], counts: LabelCounts) -> CombinationRule:
     """Rules that take turns as t falls, each with all sites or some; log densities are followed throughout."""
     parts = [(phase.below, RULES[phase.rule](counts), _phase_members(phase, counts)) for phase in phases]
-    follows = any(rule.follows_density for _, rule, _ in parts)
 
     def combine(state: RuleState, answers: ScoreAnswers, move: SolverStep) -> Tensor:
         _, rule, members = [part for part in parts if move.t <= part[0] + 1e-9][-1]
         counted = answers.present & members
         return rule.combine(state, replace(answers, present=counted if counted.any() else answers.present), move)
 
-    return CombinationRule(_initial_state(counts), combine, _advance_density if follows else _keep_state, follows)
+    def admit(state: RuleState, answers: ScoreAnswers) -> RuleState:
+        return parts[-1][1].admit(state, answers)  # samples end as those of the last phase
+
+    if not any(rule.follows_density for _, rule, _ in parts):
+        return CombinationRule(_initial_state(counts), combine, _keep_state, follows_density=False)
+    symmetric = any(rule.symmetric for _, rule, _ in parts)
+    return CombinationRule(_initial_state(counts), combine, _advance(symmetric), True, admit, symmetric)
 
 
 def _phase_members(phase: RulePhase, counts: LabelCounts) -> Tensor:
@@ -149,22 +184,47 @@ def _keep_state(state: RuleState, answers: ScoreAnswers, move: SolverStep, dx: T
     return state
 
 
-def _advance_density(state: RuleState, answers: ScoreAnswers, move: SolverStep, dx: Tensor) -> RuleState:
-    change = log_density_change(answers, move, dx)
-    log_p = torch.where(answers.present[:, None], state.log_p + change, state.log_p)
-    return RuleState(log_p, state.lost | ~answers.present)
+def _advance(symmetric: bool) -> Callable[[RuleState, ScoreAnswers, SolverStep, Tensor], RuleState]:
+    """Follows log densities along a step, by Ito's product or by the symmetric one."""
+
+    def advance(state: RuleState, answers: ScoreAnswers, move: SolverStep, dx: Tensor) -> RuleState:
+        state = _corrected(state, answers)
+        change = log_density_change(answers, move.as_path if symmetric else move, dx)
+        log_p = torch.where(answers.present[:, None], state.log_p + change, state.log_p)
+        return replace(state, log_p=log_p, last=(dx, answers.scores) if symmetric and move.q else None)
+
+    return advance
+
+
+def _corrected(state: RuleState, answers: ScoreAnswers) -> RuleState:
+    """The state with the last step's change completed, where it is followed symmetrically."""
+    if state.last is None:
+        return state
+    return replace(state, log_p=state.log_p + symmetric_correction(state.last, answers), last=None)
+
+
+def _admit(state: RuleState, answers: ScoreAnswers) -> RuleState:
+    """The state without those that do not answer."""
+    return replace(state, lost=state.lost | ~answers.present)
 
 
 def _initial_state(counts: LabelCounts) -> Callable[[int], RuleState]:
     return partial(RuleState.fresh, len(counts.names))
 
 
-def _weighted(
+def _following(
     counts: LabelCounts,
     weigh: WeightFunction,
-    advance: Callable[[RuleState, ScoreAnswers, SolverStep, Tensor], RuleState] = _keep_state,
-    follows_density: bool = False,
+    *,
+    admit: Callable[[RuleState, ScoreAnswers], RuleState] = _admit,
+    symmetric: bool = False,
 ) -> CombinationRule:
+    """A weighted rule that follows log densities."""
+    combine = _weighted(counts, weigh).combine
+    return CombinationRule(_initial_state(counts), combine, _advance(symmetric), True, admit, symmetric)
+
+
+def _weighted(counts: LabelCounts, weigh: WeightFunction) -> CombinationRule:
     """A rule whose score is the weighted sum of the scores, added up in the order of the sites' names."""
 
     def combine(state: RuleState, answers: ScoreAnswers, move: SolverStep) -> Tensor:
@@ -176,7 +236,7 @@ def _weighted(
                 total = total + weight * score
         return total
 
-    return CombinationRule(_initial_state(counts), combine, advance, follows_density)
+    return CombinationRule(_initial_state(counts), combine, _keep_state, follows_density=False)
 
 
 def _normalised(amounts: Tensor, counted: Tensor) -> Tensor:

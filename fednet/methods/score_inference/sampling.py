@@ -6,7 +6,7 @@ Needs only the sites' capabilities and a way to ask them.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fednet.api import Ask, Network, Progress
 from fednet.diffusion.sampler_config import SamplerConfig
+from fednet.diffusion.sampling import SampledTrajectory
 from fednet.diffusion.sampling import sample as solve
 from fednet.errors import MethodError
 from fednet.methods.common.inputs import described
@@ -27,6 +28,8 @@ from fednet.reporting.samples import SampleBatch
 from fednet.reporting.summary import ParticipationAccount
 from fednet.seeds import derive, generator
 
+MAX_NAMED = 20
+"""Samples that a note names."""
 _SAMPLER: TypeAdapter[SamplerConfig] = TypeAdapter(SamplerConfig)
 
 
@@ -41,6 +44,8 @@ class ArmSamples:
             rules that do not follow it.
         account: who contributed to which queries.
         uncovered_labels: requested labels of which, at some query, no site that answered had an image.
+        redrawn: bool (n,), the samples that were drawn again because they had followed a site that was lost on the way.
+        without: the sites that those were drawn again without.
         evaluations: queries a batch (the largest number over the batches).
         seconds: how long it took.
     """
@@ -50,6 +55,8 @@ class ArmSamples:
     log_p: Tensor
     account: ParticipationAccount
     uncovered_labels: frozenset[int]
+    redrawn: Tensor
+    without: tuple[str, ...]
     evaluations: int
     seconds: float
 
@@ -93,6 +100,9 @@ def sample_arm(
 ) -> ArmSamples:
     """Draws one arm.
 
+    Where a site is lost on the way, samples that a rule cannot finish without it are drawn again without it (see
+    `fednet.methods.score_inference.rules.mixture`).
+
     Arms with the same seed start from the same noise, batch by batch, and see the same noise on the way.
 
     Args:
@@ -114,31 +124,64 @@ def sample_arm(
     labels = requested_labels(samples, first)
     total = samples.count if labels is None else len(labels)
     _require_latent(latent, (total, *first.shape))
-    account, uncovered_labels, drawn = ParticipationAccount.of("query", sorted(capabilities)), set[int](), []
+    account, uncovered_labels = ParticipationAccount.of("query", sorted(capabilities)), set[int]()
     parts = torch.split(torch.arange(total), samples.batch or total)
-    for index, part in enumerate(parts):
+
+    def draw(part: Tensor, lost: Tensor | None, *index: int) -> SampledTrajectory:
+        """The samples at the places `part`; a batch has the index (i), its k-th repetition (i, k)."""
         counts = label_counts_of(capabilities, None if labels is None else labels[part])
-        options = {"guidance": arm.guidance, "probe_seed": derive(seed, "probe", index)}
-        phase = f"sampling {name}" + (f" ({index + 1}/{len(parts)})" if len(parts) > 1 else "")
-        score = FederatedScore(ask, counts, options, account, progress, phase, uncovered_labels)
-        if latent is None:
-            start = first.sde.prior((len(part), *first.shape), generator(seed, "latent", index))
+        options = {"guidance": arm.guidance, "probe_seed": derive(seed, "probe", *index)}
+        phase = f"sampling {name}" + (f" ({index[0] + 1}/{len(parts)})" if len(parts) > 1 else "")
+        phase += " again" if len(index) > 1 else ""
+        score = FederatedScore(ask, counts, options, account, progress, phase, first.sde, uncovered_labels)
+        if latent is None or len(index) > 1:
+            start = first.sde.prior((len(part), *first.shape), generator(seed, "latent", *index))
         else:
             start = latent[part]
-        rule, noise = rule_for(arm.phases(), counts), generator(seed, "noise", index)
-        drawn.append(solve(sampler, score, rule, first.sde, start, random=noise))
+        rule, noise = rule_for(arm.phases(), counts), generator(seed, "noise", *index)
+        return solve(sampler, score, rule, first.sde, start, random=noise, lost=lost)
+
+    drawn = [_whole_batch(draw, part, index, seed) for index, part in enumerate(parts)]
     images = torch.cat([part.x for part in drawn])
     if not bool(torch.isfinite(images).all()):
         raise MethodError(f"arm {name}: the samples are not finite: use more steps or a lower guidance")
     return ArmSamples(
         images=images.clamp(-1, 1),
         labels=labels,
-        log_p=torch.cat([part.state.log_p for part in drawn], 1),
+        log_p=torch.cat([part.log_p for part in drawn], 1),
         account=account,
         uncovered_labels=frozenset(uncovered_labels),
+        redrawn=torch.cat([part.redrawn for part in drawn]),
+        without=tuple(name for k, name in enumerate(sorted(capabilities)) if any(bool(p.without[k]) for p in drawn)),
         evaluations=max(part.evaluations for part in drawn),
         seconds=time.monotonic() - began,
     )
+
+
+@dataclass
+class _Batch:
+    """The samples of one batch, and which were drawn again, without whom; see `ArmSamples`."""
+
+    x: Tensor
+    log_p: Tensor
+    redrawn: Tensor
+    without: Tensor
+    evaluations: int
+
+
+def _whole_batch(draw: Callable[..., SampledTrajectory], part: Tensor, index: int, seed: int) -> _Batch:
+    """Draws a batch, and again what does not survive the loss of a site, without the sites that were lost."""
+    first = draw(part, None, index)
+    lost, survival = first.state.lost, first.state.survival
+    batch = _Batch(first.x, first.state.log_p, survival < 0, torch.zeros_like(lost), first.evaluations)
+    rows, attempt = torch.arange(len(part)), 0
+    while len(rows := rows[survival <= torch.rand(len(rows), generator=generator(seed, "keep", index, attempt))]):
+        attempt, batch.without = attempt + 1, lost
+        again = draw(part[rows], lost, index, attempt)
+        batch.x[rows], batch.log_p[:, rows], batch.redrawn[rows] = again.x, again.state.log_p, True
+        batch.evaluations += again.evaluations
+        lost, survival = again.state.lost, again.state.survival
+    return batch
 
 
 def requested_labels(samples: SamplesConfig, site: ScoreCapabilities) -> Tensor | None:
@@ -168,12 +211,24 @@ def _require_latent(latent: Tensor | None, shape: tuple[int, ...]) -> None:
         raise MethodError(f"the latent must be float32 {shape}, got {described(latent)}")
 
 
+def redrawn_note(samples: ArmSamples) -> str:
+    """Which samples were drawn again, and why."""
+    numbers = samples.redrawn.nonzero().flatten().tolist()
+    some = ", ".join(map(str, numbers[:MAX_NAMED])) + (", ..." if len(numbers) > MAX_NAMED else "")
+    return (
+        f"{len(numbers)} of {len(samples.images)} samples (numbers {some}) were drawn again without "
+        f"{', '.join(samples.without)}, which they had followed until it was lost or late"
+    )
+
+
 def _notes(samples: ArmSamples) -> tuple[str, ...]:
     """A line a site: how many queries it answered, and why it stopped."""
     account, lines = samples.account, []
     for name, node in account.nodes.items():
         lost = f"; lost at query {account.lost[name].step}: {account.lost[name].reason}" if name in account.lost else ""
         lines.append(f"{name} answered {node.contributed} of {account.steps} queries{lost}")
+    if samples.without:
+        lines.append(redrawn_note(samples))
     if samples.uncovered_labels:
         lines.append(
             f"no site that answered has images of the labels {sorted(samples.uncovered_labels)}: a plain mean there"

@@ -70,7 +70,7 @@ def test_balanced_weights_equalise_the_log_densities(q: float) -> None:
     weights = equalising_weights(log_p, answers, move, answers.present)
     torch.testing.assert_close(weights.sum(0), torch.ones(6))
     score = (weights[:, :, None, None, None] * answers.scores).sum(0)
-    after = log_p + log_density_change(answers, move, move.displacement(score))
+    after = log_p + log_density_change(answers, move.as_path, move.displacement(score))
     spread = (after - after.mean(0)).abs().max()
     assert float(spread) < 0.01 * float((log_p - log_p.mean(0)).abs().max())
 

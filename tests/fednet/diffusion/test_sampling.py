@@ -11,6 +11,7 @@ from fednet.diffusion.combination import CombinationRule, RuleState, ScoreAnswer
 from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
 from fednet.diffusion.sampling import SampledTrajectory, sample
 from fednet.diffusion.sde import SDE, VE, VP, SubVP
+from fednet.errors import SolverError
 from fednet.seeds import generator
 
 SDES = [VE(sigma=200), VP(), SubVP()]  # a wide VE: its prior is centred at 0, its marginals are not
@@ -76,6 +77,24 @@ def test_fixed_steps_cost_what_they_should(gaussians: Any) -> None:
     assert draw(gaussians(VP(), (0.0,), (1.0,)), VP(), EulerMaruyama(steps=10), count=5).evaluations == 11
     corrected = PredictorCorrector(steps=10, corrections=2)
     assert draw(gaussians(VP(), (0.0,), (1.0,)), VP(), corrected, count=5).evaluations == 31
+
+
+def test_an_adaptive_solver_that_comes_to_no_end_says_so(gaussians: Any) -> None:
+    query, random = gaussians(VP(), (0.0,), (1.0,)), generator(0, "rough")
+
+    def rough(x: torch.Tensor, t: float, divergence: bool = False) -> ScoreAnswers:
+        answers = query(x, t, divergence)
+        return ScoreAnswers(answers.scores + torch.randn(answers.scores.shape, generator=random), answers.present)
+
+    def endless(x: torch.Tensor, t: float, divergence: bool = False) -> ScoreAnswers:
+        answers = query(x, t, divergence)
+        return ScoreAnswers(answers.scores * (torch.inf if t < 0.5 else 1.0), answers.present)
+
+    with pytest.raises(SolverError, match=r"dopri5 is at t = \d\.\d+ after 300 evaluations; .*fixed steps"):
+        draw(rough, VP(), ODE(evaluations=300), count=5)
+    with pytest.raises(SolverError, match=r"dopri5 gave up at t = 0\.4\d+: .*fixed steps"):
+        draw(endless, VP(), ODE(), count=5)
+    assert len(draw(rough, VP(), ODE(method="euler", evaluations=1), count=5).x) == 5
 
 
 def test_tighter_tolerances_cost_more_and_change_little(gaussians: Any) -> None:

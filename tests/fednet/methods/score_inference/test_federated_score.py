@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fednet.api import NullProgress, Question, Replies
+from fednet.diffusion.sde import VP
 from fednet.errors import MethodError
 from fednet.methods.score_inference.federated_score import FederatedScore
 from fednet.methods.score_inference.rules import LabelCounts
@@ -34,7 +35,7 @@ class Scripted:
 
 def query(ask: Scripted, account: ParticipationAccount | None = None) -> FederatedScore:
     booked = account or ParticipationAccount.of("query", HELD.names)
-    return FederatedScore(ask, HELD, {"guidance": 2.0, "probe_seed": 5}, booked, NullProgress(), "x")
+    return FederatedScore(ask, HELD, {"guidance": 2.0, "probe_seed": 5}, booked, NullProgress(), "x", VP())
 
 
 def test_the_question_carries_labels_time_and_options() -> None:
@@ -85,6 +86,7 @@ def test_the_account_knows_who_contributed_when() -> None:
         ({"score": torch.zeros(2, 1, 2, 3)}, "2, 3"),
         ({"score": X.double()}, "float64"),
         ({"score": X + torch.inf}, "not finite"),
+        ({"score": X + 1e30}, "e+29 times what pictures in [-1, 1] allow"),
     ],
 )
 def test_an_unusable_answer_is_left_out_and_reported(bad: dict[str, torch.Tensor], message: str) -> None:
@@ -92,6 +94,14 @@ def test_an_unusable_answer_is_left_out_and_reported(bad: dict[str, torch.Tensor
     answers = query(Scripted(Replies({"a": score(1.0), "b": bad, "c": score(1.0)})), account)(X, 0.5)
     assert answers.present.tolist() == [True, False, True]
     assert message in str(account.lost["b"].reason)
+
+
+def test_a_huge_divergence_names_its_site() -> None:
+    account = ParticipationAccount.of("query", HELD.names)
+    huge = {**score(1.0), "divergence": torch.tensor([1.0, -1e30])}
+    answers = query(Scripted(Replies({"a": score(1.0), "b": huge, "c": score(1.0)})), account)(X, 0.5, True)
+    assert answers.present.tolist() == [True, False, True]
+    assert "its divergence at t = 0.5000" in account.lost["b"].reason
 
 
 def test_strangers_are_not_heard() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from fednet.diffusion.sampler_config import ODE, EulerMaruyama
 from fednet.methods.score_inference.config import ArmConfig
 from fednet.methods.score_inference.messages import ScoreCapabilities
-from fednet.methods.score_inference.results import ArmResult, summarise
+from fednet.methods.score_inference.results import ArmResult, summarise, write_metrics, write_samples
 from fednet.methods.score_inference.sampling import ArmSamples
 from fednet.metrics.evaluation import Evaluation, RealReference
 from fednet.reporting.summary import ParticipationAccount
@@ -31,7 +35,8 @@ CARD = ScoreCapabilities.model_validate(
 
 def arm(name: str, sampler: Any, evaluation: Any = None, uncovered_labels: Any = ()) -> ArmResult:
     account, gone = ParticipationAccount.of("query", "a"), frozenset(uncovered_labels)
-    samples = ArmSamples(torch.zeros(4, 1, 4, 4), torch.tensor([0, 0, 1, 1]), torch.zeros(1, 4), account, gone, 9, 1.5)
+    pictures, labels, again = torch.zeros(4, 1, 4, 4), torch.tensor([0, 0, 1, 1]), torch.zeros(4, dtype=torch.bool)
+    samples = ArmSamples(pictures, labels, torch.zeros(1, 4), account, gone, again, (), 9, 1.5)
     return ArmResult(name, ArmConfig(rule="mean"), sampler, samples, evaluation)
 
 
@@ -44,6 +49,19 @@ def test_the_table_has_real_pictures_first_and_the_ratio_to_the_floor() -> None:
     assert (real["arm"], real["label accuracy"], real["Inception Score"]) == ("real pictures", 0.9, 1.9)
     assert (one["ratio"], one["sampler"], one["queries"], one["samples"]) == (3.0, "dopri5", 9, 4)
     assert (two["ratio"], two["sampler"], two["seconds"]) == (None, "euler-maruyama", 1.5)
+
+
+def test_what_was_drawn_again_is_said(tmp_path: Path) -> None:
+    plain = arm("one", ODE())
+    again = replace(plain.samples, redrawn=torch.tensor([False, True, False, True]), without=("b",))
+    lost = replace(plain, samples=again)
+    (note,) = summarise([lost], {"a": CARD}).sections[0].notes
+    assert note.startswith("one: 2 of 4 samples (numbers 1, 3) were drawn again without b")
+    write_samples(tmp_path, lost)
+    assert load_file(tmp_path / "samples" / "one" / "samples.safetensors")["redrawn"].tolist() == [0, 1, 0, 1]
+    write_metrics(tmp_path, [lost], None, ())
+    told = json.loads((tmp_path / "metrics.json").read_text())["arms"]["one"]
+    assert (told["redrawn"], told["redrawn_without"]) == ([1, 3], ["b"])
 
 
 def test_labels_that_nobody_held_are_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,9 +39,7 @@ def draw(query: Any, rule: CombinationRule, config: SamplerConfig, count: int = 
 
 @pytest.mark.parametrize("sde", [WIDE, VP(), SubVP()], ids=lambda sde: sde.kind)
 @pytest.mark.parametrize("config", SAMPLERS, ids=name)
-def test_the_mixture_is_the_union_and_the_mean_the_product(
-    gaussians: Callable[..., Any], sde: Any, config: Any
-) -> None:
+def test_the_mixture_is_the_union_and_the_mean_is_between(gaussians: Callable[..., Any], sde: Any, config: Any) -> None:
     sites = (-2.0, 2.0), (1.0, 1.0)
     union = draw(gaussians(sde, *sites), RULES["mixture"](label_counts(1, 1)), config).x
     product = draw(gaussians(sde, *sites), RULES["mean"](label_counts(1, 1)), config).x
@@ -92,6 +91,86 @@ def test_consensus_samples_are_equally_likely_everywhere(gaussians: Callable[...
     assert float(drawn.x.mean()) == pytest.approx(-0.5, abs=0.05)
 
 
+@pytest.mark.parametrize("config", [EulerMaruyama(steps=400), ODE(), PredictorCorrector(steps=200)], ids=name)
+def test_consensus_of_unequal_spreads_is_where_both_are_equally_likely(
+    gaussians: Callable[..., Any], config: Any
+) -> None:
+    """Followed by Ito's product, log p_0 - log p_1 ends at log(v_1 / v_0) / 2 = -.69 on the reverse SDE."""
+    query = gaussians(VP(), (-1.0, 1.0), (1.0, 0.25))
+    drawn = draw(query, RULES["consensus"](label_counts(1, 1)), config, 500)
+    truth = query.log_density(drawn.x, 0.0)
+    assert float((truth[0] - truth[1]).median()) == pytest.approx(0.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("config", "mean", "variance"), [(SDE200, 0.33, 0.46), (ODE(), 0.23, 0.50)], ids=["sde", "ode"]
+)
+def test_the_mean_is_no_product(gaussians: Callable[..., Any], config: Any, mean: float, variance: float) -> None:
+    """By the equations in its docstring; the product is N(.6, .2), the geometric mean N(.6, .4)."""
+    x = draw(gaussians(VP(), (-1.0, 1.0), (1.0, 0.25)), RULES["mean"](label_counts(1, 1)), config, 40_000).x
+    assert float(x.mean()) == pytest.approx(mean, abs=0.02)
+    assert float(x.var()) == pytest.approx(variance, abs=0.02)
+
+
+@pytest.mark.parametrize("config", [EulerMaruyama(steps=400), ODE()], ids=name)
+def test_a_ve_starts_with_the_densities_that_its_sites_have_there(gaussians: Callable[..., Any], config: Any) -> None:
+    """std(1) = 9.85 is not far above the distance of the means: equal shares at the start are wrong ones at the end.
+
+    The exact score of the union, from the same noise, is the measure: the prior N(0, std^2) is off for it as well.
+    """
+    sizes, means, variances = (6, 3, 1), (-4.0, 2.0, 9.0), (0.5, 0.25, 0.5)
+    sde = VE()
+    query = gaussians(sde, means, variances)
+    shares = torch.tensor(sizes).float()[:, None] / sum(sizes)
+
+    def union(x: torch.Tensor, t: float, divergence: bool = False) -> ScoreAnswers:
+        answers = query(x, t, divergence)
+        gamma = torch.softmax(shares.log() + query.log_density(x, t), 0)
+        return ScoreAnswers((gamma[:, :, None] * answers.scores).sum(0)[None], torch.tensor([True]))
+
+    union.sde = sde  # type: ignore[attr-defined]
+    exact = draw(union, RULES["mean"](label_counts(1)), config, 10_000).x
+    found = draw(query, RULES["mixture"](label_counts(*sizes)), config, 10_000).x
+
+    def parts(x: torch.Tensor) -> list[float]:
+        return [float(part.float().mean()) for part in (x < -1, (x > -1) & (x < 5.5), x > 5.5)]
+
+    assert parts(found) == pytest.approx(parts(exact), abs=0.015)
+
+
+@pytest.mark.parametrize("config", [SDE200, ODE(), PredictorCorrector(steps=120)], ids=name)
+@pytest.mark.parametrize("when", [0.3, 0.1])
+def test_what_survives_a_loss_is_the_union_of_the_others(
+    gaussians: Callable[..., Any], config: Any, when: float
+) -> None:
+    """The site of weight .6 is lost on the way; the others share what is kept as 3 to 1, and nothing strays."""
+    means, variances = torch.tensor([-4.0, 0.0, 4.0]), (0.04, 0.09, 0.04)
+
+    class Dying:
+        sde = VP()
+        inner = gaussians(VP(), tuple(means.tolist()), variances)
+
+        def __call__(self, x: torch.Tensor, t: float, divergence: bool = False) -> ScoreAnswers:
+            answers = self.inner(x, t, divergence)
+            return replace(answers, present=torch.tensor([t > when, True, True]))
+
+    drawn = draw(Dying(), RULES["mixture"](label_counts(6, 3, 1)), config, 20_000)
+    kept = drawn.x[drawn.state.survival > torch.rand(20_000, generator=generator(0, "keep"))]
+    assert len(kept) == pytest.approx(0.4 * 20_000, rel=0.05)
+    near = (kept - means).abs() < 1.5
+    assert float(near.any(1).float().mean()) > 0.999
+    assert float(near[:, 1].float().mean()) == pytest.approx(0.75, abs=0.02)
+    assert not bool(near[:, 0].any()) or float(near[:, 0].float().mean()) < 0.001
+
+
+def test_who_never_came_costs_no_sample(gaussians: Callable[..., Any]) -> None:
+    for sde in (VP(), VE()):
+        query = gaussians(sde, (-2.0, 2.0), (1.0, 1.0), lambda _query, site: site == 1)
+        drawn = draw(query, RULES["mixture"](label_counts(1, 1)), SDE200, 50)
+        assert drawn.state.lost.tolist() == [False, True]
+        assert torch.equal(drawn.state.survival, torch.ones(50))
+
+
 def test_an_agent_that_misses_a_step_leaves_the_mixture_for_good(gaussians: Callable[..., Any]) -> None:
     def absent(query: int, site: int) -> bool:
         return site == 1 and query == 20
@@ -101,6 +180,7 @@ def test_an_agent_that_misses_a_step_leaves_the_mixture_for_good(gaussians: Call
         drawn = draw(query, RULES["mixture"](label_counts(1, 1)), config)
         assert drawn.state.lost.tolist() == [False, True]
         assert float(drawn.x.mean()) < -1.5
+        assert float(drawn.state.survival.min()) < 0.5 < float(drawn.state.survival.max())
 
 
 def test_an_agent_that_misses_a_step_is_missed_by_the_mean_for_that_step_only() -> None:

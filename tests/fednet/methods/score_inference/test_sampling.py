@@ -11,10 +11,11 @@ import torch
 
 from fednet.api import NullProgress, Question, Replies
 from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector
+from fednet.diffusion.sde import VP
 from fednet.errors import MethodError
 from fednet.federated.local_network import local_ask
 from fednet.methods.score_inference.config import ArmConfig, SamplesConfig
-from fednet.methods.score_inference.messages import read_score_capabilities
+from fednet.methods.score_inference.messages import ScoreCapabilities, read_score_capabilities
 from fednet.methods.score_inference.rules import RULES
 from fednet.methods.score_inference.sampling import requested_labels, sample_arm
 from fednet.reporting.summary import LostNode
@@ -108,9 +109,77 @@ def test_a_lost_agent_is_told_and_the_rest_goes_on(federation: Callable[..., Any
             return Replies(whole)
         return Replies({name: whole[name] for name in ("a1", "a3")}, lost={"a2": "silent"})
 
-    samples = drawn(made, "mixture", ask=losing)
+    samples = drawn(made, "mixture", ask=losing, samples=SamplesConfig(total=30))
     assert samples.account.lost == {"a2": LostNode(3, "silent")}
     assert samples.account.nodes["a2"].last == 2
+    assert 0 < int(samples.redrawn.sum()) < 30
+    assert samples.without == ("a2",)
+    assert samples.account.steps == samples.evaluations == 8  # four for all, four again
+    assert drawn(made, "mean", ask=losing).without == ()
+
+
+class Points:
+    """Sites whose pictures are single pixels of value -.8, 0 or .8, give or take .05; the first dies at t = .1.
+
+    Without anything drawn again, half of the samples end where no site has data.
+    """
+
+    means = (-0.8, 0.0, 0.8)
+
+    def __init__(self, *, late: bool) -> None:
+        self.capabilities = {f"a{k}": self.card(count) for k, count in enumerate((6, 3, 1))}
+        self.late = late
+
+    def card(self, count: int) -> ScoreCapabilities:
+        return ScoreCapabilities(
+            histogram=(count,), classes=("one",), shape=(1, 1, 1), conditional=False, sde=VP(), architecture="0",
+            steps=1, loss=1.0, seconds=1.0,
+        )  # fmt: skip
+
+    def __call__(self, question: Question) -> Replies:
+        x, t = question.inputs["x"], question.options["t"]
+        alpha, std = VP().marginal(torch.tensor(t))
+        spread = (0.05 * alpha) ** 2 + std**2
+        found = {f"a{k}": (alpha * mean - x) / spread for k, mean in enumerate(self.means)}
+        replies = {
+            name: {"score": score, "divergence": torch.full((len(x),), -float(1 / spread))}
+            for name, score in found.items()
+        }
+        if not isinstance(t, float) or t > 0.1:
+            return Replies(replies)
+        del replies["a0"]
+        return Replies(replies, late=("a0",)) if self.late else Replies(replies, lost={"a0": "died"})
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("sampler", [ODE(), EulerMaruyama(steps=200)], ids=lambda sampler: sampler.kind)
+def test_a_death_on_the_way_leaves_samples_of_the_others_only(sampler: Any, late: bool) -> None:
+    sites = Points(late=late)
+    samples = sample_arm(
+        ArmConfig(rule="mixture"), sampler, SamplesConfig(total=8000), name="arm", ask=sites,
+        capabilities=sites.capabilities, seed=0, progress=NullProgress(),
+    )  # fmt: skip
+    apart = (samples.images.flatten()[:, None] - torch.tensor(Points.means)).abs()
+    assert float((apart.min(1).values < 0.25).float().mean()) > 0.999
+    shares = torch.bincount(apart.argmin(1), minlength=3) / 8000
+    assert shares.tolist() == pytest.approx([0.0, 0.75, 0.25], abs=0.02)
+    assert float(samples.redrawn.float().mean()) == pytest.approx(0.6, abs=0.02)
+    assert samples.without == ("a0",)
+
+
+@pytest.mark.parametrize("rule", ["mean", "mixture"])
+def test_one_sites_huge_scores_cost_that_site_only(federation: Callable[..., Any], rule: str) -> None:
+    made = federation()
+
+    def huge(question: Question) -> Replies:
+        whole = dict(local_ask(made.sites)(question).by_node)
+        whole["a2"] = {name: value * 1e30 for name, value in whole["a2"].items()}
+        return Replies(whole)
+
+    samples = drawn(made, rule, ODE(), ask=huge)
+    assert set(samples.account.lost) == {"a2"}
+    assert "times what pictures in [-1, 1] allow" in samples.account.lost["a2"].reason
+    assert all(samples.account.nodes[name].contributed == samples.account.steps < 1000 for name in ("a1", "a3"))
 
 
 def test_labels_are_shared_out_evenly(federation: Callable[..., Any], small_config: Callable[..., Any]) -> None:
