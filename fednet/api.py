@@ -101,7 +101,6 @@ class Participant(Protocol):
         Raises:
             MethodError: there is no model of this name.
         """
-        ...
 
     def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
         """Runs the round's task, starting from `base`, the model after the last round.
@@ -111,11 +110,9 @@ class Participant(Protocol):
         Raises:
             MethodError: it cannot take part; the round goes on without it.
         """
-        ...
 
     def adopt(self, model: str, number: int, state: ModelState) -> None:
         """Replaces a model by the result of its round `number`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -221,7 +218,6 @@ class Exchanger(Protocol):
 
     def initial_offers(self) -> tuple[Offer, ...]:
         """The offers that exist before the first exchange, for example those of an earlier run of this process."""
-        ...
 
     def offer(self, plan: ExchangePlan, progress: Progress) -> OfferBatch:
         """Runs the plan's task, which may take long, and returns its offers.
@@ -229,7 +225,6 @@ class Exchanger(Protocol):
         Raises:
             MethodError: it cannot take part; the exchange goes on without it.
         """
-        ...
 
     def absorb(self, offer: Offer) -> None:
         """Adopts another peer's offer; quick, since long work belongs to `offer`.
@@ -240,7 +235,6 @@ class Exchanger(Protocol):
         Raises:
             MethodError: the offer cannot be used; it is recorded as refused, with this reason.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -281,7 +275,6 @@ class Network(Protocol):
 
     def ask(self, question: Question) -> Replies:
         """Sends a question and waits for the replies that the run's policy requires."""
-        ...
 
     def run_rounds(self, plan: RoundPlan) -> tuple[RoundRecord, ...]:
         """Runs a plan's rounds and returns the records of all of them.
@@ -291,7 +284,6 @@ class Network(Protocol):
         Raises:
             MethodError: the rounds cannot be run.
         """
-        ...
 
     def exchange(self, plan: ExchangePlan) -> ExchangeRecord:
         """Runs an exchange: every peer runs the task and offers, every peer absorbs the others' offers.
@@ -299,7 +291,6 @@ class Network(Protocol):
         Raises:
             MethodError: no peer offers or absorbs.
         """
-        ...
 
 
 class Stopped(Exception):
@@ -315,7 +306,6 @@ class Progress(Protocol):
         Raises:
             Stopped: the computation should end now.
         """
-        ...
 
 
 class NullProgress:
@@ -351,7 +341,6 @@ class Responder(Protocol):
 
     def prepare(self, progress: Progress) -> str:
         """Loads data, trains or loads a model, and returns the capabilities: a JSON text of at most 16 KiB."""
-        ...
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
         """Answers one question.
@@ -359,4 +348,3 @@ class Responder(Protocol):
         Raises:
             MethodError: the question cannot be answered; it is refused, and the responder stays available.
         """
-        ...

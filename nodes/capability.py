@@ -26,8 +26,6 @@ class Capability(Protocol):
 
     def linked(self, peer: PeerInfo) -> None:
         """Both directions to a peer are proven."""
-        ...
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """A peer is lost or has said goodbye."""
-        ...

@@ -91,6 +91,42 @@ def test_tests_mirror_the_tree() -> None:
             assert any(map(Path.exists, mirrored)), f"{path} mirrors nothing"
 
 
+MIRRORED_BY = {"method.py": Path("tests/fednet/methods/test_contract.py")}
+"""Modules of the same shape in every method's folder, which are tested together."""
+
+
+def test_every_module_is_mirrored_by_a_test() -> None:
+    for path in MODULES:
+        if path.name not in {"__init__.py", "__main__.py"}:
+            folder = ROOT / "tests" / path.relative_to(ROOT).parent
+            own = [*folder.glob(f"test_{path.stem}.py"), *folder.glob(f"test_{path.stem}_*.py")]
+            assert own or (path.name in MIRRORED_BY and (ROOT / MIRRORED_BY[path.name]).exists()), path
+
+
+def test_modules_are_short() -> None:
+    lengths = {path: len(path.read_text().splitlines()) for path in [*MODULES, *(ROOT / "tests").rglob("*.py")]}
+    assert not {path: length for path, length in lengths.items() if length > 350}
+
+
+def test_no_class_name_stands_for_two_things() -> None:
+    places: dict[str, list[Path]] = {}
+    for path in MODULES:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(path)
+    assert not {name: paths for name, paths in places.items() if len(paths) > 1}
+
+
+def test_no_retired_word_comes_back() -> None:
+    retired = re.search(r"Retired words: ([^.]+)\.", (ROOT / "CHANGELOG.md").read_text())
+    assert retired
+    words = re.findall(r"\w+", retired[1])
+    found = re.compile(rf"\b({'|'.join(words)})\b")
+    documents = [path for path in ROOT.rglob("*.md") if path.name != "CHANGELOG.md" and ".venv" not in path.parts]
+    for path in [*MODULES, *documents]:
+        assert not (word := found.search(path.read_text())), f"{path}: {word}"
+
+
 @pytest.mark.parametrize(
     "path",
     [path for package in ("launch", "nodes") for path in sorted((ROOT / package).rglob("*")) if path.is_file()],

@@ -35,7 +35,6 @@ class ScoreFunction(Protocol):
 
     def __call__(self, x: Tensor, t: float, divergence: bool = False) -> ScoreAnswers:
         """Queries at x (n, ...) and time t; with `divergence` also for the divergence of the score."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,6 @@ class Cluster(Protocol):
     @property
     def console(self) -> Console:
         """The terminal."""
-        ...
 
     def run(self, job: Callable[[Network, Progress], T]) -> T:
         """Joins the cluster as a guest, does one job over its network, and leaves.
@@ -41,7 +40,6 @@ class Cluster(Protocol):
             NodeError: no client answers, or the cluster runs another method.
             MethodError: the cluster cannot do the job.
         """
-        ...
 
 
 Command = Callable[..., None]
@@ -73,7 +71,6 @@ class TrainingRound(Protocol):
         Raises:
             MethodError: it was called before for this round.
         """
-        ...
 
 
 @runtime_checkable
@@ -90,31 +87,24 @@ class TrainingSite(Protocol):
 
     def join(self, finished: Callable[[], None]) -> None:
         """The loop will come; `finished` is called on the device's thread once the last model has been adopted."""
-        ...
 
     def rounds(self, module: nn.Module) -> Iterator[TrainingRound]:
         """The rounds, one after another, on the loop's own thread; in the end the module has the last model."""
-        ...
 
     def leave(self, reason: str) -> None:
         """The loop takes part in no further round, and declines the present one."""
-        ...
 
     def end(self, error: BaseException | None = None) -> None:
         """There are no further rounds; `error` is raised in the loop."""
-        ...
 
     def capabilities(self, *, finished: bool) -> str:
         """What the site says of itself, once the last model has been adopted and before."""
-        ...
 
     def is_finished(self, capabilities: str) -> bool:
         """Whether a site that says this of itself has adopted the last model."""
-        ...
 
     def write_results(self, folder: Path, records: Sequence[RoundRecord]) -> None:
         """Writes what the rounds that have closed leave to read."""
-        ...
 
 
 @dataclass(frozen=True)

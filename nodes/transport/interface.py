@@ -17,15 +17,12 @@ class TransportListener(Protocol):
 
     def received(self, frames: Sequence[Buffer]) -> None:
         """A message has come, its topic first."""
-        ...
 
     def subscribed(self, topic: bytes, present: bool) -> None:
         """Somebody has subscribed to a topic here, or the last one who had has gone (or lost its connection)."""
-        ...
 
     def refused(self, kind: str, why: str) -> None:
         """Somebody who does not belong here was turned away."""
-        ...
 
 
 class Transport(Protocol):
@@ -39,39 +36,30 @@ class Transport(Protocol):
         Raises:
             NodeError: the address cannot be bound.
         """
-        ...
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Hears these topics (prefixes, each ending in "/") of every peer, present and future."""
-        ...
 
     def connect(self, address: str, name: str = "") -> None:
         """Hears the peer `name` at this address; reconnects by itself; idempotent.
 
         Where there are keys, whoever answers there must hold that peer's.
         """
-        ...
 
     def disconnect(self, address: str) -> None:
         """Hears it no more; idempotent."""
-        ...
 
     def publish(self, frames: Sequence[Buffer]) -> None:
         """Sends a message to the subscribers of its topic; may be called from any thread while the loop runs."""
-        ...
 
     def queued(self) -> int:
         """Bytes of large frames that wait until the slowest subscriber has taken them, or lost its connection."""
-        ...
 
     def strand(self) -> None:
         """A subscriber is gone whose connection may still stand: what is queued now is no longer counted."""
-        ...
 
     def beat(self, make: Callable[[], Sequence[Buffer]], every: float) -> None:
         """Publishes `make()` on the heartbeat address every so many seconds, off the event loop."""
-        ...
 
     async def close(self) -> None:
         """Sends what is still queued, for a moment, and lets go of every resource."""
-        ...

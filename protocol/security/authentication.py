@@ -67,15 +67,12 @@ class Security(Protocol):
 
     def sign(self, frames: Sequence[Buffer]) -> list[Buffer]:
         """The frames with their signature."""
-        ...
 
     def encrypt(self, frames: Sequence[Buffer]) -> list[Buffer]:
         """The signed frames, encrypted for the receivers of their topic."""
-        ...
 
     def claimed_sender(self, frames: Sequence[Buffer]) -> str | None:
         """The sender that frames name, before they are authenticated; None if there is none."""
-        ...
 
     def read(self, frames: Sequence[Buffer], limits: Limits, *, again: bool = False) -> VerifiedMessage:
         """The message in received frames; `again` for those that a `Retransmission` carries.
@@ -83,31 +80,24 @@ class Security(Protocol):
         Raises:
             WireError: they are not a valid message, or (AuthenticationError) not an authentic one.
         """
-        ...
 
     def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
         """This node's description of itself with its proof, for peers that learn of it from others."""
-        ...
 
     def verified_peers(self, infos: Iterable[PeerInfo]) -> tuple[PeerInfo, ...]:
         """The descriptions that are proven by the peers themselves."""
-        ...
 
     def has_key_of(self, name: str) -> bool:
         """Whether messages to this node can be encrypted."""
-        ...
 
     def group_key_grant(self) -> GroupKeyGrant | None:
         """The grant by which members decrypt this node's group messages; None where they are not encrypted."""
-        ...
 
     def renew_group_key(self) -> None:
         """The membership has changed: begins a new epoch, for which earlier grants are of no use."""
-        ...
 
     def accept_group_key(self, name: str, incarnation: int, grant: GroupKeyGrant) -> None:
         """An incarnation of a peer has granted its group key."""
-        ...
 
 
 class NullSecurity:

@@ -34,7 +34,7 @@ from protocol import codec, topics
 from protocol.codec import Envelope
 from protocol.frames import Buffer
 from protocol.limits import Limits
-from protocol.messages import Heartbeat, Hello, Message, PeerInfo, Welcome
+from protocol.messages import Capabilities, Heartbeat, Hello, Message, PeerInfo, ProgressReport, Welcome
 from protocol.quorum import QuorumPolicy
 
 
@@ -170,6 +170,26 @@ class Forger:
         return [envelope.message for envelope in self.heard if isinstance(envelope.message, kind)]
 
 
+class Recorder:
+    """A capability that remembers the capabilities and the progress it hears, and who came and went."""
+
+    topics: tuple[str, ...] = (topics.PROGRESS,)
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.events: list[tuple[str, ...]] = []
+        self.handlers: Mapping[Any, Any] = {
+            ProgressReport: lambda _envelope, report: self.heard.append(report.phase),
+            Capabilities: lambda _envelope, capabilities: self.heard.append(capabilities.text),
+        }
+
+    def linked(self, peer: PeerInfo) -> None:
+        self.events.append(("linked", peer.name))
+
+    def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
+        self.events.append(("left" if left else "lost", peer.name, reason))
+
+
 @dataclass
 class Cluster:
     """Nodes that come and go on one network; everybody left is taken down at the end."""
@@ -202,6 +222,16 @@ class Cluster:
         guest = Guest(node, bus, directory, QueryClient(node, directory, QuorumPolicy(**policy)))
         await self.enter(node, directory, guest.requester)
         return guest
+
+    async def start(self, name: str, *join: str, **changes: Any) -> tuple[Node, Recorder]:
+        """A node that only listens is started; it joins through these."""
+        recorder = Recorder()
+        spec = self.spec(name, join=tuple(f"{other}@memory://{other}" for other in join), **changes)
+        return await self.enter(Node(spec, self.network.bus()), recorder), recorder
+
+    def linked(self, *nodes: Node) -> bool:
+        """Whether each of these nodes is linked with all the others."""
+        return all(len(node.presence.linked()) == len(nodes) - 1 for node in nodes)
 
     async def enter(self, node: Node, *capabilities: Capability) -> Node:
         """Any node is put on the network."""

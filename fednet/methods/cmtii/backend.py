@@ -29,12 +29,10 @@ class ClipModel(Protocol):
     @property
     def image_encoder(self) -> nn.Module:
         """The module whose attention LoRA adapts."""
-        ...
 
     @property
     def logit_scale(self) -> Tensor:
         """The factor from cosines to logits: a scalar > 0."""
-        ...
 
     def tokens(self, name: str) -> Tensor:
         """The rows of the token table for a name: float32 (tokens, width), on the CPU, detached.
@@ -42,7 +40,6 @@ class ClipModel(Protocol):
         Raises:
             MethodError: the tokenizer does not know it, or it is longer than a prompt.
         """
-        ...
 
     def text_features(self, words: Sequence[Tensor]) -> Tensor:
         """Features of "a photo of a {word}": k words (tokens_i, width) -> (k, features), of length 1.
@@ -52,11 +49,9 @@ class ClipModel(Protocol):
         Raises:
             MethodError: a word has another width, is too long or not finite.
         """
-        ...
 
     def image_features(self, images: Tensor) -> Tensor:
         """Features of pictures: (b, c, h, w) in [-1, 1], any size -> (b, features), of length 1."""
-        ...
 
 
 class ImageGenerator(Protocol):
@@ -70,7 +65,6 @@ class ImageGenerator(Protocol):
             count: how many.
             random: a CPU generator; the same one gives the same pictures on the same hardware.
         """
-        ...
 
     def denoising_loss(self, images: Tensor, words: Sequence[Tensor], random: Generator) -> Tensor:
         """The error of the predicted noise in pictures under their words, weighted by min-SNR (Hang et al. 2023).
@@ -83,7 +77,6 @@ class ImageGenerator(Protocol):
         Returns:
             (b,), one loss a picture.
         """
-        ...
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,6 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without start and end."""
-        ...
 
 
 @dataclass(frozen=True)

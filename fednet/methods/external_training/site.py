@@ -150,7 +150,7 @@ class LoopSite:
             yield turn
             if not turn.over:
                 raise MethodError(f"{turn}: call done(weight=...) before the loop goes on to the next round")
-        module.load_state_dict(dict(self._adopted))
+        module.load_state_dict(dict(self._adopted or self._initial))
 
     def leave(self, reason: str) -> None:
         """The loop takes no further turn, and declines the present one."""

@@ -66,11 +66,9 @@ class LocalModel(Protocol):
 
     def initial_state(self) -> ModelState:
         """What it begins with."""
-        ...
 
     def state(self) -> ModelState:
         """What it is now."""
-        ...
 
     def take(self, state: ModelState, whose: str) -> None:
         """Becomes `state`.
@@ -78,7 +76,6 @@ class LocalModel(Protocol):
         Raises:
             ModelError: it is of another network, or not finite; nothing is changed.
         """
-        ...
 
     def train(
         self, base: ModelState, pictures: ImageSet, budget: TrainBudget, *, seed: int, progress: Progress
@@ -89,7 +86,6 @@ class LocalModel(Protocol):
             MethodError: the training diverges.
             Stopped: `progress` asks for the end.
         """
-        ...
 
 
 class LocalClassifier:

@@ -13,7 +13,7 @@ from fednet.api import ModelState, Progress, Question, RoundPlan, RoundTask, Sto
 from fednet.errors import MethodError
 from fednet.federated.aggregation import aggregate
 from fednet.federated.config import Federation, Krum, Mean, Median, Momentum
-from fednet.federated.local_network import local_ask, local_network
+from fednet.federated.local_network import local_network
 from fednet.federated.participation import sampled_participants
 from fednet.federated.state import detached_copy, digest, model_tensors, optimiser_slots, with_slots
 
@@ -325,34 +325,6 @@ def test_questions_go_to_all_or_to_some() -> None:
         network.ask(Question("decline 1", {}, to=("a1",)))
     with pytest.raises(MethodError, match="unknown sites a9"):
         network.ask(Question("x", {}, to=("a9",)))
-
-
-class Doubler:
-    """Answers with its number times the input."""
-
-    def __init__(self, number: float, asked: list[float]) -> None:
-        self.number, self.asked = number, asked
-
-    def prepare(self, progress: Progress) -> str:
-        raise AssertionError(progress)
-
-    def answer(self, question: Question) -> Mapping[str, Tensor]:
-        self.asked.append(self.number)
-        return {"x": self.number * question.inputs["x"]}
-
-
-def test_a_local_question_reaches_all_in_sorted_order() -> None:
-    asked: list[float] = []
-    replies = local_ask({"b": Doubler(2.0, asked), "a": Doubler(1.0, asked)})(Question("double", {"x": torch.ones(2)}))
-    assert asked == [1.0, 2.0]
-    assert list(replies.by_node) == ["a", "b"]
-    assert torch.equal(replies.by_node["b"]["x"], torch.full((2,), 2.0))
-    assert (replies.late, replies.lost) == ((), {})
-
-
-def test_an_error_of_a_responder_is_the_callers() -> None:
-    with pytest.raises(KeyError, match="x"):
-        local_ask({"a": Doubler(1.0, [])})(Question("double", {}))
 
 
 def test_a_stop_ends_the_rounds() -> None:
