@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, TypeVar, runtime_checkable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -61,7 +61,7 @@ class TrainingRound(Protocol):
     rounds: int
     base: ModelState
 
-    def done(self, *, weight: float, **values: float) -> None:
+    def done(self, *, weight: float, **values: SupportsFloat) -> None:
         """Contributes what the module is now.
 
         Args:

@@ -88,7 +88,7 @@ class RoundHistory(BaseModel):
         return RoundHistory(plans=plans, rounds=rounds)
 
 
-class Journal(BaseModel):
+class RoundJournal(BaseModel):
     """The content of `rounds.json`; the states lie beside it.
 
     Attributes:
@@ -224,7 +224,7 @@ class CheckpointStore:
         records: list[RoundCommit],
         term: int,
     ) -> None:
-        journal = Journal(
+        journal = RoundJournal(
             term=max(self.term, term),
             versions={model: each.version for model, each in checkpoints.items()},
             accepted={model: vote.accepted for model, vote in votes.items()},
@@ -239,7 +239,7 @@ class CheckpointStore:
 
     def _load(self, folder: Path) -> None:
         try:
-            journal = Journal.model_validate_json((folder / JOURNAL).read_bytes())
+            journal = RoundJournal.model_validate_json((folder / JOURNAL).read_bytes())
             self.checkpoints = {model: _read(folder, model, each) for model, each in journal.versions.items()}
             for model, accepted in journal.accepted.items():
                 self.votes[model] = PersistedVote(accepted, _read(folder, model, version_after(accepted.record)))
@@ -249,7 +249,7 @@ class CheckpointStore:
         log.info("resumed from %s: %s", folder, {model: each.number for model, each in journal.versions.items()})
 
 
-def _write(folder: Path, journal: Journal, states: dict[Path, Checkpoint]) -> None:
+def _write(folder: Path, journal: RoundJournal, states: dict[Path, Checkpoint]) -> None:
     """Writes the states, then the journal that names them; removes states that it no longer names."""
     folder.mkdir(parents=True, exist_ok=True)
     for path, checkpoint in states.items():

@@ -149,7 +149,7 @@ class ZmqTransport:
         return addresses
 
     def _bind(self, listen: str) -> tuple[str, str]:
-        """Binds messages to `listen` and heartbeats beside it: the next port, or the path with `.pulse`."""
+        """Binds messages to `listen` and heartbeats beside it: the next port, or the path with `.heartbeat`."""
         spare = MAX_PORT_TRIES if listen.endswith(":0") else 1
         while True:
             bound = self._claim(self._out, listen)

@@ -110,7 +110,7 @@ def test_behind_a_secure_sum_over_sockets_they_find_the_same_line(terminal: Any)
     [
         (
             ("federation={secure: {}, rule: {kind: median}}",),
-            "rule median compares single contributions, and a secure sum reveals none",
+            "Rule median compares single contributions, and a secure sum reveals none",
         ),
         (("federation={secure: {}, buffer: {size: 3}}",), "remove `secure` or `buffer`"),
         (("nodes=2", "federation={secure: {}}"), "federation.secure: expected at least 3 contributors"),

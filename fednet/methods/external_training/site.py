@@ -1,6 +1,6 @@
 """A site whose training is somebody's own loop: rounds are handed over between the node's threads and the loop's.
 
-The node calls `LoopSite` as it calls any method's site. `contribute` puts a `TrainingRound` into a queue and waits for
+The node calls `LoopSite` as it calls any method's site. `contribute` puts a `LoopRound` into a queue and waits for
 the loop to be done with it; the loop takes one after another until the last round's model has been adopted.
 """
 
@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import SupportsFloat
 
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ CHECK_INTERVAL = 0.1
 """Seconds between two looks whether a round still waits for the loop."""
 
 
-class TrainingRound:
+class LoopRound:
     """One round, as a training loop sees it.
 
     Attributes:
@@ -48,7 +49,7 @@ class TrainingRound:
         """Whether the loop is done with it, or nobody waits for it any more."""
         return self._over or self.withdrawn
 
-    def done(self, *, weight: float, **values: float) -> None:
+    def done(self, *, weight: float, **values: SupportsFloat) -> None:
         """Contributes what the module is now.
 
         Args:
@@ -117,19 +118,19 @@ class LoopSite:
         self._config = config
         self._rounds = config.rounds
         self._finished: Callable[[], None] | None = None
-        self._turns: SimpleQueue[TrainingRound | BaseException | None] = SimpleQueue()
+        self._turns: SimpleQueue[LoopRound | BaseException | None] = SimpleQueue()
         self._model = threading.Event()
         self._initial: ModelState = {}
         self._adopted: ModelState = {}
         self._left = ""
-        self._turn: TrainingRound | None = None
+        self._turn: LoopRound | None = None
         self._last: tuple[int, str, Update] | None = None
 
     def join(self, finished: Callable[[], None]) -> None:
         """The loop will come; `finished` is called on the device's thread once the last model has been adopted."""
         self._finished = finished
 
-    def rounds(self, module: nn.Module) -> Iterator[TrainingRound]:
+    def rounds(self, module: nn.Module) -> Iterator[LoopRound]:
         """The rounds, one after another, on the loop's own thread; in the end the module has the last model.
 
         Raises:
@@ -208,7 +209,7 @@ class LoopSite:
             raise MethodError(self._left)
         work = task.number, digest(base)
         if self._last is None or self._last[:2] != work:
-            turn = TrainingRound(task.number, self._rounds, base)
+            turn = LoopRound(task.number, self._rounds, base)
             self._turns.put(turn)
             self._last = (*work, turn.outcome(progress))
         return self._last[2]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
+import fednet
 from fednet.methods import registry
 from fednet.methods.contract import Drawer, Method
 from fednet.methods.sample_request import SampleRequest
@@ -31,7 +33,10 @@ def test_both_sides_are_called_alike(method: Method) -> None:
 
 
 def test_what_is_preloaded_is_there(method: Method) -> None:
-    assert all(importlib.util.find_spec(module) for module in method.preload)
+    for module in method.preload:
+        assert importlib.util.find_spec(module.split(".")[0])
+        if module.startswith("fednet."):
+            assert Path(fednet.__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py").is_file()
 
 
 def test_a_command_has_a_help_text_and_takes_the_cluster_first(method: Method) -> None:

@@ -171,7 +171,7 @@ class TestWait:
             await guest.directory.complete(10)
             await guest.requester.ask(question(1, t=0.5, probe_seed=None, divergence=True, label="x", n=3))
             (asked,) = cluster.clients["c0"].answerer.asked
-            assert asked.ask == "scale"
+            assert asked.task == "scale"
             assert asked.options == {"t": 0.5, "probe_seed": None, "divergence": True, "label": "x", "n": 3}
 
         tell(story)

@@ -21,7 +21,7 @@ MakeGroup = Callable[..., Any]
 
 
 def plan(**changes: Any) -> RoundPlan:
-    fields: dict[str, Any] = {"key": "k", "model": "m", "work": "train", "rounds": 1, "federation": Federation()}
+    fields: dict[str, Any] = {"key": "k", "model": "m", "task": "train", "rounds": 1, "federation": Federation()}
     return RoundPlan(**(fields | changes))
 
 
@@ -107,7 +107,7 @@ def test_a_progress_that_raises_stopped_ends_the_plan(tell: Tell, make_group: Ma
 
 
 @pytest.mark.parametrize(
-    "changes", [{"key": ""}, {"rounds": 0}, {"model": "M"}, {"work": ""}, {"options": {"x": [1]}}, {"key": "x" * 200}]
+    "changes", [{"key": ""}, {"rounds": 0}, {"model": "M"}, {"task": ""}, {"options": {"x": [1]}}, {"key": "x" * 200}]
 )
 def test_an_invalid_plan_is_refused_before_it_is_requested(changes: dict[str, Any]) -> None:
     with pytest.raises(MethodError, match="cannot be requested"):

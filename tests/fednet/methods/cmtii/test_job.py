@@ -55,7 +55,7 @@ def test_the_results_of_a_run(run: Any) -> None:
     assert all((run.folder / figure.file).is_file() for section in summary.sections for figure in section.figures)
     assert summary.accounts["exchange"].steps == 4
     assert (run.folder / "sites/a2/words.safetensors").is_file()
-    assert (run.folder / "tensorboard/sampler/arms.csv").is_file()
+    assert (run.folder / "tensorboard/driver/arms.csv").is_file()
 
 
 def test_a_resumed_run_repeats_nothing(run: Any) -> None:
