@@ -2,50 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-import fednet
 from fednet.errors import DataError
 from launch import cli
 from launch.commands import examples as examples_command
-from launch.commands.app import app
-from launch.config import examples
 from launch.errors import DEBUG, ConfigError, ConfigProblem, RunError
 from nodes.errors import PeersMissing
-
-
-def fednet_says(*arguments: Any, **environment: Any) -> Any:
-    return CliRunner().invoke(app, list(arguments), env=environment)
-
-
-def test_version() -> None:
-    assert fednet_says("--version").stdout.strip() == f"fednet {fednet.__version__}"
-
-
-def test_nothing_that_every_command_imports_imports_torch() -> None:
-    probe = (
-        "import sys, launch.commands.app; print(sorted({'torch', 'diffusers', 'zmq', 'sklearn'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=30)
-    assert done.stdout.strip() == "[]"
-
-
-def test_examples_are_listed_and_printed() -> None:
-    listed = fednet_says("examples", COLUMNS="200").stdout
-    assert all(name in listed for name in examples.example_texts())
-    assert fednet_says("examples", "control").stdout == examples.example_text("control")
-
-
-def test_check_says_what_would_start() -> None:
-    said = fednet_says("check", "score-inference", "--set", "nodes=3", COLUMNS="200")
-    assert said.exit_code == 0
-    assert "score-inference is fine" in said.stdout
-    assert [line.split()[0] for line in said.stdout.splitlines()[2:]] == ["a1", "a2", "a3", "driver"]
 
 
 @pytest.mark.parametrize(
@@ -77,10 +43,6 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DEBUG, "1")
     with pytest.raises(ConfigError):
         cli.main()
-
-
-def test_an_unknown_option_is_the_operators_error() -> None:
-    assert fednet_says("check", "--sat", "x").exit_code == 2
 
 
 @pytest.mark.parametrize(
