@@ -16,8 +16,10 @@ from collections.abc import Coroutine, Mapping, Sequence
 from types import TracebackType
 
 from fednet.files import disk_full
+from nodes import join_watch
 from nodes.capability import Capability, Handler
 from nodes.endpoints import check_endpoints
+from nodes.errors import PeersMissing
 from nodes.inbound_filter import InboundFilter
 from nodes.membership import Membership, MembershipContext
 from nodes.publisher import Publisher
@@ -131,6 +133,8 @@ class Node:
             self._bus.beat(self._beat, timing.heartbeat)
         await self._tasks.__aenter__()
         self.spawn(self._sweep(), "sweep")
+        if any("tcp://" in peer for peer in spec.join):
+            self.spawn(join_watch.watch(spec, lambda: bool(self.presence.linked())), "join-watch")
         log.info("%s (%s) listens on %s", spec.name, spec.role, self.address)
         return self
 
@@ -145,6 +149,10 @@ class Node:
             work.cancel()
         try:
             await self._tasks.__aexit__(None, None, None)  # the body has its own error, this is about the works
+        except BaseExceptionGroup as group:
+            if isinstance(self._failure, PeersMissing) and len(group.exceptions) == 1:
+                raise self._failure from None
+            raise
         finally:
             await self._bus.close()
 

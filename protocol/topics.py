@@ -96,6 +96,11 @@ def is_local(address: str) -> bool:
     return address.startswith(("ipc://", "inproc://", "memory://")) or _loopback.match(address) is not None
 
 
+def is_ipv6(address: str) -> bool:
+    """Whether the host of an address is an IPv6 number, for which a socket must be told so."""
+    return split_endpoint(address)[1].startswith("tcp://[")
+
+
 def split_endpoint(text: str) -> tuple[str, str]:
     """(name, address) of `name@address`; the name is empty where there is none."""
     name, at, address = text.partition("@")

@@ -20,7 +20,7 @@ from protocol.header import VERSION
 from protocol.messages import Heartbeat
 from protocol.security.authentication import SIGNATURE_FRAME_BYTES
 from protocol.security.keys import Keyring
-from protocol.topics import HEARTBEATS, heartbeat_address
+from protocol.topics import HEARTBEATS, heartbeat_address, is_ipv6
 
 STEP_TIMEOUT = 3.0
 """Seconds for each of: a connection, a handshake and a heartbeat."""
@@ -50,9 +50,9 @@ def probe(name: str, address: str, run: str, keys: Keyring | None, patience: flo
     """Looks for a peer.
 
     Args:
-        name: who should be there.
+        name: who should be there; empty for anybody, without keys.
         address: where its messages are bound; its heartbeats are beside it.
-        run: the run that it should belong to.
+        run: the run that it should belong to; empty for any.
         keys: ours; None if it should have none either.
         patience: seconds for each step.
     """
@@ -65,6 +65,7 @@ def probe(name: str, address: str, run: str, keys: Keyring | None, patience: flo
             ear.curve_secretkey = bytes.fromhex(keys.own.curve)
             ear.curve_publickey = bytes.fromhex(keys.own.public.curve)
             ear.curve_serverkey = bytes.fromhex(keys.trusted[name].curve)
+        ear.ipv6 = is_ipv6(beat)
         ear.subscribe(HEARTBEATS)
         monitor = ear.get_monitor_socket(_EVENTS)
         ear.connect(beat)
@@ -83,6 +84,8 @@ def _reach(address: str, patience: float) -> ProbeResult | None:
         _connected(address, patience).close()
     except ConnectionRefusedError:
         return ProbeResult("not up", f"nobody listens at {address} yet")
+    except socket.gaierror as error:
+        return ProbeResult("unreachable", f"the host of {address} cannot be resolved: {error.strerror}")
     except OSError as error:
         return ProbeResult("unreachable", f"no connection to {address}: {error.strerror or error or 'no answer'}")
     return None
@@ -140,9 +143,9 @@ def _await_heartbeat(ear: zmq.Socket[bytes], name: str, run: str, patience: floa
         envelope = codec.decode(frames[:-1] if len(frames[-1]) == SIGNATURE_FRAME_BYTES else frames)
     except WireError as error:
         return ProbeResult("silent", f"what it says is no heartbeat: {error}")
-    if envelope.run != run:
+    if run and envelope.run != run:
         return ProbeResult("run", f"it belongs to the run {envelope.run}, and this is {run}")
-    if envelope.sender != name:
+    if name and envelope.sender != name:
         return ProbeResult("name", f"it is {envelope.sender}, not {name}")
     beat = envelope.message
     ahead = beat.clock - time.time() if isinstance(beat, Heartbeat) else 0.0

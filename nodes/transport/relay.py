@@ -28,7 +28,7 @@ from nodes.transport.curve import OVERHEAD, ZAP, configure_curve_server, zap_rep
 from nodes.transport.zmq import BATCH, ZMTP_PING_MS, ZMTP_SILENCE_MS
 from protocol.limits import DEFAULT
 from protocol.security.keys import Keyring
-from protocol.topics import heartbeat_address, inward_address
+from protocol.topics import heartbeat_address, inward_address, is_ipv6
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +95,7 @@ class Relay:
         if self._keys is not None:
             configure_curve_server(made, self._keys)
         try:
+            made.ipv6 = is_ipv6(address)
             made.bind(address)
         except zmq.ZMQError as error:
             why = zmq.strerror(error.errno).lower() if error.errno else str(error)

@@ -28,7 +28,7 @@ from nodes.transport.interface import TransportListener
 from protocol.frames import Buffer
 from protocol.limits import Limits
 from protocol.security.keys import Keyring
-from protocol.topics import heartbeat_address, inward_address, split_endpoint
+from protocol.topics import heartbeat_address, inward_address, is_ipv6, split_endpoint
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +145,7 @@ class ZmqTransport:
             if self._curve is not None and not self._curve.expect(publisher, inward, name):
                 raise NodeError(f"the key of the relay at {relay} is not trusted here: `fednet keys trust` it")
             self._inward[inward] = publisher, name
+            publisher.ipv6 = is_ipv6(inward)
             publisher.connect(inward)
         return addresses
 
@@ -167,6 +168,7 @@ class ZmqTransport:
         try:
             if path is not None:
                 _require_free(path)
+            publisher.ipv6 = is_ipv6(address)
             publisher.bind(address)
         except (OSError, zmq.ZMQError) as error:
             why = zmq.strerror(error.errno).lower() if error.errno else str(error)
@@ -191,6 +193,7 @@ class ZmqTransport:
             return
         self.disconnect(address)
         try:
+            self._in.ipv6 = is_ipv6(address)
             self._in.connect(address)
         except zmq.ZMQError as error:  # what a peer says of a third one must not end this node
             log.warning("cannot connect to %s: %s", address, error.strerror)
