@@ -99,10 +99,13 @@ EXPLAINED: tuple[type[BaseException], ...] = (RunError, *(family for family, _ i
 def explained(error: BaseException) -> BaseException | None:
     """The error, or the one within a group, whose message says all that the operator needs; None for a fault of fednet.
 
-    A full disk is found wherever it is the cause, since any library may meet it.
+    A full disk is found wherever it is the cause, since any library may meet it; so is what this process may not open.
     """
     if isinstance(error, EXPLAINED):
         return error
+    if isinstance(error, PermissionError) and error.filename:
+        hint = f"{error.strerror}: this process may not read or write it."
+        return ConfigError(ConfigProblem(str(error.filename), hint=hint))
     if full := disk_full(error):
         return full
     inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()

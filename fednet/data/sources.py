@@ -8,6 +8,7 @@ imported by what needs them.
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,11 +86,13 @@ def root_of(config: DataConfig) -> Path:
     """The folder of the data set, `~` expanded.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: there is no such folder, or it cannot be read.
     """
     root = (config.root or Path()).expanduser()
     if not is_folder(root):
         raise DataError(f"data.root: {root} is not a folder; expected {config.name} there: nothing is downloaded")
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise DataError(f"data.root: {root} cannot be read: this process has no permission")
     return root
 
 

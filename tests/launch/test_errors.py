@@ -60,3 +60,11 @@ def test_an_error_is_explained_also_within_a_group() -> None:
     assert explained(ExceptionGroup("tasks", [ZeroDivisionError(), ExceptionGroup("inner", [known])])) is known
     assert isinstance(explained(ExceptionGroup("tasks", [OSError(28, "No space left on device")])), DiskFull)
     assert explained(ZeroDivisionError()) is None
+
+
+def test_what_may_not_be_opened_is_the_operators_with_its_path() -> None:
+    known = explained(ExceptionGroup("several", [PermissionError(13, "Permission denied", "/there/x.key")]))
+    assert str(known) == "/there/x.key: Permission denied: this process may not read or write it."
+    assert known is not None
+    assert exit_code(known) == 2
+    assert explained(PermissionError("of a socket")) is None
