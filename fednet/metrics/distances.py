@@ -25,8 +25,6 @@ Features = Callable[[Tensor], Sequence[Tensor]]
 
 SPREAD, WINDOW = 1.5, 11
 """Deviation and side of SSIM's Gaussian window, in pixels; smaller where the picture is."""
-RANGE = 2.0
-"""Of pixels in [-1, 1]."""
 
 
 def mse(a: Tensor, b: Tensor) -> Tensor:
@@ -42,16 +40,19 @@ def mse(a: Tensor, b: Tensor) -> Tensor:
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """One minus the mean structural similarity, (n,) in [0, 2].
 
-    Wang et al. 2004, eq. 13, with their window and constants; only windows that lie within the picture count. In
-    pictures of less than 11 pixels the window is the largest odd one that fits.
+    Wang et al. 2004, eq. 13, with their window and constants, on pixels brought from [-1, 1] to [0, 1]: its luminance
+    term compares means as amounts of light. With means of both signs the even greys -.05 and .05 were at 1.85, where
+    light alone makes at most 1. Only windows that lie within the picture count. In pictures of less than 11 pixels the
+    window is the largest odd one that fits.
 
     Raises:
         MeasureError: the batches are not (n, c, h, w) of one shape.
     """
     _check(a, b)
+    a, b = (a + 1) / 2, (b + 1) / 2
     window = _window(min(WINDOW, *a.shape[-2:])).to(a)
     mean_a, mean_b, square_a, square_b, cross = (_blurred(x, window) for x in (a, b, a.square(), b.square(), a * b))
-    luminance, contrast = (0.01 * RANGE) ** 2, (0.03 * RANGE) ** 2
+    luminance, contrast = 0.01**2, 0.03**2
     spread = (square_a - mean_a**2) + (square_b - mean_b**2)
     above = (2 * mean_a * mean_b + luminance) * (2 * (cross - mean_a * mean_b) + contrast)
     below = (mean_a**2 + mean_b**2 + luminance) * (spread + contrast)

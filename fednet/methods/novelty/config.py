@@ -29,6 +29,8 @@ class DetectorConfig(BaseModel):
         blocks: squares of a checkerboard along each edge.
         reconstructions: of a picture; the score is the median of their distances.
         steps: of the reverse SDE, for each reconstruction.
+        resamplings: how often each step is taken (RePaint): more fit the hole better to the known pixels, and cost as
+            much more.
         distance: between a picture and its reconstruction; "perceptual" needs a trained LeNet, "lpips" the published
             weights.
         false_alarms: the share of pictures that belong which a calibrated threshold may call novel.
@@ -41,6 +43,7 @@ class DetectorConfig(BaseModel):
     blocks: int = Field(default=4, ge=2, le=256)
     reconstructions: int = Field(default=10, ge=1, le=1000)
     steps: int = Field(default=100, ge=1, le=10_000)
+    resamplings: int = Field(default=1, ge=1, le=100)
     distance: DistanceName = "mse"
     false_alarms: float = Field(default=0.05, gt=0.0, lt=1.0)
     batch: int = Field(default=128, ge=1)

@@ -128,7 +128,7 @@ class Detector:
         count = self.config.reconstructions
         seeds = [_content_digest(picture) for picture in pictures]
         pairs = torch.split(torch.arange(len(pictures) * count), self.config.batch)
-        count_step = _StepCounter(progress or NullProgress(), len(pairs) * self.config.steps)
+        count_step = _StepCounter(progress or NullProgress(), len(pairs) * self.config.steps * self.config.resamplings)
         rows: list[Tensor] = []
         for chosen in pairs:
             parts = [(int(pair) // count, int(pair) % count) for pair in chosen]
@@ -154,6 +154,7 @@ class Detector:
             batch.to(device),
             known[:, None].to(device),
             steps=self.config.steps,
+            resamplings=self.config.resamplings,
             draw=draw,
             tick=tick,
         )

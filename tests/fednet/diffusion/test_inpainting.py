@@ -149,3 +149,24 @@ def test_steps_are_counted_and_may_end_it() -> None:
     with pytest.raises(KeyboardInterrupt):
         inpaint(score, VP(), pictures(), left(), steps=7, draw=noise((5, *SHAPE)), tick=stop)
     assert len(asked) == 9
+
+
+@pytest.mark.parametrize("sde", [VP(), SubVP()], ids=lambda sde: sde.kind)
+def test_resampling_draws_the_hole_given_what_is_known(sde: SDE) -> None:
+    """Two unit normals with correlation .9, the first is 1: p(hole | known) = N(.9, .19); once a step, N(.63, .31)."""
+    covariance = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
+    images, known = torch.ones(4000, 1, 1, 2), torch.tensor([[True, False]])
+
+    def score(x: Tensor, t: Tensor) -> Tensor:
+        alpha, std = sde.marginal(t.double())
+        precision = torch.linalg.inv(alpha**2 * covariance + std**2 * torch.eye(2, dtype=torch.float64))
+        return -(x.flatten(1) @ precision.float()).view_as(x)
+
+    def hole(resamplings: int) -> Tensor:
+        draw = noise(tuple(images.shape))
+        return inpaint(score, sde, images, known, steps=200, draw=draw, resamplings=resamplings)[..., 1]
+
+    assert float(hole(1).mean()) < 0.7
+    often = hole(10)
+    assert float(often.mean()) == pytest.approx(0.9, abs=0.05)
+    assert float(often.var()) == pytest.approx(0.19, abs=0.04)

@@ -64,11 +64,23 @@ def test_mse_is_the_mean_over_the_pixels_of_each_picture() -> None:
     assert mse(a, b).tolist() == [1.0, 0.25]
 
 
+def test_even_greys_differ_by_their_light_only() -> None:
+    """One minus the luminance term of Wang et al. 2004, eq. 6, on [0, 1]; on [-1, 1] it was 1.85 for -.05 and .05."""
+    for low, high in ((-0.05, 0.05), (-1.0, 1.0), (0.2, 0.3)):
+        a, b = ((1 + grey) / 2 for grey in (low, high))
+        light = (2 * a * b + 0.01**2) / (a**2 + b**2 + 0.01**2)
+        found = ssim(*(torch.full((1, 1, 16, 16), grey, dtype=torch.float64) for grey in (low, high)))
+        assert float(found) == pytest.approx(1 - light, abs=1e-9)
+        assert 0 <= float(found) <= 1
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_ssim_is_that_of_torchmetrics_where_the_window_fits(channels: int) -> None:
     a = pictures("a", 32, channels)
     b = (a + 0.4 * pictures("b", 32, channels)).clamp(-1, 1)
-    _, everywhere = structural_similarity_index_measure(b, a, data_range=2.0, return_full_image=True)
+    _, everywhere = structural_similarity_index_measure(
+        (b + 1) / 2, (a + 1) / 2, data_range=1.0, return_full_image=True
+    )
     within = everywhere[..., 5:-5, 5:-5]  # theirs also takes windows that reach beyond the edge
     torch.testing.assert_close(1 - ssim(a, b), within.flatten(1).mean(1), atol=2e-5, rtol=0)
 
