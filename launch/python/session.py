@@ -113,7 +113,7 @@ class Session:
 
         Args:
             plan: the rounds.
-            fields: instead, the fields of a `RoundPlan`: `model`, `work` and `rounds`, `options`, and `federation` as a
+            fields: instead, the fields of a `RoundPlan`: `model`, `task` and `rounds`, `options`, and `federation` as a
                 mapping of its settings. Without `key` they get a new one.
 
         Raises:
@@ -132,7 +132,7 @@ class Session:
 
         Args:
             plan: the exchange.
-            fields: instead, the fields of an `ExchangePlan`: `work`, `options`. Without `key` it gets a new one.
+            fields: instead, the fields of an `ExchangePlan`: `task`, `options`. Without `key` it gets a new one.
 
         Raises:
             MethodError: no client offers or absorbs, and why.

@@ -16,7 +16,7 @@ import yaml
 from torch import nn
 
 import fednet
-from fednet.api import ModelState, NullProgress, Progress, RoundTask, Update
+from fednet.api import ModelState, NullProgress, Progress, RoundRecord, RoundTask, Update
 from fednet.errors import MethodError
 from fednet.federated.local_network import local_network
 from fednet.methods.external_training.config import ExternalTrainingConfig
@@ -62,28 +62,38 @@ def weights(ended: dict[str, Any], name: str) -> list[float]:
     return [parameter.item() for parameter in ended[name][0].parameters()]
 
 
-def test_loops_that_are_joined_do_what_one_process_does_bit_for_bit(
-    cluster: dict[str, Any], train_together: Together, training: ModuleType
-) -> None:
-    ended = train_together(cluster)
-    leader = ended["a1"][1].metrics["rounds"][0]["leader"]
+def run_locally(cluster: dict[str, Any], training: ModuleType, leader: str) -> tuple[list[RoundRecord], dict[str, Any]]:
+    """The same rounds within one process, without a secure sum: their records, and the sites' modules in the end."""
     seed = list(cluster["nodes"]).index(leader)  # the first leader's module is what all begin with
     sites = {name: LocalSite(training, name, training.model(seed)) for name in cluster["nodes"]}
     local = local_network(sites, dict.fromkeys(sites, "{}"), progress=NullProgress())
     records = local.run_rounds(round_plan(ExternalTrainingConfig(rounds=cluster["rounds"])))
+    return list(records), {name: site.module for name, site in sites.items()}
+
+
+def test_loops_that_are_joined_do_what_one_process_does_bit_for_bit(
+    cluster: dict[str, Any], train_together: Together, training: ModuleType
+) -> None:
+    ended = train_together(cluster)
+    records, modules = run_locally(cluster, training, ended["a1"][1].metrics["rounds"][0]["leader"])
     assert digests(ended) == {records[-1].digest}
     for name in cluster["nodes"]:
         run = ended[name][1]
-        assert weights(ended, name) == [parameter.item() for parameter in sites[name].module.parameters()]
+        assert weights(ended, name) == [parameter.item() for parameter in modules[name].parameters()]
         assert [row["contributors"] for row in run.rows()] == [3] * cluster["rounds"]
         assert run.metrics["rounds"][-1]["values"] == {site: dict(v) for site, v in records[-1].values.items()}
 
 
-def test_a_secure_sum_gives_the_same_within_its_quantisation(cluster: dict[str, Any], train_together: Together) -> None:
-    ended = train_together({**cluster, "rounds": 1, "federation": {"secure": {}}})
+def test_a_secure_sum_gives_the_same_within_its_quantisation(
+    cluster: dict[str, Any], train_together: Together, training: ModuleType
+) -> None:
+    secure = {**cluster, "rounds": 2, "federation": {"secure": {}}}
+    ended = train_together(secure)
     assert len(digests(ended)) == 1
-    sites = ended["a1"][1].metrics["rounds"][0]
-    assert sorted(sites["weights"]) == ["a1", "a2", "a3"]
+    rounds = ended["a1"][1].metrics["rounds"]
+    _, modules = run_locally(secure, training, rounds[0]["leader"])
+    assert weights(ended, "a2") == pytest.approx([one.item() for one in modules["a2"].parameters()], abs=1e-4)
+    assert sorted(rounds[0]["weights"]) == ["a1", "a2", "a3"]
 
 
 def test_a_script_that_is_killed_and_started_again_ends_where_the_others_do(

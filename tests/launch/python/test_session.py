@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from launch.run.plan import node_spec
 from nodes.client import run_client
 from nodes.errors import MethodMismatch
 
+HERE = Path(__file__).parent
 NAMES = ("a1", "a2")
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """The address of a site of a regression that is up."""
-    loaded = load_config({"name": "tiny", "method": "regression", "nodes": len(NAMES), "steps": 2})
+@contextmanager
+def cluster_of(method: str, **settings: Any) -> Iterator[str]:
+    """Sites of a method that are up on a thread; the address of the first."""
+    loaded = load_config({"name": "tiny", "method": method, "nodes": len(NAMES), **settings})
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
 
     async def sites(folder: Path) -> None:
@@ -47,13 +49,54 @@ def address() -> Iterator[str]:
         loop.close()
 
 
-@pytest.fixture
-def session(address: str) -> Iterator[fednet.Session]:
+@contextmanager
+def session_with(address: str, **options: Any) -> Iterator[fednet.Session]:
     with (
         tempfile.TemporaryDirectory(prefix="g-", dir="/tmp") as folder,
-        fednet.connect(address, listen=f"ipc://{folder}/guest") as session,
+        fednet.connect(address, listen=f"ipc://{folder}/guest", **options) as session,
     ):
         yield session
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """The address of a site of a regression that is up."""
+    with cluster_of("regression", steps=2) as address:
+        yield address
+
+
+@pytest.fixture
+def words() -> Iterator[fednet.Session]:
+    """A session with a cluster of a method from outside the package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(HERE))
+        with cluster_of("outside.words") as address, session_with(address, method="outside.words") as session:
+            yield session
+
+
+@pytest.fixture
+def session(address: str) -> Iterator[fednet.Session]:
+    with session_with(address) as session:
+        yield session
+
+
+def test_a_session_draws_what_the_method_draws(words: fednet.Session) -> None:
+    drawn = words.sample(count=3, brightness=0.5)
+    assert drawn.notes == NAMES
+    assert torch.equal(drawn.images, torch.full((3, 1, 2, 2), 0.5))
+    with pytest.raises(ConfigError, match="count"):
+        words.sample(count=0)
+    with pytest.raises(ConfigError, match="colour"):
+        words.sample(colour="red")
+
+
+def test_a_session_has_words_exchanged(words: fednet.Session) -> None:
+    record = words.exchange(task="learn")
+    assert record.offered == {name: {"word": 1} for name in NAMES}
+    assert record.values == {name: {"words": 1.0} for name in NAMES}
+    known = words.ask("known").by_node
+    assert {name: sorted(reply) for name, reply in known.items()} == {"a1": ["a2"], "a2": ["a1"]}
+    assert torch.equal(known["a1"]["a2"], torch.full((1, 4), 2.0))
 
 
 def test_a_session_asks_and_has_rounds_held(session: fednet.Session) -> None:
