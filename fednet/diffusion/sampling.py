@@ -54,8 +54,8 @@ def sample(
 ) -> SampledTrajectory:
     """Draws samples with the configured sampler.
 
-    Samples whose `state.survival` is below 1 have followed an agent that was lost on the way. Kept with that
-    probability, they are samples of what the remaining agents model; the others must be drawn again.
+    Samples whose `state.survival` is below 1 have followed an agent that was lost on the way. Each kept with that
+    probability, these are samples of what the remaining agents model; the others must be drawn again.
 
     Args:
         config: settings of the sampler.
