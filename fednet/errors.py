@@ -5,6 +5,7 @@
     +-- DataError          a data set is missing, malformed or does not fit (the operator must act)
     |   +-- UnknownDataset a data set is not registered, or its module cannot be used (the operator must act)
     |   +-- UnreadableImage a file holds no image that can be read (the operator must act)
+    |   +-- UnknownClass   a configuration or a command names a class that no site has (the operator must act)
     +-- SolverError        an adaptive solver does not come to an end
     +-- ModelError         a model or checkpoint does not fit the configuration
     +-- MeasureError       a metric was given what it cannot measure (range, count, non-finite)
@@ -70,6 +71,19 @@ class UnreadableImage(DataError):
 
 class SolverError(MethodError):
     """An adaptive solver does not come to an end: its steps become too small or too many."""
+
+
+class UnknownClass(DataError):
+    """A class is named that the run does not have.
+
+    Attributes:
+        where: the key or option that names it.
+        name: the name.
+    """
+
+    def __init__(self, where: str, name: str, known: str) -> None:
+        super().__init__(f"{where} names the class {name!r}; the classes are {known}")
+        self.where, self.name = where, name
 
 
 class ModelError(MethodError):

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from fednet.api import Participant, Progress, Responder, SiteContext, Stopped
+from fednet.errors import MethodError
 from fednet.federated.config import wants_secure
 from fednet.methods import registry
+from fednet.methods.contract import Announcer
 from nodes.blob_store import BlobStore
 from nodes.compute import ComputeThread, ThreadProgress, run_until_stopped
 from nodes.exchange.peer import ExchangePeer
 from nodes.node import Node
-from nodes.peer_directory import CapabilityPublisher
+from nodes.peer_directory import CapabilityPublisher, PeerDirectory
 from nodes.progress import progress_publisher
 from nodes.queries.responder import QueryResponder
 from nodes.rounds.service import RoundService
@@ -52,19 +56,25 @@ async def run_client(
         CapabilityPublisher(node),
         BlobStore(node),
     )
+    directory = PeerDirectory(node, tuple(name for name in spec.expected if name != spec.name))
     assert spec.config is not None  # noqa: S101 - a client is never planned without
     round_service = RoundService(
         node, compute, reducer, blobs, _closed_rounds(spec), secure_only=wants_secure(spec.config)
     )
     exchange_peer = ExchangePeer(node, compute)
-    for capability in (query_responder, capability_publisher, blobs, round_service, exchange_peer):
+    for capability in (query_responder, capability_publisher, directory, blobs, round_service, exchange_peer):
         node.add(capability)
     progress = ThreadProgress(progress_publisher(node))
     site = SiteContext(spec.name, spec.index, spec.count, spec.seed, spec.device, spec.folder)
     try:
         async with node:
             make = make or partial(registry.find(spec.method).site, spec.config, site, spec.site)
-            agent, card = await run_until_stopped(stop, progress, compute.run(lambda: _prepared(make, progress)))
+            agent = await run_until_stopped(stop, progress, compute.run(make))
+            if isinstance(agent, Announcer):
+                statements = _Statements(spec.name, capability_publisher, directory)
+                agreeing = _agree(agent, compute, statements, progress)
+                await run_until_stopped(stop, progress, asyncio.ensure_future(agreeing))
+            card = await run_until_stopped(stop, progress, compute.run(partial(agent.prepare, progress)))
             query_responder.open(agent)
             if isinstance(agent, Participant):
                 await round_service.open(agent)
@@ -94,7 +104,31 @@ def _closed_rounds(spec: NodeSpec) -> Path:
     return spec.folder / "checkpoints" / f"{spec.name}-rounds-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
 
 
-def _prepared(make: Callable[[], Responder], progress: Progress) -> tuple[Responder, str]:
-    """On the device's thread, since making an agent may read its data: the agent, ready to answer, and its card."""
-    agent = make()
-    return agent, agent.prepare(progress)
+@dataclass(frozen=True)
+class _Statements:
+    """What a client says of itself, and what the others say."""
+
+    name: str
+    own: CapabilityPublisher
+    of_others: PeerDirectory
+
+
+async def _agree(site: Announcer, compute: ComputeThread, statements: _Statements, progress: Progress) -> None:
+    """Announces, waits for every other site's announcement, and agrees; a restarted site on what the others have.
+
+    Raises:
+        MethodError: the sites do not fit each other, or this one is not what it was when the others agreed.
+    """
+    name, directory = statements.name, statements.of_others
+    own = await compute.run(site.announce)
+    statements.own.announce(own)
+    others = await directory.announced(partial(progress.report, "waiting for the other sites"))
+    announcements = dict(sorted({**others, name: own}.items()))
+    await compute.run(partial(site.agree, announcements))
+    agreement = hashlib.sha256(json.dumps(announcements).encode()).hexdigest()
+    if differing := directory.other_agreements(agreement):
+        raise MethodError(
+            f"{name}: {', '.join(differing)} began this run with other data of a site: a site has been restarted with "
+            "other classes or pictures of another shape; put them back, or start the run anew"
+        )
+    statements.own.agree(agreement)

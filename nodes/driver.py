@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from fednet.api import ExchangePlan, ExchangeRecord, Network, Progress, Question, Replies, RoundPlan, RoundRecord
@@ -67,7 +68,13 @@ class BlockingNetwork:
         return record
 
 
-async def run_guest(spec: NodeSpec, job: Job[T], stop: asyncio.Event, listener: ProgressListener | None = None) -> T:
+async def run_guest(
+    spec: NodeSpec,
+    job: Job[T],
+    stop: asyncio.Event,
+    listener: ProgressListener | None = None,
+    agree: Callable[[Mapping[str, str]], None] | None = None,
+) -> T:
     """Joins a run, waits until its clients are ready, does a job on a thread of its own, and leaves.
 
     Args:
@@ -75,6 +82,7 @@ async def run_guest(spec: NodeSpec, job: Job[T], stop: asyncio.Event, listener: 
         job: what it does.
         stop: ends it.
         listener: hears on the event loop how far the job is, beside everybody on the bus.
+        agree: is given the announcements of all clients, on the job's thread, before they prepare; raises MethodError.
 
     Raises:
         OtherMethod: the clients run another method than this guest's.
@@ -94,11 +102,23 @@ async def run_guest(spec: NodeSpec, job: Job[T], stop: asyncio.Event, listener: 
     participation, bridge = ParticipationNote(), Bridge()
     progress = ThreadProgress(progress_publisher(node, participation, listener))
     solver = ComputeThread(f"{spec.name}-solver")
+
+    async def meet() -> dict[str, str]:
+        """The clients' capabilities; before they are ready, `agree` is given what those announce that must agree."""
+        complete = asyncio.ensure_future(directory.complete(spec.timing.ready))
+        announced = asyncio.ensure_future(directory.announced())
+        try:
+            await asyncio.wait((complete, announced), return_when=asyncio.FIRST_COMPLETED)
+            if agree is not None and announced.done():
+                await solver.run(partial(agree, announced.result()))
+            return await complete
+        finally:
+            complete.cancel()
+            announced.cancel()
+
     try:
         async with node:
-            capabilities = await run_until_stopped(
-                stop, progress, asyncio.ensure_future(directory.complete(spec.timing.ready))
-            )
+            capabilities = await run_until_stopped(stop, progress, asyncio.ensure_future(meet()))
             methods = directory.methods()
             network = BlockingNetwork(
                 capabilities, methods, bridge, query_client, rounds_client, exchange_client, progress, participation
@@ -118,7 +138,10 @@ async def run_driver(spec: NodeSpec, stop: asyncio.Event) -> None:
         assert spec.config is not None  # noqa: S101 - a run's guest is never planned without
         registry.find(spec.method).job(spec.config, network, spec.folder, spec.seed, progress)
 
-    await run_guest(spec, job, stop)
+    def agree(announcements: Mapping[str, str]) -> None:
+        registry.find(spec.method).agree(spec.config, announcements)
+
+    await run_guest(spec, job, stop, agree=agree)
 
 
 class ParticipationNote:

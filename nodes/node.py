@@ -76,7 +76,8 @@ class Node:
         self._ends = False
         self._failure: BaseException | None = None
         self._membership: Membership  # with the presence, once there is an address
-        self._handlers: dict[type[Message], Handler] = {**self._retransmission.handlers}
+        self._handlers: dict[type[Message], tuple[Handler, ...]] = {}
+        self._handle(self._retransmission.handlers)
 
     @property
     def run(self) -> str:
@@ -91,7 +92,7 @@ class Node:
     def add(self, capability: Capability) -> None:
         """Gives the node a capability; before it is entered."""
         self._capabilities.append(capability)
-        self._handlers.update(capability.handlers)
+        self._handle(capability.handlers)
 
     async def __aenter__(self) -> Node:
         """Binds, subscribes, calls the peers to join through, and begins to beat."""
@@ -125,7 +126,7 @@ class Node:
             self.counts,
         )
         self._membership = Membership(self.presence, context, self._capabilities)
-        self._handlers.update(self._membership.handlers)
+        self._handle(self._membership.handlers)
         self._bus.subscribe(self._subscriptions())
         for name, address in map(topics.split_endpoint, spec.join):
             self._bus.connect(address, name)
@@ -229,14 +230,17 @@ class Node:
             return
         if message.numbered and not self._accept(envelope):
             return
-        handler = self._handlers.get(type(message))
-        if handler is None:
-            return
-        try:
-            handler(envelope, message)
-        except Exception:  # what a peer says must not end this node, nor hold up the next message
-            self.counts["failed"] += 1
-            log.exception("%s from %s", message.kind, envelope.sender)
+        for handler in self._handlers.get(type(message), ()):
+            try:
+                handler(envelope, message)
+            except Exception:  # what a peer says must not end this node, nor hold up the next message
+                self.counts["failed"] += 1
+                log.exception("%s from %s", message.kind, envelope.sender)
+
+    def _handle(self, handlers: Mapping[type[Message], Handler]) -> None:
+        """Adds handlers; a message goes to all of its kind, in the order in which they were added."""
+        for kind, handler in handlers.items():
+            self._handlers[kind] = (*self._handlers.get(kind, ()), handler)
 
     def _accept(self, envelope: Envelope) -> bool:
         """Whether a numbered message is for us, from a living peer that has said hello, and new."""

@@ -1,10 +1,11 @@
-"""Who can be asked: the clients that are linked, what their cards say, and waiting until they are ready."""
+"""Who can be asked: the clients that are linked, what they announce and can do, and waiting until they are ready."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 
 from nodes.capability import Handler
 from nodes.errors import MethodMismatch, PeersMissing
@@ -19,6 +20,37 @@ SETTLE_SECONDS = 0.75
 """Seconds without any change after which a guest that expects nobody in particular takes the directory as complete."""
 
 _NO_CAPABILITIES = (-1, Capabilities(text="{}", ready=False))
+
+
+@dataclass(frozen=True)
+class SiteStatement:
+    """What a client says of itself to everybody; a text of JSON within `Capabilities`.
+
+    Attributes:
+        method: the method that it runs; empty where it says none.
+        announcement: what it tells the other sites before any of them prepares; empty where its method has none.
+        agreement: the digest of all sites' announcements, once it has agreed with them.
+        card: its method's capabilities, once it is ready.
+    """
+
+    method: str = ""
+    announcement: str = ""
+    agreement: str = ""
+    card: str = "{}"
+
+    def text(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self))
+
+
+def parse_statement(text: str) -> SiteStatement:
+    """What a client says of itself; a text that is no statement is taken for a card without a method."""
+    try:
+        fields = json.loads(text)
+        known = {name: str(fields.get(name, "")) for name in ("announcement", "agreement")}
+        return SiteStatement(method=str(fields["method"]), card=str(fields["card"]), **known)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return SiteStatement(card=text)
 
 
 class PeerDirectory:
@@ -38,6 +70,7 @@ class PeerDirectory:
         self._gone: dict[str, str] = {}
         self._ready: dict[str, str] = {}
         self._methods: dict[str, str] = {}
+        self._announced: dict[str, SiteStatement] = {}
         self._changed = asyncio.Event()
         self.handlers: Mapping[type[Message], Handler] = {Capabilities: self._card}
 
@@ -83,6 +116,25 @@ class PeerDirectory:
             raise MethodMismatch(wanted, others)
         return self.ready()
 
+    async def announced(self, waiting: Callable[[int, int], None] = lambda _done, _total: None) -> dict[str, str]:
+        """Waits until every client of the run has announced, and returns the announcements by name.
+
+        Args:
+            waiting: told how many of how many have, whenever that changes.
+        """
+        expected = set(self._expected)
+        while True:
+            self._changed.clear()
+            waiting(len(expected & set(self._announced)), len(expected))
+            if expected <= set(self._announced):
+                return {name: self._announced[name].announcement for name in sorted(expected)}
+            await self._changed.wait()
+
+    def other_agreements(self, agreement: str) -> tuple[str, ...]:
+        """The clients that have agreed on something else than this digest."""
+        said = {name: statement.agreement for name, statement in self._announced.items()}
+        return tuple(sorted(name for name, other in said.items() if other and other != agreement))
+
     async def _complete(self) -> bool:
         self._changed.clear()
         if self._expected:
@@ -104,19 +156,17 @@ class PeerDirectory:
 
     def _review(self) -> None:
         """Something has changed: who is ready is worked out here, not at every question."""
-        clients = [info for info in self._node.presence.linked().values() if info.role == "client"]
-        shown = {
-            info.name: parse_capabilities(self._capabilities_by_peer[info.name][1].text)
-            for info in clients
-            if self._is_ready(info)
-        }
-        self._methods = {name: method for name, (method, _) in shown.items()}
-        self._ready = {name: text for name, (_, text) in shown.items()}
+        shown, ready = dict[str, SiteStatement](), dict[str, SiteStatement]()
+        for info in self._node.presence.linked().values():
+            incarnation, card = self._capabilities_by_peer.get(info.name, _NO_CAPABILITIES)
+            if info.role == "client" and self.belongs(info.name) and incarnation == info.incarnation:
+                shown[info.name] = parse_statement(card.text)
+                if card.ready:
+                    ready[info.name] = shown[info.name]
+        self._announced = {name: statement for name, statement in shown.items() if statement.announcement}
+        self._methods = {name: statement.method for name, statement in ready.items()}
+        self._ready = {name: statement.card for name, statement in ready.items()}
         self._changed.set()
-
-    def _is_ready(self, info: PeerInfo) -> bool:
-        incarnation, card = self._capabilities_by_peer.get(info.name, _NO_CAPABILITIES)
-        return self.belongs(info.name) and incarnation == info.incarnation and card.ready
 
     def _state(self, name: str) -> str:
         if self._node.presence.state(name) is PeerState.LINKED:
@@ -124,9 +174,9 @@ class PeerDirectory:
         return "being linked" if self._node.presence.state(name) is PeerState.KNOWN else "never seen"
 
     def _card(self, envelope: Envelope, card: Capabilities) -> None:
-        """A card has come; one that was repaired may come late, and nobody who was ready ceases to be."""
+        """A statement has come; one that was repaired may come late, and nobody takes back what he has said."""
         incarnation, shown = self._capabilities_by_peer.get(envelope.sender, _NO_CAPABILITIES)
-        if card.ready or not shown.ready or incarnation != envelope.incarnation:
+        if incarnation != envelope.incarnation or _stage(card) >= _stage(shown):
             self._capabilities_by_peer[envelope.sender] = (envelope.incarnation, card)
             self._review()
 
@@ -142,33 +192,45 @@ class PeerDirectory:
         self._review()
 
 
+def _stage(card: Capabilities) -> tuple[bool, bool, bool]:
+    """How far a client is that says this: ready, agreed, announced."""
+    statement = parse_statement(card.text)
+    return card.ready, bool(statement.agreement), bool(statement.announcement)
+
+
 class CapabilityPublisher:
-    """The other side: a client that shows its card to everybody, and to each newcomer."""
+    """The other side: a client that states what it is to everybody, and to each newcomer."""
 
     topics: tuple[str, ...] = ()
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._card = Capabilities(text="{}", ready=False)
+        self._statement, self._ready = SiteStatement(method=node.spec.method), False
         self.handlers: Mapping[type[Message], Handler] = {}
 
-    def show(self, text: str) -> None:
-        """From now on this client answers, and says so, with its method's card in an envelope that names the method."""
-        self._card = Capabilities(text=json.dumps({"method": self._node.spec.method, "card": text}), ready=True)
-        self._node.publish(PRESENCE, self._card)
+    def announce(self, text: str) -> None:
+        """Tells the other sites what they must know before they prepare."""
+        self._publish(replace(self._statement, announcement=text))
+
+    def agree(self, agreement: str) -> None:
+        """Says on which announcements this client has agreed, by their digest."""
+        self._publish(replace(self._statement, agreement=agreement))
+
+    def show(self, card: str) -> None:
+        """From now on this client answers, and says so, with its method's card."""
+        self._ready = True
+        self._publish(replace(self._statement, card=card))
 
     def linked(self, peer: PeerInfo) -> None:
-        """A newcomer has not heard the card."""
-        self._node.tell(peer.name, self._card)
+        """A newcomer has not heard the statement."""
+        self._node.tell(peer.name, self._message())
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """Nothing to do."""
 
+    def _publish(self, statement: SiteStatement) -> None:
+        self._statement = statement
+        self._node.publish(PRESENCE, self._message())
 
-def parse_capabilities(text: str) -> tuple[str, str]:
-    """The method that a card names, and the method's own card; no method where it came in no envelope."""
-    try:
-        folded = json.loads(text)
-        return str(folded["method"]), str(folded["card"])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return "", text
+    def _message(self) -> Capabilities:
+        return Capabilities(text=self._statement.text(), ready=self._ready)

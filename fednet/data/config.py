@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator,
 from pydantic_core import PydanticCustomError
 
 from fednet.data import registry
+from fednet.data.classes import ClassRef
 from fednet.errors import UnknownDataset
 
 PositiveCount = Annotated[int, Field(strict=True, ge=1)]
@@ -16,8 +17,6 @@ Fraction = Annotated[float, Field(strict=True, ge=0.0, le=1.0)]
 PartitionKind = Literal[
     "iid", "pathological", "dirichlet", "shards", "matrix", "homogeneous", "heterogeneous", "disjoint"
 ]
-Label = Annotated[int, Field(ge=0)]
-"""The number of a class; text in a configuration is read as its number, since JSON has no other keys."""
 Part = Annotated[float, Field(strict=True, gt=0.0, le=1.0)]
 SIZES_ARE_FREE: tuple[PartitionKind, ...] = ("iid", "pathological", "dirichlet", "shards")
 """The kinds for which `balanced` can be chosen."""
@@ -39,6 +38,7 @@ class DataConfig(BaseModel):
         unreadable: whether a file of a folder that cannot be read is refused, or left out and counted; for `skip` all
             files are read once to find out.
         limit: at most this many pictures in each of train, judge and test, drawn evenly from the classes.
+        aliases: names of classes here, to the names under which the run knows them; classes of one name are one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +52,7 @@ class DataConfig(BaseModel):
     range: tuple[FiniteFloat, FiniteFloat] | None = None
     unreadable: Literal["refuse", "skip"] = "refuse"
     limit: PositiveCount | None = None
+    aliases: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
 
     @property
     def background_value(self) -> float:
@@ -88,6 +89,26 @@ class DataConfig(BaseModel):
         return self
 
 
+class HeldOut(BaseModel):
+    """What of a data set without a test split of its own nobody trains on, so that something can be measured.
+
+    Attributes:
+        judge: the fraction of its pictures that the judge is trained with.
+        test: the fraction that samples are compared with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    judge: Annotated[float, Field(strict=True, gt=0.0, lt=1.0)] = 0.2
+    test: Annotated[float, Field(strict=True, gt=0.0, lt=1.0)] = 0.2
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        if self.judge + self.test >= 1:
+            raise ValueError(f"judge {self.judge:g} and test {self.test:g} leave nothing to train on: lower them")
+        return self
+
+
 class PartitionConfig(BaseModel):
     """How the training pictures are divided among the agents.
 
@@ -101,8 +122,8 @@ class PartitionConfig(BaseModel):
         balanced: whether the agents get about as many pictures each; for "iid", "pathological", "dirichlet" and
             "shards". None is the kind's own way: as drawn for "dirichlet", balanced for the others.
         least: every agent must get at least this many pictures, those of its local test included.
-        imbalance: the fraction of a class that stays in the run at all, by class, before anything is divided; a
-            class that is not named stays whole. Judge and test pictures are not cut.
+        imbalance: the fraction of a class that stays in the run at all, by the class's name or number, before anything
+            is divided; a class that is not named stays whole. Judge and test pictures are not cut.
         train_ratio: the fraction of its pictures that an agent trains on; the rest is its local test, which stays
             unused where a method has none.
     """
@@ -116,8 +137,13 @@ class PartitionConfig(BaseModel):
     matrix: tuple[tuple[Fraction, ...], ...] | None = None
     balanced: Annotated[bool, Field(strict=True)] | None = None
     least: PositiveCount = 1
-    imbalance: dict[Label, Part] = Field(default_factory=dict)
+    imbalance: dict[ClassRef, Part] = Field(default_factory=dict)
     train_ratio: Part = 1.0
+
+    @field_validator("imbalance")
+    @classmethod
+    def _classes_as_text(cls, imbalance: dict[ClassRef, float]) -> dict[ClassRef, float]:
+        return {str(name): part for name, part in imbalance.items()}  # as JSON has its keys
 
     @model_validator(mode="after")
     def _options_of_the_kind(self) -> Self:

@@ -1,4 +1,4 @@
-"""Labelled images in three splits: for training the sites, for training the judge, and as reference of the metrics.
+"""Images to train on, and, where something is measured, to train the judge with and to compare samples with.
 
 Every process that loads the same configuration gets the same images in the same order: the order comes from a fixed
 stratified shuffle, not from the run's seed. Files are read by `fednet.data.sources`.
@@ -6,30 +6,32 @@ stratified shuffle, not from the run's seed. Files are read by `fednet.data.sour
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fednet.data import registry
-from fednet.data.config import DataConfig
-from fednet.data.pools import ImagePool
+from fednet.data.config import DataConfig, HeldOut
+from fednet.data.pools import ImagePool, renumbered
 from fednet.errors import DataError
 from fednet.seeds import generator
 
-JUDGE_FRACTION = TEST_FRACTION = 0.2
-"""Of a data set without a test split of its own."""
+Choose = Callable[[Tensor, tuple[str, ...]], Tensor]
+"""Chooses pictures: labels int64 (n,) and the classes' names -> positions int64 (m,), m > 0."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Labelled pictures.
+    """Pictures, with labels or without.
 
     Attributes:
         images: float32 (n, c, h, w) in [-1, 1].
-        labels: int64 (n,), positions in `classes`.
+        labels: int64 (n,), positions in `classes`; -1 for a picture without a label.
         classes: the classes' names.
     """
 
@@ -51,9 +53,20 @@ class ImageSet:
         """The pictures at `indices` (int64 (m,)), copied, so that the rest can be forgotten."""
         return ImageSet(self.images[indices], self.labels[indices], self.classes)
 
+    def under(self, classes: Sequence[str]) -> ImageSet:
+        """The same pictures with labels as positions in `classes`; of a class that is not there they lose theirs."""
+        return ImageSet(self.images, renumbered(self.labels, self.classes, classes), tuple(classes))
+
+    def digest(self) -> str:
+        """SHA-256 of the pictures, their labels and the classes' names, as hexadecimal digits."""
+        content = hashlib.sha256(json.dumps([*self.images.shape, self.classes]).encode())
+        for tensor in (self.labels, self.images):
+            content.update(tensor.contiguous().numpy().tobytes())
+        return content.hexdigest()
+
     def histogram(self) -> tuple[int, ...]:
-        """How many pictures of each class, in class order."""
-        return tuple(torch.bincount(self.labels, minlength=len(self.classes)).tolist())
+        """How many pictures of each class, in class order; pictures without a label are not counted."""
+        return tuple(torch.bincount(self.labels[self.labels >= 0], minlength=len(self.classes)).tolist())
 
 
 @dataclass(frozen=True)
@@ -65,26 +78,52 @@ class Splits:
     test: ImageSet
 
 
+@dataclass(frozen=True)
+class DataOutline:
+    """What can be said of a data set before its pictures are read.
+
+    Attributes:
+        classes: the classes' names; none where the pictures have no labels.
+        shape: channels, height and width of a picture.
+    """
+
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+
+
 def require(config: DataConfig) -> None:
     """Checks that the data set is where the configuration says, without reading its pictures.
 
     Raises:
         DataError: it is missing or malformed.
     """
-    _plan(config)
+    _plan(config, None)
 
 
-def load(config: DataConfig) -> Splits:
-    """Loads a data set: the same pictures in the same order every time.
-
-    A data set with a test split of its own (MNIST, CIFAR, Tiny ImageNet, a folder with train/ and test/) keeps
-    its training pictures, and the two halves of its test pictures become judge and test. Any other is cut into
-    three fifths, one fifth and one fifth (digits: 1077, 360, 360). `limit` takes the first pictures of each.
+def outline(config: DataConfig) -> DataOutline:
+    """What a data set holds, from its list of files and one picture.
 
     Raises:
         DataError: it is missing, malformed or does not fit the configuration.
     """
-    train, judge, test = (_read(pool, order, name) for name, (pool, order) in _plan(config).items())
+    pool, order = _plan(config, None)["train"]
+    one = _read(pool, order[:1], "train")
+    return DataOutline(one.classes, one.shape)
+
+
+def load(config: DataConfig, held_out: HeldOut | None = None) -> Splits:
+    """Loads a data set in three splits: the same pictures in the same order every time.
+
+    A data set with a test split of its own (MNIST, CIFAR, Tiny ImageNet, a folder with train/ and test/) keeps
+    its training pictures, and the two halves of its test pictures become judge and test. Any other is cut as `held_out`
+    says, by default into three fifths, one fifth and one fifth (digits: 1077, 360, 360). `limit` takes the first
+    pictures of each.
+
+    Raises:
+        DataError: it is missing, malformed or does not fit the configuration.
+    """
+    plan = _plan(config, held_out or HeldOut())
+    train, judge, test = (_read(pool, order, name) for name, (pool, order) in plan.items())
     if len({train.shape, judge.shape, test.shape}) != 1:
         raise DataError(
             f"{config.name}: pictures are {train.shape} in train, {judge.shape} in judge, {test.shape} in test "
@@ -93,21 +132,21 @@ def load(config: DataConfig) -> Splits:
     return Splits(train, judge, test)
 
 
-def training_share(config: DataConfig, choose: Callable[[Tensor], Tensor]) -> ImageSet:
-    """Reads a part of the training pictures and nothing else: an agent never sees what is not its own.
+def training_images(config: DataConfig, choose: Choose | None = None, held_out: HeldOut | None = None) -> ImageSet:
+    """Reads a part of the training pictures and nothing else: a site never sees what is not its own.
 
     Args:
         config: which data set.
-        choose: labels of the training split, int64 (n,) -> positions of the chosen pictures, int64 (m,), m > 0.
-
-    Returns:
-        What `load(config).train.subset(choose(load(config).train.labels))` is.
+        choose: chooses the part; None for all of them.
+        held_out: what is kept for measures; None for nothing.
 
     Raises:
         DataError: the data set is missing, malformed or does not fit the configuration.
     """
-    pool, order = _plan(config)["train"]
-    return _read(pool, order[choose(pool.labels[order])], "train")
+    pool, order = _plan(config, held_out)["train"]
+    if choose is not None:
+        order = order[choose(pool.labels[order], pool.classes)]
+    return _read(pool, order, "train")
 
 
 def stratified(labels: Tensor, *purpose: str) -> Tensor:
@@ -116,43 +155,40 @@ def stratified(labels: Tensor, *purpose: str) -> Tensor:
     Each class is shuffled, its k-th of m pictures is placed at (k + 1/2) / m, and all are sorted by place.
     """
     place = torch.empty(len(labels), dtype=torch.float64)
-    for label in range(int(labels.max()) + 1):
+    for label in sorted(set(labels.tolist())):
         members = (labels == label).nonzero().flatten()
         order = torch.randperm(len(members), generator=generator(0, "split", *purpose, label))
         place[members[order]] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
     return place.argsort(stable=True)
 
 
-def _plan(config: DataConfig) -> dict[str, tuple[ImagePool, Tensor]]:
-    """Which pool each split is read from, and which of its pictures in which order."""
+def _plan(config: DataConfig, held_out: HeldOut | None) -> dict[str, tuple[ImagePool, Tensor]]:
+    """Which pool each split is read from, and which of its pictures in which order; training alone without a cut."""
     source = registry.find(config.name).read(config)
-    order = stratified(source.train.labels, config.name, "train")
-    if source.test is None:
-        judge, test = (math.ceil(part * len(order)) for part in (JUDGE_FRACTION, TEST_FRACTION))
-        parts = order.tensor_split([len(order) - judge - test, len(order) - test])
-        plan = {name: (source.train, part) for name, part in zip(("train", "judge", "test"), parts, strict=True)}
-    else:
-        held_out = stratified(source.test.labels, config.name, "test").tensor_split(2)
-        plan = {
-            "train": (source.train, order),
-            "judge": (source.test, held_out[0]),
-            "test": (source.test, held_out[1]),
-        }
+    train, test = source.train.renamed(config.aliases), source.test and source.test.renamed(config.aliases)
+    order = stratified(train.labels, config.name, "train")
+    plan = {"train": (train, order)}
+    if held_out is not None and test is not None:
+        halves = stratified(test.labels, config.name, "test").tensor_split(2)
+        plan |= {"judge": (test, halves[0]), "test": (test, halves[1])}
+    elif held_out is not None:
+        parts = _cut(order, held_out)
+        plan = {name: (train, part) for name, part in zip(("train", "judge", "test"), parts, strict=True)}
     plan = {name: (pool, part[: config.limit]) for name, (pool, part) in plan.items()}
-    for name, (pool, part) in plan.items():
-        _every_class(config, name, pool, part)
+    if empty := [name for name, (_, part) in plan.items() if len(part) == 0]:
+        raise DataError(
+            f"{config.name}: {len(order)} pictures are too few for a part to train on, one for the judge and one to "
+            f"compare with ({empty[0]} is empty): give more, measure with other data (measure.data), or set "
+            "measure: null"
+        )
     return plan
 
 
-def _every_class(config: DataConfig, split: str, pool: ImagePool, part: Tensor) -> None:
-    missing = sorted(set(range(len(pool.classes))) - set(pool.labels[part].tolist()))
-    if missing:
-        limit = f" under data.limit={config.limit}" if config.limit else ""
-        raise DataError(
-            f"{config.name}: the {split} split has {len(part)} pictures{limit} and none of class "
-            f"'{pool.classes[missing[0]]}' ({len(missing)} of {len(pool.classes)} classes are missing): "
-            "every split needs every class; give more pictures or raise data.limit"
-        )
+def _cut(order: Tensor, held_out: HeldOut) -> tuple[Tensor, ...]:
+    """Train, judge and test of a data set without a test split of its own."""
+    judge, test = (math.ceil(part * len(order)) for part in (held_out.judge, held_out.test))
+    train = max(0, len(order) - judge - test)
+    return order[:train], order[train : train + judge], order[train + judge :]
 
 
 def _read(pool: ImagePool, order: Tensor, split: str) -> ImageSet:

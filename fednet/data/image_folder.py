@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from fednet.data.classes import sorted_classes
 from fednet.data.image_files import is_image_file
 from fednet.errors import DataError
 
@@ -79,7 +80,7 @@ def list_folder(folder: Path) -> FolderListing:
             by_class.setdefault(_class_name(path), []).extend(sorted(images, key=_place))
         else:
             empty.append(_class_name(path))
-    ordered = {name: tuple(by_class[name]) for name in sorted_names(by_class)}
+    ordered = {name: tuple(by_class[name]) for name in sorted_classes(by_class)}
     return FolderListing(ordered, tuple(unsorted), tuple(empty), dict(others))
 
 
@@ -97,13 +98,6 @@ def folder_parts(root: Path) -> dict[str, Path]:
     if list_folder(train).classes:
         raise DataError(f"{train} holds classes, but there is no {test}: set data.root to {train}, or add {test}")
     return {"all": root}  # a class that is called train
-
-
-def sorted_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Names in order: of numbers where all are whole numbers, else of text."""
-    listed = sorted(names)
-    numbers = all(name.isascii() and name.isdecimal() for name in listed)
-    return tuple(sorted(listed, key=int)) if numbers else tuple(listed)
 
 
 def is_folder(path: Path) -> bool:

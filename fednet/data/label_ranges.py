@@ -1,29 +1,34 @@
-"""Lists of labels as an operator writes them on a command line: `0-9`, `1,3,7` or `0-2,8`. Knows no data set."""
+"""Lists of classes as an operator writes them on a command line: `0-9`, `1,3,7` or `cat,dog`. Knows no data set."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from fednet.errors import UsageError
 
 MAX_LABELS: Final = 1_000_000
+_NUMBERS: Final = re.compile(r"[0-9-]*")
 
 
-def parse_label_ranges(text: str, argument: str = "--labels") -> tuple[int, ...]:
-    """The labels of a list, in the order in which they are written; both ends of a range belong to it.
+def parse_label_ranges(text: str, argument: str = "--labels") -> tuple[int | str, ...]:
+    """The classes of a list, in the order in which they are written; both ends of a range of numbers belong to it.
 
     Args:
-        text: numbers and ranges, separated by commas.
+        text: names, numbers and ranges of numbers, separated by commas.
         argument: the option that gave it, for the message.
 
     Raises:
-        UsageError: a part is no number below a million, and no rising range of such.
+        UsageError: a part is empty, a number from a million on, or a range that does not rise.
     """
-    labels: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
+    classes: list[int | str] = []
+    for part in map(str.strip, text.split(",")):
+        if part and not _NUMBERS.fullmatch(part):
+            classes.append(part)
+            continue
+        first, dash, last = part.partition("-")
         last = last if dash else first
         if not first.isdecimal() or not last.isdecimal() or not int(first) <= int(last) < MAX_LABELS:
-            raise UsageError(f"{argument} {text}", "numbers and ranges such as 0-9 or 1,3,7", repr(part))
-        labels += range(int(first), int(last) + 1)
-    return tuple(labels)
+            raise UsageError(f"{argument} {text}", "names, numbers and ranges such as cat,dog or 0-9,12", repr(part))
+        classes += range(int(first), int(last) + 1)
+    return tuple(classes)

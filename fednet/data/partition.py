@@ -28,10 +28,13 @@ after it (`fednet.data.local_split`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from fednet.data.classes import label_of
 from fednet.data.config import PartitionConfig
 from fednet.data.fractions import Matrix, capped, fractions
 from fednet.data.imbalance import keep
@@ -43,7 +46,9 @@ DRAWS = 1000
 """How often a Dirichlet division is drawn again before it is called impossible."""
 
 
-def partition(labels: Tensor, config: PartitionConfig, agents: int, seed: int) -> tuple[Tensor, ...]:
+def partition(
+    labels: Tensor, config: PartitionConfig, agents: int, seed: int, classes: Sequence[str] = ()
+) -> tuple[Tensor, ...]:
     """Divides the pictures with these labels among agents.
 
     Args:
@@ -51,6 +56,7 @@ def partition(labels: Tensor, config: PartitionConfig, agents: int, seed: int) -
         config: the regime.
         agents: how many agents, K.
         seed: the run's seed; the division depends on it and on nothing else.
+        classes: the classes' names, which `imbalance` may use; without, they are called by their numbers.
 
     Returns:
         K sorted int64 index tensors without overlap. Together they are all of the pictures that `imbalance` keeps,
@@ -60,7 +66,9 @@ def partition(labels: Tensor, config: PartitionConfig, agents: int, seed: int) -
         DataError: the regime is impossible with these labels and this many agents.
     """
     _check_labels(labels)
-    kept = keep(labels, config.imbalance, seed)
+    names = tuple(classes) or tuple(map(str, range(int(labels.max()) + 1)))
+    rare = {label_of(name, names, "partition.imbalance"): part for name, part in config.imbalance.items()}
+    kept = keep(labels, rare, seed)
     _check_agents(len(kept), config, agents)
     shares = _shares(labels[kept], config, agents, seed)
     _check_least(shares, config)

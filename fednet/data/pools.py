@@ -5,7 +5,7 @@ What a data set's `read` returns, and how files and arrays become tensors. Knows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,10 @@ _LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class ImagePool:
-    """Images that are not read yet: labels int64 (n,), class names, and the reader."""
+    """Images that are not read yet: labels int64 (n,), class names, and the reader.
+
+    Images without labels have the label -1 each, and no class names.
+    """
 
     labels: Tensor
     classes: tuple[str, ...]
@@ -42,6 +45,12 @@ class ImagePool:
         """
         return cls(labels, classes, lambda indices: resize(images[indices], size))
 
+    def renamed(self, aliases: Mapping[str, str]) -> ImagePool:
+        """The same images under other names of classes; classes that get one name become one."""
+        names = [aliases.get(name, name) for name in self.classes]
+        classes = tuple(dict.fromkeys(names))
+        return ImagePool(renumbered(self.labels, names, classes), classes, self.read)
+
 
 @dataclass(frozen=True)
 class DataSource:
@@ -49,6 +58,13 @@ class DataSource:
 
     train: ImagePool
     test: ImagePool | None = None
+
+
+def renumbered(labels: Tensor, names: Sequence[str], classes: Sequence[str]) -> Tensor:
+    """Labels int64 (n,), positions in `names`, as positions in `classes`; -1 stays, and is what is not in there."""
+    place = {name: label for label, name in enumerate(classes)}
+    table = torch.tensor([*(place.get(name, -1) for name in names), -1])  # the last one is that of -1
+    return table[labels]
 
 
 def resize(images: Tensor, size: int | None) -> Tensor:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from fednet.data.config import DataConfig, PartitionConfig
+from fednet.data.config import DataConfig, HeldOut, PartitionConfig
 from fednet.errors import DataError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fednet.api import SiteContext
-    from fednet.data.datasets import ImageSet
+    from fednet.data.datasets import Choose, ImageSet
 
 
 def site_data_config(common: DataConfig, own: Mapping[str, Any] | None = None) -> DataConfig:
@@ -31,42 +33,53 @@ def site_data_config(common: DataConfig, own: Mapping[str, Any] | None = None) -
         raise DataError(f"invalid data of its own, {dict(keys)}: {error}") from error
 
 
-def own_data(common: DataConfig, own: Mapping[str, Any] | None = None) -> tuple[DataConfig, ImageSet | None]:
-    """A site's data, and all training pictures of it where they are its own; None where it gets a share of the run's.
+def own_data(common: DataConfig, own: Mapping[str, Any] | None = None) -> DataConfig | None:
+    """A site's own data set; None where it gets a share of the run's.
 
     Raises:
-        DataError: the site's own data is not configured properly or not there.
+        DataError: the site's own data is not configured properly.
     """
-    if not (own or {}).get("data"):
-        return common, None
-    import torch  # noqa: PLC0415 - as the next: seconds that a look at a configuration need not wait for
-
-    from fednet.data.datasets import training_share  # noqa: PLC0415
-
-    data = site_data_config(common, own)
-    return data, training_share(data, lambda labels: torch.arange(len(labels)))
+    return site_data_config(common, own) if (own or {}).get("data") else None
 
 
-def run_share(data: DataConfig, regime: PartitionConfig, site: SiteContext) -> ImageSet:
+def run_share(
+    data: DataConfig, regime: PartitionConfig, site: SiteContext, held_out: HeldOut | None = None
+) -> ImageSet:
     """What a site trains on of its share of the run's data; nothing of other sites is read.
+
+    Args:
+        data: the run's.
+        regime: how it is divided among the sites.
+        site: which site.
+        held_out: what no site gets, since it is measured with; None for nothing.
 
     Raises:
         DataError: the data is not there, or cannot be divided so.
     """
-    return run_parts(data, regime, site)[0]
+    return run_parts(data, regime, site, held_out)[0]
 
 
-def run_parts(data: DataConfig, regime: PartitionConfig, site: SiteContext) -> tuple[ImageSet, ImageSet]:
+def run_parts(
+    data: DataConfig, regime: PartitionConfig, site: SiteContext, held_out: HeldOut | None = None
+) -> tuple[ImageSet, ImageSet]:
     """A site's share of the run's data, as what it trains on and what it tests itself with.
 
     Raises:
         DataError: as `run_share`.
     """
-    from fednet.data.datasets import training_share  # noqa: PLC0415 - as above
-    from fednet.data.partition import partition  # noqa: PLC0415
+    from fednet.data.datasets import training_images  # noqa: PLC0415 - as above
 
-    share = training_share(data, lambda labels: partition(labels, regime, site.count, site.seed)[site.index])
-    return local_parts(share, regime, site)
+    return local_parts(training_images(data, chooser(regime, site), held_out), regime, site)
+
+
+def chooser(regime: PartitionConfig, site: SiteContext) -> Choose:
+    """What chooses a site's share of labelled pictures; pictures without labels are divided as if of one class."""
+    from fednet.data.partition import partition  # noqa: PLC0415 - as above
+
+    def choose(labels: Tensor, classes: tuple[str, ...]) -> Tensor:
+        return partition(labels.clamp(min=0), regime, site.count, site.seed, classes)[site.index]
+
+    return choose
 
 
 def local_parts(share: ImageSet, regime: PartitionConfig, site: SiteContext) -> tuple[ImageSet, ImageSet]:
@@ -76,7 +89,7 @@ def local_parts(share: ImageSet, regime: PartitionConfig, site: SiteContext) -> 
     """
     from fednet.data.local_split import train_and_test  # noqa: PLC0415 - as above
 
-    train, test = train_and_test(share.labels, regime.train_ratio, site.seed, site.index)
+    train, test = train_and_test(share.labels.clamp(min=0), regime.train_ratio, site.seed, site.index)
     return share.subset(train), share.subset(test)
 
 

@@ -73,8 +73,8 @@ def tiny_imagenet(config: DataConfig) -> DataSource:
 
 
 def folder(config: DataConfig) -> DataSource:
-    """Any images, one folder per class: root/{train,test}/<class>/* or root/<class>/* (then split)."""
-    listings = [_readable(config, _with_classes(path)) for path in folder_parts(root_of(config)).values()]
+    """Any images, one folder per class: root/{train,test}/<class>/* or root/<class>/*; without labels: root/*."""
+    listings = [_readable(config, _with_images(path)) for path in folder_parts(root_of(config)).values()]
     if odd := sorted(set(listings[0].classes) ^ set(listings[-1].classes)):
         raise DataError(f"{config.root}: train and test must hold the same classes; these are in one only: {odd[:10]}")
     files = [path for listing in listings for path, _ in listing.labelled]
@@ -136,15 +136,21 @@ def _array(config: DataConfig, part: CIFAR10) -> ImagePool:
     return ImagePool(labels, tuple(part.classes), lambda indices: conform(from_bytes(images[indices]), config))
 
 
+def _with_images(path: Path) -> FolderListing:
+    """The images of a folder, of which there must be some."""
+    listing = list_folder(path)
+    if not listing.labelled:
+        raise DataError(
+            f"{path} holds no images; expected {path}/<class>/*.png, .jpg and the like, or {path}/*.png without labels"
+        )
+    return listing
+
+
 def _with_classes(path: Path) -> FolderListing:
     """The images of a folder, which must have classes."""
     listing = list_folder(path)
     if not listing.classes:
-        found = f"{len(listing.unsorted)} images lie in it" if listing.unsorted else "no image lies below it"
-        raise DataError(
-            f"{path} does not hold pictures in one folder per class ({found}); expected {path}/<class>/*.png, .jpg and "
-            "the like"
-        )
+        raise DataError(f"{path} does not hold pictures in one folder per class; expected {path}/<class>/*.JPEG")
     return listing
 
 

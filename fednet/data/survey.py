@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from fednet.data import registry
+from fednet.data.classes import sorted_classes
 from fednet.data.config import DataConfig
-from fednet.data.image_folder import FolderListing, folder_parts, list_folder, sorted_names
+from fednet.data.image_folder import FolderListing, folder_parts, list_folder
 from fednet.data.inspection import FileInspection, inspect_files
 from fednet.data.pools import ImagePool, stack
 from fednet.data.sources import root_of
@@ -85,7 +86,7 @@ def first_images(files: FolderFiles, config: DataConfig, rows: int, columns: int
     if config.size is None and len(files.inspection.sizes) > 1:
         config = config.model_copy(update={"size": SHOWN_SIZE})
     channels = config.channels or (3 if files.inspection.colour else 1)
-    shown = sorted_names(by_class)[:rows]
+    shown = sorted_classes(by_class)[:rows]
     return torch.cat([_padded(stack(by_class[name][:columns], config, channels), columns) for name in shown])
 
 
@@ -102,7 +103,7 @@ def _survey_folder(config: DataConfig) -> DataSurvey:
         tuple(dict.fromkeys(name for listing in listings.values() for name in listing.empty)),
         sum(len(listing.unsorted) for listing in listings.values() if listing.classes),
     )
-    return DataSurvey(sorted_names({name for part in counts.values() for name in part if name}), counts, files)
+    return DataSurvey(sorted_classes({name for part in counts.values() for name in part if name}), counts, files)
 
 
 def _count_files(listing: FolderListing) -> dict[str, int]:

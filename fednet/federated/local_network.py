@@ -35,6 +35,7 @@ from fednet.federated.aggregation import aggregate
 from fednet.federated.local_exchange import LocalExchange
 from fednet.federated.participation import sampled_participants
 from fednet.federated.state import detached_copy, digest, model_tensors, require_valid
+from fednet.methods.contract import Announcer
 
 LEAD = "local"
 
@@ -47,6 +48,20 @@ def local_ask(responders: Mapping[str, Responder]) -> Ask:
         return Replies({name: responder.answer(question) for name, responder in ordered.items()})
 
     return ask
+
+
+def prepare_sites(sites: Mapping[str, Responder], progress: Progress | None = None) -> dict[str, str]:
+    """Prepares sites of this process as those of one run, and returns their capabilities.
+
+    Raises:
+        MethodError: they do not fit each other, or one cannot prepare.
+    """
+    ordered = dict(sorted(sites.items()))
+    announcers = {name: site for name, site in ordered.items() if isinstance(site, Announcer)}
+    announcements = {name: site.announce() for name, site in announcers.items()}
+    for site in announcers.values():
+        site.agree(announcements)
+    return {name: site.prepare(progress or NullProgress()) for name, site in ordered.items()}
 
 
 def local_network(

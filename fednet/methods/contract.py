@@ -123,8 +123,37 @@ class Drawer:
     from_checkpoint: Callable[[Path, Any], SampleBatch] | None = None
 
 
+@runtime_checkable
+class Announcer(Protocol):
+    """The part of a site that must agree with the others before it prepares, for example on the classes.
+
+    Called on the device's thread: `announce`, then `agree` as soon as every site of the run has announced, then
+    `prepare`. A site that is restarted announces and agrees again.
+    """
+
+    def announce(self) -> str:
+        """What the others must know of this site: a JSON text of at most 8 KiB; quick.
+
+        Raises:
+            MethodError: its data is missing or malformed.
+        """
+        ...
+
+    def agree(self, announcements: Mapping[str, str]) -> None:
+        """Takes what every site has announced, this one too, by name; all sites draw the same conclusion from it.
+
+        Raises:
+            MethodError: the sites do not fit each other, or not the configuration; this one takes no part.
+        """
+        ...
+
+
 def _no_check(config: Any, overrides: Mapping[str, Any]) -> None:
     """Nothing to look for before a start."""
+
+
+def _no_agreement(config: Any, announcements: Mapping[str, str]) -> None:
+    """Nothing that the asker must agree with."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +169,8 @@ class Method:
         job: the driver's work: `job(config, network, folder, seed, progress)`; leaves its results in the folder.
         check: refuses, before anything starts, what is missing on this machine: `check(config, overrides)` raises
             DataError.
+        agree: refuses, as soon as all sites have announced (`Announcer`) and before any of them prepares,
+            what the asker cannot do with them: `agree(config, announcements)` raises MethodError, at the driver.
         commands: by name; a space makes a group (`model get`).
         drawer: how samples are drawn from it; None where there is nothing to draw.
         preload: modules that `site` and `job` import, which the launcher's fork server imports once for all nodes.
@@ -153,6 +184,7 @@ class Method:
     site: Callable[[Any, SiteContext, Mapping[str, Any]], Responder]
     job: Callable[[Any, Network, Path, int, Progress], object]
     check: Callable[[Any, Mapping[str, Any]], None] = _no_check
+    agree: Callable[[Any, Mapping[str, str]], None] = _no_agreement
     commands: Mapping[str, Command] = field(default_factory=dict)
     drawer: Drawer | None = None
     preload: tuple[str, ...] = ()

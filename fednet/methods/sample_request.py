@@ -6,18 +6,20 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fednet.data.classes import ClassRef
+
 
 class SampleRequest(BaseModel):
     """A request for samples, as `fednet sample` makes it.
 
     Attributes:
-        labels: which labels; None for all of them, or where the sites have none.
+        labels: which classes, by name or number; None for all of them, or where the sites have none.
         count: how many of each label; how many in all where the sites have none.
         seed: of the noise.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    labels: tuple[int, ...] | None = None
+    labels: tuple[ClassRef, ...] | None = None
     count: Annotated[int, Field(ge=1)] = 10
     seed: int = 0

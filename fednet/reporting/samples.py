@@ -15,8 +15,10 @@ class SampleBatch:
         images: float32 (n, c, h, w) in [-1, 1].
         labels: int64 (n,), the requested classes; None for unconditional samples.
         notes: which nodes contributed, were late or lost, and the consequences.
+        classes: the classes' names, by label; empty where they have none.
     """
 
     images: Tensor
     labels: Tensor | None
     notes: tuple[str, ...]
+    classes: tuple[str, ...] = ()

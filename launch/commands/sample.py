@@ -40,7 +40,7 @@ def sample(
         Path | None, typer.Option("--checkpoint", metavar="FILE", help="Instead: a generator that a run has left.")
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="Labels, e.g. 0-9 or 1,3,7; default: all, if there are any.")
+        str | None, typer.Option(help="Classes, e.g. cat,dog or 0-9; default: all, if there are any.")
     ] = None,
     count: Annotated[int, typer.Option("-n", min=1, help="Samples of each label; without labels, in all.")] = 10,
     seed: Annotated[int, typer.Option(help="The seed of the noise.")] = 0,
@@ -222,7 +222,16 @@ def _write(samples: SampleBatch, output: Path, console: Console) -> None:
     if output.suffix.lower() in GRID_SUFFIXES:
         save_png(output, by_label(samples.images, samples.labels))
     else:
-        labels = [""] * len(samples.images) if samples.labels is None else list(map(str, samples.labels.tolist()))
-        for index, (image, label) in enumerate(zip(samples.images, labels, strict=True)):
-            save_png(output / label / f"{index:05d}.png", pixels(image))
+        for index, (image, folder) in enumerate(zip(samples.images, _folders(samples), strict=True)):
+            save_png(output / folder / f"{index:05d}.png", pixels(image))
     console.print(f"wrote {output}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _folders(samples: SampleBatch) -> list[str]:
+    """The folder of each sample: called by its class, by a number where that has no name; none without labels."""
+    from fednet.data.classes import folder_names  # noqa: PLC0415 - help texts need not wait for it
+
+    if samples.labels is None:
+        return [""] * len(samples.images)
+    names = folder_names(samples.classes)
+    return [names[label] if names else str(label) for label in samples.labels.tolist()]

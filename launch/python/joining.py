@@ -179,9 +179,9 @@ class JoinedRun:
         await self._finished.wait()
 
     def _all_finished(self, rounds: RoundService) -> bool:
-        from nodes.peer_directory import parse_capabilities  # noqa: PLC0415 - imports torch
+        from nodes.peer_directory import parse_statement  # noqa: PLC0415 - imports torch
 
-        shown = {name: parse_capabilities(text)[1] for name, text in rounds.capabilities.items()}
+        shown = {name: parse_statement(text).card for name, text in rounds.capabilities.items()}
         others = set(rounds.election.members) - {self._spec.name}
         return all(name in shown and self._site.is_finished(shown[name]) for name in others)
 

@@ -102,7 +102,10 @@ def test_a_checkpoint_of_another_architecture_ends_the_run_and_stays(terminal: A
     method = load_config(str(terminal.folder / "tiny.yaml")).method
     assert isinstance(method, ScoreInferenceConfig)
     site = SiteContext("a1", 0, 3, 3, "cpu", terminal.folder / "other" / "tiny")
-    agent, share = ScoreInferenceSite(method, site), run_share(method.data, method.partition, site)
+    agent, share = (
+        ScoreInferenceSite(method, site),
+        run_share(method.data, method.partition, site, method.held_out_of_run),
+    )
     path = agent.checkpoint(share)
     save(ScoreNet(UNetConfig(channels=(4,), groups=4, attention=False), method.sde, share.shape, 10), path)
     (terminal.folder / "other" / "tiny" / "config.yaml").touch()
@@ -156,7 +159,7 @@ LIVE = {
     "a label that there is not": (
         ("novelty", "train", "--labels", "12"),
         METHOD,
-        r"labels lie in 0\.\.9 .*'12' does not",
+        r"--labels names the class '12'; the classes are 0, 1, 2, .*",
     ),
     "a label that nobody has": (
         ("novelty", "train", "--labels", "0,9"),
@@ -170,8 +173,8 @@ LIVE = {
     ),
     "labels that are none": (
         ("novelty", "validate", "--labels", "../../etc/passwd"),
-        OPERATOR,
-        r"--labels \.\./\.\./etc/passwd: expected numbers and ranges .*",
+        METHOD,
+        r"--labels names the class '\.\./\.\./etc/passwd'; the classes are 0, .*",
     ),
     "a site that is not there": (
         ("novelty", "model", "get", "x.safetensors", "--node", "../a1"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nodes.errors import PeersMissing
-from nodes.peer_directory import SETTLE_SECONDS
+from nodes.peer_directory import SETTLE_SECONDS, SiteStatement, parse_statement
 from nodes.transport.memory import Faults
 from protocol.messages import Capabilities
 from protocol.topics import PRESENCE
@@ -213,3 +213,72 @@ class TestCards:
             assert (list(guest.directory.ready()), guest.directory.missing()) == (["c0"], {})
 
         tell(story)
+
+
+class TestAnnouncements:
+    def test_they_are_complete_when_every_client_has_announced_before_anybody_is_ready(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            first, second = await cluster.client("c0", ready=False), await cluster.client("c1", ready=False)
+            guest = await cluster.guest(expected=["c0", "c1"])
+            counts = list[tuple[int, int]]()
+            announced = asyncio.ensure_future(guest.directory.announced(lambda *count: counts.append(count)))
+            first.capability_publisher.announce("cat")
+            await asyncio.sleep(5)
+            assert not announced.done()
+            second.capability_publisher.announce("dog")
+            await asyncio.sleep(1)
+            assert announced.result() == {"c0": "cat", "c1": "dog"}
+            assert (counts[0], counts[-1]) == ((0, 2), (2, 2))
+            assert guest.directory.ready() == {}
+
+        tell(story)
+
+    def test_a_newcomer_hears_what_was_announced_also_of_clients_that_are_ready(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            for name in ("c0", "c1"):
+                client = await cluster.client(name, ready=False)
+                client.capability_publisher.announce(f"of {name}")
+                client.capability_publisher.agree("digest")
+                client.ready()
+            late = await cluster.guest(expected=["c0", "c1"])
+            assert await late.directory.announced() == {"c0": "of c0", "c1": "of c1"}
+            assert late.directory.ready() == {"c0": '{"factor": 1.0}', "c1": '{"factor": 1.0}'}
+            assert late.directory.other_agreements("digest") == ()
+            assert late.directory.other_agreements("another") == ("c0", "c1")
+
+        tell(story)
+
+    def test_losses_and_reordering_lose_no_announcement(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            first = await cluster.client("c0", ready=False)
+            guest = await cluster.guest(expected=["c0"])
+            first.capability_publisher.announce("cat")
+            first.capability_publisher.agree("digest")
+            assert await guest.directory.announced() == {"c0": "cat"}
+            await asyncio.sleep(20)
+            assert guest.directory.other_agreements("") == ("c0",), "a late first statement takes nothing back"
+
+        for seed in range(5):
+            tell(story, Faults(drop=0.3, duplicate=0.2, delay=(0.0, 1.0)), seed)
+
+    def test_a_restarted_client_announces_again(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            (await cluster.client("c0", ready=False)).capability_publisher.announce("cat")
+            dying = await cluster.client("c1", ready=False)
+            guest = await cluster.guest(expected=["c0", "c1"])
+            dying.capability_publisher.announce("bee")
+            assert await guest.directory.announced() == {"c0": "cat", "c1": "bee"}
+            dying.bus.crash()
+            await asyncio.sleep(5)
+            (await cluster.client("c1", ready=False)).capability_publisher.announce("dog")
+            await asyncio.sleep(5)
+            assert await guest.directory.announced() == {"c0": "cat", "c1": "dog"}
+
+        tell(story)
+
+
+def test_a_statement_survives_json_and_nonsense_is_a_card_without_a_method() -> None:
+    statement = SiteStatement("m", "cat", "digest", '{"a": 1}')
+    assert parse_statement(statement.text()) == statement
+    for text in ("{]", "[]", "3", '{"method": 1}'):
+        assert parse_statement(text) == SiteStatement(card=text)

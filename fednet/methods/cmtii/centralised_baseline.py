@@ -32,7 +32,7 @@ def centralised_counts(
         MethodError: the data or the models are not there, or a training diverges.
         Stopped: `progress` asks for the end.
     """
-    split = CmtiiDataSplit(config.data, config.public)
+    split = CmtiiDataSplit(config.data, config.public, config.held_out_of_run)
     everything = split.pooled(config.partition, sites, seed)
     backend = load_backend(config, SiteContext(CENTRAL_SITE, 0, 1, seed, "cpu", folder), split, progress)
     tokens = [backend.clip.tokens(name) for name in everything.classes]

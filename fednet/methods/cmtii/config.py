@@ -15,7 +15,7 @@ from fednet.data.config import PartitionConfig
 from fednet.data.site_data import check_data
 from fednet.methods.cmtii.pretrained_config import PretrainedBackendConfig
 from fednet.methods.cmtii.small_config import SmallBackendConfig
-from fednet.methods.common.config import ConfigSection, ImageConfig
+from fednet.methods.common.config import ConfigSection, ImageConfig, RealPicturesConfig
 
 
 class InversionConfig(ConfigSection):
@@ -75,7 +75,7 @@ class LoraTuningConfig(ConfigSection):
     alpha: float = Field(default=16.0, gt=0.0)
 
 
-class CmtiiReportConfig(ConfigSection):
+class CmtiiReportConfig(RealPicturesConfig):
     """What is measured and shown.
 
     Attributes:

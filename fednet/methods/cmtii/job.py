@@ -30,9 +30,10 @@ from fednet.methods.cmtii.messages import (
 from fednet.methods.cmtii.persistence import class_grid
 from fednet.methods.cmtii.results import REAL_GRID, summarise, write_metrics
 from fednet.methods.cmtii.site_data import CmtiiDataSplit
-from fednet.methods.common.capabilities import require_matching_data
 from fednet.methods.common.job import JudgedContext, run_stages, summarise_each
 from fednet.methods.common.json_tensor import ask_for_json
+from fednet.methods.common.measures import required_splits
+from fednet.methods.common.report import with_data
 from fednet.reporting.summary import Summary, write_summary
 
 Steps = Iterator[CmtiiFindings]
@@ -57,16 +58,21 @@ def run_job(config: CmtiiConfig, network: Network, folder: Path, seed: int, prog
         Stopped: `progress` asks for the end.
     """
     capabilities = read_cmtii_capabilities(network.capabilities)
-    splits = require_matching_data(CmtiiDataSplit(config.data, config.public).measures(), capabilities)
+    splits = required_splits(config, capabilities, "the method cmtii")
+    splits = CmtiiDataSplit(config.data, config.public).oriented(splits)
     context = CmtiiContext.start(config, network, capabilities, splits, folder, seed=seed, progress=progress)
-    save_png(folder / REAL_GRID, class_grid(splits.test.images, splits.test.labels))
+    if config.report.real:
+        save_png(folder / REAL_GRID, class_grid(splits.test.images, splits.test.labels))
     stages = (_zero_shot, _rounds, _baselines, _evaluated, _centralised_baseline)
     steps = run_stages(stages, context, CmtiiFindings(), progress)
     findings = summarise_each(
-        steps, lambda latest: summarise(config, capabilities, latest, folder), folder, CmtiiFindings()
+        steps,
+        lambda latest: with_data(summarise(config, capabilities, latest, folder), capabilities),
+        folder,
+        CmtiiFindings(),
     )
     write_metrics(folder, config, capabilities, findings)
-    summary = summarise(config, capabilities, findings, folder)
+    summary = with_data(summarise(config, capabilities, findings, folder), capabilities)
     write_summary(folder, summary)
     return summary
 
@@ -138,7 +144,7 @@ def _evaluated(context: CmtiiContext, findings: CmtiiFindings, progress: Progres
 
 
 def _centralised_baseline(context: CmtiiContext, findings: CmtiiFindings, progress: Progress) -> Steps:
-    if not context.config.report.central or not all(site.common for site in context.capabilities.values()):
+    if not context.config.report.central or any(site.own for site in context.capabilities.values()):
         return
 
     def measure() -> list[list[int]]:

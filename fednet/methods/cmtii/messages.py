@@ -36,14 +36,12 @@ class CmtiiCapabilities(ImageCapabilities):
         tests: how many pictures it tests itself with.
         models: digest of the token table's rows for the classes: a word means the same only where it is the same.
         parameters: of its image encoder.
-        common: whether its pictures are a share of the run's data, not its own.
     """
 
     histogram: tuple[int, ...]
     tests: int
     models: str
     parameters: int
-    common: bool
 
 
 def read_cmtii_capabilities(texts: Mapping[str, str]) -> dict[str, CmtiiCapabilities]:

@@ -31,6 +31,13 @@ def job(config: CmtiiConfig, network: Network, folder: Path, seed: int, progress
     run_job(config, network, folder, seed, progress)
 
 
+def agree(config: CmtiiConfig, announcements: Mapping[str, str]) -> None:
+    """Refuses what the samples could not be compared with."""
+    from fednet.methods.common.measures import require_measurable  # noqa: PLC0415 - imports torch
+
+    require_measurable(config, announcements, "the method cmtii")
+
+
 METHOD = Method(
     name="cmtii",
     summary="interchange of pseudo-word embeddings",
@@ -38,6 +45,7 @@ METHOD = Method(
     site=site,
     job=job,
     check=check,
+    agree=agree,
     preload=(
         "fednet.methods.cmtii.job",
         "fednet.methods.cmtii.site",

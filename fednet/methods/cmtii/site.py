@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fednet.api import ExchangePlan, NullProgress, Offer, OfferBatch, Progress, Question, SiteContext
-from fednet.data.datasets import ImageSet
-from fednet.data.site_data import own_data
-from fednet.errors import MethodError
+from fednet.data.classes import listed_classes
+from fednet.data.config import DataConfig
+from fednet.data.datasets import ImageSet, outline
+from fednet.errors import DataError, MethodError
 from fednet.federated.offers import versions
 from fednet.federated.state import digest
 from fednet.methods.cmtii import evaluation
@@ -67,7 +68,7 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
     Args:
         config: the run's configuration, the same at every site.
         context: where the site lives; decides its share of the data.
-        images: its own pictures, instead of its share of the configured data set.
+        own: its own pictures or data set, instead of its share of the run's.
         backend: its models, instead of those of the configuration.
     """
 
@@ -75,24 +76,34 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
         self,
         config: CmtiiConfig,
         context: SiteContext,
-        images: ImageSet | None = None,
+        own: ImageSet | DataConfig | None = None,
         backend: CmtiiBackend | None = None,
     ) -> None:
-        super().__init__(config, context, images)
+        super().__init__(config, context, own)
         self._backend = backend
         self._learned = LearnedOffers()
         self._exchanged: dict[int, tuple[Tensor, Tensor]] = {}  # the last round's pictures from received words
 
-    @classmethod
-    def from_overrides(
-        cls, config: CmtiiConfig, context: SiteContext, overrides: Mapping[str, object] | None = None
-    ) -> Self:
-        """As for `ImageSite`, but the configuration stays: the public pictures are those of the run's data.
+    def labelled(self) -> str:
+        """A pseudo-word is that of a class."""
+        return "the method cmtii"
+
+    def require_classes(self, classes: tuple[str, ...]) -> None:
+        """Checks that the aliases name classes, and that the embedded models know all of them.
 
         Raises:
-            DataError: the site's own data is misconfigured or missing.
+            MethodError: an alias names no class, or the models do not know a class.
         """
-        return cls(config, context, own_data(config.data, overrides)[1])
+        if unknown := sorted(set(self.config.aliases.values()) - set(classes)):
+            raise MethodError(f"aliases names {unknown[0]!r}, which is no class: there are {', '.join(classes)}")
+        if self._backend is None and self.config.public:
+            public = outline(self.config.data).classes
+            if unknown := [name for name in classes if name not in public]:
+                raise DataError(
+                    f"the embedded models know the classes of the run's data ({listed_classes(public)}), not "
+                    f"{listed_classes(unknown)}: set data to a public data set with these classes, or backend to "
+                    "{kind: pretrained, ...}"
+                )
 
     def load(self, progress: Progress) -> _LoadedCmtiiSite:
         """Reads the site's pictures, loads or pretrains its models, and restores what it has learnt and received.
@@ -102,14 +113,13 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
             Stopped: `progress` asks for the end.
         """
         progress.report("reading pictures", 0, 1)
-        split = CmtiiDataSplit(self.config.data, self.config.public)
-        data = split.site_data(self.config.partition, self.context, self.own_images)
+        split = CmtiiDataSplit(self.config.data, self.config.public, self.config.held_out_of_run)
+        own = self.read_own_images()
+        data = split.site_data(self.config.partition, self.context, own).under(self.classes)
+        self.used_as(train=len(data.train), test=len(data.test))
         backend = self._backend or load_backend(self.config, self.context, split, progress)
-        classes = data.train.classes
-        if unknown := sorted(set(self.config.aliases.values()) - set(classes)):
-            raise MethodError(f"aliases names {unknown[0]!r}, which is no class: there are {', '.join(classes)}")
-        lexicon = Lexicon(backend.clip, classes, self.config.aliases, self.config.unknown)
-        store = SiteStore(self.context.folder, self.context.name, cache_key(self._settings()))
+        lexicon = Lexicon(backend.clip, self.classes, self.config.aliases, self.config.unknown)
+        store = SiteStore(self.context.folder, self.context.name, cache_key(self._settings(data.train)))
         self._learned = store.words()
         for offer in self._learned.offers:
             lexicon.add_own(offer)
@@ -127,7 +137,6 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
             shape=train.shape,
             models=digest({str(k): clip.tokens(name) for k, name in enumerate(train.classes)})[:12],
             parameters=sum(part.numel() for part in clip.image_encoder.parameters()),
-            common=self.own_images is None,
         )
 
     def handlers(self) -> QuestionHandlers:
@@ -211,10 +220,11 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
         before = versions(self._learned.offers).get(subject, 0)
         return Offer(self.context.name, subject, before + 1, word)
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self, pictures: ImageSet) -> dict[str, Any]:
         """What decides what the site learns and keeps; how it is measured does not."""
-        settings = self.config.model_dump(mode="json", exclude={"report"})
-        return {"seed": self.context.seed, "place": [self.context.index, self.context.count], **settings}
+        settings = self.config.model_dump(mode="json", exclude={"report", "measure"})
+        place = [self.context.index, self.context.count]
+        return {"seed": self.context.seed, "place": place, "pictures": pictures.digest(), **settings}
 
     def _texts(self, arm: CmtiiArm) -> Tensor:
         """The text feature of every class in an arm."""

@@ -7,19 +7,18 @@ the sites share all training pictures, as they are. Knows no model and no networ
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fednet.api import SiteContext
-from fednet.data.config import DataConfig, PartitionConfig
-from fednet.data.datasets import ImageSet, Splits, load, training_share
+from fednet.data.config import DataConfig, HeldOut, PartitionConfig
+from fednet.data.datasets import Choose, ImageSet, Splits, training_images
 from fednet.data.orientations import transposed
-from fednet.data.partition import partition
-from fednet.data.site_data import local_parts
+from fednet.data.site_data import chooser, local_parts
 from fednet.errors import DataError
 
 
@@ -35,6 +34,10 @@ class CmtiiSiteData:
     train: ImageSet
     test: ImageSet
 
+    def under(self, classes: Sequence[str]) -> CmtiiSiteData:
+        """The same pictures with labels as positions in `classes`."""
+        return CmtiiSiteData(self.train.under(classes), self.test.under(classes))
+
 
 @dataclass(frozen=True)
 class CmtiiDataSplit:
@@ -44,10 +47,12 @@ class CmtiiDataSplit:
         data: which pictures.
         public: the fraction of the training pictures that is public, in [0, 1); where it is 0, nothing is public and
             no picture is transposed.
+        held_out: what of a data set without a test split nobody trains on; None for nothing.
     """
 
     data: DataConfig
     public: float
+    held_out: HeldOut | None = field(default_factory=HeldOut)
 
     def public_images(self) -> ImageSet:
         """The public pictures, as the data set has them.
@@ -55,7 +60,7 @@ class CmtiiDataSplit:
         Raises:
             DataError: there are none, or the data set is not there.
         """
-        return training_share(self.data, lambda labels: torch.arange(self._public_count(labels)))
+        return training_images(self.data, lambda labels, _: torch.arange(self._public_count(labels)), self.held_out)
 
     def site_data(self, regime: PartitionConfig, site: SiteContext, own: ImageSet | None = None) -> CmtiiSiteData:
         """A site's pictures: its share of the private pictures, or all of its own; oriented alike in both cases.
@@ -63,10 +68,7 @@ class CmtiiDataSplit:
         Raises:
             DataError: the data set is not there, or cannot be divided so.
         """
-        if own is None:
-            share = self._private(lambda labels: partition(labels, regime, site.count, site.seed)[site.index])
-        else:
-            share = self._oriented(own)
+        share = self._private(chooser(regime, site)) if own is None else self._oriented(own)
         return CmtiiSiteData(*local_parts(share, regime, site))
 
     def pooled(self, regime: PartitionConfig, sites: int, seed: int) -> ImageSet:
@@ -76,17 +78,16 @@ class CmtiiDataSplit:
         images, labels = torch.cat([part.images for part in parts]), torch.cat([part.labels for part in parts])
         return ImageSet(images, labels, parts[0].classes)
 
-    def measures(self) -> Splits:
-        """The pictures that no site trains on, oriented as the sites' pictures."""
-        splits = load(self.data)
+    def oriented(self, splits: Splits) -> Splits:
+        """Measuring pictures, oriented as the sites'."""
         return Splits(splits.train, *(self._oriented(part) for part in (splits.judge, splits.test)))
 
-    def _private(self, choose: Callable[[Tensor], Tensor]) -> ImageSet:
-        def positions(labels: Tensor) -> Tensor:
+    def _private(self, choose: Choose) -> ImageSet:
+        def positions(labels: Tensor, classes: tuple[str, ...]) -> Tensor:
             first = self._public_count(labels)
-            return first + choose(labels[first:])
+            return first + choose(labels[first:], classes)
 
-        return self._oriented(training_share(self.data, positions))
+        return self._oriented(training_images(self.data, positions, self.held_out))
 
     def _oriented(self, pictures: ImageSet) -> ImageSet:
         return transposed(pictures) if self.public else pictures

@@ -10,8 +10,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fednet.data.datasets import Splits
-from fednet.errors import DataError, MethodError
+from fednet.errors import MethodError
 
 CapabilitiesT = TypeVar("CapabilitiesT", bound=BaseModel)
 
@@ -21,17 +20,21 @@ SHOWN = 80
 
 
 class ImageCapabilities(BaseModel):
-    """What every site with labelled pictures says of itself; a method adds fields.
+    """What every site with pictures says of itself; a method adds fields.
 
     Attributes:
-        classes: the classes' names.
+        classes: the names of the run's classes; none where no site has labels.
         shape: channels, height and width of a picture.
+        own: whether its pictures are its own, and no share of the run's data.
+        parts: how many of its pictures are used for what; see `fednet.methods.common.site`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    classes: tuple[str, ...] = Field(min_length=1)
+    classes: tuple[str, ...]
     shape: tuple[int, int, int]
+    own: bool = False
+    parts: Mapping[str, int] = Field(default_factory=dict)
 
 
 def read_capabilities(
@@ -64,19 +67,3 @@ def read_capabilities(
                 differing = " and ".join(str(value)[:SHOWN] for value in values)
                 raise MethodError(f"{name} and {first} differ in {field} ({differing}): {remedy}")
     return capabilities
-
-
-def require_matching_data(splits: Splits, capabilities: Mapping[str, ImageCapabilities]) -> Splits:
-    """The data to measure with, if its pictures look like the sites'.
-
-    Raises:
-        DataError: its pictures have another shape or other classes.
-    """
-    name, site = next(iter(capabilities.items()))
-    test = splits.test
-    if test.shape != site.shape or test.classes != site.classes:
-        raise DataError(
-            f"the data to measure with has pictures {test.shape} of {len(test.classes)} classes, {name} has "
-            f"{site.shape} of {len(site.classes)}: set data to what the sites have"
-        )
-    return splits

@@ -9,8 +9,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from fednet.api import RoundRecord
+from fednet.data.classes import listed_classes
+from fednet.methods.common.capabilities import ImageCapabilities
 from fednet.reporting.animation import ANIMATION, grid_path
-from fednet.reporting.summary import ParticipationAccount, SummaryChart, SummaryFigure, SummarySection
+from fednet.reporting.summary import (
+    ParticipationAccount,
+    Summary,
+    SummaryChart,
+    SummaryFigure,
+    SummarySection,
+    SummaryTable,
+)
 
 T = TypeVar("T")
 Points = tuple[tuple[float, float], ...]
@@ -27,6 +36,26 @@ def non_empty(sections: Iterable[SummarySection]) -> tuple[SummarySection, ...]:
 def count_of(things: Sequence[object], name: str) -> str:
     """A number and a noun: 1 site, 3 sites."""
     return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
+
+
+def with_data(summary: Summary, capabilities: Mapping[str, ImageCapabilities], note: str = "") -> Summary:
+    """A summary with a section that says whose pictures were used for what.
+
+    Args:
+        summary: of the run.
+        capabilities: of the sites.
+        note: why nothing was measured; empty where something was.
+    """
+    parts = tuple(dict.fromkeys(part for site in capabilities.values() for part in site.parts))
+    rows = tuple(
+        (name, "its own" if site.own else "a share of the run's", *(site.parts.get(part, 0) for part in parts))
+        for name, site in capabilities.items()
+    )
+    classes = next(iter(capabilities.values())).classes
+    table = SummaryTable(columns=("site", "data", *parts), rows=rows)
+    notes = (f"Classes: {listed_classes(classes)}.", *((note,) if note else ()))
+    section = SummarySection(title="Data", table=table, notes=notes)
+    return summary.model_copy(update={"sections": (*summary.sections, section)})
 
 
 def round_accounts(

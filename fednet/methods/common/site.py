@@ -14,11 +14,14 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from fednet.api import ModelState, Progress, Question, SiteContext
-from fednet.data.datasets import ImageSet
+from fednet.data.config import DataConfig
+from fednet.data.datasets import DataOutline, ImageSet, outline, training_images
 from fednet.data.site_data import own_data, run_share
 from fednet.errors import MethodError
 from fednet.federated.site_models import SiteModels
 from fednet.federated.state import model_tensors
+from fednet.methods.common.agreement import DataAnnouncement, agreed_classes, read_announcements
+from fednet.methods.common.capabilities import ImageCapabilities
 from fednet.methods.common.config import ImageConfig
 from fednet.methods.common.options import require_known
 from fednet.reporting.record import RunRecord
@@ -70,7 +73,7 @@ class MethodSite(ABC, Generic[ConfigT]):
 
 
 class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
-    """A site that has pictures.
+    """A site that has pictures (an `Announcer`, too).
 
     A subclass provides `load`, which reads pictures (`read_images`) and makes models; `capabilities`, what the site
     says of itself; and `handlers`. What `load` returned is `loaded` from then on.
@@ -78,12 +81,15 @@ class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
     Args:
         config: the run's configuration, the same at every site.
         context: where the site lives; decides its share of the data.
-        images: its own pictures, instead of its share of the configured data set.
+        own: its own pictures or data set, instead of its share of the run's.
     """
 
-    def __init__(self, config: ImageConfigT, context: SiteContext, images: ImageSet | None = None) -> None:
+    def __init__(self, config: ImageConfigT, context: SiteContext, own: ImageSet | DataConfig | None = None) -> None:
         super().__init__(config, context)
-        self.own_images = images
+        self.own = own
+        self.classes: tuple[str, ...] = ()
+        self._agreed = False
+        self._parts: dict[str, int] = {}
         self._loaded: LoadedT | None = None
 
     @classmethod
@@ -99,10 +105,9 @@ class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
                 A site with data of its own keeps all of its training pictures.
 
         Raises:
-            DataError: the site's own data is misconfigured or missing.
+            DataError: the site's own data is misconfigured.
         """
-        data, images = own_data(config.data, overrides)
-        return cls(config.model_copy(update={"data": data}), context, images)
+        return cls(config, context, own_data(config.data, overrides))
 
     @abstractmethod
     def load(self, progress: Progress) -> LoadedT:
@@ -114,18 +119,56 @@ class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
         """
 
     @abstractmethod
-    def capabilities(self) -> BaseModel:
+    def capabilities(self) -> ImageCapabilities:
         """What the site says of itself, once it is loaded."""
 
+    def labelled(self) -> str:
+        """What needs a label for every picture, as the subject of a sentence; empty where nothing does."""
+        return ""
+
+    def require_classes(self, classes: tuple[str, ...]) -> None:
+        """Checks the run's classes against the configuration, before anything trains.
+
+        Raises:
+            MethodError: the configuration names a class that there is not, or there are too few.
+        """
+
+    def announce(self) -> str:
+        """The names of its classes and the shape of its pictures, as JSON; reads one picture.
+
+        Raises:
+            DataError: the data is missing or malformed.
+        """
+        own = self.own
+        if isinstance(own, ImageSet):
+            there = DataOutline(own.classes if bool((own.labels >= 0).any()) else (), own.shape)
+        else:
+            there = outline(own or self.config.data)
+        announced = DataAnnouncement(classes=there.classes, shape=there.shape, own=own is not None)
+        return announced.model_dump_json()
+
+    def agree(self, announcements: Mapping[str, str]) -> None:
+        """Takes over the run's classes, the union of all sites'.
+
+        Raises:
+            MethodError: the sites' pictures do not fit each other, the method or the configuration.
+        """
+        classes = agreed_classes(read_announcements(announcements), self.labelled())
+        self.require_classes(classes)
+        self.classes, self._agreed = classes, True
+
     def prepare(self, progress: Progress) -> str:
-        """Loads the site and returns its capabilities as JSON.
+        """Loads the site and returns its capabilities as JSON; a site that has agreed with nobody is alone.
 
         Raises:
             MethodError: data, models and configuration do not fit each other.
             Stopped: the owner asks for the end.
         """
+        if not self._agreed:
+            self.agree({self.context.name: self.announce()})
         self._loaded = self.load(progress)
-        return self.capabilities().model_dump_json()
+        card = self.capabilities().model_copy(update={"own": self.own is not None, "parts": self._parts})
+        return card.model_dump_json()
 
     @property
     def loaded(self) -> LoadedT:
@@ -139,17 +182,30 @@ class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
         return self._loaded
 
     def read_images(self, progress: Progress) -> ImageSet:
-        """The site's own pictures, or what it trains on of its share of the run's data.
+        """The site's own pictures, or what it trains on of its share of the run's data; labels are of the run.
 
         Raises:
             DataError: the data is missing, or cannot be divided so.
         """
         progress.report("reading pictures", 0, 1)
-        images = self.own_images
+        images = self.read_own_images()
         if images is None:
-            images = run_share(self.config.data, self.config.partition, self.context)
+            images = run_share(self.config.data, self.config.partition, self.context, self.config.held_out_of_run)
         progress.report("reading pictures", 1, 1)
-        return images
+        self.used_as(train=len(images))
+        return images.under(self.classes)
+
+    def read_own_images(self) -> ImageSet | None:
+        """All training pictures of the site's own, with labels of their own; None where it has none.
+
+        Raises:
+            DataError: they are missing or malformed.
+        """
+        return self.own if isinstance(self.own, ImageSet | None) else training_images(self.own)
+
+    def used_as(self, **parts: int) -> None:
+        """Notes for the capabilities how many pictures are used for what: `train`, `held out`, ..."""
+        self._parts = parts
 
 
 class RoundModels(ABC):

@@ -6,11 +6,12 @@ The shape of the networks is configured in `fednet.models.config`, which classes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from fednet.data.classes import labels_of
 from fednet.data.site_data import check_data
 from fednet.federated.config import Federation, Mean, Replace
 from fednet.methods.common.config import ConfigSection, ImageConfig
@@ -138,10 +139,14 @@ class FedBaganConfig(ImageConfig):
             )
         return self
 
-    @property
-    def rare(self) -> tuple[int, ...]:
-        """The classes that were made rare."""
-        return tuple(sorted(label for label, part in self.partition.imbalance.items() if part < 1))
+    def rare(self, classes: Sequence[str]) -> tuple[int, ...]:
+        """The labels of the classes that were made rare, among the run's classes.
+
+        Raises:
+            UnknownClass: one does not exist.
+        """
+        rare = [name for name, part in self.partition.imbalance.items() if part < 1]
+        return tuple(sorted(labels_of(rare, classes, "partition.imbalance")))
 
     @property
     def plain_rounds(self) -> int:

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from fednet.api import ModelState, Network, Progress, RoundPlan, RoundRecord
-from fednet.data.datasets import load
 from fednet.errors import DataError
 from fednet.federated.state import model_tensors, unpack
 from fednet.files import write_whole
-from fednet.methods.common.capabilities import require_matching_data
 from fednet.methods.common.job import JudgedContext, run_stages, summarise_each
+from fednet.methods.common.measures import required_splits
 from fednet.methods.common.model_transfer import fetch_model
 from fednet.methods.fedbagan.checkpoint import CheckpointDescription, GeneratorCheckpoint, generate
 from fednet.methods.fedbagan.config import FedBaganConfig
@@ -74,7 +73,7 @@ def run_job(config: FedBaganConfig, network: Network, folder: Path, seed: int, p
     """
     capabilities = read_fedbagan_capabilities(network.capabilities)
     _require_latent(capabilities, config.model.latent)
-    splits = require_matching_data(load(config.data), capabilities)
+    splits = required_splits(config, capabilities, "the method fedbagan")
     context = FedBaganContext.start(
         config,
         network,
@@ -176,7 +175,7 @@ def _floor(context: FedBaganContext) -> Balance:
         splits.train,
         judge=context.judge,
         reference=splits.test,
-        rare=config.rare,
+        rare=config.rare(splits.test.classes),
         per_class=config.report.per_class,
         seed=context.seed,
     )
@@ -215,7 +214,7 @@ def _balance(context: FedBaganContext, images: Tensor, labels: Tensor | None) ->
         labels,
         judge=context.judge,
         reference=context.splits.test,
-        rare=context.config.rare,
+        rare=context.config.rare(context.splits.test.classes),
         per_class=context.config.report.per_class,
     )
 

@@ -47,6 +47,13 @@ def draw_from_checkpoint(path: Path, request: SampleRequest) -> SampleBatch:
     return sample_from(path, request)
 
 
+def agree(config: FedBaganConfig, announcements: Mapping[str, str]) -> None:
+    """Refuses what the samples could not be compared with."""
+    from fednet.methods.common.measures import require_measurable  # noqa: PLC0415 - imports torch
+
+    require_measurable(config, announcements, "the method fedbagan")
+
+
 METHOD = Method(
     name="fedbagan",
     summary="federated class-balancing GAN",
@@ -54,6 +61,7 @@ METHOD = Method(
     site=site,
     job=job,
     check=check,
+    agree=agree,
     drawer=Drawer(SampleRequest, draw, draw_from_checkpoint),
     preload=("fednet.methods.fedbagan.job", "fednet.methods.fedbagan.site", "torchvision.utils", "sklearn.datasets"),
     extra="fednet[images]",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from fednet.data.classes import label_of
 from fednet.methods.common.report import count_of, grid_figures, non_empty, round_accounts, value_charts
 from fednet.methods.fedbagan.config import FedBaganConfig
 from fednet.methods.fedbagan.findings import FedBaganFindings, FedBaganFrame
@@ -73,7 +74,7 @@ def write_metrics(folder: Path, config: FedBaganConfig, findings: FedBaganFindin
         record.table("worth", [{"samples": name, **_flat(one)} for name, one in worth.items()])
     numbers = {
         "arms": {name: asdict(one) for name, one in worth.items()},
-        "rare": config.rare,
+        "rare": config.rare(tuple(findings.floor.by_class)),
         "best": best and asdict(best),
         "frames": {model: [asdict(frame) for frame in frames] for model, frames in findings.frames.items()},
         "rounds": {model: [asdict(record) for record in records] for model, records in findings.rounds.items()},
@@ -145,10 +146,9 @@ def _losses(findings: FedBaganFindings) -> Iterator[SummaryChart]:
 
 def _rare(config: FedBaganConfig, worth: Mapping[str, Balance]) -> str:
     classes = tuple(worth[REAL].by_class)
-    if not config.rare:
-        return "no class is made rare"
-    parts = (f"{classes[label]} to {config.partition.imbalance[label]:g}" for label in config.rare)
-    return f"rare: {', '.join(parts)}"
+    rare = {label_of(name, classes, "partition.imbalance"): part for name, part in config.partition.imbalance.items()}
+    parts = ", ".join(f"{classes[label]} to {rare[label]:g}" for label in config.rare(classes))
+    return f"rare: {parts}" if parts else "no class is made rare"
 
 
 def _flat(one: Balance) -> dict[str, Cell]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from fednet.api import Network, Progress, Question
+from fednet.data.classes import labels_of
 from fednet.errors import MethodError
 from fednet.methods.common.inputs import MAX_ROWS, described
 from fednet.methods.fedbagan.checkpoint import GeneratorCheckpoint
@@ -38,7 +39,12 @@ def sample(network: Network, request: SampleRequest, progress: Progress) -> Samp
     if images is None or tuple(images.shape) != expected:
         raise MethodError(f"{site} sent images {described(images)}, expected {expected}")
     progress.report("sampling", 1, 1)
-    return SampleBatch(images, labels, (f"{len(images)} pictures by {site}, whose generator is that of all sites",))
+    return SampleBatch(
+        images,
+        labels,
+        (f"{len(images)} pictures by {site}, whose generator is that of all sites",),
+        capabilities.classes,
+    )
 
 
 def sample_from(path: Path, request: SampleRequest) -> SampleBatch:
@@ -53,7 +59,9 @@ def sample_from(path: Path, request: SampleRequest) -> SampleBatch:
     labels = validated_labels(request, about.classes)
     images = checkpoint.draw(labels, seeded_noise(request, len(labels), about.model.latent))
     after = f"round {about.round}" if about.round else "no adversarial round"
-    return SampleBatch(images, labels, (f"{len(images)} pictures by the generator of {path.name}, after {after}",))
+    return SampleBatch(
+        images, labels, (f"{len(images)} pictures by the generator of {path.name}, after {after}",), about.classes
+    )
 
 
 def validated_labels(request: SampleRequest, classes: Sequence[str]) -> Tensor:
@@ -62,10 +70,7 @@ def validated_labels(request: SampleRequest, classes: Sequence[str]) -> Tensor:
     Raises:
         MethodError: a class that does not exist, none at all, or too many pictures.
     """
-    labels = tuple(range(len(classes))) if request.labels is None else request.labels
-    if unknown := [label for label in labels if not 0 <= label < len(classes)]:
-        named = ", ".join(f"{label} {name}" for label, name in enumerate(classes[:10]))
-        raise MethodError(f"there is no class {unknown[0]}: the labels are 0 to {len(classes) - 1} ({named})")
+    labels = labels_of(classes if request.labels is None else request.labels, classes, "labels")
     total = len(labels) * request.count
     if not 1 <= total <= MAX_ROWS:
         raise MethodError(f"{total} pictures cannot be generated at once: ask for 1 to {MAX_ROWS}")

@@ -76,6 +76,21 @@ class FedBaganSite(RoundModels, ImageSite[FedBaganConfig, _LoadedFedBagan]):
             pictures=len(images), classes=images.classes, shape=images.shape, latent=self.config.model.latent
         )
 
+    def labelled(self) -> str:
+        """Every class has a Gaussian of its own."""
+        return "the method fedbagan"
+
+    def require_classes(self, classes: tuple[str, ...]) -> None:
+        """Checks that there is something to balance, and that the rare classes exist.
+
+        Raises:
+            DataError: there are fewer than two classes.
+            UnknownClass: a class that should be rare does not exist.
+        """
+        if len(classes) < 2:
+            raise DataError(f"the method fedbagan balances classes, and there is one: {', '.join(classes)}")
+        self.config.rare(classes)
+
     def handlers(self) -> QuestionHandlers:
         """What answers each question."""
         return {DRAW: self._draw, MODEL: self._model}

@@ -19,13 +19,13 @@ from fednet.files import read_bounded, require_writable, write_whole
 if TYPE_CHECKING:
     from fednet.api import Network
     from fednet.methods.contract import Cluster
-    from fednet.methods.novelty.labels import LabelSpec
+    from fednet.methods.novelty.services import Classes
 
 MAX_IMAGE_BYTES = 16 * 2**20
 MAX_MODEL_BYTES = 2**30
 """Bytes of a file that is read."""
 
-LabelsOption = Annotated[str | None, typer.Option("--labels", help="Labels, e.g. 0-9 or 1,3,7; default: all.")]
+LabelsOption = Annotated[str | None, typer.Option("--labels", help="Classes, e.g. cat,dog or 0-9; default: all.")]
 NodesOption = Annotated[list[str] | None, typer.Option("--node", metavar="NAME", help="Only this site; repeatable.")]
 SharedModelOption = Annotated[Literal["classifier", "detector"], typer.Option(help="The model.")]
 
@@ -74,7 +74,8 @@ def train(
     cluster: Cluster,
     *,
     labels: Annotated[
-        list[str], typer.Option("--labels", help="Labels, e.g. 0-2; or for each site, e.g. a1=0-3 (repeatable).")
+        list[str],
+        typer.Option("--labels", help="Classes, e.g. cat,dog or 0-2; or by site, a1=0-3 (repeatable)."),
     ],
     node: NodesOption = None,
     model: Annotated[
@@ -99,14 +100,16 @@ def train(
 
     if rounds is None and mu is None:
         reports = cluster.run(
-            lambda network, _: services.train(network, wanted, model=model, epochs=epochs, steps=steps)
+            lambda network, _: services.train(
+                network, services.labels_of_classes(network, wanted), model=model, epochs=epochs, steps=steps
+            )
         )
         print_site_reports(reports, f"{model}, trained", cluster.console)
         return
     records = cluster.run(
         lambda network, _: services.run_training_rounds(
-            network, wanted, key=_plan_key("train"), federation=Federation(), model=model, rounds=rounds or 1, mu=mu,
-            epochs=epochs, steps=steps,
+            network, services.labels_of_classes(network, wanted), key=_plan_key("train"), federation=Federation(),
+            model=model, rounds=rounds or 1, mu=mu, epochs=epochs, steps=steps,
         )
     )  # fmt: skip
     print_rounds(records, cluster.console)
@@ -118,7 +121,11 @@ def validate(cluster: Cluster, *, labels: LabelsOption = None, node: NodesOption
     from fednet.methods.novelty import services  # noqa: PLC0415 - imports torch, as the next
     from fednet.methods.novelty.command_output import print_validations  # noqa: PLC0415
 
-    validations = cluster.run(lambda network, _: services.validate(network, wanted, nodes=node or None))
+    def ask(network: Network, _: object) -> dict[str, services.ClassifierValidation]:
+        labels_ = None if wanted is None else services.labels_of_classes(network, wanted)
+        return services.validate(network, labels_, nodes=node or None)
+
+    validations = cluster.run(ask)
     print_validations(validations, cluster.console)
 
 
@@ -126,7 +133,7 @@ def calibrate(
     cluster: Cluster,
     *,
     labels: Annotated[
-        str | None, typer.Option("--labels", help="In-distribution labels; default: those trained on.")
+        str | None, typer.Option("--labels", help="In-distribution classes; default: those trained on.")
     ] = None,
     model: Annotated[Literal["detector", "own-detector"], typer.Option(help="The detector.")] = "own-detector",
     false_alarms: Annotated[
@@ -141,10 +148,18 @@ def calibrate(
     from fednet.methods.novelty.command_output import print_note, print_site_reports  # noqa: PLC0415
 
     if wanted is not None and model == "detector":
-        threshold = cluster.run(lambda network, _: services.calibrate_together(network, wanted, false_alarms))
+        threshold = cluster.run(
+            lambda network, _: services.calibrate_together(
+                network, services.labels_of_classes(network, wanted), false_alarms
+            )
+        )
         print_note(f"threshold {threshold:.4g}", cluster.console)
         return
-    reports = cluster.run(lambda network, _: services.calibrate(network, wanted))
+    reports = cluster.run(
+        lambda network, _: services.calibrate(
+            network, None if wanted is None else services.labels_of_classes(network, wanted)
+        )
+    )
     print_site_reports(reports, f"{model}, calibrated", cluster.console)
 
 
@@ -194,7 +209,7 @@ def set_model(
     print_rounds([record], cluster.console)
 
 
-def label_lists(texts: Sequence[str], nodes: Sequence[str]) -> LabelSpec | Mapping[str, LabelSpec]:
+def label_lists(texts: Sequence[str], nodes: Sequence[str]) -> Classes | Mapping[str, Classes]:
     """Labels as an operator gives them: one list for all sites or for some, or one for each as `a1=0-3`.
 
     Raises:

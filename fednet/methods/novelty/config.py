@@ -5,18 +5,20 @@ How contributions become one model is configured in `fednet.federated.config`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fednet.data.classes import ClassRef, labels_of
 from fednet.data.site_data import check_data
 from fednet.diffusion.config import MaskKind, ScoreTrainConfig
 from fednet.diffusion.sde import VP, SDEConfig
 from fednet.errors import DataError
 from fednet.federated.config import Federation
-from fednet.methods.common.config import ConfigSection, ImageConfig
+from fednet.methods.common.config import ConfigSection, ImageConfig, RealPicturesConfig
 from fednet.metrics.config import DistanceName
 from fednet.models.config import UNetConfig
 
@@ -81,8 +83,27 @@ class ClassifierTrainConfig(BaseModel):
         return self.steps or (self.epochs or 1) * -(-images // self.batch)
 
 
-LabelList = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-"""Class numbers."""
+LabelList = Annotated[tuple[ClassRef, ...], Field(min_length=1)]
+"""Classes by name or number."""
+
+
+@dataclass(frozen=True)
+class FlowLabels:
+    """The classes of a flow's steps as labels, and the names of all classes."""
+
+    classes: tuple[str, ...]
+    first: tuple[int, ...]
+    unseen: tuple[int, ...]
+    shares: tuple[tuple[int, ...], ...]
+    belongs: tuple[tuple[int, ...], ...]
+
+    def known(self) -> tuple[int, ...]:
+        """The labels of the classifier's rounds."""
+        return tuple(sorted({label for share in self.shares for label in share}))
+
+    def inside(self) -> tuple[int, ...]:
+        """The labels that belong."""
+        return tuple(sorted({label for share in self.belongs for label in share}))
 
 
 class DetectorTrainingConfig(ConfigSection):
@@ -115,13 +136,13 @@ class NoveltyPipelineConfig(ConfigSection):
     """The steps of the run's job, the source's example.
 
     Attributes:
-        first: labels that one site trains the classifier on, before its model is set everywhere.
+        first: classes that one site trains the classifier on, before its model is set everywhere.
         first_epochs: of that training.
-        unseen: labels that this model has never seen.
-        shares: labels that the sites train on in the rounds, dealt to them in the order of their names.
+        unseen: classes that this model has never seen.
+        shares: classes that the sites train on in the rounds, dealt to them in the order of their names.
         rounds: rounds of the classifier.
         mu: of FedProx in these rounds.
-        belongs: labels that the sites' detectors are trained on, dealt in the same way; every other label is novel.
+        belongs: classes that the sites' detectors are trained on, dealt in the same way; every other class is novel.
         detector_rounds: rounds of the detector; 0 for no detectors.
         tested: test pictures that the detectors score, half of them novel.
         pictured: how many of them are shown with their reconstructions.
@@ -142,17 +163,27 @@ class NoveltyPipelineConfig(ConfigSection):
 
     @model_validator(mode="after")
     def _unseen_is_unseen(self) -> NoveltyPipelineConfig:
-        if both := sorted(set(self.first) & set(self.unseen)):
-            raise ValueError(f"flow.first and flow.unseen share the labels {both}")
+        if both := sorted(map(str, set(self.first) & set(self.unseen))):
+            raise ValueError(f"flow.first and flow.unseen share the classes {both}")
         return self
 
-    def known(self) -> tuple[int, ...]:
-        """The labels of the classifier's rounds."""
-        return tuple(sorted({label for share in self.shares for label in share}))
+    def labels(self, classes: Sequence[str]) -> FlowLabels:
+        """The labels of the steps.
 
-    def inside(self) -> tuple[int, ...]:
-        """The labels that belong."""
-        return tuple(sorted({label for share in self.belongs for label in share}))
+        Raises:
+            UnknownClass: a step names a class that there is not.
+        """
+
+        def labels(key: str, names: tuple[int | str, ...]) -> tuple[int, ...]:
+            return labels_of(names, classes, f"flow.{key}")
+
+        return FlowLabels(
+            tuple(classes),
+            labels("first", self.first),
+            labels("unseen", self.unseen),
+            tuple(labels("shares", share) for share in self.shares),
+            tuple(labels("belongs", share) for share in self.belongs),
+        )
 
 
 class NoveltyConfig(ImageConfig):
@@ -165,6 +196,7 @@ class NoveltyConfig(ImageConfig):
         detector: what belongs.
         federation: how contributions become one model.
         flow: the steps of the job.
+        report: whether real pictures are shown with their reconstructions.
     """
 
     held_out: float = Field(default=0.2, gt=0.0, lt=1.0)
@@ -173,6 +205,7 @@ class NoveltyConfig(ImageConfig):
     detector: DetectorTrainingConfig = DetectorTrainingConfig()
     federation: Federation = Federation()
     flow: NoveltyPipelineConfig = NoveltyPipelineConfig()
+    report: RealPicturesConfig = RealPicturesConfig()
 
 
 def check(config: NoveltyConfig, overrides: Mapping[str, Any] | None = None) -> None:

@@ -17,10 +17,11 @@ import torch
 from torch import Tensor
 
 from fednet.api import Network, Progress, Question
-from fednet.data.datasets import ImageSet, load
+from fednet.data.datasets import ImageSet
 from fednet.errors import DataError
-from fednet.methods.common.capabilities import require_matching_data
 from fednet.methods.common.job import JobContext, run_stages, summarise_each
+from fednet.methods.common.measures import required_splits
+from fednet.methods.common.report import with_data
 from fednet.methods.novelty import services
 from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.findings import (
@@ -36,7 +37,7 @@ from fednet.methods.novelty.findings import (
     NoveltyTrials,
 )
 from fednet.methods.novelty.inference import NoveltyInference, infer, scores_by_site, shared_scores
-from fednet.methods.novelty.labels import Labels, format_labels
+from fednet.methods.novelty.labels import Labels, named_labels
 from fednet.methods.novelty.messages import DETECTOR, OWN_DETECTOR, NoveltyCapabilities, read_novelty_capabilities
 from fednet.methods.novelty.results import summarise, write_metrics
 from fednet.metrics.novelty import nearest_distance, softmax_doubt
@@ -64,13 +65,17 @@ def run_job(config: NoveltyConfig, network: Network, folder: Path, seed: int, pr
         Stopped: `progress` asks for the end.
     """
     capabilities = read_novelty_capabilities(network.capabilities)
-    splits = require_matching_data(load(config.data), capabilities)
+    splits = required_splits(config, capabilities, "the method novelty")
     context = NoveltyContext(config, network, capabilities, splits, folder, seed)
     require_possible(context)
     steps = run_stages((_first_model, _classifier_rounds, _detectors), context, NoveltyFindings(), progress)
-    findings = summarise_each(steps, lambda latest: summarise(config, latest, context.sites), folder, NoveltyFindings())
+
+    def shown(latest: NoveltyFindings) -> Summary:
+        return with_data(summarise(config, latest, context.sites, context.labels), capabilities)
+
+    findings = summarise_each(steps, shown, folder, NoveltyFindings())
     write_metrics(folder, findings)
-    summary = summarise(config, findings, context.sites)
+    summary = shown(findings)
     write_summary(folder, summary)
     return summary
 
@@ -78,6 +83,10 @@ def run_job(config: NoveltyConfig, network: Network, folder: Path, seed: int, pr
 @dataclass
 class NoveltyContext(JobContext[NoveltyConfig, NoveltyCapabilities]):
     """What all stages need, and which labels and pictures belong to which step."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.labels = self.config.flow.labels(self.capabilities[self.first_site].classes)
 
     def dealt(self, lists: Sequence[Labels]) -> dict[str, Labels]:
         """Lists of labels dealt in turn to the sites, in the order of their names."""
@@ -90,7 +99,7 @@ class NoveltyContext(JobContext[NoveltyConfig, NoveltyCapabilities]):
 
     def novel(self) -> Labels:
         """The labels that no detector is trained on."""
-        inside = self.config.flow.inside()
+        inside = self.labels.inside()
         return tuple(label for label in range(len(self.splits.test.classes)) if label not in inside)
 
 
@@ -100,45 +109,47 @@ def require_possible(context: NoveltyContext) -> None:
     Raises:
         DataError: a site lacks a label, or pictures to calibrate with.
     """
-    flow, classes = context.config.flow, len(context.splits.test.classes)
-    if unknown := sorted({*flow.first, *flow.unseen, *flow.known(), *flow.inside()} - set(range(classes))):
-        raise DataError(f"flow names the labels {unknown}; there are 0..{classes - 1}")
-    needs = {site: set(own) for site, own in context.dealt(flow.shares).items()}
-    needs[min(needs)] |= set(flow.first)
-    if flow.detector_rounds:
-        needs = {site: needs[site] | set(own) for site, own in context.dealt(flow.belongs).items()}
+    labels = context.labels
+    needs = {site: set(own) for site, own in context.dealt(labels.shares).items()}
+    needs[min(needs)] |= set(labels.first)
+    if context.config.flow.detector_rounds:
+        needs = {site: needs[site] | set(own) for site, own in context.dealt(labels.belongs).items()}
         _require_calibration(context)
-    for site, labels in needs.items():
-        if lacking := labels - set(context.capabilities[site].labels()):
-            raise DataError(f"{site} has no pictures of label {format_labels(lacking)}: change partition, or flow")
+    for site, needed in needs.items():
+        if lacking := needed - set(context.capabilities[site].labels()):
+            raise DataError(
+                f"{site} has no pictures of {named_labels(lacking, labels.classes)}: change partition, or flow"
+            )
 
 
 def _require_calibration(context: NoveltyContext) -> None:
     rate = context.config.detector.score.false_alarms
     least = round(1 / rate) - 1
-    for site, labels in context.dealt(context.config.flow.belongs).items():
+    for site, labels in context.dealt(context.labels.belongs).items():
         if (held := sum(context.capabilities[site].held_out[label] for label in labels)) < least:
+            names = named_labels(labels, context.labels.classes)
             raise DataError(
-                f"{site} holds out {held} pictures of {format_labels(labels)}; a false-alarm rate of {rate:g} needs "
+                f"{site} holds out {held} pictures of {names}; a false-alarm rate of {rate:g} needs "
                 f"{least}: raise held_out, or allow more false alarms"
             )
     if not context.novel():
-        raise DataError("flow.belongs has every label: leave some out, or set flow.detector_rounds to 0")
+        raise DataError("flow.belongs has every class: leave some out, or set flow.detector_rounds to 0")
 
 
 def _first_model(context: NoveltyContext, findings: NoveltyFindings, progress: Progress) -> Steps:
     """One site trains on a few labels, and its model is set everywhere."""
     flow, teacher, network = context.config.flow, context.first_site, context.network
+    labels = context.labels
 
     def measure() -> FirstModel:
         progress.report(f"{teacher} trains alone", 0, 2)
-        services.train(network, flow.first, nodes=[teacher], epochs=flow.first_epochs, fresh=True)
-        alone = services.validate(network, pictures=context.test(flow.first), nodes=[teacher])[teacher]
+        services.train(network, labels.first, nodes=[teacher], epochs=flow.first_epochs, fresh=True)
+        alone = services.validate(network, pictures=context.test(labels.first), nodes=[teacher])[teacher]
         content = services.get_model(network, teacher)
         progress.report("its model is set everywhere", 1, 2)
         closed = services.set_model(network, content, key="first-labels")
-        seen = services.validate(network, pictures=context.test(flow.first))
-        unseen = services.validate(network, pictures=context.test(flow.unseen))
+        seen = services.validate(network, pictures=context.test(labels.first))
+        unseen = services.validate(network, pictures=context.test(labels.unseen))
         return FirstModel(teacher, alone, seen, unseen, closed)
 
     yield replace(findings, first=context.journal.once("first-labels", FirstModel, measure))
@@ -149,9 +160,9 @@ def _classifier_rounds(context: NoveltyContext, findings: NoveltyFindings, progr
     flow, network, federation = context.config.flow, context.network, context.config.federation
 
     def measure(number: int) -> ClassifierRound:
-        labels, key = context.dealt(flow.shares), f"classifier-{number}"
-        (closed,) = services.run_training_rounds(network, labels, key=key, federation=federation, mu=flow.mu)
-        sites = services.validate(network, pictures=context.test(flow.known()))
+        shares, key = context.dealt(context.labels.shares), f"classifier-{number}"
+        (closed,) = services.run_training_rounds(network, shares, key=key, federation=federation, mu=flow.mu)
+        sites = services.validate(network, pictures=context.test(context.labels.known()))
         best = max(one.accuracy for one in sites.values())
         progress.report("rounds of the classifier", number, flow.rounds, accuracy=best)
         return ClassifierRound(closed, sites)
@@ -165,7 +176,7 @@ def _classifier_rounds(context: NoveltyContext, findings: NoveltyFindings, progr
 def _detectors(context: NoveltyContext, findings: NoveltyFindings, progress: Progress) -> Steps:
     """Rounds of the shared detector, one at every site alone, and the scores of test pictures by all."""
     flow, network, federation = context.config.flow, context.network, context.config.federation
-    belongs = context.dealt(flow.belongs)
+    belongs = context.dealt(context.labels.belongs)
 
     def measure(number: int) -> DetectorRound:
         key = f"detector-{number}"
@@ -182,12 +193,13 @@ def _detectors(context: NoveltyContext, findings: NoveltyFindings, progress: Pro
     if flow.detector_rounds:
         _calibrate_detectors(context, progress)
         trials = context.journal.once("trials", NoveltyTrials, lambda: _trials(context, progress))
-        yield replace(findings, trials=trials, shown=_examples(context, progress))
+        shown = _examples(context, progress) if context.config.report.real else ()
+        yield replace(findings, trials=trials, shown=shown)
 
 
 def _calibrate_detectors(context: NoveltyContext, progress: Progress) -> None:
     """One threshold for the shared detector; a detector at every site alone, with a threshold of its own."""
-    network, belongs = context.network, context.dealt(context.config.flow.belongs)
+    network, belongs = context.network, context.dealt(context.labels.belongs)
     progress.report("calibrating together", 0, 1)
     services.calibrate_together(network, belongs, context.config.detector.score.false_alarms)
     progress.report("own detectors", 0, 2)
@@ -199,7 +211,7 @@ def _calibrate_detectors(context: NoveltyContext, progress: Progress) -> None:
 def _trials(context: NoveltyContext, progress: Progress) -> NoveltyTrials:
     """The scores of test pictures, half of which belong, by all detectors and baselines."""
     half, network = context.config.flow.tested // 2, context.network
-    inside, outside = context.test(context.config.flow.inside(), half), context.test(context.novel(), half)
+    inside, outside = context.test(context.labels.inside(), half), context.test(context.novel(), half)
     images = torch.cat([inside.images, outside.images])
     together = shared_scores(network, images, progress)
     alone = scores_by_site(network, images, progress)
@@ -224,7 +236,7 @@ def _examples(context: NoveltyContext, progress: Progress) -> tuple[tuple[int, N
     flow = context.config.flow
     half = flow.pictured // 2
     inferred: list[tuple[int, NoveltyInference]] = []
-    for pictures in (context.test(flow.inside(), flow.pictured - half), context.test(context.novel(), half)):
+    for pictures in (context.test(context.labels.inside(), flow.pictured - half), context.test(context.novel(), half)):
         for image, label in zip(pictures.images, pictures.labels.tolist(), strict=True):
             progress.report("showing pictures", len(inferred), flow.pictured)
             inferred.append((label, infer(context.network, image, passes=flow.passes, keep=True)))
@@ -234,7 +246,7 @@ def _examples(context: NoveltyContext, progress: Progress) -> tuple[tuple[int, N
 def _reference(context: NoveltyContext) -> Tensor:
     """Pictures that belong and that no site was trained on, for the nearest neighbour."""
     judge = context.splits.judge
-    return judge.images[torch.isin(judge.labels, torch.tensor(context.config.flow.inside()))]
+    return judge.images[torch.isin(judge.labels, torch.tensor(context.labels.inside()))]
 
 
 def _softmax_doubt(context: NoveltyContext, images: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ Knows no data: whether a site has pictures of a label is checked elsewhere.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from fednet.api import Scalar
 from fednet.errors import MethodError
@@ -52,6 +52,13 @@ def format_labels(labels: Iterable[int]) -> str:
         else:
             runs.append([label, label])
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
+
+
+def named_labels(labels: Iterable[int], classes: Sequence[str]) -> str:
+    """Labels for a reader: by name, or as ranges where the classes are called by their numbers."""
+    if tuple(classes) == tuple(map(str, range(len(classes)))):
+        return format_labels(labels)
+    return ", ".join(classes[label] for label in sorted(set(labels)))
 
 
 def labels_for(node: str, options: Mapping[str, Scalar], classes: int) -> Labels | None:

@@ -32,6 +32,13 @@ def job(config: NoveltyConfig, network: Network, folder: Path, seed: int, progre
     run_job(config, network, folder, seed, progress)
 
 
+def agree(config: NoveltyConfig, announcements: Mapping[str, str]) -> None:
+    """Refuses a flow with classes that no site has, and what could not be measured."""
+    from fednet.methods.common.measures import require_measurable  # noqa: PLC0415 - imports torch
+
+    config.flow.labels(require_measurable(config, announcements, "the method novelty"))
+
+
 METHOD = Method(
     name="novelty",
     summary="federated classifier with a diffusion detector of novelty",
@@ -39,6 +46,7 @@ METHOD = Method(
     site=site,
     job=job,
     check=check,
+    agree=agree,
     commands=COMMANDS,
     preload=(
         "fednet.methods.novelty.job",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 
 from fednet.methods.common.report import count_of, non_empty, round_accounts, value_charts
 from fednet.methods.novelty import figures
-from fednet.methods.novelty.config import NoveltyConfig
+from fednet.methods.novelty.config import FlowLabels, NoveltyConfig
 from fednet.methods.novelty.findings import (
     MAX_SOFTMAX,
     NEAREST_NEIGHBOUR,
@@ -22,32 +22,36 @@ from fednet.methods.novelty.findings import (
     NoveltyTrials,
 )
 from fednet.methods.novelty.inference import Reconstructions
-from fednet.methods.novelty.labels import format_labels
+from fednet.methods.novelty.labels import named_labels
 from fednet.methods.novelty.messages import CLASSIFIER, DETECTOR, OWN_DETECTOR
 from fednet.metrics.novelty import alarm_rate, auroc
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.summary import Cell, Summary, SummaryChart, SummaryFigure, SummarySection, SummaryTable
 
 
-def summarise(config: NoveltyConfig, findings: NoveltyFindings, sites: Sequence[str]) -> Summary:
+def summarise(config: NoveltyConfig, findings: NoveltyFindings, sites: Sequence[str], labels: FlowLabels) -> Summary:
     """What a reader is shown of the findings so far."""
     detector_rounds = [held.closed for held in findings.detector]
     sections = [
-        SummarySection(title="Rounds of the classifier", table=_rounds(config, findings), charts=_accuracies(findings)),
+        SummarySection(title="Rounds of the classifier", table=_rounds(labels, findings), charts=_accuracies(findings)),
         SummarySection(title="Rounds of the detector", charts=value_charts(detector_rounds, {"loss": "training loss"})),
         SummarySection(title="Pictures", table=_example_table(findings), figures=_example_figures(findings)),
     ]
     if findings.first is not None:
-        sections.insert(0, _first_section(config, findings.first))
+        sections.insert(0, _first_section(labels, findings.first))
     if findings.trials is not None:
-        sections.insert(-1, _trials_section(config, findings.trials))
+        sections.insert(-1, _trials_section(config, labels, findings.trials))
     title = count_of(sites, "site")
     rounds = {CLASSIFIER: [held.closed for held in findings.rounds], DETECTOR: detector_rounds}
     return Summary(
-        title=f"{title}; {format_labels(config.flow.inside())} belong" if findings.trials else title,
+        title=f"{title}; {_named(labels, labels.inside())} belong" if findings.trials else title,
         sections=non_empty(sections),
         accounts=round_accounts(rounds, sites),
     )
+
+
+def _named(labels: FlowLabels, chosen: Iterable[int]) -> str:
+    return named_labels(chosen, labels.classes)
 
 
 def write_metrics(folder: Path, findings: NoveltyFindings) -> None:
@@ -87,13 +91,13 @@ _PICTURES = {
 }
 
 
-def _first_section(config: NoveltyConfig, first: FirstModel) -> SummarySection:
+def _first_section(labels: FlowLabels, first: FirstModel) -> SummarySection:
     """Accuracies of the first model on what it was trained on and on what it never saw, by site."""
     rows: list[tuple[Cell, ...]] = [(f"{first.teacher}, before", first.alone.accuracy, None, None)]
     for site, seen in sorted(first.seen.items()):
         unseen = first.unseen[site].accuracy if site in first.unseen else None
         rows.append((site, seen.accuracy, unseen, seen.digest[:16]))
-    trained, unseen_labels = format_labels(config.flow.first), format_labels(config.flow.unseen)
+    trained, unseen_labels = _named(labels, labels.first), _named(labels, labels.unseen)
     columns = ("site", f"accuracy on {trained}", f"on {unseen_labels}, never seen", "model")
     same = len({seen.digest for seen in first.seen.values()}) <= 1
     return SummarySection(
@@ -103,14 +107,14 @@ def _first_section(config: NoveltyConfig, first: FirstModel) -> SummarySection:
     )
 
 
-def _rounds(config: NoveltyConfig, findings: NoveltyFindings) -> SummaryTable | None:
+def _rounds(labels: FlowLabels, findings: NoveltyFindings) -> SummaryTable | None:
     """Accuracy by round, on all labels and on each."""
-    labels = config.flow.known()
+    known = labels.known()
     rows: list[tuple[Cell, ...]] = []
     for number, held in enumerate(findings.rounds, 1):
         first = held.sites[min(held.sites)]
-        rows.append((number, first.accuracy, *(first.by_label.get(label) for label in labels), first.digest[:16]))
-    columns = ("round", f"accuracy on {format_labels(labels)}", *map(str, labels), "model")
+        rows.append((number, first.accuracy, *(first.by_label.get(label) for label in known), first.digest[:16]))
+    columns = ("round", f"accuracy on {_named(labels, known)}", *(labels.classes[label] for label in known), "model")
     return SummaryTable(columns=columns, rows=tuple(rows)) if rows else None
 
 
@@ -122,12 +126,12 @@ def _accuracies(findings: NoveltyFindings) -> tuple[SummaryChart, ...]:
     return (SummaryChart(title="accuracy", across="round", lines={"all sites": points}),) if points else ()
 
 
-def _trials_section(config: NoveltyConfig, trials: NoveltyTrials) -> SummarySection:
+def _trials_section(config: NoveltyConfig, labels: FlowLabels, trials: NoveltyTrials) -> SummarySection:
     rows = [(name, one["auroc"], one["fpr"], one["tpr"], one["threshold"]) for name, one in _rates(trials).items()]
     return SummarySection(
         title="What belongs and what does not",
         table=SummaryTable(columns=("detector", "AUROC", "FPR", "TPR", "threshold"), rows=tuple(rows)),
-        notes=_notes(config, trials),
+        notes=_notes(config, labels, trials),
         figures=(_SCORES, _ROC),
     )
 
@@ -142,15 +146,15 @@ def _rates(trials: NoveltyTrials) -> dict[str, dict[str, float | None]]:
     return rates
 
 
-def _notes(config: NoveltyConfig, trials: NoveltyTrials) -> tuple[str, ...]:
+def _notes(config: NoveltyConfig, labels: FlowLabels, trials: NoveltyTrials) -> tuple[str, ...]:
     count = len(trials.detectors[SHARED_DETECTOR].inside)
-    inside, rate = format_labels(config.flow.inside()), config.detector.score.false_alarms
+    inside, rate = _named(labels, labels.inside()), config.detector.score.false_alarms
     return (
-        f"{count} test pictures of {inside}, which belong, and as many of other labels, which are novel.",
+        f"{count} test pictures of {inside}, which belong, and as many of other classes, which are novel.",
         f"Thresholds come from pictures that the sites held out, at a false-alarm rate of {rate:g}.",
         "Where the threshold is 1, scores are counted in thresholds.",
         f"{OWN_DETECTORS}: no weights are shared; a picture is novel where every site calls it so.",
-        f"{NEAREST_NEIGHBOUR}: among pictures of all labels that belong, which no federation has in one place.",
+        f"{NEAREST_NEIGHBOUR}: among pictures of all classes that belong, which no federation has in one place.",
         f"{MAX_SOFTMAX}: of the classifier of the rounds.",
     )
 

@@ -6,7 +6,7 @@ in `inference.py`. Every service checks the sites' capabilities before it starts
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fednet.api import Network, Question, RoundPlan, RoundRecord, Scalar
+from fednet.data.classes import labels_of
 from fednet.data.datasets import ImageSet
 from fednet.errors import MethodError, ModelError
 from fednet.federated.config import Federation
@@ -141,7 +142,7 @@ def average_models(network: Network, *, key: str, federation: Federation, model:
 
 def validate(
     network: Network,
-    labels: LabelSpec | None = None,
+    labels: LabelSpec | Mapping[str, LabelSpec] | None = None,
     *,
     pictures: ImageSet | None = None,
     nodes: Sequence[str] | None = None,
@@ -233,6 +234,24 @@ def calibrate_together(network: Network, labels: LabelSpec | Mapping[str, LabelS
     limit = threshold(torch.cat([replies.by_node[name]["scores"] for name in sorted(replies.by_node)]), false_alarms)
     network.ask(Question("calibrate", {}, {"model": DETECTOR, "threshold": limit}))
     return limit
+
+
+Classes = Iterable[int | str]
+"""Classes as a person writes them, by name or number."""
+
+
+def labels_of_classes(
+    network: Network, classes: Classes | Mapping[str, Classes]
+) -> LabelSpec | Mapping[str, LabelSpec]:
+    """The labels of classes that somebody has written, one list for all or one by site.
+
+    Raises:
+        UnknownClass: the sites have no such class.
+    """
+    names = next(iter(read_novelty_capabilities(network.capabilities).values())).classes
+    if isinstance(classes, Mapping):
+        return {site: labels_of(own, names, f"--labels {site}") for site, own in classes.items()}
+    return labels_of(classes, names, "--labels")
 
 
 def _training_options(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fednet.api import ModelState, NullProgress, Progress, Question, RoundTask, SiteContext, Stopped, Update
+from fednet.data.config import DataConfig
 from fednet.data.datasets import ImageSet
 from fednet.diffusion.masks import masks
 from fednet.errors import MethodError
@@ -46,8 +47,8 @@ MAX_PASSES = 10_000
 class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
     """One site (a `Responder` and a `Participant`)."""
 
-    def __init__(self, config: NoveltyConfig, context: SiteContext, images: ImageSet | None = None) -> None:
-        super().__init__(config, context, images)
+    def __init__(self, config: NoveltyConfig, context: SiteContext, own: ImageSet | DataConfig | None = None) -> None:
+        super().__init__(config, context, own)
         self._progress: Progress = NullProgress()
 
     def load(self, progress: Progress) -> NoveltyModels:
@@ -58,6 +59,10 @@ class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
         """
         self._progress = progress
         return NoveltyModels(self.config, self.context, self.read_images(progress))
+
+    def labelled(self) -> str:
+        """A classifier is trained, and every detector on some classes."""
+        return "the method novelty"
 
     def capabilities(self) -> NoveltyCapabilities:
         """What the site says of itself."""

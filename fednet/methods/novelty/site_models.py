@@ -169,9 +169,9 @@ class NoveltyModels:
         return result
 
     def checkpoint(self, task: LocalTrainingTask) -> Path:
-        """The file of the site's own detector; its name is a digest of the data and training that it comes from."""
-        config = self.config.model_dump(mode="json", include={"data", "partition", "held_out", "detector"})
-        place = [self.context.index, self.context.count, self.context.seed, self.site_data.train.histogram()]
+        """The file of the site's own detector; its name is a digest of the pictures and training that it comes from."""
+        config = self.config.model_dump(mode="json", include={"held_out", "detector"})
+        place = [self.context.index, self.context.count, self.context.seed, self.images.digest()]
         what = [task.labels, task.number, task.budget.epochs, task.budget.steps]
         return (
             self.context.folder

@@ -16,13 +16,12 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fednet.api import Network, Progress, Question, RoundPlan, RoundRecord
-from fednet.data.datasets import load
 from fednet.errors import MethodError
 from fednet.files import write_whole
-from fednet.methods.common.capabilities import require_matching_data
 from fednet.methods.common.inputs import described
 from fednet.methods.common.job import JudgedContext, run_stages, summarise_each
 from fednet.methods.common.json_tensor import ask_for_json
+from fednet.methods.common.measures import required_splits
 from fednet.methods.private_gan.config import PrivateGanConfig
 from fednet.methods.private_gan.findings import PrivateGanFindings, PrivateGanFrame
 from fednet.methods.private_gan.messages import (
@@ -66,7 +65,7 @@ def run_job(config: PrivateGanConfig, network: Network, folder: Path, seed: int,
         Stopped: `progress` asks for the end.
     """
     capabilities = read_private_gan_capabilities(network.capabilities)
-    splits = require_matching_data(load(config.data), capabilities)
+    splits = required_splits(config, capabilities, "the method private-gan")
     context = PrivateGanContext.start(config, network, capabilities, splits, folder, seed=seed, progress=progress)
     start = PrivateGanFindings(privacy=_privacy(context, {name: site.privacy for name, site in capabilities.items()}))
     steps = run_stages((_gan, _classifier, _audited), context, start, progress)

@@ -38,6 +38,13 @@ def check(config: PrivateGanConfig, overrides: Mapping[str, Any]) -> None:
     mechanism.check(config, overrides)
 
 
+def agree(config: PrivateGanConfig, announcements: Mapping[str, str]) -> None:
+    """Refuses what the samples could not be compared with."""
+    from fednet.methods.common.measures import require_measurable  # noqa: PLC0415 - imports torch
+
+    require_measurable(config, announcements, "the method private-gan")
+
+
 METHOD = Method(
     name="private-gan",
     summary="private GAN training with DP-SGD and secure aggregation",
@@ -45,6 +52,7 @@ METHOD = Method(
     site=site,
     job=job,
     check=check,
+    agree=agree,
     preload=(
         "fednet.methods.private_gan.job",
         "fednet.methods.private_gan.site",

@@ -68,7 +68,7 @@ class PrivateGanSite(RoundModels, ImageSite[PrivateGanConfig, _LoadedPrivateGan]
             PrivacyError: the models cannot be trained privately, or the ledger or the budget forbids it.
         """
         images, context = self.read_images(progress), self.context
-        models = PrivateGanModels(self.config, context, images.shape, len(images.classes))
+        models = PrivateGanModels(self.config, context, images.shape, max(1, len(images.classes)))
         guard = PrivacyGuard(self.config, context)
         if guard.protection() is not None:
             require_supported(models.gan().discriminator.train(), "discriminator")
@@ -86,6 +86,10 @@ class PrivateGanSite(RoundModels, ImageSite[PrivateGanConfig, _LoadedPrivateGan]
             latent=self.config.model.latent,
             privacy=self.loaded.guard.statement(),
         )
+
+    def labelled(self) -> str:
+        """The GAN knows no labels; the classifier does."""
+        return "the classifier (classifier.rounds)" if self.config.classifier.rounds else ""
 
     def handlers(self) -> QuestionHandlers:
         """What answers each question."""

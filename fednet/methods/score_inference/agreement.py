@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from fednet.api import Ask, Progress
 from fednet.data.datasets import ImageSet
@@ -45,7 +46,7 @@ def measure_agreement(
     if len(capabilities) < 2 or not times:
         return ()
     first, names = next(iter(capabilities.values())), tuple(sorted(capabilities))
-    images, labels = real.images[:MAX_IMAGES], real.labels[:MAX_IMAGES] if first.conditional else None
+    images, labels = _known(real, len(first.classes)) if first.conditional else (real.images[:MAX_IMAGES], None)
     account = ParticipationAccount.of("query", names)
     counts = label_counts_of(capabilities, labels)
     score = FederatedScore(ask, counts, {"guidance": 1.0}, account, progress, "comparing scores", first.sde)
@@ -59,3 +60,9 @@ def measure_agreement(
         scores = {name: answers.scores[k] * std for k, (name, there) in enumerate(present) if there}
         points.append(AgreementPoint(t, agreement(scores)))
     return tuple(points)
+
+
+def _known(real: ImageSet, classes: int) -> tuple[Tensor, Tensor]:
+    """The first pictures of the sites' classes, which come first among those of the measuring pictures."""
+    chosen = ((real.labels >= 0) & (real.labels < classes)).nonzero().flatten()[:MAX_IMAGES]
+    return real.images[chosen], real.labels[chosen]

@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from fednet.data.classes import ClassRef
 from fednet.data.config import PartitionConfig
 from fednet.data.site_data import check_data
 from fednet.diffusion.config import ScoreTrainConfig
 from fednet.diffusion.sampler_config import EulerMaruyama, SamplerConfig
 from fednet.diffusion.sde import VP, SDEConfig
-from fednet.methods.common.config import ConfigSection, ImageConfig
+from fednet.methods.common.config import ConfigSection, ImageConfig, RealPicturesConfig
 from fednet.models.config import UNetConfig
 
 RuleName = Literal["mean", "data-size", "label-count", "mixture", "consensus", "median"]
@@ -76,13 +77,13 @@ class SamplesConfig(ConfigSection):
     Attributes:
         total: number of samples, default 300; a conditional model divides them evenly among `labels`.
         per_label: instead of `total`: samples of each label.
-        labels: class numbers to ask a conditional model for; default: every class.
+        labels: classes to ask a conditional model for, by name or number; default: every class.
         batch: largest number of samples in one query; default: all at once.
     """
 
     total: int | None = Field(default=None, ge=1)
     per_label: int | None = Field(default=None, ge=1)
-    labels: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(default=None, min_length=1)
+    labels: tuple[ClassRef, ...] | None = Field(default=None, min_length=1)
     batch: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
@@ -122,6 +123,7 @@ class ScoreInferenceConfig(ImageConfig):
         default={"mean": ArmConfig(rule="mean"), "mixture": ArmConfig(rule="mixture")}, min_length=1
     )
     evaluate: EvaluateConfig = EvaluateConfig()
+    report: RealPicturesConfig = RealPicturesConfig()
 
     @model_validator(mode="after")
     def _labels_need_a_conditional_model(self) -> ScoreInferenceConfig:

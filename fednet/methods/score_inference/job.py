@@ -10,10 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from fednet.api import Ask, Network, Progress
-from fednet.data.datasets import Splits, load
+from fednet.data.datasets import Splits
 from fednet.errors import MeasureError
-from fednet.methods.common.capabilities import require_matching_data
-from fednet.methods.score_inference.agreement import measure_agreement
+from fednet.methods.common.measures import measuring_splits, unmeasured
+from fednet.methods.common.report import with_data
+from fednet.methods.score_inference.agreement import AgreementPoint, measure_agreement
 from fednet.methods.score_inference.config import ScoreInferenceConfig
 from fednet.methods.score_inference.messages import ScoreCapabilities, read_score_capabilities
 from fednet.methods.score_inference.results import ArmResult, summarise, write_metrics, write_real_grid, write_samples
@@ -26,8 +27,8 @@ from fednet.reporting.summary import Summary, write_summary
 def run_job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: int, progress: Progress) -> Summary:
     """Does the whole job.
 
-    Leaves in `folder`: samples/<arm>/{grid.png,samples.safetensors}, samples/real/grid.png, summary.json
-    (as soon as there is an arm to show), metrics.json, figures/ and TensorBoard events.
+    Leaves in `folder`: samples/<arm>/{grid.png,samples.safetensors}, summary.json (as soon as there is an arm to show),
+    metrics.json, figures/ and TensorBoard events; samples/real/grid.png where `report.real` is set.
 
     Args:
         config: what to draw and how.
@@ -41,18 +42,20 @@ def run_job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: 
         Stopped: `progress` asks for the end.
     """
     capabilities = read_score_capabilities(network.capabilities)
-    splits = require_matching_data(load(config.data), capabilities)
-    write_real_grid(folder, splits.test, capabilities)
-    judge = train_judge(splits.judge, seed=seed, progress=progress) if config.evaluate.judge else None
+    splits = measuring_splits(config, capabilities)
+    judge = train_judge(splits.judge, seed=seed, progress=progress) if splits and config.evaluate.judge else None
+    note, real_grid = "" if splits else unmeasured(config), bool(splits and config.report.real)
+    if splits and real_grid:
+        write_real_grid(folder, splits.test, capabilities)
     arms: list[ArmResult] = []
     for name in config.arms:
         arms.append(_drawn(config, name, network.ask, capabilities, seed=seed, progress=progress))
         write_samples(folder, arms[-1])
-        write_summary(folder, summarise(arms, capabilities))
+        write_summary(folder, with_data(summarise(arms, capabilities, real_grid=real_grid), capabilities, note))
     measured = [_measured(arm, judge, splits, seed, progress) for arm in arms]
-    real, times = measure_real(judge, splits.test) if judge else None, config.evaluate.agreement
-    agreement = measure_agreement(network.ask, capabilities, splits.test, times, seed=seed, progress=progress)
-    summary = summarise(measured, capabilities, real, agreement)
+    real = measure_real(judge, splits.test) if splits and judge else None
+    agreement = _agreement(config, network.ask, capabilities, splits, seed=seed, progress=progress)
+    summary = with_data(summarise(measured, capabilities, real, agreement, real_grid=real_grid), capabilities, note)
     write_metrics(folder, measured, real, agreement)
     write_summary(folder, summary)
     return summary
@@ -74,9 +77,24 @@ def _drawn(
     return ArmResult(name, arm, sampler, samples)
 
 
-def _measured(arm: ArmResult, judge: Judge | None, splits: Splits, seed: int, progress: Progress) -> ArmResult:
+def _agreement(
+    config: ScoreInferenceConfig,
+    ask: Ask,
+    capabilities: Mapping[str, ScoreCapabilities],
+    splits: Splits | None,
+    *,
+    seed: int,
+    progress: Progress,
+) -> tuple[AgreementPoint, ...]:
+    """How far the sites' scores agree at real pictures, where there are any to compare them at."""
+    if splits is None:
+        return ()
+    return measure_agreement(ask, capabilities, splits.test, config.evaluate.agreement, seed=seed, progress=progress)
+
+
+def _measured(arm: ArmResult, judge: Judge | None, splits: Splits | None, seed: int, progress: Progress) -> ArmResult:
     """The arm with its evaluation, or with the reason why it has none: its samples are worth keeping anyway."""
-    if judge is None:
+    if judge is None or splits is None:
         return arm
     progress.report("measuring", 0, 1)
     try:

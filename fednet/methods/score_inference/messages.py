@@ -15,7 +15,8 @@ class ScoreCapabilities(ImageCapabilities):
     """What a site says of itself.
 
     Attributes:
-        histogram: number of its images of each class; their sum is the site's weight under `data-size`.
+        pictures: number of its images, its weight under `data-size`.
+        histogram: number of its images of each class.
         conditional: whether its model knows labels.
         sde: the forward diffusion that the model was trained for.
         architecture: digest of the network and the SDE.
@@ -24,6 +25,7 @@ class ScoreCapabilities(ImageCapabilities):
         seconds: how long it trained; 0 where its checkpoint existed already.
     """
 
+    pictures: int
     histogram: tuple[int, ...]
     conditional: bool
     sde: SDEConfig

@@ -33,6 +33,13 @@ def job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: int,
     run_job(config, network, folder, seed, progress)
 
 
+def agree(config: ScoreInferenceConfig, announcements: Mapping[str, str]) -> None:
+    """Refuses what the samples could not be compared with."""
+    from fednet.methods.common.measures import require_measurable  # noqa: PLC0415 - imports torch
+
+    require_measurable(config, announcements)
+
+
 def draw(network: Network, request: ScoreSampleRequest, progress: Progress) -> SampleBatch:
     """Draws samples from a live cluster."""
     from fednet.methods.score_inference.sampling import sample  # noqa: PLC0415 - imports torch
@@ -47,6 +54,7 @@ METHOD = Method(
     site=site,
     job=job,
     check=check,
+    agree=agree,
     drawer=Drawer(ScoreSampleRequest, draw),
     preload=(
         "fednet.methods.score_inference.job",

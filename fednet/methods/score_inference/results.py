@@ -68,6 +68,8 @@ def summarise(
     capabilities: Mapping[str, ScoreCapabilities],
     real: RealReference | None = None,
     agreement: Sequence[AgreementPoint] = (),
+    *,
+    real_grid: bool = False,
 ) -> Summary:
     """What a reader is shown of the arms that there are: the table, the grids, the curves, and who contributed."""
     first = next(iter(capabilities.values()))
@@ -75,7 +77,7 @@ def summarise(
     if real is not None:
         head = ("real pictures", None, None, None, None, real.accuracy, real.inception_score)
         rows.insert(0, (*head, *(None,) * (len(RESULT_COLUMNS) - len(head))))
-    grids = {"real data": "real", **{arm.name: arm.name for arm in arms}}
+    grids = {**({"real data": "real"} if real_grid else {}), **{arm.name: arm.name for arm in arms}}
     shown = tuple(
         SummaryFigure(title=title, file=f"samples/{name}/grid.png", pixels=True) for title, name in grids.items()
     )

@@ -6,7 +6,7 @@ Needs only the sites' capabilities and a way to ask them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from fednet.api import Ask, Network, Progress
+from fednet.data.classes import labels_of
 from fednet.diffusion.sampler_config import SamplerConfig
 from fednet.diffusion.sampling import SampledTrajectory
 from fednet.diffusion.sampling import sample as solve
@@ -83,7 +84,7 @@ def sample(network: Network, request: ScoreSampleRequest, progress: Progress) ->
         seed=request.seed,
         progress=progress,
     )
-    return SampleBatch(samples.images, samples.labels, _notes(samples))
+    return SampleBatch(samples.images, samples.labels, _notes(samples, first.classes), first.classes)
 
 
 def sample_arm(
@@ -192,18 +193,18 @@ def requested_labels(samples: SamplesConfig, site: ScoreCapabilities) -> Tensor 
     """
     if not site.conditional:
         return None
-    labels = samples.labels or tuple(range(len(site.classes)))
-    if unknown := [label for label in labels if label >= len(site.classes)]:
-        raise MethodError(f"samples.labels has {unknown}; the sites know 0..{len(site.classes) - 1}")
+    labels = labels_of(samples.labels or site.classes, site.classes, "samples.labels")
     if samples.per_label is not None:
         return torch.tensor(labels).repeat_interleave(samples.per_label)
     return torch.tensor(labels).repeat(-(-samples.count // len(labels)))[: samples.count].sort().values
 
 
 def label_counts_of(capabilities: Mapping[str, ScoreCapabilities], labels: Tensor | None) -> LabelCounts:
-    """The sites' images by class, as their capabilities say."""
+    """The sites' images by class, as their capabilities say; without labels all of them."""
     names = tuple(sorted(capabilities))
-    return LabelCounts(names, torch.tensor([capabilities[name].histogram for name in names]), labels)
+    sites = [capabilities[name] for name in names]
+    counts = [(site.pictures,) if labels is None else site.histogram for site in sites]
+    return LabelCounts(names, torch.tensor(counts), labels)
 
 
 def _require_latent(latent: Tensor | None, shape: tuple[int, ...]) -> None:
@@ -221,7 +222,7 @@ def redrawn_note(samples: ArmSamples) -> str:
     )
 
 
-def _notes(samples: ArmSamples) -> tuple[str, ...]:
+def _notes(samples: ArmSamples, classes: Sequence[str]) -> tuple[str, ...]:
     """A line a site: how many queries it answered, and why it stopped."""
     account, lines = samples.account, []
     for name, node in account.nodes.items():
@@ -230,7 +231,6 @@ def _notes(samples: ArmSamples) -> tuple[str, ...]:
     if samples.without:
         lines.append(redrawn_note(samples))
     if samples.uncovered_labels:
-        lines.append(
-            f"no site that answered has images of the labels {sorted(samples.uncovered_labels)}: a plain mean there"
-        )
+        names = ", ".join(classes[label] for label in sorted(samples.uncovered_labels))
+        lines.append(f"no site that answered has images of {names}: a plain mean there")
     return (*lines, f"{len(samples.images)} samples in {samples.seconds:.1f} s")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fednet.api import Progress, Question
+from fednet.data.classes import labels_of
 from fednet.data.datasets import ImageSet
 from fednet.diffusion.training import TrainedScoreModel, train
 from fednet.errors import MethodError, ModelError
@@ -78,6 +79,7 @@ class ScoreInferenceSite(ImageSite[ScoreInferenceConfig, _LoadedScoreModel]):
         """What the site says of itself."""
         images, net, trained = self.loaded.images, self.loaded.net, self.loaded.trained
         return ScoreCapabilities(
+            pictures=len(images),
             histogram=images.histogram(),
             classes=images.classes,
             shape=images.shape,
@@ -89,15 +91,27 @@ class ScoreInferenceSite(ImageSite[ScoreInferenceConfig, _LoadedScoreModel]):
             seconds=round(self.loaded.seconds, 3),
         )
 
+    def labelled(self) -> str:
+        """A conditional model is trained with labels."""
+        return "model.conditional: true" if self.config.model.conditional else ""
+
+    def require_classes(self, classes: tuple[str, ...]) -> None:
+        """Checks that the classes to draw exist.
+
+        Raises:
+            UnknownClass: one does not.
+        """
+        if self.config.model.conditional:
+            labels_of(self.config.samples.labels or (), classes, "samples.labels")
+
     def handlers(self) -> QuestionHandlers:
         """What answers each question."""
         return {SCORE: self._score}
 
     def checkpoint(self, images: ImageSet) -> Path:
-        """The file of the trained model; its name is a digest of the data, model and training that it comes from."""
-        config = self.config.model_dump(mode="json", include={"data", "partition", "model", "sde", "train"})
-        context = self.context
-        place = [context.name, context.index, context.count, context.seed, images.histogram()]
+        """The file of the trained model; its name is a digest of the pictures, model and training behind it."""
+        config, context = self.config.model_dump(mode="json", include={"model", "sde", "train"}), self.context
+        place = [context.name, context.index, context.count, context.seed, images.digest()]
         return context.folder / "checkpoints" / f"{context.name}-{digest([config, place])}.safetensors"
 
     def _untrained(self, images: ImageSet) -> ScoreNet:

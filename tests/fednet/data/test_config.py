@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fednet.data.config import DataConfig, PartitionConfig
+from fednet.data.config import DataConfig, HeldOut, PartitionConfig
 
 
 def test_defaults_need_no_files() -> None:
@@ -50,7 +50,6 @@ def test_data_config_refuses(given: dict[str, Any], said: str) -> None:
         ({"imbalance": {3: 0.0}}, "greater than 0"),
         ({"imbalance": {3: 1.5}}, "less than or equal to 1"),
         ({"imbalance": {-1: 0.5}}, "greater than or equal to 0"),
-        ({"imbalance": {"cat": 0.5}}, "integer"),
         ({"train_ratio": 0.0}, "greater than 0"),
         ({"train_ratio": 1.01}, "less than or equal to 1"),
     ],
@@ -69,5 +68,11 @@ def test_configurations_survive_json() -> None:
         assert type(config).model_validate_json(config.model_dump_json()) == config
 
 
-def test_a_class_may_be_written_as_text() -> None:
-    assert PartitionConfig.model_validate({"imbalance": {"5": 0.1}}).imbalance == {5: 0.1}
+def test_a_class_is_written_by_name_or_number() -> None:
+    config = PartitionConfig.model_validate({"imbalance": {5: 0.1, "cat": 0.2}})
+    assert config.imbalance == {"5": 0.1, "cat": 0.2}
+
+
+def test_a_cut_leaves_something_to_train_on() -> None:
+    with pytest.raises(ValidationError, match="leave nothing to train on"):
+        HeldOut(judge=0.5, test=0.5)

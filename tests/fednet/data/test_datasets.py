@@ -10,8 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from fednet.data import datasets
-from fednet.data.config import DataConfig
-from fednet.data.datasets import ImageSet, load, require, stratified, training_share
+from fednet.data.config import DataConfig, HeldOut
+from fednet.data.datasets import DataOutline, ImageSet, load, outline, require, stratified, training_images
 from fednet.data.pools import ImagePool
 from fednet.errors import DataError
 
@@ -50,9 +50,73 @@ def test_a_size_resizes_and_stays_in_range() -> None:
     assert splits.test.images.abs().max() <= 1
 
 
-def test_a_limit_below_the_classes_is_refused() -> None:
-    with pytest.raises(DataError, match=r"3 pictures under data.limit=3 and none of class"):
-        load(DataConfig(limit=3))
+def test_a_limit_below_the_classes_leaves_some_classes_without_pictures() -> None:
+    assert [sum(part.histogram()) for part in vars(load(DataConfig(limit=3))).values()] == [3, 3, 3]
+
+
+def test_what_is_held_out_is_configured() -> None:
+    splits = load(DataConfig(), HeldOut(judge=0.1, test=0.3))
+    assert [len(part) for part in vars(splits).values()] == [1077, 180, 540]
+
+
+def pictures(root: Path, count: int, side: int = 8) -> None:
+    root.mkdir(parents=True)
+    for index in range(count):
+        Image.new("L", (side, side), 10 * index).save(root / f"{index}.png")
+
+
+def test_a_class_with_one_picture_ends_no_run(tmp_path: Path) -> None:
+    pictures(tmp_path / "many", 8)
+    pictures(tmp_path / "one", 1)
+    config = DataConfig(name="folder", root=tmp_path)
+    assert training_images(config).histogram() == (8, 1)
+    splits = load(config)
+    assert splits.train.histogram()[1] == 1, "the only picture is trained on"
+    assert splits.test.histogram() == (2, 0)
+
+
+def test_too_few_pictures_for_three_parts_are_refused_and_all_can_be_trained_on(tmp_path: Path) -> None:
+    pictures(tmp_path / "a", 2)
+    config = DataConfig(name="folder", root=tmp_path)
+    assert len(training_images(config)) == 2
+    with pytest.raises(DataError, match=r"2 pictures are too few .* measure: null"):
+        load(config)
+
+
+def test_pictures_without_labels(tmp_path: Path) -> None:
+    pictures(tmp_path / "flat", 5)
+    config = DataConfig(name="folder", root=tmp_path / "flat")
+    there = training_images(config)
+    assert (there.labels.tolist(), there.classes, there.histogram()) == ([-1] * 5, (), ())
+    assert there.under(("a", "b")).labels.tolist() == [-1] * 5
+    assert outline(config) == DataOutline((), (1, 8, 8))
+
+
+def test_labels_follow_the_names(tmp_path: Path) -> None:
+    whole = ImageSet(torch.zeros(4, 1, 2, 2), torch.tensor([0, 1, 1, -1]), ("b", "c"))
+    moved = whole.under(("a", "b", "c"))
+    assert moved.labels.tolist() == [1, 2, 2, -1]
+    assert moved.histogram() == (0, 1, 2)
+    assert moved.under(("a", "b")).labels.tolist() == [1, -1, -1, -1]
+
+
+def test_aliases_rename_classes_and_make_two_one(tmp_path: Path) -> None:
+    for name in ("chat", "cat", "hund"):
+        pictures(tmp_path / name, 3)
+    config = DataConfig(name="folder", root=tmp_path, aliases={"chat": "cat", "hund": "dog", "nobody": "x"})
+    assert outline(config).classes == ("cat", "dog")
+    assert training_images(config).histogram() == (6, 3)
+
+
+def test_a_digest_is_that_of_pictures_and_labels() -> None:
+    one = ImageSet(torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]), ("a", "b"))
+    assert one.digest() == one.subset(torch.tensor([0, 1])).digest()
+    others = (
+        one.subset(torch.tensor([1, 0])),
+        one.under(("b", "a")),
+        ImageSet(one.images + 1, one.labels, one.classes),
+    )
+    assert len({one.digest(), *(other.digest() for other in others)}) == 4
 
 
 def test_every_stretch_is_balanced() -> None:
@@ -99,6 +163,6 @@ def test_a_share_is_that_part_of_the_training_split_and_nothing_else_is_read(mon
 
     monkeypatch.setattr(datasets, "_read", counted)
     chosen = torch.tensor([3, 5, 150])
-    images = training_share(config, lambda labels: chosen[labels[chosen] >= 0])
+    images = training_images(config, lambda labels, _: chosen[labels[chosen] >= 0], HeldOut())
     assert torch.equal(images, train.images[chosen])  # type: ignore[arg-type]
     assert read == [3]

@@ -272,7 +272,7 @@ def test_a_matrix_may_keep_data_from_everyone() -> None:
         ({"kind": "pathological", "classes_per_client": 11}, 4, "must lie in 3 to 10"),
         ({"kind": "dirichlet", "alpha": 0.001, "least": 100}, 10, "raise alpha"),
         ({"kind": "iid", "least": 60, "imbalance": dict.fromkeys(range(10), 0.1)}, 2, "110 pictures cannot give"),
-        ({"kind": "iid", "imbalance": {10: 0.1}}, 5, "names class 10, .* expected classes 0 to 9"),
+        ({"kind": "iid", "imbalance": {10: 0.1}}, 5, "names the class '10'; the classes are 0, 1, 2"),
         ({"kind": "shards", "shards_per_client": 217}, 5, "cannot be cut into 1085 shards, 217 for each of 5"),
         ({"kind": "matrix", "matrix": ((1.0,) * 10,)}, 2, "1 rows and 10 columns"),
         ({"kind": "matrix", "matrix": ((1.0,) * 10, (0.0,) * 10)}, 2, "gives agent 1 0 pictures"),

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fednet.api import SiteContext
-from fednet.data.config import DataConfig, PartitionConfig
-from fednet.data.datasets import load
+from fednet.data.config import DataConfig, HeldOut, PartitionConfig
+from fednet.data.datasets import load, training_images
 from fednet.data.local_split import train_and_test
 from fednet.data.partition import partition
 from fednet.data.site_data import check_data, local_parts, own_data, run_parts, run_share, site_data_config
@@ -30,11 +30,9 @@ def test_keys_that_do_not_fit_are_refused(keys: dict[str, object]) -> None:
 
 def test_a_site_with_data_of_its_own_keeps_all_of_it() -> None:
     common = DataConfig()
-    assert own_data(common) == (common, None)
-    data, share = own_data(common, {"data": {"limit": 30}})
-    assert data.limit == 30
-    assert share is not None
-    assert share.images.equal(load(data).train.images)
+    assert own_data(common) is None
+    assert own_data(common, {"data": {"limit": 30}}) == DataConfig(limit=30)
+    assert len(training_images(DataConfig())) == 1797
 
 
 def test_data_that_are_not_there_are_found_early(tmp_path: Path) -> None:
@@ -46,7 +44,7 @@ def test_data_that_are_not_there_are_found_early(tmp_path: Path) -> None:
 def test_a_share_is_what_the_partition_gives() -> None:
     whole, regime = load(DataConfig(limit=60)).train, PartitionConfig(kind="disjoint")
     for index, chosen in enumerate(partition(whole.labels, regime, 5, 3)):
-        share = run_share(DataConfig(limit=60), regime, SiteContext(f"a{index}", index, 5, 3, "cpu", Path()))
+        share = run_share(DataConfig(limit=60), regime, SiteContext(f"a{index}", index, 5, 3, "cpu", Path()), HeldOut())
         assert share.images.equal(whole.subset(chosen).images)
 
 
@@ -55,9 +53,9 @@ def test_a_site_trains_on_its_part_and_tests_with_the_rest() -> None:
     whole = load(data).train
     for index, chosen in enumerate(partition(whole.labels, regime, 2, 3)):
         site = SiteContext(f"a{index}", index, 2, 3, "cpu", Path())
-        train, test = run_parts(data, regime, site)
+        train, test = run_parts(data, regime, site, HeldOut())
         assert (len(train), len(test)) == (75, 25)
-        assert run_share(data, regime, site).images.equal(train.images)
+        assert run_share(data, regime, site, HeldOut()).images.equal(train.images)
         held = whole.subset(chosen)
         assert local_parts(held, regime, site)[1].images.equal(test.images)
         assert held.images[train_and_test(held.labels, 0.75, 3, index)[0]].equal(train.images)
@@ -67,7 +65,8 @@ def test_a_site_trains_on_its_part_and_tests_with_the_rest() -> None:
 def test_imbalance_cuts_what_sites_get_and_nothing_else() -> None:
     data, regime = DataConfig(), PartitionConfig(imbalance=dict.fromkeys(range(5, 10), 0.1))
     splits = load(data)
-    shares = [run_share(data, regime, SiteContext(f"a{index}", index, 5, 0, "cpu", Path())) for index in range(5)]
+    sites = [SiteContext(f"a{index}", index, 5, 0, "cpu", Path()) for index in range(5)]
+    shares = [run_share(data, regime, site, HeldOut()) for site in sites]
     held = [sum(share.histogram()[label] for share in shares) for label in range(10)]
     whole = splits.train.histogram()
     assert held == [*whole[:5], *(round(0.1 * size) for size in whole[5:])]

@@ -96,5 +96,5 @@ def test_rounds_replace_words(federation: Make) -> None:
 
 def test_other_pictures_to_measure_with_are_refused(run: Any) -> None:
     other = run.config.model_copy(update={"data": DataConfig(size=16)})
-    with pytest.raises(DataError, match=r"\(1, 16, 16\)"):
+    with pytest.raises(DataError, match="1 x 16 x 16"):
         run_job(other, run.network, run.folder, 0, NullProgress())

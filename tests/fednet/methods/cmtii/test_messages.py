@@ -8,7 +8,7 @@ from fednet.errors import MethodError
 from fednet.methods.cmtii.messages import TUNED_ARMS, CmtiiCapabilities, parse_arm, parse_round, read_cmtii_capabilities
 
 CAPABILITIES = CmtiiCapabilities(
-    histogram=(3, 4), tests=2, classes=("a", "b"), shape=(1, 8, 8), models="abc", parameters=10, common=True
+    histogram=(3, 4), tests=2, classes=("a", "b"), shape=(1, 8, 8), models="abc", parameters=10
 )
 
 

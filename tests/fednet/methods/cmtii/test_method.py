@@ -29,4 +29,4 @@ def test_it_makes_a_site_with_the_configuration_of_the_run(tmp_path: Path) -> No
     site = METHOD.site(config, SiteContext("a1", 0, 3, 0, "cpu", tmp_path), {})
     assert isinstance(site, CmtiiSite)
     assert site.config == config
-    assert site.own_images is None
+    assert site.own is None

@@ -18,9 +18,7 @@ from fednet.methods.cmtii.results import arm_accuracies, summarise, traffic_byte
 from fednet.reporting.summary import SummaryTable
 
 CAPABILITIES = {
-    name: CmtiiCapabilities(
-        histogram=(3, 4), tests=2, classes=("a", "b"), shape=(1, 8, 8), models="abc", parameters=10, common=True
-    )
+    name: CmtiiCapabilities(histogram=(3, 4), tests=2, classes=("a", "b"), shape=(1, 8, 8), models="abc", parameters=10)
     for name in ("a1", "a2")
 }
 QUALITY = {"count": 4, "accuracy": 0.75, "by_class": {"a": 0.75}, "frechet": 1.5, "floor": 1.0, "inception_score": 1.2}

@@ -41,14 +41,14 @@ def test_a_site_trains_on_three_quarters() -> None:
 
 
 def test_measures_lie_as_private_pictures_do() -> None:
-    found, plain = CmtiiDataSplit(DATA, 0.4).measures(), load(DATA)
+    found, plain = CmtiiDataSplit(DATA, 0.4).oriented(load(DATA)), load(DATA)
     assert torch.equal(found.test.images, plain.test.images.transpose(2, 3))
     assert torch.equal(found.judge.images, plain.judge.images.transpose(2, 3))
 
 
 def test_without_a_public_part_nothing_is_turned() -> None:
     split = CmtiiDataSplit(DATA, 0.0)
-    assert torch.equal(split.measures().test.images, load(DATA).test.images)
+    assert torch.equal(split.oriented(load(DATA)).test.images, load(DATA).test.images)
     assert sum(len(split.site_data(REGIME, site(k)).train) for k in range(3)) > 0.7 * len(load(DATA).train)
 
 
@@ -63,7 +63,7 @@ def test_own_pictures_lie_as_the_measures_do() -> None:
     for public in (0.4, 0.0):
         split = CmtiiDataSplit(DATA, public)
         part = split.site_data(REGIME, site(0), own)
-        assert keys(torch.cat([part.train.images, part.test.images])) == keys(split.measures().judge.images)
+        assert keys(torch.cat([part.train.images, part.test.images])) == keys(split.oriented(load(DATA)).judge.images)
 
 
 def test_a_public_part_leaves_something_on_both_sides() -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 
-from fednet.data.datasets import ImageSet, Splits
-from fednet.errors import DataError, MethodError
-from fednet.methods.common.capabilities import ImageCapabilities, read_capabilities, require_matching_data
+from fednet.errors import MethodError
+from fednet.methods.common.capabilities import ImageCapabilities, read_capabilities
 
 
 class Pictures(ImageCapabilities):
@@ -57,12 +54,3 @@ def test_no_site_and_nonsense_are_refused() -> None:
         read()
     with pytest.raises(MethodError, match="a0 has no capabilities of the method images"):
         read(Pictures(), a0="{]")
-
-
-def test_the_data_must_look_like_what_the_sites_have() -> None:
-    part = ImageSet(torch.zeros(2, 1, 8, 8), torch.tensor([0, 1]), ("a", "b"))
-    splits = Splits(part, part, part)
-    assert require_matching_data(splits, read(Pictures())) is splits
-    for other in (replace(part, classes=("a", "c")), replace(part, images=torch.zeros(2, 3, 8, 8))):
-        with pytest.raises(DataError, match=r"a1 has .*: set data to what the sites have"):
-            require_matching_data(Splits(part, part, other), read(Pictures()))

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from pydantic import BaseModel
 from torch import Tensor
 
 from fednet.api import ModelState, NullProgress, Progress, Question, RoundTask, SiteContext, Update
@@ -16,11 +15,12 @@ from fednet.data.config import DataConfig
 from fednet.data.datasets import ImageSet
 from fednet.errors import DataError, MethodError, ModelError
 from fednet.federated.site_models import SiteModels
+from fednet.methods.common.capabilities import ImageCapabilities
 from fednet.methods.common.config import ImageConfig
 from fednet.methods.common.site import ImageSite, QuestionHandlers, RoundModels
 
 
-class Counted(BaseModel):
+class Counted(ImageCapabilities):
     pictures: int
 
 
@@ -35,7 +35,7 @@ class CountingSite(RoundModels, ImageSite[ImageConfig, ImageSet]):
         return self.read_images(progress)
 
     def capabilities(self) -> Counted:
-        return Counted(pictures=len(self.loaded))
+        return Counted(pictures=len(self.loaded), classes=self.classes, shape=self.loaded.shape)
 
     def handlers(self) -> QuestionHandlers:
         return {"count": self._count}
@@ -57,7 +57,9 @@ def few() -> ImageSet:
 
 def test_a_prepared_site_says_what_it_has_and_answers(tmp_path: Path) -> None:
     site = CountingSite(ImageConfig(), context(tmp_path), few())
-    assert json.loads(site.prepare(NullProgress())) == {"pictures": 3}
+    assert json.loads(site.prepare(NullProgress())) == {
+        "pictures": 3, "classes": ["a", "b"], "shape": [1, 8, 8], "own": True, "parts": {"train": 3},
+    }  # fmt: skip
     assert site.answer(Question("count", {}))["count"].tolist() == [3]
     with pytest.raises(MethodError, match=r"^a1: unknown question 'else'; expected one of count$"):
         site.answer(Question("else", {}))
@@ -74,7 +76,6 @@ def test_pictures_are_a_share_of_the_runs_data_or_all_of_the_sites_own(tmp_path:
     own = CountingSite.from_overrides(config, context(tmp_path), {"data": {"limit": 50}})
     assert json.loads(shared.prepare(NullProgress()))["pictures"] < 100
     assert json.loads(own.prepare(NullProgress()))["pictures"] == 50
-    assert own.config.data.limit == 50
     with pytest.raises(DataError):
         CountingSite.from_overrides(config, context(tmp_path), {"data": {"name": "nope"}})
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from fednet.errors import UnknownClass
 from fednet.federated.config import Momentum
 from fednet.methods.fedbagan.config import MAX_MOMENT, FedBaganConfig, check
 
@@ -53,8 +54,14 @@ def test_the_plain_gan_has_as_many_batches() -> None:
 
 
 def test_the_rare_classes_are_those_that_are_cut() -> None:
-    assert FedBaganConfig.model_validate({"partition": {"imbalance": {7: 0.1, 2: 0.5, 3: 1.0}}}).rare == (2, 7)
-    assert FedBaganConfig().rare == ()
+    digits = tuple("0123456789")
+    config = FedBaganConfig.model_validate({"partition": {"imbalance": {7: 0.1, 2: 0.5, 3: 1.0}}})
+    assert config.rare(digits) == (2, 7)
+    assert FedBaganConfig().rare(digits) == ()
+    named = FedBaganConfig.model_validate({"partition": {"imbalance": {"owl": 0.1}}})
+    assert named.rare(("cat", "owl")) == (1,)
+    with pytest.raises(UnknownClass, match=r"partition\.imbalance names the class 'owl'; the classes are cat, dog"):
+        named.rare(("cat", "dog"))
 
 
 def test_digits_are_there() -> None:

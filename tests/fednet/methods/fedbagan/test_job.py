@@ -127,7 +127,7 @@ def unpack_model(made: Any, model: str) -> dict[str, torch.Tensor]:
 
 def test_sites_that_do_not_fit_are_refused(federation: Make, whole: Make, tmp_path: Path) -> None:
     stripes = federation()
-    with pytest.raises(DataError, match="set data to what the sites have"):
+    with pytest.raises(DataError, match="fedbagan needs pictures of its own to measure with"):
         run_job(stripes.config, stripes.network, tmp_path, 0, NullProgress())
     made = whole()
     wider = made.config.model_copy(update={"model": made.config.model.model_copy(update={"latent": 5})})

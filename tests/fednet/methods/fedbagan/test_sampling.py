@@ -22,13 +22,14 @@ Make = Callable[..., Any]
 def test_which_labels_are_drawn() -> None:
     assert validated_labels(SampleRequest(count=2), NAMES).tolist() == [0, 0, 1, 1, 2, 2]
     assert validated_labels(SampleRequest(labels=(2, 0), count=1), NAMES).tolist() == [2, 0]
+    assert validated_labels(SampleRequest(labels=("checks", "rows"), count=1), NAMES).tolist() == [2, 0]
 
 
 @pytest.mark.parametrize(
     ("request_", "reason"),
     [
-        (SampleRequest(labels=(3,)), r"there is no class 3: the labels are 0 to 2 \(0 rows, 1 columns, 2 checks\)"),
-        (SampleRequest(labels=(-1,)), "there is no class -1"),
+        (SampleRequest(labels=(3,)), "labels names the class '3'; the classes are rows, columns, checks"),
+        (SampleRequest(labels=("dots",)), "labels names the class 'dots'"),
         (SampleRequest(labels=(0,), count=20_001), "20001 pictures cannot be generated at once"),
         (SampleRequest(labels=()), "0 pictures cannot be generated"),
     ],

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fednet.errors import DataError
+from fednet.errors import DataError, UnknownClass
 from fednet.methods.novelty.config import NoveltyConfig, NoveltyPipelineConfig, check
 
 
@@ -16,7 +16,8 @@ def test_the_defaults_are_the_source_s_flow() -> None:
     flow = NoveltyConfig().flow
     assert (flow.first, flow.unseen) == ((0, 1, 2), (3, 4))
     assert flow.shares == ((0, 1, 2, 3), (0, 1, 2, 4))
-    assert flow.known() == flow.inside() == (0, 1, 2, 3, 4)
+    labels = flow.labels(tuple("0123456789"))
+    assert labels.known() == labels.inside() == (0, 1, 2, 3, 4)
     check(NoveltyConfig())
 
 
@@ -30,7 +31,7 @@ def test_it_survives_json() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"flow": {"first": [0], "unseen": [0, 1]}}, "share the labels"),
+        ({"flow": {"first": [0], "unseen": [0, 1]}}, "share the classes"),
         ({"flow": {"shares": []}}, "at least 1"),
         ({"flow": {"first": [-1]}}, "greater than or equal to 0"),
         ({"detector": {"unet": {"conditional": True}}}, "network is unconditional"),
@@ -52,4 +53,13 @@ def test_missing_data_and_checkpoints_are_found_early(tmp_path: Path) -> None:
 
 
 def test_lists_are_joined() -> None:
-    assert NoveltyPipelineConfig(shares=((4, 2), (2, 7))).known() == (2, 4, 7)
+    flow = NoveltyPipelineConfig(shares=((4, 2), (2, 7)))
+    assert flow.labels(tuple("0123456789")).known() == (2, 4, 7)
+
+
+def test_classes_are_named() -> None:
+    flow = NoveltyPipelineConfig(first=("dog",), unseen=("cat",), shares=(("cat", "dog"),), belongs=(("owl",),))
+    labels = flow.labels(("cat", "dog", "owl"))
+    assert (labels.first, labels.unseen, labels.known(), labels.inside()) == ((1,), (0,), (0, 1), (2,))
+    with pytest.raises(UnknownClass, match=r"flow.first names the class 'dog'; the classes are cat, owl"):
+        flow.labels(("cat", "owl"))

@@ -50,11 +50,11 @@ def job(
 ) -> Any:
     """Runs the small job on a cluster, in a folder."""
     train, judge, test = (pictures(0, 1, 2, 3, count=8, seed=seed) for seed in (7, 8, 9))
-    monkeypatch.setattr(novelty_job, "load", lambda _: Splits(train, judge, test))
+    monkeypatch.setattr(novelty_job, "required_splits", lambda *_: Splits(train, judge, test))
 
     def run(folder: Path, progress: Any = None, cluster: Any = None, **flow: Any) -> Any:
         folder.mkdir(exist_ok=True)
-        config = small_config(flow={**FLOW, **flow})
+        config = small_config(flow={**FLOW, **flow}, report={"real": True})
         cluster = cluster or make_cluster(config, folder)
         return novelty_job.run_job(config, cluster.network, folder, 0, progress or NullProgress())
 
@@ -91,6 +91,7 @@ def test_without_detector_rounds_only_the_classifier_is_there(job: Any, tmp_path
     assert [section.title for section in summary.sections] == [
         "One site's model, set everywhere",
         "Rounds of the classifier",
+        "Data",
     ]
 
 
@@ -110,9 +111,9 @@ def test_a_stopped_run_goes_on_to_the_same_result(
 
 def test_steps_that_the_sites_cannot_take_are_refused_before_any_is(job: Any, tmp_path: Path) -> None:
     for flow, message in (
-        ({"first": [3], "unseen": [0]}, r"a1 has no pictures of label 3"),
-        ({"shares": [[0, 3]]}, r"a1 has no pictures of label 3"),
-        ({"first": [9]}, r"flow names the labels \[9\]"),
+        ({"first": [3], "unseen": [0]}, r"a1 has no pictures of four"),
+        ({"shares": [[0, 3]]}, r"a1 has no pictures of four"),
+        ({"first": [9]}, r"flow\.first names the class '9'; the classes are one, two, three, four"),
         ({"belongs": [[0, 1, 2], [1, 2, 3]]}, "leave some out"),
     ):
         with pytest.raises(DataError, match=message):
@@ -126,7 +127,7 @@ def test_too_few_pictures_to_calibrate_with_are_found_early(
     score = {"reconstructions": 2, "steps": 2, "false_alarms": 0.01}
     config = small_config(flow=FLOW, detector={"score": score})
     cluster = make_cluster(config, tmp_path)
-    with pytest.raises(DataError, match=r"a1 holds out 4 pictures of 1; a false-alarm rate of 0\.01 needs 99"):
+    with pytest.raises(DataError, match=r"a1 holds out 4 pictures of two; a false-alarm rate of 0\.01 needs 99"):
         novelty_job.run_job(config, cluster.network, tmp_path, 0, NullProgress())
 
 
@@ -134,7 +135,7 @@ def test_data_of_another_kind_are_refused(
     make_cluster: Callable[..., Any], small_config: Callable[..., Any], tmp_path: Path
 ) -> None:
     cluster = make_cluster()
-    with pytest.raises(DataError, match="set data to what the sites have"):
+    with pytest.raises(DataError, match="novelty needs pictures of its own to measure with"):
         novelty_job.run_job(small_config(), cluster.network, tmp_path, 0, NullProgress())
 
 
@@ -146,5 +147,6 @@ def test_a_site_has_its_share_or_data_of_its_own(small_config: Callable[..., Any
     )
     capabilities = [json.loads(one.prepare(NullProgress())) for one in (shared, own)]
     assert [sum(site["histogram"]) + sum(site["held_out"]) for site in capabilities] == [539, 100]
+    lost = NoveltySite.from_overrides(small_config(), site, {"data": {"name": "mnist", "root": str(tmp_path / "no")}})
     with pytest.raises(DataError):
-        NoveltySite.from_overrides(small_config(), site, {"data": {"name": "mnist", "root": str(tmp_path / "no")}})
+        lost.announce()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fednet.api import RoundRecord
-from fednet.methods.novelty.config import NoveltyConfig
+from fednet.methods.novelty.config import FlowLabels, NoveltyConfig
 from fednet.methods.novelty.findings import (
     OWN_DETECTORS,
     SHARED_DETECTOR,
@@ -51,9 +51,13 @@ def config(small_config: Callable[..., NoveltyConfig]) -> NoveltyConfig:
     return small_config()
 
 
+def labels(config: NoveltyConfig) -> FlowLabels:
+    return config.flow.labels(tuple("0123456789"))
+
+
 @pytest.mark.parametrize(("digest", "note"), [("abc", "The same bytes"), ("other", "do NOT have the same model")])
 def test_the_first_model_is_compared_by_site(config: NoveltyConfig, digest: str, note: str) -> None:
-    section = summarise(config, NoveltyFindings(first=first(digest)), ("a1", "a2")).sections[0]
+    section = summarise(config, NoveltyFindings(first=first(digest)), ("a1", "a2"), labels(config)).sections[0]
     assert section.table is not None
     assert [row[0] for row in section.table.rows] == ["a1, before", "a1", "a2"]
     assert [row[2] for row in section.table.rows] == [None, 0.1, None]
@@ -66,7 +70,7 @@ def test_rounds_are_shown_with_the_lowest_accuracy_and_booked(config: NoveltyCon
         for k in (1, 2)
     )
     findings = NoveltyFindings(rounds=rounds, detector=(DetectorRound(closed(DETECTOR)),))
-    summary = summarise(config, findings, ("a1", "a2"))
+    summary = summarise(config, findings, ("a1", "a2"), labels(config))
     (line,) = summary.sections[0].charts[0].lines.values()
     assert [y for _, y in line] == pytest.approx([0.5, 0.6])
     assert summary.title == "2 sites"
@@ -79,12 +83,12 @@ def test_rates_are_those_at_the_threshold(config: NoveltyConfig, tmp_path: Path)
     rates = json.loads((tmp_path / "metrics.json").read_text())["rates"]
     assert rates[SHARED_DETECTOR] == {"auroc": 0.875, "fpr": 0.25, "tpr": 0.75, "threshold": 1.0}
     assert rates[OWN_DETECTORS] == {"auroc": 1.0, "fpr": None, "tpr": None, "threshold": None}
-    summary = summarise(config, NoveltyFindings(trials=TRIALS), ("a1",))
+    summary = summarise(config, NoveltyFindings(trials=TRIALS), ("a1",), labels(config))
     assert "belong" in summary.title
     assert all((tmp_path / figure.file).is_file() for section in summary.sections for figure in section.figures)
 
 
 def test_a_run_that_measured_nothing_has_no_sections(config: NoveltyConfig, tmp_path: Path) -> None:
     write_metrics(tmp_path, NoveltyFindings())
-    assert summarise(config, NoveltyFindings(), ("a1",)).sections == ()
+    assert summarise(config, NoveltyFindings(), ("a1",), labels(config)).sections == ()
     assert json.loads((tmp_path / "metrics.json").read_text())["first"] is None

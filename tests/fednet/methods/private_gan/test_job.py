@@ -13,12 +13,14 @@ import torch
 from PIL import Image
 
 from fednet.api import NullProgress, Question, Replies, RoundPlan, SiteContext
+from fednet.data.config import DataConfig
 from fednet.data.datasets import ImageSet, Splits
 from fednet.errors import DataError, MeasureError, MethodError
 from fednet.federated import aggregation, local_network
 from fednet.federated.config import Federation
 from fednet.methods.common import job as common_job
-from fednet.methods.common.capabilities import require_matching_data
+from fednet.methods.common.config import MeasureConfig
+from fednet.methods.common.measures import required_splits
 from fednet.methods.private_gan import job
 from fednet.methods.private_gan.job import run_job
 from fednet.methods.private_gan.messages import DRAW, GAN, TRAIN, read_private_gan_capabilities
@@ -45,7 +47,7 @@ def splits(monkeypatch: pytest.MonkeyPatch) -> Splits:
         return ImageSet(images + 0.2 * torch.rand(images.shape, generator=random), labels, ("rows", "columns"))
 
     made = Splits(part(60, 1), part(60, 2), part(60, 3))
-    monkeypatch.setattr(job, "load", lambda _config: made)
+    monkeypatch.setattr(job, "required_splits", lambda *_: made)
     judge = train_judge
     monkeypatch.setattr(common_job, "train_judge", lambda split, **rest: judge(split, **{**rest, "steps": 20}))
     return made
@@ -215,11 +217,11 @@ def test_batch_norm_survives_a_server_optimiser(federation: Make, server: str) -
     assert bool(torch.isfinite(pictures["images"]).all())
 
 
-def test_what_does_not_fit_is_refused(federation: Make, splits: Splits, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused(federation: Make) -> None:
     made = federation()
-    small = Splits(*(ImageSet(part.images[..., :4, :4], part.labels, part.classes) for part in vars(splits).values()))
-    with pytest.raises(DataError, match="set data to what the sites have"):
-        require_matching_data(small, read_private_gan_capabilities(made.capabilities))
+    measured = made.config.model_copy(update={"measure": MeasureConfig(data=DataConfig(size=4))})
+    with pytest.raises(DataError, match=r"has pictures 1 x 4 x 4, a1 has 1 x 8 x 8"):
+        required_splits(measured, read_private_gan_capabilities(made.capabilities), "this")
     with pytest.raises(MethodError, match="no site answers"):
         read_private_gan_capabilities({})
     with pytest.raises(MethodError, match="has no capabilities"):

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from fednet.api import NullProgress, SiteContext
 from fednet.errors import DataError
 from fednet.federated.local_network import local_ask
+from fednet.methods.common.measures import UNMEASURED
 from fednet.methods.score_inference.config import ScoreInferenceConfig
 from fednet.methods.score_inference.job import run_job
 from fednet.methods.score_inference.site import ScoreInferenceSite
@@ -54,16 +55,22 @@ def test_a_run_leaves_its_results(tmp_path: Path) -> None:
     assert [row[0] for row in table.rows] == ["mean", "mixture"]
     assert all(len(row) == len(table.columns) for row in table.rows)
     figures = [figure for section in summary.sections for figure in section.figures]
-    assert [figure.title for figure in figures[:3]] == ["real data", "mean", "mixture"]
-    assert len(figures) == 5
+    assert [figure.title for figure in figures[:2]] == ["mean", "mixture"]
+    assert len(figures) == 4
     assert all(Image.open(tmp_path / figure.file).size[0] > 100 for figure in figures)
     assert summary.accounts["mean"].nodes["a2"] == Participation(4, 1, 4, 0)
     tensors = load_file(tmp_path / "samples" / "mixture" / "samples.safetensors")
     assert tensors["images"].shape == (20, 1, 8, 8)
     assert tensors["log_p"].shape == (2, 20)
     assert bool(tensors["log_p"].any())
-    assert {path.parent.name for path in tmp_path.glob("samples/*/grid.png")} == {"real", "mean", "mixture"}
+    assert {path.parent.name for path in tmp_path.glob("samples/*/grid.png")} == {"mean", "mixture"}, "no real picture"
     assert sum(json.loads(capabilities["a1"])["histogram"][5:]) == 0
+
+
+def test_real_pictures_are_shown_where_the_configuration_says_so(tmp_path: Path) -> None:
+    summary, _ = go(tmp_path, {"report": {"real": True}, "arms": {"mean": {}}})
+    assert [figure.title for figure in summary.sections[1].figures] == ["real data", "mean"]
+    assert (tmp_path / "samples" / "real" / "grid.png").is_file()
 
 
 def test_the_same_run_replays_bit_for_bit(tmp_path: Path) -> None:
@@ -95,14 +102,34 @@ def test_samples_that_cannot_be_measured_are_kept_and_the_reason_told(
     assert (tmp_path / "samples" / "mean" / "grid.png").exists()
 
 
-def test_agents_of_other_data_are_refused_before_anything_is_drawn(
+def test_sites_with_data_of_their_own_need_nobody_s_pictures_to_compare_with(
     tmp_path: Path, federation: Callable[..., Any], small_config: Callable[..., Any]
 ) -> None:
     made = federation(small_config())
     network = SimpleNamespace(ask=local_ask(made.sites), capabilities=made.capabilities)
-    with pytest.raises(DataError, match="set data"):
-        run_job(ScoreInferenceConfig.model_validate(DIGITS), network, tmp_path / "run", 0, NullProgress())
+    summary = run_job(made.config, network, tmp_path / "run", 0, NullProgress())
+    data = summary.sections[-1]
+    assert data.table is not None
+    assert data.table.rows == (("a1", "its own", 12), ("a2", "its own", 13), ("a3", "its own", 14))
+    assert data.notes == ("Classes: one, two, three.", UNMEASURED)
+    results = summary.sections[0].table
+    assert results is not None
+    assert all(row[5:10] == (None,) * 5 for row in results.rows)
+
+
+def test_data_of_another_shape_to_measure_with_are_refused_before_anything_is_drawn(
+    tmp_path: Path, federation: Callable[..., Any], small_config: Callable[..., Any]
+) -> None:
+    made = federation(small_config(measure={"data": {"limit": 20}}))
+    network = SimpleNamespace(ask=local_ask(made.sites), capabilities=made.capabilities)
+    with pytest.raises(DataError, match=r"set measure\.data to pictures like the sites'"):
+        run_job(made.config, network, tmp_path / "run", 0, NullProgress())
     assert not (tmp_path / "run").exists()
+
+
+def test_nothing_is_held_out_where_nothing_is_measured(tmp_path: Path) -> None:
+    _, capabilities = go(tmp_path, {"data": {}, "measure": None, "arms": {"mean": {}}})
+    assert sum(json.loads(text)["pictures"] for text in capabilities.values()) == 1797
 
 
 def test_a_site_with_data_of_its_own_keeps_all_of_it(tmp_path: Path) -> None:

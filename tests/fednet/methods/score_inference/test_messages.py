@@ -11,7 +11,8 @@ from fednet.methods.score_inference.messages import ScoreCapabilities, read_scor
 
 def capabilities(**changes: object) -> str:
     values = {
-        "classes": ("one", "two"), "shape": (1, 4, 4), "histogram": (3, 4), "conditional": False, "sde": VP(),
+        "classes": ("one", "two"), "shape": (1, 4, 4),
+        "pictures": 7, "histogram": (3, 4), "conditional": False, "sde": VP(),
         "architecture": "abc", "steps": 3, "loss": 0.5, "seconds": 0.0,
     }  # fmt: skip
     return ScoreCapabilities.model_validate(values | changes).model_dump_json()

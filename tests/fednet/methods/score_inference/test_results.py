@@ -20,6 +20,7 @@ from fednet.reporting.summary import ParticipationAccount
 
 CARD = ScoreCapabilities.model_validate(
     {
+        "pictures": 1,
         "histogram": [1, 0],
         "classes": ["zero", "one"],
         "shape": [1, 4, 4],

@@ -132,8 +132,8 @@ class Points:
 
     def card(self, count: int) -> ScoreCapabilities:
         return ScoreCapabilities(
-            histogram=(count,), classes=("one",), shape=(1, 1, 1), conditional=False, sde=VP(), architecture="0",
-            steps=1, loss=1.0, seconds=1.0,
+            pictures=count, histogram=(count,), classes=("one",), shape=(1, 1, 1), conditional=False, sde=VP(),
+            architecture="0", steps=1, loss=1.0, seconds=1.0,
         )  # fmt: skip
 
     def __call__(self, question: Question) -> Replies:
@@ -187,11 +187,12 @@ def test_labels_are_shared_out_evenly(federation: Callable[..., Any], small_conf
     for wanted, labels in (
         (SamplesConfig(total=7), [0, 0, 0, 1, 1, 2, 2]),
         (SamplesConfig(per_label=2, labels=(2, 0)), [2, 2, 0, 0]),
+        (SamplesConfig(per_label=1, labels=("three", "one")), [2, 0]),
     ):
         drawn_labels = requested_labels(wanted, capabilities)
         assert drawn_labels is not None
         assert drawn_labels.tolist() == labels
-    with pytest.raises(MethodError, match=r"\[3\]"):
+    with pytest.raises(MethodError, match=r"samples\.labels names the class '3'"):
         requested_labels(SamplesConfig(labels=(0, 3)), capabilities)
     assert requested_labels(SamplesConfig(), capabilities.model_copy(update={"conditional": False})) is None
 

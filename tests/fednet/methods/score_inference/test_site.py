@@ -74,7 +74,7 @@ def test_a_stopped_training_leaves_no_checkpoint(
 ) -> None:
     made = federation(small_config(train={"steps": 2}))
     site = ScoreInferenceSite(
-        small_config(train={"steps": 9}), SiteContext("b", 0, 1, 0, "cpu", tmp_path / "b"), made.sites["a1"].own_images
+        small_config(train={"steps": 9}), SiteContext("b", 0, 1, 0, "cpu", tmp_path / "b"), made.sites["a1"].own
     )
     with pytest.raises(Stopped):
         site.prepare(Counting(last=2))
@@ -154,7 +154,7 @@ def test_an_unprepared_agent_says_so(small_config: Callable[..., Any], tmp_path:
 def test_a_device_that_is_not_there_is_named(
     federation: Callable[..., Any], small_config: Callable[..., Any], tmp_path: Path
 ) -> None:
-    share = federation(count=1).sites["a1"].own_images
+    share = federation(count=1).sites["a1"].own
     with pytest.raises(ModelError, match="cuda:99"):
         ScoreInferenceSite(small_config(), SiteContext("a1", 0, 1, 0, "cuda:99", tmp_path / "x"), share).prepare(
             NullProgress()

@@ -1,0 +1,55 @@
+"""Samples are measured with pictures of the asker's choice, with those held out of the run's data, or not at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from fednet.data.config import DataConfig
+from fednet.errors import DataError
+from fednet.methods.common.agreement import DataAnnouncement
+from fednet.methods.common.capabilities import ImageCapabilities
+from fednet.methods.common.config import ImageConfig, MeasureConfig
+from fednet.methods.common.measures import (
+    SWITCHED_OFF,
+    UNMEASURED,
+    measuring_data,
+    measuring_splits,
+    require_measurable,
+    required_splits,
+    unmeasured,
+)
+
+DIGITS = DataConfig(limit=40)
+SITE = ImageCapabilities(classes=("3", "eleven"), shape=(1, 8, 8), own=True)
+
+
+def test_the_run_s_data_measures_where_a_site_has_a_share_of_it() -> None:
+    config = ImageConfig(data=DIGITS)
+    assert measuring_data(config, {"a": True, "b": False}) == DIGITS
+    assert measuring_data(config, {"a": True, "b": True}) is None
+    assert measuring_data(config.model_copy(update={"measure": None}), {"a": False}) is None
+    assert [unmeasured(one) for one in (config, ImageConfig(measure=None))] == [UNMEASURED, SWITCHED_OFF]
+
+
+def test_what_is_held_out_follows_from_what_measures() -> None:
+    assert ImageConfig().held_out_of_run is not None
+    assert ImageConfig(measure=None).held_out_of_run is None
+    assert ImageConfig(measure=MeasureConfig(data=DIGITS)).held_out_of_run is None
+
+
+def test_classes_of_the_run_come_first_and_others_after_them() -> None:
+    splits = measuring_splits(ImageConfig(measure=MeasureConfig(data=DIGITS)), {"a": SITE})
+    assert splits is not None
+    assert splits.test.classes == ("3", "eleven", "0", "1", "2", "4", "5", "6", "7", "8", "9")
+    assert splits.test.histogram()[:2] == (4, 0)
+
+
+def test_what_does_not_fit_is_refused_before_anything_trains() -> None:
+    site = DataAnnouncement(classes=("3",), shape=(3, 8, 8), own=True).model_dump_json()
+    require_measurable(ImageConfig(), {"a": site})
+    with pytest.raises(DataError, match="has pictures 1 x 8 x 8, a has 3 x 8 x 8"):
+        require_measurable(ImageConfig(measure=MeasureConfig(data=DIGITS)), {"a": site})
+    with pytest.raises(DataError, match="this needs pictures of its own to measure with, and there are none"):
+        require_measurable(ImageConfig(), {"a": site}, "this")
+    with pytest.raises(DataError, match="this needs pictures of its own to measure with"):
+        required_splits(ImageConfig(), {"a": SITE}, "this")
