@@ -87,9 +87,9 @@ def mixture(counts: LabelCounts) -> CombinationRule:
     """The union of the sites' data: weights gamma_k proportional to w_k p_k(x), w_k the images of site k.
 
     A sample that was on its way to a site's data when the site is lost would end nowhere: the others' scores lead it to
-    none of their data. At the loss x_t has the density sum_k w_k p_k,t. If it is kept with 1 - gamma_lost(x_t) it
-    has that of the remaining sites' union, the sum over k != lost of w_k p_k,t up to its norm, as has every sample that
-    is drawn again without the lost site. `RuleState.survival` is the product of these probabilities.
+    none of their data. At the loss x_t has the density sum_k w_k p_k,t. Each kept with probability 1 - gamma_lost(x_t),
+    they have that of the remaining sites' union, the sum over k != lost of w_k p_k,t up to its norm, as has every one
+    that is drawn again without the lost site. `RuleState.survival` is the product of these probabilities.
     """
     shares = counts.of_each_sample()
 
