@@ -7,7 +7,7 @@ Knows nothing of processes, devices or ports, which are the plan's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -162,8 +162,10 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
         ConfigError: the source does not exist or is wrong; every fault of the document is listed.
     """
     document = from_values(source, overrides) if isinstance(source, Mapping) else parse(*_find(str(source)), overrides)
+    folder = Path() if isinstance(source, Mapping) else Path(source).parent
+    document = _with_absolute_roots(document, folder)
     if names_modules(document.values):
-        make_importable(Path() if isinstance(source, Mapping) else Path(source).parent)
+        make_importable(folder)
     own = {key: value for key, value in document.values.items() if key in ClusterConfig.model_fields}
     rest = {key: value for key, value in document.values.items() if key not in ClusterConfig.model_fields}
     cluster, faults = validate_model(ClusterConfig, own, document)
@@ -175,6 +177,33 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     _require_site_data(cluster, method, document)
     _require_feasible(cluster, method, document)
     return LoadedConfig(cluster, method, document)
+
+
+def _with_absolute_roots(document: YamlDocument, folder: Path) -> YamlDocument:
+    """The document with every `data.root` as an absolute path: it is relative to the file that says it.
+
+    What an override or a program says is relative to the current folder.
+    """
+    nodes = document.values.get("nodes")
+    names = nodes if isinstance(nodes, dict) else {}
+    values = document.values
+    for key in (("data", "root"), *(("nodes", str(name), "data", "root") for name in names)):
+        root = _at(values, key)
+        if isinstance(root, str) and root:
+            base = folder if document.place(key).line is not None else Path()
+            values = _put(values, key, str((base / Path(root).expanduser()).absolute()))
+    return replace(document, values=values)
+
+
+def _at(values: Any, key: KeyPath) -> Any:
+    for step in key:
+        values = values.get(step) if isinstance(values, dict) else None
+    return values
+
+
+def _put(values: dict[str, Any], key: KeyPath, value: Any) -> dict[str, Any]:
+    head, *rest = key
+    return {**values, head: _put(values[head], tuple(rest), value) if rest else value}
 
 
 def _find(source: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What this machine has: cores, CUDA devices, free ports. Looks only; deciding is the plan's.
+"""What this machine has: cores, memory, CUDA devices, free ports. Looks only; deciding is the plan's.
 
 Torch is imported when the CUDA devices are counted, not before.
 """
@@ -10,6 +10,8 @@ import random
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+import psutil
 
 _LOWEST, _HIGHEST = 20_000, 32_000
 """Below the range that Linux and macOS take outgoing connections from, so that none of them grabs a port."""
@@ -40,6 +42,11 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Bytes of memory that new processes may take."""
+    return int(psutil.virtual_memory().available)
 
 
 def free_ports(host: str = "127.0.0.1") -> Iterator[int]:

@@ -20,6 +20,10 @@ from protocol.topics import is_listen, is_local, split_endpoint
 
 _SOCKET_PATH = 100
 """Longest path of a socket file: the kernel takes 107 bytes (unix(7)); the heartbeat's has a suffix."""
+NODE_BYTES = 176 << 20
+"""Memory of a node without model and data: 100 nodes of a method without torch models took 17.6 GB."""
+CLIENTS_PER_CORE = 8
+"""More start slowly: 100 on two cores were not ready after five minutes."""
 _JOIN_PEERS = 2
 """How many peers a node joins through: one suffices, the second is for the case that the first has died."""
 
@@ -197,6 +201,33 @@ def single_node_spec(
         loaded, name, role, folder, listen=listen, join=join, advertise=advertise, index=index, device=chosen,
         threads=threads, keys=keys, insecure=insecure, through=through,
     )  # fmt: skip
+
+
+def require_capacity(loaded: LoadedConfig, cores: int, memory: int) -> str:
+    """Refuses more clients than this machine has memory for, and says when they are many for its cores.
+
+    Args:
+        loaded: the configuration.
+        cores: of this machine.
+        memory: bytes of it that are free.
+
+    Returns:
+        What the operator should know before the start; empty where nothing is.
+
+    Raises:
+        ConfigError: the clients alone, before any model or picture, take more memory than there is.
+    """
+    clients = len(loaded.cluster.entries)
+    most = memory // NODE_BYTES - 1  # the driver is one more
+    if clients > max(1, most):
+        place = loaded.document.place(("nodes",))
+        expected = f"at most {max(1, most)} clients, each of {NODE_BYTES >> 20} MiB in {memory / (1 << 30):.1f} GiB"
+        hint = "Give fewer, or distribute them over several machines with `fednet node`."
+        raise ConfigError(ConfigProblem(place.where, expected, str(clients), place.line, "nodes", hint))
+    if clients <= CLIENTS_PER_CORE * cores:
+        return ""
+    limit = loaded.cluster.bus.timing.ready
+    return f"{clients} clients share {cores} cores and start slowly: `bus.timing.ready` ends it after {limit:.0f} s"
 
 
 def check_listen(listen: str, wide: bool, given: ConfigProblem) -> None:

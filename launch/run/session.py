@@ -32,13 +32,13 @@ from launch.errors import EXIT_DISK_FULL, EXIT_OK, ConfigError, ConfigProblem, R
 from launch.report import html
 from launch.report.screen import live_display
 from launch.report.status import StatusBoard, planned_nodes
-from launch.run.devices import free_ports, is_host_here, is_port_free, read_inventory
+from launch.run.devices import available_memory, free_ports, is_host_here, is_port_free, read_inventory
 from launch.run.events import RUN_NODE, Event, EventFile, EventListener, make_event
 from launch.run.folder import CONFIG, EVENTS, LOGS, REPORT, locked_folder
 from launch.run.fork_server import PRELOAD, start_fork_server, stop_fork_server, temporary_folder
 from launch.run.keys import ensure_keyrings, require_agreement
 from launch.run.local_data import check_data, tcp_endpoint
-from launch.run.plan import LaunchPlan, make_plan
+from launch.run.plan import LaunchPlan, make_plan, require_capacity
 from launch.run.supervisor import EventSource, RunOutcome, Supervisor
 from nodes.spec import NodeSpec
 from protocol.security.keys import Keyring
@@ -115,7 +115,10 @@ def launch(
         with console.status("loading"):
             listener = _event_source()
             there = read_inventory()
+            notice = require_capacity(loaded, there.cores, available_memory())
             check_data(loaded)
+        if notice:
+            _print(console, notice)
         with _sockets() as sockets:
             keys = _keys(loaded)
             planning = make_plan(loaded, there, free_ports(), out / name, sockets, keys=keys, insecure=insecure)

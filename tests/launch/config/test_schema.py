@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -181,3 +182,28 @@ def test_an_unknown_method(written: Any, method: Any, said: Any) -> None:
         load_config(written(f"name: x\nmethod: {method}\n"))
     assert said in str(caught.value)
     assert caught.value.problems[0].line == 2
+
+
+@pytest.mark.parametrize(
+    ("root", "override", "expected"),
+    [
+        ("pictures", None, "site/pictures"),
+        ("../pictures", None, "site/../pictures"),
+        ("unused", "mine", "mine"),
+        ("/data", None, "/data"),
+    ],
+)
+def test_a_relative_root_is_relative_to_the_file_that_says_it(
+    root: str, override: str | None, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "site").mkdir()
+    text = f"name: own\nmethod: score-inference\ndata: {{name: folder, root: {root}}}\n"
+    text += "nodes: {a1: {data: {root: here}}, a2: {}}\n"
+    (tmp_path / "site" / "cluster.yaml").write_text(text)
+    loaded = load_config("site/cluster.yaml", [f"data.root={override}"] if override else [])
+    assert str(loaded.method.data.root) == str(tmp_path / expected)  # type: ignore[attr-defined]
+    assert loaded.cluster.entries["a1"].data == {"root": str(tmp_path / "site" / "here")}
+    again = tmp_path / "elsewhere.yaml"
+    again.write_text(loaded.dump())
+    assert load_config(again).method == loaded.method

@@ -12,7 +12,7 @@ from launch.config.schema import load_config
 from launch.errors import ConfigError
 from launch.run.devices import DeviceInventory
 from launch.run.keys import ensure_keyrings
-from launch.run.plan import make_plan, single_node_spec
+from launch.run.plan import NODE_BYTES, make_plan, require_capacity, single_node_spec
 from protocol.topics import split_endpoint
 
 FOLDER = Path("runs/x")
@@ -217,3 +217,15 @@ def test_with_keys_an_address_may_be_beyond_loopback(tmp_path: Path) -> None:
         make_plan(
             load_config("score-inference", [wide]), DeviceInventory(0, 1), count(20_000, 2), FOLDER, Path("/sockets")
         )
+
+
+def test_more_clients_than_there_is_memory_for_are_refused_with_the_number() -> None:
+    loaded = load_config("regression", ["nodes=40"])
+    with pytest.raises(ConfigError, match=r"nodes: expected at most 10 clients, each of 176 MiB in 1\.9 GiB, got 40\."):
+        require_capacity(loaded, 64, 11 * NODE_BYTES)
+
+
+def test_many_clients_for_the_cores_are_said_beforehand() -> None:
+    loaded = load_config("regression", ["nodes=40"])
+    assert require_capacity(loaded, 2, 100 * NODE_BYTES).startswith("40 clients share 2 cores")
+    assert require_capacity(loaded, 5, 100 * NODE_BYTES) == ""
