@@ -4,6 +4,11 @@ The classifiers' probabilities are averaged. Each site's detector has a threshol
 by it, and the smallest of these ratios decides: a picture is novel where every site calls it so. With the shared
 detector all sites agree; with their own detectors no weights are shared, and the smallest ratio is the federated score.
 
+The smallest of K ratios exceeds 1 the more rarely, the more sites there are: where all know a picture equally well and
+their scores err independently, a rate of false alarms alpha becomes alpha^K and a power beta becomes beta^K.
+`joint_threshold` calibrates the smallest ratio itself, on pictures that belong and that the asker holds, since no site
+may see another's.
+
 Source: the minimum over sites is fednet's; dropout as in Gal and Ghahramani 2016 (arXiv 1506.02142).
 """
 
@@ -17,9 +22,11 @@ from torch import Tensor
 
 from fednet.api import Network, Progress, Question
 from fednet.errors import MethodError
+from fednet.methods.common.inputs import described
 from fednet.methods.novelty.detector import lowest_scores
 from fednet.methods.novelty.messages import DETECTOR, DETECTORS, OWN_DETECTOR, read_novelty_capabilities
 from fednet.methods.novelty.services import status
+from fednet.metrics.novelty import threshold
 
 CHUNK = 32
 """Pictures that a site scores in one question."""
@@ -157,6 +164,23 @@ class NoveltyScores:
         return lowest_scores(calibrated)
 
 
+def joint_threshold(belonging: NoveltyScores, false_alarms: float) -> float:
+    """The threshold of the smallest ratio of all sites at which a share `false_alarms` of what belongs is called novel.
+
+    The conformal quantile (`fednet.metrics.novelty.threshold`) of the smallest ratios of pictures that belong. It holds
+    for pictures like these and for these sites: with another set of sites it is another one.
+
+    Args:
+        belonging: scores of pictures that belong and that no site has trained or calibrated on.
+        false_alarms: in (0, 1).
+
+    Raises:
+        MethodError: no site is calibrated.
+        MeasureError: too few pictures for the rate.
+    """
+    return threshold(belonging.ratio(), false_alarms)
+
+
 def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: bool = False) -> NoveltyInference:
     """Asks for the class of one picture and whether it is novel.
 
@@ -178,7 +202,7 @@ def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: b
         question = Question("score", {"images": images}, {"model": name, "keep": keep}, sites)
         replies = network.ask(question)
         verdicts[name] = {
-            site: NoveltyDecision(float(reply["scores"]), float(reply["threshold"]))
+            site: NoveltyDecision(float(_checked_scores(reply, site, 1)), float(reply["threshold"]))
             for site, reply in replies.by_node.items()
         }
         reconstructed[name] = {
@@ -214,7 +238,7 @@ def scores_by_site(network: Network, images: Tensor, progress: Progress) -> Nove
     for done, chunk in enumerate(torch.split(images, CHUNK)):
         progress.report("scoring, each alone", done * CHUNK, len(images))
         replies = network.ask(Question("score", {"images": chunk}, {"model": OWN_DETECTOR}, sites))
-        rows.append({site: reply["scores"] for site, reply in replies.by_node.items()})
+        rows.append({site: _checked_scores(reply, site, len(chunk)) for site, reply in replies.by_node.items()})
         thresholds |= {site: float(reply["threshold"]) for site, reply in replies.by_node.items()}
     everywhere = sorted(set.intersection(*(set(row) for row in rows)))
     return NoveltyScores(
@@ -241,10 +265,22 @@ def shared_scores(network: Network, images: Tensor, progress: Progress) -> Novel
         inputs = {f"images.{site}": images[part] for site, part in parts.items()}
         replies = network.ask(Question("score", inputs, {"model": DETECTOR}, tuple(parts)))
         for site, reply in replies.by_node.items():
-            scores[parts[site]] = reply["scores"]
+            scores[parts[site]] = _checked_scores(reply, site, len(parts[site]))
             limit = float(reply["threshold"])
         sites = [site for site in sites if site not in replies.lost]
     return NoveltyScores({ALL_SITES: scores}, {ALL_SITES: limit})
+
+
+def _checked_scores(reply: Mapping[str, Tensor], site: str, count: int) -> Tensor:
+    """The scores (count,) in a site's reply.
+
+    Raises:
+        MethodError: they are missing, not as many, or not finite.
+    """
+    scores = reply.get("scores")
+    if scores is None or scores.shape != (count,) or not bool(torch.isfinite(scores).all()):
+        raise MethodError(f"{site} sent scores {described(scores)}, expected {count} finite numbers")
+    return scores
 
 
 def _calibrated(network: Network) -> dict[str, tuple[str, ...]]:

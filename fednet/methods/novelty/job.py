@@ -36,15 +36,19 @@ from fednet.methods.novelty.findings import (
     NoveltyFindings,
     NoveltyTrials,
 )
-from fednet.methods.novelty.inference import NoveltyInference, infer, scores_by_site, shared_scores
+from fednet.methods.novelty.inference import NoveltyInference, infer, joint_threshold, scores_by_site, shared_scores
 from fednet.methods.novelty.labels import Labels, named_labels
 from fednet.methods.novelty.messages import DETECTOR, OWN_DETECTOR, NoveltyCapabilities, read_novelty_capabilities
 from fednet.methods.novelty.results import summarise, write_metrics
 from fednet.metrics.novelty import nearest_distance, softmax_doubt
 from fednet.reporting.summary import Summary, write_summary
+from fednet.seeds import generator
 
 Steps = Iterator[NoveltyFindings]
 """The findings after every step of a stage."""
+
+JOINT_PICTURES = 100
+"""Pictures that calibrate all own detectors together, at most."""
 
 
 def run_job(config: NoveltyConfig, network: Network, folder: Path, seed: int, progress: Progress) -> Summary:
@@ -217,7 +221,7 @@ def _trials(context: NoveltyContext, progress: Progress) -> NoveltyTrials:
     alone = scores_by_site(network, images, progress)
     scores: dict[str, tuple[Tensor, float | None]] = {
         SHARED_DETECTOR: (together.ratio(), 1.0),
-        OWN_DETECTORS: (alone.ratio(), 1.0),
+        OWN_DETECTORS: (alone.ratio(), _joint_threshold(context, progress)),
         **{f"{site} alone": (own, alone.thresholds[site]) for site, own in alone.by_site.items()},
         "own detectors, lowest score": (alone.lowest(), None),
         NEAREST_NEIGHBOUR: (nearest_distance(images, _reference(context)), None),
@@ -229,6 +233,15 @@ def _trials(context: NoveltyContext, progress: Progress) -> NoveltyTrials:
         for name, (values, limit) in scores.items()
     }
     return NoveltyTrials(detectors, {"together": dict(together.thresholds), "alone": dict(alone.thresholds)})
+
+
+def _joint_threshold(context: NoveltyContext, progress: Progress) -> float | None:
+    """The threshold of the own detectors' smallest ratio, from pictures that no site has; None of too few."""
+    images, rate = _reference(context), context.config.detector.score.false_alarms
+    chosen = torch.randperm(len(images), generator=generator(context.seed, "joint threshold"))[:JOINT_PICTURES]
+    if (len(chosen) + 1) * rate < 1:
+        return None
+    return joint_threshold(scores_by_site(context.network, images[chosen], progress), rate)
 
 
 def _examples(context: NoveltyContext, progress: Progress) -> tuple[tuple[int, NoveltyInference], ...]:

@@ -153,7 +153,7 @@ def _notes(config: NoveltyConfig, labels: FlowLabels, trials: NoveltyTrials) -> 
         f"{count} test pictures of {inside}, which belong, and as many of other classes, which are novel.",
         f"Thresholds come from pictures that the sites held out, at a false-alarm rate of {rate:g}.",
         "Where the threshold is 1, scores are counted in thresholds.",
-        f"{OWN_DETECTORS}: no weights are shared; a picture is novel where every site calls it so.",
+        f"{OWN_DETECTORS}: no weights are shared; the threshold is calibrated on further pictures that belong.",
         f"{NEAREST_NEIGHBOUR}: among pictures of all classes that belong, which no federation has in one place.",
         f"{MAX_SOFTMAX}: of the classifier of the rounds.",
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import NormalDist
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,14 @@ import torch
 from fednet.api import Network, NullProgress, Question, Replies
 from fednet.errors import MethodError
 from fednet.methods.novelty import inference, services
-from fednet.methods.novelty.inference import NoveltyDecision, NoveltyScores, infer, scores_by_site, shared_scores
+from fednet.methods.novelty.inference import (
+    NoveltyDecision,
+    NoveltyScores,
+    infer,
+    joint_threshold,
+    scores_by_site,
+    shared_scores,
+)
 
 
 @pytest.fixture
@@ -162,3 +171,45 @@ def test_ratios_are_in_each_site_s_own_thresholds() -> None:
         False,
         True,
     )
+
+
+@pytest.mark.parametrize("sites", [1, 3, 10])
+def test_a_joint_threshold_keeps_its_power_with_the_number_of_sites(sites: int) -> None:
+    """Sites that know all pictures equally well, scores exp(N(0, 1)), novel ones e^2.5 times as high.
+
+    At a ratio of 1 the false alarms are .05^K and the power .804^K: .80, .52, .11. At the joint threshold c the false
+    alarms are P(z > c)^K = .05 and the power is P(z + 2.5 > c)^K: .80, .95, .99.
+    """
+    random = torch.Generator().manual_seed(0)
+
+    def scored(count: int, shift: float) -> NoveltyScores:
+        found = {f"a{k}": (shift + torch.randn(count, generator=random)).exp() for k in range(sites)}
+        return NoveltyScores(found, dict.fromkeys(found, math.exp(1.645)))
+
+    limit = joint_threshold(scored(2000, 0.0), 0.05)
+    inside, outside = scored(20_000, 0.0).ratio(), scored(20_000, 2.5).ratio()
+    assert float((outside > 1).float().mean()) == pytest.approx(0.804**sites, abs=0.02)
+    assert float((inside > limit).float().mean()) == pytest.approx(0.05, abs=0.015)
+    normal = NormalDist()
+    power = normal.cdf(2.5 - normal.inv_cdf(1 - 0.05 ** (1 / sites))) ** sites
+    assert float((outside > limit).float().mean()) == pytest.approx(power, abs=0.025)
+
+
+@pytest.mark.parametrize("bad", [torch.full((1,), torch.nan), torch.zeros(3), None])
+def test_scores_that_are_none_name_their_site(ready: Any, pictures: Callable[..., Any], bad: Any) -> None:
+    """A site that answered NaN was asked again without end."""
+
+    def ask(question: Question) -> Replies:
+        replies: Replies = ready.network.ask(question)
+        if question.task != "score":
+            return replies
+        spoilt = {**replies.by_node["a2"], **({} if bad is None else {"scores": bad})}
+        if bad is None:
+            del spoilt["scores"]
+        return Replies({**replies.by_node, "a2": spoilt})
+
+    odd: Any = SimpleNamespace(ask=ask, capabilities=ready.network.capabilities)
+    images = pictures(0, 1, count=1).images
+    for scoring, shown in ((scores_by_site, images[:1]), (shared_scores, images)):
+        with pytest.raises(MethodError, match=r"a2 sent scores .*, expected 1 finite numbers"):
+            scoring(odd, shown, NullProgress())

@@ -83,6 +83,7 @@ def test_the_whole_flow_leaves_its_results(job: Any, tmp_path: Path) -> None:
     assert seen["a1"] == seen["a2"]
     assert found["first"]["alone"] == seen["a1"]
     assert {one["accuracy"] for one in found["first"]["unseen"].values()} == {0.0}
+    assert found["rates"]["own detectors, lowest ratio"]["threshold"] not in (None, 1.0)
     assert set(found["rates"]) >= {"detector of the rounds", "own detectors, lowest ratio", "a1 alone", "a2 alone"}
 
 
