@@ -68,6 +68,17 @@ def test_score_inference_ends_well_without_anybody_s_images(folders: Any) -> Non
     assert not (command.run / "samples" / "real").exists()
 
 
+def test_private_gan_ends_well_without_anybody_s_images(folders: Any) -> None:
+    command = run(
+        folders, "gan", "abc", method="private-gan", rounds=1, model={"latent": 4},
+        train={"steps": 1, "rate": 0.2}, report={"samples": 40},
+    )  # fmt: skip
+    assert command.code == 0, command.err
+    summary = read_summary(command.run)
+    assert summary.sections[-1].notes[-1].startswith("Nothing was measured: every site has data of its own")
+    assert (command.run / "samples" / "rounds.gif").is_file() or any((command.run / "samples").glob("*.png"))
+
+
 CONDITIONAL = {"conditional": True, "channels": [8], "groups": 4}
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "labels": ("abc", {"model": CONDITIONAL}, "model.conditional: true needs labels, and the pictures of c have none"),

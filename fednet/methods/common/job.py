@@ -35,7 +35,6 @@ class JobContext(Generic[ConfigT, CapabilitiesT]):
         config: of the run.
         network: reaches the sites.
         capabilities: of the sites, by name in sorted order.
-        splits: pictures that no site learns from: `judge` and `test`.
         folder: of the run.
         seed: of the run.
         journal: what was measured already.
@@ -44,7 +43,6 @@ class JobContext(Generic[ConfigT, CapabilitiesT]):
     config: ConfigT
     network: Network
     capabilities: Mapping[str, CapabilitiesT]
-    splits: Splits
     folder: Path
     seed: int
 
@@ -72,12 +70,14 @@ class JobContext(Generic[ConfigT, CapabilitiesT]):
 
 @dataclass
 class JudgedContext(JobContext[ConfigT, CapabilitiesT]):
-    """The same with a judge.
+    """The same with what samples are measured with.
 
     Attributes:
+        splits: pictures that no site learns from: `judge` and `test`.
         judge: a classifier that no site knows, which measures samples.
     """
 
+    splits: Splits
     judge: Judge
 
     @classmethod
@@ -99,7 +99,7 @@ class JudgedContext(JobContext[ConfigT, CapabilitiesT]):
             Stopped: `progress` asks for the end.
         """
         judge = train_judge(splits.judge, seed=seed, progress=progress, steps=judge_steps)
-        return cls(config, network, capabilities, splits, folder, seed, judge)
+        return cls(config, network, capabilities, folder, seed, splits, judge)
 
 
 Stage = Callable[[ContextT, FindingsT, Progress], Iterator[FindingsT]]

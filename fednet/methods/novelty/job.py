@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fednet.api import Network, Progress, Question
-from fednet.data.datasets import ImageSet
+from fednet.data.datasets import ImageSet, Splits
 from fednet.errors import DataError
 from fednet.methods.common.job import JobContext, run_stages, summarise_each
 from fednet.methods.common.measures import required_splits
@@ -70,7 +70,7 @@ def run_job(config: NoveltyConfig, network: Network, folder: Path, seed: int, pr
     """
     capabilities = read_novelty_capabilities(network.capabilities)
     splits = required_splits(config, capabilities, "the method novelty")
-    context = NoveltyContext(config, network, capabilities, splits, folder, seed)
+    context = NoveltyContext(config, network, capabilities, folder, seed, splits)
     require_possible(context)
     steps = run_stages((_first_model, _classifier_rounds, _detectors), context, NoveltyFindings(), progress)
 
@@ -86,7 +86,13 @@ def run_job(config: NoveltyConfig, network: Network, folder: Path, seed: int, pr
 
 @dataclass
 class NoveltyContext(JobContext[NoveltyConfig, NoveltyCapabilities]):
-    """What all stages need, and which labels and pictures belong to which step."""
+    """What all stages need, and which labels and pictures belong to which step.
+
+    Attributes:
+        splits: pictures that no site learns from.
+    """
+
+    splits: Splits
 
     def __post_init__(self) -> None:
         super().__post_init__()

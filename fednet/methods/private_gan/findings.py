@@ -14,14 +14,14 @@ from fednet.metrics.membership_inference import MembershipAttack
 
 @dataclass(frozen=True)
 class PrivateGanFrame:
-    """The samples after a round; round 0 is the untrained generator."""
+    """The samples after a round, with their measures if any; round 0 is the untrained generator."""
 
     round: int
-    evaluation: Evaluation
+    evaluation: Evaluation | None = None
 
     def numbers(self) -> dict[str, Any]:
         """Round and measures in one mapping."""
-        return {"round": self.round, **asdict(self.evaluation)}
+        return {"round": self.round, **(asdict(self.evaluation) if self.evaluation else {})}
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,11 @@ class PrivateGanFindings:
     audit: Mapping[str, MembershipAttack] = field(default_factory=dict)
     accuracy: float | None = None
     stopped: str = ""
+
+    @property
+    def evaluations(self) -> tuple[tuple[int, Evaluation], ...]:
+        """The round and the measures of the samples that were measured."""
+        return tuple((frame.round, frame.evaluation) for frame in self.frames if frame.evaluation is not None)
 
     @property
     def private(self) -> bool:

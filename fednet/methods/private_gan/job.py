@@ -16,12 +16,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fednet.api import Network, Progress, Question, RoundPlan, RoundRecord
+from fednet.data.datasets import ImageSet, Splits
 from fednet.errors import MethodError
 from fednet.files import write_whole
 from fednet.methods.common.inputs import described
-from fednet.methods.common.job import JudgedContext, run_stages, summarise_each
+from fednet.methods.common.job import JobContext, run_stages, summarise_each
 from fednet.methods.common.json_tensor import ask_for_json
-from fednet.methods.common.measures import required_splits
+from fednet.methods.common.measures import measuring_splits, unmeasured
+from fednet.methods.common.report import with_data
 from fednet.methods.private_gan.config import PrivateGanConfig
 from fednet.methods.private_gan.findings import PrivateGanFindings, PrivateGanFrame
 from fednet.methods.private_gan.messages import (
@@ -38,6 +40,7 @@ from fednet.methods.private_gan.messages import (
 )
 from fednet.methods.private_gan.results import summarise, write_metrics
 from fednet.metrics.evaluation import evaluate
+from fednet.metrics.judge import Judge, train_judge
 from fednet.metrics.membership_inference import MembershipAttack
 from fednet.reporting.animation import animate, write_grid
 from fednet.reporting.summary import Summary, write_summary
@@ -65,20 +68,41 @@ def run_job(config: PrivateGanConfig, network: Network, folder: Path, seed: int,
         Stopped: `progress` asks for the end.
     """
     capabilities = read_private_gan_capabilities(network.capabilities)
-    splits = required_splits(config, capabilities, "the method private-gan")
-    context = PrivateGanContext.start(config, network, capabilities, splits, folder, seed=seed, progress=progress)
+    splits = measuring_splits(config, capabilities)
+    judge = train_judge(splits.judge, seed=seed, progress=progress) if splits else None
+    measures = Measures(splits, judge) if splits and judge else None
+    context = PrivateGanContext(config, network, capabilities, folder, seed, measures)
+    note = "" if measures else unmeasured(config)
+
+    def shown(latest: PrivateGanFindings) -> Summary:
+        return with_data(summarise(config, latest, context.sites), capabilities, note)
+
     start = PrivateGanFindings(privacy=_privacy(context, {name: site.privacy for name, site in capabilities.items()}))
     steps = run_stages((_gan, _classifier, _audited), context, start, progress)
-    findings = summarise_each(steps, lambda latest: summarise(config, latest, context.sites), folder, start)
+    findings = summarise_each(steps, shown, folder, start)
     write_metrics(folder, config, findings)
-    summary = summarise(config, findings, context.sites)
+    summary = shown(findings)
     write_summary(folder, summary)
     return summary
 
 
+@dataclass(frozen=True)
+class Measures:
+    """What samples are measured with: pictures that no site learns from, and a judge."""
+
+    splits: Splits
+    judge: Judge
+
+
 @dataclass
-class PrivateGanContext(JudgedContext[PrivateGanConfig, PrivateGanCapabilities]):
-    """What all stages need, and the latent vectors that every grid is generated from."""
+class PrivateGanContext(JobContext[PrivateGanConfig, PrivateGanCapabilities]):
+    """What all stages need, and the latent vectors that every grid is generated from.
+
+    Attributes:
+        measures: None where nothing is measured.
+    """
+
+    measures: Measures | None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -112,8 +136,8 @@ def _classifier(context: PrivateGanContext, findings: PrivateGanFindings, progre
         done += len(records)
         findings = replace(findings, classifier_rounds=(*findings.classifier_rounds, *records))
         yield findings
-    if done:
-        yield replace(findings, accuracy=_accuracy(context))
+    if done and context.measures:
+        yield replace(findings, accuracy=_accuracy(context, context.measures.splits.test))
 
 
 def _stretch(
@@ -171,15 +195,18 @@ def _frame(context: PrivateGanContext, number: int) -> PrivateGanFrame:
         write_grid(context.folder, number, images)
         file = context.folder / "samples" / f"{'untrained' if number == 0 else 'last'}.safetensors"
         write_whole(file, save({"images": images}))
-        return PrivateGanFrame(
-            number, evaluate(images, None, judge=context.judge, splits=context.splits, seed=context.seed)
-        )
+        with_what = context.measures
+        if with_what is None:
+            return PrivateGanFrame(number)
+        evaluation = evaluate(images, None, judge=with_what.judge, splits=with_what.splits, seed=context.seed)
+        return PrivateGanFrame(number, evaluation)
 
     return context.journal.once(f"frame-{number}", PrivateGanFrame, measure)
 
 
 def _samples(context: PrivateGanContext, *, fresh: bool) -> Tensor:
-    site, expected = context.first_site, (len(context.latents), *context.splits.test.shape)
+    site = context.first_site
+    expected = (len(context.latents), *context.capabilities[site].shape)
     question = Question(DRAW, {"latents": context.latents}, {"fresh": fresh}, (site,))
     images = context.network.ask(question).by_node[site].get("images")
     if images is None or tuple(images.shape) != expected:
@@ -188,8 +215,12 @@ def _samples(context: PrivateGanContext, *, fresh: bool) -> Tensor:
 
 
 def _audited(context: PrivateGanContext, findings: PrivateGanFindings, progress: Progress) -> Steps:
+    measures = context.measures
+    if measures is None:
+        return
+
     def measure() -> dict[str, MembershipAttack]:
-        inputs = {"strangers": context.splits.test.images, "drawn": _samples(context, fresh=False)}
+        inputs = {"strangers": measures.splits.test.images, "drawn": _samples(context, fresh=False)}
         replies = ask_for_json(context.network, Question(AUDIT, inputs), "audit")
         return {name: MembershipAttack(**reply) for name, reply in replies.items()}
 
@@ -198,8 +229,8 @@ def _audited(context: PrivateGanContext, findings: PrivateGanFindings, progress:
         yield replace(findings, audit=context.journal.once("audit", dict[str, MembershipAttack], measure))
 
 
-def _accuracy(context: PrivateGanContext) -> float:
-    test, site = context.splits.test, context.first_site
+def _accuracy(context: PrivateGanContext, test: ImageSet) -> float:
+    site = context.first_site
     question = Question(VALIDATE, {"images": test.images, "labels": test.labels}, {}, (site,))
     right, total = context.network.ask(question).by_node[site]["right"].tolist()
     return float(right / total)

@@ -42,7 +42,7 @@ def agree(config: PrivateGanConfig, announcements: Mapping[str, str]) -> None:
     """Refuses what the samples could not be compared with."""
     from fednet.methods.common.measures import require_measurable  # noqa: PLC0415 - imports torch
 
-    require_measurable(config, announcements, "the method private-gan")
+    require_measurable(config, announcements)
 
 
 METHOD = Method(

@@ -61,8 +61,8 @@ def summarise(config: PrivateGanConfig, findings: PrivateGanFindings, sites: Seq
 def write_metrics(folder: Path, config: PrivateGanConfig, findings: PrivateGanFindings) -> None:
     """Writes TensorBoard's events and metrics.json: every number."""
     with RunRecord(folder, "driver") as record:
-        for frame in findings.frames:
-            record.scalar("frechet", frame.evaluation.frechet, frame.round)
+        for number, evaluation in findings.evaluations:
+            record.scalar("frechet", evaluation.frechet, number)
     numbers = {
         "private": findings.private,
         "mark": "" if findings.private else NOT_PRIVATE,
@@ -123,13 +123,13 @@ def _notes(config: PrivateGanConfig, findings: PrivateGanFindings) -> tuple[str,
 
 
 def _samples(findings: PrivateGanFindings) -> SummaryTable | None:
-    if not findings.frames:
+    measured = findings.evaluations
+    if not measured:
         return None
     columns = ("round", "Frechet", "untrained / it", "real floor", "Inception Score")
-    first, rows = findings.frames[0].evaluation.frechet, []
-    for frame in evenly_chosen(findings.frames):
-        one = frame.evaluation
-        rows.append((frame.round, one.frechet, first / one.frechet, one.floor, one.inception_score))
+    first, rows = measured[0][1].frechet, []
+    for number, one in evenly_chosen(measured):
+        rows.append((number, one.frechet, first / one.frechet, one.floor, one.inception_score))
     return SummaryTable(columns=columns, rows=tuple(rows))
 
 
@@ -138,11 +138,12 @@ def _animated(findings: PrivateGanFindings) -> tuple[str, ...]:
 
 
 def _frechet(findings: PrivateGanFindings) -> tuple[SummaryChart, ...]:
-    if len(findings.frames) < 2:
+    measured = findings.evaluations
+    if len(measured) < 2:
         return ()
     lines = {
-        "samples": tuple((float(frame.round), frame.evaluation.frechet) for frame in findings.frames),
-        "real floor": tuple((float(frame.round), frame.evaluation.floor) for frame in findings.frames),
+        "samples": tuple((float(number), one.frechet) for number, one in measured),
+        "real floor": tuple((float(number), one.floor) for number, one in measured),
     }
     return (SummaryChart(title="Frechet distance", across="round", lines=lines),)
 

@@ -51,7 +51,7 @@ def test_rounds_of_a_run_are_held_once(tmp_path: Path) -> None:
     def context() -> JobContext[Any, Any]:
         nothing: Any = None
         network: Any = SimpleNamespace(run_rounds=run_rounds)
-        return JobContext(nothing, network, {"b": nothing, "a": nothing}, nothing, tmp_path, 0)
+        return JobContext(nothing, network, {"b": nothing, "a": nothing}, tmp_path, 0)
 
     plan = RoundPlan("gan-0", "gan", "train", 1, Federation())
     assert context().rounds(plan) == context().rounds(plan)

@@ -18,7 +18,6 @@ from fednet.data.datasets import ImageSet, Splits
 from fednet.errors import DataError, MeasureError, MethodError
 from fednet.federated import aggregation, local_network
 from fednet.federated.config import Federation
-from fednet.methods.common import job as common_job
 from fednet.methods.common.config import MeasureConfig
 from fednet.methods.common.measures import required_splits
 from fednet.methods.private_gan import job
@@ -47,9 +46,9 @@ def splits(monkeypatch: pytest.MonkeyPatch) -> Splits:
         return ImageSet(images + 0.2 * torch.rand(images.shape, generator=random), labels, ("rows", "columns"))
 
     made = Splits(part(60, 1), part(60, 2), part(60, 3))
-    monkeypatch.setattr(job, "required_splits", lambda *_: made)
+    monkeypatch.setattr(job, "measuring_splits", lambda *_: made)
     judge = train_judge
-    monkeypatch.setattr(common_job, "train_judge", lambda split, **rest: judge(split, **{**rest, "steps": 20}))
+    monkeypatch.setattr(job, "train_judge", lambda split, **rest: judge(split, **{**rest, "steps": 20}))
     return made
 
 
@@ -74,7 +73,7 @@ def test_the_job_and_what_it_leaves(federation: Make, splits: Splits) -> None:
     with Image.open(made.folder / "samples" / "rounds.gif") as picture:
         assert picture.n_frames == 3  # type: ignore[attr-defined]
     assert {part.title for part in summary.sections} == {
-        "Privacy", "Samples", "Losses", "Membership inference", "Classifier",
+        "Privacy", "Samples", "Losses", "Membership inference", "Classifier", "Data",
     }  # fmt: skip
     assert summary.accounts[GAN].steps == 2
     assert read_summary(made.folder) == summary
