@@ -22,6 +22,8 @@ from fednet.reporting.summary import SUMMARY
 from launch.errors import ConfigError, ConfigProblem
 
 CONFIG = "config.yaml"
+DATA = "data.sha256"
+"""The digest of the data sets of the run; see `launch.run.local_data.data_digest`."""
 EVENTS = "events.jsonl"
 REPORT = "report.html"
 LOGS = "logs"
@@ -37,13 +39,14 @@ _EXECUTION_KEYS = ("bus", "devices", "security")
 
 
 @contextmanager
-def locked_folder(folder: Path, config: str, *, resume: bool = False) -> Iterator[Path]:
+def locked_folder(folder: Path, config: str, *, data: str = "", resume: bool = False) -> Iterator[Path]:
     """Creates a run's folder, or takes over that of an earlier run, and locks it while the body runs.
 
     Args:
         folder: `runs/<name>`.
         config: the resolved configuration.
-        resume: only take over, of a run of this very configuration.
+        data: the digest of the data sets: a run is known by its configuration and its data.
+        resume: only take over, of a run of this very configuration and data.
 
     Raises:
         ConfigError: the folder belongs to something else, is held by another launch, or cannot be written; or there
@@ -51,7 +54,7 @@ def locked_folder(folder: Path, config: str, *, resume: bool = False) -> Iterato
         DiskFull: there is no room for it.
     """
     if resume:
-        _require_resumable(folder, config)
+        _require_resumable(folder, config, data)
     try:
         if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
             hint = "Choose another place with --out: nothing here is overwritten."
@@ -65,8 +68,9 @@ def locked_folder(folder: Path, config: str, *, resume: bool = False) -> Iterato
             ConfigProblem(str(folder), "a folder that can be written", error.strerror or str(error))
         ) from error
     try:
-        _clear(folder, same=_run_config(_stored_config(folder)) == _run_config(config))
+        _clear(folder, same=not differences(folder, config, data))
         write_whole(folder / CONFIG, config.encode())
+        write_whole(folder / DATA, data.encode())
         yield folder
     finally:
         os.close(lock)
@@ -80,17 +84,33 @@ def joined_folder(folder: Path, config: str) -> Path:
     return folder
 
 
-def _require_resumable(folder: Path, config: str) -> None:
+def differences(folder: Path, config: str, data: str) -> str:
+    """How a run differs from the earlier one in its folder, which it replaces; empty where it is the same or the first.
+
+    A run of an earlier version has no digest of its data: it is taken for that of the same.
+    """
+    if (stored := _stored_config(folder)) is None:
+        return ""
+    before, now = _run_config(stored), _run_config(config)
+    if before != now:
+        keys = sorted({*before, *now}) if isinstance(before, dict) and isinstance(now, dict) else []
+        differ = [key for key in keys if before.get(key, ...) != now.get(key, ...)]  # type: ignore[attr-defined]
+        return f"other values of {', '.join(differ)}" if differ else "another configuration"
+    path = folder / DATA
+    return (
+        "other data: files have been added, removed or changed"
+        if path.is_file() and (path.read_text("utf-8") != data)
+        else ""
+    )
+
+
+def _require_resumable(folder: Path, config: str, data: str) -> None:
     """Refuses to resume where the run would start anew."""
     stored = _stored_config(folder)
     if stored is None:
         hint = "Launch it without --resume."
         raise ConfigError(ConfigProblem(str(folder), "the folder of a run that was started", "none", hint=hint))
-    before, now = _run_config(stored), _run_config(config)
-    if before != now:
-        keys = sorted({*before, *now}) if isinstance(before, dict) and isinstance(now, dict) else []
-        differ = [key for key in keys if before.get(key, ...) != now.get(key, ...)]  # type: ignore[attr-defined]
-        given = f"other values of {', '.join(differ)}" if differ else "another one"
+    if given := differences(folder, config, data):
         hint = "Use the same, or launch without --resume to start anew."
         raise ConfigError(ConfigProblem(str(folder / CONFIG), "the configuration that was started", given, hint=hint))
 

@@ -51,6 +51,7 @@ class _LoadedPrivateGan:
     """The site's pictures and models, and what protects them."""
 
     images: ImageSet
+    pictures: str  # their digest: what was released of others is not released again as theirs
     models: PrivateGanModels
     guard: PrivacyGuard
     releases: ReleaseStore
@@ -74,7 +75,7 @@ class PrivateGanSite(RoundModels, ImageSite[PrivateGanConfig, _LoadedPrivateGan]
             require_supported(models.gan().discriminator.train(), "discriminator")
         releases = ReleaseStore(context.folder / "releases" / context.name)
         step_size = AdaptiveStepSize(context.folder / "sites" / context.name / "pace")
-        return _LoadedPrivateGan(images, models, guard, releases, step_size)
+        return _LoadedPrivateGan(images, images.digest(), models, guard, releases, step_size)
 
     def capabilities(self) -> PrivateGanCapabilities:
         """What the site says of itself."""
@@ -111,7 +112,7 @@ class PrivateGanSite(RoundModels, ImageSite[PrivateGanConfig, _LoadedPrivateGan]
         loaded, base = self.loaded, model_tensors(base)
         require_known(task.task, (TRAIN,), "task", self.context.name)
         self.initial_state(task.model)
-        key = release_key(task, base, self.config.model_dump(mode="json"))
+        key = release_key(task, base, {**self.config.model_dump(mode="json"), "pictures": loaded.pictures})
         release = loaded.releases.recall(key)
         if release is None:
             reservation = loaded.guard.reserve(key, self._steps(task.model))

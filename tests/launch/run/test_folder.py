@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from launch.errors import ConfigError
-from launch.run.folder import joined_folder, locked_folder
+from launch.run.folder import differences, joined_folder, locked_folder
 
 
 def test_an_earlier_runs_results_go_and_its_checkpoints_stay(tmp_path: Any) -> None:
@@ -19,7 +19,7 @@ def test_an_earlier_runs_results_go_and_its_checkpoints_stay(tmp_path: Any) -> N
         (folder / "samples" / "mean").mkdir(parents=True)
         (folder / "metrics.json").write_text("{}")
     with locked_folder(folder, "name: y\n"):
-        assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.yaml"]
+        assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.yaml", "data.sha256"]
         assert (folder / "checkpoints" / "a1.safetensors").exists()
         assert (folder / "config.yaml").read_text() == "name: y\n"
 
@@ -48,6 +48,21 @@ def test_a_journal_and_the_closed_rounds_stay_or_go_together(tmp_path: Any, then
     with locked_folder(folder, then):
         assert [path.exists() for path in remembered] == [stay, stay, stay]
         assert (folder / "checkpoints" / "a1-own.safetensors").exists()
+
+
+def test_a_run_is_known_by_its_configuration_and_its_data(tmp_path: Path) -> None:
+    folder, config = tmp_path / "x", "name: x\nseed: 1\n"
+    assert differences(folder, config, "one") == ""
+    with locked_folder(folder, config, data="one"):
+        (folder / "journal.json").write_text("{}")
+    assert differences(folder, config, "one") == ""
+    assert differences(folder, "name: x\nseed: 2\n", "one") == "other values of seed"
+    assert differences(folder, config, "two") == "other data: files have been added, removed or changed"
+    with pytest.raises(ConfigError, match="other data"), locked_folder(folder, config, data="two", resume=True):
+        pass
+    assert (folder / "journal.json").exists()
+    with locked_folder(folder, config, data="two"):
+        assert not (folder / "journal.json").exists(), "what was measured on other data is stale"
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from launch.config.schema import DRIVER, LoadedConfig, load_config
 from launch.errors import ConfigError
-from launch.run.local_data import check_data, data_config, data_uses, nodes_here, tcp_endpoint
+from launch.run.local_data import check_data, data_config, data_digest, data_uses, nodes_here, tcp_endpoint
 
 ELSEWHERE = "tcp://203.0.113.7:7000"
 """An address for documentation (RFC 5737), which no machine has."""
@@ -71,3 +71,18 @@ def test_a_site_is_not_asked_for_the_data_of_others(tmp_path: Path) -> None:
 def test_a_method_without_images_has_no_data_set() -> None:
     loaded = load_config("regression")
     assert [data_config(loaded, use) for use in data_uses(loaded, nodes_here(loaded))] == [None]
+
+
+def test_the_digest_follows_the_files(tmp_path: Path) -> None:
+    def digest() -> str:
+        own = {"name": "folder", "root": str(tmp_path)}
+        return data_digest(load_config({"name": "x", "method": "score-inference", "nodes": {"a": {"data": own}}}))
+
+    for name in ("0.png", "1.png"):
+        (tmp_path / name).write_bytes(b"x")
+    first = digest()
+    assert digest() == first
+    (tmp_path / "1.png").write_bytes(b"xy")
+    second = digest()
+    (tmp_path / "0.png").unlink()
+    assert len({first, second, digest()}) == 3

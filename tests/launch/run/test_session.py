@@ -69,6 +69,7 @@ def test_a_launch_leaves_a_folder_and_prints_the_results(supervised: Any, tmp_pa
     folder = tmp_path / "control"
     assert {path.name for path in folder.iterdir()} == {
         "config.yaml",
+        "data.sha256",
         "events.jsonl",
         "logs",
         "summary.json",
