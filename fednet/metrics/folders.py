@@ -1,7 +1,8 @@
 """Compares two folders of pictures in a judge's features: `fednet fid A B`, overall and class by class.
 
-A folder holds pictures (png, jpg and the like) directly, or one folder of them per class, or both. Pictures are
-brought to the judge's shape by `fednet.data.pools`. Knows no data set and trains nothing.
+A folder holds pictures (png, jpg and the like) directly, or one folder of them per class, or both; they are brought to
+the judge's shape by `fednet.data.pools`. Or it holds the tensors that a run or `fednet sample` leaves.
+Knows no data set and trains nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fednet.data.pools import stack
 from fednet.errors import DataError
 from fednet.metrics.frechet import frechet_distance
 from fednet.metrics.judge import Judge
+from fednet.reporting.samples import SAMPLES_FILE, read_samples
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def _features(folder: Path, judge: Judge) -> tuple[list[str], Tensor]:
     Raises:
         DataError: the folder is missing or holds no image, or one cannot be read.
     """
+    if (file := _samples_file(folder)) is not None:
+        return _sample_features(file, judge)
     if not is_folder(folder):
         raise DataError(f"{folder} is not a folder; expected pictures in it, or one folder of them per class")
     listing = list_folder(folder)
@@ -73,6 +77,21 @@ def _features(folder: Path, judge: Judge) -> tuple[list[str], Tensor]:
     channels, side, _ = judge.shape
     config = DataConfig(name="folder", root=folder, size=side)
     return [name for name, _ in named], judge.features(stack([path for _, path in named], config, channels))
+
+
+def _samples_file(path: Path) -> Path | None:
+    """Tensors of samples that a path names, or that lie in the folder, whose images are the same samples again."""
+    file = path / SAMPLES_FILE if is_folder(path) else path
+    return file if file.suffix == ".safetensors" and file.is_file() else None
+
+
+def _sample_features(file: Path, judge: Judge) -> tuple[list[str], Tensor]:
+    samples, wanted = read_samples(file), (judge.shape[0], *judge.shape[1:])
+    if samples.images.shape[1:] != wanted:
+        raise DataError(f"{file} holds images {tuple(samples.images.shape[1:])}; the judge's are {wanted}")
+    labels = [-1] * len(samples.images) if samples.labels is None else samples.labels.tolist()
+    known = dict(enumerate(samples.classes))
+    return ["" if label < 0 else known.get(label, str(label)) for label in labels], judge.features(samples.images)
 
 
 def _where(names: list[str], name: str) -> list[int]:

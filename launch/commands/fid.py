@@ -17,7 +17,10 @@ from launch.output import open_console
 
 
 def fid(
-    a: Annotated[Path, typer.Argument(help="A folder of png or jpg files, flat or with a folder per class.")],
+    a: Annotated[
+        Path,
+        typer.Argument(help="A folder of images, flat or a folder per class, or samples.safetensors."),
+    ],
     b: Annotated[Path, typer.Argument(help="The folder to compare it with.")],
     data: Annotated[str, typer.Option(help="The data set whose judge gives the feature space.")] = "digits",
     root: Annotated[Path | None, typer.Option(help="The folder that holds it; digits need none.")] = None,
@@ -41,8 +44,8 @@ def compare_folders(a: Path, b: Path, data: str, root: Path | None, *, seed: int
     from fednet.metrics import folders, judge  # noqa: PLC0415
 
     for folder in (a, b):
-        if not folder.is_dir():
-            raise ConfigError(ConfigProblem(str(folder), "a folder of images"))
+        if not folder.is_dir() and not (folder.suffix == ".safetensors" and folder.is_file()):
+            raise ConfigError(ConfigProblem(str(folder), "a folder of images, or a samples.safetensors"))
     try:
         config = DataConfig.model_validate({"name": data, "root": root})
     except ValidationError as error:

@@ -165,9 +165,11 @@ def _checkpoint_method(path: Path) -> str:
             metadata: Mapping[str, str] = file.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise ConfigError(ConfigProblem(f"--checkpoint {path}", "a safetensors file", str(error))) from error
-    known = sorted(set(metadata) & set(registry.names()))
+    drawers = {name: registry.find(name).drawer for name in registry.names()}
+    drawing = [name for name, drawer in drawers.items() if drawer and drawer.from_checkpoint]
+    known = sorted(set(metadata) & set(drawing))
     if len(known) != 1:
-        expected = f"a checkpoint of one of the methods {', '.join(registry.names())}"
+        expected = f"a checkpoint of one of the methods {', '.join(drawing)}"
         raise ConfigError(ConfigProblem(f"--checkpoint {path}", expected, hint="Name its method with --method."))
     return known[0]
 
@@ -214,17 +216,21 @@ def _require_writable(output: Path) -> Path:
 
 
 def _write(samples: SampleBatch, output: Path, console: Console) -> None:
-    """One grid; or a file each, in a folder for each label if there are labels, as `fednet fid` reads them."""
+    """One grid; or a file each, in a folder for each label if there are labels. Beside them the tensors."""
     from fednet.images import by_label, pixels, save_png  # noqa: PLC0415 - imports torch
+    from fednet.reporting.samples import SAMPLES_FILE, write_samples  # noqa: PLC0415
 
     for note in samples.notes:
         console.print(note, style="dim", highlight=False)
     if output.suffix.lower() in GRID_SUFFIXES:
         save_png(output, by_label(samples.images, samples.labels))
+        tensors = output.with_suffix(".safetensors")
     else:
+        tensors = output / SAMPLES_FILE
         for index, (image, folder) in enumerate(zip(samples.images, _folders(samples), strict=True)):
             save_png(output / folder / f"{index:05d}.png", pixels(image))
-    console.print(f"wrote {output}", markup=False, highlight=False, soft_wrap=True)
+    write_samples(tensors, samples)
+    console.print(f"wrote {output} and {tensors}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _folders(samples: SampleBatch) -> list[str]:

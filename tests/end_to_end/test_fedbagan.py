@@ -89,7 +89,7 @@ def test_a_live_cluster_and_its_checkpoint_draw_the_same_files(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("--labels", "12"), 4, "there is no class 12: the labels are 0 to 9"),
+        (("--labels", "12"), 4, "labels names the class '12'; the classes are 0, 1"),
         (("--set", "rule=mean"), 2, "--set rule=mean: rule: expected one of the keys labels, count, seed"),
         (("-n", "99999"), 4, "cannot be generated at once"),
         (("-o", "nowhere/grid.png"), 2, "a file in a folder that exists"),

@@ -41,6 +41,7 @@ from fednet.metrics.balance import Balance, balance, real_balance
 from fednet.metrics.frechet import frechet_distance
 from fednet.models.codec import Decoder
 from fednet.reporting.animation import animate, write_grid
+from fednet.reporting.samples import SampleBatch, write_samples
 from fednet.reporting.summary import Summary
 from fednet.seeds import generator
 
@@ -191,6 +192,8 @@ def _frame(context: FedBaganContext, number: int) -> FedBaganFrame:
         about = checkpoint.about.model_copy(update={"distance": distance})
         replace(checkpoint, about=about).write(context.checkpoint(number))
         write_grid(context.folder, number, images[_in_columns(context)])
+        batch = SampleBatch(images, labels, classes=context.splits.test.classes)
+        write_samples(context.folder / "samples" / "last.safetensors", batch)
         return FedBaganFrame(number, distance, _balance(context, images, labels))
 
     return context.journal.once(f"frame-{number}", FedBaganFrame, measure)

@@ -12,13 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from fednet.api import Network, Progress, Question, RoundPlan, RoundRecord
 from fednet.data.datasets import ImageSet, Splits
 from fednet.errors import MethodError
-from fednet.files import write_whole
 from fednet.methods.common.inputs import described
 from fednet.methods.common.job import JobContext, run_stages, summarise_each
 from fednet.methods.common.json_tensor import ask_for_json
@@ -43,6 +41,7 @@ from fednet.metrics.evaluation import evaluate
 from fednet.metrics.judge import Judge, train_judge
 from fednet.metrics.membership_inference import MembershipAttack
 from fednet.reporting.animation import animate, write_grid
+from fednet.reporting.samples import SampleBatch, write_samples
 from fednet.reporting.summary import Summary, write_summary
 from fednet.seeds import generator
 
@@ -194,7 +193,7 @@ def _frame(context: PrivateGanContext, number: int) -> PrivateGanFrame:
         images = _samples(context, fresh=number == 0)
         write_grid(context.folder, number, images)
         file = context.folder / "samples" / f"{'untrained' if number == 0 else 'last'}.safetensors"
-        write_whole(file, save({"images": images}))
+        write_samples(file, SampleBatch(images, None))
         with_what = context.measures
         if with_what is None:
             return PrivateGanFrame(number)

@@ -17,7 +17,7 @@ from fednet.methods.common.report import with_data
 from fednet.methods.score_inference.agreement import AgreementPoint, measure_agreement
 from fednet.methods.score_inference.config import ScoreInferenceConfig
 from fednet.methods.score_inference.messages import ScoreCapabilities, read_score_capabilities
-from fednet.methods.score_inference.results import ArmResult, summarise, write_metrics, write_real_grid, write_samples
+from fednet.methods.score_inference.results import ArmResult, summarise, write_arm, write_metrics, write_real_grid
 from fednet.methods.score_inference.sampling import sample_arm
 from fednet.metrics.evaluation import evaluate, measure_real
 from fednet.metrics.judge import Judge, train_judge
@@ -50,7 +50,7 @@ def run_job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: 
     arms: list[ArmResult] = []
     for name in config.arms:
         arms.append(_drawn(config, name, network.ask, capabilities, seed=seed, progress=progress))
-        write_samples(folder, arms[-1])
+        write_arm(folder, arms[-1], next(iter(capabilities.values())).classes)
         write_summary(folder, with_data(summarise(arms, capabilities, real_grid=real_grid), capabilities, note))
     measured = [_measured(arm, judge, splits, seed, progress) for arm in arms]
     real = measure_real(judge, splits.test) if splits and judge else None

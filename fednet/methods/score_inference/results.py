@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from matplotlib.figure import Figure as Plot
-from safetensors.torch import save as packed
 
 from fednet.data.datasets import ImageSet
 from fednet.diffusion.sampler_config import ODE, SamplerConfig
-from fednet.files import write_whole
 from fednet.images import by_label, save_png
 from fednet.methods.common.report import count_of, non_empty
 from fednet.methods.score_inference.agreement import AgreementPoint
@@ -20,6 +18,7 @@ from fednet.methods.score_inference.messages import ScoreCapabilities
 from fednet.methods.score_inference.sampling import ArmSamples, redrawn_note
 from fednet.metrics.evaluation import Evaluation, RealReference
 from fednet.reporting.record import RunRecord, write_json
+from fednet.reporting.samples import SAMPLES_FILE, SampleBatch, write_samples
 from fednet.reporting.summary import Summary, SummaryFigure, SummarySection, SummaryTable
 
 RESULT_COLUMNS = (
@@ -51,16 +50,13 @@ def write_real_grid(folder: Path, real: ImageSet, capabilities: Mapping[str, Sco
     save_png(folder / "samples" / "real" / "grid.png", by_label(real.images, real.labels if conditional else None))
 
 
-def write_samples(folder: Path, arm: ArmResult) -> None:
-    """Writes an arm's samples: a grid, and all of them with their labels and log densities."""
+def write_arm(folder: Path, arm: ArmResult, classes: tuple[str, ...]) -> None:
+    """Writes an arm's samples: a grid, and all of them with their labels, the classes' names and log densities."""
     path, samples = folder / "samples" / arm.name, arm.samples
     save_png(path / "grid.png", by_label(samples.images, samples.labels))
-    tensors = {"images": samples.images, "log_p": samples.log_p.contiguous()}
-    if samples.labels is not None:
-        tensors["labels"] = samples.labels
-    if samples.without:
-        tensors["redrawn"] = samples.redrawn
-    write_whole(path / "samples.safetensors", packed(tensors))
+    more = {"log_p": samples.log_p, **({"redrawn": samples.redrawn} if samples.without else {})}
+    batch = SampleBatch(samples.images, samples.labels, classes=classes)
+    write_samples(path / SAMPLES_FILE, batch, **more)
 
 
 def summarise(

@@ -12,6 +12,7 @@ from fednet.images import to_bytes
 from fednet.metrics.folders import compare
 from fednet.metrics.frechet import frechet_distance
 from fednet.metrics.judge import Judge
+from fednet.reporting.samples import SAMPLES_FILE, SampleBatch, write_samples
 
 
 def write(folder: Path, pictures: ImageSet, *, by_class: bool) -> None:
@@ -58,3 +59,17 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, judge: Judge, splits
     write(tmp_path, splits.test.subset(torch.arange(10)), by_class=False)
     with pytest.raises(MeasureError, match="at least 33 samples"):
         compare(tmp_path, tmp_path, judge)
+
+
+def test_tensors_of_samples_compare_as_they_are(tmp_path: Path, judge: Judge, splits: Splits) -> None:
+    first, second = splits.test, splits.train.subset(torch.arange(380))
+    write_samples(tmp_path / "a" / SAMPLES_FILE, SampleBatch(first.images, first.labels, (), first.classes))
+    write_samples(tmp_path / "b.safetensors", SampleBatch(second.images, second.labels, (), second.classes))
+    (tmp_path / "a" / "grid.png").touch()  # no further sample
+    comparison = compare(tmp_path / "a", tmp_path / "b.safetensors", judge)
+    assert comparison.counts == (360, 380)
+    assert comparison.frechet == frechet_distance(judge.features(first.images), judge.features(second.images))
+    assert set(comparison.by_class) == set("0123456789")
+    write_samples(tmp_path / "c.safetensors", SampleBatch(torch.zeros(3, 3, 9, 9), None))
+    with pytest.raises(DataError, match=r"holds images \(3, 9, 9\); the judge's are \(1, 8, 8\)"):
+        compare(tmp_path / "c.safetensors", tmp_path / "a", judge)

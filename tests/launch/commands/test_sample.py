@@ -18,7 +18,7 @@ from fednet.errors import UsageError
 from fednet.methods.contract import Drawer, Method
 from fednet.methods.registry import find
 from fednet.methods.sample_request import SampleRequest
-from fednet.reporting.samples import SampleBatch
+from fednet.reporting.samples import SampleBatch, read_samples
 from launch.commands import sample as command
 from launch.commands.sample import sample_checkpoint, sample_cluster
 from launch.errors import ConfigError
@@ -75,6 +75,9 @@ def test_the_method_of_the_cluster_draws(cluster: Clusters, console: Console, tm
     with Image.open(tmp_path / GRID) as picture:
         assert picture.size[0] == picture.size[1]  # two rows of two
     assert "a note" in console.export_text()
+    beside = read_samples(tmp_path / "grid.safetensors")
+    assert torch.equal(beside.images, SAMPLES.images)
+    assert beside.classes == SAMPLES.classes
 
 
 @pytest.mark.parametrize("methods", [{"a1": "fedbagan", "a2": "novelty"}, {"a1": "os.path"}, {"a1": ""}])
@@ -93,6 +96,9 @@ def test_a_folder_gets_a_file_each_by_label(cluster: Clusters, console: Console,
     sample_cluster(ENDPOINT, tmp_path / "digits", console, VALUES)
     names = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.png"))
     assert names == [f"digits/{label}/{index:05d}.png" for label, index in ((1, 2), (1, 3), (7, 0), (7, 1))]
+    labels = read_samples(tmp_path / "digits" / "samples.safetensors").labels
+    assert labels is not None
+    assert labels.tolist() == [7, 7, 1, 1]
     with Image.open(tmp_path / "digits" / "1" / "00002.png") as picture:
         assert picture.size == (8, 8)
 
@@ -128,7 +134,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_cluster_is_asked
 def test_a_method_without_samples_says_so(console: Console, tmp_path: Path) -> None:
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors", {"regression": "{}"})
     with pytest.raises(ConfigError, match="The method regression has no samples to draw"):
-        sample_checkpoint(tmp_path / "x.safetensors", tmp_path / GRID, console, VALUES)
+        sample_checkpoint(tmp_path / "x.safetensors", tmp_path / GRID, console, VALUES, method="regression")
 
 
 def test_a_checkpoint_names_its_method(cluster: Clusters, console: Console, tmp_path: Path) -> None:
@@ -145,6 +151,6 @@ def test_a_foreign_checkpoint_is_refused(console: Console, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match="a safetensors file"):
         sample_checkpoint(tmp_path / "file", tmp_path / GRID, console, VALUES)
     save_file({"x": torch.zeros(1)}, tmp_path / "other", {"os.path": "{}"})
-    with pytest.raises(ConfigError, match="--method"):
+    with pytest.raises(ConfigError, match=r"expected a checkpoint of one of the methods fedbagan.* --method"):
         sample_checkpoint(tmp_path / "other", tmp_path / GRID, console, VALUES)
     assert not (tmp_path / GRID).exists()

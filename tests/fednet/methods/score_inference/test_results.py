@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from fednet.diffusion.sampler_config import ODE, EulerMaruyama
 from fednet.methods.score_inference.config import ArmConfig
 from fednet.methods.score_inference.messages import ScoreCapabilities
-from fednet.methods.score_inference.results import ArmResult, summarise, write_metrics, write_samples
+from fednet.methods.score_inference.results import ArmResult, summarise, write_arm, write_metrics
 from fednet.methods.score_inference.sampling import ArmSamples
 from fednet.metrics.evaluation import Evaluation, RealReference
 from fednet.reporting.summary import ParticipationAccount
@@ -58,7 +58,7 @@ def test_what_was_drawn_again_is_said(tmp_path: Path) -> None:
     lost = replace(plain, samples=again)
     (note,) = summarise([lost], {"a": CARD}).sections[0].notes
     assert note.startswith("one: 2 of 4 samples (numbers 1, 3) were drawn again without b")
-    write_samples(tmp_path, lost)
+    write_arm(tmp_path, lost, ())
     assert load_file(tmp_path / "samples" / "one" / "samples.safetensors")["redrawn"].tolist() == [0, 1, 0, 1]
     write_metrics(tmp_path, [lost], None, ())
     told = json.loads((tmp_path / "metrics.json").read_text())["arms"]["one"]
