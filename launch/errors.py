@@ -4,8 +4,9 @@
     RunError        a run that was started did not reach its end; carries the family's exit code
 
 Exit codes by family: 0 done, 1 a fault of fednet itself, 2 `ConfigError`, 3 `nodes.NodeError` (peers, addresses),
-4 `fednet.MethodError`, 5 `fednet.DiskFull`, 128 + N ended by the signal N (130 by Ctrl-C), see `nodes.signals`. This
-module knows families only, never how an error is shown.
+4 `fednet.MethodError`, 5 `fednet.DiskFull`, 6 `nodes.ModelsDiffer` (the run is over, and a site that is alive does not
+hold its model), 128 + N ended by the signal N (130 by Ctrl-C), see `nodes.signals`. This module knows families only,
+never how an error is shown.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final
 
 from fednet.errors import DiskFull, MethodError, UnknownMethod, UsageError
 from fednet.files import disk_full
-from nodes.errors import NodeError
+from nodes.errors import ModelsDiffer, NodeError
 
 EXIT_OK: Final = 0
 EXIT_INTERNAL_ERROR: Final = 1
@@ -25,6 +26,7 @@ EXIT_CONFIG_ERROR: Final = 2
 EXIT_PEER_ERROR: Final = 3
 EXIT_METHOD_ERROR: Final = 4
 EXIT_DISK_FULL: Final = 5
+EXIT_MODELS_DIFFER: Final = 6
 EXIT_INTERRUPTED: Final = 130
 
 DEBUG: Final = "FEDNET_DEBUG"
@@ -86,6 +88,7 @@ class RunError(Exception):
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (ConfigError, EXIT_CONFIG_ERROR),
     (UsageError, EXIT_CONFIG_ERROR),
+    (ModelsDiffer, EXIT_MODELS_DIFFER),
     (NodeError, EXIT_PEER_ERROR),
     (MethodError, EXIT_METHOD_ERROR),
     (DiskFull, EXIT_DISK_FULL),

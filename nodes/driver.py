@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from fednet.api import ExchangePlan, ExchangeRecord, Network, Progress, Question, Replies, RoundPlan, RoundRecord
+from fednet.api import ExchangePlan, ExchangeRecord, Progress, Question, Replies, RoundPlan, RoundRecord
 from fednet.methods import registry
 from nodes.blob_store import BlobStore
 from nodes.compute import Bridge, ComputeThread, ThreadProgress, run_until_stopped
@@ -56,6 +56,14 @@ class BlockingNetwork:
         replies = self.bridge.call(self.queries.ask, question)
         self.participation.answered(replies)
         return replies
+
+    def require_models_held(self) -> None:
+        """Waits until every site that is alive holds what the last round of every model has left.
+
+        Raises:
+            ModelsDiffer: some do not.
+        """
+        self.bridge.call(self.rounds.require_held)
 
     def run_rounds(self, plan: RoundPlan) -> tuple[RoundRecord, ...]:
         """Has rounds held and waits for their end."""
@@ -132,11 +140,16 @@ async def run_guest(
 
 
 async def run_driver(spec: NodeSpec, stop: asyncio.Event) -> None:
-    """Does the job of the run's method; its results lie in the run's folder."""
+    """Does the job of the run's method; its results lie in the run's folder.
 
-    def job(network: Network, progress: Progress) -> None:
+    Raises:
+        ModelsDiffer: the job is done, and a site that is alive does not hold what the rounds have left.
+    """
+
+    def job(network: BlockingNetwork, progress: Progress) -> None:
         assert spec.config is not None  # noqa: S101 - a run's guest is never planned without
         registry.find(spec.method).job(spec.config, network, spec.folder, spec.seed, progress)
+        network.require_models_held()
 
     def agree(announcements: Mapping[str, str]) -> None:
         registry.find(spec.method).agree(spec.config, announcements)

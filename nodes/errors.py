@@ -3,9 +3,10 @@
     NodeError                this node cannot do its work (address in use, unknown method, bad settings)
     +-- PeerError            another node is late, lost or never came; the run's policy decides what follows
         +-- PeersMissing     expected peers did not become ready in time
-        +-- OtherMethod      the peers run another method than the one that was asked for
+        +-- MethodMismatch   the peers run another method than the one that was asked for
         +-- NoQuorum         too few peers are left to go on
-        +-- Unobtainable     no holder gave the data that was fetched
+        +-- BlobUnavailable  no holder gave the data that was fetched
+        +-- ModelsDiffer     a client that is alive does not hold the model that the last round has left
 
 A peer's malformed bytes are `protocol.errors.WireError`; they are dropped and counted and never end a node.
 """
@@ -65,3 +66,19 @@ class BlobUnavailable(PeerError):
         self.reasons = reasons
         why = ", ".join(f"{name}: {reason}" for name, reason in sorted(reasons.items())) or "nobody is said to have it"
         super().__init__(f"nobody gave the data {key[:12]}: {why}")
+
+
+class ModelsDiffer(PeerError):
+    """A client that is alive does not hold the model that the last round has left.
+
+    Args:
+        lacking: the models, by client.
+    """
+
+    def __init__(self, lacking: dict[str, tuple[str, ...]]) -> None:
+        self.lacking = lacking
+        which = "; ".join(f"{name} ({', '.join(models)})" for name, models in sorted(lacking.items()))
+        super().__init__(
+            f"the rounds are over, and not every site holds their last model: {which}. "
+            "These sites are alive and still behind; their logs say why"
+        )

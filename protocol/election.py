@@ -71,6 +71,7 @@ class Election:
         self.term = term
         self.is_leader = False
         self._alive = {me}
+        self._seen = {me}
         self._promises: dict[str, tuple[ModelVersions, Votes]] = {}
         self._prepared_at: float | None = None
         self._waits_for_leader = term > 0
@@ -91,6 +92,11 @@ class Election:
         """The members that are linked, this one among them."""
         return frozenset(self._alive)
 
+    @property
+    def awaited(self) -> frozenset[str]:
+        """The members that have neither arrived nor departed yet."""
+        return frozenset(self.members) - self._seen
+
     def owner(self, term: int) -> str:
         """The member that owns a term."""
         return self.members[(term - 1) % len(self.members)]
@@ -99,9 +105,11 @@ class Election:
         """A member is linked."""
         if name in self.members:
             self._alive.add(name)
+            self._seen.add(name)
 
     def departed(self, name: str) -> None:
         """A member has departed."""
+        self._seen.add(name)
         if name != self.me:
             self._alive.discard(name)
 

@@ -129,6 +129,11 @@ class QuorumTracker:
         self._lost[name] = reason
         return True
 
+    def expect(self, name: str) -> None:
+        """A further peer is waited for, or one that was lost and is back."""
+        self.expected |= {name}
+        self._lost.pop(name, None)
+
     def discount_pause(self, seconds: float) -> None:
         """Time in which this node itself stood still does not count."""
         self.opened += seconds

@@ -103,8 +103,8 @@ class TrainingSite(Protocol):
     def is_finished(self, capabilities: str) -> bool:
         """Whether a site that says this of itself has adopted the last model."""
 
-    def write_results(self, folder: Path, records: Sequence[RoundRecord]) -> None:
-        """Writes what the rounds that have closed leave to read."""
+    def write_results(self, folder: Path, records: Sequence[RoundRecord], digest: str) -> None:
+        """Writes what the rounds that have closed leave to read; `digest` names the model that this site holds."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 CHECK_INTERVAL = 0.1
 """Seconds between two looks at who is there, and who has finished."""
+
+RECORDS_TIMEOUT = 10.0
+"""Seconds for which a site that has the last model waits for the records of rounds that it was not in."""
 
 GRACE = 0.5
 """Seconds for which a loop that has failed stays, so that the leader learns why."""
@@ -78,6 +81,8 @@ class JoinedRun:
         Raises:
             MethodError: the loop went on without `done`, or the rounds were given up, and why.
             NodeError: the node cannot listen, or the other sites did not come in time.
+            ModelsDiffer: on leaving, this site has waited for as long as `linger` says for another one that is alive
+                and still does not have the last model.
         """
         return self._site.rounds(module)
 
@@ -133,13 +138,19 @@ class JoinedRun:
         resumed = self._finished.is_set()
         await self._closed(rounds)
         publisher.show(self._site.capabilities(finished=True))
+        await _within(RECORDS_TIMEOUT, lambda: rounds.store.first_missing(self._site.plan.model) is None)
         self._write(rounds)
-        if not resumed:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._site.linger):
-                    while not self._all_finished(rounds):  # noqa: ASYNC110 - peers change by messages
-                        await asyncio.sleep(CHECK_INTERVAL)
-            self._write(rounds)
+        if not resumed and self._site.linger:
+            await _within(self._site.linger, lambda: not self._unfinished(rounds))
+            self._require_same_model(rounds)
+
+    def _require_same_model(self, rounds: RoundService) -> None:
+        """Refuses to end as if all were well where a site that is alive lacks the last model."""
+        from nodes.errors import ModelsDiffer  # noqa: PLC0415
+
+        behind = self._unfinished(rounds) & rounds.election.alive
+        if behind:
+            raise ModelsDiffer(dict.fromkeys(behind, (self._site.plan.model,)))
 
     async def _closed(self, rounds: RoundService) -> None:
         from fednet.errors import MethodError  # noqa: PLC0415 - beside what imports torch
@@ -167,29 +178,39 @@ class JoinedRun:
         from nodes.rounds.client import to_plan_message  # noqa: PLC0415 - imports torch
 
         plan, members = self._site.plan, set(rounds.election.members)
-        try:
-            async with asyncio.timeout(self._spec.timing.ready):
-                while not rounds.store.rounds_done(plan.key) and rounds.election.alive != members:  # noqa: ASYNC110
-                    await asyncio.sleep(CHECK_INTERVAL)
-        except TimeoutError:
+        ready = self._spec.timing.ready
+        if not await _within(
+            ready, lambda: bool(rounds.store.rounds_done(plan.key)) or rounds.election.alive == members
+        ):
             missing = dict.fromkeys(members - rounds.election.alive, "not ready")
-            raise PeersMissing(missing, self._spec.timing.ready) from None
+            raise PeersMissing(missing, ready)
         if rounds.store.rounds_done(plan.key) < plan.rounds:
             rounds.requests.add(to_plan_message(plan, self._spec.name)[0])
         await self._finished.wait()
 
-    def _all_finished(self, rounds: RoundService) -> bool:
+    def _unfinished(self, rounds: RoundService) -> set[str]:
+        """The other sites that have not said that they have the last model."""
         from nodes.peer_directory import parse_statement  # noqa: PLC0415 - imports torch
 
         shown = {name: parse_statement(text).card for name, text in rounds.capabilities.items()}
         others = set(rounds.election.members) - {self._spec.name}
-        return all(name in shown and self._site.is_finished(shown[name]) for name in others)
+        return {name for name in others if name not in shown or not self._site.is_finished(shown[name])}
 
     def _write(self, rounds: RoundService) -> None:
         from nodes.rounds.client import to_round_record  # noqa: PLC0415 - imports torch
 
-        records = rounds.store.records_of(self._site.plan.key)
-        self._site.write_results(self.folder, [to_round_record(record) for record in records])
+        records = [to_round_record(record) for record in rounds.store.records_of(self._site.plan.key)]
+        held = rounds.store.checkpoints[self._site.plan.model].version.outcome.digest
+        self._site.write_results(self.folder, records, held)
+
+
+async def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Waits until a condition holds; False if it does not in so many seconds."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not condition():  # noqa: ASYNC110 - peers change by messages
+                await asyncio.sleep(CHECK_INTERVAL)
+    return condition()
 
 
 def join(

@@ -21,10 +21,9 @@ from typing import Any
 
 from fednet.errors import DiskFull
 from launch.errors import (
-    EXIT_CONFIG_ERROR,
+    EXIT_CODES,
     EXIT_DISK_FULL,
     EXIT_INTERNAL_ERROR,
-    EXIT_METHOD_ERROR,
     EXIT_OK,
     EXIT_PEER_ERROR,
 )
@@ -72,7 +71,7 @@ class NodeExit:
     @property
     def family(self) -> int:
         """The exit code to pass on; 1 for an end that no family of errors explains."""
-        explained = {EXIT_CONFIG_ERROR, EXIT_PEER_ERROR, EXIT_METHOD_ERROR, EXIT_DISK_FULL}
+        explained = {code for _, code in EXIT_CODES}
         return self.code if self.code in explained or self.code > 128 else EXIT_INTERNAL_ERROR
 
     def __str__(self) -> str:

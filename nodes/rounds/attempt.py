@@ -57,6 +57,7 @@ class RoundAttempt:
         policy: when a round goes on without everybody.
         estimator: learns how long contributions take.
         unable: members that could take no part in earlier attempts at this round, with the reason; extended here.
+        absent: configured members that are not alive, with the reason.
         publish: sends a message to all members, this one too.
     """
 
@@ -68,19 +69,22 @@ class RoundAttempt:
         estimator: DeadlineEstimator,
         *,
         unable: dict[str, str],
+        absent: Mapping[str, str],
         publish: Callable[[Message], None],
     ) -> None:
         self.opened = opened
         self._election, self._estimator, self._unable, self._publish = election, estimator, unable, publish
+        self._commit: RoundCommit | None = None
         self._federation = Federation.model_validate_json(opened.plan.federation)
         self._opened_at = now = _now()
         sharded = self._federation.transport == "sharded" and opened.contributors
         keepers = frozenset(opened.members if sharded else (election.me,))
         quorate = policy.model_copy(update={"quorum": max(policy.quorum, self._federation.quorum)})
         majority = policy.model_copy(update={"quorum": election.majority})
-        step = QuorumTracker.open((*opened.contributors, *unable), now, quorate, estimator)
+        left_out = {**absent, **unable}
+        step = QuorumTracker.open((*opened.contributors, *left_out), now, quorate, estimator)
         step.enough = self._federation.buffer.size if self._federation.buffer is not None else None
-        for name, reason in unable.items():
+        for name, reason in left_out.items():
             step.lose(name, reason)
         self._contributions = ContributionTracker(step, keepers)
         self._votes = VoteTracker(election.majority)
@@ -127,6 +131,16 @@ class RoundAttempt:
         if number < self.opened.number:
             self._contributions.refused.setdefault(name, f"stale: it contributed to round {number}")
 
+    def arrived(self, name: str) -> RoundCommit | None:
+        """A member is alive (again): of a committed round it, too, must adopt the outcome.
+
+        Returns:
+            The record of the round, if it is committed.
+        """
+        if self._commit is not None:
+            self._adopting.expect(name)
+        return self._commit
+
     def departed(self, name: str, reason: str) -> None:
         """A member is gone. A keeper of shards is needed, unless its shard of a secure round is available already.
 
@@ -142,7 +156,7 @@ class RoundAttempt:
         """Leads the attempt to its end.
 
         Returns:
-            The record of the round, once every member that is waited for has adopted its outcome.
+            The record of the round, once every member that is alive has adopted its outcome, in the round or not.
 
         Raises:
             AttemptFailed: a member that is needed is gone.
@@ -155,18 +169,20 @@ class RoundAttempt:
             self._publish(close)
         outcome = self._agreed(await self._until_closed(self._voting))
         if recovered is None:
-            commit = self._commit(close, outcome)
+            commit = self._record(close, outcome)
         else:
             commit = recovered.model_copy(update={"term": self.opened.term, "attempt": self.opened.attempt})
         self._publish(commit)
-        self._adopting.opened = _now()
+        self._commit, self._adopting.opened = commit, _now()
+        for name in self._election.alive - self._unable.keys():
+            self._adopting.expect(name)
         await self._until_closed(self._adopting)
         return commit
 
     async def _collected(self) -> QuorumOutcome:
         """Waits for the contributions; a model that is given needs none."""
         if self.opened.plan.given is not None:
-            return QuorumOutcome(True, (), (), {}, True, 0.0)
+            return QuorumOutcome(True, (), (), self._contributions.outcome(_now()).lost, True, 0.0)
         if self._federation.secure is not None:
             await self._distribute_shares(threshold_of(self._federation.secure, len(self.opened.contributors)))
         step = self._contributions.quorum
@@ -228,7 +244,7 @@ class RoundAttempt:
             log.warning("%s has computed another outcome of round %d", name, self.opened.number)
         return outcome
 
-    def _commit(self, close: RoundClose, outcome: BlobRef) -> RoundCommit:
+    def _record(self, close: RoundClose, outcome: BlobRef) -> RoundCommit:
         """The record of the round; also names what was refused since it was closed."""
         dissent = dict.fromkeys(self._votes.dissenters(outcome), "it computed another aggregate")
         commit = commit_of(self.opened, close, self._election.me, outcome)

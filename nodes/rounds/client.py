@@ -1,13 +1,15 @@
 """Requests rounds and follows them to their end, as a driver that takes no part in them.
 
 A request is repeated until its rounds are over, since the leader that received it may be gone; repeating it does no
-harm. Knows nothing of who leads.
+harm. In the end it can ask every client for the record of the last round, which only those have that hold its model.
+Knows nothing of who leads.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
@@ -17,17 +19,21 @@ from fednet.errors import MethodError
 from fednet.federated.state import digest, pack
 from nodes.blob_store import BlobStore
 from nodes.capability import Handler
-from nodes.errors import NoQuorum
+from nodes.errors import ModelsDiffer, NoQuorum
 from nodes.node import Node
 from nodes.peer_directory import PeerDirectory
 from protocol.codec import Envelope
 from protocol.messages import Message
+from protocol.messages.election import RecordRequest
 from protocol.messages.presence import PeerInfo
 from protocol.messages.rounds import BlobRef, RoundCommit, RoundPlanMessage, RoundsAborted, RoundsRequest
 from protocol.topics import ROUNDS
 
 REQUEST_INTERVAL = 0.5
 """Seconds between two requests for rounds that are not over."""
+
+HELD_TIMEOUT = 30.0
+"""Seconds for which clients may still be behind once the rounds are over."""
 
 QUORUM_TIMEOUT = 10.0
 """Seconds for which fewer than a majority of the run's clients may be ready before the rounds are given up."""
@@ -71,6 +77,9 @@ class RoundsClient:
         self._peers = peers
         self._blob_store = blob_store
         self._pending: dict[str, _PendingRounds] = {}
+        self._latest: dict[str, RoundCommit] = {}  # by model
+        self._held: dict[str, dict[str, str]] = {}  # by model and client, the outcome that it has of that round
+        self._answered = asyncio.Event()
         self.handlers: Mapping[type[Message], Handler] = {RoundCommit: self._commit, RoundsAborted: self._aborted}
 
     async def run_rounds(
@@ -104,6 +113,34 @@ class RoundsClient:
         finally:
             self._forget(plan.key)
         return tuple(records)
+
+    async def require_held(self) -> None:
+        """Waits until every client that is ready holds what the last round of every model has left.
+
+        Raises:
+            ModelsDiffer: some are still behind after `HELD_TIMEOUT` seconds.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + HELD_TIMEOUT
+        while lacking := self._lacking():
+            if loop.time() >= until:
+                raise ModelsDiffer(lacking)
+            self._answered.clear()
+            for name, models in lacking.items():
+                for model in models:
+                    self._node.tell(name, RecordRequest(model=model, after=self._latest[model].number - 1))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REQUEST_INTERVAL):
+                    await self._answered.wait()
+
+    def _lacking(self) -> dict[str, tuple[str, ...]]:
+        """The clients that are ready and are not known to hold a last outcome, with the models."""
+        lacking: dict[str, tuple[str, ...]] = {}
+        for model, latest in sorted(self._latest.items()):
+            for name in self._peers.ready():
+                if self._held[model].get(name) != latest.outcome.digest:
+                    lacking[name] = (*lacking.get(name, ()), model)
+        return lacking
 
     def linked(self, peer: PeerInfo) -> None:
         """Nothing to do: requests are repeated."""
@@ -140,6 +177,7 @@ class RoundsClient:
         return None
 
     def _commit(self, envelope: Envelope, commit: RoundCommit) -> None:
+        self._confirm(envelope.sender, commit)
         pending = self._pending.get(commit.key)
         if pending is None or commit.index in pending.commits or commit.index > pending.plan.rounds:
             return
@@ -149,6 +187,16 @@ class RoundsClient:
             pending.listener(to_round_record(following))
         if pending.reported == pending.plan.rounds:
             self._forget(commit.key)
+
+    def _confirm(self, client: str, commit: RoundCommit) -> None:
+        """A client has the record of a round: it holds its outcome."""
+        latest = self._latest.get(commit.model)
+        if commit.key in self._pending and (latest is None or commit.number > latest.number):
+            self._latest[commit.model], self._held[commit.model] = commit, {}
+        elif latest is None or commit.number != latest.number:
+            return
+        self._held[commit.model][client] = commit.outcome.digest
+        self._answered.set()
 
     def _aborted(self, envelope: Envelope, aborted: RoundsAborted) -> None:
         pending = self._pending.get(aborted.key)

@@ -8,25 +8,21 @@ whole or not at all: a cancellation takes effect afterwards. Knows nothing of ho
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from fednet.api import ModelState
-from fednet.errors import MethodError, ModelError
+from fednet.errors import ModelError
 from fednet.federated.state import digest, model_tensors, require_finite, require_like, size, unpack
 from nodes.blob_store import BlobStore
 from nodes.compute import ComputeThread
-from nodes.errors import PeerError
 from nodes.rounds.checkpoints import Checkpoint, CheckpointStore
 from nodes.rounds.worker import RoundWorker
 from protocol.messages import Message
-from protocol.messages.election import LeaderAnnouncement, RecordRequest
+from protocol.messages.election import RecordRequest
 from protocol.messages.rounds import BlobRef, ModelVersion, RoundCommit, RoundPlanMessage
 from protocol.rounds import version_after
-
-log = logging.getLogger(__name__)
 
 HEADER_ROOM = 1 << 16
 """Bytes by which a packed state may be larger than its tensors, for their names and shapes."""
@@ -101,15 +97,6 @@ class RoundContext:
         missing = self.store.first_missing(model)
         if missing is not None and holders[0] != self.name:
             self.tell(holders[0], RecordRequest(model=model, after=missing - 1))
-
-    async def catch_up(self, leader: str, announcement: LeaderAnnouncement) -> None:
-        """Brings every model to the leader's version, where no round does it anyway."""
-        try:
-            for model, version in announcement.versions.items():
-                if (await self.checkpoint(model)).version.number < version.number:
-                    await self.reach(model, version, (leader,), announcement.term)
-        except (MethodError, PeerError) as error:  # it stays behind until the leader's next announcement
-            log.warning("%s cannot catch up yet: %s", self.name, error)
 
     async def recovered(self, commit: RoundCommit, holders: Sequence[str]) -> Checkpoint:
         """The outcome that an earlier leader may have committed a round with.

@@ -10,19 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 
 from pydantic import ValidationError
 
 from fednet.errors import MethodError
 from fednet.federated.config import Federation
 from fednet.federated.participation import sampled_participants
-from nodes.errors import PeerError
 from nodes.rounds.attempt import AttemptFailed, RoundAttempt, RoundImpossible, abort_message
+from nodes.rounds.catching_up import CatchUp
 from nodes.rounds.context import RoundContext
 from protocol.election import Election, ElectionWon
 from protocol.messages import Message
-from protocol.messages.election import AcceptedVote, LeaderAnnouncement, RecordRequest
+from protocol.messages.election import AcceptedVote, LeaderAnnouncement
 from protocol.messages.rounds import ModelVersion, RoundCommit, RoundMessage, RoundOpen, RoundPlanMessage
 from protocol.quorum import DeadlineEstimator, QuorumPolicy
 from protocol.rounds import attempt_of, version_after
@@ -35,8 +34,8 @@ MAX_ATTEMPTS = 100
 MAX_REQUESTS = 64
 """Plans that wait at a member; a further one is refused."""
 
-RETRY = 1.0
-"""Seconds until a leader that could not fetch a model tries again, and for which it waits for a missing record."""
+FIRST_ROUND_WAIT = 30.0
+"""Seconds for which a leader's first round waits for the configured members that have not been linked yet."""
 
 
 class RequestQueue:
@@ -67,12 +66,13 @@ class RoundCoordinator:
         policy: when a round goes on without everybody.
         seed: of the draw of contributors.
         publish: sends a message to all members, this one too.
+        catching_up: brings this member up to date.
+        absent: the configured members that are not alive, with the reason.
         participation_ended: waits until this member has ended its own part in the latest round.
 
     Attributes:
         requests: the plans to hold rounds for.
         attempts: how many attempts at rounds it has opened; the number of the latest.
-        record_received: to be set when a record that was asked for has come.
     """
 
     def __init__(
@@ -81,13 +81,15 @@ class RoundCoordinator:
         policy: QuorumPolicy,
         seed: int,
         publish: Callable[[Message], None],
+        *,
+        catching_up: CatchUp,
+        absent: Callable[[], Mapping[str, str]],
         participation_ended: Callable[[], Awaitable[None]],
     ) -> None:
         self.requests = RequestQueue()
         self.attempts = 0
-        self.record_received = asyncio.Event()
         self._election, self._policy, self._seed, self._publish = election, policy, seed, publish
-        self._participation_ended = participation_ended
+        self._catching_up, self._absent, self._participation_ended = catching_up, absent, participation_ended
         self._estimator = DeadlineEstimator(policy)
         self._attempt: RoundAttempt | None = None
         self._arrived = asyncio.Event()
@@ -106,12 +108,14 @@ class RoundCoordinator:
         """Whether members are still adopting the outcome of a round."""
         return self._attempt is not None and attempt_of(self._attempt.opened) == attempt_of(commit)
 
-    def arrived(self) -> None:
-        """A member is alive (again)."""
+    def arrived(self, name: str) -> RoundCommit | None:
+        """A member is alive (again); returns the record whose outcome it is to adopt, if members are adopting one."""
         self._arrived.set()
+        return self._attempt.arrived(name) if self._attempt is not None else None
 
     def departed(self, name: str, reason: str) -> None:
         """A member is gone."""
+        self._arrived.set()
         if self._attempt is not None:
             self._attempt.departed(name, reason)
 
@@ -124,9 +128,9 @@ class RoundCoordinator:
         await self._participation_ended()
         for model, (version, holder) in elected.versions.items():
             if (await context.checkpoint(model)).version.number < version.number:
-                await self._reach(context, model, version, holder)
+                await self._catching_up.reach(context, model, version, (holder,))
         for model in list(context.store.checkpoints):
-            await self._recall(context, model)
+            await self._catching_up.recall(context, model)
         for accepted in elected.accepted.values():
             await self._recover(context, accepted)
         while True:
@@ -144,6 +148,7 @@ class RoundCoordinator:
         try:
             Federation.model_validate_json(plan.federation)
             await context.checkpoint(plan.model)
+            await self._members_arrived(context)
             for index in range(store.rounds_done(plan.key) + 1, plan.rounds + 1):
                 commit = await self.hold(plan, index, store.versions())
                 await self._adopted(context, commit)
@@ -194,8 +199,9 @@ class RoundCoordinator:
             try:
                 opened = self._opened(plan, index, versions, recovered, unable)
                 self._attempt = RoundAttempt(
-                    opened, self._election, self._policy, self._estimator, unable=unable, publish=self._publish
-                )
+                    opened, self._election, self._policy, self._estimator,
+                    unable=unable, absent=self._absent(), publish=self._publish,
+                )  # fmt: skip
                 return await self._attempt.run()
             except AttemptFailed as error:
                 log.warning("round %d of %s is repeated: %s", index, plan.key, error)
@@ -226,6 +232,20 @@ class RoundCoordinator:
             versions=dict(versions), members=members, contributors=contributors, recovered=recovered,
         )  # fmt: skip
 
+    async def _members_arrived(self, context: RoundContext) -> None:
+        """Before its first round waits, for a bounded time, for the members that have neither arrived nor departed.
+
+        Those that the last round went on without are not waited for again.
+        """
+        known = context.store.records[-1].lost if context.store.records else {}
+        try:
+            async with asyncio.timeout(FIRST_ROUND_WAIT):
+                while not self.attempts and self._election.awaited - known.keys():
+                    self._arrived.clear()
+                    await self._arrived.wait()
+        except TimeoutError:
+            log.warning("the rounds begin without %s", ", ".join(sorted(self._election.awaited)))
+
     async def _majority_arrived(self) -> None:
         """Waits until a majority of the configured members is alive: without it no round can close."""
         while len(self._election.alive) < self._election.majority:
@@ -237,31 +257,4 @@ class RoundCoordinator:
     async def _adopted(self, context: RoundContext, commit: RoundCommit) -> None:
         """Waits until this member, too, has adopted the outcome of a round."""
         await self._participation_ended()
-        await self._reach(context, commit.model, version_after(commit), *sorted(commit.weights), commit=commit)
-
-    async def _reach(
-        self, context: RoundContext, model: str, version: ModelVersion, *holders: str, commit: RoundCommit | None = None
-    ) -> None:
-        """Brings a model to a version of other members, as soon as one of them can be asked."""
-        while True:
-            others = sorted(self._election.alive - {context.name})
-            try:
-                await context.reach(model, version, (*holders, *others), self._election.term, commit)
-                return
-            except PeerError as error:
-                log.warning("%s cannot fetch %s yet: %s", context.name, model, error)
-                await asyncio.sleep(RETRY)
-
-    async def _recall(self, context: RoundContext, model: str) -> None:
-        """Asks one member after another for records that are missing here."""
-        store = context.store
-        for name in sorted(self._election.alive - {context.name}):
-            while (missing := store.first_missing(model)) is not None:
-                context.tell(name, RecordRequest(model=model, after=missing - 1))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(RETRY):
-                        while store.first_missing(model) == missing:
-                            self.record_received.clear()
-                            await self.record_received.wait()
-                if store.first_missing(model) == missing:
-                    break
+        await self._catching_up.reach(context, commit.model, version_after(commit), sorted(commit.weights), commit)

@@ -87,11 +87,14 @@ class Leadership:
         self._apply([])
         return True
 
-    def announce(self, name: str) -> None:
-        """Tells a member that has arrived who leads, if it is this one."""
+    def arrived(self, name: str) -> None:
+        """A member is alive (again): it is told who leads, if it is this one, and which outcome is being adopted."""
+        commit = self._coordinator.arrived(name)
         if self._election.is_leader and name in self._election.members:
             term, attempt = self._election.term, self._coordinator.attempts
             self._tell(name, LeaderAnnouncement(term=term, attempt=attempt, versions=self._store.versions()))
+            if commit is not None:
+                self._tell(name, commit)
 
     def _prepare(self, sender: str, message: Prepare) -> None:
         promised = self._election.prepare(sender, message.term)

@@ -86,6 +86,11 @@ class RoundParticipant:
             self._secure_sum = SecureSumParticipant(context, opened, leader, self._federation.secure)
 
     @property
+    def can_adopt(self) -> bool:
+        """Whether this member is in the round: it has the base, so that it adopts the outcome without catching up."""
+        return self._base.done() and not self.abandoned
+
+    @property
     def committed(self) -> bool:
         """Whether the leader has committed the round."""
         return self._commit.done()
@@ -110,6 +115,7 @@ class RoundParticipant:
         try:
             await self._take_part()
         except (MethodError, PeerError) as error:
+            self.abandoned = True
             self._decline(str(error), can_vote=False)
         finally:
             for task in self._tasks:

@@ -2,15 +2,15 @@
 
 Messages may overtake each other (a contribution comes from another peer than the opening of its round, and a lost
 message comes late): one about a later attempt waits for its opening, one about an earlier attempt is refused and
-counted. A member sends itself what it sends to all, so that there is one path for everything.
+counted. A member that is not in a round, since it was lost or late, catches up when it closes. A member sends itself
+what it sends to all, so that there is one path for everything.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from nodes.compute import ComputeThread, ThreadProgress
 from nodes.node import Node
 from nodes.progress import progress_publisher
 from nodes.rounds.attempt import RoundImpossible, abort_message
+from nodes.rounds.catching_up import CatchUp
 from nodes.rounds.checkpoints import CheckpointStore
-from nodes.rounds.context import RoundContext, wait_finished
+from nodes.rounds.context import RoundContext
 from nodes.rounds.coordinator import RoundCoordinator
 from nodes.rounds.leadership import Leadership
 from nodes.rounds.participant import RoundParticipant
+from nodes.rounds.participation import ParticipationQueue
 from nodes.rounds.worker import RoundWorker
 from protocol.codec import Envelope
 from protocol.election import Election
@@ -37,6 +39,7 @@ from protocol.messages.rounds import (
     ContributionAvailable,
     ContributionReceipt,
     ModelAdopted,
+    ModelVersion,
     RoundClose,
     RoundCommit,
     RoundDecline,
@@ -56,93 +59,16 @@ from protocol.messages.secure_sum import (
     ShareReveal,
     SharesReceived,
 )
-from protocol.rounds import attempt_of
-from protocol.topics import ROUNDS
+from protocol.rounds import attempt_of, version_after
+from protocol.topics import PROGRESS, ROUNDS
 
 log = logging.getLogger(__name__)
-
-MAX_EARLY = 4096
-"""Messages that wait for the opening of their attempt; the oldest give way."""
 
 TO_LEADER = (ContributionReceipt, ModelAdopted, RoundDecline, RoundVote)
 TO_MEMBERS = (
     ContributionAvailable, RoundClose, ShardReduced,
     KeyAdvertisement, ShareDistribution, EncryptedShare, SharesReceived, ConsistencyCheck, ShareReveal,
 )  # fmt: skip
-
-Work = Callable[[], Coroutine[None, None, None]]
-
-
-class ParticipationQueue:
-    """A member's parts in attempts, one after another: the outcome of a round is the base of the next.
-
-    Args:
-        node: the node whose work they are.
-
-    Attributes:
-        current: the present part, or the latest; None before the first.
-    """
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self.current: RoundParticipant | None = None
-        self._previous: RoundParticipant | None = None
-        self._running: asyncio.Task[None] | None = None
-        self._early: deque[tuple[str, RoundMessage]] = deque(maxlen=MAX_EARLY)
-
-    def join(self, part: RoundParticipant) -> list[tuple[str, RoundMessage]]:
-        """Takes part in an attempt; returns the messages that have come early, with their senders."""
-        self.leave()
-        if self._previous is not None:
-            self._previous.release()
-        self._previous, self.current = self.current, part
-        self.then(part.run)
-        early = list(self._early)
-        self._early.clear()
-        return early
-
-    def defer(self, sender: str, message: RoundMessage) -> bool:
-        """Keeps a message about a later attempt until this member joins it; False for any other."""
-        if self.is_later(message):
-            self._early.append((sender, message))
-            return True
-        return False
-
-    def leave(self, before: int | None = None) -> None:
-        """Ends the present part, unless its round is committed and only its outcome is still to be adopted.
-
-        Args:
-            before: a term; a part of this term or a later one continues.
-        """
-        part = self.current
-        if part is None or part.committed or part.abandoned or self._running is None:
-            return
-        if before is None or part.opened.term < before:
-            part.abandoned = True
-            self._running.cancel()
-
-    def then(self, work: Work) -> None:
-        """Does something once the present part has ended."""
-        self._running = self._node.spawn(_after(self._running, work), "round")
-
-    async def ended(self, before: int | None = None) -> None:
-        """Waits until the present part has ended.
-
-        Args:
-            before: a term; only a part of an earlier term whose round is not committed is waited for.
-        """
-        part, running = self.current, self._running
-        earlier = before is None or (part is not None and not part.committed and part.opened.term < before)
-        if running is not None and earlier:
-            await asyncio.wait((running,))
-
-    def part_in(self, message: RoundMessage) -> RoundParticipant | None:
-        """The present part, if a message is about it."""
-        return self.current if self.current and attempt_of(self.current.opened) == attempt_of(message) else None
-
-    def is_later(self, message: RoundMessage) -> bool:
-        """Whether a message is about a later attempt than the present one."""
-        return self.current is None or attempt_of(message) > attempt_of(self.current.opened)
 
 
 class RoundService:
@@ -181,9 +107,11 @@ class RoundService:
         self.store = CheckpointStore(folder)
         self.election = Election(node.name, node.spec.expected, self.store.term)
         self._participation = ParticipationQueue(node)
+        self._catching_up = CatchUp(self.election, partial(node.publish, PROGRESS))
         self._coordinator = RoundCoordinator(
-            self.election, node.spec.rounds, node.spec.seed, self._publish, self._participation.ended
-        )
+            self.election, node.spec.rounds, node.spec.seed, self._publish,
+            catching_up=self._catching_up, absent=self._absent, participation_ended=self._participation.idle,
+        )  # fmt: skip
         self._leadership = Leadership(
             node, self.election, self.store, reducer, self._coordinator,
             tell=self._tell, leave=self._participation.leave, left=self._participation.ended,
@@ -192,6 +120,7 @@ class RoundService:
         self.capabilities: dict[str, str] = {}
         self.aborted: Callable[[RoundsAborted], object] = str
         self._linked: dict[str, int] = {}  # incarnations
+        self._departed: dict[str, str] = {}  # reasons
         self._ready: dict[str, int] = {}  # incarnations, kept while a peer is lost: it may be linked again as it was
         self._context: RoundContext | None = None
         self._dispatch: Mapping[type[Message], Callable[[str, Any], None]] = {
@@ -233,13 +162,16 @@ class RoundService:
     def linked(self, peer: PeerInfo) -> None:
         """A peer is linked; a member counts as alive once its capabilities say that it is ready, too."""
         self._linked[peer.name] = peer.incarnation
+        self._departed.pop(peer.name, None)
         self._arrived(peer.name)
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """A peer is gone; if it led, another member takes over."""
-        self._linked.pop(peer.name, None)
-        self.election.departed(peer.name)
-        self._coordinator.departed(peer.name, f"{'left' if left else 'lost'}: {reason}")
+        departure = f"{'left' if left else 'lost'}: {reason}"
+        if self._linked.pop(peer.name, None) is not None:
+            self._departed[peer.name] = departure
+            self.election.departed(peer.name)
+        self._coordinator.departed(peer.name, departure)
         self._leadership.tick()
 
     def _capabilities(self, envelope: Envelope, capabilities: Capabilities) -> None:
@@ -251,11 +183,18 @@ class RoundService:
     def _arrived(self, name: str) -> None:
         if name in self._linked and self._ready.get(name) == self._linked[name]:
             self.election.arrived(name)
-            self._coordinator.arrived()
-            self._leadership.announce(name)
+            self._leadership.arrived(name)
+
+    def _absent(self) -> dict[str, str]:
+        """The configured members that are not alive, with the reason."""
+        missing = (name for name in self.election.members if name not in self.election.alive)
+        return {name: self._departed.get(name) or self._why_unready(name) for name in missing}
+
+    def _why_unready(self, name: str) -> str:
+        return "not ready" if name in self._linked else "not linked with the leader"
 
     def _receive(self, sender: str, message: Message) -> None:
-        if isinstance(message, RoundsRequest) or sender in self.election.members:
+        if isinstance(message, RoundsRequest | RecordRequest) or sender in self.election.members:
             self._dispatch[type(message)](sender, message)
         else:
             self._node.counts["no member"] += 1
@@ -277,15 +216,24 @@ class RoundService:
             self._node.tell(requester, abort_message(self.election.term, plan, RoundImpossible(reason, {})))
 
     def _announcement(self, sender: str, message: LeaderAnnouncement) -> None:
-        """The leader has no round open: a member that is behind catches up."""
+        """The leader has no round open for this member: if it is behind, it catches up."""
         if not self._leadership.follow(sender, message.term):
             return
         part = self._participation.current
         if part is not None and attempt_of(part.opened) > (message.term, message.attempt):
             return  # it was sent before the opening of the present attempt, and has come late
         if self._context is not None and sender != self._node.name:
-            self._participation.leave()
-            self._participation.then(partial(self._context.catch_up, sender, message))
+            self._catch_up(self._context, sender, message.versions)
+
+    def _catch_up(
+        self,
+        context: RoundContext,
+        leader: str,
+        versions: Mapping[str, ModelVersion],
+        commit: RoundCommit | None = None,
+    ) -> None:
+        self._catching_up.aim(versions, commit)
+        self._participation.catch_up(partial(self._catching_up.run, context, leader))
 
     def _open(self, sender: str, opened: RoundOpen) -> None:
         if not self._leadership.follow(sender, opened.term):
@@ -309,13 +257,17 @@ class RoundService:
                 self._coordinator.refuse_stale(sender, message.number)
 
     def _commit(self, sender: str, commit: RoundCommit) -> None:
-        """The record of the present round, or one that this member has missed and asked for."""
+        """The record of the present round, of one that this member is not in, or one that it has asked for."""
         if self.store.learn(commit):
-            self._coordinator.record_received.set()
+            self._catching_up.record_received.set()
             return
-        self._take_part(sender, commit)
-        part = self._participation.part_in(commit)
-        if part is not None and part.leader == sender and commit.index == commit.rounds:
+        if self._participation.is_outside(commit) and self._leadership.follow(sender, commit.term):
+            self._participation.settle(commit)
+            if self._context is not None:
+                self._catch_up(self._context, sender, {commit.model: version_after(commit)}, commit)
+        else:
+            self._take_part(sender, commit)
+        if sender == self.election.leader and commit.index == commit.rounds:
             self.requests.remove(commit.key)
 
     def _aborted(self, sender: str, aborted: RoundsAborted) -> None:
@@ -336,9 +288,3 @@ class RoundService:
             asyncio.get_running_loop().call_soon(self._receive, name, message)
         else:
             self._node.tell(name, message)
-
-
-async def _after(previous: asyncio.Task[None] | None, work: Work) -> None:
-    if previous is not None:
-        await wait_finished(previous)
-    await work()

@@ -8,7 +8,7 @@ import pytest
 
 from fednet.errors import DataError, DiskFull, MethodError
 from launch.errors import EXPLAINED, ConfigError, ConfigProblem, RunError, did_you_mean, exit_code, explained
-from nodes.errors import NodeError, NoQuorum, PeersMissing
+from nodes.errors import ModelsDiffer, NodeError, NoQuorum, PeersMissing
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ from nodes.errors import NodeError, NoQuorum, PeersMissing
         (MethodError(), 4),
         (DataError(), 4),
         (DiskFull("/x"), 5),
+        (ModelsDiffer({"a1": ("model",)}), 6),
         (KeyboardInterrupt(), 130),
         (RunError("over", 4), 4),
         (ZeroDivisionError(), 1),

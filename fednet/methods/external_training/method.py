@@ -27,7 +27,8 @@ def job(config: ExternalTrainingConfig, network: Network, folder: Path, seed: in
     """Requests the rounds that the sites request as well, and writes their results."""
     from fednet.methods.external_training.results import round_plan, write_results  # noqa: PLC0415 - imports torch
 
-    write_results(folder, config, network.run_rounds(round_plan(config)))
+    records = network.run_rounds(round_plan(config))
+    write_results(folder, config, records, records[-1].digest)
 
 
 METHOD = Method(

@@ -28,20 +28,17 @@ def round_plan(config: ExternalTrainingConfig) -> RoundPlan:
     return RoundPlan("external-training", MODEL, TRAIN, config.rounds, config.federation)
 
 
-def write_results(folder: Path, config: ExternalTrainingConfig, records: Sequence[RoundRecord]) -> None:
+def write_results(folder: Path, config: ExternalTrainingConfig, records: Sequence[RoundRecord], digest: str) -> None:
     """Writes summary.json and metrics.json.
 
     Args:
         folder: the run's folder.
         config: of the run.
-        records: of the rounds that have closed, in order.
+        records: of the rounds that have closed, in order; a site that came late may still lack some.
+        digest: of the model that the writer holds; empty for none.
     """
     write_summary(folder, _summary(config, records))
-    metrics = {
-        "rounds": [_finite(asdict(record)) for record in records],
-        "digest": records[-1].digest if records else "",
-    }
-    write_json(folder / "metrics.json", metrics)
+    write_json(folder / "metrics.json", {"rounds": [_finite(asdict(record)) for record in records], "digest": digest})
 
 
 def _summary(config: ExternalTrainingConfig, records: Sequence[RoundRecord]) -> Summary:

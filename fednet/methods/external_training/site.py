@@ -222,9 +222,9 @@ class LoopSite:
             if self._finished is not None:
                 self._finished()
 
-    def write_results(self, folder: Path, records: Sequence[RoundRecord]) -> None:
-        """Writes what the rounds that have closed leave to read."""
-        write_results(folder, self._config, records)
+    def write_results(self, folder: Path, records: Sequence[RoundRecord], digest: str) -> None:
+        """Writes what the rounds that have closed leave to read; `digest` names the model that this site holds."""
+        write_results(folder, self._config, records, digest)
 
     def capabilities(self, *, finished: bool) -> str:
         """What a site says of itself: whether it has the last round's model."""

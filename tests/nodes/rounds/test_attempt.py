@@ -34,7 +34,13 @@ OUTCOME, OTHER = BlobRef(digest="1" * 64, size=1), BlobRef(digest="2" * 64, size
 class Leader:
     """Member a, which leads an attempt of three."""
 
-    def __init__(self, recovered: RoundCommit | None = None, given: BlobRef | None = None, **federation: Any) -> None:
+    def __init__(
+        self,
+        recovered: RoundCommit | None = None,
+        given: BlobRef | None = None,
+        absent: dict[str, str] | None = None,
+        **federation: Any,
+    ) -> None:
         settings = Federation.model_validate(federation).model_dump_json()
         plan = RoundPlanMessage(
             key="k", requester="g", model="m", task="t", rounds=2, federation=settings, options={}, given=given
@@ -51,8 +57,9 @@ class Leader:
         self.published: list[Message] = []
         policy = RoundsPolicy()
         self.attempt = RoundAttempt(
-            opened, self.election, policy, DeadlineEstimator(policy), unable=self.unable, publish=self.published.append
-        )
+            opened, self.election, policy, DeadlineEstimator(policy),
+            unable=self.unable, absent=absent or {}, publish=self.published.append,
+        )  # fmt: skip
         self.run = asyncio.ensure_future(self.attempt.run())
 
     async def receive(self, kind: type[Any], names: Sequence[str] = NAMES, **fields: Any) -> list[str]:

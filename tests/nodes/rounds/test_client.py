@@ -12,6 +12,7 @@ import torch
 from fednet.api import RoundPlan, Stopped
 from fednet.errors import MethodError
 from fednet.federated.config import Adam, Federation, TrimmedMean
+from nodes.errors import ModelsDiffer
 from nodes.rounds.client import REQUEST_INTERVAL, to_plan_message, to_round_record
 from protocol.messages import Message, RoundsRequest
 from protocol.messages.rounds import BlobRef, RoundCommit
@@ -102,6 +103,27 @@ def test_a_progress_that_raises_stopped_ends_the_plan(tell: Tell, make_group: Ma
         before = len(requests)
         await asyncio.sleep(5 * REQUEST_INTERVAL)
         assert len(requests) == before
+
+    tell(story)
+
+
+def test_a_client_that_is_alive_and_behind_is_named_in_the_end(tell: Tell, make_group: MakeGroup) -> None:
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster)
+        await group.start()
+        await group.run_rounds("run", model="run")
+        cluster.network.cut("memory://a", "memory://c")
+        await group.settle(5)
+        await group.run_rounds(rounds=2)
+        with pytest.raises(ModelsDiffer, match=r"not every site holds their last model: c \(walk\)"):
+            await group.client.require_held()
+        cluster.network.heal("memory://a", "memory://c")
+        await group.client.require_held()
+        assert len(group.digests()) == 1
+        group.crash("c")
+        await group.settle(5)
+        await group.run_rounds("more")
+        await group.client.require_held()  # of those that are alive
 
     tell(story)
 

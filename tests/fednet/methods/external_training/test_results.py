@@ -31,21 +31,21 @@ def test_every_site_requests_the_same_plan() -> None:
 
 def test_values_are_averaged_by_weight_over_those_that_measured_them(tmp_path: Path) -> None:
     records = [record(1, {"a": {"loss": 4.0}, "b": {"loss": 0.0}}), record(2, {"a": {"loss": 2.0}, "b": {}})]
-    write_results(tmp_path, ExternalTrainingConfig(rounds=3), records)
+    write_results(tmp_path, ExternalTrainingConfig(rounds=3), records, "d2")
     (section,) = summary(tmp_path)["sections"]
     assert section["table"]["columns"] == ["round", "contributors", "weight", "loss"]
     assert section["table"]["rows"] == [[1, 2, 4.0, 1.0], [2, 2, 4.0, 2.0]]
     assert summary(tmp_path)["title"] == "2 of 3 rounds"
 
 
-def test_a_loss_that_is_no_number_is_a_text_and_the_digest_the_last(tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_is_a_text_and_the_digest_that_of_the_site(tmp_path: Path) -> None:
     values = {"a": {"loss": float("nan")}, "b": {"loss": float("inf")}}
-    write_results(tmp_path, ExternalTrainingConfig(), [record(1, values)])
+    write_results(tmp_path, ExternalTrainingConfig(), [record(1, values)], "d3")
     metrics = json.loads((tmp_path / "metrics.json").read_text(), parse_constant=pytest.fail)
     assert metrics["rounds"][0]["values"] == {"a": {"loss": "nan"}, "b": {"loss": "inf"}}
-    assert metrics["digest"] == "d1"
+    assert metrics["digest"] == "d3"  # what the site holds, also where it lacks the last record
 
 
 def test_no_round_leaves_an_empty_table(tmp_path: Path) -> None:
-    write_results(tmp_path, ExternalTrainingConfig(), [])
+    write_results(tmp_path, ExternalTrainingConfig(), [], "")
     assert summary(tmp_path)["sections"][0]["table"]["rows"] == []

@@ -1,0 +1,130 @@
+"""A member's parts in attempts, one after another, and catching up between them.
+
+Messages may overtake each other: one about an attempt that has not been opened here yet waits for its opening. Knows
+nothing of what a part does (`nodes.rounds.participant`) and whose messages these are (`nodes.rounds.service`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+
+from nodes.node import Node
+from nodes.rounds.context import wait_finished
+from nodes.rounds.participant import RoundParticipant
+from protocol.messages.rounds import RoundMessage
+from protocol.rounds import attempt_of
+
+MAX_EARLY = 4096
+"""Messages that wait for the opening of their attempt; the oldest give way."""
+
+Work = Callable[[], Coroutine[None, None, None]]
+
+
+class ParticipationQueue:
+    """What a member does for rounds, one thing at a time.
+
+    Args:
+        node: the node whose work it is.
+
+    Attributes:
+        current: the present part, or the latest; None before the first.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self.current: RoundParticipant | None = None
+        self._previous: RoundParticipant | None = None
+        self._part: asyncio.Task[None] | None = None  # of the current part
+        self._catching_up: asyncio.Task[None] | None = None
+        self._last: asyncio.Task[None] | None = None  # the later of the two
+        self._settled = (0, 0)
+        self._early: deque[tuple[str, RoundMessage]] = deque(maxlen=MAX_EARLY)
+
+    def join(self, part: RoundParticipant) -> list[tuple[str, RoundMessage]]:
+        """Takes part in an attempt; returns the messages that have come early, with their senders."""
+        self._leave_for_other()
+        if self._previous is not None:
+            self._previous.release()
+        self._previous, self.current = self.current, part
+        self._part = self._then(part.run)
+        early = list(self._early)
+        self._early.clear()
+        return early
+
+    def catch_up(self, work: Work) -> None:
+        """Brings this member up to date instead of what it does now, an earlier catching up included."""
+        self._leave_for_other()
+        self._catching_up = self._then(work)
+
+    def settle(self, message: RoundMessage) -> None:
+        """An attempt is over before this member has joined it: its opening, should it still come, is stale."""
+        self._settled = max(self._settled, attempt_of(message))
+
+    def defer(self, sender: str, message: RoundMessage) -> bool:
+        """Keeps a message about a later attempt until this member joins it; False for any other."""
+        if self.is_later(message):
+            self._early.append((sender, message))
+            return True
+        return False
+
+    def leave(self, before: int) -> None:
+        """Ends the present part if it is of an earlier term, unless its round is committed."""
+        if self.current is not None and self.current.opened.term < before:
+            self._leave_part()
+
+    async def ended(self, before: int) -> None:
+        """Waits until the present part has ended, if it is of an earlier term and its round is not committed."""
+        part, running = self.current, self._part
+        if part is not None and running is not None and not part.committed and part.opened.term < before:
+            await asyncio.wait((running,))
+
+    async def idle(self) -> None:
+        """Waits until the present part has ended; this member catches up no longer."""
+        self._stop_catching_up()
+        if self._last is not None:
+            await asyncio.wait((self._last,))
+
+    def part_in(self, message: RoundMessage) -> RoundParticipant | None:
+        """The present part, if a message is about it."""
+        return self.current if self.current and attempt_of(self.current.opened) == attempt_of(message) else None
+
+    def is_outside(self, message: RoundMessage) -> bool:
+        """Whether an attempt that is over went on without this member: one that it has not joined, or has left."""
+        part = self.part_in(message)
+        if part is None:
+            return self.is_later(message)
+        return not part.can_adopt and attempt_of(message) > self._settled
+
+    def is_later(self, message: RoundMessage) -> bool:
+        """Whether a message is about a later attempt than the present one, and than any that is over."""
+        present = (0, 0) if self.current is None else attempt_of(self.current.opened)
+        return attempt_of(message) > max(present, self._settled)
+
+    def _leave_for_other(self) -> None:
+        self._stop_catching_up()
+        self._leave_part()
+
+    def _stop_catching_up(self) -> None:
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            self._catching_up = None
+
+    def _leave_part(self) -> None:
+        """Ends the present part, unless only its outcome is still to be adopted."""
+        part = self.current
+        if part is not None and self._part is not None and not part.committed and not part.abandoned:
+            part.abandoned = True
+            self._part.cancel()
+
+    def _then(self, work: Work) -> asyncio.Task[None]:
+        """Does something once what was begun before has ended."""
+        self._last = self._node.spawn(_after(self._last, work), "round")
+        return self._last
+
+
+async def _after(previous: asyncio.Task[None] | None, work: Work) -> None:
+    if previous is not None:
+        await wait_finished(previous)
+    await work()
