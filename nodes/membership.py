@@ -116,6 +116,8 @@ class Membership:
             if self.presence.is_current(sender, envelope.incarnation):
                 context.repair.start(sender, envelope.incarnation, hello.latest)
                 self._tell(sender, Welcome(receiver_incarnation=envelope.incarnation))
+                if self._greeted.get(sender) == envelope.incarnation:  # else its hello is to come, and brings the key
+                    self._admit(sender)
 
     def _welcome(self, envelope: Envelope, welcome: Welcome) -> None:
         self._follow(self.presence.welcome(envelope.sender, envelope.incarnation, welcome.receiver_incarnation, _now()))
@@ -159,33 +161,37 @@ class Membership:
         if not context.publisher.run:
             return
         if context.security.group_key_grant() is not None and self._greeted.get(name) != incarnation:
-            self._greeted[name] = incarnation
             self._renew()
+            self._greeted[name] = incarnation
         me, *others = self.presence.members()
         latest = context.publisher.latest([name])
         for start in range(0, max(1, len(others)), MAX_MEMBERS_PER_HELLO):
             named = tuple(others[start : start + MAX_MEMBERS_PER_HELLO])
             self._tell(name, Hello(peer=me, receiver_incarnation=incarnation, members=named, latest=latest))
-        if name not in self.presence.linked():
-            self._admit(name)
+        self._admit(name)
 
     def _depart(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         context = self._context
         log.log(logging.INFO if left else logging.WARNING, "%s %s: %s", peer.name, "left" if left else "lost", reason)
-        self._greeted.pop(peer.name, None)
+        if self._greeted.get(peer.name) == peer.incarnation:
+            del self._greeted[peer.name]
         if not left:
             context.bus.strand()
         self._renew()
         for capability in self._capabilities:
             capability.departed(peer, reason, left=left)
-        if left:
+        if left and not self.presence.asks_to_join(peer.name):  # else its next life goes on with these numbers
             context.repair.forget(peer.name)
 
     def _renew(self) -> None:
-        """The membership has changed: from now on its members, and nobody else, read what is said to all."""
+        """The membership has changed: from now on its members, and nobody else, read what is said to all.
+
+        Members are all that were greeted: a peer may have linked with this node before this node has with it.
+        """
         self._context.security.renew_group_key()
-        for name in self.presence.linked():
-            self._admit(name)
+        for name, incarnation in self._greeted.items():
+            if self.presence.is_current(name, incarnation):
+                self._admit(name)
 
     def _admit(self, name: str) -> None:
         """Lets a peer read what is said to all."""

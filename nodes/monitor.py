@@ -9,12 +9,15 @@ from typing import Any, Literal
 
 from nodes.capability import Handler
 from nodes.node import Node
+from nodes.retransmission import REPAIR_WARNING
 from nodes.spec import NodeSpec
 from nodes.transport.zmq import ZmqTransport
 from protocol.codec import Envelope
 from protocol.messages import Capabilities, Message, ProgressReport
-from protocol.messages.presence import PeerInfo
+from protocol.messages.presence import Heartbeat, PeerInfo
 from protocol.topics import PRESENCE, PROGRESS
+
+EventKind = Literal["joined", "lost", "left", "ready", "progress", "repair"]
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,14 @@ class RunEvent:
     Attributes:
         time: seconds since the epoch.
         node: the node it happened to.
-        kind: what happened.
+        kind: what happened; `repair`: too much of what this node says is heard here by retransmission only.
         data: for `progress` phase, done, total, values and note; for `lost` and `left` the reason; for `joined`
-            role and address.
+            role and address; for `repair` the share, in (0, 1].
     """
 
     time: float
     node: str
-    kind: Literal["joined", "lost", "left", "ready", "progress"]
+    kind: EventKind
     data: dict[str, Any] = field(default_factory=dict)
 
 
@@ -43,7 +46,12 @@ class Monitor:
     def __init__(self, spec: NodeSpec, tell: Callable[[RunEvent], None]) -> None:
         self.node = Node(spec, ZmqTransport(keys=spec.keys))
         self._tell = tell
-        self.handlers: Mapping[type[Message], Handler] = {Capabilities: self._card, ProgressReport: self._progress}
+        self._repaired: set[str] = set()
+        self.handlers: Mapping[type[Message], Handler] = {
+            Capabilities: self._card,
+            ProgressReport: self._progress,
+            Heartbeat: self._heartbeat,
+        }
         self.node.add(self)
 
     async def __aenter__(self) -> Monitor:
@@ -57,6 +65,7 @@ class Monitor:
 
     def linked(self, peer: PeerInfo) -> None:
         """A node takes part."""
+        self._repaired.discard(peer.name)
         self._say(peer.name, "joined", role=peer.role, address=peer.address)
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
@@ -70,5 +79,11 @@ class Monitor:
     def _progress(self, envelope: Envelope, progress: ProgressReport) -> None:
         self._say(envelope.sender, "progress", **progress.model_dump())
 
-    def _say(self, node: str, kind: Literal["joined", "lost", "left", "ready", "progress"], **data: Any) -> None:
+    def _heartbeat(self, envelope: Envelope, _beat: Heartbeat) -> None:
+        share = self.node.repair_share(envelope.sender)
+        if share > REPAIR_WARNING and envelope.sender not in self._repaired:
+            self._repaired.add(envelope.sender)
+            self._say(envelope.sender, "repair", share=share)
+
+    def _say(self, node: str, kind: EventKind, **data: Any) -> None:
         self._tell(RunEvent(time.time(), node, kind, data))

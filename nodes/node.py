@@ -189,6 +189,10 @@ class Node:
         """Whether what is said to all piles up for a peer that is lost: say it to each of the others instead."""
         return bool(self.presence.lost_but_connected())
 
+    def repair_share(self, name: str) -> float:
+        """Share in [0, 1] of a peer's latest messages that were heard by retransmission; 0 while they are few."""
+        return self._retransmission.repair_share(name)
+
     def tell(self, name: str, message: Message) -> None:
         """Says a message to one peer's inbox."""
         self.publish(topics.inbox(name), message)
@@ -209,7 +213,7 @@ class Node:
         if envelope.run != self.run:
             self.refused("other run", f"{envelope.sender} speaks of run {envelope.run!r}, not {self.run!r}")
         elif envelope.sender != self.name:
-            self._take(envelope, frames)
+            self._take(envelope, frames, again=again)
 
     def subscribed(self, topic: bytes, present: bool) -> None:
         """The bus has noticed that somebody began or ceased to hear us."""
@@ -221,14 +225,14 @@ class Node:
         if not work.cancelled() and work.exception() is not None:
             self._ends, self._failure = True, self._failure or work.exception()
 
-    def _take(self, envelope: Envelope, frames: Sequence[Buffer]) -> None:
+    def _take(self, envelope: Envelope, frames: Sequence[Buffer], *, again: bool) -> None:
         """Hands a message to its handler: an unnumbered one at once, a numbered one once and from living peers."""
         message = envelope.message
         if isinstance(message, Retransmission):
             self.counts["resent"] += 1
             self._hear(codec.retransmitted_frames(frames), again=True)
             return
-        if message.numbered and not self._accept(envelope):
+        if message.numbered and not self._accept(envelope, again=again):
             return
         for handler in self._handlers.get(type(message), ()):
             try:
@@ -242,7 +246,7 @@ class Node:
         for kind, handler in handlers.items():
             self._handlers[kind] = (*self._handlers.get(kind, ()), handler)
 
-    def _accept(self, envelope: Envelope) -> bool:
+    def _accept(self, envelope: Envelope, *, again: bool) -> bool:
         """Whether a numbered message is for us, from a living peer that has said hello, and new."""
         sender, subject = envelope.sender, f"{envelope.message.kind} from {envelope.sender}"
         if envelope.topic not in self._retransmission.heard:
@@ -251,7 +255,7 @@ class Node:
         elif not self.presence.is_current(sender, envelope.incarnation):
             self.refused("stranger", f"{subject}, which is not a living member")
         else:
-            return self._retransmission.accept(envelope, self._now())
+            return self._retransmission.accept(envelope, self._now(), again=again)
         return False
 
     def _subscriptions(self) -> list[str]:

@@ -6,8 +6,10 @@ nor what a message means.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from nodes.capability import Handler
 from nodes.publisher import Publisher
@@ -17,6 +19,34 @@ from protocol.messages import Message
 from protocol.messages.presence import PeerInfo
 from protocol.messages.retransmission import RetransmitRequest, RetransmitUnavailable
 from protocol.retransmission import Inbox
+
+log = logging.getLogger(__name__)
+
+REPAIR_WARNING = 0.1
+"""Share of a peer's messages heard by retransmission above which there is a warning."""
+
+MIN_HEARD = 50
+"""Messages of a peer before its share is judged; of twice as many the earlier ones count half, and so on."""
+
+
+@dataclass
+class _Conversation:
+    """How the messages of one incarnation of a peer have been heard."""
+
+    incarnation: int
+    heard: float = 0.0
+    repaired: float = 0.0
+    warned: bool = False
+
+    def record(self, *, again: bool) -> None:
+        if self.heard >= 2 * MIN_HEARD:
+            self.heard, self.repaired = self.heard / 2, self.repaired / 2
+        self.heard += 1
+        self.repaired += again
+
+    @property
+    def share(self) -> float:
+        return self.repaired / self.heard if self.heard >= MIN_HEARD else 0.0
 
 
 class RetransmissionService:
@@ -39,6 +69,7 @@ class RetransmissionService:
         self._inbox = Inbox(patience)
         self._counts = counts
         self._refused = refused
+        self._conversations: dict[str, _Conversation] = {}
         self.heard: Collection[str] = ()
         self.handlers: Mapping[type[Message], Handler] = {
             RetransmitRequest: self._resend,
@@ -55,19 +86,26 @@ class RetransmissionService:
             for topic, number in self._relevant(latest).items():
                 self._inbox.note_latest(name, topic, number, now)
 
-    def accept(self, envelope: Envelope, now: float) -> bool:
-        """Whether a numbered message comes for the first time, after its sender's hello."""
+    def accept(self, envelope: Envelope, now: float, *, again: bool = False) -> bool:
+        """Whether a numbered message, `again` if retransmitted, comes for the first time, after its sender's hello."""
         if not self._inbox.has_baseline(envelope.sender, envelope.incarnation):
             self._counts["early"] += 1  # what the sender has promised us comes again
         elif not self._inbox.accept(envelope.sender, envelope.topic, envelope.number, now):
             self._counts["duplicate"] += 1
         else:
+            self._record(envelope.sender, envelope.incarnation, again=again)
             return True
         return False
+
+    def repair_share(self, name: str) -> float:
+        """Share in [0, 1] of a peer's latest messages that were heard by retransmission; 0 below `MIN_HEARD`."""
+        conversation = self._conversations.get(name)
+        return conversation.share if conversation else 0.0
 
     def forget(self, name: str) -> None:
         """A peer has left for good: neither asks the other for anything any more."""
         self._inbox.forget(name)
+        self._conversations.pop(name, None)
         self._publisher.forget(name)
 
     def ask(self, members: Iterable[PeerInfo], now: float) -> None:
@@ -83,6 +121,21 @@ class RetransmissionService:
                     last=missing.last,
                 )
                 self._publisher.publish(topics.inbox(missing.sender), request)
+
+    def _record(self, name: str, incarnation: int, *, again: bool) -> None:
+        """Counts a message; warns once of an incarnation of a peer that is heard by retransmission too often."""
+        conversation = self._conversations.get(name)
+        if conversation is None or conversation.incarnation != incarnation:
+            conversation = self._conversations[name] = _Conversation(incarnation)
+        conversation.record(again=again)
+        if conversation.share > REPAIR_WARNING and not conversation.warned:
+            conversation.warned = True
+            log.warning(
+                "%.0f %% of what %s says is lost on the way and heard by retransmission, which is slow: "
+                "see whether the network to it loses messages, or this node falls behind",
+                100 * conversation.share,
+                name,
+            )
 
     def _relevant(self, latest: Mapping[str, int]) -> dict[str, int]:
         """The part of a peer's numbers that concerns topics subscribed to here."""

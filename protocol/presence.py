@@ -159,6 +159,10 @@ class Presence:
         peer = self._peers.get(name)
         return peer is not None and peer.info.incarnation == incarnation and peer.state in _LIVING
 
+    def asks_to_join(self, name: str) -> bool:
+        """Whether a node of this name has subscribed here whose hello has not arrived yet."""
+        return name in self._join_requests
+
     def discover(self, infos: Iterable[PeerInfo], now: float) -> Iterator[Outcome]:
         """Another node has named these peers; connects to new ones and to new incarnations of known ones."""
         for info in infos:

@@ -109,6 +109,9 @@ class StatusBoard:
                 self.notices.append(": ".join((f"{row.name} {data.get('cause', 'died')}", *last_line)))
             case "lost":
                 self.notices.append(f"{row.name} is lost: {data.get('reason', 'silent')}")
+            case "repair":
+                share = float(data.get("share", 0.0))
+                self.notices.append(f"{share:.0%} of what {row.name} says is heard by retransmission only")
 
     def _record_unplanned(self, event: Event) -> None:
         if event.node == RUN_NODE:
@@ -144,6 +147,10 @@ def _progress(row: NodeStatus, event: Event) -> None:
     row.values, row.note = dict(data.get("values", {})), str(data.get("note", ""))
 
 
+def _unchanged(_row: NodeStatus, _event: Event) -> None:
+    """The row stays; a notice says it."""
+
+
 def _gone(row: NodeStatus, event: Event) -> None:
     row.state = event.kind
     row.note = str(event.data.get("cause") or event.data.get("reason") or "")
@@ -154,6 +161,7 @@ _UPDATES = {
     "joined": _joined,
     "ready": _ready,
     "progress": _progress,
+    "repair": _unchanged,
     "lost": _gone,
     "left": _gone,
     "died": _gone,

@@ -276,19 +276,24 @@ class ZmqTransport:
         self._soon(self._hear)
 
     def _notice(self) -> None:
-        """Hands on who has subscribed or gone."""
+        """Hands on who has subscribed or gone.
+
+        All that has come is granted first: what the listener answers to a join request is for a topic beside it.
+        """
         if self._loop is None or self._listener is None:
             return
-        for _ in range(BATCH):
-            with self._publishing:
-                if not _readable(self._out):
-                    return
+        commands: list[bytes] = []
+        with self._publishing:
+            while len(commands) < BATCH and _readable(self._out):
                 event = self._out.recv(_NOBLOCK, copy=False)
                 command = event.bytes
-                granted = command[:1] in {b"\x00", b"\x01"} and self._grants(event)
-            if granted:
-                self._listener.subscribed(command[1:], command[:1] == b"\x01")
-        self._soon(self._notice)
+                if command[:1] in {b"\x00", b"\x01"} and self._grants(event):
+                    commands.append(command)
+            more = _readable(self._out)
+        for command in commands:
+            self._listener.subscribed(command[1:], command[:1] == b"\x01")
+        if more:
+            self._soon(self._notice)
 
     def _grants(self, event: zmq.Frame) -> bool:
         """Whether to hear of a subscription; those that come through a relay are the relay's to judge."""

@@ -3,9 +3,9 @@
 A signed message is encrypted before it leaves: all frames but its topic (ChaCha20-Poly1305, RFC 8439), and a frame in
 clear, the *AEAD header*, names the sender and the key. A message to one peer is encrypted under a key that only the two
 can derive (X25519 and HKDF, RFC 5869). A group message is encrypted under the sender's own group key of the present
-*epoch*, which it grants to every member that it sends a hello to, by a message to that member alone. Before its first
-hello to a peer, and when a peer has departed, it begins a new epoch: a departed peer can decrypt nothing later, a new
-one nothing earlier.
+*epoch*, which it grants to a member by a message to that member alone: after every hello, after every welcome, and when
+an epoch begins, so that whoever is linked holds the present key. Before its first hello to a peer, and when a peer has
+departed, it begins a new epoch: a departed peer can decrypt nothing later, a new one nothing earlier.
 
 A message that arrives before the key of its epoch, or was encrypted before its receiver was a member, cannot be
 decrypted; it is requested again, and the retransmission is encrypted to the requester. So the retransmission buffer
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -55,10 +54,10 @@ _MAX_CACHED = 1024
 
 @dataclass
 class _Granted:
-    """The keys that one incarnation of a peer has granted, by epoch, the latest last."""
+    """The keys that one incarnation of a peer has granted, by epoch."""
 
     incarnation: int
-    keys: OrderedDict[int, ChaCha20Poly1305] = field(default_factory=OrderedDict, repr=False)
+    keys: dict[int, ChaCha20Poly1305] = field(default_factory=dict, repr=False)
 
 
 class GroupCipher:
@@ -97,13 +96,13 @@ class GroupCipher:
         return name in self._keys.trusted
 
     def accept_group_key(self, name: str, incarnation: int, grant: GroupKeyGrant) -> None:
-        """An incarnation of a peer has granted its group key."""
+        """An incarnation of a peer has granted its group key; the keys of its latest `KEPT_EPOCHS` epochs are kept."""
         held = self._granted.get(name)
         if held is None or held.incarnation != incarnation:
             held = self._granted[name] = _Granted(incarnation)
         held.keys[grant.epoch] = ChaCha20Poly1305(grant.key)
         while len(held.keys) > KEPT_EPOCHS:
-            held.keys.popitem(last=False)
+            del held.keys[min(held.keys)]
 
     def encrypt(self, frames: Sequence[Buffer]) -> list[Buffer]:
         """The frames, encrypted for the receivers of their topic."""

@@ -6,9 +6,15 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from nodes.client import run_client
 from nodes.monitor import Monitor, RunEvent
+from nodes.retransmission import MIN_HEARD
 from nodes.transport.zmq import ZmqTransport
+from protocol.codec import Envelope
+from protocol.messages import Heartbeat, ProgressReport
+from protocol.topics import HEARTBEATS, PROGRESS
 
 PATIENCE = 20.0
 
@@ -68,6 +74,20 @@ async def test_it_tells_of_progress(real_spec: Callable[..., Any], scaling: Any)
         await running
     (progress,) = diary.of("progress")
     assert progress.data == {"phase": "training", "done": 3, "total": 10, "values": {"loss": 0.5}, "note": ""}
+
+
+async def test_it_tells_once_of_a_node_that_is_heard_by_repair(real_spec: Callable[..., Any], scaling: Any) -> None:
+    diary, report = Diary(), ProgressReport(phase="training", done=0, total=0, values={})
+    beat = Envelope(HEARTBEATS, "test", "c0", 1, 0, Heartbeat(tick=1, latest={}))
+    async with Monitor(real_spec("monitor", "monitor"), diary) as monitor:
+        repair = monitor.node._retransmission
+        repair.start("c0", 1, {})
+        for number in range(1, 2 * MIN_HEARD):
+            repair.accept(Envelope(PROGRESS, "test", "c0", 1, number, report), 0.0, again=number % 4 == 0)
+            monitor.handlers[Heartbeat](beat, beat.message)
+    (event,) = diary.events
+    assert (event.node, event.kind) == ("c0", "repair")
+    assert event.data["share"] == pytest.approx(0.25, abs=0.02)
 
 
 async def test_it_tells_of_a_death(real_spec: Callable[..., Any], scaling: Any, monkeypatch: Any) -> None:

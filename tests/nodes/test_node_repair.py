@@ -158,3 +158,33 @@ class TestRepair:
             assert node._retransmission._inbox._streams == {}
 
         tell(story)
+
+
+class TestShare:
+    """Of what is heard, what is heard by retransmission."""
+
+    def warnings(self, tell: Tell, caplog: pytest.LogCaptureFixture, drop: float) -> list[str]:
+        async def story(cluster: Any) -> float:
+            speaker, _ = await cluster.start("speaker")
+            listener, ear = await cluster.start("listener", "speaker")
+            await asyncio.sleep(5)
+            cluster.network.faults = Faults(drop=drop)
+            for number in range(300):
+                speaker.publish(PROGRESS, progress_report(phase=str(number)))
+                await asyncio.sleep(0.05)
+            cluster.network.faults = Faults()
+            await asyncio.sleep(5)
+            assert len(ear.heard) == 300
+            return listener.repair_share("speaker")
+
+        self.share = tell(story)
+        return [record.getMessage() for record in caplog.records if "retransmission" in record.getMessage()]
+
+    def test_a_conversation_that_lives_by_it_is_one_warning(self, tell: Tell, caplog: pytest.LogCaptureFixture) -> None:
+        (warning,) = self.warnings(tell, caplog, 0.4)
+        assert "speaker" in warning
+        assert self.share > 0.2
+
+    def test_one_that_loses_a_few_messages_is_none(self, tell: Tell, caplog: pytest.LogCaptureFixture) -> None:
+        assert self.warnings(tell, caplog, 0.02) == []
+        assert 0 < self.share < 0.1

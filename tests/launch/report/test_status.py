@@ -80,6 +80,13 @@ def test_the_dead_stay_dead_and_are_news(board: StatusBoard) -> None:
     assert board.notices == ["a1 was killed by SIGKILL: help"]
 
 
+def test_a_conversation_that_lives_by_repair_is_news(board: StatusBoard) -> None:
+    tell(board, "a1", "started", "joined")
+    tell(board, "a1", "repair", share=0.25)
+    assert board.rows["a1"].state == "joined"
+    assert board.notices == ["25% of what a1 says is heard by retransmission only"]
+
+
 def test_the_lost_may_come_back(board: StatusBoard) -> None:
     tell(board, "a1", "lost", reason="silent for 3 s")
     assert board.notices == ["a1 is lost: silent for 3 s"]

@@ -122,6 +122,14 @@ class TestEpochs:
         ben.accept_group_key("anna", 1, anna.renew())
         assert refused(ben, first) == "early"
 
+    def test_keys_are_forgotten_by_epoch_whatever_the_order_in_which_they_come(self, anna: GroupCipher) -> None:
+        ben, grants = cipher(BEN, 100), [anna.renew() for _ in range(KEPT_EPOCHS + 1)]
+        latest = anna.encrypt(TO_ALL)
+        for grant in reversed(grants):
+            ben.accept_group_key("anna", 1, grant)
+        assert ben.decrypt(latest) == TO_ALL
+        assert sorted(ben._granted["anna"].keys) == [grant.epoch for grant in grants[1:]]
+
     def test_another_incarnation_has_other_keys(self, anna: GroupCipher, ben: GroupCipher) -> None:
         restarted = cipher(ANNA, 2)
         ben.accept_group_key("anna", 2, restarted.renew())
