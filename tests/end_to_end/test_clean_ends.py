@@ -64,7 +64,8 @@ def test_a_full_disk_is_one_sentence_with_a_code_of_its_own_and_nothing_half_wri
     assert "Traceback" not in said
     assert not list(kept.rglob("*.part"))
     events = kept / "regression" / "events.jsonl"
-    assert len(list(read_events(events))) == len(events.read_text().splitlines())
+    if events.exists():  # the smallest disk has no room for it
+        assert len(list(read_events(events))) == len(events.read_text().splitlines())
     for path in kept.rglob("*.json"):
         json.loads(path.read_text())
 

@@ -135,8 +135,9 @@ class TestARun:
         wanted = {"config.yaml", "events.jsonl", "metrics.json", "summary.json", "report.html"}
         wanted |= {f"logs/{name}.log" for name in (*CLIENTS, "driver", "launcher")}
         wanted |= {f"samples/{arm}/{file}" for arm in ARMS for file in ("grid.png", "samples.safetensors")}
-        wanted |= {"samples/real/grid.png", "figures/agreement.png", "figures/magnitude.png"}
+        wanted |= {"figures/agreement.png", "figures/magnitude.png"}
         assert wanted <= there
+        assert "samples/real/grid.png" not in there  # no real image, unless `report.real` asks for it
         assert len(checkpoints(served.run)) == len(CLIENTS)
         events = [path for path in there if "events.out.tfevents" in path]
         assert {path.split("/")[1] for path in events} == {*CLIENTS, "driver"}
@@ -207,8 +208,8 @@ class TestAKilledClient:
     def test_the_account_says_who_was_lost_when_and_why(self, killed: Any) -> None:
         assert contributions(killed.run)["mean"]["lost"] == {}
         account = contributions(killed.run)["mixture"]
-        assert account["steps"] == 401
-        assert account["nodes"]["a1"]["contributed"] == account["nodes"]["a3"]["contributed"] == 401
+        assert account["steps"] in {401, 2 * 401}  # twice where samples were drawn again
+        assert account["nodes"]["a1"]["contributed"] == account["nodes"]["a3"]["contributed"] == account["steps"]
         (name,) = account["lost"]
         assert name == "a2"
         assert account["lost"]["a2"]["step"] == account["nodes"]["a2"]["contributed"] + 1
@@ -230,7 +231,7 @@ class TestCtrlC:
 
     def test_it_says_so(self, interrupted: Any) -> None:
         assert interrupted.code == 130
-        assert interrupted.err.startswith("fednet: interrupted\n")
+        assert interrupted.err.startswith("fednet: interrupted by SIGINT\n")
         assert "Traceback" not in interrupted.out + interrupted.err
 
     def test_every_node_was_stopped_in_good_order(self, interrupted: Any) -> None:

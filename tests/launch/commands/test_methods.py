@@ -52,14 +52,14 @@ def test_a_command_gets_the_options_of_a_guest() -> None:
 
 
 def test_a_module_beside_the_operator_is_a_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "counting.py").write_text(SOURCE)
+    (tmp_path / "counters").mkdir()
+    (tmp_path / "counters" / "counting.py").write_text(SOURCE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     for arguments in (("count", "--many", "5"), ("deep", "count", "--many", "5")):
-        done = run("outside.counting", *arguments, "--join", "tcp://127.0.0.1:1")
+        done = run("counters.counting", *arguments, "--join", "tcp://127.0.0.1:1")
         assert done.stdout == "counted 5 GuestCluster\n"
-    assert run("outside.counting", "count").exit_code == 2, "--join is required"
+    assert run("counters.counting", "count").exit_code == 2, "--join is required"
 
 
 @pytest.mark.parametrize("name", ["outside.nothing", "novelti"])

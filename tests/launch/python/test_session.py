@@ -70,7 +70,7 @@ def words() -> Iterator[fednet.Session]:
     """A session with a cluster of a method from outside the package."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(HERE))
-        with cluster_of("outside.words") as address, session_with(address, method="outside.words") as session:
+        with cluster_of("scripted.words") as address, session_with(address, method="scripted.words") as session:
             yield session
 
 

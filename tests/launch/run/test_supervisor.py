@@ -7,6 +7,8 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -164,16 +166,23 @@ async def test_a_served_cluster_outlives_its_guest_until_it_is_interrupted(
     assert kinds(told, "a1") == ["started", "stopped"]
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A temporary folder with a short name, since the path of a socket in it is limited to some hundred characters."""
+    with tempfile.TemporaryDirectory(prefix="s-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_an_interrupted_launcher_leaves_nothing(tmp_path: Path, stand_ins: Any, number: Any, code: Any) -> None:
-    launcher, children = launched(tmp_path, stand_ins, "waits", "waits", "tells_and_waits")
+def test_an_interrupted_launcher_leaves_nothing(short_path: Path, stand_ins: Any, number: Any, code: Any) -> None:
+    launcher, children = launched(short_path, stand_ins, "waits", "waits", "tells_and_waits")
     launcher.send_signal(number)
     assert launcher.wait(stand_ins.LONGEST) == code
     assert not any(child.is_running() for child in children)
 
 
-def test_a_second_interrupt_does_not_wait(tmp_path: Path, stand_ins: Any) -> None:
-    launcher, children = launched(tmp_path, stand_ins, "is_stubborn", "tells_and_waits")
+def test_a_second_interrupt_does_not_wait(short_path: Path, stand_ins: Any) -> None:
+    launcher, children = launched(short_path, stand_ins, "is_stubborn", "tells_and_waits")
     launcher.send_signal(signal.SIGINT)
     guest = children[-1]
     guest.wait(stand_ins.LONGEST)  # so the first one has been heard
@@ -182,15 +191,15 @@ def test_a_second_interrupt_does_not_wait(tmp_path: Path, stand_ins: Any) -> Non
     assert not any(child.is_running() for child in children)
 
 
-def test_a_killed_launcher_leaves_no_process_and_no_temporary_file(tmp_path: Path, stand_ins: Any) -> None:
-    launcher, children = launched(tmp_path, stand_ins, "waits", "is_stubborn", "tells_and_waits")
+def test_a_killed_launcher_leaves_no_process_and_no_temporary_file(short_path: Path, stand_ins: Any) -> None:
+    launcher, children = launched(short_path, stand_ins, "waits", "is_stubborn", "tells_and_waits")
     servers = psutil.Process(launcher.pid).children()
-    assert list((tmp_path / "temporary").iterdir())
+    assert list((short_path / "temporary").iterdir())
     launcher.kill()
     launcher.wait(stand_ins.LONGEST)
     _, alive = psutil.wait_procs([*children, *servers], timeout=stand_ins.LONGEST)
     assert not alive
-    assert not list((tmp_path / "temporary").iterdir())
+    assert not list((short_path / "temporary").iterdir())
 
 
 def launched(folder: Path, stand_ins: Any, *parts: Any) -> Any:
