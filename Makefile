@@ -36,6 +36,7 @@ soak: $(READY)
 	$(BIN)/python tests/soak/slow.py
 	$(BIN)/python tests/soak/networks.py
 	$(BIN)/python tests/soak/hostile.py
+	$(BIN)/python tests/soak/keyed.py
 
 # Says what an interpreter is, where it is none that fednet runs with; any Python can run it.
 CHECK := import sys; sys.exit(0 if sys.version_info >= (3, 11) else \
