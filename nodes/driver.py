@@ -93,7 +93,7 @@ async def run_guest(
         agree: is given the announcements of all clients, on the job's thread, before they prepare; raises MethodError.
 
     Raises:
-        OtherMethod: the clients run another method than this guest's.
+        MethodMismatch: the clients run another method than this guest's.
         PeersMissing: the clients were not ready in time.
         NoQuorum: too few were left while the job was being done.
         MethodError: the job cannot be done.

@@ -102,7 +102,7 @@ class PeerDirectory:
 
         Raises:
             PeersMissing: not everybody was ready after `patience` seconds.
-            OtherMethod: this node is here for one method, and somebody who is ready runs another.
+            MethodMismatch: this node is here for one method, and somebody who is ready runs another.
         """
         try:
             async with asyncio.timeout(patience):
