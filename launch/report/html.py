@@ -235,8 +235,18 @@ def run_facts(config: Mapping[str, Any], happened: Sequence[LauncherEvent]) -> l
         "seed": config.get("seed", ""),
     }
     if len(happened) > 1:
-        facts["took"] = _duration(happened[-1].time - happened[0].time)
+        facts["took"] = _duration(running_time(happened))
     return [(name, str(value)) for name, value in facts.items() if value not in {"", None}]
+
+
+def running_time(happened: Sequence[LauncherEvent]) -> float:
+    """For how many seconds a run was at work: the sum over its launches, without what lies between them."""
+    total, start, last = 0.0, happened[0].time, happened[0].time
+    for event in happened:
+        if event.node == RUN_NODE and event.kind == "began":
+            total, start = total + last - start, event.time
+        last = event.time
+    return total + last - start
 
 
 def _run_interval(happened: Sequence[LauncherEvent]) -> dict[str, Any]:

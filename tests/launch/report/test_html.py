@@ -221,3 +221,9 @@ def test_lanes_show_who_did_what_when() -> None:
 
 def test_no_events_no_lanes() -> None:
     assert html.node_lanes([]) == []
+
+
+def test_what_lies_between_two_launches_is_not_counted() -> None:
+    again = [LauncherEvent(5000.0, "", "began", {}), LauncherEvent(5007.0, "", "over", {"code": 0})]
+    assert html.running_time(HAPPENED) == 100.0
+    assert html.running_time([*HAPPENED, *again]) == 107.0
