@@ -17,6 +17,9 @@ from types import FrameType
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that ask a launch, or one of its nodes, to end."""
 
+_raised: list[int] = []
+"""Signals that `raised` has raised: what raises while a library is imported may be swallowed there."""
+
 
 class StopSignal(SystemExit):
     """A signal has ended this process before its work was done.
@@ -39,10 +42,12 @@ class StopSignal(SystemExit):
 def raised() -> Iterator[None]:
     """While the body runs, SIGTERM and SIGHUP raise `StopSignal`, from the first moment on and as PID 1, too.
 
-    A process with the number 1 (of a container) has no default handlers: what it does not handle is lost.
+    A process with the number 1 (of a container) has no default handlers: what it does not handle is lost. One that a
+    library swallows is told as soon as somebody is to be `told`.
     """
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        _raised.append(number)
         raise StopSignal(number)
 
     before = {number: signal.getsignal(number) for number in _handled() if number != signal.SIGINT}
@@ -51,6 +56,7 @@ def raised() -> Iterator[None]:
     try:
         yield
     finally:
+        _raised.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -64,6 +70,8 @@ def told(stop: Callable[[int], object]) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in _handled()}
     for number in before:
         loop.add_signal_handler(number, stop, number)
+    for number in _raised:
+        loop.call_soon(stop, number)
     try:
         yield
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import threading
@@ -37,6 +38,18 @@ async def test_a_signal_is_told_on_the_event_loop_and_earlier_handlers_come_back
                 assert await heard.get() == number
         assert signal.getsignal(signal.SIGTERM) is before
     assert loop.is_running()
+
+
+async def test_a_signal_that_somebody_swallowed_is_told() -> None:
+    heard = asyncio.Queue[int]()
+    with raised():
+        with contextlib.suppress(StopSignal):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with told(heard.put_nowait):
+            assert await asyncio.wait_for(heard.get(), 10) == signal.SIGTERM
+    with raised(), told(heard.put_nowait):
+        await asyncio.sleep(0)
+    assert heard.empty()
 
 
 def test_what_is_ignored_stays_ignored() -> None:
