@@ -43,7 +43,7 @@ def raised() -> Iterator[None]:
     """While the body runs, SIGTERM and SIGHUP raise `StopSignal`, from the first moment on and as PID 1, too.
 
     A process with the number 1 (of a container) has no default handlers: what it does not handle is lost. One that a
-    library swallows is told as soon as somebody is to be `told`.
+    library swallows is raised by `raise_swallowed`, or told as soon as somebody is to be `told`.
     """
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -61,6 +61,16 @@ def raised() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def raise_swallowed() -> None:
+    """Raises a signal again that was raised and that somebody has swallowed.
+
+    Raises:
+        StopSignal: there is one.
+    """
+    if _raised and threading.current_thread() is threading.main_thread():
+        raise StopSignal(_raised[0])
+
+
 @contextmanager
 def told(stop: Callable[[int], object]) -> Iterator[None]:
     """While the body runs, a signal is `stop`'s to handle, on the running event loop; earlier handlers come back."""
@@ -70,8 +80,8 @@ def told(stop: Callable[[int], object]) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in _handled()}
     for number in before:
         loop.add_signal_handler(number, stop, number)
-    for number in _raised:
-        loop.call_soon(stop, number)
+    for swallowed in _raised:
+        loop.call_soon(stop, swallowed)
     try:
         yield
     finally:

@@ -40,6 +40,7 @@ from launch.run.keys import ensure_keyrings, require_agreement
 from launch.run.local_data import check_data, data_digest, tcp_endpoint
 from launch.run.plan import LaunchPlan, make_plan, require_capacity
 from launch.run.supervisor import EventSource, RunOutcome, Supervisor
+from nodes.signals import raise_swallowed
 from nodes.spec import NodeSpec
 from protocol.security.keys import Keyring
 
@@ -125,6 +126,7 @@ def launch(
             check_ports_free(loaded, planning)
             make = partial(Supervisor, planning, listener=listener, serve=serve)
             data = data_digest(loaded)
+            raise_swallowed()  # most libraries have been imported by now
             if not resume and (differ := differences(out / name, loaded.dump(), data)):
                 _print(console, f"{name}: replaces the results of an earlier run, which had {differ}")
             with (

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from nodes.signals import STOPPING, StopSignal, raised, told
+from nodes.signals import STOPPING, StopSignal, raise_swallowed, raised, told
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -40,13 +40,16 @@ async def test_a_signal_is_told_on_the_event_loop_and_earlier_handlers_come_back
     assert loop.is_running()
 
 
-async def test_a_signal_that_somebody_swallowed_is_told() -> None:
+async def test_a_signal_that_somebody_swallowed_is_raised_or_told() -> None:
     heard = asyncio.Queue[int]()
     with raised():
         with contextlib.suppress(StopSignal):
             os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(StopSignal, match="SIGTERM"):
+            raise_swallowed()
         with told(heard.put_nowait):
             assert await asyncio.wait_for(heard.get(), 10) == signal.SIGTERM
+    raise_swallowed()
     with raised(), told(heard.put_nowait):
         await asyncio.sleep(0)
     assert heard.empty()
