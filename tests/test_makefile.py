@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,11 @@ def script(path: Path, line: str) -> Path:
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    """`make` as if a person called it: the tests themselves may run under one, whose variables would reach this one."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        ["make", *arguments], cwd=folder, capture_output=True, text=True, check=False, env=environment
+    )
 
 
 def test_an_interpreter_that_is_too_old_is_named_and_nothing_is_made(folder: Path) -> None:
