@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,17 @@ class Screen:
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     """A console of rich on standard output or error, whose writing never fails."""
-    from rich.console import Console  # noqa: PLC0415 - a node's process needs none
+    from rich.console import Console  # noqa: PLC0415 - neither a node's process nor a help text needs it
 
     stream = cast("TextIO", Screen(sys.stderr if stderr else sys.stdout))
     return Console(file=stream, stderr=stderr, quiet=quiet, force_jupyter=False)
+
+
+def open_table(*columns: str) -> Table:
+    """A table of rich without lines, whose columns are two spaces apart; without `columns` it has no head."""
+    from rich.table import Table  # noqa: PLC0415 - help texts need not wait for it
+
+    return Table(*columns, box=None, show_header=bool(columns), header_style="dim", padding=(0, 2, 0, 0))
 
 
 def tolerate_encoding() -> None:

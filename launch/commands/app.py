@@ -1,7 +1,8 @@
 """The commands of `fednet` as one typer application.
 
-Nothing that is imported here, or at the top of a module of commands, is slow: no torch, no pydantic, no ZeroMQ. A
-command imports what it needs when it is called, and a method when its group of commands is used.
+Nothing that is imported here, or at the top of a module of commands, is slow: no torch, no pydantic, no ZeroMQ, no
+rich. A command imports what it needs when it is called, and a method when its group of commands is used. Help texts are
+plain: the frames and colours of typer's take longer to import than all the rest.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ app = typer.Typer(
     help="A peer-to-peer message bus for federated generative models.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 100},
     pretty_exceptions_enable=False,
 )
 for command in (

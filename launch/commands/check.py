@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from launch.commands.options import ConfigArgument, InsecureOption, OutOption, OverridesOption
 from launch.errors import ConfigError, ConfigProblem
-from launch.output import open_console
+from launch.output import open_console, open_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +31,7 @@ def check(config: ConfigArgument, overrides: OverridesOption = None, insecure: I
     check_data(loaded, here)
     specs = specs_here(loaded, here, read_inventory(), free_ports(), insecure=insecure)
     problems = list(_show_data(loaded, here, console))
-    table = Table("node", "role", "device", "threads", "listens on", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table = open_table("node", "role", "device", "threads", "listens on")
     for spec in specs:
         table.add_row(spec.name, spec.role, spec.device, str(spec.threads), spec.listen)
     for name, entry in loaded.cluster.entries.items():

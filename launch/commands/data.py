@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from launch.errors import ConfigError
 from launch.output import open_console
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fednet.data.config import DataConfig
     from fednet.data.survey import FolderFiles
 

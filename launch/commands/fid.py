@@ -6,14 +6,15 @@ Reads arguments and prints; `fednet.metrics` computes the Frechet distance.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from launch.errors import ConfigError, ConfigProblem
-from launch.output import open_console
+from launch.output import open_console, open_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def fid(
@@ -54,7 +55,7 @@ def compare_folders(a: Path, b: Path, data: str, root: Path | None, *, seed: int
     with console.status(f"training the judge of {data}"):
         trained = judge.train_judge(load(config).judge, seed=seed)
         comparison = folders.compare(a, b, trained)
-    table = Table("class", "Frechet distance", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table = open_table("class", "Frechet distance")
     table.add_row("all", f"{comparison.frechet:.3f}", style="bold")
     for name, distance in sorted(comparison.by_class.items()):
         table.add_row(name, f"{distance:.3f}")

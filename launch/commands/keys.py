@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.table import Table
 
-from launch.output import open_console
+from launch.commands.methods import PlainGroup
+from launch.output import open_console, open_table
 
 KEYS_FOLDER: Final = Path("keys")
 
-app = typer.Typer(help="Makes keys and says whose are trusted.", no_args_is_help=True)
+app = typer.Typer(
+    cls=PlainGroup, help="Makes keys and says whose are trusted.", no_args_is_help=True, rich_markup_mode=None
+)
 
 FolderOption = Annotated[Path, typer.Option("--folder", metavar="DIR", help="The folder of the keys.")]
 
@@ -53,7 +55,7 @@ def listed(folder: FolderOption = KEYS_FOLDER) -> None:
     """Lists the keys of a folder: the operator's own and the trusted ones."""
     from launch.run import keys  # noqa: PLC0415 - help texts need not wait for it
 
-    table = Table("name", "", "fingerprint", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table = open_table("name", "", "fingerprint")
     for about, publics in (("own", keys.own_keys(folder)), ("trusted", keys.trusted_keys(folder))):
         for public in publics:
             table.add_row(public.name, f"{about}, relay" if public.relay else about, public.fingerprint)

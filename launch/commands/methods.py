@@ -7,7 +7,7 @@ which a guest joins, and becomes a command of typer. Knows no method.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, Signature, signature, unwrap
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -24,7 +24,8 @@ from launch.output import open_console
 if TYPE_CHECKING:
     from fednet.methods.contract import Method
 
-PANEL = "Methods"
+SENTENCE = 200
+"""Characters of a command's first sentence that a help shows."""
 _GUEST_OPTIONS: Mapping[str, tuple[Any, Any]] = {
     "join": (GuestJoinOption, Parameter.empty),
     "listen": (ListenOption, LOOPBACK),
@@ -34,8 +35,31 @@ _GUEST_OPTIONS: Mapping[str, tuple[Any, Any]] = {
 """Annotation and default of every option that a method's command gets."""
 
 
-class RootGroup(TyperGroup):
+class PlainGroup(TyperGroup):
+    """A group whose help shows what its commands do in whole sentences, without the frames that take rich to draw."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "rich_markup_mode": None})
+
+    def sections(self, ctx: Any) -> Mapping[str, Sequence[str]]:
+        """The names of the commands under the headings of the help."""
+        return {"Commands": self.list_commands(ctx)}
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Every command with the first sentence of its help."""
+        for title, names in self.sections(ctx).items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            if rows := [(name, command.get_short_help_str(SENTENCE)) for name, command in commands if command]:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+class RootGroup(PlainGroup):
     """The commands of fednet, and after them a group for each registered method, or for a module by its dotted path."""
+
+    def sections(self, ctx: Any) -> Mapping[str, Sequence[str]]:
+        """The commands of fednet, and the methods."""
+        return {"Commands": super().list_commands(ctx), "Methods": registry.names()}
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names in the order of the help."""
@@ -48,13 +72,13 @@ class RootGroup(TyperGroup):
         return super().get_command(ctx, cmd_name)
 
 
-class MethodGroup(TyperGroup):
+class MethodGroup(PlainGroup):
     """A method's commands, which are found when the group is invoked or shows its help."""
 
     def __init__(self, method: str) -> None:
-        super().__init__(name=method, help=f"Commands of the method {method}.", rich_help_panel=PANEL)
+        super().__init__(name=method, help=f"Commands of the method {method}.")
         self._method = method
-        self._found: TyperGroup | None = None
+        self._found: PlainGroup | None = None
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The names in the order of the method's own table."""
@@ -69,7 +93,7 @@ class MethodGroup(TyperGroup):
         self._group()
         super().format_help(ctx, formatter)
 
-    def _group(self) -> TyperGroup:
+    def _group(self) -> PlainGroup:
         if self._found is None:
             method = find_method(self._method)
             self.help = f"{self._method}: {method.summary}."
@@ -93,20 +117,26 @@ def find_method(name: str) -> Method:
         raise ConfigError(unknown_method(error, "method")) from error
 
 
-def _typer_group(method: str, commands: Mapping[str, Callable[..., None]]) -> TyperGroup:
+def _typer_group(method: str, commands: Mapping[str, Callable[..., None]]) -> PlainGroup:
     """The commands of a method, those with a space in their name in groups."""
-    app = typer.Typer(name=method)
+    app = typer.Typer(name=method, cls=PlainGroup, rich_markup_mode=None)
     groups: dict[str, typer.Typer] = {}
     app.callback()(lambda: None)
     for path, command in commands.items():
         above, _, name = path.rpartition(" ")
         if above and above not in groups:
             inner = ", ".join(other.rpartition(" ")[2] for other in commands if other.startswith(f"{above} "))
-            groups[above] = typer.Typer(name=above, help=f"Subcommands: {inner}.", no_args_is_help=True)
+            groups[above] = typer.Typer(
+                name=above,
+                cls=PlainGroup,
+                help=f"Subcommands: {inner}.",
+                no_args_is_help=True,
+                rich_markup_mode=None,
+            )
             app.add_typer(groups[above])
         groups.get(above, app).command(name)(guest_command(method, command))
     group = typer.main.get_command(app)
-    assert isinstance(group, TyperGroup)  # noqa: S101 - it has a callback
+    assert isinstance(group, PlainGroup)  # noqa: S101 - it has a callback
     return group
 
 

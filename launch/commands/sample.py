@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from launch.commands.methods import find_method
 from launch.commands.options import LOOPBACK, GuestKeyOption, InsecureOption, ListenOption
@@ -19,6 +18,8 @@ from launch.errors import ConfigError, ConfigProblem
 from launch.output import open_console
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fednet.api import Progress
     from fednet.methods.contract import Drawer
     from fednet.methods.sample_request import SampleRequest

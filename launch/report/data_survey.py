@@ -12,6 +12,7 @@ from rich.table import Table
 
 from fednet.data.config import DataConfig
 from fednet.data.survey import DataSurvey, FolderFiles
+from launch.output import open_table
 
 MAX_ROWS = 50
 """Classes in a table; of more the first ones."""
@@ -53,7 +54,7 @@ def outline(config: DataConfig, survey: DataSurvey) -> str:
 
 def class_table(survey: DataSurvey) -> Table:
     """The classes with their labels, and how many images each part has of them."""
-    table = Table("label", "class", *survey.counts, box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table = open_table("label", "class", *survey.counts)
     names = survey.classes or ("",)
     for label, name in enumerate(names[:MAX_ROWS]):
         number = str(label) if survey.classes else "–"
