@@ -6,7 +6,7 @@ Knows nothing of processes, devices or ports, which are the plan's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -184,21 +184,20 @@ def _with_absolute_roots(document: YamlDocument, folder: Path) -> YamlDocument:
 
     What an override or a program says is relative to the current folder.
     """
-    nodes = document.values.get("nodes")
-    names = nodes if isinstance(nodes, dict) else {}
     values = document.values
-    for key in (("data", "root"), *(("nodes", str(name), "data", "root") for name in names)):
-        root = _at(values, key)
-        if isinstance(root, str) and root:
-            base = folder if document.place(key).line is not None else Path()
-            values = _put(values, key, str((base / Path(root).expanduser()).absolute()))
+    for key, root in _roots(values, ()):
+        base = folder if document.place(key).line is not None else Path()
+        values = _put(values, key, str((base / Path(root).expanduser()).absolute()))
     return replace(document, values=values)
 
 
-def _at(values: Any, key: KeyPath) -> Any:
-    for step in key:
-        values = values.get(step) if isinstance(values, dict) else None
-    return values
+def _roots(values: Mapping[str, Any], above: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+    """Every `data.root` that is given, with its key: those of the run, of its nodes and of what it measures with."""
+    for key, part in values.items():
+        if isinstance(part, dict):
+            if key == "data" and isinstance(root := part.get("root"), str) and root:
+                yield (*above, key, "root"), root
+            yield from _roots(part, (*above, key))
 
 
 def _put(values: dict[str, Any], key: KeyPath, value: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +34,8 @@ ROUNDS = "checkpoints/*-rounds-*"
 
 _RESULTS = (EVENTS, SUMMARY, REPORT, LOGS, "metrics.json", "figures", "tensorboard")
 _RESUME_STATE = (JOURNAL, "samples", "sites")
+_OF_GUEST = (JOURNAL, "samples", SUMMARY, REPORT, "metrics.json", "figures")
+"""What a guest leaves in a folder that it may share with clients that run."""
 _EXECUTION_KEYS = ("bus", "devices", "security")
 """Keys of a configuration that say how a run is executed, not what it computes."""
 
@@ -68,7 +70,8 @@ def locked_folder(folder: Path, config: str, *, data: str = "", resume: bool = F
             ConfigProblem(str(folder), "a folder that can be written", error.strerror or str(error))
         ) from error
     try:
-        _clear(folder, same=not differences(folder, config, data))
+        state = () if not differences(folder, config, data) else (*_RESUME_STATE, ROUNDS)
+        _remove(folder, (*_RESULTS, *state))
         write_whole(folder / CONFIG, config.encode())
         write_whole(folder / DATA, data.encode())
         yield folder
@@ -82,6 +85,22 @@ def joined_folder(folder: Path, config: str) -> Path:
     if not (folder / CONFIG).exists():
         write_whole(folder / CONFIG, config.encode())
     return folder
+
+
+def guest_folder(folder: Path, config: str, data: str) -> tuple[Path, str]:
+    """The same for a guest, which takes over only what a guest with this configuration and data has left.
+
+    It cannot see the data of clients on other machines: where a client's were replaced, a new name makes a new run.
+
+    Returns:
+        The folder, and how the earlier guest differed whose results are gone; see `differences`.
+    """
+    joined_folder(folder, config)
+    if differ := differences(folder, config, data):
+        _remove(folder, _OF_GUEST)
+    write_whole(folder / CONFIG, config.encode())
+    write_whole(folder / DATA, data.encode())
+    return folder, differ
 
 
 def differences(folder: Path, config: str, data: str) -> str:
@@ -102,6 +121,11 @@ def differences(folder: Path, config: str, data: str) -> str:
         if path.is_file() and (path.read_text("utf-8") != data)
         else ""
     )
+
+
+def replaces(name: str, differ: str) -> str:
+    """What the operator is told where a run takes the place of one that differs."""
+    return f"{name}: replaces the results of an earlier run, which had {differ}"
 
 
 def _require_resumable(folder: Path, config: str, data: str) -> None:
@@ -150,9 +174,8 @@ def _run_config(config: str | None) -> object:
     return {key: values[key] for key in values if key not in _EXECUTION_KEYS} if isinstance(values, dict) else values
 
 
-def _clear(folder: Path, *, same: bool) -> None:
-    state = [] if same else [*(folder / name for name in _RESUME_STATE), *folder.glob(ROUNDS)]
-    for path in [*(folder / name for name in _RESULTS), *state]:
+def _remove(folder: Path, patterns: Sequence[str]) -> None:
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

@@ -82,11 +82,19 @@ def check_data(loaded: LoadedConfig, names: Sequence[str] | None = None) -> None
         raise ConfigError(*faults)
 
 
-def data_digest(loaded: LoadedConfig) -> str:
-    """SHA-256 of the lists of files, with sizes and times, of the data sets that lie on this machine."""
+def data_digest(loaded: LoadedConfig, names: Sequence[str] | None = None) -> str:
+    """SHA-256 of the lists of files, with sizes and times, of data sets that lie on this machine.
+
+    Args:
+        loaded: the configuration.
+        names: whose data, with what the driver measures with; None for all nodes of this machine.
+    """
     listed = hashlib.sha256()
-    for use in data_uses(loaded, nodes_here(loaded)):
-        data = data_config(loaded, use)
+    names = nodes_here(loaded) if names is None else names
+    sets = [data_config(loaded, use) for use in data_uses(loaded, names)]
+    if DRIVER in names:
+        sets.append(getattr(getattr(loaded.method, "measure", None), "data", None))
+    for data in sets:
         if data is None or data.root is None:
             continue
         root = data.root.expanduser()

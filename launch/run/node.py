@@ -19,8 +19,9 @@ from launch.report.screen import live_display
 from launch.report.status import StatusBoard
 from launch.run.devices import read_inventory
 from launch.run.endpoint import EndpointOptions
-from launch.run.folder import joined_folder
+from launch.run.folder import guest_folder, joined_folder, replaces
 from launch.run.keys import require_agreement
+from launch.run.local_data import data_digest
 from launch.run.plan import check_listen, single_node_spec
 from launch.run.session import print_results
 from nodes.signals import told
@@ -51,11 +52,16 @@ def run_node(
     spec = spec_by_hand(loaded, role, name, endpoint, out)
     from nodes.run import run  # noqa: PLC0415 - imports torch, which other commands need not wait for
 
-    folder = joined_folder(spec.folder, loaded.dump())
+    if role == "client":
+        joined_folder(spec.folder, loaded.dump())
+        run(spec)
+        return
+    folder, differ = guest_folder(spec.folder, loaded.dump(), data_digest(loaded, (DRIVER,)))
+    if differ:
+        console.print(replaces(spec.run, differ), markup=False, highlight=False, soft_wrap=True)
     run(spec)
-    if role == "guest":
-        html.write_report(folder)
-        print_results(folder, console)
+    html.write_report(folder)
+    print_results(folder, console)
 
 
 def spec_by_hand(

@@ -34,7 +34,7 @@ from launch.report.screen import live_display
 from launch.report.status import StatusBoard, planned_nodes
 from launch.run.devices import available_memory, free_ports, is_host_here, is_port_free, read_inventory
 from launch.run.events import RUN_NODE, Event, EventFile, EventListener, make_event
-from launch.run.folder import CONFIG, EVENTS, LOGS, REPORT, differences, locked_folder
+from launch.run.folder import CONFIG, EVENTS, LOGS, REPORT, differences, locked_folder, replaces
 from launch.run.fork_server import PRELOAD, start_fork_server, stop_fork_server, temporary_folder
 from launch.run.keys import ensure_keyrings, require_agreement
 from launch.run.local_data import check_data, data_digest, tcp_endpoint
@@ -128,7 +128,7 @@ def launch(
             data = data_digest(loaded)
             raise_swallowed()  # most libraries have been imported by now
             if not resume and (differ := differences(out / name, loaded.dump(), data)):
-                _print(console, f"{name}: replaces the results of an earlier run, which had {differ}")
+                _print(console, replaces(name, differ))
             with (
                 locked_folder(out / name, loaded.dump(), data=data, resume=resume) as folder,
                 _log_to_file(folder / LOGS / "launcher.log"),

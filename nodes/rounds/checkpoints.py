@@ -99,7 +99,7 @@ class RoundJournal(BaseModel):
         history: of earlier rounds.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     term: int
     versions: ModelVersions

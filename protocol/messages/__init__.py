@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from protocol.messages.base import Message
+from protocol.messages.base import Message, Scalar
 from protocol.messages.blobs import Chunk, ChunkRequest, ChunkUnavailable
 from protocol.messages.election import LeaderAnnouncement, Prepare, Promise, RecordRequest
 from protocol.messages.exchange import (
@@ -16,7 +16,7 @@ from protocol.messages.exchange import (
 from protocol.messages.group_key import GroupKeyGrant
 from protocol.messages.presence import Capabilities, Goodbye, Heartbeat, Hello, PeerInfo, Welcome
 from protocol.messages.progress import ProgressReport
-from protocol.messages.queries import QueryAnswer, QueryRefusal, QueryRequest, Scalar
+from protocol.messages.queries import QueryAnswer, QueryRefusal, QueryRequest
 from protocol.messages.retransmission import Retransmission, RetransmitRequest, RetransmitUnavailable
 from protocol.messages.rounds import (
     ContributionAvailable,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from protocol.topics import LARGEST, NAME, TOPIC, is_address
 
@@ -36,7 +36,7 @@ class WireValue(BaseModel):
         extra="forbid",
         strict=True,
         arbitrary_types_allowed=True,
-        ser_json_inf_nan="constants",  # journals hold messages, and a loss may be infinite
+        ser_json_inf_nan="strings",  # journals hold messages, and a loss may be infinite, which JSON has no number for
     )
 
 
@@ -61,14 +61,22 @@ def _address(text: str) -> str:
     return text
 
 
+def _from_journal(value: object, info: ValidationInfo) -> object:
+    """A number as `WireValue` writes it where JSON has none; on the wire these strings are strings."""
+    return float(str(value)) if info.mode == "json" and value in ("NaN", "Infinity", "-Infinity") else value
+
+
 def _real(value: object) -> object:
     if not isinstance(value, float | int):  # a tensor of one value, for example, would be converted
         raise ValueError("expected a float")
     return value
 
 
-Real = Annotated[float, BeforeValidator(_real)]
+Real = Annotated[float, BeforeValidator(_real), BeforeValidator(_from_journal)]
 """A float, or an int that is converted to one; may be infinite or NaN."""
+
+Scalar = Annotated[Real | int | bool | str | None, BeforeValidator(_from_journal)]
+"""The value of an option."""
 
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
 """A counter: an incarnation, a sequence number, a step; in [0, 2^63)."""

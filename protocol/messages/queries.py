@@ -11,15 +11,12 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from protocol.messages.base import MAX_TENSORS, MAX_VALUES, Count, Label, Message, Real, Reason, Seconds
-
-Scalar = float | int | bool | str | None
-"""The value of an option."""
+from protocol.messages.base import MAX_TENSORS, MAX_VALUES, Count, Label, Message, Reason, Scalar, Seconds
 
 Tensors = Annotated[dict[Label, Tensor], Field(max_length=MAX_TENSORS)]
 """Tensors by name."""
 
-Options = Annotated[dict[Label, Real | int | bool | str | None], Field(max_length=MAX_VALUES)]
+Options = Annotated[dict[Label, Scalar], Field(max_length=MAX_VALUES)]
 """Scalars by name."""
 
 

@@ -27,7 +27,7 @@ DATASET = Dataset("mine", "not there", read, root="optional", extra="their[extra
 @pytest.fixture(scope="module")
 def package(terminal: Any) -> Iterator[Path]:
     """A folder with a method package, which is not where the commands run."""
-    folder = terminal.folder / "outside"
+    folder = terminal.folder / "end_to_end_outside"
     init(folder, blank=True)
     yield folder
     shutil.rmtree(folder)

@@ -20,6 +20,7 @@ from torch import Tensor
 from fednet.api import ModelState, Offer, OfferBatch
 from fednet.images import Pixels, grid, save_png
 from fednet.methods.common.checkpoint import read_checkpoint, write_checkpoint
+from fednet.reporting.json_text import to_json
 
 T = TypeVar("T")
 
@@ -96,7 +97,8 @@ class SiteStore:
             offers = tuple(
                 Offer(self._name, subject, int(versions[subject]), words) for subject, words in state.items()
             )
-            return LearnedOffers(int(note["round"]), offers, tuple(note["latest"]), note["values"])
+            values = {name: float(value) for name, value in note["values"].items()}
+            return LearnedOffers(int(note["round"]), offers, tuple(note["latest"]), values)
 
         return self._read("words", parse) or LearnedOffers()
 
@@ -138,7 +140,7 @@ class SiteStore:
             save_png(self.path(file), class_grid(images, labels))
 
     def _write(self, name: str, state: ModelState, note: Mapping[str, object]) -> None:
-        text = json.dumps({**note, "terms": self._settings}, sort_keys=True)
+        text = to_json({**note, "terms": self._settings})
         write_checkpoint(self.path(f"{name}.safetensors"), state, METADATA_KEY, text)
 
     def _read(self, name: str, parse: Callable[[dict[str, Any], dict[str, Tensor]], T]) -> T | None:

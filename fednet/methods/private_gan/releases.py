@@ -20,6 +20,7 @@ from fednet.api import ModelState, RoundTask, Scalar, Update
 from fednet.federated.state import digest
 from fednet.methods.common.checkpoint import checkpoint_bytes, read_checkpoint
 from fednet.privacy.ledger import LedgerEntry, write_through
+from fednet.reporting.json_text import to_json
 
 METADATA_KEY = "release"
 MAX_KEPT = 6
@@ -63,7 +64,8 @@ class ReleaseStore:
 
         def parse(note: Mapping[str, Any], state: dict[str, Tensor]) -> StoredRelease:
             entry = None if note.get("entry") is None else LedgerEntry.model_validate(note["entry"])
-            return StoredRelease(Update(state, float(note["weight"]), dict(note["values"])), entry)
+            values = {name: float(value) for name, value in note["values"].items()}
+            return StoredRelease(Update(state, float(note["weight"]), values), entry)
 
         return read_checkpoint(path, METADATA_KEY, parse, "remove it; the round is then paid a second time")
 
@@ -75,7 +77,7 @@ class ReleaseStore:
         """
         update, entry = release.update, release.entry
         note = {"weight": update.weight, "values": dict(update.values), "entry": entry and entry.model_dump()}
-        write_through(self._path(key), checkpoint_bytes(update.state, METADATA_KEY, json.dumps(note)))
+        write_through(self._path(key), checkpoint_bytes(update.state, METADATA_KEY, to_json(note)))
         files = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
         for old in files[:-MAX_KEPT]:
             old.unlink(missing_ok=True)

@@ -44,12 +44,11 @@ def test_an_unregistered_name_lists_the_known_ones() -> None:
 
 def test_a_module_path_is_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = "from fednet.methods.regression.method import METHOD as known\nMETHOD = known\n"
-    (tmp_path / "outside_method.py").write_text(source)
-    (tmp_path / "outside").mkdir()
-    (tmp_path / "outside" / "__init__.py").touch()
-    (tmp_path / "outside" / "method.py").write_text(source)
+    (tmp_path / "registry_outside").mkdir()
+    (tmp_path / "registry_outside" / "__init__.py").touch()
+    (tmp_path / "registry_outside" / "method.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    assert registry.find("outside.method") is registry.find("regression")
+    assert registry.find("registry_outside.method") is registry.find("regression")
 
 
 @pytest.mark.parametrize(

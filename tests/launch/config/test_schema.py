@@ -199,11 +199,12 @@ def test_a_relative_root_is_relative_to_the_file_that_says_it(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "site").mkdir()
     text = f"name: own\nmethod: score-inference\ndata: {{name: folder, root: {root}}}\n"
-    text += "nodes: {a1: {data: {root: here}}, a2: {}}\n"
+    text += "nodes: {a1: {data: {root: here}}, a2: {}}\nmeasure: {data: {name: folder, root: held-out}}\n"
     (tmp_path / "site" / "cluster.yaml").write_text(text)
     loaded = load_config("site/cluster.yaml", [f"data.root={override}"] if override else [])
     assert str(loaded.method.data.root) == str(tmp_path / expected)  # type: ignore[attr-defined]
     assert loaded.cluster.entries["a1"].data == {"root": str(tmp_path / "site" / "here")}
+    assert str(loaded.method.measure.data.root) == str(tmp_path / "site" / "held-out")  # type: ignore[attr-defined]
     again = tmp_path / "elsewhere.yaml"
     again.write_text(loaded.dump())
     assert load_config(again).method == loaded.method

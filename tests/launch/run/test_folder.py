@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from launch.errors import ConfigError
-from launch.run.folder import differences, joined_folder, locked_folder
+from launch.run.folder import differences, guest_folder, joined_folder, locked_folder
 
 
 def test_an_earlier_runs_results_go_and_its_checkpoints_stay(tmp_path: Any) -> None:
@@ -110,6 +110,21 @@ def test_nodes_by_hand_share_a_folder(tmp_path: Any) -> None:
     assert first == second
     assert (second / "metrics.json").exists()
     assert (second / "config.yaml").read_text() == "a"
+
+
+def test_a_guest_takes_over_what_a_guest_like_it_has_left(tmp_path: Path) -> None:
+    folder = joined_folder(tmp_path / "x", "seed: 1\n")
+    (folder / "checkpoints" / "a1-rounds-0123").mkdir(parents=True)
+    assert guest_folder(folder, "seed: 1\n", "one") == (folder, "")
+    (folder / "journal.json").touch()
+    assert guest_folder(folder, "seed: 1\n", "one")[1] == ""
+    assert (folder / "journal.json").exists()
+    assert guest_folder(folder, "seed: 1\n", "two")[1].startswith("other data")
+    assert not (folder / "journal.json").exists()
+    (folder / "journal.json").touch()
+    assert guest_folder(folder, "seed: 2\n", "two")[1] == "other values of seed"
+    assert not (folder / "journal.json").exists()
+    assert (folder / "checkpoints" / "a1-rounds-0123").exists(), "the clients beside it go on"
 
 
 RUN = "name: x\nseed: 1\nbus: {transport: ipc}\n"

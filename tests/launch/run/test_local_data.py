@@ -73,10 +73,12 @@ def test_a_method_without_images_has_no_data_set() -> None:
     assert [data_config(loaded, use) for use in data_uses(loaded, nodes_here(loaded))] == [None]
 
 
-def test_the_digest_follows_the_files(tmp_path: Path) -> None:
+@pytest.mark.parametrize("measured", [False, True])
+def test_the_digest_follows_the_files(tmp_path: Path, *, measured: bool) -> None:
     def digest() -> str:
         own = {"name": "folder", "root": str(tmp_path)}
-        return data_digest(load_config({"name": "x", "method": "score-inference", "nodes": {"a": {"data": own}}}))
+        more = {"measure": {"data": own}} if measured else {"nodes": {"a": {"data": own}}}
+        return data_digest(load_config({"name": "x", "method": "score-inference", **more}))
 
     for name in ("0.png", "1.png"):
         (tmp_path / name).write_bytes(b"x")

@@ -50,6 +50,18 @@ def test_a_later_incarnation_resumes_everything(tmp_path: Path) -> None:
     assert again.records_of("k") == store.records_of("k") == [record(1, first, 3)]
 
 
+def test_the_journal_is_json_also_where_numbers_are_not_finite(tmp_path: Path) -> None:
+    store, outcome = CheckpointStore(tmp_path), checkpoint(1)
+    plan = PLAN.model_copy(update={"options": {"least": float("-inf"), "name": "NaN-free", "steps": 3}})
+    store.vote(plan, record(1, outcome), outcome)
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    json.loads((tmp_path / JOURNAL).read_text(), parse_constant=refuse)
+    assert CheckpointStore(tmp_path).accepted() == store.accepted()
+
+
 def test_a_vote_is_over_once_its_round_is_closed(tmp_path: Path) -> None:
     store, first, second = CheckpointStore(tmp_path), checkpoint(1, 1.0), checkpoint(2, 2.0)
     store.vote(PLAN, record(2, second), second)

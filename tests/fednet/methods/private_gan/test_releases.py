@@ -38,11 +38,11 @@ def test_everything_that_decides_a_contribution_is_in_its_key() -> None:
 def test_a_contribution_comes_back_as_it_was(tmp_path: Path, entry: LedgerEntry | None) -> None:
     releases = ReleaseStore(tmp_path / "r")
     assert releases.recall("k") is None
-    releases.keep("k", StoredRelease(Update(STATE, 7.0, {"loss": 0.1}), entry))
+    releases.keep("k", StoredRelease(Update(STATE, 7.0, {"loss": 0.1, "worst": float("inf")}), entry))
     found = ReleaseStore(tmp_path / "r").recall("k")
     assert found is not None
     assert found.entry == entry
-    assert (found.update.weight, found.update.values) == (7.0, {"loss": 0.1})
+    assert (found.update.weight, found.update.values) == (7.0, {"loss": 0.1, "worst": float("inf")})
     assert torch.equal(found.update.state["w"], STATE["w"])
     assert torch.equal(found.update.state["n"], STATE["n"])
 
