@@ -18,7 +18,7 @@ _FULL_WORDS = ("No space left on device", "Disk quota exceeded")
 """What libraries say that keep the number of the error to themselves (safetensors, torch)."""
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Writes a file atomically: to a temporary file in the same folder, then renamed; creates missing folders.
 
     Concurrent readers, and readers after a crash, see the old file or the new one. Threads of one process must not

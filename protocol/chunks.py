@@ -1,8 +1,9 @@
-"""The fetch of a blob: which range is requested from which holder, and what is requested again.
+"""The fetch of a blob, or of some of its chunks: which range is requested from which holder, and what again.
 
-The receiver alone decides what is in flight to it (receiver-driven credit): it requests `window` bytes in chunks of
-`chunk`, and one more chunk whenever one arrives. Chunks are not numbered and not retransmitted; what does not arrive is
-requested again, from another holder when one died, lacks it or stays silent.
+The receiver alone decides what is in flight to it (receiver-driven credit): it requests ranges in their order, as many
+as fit its window, and one more whenever it is done with one that has arrived. Chunks are not numbered and not
+retransmitted; what does not arrive is requested again, from another holder when one died, lacks it, stays silent or has
+sent other bytes than were named.
 
 A chunk counts as lost in two cases. It was overtaken: a chunk that was requested later has arrived, and it has not, for
 `patience` seconds. Or the holder is silent: nothing has arrived for a time that starts at `patience`, is four times the
@@ -14,7 +15,7 @@ Pure: knows no bytes, no sockets and no clock; times are seconds of any monotoni
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from protocol.limits import MIB
@@ -24,7 +25,7 @@ CHUNK = MIB
 other messages to the same peer queue behind a chunk."""
 
 WINDOW = 8 * MIB
-"""Bytes of one fetch in flight, at most. Twice as much was no faster."""
+"""Bytes of one fetch in flight, at most, unless its caller gives it less. Twice as much was no faster."""
 
 MAX_RETRY_INTERVAL = 2.0
 """Seconds of silence after which everything in flight is requested again, at most."""
@@ -69,40 +70,40 @@ class _InFlight:
 
 
 class BlobFetch:
-    """The fetch of one blob, as its receiver sees it: at most `window` bytes, in whole chunks, are in flight.
+    """The fetch of one blob, as its receiver sees it: at most `window` ranges are in flight or not yet released.
 
     A holder is asked once it is available (linked); until then it is waited for. Of several the first is asked alone,
     until it fails.
 
     Args:
-        size: bytes of the blob.
+        ranges: bytes of each range by its offset, in the order in which to request them.
         holders: the nodes that should have it.
         now: seconds of any monotonic clock, as for all events.
-        window: bytes in flight, at most; one chunk is always allowed.
-        chunk: bytes of a chunk; the last one may be shorter.
+        window: ranges in flight or not yet released, at least 1.
         patience: seconds of silence before the first repetition.
         give_up: seconds without a chunk after which the fetch fails.
     """
 
     def __init__(
         self,
-        size: int,
+        ranges: Mapping[int, int],
         holders: Iterable[str],
         now: float,
         *,
-        window: int = WINDOW,
-        chunk: int = CHUNK,
+        window: int = WINDOW // CHUNK,
         patience: float = 0.25,
         give_up: float = FETCH_TIMEOUT,
     ) -> None:
-        self.size, self.holders = size, set(holders)
-        self._chunk, self._most = chunk, max(1, window // chunk)
+        self.holders = set(holders)
+        self._ranges, self._window = ranges, window
         self._patience, self._give_up = patience, give_up
-        self._unrequested = deque(range(0, size, chunk))  # offsets of chunks that are not requested
+        self._unrequested = deque(ranges)  # offsets of ranges that are not requested
         self._in_flight: dict[int, _InFlight] = {}
+        self._unreleased = 0  # ranges that have arrived and still take up room at the receiver
         self._remaining = len(self._unrequested)
         self._available: deque[str] = deque()
         self._ever_asked: set[str] = set()  # holders whose chunks may still arrive
+        self._liars: set[str] = set()
         self._reasons: dict[str, str] = {}
         self._serial = self._overtaken = 0
         self._wait, self._silences = patience, 0
@@ -114,7 +115,7 @@ class BlobFetch:
     @property
     def in_flight(self) -> int:
         """Bytes in flight."""
-        return sum(map(self._count, self._in_flight))
+        return sum(self._ranges[offset] for offset in self._in_flight)
 
     def start(self, now: float) -> Iterator[Outcome]:
         """Starts it: no bytes at all are complete at once, and without any holder it fails."""
@@ -125,6 +126,8 @@ class BlobFetch:
 
     def holder_available(self, holder: str, now: float) -> Iterator[Outcome]:
         """This holder can be asked; one that was lost or lacked the blob may have it now."""
+        if holder in self._liars:
+            return
         self.holders.add(holder)
         self._reasons.pop(holder, None)
         if holder not in self._available:
@@ -150,14 +153,20 @@ class BlobFetch:
         if holder in self._ever_asked:
             yield from self.holder_lost(holder, "lacks it", now)
 
+    def holder_lies(self, holder: str, reason: str, now: float) -> Iterator[Outcome]:
+        """This holder has sent other bytes than were named: it is never asked again."""
+        self._liars.add(holder)
+        yield from self.holder_lost(holder, reason, now)
+
     def expects(self, holder: str, offset: int, count: int) -> bool:
         """Whether an arriving chunk was requested from this holder and is still missing; others must be dropped."""
-        return holder in self._ever_asked and offset in self._in_flight and count == self._count(offset)
+        return holder in self._ever_asked and offset in self._in_flight and count == self._ranges[offset]
 
     def arrive(self, holder: str, offset: int, now: float) -> Iterator[Outcome]:
-        """A chunk that is expected has arrived."""
+        """A chunk that is expected has arrived; until it is released it takes up room."""
         self._overtaken = max(self._overtaken, self._in_flight.pop(offset).serial)
         self._remaining -= 1
+        self._unreleased += 1
         self._progress = now
         if self._available and holder == self._available[0]:
             self._wait = max(self._patience, min(MAX_RETRY_INTERVAL, 4 * (now - self._last_chunk)))
@@ -165,12 +174,17 @@ class BlobFetch:
             self._silences = 0
         if not self._remaining:
             yield FetchCompleted()
-        else:
-            yield from self._fill(now)
+
+    def release(self, now: float) -> Iterator[Outcome]:
+        """The receiver is done with a chunk that has arrived: there is room for another one."""
+        self._unreleased -= 1
+        yield from self._fill(now)
 
     def tick(self, now: float) -> Iterator[Outcome]:
         """The outcomes at this time. To be called several times within `patience`."""
         self._discount_own_pause(now)
+        if self._unreleased and not self._in_flight:  # the receiver itself is behind: no holder is silent
+            self._silent_since = self._last_chunk = self._progress = now
         if not self._remaining:
             return
         if now - self._progress > self._give_up:
@@ -217,15 +231,12 @@ class BlobFetch:
 
     def _fill(self, now: float) -> Iterator[Outcome]:
         """Requests as much as the window allows."""
-        while self._available and self._unrequested and len(self._in_flight) < self._most:
+        while self._available and self._unrequested and len(self._in_flight) + self._unreleased < self._window:
             offset, holder = self._unrequested.popleft(), self._available[0]
             self._serial += 1
             self._in_flight[offset] = _InFlight(now, self._serial)
             self._ever_asked.add(holder)
-            yield RangeRequest(holder, offset, self._count(offset))
-
-    def _count(self, offset: int) -> int:
-        return min(self._chunk, self.size - offset)
+            yield RangeRequest(holder, offset, self._ranges[offset])
 
     def _discount_own_pause(self, now: float) -> None:
         """Time in which this node itself stood still does not count as silence."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from fednet.federated.state import flat
+from fednet.federated.state_file import flat
 
 BLOCK = 32_000
 """Elements at a time: 250 KiB in float64, and fewer than the 32,768 that torch would share among threads."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fednet.api import ModelState
 from fednet.errors import ModelError
-from fednet.federated.state import flat
+from fednet.federated.state_file import flat
 
 
 def split(state: ModelState, count: int) -> tuple[dict[str, Tensor], ...]:

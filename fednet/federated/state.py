@@ -2,17 +2,15 @@
 
 A state is a mapping from names to CPU tensors. The slots of the server's optimiser are in the same mapping under names
 that begin with "server/" (torch's own names have no slash), so that one digest covers both. Bytes are untrusted input.
+How a state lies in its file, and what its digest is made of: `fednet.federated.state_file` and `hash_tree`.
 
 A state is validated once, where it enters: bytes in `unpack`, a contribution or a replacement with `require_valid`, by
 `fednet.federated.local_network` in one process and by `nodes.rounds` on the bus. What is computed from valid states is
-not validated again, except where it may overflow (`fednet.federated.aggregation`). Layout: safetensors
-(https://github.com/huggingface/safetensors, "Format").
+not validated again, except where it may overflow (`fednet.federated.aggregation`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +22,17 @@ from torch import Tensor
 
 from fednet.api import ModelState
 from fednet.errors import ModelError
+from fednet.federated.state_file import (
+    DTYPES,
+    MAX_DIMENSIONS,
+    MAX_HEADER_BYTES,
+    MAX_TENSORS,
+    StateFile,
+    flat,
+    require_bools,
+    require_valid_name,
+    short,
+)
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -33,33 +42,9 @@ SERVER_PREFIX = "server/"
 STATISTIC_PREFIX = "running_"
 """Prefix of the last part of the names of running statistics."""
 
-MAX_TENSORS = 10_000
-MAX_HEADER_BYTES = 8 << 20
-MAX_NAME_LENGTH = 500
-MAX_DIMENSIONS = 16
-
-DTYPES: Mapping[str, torch.dtype] = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "C64": torch.complex64,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-"""The dtypes of a state, by safetensors' names."""
-
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-
 
 def digest(state: ModelState) -> str:
-    """SHA-256 over every tensor's name, dtype, shape and little-endian row-major bytes, in sorted order of names.
+    """The root of the hash tree of the state's file: it names the state by names, dtypes, shapes and every bit.
 
     Independent of strides, device and the order of the mapping; a contiguous CPU tensor is not copied.
 
@@ -69,13 +54,7 @@ def digest(state: ModelState) -> str:
     Raises:
         ModelError: an unsupported dtype or an invalid name.
     """
-    _require_storable(state)
-    hashed = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        head = json.dumps([name, _NAMES[tensor.dtype], list(tensor.shape)]).encode()
-        hashed.update(len(head).to_bytes(8, "little") + head)
-        hashed.update(_raw(tensor))
-    return hashed.hexdigest()
+    return StateFile(state).tree().root
 
 
 def pack(state: ModelState) -> bytes:
@@ -84,24 +63,7 @@ def pack(state: ModelState) -> bytes:
     Raises:
         ModelError: an unsupported dtype or an invalid name.
     """
-    _require_storable(state)
-    ordered = sorted(state.items(), key=lambda item: (-item[1].element_size(), item[0]))  # keeps tensors aligned
-    header, offset = {}, 0
-    for name, tensor in ordered:
-        end = offset + tensor.numel() * tensor.element_size()
-        header[name] = {
-            "dtype": _NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, end],
-        }
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    if len(text) > MAX_HEADER_BYTES:
-        raise ModelError(
-            f"the state's header has {len(text)} bytes, at most {MAX_HEADER_BYTES} are allowed: shorten the names"
-        )
-    return b"".join([len(text).to_bytes(8, "little"), text, *(_raw(tensor) for _, tensor in ordered)])
+    return b"".join(StateFile(state).chunks())
 
 
 def unpack(buffer: bytes | memoryview) -> dict[str, Tensor]:
@@ -139,12 +101,12 @@ def require_like(state: ModelState, base: ModelState, whose: str) -> None:
     for name in sorted(base.keys() | state.keys()):
         given, wanted = state.get(name), base.get(name)
         if wanted is None:
-            raise ModelError(f"{whose}: the model has no tensor {_short(name)}: expected exactly the model's tensors")
+            raise ModelError(f"{whose}: the model has no tensor {short(name)}: expected exactly the model's tensors")
         if given is None:
-            raise ModelError(f"{whose}: tensor {_short(name)} is missing: expected all of the model's tensors")
+            raise ModelError(f"{whose}: tensor {short(name)} is missing: expected all of the model's tensors")
         if given.dtype != wanted.dtype or given.shape != wanted.shape:
             raise ModelError(
-                f"{whose}: tensor {_short(name)} is {_kind(given)}, expected {_kind(wanted)}: use the same model"
+                f"{whose}: tensor {short(name)} is {_kind(given)}, expected {_kind(wanted)}: use the same model"
             )
 
 
@@ -158,7 +120,7 @@ def require_finite(state: ModelState, whose: str) -> None:
         if not _finite(tensor):
             count = int((~torch.isfinite(_wide(tensor))).sum())
             raise ModelError(
-                f"{whose}: tensor {_short(name)} has {count} of {tensor.numel()} values that are not finite: "
+                f"{whose}: tensor {short(name)} has {count} of {tensor.numel()} values that are not finite: "
                 "lower the learning rate or check the data"
             )
 
@@ -198,7 +160,7 @@ def with_slots(model: ModelState, slots: ModelState) -> dict[str, Tensor]:
     """
     if taken := [name for name in model if name.startswith(SERVER_PREFIX)]:
         raise ModelError(
-            f"tensor {_short(taken[0])}: names that begin with {SERVER_PREFIX!r} are reserved for the server "
+            f"tensor {short(taken[0])}: names that begin with {SERVER_PREFIX!r} are reserved for the server "
             "optimiser: rename it"
         )
     return {**model, **{SERVER_PREFIX + name: tensor for name, tensor in slots.items()}}
@@ -214,54 +176,27 @@ def is_statistic(name: str) -> bool:
     return name.rpartition(".")[2].startswith(STATISTIC_PREFIX)
 
 
-def flat(tensor: Tensor) -> Tensor:
-    """A detached 1-D view of a tensor in row-major order (a copy where its strides demand one), on the CPU."""
-    return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-
-
-def _raw(tensor: Tensor) -> memoryview:
-    """The row-major bytes of a tensor; a contiguous CPU tensor is not copied."""
-    return flat(tensor).view(torch.uint8).numpy().data
-
-
 def _tensor(name: str, part: Mapping[str, Any]) -> Tensor:
     """One tensor of a file that safetensors has parsed; its shape agrees with its bytes, the rest is checked here."""
-    _require_valid_name(name)
+    require_valid_name(name)
     dtype, shape, data = DTYPES.get(part["dtype"]), list(part["shape"]), part["data"]
     if dtype is None:
-        raise ModelError(f"tensor {_short(name)} has dtype {part['dtype']}; expected one of {', '.join(DTYPES)}")
+        raise ModelError(f"tensor {short(name)} has dtype {part['dtype']}; expected one of {', '.join(DTYPES)}")
     if len(shape) > MAX_DIMENSIONS or max(shape, default=0) >= 1 << 62:
-        raise ModelError(f"tensor {_short(name)} has {len(shape)} dimensions: at most {MAX_DIMENSIONS} are allowed")
+        raise ModelError(f"tensor {short(name)} has {len(shape)} dimensions: at most {MAX_DIMENSIONS} are allowed")
     if not data:
         return _empty(name, shape, dtype)
     values: Bytes = np.frombuffer(data, dtype=np.uint8)
-    if dtype is torch.bool and values.max() > 1:
-        raise ModelError(f"tensor {_short(name)} has a bool that is neither 0 nor 1: use the output of `pack`")
+    if dtype is torch.bool:
+        require_bools(torch.from_numpy(values), name)
     return torch.from_numpy(values).view(dtype).reshape(shape)
 
 
 def _empty(name: str, shape: list[int], dtype: torch.dtype) -> Tensor:
     """A tensor without elements; its other sizes may be too large for torch."""
     if math.prod(length or 1 for length in shape) >= 1 << 62:
-        raise ModelError(f"tensor {_short(name)} of shape {shape} is empty, but its other sizes are too large")
+        raise ModelError(f"tensor {short(name)} of shape {shape} is empty, but its other sizes are too large")
     return torch.empty(shape, dtype=dtype)
-
-
-def _require_storable(state: ModelState) -> None:
-    if len(state) > MAX_TENSORS:
-        raise ModelError(f"a state of {len(state)} tensors: at most {MAX_TENSORS} are allowed")
-    for name, tensor in state.items():
-        if tensor.dtype not in _NAMES or tensor.dim() > MAX_DIMENSIONS:
-            raise ModelError(
-                f"tensor {_short(name)} is {_kind(tensor)}; expected one of {', '.join(DTYPES)} in at most "
-                f"{MAX_DIMENSIONS} dimensions"
-            )
-        _require_valid_name(name)
-
-
-def _require_valid_name(name: str) -> None:
-    if not 0 < len(name) <= MAX_NAME_LENGTH or not name.isprintable() or name == "__metadata__":
-        raise ModelError(f"invalid tensor name {_short(name)}: expected 1 to {MAX_NAME_LENGTH} printable characters")
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -281,7 +216,3 @@ def _wide(tensor: Tensor) -> Tensor:
 
 def _kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
-
-
-def _short(name: str) -> str:
-    return repr(name if len(name) <= 80 else name[:77] + "...")

@@ -17,8 +17,9 @@ from pydantic import BaseModel, ConfigDict
 
 from fednet.api import ModelState
 from fednet.errors import ModelError
-from fednet.federated.state import digest, pack, unpack
+from fednet.federated.state_file import PackedState
 from fednet.files import write_whole
+from nodes.blob_store import Blob
 from protocol.messages.election import MAX_RECORDS, AcceptedVote
 from protocol.messages.rounds import BlobRef, ModelVersion, ModelVersions, RoundCommit, RoundPlanMessage
 from protocol.rounds import version_after
@@ -37,20 +38,27 @@ class Checkpoint:
 
     Attributes:
         version: the number of that round, 0 for none, and the digest and size of its outcome.
-        state: with the slots of the server's optimiser.
-        packed: the state as bytes, for peers that are behind.
+        packed: the state, with the slots of the server's optimiser.
     """
 
     version: ModelVersion
-    state: ModelState
-    packed: bytes | memoryview
+    packed: PackedState
 
     @classmethod
-    def of(cls, state: ModelState, number: int = 0, key: str = "", index: int = 0) -> Checkpoint:
-        """Packs the outcome of round `number`, the `index`-th of the plan `key`."""
-        packed = pack(state)
-        outcome = BlobRef(digest=digest(state), size=len(packed))
-        return cls(ModelVersion(number=number, outcome=outcome, key=key, index=index), state, packed)
+    def of(cls, packed: PackedState, number: int = 0, key: str = "", index: int = 0) -> Checkpoint:
+        """The outcome of round `number`, the `index`-th of the plan `key`."""
+        outcome = BlobRef(digest=packed.tree.root, size=packed.tree.size)
+        return cls(ModelVersion(number=number, outcome=outcome, key=key, index=index), packed)
+
+    @property
+    def state(self) -> ModelState:
+        """The state."""
+        return self.packed.state
+
+    @property
+    def blob(self) -> Blob:
+        """The state as peers fetch it."""
+        return Blob(self.packed.tree, self.packed.bytes_at)
 
 
 @dataclass(frozen=True)
@@ -254,7 +262,7 @@ def _write(folder: Path, journal: RoundJournal, states: dict[Path, Checkpoint]) 
     folder.mkdir(parents=True, exist_ok=True)
     for path, checkpoint in states.items():
         if not path.exists():
-            write_whole(path, bytes(checkpoint.packed))
+            write_whole(path, checkpoint.packed.file)
     write_whole(folder / JOURNAL, journal.model_dump_json().encode())
     for path in set(folder.glob("*.safetensors")) - states.keys():
         path.unlink()
@@ -262,11 +270,10 @@ def _write(folder: Path, journal: RoundJournal, states: dict[Path, Checkpoint]) 
 
 def _read(folder: Path, model: str, version: ModelVersion) -> Checkpoint:
     path = _file(folder, model, version)
-    packed = path.read_bytes()
-    state = unpack(packed)
-    if digest(state) != version.outcome.digest or len(packed) != version.outcome.size:
+    packed = PackedState.read(memoryview(path.read_bytes()))
+    if packed.tree.root != version.outcome.digest or packed.tree.size != version.outcome.size:
         raise ModelError(f"{path} is not the outcome of round {version.number}")
-    return Checkpoint(version, state, packed)
+    return Checkpoint(version, packed)
 
 
 def _file(folder: Path, model: str, version: ModelVersion) -> Path:

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 from fednet.api import Progress, RoundPlan, RoundRecord
 from fednet.errors import MethodError
-from fednet.federated.state import digest, pack
-from nodes.blob_store import BlobStore
+from fednet.federated.state_file import PackedState
+from nodes.blob_store import Blob, BlobStore
 from nodes.capability import Handler
 from nodes.errors import ModelsDiffer, NoQuorum
 from nodes.node import Node
@@ -148,9 +148,9 @@ class RoundsClient:
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """Nothing to do: it is noticed when requests are repeated."""
 
-    def _start(self, plan: RoundPlanMessage, packed: bytes | None, listener: RoundListener) -> None:
+    def _start(self, plan: RoundPlanMessage, packed: PackedState | None, listener: RoundListener) -> None:
         if plan.given is not None and packed is not None:
-            self._blob_store.keep(plan.given.digest, packed)
+            self._blob_store.keep(Blob(packed.tree, packed.bytes_at))
         self._pending[plan.key] = _PendingRounds(plan, listener)
         self._request(plan.key)
 
@@ -215,8 +215,8 @@ class RoundsClient:
             self._blob_store.drop(pending.plan.given.digest)
 
 
-def to_plan_message(plan: RoundPlan, requester: str) -> tuple[RoundPlanMessage, bytes | None]:
-    """A plan as it is requested, and the model that it gives as bytes.
+def to_plan_message(plan: RoundPlan, requester: str) -> tuple[RoundPlanMessage, PackedState | None]:
+    """A plan as it is requested, and the model that it gives.
 
     Raises:
         MethodError: it cannot be requested, and why.
@@ -225,8 +225,8 @@ def to_plan_message(plan: RoundPlan, requester: str) -> tuple[RoundPlanMessage, 
         raise MethodError(f"plan {plan.key!r} gives a model in {plan.rounds} rounds: give it in one")
     packed, given = None, None
     if plan.replacement is not None:
-        packed = pack(plan.replacement)
-        given = BlobRef(digest=digest(plan.replacement), size=len(packed))
+        packed = PackedState.of(plan.replacement)
+        given = BlobRef(digest=packed.tree.root, size=packed.tree.size)
     try:
         message = RoundPlanMessage(
             key=plan.key,

@@ -12,9 +12,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+import torch
+
 from fednet.api import ModelState
 from fednet.errors import ModelError
-from fednet.federated.state import digest, model_tensors, require_finite, require_like, size, unpack
+from fednet.federated.hash_tree import CHUNK, HashTree
+from fednet.federated.state import model_tensors, require_finite, require_like, size
+from fednet.federated.state_file import MAX_HEADER_BYTES, Layout, PackedState
 from nodes.blob_store import BlobStore
 from nodes.compute import ComputeThread
 from nodes.rounds.checkpoints import Checkpoint, CheckpointStore
@@ -24,8 +28,9 @@ from protocol.messages.election import RecordRequest
 from protocol.messages.rounds import BlobRef, ModelVersion, RoundCommit, RoundPlanMessage
 from protocol.rounds import version_after
 
-HEADER_ROOM = 1 << 16
-"""Bytes by which a packed state may be larger than its tensors, for their names and shapes."""
+MAX_SLOTS_FACTOR = 9
+"""Bytes of a state with the slots of a server's optimiser, at most, for each byte of the model: of an element of one
+byte there may be two slots in single precision."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,10 @@ class RoundContext:
         """
         if model not in self.store.checkpoints:
             state = await self.worker.initial_state(model)
-            initial = await self.reducer.run(partial(Checkpoint.of, state))
+            initial = await self.reducer.run(lambda: Checkpoint.of(PackedState.of(state)))
             if model not in self.store.checkpoints:
                 await self.reducer.run(partial(self.store.adopt, model, initial, 0))
-                self.blob_store.keep(initial.version.outcome.digest, initial.packed)
+                self.blob_store.keep(initial.blob)
         return self.store.checkpoints[model]
 
     async def resume(self) -> None:
@@ -116,8 +121,8 @@ class RoundContext:
         await _uninterrupted(self._persist_vote(plan, record, checkpoint))
 
     async def fetch_state(
-        self, blob: BlobRef, holders: Sequence[str], like: ModelState, owner: str
-    ) -> tuple[ModelState, memoryview]:
+        self, blob: BlobRef, holders: Sequence[str], like: ModelState, owner: str, *, with_slots: bool = False
+    ) -> PackedState:
         """A state from the first of the holders that has it, checked.
 
         Args:
@@ -125,34 +130,30 @@ class RoundContext:
             holders: peers to ask, in this order.
             like: a state whose names, shapes and dtypes it must have.
             owner: named in errors.
-
-        Returns:
-            The state, and its bytes, to be offered in turn.
+            with_slots: whether it may have slots of the server's optimiser besides.
 
         Raises:
-            ModelError: it is too large, another one than `blob` names, unlike `like`, or not finite.
+            ModelError: it is too large, unlike `like`, or not finite.
             PeerError: no holder has it any more.
         """
-        if blob.size > size(like) + HEADER_ROOM:
-            raise ModelError(f"{owner}: {blob.size} bytes were offered, expected {size(like)}: use the same model")
-        data = await self._fetch(blob, holders)
-        return await self.reducer.run(partial(_validated, data, blob, like, owner)), data
+        most = MAX_SLOTS_FACTOR * size(like) + MAX_HEADER_BYTES if with_slots else Layout.of_state(like).size
+        if blob.size > most:
+            raise ModelError(f"{owner}: {blob.size} bytes were offered, expected {most} at most: use the same model")
+        others = [name for name in dict.fromkeys(holders) if name != self.name]
+        file = torch.empty(blob.size, dtype=torch.uint8).numpy().data
+        async with self.blob_store.stream(blob.digest, blob.size, others) as stream:
+            for offset in range(0, blob.size, CHUNK):
+                file[offset : offset + CHUNK] = await stream.take()
+        return await self.reducer.run(partial(_validated, file, stream.tree, like, owner, with_slots=with_slots))
 
     async def _fetched(self, model: str, version: ModelVersion, holders: Sequence[str]) -> Checkpoint:
         """A version of a model that other members have; this member may have voted for it."""
         vote = self.store.votes.get(model)
         if vote is not None and vote.checkpoint.version.outcome == version.outcome:
-            return Checkpoint(version, vote.checkpoint.state, vote.checkpoint.packed)
+            return Checkpoint(version, vote.checkpoint.packed)
         like = model_tensors((await self.checkpoint(model)).state)
-        data = await self._fetch(version.outcome, holders)
-        state = await self.reducer.run(
-            partial(_validated, data, version.outcome, like, "the peers' model", with_slots=True)
-        )
-        return Checkpoint(version, state, data)
-
-    async def _fetch(self, blob: BlobRef, holders: Sequence[str]) -> memoryview:
-        others = [name for name in dict.fromkeys(holders) if name != self.name]
-        return await self.blob_store.fetch(blob.digest, blob.size, others)
+        packed = await self.fetch_state(version.outcome, holders, like, "the peers' model", with_slots=True)
+        return Checkpoint(version, packed)
 
     async def _adopt(self, model: str, checkpoint: Checkpoint, term: int, commit: RoundCommit | None) -> None:
         self.worker.interrupt()
@@ -173,21 +174,19 @@ class RoundContext:
 
     def _offer(self, model: str, before: Sequence[Checkpoint]) -> None:
         for each in self._offered(model):
-            self.blob_store.keep(each.version.outcome.digest, each.packed)
+            self.blob_store.keep(each.blob)
         for each in before:
             self.blob_store.drop(each.version.outcome.digest)
 
 
 def _validated(
-    data: memoryview, blob: BlobRef, like: ModelState, owner: str, *, with_slots: bool = False
-) -> ModelState:
-    """The state in a blob, once it is the one that was named, fits and is finite; on the reducer's thread."""
-    state = unpack(data)
-    if digest(state) != blob.digest:
-        raise ModelError(f"{owner}: the bytes that were fetched are not the state {blob.digest[:12]}")
-    require_like(model_tensors(state) if with_slots else state, like, owner)
-    require_finite(state, owner)
-    return state
+    file: memoryview, tree: HashTree | None, like: ModelState, owner: str, *, with_slots: bool
+) -> PackedState:
+    """The state in a file, once it fits and is finite; on the reducer's thread."""
+    packed = PackedState.read(file, tree)
+    require_like(model_tensors(packed.state) if with_slots else packed.state, like, owner)
+    require_finite(packed.state, owner)
+    return packed
 
 
 async def wait_finished(task: asyncio.Future[None]) -> None:

@@ -26,7 +26,9 @@ from fednet.federated.aggregation import reduce, server_step
 from fednet.federated.config import Federation
 from fednet.federated.shards import join, split
 from fednet.federated.staleness import rebased_update
-from fednet.federated.state import digest, model_tensors, pack, require_finite, require_like
+from fednet.federated.state import model_tensors, require_finite, require_like
+from fednet.federated.state_file import PackedState
+from nodes.blob_store import Blob
 from nodes.errors import PeerError
 from nodes.rounds.checkpoints import Checkpoint
 from nodes.rounds.context import RoundContext
@@ -157,8 +159,8 @@ class RoundParticipant:
             await context.reducer.run(partial(_require_valid, update.state, model))
             state = update.state if self._secure_sum is None else await self._secure_sum.masked(update, model)
             self._own_parts = parts = self._parts(state)
-            packed = await context.reducer.run(lambda: [(digest(part), pack(part)) for part in parts])
-            blobs = tuple(BlobRef(digest=name, size=len(data)) for name, data in packed)
+            packed = await context.reducer.run(lambda: [PackedState.of(part) for part in parts])
+            blobs = tuple(BlobRef(digest=each.tree.root, size=each.tree.size) for each in packed)
             contribution = ContributionRef(weight=update.weight, blobs=blobs, values=dict(update.values))
         except (_InvalidContribution, ValidationError) as error:
             self._send_receipt(context.name, str(error))
@@ -168,8 +170,8 @@ class RoundParticipant:
             log.exception("round %d of %s", opened.number, opened.model)
             self._decline(f"{type(error).__name__} while contributing; see this node's log", can_vote=True)
         else:
-            for name, data in packed:
-                self._offer(name, data)
+            for each in packed:
+                self._offer(each)
             context.publish(round_message(ContributionAvailable, opened, contribution=contribution))
 
     async def _update(self, base: Checkpoint) -> Update:
@@ -220,7 +222,7 @@ class RoundParticipant:
         else:
             state = await self._aggregate(close, base)
         checkpoint = await self._context.reducer.run(
-            partial(Checkpoint.of, state, opened.number, opened.plan.key, opened.index)
+            lambda: Checkpoint.of(PackedState.of(state), opened.number, opened.plan.key, opened.index)
         )
         return checkpoint, commit_of(opened, close, self.leader, checkpoint.version.outcome)
 
@@ -251,9 +253,10 @@ class RoundParticipant:
     async def _joined(self, shard: ModelState, like: ModelState) -> ModelState:
         """The aggregate, from our shard of it and those of the others."""
         context, members = self._context, self.opened.members
-        name, data = await context.reducer.run(lambda: (digest(shard), pack(shard)))
-        self._offer(name, data)
-        context.publish(round_message(ShardReduced, self.opened, shard=BlobRef(digest=name, size=len(data))))
+        packed = await context.reducer.run(partial(PackedState.of, shard))
+        self._offer(packed)
+        ref = BlobRef(digest=packed.tree.root, size=packed.tree.size)
+        context.publish(round_message(ShardReduced, self.opened, shard=ref))
         shards = await asyncio.gather(*(self._shard(index, shard) for index in range(len(members))))
         return await context.reducer.run(partial(join, shards, like))
 
@@ -265,9 +268,9 @@ class RoundParticipant:
 
     async def _fetch(self, blob: BlobRef, holder: str, like: ModelState, owner: str) -> ModelState:
         """A state of a peer; offered in turn, should its holder die."""
-        state, data = await self._context.fetch_state(blob, (holder, *self._holders), like, owner)
-        self._offer(blob.digest, data)
-        return state
+        packed = await self._context.fetch_state(blob, (holder, *self._holders), like, owner)
+        self._offer(packed)
+        return packed.state
 
     def _like(self, base: Checkpoint) -> ModelState:
         """What a whole contribution looks like."""
@@ -300,9 +303,9 @@ class RoundParticipant:
             self.leader, round_message(RoundDecline, self.opened, reason=reason[:500], can_vote=can_vote)
         )
 
-    def _offer(self, name: str, data: bytes | memoryview) -> None:
-        self._context.blob_store.keep(name, data)
-        self._offered_blobs.append(name)
+    def _offer(self, packed: PackedState) -> None:
+        self._context.blob_store.keep(Blob(packed.tree, packed.bytes_at))
+        self._offered_blobs.append(packed.tree.root)
 
     def _spawn(self, work: Coroutine[None, None, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)

@@ -1,19 +1,21 @@
-"""Fetching between nodes: data arrives whole through faults of the network and crashes of its holders."""
+"""Fetching between nodes: data arrives whole through faults of the network, crashes of its holders, and lies."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from nodes import blob_store
-from nodes.blob_store import BlobStore
+from fednet.federated import hash_tree
+from fednet.federated.hash_tree import HashTree
+from nodes import blob_stream
+from nodes.blob_store import Blob, BlobStore
+from nodes.blob_stream import FALSE_CHUNK, FALSE_LEAVES, leaves_size, now
 from nodes.errors import BlobUnavailable
 from nodes.node import Node
 from nodes.spec import NodeSpec
@@ -30,18 +32,43 @@ def data(size: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size)  # noqa: S311 - replayable
 
 
-def key(number: int) -> str:
-    return f"{number:064x}"
+def key(seed: int) -> str:
+    """The key of some data."""
+    return of(data(5, seed)).tree.root
 
 
-def chunk(name: str, size: int, offset: int, part: bytes) -> Chunk:
-    return Chunk(key=name, total=size, offset=offset, data=torch.frombuffer(bytearray(part), dtype=torch.uint8))
+def of(content: bytes) -> Blob:
+    """Data as a blob."""
+    size = hash_tree.CHUNK
+    tree = HashTree.of(content[offset : offset + size] for offset in range(0, len(content), size))
+    return Blob(tree, lambda offset, count: content[offset : offset + count])
+
+
+async def fetch(store: BlobStore, name: str, size: int, holders: list[str]) -> bytes:
+    """A whole blob."""
+    async with store.stream(name, size, holders) as stream:
+        return b"".join([bytes(await stream.take()) for _ in range(hash_tree.chunk_count(size))])
+
+
+async def fetch_same(store: BlobStore, content: bytes, *holders: str) -> None:
+    """Fetches a blob that is known beforehand."""
+    assert await fetch(store, of(content).tree.root, len(content), list(holders)) == content
+
+
+def answer(blob: Blob, offset: int, count: int) -> Chunk:
+    """A range of the leaves and the data as an honest holder sends it."""
+    view, total = blob.range(offset, count), leaves_size(blob.tree.size) + blob.tree.size
+    assert view is not None
+    part = torch.frombuffer(bytearray(view), dtype=torch.uint8)
+    return Chunk(key=blob.tree.root, total=total, offset=offset, data=part)
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of a thousand bytes, four at a time."""
-    monkeypatch.setattr(blob_store, "BlobFetch", partial(BlobFetch, chunk=SMALL, window=4 * SMALL))
+    """Chunks of a thousand bytes, eight at a time."""
+    for module in (hash_tree, blob_stream):
+        monkeypatch.setattr(module, "CHUNK", SMALL)
+    monkeypatch.setattr(blob_stream, "BlobFetch", lambda *args, **sizes: BlobFetch(*args, **{**sizes, "window": 8}))
 
 
 async def start(cluster: Any, name: str, *join: str) -> BlobStore:
@@ -64,7 +91,7 @@ async def group(cluster: Any, *names: str) -> list[BlobStore]:
 
 def idle(store: BlobStore) -> bool:
     """Whether nothing is left of any transfer."""
-    return not store._transfers and not store._waiting and not store._running
+    return not store._streams
 
 
 async def crash(store: BlobStore) -> None:
@@ -74,15 +101,14 @@ async def crash(store: BlobStore) -> None:
 
 
 class TestFetching:
-    @pytest.mark.parametrize("size", [0, 1, SMALL - 1, SMALL, SMALL + 1, 57 * SMALL + 3])
+    @pytest.mark.parametrize("size", [1, SMALL - 1, SMALL, SMALL + 1, 57 * SMALL + 3])
     def test_data_arrives_whole(self, tell: Tell, small: None, size: int) -> None:
         async def story(cluster: Any) -> None:
             one, other = await group(cluster, "one", "other")
-            one.keep(key(1), data(size))
-            got = await other.fetch(key(1), size, ["one"])
-            assert (bytes(got), got.readonly, len(got)) == (data(size), True, size)
-            assert not other.has(key(1))
-            await asyncio.sleep(1)
+            blob = of(data(size))
+            one.keep(blob)
+            await fetch_same(other, data(size), "one")
+            assert not other.has(blob.tree.root)
             assert idle(other)
             assert not one._node.counts
             assert not other._node.counts
@@ -93,23 +119,41 @@ class TestFetching:
         async def story(cluster: Any) -> None:
             one, other = await group(cluster, "one", "other")
             sent = data(3 * CHUNK + 7)
-            one.keep(key(1), bytearray(sent))
-            assert await other.fetch(key(1), len(sent), ["one"]) == sent
+            one.keep(of(sent))
+            await fetch_same(other, sent, "one")
 
         tell(story)
 
-    def test_data_that_is_kept_here_is_fetched_from_no_peer(self, tell: Tell) -> None:
+    def test_some_of_the_chunks(self, tell: Tell, small: None) -> None:
+        async def story(cluster: Any) -> None:
+            one, other = await group(cluster, "one", "other")
+            sent = data(10 * SMALL + 5)
+            blob = of(sent)
+            one.keep(blob)
+            before = cluster.network.carried
+            async with other.stream(blob.tree.root, len(sent), ["one"], [1, 4, 10]) as stream:
+                got = [bytes(await stream.take()) for _ in range(3)]
+                assert stream.tree == blob.tree
+                with pytest.raises(EOFError):
+                    await stream.take()
+            assert got == [sent[SMALL : 2 * SMALL], sent[4 * SMALL : 5 * SMALL], sent[10 * SMALL :]]
+            assert cluster.network.carried - before < 2 * 4 + 4, "nothing else was sent"
+
+        tell(story)
+
+    def test_what_is_kept_is_dropped_as_often(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
             (one,) = await group(cluster, "one")
-            one.keep(key(1), b"here")
-            assert await one.fetch(key(1), 4, []) == b"here"
-            with pytest.raises(BlobUnavailable, match="nobody is said to have it"):
-                await one.fetch(key(1), 5, [])  # the same key, but not these bytes
-            one.drop(key(1))
-            one.drop(key(1))
-            assert not one.has(key(1))
+            blob = of(b"here")
+            one.keep(blob)
+            one.keep(blob)
+            one.drop(blob.tree.root)
+            assert one.has(blob.tree.root)
+            one.drop(blob.tree.root)
+            one.drop(blob.tree.root)
+            assert not one.has(blob.tree.root)
             with pytest.raises(BlobUnavailable, match="one: is this node itself"):
-                await one.fetch(key(1), 4, ["one"])
+                await fetch_same(one, b"here", "one")
 
         tell(story)
 
@@ -118,69 +162,52 @@ class TestFetching:
         async def story(cluster: Any) -> None:
             one, other = await group(cluster, "one", "other")
             sent = data(100 * SMALL, seed)
-            one.keep(key(1), sent)
-            assert await other.fetch(key(1), len(sent), ["one"]) == sent
+            one.keep(of(sent))
+            await fetch_same(other, sent, "one")
             assert other._node.counts["unasked"], "chunks came twice, and were dropped"
+            assert not other._node.counts["false chunk"]
 
         tell(story, Faults(drop=0.3, duplicate=0.2, delay=(0.0, 0.4)), seed)
 
-    def test_two_fetches_of_one_key_share_one_transfer(self, tell: Tell, small: None) -> None:
-        async def story(cluster: Any) -> None:
-            one, other = await group(cluster, "one", "other")
-            sent = data(20 * SMALL)
-            one.keep(key(1), sent)
-            before = cluster.network.carried
-            first, second = await asyncio.gather(*(other.fetch(key(1), len(sent), ["one"]) for _ in range(2)))
-            assert first.obj is second.obj
-            assert first == sent
-            assert cluster.network.carried - before < 2 * 20 + 10
-
-        tell(story)
-
-    def test_a_transfer_ends_with_its_last_waiter(self, tell: Tell, small: None) -> None:
-        async def story(cluster: Any) -> None:
-            one, other = await group(cluster, "one", "other")
-            sent = data(20 * SMALL)
-            one.keep(key(1), sent)
-            first, second = (asyncio.create_task(other.fetch(key(1), len(sent), ["one"])) for _ in range(2))
-            await asyncio.sleep(0.005)
-            first.cancel()
-            assert await second == sent
-            alone = asyncio.create_task(other.fetch(key(2), 5, ["one"]))
-            await asyncio.sleep(0)
-            alone.cancel()
-            await asyncio.gather(alone, return_exceptions=True)
-            await asyncio.sleep(0.001)
-            assert idle(other)
-
-        tell(story, Faults(delay=(0.001, 0.002)))
-
-    def test_a_concurrent_fetch_adds_its_holders(self, tell: Tell, small: None) -> None:
+    def test_two_streams_of_one_blob_do_not_disturb_each_other(self, tell: Tell, small: None) -> None:
         async def story(cluster: Any) -> None:
             one, two, other = await group(cluster, "one", "two", "other")
-            two.keep(key(1), b"x" * 20)
-            cluster.network.cut(one._node.address, other._node.address)  # it never answers, and is not lost yet
-            first = asyncio.create_task(other.fetch(key(1), 20, ["one"]))
-            await asyncio.sleep(0.1)
-            assert await other.fetch(key(1), 20, ["two"]) == await first == b"x" * 20
+            sent = data(20 * SMALL)
+            one.keep(of(sent))
+            two.keep(of(sent))
+            await asyncio.gather(*(fetch_same(other, sent, *names) for names in (["one"], ["one"], ["two"])))
+            assert idle(other)
 
         tell(story)
+
+    def test_a_stream_that_is_left_requests_nothing_more(self, tell: Tell, small: None) -> None:
+        async def story(cluster: Any) -> None:
+            one, other = await group(cluster, "one", "other")
+            sent = data(50 * SMALL)
+            one.keep(of(sent))
+            async with other.stream(of(sent).tree.root, len(sent), ["one"]) as stream:
+                await stream.take()
+            assert idle(other)
+            before = cluster.network.carried
+            await asyncio.sleep(0.1)
+            assert cluster.network.carried - before < 20, "what was in flight, and no more"
+
+        tell(story, Faults(delay=(0.001, 0.002)))
 
 
 class TestHolders:
     def test_holders_that_lack_it_are_skipped(self, tell: Tell, small: None) -> None:
         async def story(cluster: Any) -> None:
             one, two, other = await group(cluster, "one", "two", "other")
-            one.keep(key(1), b"another size under the same key")
-            two.keep(key(1), b"right")
-            assert await other.fetch(key(1), 5, ["nobody", "one", "other", "two"]) == b"right"
+            one.keep(of(b"something else"))
+            two.keep(of(b"right"))
+            await fetch_same(other, b"right", "nobody", "one", "other", "two")
             with pytest.raises(BlobUnavailable) as caught:
-                await other.fetch(key(2), 5, ["nobody", "one", "two"])
+                await fetch(other, key(2), 5, ["nobody", "one", "two"])
             assert caught.value.reasons == {"nobody": "is not there", "one": "lacks it", "two": "lacks it"}
             assert str(caught.value).endswith("nobody: is not there, one: lacks it, two: lacks it")
             with pytest.raises(BlobUnavailable, match="nobody is said to have it"):
-                await other.fetch(key(2), 5, [])
-            await asyncio.sleep(0.1)
+                await fetch(other, key(2), 5, [])
             assert idle(other)
 
         tell(story)
@@ -188,33 +215,32 @@ class TestHolders:
     @pytest.mark.parametrize("goodbye", [True, False])
     def test_another_holder_continues_after_a_crash(self, tell: Tell, small: None, goodbye: bool) -> None:
         async def story(cluster: Any) -> None:
-            one, two, other = await group(cluster, "two", "one", "other")
-            one, two = two, one
+            two, one, other = await group(cluster, "two", "one", "other")
             sent = data(200 * SMALL)
-            one.keep(key(1), sent)
-            two.keep(key(1), sent)
-            fetched = asyncio.create_task(other.fetch(key(1), len(sent), ["one", "two"]))
+            one.keep(of(sent))
+            two.keep(of(sent))
+            fetched = asyncio.create_task(fetch_same(other, sent, "one", "two"))
             await asyncio.sleep(0.1)
             assert not fetched.done()
             if goodbye:
                 await one._node.__aexit__(None, None, None)
             else:
                 await crash(one)
-            assert await fetched == sent
+            await fetched
 
         tell(story, Faults(delay=(0.005, 0.01)))
 
     def test_the_loss_of_the_last_holder_is_an_error(self, tell: Tell, small: None) -> None:
         async def story(cluster: Any) -> None:
             one, other = await group(cluster, "one", "other")
-            one.keep(key(1), data(200 * SMALL))
-            fetched = asyncio.create_task(other.fetch(key(1), 200 * SMALL, ["one"]))
+            sent = data(200 * SMALL)
+            one.keep(of(sent))
+            fetched = asyncio.create_task(fetch_same(other, sent, "one"))
             await asyncio.sleep(0.1)
             await crash(one)
             async with asyncio.timeout(5):
                 with pytest.raises(BlobUnavailable, match="one: lost: "):
                     await fetched
-            await asyncio.sleep(0.1)
             assert idle(other)
 
         tell(story, Faults(delay=(0.005, 0.01)))
@@ -223,11 +249,11 @@ class TestHolders:
         async def story(cluster: Any) -> None:
             (one,) = await group(cluster, "one")
             silent = await cluster.forger("silent").link(one._node)
-            started = one._now()
+            started = now()
             with pytest.raises(BlobUnavailable, match="silent: gave nothing for 30 s"):
-                await one.fetch(key(1), 10 * SMALL, ["silent"])
-            assert 30 <= one._now() - started < 31
-            assert len(silent.messages(ChunkRequest)) < 100
+                await fetch(one, key(1), 10 * SMALL, ["silent"])
+            assert 30 <= now() - started < 31
+            assert len(silent.messages(ChunkRequest)) < 200
 
         tell(story)
 
@@ -238,14 +264,48 @@ class TestHolders:
             greeted = one._node.presence.me.incarnation
             holder.say("to/one/", Hello(peer=holder.me, receiver_incarnation=greeted, members=(), latest={}))
             await asyncio.sleep(0.1)
-            fetched = asyncio.create_task(one.fetch(key(1), 5, ["holder"]))
+            blob = of(b"early")
+            fetched = asyncio.create_task(fetch_same(one, b"early", "holder"))
             await asyncio.sleep(1)
             assert not holder.messages(ChunkRequest)
             holder.say("to/one/", Welcome(receiver_incarnation=one._node.presence.me.incarnation))
             await asyncio.sleep(0.1)
-            assert holder.messages(ChunkRequest) == [ChunkRequest(key=key(1), total=5, offset=0, count=5)]
-            holder.say("to/one/", chunk(key(1), 5, 0, b"early"))
-            assert await fetched == b"early"
+            requests = [(each.key, each.total, each.offset, each.count) for each in holder.messages(ChunkRequest)]
+            assert requests == [(blob.tree.root, 37, 0, 32), (blob.tree.root, 37, 32, 5)]
+            for _, _, offset, count in requests[::-1]:
+                holder.say("to/one/", answer(blob, offset, count))
+            await fetched
+
+        tell(story)
+
+
+class TestLies:
+    @pytest.mark.parametrize("lie", ["leaves", "first chunk", "last chunk"])
+    def test_a_holder_that_sends_other_bytes_is_named_and_another_one_asked(
+        self, tell: Tell, small: None, lie: str
+    ) -> None:
+        async def story(cluster: Any) -> None:
+            one, two, other = await group(cluster, "one", "two", "other")
+            sent = data(5 * SMALL)
+            true = of(sent)
+            false = {
+                "leaves": Blob(of(data(5 * SMALL, 1)).tree, true.read),
+                "first chunk": Blob(
+                    true.tree, lambda offset, count: data(count, 1) if offset == 0 else true.read(offset, count)
+                ),
+                "last chunk": Blob(
+                    true.tree, lambda offset, count: data(count, 1) if offset > 3500 else true.read(offset, count)
+                ),
+            }[lie]
+            one.keep(true)
+            one._kept[true.tree.root] = false
+            what = FALSE_LEAVES if lie == "leaves" else FALSE_CHUNK
+            with pytest.raises(BlobUnavailable, match=f"one: {what}"):
+                await fetch_same(other, sent, "one")
+            assert other._node.counts["false chunk"] >= 1
+            two.keep(true)
+            await fetch_same(other, sent, "one", "two")
+            assert idle(other)
 
         tell(story)
 
@@ -282,7 +342,6 @@ async def test_data_arrives_whole_over_real_sockets(transport: str, tmp_path: Pa
         async with other:
             await listener.linked_once.wait()
             sent = [data(20 * CHUNK + 11, 1), data(3 * CHUNK, 2), data(100, 3)]
-            for number, each in enumerate(sent):
-                holder.keep(key(number), each)
-            fetched = (receiver.fetch(key(number), len(each), ["one"]) for number, each in enumerate(sent))
-            assert list(await asyncio.gather(*fetched)) == sent
+            for each in sent:
+                holder.keep(of(each))
+            await asyncio.gather(*(fetch_same(receiver, each, "one") for each in sent))

@@ -12,12 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-from nodes import blob_store
-from nodes.blob_store import MAX_BLOB_BYTES, MAX_QUEUED_BYTES, MAX_TRANSFERS, BlobStore
+from fednet.federated import hash_tree
+from fednet.federated.hash_tree import MAX_SIZE, HashTree
+from nodes import blob_stream
+from nodes.blob_store import MAX_QUEUED_BYTES, Blob, BlobStore
+from nodes.blob_stream import leaves_size
 from nodes.errors import BlobUnavailable
 from nodes.node import Node
 from nodes.transport.memory import MemoryTransport
-from protocol.chunks import WINDOW, BlobFetch
+from protocol.chunks import CHUNK, WINDOW
 from protocol.messages import Chunk, ChunkRequest, ChunkUnavailable
 from protocol.messages.blobs import MAX_CHUNK
 
@@ -29,8 +32,17 @@ def data(size: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size)  # noqa: S311 - replayable
 
 
-def key(number: int) -> str:
-    return f"{number:064x}"
+def of(content: bytes) -> Blob:
+    """Data as a blob."""
+    size = hash_tree.CHUNK
+    tree = HashTree.of(content[offset : offset + size] for offset in range(0, len(content), size))
+    return Blob(tree, lambda offset, count: memoryview(content)[offset : offset + count])
+
+
+async def fetch(store: BlobStore, blob: Blob, *holders: str) -> bytes:
+    """A whole blob."""
+    async with store.stream(blob.tree.root, blob.tree.size, list(holders)) as stream:
+        return b"".join([bytes(await stream.take()) for _ in range(hash_tree.chunk_count(blob.tree.size))])
 
 
 def chunk(name: str, size: int, offset: int, part: bytes) -> Chunk:
@@ -39,8 +51,9 @@ def chunk(name: str, size: int, offset: int, part: bytes) -> Chunk:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chunks of a thousand bytes, four at a time."""
-    monkeypatch.setattr(blob_store, "BlobFetch", partial(BlobFetch, chunk=SMALL, window=4 * SMALL))
+    """Chunks of a thousand bytes."""
+    for module in (hash_tree, blob_stream):
+        monkeypatch.setattr(module, "CHUNK", SMALL)
 
 
 async def start(cluster: Any, name: str, *join: str) -> BlobStore:
@@ -63,7 +76,7 @@ async def group(cluster: Any, *names: str) -> list[BlobStore]:
 
 def idle(store: BlobStore) -> bool:
     """Whether nothing is left of any transfer."""
-    return not store._transfers and not store._waiting and not store._running
+    return not store._streams
 
 
 async def crash(store: BlobStore) -> None:
@@ -73,49 +86,45 @@ async def crash(store: BlobStore) -> None:
 
 
 class TestBounds:
-    def test_no_more_than_the_window_is_requested(self, tell: Tell) -> None:
+    @pytest.mark.parametrize("window", [2 * CHUNK, WINDOW])
+    def test_no_more_is_requested_than_the_window_until_the_reader_takes(self, tell: Tell, window: int) -> None:
         async def story(cluster: Any) -> None:
             (one,) = await group(cluster, "one")
             holder = await cluster.forger("holder").link(one._node)
-            tasks = [asyncio.create_task(one.fetch(key(n), 3 * WINDOW, ["holder"])) for n in range(2 * MAX_TRANSFERS)]
-            await asyncio.sleep(0.2)
-            requested: dict[str, int] = {}
-            for request in holder.messages(ChunkRequest):
-                requested[request.key] = requested.get(request.key, 0) + request.count
-            assert requested == {key(n): WINDOW for n in range(MAX_TRANSFERS)}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.sleep(0.1)
+            blob = of(bytes(3 * WINDOW))
+            total = blob.tree.size + leaves_size(blob.tree.size)
+
+            async def serve() -> int:
+                """Answers what was requested; returns how many ranges have been requested so far."""
+                for request in holder.messages(ChunkRequest):
+                    view = blob.range(request.offset, request.count)
+                    assert view is not None
+                    holder.say("to/one/", chunk(blob.tree.root, total, request.offset, bytes(view)))
+                await asyncio.sleep(0.1)
+                return len({request.offset for request in holder.messages(ChunkRequest)})
+
+            async with one.stream(blob.tree.root, blob.tree.size, ["holder"], window=window) as stream:
+                await asyncio.sleep(0.1)
+                assert len(holder.messages(ChunkRequest)) == window // CHUNK
+                assert await serve() == window // CHUNK + 1, "the leaves are checked and make room"
+                await serve()
+                await asyncio.sleep(100)
+                await stream.take()
+                assert await serve() == window // CHUNK + 2
             assert idle(one)
 
         tell(story)
 
-    def test_the_next_transfer_begins_when_one_ends(self, tell: Tell, small: None) -> None:
-        async def story(cluster: Any) -> None:
-            one, other = await group(cluster, "one", "other")
-            sent = {key(number): data(5 * SMALL, number) for number in range(3 * MAX_TRANSFERS)}
-            for name, bytes_ in sent.items():
-                one.keep(name, bytes_)
-            fetched = asyncio.gather(*(other.fetch(name, 5 * SMALL, ["one"]) for name in sent))
-            await asyncio.sleep(0)
-            assert (other._running, len(other._waiting)) == (MAX_TRANSFERS, 2 * MAX_TRANSFERS)
-            assert list(map(bytes, await fetched)) == list(sent.values())
-
-        tell(story)
-
-    def test_an_invalid_size_allocates_nothing(self, tell: Tell) -> None:
+    def test_an_invalid_size_or_key_requests_nothing(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
             one, _ = await group(cluster, "one", "other")
-            for size in (MAX_BLOB_BYTES + 1, 2**62, -1):
-                with pytest.raises(BlobUnavailable, match="at most"):
-                    await one.fetch(key(1), size, ["other"])
+            for size in (MAX_SIZE + 1, 2**62, 0, -1):
+                with pytest.raises(BlobUnavailable, match="from 1 to"):
+                    one.stream("ab" * 32, size, ["other"])
+            for wrong in ("", "AB" * 32, "ab" * 32 + "\n"):
+                with pytest.raises(ValueError, match="invalid key"):
+                    one.stream(wrong, 1, ["other"])
             assert idle(one)
-            for wrong in ("", "AB" * 32, key(1) + "\n"):
-                with pytest.raises(ValueError, match="invalid key"):
-                    await one.fetch(wrong, 1, ["other"])
-                with pytest.raises(ValueError, match="invalid key"):
-                    one.keep(wrong, b"")
 
         tell(story)
 
@@ -123,21 +132,28 @@ class TestBounds:
         async def story(cluster: Any) -> None:
             (one,) = await group(cluster, "one")
             holder, other = await cluster.forger("h").link(one._node), await cluster.forger("o").link(one._node)
-            send = partial(holder.say, "to/one/")
-            send(chunk(key(1), 3, 0, b"bad"))
-            send(ChunkUnavailable(key=key(1), total=3))
-            fetched = asyncio.create_task(one.fetch(key(1), 1500, ["h", "o"]))
+            blob = of(b"g" * 1500)
+            name, send = blob.tree.root, partial(holder.say, "to/one/")
+            send(chunk(name, 1563, 0, blob.tree.leaves))
+            send(ChunkUnavailable(key=name, total=1563))
+            fetched = asyncio.create_task(fetch(one, blob, "h", "o"))
             await asyncio.sleep(0.1)
-            other.say("to/one/", chunk(key(1), 1500, 0, b"b" * SMALL))  # a holder, but not asked
-            other.say("to/one/", ChunkUnavailable(key=key(1), total=1500))
-            for wrong in [(1501, 0, SMALL), (1500, 0, SMALL - 1), (1500, 1, SMALL), (1500, 500, SMALL)]:
-                send(chunk(key(1), wrong[0], wrong[1], b"b" * wrong[2]))
-            send(chunk(key(2), 1500, 0, b"b" * SMALL))
-            send(chunk(key(1), 1500, 0, b"g" * SMALL))
-            send(chunk(key(1), 1500, 0, b"b" * SMALL))  # again
+            other.say("to/one/", chunk(name, 1564, 64, b"b" * SMALL))  # a holder, but not asked
+            other.say("to/one/", ChunkUnavailable(key=name, total=1564))
+            for total, offset, count in [
+                (1565, 64, SMALL),
+                (1564, 64, SMALL - 1),
+                (1564, 65, SMALL),
+                (1564, 500, SMALL),
+            ]:
+                send(chunk(name, total, offset, b"b" * count))
+            send(chunk("ab" * 32, 1564, 64, b"b" * SMALL))
+            send(chunk(name, 1564, 0, blob.tree.leaves))
+            send(chunk(name, 1564, 64, b"g" * SMALL))
+            send(chunk(name, 1564, 64, b"b" * SMALL))  # again
             await asyncio.sleep(0.05)
             assert one._node.counts == {"unasked": 9}
-            send(chunk(key(1), 1500, SMALL, b"g" * 500))
+            send(chunk(name, 1564, 64 + SMALL, b"g" * 500))
             assert await fetched == b"g" * 1500
 
         tell(story)
@@ -145,18 +161,19 @@ class TestBounds:
     def test_only_current_members_are_served_and_accepted(self, tell: Tell, small: None) -> None:
         async def story(cluster: Any) -> None:
             one, other = await group(cluster, "one", "other")
-            one.keep(key(1), b"mine")
+            mine, theirs = of(b"mine"), of(b"evil")
+            one.keep(mine)
             stranger = await cluster.forger("stranger").send_join_request(one._node)
             impostor = await cluster.forger("other", incarnation=2**62).send_join_request(
                 one._node, "memory://elsewhere"
             )
             cluster.network.cut(one._node.address, other._node.address)
-            fetched = asyncio.create_task(one.fetch(key(2), 4, ["other"]))
+            fetched = asyncio.create_task(fetch(one, theirs, "other"))
             await asyncio.sleep(0.1)
             for forger in (stranger, impostor):
-                forger.say("to/one/", ChunkRequest(key=key(1), total=4, offset=0, count=4))
-                forger.say("to/one/", chunk(key(2), 4, 0, b"evil"))
-                forger.say("to/one/", ChunkUnavailable(key=key(2), total=4))
+                forger.say("to/one/", ChunkRequest(key=mine.tree.root, total=36, offset=0, count=32))
+                forger.say("to/one/", chunk(theirs.tree.root, 36, 0, theirs.tree.leaves))
+                forger.say("to/one/", ChunkUnavailable(key=theirs.tree.root, total=36))
             await asyncio.sleep(0.1)
             assert not stranger.messages(Chunk) + impostor.messages(Chunk)
             assert one._node.counts["stranger"] == 6
@@ -186,22 +203,23 @@ class BlockedTransport(MemoryTransport):
 
 class TestServing:
     @staticmethod
-    async def blocked(cluster: Any, kept: bytes) -> tuple[BlobStore, BlockedTransport]:
+    async def blocked(cluster: Any, blob: Blob) -> tuple[BlobStore, BlockedTransport]:
         bus = BlockedTransport(cluster.network)
         bus.held = []
         node = Node(cluster.spec("one"), bus)
         store = BlobStore(node)
         await cluster.enter(node, store)
-        store.keep(key(1), kept)
+        store.keep(blob)
         return store, bus
 
     def test_a_flood_of_requests_fills_one_peers_share_only(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
-            kept = bytes(2 * MAX_QUEUED_BYTES)
-            one, bus = await self.blocked(cluster, kept)
+            blob = of(bytes(2 * MAX_QUEUED_BYTES))
+            one, bus = await self.blocked(cluster, blob)
             greedy, modest = await cluster.forger("g").link(one._node), await cluster.forger("m").link(one._node)
+            head = leaves_size(blob.tree.size)
             requests = [
-                ChunkRequest(key=key(1), total=len(kept), offset=offset, count=MAX_CHUNK)
+                ChunkRequest(key=blob.tree.root, total=head + blob.tree.size, offset=head + offset, count=MAX_CHUNK)
                 for offset in range(0, 2 * MAX_QUEUED_BYTES, MAX_CHUNK)
             ]
             for request in requests * 3:
@@ -221,9 +239,10 @@ class TestServing:
 
     def test_a_chunk_that_still_waits_is_not_sent_twice(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
-            one, bus = await self.blocked(cluster, data(3000))
+            blob = of(data(3000))
+            one, bus = await self.blocked(cluster, blob)
             peer = await cluster.forger().link(one._node)
-            request = ChunkRequest(key=key(1), total=3000, offset=1000, count=1000)
+            request = ChunkRequest(key=blob.tree.root, total=3032, offset=1032, count=1000)
             for _ in range(5):
                 peer.say("to/one/", request)
             await asyncio.sleep(0.1)
@@ -237,14 +256,28 @@ class TestServing:
 
         tell(story)
 
+    def test_leaves_and_data_are_not_sent_in_one_range(self, tell: Tell) -> None:
+        async def story(cluster: Any) -> None:
+            blob = of(data(3000))
+            one, bus = await self.blocked(cluster, blob)
+            peer = await cluster.forger().link(one._node)
+            peer.say("to/one/", ChunkRequest(key=blob.tree.root, total=3032, offset=30, count=10))
+            await asyncio.sleep(0.1)
+            assert (bus.held, one._node.counts["unserved"]) == ([], 1)
+
+        tell(story)
+
     def test_chunks_are_views_of_the_kept_data(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
             kept = bytearray(data(3000))
-            one, bus = await self.blocked(cluster, kept)  # type: ignore[arg-type]
+            tree = HashTree.of([bytes(kept)])
+            one, bus = await self.blocked(
+                cluster, Blob(tree, lambda offset, count: memoryview(kept)[offset : offset + count])
+            )
             peer = await cluster.forger().link(one._node)
-            peer.say("to/one/", ChunkRequest(key=key(1), total=3000, offset=500, count=2000))
+            peer.say("to/one/", ChunkRequest(key=tree.root, total=3032, offset=532, count=2000))
             await asyncio.sleep(0.1)
-            one.drop(key(1))
+            one.drop(tree.root)
             kept[500] ^= 255  # forbidden, and visible for just that reason
             assert bytes(bus.held[0][2]) == bytes(kept[500:2500])
 
@@ -253,8 +286,8 @@ class TestServing:
     def test_nothing_is_remembered_of_peers_that_are_gone(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
             one, other = await group(cluster, "one", "other")
-            one.keep(key(1), b"data")
-            await other.fetch(key(1), 4, ["one"])
+            one.keep(of(b"data"))
+            assert await fetch(other, of(b"data"), "one") == b"data"
             assert "other" in one._queued
             await crash(other)
             await asyncio.sleep(10)

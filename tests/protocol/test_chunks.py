@@ -15,7 +15,17 @@ from protocol.chunks import CHUNK, MAX_SILENCES, WINDOW, BlobFetch, FetchComplet
 from protocol.limits import DEFAULT
 from protocol.messages.blobs import MAX_CHUNK
 
-SIZES: dict[str, Any] = {"window": 40, "chunk": 10, "patience": 0.25, "give_up": 30.0}
+SIZES: dict[str, Any] = {"window": 4, "patience": 0.25, "give_up": 30.0}
+
+
+def chunks(size: int) -> dict[int, int]:
+    """Ranges of 10 bytes, the last one shorter."""
+    return {offset: min(10, size - offset) for offset in range(0, size, 10)}
+
+
+def arrive(fetch: BlobFetch, holder: str, offset: int, now: float) -> list[Outcome]:
+    """A chunk arrives, and its receiver is done with it at once."""
+    return [*fetch.arrive(holder, offset, now), *fetch.release(now)]
 
 
 def ranges(outcomes: Iterable[Outcome], holder: str = "a") -> list[tuple[int, int]]:
@@ -27,7 +37,7 @@ def ranges(outcomes: Iterable[Outcome], holder: str = "a") -> list[tuple[int, in
 
 def started(size: int, *holders: str, now: float = 0.0) -> tuple[BlobFetch, list[Outcome]]:
     """A fetch whose holders are all available, and its first outcomes."""
-    fetch = BlobFetch(size, holders, now, **SIZES)
+    fetch = BlobFetch(chunks(size), holders, now, **SIZES)
     return fetch, [each for name in holders for each in fetch.holder_available(name, now)]
 
 
@@ -41,23 +51,42 @@ class TestAsking:
 
     def test_each_arrival_makes_room_for_one_more(self) -> None:
         fetch, _ = started(65, "a")
-        assert ranges(fetch.arrive("a", 20, 0.1)) == [(40, 10)]
-        assert ranges(fetch.arrive("a", 0, 0.1)) == [(50, 10)]
-        assert ranges(fetch.arrive("a", 10, 0.1)) == [(60, 5)]
+        assert ranges(arrive(fetch, "a", 20, 0.1)) == [(40, 10)]
+        assert ranges(arrive(fetch, "a", 0, 0.1)) == [(50, 10)]
+        assert ranges(arrive(fetch, "a", 10, 0.1)) == [(60, 5)]
         for offset in (30, 40, 50):
-            assert not list(fetch.arrive("a", offset, 0.2))
-        assert list(fetch.arrive("a", 60, 0.2)) == [FetchCompleted()]
+            assert not list(arrive(fetch, "a", offset, 0.2))
+        assert list(arrive(fetch, "a", 60, 0.2)) == [FetchCompleted()]
         assert fetch.in_flight == 0
         assert not list(fetch.tick(1000.0))
 
+    def test_a_chunk_takes_up_room_until_it_is_released(self) -> None:
+        fetch, _ = started(1000, "a")
+        for offset in (10, 0):
+            assert not list(fetch.arrive("a", offset, 0.1))
+        assert ranges(fetch.release(0.2)) == [(40, 10)]
+        assert ranges(fetch.release(0.2)) == [(50, 10)]
+
+    def test_a_receiver_that_is_behind_blames_nobody(self) -> None:
+        fetch, _ = started(1000, "a")
+        for offset in (0, 10, 20, 30):
+            assert not list(fetch.arrive("a", offset, 0.1))
+        assert not [each for now in range(1, 1000) for each in fetch.tick(now / 10)]
+        assert ranges(fetch.release(100.0)) == [(40, 10)]
+        assert not list(fetch.tick(100.1))
+
+    def test_some_ranges_in_their_order(self) -> None:
+        fetch = BlobFetch({30: 5, 10: 7}, ["a"], 0.0, **SIZES)
+        assert ranges(fetch.holder_available("a", 0.0)) == [(30, 5), (10, 7)]
+
     def test_only_the_first_that_can_be_asked_is_asked(self) -> None:
-        fetch = BlobFetch(20, ["a", "b"], 0.0, **SIZES)
+        fetch = BlobFetch(chunks(20), ["a", "b"], 0.0, **SIZES)
         assert not list(fetch.start(0.0))
         assert ranges(fetch.holder_available("b", 0.1), "b") == [(0, 10), (10, 10)]
         assert not list(fetch.holder_available("a", 0.1))
 
     def test_an_empty_blob_needs_no_holder(self) -> None:
-        assert list(BlobFetch(0, [], 0.0).start(0.0)) == [FetchCompleted()]
+        assert list(BlobFetch(chunks(0), [], 0.0).start(0.0)) == [FetchCompleted()]
 
     def test_a_chunk_fits_a_message_and_the_window_several(self) -> None:
         assert CHUNK <= MAX_CHUNK < DEFAULT.max_frame_bytes
@@ -70,7 +99,7 @@ class TestDropping:
         assert fetch.expects("a", 0, 10)
         for holder, offset, count in [("b", 0, 10), ("x", 0, 10), ("a", 40, 10), ("a", 5, 10), ("a", 0, 9)]:
             assert not fetch.expects(holder, offset, count)
-        list(fetch.arrive("a", 0, 0.1))
+        list(arrive(fetch, "a", 0, 0.1))
         assert not fetch.expects("a", 0, 10)
 
     def test_a_chunk_of_a_former_holder_still_counts(self) -> None:
@@ -89,9 +118,9 @@ class TestDropping:
 class TestRepeating:
     def test_an_overtaken_chunk_after_the_patience(self) -> None:
         fetch, _ = started(65, "a")
-        assert ranges(fetch.arrive("a", 10, 0.1)) == [(40, 10)]
+        assert ranges(arrive(fetch, "a", 10, 0.1)) == [(40, 10)]
         assert not list(fetch.tick(0.2))
-        list(fetch.arrive("a", 20, 0.24))
+        list(arrive(fetch, "a", 20, 0.24))
         assert ranges(fetch.tick(0.26)) == [(0, 10)]  # 30 was not overtaken
         assert not list(fetch.tick(0.3))
 
@@ -107,7 +136,7 @@ class TestRepeating:
             while now < 0.4 * (arrival + 1):
                 spurious += len(list(fetch.tick(now)))
                 now += 0.1
-            list(fetch.arrive("a", 10 * arrival, now))
+            list(arrive(fetch, "a", 10 * arrival, now))
         assert spurious <= 4, "only before anything was learned"
 
     def test_another_holder_after_three_silences(self) -> None:
@@ -116,7 +145,7 @@ class TestRepeating:
         for now in range(0, 200, 5):
             asked += [each.holder for each in fetch.tick(now / 100) if isinstance(each, RangeRequest)]
         assert asked == ["a", "a"] * (MAX_SILENCES - 1) + ["b", "b"]
-        assert not list(fetch.arrive("b", 0, 2.0))
+        assert not list(arrive(fetch, "b", 0, 2.0))
 
     def test_a_silent_holder_is_asked_again(self) -> None:
         fetch, _ = started(20, "a", "b")
@@ -134,7 +163,7 @@ class TestRepeating:
 class TestLosses:
     def test_the_next_holder_is_asked_for_what_is_in_flight(self) -> None:
         fetch, _ = started(65, "a", "b")
-        list(fetch.arrive("a", 10, 0.1))
+        list(arrive(fetch, "a", 10, 0.1))
         assert ranges(fetch.holder_lost("a", "lost", 0.2), "b") == [(0, 10), (20, 10), (30, 10), (40, 10)]
 
     def test_the_loss_of_another_holder_changes_nothing(self) -> None:
@@ -142,12 +171,18 @@ class TestLosses:
         assert not list(fetch.holder_lost("b", "lost", 0.1))
         assert not list(fetch.holder_lost("other", "lost", 0.1))
 
+    def test_a_holder_that_lies_is_never_asked_again(self) -> None:
+        fetch, _ = started(20, "a", "b")
+        assert ranges(fetch.holder_lies("a", "lied", 0.1), "b") == [(0, 10), (10, 10)]
+        assert not list(fetch.holder_available("a", 0.2))
+        assert list(fetch.holder_lost("b", "left", 0.3)) == [FetchFailed({"a": "lied", "b": "left"})]
+
     def test_it_waits_for_a_holder_to_be_linked_and_fails_without_any(self) -> None:
-        fetch = BlobFetch(20, ["a", "b"], 0.0, **SIZES)
+        fetch = BlobFetch(chunks(20), ["a", "b"], 0.0, **SIZES)
         assert not list(fetch.holder_lost("a", "is not there", 0.0))
         assert not list(fetch.tick(20.0))
         assert list(fetch.holder_lost("b", "left", 20.0)) == [FetchFailed({"a": "is not there", "b": "left"})]
-        assert list(BlobFetch(20, [], 0.0).start(0.0)) == [FetchFailed({})]
+        assert list(BlobFetch(chunks(20), [], 0.0).start(0.0)) == [FetchFailed({})]
 
     def test_a_holder_that_comes_back_is_asked_again(self) -> None:
         fetch, _ = started(20, "a", "b")
@@ -158,7 +193,7 @@ class TestLosses:
 
     def test_it_fails_after_thirty_seconds_without_a_chunk(self) -> None:
         fetch, _ = started(20, "a", "b")
-        list(fetch.arrive("a", 0, 5.0))
+        list(arrive(fetch, "a", 0, 5.0))
         last = [now for now in range(50, 400) for each in fetch.tick(now / 10) if isinstance(each, FetchFailed)]
         assert last[0] == 351
         reasons = dict.fromkeys("ab", "gave nothing for 30 s")
@@ -196,12 +231,12 @@ class Network:
         for _, holder, offset, count in ripe:
             if self.over is None and self.fetch.expects(holder, offset, count):
                 self.came.append(offset)
-                self.follow(self.fetch.arrive(holder, offset, now), now)
+                self.follow(arrive(self.fetch, holder, offset, now), now)
 
 
 @given(seed=st.integers(0, 2**32), size=st.integers(1, 500), drop=st.floats(0, 0.6))
 def test_every_chunk_arrives_once_while_one_holder_lives(seed: int, size: int, drop: float) -> None:
-    network = Network(BlobFetch(size, "abc", 0.0, **SIZES), random.Random(seed), drop)  # noqa: S311 - replayable
+    network = Network(BlobFetch(chunks(size), "abc", 0.0, **SIZES), random.Random(seed), drop)  # noqa: S311 - replayable
     for name in "abc":
         network.follow(network.fetch.holder_available(name, 0.0), 0.0)
     events = sorted(network.chance.uniform(0, 5) for _ in range(4))

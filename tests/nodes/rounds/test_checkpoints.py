@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fednet.errors import ModelError
+from fednet.federated.state_file import PackedState
 from nodes.rounds import checkpoints
 from nodes.rounds.checkpoints import JOURNAL, Checkpoint, CheckpointStore
 from protocol.messages.election import MAX_RECORDS
@@ -20,7 +21,7 @@ PLAN = RoundPlanMessage(key="k", requester="g", model="m", task="w", rounds=9, f
 
 
 def checkpoint(number: int, value: float = 0.0, key: str = "k") -> Checkpoint:
-    return Checkpoint.of({"w": torch.full((3,), value)}, number, key, number)
+    return Checkpoint.of(PackedState.of({"w": torch.full((3,), value)}), number, key, number)
 
 
 def record(number: int, left: Checkpoint, term: int = 1, key: str = "k", model: str = "m") -> RoundCommit:
@@ -32,7 +33,7 @@ def record(number: int, left: Checkpoint, term: int = 1, key: str = "k", model: 
 
 
 def same(one: Checkpoint, other: Checkpoint) -> bool:
-    return one.version == other.version and bytes(one.packed) == bytes(other.packed)
+    return one.version == other.version and one.packed.file == other.packed.file
 
 
 def test_a_later_incarnation_resumes_everything(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def test_a_model_is_given_in_one_round() -> None:
     message, packed = to_plan_message(plan(replacement={"w": torch.zeros(3)}), "driver")
     assert packed is not None
     assert message.given is not None
-    assert message.given.size == len(packed)
+    assert (message.given.digest, message.given.size) == (packed.tree.root, len(packed.file))
     with pytest.raises(MethodError, match="give it in one"):
         to_plan_message(plan(replacement={"w": torch.zeros(3)}, rounds=2), "driver")
 

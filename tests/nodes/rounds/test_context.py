@@ -12,6 +12,7 @@ import torch
 from fednet.api import ModelState
 from fednet.errors import ModelError
 from fednet.federated.state import digest, pack
+from fednet.federated.state_file import PackedState
 from nodes.rounds.context import RoundContext, wait_finished
 from protocol.messages.rounds import BlobRef
 
@@ -67,45 +68,69 @@ def test_a_participant_has_the_state_of_its_member(tell: Tell, make_group: MakeG
 LIKE = {"w": torch.zeros(3)}
 
 
+class Stream:
+    """The one chunk of a state's file."""
+
+    def __init__(self, packed: PackedState) -> None:
+        self.tree, self.file = packed.tree, packed.file
+
+    async def take(self) -> memoryview:
+        return self.file
+
+    async def __aenter__(self) -> Stream:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Nothing to do."""
+
+
 class Blobs:
-    """Holds the packed bytes of one state."""
+    """Holds one state."""
 
-    def __init__(self, state: ModelState) -> None:
-        self.data = pack(state)
+    def __init__(self, packed: PackedState) -> None:
+        self.packed = packed
 
-    async def fetch(self, key: str, size: int, holders: list[str]) -> memoryview:
-        return memoryview(self.data)
+    def stream(self, key: str, size: int, holders: list[str]) -> Stream:
+        assert (key, size) == (self.packed.tree.root, self.packed.tree.size)
+        return Stream(self.packed)
+
+
+def context_and_blob(state: ModelState, compute: Any) -> tuple[RoundContext, BlobRef]:
+    """The context of a member whose peers hold one state."""
+    packed = PackedState.of(state)
+    blob = BlobRef(digest=packed.tree.root, size=packed.tree.size)
+    return RoundContext("a", "run", None, None, Blobs(packed), compute, print, print), blob  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("state", "reason"),
     [
         ({"w": torch.tensor([1.0, torch.nan, 0.0])}, "x: tensor 'w' has 1 of 3 values that are not finite"),
-        ({"w": torch.zeros(2)}, "x: tensor 'w' is float32"),
-        ({"w": torch.zeros(3), "server/velocity/w": torch.zeros(3)}, "the model has no tensor"),
-        ({}, "is missing"),
+        ({"v": torch.zeros(3)}, "x: the model has no tensor 'v'"),
+        ({"w": torch.zeros(3, dtype=torch.int32)}, "x: tensor 'w' is int32"),
+        ({"w": torch.zeros(2)}, "x: 76 bytes were offered"),
+        ({"w": torch.zeros(3), "server/velocity/w": torch.zeros(3)}, "bytes were offered, expected 76"),
+        ({}, "is missing|bytes were offered"),
     ],
 )
 def test_an_invalid_state_of_a_peer_is_refused(fake_time: Play, inline: Any, state: ModelState, reason: str) -> None:
     async def story() -> None:
-        context = RoundContext("a", "run", None, None, Blobs(state), inline(), print, print)  # type: ignore[arg-type]
-        blob = BlobRef(digest=digest(state), size=len(pack(state)))
+        context, blob = context_and_blob(state, inline())
         with pytest.raises(ModelError, match=reason):
             await context.fetch_state(blob, ["b"], LIKE, "x")
 
     fake_time(story())
 
 
-def test_other_bytes_and_too_many_are_refused(fake_time: Play, inline: Any) -> None:
+def test_a_state_of_a_peer_comes_with_its_tree_and_with_slots_where_it_may(fake_time: Play, inline: Any) -> None:
     async def story() -> None:
-        context = RoundContext("a", "run", None, None, Blobs(LIKE), inline(), print, print)  # type: ignore[arg-type]
-        blob = BlobRef(digest=digest(LIKE), size=len(pack(LIKE)))
-        state, data = await context.fetch_state(blob, ["b"], LIKE, "x")
-        assert digest(state) == blob.digest
-        assert bytes(data) == pack(LIKE)
-        with pytest.raises(ModelError, match="are not the state 000000000000"):
-            await context.fetch_state(blob.model_copy(update={"digest": "0" * 64}), ["b"], LIKE, "x")
-        with pytest.raises(ModelError, match="expected 12"):
-            await context.fetch_state(blob.model_copy(update={"size": 1 << 20}), ["b"], LIKE, "x")
+        slots = {**LIKE, "server/velocity/w": torch.ones(3)}
+        for state in (LIKE, slots):
+            context, blob = context_and_blob(state, inline())
+            packed = await context.fetch_state(blob, ["b"], LIKE, "x", with_slots=state is slots)
+            assert packed.tree.root == blob.digest == digest(packed.state)
+            assert bytes(packed.file) == pack(state)
+        with pytest.raises(ModelError, match="x: 1073741824 bytes were offered"):
+            await context.fetch_state(blob.model_copy(update={"size": 1 << 30}), ["b"], LIKE, "x", with_slots=True)
 
     fake_time(story())

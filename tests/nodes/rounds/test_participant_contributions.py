@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fednet.api import ModelState
+from nodes.blob_store import Blob
 from nodes.spec import RoundsPolicy
 from protocol.messages import ContributionAvailable, Message, Prepare
 from protocol.topics import ROUNDS
@@ -110,17 +111,24 @@ def test_an_unexpected_error_of_a_method_keeps_nobody_waiting(tell: Tell, make_g
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_blob_of_another_digest_is_refused(tell: Tell, make_group: MakeGroup, transport: str) -> None:
+def test_other_bytes_than_those_of_the_digest_are_refused(tell: Tell, make_group: MakeGroup, transport: str) -> None:
     async def story(cluster: Any) -> None:
         group = make_group(cluster)
         await group.start()
-        b, forged = group.members["b"], list[bytes]()
+        b, forged = group.members["b"], list[int]()
         keep = b.blob_store.keep
-        b.blob_store.keep = lambda key, data: keep(key, bytes(data)[:-1] + forged.pop() if forged else data)
-        b.participant.before = lambda _task: forged.extend([b"\x77"] * 3)
+
+        def keep_forged(blob: Blob) -> None:
+            if forged:
+                forged.pop()
+                blob = Blob(blob.tree, lambda _offset, count: bytes(count))
+            keep(blob)
+
+        b.blob_store.keep = keep_forged
+        b.participant.before = lambda _task: forged.extend(range(3))
         (record,) = await group.run_rounds(transport=transport)
         assert record.refused.keys() == {"b"}
-        assert "are not the state" in record.refused["b"]
+        assert "b: sent other bytes" in record.refused["b"]
 
     tell(story)
 

@@ -12,6 +12,7 @@ import torch
 
 from fednet.api import Progress, RoundTask, Update
 from fednet.errors import MethodError
+from fednet.federated.state_file import PackedState
 from nodes.rounds.checkpoints import Checkpoint
 from nodes.rounds.worker import RoundWorker
 from protocol.messages.rounds import BlobRef, ModelVersion
@@ -60,7 +61,7 @@ BASE = {"w": torch.zeros(2), "server/m/w": torch.ones(2)}
 
 def checkpoint(letter: str, number: int = 0) -> Checkpoint:
     """The base under a digest of its own."""
-    return Checkpoint(ModelVersion(number=number, outcome=BlobRef(digest=letter * 64, size=1)), BASE, b"")
+    return Checkpoint(ModelVersion(number=number, outcome=BlobRef(digest=letter * 64, size=1)), PackedState.of(BASE))
 
 
 def test_work_is_done_once_for_the_same_task_and_base(fake_time: Play, inline: Any) -> None:
