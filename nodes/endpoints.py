@@ -9,7 +9,6 @@ from nodes.errors import NodeError
 from nodes.spec import NodeSpec
 from protocol import topics
 
-_LAST_PORT = 2**16 - 1
 WILDCARD_BINDS = ("tcp://0.0.0.0:", "tcp://[::]:", "tcp://*:")
 
 
@@ -34,8 +33,10 @@ def _check_addresses(spec: NodeSpec) -> None:
     for address in (*named, *filter(None, (spec.advertise, spec.through))):
         if not topics.is_address(address):
             raise NodeError(f"{address!r} is no address of a node: expected tcp://host:port or ipc://path")
-        if address.endswith(f":{_LAST_PORT}"):
-            raise NodeError(f"{address} leaves no port for the heartbeats, which take the next one: use a lower port")
+        ports = topics.RELAY_PORTS if address == spec.through else topics.NODE_PORTS
+        if not topics.is_listen(topics.split_endpoint(address)[1], ports):
+            who = "a relay takes the next three, too" if address == spec.through else "the heartbeats take the next one"
+            raise NodeError(f"{address} leaves too few ports below {2**16}: {who}; use a lower port")
     if spec.advertise is not None and spec.advertise.startswith(WILDCARD_BINDS):
         raise NodeError(f"--advertise {spec.advertise} is no address that peers can connect to: name one interface")
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from nodes.errors import PeersMissing
 from nodes.spec import NodeSpec
-from nodes.transport.probe import ProbeResult, probe
-from protocol.topics import split_endpoint
+from nodes.transport.probe import ProbeResult, probe, reach
+from protocol.topics import inward_address, split_endpoint
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ async def watch(spec: NodeSpec, linked: Callable[[], bool]) -> None:
         await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
         if linked():
             return
-        for endpoint in spec.join:
+        for endpoint in dict.fromkeys((*filter(None, [spec.through]), *spec.join)):
             about = await _look(spec, endpoint)
             if not linked() and reasons.get(endpoint) != about:
                 reasons[endpoint] = about
@@ -62,7 +62,9 @@ async def _look(spec: NodeSpec, endpoint: str) -> str:
     name, address = split_endpoint(endpoint)
     try:
         async with asyncio.timeout(LOOK_LIMIT):
-            found = await asyncio.to_thread(probe, name, address, spec.run, spec.keys, STEP)
+            if endpoint == spec.through and (trouble := await asyncio.to_thread(reach, inward_address(address), STEP)):
+                return f"{trouble.about}: the relay must be up for this node to be heard"
+            found = await asyncio.to_thread(probe, name, address, spec.run, spec.keys, STEP, me=spec.name)
     except TimeoutError:
         found = ProbeResult("unreachable", "no answer; its name may be slow to resolve")
     return "it is heard, and has not welcomed this node yet" if found.state == "heard" else found.about

@@ -32,6 +32,9 @@ JOIN = "join/"
 LARGEST = 2**63 - 1
 """The largest integer of the wire: of an incarnation, a sequence number or a count."""
 
+NODE_PORTS, RELAY_PORTS = 2, 4
+"""Ports in a row: messages and heartbeats, and at a relay where each of them comes in."""
+
 MAX_ADDRESS_BYTES = 180
 MAX_JOIN_BYTES = 256
 
@@ -82,23 +85,23 @@ def is_address(text: str) -> bool:
     return match["port"] is None or int(match["port"]) < 2**16
 
 
-def is_listen(text: str) -> bool:
-    """Whether a node can bind this, and its heartbeats beside it: an address, also with host `*` or port 0."""
+def is_listen(text: str, ports: int = NODE_PORTS) -> bool:
+    """Whether this can be bound with the ports after it: an address, also with host `*` or port 0.
+
+    Args:
+        text: the address.
+        ports: how many are taken: `NODE_PORTS`, or `RELAY_PORTS`.
+    """
     match = _listen.fullmatch(text)
     if match is None or not text.isprintable() or len(text.encode()) > MAX_ADDRESS_BYTES:
         return False
-    return match["port"] is None or int(match["port"]) < 2**16 - 1
+    return match["port"] is None or int(match["port"]) + ports <= 2**16
 
 
 def is_local(address: str) -> bool:
     """Whether an address can be reached from this machine only."""
     address = split_endpoint(address)[1]
     return address.startswith(("ipc://", "inproc://", "memory://")) or _loopback.match(address) is not None
-
-
-def is_ipv6(address: str) -> bool:
-    """Whether the host of an address is an IPv6 number, for which a socket must be told so."""
-    return split_endpoint(address)[1].startswith("tcp://[")
 
 
 def split_endpoint(text: str) -> tuple[str, str]:

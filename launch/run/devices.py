@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import psutil
 
+from nodes.transport.addresses import needs_ipv6
+
 _LOWEST, _HIGHEST = 20_000, 32_000
 """Below the range that Linux and macOS take outgoing connections from, so that none of them grabs a port."""
 
@@ -64,7 +66,7 @@ def free_ports(host: str = "127.0.0.1") -> Iterator[int]:
 
 def is_port_free(host: str, port: int) -> bool:
     """Whether a port can be bound just now; "*" is every interface."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in host or needs_ipv6(f"tcp://{host}:{port}") else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -26,6 +26,7 @@ from launch.run.plan import check_listen, single_node_spec
 from launch.run.session import print_results
 from nodes.signals import told
 from nodes.spec import NodeSpec
+from protocol.topics import RELAY_PORTS
 
 
 def run_node(
@@ -129,7 +130,7 @@ def run_relay(endpoint: EndpointOptions, console: Console) -> None:
     if keys is not None and not keys.own.relay:
         hint = "`fednet keys new NAME --relay` makes them: a relay takes no part, and its keys must say so."
         raise ConfigError(ConfigProblem(f"--key {endpoint.key}", "the keys of a relay", hint=hint))
-    check_listen(endpoint.listen, endpoint.insecure or keys is not None, ConfigProblem("--listen"))
+    check_listen(endpoint.listen, endpoint.insecure or keys is not None, ConfigProblem("--listen"), RELAY_PORTS)
     if endpoint.listen.endswith(":0"):
         raise ConfigError(ConfigProblem("--listen", "a fixed port, with three free ones after it", "0"))
     address = endpoint.advertise or endpoint.listen

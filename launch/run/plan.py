@@ -16,7 +16,7 @@ from launch.errors import ConfigError, ConfigProblem
 from launch.run.devices import DeviceInventory
 from nodes.spec import NodeSpec, Role
 from protocol.security.keys import Keyring
-from protocol.topics import is_listen, is_local, split_endpoint
+from protocol.topics import NODE_PORTS, RELAY_PORTS, heartbeat_address, is_listen, is_local, split_endpoint
 
 _SOCKET_PATH = 100
 """Longest path of a socket file: the kernel takes 107 bytes (unix(7)); the heartbeat's has a suffix."""
@@ -113,7 +113,9 @@ def specs_here(
     if DRIVER in here:
         return make_plan(loaded, inventory, ports, folder, Path("sockets"), insecure=insecure).nodes
     wide = insecure or loaded.cluster.security.keys is not None
-    listens = {name: loaded.cluster.entries[name].listen or f"tcp://127.0.0.1:{next(ports)}" for name in here}
+    entries = loaded.cluster.entries
+    _check_apart(loaded, {name: entry.listen for name, entry in entries.items() if entry.listen is not None})
+    listens = {name: entries[name].listen or f"tcp://127.0.0.1:{next(ports)}" for name in here}
     return tuple(
         single_node_spec(loaded, name, "client", inventory, folder, listen=listen, join=(), insecure=wide)
         for name, listen in listens.items()
@@ -190,7 +192,8 @@ def single_node_spec(
     if role == "client" and name not in names:
         raise ConfigError(ConfigProblem("--name", f"a client of the configuration ({', '.join(names)})", repr(name)))
     heard_at, option = (split_endpoint(through)[1], "--through") if through else (listen, "--listen")
-    check_listen(heard_at, insecure or keys is not None, ConfigProblem(option))
+    ports = RELAY_PORTS if through else NODE_PORTS
+    check_listen(heard_at, insecure or keys is not None, ConfigProblem(option), ports)
     index = names.index(name) if name in names else 0
     wanted = device or loaded.cluster.entries.get(name, NodeEntry()).device or loaded.cluster.devices.device
     given = ConfigProblem("--device") if device else _device_problem(loaded, name)
@@ -230,19 +233,21 @@ def require_capacity(loaded: LoadedConfig, cores: int, memory: int) -> str:
     return f"{clients} clients share {cores} cores and start slowly: `bus.timing.ready` ends it after {limit:.0f} s"
 
 
-def check_listen(listen: str, wide: bool, given: ConfigProblem) -> None:
+def check_listen(listen: str, wide: bool, given: ConfigProblem, ports: int = NODE_PORTS) -> None:
     """Refuses an address that cannot be bound, or that is beyond loopback without keys or `--insecure`.
 
     Args:
         listen: the address.
         wide: whether it may be beyond loopback.
         given: where the address comes from, for the message.
+        ports: how many ports in a row it takes.
 
     Raises:
         ConfigError: it is no address, or it is not loopback and `wide` is false.
     """
-    if not is_listen(listen):
-        expected = "tcp://host:port with a port below 65535 (the heartbeats take the next one), or ipc://path"
+    if not is_listen(listen, ports):
+        taken = "the heartbeats take the next one" if ports == NODE_PORTS else f"it takes the next {ports - 1}, too"
+        expected = f"tcp://host:port with a port up to {2**16 - ports} ({taken}), or ipc://path"
         raise ConfigError(ConfigProblem(given.where, expected, repr(listen), given.line, given.key))
     if not wide and not is_local(listen):
         hint = (
@@ -307,15 +312,28 @@ def _pinned(wanted: str, number: int, inventory: DeviceInventory, given: ConfigP
     return wanted
 
 
-def _check_addresses(loaded: LoadedConfig, listens: dict[str, str], insecure: bool) -> None:
+def _listen_problem(loaded: LoadedConfig, name: str) -> ConfigProblem:
+    """Where a node's address is configured, for the message."""
+    place = loaded.document.place(("nodes", name, "listen"))
+    return ConfigProblem(place.where, line=place.line, key=f"nodes.{name}.listen")
+
+
+def _check_apart(loaded: LoadedConfig, listens: Mapping[str, str]) -> None:
+    """Refuses a node whose address, or the port beside it for its heartbeats, is another's."""
     owners: dict[str, str] = {}
     for name, listen in listens.items():
-        place = loaded.document.place(("nodes", name, "listen"))
-        given = ConfigProblem(place.where, line=place.line, key=f"nodes.{name}.listen")
-        if (other := owners.setdefault(listen, name)) != name:
-            raise ConfigError(
-                ConfigProblem(given.where, "an address of its own", f"that of {other}", given.line, given.key)
-            )
+        for address in (listen, heartbeat_address(listen)) if is_listen(listen) else (listen,):
+            if (other := owners.setdefault(address, name)) != name:
+                given = _listen_problem(loaded, name)
+                expected = "an address of its own, and the port after it for its heartbeats"
+                taken = f"{address}, which {other} takes"
+                raise ConfigError(ConfigProblem(given.where, expected, taken, given.line, given.key))
+
+
+def _check_addresses(loaded: LoadedConfig, listens: dict[str, str], insecure: bool) -> None:
+    _check_apart(loaded, listens)
+    for name, listen in listens.items():
+        given = _listen_problem(loaded, name)
         if len(listen.removeprefix("ipc://").encode()) > _SOCKET_PATH:
             expected = f"a socket path of at most {_SOCKET_PATH} bytes"
             raise ConfigError(ConfigProblem(given.where, expected, repr(listen), given.line, given.key))

@@ -83,7 +83,7 @@ class CurveAuthenticator:
 
         False if its key is not known here: then there must be no connection.
         """
-        public = self._keys.trusted.get(name) or self._keys.relays.get(name)
+        public = self._keys.at_address(name)
         if public is None:
             self._refused("unknown key", f"no connection to {address}: the key of {name or 'nobody'} is not here")
             return False

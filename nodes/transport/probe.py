@@ -14,13 +14,14 @@ from typing import Literal
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from nodes.transport.addresses import needs_ipv6
 from protocol import codec
 from protocol.errors import WireError
 from protocol.header import VERSION
 from protocol.messages import Heartbeat
 from protocol.security.authentication import SIGNATURE_FRAME_BYTES
-from protocol.security.keys import Keyring
-from protocol.topics import HEARTBEATS, heartbeat_address, is_ipv6
+from protocol.security.keys import Keyring, PublicKeys
+from protocol.topics import HEARTBEATS, heartbeat_address
 
 STEP_TIMEOUT = 3.0
 """Seconds for each of: a connection, a handshake and a heartbeat."""
@@ -46,46 +47,53 @@ class ProbeResult:
     ahead: float = 0.0
 
 
-def probe(name: str, address: str, run: str, keys: Keyring | None, patience: float = STEP_TIMEOUT) -> ProbeResult:
+def probe(
+    name: str, address: str, run: str, keys: Keyring | None, patience: float = STEP_TIMEOUT, *, me: str = ""
+) -> ProbeResult:
     """Looks for a peer.
 
     Args:
-        name: who should be there; empty for anybody, without keys.
+        name: who should be there, a node or a relay; empty for anybody, without keys.
         address: where its messages are bound; its heartbeats are beside it.
         run: the run that it should belong to; empty for any.
         keys: ours; None if it should have none either.
         patience: seconds for each step.
+        me: whose own heartbeats a relay may give back.
     """
+    public = keys.at_address(name) if keys else None
+    if keys and public is None:
+        return ProbeResult("keys", f"the key of {name or 'nobody'} is not trusted here: `fednet keys trust` it")
     beat = heartbeat_address(address)
-    if (trouble := _reach(beat, patience)) is not None:
+    if (trouble := reach(beat, patience)) is not None:
         return trouble
     with zmq.Context() as context, context.socket(zmq.SUB) as ear:
         ear.linger = 0
-        if keys is not None:
+        if keys is not None and public is not None:
             ear.curve_secretkey = bytes.fromhex(keys.own.curve)
             ear.curve_publickey = bytes.fromhex(keys.own.public.curve)
-            ear.curve_serverkey = bytes.fromhex(keys.trusted[name].curve)
-        ear.ipv6 = is_ipv6(beat)
+            ear.curve_serverkey = bytes.fromhex(public.curve)
+        ear.ipv6 = needs_ipv6(beat)
         ear.subscribe(HEARTBEATS)
         monitor = ear.get_monitor_socket(_EVENTS)
         ear.connect(beat)
         try:
-            trouble = _handshake(monitor, name, beat, keys, patience)
-            return trouble or _await_heartbeat(ear, name, run, patience)
+            trouble = _handshake(monitor, public, beat, keys, patience)
+            return trouble or _await_heartbeat(ear, "" if keys and name in keys.relays else name, run, patience, me)
         finally:
             ear.disable_monitor()
 
 
-def _reach(address: str, patience: float) -> ProbeResult | None:
-    """Whether a connection can be made at all."""
+def reach(address: str, patience: float) -> ProbeResult | None:
+    """What keeps a connection from being made at all; None where nothing does, or the address is none of tcp."""
     if not address.startswith("tcp://"):
         return None
     try:
         _connected(address, patience).close()
     except ConnectionRefusedError:
         return ProbeResult("not up", f"nobody listens at {address} yet")
-    except socket.gaierror as error:
-        return ProbeResult("unreachable", f"the host of {address} cannot be resolved: {error.strerror}")
+    except (socket.gaierror, UnicodeError) as error:  # the latter of labels that are empty or too long
+        why = getattr(error, "strerror", None) or error
+        return ProbeResult("unreachable", f"the host of {address} cannot be resolved: {why}")
     except OSError as error:
         return ProbeResult("unreachable", f"no connection to {address}: {error.strerror or error or 'no answer'}")
     return None
@@ -97,7 +105,7 @@ def _connected(address: str, patience: float) -> socket.socket:
 
 
 def _handshake(
-    monitor: zmq.Socket[bytes], name: str, address: str, keys: Keyring | None, patience: float
+    monitor: zmq.Socket[bytes], public: PublicKeys | None, address: str, keys: Keyring | None, patience: float
 ) -> ProbeResult | None:
     """Whether both sides agree on who they are."""
     if not monitor.poll(int(1000 * patience)):
@@ -105,13 +113,13 @@ def _handshake(
     occurrence = recv_monitor_message(monitor)
     if occurrence["event"] == _DONE:
         return None
-    if occurrence["event"] == _AUTH and keys is not None:
-        return ProbeResult("keys", f"{name} does not trust {keys.own.name}, {keys.own.public.fingerprint}")
-    if keys is None:
-        return ProbeResult("keys", f"{name} has keys, and here are none")
+    if keys is None or public is None:
+        return ProbeResult("keys", "who answers there has keys, and here are none")
+    if occurrence["event"] == _AUTH:
+        return ProbeResult("keys", f"{public.name} does not trust {keys.own.name}, {keys.own.public.fingerprint}")
     if _mechanism(address, patience) == b"NULL":
-        return ProbeResult("keys", f"{name} runs without keys")
-    return ProbeResult("keys", f"who answers does not hold the key of {name}, {keys.trusted[name].fingerprint}")
+        return ProbeResult("keys", f"{public.name} runs without keys")
+    return ProbeResult("keys", f"who answers does not hold the key of {public.name}, {public.fingerprint}")
 
 
 def _mechanism(address: str, patience: float) -> bytes:
@@ -130,23 +138,24 @@ def _mechanism(address: str, patience: float) -> bytes:
     return answer[12:32].rstrip(b"\0")
 
 
-def _await_heartbeat(ear: zmq.Socket[bytes], name: str, run: str, patience: float) -> ProbeResult:
-    """What the first heartbeat says."""
-    if not ear.poll(int(1000 * patience)):
-        return ProbeResult("silent", f"no heartbeat within {patience:.0f} s")
-    frames = ear.recv_multipart()
-    if len(frames) > 1 and len(frames[1]) > 1 and frames[1][1] != VERSION:
-        return ProbeResult(
-            "version", f"it speaks version {frames[1][1]} of the wire, and this is {VERSION}: install the same"
-        )
-    try:
-        envelope = codec.decode(frames[:-1] if len(frames[-1]) == SIGNATURE_FRAME_BYTES else frames)
-    except WireError as error:
-        return ProbeResult("silent", f"what it says is no heartbeat: {error}")
-    if run and envelope.run != run:
-        return ProbeResult("run", f"it belongs to the run {envelope.run}, and this is {run}")
-    if name and envelope.sender != name:
-        return ProbeResult("name", f"it is {envelope.sender}, not {name}")
-    beat = envelope.message
-    ahead = beat.clock - time.time() if isinstance(beat, Heartbeat) else 0.0
-    return ProbeResult("heard", "up, and heard", ahead)
+def _await_heartbeat(ear: zmq.Socket[bytes], name: str, run: str, patience: float, me: str) -> ProbeResult:
+    """What the first heartbeat says that is not our own."""
+    deadline = time.monotonic() + patience
+    while ear.poll(max(0, int(1000 * (deadline - time.monotonic())))):
+        frames = ear.recv_multipart()
+        if len(frames) > 1 and len(frames[1]) > 1 and frames[1][1] != VERSION:
+            about = f"it speaks version {frames[1][1]} of the wire, and this is {VERSION}: install the same"
+            return ProbeResult("version", about)
+        try:
+            envelope = codec.decode(frames[:-1] if len(frames[-1]) == SIGNATURE_FRAME_BYTES else frames)
+        except WireError as error:
+            return ProbeResult("silent", f"what it says is no heartbeat: {error}")
+        if me and envelope.sender == me:
+            continue
+        if run and envelope.run != run:
+            return ProbeResult("run", f"it belongs to the run {envelope.run}, and this is {run}")
+        if name and envelope.sender != name:
+            return ProbeResult("name", f"it is {envelope.sender}, not {name}")
+        beat = envelope.message
+        return ProbeResult("heard", "up, and heard", beat.clock - time.time() if isinstance(beat, Heartbeat) else 0.0)
+    return ProbeResult("silent", f"no heartbeat within {patience:.0f} s")

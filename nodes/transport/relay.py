@@ -23,12 +23,13 @@ from typing import Self
 import zmq
 
 from nodes.errors import NodeError
+from nodes.transport.addresses import bind
 from nodes.transport.backlog import Backlog
 from nodes.transport.curve import OVERHEAD, ZAP, configure_curve_server, zap_reply
 from nodes.transport.zmq import BATCH, ZMTP_PING_MS, ZMTP_SILENCE_MS
 from protocol.limits import DEFAULT
 from protocol.security.keys import Keyring
-from protocol.topics import heartbeat_address, inward_address, is_ipv6
+from protocol.topics import heartbeat_address, inward_address
 
 log = logging.getLogger(__name__)
 
@@ -94,12 +95,7 @@ class Relay:
         made.maxmsgsize = DEFAULT.max_frame_bytes + OVERHEAD if kind == zmq.XSUB else MAX_SUBSCRIPTION_BYTES
         if self._keys is not None:
             configure_curve_server(made, self._keys)
-        try:
-            made.ipv6 = is_ipv6(address)
-            made.bind(address)
-        except zmq.ZMQError as error:
-            why = zmq.strerror(error.errno).lower() if error.errno else str(error)
-            raise NodeError(f"cannot listen on {address}: {why}; choose another address") from error
+        bind(made, address)
         return made
 
 

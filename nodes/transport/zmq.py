@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -22,13 +24,14 @@ from pathlib import Path
 import zmq
 
 from nodes.errors import NodeError
+from nodes.transport.addresses import bind, is_named, needs_ipv6
 from nodes.transport.backlog import Backlog
 from nodes.transport.curve import OVERHEAD, CurveAuthenticator
 from nodes.transport.interface import TransportListener
 from protocol.frames import Buffer
 from protocol.limits import Limits
 from protocol.security.keys import Keyring
-from protocol.topics import heartbeat_address, inward_address, is_ipv6, split_endpoint
+from protocol.topics import heartbeat_address, inward_address, split_endpoint
 
 log = logging.getLogger(__name__)
 
@@ -82,10 +85,14 @@ def _receive(of: zmq.Socket[bytes]) -> list[Buffer]:
 
 def _require_free(path: Path) -> None:
     """Refuses a path on which somebody listens: ZeroMQ would take it away from them without a word."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with socket.socket(socket.AF_UNIX) as probe:
-        if probe.connect_ex(str(path)) == 0:
-            raise zmq.ZMQError(zmq.EADDRINUSE)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise NodeError(f"cannot listen on ipc://{path}: {why}; choose another address") from error
 
 
 class ZmqTransport:
@@ -145,7 +152,7 @@ class ZmqTransport:
             if self._curve is not None and not self._curve.expect(publisher, inward, name):
                 raise NodeError(f"the key of the relay at {relay} is not trusted here: `fednet keys trust` it")
             self._inward[inward] = publisher, name
-            publisher.ipv6 = is_ipv6(inward)
+            publisher.ipv6 = needs_ipv6(inward)
             publisher.connect(inward)
         return addresses
 
@@ -165,14 +172,9 @@ class ZmqTransport:
     def _claim(self, publisher: zmq.Socket[bytes], address: str) -> str:
         """Binds, and returns the address with the port that was found; raises NodeError."""
         path = Path(address.removeprefix("ipc://")) if address.startswith("ipc://") else None
-        try:
-            if path is not None:
-                _require_free(path)
-            publisher.ipv6 = is_ipv6(address)
-            publisher.bind(address)
-        except (OSError, zmq.ZMQError) as error:
-            why = zmq.strerror(error.errno).lower() if error.errno else str(error)
-            raise NodeError(f"cannot listen on {address}: {why}; choose another address") from error
+        if path is not None:
+            _require_free(path)
+        bind(publisher, address)
         if path is not None:
             self._files.append(path)
         return publisher.getsockopt_string(zmq.LAST_ENDPOINT)
@@ -192,13 +194,26 @@ class ZmqTransport:
         if self._curve is not None and not self._curve.expect(self._in, address, name):
             return
         self.disconnect(address)
+        self._connected[address] = name
+        if is_named(address) and self._loop is not None:
+            looked_up = self._loop.run_in_executor(None, needs_ipv6, address)
+            looked_up.add_done_callback(lambda found: self._hear_at(address, name, ipv6=found.result()))
+        else:
+            self._hear_at(address, name, ipv6=needs_ipv6(address))
+
+    def _hear_at(self, address: str, name: str, *, ipv6: bool) -> None:
+        """Connects, once it is known how, unless that is no longer wanted."""
+        if self._loop is None or self._connected.get(address) != name:
+            return
+        if self._curve is not None and not self._curve.expect(self._in, address, name):
+            return
         try:
-            self._in.ipv6 = is_ipv6(address)
+            self._in.ipv6 = ipv6
             self._in.connect(address)
         except zmq.ZMQError as error:  # what a peer says of a third one must not end this node
             log.warning("cannot connect to %s: %s", address, error.strerror)
+            del self._connected[address]
             return
-        self._connected[address] = name
         self._look()
 
     def disconnect(self, address: str) -> None:

@@ -191,3 +191,7 @@ class Keyring:
         by_signing_key = {bytes.fromhex(public.sign): name for name, public in trusted.items()}
         by_curve_key = {bytes.fromhex(public.curve): name for name, public in trusted.items()}
         return cls(own, trusted, relays, by_signing_key, by_curve_key)
+
+    def at_address(self, name: str) -> PublicKeys | None:
+        """The keys that must answer at the address of a node or a relay; None where they are not trusted."""
+        return self.trusted.get(name) or self.relays.get(name)

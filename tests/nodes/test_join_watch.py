@@ -6,6 +6,8 @@ import asyncio
 import logging
 import socket
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,10 @@ from nodes.capability import Handler
 from nodes.errors import PeersMissing
 from nodes.node import Node
 from nodes.spec import NodeSpec, Timing
+from nodes.transport import probe
+from nodes.transport.addresses import needs_ipv6
 from nodes.transport.probe import ProbeResult
+from nodes.transport.relay import Relay
 from nodes.transport.zmq import ZmqTransport
 from protocol.messages import Message
 from protocol.messages.presence import PeerInfo
@@ -25,7 +30,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The addresses that were looked at; the probe finds what `ABOUT` says."""
     asked: list[str] = []
 
-    def found(name: str, address: str, *_rest: object) -> ProbeResult:
+    def found(name: str, address: str, *_rest: object, me: str) -> ProbeResult:
         asked.append(address)
         return ProbeResult("not up", f"nobody listens at {address} yet")
 
@@ -100,12 +105,46 @@ class Linked:
         """Nothing to do."""
 
 
+ONLY_IPV6 = ("ip6-localhost", "localhost6")
+"""Names that many systems give to ::1 alone."""
+
+
 @pytest.mark.skipif(not ipv6(), reason="needs IPv6")
-async def test_nodes_meet_at_ipv6_and_ipv4_addresses() -> None:
+@pytest.mark.parametrize("host", ["[::1]", *ONLY_IPV6])
+async def test_nodes_meet_at_ipv6_and_ipv4_addresses(host: str) -> None:
+    if not needs_ipv6(f"tcp://{host}:1"):
+        pytest.skip(f"{host} is no host of this machine with IPv6 alone")
     linked = Linked()
-    async with Node(NodeSpec("six", "client", "test", "tcp://[::1]:0"), ZmqTransport()) as six:
-        four = Node(NodeSpec("four", "client", "test", "tcp://127.0.0.1:0", join=(six.address,)), ZmqTransport())
+    async with Node(NodeSpec("six", "client", "test", f"tcp://{host}:0", insecure=True), ZmqTransport()) as six:
+        at = f"tcp://{host}:{six.address.rpartition(':')[2]}"
+        four = Node(NodeSpec("four", "client", "test", "tcp://127.0.0.1:0", join=(at,)), ZmqTransport())
         four.add(linked)
         async with four, asyncio.timeout(20):
             await linked.happened.wait()
     assert six.address.startswith("tcp://[::1]:")
+
+
+async def test_a_peer_of_another_wire_version_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Node(NodeSpec("other", "client", "test", "tcp://127.0.0.1:0"), ZmqTransport()) as other:
+        monkeypatch.setattr(probe, "VERSION", 99)
+        with pytest.raises(PeersMissing, match=r"it speaks version \d+ of the wire, and this is 99: install the same"):
+            await join_watch.watch(spec(other.address, ready=0.01), lambda: False)
+
+
+async def test_a_relay_that_is_not_up_is_told_though_a_peer_is_heard(closed_port: int) -> None:
+    async with Node(NodeSpec("other", "client", "test", "tcp://127.0.0.1:0"), ZmqTransport()) as other:
+        given = replace(spec(other.address, ready=0.01), through=f"tcp://127.0.0.1:{closed_port}")
+        with pytest.raises(PeersMissing, match=r"nobody listens at .* the relay must be up for this node to be heard"):
+            await join_watch.watch(given, lambda: False)
+
+
+async def test_a_peer_behind_a_relay_is_looked_for_and_not_this_node_itself(tmp_path: Path) -> None:
+    through = f"ipc://{tmp_path}/relay"
+    with Relay(through):
+        given = replace(spec(through, ready=0.01), through=through)
+        async with Node(replace(given, timing=Timing(ready=60)), ZmqTransport()):
+            with pytest.raises(PeersMissing, match="no heartbeat"):
+                await join_watch.watch(given, lambda: False)
+            async with Node(replace(given, name="other", timing=Timing(ready=60)), ZmqTransport()):
+                with pytest.raises(PeersMissing, match="it is heard, and has not welcomed"):
+                    await join_watch.watch(given, lambda: False)

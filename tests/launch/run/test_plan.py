@@ -12,7 +12,7 @@ from launch.config.schema import load_config
 from launch.errors import ConfigError
 from launch.run.devices import DeviceInventory
 from launch.run.keys import ensure_keyrings
-from launch.run.plan import NODE_BYTES, make_plan, require_capacity, single_node_spec
+from launch.run.plan import NODE_BYTES, make_plan, require_capacity, single_node_spec, specs_here
 from protocol.topics import split_endpoint
 
 FOLDER = Path("runs/x")
@@ -127,9 +127,17 @@ def test_a_port_that_cannot_be_bound_or_told_is_refused(listen: Any) -> None:
         planned(nodes=f"{{a: {{listen: '{listen}'}}}}")
 
 
-def test_an_address_is_used_once() -> None:
-    with pytest.raises(ConfigError, match="an address of its own, got that of a"):
-        planned(nodes="{a: {listen: 'tcp://127.0.0.1:5000'}, b: {listen: 'tcp://127.0.0.1:5000'}}")
+@pytest.mark.parametrize(("port", "taken"), [(5000, 5000), (5001, 5001), (4999, 5000)])
+@pytest.mark.parametrize("host", ["127.0.0.1", "203.0.113.7"])
+def test_an_address_is_used_once_and_so_is_the_port_beside_it(port: int, taken: int, host: str) -> None:
+    nodes = f"{{a: {{listen: 'tcp://{host}:5000'}}, b: {{listen: 'tcp://{host}:{port}'}}, c: {{}}}}"
+    with pytest.raises(ConfigError, match=rf"b\.listen: .* of its own, .* got tcp://{host}:{taken}, which a takes"):
+        specs_here(
+            load_config("score-inference", [f"nodes={nodes}"]), ("c",), DeviceInventory(0, 8), count(20_000, 2),
+            insecure=True,
+        )  # fmt: skip
+    with pytest.raises(ConfigError, match="an address of its own"):
+        planned(nodes=nodes, insecure=True)
 
 
 def test_ipc_sockets_lie_in_the_given_folder() -> None:

@@ -57,7 +57,7 @@ async def test_who_is_there_is_heard_with_its_clock(run: Run, keyed: bool) -> No
 
 
 async def test_a_clock_that_is_wrong_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probing, "time", SimpleNamespace(time=lambda: time.time() - 3600))
+    monkeypatch.setattr(probing, "time", SimpleNamespace(time=lambda: time.time() - 3600, monotonic=time.monotonic))
     assert (await look(await run.up("anna"))).ahead == pytest.approx(3600, abs=5)
 
 
@@ -66,7 +66,7 @@ async def test_a_clock_that_is_wrong_is_told(run: Run, monkeypatch: pytest.Monke
     [
         ("the endpoint is another's", "ben", "anna", "does not hold the key of anna"),
         ("it does not know us", "anna", "stranger", "anna does not trust stranger"),
-        ("it has keys", "anna", None, "anna has keys, and here are none"),
+        ("it has keys", "anna", None, "has keys, and here are none"),
         ("it has none", "", "ben", "anna runs without keys"),
     ],
 )
