@@ -34,7 +34,8 @@ def _check_addresses(spec: NodeSpec) -> None:
         if not topics.is_address(address):
             raise NodeError(f"{address!r} is no address of a node: expected tcp://host:port or ipc://path")
         ports = topics.RELAY_PORTS if address == spec.through else topics.NODE_PORTS
-        if not topics.is_listen(topics.split_endpoint(address)[1], ports):
+        where = topics.split_endpoint(address)[1]
+        if where.startswith("tcp://") and not topics.is_listen(where, ports):
             who = "a relay takes the next three, too" if address == spec.through else "the heartbeats take the next one"
             raise NodeError(f"{address} leaves too few ports below {2**16}: {who}; use a lower port")
     if spec.advertise is not None and spec.advertise.startswith(WILDCARD_BINDS):

@@ -29,6 +29,7 @@ def spec(listen: str = "tcp://127.0.0.1:0", own: PrivateKeys | None = None, **gi
     [
         spec(),
         spec("ipc:///tmp/a", join=("tcp://10.0.0.1:7000",)),
+        spec("memory://one", join=("memory://two",)),
         spec(WIDE, insecure=True),
         spec(through="tcp://127.0.0.1:65532"),
         spec(WIDE, KEYS["one"], join=("eve@tcp://10.0.0.1:7000",), through="eve@tcp://10.0.0.2:7000"),
