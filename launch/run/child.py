@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import gc
 import logging
 import multiprocessing
 import os
@@ -39,6 +40,7 @@ def main(target: str, spec: NodeSpec, log: Path) -> None:
         spec: the node.
         log: the file for its standard output and error.
     """
+    gc.freeze()  # what was imported before the fork is never garbage: a collection would touch, and copy, all its pages
     with contextlib.suppress(PermissionError):  # it already leads a session
         os.setsid()
     _redirect_output(log)

@@ -27,6 +27,7 @@ from nodes.spec import NodeSpec
 PRELOAD = (
     "launch.run.child",
     "nodes.run",
+    "torch._dynamo",  # the first optimiser of a process imports it, for two seconds or more
 )
 """What every node imports; the launch adds its method."""
 
