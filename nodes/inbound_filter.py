@@ -8,7 +8,7 @@ protects from faulty peers then, and with keys from hostile ones. Does not know 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from protocol.errors import AuthenticationError, WireError
 from protocol.frames import Buffer
@@ -70,6 +70,10 @@ class InboundFilter:
         seconds = self._quarantine.record_fault(culprit, now) if culprit is not None else None
         if culprit is not None and seconds is not None:
             self._barred(culprit, f"quarantined for {seconds:.0f} s: {why}"[:500])
+
+    def faults(self) -> Mapping[str, int]:
+        """How many faults each peer has been found guilty of; of the latest peers, as many as are tracked."""
+        return self._quarantine.faults()
 
     def _drop(self, error: WireError, now: float) -> None:
         if isinstance(error, AuthenticationError) and error.kind == "early":

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nodes.capability import Capability, Handler
-from nodes.inbound_filter import InboundFilter
 from nodes.publisher import Publisher
 from nodes.retransmission import RetransmissionService
 from nodes.transport.interface import Transport
@@ -50,7 +49,6 @@ class MembershipContext:
     security: Security
     publisher: Publisher
     repair: RetransmissionService
-    inbound_filter: InboundFilter
     refused: Callable[[str, str], None]
     counts: Counter[str]
 
@@ -101,10 +99,8 @@ class Membership:
         self._follow(self.presence.sweep(_now()))
 
     def _hello(self, envelope: Envelope, hello: Hello) -> None:
-        context, sender, now = self._context, envelope.sender, _now()
-        if (hello.peer.name, hello.peer.incarnation) != (sender, envelope.incarnation):
-            context.inbound_filter.fault(sender, "malformed", f"{sender} introduced itself as {hello.peer.name}", now)
-        elif hello.receiver_incarnation != self.presence.me.incarnation:
+        context, sender = self._context, envelope.sender
+        if hello.receiver_incarnation != self.presence.me.incarnation:
             context.counts["stale"] += 1  # meant for an earlier life of this node, or repeated by somebody else
         elif not context.security.verified_peers([hello.peer]):
             context.refused("malformed", f"{sender} introduced itself without its proof")
@@ -112,7 +108,7 @@ class Membership:
             members = context.security.verified_peers(hello.members)
             if len(members) < len(hello.members):
                 context.counts["unproven"] += 1  # hearsay of somebody whom we do not trust, or without that one's word
-            self._follow(self.presence.hello(hello.peer, members, now))
+            self._follow(self.presence.hello(hello.peer, members, _now()))
             if self.presence.is_current(sender, envelope.incarnation):
                 context.repair.start(sender, envelope.incarnation, hello.latest)
                 self._tell(sender, Welcome(receiver_incarnation=envelope.incarnation))

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 
 from fednet.files import disk_full
@@ -20,6 +20,7 @@ from nodes import join_watch
 from nodes.capability import Capability, Handler
 from nodes.endpoints import check_endpoints
 from nodes.errors import PeersMissing
+from nodes.fault_boundary import OWN_ERRORS, FaultBoundary
 from nodes.inbound_filter import InboundFilter
 from nodes.membership import Membership, MembershipContext
 from nodes.publisher import Publisher
@@ -51,6 +52,7 @@ class Node:
 
     Attributes:
         counts: what was dropped or repaired, by kind, since the start.
+        boundary: contains the errors of what peers have set off.
     """
 
     def __init__(self, spec: NodeSpec, bus: Transport, limits: Limits | None = None) -> None:
@@ -65,6 +67,7 @@ class Node:
         self._inbound_filter = InboundFilter(
             self._security, self.counts, self.refused, self._bar, limits=limits or Limits()
         )
+        self.boundary = FaultBoundary(self.fault)
         self._publisher = Publisher(bus, self._security, spec.name, self._incarnation, spec.encoding)
         self._publisher.run = spec.run
         self._retransmission = RetransmissionService(self._publisher, spec.timing.repair, self.counts, self.refused)
@@ -121,7 +124,6 @@ class Node:
             self._security,
             self._publisher,
             self._retransmission,
-            self._inbound_filter,
             self.refused,
             self.counts,
         )
@@ -171,6 +173,15 @@ class Node:
         self._works.add(task)
         task.add_done_callback(self._ended)
         return task
+
+    def spawn_for(self, sender: str, work: Callable[[], Coroutine[None, None, None]], name: str) -> asyncio.Task[None]:
+        """Does what a peer's message has set off: an error is a fault of that peer, unless it is this node's own."""
+
+        async def contained() -> None:
+            with self.boundary.around(sender, name, passing=OWN_ERRORS):
+                await work()
+
+        return self.spawn(contained(), name)
 
     def publish(self, topic: str, message: Message) -> None:
         """Says a message on a topic: numbered and kept for repair when its kind is. Never blocks.
@@ -235,11 +246,8 @@ class Node:
         if message.numbered and not self._accept(envelope, again=again):
             return
         for handler in self._handlers.get(type(message), ()):
-            try:
+            with self.boundary.around(envelope.sender, message.kind):
                 handler(envelope, message)
-            except Exception:  # what a peer says must not end this node, nor hold up the next message
-                self.counts["failed"] += 1
-                log.exception("%s from %s", message.kind, envelope.sender)
 
     def _handle(self, handlers: Mapping[type[Message], Handler]) -> None:
         """Adds handlers; a message goes to all of its kind, in the order in which they were added."""
@@ -250,8 +258,7 @@ class Node:
         """Whether a numbered message is for us, from a living peer that has said hello, and new."""
         sender, subject = envelope.sender, f"{envelope.message.kind} from {envelope.sender}"
         if envelope.topic not in self._retransmission.heard:
-            why = f"{subject} on {envelope.topic}, which is not subscribed to here"
-            self._inbound_filter.fault(sender, "unheard", why, self._now())
+            self.fault(sender, "unheard", f"{subject} on {envelope.topic}, which is not subscribed to here")
         elif not self.presence.is_current(sender, envelope.incarnation):
             self.refused("stranger", f"{subject}, which is not a living member")
         else:
@@ -282,6 +289,15 @@ class Node:
         self.counts[kind] += 1
         if self.counts[kind] <= 5 or self.counts[kind] % 1000 == 0:
             log.warning("dropped (%s, %d so far): %s", kind, self.counts[kind], why)
+
+    def fault(self, sender: str, kind: str, why: str) -> None:
+        """A peer has done something wrong: it is counted and logged, and whoever does so again and again is barred."""
+        self._inbound_filter.fault(sender, kind, why, self._now())
+
+    @property
+    def faults(self) -> Mapping[str, int]:
+        """How many faults each peer has been found guilty of, since the start; of the latest 1024 peers."""
+        return self._inbound_filter.faults()
 
     def _bar(self, name: str, why: str) -> None:
         """A peer that has broken the protocol again and again is not listened to for a while."""

@@ -26,7 +26,7 @@ from protocol.limits import DEFAULT, Limits
 from protocol.messages import KINDS, Message, Retransmission
 from protocol.messages.base import WireValue
 from protocol.tensors import Encoding, describe, pack, unpack
-from protocol.topics import LARGEST, TOPIC, is_name, is_run, is_topic
+from protocol.topics import LARGEST, TOPIC, carries, is_name, is_run, is_topic
 
 __all__ = [
     "VERSION",
@@ -76,6 +76,14 @@ class Envelope:
             return "incarnation or number is out of range"
         if self.message.numbered != (self.number > 0):
             return "a numbered message has a number from 1, any other has 0"
+        return self._misplaced()
+
+    def _misplaced(self) -> str | None:
+        """Why this message cannot be of this sender, or not on this topic."""
+        if not carries(self.topic, self.message.kind):
+            return f"{self.message.kind} is not published under this topic"
+        if not self.message.may_be_from(self.sender, self.incarnation):
+            return f"{self.message.kind} names another author than its sender"
         return None
 
 

@@ -20,9 +20,14 @@ from dataclasses import dataclass
 from protocol.messages.election import AcceptedVote
 from protocol.messages.rounds import ModelVersion, ModelVersions
 from protocol.rounds import attempt_of
+from protocol.topics import LARGEST
 
 PREPARE_INTERVAL = 0.5
 """Seconds between two prepares for the same term, while promises are missing."""
+
+MAX_TERM_STEP = 1 << 32
+"""How far a term may lie above the present one, so that no peer can use them up; a member that has promised none yet
+follows any."""
 
 RESTART_DELAY = 1.0
 """Seconds that a restarted member waits for a leader announcement before it is a candidate."""
@@ -118,7 +123,7 @@ class Election:
         if self._is_waiting(now):
             return []
         term = self._next_term()
-        if self.is_leader or self.owner(term) != self.me or len(self._alive) < self.majority:
+        if self.is_leader or self.owner(term) != self.me or len(self._alive) < self.majority or term > LARGEST:
             return []
         if term == self.term and self._prepared_at is not None and now < self._prepared_at + PREPARE_INTERVAL:
             return []
@@ -134,7 +139,7 @@ class Election:
 
     def accept_leader(self, name: str, term: int) -> bool:
         """A member leads in a term, or is a candidate: False if the term is stale or not its own."""
-        if term < max(1, self.term) or name not in self.members or self.owner(term) != name:
+        if not self._is_near(term) or term < 1 or name not in self.members or self.owner(term) != name:
             return False
         if term > self.term:
             self._step_back(term)
@@ -144,7 +149,7 @@ class Election:
         self, name: str, term: int, versions: ModelVersions, accepted: Votes
     ) -> list[StartElection | ElectionWon]:
         """A member has promised a term, or names a higher one that it has promised to another candidate."""
-        if name not in self.members:
+        if name not in self.members or not self._is_near(term):
             return []
         if term > self.term:
             self._step_back(term)
@@ -152,6 +157,10 @@ class Election:
             self._promises[name] = versions, accepted
             return list(self._won())
         return []
+
+    def _is_near(self, term: int) -> bool:
+        """Whether a term is neither stale nor out of reach."""
+        return self.term <= term and (not self.term or term - self.term <= MAX_TERM_STEP)
 
     def _next_term(self) -> int:
         """The lowest term, not below the present one, whose owner is alive.

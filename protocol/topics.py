@@ -1,4 +1,4 @@
-"""The spelling of names, topics and addresses.
+"""The spelling of names, topics and addresses, and which kinds of messages a topic carries.
 
 Every topic ends in "/": ZeroMQ matches prefixes, and a subscription of `to/a` would also receive messages to `to/ab/`.
 All topics are static; a node subscribes once, when it starts. Knows not which node subscribes to which topic.
@@ -28,6 +28,29 @@ EXCHANGE = "exchange/"
 PROGRESS = "progress/"
 HEARTBEATS = "heartbeat/"
 JOIN = "join/"
+INBOX = "to/"
+"""What every inbox begins with; see `inbox`."""
+
+KINDS_BY_TOPIC: dict[str, frozenset[str]] = {
+    PRESENCE: frozenset({"capabilities", "goodbye"}),
+    INBOX: frozenset({
+        "hello", "welcome", "capabilities", "query_request", "query_answer", "query_refusal", "retransmit_request",
+        "retransmission", "retransmit_unavailable", "group_key_grant", "chunk_request", "chunk", "chunk_unavailable",
+        "promise", "leader_announcement", "round_decline", "contribution_receipt", "round_vote", "model_adopted",
+        "record_request", "round_commit", "rounds_aborted", "encrypted_share", "shares_received", "exchange_request",
+        "offer", "offer_list", "exchange_decline", "offer_verdict", "offer_request",
+    }),
+    HEARTBEATS: frozenset({"heartbeat"}),
+    QUERIES: frozenset({"query_request"}),
+    ROUNDS: frozenset({
+        "rounds_request", "prepare", "leader_announcement", "round_open", "contribution_available", "round_close",
+        "shard_reduced", "round_commit", "rounds_aborted", "key_advertisement", "share_distribution",
+        "consistency_check", "share_reveal",
+    }),
+    EXCHANGE: frozenset({"exchange_request", "offer", "offer_list", "offer_request"}),
+    PROGRESS: frozenset({"progress_report"}),
+}  # fmt: skip
+"""The kinds that a topic carries, and no others: PROTOCOL.md's table. A message on any other topic is invalid."""
 
 LARGEST = 2**63 - 1
 """The largest integer of the wire: of an incarnation, a sequence number or a count."""
@@ -118,7 +141,14 @@ def inbox(name: str) -> str:
     """
     if not is_name(name):
         raise EncodingError("a node's name must match NAME", name=name, pattern=NAME)
-    return f"to/{name}/"
+    return f"{INBOX}{name}/"
+
+
+def carries(topic: str, kind: str) -> bool:
+    """Whether messages of a kind are published under a topic."""
+    if topic.startswith(INBOX):
+        return is_name(topic[len(INBOX) : -1]) and kind in KINDS_BY_TOPIC[INBOX]
+    return kind in KINDS_BY_TOPIC.get(topic, ())
 
 
 def may_subscribe(name: str, subscription: bytes) -> bool:
@@ -129,7 +159,7 @@ def may_subscribe(name: str, subscription: bytes) -> bool:
     text = subscription.decode("ascii", "replace")
     if text.startswith(JOIN):
         return text.startswith(f"{JOIN}{name}/")
-    return is_topic(text) and (not text.startswith("to/") or text == inbox(name))
+    return is_topic(text) and (not text.startswith(INBOX) or text == inbox(name))
 
 
 def heartbeat_address(address: str) -> str:

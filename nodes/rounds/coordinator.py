@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from fednet.errors import MethodError
 from fednet.federated.config import Federation
 from fednet.federated.participation import sampled_participants
+from nodes.fault_boundary import OWN_ERRORS, FaultBoundary
 from nodes.rounds.attempt import AttemptFailed, RoundAttempt, RoundImpossible, abort_message
 from nodes.rounds.catching_up import CatchUp
 from nodes.rounds.context import RoundContext
@@ -39,17 +40,22 @@ FIRST_ROUND_WAIT = 30.0
 
 
 class RequestQueue:
-    """The plans that wait, in the order in which they came."""
+    """The plans that wait, in the order in which they came.
+
+    Attributes:
+        plans: by key, with the node that has brought each: its requester, or a leader that has opened a round of it.
+        changed: set when one is added.
+    """
 
     def __init__(self) -> None:
-        self.plans: dict[str, RoundPlanMessage] = {}
+        self.plans: dict[str, tuple[RoundPlanMessage, str]] = {}
         self.changed = asyncio.Event()
 
-    def add(self, plan: RoundPlanMessage) -> bool:
-        """Adds a plan; False if too many wait already."""
+    def add(self, plan: RoundPlanMessage, sender: str) -> bool:
+        """Adds a plan that a node has brought; False if too many wait already."""
         if plan.key not in self.plans and len(self.plans) >= MAX_REQUESTS:
             return False
-        self.plans.setdefault(plan.key, plan)
+        self.plans.setdefault(plan.key, (plan, sender))
         self.changed.set()
         return True
 
@@ -69,6 +75,7 @@ class RoundCoordinator:
         catching_up: brings this member up to date.
         absent: the configured members that are not alive, with the reason.
         participation_ended: waits until this member has ended its own part in the latest round.
+        boundary: contains the errors of plans that cannot be carried out.
 
     Attributes:
         requests: the plans to hold rounds for.
@@ -85,11 +92,13 @@ class RoundCoordinator:
         catching_up: CatchUp,
         absent: Callable[[], Mapping[str, str]],
         participation_ended: Callable[[], Awaitable[None]],
+        boundary: FaultBoundary,
     ) -> None:
         self.requests = RequestQueue()
         self.attempts = 0
         self._election, self._policy, self._seed, self._publish = election, policy, seed, publish
         self._catching_up, self._absent, self._participation_ended = catching_up, absent, participation_ended
+        self._boundary = boundary
         self._estimator = DeadlineEstimator(policy)
         self._attempt: RoundAttempt | None = None
         self._arrived = asyncio.Event()
@@ -135,8 +144,10 @@ class RoundCoordinator:
             await self._recover(context, accepted)
         while True:
             self.requests.changed.clear()
-            for plan in list(self.requests.plans.values()):
-                await self._hold_plan(context, plan)
+            for plan, sender in list(self.requests.plans.values()):
+                with self._boundary.around(sender, "a plan of rounds", passing=OWN_ERRORS):
+                    await self._hold_plan(context, plan)
+                self.requests.remove(plan.key)
             self._publish(
                 LeaderAnnouncement(term=elected.term, attempt=self.attempts, versions=context.store.versions())
             )
@@ -158,12 +169,16 @@ class RoundCoordinator:
             aborted = abort_message(self._election.term, plan, impossible)
             self._publish(aborted)
             context.tell(plan.requester, aborted)
-        self.requests.remove(plan.key)
 
     async def _recover(self, context: RoundContext, accepted: AcceptedVote) -> None:
         """Commits the round that an earlier leader may have committed, with the same outcome."""
         model, record = accepted.record.model, accepted.record
-        if (await context.checkpoint(model)).version.number + 1 != record.number:
+        try:
+            number = (await context.checkpoint(model)).version.number
+        except MethodError as error:
+            log.warning("a vote for round %d of %s is void: %s", record.number, model, error)
+            return
+        if number + 1 != record.number:
             return
         log.info("%s recovers the outcome that round %d of %s may have had", context.name, record.number, model)
         try:

@@ -100,7 +100,7 @@ class Leadership:
         promised = self._election.prepare(sender, message.term)
         self._apply([])
         if promised:
-            self._node.spawn(self._persist_term(message.term, sender), "promise")
+            self._node.spawn_for(sender, partial(self._persist_term, message.term, sender), "promise")
         else:
             self._send_promise(sender)
 

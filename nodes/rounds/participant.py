@@ -119,6 +119,10 @@ class RoundParticipant:
         except (MethodError, PeerError) as error:
             self.abandoned = True
             self._decline(str(error), can_vote=False)
+        except Exception as error:  # the leader's fault, and the others need not wait for this member
+            self.abandoned = True
+            self._decline(f"{type(error).__name__} in the round; see this node's log", can_vote=False)
+            raise
         finally:
             for task in self._tasks:
                 task.cancel()

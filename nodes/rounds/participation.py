@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 
 from nodes.node import Node
 from nodes.rounds.context import wait_finished
@@ -48,15 +49,15 @@ class ParticipationQueue:
         if self._previous is not None:
             self._previous.release()
         self._previous, self.current = self.current, part
-        self._part = self._then(part.run)
+        self._part = self._then(part.run, part.leader)
         early = list(self._early)
         self._early.clear()
         return early
 
-    def catch_up(self, work: Work) -> None:
-        """Brings this member up to date instead of what it does now, an earlier catching up included."""
+    def catch_up(self, work: Work, leader: str) -> None:
+        """Brings this member up to date with a leader instead of what it does now, an earlier catching up included."""
         self._leave_for_other()
-        self._catching_up = self._then(work)
+        self._catching_up = self._then(work, leader)
 
     def settle(self, message: RoundMessage) -> None:
         """An attempt is over before this member has joined it: its opening, should it still come, is stale."""
@@ -118,9 +119,9 @@ class ParticipationQueue:
             part.abandoned = True
             self._part.cancel()
 
-    def _then(self, work: Work) -> asyncio.Task[None]:
-        """Does something once what was begun before has ended."""
-        self._last = self._node.spawn(_after(self._last, work), "round")
+    def _then(self, work: Work, leader: str) -> asyncio.Task[None]:
+        """Does what a leader has set off once what was begun before has ended."""
+        self._last = self._node.spawn_for(leader, partial(_after, self._last, work), "round")
         return self._last
 
 

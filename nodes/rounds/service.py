@@ -31,6 +31,7 @@ from nodes.rounds.participant import RoundParticipant
 from nodes.rounds.participation import ParticipationQueue
 from nodes.rounds.worker import RoundWorker
 from protocol.codec import Envelope
+from protocol.consistency import inconsistency
 from protocol.election import Election
 from protocol.messages import Capabilities, Message
 from protocol.messages.election import LeaderAnnouncement, RecordRequest
@@ -111,6 +112,7 @@ class RoundService:
         self._coordinator = RoundCoordinator(
             self.election, node.spec.rounds, node.spec.seed, self._publish,
             catching_up=self._catching_up, absent=self._absent, participation_ended=self._participation.idle,
+            boundary=node.boundary,
         )  # fmt: skip
         self._leadership = Leadership(
             node, self.election, self.store, reducer, self._coordinator,
@@ -194,10 +196,24 @@ class RoundService:
         return "not ready" if name in self._linked else "not linked with the leader"
 
     def _receive(self, sender: str, message: Message) -> None:
-        if isinstance(message, RoundsRequest | RecordRequest) or sender in self.election.members:
-            self._dispatch[type(message)](sender, message)
-        else:
+        if not isinstance(message, RoundsRequest | RecordRequest) and sender not in self.election.members:
             self._node.counts["no member"] += 1
+        elif isinstance(message, RoundMessage) and (wrong := self._inconsistency(sender, message)):
+            self._node.fault(sender, "inconsistent", f"{message.kind} from {sender} {wrong}")
+        else:
+            self._dispatch[type(message)](sender, message)
+
+    def _inconsistency(self, sender: str, message: RoundMessage) -> str | None:
+        """What is wrong with a message about a round by what is known here, None if nothing is."""
+        if isinstance(message, RoundOpen) and (others := set(message.members) - set(self.election.members)):
+            return f"names {min(others)}, which is no configured member"
+        part = self._participation.part_in(message)
+        return inconsistency(part.opened, part.leader, sender, message) if part is not None else None
+
+    def _contained(self, sender: str, message: Message) -> None:
+        """Takes in what has not just come from the bus: an early message, or this member's own."""
+        with self._node.boundary.around(sender, message.kind):
+            self._receive(sender, message)
 
     def _request(self, sender: str, request: RoundsRequest) -> None:
         """Queues a plan; the leader repeats the records that the requester has missed."""
@@ -208,7 +224,7 @@ class RoundService:
                     self._node.tell(sender, record)
         if self.store.forgotten(plan.key, request.after):
             self._refuse(sender, plan, "its rounds are over, and their records are no longer kept")
-        elif self.store.rounds_done(plan.key) < plan.rounds and not self.requests.add(plan):
+        elif self.store.rounds_done(plan.key) < plan.rounds and not self.requests.add(plan, sender):
             self._refuse(sender, plan, "too many plans are waiting")
 
     def _refuse(self, requester: str, plan: RoundPlanMessage, reason: str) -> None:
@@ -233,7 +249,7 @@ class RoundService:
         commit: RoundCommit | None = None,
     ) -> None:
         self._catching_up.aim(versions, commit)
-        self._participation.catch_up(partial(self._catching_up.run, context, leader))
+        self._participation.catch_up(partial(self._catching_up.run, context, leader), leader)
 
     def _open(self, sender: str, opened: RoundOpen) -> None:
         if not self._leadership.follow(sender, opened.term):
@@ -241,9 +257,9 @@ class RoundService:
         elif self._context is None:
             log.info("round %d of %s opens before this member is ready", opened.number, opened.model)
         elif self._node.name in opened.members and self._participation.is_later(opened):
-            self.requests.add(opened.plan)
+            self.requests.add(opened.plan, sender)
             for early in self._participation.join(RoundParticipant(self._context, opened, sender)):
-                self._receive(*early)
+                self._contained(*early)
 
     def _take_part(self, sender: str, message: RoundMessage) -> None:
         """A message about a round that this member takes part in; an early one waits, a late one is counted."""
@@ -281,10 +297,10 @@ class RoundService:
 
     def _publish(self, message: Message) -> None:
         self._node.publish(ROUNDS, message)
-        asyncio.get_running_loop().call_soon(self._receive, self._node.name, message)
+        asyncio.get_running_loop().call_soon(self._contained, self._node.name, message)
 
     def _tell(self, name: str, message: Message) -> None:
         if name == self._node.name:
-            asyncio.get_running_loop().call_soon(self._receive, name, message)
+            asyncio.get_running_loop().call_soon(self._contained, name, message)
         else:
             self._node.tell(name, message)

@@ -54,6 +54,20 @@ class Message(WireValue):
     numbered: ClassVar[bool]
     exact: ClassVar[bool] = False
 
+    def may_be_from(self, sender: str, incarnation: int) -> bool:
+        """Whether this node can be its sender: false where the message names another one as its author."""
+        return True
+
+
+def require(holds: bool, expected: str) -> None:
+    """For validators of fields against each other.
+
+    Raises:
+        ValueError: it does not hold; says what was expected.
+    """
+    if not holds:
+        raise ValueError(f"expected {expected}")
+
 
 def _address(text: str) -> str:
     if not is_address(text):

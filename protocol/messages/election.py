@@ -5,12 +5,18 @@ PROTOCOL.md, "Rounds", gives their order; `protocol.election` decides who leads.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from protocol.messages.base import Count, Message, WireValue
-from protocol.messages.rounds import MAX_MODELS, Model, ModelVersions, RoundCommit, RoundPlanMessage
+from protocol.messages.base import Count, Message, WireValue, require
+from protocol.messages.rounds import (
+    MAX_MODELS,
+    Model,
+    ModelVersions,
+    RoundCommit,
+    RoundPlanMessage,
+)
 
 MAX_RECORDS = 256
 """Records that answer one `RecordRequest`."""
@@ -21,6 +27,11 @@ class AcceptedVote(WireValue):
 
     plan: RoundPlanMessage
     record: RoundCommit
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        require(self.record.is_of(self.plan), "a record of the plan")
+        return self
 
 
 class Prepare(Message):
@@ -47,6 +58,11 @@ class Promise(Message):
     term: Count
     versions: ModelVersions
     accepted: Annotated[dict[Model, AcceptedVote], Field(max_length=MAX_MODELS)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        require(all(vote.plan.model == model for model, vote in self.accepted.items()), "votes by their model")
+        return self
 
 
 class LeaderAnnouncement(Message):

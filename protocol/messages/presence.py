@@ -64,6 +64,10 @@ class Hello(Message):
     members: Annotated[tuple[PeerInfo, ...], Field(max_length=MAX_MEMBERS)]
     latest: Latest
 
+    def may_be_from(self, sender: str, incarnation: int) -> bool:
+        """Whether it introduces its sender."""
+        return (self.peer.name, self.peer.incarnation) == (sender, incarnation)
+
 
 class Welcome(Message):
     """Acknowledges a `Hello`.

@@ -6,12 +6,12 @@ be on their way to a peer (see `protocol.tensors`).
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
-from protocol.messages.base import MAX_TENSORS, MAX_VALUES, Count, Label, Message, Reason, Scalar, Seconds
+from protocol.messages.base import MAX_TENSORS, MAX_VALUES, Count, Label, Message, Reason, Scalar, Seconds, require
 
 Tensors = Annotated[dict[Label, Tensor], Field(max_length=MAX_TENSORS)]
 """Tensors by name."""
@@ -41,6 +41,11 @@ class QueryRequest(Message):
     inputs: Tensors
     options: Options
     ttl: Seconds
+
+    @model_validator(mode="after")
+    def _open(self) -> Self:
+        require(self.oldest_open <= self.query, "oldest_open <= query")
+        return self
 
 
 class QueryAnswer(Message):

@@ -6,9 +6,10 @@ these messages but as blobs (`protocol.messages.blobs`), named here by their dig
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Collection
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from protocol.messages.base import (
     MAX_MEMBERS,
@@ -23,6 +24,7 @@ from protocol.messages.base import (
     RequestKey,
     Seconds,
     WireValue,
+    require,
 )
 from protocol.messages.queries import Options
 
@@ -32,8 +34,15 @@ MAX_MODELS = 16
 Model = Name
 """The name of a model; spelled like a node's, since files are named after it."""
 
+
+def _sorted(names: tuple[str, ...]) -> tuple[str, ...]:
+    require(list(names) == sorted(set(names)), "sorted names, each once")
+    return names
+
+
 Reasons = Annotated[dict[Name, Reason], Field(max_length=MAX_MEMBERS)]
-Names = Annotated[tuple[Name, ...], Field(max_length=MAX_MEMBERS)]
+Names = Annotated[tuple[Name, ...], Field(max_length=MAX_MEMBERS), AfterValidator(_sorted)]
+"""Nodes, sorted, each once."""
 Values = Annotated[dict[Label, Real], Field(max_length=MAX_VALUES)]
 Weight = Annotated[Real, Field(gt=0, allow_inf_nan=False)]
 
@@ -67,6 +76,11 @@ class RoundPlanMessage(WireValue):
     federation: Annotated[str, Field(max_length=4096)]
     options: Options
     given: BlobRef | None = None
+
+    @model_validator(mode="after")
+    def _given_once(self) -> Self:
+        require(self.given is None or self.rounds == 1, "one round of a plan with a given model")
+        return self
 
 
 class ModelVersion(WireValue):
@@ -152,6 +166,22 @@ class RoundCommit(RoundMessage):
     refused: Reasons
     seconds: Seconds
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        require(self.index <= self.rounds, "index <= rounds")
+        require(self.values.keys() <= self.weights.keys(), "values of contributors only")
+        _require_disjoint(self.weights, self.late, self.lost)
+        return self
+
+    def is_of(self, plan: RoundPlanMessage) -> bool:
+        """Whether it is the record of a round of this plan."""
+        return (self.model, self.key, self.rounds) == (plan.model, plan.key, plan.rounds)
+
+
+def _require_disjoint(*fates: Collection[str]) -> None:
+    count, names = sum(map(len, fates)), {name for fate in fates for name in fate}
+    require(len(names) == count, "nobody to have contributed, been late and been lost at once")
+
 
 class RoundsRequest(Message):
     """Requests the rounds of a plan; may be repeated.
@@ -166,6 +196,10 @@ class RoundsRequest(Message):
 
     plan: RoundPlanMessage
     after: Count = 0
+
+    def may_be_from(self, sender: str, incarnation: int) -> bool:
+        """Whether its sender requests the rounds for itself."""
+        return self.plan.requester == sender
 
 
 class RoundOpen(RoundMessage):
@@ -189,6 +223,19 @@ class RoundOpen(RoundMessage):
     members: Names
     contributors: Names
     recovered: RoundCommit | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        plan, version, record = self.plan, self.versions.get(self.model), self.recovered
+        require(plan.model == self.model and self.index <= plan.rounds, "a round of the plan: its model, its rounds")
+        require(version is not None and self.number == version.number + 1, "the number after the model's version")
+        require(set(self.contributors) <= set(self.members), "contributors among the members")
+        no_work = plan.given is not None or record is not None
+        require(not (no_work and self.contributors), "no contributors to a given or a recovered model")
+        if record is not None:
+            same = (record.number, record.index) == (self.number, self.index)
+            require(same and record.is_of(plan), "the recovered record to be of this very round")
+        return self
 
 
 class ContributionAvailable(RoundMessage):
@@ -249,6 +296,11 @@ class RoundClose(RoundMessage):
     lost: Reasons
     refused: Reasons
     seconds: Seconds
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _require_disjoint(self.contributions, self.late, self.lost)
+        return self
 
 
 class ShardReduced(RoundMessage):

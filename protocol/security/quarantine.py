@@ -74,6 +74,7 @@ class _PeerLimits:
     messages: _Bucket
     size: _Bucket
     faults: _Bucket
+    count: int = 0  # of its faults
     times: int = 0  # how often it was quarantined
     until: float = 0.0  # the end of the present or last quarantine
 
@@ -107,6 +108,7 @@ class Quarantine:
     def record_fault(self, name: str, now: float) -> float | None:
         """Counts a fault; returns the seconds of the quarantine that it starts, or None."""
         peer, limit = self._tracked(name, now), self._limit
+        peer.count += 1
         if now < peer.until or peer.faults.take(1, now):
             return None
         if now > peer.until + limit.longest:
@@ -116,6 +118,10 @@ class Quarantine:
         peer.faults = _Bucket(limit.faults - 1, 1 / limit.forgiveness, peer.until)
         self._until = max(self._until, peer.until)
         return seconds
+
+    def faults(self) -> dict[str, int]:
+        """How many faults every tracked peer has, those during its quarantines among them."""
+        return {name: peer.count for name, peer in self._peers.items() if peer.count}
 
     def _tracked(self, name: str, now: float) -> _PeerLimits:
         peer = self._peers.get(name)

@@ -11,15 +11,10 @@ import pytest
 
 from nodes.node import Node
 from protocol import codec, topics
-from protocol.messages import (
-    Goodbye,
-    Heartbeat,
-    Hello,
-    PeerInfo,
-    ProgressReport,
-)
+from protocol.codec import Envelope
+from protocol.messages import Goodbye, Heartbeat, Hello, PeerInfo, Prepare, ProgressReport
 from protocol.presence import PeerState
-from protocol.topics import HEARTBEATS, PRESENCE, PROGRESS
+from protocol.topics import HEARTBEATS, PRESENCE, PROGRESS, ROUNDS
 
 Tell = Callable[..., Any]
 
@@ -67,7 +62,7 @@ class TestHostility:
     def test_an_echo_of_its_own_words_is_ignored(self, tell: Tell) -> None:
         def attack(node: Node, forger: Any) -> None:
             forger.name = "one"
-            forger.say("to/one/", Goodbye(reason="I?"))
+            forger.say(PRESENCE, Goodbye(reason="I?"))
 
         self.survive(tell, attack)
 
@@ -93,16 +88,24 @@ class TestHostility:
         def attack(node: Node, forger: Any) -> None:
             forger.incarnation = 0
             forger.say(PROGRESS, progress_report(phase="x"), number=1)
-            forger.say("to/one/", Goodbye(reason="the old one is gone"))
+            forger.say(PRESENCE, Goodbye(reason="the old one is gone"))
 
         self.survive(tell, attack, stranger=1)
 
-    def test_a_topic_below_a_subscribed_one_opens_no_book(self, tell: Tell) -> None:
+    def test_a_topic_that_carries_no_such_message_opens_no_book(self, tell: Tell) -> None:
         def attack(node: Node, forger: Any) -> None:
             for number in range(10):
                 forger.say(f"progress/x{number}/", progress_report(phase="x"), number=1)
 
-        self.survive(tell, attack, unheard=10)
+        self.survive(tell, attack, malformed=10)
+
+    def test_a_topic_that_is_not_subscribed_to_opens_no_book(self, tell: Tell) -> None:
+        def attack(node: Node, forger: Any) -> None:
+            for number in range(1, 6):
+                inner = codec.encode(Envelope(ROUNDS, "test", "forger", 1, number, Prepare(term=1)))
+                forger.bus.publish(codec.encode_retransmission(inner, "test", "forger", 1, "to/one/"))
+
+        self.survive(tell, attack, unheard=5)
 
     def test_huge_numbers_are_bounded_work(self, tell: Tell) -> None:
         def attack(node: Node, forger: Any) -> None:
@@ -138,7 +141,7 @@ class TestHostility:
             await asyncio.sleep(0.1)
             kind, name, reason = ear.events[-1]
             assert (kind, name) == ("lost", "forger")
-            assert reason.startswith("quarantined for 10 s: progress_report from forger")
+            assert reason.startswith("quarantined for 10 s: progress_report is not published under this topic")
             await asyncio.sleep(9)
             assert one.presence.state("forger") is PeerState.LOST
             assert "other" in one.presence.linked()

@@ -14,9 +14,10 @@ from nodes.transport.memory import Faults, MemoryTransport
 from protocol import codec
 from protocol.codec import Envelope
 from protocol.messages import (
-    Goodbye,
     Heartbeat,
+    Message,
     ProgressReport,
+    QueryRefusal,
     Welcome,
 )
 from protocol.security.authentication import NullSecurity
@@ -160,8 +161,13 @@ class TestKeys:
             tape = await Tape(cluster.network.bus()).run(one, other)
             before, life = len(ear.events), other.presence.me.incarnation
             security = KeyedSecurity(Keyring.of(KEYS[speaker], TRUSTED), life) if speaker else NullSecurity()
-            for message in (Goodbye(reason="false"), Welcome(receiver_incarnation=one.presence.me.incarnation)):
-                said = codec.encode(Envelope("to/one/", "test", name, life, 0, message))
+            welcome, refusal = (
+                Welcome(receiver_incarnation=one.presence.me.incarnation),
+                QueryRefusal(query=1, reason=""),
+            )
+            said_of: list[tuple[int, Message]] = [(1, refusal), (0, welcome)]
+            for number, message in said_of:
+                said = codec.encode(Envelope("to/one/", "test", name, life, number, message))
                 tape.play([security.encrypt(security.sign(said))])
             beat = codec.encode(Envelope(HEARTBEATS, "test", name, life, 0, Heartbeat(tick=9, latest={PROGRESS: 7})))
             tape.play([security.sign(beat)])

@@ -109,7 +109,7 @@ labels = st.text(min_size=1, max_size=64)
 
 @given(options=st.dictionaries(labels, scalars, max_size=8), task=labels, seconds=st.floats(0, 1e9))
 def test_whatever_a_query_may_hold_comes_back(options: dict[str, Any], task: str, seconds: float) -> None:
-    message = QueryRequest(query=0, oldest_open=2**63 - 1, task=task, inputs={}, options=options, ttl=seconds)
+    message = QueryRequest(query=2**63 - 1, oldest_open=0, task=task, inputs={}, options=options, ttl=seconds)
     arrived = decode(encode(Envelope("queries/", "r", "a", 0, 1, message))).message
     assert repr(arrived) == repr(message)
     assert [type(value) for value in dict(arrived)["options"].values()] == [type(value) for value in options.values()]
@@ -161,6 +161,10 @@ def test_what_may_change_elsewhere_is_copied() -> None:
         {"number": 0},
         {"number": 2**63},
         {"message": Goodbye(reason="")},
+        {"topic": "rounds/"},
+        {"topic": "queries/x/"},
+        {"topic": "to/"},
+        {"topic": "to/a/b/"},
     ],
 )
 def test_a_faulty_envelope_is_neither_sent_nor_accepted(

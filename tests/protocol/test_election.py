@@ -11,6 +11,7 @@ import pytest
 from protocol.election import PREPARE_INTERVAL, RESTART_DELAY, Election, ElectionWon, StartElection
 from protocol.messages.election import AcceptedVote
 from protocol.messages.rounds import BlobRef, ModelVersion, RoundCommit, RoundPlanMessage
+from protocol.topics import LARGEST
 
 NAMES = ("a", "b", "c", "d", "e")
 
@@ -193,3 +194,23 @@ def test_a_term_has_one_leader_and_no_majority_is_missed(seed: int) -> None:
                 closed = elected.versions["m"][0].number + 1
                 has.update(dict.fromkeys({*follow, name}, closed))
     assert closed > 3
+
+
+def test_no_peer_uses_up_the_terms() -> None:
+    election = Election("a", "abc", term=4)
+    assert not election.accept_leader("c", LARGEST - LARGEST % 3)
+    assert election.promise("c", LARGEST, {}, {}) == []
+    assert election.term == 4
+    assert election.accept_leader("c", 6)
+    newcomer = Election("a", "abc")
+    assert newcomer.accept_leader("c", 3 << 40), "who has promised nothing follows any"
+    assert not newcomer.accept_leader("c", LARGEST - 1)
+    assert newcomer.term == 3 << 40
+
+
+def test_after_the_last_term_nobody_is_a_candidate() -> None:
+    election = Election("a", "abc", term=LARGEST)
+    for name in "bc":
+        election.arrived(name)
+    assert not any(election.tick(float(now), {}, {}) for now in range(20))
+    assert election.term == LARGEST

@@ -112,8 +112,12 @@ def test_the_largest_messages_about_the_run_fit_their_header() -> None:
     values = {chr(0x10000 + index) * 64: 0.5 for index in range(MAX_VALUES)}
     hello = Hello(peer=peers[0], receiver_incarnation=2**63 - 1, members=tuple(peers[1:]), latest=latest)
     progress = ProgressReport(phase="\U00010000" * 64, done=1, total=1, values=values, note="\U00010000" * 200)
-    for number, message in ((0, hello), (0, Heartbeat(tick=0, latest=latest)), (1, progress)):
-        frames = encode(Envelope("to/" + "c" * 32 + "/", "r" * 64, "b" * 32, 2**63 - 1, number, message))
+    for topic, number, message in (
+        ("to/" + "c" * 32 + "/", 0, hello),
+        ("heartbeat/", 0, Heartbeat(tick=0, latest=latest)),
+        ("progress/", 1, progress),
+    ):
+        frames = encode(Envelope(topic, "r" * 64, peers[0].name, 2**63 - 1, number, message))
         assert decode(frames).message == message
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.messages.rounds import BlobRef, ContributionRef, RoundClose, RoundOpen, RoundPlanMessage, RoundVote
+from protocol.messages.rounds import (
+    BlobRef,
+    ContributionRef,
+    ModelVersion,
+    RoundClose,
+    RoundOpen,
+    RoundPlanMessage,
+    RoundVote,
+)
 from protocol.quorum import DeadlineEstimator, QuorumPolicy, QuorumTracker
 from protocol.rounds import ContributionTracker, VoteTracker, attempt_of, record_reasons, round_message
 
@@ -26,7 +34,15 @@ def tracker(*holders: str, names: tuple[str, ...] = ("a", "b")) -> ContributionT
 def test_a_round_message_names_its_attempt() -> None:
     plan = RoundPlanMessage(key="k", requester="g", model="m", task="w", rounds=1, federation="{}", options={})
     opened = RoundOpen(
-        model="m", number=3, term=7, attempt=2, index=1, plan=plan, versions={}, members=("a",), contributors=("a",)
+        model="m",
+        number=3,
+        term=7,
+        attempt=2,
+        index=1,
+        plan=plan,
+        members=("a",),
+        contributors=("a",),
+        versions={"m": ModelVersion(number=2, outcome=BlobRef(digest="0" * 64, size=1))},
     )
     vote = round_message(RoundVote, opened, outcome=blob("0"))
     assert (vote.model, vote.number, vote.term, vote.attempt) == ("m", 3, 7, 2)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol import topics
+from protocol.codec import decode
 from protocol.errors import EncodingError, WireError
+from protocol.messages import KINDS
 from protocol.topics import (
     JoinRequest,
     inbox,
@@ -19,6 +26,10 @@ from protocol.topics import (
     may_subscribe,
     parse_join_request,
 )
+
+ROOT = Path(__file__).parents[2]
+PROTOCOL = ROOT / "protocol" / "PROTOCOL.md"
+VECTORS = sorted((ROOT / "tests" / "vectors").glob("*.json"))
 
 ADDRESSES = [
     "tcp://127.0.0.1:5555",
@@ -213,6 +224,32 @@ def test_an_address_may_name_the_holder_of_the_key() -> None:
         )
     for wrong in ("@tcp://10.0.0.1:7000", "Hub@tcp://10.0.0.1:7000", "a@b@tcp://10.0.0.1:7000", "hub@", "hub"):
         assert not topics.is_address(wrong)
+
+
+class TestKinds:
+    """Which kinds a topic carries."""
+
+    def test_every_kind_has_the_topics_of_the_specification_and_no_other(self) -> None:
+        rows = re.findall(r"^\| `(\S+/)` \| [^|]+ \| (`.+`) \|$", PROTOCOL.read_text(), re.MULTILINE)
+        specified = {topic.removesuffix("<name>/"): frozenset(re.findall("`(.+?)`", kinds)) for topic, kinds in rows}
+        assert specified == topics.KINDS_BY_TOPIC
+        assert frozenset().union(*specified.values()) == KINDS.keys()
+
+    @pytest.mark.parametrize("path", VECTORS, ids=lambda path: path.stem)
+    def test_a_message_is_valid_on_these_and_invalid_on_all_others(self, path: Path) -> None:
+        _, *rest = (bytes.fromhex(frame) for frame in json.loads(path.read_text())["frames"])
+        kind = msgpack.unpackb(rest[0])[1]
+        for topic, kinds in topics.KINDS_BY_TOPIC.items():
+            said = [(inbox("zoe") if topic == topics.INBOX else topic).encode(), *rest]
+            if kind in kinds:
+                assert decode(said).message.kind == kind
+            else:
+                with pytest.raises(WireError, match="is not published under this topic"):
+                    decode(said)
+
+    @pytest.mark.parametrize("topic", ["to/", "to/zoe/x/", "rounds/x/", "other/", "join/"])
+    def test_no_message_is_valid_on_a_topic_of_no_row(self, topic: str) -> None:
+        assert not any(topics.carries(topic, kind) for kind in KINDS)
 
 
 class TestSubscriptions:

@@ -22,7 +22,7 @@ from protocol.messages import (
     RoundVote,
     ShardReduced,
 )
-from protocol.messages.rounds import BlobRef, ContributionRef, RoundCommit, RoundPlanMessage
+from protocol.messages.rounds import BlobRef, ContributionRef, ModelVersion, RoundCommit, RoundPlanMessage
 from protocol.quorum import DeadlineEstimator
 from protocol.rounds import round_message
 
@@ -43,12 +43,13 @@ class Leader:
     ) -> None:
         settings = Federation.model_validate(federation).model_dump_json()
         plan = RoundPlanMessage(
-            key="k", requester="g", model="m", task="t", rounds=2, federation=settings, options={}, given=given
-        )
+            key="k", requester="g", model="m", task="t", rounds=1 if given else 2, federation=settings, options={},
+            given=given,
+        )  # fmt: skip
         contributors = () if given or recovered else NAMES
         opened = RoundOpen(
-            model="m", number=4, term=1, attempt=3, index=1, plan=plan, versions={}, members=NAMES,
-            contributors=contributors, recovered=recovered,
+            model="m", number=4, term=1, attempt=3, index=1, plan=plan, members=NAMES,
+            versions={"m": ModelVersion(number=3, outcome=OTHER)}, contributors=contributors, recovered=recovered,
         )  # fmt: skip
         self.election = Election("a", NAMES)
         for name in NAMES:

@@ -97,9 +97,9 @@ def test_a_bounded_number_of_plans_waits() -> None:
         RoundPlanMessage(key=f"k{n}", requester="g", model="m", task="t", rounds=1, federation="{}", options={})
         for n in range(MAX_REQUESTS + 1)
     ]
-    assert all(queue.add(plan) for plan in plans[:-1])
-    assert not queue.add(plans[-1])
-    assert queue.add(plans[0]), "it waits already"
+    assert all(queue.add(plan, "g") for plan in plans[:-1])
+    assert not queue.add(plans[-1], "g")
+    assert queue.add(plans[0], "g"), "it waits already"
     queue.remove("k0")
-    assert queue.add(plans[-1])
+    assert queue.add(plans[-1], "g")
     assert list(queue.plans)[-1] == plans[-1].key

@@ -17,6 +17,7 @@ class Part:
     def __init__(self, attempt: int, log: list[str], term: int = 1) -> None:
         self.opened = message(attempt, term)
         self.committed = self.abandoned = self.can_adopt = False
+        self.leader = "a"
         self.name, self.log, self.go = f"part {attempt}", log, asyncio.Event()
 
     async def run(self) -> None:
@@ -37,8 +38,8 @@ def message(attempt: int, term: int = 1) -> Any:
 class Tasks:
     """The node of a queue: what it spawns."""
 
-    def spawn(self, work: Any, _name: str) -> asyncio.Task[None]:
-        return asyncio.ensure_future(work)
+    def spawn_for(self, _sender: str, work: Any, _name: str) -> asyncio.Task[None]:
+        return asyncio.ensure_future(work())
 
 
 @pytest.fixture
@@ -100,9 +101,9 @@ async def test_catching_up_gives_way_to_a_later_catching_up_and_to_a_part(queue:
         finally:
             log.append(f"{name} ends")
 
-    queue.catch_up(lambda: catch_up("one"))
+    queue.catch_up(lambda: catch_up("one"), "a")
     await settle()
-    queue.catch_up(lambda: catch_up("two"))
+    queue.catch_up(lambda: catch_up("two"), "a")
     await settle()
     part: Any = Part(1, log)
     queue.join(part)

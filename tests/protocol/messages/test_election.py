@@ -13,19 +13,22 @@ from protocol.messages.rounds import MAX_MODELS, BlobRef, ModelVersion, RoundCom
 
 VERSION = ModelVersion(number=0, outcome=BlobRef(digest="0123456789abcdef" * 4, size=1))
 VERSIONS = {f"m{index}": VERSION for index in range(MAX_MODELS)}
-VOTE = AcceptedVote(
-    plan=RoundPlanMessage(key="k", requester="g", model="m", task="t", rounds=1, federation="{}", options={}),
-    record=RoundCommit(
-        model="m", number=1, term=1, attempt=1, key="k", index=1, rounds=1, leader="a", outcome=VERSION.outcome,
-        weights={}, values={}, late=(), lost={}, refused={}, seconds=0.0,
-    ),
-)  # fmt: skip
+
+
+def vote(model: str) -> AcceptedVote:
+    return AcceptedVote(
+        plan=RoundPlanMessage(key="k", requester="g", model=model, task="t", rounds=1, federation="{}", options={}),
+        record=RoundCommit(
+            model=model, number=1, term=1, attempt=1, key="k", index=1, rounds=1, leader="a", outcome=VERSION.outcome,
+            weights={}, values={}, late=(), lost={}, refused={}, seconds=0.0,
+        ),
+    )  # fmt: skip
 
 
 def test_there_are_at_most_16_models() -> None:
-    votes = dict.fromkeys(VERSIONS, VOTE)
+    votes = {model: vote(model) for model in VERSIONS}
     assert Promise(term=1, versions=VERSIONS, accepted=votes).accepted == votes
-    for wrong in ({"versions": VERSIONS | {"more": VERSION}}, {"accepted": votes | {"more": VOTE}}):
+    for wrong in ({"versions": VERSIONS | {"more": VERSION}}, {"accepted": votes | {"more": vote("more")}}):
         with pytest.raises(ValidationError):
             Promise.model_validate({"term": 1, "versions": VERSIONS, "accepted": votes} | wrong)
     with pytest.raises(ValidationError):
@@ -52,4 +55,4 @@ def test_a_vote_is_for_a_whole_record() -> None:
     wrongs: list[dict[str, Any]] = [{"plan": None}, {"record": None}, {"record": {}}, {"more": 1}]
     for wrong in wrongs:
         with pytest.raises(ValidationError):
-            AcceptedVote(**(dict(VOTE) | wrong))
+            AcceptedVote(**(dict(vote("m")) | wrong))

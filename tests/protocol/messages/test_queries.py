@@ -14,6 +14,11 @@ from protocol.messages import QueryAnswer, QueryRefusal, QueryRequest
 QUERY: dict[str, Any] = {"query": 1, "oldest_open": 1, "task": "score", "inputs": {}, "options": {}, "ttl": 1.0}
 
 
+def test_the_oldest_open_query_is_no_later_one() -> None:
+    with pytest.raises(ValidationError, match="oldest_open"):
+        QueryRequest(**(QUERY | {"oldest_open": 2}))
+
+
 def test_an_option_keeps_its_type() -> None:
     options = {"float": 1.0, "int": 1, "bool": True, "str": "1", "none": None, "large": 2**63}
     kept = QueryRequest(**(QUERY | {"options": options})).options

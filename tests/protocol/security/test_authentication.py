@@ -128,11 +128,11 @@ class TestNames:
         assert refused(ben, outsider.hello()) == "unknown key"
 
     def test_a_node_cannot_sign_for_another(self, ben: MessageAuthenticator, anna: Sender) -> None:
-        assert refused(ben, Sender(EVE, name="anna").signed(Goodbye(reason=""))) == "stolen name"
+        assert refused(ben, Sender(EVE, name="anna").signed(Welcome(receiver_incarnation=100))) == "stolen name"
 
     def test_nor_for_another_incarnation_of_its_own(self, ben: MessageAuthenticator, anna: Sender) -> None:
         anna.incarnation = 2
-        assert refused(ben, anna.signed(Goodbye(reason=""))) == "stolen name"
+        assert refused(ben, anna.signed(Welcome(receiver_incarnation=100))) == "stolen name"
 
     def test_an_unsigned_message_is_rejected(self, ben: MessageAuthenticator, anna: Sender) -> None:
         assert refused(ben, anna.plain(ANSWER, number=1)) == "unsigned"
@@ -156,20 +156,24 @@ class TestNames:
 
 class TestReplays:
     @pytest.mark.parametrize(
-        "message", [Goodbye(reason=""), Welcome(receiver_incarnation=100), ANSWER], ids=lambda each: each.kind
+        ("topic", "message"),
+        [("presence/", Goodbye(reason="")), ("to/ben/", Welcome(receiver_incarnation=100)), ("to/ben/", ANSWER)],
+        ids=lambda each: getattr(each, "kind", ""),
     )
-    def test_a_duplicate_is_a_replay(self, ben: MessageAuthenticator, anna: Sender, message: Message) -> None:
-        frames = anna.signed(message, number=int(message.numbered))
+    def test_a_duplicate_is_a_replay(
+        self, ben: MessageAuthenticator, anna: Sender, topic: str, message: Message
+    ) -> None:
+        frames = anna.signed(message, topic, int(message.numbered))
         assert ben.read(frames, DEFAULT)
         assert refused(ben, frames) == "replayed"
 
     def test_order_does_not_matter(self, ben: MessageAuthenticator, anna: Sender) -> None:
-        first, second = anna.signed(Goodbye(reason="1")), anna.signed(Goodbye(reason="2"))
+        first, second = (anna.signed(Goodbye(reason=each), "presence/") for each in "12")
         assert ben.read(second, DEFAULT)
         assert ben.read(first, DEFAULT)
 
     def test_heartbeats_keep_their_own_order(self, ben: MessageAuthenticator, anna: Sender) -> None:
-        early = anna.signed(Goodbye(reason="queued behind something large"))
+        early = anna.signed(Goodbye(reason="queued behind something large"), "presence/")
         for tick in range(5000):
             beat = anna.signed(Heartbeat(tick=tick, latest={}), topic="heartbeat/")
         assert ben.read(beat, DEFAULT)
@@ -200,17 +204,17 @@ class TestReplays:
         assert refused(ben, anna.hello()) == "replayed"
 
     def test_a_retransmitted_message_may_be_a_duplicate(self, ben: MessageAuthenticator, anna: Sender) -> None:
-        first = anna.signed(ANSWER, topic="rounds/", number=1)
+        first = anna.signed(ANSWER, topic="to/eve/", number=1)
         assert ben.read(first, DEFAULT)
         again = anna.authenticator.sign(codec.encode_retransmission(first, "run", "anna", 1, "to/ben/"))
         received = ben.read(again, DEFAULT)
         assert isinstance(received.envelope.message, Retransmission)
         inner = ben.read(codec.retransmitted_frames(received.frames), DEFAULT, again=True)
-        assert inner.envelope.topic == "rounds/"
+        assert inner.envelope.topic == "to/eve/"
         assert [bytes(each) for each in codec.retransmitted_frames(received.frames)] == [bytes(each) for each in first]
 
     def test_a_retransmitted_message_cannot_be_changed(self, ben: MessageAuthenticator, anna: Sender) -> None:
-        *rest, signature = anna.signed(ANSWER, topic="rounds/", number=1)
+        *rest, signature = anna.signed(ANSWER, topic="to/eve/", number=1)
         changed = [*rest[:-1], bytes(len(rest[-1])), signature]
         again = anna.authenticator.sign(codec.encode_retransmission(changed, "run", "anna", 1, "to/ben/"))
         received = ben.read(again, DEFAULT)

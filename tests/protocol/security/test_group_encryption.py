@@ -16,7 +16,7 @@ from protocol import codec
 from protocol.codec import Envelope
 from protocol.errors import AuthenticationError
 from protocol.limits import DEFAULT
-from protocol.messages import Heartbeat, ProgressReport, QueryAnswer, Welcome
+from protocol.messages import Heartbeat, ProgressReport, QueryAnswer, QueryRequest, Welcome
 from protocol.security.group_encryption import AEAD_HEADER_BYTES, KEPT_EPOCHS, GroupCipher, KeyedSecurity
 from protocol.security.keys import Keyring, PrivateKeys
 
@@ -165,11 +165,11 @@ class TestKeyedSecurity:
     def test_a_relay_sees_none_of_a_planted_tensors_bytes(self) -> None:
         anna, _ = self.pair()
         planted = PLANTED.numpy().tobytes()
-        for topic in ("to/ben/", "rounds/"):
-            answer = QueryAnswer(query=1, outputs={"x": PLANTED}, seconds=0.0)
-            seen = b"".join(bytes(each) for each in self.sent(anna, answer, topic, 1))
+        for topic in ("to/ben/", "queries/"):
+            query = QueryRequest(query=1, oldest_open=1, task="x", inputs={"x": PLANTED}, options={}, ttl=1.0)
+            seen = b"".join(bytes(each) for each in self.sent(anna, query, topic, 1))
             assert not [start for start in range(0, len(planted), 8) if planted[start : start + 8] in seen]
-            assert b"answer" not in seen
+            assert b"query_request" not in seen
 
     def test_a_message_before_its_key_is_retransmitted(self) -> None:
         """Ben has no key of anna's: the first message does not decrypt, and its retransmission does."""
@@ -206,7 +206,7 @@ class TestKeyedSecurity:
         forged = eve.encrypt(
             eve.sign(
                 codec.encode(
-                    Envelope("rounds/", "run", "anna", 1, 1, ProgressReport(phase="x", done=0, total=0, values={}))
+                    Envelope("progress/", "run", "anna", 1, 1, ProgressReport(phase="x", done=0, total=0, values={}))
                 )
             )
         )

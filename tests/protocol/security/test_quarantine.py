@@ -78,7 +78,15 @@ def test_names_without_end_take_no_memory() -> None:
     quarantine = Quarantine(ALLOWED)
     for number in range(5 * MAX_TRACKED_PEERS):
         quarantine.record_fault(f"n{number}", 0.0)
-    assert len(quarantine._peers) == MAX_TRACKED_PEERS
+    assert len(quarantine._peers) == len(quarantine.faults()) == MAX_TRACKED_PEERS
+
+
+def test_faults_are_counted_by_peer() -> None:
+    quarantine = Quarantine(ALLOWED)
+    quarantine.within_rate("b", 1, 0.0)
+    for _ in range(20):
+        quarantine.record_fault("a", 0.0)
+    assert quarantine.faults() == {"a": 20}, "those during its quarantine, too"
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
