@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,20 +19,30 @@ _FULL_WORDS = ("No space left on device", "Disk quota exceeded")
 """What libraries say that keep the number of the error to themselves (safetensors, torch)."""
 
 
-def write_whole(path: Path, content: bytes | memoryview) -> None:
+def write_whole(path: Path, content: bytes | memoryview, *, durable: bool = False) -> None:
     """Writes a file atomically: to a temporary file in the same folder, then renamed; creates missing folders.
 
     Concurrent readers, and readers after a crash, see the old file or the new one. Threads of one process must not
     write the same path at the same time.
 
+    Args:
+        path: where to.
+        content: all of it.
+        durable: whether it survives a loss of power once this returns: file and folders are flushed to the disk.
+
     Raises:
         OSError: it cannot be written; the temporary file is removed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent, durable=durable)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb", buffering=0) as file:
+            _write_all(file, content)
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
+        if durable:
+            _flush_folder(path.parent)
     except OSError as error:
         error.filename = str(path)
         raise
@@ -39,16 +50,49 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(path: Path, *, durable: bool = False) -> None:
+    """Creates a folder, and those above it, where they are missing.
+
+    Raises:
+        OSError: one cannot be created.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing if durable else ():
+        _flush_folder(folder.parent)
+
+
+def _write_all(file: FileIO, content: bytes | memoryview) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _flush_folder(path: Path) -> None:
+    """The names in a folder are on the disk when this returns."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 class LineFile:
     """A text file to which lines are appended, each at once and whole or not at all; a context manager.
+
+    Args:
+        path: of the file, in a folder that exists.
+        durable: whether a line survives a loss of power once it is appended.
 
     Raises:
         OSError: it cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, durable: bool = False) -> None:
+        self._path, self._durable = path, durable
         self._file = path.open("ab", buffering=0)
+        if durable:
+            _flush_folder(path.parent)
 
     def append(self, line: str) -> None:
         """Appends a line; its end is added.
@@ -60,6 +104,8 @@ class LineFile:
         try:
             if self._file.write(content) != len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if self._durable:
+                os.fsync(self._file.fileno())
         except OSError as error:
             self._file.truncate(end)
             error.filename = str(self._path)

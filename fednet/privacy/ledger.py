@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fednet.errors import PrivacyError
+from fednet.files import make_folder, write_whole
 from fednet.privacy.accounting import Accountant, Expense, Spent, affordable, spent
 
 Unit = Literal["example", "client"]
@@ -222,12 +222,12 @@ class PrivacyLedger:
 
     def _write(self, entries: tuple[LedgerEntry, ...]) -> None:
         text = json.dumps(_File(unit=self.unit, entries=entries).model_dump(), indent=1)
-        write_through(self.path, text.encode())
+        write_whole(self.path, text.encode(), durable=True)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keeps other processes from entering something between reading and writing."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent, durable=True)
         with self.path.with_name(f"{self.path.name}.lock").open("wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -235,26 +235,3 @@ class PrivacyLedger:
 
 def _same_attempt(one: LedgerEntry, other: LedgerEntry) -> bool:
     return (one.key, one.attempt) == (other.key, other.attempt)
-
-
-def write_through(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, and returns when it would survive a loss of power.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    finally:
-        temporary.unlink(missing_ok=True)

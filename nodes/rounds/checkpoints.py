@@ -2,8 +2,8 @@
 
 An outcome is on disk before its member votes for it, and a term before it is promised: the state as a safetensors file
 named by its digest, then `rounds.json`, a typed journal that names the files and replaces its predecessor as a whole.
-A later incarnation continues from there. Everything here may block and runs on the reducer's thread. Knows nothing of
-what a model is.
+All of it survives a loss of power, and a later incarnation continues from there. Everything here may block and runs on
+the reducer's thread. Knows nothing of what a model is.
 """
 
 from __future__ import annotations
@@ -259,11 +259,10 @@ class CheckpointStore:
 
 def _write(folder: Path, journal: RoundJournal, states: dict[Path, Checkpoint]) -> None:
     """Writes the states, then the journal that names them; removes states that it no longer names."""
-    folder.mkdir(parents=True, exist_ok=True)
     for path, checkpoint in states.items():
         if not path.exists():
-            write_whole(path, checkpoint.packed.file)
-    write_whole(folder / JOURNAL, journal.model_dump_json().encode())
+            write_whole(path, checkpoint.packed.file, durable=True)
+    write_whole(folder / JOURNAL, journal.model_dump_json().encode(), durable=True)
     for path in set(folder.glob("*.safetensors")) - states.keys():
         path.unlink()
 

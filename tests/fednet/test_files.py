@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fednet.errors import DiskFull, UsageError
-from fednet.files import disk_full, read_bounded, require_writable, write_whole
+from fednet.files import LineFile, disk_full, read_bounded, require_writable, write_whole
 
 
 def test_it_writes_and_replaces(tmp_path: Path) -> None:
@@ -34,6 +34,48 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, monkeyp
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def flushed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is flushed to the disk from now on, and renamed, in this order."""
+    done: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted(descriptor: int) -> None:
+        done.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        fsync(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        done.append(f"renamed to {target.name}")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Path, "replace", renamed)
+    return done
+
+
+def test_what_is_durable_is_on_the_disk_with_its_name_and_its_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = flushed(monkeypatch)
+    write_whole(tmp_path / "a" / "b" / "file", b"x", durable=True)
+    part = f".file.{os.getpid()}.part"
+    assert sorted(done[:2]) == sorted(["a", tmp_path.name])
+    assert done[2:] == [part, "renamed to file", "b"]
+    done.clear()
+    write_whole(tmp_path / "a" / "b" / "file", b"y", durable=True)
+    assert done == [part, "renamed to file", "b"]
+    done.clear()
+    write_whole(tmp_path / "a" / "file", b"y")
+    assert done == ["renamed to file"]
+
+
+def test_a_durable_line_is_on_the_disk_once_it_is_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = flushed(monkeypatch)
+    with LineFile(tmp_path / "lines", durable=True) as file:
+        assert done == [tmp_path.name]
+        file.append("one")
+        assert done == [tmp_path.name, "lines"]
 
 
 def test_a_file_is_read_up_to_a_bound(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from fednet.api import ModelState, RoundTask, Scalar, Update
 from fednet.federated.state import digest
+from fednet.files import write_whole
 from fednet.methods.common.checkpoint import checkpoint_bytes, read_checkpoint
-from fednet.privacy.ledger import LedgerEntry, write_through
+from fednet.privacy.ledger import LedgerEntry
 from fednet.reporting.json_text import to_json
 
 METADATA_KEY = "release"
@@ -77,7 +78,8 @@ class ReleaseStore:
         """
         update, entry = release.update, release.entry
         note = {"weight": update.weight, "values": dict(update.values), "entry": entry and entry.model_dump()}
-        write_through(self._path(key), checkpoint_bytes(update.state, METADATA_KEY, to_json(note)))
+        content = checkpoint_bytes(update.state, METADATA_KEY, to_json(note))
+        write_whole(self._path(key), content, durable=True)
         files = sorted(self._folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)
         for old in files[:-MAX_KEPT]:
             old.unlink(missing_ok=True)

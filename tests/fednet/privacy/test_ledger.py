@@ -149,10 +149,10 @@ def test_a_ledger_that_cannot_be_written_grants_and_releases_nothing(
     ledger = PrivacyLedger(tmp_path / "l")
     before = ledger.reserve("before", STEP, ANY)
 
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, content: bytes, *, durable: bool) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("fednet.privacy.ledger.write_through", full)
+    monkeypatch.setattr("fednet.privacy.ledger.write_whole", full)
     with pytest.raises(OSError, match="no space"):
         ledger.reserve("a", STEP, ANY)
     with pytest.raises(OSError, match="no space"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +158,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     store, first = CheckpointStore(tmp_path), checkpoint(1)
     store.adopt("m", first, 1, record(1, first))
 
-    def full(path: Path, data: bytes) -> None:
+    def full(path: Path, data: bytes, *, durable: bool) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr("nodes.rounds.checkpoints.write_whole", full)
@@ -166,6 +168,29 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         store.promise(5)
     assert (store.term, store.versions(), len(store.records)) == (1, {"m": first.version}, 1)
     assert same(CheckpointStore(tmp_path).checkpoints["m"], first)
+
+
+def test_terms_votes_and_outcomes_survive_a_loss_of_power(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is flushed to the disk, with the name of its file, before anybody is told."""
+    store, first, flushed = CheckpointStore(tmp_path / "rounds"), checkpoint(1), list[str]()
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        flushed.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    steps: dict[str, Callable[[], None]] = {
+        "promise": lambda: store.promise(3),
+        "vote": lambda: store.vote(PLAN, record(1, first), first),
+        "adopt": lambda: store.adopt("m", first, 3, record(1, first)),
+    }
+    for name, step in steps.items():
+        flushed.clear()
+        step()
+        assert any(JOURNAL in each for each in flushed), name
+        assert str(tmp_path / "rounds") == flushed[-1], name
+        assert (name == "vote") == any(".safetensors" in each for each in flushed)
 
 
 def test_values_in_the_journal_may_be_infinite_or_nan(tmp_path: Path) -> None:
