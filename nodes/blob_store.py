@@ -166,7 +166,7 @@ class BlobStore:
         self._node.tell(holder, ChunkRequest(key=key, total=total, offset=offset, count=count))
 
     def _convict(self, key: str, holder: str, what: str) -> None:
-        self._node.refused("false chunk", f"{holder} {what} ({key[:12]})")
+        self._node.fault(holder, "false chunk", f"{holder} {what} ({key[:12]})")
 
     def _request(self, envelope: Envelope, request: ChunkRequest) -> None:
         """Sends a chunk that a peer requests, unless as much as may wait for that peer does so already."""

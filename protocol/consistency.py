@@ -62,6 +62,8 @@ def _contradiction(opened: RoundOpen, leader: str, sender: str, message: RoundMe
             return "opens the same attempt in another way"
         case RoundCommit() if sender == leader and (message.index != opened.index or not message.is_of(opened.plan)):
             return "is the record of another round"
+        case ContributionReceipt(contributor=name) if name not in opened.members:
+            return f"names {name}, which is no member of the round"
     strangers = sorted(_contributors_in(opened, leader, sender, message) - set(opened.contributors))
     return f"names {strangers[0]}, which is no contributor" if strangers else None
 
@@ -73,8 +75,6 @@ def _contributors_in(opened: RoundOpen, leader: str, sender: str, message: Round
             return {*message.contributions, *message.late}
         case ShareDistribution():
             return {*message.sharers}
-        case ContributionReceipt():
-            return {message.contributor}
         case RoundCommit() if sender == leader and opened.recovered is None:
             return {*message.weights}
         case _:

@@ -1,8 +1,7 @@
 """When a round closes, with which contributions, and with which outcome: the state that its leader keeps.
 
-A contribution counts once all its holders have it: in a mesh the leader, which can serve it if its contributor
-dies, and in a sharded round every member, each its shard. Which peers are waited for, and until when, is decided as for
-queries (`protocol.quorum`). The outcome is decided by votes: a majority of the configured members must have computed
+A contribution counts once it is announced. Which peers are waited for, and until when, is decided as for queries
+(`protocol.quorum`). The outcome is decided by votes: a majority of the configured members must have computed
 the same digest.
 
 Pure: knows no network, no states and no clock.
@@ -69,16 +68,13 @@ class ContributionTracker:
 
     Attributes:
         quorum: the peers that are waited for, and until when.
-        holders: the members that must hold a part of every contribution.
         contributions: those that can be fetched, by name.
         refused: the contributors whose contribution was rejected, with the reason.
     """
 
     quorum: QuorumTracker
-    holders: frozenset[str]
     contributions: dict[str, ContributionRef] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    _held: dict[str, set[str]] = field(default_factory=dict)
 
     def add(self, name: str, contribution: ContributionRef, now: float) -> bool:
         """A contribution can be fetched; False for one that is unexpected, a duplicate or given up."""
@@ -89,18 +85,12 @@ class ContributionTracker:
             self.refused.setdefault(name, "it contributed twice: the first one counts")
             return False
         self.contributions[name] = contribution
-        self._count_if_held(name, now)
+        self.quorum.arrive(name, now)
         return True
 
-    def mark_held(self, holder: str, name: str, now: float) -> None:
-        """A holder has its part of a contribution."""
-        if holder in self.holders:
-            self._held.setdefault(name, set()).add(holder)
-            self._count_if_held(name, now)
-
-    def refuse(self, by: str, name: str, reason: str) -> None:
-        """A holder, or its contributor itself, rejects a contribution."""
-        if (by in self.holders or by == name) and self.quorum.lose(name, _refused(reason)):
+    def refuse(self, name: str, reason: str) -> None:
+        """A contribution is rejected; one that counts already is not."""
+        if self.quorum.lose(name, _refused(reason)):
             self.refused[name] = reason
 
     def outcome(self, now: float) -> QuorumOutcome:
@@ -110,10 +100,6 @@ class ContributionTracker:
     def selected(self, contributed: Iterable[str]) -> dict[str, ContributionRef]:
         """The contributions of these contributors."""
         return {name: self.contributions[name] for name in contributed}
-
-    def _count_if_held(self, name: str, now: float) -> None:
-        if name in self.contributions and self._held.get(name, set()) >= self.holders:
-            self.quorum.arrive(name, now)
 
 
 @dataclass

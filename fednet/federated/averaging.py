@@ -31,7 +31,7 @@ def weighted_mean(states: Mapping[str, ModelState], weights: Mapping[str, float]
         MethodError: no contribution, or a weight that is missing, not finite or not positive.
     """
     names = sorted(states)
-    mean = _mean(shares(names, weights))
+    mean = mean_formula(names, weights)
     return {
         tensor: compute(mean, [states[name][tensor] for name in names], [like])[0]
         for tensor, like in states[names[0]].items()
@@ -56,7 +56,14 @@ def shares(names: Sequence[str], weights: Mapping[str, float]) -> list[float]:
     return [part / total for part in relative]
 
 
-def _mean(parts: Sequence[float]) -> Formula:
+def mean_formula(names: Sequence[str], weights: Mapping[str, float]) -> Formula:
+    """The weighted mean of blocks in the order of `names`.
+
+    Raises:
+        MethodError: see `shares`.
+    """
+    parts = shares(names, weights)
+
     def formula(blocks: Sequence[Tensor]) -> Sequence[Tensor]:
         mean = blocks[0].mul_(parts[0])
         for block, part in zip(blocks[1:], parts[1:], strict=True):

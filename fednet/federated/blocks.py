@@ -39,9 +39,15 @@ def compute(formula: Formula, inputs: Sequence[Tensor], like: Sequence[Tensor]) 
     Returns:
         New tensors. Integers are rounded half to even and clamped to their range; a bool is value > 0.5.
     """
-    sources = [coordinates(tensor) for tensor in inputs]
     results = [torch.empty_like(flat(tensor)) for tensor in like]
-    targets = [coordinates(result) for result in results]
+    compute_into(formula, inputs, results)
+    return [result.reshape(tensor.shape) for result, tensor in zip(results, like, strict=True)]
+
+
+def compute_into(formula: Formula, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+    """As `compute`, into tensors that there are: contiguous, on the CPU, with the same number of real coordinates."""
+    sources = [coordinates(tensor) for tensor in inputs]
+    targets = [coordinates(tensor) for tensor in outputs]
     space = torch.empty(
         len(sources), min(BLOCK, max((len(source) for source in sources), default=0)), dtype=torch.float64
     )
@@ -50,7 +56,6 @@ def compute(formula: Formula, inputs: Sequence[Tensor], like: Sequence[Tensor]) 
         blocks = [row[: stop - start].copy_(source[start:stop]) for row, source in zip(space, sources, strict=True)]
         for target, block in zip(targets, formula(blocks), strict=True):
             target[start:stop] = _rounded(block, target.dtype)
-    return [result.reshape(tensor.shape) for result, tensor in zip(results, like, strict=True)]
 
 
 def squared_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:

@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+MIN_SHARDED = 3
+"""Members from which on `transport: auto` reduces in shards; with two, as many bytes travel either way."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -132,8 +135,10 @@ class Federation(_Section):
     Attributes:
         rule: the aggregation rule.
         server: the server optimiser; there is no server, every peer takes the same step.
-        transport: `mesh`: every peer receives all contributions; `sharded`: each peer reduces one shard and sends the
-            result to the others, so that a peer sends about twice the model, however many peers there are.
+        transport: `sharded`: each peer reduces a share of the chunks and sends the result to the others
+            (reduce-scatter), so that a peer sends and receives about twice the model, however many peers there are;
+            `mesh`: every peer receives all contributions; `auto`: sharded from three members on, except for Krum, which
+            compares whole contributions. Secure sums are always sharded.
         participation: fraction of the live peers that is sampled for a round, at least one.
         quorum: minimum number of contributions of a round.
         secure: secure aggregation; needs the rule `mean`.
@@ -142,11 +147,17 @@ class Federation(_Section):
 
     rule: RuleConfig = Mean()
     server: ServerConfig = Replace()
-    transport: Literal["mesh", "sharded"] = "mesh"
+    transport: Literal["auto", "mesh", "sharded"] = "auto"
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
     quorum: int = Field(default=1, ge=1)
     secure: Secure | None = None
     buffer: Buffer | None = None
+
+    def sharded(self, members: int) -> bool:
+        """Whether a round of this number of members is reduced in shards."""
+        if self.transport == "auto":
+            return self.secure is not None or (members >= MIN_SHARDED and not isinstance(self.rule, Krum))
+        return self.transport == "sharded"
 
     @model_validator(mode="after")
     def _krum_needs_mesh(self) -> Federation:
@@ -164,6 +175,8 @@ class Federation(_Section):
                 f"rule {self.rule.kind} compares single contributions, and a secure sum reveals none: set "
                 "`rule: {kind: mean}` or remove `secure`"
             )
+        if self.secure is not None and self.transport == "mesh":
+            raise ValueError("a secure sum is reduced in shards: set `transport: auto` or remove `secure`")
         if self.secure is not None and self.buffer is not None:
             raise ValueError(
                 "`buffer` combines contributions to different base models, and masks cancel only within one round: "

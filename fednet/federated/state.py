@@ -117,7 +117,7 @@ def require_finite(state: ModelState, whose: str) -> None:
         ModelError: one does; the message begins with `whose`, names the first tensor and counts its bad values.
     """
     for name, tensor in sorted(state.items()):
-        if not _finite(tensor):
+        if not is_finite(tensor):
             count = int((~torch.isfinite(_wide(tensor))).sum())
             raise ModelError(
                 f"{whose}: tensor {short(name)} has {count} of {tensor.numel()} values that are not finite: "
@@ -199,7 +199,7 @@ def _empty(name: str, shape: list[int], dtype: torch.dtype) -> Tensor:
     return torch.empty(shape, dtype=dtype)
 
 
-def _finite(tensor: Tensor) -> bool:
+def is_finite(tensor: Tensor) -> bool:
     """Whether all values are finite; aminmax propagates NaN and is faster than isfinite().all()."""
     if tensor.numel() == 0 or not (tensor.is_floating_point() or tensor.is_complex()):
         return True

@@ -57,6 +57,7 @@ class RoundAttempt:
         policy: when a round goes on without everybody.
         estimator: learns how long contributions take.
         unable: members that could take no part in earlier attempts at this round, with the reason; extended here.
+        refused: members whose contributions to earlier attempts were rejected, with the reason; extended here.
         absent: configured members that are not alive, with the reason.
         publish: sends a message to all members, this one too.
     """
@@ -69,24 +70,28 @@ class RoundAttempt:
         estimator: DeadlineEstimator,
         *,
         unable: dict[str, str],
+        refused: dict[str, str],
         absent: Mapping[str, str],
         publish: Callable[[Message], None],
     ) -> None:
         self.opened = opened
-        self._election, self._estimator, self._unable, self._publish = election, estimator, unable, publish
+        self._election, self._estimator, self._publish = election, estimator, publish
+        self._unable, self._rejected = unable, refused
         self._commit: RoundCommit | None = None
         self._federation = Federation.model_validate_json(opened.plan.federation)
         self._opened_at = now = _now()
-        sharded = self._federation.transport == "sharded" and opened.contributors
-        keepers = frozenset(opened.members if sharded else (election.me,))
+        sharded = opened.contributors and self._federation.sharded(len(opened.members))
+        self._owners = frozenset(opened.members if sharded else ())  # of shards
         quorate = policy.model_copy(update={"quorum": max(policy.quorum, self._federation.quorum)})
         majority = policy.model_copy(update={"quorum": election.majority})
         left_out = {**absent, **unable}
-        step = QuorumTracker.open((*opened.contributors, *left_out), now, quorate, estimator)
+        step = QuorumTracker.open((*opened.contributors, *left_out, *refused), now, quorate, estimator)
         step.enough = self._federation.buffer.size if self._federation.buffer is not None else None
+        self._contributions = ContributionTracker(step)
+        for name, reason in refused.items():
+            self._contributions.refuse(name, reason)
         for name, reason in left_out.items():
             step.lose(name, reason)
-        self._contributions = ContributionTracker(step, keepers)
         self._votes = VoteTracker(election.majority)
         self._voting = QuorumTracker.open(opened.members, now, majority, estimator)
         self._adopting = QuorumTracker.open(opened.members, now, majority, estimator)
@@ -94,8 +99,9 @@ class RoundAttempt:
         self._sharing: QuorumTracker | None = None  # the members that are to hold everybody's shares; secure rounds
         self._sharers: set[str] = set()  # those of them that are alive
         self._threshold = 0  # how many of them it takes to unmask the sum
-        self._reduced: set[str] = set()  # members whose shard of the aggregate is available
-        self._failed = False
+        self._reduced: set[str] = set()  # members that need no contribution any more
+        self._close: RoundClose | None = None
+        self._failed = ""  # why the attempt cannot go on
         self._changed = asyncio.Event()
 
     def concerns(self, message: RoundMessage) -> bool:
@@ -108,10 +114,8 @@ class RoundAttempt:
         match message:
             case ContributionAvailable():
                 self._contributions.add(sender, message.contribution, now)
-            case ContributionReceipt(refused=""):
-                self._contributions.mark_held(sender, message.contributor, now)
             case ContributionReceipt():
-                self._contributions.refuse(sender, message.contributor, message.refused)
+                self._refuse(sender, message.contributor, message.refused)
             case RoundDecline():
                 self._declined(sender, f"declined: {message.reason}", can_vote=message.can_vote)
             case KeyAdvertisement():
@@ -142,15 +146,39 @@ class RoundAttempt:
         return self._commit
 
     def departed(self, name: str, reason: str) -> None:
-        """A member is gone. A keeper of shards is needed, unless its shard of a secure round is available already.
+        """A member is gone.
 
-        Repeating a secure round once shares were revealed would unmask it for other survivors; a member that has
-        fetched a shard passes it on instead.
+        In a sharded round it is needed: its share of the result, and until all have reduced theirs also what it has
+        contributed. Repeating a secure round once shares of secrets were revealed would unmask it for other survivors;
+        by then all have reduced their share, and a member that has fetched that of another one passes it on.
+        In a mesh a contributor is needed from the close on, until all others have reduced what it has contributed.
         """
         self._lose(name, reason)
-        if len(self._contributions.holders) > 1 and name in self._contributions.holders:
-            self._failed |= not (self._threshold and name in self._reduced)
+        if name in self._owners:
+            needed = not (self._threshold and name in self._reduced)
+        else:
+            needed = self._close is not None and name in self._close.contributions and not self._all_reduced()
+        if needed:
+            self._fail(f"{name} {reason}")
         self._changed.set()
+
+    def _all_reduced(self) -> bool:
+        """Whether no member that is alive needs a contribution any more."""
+        return (self._election.alive & set(self.opened.members)) - self._unable.keys() <= self._reduced
+
+    def _refuse(self, by: str, name: str, reason: str) -> None:
+        """A contribution is rejected: before the close by its contributor, after it by a member that reads it.
+
+        A member that is rejected without its contribution is left out of the round: it lies about its share.
+        """
+        if self._close is None and by == name:
+            self._contributions.refuse(name, reason)
+        elif self._close is not None and {by, name} <= set(self.opened.members):
+            (self._rejected if name in self._close.contributions else self._unable)[name] = reason
+            self._fail(f"{by} rejects what {name} has sent: {reason}")
+
+    def _fail(self, reason: str) -> None:
+        self._failed = self._failed or reason
 
     async def run(self) -> RoundCommit:
         """Leads the attempt to its end.
@@ -165,7 +193,7 @@ class RoundAttempt:
         recovered = self.opened.recovered
         self._publish(self.opened)
         if recovered is None:
-            close = self._close(await self._collected())
+            self._close = close = self._closed(await self._collected())
             self._publish(close)
         outcome = self._agreed(await self._until_closed(self._voting))
         if recovered is None:
@@ -213,12 +241,10 @@ class RoundAttempt:
             raise AttemptFailed(f"late: {', '.join(shared.late)}")
         self._sharers, self._threshold = set(names), threshold
 
-    def _close(self, outcome: QuorumOutcome) -> RoundClose:
+    def _closed(self, outcome: QuorumOutcome) -> RoundClose:
         """Closes the round with those that have contributed; from now on votes are waited for."""
         now, refused = _now(), self._contributions.refused
         contributions = self._contributions.selected(outcome.contributed)
-        if len(self._contributions.holders) > 1:  # every member has fetched its shard by now
-            contributions = {name: each.model_copy(update={"blobs": ()}) for name, each in contributions.items()}
         self._voting.opened = now
         return round_message(
             RoundClose,
@@ -255,14 +281,15 @@ class RoundAttempt:
         if not can_vote:
             self._lose(name, reason)
             self._unable[name] = reason
-            self._failed |= len(self._contributions.holders) > 1
+            if name in self._owners:
+                self._fail(f"{name} {reason}")
 
     def _withdraw(self, name: str, reason: str) -> None:
         """A member's contribution is waited for no longer."""
         self._contributions.quorum.lose(name, reason)
         self._advertising.lose(name, reason)
         if self._sharing is not None and self._sharing.lose(name, reason):
-            self._failed = True  # the others wait for its shares
+            self._fail(f"{name} {reason}")  # the others wait for its shares
 
     def _lose(self, name: str, reason: str) -> None:
         """A member is waited for no longer."""
@@ -271,7 +298,8 @@ class RoundAttempt:
         self._adopting.lose(name, reason)
         if name in self._sharers:
             self._sharers.remove(name)
-            self._failed |= len(self._sharers) < self._threshold
+            if len(self._sharers) < self._threshold:
+                self._fail(f"{name} {reason}")
 
     async def _until_closed(self, step: QuorumTracker) -> QuorumOutcome:
         while not (outcome := step.outcome(_now())).closed and not self._has_failed(step):
@@ -282,12 +310,12 @@ class RoundAttempt:
             except TimeoutError:
                 pass
         if self._has_failed(step):
-            raise AttemptFailed(_listed(outcome.lost) or "a member that is needed is gone")
+            raise AttemptFailed(self._failed)
         return outcome
 
     def _has_failed(self, step: QuorumTracker) -> bool:
         """Whether a step cannot end; a round that is committed ends in any case."""
-        return self._failed and step is not self._adopting
+        return bool(self._failed) and step is not self._adopting
 
     def _require_majority(self, outcome: QuorumOutcome) -> None:
         """Without a majority nothing is impossible yet: the missing members may come back.

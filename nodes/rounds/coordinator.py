@@ -208,14 +208,14 @@ class RoundCoordinator:
         Raises:
             RoundImpossible: it cannot be held.
         """
-        unable: dict[str, str] = {}
+        unable, refused = dict[str, str](), dict[str, str]()
         for _ in range(MAX_ATTEMPTS):
             await self._majority_arrived()
             try:
-                opened = self._opened(plan, index, versions, recovered, unable)
+                opened = self._opened(plan, index, versions, recovered, unable=unable, refused=refused)
                 self._attempt = RoundAttempt(
                     opened, self._election, self._policy, self._estimator,
-                    unable=unable, absent=self._absent(), publish=self._publish,
+                    unable=unable, refused=refused, absent=self._absent(), publish=self._publish,
                 )  # fmt: skip
                 return await self._attempt.run()
             except AttemptFailed as error:
@@ -230,7 +230,9 @@ class RoundCoordinator:
         index: int,
         versions: Mapping[str, ModelVersion],
         recovered: RoundCommit | None,
+        *,
         unable: Mapping[str, str],
+        refused: Mapping[str, str],
     ) -> RoundOpen:
         """The next attempt, with the members that are alive and able."""
         election, number = self._election, versions[plan.model].number + 1
@@ -240,7 +242,8 @@ class RoundCoordinator:
         contributors: tuple[str, ...] = ()
         if plan.given is None and recovered is None:
             share = Federation.model_validate_json(plan.federation).participation
-            contributors = sampled_participants(members, share, self._seed, plan.model, number)
+            sampled = sampled_participants(members, share, self._seed, plan.model, number)
+            contributors = tuple(name for name in sampled if name not in refused)
         self.attempts += 1
         return RoundOpen(
             model=plan.model, number=number, term=election.term, attempt=self.attempts, index=index, plan=plan,

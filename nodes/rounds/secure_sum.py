@@ -5,7 +5,7 @@
 
 Carries `fednet.privacy.secure_sum` between members; what is safe to send when is decided there. The loss of a sharer
 ends the attempt until everybody holds its shares, and only drops it after that; another attempt has other keys and
-masks. Knows nothing of how the masked vectors travel and are added up (`nodes.rounds.participant`).
+masks. Knows nothing of how the masked vectors travel and are added up (`nodes.rounds.reduction`).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from torch import Tensor, int32, zeros
+from torch import Tensor, int32
 
 from fednet.api import ModelState, Update
 from fednet.errors import PrivacyError
 from fednet.federated.blocks import coordinates
 from fednet.federated.config import Secure
+from fednet.federated.state_file import Layout
 from fednet.privacy.consistency_check import require_vote
-from fednet.privacy.masking import sum_masked
 from fednet.privacy.quantise import Quantiser, apply_change, difference
 from fednet.privacy.secure_sum import SecureSumParty
 from fednet.privacy.secure_sum_setup import (
@@ -95,9 +95,9 @@ class SecureSumParticipant:
                 self._reveals.setdefault(sender, shares)
         self._changed.set()
 
-    def like(self, base: ModelState) -> ModelState:
-        """What a masked contribution looks like."""
-        return {MASKED_TENSOR: zeros(sum(len(coordinates(tensor)) for tensor in base.values()), dtype=int32)}
+    def layout(self, model: ModelState) -> Layout:
+        """The layout of a masked contribution."""
+        return Layout.of({MASKED_TENSOR: (int32, (sum(len(coordinates(tensor)) for tensor in model.values()),))})
 
     async def masked(self, update: Update, base: ModelState) -> ModelState:
         """Our contribution under its masks, once everybody holds everybody's shares.
@@ -117,11 +117,6 @@ class SecureSumParticipant:
         await run(partial(party.receive, {name: self._ciphertexts[name] for name in others}))
         context.tell(self._leader, self._about(SharesReceived))
         return {MASKED_TENSOR: await run(partial(self._mask, party, update, base))}
-
-    def sum(self, states: Mapping[str, ModelState]) -> ModelState:
-        """The sum of masked vectors, or of shards of them."""
-        vectors = {name: state[MASKED_TENSOR] for name, state in states.items() if MASKED_TENSOR in state}
-        return {MASKED_TENSOR: sum_masked(vectors)} if vectors else {}
 
     async def unmasked(
         self, total: ModelState, contributions: Mapping[str, ContributionRef], base: ModelState

@@ -124,8 +124,7 @@ class ContributionRef(WireValue):
 
     Attributes:
         weight: in the aggregate.
-        blobs: its state, whole or as one shard for each member; empty in the `RoundClose` of a sharded round, since
-            every member has its shard by then.
+        blobs: its state: one blob; a contribution of any other number is rejected.
         values: its measurements, by name.
     """
 
@@ -209,7 +208,7 @@ class RoundOpen(RoundMessage):
         index: of the round in its plan, from 1.
         plan: the plan.
         versions: of the leader's models; a member that is behind fetches what it lacks.
-        members: who takes part in closing it, sorted; in a sharded round the i-th reduces shard i.
+        members: who takes part in closing it, sorted; of n in a sharded round the i-th reduces the chunks i, i + n, ...
         contributors: who is to contribute, sorted.
         recovered: the record with which an earlier leader may have closed this round; adopted without contributions.
     """
@@ -263,11 +262,11 @@ class RoundDecline(RoundMessage):
 
 
 class ContributionReceipt(RoundMessage):
-    """The sender holds its part of a contribution, or rejects it. To the leader.
+    """The sender rejects what a member has sent: a contribution, or a share of the result. To the leader.
 
     Attributes:
-        contributor: whose contribution.
-        refused: why it is rejected; empty if it is held.
+        contributor: that member.
+        refused: why.
     """
 
     kind: ClassVar[str] = "contribution_receipt"
@@ -304,12 +303,12 @@ class RoundClose(RoundMessage):
 
 
 class ShardReduced(RoundMessage):
-    """The sender's shard of the aggregate can be fetched."""
+    """The sender has reduced its share of the chunks (`shard`, None if it has none): it needs no contribution now."""
 
     kind: ClassVar[str] = "shard_reduced"
     numbered: ClassVar[bool] = True
 
-    shard: BlobRef
+    shard: BlobRef | None
 
 
 class RoundVote(RoundMessage):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from protocol.messages.rounds import (
     BlobRef,
     ContributionRef,
@@ -27,8 +25,8 @@ SHARE = ContributionRef(weight=1.0, blobs=(blob("0"),), values={})
 OTHER = ContributionRef(weight=2.0, blobs=(blob("1"),), values={})
 
 
-def tracker(*holders: str, names: tuple[str, ...] = ("a", "b")) -> ContributionTracker:
-    return ContributionTracker(QuorumTracker.open(names, 0.0, POLICY, DeadlineEstimator(POLICY)), frozenset(holders))
+def tracker(*names: str) -> ContributionTracker:
+    return ContributionTracker(QuorumTracker.open(names, 0.0, POLICY, DeadlineEstimator(POLICY)))
 
 
 def test_a_round_message_names_its_attempt() -> None:
@@ -50,62 +48,43 @@ def test_a_round_message_names_its_attempt() -> None:
     assert attempt_of(close) == attempt_of(vote) == attempt_of(opened) == (7, 2)
 
 
-@pytest.mark.parametrize("holders", [("a",), ("a", "b", "c")])
-@pytest.mark.parametrize("offered_first", [True, False])
-def test_a_contribution_has_arrived_once_every_holder_has_it(holders: tuple[str, ...], offered_first: bool) -> None:
-    contributions = tracker(*holders, names=("b",))
-    if offered_first:
-        assert contributions.add("b", SHARE, 1.0)
-    for holder in holders:
-        assert not contributions.outcome(2.0).closed
-        contributions.mark_held(holder, "b", 2.0)
-    if not offered_first:
-        assert not contributions.outcome(2.0).closed
-        assert contributions.add("b", SHARE, 3.0)
+def test_a_contribution_counts_once_it_is_announced() -> None:
+    contributions = tracker("b")
+    assert not contributions.outcome(1.0).closed
+    assert contributions.add("b", SHARE, 2.0)
     assert contributions.outcome(3.0).contributed == ("b",)
     assert contributions.selected(["b"]) == {"b": SHARE}
 
 
-def test_only_holders_can_hold() -> None:
-    contributions = tracker("a", names=("b",))
-    contributions.add("b", SHARE, 1.0)
-    contributions.mark_held("c", "b", 1.0)
-    assert not contributions.outcome(1.0).closed
-
-
 def test_the_first_contribution_counts_and_a_second_is_named() -> None:
-    contributions = tracker("a")
+    contributions = tracker("a", "b")
     assert contributions.add("b", SHARE, 1.0)
     assert not contributions.add("b", OTHER, 1.0)
-    contributions.mark_held("a", "b", 1.0)
     assert contributions.selected(["b"]) == {"b": SHARE}
     assert "twice" in contributions.refused["b"]
     assert not contributions.add("z", SHARE, 1.0)
     assert "not asked" in contributions.refused["z"]
 
 
-@pytest.mark.parametrize(("by", "counts"), [("a", True), ("b", True), ("c", False)])
-def test_a_holder_or_the_contributor_itself_rejects(by: str, counts: bool) -> None:
-    contributions = tracker("a")
+def test_a_contribution_that_is_rejected_is_not_waited_for() -> None:
+    contributions = tracker("a", "b")
     contributions.add("a", SHARE, 0.5)
-    contributions.mark_held("a", "a", 0.5)
-    contributions.refuse(by, "b", "not finite")
-    assert contributions.outcome(1.0).closed is counts
-    assert contributions.refused == ({"b": "not finite"} if counts else {})
+    contributions.refuse("b", "not finite")
+    assert contributions.outcome(1.0).closed
+    assert contributions.refused == {"b": "not finite"}
 
 
 def test_a_contribution_that_counts_cannot_be_rejected() -> None:
-    contributions = tracker("a", names=("b",))
+    contributions = tracker("b")
     contributions.add("b", SHARE, 1.0)
-    contributions.mark_held("a", "b", 1.0)
-    contributions.refuse("b", "b", "I changed my mind")
+    contributions.refuse("b", "I changed my mind")
     assert contributions.outcome(1.0).contributed == ("b",)
     assert contributions.refused == {}
 
 
 def test_reasons_are_recorded_once() -> None:
-    contributions = tracker("a", names=("a", "b", "c"))
-    contributions.refuse("a", "a", "not finite")
+    contributions = tracker("a", "b", "c")
+    contributions.refuse("a", "not finite")
     contributions.refused["b"] = "stale: it contributed to round 1"
     contributions.quorum.lose("b", "lost: silent")
     contributions.quorum.lose("c", "declined: no data")

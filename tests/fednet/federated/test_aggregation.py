@@ -1,4 +1,4 @@
-"""Rules on shards are the rules on the whole, bit for bit; the aggregate is the rule and then the server's step."""
+"""Every rule is its function; the aggregate is the rule and then the server's step."""
 
 from __future__ import annotations
 
@@ -12,37 +12,12 @@ from torch import Tensor
 from fednet.errors import MethodError
 from fednet.federated.aggregation import RULES, aggregate, reduce, server_step
 from fednet.federated.averaging import weighted_mean
-from fednet.federated.blocks import BLOCK
 from fednet.federated.config import Adam, Federation, Krum, Mean, Median, Momentum, RuleConfig, TrimmedMean
 from fednet.federated.robust import coordinate_median, krum, trimmed_mean
-from fednet.federated.shards import join, split
-from fednet.federated.state import digest, pack, unpack
+from fednet.federated.state import digest
 
 Draw = Callable[..., dict[str, Tensor]]
 WEIGHTS = {"a": 2.0, "b": 5.0, "c": 0.3, "d": 1.0, "e": 7.0}
-
-
-@pytest.mark.parametrize("count", [2, 3, 4, 11])
-@pytest.mark.parametrize("rule", [Mean(), Median(), TrimmedMean(trim=0.2), TrimmedMean(trim=0.0)], ids=str)
-def test_shards_are_the_whole(state: Draw, rule: RuleConfig, count: int) -> None:
-    states = {name: state(seed, 2 * BLOCK + 13) for seed, name in enumerate(WEIGHTS)}
-    whole = reduce(rule, states, WEIGHTS)
-    parts = {name: [unpack(pack(shard)) for shard in split(one, count)] for name, one in states.items()}
-    shards = [reduce(rule, {name: parts[name][index] for name in states}, WEIGHTS) for index in range(count)]
-    assert digest(join(shards, whole)) == digest(whole)
-
-
-def test_signed_zeros_and_infinitesimals_are_the_same_in_shards() -> None:
-    generator = torch.Generator().manual_seed(0)
-    values = torch.tensor([0.0, -0.0, 1e-45, -1e-45, 1.0])
-    states = {name: {"w": values[torch.randint(0, 5, (101,), generator=generator)]} for name in WEIGHTS}
-    for rule in (Mean(), Median(), TrimmedMean(trim=0.4)):
-        whole = reduce(rule, states, WEIGHTS)
-        shards = [
-            reduce(rule, {name: split(one, 101)[index] for name, one in states.items()}, WEIGHTS)
-            for index in range(101)
-        ]
-        assert digest(join(shards, whole)) == digest(whole)
 
 
 def test_every_rule_is_in_the_table_and_is_its_function(state: Draw) -> None:

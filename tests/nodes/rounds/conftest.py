@@ -15,12 +15,15 @@ from torch import Tensor
 
 from fednet.api import ModelState, NullProgress, Progress, RoundPlan, RoundRecord, RoundTask, Update
 from fednet.errors import MethodError
+from fednet.federated import chunkwise, hash_tree, robust, state_file
 from fednet.federated.aggregation import aggregate
 from fednet.federated.config import Federation
 from fednet.federated.state import digest, model_tensors
+from nodes import blob_stream
 from nodes.blob_store import BlobStore
 from nodes.node import Node
 from nodes.peer_directory import CapabilityPublisher, PeerDirectory
+from nodes.rounds import context, reduction
 from nodes.rounds.client import RoundsClient
 from nodes.rounds.service import RoundService
 from nodes.spec import NodeSpec, Timing
@@ -219,6 +222,17 @@ class MemberGroup:
     def addresses(self) -> tuple[str, ...]:
         """Of members to join through."""
         return tuple(member.node.address for member in list(self.members.values())[:2])
+
+
+@pytest.fixture
+def chunks_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes chunks of so many bytes, a multiple of 8: of the tiny models here there is one chunk otherwise."""
+
+    def make(size: int) -> None:
+        for module in (hash_tree, state_file, robust, chunkwise, blob_stream, context, reduction):
+            monkeypatch.setattr(module, "CHUNK", size)
+
+    return make
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from protocol.messages import (
     ContributionReceipt,
     Message,
     ModelAdopted,
+    RoundClose,
     RoundDecline,
     RoundOpen,
     RoundVote,
@@ -39,14 +40,15 @@ class Leader:
         recovered: RoundCommit | None = None,
         given: BlobRef | None = None,
         absent: dict[str, str] | None = None,
+        refused: dict[str, str] | None = None,
         **federation: Any,
     ) -> None:
-        settings = Federation.model_validate(federation).model_dump_json()
+        settings = Federation.model_validate({"transport": "mesh", **federation}).model_dump_json()
         plan = RoundPlanMessage(
             key="k", requester="g", model="m", task="t", rounds=1 if given else 2, federation=settings, options={},
             given=given,
         )  # fmt: skip
-        contributors = () if given or recovered else NAMES
+        contributors = () if given or recovered else tuple(name for name in NAMES if name not in (refused or {}))
         opened = RoundOpen(
             model="m", number=4, term=1, attempt=3, index=1, plan=plan, members=NAMES,
             versions={"m": ModelVersion(number=3, outcome=OTHER)}, contributors=contributors, recovered=recovered,
@@ -55,11 +57,12 @@ class Leader:
         for name in NAMES:
             self.election.arrived(name)
         self.unable: dict[str, str] = {}
+        self.refused = refused or {}
         self.published: list[Message] = []
         policy = RoundsPolicy()
         self.attempt = RoundAttempt(
             opened, self.election, policy, DeadlineEstimator(policy),
-            unable=self.unable, absent=absent or {}, publish=self.published.append,
+            unable=self.unable, refused=self.refused, absent=absent or {}, publish=self.published.append,
         )  # fmt: skip
         self.run = asyncio.ensure_future(self.attempt.run())
 
@@ -71,12 +74,9 @@ class Leader:
         return [message.kind for message in self.published]
 
     async def contribute(self, names: Sequence[str] = NAMES) -> list[str]:
-        """These members contribute, and the leader holds their contributions."""
+        """These members contribute; returns the kinds of all that was published."""
         contribution = ContributionRef(weight=2.0, blobs=(OTHER,), values={"x": 1.0})
-        await self.receive(ContributionAvailable, names, contribution=contribution)
-        for name in names:
-            await self.receive(ContributionReceipt, ["a"], contributor=name)
-        return [message.kind for message in self.published]
+        return await self.receive(ContributionAvailable, names, contribution=contribution)
 
 
 def test_an_attempt_closes_is_voted_on_and_committed(fake_time: Play) -> None:
@@ -94,15 +94,57 @@ def test_an_attempt_closes_is_voted_on_and_committed(fake_time: Play) -> None:
     fake_time(story())
 
 
-def test_a_receipt_without_a_contribution_and_the_reverse_count_nothing(fake_time: Play) -> None:
+def test_only_its_contributor_rejects_a_contribution_before_the_close(fake_time: Play) -> None:
     async def story() -> None:
         leader = Leader()
-        for name in NAMES:
-            await leader.receive(ContributionReceipt, ["a"], contributor=name)
-        assert await leader.receive(ContributionReceipt, ["b"], contributor="c", refused="no") == ["round_open"]
-        contribution = ContributionRef(weight=2.0, blobs=(OTHER,), values={})
-        kinds = await leader.receive(ContributionAvailable, contribution=contribution)
-        assert kinds == ["round_open", "round_close"]
+        await leader.receive(ContributionReceipt, ["b"], contributor="c", refused="no")
+        await leader.receive(ContributionReceipt, ["b"], contributor="b", refused="not finite")
+        assert await leader.contribute(["a", "c"]) == ["round_open", "round_close"]
+        close = leader.published[-1]
+        assert isinstance(close, RoundClose)
+        assert (set(close.contributions), close.refused) == ({"a", "c"}, {"b": "not finite"})
+        leader.run.cancel()
+
+    fake_time(story())
+
+
+def test_a_contribution_that_a_member_rejects_ends_the_attempt_and_is_left_out_of_the_next(fake_time: Play) -> None:
+    async def story() -> None:
+        leader = Leader()
+        await leader.contribute()
+        leader.attempt.receive(
+            "z", round_message(ContributionReceipt, leader.attempt.opened, contributor="a", refused="x")
+        )
+        await leader.receive(ContributionReceipt, ["b"], contributor="c", refused="not finite")
+        with pytest.raises(AttemptFailed, match="b rejects what c has sent: not finite"):
+            await leader.run
+        assert leader.refused == {"c": "not finite"}
+        again = Leader(refused=leader.refused)
+        assert await again.contribute(["a", "b"]) == ["round_open", "round_close"]
+        close = again.published[-1]
+        assert isinstance(close, RoundClose)
+        assert (set(close.contributions), close.refused, close.lost) == ({"a", "b"}, {"c": "not finite"}, {})
+        await again.receive(ContributionReceipt, ["b"], contributor="c", refused="its share is false")
+        with pytest.raises(AttemptFailed):
+            await again.run
+        assert again.unable == {"c": "its share is false"}
+
+    fake_time(story())
+
+
+@pytest.mark.parametrize("reduced", [(), ("a",), ("a", "b")])
+def test_in_a_mesh_a_contributor_is_needed_until_all_others_have_reduced(fake_time: Play, reduced: tuple[str]) -> None:
+    async def story() -> None:
+        leader = Leader(transport="mesh")
+        await leader.contribute()
+        await leader.receive(ShardReduced, reduced, shard=None)
+        leader.election.departed("c")
+        leader.attempt.departed("c", "lost: broken")
+        await asyncio.sleep(1)
+        assert leader.run.done() == (len(reduced) < 2)
+        if leader.run.done():
+            with pytest.raises(AttemptFailed, match="c lost: broken"):
+                await leader.run
         leader.run.cancel()
 
     fake_time(story())

@@ -108,8 +108,8 @@ def context_and_blob(state: ModelState, compute: Any) -> tuple[RoundContext, Blo
         ({"w": torch.tensor([1.0, torch.nan, 0.0])}, "x: tensor 'w' has 1 of 3 values that are not finite"),
         ({"v": torch.zeros(3)}, "x: the model has no tensor 'v'"),
         ({"w": torch.zeros(3, dtype=torch.int32)}, "x: tensor 'w' is int32"),
-        ({"w": torch.zeros(2)}, "x: 76 bytes were offered"),
-        ({"w": torch.zeros(3), "server/velocity/w": torch.zeros(3)}, "bytes were offered, expected 76"),
+        ({"w": torch.zeros(2)}, "x: tensor .w. is float32"),
+        ({"w": torch.zeros(3), "server/velocity/w": torch.zeros(3)}, "bytes were offered, expected 76 at most"),
         ({}, "is missing|bytes were offered"),
     ],
 )

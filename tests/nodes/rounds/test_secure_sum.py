@@ -27,15 +27,18 @@ def test_the_threshold_is_the_configured_or_the_usual_one() -> None:
     assert threshold_of(Secure(), 10) == 7
 
 
-@pytest.mark.parametrize("transport", ["mesh", "sharded"])
+@pytest.fixture(params=[24, 1 << 20])
+def _chunks(request: pytest.FixtureRequest, chunks_of: Callable[[int], None]) -> None:
+    chunks_of(request.param)
+
+
+@pytest.mark.usefixtures("_chunks")
 class TestSecureRounds:
-    def test_everybody_ends_with_the_mean_and_the_same_bytes(
-        self, tell: Tell, make_group: MakeGroup, transport: str
-    ) -> None:
+    def test_everybody_ends_with_the_mean_and_the_same_bytes(self, tell: Tell, make_group: MakeGroup) -> None:
         async def story(cluster: Any) -> None:
             group = make_group(cluster, *FIVE)
             await group.start()
-            records = await group.run_rounds(rounds=2, transport=transport, secure=SECURE)
+            records = await group.run_rounds(rounds=2, secure=SECURE)
             assert [set(record.weights) for record in records] == [set(FIVE)] * 2
             assert group.digests() == {records[-1].digest}
             step = sum(place * place for place in range(1, 6)) / sum(range(1, 6))
@@ -58,13 +61,13 @@ class TestSecureRounds:
     )
     @pytest.mark.parametrize("sent", [False, True])
     def test_a_member_that_crashes_at_any_stage_is_dropped(
-        self, tell: Tell, make_group: MakeGroup, *, transport: str, kind: str, sent: bool
+        self, tell: Tell, make_group: MakeGroup, *, kind: str, sent: bool
     ) -> None:
         async def story(cluster: Any) -> None:
             group = make_group(cluster, *FIVE)
             await group.start()
             group.crash_on("e", kind, sent=sent)
-            (record,) = await group.run_rounds(transport=transport, secure=SECURE)
+            (record,) = await group.run_rounds(secure=SECURE)
             total = sum(record.weights.values())
             step = sum(weight * (group.names.index(name) + 1) for name, weight in record.weights.items()) / total
             assert set(record.weights) >= set(FIVE) - {"e"}
@@ -78,7 +81,7 @@ class TestSecureRounds:
     @pytest.mark.parametrize("kind", ["consistency_check", "share_reveal", "round_vote"])
     @pytest.mark.parametrize("sent", [False, True])
     def test_a_round_is_unmasked_for_one_set_of_survivors_only(
-        self, tell: Tell, make_group: MakeGroup, *, transport: str, kind: str, sent: bool
+        self, tell: Tell, make_group: MakeGroup, *, kind: str, sent: bool
     ) -> None:
         """The difference of the sums of one round with and without e would be what e contributed."""
 
@@ -87,7 +90,7 @@ class TestSecureRounds:
             await group.start()
             messages = _sent_messages(group)
             group.crash_on("e", kind, sent=sent)
-            await group.run_rounds(transport=transport, secure=SECURE)
+            await group.run_rounds(secure=SECURE)
             attempts = {message.attempt for message in messages if message.kind == "share_reveal"}
             closed = {
                 frozenset(each.contributions)
@@ -98,13 +101,13 @@ class TestSecureRounds:
 
         tell(story)
 
-    def test_another_leader_opens_with_other_masks(self, tell: Tell, make_group: MakeGroup, transport: str) -> None:
+    def test_another_leader_opens_with_other_masks(self, tell: Tell, make_group: MakeGroup) -> None:
         async def story(cluster: Any) -> None:
             group = make_group(cluster, *FIVE)
             await group.start()
             messages = _sent_messages(group)
             group.crash_on("a", "round_close", sent=False)
-            (record,) = await group.run_rounds(transport=transport, secure=SECURE)
+            (record,) = await group.run_rounds(secure=SECURE)
             assert "a" not in record.weights
             keys = [message.public_keys for message in messages if message.kind == "key_advertisement"]
             assert len(keys) == len(set(keys)) > len(FIVE)
@@ -112,7 +115,7 @@ class TestSecureRounds:
         tell(story)
 
     def test_no_update_leaves_a_member_unmasked(
-        self, tell: Tell, make_group: MakeGroup, monkeypatch: pytest.MonkeyPatch, transport: str
+        self, tell: Tell, make_group: MakeGroup, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Searches all frames for updates and for quantised ones, with a search shown to find both."""
 
@@ -122,7 +125,7 @@ class TestSecureRounds:
                 await group.start()
                 frames: list[bytes] = []
                 _record_frames(group, frames)
-                await group.run_rounds(transport=transport, secure=secure)
+                await group.run_rounds(secure=secure)
                 steps = [torch.full((2,), 1.0 + place) for place in range(3)]
                 coded = [Quantiser(SECURE["clip"], 3).encode(step, (1 + k) / 3) for k, step in enumerate(steps)]
                 searched = [vector.numpy().tobytes() for vector in (*steps, *coded)]
