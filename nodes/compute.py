@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -88,7 +89,7 @@ class ComputeThread:
 
 
 class Bridge:
-    """Runs async functions on an event loop for other threads, which block until the result is there.
+    """By which other threads wait for what happens on an event loop.
 
     Made on the event loop, and closed there before the loop ends: then no thread waits any more.
     """
@@ -97,7 +98,7 @@ class Bridge:
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._closed = False
-        self._calls: dict[SimpleQueue[tuple[bool, Any]], asyncio.Task[None] | None] = {}
+        self._calls: set[Future[Any]] = set()
 
     def call(self, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of `await work(*args, **kwargs)` on the event loop; called from any other thread.
@@ -106,47 +107,62 @@ class Bridge:
             Stopped: the bridge was closed, before the call or during it; the work was cancelled.
             BaseException: what the work raised.
         """
-        outcome: SimpleQueue[tuple[bool, Any]] = SimpleQueue()
+
+        def begin() -> Future[T]:
+            future: Future[T] = Future()
+            self._loop.call_soon_threadsafe(self._start, future, partial(work, *args, **kwargs))
+            return future
+
+        return self.wait(begin)
+
+    def wait(self, begin: Callable[[], Future[T]]) -> T:
+        """The result of the future that `begin` returns, which is called on this thread and must not wait.
+
+        Raises:
+            Stopped: the bridge was closed, before the call or during it; the future was cancelled.
+            BaseException: what `begin` raised, or the future's exception.
+        """
         with self._lock:
             if self._closed:
                 raise Stopped
-            self._calls[outcome] = None
-        self._loop.call_soon_threadsafe(self._start, outcome, partial(work, *args, **kwargs))
+            future = begin()
+            self._calls.add(future)
         try:
-            succeeded, value = outcome.get()
-        except BaseException:  # KeyboardInterrupt, on the main thread: nobody waits for the work any more
-            self._loop.call_soon_threadsafe(self._cancel, outcome)
-            raise
-        if succeeded:
-            return value  # type: ignore[no-any-return]
-        raise value
+            return future.result()
+        except CancelledError:
+            raise Stopped from None
+        finally:
+            self._calls.discard(future)
+            future.cancel()  # after a KeyboardInterrupt, on the main thread: nobody waits for it any more
 
     def close(self) -> None:
         """Ends every call with `Stopped` and cancels its work; later calls raise `Stopped`."""
         with self._lock:
             self._closed = True
-        for outcome in list(self._calls):
-            outcome.put((False, Stopped()))
-            self._cancel(outcome)
-
-    def _start(self, outcome: SimpleQueue[tuple[bool, Any]], work: Callable[[], Awaitable[Any]]) -> None:
-        if outcome in self._calls:
-            self._calls[outcome] = self._loop.create_task(self._run(outcome, work))
-
-    async def _run(self, outcome: SimpleQueue[tuple[bool, Any]], work: Callable[[], Awaitable[Any]]) -> None:
-        try:
-            result = True, await work()
-        except asyncio.CancelledError:
-            result = False, Stopped()
-        except Exception as error:
-            result = False, error
-        self._calls.pop(outcome, None)
-        outcome.put(result)
-
-    def _cancel(self, outcome: SimpleQueue[tuple[bool, Any]]) -> None:
-        future = self._calls.pop(outcome, None)
-        if future is not None:
+        for future in list(self._calls):
             future.cancel()
+
+    def _start(self, future: Future[T], work: Callable[[], Awaitable[T]]) -> None:
+        if not future.cancelled():
+            task = self._loop.create_task(self._run(future, work))
+            future.add_done_callback(partial(self._cancel_with, task))
+
+    async def _run(self, future: Future[T], work: Callable[[], Awaitable[T]]) -> None:
+        try:
+            settle: Callable[[], None] = partial(future.set_result, await work())
+        except asyncio.CancelledError:
+            future.cancel()
+            return
+        except Exception as error:
+            settle = partial(future.set_exception, error)
+        if future.set_running_or_notify_cancel():
+            settle()
+
+    def _cancel_with(self, task: asyncio.Task[None], future: Future[Any]) -> None:
+        """Cancels the task, from any thread, if its future is: nobody waits for it any more."""
+        if future.cancelled():
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(task.cancel)
 
 
 class ThreadProgress:

@@ -53,7 +53,7 @@ class BlockingNetwork:
 
     def ask(self, question: Question) -> Replies:
         """Puts a question and waits for the replies."""
-        replies = self.bridge.call(self.queries.ask, question)
+        replies = self.queries.ask_blocking(self.bridge, question)
         self.participation.answered(replies)
         return replies
 

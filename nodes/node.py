@@ -72,6 +72,7 @@ class Node:
         self._publisher.run = spec.run
         self._retransmission = RetransmissionService(self._publisher, spec.timing.repair, self.counts, self.refused)
         self._tick = 0
+        self._blocked = False
         self._claims: dict[str, int] = {}
         self._capabilities: list[Capability] = []
         self._tasks = asyncio.TaskGroup()
@@ -197,8 +198,11 @@ class Node:
 
     @property
     def blocked_by_lost_peer(self) -> bool:
-        """Whether what is said to all piles up for a peer that is lost: say it to each of the others instead."""
-        return bool(self.presence.lost_but_connected())
+        """Whether what is said to all piles up for a peer that is lost: say it to each of the others instead.
+
+        As of the last sweep, for whoever asks on any thread.
+        """
+        return self._blocked
 
     def repair_share(self, name: str) -> float:
         """Share in [0, 1] of a peer's latest messages that were heard by retransmission; 0 while they are few."""
@@ -208,13 +212,10 @@ class Node:
         """Says a message to one peer's inbox."""
         self.publish(topics.inbox(name), message)
 
-    def received(self, frames: Sequence[Buffer]) -> None:
-        """The bus has brought a message."""
-        self._hear(frames)
-
-    def _hear(self, frames: Sequence[Buffer], *, again: bool = False) -> None:
-        """Makes sure of a message and takes it; `again` for what a `Retransmission` carries."""
-        heard = self._inbound_filter.read(frames, self._now(), again=again)
+    def received(self, frames: Sequence[Buffer], *, again: bool = False) -> None:
+        """The bus has brought a message; `again` for what a `Retransmission` carries."""
+        now = self._now()
+        heard = self._inbound_filter.read(frames, now, again=again)
         if heard is None:
             return
         envelope, frames = heard
@@ -224,7 +225,7 @@ class Node:
         if envelope.run != self.run:
             self.refused("other run", f"{envelope.sender} speaks of run {envelope.run!r}, not {self.run!r}")
         elif envelope.sender != self.name:
-            self._take(envelope, frames, again=again)
+            self._take(envelope, frames, now, again=again)
 
     def subscribed(self, topic: bytes, present: bool) -> None:
         """The bus has noticed that somebody began or ceased to hear us."""
@@ -236,14 +237,14 @@ class Node:
         if not work.cancelled() and work.exception() is not None:
             self._ends, self._failure = True, self._failure or work.exception()
 
-    def _take(self, envelope: Envelope, frames: Sequence[Buffer], *, again: bool) -> None:
+    def _take(self, envelope: Envelope, frames: Sequence[Buffer], now: float, *, again: bool) -> None:
         """Hands a message to its handler: an unnumbered one at once, a numbered one once and from living peers."""
         message = envelope.message
         if isinstance(message, Retransmission):
             self.counts["resent"] += 1
-            self._hear(codec.retransmitted_frames(frames), again=True)
+            self.received(codec.retransmitted_frames(frames), again=True)
             return
-        if message.numbered and not self._accept(envelope, again=again):
+        if message.numbered and not self._accept(envelope, now, again=again):
             return
         for handler in self._handlers.get(type(message), ()):
             with self.boundary.around(envelope.sender, message.kind):
@@ -254,15 +255,15 @@ class Node:
         for kind, handler in handlers.items():
             self._handlers[kind] = (*self._handlers.get(kind, ()), handler)
 
-    def _accept(self, envelope: Envelope, *, again: bool) -> bool:
+    def _accept(self, envelope: Envelope, now: float, *, again: bool) -> bool:
         """Whether a numbered message is for us, from a living peer that has said hello, and new."""
-        sender, subject = envelope.sender, f"{envelope.message.kind} from {envelope.sender}"
+        sender, kind = envelope.sender, envelope.message.kind
         if envelope.topic not in self._retransmission.heard:
-            self.fault(sender, "unheard", f"{subject} on {envelope.topic}, which is not subscribed to here")
+            self.fault(sender, "unheard", f"{kind} from {sender} on {envelope.topic}, which is not subscribed to here")
         elif not self.presence.is_current(sender, envelope.incarnation):
-            self.refused("stranger", f"{subject}, which is not a living member")
+            self.refused("stranger", f"{kind} from {sender}, which is not a living member")
         else:
-            return self._retransmission.accept(envelope, self._now(), again=again)
+            return self._retransmission.accept(envelope, now, again=again)
         return False
 
     def _subscriptions(self) -> list[str]:
@@ -282,6 +283,7 @@ class Node:
             self._tick += 1
             self._claims = self._publisher.latest([info.name for info in self.presence.members()])
             self._membership.sweep()
+            self._blocked = bool(self.presence.lost_but_connected())
             self._retransmission.ask(self.presence.members(), self._now())
 
     def refused(self, kind: str, why: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgpack
 from pydantic import ValidationError
@@ -25,7 +26,7 @@ from protocol.header import VERSION, Header
 from protocol.limits import DEFAULT, Limits
 from protocol.messages import KINDS, Message, Retransmission
 from protocol.messages.base import WireValue
-from protocol.tensors import Encoding, describe, pack, unpack
+from protocol.tensors import Descriptor, Encoding, describe, pack, unpack
 from protocol.topics import LARGEST, TOPIC, carries, is_name, is_run, is_topic
 
 __all__ = [
@@ -188,7 +189,7 @@ class _Outgoing:
             raise EncodingError("tensor is too large", shape=descriptor.shape, bytes=size)
         index = len(self.buffers)
         self.buffers.append(buffer)
-        return msgpack.ExtType(_TENSOR, msgpack.packb((*descriptor, index)))
+        return _write_descriptor(descriptor, index)
 
     def check(self, header_bytes: int, kind: str) -> None:
         """Checks the whole message against the limits, with room for the `Retransmission` around it."""
@@ -215,13 +216,7 @@ class _Incoming:
         """Decodes an extension in the header as the tensor whose frame it names."""
         if code != _TENSOR:
             raise WireError("unknown extension type", type=code)
-        if len(payload) > _MAX_DESCRIPTOR_BYTES:
-            raise LimitError("a tensor's descriptor is too long", bytes=len(payload))
-        fields = msgpack.unpackb(payload, use_list=False, max_array_len=_MAX_DESCRIPTOR_BYTES)
-        if type(fields) is not tuple or len(fields) != 4:
-            raise WireError("a tensor's descriptor is not [dtype, shape, encoding, frame]")
-        dtype, shape, encoding, index = fields
-        descriptor = describe(dtype, shape, encoding, self._limits.max_dims)
+        descriptor, index = _read_descriptor(payload, self._limits.max_dims)
         frame = self._take(index)
         self._spend(descriptor.tensor_bytes)
         return unpack(descriptor, frame)
@@ -240,6 +235,24 @@ class _Incoming:
         self._room -= size
         if size > self._limits.max_frame_bytes or self._room < 0:
             raise LimitError("decoded tensors would exceed the limit", bytes=size)
+
+
+@lru_cache(maxsize=1024)
+def _write_descriptor(descriptor: Descriptor, index: int) -> msgpack.ExtType:
+    """A tensor's extension in the header; those of a conversation's messages are the same again and again."""
+    return msgpack.ExtType(_TENSOR, msgpack.packb((*descriptor, index)))
+
+
+@lru_cache(maxsize=1024)
+def _read_descriptor(payload: bytes, max_dims: int) -> tuple[Descriptor, object]:
+    """A valid descriptor, and the index that a peer gives for its frame."""
+    if len(payload) > _MAX_DESCRIPTOR_BYTES:
+        raise LimitError("a tensor's descriptor is too long", bytes=len(payload))
+    fields = msgpack.unpackb(payload, use_list=False, max_array_len=_MAX_DESCRIPTOR_BYTES)
+    if type(fields) is not tuple or len(fields) != 4:
+        raise WireError("a tensor's descriptor is not [dtype, shape, encoding, frame]")
+    dtype, shape, encoding, index = fields
+    return describe(dtype, shape, encoding, max_dims), index
 
 
 def check_sizes(frames: Sequence[Buffer], limits: Limits) -> list[memoryview]:

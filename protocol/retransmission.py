@@ -144,7 +144,7 @@ class Inbox:
 
     def accept(self, sender: str, topic: str, number: int, now: float) -> bool:
         """Records an arrival; False for a duplicate, or one that was given up: it must be dropped."""
-        stream = self._streams.setdefault(sender, {}).setdefault(topic, _Stream(0))
+        stream = self._stream(sender, topic)
         if number <= stream.done or number in stream.ahead:
             return False
         if number > stream.done + 1:
@@ -154,9 +154,17 @@ class Inbox:
 
     def note_latest(self, sender: str, topic: str, latest: int, now: float) -> None:
         """A heartbeat says that the sender has published up to `latest`."""
-        stream = self._streams.setdefault(sender, {}).setdefault(topic, _Stream(0))
+        stream = self._stream(sender, topic)
         if latest > stream.done:
             self.given_up += stream.extend(latest, now + self.retry_interval, self.retry_interval)
+
+    def _stream(self, sender: str, topic: str) -> _Stream:
+        """The window of a topic; a new one begins at its first number."""
+        streams = self._streams.setdefault(sender, {})
+        stream = streams.get(topic)
+        if stream is None:
+            stream = streams[topic] = _Stream(0)
+        return stream
 
     def unavailable(self, sender: str, topic: str, first: int, last: int) -> list[int]:
         """The sender no longer has these numbers: they are settled; returns those of them that were missing."""

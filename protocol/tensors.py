@@ -73,6 +73,9 @@ SMALL = 4096
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _LOSSY = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+_UNKNOWN_TO_NUMPY = frozenset(
+    {dtype for name, dtype in DTYPES.items() if name.startswith("float8_")} | {torch.bfloat16, torch.complex32}
+)
 _LARGEST_EXTENT = 2**63 - 1
 _LARGEST_INT8 = 2.0**127  # absmax below this: a float32 scale times any int8 stays finite
 
@@ -144,8 +147,8 @@ def pack(tensor: Tensor, encoding: Encoding = "raw") -> tuple[Descriptor, memory
             device=tensor.device,
         )
     chosen = encoding if tensor.dtype in _LOSSY else "raw"
-    flat = _plain(tensor).view(-1)
-    written = _CODINGS[chosen].write(flat) if chosen != "raw" and flat.numel() else flat
+    plain = _plain(tensor)
+    written = _CODINGS[chosen].write(plain.view(-1)) if chosen != "raw" and plain.numel() else plain
     return Descriptor(name, tuple(tensor.shape), chosen), _bytes(written)
 
 
@@ -247,14 +250,16 @@ _CODINGS: dict[str, _Coding] = {
 def _plain(tensor: Tensor) -> Tensor:
     """A tensor as contiguous values on the CPU: itself if it is so, since every operation costs microseconds."""
     lazy = tensor.requires_grad or tensor.is_conj() or tensor.is_neg()
-    if lazy or tensor.device.type != "cpu" or not tensor.is_contiguous():
+    if lazy or not tensor.is_cpu or not tensor.is_contiguous():
         return tensor.detach().resolve_conj().resolve_neg().contiguous().cpu()
     return tensor
 
 
-def _bytes(flat: Tensor) -> memoryview:
-    """The storage of a flat, contiguous CPU tensor; the view keeps it alive."""
-    return flat.view(torch.uint8).numpy().data.toreadonly()
+def _bytes(plain: Tensor) -> memoryview:
+    """The storage of a contiguous CPU tensor; the view keeps it alive. A view costs numpy a tenth of torch's time."""
+    if plain.dtype in _UNKNOWN_TO_NUMPY:
+        plain = plain.view(-1).view(torch.uint8)
+    return plain.numpy().reshape(-1).view("uint8").data.toreadonly()
 
 
 def _view(frame: memoryview, dtype: torch.dtype) -> Tensor:

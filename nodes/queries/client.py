@@ -1,21 +1,26 @@
 """Asks every ready client, or some of them by name, one question, and goes on when the run's policy says so.
 
-The decision who is waited for, and until when, is the ledger's (`protocol.quorum`); this module carries it out on
-the event loop. Refuses to know what the tensors mean.
+The decision who is waited for, and until when, is the ledger's (`protocol.quorum`); this module carries it out. A
+question is published by the thread that asks it, so that the event loop is woken by its answers only. Refuses to know
+what the tensors mean.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf
 
 from torch import Tensor
 
 from fednet.api import Question, Replies
 from nodes.capability import Handler
+from nodes.compute import Bridge
 from nodes.errors import NoQuorum, PeerError
 from nodes.node import Node
 from nodes.peer_directory import PeerDirectory
@@ -38,17 +43,15 @@ BACKPRESSURE_INTERVAL = 0.05
 class _PendingQuery:
     """A question that waits for its answers."""
 
-    number: int
     to: tuple[str, ...] | None
     step: QuorumTracker
-    closed: asyncio.Future[QuorumOutcome]
+    until: float  # when the ledger wants to be looked at again
     outputs: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
-    timer: asyncio.TimerHandle | None = None
-    until: float = inf  # when the ledger wants to be looked at again
+    replies: Future[Replies] = field(default_factory=Future)
 
 
 class QueryClient:
-    """The asking side of the queries conversation.
+    """The asking side of the queries conversation; made on the event loop, and added to its node after the directory.
 
     Args:
         node: the node that asks.
@@ -64,7 +67,11 @@ class QueryClient:
         self._policy = policy
         self._pace = DeadlineEstimator(policy)
         self._numbers = itertools.count(1)
+        self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()  # held to use the pace, the open questions and the time of the next look
         self._open: dict[int, _PendingQuery] = {}
+        self._next_look = inf
+        self._timer: asyncio.TimerHandle | None = None
         self.handlers: Mapping[type[Message], Handler] = {QueryAnswer: self._answer, QueryRefusal: self._refusal}
 
     async def ask(self, question: Question) -> Replies:
@@ -75,21 +82,47 @@ class QueryClient:
             NoQuorum: fewer contributed than the policy's quorum.
             EncodingError, ValidationError: the question cannot be encoded.
         """
-        while self._node.backpressured:  # the requester waits as well: this is what slows it down
+        await self._room()
+        return await asyncio.wrap_future(self._begin(question))
+
+    def ask_blocking(self, bridge: Bridge, question: Question) -> Replies:
+        """The same from any thread but the event loop's, with the bridge's `Stopped` besides."""
+        if self._node.backpressured:
+            bridge.call(self._room)
+        return bridge.wait(partial(self._begin, question))
+
+    async def _room(self) -> None:
+        """Waits until there is room for a question: this is what slows the requester down."""
+        while self._node.backpressured:
             self._node.counts["held back"] += 1
             await asyncio.sleep(BACKPRESSURE_INTERVAL)
-        step, number = self._step(question), next(self._numbers)
-        asked = self._open[number] = _PendingQuery(
-            number, question.to, step, asyncio.get_running_loop().create_future()
-        )
+
+    def _begin(self, question: Question) -> Future[Replies]:
+        """Publishes a question, on any thread; its replies are there once the step has closed."""
+        with self._lock:
+            step, number = self._step(question), next(self._numbers)
+            query = QueryRequest(
+                query=number,
+                oldest_open=next(iter(self._open), number),
+                task=question.task,
+                inputs=dict(question.inputs),
+                options=dict(question.options),
+                ttl=self._policy.hard_limit,
+            )
+            asked = self._open[number] = _PendingQuery(question.to, step, step.opened + step.deadline)
+        asked.replies.add_done_callback(lambda _: self._forget(number))
         try:
-            self._say(self._query(number, question), question.to, step)
-            self._review(asked)
-            return self._conclude(asked, await asked.closed)
-        finally:
+            self._say(query, question.to, step)
+        except BaseException:
+            asked.replies.cancel()
+            raise
+        self._look_by(asked.until if step.expected else -inf)
+        return asked.replies
+
+    def _forget(self, number: int) -> None:
+        """The replies are there, or nobody waits for them any more."""
+        with self._lock:
             del self._open[number]
-            if asked.timer is not None:
-                asked.timer.cancel()
 
     def _step(self, question: Question) -> QuorumTracker:
         """The step of everybody who is ready, or of those whom the question is for: then fewer are a quorum."""
@@ -110,19 +143,10 @@ class QueryClient:
         elif step.expected:
             self._node.publish(QUERIES, query)
 
-    def _query(self, number: int, question: Question) -> QueryRequest:
-        return QueryRequest(
-            query=number,
-            oldest_open=min(self._open),
-            task=question.task,
-            inputs=dict(question.inputs),
-            options=dict(question.options),
-            ttl=self._policy.hard_limit,
-        )
-
     def _conclude(self, asked: _PendingQuery, outcome: QuorumOutcome) -> Replies:
-        for seconds in asked.step.durations():
-            self._pace.record(seconds)
+        with self._lock:
+            for seconds in asked.step.durations():
+                self._pace.record(seconds)
         lost = {**({} if asked.to is not None else self._directory.missing()), **outcome.lost}
         if not outcome.quorate:
             raise NoQuorum(
@@ -132,27 +156,45 @@ class QueryClient:
         return Replies(contributed, outcome.late, {name: why for name, why in lost.items() if name not in contributed})
 
     def _review(self, asked: _PendingQuery) -> None:
-        """Closes the step if its ledger says so, and otherwise looks again when it says."""
-        if asked.closed.done():
-            return
+        """On the event loop: closes the step if its ledger says so."""
         now = self._now()
-        if now - asked.until > STALL_THRESHOLD:
-            asked.step.discount_pause(now - asked.until + STALL_THRESHOLD)
-        if asked.timer is not None:
-            if not asked.step.may_close(now):
-                return
-            asked.timer.cancel()
+        pause = now - asked.until
+        if pause > STALL_THRESHOLD:
+            asked.step.discount_pause(pause + STALL_THRESHOLD)
+            asked.until += pause + STALL_THRESHOLD
+        if not asked.step.may_close(now):
+            return
         outcome = asked.step.outcome(now)
         asked.until = outcome.until
-        if outcome.closed:
-            asked.closed.set_result(outcome)
-        else:
-            asked.timer = asyncio.get_running_loop().call_at(outcome.until, self._look, asked)
+        if outcome.closed and asked.replies.set_running_or_notify_cancel():
+            try:
+                asked.replies.set_result(self._conclude(asked, outcome))
+            except NoQuorum as error:
+                asked.replies.set_exception(error)
 
-    def _look(self, asked: _PendingQuery) -> None:
-        """The time to look again has come."""
-        asked.timer = None
-        self._review(asked)
+    def _look_by(self, when: float) -> None:
+        """From any thread: the open questions are looked at no later than this; one timer serves them all."""
+        with self._lock:
+            if when < self._next_look:
+                self._next_look = when
+                self._loop.call_soon_threadsafe(self._set_timer, when)
+
+    def _set_timer(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        """The time to look again has come: answers alone do not close every step."""
+        with self._lock:
+            self._next_look = inf
+        for asked in self._asked():
+            self._review(asked)
+        self._look_by(min((asked.until for asked in self._asked()), default=inf))
+
+    def _asked(self) -> list[_PendingQuery]:
+        with self._lock:
+            return list(self._open.values())
 
     def _answer(self, envelope: Envelope, answer: QueryAnswer) -> None:
         asked = self._open.get(answer.query)
@@ -171,9 +213,9 @@ class QueryClient:
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
         """Nobody waits for the dead."""
-        for asked in list(self._open.values()):
+        for asked in self._asked():
             asked.step.lose(peer.name, f"{'left' if left else 'lost'}: {reason}")
             self._review(asked)
 
     def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+        return self._loop.time()

@@ -74,8 +74,11 @@ def _send(to: zmq.Socket[bytes], frames: Sequence[Buffer]) -> None:
 
 
 def _receive(of: zmq.Socket[bytes]) -> list[Buffer]:
-    """The frames of the next message, in ZeroMQ's own memory."""
-    frame = of.recv(_NOBLOCK, copy=False)
+    """The frames of the next message, in ZeroMQ's own memory; none if there is no message."""
+    try:
+        frame = of.recv(_NOBLOCK, copy=False)
+    except zmq.Again:
+        return []
     frames: list[Buffer] = [frame.buffer]
     while frame.more:
         frame = of.recv(_NOBLOCK, copy=False)
@@ -183,7 +186,7 @@ class ZmqTransport:
         """Hears these topics of every peer."""
         for topic in topics:
             self._in.subscribe(topic)
-        self._look()
+        self._soon(self._hear)  # the operation may have swallowed a signal of the descriptor
 
     def connect(self, address: str, name: str = "") -> None:
         """Hears the peer at this address; with keys only if it is this one."""
@@ -214,7 +217,7 @@ class ZmqTransport:
             log.warning("cannot connect to %s: %s", address, error.strerror)
             del self._connected[address]
             return
-        self._look()
+        self._soon(self._hear)  # the operation may have swallowed a signal of the descriptor
 
     def disconnect(self, address: str) -> None:
         """Hears it no more."""
@@ -284,11 +287,15 @@ class ZmqTransport:
         """Hands on what has come, and comes back when there is more than one turn's worth."""
         if self._loop is None or self._listener is None:
             return
-        for _ in range(BATCH):
-            if not _readable(self._in):
-                return
-            self._listener.received(_receive(self._in))
-        self._soon(self._hear)
+        message, taken = _receive(self._in), 1
+        while message:
+            following: list[Buffer] = []  # received at once: `_readable` takes its first frame out of its connection
+            if taken < BATCH and _readable(self._in):
+                following, taken = _receive(self._in), taken + 1
+            self._listener.received(message)  # may disconnect, or wake a thread, which finds nothing left to do here
+            message = following
+        if taken == BATCH:
+            self._soon(self._hear)
 
     def _notice(self) -> None:
         """Hands on who has subscribed or gone.
@@ -335,11 +342,6 @@ class ZmqTransport:
     def _refused(self, kind: str, why: str) -> None:
         if self._listener is not None:
             self._listener.refused(kind, why)
-
-    def _look(self) -> None:
-        """After an operation on the SUB: its edge-triggered descriptor may have swallowed a signal."""
-        if _readable(self._in):
-            self._soon(self._hear)
 
     def _soon(self, callback: Callable[[], None]) -> None:
         if self._loop is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
 
 from protocol.topics import LARGEST, NAME, TOPIC, is_address
 
@@ -86,10 +86,18 @@ def _real(value: object) -> object:
     return value
 
 
+def _scalar(value: object, info: ValidationInfo) -> object:
+    """One look at the type, where a union would try each of its members."""
+    value = _from_journal(value, info)
+    if value is None or isinstance(value, float | int | str):  # a bool is an int
+        return value
+    raise ValueError("expected a number, a bool, a string or None")
+
+
 Real = Annotated[float, BeforeValidator(_real), BeforeValidator(_from_journal)]
 """A float, or an int that is converted to one; may be infinite or NaN."""
 
-Scalar = Annotated[Real | int | bool | str | None, BeforeValidator(_from_journal)]
+Scalar = Annotated[float | int | bool | str | None, PlainValidator(_scalar)]
 """The value of an option."""
 
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
@@ -107,7 +115,7 @@ Address = Annotated[str, AfterValidator(_address)]
 Label = Annotated[str, Field(min_length=1, max_length=64)]
 """The name of a tensor, an option, a measured value, a task or a phase."""
 
-Seconds = Annotated[Real, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_real)]
 """A duration, finite and not negative."""
 
 Latest = Annotated[dict[Topic, Count], Field(max_length=MAX_TOPICS)]

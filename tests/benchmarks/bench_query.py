@@ -166,7 +166,7 @@ async def measure(answerers: int, sizes: list[int], memory_steps: int, transport
                 sub.connect(await asyncio.to_thread(here.recv))
             await directory.complete(120)
             await bare_join(pub, sub, answerers)
-            solver, ask = ComputeThread("solver"), partial(Bridge().call, query_client.ask)  # type: ignore[call-arg]  # mypy on partial of a ParamSpec
+            solver, ask = ComputeThread("solver"), partial(query_client.ask_blocking, Bridge())
             rows = [await _size(size, answerers, (pub, sub), solver, ask) for size in sizes]
             if memory_steps:
                 rows[0]["memory"] = await _memory(

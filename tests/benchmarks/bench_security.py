@@ -114,7 +114,7 @@ async def measure(answerers: int, sizes: list[int]) -> list[dict[str, Any]]:
             node.add(directory)
             node.add(query_client)
             await stack.enter_async_context(node)
-            asks[kind] = partial(bridge.call, query_client.ask)  # type: ignore[call-arg]  # mypy on partial of a ParamSpec
+            asks[kind] = partial(query_client.ask_blocking, bridge)
             endpoints[kind] = f"requester@{node.address}" if keys else node.address
             directories.append(directory)
         for name in names:

@@ -154,7 +154,7 @@ async def _cluster(
             stop = asyncio.Event()
             bridge = Bridge()
             stack.callback(bridge.close)
-            ask = partial(bridge.call, requester.ask)  # type: ignore[call-arg]  # mypy on partial of a ParamSpec
+            ask = partial(requester.ask_blocking, bridge)
             ready.set_result((ask, asyncio.get_running_loop(), stop))
             await stop.wait()
     except BaseException as error:
