@@ -59,7 +59,8 @@ CIFAR = Launch(
         "model={latent: 64, width: 24}",
         "autoencoder.rounds=20",
         "gan.rounds=20",
-        "report={every: 10, per_class: 200, judge_steps: 1000}",
+        "report={every: 10, per_class: 200}",
+        "measure.judge_steps=1000",
     ),
 )
 SOURCE_BEST = 0.506

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from fednet.data.config import DataConfig, HeldOut, PartitionConfig
+from fednet.metrics.config import STEPS
 
 
 class ConfigSection(BaseModel):
@@ -19,10 +20,12 @@ class MeasureConfig(ConfigSection):
     Attributes:
         data: pictures of the asker's own choice; default: those that are held out of the run's `data`.
         held_out: how many are held out of a data set without a test split of its own.
+        judge_steps: batches that the judge is trained with; colour photographs need more than digits.
     """
 
     data: DataConfig | None = None
     held_out: HeldOut = HeldOut()
+    judge_steps: int = Field(default=STEPS, ge=1)
 
 
 class RealPicturesConfig(ConfigSection):

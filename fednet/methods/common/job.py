@@ -16,12 +16,14 @@ from pydantic import BaseModel
 from fednet.api import Network, Progress, RoundPlan, RoundRecord
 from fednet.data.datasets import Splits
 from fednet.methods.common.capabilities import ImageCapabilities
+from fednet.methods.common.config import ImageConfig
 from fednet.methods.common.journal import Journal
-from fednet.metrics.config import STEPS
-from fednet.metrics.judge import Judge, train_judge
+from fednet.methods.common.measures import measuring_judge
+from fednet.metrics.judge import Judge
 from fednet.reporting.summary import Summary, write_summary
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
+ImageConfigT = TypeVar("ImageConfigT", bound=ImageConfig)
 CapabilitiesT = TypeVar("CapabilitiesT", bound=ImageCapabilities)
 FindingsT = TypeVar("FindingsT")
 ContextT = TypeVar("ContextT")
@@ -69,7 +71,7 @@ class JobContext(Generic[ConfigT, CapabilitiesT]):
 
 
 @dataclass
-class JudgedContext(JobContext[ConfigT, CapabilitiesT]):
+class JudgedContext(JobContext[ImageConfigT, CapabilitiesT]):
     """The same with what samples are measured with.
 
     Attributes:
@@ -83,7 +85,7 @@ class JudgedContext(JobContext[ConfigT, CapabilitiesT]):
     @classmethod
     def start(
         cls,
-        config: ConfigT,
+        config: ImageConfigT,
         network: Network,
         capabilities: Mapping[str, CapabilitiesT],
         splits: Splits,
@@ -91,14 +93,13 @@ class JudgedContext(JobContext[ConfigT, CapabilitiesT]):
         *,
         seed: int,
         progress: Progress,
-        judge_steps: int = STEPS,
     ) -> Self:
         """Trains the judge.
 
         Raises:
             Stopped: `progress` asks for the end.
         """
-        judge = train_judge(splits.judge, seed=seed, progress=progress, steps=judge_steps)
+        judge = measuring_judge(config, splits, seed=seed, progress=progress)
         return cls(config, network, capabilities, folder, seed, splits, judge)
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fednet.api import Progress
 from fednet.data.classes import run_classes
 from fednet.data.config import DataConfig
 from fednet.data.datasets import Splits, load, outline
 from fednet.errors import DataError
 from fednet.methods.common.agreement import agreed_classes, read_announcements
 from fednet.methods.common.capabilities import ImageCapabilities
-from fednet.methods.common.config import ImageConfig
+from fednet.methods.common.config import ImageConfig, MeasureConfig
+from fednet.metrics.judge import Judge, train_judge
 
 UNMEASURED = "Nothing was measured: every site has data of its own, and none was named to measure with (measure.data)."
 SWITCHED_OFF = "Nothing was measured: measure is null."
@@ -87,6 +89,17 @@ def required_splits(config: ImageConfig, capabilities: Mapping[str, ImageCapabil
     if splits is None:
         raise _missing(needed)
     return splits
+
+
+def measuring_judge(config: ImageConfig, splits: Splits, *, seed: int, progress: Progress) -> Judge:
+    """The judge of the pictures to measure with.
+
+    Raises:
+        MeasureError: its training diverged.
+        Stopped: `progress` asks for the end.
+    """
+    steps = (config.measure or MeasureConfig()).judge_steps
+    return train_judge(splits.judge, seed=seed, progress=progress, steps=steps)
 
 
 def _missing(needed: str) -> DataError:

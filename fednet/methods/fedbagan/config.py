@@ -15,7 +15,6 @@ from fednet.data.classes import labels_of
 from fednet.data.site_data import check_data
 from fednet.federated.config import Federation, Mean, Replace
 from fednet.methods.common.config import ConfigSection, ImageConfig
-from fednet.metrics.config import STEPS
 from fednet.models.config import CodecConfig
 
 GameName = Literal["relativistic", "softmax"]
@@ -107,12 +106,10 @@ class FedBaganReportConfig(ConfigSection):
     Attributes:
         every: rounds between two grids of samples; each is also measured and kept as a checkpoint.
         per_class: samples of each class in every measure.
-        judge_steps: batches that the judge is trained with; colour photographs need more than digits.
     """
 
     every: int = Field(default=10, ge=1)
     per_class: int = Field(default=100, ge=33)
-    judge_steps: int = Field(default=STEPS, ge=1)
 
 
 class FedBaganConfig(ImageConfig):

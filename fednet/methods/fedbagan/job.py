@@ -75,16 +75,7 @@ def run_job(config: FedBaganConfig, network: Network, folder: Path, seed: int, p
     capabilities = read_fedbagan_capabilities(network.capabilities)
     _require_latent(capabilities, config.model.latent)
     splits = required_splits(config, capabilities, "the method fedbagan")
-    context = FedBaganContext.start(
-        config,
-        network,
-        capabilities,
-        splits,
-        folder,
-        seed=seed,
-        progress=progress,
-        judge_steps=config.report.judge_steps,
-    )
+    context = FedBaganContext.start(config, network, capabilities, splits, folder, seed=seed, progress=progress)
     progress.report("measuring real pictures", 0, 1)
     start = FedBaganFindings(context.journal.once("floor", Balance, lambda: _floor(context)))
     steps = run_stages((_autoencoder, _initialised, _gan, _plain), context, start, progress)

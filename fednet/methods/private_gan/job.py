@@ -20,7 +20,7 @@ from fednet.errors import MethodError
 from fednet.methods.common.inputs import described
 from fednet.methods.common.job import JobContext, run_stages, summarise_each
 from fednet.methods.common.json_tensor import ask_for_json
-from fednet.methods.common.measures import measuring_splits, unmeasured
+from fednet.methods.common.measures import measuring_judge, measuring_splits, unmeasured
 from fednet.methods.common.report import with_data
 from fednet.methods.private_gan.config import PrivateGanConfig
 from fednet.methods.private_gan.findings import PrivateGanFindings, PrivateGanFrame
@@ -38,7 +38,7 @@ from fednet.methods.private_gan.messages import (
 )
 from fednet.methods.private_gan.results import summarise, write_metrics
 from fednet.metrics.evaluation import evaluate
-from fednet.metrics.judge import Judge, train_judge
+from fednet.metrics.judge import Judge
 from fednet.metrics.membership_inference import MembershipAttack
 from fednet.reporting.animation import animate, write_grid
 from fednet.reporting.samples import SampleBatch, write_samples
@@ -68,7 +68,7 @@ def run_job(config: PrivateGanConfig, network: Network, folder: Path, seed: int,
     """
     capabilities = read_private_gan_capabilities(network.capabilities)
     splits = measuring_splits(config, capabilities)
-    judge = train_judge(splits.judge, seed=seed, progress=progress) if splits else None
+    judge = measuring_judge(config, splits, seed=seed, progress=progress) if splits else None
     measures = Measures(splits, judge) if splits and judge else None
     context = PrivateGanContext(config, network, capabilities, folder, seed, measures)
     note = "" if measures else unmeasured(config)

@@ -12,7 +12,7 @@ from pathlib import Path
 from fednet.api import Ask, Network, Progress
 from fednet.data.datasets import Splits
 from fednet.errors import MeasureError
-from fednet.methods.common.measures import measuring_splits, unmeasured
+from fednet.methods.common.measures import measuring_judge, measuring_splits, unmeasured
 from fednet.methods.common.report import with_data
 from fednet.methods.score_inference.agreement import AgreementPoint, measure_agreement
 from fednet.methods.score_inference.config import ScoreInferenceConfig
@@ -20,7 +20,7 @@ from fednet.methods.score_inference.messages import ScoreCapabilities, read_scor
 from fednet.methods.score_inference.results import ArmResult, summarise, write_arm, write_metrics, write_real_grid
 from fednet.methods.score_inference.sampling import sample_arm
 from fednet.metrics.evaluation import evaluate, measure_real
-from fednet.metrics.judge import Judge, train_judge
+from fednet.metrics.judge import Judge
 from fednet.reporting.summary import Summary, write_summary
 
 
@@ -43,7 +43,9 @@ def run_job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: 
     """
     capabilities = read_score_capabilities(network.capabilities)
     splits = measuring_splits(config, capabilities)
-    judge = train_judge(splits.judge, seed=seed, progress=progress) if splits and config.evaluate.judge else None
+    judge = None
+    if splits and config.evaluate.judge:
+        judge = measuring_judge(config, splits, seed=seed, progress=progress)
     note, real_grid = "" if splits else unmeasured(config), bool(splits and config.report.real)
     if splits and real_grid:
         write_real_grid(folder, splits.test, capabilities)

@@ -50,6 +50,7 @@ SMALL: dict[str, Any] = {
     },
     "learn": {"steps": 2, "batch": 8},
     "tune": {"generated": 6, "steps": 2, "batch": 8, "rank": 2},
+    "measure": {"judge_steps": 3},
     "report": {"views": 2},
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,19 +13,9 @@ from fednet.api import ExchangePlan, ExchangeRecord, NullProgress, Question
 from fednet.data.config import DataConfig
 from fednet.errors import DataError
 from fednet.methods.cmtii.job import run_job
-from fednet.metrics.judge import train_judge
 from fednet.reporting.summary import read_summary
 
 Make = Callable[..., Any]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_judge() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "fednet.methods.common.job.train_judge", lambda split, **rest: train_judge(split, **{**rest, "steps": 3})
-        )
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from fednet.data.config import DataConfig
@@ -13,6 +15,7 @@ from fednet.methods.common.measures import (
     SWITCHED_OFF,
     UNMEASURED,
     measuring_data,
+    measuring_judge,
     measuring_splits,
     require_measurable,
     required_splits,
@@ -35,6 +38,17 @@ def test_what_is_held_out_follows_from_what_measures() -> None:
     assert ImageConfig().held_out_of_run is not None
     assert ImageConfig(measure=None).held_out_of_run is None
     assert ImageConfig(measure=MeasureConfig(data=DIGITS)).held_out_of_run is None
+
+
+def test_the_judge_trains_for_as_long_as_the_configuration_says() -> None:
+    config = ImageConfig(measure=MeasureConfig(data=DIGITS, judge_steps=2))
+    splits = measuring_splits(config, {"a": SITE})
+    assert splits is not None
+    told: list[tuple[str, int, int]] = []
+    progress = SimpleNamespace(report=lambda phase, done, total, **_: told.append((phase, done, total)))
+    judge = measuring_judge(config, splits, seed=0, progress=progress)
+    assert told == [("judge", 2, 2)]
+    assert judge.classes == splits.judge.classes
 
 
 def test_classes_of_the_run_come_first_and_others_after_them() -> None:

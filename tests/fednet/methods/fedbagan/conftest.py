@@ -20,7 +20,8 @@ SMALL: dict[str, Any] = {
     "model": {"latent": 4, "width": 4},
     "autoencoder": {"rounds": 2, "steps": 2, "batch": 8},
     "gan": {"rounds": 2, "steps": 2, "batch": 8, "first": 0, "generator_lr": 1e-3},
-    "report": {"every": 1, "per_class": 40, "judge_steps": 5},
+    "measure": {"judge_steps": 5},
+    "report": {"every": 1, "per_class": 40},
 }
 
 

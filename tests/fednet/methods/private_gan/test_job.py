@@ -25,7 +25,6 @@ from fednet.methods.private_gan.job import run_job
 from fednet.methods.private_gan.messages import DRAW, GAN, TRAIN, read_private_gan_capabilities
 from fednet.methods.private_gan.site import PrivateGanSite
 from fednet.metrics.evaluation import evaluate
-from fednet.metrics.judge import train_judge
 from fednet.privacy.accounting import Expense, epsilon
 from fednet.privacy.ledger import PrivacyLedger
 from fednet.reporting.summary import read_summary
@@ -47,8 +46,6 @@ def splits(monkeypatch: pytest.MonkeyPatch) -> Splits:
 
     made = Splits(part(60, 1), part(60, 2), part(60, 3))
     monkeypatch.setattr(job, "measuring_splits", lambda *_: made)
-    judge = train_judge
-    monkeypatch.setattr(job, "train_judge", lambda split, **rest: judge(split, **{**rest, "steps": 20}))
     return made
 
 
@@ -218,7 +215,7 @@ def test_batch_norm_survives_a_server_optimiser(federation: Make, server: str) -
 
 def test_what_does_not_fit_is_refused(federation: Make) -> None:
     made = federation()
-    measured = made.config.model_copy(update={"measure": MeasureConfig(data=DataConfig(size=4))})
+    measured = made.config.model_copy(update={"measure": MeasureConfig(data=DataConfig(size=4), judge_steps=20)})
     with pytest.raises(DataError, match=r"has pictures 1 x 4 x 4, a1 has 1 x 8 x 8"):
         required_splits(measured, read_private_gan_capabilities(made.capabilities), "this")
     with pytest.raises(MethodError, match="no site answers"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +20,6 @@ from fednet.methods.common.measures import UNMEASURED
 from fednet.methods.score_inference.config import ScoreInferenceConfig
 from fednet.methods.score_inference.job import run_job
 from fednet.methods.score_inference.site import ScoreInferenceSite
-from fednet.metrics.judge import train_judge
 from fednet.reporting.summary import Participation, read_summary
 
 DIGITS: dict[str, Any] = {
@@ -89,12 +87,9 @@ def test_labels_make_a_row_each(tmp_path: Path) -> None:
     assert height > 4 * width
 
 
-def test_samples_that_cannot_be_measured_are_kept_and_the_reason_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hasty = partial(train_judge, steps=2)
-    monkeypatch.setattr("fednet.methods.score_inference.job.train_judge", hasty)
-    summary, _ = go(tmp_path, {"evaluate": {"judge": True, "agreement": 0}, "arms": {"mean": {}}})
+def test_samples_that_cannot_be_measured_are_kept_and_the_reason_told(tmp_path: Path) -> None:
+    quick = {"measure": {"judge_steps": 2}, "evaluate": {"judge": True, "agreement": 0}}
+    summary, _ = go(tmp_path, {**quick, "arms": {"mean": {}}})
     shown = summary.sections[0]
     assert shown.table.rows[0][0] == "real pictures"
     assert shown.table.rows[1][5:10] == (None,) * 5
