@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -66,6 +66,16 @@ def fake_time() -> Play[Any]:
             return runner.run(story)
 
     return play
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[Any]:
+    """Starts commands without importing everything anew; see `WarmPython` in `warm.py`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent))
+        warm = importlib.import_module("warm")
+    with warm.WarmPython() as python:
+        yield python
 
 
 @pytest.fixture

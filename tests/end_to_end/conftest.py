@@ -1,8 +1,9 @@
 """fednet as a user runs it: commands in processes of their own, over real sockets, watched without a sleep.
 
 Every command leads a session, as the foreground job of a terminal does, so that Ctrl-C reaches its whole process
-group. Its temporary files lie in a short folder of the test (socket paths are bounded), and a mark in its environment,
-which all its descendants inherit, finds whoever is left of it.
+group. Its temporary files lie in a short folder of the test (socket paths are bounded), and a mark, in its environment
+and as an open file, which all its descendants inherit, finds whoever is left of it. Commands are forks of a warm Python
+(`tests/warm.py`) unless a test starts the console script itself, with `cold=True`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import pytest
@@ -50,7 +51,8 @@ samples: {total: 36}
 arms:
   mean: {rule: mean}
   mixture: {rule: mixture}
-evaluate: {judge: true, agreement: 2}
+measure: {judge_steps: 20}
+evaluate: {agreement: 2}
 """
 
 NOVELTY = """\
@@ -76,22 +78,22 @@ class Command:
         run: the folder of its run, if it is a launch.
     """
 
-    def __init__(self, folder: Path, *arguments: str | Path, run: Path = Path()) -> None:
-        self.run = run
+    def __init__(self, folder: Path, python: Any, *arguments: str | Path) -> None:
+        self.run = Path()
         self.folder, self.mark = folder, secrets.token_hex(8)
         self._out, self._err = folder / f".{self.mark}.out", folder / f".{self.mark}.err"
         self.temporary = Path(tempfile.mkdtemp(prefix="t-", dir=folder))
         environment = {**os.environ, "TMPDIR": str(self.temporary), "COLUMNS": "200", MARK: self.mark}
         environment.pop("FEDNET_DEBUG", None)
+        self._marked = self.temporary / self.mark
         with self._out.open("w") as out, self._err.open("w") as err:
-            self.process = subprocess.Popen(
-                [FEDNET, *arguments],
+            self.process = python.start(
+                [*map(str, arguments)],
                 cwd=folder,
                 env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
+                stdout=out.fileno(),
+                stderr=err.fileno(),
+                mark=self._marked,
             )
 
     @property
@@ -134,7 +136,14 @@ class Command:
 
     def descendants(self) -> list[psutil.Process]:
         """Everybody who belongs to this command and lives."""
-        return [process for process in psutil.process_iter() if _environment(process).get(MARK) == self.mark]
+        return [process for process in psutil.process_iter() if self._is_marked(process)]
+
+    def _is_marked(self, process: psutil.Process) -> bool:
+        try:
+            inherited = process.environ().get(MARK) == self.mark
+            return inherited or any(Path(file.path) == self._marked for file in process.open_files())
+        except psutil.Error:
+            return False
 
     def happened(self, kind: str, node: str = "") -> list[events.LauncherEvent]:
         """The events of a kind in the run's folder, of one node or of all."""
@@ -171,11 +180,12 @@ class Command:
         self.process.wait()
 
 
-def _environment(process: psutil.Process) -> dict[str, str]:
-    try:
-        return process.environ()
-    except psutil.Error:
-        return {}
+class ColdPython:
+    """Starts commands as the console script, in a Python that has imported nothing."""
+
+    def start(self, arguments: list[str], *, mark: Path, **options: Any) -> subprocess.Popen[bytes]:
+        """Starts `fednet ARGUMENTS`; the mark in its environment will do."""
+        return subprocess.Popen([FEDNET, *arguments], stdin=subprocess.DEVNULL, start_new_session=True, **options)
 
 
 @dataclass(frozen=True)
@@ -196,24 +206,22 @@ class Call:
 class Terminal:
     """A folder in which commands are run, with `tiny.yaml` and `novel.yaml` in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, warm: Any) -> None:
+        self.folder, self._warm = folder, warm
         self.commands: list[Command] = []
         (folder / "tiny.yaml").write_text(TINY)
         (folder / "novel.yaml").write_text(NOVELTY)
 
-    def start(self, *arguments: str | Path) -> Command:
-        """Starts `fednet ARGUMENTS`."""
-        self.commands.append(Command(self.folder, *arguments))
+    def start(self, *arguments: str | Path, cold: bool = False) -> Command:
+        """Starts `fednet ARGUMENTS`; `cold` in a fresh Python."""
+        self.commands.append(Command(self.folder, ColdPython() if cold else self._warm, *arguments))
         return self.commands[-1]
 
-    def launch(self, out: str, *settings: str, options: tuple[str, ...] = ()) -> Command:
-        """Starts `fednet launch tiny.yaml --out OUT --set SETTING...`."""
+    def launch(self, out: str, *settings: str, options: tuple[str, ...] = (), cold: bool = False) -> Command:
+        """Starts `fednet launch tiny.yaml --out OUT --set SETTING...`; `cold` in a fresh Python."""
         given = [part for setting in settings for part in ("--set", setting)]
-        command = Command(
-            self.folder, "launch", "tiny.yaml", "--out", out, *given, *options, run=self.folder / out / "tiny"
-        )
-        self.commands.append(command)
+        command = self.start("launch", "tiny.yaml", "--out", out, *given, *options, cold=cold)
+        command.run = self.folder / out / "tiny"
         return command
 
     def serve(self, out: str, *settings: str) -> tuple[Command, str]:
@@ -247,10 +255,10 @@ class Terminal:
 
 
 @pytest.fixture(scope="module")
-def terminal() -> Iterator[Terminal]:
+def terminal(warm_python: Any) -> Iterator[Terminal]:
     """A terminal in a short folder of its own; at the end of the module nothing that was started in it lives."""
     with tempfile.TemporaryDirectory(prefix="e2e-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        opened = Terminal(Path(folder))
+        opened = Terminal(Path(folder), warm_python)
         yield opened
         for command in opened.commands:
             command.kill()

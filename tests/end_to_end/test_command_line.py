@@ -26,6 +26,8 @@ pytestmark = pytest.mark.timeout(300)
 CLIENTS = ("a1", "a2", "a3")
 ARMS = ("mean", "mixture")
 IPC = "bus.transport=ipc"
+LONG = 150
+"""Steps of a solver that is still at work when a site is killed."""
 QUICK = ("evaluate.judge=false", "evaluate.agreement=0")
 
 
@@ -60,7 +62,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(terminal: Any) -> Served:
-    launched = terminal.launch("served", options=("--serve",))
+    launched = terminal.launch("served", options=("--serve",), cold=True)
     address = launched.says(r"join through (\S+)")
     launched.says(r"report: \S+")
     visited = terminal.call("sample", "--join", address, "-n", "4", "--set", "sampler=ode", "-o", "grid.png")
@@ -81,7 +83,7 @@ def again(served: Served, terminal: Any) -> Callable[[str], str]:
 
 @pytest.fixture(scope="module")
 def killed(again: Callable[[str], str], terminal: Any) -> Any:
-    longer = "arms.mixture.sampler={kind: euler-maruyama, steps: 400}"
+    longer = f"arms.mixture.sampler={{kind: euler-maruyama, steps: {LONG}}}"
     command = terminal.launch(again("killed"), IPC, longer, *QUICK)
     command.until(lambda: command.works_on("sampling mixture"), "sampling")
     command.kill_node("a2")
@@ -102,7 +104,8 @@ def sampling(again: Callable[[str], str], terminal: Any) -> Callable[[str], Any]
     """Starts a run that goes on sampling for as long as it is let."""
 
     def start(out: str) -> Any:
-        command = terminal.launch(again(out), IPC, "sampler={kind: euler-maruyama, steps: 100000}", *QUICK)
+        endless = "sampler={kind: euler-maruyama, steps: 100000}"
+        command = terminal.launch(again(out), IPC, endless, *QUICK, cold=True)
         command.until(lambda: command.works_on("sampling mean"), "sampling")
         return command
 
@@ -113,11 +116,11 @@ def sampling(again: Callable[[str], str], terminal: Any) -> Callable[[str], Any]
 def shells(terminal: Any) -> tuple[list[Any], str]:
     """Three clients from three shells, and the address that two of them were told."""
 
-    def client(name: str, *join: str) -> Any:
+    def client(name: str, *join: str, cold: bool = False) -> Any:
         given = ("--role", "client", "--config", "tiny.yaml", "--name", name, "--out", "hand")
-        return terminal.start("node", *given, *join)
+        return terminal.start("node", *given, *join, cold=cold)
 
-    first = client("a1")
+    first = client("a1", cold=True)
     address = first.says(r"a1 \(client\) listens on (\S+)")
     return [first, client("a2", "--join", address), client("a3", "--join", address)], address
 
@@ -208,7 +211,7 @@ class TestAKilledClient:
     def test_the_account_says_who_was_lost_when_and_why(self, killed: Any) -> None:
         assert contributions(killed.run)["mean"]["lost"] == {}
         account = contributions(killed.run)["mixture"]
-        assert account["steps"] in {401, 2 * 401}  # twice where samples were drawn again
+        assert account["steps"] in {LONG + 1, 2 * (LONG + 1)}  # twice where samples were drawn again
         assert account["nodes"]["a1"]["contributed"] == account["nodes"]["a3"]["contributed"] == account["steps"]
         (name,) = account["lost"]
         assert name == "a2"
@@ -284,7 +287,7 @@ def test_a_killed_launcher_takes_everybody_along(sampling: Callable[[str], Any])
 
 @pytest.mark.slow
 def test_a_fresh_run_with_the_same_seed_replays_bit_for_bit(served: Served, terminal: Any) -> None:
-    command = terminal.launch("fresh", *QUICK)
+    command = terminal.launch("fresh", *QUICK, cold=True)
     assert command.ends() == 0, command.err
     assert command.works_on("training")
     assert checkpoints(command.run) == checkpoints(served.run)
