@@ -43,7 +43,7 @@ from nodes.transport.zmq import ZmqTransport
 from protocol.quorum import QuorumPolicy
 
 BLOCKS = 6
-TARGETS = {204800: 1.5, 4194304: 1.25}
+TARGETS = {204800: 2.0, 4194304: 1.25}
 
 
 class Echo:
