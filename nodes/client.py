@@ -13,7 +13,7 @@ from pathlib import Path
 
 from fednet.api import Participant, Progress, Responder, SiteContext, Stopped
 from fednet.errors import MethodError
-from fednet.federated.config import wants_secure
+from fednet.federated.floors import floor_of
 from fednet.methods import registry
 from fednet.methods.contract import Announcer
 from nodes.blob_store import BlobStore
@@ -58,9 +58,7 @@ async def run_client(
     )
     directory = PeerDirectory(node, tuple(name for name in spec.expected if name != spec.name))
     assert spec.config is not None  # noqa: S101 - a client is never planned without
-    round_service = RoundService(
-        node, compute, reducer, blobs, _closed_rounds(spec), secure_only=wants_secure(spec.config)
-    )
+    round_service = RoundService(node, compute, reducer, blobs, _closed_rounds(spec), floor=floor_of(spec.config))
     exchange_peer = ExchangePeer(node, compute)
     for capability in (query_responder, capability_publisher, directory, blobs, round_service, exchange_peer):
         node.add(capability)

@@ -196,13 +196,3 @@ class Federation(_Section):
                 f"a round closes with `buffer.size` = {self.buffer.size} contributions, but {what}: raise `buffer.size`"
             )
         return self
-
-
-def wants_secure(settings: BaseModel) -> bool:
-    """Whether any `Federation` among a method's settings has secure aggregation."""
-    parts = [getattr(settings, name) for name in type(settings).model_fields]
-    return any(
-        part.secure is not None if isinstance(part, Federation) else wants_secure(part)
-        for part in parts
-        if isinstance(part, BaseModel)
-    )

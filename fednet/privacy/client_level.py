@@ -32,7 +32,8 @@ class ClientLevel(BaseModel):
     Attributes:
         clip: the largest Euclidean norm of a change over all of the model's numbers.
         noise: the deviation of the sum's noise in units of `clip`.
-        least: fewest contributors that a round closes with; the quorum of the run must be at least that.
+        least: fewest contributors that a round closes with. A site whose quorum it is contributes to no plan with a
+            lower one, and reveals no share of a sum of fewer (`fednet.federated.floors`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

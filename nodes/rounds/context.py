@@ -8,20 +8,22 @@ whole or not at all: a cancellation takes effect afterwards. Knows nothing of ho
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from fednet.api import ModelState
-from fednet.errors import ModelError
+from fednet.errors import ModelError, PrivacyError
+from fednet.federated.floors import Floor
 from fednet.federated.hash_tree import CHUNK, HashTree
 from fednet.federated.state import model_tensors, require_finite, require_like, size
 from fednet.federated.state_file import MAX_HEADER_BYTES, Layout, PackedState
 from nodes.blob_store import BlobStore
 from nodes.compute import ComputeThread
 from nodes.rounds.checkpoints import Checkpoint, CheckpointStore
+from nodes.rounds.revealed import RevealedSums
 from nodes.rounds.worker import RoundWorker
 from protocol.messages import Message
 from protocol.messages.election import RecordRequest
@@ -46,8 +48,8 @@ class RoundContext:
         reducer: the thread on which states are packed, checked and reduced.
         publish: sends a message to all members, this one too.
         tell: sends a message to one member, possibly this one.
-        revealed: by model and round, the survivors for whose sum this member has revealed shares; never for others.
-        secure_only: whether this member contributes to secure rounds only, whatever is requested.
+        revealed: the sums for which this member has revealed shares.
+        floor: what it asks of every round at least, whatever is requested.
     """
 
     name: str
@@ -58,8 +60,20 @@ class RoundContext:
     reducer: ComputeThread
     publish: Callable[[Message], None]
     tell: Callable[[str, Message], None]
-    revealed: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
-    secure_only: bool = False
+    revealed: RevealedSums
+    floor: Floor
+
+    def require_quorum(self, contributors: Collection[str]) -> None:
+        """Refuses to have part in a sum of fewer contributions than this member's own configuration asks for.
+
+        Raises:
+            PrivacyError: they are fewer; its noise may be accounted for as a part of that of so many.
+        """
+        if len(contributors) < self.floor.quorum:
+            raise PrivacyError(
+                f"its own configuration is the floor: the round was closed with {len(contributors)} contributions, and "
+                f"this site's quorum is {self.floor.quorum}"
+            )
 
     async def checkpoint(self, model: str) -> Checkpoint:
         """This member's checkpoint of a model; the initial one, where no round has touched it.

@@ -27,6 +27,7 @@ from fednet.federated.config import Federation, Replace, ServerConfig
 from fednet.federated.staleness import rebased_update
 from fednet.federated.state import model_tensors, require_finite, require_like
 from fednet.federated.state_file import Layout, PackedState, StateFile
+from fednet.privacy.secure_sum_setup import default_threshold
 from nodes.errors import PeerError
 from nodes.rounds.checkpoints import Checkpoint
 from nodes.rounds.context import RoundContext
@@ -143,6 +144,11 @@ class RoundParticipant:
         for model, version in opened.versions.items():
             await context.reach(model, version, self._holders, opened.term)
         base = context.store.checkpoints[opened.model]
+        if opened.number != base.version.number + 1:
+            raise ModelError(
+                f"round {opened.number} of {opened.model} was opened, and {base.version.number + 1} follows what this "
+                "member holds"
+            )
         sharded = self._federation.sharded(len(opened.members))
         layout = self._layout(model_tensors(base.state))
         self._reduction = reduction = RoundReduction(context, opened, layout, self._shards, sharded=sharded)
@@ -168,8 +174,9 @@ class RoundParticipant:
     async def _contribute(self, base: Checkpoint, reduction: RoundReduction) -> None:
         opened, context = self.opened, self._context
         try:
-            if context.secure_only and self._secure_sum is None:
-                raise PrivacyError("it contributes behind a secure sum only: request rounds with `secure`")
+            usual = default_threshold(len(opened.contributors))
+            if undercut := context.floor.undercut_by(self._federation, usual):
+                raise PrivacyError(f"its own configuration is the floor: {undercut}")
             update, model = await self._update(base), model_tensors(base.state)
             await context.reducer.run(partial(_require_valid, update.state, model))
             state = update.state if self._secure_sum is None else await self._secure_sum.masked(update, model)
@@ -206,6 +213,7 @@ class RoundParticipant:
             return await self._context.recovered(record, self._holders), record
         close = await self._close
         if self._context.name in close.contributions:
+            self._context.require_quorum(close.contributions)
             self._context.worker.counted()
         if opened.plan.given is not None:  # the server's optimiser starts afresh
             holders, like = (opened.plan.requester, *self._holders), model_tensors(base.state)

@@ -35,6 +35,7 @@ from fednet.privacy.secure_sum_setup import (
 )
 from fednet.privacy.unmasking import parse_reveal, unmask
 from nodes.rounds.context import RoundContext
+from nodes.rounds.revealed import RevealedSum
 from protocol.messages.rounds import ContributionRef, RoundMessage, RoundOpen
 from protocol.messages.secure_sum import (
     ConsistencyCheck,
@@ -61,8 +62,7 @@ class SecureSumParticipant:
     """One member's part in the secure sum of one attempt.
 
     Args:
-        context: what this member works with. Its `revealed` holds the survivors for whose sum it has revealed shares:
-            the difference of one round's sums with and without a member would be what that one contributed.
+        context: what this member works with. Its `revealed` holds the sums for which it has revealed shares.
         opened: the attempt.
         leader: leads it.
         secure: how values are clipped and how many survivors it takes.
@@ -110,6 +110,7 @@ class SecureSumParticipant:
         keys, values = party.advertise(), dict(update.values)
         context.publish(self._about(KeyAdvertisement, public_keys=keys, weight=update.weight, values=values))
         await self._until(lambda: bool(self._sharers) and self._advertisements.keys() >= set(self._sharers))
+        self._require_equal_weights()
         for name, ciphertext in (await run(partial(party.share, self._keys()))).items():
             context.tell(name, self._about(EncryptedShare, ciphertext=ciphertext))
         others = set(self._sharers) - {context.name}
@@ -138,19 +139,18 @@ class SecureSumParticipant:
         """Signs the set of survivors, and reveals shares once enough others did.
 
         Raises:
-            PrivacyError: this member has revealed shares of the same round for other survivors.
+            PrivacyError: they are fewer than this member's quorum, or it has revealed shares of the same round, or
+                base, for others.
         """
-        context, names, of_round = self._context, survivors.survivors, (self._opened.model, self._opened.number)
-        before = context.revealed.get(of_round, names)
-        if before != names:
-            raise PrivacyError(
-                f"round {self._opened.number} of {self._opened.model} was unmasked for {', '.join(before)} already, "
-                "and the difference of the two sums would show: continue from another model, or without `secure`"
-            )
+        context, names, opened = self._context, survivors.survivors, self._opened
+        base = context.store.checkpoints[opened.model].version.outcome.digest
+        revealed = RevealedSum(model=opened.model, number=opened.number, base=base, survivors=names)
+        context.require_quorum(names)
+        context.revealed.require_only(revealed)
         signature = party.vote(names, set(self._sharers) - set(names))
         context.publish(self._about(ConsistencyCheck, signature=signature))
         signatures = await self._enough(self._signatures, partial(_passes, require_vote, survivors))
-        context.revealed[of_round] = names
+        await context.reducer.run(partial(context.revealed.remember, revealed))
         shares = await context.reducer.run(partial(party.reveal, signatures))
         context.publish(self._about(ShareReveal, shares=shares))
 
@@ -164,6 +164,20 @@ class SecureSumParticipant:
         if clipped := self._quantiser.exceeding(change):
             log.info("%d of %d values are clipped to %g before masking", clipped, len(change), self._secure.clip)
         return party.mask(self._quantiser.encode(change, self._weight(self._context.name)))
+
+    def _require_equal_weights(self) -> None:
+        """Where a site's noise is a part of the sum's, each contributor's must count the same.
+
+        Raises:
+            PrivacyError: some count more than others; names them.
+        """
+        own = self._advertisements[self._context.name].weight
+        others = [name for name in self._sharers if self._advertisements[name].weight != own]
+        if self._context.floor.equal_weights and others:
+            raise PrivacyError(
+                f"its own configuration is the floor: all contributions count the same, and {', '.join(others)} "
+                "advertised another weight", tuple(others),
+            )  # fmt: skip
 
     def _weight(self, name: str) -> float:
         """A weight relative to the largest one."""

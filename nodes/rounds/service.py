@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fednet.api import Participant
+from fednet.federated.floors import Floor
 from nodes.blob_store import BlobStore
 from nodes.capability import Handler
 from nodes.compute import ComputeThread, ThreadProgress
@@ -29,6 +30,7 @@ from nodes.rounds.coordinator import RoundCoordinator
 from nodes.rounds.leadership import Leadership
 from nodes.rounds.participant import RoundParticipant
 from nodes.rounds.participation import ParticipationQueue
+from nodes.rounds.revealed import RevealedSums
 from nodes.rounds.worker import RoundWorker
 from protocol.codec import Envelope
 from protocol.consistency import inconsistency
@@ -65,6 +67,8 @@ from protocol.topics import PROGRESS, ROUNDS
 
 log = logging.getLogger(__name__)
 
+NO_FLOOR = Floor()
+
 TO_LEADER = (ContributionReceipt, ModelAdopted, RoundDecline, RoundVote)
 TO_MEMBERS = (
     ContributionAvailable, RoundClose, ShardReduced,
@@ -81,7 +85,7 @@ class RoundService:
         reducer: the thread on which states are packed, checked and reduced.
         blob_store: what peers can fetch here, and what is fetched from them.
         folder: where checkpoints are kept; None keeps nothing on disk.
-        secure_only: whether this member contributes to secure rounds only, whatever is requested.
+        floor: what this member asks of every round at least, whatever is requested.
 
     Attributes:
         store: this member's checkpoints.
@@ -101,10 +105,10 @@ class RoundService:
         blob_store: BlobStore,
         folder: Path | None,
         *,
-        secure_only: bool = False,
+        floor: Floor = NO_FLOOR,
     ) -> None:
         self._node, self._compute, self._reducer, self._blob_store = node, compute, reducer, blob_store
-        self._secure_only = secure_only
+        self._floor, self._revealed = floor, RevealedSums(folder)
         self.store = CheckpointStore(folder)
         self.election = Election(node.name, node.spec.expected, self.store.term)
         self._participation = ParticipationQueue(node)
@@ -150,7 +154,7 @@ class RoundService:
         worker = RoundWorker(participant, self._compute, lambda: ThreadProgress(progress_publisher(self._node)))
         context = RoundContext(
             self._node.name, self._node.run, worker, self.store, self._blob_store, self._reducer,
-            self._publish, self._tell, secure_only=self._secure_only,
+            self._publish, self._tell, self._revealed, self._floor,
         )  # fmt: skip
         await context.resume()
         self._context = context

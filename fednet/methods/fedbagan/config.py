@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from fednet.data.classes import labels_of
 from fednet.data.site_data import check_data
 from fednet.federated.config import Federation, Mean, Replace
+from fednet.federated.floors import Floor
 from fednet.methods.common.config import ConfigSection, ImageConfig
 from fednet.models.config import CodecConfig
 
@@ -150,6 +151,10 @@ class FedBaganConfig(ImageConfig):
         """Rounds of the plain GAN that are as many batches as both trainings of the balancing one."""
         before = -(-self.autoencoder.rounds * self.autoencoder.steps // self.gan.steps)
         return before + self.gan.rounds if self.baseline else 0
+
+    def floor(self) -> Floor:
+        """What a site asks of every round: no less than one of its own job, whose moments have a wider clip."""
+        return Floor.of(self.federation, self.summing)
 
     @property
     def summing(self) -> Federation:

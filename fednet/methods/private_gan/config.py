@@ -6,12 +6,14 @@ The shape of the networks is configured in `fednet.models.gan`, how contribution
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from fednet.federated.config import Federation, Mean
+from fednet.federated.floors import Floor
 from fednet.methods.common.config import ConfigSection, ImageConfig
 from fednet.models.config import GanConfig
 
@@ -170,7 +172,16 @@ class PrivateGanConfig(ImageConfig):
             raise ValueError("privacy.level client bounds what one site can change: set share.weight: equal")
         if self.share.clip is not None:
             raise ValueError("privacy.level client clips to privacy.clip: leave share.clip out")
+        if self.share.pace == "adaptive":
+            raise ValueError(
+                "privacy.level client hides a site's change in a sum, and the step size of share.pace adaptive, which "
+                "every round records, follows from that change: set share.pace: equal"
+            )
         return self
+
+    def floor(self) -> Floor:
+        """What a site asks of every round: at client level all count the same, since each adds a part of the noise."""
+        return replace(Floor.of(self.federation), equal_weights=self.privacy.level == "client")
 
     def planned(self) -> int:
         """How many accounted steps a site takes if all rounds are held."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from fednet.federated.config import Federation, wants_secure
+from fednet.federated.config import Federation
 
 
 @pytest.mark.parametrize(
@@ -53,15 +53,3 @@ def test_what_works_survives_its_text(settings: dict[str, Any]) -> None:
 def test_what_cannot_work_is_refused(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         Federation.model_validate(settings)
-
-
-@pytest.mark.parametrize(("federation", "wanted"), [({}, False), ({"secure": {}}, True)])
-def test_a_method_that_wants_secure_rounds_is_told(federation: dict[str, Any], wanted: bool) -> None:
-    class Deep(BaseModel):
-        federation: Federation
-
-    class Settings(BaseModel):
-        rounds: int
-        deep: Deep
-
-    assert wants_secure(Settings.model_validate({"rounds": 1, "deep": {"federation": federation}})) is wanted

@@ -18,6 +18,7 @@ from fednet.errors import MethodError
 from fednet.federated import chunkwise, hash_tree, robust, state_file
 from fednet.federated.aggregation import aggregate
 from fednet.federated.config import Federation
+from fednet.federated.floors import Floor
 from fednet.federated.state import digest, model_tensors
 from nodes import blob_stream
 from nodes.blob_store import BlobStore
@@ -25,7 +26,7 @@ from nodes.node import Node
 from nodes.peer_directory import CapabilityPublisher, PeerDirectory
 from nodes.rounds import context, reduction
 from nodes.rounds.client import RoundsClient
-from nodes.rounds.service import RoundService
+from nodes.rounds.service import NO_FLOOR, RoundService
 from nodes.spec import NodeSpec, Timing
 from protocol.messages import Message
 from protocol.topics import ROUNDS
@@ -89,12 +90,14 @@ class MemberGroup:
         compute: makes a compute thread whose jobs take so many seconds.
         names: of the configured members.
         changes: of their specifications.
+        floor: of those that join from now on.
     """
 
     cluster: Any
     compute: Callable[..., Any]
     names: tuple[str, ...]
     changes: dict[str, Any] = field(default_factory=dict)
+    floor: Floor = NO_FLOOR
     members: dict[str, Member] = field(default_factory=dict)
     client: RoundsClient | None = None
     driver: Node | None = None
@@ -105,7 +108,7 @@ class MemberGroup:
         spec: NodeSpec = self.cluster.spec(name, join=self.addresses(), expected=self.names, **self.changes)
         node = Node(spec, bus)
         blob_store, publisher = BlobStore(node), CapabilityPublisher(node)
-        service = RoundService(node, self.compute(seconds), self.compute(0.0), blob_store, folder)
+        service = RoundService(node, self.compute(seconds), self.compute(0.0), blob_store, folder, floor=self.floor)
         place = float(self.names.index(name) + 1)
         member = Member(node, bus, service, StepParticipant(name, place, place), blob_store, publisher)
         await self.cluster.enter(node, blob_store, publisher, service)

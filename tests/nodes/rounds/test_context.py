@@ -11,9 +11,11 @@ import torch
 
 from fednet.api import ModelState
 from fednet.errors import ModelError
+from fednet.federated.floors import Floor
 from fednet.federated.state import digest, pack
 from fednet.federated.state_file import PackedState
 from nodes.rounds.context import RoundContext, wait_finished
+from nodes.rounds.revealed import RevealedSums
 from protocol.messages.rounds import BlobRef
 
 Play = Callable[..., Any]
@@ -99,7 +101,10 @@ def context_and_blob(state: ModelState, compute: Any) -> tuple[RoundContext, Blo
     """The context of a member whose peers hold one state."""
     packed = PackedState.of(state)
     blob = BlobRef(digest=packed.tree.root, size=packed.tree.size)
-    return RoundContext("a", "run", None, None, Blobs(packed), compute, print, print), blob  # type: ignore[arg-type]
+    missing: Any = None
+    blobs: Any = Blobs(packed)
+    revealed, floor = RevealedSums(None), Floor()
+    return RoundContext("a", "run", missing, missing, blobs, compute, print, print, revealed, floor), blob
 
 
 @pytest.mark.parametrize(

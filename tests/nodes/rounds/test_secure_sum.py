@@ -176,20 +176,6 @@ def test_two_members_cannot_hide_from_each_other(tell: Tell, make_group: MakeGro
     tell(story)
 
 
-def test_a_secure_only_member_contributes_to_no_other_rounds(tell: Tell, make_group: MakeGroup) -> None:
-    async def story(cluster: Any) -> None:
-        group = make_group(cluster, "a", "b", "c")
-        await group.start()
-        for member in group.members.values():
-            object.__setattr__(member.service._context, "secure_only", True)
-        with pytest.raises(MethodError, match="behind a secure sum only"):
-            await group.run_rounds()
-        assert not any(member.participant.tasks for member in group.members.values())
-        assert await group.run_rounds("secure", secure=SECURE)
-
-    tell(story)
-
-
 def test_too_few_survivors_unmask_nothing(tell: Tell, make_group: MakeGroup) -> None:
     async def story(cluster: Any) -> None:
         group = make_group(cluster, *FIVE)

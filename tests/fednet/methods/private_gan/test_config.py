@@ -28,6 +28,7 @@ def config(**keys: Any) -> PrivateGanConfig:
         ({"privacy": {"level": "client"}}, "share.weight: equal"),
         ({"privacy": {"level": "client"}, "federation": {"rule": {"kind": "median"}}}, "median is none"),
         ({"privacy": {"level": "client"}, "share": {"weight": "equal", "clip": 1.0}}, "leave share.clip out"),
+        ({"privacy": {"level": "client"}, "share": {"weight": "equal", "pace": "adaptive"}}, "set share.pace: equal"),
         ({"rounds": 0}, "nothing is trained"),
     ],
 )

@@ -1,0 +1,87 @@
+"""What a site asks of every round at least, by its own configuration: a plan may be stricter and never laxer.
+
+Any node may request rounds, and a leader opens them; so a site holds each plan against its floor before it contributes,
+and the survivors of a sum before it reveals shares. The aggregation rule is no part of it: it protects the model, which
+a majority votes for, and nothing of a site's data. Knows no network and no method: a method whose plans differ from its
+`federation` settings, or whose privacy asks for more, says so (`HasFloor`). Imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from pydantic import BaseModel
+
+from fednet.federated.config import Federation, Secure
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The least that a site asks of a round.
+
+    Attributes:
+        secure: behind a secure sum only, with at most this clip and at least this threshold (None: the usual one).
+        quorum: contributions of a round, and survivors of a secure sum.
+        equal_weights: whether all contributions to a sum must count the same: then the noise in each is the same part
+            of the sum's, and nobody's outweighs the others'.
+    """
+
+    secure: Secure | None = None
+    quorum: int = 1
+    equal_weights: bool = False
+
+    @classmethod
+    def of(cls, *federations: Federation) -> Floor:
+        """What all these federations grant, which are the ones that a method's own job requests."""
+        secures = [each.secure for each in federations if each.secure is not None]
+        if not secures:
+            return cls(quorum=min((each.quorum for each in federations), default=1))
+        thresholds = [each.threshold for each in secures]
+        least = None if None in thresholds else min(filter(None, thresholds))
+        secure = Secure(clip=max(each.clip for each in secures), threshold=least)
+        return cls(secure, min(each.quorum for each in federations))
+
+    def undercut_by(self, federation: Federation, usual_threshold: int) -> str | None:
+        """How a plan is laxer than this site's configuration, in one sentence; None if it is not.
+
+        Args:
+            federation: of the plan.
+            usual_threshold: of a secure sum of the round's contributors, where none is configured.
+        """
+        if federation.quorum < self.quorum:
+            return f"a quorum of {federation.quorum} was asked for, and this site's is {self.quorum}"
+        if self.secure is None:
+            return None
+        asked = federation.secure
+        if asked is None:
+            return "rounds without `secure` were asked for, and this site contributes behind a secure sum only"
+        if asked.clip > self.secure.clip:
+            return f"a secure sum with clip {asked.clip:g} was asked for, and this site's is {self.secure.clip:g}"
+        threshold, least = (each.threshold or usual_threshold for each in (asked, self.secure))
+        if threshold < least:
+            return f"a secure sum with threshold {threshold} was asked for, and this site's is {least}"
+        return None
+
+
+@runtime_checkable
+class HasFloor(Protocol):
+    """Settings of a method that know their floor."""
+
+    def floor(self) -> Floor:
+        """What a site with these settings asks of every round at least."""
+
+
+def floor_of(settings: BaseModel) -> Floor:
+    """The floor of a site with a method's settings: as they say, or of every `Federation` among them."""
+    return settings.floor() if isinstance(settings, HasFloor) else Floor.of(*_federations(settings))
+
+
+def _federations(settings: BaseModel) -> Iterator[Federation]:
+    for name in type(settings).model_fields:
+        part = getattr(settings, name)
+        if isinstance(part, Federation):
+            yield part
+        elif isinstance(part, BaseModel):
+            yield from _federations(part)
