@@ -126,7 +126,8 @@ async def _agree(site: Announcer, compute: ComputeThread, statements: _Statement
     agreement = hashlib.sha256(json.dumps(announcements).encode()).hexdigest()
     if differing := directory.other_agreements(agreement):
         raise MethodError(
-            f"{name}: {', '.join(differing)} began this run with other data of a site: a site has been restarted with "
-            "other classes or pictures of another shape; put them back, or start the run anew"
+            f"{name}: this run began with other classes, or with images of another shape, as {', '.join(differing)} "
+            f"say: the data of {name}, or of another site that was restarted, is no longer what it was; put it back, "
+            "or start the run anew"
         )
     statements.own.agree(agreement)

@@ -143,10 +143,27 @@ def training_images(config: DataConfig, choose: Choose | None = None, held_out: 
     Raises:
         DataError: the data set is missing, malformed or does not fit the configuration.
     """
-    pool, order = _plan(config, held_out)["train"]
-    if choose is not None:
-        order = order[choose(pool.labels[order], pool.classes)]
+    pool, order = _chosen(config, choose, held_out)
     return _read(pool, order, "train")
+
+
+def training_labels(config: DataConfig, choose: Choose | None = None, held_out: HeldOut | None = None) -> Tensor:
+    """The labels int64 (n,) of what `training_images` would read, in the same order; reads no picture.
+
+    Raises:
+        DataError: as there.
+    """
+    pool, order = _chosen(config, choose, held_out)
+    return pool.labels[order]
+
+
+def measuring_sizes(config: DataConfig, held_out: HeldOut) -> dict[str, int]:
+    """How many pictures `load` would give the judge and the test; reads no picture.
+
+    Raises:
+        DataError: the data set is missing or malformed, or there are too few.
+    """
+    return {name: len(order) for name, (_, order) in _plan(config, held_out).items() if name != "train"}
 
 
 def stratified(labels: Tensor, *purpose: str) -> Tensor:
@@ -182,6 +199,12 @@ def _plan(config: DataConfig, held_out: HeldOut | None) -> dict[str, tuple[Image
             "measure: null"
         )
     return plan
+
+
+def _chosen(config: DataConfig, choose: Choose | None, held_out: HeldOut | None) -> tuple[ImagePool, Tensor]:
+    """The pool of the training pictures, and which of them are chosen."""
+    pool, order = _plan(config, held_out)["train"]
+    return pool, order if choose is None else order[choose(pool.labels[order], pool.classes)]
 
 
 def _cut(order: Tensor, held_out: HeldOut) -> tuple[Tensor, ...]:

@@ -72,6 +72,19 @@ def run_parts(
     return local_parts(training_images(data, chooser(regime, site), held_out), regime, site)
 
 
+def run_labels(data: DataConfig, regime: PartitionConfig, site: SiteContext, held_out: HeldOut | None = None) -> Tensor:
+    """The labels of what `run_share` would read; reads no picture.
+
+    Raises:
+        DataError: as there.
+    """
+    from fednet.data.datasets import training_labels  # noqa: PLC0415 - as above
+    from fednet.data.local_split import train_and_test  # noqa: PLC0415 - as above
+
+    labels = training_labels(data, chooser(regime, site), held_out)
+    return labels[train_and_test(labels.clamp(min=0), regime.train_ratio, site.seed, site.index)[0]]
+
+
 def chooser(regime: PartitionConfig, site: SiteContext) -> Choose:
     """What chooses a site's share of labelled pictures; pictures without labels are divided as if of one class."""
     from fednet.data.partition import partition  # noqa: PLC0415 - as above

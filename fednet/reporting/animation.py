@@ -12,8 +12,8 @@ from torch import Tensor
 from fednet.files import write_whole
 from fednet.images import grid, save_png
 
-SHOWN, COLUMNS = 40, 10
-"""Samples in a grid, and in one of its rows."""
+ROWS, COLUMNS, MAX_COLUMNS = 4, 10, 20
+"""Rows of a grid; samples in a row, unless somebody wants another number, and at most."""
 PAUSE, LAST = 250, 2000
 """Milliseconds of a frame of the animation, and of its last one."""
 ANIMATION = "samples/rounds.gif"
@@ -24,9 +24,9 @@ def grid_path(number: int) -> str:
     return f"samples/round-{number:04d}.png"
 
 
-def write_grid(folder: Path, number: int, images: Tensor) -> None:
-    """Writes the first samples (n, c, h, w) in [-1, 1] as a grid."""
-    save_png(folder / grid_path(number), grid(images[:SHOWN], COLUMNS))
+def write_grid(folder: Path, number: int, images: Tensor, columns: int = COLUMNS) -> None:
+    """Writes the first samples (n, c, h, w) in [-1, 1] as a grid of `ROWS` rows, left to right."""
+    save_png(folder / grid_path(number), grid(images[: ROWS * columns], columns))
 
 
 def animate(folder: Path, numbers: Sequence[int]) -> None:

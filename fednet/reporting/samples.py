@@ -18,6 +18,8 @@ from fednet.files import write_whole
 
 SAMPLES_FILE = "samples.safetensors"
 """The name of the file in a folder of samples."""
+LAST_SAMPLES = "samples/last.safetensors"
+"""Below a run's folder: the samples after the last round."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ def read_samples(path: Path) -> SampleBatch:
             labels = file.get_tensor("labels") if "labels" in file.keys() else None  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise DataError(
-            f"{path} holds no samples ({error}); expected {SAMPLES_FILE} of a run or of fednet sample"
+            f"{path} holds no samples ({error}); expected images as a run leaves them ({SAMPLES_FILE}, {LAST_SAMPLES}, "
+            "sites/*/generated-*.safetensors of cmtii) or as fednet sample does"
         ) from error
     if images.ndim != 4 or not images.is_floating_point() or (labels is not None and labels.shape != images.shape[:1]):
         raise DataError(f"{path} holds no samples: expected images (n, c, h, w) and labels (n,)")

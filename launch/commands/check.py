@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from launch.config.schema import LoadedConfig
+    from nodes.spec import NodeSpec
 
 
 def check(config: ConfigArgument, overrides: OverridesOption = None, insecure: InsecureOption = False) -> None:
@@ -39,6 +40,7 @@ def check(config: ConfigArgument, overrides: OverridesOption = None, insecure: I
             table.add_row(name, "client", "elsewhere", "–", entry.listen, style="dim")
     if problems:
         raise ConfigError(*problems)
+    _show_split(loaded, specs, console)
     console.print(f"{config} is fine: method {loaded.cluster.method}, seed {loaded.cluster.seed}", highlight=False)
     console.print(table)
 
@@ -59,6 +61,21 @@ def _show_data(loaded: LoadedConfig, names: Sequence[str], console: Console) -> 
         data_survey.show(console, data, found)
         if reason := data_survey.refused(data, found):
             yield data_problem(loaded, use, reason)
+
+
+def _show_split(loaded: LoadedConfig, specs: Sequence[NodeSpec], console: Console) -> None:
+    """Prints how many pictures will be used for what, if the method's sites have pictures."""
+    from fednet.methods.common.config import ImageConfig  # noqa: PLC0415 - as above
+
+    if not isinstance(loaded.method, ImageConfig):
+        return
+    from launch.report import data_survey  # noqa: PLC0415 - as above
+    from launch.run.data_split import data_split  # noqa: PLC0415 - imports torch
+
+    split = data_split(loaded, loaded.method, specs)
+    console.print(data_survey.split_table(split))
+    if split.note:
+        console.print(split.note, markup=False, highlight=False, soft_wrap=True)
 
 
 def doctor(

@@ -6,7 +6,7 @@ they go: one grid where a .png is named, else a folder with a file each.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -170,9 +170,16 @@ def _checkpoint_method(path: Path) -> str:
     drawing = [name for name, drawer in drawers.items() if drawer and drawer.from_checkpoint]
     known = sorted(set(metadata) & set(drawing))
     if len(known) != 1:
-        expected = f"a checkpoint of one of the methods {', '.join(drawing)}"
-        raise ConfigError(ConfigProblem(f"--checkpoint {path}", expected, hint="Name its method with --method."))
+        expected = f"a checkpoint of one of the methods {', '.join(drawing)}, or --method with its method"
+        raise ConfigError(ConfigProblem(f"--checkpoint {path}", expected, _content(metadata, drawers)))
     return known[0]
+
+
+def _content(metadata: Mapping[str, str], methods: Iterable[str]) -> str:
+    """What a safetensors file from which nothing can be drawn is instead, as its metadata say."""
+    if owners := sorted(set(metadata) & set(methods)):
+        return f"a file of the method {owners[0]}"
+    return "samples, which `fednet fid` compares" if "classes" in metadata else "a file that names no method"
 
 
 def _drawer(name: str) -> Drawer:

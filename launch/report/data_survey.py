@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from fednet.data.config import DataConfig
 from fednet.data.survey import DataSurvey, FolderFiles
+from launch.config.schema import DRIVER
 from launch.output import open_table
+
+if TYPE_CHECKING:
+    from launch.run.data_split import DataSplit
 
 MAX_ROWS = 50
 """Classes in a table; of more the first ones."""
@@ -61,6 +65,17 @@ def class_table(survey: DataSurvey) -> Table:
         table.add_row(number, name or "(none)", *(str(counts.get(name, 0)) for counts in survey.counts.values()))
     if len(names) > MAX_ROWS:
         table.add_row("…", f"{len(names) - MAX_ROWS} more", *("" for _ in survey.counts))
+    return table
+
+
+def split_table(split: DataSplit) -> Table:
+    """How many pictures are used for what, by site; the driver's are those that samples are measured with."""
+    rows = {**split.sites, **({DRIVER: split.measuring} if split.measuring else {})}
+    uses = tuple(dict.fromkeys(use for parts in rows.values() for use in parts))
+    table = open_table("split", "pictures", *uses)
+    for name, parts in rows.items():
+        whose = "to measure with" if name == DRIVER else "its own" if name in split.own else "a share of the run's"
+        table.add_row(name, whose, *(str(parts.get(use, "–")) for use in uses))
     return table
 
 

@@ -27,6 +27,7 @@ from fednet.federated.local_network import local_ask, local_network
 from fednet.methods.novelty import services
 from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.site import NoveltySite
+from fednet.methods.novelty.validation import ClassifierValidation
 from fednet.methods.score_inference.config import ArmConfig, RuleName, RulePhase, SamplesConfig, ScoreInferenceConfig
 from fednet.methods.score_inference.messages import read_score_capabilities
 from fednet.methods.score_inference.rules import RULES
@@ -204,7 +205,7 @@ class Trained:
     """What came of all that was asked for, by plan, and the models at the end."""
 
     closed: dict[str, tuple[RoundRecord, ...]]
-    validated: dict[str, services.ClassifierValidation]
+    validated: dict[str, ClassifierValidation]
     models: dict[str, bytes]
 
 

@@ -1,5 +1,6 @@
 """The job of a run: pseudo-words are learnt and offered, encoders tuned, and every arm is measured at every site.
 
+Without pictures to measure with, the sites count on their own test alone, and no judge looks at what they generate.
 Measurements are kept in a journal. The same code runs over the bus and in one process.
 """
 
@@ -17,7 +18,7 @@ from fednet.images import save_png
 from fednet.methods.cmtii.centralised_baseline import centralised_counts
 from fednet.methods.cmtii.config import CmtiiConfig
 from fednet.methods.cmtii.evaluation import judge_to_inputs
-from fednet.methods.cmtii.findings import ClassCounts, CmtiiFindings, accuracy
+from fednet.methods.cmtii.findings import ClassCounts, CmtiiFindings, mean_accuracy
 from fednet.methods.cmtii.messages import (
     EVALUATE,
     EVALUATE_GENERATED,
@@ -32,8 +33,7 @@ from fednet.methods.cmtii.results import REAL_GRID, summarise, write_metrics
 from fednet.methods.cmtii.site_data import CmtiiDataSplit
 from fednet.methods.common.job import JudgedContext, run_stages, summarise_each
 from fednet.methods.common.json_tensor import ask_for_json
-from fednet.methods.common.measures import required_splits
-from fednet.methods.common.report import with_data
+from fednet.methods.common.measures import measuring_splits
 from fednet.reporting.summary import Summary, write_summary
 
 Steps = Iterator[CmtiiFindings]
@@ -58,21 +58,21 @@ def run_job(config: CmtiiConfig, network: Network, folder: Path, seed: int, prog
         Stopped: `progress` asks for the end.
     """
     capabilities = read_cmtii_capabilities(network.capabilities)
-    splits = required_splits(config, capabilities, "the method cmtii")
-    splits = CmtiiDataSplit(config.data, config.public).oriented(splits)
+    splits = measuring_splits(config, capabilities, strange=False)
+    if splits is not None:
+        splits = CmtiiDataSplit(config.data, config.public).oriented(splits)
     context = CmtiiContext.start(config, network, capabilities, splits, folder, seed=seed, progress=progress)
-    if config.report.real:
+    if splits is not None and config.report.real:
         save_png(folder / REAL_GRID, class_grid(splits.test.images, splits.test.labels))
+
+    def shown(latest: CmtiiFindings) -> Summary:
+        return context.with_data(summarise(config, capabilities, latest, folder))
+
     stages = (_zero_shot, _rounds, _baselines, _evaluated, _centralised_baseline)
     steps = run_stages(stages, context, CmtiiFindings(), progress)
-    findings = summarise_each(
-        steps,
-        lambda latest: with_data(summarise(config, capabilities, latest, folder), capabilities),
-        folder,
-        CmtiiFindings(),
-    )
+    findings = summarise_each(steps, shown, folder, CmtiiFindings())
     write_metrics(folder, config, capabilities, findings)
-    summary = with_data(summarise(config, capabilities, findings, folder), capabilities)
+    summary = shown(findings)
     write_summary(folder, summary)
     return summary
 
@@ -97,8 +97,11 @@ class CmtiiContext(JudgedContext[CmtiiConfig, CmtiiCapabilities]):
         return self.journal.once(f"evaluate-{arm}-{number}", dict[str, ClassCounts], measure)
 
     def test(self) -> dict[str, torch.Tensor]:
-        """The test pictures as a question's inputs."""
-        return {"images": self.splits.test.images, "labels": self.splits.test.labels}
+        """The test pictures as a question's inputs; none where nothing is measured."""
+        if self.measures is None:
+            return {}
+        test = self.measures.splits.test
+        return {"images": test.images, "labels": test.labels}
 
 
 def _zero_shot(context: CmtiiContext, findings: CmtiiFindings, _progress: Progress) -> Steps:
@@ -112,12 +115,11 @@ def _rounds(context: CmtiiContext, findings: CmtiiFindings, progress: Progress) 
         yield findings
         tuned = context.exchange(TUNE, number, arm="exchange")
         counts = context.counts("exchange", number)
-        mean = sum(accuracy(one["test"]) for one in counts.values()) / len(counts)
         findings = replace(
             findings,
             exchanges=(*findings.exchanges, tuned),
             arms={**findings.arms, "exchange": counts},
-            rounds=(*findings.rounds, mean),
+            rounds=(*findings.rounds, mean_accuracy(counts)),
         )
         yield findings
 
@@ -133,10 +135,13 @@ def _baselines(context: CmtiiContext, findings: CmtiiFindings, progress: Progres
 
 
 def _evaluated(context: CmtiiContext, findings: CmtiiFindings, progress: Progress) -> Steps:
+    if context.measures is None and not context.config.report.leakage:
+        return
     progress.report("evaluation", 0, 1)
 
     def measure() -> dict[str, dict[str, Any]]:
-        inputs = {**context.test(), **judge_to_inputs(context.judge)}
+        judge = {} if context.measures is None else judge_to_inputs(context.measures.judge)
+        inputs = {**context.test(), **judge}
         question = Question(EVALUATE_GENERATED, inputs, {"round": context.config.rounds})
         return ask_for_json(context.network, question, "evaluation")
 
@@ -144,12 +149,14 @@ def _evaluated(context: CmtiiContext, findings: CmtiiFindings, progress: Progres
 
 
 def _centralised_baseline(context: CmtiiContext, findings: CmtiiFindings, progress: Progress) -> Steps:
-    if not context.config.report.central or any(site.own for site in context.capabilities.values()):
+    measures = context.measures
+    own = any(site.own for site in context.capabilities.values())
+    if measures is None or own or not context.config.report.central:
         return
 
     def measure() -> list[list[int]]:
         counts = centralised_counts(
-            context.config, context.splits.test,
+            context.config, measures.splits.test,
             sites=len(context.capabilities), folder=context.folder, seed=context.seed, progress=progress,
         )  # fmt: skip
         counted: list[list[int]] = counts.tolist()

@@ -35,7 +35,7 @@ def agree(config: CmtiiConfig, announcements: Mapping[str, str]) -> None:
     """Refuses what the samples could not be compared with."""
     from fednet.methods.common.measures import require_measurable  # noqa: PLC0415 - imports torch
 
-    require_measurable(config, announcements, "the method cmtii")
+    require_measurable(config, announcements)
 
 
 METHOD = Method(

@@ -1,6 +1,6 @@
-"""A site's files below the run's folder: its words, those of other sites, adapters, and grids of pictures.
+"""A site's files below the run's folder: its words, those of other sites, adapters, and the pictures that it generates.
 
-All but the grids are read by a restarted site, which then offers, generates and classifies as before; what it has
+All but the pictures are read by a restarted site, which then offers, generates and classifies as before; what it has
 learnt in a round already it does not learn twice, since a second training would start from the words of the first.
 The files carry a digest of configuration and seed; those of another one are ignored. Knows no network.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from fednet.api import ModelState, Offer, OfferBatch
 from fednet.images import Pixels, grid, save_png
 from fednet.methods.common.checkpoint import read_checkpoint, write_checkpoint
 from fednet.reporting.json_text import to_json
+from fednet.reporting.samples import SampleBatch, write_samples
 
 T = TypeVar("T")
 
@@ -134,10 +135,12 @@ class SiteStore:
         """
         return self._read(f"adapter-{arm}", lambda _note, state: state)
 
-    def show(self, file: str, images: Tensor, labels: Tensor) -> None:
-        """Writes a grid with a row for every class, if there are pictures."""
+    def show(self, file: str, images: Tensor, labels: Tensor, classes: Sequence[str]) -> None:
+        """Writes a grid with a row for every class, and beside it all pictures as tensors, if there are any."""
         if len(images):
             save_png(self.path(file), class_grid(images, labels))
+            samples = SampleBatch(images, labels, classes=tuple(classes))
+            write_samples(self.path(file).with_suffix(".safetensors"), samples)
 
     def _write(self, name: str, state: ModelState, note: Mapping[str, object]) -> None:
         text = to_json({**note, "terms": self._settings})

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean
 
 from fednet.methods.cmtii.config import CmtiiConfig
-from fednet.methods.cmtii.findings import CmtiiFindings, accuracy
+from fednet.methods.cmtii.findings import CmtiiFindings, accuracy, mean_accuracy
 from fednet.methods.cmtii.messages import ARMS, CmtiiCapabilities
 from fednet.methods.cmtii.persistence import OWN_GRID, generated_grid, site_file_path
 from fednet.methods.common.report import count_of, non_empty
@@ -39,8 +39,13 @@ JUDGE_NOTE = (
 )
 ATTACK_NOTE = (
     ".5 is chance. Distances are Euclidean, over pixels in [-1, 1], to the pictures that a word was learnt from; "
-    "non-members are real pictures of the class that no site trained on. A generated picture is no copy where it is no "
+    "non-members are real pictures of the class that no site trained on, of a site's own data those of its own test. A "
+    "generated picture is no copy where it is no "
     "nearer than they are. These measures bound nothing: another attack may do better."
+)
+OWN_TEST_NOTE = (
+    "There are no pictures of all classes to measure with (measure.data): each site counts on its own test, of the "
+    "classes that it has, so that what it learns of the others' classes is not seen here."
 )
 SiteCapabilities = Mapping[str, CmtiiCapabilities]
 
@@ -49,9 +54,9 @@ def summarise(config: CmtiiConfig, capabilities: SiteCapabilities, findings: Cmt
     """What a reader is shown of the findings so far."""
     sections = (
         SummarySection(
-            title="Accuracy over all classes",
+            title=_accuracy_title(findings),
             table=_arms(findings),
-            notes=_arm_descriptions(config),
+            notes=_arm_descriptions(config, findings),
             charts=_rounds(findings),
         ),
         SummarySection(title="Traffic", table=_bytes(capabilities, findings), notes=_traffic_notes(findings)),
@@ -79,7 +84,7 @@ def write_metrics(folder: Path, config: CmtiiConfig, capabilities: SiteCapabilit
     write_json(
         folder / "metrics.json",
         {
-            "arms": {arm: mean(arm_accuracies(findings, arm, "test").values()) for arm in findings.arms},
+            "arms": {arm: _mean(arm_accuracies(findings, arm, "test").values()) for arm in findings.arms},
             "local": {arm: _mean(arm_accuracies(findings, arm, "local").values()) for arm in findings.arms},
             "central": None if findings.central is None else accuracy(findings.central),
             "sites": {arm: arm_accuracies(findings, arm, "test") for arm in findings.arms},
@@ -96,8 +101,8 @@ def write_metrics(folder: Path, config: CmtiiConfig, capabilities: SiteCapabilit
 
 
 def arm_accuracies(findings: CmtiiFindings, arm: str, part: str) -> dict[str, float]:
-    """The accuracy of an arm on the "test" of all or on each site's "local" one, by site."""
-    return {site: accuracy(counts[part]) for site, counts in sorted(findings.arms[arm].items())}
+    """The accuracy of an arm on the "test" of all or on each site's "local" one, by site; none where there is none."""
+    return {site: accuracy(counts[part]) for site, counts in sorted(findings.arms[arm].items()) if part in counts}
 
 
 def words_per_site(findings: CmtiiFindings) -> dict[str, int]:
@@ -132,13 +137,30 @@ def _title(capabilities: SiteCapabilities, findings: CmtiiFindings) -> str:
     sites = f"{count_of(tuple(capabilities), 'site')}, {sum(words_per_site(findings).values())} pseudo-words"
     if "exchange" not in findings.arms:
         return sites
-    reached = {arm: mean(arm_accuracies(findings, arm, "test").values()) for arm in findings.arms}
+    reached = {arm: mean_accuracy(counts) for arm, counts in findings.arms.items()}
+    if math.isnan(reached["exchange"]):
+        return sites
     beside = f", alone {reached['local']:.2f}" if "local" in reached else ""
-    return f"{sites}: accuracy over all classes {reached['exchange']:.2f}{beside}"
+    title = _accuracy_title(findings)
+    return f"{sites}: {title[0].lower()}{title[1:]} {reached['exchange']:.2f}{beside}"
+
+
+def _shares_a_test(findings: CmtiiFindings) -> bool:
+    return any("test" in counts for sites in findings.arms.values() for counts in sites.values())
+
+
+def _accuracy_title(findings: CmtiiFindings) -> str:
+    return "Accuracy over all classes" if _shares_a_test(findings) else "Accuracy on each site's own test"
 
 
 def _arms(findings: CmtiiFindings) -> SummaryTable | None:
     rows: list[tuple[Cell, ...]] = []
+    if not _shares_a_test(findings):
+        sites = sorted({site for counts in findings.arms.values() for site in counts})
+        for arm in (arm for arm in ARMS if arm in findings.arms):
+            own = arm_accuracies(findings, arm, "local")
+            rows.append((arm, _mean(own.values()), *(_none_if_nan(own.get(site, math.nan)) for site in sites)))
+        return SummaryTable(columns=("arm", "mean", *sites), rows=tuple(rows)) if rows else None
     for arm in (arm for arm in ARMS if arm in findings.arms):
         everywhere, own = arm_accuracies(findings, arm, "test"), arm_accuracies(findings, arm, "local")
         rows.append((arm, mean(everywhere.values()), min(everywhere.values()), _mean(own.values())))
@@ -149,22 +171,24 @@ def _arms(findings: CmtiiFindings) -> SummaryTable | None:
     return SummaryTable(columns=columns, rows=tuple(rows)) if rows else None
 
 
-def _arm_descriptions(config: CmtiiConfig) -> tuple[str, ...]:
+def _arm_descriptions(config: CmtiiConfig, findings: CmtiiFindings) -> tuple[str, ...]:
+    own = () if _shares_a_test(findings) else (OWN_TEST_NOTE,)
     first = (
         "zero-shot: the classes' names, nothing tuned. local: own words, tuned on own pictures. exchange: also the "
         "words of others, and pictures generated from them. control: generated from the tokens of the classes' names. "
         "central: all pictures at one place, a baseline."
     )
     if not config.public:
-        return (first,)
-    return (first, f"Public: {config.public:.0%} of the training pictures, never transposed; all others are.")
+        return (first, *own)
+    return (first, *own, f"Public: {config.public:.0%} of the training pictures, never transposed; all others are.")
 
 
 def _rounds(findings: CmtiiFindings) -> tuple[SummaryChart, ...]:
-    if len(findings.rounds) < 2:
+    points = tuple((float(number), value) for number, value in enumerate(findings.rounds, 1) if not math.isnan(value))
+    if len(points) < 2:
         return ()
-    points = tuple((float(number), value) for number, value in enumerate(findings.rounds, 1))
-    return (SummaryChart(title="accuracy, test of all, mean of sites", across="round", lines={"exchange": points}),)
+    test = "test of all" if _shares_a_test(findings) else "own test"
+    return (SummaryChart(title=f"accuracy, {test}, mean of sites", across="round", lines={"exchange": points}),)
 
 
 def _bytes(capabilities: SiteCapabilities, findings: CmtiiFindings) -> SummaryTable | None:
@@ -188,16 +212,17 @@ def _traffic_notes(findings: CmtiiFindings) -> tuple[str, ...]:
 
 
 def _generated_quality(findings: CmtiiFindings) -> SummaryTable | None:
-    if not findings.evaluations:
+    judged = {name: one["worth"] for name, one in sorted(findings.evaluations.items()) if "worth" in one}
+    if not judged:
         return None
     keys = ("count", "accuracy", "frechet", "floor", "inception_score")
     columns = ("site", "generated", "judged right", "Frechet", "real halves", "Inception Score")
-    rows = [(name, *(one["worth"][key] for key in keys)) for name, one in sorted(findings.evaluations.items())]
+    rows = [(name, *(one[key] for key in keys)) for name, one in judged.items()]
     return SummaryTable(columns=columns, rows=tuple(rows))
 
 
 def _features(findings: CmtiiFindings) -> tuple[str, ...]:
-    return (JUDGE_NOTE,) if findings.evaluations else ()
+    return (JUDGE_NOTE,) if any("worth" in one for one in findings.evaluations.values()) else ()
 
 
 def _grids(capabilities: SiteCapabilities, folder: Path) -> tuple[SummaryFigure, ...]:
@@ -244,7 +269,7 @@ def _account(capabilities: SiteCapabilities, findings: CmtiiFindings) -> Partici
 
 def _accuracies(findings: CmtiiFindings) -> Sequence[tuple[str, str, dict[str, float | None]]]:
     return [
-        (arm, site, {part: _none_if_nan(accuracy(counts[part])) for part in ("test", "local")})
+        (arm, site, {part: _none_if_nan(accuracy(count)) for part, count in counts.items()})
         for arm, sites in findings.arms.items()
         for site, counts in sorted(sites.items())
     ]

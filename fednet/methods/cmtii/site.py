@@ -19,6 +19,7 @@ from fednet.api import ExchangePlan, NullProgress, Offer, OfferBatch, Progress, 
 from fednet.data.classes import listed_classes
 from fednet.data.config import DataConfig
 from fednet.data.datasets import ImageSet, outline
+from fednet.data.local_split import train_and_test
 from fednet.errors import DataError, MethodError
 from fednet.federated.offers import versions
 from fednet.federated.state import digest
@@ -113,10 +114,9 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
             Stopped: `progress` asks for the end.
         """
         progress.report("reading pictures", 0, 1)
-        split = CmtiiDataSplit(self.config.data, self.config.public, self.config.held_out_of_run)
-        own = self.read_own_images()
+        split, own = self._split(), self.read_own_images()
         data = split.site_data(self.config.partition, self.context, own).under(self.classes)
-        self.used_as(train=len(data.train), test=len(data.test))
+        self.used_as({"train": len(data.train), "test": len(data.test)})
         backend = self._backend or load_backend(self.config, self.context, split, progress)
         lexicon = Lexicon(backend.clip, self.classes, self.config.aliases, self.config.unknown)
         store = SiteStore(self.context.folder, self.context.name, cache_key(self._settings(data.train)))
@@ -126,6 +126,18 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
         for offer in store.received():
             lexicon.add_received(offer)
         return _LoadedCmtiiSite(data, backend, lexicon, store)
+
+    def labels_there(self) -> Tensor:
+        """The labels of the site's own pictures, or of its share of the private ones."""
+        if self.own is not None:
+            return super().labels_there()
+        return self._split().share_labels(self.config.partition, self.context)
+
+    def divided(self, labels: Tensor) -> dict[str, int]:
+        """A site tests itself with what partition.train_ratio leaves."""
+        ratio, context = self.config.partition.train_ratio, self.context
+        train, test = train_and_test(labels.clamp(min=0), ratio, context.seed, context.index)
+        return {"train": len(train), "test": len(test)}
 
     def capabilities(self) -> CmtiiCapabilities:
         """What the site says of itself."""
@@ -166,6 +178,9 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
         """
         if self.loaded.lexicon.add_received(offer):
             self.loaded.store.save_received(offer)
+
+    def _split(self) -> CmtiiDataSplit:
+        return CmtiiDataSplit(self.config.data, self.config.public, self.config.held_out_of_run)
 
     def _learn(self, call: ExchangePlan, progress: Progress) -> OfferBatch:
         loaded, context, number = self.loaded, self.context, parse_round(call.options)
@@ -210,7 +225,7 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
             progress=progress,
         )
         loaded.store.save_adapter(arm, state)
-        loaded.store.show(generated_grid(arm), images, labels)
+        loaded.store.show(generated_grid(arm), images, labels, train.classes)
         values = {**losses, "generated": float(len(labels))}
         self.record(f"{TUNE}/{arm}", values, number)
         return OfferBatch((), values)
@@ -247,38 +262,43 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
         return generate_images(net, words, count, shape, random=random, progress=progress)
 
     def _evaluate(self, question: Question) -> Mapping[str, Tensor]:
-        """How many pictures of each class an arm gets right: int64 (classes, 2), right and all, given and own."""
+        """How many pictures of each class an arm gets right: int64 (classes, 2), right and all, own and any given."""
         loaded, arm, given = self.loaded, parse_arm(question.options), self._images(question)
         state = None if arm == "zero-shot" else loaded.store.adapter(arm)
         if state is None and arm != "zero-shot":
             raise MethodError(f"{self.context.name} has not been tuned for {arm!r}: hold an exchange of {TUNE} first")
         clip, texts, own = loaded.backend.clip, self._texts(arm), loaded.data.test
+        parts = {"local": own} if given is None else {"test": given, "local": own}
         with with_adapter(clip, self.config.tune, state):
-            return {
-                "test": count_correct(clip, texts, given.images, given.labels),
-                "local": count_correct(clip, texts, own.images, own.labels),
-            }
+            return {name: count_correct(clip, texts, part.images, part.labels) for name, part in parts.items()}
 
     def _evaluate_generated(self, question: Question) -> Mapping[str, Tensor]:
-        """The measures of the site's generated pictures by the judge of the question, and what its words leak."""
+        """The measures of the site's generated pictures by a judge that is given, and what its words leak."""
         number, given, train = parse_round(question.options), self._images(question), self.loaded.data.train
-        judge = evaluation.judge_from_inputs(question.inputs, train.shape, train.classes, self.context.device)
-        known = self._exchanged.get(number)
-        images, labels = self._generated("exchange", number, NullProgress()) if known is None else known
-        measures: dict[str, Any] = {"worth": evaluation.evaluate_generated(judge, images, labels, given)}
+        measures: dict[str, Any] = {}
+        if given is not None:
+            judge = evaluation.judge_from_inputs(question.inputs, train.shape, train.classes, self.context.device)
+            known = self._exchanged.get(number)
+            images, labels = self._generated("exchange", number, NullProgress()) if known is None else known
+            measures["worth"] = evaluation.evaluate_generated(judge, images, labels, given)
         if self.config.report.leakage:
-            measures["leak"] = self._leakage(given)
+            measures |= self._leakage(self.loaded.data.test if given is None or self.own is not None else given)
         return {"evaluation": to_json_tensor(measures)}
 
     def _leakage(self, strangers: ImageSet) -> dict[str, Any]:
-        """The AUC of attacks on the site's own words, with pictures that no site trained on as non-members."""
+        """The AUC of attacks on the site's own words, as `leak`; nothing where there are no non-members.
+
+        Args:
+            strangers: pictures of the same source that no site trained on: of a site's own data those of its own test,
+                since an attack would tell another source's apart.
+        """
         loaded, context, config = self.loaded, self.context, self.config
         train, own, net = loaded.data.train, loaded.lexicon.own, loaded.backend.image_generator
         images, labels = generate_images(
             net, {label: [word] for label, word in sorted(own.items())}, config.tune.generated, train.shape,
             random=generator(context.seed, "paint", "own", context.name), progress=NullProgress(),
         )  # fmt: skip
-        loaded.store.show(OWN_GRID, images, labels)
+        loaded.store.show(OWN_GRID, images, labels, train.classes)
         leaks = [
             evaluation.measure_leakage(
                 net,
@@ -290,6 +310,7 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
                 seed=derive(context.seed, "leak", context.name),
             )
             for label in sorted(own)
+            if bool((strangers.labels == label).any())
         ]
         rows: list[dict[str, Cell]] = [
             {"class": train.classes[one.label], "what": what, "nearest": distance}
@@ -297,12 +318,16 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
             for what, distances in (("generated", one.generated), ("stranger", one.strangers))
             for distance in distances
         ]
+        if not leaks:
+            return {}
         with RunRecord(context.folder, context.name) as record:
             record.table("nearest", rows)
-        return evaluation.pool_leakage(leaks)
+        return {"leak": evaluation.pool_leakage(leaks)}
 
-    def _images(self, question: Question) -> ImageSet:
-        """The labelled pictures of a question."""
+    def _images(self, question: Question) -> ImageSet | None:
+        """The labelled pictures of a question; None where it has no inputs at all."""
         train, inputs = self.loaded.data.train, question.inputs
+        if not inputs:
+            return None
         images = images_input(inputs.get("images"), train.shape)
         return ImageSet(images, labels_input(inputs.get("labels"), len(train.classes), len(images)), train.classes)

@@ -18,7 +18,8 @@ from fednet.data.datasets import Splits
 from fednet.methods.common.capabilities import ImageCapabilities
 from fednet.methods.common.config import ImageConfig
 from fednet.methods.common.journal import Journal
-from fednet.methods.common.measures import measuring_judge
+from fednet.methods.common.measures import measuring_judge, unmeasured
+from fednet.methods.common.report import with_data
 from fednet.metrics.judge import Judge
 from fednet.reporting.summary import Summary, write_summary
 
@@ -70,17 +71,28 @@ class JobContext(Generic[ConfigT, CapabilitiesT]):
         return self.journal.once(plan.key, tuple[RoundRecord, ...], lambda: self.network.run_rounds(plan))
 
 
+@dataclass(frozen=True)
+class Measures:
+    """What samples are measured with.
+
+    Attributes:
+        splits: pictures that no site learns from: `judge` and `test`.
+        judge: a classifier that no site knows.
+    """
+
+    splits: Splits
+    judge: Judge
+
+
 @dataclass
 class JudgedContext(JobContext[ImageConfigT, CapabilitiesT]):
     """The same with what samples are measured with.
 
     Attributes:
-        splits: pictures that no site learns from: `judge` and `test`.
-        judge: a classifier that no site knows, which measures samples.
+        measures: None where nothing is measured.
     """
 
-    splits: Splits
-    judge: Judge
+    measures: Measures | None
 
     @classmethod
     def start(
@@ -88,19 +100,25 @@ class JudgedContext(JobContext[ImageConfigT, CapabilitiesT]):
         config: ImageConfigT,
         network: Network,
         capabilities: Mapping[str, CapabilitiesT],
-        splits: Splits,
+        splits: Splits | None,
         folder: Path,
         *,
         seed: int,
         progress: Progress,
     ) -> Self:
-        """Trains the judge.
+        """Trains the judge, where there are pictures to measure with.
 
         Raises:
             Stopped: `progress` asks for the end.
         """
-        judge = measuring_judge(config, splits, seed=seed, progress=progress)
-        return cls(config, network, capabilities, folder, seed, splits, judge)
+        measures = None
+        if splits is not None:
+            measures = Measures(splits, measuring_judge(config, splits, seed=seed, progress=progress))
+        return cls(config, network, capabilities, folder, seed, measures)
+
+    def with_data(self, summary: Summary) -> Summary:
+        """A summary with a section that says whose pictures were used for what, and why nothing was measured."""
+        return with_data(summary, self.capabilities, "" if self.measures else unmeasured(self.config))
 
 
 Stage = Callable[[ContextT, FindingsT, Progress], Iterator[FindingsT]]

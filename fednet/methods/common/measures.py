@@ -1,7 +1,8 @@
 """The pictures that samples are measured with: of the asker's choice, held out of the run's data, or none.
 
-Nobody needs the sites' own pictures. What cannot be compared with the sites' pictures is refused before anything trains
-(`require_measurable`, at the driver). Knows no method.
+Nobody needs the sites' own pictures: a method leaves out what it cannot measure without, and its report says so. What
+cannot be compared with the sites' pictures is refused before anything trains (`require_measurable`, at the driver).
+Knows no method.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fednet.api import Progress
-from fednet.data.classes import run_classes
+from fednet.data.classes import listed_classes, run_classes
 from fednet.data.config import DataConfig
-from fednet.data.datasets import Splits, load, outline
+from fednet.data.datasets import ImageSet, Splits, load, measuring_sizes, outline
 from fednet.errors import DataError
 from fednet.methods.common.agreement import agreed_classes, read_announcements
 from fednet.methods.common.capabilities import ImageCapabilities
 from fednet.methods.common.config import ImageConfig, MeasureConfig
 from fednet.metrics.judge import Judge, train_judge
 
-UNMEASURED = "Nothing was measured: every site has data of its own, and none was named to measure with (measure.data)."
-SWITCHED_OFF = "Nothing was measured: measure is null."
+UNMEASURED = (
+    "There were no pictures to measure with: every site has data of its own, and none was named (measure.data)."
+)
+SWITCHED_OFF = "There were no pictures to measure with: measure is null."
 
 
 def measuring_data(config: ImageConfig, own: Mapping[str, bool]) -> DataConfig | None:
@@ -34,39 +37,58 @@ def measuring_data(config: ImageConfig, own: Mapping[str, bool]) -> DataConfig |
     return config.measure.data or (None if all(own.values()) else config.data)
 
 
-def unmeasured(config: ImageConfig) -> str:
-    """Why nothing is measured, where nothing is."""
-    return SWITCHED_OFF if config.measure is None else UNMEASURED
-
-
-def require_measurable(config: ImageConfig, announcements: Mapping[str, str], needed: str = "") -> tuple[str, ...]:
-    """The run's classes; checks, as soon as all sites have announced, that their samples can be measured.
+def measuring_parts(config: ImageConfig, own: Mapping[str, bool]) -> dict[str, int]:
+    """How many pictures the judge is trained with and samples are compared with; none where nothing is measured.
 
     Args:
         config: the run's.
-        announcements: of all sites.
-        needed: what cannot do without measuring pictures, as the subject of a sentence; empty where all can.
+        own: by site, whether its pictures are its own.
+
+    Raises:
+        DataError: the data to measure with is missing, or too few.
+    """
+    data = measuring_data(config, own)
+    return {} if data is None or config.measure is None else measuring_sizes(data, config.measure.held_out)
+
+
+def unmeasured(config: ImageConfig) -> str:
+    """Why there are no pictures to measure with, where there are none."""
+    return SWITCHED_OFF if config.measure is None else UNMEASURED
+
+
+def require_measurable(config: ImageConfig, announcements: Mapping[str, str]) -> tuple[str, ...]:
+    """The run's classes; checks, as soon as all sites have announced, that what measures fits the sites' pictures.
 
     Raises:
         MethodError: an announcement is malformed, or the sites do not fit each other.
-        DataError: the measuring pictures have another shape, or there are none although they are needed.
+        DataError: the measuring pictures have another shape, or no labels.
     """
     announced = read_announcements(announcements)
     classes = agreed_classes(announced)
     data = measuring_data(config, {name: one.own for name, one in announced.items()})
     if data is not None:
-        name, site = next(iter(announced.items()))
-        _require_shape(outline(data).shape, site.shape, name)
-    elif needed:
-        raise _missing(needed)
+        there, (name, site) = outline(data), next(iter(announced.items()))
+        _require_shape(there.shape, site.shape, name)
+        if not there.classes:
+            raise DataError(
+                "the data to measure with has no labels, and the judge learns from labels: put its pictures in one "
+                "folder per class, name other ones (measure.data), or set measure: null"
+            )
     return classes
 
 
-def measuring_splits(config: ImageConfig, capabilities: Mapping[str, ImageCapabilities]) -> Splits | None:
+def measuring_splits(
+    config: ImageConfig, capabilities: Mapping[str, ImageCapabilities], *, strange: bool = True
+) -> Splits | None:
     """The pictures to measure with, labelled as the run's classes and after them those that no site has.
 
+    Args:
+        config: the run's.
+        capabilities: of the sites.
+        strange: whether pictures of classes that no site has are among them.
+
     Raises:
-        DataError: they are missing, or have another shape than the sites' pictures.
+        DataError: they are missing, have another shape than the sites' pictures, or none is of the run's classes.
     """
     data = measuring_data(config, {name: site.own for name, site in capabilities.items()})
     if data is None or config.measure is None:
@@ -75,20 +97,24 @@ def measuring_splits(config: ImageConfig, capabilities: Mapping[str, ImageCapabi
     splits = load(data, config.measure.held_out)
     _require_shape(splits.test.shape, site.shape, name)
     further = run_classes({"data": [one for one in splits.test.classes if one not in site.classes]})
-    classes = (*site.classes, *further)
-    return Splits(splits.train.under(classes), splits.judge.under(classes), splits.test.under(classes))
+    classes = (*site.classes, *further) if strange else site.classes
+    parts = (_labelled(part.under(classes)) for part in (splits.train, splits.judge, splits.test))
+    return Splits(*parts)
 
 
-def required_splits(config: ImageConfig, capabilities: Mapping[str, ImageCapabilities], needed: str) -> Splits:
-    """The same for what cannot do without them.
+def _labelled(pictures: ImageSet) -> ImageSet:
+    """The pictures of classes that are known.
 
     Raises:
-        DataError: there are none, or they do not fit.
+        DataError: there are none.
     """
-    splits = measuring_splits(config, capabilities)
-    if splits is None:
-        raise _missing(needed)
-    return splits
+    known = (pictures.labels >= 0).nonzero().flatten()
+    if not len(known):
+        raise DataError(
+            f"the data to measure with has no pictures of the run's classes ({listed_classes(pictures.classes)}): set "
+            "measure.data to pictures of them, or measure: null"
+        )
+    return pictures if len(known) == len(pictures) else pictures.subset(known)
 
 
 def measuring_judge(config: ImageConfig, splits: Splits, *, seed: int, progress: Progress) -> Judge:
@@ -100,13 +126,6 @@ def measuring_judge(config: ImageConfig, splits: Splits, *, seed: int, progress:
     """
     steps = (config.measure or MeasureConfig()).judge_steps
     return train_judge(splits.judge, seed=seed, progress=progress, steps=steps)
-
-
-def _missing(needed: str) -> DataError:
-    return DataError(
-        f"{needed} needs pictures of its own to measure with, and there are none: every site has data of its own, or "
-        "measure is null; name some, for example measure: {data: {name: folder, root: FOLDER}}"
-    )
 
 
 def _require_shape(measured: tuple[int, int, int], sites: tuple[int, int, int], name: str) -> None:

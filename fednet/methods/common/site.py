@@ -15,8 +15,8 @@ from torch import Tensor
 
 from fednet.api import ModelState, Progress, Question, SiteContext
 from fednet.data.config import DataConfig
-from fednet.data.datasets import DataOutline, ImageSet, outline, training_images
-from fednet.data.site_data import own_data, run_share
+from fednet.data.datasets import DataOutline, ImageSet, outline, training_images, training_labels
+from fednet.data.site_data import own_data, run_labels, run_share
 from fednet.errors import MethodError
 from fednet.federated.site_models import SiteModels
 from fednet.federated.state import model_tensors
@@ -192,7 +192,7 @@ class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
         if images is None:
             images = run_share(self.config.data, self.config.partition, self.context, self.config.held_out_of_run)
         progress.report("reading pictures", 1, 1)
-        self.used_as(train=len(images))
+        self.used_as(self.divided(images.labels))
         return images.under(self.classes)
 
     def read_own_images(self) -> ImageSet | None:
@@ -203,9 +203,33 @@ class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
         """
         return self.own if isinstance(self.own, ImageSet | None) else training_images(self.own)
 
-    def used_as(self, **parts: int) -> None:
-        """Notes for the capabilities how many pictures are used for what: `train`, `held out`, ..."""
-        self._parts = parts
+    def parts(self) -> dict[str, int]:
+        """How many of the site's pictures will be used for what, before any is read.
+
+        Raises:
+            DataError: they are missing, or cannot be divided so.
+        """
+        return self.divided(self.labels_there())
+
+    def labels_there(self) -> Tensor:
+        """The labels int64 (n,) of what the site will read, from lists of files alone.
+
+        Raises:
+            DataError: the data is missing, or cannot be divided so.
+        """
+        if isinstance(self.own, ImageSet):
+            return self.own.labels
+        if self.own is not None:
+            return training_labels(self.own)
+        return run_labels(self.config.data, self.config.partition, self.context, self.config.held_out_of_run)
+
+    def divided(self, labels: Tensor) -> dict[str, int]:
+        """How many of pictures with these labels are used for what: `train`, and what a method tests itself with."""
+        return {"train": len(labels)}
+
+    def used_as(self, parts: Mapping[str, int]) -> None:
+        """Notes for the capabilities how many pictures are used for what, see `divided`."""
+        self._parts = dict(parts)
 
 
 class RoundModels(ABC):

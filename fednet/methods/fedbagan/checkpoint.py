@@ -40,7 +40,7 @@ class CheckpointDescription(BaseModel):
         shape: channels, height and width of a picture.
         classes: the classes' names.
         round: after which round of adversarial training; 0 is the decoder alone.
-        distance: its Frechet distance to the judge's pictures, by which the best is chosen.
+        distance: its Frechet distance to the judge's pictures, by which the best is chosen; None where there are none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,7 +50,7 @@ class CheckpointDescription(BaseModel):
     shape: tuple[Annotated[int, Field(ge=1, le=4)], int, int]
     classes: tuple[ClassName, ...] = Field(min_length=2, max_length=MAX_CLASSES)
     round: int = Field(ge=0)
-    distance: float = Field(ge=0.0)
+    distance: float | None = Field(default=None, ge=0.0)
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ class FedBaganFrame:
 
     Attributes:
         round: of adversarial training; 0 is the decoder alone.
-        distance: Frechet distance to the judge's pictures.
-        worth: the samples against the test pictures.
+        distance: Frechet distance to the judge's pictures; None where nothing is measured.
+        worth: the samples against the test pictures; None where nothing is measured.
     """
 
     round: int
-    distance: float
-    worth: Balance
+    distance: float | None = None
+    worth: Balance | None = None
 
 
 @dataclass(frozen=True)
@@ -29,19 +29,25 @@ class FedBaganFindings:
     """What was measured so far.
 
     Attributes:
-        floor: real pictures against the test pictures.
+        floor: real pictures against the test pictures; None where nothing is measured.
         rounds: the records of the rounds, by model.
         frames: samples of "gan" and "plain", by model; the first of "gan" is the decoder alone.
     """
 
-    floor: Balance
+    floor: Balance | None = None
     rounds: Mapping[str, tuple[RoundRecord, ...]] = field(default_factory=dict)
     frames: Mapping[str, tuple[FedBaganFrame, ...]] = field(default_factory=dict)
 
     def best(self, model: str) -> FedBaganFrame | None:
-        """The best frame after training: the least distance to the judge's pictures, the earliest of equals."""
+        """The best frame after training: the least distance to the judge's pictures, the earliest of equals.
+
+        Where nothing is measured, the last one.
+        """
         trained = [frame for frame in self.frames.get(model, ()) if frame.round]
-        return min(trained, key=lambda frame: frame.distance) if trained else None
+        measured = [(frame.distance, frame) for frame in trained if frame.distance is not None]
+        if measured:
+            return min(measured, key=lambda pair: pair[0])[1]
+        return trained[-1] if trained else None
 
     def after(
         self, model: str, records: tuple[RoundRecord, ...] = (), frame: FedBaganFrame | None = None

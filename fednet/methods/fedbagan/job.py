@@ -2,7 +2,8 @@
 
 Between stretches of rounds the generator is fetched, measured, shown and kept as a checkpoint. The best is the one
 with the smallest Frechet distance to the *judge's* pictures, so that the test pictures decide nothing; at the end every
-site gets it. Measurements are kept in a journal. The same code runs over the bus and in one process.
+site gets it. Where nothing is measured the last one counts, and no baseline is trained, which is there to be compared
+with. Measurements are kept in a journal. The same code runs over the bus and in one process.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from fednet.errors import DataError
 from fednet.federated.state import model_tensors, unpack
 from fednet.files import write_whole
 from fednet.methods.common.job import JudgedContext, run_stages, summarise_each
-from fednet.methods.common.measures import required_splits
+from fednet.methods.common.measures import measuring_splits
 from fednet.methods.common.model_transfer import fetch_model
 from fednet.methods.fedbagan.checkpoint import CheckpointDescription, GeneratorCheckpoint, generate
 from fednet.methods.fedbagan.config import FedBaganConfig
@@ -40,8 +41,8 @@ from fednet.methods.fedbagan.results import BEST_CHECKPOINT, summarise, write_me
 from fednet.metrics.balance import Balance, balance, real_balance
 from fednet.metrics.frechet import frechet_distance
 from fednet.models.codec import Decoder
-from fednet.reporting.animation import animate, write_grid
-from fednet.reporting.samples import SampleBatch, write_samples
+from fednet.reporting.animation import MAX_COLUMNS, animate, write_grid
+from fednet.reporting.samples import LAST_SAMPLES, SampleBatch, write_samples
 from fednet.reporting.summary import Summary
 from fednet.seeds import generator
 
@@ -74,14 +75,17 @@ def run_job(config: FedBaganConfig, network: Network, folder: Path, seed: int, p
     """
     capabilities = read_fedbagan_capabilities(network.capabilities)
     _require_latent(capabilities, config.model.latent)
-    splits = required_splits(config, capabilities, "the method fedbagan")
+    splits = measuring_splits(config, capabilities, strange=False)
     context = FedBaganContext.start(config, network, capabilities, splits, folder, seed=seed, progress=progress)
-    progress.report("measuring real pictures", 0, 1)
-    start = FedBaganFindings(context.journal.once("floor", Balance, lambda: _floor(context)))
+
+    def shown(latest: FedBaganFindings) -> Summary:
+        return context.with_data(summarise(config, latest, context.sites, context.classes))
+
+    start = FedBaganFindings(_floor(context, progress))
     steps = run_stages((_autoencoder, _initialised, _gan, _plain), context, start, progress)
-    findings = summarise_each(steps, lambda latest: summarise(config, latest, context.sites), folder, start)
-    write_metrics(folder, config, findings)
-    return summarise(config, findings, context.sites)
+    findings = summarise_each(steps, shown, folder, start)
+    write_metrics(folder, config, findings, context.classes)
+    return shown(findings)
 
 
 @dataclass
@@ -90,8 +94,16 @@ class FedBaganContext(JudgedContext[FedBaganConfig, FedBaganCapabilities]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.labels = torch.arange(len(self.splits.test.classes)).repeat_interleave(self.config.report.per_class)
-        self.judge_features = self.judge.features(self.splits.judge.images)
+        self.classes = self.capabilities[self.first_site].classes
+        self.labels = torch.arange(len(self.classes)).repeat_interleave(self.config.report.per_class)
+        measures = self.measures
+        self.judge_features = measures.judge.features(measures.splits.judge.images) if measures else None
+
+    def distance(self, images: Tensor) -> float | None:
+        """The Frechet distance of samples to the judge's pictures, by which the best is chosen."""
+        if self.measures is None or self.judge_features is None:
+            return None
+        return frechet_distance(self.measures.judge.features(images), self.judge_features)
 
     def state(self, model: str) -> dict[str, Tensor]:
         """A model as the first site has it; all have the same."""
@@ -143,7 +155,8 @@ def _gan(context: FedBaganContext, findings: FedBaganFindings, progress: Progres
 
 
 def _plain(context: FedBaganContext, findings: FedBaganFindings, progress: Progress) -> Steps:
-    for done, records in _stretches(context, PLAIN_GAN, context.config.plain_rounds, progress):
+    planned = context.config.plain_rounds if context.measures else 0
+    for done, records in _stretches(context, PLAIN_GAN, planned, progress):
         findings = findings.after(PLAIN_GAN, records, _plain_frame(context, done))
         yield findings
 
@@ -161,30 +174,40 @@ def _stretches(
         yield done, records
 
 
-def _floor(context: FedBaganContext) -> Balance:
-    config, splits = context.config, context.splits
-    return real_balance(
-        splits.train,
-        judge=context.judge,
-        reference=splits.test,
-        rare=config.rare(splits.test.classes),
-        per_class=config.report.per_class,
-        seed=context.seed,
-    )
+def _floor(context: FedBaganContext, progress: Progress) -> Balance | None:
+    """The measures of real pictures; None where there are none to measure with."""
+    config, measures = context.config, context.measures
+    if measures is None:
+        return None
+    progress.report("measuring real pictures", 0, 1)
+    splits = measures.splits
+
+    def measure() -> Balance:
+        return real_balance(
+            splits.train,
+            judge=measures.judge,
+            reference=splits.test,
+            rare=config.rare(context.classes),
+            per_class=config.report.per_class,
+            seed=context.seed,
+        )
+
+    return context.journal.once("floor", Balance, measure)
 
 
 def _frame(context: FedBaganContext, number: int) -> FedBaganFrame:
-    """Fetches the generator after a round, keeps it, shows and measures its samples."""
+    """Fetches the generator after a round, keeps it, shows its samples and measures them, if anything is measured."""
 
     def measure() -> FedBaganFrame:
         checkpoint, labels = _fetched(context, number), context.labels
         images = checkpoint.draw(labels, context.noise(len(labels)))
-        distance = frechet_distance(context.judge.features(images), context.judge_features)
+        distance = context.distance(images)
         about = checkpoint.about.model_copy(update={"distance": distance})
         replace(checkpoint, about=about).write(context.checkpoint(number))
-        write_grid(context.folder, number, images[_in_columns(context)])
-        batch = SampleBatch(images, labels, classes=context.splits.test.classes)
-        write_samples(context.folder / "samples" / "last.safetensors", batch)
+        shown = _in_columns(context)
+        write_grid(context.folder, number, images[shown.flatten()], columns=shown.shape[1])
+        batch = SampleBatch(images, labels, classes=context.classes)
+        write_samples(context.folder / LAST_SAMPLES, batch)
         return FedBaganFrame(number, distance, _balance(context, images, labels))
 
     return context.journal.once(f"frame-{number}", FedBaganFrame, measure)
@@ -196,19 +219,21 @@ def _plain_frame(context: FedBaganContext, number: int) -> FedBaganFrame:
     def measure() -> FedBaganFrame:
         count = len(context.labels)
         images = generate(_decoder(context, context.state(PLAIN_GAN)), context.noise(OVERSAMPLING * count))
-        distance = frechet_distance(context.judge.features(images[:count]), context.judge_features)
-        return FedBaganFrame(number, distance, _balance(context, images, None))
+        return FedBaganFrame(number, context.distance(images[:count]), _balance(context, images, None))
 
     return context.journal.once(f"plain-frame-{number}", FedBaganFrame, measure)
 
 
-def _balance(context: FedBaganContext, images: Tensor, labels: Tensor | None) -> Balance:
+def _balance(context: FedBaganContext, images: Tensor, labels: Tensor | None) -> Balance | None:
+    measures = context.measures
+    if measures is None:
+        return None
     return balance(
         images,
         labels,
-        judge=context.judge,
-        reference=context.splits.test,
-        rare=context.config.rare(context.splits.test.classes),
+        judge=measures.judge,
+        reference=measures.splits.test,
+        rare=context.config.rare(context.classes),
         per_class=context.config.report.per_class,
     )
 
@@ -222,15 +247,13 @@ def _with_best(context: FedBaganContext) -> ModelState:
 def _fetched(context: FedBaganContext, number: int) -> GeneratorCheckpoint:
     """The generator and the Gaussians as the sites have them."""
     site = context.capabilities[context.first_site]
-    about = CheckpointDescription(
-        model=context.config.model, shape=site.shape, classes=site.classes, round=number, distance=0.0
-    )
+    about = CheckpointDescription(model=context.config.model, shape=site.shape, classes=site.classes, round=number)
     gaussians = ClassGaussians.of(context.state(MOMENTS), context.config.gaussians.shrinkage)
     return GeneratorCheckpoint(_decoder(context, context.state(GAN)), gaussians, about)
 
 
 def _decoder(context: FedBaganContext, state: ModelState) -> Decoder:
-    net = Decoder(context.config.model, context.splits.test.shape)
+    net = Decoder(context.config.model, context.capabilities[context.first_site].shape)
     net.load_state_dict(
         {name.removeprefix(AVERAGE_PREFIX): state[name] for name in state if name.startswith(AVERAGE_PREFIX)}
     )
@@ -238,5 +261,5 @@ def _decoder(context: FedBaganContext, state: ModelState) -> Decoder:
 
 
 def _in_columns(context: FedBaganContext) -> Tensor:
-    """The order in which every column of a grid shows one class."""
-    return torch.arange(len(context.labels)).view(-1, context.config.report.per_class).T.flatten()
+    """The positions (samples of a class, classes) of the samples that a grid shows: every column one class."""
+    return torch.arange(len(context.labels)).view(-1, context.config.report.per_class)[:MAX_COLUMNS].T

@@ -51,7 +51,7 @@ def agree(config: FedBaganConfig, announcements: Mapping[str, str]) -> None:
     """Refuses what the samples could not be compared with."""
     from fednet.methods.common.measures import require_measurable  # noqa: PLC0415 - imports torch
 
-    require_measurable(config, announcements, "the method fedbagan")
+    require_measurable(config, announcements)
 
 
 METHOD = Method(

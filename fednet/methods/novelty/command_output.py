@@ -9,7 +9,10 @@ from typing import Any
 from rich.console import Console
 
 from fednet.api import RoundRecord
-from fednet.methods.novelty.services import ClassifierValidation, SiteReports
+from fednet.methods.novelty.inference import NoveltyInference
+from fednet.methods.novelty.messages import OWN_DETECTOR
+from fednet.methods.novelty.services import SiteReports
+from fednet.methods.novelty.validation import ClassifierValidation
 from fednet.reporting.summary import Cell, SummaryTable
 from fednet.reporting.tables import rich_table
 
@@ -66,6 +69,25 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[Cell]], title: str
     """A table with a title, as wide as the terminal allows."""
     table = SummaryTable(columns=tuple(heads), rows=tuple(map(tuple, rows)))
     console.print(rich_table(table, title, console.width))
+
+
+def joint_note(inference: NoveltyInference) -> str:
+    """What decides whether a picture is novel to all sites."""
+    own = inference.verdicts.get(OWN_DETECTOR)
+    if not inference.verdicts:
+        return "novelty is not decided: no detector has a threshold yet, see `fednet novelty calibrate`"
+    if not own:
+        return "the sites' own detectors have no thresholds: the shared detector decides"
+    lowest = min(decision.ratio for decision in own.values())
+    if inference.joint is None:
+        return (
+            f"own detectors: the smallest score is {lowest:.3g} of its site's threshold, and novel is what every site "
+            "calls so; a joint threshold comes from `fednet novelty calibrate --images FOLDER`"
+        )
+    return (
+        f"own detectors: the smallest score is {lowest:.3g} of its site's threshold; above {inference.joint:.3g}, "
+        "their joint threshold, it is novel"
+    )
 
 
 def print_missing(missing: Mapping[str, str], console: Console) -> None:

@@ -17,9 +17,10 @@ from fednet.errors import UsageError
 from fednet.files import read_bounded, require_writable, write_whole
 
 if TYPE_CHECKING:
-    from fednet.api import Network
+    from fednet.api import Network, Progress
     from fednet.methods.contract import Cluster
     from fednet.methods.novelty.services import Classes
+    from fednet.methods.novelty.validation import ClassifierValidation
 
 MAX_IMAGE_BYTES = 16 * 2**20
 MAX_MODEL_BYTES = 2**30
@@ -46,6 +47,7 @@ def infer(
     from fednet.images import save_png  # noqa: PLC0415 - imports torch, as the next three
     from fednet.methods.novelty import figures, image_decoding, inference  # noqa: PLC0415
     from fednet.methods.novelty.command_output import (  # noqa: PLC0415
+        joint_note,
         print_missing,
         print_note,
         print_table,
@@ -62,10 +64,8 @@ def infer(
     heads, rows = picture_inference.table()
     print_table(heads, rows, str(image), cluster.console)
     print_missing(picture_inference.missing, cluster.console)
-    if not picture_inference.verdicts:
-        note = "novelty is not decided: no detector has a threshold yet, see `fednet novelty calibrate`"
-        print_note(note, cluster.console)
-    elif written:
+    print_note(joint_note(picture_inference), cluster.console)
+    if written and picture_inference.verdicts:
         save_png(written, figures.reconstruction_grid(picture_inference))
         print_written(written, cluster.console)
 
@@ -121,7 +121,7 @@ def validate(cluster: Cluster, *, labels: LabelsOption = None, node: NodesOption
     from fednet.methods.novelty import services  # noqa: PLC0415 - imports torch, as the next
     from fednet.methods.novelty.command_output import print_validations  # noqa: PLC0415
 
-    def ask(network: Network, _: object) -> dict[str, services.ClassifierValidation]:
+    def ask(network: Network, _: object) -> dict[str, ClassifierValidation]:
         labels_ = None if wanted is None else services.labels_of_classes(network, wanted)
         return services.validate(network, labels_, nodes=node or None)
 
@@ -137,16 +137,37 @@ def calibrate(
     ] = None,
     model: Annotated[Literal["detector", "own-detector"], typer.Option(help="The detector.")] = "own-detector",
     false_alarms: Annotated[
-        float, typer.Option(min=0.001, max=0.999, help="Of the shared detector: the false alarm rate.")
+        float,
+        typer.Option(min=0.001, max=0.999, help="Of the shared detector, and with --images: the false alarm rate."),
     ] = 0.05,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="FOLDER",
+            help="In-distribution images of yours, which no site has: sets the joint threshold of all own detectors.",
+        ),
+    ] = None,
 ) -> None:
-    """Sets the detectors' thresholds from held-out images, which no site trains on."""
+    """Sets the detectors' thresholds from held-out images, which no site trains on, or the joint one from yours."""
     wanted = None if labels is None else parse_label_ranges(labels)
     if model == "detector" and wanted is None:
         raise UsageError("--labels", "the in-distribution labels, for the shared detector", "nothing")
-    from fednet.methods.novelty import services  # noqa: PLC0415 - imports torch, as the next
+    if images is not None and (model == "detector" or wanted is not None):
+        raise UsageError("--images", hint="It is for all sites' own detectors: leave --model and --labels out.")
+    from fednet.methods.novelty import scoring, services  # noqa: PLC0415 - imports torch, as the next
     from fednet.methods.novelty.command_output import print_note, print_site_reports  # noqa: PLC0415
+    from fednet.methods.novelty.image_decoding import read_images  # noqa: PLC0415
+    from fednet.methods.novelty.messages import read_novelty_capabilities  # noqa: PLC0415
 
+    if images is not None:
+
+        def calibrate_on(network: Network, progress: Progress) -> float:
+            shape = next(iter(read_novelty_capabilities(network.capabilities).values())).shape
+            return scoring.calibrate_jointly(network, read_images(images, shape), false_alarms, progress)
+
+        print_note(f"joint threshold {cluster.run(calibrate_on):.4g}, in thresholds of the sites", cluster.console)
+        return
     if wanted is not None and model == "detector":
         threshold = cluster.run(
             lambda network, _: services.calibrate_together(

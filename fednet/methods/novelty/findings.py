@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from fednet.api import RoundRecord
 from fednet.methods.novelty.inference import NoveltyInference
-from fednet.methods.novelty.services import ClassifierValidation
+from fednet.methods.novelty.validation import ClassifierValidation, pooled
 
 Validations = Mapping[str, ClassifierValidation]
-"""By site."""
+"""By site, on pictures of the asker's, or on those that each site holds out of the labels that it has."""
 
 SHARED_DETECTOR, OWN_DETECTORS = "detector of the rounds", "own detectors, lowest ratio"
 NEAREST_NEIGHBOUR, MAX_SOFTMAX = "baseline: nearest neighbour", "baseline: largest softmax"
@@ -23,14 +23,14 @@ class FirstModel:
 
     Attributes:
         teacher: the site that trained it.
-        alone: its accuracy there, on the labels that it was trained on.
+        alone: its accuracy there, on the labels that it was trained on; None where no picture of them is held out.
         seen: by site, on the labels that it was trained on.
         unseen: by site, on labels that it never saw.
         closed: the record of the round that set it everywhere.
     """
 
     teacher: str
-    alone: ClassifierValidation
+    alone: ClassifierValidation | None
     seen: Validations
     unseen: Validations
     closed: RoundRecord
@@ -42,6 +42,11 @@ class ClassifierRound:
 
     closed: RoundRecord
     sites: Validations
+
+    @property
+    def together(self) -> ClassifierValidation:
+        """The accuracy on the pictures of all sites."""
+        return pooled(self.sites)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class DetectorScores:
 
     Attributes:
         inside: of pictures that belong.
-        outside: of novel ones.
+        outside: of novel ones; none where there are none to measure with.
         threshold: above it a picture is novel; None for a detector without one.
     """
 
@@ -73,10 +78,12 @@ class NoveltyTrials:
     Attributes:
         detectors: by detector or baseline.
         thresholds: of the shared detector ("together") and of the sites' own ones ("alone"), by site.
+        held_out: whether the pictures are those that the sites hold out, and no picture is scored by two sites.
     """
 
     detectors: Mapping[str, DetectorScores]
     thresholds: Mapping[str, Mapping[str, float]]
+    held_out: bool = False
 
 
 @dataclass(frozen=True)

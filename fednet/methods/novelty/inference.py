@@ -1,15 +1,8 @@
 """Inference: the class of a picture, and whether it is novel to all sites.
 
-The classifiers' probabilities are averaged. Each site's detector has a threshold of its own, so each score is divided
-by it, and the smallest of these ratios decides: a picture is novel where every site calls it so. With the shared
-detector all sites agree; with their own detectors no weights are shared, and the smallest ratio is the federated score.
+The classifiers' probabilities are averaged; how the detectors' scores make one decision is in `scoring.py`.
 
-The smallest of K ratios exceeds 1 the more rarely, the more sites there are: where all know a picture equally well and
-their scores err independently, a rate of false alarms alpha becomes alpha^K and a power beta becomes beta^K.
-`joint_threshold` calibrates the smallest ratio itself, on pictures that belong and that the asker holds, since no site
-may see another's.
-
-Source: the minimum over sites is fednet's; dropout as in Gal and Ghahramani 2016 (arXiv 1506.02142).
+Source: dropout as in Gal and Ghahramani 2016 (arXiv 1506.02142).
 """
 
 from __future__ import annotations
@@ -20,18 +13,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fednet.api import Network, Progress, Question
-from fednet.errors import MethodError
-from fednet.methods.common.inputs import described
-from fednet.methods.novelty.detector import lowest_scores
-from fednet.methods.novelty.messages import DETECTOR, DETECTORS, OWN_DETECTOR, read_novelty_capabilities
+from fednet.api import Network, Question
+from fednet.methods.novelty.messages import OWN_DETECTOR, read_novelty_capabilities
+from fednet.methods.novelty.scoring import ALL_SITES, calibrated_sites, checked_scores, known_joint_threshold
 from fednet.methods.novelty.services import status
-from fednet.metrics.novelty import threshold
-
-CHUNK = 32
-"""Pictures that a site scores in one question."""
-ALL_SITES = "together"
-"""The row of all sites in a table."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +83,7 @@ class NoveltyInference:
         lowest: by detector, the smallest raw score of all sites.
         reconstructions: by detector and site, where they were requested.
         missing: which site did not answer, and why.
+        joint: the threshold of the smallest ratio of the sites' own detectors; None: 1, every site calls it novel.
     """
 
     image: Tensor
@@ -108,10 +94,17 @@ class NoveltyInference:
     lowest: Mapping[str, float]
     reconstructions: Mapping[str, Mapping[str, Reconstructions]]
     missing: Mapping[str, str] = field(default_factory=dict)
+    joint: float | None = None
 
     def verdict(self, detector: str) -> NoveltyDecision:
-        """The decision of all sites with one of the detectors: that of the site with the smallest ratio."""
-        return min(self.verdicts[detector].values(), key=lambda verdict: verdict.ratio)
+        """The decision of all sites with one of the detectors: that of the site with the smallest ratio.
+
+        Its threshold is that site's, times the joint threshold of the sites' own detectors where there is one.
+        """
+        lowest = min(self.verdicts[detector].values(), key=lambda verdict: verdict.ratio)
+        if detector != OWN_DETECTOR or self.joint is None:
+            return lowest
+        return NoveltyDecision(lowest.score, lowest.threshold * self.joint)
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str | float | bool | None, ...]]]:
         """Column names and rows: each site, then all together; None where nothing is known."""
@@ -136,51 +129,6 @@ class NoveltyInference:
         return tuple(row)
 
 
-@dataclass(frozen=True)
-class NoveltyScores:
-    """The scores of several pictures by one detector.
-
-    Attributes:
-        by_site: (n,) each, by site.
-        thresholds: by site; a site that is not calibrated has none.
-    """
-
-    by_site: Mapping[str, Tensor]
-    thresholds: Mapping[str, float]
-
-    def lowest(self) -> Tensor:
-        """The smallest score of each picture (n,)."""
-        return lowest_scores(self.by_site)
-
-    def ratio(self) -> Tensor:
-        """The smallest score in thresholds of each picture (n,); above 1 it is novel.
-
-        Raises:
-            MethodError: no site is calibrated.
-        """
-        calibrated = {name: self.by_site[name] / max(limit, 1e-12) for name, limit in self.thresholds.items()}
-        if not calibrated:
-            raise MethodError("no detector is calibrated: set thresholds first")
-        return lowest_scores(calibrated)
-
-
-def joint_threshold(belonging: NoveltyScores, false_alarms: float) -> float:
-    """The threshold of the smallest ratio of all sites at which a share `false_alarms` of what belongs is called novel.
-
-    The conformal quantile (`fednet.metrics.novelty.threshold`) of the smallest ratios of pictures that belong. It holds
-    for pictures like these and for these sites: with another set of sites it is another one.
-
-    Args:
-        belonging: scores of pictures that belong and that no site has trained or calibrated on.
-        false_alarms: in (0, 1).
-
-    Raises:
-        MethodError: no site is calibrated.
-        MeasureError: too few pictures for the rate.
-    """
-    return threshold(belonging.ratio(), false_alarms)
-
-
 def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: bool = False) -> NoveltyInference:
     """Asks for the class of one picture and whether it is novel.
 
@@ -198,11 +146,12 @@ def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: b
     predictions, missing = _predictions(network, images, passes)
     verdicts: dict[str, dict[str, NoveltyDecision]] = {}
     reconstructed: dict[str, dict[str, Reconstructions]] = {}
-    for name, sites in _calibrated(network).items():
+    models_of = status(network).by_node
+    for name, sites in calibrated_sites(models_of).items():
         question = Question("score", {"images": images}, {"model": name, "keep": keep}, sites)
         replies = network.ask(question)
         verdicts[name] = {
-            site: NoveltyDecision(float(_checked_scores(reply, site, 1)), float(reply["threshold"]))
+            site: NoveltyDecision(float(checked_scores(reply, site, 1)), float(reply["threshold"]))
             for site, reply in replies.by_node.items()
         }
         reconstructed[name] = {
@@ -220,80 +169,8 @@ def infer(network: Network, image: Tensor, *, passes: int | None = None, keep: b
         lowest={name: min(verdict.score for verdict in decisions.values()) for name, decisions in verdicts.items()},
         reconstructions=reconstructed,
         missing=missing,
+        joint=known_joint_threshold(models_of, tuple(verdicts.get(OWN_DETECTOR, ()))),
     )
-
-
-def scores_by_site(network: Network, images: Tensor, progress: Progress) -> NoveltyScores:
-    """The scores of pictures (n, c, h, w) by every site's own detector.
-
-    Raises:
-        MethodError: no site has one.
-        Stopped: `progress` asks for the end.
-    """
-    rows: list[Mapping[str, Tensor]] = []
-    thresholds: dict[str, float] = {}
-    sites = _calibrated(network).get(OWN_DETECTOR)
-    if sites is None:
-        raise MethodError("no site has a calibrated detector of its own: train and calibrate them first")
-    for done, chunk in enumerate(torch.split(images, CHUNK)):
-        progress.report("scoring, each alone", done * CHUNK, len(images))
-        replies = network.ask(Question("score", {"images": chunk}, {"model": OWN_DETECTOR}, sites))
-        rows.append({site: _checked_scores(reply, site, len(chunk)) for site, reply in replies.by_node.items()})
-        thresholds |= {site: float(reply["threshold"]) for site, reply in replies.by_node.items()}
-    everywhere = sorted(set.intersection(*(set(row) for row in rows)))
-    return NoveltyScores(
-        {site: torch.cat([row[site] for row in rows]) for site in everywhere},
-        {site: thresholds[site] for site in everywhere},
-    )
-
-
-def shared_scores(network: Network, images: Tensor, progress: Progress) -> NoveltyScores:
-    """The scores of pictures (n, c, h, w) by the detector that all sites share; the sites divide the pictures.
-
-    Raises:
-        MethodError: the sites' detectors differ, are not calibrated, or no site is left to score.
-        Stopped: `progress` asks for the end.
-    """
-    sites = list(_calibrated(network).get(DETECTOR, ()))
-    if not sites:
-        raise MethodError("no site has a calibrated shared detector: hold rounds and calibrate it first")
-    scores, limit = torch.full((len(images),), torch.nan), 0.0
-    while bool(scores.isnan().any()):
-        progress.report("scoring together", int((~scores.isnan()).sum()), len(images))
-        open_ = scores.isnan().nonzero().flatten()[: CHUNK * len(sites)]
-        parts = {site: part for site, part in zip(sites, open_.tensor_split(len(sites)), strict=True) if len(part)}
-        inputs = {f"images.{site}": images[part] for site, part in parts.items()}
-        replies = network.ask(Question("score", inputs, {"model": DETECTOR}, tuple(parts)))
-        for site, reply in replies.by_node.items():
-            scores[parts[site]] = _checked_scores(reply, site, len(parts[site]))
-            limit = float(reply["threshold"])
-        sites = [site for site in sites if site not in replies.lost]
-    return NoveltyScores({ALL_SITES: scores}, {ALL_SITES: limit})
-
-
-def _checked_scores(reply: Mapping[str, Tensor], site: str, count: int) -> Tensor:
-    """The scores (count,) in a site's reply.
-
-    Raises:
-        MethodError: they are missing, not as many, or not finite.
-    """
-    scores = reply.get("scores")
-    if scores is None or scores.shape != (count,) or not bool(torch.isfinite(scores).all()):
-        raise MethodError(f"{site} sent scores {described(scores)}, expected {count} finite numbers")
-    return scores
-
-
-def _calibrated(network: Network) -> dict[str, tuple[str, ...]]:
-    """The sites whose detectors have thresholds, by detector; a shared detector must be the same everywhere."""
-    models_of = status(network).by_node
-    calibrated = {}
-    for name in DETECTORS:
-        sites = tuple(sorted(site for site, models in models_of.items() if models[name]["threshold"] is not None))
-        if name == DETECTOR and len({models_of[site][name]["digest"] for site in sites}) > 1:
-            raise MethodError("the sites' shared detectors differ: hold a round, or set a model, and calibrate")
-        if sites:
-            calibrated[name] = sites
-    return calibrated
 
 
 def _predictions(

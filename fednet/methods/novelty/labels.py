@@ -7,10 +7,11 @@ Knows no data: whether a site has pictures of a label is checked elsewhere.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from fednet.api import Scalar
-from fednet.errors import MethodError
+from fednet.errors import DataError, MethodError
+from fednet.methods.novelty.config import FlowLabels
 
 Labels = tuple[int, ...]
 """Class numbers in rising order, none twice."""
@@ -59,6 +60,27 @@ def named_labels(labels: Iterable[int], classes: Sequence[str]) -> str:
     if tuple(classes) == tuple(map(str, range(len(classes)))):
         return format_labels(labels)
     return ", ".join(classes[label] for label in sorted(set(labels)))
+
+
+def require_flow(flow: FlowLabels, there: Mapping[str, Collection[int]], *, detectors: bool) -> None:
+    """Checks that every site has pictures of the classes that the steps of a flow give it.
+
+    Args:
+        flow: the labels of the steps; lists are dealt in turn to the sites, in the order of their names.
+        there: by site, the labels that it has.
+        detectors: whether there are rounds of the detector.
+
+    Raises:
+        DataError: a site lacks a class.
+    """
+    sites = sorted(there)
+    for lists in (flow.shares, flow.belongs) if detectors else (flow.shares,):
+        for index, site in enumerate(sites):
+            needed = {*lists[index % len(lists)], *(flow.first if index == 0 else ())}
+            if lacking := needed - set(there[site]):
+                raise DataError(
+                    f"{site} has no pictures of {named_labels(lacking, flow.classes)}: change flow, or partition"
+                )
 
 
 def labels_for(node: str, options: Mapping[str, Scalar], classes: int) -> Labels | None:

@@ -145,11 +145,14 @@ class LocalDetector:
 
     Attributes:
         threshold: above it a picture is novel; None where it is not calibrated. A new state has none.
+        joint: of the site's own: the threshold of the smallest ratio of several sites' detectors, and the digest of
+            these detectors, see `fednet.methods.novelty.scoring`; None where there is none.
     """
 
     def __init__(self, config: NoveltyConfig, site: SiteContext, shape: NoveltyShape, *, alone: bool = False) -> None:
         self._config, self._site, self._shape, self._alone = config, site, shape, alone
         self.threshold: float | None = None
+        self.joint: tuple[float, str] | None = None
         start = config.detector.checkpoint
         if start is None or alone:
             self._net, self._average = self._fresh(), self._fresh()

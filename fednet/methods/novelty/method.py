@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fednet.methods.common.agreement import read_announcements
 from fednet.methods.contract import Method
 from fednet.methods.novelty.commands import COMMANDS
 from fednet.methods.novelty.config import NoveltyConfig, check
@@ -33,10 +34,14 @@ def job(config: NoveltyConfig, network: Network, folder: Path, seed: int, progre
 
 
 def agree(config: NoveltyConfig, announcements: Mapping[str, str]) -> None:
-    """Refuses a flow with classes that no site has, and what could not be measured."""
+    """Refuses a flow with classes that a site does not have, and what cannot be measured with."""
     from fednet.methods.common.measures import require_measurable  # noqa: PLC0415 - imports torch
+    from fednet.methods.novelty.labels import require_flow  # noqa: PLC0415 - imports torch
 
-    config.flow.labels(require_measurable(config, announcements, "the method novelty"))
+    classes = require_measurable(config, announcements)
+    announced = {name: one.classes if one.own else classes for name, one in read_announcements(announcements).items()}
+    there = {name: [classes.index(one) for one in own] for name, own in announced.items()}
+    require_flow(config.flow.labels(classes), there, detectors=config.flow.detector_rounds > 0)
 
 
 METHOD = Method(

@@ -17,6 +17,7 @@ from fednet.methods.novelty.findings import (
     NEAREST_NEIGHBOUR,
     OWN_DETECTORS,
     SHARED_DETECTOR,
+    DetectorScores,
     FirstModel,
     NoveltyFindings,
     NoveltyTrials,
@@ -58,11 +59,11 @@ def write_metrics(folder: Path, findings: NoveltyFindings) -> None:
     """Writes the figures, the TensorBoard events and metrics.json: every number."""
     rates, trials = {}, findings.trials
     if trials is not None:
-        rates = _rates(trials)
-        figures.write_histograms(
-            folder / _SCORES.file, {name: trials.detectors[name] for name in (SHARED_DETECTOR, OWN_DETECTORS)}
-        )
-        figures.write_roc_curves(folder / _ROC.file, trials.detectors)
+        rates, both = _rates(trials), _with_novel(trials)
+        shown = {name: both[name] for name in (SHARED_DETECTOR, OWN_DETECTORS) if name in both}
+        if shown:
+            figures.write_histograms(folder / _SCORES.file, shown)
+            figures.write_roc_curves(folder / _ROC.file, both)
     for kind, figure in _PICTURES.items():
         if rows := _picture_rows(findings, kind):
             figures.write_reconstructions(folder / figure.file, rows)
@@ -93,13 +94,16 @@ _PICTURES = {
 
 def _first_section(labels: FlowLabels, first: FirstModel) -> SummarySection:
     """Accuracies of the first model on what it was trained on and on what it never saw, by site."""
-    rows: list[tuple[Cell, ...]] = [(f"{first.teacher}, before", first.alone.accuracy, None, None)]
-    for site, seen in sorted(first.seen.items()):
-        unseen = first.unseen[site].accuracy if site in first.unseen else None
-        rows.append((site, seen.accuracy, unseen, seen.digest[:16]))
+    rows: list[tuple[Cell, ...]] = [
+        (f"{first.teacher}, before", first.alone.accuracy if first.alone else None, None, None)
+    ]
+    digests = {site: one.digest for site, one in (*first.seen.items(), *first.unseen.items())}
+    for site, digest in sorted(digests.items()):
+        both = (one[site].accuracy if site in one else None for one in (first.seen, first.unseen))
+        rows.append((site, *both, digest[:16]))
     trained, unseen_labels = _named(labels, labels.first), _named(labels, labels.unseen)
     columns = ("site", f"accuracy on {trained}", f"on {unseen_labels}, never seen", "model")
-    same = len({seen.digest for seen in first.seen.values()}) <= 1
+    same = len(set(digests.values())) <= 1
     return SummarySection(
         title="One site's model, set everywhere",
         table=SummaryTable(columns=columns, rows=tuple(rows)),
@@ -112,17 +116,15 @@ def _rounds(labels: FlowLabels, findings: NoveltyFindings) -> SummaryTable | Non
     known = labels.known()
     rows: list[tuple[Cell, ...]] = []
     for number, held in enumerate(findings.rounds, 1):
-        first = held.sites[min(held.sites)]
-        rows.append((number, first.accuracy, *(first.by_label.get(label) for label in known), first.digest[:16]))
+        all_sites = held.together
+        by_label = (all_sites.by_label.get(label) for label in known)
+        rows.append((number, all_sites.accuracy, *by_label, all_sites.digest[:16]))
     columns = ("round", f"accuracy on {_named(labels, known)}", *(labels.classes[label] for label in known), "model")
     return SummaryTable(columns=columns, rows=tuple(rows)) if rows else None
 
 
 def _accuracies(findings: NoveltyFindings) -> tuple[SummaryChart, ...]:
-    points = tuple(
-        (float(number), min(validation.accuracy for validation in held.sites.values()))
-        for number, held in enumerate(findings.rounds, 1)
-    )
+    points = tuple((float(number), held.together.accuracy) for number, held in enumerate(findings.rounds, 1))
     return (SummaryChart(title="accuracy", across="round", lines={"all sites": points}),) if points else ()
 
 
@@ -132,31 +134,60 @@ def _trials_section(config: NoveltyConfig, labels: FlowLabels, trials: NoveltyTr
         title="What belongs and what does not",
         table=SummaryTable(columns=("detector", "AUROC", "FPR", "TPR", "threshold"), rows=tuple(rows)),
         notes=_notes(config, labels, trials),
-        figures=(_SCORES, _ROC),
+        figures=(_SCORES, _ROC) if SHARED_DETECTOR in _with_novel(trials) else (),
     )
 
 
 def _rates(trials: NoveltyTrials) -> dict[str, dict[str, float | None]]:
-    """AUROC, FPR and TPR by detector; the rates at its threshold, where it has one."""
+    """AUROC, FPR and TPR by detector; the rates at its threshold, where it has one, of the pictures that there are."""
     rates: dict[str, dict[str, float | None]] = {}
     for name, scores in trials.detectors.items():
         low, high, limit = torch.tensor(scores.inside), torch.tensor(scores.outside), scores.threshold
-        false, true = (None, None) if limit is None else (alarm_rate(low, limit), alarm_rate(high, limit))
-        rates[name] = {"auroc": auroc(low, high), "fpr": false, "tpr": true, "threshold": limit}
+        false, true = (None if limit is None or not len(some) else alarm_rate(some, limit) for some in (low, high))
+        area = auroc(low, high) if len(low) and len(high) else None
+        rates[name] = {"auroc": area, "fpr": false, "tpr": true, "threshold": limit}
     return rates
 
 
+def _with_novel(trials: NoveltyTrials) -> dict[str, DetectorScores]:
+    """The detectors of which there are scores of both kinds of pictures."""
+    return {name: scores for name, scores in trials.detectors.items() if scores.inside and scores.outside}
+
+
 def _notes(config: NoveltyConfig, labels: FlowLabels, trials: NoveltyTrials) -> tuple[str, ...]:
-    count = len(trials.detectors[SHARED_DETECTOR].inside)
+    shared = trials.detectors[SHARED_DETECTOR]
     inside, rate = _named(labels, labels.inside()), config.detector.score.false_alarms
+    if trials.held_out:
+        return _held_out_notes(shared, inside, rate)
+    count = len(shared.inside)
+    own = (
+        f"{OWN_DETECTORS}: no weights are shared; the threshold is calibrated on further pictures that belong, or is "
+        "1, where every site calls a picture novel, if these are too few."
+    )
     return (
         f"{count} test pictures of {inside}, which belong, and as many of other classes, which are novel.",
         f"Thresholds come from pictures that the sites held out, at a false-alarm rate of {rate:g}.",
         "Where the threshold is 1, scores are counted in thresholds.",
-        f"{OWN_DETECTORS}: no weights are shared; the threshold is calibrated on further pictures that belong.",
+        own,
         f"{NEAREST_NEIGHBOUR}: among pictures of all classes that belong, which no federation has in one place.",
         f"{MAX_SOFTMAX}: of the classifier of the rounds.",
     )
+
+
+def _held_out_notes(shared: DetectorScores, inside: str, rate: float) -> tuple[str, ...]:
+    counted = (
+        f"{len(shared.inside)} pictures of {inside}, which belong, and {len(shared.outside)} of the sites' other "
+        "classes, which are novel: the sites hold them out, and send their scores and nothing else of them."
+    )
+    met = (
+        f"The thresholds come from the same pictures that belong, at a false-alarm rate of {rate:g}: the FPR is no "
+        "test of them. Where the threshold is 1, scores are counted in thresholds."
+    )
+    left = (
+        f"Left out are {OWN_DETECTORS}, their joint threshold and the baselines: they need pictures that all sites "
+        "score (measure.data). Until there are some, a picture is novel where every site calls it so."
+    )
+    return counted, met, left
 
 
 def _picture_rows(findings: NoveltyFindings, kind: str) -> list[tuple[str, torch.Tensor, Reconstructions]]:
@@ -166,7 +197,7 @@ def _picture_rows(findings: NoveltyFindings, kind: str) -> list[tuple[str, torch
         site = min(decisions, key=lambda name: decisions[name].ratio, default=None)
         if site is None or site not in inference.reconstructions.get(kind, {}):
             continue
-        decision, classes = decisions[site], inference.classes
+        decision, classes = inference.verdict(kind), inference.classes
         text = f"{classes[label]}, classified as {classes[inference.together.prediction]}\n"
         text += f"{'novel' if decision.is_ood else 'belongs'}: {decision.ratio:.2f} thresholds"
         rows.append((text, inference.image, inference.reconstructions[kind][site]))

@@ -30,6 +30,7 @@ from fednet.methods.novelty.messages import (
     TRAIN,
     read_novelty_capabilities,
 )
+from fednet.methods.novelty.validation import ClassifierValidation, read_validation
 from fednet.metrics.novelty import threshold
 
 
@@ -44,23 +45,6 @@ class SiteReports:
 
     by_node: Mapping[str, Mapping[str, Any]]
     missing: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ClassifierValidation:
-    """How good the classifier of one site is.
-
-    Attributes:
-        accuracy: the part of the pictures that it classifies correctly.
-        pictures: how many there were.
-        by_label: accuracy by label.
-        digest: of its model.
-    """
-
-    accuracy: float
-    pictures: int
-    by_label: Mapping[int, float]
-    digest: str
 
 
 def status(network: Network) -> SiteReports:
@@ -165,7 +149,7 @@ def validate(
     elif labels is not None:
         options = _training_options(network, labels, None, None)
     replies = network.ask(Question("validate", inputs, options, _require_sites(network, nodes)))
-    return {name: _validation(reply) for name, reply in replies.by_node.items()}
+    return {name: read_validation(reply) for name, reply in replies.by_node.items()}
 
 
 def get_model(network: Network, node: str, model: str = CLASSIFIER) -> bytes:
@@ -228,12 +212,31 @@ def calibrate_together(network: Network, labels: LabelSpec | Mapping[str, LabelS
     Raises:
         MethodError: there are too few pictures in all, or every site refuses.
     """
-    options = _training_options(network, labels, None, None) | {"model": DETECTOR, "only_scores": True}
-    nodes = tuple(labels) if isinstance(labels, Mapping) else None
-    replies = network.ask(Question("calibrate", {}, options, _require_sites(network, nodes)))
-    limit = threshold(torch.cat([replies.by_node[name]["scores"] for name in sorted(replies.by_node)]), false_alarms)
+    scores = held_out_scores(network, labels, DETECTOR)
+    limit = threshold(torch.cat([scores[name] for name in sorted(scores)]), false_alarms)
     network.ask(Question("calibrate", {}, {"model": DETECTOR, "threshold": limit}))
     return limit
+
+
+def held_out_scores(network: Network, labels: LabelSpec | Mapping[str, LabelSpec], model: str) -> dict[str, Tensor]:
+    """The scores (n,) of the pictures that sites hold out, by the detector that each has, by name.
+
+    Args:
+        network: reaches the sites.
+        labels: of the pictures, one list for all or one by site; only these sites are asked.
+        model: "detector" or "own-detector".
+
+    Raises:
+        MethodError: there is no such site, no site has pictures of a label, every site refuses, or a score is not
+            finite.
+    """
+    options = _training_options(network, labels, None, None) | {"model": model, "only_scores": True}
+    nodes = tuple(labels) if isinstance(labels, Mapping) else None
+    replies = network.ask(Question("calibrate", {}, options, _require_sites(network, nodes))).by_node
+    for name, reply in replies.items():
+        if not bool(torch.isfinite(reply["scores"]).all()):
+            raise MethodError(f"{name} sent scores of its {model} that are not finite")
+    return {name: reply["scores"] for name, reply in replies.items()}
 
 
 Classes = Iterable[int | str]
@@ -305,10 +308,3 @@ def _ask_json(network: Network, question: Question, key: str) -> SiteReports:
 
 def _missing(late: Sequence[str], lost: Mapping[str, str]) -> dict[str, str]:
     return dict.fromkeys(late, "late") | dict(lost)
-
-
-def _validation(reply: Mapping[str, Tensor]) -> ClassifierValidation:
-    right, there = reply["right"].tolist(), reply["there"].tolist()
-    by_label = {label: right[label] / count for label, count in enumerate(there) if count}
-    digest = str(from_json_tensor(reply.get("validated")).get("digest"))
-    return ClassifierValidation(sum(right) / max(1, sum(there)), sum(there), by_label, digest)

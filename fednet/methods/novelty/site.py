@@ -6,6 +6,7 @@ closed; "own-detector" never leaves the site. Knows no other site and no network
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import torch
@@ -35,6 +36,7 @@ from fednet.methods.novelty.messages import (
     TRAIN,
     NoveltyCapabilities,
 )
+from fednet.methods.novelty.site_data import held_out_count
 from fednet.methods.novelty.site_models import NoveltyModels
 from fednet.methods.novelty.training import count_correct
 from fednet.metrics.novelty import threshold
@@ -42,6 +44,8 @@ from fednet.metrics.uncertainty import PASSES, mc_dropout
 
 MAX_PASSES = 10_000
 """Of dropout, in one question."""
+DIGEST_CHARACTERS = 64
+"""Of a SHA-256 in hexadecimal digits."""
 
 
 class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
@@ -63,6 +67,11 @@ class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
     def labelled(self) -> str:
         """A classifier is trained, and every detector on some classes."""
         return "the method novelty"
+
+    def divided(self, labels: Tensor) -> dict[str, int]:
+        """A part of every class is held out from all training."""
+        held = sum(held_out_count(count, self.config.held_out) for count in Counter(labels.tolist()).values())
+        return {"train": len(labels) - held, "held out": held}
 
     def capabilities(self) -> NoveltyCapabilities:
         """What the site says of itself."""
@@ -131,11 +140,11 @@ class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
         self.loaded.trained.pop(model, None)
 
     def _status(self, _question: Question) -> Mapping[str, Tensor]:
-        """Each model's digest, and for a detector its threshold, or None."""
+        """Each model's digest, and for a detector its threshold and the joint one, or None."""
         models = self.loaded
         status: dict[str, dict[str, object]] = {name: {"digest": digest(models.local(name).state())} for name in MODELS}
         for name, detector in models.detectors.items():
-            status[name]["threshold"] = detector.threshold
+            status[name] |= {"threshold": detector.threshold, "joint": detector.joint}
         return {"status": to_json_tensor(status)}
 
     def _train(self, question: Question) -> Mapping[str, Tensor]:
@@ -174,7 +183,8 @@ class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
     def _calibrate(self, question: Question) -> Mapping[str, Tensor]:
         """Sets a detector's threshold: from the site's held-out pictures, or to a number that is given.
 
-        With `only_scores` the threshold stays, and the reply holds only the scores of the held-out pictures.
+        With `joint` it keeps that threshold of the smallest ratio of the detectors with the digest `detectors`, with
+        `only_scores` the threshold stays, and the reply holds only the scores of the held-out pictures.
         """
         options, models = question.options, self.loaded
         model = choice(options, "model", DETECTORS, OWN_DETECTOR)
@@ -182,6 +192,9 @@ class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
         if given is not None:
             local.threshold = given
             return {"threshold": torch.tensor([given], dtype=torch.float64)}
+        if (joint := number(options, "joint")) is not None:
+            local.joint = joint, str(options.get("detectors", ""))[:DIGEST_CHARACTERS]
+            return {"threshold": torch.tensor([joint], dtype=torch.float64)}
         labels = labels_for(self.context.name, options, len(models.images.classes))
         if labels is None:
             labels, _ = models.trained.get(model, (None, 0))

@@ -64,6 +64,11 @@ class NoveltySiteData:
         return pictures.subset(torch.isin(pictures.labels, torch.tensor(labels)).nonzero().flatten())
 
 
+def held_out_count(pictures: int, part: float) -> int:
+    """How many of a class's pictures are held out: a part, rounded up, as long as one is left."""
+    return min(-int(-part * pictures // 1), pictures - 1)
+
+
 def split_held_out(name: str, share: ImageSet, part: float, seed: int) -> NoveltySiteData:
     """Holds out a part of each class, rounded up, as long as a training picture is left.
 
@@ -79,7 +84,7 @@ def split_held_out(name: str, share: ImageSet, part: float, seed: int) -> Novelt
     held: list[Tensor] = []
     for label in sorted(set(share.labels.tolist())):
         members = (share.labels == label).nonzero().flatten()
-        count = min(-int(-part * len(members) // 1), len(members) - 1)
+        count = held_out_count(len(members), part)
         order = torch.randperm(len(members), generator=generator(seed, "held-out", name, label))
         held.append(members[order[:count]])
     chosen = torch.zeros(len(share), dtype=torch.bool)

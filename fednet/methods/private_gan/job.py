@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from fednet.api import Network, Progress, Question, RoundPlan, RoundRecord
-from fednet.data.datasets import ImageSet, Splits
+from fednet.data.datasets import ImageSet
 from fednet.errors import MethodError
 from fednet.methods.common.inputs import described
-from fednet.methods.common.job import JobContext, run_stages, summarise_each
+from fednet.methods.common.job import JudgedContext, run_stages, summarise_each
 from fednet.methods.common.json_tensor import ask_for_json
-from fednet.methods.common.measures import measuring_judge, measuring_splits, unmeasured
-from fednet.methods.common.report import with_data
+from fednet.methods.common.measures import measuring_splits
 from fednet.methods.private_gan.config import PrivateGanConfig
 from fednet.methods.private_gan.findings import PrivateGanFindings, PrivateGanFrame
 from fednet.methods.private_gan.messages import (
@@ -38,7 +37,6 @@ from fednet.methods.private_gan.messages import (
 )
 from fednet.methods.private_gan.results import summarise, write_metrics
 from fednet.metrics.evaluation import evaluate
-from fednet.metrics.judge import Judge
 from fednet.metrics.membership_inference import MembershipAttack
 from fednet.reporting.animation import animate, write_grid
 from fednet.reporting.samples import SampleBatch, write_samples
@@ -68,13 +66,10 @@ def run_job(config: PrivateGanConfig, network: Network, folder: Path, seed: int,
     """
     capabilities = read_private_gan_capabilities(network.capabilities)
     splits = measuring_splits(config, capabilities)
-    judge = measuring_judge(config, splits, seed=seed, progress=progress) if splits else None
-    measures = Measures(splits, judge) if splits and judge else None
-    context = PrivateGanContext(config, network, capabilities, folder, seed, measures)
-    note = "" if measures else unmeasured(config)
+    context = PrivateGanContext.start(config, network, capabilities, splits, folder, seed=seed, progress=progress)
 
     def shown(latest: PrivateGanFindings) -> Summary:
-        return with_data(summarise(config, latest, context.sites), capabilities, note)
+        return context.with_data(summarise(config, latest, context.sites))
 
     start = PrivateGanFindings(privacy=_privacy(context, {name: site.privacy for name, site in capabilities.items()}))
     steps = run_stages((_gan, _classifier, _audited), context, start, progress)
@@ -85,23 +80,9 @@ def run_job(config: PrivateGanConfig, network: Network, folder: Path, seed: int,
     return summary
 
 
-@dataclass(frozen=True)
-class Measures:
-    """What samples are measured with: pictures that no site learns from, and a judge."""
-
-    splits: Splits
-    judge: Judge
-
-
 @dataclass
-class PrivateGanContext(JobContext[PrivateGanConfig, PrivateGanCapabilities]):
-    """What all stages need, and the latent vectors that every grid is generated from.
-
-    Attributes:
-        measures: None where nothing is measured.
-    """
-
-    measures: Measures | None
+class PrivateGanContext(JudgedContext[PrivateGanConfig, PrivateGanCapabilities]):
+    """What all stages need, and the latent vectors that every grid is generated from."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

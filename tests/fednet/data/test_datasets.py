@@ -11,7 +11,17 @@ from torch import Tensor
 
 from fednet.data import datasets
 from fednet.data.config import DataConfig, HeldOut
-from fednet.data.datasets import DataOutline, ImageSet, load, outline, require, stratified, training_images
+from fednet.data.datasets import (
+    DataOutline,
+    ImageSet,
+    load,
+    measuring_sizes,
+    outline,
+    require,
+    stratified,
+    training_images,
+    training_labels,
+)
 from fednet.data.pools import ImagePool
 from fednet.errors import DataError
 
@@ -166,3 +176,7 @@ def test_a_share_is_that_part_of_the_training_split_and_nothing_else_is_read(mon
     images = training_images(config, lambda labels, _: chosen[labels[chosen] >= 0], HeldOut())
     assert torch.equal(images, train.images[chosen])  # type: ignore[arg-type]
     assert read == [3]
+    labels = training_labels(config, lambda labels, _: chosen[labels[chosen] >= 0], HeldOut())
+    assert torch.equal(labels, train.labels[chosen])
+    assert read == [3]
+    assert measuring_sizes(config, HeldOut()) == {"judge": 200, "test": 200}

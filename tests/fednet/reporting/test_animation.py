@@ -8,14 +8,23 @@ import numpy as np
 import torch
 from PIL import Image, ImageSequence
 
-from fednet.reporting.animation import ANIMATION, COLUMNS, SHOWN, animate, grid_path, write_grid
+from fednet.reporting.animation import ANIMATION, COLUMNS, ROWS, animate, grid_path, write_grid
 
 
 def test_a_grid_shows_the_first_samples_only(tmp_path: Path) -> None:
-    images = torch.full((SHOWN + COLUMNS, 1, 8, 8), -1.0)
-    write_grid(tmp_path, 1, images[:SHOWN])
+    images = torch.full((ROWS * COLUMNS + 3, 1, 8, 8), -1.0)
+    write_grid(tmp_path, 1, images[: ROWS * COLUMNS])
     write_grid(tmp_path, 2, images)
     assert (tmp_path / grid_path(1)).read_bytes() == (tmp_path / grid_path(2)).read_bytes()
+
+
+def test_a_grid_has_as_many_columns_as_are_asked_for(tmp_path: Path) -> None:
+    """FedBAGAN's grids say that a column is a class, and had ten columns whatever the classes."""
+    columns = torch.linspace(-1, 1, 3).repeat(ROWS + 1).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)
+    write_grid(tmp_path, 0, columns, columns=3)
+    with Image.open(tmp_path / grid_path(0)) as shown:
+        shades = np.asarray(shown.convert("L"))[16::33, 16::33]
+    assert shades.tolist() == [[0, 128, 255]] * ROWS
 
 
 def test_files_sort_as_their_rounds_do() -> None:

@@ -154,3 +154,19 @@ def test_a_foreign_checkpoint_is_refused(console: Console, tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=r"expected a checkpoint of one of the methods fedbagan.* --method"):
         sample_checkpoint(tmp_path / "other", tmp_path / GRID, console, VALUES)
     assert not (tmp_path / GRID).exists()
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({"cmtii": "{}"}, "got a file of the method cmtii"),
+        ({"classes": "[]"}, "got samples, which `fednet fid` compares"),
+        ({}, "got a file that names no method"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_what_it_is(
+    console: Console, tmp_path: Path, metadata: dict[str, str], said: str
+) -> None:
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors", metadata)
+    with pytest.raises(ConfigError, match=f"expected a checkpoint of one of the methods fedbagan.*{said}"):
+        sample_checkpoint(tmp_path / "x.safetensors", tmp_path / GRID, console, VALUES)

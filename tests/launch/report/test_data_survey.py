@@ -10,7 +10,8 @@ from rich.console import Console
 
 from fednet.data.config import DataConfig
 from fednet.data.survey import survey
-from launch.report.data_survey import MAX_ROWS, MAX_SHOWN, outline, refused, show
+from launch.report.data_survey import MAX_ROWS, MAX_SHOWN, outline, refused, show, split_table
+from launch.run.data_split import DataSplit
 
 
 def shown(config: DataConfig) -> str:
@@ -67,3 +68,16 @@ def test_of_many_classes_the_first_are_shown(tmp_path: Path) -> None:
         (tmp_path / str(name)).mkdir()
         Image.new("L", (4, 4)).save(tmp_path / str(name) / "0.png")
     assert "3 more" in shown(DataConfig(name="folder", root=tmp_path))
+
+
+def test_the_split_names_whose_pictures_are_used_for_what() -> None:
+    split = DataSplit({"a": {"train": 9, "held out": 2}, "b": {"train": 4}}, frozenset({"a"}), {"judge": 3, "test": 5})
+    console = Console(record=True, width=100)
+    console.print(split_table(split))
+    rows = [line.split() for line in console.export_text().splitlines()]
+    assert rows == [
+        ["split", "pictures", "train", "held", "out", "judge", "test"],
+        ["a", "its", "own", "9", "2", "–", "–"],
+        ["b", "a", "share", "of", "the", "run's", "4", "–", "–", "–"],
+        ["driver", "to", "measure", "with", "–", "–", "3", "5"],
+    ]

@@ -6,10 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from launch.config.schema import DRIVER, LoadedConfig, load_config
 from launch.errors import ConfigError
-from launch.run.local_data import check_data, data_config, data_digest, data_uses, nodes_here, tcp_endpoint
+from launch.run.local_data import (
+    check_data,
+    data_config,
+    data_digest,
+    data_uses,
+    nodes_here,
+    tcp_endpoint,
+)
 
 ELSEWHERE = "tcp://203.0.113.7:7000"
 """An address for documentation (RFC 5737), which no machine has."""
@@ -53,8 +61,6 @@ def test_each_data_set_is_looked_at_once_and_only_for_its_nodes(tmp_path: Path) 
 
 
 def test_a_site_is_not_asked_for_the_data_of_others(tmp_path: Path) -> None:
-    from PIL import Image
-
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for index in range(5):

@@ -84,6 +84,23 @@ def test_rounds_replace_words(federation: Make) -> None:
     assert "control" not in found["arms"]
 
 
+def test_without_pictures_to_measure_with_the_sites_count_on_their_own(federation: Make) -> None:
+    made = federation(measure=None, report={"real": True})
+    run_job(made.config, made.network, made.folder, 0, NullProgress())
+    found, summary = metrics(made), read_summary(made.folder)
+    assert set(found["arms"].values()) == {None}
+    assert found["central"] is None
+    assert all(0 <= value <= 1 for value in found["local"].values())
+    assert found["rounds"] == [pytest.approx(found["local"]["exchange"])]
+    assert {tuple(one) for one in found["evaluations"].values()} == {("leak",)}
+    assert summary.sections[0].title == "Accuracy on each site's own test"
+    assert summary.sections[0].table is not None
+    assert summary.sections[0].table.columns == ("arm", "mean", "a1", "a2", "a3")
+    assert "accuracy on each site's own test" in summary.title
+    assert summary.sections[-1].notes[-1] == "There were no pictures to measure with: measure is null."
+    assert not (made.folder / "real.png").exists()
+
+
 def test_other_pictures_to_measure_with_are_refused(run: Any) -> None:
     other = run.config.model_copy(update={"data": DataConfig(size=16)})
     with pytest.raises(DataError, match="1 x 16 x 16"):

@@ -107,6 +107,19 @@ def test_the_title_and_the_chart_follow_the_findings(tmp_path: Path) -> None:
     assert summary.accounts["exchange"].steps == 2
 
 
+def test_without_a_test_that_all_share_each_site_s_own_is_shown(tmp_path: Path) -> None:
+    own = {site: {"local": counts["local"]} for site, counts in COUNTS.items()}
+    findings = replace(FINDINGS, arms={"zero-shot": own, "exchange": own}, evaluations={"a1": {"leak": LEAKAGE}})
+    summary = summarise(CmtiiConfig(), CAPABILITIES, findings, tmp_path)
+    table = summary.sections[0].table
+    assert table is not None
+    assert (table.columns, table.rows[0]) == (("arm", "mean", "a1", "a2"), ("zero-shot", 1.0, 1.0, None))
+    assert summary.title == "2 sites, 4 pseudo-words: accuracy on each site's own test 1.00"
+    assert "Generated pictures" not in tables(findings, tmp_path)
+    write_metrics(tmp_path, CmtiiConfig(), CAPABILITIES, replace(findings, central=None))
+    assert json.loads((tmp_path / "metrics.json").read_text())["arms"] == {"zero-shot": None, "exchange": None}
+
+
 def test_sections_without_findings_are_left_out(tmp_path: Path) -> None:
     summary = summarise(CmtiiConfig(), CAPABILITIES, CmtiiFindings(), tmp_path)
     assert summary.sections == ()

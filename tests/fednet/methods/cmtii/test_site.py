@@ -20,6 +20,7 @@ from fednet.methods.cmtii.site import CmtiiSite
 from fednet.methods.common.json_tensor import from_json_tensor
 from fednet.metrics.judge import Judge
 from fednet.models.classifier import Classifier
+from fednet.reporting.samples import read_samples
 
 Prepare = Callable[..., CmtiiSite]
 LEARN = ExchangePlan("learn-1", "learn", {"round": 1})
@@ -163,6 +164,9 @@ def test_pictures_are_generated_from_received_words(restarted: CmtiiSite) -> Non
     assert made.values["generated"] == 2 * 6
     assert tuned(restarted, "local")["generated"] == 0
     assert tuned(restarted, "control")["generated"] == 2 * 6
+    samples = read_samples(restarted.context.folder / "sites/a1/generated-exchange.safetensors")
+    assert samples.labels is not None
+    assert [samples.classes[label] for label in samples.labels.unique()] == ["3", "5"]
     assert (restarted.context.folder / "sites/a1/generated-exchange.png").is_file()
 
 
@@ -179,6 +183,9 @@ def test_evaluation_counts_both_tests(fresh: CmtiiSite) -> None:
     counts = fresh.answer(Question("evaluate", given(), {"arm": "zero-shot"}))
     assert counts["test"][:, 1].tolist() == [2] * 10
     assert int(counts["local"][:, 1].sum()) == fresh.capabilities().tests
+    alone = fresh.answer(Question("evaluate", {}, {"arm": "zero-shot"}))
+    assert list(alone) == ["local"]
+    assert torch.equal(alone["local"], counts["local"])
 
 
 def test_an_evaluation_is_numbers_alone(restarted: CmtiiSite) -> None:
@@ -206,7 +213,7 @@ def test_the_pictures_of_the_tuning_are_evaluated_and_not_generated_again(
     ("ask", "inputs", "options", "what"),
     [
         ("dance", {}, {}, "question.*evaluate"),
-        ("evaluate", {}, {"arm": "zero-shot"}, "images .*got nothing"),
+        ("evaluate", {"labels": given()["labels"]}, {"arm": "zero-shot"}, "images .*got nothing"),
         ("evaluate", given(), {"arm": "central"}, "arm must be one of"),
         ("evaluate", given(), {"arm": "local"}, "exchange of tune first"),
         ("evaluate", {**given(), "labels": torch.full((20,), 10)}, {"arm": "zero-shot"}, r"0\.\.9"),
@@ -241,6 +248,10 @@ def test_exchanges_that_cannot_be_held_are_refused(fresh: CmtiiSite, plan: Excha
 def test_a_site_without_enough_pictures_declines(prepare: Prepare) -> None:
     with pytest.raises(MethodError, match=r"a1 has no class with 500 pictures or more"):
         prepare(learn={"least": 500}).offer(LEARN, NullProgress())
+
+
+def test_it_knows_beforehand_what_it_will_test_itself_with(fresh: CmtiiSite) -> None:
+    assert fresh.parts() == {"train": len(fresh.loaded.data.train), "test": len(fresh.loaded.data.test)}
 
 
 def test_a_site_that_is_not_prepared_says_so(small: Callable[..., CmtiiConfig], tmp_path: Path) -> None:

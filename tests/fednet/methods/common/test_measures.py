@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from fednet.data.config import DataConfig
 from fednet.errors import DataError
@@ -16,9 +18,9 @@ from fednet.methods.common.measures import (
     UNMEASURED,
     measuring_data,
     measuring_judge,
+    measuring_parts,
     measuring_splits,
     require_measurable,
-    required_splits,
     unmeasured,
 )
 
@@ -32,6 +34,14 @@ def test_the_run_s_data_measures_where_a_site_has_a_share_of_it() -> None:
     assert measuring_data(config, {"a": True, "b": True}) is None
     assert measuring_data(config.model_copy(update={"measure": None}), {"a": False}) is None
     assert [unmeasured(one) for one in (config, ImageConfig(measure=None))] == [UNMEASURED, SWITCHED_OFF]
+
+
+def test_what_will_measure_is_counted_beforehand() -> None:
+    config = ImageConfig(data=DIGITS)
+    splits = measuring_splits(config, {"a": SITE.model_copy(update={"own": False})})
+    assert splits is not None
+    assert measuring_parts(config, {"a": False}) == {"judge": len(splits.judge), "test": len(splits.test)}
+    assert measuring_parts(config, {"a": True}) == {}
 
 
 def test_what_is_held_out_follows_from_what_measures() -> None:
@@ -63,7 +73,23 @@ def test_what_does_not_fit_is_refused_before_anything_trains() -> None:
     require_measurable(ImageConfig(), {"a": site})
     with pytest.raises(DataError, match="has pictures 1 x 8 x 8, a has 3 x 8 x 8"):
         require_measurable(ImageConfig(measure=MeasureConfig(data=DIGITS)), {"a": site})
-    with pytest.raises(DataError, match="this needs pictures of its own to measure with, and there are none"):
-        require_measurable(ImageConfig(), {"a": site}, "this")
-    with pytest.raises(DataError, match="this needs pictures of its own to measure with"):
-        required_splits(ImageConfig(), {"a": SITE}, "this")
+
+
+def test_pictures_without_labels_measure_nothing(tmp_path: Path) -> None:
+    """A judge was trained on the label -1, after everything else: an IndexError."""
+    Image.new("L", (8, 8)).save(tmp_path / "0.png")
+    config = ImageConfig(measure=MeasureConfig(data=DataConfig(name="folder", root=tmp_path)))
+    site = DataAnnouncement(classes=("3",), shape=(1, 8, 8), own=True).model_dump_json()
+    with pytest.raises(DataError, match="the data to measure with has no labels, and the judge learns from labels"):
+        require_measurable(config, {"a": site})
+
+
+def test_pictures_of_classes_that_no_site_has_can_be_left_out() -> None:
+    config = ImageConfig(measure=MeasureConfig(data=DIGITS))
+    splits = measuring_splits(config, {"a": SITE}, strange=False)
+    assert splits is not None
+    assert splits.test.classes == SITE.classes
+    assert splits.test.histogram() == (4, 0)
+    assert set(splits.judge.labels.tolist()) == {0}
+    with pytest.raises(DataError, match=r"no pictures of the run's classes \(eleven\)"):
+        measuring_splits(config, {"a": SITE.model_copy(update={"classes": ("eleven",)})}, strange=False)

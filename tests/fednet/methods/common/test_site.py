@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fednet.api import ModelState, NullProgress, Progress, Question, RoundTask, SiteContext, Update
-from fednet.data.config import DataConfig
+from fednet.data.config import DataConfig, PartitionConfig
 from fednet.data.datasets import ImageSet
 from fednet.errors import DataError, MethodError, ModelError
 from fednet.federated.site_models import SiteModels
@@ -78,6 +78,15 @@ def test_pictures_are_a_share_of_the_runs_data_or_all_of_the_sites_own(tmp_path:
     assert json.loads(own.prepare(NullProgress()))["pictures"] == 50
     with pytest.raises(DataError):
         CountingSite.from_overrides(config, context(tmp_path), {"data": {"name": "nope"}})
+
+
+def test_a_site_knows_beforehand_what_it_will_train_on(tmp_path: Path) -> None:
+    """What `fednet check` says is what a site says once it has read everything."""
+    config = ImageConfig(data=DataConfig(limit=100), partition=PartitionConfig(kind="iid", train_ratio=0.75))
+    for own in ({}, {"data": {"limit": 50}}):
+        site = CountingSite.from_overrides(config, context(tmp_path), own)
+        assert site.parts() == json.loads(site.prepare(NullProgress()))["parts"]
+    assert CountingSite(config, context(tmp_path), few()).parts() == {"train": 3}
 
 
 def test_models_of_rounds_are_checked_where_they_enter(tmp_path: Path) -> None:

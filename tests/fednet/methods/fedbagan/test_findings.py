@@ -23,6 +23,13 @@ def test_the_best_is_the_earliest_of_the_least_distance_after_training() -> None
     assert findings.best(PLAIN_GAN) is None
 
 
+def test_where_nothing_is_measured_the_last_is_the_best() -> None:
+    findings = FedBaganFindings()
+    for number in range(3):
+        findings = findings.after(GAN, frame=FedBaganFrame(number))
+    assert findings.best(GAN) == FedBaganFrame(2)
+
+
 def test_later_findings_leave_the_earlier_ones_as_they_are() -> None:
     record = RoundRecord(1, GAN, {"a1": 1.0}, {}, (), {}, {}, "abc", 0.0, "a1")
     before = FedBaganFindings(BALANCE)

@@ -17,6 +17,7 @@ from fednet.federated.state import unpack
 from fednet.methods.fedbagan.checkpoint import GeneratorCheckpoint
 from fednet.methods.fedbagan.job import run_job
 from fednet.methods.fedbagan.messages import AUTOENCODER, GAN, MOMENTS, PLAIN_GAN
+from fednet.reporting.samples import read_samples
 from fednet.reporting.summary import read_summary
 
 Make = Callable[..., Any]
@@ -67,7 +68,7 @@ def test_the_reader_is_shown_it(done: tuple[Any, dict[str, Any]]) -> None:
     made, _ = done
     summary = read_summary(made.folder)
     titles = [section.title for section in summary.sections]
-    assert titles == ["Measures of the samples", "Class by class", "Samples", "Losses"]
+    assert titles == ["Measures of the samples", "Class by class", "Samples", "Losses", "Data"]
     figures = [figure.file for section in summary.sections for figure in section.figures]
     assert figures == [*(f"samples/round-{k:04d}.png" for k in (0, 1, 2)), "samples/rounds.gif"]
     with Image.open(made.folder / "samples" / "rounds.gif") as moving:
@@ -125,10 +126,28 @@ def unpack_model(made: Any, model: str) -> dict[str, torch.Tensor]:
     return unpack(content.numpy().tobytes())
 
 
-def test_sites_that_do_not_fit_are_refused(federation: Make, whole: Make, tmp_path: Path) -> None:
-    stripes = federation()
-    with pytest.raises(DataError, match="fedbagan needs pictures of its own to measure with"):
-        run_job(stripes.config, stripes.network, tmp_path, 0, NullProgress())
+def test_without_pictures_to_measure_with_the_last_generator_is_kept(federation: Make) -> None:
+    """Sites with stripes of their own, and an asker without any."""
+    made = federation()
+    run_job(made.config, made.network, made.folder, 0, NullProgress())
+    metrics, summary = json.loads((made.folder / "metrics.json").read_text()), read_summary(made.folder)
+    assert metrics["arms"] == {}
+    assert metrics["best"] == {"round": 2, "distance": None, "worth": None}
+    assert set(metrics["rounds"]) == {AUTOENCODER, MOMENTS, GAN}
+    checkpoints = made.folder / "checkpoints"
+    assert (checkpoints / "best.safetensors").read_bytes() == (checkpoints / "round-0002.safetensors").read_bytes()
+    assert GeneratorCheckpoint.read(checkpoints / "best.safetensors").about.distance is None
+    assert [section.title for section in summary.sections] == ["Samples", "Losses", "Data"]
+    assert "since nothing is measured that could choose another" in summary.sections[0].notes[0]
+    assert summary.sections[-1].table is not None
+    assert summary.sections[-1].table.rows[0] == ("a1", "its own", 20)
+    samples = read_samples(made.folder / "samples" / "last.safetensors")
+    assert samples.classes == ("rows", "columns", "checks")
+    with Image.open(made.folder / "samples" / "round-0002.png") as grid:
+        assert grid.size == (3 * 33 + 1, 4 * 33 + 1)
+
+
+def test_sites_that_do_not_fit_are_refused(whole: Make, tmp_path: Path) -> None:
     made = whole()
     wider = made.config.model_copy(update={"model": made.config.model.model_copy(update={"latent": 5})})
     with pytest.raises(DataError, match="a1 has latent vectors of 4 numbers, the run 5"):

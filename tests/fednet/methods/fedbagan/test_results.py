@@ -35,7 +35,7 @@ def test_arms_stand_best_first_and_real_pictures_last(findings: FedBaganFindings
 
 def test_the_summary_compares_each_with_the_baseline(findings: FedBaganFindings) -> None:
     config = FedBaganConfig.model_validate({"partition": {"kind": "homogeneous", "imbalance": {1: 0.2}}})
-    summary = summarise(config, findings, ("a1", "a2"))
+    summary = summarise(config, findings, ("a1", "a2"), ("0", "1"))
     assert summary.title == "2 sites, rare: 1 to 0.2"
     worth, by_class = (section.table for section in summary.sections[:2])
     assert worth is not None
@@ -47,14 +47,14 @@ def test_the_summary_compares_each_with_the_baseline(findings: FedBaganFindings)
 
 def test_without_a_baseline_nothing_is_compared() -> None:
     config = FedBaganConfig.model_validate({"partition": {"kind": "homogeneous"}, "baseline": False})
-    summary = summarise(config, FedBaganFindings(balance(1.0)), ("a1",))
+    summary = summarise(config, FedBaganFindings(balance(1.0)), ("a1",), ("0", "1"))
     assert summary.title == "1 site, no class is made rare"
     assert summary.sections[0].table is not None
     assert summary.sections[0].table.rows[0][-1] is None
 
 
 def test_all_numbers_are_written(findings: FedBaganFindings, tmp_path: Path) -> None:
-    write_metrics(tmp_path, FedBaganConfig(), findings)
+    write_metrics(tmp_path, FedBaganConfig(), findings, ("0", "1"))
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["best"]["round"] == 1
     assert [frame["distance"] for frame in metrics["frames"][GAN]] == [9.0, 3.0, 5.0]

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from fednet.api import RoundRecord
 from fednet.methods.novelty import command_output
-from fednet.methods.novelty.services import ClassifierValidation, SiteReports
+from fednet.methods.novelty.services import SiteReports
+from fednet.methods.novelty.validation import ClassifierValidation
 
 
 @pytest.fixture
@@ -46,8 +47,8 @@ def test_every_site_that_reported_is_a_row(console: Console) -> None:
 
 def test_accuracies_by_label_are_columns(console: Console) -> None:
     validations = {
-        "a1": ClassifierValidation(0.5, 4, {0: 1.0, 1: 0.0}, "ab" * 32),
-        "a2": ClassifierValidation(0.75, 4, {1: 0.75}, "cd" * 32),
+        "a1": ClassifierValidation(0.5, {0: 2, 1: 2}, {0: 1.0, 1: 0.0}, "ab" * 32),
+        "a2": ClassifierValidation(0.75, {1: 4}, {1: 0.75}, "cd" * 32),
     }
     command_output.print_validations(validations, console)
     lines = [line.split() for line in console.export_text().splitlines()]

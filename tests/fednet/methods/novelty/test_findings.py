@@ -9,10 +9,10 @@ from pydantic import TypeAdapter
 
 from fednet.api import RoundRecord
 from fednet.methods.novelty.findings import ClassifierRound, DetectorRound, DetectorScores, FirstModel, NoveltyTrials
-from fednet.methods.novelty.services import ClassifierValidation
+from fednet.methods.novelty.validation import ClassifierValidation
 
 CLOSED = RoundRecord(2, "classifier", {"a1": 3.0}, {"a1": {"loss": 0.5}}, ("a2",), {"a3": "left"}, {}, "abc", 0.1, "a1")
-VALIDATION = ClassifierValidation(0.75, 4, {0: 1.0, 3: 0.5}, "abc")
+VALIDATION = ClassifierValidation(0.75, {0: 2, 3: 2}, {0: 1.0, 3: 0.5}, "abc")
 
 
 @pytest.mark.parametrize(

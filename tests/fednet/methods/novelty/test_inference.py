@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from statistics import NormalDist
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from fednet.api import Network, NullProgress, Question, Replies
+from fednet.api import NullProgress, Question, Replies
 from fednet.errors import MethodError
-from fednet.methods.novelty import inference, services
-from fednet.methods.novelty.inference import (
-    NoveltyDecision,
-    NoveltyScores,
-    infer,
-    joint_threshold,
-    scores_by_site,
-    shared_scores,
-)
+from fednet.methods.novelty import services
+from fednet.methods.novelty.inference import NoveltyDecision, infer
+from fednet.methods.novelty.scoring import calibrate_jointly
 
 
 @pytest.fixture
@@ -31,24 +23,6 @@ def ready(cluster: Any) -> Any:
     services.calibrate(cluster.network)
     services.calibrate_together(cluster.network, "1-2", 0.3)
     return cluster
-
-
-class _Losing:
-    """A network that loses a site after some questions about scores."""
-
-    def __init__(self, network: Any, site: str, after: int) -> None:
-        self._network, self._site, self._left = network, site, after
-        self.capabilities = network.capabilities
-
-    def ask(self, question: Question) -> Replies:
-        replies = self._network.ask(question)
-        if question.task != "score":
-            return replies
-        self._left -= 1
-        if self._left >= 0:
-            return replies
-        by_node = {site: reply for site, reply in replies.by_node.items() if site != self._site}
-        return Replies(by_node, lost={self._site: "gone"})
 
 
 def test_a_picture_has_one_word_from_all(ready: Any, pictures: Callable[..., Any]) -> None:
@@ -107,42 +81,6 @@ def test_a_site_that_is_not_calibrated_is_not_asked(ready: Any, pictures: Callab
     assert set(found.verdicts["detector"]) == {"a1"}
 
 
-def losing(network: Network, site: str, after: int) -> Any:
-    return _Losing(network, site, after)
-
-
-def test_divided_work_is_what_any_site_would_say(
-    ready: Any, pictures: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inference, "CHUNK", 3)
-    images = pictures(0, 3, count=5).images
-    found = shared_scores(ready.network, images, NullProgress())
-    whole = ready.network.ask(Question("score", {"images": images}, {"model": "detector"}, ("a2",))).by_node["a2"]
-    torch.testing.assert_close(found.by_site["together"], whole["scores"], rtol=1e-4, atol=1e-6)
-    assert found.thresholds == {"together": float(whole["threshold"])}
-
-
-def test_the_others_do_the_work_of_one_that_is_lost(
-    ready: Any, pictures: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inference, "CHUNK", 3)
-    images = pictures(0, 3, count=5).images
-    whole = shared_scores(ready.network, images, NullProgress()).by_site["together"]
-    found = shared_scores(losing(ready.network, "a1", 1), images, NullProgress()).by_site["together"]
-    torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-6)
-
-
-def test_each_alone_scores_everything_and_one_that_is_lost_is_left_out(
-    ready: Any, pictures: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(inference, "CHUNK", 4)
-    images = pictures(0, 3, count=5).images
-    found = scores_by_site(ready.network, images, NullProgress())
-    assert {site: len(scores) for site, scores in found.by_site.items()} == {"a1": 10, "a2": 10}
-    assert torch.equal(found.lowest(), torch.minimum(found.by_site["a1"], found.by_site["a2"]))
-    assert set(scores_by_site(losing(ready.network, "a1", 1), images, NullProgress()).by_site) == {"a2"}
-
-
 def test_shared_detectors_that_differ_are_refused(ready: Any, pictures: Callable[..., Any]) -> None:
     site = ready.sites["a2"]
     site.answer(Question("train", {}, {"model": "detector", "labels": "1", "steps": 1}))
@@ -151,21 +89,12 @@ def test_shared_detectors_that_differ_are_refused(ready: Any, pictures: Callable
         infer(ready.network, pictures(0, count=1).images)
 
 
-def test_without_detectors_nothing_is_scored(cluster: Any, pictures: Callable[..., Any]) -> None:
-    for scoring in (scores_by_site, shared_scores):
-        with pytest.raises(MethodError, match="no site has a calibrated"):
-            scoring(cluster.network, pictures(0).images, NullProgress())
-
-
 def test_a_picture_of_another_shape_is_refused(ready: Any) -> None:
     with pytest.raises(MethodError, match=r"\(n, 1, 8, 8\)"):
         infer(ready.network, torch.zeros(1, 1, 9, 9))
 
 
-def test_ratios_are_in_each_site_s_own_thresholds() -> None:
-    scores = NoveltyScores({"a": torch.tensor([1.0, 4.0]), "b": torch.tensor([3.0, 1.0])}, {"a": 2.0, "b": 1.0})
-    assert scores.ratio().tolist() == [0.5, 1.0]
-    assert scores.lowest().tolist() == [1.0, 1.0]
+def test_above_the_threshold_it_is_novel() -> None:
     assert (NoveltyDecision(1.0, 2.0).is_ood, NoveltyDecision(2.0, 2.0).is_ood, NoveltyDecision(2.1, 2.0).is_ood) == (
         False,
         False,
@@ -173,43 +102,37 @@ def test_ratios_are_in_each_site_s_own_thresholds() -> None:
     )
 
 
-@pytest.mark.parametrize("sites", [1, 3, 10])
-def test_a_joint_threshold_keeps_its_power_with_the_number_of_sites(sites: int) -> None:
-    """Sites that know all pictures equally well, scores exp(N(0, 1)), novel ones e^2.5 times as high.
-
-    At a ratio of 1 the false alarms are .05^K and the power .804^K: .80, .52, .11. At the joint threshold c the false
-    alarms are P(z > c)^K = .05 and the power is P(z + 2.5 > c)^K: .80, .95, .99.
-    """
-    random = torch.Generator().manual_seed(0)
-
-    def scored(count: int, shift: float) -> NoveltyScores:
-        found = {f"a{k}": (shift + torch.randn(count, generator=random)).exp() for k in range(sites)}
-        return NoveltyScores(found, dict.fromkeys(found, math.exp(1.645)))
-
-    limit = joint_threshold(scored(2000, 0.0), 0.05)
-    inside, outside = scored(20_000, 0.0).ratio(), scored(20_000, 2.5).ratio()
-    assert float((outside > 1).float().mean()) == pytest.approx(0.804**sites, abs=0.02)
-    assert float((inside > limit).float().mean()) == pytest.approx(0.05, abs=0.015)
-    normal = NormalDist()
-    power = normal.cdf(2.5 - normal.inv_cdf(1 - 0.05 ** (1 / sites))) ** sites
-    assert float((outside > limit).float().mean()) == pytest.approx(power, abs=0.025)
+def test_the_joint_threshold_decides_where_all_of_its_detectors_answer(
+    ready: Any, pictures: Callable[..., Any]
+) -> None:
+    """Three sites that each call a fifth of what is novel novel were silent about all of it."""
+    belonging, image = pictures(1, 2, count=6, seed=5).images, pictures(0, count=1).images
+    before = infer(ready.network, image)
+    joint = calibrate_jointly(ready.network, belonging, 0.2, NullProgress())
+    after = infer(ready.network, image)
+    ratio = min(one.ratio for one in before.verdicts["own-detector"].values())
+    assert (before.joint, after.joint) == (None, joint)
+    assert before.verdict("own-detector").is_ood == (ratio > 1)
+    assert after.verdict("own-detector").ratio == pytest.approx(ratio / joint)
+    assert after.verdict("own-detector").is_ood == (ratio > joint)
+    assert after.verdicts == before.verdicts
+    assert after.verdict("detector") == before.verdict("detector")
+    ready.sites["a2"].answer(Question("calibrate", {}, {"model": "own-detector", "threshold": 9.0}))
+    assert infer(ready.network, image).joint is None
 
 
-@pytest.mark.parametrize("bad", [torch.full((1,), torch.nan), torch.zeros(3), None])
-def test_scores_that_are_none_name_their_site(ready: Any, pictures: Callable[..., Any], bad: Any) -> None:
-    """A site that answered NaN was asked again without end."""
+def test_without_one_of_its_sites_the_joint_threshold_does_not_count(ready: Any, pictures: Callable[..., Any]) -> None:
+    """The smallest of fewer ratios is larger: the joint threshold would raise more false alarms."""
+    calibrate_jointly(ready.network, pictures(1, 2, count=6, seed=5).images, 0.2, NullProgress())
 
-    def ask(question: Question) -> Replies:
-        replies: Replies = ready.network.ask(question)
-        if question.task != "score":
-            return replies
-        spoilt = {**replies.by_node["a2"], **({} if bad is None else {"scores": bad})}
-        if bad is None:
-            del spoilt["scores"]
-        return Replies({**replies.by_node, "a2": spoilt})
+    class Losing:
+        capabilities = ready.network.capabilities
 
-    odd: Any = SimpleNamespace(ask=ask, capabilities=ready.network.capabilities)
-    images = pictures(0, 1, count=1).images
-    for scoring, shown in ((scores_by_site, images[:1]), (shared_scores, images)):
-        with pytest.raises(MethodError, match=r"a2 sent scores .*, expected 1 finite numbers"):
-            scoring(odd, shown, NullProgress())
+        def ask(self, question: Question) -> Replies:
+            replies: Replies = ready.network.ask(question)
+            if question.task != "score":
+                return replies
+            return Replies({site: one for site, one in replies.by_node.items() if site == "a1"}, lost={"a2": "gone"})
+
+    losing: Any = Losing()
+    assert infer(losing, pictures(0, count=1).images).joint is None

@@ -50,7 +50,7 @@ def job(
 ) -> Any:
     """Runs the small job on a cluster, in a folder."""
     train, judge, test = (pictures(0, 1, 2, 3, count=8, seed=seed) for seed in (7, 8, 9))
-    monkeypatch.setattr(novelty_job, "required_splits", lambda *_: Splits(train, judge, test))
+    monkeypatch.setattr(novelty_job, "measuring_splits", lambda *_: Splits(train, judge, test))
 
     def run(folder: Path, progress: Any = None, cluster: Any = None, **flow: Any) -> Any:
         folder.mkdir(exist_ok=True)
@@ -132,12 +132,41 @@ def test_too_few_pictures_to_calibrate_with_are_found_early(
         novelty_job.run_job(config, cluster.network, tmp_path, 0, NullProgress())
 
 
-def test_data_of_another_kind_are_refused(
+def test_without_pictures_the_sites_measure_on_what_they_hold_out(
     make_cluster: Callable[..., Any], small_config: Callable[..., Any], tmp_path: Path
 ) -> None:
-    cluster = make_cluster()
-    with pytest.raises(DataError, match="novelty needs pictures of its own to measure with"):
-        novelty_job.run_job(small_config(), cluster.network, tmp_path, 0, NullProgress())
+    """The sites have all pictures themselves, and the asker has none."""
+    config = small_config(flow=FLOW, report={"real": True})
+    summary = novelty_job.run_job(config, make_cluster(config).network, tmp_path, 0, NullProgress())
+    found = metrics(tmp_path)
+    assert {site: one["there"] for site, one in found["first"]["seen"].items()} == {
+        "a1": {"1": 4, "2": 4},
+        "a2": {"1": 4, "2": 4},
+    }
+    assert {site: one["there"] for site, one in found["first"]["unseen"].items()} == {"a2": {"3": 4}}
+    assert {site: one["accuracy"] for site, one in found["first"]["unseen"].items()} == {"a2": 0.0}
+    assert found["rounds"][0]["sites"]["a1"]["there"] == {"0": 4, "1": 4, "2": 4}
+    assert set(found["rates"]) == {"detector of the rounds", "a1 alone", "a2 alone"}
+    together = found["trials"]["detector of the rounds"]
+    assert (len(together["inside"]), len(together["outside"])) == (16, 8)
+    assert found["rates"]["a1 alone"]["auroc"] is not None
+    assert found["shown"] == []
+    titles = [section.title for section in summary.sections]
+    assert titles[-2:] == ["What belongs and what does not", "Data"]
+    assert summary.sections[-1].notes[-1].startswith("There were no pictures to measure with")
+    assert any("send their scores and nothing else" in note for note in summary.sections[-2].notes)
+    for section in summary.sections:
+        assert all((tmp_path / figure.file).stat().st_size > 1000 for figure in section.figures)
+
+
+def test_without_pictures_every_class_may_belong(
+    make_cluster: Callable[..., Any], small_config: Callable[..., Any], tmp_path: Path
+) -> None:
+    config = small_config(flow={**FLOW, "belongs": [[0, 1, 2], [1, 2, 3]], "rounds": 1, "detector_rounds": 1})
+    summary = novelty_job.run_job(config, make_cluster(config).network, tmp_path, 0, NullProgress())
+    rates = metrics(tmp_path)["rates"]
+    assert {one["auroc"] for one in rates.values()} == {one["tpr"] for one in rates.values()} == {None}
+    assert not [figure for section in summary.sections for figure in section.figures]
 
 
 def test_a_site_has_its_share_or_data_of_its_own(small_config: Callable[..., Any], tmp_path: Path) -> None:

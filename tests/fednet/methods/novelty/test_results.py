@@ -22,7 +22,7 @@ from fednet.methods.novelty.findings import (
 )
 from fednet.methods.novelty.messages import CLASSIFIER, DETECTOR
 from fednet.methods.novelty.results import summarise, write_metrics
-from fednet.methods.novelty.services import ClassifierValidation
+from fednet.methods.novelty.validation import ClassifierValidation
 
 TRIALS = NoveltyTrials(
     {
@@ -38,7 +38,7 @@ def closed(model: str, number: int = 1) -> RoundRecord:
 
 
 def validation(accuracy: float, digest: str = "abc") -> ClassifierValidation:
-    return ClassifierValidation(accuracy, 4, {0: 1.0}, digest)
+    return ClassifierValidation(accuracy, {0: 10}, {0: accuracy}, digest)
 
 
 def first(other: str = "abc") -> FirstModel:
@@ -64,7 +64,7 @@ def test_the_first_model_is_compared_by_site(config: NoveltyConfig, digest: str,
     assert note in section.notes[0]
 
 
-def test_rounds_are_shown_with_the_lowest_accuracy_and_booked(config: NoveltyConfig) -> None:
+def test_rounds_are_shown_with_the_accuracy_on_the_pictures_of_all_and_booked(config: NoveltyConfig) -> None:
     rounds = tuple(
         ClassifierRound(closed(CLASSIFIER, k), {"a1": validation(0.5 + k / 10), "a2": validation(0.4 + k / 10)})
         for k in (1, 2)
@@ -72,7 +72,7 @@ def test_rounds_are_shown_with_the_lowest_accuracy_and_booked(config: NoveltyCon
     findings = NoveltyFindings(rounds=rounds, detector=(DetectorRound(closed(DETECTOR)),))
     summary = summarise(config, findings, ("a1", "a2"), labels(config))
     (line,) = summary.sections[0].charts[0].lines.values()
-    assert [y for _, y in line] == pytest.approx([0.5, 0.6])
+    assert [y for _, y in line] == pytest.approx([0.55, 0.65])
     assert summary.title == "2 sites"
     assert summary.accounts[CLASSIFIER].steps == 2
     assert summary.accounts[DETECTOR].lost["a2"].reason == "left"

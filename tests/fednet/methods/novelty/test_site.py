@@ -281,3 +281,18 @@ def test_a_long_answer_is_told_and_ends_when_the_site_is_stopped(cluster: Any) -
     assert now(site, "own-detector") == before
     asked(site, "calibrate", model="own-detector", labels="0-2")
     assert phases[-1] == "scoring"
+
+
+def test_it_knows_beforehand_what_it_will_hold_out(cluster: Any) -> None:
+    card = json.loads(cluster.capabilities["a1"])
+    assert cluster.sites["a1"].parts() == card["parts"] == {"train": 36, "held out": 12}
+    assert (sum(card["histogram"]), sum(card["held_out"])) == (36, 12)
+
+
+def test_a_joint_threshold_is_kept_beside_its_own(cluster: Any) -> None:
+    site = cluster.sites["a1"]
+    question = Question("calibrate", {}, {"model": "own-detector", "joint": 0.5, "detectors": "d" * 100})
+    assert float(site.answer(question)["threshold"]) == 0.5
+    status = from_json_tensor(site.answer(Question("status", {}))["status"])
+    assert status["own-detector"]["joint"] == [0.5, "d" * 64]
+    assert status["own-detector"]["threshold"] is None

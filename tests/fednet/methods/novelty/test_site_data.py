@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fednet.errors import DataError, MethodError
-from fednet.methods.novelty.site_data import split_held_out
+from fednet.methods.novelty.site_data import held_out_count, split_held_out
 
 
 def test_every_picture_is_in_one_part_and_every_class_in_both(pictures: Callable[..., Any]) -> None:
@@ -28,6 +28,11 @@ def test_the_division_is_the_site_s_own_and_repeats(pictures: Callable[..., Any]
     one, same, other = (split_held_out(name, share, 0.25, seed=0) for name in ("a1", "a1", "a2"))
     assert torch.equal(one.held_out.images, same.held_out.images)
     assert not torch.equal(one.held_out.images, other.held_out.images)
+
+
+@pytest.mark.parametrize(("count", "held"), [(1, 0), (2, 1), (5, 1), (6, 2), (10, 2)])
+def test_a_part_is_held_out_and_one_is_left(count: int, held: int) -> None:
+    assert held_out_count(count, 0.2) == held
 
 
 def test_labels_choose_and_none_is_all(pictures: Callable[..., Any]) -> None:

@@ -19,7 +19,7 @@ from fednet.errors import DataError, MeasureError, MethodError
 from fednet.federated import aggregation, local_network
 from fednet.federated.config import Federation
 from fednet.methods.common.config import MeasureConfig
-from fednet.methods.common.measures import required_splits
+from fednet.methods.common.measures import measuring_splits
 from fednet.methods.private_gan import job
 from fednet.methods.private_gan.job import run_job
 from fednet.methods.private_gan.messages import DRAW, GAN, TRAIN, read_private_gan_capabilities
@@ -217,7 +217,7 @@ def test_what_does_not_fit_is_refused(federation: Make) -> None:
     made = federation()
     measured = made.config.model_copy(update={"measure": MeasureConfig(data=DataConfig(size=4), judge_steps=20)})
     with pytest.raises(DataError, match=r"has pictures 1 x 4 x 4, a1 has 1 x 8 x 8"):
-        required_splits(measured, read_private_gan_capabilities(made.capabilities), "this")
+        measuring_splits(measured, read_private_gan_capabilities(made.capabilities))
     with pytest.raises(MethodError, match="no site answers"):
         read_private_gan_capabilities({})
     with pytest.raises(MethodError, match="has no capabilities"):
