@@ -212,6 +212,14 @@ class Node:
         """Says a message to one peer's inbox."""
         self.publish(topics.inbox(name), message)
 
+    def attest(self, statement: bytes) -> bytes:
+        """This node's signature under a statement that others are to believe; empty without keys."""
+        return self._security.attest(statement)
+
+    def attested(self, name: str, statement: bytes, signature: bytes) -> bool:
+        """Whether a node has signed a statement; without keys, whether there is no signature."""
+        return self._security.attested(name, statement, signature)
+
     def received(self, frames: Sequence[Buffer], *, again: bool = False) -> None:
         """The bus has brought a message; `again` for what a `Retransmission` carries."""
         now = self._now()

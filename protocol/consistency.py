@@ -19,6 +19,7 @@ from protocol.messages.rounds import (
 from protocol.messages.secure_sum import (
     ConsistencyCheck,
     EncryptedShare,
+    Equivocation,
     KeyAdvertisement,
     ShareDistribution,
     ShareReveal,
@@ -26,7 +27,7 @@ from protocol.messages.secure_sum import (
 )
 
 OF_LEADER = (RoundClose, ShareDistribution)
-OF_MEMBERS = (RoundDecline, ContributionReceipt, RoundVote, ShardReduced)
+OF_MEMBERS = (RoundDecline, ContributionReceipt, Equivocation, RoundVote, ShardReduced)
 OF_CONTRIBUTORS = (KeyAdvertisement, EncryptedShare, SharesReceived, ConsistencyCheck, ShareReveal)
 
 
@@ -74,7 +75,9 @@ def _contributors_in(opened: RoundOpen, leader: str, sender: str, message: Round
         case RoundClose():
             return {*message.contributions, *message.late}
         case ShareDistribution():
-            return {*message.sharers}
+            return {*message.advertisements}
+        case Equivocation():
+            return {message.advertiser}
         case RoundCommit() if sender == leader and opened.recovered is None:
             return {*message.weights}
         case _:

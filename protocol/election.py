@@ -18,9 +18,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from protocol.messages.election import AcceptedVote
-from protocol.messages.rounds import ModelVersion, ModelVersions
+from protocol.messages.rounds import RoundCommit
 from protocol.rounds import attempt_of
 from protocol.topics import LARGEST
+from protocol.transcript import is_same
 
 PREPARE_INTERVAL = 0.5
 """Seconds between two prepares for the same term, while promises are missing."""
@@ -32,6 +33,7 @@ follows any."""
 RESTART_DELAY = 1.0
 """Seconds that a restarted member waits for a leader announcement before it is a candidate."""
 
+Records = Mapping[str, RoundCommit]
 Votes = Mapping[str, AcceptedVote]
 
 
@@ -44,17 +46,9 @@ class StartElection:
 
 @dataclass(frozen=True)
 class ElectionWon:
-    """A majority has promised: lead in this term, from the latest versions among them.
-
-    Attributes:
-        term: the term.
-        versions: of every model the latest version, and which member has it.
-        accepted: of every model the latest vote for the round after that, which may have been committed.
-    """
+    """A majority has promised: lead in this term."""
 
     term: int
-    versions: Mapping[str, tuple[ModelVersion, str]]
-    accepted: Votes
 
 
 class Election:
@@ -77,7 +71,7 @@ class Election:
         self.is_leader = False
         self._alive = {me}
         self._seen = {me}
-        self._promises: dict[str, tuple[ModelVersions, Votes]] = {}
+        self._promises: dict[str, tuple[Records, Votes]] = {}
         self._prepared_at: float | None = None
         self._waits_for_leader = term > 0
         self._started_at: float | None = None
@@ -118,7 +112,17 @@ class Election:
         if name != self.me:
             self._alive.discard(name)
 
-    def tick(self, now: float, versions: ModelVersions, accepted: Votes) -> list[StartElection | ElectionWon]:
+    @property
+    def unpromised(self) -> frozenset[str]:
+        """The members that are alive and have not promised the present term to this one, their leader."""
+        return self.alive - self._promises.keys()
+
+    @property
+    def silent(self) -> int:
+        """How many configured members have not promised the present term to this one, their leader."""
+        return len(self.members) - len(self._promises)
+
+    def tick(self, now: float, records: Records, accepted: Votes) -> list[StartElection | ElectionWon]:
         """The outcomes at this time: a prepare, if this member is to be a candidate. To be called often."""
         if self._is_waiting(now):
             return []
@@ -130,7 +134,7 @@ class Election:
         if term != self.term or self._prepared_at is None:
             self._promises = {}
         self.term, self._prepared_at = term, now
-        self._promises[self.me] = versions, accepted
+        self._promises[self.me] = records, accepted
         return [StartElection(term), *self._won()]
 
     def prepare(self, name: str, term: int) -> bool:
@@ -145,18 +149,43 @@ class Election:
             self._step_back(term)
         return True
 
-    def promise(
-        self, name: str, term: int, versions: ModelVersions, accepted: Votes
-    ) -> list[StartElection | ElectionWon]:
+    def promise(self, name: str, term: int, records: Records, accepted: Votes) -> list[StartElection | ElectionWon]:
         """A member has promised a term, or names a higher one that it has promised to another candidate."""
         if name not in self.members or not self._is_near(term):
             return []
         if term > self.term:
             self._step_back(term)
-        elif term == self.term and self.owner(term) == self.me and not self.is_leader:
-            self._promises[name] = versions, accepted
+        elif term == self.term and self.owner(term) == self.me:
+            self._promises[name] = records, accepted
             return list(self._won())
         return []
+
+    def latest_records(self) -> dict[str, tuple[RoundCommit, str]]:
+        """Of every model the latest record that was promised with, and which member holds its outcome."""
+        latest: dict[str, tuple[RoundCommit, str]] = {}
+        for name, (records, _) in sorted(self._promises.items()):
+            for model, record in records.items():
+                if model not in latest or record.number > latest[model][0].number:
+                    latest[model] = (record, name)
+        return latest
+
+    def open_votes(self) -> dict[str, AcceptedVote]:
+        """Of every model the votes of the latest attempt at the round after its last committed one, as far as promised.
+
+        Its record has the votes that all members together know.
+        """
+        numbers = {model: record.number for model, (record, _) in self.latest_records().items()}
+        latest: dict[str, AcceptedVote] = {}
+        for _, votes in self._promises.values():
+            for model, vote in votes.items():
+                if vote.record.number != numbers.get(model, 0) + 1:
+                    continue
+                known = latest.get(model)
+                if known is None or attempt_of(vote.record) > attempt_of(known.record):
+                    latest[model] = vote
+                elif _same(known.record, vote.record):
+                    latest[model] = _merged(known, vote)
+        return latest
 
     def _is_near(self, term: int) -> bool:
         """Whether a term is neither stale nor out of reach."""
@@ -183,28 +212,7 @@ class Election:
         if self.is_leader or len(self._promises) < self.majority:
             return []
         self.is_leader = True
-        versions = self._latest_versions()
-        numbers = {model: version.number for model, (version, _) in versions.items()}
-        return [ElectionWon(self.term, versions, self._latest_votes(numbers))]
-
-    def _latest_versions(self) -> dict[str, tuple[ModelVersion, str]]:
-        latest: dict[str, tuple[ModelVersion, str]] = {}
-        for name, (versions, _) in sorted(self._promises.items()):
-            for model, version in versions.items():
-                if model not in latest or version.number > latest[model][0].number:
-                    latest[model] = (version, name)
-        return latest
-
-    def _latest_votes(self, numbers: Mapping[str, int]) -> Votes:
-        """Of every model the vote of the latest attempt at the round after its last committed one."""
-        latest: dict[str, AcceptedVote] = {}
-        for _, votes in self._promises.values():
-            for model, vote in votes.items():
-                if vote.record.number == numbers.get(model, 0) + 1 and (
-                    model not in latest or attempt_of(vote.record) > attempt_of(latest[model].record)
-                ):
-                    latest[model] = vote
-        return latest
+        return [ElectionWon(self.term)]
 
     def _is_waiting(self, now: float) -> bool:
         """Whether this member has just restarted: its peers announce the leader to it."""
@@ -212,3 +220,13 @@ class Election:
             self._started_at = now if self._started_at is None else self._started_at
             self._waits_for_leader = now < self._started_at + RESTART_DELAY
         return self._waits_for_leader
+
+
+def _same(one: RoundCommit, other: RoundCommit) -> bool:
+    """Whether two records are the same but for the votes that are known."""
+    return is_same(one.model_copy(update={"votes": other.votes}), other)
+
+
+def _merged(one: AcceptedVote, other: AcceptedVote) -> AcceptedVote:
+    votes = {**one.record.votes, **other.record.votes}
+    return one.model_copy(update={"record": one.record.model_copy(update={"votes": votes})})

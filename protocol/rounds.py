@@ -14,15 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from protocol.messages.rounds import (
-    BlobRef,
-    ContributionRef,
-    ModelVersion,
-    RoundClose,
-    RoundCommit,
-    RoundMessage,
-    RoundOpen,
-)
+from protocol.messages.round_values import BlobRef, ContributionRef, ModelVersion
+from protocol.messages.rounds import ContributionAvailable, RoundClose, RoundCommit, RoundMessage, RoundOpen, RoundVote
 from protocol.quorum import QuorumOutcome, QuorumTracker
 
 M = TypeVar("M", bound=RoundMessage)
@@ -38,13 +31,24 @@ def round_message(kind: type[M], of: RoundMessage, **fields: Any) -> M:
     return kind(model=of.model, number=of.number, term=of.term, attempt=of.attempt, **fields)
 
 
+def contribution_in(opened: RoundOpen, close: RoundClose, opening: str, name: str) -> ContributionAvailable:
+    """What a contributor must have said, if a close is true."""
+    contribution, signature = close.contributions[name], close.signatures.get(name, b"")
+    return round_message(ContributionAvailable, opened, opening=opening, contribution=contribution, signature=signature)
+
+
+def reopened(record: RoundCommit, opened: RoundOpen) -> RoundCommit:
+    """The record of an earlier attempt as that of a later one, without votes."""
+    return record.model_copy(update={"term": opened.term, "attempt": opened.attempt, "votes": {}, "remarks": {}})
+
+
 def version_after(commit: RoundCommit) -> ModelVersion:
     """The version of a model after a round."""
     return ModelVersion(number=commit.number, outcome=commit.outcome, key=commit.key, index=commit.index)
 
 
-def commit_of(opened: RoundOpen, close: RoundClose, leader: str, outcome: BlobRef) -> RoundCommit:
-    """The record of a round, which every member that has computed its outcome can write."""
+def commit_of(opened: RoundOpen, close: RoundClose, leader: str, outcome: BlobRef, transcript: str) -> RoundCommit:
+    """The record of a round without votes, which every member that has computed its outcome can write."""
     return round_message(
         RoundCommit,
         opened,
@@ -52,7 +56,9 @@ def commit_of(opened: RoundOpen, close: RoundClose, leader: str, outcome: BlobRe
         index=opened.index,
         rounds=opened.plan.rounds,
         leader=leader,
+        base=opened.base.digest,
         outcome=outcome,
+        transcript=transcript,
         weights={name: contribution.weight for name, contribution in close.contributions.items()},
         values={name: contribution.values for name, contribution in close.contributions.items()},
         late=close.late,
@@ -104,30 +110,39 @@ class ContributionTracker:
 
 @dataclass
 class VoteTracker:
-    """The votes of the members for an outcome.
+    """The votes of the members for a record.
 
     Attributes:
         majority: how many of the configured members must agree.
-        votes: the outcome that each has computed.
+        votes: what each has voted for; its first vote counts.
     """
 
     majority: int
-    votes: dict[str, BlobRef] = field(default_factory=dict)
+    votes: dict[str, RoundVote] = field(default_factory=dict)
 
-    def cast(self, name: str, outcome: BlobRef) -> None:
-        """A member votes for an outcome; its first vote counts."""
-        self.votes.setdefault(name, outcome)
+    def cast(self, name: str, vote: RoundVote) -> None:
+        """A member votes."""
+        self.votes.setdefault(name, vote)
 
-    def agreed(self) -> BlobRef | None:
-        """The outcome that a majority has voted for; None if there is none."""
-        for outcome, count in Counter(self.votes.values()).most_common(1):
+    def agreed(self) -> RoundVote | None:
+        """The vote, without signature, that a majority has cast; None if there is none."""
+        for vote, count in Counter(map(unsigned, self.votes.values())).most_common(1):
             if count >= self.majority:
-                return outcome
+                return vote
         return None
 
-    def dissenters(self, outcome: BlobRef) -> tuple[str, ...]:
-        """The members that have voted for another outcome, sorted."""
-        return tuple(sorted(name for name, other in self.votes.items() if other != outcome))
+    def certificate(self, agreed: RoundVote) -> dict[str, bytes]:
+        """The signatures of the members that have cast a vote, by name."""
+        return {name: vote.signature for name, vote in sorted(self.votes.items()) if unsigned(vote) == agreed}
+
+    def dissenters(self, agreed: RoundVote) -> tuple[str, ...]:
+        """The members that have voted otherwise, sorted."""
+        return tuple(sorted(name for name, vote in self.votes.items() if unsigned(vote) != agreed))
+
+
+def unsigned(vote: RoundVote) -> RoundVote:
+    """A vote without its signature: two members that vote alike have the same."""
+    return vote.model_copy(update={"signature": b""})
 
 
 def record_reasons(outcome: QuorumOutcome, refused: Mapping[str, str]) -> dict[str, str]:

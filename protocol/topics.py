@@ -36,7 +36,7 @@ KINDS_BY_TOPIC: dict[str, frozenset[str]] = {
     INBOX: frozenset({
         "hello", "welcome", "capabilities", "query_request", "query_answer", "query_refusal", "retransmit_request",
         "retransmission", "retransmit_unavailable", "group_key_grant", "chunk_request", "chunk", "chunk_unavailable",
-        "promise", "leader_announcement", "round_decline", "contribution_receipt", "round_vote", "model_adopted",
+        "promise", "leader_announcement", "round_decline", "contribution_receipt", "equivocation", "model_adopted",
         "record_request", "round_commit", "rounds_aborted", "encrypted_share", "shares_received", "exchange_request",
         "offer", "offer_list", "exchange_decline", "offer_verdict", "offer_request",
     }),
@@ -44,7 +44,7 @@ KINDS_BY_TOPIC: dict[str, frozenset[str]] = {
     QUERIES: frozenset({"query_request"}),
     ROUNDS: frozenset({
         "rounds_request", "prepare", "leader_announcement", "round_open", "contribution_available", "round_close",
-        "shard_reduced", "round_commit", "rounds_aborted", "key_advertisement", "share_distribution",
+        "shard_reduced", "round_vote", "round_commit", "rounds_aborted", "key_advertisement", "share_distribution",
         "consistency_check", "share_reveal",
     }),
     EXCHANGE: frozenset({"exchange_request", "offer", "offer_list", "offer_request"}),

@@ -99,11 +99,13 @@ class SecureSumParty:
         """Its public keys, `secure_sum_setup.KEYS_BYTES` bytes; the same on every call."""
         return self._keys.packed()
 
-    def share(self, keys: Mapping[str, bytes]) -> dict[str, bytes]:
+    def share(self, keys: Mapping[str, bytes], transcript: bytes = b"") -> dict[str, bytes]:
         """Shares its secrets among all parties that advertised keys.
 
         Args:
             keys: advertised keys by party, its own included, at least `threshold`; the same at every party.
+            transcript: digest over everything else that was said so far; the masks of parties that were told different
+                things do not cancel.
 
         Returns:
             Sealed shares by receiver, `shares.SEALED_BYTES` bytes each; the same on every call with the same keys.
@@ -112,7 +114,9 @@ class SecureSumParty:
             PrivacyError: too few keys, an unknown party's, a repeated or malformed one, or other keys than before.
         """
         parties = SecureSumParties(
-            self.parameters, {name: PartyKeys.unpacked(packed, name) for name, packed in sorted(keys.items())}
+            self.parameters,
+            {name: PartyKeys.unpacked(packed, name) for name, packed in sorted(keys.items())},
+            transcript,
         )
         if keys.get(self.name) != self.advertise():
             raise PrivacyError(

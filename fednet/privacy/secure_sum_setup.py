@@ -142,12 +142,18 @@ class PartyKeys:
 class SecureSumParties:
     """The parameters, and the advertised keys by party.
 
+    Attributes:
+        parameters: of the sum.
+        keys: by party.
+        transcript: digest over everything else that was said so far, the same at every party (for example weights).
+
     Raises:
         PrivacyError: too few keys, an unknown party's, or the same key twice.
     """
 
     parameters: SecureSumParameters
     keys: Mapping[str, PartyKeys] = field(repr=False)
+    transcript: bytes = b""
 
     def __post_init__(self) -> None:
         if unknown := tuple(sorted(set(self.keys) - set(self.parameters.names))):
@@ -163,9 +169,9 @@ class SecureSumParties:
 
     @cached_property
     def digest(self) -> bytes:
-        """SHA-256 over the parameters and all keys."""
+        """SHA-256 over the parameters, the transcript and all keys."""
         parts = (part for name, keys in sorted(self.keys.items()) for part in (name.encode(), keys.packed()))
-        return sha256(length_prefixed(self.parameters.digest, *parts)).digest()
+        return sha256(length_prefixed(self.parameters.digest, self.transcript, *parts)).digest()
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from fednet.federated.config import Federation
+from nodes.rounds.failures import AttemptFailed, RoundImpossible, listed, missing, truncated
 from nodes.rounds.secure_sum import threshold_of
+from nodes.rounds.signatory import Signatory
+from nodes.rounds.statements import AttemptStatements
+from protocol.certificates import vote_for
 from protocol.election import Election
 from protocol.messages import Message
-from protocol.messages.rounds import (  # fmt: skip
-    BlobRef,
+from protocol.messages.round_values import BlobRef
+from protocol.messages.rounds import (
     ContributionAvailable,
     ContributionReceipt,
     ModelAdopted,
@@ -24,28 +29,20 @@ from protocol.messages.rounds import (  # fmt: skip
     RoundDecline,
     RoundMessage,
     RoundOpen,
-    RoundPlanMessage,
-    RoundsAborted,
     RoundVote,
     ShardReduced,
 )
-from protocol.messages.secure_sum import KeyAdvertisement, ShareDistribution, SharesReceived
+from protocol.messages.secure_sum import Equivocation, KeyAdvertisement, ShareDistribution, SharesReceived
 from protocol.quorum import DeadlineEstimator, QuorumOutcome, QuorumPolicy, QuorumTracker
-from protocol.rounds import ContributionTracker, VoteTracker, attempt_of, commit_of, record_reasons, round_message
+from protocol.rounds import (
+    ContributionTracker,
+    VoteTracker,
+    attempt_of,
+    record_reasons,
+    round_message,
+)
 
 log = logging.getLogger(__name__)
-
-
-class RoundImpossible(Exception):
-    """A plan cannot be continued; `lost` names the members that could not take part, with the reason."""
-
-    def __init__(self, reason: str, lost: Mapping[str, str]) -> None:
-        super().__init__(reason)
-        self.lost = lost
-
-
-class AttemptFailed(Exception):
-    """An attempt cannot be completed since a member that it needs is gone; another attempt may succeed."""
 
 
 class RoundAttempt:
@@ -54,6 +51,7 @@ class RoundAttempt:
     Args:
         opened: how it was opened.
         election: the leader and the members that are alive.
+        signatory: checks what the members have signed.
         policy: when a round goes on without everybody.
         estimator: learns how long contributions take.
         unable: members that could take no part in earlier attempts at this round, with the reason; extended here.
@@ -66,6 +64,7 @@ class RoundAttempt:
         self,
         opened: RoundOpen,
         election: Election,
+        signatory: Signatory,
         policy: QuorumPolicy,
         estimator: DeadlineEstimator,
         *,
@@ -77,6 +76,7 @@ class RoundAttempt:
         self.opened = opened
         self._election, self._estimator, self._publish = election, estimator, publish
         self._unable, self._rejected = unable, refused
+        self._statements = AttemptStatements(signatory, opened, election.me)
         self._commit: RoundCommit | None = None
         self._federation = Federation.model_validate_json(opened.plan.federation)
         self._opened_at = now = _now()
@@ -96,6 +96,8 @@ class RoundAttempt:
         self._voting = QuorumTracker.open(opened.members, now, majority, estimator)
         self._adopting = QuorumTracker.open(opened.members, now, majority, estimator)
         self._advertising = QuorumTracker.open(opened.contributors, now, quorate, estimator)  # of keys; secure rounds
+        self._signatures: dict[str, bytes] = {}  # under contributions
+        self._advertisements: dict[str, KeyAdvertisement] = {}
         self._sharing: QuorumTracker | None = None  # the members that are to hold everybody's shares; secure rounds
         self._sharers: set[str] = set()  # those of them that are alive
         self._threshold = 0  # how many of them it takes to unmask the sum
@@ -113,22 +115,33 @@ class RoundAttempt:
         now = _now()
         match message:
             case ContributionAvailable():
-                self._contributions.add(sender, message.contribution, now)
+                self._offered(sender, message, now)
             case ContributionReceipt():
                 self._refuse(sender, message.contributor, message.refused)
             case RoundDecline():
                 self._declined(sender, f"declined: {message.reason}", can_vote=message.can_vote)
-            case KeyAdvertisement():
+            case KeyAdvertisement() if not self._statements.refusal(sender, message):
+                self._advertisements.setdefault(sender, message)
                 self._advertising.arrive(sender, now)
+            case Equivocation() if self._statements.is_proof(message):
+                self._declined(message.advertiser, "it advertised different keys or weights", can_vote=False)
             case SharesReceived() if self._sharing is not None:
                 self._sharing.arrive(sender, now)
             case ShardReduced():
                 self._reduced.add(sender)
             case RoundVote() if self._voting.arrive(sender, now):
-                self._votes.cast(sender, message.outcome)
+                self._votes.cast(sender, message)
             case ModelAdopted():
                 self._adopting.arrive(sender, now)
         self._changed.set()
+
+    def _offered(self, name: str, offer: ContributionAvailable, now: float) -> None:
+        """A contribution counts if its contributor has signed it, for this very opening."""
+        refusal = self._statements.refusal(name, offer)
+        if refusal and name in self.opened.contributors:
+            self._refuse(name, name, refusal)
+        elif self._contributions.add(name, offer.contribution, now):
+            self._signatures[name] = offer.signature
 
     def refuse_stale(self, name: str, number: int) -> None:
         """Names a contributor to an earlier round in the record of this one."""
@@ -195,11 +208,10 @@ class RoundAttempt:
         if recovered is None:
             self._close = close = self._closed(await self._collected())
             self._publish(close)
-        outcome = self._agreed(await self._until_closed(self._voting))
-        if recovered is None:
-            commit = self._record(close, outcome)
+            record_of = partial(self._statements.record, close)
         else:
-            commit = recovered.model_copy(update={"term": self.opened.term, "attempt": self.opened.attempt})
+            record_of = partial(self._statements.recovered, recovered)
+        commit = self._certified(await self._until_closed(self._voting), record_of)
         self._publish(commit)
         self._commit, self._adopting.opened = commit, _now()
         for name in self._election.alive - self._unable.keys():
@@ -220,7 +232,7 @@ class RoundAttempt:
         if not outcome.quorate:
             self._require_majority(outcome)
             needed = step.policy.quorum
-            raise RoundImpossible(f"{len(outcome.contributed)} of {needed} needed contributed", _missing(outcome))
+            raise RoundImpossible(f"{len(outcome.contributed)} of {needed} needed contributed", missing(outcome))
         return outcome
 
     async def _distribute_shares(self, threshold: int) -> None:
@@ -232,10 +244,11 @@ class RoundAttempt:
         if len(names) < threshold:
             self._require_majority(advertised)
             raise RoundImpossible(
-                f"{len(names)} of {threshold} needed for a secure sum contributed", _missing(advertised)
+                f"{len(names)} of {threshold} needed for a secure sum contributed", missing(advertised)
             )
         self._sharing = QuorumTracker.open(names, _now(), self._contributions.quorum.policy, self._estimator)
-        self._publish(round_message(ShareDistribution, self.opened, sharers=names))
+        advertisements = {name: self._advertisements[name] for name in names}
+        self._publish(round_message(ShareDistribution, self.opened, advertisements=advertisements))
         shared = await self._until_closed(self._sharing)
         if shared.contributed != names:
             raise AttemptFailed(f"late: {', '.join(shared.late)}")
@@ -250,31 +263,36 @@ class RoundAttempt:
             RoundClose,
             self.opened,
             contributions=contributions,
+            signatures={name: self._signatures[name] for name in contributions},
             late=outcome.late,
-            lost=_truncated(record_reasons(outcome, refused)),
-            refused=_truncated(refused),
+            lost=truncated(record_reasons(outcome, refused)),
+            refused=truncated(refused),
             seconds=now - self._opened_at,
         )
 
-    def _agreed(self, voted: QuorumOutcome) -> BlobRef:
-        """The outcome that a majority of the configured members has computed."""
-        outcome = self._votes.agreed()
-        if outcome is None:
+    def _certified(self, voted: QuorumOutcome, record_of: Callable[[BlobRef], RoundCommit]) -> RoundCommit:
+        """The record of the round with the votes of a majority; its remarks name what was refused since the close.
+
+        Args:
+            voted: who has voted.
+            record_of: the record with an outcome.
+        """
+        agreed = self._votes.agreed()
+        record = record_of(agreed.outcome) if agreed is not None else None
+        if agreed is None or record is None or vote_for(record) != agreed:
             self._require_majority(voted)
-            computed = {name: f"computed {blob.digest[:12]}" for name, blob in self._votes.votes.items()}
+            computed = {name: f"computed {vote.outcome.digest[:12]}" for name, vote in self._votes.votes.items()}
             raise RoundImpossible(
                 f"{self._votes.majority} members must agree on the outcome of round {self.opened.number}",
-                {**_missing(voted), **computed},
+                {**missing(voted), **computed},
             )
-        for name in self._votes.dissenters(outcome):
+        dissent = dict.fromkeys(self._votes.dissenters(agreed), "it computed another aggregate")
+        for name in dissent:
             log.warning("%s has computed another outcome of round %d", name, self.opened.number)
-        return outcome
-
-    def _record(self, close: RoundClose, outcome: BlobRef) -> RoundCommit:
-        """The record of the round; also names what was refused since it was closed."""
-        dissent = dict.fromkeys(self._votes.dissenters(outcome), "it computed another aggregate")
-        commit = commit_of(self.opened, close, self._election.me, outcome)
-        return commit.model_copy(update={"refused": _truncated({**dissent, **self._contributions.refused})})
+        refused = {**dissent, **self._contributions.refused}
+        remarks = {name: reason for name, reason in refused.items() if name not in record.refused}
+        votes = self._votes.certificate(agreed)
+        return record.model_copy(update={"votes": votes, "remarks": truncated(remarks)})
 
     def _declined(self, name: str, reason: str, *, can_vote: bool) -> None:
         self._withdraw(name, reason)
@@ -324,24 +342,7 @@ class RoundAttempt:
             AttemptFailed: fewer than a majority is alive.
         """
         if len(self._election.alive) < self._election.majority:
-            raise AttemptFailed(_listed(outcome.lost))
-
-
-def abort_message(term: int, plan: RoundPlanMessage, error: RoundImpossible) -> RoundsAborted:
-    """Tells members and requester that a plan cannot be continued, and why."""
-    return RoundsAborted(term=term, key=plan.key, lost=_truncated(error.lost), reason=str(error)[:500])
-
-
-def _missing(outcome: QuorumOutcome) -> dict[str, str]:
-    return {**outcome.lost, **dict.fromkeys(outcome.late, "late")}
-
-
-def _listed(reasons: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {reason}" for name, reason in reasons.items())
-
-
-def _truncated(reasons: Mapping[str, str]) -> dict[str, str]:
-    return {name: reason[:500] for name, reason in reasons.items()}
+            raise AttemptFailed(listed(outcome.lost))
 
 
 def _now() -> float:

@@ -18,7 +18,7 @@ from nodes.rounds.context import RoundContext
 from protocol.election import Election
 from protocol.messages import ModelAdopted, ProgressReport
 from protocol.messages.election import RecordRequest
-from protocol.messages.rounds import ModelVersion, RoundCommit
+from protocol.messages.rounds import RoundCommit
 from protocol.rounds import round_message
 
 log = logging.getLogger(__name__)
@@ -41,52 +41,45 @@ class CatchUp:
     def __init__(self, election: Election, report: Callable[[ProgressReport], None]) -> None:
         self.record_received = asyncio.Event()
         self._election, self._report = election, report
-        self._targets: dict[str, tuple[ModelVersion, RoundCommit | None]] = {}
+        self._targets: dict[str, tuple[RoundCommit, bool]] = {}  # by model; whether its leader waits
         self._warned = False
 
-    def aim(self, versions: Mapping[str, ModelVersion], commit: RoundCommit | None = None) -> None:
-        """Names versions that are to be reached.
+    def aim(self, records: Mapping[str, RoundCommit], *, is_awaited: bool = False) -> None:
+        """Names the outcomes that are to be reached.
 
         Args:
-            versions: by model.
-            commit: the record of the round that has left them; its leader waits until they are adopted here.
+            records: certified, by model.
+            is_awaited: whether the leader of these rounds waits until they are adopted here.
         """
-        for model, version in versions.items():
+        for model, record in records.items():
             known = self._targets.get(model)
-            if known is None or version.number > known[0].number or (commit is not None and known[0] == version):
-                self._targets[model] = version, commit
+            if known is None or record.number > known[0].number or (is_awaited and record.number == known[0].number):
+                self._targets[model] = record, is_awaited
 
     async def run(self, context: RoundContext, leader: str) -> None:
-        """Reaches the versions, then asks for the records that are missing here.
+        """Reaches these outcomes, then asks for the records that are missing here.
 
         Args:
             context: what this member works with.
             leader: is asked first, and told.
         """
         try:
-            for model, (version, commit) in sorted(self._targets.items()):
+            for model, (record, is_awaited) in sorted(self._targets.items()):
                 number = (await context.checkpoint(model)).version.number
-                if number < version.number:
-                    self._tell_progress(number, version.number)
-                    await self.reach(context, model, version, (leader, *(commit.weights if commit else ())), commit)
-                    self._tell_progress(version.number, version.number)
-                if commit is not None:
-                    context.tell(leader, round_message(ModelAdopted, commit))
+                if number < record.number:
+                    self._tell_progress(number, record.number)
+                    await self.reach(context, record, (leader, *record.weights))
+                    self._tell_progress(record.number, record.number)
+                if is_awaited:
+                    context.tell(leader, round_message(ModelAdopted, record))
             for model in sorted(self._targets):
                 await self.recall(context, model)
         except MethodError as error:
             log.warning("%s cannot catch up: %s", context.name, error)
         self._targets.clear()
 
-    async def reach(
-        self,
-        context: RoundContext,
-        model: str,
-        version: ModelVersion,
-        holders: Sequence[str] = (),
-        commit: RoundCommit | None = None,
-    ) -> None:
-        """Brings a model to a version of other members, as soon as one of them can be asked.
+    async def reach(self, context: RoundContext, record: RoundCommit, holders: Sequence[str] = ()) -> None:
+        """Brings a model to the outcome of a round, as soon as one of the other members can be asked.
 
         Raises:
             MethodError: the participant cannot use it.
@@ -94,11 +87,11 @@ class CatchUp:
         while True:
             others = sorted(self._election.alive - {context.name})
             try:
-                await context.reach(model, version, (*holders, *others), self._election.term, commit)
+                await context.reach(record, (*holders, *others), self._election.term)
             except PeerError as error:
                 log.log(logging.DEBUG if self._warned else logging.WARNING,
                         "%s is behind and cannot fetch round %d of %s yet: %s",
-                        context.name, version.number, model, error)  # fmt: skip
+                        context.name, record.number, record.model, error)  # fmt: skip
                 self._warned = True
                 await asyncio.sleep(RETRY)
             else:

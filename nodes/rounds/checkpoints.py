@@ -20,8 +20,10 @@ from fednet.errors import ModelError
 from fednet.federated.state_file import PackedState
 from fednet.files import write_whole
 from nodes.blob_store import Blob
+from protocol.certificates import vote_for
 from protocol.messages.election import MAX_RECORDS, AcceptedVote
-from protocol.messages.rounds import BlobRef, ModelVersion, ModelVersions, RoundCommit, RoundPlanMessage
+from protocol.messages.round_values import BlobRef, ModelVersion, ModelVersions, RoundPlanMessage
+from protocol.messages.rounds import RoundCommit, RoundVote
 from protocol.rounds import version_after
 
 log = logging.getLogger(__name__)
@@ -147,6 +149,10 @@ class CheckpointStore:
         """The version of every model."""
         return {model: checkpoint.version for model, checkpoint in sorted(self.checkpoints.items())}
 
+    def latest(self) -> dict[str, RoundCommit]:
+        """By model, the record of its latest round; a model that no round has changed has none."""
+        return {record.model: record for record in self.records if self._is_latest(record)}
+
     def accepted(self) -> dict[str, AcceptedVote]:
         """The votes beyond that."""
         return {model: vote.accepted for model, vote in sorted(self.votes.items())}
@@ -205,6 +211,15 @@ class CheckpointStore:
         vote = PersistedVote(AcceptedVote(plan=plan, record=record), checkpoint)
         self._replace(self.checkpoints, {**self.votes, record.model: vote}, self.records, record.term)
 
+    def add_vote(self, name: str, vote: RoundVote) -> None:
+        """Takes in another member's vote for the record that this one has voted for; it is not written to the disk."""
+        own = self.votes.get(vote.model)
+        if own is not None and vote_for(own.accepted.record) == vote.model_copy(update={"signature": b""}):
+            record = own.accepted.record
+            record = record.model_copy(update={"votes": {name: vote.signature, **record.votes}})
+            accepted = own.accepted.model_copy(update={"record": record})
+            self.votes = {**self.votes, vote.model: PersistedVote(accepted, own.checkpoint)}
+
     def adopt(self, model: str, checkpoint: Checkpoint, term: int, record: RoundCommit | None = None) -> None:
         """Adopts the outcome of a round.
 
@@ -212,7 +227,7 @@ class CheckpointStore:
             model: which model.
             checkpoint: the outcome.
             term: of the round's leader.
-            record: of the round; None where only its outcome is known.
+            record: of the round; None for the initial state.
 
         Raises:
             OSError: it cannot be written; nothing has changed.
@@ -232,18 +247,25 @@ class CheckpointStore:
         records: list[RoundCommit],
         term: int,
     ) -> None:
+        versions = {model: each.version for model, each in checkpoints.items()}
+        old = [each for each in records[:-MAX_RECORDS_KEPT] if versions[each.model].number != each.number]
+        kept = [each for each in records if each not in old] if old else records
         journal = RoundJournal(
             term=max(self.term, term),
-            versions={model: each.version for model, each in checkpoints.items()},
+            versions=versions,
             accepted={model: vote.accepted for model, vote in votes.items()},
-            records=tuple(records[-MAX_RECORDS_KEPT:]),
-            history=self.history.including(records[:-MAX_RECORDS_KEPT]),
+            records=tuple(kept),
+            history=self.history.including(old),
         )
         if self.folder is not None:
             states = [*checkpoints.items(), *((model, vote.checkpoint) for model, vote in votes.items())]
             _write(self.folder, journal, {_file(self.folder, model, each.version): each for model, each in states})
         self.checkpoints, self.votes = checkpoints, votes
         self.term, self.records, self.history = journal.term, list(journal.records), journal.history
+
+    def _is_latest(self, record: RoundCommit) -> bool:
+        checkpoint = self.checkpoints.get(record.model)
+        return checkpoint is not None and checkpoint.version.number == record.number
 
     def _load(self, folder: Path) -> None:
         try:

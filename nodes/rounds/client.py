@@ -22,11 +22,13 @@ from nodes.capability import Handler
 from nodes.errors import ModelsDiffer, NoQuorum
 from nodes.node import Node
 from nodes.peer_directory import PeerDirectory
+from nodes.rounds.signatory import Signatory
 from protocol.codec import Envelope
 from protocol.messages import Message
 from protocol.messages.election import RecordRequest
 from protocol.messages.presence import PeerInfo
-from protocol.messages.rounds import BlobRef, RoundCommit, RoundPlanMessage, RoundsAborted, RoundsRequest
+from protocol.messages.round_values import BlobRef, RoundPlanMessage
+from protocol.messages.rounds import RoundCommit, RoundsAborted, RoundsRequest
 from protocol.topics import ROUNDS
 
 REQUEST_INTERVAL = 0.5
@@ -76,6 +78,7 @@ class RoundsClient:
         self._node = node
         self._peers = peers
         self._blob_store = blob_store
+        self._signatory = Signatory(node, node.spec.expected)
         self._pending: dict[str, _PendingRounds] = {}
         self._latest: dict[str, RoundCommit] = {}  # by model
         self._held: dict[str, dict[str, str]] = {}  # by model and client, the outcome that it has of that round
@@ -177,6 +180,9 @@ class RoundsClient:
         return None
 
     def _commit(self, envelope: Envelope, commit: RoundCommit) -> None:
+        if not self._signatory.is_certified(commit):
+            self._node.refused("uncertified", f"a record from {envelope.sender} without the votes of a majority")
+            return
         self._confirm(envelope.sender, commit)
         pending = self._pending.get(commit.key)
         if pending is None or commit.index in pending.commits or commit.index > pending.plan.rounds:
@@ -252,7 +258,7 @@ def to_round_record(commit: RoundCommit) -> RoundRecord:
         values={name: dict(values) for name, values in sorted(commit.values.items())},
         late=commit.late,
         lost=dict(commit.lost),
-        refused=dict(commit.refused),
+        refused={**commit.refused, **commit.remarks},
         digest=commit.outcome.digest,
         seconds=commit.seconds,
         leader=commit.leader,

@@ -24,10 +24,13 @@ from nodes.blob_store import BlobStore
 from nodes.compute import ComputeThread
 from nodes.rounds.checkpoints import Checkpoint, CheckpointStore
 from nodes.rounds.revealed import RevealedSums
+from nodes.rounds.signatory import Signatory
 from nodes.rounds.worker import RoundWorker
+from protocol.certificates import possibly_committed
 from protocol.messages import Message
 from protocol.messages.election import RecordRequest
-from protocol.messages.rounds import BlobRef, ModelVersion, RoundCommit, RoundPlanMessage
+from protocol.messages.round_values import BlobRef, ModelVersion, RoundPlanMessage
+from protocol.messages.rounds import RoundCommit, RoundOpen
 from protocol.rounds import version_after
 
 MAX_SLOTS_FACTOR = 9
@@ -48,6 +51,8 @@ class RoundContext:
         reducer: the thread on which states are packed, checked and reduced.
         publish: sends a message to all members, this one too.
         tell: sends a message to one member, possibly this one.
+        signatory: signs what this member says, and checks what others have signed.
+        absent: how many configured members cannot be heard.
         revealed: the sums for which this member has revealed shares.
         floor: what it asks of every round at least, whatever is requested.
     """
@@ -60,6 +65,8 @@ class RoundContext:
     reducer: ComputeThread
     publish: Callable[[Message], None]
     tell: Callable[[str, Message], None]
+    signatory: Signatory
+    absent: Callable[[], int]
     revealed: RevealedSums
     floor: Floor
 
@@ -101,30 +108,58 @@ class RoundContext:
             if checkpoint.version.number:
                 await self.worker.adopt(model, checkpoint.version.number, checkpoint.state)
 
-    async def reach(
-        self, model: str, version: ModelVersion, holders: Sequence[str], term: int, commit: RoundCommit | None = None
-    ) -> None:
-        """Brings a model to a version of other members; asks for the records that this member has missed.
+    async def reach(self, record: RoundCommit, holders: Sequence[str], term: int) -> None:
+        """Brings a model to the outcome of a round that a majority has voted for; asks for the records in between.
 
         Raises:
             MethodError: the participant knows no such model, or one of other shapes.
             PeerError: no holder has it any more.
         """
-        if (await self.checkpoint(model)).version == version:
+        model, version = record.model, version_after(record)
+        if (await self.checkpoint(model)).version.number >= record.number:
             return
-        await self.adopt(model, await self._fetched(model, version, holders), term, commit)
+        await self.adopt(model, await self._fetched(model, version, holders), term, record)
         missing = self.store.first_missing(model)
         if missing is not None and holders[0] != self.name:
             self.tell(holders[0], RecordRequest(model=model, after=missing - 1))
 
-    async def recovered(self, commit: RoundCommit, holders: Sequence[str]) -> Checkpoint:
+    async def base(self, opened: RoundOpen, holders: Sequence[str]) -> Checkpoint:
+        """The checkpoint that a round starts from; before the first round of a model it is the leader's.
+
+        Raises:
+            MethodError: this member holds another one, or the leader's does not fit.
+            PeerError: no holder has it any more.
+        """
+        model, own = opened.model, await self.checkpoint(opened.model)
+        if opened.number != own.version.number + 1:
+            raise ModelError(
+                f"round {opened.number} of {model} was opened, and {own.version.number + 1} follows what this member "
+                "holds"
+            )
+        if own.version.outcome != opened.base:
+            if own.version.number or model in opened.records:
+                raise ModelError(
+                    f"round {opened.number} of {model} starts from {opened.base.digest[:12]}, and this member holds "
+                    f"{own.version.outcome.digest[:12]} after round {own.version.number}"
+                )
+            initial = await self._fetched(model, ModelVersion(number=0, outcome=opened.base), holders)
+            await self.adopt(model, initial, opened.term)
+        return self.store.checkpoints[model]
+
+    async def recovered(self, record: RoundCommit, holders: Sequence[str]) -> Checkpoint:
         """The outcome that an earlier leader may have committed a round with.
 
         Raises:
-            MethodError: it does not fit the model.
+            MethodError: too few votes are shown for it to be possible, or it does not fit the model.
             PeerError: no holder has it any more.
         """
-        return await self._fetched(commit.model, version_after(commit), holders)
+        votes, majority = len(self.signatory.valid_votes(record)), self.signatory.majority
+        if not possibly_committed(votes, self.absent(), majority):
+            raise ModelError(
+                f"round {record.number} of {record.model} cannot have been committed with {votes} votes: {majority} "
+                f"are needed, and {self.absent()} members cannot be heard"
+            )
+        return await self._fetched(record.model, version_after(record), holders)
 
     async def adopt(self, model: str, checkpoint: Checkpoint, term: int, commit: RoundCommit | None = None) -> None:
         """Adopts the outcome of a round: on disk, for peers that are behind, and for the participant."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 
 from pydantic import ValidationError
 
@@ -17,15 +18,19 @@ from fednet.errors import MethodError
 from fednet.federated.config import Federation
 from fednet.federated.participation import sampled_participants
 from nodes.fault_boundary import OWN_ERRORS, FaultBoundary
-from nodes.rounds.attempt import AttemptFailed, RoundAttempt, RoundImpossible, abort_message
+from nodes.rounds.attempt import RoundAttempt
 from nodes.rounds.catching_up import CatchUp
 from nodes.rounds.context import RoundContext
-from protocol.election import Election, ElectionWon
+from nodes.rounds.failures import AttemptFailed, RoundImpossible, abort_message
+from nodes.rounds.signatory import Signatory
+from protocol.certificates import possibly_committed
+from protocol.election import PREPARE_INTERVAL, Election, ElectionWon
 from protocol.messages import Message
-from protocol.messages.election import AcceptedVote, LeaderAnnouncement
-from protocol.messages.rounds import ModelVersion, RoundCommit, RoundMessage, RoundOpen, RoundPlanMessage
+from protocol.messages.election import AcceptedVote, LeaderAnnouncement, Prepare
+from protocol.messages.round_values import RoundPlanMessage
+from protocol.messages.rounds import RoundCommit, RoundMessage, RoundOpen
 from protocol.quorum import DeadlineEstimator, QuorumPolicy
-from protocol.rounds import attempt_of, version_after
+from protocol.rounds import attempt_of
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +39,9 @@ MAX_ATTEMPTS = 100
 
 MAX_REQUESTS = 64
 """Plans that wait at a member; a further one is refused."""
+
+PROMISE_TIMEOUT = 5.0
+"""Seconds for which a new leader waits for the promises of all members that are alive, where a round was left open."""
 
 FIRST_ROUND_WAIT = 30.0
 """Seconds for which a leader's first round waits for the configured members that have not been linked yet."""
@@ -69,9 +77,11 @@ class RoundCoordinator:
 
     Args:
         election: the leader and the members that are alive.
+        signatory: checks what the members have signed.
+        publish: sends a message to all members, this one too.
+        tell: sends a message to one member.
         policy: when a round goes on without everybody.
         seed: of the draw of contributors.
-        publish: sends a message to all members, this one too.
         catching_up: brings this member up to date.
         absent: the configured members that are not alive, with the reason.
         participation_ended: waits until this member has ended its own part in the latest round.
@@ -85,10 +95,12 @@ class RoundCoordinator:
     def __init__(
         self,
         election: Election,
+        signatory: Signatory,
+        publish: Callable[[Message], None],
+        tell: Callable[[str, Message], None],
+        *,
         policy: QuorumPolicy,
         seed: int,
-        publish: Callable[[Message], None],
-        *,
         catching_up: CatchUp,
         absent: Callable[[], Mapping[str, str]],
         participation_ended: Callable[[], Awaitable[None]],
@@ -96,7 +108,9 @@ class RoundCoordinator:
     ) -> None:
         self.requests = RequestQueue()
         self.attempts = 0
-        self._election, self._policy, self._seed, self._publish = election, policy, seed, publish
+        self._election, self._signatory, self._publish = election, signatory, publish
+        self._tell = tell
+        self._policy, self._seed = policy, seed
         self._catching_up, self._absent, self._participation_ended = catching_up, absent, participation_ended
         self._boundary = boundary
         self._estimator = DeadlineEstimator(policy)
@@ -122,6 +136,10 @@ class RoundCoordinator:
         self._arrived.set()
         return self._attempt.arrived(name) if self._attempt is not None else None
 
+    def promised(self) -> None:
+        """A member has promised this member's term."""
+        self._arrived.set()
+
     def departed(self, name: str, reason: str) -> None:
         """A member is gone."""
         self._arrived.set()
@@ -135,22 +153,22 @@ class RoundCoordinator:
             MethodError: the participant cannot use a model of its peers.
         """
         await self._participation_ended()
-        for model, (version, holder) in elected.versions.items():
-            if (await context.checkpoint(model)).version.number < version.number:
-                await self._catching_up.reach(context, model, version, (holder,))
+        if self._election.open_votes():
+            await self._all_promised()
+        records, votes = self._election.latest_records(), self._election.open_votes()
+        for record, holder in records.values():
+            await self._catching_up.reach(context, record, (holder,))
         for model in list(context.store.checkpoints):
             await self._catching_up.recall(context, model)
-        for accepted in elected.accepted.values():
-            await self._recover(context, accepted)
+        for vote in votes.values():
+            await self._recover(context, vote)
         while True:
             self.requests.changed.clear()
             for plan, sender in list(self.requests.plans.values()):
                 with self._boundary.around(sender, "a plan of rounds", passing=OWN_ERRORS):
                     await self._hold_plan(context, plan)
                 self.requests.remove(plan.key)
-            self._publish(
-                LeaderAnnouncement(term=elected.term, attempt=self.attempts, versions=context.store.versions())
-            )
+            self._publish(LeaderAnnouncement(term=elected.term, attempt=self.attempts, records=context.store.latest()))
             await self.requests.changed.wait()
 
     async def _hold_plan(self, context: RoundContext, plan: RoundPlanMessage) -> None:
@@ -161,7 +179,7 @@ class RoundCoordinator:
             await context.checkpoint(plan.model)
             await self._members_arrived(context)
             for index in range(store.rounds_done(plan.key) + 1, plan.rounds + 1):
-                commit = await self.hold(plan, index, store.versions())
+                commit = await self.hold(context, plan, index)
                 await self._adopted(context, commit)
                 context.tell(plan.requester, commit)
         except (RoundImpossible, MethodError, ValidationError) as error:
@@ -171,35 +189,47 @@ class RoundCoordinator:
             context.tell(plan.requester, aborted)
 
     async def _recover(self, context: RoundContext, accepted: AcceptedVote) -> None:
-        """Commits the round that an earlier leader may have committed, with the same outcome."""
-        model, record = accepted.record.model, accepted.record
+        """Commits a round that an earlier leader may have committed, with the same outcome.
+
+        For a committed record a majority has voted, and those that have promised this term have said so: what too few
+        can have voted for is held anew.
+        """
+        plan, record = accepted.plan, accepted.record
         try:
-            number = (await context.checkpoint(model)).version.number
+            number = (await context.checkpoint(record.model)).version.number
         except MethodError as error:
-            log.warning("a vote for round %d of %s is void: %s", record.number, model, error)
+            log.warning("a vote for round %d of %s is void: %s", record.number, record.model, error)
             return
-        if number + 1 != record.number:
+        votes = len(self._signatory.valid_votes(record))
+        possible = possibly_committed(votes, self._election.silent, self._election.majority)
+        if number + 1 != record.number or not possible:
             return
-        log.info("%s recovers the outcome that round %d of %s may have had", context.name, record.number, model)
+        log.info("%s recovers the outcome that round %d of %s may have had", context.name, record.number, record.model)
         try:
-            versions = context.store.versions()
-            await self._adopted(context, await self.hold(accepted.plan, record.index, versions, record))
+            await self._adopted(context, await self.hold(context, plan, record.index, record))
         except RoundImpossible as error:
-            log.warning("round %d of %s is held again: %s", record.number, model, error)
+            log.warning("round %d of %s is held again: %s", record.number, record.model, error)
+
+    async def _all_promised(self) -> None:
+        """Waits, for a bounded time, until every member that is alive has promised this term."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PROMISE_TIMEOUT):
+                while self._election.unpromised:
+                    for name in self._election.unpromised:
+                        self._tell(name, Prepare(term=self._election.term))
+                    self._arrived.clear()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._arrived.wait(), PREPARE_INTERVAL)
 
     async def hold(
-        self,
-        plan: RoundPlanMessage,
-        index: int,
-        versions: Mapping[str, ModelVersion],
-        recovered: RoundCommit | None = None,
+        self, context: RoundContext, plan: RoundPlanMessage, index: int, recovered: RoundCommit | None = None
     ) -> RoundCommit:
         """Holds one round of a plan, in as many attempts as it takes.
 
         Args:
+            context: what this member works with.
             plan: the plan.
             index: which of its rounds, from 1.
-            versions: of all models, at this member.
             recovered: what an earlier leader may have committed this very round with.
 
         Returns:
@@ -212,9 +242,9 @@ class RoundCoordinator:
         for _ in range(MAX_ATTEMPTS):
             await self._majority_arrived()
             try:
-                opened = self._opened(plan, index, versions, recovered, unable=unable, refused=refused)
+                opened = self._opened(context, plan, index, recovered=recovered, unable=unable, refused=refused)
                 self._attempt = RoundAttempt(
-                    opened, self._election, self._policy, self._estimator,
+                    opened, self._election, self._signatory, self._policy, self._estimator,
                     unable=unable, refused=refused, absent=self._absent(), publish=self._publish,
                 )  # fmt: skip
                 return await self._attempt.run()
@@ -226,16 +256,17 @@ class RoundCoordinator:
 
     def _opened(
         self,
+        context: RoundContext,
         plan: RoundPlanMessage,
         index: int,
-        versions: Mapping[str, ModelVersion],
-        recovered: RoundCommit | None,
         *,
+        recovered: RoundCommit | None,
         unable: Mapping[str, str],
         refused: Mapping[str, str],
     ) -> RoundOpen:
         """The next attempt, with the members that are alive and able."""
-        election, number = self._election, versions[plan.model].number + 1
+        election, base = self._election, context.store.checkpoints[plan.model].version
+        number = base.number + 1
         members = tuple(sorted(election.alive - unable.keys()))
         if len(members) < election.majority:
             raise RoundImpossible(f"{len(members)} of {election.majority} needed can take part", unable)
@@ -247,7 +278,8 @@ class RoundCoordinator:
         self.attempts += 1
         return RoundOpen(
             model=plan.model, number=number, term=election.term, attempt=self.attempts, index=index, plan=plan,
-            versions=dict(versions), members=members, contributors=contributors, recovered=recovered,
+            records=context.store.latest(), base=base.outcome, recovered=recovered,
+            members=members, contributors=contributors,
         )  # fmt: skip
 
     async def _members_arrived(self, context: RoundContext) -> None:
@@ -275,4 +307,4 @@ class RoundCoordinator:
     async def _adopted(self, context: RoundContext, commit: RoundCommit) -> None:
         """Waits until this member, too, has adopted the outcome of a round."""
         await self._participation_ended()
-        await self._catching_up.reach(context, commit.model, version_after(commit), sorted(commit.weights), commit)
+        await self._catching_up.reach(context, commit, sorted(commit.weights))

@@ -77,7 +77,7 @@ class Leadership:
         """Claims a term where it is this member's turn, once it is ready to lead."""
         if self._context is not None:
             now = asyncio.get_running_loop().time()
-            self._apply(self._election.tick(now, self._store.versions(), self._store.accepted()))
+            self._apply(self._election.tick(now, self._store.latest(), self._store.accepted()))
 
     def follow(self, sender: str, term: int) -> bool:
         """Follows a leader; False, and it is told so, if its term is stale."""
@@ -92,7 +92,7 @@ class Leadership:
         commit = self._coordinator.arrived(name)
         if self._election.is_leader and name in self._election.members:
             term, attempt = self._election.term, self._coordinator.attempts
-            self._tell(name, LeaderAnnouncement(term=term, attempt=attempt, versions=self._store.versions()))
+            self._tell(name, LeaderAnnouncement(term=term, attempt=attempt, records=self._store.latest()))
             if commit is not None:
                 self._tell(name, commit)
 
@@ -105,12 +105,13 @@ class Leadership:
             self._send_promise(sender)
 
     def _promise(self, sender: str, message: Promise) -> None:
-        self._apply(self._election.promise(sender, message.term, message.versions, message.accepted))
+        self._apply(self._election.promise(sender, message.term, message.records, message.accepted))
+        self._coordinator.promised()
 
     def _send_promise(self, name: str) -> None:
         """Tells a member of the highest term that was promised here."""
-        versions, accepted = self._store.versions(), self._store.accepted()
-        self._tell(name, Promise(term=self._election.term, versions=versions, accepted=accepted))
+        records, accepted = self._store.latest(), self._store.accepted()
+        self._tell(name, Promise(term=self._election.term, records=records, accepted=accepted))
 
     def _apply(self, outcomes: list[StartElection | ElectionWon]) -> None:
         """Carries out what the election has decided; a deposed leader stops, and no part outlives its term."""

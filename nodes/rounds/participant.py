@@ -33,21 +33,20 @@ from nodes.rounds.checkpoints import Checkpoint
 from nodes.rounds.context import RoundContext
 from nodes.rounds.reduction import MemberUnavailable, RoundReduction
 from nodes.rounds.secure_sum import SecureSumParticipant
-from protocol.messages.rounds import (  # fmt: skip
-    BlobRef,
+from nodes.rounds.statements import AttemptStatements
+from protocol.messages.round_values import BlobRef, ContributionRef
+from protocol.messages.rounds import (
     ContributionAvailable,
     ContributionReceipt,
-    ContributionRef,
     ModelAdopted,
     RoundClose,
     RoundCommit,
     RoundDecline,
     RoundMessage,
     RoundOpen,
-    RoundVote,
     ShardReduced,
 )
-from protocol.rounds import commit_of, round_message, version_after
+from protocol.rounds import round_message
 
 log = logging.getLogger(__name__)
 
@@ -84,9 +83,10 @@ class RoundParticipant:
         }
         self._reduction: RoundReduction | None = None
         self._contributing: asyncio.Task[None] | None = None
+        self._statements = AttemptStatements(context.signatory, opened, leader)
         self._secure_sum: SecureSumParticipant | None = None
         if self._federation.secure is not None and opened.contributors:
-            self._secure_sum = SecureSumParticipant(context, opened, leader, self._federation.secure)
+            self._secure_sum = SecureSumParticipant(context, opened, leader, self._federation.secure, self._statements)
 
     @property
     def can_adopt(self) -> bool:
@@ -100,6 +100,8 @@ class RoundParticipant:
 
     def receive(self, sender: str, message: RoundMessage) -> None:
         """Takes in a member's message about this attempt; the first of its kind counts."""
+        if (message.model, message.number) != (self.opened.model, self.opened.number):
+            return
         match message:
             case ShardReduced() if sender in self._shards:
                 _set_once(self._shards[sender], message.shard)
@@ -141,14 +143,9 @@ class RoundParticipant:
 
     async def _take_part(self) -> None:
         opened, context = self.opened, self._context
-        for model, version in opened.versions.items():
-            await context.reach(model, version, self._holders, opened.term)
-        base = context.store.checkpoints[opened.model]
-        if opened.number != base.version.number + 1:
-            raise ModelError(
-                f"round {opened.number} of {opened.model} was opened, and {base.version.number + 1} follows what this "
-                "member holds"
-            )
+        for record in opened.records.values():
+            await context.reach(record, self._holders, opened.term)
+        base = await context.base(opened, self._holders)
         sharded = self._federation.sharded(len(opened.members))
         layout = self._layout(model_tensors(base.state))
         self._reduction = reduction = RoundReduction(context, opened, layout, self._shards, sharded=sharded)
@@ -156,15 +153,17 @@ class RoundParticipant:
         if context.name in opened.contributors:
             self._contributing = asyncio.ensure_future(self._contribute(base, reduction))
         checkpoint, record = await self._outcome(base, reduction)
+        vote = self._statements.vote(record)
+        record = record.model_copy(update={"votes": {context.name: vote.signature}})
         await context.persist_vote(opened.plan, record, checkpoint)
-        context.tell(self.leader, round_message(RoundVote, opened, outcome=record.outcome))
+        context.publish(vote)
         commit = await self._commit
         reduction.release_contribution()
         if commit.outcome == record.outcome:
             await context.adopt(opened.model, checkpoint, opened.term, commit)
         else:
             log.warning("round %d of %s has another outcome here than at the majority", opened.number, opened.model)
-            await context.reach(opened.model, version_after(commit), self._holders, opened.term, commit)
+            await context.reach(commit, self._holders, opened.term)
         context.tell(self.leader, round_message(ModelAdopted, opened))
 
     def _layout(self, model: ModelState) -> Layout:
@@ -190,7 +189,9 @@ class RoundParticipant:
             log.exception("round %d of %s", opened.number, opened.model)
             self._decline(f"{type(error).__name__} while contributing; see this node's log", can_vote=True)
         else:
-            context.publish(round_message(ContributionAvailable, opened, contribution=contribution))
+            opening = self._statements.opening
+            offer = round_message(ContributionAvailable, opened, opening=opening, contribution=contribution)
+            context.publish(context.signatory.signed(offer))
 
     async def _update(self, base: Checkpoint) -> Update:
         """Our contribution to this very round; work that was begun for an earlier one is carried over."""
@@ -209,9 +210,11 @@ class RoundParticipant:
         """The outcome of the round, and its record, should a majority have the same."""
         opened = self.opened
         if opened.recovered is not None:
-            record = opened.recovered.model_copy(update={"term": opened.term, "attempt": opened.attempt})
-            return await self._context.recovered(record, self._holders), record
+            checkpoint = await self._context.recovered(opened.recovered, self._holders)
+            return checkpoint, self._statements.recovered(opened.recovered, checkpoint.version.outcome)
         close = await self._close
+        for name in self._statements.unfounded(close):
+            raise ModelError(f"{self.leader} has closed the round with a contribution that {name} did not offer")
         if self._context.name in close.contributions:
             self._context.require_quorum(close.contributions)
             self._context.worker.counted()
@@ -221,7 +224,7 @@ class RoundParticipant:
         else:
             packed = await self._aggregate(close, base, reduction)
         checkpoint = Checkpoint.of(packed, opened.number, opened.plan.key, opened.index)
-        return checkpoint, commit_of(opened, close, self.leader, checkpoint.version.outcome)
+        return checkpoint, self._statements.record(close, checkpoint.version.outcome)
 
     async def _aggregate(self, close: RoundClose, base: Checkpoint, reduction: RoundReduction) -> PackedState:
         weights = {name: each.weight for name, each in close.contributions.items()}

@@ -25,7 +25,8 @@ from fednet.federated.state_file import Layout, PackedState, StateFile
 from nodes.blob_store import Blob
 from nodes.errors import BlobUnavailable, PeerError
 from nodes.rounds.context import RoundContext
-from protocol.messages.rounds import BlobRef, ContributionRef, RoundOpen, ShardReduced
+from protocol.messages.round_values import BlobRef, ContributionRef
+from protocol.messages.rounds import RoundOpen, ShardReduced
 from protocol.rounds import round_message
 
 WINDOW = 32 << 20

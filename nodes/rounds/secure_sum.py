@@ -36,16 +36,20 @@ from fednet.privacy.secure_sum_setup import (
 from fednet.privacy.unmasking import parse_reveal, unmask
 from nodes.rounds.context import RoundContext
 from nodes.rounds.revealed import RevealedSum
-from protocol.messages.rounds import ContributionRef, RoundMessage, RoundOpen
+from nodes.rounds.statements import AttemptStatements
+from protocol.messages.round_values import ContributionRef
+from protocol.messages.rounds import RoundMessage, RoundOpen
 from protocol.messages.secure_sum import (
     ConsistencyCheck,
     EncryptedShare,
+    Equivocation,
     KeyAdvertisement,
     ShareDistribution,
     ShareReveal,
     SharesReceived,
 )
 from protocol.rounds import round_message
+from protocol.transcript import is_same
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +70,14 @@ class SecureSumParticipant:
         opened: the attempt.
         leader: leads it.
         secure: how values are clipped and how many survivors it takes.
+        statements: what is signed in this attempt.
     """
 
-    def __init__(self, context: RoundContext, opened: RoundOpen, leader: str, secure: Secure) -> None:
+    def __init__(
+        self, context: RoundContext, opened: RoundOpen, leader: str, secure: Secure, statements: AttemptStatements
+    ) -> None:
         self._context, self._opened, self._leader, self._secure = context, opened, leader, secure
-        parts = [context.run, opened.model, *map(str, (opened.number, opened.term, opened.attempt))]
-        self._session = "/".join(parts).encode()
+        self._statements, self._session = statements, bytes.fromhex(statements.opening)
         self._party: SecureSumParty | None = None
         self._advertisements: dict[str, KeyAdvertisement] = {}
         self._ciphertexts: dict[str, bytes] = {}
@@ -84,9 +90,15 @@ class SecureSumParticipant:
         """Takes in a member's message about the secure sum; the first of its kind counts."""
         match message:
             case KeyAdvertisement():
-                self._advertisements.setdefault(sender, message)
-            case ShareDistribution(sharers=names) if sender == self._leader and not self._sharers:
-                self._sharers = names
+                if refusal := self._statements.refusal(sender, message):
+                    log.warning("the keys of %s for round %d are refused: %s", sender, message.number, refusal)
+                else:
+                    self._advertised(sender, message)
+            case ShareDistribution() if sender == self._leader and not self._sharers:
+                for name, advertisement in message.advertisements.items():
+                    if not self._statements.refusal(name, advertisement):
+                        self._advertised(name, advertisement)
+                self._sharers = tuple(sorted(message.advertisements))
             case EncryptedShare(ciphertext=ciphertext):
                 self._ciphertexts.setdefault(sender, ciphertext)
             case ConsistencyCheck(signature=signature):
@@ -94,6 +106,14 @@ class SecureSumParticipant:
             case ShareReveal(shares=shares):
                 self._reveals.setdefault(sender, shares)
         self._changed.set()
+
+    def _advertised(self, name: str, advertisement: KeyAdvertisement) -> None:
+        """A member's keys; whoever has signed others for the same opening has lied to somebody, and all are told."""
+        first = self._advertisements.setdefault(name, advertisement)
+        if not is_same(first, advertisement):
+            log.warning("%s has advertised different keys or weights for round %d", name, self._opened.number)
+            proof = self._about(Equivocation, advertiser=name, first=first, second=advertisement)
+            self._context.tell(self._leader, proof)
 
     def layout(self, model: ModelState) -> Layout:
         """The layout of a masked contribution."""
@@ -107,11 +127,14 @@ class SecureSumParticipant:
         """
         context, run = self._context, self._context.reducer.run
         party = self._party = SecureSumParty(context.name, self._opened.contributors, self._threshold, self._session)
-        keys, values = party.advertise(), dict(update.values)
-        context.publish(self._about(KeyAdvertisement, public_keys=keys, weight=update.weight, values=values))
+        advertisement = self._about(
+            KeyAdvertisement, opening=self._statements.opening, public_keys=party.advertise(),
+            weight=update.weight, values=dict(update.values),
+        )  # fmt: skip
+        context.publish(context.signatory.signed(advertisement))
         await self._until(lambda: bool(self._sharers) and self._advertisements.keys() >= set(self._sharers))
         self._require_equal_weights()
-        for name, ciphertext in (await run(partial(party.share, self._keys()))).items():
+        for name, ciphertext in (await run(partial(party.share, self._keys(), self._transcript()))).items():
             context.tell(name, self._about(EncryptedShare, ciphertext=ciphertext))
         others = set(self._sharers) - {context.name}
         await self._until(lambda: self._ciphertexts.keys() >= others)
@@ -125,8 +148,13 @@ class SecureSumParticipant:
         """The mean of the survivors' contributions, from the sum of their masked vectors.
 
         Raises:
-            PrivacyError: the sum cannot be unmasked.
+            PrivacyError: the sum cannot be unmasked, or a contribution does not count what its member has advertised.
         """
+        for name, contribution in contributions.items():
+            keys = self._advertisements.get(name)
+            said = keys and ContributionRef(weight=keys.weight, blobs=contribution.blobs, values=keys.values)
+            if said is None or not is_same(said, contribution):
+                raise PrivacyError(f"the contribution of {name!r} has another weight than its keys", (name,))
         survivors = SurvivorSet(self._parties(), self._sharers, tuple(sorted(contributions)))
         if self._party is not None and self._context.name in self._sharers:
             await self._reveal(self._party, survivors)
@@ -188,7 +216,12 @@ class SecureSumParticipant:
 
     def _parties(self) -> SecureSumParties:
         terms = SecureSumParameters(tuple(sorted(self._opened.contributors)), self._threshold, self._session)
-        return SecureSumParties(terms, {name: PartyKeys.unpacked(keys, name) for name, keys in self._keys().items()})
+        keys = {name: PartyKeys.unpacked(packed, name) for name, packed in self._keys().items()}
+        return SecureSumParties(terms, keys, self._transcript())
+
+    def _transcript(self) -> bytes:
+        """What the masks, boxes, votes and reveals of this attempt are bound to."""
+        return bytes.fromhex(self._statements.transcript({name: self._advertisements[name] for name in self._sharers}))
 
     async def _enough(self, received: Mapping[str, bytes], passes: Callable[[str, bytes], bool]) -> dict[str, bytes]:
         """Waits for as many valid messages as the threshold, and returns them.

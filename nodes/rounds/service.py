@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,33 +22,33 @@ from nodes.capability import Handler
 from nodes.compute import ComputeThread, ThreadProgress
 from nodes.node import Node
 from nodes.progress import progress_publisher
-from nodes.rounds.attempt import RoundImpossible, abort_message
 from nodes.rounds.catching_up import CatchUp
 from nodes.rounds.checkpoints import CheckpointStore
 from nodes.rounds.context import RoundContext
 from nodes.rounds.coordinator import RoundCoordinator
+from nodes.rounds.failures import RoundImpossible, abort_message
 from nodes.rounds.leadership import Leadership
 from nodes.rounds.participant import RoundParticipant
 from nodes.rounds.participation import ParticipationQueue
 from nodes.rounds.revealed import RevealedSums
+from nodes.rounds.signatory import Signatory
 from nodes.rounds.worker import RoundWorker
 from protocol.codec import Envelope
 from protocol.consistency import inconsistency
 from protocol.election import Election
 from protocol.messages import Capabilities, Message
-from protocol.messages.election import LeaderAnnouncement, RecordRequest
+from protocol.messages.election import LeaderAnnouncement, Promise, RecordRequest
 from protocol.messages.presence import PeerInfo
+from protocol.messages.round_values import RoundPlanMessage
 from protocol.messages.rounds import (
     ContributionAvailable,
     ContributionReceipt,
     ModelAdopted,
-    ModelVersion,
     RoundClose,
     RoundCommit,
     RoundDecline,
     RoundMessage,
     RoundOpen,
-    RoundPlanMessage,
     RoundsAborted,
     RoundsRequest,
     RoundVote,
@@ -57,19 +57,20 @@ from protocol.messages.rounds import (
 from protocol.messages.secure_sum import (
     ConsistencyCheck,
     EncryptedShare,
+    Equivocation,
     KeyAdvertisement,
     ShareDistribution,
     ShareReveal,
     SharesReceived,
 )
-from protocol.rounds import attempt_of, version_after
+from protocol.rounds import attempt_of
 from protocol.topics import PROGRESS, ROUNDS
 
 log = logging.getLogger(__name__)
 
 NO_FLOOR = Floor()
 
-TO_LEADER = (ContributionReceipt, ModelAdopted, RoundDecline, RoundVote)
+TO_LEADER = (ContributionReceipt, Equivocation, ModelAdopted, RoundDecline)
 TO_MEMBERS = (
     ContributionAvailable, RoundClose, ShardReduced,
     KeyAdvertisement, ShareDistribution, EncryptedShare, SharesReceived, ConsistencyCheck, ShareReveal,
@@ -111,10 +112,11 @@ class RoundService:
         self._floor, self._revealed = floor, RevealedSums(folder)
         self.store = CheckpointStore(folder)
         self.election = Election(node.name, node.spec.expected, self.store.term)
+        self._signatory = Signatory(node, self.election.members)
         self._participation = ParticipationQueue(node)
         self._catching_up = CatchUp(self.election, partial(node.publish, PROGRESS))
         self._coordinator = RoundCoordinator(
-            self.election, node.spec.rounds, node.spec.seed, self._publish,
+            self.election, self._signatory, self._publish, self._tell, policy=node.spec.rounds, seed=node.spec.seed,
             catching_up=self._catching_up, absent=self._absent, participation_ended=self._participation.idle,
             boundary=node.boundary,
         )  # fmt: skip
@@ -135,6 +137,7 @@ class RoundService:
             RoundCommit: self._commit,
             RoundsAborted: self._aborted,
             RecordRequest: self._send_records,
+            RoundVote: self._vote,
             LeaderAnnouncement: self._announcement,
             **self._leadership.handlers,
             **dict.fromkeys(TO_MEMBERS, self._take_part),
@@ -154,7 +157,7 @@ class RoundService:
         worker = RoundWorker(participant, self._compute, lambda: ThreadProgress(progress_publisher(self._node)))
         context = RoundContext(
             self._node.name, self._node.run, worker, self.store, self._blob_store, self._reducer,
-            self._publish, self._tell, self._revealed, self._floor,
+            self._publish, self._tell, self._signatory, self._count_absent, self._revealed, self._floor,
         )  # fmt: skip
         await context.resume()
         self._context = context
@@ -196,12 +199,18 @@ class RoundService:
         missing = (name for name in self.election.members if name not in self.election.alive)
         return {name: self._departed.get(name) or self._why_unready(name) for name in missing}
 
+    def _count_absent(self) -> int:
+        """How many configured members cannot be heard."""
+        return len(self.election.members) - len(self.election.alive)
+
     def _why_unready(self, name: str) -> str:
         return "not ready" if name in self._linked else "not linked with the leader"
 
     def _receive(self, sender: str, message: Message) -> None:
         if not isinstance(message, RoundsRequest | RecordRequest) and sender not in self.election.members:
             self._node.counts["no member"] += 1
+        elif sender != self._node.name and not all(map(self._signatory.is_certified, _records_in(message))):
+            self._node.refused("uncertified", f"{message.kind} from {sender} without the votes of a majority")
         elif isinstance(message, RoundMessage) and (wrong := self._inconsistency(sender, message)):
             self._node.fault(sender, "inconsistent", f"{message.kind} from {sender} {wrong}")
         else:
@@ -243,16 +252,12 @@ class RoundService:
         if part is not None and attempt_of(part.opened) > (message.term, message.attempt):
             return  # it was sent before the opening of the present attempt, and has come late
         if self._context is not None and sender != self._node.name:
-            self._catch_up(self._context, sender, message.versions)
+            self._catch_up(self._context, sender, message.records)
 
     def _catch_up(
-        self,
-        context: RoundContext,
-        leader: str,
-        versions: Mapping[str, ModelVersion],
-        commit: RoundCommit | None = None,
+        self, context: RoundContext, leader: str, records: Mapping[str, RoundCommit], *, is_awaited: bool = False
     ) -> None:
-        self._catching_up.aim(versions, commit)
+        self._catching_up.aim(records, is_awaited=is_awaited)
         self._participation.catch_up(partial(self._catching_up.run, context, leader), leader)
 
     def _open(self, sender: str, opened: RoundOpen) -> None:
@@ -276,6 +281,14 @@ class RoundService:
             if isinstance(message, ContributionAvailable):
                 self._coordinator.refuse_stale(sender, message.number)
 
+    def _vote(self, sender: str, vote: RoundVote) -> None:
+        """A member's vote: the leader counts it, and whoever has voted alike keeps it."""
+        if not self._signatory.has_signed(sender, vote, vote.signature):
+            self._node.refused("unsigned vote", f"{sender} has not signed its vote in round {vote.number}")
+            vote = vote.model_copy(update={"record": "0" * 64})  # it has voted, for no record that there is
+        self.store.add_vote(sender, vote)
+        self._coordinator.receive(sender, vote)
+
     def _commit(self, sender: str, commit: RoundCommit) -> None:
         """The record of the present round, of one that this member is not in, or one that it has asked for."""
         if self.store.learn(commit):
@@ -284,7 +297,7 @@ class RoundService:
         if self._participation.is_outside(commit) and self._leadership.follow(sender, commit.term):
             self._participation.settle(commit)
             if self._context is not None:
-                self._catch_up(self._context, sender, {commit.model: version_after(commit)}, commit)
+                self._catch_up(self._context, sender, {commit.model: commit}, is_awaited=True)
         else:
             self._take_part(sender, commit)
         if sender == self.election.leader and commit.index == commit.rounds:
@@ -308,3 +321,13 @@ class RoundService:
             asyncio.get_running_loop().call_soon(self._contained, name, message)
         else:
             self._node.tell(name, message)
+
+
+def _records_in(message: Message) -> Iterable[RoundCommit]:
+    """The records that a message states as committed."""
+    match message:
+        case RoundCommit():
+            return (message,)
+        case RoundOpen() | Promise() | LeaderAnnouncement():
+            return message.records.values()
+    return ()

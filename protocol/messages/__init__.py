@@ -34,6 +34,7 @@ from protocol.messages.rounds import (
 from protocol.messages.secure_sum import (
     ConsistencyCheck,
     EncryptedShare,
+    Equivocation,
     KeyAdvertisement,
     ShareDistribution,
     ShareReveal,
@@ -50,6 +51,7 @@ __all__ = [
     "ContributionAvailable",
     "ContributionReceipt",
     "EncryptedShare",
+    "Equivocation",
     "ExchangeDecline",
     "ExchangeRequest",
     "Goodbye",
@@ -128,6 +130,7 @@ KINDS: dict[str, type[Message]] = {
     "encrypted_share": EncryptedShare,
     "shares_received": SharesReceived,
     "share_distribution": ShareDistribution,
+    "equivocation": Equivocation,
     "exchange_request": ExchangeRequest,
     "offer": OfferMessage,
     "offer_list": OfferList,

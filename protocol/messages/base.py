@@ -37,6 +37,8 @@ class WireValue(BaseModel):
         strict=True,
         arbitrary_types_allowed=True,
         ser_json_inf_nan="strings",  # journals hold messages, and a loss may be infinite, which JSON has no number for
+        ser_json_bytes="base64",  # a signature is no text
+        val_json_bytes="base64",
     )
 
 

@@ -10,20 +10,18 @@ from typing import Annotated, ClassVar, Self
 from pydantic import Field, model_validator
 
 from protocol.messages.base import Count, Message, WireValue, require
-from protocol.messages.rounds import (
-    MAX_MODELS,
-    Model,
-    ModelVersions,
-    RoundCommit,
-    RoundPlanMessage,
-)
+from protocol.messages.round_values import MAX_MODELS, Model, RoundPlanMessage
+from protocol.messages.rounds import RoundCommit, RoundRecords
 
 MAX_RECORDS = 256
 """Records that answer one `RecordRequest`."""
 
 
 class AcceptedVote(WireValue):
-    """A vote that a member has cast: the plan, and the record of the round if a majority votes alike."""
+    """A vote that a member has cast: the plan, and the record of the round if a majority votes alike.
+
+    The record has the votes for it that the member knows, its own among them.
+    """
 
     plan: RoundPlanMessage
     record: RoundCommit
@@ -48,7 +46,7 @@ class Promise(Message):
 
     Attributes:
         term: of the candidate, or a higher one that was promised before.
-        versions: of the sender's models.
+        records: of the sender's models.
         accepted: of every model the sender's vote for a round whose commit it does not know; others may know it.
     """
 
@@ -56,7 +54,7 @@ class Promise(Message):
     numbered: ClassVar[bool] = True
 
     term: Count
-    versions: ModelVersions
+    records: RoundRecords
     accepted: Annotated[dict[Model, AcceptedVote], Field(max_length=MAX_MODELS)]
 
     @model_validator(mode="after")
@@ -73,7 +71,7 @@ class LeaderAnnouncement(Message):
     Attributes:
         term: the term.
         attempt: the latest that the sender has opened, 0 for none; later ones may be opened before this arrives.
-        versions: of the sender's models.
+        records: of the sender's models.
     """
 
     kind: ClassVar[str] = "leader_announcement"
@@ -81,7 +79,7 @@ class LeaderAnnouncement(Message):
 
     term: Count
     attempt: Count
-    versions: ModelVersions
+    records: RoundRecords
 
 
 class RecordRequest(Message):

@@ -13,93 +13,28 @@ from pydantic import AfterValidator, Field, model_validator
 
 from protocol.messages.base import (
     MAX_MEMBERS,
-    MAX_VALUES,
     Count,
     Digest,
-    Label,
     Message,
     Name,
-    Real,
     Reason,
     RequestKey,
     Seconds,
-    WireValue,
     require,
 )
-from protocol.messages.queries import Options
-
-MAX_MODELS = 16
-"""Models that one run trains in rounds."""
-
-Model = Name
-"""The name of a model; spelled like a node's, since files are named after it."""
-
-
-def _sorted(names: tuple[str, ...]) -> tuple[str, ...]:
-    require(list(names) == sorted(set(names)), "sorted names, each once")
-    return names
-
-
-Reasons = Annotated[dict[Name, Reason], Field(max_length=MAX_MEMBERS)]
-Names = Annotated[tuple[Name, ...], Field(max_length=MAX_MEMBERS), AfterValidator(_sorted)]
-"""Nodes, sorted, each once."""
-Values = Annotated[dict[Label, Real], Field(max_length=MAX_VALUES)]
-Weight = Annotated[Real, Field(gt=0, allow_inf_nan=False)]
-
-
-class BlobRef(WireValue):
-    """A blob that can be fetched: the digest of the state in it, which is its key, and its size in bytes."""
-
-    digest: Digest
-    size: Annotated[Count, Field(ge=1)]
-
-
-class RoundPlanMessage(WireValue):
-    """The rounds that a node requests.
-
-    Attributes:
-        key: its name in the run.
-        requester: the node that requests it, and holds `given`.
-        model: which model it trains.
-        task: what every contributor does.
-        rounds: how many rounds.
-        federation: how contributions are aggregated, as JSON; opaque to the protocol.
-        options: of the task.
-        given: a model state that every member adopts instead of contributing.
-    """
-
-    key: RequestKey
-    requester: Name
-    model: Model
-    task: Label
-    rounds: Annotated[Count, Field(ge=1)]
-    federation: Annotated[str, Field(max_length=4096)]
-    options: Options
-    given: BlobRef | None = None
-
-    @model_validator(mode="after")
-    def _given_once(self) -> Self:
-        require(self.given is None or self.rounds == 1, "one round of a plan with a given model")
-        return self
-
-
-class ModelVersion(WireValue):
-    """A version of a model: the outcome of its last closed round.
-
-    Attributes:
-        number: of that round, 0 for none.
-        outcome: the model's state after it.
-        key: the plan of that round.
-        index: of that round in its plan.
-    """
-
-    number: Count
-    outcome: BlobRef
-    key: Annotated[str, Field(max_length=128)] = ""
-    index: Count = 0
-
-
-ModelVersions = Annotated[dict[Model, ModelVersion], Field(max_length=MAX_MODELS)]
+from protocol.messages.round_values import (
+    MAX_MODELS,
+    BlobRef,
+    ContributionRef,
+    Model,
+    Names,
+    Reasons,
+    RoundPlanMessage,
+    Signature,
+    Signatures,
+    Values,
+    Weight,
+)
 
 
 class RoundMessage(Message):
@@ -119,35 +54,27 @@ class RoundMessage(Message):
     attempt: Annotated[Count, Field(ge=1)]
 
 
-class ContributionRef(WireValue):
-    """The contribution of one participant.
-
-    Attributes:
-        weight: in the aggregate.
-        blobs: its state: one blob; a contribution of any other number is rejected.
-        values: its measurements, by name.
-    """
-
-    weight: Weight
-    blobs: Annotated[tuple[BlobRef, ...], Field(max_length=MAX_MEMBERS)]
-    values: Values
-
-
 class RoundCommit(RoundMessage):
     """A majority has computed the same outcome: the round is closed, and this is its record.
+
+    Believed only with the votes of a majority (`protocol.certificates`), which cover every field but the last two.
 
     Attributes:
         key: its plan.
         index: of the round in its plan, from 1.
         rounds: of the plan.
         leader: who led it.
+        base: the digest of the state that it started from.
         outcome: the model's state after it.
+        transcript: over its opening and all contributions that count (`protocol.transcript`).
         weights: of the contributors.
         values: their measurements.
         late: who was alive but did not contribute in time.
         lost: who died, left or declined, with the reason.
         refused: whose contribution was rejected, with the reason.
         seconds: from its opening to its close.
+        votes: of those that have computed this outcome.
+        remarks: whom the leader has refused since the close, with the reason: its own claim.
     """
 
     kind: ClassVar[str] = "round_commit"
@@ -157,13 +84,17 @@ class RoundCommit(RoundMessage):
     index: Annotated[Count, Field(ge=1)]
     rounds: Annotated[Count, Field(ge=1)]
     leader: Name
+    base: Digest
     outcome: BlobRef
+    transcript: Digest
     weights: Annotated[dict[Name, Weight], Field(max_length=MAX_MEMBERS)]
     values: Annotated[dict[Name, Values], Field(max_length=MAX_MEMBERS)]
     late: Names
     lost: Reasons
     refused: Reasons
     seconds: Seconds
+    votes: Signatures = Field(default_factory=dict)
+    remarks: Reasons = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -175,6 +106,15 @@ class RoundCommit(RoundMessage):
     def is_of(self, plan: RoundPlanMessage) -> bool:
         """Whether it is the record of a round of this plan."""
         return (self.model, self.key, self.rounds) == (plan.model, plan.key, plan.rounds)
+
+
+def _records(records: dict[str, RoundCommit]) -> dict[str, RoundCommit]:
+    require(all(record.model == model for model, record in records.items()), "records under the names of their models")
+    return records
+
+
+RoundRecords = Annotated[dict[Model, RoundCommit], Field(max_length=MAX_MODELS), AfterValidator(_records)]
+"""By model, the record of its latest round; a model that no round has changed has none."""
 
 
 def _require_disjoint(*fates: Collection[str]) -> None:
@@ -207,10 +147,12 @@ class RoundOpen(RoundMessage):
     Attributes:
         index: of the round in its plan, from 1.
         plan: the plan.
-        versions: of the leader's models; a member that is behind fetches what it lacks.
+        records: of the leader's models; a member that is behind fetches what it lacks.
+        base: the state of the model that the round starts from: the outcome of its record, or its initial state.
         members: who takes part in closing it, sorted; of n in a sharded round the i-th reduces the chunks i, i + n, ...
         contributors: who is to contribute, sorted.
-        recovered: the record with which an earlier leader may have closed this round; adopted without contributions.
+        recovered: the record with which an earlier leader may have closed this round, with the votes for it that are
+            known; adopted without contributions.
     """
 
     kind: ClassVar[str] = "round_open"
@@ -218,16 +160,18 @@ class RoundOpen(RoundMessage):
 
     index: Annotated[Count, Field(ge=1)]
     plan: RoundPlanMessage
-    versions: ModelVersions
+    records: RoundRecords
+    base: BlobRef
     members: Names
     contributors: Names
     recovered: RoundCommit | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        plan, version, record = self.plan, self.versions.get(self.model), self.recovered
+        plan, record, latest = self.plan, self.recovered, self.records.get(self.model)
         require(plan.model == self.model and self.index <= plan.rounds, "a round of the plan: its model, its rounds")
-        require(version is not None and self.number == version.number + 1, "the number after the model's version")
+        require(self.number == (latest.number if latest else 0) + 1, "the number after the model's record")
+        require(latest is None or self.base == latest.outcome, "the outcome of the model's record as base")
         require(set(self.contributors) <= set(self.members), "contributors among the members")
         no_work = plan.given is not None or record is not None
         require(not (no_work and self.contributors), "no contributors to a given or a recovered model")
@@ -238,12 +182,20 @@ class RoundOpen(RoundMessage):
 
 
 class ContributionAvailable(RoundMessage):
-    """The sender's contribution can be fetched."""
+    """The sender's contribution can be fetched.
+
+    Attributes:
+        opening: the digest of the opening that it answers.
+        contribution: what it offers.
+        signature: of the sender.
+    """
 
     kind: ClassVar[str] = "contribution_available"
     numbered: ClassVar[bool] = True
 
+    opening: Digest
     contribution: ContributionRef
+    signature: Signature = b""
 
 
 class RoundDecline(RoundMessage):
@@ -281,6 +233,7 @@ class RoundClose(RoundMessage):
 
     Attributes:
         contributions: by name.
+        signatures: of the contributors, over their `ContributionAvailable`.
         late: as in the record.
         lost: as in the record.
         refused: as in the record.
@@ -291,6 +244,7 @@ class RoundClose(RoundMessage):
     numbered: ClassVar[bool] = True
 
     contributions: Annotated[dict[Name, ContributionRef], Field(max_length=MAX_MEMBERS)]
+    signatures: Signatures
     late: Names
     lost: Reasons
     refused: Reasons
@@ -312,12 +266,24 @@ class ShardReduced(RoundMessage):
 
 
 class RoundVote(RoundMessage):
-    """The sender has computed this outcome and has it on disk. To the leader."""
+    """The sender has computed this outcome and has it on disk. To all.
+
+    Attributes:
+        base: as in the record.
+        outcome: as in the record.
+        transcript: as in the record.
+        record: the digest of the record.
+        signature: of the sender.
+    """
 
     kind: ClassVar[str] = "round_vote"
     numbered: ClassVar[bool] = True
 
+    base: Digest
     outcome: BlobRef
+    transcript: Digest
+    record: Digest
+    signature: Signature = b""
 
 
 class ModelAdopted(RoundMessage):

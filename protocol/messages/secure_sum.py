@@ -10,8 +10,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from protocol.messages.base import MAX_MEMBERS, SIGNATURE_BYTES
-from protocol.messages.rounds import Names, RoundMessage, Values, Weight
+from protocol.messages.base import MAX_MEMBERS, SIGNATURE_BYTES, Digest, Name
+from protocol.messages.round_values import Signature, Values, Weight
+from protocol.messages.rounds import RoundMessage
 
 PUBLIC_KEYS_BYTES = 128
 """Two X25519 keys, an Ed25519 key and a SHA-256 commitment."""
@@ -35,30 +36,52 @@ class KeyAdvertisement(RoundMessage):
     """The sender has a contribution, and these are its public keys for this attempt.
 
     Attributes:
+        opening: the digest of the opening that it answers.
         public_keys: `PUBLIC_KEYS_BYTES` bytes.
         weight: how much its contribution counts.
         values: what it measured.
+        signature: of the sender.
     """
 
     kind: ClassVar[str] = "key_advertisement"
     numbered: ClassVar[bool] = True
 
+    opening: Digest
     public_keys: Annotated[bytes, Field(min_length=PUBLIC_KEYS_BYTES, max_length=PUBLIC_KEYS_BYTES)]
     weight: Weight
     values: Values
+    signature: Signature = b""
 
 
 class ShareDistribution(RoundMessage):
     """The leader names the sharers: the members whose key advertisements have arrived.
 
     Attributes:
-        sharers: each distributes shares of its secrets to the others.
+        advertisements: of every sharer, as the leader has received it; each sharer distributes shares of its secrets
+            to the others.
     """
 
     kind: ClassVar[str] = "share_distribution"
     numbered: ClassVar[bool] = True
 
-    sharers: Names
+    advertisements: Annotated[dict[Name, KeyAdvertisement], Field(max_length=MAX_MEMBERS)]
+
+
+class Equivocation(RoundMessage):
+    """The sender has two advertisements that one member has signed for the same opening: a proof that it has lied.
+
+    Attributes:
+        advertiser: that member.
+        first: one of its advertisements.
+        second: another one.
+    """
+
+    kind: ClassVar[str] = "equivocation"
+    numbered: ClassVar[bool] = True
+
+    advertiser: Name
+    first: KeyAdvertisement
+    second: KeyAdvertisement
 
 
 class EncryptedShare(RoundMessage):
@@ -108,6 +131,12 @@ class ShareReveal(RoundMessage):
 
 
 SecureSumMessage = (
-    KeyAdvertisement | ShareDistribution | EncryptedShare | SharesReceived | ConsistencyCheck | ShareReveal
+    KeyAdvertisement
+    | ShareDistribution
+    | Equivocation
+    | EncryptedShare
+    | SharesReceived
+    | ConsistencyCheck
+    | ShareReveal
 )
 """Every message that a secure round has and a plain one has not."""

@@ -50,8 +50,9 @@ _SIGNATURE_FRAME = struct.Struct(">32sQQ64s")
 SIGNATURE_FRAME_BYTES = _SIGNATURE_FRAME.size
 """Bytes of the signature frame: key, incarnation, serial, Ed25519 signature."""
 
-_MESSAGE = b"fednet message 4"
-_INTRODUCTION = b"fednet introduction 4"
+_MESSAGE = b"fednet message 5"
+_INTRODUCTION = b"fednet introduction 5"
+_STATEMENT = b"fednet statement 5"
 _MAX_CACHED = 1024
 
 
@@ -80,6 +81,12 @@ class Security(Protocol):
         Raises:
             WireError: they are not a valid message, or (AuthenticationError) not an authentic one.
         """
+
+    def attest(self, statement: bytes) -> bytes:
+        """This node's signature under a statement that third parties are to believe; empty without keys."""
+
+    def attested(self, name: str, statement: bytes, signature: bytes) -> bool:
+        """Whether a node has signed a statement; without keys, whether there is no signature."""
 
     def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
         """This node's description of itself with its proof, for peers that learn of it from others."""
@@ -122,6 +129,14 @@ class NullSecurity:
         except WireError as error:
             error.culprit = self.claimed_sender(frames)
             raise
+
+    def attest(self, statement: bytes) -> bytes:
+        """No signature: a statement is as good as the name beside it."""
+        return b""
+
+    def attested(self, name: str, statement: bytes, signature: bytes) -> bool:
+        """Whether there is no signature, which nobody here could check."""
+        return not signature
 
     def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
         """The description, without proof."""
@@ -228,6 +243,17 @@ class MessageAuthenticator:
     def name_of(self, key: bytes) -> str | None:
         """The owner of an Ed25519 key; None for one that is not trusted."""
         return self._keys.names_by_signing_key.get(key)
+
+    def attest(self, statement: bytes) -> bytes:
+        """This node's signature under a statement."""
+        return self._signer.sign(_STATEMENT + statement)
+
+    def attested(self, name: str, statement: bytes, signature: bytes) -> bool:
+        """Whether the owner of a trusted key, or this node itself, has signed a statement."""
+        verifier = self._verifiers.get(name)
+        if name == self._keys.own.name:
+            verifier = self._keys.own.public.verifier
+        return verifier is not None and _is_valid(verifier, signature, _STATEMENT + statement)
 
     def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
         """This node's description of itself, signed."""

@@ -48,7 +48,7 @@ AEAD_HEADER_BYTES = _AEAD_HEADER.size
 KEPT_EPOCHS = 8
 """Epochs of a peer whose keys are kept, for messages in flight."""
 
-_PAIR = b"fednet pair 4"
+_PAIR = b"fednet pair 5"
 _MAX_CACHED = 1024
 
 
@@ -186,6 +186,14 @@ class KeyedSecurity:
         codec.check_sizes(frames, limits)
         decrypted = frames if again or frames[0] == HEARTBEATS.encode() else self._group_cipher.decrypt(frames)
         return self._authenticator.read(decrypted, limits, again=again)
+
+    def attest(self, statement: bytes) -> bytes:
+        """This node's signature under a statement."""
+        return self._authenticator.attest(statement)
+
+    def attested(self, name: str, statement: bytes, signature: bytes) -> bool:
+        """Whether a node has signed a statement."""
+        return self._authenticator.attested(name, statement, signature)
 
     def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
         """This node's description of itself, signed."""

@@ -7,19 +7,16 @@ from typing import Any
 import pytest
 
 from protocol.consistency import OF_CONTRIBUTORS, OF_LEADER, OF_MEMBERS, inconsistency
+from protocol.messages.round_values import BlobRef, ContributionRef, RoundPlanMessage
 from protocol.messages.rounds import (
-    BlobRef,
     ContributionAvailable,
     ContributionReceipt,
-    ContributionRef,
     ModelAdopted,
-    ModelVersion,
     RoundClose,
     RoundCommit,
     RoundDecline,
     RoundMessage,
     RoundOpen,
-    RoundPlanMessage,
     RoundVote,
     ShardReduced,
 )
@@ -30,6 +27,7 @@ from protocol.messages.secure_sum import (
     SHARE_BYTES,
     ConsistencyCheck,
     EncryptedShare,
+    Equivocation,
     KeyAdvertisement,
     ShareDistribution,
     ShareReveal,
@@ -41,33 +39,39 @@ PLAN = RoundPlanMessage(
     key="k", requester="guest", model="m", task="t", rounds=2, federation="{}", options={}
 )  # fmt: skip
 ROUND: dict[str, Any] = {"model": "m", "number": 5, "term": 1, "attempt": 3}
+RECORD: dict[str, Any] = {
+    "key": "k", "index": 2, "rounds": 2, "leader": "a", "base": "0" * 64, "outcome": BLOB,
+    "transcript": "1" * 64, "weights": {"b": 1.0}, "values": {},
+    "late": ("c",), "lost": {}, "refused": {}, "seconds": 1.0,
+}  # fmt: skip
 OPENED = RoundOpen(
-    **ROUND, index=2, plan=PLAN, versions={"m": ModelVersion(number=4, outcome=BLOB)}, members=("a", "b", "c", "d"),
-    contributors=("b", "c"),
+    **ROUND, index=2, plan=PLAN, records={"m": RoundCommit(**(ROUND | RECORD | {"number": 4, "index": 1}))}, base=BLOB,
+    members=("a", "b", "c", "d"), contributors=("b", "c"),
+)  # fmt: skip
+ADVERTISEMENT = KeyAdvertisement(
+    **ROUND, opening="0" * 64, public_keys=bytes(PUBLIC_KEYS_BYTES), weight=1.0, values={}
 )  # fmt: skip
 CONTRIBUTION = ContributionRef(weight=1.0, blobs=(BLOB,), values={})
 CLOSE: dict[str, Any] = {
     "contributions": {"b": CONTRIBUTION},
+    "signatures": {"b": b""},
     "late": ("c",),
     "lost": {},
     "refused": {},
     "seconds": 1.0,
 }
-RECORD: dict[str, Any] = {
-    "key": "k", "index": 2, "rounds": 2, "leader": "a", "outcome": BLOB, "weights": {"b": 1.0}, "values": {},
-    "late": ("c",), "lost": {}, "refused": {}, "seconds": 1.0,
-}  # fmt: skip
 FIELDS: dict[type[RoundMessage], dict[str, Any]] = {
-    ContributionAvailable: {"contribution": CONTRIBUTION},
+    ContributionAvailable: {"opening": "0" * 64, "contribution": CONTRIBUTION},
     RoundDecline: {"reason": "", "can_vote": True},
     ContributionReceipt: {"contributor": "b"},
     RoundClose: CLOSE,
     ShardReduced: {"shard": BLOB},
-    RoundVote: {"outcome": BLOB},
+    RoundVote: {"base": "0" * 64, "outcome": BLOB, "transcript": "1" * 64, "record": "2" * 64},
     RoundCommit: RECORD,
     ModelAdopted: {},
-    KeyAdvertisement: {"public_keys": bytes(PUBLIC_KEYS_BYTES), "weight": 1.0, "values": {}},
-    ShareDistribution: {"sharers": ("b", "c")},
+    KeyAdvertisement: dict(ADVERTISEMENT),
+    ShareDistribution: {"advertisements": {"b": ADVERTISEMENT, "c": ADVERTISEMENT}},
+    Equivocation: {"advertiser": "b", "first": ADVERTISEMENT, "second": ADVERTISEMENT},
     EncryptedShare: {"ciphertext": bytes(CIPHERTEXT_BYTES)},
     SharesReceived: {},
     ConsistencyCheck: {"signature": bytes(64)},
@@ -76,7 +80,7 @@ FIELDS: dict[type[RoundMessage], dict[str, Any]] = {
 
 
 def wrong(sender: str, kind: type[RoundMessage], **changes: Any) -> str | None:
-    return inconsistency(OPENED, "a", sender, kind(**(ROUND | FIELDS[kind] | changes)))
+    return inconsistency(OPENED, "a", sender, kind(**(FIELDS[kind] | ROUND | changes)))
 
 
 @pytest.mark.parametrize("kind", FIELDS)
@@ -106,7 +110,8 @@ def test_every_message_about_a_round_is_held_against_its_opening() -> None:
     [
         (RoundClose, {"contributions": {"d": CONTRIBUTION}}),
         (RoundClose, {"late": ("zoe",)}),
-        (ShareDistribution, {"sharers": ("b", "d")}),
+        (ShareDistribution, {"advertisements": {"d": ADVERTISEMENT}}),
+        (Equivocation, {"advertiser": "zoe"}),
         (ContributionReceipt, {"contributor": "zoe"}),
         (RoundCommit, {"key": "other"}),
         (RoundCommit, {"index": 1}),

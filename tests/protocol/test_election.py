@@ -10,7 +10,8 @@ import pytest
 
 from protocol.election import PREPARE_INTERVAL, RESTART_DELAY, Election, ElectionWon, StartElection
 from protocol.messages.election import AcceptedVote
-from protocol.messages.rounds import BlobRef, ModelVersion, RoundCommit, RoundPlanMessage
+from protocol.messages.round_values import BlobRef, RoundPlanMessage
+from protocol.messages.rounds import RoundCommit
 from protocol.topics import LARGEST
 
 NAMES = ("a", "b", "c", "d", "e")
@@ -20,17 +21,19 @@ def blob(letter: str) -> BlobRef:
     return BlobRef(digest=letter * 64, size=1)
 
 
-def version(number: int, letter: str = "0") -> ModelVersion:
-    return ModelVersion(number=number, outcome=blob(letter), key="k", index=number)
-
-
-def voted(number: int, term: int, attempt: int = 1, letter: str = "1") -> AcceptedVote:
-    plan = RoundPlanMessage(key="k", requester="g", model="m", task="w", rounds=9, federation="{}", options={})
-    record = RoundCommit(
-        model="m", number=number, term=term, attempt=attempt, key="k", index=number, rounds=9, leader="a",
+def record(number: int, term: int = 1, attempt: int = 1, letter: str = "0", model: str = "m") -> RoundCommit:
+    return RoundCommit(
+        model=model, number=number, term=term, attempt=attempt, key="k", index=number, rounds=9999, leader="a",
+        base="0" * 64, transcript="1" * 64,
         outcome=blob(letter), weights={}, values={}, late=(), lost={}, refused={}, seconds=0.0,
     )  # fmt: skip
-    return AcceptedVote(plan=plan, record=record)
+
+
+def voted(number: int, term: int, attempt: int = 1, letter: str = "1", voter: str = "") -> AcceptedVote:
+    plan = RoundPlanMessage(key="k", requester="g", model="m", task="w", rounds=9999, federation="{}", options={})
+    votes = {voter: b""} if voter else {}
+    vote = record(number, term, attempt, letter).model_copy(update={"votes": votes})
+    return AcceptedVote(plan=plan, record=vote)
 
 
 def election(me: str, *living: str, term: int = 0, members: tuple[str, ...] = NAMES) -> Election:
@@ -64,14 +67,14 @@ def test_a_prepare_is_repeated_and_keeps_its_promises() -> None:
     assert me.tick(PREPARE_INTERVAL / 2, {}, {}) == []
     assert me.tick(PREPARE_INTERVAL, {}, {}) == [StartElection(1)]
     assert me.promise("b", 1, {}, {}) == [], "one member promises once"
-    assert me.promise("c", 1, {}, {}) == [ElectionWon(1, {}, {})]
+    assert me.promise("c", 1, {}, {}) == [ElectionWon(1)]
     assert me.is_leader
     assert me.promise("d", 1, {}, {}) == [], "it leads already"
     assert me.tick(99, {}, {}) == []
 
 
 def test_a_single_member_leads_at_once() -> None:
-    assert election("a", members=("a",)).tick(0, {}, {}) == [StartElection(1), ElectionWon(1, {}, {})]
+    assert election("a", members=("a",)).tick(0, {}, {}) == [StartElection(1), ElectionWon(1)]
 
 
 def test_the_leader_departs_and_the_next_owner_follows() -> None:
@@ -138,39 +141,51 @@ def test_a_restarted_member_waits_and_never_reuses_a_term() -> None:
     assert other.tick(5 + RESTART_DELAY, {}, {}) == []
 
 
-def test_the_leader_starts_from_the_latest_versions() -> None:
+def test_the_leader_starts_from_the_latest_records() -> None:
     me = election("a", *NAMES)
-    me.tick(0, {"m": version(3), "n": version(1)}, {})
-    me.promise("b", 1, {"m": version(4)}, {})
-    (won,) = me.promise("c", 1, {"m": version(2), "o": version(0)}, {})
-    assert isinstance(won, ElectionWon)
-    assert won.versions == {"m": (version(4), "b"), "n": (version(1), "a"), "o": (version(0), "c")}
+    me.tick(0, {"m": record(3), "n": record(1, model="n")}, {})
+    me.promise("b", 1, {"m": record(4)}, {})
+    assert me.promise("c", 1, {"m": record(2), "o": record(1, model="o")}, {}) == [ElectionWon(1)]
+    assert me.latest_records() == {
+        "m": (record(4), "b"), "n": (record(1, model="n"), "a"), "o": (record(1, model="o"), "c")
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(("b", "c"))))
 def test_the_latest_vote_for_the_next_round_counts(order: tuple[str, ...]) -> None:
     me = election("a", *NAMES)
-    me.tick(0, {"m": version(3)}, {"m": voted(4, term=1, attempt=7)})
+    me.tick(0, {"m": record(3)}, {"m": voted(4, term=1, attempt=7)})
     votes: dict[str, Any] = {"b": {"m": voted(4, term=3, letter="2")}, "c": {"m": voted(3, term=9)}}
-    (won, *_) = [outcome for name in order for outcome in me.promise(name, 1, {"m": version(3)}, votes[name])]
-    assert isinstance(won, ElectionWon)
-    assert won.accepted == {"m": voted(4, term=3, letter="2")}
+    for name in order:
+        me.promise(name, 1, {"m": record(3)}, votes[name])
+    assert me.is_leader
+    assert me.open_votes() == {"m": voted(4, term=3, letter="2")}
+
+
+def test_votes_for_one_record_add_up_and_a_late_promise_counts() -> None:
+    me = election("a", *NAMES)
+    me.tick(0, {}, {"m": voted(1, term=9, voter="a")})
+    me.promise("b", 1, {}, {"m": voted(1, term=9, voter="b")})
+    me.promise("c", 1, {}, {})
+    assert (me.unpromised, me.silent) == ({"d", "e"}, 2)
+    assert me.promise("d", 1, {}, {"m": voted(1, term=9, voter="d")}) == [], "it leads already"
+    assert me.open_votes()["m"].record.votes == dict.fromkeys("abd", b"")
+    assert (me.unpromised, me.silent) == ({"e"}, 1)
 
 
 def test_a_vote_for_a_model_that_no_round_has_touched_counts() -> None:
     me = election("a", "b", "c", members=("a", "b", "c"))
     me.tick(0, {}, {})
-    (won,) = me.promise("b", 1, {}, {"m": voted(1, term=9)})
-    assert isinstance(won, ElectionWon)
-    assert won.accepted == {"m": voted(1, term=9)}
+    me.promise("b", 1, {}, {"m": voted(1, term=9)})
+    assert me.open_votes() == {"m": voted(1, term=9)}
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_term_has_one_leader_and_no_majority_is_missed(seed: int) -> None:
-    """Members come, go and stand for election in any order; the leader has every version that a majority adopted."""
+    """Members come, go and stand for election in any order; the leader has every record that a majority adopted."""
     dice = random.Random(seed)  # noqa: S311 - replayable trouble, not secrets
     members = {name: election(name, *NAMES) for name in NAMES}
-    has: dict[str, int] = dict.fromkeys(NAMES, 0)
+    has: dict[str, int] = dict.fromkeys(NAMES, 1)
     leads: dict[int, str] = {}
     closed, now = 0, 0.0
     for _ in range(300):
@@ -179,19 +194,19 @@ def test_a_term_has_one_leader_and_no_majority_is_missed(seed: int) -> None:
         me = members[name]
         for other in NAMES:
             (me.arrived if dice.random() < 0.7 else me.departed)(other)
-        outcomes = me.tick(now, {"m": version(has[name])}, {})
+        outcomes = me.tick(now, {"m": record(has[name])}, {})
         for claim in [outcome for outcome in outcomes if isinstance(outcome, StartElection)]:
             for other in dice.sample(NAMES, dice.randint(1, 5)):
                 if other != name and members[other].prepare(name, claim.term):
-                    outcomes += me.promise(other, claim.term, {"m": version(has[other])}, {})
+                    outcomes += me.promise(other, claim.term, {"m": record(has[other])}, {})
         for elected in [outcome for outcome in outcomes if isinstance(outcome, ElectionWon)]:
             assert leads.setdefault(elected.term, name) == name
-            assert elected.versions["m"][0].number >= closed
+            assert members[name].latest_records()["m"][0].number >= closed
             follow = [
                 other for other in NAMES if dice.random() < 0.8 and members[other].accept_leader(name, elected.term)
             ]
             if len({*follow, name}) >= 3:
-                closed = elected.versions["m"][0].number + 1
+                closed = members[name].latest_records()["m"][0].number + 1
                 has.update(dict.fromkeys({*follow, name}, closed))
     assert closed > 3
 

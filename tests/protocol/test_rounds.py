@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from protocol.messages.rounds import (
-    BlobRef,
-    ContributionRef,
-    ModelVersion,
-    RoundClose,
-    RoundOpen,
-    RoundPlanMessage,
-    RoundVote,
-)
+from protocol.messages.round_values import BlobRef, ContributionRef, RoundPlanMessage
+from protocol.messages.rounds import RoundClose, RoundDecline, RoundOpen, RoundVote
 from protocol.quorum import DeadlineEstimator, QuorumPolicy, QuorumTracker
-from protocol.rounds import ContributionTracker, VoteTracker, attempt_of, record_reasons, round_message
+from protocol.rounds import (
+    ContributionTracker,
+    VoteTracker,
+    attempt_of,
+    commit_of,
+    contribution_in,
+    record_reasons,
+    reopened,
+    round_message,
+)
 
 POLICY = QuorumPolicy(hard_limit=100.0)
 
@@ -21,6 +23,17 @@ def blob(letter: str) -> BlobRef:
     return BlobRef(digest=letter * 64, size=1)
 
 
+def vote(letter: str, signature: bytes = b"") -> RoundVote:
+    return RoundVote(
+        model="m", number=1, term=7, attempt=2, base="2" * 64, outcome=blob(letter), transcript="3" * 64,
+        record="4" * 64, signature=signature,
+    )  # fmt: skip
+
+
+OPENED = RoundOpen(
+    model="m", number=1, term=7, attempt=2, index=1, records={}, base=blob("2"), members=("a",), contributors=("a",),
+    plan=RoundPlanMessage(key="k", requester="g", model="m", task="w", rounds=1, federation="{}", options={}),
+)  # fmt: skip
 SHARE = ContributionRef(weight=1.0, blobs=(blob("0"),), values={})
 OTHER = ContributionRef(weight=2.0, blobs=(blob("1"),), values={})
 
@@ -30,22 +43,22 @@ def tracker(*names: str) -> ContributionTracker:
 
 
 def test_a_round_message_names_its_attempt() -> None:
-    plan = RoundPlanMessage(key="k", requester="g", model="m", task="w", rounds=1, federation="{}", options={})
-    opened = RoundOpen(
-        model="m",
-        number=3,
-        term=7,
-        attempt=2,
-        index=1,
-        plan=plan,
-        members=("a",),
-        contributors=("a",),
-        versions={"m": ModelVersion(number=2, outcome=BlobRef(digest="0" * 64, size=1))},
-    )
-    vote = round_message(RoundVote, opened, outcome=blob("0"))
-    assert (vote.model, vote.number, vote.term, vote.attempt) == ("m", 3, 7, 2)
-    close = round_message(RoundClose, opened, contributions={"a": SHARE}, late=(), lost={}, refused={}, seconds=1.0)
-    assert attempt_of(close) == attempt_of(vote) == attempt_of(opened) == (7, 2)
+    declined = round_message(RoundDecline, OPENED, reason="no", can_vote=True)
+    assert (declined.model, declined.number, declined.term, declined.attempt) == ("m", 1, 7, 2)
+    assert attempt_of(declined) == attempt_of(vote("0")) == attempt_of(OPENED) == (7, 2)
+
+
+def test_a_record_names_what_its_round_started_from_and_counts() -> None:
+    close = round_message(
+        RoundClose, OPENED, contributions={"a": SHARE}, signatures={"a": b"a" * 64}, late=(), lost={}, refused={},
+        seconds=1.0,
+    )  # fmt: skip
+    record = commit_of(OPENED, close, "a", blob("9"), "5" * 64)
+    assert (record.base, record.outcome, record.transcript, record.votes) == ("2" * 64, blob("9"), "5" * 64, {})
+    said = contribution_in(OPENED, close, "6" * 64, "a")
+    assert (said.contribution, said.signature, said.opening) == (SHARE, b"a" * 64, "6" * 64)
+    again = reopened(record.model_copy(update={"votes": {"a": b""}, "term": 3}), OPENED)
+    assert again == record
 
 
 def test_a_contribution_counts_once_it_is_announced() -> None:
@@ -97,11 +110,12 @@ def test_reasons_are_recorded_once() -> None:
 def test_a_majority_agrees() -> None:
     votes = VoteTracker(2)
     assert votes.agreed() is None
-    votes.cast("a", blob("0"))
-    votes.cast("a", blob("0"))
+    votes.cast("a", vote("0"))
+    votes.cast("a", vote("0"))
     assert votes.agreed() is None, "a member votes once"
-    votes.cast("b", blob("1"))
+    votes.cast("b", vote("1", b"b" * 64))
     assert votes.agreed() is None
-    votes.cast("c", blob("1"))
-    assert votes.agreed() == blob("1")
-    assert votes.dissenters(blob("1")) == ("a",)
+    votes.cast("c", vote("1", b"c" * 64))
+    assert votes.agreed() == vote("1")
+    assert votes.dissenters(vote("1")) == ("a",)
+    assert votes.certificate(vote("1")) == {"b": b"b" * 64, "c": b"c" * 64}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -27,9 +27,40 @@ from nodes.peer_directory import CapabilityPublisher, PeerDirectory
 from nodes.rounds import context, reduction
 from nodes.rounds.client import RoundsClient
 from nodes.rounds.service import NO_FLOOR, RoundService
+from nodes.rounds.signatory import Signatory
 from nodes.spec import NodeSpec, Timing
 from protocol.messages import Message
+from protocol.security.authentication import NullSecurity, Security
+from protocol.security.group_encryption import KeyedSecurity
+from protocol.security.keys import Keyring, PrivateKeys
 from protocol.topics import ROUNDS
+
+KEYS = {name: PrivateKeys.make(name) for name in ("a", "b", "c", "d", "e", "driver")}
+
+
+def ring(name: str) -> Keyring:
+    """What a member or the driver has: its own keys, and everybody's public ones."""
+    return Keyring.of(KEYS[name], [keys.public for keys in KEYS.values()])
+
+
+class _Signing:
+    """As much of a node as signs."""
+
+    run = "run"
+
+    def __init__(self, name: str, *, keyed: bool) -> None:
+        security: Security = KeyedSecurity(ring(name), 1) if keyed else NullSecurity()
+        self.attest, self.attested = security.attest, security.attested
+
+
+@pytest.fixture
+def make_signatory() -> Callable[..., Signatory]:
+    """Makes the signatory of one of the members a, b and c, with keys or without."""
+
+    def make(name: str, *, keyed: bool) -> Signatory:
+        return Signatory(cast("Node", _Signing(name, keyed=keyed)), ("a", "b", "c"))
+
+    return make
 
 
 class StepParticipant:
@@ -91,6 +122,7 @@ class MemberGroup:
         names: of the configured members.
         changes: of their specifications.
         floor: of those that join from now on.
+        keyed: whether messages are signed and encrypted.
     """
 
     cluster: Any
@@ -101,11 +133,18 @@ class MemberGroup:
     members: dict[str, Member] = field(default_factory=dict)
     client: RoundsClient | None = None
     driver: Node | None = None
+    keyed: bool = False
+
+    def keys(self, name: str) -> dict[str, Any]:
+        """The keys in the specification of a member or the driver."""
+        return {"keys": ring(name)} if self.keyed else {}
 
     async def member(self, name: str, *, folder: Path | None = None, seconds: Any = 1.0, ready: bool = True) -> Member:
         """A member joins."""
         bus = self.cluster.network.bus()
-        spec: NodeSpec = self.cluster.spec(name, join=self.addresses(), expected=self.names, **self.changes)
+        spec: NodeSpec = self.cluster.spec(
+            name, join=self.addresses(), expected=self.names, **self.changes, **self.keys(name)
+        )
         node = Node(spec, bus)
         blob_store, publisher = BlobStore(node), CapabilityPublisher(node)
         service = RoundService(node, self.compute(seconds), self.compute(0.0), blob_store, folder, floor=self.floor)
@@ -127,7 +166,14 @@ class MemberGroup:
         """A driver joins and waits until the members are ready."""
         bus = self.cluster.network.bus()
         node = Node(
-            self.cluster.spec(name, "guest", join=self.addresses(), expected=self.names, timing=self.changes["timing"]),
+            self.cluster.spec(
+                name,
+                "guest",
+                join=self.addresses(),
+                expected=self.names,
+                timing=self.changes["timing"],
+                **self.keys(name),
+            ),
             bus,
         )
         peers, blob_store = PeerDirectory(node, self.names), BlobStore(node)
@@ -224,7 +270,8 @@ class MemberGroup:
 
     def addresses(self) -> tuple[str, ...]:
         """Of members to join through."""
-        return tuple(member.node.address for member in list(self.members.values())[:2])
+        addresses = [(name, member.node.address) for name, member in self.members.items()][:2]
+        return tuple(f"{name}@{address}" if self.keyed else address for name, address in addresses)
 
 
 @pytest.fixture
@@ -246,7 +293,8 @@ def make_group(inline: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> C
     """
     monkeypatch.setattr("nodes.node.SWEEP_INTERVAL", 0.2)
 
-    def make(cluster: Any, *names: str, **changes: Any) -> MemberGroup:
-        return MemberGroup(cluster, inline, names or ("a", "b", "c"), {"timing": Timing(heartbeat=0.4), **changes})
+    def make(cluster: Any, *names: str, keyed: bool = False, **changes: Any) -> MemberGroup:
+        changes = {"timing": Timing(heartbeat=0.4), **changes}
+        return MemberGroup(cluster, inline, names or ("a", "b", "c"), changes, keyed=keyed)
 
     return make

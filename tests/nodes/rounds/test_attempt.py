@@ -4,32 +4,54 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from fednet.federated.config import Federation
-from nodes.rounds.attempt import AttemptFailed, RoundAttempt, RoundImpossible, abort_message
+from nodes.node import Node
+from nodes.rounds.attempt import RoundAttempt
+from nodes.rounds.failures import AttemptFailed, RoundImpossible
+from nodes.rounds.signatory import Signatory
 from nodes.spec import RoundsPolicy
+from protocol.certificates import vote_for
 from protocol.election import Election
 from protocol.messages import (
     ContributionAvailable,
     ContributionReceipt,
     Message,
     ModelAdopted,
-    RoundClose,
     RoundDecline,
     RoundOpen,
     RoundVote,
     ShardReduced,
 )
-from protocol.messages.rounds import BlobRef, ContributionRef, ModelVersion, RoundCommit, RoundPlanMessage
+from protocol.messages.round_values import BlobRef, ContributionRef, RoundPlanMessage
+from protocol.messages.rounds import RoundClose, RoundCommit, RoundMessage
 from protocol.quorum import DeadlineEstimator
 from protocol.rounds import round_message
 
 Play = Callable[..., Any]
 NAMES = ("a", "b", "c")
 OUTCOME, OTHER = BlobRef(digest="1" * 64, size=1), BlobRef(digest="2" * 64, size=1)
+
+
+THIRD = RoundCommit(
+    model="m", number=3, term=0, attempt=9, key="j", index=1, rounds=2, leader="c", base="0" * 64, outcome=OTHER,
+    transcript="1" * 64, weights={"c": 1.0}, values={}, late=(), lost={}, refused={}, seconds=1.0,
+)  # fmt: skip
+
+
+class Keyless:
+    """A node without keys."""
+
+    run = "run"
+
+    def attest(self, statement: bytes) -> bytes:
+        return b""
+
+    def attested(self, name: str, statement: bytes, signature: bytes) -> bool:
+        return not signature
 
 
 class Leader:
@@ -50,8 +72,8 @@ class Leader:
         )  # fmt: skip
         contributors = () if given or recovered else tuple(name for name in NAMES if name not in (refused or {}))
         opened = RoundOpen(
-            model="m", number=4, term=1, attempt=3, index=1, plan=plan, members=NAMES,
-            versions={"m": ModelVersion(number=3, outcome=OTHER)}, contributors=contributors, recovered=recovered,
+            model="m", number=4, term=1, attempt=3, index=1, plan=plan, records={"m": THIRD}, base=OTHER, members=NAMES,
+            contributors=contributors, recovered=recovered,
         )  # fmt: skip
         self.election = Election("a", NAMES)
         for name in NAMES:
@@ -61,7 +83,7 @@ class Leader:
         self.published: list[Message] = []
         policy = RoundsPolicy()
         self.attempt = RoundAttempt(
-            opened, self.election, policy, DeadlineEstimator(policy),
+            opened, self.election, Signatory(cast("Node", Keyless()), NAMES), policy, DeadlineEstimator(policy),
             unable=self.unable, refused=self.refused, absent=absent or {}, publish=self.published.append,
         )  # fmt: skip
         self.run = asyncio.ensure_future(self.attempt.run())
@@ -73,10 +95,23 @@ class Leader:
         await asyncio.sleep(1)
         return [message.kind for message in self.published]
 
+    async def vote(self, names: Sequence[str] = NAMES) -> list[str]:
+        """These members vote for an outcome."""
+        await asyncio.sleep(1)
+        close, statements = self.published[-1], self.attempt._statements
+        recovered = self.attempt.opened.recovered
+        if isinstance(close, RoundClose):
+            cast = vote_for(statements.record(close, OUTCOME))
+        else:
+            assert recovered is not None
+            cast = vote_for(statements.recovered(recovered, OUTCOME))
+        return await self.receive(RoundVote, names, **cast.model_dump(exclude=set(RoundMessage.model_fields)))
+
     async def contribute(self, names: Sequence[str] = NAMES) -> list[str]:
         """These members contribute; returns the kinds of all that was published."""
         contribution = ContributionRef(weight=2.0, blobs=(OTHER,), values={"x": 1.0})
-        return await self.receive(ContributionAvailable, names, contribution=contribution)
+        opening = self.attempt._statements.opening
+        return await self.receive(ContributionAvailable, names, opening=opening, contribution=contribution)
 
 
 def test_an_attempt_closes_is_voted_on_and_committed(fake_time: Play) -> None:
@@ -84,8 +119,8 @@ def test_an_attempt_closes_is_voted_on_and_committed(fake_time: Play) -> None:
         leader = Leader()
         assert await leader.contribute(["a", "b"]) == ["round_open"]
         assert await leader.contribute(["c"]) == ["round_open", "round_close"]
-        assert await leader.receive(RoundVote, ["a"], outcome=OUTCOME) == ["round_open", "round_close"]
-        assert (await leader.receive(RoundVote, ["b", "c"], outcome=OUTCOME))[-1] == "round_commit"
+        assert await leader.vote(["a"]) == ["round_open", "round_close"]
+        assert (await leader.vote(["b", "c"]))[-1] == "round_commit"
         assert not leader.run.done(), "it waits until all have adopted the outcome"
         await leader.receive(ModelAdopted)
         commit = await leader.run
@@ -156,7 +191,7 @@ def test_a_member_that_cannot_vote_is_not_waited_for_and_remembered(fake_time: P
         await leader.receive(RoundDecline, ["c"], reason="no model", can_vote=False)
         assert leader.unable == {"c": "declined: no model"}
         await leader.contribute(["a", "b"])
-        await leader.receive(RoundVote, ["a", "b"], outcome=OUTCOME)
+        await leader.vote(["a", "b"])
         await leader.receive(ModelAdopted, ["a", "b"])
         assert (await leader.run).lost == {"c": "declined: no model"}
 
@@ -207,8 +242,8 @@ def test_too_few_contributions_fail_without_a_majority_and_are_impossible_with_o
 def test_a_model_that_is_given_needs_no_contributions(fake_time: Play) -> None:
     async def story() -> None:
         leader = Leader(given=OTHER)
-        assert await leader.receive(RoundVote, ["a", "b"], outcome=OUTCOME) == ["round_open", "round_close"]
-        await leader.receive(RoundVote, ["c"], outcome=OUTCOME)
+        assert await leader.vote(["a", "b"]) == ["round_open", "round_close"]
+        await leader.vote(["c"])
         await leader.receive(ModelAdopted)
         assert (await leader.run).weights == {}
 
@@ -218,13 +253,14 @@ def test_a_model_that_is_given_needs_no_contributions(fake_time: Play) -> None:
 def test_a_recovered_outcome_is_committed_in_the_new_term(fake_time: Play) -> None:
     async def story() -> None:
         old = RoundCommit(
-            model="m", number=4, term=0, attempt=9, key="k", index=1, rounds=2, leader="c", outcome=OUTCOME,
+            model="m", number=4, term=0, attempt=9, key="k", index=1, rounds=2, leader="c",
+        base="0" * 64, transcript="1" * 64, outcome=OUTCOME,
             weights={"c": 1.0}, values={}, late=(), lost={}, refused={}, seconds=1.0,
         )  # fmt: skip
         leader = Leader(recovered=old)
-        assert await leader.receive(RoundVote, outcome=OUTCOME) == ["round_open", "round_commit"]
+        assert await leader.vote() == ["round_open", "round_commit"]
         await leader.receive(ModelAdopted)
-        assert await leader.run == old.model_copy(update={"term": 1, "attempt": 3})
+        assert await leader.run == old.model_copy(update={"term": 1, "attempt": 3, "votes": dict.fromkeys(NAMES, b"")})
 
     fake_time(story())
 
@@ -245,15 +281,9 @@ def test_a_message_concerns_one_attempt(fake_time: Play) -> None:
     async def story() -> None:
         leader = Leader()
         leader.run.cancel()
-        vote = round_message(RoundVote, leader.attempt.opened, outcome=OUTCOME)
-        assert leader.attempt.concerns(vote)
+        declined = round_message(RoundDecline, leader.attempt.opened, reason="no", can_vote=True)
+        assert leader.attempt.concerns(declined)
         for changes in ({"term": 2}, {"attempt": 2}, {"model": "n"}):
-            assert not leader.attempt.concerns(vote.model_copy(update=changes))
+            assert not leader.attempt.concerns(declined.model_copy(update=changes))
 
     fake_time(story())
-
-
-def test_reasons_are_cut_to_the_length_of_a_message() -> None:
-    plan = RoundPlanMessage(key="k", requester="g", model="m", task="t", rounds=1, federation="{}", options={})
-    aborted = abort_message(3, plan, RoundImpossible("x" * 900, {"b": "y" * 900}))
-    assert (aborted.term, len(aborted.reason), len(aborted.lost["b"])) == (3, 500, 500)

@@ -16,7 +16,8 @@ from fednet.federated.state_file import PackedState
 from nodes.rounds import checkpoints
 from nodes.rounds.checkpoints import JOURNAL, Checkpoint, CheckpointStore
 from protocol.messages.election import MAX_RECORDS
-from protocol.messages.rounds import RoundCommit, RoundPlanMessage
+from protocol.messages.round_values import RoundPlanMessage
+from protocol.messages.rounds import RoundCommit
 from protocol.rounds import version_after
 
 PLAN = RoundPlanMessage(key="k", requester="g", model="m", task="w", rounds=9999, federation="{}", options={})
@@ -29,6 +30,7 @@ def checkpoint(number: int, value: float = 0.0, key: str = "k") -> Checkpoint:
 def record(number: int, left: Checkpoint, term: int = 1, key: str = "k", model: str = "m") -> RoundCommit:
     return RoundCommit(
         model=model, number=number, term=term, attempt=1, key=key, index=number, rounds=9999, leader="a",
+        base="0" * 64, transcript="1" * 64,
         outcome=left.version.outcome, weights={"a": 1.0}, values={"a": {"loss": float("inf")}}, late=("b",),
         lost={"c": "left"}, refused={}, seconds=0.5,
     )  # fmt: skip

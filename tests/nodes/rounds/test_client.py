@@ -15,7 +15,8 @@ from fednet.federated.config import Adam, Federation, TrimmedMean
 from nodes.errors import ModelsDiffer
 from nodes.rounds.client import REQUEST_INTERVAL, to_plan_message, to_round_record
 from protocol.messages import Message, RoundsRequest
-from protocol.messages.rounds import BlobRef, RoundCommit
+from protocol.messages.round_values import BlobRef
+from protocol.messages.rounds import RoundCommit
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]
@@ -158,7 +159,8 @@ def test_a_model_is_given_in_one_round() -> None:
 def test_a_record_is_what_the_commit_tells() -> None:
     outcome = BlobRef(digest="0" * 64, size=3)
     commit = RoundCommit(
-        model="m", number=9, term=2, attempt=5, key="k", index=3, rounds=4, leader="a", outcome=outcome,
+        model="m", number=9, term=2, attempt=5, key="k", index=3, rounds=4, leader="a",
+        base="0" * 64, transcript="1" * 64, outcome=outcome,
         weights={"b": 2.0, "a": 1.0}, values={"b": {"l": 2.0}, "a": {}}, late=("c",), lost={"d": "left"}, refused={},
         seconds=1.5,
     )  # fmt: skip

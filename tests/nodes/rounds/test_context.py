@@ -16,7 +16,7 @@ from fednet.federated.state import digest, pack
 from fednet.federated.state_file import PackedState
 from nodes.rounds.context import RoundContext, wait_finished
 from nodes.rounds.revealed import RevealedSums
-from protocol.messages.rounds import BlobRef
+from protocol.messages.round_values import BlobRef
 
 Play = Callable[..., Any]
 Tell = Callable[..., Any]
@@ -104,7 +104,7 @@ def context_and_blob(state: ModelState, compute: Any) -> tuple[RoundContext, Blo
     missing: Any = None
     blobs: Any = Blobs(packed)
     revealed, floor = RevealedSums(None), Floor()
-    return RoundContext("a", "run", missing, missing, blobs, compute, print, print, revealed, floor), blob
+    return RoundContext("a", "run", missing, missing, blobs, compute, print, print, missing, int, revealed, floor), blob
 
 
 @pytest.mark.parametrize(

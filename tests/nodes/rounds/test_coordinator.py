@@ -10,7 +10,7 @@ import pytest
 from fednet.errors import MethodError
 from nodes.rounds.coordinator import MAX_REQUESTS, RequestQueue
 from protocol.messages import ContributionReceipt, Message, RoundVote
-from protocol.messages.rounds import BlobRef, RoundPlanMessage
+from protocol.messages.round_values import BlobRef, RoundPlanMessage
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]
@@ -18,14 +18,14 @@ MakeGroup = Callable[..., Any]
 
 def vote_otherwise(member: Any, digit: str) -> None:
     """A member votes for another outcome than it has computed."""
-    tell = member.node.tell
+    publish = member.node.publish
 
-    def send(name: str, message: Message) -> None:
+    def send(topic: str, message: Message) -> None:
         if isinstance(message, RoundVote):
             message = message.model_copy(update={"outcome": BlobRef(digest=digit * 64, size=1)})
-        tell(name, message)
+        publish(topic, message)
 
-    member.node.tell = send
+    member.node.publish = send
 
 
 @pytest.mark.parametrize("transport", ["mesh", "sharded"])

@@ -13,7 +13,7 @@ from fednet.errors import MethodError
 from fednet.federated.config import Secure
 from fednet.federated.floors import Floor
 from nodes.errors import NoQuorum
-from protocol.messages import KeyAdvertisement, RoundClose, RoundOpen
+from protocol.messages import KeyAdvertisement, RoundClose, RoundCommit, RoundOpen
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]
@@ -128,8 +128,12 @@ def test_a_base_is_unmasked_for_one_set_of_survivors_across_restarts(
     """
 
     def as_the_next_round(opened: RoundOpen) -> RoundOpen:
-        held = opened.versions["walk"].model_copy(update={"number": opened.number})
-        return opened.model_copy(update={"number": opened.number + 1, "versions": {"walk": held}})
+        held = RoundCommit(
+            model="walk", number=opened.number, term=1, attempt=1, key="false", index=1, rounds=1, leader="a",
+            base="0" * 64, outcome=opened.base, transcript="0" * 64, weights={}, values={}, late=(), lost={},
+            refused={}, seconds=0.0, votes=dict.fromkeys(FIVE, b""),
+        )  # fmt: skip
+        return opened.model_copy(update={"number": opened.number + 1, "records": {"walk": held}})
 
     async def story(cluster: Any) -> None:
         group = make_group(cluster, *FIVE)

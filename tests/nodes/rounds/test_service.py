@@ -155,7 +155,8 @@ def test_a_leader_of_a_stale_term_is_refused(tell: Tell, make_group: MakeGroup) 
         plan, _ = to_plan_message(RoundPlan("other", "walk", "step", 1, Federation()), "driver")
         opened = RoundOpen(
             model="walk", number=2, term=0, attempt=9, index=1, plan=plan,
-            versions=c.service.store.versions(), members=("a", "b", "c"), contributors=("a",),
+            records=c.service.store.latest(), base=c.service.store.checkpoints["walk"].version.outcome,
+            members=("a", "b", "c"), contributors=("a",),
         )  # fmt: skip
         c.node.publish(ROUNDS, opened)
         await group.settle()
@@ -179,7 +180,7 @@ def test_an_announcement_that_was_sent_before_the_round_and_comes_late_ends_noth
         (other, *_) = {"a", "b", "c"} - {group.leader()}
         part = group.members[other].service._participation.current
         attempt = leader.service._coordinator.attempts - earlier
-        leader.node.tell(other, LeaderAnnouncement(term=leader.service.election.term, attempt=attempt, versions={}))
+        leader.node.tell(other, LeaderAnnouncement(term=leader.service.election.term, attempt=attempt, records={}))
         await asyncio.sleep(0.2)
         assert part.abandoned is not continues
         task.cancel()

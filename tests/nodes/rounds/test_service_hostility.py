@@ -11,8 +11,15 @@ import torch
 from fednet.federated.config import Federation
 from protocol.messages import KINDS, Message
 from protocol.messages.election import AcceptedVote, LeaderAnnouncement, Prepare, Promise, RecordRequest
-from protocol.messages.rounds import BlobRef, ContributionRef, ModelVersion, RoundCommit, RoundOpen, RoundPlanMessage
-from protocol.messages.secure_sum import AGREEMENT_BYTES, CIPHERTEXT_BYTES, PUBLIC_KEYS_BYTES, SHARE_BYTES
+from protocol.messages.round_values import BlobRef, ContributionRef, RoundPlanMessage
+from protocol.messages.rounds import RoundCommit, RoundOpen
+from protocol.messages.secure_sum import (
+    AGREEMENT_BYTES,
+    CIPHERTEXT_BYTES,
+    PUBLIC_KEYS_BYTES,
+    SHARE_BYTES,
+    KeyAdvertisement,
+)
 from protocol.topics import EXCHANGE, HEARTBEATS, KINDS_BY_TOPIC, LARGEST, PRESENCE, PROGRESS, QUERIES, ROUNDS, inbox
 
 Tell = Callable[..., Any]
@@ -40,22 +47,21 @@ def plan(**changes: Any) -> RoundPlanMessage:
 def opened(**changes: Any) -> RoundOpen:
     fields: dict[str, Any] = {
         "model": "walk", "number": 2, "term": TERM, "attempt": 1, "index": 1, "plan": plan(),
-        "versions": {"walk": ModelVersion(number=1, outcome=BLOB)}, "members": ("a", "b", "c"),
-        "contributors": ("a", "b"),
+        "records": {"walk": record(number=1)}, "base": BLOB, "members": ("a", "b", "c"), "contributors": ("a", "b"),
     }  # fmt: skip
     return RoundOpen(**(fields | changes))
 
 
 def unknown_model(**changes: Any) -> RoundOpen:
-    versions = {"nosuch": ModelVersion(number=1, outcome=BLOB)}
-    return opened(**{"model": "nosuch", "plan": plan(model="nosuch"), "versions": versions, **changes})
+    records = {"nosuch": record(model="nosuch", number=1)}
+    return opened(**{"model": "nosuch", "plan": plan(model="nosuch"), "records": records, **changes})
 
 
 def record(**changes: Any) -> RoundCommit:
     fields: dict[str, Any] = {
         "model": "walk", "number": 2, "term": TERM, "attempt": 1, "key": "lie", "index": 1, "rounds": 3,
-        "leader": "zoe", "outcome": BLOB, "weights": {"zoe": 1.0}, "values": {}, "late": (), "lost": {}, "refused": {},
-        "seconds": 0.0,
+        "leader": "zoe", "base": BLOB.digest, "outcome": BLOB, "transcript": BLOB.digest, "weights": {"zoe": 1.0},
+        "values": {}, "late": (), "lost": {}, "refused": {}, "seconds": 0.0, "votes": {"a": b"", "b": b""},
     }  # fmt: skip
     return RoundCommit(**(fields | changes))
 
@@ -69,6 +75,10 @@ def in_round(kind: str, **fields: Any) -> Iterator[Message]:
             yield MESSAGE[kind](**about, term=TERM, attempt=attempt, **fields)
 
 
+KEYS: dict[str, Any] = {
+    "opening": "0" * 64, "public_keys": bytes(PUBLIC_KEYS_BYTES), "weight": 1e-300, "values": {},
+}  # fmt: skip
+ADVERTISEMENT = KeyAdvertisement(model="walk", number=2, term=TERM, attempt=1, **KEYS)
 CONTRIBUTION = ContributionRef(weight=1e300, blobs=(HUGE,) * 256, values={"loss": float("nan")})
 
 PLANS: list[tuple[dict[str, Any], int]] = [
@@ -88,14 +98,14 @@ LIES: dict[str, list[Message]] = {
     "promise": [
         Promise(
             term=term,
-            versions={"nosuch": ModelVersion(number=LARGEST, outcome=HUGE)},
+            records={"nosuch": record(model="nosuch", number=LARGEST, outcome=HUGE)},
             accepted={"nosuch": AcceptedVote(plan=plan(model="nosuch"), record=record(model="nosuch"))},
         )
         for term in (1, 2, TERM, LARGEST)
     ],
     "leader_announcement": [
-        LeaderAnnouncement(term=TERM, attempt=0, versions={"nosuch": ModelVersion(number=7, outcome=HUGE)}),
-        LeaderAnnouncement(term=LAST_TERM, attempt=LARGEST, versions={}),
+        LeaderAnnouncement(term=TERM, attempt=0, records={"nosuch": record(model="nosuch", number=7, outcome=HUGE)}),
+        LeaderAnnouncement(term=LAST_TERM, attempt=LARGEST, records={}),
     ],
     "round_open": [
         unknown_model(),
@@ -106,18 +116,19 @@ LIES: dict[str, list[Message]] = {
         opened(attempt=5, recovered=record(), contributors=()),
         opened(attempt=6, plan=plan(given=HUGE, rounds=1, requester="ghost"), contributors=()),
         opened(attempt=7, plan=plan(federation='{"participation": 7}')),
-        opened(attempt=8, number=LARGEST, versions={"walk": ModelVersion(number=LARGEST - 1, outcome=HUGE)}),
+        opened(attempt=8, number=LARGEST, records={"walk": record(number=LARGEST - 1, outcome=HUGE)}, base=HUGE),
     ],
-    "contribution_available": [*in_round("contribution_available", contribution=CONTRIBUTION)],
+    "contribution_available": [*in_round("contribution_available", opening="0" * 64, contribution=CONTRIBUTION)],
     "round_decline": [*in_round("round_decline", reason="x" * 500, can_vote=False)],
     "contribution_receipt": [*in_round("contribution_receipt", contributor="zoe", refused="why not")],
     "round_close": [
         *in_round(
-            "round_close", contributions={"zoe": CONTRIBUTION}, late=("yan",), lost={}, refused={"a": "no"}, seconds=1.0
+            "round_close", contributions={"zoe": CONTRIBUTION}, signatures={}, late=("yan",), lost={},
+            refused={"a": "no"}, seconds=1.0,
         )
     ],
     "shard_reduced": [*in_round("shard_reduced", shard=HUGE)],
-    "round_vote": [*in_round("round_vote", outcome=HUGE)],
+    "round_vote": [*in_round("round_vote", base="0" * 64, outcome=HUGE, transcript="1" * 64, record="2" * 64)],
     "round_commit": [record(), record(model="nosuch", number=LARGEST), record(attempt=LARGEST, leader=LIAR)],
     "model_adopted": [*in_round("model_adopted")],
     "rounds_aborted": [MESSAGE["rounds_aborted"](term=LARGEST, key="k", lost={"zoe": "gone"}, reason="because")],
@@ -125,9 +136,12 @@ LIES: dict[str, list[Message]] = {
         RecordRequest(model=model, after=after) for model in ("walk", "nosuch") for after in (0, LARGEST)
     ],
     "key_advertisement": [
-        *in_round("key_advertisement", public_keys=bytes(PUBLIC_KEYS_BYTES), weight=1e-300, values={})
+        *in_round("key_advertisement", **KEYS)
     ],
-    "share_distribution": [*in_round("share_distribution", sharers=("yan", "zoe"))],
+    "share_distribution": [
+        *in_round("share_distribution", advertisements={"yan": ADVERTISEMENT, "zoe": ADVERTISEMENT})
+    ],
+    "equivocation": [*in_round("equivocation", advertiser="b", first=ADVERTISEMENT, second=ADVERTISEMENT)],
     "encrypted_share": [*in_round("encrypted_share", ciphertext=bytes(CIPHERTEXT_BYTES))],
     "shares_received": [*in_round("shares_received")],
     "consistency_check": [*in_round("consistency_check", signature=bytes(64))],
@@ -196,7 +210,8 @@ def test_whatever_a_member_says_the_others_live_on(
             say(liar, Prepare(term=6))
             await group.settle(1)
             assert group.leader() == LIAR
-            say(liar, opened(versions=liar.service.store.versions()))
+            records = liar.service.store.latest()
+            say(liar, opened(records=records, base=records["walk"].outcome))
         for message in LIES[kind]:
             say(liar, message)
             await group.settle(0.5)

@@ -15,7 +15,7 @@ from fednet.errors import MethodError
 from fednet.federated.state_file import PackedState
 from nodes.rounds.checkpoints import Checkpoint
 from nodes.rounds.worker import RoundWorker
-from protocol.messages.rounds import BlobRef, ModelVersion
+from protocol.messages.round_values import BlobRef, ModelVersion
 
 Play = Callable[..., Any]
 

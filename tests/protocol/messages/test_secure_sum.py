@@ -26,7 +26,7 @@ from protocol.messages.base import MAX_MEMBERS
 from protocol.messages.secure_sum import SecureSumMessage
 
 ROUND: dict[str, Any] = {"model": "m", "number": 1, "term": 1, "attempt": 1}
-REST: dict[str, Any] = {"weight": 1.0, "values": {}}
+REST: dict[str, Any] = {"opening": "0" * 64, "weight": 1.0, "values": {}}
 
 OPAQUE: list[tuple[type[Message], str, dict[str, Any], int]] = [
     (KeyAdvertisement, "public_keys", REST, KEYS_BYTES),
@@ -63,22 +63,23 @@ def test_bytes_are_not_text(kind: type[Message], field: str, rest: dict[str, Any
     [
         {"weight": 0.0}, {"weight": -1.0}, {"weight": math.nan}, {"weight": math.inf}, {"weight": "1"},
         {"values": {"": 1.0}}, {"values": {"loss": "low"}}, {"values": {f"v{index}": 0.0 for index in range(257)}},
-        {"attempt": 0}, {"number": 0}, {"model": "M"},
+        {"attempt": 0}, {"number": 0}, {"model": "M"}, {"signature": b"short"}, {"opening": "0"},
     ],
 )  # fmt: skip
 def test_a_key_advertisement_is_exact(wrong: dict[str, Any]) -> None:
-    fields = {**ROUND, "public_keys": bytes(KEYS_BYTES), "weight": 2, "values": {"loss": math.nan}}
+    fields = {**ROUND, **REST, "public_keys": bytes(KEYS_BYTES), "weight": 2, "values": {"loss": math.nan}}
     assert KeyAdvertisement(**fields).weight == 2.0
     with pytest.raises(ValidationError):
         KeyAdvertisement(**(fields | wrong))
 
 
 def test_at_most_256_share() -> None:
-    names = tuple(f"n{index:03}" for index in range(MAX_MEMBERS))
-    assert ShareDistribution(**ROUND, sharers=names).sharers == names
-    for wrong in ((*names, "o"), names[::-1], ("a", "a"), ("A",), ("",), "anna", None):
+    keys = KeyAdvertisement(**ROUND, **REST, public_keys=bytes(KEYS_BYTES))
+    sharers = {f"n{index}": keys for index in range(MAX_MEMBERS)}
+    assert ShareDistribution(**ROUND, advertisements=sharers).advertisements == sharers
+    for wrong in (sharers | {"more": keys}, {"A": keys}, {"": keys}, {"a": None}, ("anna",), None):
         with pytest.raises(ValidationError):
-            ShareDistribution(**(ROUND | {"sharers": wrong}))
+            ShareDistribution(**(ROUND | {"advertisements": wrong}))
 
 
 def test_a_receipt_of_shares_has_no_fields_of_its_own() -> None:

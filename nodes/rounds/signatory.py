@@ -1,0 +1,63 @@
+"""Signs what a member says in a round, and checks what others have signed: adverts, votes, and certificates of records.
+
+The statements are those of `protocol.transcript` and `protocol.certificates`; the node signs and verifies them. Without
+keys the same code runs with empty signatures, and a statement is as good as the name beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TypeVar
+
+from nodes.node import Node
+from protocol.certificates import is_certified, valid_votes
+from protocol.messages import Message
+from protocol.messages.rounds import RoundCommit
+from protocol.transcript import statement
+
+M = TypeVar("M", bound=Message)
+
+
+class Signatory:
+    """One node's side of what is signed in rounds.
+
+    Args:
+        node: signs and verifies.
+        members: all configured members of the run, whose votes count.
+
+    Attributes:
+        members: sorted.
+        majority: the least number of members that is more than half of them.
+    """
+
+    def __init__(self, node: Node, members: Collection[str]) -> None:
+        self.members = tuple(sorted(members))
+        self.majority = len(self.members) // 2 + 1
+        self._node = node
+        self._believed: dict[str, RoundCommit] = {}  # by model, the latest record that was found certified
+
+    @property
+    def run(self) -> str:
+        """The run that every statement is about."""
+        return self._node.run
+
+    def signed(self, message: M) -> M:
+        """A message with this node's signature."""
+        return message.model_copy(update={"signature": self._node.attest(statement(self.run, message))})
+
+    def has_signed(self, name: str, message: Message, signature: bytes) -> bool:
+        """Whether a node has signed a message."""
+        return self._node.attested(name, statement(self.run, message), signature)
+
+    def valid_votes(self, record: RoundCommit) -> dict[str, bytes]:
+        """The valid votes in a record, by member."""
+        return valid_votes(self.run, record, self.members, self._node.attested)
+
+    def is_certified(self, record: RoundCommit) -> bool:
+        """Whether a majority of the members has voted for a record."""
+        if self._believed.get(record.model) == record:
+            return True
+        certified = is_certified(self.run, record, self.members, self.majority, self._node.attested)
+        if certified:
+            self._believed[record.model] = record
+        return certified
