@@ -35,11 +35,7 @@ from nodes.transport.interface import TransportListener
 from nodes.transport.zmq import ZmqTransport
 from protocol.frames import Buffer
 
-KINDS: dict[str, dict[str, Any]] = {
-    f"{transport}{', secure' if secure else ''}": {"transport": transport, **({"secure": {}} if secure else {})}
-    for transport in ("mesh", "sharded")
-    for secure in (False, True)
-}
+KINDS: dict[str, dict[str, Any]] = {"sharded": {"transport": "sharded"}, "sharded, secure": {"secure": {}}}
 """The federations that are compared."""
 
 
