@@ -79,7 +79,6 @@ class RoundCoordinator:
         election: the leader and the members that are alive.
         signatory: checks what the members have signed.
         publish: sends a message to all members, this one too.
-        tell: sends a message to one member.
         policy: when a round goes on without everybody.
         seed: of the draw of contributors.
         catching_up: brings this member up to date.
@@ -97,7 +96,6 @@ class RoundCoordinator:
         election: Election,
         signatory: Signatory,
         publish: Callable[[Message], None],
-        tell: Callable[[str, Message], None],
         *,
         policy: QuorumPolicy,
         seed: int,
@@ -109,7 +107,6 @@ class RoundCoordinator:
         self.requests = RequestQueue()
         self.attempts = 0
         self._election, self._signatory, self._publish = election, signatory, publish
-        self._tell = tell
         self._policy, self._seed = policy, seed
         self._catching_up, self._absent, self._participation_ended = catching_up, absent, participation_ended
         self._boundary = boundary
@@ -215,8 +212,7 @@ class RoundCoordinator:
         with suppress(TimeoutError):
             async with asyncio.timeout(PROMISE_TIMEOUT):
                 while self._election.unpromised:
-                    for name in self._election.unpromised:
-                        self._tell(name, Prepare(term=self._election.term))
+                    self._publish(Prepare(term=self._election.term))
                     self._arrived.clear()
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._arrived.wait(), PREPARE_INTERVAL)

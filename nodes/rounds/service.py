@@ -116,7 +116,7 @@ class RoundService:
         self._participation = ParticipationQueue(node)
         self._catching_up = CatchUp(self.election, partial(node.publish, PROGRESS))
         self._coordinator = RoundCoordinator(
-            self.election, self._signatory, self._publish, self._tell, policy=node.spec.rounds, seed=node.spec.seed,
+            self.election, self._signatory, self._publish, policy=node.spec.rounds, seed=node.spec.seed,
             catching_up=self._catching_up, absent=self._absent, participation_ended=self._participation.idle,
             boundary=node.boundary,
         )  # fmt: skip
