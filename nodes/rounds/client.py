@@ -82,6 +82,7 @@ class RoundsClient:
         self._pending: dict[str, _PendingRounds] = {}
         self._latest: dict[str, RoundCommit] = {}  # by model
         self._held: dict[str, dict[str, str]] = {}  # by model and client, the outcome that it has of that round
+        self._asking = False
         self._answered = asyncio.Event()
         self.handlers: Mapping[type[Message], Handler] = {RoundCommit: self._commit, RoundsAborted: self._aborted}
 
@@ -124,7 +125,7 @@ class RoundsClient:
             ModelsDiffer: some are still behind after `HELD_TIMEOUT` seconds.
         """
         loop = asyncio.get_running_loop()
-        until = loop.time() + HELD_TIMEOUT
+        until, self._asking = loop.time() + HELD_TIMEOUT, True
         while lacking := self._lacking():
             if loop.time() >= until:
                 raise ModelsDiffer(lacking)
@@ -195,14 +196,15 @@ class RoundsClient:
             self._forget(commit.key)
 
     def _confirm(self, client: str, commit: RoundCommit) -> None:
-        """A client has the record of a round: it holds its outcome."""
+        """A client has the record of a round; whoever sends it when asked holds its outcome."""
         latest = self._latest.get(commit.model)
         if commit.key in self._pending and (latest is None or commit.number > latest.number):
             self._latest[commit.model], self._held[commit.model] = commit, {}
         elif latest is None or commit.number != latest.number:
             return
-        self._held[commit.model][client] = commit.outcome.digest
-        self._answered.set()
+        if self._asking:  # not as the leader tells of a round, which others have adopted
+            self._held[commit.model][client] = commit.outcome.digest
+            self._answered.set()
 
     def _aborted(self, envelope: Envelope, aborted: RoundsAborted) -> None:
         pending = self._pending.get(aborted.key)

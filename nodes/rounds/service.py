@@ -309,6 +309,9 @@ class RoundService:
             self.aborted(aborted)
 
     def _send_records(self, sender: str, request: RecordRequest) -> None:
+        """Sends what is missing; who asks whether this member holds a model is told by others what it does not hold."""
+        if self._context is not None and not self._context.worker.holds(request.model):
+            return
         for record in self.store.records_after(request.model, request.after):
             self._tell(sender, record)
 

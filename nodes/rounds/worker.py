@@ -52,6 +52,7 @@ class RoundWorker:
         self._base: Checkpoint
         self._progress: ThreadProgress | None = None
         self._update: asyncio.Future[Update]
+        self._adopting: dict[str, int] = {}  # by model, the latest round whose outcome the participant has not taken
 
     async def initial_state(self, model: str) -> ModelState:
         """The state that a model begins with at every member.
@@ -91,13 +92,25 @@ class RoundWorker:
         Raises:
             MethodError: the participant cannot use it.
         """
+        self._adopting[model] = number
         adopting = self._compute.run(
             lambda: self._participant.adopt(model, number, detached_copy(model_tensors(state)))
         )
-        if self._busy():
-            adopting.add_done_callback(_log_failure)  # once the work is done
-        else:
+        adopting.add_done_callback(partial(self._adopted, model, number))
+        if not self._busy():  # otherwise once the work is done
             await adopting
+
+    def holds(self, model: str) -> bool:
+        """Whether the participant has taken every outcome of a model that it was handed."""
+        return model not in self._adopting
+
+    def _adopted(self, model: str, number: int, adopting: asyncio.Future[None]) -> None:
+        if adopting.cancelled():
+            return
+        if (error := adopting.exception()) is not None:
+            log.warning("the outcome of round %d of %s could not be adopted: %s", number, model, error)
+        elif self._adopting.get(model) == number:
+            del self._adopting[model]
 
     def interrupt(self) -> None:
         """A round is over: its work stops, unless it goes on for a later round."""
@@ -124,8 +137,3 @@ class RoundWorker:
 
 def _failed(update: asyncio.Future[Update]) -> bool:
     return update.cancelled() or (update.done() and update.exception() is not None)
-
-
-def _log_failure(adopting: asyncio.Future[None]) -> None:
-    if not adopting.cancelled() and (error := adopting.exception()) is not None:
-        log.warning("the outcome of a round could not be adopted: %s", error)

@@ -108,6 +108,27 @@ def test_a_progress_that_raises_stopped_ends_the_plan(tell: Tell, make_group: Ma
     tell(story)
 
 
+@pytest.mark.parametrize("name", ["a", "c"])
+def test_a_client_that_cannot_take_the_outcome_is_named_in_the_end(
+    tell: Tell, make_group: MakeGroup, name: str
+) -> None:
+    def refuse(model: str, number: int, state: object) -> None:
+        raise MethodError("no room")
+
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster)
+        await group.start()
+        group.members[name].participant.adopt = refuse
+        await group.run_rounds(rounds=2)
+        with pytest.raises(ModelsDiffer, match=rf"not every site holds their last model: {name} \(walk\)"):
+            await group.client.require_held()
+        del group.members[name].participant.adopt
+        await group.run_rounds("more")
+        await group.client.require_held()
+
+    tell(story)
+
+
 def test_a_client_that_is_alive_and_behind_is_named_in_the_end(tell: Tell, make_group: MakeGroup) -> None:
     async def story(cluster: Any) -> None:
         group = make_group(cluster)

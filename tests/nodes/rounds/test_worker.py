@@ -40,6 +40,8 @@ class WritingParticipant:
         return Update({"w": self.mine}, 1.0)
 
     def adopt(self, model: str, number: int, state: Any) -> None:
+        if number < 0:
+            raise MethodError("no room")
         assert state.keys() == {"w"}
         state["w"].fill_(99)
 
@@ -137,5 +139,19 @@ def test_buffered_work_continues_until_a_round_has_counted_it(fake_time: Play, i
         local = await worker.contribute(RoundTask("m", "w", 3), checkpoint("c", 2), buffered=True)
         assert local.base.version.number == 2
         assert [task.number for task in participant.tasks] == [1, 3]
+
+    fake_time(story())
+
+
+def test_a_model_is_held_once_the_participant_has_taken_its_last_outcome(fake_time: Play, inline: Any) -> None:
+    async def story() -> None:
+        worker, _, _ = make_worker(inline)
+        assert worker.holds("m")
+        with pytest.raises(MethodError, match="no room"):
+            await worker.adopt("m", -1, BASE)
+        assert not worker.holds("m")
+        assert worker.holds("another")
+        await worker.adopt("m", 2, BASE)
+        assert worker.holds("m")
 
     fake_time(story())
