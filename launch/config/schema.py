@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from fednet.errors import UnknownMethod
 from fednet.methods import registry
 from launch.config import examples
 from launch.config.document import KeyPath, YamlDocument, from_values, parse
 from launch.config.modules import make_importable, names_modules
+from launch.config.names import slug, written_name
 from launch.config.validation import validate_model
 from launch.errors import ConfigError, ConfigProblem, unknown_method
 from nodes.spec import RoundsPolicy, Timing
@@ -95,7 +96,7 @@ class ClusterConfig(_Section):
     """The launcher's part of a cluster.yaml.
 
     Attributes:
-        name: the run's name, and that of its folder.
+        name: the run's name, as it is shown; its slug is that of its folder.
         method: a registered method, or the path of a module that defines one, see `fednet.methods.registry`.
         seed: the one seed of all reproducible randomness.
         nodes: how many clients (then called a1, a2, ...), or the settings of each by name.
@@ -104,7 +105,7 @@ class ClusterConfig(_Section):
         security: who may take part.
     """
 
-    name: NodeName
+    name: Annotated[str, AfterValidator(written_name)]
     method: str
     seed: int = Field(default=0, ge=0, lt=2**63)
     nodes: Annotated[int, Field(ge=1, le=200)] | dict[NodeName, NodeEntry] = 1
@@ -121,6 +122,11 @@ class ClusterConfig(_Section):
             if taken := {DRIVER, MONITOR} & set(nodes):
                 raise ValueError(f"'{min(taken)}' is a name that fednet uses itself: choose another")
         return nodes
+
+    @property
+    def slug(self) -> str:
+        """What stands for the run's name on the wire and in paths."""
+        return slug(self.name)
 
     @property
     def entries(self) -> dict[str, NodeEntry]:

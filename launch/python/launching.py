@@ -32,7 +32,7 @@ class RunHandle:
     """
 
     def __init__(self, loaded: LoadedConfig, out: Path, console: Console, *, serve: bool, **options: bool) -> None:
-        self.folder = out / loaded.cluster.name
+        self.folder = out / loaded.cluster.slug
         self._serve = serve
         self._control = session.LaunchControl()
         self._ended: Future[Path] = Future()

@@ -119,7 +119,7 @@ def _node_findings(loaded: LoadedConfig, out: Path, key: Path) -> Generator[Doct
     yield from _own_ports(own, listen)
     for name, entry in entries.items():
         if name != own and name in ring.trusted:
-            yield from _peer(name, entry, loaded.cluster.name, ring)
+            yield from _peer(name, entry, loaded.cluster.slug, ring)
     return (own if own in entries else DRIVER,)
 
 

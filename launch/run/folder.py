@@ -19,6 +19,7 @@ import yaml
 
 from fednet.files import disk_full, write_whole
 from fednet.reporting.summary import SUMMARY
+from launch.config.names import slug
 from launch.errors import ConfigError, ConfigProblem
 
 CONFIG = "config.yaml"
@@ -107,10 +108,14 @@ def differences(folder: Path, config: str, data: str) -> str:
     """How a run differs from the earlier one in its folder, which it replaces; empty where it is the same or the first.
 
     A run of an earlier version has no digest of its data: it is taken for that of the same.
+
+    Raises:
+        ConfigError: the folder is that of a run whose name is written otherwise.
     """
     if (stored := _stored_config(folder)) is None:
         return ""
     before, now = _run_config(stored), _run_config(config)
+    _require_same_name(folder, before, now)
     if before != now:
         keys = sorted({*before, *now}) if isinstance(before, dict) and isinstance(now, dict) else []
         differ = [key for key in keys if before.get(key, ...) != now.get(key, ...)]  # type: ignore[attr-defined]
@@ -121,6 +126,17 @@ def differences(folder: Path, config: str, data: str) -> str:
         if path.is_file() and (path.read_text("utf-8") != data)
         else ""
     )
+
+
+def _require_same_name(folder: Path, before: object, now: object) -> None:
+    """Refuses a run whose name is another and has the same slug."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        theirs, ours = str(before.get("name")), str(now.get("name"))
+        if theirs != ours and slug(theirs) == slug(ours):
+            hint = "Choose another name, or another place with --out."
+            raise ConfigError(
+                ConfigProblem(str(folder), f"the run {theirs!r}, which has this folder", repr(ours), hint=hint)
+            )
 
 
 def replaces(name: str, differ: str) -> str:

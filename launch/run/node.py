@@ -59,7 +59,7 @@ def run_node(
         return
     folder, differ = guest_folder(spec.folder, loaded.dump(), data_digest(loaded, (DRIVER,)))
     if differ:
-        console.print(replaces(spec.run, differ), markup=False, highlight=False, soft_wrap=True)
+        console.print(replaces(loaded.cluster.name, differ), markup=False, highlight=False, soft_wrap=True)
     run(spec)
     html.write_report(folder)
     print_results(folder, console)
@@ -81,7 +81,7 @@ def spec_by_hand(
         name,
         role,
         read_inventory(),
-        out / loaded.cluster.name,
+        out / loaded.cluster.slug,
         listen=endpoint.listen,
         join=endpoint.join or ((endpoint.through,) if endpoint.through else ()),
         advertise=endpoint.advertise,

@@ -109,7 +109,7 @@ def specs_here(
     Raises:
         ConfigError: a device does not exist, or an address cannot be used.
     """
-    folder = Path("runs") / loaded.cluster.name
+    folder = Path("runs") / loaded.cluster.slug
     if DRIVER in here:
         return make_plan(loaded, inventory, ports, folder, Path("sockets"), insecure=insecure).nodes
     wide = insecure or loaded.cluster.security.keys is not None
@@ -144,7 +144,7 @@ def node_spec(
     return NodeSpec(
         name=name,
         role=role,
-        run=cluster.name,
+        run=cluster.slug,
         listen=listen,
         advertise=advertise,
         join=tuple(join),

@@ -110,7 +110,7 @@ def launch(
     control = control or LaunchControl()
     start_fork_server((*PRELOAD, *_method_modules(loaded)))
     try:
-        name = loaded.cluster.name
+        name, place = loaded.cluster.name, out / loaded.cluster.slug
         count = len(loaded.cluster.entries)
         _print(console, f"{name}: {count} client{'s' if count != 1 else ''}, starting")
         with console.status("loading"):
@@ -122,21 +122,21 @@ def launch(
             _print(console, notice)
         with _sockets() as sockets:
             keys = _keys(loaded)
-            planning = make_plan(loaded, there, free_ports(), out / name, sockets, keys=keys, insecure=insecure)
+            planning = make_plan(loaded, there, free_ports(), place, sockets, keys=keys, insecure=insecure)
             check_ports_free(loaded, planning)
             make = partial(Supervisor, planning, listener=listener, serve=serve)
             data = data_digest(loaded)
             raise_swallowed()  # most libraries have been imported by now
-            if not resume and (differ := differences(out / name, loaded.dump(), data)):
+            if not resume and (differ := differences(place, loaded.dump(), data)):
                 _print(console, replaces(name, differ))
             with (
-                locked_folder(out / name, loaded.dump(), data=data, resume=resume) as folder,
+                locked_folder(place, loaded.dump(), data=data, resume=resume) as folder,
                 _log_to_file(folder / LOGS / "launcher.log"),
             ):
                 if serve:
                     control.address.set_result(_guest_address(planning.clients[0]))
                     _print(console, f"join through {control.address.result()}")
-                outcome = _reported(asyncio.run(_run(planning, make, console, control, serve=serve)), folder)
+                outcome = _reported(asyncio.run(_run(name, planning, make, console, control, serve=serve)), folder)
     finally:
         stop_fork_server()
     if not (serve and outcome.code == EXIT_OK):
@@ -167,6 +167,7 @@ def _advice(outcome: RunOutcome, folder: Path) -> Iterator[str]:
 
 
 async def _run(
+    name: str,
     planning: LaunchPlan,
     make: Callable[[EventListener], Supervisor],
     console: Console,
@@ -179,7 +180,7 @@ async def _run(
     A cluster that goes on serving shows its results as soon as they are there.
     """
     folder, guest = planning.guest.folder, planning.guest.name
-    board = StatusBoard(planning.guest.run, planned_nodes(planning), time.time())
+    board = StatusBoard(name, planned_nodes(planning), time.time())
     with EventFile(folder / EVENTS) as file:
 
         def tell(event: Event) -> None:

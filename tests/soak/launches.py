@@ -3,9 +3,9 @@
     python tests/soak/launches.py [--launches 200] [--nodes 3] [--rounds 2]
 
 Each is a launch of `regression` in a folder of its own, with nodes and sockets of its own; they share what costs most
-of a command's time, this process and a fork server that has imported what nodes need. Counts the launches that end with
-another code than 0, whose sites do not predict the same in the end, or whose rounds lack a site; ends with 1 where
-there is any.
+of a command's time, this process and a fork server that has imported what nodes need. Counts the launches that end
+with another code than 0, whose sites do not predict the same in the end, or whose rounds lack a site; ends with 1
+where there is any.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def test_a_wrong_key_is_named_with_file_line_and_what_was_expected(
 
 def test_all_faults_are_listed_in_the_order_of_the_file(written: Any) -> None:
     with pytest.raises(ConfigError) as caught:
-        load_config(written("name: No Name\nmethod: score-inference\ntrain: {epochs: x}\nbus: {wire: y}\nmodel: 3\n"))
+        load_config(written("name: No/Name\nmethod: score-inference\ntrain: {epochs: x}\nbus: {wire: y}\nmodel: 3\n"))
     assert [problem.key for problem in caught.value.problems] == ["name", "train.epochs", "bus.wire", "model"]
 
 

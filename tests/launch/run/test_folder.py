@@ -65,6 +65,15 @@ def test_a_run_is_known_by_its_configuration_and_its_data(tmp_path: Path) -> Non
         assert not (folder / "journal.json").exists(), "what was measured on other data is stale"
 
 
+def test_names_of_one_slug_do_not_share_a_folder(tmp_path: Path) -> None:
+    with locked_folder(tmp_path / "nord", "name: Nord\n") as folder:
+        pass
+    with pytest.raises(ConfigError, match=r"the run 'Nord', which has this folder, got 'nord'\. Choose another"):
+        differences(folder, "name: nord\n", "")
+    with pytest.raises(ConfigError, match="which has this folder"):
+        guest_folder(folder, "name: NORD\n", "")
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Any) -> None:
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "precious").touch()
