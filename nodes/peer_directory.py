@@ -91,6 +91,11 @@ class PeerDirectory:
         """Why a client that is not among the ready ones cannot be asked now."""
         return self._gone.get(name) or (self._state(name) if self.belongs(name) else "not of this run")
 
+    def members(self) -> tuple[str, ...]:
+        """The clients of the run: those that this node was told of, or else all that it has met."""
+        met = {info.name for info in self._node.presence.members() if info.role == "client"}
+        return tuple(sorted(self._expected or met | set(self._gone)))
+
     def belongs(self, name: str) -> bool:
         """Whether a client is one of the run, as far as this node has been told which are."""
         return not self._expected or name in self._expected

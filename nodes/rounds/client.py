@@ -78,7 +78,7 @@ class RoundsClient:
         self._node = node
         self._peers = peers
         self._blob_store = blob_store
-        self._signatory = Signatory(node, node.spec.expected)
+        self._signatory = Signatory(node, peers.members)
         self._pending: dict[str, _PendingRounds] = {}
         self._latest: dict[str, RoundCommit] = {}  # by model
         self._held: dict[str, dict[str, str]] = {}  # by model and client, the outcome that it has of that round

@@ -112,7 +112,7 @@ class RoundService:
         self._floor, self._revealed = floor, RevealedSums(folder)
         self.store = CheckpointStore(folder)
         self.election = Election(node.name, node.spec.expected, self.store.term)
-        self._signatory = Signatory(node, self.election.members)
+        self._signatory = Signatory(node, lambda: self.election.members)
         self._participation = ParticipationQueue(node)
         self._catching_up = CatchUp(self.election, partial(node.publish, PROGRESS))
         self._coordinator = RoundCoordinator(

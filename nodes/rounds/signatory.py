@@ -6,7 +6,7 @@ keys the same code runs with empty signatures, and a statement is as good as the
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from nodes.node import Node
@@ -23,23 +23,22 @@ class Signatory:
 
     Args:
         node: signs and verifies.
-        members: all configured members of the run, whose votes count.
-
-    Attributes:
-        members: sorted.
-        majority: the least number of members that is more than half of them.
+        members: the configured members of the run, whose votes count, as far as this node knows them.
     """
 
-    def __init__(self, node: Node, members: Collection[str]) -> None:
-        self.members = tuple(sorted(members))
-        self.majority = len(self.members) // 2 + 1
-        self._node = node
+    def __init__(self, node: Node, members: Callable[[], Collection[str]]) -> None:
+        self._node, self._members = node, members
         self._believed: dict[str, RoundCommit] = {}  # by model, the latest record that was found certified
 
     @property
     def run(self) -> str:
         """The run that every statement is about."""
         return self._node.run
+
+    @property
+    def majority(self) -> int:
+        """The least number of members that is more than half of them."""
+        return len(self._members()) // 2 + 1
 
     def signed(self, message: M) -> M:
         """A message with this node's signature."""
@@ -51,13 +50,13 @@ class Signatory:
 
     def valid_votes(self, record: RoundCommit) -> dict[str, bytes]:
         """The valid votes in a record, by member."""
-        return valid_votes(self.run, record, self.members, self._node.attested)
+        return valid_votes(self.run, record, self._members(), self._node.attested)
 
     def is_certified(self, record: RoundCommit) -> bool:
         """Whether a majority of the members has voted for a record."""
         if self._believed.get(record.model) == record:
             return True
-        certified = is_certified(self.run, record, self.members, self.majority, self._node.attested)
+        certified = is_certified(self.run, record, self._members(), self.majority, self._node.attested)
         if certified:
             self._believed[record.model] = record
         return certified

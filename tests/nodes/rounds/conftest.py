@@ -58,7 +58,7 @@ def make_signatory() -> Callable[..., Signatory]:
     """Makes the signatory of one of the members a, b and c, with keys or without."""
 
     def make(name: str, *, keyed: bool) -> Signatory:
-        return Signatory(cast("Node", _Signing(name, keyed=keyed)), ("a", "b", "c"))
+        return Signatory(cast("Node", _Signing(name, keyed=keyed)), lambda: ("a", "b", "c"))
 
     return make
 
@@ -162,21 +162,22 @@ class MemberGroup:
             await self.member(name, folder=folder / name if folder else None)
         await self.add_driver()
 
-    async def add_driver(self, name: str = "driver") -> RoundsClient:
-        """A driver joins and waits until the members are ready."""
+    async def add_driver(self, name: str = "driver", *, expected: tuple[str, ...] | None = None) -> RoundsClient:
+        """A driver joins and waits until the members are ready; a visitor expects nobody."""
+        expected = self.names if expected is None else expected
         bus = self.cluster.network.bus()
         node = Node(
             self.cluster.spec(
                 name,
                 "guest",
                 join=self.addresses(),
-                expected=self.names,
+                expected=expected,
                 timing=self.changes["timing"],
                 **self.keys(name),
             ),
             bus,
         )
-        peers, blob_store = PeerDirectory(node, self.names), BlobStore(node)
+        peers, blob_store = PeerDirectory(node, expected), BlobStore(node)
         client = RoundsClient(node, peers, blob_store)
         await self.cluster.enter(node, peers, blob_store, client)
         await peers.complete(60)

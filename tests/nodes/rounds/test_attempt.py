@@ -83,7 +83,7 @@ class Leader:
         self.published: list[Message] = []
         policy = RoundsPolicy()
         self.attempt = RoundAttempt(
-            opened, self.election, Signatory(cast("Node", Keyless()), NAMES), policy, DeadlineEstimator(policy),
+            opened, self.election, Signatory(cast("Node", Keyless()), lambda: NAMES), policy, DeadlineEstimator(policy),
             unable=self.unable, refused=self.refused, absent=absent or {}, publish=self.published.append,
         )  # fmt: skip
         self.run = asyncio.ensure_future(self.attempt.run())

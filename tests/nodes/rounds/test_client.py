@@ -150,6 +150,19 @@ def test_a_client_that_is_alive_and_behind_is_named_in_the_end(tell: Tell, make_
     tell(story)
 
 
+def test_a_visitor_believes_a_majority_of_the_clients_that_it_has_met(tell: Tell, make_group: MakeGroup) -> None:
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster)
+        await group.start()
+        group.crash("c")
+        await group.add_driver("visitor", expected=())
+        (record,) = await group.run_rounds()
+        assert set(record.weights) == {"a", "b"}
+        await group.client.require_held()
+
+    tell(story)
+
+
 @pytest.mark.parametrize(
     "changes", [{"key": ""}, {"rounds": 0}, {"model": "M"}, {"task": ""}, {"options": {"x": [1]}}, {"key": "x" * 200}]
 )
