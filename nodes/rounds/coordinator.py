@@ -119,6 +119,11 @@ class RoundCoordinator:
         if self._attempt is not None and self._attempt.concerns(message):
             self._attempt.receive(sender, message)
 
+    def leads_from_outside(self, message: RoundMessage) -> bool:
+        """Whether a message is about an attempt that this member leads and takes no part in, as it is unable to."""
+        attempt = self._attempt
+        return attempt is not None and attempt.concerns(message) and self._election.me not in attempt.opened.members
+
     def refuse_stale(self, name: str, number: int) -> None:
         """Names a contributor to an earlier round in the record of the present one."""
         if self._attempt is not None:

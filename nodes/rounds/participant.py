@@ -109,7 +109,7 @@ class RoundParticipant:
                 _set_once(self._close, message)
             case RoundCommit() if sender == self.leader:
                 _set_once(self._commit, message)
-            case _ if self._secure_sum is not None and sender in self.opened.members:
+            case _ if self._secure_sum is not None and sender in self._holders:
                 self._secure_sum.receive(sender, message)
 
     async def run(self) -> None:

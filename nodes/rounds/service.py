@@ -276,6 +276,8 @@ class RoundService:
         if part is not None:
             self._coordinator.receive(sender, message)
             part.receive(sender, message)
+        elif self._coordinator.leads_from_outside(message):
+            self._coordinator.receive(sender, message)
         elif not self._participation.defer(sender, message):
             self._node.counts["stale round"] += 1
             if isinstance(message, ContributionAvailable):
