@@ -44,7 +44,6 @@ class RoundContext:
 
     Attributes:
         name: this member.
-        run: the run's name.
         worker: does the method's work.
         store: this member's checkpoints.
         blob_store: what peers can fetch here, and what is fetched from them.
@@ -58,7 +57,6 @@ class RoundContext:
     """
 
     name: str
-    run: str
     worker: RoundWorker
     store: CheckpointStore
     blob_store: BlobStore

@@ -156,7 +156,7 @@ class RoundService:
         """
         worker = RoundWorker(participant, self._compute, lambda: ThreadProgress(progress_publisher(self._node)))
         context = RoundContext(
-            self._node.name, self._node.run, worker, self.store, self._blob_store, self._reducer,
+            self._node.name, worker, self.store, self._blob_store, self._reducer,
             self._publish, self._tell, self._signatory, self._count_absent, self._revealed, self._floor,
         )  # fmt: skip
         await context.resume()

@@ -104,7 +104,7 @@ def context_and_blob(state: ModelState, compute: Any) -> tuple[RoundContext, Blo
     missing: Any = None
     blobs: Any = Blobs(packed)
     revealed, floor = RevealedSums(None), Floor()
-    return RoundContext("a", "run", missing, missing, blobs, compute, print, print, missing, int, revealed, floor), blob
+    return RoundContext("a", missing, missing, blobs, compute, print, print, missing, int, revealed, floor), blob
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,10 @@ PLAN = RoundPlanMessage(key="p", requester="e", model="walk", task="step", round
 SECRET = {"w": torch.tensor([[0.1, -0.2], [0.3, 0.4], [-0.5, 0.6]]), "b": torch.full((1,), 5.0)}
 
 
+EVIL = PackedState.of({"w": torch.full((3, 2), 666.0), "b": torch.full((1,), 5.0)})
+EVIL_BLOB = BlobRef(digest=EVIL.tree.root, size=EVIL.tree.size)
+
+
 def tells_otherwise(group: Any, liar: str, kind: str, lie: Lie) -> None:
     """A member says a message of a kind to every other one on its own, as `lie(name, message)` has it.
 
@@ -112,25 +116,21 @@ def test_a_leader_that_tells_a_member_another_clip_opens_nothing(
 def test_nobody_adopts_a_model_that_no_majority_has_voted_for(
     tell: Tell, make_group: MakeGroup, *, keyed: bool
 ) -> None:
-    evil = {"w": torch.full((3, 2), 666.0), "b": torch.full((1,), 5.0)}
-    packed = PackedState.of(evil)
-    blob = BlobRef(digest=packed.tree.root, size=packed.tree.size)
-
     async def story(cluster: Any) -> None:
         group = make_group(cluster, *FIVE, keyed=keyed)
         await group.start()
         (record,) = await group.run_rounds()
         await group.settle()
         e = group.members["e"]
-        e.blob_store.keep(Blob(packed.tree, packed.bytes_at))
+        e.blob_store.keep(Blob(EVIL.tree, EVIL.bytes_at))
         honest: RoundCommit = e.service.store.records[-1]
-        false = honest.model_copy(update={"number": 7, "outcome": blob, "votes": {"e": honest.votes["e"]}})
+        false = honest.model_copy(update={"number": 7, "outcome": EVIL_BLOB, "votes": {"e": honest.votes["e"]}})
         for said in (
             LeaderAnnouncement(term=10, attempt=0, records={"walk": false}),
             false.model_copy(update={"term": 10}),
             RoundOpen(
                 model="walk", number=8, term=10, attempt=1, index=1, plan=PLAN,
-                records={"walk": false}, base=blob, members=FIVE, contributors=(),
+                records={"walk": false}, base=EVIL_BLOB, members=FIVE, contributors=(),
             ),
         ):  # fmt: skip
             e.node.publish(ROUNDS, said)
@@ -149,10 +149,6 @@ def test_nobody_adopts_a_model_that_no_majority_has_voted_for(
 def test_a_leader_does_not_recover_what_no_majority_can_have_voted_for(
     tell: Tell, make_group: MakeGroup, *, keyed: bool
 ) -> None:
-    evil = {"w": torch.full((3, 2), 666.0), "b": torch.full((1,), 5.0)}
-    packed = PackedState.of(evil)
-    blob = BlobRef(digest=packed.tree.root, size=packed.tree.size)
-
     async def story(cluster: Any) -> None:
         group = make_group(cluster, *FIVE, keyed=keyed)
         await group.start()
@@ -160,7 +156,7 @@ def test_a_leader_does_not_recover_what_no_majority_can_have_voted_for(
         await group.settle()
         a = group.members["a"]
         assert group.leader() == "a"
-        a.blob_store.keep(Blob(packed.tree, packed.bytes_at))
+        a.blob_store.keep(Blob(EVIL.tree, EVIL.bytes_at))
         honest: RoundCommit = a.service.store.records[-1]
         plan = PLAN.model_copy(update={"key": honest.key, "rounds": honest.rounds})
         a.node.publish(
@@ -168,7 +164,7 @@ def test_a_leader_does_not_recover_what_no_majority_can_have_voted_for(
             RoundOpen(
                 model="walk", number=2, term=1, attempt=9, index=1, plan=plan, records={"walk": honest},
                 base=honest.outcome, members=FIVE, contributors=(),
-                recovered=honest.model_copy(update={"number": 2, "outcome": blob, "base": honest.outcome.digest}),
+                recovered=honest.model_copy(update={"number": 2, "outcome": EVIL_BLOB, "base": honest.outcome.digest}),
             ),
         )  # fmt: skip
         await group.settle(20)
