@@ -14,6 +14,7 @@ from collections.abc import Callable
 from nodes.errors import PeersMissing
 from nodes.spec import NodeSpec
 from nodes.transport.probe import ProbeResult, probe, reach
+from protocol.clocks import MAX_CLOCK_SKEW, clock_remark
 from protocol.topics import inward_address, split_endpoint
 
 log = logging.getLogger(__name__)
@@ -67,4 +68,7 @@ async def _look(spec: NodeSpec, endpoint: str) -> str:
             found = await asyncio.to_thread(probe, name, address, spec.run, spec.keys, STEP, me=spec.name)
     except TimeoutError:
         found = ProbeResult("unreachable", "no answer; its name may be slow to resolve")
-    return "it is heard, and has not welcomed this node yet" if found.state == "heard" else found.about
+    if found.state != "heard":
+        return found.about
+    about = "it is heard, and has not welcomed this node yet"
+    return f"{about}; its clock: {clock_remark(found.ahead)}" if abs(found.ahead) > MAX_CLOCK_SKEW else about

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from nodes.publisher import Publisher
 from nodes.retransmission import RetransmissionService
 from nodes.transport.interface import Transport
 from protocol import topics
+from protocol.clocks import ClockComparison, clock_remark
 from protocol.codec import Envelope
 from protocol.errors import WireError
 from protocol.messages import Message
@@ -60,10 +62,14 @@ class Membership:
         presence: decides.
         context: carry it out.
         capabilities: hear who comes and goes.
+
+    Attributes:
+        clocks: the peers' clocks beside ours.
     """
 
     def __init__(self, presence: Presence, context: MembershipContext, capabilities: Sequence[Capability]) -> None:
         self.presence = presence
+        self.clocks = ClockComparison()
         self._context = context
         self._capabilities = capabilities
         self._greeted: dict[str, int] = {}
@@ -86,6 +92,7 @@ class Membership:
         if not context.security.has_key_of(request.name):
             context.refused("unknown key", f"{request.name} asks to join, and its key is not trusted here")
         elif present:
+            self._tell_of_set_back(request)
             self._follow(self.presence.join_request(request.name, request.incarnation, request.address, _now()))
         else:
             self._follow(self.presence.connection_lost(request.name, request.incarnation))
@@ -123,6 +130,19 @@ class Membership:
         self._follow(self.presence.heartbeat(envelope.sender, envelope.incarnation, beat.tick, now))
         if self.presence.is_current(envelope.sender, envelope.incarnation):
             self._context.repair.claimed(envelope.sender, envelope.incarnation, beat.latest, now)
+            self._compare_clocks(envelope.sender, beat.clock, now)
+
+    def _compare_clocks(self, name: str, stated: float, now: float) -> None:
+        if self.clocks.heard(name, stated, time.time(), now):
+            log.warning("the clock of %s: %s", name, clock_remark(self.clocks.ahead(name)))
+
+    def _tell_of_set_back(self, request: topics.JoinRequest) -> None:
+        """Names a node that comes back under an earlier incarnation than its last one: nobody lets it in."""
+        known = self.presence.incarnation(request.name)
+        if known is not None and request.incarnation < known:
+            by = (known - request.incarnation) / 1e9
+            why = f"{request.name} asks to join under an incarnation that is {by:.1f} s earlier than its last one here"
+            self._context.refused("earlier life", f"{why}: has its clock gone back?")
 
     def _goodbye(self, envelope: Envelope, goodbye: Goodbye) -> None:
         self._follow(self.presence.goodbye(envelope.sender, envelope.incarnation, goodbye.reason))
@@ -171,6 +191,7 @@ class Membership:
         log.log(logging.INFO if left else logging.WARNING, "%s %s: %s", peer.name, "left" if left else "lost", reason)
         if self._greeted.get(peer.name) == peer.incarnation:
             del self._greeted[peer.name]
+        self.clocks.forget(peer.name)
         if not left:
             context.bus.strand()
         self._renew()

@@ -17,7 +17,7 @@ from protocol.messages import Capabilities, Message, ProgressReport
 from protocol.messages.presence import Heartbeat, PeerInfo
 from protocol.topics import PRESENCE, PROGRESS
 
-EventKind = Literal["joined", "lost", "left", "ready", "progress", "repair"]
+EventKind = Literal["joined", "lost", "left", "ready", "progress", "repair", "clock"]
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,10 @@ class RunEvent:
     Attributes:
         time: seconds since the epoch.
         node: the node it happened to.
-        kind: what happened; `repair`: too much of what this node says is heard here by retransmission only.
+        kind: what happened; `repair`: too much of what this node says is heard here by retransmission only; `clock`:
+            its clock differs from this machine's.
         data: for `progress` phase, done, total, values and note; for `lost` and `left` the reason; for `joined`
-            role and address; for `repair` the share, in (0, 1].
+            role and address; for `repair` the share, in (0, 1]; for `clock` by how many seconds it is ahead.
     """
 
     time: float
@@ -47,6 +48,7 @@ class Monitor:
         self.node = Node(spec, ZmqTransport(keys=spec.keys))
         self._tell = tell
         self._repaired: set[str] = set()
+        self._differing: set[str] = set()
         self.handlers: Mapping[type[Message], Handler] = {
             Capabilities: self._card,
             ProgressReport: self._progress,
@@ -66,6 +68,7 @@ class Monitor:
     def linked(self, peer: PeerInfo) -> None:
         """A node takes part."""
         self._repaired.discard(peer.name)
+        self._differing.discard(peer.name)
         self._say(peer.name, "joined", role=peer.role, address=peer.address)
 
     def departed(self, peer: PeerInfo, reason: str, *, left: bool) -> None:
@@ -84,6 +87,10 @@ class Monitor:
         if share > REPAIR_WARNING and envelope.sender not in self._repaired:
             self._repaired.add(envelope.sender)
             self._say(envelope.sender, "repair", share=share)
+        ahead = self.node.clock_ahead(envelope.sender)
+        if ahead and envelope.sender not in self._differing:
+            self._differing.add(envelope.sender)
+            self._say(envelope.sender, "clock", ahead=ahead)
 
     def _say(self, node: str, kind: EventKind, **data: Any) -> None:
         self._tell(RunEvent(time.time(), node, kind, data))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
@@ -22,6 +21,7 @@ from nodes.endpoints import check_endpoints
 from nodes.errors import PeersMissing
 from nodes.fault_boundary import OWN_ERRORS, FaultBoundary
 from nodes.inbound_filter import InboundFilter
+from nodes.incarnation import begin_incarnation
 from nodes.membership import Membership, MembershipContext
 from nodes.publisher import Publisher
 from nodes.retransmission import RetransmissionService
@@ -62,7 +62,7 @@ class Node:
         self.address = ""
         self.presence: Presence
         self._bus = bus
-        self._incarnation = time.time_ns()
+        self._incarnation = begin_incarnation(spec.incarnation_file, spec.name)
         self._security: Security = KeyedSecurity(spec.keys, self._incarnation) if spec.keys else NullSecurity()
         self._inbound_filter = InboundFilter(
             self._security, self.counts, self.refused, self._bar, limits=limits or Limits()
@@ -207,6 +207,10 @@ class Node:
     def repair_share(self, name: str) -> float:
         """Share in [0, 1] of a peer's latest messages that were heard by retransmission; 0 while they are few."""
         return self._retransmission.repair_share(name)
+
+    def clock_ahead(self, name: str) -> float:
+        """By how many seconds a peer's clock is ahead of this machine's; 0 unless it is known to differ."""
+        return self._membership.clocks.ahead(name)
 
     def tell(self, name: str, message: Message) -> None:
         """Says a message to one peer's inbox."""

@@ -56,6 +56,7 @@ class NodeSpec:
         threads: intra-operation threads of torch.
         seed: the run's seed.
         folder: the run's folder.
+        incarnation_file: where it keeps its latest incarnation; None: nowhere, as for a name that is used once.
         method: name of a method, see `fednet.methods.registry`.
         config: the method's validated configuration.
         site: what this site says for itself, over the configuration (for example its own data).
@@ -81,6 +82,7 @@ class NodeSpec:
     threads: int = 1
     seed: int = 0
     folder: Path = Path("runs")
+    incarnation_file: Path | None = None
     method: str = ""
     config: BaseModel | None = None
     site: dict[str, Any] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from launch.run.events import RUN_NODE, Event
 from launch.run.plan import LaunchPlan
+from protocol.clocks import clock_remark
 
 FINAL_STATES = frozenset({"died", "ended", "stopped"})
 """States of a node whose process has ended; later events do not change them."""
@@ -112,6 +113,8 @@ class StatusBoard:
             case "repair":
                 share = float(data.get("share", 0.0))
                 self.notices.append(f"{share:.0%} of what {row.name} says is heard by retransmission only")
+            case "clock":
+                self.notices.append(f"the clock of {row.name}: {clock_remark(float(data.get('ahead', 0.0)))}")
 
     def _record_unplanned(self, event: Event) -> None:
         if event.node == RUN_NODE:
@@ -162,6 +165,7 @@ _UPDATES = {
     "ready": _ready,
     "progress": _progress,
     "repair": _unchanged,
+    "clock": _unchanged,
     "lost": _gone,
     "left": _gone,
     "died": _gone,

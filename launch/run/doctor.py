@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,11 +21,15 @@ from launch.config.schema import DRIVER, MONITOR, LoadedConfig, NodeEntry
 from launch.errors import EXIT_PEER_ERROR, ConfigError, ConfigProblem, RunError
 from launch.run import keys
 from launch.run.devices import free_ports, is_host_here, is_port_free, read_inventory
+from launch.run.folder import incarnation_file
 from launch.run.local_data import DataUse, check_data, data_config, data_problem, data_uses, nodes_here, tcp_endpoint
 from launch.run.plan import make_plan, single_node_spec, specs_here
 from launch.run.session import check_ports_free, versions
+from nodes.errors import NodeError
+from nodes.incarnation import seconds_behind, set_back_remark
 from nodes.spec import Role
 from nodes.transport.probe import probe
+from protocol.clocks import MAX_CLOCK_SKEW, clock_remark
 from protocol.header import VERSION
 from protocol.security.keys import Keyring
 
@@ -32,9 +37,6 @@ FindingState = Literal["fine", "open", "wrong"]
 
 MIN_FREE_BYTES = 1 << 30
 """Bytes that should be free where the run's folder will lie: states, samples and logs of the examples take less."""
-
-MAX_CLOCK_SKEW = 2.0
-"""Seconds by which clocks may differ: logs of several machines are read side by side."""
 
 _MARKS: dict[FindingState, tuple[str, str]] = {"fine": ("✓", "green"), "open": ("–", "yellow"), "wrong": ("✗", "red")}
 
@@ -96,7 +98,22 @@ def _findings(loaded: LoadedConfig, out: Path, key: Path | None, *, insecure: bo
         yield from _cluster_findings(loaded, names, out, insecure=insecure)
     for use in data_uses(loaded, names):
         yield from _data_findings(loaded, use)
+    yield from _clock_findings(out / loaded.cluster.slug, names)
     yield _disk(out)
+
+
+def _clock_findings(folder: Path, names: Sequence[str]) -> Iterator[DoctorFinding]:
+    """Whether the clock has gone back since the last start of a node here."""
+    for name in names:
+        file = incarnation_file(folder, name)
+        try:
+            behind = seconds_behind(file, time.time_ns())
+        except NodeError as error:
+            problem = ConfigProblem(str(file), hint=f"{error}.")
+            yield DoctorFinding("clock", "wrong", str(problem), problem)
+        else:
+            if behind > 0:
+                yield DoctorFinding("clock", "open", set_back_remark(name, behind))
 
 
 def _node_findings(loaded: LoadedConfig, out: Path, key: Path) -> Generator[DoctorFinding, None, tuple[str, ...]]:
@@ -216,10 +233,7 @@ def _peer(name: str, entry: NodeEntry, run: str, ring: Keyring) -> Iterator[Doct
     state: FindingState = {"heard": "fine", "not up": "open"}.get(answer.state, "wrong")  # type: ignore[assignment]
     yield DoctorFinding(name, state, answer.about)
     if answer.state == "heard" and abs(answer.ahead) > MAX_CLOCK_SKEW:
-        how = f"{abs(answer.ahead):.1f} s {'ahead of' if answer.ahead > 0 else 'behind'}"
-        yield DoctorFinding(
-            f"clock of {name}", "wrong", f"it is {how} the clock here: synchronise both machines with a time server"
-        )
+        yield DoctorFinding(f"clock of {name}", "wrong", clock_remark(answer.ahead))
 
 
 def _attempt(what: str, fine: str, look: Callable[[], object]) -> Iterator[DoctorFinding]:

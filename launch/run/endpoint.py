@@ -33,6 +33,11 @@ class EndpointOptions:
     insecure: bool = False
     through: str | None = None
 
+    @property
+    def incarnation_file(self) -> Path | None:
+        """Where a visitor keeps its latest incarnation: beside its keys; None without, as its name is new."""
+        return self.key.with_suffix(".incarnation") if self.key else None
+
     def keyring(self, name: str = "", folder: Path | None = None) -> Keyring | None:
         """Who the node here is, by its own file, or by its name in the configuration's folder; None without keys.
 

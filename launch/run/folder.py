@@ -32,6 +32,8 @@ JOURNAL = "journal.json"
 """A method's record of a run that can be resumed; it belongs to one configuration."""
 ROUNDS = "checkpoints/*-rounds-*"
 """The clients' state of closed rounds; see `nodes.client`."""
+INCARNATIONS = "incarnations"
+"""The latest incarnation of each node that has started in the folder; no run clears it."""
 
 _RESULTS = (EVENTS, SUMMARY, REPORT, LOGS, "metrics.json", "figures", "tensorboard")
 _RESUME_STATE = (JOURNAL, "samples", "sites")
@@ -78,6 +80,11 @@ def locked_folder(folder: Path, config: str, *, data: str = "", resume: bool = F
         yield folder
     finally:
         os.close(lock)
+
+
+def incarnation_file(folder: Path, name: str) -> Path:
+    """Where a node of a run keeps its latest incarnation."""
+    return folder / INCARNATIONS / name
 
 
 def joined_folder(folder: Path, config: str) -> Path:

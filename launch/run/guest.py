@@ -69,6 +69,7 @@ def guest_spec(endpoint: EndpointOptions, method: str) -> NodeSpec:
         timing=TIMING,
         keys=keys,
         insecure=endpoint.insecure,
+        incarnation_file=endpoint.incarnation_file,
     )
 
 

@@ -113,6 +113,7 @@ def run_monitor(name: str | None, endpoint: EndpointOptions, console: Console) -
         keys=keys,
         insecure=endpoint.insecure,
         through=endpoint.through,
+        incarnation_file=endpoint.incarnation_file,
     )
     asyncio.run(_progress(spec, console))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from launch.config.schema import DRIVER, MONITOR, ClusterConfig, LoadedConfig, NodeEntry
 from launch.errors import ConfigError, ConfigProblem
 from launch.run.devices import DeviceInventory
+from launch.run.folder import incarnation_file
 from nodes.spec import NodeSpec, Role
 from protocol.security.keys import Keyring
 from protocol.topics import NODE_PORTS, RELAY_PORTS, heartbeat_address, is_listen, is_local, split_endpoint
@@ -155,6 +156,7 @@ def node_spec(
         threads=threads,
         seed=cluster.seed,
         folder=folder,
+        incarnation_file=incarnation_file(folder, name),
         method=cluster.method,
         config=loaded.method,
         site={"data": entry.data} if entry.data is not None else {},

@@ -148,3 +148,12 @@ async def test_a_peer_behind_a_relay_is_looked_for_and_not_this_node_itself(tmp_
             async with Node(replace(given, name="other", timing=Timing(ready=60)), ZmqTransport()):
                 with pytest.raises(PeersMissing, match="it is heard, and has not welcomed"):
                     await join_watch.watch(given, lambda: False)
+
+
+async def test_who_is_heard_and_has_another_clock_is_told_of_it(
+    monkeypatch: pytest.MonkeyPatch, looks: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(join_watch, "probe", lambda *_asked, **_me: ProbeResult("heard", "up, and heard", 3600.0))
+    with caplog.at_level(logging.WARNING), pytest.raises(PeersMissing):
+        await join_watch.watch(spec("tcp://a:1"), lambda: False)
+    assert "has not welcomed this node yet; its clock: it is 3600.0 s ahead of the clock here" in caplog.text

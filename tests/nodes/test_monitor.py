@@ -108,3 +108,16 @@ async def test_it_tells_of_a_death(real_spec: Callable[..., Any], scaling: Any, 
         await running
     (lost,) = diary.of("lost")
     assert lost.data["reason"].startswith("its connection broke")
+
+
+async def test_it_tells_once_of_a_node_whose_clock_differs(real_spec: Callable[..., Any], scaling: Any) -> None:
+    diary = Diary()
+    async with Monitor(real_spec("c0", "monitor"), diary) as monitor:
+        clocks = monitor.node._membership.clocks
+        for now in (0.0, 10.0):
+            clocks.heard("c1", 400.0, 1000.0, now)
+        beat = Envelope(HEARTBEATS, "test", "c1", 1, 0, Heartbeat(tick=1, latest={}, clock=400.0))
+        for _ in range(3):
+            monitor.handlers[Heartbeat](beat, beat.message)
+    (event,) = diary.of("clock")
+    assert (event.node, event.data) == ("c1", {"ahead": -600.0})

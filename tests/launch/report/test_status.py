@@ -80,6 +80,13 @@ def test_the_dead_stay_dead_and_are_news(board: StatusBoard) -> None:
     assert board.notices == ["a1 was killed by SIGKILL: help"]
 
 
+def test_a_clock_that_differs_is_news(board: StatusBoard) -> None:
+    tell(board, "a1", "joined", role="client", address="ipc://a1")
+    tell(board, "a1", "clock", ahead=-600.0)
+    assert board.rows["a1"].state == "joined"
+    assert board.notices[-1].startswith("the clock of a1: it is 600.0 s behind the clock here")
+
+
 def test_a_conversation_that_lives_by_repair_is_news(board: StatusBoard) -> None:
     tell(board, "a1", "started", "joined")
     tell(board, "a1", "repair", share=0.25)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,16 @@ def test_what_is_wrong_elsewhere_is_the_peers(clinic: Clinic, state: Any) -> Non
 def test_a_clock_that_differs_is_named(clinic: Clinic, ahead: float, how: str) -> None:
     clinic.found = ProbeResult("heard", "up, and heard", ahead)
     with pytest.raises(RunError, match=f"clock of a2: it is {how}"):
+        clinic.look()
+
+
+def test_a_clock_that_went_back_since_the_last_start_is_named(clinic: Clinic) -> None:
+    kept = clinic.folder / "runs" / "regression" / "incarnations" / "a1"
+    kept.parent.mkdir(parents=True)
+    kept.write_text(f"{time.time_ns() + 3600 * 10**9}\n")
+    assert re.search(r"– clock  the clock here is 3(600|599)\.\d s behind the last start of a1", clinic.look())
+    kept.write_text("?")
+    with pytest.raises(ConfigError, match="remove it"):
         clinic.look()
 
 
