@@ -1,12 +1,14 @@
 """Atomic file writes, lines that are appended whole, bounded reads, and checks of output paths before long work.
 
-Nothing here leaves a file half-written, on a full disk neither.
+Nothing here leaves a file half-written, on a full disk neither. What is written is for its owner alone (0600, in new
+folders of 0700), since it may be a site's state or contribution; results are `shared`, with whom the umask lets.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +21,7 @@ _FULL_WORDS = ("No space left on device", "Disk quota exceeded")
 """What libraries say that keep the number of the error to themselves (safetensors, torch)."""
 
 
-def write_whole(path: Path, content: bytes | memoryview, *, durable: bool = False) -> None:
+def write_whole(path: Path, content: bytes | memoryview, *, durable: bool = False, shared: bool = False) -> None:
     """Writes a file atomically: to a temporary file in the same folder, then renamed; creates missing folders.
 
     Concurrent readers, and readers after a crash, see the old file or the new one. Threads of one process must not
@@ -29,14 +31,16 @@ def write_whole(path: Path, content: bytes | memoryview, *, durable: bool = Fals
         path: where to.
         content: all of it.
         durable: whether it survives a loss of power once this returns: file and folders are flushed to the disk.
+        shared: whether others than its owner may read it and enter the folders.
 
     Raises:
         OSError: it cannot be written; the temporary file is removed.
     """
-    make_folder(path.parent, durable=durable)
+    make_folder(path.parent, durable=durable, shared=shared)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with temporary.open("wb", buffering=0) as file:
+        temporary.unlink(missing_ok=True)  # of a process of this number that was killed, with other permissions
+        with _open(temporary, os.O_EXCL, shared=shared) as file:
             _write_all(file, content)
             if durable:
                 os.fsync(file.fileno())
@@ -50,16 +54,32 @@ def write_whole(path: Path, content: bytes | memoryview, *, durable: bool = Fals
         temporary.unlink(missing_ok=True)
 
 
-def make_folder(path: Path, *, durable: bool = False) -> None:
-    """Creates a folder, and those above it, where they are missing.
+def make_folder(path: Path, *, durable: bool = False, shared: bool = False) -> None:
+    """Creates a folder, and those above it, where they are missing; one that exists keeps its permissions.
 
     Raises:
         OSError: one cannot be created.
     """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        folder.mkdir(_permissions(0o777, shared=shared), exist_ok=True)
+    path.mkdir(exist_ok=True)  # raises where it is no folder
     for folder in missing if durable else ():
         _flush_folder(folder.parent)
+
+
+def _permissions(all_of: int, *, shared: bool) -> int:
+    """What the owner and, where `shared`, others may do: bits of a mode, which the umask narrows."""
+    return all_of if shared else all_of & stat.S_IRWXU
+
+
+def _open(path: Path, flag: int, *, shared: bool) -> FileIO:
+    """Opens a file to write, and creates it with its permissions where it is missing."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, (flags & ~os.O_TRUNC) | flag, _permissions(0o666, shared=shared))
+
+    return FileIO(path, "wb", opener=opener)
 
 
 def _write_all(file: FileIO, content: bytes | memoryview) -> None:
@@ -83,14 +103,15 @@ class LineFile:
     Args:
         path: of the file, in a folder that exists.
         durable: whether a line survives a loss of power once it is appended.
+        shared: whether others than its owner may read it, if it is new.
 
     Raises:
         OSError: it cannot be opened.
     """
 
-    def __init__(self, path: Path, *, durable: bool = False) -> None:
+    def __init__(self, path: Path, *, durable: bool = False, shared: bool = False) -> None:
         self._path, self._durable = path, durable
-        self._file = path.open("ab", buffering=0)
+        self._file = _open(path, os.O_APPEND, shared=shared)
         if durable:
             _flush_folder(path.parent)
 

@@ -124,4 +124,4 @@ def save_png(path: Path, pixels: Pixels) -> None:
     """Writes a uint8 (h, w, 3) or (h, w) image atomically; creates missing folders."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG")
-    write_whole(path, buffer.getvalue())
+    write_whole(path, buffer.getvalue(), shared=True)

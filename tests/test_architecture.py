@@ -60,6 +60,48 @@ def test_foreign_bytes_are_never_loaded_as_objects() -> None:
                 assert node.func.id not in {"eval", "exec"}, path
 
 
+def test_no_module_is_searched_for_a_name_that_is_not_written_here() -> None:
+    """A dtype, a layer or a function that a peer names is looked up in a table, never in torch."""
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        modules = {
+            (alias.asname or alias.name).split(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
+                owner, name, *_ = node.args
+                while isinstance(owner, ast.Attribute):
+                    owner = owner.value
+                assert not (isinstance(owner, ast.Name) and owner.id in modules) or isinstance(name, ast.Constant), path
+
+
+WRITES = {
+    "fednet/files.py",
+    "fednet/methods/cmtii/model_cache.py",  # an empty file to lock
+    "fednet/privacy/ledger.py",  # the same
+    "launch/commands/init.py",  # a new method's source
+    "launch/run/fork_server.py",  # a pipe
+}
+"""The modules that open a file to write; all others write by `fednet.files`, which says who may read it."""
+
+
+def test_files_are_written_by_one_function() -> None:
+    found = set()
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            modes = [str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)]
+            opens = name == "open" and any(re.fullmatch(r"[wax]b?\+?", mode) for mode in modes)
+            if opens or name in {"write_text", "write_bytes", "FileIO"}:
+                found.add(str(path.relative_to(ROOT)))
+    assert found == WRITES
+
+
 WALKS = {
     "Walk: a score, from a site's network to the picture": 22,
     "Walk: an update, from a site to the adopted model": 25,

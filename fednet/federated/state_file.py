@@ -143,15 +143,26 @@ class Layout:
         Raises:
             ModelError: they are no state's file in the canonical layout.
         """
-        length = int.from_bytes(file[:8], "little")
-        if length > MAX_HEADER_BYTES:
-            raise ModelError(f"the header has more than {MAX_HEADER_BYTES} bytes: expected a safetensors file")
-        layout = cls.of(_kinds(bytes(file[8 : 8 + length])))
-        if layout.size != len(file) or layout.header != file[: len(layout.header)]:
+        layout = cls.of_header(file[: 8 + int.from_bytes(file[:8], "little")])
+        if layout.size != len(file):
             raise ModelError(f"{len(file)} bytes are not laid out as a state's file: use the output of `pack`")
         for entry in layout.entries:
             if entry.dtype is torch.bool and entry.stop > entry.start:
                 require_bools(torch.frombuffer(file, dtype=torch.uint8)[entry.start : entry.stop], entry.name)
+        return layout
+
+    @classmethod
+    def of_header(cls, header: Bytes) -> Layout:
+        """The layout that foreign bytes describe, which are the header of a state's file and nothing else.
+
+        Raises:
+            ModelError: they are no header in the canonical layout.
+        """
+        if len(header) > 8 + MAX_HEADER_BYTES:
+            raise ModelError(f"the header has more than {MAX_HEADER_BYTES} bytes: expected a safetensors file")
+        layout = cls.of(_kinds(bytes(header[8:])))
+        if layout.header != header:
+            raise ModelError(f"{len(header)} bytes are not the header of a state's file: use the output of `pack`")
         return layout
 
     @property

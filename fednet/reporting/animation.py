@@ -37,4 +37,4 @@ def animate(folder: Path, numbers: Sequence[int]) -> None:
         return
     pauses, buffer = [PAUSE] * (len(frames) - 1) + [LAST], io.BytesIO()
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=pauses, loop=0)
-    write_whole(folder / ANIMATION, buffer.getvalue())
+    write_whole(folder / ANIMATION, buffer.getvalue(), shared=True)

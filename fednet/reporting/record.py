@@ -31,7 +31,7 @@ def write_json(path: Path, value: object) -> None:
         text = to_json(value, indent=2)
     except TypeError as error:
         raise MeasureError(f"cannot write {path} as JSON: {error}") from error
-    write_whole(path, (text + "\n").encode())
+    write_whole(path, (text + "\n").encode(), shared=True)
 
 
 class RunRecord:
@@ -46,7 +46,7 @@ class RunRecord:
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - of the extras, not of the core
 
         self._events = SummaryWriter(str(self.folder))
-        self._lines = LineFile(self.folder / "scalars.jsonl")
+        self._lines = LineFile(self.folder / "scalars.jsonl", shared=True)
 
     def scalar(self, tag: str, value: float, step: int) -> None:
         """Records one number, which may not be finite."""
@@ -70,7 +70,7 @@ class RunRecord:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        write_whole(self.folder / f"{name}.csv", text.getvalue().encode())
+        write_whole(self.folder / f"{name}.csv", text.getvalue().encode(), shared=True)
 
     def close(self) -> None:
         """Flushes and closes the files; may be called twice."""

@@ -45,7 +45,7 @@ def write_samples(path: Path, samples: SampleBatch, **more: Tensor) -> None:
     if samples.labels is not None:
         tensors["labels"] = samples.labels
     note = {"classes": json.dumps(samples.classes)}
-    write_whole(path, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, note))
+    write_whole(path, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, note), shared=True)
 
 
 def read_samples(path: Path) -> SampleBatch:

@@ -145,7 +145,7 @@ class Summary(_Value):
 
 def write_summary(folder: Path, summary: Summary) -> None:
     """Writes `folder / summary.json` atomically, in place of an earlier one."""
-    write_whole(folder / SUMMARY, (summary.model_dump_json(indent=2) + "\n").encode())
+    write_whole(folder / SUMMARY, (summary.model_dump_json(indent=2) + "\n").encode(), shared=True)
 
 
 def read_summary(folder: Path) -> Summary:

@@ -121,7 +121,7 @@ def write_report(folder: Path) -> Path:
         **_run_interval(happened),
     )  # fmt: skip
     path = folder / REPORT
-    write_whole(path, page.encode())
+    write_whole(path, page.encode(), shared=True)
     return path
 
 

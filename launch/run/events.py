@@ -65,7 +65,7 @@ class EventFile:
     """Appends events to a file, flushed line by line so that they can be followed; a context manager."""
 
     def __init__(self, path: Path) -> None:
-        self._file = LineFile(path)
+        self._file = LineFile(path, shared=True)
 
     def __enter__(self) -> EventFile:
         return self

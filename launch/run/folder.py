@@ -75,8 +75,8 @@ def locked_folder(folder: Path, config: str, *, data: str = "", resume: bool = F
     try:
         state = () if not differences(folder, config, data) else (*_RESUME_STATE, ROUNDS)
         _remove(folder, (*_RESULTS, *state))
-        write_whole(folder / CONFIG, config.encode())
-        write_whole(folder / DATA, data.encode())
+        write_whole(folder / CONFIG, config.encode(), shared=True)
+        write_whole(folder / DATA, data.encode(), shared=True)
         yield folder
     finally:
         os.close(lock)
@@ -91,7 +91,7 @@ def joined_folder(folder: Path, config: str) -> Path:
     """Creates a run's folder for one of several nodes that share it; clears nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / CONFIG).exists():
-        write_whole(folder / CONFIG, config.encode())
+        write_whole(folder / CONFIG, config.encode(), shared=True)
     return folder
 
 
@@ -106,8 +106,8 @@ def guest_folder(folder: Path, config: str, data: str) -> tuple[Path, str]:
     joined_folder(folder, config)
     if differ := differences(folder, config, data):
         _remove(folder, _OF_GUEST)
-    write_whole(folder / CONFIG, config.encode())
-    write_whole(folder / DATA, data.encode())
+    write_whole(folder / CONFIG, config.encode(), shared=True)
+    write_whole(folder / DATA, data.encode(), shared=True)
     return folder, differ
 
 

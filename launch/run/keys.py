@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from fednet.files import write_whole
+from fednet.files import make_folder, write_whole
 from launch.errors import ConfigError, ConfigProblem
 from protocol.errors import KeyFormatError
 from protocol.security.keys import MAX_KEY_TEXT_BYTES, Keyring, PrivateKeys, PublicKeys, read_private, read_public
@@ -36,11 +36,11 @@ def create_keys(name: str, folder: Path, *, relay: bool = False) -> PublicKeys:
         ) from fault
     path = folder / f"{name}{PRIVATE}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(keys.text())
-        write_whole(path.with_suffix(PUBLIC), keys.public.text().encode())
+        write_whole(path.with_suffix(PUBLIC), keys.public.text().encode(), shared=True)
     except FileExistsError:
         hint = "Keys are never overwritten: peers that trust the old one would refuse the new one."
         raise ConfigError(ConfigProblem(str(path), "a name without keys", hint=hint)) from None
@@ -81,18 +81,20 @@ def own_keys(folder: Path) -> list[PublicKeys]:
     """The public halves of the keys whose private ones lie in a folder, by name.
 
     Raises:
-        ConfigError: one of the files is no key.
+        ConfigError: one of the files is no key, or everybody can write to it or to the folder.
     """
-    return [_read_public(path.with_suffix(PUBLIC)) for path in sorted(folder.glob(f"*{PRIVATE}"))]
+    _require_guarded(folder)
+    return [_read_guarded(path.with_suffix(PUBLIC)) for path in sorted(folder.glob(f"*{PRIVATE}"))]
 
 
 def trusted_keys(folder: Path) -> list[PublicKeys]:
     """Those of others that are trusted in a folder, by name.
 
     Raises:
-        ConfigError: one of the files is no key, or says another name than it has.
+        ConfigError: one of the files is no key, or says another name than it has, or everybody can write there.
     """
-    return [_require_name(_read_public(path), path) for path in sorted((folder / TRUSTED).glob(f"*{PUBLIC}"))]
+    _require_guarded(folder / TRUSTED)
+    return [_require_name(_read_guarded(path), path) for path in sorted((folder / TRUSTED).glob(f"*{PUBLIC}"))]
 
 
 def find_keys(name: str, folder: Path) -> PublicKeys:
@@ -165,6 +167,19 @@ def _require_name(public: PublicKeys, path: Path) -> PublicKeys:
     if public.name != path.stem:
         raise ConfigError(ConfigProblem(str(path), f"the keys of {path.stem}", f"those of {public.name}"))
     return public
+
+
+def _read_guarded(path: Path) -> PublicKeys:
+    _require_guarded(path)
+    return _read_public(path)
+
+
+def _require_guarded(path: Path) -> None:
+    """Refuses what every user of this machine could change: whoever writes there is trusted."""
+    mode = path.stat().st_mode if path.exists() else 0
+    if mode & stat.S_IWOTH and not os.statvfs(path).f_flag & os.ST_RDONLY:
+        expected = "a file or folder that not everybody can write to, since all keys in it are trusted"
+        raise ConfigError(ConfigProblem(str(path), expected, stat.filemode(mode), hint=f"chmod o-w {path}"))
 
 
 def _read_public(path: Path) -> PublicKeys:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fednet.errors import DiskFull, UsageError
-from fednet.files import LineFile, disk_full, read_bounded, require_writable, write_whole
+from fednet.files import LineFile, disk_full, make_folder, read_bounded, require_writable, write_whole
 
 
 def test_it_writes_and_replaces(tmp_path: Path) -> None:
@@ -20,6 +22,47 @@ def test_it_writes_and_replaces(tmp_path: Path) -> None:
         write_whole(path, content)
         assert path.read_bytes() == content
     assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def modes(*paths: Path) -> list[int]:
+    return [stat.S_IMODE(path.stat().st_mode) for path in paths]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_what_is_written_is_its_owners_alone(tmp_path: Path, umask: int, durable: bool) -> None:
+    path, lines = tmp_path / "a" / "b" / "state.bin", tmp_path / "a" / "b" / "lines"
+    (leftover := tmp_path / f".state.bin.{os.getpid()}.part").touch(0o666)
+    leftover.chmod(0o666)
+    for _ in range(2):
+        write_whole(path, b"state", durable=durable)
+        write_whole(tmp_path / "state.bin", b"state", durable=durable)
+        with LineFile(lines, durable=durable) as file:
+            file.append("line")
+    make_folder(tmp_path / "c" / "d", durable=durable)
+    assert modes(path.parents[1], path.parent, tmp_path / "c", tmp_path / "c" / "d") == [0o700] * 4
+    assert modes(path, tmp_path / "state.bin", lines) == [0o600] * 3
+
+
+def test_what_is_shared_is_as_the_umask_says(tmp_path: Path, umask: int) -> None:
+    path, lines = tmp_path / "results" / "summary.json", tmp_path / "results" / "lines"
+    write_whole(path, b"{}", shared=True)
+    with LineFile(lines, shared=True) as file:
+        file.append("line")
+    assert modes(path, lines, path.parent) == [0o666 & ~umask, 0o666 & ~umask, 0o777 & ~umask]
+
+
+def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(OSError, match=r"exists|directory"):
+            make_folder(path)
 
 
 def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

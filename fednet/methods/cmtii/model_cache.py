@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 from fednet.api import ModelState, Progress
 from fednet.errors import ModelError
 from fednet.federated.state import detached_copy
-from fednet.files import write_whole
+from fednet.files import make_folder, write_whole
 
 POLL_SECONDS = 0.2
 """Seconds between two attempts to take the lock."""
@@ -62,7 +62,7 @@ class ModelCache:
 
     @contextmanager
     def _exclusive(self, name: str) -> Iterator[None]:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         with (self._folder / f"{name}.lock").open("w") as file:
             while not _try_lock(file.fileno()):
                 self._progress.report(f"waiting for {name.rsplit('-', 1)[0]}", 0, 1)

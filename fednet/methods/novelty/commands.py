@@ -210,7 +210,7 @@ def get_model(
     from fednet.methods.novelty.command_output import print_written  # noqa: PLC0415
 
     content = cluster.run(lambda network, _: services.get_model(network, node or min(network.capabilities), model))
-    write_whole(written, content)
+    write_whole(written, content, shared=True)
     print_written(written, cluster.console)
 
 

@@ -19,6 +19,7 @@ from fednet.data.datasets import ImageSet
 from fednet.errors import MethodError, ModelError
 from fednet.federated.config import Federation
 from fednet.federated.state import require_finite, require_like, unpack
+from fednet.federated.state_file import Layout
 from fednet.methods.common.json_tensor import from_json_tensor
 from fednet.methods.common.model_transfer import fetch_model
 from fednet.methods.novelty.labels import LabelSpec, format_labels, labels_options, parse_labels
@@ -290,14 +291,14 @@ def _layout(network: Network, model: str) -> dict[str, Tensor]:
     """What a state of a model looks like: tensors without memory."""
     first = min(network.capabilities)
     replies = network.ask(Question("layout", {}, {"model": model}, (first,)))
-    layout = from_json_tensor(replies.by_node[first].get("layout"), first)
+    header = replies.by_node[first].get("layout")
+    if header is None or header.dtype != torch.uint8:
+        raise MethodError(f"{first} sent no layout of its {model}: its reply has no uint8 tensor 'layout'")
     try:
-        return {
-            name: torch.empty(shape, dtype=getattr(torch, dtype), device="meta")
-            for name, (dtype, *shape) in layout.items()
-        }
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        entries = Layout.of_header(header.contiguous().numpy().tobytes()).entries
+    except ModelError as error:
         raise ModelError(f"{first} sent a layout of its {model} that cannot be read ({error})") from error
+    return {entry.name: torch.empty(entry.shape, dtype=entry.dtype, device="meta") for entry in entries}
 
 
 def _ask_json(network: Network, question: Question, key: str) -> SiteReports:

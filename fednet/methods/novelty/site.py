@@ -18,6 +18,7 @@ from fednet.data.datasets import ImageSet
 from fednet.diffusion.masks import masks
 from fednet.errors import MethodError
 from fednet.federated.state import digest, model_tensors
+from fednet.federated.state_file import Layout
 from fednet.methods.common.inputs import images_input, labels_input
 from fednet.methods.common.json_tensor import to_json_tensor
 from fednet.methods.common.model_transfer import MODEL, model_reply
@@ -171,10 +172,9 @@ class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
         return {"right": right, "there": total, "validated": to_json_tensor(facts)}
 
     def _layout(self, question: Question) -> Mapping[str, Tensor]:
-        """The dtype and the shape of every tensor of a model, by name."""
+        """The dtype and the shape of every tensor of a model, by name: the header of its state's file."""
         state = self.loaded.shared(choice(question.options, "model", MODELS, CLASSIFIER)).initial_state()
-        layout = {name: [str(value.dtype).removeprefix("torch."), *value.shape] for name, value in state.items()}
-        return {"layout": to_json_tensor(layout)}
+        return {"layout": torch.frombuffer(bytearray(Layout.of_state(state).header), dtype=torch.uint8)}
 
     def _model(self, question: Question) -> Mapping[str, Tensor]:
         """A model that may leave the site, as the bytes of a safetensors file."""

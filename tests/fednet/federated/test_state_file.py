@@ -126,3 +126,25 @@ def test_every_dtype_is_stored() -> None:
     for dtype in DTYPES.values():
         whole = {"t": torch.ones(3).to(dtype)}
         assert digest(PackedState.of(whole).state) == digest(whole)
+
+
+def test_a_header_alone_tells_the_layout() -> None:
+    layout = Layout.of_state({"a": torch.zeros(2, 3), "b": torch.zeros(0, dtype=torch.int64)})
+    assert Layout.of_header(layout.header) == layout
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"{", b"[]", b'{"w": 1}', b'{"w": {"dtype": "nn", "shape": [], "data_offsets": [0, 4]}}',
+        b'{"w": {"dtype": "float32", "shape": [1], "data_offsets": [0, 4]}}',
+        b'{"w": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
+        b'{"w": {"dtype": "F32", "shape": [9223372036854775807, 9], "data_offsets": [0, 4]}}',
+        b'{"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 8]}}',
+    ],
+)  # fmt: skip
+def test_other_headers_are_refused(text: bytes) -> None:
+    text += b" " * (-len(text) % 8)
+    for header in (text, len(text).to_bytes(8, "little") + text, Layout.of({}).header + b" "):
+        with pytest.raises(ModelError):
+            Layout.of_header(header)

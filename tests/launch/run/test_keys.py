@@ -28,6 +28,31 @@ def test_keys_are_never_written_over(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.parametrize("what", ["", "trusted", "trusted/ben.pub", "anna.pub"])
+def test_what_everybody_can_write_to_is_refused(tmp_path: Path, what: str) -> None:
+    keys.create_keys("anna", tmp_path / "mine")
+    keys.create_keys("ben", tmp_path / "his")
+    keys.trust_keys(tmp_path / "his" / "ben.pub", tmp_path / "mine")
+    for path in (tmp_path / "mine", tmp_path / "mine" / "trusted"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    open_to_all = tmp_path / "mine" / what
+    open_to_all.chmod(0o777)
+    with pytest.raises(ConfigError) as raised:
+        keys.node_keyring("anna", tmp_path / "mine")
+    (problem,) = raised.value.problems
+    assert (problem.where, problem.hint) == (str(open_to_all), f"chmod o-w {open_to_all}")
+    open_to_all.chmod(0o775)
+    assert set(keys.node_keyring("anna", tmp_path / "mine").trusted) == {"anna", "ben"}
+
+
+def test_an_empty_folder_of_trusted_keys_that_everybody_can_fill_is_refused(tmp_path: Path) -> None:
+    keys.create_keys("anna", tmp_path)
+    (tmp_path / "trusted").mkdir()
+    (tmp_path / "trusted").chmod(0o1777)
+    with pytest.raises(ConfigError, match="chmod o-w"):
+        keys.node_keyring("anna", tmp_path)
+
+
 @pytest.mark.parametrize("name", ["../anna", "Anna", "", "a b", "x" * 33])
 def test_only_names_of_nodes_get_keys(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="NAME"):

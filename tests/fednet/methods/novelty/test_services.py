@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from fednet.api import Question, Replies
 from fednet.errors import MethodError, ModelError
 from fednet.federated import local_network
 from fednet.federated.averaging import weighted_mean
 from fednet.federated.config import Federation
 from fednet.federated.state import digest, pack, unpack
+from fednet.methods.common.json_tensor import to_json_tensor
 from fednet.methods.novelty import services
 
 MODELS = ("classifier", "detector")
@@ -155,6 +158,28 @@ def test_models_that_do_not_fit_are_refused_before_any_round(cluster: Any, monke
         with pytest.raises(ModelError):
             services.set_model(cluster.network, content, key="k")
     assert digests(cluster) == before
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        None, torch.zeros(8), torch.zeros(0, dtype=torch.uint8), to_json_tensor({"w": ["nn", 1]}),
+        to_json_tensor({"w": ["set_default_dtype", 1]}),
+    ],
+)  # fmt: skip
+def test_a_site_names_no_attribute_of_torch_by_its_layout(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch, layout: torch.Tensor | None
+) -> None:
+    content, ask = services.get_model(cluster.network, "a1"), cluster.network.ask
+
+    def answer(question: Question) -> Replies:
+        replies = ask(question)
+        said = {} if layout is None else {"layout": layout}
+        return replace(replies, by_node=dict.fromkeys(replies.by_node, said))
+
+    monkeypatch.setattr(cluster.network, "ask", answer)
+    with pytest.raises(MethodError, match="a1 sent"):
+        services.set_model(cluster.network, content, key="k")
 
 
 def test_own_detectors_stay_and_are_calibrated_each(cluster: Any) -> None:
