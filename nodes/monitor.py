@@ -56,6 +56,11 @@ class Monitor:
         }
         self.node.add(self)
 
+    @property
+    def address(self) -> str:
+        """Where it can be joined, once it listens."""
+        return self.node.address
+
     async def __aenter__(self) -> Monitor:
         """Begins to listen."""
         await self.node.__aenter__()

@@ -25,6 +25,7 @@ from nodes.incarnation import begin_incarnation
 from nodes.membership import Membership, MembershipContext
 from nodes.publisher import Publisher
 from nodes.retransmission import RetransmissionService
+from nodes.seed import announce_seed
 from nodes.spec import NodeSpec
 from nodes.transport.interface import Transport
 from protocol import codec, topics
@@ -139,6 +140,8 @@ class Node:
         self.spawn(self._sweep(), "sweep")
         if any("tcp://" in peer for peer in spec.join):
             self.spawn(join_watch.watch(spec, lambda: bool(self.presence.linked())), "join-watch")
+        if spec.announce is not None:
+            announce_seed(spec.announce, spec.name, self.address)
         log.info("%s (%s) listens on %s", spec.name, spec.role, self.address)
         return self
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -34,7 +35,7 @@ def run(spec: NodeSpec) -> None:
     """
     logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
     torch.set_num_threads(spec.threads)
-    _check_device(spec.device)
+    spec = replace(spec, device=_chosen_device(spec.device))
     asyncio.run(_until_signalled(lambda stop: ROLES[spec.role](spec, stop)))
 
 
@@ -63,9 +64,16 @@ async def _until_signalled(work: Callable[[asyncio.Event], Awaitable[T]]) -> T:
             raise StopSignal(signals[0]) from None
 
 
-def _check_device(device: str) -> None:
-    """Refuses a device that is not here, before anything is loaded for it."""
+def _chosen_device(device: str) -> str:
+    """The device, `auto` resolved by what this process sees; refused before anything is loaded for it.
+
+    Raises:
+        NodeError: it is not here.
+    """
     count = torch.cuda.device_count()
+    if device == "auto":
+        return "cuda:0" if count else "cpu"
     wanted = torch.device(device)
     if wanted.type == "cuda" and (wanted.index or 0) >= count:
         raise NodeError(f"device {device} does not exist here: {count} CUDA devices found; use cpu or a lower number")
+    return device

@@ -52,7 +52,7 @@ class NodeSpec:
         expected: names of the clients that belong to the run; empty for whoever is there.
         index: position among the clients, 0-based.
         count: number of configured clients.
-        device: torch device string.
+        device: torch device string; `auto`: the first CUDA device that the process sees, or the CPU.
         threads: intra-operation threads of torch.
         seed: the run's seed.
         folder: the run's folder.
@@ -66,7 +66,10 @@ class NodeSpec:
         encoding: how floating-point tensors travel.
         keys: who it is and whom it trusts; None: whoever can reach it is believed.
         insecure: allow a bind beyond loopback without keys.
+        announce: the file in which it announces its address, for others that are started with it.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     name: str
     role: Role
@@ -92,3 +95,4 @@ class NodeSpec:
     encoding: Literal["raw", "bf16", "fp16", "int8"] = "raw"
     keys: Keyring | None = None
     insecure: bool = False
+    announce: Path | None = None

@@ -24,17 +24,17 @@ def check(config: ConfigArgument, overrides: OverridesOption = None, insecure: I
     from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for it
 
     loaded, console = load_config(config, overrides or ()), open_console()
-    from launch.run.devices import free_ports, read_inventory  # noqa: PLC0415 - nor a mistake in the file for these
+    from launch.run.devices import read_inventory  # noqa: PLC0415 - nor a mistake in the file for these
     from launch.run.local_data import check_data, nodes_here  # noqa: PLC0415
     from launch.run.plan import specs_here  # noqa: PLC0415
 
     here = nodes_here(loaded)
     check_data(loaded, here)
-    specs = specs_here(loaded, here, read_inventory(), free_ports(), insecure=insecure)
+    specs = specs_here(loaded, here, read_inventory(), insecure=insecure)
     problems = list(_show_data(loaded, here, console))
     table = open_table("node", "role", "device", "threads", "listens on")
     for spec in specs:
-        table.add_row(spec.name, spec.role, spec.device, str(spec.threads), spec.listen)
+        table.add_row(spec.name, spec.role, spec.device, str(spec.threads), spec.listen.removesuffix(":0"))
     for name, entry in loaded.cluster.entries.items():
         if name not in here:
             table.add_row(name, "client", "elsewhere", "–", entry.listen, style="dim")

@@ -19,6 +19,9 @@ OverridesOption = Annotated[
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of the runs' folders.")]
 InsecureOption = Annotated[bool, typer.Option("--insecure", help="Allow addresses beyond loopback without keys.")]
 ListenOption = Annotated[str, typer.Option(help="The address to bind; port 0 picks a free one.")]
+OwnListenOption = Annotated[
+    str | None, typer.Option(help="The address to bind; port 0 picks a free one. Default: that of --spec, or loopback.")
+]
 GuestJoinOption = Annotated[
     list[str],
     typer.Option("--join", metavar="ADDRESS", help="A client of a live cluster; with keys NAME@ADDRESS."),

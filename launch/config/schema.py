@@ -18,6 +18,7 @@ from fednet.errors import UnknownMethod
 from fednet.methods import registry
 from launch.config import examples
 from launch.config.document import KeyPath, YamlDocument, from_values, parse
+from launch.config.engines import EngineConfig, LocalEngineConfig
 from launch.config.modules import make_importable, names_modules
 from launch.config.names import slug, written_name
 from launch.config.validation import validate_model
@@ -100,6 +101,7 @@ class ClusterConfig(_Section):
         method: a registered method, or the path of a module that defines one, see `fednet.methods.registry`.
         seed: the one seed of all reproducible randomness.
         nodes: how many clients (then called a1, a2, ...), or the settings of each by name.
+        engine: where their processes are started: the name of an engine, or its settings with `kind`.
         bus: how they reach each other.
         devices: where they compute.
         security: who may take part.
@@ -109,6 +111,7 @@ class ClusterConfig(_Section):
     method: str
     seed: int = Field(default=0, ge=0, lt=2**63)
     nodes: Annotated[int, Field(ge=1, le=200)] | dict[NodeName, NodeEntry] = 1
+    engine: EngineConfig = LocalEngineConfig()
     bus: BusConfig = BusConfig()
     devices: DevicesConfig = DevicesConfig()
     security: SecurityConfig = SecurityConfig()

@@ -55,7 +55,7 @@ class RunHandle:
 
     @property
     def address(self) -> str:
-        """The address to join through, for `fednet.connect`; blocks until the nodes are about to start.
+        """The address to join through, for `fednet.connect`; blocks until the first client can be joined.
 
         Raises:
             ValueError: the cluster does not stay up: launch it with `serve=True`.

@@ -83,9 +83,7 @@ class StatusBoard:
     def record(self, event: Event) -> None:
         """Takes in one event; nodes that are not of the plan get a row with `show_all`, else a notice."""
         row = self.rows.get(event.node)
-        if event.kind == "unmonitored":
-            self.notices.append(f"progress cannot be shown, the run goes on: {event.data.get('reason', '')}")
-        elif row is None:
+        if row is None:
             self._record_unplanned(event)
         elif row.state not in FINAL_STATES:
             _UPDATES[event.kind](row, event)
@@ -108,6 +106,8 @@ class StatusBoard:
             case "died":
                 last_line = str(data.get("message", "")).splitlines()[-1:]
                 self.notices.append(": ".join((f"{row.name} {data.get('cause', 'died')}", *last_line)))
+            case "restarting":
+                self.notices.append(f"{row.name} {data.get('cause', 'died')} and is started again")
             case "lost":
                 self.notices.append(f"{row.name} is lost: {data.get('reason', 'silent')}")
             case "repair":
@@ -161,6 +161,7 @@ def _gone(row: NodeStatus, event: Event) -> None:
 
 _UPDATES = {
     "started": _started,
+    "restarting": _started,
     "joined": _joined,
     "ready": _ready,
     "progress": _progress,

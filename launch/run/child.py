@@ -20,10 +20,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
+from launch.engines.node_file import read_node_file
 from launch.errors import exit_code, explained
 from launch.output import settle
 from nodes.signals import STOPPING
-from nodes.spec import NodeSpec
 
 EXIT_MESSAGE_PREFIX = "fednet: "
 """Begins the message of the error that ends a node, the last of its log."""
@@ -32,12 +32,12 @@ _LINES = 8
 _TAIL_BYTES = 8192
 
 
-def main(target: str, spec: NodeSpec, log: Path) -> None:
-    """Runs a node to its end, and exits with the code of its error's family.
+def main(target: str, node_file: Path, log: Path) -> None:
+    """Runs a node to its end, as `fednet node --spec` does, and exits with the code of its error's family.
 
     Args:
-        target: what to call with the spec, as "module:function".
-        spec: the node.
+        target: what to call with the node's specification, as "module:function".
+        node_file: says which node it is.
         log: the file for its standard output and error.
     """
     gc.freeze()  # what was imported before the fork is never garbage: a collection would touch, and copy, all its pages
@@ -49,7 +49,7 @@ def main(target: str, spec: NodeSpec, log: Path) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # blocked by the fork server; pending ones arrive now
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        resolve(target)(spec)
+        resolve(target)(read_node_file(node_file).node())
     except (Exception, KeyboardInterrupt) as error:
         known = explained(error)
         if known is None:

@@ -20,7 +20,7 @@ from rich.console import Console
 from launch.config.schema import DRIVER, MONITOR, LoadedConfig, NodeEntry
 from launch.errors import EXIT_PEER_ERROR, ConfigError, ConfigProblem, RunError
 from launch.run import keys
-from launch.run.devices import free_ports, is_host_here, is_port_free, read_inventory
+from launch.run.devices import is_host_here, is_port_free, read_inventory
 from launch.run.folder import incarnation_file
 from launch.run.local_data import DataUse, check_data, data_config, data_problem, data_uses, nodes_here, tcp_endpoint
 from launch.run.plan import make_plan, single_node_spec, specs_here
@@ -175,9 +175,9 @@ def _cluster_findings(
 
     def look() -> None:
         if DRIVER not in here:
-            specs_here(loaded, here, read_inventory(), free_ports(), insecure=insecure)
+            specs_here(loaded, here, read_inventory(), insecure=insecure)
             return
-        planned = make_plan(loaded, read_inventory(), free_ports(), out, Path("sockets"), insecure=insecure)
+        planned = make_plan(loaded, read_inventory(), out, Path("sockets"), insecure=insecure)
         check_ports_free(loaded, planned)
 
     yield from _attempt("devices, ports", "enough, free", look)

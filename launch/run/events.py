@@ -2,8 +2,7 @@
 
 `events.jsonl` has one JSON object a line: time (seconds since the epoch), node, kind, data. The kinds of the bus are
 those of `nodes.monitor.RunEvent`; the launcher adds `began` and `over` (of the run, under the node name ""), `started`,
-`ended`, `stopped` and `died` (of a process) and `unmonitored` (no events of the bus arrive any more). Knows
-no display and no process.
+`ended`, `stopped`, `died` and `restarting` (of a process). Knows no display and no process.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ _RESULTS = (EVENTS, SUMMARY, REPORT, LOGS, "metrics.json", "figures", "tensorboa
 _RESUME_STATE = (JOURNAL, "samples", "sites")
 _OF_GUEST = (JOURNAL, "samples", SUMMARY, REPORT, "metrics.json", "figures")
 """What a guest leaves in a folder that it may share with clients that run."""
-_EXECUTION_KEYS = ("bus", "devices", "security")
+_EXECUTION_KEYS = ("bus", "devices", "engine", "security")
 """Keys of a configuration that say how a run is executed, not what it computes."""
 
 

@@ -22,7 +22,6 @@ import psutil
 from launch.run import child
 from launch.run.folder_end import TEMPORARY
 from nodes.signals import STOPPING
-from nodes.spec import NodeSpec
 
 PRELOAD = (
     "launch.run.child",
@@ -88,9 +87,9 @@ def _servers() -> list[psutil.Process]:
     return servers
 
 
-def node_process(target: str, spec: NodeSpec, log: Path) -> ForkServerProcess:
+def node_process(target: str, node_file: Path, log: Path) -> ForkServerProcess:
     """A node's process, not yet started; its `start` blocks while the server warms up."""
-    return _NodeProcess(target=child.main, args=(target, spec, log), name=spec.name)
+    return _NodeProcess(target=child.main, args=(target, node_file, log), name=node_file.stem)
 
 
 class _Popen(popen_forkserver.Popen):

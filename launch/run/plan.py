@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count, cycle
+from itertools import count, cycle, repeat
 from pathlib import Path
 
 from launch.config.schema import DRIVER, MONITOR, ClusterConfig, LoadedConfig, NodeEntry
@@ -25,8 +25,6 @@ NODE_BYTES = 176 << 20
 """Memory of a node without model and data: 100 nodes of a method without torch models took 17.6 GB."""
 CLIENTS_PER_CORE = 8
 """More start slowly: 100 on two cores were not ready after five minutes."""
-_JOIN_PEERS = 2
-"""How many peers a node joins through: one suffices, the second is for the case that the first has died."""
 
 
 @dataclass(frozen=True)
@@ -52,19 +50,19 @@ class LaunchPlan:
 def make_plan(
     loaded: LoadedConfig,
     inventory: DeviceInventory,
-    ports: Iterator[int],
     folder: Path,
     sockets: Path,
     *,
     keys: Mapping[str, Keyring] | None = None,
     insecure: bool = False,
 ) -> LaunchPlan:
-    """Plans a cluster on one machine.
+    """Plans a cluster on one machine; where the configuration names no address, each node picks a free port.
+
+    Whom the nodes join through is not planned: it is whoever is up first, see `launch.run.supervisor`.
 
     Args:
         loaded: the configuration.
         inventory: what this machine has.
-        ports: first ports of free pairs, used where the configuration names none.
         folder: the run's folder.
         sockets: the folder of ipc sockets; need not exist for tcp.
         keys: the nodes' keys by name; empty without security.
@@ -75,8 +73,7 @@ def make_plan(
     """
     entries = loaded.cluster.entries
     names = (*entries, DRIVER, MONITOR)
-    if loaded.cluster.bus.base_port is not None:
-        ports = count(loaded.cluster.bus.base_port, 2)
+    ports = iter(repeat(0) if loaded.cluster.bus.base_port is None else count(loaded.cluster.bus.base_port, 2))
     listens = {name: entries.get(name, NodeEntry()).listen or _address(loaded, name, ports, sockets) for name in names}
     devices = _devices(loaded, inventory)
     threads = _threads(loaded.cluster, inventory, len(devices))
@@ -84,10 +81,9 @@ def make_plan(
     keys = keys or {}
 
     def spec(name: str, role: Role, index: int) -> NodeSpec:
-        others = tuple(_guest_endpoint(other, listens[other], keys) for other in entries if other != name)
         device = devices.get(name, "cpu") if role == "client" else devices[min(devices)]
         return node_spec(
-            loaded, name, role, folder, listen=listens[name], join=others[:_JOIN_PEERS], index=index, device=device,
+            loaded, name, role, folder, listen=listens[name], join=(), index=index, device=device,
             threads=threads, keys=keys.get(name), insecure=insecure,
         )  # fmt: skip
 
@@ -96,7 +92,7 @@ def make_plan(
 
 
 def specs_here(
-    loaded: LoadedConfig, here: Sequence[str], inventory: DeviceInventory, ports: Iterator[int], *, insecure: bool
+    loaded: LoadedConfig, here: Sequence[str], inventory: DeviceInventory, *, insecure: bool
 ) -> tuple[NodeSpec, ...]:
     """What would be started on this machine: a launch's nodes, or those clients of a cluster of several machines.
 
@@ -104,7 +100,6 @@ def specs_here(
         loaded: the configuration.
         here: the nodes of this machine; with the driver if all clients are among them.
         inventory: what this machine has.
-        ports: as for `make_plan`.
         insecure: allow binds beyond loopback without keys.
 
     Raises:
@@ -112,11 +107,11 @@ def specs_here(
     """
     folder = Path("runs") / loaded.cluster.slug
     if DRIVER in here:
-        return make_plan(loaded, inventory, ports, folder, Path("sockets"), insecure=insecure).nodes
+        return make_plan(loaded, inventory, folder, Path("sockets"), insecure=insecure).nodes
     wide = insecure or loaded.cluster.security.keys is not None
     entries = loaded.cluster.entries
     _check_apart(loaded, {name: entry.listen for name, entry in entries.items() if entry.listen is not None})
-    listens = {name: entries[name].listen or f"tcp://127.0.0.1:{next(ports)}" for name in here}
+    listens = {name: entries[name].listen or "tcp://127.0.0.1:0" for name in here}
     return tuple(
         single_node_spec(loaded, name, "client", inventory, folder, listen=listen, join=(), insecure=wide)
         for name, listen in listens.items()
@@ -259,11 +254,6 @@ def check_listen(listen: str, wide: bool, given: ConfigProblem, ports: int = NOD
         raise ConfigError(ConfigProblem(given.where, "a loopback address", repr(listen), given.line, given.key, hint))
 
 
-def _guest_endpoint(name: str, address: str, keys: Mapping[str, Keyring]) -> str:
-    """The address of a peer to join through; with keys `name@address`, whose key must answer."""
-    return f"{name}@{address}" if keys else address
-
-
 def _address(loaded: LoadedConfig, name: str, ports: Iterator[int], sockets: Path) -> str:
     if loaded.cluster.bus.transport == "ipc":
         return f"ipc://{sockets / name}"
@@ -324,6 +314,8 @@ def _check_apart(loaded: LoadedConfig, listens: Mapping[str, str]) -> None:
     """Refuses a node whose address, or the port beside it for its heartbeats, is another's."""
     owners: dict[str, str] = {}
     for name, listen in listens.items():
+        if listen.endswith(":0"):
+            continue  # whatever is free
         for address in (listen, heartbeat_address(listen)) if is_listen(listen) else (listen,):
             if (other := owners.setdefault(address, name)) != name:
                 given = _listen_problem(loaded, name)
@@ -340,6 +332,3 @@ def _check_addresses(loaded: LoadedConfig, listens: dict[str, str], insecure: bo
             expected = f"a socket path of at most {_SOCKET_PATH} bytes"
             raise ConfigError(ConfigProblem(given.where, expected, repr(listen), given.line, given.key))
         check_listen(listen, insecure, given)
-        if listen.startswith("tcp://") and listen.endswith(":0"):
-            hint = "Leave `listen` out and fednet chooses one."
-            raise ConfigError(ConfigProblem(given.where, "a fixed port", "0", given.line, given.key, hint))

@@ -28,20 +28,21 @@ from fednet.files import disk_full
 from fednet.methods import registry
 from fednet.reporting import summary, tables
 from launch.config.schema import DRIVER, MONITOR, LoadedConfig
+from launch.engines.local import LocalEngine
 from launch.errors import EXIT_DISK_FULL, EXIT_OK, ConfigError, ConfigProblem, RunError
 from launch.report import html
 from launch.report.screen import live_display
 from launch.report.status import StatusBoard, planned_nodes
-from launch.run.devices import available_memory, free_ports, is_host_here, is_port_free, read_inventory
+from launch.run.devices import available_memory, is_host_here, is_port_free, read_inventory
 from launch.run.events import RUN_NODE, Event, EventFile, EventListener, make_event
 from launch.run.folder import CONFIG, EVENTS, LOGS, REPORT, differences, locked_folder, replaces
 from launch.run.fork_server import PRELOAD, start_fork_server, stop_fork_server, temporary_folder
 from launch.run.keys import ensure_keyrings, require_agreement
 from launch.run.local_data import check_data, data_digest, tcp_endpoint
+from launch.run.outcome import RunOutcome
 from launch.run.plan import LaunchPlan, make_plan, require_capacity
-from launch.run.supervisor import EventSource, RunOutcome, Supervisor
+from launch.run.supervisor import EventSource, Supervisor
 from nodes.signals import raise_swallowed
-from nodes.spec import NodeSpec
 from protocol.security.keys import Keyring
 
 _LIBRARIES = ("torch", "diffusers", "pyzmq", "numpy")
@@ -53,7 +54,7 @@ class LaunchControl:
     """Reaches a launch from other threads.
 
     Attributes:
-        address: what a guest gives to `--join`, once the nodes are about to start; of a launch with `serve`.
+        address: what a guest gives to `--join`, once the first client has joined; of a launch with `serve`.
         done: whether the run's job is done, while the cluster goes on; of a launch with `serve`.
     """
 
@@ -122,9 +123,10 @@ def launch(
             _print(console, notice)
         with _sockets() as sockets:
             keys = _keys(loaded)
-            planning = make_plan(loaded, there, free_ports(), place, sockets, keys=keys, insecure=insecure)
+            planning = make_plan(loaded, there, place, sockets, keys=keys, insecure=insecure)
             check_ports_free(loaded, planning)
-            make = partial(Supervisor, planning, listener=listener, serve=serve)
+            engine, restarts = LocalEngine(place / LOGS, sockets), loaded.cluster.engine.restarts
+            make = partial(Supervisor, planning, listener=listener, engine=engine, restarts=restarts, serve=serve)
             data = data_digest(loaded)
             raise_swallowed()  # most libraries have been imported by now
             if not resume and (differ := differences(place, loaded.dump(), data)):
@@ -133,9 +135,6 @@ def launch(
                 locked_folder(place, loaded.dump(), data=data, resume=resume) as folder,
                 _log_to_file(folder / LOGS / "launcher.log"),
             ):
-                if serve:
-                    control.address.set_result(_guest_address(planning.clients[0]))
-                    _print(console, f"join through {control.address.result()}")
                 outcome = _reported(asyncio.run(_run(name, planning, make, console, control, serve=serve)), folder)
     finally:
         stop_fork_server()
@@ -179,7 +178,7 @@ async def _run(
 
     A cluster that goes on serving shows its results as soon as they are there.
     """
-    folder, guest = planning.guest.folder, planning.guest.name
+    folder, guest, first = planning.guest.folder, planning.guest.name, planning.clients[0]
     board = StatusBoard(name, planned_nodes(planning), time.time())
     with EventFile(folder / EVENTS) as file:
 
@@ -189,6 +188,10 @@ async def _run(
                 file.write(event)
             except OSError as error:
                 supervisor.fail(disk_full(error) or DiskFull(str(folder / EVENTS)))
+            if serve and (event.node, event.kind) == (first.name, "joined") and not control.address.done():
+                address = event.data["address"]
+                control.address.set_result(f"{first.name}@{address}" if first.keys else address)
+                _print(console, f"join through {control.address.result()}")
             if serve and (event.node, event.kind) == (guest, "ended"):
                 html.write_report(folder)
                 print_results(folder, console)
@@ -230,11 +233,6 @@ def _keys(loaded: LoadedConfig) -> dict[str, Keyring]:
     for ring in rings.values():
         require_agreement(ring, loaded.cluster.fingerprints)
     return rings
-
-
-def _guest_address(spec: NodeSpec) -> str:
-    """The address that a guest gives to --join."""
-    return f"{spec.name}@{spec.listen}" if spec.keys else spec.listen
 
 
 def _method_modules(loaded: LoadedConfig) -> tuple[str, ...]:

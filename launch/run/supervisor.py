@@ -1,35 +1,38 @@
-"""Supervises a plan's processes: starts them, reports their ends, and leaves none behind.
+"""Supervises a plan's nodes: has engines place them, reports their ends, and leaves none behind.
 
-A client's death is reported and the others go on, unless it dies before it was ready: it is not restarted, the driver
-would wait for it in vain, and the run ends. The driver's end is that of the run. Ctrl-C, SIGTERM and SIGHUP ask all
-nodes to stop, a second one does not wait for them. Clients that are not ready in time end the run and are named. Knows
-processes, signals and logs; messages of nodes reach it only through the monitor, without which it goes on.
+All join through the monitor, which listens in this process, so that its address is the only one that is handed out and
+that a node which is started again finds the others. A client's death is reported and the others go on, unless it dies
+before it was ready: the driver would wait for it in vain, and the run ends. Where the configuration has restarts it is
+placed again, under its name and as its next incarnation. The driver's end is that of the run. Ctrl-C, SIGTERM and
+SIGHUP ask all nodes to stop, a second one does not wait for them. Clients that are not ready in time end the run and
+are named. Knows handles of engines and signals; messages of nodes reach it only through the monitor.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
-from dataclasses import dataclass
-from multiprocessing.context import ForkServerProcess
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from fednet.errors import DiskFull
+from launch.engines.interface import LOOPBACK, Engine, Handle, Hint
 from launch.errors import (
-    EXIT_CODES,
+    EXIT_CONFIG_ERROR,
     EXIT_DISK_FULL,
     EXIT_INTERNAL_ERROR,
+    EXIT_METHOD_ERROR,
     EXIT_OK,
     EXIT_PEER_ERROR,
+    ConfigError,
 )
-from launch.run import fork_server
 from launch.run.child import exit_message
 from launch.run.events import RUN_NODE, Event, EventListener, make_event
+from launch.run.outcome import NodeExit, RunOutcome
 from launch.run.plan import LaunchPlan
 from nodes.errors import PeersMissing
 from nodes.signals import StopSignal, told
@@ -37,82 +40,65 @@ from nodes.spec import NodeSpec
 
 log = logging.getLogger(__name__)
 
-EventSource = Callable[[NodeSpec, EventListener], AbstractAsyncContextManager[Any]]
+
+class Listening(Protocol):
+    """A listener on the bus that others join through."""
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+
+
+EventSource = Callable[[NodeSpec, EventListener], AbstractAsyncContextManager[Listening]]
 """Makes the listener on the bus that reports events: `nodes.monitor.Monitor`."""
 
-NODE_TARGET = "nodes.run:run"
 STOP_TIMEOUT = 5.0
 """Seconds between the request to end and a kill."""
 
-
-@dataclass(frozen=True)
-class NodeExit:
-    """The unexpected end of a node's process.
-
-    Attributes:
-        node: its name.
-        code: its exit code, or minus the signal that killed it.
-        message: its last message.
-    """
-
-    node: str
-    code: int
-    message: str
-
-    @property
-    def cause(self) -> str:
-        """The code as text."""
-        if self.code >= 0:
-            return f"ended with exit code {self.code}"
-        with suppress(ValueError):
-            return f"was killed by {signal.Signals(-self.code).name}"
-        return f"was killed by signal {-self.code}"
-
-    @property
-    def family(self) -> int:
-        """The exit code to pass on; 1 for an end that no family of errors explains."""
-        explained = {code for _, code in EXIT_CODES}
-        return self.code if self.code in explained or self.code > 128 else EXIT_INTERNAL_ERROR
-
-    def __str__(self) -> str:
-        return f"{self.node} {self.cause}" + (f": {self.message}" if self.message else "")
-
-
-@dataclass(frozen=True)
-class RunOutcome:
-    """How a run ended.
-
-    Attributes:
-        code: the exit code.
-        reason: why, where the code is not 0.
-        exits: the nodes that failed on the way, in order.
-    """
-
-    code: int
-    reason: str = ""
-    exits: tuple[NodeExit, ...] = ()
+_LASTING = frozenset({EXIT_CONFIG_ERROR, EXIT_METHOD_ERROR, EXIT_DISK_FULL})
+"""What a node has ended with that would end it again."""
 
 
 class Supervisor:
-    """Supervises the processes of one run; use it once."""
+    """Supervises the nodes of one run; use it once.
+
+    Args:
+        plan: the nodes.
+        tell: hears what happens.
+        listener: listens on the bus.
+        engine: places the clients.
+        home: places the guest; None: the same engine.
+        hints: where the configuration wants each client.
+        restarts: how many times each client is started again.
+        serve: whether the clients stay when the guest has done its job.
+        patience: seconds between the request to end and a kill.
+    """
 
     def __init__(
         self,
         plan: LaunchPlan,
         tell: EventListener,
         listener: EventSource,
+        engine: Engine,
         *,
-        target: str = NODE_TARGET,
+        home: Engine | None = None,
+        hints: Mapping[str, Hint] | None = None,
+        restarts: int = 0,
         serve: bool = False,
         patience: float = STOP_TIMEOUT,
     ) -> None:
         self._plan = plan
         self._tell = tell
         self._listener = listener
-        self._target = target
+        self._engine, self._home = engine, home or engine
+        self._hints = hints or {}
         self._serve = serve
         self._patience = patience
-        self._alive: dict[str, ForkServerProcess] = {}
+        self._placed: dict[str, NodeSpec] = {}
+        self._alive: dict[str, Handle] = {}
+        self._lives = dict.fromkeys((spec.name for spec in plan.clients), restarts)
+        self._restarting: set[str] = set()
+        self._works: set[asyncio.Task[None]] = set()
         self._deaths: list[NodeExit] = []
         self._awaited = {spec.name for spec in plan.clients}  # not known to be ready yet
         self._over: asyncio.Future[tuple[int, str]]
@@ -121,20 +107,21 @@ class Supervisor:
         self._hurry = False
 
     async def run(self) -> RunOutcome:
-        """Starts all nodes, waits for the end, and leaves no process behind."""
+        """Starts all nodes, waits for the end, and leaves no process behind.
+
+        Raises:
+            ConfigError: the nodes cannot be placed.
+            NodeError: the monitor cannot listen.
+        """
         self._over = asyncio.get_running_loop().create_future()
         self._changed = asyncio.Event()
         with told(self.interrupt):
-            try:
-                async with AsyncExitStack() as stack:
-                    overdue = asyncio.get_running_loop().call_later(self._plan.guest.timing.ready, self._not_ready)
-                    stack.callback(overdue.cancel)
-                    await self._start(self._plan.clients)
-                    await self._listen(stack)
-                    await self._start((self._plan.guest,))
-                    code, reason = await self._over
-            finally:
-                await self._stop()
+            async with AsyncExitStack() as engines:
+                try:
+                    async with AsyncExitStack() as listening:
+                        code, reason = await self._until_over(self._start(engines, listening))
+                finally:
+                    await self._stop()
         self._tell(make_event(RUN_NODE, "over", code=code, reason=reason))
         return RunOutcome(code, reason, tuple(self._deaths))
 
@@ -142,43 +129,87 @@ class Supervisor:
         """The log file of a node's process."""
         return self._plan.guest.folder / "logs" / f"{name}.log"
 
-    async def _start(self, specs: Sequence[NodeSpec]) -> None:
-        for spec in specs:
-            if self._over.done():
-                return
-            process = fork_server.node_process(self._target, spec, self.log_of(spec.name))
-            await asyncio.shield(asyncio.to_thread(process.start))
-            self._alive[spec.name] = process
-            asyncio.get_running_loop().add_reader(process.sentinel, self._exited, spec.name)
-            self._tell(make_event(spec.name, "started", pid=process.pid, device=spec.device, role=spec.role))
+    async def _until_over(self, start: Coroutine[None, None, None]) -> tuple[int, str]:
+        """Starts everything and waits for the end, which may come first."""
+        starting = asyncio.ensure_future(start)
+        try:
+            await asyncio.wait((starting, self._over), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+            return await self._over
+        finally:
+            starting.cancel()
+            await asyncio.wait((starting,))
 
-    async def _listen(self, stack: AsyncExitStack) -> None:
-        """Starts the monitor; a run that cannot be monitored goes on."""
+    async def _start(self, engines: AsyncExitStack, listening: AsyncExitStack) -> None:
+        """Connects the engines, listens, and places all nodes."""
+        engine = await engines.enter_async_context(self._engine)
+        home = engine if self._home is self._engine else await engines.enter_async_context(self._home)
+        clients = [(spec, self._hints.get(spec.name, Hint())) for spec in self._plan.clients]
+        await engine.reserve(clients)
+        limit = asyncio.get_running_loop().call_later(self._plan.guest.timing.ready, self._not_ready)
+        listening.callback(limit.cancel)
+        monitor = _at(self._plan.monitor, engine.address)
+        seed = (await listening.enter_async_context(self._listener(monitor, self._record))).address
+        join = (f"{monitor.name}@{seed}" if monitor.keys else seed,)
+        for spec, hint in clients:
+            await self._place(engine, replace(spec, join=join), hint)
+        await self._place(home, replace(_at(self._plan.guest, engine.address), join=join), Hint())
+
+    async def _place(self, engine: Engine, spec: NodeSpec, hint: Hint) -> None:
         if self._over.done():
             return
-        try:
-            await stack.enter_async_context(self._listener(self._plan.monitor, self._record))
-        except Exception as error:
-            log.exception("the monitor could not start")
-            self._awaited.clear()
-            self._tell(make_event(self._plan.monitor.name, "unmonitored", reason=str(error)))
+        handle = await engine.place(spec, hint)
+        self._placed[spec.name], self._alive[spec.name] = spec, handle
+        self._restarting.discard(spec.name)
+        self._spawn(self._watch(spec.name, handle))
+        self._tell(make_event(spec.name, "started", role=spec.role, **handle.details))
+
+    async def _watch(self, name: str, handle: Handle) -> None:
+        self._exited(name, await handle.wait())
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._works.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, work: asyncio.Task[None]) -> None:
+        self._works.discard(work)
+        if not work.cancelled() and (error := work.exception()) is not None:
+            log.error("this is a fault of fednet", exc_info=error)
+            self._end(EXIT_INTERNAL_ERROR, f"{type(error).__name__}: {error}")
 
     def _record(self, event: Event) -> None:
         if event.kind == "ready":
             self._awaited.discard(event.node)
         self._tell(event)
 
-    def _exited(self, name: str) -> None:
-        process = self._alive.pop(name)
-        asyncio.get_running_loop().remove_reader(process.sentinel)
-        process.join()
-        code = process.exitcode if process.exitcode is not None else EXIT_INTERNAL_ERROR
-        process.close()
+    def _exited(self, name: str, code: int) -> None:
+        del self._alive[name]
         self._changed.set()
         if self._stopping:
             self._tell(make_event(name, "stopped", code=code))
             return
         death = NodeExit(name, code, self._message(name, code)) if code != EXIT_OK else None
+        if death and self._lives.get(name) and code not in _LASTING and not self._over.done():
+            self._spawn(self._restart(name, death))
+        else:
+            self._bury(name, code, death)
+
+    async def _restart(self, name: str, death: NodeExit) -> None:
+        """Places a client again, with its place among the others and its name."""
+        self._lives[name] -= 1
+        self._restarting.add(name)
+        about = {"cause": death.cause, "message": death.message, "left": self._lives[name]}
+        self._tell(make_event(name, "restarting", code=death.code, **about))
+        try:
+            await self._place(self._engine, self._placed[name], self._hints.get(name, Hint()))
+        except ConfigError as error:
+            self._restarting.discard(name)
+            self._bury(name, EXIT_CONFIG_ERROR, NodeExit(name, EXIT_CONFIG_ERROR, str(error)))
+
+    def _bury(self, name: str, code: int, death: NodeExit | None) -> None:
+        """A node has ended for good."""
         if death:
             self._deaths.append(death)
         self._handle_exit(name, death)
@@ -202,7 +233,7 @@ class Supervisor:
             self._end(
                 *((death.family, str(death)) if death else (EXIT_PEER_ERROR, f"{name} ended before it was ready"))
             )
-        elif not any(spec.name in self._alive for spec in self._plan.clients):
+        elif not any(spec.name in {*self._alive, *self._restarting} for spec in self._plan.clients):
             self._end(*self._all_gone())
 
     def _all_gone(self) -> tuple[int, str]:
@@ -230,14 +261,16 @@ class Supervisor:
     async def _stop(self) -> None:
         """Asks every process to end, and ends those that do not."""
         self._stopping = True
-        for process in self._alive.values():
-            process.terminate()
+        for handle in self._alive.values():
+            handle.stop()
         await self._emptied(self._patience)
         self._hurry = False
-        for name, process in list(self._alive.items()):
+        for name, handle in list(self._alive.items()):
             log.warning("%s did not end within %.0f s and is killed", name, self._patience)
-            _kill(process)
+            handle.stop(kill=True)
         await self._emptied(self._patience)
+        for work in self._works:
+            work.cancel()
 
     async def _emptied(self, patience: float) -> None:
         """Waits until no process is left, a second interrupt, or the timeout."""
@@ -257,10 +290,8 @@ class Supervisor:
         self._end(EXIT_OK if served else stop.exit_code, "" if served else str(stop))
 
 
-def _kill(process: ForkServerProcess) -> None:
-    """Kills a process with all that it has started, which is its whole session."""
-    assert process.pid is not None  # noqa: S101 - it was started
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:  # it had not left our session yet
-        process.kill()
+def _at(spec: NodeSpec, host: str) -> NodeSpec:
+    """A node of this machine, at the host by which those of the engine reach it, unless it has an address."""
+    if host == LOOPBACK or spec.listen != f"tcp://{LOOPBACK}:0":
+        return spec
+    return replace(spec, listen=f"tcp://[{host}]:0" if ":" in host else f"tcp://{host}:0")

@@ -21,18 +21,19 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from launch.config.schema import LoadedConfig, load_config
-from launch.run.devices import free_ports, read_inventory
+from launch.engines.local import NODE_TARGET
+from launch.engines.node_file import NodeFile
+from launch.run.devices import read_inventory
 from launch.run.events import Event
 from launch.run.fork_server import PRELOAD, node_process, start_fork_server, stop_fork_server
 from launch.run.plan import LaunchPlan, make_plan
-from launch.run.supervisor import NODE_TARGET
 from nodes.monitor import Monitor
 
 TARGET = 1.5
@@ -59,7 +60,10 @@ class Taken:
 def forked(planning: LaunchPlan, folder: Path) -> Stop:
     """Starts the clients through the fork server, as a launch does."""
     start_fork_server((*PRELOAD, "fednet.methods.score_inference.job"))
-    processes = [node_process(NODE_TARGET, spec, folder / f"{spec.name}.log") for spec in planning.clients]
+    processes = []
+    for spec in planning.clients:
+        NodeFile.of(spec).write(folder / f"{spec.name}.json")
+        processes.append(node_process(NODE_TARGET, folder / f"{spec.name}.json", folder / f"{spec.name}.log"))
     for process in processes:
         process.start()
 
@@ -129,8 +133,11 @@ def once(start: Callable[[LaunchPlan, Path], Stop], count: int) -> Taken:
         folder = Path(temporary)
         loaded: LoadedConfig = load_config("score-inference", (*SETTINGS, f"nodes={count}"))
         (folder / "cluster.yaml").write_text(loaded.dump())
-        planning = make_plan(loaded, read_inventory(), free_ports(), folder / loaded.cluster.name, folder / "s")
-        return asyncio.run(measure(start, planning, folder))
+        planning = make_plan(loaded, read_inventory(), folder / loaded.cluster.name, folder / "s")
+        first, *rest = planning.clients
+        joining = (first, *(replace(spec, join=(first.listen,)) for spec in rest))
+        monitor = replace(planning.monitor, join=(first.listen,))
+        return asyncio.run(measure(start, replace(planning, clients=joining, monitor=monitor), folder))
 
 
 def apart(start: Callable[[LaunchPlan, Path], Stop], count: int) -> Taken:

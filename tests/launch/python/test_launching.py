@@ -18,8 +18,8 @@ import fednet
 from launch.errors import ConfigError, RunError
 from launch.run import session
 from launch.run.events import EventListener, make_event
+from launch.run.outcome import RunOutcome
 from launch.run.plan import LaunchPlan
-from launch.run.supervisor import RunOutcome
 
 PATIENCE = 20.0
 TINY = {"name": "tiny", "method": "regression", "nodes": 3, "rounds": 2}
@@ -40,6 +40,7 @@ class Pretended:
 
     async def run(self) -> RunOutcome:
         (self._plan.guest.folder / "metrics.json").write_text(json.dumps({"nodes": len(self._plan.clients)}))
+        self._tell(make_event(self._plan.clients[0].name, "joined", address="tcp://127.0.0.1:7000"))
         self._tell(make_event(self._plan.guest.name, "died" if self.outcome.code else "ended"))
         if not self.forever:
             return self.outcome

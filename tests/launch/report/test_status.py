@@ -124,9 +124,12 @@ def test_an_open_board_takes_everybody_in() -> None:
     assert (board.rows["a1"].role, board.rows["a1"].state) == ("client", "working")
 
 
-def test_a_lost_monitor_is_news(board: StatusBoard) -> None:
-    tell(board, "monitor", "unmonitored", reason="port in use")
-    assert "port in use" in board.notices[0]
+def test_a_client_that_is_started_again_is_news_and_has_its_row(board: StatusBoard) -> None:
+    tell(board, "a2", "restarting", cause="was killed by SIGKILL", message="", left=1)
+    assert board.rows["a2"].state == "starting"
+    assert board.notices == ["a2 was killed by SIGKILL and is started again"]
+    tell(board, "a2", "started", "joined")
+    assert board.rows["a2"].state == "joined"
 
 
 def test_events_of_the_run_are_no_news(board: StatusBoard) -> None:

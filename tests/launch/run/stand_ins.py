@@ -15,9 +15,11 @@ import signal
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from fednet.errors import DataError
+from launch.engines.local import LocalEngine
 from launch.run.events import make_event
 from launch.run.fork_server import start_fork_server
 from launch.run.plan import LaunchPlan
@@ -157,7 +159,7 @@ async def listening(spec: NodeSpec, tell: Any) -> Any:
     for number in range(1, spec.count + 1):
         tell(make_event(f"a{number}", "ready"))
         write(spec.folder / "heard")
-    yield
+    yield SimpleNamespace(address="ipc://unused")
 
 
 @asynccontextmanager
@@ -165,13 +167,14 @@ async def silent(spec: NodeSpec, tell: Any) -> Any:
     """A listener that hears nothing, and lets who wants to die do so."""
     for _ in range(spec.count):
         write(spec.folder / "heard")
-    yield
+    yield SimpleNamespace(address="ipc://unused")
 
 
 def supervisor(planned: Any, tell: Any, **options: Any) -> Any:
     start_fork_server(())
-    listener = options.pop("listener", listening)
-    return Supervisor(planned, tell, listener, target=TARGET, **options)
+    folder, listener = planned.guest.folder, options.pop("listener", listening)
+    engine = LocalEngine(folder / "logs", folder / "files", target=TARGET)
+    return Supervisor(planned, tell, listener, engine, **options)
 
 
 def main(folder: Path, *parts: str) -> None:

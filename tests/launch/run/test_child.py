@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from launch.engines.local import NODE_TARGET
 from launch.run.child import EXIT_MESSAGE_PREFIX, exit_message, resolve
-from launch.run.supervisor import NODE_TARGET
 from nodes.run import run
 
 

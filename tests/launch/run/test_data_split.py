@@ -11,14 +11,14 @@ from fednet.methods.common.config import ImageConfig
 from launch.config.schema import LoadedConfig, load_config
 from launch.errors import ConfigError
 from launch.run.data_split import DataSplit, data_split
-from launch.run.devices import free_ports, read_inventory
+from launch.run.devices import read_inventory
 from launch.run.local_data import nodes_here
 from launch.run.plan import specs_here
 
 
 def planned(loaded: LoadedConfig) -> DataSplit:
     assert isinstance(loaded.method, ImageConfig)
-    specs = specs_here(loaded, nodes_here(loaded), read_inventory(), free_ports(), insecure=False)
+    specs = specs_here(loaded, nodes_here(loaded), read_inventory(), insecure=False)
     return data_split(loaded, loaded.method, specs)
 
 

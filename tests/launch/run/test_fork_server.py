@@ -29,10 +29,12 @@ print(json.dumps({
 SCRIPT = """
 from pathlib import Path
 from launch.run.fork_server import node_process, start_fork_server, stop_fork_server
+from launch.engines.node_file import NodeFile
 from nodes.spec import NodeSpec
 print("imported")
 start_fork_server(())
-process = node_process("os:fspath", NodeSpec("a1", "client", "r", "ipc://a1"), Path("a1.log"))
+NodeFile.of(NodeSpec("a1", "client", "r", "ipc://a1")).write(Path("a1.json"))
+process = node_process("os:fspath", Path("a1.json"), Path("a1.log"))
 process.start()
 process.join()
 stop_fork_server()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from launch.errors import ConfigError
 from launch.run.devices import DeviceInventory
 from launch.run.keys import ensure_keyrings
 from launch.run.plan import NODE_BYTES, make_plan, require_capacity, single_node_spec, specs_here
-from protocol.topics import split_endpoint
 
 FOLDER = Path("runs/x")
 
@@ -28,9 +26,7 @@ def planned(
     nodes: Any = 5,
 ) -> Any:
     loaded = load_config("score-inference", [f"nodes={nodes}", *overrides])
-    return make_plan(
-        loaded, DeviceInventory(cuda, cores), count(20_000, 2), FOLDER, sockets, keys=keys, insecure=insecure
-    )
+    return make_plan(loaded, DeviceInventory(cuda, cores), FOLDER, sockets, keys=keys, insecure=insecure)
 
 
 def test_clients_a_guest_and_a_monitor() -> None:
@@ -51,23 +47,16 @@ def test_every_node_is_told_both_policies() -> None:
     assert {(spec.policy.hard_limit, spec.rounds.hard_limit) for spec in made.nodes} == {(7.0, 8.0)}
 
 
-def test_every_address_is_its_own_and_leaves_room_for_the_heartbeat() -> None:
+def test_every_node_picks_a_free_port_and_whom_it_joins_through_is_not_planned() -> None:
     made = planned()
-    ports = [int(spec.listen.rpartition(":")[2]) for spec in (*made.nodes, made.monitor)]
-    taken = [port + extra for port in ports for extra in (0, 1)]
-    assert len(set(taken)) == len(taken)
+    assert {spec.listen for spec in (*made.nodes, made.monitor)} == {"tcp://127.0.0.1:0"}
+    assert {spec.join for spec in (*made.nodes, made.monitor)} == {()}
 
 
-def test_everybody_joins_through_others_never_through_itself() -> None:
-    made = planned()
-    listens = {spec.listen for spec in made.clients}
-    for spec in (*made.nodes, made.monitor):
-        assert spec.join
-        assert set(spec.join) <= listens - {spec.listen}
-
-
-def test_a_single_client_joins_nobody() -> None:
-    assert planned(nodes=1).clients[0].join == ()
+def test_a_free_port_of_an_interface_is_an_address_that_many_may_have() -> None:
+    listen = "tcp://127.0.0.1:0"
+    made = planned(nodes=f"{{a: {{listen: '{listen}'}}, b: {{listen: '{listen}'}}}}")
+    assert {spec.listen for spec in made.clients} == {listen}
 
 
 def test_cuda_devices_are_dealt_round_robin() -> None:
@@ -121,7 +110,7 @@ def test_loopback_needs_no_word(listen: Any) -> None:
     assert planned(nodes=f"{{a: {{listen: '{listen}'}}}}").clients[0].listen == listen
 
 
-@pytest.mark.parametrize("listen", ["tcp://127.0.0.1:65535", "tcp://127.0.0.1:99999", "tcp://127.0.0.1:0"])
+@pytest.mark.parametrize("listen", ["tcp://127.0.0.1:65535", "tcp://127.0.0.1:99999"])
 def test_a_port_that_cannot_be_bound_or_told_is_refused(listen: Any) -> None:
     with pytest.raises(ConfigError, match=r"nodes\.a\.listen: expected .* port"):
         planned(nodes=f"{{a: {{listen: '{listen}'}}}}")
@@ -132,10 +121,7 @@ def test_a_port_that_cannot_be_bound_or_told_is_refused(listen: Any) -> None:
 def test_an_address_is_used_once_and_so_is_the_port_beside_it(port: int, taken: int, host: str) -> None:
     nodes = f"{{a: {{listen: 'tcp://{host}:5000'}}, b: {{listen: 'tcp://{host}:{port}'}}, c: {{}}}}"
     with pytest.raises(ConfigError, match=rf"b\.listen: .* of its own, .* got tcp://{host}:{taken}, which a takes"):
-        specs_here(
-            load_config("score-inference", [f"nodes={nodes}"]), ("c",), DeviceInventory(0, 8), count(20_000, 2),
-            insecure=True,
-        )  # fmt: skip
+        specs_here(load_config("score-inference", [f"nodes={nodes}"]), ("c",), DeviceInventory(0, 8), insecure=True)
     with pytest.raises(ConfigError, match="an address of its own"):
         planned(nodes=nodes, insecure=True)
 
@@ -205,8 +191,6 @@ def test_with_keys_everybody_has_its_own_and_is_called_by_name(tmp_path: Path) -
     made = planned(f"security.keys={tmp_path}", keys=keys, nodes=2)
     for spec in (*made.nodes, made.monitor):
         assert spec.keys is keys[spec.name]
-        assert all(split_endpoint(text)[0] in {"a1", "a2"} - {spec.name} for text in spec.join)
-    assert split_endpoint(made.clients[0].join[0]) == ("a2", made.clients[1].listen)
 
 
 def test_with_keys_an_address_may_be_beyond_loopback(tmp_path: Path) -> None:
@@ -215,16 +199,13 @@ def test_with_keys_an_address_may_be_beyond_loopback(tmp_path: Path) -> None:
     made = make_plan(
         loaded,
         DeviceInventory(0, 1),
-        count(20_000, 2),
         FOLDER,
         Path("/sockets"),
         keys=ensure_keyrings(["a1"], tmp_path),
     )
     assert made.clients[0].listen == "tcp://10.0.0.1:7000"
     with pytest.raises(ConfigError, match="Give it keys"):
-        make_plan(
-            load_config("score-inference", [wide]), DeviceInventory(0, 1), count(20_000, 2), FOLDER, Path("/sockets")
-        )
+        make_plan(load_config("score-inference", [wide]), DeviceInventory(0, 1), FOLDER, Path("/sockets"))
 
 
 def test_more_clients_than_there_is_memory_for_are_refused_with_the_number() -> None:

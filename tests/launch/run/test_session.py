@@ -17,7 +17,7 @@ from launch.errors import ConfigError, RunError
 from launch.run import session
 from launch.run.events import make_event
 from launch.run.fork_server import temporary_folder
-from launch.run.supervisor import RunOutcome
+from launch.run.outcome import RunOutcome
 
 SUMMARY = {"summary.json": {"sections": [{"title": "T", "table": {"columns": ["arm"], "rows": [["mean"]]}}]}}
 
@@ -50,6 +50,7 @@ def supervised(monkeypatch: pytest.MonkeyPatch, console: Console) -> Any:
                 for name, value in (leaves or {}).items():
                     (self._folder / name).write_text(json.dumps(value))
                 logging.getLogger("nodes").info("said in the launcher")
+                self._tell(make_event("a1", "joined", role="client", address="tcp://127.0.0.1:7000"))
                 self._tell(make_event("driver", "ended"))
                 given["said by then"] = printed(console)
                 self._tell(make_event("", "over", code=outcome.code, reason=outcome.reason))
@@ -129,7 +130,7 @@ def test_a_cluster_that_serves_says_where_and_shows_its_results_at_once(
 ) -> None:
     given = supervised(RunOutcome(0), SUMMARY)
     session.launch(load_config("control"), tmp_path, console, serve=True)
-    assert f"join through {given['plan'].clients[0].listen}" in given["said by then"]
+    assert "join through tcp://127.0.0.1:7000" in given["said by then"]
     assert "report.html" in given["said by then"]
     assert printed(console).count("report.html") == 1
 

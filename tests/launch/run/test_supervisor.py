@@ -25,7 +25,7 @@ from launch.errors import (
     EXIT_OK,
     EXIT_PEER_ERROR,
 )
-from launch.run.supervisor import NodeExit
+from nodes.errors import NodeError
 from nodes.spec import Timing
 
 HERE = Path(__file__).parent
@@ -142,15 +142,37 @@ async def test_who_does_not_end_when_asked_is_killed(supervise: Any, told: Any) 
     assert stopped.data["code"] == -signal.SIGKILL
 
 
-async def test_a_listener_that_cannot_start_does_not_end_the_run(supervise: Any, told: Any) -> None:
+async def test_a_monitor_that_cannot_listen_ends_the_run_before_anything_is_placed(supervise: Any, told: Any) -> None:
     @asynccontextmanager
     async def broken(spec: Any, tell: Any) -> Any:
-        raise OSError("address in use")
+        raise NodeError("cannot listen")
         yield
 
-    outcome = await supervise("waits", "finishes", listener=broken)
+    with pytest.raises(NodeError, match="cannot listen"):
+        await supervise("waits", "finishes", listener=broken)
+    assert not told
+
+
+async def test_a_client_that_has_died_is_started_again_as_often_as_was_said(
+    supervise: Any, stand_ins: Any, told: Any
+) -> None:
+    @asynccontextmanager
+    async def hearing_three_lives(spec: Any, tell: Any) -> Any:
+        async with stand_ins.listening(spec, tell) as listening:
+            stand_ins.write(spec.folder / "heard")
+            yield listening
+
+    outcome = await supervise("waits", "kills_itself", "finishes", restarts=2, listener=hearing_three_lives)
     assert outcome.code == EXIT_OK
-    assert [event.data for event in told if event.kind == "unmonitored"] == [{"reason": "address in use"}]
+    assert kinds(told, "a2") == ["started", "restarting", "started", "restarting", "started", "died"]
+    left = [event.data["left"] for event in told if event.kind == "restarting"]
+    assert (left, [exit_.node for exit_ in outcome.exits]) == ([1, 0], ["a2"])
+
+
+async def test_what_would_end_a_client_again_is_no_reason_to_start_it_again(supervise: Any, told: Any) -> None:
+    outcome = await supervise("waits", "has_no_data", "finishes", restarts=2)
+    assert outcome.code == EXIT_OK
+    assert kinds(told, "a2") == ["started", "died"]
 
 
 async def test_a_served_cluster_outlives_its_guest_until_it_is_interrupted(
@@ -214,17 +236,3 @@ def launched(folder: Path, stand_ins: Any, *parts: Any) -> Any:
     children = [psutil.Process(int(line)) for line in (folder / "pids").read_text().split()]
     assert len(children) == len(parts)
     return launcher, children
-
-
-@pytest.mark.parametrize(
-    ("code", "cause", "family"),
-    [
-        (4, "ended with exit code 4", EXIT_METHOD_ERROR),
-        (7, "ended with exit code 7", EXIT_INTERNAL_ERROR),
-        (-11, "was killed by SIGSEGV", EXIT_INTERNAL_ERROR),
-        (-63, "was killed by signal 63", EXIT_INTERNAL_ERROR),
-    ],
-)
-def test_how_a_process_ended_in_words(code: Any, cause: Any, family: Any) -> None:
-    death = NodeExit("a1", code, "")
-    assert (death.cause, death.family, str(death)) == (cause, family, f"a1 {cause}")

@@ -1,0 +1,61 @@
+"""A node that an engine has placed: `fednet node --spec`, the same process on every engine.
+
+With `-` the node file is the first line of standard input, and the rest of it is a lifeline: the line `stop` asks the
+node to end as SIGTERM does, and the end of the input, which is that of whoever has started it, kills it. So nobody is
+left behind a launcher that was killed or a connection that broke. Knows no engine.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from launch.engines.node_file import MAX_BYTES, NodeFile, parse_node_file, read_node_file
+
+STOP = b"stop\n"
+"""The line that asks a node to end."""
+
+_LINE_BYTES = 64
+
+
+def run_placed(source: str, listen: str | None = None) -> None:
+    """Runs the node of a node file to its end.
+
+    Args:
+        source: the file; `-` for standard input.
+        listen: the address that it binds, where only its machine knows it.
+
+    Raises:
+        ConfigError: it is no node file, or holds what cannot be used.
+        NodeError: it cannot listen, or too few peers are there.
+        MethodError: what it should compute cannot be computed.
+        StopSignal: a guest was asked to stop.
+    """
+    spec = (_from_input() if source == "-" else read_node_file(Path(source))).node()
+    if listen is not None:
+        spec = replace(spec, listen=listen)
+    from nodes.run import run  # noqa: PLC0415 - imports torch, once CUDA_VISIBLE_DEVICES is set
+
+    run(spec)
+
+
+def _from_input() -> NodeFile:
+    # No buffer: the thread that waits would hold its lock when the process ends.
+    stream = open(0, "rb", buffering=0, closefd=False)  # noqa: PTH123, SIM115 - a descriptor of the process
+    line = stream.readline(MAX_BYTES + 2)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are for the main thread
+    threading.Thread(target=_hold, args=(stream,), name="lifeline", daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return parse_node_file(line, "standard input")
+
+
+def _hold(stream: io.FileIO) -> None:
+    """Follows what the other end of the lifeline says, until it is gone."""
+    while line := stream.readline(_LINE_BYTES):
+        if line == STOP:
+            os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGKILL)
