@@ -2,6 +2,7 @@
 
     MethodError            the computation cannot go on or a question cannot be answered
     +-- UnknownMethod      a method is not registered, or its module cannot be used (the operator must act)
+    +-- UnknownRule        a rule is not registered, or its module cannot be used (the operator must act)
     +-- DataError          a data set is missing, malformed or does not fit (the operator must act)
     |   +-- UnknownDataset a data set is not registered, or its module cannot be used (the operator must act)
     |   +-- UnreadableImage a file holds no image that can be read (the operator must act)
@@ -35,6 +36,20 @@ class UnknownMethod(MethodError):
 
     def __init__(self, name: str, reason: str, known: tuple[str, ...] = ()) -> None:
         super().__init__(f"unknown method {name!r}: {reason}")
+        self.name, self.reason, self.known = name, reason, known
+
+
+class UnknownRule(MethodError):
+    """A rule is not registered, cannot do what is asked of it, or its module cannot be used.
+
+    Attributes:
+        name: the requested name.
+        reason: why it cannot be used.
+        known: the rules that could be meant, where the name is not one of them.
+    """
+
+    def __init__(self, name: str, reason: str, known: tuple[str, ...] = ()) -> None:
+        super().__init__(f"unknown rule {name!r}: {reason}")
         self.name, self.reason, self.known = name, reason, known
 
 

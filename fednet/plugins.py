@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import Generic, TypeVar
+from pkgutil import resolve_name
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -47,6 +48,16 @@ class PluginRegistry(Generic[T]):
             self._loaded[name] = self._load(name, self._location(name))
         return self._loaded[name]
 
+    def known(self, name: str) -> T:
+        """The same of a name that comes from outside this process, for which no module is imported by its path.
+
+        Raises:
+            Exception: an `unknown` error: it is not registered, and `find` has not been asked for it before.
+        """
+        if name not in self._loaded and name not in self._locations:
+            raise self._unknown(name, "it is not registered here, and no configuration of this process names it", ())
+        return self.find(name)
+
     @cached_property
     def _locations(self) -> dict[str, str]:
         """Where the registered values are defined; read once, since every distribution's metadata is looked through."""
@@ -70,6 +81,15 @@ class PluginRegistry(Generic[T]):
             expected = f"{self._kind.__module__}.{self._kind.__qualname__}"
             raise self._unknown(name, f"{location} is a {type(value).__name__}; expected a {expected}", ())
         return value
+
+
+def lazily(place: str) -> Callable[..., Any]:
+    """The function at a place (`a.module:function`), imported when it is called: a table of such imports nothing."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return resolve_name(place)(*args, **kwargs)
+
+    return call
 
 
 def missing_modules(modules: Sequence[str]) -> list[str]:

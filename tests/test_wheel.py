@@ -56,6 +56,7 @@ def test_methods_and_data_sets_are_registered_by_the_wheel(installed: Path) -> N
     registered = (metadata / "entry_points.txt").read_text()
     assert "[fednet.methods]" in registered
     assert "[fednet.data]" in registered
+    assert "[fednet.rules]" in registered
 
 
 def test_the_templates_of_init_are_in_the_wheel(installed: Path, tmp_path: Path) -> None:

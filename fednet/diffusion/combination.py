@@ -114,8 +114,39 @@ class RuleState:
 
 
 @dataclass(frozen=True)
+class LabelCounts:
+    """How many images of each class every agent has, and the labels of a batch of samples.
+
+    Attributes:
+        names: the agents, sorted.
+        counts: (agents, classes), images of each class; (agents, 1) where labels play no part.
+        labels: int64 (n,), the label of each sample, or None.
+    """
+
+    names: tuple[str, ...]
+    counts: Tensor
+    labels: Tensor | None
+
+    def of_each_sample(self) -> Tensor:
+        """(agents, n): each agent's images of each sample's label; (agents, 1) without labels."""
+        if self.labels is None:
+            return self.counts.sum(1, keepdim=True).float()
+        return self.counts[:, self.labels].float()
+
+    def labels_without_data(self, present: Tensor) -> frozenset[int]:
+        """The requested labels of which none of the agents `present` (bool (agents,)) has an image."""
+        if self.labels is None:
+            return frozenset()
+        missing = self.counts[present].sum(0) == 0
+        return frozenset(label for label in set(self.labels.tolist()) if missing[label])
+
+
+@dataclass(frozen=True)
 class CombinationRule:
     """A combination rule: pure functions over an explicit state.
+
+    `fednet.testing.check_rule` tests what every rule must keep: its weights sum to `power`, K equal agents are one, the
+    order of the agents does not matter, agents that do not answer have no part.
 
     Attributes:
         init: number of samples -> the state at t = 1.
@@ -125,6 +156,8 @@ class CombinationRule:
         admit: (state, answers) -> the state once it is known who answers, before `combine`.
         symmetric: whether log densities are followed by the symmetric product (`fednet.diffusion.density`), which
             always needs divergences: for rules whose score depends on a step's noise.
+        power: sum of the weights, B: the rule samples a density like p^B where all agents have the density p; 1 but for
+            products. Its noise has the variance std^2 / B: at t = 1, and in the denoising step.
     """
 
     init: Callable[[int], RuleState]
@@ -133,6 +166,7 @@ class CombinationRule:
     follows_density: bool
     admit: Callable[[RuleState, ScoreAnswers], RuleState] = lambda state, _: state
     symmetric: bool = False
+    power: float = 1.0
 
     def needs_divergence(self, move: SolverStep) -> bool:
         """Whether the agents must be asked for divergences at a step."""

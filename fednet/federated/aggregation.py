@@ -12,31 +12,23 @@ replaced by the aggregate. Real and imaginary parts of complex numbers are separ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from fednet.api import ModelState
 from fednet.errors import ModelError
-from fednet.federated.averaging import weighted_mean
 from fednet.federated.blocks import Formula, compute, coordinates
 from fednet.federated.config import (
     Adagrad,
     Adam,
     Federation,
-    Krum,
-    Mean,
-    Median,
     Momentum,
     Replace,
-    RuleConfig,
     ServerConfig,
-    TrimmedMean,
     Yogi,
 )
-from fednet.federated.robust import coordinate_median, krum, trimmed_mean
 from fednet.federated.state import (
     detached_copy,
     is_statistic,
@@ -46,32 +38,7 @@ from fednet.federated.state import (
     require_like,
     with_slots,
 )
-
-AggregationRule = Callable[[Any, Mapping[str, ModelState], Mapping[str, float]], dict[str, Tensor]]
-
-RULES: Mapping[type, AggregationRule] = {
-    Mean: lambda _, states, weights: weighted_mean(states, weights),
-    Median: lambda _, states, __: coordinate_median(states),
-    TrimmedMean: lambda rule, states, _: trimmed_mean(states, rule.trim),
-    Krum: lambda rule, states, _: krum(states, rule.byzantine, rule.keep),
-}
-
-
-def reduce(rule: RuleConfig, states: Mapping[str, ModelState], weights: Mapping[str, float]) -> dict[str, Tensor]:
-    """Combines contributions, or the same shard of all of them.
-
-    Args:
-        rule: the rule.
-        states: finite states by contributor, of the same names, shapes and dtypes.
-        weights: weight of every contributor, > 0; only used by the mean.
-
-    Returns:
-        A new state without slots.
-
-    Raises:
-        MethodError: too few contributions for the rule, or an invalid weight.
-    """
-    return RULES[type(rule)](rule, {name: model_tensors(state) for name, state in states.items()}, weights)
+from fednet.federated.update_rules import reduce
 
 
 def aggregate(

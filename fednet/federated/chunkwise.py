@@ -1,9 +1,9 @@
 """The reduction of contributions chunk by chunk: as soon as everybody's chunk is there, and then it is forgotten.
 
-A chunk is checked, reduced and hashed in one go, while it is in the processor's cache. Every rule but Krum works on
-coordinates, so the result has the same bits as on whole states (`fednet.federated.aggregation.reduce`), whatever the
-chunks; Krum looks at all of them twice, first for the distances. Masked contributions are added up modulo 2^32. Knows
-nothing of where the chunks come from.
+A chunk is checked, reduced and hashed in one go, while it is in the processor's cache. Rules work on coordinates, so
+the result has the same bits as on whole states (`fednet.federated.update_rules.reduce`), whatever the chunks; one that
+compares whole contributions (Krum) looks at all of them twice, first for the distances. Masked contributions are added
+up modulo 2^32. Knows nothing of where the chunks come from.
 """
 
 from __future__ import annotations
@@ -14,20 +14,14 @@ import torch
 from torch import Tensor
 
 from fednet.errors import MethodError, ModelError
-from fednet.federated.averaging import mean_formula
-from fednet.federated.blocks import Formula, compute_into
-from fednet.federated.config import Krum, Mean, Median, RuleConfig, TrimmedMean
+from fednet.federated.blocks import compute_into
 from fednet.federated.hash_tree import CHUNK, chunk_size, leaf
-from fednet.federated.robust import (
-    SquaredDistances,
-    is_scored,
-    krum_best,
-    median_formula,
-    require_enough,
-    trimmed_mean_formula,
-)
+from fednet.federated.robust import SquaredDistances
 from fednet.federated.state import is_finite
 from fednet.federated.state_file import Layout, Segment, short
+from fednet.federated.update_rules import Formulas, require_enough
+from fednet.rules.contract import Contributions, RuleSettings
+from fednet.rules.registry import update_rule
 
 Bytes = bytes | memoryview
 
@@ -60,20 +54,26 @@ class ChunkReduction:
         MethodError: too few contributions for the rule, or an invalid weight.
     """
 
-    def __init__(self, rule: RuleConfig | None, layout: Layout, weights: Mapping[str, float]) -> None:
+    def __init__(self, rule: RuleSettings | None, layout: Layout, weights: Mapping[str, float]) -> None:
         self.names = sorted(weights)
         if not self.names:
             raise MethodError("no contributions: expected at least one")
-        self._layout, self._rule = layout, rule
-        self._distances = SquaredDistances(self.names)
-        if isinstance(rule, Krum):
-            require_enough(len(self.names), rule.byzantine, rule.keep)
-        self._formula = None if rule is None else _formula(rule, self.names, weights)
+        self._layout, self._rule, self._weights = layout, rule, weights
+        self._compares = rule is not None and update_rule(rule).compares
+        self._distances = SquaredDistances(len(self.names))
+        if rule is not None:
+            require_enough(rule, len(self.names))
+        self._formulas = None if self._compares else self._chosen()
+
+    def _chosen(self) -> Formulas | None:
+        distances = self._distances.sums if self._compares else None
+        contributions = Contributions(tuple(self.names), self._weights, distances)
+        return None if self._rule is None else Formulas(self._rule, contributions)
 
     @property
     def passes(self) -> int:
         """How often every chunk is needed."""
-        return 2 if isinstance(self._rule, Krum) else 1
+        return 2 if self._compares else 1
 
     def measure(self, index: int, parts: Sequence[Bytes]) -> None:
         """Takes a chunk of every contribution into account, in the first of two passes; in the order of the file.
@@ -97,32 +97,24 @@ class ChunkReduction:
         Raises:
             InvalidChunk: one of the chunks is not valid.
         """
+        if self._formulas is None:
+            self._formulas = self._chosen()
         segments = self._checked(index, parts)
         header = self._layout.header[index * CHUNK : index * CHUNK + len(into)]
         into[: len(header)] = header
         for segment in segments:
             values = [segment.values(part) for part in parts]
-            self._combine(segment.dtype, values, segment.values(into))
+            self._combine(values, segment.values(into))
         return leaf(into)
 
-    def _combine(self, dtype: torch.dtype, values: Sequence[Tensor], into: Tensor) -> None:
-        if self._formula is None:
-            total = into.numpy().view("uint32")
-            total[:] = 0
-            for each in values:
-                total += each.numpy().view("uint32")
-        elif isinstance(self._rule, Krum) and is_scored(dtype):
-            self._average_best(self._rule, values, into)
-        else:
-            compute_into(self._formula, values, [into])
-
-    def _average_best(self, rule: Krum, values: Sequence[Tensor], into: Tensor) -> None:
-        names = krum_best(self._distances.scores(rule.byzantine), rule.keep)
-        if rule.keep == 1:
-            into.copy_(values[self.names.index(names[0])])
+    def _combine(self, values: Sequence[Tensor], into: Tensor) -> None:
+        if self._formulas is not None:
+            compute_into(self._formulas.of(into), values, [into])
             return
-        best = [values[self.names.index(name)] for name in sorted(names)]
-        compute_into(mean_formula(sorted(names), dict.fromkeys(names, 1.0)), best, [into])
+        total = into.numpy().view("uint32")
+        total[:] = 0
+        for each in values:
+            total += each.numpy().view("uint32")
 
     def _checked(self, index: int, parts: Sequence[Bytes]) -> list[Segment]:
         """The values in a chunk, once it is valid in every contribution."""
@@ -163,13 +155,3 @@ def _culprit(layout: Layout, segment: Segment, start: int, values: Tensor) -> st
             if not is_finite(values[first:last]):
                 return entry.name
     return segment.names[0]
-
-
-def _formula(rule: RuleConfig, names: Sequence[str], weights: Mapping[str, float]) -> Formula:
-    match rule:
-        case Mean():
-            return mean_formula(names, weights)
-        case TrimmedMean(trim=trim):
-            return trimmed_mean_formula(len(names), trim)
-        case Median() | Krum():  # Krum's counters
-            return median_formula(len(names))

@@ -1,13 +1,17 @@
 """Configuration of federated aggregation, and which rules, transports and options can be combined.
 
-The rules themselves are in `averaging`, `robust` and `aggregation`.
+The rules are plug-ins (`fednet.rules`); the settings of those that are built in stand here, their formulas in
+`averaging`, `robust` and `update_rules`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from fednet.rules.contract import RuleSettings
+from fednet.rules.registry import OF_A_PEER, UpdateRuleSettings, find, update_rule
 
 MIN_SHARDED = 3
 """Members from which on `transport: auto` reduces in shards; with two, as many bytes travel either way."""
@@ -17,19 +21,19 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Mean(_Section):
+class Mean(RuleSettings):
     """The weighted mean (FedAvg, McMahan et al. 2017, arXiv 1602.05629)."""
 
     kind: Literal["mean"] = "mean"
 
 
-class Median(_Section):
+class Median(RuleSettings):
     """The coordinate-wise median (Yin et al. 2018, arXiv 1803.01498); weights do not count."""
 
     kind: Literal["median"] = "median"
 
 
-class TrimmedMean(_Section):
+class TrimmedMean(RuleSettings):
     """The coordinate-wise mean without the extremes (Yin et al. 2018); weights do not count.
 
     Attributes:
@@ -41,7 +45,7 @@ class TrimmedMean(_Section):
     trim: float = Field(default=0.2, ge=0.0, lt=0.5)
 
 
-class Krum(_Section):
+class Krum(RuleSettings):
     """Krum and Multi-Krum (Blanchard et al. 2017, arXiv 1703.02757).
 
     Attributes:
@@ -52,9 +56,6 @@ class Krum(_Section):
     kind: Literal["krum"] = "krum"
     byzantine: int = Field(default=1, ge=0)
     keep: int = Field(default=1, ge=1)
-
-
-RuleConfig = Annotated[Mean | Median | TrimmedMean | Krum, Field(discriminator="kind")]
 
 
 class Replace(_Section):
@@ -133,19 +134,20 @@ class Federation(_Section):
     """How the contributions to a round are combined.
 
     Attributes:
-        rule: the aggregation rule.
+        rule: the aggregation rule: a registered name or the path of a module, with its settings where it has some
+            (`krum`, `{kind: krum, keep: 2}`, `my_package.my_rule`).
         server: the server optimiser; there is no server, every peer takes the same step.
         transport: `sharded`: each peer reduces a share of the chunks and sends the result to the others
             (reduce-scatter), so that a peer sends and receives about twice the model, however many peers there are;
-            `mesh`: every peer receives all contributions; `auto`: sharded from three members on, except for Krum, which
-            compares whole contributions. Secure sums are always sharded.
+            `mesh`: every peer receives all contributions; `auto`: sharded from three members on, except for rules that
+            compare whole contributions (krum). Secure sums are always sharded.
         participation: fraction of the live peers that is sampled for a round, at least one.
         quorum: minimum number of contributions of a round.
         secure: secure aggregation; needs the rule `mean`.
         buffer: asynchronous rounds.
     """
 
-    rule: RuleConfig = Mean()
+    rule: UpdateRuleSettings = Mean()
     server: ServerConfig = Replace()
     transport: Literal["auto", "mesh", "sharded"] = "auto"
     participation: float = Field(default=1.0, gt=0.0, le=1.0)
@@ -153,18 +155,37 @@ class Federation(_Section):
     secure: Secure | None = None
     buffer: Buffer | None = None
 
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Finds the rule in a process that is started with this configuration: a peer may name it there."""
+        super().__setstate__(state)
+        find(self.rule.kind)
+
+    @classmethod
+    def of_peer(cls, text: str) -> Federation:
+        """The federation that a peer has sent, as JSON; no module is imported for it.
+
+        Raises:
+            ValidationError: it is none, or names a rule that this process does not know.
+        """
+        return cls.model_validate_json(text, context=OF_A_PEER)
+
+    @property
+    def least(self) -> int:
+        """The number of contributions that the rule needs."""
+        return update_rule(self.rule).least(self.rule)
+
     def sharded(self, members: int) -> bool:
         """Whether a round of this number of members is reduced in shards."""
         if self.transport == "auto":
-            return self.secure is not None or (members >= MIN_SHARDED and not isinstance(self.rule, Krum))
+            return self.secure is not None or (members >= MIN_SHARDED and not update_rule(self.rule).compares)
         return self.transport == "sharded"
 
     @model_validator(mode="after")
-    def _krum_needs_mesh(self) -> Federation:
-        if self.transport == "sharded" and isinstance(self.rule, Krum):
+    def _comparing_needs_mesh(self) -> Federation:
+        if self.transport == "sharded" and update_rule(self.rule).compares:
             raise ValueError(
-                "krum compares whole contributions, and no peer has one with `transport: sharded`: set `transport: "
-                "mesh`"
+                f"{self.rule.kind} compares whole contributions, and no peer has one with `transport: sharded`: set "
+                "`transport: mesh`"
             )
         return self
 
@@ -188,10 +209,9 @@ class Federation(_Section):
     def _buffer_is_large_enough(self) -> Federation:
         if self.buffer is None:
             return self
-        rule = self.rule
-        needed = max(2 * rule.byzantine + 3, rule.byzantine + 2 + rule.keep) if isinstance(rule, Krum) else 1
+        needed = self.least
         if self.buffer.size < max(needed, self.quorum):
-            what = f"krum needs {needed}" if needed > self.quorum else f"the quorum is {self.quorum}"
+            what = f"{self.rule.kind} needs {needed}" if needed > self.quorum else f"the quorum is {self.quorum}"
             raise ValueError(
                 f"a round closes with `buffer.size` = {self.buffer.size} contributions, but {what}: raise `buffer.size`"
             )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
-from fednet.federated.config import Federation, Krum, Secure
+from fednet.federated.config import Federation, Secure
 from fednet.privacy.secure_sum_setup import MIN_PARTIES, default_threshold
 from launch.config.document import KeyPath, YamlDocument
 from launch.errors import ConfigProblem
@@ -43,10 +43,11 @@ def _of_federation(
     there = f"as many as are drawn of {clients} clients" if drawn < clients else "as many as there are clients"
     if federation.quorum > drawn:
         yield _fault(document, (*key, "quorum"), f"at most {drawn}, {there}", federation.quorum)
-    rule = federation.rule
-    if isinstance(rule, Krum) and (needed := max(2 * rule.byzantine + 3, rule.byzantine + 2 + rule.keep)) > drawn:
-        expected = f"a rule that {drawn} contributions suffice for (krum with byzantine {rule.byzantine} and keep "
-        expected += f"{rule.keep} needs {needed})"
+    if federation.least > drawn:
+        rule = federation.rule
+        options = " and ".join(f"{name} {value}" for name, value in rule if name != "kind")
+        expected = f"a rule that {drawn} contributions suffice for ({rule.kind}{f' with {options}' if options else ''} "
+        expected += f"needs {federation.least})"
         yield _fault(document, (*key, "rule"), expected, rule.kind)
     if federation.secure is not None:
         yield from _of_secure(drawn, there, (*key, "secure"), federation.secure, document)

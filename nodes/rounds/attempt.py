@@ -78,7 +78,7 @@ class RoundAttempt:
         self._unable, self._rejected = unable, refused
         self._statements = AttemptStatements(signatory, opened, election.me)
         self._commit: RoundCommit | None = None
-        self._federation = Federation.model_validate_json(opened.plan.federation)
+        self._federation = Federation.of_peer(opened.plan.federation)
         self._opened_at = now = _now()
         sharded = opened.contributors and self._federation.sharded(len(opened.members))
         self._owners = frozenset(opened.members if sharded else ())  # of shards

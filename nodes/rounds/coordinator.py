@@ -177,7 +177,7 @@ class RoundCoordinator:
         """Holds the rounds of a plan that are still to be held."""
         store = context.store
         try:
-            Federation.model_validate_json(plan.federation)
+            Federation.of_peer(plan.federation)
             await context.checkpoint(plan.model)
             await self._members_arrived(context)
             for index in range(store.rounds_done(plan.key) + 1, plan.rounds + 1):
@@ -273,7 +273,7 @@ class RoundCoordinator:
             raise RoundImpossible(f"{len(members)} of {election.majority} needed can take part", unable)
         contributors: tuple[str, ...] = ()
         if plan.given is None and recovered is None:
-            share = Federation.model_validate_json(plan.federation).participation
+            share = Federation.of_peer(plan.federation).participation
             sampled = sampled_participants(members, share, self._seed, plan.model, number)
             contributors = tuple(name for name in sampled if name not in refused)
         self.attempts += 1

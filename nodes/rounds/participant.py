@@ -73,7 +73,7 @@ class RoundParticipant:
     def __init__(self, context: RoundContext, opened: RoundOpen, leader: str) -> None:
         self.opened, self.leader, self.abandoned = opened, leader, False
         self._context = context
-        self._federation = Federation.model_validate_json(opened.plan.federation)
+        self._federation = Federation.of_peer(opened.plan.federation)
         loop = asyncio.get_running_loop()
         self._base: asyncio.Future[Checkpoint] = loop.create_future()
         self._close: asyncio.Future[RoundClose] = loop.create_future()

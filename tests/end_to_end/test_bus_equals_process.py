@@ -28,11 +28,11 @@ from fednet.methods.novelty import services
 from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.site import NoveltySite
 from fednet.methods.novelty.validation import ClassifierValidation
-from fednet.methods.score_inference.config import ArmConfig, RuleName, RulePhase, SamplesConfig, ScoreInferenceConfig
+from fednet.methods.score_inference.config import ArmConfig, RulePhase, SamplesConfig, ScoreInferenceConfig
 from fednet.methods.score_inference.messages import read_score_capabilities
-from fednet.methods.score_inference.rules import RULES
 from fednet.methods.score_inference.sampling import ArmSamples, sample_arm
 from fednet.methods.score_inference.site import ScoreInferenceSite
+from fednet.rules import registry
 from nodes.compute import Bridge, ComputeThread
 from nodes.node import Node
 from nodes.peer_directory import CapabilityPublisher, PeerDirectory
@@ -64,7 +64,8 @@ SCHEDULE = (
     RulePhase(below=0.7, rule="mixture", sites=("a1", "a3")),
     RulePhase(below=0.3, rule="label-count"),
 )
-ARMS: dict[str, RuleName | tuple[RulePhase, ...]] = {**{name: name for name in RULES}, "schedule": SCHEDULE}
+ARMS: dict[str, str | tuple[RulePhase, ...]] = {name: name for name in registry.names("scores")}
+ARMS["schedule"] = SCHEDULE
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Asked:
     local: Ask
     over_bus: Ask
 
-    def draw(self, ask: Ask, rule: RuleName | tuple[RulePhase, ...], sampler: SamplerConfig) -> ArmSamples:
+    def draw(self, ask: Ask, rule: str | tuple[RulePhase, ...], sampler: SamplerConfig) -> ArmSamples:
         """A sample of each of three labels; with guidance and in two batches where that costs little."""
         costly = isinstance(sampler, ODE)
         return sample_arm(

@@ -21,16 +21,17 @@ from safetensors.torch import load_file
 from tables import Launch, launched, write
 
 from fednet.api import NullProgress, SiteContext
-from fednet.diffusion.combination import ScoreAnswers
+from fednet.diffusion.combination import LabelCounts, ScoreAnswers
 from fednet.diffusion.sampler_config import EulerMaruyama
 from fednet.diffusion.sampling import sample
 from fednet.diffusion.sde import VP
 from fednet.federated.local_network import local_ask
-from fednet.methods.score_inference.config import RuleName, ScoreInferenceConfig
+from fednet.methods.score_inference.config import ScoreInferenceConfig
 from fednet.methods.score_inference.messages import read_score_capabilities
-from fednet.methods.score_inference.rules import RULES, LabelCounts
+from fednet.methods.score_inference.rules import make_rule
 from fednet.methods.score_inference.sampling import sample_arm
 from fednet.methods.score_inference.site import ScoreInferenceSite
+from fednet.rules.contract import RuleSettings
 from fednet.seeds import generator
 from launch.config.schema import load_config
 
@@ -63,7 +64,7 @@ HEAD = (
 Results = dict[tuple[str, int], dict[str, Any]]
 
 
-def analytic(rule: RuleName, seed: int) -> float:
+def analytic(rule: str, seed: int) -> float:
     """Variance of 20,000 samples from N(-2,1) and N(+2,1) under a rule: 1 for the product, 5 for the union."""
     sde, centres = VP(), torch.tensor([-2.0, 2.0])
 
@@ -76,7 +77,12 @@ def analytic(rule: RuleName, seed: int) -> float:
     label_counts = LabelCounts(("a", "b"), torch.ones(2, 1), None)
     latent = sde.prior((20_000, 1), generator(seed, "latent"))
     drawn = sample(
-        EulerMaruyama(steps=200), query, RULES[rule](label_counts), sde, latent, random=generator(seed, "noise")
+        EulerMaruyama(steps=200),
+        query,
+        make_rule(RuleSettings(kind=rule), label_counts),
+        sde,
+        latent,
+        random=generator(seed, "noise"),
     )
     return float(drawn.x.var())
 

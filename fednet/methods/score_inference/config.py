@@ -1,14 +1,14 @@
 """The configuration of federated score inference, with its defaults; checked before anything runs.
 
-The rules are in `rules.py`; SDEs, samplers, network and training have configurations of their own. This module knows
-which of them need labels, and what an arm is.
+The rules are plug-ins (`fednet.rules`); SDEs, samplers, network and training have configurations of their own. This
+module knows what an arm is, and what needs labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -20,8 +20,9 @@ from fednet.diffusion.sampler_config import EulerMaruyama, SamplerConfig
 from fednet.diffusion.sde import VP, SDEConfig
 from fednet.methods.common.config import ConfigSection, ImageConfig, RealPicturesConfig
 from fednet.models.config import UNetConfig
+from fednet.rules.contract import RuleSettings
+from fednet.rules.registry import ScoreRuleSettings, score_rule
 
-RuleName = Literal["mean", "data-size", "label-count", "mixture", "consensus", "median"]
 ScoreArmName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
 DEFAULT_TOTAL = 300
 
@@ -36,7 +37,7 @@ class RulePhase(ConfigSection):
     """
 
     below: float = Field(gt=0.0, le=1.0)
-    rule: RuleName
+    rule: ScoreRuleSettings
     sites: tuple[str, ...] | None = Field(default=None, min_length=1)
 
 
@@ -44,13 +45,15 @@ class ArmConfig(ConfigSection):
     """One way of combining the sites' scores, compared with the other arms on the same noise.
 
     Attributes:
-        rule: a rule, or a schedule of phases ordered by falling `below`, the first with `below: 1`.
+        rule: a rule (its registered name or the path of its module, with its settings where it has some: `mixture`,
+            `{kind: my_package.my_rule, ...}`), or a schedule of phases ordered by falling `below`, the first with
+            `below: 1`.
         sampler: replaces the run's sampler for this arm.
         guidance: classifier-free guidance of conditional models: 1 is the plain conditional score, 0 ignores
             the label, more than 1 exaggerates it.
     """
 
-    rule: RuleName | tuple[RulePhase, ...] = "mean"
+    rule: ScoreRuleSettings | tuple[RulePhase, ...] = RuleSettings(kind="mean")
     sampler: SamplerConfig | None = None
     guidance: float = Field(default=1.0, ge=0.0)
 
@@ -62,9 +65,10 @@ class ArmConfig(ConfigSection):
                 raise ValueError(f"a schedule starts with `below: 1` and falls from phase to phase, not {starts}")
         return self
 
-    def rules(self) -> frozenset[RuleName]:
-        """The names of all rules that the arm uses."""
-        return frozenset(phase.rule for phase in self.phases())
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it is for conditional models only."""
+        return self.guidance != 1.0 or any(score_rule(phase.rule).needs_labels for phase in self.phases())
 
     def phases(self) -> tuple[RulePhase, ...]:
         """The arm's schedule; a single rule is a schedule of one phase."""
@@ -132,8 +136,8 @@ class ScoreInferenceConfig(ImageConfig):
         if self.samples.labels is not None or self.samples.per_label is not None:
             raise ValueError("samples.labels and samples.per_label need `model.conditional: true`")
         for name, arm in self.arms.items():
-            if arm.guidance != 1.0 or "label-count" in arm.rules():
-                raise ValueError(f"arms.{name}: guidance and `label-count` need `model.conditional: true`")
+            if arm.needs_labels:
+                raise ValueError(f"arms.{name}: guidance and rules for labels need `model.conditional: true`")
         return self
 
     def sampler_of(self, arm: str) -> SamplerConfig:

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from fednet.api import Ask, Progress, Question, Replies, Scalar
 from fednet.diffusion.bounds import divergence_excess, score_excess
-from fednet.diffusion.combination import ScoreAnswers
+from fednet.diffusion.combination import LabelCounts, ScoreAnswers
 from fednet.diffusion.sde import SDE
 from fednet.errors import MethodError
 from fednet.methods.common.inputs import described
 from fednet.methods.score_inference.messages import SCORE
-from fednet.methods.score_inference.rules import LabelCounts
 from fednet.reporting.summary import ParticipationAccount
 
 Outputs = Mapping[str, Tensor]

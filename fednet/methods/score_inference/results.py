@@ -20,6 +20,7 @@ from fednet.metrics.evaluation import Evaluation, RealReference
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.samples import SAMPLES_FILE, SampleBatch, write_samples
 from fednet.reporting.summary import Summary, SummaryFigure, SummarySection, SummaryTable
+from fednet.rules.contract import RuleSettings
 
 RESULT_COLUMNS = (
     "arm", "rule", "sampler", "samples", "queries", "label accuracy", "Inception Score",
@@ -119,7 +120,7 @@ def write_metrics(
 
 
 def _row(arm: ArmResult) -> tuple[str | int | float | None, ...]:
-    rule = arm.config.rule if isinstance(arm.config.rule, str) else "schedule"
+    rule = arm.config.rule.kind if isinstance(arm.config.rule, RuleSettings) else "schedule"
     name = arm.sampler.method if isinstance(arm.sampler, ODE) else arm.sampler.kind
     measured, samples = arm.evaluation, arm.samples
     head = (arm.name, rule, name, len(samples.images), samples.evaluations)

@@ -1,4 +1,4 @@
-"""Combination rules: how the scores of several sites become one; each is a few pure functions.
+"""The built-in rules for scores; each is a few pure functions, registered by `fednet.rules.builtin`.
 
 `mean`, `data-size`, `label-count` and `median` use the scores of one query only: every site that answered counts.
 `mixture` and `consensus` follow every site's log density along the trajectory (`fednet.diffusion.density`): a site that
@@ -11,50 +11,24 @@ Sources: the mean is the source system's; `mixture` ("OR") and `consensus` ("AND
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from fednet.diffusion.combination import CombinationRule, RuleState, ScoreAnswers, SolverStep
+from fednet.diffusion.combination import CombinationRule, LabelCounts, RuleState, ScoreAnswers, SolverStep
 from fednet.diffusion.density import equalising_weights, log_density_change, symmetric_correction
 from fednet.errors import MethodError
-from fednet.methods.score_inference.config import RuleName, RulePhase
+from fednet.methods.score_inference.config import RulePhase
+from fednet.rules.contract import RuleSettings
+from fednet.rules.registry import score_rule
 
 WeightFunction = Callable[[RuleState, ScoreAnswers, SolverStep], Tensor]
 """Weights of the sites, (sites,) or (sites, n), summing to 1 over the sites."""
 
 
-@dataclass(frozen=True)
-class LabelCounts:
-    """How many images of each class every site has, and the labels of a batch of samples.
-
-    Attributes:
-        names: the sites, sorted.
-        counts: (sites, classes), images of each class; (sites, 1) where labels play no part.
-        labels: int64 (n,), the label of each sample, or None.
-    """
-
-    names: tuple[str, ...]
-    counts: Tensor
-    labels: Tensor | None
-
-    def of_each_sample(self) -> Tensor:
-        """(sites, n): each site's images of each sample's label; (sites, 1) without labels."""
-        if self.labels is None:
-            return self.counts.sum(1, keepdim=True).float()
-        return self.counts[:, self.labels].float()
-
-    def labels_without_data(self, present: Tensor) -> frozenset[int]:
-        """The requested labels of which none of the sites `present` (bool (sites,)) has an image."""
-        if self.labels is None:
-            return frozenset()
-        missing = self.counts[present].sum(0) == 0
-        return frozenset(label for label in set(self.labels.tolist()) if missing[label])
-
-
-def mean(counts: LabelCounts) -> CombinationRule:
+def mean(_: RuleSettings, counts: LabelCounts) -> CombinationRule:
     """Equal weights of the sites that answered, as in the source; right where all sites model the same data.
 
     At every t this is the score of the normalised geometric mean of the p_k,t, and noising the geometric mean of the
@@ -71,19 +45,19 @@ def mean(counts: LabelCounts) -> CombinationRule:
     return _weighted(counts, lambda _state, answers, _move: _normalised(ones, answers.present))
 
 
-def data_size(counts: LabelCounts) -> CombinationRule:
+def data_size(_: RuleSettings, counts: LabelCounts) -> CombinationRule:
     """Weights proportional to the number of images that a site was trained on."""
     sizes = counts.counts.sum(1, keepdim=True).float()
     return _weighted(counts, lambda _state, answers, _move: _normalised(sizes, answers.present))
 
 
-def label_count(counts: LabelCounts) -> CombinationRule:
+def label_count(_: RuleSettings, counts: LabelCounts) -> CombinationRule:
     """Weights proportional to a site's images of the requested label; equal ones for a label that no site has."""
     amounts = counts.of_each_sample()
     return _weighted(counts, lambda _state, answers, _move: _normalised(amounts, answers.present))
 
 
-def mixture(counts: LabelCounts) -> CombinationRule:
+def mixture(_: RuleSettings, counts: LabelCounts) -> CombinationRule:
     """The union of the sites' data: weights gamma_k proportional to w_k p_k(x), w_k the images of site k.
 
     A sample that was on its way to a site's data when the site is lost would end nowhere: the others' scores lead it to
@@ -110,7 +84,7 @@ def mixture(counts: LabelCounts) -> CombinationRule:
     return _following(counts, responsibilities, admit=admit)
 
 
-def consensus(counts: LabelCounts) -> CombinationRule:
+def consensus(_: RuleSettings, counts: LabelCounts) -> CombinationRule:
     """What all sites find equally likely: weights that keep all log p_k equal along the trajectory.
 
     The weights cancel the noise of a step along the differences of the scores, so densities are followed symmetrically.
@@ -123,7 +97,7 @@ def consensus(counts: LabelCounts) -> CombinationRule:
     return _following(counts, balanced, symmetric=True)
 
 
-def median(counts: LabelCounts) -> CombinationRule:
+def median(_: RuleSettings, counts: LabelCounts) -> CombinationRule:
     """The median of each coordinate, robust to a faulty minority (Yin et al. 2018, arXiv 1803.01498)."""
 
     def middle(_state: RuleState, answers: ScoreAnswers, _move: SolverStep) -> Tensor:
@@ -132,14 +106,13 @@ def median(counts: LabelCounts) -> CombinationRule:
     return CombinationRule(_initial_state(counts), middle, _keep_state, follows_density=False)
 
 
-RULES: dict[RuleName, Callable[[LabelCounts], CombinationRule]] = {
-    "mean": mean,
-    "data-size": data_size,
-    "label-count": label_count,
-    "mixture": mixture,
-    "consensus": consensus,
-    "median": median,
-}
+def make_rule(settings: RuleSettings, counts: LabelCounts) -> CombinationRule:
+    """The rule that settings name, for a batch of samples.
+
+    Raises:
+        UnknownRule: there is none for scores.
+    """
+    return score_rule(settings).make(settings, counts)
 
 
 def rule_for(phases: Sequence[RulePhase], counts: LabelCounts) -> CombinationRule:
@@ -149,13 +122,13 @@ def rule_for(phases: Sequence[RulePhase], counts: LabelCounts) -> CombinationRul
         MethodError: a phase names sites that the run does not have.
     """
     if len(phases) == 1 and phases[0].sites is None:
-        return RULES[phases[0].rule](counts)
+        return make_rule(phases[0].rule, counts)
     return schedule(phases, counts)
 
 
 def schedule(phases: Sequence[RulePhase], counts: LabelCounts) -> CombinationRule:
     """Rules that take turns as t falls, each with all sites or some; log densities are followed throughout."""
-    parts = [(phase.below, RULES[phase.rule](counts), _phase_members(phase, counts)) for phase in phases]
+    parts = [(phase.below, make_rule(phase.rule, counts), _phase_members(phase, counts)) for phase in phases]
 
     def combine(state: RuleState, answers: ScoreAnswers, move: SolverStep) -> Tensor:
         _, rule, members = [part for part in parts if move.t <= part[0] + 1e-9][-1]

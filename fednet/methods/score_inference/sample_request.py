@@ -7,18 +7,19 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fednet.methods.sample_request import SampleRequest
-from fednet.methods.score_inference.config import RuleName
+from fednet.rules.contract import RuleSettings
+from fednet.rules.registry import ScoreRuleSettings
 
 
 class ScoreSampleRequest(SampleRequest):
     """What a guest asks for.
 
     Attributes:
-        rule: how the sites' scores are combined.
+        rule: how the sites' scores are combined: a registered name, or the path of a module.
         sampler: the sampler, with its default settings.
         guidance: classifier-free guidance, 1 for none.
     """
 
-    rule: RuleName = "mixture"
+    rule: ScoreRuleSettings = RuleSettings(kind="mixture")
     sampler: Literal["ode", "euler-maruyama", "predictor-corrector"] = "euler-maruyama"
     guidance: Annotated[float, Field(ge=0.0)] = 1.0

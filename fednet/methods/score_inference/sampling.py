@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fednet.api import Ask, Network, Progress
 from fednet.data.classes import labels_of
+from fednet.diffusion.combination import LabelCounts
 from fednet.diffusion.sampler_config import SamplerConfig
 from fednet.diffusion.sampling import SampledTrajectory
 from fednet.diffusion.sampling import sample as solve
@@ -23,7 +24,7 @@ from fednet.methods.common.inputs import described
 from fednet.methods.score_inference.config import ArmConfig, SamplesConfig
 from fednet.methods.score_inference.federated_score import FederatedScore
 from fednet.methods.score_inference.messages import ScoreCapabilities, read_score_capabilities
-from fednet.methods.score_inference.rules import LabelCounts, rule_for
+from fednet.methods.score_inference.rules import rule_for
 from fednet.methods.score_inference.sample_request import ScoreSampleRequest
 from fednet.reporting.samples import SampleBatch
 from fednet.reporting.summary import ParticipationAccount
@@ -71,14 +72,15 @@ def sample(network: Network, request: ScoreSampleRequest, progress: Progress) ->
     """
     capabilities = read_score_capabilities(network.capabilities)
     first = next(iter(capabilities.values()))
-    if not first.conditional and (request.labels is not None or request.rule == "label-count"):
-        raise MethodError("the sites' models are unconditional: ask without labels, and not by label-count")
+    arm = ArmConfig(rule=request.rule, guidance=request.guidance)
+    if not first.conditional and (request.labels is not None or arm.needs_labels):
+        raise MethodError("the sites' models are unconditional: ask without labels, guidance and rules for labels")
     size = {"per_label": request.count, "labels": request.labels} if first.conditional else {"total": request.count}
     samples = sample_arm(
-        ArmConfig(rule=request.rule, guidance=request.guidance),
+        arm,
         _SAMPLER.validate_python({"kind": request.sampler}),
         SamplesConfig.model_validate(size),
-        name=request.rule,
+        name=request.rule.kind,
         ask=network.ask,
         capabilities=capabilities,
         seed=request.seed,

@@ -10,18 +10,19 @@ from torch import Tensor
 
 from fednet.errors import MethodError
 from fednet.federated import chunkwise, hash_tree, robust, state_file
-from fednet.federated.aggregation import reduce
 from fednet.federated.blocks import BLOCK
 from fednet.federated.chunkwise import ChunkReduction, InvalidChunk, check_chunk
-from fednet.federated.config import Krum, Mean, Median, RuleConfig, TrimmedMean
+from fednet.federated.config import Krum, Mean, Median, TrimmedMean
 from fednet.federated.hash_tree import HashTree, chunk_count, chunk_size
 from fednet.federated.state import digest, pack
 from fednet.federated.state_file import Layout, PackedState, StateFile
+from fednet.federated.update_rules import reduce
 from fednet.privacy.masking import sum_masked
+from fednet.rules.contract import RuleSettings
 
 Draw = Callable[..., dict[str, Tensor]]
 WEIGHTS = {"a": 2.0, "b": 5.0, "c": 0.3, "d": 1.0, "e": 7.0}
-RULES: list[RuleConfig] = [
+RULES: list[RuleSettings] = [
     Mean(), Median(), TrimmedMean(trim=0.2), TrimmedMean(trim=0.0), Krum(byzantine=1), Krum(byzantine=1, keep=2),
 ]  # fmt: skip
 
@@ -32,7 +33,7 @@ def _chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(module, "CHUNK", request.param)
 
 
-def reduced(rule: RuleConfig | None, states: Mapping[str, dict[str, Tensor]]) -> PackedState:
+def reduced(rule: RuleSettings | None, states: Mapping[str, dict[str, Tensor]]) -> PackedState:
     """The states, reduced chunk by chunk."""
     files = [StateFile(states[name]) for name in sorted(states)]
     layout = files[0].layout
@@ -50,7 +51,7 @@ def reduced(rule: RuleConfig | None, states: Mapping[str, dict[str, Tensor]]) ->
 
 @pytest.mark.usefixtures("_chunks")
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_chunks_are_the_whole(state: Draw, rule: RuleConfig) -> None:
+def test_chunks_are_the_whole(state: Draw, rule: RuleSettings) -> None:
     states = {name: state(seed, 2 * BLOCK + 13) for seed, name in enumerate(WEIGHTS)}
     packed = reduced(rule, states)
     assert digest(reduce(rule, states, WEIGHTS)) == digest(packed.state) == packed.tree.root

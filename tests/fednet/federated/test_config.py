@@ -30,7 +30,7 @@ def test_what_works_survives_its_text(settings: dict[str, Any]) -> None:
     ("settings", "says"),
     [
         ({"rule": {"kind": "krum"}, "transport": "sharded"}, "set `transport: mesh`"),
-        ({"rule": {"kind": "mode"}}, "'mean', 'median', 'trimmed-mean', 'krum'"),
+        ({"rule": {"kind": "mode"}}, "'krum', 'mean', 'median', 'trimmed-mean'"),
         ({"rule": {"kind": "trimmed-mean", "trim": 0.5}}, "less than 0.5"),
         ({"rule": {"kind": "krum", "byzantine": -1}}, "greater than or equal to 0"),
         ({"server": {"kind": "momentum", "beta": 1.0}}, "less than 1"),

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fednet.errors import MethodError
+from fednet.federated import robust
 from fednet.federated.averaging import weighted_mean
 from fednet.federated.blocks import BLOCK
-from fednet.federated.robust import coordinate_median, krum, krum_scores, trimmed_mean
+from fednet.federated.config import Krum, Median, TrimmedMean
 from fednet.federated.state import digest
+from fednet.federated.update_rules import reduce
+from fednet.rules.contract import RuleSettings
 
 Draw = Callable[..., dict[str, Tensor]]
 States = Mapping[str, dict[str, Tensor]]
@@ -29,6 +32,26 @@ def honest(count: int, length: int = 50) -> dict[str, dict[str, Tensor]]:
         f"h{index}": {"w": torch.randn(length, generator=generator), "n": torch.tensor(10 + index)}
         for index in range(count)
     }
+
+
+def reduced(rule: RuleSettings, states: States) -> dict[str, Tensor]:
+    return reduce(rule, states, dict.fromkeys(states, 1.0))
+
+
+def coordinate_median(states: States) -> dict[str, Tensor]:
+    return reduced(Median(), states)
+
+
+def trimmed_mean(states: States, trim: float) -> dict[str, Tensor]:
+    return reduced(TrimmedMean(trim=trim), states)
+
+
+def krum(states: States, byzantine: int, keep: int) -> dict[str, Tensor]:
+    return reduced(Krum(byzantine=byzantine, keep=keep), states)
+
+
+def krum_scores(states: States, byzantine: int) -> dict[str, float]:
+    return robust.krum_scores(sorted(states), robust.squared_distances(states), byzantine)
 
 
 def stacked(states: States, key: str) -> np.ndarray:

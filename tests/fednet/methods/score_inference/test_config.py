@@ -14,7 +14,7 @@ from fednet.methods.score_inference.config import ArmConfig, RulePhase, SamplesC
 
 def test_the_default_compares_mean_and_mixture() -> None:
     config = ScoreInferenceConfig()
-    assert {name: arm.rule for name, arm in config.arms.items()} == {"mean": "mean", "mixture": "mixture"}
+    assert [arm.phases()[0].rule.kind for arm in config.arms.values()] == list(config.arms) == ["mean", "mixture"]
     assert config.samples.count == 300
     assert not config.model.conditional
 
@@ -31,7 +31,8 @@ def test_a_schedule_of_rules() -> None:
     phases = [{"below": 1, "rule": "mean", "sites": ["a1"]}, {"below": 0.4, "rule": "mixture"}]
     arm = ArmConfig.model_validate({"rule": phases})
     assert arm.phases() == (RulePhase(below=1, rule="mean", sites=("a1",)), RulePhase(below=0.4, rule="mixture"))
-    assert arm.rules() == {"mean", "mixture"}
+    assert not arm.needs_labels
+    assert ArmConfig.model_validate({"rule": [*phases, {"below": 0.1, "rule": "label-count"}]}).needs_labels
     assert ArmConfig(rule="median").phases() == (RulePhase(below=1, rule="median"),)
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from fednet.api import NullProgress, Question, Replies
+from fednet.diffusion.combination import LabelCounts
 from fednet.diffusion.sde import VP
 from fednet.errors import MethodError
 from fednet.methods.score_inference.federated_score import FederatedScore
-from fednet.methods.score_inference.rules import LabelCounts
 from fednet.reporting.summary import ParticipationAccount
 
 X = torch.zeros(2, 1, 2, 2)

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
-from fednet.diffusion.combination import CombinationRule, ScoreAnswers, SolverStep
+from fednet.diffusion.combination import CombinationRule, LabelCounts, ScoreAnswers, SolverStep
 from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
 from fednet.diffusion.sampling import SampledTrajectory, sample
 from fednet.diffusion.sde import VE, VP, SubVP
 from fednet.errors import MethodError
-from fednet.methods.score_inference.config import RuleName, RulePhase
-from fednet.methods.score_inference.rules import RULES, LabelCounts, rule_for
+from fednet.methods.score_inference.config import RulePhase
+from fednet.methods.score_inference.rules import make_rule, rule_for
+from fednet.rules import registry
+from fednet.rules.contract import RuleSettings
 from fednet.seeds import generator
 
+RULES = {name: partial(make_rule, RuleSettings(kind=name)) for name in registry.names("scores")}
 SDE200 = EulerMaruyama(steps=200)
 SAMPLERS = [SDE200, ODE(), ODE(method="rk4", steps=40), PredictorCorrector(steps=120)]
 WIDE = VE(sigma=400)  # its prior is centred at 0 and its marginals are not: only a wide one starts all sites equal
@@ -62,7 +66,7 @@ def test_three_unequal_components_keep_their_shares(gaussians: Callable[..., Any
 
 @pytest.mark.parametrize("config", [ODE(rtol=1e-5, atol=1e-5), *SAMPLERS[2:], SDE200], ids=name)
 @pytest.mark.parametrize("rule", sorted(RULES))
-def test_equal_models_federate_to_the_single_model(gaussians: Callable[..., Any], rule: RuleName, config: Any) -> None:
+def test_equal_models_federate_to_the_single_model(gaussians: Callable[..., Any], rule: str, config: Any) -> None:
     sizes = (3, 1, 2)
     labels = torch.zeros(500, dtype=torch.int64)
     many = draw(gaussians(VP(), (1.0,) * 3, (0.5,) * 3), RULES[rule](label_counts(*sizes, labels=labels)), config, 500)
@@ -242,7 +246,7 @@ def test_the_median_ignores_a_faulty_agent() -> None:
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))
-def test_rules_are_pure(rule: RuleName) -> None:
+def test_rules_are_pure(rule: str) -> None:
     made, random = RULES[rule](label_counts(1, 2, labels=None)), generator(0, "answers")
     scores, divergences = torch.randn(2, 4, 3, generator=random), torch.randn(2, 4, generator=random)
     answers, state = ScoreAnswers(scores.clone(), torch.tensor([True, True]), divergences.clone()), made.init(4)

@@ -16,9 +16,9 @@ from fednet.errors import MethodError
 from fednet.federated.local_network import local_ask
 from fednet.methods.score_inference.config import ArmConfig, SamplesConfig
 from fednet.methods.score_inference.messages import ScoreCapabilities, read_score_capabilities
-from fednet.methods.score_inference.rules import RULES
 from fednet.methods.score_inference.sampling import requested_labels, sample_arm
 from fednet.reporting.summary import LostNode
+from fednet.rules import registry
 
 SAMPLERS = [ODE(method="rk4", steps=2), EulerMaruyama(steps=3), PredictorCorrector(steps=2)]
 
@@ -51,7 +51,7 @@ def test_every_rule_draws_with_every_sampler_and_replays(
     federation: Callable[..., Any], small_config: Callable[..., Any], sampler: Any
 ) -> None:
     made = federation(small_config(model={"conditional": True}))
-    for rule in RULES:
+    for rule in registry.names("scores"):
         one, two = (drawn(made, rule, sampler) for _ in range(2))
         assert one.images.shape == (6, 1, 4, 4)
         assert float(one.images.abs().max()) <= 1
@@ -70,7 +70,7 @@ def test_a_single_agent_is_its_own_federation_under_every_rule(
 ) -> None:
     made = federation(small_config(model={"conditional": True}), count=1)
     plain = drawn(made)
-    for rule in RULES:
+    for rule in registry.names("scores"):
         torch.testing.assert_close(drawn(made, rule).images, plain.images, atol=1e-5, rtol=0)
 
 
