@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import fednet
-from launch.commands import check, data, examples, fid, init, keys, node, sample
+from launch.commands import check, data, examples, fid, init, keys, node, render, sample
 from launch.commands import launch as launch_command
 from launch.commands.methods import RootGroup
 from launch.errors import DEBUG
@@ -42,6 +42,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(keys.app, name="keys")
+app.add_typer(render.app, name="render")
 
 
 def _print_version(wanted: bool) -> None:

@@ -90,12 +90,8 @@ def data_digest(loaded: LoadedConfig, names: Sequence[str] | None = None) -> str
         names: whose data, with what the driver measures with; None for all nodes of this machine.
     """
     listed = hashlib.sha256()
-    names = nodes_here(loaded) if names is None else names
-    sets = [data_config(loaded, use) for use in data_uses(loaded, names)]
-    if DRIVER in names:
-        sets.append(getattr(getattr(loaded.method, "measure", None), "data", None))
-    for data in sets:
-        if data is None or data.root is None:
+    for data in data_sets(loaded, nodes_here(loaded) if names is None else names):
+        if data.root is None:
             continue
         root = data.root.expanduser()
         for path in sorted(root.rglob("*")):
@@ -103,6 +99,14 @@ def data_digest(loaded: LoadedConfig, names: Sequence[str] | None = None) -> str
                 state = path.stat()
                 listed.update(f"{path.relative_to(root)}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
     return listed.hexdigest()
+
+
+def data_sets(loaded: LoadedConfig, names: Sequence[str]) -> Iterator[DataConfig]:
+    """The data sets of nodes, with what the driver measures with; those of several nodes once."""
+    sets = [data_config(loaded, use) for use in data_uses(loaded, names)]
+    if DRIVER in names:
+        sets.append(getattr(getattr(loaded.method, "measure", None), "data", None))
+    return (data for data in sets if data is not None)
 
 
 def data_problem(loaded: LoadedConfig, use: DataUse, hint: str) -> ConfigProblem:

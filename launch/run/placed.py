@@ -45,7 +45,7 @@ def run_placed(source: str, listen: str | None = None) -> None:
 
 def _from_input() -> NodeFile:
     # No buffer: the thread that waits would hold its lock when the process ends.
-    stream = open(0, "rb", buffering=0, closefd=False)  # noqa: PTH123, SIM115 - a descriptor of the process
+    stream = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - a descriptor of the process
     line = stream.readline(MAX_BYTES + 2)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # signals are for the main thread
     threading.Thread(target=_hold, args=(stream,), name="lifeline", daemon=True).start()
