@@ -24,16 +24,32 @@ So such a rule takes its steps with q = 0 (`SolverStep.as_path`), and `symmetric
 At t = 1 all p_k are nearly N(alpha m_k, std^2), alike but for their means: log p_k = -std^2 |s_k|^2 / 2 up to a common
 constant (`initial_log_density`). Where alpha(1) is nearly 0, as for VP and sub-VP, they start equal.
 
+A deterministic solver that takes few, long steps follows no path that a formula of small steps could use. But log
+p_k(x, t) is a function of the end points, so any smooth path between them will do. With y = x / alpha and r = std^2 /
+alpha^2 the density of y is p_k(x_0) convolved with N(0, r), and in its natural parameters eta = y / r, rho = 1 / r
+
+    log p_k = log sum over x_0 of p_k(x_0) exp(<eta, x_0> - rho |x_0|^2 / 2) + (the same for all agents)
+    d log p_k = <D_k, d eta> - (|D_k|^2 + tr Cov_k) / 2 d rho
+
+with D_k = (x + std^2 s_k) / alpha, the denoised x, and tr Cov_k = r (d + std^2 div s_k), the trace of the covariance of
+x_0 given x. The noise in x, which is common to all agents, is gone. `path_change` integrates it along the straight line
+between two points, for D_k and tr Cov_k linear in the log signal-to-noise ratio: of second order, and exact where x_0
+is known already.
+
 Source: Skreta et al. 2024 (arXiv 2412.17762), theorem 1 for the reverse SDE; the general q follows from the same
 lemma.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from fednet.diffusion.combination import ScoreAnswers, SolverStep
+from fednet.diffusion.sde import SDE
 
 
 def inner(a: Tensor, b: Tensor) -> Tensor:
@@ -69,6 +85,50 @@ def initial_log_density(answers: ScoreAnswers, std: float) -> Tensor:
     """Log densities (agents, n) at t = 1 of agents whose data is small beside the noise, up to a common constant."""
     log_p = -0.5 * std**2 * inner(answers.scores, answers.scores)
     return log_p - log_p.max(0).values
+
+
+@dataclass(frozen=True)
+class PathPoint:
+    """A point (x, t) in the natural parameters of the densities, and what the agents answer there; in float64.
+
+    Attributes:
+        eta: alpha x / std^2, (n, ...).
+        rho: alpha^2 / std^2, the signal-to-noise ratio.
+        denoised: (agents, n, ...), E[x_0 | x] of every agent.
+        square: (agents, n), E[|x_0|^2 | x].
+    """
+
+    eta: Tensor
+    rho: float
+    denoised: Tensor
+    square: Tensor
+
+    @staticmethod
+    def at(sde: SDE, x: Tensor, t: float, answers: ScoreAnswers) -> PathPoint:
+        """The point of these answers.
+
+        Raises:
+            ValueError: the answers have no divergences.
+        """
+        if answers.divergences is None:
+            raise ValueError(
+                "log densities along a path need the divergences of the scores: query with divergence=True"
+            )
+        alpha, std = (float(value) for value in sde.marginal(torch.tensor(t, dtype=torch.float64)))
+        x, scores, ratio = x.double(), answers.scores.double(), (std / alpha) ** 2
+        denoised = (x + std**2 * scores) / alpha
+        spread = ratio * (x[0].numel() + std**2 * answers.divergences.double())
+        return PathPoint(x * (alpha / std**2), 1 / ratio, denoised, inner(denoised, denoised) + spread)
+
+
+def path_change(start: PathPoint, end: PathPoint) -> Tensor:
+    """The change of log p_k between two points, without the part common to all agents; (agents, n), float32."""
+    width = math.log(end.rho / start.rho)  # twice that of log(alpha / std)
+    late = 0.5 if abs(width) < 1e-6 else 1.0 / -math.expm1(-width) - 1.0 / width
+    denoised = torch.lerp(start.denoised, end.denoised, late)
+    square = torch.lerp(start.square, end.square, late)
+    change = inner(denoised, (end.eta - start.eta)[None]) - 0.5 * (end.rho - start.rho) * square
+    return (change - change.mean(0)).float()
 
 
 def equalising_weights(state: Tensor, answers: ScoreAnswers, move: SolverStep, counts: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Configuration of the samplers in `fednet.diffusion.sampling`; imports no torch."""
+"""Configuration of the samplers in `fednet.diffusion.sampling` and `few_steps`; imports no torch."""
 
 from __future__ import annotations
 
@@ -52,5 +52,33 @@ class PredictorCorrector(_Settings):
     snr: float = Field(default=0.1, gt=0.0, le=1.0)
 
 
-SamplerConfig = Annotated[ODE | EulerMaruyama | PredictorCorrector, Field(discriminator="kind")]
-"""One of the three, discriminated by `kind`."""
+class _FewSteps(_Settings):
+    """A deterministic solver of the probability-flow ODE in few steps.
+
+    Attributes:
+        steps: number of steps, the denoising step at the end not counted.
+        spacing: of the steps from t = 1 to t = eps: even in log(std / alpha), or in its rho-th root (Karras et al.
+            2022, eq. 5), which takes shorter steps at low noise.
+        rho: of `karras`.
+    """
+
+    steps: int = Field(default=20, ge=1)
+    spacing: Literal["log-snr", "karras"] = "log-snr"
+    rho: float = Field(default=7.0, gt=0.0)
+
+
+class DPMSolver(_FewSteps):
+    """DPM-Solver++ (2M), one evaluation a step (Lu et al. 2022, arXiv 2211.01095)."""
+
+    kind: Literal["dpm-solver++"] = "dpm-solver++"
+
+
+class Heun(_FewSteps):
+    """Heun's second-order method in std / alpha, two evaluations a step (Karras et al. 2022, arXiv 2206.00364)."""
+
+    kind: Literal["heun"] = "heun"
+    spacing: Literal["log-snr", "karras"] = "karras"
+
+
+SamplerConfig = Annotated[ODE | EulerMaruyama | PredictorCorrector | DPMSolver | Heun, Field(discriminator="kind")]
+"""One of these, discriminated by `kind`."""

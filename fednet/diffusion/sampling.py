@@ -1,7 +1,7 @@
 """Samplers: SDE and ODE solvers from noise at t = 1 to samples, with a rule's combined score.
 
-Each is a plain function of a score function, a rule, an SDE and a latent. Each ends at t = eps with a denoising step
-(Tweedie's formula), which removes the remaining noise.
+Each is a plain function of a score function, a rule, an SDE and a latent; those for few steps are in `few_steps`. Each
+ends at t = eps with a denoising step (Tweedie's formula), which removes the remaining noise.
 
 Source: Song et al. 2021 (arXiv 2011.13456), algorithms 1 to 5 and section 4.3; torchdiffeq for the ODE. The Langevin
 step follows their algorithm 5 with the expected instead of the measured norms, eps = 2 (snr std(t))^2: it then does
@@ -11,35 +11,22 @@ not depend on the other samples of the batch.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from fednet.diffusion.combination import CombinationRule, RuleState, ScoreAnswers, ScoreFunction, SolverStep
+from fednet.diffusion.combination import CombinationRule, ScoreFunction, SolverStep
 from fednet.diffusion.density import initial_log_density
-from fednet.diffusion.sampler_config import ODE, PredictorCorrector, SamplerConfig
+from fednet.diffusion.few_steps import few_steps
+from fednet.diffusion.sampler_config import ODE, DPMSolver, Heun, PredictorCorrector, SamplerConfig
 from fednet.diffusion.sde import SDE
+from fednet.diffusion.trajectory import SampledTrajectory, Trajectory, flow_step
 from fednet.errors import SolverError
 
 LONGEST_STEP = 0.2
 """Longest step of dopri5: near t = 1 a VP flow hardly moves, and from there it would step right over the rest (a
 variance of .65 instead of 1 was measured)."""
-
-
-@dataclass(frozen=True)
-class SampledTrajectory:
-    """The result of a sampler.
-
-    Attributes:
-        x: the denoised samples, of the latent's shape.
-        state: the rule's state at t = eps, log densities included.
-        evaluations: number of queries, the denoising step included.
-    """
-
-    x: Tensor
-    state: RuleState
-    evaluations: int
 
 
 def sample(
@@ -75,18 +62,20 @@ def sample(
     if rule.follows_density and sde.remembers:
         answers, std = query(latent, 1.0), float(sde.marginal(torch.ones((), dtype=torch.float64))[1])
         start, evaluations = rule.admit(start.at(initial_log_density(answers, std)), answers), 1
-    trajectory = _Trajectory(query, rule, latent, start, evaluations)
+    trajectory = Trajectory(query, rule, latent, start, evaluations)
     if isinstance(config, ODE):
         return _probability_flow(trajectory, sde, config)
+    if isinstance(config, DPMSolver | Heun):
+        return few_steps(trajectory, sde, config)
     corrections = config.corrections if isinstance(config, PredictorCorrector) else 0
     for t, span in _times(sde, config.steps):
-        trajectory.step(reverse_step(sde, trajectory.x, t, span, random))
+        trajectory.step(sde, reverse_step(sde, trajectory.x, t, span, random))
         for _ in range(corrections):
-            trajectory.step(langevin_step(sde, trajectory.x, t - span, config.snr, random))  # type: ignore[union-attr]
+            trajectory.step(sde, langevin_step(sde, trajectory.x, t - span, config.snr, random))  # type: ignore[union-attr]
     return trajectory.denoised(sde, reverse_step(sde, trajectory.x, sde.eps, sde.eps))
 
 
-def _probability_flow(trajectory: _Trajectory, sde: SDE, config: ODE) -> SampledTrajectory:
+def _probability_flow(trajectory: Trajectory, sde: SDE, config: ODE) -> SampledTrajectory:
     """The probability-flow ODE dx/dtau = -f + g^2/2 s.
 
     The log densities of rules that follow them are integrated as part of the solver's state, with the divergences
@@ -134,46 +123,10 @@ def langevin_step(sde: SDE, x: Tensor, t: float, snr: float, random: torch.Gener
     return SolverStep(t, 1.0, None, 0.0, q, math.sqrt(q) * _normal(x, random))
 
 
-def flow_step(sde: SDE, x: Tensor, t: float) -> SolverStep:
-    """The probability flow at (x, t), as a rate: q = 0, span 1, no noise."""
-    at = torch.tensor(t, dtype=torch.float64)
-    return SolverStep(t, 1.0, float(sde.drift_rate(at)) * x, float(sde.diffusion(at)) ** 2, 0.0)
-
-
-class _Trajectory:
-    """A trajectory: x, the rule's state, and the number of queries so far."""
-
-    def __init__(
-        self, query: ScoreFunction, rule: CombinationRule, x: Tensor, state: RuleState, evaluations: int
-    ) -> None:
-        self.query, self.rule, self.x, self.state, self.evaluations = query, rule, x, state, evaluations
-
-    def ask(self, x: Tensor, move: SolverStep) -> ScoreAnswers:
-        """The agents' answers at x where a step begins."""
-        answers = self.query(x, move.t, self.rule.needs_divergence(move))
-        self.evaluations += 1
-        return answers
-
-    def step(self, move: SolverStep) -> None:
-        answers = self.ask(self.x, move)
-        self.state = self.rule.admit(self.state, answers)
-        dx = move.displacement(self.rule.combine(self.state, answers, move))
-        self.state = replace(self.rule.advance(self.state, answers, move, dx), begun=True)
-        self.x = self.x + dx
-
-    def denoised(self, sde: SDE, move: SolverStep) -> SampledTrajectory:
-        """E[x_0 | x_t] = (x + std^2 s) / alpha, with the score as the rule combines it for `move`."""
-        answers = self.ask(self.x, move)
-        self.state = self.rule.admit(self.state, answers)
-        score = self.rule.combine(self.state, answers, move)
-        alpha, std = sde.marginal(torch.tensor(move.t, dtype=torch.float64))
-        return SampledTrajectory((self.x + float(std) ** 2 * score) / float(alpha), self.state, self.evaluations)
-
-
 class _Flow:
     """The right-hand side that torchdiffeq integrates: tau -> (dx/dtau, d log p/dtau)."""
 
-    def __init__(self, trajectory: _Trajectory, sde: SDE, config: ODE) -> None:
+    def __init__(self, trajectory: Trajectory, sde: SDE, config: ODE) -> None:
         self.trajectory, self.sde, self.config, self.t = trajectory, sde, config, 1.0
 
     def __call__(self, tau: Tensor, y: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -21,5 +21,5 @@ class ScoreSampleRequest(SampleRequest):
     """
 
     rule: ScoreRuleSettings = RuleSettings(kind="mixture")
-    sampler: Literal["ode", "euler-maruyama", "predictor-corrector"] = "euler-maruyama"
+    sampler: Literal["ode", "euler-maruyama", "predictor-corrector", "dpm-solver++", "heun"] = "euler-maruyama"
     guidance: Annotated[float, Field(ge=0.0)] = 1.0

@@ -17,8 +17,8 @@ from fednet.api import Ask, Network, Progress
 from fednet.data.classes import labels_of
 from fednet.diffusion.combination import LabelCounts
 from fednet.diffusion.sampler_config import SamplerConfig
-from fednet.diffusion.sampling import SampledTrajectory
 from fednet.diffusion.sampling import sample as solve
+from fednet.diffusion.trajectory import SampledTrajectory
 from fednet.errors import MethodError
 from fednet.methods.common.inputs import described
 from fednet.methods.score_inference.config import ArmConfig, SamplesConfig

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from fednet.diffusion.combination import ScoreAnswers, SolverStep
 from fednet.diffusion.density import equalising_weights, log_density_change
-from fednet.diffusion.sampling import flow_step, langevin_step, reverse_step
+from fednet.diffusion.sampling import langevin_step, reverse_step
 from fednet.diffusion.sde import SDE, VE, VP, SubVP
+from fednet.diffusion.trajectory import flow_step
 from fednet.seeds import generator
 
 DIMENSIONS = 3

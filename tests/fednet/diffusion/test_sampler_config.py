@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
+from fednet.diffusion.sampler_config import ODE, DPMSolver, EulerMaruyama, Heun, PredictorCorrector, SamplerConfig
 
-ADAPTER: TypeAdapter[ODE | EulerMaruyama | PredictorCorrector] = TypeAdapter(SamplerConfig)
+ADAPTER: TypeAdapter[ODE | EulerMaruyama | PredictorCorrector | DPMSolver | Heun] = TypeAdapter(SamplerConfig)
 
 
 def test_the_kind_chooses_the_sampler() -> None:
     assert ADAPTER.validate_python({"kind": "ode", "rtol": 1e-5}) == ODE(rtol=1e-5)
     assert ADAPTER.validate_python({"kind": "euler-maruyama", "steps": 3}) == EulerMaruyama(steps=3)
+    assert ADAPTER.validate_python({"kind": "dpm-solver++", "steps": 8}) == DPMSolver(steps=8)
+    assert ADAPTER.validate_python({"kind": "heun"}) == Heun(steps=20, spacing="karras")
     assert isinstance(ADAPTER.validate_python({"kind": "predictor-corrector"}), PredictorCorrector)
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from fednet.diffusion.combination import CombinationRule, RuleState, ScoreAnswers, ScoreFunction, SolverStep
-from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
-from fednet.diffusion.sampling import SampledTrajectory, sample
+from fednet.diffusion.sampler_config import ODE, DPMSolver, EulerMaruyama, Heun, PredictorCorrector, SamplerConfig
+from fednet.diffusion.sampling import sample
 from fednet.diffusion.sde import SDE, VE, VP, SubVP
+from fednet.diffusion.trajectory import SampledTrajectory
 from fednet.errors import SolverError
 from fednet.seeds import generator
 
@@ -23,6 +24,8 @@ SAMPLERS: list[SamplerConfig] = [
     ODE(method="rk4", steps=40),
     EulerMaruyama(steps=200),
     PredictorCorrector(steps=120),
+    DPMSolver(steps=20),
+    Heun(steps=30),
 ]
 
 
@@ -75,6 +78,8 @@ def test_fixed_steps_cost_what_they_should(gaussians: Any) -> None:
         drawn = draw(gaussians(VP(), (0.0,), (1.0,)), VP(), ODE(method=method, steps=10), count=5)
         assert drawn.evaluations == 10 * stages + 1
     assert draw(gaussians(VP(), (0.0,), (1.0,)), VP(), EulerMaruyama(steps=10), count=5).evaluations == 11
+    assert draw(gaussians(VP(), (0.0,), (1.0,)), VP(), DPMSolver(steps=10), count=5).evaluations == 11
+    assert draw(gaussians(VP(), (0.0,), (1.0,)), VP(), Heun(steps=10), count=5).evaluations == 21
     corrected = PredictorCorrector(steps=10, corrections=2)
     assert draw(gaussians(VP(), (0.0,), (1.0,)), VP(), corrected, count=5).evaluations == 31
 

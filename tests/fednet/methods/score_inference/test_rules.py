@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from fednet.diffusion.combination import CombinationRule, LabelCounts, ScoreAnswers, SolverStep
-from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
-from fednet.diffusion.sampling import SampledTrajectory, sample
+from fednet.diffusion.sampler_config import ODE, DPMSolver, EulerMaruyama, Heun, PredictorCorrector, SamplerConfig
+from fednet.diffusion.sampling import sample
 from fednet.diffusion.sde import VE, VP, SubVP
+from fednet.diffusion.trajectory import SampledTrajectory
 from fednet.errors import MethodError
 from fednet.methods.score_inference.config import RulePhase
 from fednet.methods.score_inference.rules import make_rule, rule_for
@@ -23,7 +24,14 @@ from fednet.seeds import generator
 
 RULES = {name: partial(make_rule, RuleSettings(kind=name)) for name in registry.names("scores")}
 SDE200 = EulerMaruyama(steps=200)
-SAMPLERS = [SDE200, ODE(), ODE(method="rk4", steps=40), PredictorCorrector(steps=120)]
+SAMPLERS = [
+    SDE200,
+    ODE(),
+    ODE(method="rk4", steps=40),
+    PredictorCorrector(steps=120),
+    DPMSolver(steps=40),
+    Heun(steps=40),
+]
 WIDE = VE(sigma=400)  # its prior is centred at 0 and its marginals are not: only a wide one starts all sites equal
 MOVE = SolverStep(0.5, 0.01, None, g2=1.0, q=1.0)
 
