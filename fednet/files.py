@@ -7,8 +7,11 @@ folders of 0700), since it may be a site's state or contribution; results are `s
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +55,19 @@ def write_whole(path: Path, content: bytes | memoryview, *, durable: bool = Fals
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keeps other processes from changing a file between reading and writing, by a lock beside it.
+
+    Raises:
+        OSError: the lock cannot be created.
+    """
+    make_folder(path.parent, durable=True)
+    with _open(path.with_name(f"{path.name}.lock"), 0, shared=False) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def make_folder(path: Path, *, durable: bool = False, shared: bool = False) -> None:

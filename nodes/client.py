@@ -63,17 +63,18 @@ async def run_client(
     for capability in (query_responder, capability_publisher, directory, blobs, round_service, exchange_peer):
         node.add(capability)
     progress = ThreadProgress(progress_publisher(node))
+    method = registry.find(spec.method)
     site = SiteContext(spec.name, spec.index, spec.count, spec.seed, spec.device, spec.folder)
     try:
         async with node:
-            make = make or partial(registry.find(spec.method).site, spec.config, site, spec.site)
+            make = make or partial(method.site, spec.config, site, spec.site)
             agent = await run_until_stopped(stop, progress, compute.run(make))
             if isinstance(agent, Announcer):
                 statements = _Statements(spec.name, capability_publisher, directory)
                 agreeing = _agree(agent, compute, statements, progress)
                 await run_until_stopped(stop, progress, asyncio.ensure_future(agreeing))
             card = await run_until_stopped(stop, progress, compute.run(partial(agent.prepare, progress)))
-            query_responder.open(agent)
+            query_responder.open(agent, method.questions)
             if isinstance(agent, Participant):
                 await round_service.open(agent)
             await exchange_peer.open(agent)

@@ -81,7 +81,6 @@ def test_no_module_is_searched_for_a_name_that_is_not_written_here() -> None:
 WRITES = {
     "fednet/files.py",
     "fednet/methods/cmtii/model_cache.py",  # an empty file to lock
-    "fednet/privacy/ledger.py",  # the same
     "launch/commands/init.py",  # a new method's source
     "launch/run/fork_server.py",  # a pipe
 }

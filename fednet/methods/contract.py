@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, TypeVar, runtime_checkable
 
+from fednet.methods.common.disclosure import Disclosure, question_names
+
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
@@ -176,6 +178,8 @@ class Method:
         preload: modules that `site` and `job` import, which the launcher's fork server imports once for all nodes.
         extra: what installs the libraries that it requires beside the core, for example `fednet[diffusion]`.
         requires: the top-level modules of these libraries.
+        disclosures: everything that leaves a site, beside `fednet.methods.common.disclosure.COMMON`; a question that is
+            not among them is not answered.
     """
 
     name: str
@@ -190,3 +194,9 @@ class Method:
     preload: tuple[str, ...] = ()
     extra: str = ""
     requires: tuple[str, ...] = ()
+    disclosures: tuple[Disclosure, ...] = ()
+
+    @property
+    def questions(self) -> frozenset[str]:
+        """The questions that a site answers."""
+        return question_names(self.disclosures)

@@ -15,11 +15,8 @@ configuration with one ledger may do, it pays anew before it releases anything.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,7 +24,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fednet.errors import PrivacyError
-from fednet.files import make_folder, write_whole
+from fednet.files import locked, write_whole
 from fednet.privacy.accounting import Accountant, Expense, Spent, affordable, spent
 
 Unit = Literal["example", "client"]
@@ -142,7 +139,7 @@ class PrivacyLedger:
             PrivacyError: the budget does not buy one step, or the ledger cannot be read.
             OSError: it cannot be written; then nothing may be released.
         """
-        with self._locked():
+        with locked(self.path):
             self._entries = self._read()
             before = self._reserved(key, wanted, private=private)
             steps = self._bought(wanted, budget, 1) if before is None else before.steps
@@ -163,7 +160,7 @@ class PrivacyLedger:
             PrivacyError: it had to be entered anew and the budget does not buy it, or the ledger cannot be read.
             OSError: it cannot be written; then nothing may be released.
         """
-        with self._locked():
+        with locked(self.path):
             self._entries = self._read()
             before = next((one for one in self._entries if _same_attempt(one, entry)), None)
             if before is None:
@@ -223,14 +220,6 @@ class PrivacyLedger:
     def _write(self, entries: tuple[LedgerEntry, ...]) -> None:
         text = json.dumps(_File(unit=self.unit, entries=entries).model_dump(), indent=1)
         write_whole(self.path, text.encode(), durable=True)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keeps other processes from entering something between reading and writing."""
-        make_folder(self.path.parent, durable=True)
-        with self.path.with_name(f"{self.path.name}.lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 def _same_attempt(one: LedgerEntry, other: LedgerEntry) -> bool:

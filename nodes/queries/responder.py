@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import partial
 
 from fednet.api import Question, Responder
@@ -32,6 +32,9 @@ MAX_OPEN = 16
 MAX_WAITING = 256
 """Questions of all requesters that may wait here: their tensors stay in memory until they are answered."""
 
+SHOWN = 40
+"""Characters of a question's name in a refusal."""
+
 _Requester = tuple[str, int]
 """A requester's name and incarnation: what an earlier life asked is not answered to the next."""
 
@@ -50,19 +53,27 @@ class QueryResponder:
         self._node = node
         self._compute = compute
         self._responder: Responder | None = None
+        self._questions: Container[str] = ()
         self._waiting: Counter[_Requester] = Counter()
         self._oldest: dict[_Requester, int] = {}
         self._lock = threading.Lock()
         self.handlers: Mapping[type[Message], Handler] = {QueryRequest: self._query}
 
-    def open(self, answerer: Responder) -> None:
-        """From now on questions are answered."""
-        self._responder = answerer
+    def open(self, answerer: Responder, questions: Container[str]) -> None:
+        """From now on questions are answered.
+
+        Args:
+            answerer: answers them.
+            questions: those that its method declares; every other one is refused.
+        """
+        self._responder, self._questions = answerer, questions
 
     def _query(self, envelope: Envelope, query: QueryRequest) -> None:
         requester, life = envelope.sender, (envelope.sender, envelope.incarnation)
         if self._responder is None:
             self._refuse(requester, query, "not ready yet")
+        elif query.task not in self._questions:
+            self._refuse(requester, query, f"the method declares no question {query.task[:SHOWN]!r}")
         elif self._waiting[life] >= MAX_OPEN:
             self._refuse(requester, query, f"{MAX_OPEN} of your questions are waiting here already")
         elif self._waiting.total() >= MAX_WAITING:

@@ -84,7 +84,7 @@ async def _worker(name: str, folder: str, join: str, bare_in: str, pipe: Connect
     node.add(query_responder)
     node.add(capability_publisher)
     async with node:
-        query_responder.open(Echo())
+        query_responder.open(Echo(), ("score",))
         capability_publisher.show("{}")
         echoing = asyncio.create_task(_bare_echo(sub, pub))
         await asyncio.to_thread(pipe.recv)

@@ -77,7 +77,7 @@ async def _worker(name: str, endpoints: Mapping[str, str], ring: Keyring, pipe: 
             node.add(query_responder)
             node.add(capability_publisher)
             await stack.enter_async_context(node)
-            query_responder.open(Echo())
+            query_responder.open(Echo(), ("score",))
             capability_publisher.show("{}")
         await asyncio.to_thread(pipe.recv)
     compute.close()

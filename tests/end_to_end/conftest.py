@@ -68,6 +68,7 @@ detector:
   alone: 3
   score: {reconstructions: 2, steps: 3, false_alarms: 0.2}
 flow: {first_epochs: 2, rounds: 2, detector_rounds: 1, tested: 8, pictured: 2, passes: 3}
+disclose: {calibrate: {pictures: 4}, evaluate: {}}
 """
 
 

@@ -143,7 +143,7 @@ async def _cluster(
                 node.add(responder)
                 node.add(capability_publisher)
                 await stack.enter_async_context(node)
-                responder.open(agent)
+                responder.open(agent, ("score",))
                 capability_publisher.show(capabilities[name])
                 first = first or node.address
             guest = Node(NodeSpec("guest", "guest", "equal", "tcp://127.0.0.1:0", join=(first,)), ZmqTransport())
@@ -189,6 +189,7 @@ SMALL = NoveltyConfig.model_validate(
         "data": {"name": "digits", "limit": 240},
         "classifier": {"epochs": 1},
         "detector": {"unet": {"channels": [8], "groups": 4, "attention": False}, "train": {"steps": 2}},
+        "disclose": {"evaluate": {"pictures": 2}},
     }
 )
 FEDERATIONS = {

@@ -29,6 +29,7 @@ SETTINGS: dict[str, Any] = {
     "learn": {"steps": 3, "batch": 8},
     "tune": {"generated": 6, "steps": 3, "batch": 8, "rank": 2},
     "report": {"views": 2},
+    "disclose": {"evaluate": {}, "leakage": {}},
 }
 CLUSTER = {"name": "words", "method": "cmtii", "seed": 3, "nodes": 3, "devices": {"threads": 1}}
 COMPARED = ("arms", "local", "central", "counts", "words", "evaluations")

@@ -119,6 +119,7 @@ def test_fedbagan_ends_well_without_anybody_s_images(folders: Any) -> None:
 def test_novelty_ends_well_without_anybody_s_images(folders: Any) -> None:
     command = run(
         folders, "novel", "ab", "novelty", flow={"first_epochs": 1, "rounds": 1, "detector_rounds": 1},
+        disclose={"calibrate": {}, "evaluate": {"pictures": 4}},
         detector={
             "unet": {"channels": [8], "groups": 4, "attention": False}, "train": {"steps": 2}, "alone": 2,
             "score": {"reconstructions": 2, "steps": 2, "false_alarms": 0.2},
@@ -136,6 +137,7 @@ def test_cmtii_ends_well_without_anybody_s_images(folders: Any) -> None:
     pretraining = {"steps": 2, "batch": 8, "lr": 0.001}
     command = run(
         folders, "words", "ab", "cmtii", learn={"steps": 2, "batch": 8}, report={"views": 2},
+        disclose={"evaluate": {"pictures": 4}, "leakage": {"pictures": 4}},
         tune={"generated": 4, "steps": 2, "batch": 8, "rank": 2},
         backend={
             "kind": "embedded",

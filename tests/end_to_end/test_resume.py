@@ -42,6 +42,7 @@ rounds: 2
 learn: {steps: 3, batch: 8}
 tune: {generated: 6, steps: 3, batch: 8, rank: 2}
 report: {views: 2}
+disclose: {evaluate: {}, leakage: {}}
 """
 
 RARE = """\

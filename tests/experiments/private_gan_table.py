@@ -36,6 +36,7 @@ from fednet.methods.regression.site import RegressionSite
 README = Path("fednet/methods/private_gan/README.md")
 
 
+AUDITED = "disclose={audit: {pictures: 2}}"
 FEW = "{kind: matrix, matrix: [[" + ", ".join(["0.06"] * 10) + "]]}"
 OVERFIT = Launch(
     "overfit",
@@ -47,12 +48,13 @@ OVERFIT = Launch(
         "train={steps: 100, rate: 0.5, critic_steps: 1}",
         "rounds=30",
         "report.every=10",
+        AUDITED,
     ),
 )
 """The same network and the same attack: one site, 64 pictures, no noise, and far too many steps."""
 
 CLASSIFIER = Launch("classifier", "private-gan", ("rounds=0", "classifier={rounds: 30}", "report.every=10"))
-PRIVATE, LINE = Launch("private", "private-gan"), Launch("regression", "regression")
+PRIVATE, LINE = Launch("private", "private-gan", (AUDITED,)), Launch("regression", "regression")
 SECURE = Launch("secure", "private-gan", ("federation={secure: {}}", "rounds=20"))
 LAUNCHES = (PRIVATE, OVERFIT, CLASSIFIER, SECURE, LINE)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fednet.errors import DiskFull, UsageError
-from fednet.files import LineFile, disk_full, make_folder, read_bounded, require_writable, write_whole
+from fednet.files import LineFile, disk_full, locked, make_folder, read_bounded, require_writable, write_whole
 
 
 def test_it_writes_and_replaces(tmp_path: Path) -> None:
@@ -184,3 +184,12 @@ def test_a_full_disk_is_found_behind_an_error(error: BaseException, path: str) -
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "denied"), ValueError("x"), ExceptionGroup("g", [OSError()])])
 def test_any_other_error_is_none(error: BaseException) -> None:
     assert disk_full(error) is None
+
+
+def test_a_file_is_locked_against_whoever_else_changes_it(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ledger.json"
+    probe = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    command = [sys.executable, "-c", probe, str(path.with_name("ledger.json.lock"))]
+    with locked(path):
+        assert b"BlockingIOError" in subprocess.run(command, check=False, capture_output=True).stderr
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0

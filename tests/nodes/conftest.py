@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fednet.api import Network, Progress, Question, SiteContext
 from fednet.methods import registry
+from fednet.methods.common.disclosure import Disclosure
 from fednet.methods.contract import Method
 from nodes.capability import Capability
 from nodes.client import run_client
@@ -94,7 +95,7 @@ class Client:
 
     def ready(self) -> None:
         """Answers from now on, and says so."""
-        self.responder.open(self.answerer)
+        self.responder.open(self.answerer, ("scale",))
         self.capability_publisher.show(self.answerer.prepare(SimpleNamespace(report=lambda *_told: None)))
 
 
@@ -300,8 +301,8 @@ class Scaling:
 def scaling(monkeypatch: pytest.MonkeyPatch) -> Scaling:
     """The method "scaling", for the time of a test."""
     method = Scaling()
-    registered = Method("scaling", "scales", Empty, site=lambda *given: method.agent(*given), job=method.run)  # noqa: PLW0108 - a test puts another agent there
-    find = registry.find
+    told, find = (Disclosure("question", "scale", "none", "multiples"),), registry.find
+    registered = Method("scaling", "scales", Empty, lambda *given: method.agent(*given), method.run, disclosures=told)  # noqa: PLW0108 - a test puts another agent there
     monkeypatch.setattr(registry, "find", lambda name: registered if name == "scaling" else find(name))
     return method
 

@@ -122,7 +122,7 @@ async def _take_part(spec: NodeSpec) -> None:
         node.add(capability)
     walker = Walker(spec.index + 1)
     async with node:
-        query_responder.open(walker)
+        query_responder.open(walker, ("first", "double"))
         await round_service.open(walker)
         capability_publisher.show("{}")
         await asyncio.Event().wait()

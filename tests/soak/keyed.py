@@ -79,7 +79,7 @@ class Session:
         node.add(responder)
         node.add(publisher)
         self.nodes.append(await self._stack.enter_async_context(node))
-        responder.open(Echo())
+        responder.open(Echo(), ("score",))
         publisher.show("{}")
 
     async def _guest(self, name: str, clients: tuple[str, ...]) -> tuple[PeerDirectory, QueryClient]:

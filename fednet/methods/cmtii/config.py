@@ -15,7 +15,7 @@ from fednet.data.config import PartitionConfig
 from fednet.data.site_data import check_data
 from fednet.methods.cmtii.pretrained_config import PretrainedBackendConfig
 from fednet.methods.cmtii.small_config import SmallBackendConfig
-from fednet.methods.common.config import ConfigSection, ImageConfig, RealPicturesConfig
+from fednet.methods.common.config import ConfigSection, DisclosureConfig, ImageConfig, Permission, RealPicturesConfig
 
 
 class InversionConfig(ConfigSection):
@@ -81,14 +81,24 @@ class CmtiiReportConfig(RealPicturesConfig):
     Attributes:
         control: also tune with pictures generated from the tokens of the classes' names.
         central: also tune on all sites' pictures together, as a baseline. The driver reads all: for experiments.
-        leakage: have the sites attack their own words. It reads private pictures: for experiments.
-        views: noisy views of a picture that the attack averages.
+        views: noisy views of a picture that the attack on words (`disclose.leakage`) averages.
     """
 
     control: bool = True
     central: bool = True
-    leakage: bool = True
     views: int = Field(default=8, ge=1, le=1000)
+
+
+class CmtiiDisclosureConfig(DisclosureConfig):
+    """What a site answers from its private pictures without noise.
+
+    Attributes:
+        evaluate: how good it is on its own test pictures.
+        leakage: attacks on its own words: for experiments.
+    """
+
+    evaluate: Permission | None = None
+    leakage: Permission | None = None
 
 
 class CmtiiConfig(ImageConfig):
@@ -114,6 +124,7 @@ class CmtiiConfig(ImageConfig):
     aliases: Mapping[str, str] = Field(default_factory=dict)
     unknown: Literal["refuse", "nearest"] = "refuse"
     report: CmtiiReportConfig = CmtiiReportConfig()
+    disclose: CmtiiDisclosureConfig = CmtiiDisclosureConfig()
 
     @model_validator(mode="after")
     def _aliases_are_one_to_one(self) -> CmtiiConfig:

@@ -38,7 +38,7 @@ def mean_accuracy(counts: Mapping[str, ClassCounts]) -> float:
 
     NaN where no site has any.
     """
-    known = [accuracy(one.get("test", one["local"])) for one in counts.values()]
+    known = [accuracy(one.get("test") or one["local"]) for one in counts.values()]
     known = [value for value in known if not math.isnan(value)]
     return mean(known) if known else math.nan
 

@@ -22,6 +22,8 @@ from fednet.methods.cmtii.findings import ClassCounts, CmtiiFindings, mean_accur
 from fednet.methods.cmtii.messages import (
     EVALUATE,
     EVALUATE_GENERATED,
+    EVALUATE_OWN,
+    LEAKAGE,
     LEARN,
     TUNE,
     CmtiiArm,
@@ -91,10 +93,20 @@ class CmtiiContext(JudgedContext[CmtiiConfig, CmtiiCapabilities]):
         """How many pictures of each class every site gets right in an arm, by site."""
 
         def measure() -> dict[str, ClassCounts]:
-            replies = self.network.ask(Question(EVALUATE, self.test(), {"arm": arm})).by_node
-            return {name: {part: counts.tolist() for part, counts in reply.items()} for name, reply in replies.items()}
+            found: dict[str, dict[str, list[list[int]]]] = {name: {} for name in self.capabilities}
+            for task, inputs, sites in self.evaluations():
+                for name, reply in self.network.ask(Question(task, inputs, {"arm": arm}, sites)).by_node.items():
+                    found.setdefault(name, {}).update({part: counts.tolist() for part, counts in reply.items()})
+            return {name: parts for name, parts in found.items() if parts}
 
         return self.journal.once(f"evaluate-{arm}-{number}", dict[str, ClassCounts], measure)
+
+    def evaluations(self) -> Iterator[tuple[str, dict[str, torch.Tensor], tuple[str, ...]]]:
+        """The questions that measure an arm, their inputs and sites: on the test of all, and on those of sites' own."""
+        if self.measures is not None:
+            yield EVALUATE, self.test(), self.sites
+        if sites := self.permitting("disclose.evaluate"):
+            yield EVALUATE_OWN, {}, sites
 
     def test(self) -> dict[str, torch.Tensor]:
         """The test pictures as a question's inputs; none where nothing is measured."""
@@ -135,15 +147,21 @@ def _baselines(context: CmtiiContext, findings: CmtiiFindings, progress: Progres
 
 
 def _evaluated(context: CmtiiContext, findings: CmtiiFindings, progress: Progress) -> Steps:
-    if context.measures is None and not context.config.report.leakage:
+    permitting, measures = context.permitting("disclose.leakage"), context.measures
+    if measures is None and not permitting:
         return
     progress.report("evaluation", 0, 1)
 
     def measure() -> dict[str, dict[str, Any]]:
-        judge = {} if context.measures is None else judge_to_inputs(context.measures.judge)
-        inputs = {**context.test(), **judge}
-        question = Question(EVALUATE_GENERATED, inputs, {"round": context.config.rounds})
-        return ask_for_json(context.network, question, "evaluation")
+        found: dict[str, dict[str, Any]] = {}
+        if measures is not None:
+            inputs = {**context.test(), **judge_to_inputs(measures.judge)}
+            question = Question(EVALUATE_GENERATED, inputs, {"round": context.config.rounds})
+            found |= {name: {"worth": one} for name, one in ask_for_json(context.network, question, "worth").items()}
+        if permitting:
+            for name, leak in ask_for_json(context.network, Question(LEAKAGE, {}, {}, permitting), "leak").items():
+                found.setdefault(name, {}).update({"leak": leak} if leak else {})
+        return found
 
     yield replace(findings, evaluations=context.journal.once("evaluation", dict[str, dict[str, Any]], measure))
 

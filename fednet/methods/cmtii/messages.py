@@ -15,8 +15,8 @@ MODELS_DIFFER_HINT = (
 )
 LEARN, TUNE = "learn", "tune"
 """The tasks of an exchange: learn pseudo-words and offer them, or tune the image encoder, which offers nothing."""
-EVALUATE, EVALUATE_GENERATED = "evaluate", "evaluate-generated"
-"""The questions: the accuracy of an arm; the measures of generated pictures."""
+EVALUATE, EVALUATE_OWN, EVALUATE_GENERATED, LEAKAGE = "evaluate", "evaluate-own", "evaluate-generated", "leakage"
+"""The questions: an arm on given pictures, on the site's own test; measures of generated pictures; attacks on words."""
 
 CmtiiArm = Literal["zero-shot", "local", "exchange", "control"]
 """What a site classifies with.

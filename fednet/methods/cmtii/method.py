@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fednet.methods.cmtii.config import CmtiiConfig, check
+from fednet.methods.cmtii.disclosures import DISCLOSURES
 from fednet.methods.contract import Method
 
 if TYPE_CHECKING:
@@ -55,4 +56,5 @@ METHOD = Method(
     ),
     extra="fednet[cmtii]",
     requires=("diffusers", "matplotlib", "open_clip", "peft", "sklearn", "tensorboard", "torchvision", "transformers"),
+    disclosures=DISCLOSURES,
 )

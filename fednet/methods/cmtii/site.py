@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fednet.api import ExchangePlan, NullProgress, Offer, OfferBatch, Progress, Question, SiteContext
+from fednet.api import ExchangePlan, ModelState, NullProgress, Offer, OfferBatch, Progress, Question, SiteContext
 from fednet.data.classes import listed_classes
 from fednet.data.config import DataConfig
 from fednet.data.datasets import ImageSet, outline
@@ -27,12 +27,15 @@ from fednet.methods.cmtii import evaluation
 from fednet.methods.cmtii.backend import CmtiiBackend
 from fednet.methods.cmtii.backend_selection import load_backend
 from fednet.methods.cmtii.config import CmtiiConfig
+from fednet.methods.cmtii.disclosures import DISCLOSURES
 from fednet.methods.cmtii.generation import generate_images
 from fednet.methods.cmtii.inversion import classes_to_learn, invert_words
 from fednet.methods.cmtii.lexicon import Lexicon, class_text_features
 from fednet.methods.cmtii.messages import (
     EVALUATE,
     EVALUATE_GENERATED,
+    EVALUATE_OWN,
+    LEAKAGE,
     LEARN,
     TUNE,
     TUNED_ARMS,
@@ -72,6 +75,8 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
         own: its own pictures or data set, instead of its share of the run's.
         backend: its models, instead of those of the configuration.
     """
+
+    disclosures = DISCLOSURES
 
     def __init__(
         self,
@@ -153,7 +158,12 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
 
     def handlers(self) -> QuestionHandlers:
         """What answers each question."""
-        return {EVALUATE: self._evaluate, EVALUATE_GENERATED: self._evaluate_generated}
+        return {
+            EVALUATE: self._evaluate,
+            EVALUATE_OWN: self._evaluate_own,
+            EVALUATE_GENERATED: self._evaluate_generated,
+            LEAKAGE: self._leakage,
+        }
 
     def initial_offers(self) -> tuple[Offer, ...]:
         """The offers of an earlier process of the site under the same configuration."""
@@ -262,38 +272,46 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
         return generate_images(net, words, count, shape, random=random, progress=progress)
 
     def _evaluate(self, question: Question) -> Mapping[str, Tensor]:
-        """How many pictures of each class an arm gets right: int64 (classes, 2), right and all, own and any given."""
-        loaded, arm, given = self.loaded, parse_arm(question.options), self._images(question)
-        state = None if arm == "zero-shot" else loaded.store.adapter(arm)
-        if state is None and arm != "zero-shot":
+        """How many given pictures of each class an arm gets right: int64 (classes, 2), right and all."""
+        arm, adapter = self._arm(question)
+        return {"test": self._correct(arm, adapter, self._images(question))}
+
+    def _evaluate_own(self, question: Question) -> Mapping[str, Tensor]:
+        """The same of the site's own test pictures."""
+        (arm, adapter), own = self._arm(question), self.loaded.data.test
+        self.disclose(EVALUATE_OWN, len(own))
+        return {"local": self._correct(arm, adapter, own)}
+
+    def _arm(self, question: Question) -> tuple[CmtiiArm, ModelState | None]:
+        """The arm of a question, and the adapter that was tuned for it."""
+        arm = parse_arm(question.options)
+        adapter = None if arm == "zero-shot" else self.loaded.store.adapter(arm)
+        if adapter is None and arm != "zero-shot":
             raise MethodError(f"{self.context.name} has not been tuned for {arm!r}: hold an exchange of {TUNE} first")
-        clip, texts, own = loaded.backend.clip, self._texts(arm), loaded.data.test
-        parts = {"local": own} if given is None else {"test": given, "local": own}
-        with with_adapter(clip, self.config.tune, state):
-            return {name: count_correct(clip, texts, part.images, part.labels) for name, part in parts.items()}
+        return arm, adapter
+
+    def _correct(self, arm: CmtiiArm, adapter: ModelState | None, pictures: ImageSet) -> Tensor:
+        clip, texts = self.loaded.backend.clip, self._texts(arm)
+        with with_adapter(clip, self.config.tune, adapter):
+            return count_correct(clip, texts, pictures.images, pictures.labels)
 
     def _evaluate_generated(self, question: Question) -> Mapping[str, Tensor]:
-        """The measures of the site's generated pictures by a judge that is given, and what its words leak."""
+        """The measures, by a judge that is given, of the pictures that the site generates from received words."""
         number, given, train = parse_round(question.options), self._images(question), self.loaded.data.train
-        measures: dict[str, Any] = {}
-        if given is not None:
-            judge = evaluation.judge_from_inputs(question.inputs, train.shape, train.classes, self.context.device)
-            known = self._exchanged.get(number)
-            images, labels = self._generated("exchange", number, NullProgress()) if known is None else known
-            measures["worth"] = evaluation.evaluate_generated(judge, images, labels, given)
-        if self.config.report.leakage:
-            measures |= self._leakage(self.loaded.data.test if given is None or self.own is not None else given)
-        return {"evaluation": to_json_tensor(measures)}
+        judge = evaluation.judge_from_inputs(question.inputs, train.shape, train.classes, self.context.device)
+        known = self._exchanged.get(number)
+        images, labels = self._generated("exchange", number, NullProgress()) if known is None else known
+        return {"worth": to_json_tensor(evaluation.evaluate_generated(judge, images, labels, given))}
 
-    def _leakage(self, strangers: ImageSet) -> dict[str, Any]:
-        """The AUC of attacks on the site's own words, as `leak`; nothing where there are no non-members.
+    def _leakage(self, _question: Question) -> Mapping[str, Tensor]:
+        """The AUC of attacks on the site's own words; an empty object where there are no non-members.
 
-        Args:
-            strangers: pictures of the same source that no site trained on: of a site's own data those of its own test,
-                since an attack would tell another source's apart.
+        They are pictures of its own test: an attack would tell another source's apart.
         """
         loaded, context, config = self.loaded, self.context, self.config
-        train, own, net = loaded.data.train, loaded.lexicon.own, loaded.backend.image_generator
+        strangers, own, net = loaded.data.test, loaded.lexicon.own, loaded.backend.image_generator
+        self.disclose(LEAKAGE, len(strangers))
+        train = loaded.data.train
         images, labels = generate_images(
             net, {label: [word] for label, word in sorted(own.items())}, config.tune.generated, train.shape,
             random=generator(context.seed, "paint", "own", context.name), progress=NullProgress(),
@@ -318,16 +336,13 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
             for what, distances in (("generated", one.generated), ("stranger", one.strangers))
             for distance in distances
         ]
-        if not leaks:
-            return {}
-        with RunRecord(context.folder, context.name) as record:
-            record.table("nearest", rows)
-        return {"leak": evaluation.pool_leakage(leaks)}
+        if leaks:
+            with RunRecord(context.folder, context.name) as record:
+                record.table("nearest", rows)
+        return {"leak": to_json_tensor(evaluation.pool_leakage(leaks) if leaks else {})}
 
-    def _images(self, question: Question) -> ImageSet | None:
-        """The labelled pictures of a question; None where it has no inputs at all."""
+    def _images(self, question: Question) -> ImageSet:
+        """The labelled pictures of a question."""
         train, inputs = self.loaded.data.train, question.inputs
-        if not inputs:
-            return None
         images = images_input(inputs.get("images"), train.shape)
         return ImageSet(images, labels_input(inputs.get("labels"), len(train.classes), len(images)), train.classes)

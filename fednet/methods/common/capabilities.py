@@ -27,6 +27,8 @@ class ImageCapabilities(BaseModel):
         shape: channels, height and width of a picture.
         own: whether its pictures are its own, and no share of the run's data.
         parts: how many of its pictures are used for what; see `fednet.methods.common.site`.
+        permits: the keys of its configuration that permit questions about its private pictures, without noise.
+        disclosed: those under which it has answered some.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +37,13 @@ class ImageCapabilities(BaseModel):
     shape: tuple[int, int, int]
     own: bool = False
     parts: Mapping[str, int] = Field(default_factory=dict)
+    permits: tuple[str, ...] = ()
+    disclosed: tuple[str, ...] = ()
+
+    @property
+    def unprotected(self) -> tuple[str, ...]:
+        """The keys under which it answers, or has answered, from private pictures without noise."""
+        return tuple(sorted({*self.permits, *self.disclosed}))
 
 
 def read_capabilities(

@@ -38,6 +38,29 @@ class RealPicturesConfig(ConfigSection):
     real: bool = False
 
 
+class Permission(ConfigSection):
+    """A site's own permission for a question that is computed from its private pictures without noise.
+
+    Attributes:
+        times: how often the site answers it in all, counted in its ledger of disclosures.
+        pictures: fewest pictures that an answer is computed from.
+    """
+
+    times: int = Field(default=20, ge=1)
+    pictures: int = Field(default=10, ge=2)
+
+
+class DisclosureConfig(ConfigSection):
+    """What a site answers from its private pictures without noise: nothing, unless a method adds a permission.
+
+    A permission, also an empty one (`{}`), switches a question on and marks what the site says as NOT PRIVATE.
+    """
+
+    def permitted(self) -> tuple[str, ...]:
+        """The names of the permissions that are given."""
+        return tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+
 class ImageConfig(ConfigSection):
     """The configuration of a method whose sites have pictures: shares of one data set, or data sets of their own.
 
@@ -45,11 +68,13 @@ class ImageConfig(ConfigSection):
         data: the run's data set.
         partition: how its training pictures are divided among the sites that have no data of their own.
         measure: what samples are measured with; null: nothing is measured, and nothing is held out.
+        disclose: what a site answers from its private pictures without noise.
     """
 
     data: DataConfig = DataConfig()
     partition: PartitionConfig = PartitionConfig(kind="homogeneous")
     measure: MeasureConfig | None = MeasureConfig()
+    disclose: DisclosureConfig = DisclosureConfig()
 
     @property
     def held_out_of_run(self) -> HeldOut | None:

@@ -62,6 +62,10 @@ class JobContext(Generic[ConfigT, CapabilitiesT]):
         """The sites' names."""
         return tuple(self.capabilities)
 
+    def permitting(self, permission: str) -> tuple[str, ...]:
+        """The sites whose configuration permits questions about their private pictures, by its key."""
+        return tuple(name for name, site in self.capabilities.items() if permission in site.permits)
+
     def rounds(self, plan: RoundPlan) -> tuple[RoundRecord, ...]:
         """The records of a plan's rounds, which are held now unless the journal has them.
 

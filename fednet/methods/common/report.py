@@ -24,6 +24,8 @@ from fednet.reporting.summary import (
 T = TypeVar("T")
 Points = tuple[tuple[float, float], ...]
 
+NOT_PRIVATE = "NOT PRIVATE"
+"""The mark of results that no epsilon covers."""
 MAX_SHOWN = 6
 """Grids, and rows of a table of rounds."""
 
@@ -53,9 +55,17 @@ def with_data(summary: Summary, capabilities: Mapping[str, ImageCapabilities], n
     )
     classes = next(iter(capabilities.values())).classes
     table = SummaryTable(columns=("site", "data", *parts), rows=rows)
-    notes = (f"Classes: {listed_classes(classes)}.", *((note,) if note else ()))
+    notes = (f"Classes: {listed_classes(classes)}.", *_disclosed(capabilities), *((note,) if note else ()))
     section = SummarySection(title="Data", table=table, notes=notes)
     return summary.model_copy(update={"sections": (*summary.sections, section)})
+
+
+def _disclosed(capabilities: Mapping[str, ImageCapabilities]) -> tuple[str, ...]:
+    """A note for every permission under which sites answer from private pictures without noise."""
+    permissions = sorted({one for site in capabilities.values() for one in site.unprotected})
+    who = {one: [name for name, site in capabilities.items() if one in site.unprotected] for one in permissions}
+    told = "answer, or have answered, from private pictures without noise"
+    return tuple(f"{NOT_PRIVATE}: {', '.join(names)} {told} ({one})." for one, names in who.items())
 
 
 def round_accounts(

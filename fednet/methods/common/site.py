@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Generic, Self, TypeVar
+from pathlib import Path
+from typing import ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel
 from torch import Tensor
@@ -22,13 +23,18 @@ from fednet.federated.site_models import SiteModels
 from fednet.federated.state import model_tensors
 from fednet.methods.common.agreement import DataAnnouncement, agreed_classes, read_announcements
 from fednet.methods.common.capabilities import ImageCapabilities
-from fednet.methods.common.config import ImageConfig
+from fednet.methods.common.config import ImageConfig, Permission
+from fednet.methods.common.disclosure import Disclosure
 from fednet.methods.common.options import require_known
+from fednet.privacy.disclosures import LEDGER_FOLDER, DisclosureLedger
 from fednet.reporting.record import RunRecord
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 ImageConfigT = TypeVar("ImageConfigT", bound=ImageConfig)
 LoadedT = TypeVar("LoadedT")
+
+PERMISSIONS = "disclose."
+"""Before the name of a permission, in the configuration."""
 
 QuestionHandlers = Mapping[str, Callable[[Question], Mapping[str, Tensor]]]
 """What answers each question that a site can be asked, by `Question.task`."""
@@ -42,7 +48,12 @@ class MethodSite(ABC, Generic[ConfigT]):
     Args:
         config: the run's configuration, the same at every site.
         context: where the site lives.
+
+    Attributes:
+        disclosures: what leaves the site, as its method declares it.
     """
+
+    disclosures: ClassVar[tuple[Disclosure, ...]] = ()
 
     def __init__(self, config: ConfigT, context: SiteContext) -> None:
         self.config, self.context = config, context
@@ -109,6 +120,43 @@ class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
         """
         return cls(config, context, own_data(config.data, overrides))
 
+    @property
+    def ledgers(self) -> Path:
+        """The folder of the site's ledgers."""
+        return self.context.folder / LEDGER_FOLDER
+
+    @property
+    def disclosure_ledger(self) -> DisclosureLedger:
+        """What the site has told of its private pictures without noise."""
+        return DisclosureLedger(self.ledgers, self.context.name)
+
+    def disclose(self, question: str, pictures: int) -> None:
+        """Enters an answer, which is about to be computed from so many private pictures, in the site's ledger.
+
+        Raises:
+            MethodError: the site does not permit it, there are too few pictures, or it was answered as often as the
+                site permits.
+        """
+        key = next(one.permission for one in self.disclosures if one.name == question and one.permission)
+        permission = getattr(self.config.disclose, key.removeprefix(PERMISSIONS))
+        if not isinstance(permission, Permission):
+            raise MethodError(
+                f"{self.context.name} does not answer {question!r}, which is computed from its private pictures "
+                f"without noise: its owner may set {key} in its configuration"
+            )
+        if pictures < permission.pictures:
+            raise MethodError(f"{self.context.name} answers {question!r} from {permission.pictures} pictures or more")
+        self.disclosure_ledger.disclose(question, pictures, permission.times)
+
+    def permits(self) -> tuple[str, ...]:
+        """The keys of the configuration that permit questions about private pictures, without noise."""
+        return tuple(PERMISSIONS + name for name in self.config.disclose.permitted())
+
+    def disclosed(self) -> tuple[str, ...]:
+        """The keys under which the site has answered from private pictures without noise."""
+        told = {entry.question for entry in self.disclosure_ledger.entries()}
+        return tuple(sorted({one.permission for one in self.disclosures if one.permission and one.name in told}))
+
     @abstractmethod
     def load(self, progress: Progress) -> LoadedT:
         """Reads the site's pictures and makes its models.
@@ -167,8 +215,9 @@ class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
         if not self._agreed:
             self.agree({self.context.name: self.announce()})
         self._loaded = self.load(progress)
-        card = self.capabilities().model_copy(update={"own": self.own is not None, "parts": self._parts})
-        return card.model_dump_json()
+        said = {"own": self.own is not None, "parts": self._parts}
+        told = {"permits": self.permits(), "disclosed": self.disclosed()}
+        return self.capabilities().model_copy(update=said | told).model_dump_json()
 
     @property
     def loaded(self) -> LoadedT:

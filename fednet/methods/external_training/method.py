@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fednet.methods.contract import Method
 from fednet.methods.external_training.config import ExternalTrainingConfig
+from fednet.methods.external_training.disclosures import DISCLOSURES
 
 if TYPE_CHECKING:
     from fednet.api import Network, Progress, Responder, SiteContext
@@ -37,4 +38,5 @@ METHOD = Method(
     config=ExternalTrainingConfig,
     site=site,
     job=job,
+    disclosures=DISCLOSURES,
 )

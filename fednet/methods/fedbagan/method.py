@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fednet.methods.contract import Drawer, Method
 from fednet.methods.fedbagan.config import FedBaganConfig, check
+from fednet.methods.fedbagan.disclosures import DISCLOSURES
 from fednet.methods.sample_request import SampleRequest
 
 if TYPE_CHECKING:
@@ -66,4 +67,5 @@ METHOD = Method(
     preload=("fednet.methods.fedbagan.job", "fednet.methods.fedbagan.site", "torchvision.utils", "sklearn.datasets"),
     extra="fednet[images]",
     requires=("matplotlib", "sklearn", "tensorboard", "torchvision"),
+    disclosures=DISCLOSURES,
 )

@@ -22,6 +22,7 @@ from fednet.methods.common.model_transfer import MODEL, model_reply
 from fednet.methods.common.options import require_known
 from fednet.methods.common.site import ImageSite, QuestionHandlers, RoundModels
 from fednet.methods.fedbagan.config import FedBaganConfig
+from fednet.methods.fedbagan.disclosures import DISCLOSURES
 from fednet.methods.fedbagan.gaussians import latent_moments
 from fednet.methods.fedbagan.messages import (
     AUTOENCODER,
@@ -58,6 +59,8 @@ class _LoadedFedBagan:
 
 class FedBaganSite(RoundModels, ImageSite[FedBaganConfig, _LoadedFedBagan]):
     """One site (a `Responder` and a `Participant`)."""
+
+    disclosures = DISCLOSURES
 
     def load(self, progress: Progress) -> _LoadedFedBagan:
         """Reads the site's pictures and makes its untrained models.

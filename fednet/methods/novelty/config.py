@@ -18,7 +18,7 @@ from fednet.diffusion.config import MaskKind, ScoreTrainConfig
 from fednet.diffusion.sde import VP, SDEConfig
 from fednet.errors import DataError
 from fednet.federated.config import Federation
-from fednet.methods.common.config import ConfigSection, ImageConfig, RealPicturesConfig
+from fednet.methods.common.config import ConfigSection, DisclosureConfig, ImageConfig, Permission, RealPicturesConfig
 from fednet.metrics.config import DistanceName
 from fednet.models.config import UNetConfig
 
@@ -186,6 +186,18 @@ class NoveltyPipelineConfig(ConfigSection):
         )
 
 
+class NoveltyDisclosureConfig(DisclosureConfig):
+    """What a site answers from its private pictures without noise.
+
+    Attributes:
+        calibrate: thresholds of its detectors from its held-out pictures, and their scores; detectors need it.
+        evaluate: how good the classifier is on its held-out pictures.
+    """
+
+    calibrate: Permission | None = None
+    evaluate: Permission | None = None
+
+
 class NoveltyConfig(ImageConfig):
     """Everything that can be set for one run.
 
@@ -197,6 +209,7 @@ class NoveltyConfig(ImageConfig):
         federation: how contributions become one model.
         flow: the steps of the job.
         report: whether real pictures are shown with their reconstructions.
+        disclose: what a site answers from its private pictures without noise.
     """
 
     held_out: float = Field(default=0.2, gt=0.0, lt=1.0)
@@ -206,6 +219,7 @@ class NoveltyConfig(ImageConfig):
     federation: Federation = Federation()
     flow: NoveltyPipelineConfig = NoveltyPipelineConfig()
     report: RealPicturesConfig = RealPicturesConfig()
+    disclose: NoveltyDisclosureConfig = NoveltyDisclosureConfig()
 
 
 def check(config: NoveltyConfig, overrides: Mapping[str, Any] | None = None) -> None:

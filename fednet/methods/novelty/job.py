@@ -142,7 +142,18 @@ def require_possible(context: NoveltyContext) -> None:
     there = {name: site.labels() for name, site in context.capabilities.items()}
     require_flow(context.labels, there, detectors=detectors)
     if detectors:
+        _require_permission(context, "disclose.calibrate", "detectors' thresholds", "set flow.detector_rounds to 0")
         _require_calibration(context)
+    if context.splits is None:
+        _require_permission(context, "disclose.evaluate", "accuracies", "name pictures to measure with (measure.data)")
+
+
+def _require_permission(context: NoveltyContext, permission: str, what: str, remedy: str) -> None:
+    if forbidding := sorted(set(context.sites) - set(context.permitting(permission))):
+        raise DataError(
+            f"{what} come from held-out pictures, which {', '.join(forbidding)} does not answer from: its owner "
+            f"may set {permission} in its configuration ({{}} will do), or {remedy}"
+        )
 
 
 def _require_calibration(context: NoveltyContext) -> None:

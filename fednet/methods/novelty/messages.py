@@ -14,7 +14,11 @@ MODELS = (*SHARED_MODELS, OWN_DETECTOR)
 DETECTORS = (DETECTOR, OWN_DETECTOR)
 
 TRAIN, AVERAGE = "train", "average"
-"""The tasks of a round."""
+"""The tasks of a round; TRAIN is a question, too, of a site alone."""
+VALIDATE, VALIDATE_HELD_OUT = "validate", "validate-held-out"
+"""The questions how good a classifier is: on given pictures, on those that the site holds out."""
+CALIBRATE, HELD_OUT_SCORES, SET_THRESHOLD = "calibrate", "held-out-scores", "set-threshold"
+"""Questions about a detector: a threshold from held-out pictures, their scores, and a threshold that is given."""
 
 
 class NoveltyCapabilities(ImageCapabilities):

@@ -14,6 +14,7 @@ from fednet.methods.common.agreement import read_announcements
 from fednet.methods.contract import Method
 from fednet.methods.novelty.commands import COMMANDS
 from fednet.methods.novelty.config import NoveltyConfig, check
+from fednet.methods.novelty.disclosures import DISCLOSURES
 
 if TYPE_CHECKING:
     from fednet.api import Network, Progress, Responder, SiteContext
@@ -63,4 +64,5 @@ METHOD = Method(
     ),
     extra="fednet[diffusion]",
     requires=("diffusers", "matplotlib", "sklearn", "tensorboard", "torchdiffeq", "torchvision"),
+    disclosures=DISCLOSURES,
 )

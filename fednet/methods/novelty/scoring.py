@@ -28,7 +28,7 @@ from fednet.api import Network, Progress, Question
 from fednet.errors import MethodError
 from fednet.methods.common.inputs import described
 from fednet.methods.novelty.detector import lowest_scores
-from fednet.methods.novelty.messages import DETECTOR, DETECTORS, OWN_DETECTOR
+from fednet.methods.novelty.messages import DETECTOR, DETECTORS, OWN_DETECTOR, SET_THRESHOLD
 from fednet.methods.novelty.services import status
 from fednet.metrics.novelty import threshold
 
@@ -105,7 +105,7 @@ def calibrate_jointly(network: Network, belonging: Tensor, false_alarms: float, 
     scores = scores_by_site(network, belonging, progress)
     limit, sites = joint_threshold(scores, false_alarms), tuple(scores.by_site)
     detectors = _detectors_digest(status(network).by_node, sites)
-    network.ask(Question("calibrate", {}, {"model": OWN_DETECTOR, "joint": limit, "detectors": detectors}, sites))
+    network.ask(Question(SET_THRESHOLD, {}, {"model": OWN_DETECTOR, "joint": limit, "detectors": detectors}, sites))
     return limit
 
 

@@ -25,10 +25,15 @@ from fednet.methods.common.model_transfer import fetch_model
 from fednet.methods.novelty.labels import LabelSpec, format_labels, labels_options, parse_labels
 from fednet.methods.novelty.messages import (
     AVERAGE,
+    CALIBRATE,
     CLASSIFIER,
     DETECTOR,
+    HELD_OUT_SCORES,
     OWN_DETECTOR,
+    SET_THRESHOLD,
     TRAIN,
+    VALIDATE,
+    VALIDATE_HELD_OUT,
     read_novelty_capabilities,
 )
 from fednet.methods.novelty.validation import ClassifierValidation, read_validation
@@ -143,13 +148,13 @@ def validate(
     Raises:
         MethodError: a label is nobody's, or every site refuses.
     """
-    options: dict[str, Scalar] = {}
-    inputs: dict[str, Tensor] = {}
+    to = _require_sites(network, nodes)
     if pictures is not None:
-        inputs = {"images": pictures.images, "labels": pictures.labels}
-    elif labels is not None:
-        options = _training_options(network, labels, None, None)
-    replies = network.ask(Question("validate", inputs, options, _require_sites(network, nodes)))
+        question = Question(VALIDATE, {"images": pictures.images, "labels": pictures.labels}, {}, to)
+    else:
+        options = {} if labels is None else _training_options(network, labels, None, None)
+        question = Question(VALIDATE_HELD_OUT, {}, options, to)
+    replies = network.ask(question)
     return {name: read_validation(reply) for name, reply in replies.by_node.items()}
 
 
@@ -193,7 +198,7 @@ def calibrate(network: Network, labels: LabelSpec | Mapping[str, LabelSpec] | No
         MethodError: a site has too few pictures, or no detector of its own.
     """
     options = {"model": OWN_DETECTOR} | ({} if labels is None else _training_options(network, labels, None, None))
-    replies = network.ask(Question("calibrate", {}, options))
+    replies = network.ask(Question(CALIBRATE, {}, options))
     return SiteReports(
         {name: {"threshold": float(reply["threshold"])} for name, reply in replies.by_node.items()},
         _missing(replies.late, replies.lost),
@@ -215,7 +220,7 @@ def calibrate_together(network: Network, labels: LabelSpec | Mapping[str, LabelS
     """
     scores = held_out_scores(network, labels, DETECTOR)
     limit = threshold(torch.cat([scores[name] for name in sorted(scores)]), false_alarms)
-    network.ask(Question("calibrate", {}, {"model": DETECTOR, "threshold": limit}))
+    network.ask(Question(SET_THRESHOLD, {}, {"model": DETECTOR, "threshold": limit}))
     return limit
 
 
@@ -231,9 +236,9 @@ def held_out_scores(network: Network, labels: LabelSpec | Mapping[str, LabelSpec
         MethodError: there is no such site, no site has pictures of a label, every site refuses, or a score is not
             finite.
     """
-    options = _training_options(network, labels, None, None) | {"model": model, "only_scores": True}
+    options = _training_options(network, labels, None, None) | {"model": model}
     nodes = tuple(labels) if isinstance(labels, Mapping) else None
-    replies = network.ask(Question("calibrate", {}, options, _require_sites(network, nodes))).by_node
+    replies = network.ask(Question(HELD_OUT_SCORES, {}, options, _require_sites(network, nodes))).by_node
     for name, reply in replies.items():
         if not bool(torch.isfinite(reply["scores"]).all()):
             raise MethodError(f"{name} sent scores of its {model} that are not finite")

@@ -26,15 +26,21 @@ from fednet.methods.common.options import choice, number, require_known, whole_n
 from fednet.methods.common.site import ImageSite, QuestionHandlers
 from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.detector import Detector
+from fednet.methods.novelty.disclosures import DISCLOSURES
 from fednet.methods.novelty.labels import labels_for
 from fednet.methods.novelty.messages import (
     AVERAGE,
+    CALIBRATE,
     CLASSIFIER,
     DETECTOR,
     DETECTORS,
+    HELD_OUT_SCORES,
     MODELS,
     OWN_DETECTOR,
+    SET_THRESHOLD,
     TRAIN,
+    VALIDATE,
+    VALIDATE_HELD_OUT,
     NoveltyCapabilities,
 )
 from fednet.methods.novelty.site_data import held_out_count
@@ -51,6 +57,8 @@ DIGEST_CHARACTERS = 64
 
 class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
     """One site (a `Responder` and a `Participant`)."""
+
+    disclosures = DISCLOSURES
 
     def __init__(self, config: NoveltyConfig, context: SiteContext, own: ImageSet | DataConfig | None = None) -> None:
         super().__init__(config, context, own)
@@ -82,11 +90,14 @@ class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
         """What answers each question."""
         return {
             "status": self._status,
-            "train": self._train,
-            "validate": self._validate,
+            TRAIN: self._train,
+            VALIDATE: self._validate,
+            VALIDATE_HELD_OUT: self._validate_held_out,
             "layout": self._layout,
             MODEL: self._model,
-            "calibrate": self._calibrate,
+            CALIBRATE: self._calibrate,
+            HELD_OUT_SCORES: self._held_out_scores,
+            SET_THRESHOLD: self._set_threshold,
             "classify": self._classify,
             "uncertainty": self._uncertainty,
             "score": self._score,
@@ -158,15 +169,22 @@ class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
         return {"trained": to_json_tensor({**result.values, **facts})}
 
     def _validate(self, question: Question) -> Mapping[str, Tensor]:
-        """How many pictures of each class the classifier gets right, of the site's held-out ones or of given ones."""
-        models, inputs = self.loaded, question.inputs
-        classes = models.images.classes
-        labels = labels_for(self.context.name, question.options, len(classes))
-        if "images" in inputs:
-            images = self._images(question)
-            pictures = ImageSet(images, labels_input(inputs.get("labels"), len(classes), len(images)), classes)
-        else:
-            pictures = models.site_data.held_out_images(labels)
+        """How many of given pictures of each class the classifier gets right."""
+        classes, images = self.loaded.images.classes, self._images(question)
+        return self._validated(
+            ImageSet(images, labels_input(question.inputs.get("labels"), len(classes), len(images)), classes)
+        )
+
+    def _validate_held_out(self, question: Question) -> Mapping[str, Tensor]:
+        """How many of the site's held-out pictures of each class the classifier gets right."""
+        models = self.loaded
+        labels = labels_for(self.context.name, question.options, len(models.images.classes))
+        held_out = models.site_data.held_out_images(labels)
+        self.disclose(VALIDATE_HELD_OUT, len(held_out))
+        return self._validated(held_out)
+
+    def _validated(self, pictures: ImageSet) -> Mapping[str, Tensor]:
+        models = self.loaded
         right, total = count_correct(models.classifier.net, pictures)
         facts = {"digest": digest(models.classifier.state())}
         return {"right": right, "there": total, "validated": to_json_tensor(facts)}
@@ -181,31 +199,41 @@ class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
         return model_reply(self.loaded.shared(choice(question.options, "model", MODELS, CLASSIFIER)).state())
 
     def _calibrate(self, question: Question) -> Mapping[str, Tensor]:
-        """Sets a detector's threshold: from the site's held-out pictures, or to a number that is given.
+        """Sets a detector's threshold from the site's held-out pictures of some labels, and tells it."""
+        model, scores = self._scored_held_out(question, CALIBRATE)
+        local = self.loaded.detectors[model]
+        local.threshold = threshold(scores, self.loaded.detector(model).config.false_alarms)
+        return {"threshold": torch.tensor([local.threshold], dtype=torch.float64)}
 
-        With `joint` it keeps that threshold of the smallest ratio of the detectors with the digest `detectors`, with
-        `only_scores` the threshold stays, and the reply holds only the scores of the held-out pictures.
-        """
+    def _held_out_scores(self, question: Question) -> Mapping[str, Tensor]:
+        """A detector's scores (n,) of the site's held-out pictures of some labels."""
+        return {"scores": self._scored_held_out(question, HELD_OUT_SCORES)[1]}
+
+    def _scored_held_out(self, question: Question, task: str) -> tuple[str, Tensor]:
+        """Which detector is named, and its scores of the held-out pictures of the labels, or of those trained on."""
         options, models = question.options, self.loaded
         model = choice(options, "model", DETECTORS, OWN_DETECTOR)
-        local, given = models.detectors[model], number(options, "threshold")
-        if given is not None:
-            local.threshold = given
-            return {"threshold": torch.tensor([given], dtype=torch.float64)}
-        if (joint := number(options, "joint")) is not None:
-            local.joint = joint, str(options.get("detectors", ""))[:DIGEST_CHARACTERS]
-            return {"threshold": torch.tensor([joint], dtype=torch.float64)}
         labels = labels_for(self.context.name, options, len(models.images.classes))
         if labels is None:
             labels, _ = models.trained.get(model, (None, 0))
         if labels is None:
             raise MethodError(f"{self.context.name} did not train the {model}: name its labels in the option labels")
         detector, held_out = models.detector(model), models.site_data.held_out_images(labels)
-        scores = detector.score(held_out.images, self._progress)
-        if options.get("only_scores"):
-            return {"scores": scores}
-        local.threshold = threshold(scores, detector.config.false_alarms)
-        return {"scores": scores, "threshold": torch.tensor([local.threshold], dtype=torch.float64)}
+        self.disclose(task, len(held_out))
+        return model, detector.score(held_out.images, self._progress)
+
+    def _set_threshold(self, question: Question) -> Mapping[str, Tensor]:
+        """Sets a detector's `threshold`, or `joint`, that of the smallest ratio of the detectors `detectors`."""
+        options = question.options
+        local = self.loaded.detectors[choice(options, "model", DETECTORS, OWN_DETECTOR)]
+        given, joint = number(options, "threshold"), number(options, "joint")
+        if given is not None:
+            local.threshold = given
+        elif joint is not None:
+            local.joint = joint, str(options.get("detectors", ""))[:DIGEST_CHARACTERS]
+        else:
+            raise MethodError(f"{self.context.name}: {SET_THRESHOLD} takes the option threshold, or joint")
+        return {"threshold": torch.tensor([joint if given is None else given], dtype=torch.float64)}
 
     def _classify(self, question: Question) -> Mapping[str, Tensor]:
         """The classifier's logits float32 (n, classes)."""

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from fednet.federated.config import Federation, Mean
 from fednet.federated.floors import Floor
-from fednet.methods.common.config import ConfigSection, ImageConfig
+from fednet.methods.common.config import ConfigSection, DisclosureConfig, ImageConfig, Permission
 from fednet.models.config import GanConfig
 
 DEFAULT_NOISE = 1.0
@@ -119,13 +119,34 @@ class PrivateGanReportConfig(ConfigSection):
     Attributes:
         every: rounds between two grids of samples, which are also the pictures of the animation.
         samples: generated for the measures.
-        audit: have the sites try membership attacks on the models. It reads private pictures, so its results are
-            not covered by epsilon: for experiments.
     """
 
     every: int = Field(default=2, ge=1)
     samples: int = Field(default=300, ge=40)
-    audit: bool = True
+
+
+class AuditPermission(Permission):
+    """A site's permission for membership attacks on the models, with its own pictures as members: for experiments.
+
+    Attributes:
+        times: how often the site answers in all.
+        pictures: fewest members, and non-members.
+        held_out: the part of its pictures that the site keeps from all training, as non-members.
+    """
+
+    times: int = Field(default=3, ge=1)
+    pictures: int = Field(default=20, ge=2)
+    held_out: float = Field(default=0.1, gt=0.0, lt=1.0)
+
+
+class PrivateGanDisclosureConfig(DisclosureConfig):
+    """What a site answers from its private pictures without noise.
+
+    Attributes:
+        audit: membership attacks, whose results no epsilon covers; null: none.
+    """
+
+    audit: AuditPermission | None = None
 
 
 class PrivateGanConfig(ImageConfig):
@@ -139,6 +160,7 @@ class PrivateGanConfig(ImageConfig):
     share: ContributionConfig = ContributionConfig()
     federation: Federation = Federation()
     report: PrivateGanReportConfig = PrivateGanReportConfig()
+    disclose: PrivateGanDisclosureConfig = PrivateGanDisclosureConfig()
 
     @model_validator(mode="after")
     def _something_is_trained(self) -> PrivateGanConfig:

@@ -195,16 +195,13 @@ def _samples(context: PrivateGanContext, *, fresh: bool) -> Tensor:
 
 
 def _audited(context: PrivateGanContext, findings: PrivateGanFindings, progress: Progress) -> Steps:
-    measures = context.measures
-    if measures is None:
-        return
+    permitting = context.permitting("disclose.audit")
 
     def measure() -> dict[str, MembershipAttack]:
-        inputs = {"strangers": measures.splits.test.images, "drawn": _samples(context, fresh=False)}
-        replies = ask_for_json(context.network, Question(AUDIT, inputs), "audit")
+        replies = ask_for_json(context.network, Question(AUDIT, {}, {}, permitting), "audit")
         return {name: MembershipAttack(**reply) for name, reply in replies.items()}
 
-    if context.config.rounds and context.config.report.audit:
+    if context.config.rounds and permitting:
         progress.report("audit", 0, 1)
         yield replace(findings, audit=context.journal.once("audit", dict[str, MembershipAttack], measure))
 

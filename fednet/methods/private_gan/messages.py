@@ -14,7 +14,6 @@ TRAIN = "train"
 """The task of a round."""
 STATUS, DRAW, VALIDATE, AUDIT = "status", "draw", "validate", "audit"
 """The questions."""
-NOT_PRIVATE = "NOT PRIVATE"
 
 
 class PrivacyStatement(BaseModel):
@@ -22,7 +21,9 @@ class PrivacyStatement(BaseModel):
 
     Attributes:
         level: "example", "client" or "none".
-        private: whether the noise is, and has always been, secret; False is NOT PRIVATE.
+        private: whether the noise is, and has always been, secret, and nothing was told without noise; False is NOT
+            PRIVATE.
+        disclosed: whether the site tells, or has told, anything of its pictures without noise, see `disclose.audit`.
         noise: in clipping norms.
         rate: of sampling.
         clip: the norm.
@@ -38,6 +39,7 @@ class PrivacyStatement(BaseModel):
 
     level: str
     private: bool
+    disclosed: bool = False
     noise: float | None = None
     rate: float | None = None
     clip: float | None = None

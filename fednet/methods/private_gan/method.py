@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fednet.methods.contract import Method
 from fednet.methods.private_gan.config import PrivateGanConfig
+from fednet.methods.private_gan.disclosures import DISCLOSURES
 
 if TYPE_CHECKING:
     from fednet.api import Network, Progress, Responder, SiteContext
@@ -61,4 +62,5 @@ METHOD = Method(
     ),
     extra="fednet[privacy]",
     requires=("matplotlib", "opacus", "scipy", "sklearn", "tensorboard", "torchvision"),
+    disclosures=DISCLOSURES,
 )

@@ -7,8 +7,9 @@ Knows no training.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from fednet.api import ModelState, SiteContext
 from fednet.errors import PrivacyError
@@ -20,8 +21,6 @@ from fednet.privacy.accounting import Expense, epsilon, spent
 from fednet.privacy.client_level import clip_and_noise, clip_change
 from fednet.privacy.ledger import LedgerEntry, PrivacyLedger
 from fednet.privacy.noise import NoiseSource
-
-LEDGER_FOLDER = "privacy"
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ class PrivacyGuard:
     Args:
         config: the run's.
         site: whose pictures are protected.
+        ledgers: the folder of its ledger.
+        disclosed: whether it tells, or has told, anything of its pictures without noise.
 
     Attributes:
         mechanism: None where nothing is protected.
@@ -51,19 +52,20 @@ class PrivacyGuard:
         PrivacyError: the ledger is damaged or of another kind, the budget buys nothing, or no noise meets the target.
     """
 
-    def __init__(self, config: PrivateGanConfig, site: SiteContext) -> None:
-        self._config, self._site = config, site
+    def __init__(
+        self, config: PrivateGanConfig, site: SiteContext, ledgers: Path, disclosed: Callable[[], bool]
+    ) -> None:
+        self._config, self._site, self._disclosed = config, site, disclosed
         self.mechanism = privacy_mechanism(config)
-        configured = config.privacy.ledger
-        folder = site.folder / LEDGER_FOLDER if configured is None else configured.expanduser()
         self._ledger: PrivacyLedger | None = (
-            None if self.mechanism is None else self.mechanism.ledger(folder / f"{site.name}.json")
+            None if self.mechanism is None else self.mechanism.ledger(ledgers / f"{site.name}.json")
         )
 
     @property
     def private(self) -> bool:
-        """Whether what leaves the site is protected by noise that nobody knows."""
-        return self.mechanism is not None and not self.mechanism.seeded and self._require_ledger().private
+        """Whether all that leaves the site is protected by noise that nobody knows."""
+        secret = self.mechanism is not None and not self.mechanism.seeded and self._require_ledger().private
+        return secret and not self._disclosed()
 
     def reserve(self, key: str, steps: int) -> ReleaseReservation:
         """Reserves as many of these steps as the budget buys; they count as spent when this returns.
@@ -152,7 +154,7 @@ class PrivacyGuard:
         """
         mechanism = self.mechanism
         if mechanism is None:
-            return PrivacyStatement(level="none", private=False)
+            return PrivacyStatement(level="none", private=False, disclosed=self._disclosed())
         expenses = self._require_ledger().expenses()
         if ahead:
             expenses.append(self._affordable(mechanism, steps, ahead))
@@ -160,6 +162,7 @@ class PrivacyGuard:
         return PrivacyStatement(
             level=mechanism.unit,
             private=self.private,
+            disclosed=self._disclosed(),
             noise=mechanism.noise,
             rate=mechanism.rate,
             clip=mechanism.clip,

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fednet.methods.common.report import (
+    NOT_PRIVATE,
     count_of,
     evenly_chosen,
     grid_figures,
@@ -19,7 +20,7 @@ from fednet.methods.common.report import (
 )
 from fednet.methods.private_gan.config import PrivateGanConfig
 from fednet.methods.private_gan.findings import PrivateGanFindings
-from fednet.methods.private_gan.messages import CLASSIFIER, GAN, NOT_PRIVATE, PrivacyStatement
+from fednet.methods.private_gan.messages import CLASSIFIER, GAN, PrivacyStatement
 from fednet.reporting.animation import ANIMATION
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.summary import Cell, Summary, SummaryChart, SummarySection, SummaryTable
@@ -112,8 +113,13 @@ def _notes(config: PrivateGanConfig, findings: PrivateGanFindings) -> tuple[str,
         notes.append(f"The epsilons of {', '.join(ahead)} count rounds that were under way as if they were released.")
     if level == "none":
         notes.append(f"{NOT_PRIVATE}: nothing is protected (privacy.level none).")
-    elif not findings.private:
+    elif any(not statement.private and not statement.disclosed for statement in findings.privacy.values()):
         notes.append(f"{NOT_PRIVATE}: the noise came from the run's seed, and anyone who knows the seed can remove it.")
+    if telling := sorted(name for name, statement in findings.privacy.items() if statement.disclosed):
+        notes.append(
+            f"{NOT_PRIVATE}: {', '.join(telling)} answer, or have answered, from private pictures without noise, which "
+            "no epsilon covers (disclose.audit)."
+        )
     if level == "example":
         notes.append("Each epsilon is of one picture of that site, against an observer of all that left the site.")
     if level == "client":
@@ -165,7 +171,9 @@ def _audit(findings: PrivateGanFindings) -> SummaryTable | None:
 def _audit_notes(findings: PrivateGanFindings) -> tuple[str, ...]:
     if not findings.audit:
         return ()
-    return (".5 is chance. The attacks read private pictures: no epsilon covers this table.",)
+    return (
+        ".5 is chance. The attacks read private pictures, and non-members are each site's own: no epsilon covers this.",
+    )
 
 
 def _classifier(findings: PrivateGanFindings) -> SummaryTable | None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fednet.api import ModelState, Progress, Question, RoundTask, Stopped, Update
 from fednet.data.datasets import ImageSet
-from fednet.errors import MethodError
+from fednet.data.local_split import train_and_test
 from fednet.federated.site_models import SiteModels
 from fednet.federated.state import detached_copy, digest, model_tensors
 from fednet.methods.common.inputs import images_input, labels_input, vectors_input
@@ -25,6 +26,7 @@ from fednet.methods.common.site import ImageSite, QuestionHandlers, RoundModels
 from fednet.methods.private_gan.adaptive_step import AdaptiveStepSize
 from fednet.methods.private_gan.audit import membership_attacks
 from fednet.methods.private_gan.config import PrivateGanConfig
+from fednet.methods.private_gan.disclosures import DISCLOSURES
 from fednet.methods.private_gan.messages import (
     AUDIT,
     CLASSIFIER,
@@ -37,7 +39,7 @@ from fednet.methods.private_gan.messages import (
 )
 from fednet.methods.private_gan.privacy_guard import PrivacyGuard, ReleaseReservation
 from fednet.methods.private_gan.releases import ReleaseStore, StoredRelease, release_key
-from fednet.methods.private_gan.site_models import PrivateGanModels
+from fednet.methods.private_gan.site_models import GanPair, PrivateGanModels
 from fednet.methods.private_gan.training import PrivateTrainingOptions, train_gan, train_private_classifier
 from fednet.privacy.dp_sgd import require_supported
 from fednet.seeds import generator
@@ -48,9 +50,10 @@ MAX_ROUNDS = 100_000
 
 @dataclass(frozen=True)
 class _LoadedPrivateGan:
-    """The site's pictures and models, and what protects them."""
+    """The site's pictures, those that are never trained on, the models, and what protects them."""
 
     images: ImageSet
+    strangers: ImageSet
     pictures: str  # their digest: what was released of others is not released again as theirs
     models: PrivateGanModels
     guard: PrivacyGuard
@@ -61,6 +64,8 @@ class _LoadedPrivateGan:
 class PrivateGanSite(RoundModels, ImageSite[PrivateGanConfig, _LoadedPrivateGan]):
     """One site (a `Responder` and a `Participant`)."""
 
+    disclosures = DISCLOSURES
+
     def load(self, progress: Progress) -> _LoadedPrivateGan:
         """Reads the site's pictures and its ledger, and makes its untrained models.
 
@@ -68,14 +73,36 @@ class PrivateGanSite(RoundModels, ImageSite[PrivateGanConfig, _LoadedPrivateGan]
             MethodError: data, models and configuration do not fit each other.
             PrivacyError: the models cannot be trained privately, or the ledger or the budget forbids it.
         """
-        images, context = self.read_images(progress), self.context
+        (images, strangers), context = self._divide(self.read_images(progress)), self.context
         models = PrivateGanModels(self.config, context, images.shape, max(1, len(images.classes)))
-        guard = PrivacyGuard(self.config, context)
+        guard = PrivacyGuard(self.config, context, self.ledgers, lambda: bool(self.permits() or self.disclosed()))
         if guard.protection() is not None:
             require_supported(models.gan().discriminator.train(), "discriminator")
         releases = ReleaseStore(context.folder / "releases" / context.name)
         step_size = AdaptiveStepSize(context.folder / "sites" / context.name / "pace")
-        return _LoadedPrivateGan(images, images.digest(), models, guard, releases, step_size)
+        return _LoadedPrivateGan(images, strangers, images.digest(), models, guard, releases, step_size)
+
+    @property
+    def ledgers(self) -> Path:
+        """The folder of the site's ledgers."""
+        configured = self.config.privacy.ledger
+        return super().ledgers if configured is None else configured.expanduser()
+
+    def divided(self, labels: Tensor) -> dict[str, int]:
+        """A site that permits audits keeps some pictures from all training."""
+        train, strangers = self._positions(labels)
+        return {"train": len(train), **({"audit": len(strangers)} if len(strangers) else {})}
+
+    def _positions(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The positions of the pictures that are trained on, and of the audit's non-members."""
+        permission = self.config.disclose.audit
+        ratio = 1.0 if permission is None else 1.0 - permission.held_out
+        return train_and_test(labels.clamp(min=0), ratio, self.context.seed, self.context.name)
+
+    def _divide(self, images: ImageSet) -> tuple[ImageSet, ImageSet]:
+        """What is trained on, and the audit's non-members; none without audits."""
+        train, strangers = self._positions(images.labels)
+        return images.subset(train), images.subset(strangers)
 
     def capabilities(self) -> PrivateGanCapabilities:
         """What the site says of itself."""
@@ -197,9 +224,7 @@ class PrivateGanSite(RoundModels, ImageSite[PrivateGanConfig, _LoadedPrivateGan]
         """Pictures float32 (n, c, h, w) for latents (n, latent); with `fresh` by the untrained generator."""
         latents = vectors_input(question.inputs.get("latents"), (self.config.model.latent,), "latents")
         state = self.initial_state(GAN) if question.options.get("fresh") else None
-        with torch.no_grad():
-            images = self.loaded.models.gan(state).generator(latents.to(self.context.device))
-        return {"images": images.float().cpu().clamp(-1, 1)}
+        return {"images": self._generated(self.loaded.models.gan(state), latents)}
 
     def _validate(self, question: Question) -> Mapping[str, Tensor]:
         """How many of given pictures the classifier gets right: int64 (2,), right and all."""
@@ -210,13 +235,16 @@ class PrivateGanSite(RoundModels, ImageSite[PrivateGanConfig, _LoadedPrivateGan]
             predicted = self.loaded.models.classifier()(images.to(self.context.device)).argmax(1).cpu()
         return {"right": torch.tensor([int((predicted == labels).sum()), len(labels)])}
 
-    def _audit(self, question: Question) -> Mapping[str, Tensor]:
-        """The AUC of membership attacks on the models, with pictures that no site trained on as non-members."""
-        if not self.config.report.audit:
-            raise MethodError(f"{self.context.name} refuses audits: set report.audit")
-        images, inputs = self.loaded.images, question.inputs
-        samples = images_input(inputs["drawn"], images.shape, "drawn") if "drawn" in inputs else None
-        strangers = images_input(inputs.get("strangers"), images.shape, "strangers")
+    def _audit(self, _question: Question) -> Mapping[str, Tensor]:
+        """The AUC of membership attacks on the models; members, non-members and samples are of the site's choice."""
+        members, strangers = self.loaded.images.images, self.loaded.strangers.images
+        self.disclose(AUDIT, min(len(members), len(strangers)))
         gan, random = self.loaded.models.gan(), generator(self.context.seed, "audit", self.context.name)
-        attacks = membership_attacks(gan.discriminator, images.images, strangers, samples, random)
+        latents = torch.randn(self.config.report.samples, self.config.model.latent, generator=random)
+        attacks = membership_attacks(gan.discriminator, members, strangers, self._generated(gan, latents), random)
         return {"audit": to_json_tensor(asdict(attacks))}
+
+    def _generated(self, gan: GanPair, latents: Tensor) -> Tensor:
+        with torch.no_grad():
+            images: Tensor = gan.generator(latents.to(self.context.device))
+        return images.float().cpu().clamp(-1, 1)

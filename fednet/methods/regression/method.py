@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fednet.methods.contract import Method
 from fednet.methods.regression.config import RegressionConfig
+from fednet.methods.regression.disclosures import DISCLOSURES
 
 if TYPE_CHECKING:
     from fednet.api import Network, Progress, Responder, SiteContext
@@ -38,4 +39,5 @@ METHOD = Method(
     site=site,
     job=job,
     preload=("fednet.methods.regression.job", "fednet.methods.regression.site"),
+    disclosures=DISCLOSURES,
 )

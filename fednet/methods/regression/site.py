@@ -21,6 +21,7 @@ from fednet.methods.common.options import require_known, whole_number
 from fednet.methods.common.site import MethodSite, QuestionHandlers, RoundModels
 from fednet.methods.common.training import descend
 from fednet.methods.regression.config import RegressionConfig
+from fednet.methods.regression.disclosures import DISCLOSURES
 from fednet.seeds import generator
 
 LINE = "line"
@@ -38,6 +39,8 @@ class RegressionSite(RoundModels, MethodSite[RegressionConfig]):
         config: the run's.
         context: its index among the clients decides the centre of its points; the middle one is 0.
     """
+
+    disclosures = DISCLOSURES
 
     def __init__(self, config: RegressionConfig, context: SiteContext) -> None:
         super().__init__(config, context)

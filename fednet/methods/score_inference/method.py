@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fednet.methods.contract import Drawer, Method
 from fednet.methods.score_inference.config import ScoreInferenceConfig, check
+from fednet.methods.score_inference.disclosures import DISCLOSURES
 from fednet.methods.score_inference.sample_request import ScoreSampleRequest
 
 if TYPE_CHECKING:
@@ -66,4 +67,5 @@ METHOD = Method(
     ),
     extra="fednet[diffusion]",
     requires=("diffusers", "matplotlib", "sklearn", "tensorboard", "torchdiffeq", "torchvision"),
+    disclosures=DISCLOSURES,
 )

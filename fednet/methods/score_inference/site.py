@@ -25,6 +25,7 @@ from fednet.methods.common.inputs import labels_input, vectors_input
 from fednet.methods.common.options import number, shown
 from fednet.methods.common.site import ImageSite, QuestionHandlers
 from fednet.methods.score_inference.config import ScoreInferenceConfig
+from fednet.methods.score_inference.disclosures import DISCLOSURES
 from fednet.methods.score_inference.messages import SCORE, ScoreCapabilities
 from fednet.models.unet import ScoreNet, digest, restore, save
 from fednet.reporting.record import RunRecord
@@ -57,6 +58,8 @@ class _Query:
 
 class ScoreInferenceSite(ImageSite[ScoreInferenceConfig, _LoadedScoreModel]):
     """One site of federated score inference (a `Responder`)."""
+
+    disclosures = DISCLOSURES
 
     def load(self, progress: Progress) -> _LoadedScoreModel:
         """Trains the score model, or loads it where its checkpoint exists.

@@ -98,7 +98,7 @@ class Place:
         for capability in (ear, responder, capability_publisher):
             node.add(capability)
         await self._stack.enter_async_context(node)
-        responder.open(Tripler())
+        responder.open(Tripler(), ("triple",))
         capability_publisher.show("{}")
         return node, ear
 

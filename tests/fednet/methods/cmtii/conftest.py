@@ -52,6 +52,7 @@ SMALL: dict[str, Any] = {
     "tune": {"generated": 6, "steps": 2, "batch": 8, "rank": 2},
     "measure": {"judge_steps": 3},
     "report": {"views": 2},
+    "disclose": {"evaluate": {}, "leakage": {}},
 }
 
 

@@ -75,7 +75,9 @@ def test_the_same_seed_finds_the_same(run: Any, federation: Make) -> None:
 
 
 def test_rounds_replace_words(federation: Make) -> None:
-    made = federation(rounds=3, learn={"classes": 1}, report={"control": False, "central": False, "leakage": False})
+    made = federation(
+        rounds=3, learn={"classes": 1}, report={"control": False, "central": False}, disclose={"leakage": None}
+    )
     run_job(made.config, made.network, made.folder, 0, NullProgress())
     found = metrics(made)
     assert len(found["rounds"]) == 3

@@ -181,32 +181,34 @@ def test_bad_words_are_refused_by_name(fresh: CmtiiSite) -> None:
 
 def test_evaluation_counts_both_tests(fresh: CmtiiSite) -> None:
     counts = fresh.answer(Question("evaluate", given(), {"arm": "zero-shot"}))
+    assert list(counts) == ["test"]
     assert counts["test"][:, 1].tolist() == [2] * 10
-    assert int(counts["local"][:, 1].sum()) == fresh.capabilities().tests
-    alone = fresh.answer(Question("evaluate", {}, {"arm": "zero-shot"}))
-    assert list(alone) == ["local"]
-    assert torch.equal(alone["local"], counts["local"])
+    own = fresh.answer(Question("evaluate-own", {}, {"arm": "zero-shot"}))
+    assert int(own["local"][:, 1].sum()) == fresh.capabilities().tests
 
 
 def test_an_evaluation_is_numbers_alone(restarted: CmtiiSite) -> None:
     restarted.absorb(word("a2", "3", 0.3))
     reply = restarted.answer(evaluation_question())
-    assert list(reply) == ["evaluation"]
-    found = from_json_tensor(reply["evaluation"])
-    assert found["worth"]["count"] == 6
-    assert 0 <= found["leak"]["calibrated"] <= 1
+    assert list(reply) == ["worth"]
+    assert from_json_tensor(reply["worth"])["count"] == 6
+
+
+def test_a_site_attacks_its_own_words_with_its_own_test(restarted: CmtiiSite) -> None:
+    found = from_json_tensor(restarted.answer(Question("leakage", {}))["leak"])
+    assert 0 <= found["calibrated"] <= 1
     assert (restarted.context.folder / "tensorboard/a1/nearest.csv").is_file()
 
 
 def test_the_pictures_of_the_tuning_are_evaluated_and_not_generated_again(
     prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site, question = prepare(report={"leakage": False}), evaluation_question()
+    site, question = prepare(), evaluation_question()
     site.absorb(word("a2", "3", 0.3))
-    before = from_json_tensor(site.answer(question)["evaluation"])
+    before = from_json_tensor(site.answer(question)["worth"])
     site.offer(tune("exchange"), NullProgress())
     monkeypatch.setattr("fednet.methods.cmtii.site.generate_images", lambda *_a, **_k: pytest.fail("generated again"))
-    assert from_json_tensor(site.answer(question)["evaluation"]) == before
+    assert from_json_tensor(site.answer(question)["worth"]) == before
 
 
 @pytest.mark.parametrize(

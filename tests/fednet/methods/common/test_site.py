@@ -59,6 +59,7 @@ def test_a_prepared_site_says_what_it_has_and_answers(tmp_path: Path) -> None:
     site = CountingSite(ImageConfig(), context(tmp_path), few())
     assert json.loads(site.prepare(NullProgress())) == {
         "pictures": 3, "classes": ["a", "b"], "shape": [1, 8, 8], "own": True, "parts": {"train": 3},
+        "permits": [], "disclosed": [],
     }  # fmt: skip
     assert site.answer(Question("count", {}))["count"].tolist() == [3]
     with pytest.raises(MethodError, match=r"^a1: unknown question 'else'; expected one of count$"):

@@ -25,6 +25,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
         "alone": 4,
         "score": {"reconstructions": 2, "steps": 2, "false_alarms": 0.3},
     },
+    "disclose": {"calibrate": {"pictures": 2}, "evaluate": {"pictures": 2}},
 }
 
 

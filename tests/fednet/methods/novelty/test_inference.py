@@ -84,7 +84,7 @@ def test_a_site_that_is_not_calibrated_is_not_asked(ready: Any, pictures: Callab
 def test_shared_detectors_that_differ_are_refused(ready: Any, pictures: Callable[..., Any]) -> None:
     site = ready.sites["a2"]
     site.answer(Question("train", {}, {"model": "detector", "labels": "1", "steps": 1}))
-    site.answer(Question("calibrate", {}, {"model": "detector", "threshold": 1.0}))
+    site.answer(Question("set-threshold", {}, {"model": "detector", "threshold": 1.0}))
     with pytest.raises(MethodError, match="detectors differ"):
         infer(ready.network, pictures(0, count=1).images)
 
@@ -117,7 +117,7 @@ def test_the_joint_threshold_decides_where_all_of_its_detectors_answer(
     assert after.verdict("own-detector").is_ood == (ratio > joint)
     assert after.verdicts == before.verdicts
     assert after.verdict("detector") == before.verdict("detector")
-    ready.sites["a2"].answer(Question("calibrate", {}, {"model": "own-detector", "threshold": 9.0}))
+    ready.sites["a2"].answer(Question("set-threshold", {}, {"model": "own-detector", "threshold": 9.0}))
     assert infer(ready.network, image).joint is None
 
 

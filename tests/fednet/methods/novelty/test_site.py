@@ -102,7 +102,7 @@ def test_a_fresh_training_begins_anew_and_another_goes_on(cluster: Any) -> None:
 def test_validation_is_of_held_out_pictures_or_of_given_ones(cluster: Any, pictures: Callable[..., Any]) -> None:
     site = cluster.sites["a1"]
     asked(site, "train", labels="0-2", epochs=20)
-    own = asked(site, "validate", labels="0,2")
+    own = asked(site, "validate-held-out", labels="0,2")
     assert own["there"].tolist() == [4, 0, 4, 0]
     given = pictures(0, 1, 2, 3, seed=5)
     reply = asked(site, "validate", {"images": given.images, "labels": given.labels})
@@ -120,7 +120,7 @@ def test_a_detector_is_calibrated_and_scores_alike_in_any_batch(cluster: Any, pi
     site = cluster.sites["a1"]
     asked(site, "train", model="own-detector", labels="0-1")
     reply = asked(site, "calibrate")
-    assert reply["scores"].shape == (8,)
+    assert set(reply) == {"threshold"}
     images = pictures(0, 3, count=3).images
     whole = asked(site, "score", {"images": images}, model="own-detector", keep=True)
     assert whole["threshold"] == reply["threshold"]
@@ -141,7 +141,7 @@ def test_pictures_for_this_site_go_before_pictures_for_all(cluster: Any, picture
 
 def test_a_threshold_can_be_given_and_goes_with_a_new_model(cluster: Any) -> None:
     site = cluster.sites["a1"]
-    asked(site, "calibrate", model="detector", threshold=0.5)
+    asked(site, "set-threshold", model="detector", threshold=0.5)
     assert from_json_tensor(asked(site, "status")["status"])["detector"]["threshold"] == 0.5
     site.adopt("detector", 1, site.initial_state("detector"))
     assert from_json_tensor(asked(site, "status")["status"])["detector"]["threshold"] is None
@@ -149,8 +149,8 @@ def test_a_threshold_can_be_given_and_goes_with_a_new_model(cluster: Any) -> Non
 
 def test_scores_alone_leave_the_threshold(cluster: Any) -> None:
     site = cluster.sites["a1"]
-    reply = asked(site, "calibrate", model="detector", labels="0-2", only_scores=True)
-    assert set(reply) == {"scores"}
+    reply = asked(site, "held-out-scores", model="detector", labels="0-2")
+    assert reply["scores"].shape == (12,)
     assert from_json_tensor(asked(site, "status")["status"])["detector"]["threshold"] is None
 
 
@@ -183,11 +183,12 @@ def test_its_own_detector_is_not_trained_twice(make_cluster: Callable[..., Any],
         ("train", {"epochs": 1, "steps": 1}, "not both"),
         ("train", {"mu": -1.0}, "at least 0"),
         ("train", {"mu": float("nan")}, "at least 0"),
-        ("validate", {"labels": "3"}, "no pictures held out of four"),
+        ("validate-held-out", {"labels": "3"}, "no pictures held out of four"),
         ("model", {"model": "own-detector"}, "never leaves it"),
         ("layout", {"model": "own-detector"}, "never leaves it"),
         ("calibrate", {}, "did not train the own-detector"),
-        ("calibrate", {"threshold": "high"}, "at least 0"),
+        ("set-threshold", {"threshold": "high"}, "at least 0"),
+        ("set-threshold", {}, "takes the option threshold, or joint"),
         ("calibrate", {"model": "classifier", "labels": "0"}, "option model must be one of"),
         ("classify", {}, r"images must be float32 \(n, 1, 8, 8\), got nothing"),
         ("uncertainty", {"passes": 10**5}, "option passes must be a whole number from 1 to 10000"),
@@ -291,7 +292,7 @@ def test_it_knows_beforehand_what_it_will_hold_out(cluster: Any) -> None:
 
 def test_a_joint_threshold_is_kept_beside_its_own(cluster: Any) -> None:
     site = cluster.sites["a1"]
-    question = Question("calibrate", {}, {"model": "own-detector", "joint": 0.5, "detectors": "d" * 100})
+    question = Question("set-threshold", {}, {"model": "own-detector", "joint": 0.5, "detectors": "d" * 100})
     assert float(site.answer(question)["threshold"]) == 0.5
     status = from_json_tensor(site.answer(Question("status", {}))["status"])
     assert status["own-detector"]["joint"] == [0.5, "d" * 64]

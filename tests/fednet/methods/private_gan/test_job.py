@@ -66,16 +66,27 @@ def test_the_job_and_what_it_leaves(federation: Make, splits: Splits) -> None:
     assert found["rounds"][1]["values"]["a1"]["epsilon_rdp"] == epsilon([Expense(0.2, 1.0, 6)], 1e-5)
     assert found["privacy"]["a3"]["epsilon_prv"] == epsilon([Expense(0.2, 1.0, 9)], 1e-5, "prv")
     assert 0 <= found["accuracy"] <= 1
-    assert set(found["audit"]) == {"a1", "a2", "a3"}
+    assert found["audit"] == {}
     with Image.open(made.folder / "samples" / "rounds.gif") as picture:
         assert picture.n_frames == 3  # type: ignore[attr-defined]
     assert {part.title for part in summary.sections} == {
-        "Privacy", "Samples", "Losses", "Membership inference", "Classifier", "Data",
+        "Privacy", "Samples", "Losses", "Classifier", "Data",
     }  # fmt: skip
     assert summary.accounts[GAN].steps == 2
     assert read_summary(made.folder) == summary
     for part in summary.sections:
         assert all((made.folder / figure.file).is_file() for figure in part.figures)
+
+
+def test_a_run_with_audits_says_that_it_is_not_private(federation: Make, splits: Splits) -> None:
+    made = federation(privacy={"seeded": False}, disclose={"audit": {"pictures": 2, "held_out": 0.3}})
+    summary = run_job(made.config, made.network, made.folder, 0, NullProgress())
+    found = numbers(made)
+    assert set(found["audit"]) == {"a1", "a2", "a3"}
+    assert (found["private"], found["mark"]) == (False, "NOT PRIVATE")
+    assert "NOT PRIVATE" in summary.title
+    assert any("a1, a2, a3 answer, or have answered" in note for note in summary.sections[0].notes)
+    assert summary.sections[-1].notes[1].endswith("(disclose.audit).")
 
 
 def test_the_mark_stands_everywhere(federation: Make, splits: Splits) -> None:

@@ -27,9 +27,11 @@ def budget(steps: int) -> float:
 
 @pytest.fixture
 def guard(tmp_path: Path) -> Make:
-    def make(**keys: Any) -> PrivacyGuard:
+    def make(*, disclosed: bool = False, **keys: Any) -> PrivacyGuard:
         config = PrivateGanConfig.model_validate({"train": {"rate": 0.2}, **keys})
-        return PrivacyGuard(config, SiteContext("a1", 0, 2, 0, "cpu", tmp_path))
+        return PrivacyGuard(
+            config, SiteContext("a1", 0, 2, 0, "cpu", tmp_path), tmp_path / "privacy", lambda: disclosed
+        )
 
     return make
 
@@ -111,7 +113,8 @@ def test_only_protected_steps_are_drawn_from_a_secret_source(guard: Make) -> Non
     assert not guard(privacy={"seeded": True}).source("round", 1).private
 
 
-def test_the_ledger_may_lie_elsewhere(guard: Make, tmp_path: Path) -> None:
-    guard(privacy={"ledger": tmp_path / "shared"}).reserve("one", 1)
-    assert (tmp_path / "shared" / "a1.json").is_file()
-    assert not (tmp_path / "privacy").exists()
+def test_whoever_tells_anything_without_noise_is_not_private(guard: Make) -> None:
+    telling = guard(disclosed=True)
+    assert telling.private is False
+    assert (telling.statement().private, telling.statement().disclosed) == (False, True)
+    assert guard().private is True

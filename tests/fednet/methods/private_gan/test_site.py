@@ -307,8 +307,6 @@ def test_answers_and_what_is_refused(federation: Make) -> None:
     drawn = site.answer(Question("draw", {"latents": latents}))["images"]
     assert drawn.shape == (5, 1, 8, 8)
     assert torch.equal(drawn, site.answer(Question("draw", {"latents": latents}, {"fresh": True}))["images"])
-    audit = from_json_tensor(site.answer(Question("audit", {"strangers": drawn, "drawn": drawn}))["audit"])
-    assert audit["count"] == 5
     found = site.answer(Question("validate", {"images": drawn, "labels": torch.zeros(5, dtype=torch.int64)}))
     assert found["right"].tolist()[1] == 5
     for question, reason in (
@@ -316,7 +314,6 @@ def test_answers_and_what_is_refused(federation: Make) -> None:
         (Question("draw", {}), "latents must be float32"),
         (Question("draw", {"latents": latents[:, :3]}), "latents must be float32"),
         (Question("draw", {"latents": latents * torch.inf}), "finite"),
-        (Question("audit", {"strangers": drawn[:, :, :4]}), "strangers must be float32"),
         (Question("validate", {"images": drawn}), "labels must be int64"),
         (Question("status", {}, {"rounds": 0}), "option rounds must be a whole number from 1"),
     ):
@@ -328,7 +325,8 @@ def test_answers_and_what_is_refused(federation: Make) -> None:
         site.adopt(GAN, 1, {"x": torch.zeros(1)})
 
 
-def test_nobody_audits_where_it_is_off(federation: Make) -> None:
-    site = federation(report={"audit": False}).sites["a1"]
-    with pytest.raises(MethodError, match=r"refuses audits: set report\.audit"):
-        site.answer(Question("audit", {"strangers": torch.zeros(2, 1, 8, 8) - 0.5}))
+def test_the_ledger_may_lie_elsewhere(federation: Make, tmp_path: Path) -> None:
+    site = federation(privacy={"ledger": tmp_path / "shared"}).sites["a1"]
+    site.contribute(task(1), site.initial_state(GAN), NullProgress())
+    assert (tmp_path / "shared" / "a1.json").is_file()
+    assert not (site.context.folder / "privacy").exists()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fednet.api import ExchangePlan, Network, Offer, OfferBatch, Progress, Question, SiteContext
 from fednet.errors import MethodError
+from fednet.methods.common.disclosure import Disclosure
 from fednet.methods.contract import Drawer, Method
 from fednet.methods.sample_request import SampleRequest
 from fednet.reporting.samples import SampleBatch
@@ -70,4 +71,10 @@ def job(config: WordsConfig, network: Network, folder: Path, seed: int, progress
     raise MethodError("never launched")
 
 
-METHOD = Method("words", "one word a site", WordsConfig, site, job, drawer=Drawer(Brightness, draw))
+METHOD = Method(
+    "words", "one word a site", WordsConfig, site, job, drawer=Drawer(Brightness, draw),
+    disclosures=(
+        Disclosure("question", "known", "none", "the words of all"),
+        Disclosure("question", "draw", "none", "pictures of a given brightness"),
+    ),
+)  # fmt: skip
