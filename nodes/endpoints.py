@@ -8,6 +8,7 @@ from __future__ import annotations
 from nodes.errors import NodeError
 from nodes.spec import NodeSpec
 from protocol import topics
+from protocol.security.roles import may_take_part
 
 WILDCARD_BINDS = ("tcp://0.0.0.0:", "tcp://[::]:", "tcp://*:")
 
@@ -50,5 +51,7 @@ def _check_keys(spec: NodeSpec) -> None:
     own = spec.keys.own if spec.keys else None
     if own is not None and own.relay:
         raise NodeError(f"the keys of {own.name} are those of a relay, which takes no part")
+    if own is not None and not may_take_part(own.role, spec.role):
+        raise NodeError(f"the keys of {own.name} are those of a {own.role}, and this node is a {spec.role}: use others")
     if own is not None and own.name != spec.name:
         raise NodeError(f"the keys are those of {own.name}, and this node is {spec.name}")

@@ -1,6 +1,7 @@
 """The errors of the bus, by what became of a peer.
 
     NodeError                this node cannot do its work (address in use, unknown method, bad settings)
+    +-- KeyFileError         a file or folder of keys cannot be used
     +-- PeerError            another node is late, lost or never came; the run's policy decides what follows
         +-- PeersMissing     expected peers did not become ready in time
         +-- MethodMismatch   the peers run another method than the one that was asked for
@@ -13,9 +14,27 @@ A peer's malformed bytes are `protocol.errors.WireError`; they are dropped and c
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class NodeError(Exception):
     """This node cannot do its work."""
+
+
+class KeyFileError(NodeError):
+    """A file or folder of keys cannot be used.
+
+    Attributes:
+        path: of the file or folder.
+        expected: what would have been right; empty where `hint` says it all.
+        given: what is there instead; empty where nothing is.
+        hint: what to do; may be empty.
+    """
+
+    def __init__(self, path: Path, expected: str = "", given: str = "", hint: str = "") -> None:
+        self.path, self.expected, self.given, self.hint = path, expected, given, hint
+        fault = f"expected {expected}{f', got {given}' if given else ''}." if expected else ""
+        super().__init__(f"{path}: " + " ".join(filter(None, (fault, hint))))
 
 
 class PeerError(NodeError):

@@ -261,6 +261,9 @@ class Node:
             return
         if message.numbered and not self._accept(envelope, now, again=again):
             return
+        if why := self._security.refusal(envelope.sender, message):
+            self.fault(envelope.sender, "not permitted", why)
+            return
         for handler in self._handlers.get(type(message), ()):
             with self.boundary.around(envelope.sender, message.kind):
                 handler(envelope, message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -9,6 +10,8 @@ import typer
 
 from launch.commands.methods import PlainGroup
 from launch.output import open_console, open_table
+from nodes.key_folder import PRIVATE, PUBLIC
+from protocol.security.keys import KeyRole
 
 KEYS_FOLDER: Final = Path("keys")
 
@@ -18,19 +21,27 @@ app = typer.Typer(
 
 FolderOption = Annotated[Path, typer.Option("--folder", metavar="DIR", help="The folder of the keys.")]
 
+RoleOption = Annotated[
+    KeyRole, typer.Option("--role", help="What it takes part as; a client may do whatever the others may.")
+]
+MayOption = Annotated[
+    str | None, typer.Option("--may", metavar="RIGHTS", help="What a guest may do: some of ask,models,rounds.")
+]
+
 
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The node's name.")],
     folder: FolderOption = KEYS_FOLDER,
-    relay: Annotated[bool, typer.Option("--relay", help="For a relay, which forwards and takes no part.")] = False,
+    role: RoleOption = "client",
+    may: MayOption = None,
 ) -> None:
     """Makes a key pair: NAME.key stays here, NAME.pub is for the others."""
     from launch.run import keys  # noqa: PLC0415 - help texts need not wait for it
 
-    public = keys.create_keys(name, folder, relay=relay)
-    _print_line(f"{folder / (name + keys.PRIVATE)}  private: it never leaves this machine")
-    _print_line(f"{folder / (name + keys.PUBLIC)}  public: hand it to the others, who `fednet keys trust` it")
+    public = keys.create_keys(name, folder, role, keys.rights(may or ("ask" if role == "guest" else "")))
+    _print_line(f"{folder / (name + PRIVATE)}  private: it never leaves this machine")
+    _print_line(f"{folder / (name + PUBLIC)}  public: hand it to the others, who `fednet keys trust` it")
     _print_line(f"fingerprint {public.fingerprint}")
 
 
@@ -38,13 +49,21 @@ def new(
 def trust(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The peer's public key, as its operator sent it.")],
     folder: FolderOption = KEYS_FOLDER,
-    replace: Annotated[bool, typer.Option("--replace", help="Replace another key of that name.")] = False,
+    *,
+    role: Annotated[KeyRole | None, typer.Option("--role", help="Let it in as this, whatever it says.")] = None,
+    may: MayOption = None,
+    until: Annotated[
+        datetime | None, typer.Option("--until", formats=["%Y-%m-%d"], help="The last day (UTC); default: no end.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace another key, or role, of that name.")] = False,
 ) -> None:
     """Trusts a peer's key: nodes that start with keys of this folder accept its connections and signatures."""
     from launch.run import keys  # noqa: PLC0415 - help texts need not wait for it
 
-    public = keys.trust_keys(file, folder, replace=replace)
-    _print_line(f"{public.name} is trusted, fingerprint {public.fingerprint}")
+    rights = None if may is None else keys.rights(may)
+    grant = keys.Grant(role, rights, until.date() if until else None) if role or may or until else None
+    public = keys.trust_keys(file, folder, grant, replace=replace)
+    _print_line(f"{public.name} is trusted as a {keys.describe(public)}, fingerprint {public.fingerprint}")
     _print_line(
         f"Ask the operator of {public.name} whether `fednet keys fingerprint {public.name}` prints the same there."
     )
@@ -55,10 +74,11 @@ def listed(folder: FolderOption = KEYS_FOLDER) -> None:
     """Lists the keys of a folder: the operator's own and the trusted ones."""
     from launch.run import keys  # noqa: PLC0415 - help texts need not wait for it
 
-    table = open_table("name", "", "fingerprint")
+    table = open_table("name", "", "fingerprint", "as")
     for about, publics in (("own", keys.own_keys(folder)), ("trusted", keys.trusted_keys(folder))):
         for public in publics:
-            table.add_row(public.name, f"{about}, relay" if public.relay else about, public.fingerprint)
+            ended = " (over)" if public.expired(datetime.now(UTC).date()) else ""
+            table.add_row(public.name, about, public.fingerprint, keys.describe(public) + ended)
     open_console().print(table)
 
 

@@ -42,6 +42,7 @@ class NodeFile(BaseModel):
         config: the method's settings.
         public_keys: of everybody that it trusts, itself included; empty without security.
         private_keys: its own; None without security.
+        key_file: the private file around which the trusted keys lie; what changes there counts where this exists.
         visible_gpus: what `CUDA_VISIBLE_DEVICES` is set to; None: as it is there.
         seed: the file in which the node to join through announces itself; None: `spec.join` says where.
     """
@@ -53,6 +54,7 @@ class NodeFile(BaseModel):
     config: dict[str, Any] | None = None
     public_keys: tuple[PublicKeys, ...] = ()
     private_keys: PrivateKeys | None = Field(None, repr=False)
+    key_file: Path | None = None
     visible_gpus: str | None = None
     seed: Path | None = None
 
@@ -65,6 +67,7 @@ class NodeFile(BaseModel):
             config=spec.config.model_dump(mode="json") if spec.config is not None else None,
             public_keys=(*keys.trusted.values(), *keys.relays.values()) if keys else (),
             private_keys=keys.own if keys else None,
+            key_file=keys.file if keys else None,
             visible_gpus=visible_gpus,
             seed=seed,
         )
@@ -104,7 +107,8 @@ class NodeFile(BaseModel):
         if self.private_keys is None:
             return None
         try:
-            return Keyring.of(self.private_keys, self.public_keys)
+            here = self.key_file is not None and self.key_file.is_file()
+            return Keyring.of(self.private_keys, self.public_keys, self.key_file if here else None)
         except KeyFormatError as fault:
             hint = f"The keys contradict each other: {fault}."
             raise ConfigError(ConfigProblem(f"the node file of {self.spec.name}", hint=hint)) from None

@@ -16,7 +16,7 @@ import yaml
 from launch.config.schema import DRIVER
 from launch.render.deployment import CONFIG, KEYS, RUNS, Deployment, RenderedNode, write_files
 from launch.render.image import CONTEXT, write_context
-from launch.run.keys import PUBLIC
+from nodes.key_folder import PUBLIC
 
 FILE: Final = "compose.yaml"
 COMMAND: Final = "docker compose up --build --detach && docker compose wait driver --down-project"

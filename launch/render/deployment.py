@@ -16,9 +16,10 @@ from fednet.files import write_whole
 from launch.config.schema import DRIVER, LoadedConfig, SecurityConfig
 from launch.errors import ConfigError, ConfigProblem
 from launch.run.devices import DeviceInventory
-from launch.run.keys import PRIVATE, PUBLIC, ensure_keyrings, require_agreement
+from launch.run.keys import ensure_keyrings, require_agreement
 from launch.run.local_data import data_sets
 from launch.run.plan import single_node_spec
+from nodes.key_folder import PRIVATE, PUBLIC
 from nodes.spec import NodeSpec, Role
 
 PORT: Final = 7400
@@ -115,7 +116,7 @@ class Deployment:
         Raises:
             ConfigError: keys cannot be made or read, or are not those that the configuration names.
         """
-        rings = ensure_keyrings((node.name for node in self.nodes), self.keys)
+        rings = ensure_keyrings({node.name: node.spec.role for node in self.nodes}, self.keys)
         for ring in rings.values():
             require_agreement(ring, self.loaded.cluster.fingerprints)
         return {name: self.keys / f"{name}{PRIVATE}" for name in rings}

@@ -27,7 +27,7 @@ from launch.errors import (
 )
 from launch.render.deployment import CONFIG, KEYS, PORT, RUNS, Deployment, RenderedNode, write_files
 from launch.render.image import USER, write_context
-from launch.run.keys import PUBLIC
+from nodes.key_folder import PUBLIC
 
 RUN_FILE: Final = "kubernetes.yaml"
 SECRETS_FILE: Final = "secrets.yaml"

@@ -27,6 +27,7 @@ from launch.run.plan import make_plan, single_node_spec, specs_here
 from launch.run.session import check_ports_free, versions
 from nodes.errors import NodeError
 from nodes.incarnation import seconds_behind, set_back_remark
+from nodes.key_folder import PRIVATE
 from nodes.spec import Role
 from nodes.transport.probe import probe
 from protocol.clocks import MAX_CLOCK_SKEW, clock_remark
@@ -161,7 +162,7 @@ def _cluster_findings(
     """The nodes of this machine: a launch makes the keys that are missing, and needs free ports."""
     folder = loaded.cluster.security.keys
     names = [*here, *([MONITOR] if DRIVER in here else [])]
-    there = [name for name in names if folder and (folder / f"{name}{keys.PRIVATE}").exists()]
+    there = [name for name in names if folder and (folder / f"{name}{PRIVATE}").exists()]
     for name in there:
         yield from _attempt(f"key of {name}", "usable", partial(_require_fingerprint, loaded, name))
     if folder is None:

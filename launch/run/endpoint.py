@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launch.errors import ConfigError, ConfigProblem
-from launch.run.keys import PRIVATE, load_keyring
+from launch.run.keys import load_keyring
+from nodes.key_folder import PRIVATE
 from protocol.security.keys import Keyring
 from protocol.topics import split_endpoint
 

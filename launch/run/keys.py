@@ -1,36 +1,65 @@
-"""Keys as files: a folder holds an operator's own, `NAME.key` beside `NAME.pub`, and in `trusted/` those of others.
+"""Keys as an operator handles them: made, trusted as one role until one day, found, and revoked.
 
-A private file is readable by its owner alone and is never written over. To trust somebody is to put the public file
-that one handed over into `trusted/`; who signs or connects with any other key is refused. Compare fingerprints by a way
-that nobody can tamper with, since the sender of the file could also send another. What keys are is defined by
-`protocol.security.keys`; here they are found, made and refused.
+To trust somebody is to put its public file into `trusted/`; who signs or connects with any other key is refused.
+Compare fingerprints by a way that nobody can tamper with, since the sender of the file could also send another. How a
+folder is read is `nodes.key_folder`'s; here its errors become the operator's, and files are written and removed.
 """
 
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from fednet.files import make_folder, write_whole
 from launch.errors import ConfigError, ConfigProblem
+from nodes import key_folder
+from nodes.errors import KeyFileError
+from nodes.key_folder import PRIVATE, PUBLIC, TRUSTED
 from protocol.errors import KeyFormatError
-from protocol.security.keys import MAX_KEY_TEXT_BYTES, Keyring, PrivateKeys, PublicKeys, read_private, read_public
-
-PRIVATE, PUBLIC, TRUSTED = ".key", ".pub", "trusted"
-_OTHERS_PERMISSIONS = stat.S_IRWXG | stat.S_IRWXO
+from protocol.security.keys import RIGHTS, Keyring, KeyRole, PrivateKeys, PublicKeys, Right
 
 
-def create_keys(name: str, folder: Path, *, relay: bool = False) -> PublicKeys:
+@dataclass(frozen=True)
+class Grant:
+    """What somebody is let in as, whatever its own statement says.
+
+    Attributes:
+        role: None for that of its statement.
+        may: what a guest may do; None for what its statement says.
+        not_after: the last day (UTC).
+    """
+
+    role: KeyRole | None = None
+    may: Sequence[Right] | None = None
+    not_after: date | None = None
+
+    def of(self, public: PublicKeys, by: PrivateKeys) -> PublicKeys:
+        """The statement that grants this.
+
+        Raises:
+            KeyFormatError: the role has no such rights.
+        """
+        role = self.role or public.role
+        unchanged = public.may if role == public.role else ()
+        return public.granted(by, role, unchanged if self.may is None else self.may, self.not_after)
+
+
+def create_keys(name: str, folder: Path, role: KeyRole = "client", may: Sequence[Right] = ()) -> PublicKeys:
     """Makes the keys of a node, or of a relay: `folder/NAME.key` and `folder/NAME.pub`.
 
     Raises:
-        ConfigError: no node may be called this, there is such a key already, or it cannot be written.
+        ConfigError: no node may be called this, there is such a key already, the role has no such rights, or it cannot
+            be written.
     """
     try:
-        keys = PrivateKeys.make(name, relay=relay)
+        keys = PrivateKeys.make(name, role, may)
     except KeyFormatError as fault:
+        if "role" in fault.fields:
+            raise ConfigError(ConfigProblem("--may", "the role guest", role)) from fault
         raise ConfigError(
             ConfigProblem("NAME", "up to 32 of a-z 0-9 _ -, a letter or digit first", repr(name))
         ) from fault
@@ -51,23 +80,29 @@ def create_keys(name: str, folder: Path, *, relay: bool = False) -> PublicKeys:
     return keys.public
 
 
-def trust_keys(file: Path, folder: Path, *, replace: bool = False) -> PublicKeys:
+def trust_keys(file: Path, folder: Path, grant: Grant | None = None, *, replace: bool = False) -> PublicKeys:
     """Trusts a public key file.
 
     Args:
-        file: what that one handed over.
+        file: what its owner handed over.
         folder: the operator's own.
-        replace: whether it may take the place of other keys of the same name.
+        grant: what its owner is let in as; None: as its statement says. It is signed with a key of the folder.
+        replace: whether it may take the place of another statement about the same name.
 
     Raises:
-        ConfigError: it holds no public keys, or the name has others here already.
+        ConfigError: it holds no public keys, the name has others here already, or there is no key to sign a grant with.
     """
-    public = _read_public(file)
-    known = {each.name: each for each in [*trusted_keys(folder), *own_keys(folder)]}.get(public.name)
+    with _operators():
+        public = key_folder.read_public_file(file)
+        own = {each.name: each for each in key_folder.own_keys(folder)}
+    if public.signed_by:
+        expected = f"the statement of {public.name} itself"
+        raise ConfigError(ConfigProblem(str(file), expected, f"what {public.signed_by} lets it in as"))
+    if grant is not None:
+        public = _granted(public, grant, folder, own)
+    known = own.get(public.name) or {each.name: each for each in trusted_keys(folder)}.get(public.name)
     if known is not None and known != public and not replace:
-        hint = f"If {public.name} has made new keys, compare the fingerprint and say --replace."
-        expected = f"the keys that {public.name} is known by here, {known.fingerprint}"
-        raise ConfigError(ConfigProblem(str(file), expected, public.fingerprint, hint=hint))
+        raise ConfigError(_other_statement(file, known, public))
     try:
         write_whole(folder / TRUSTED / f"{public.name}{PUBLIC}", public.text().encode())
     except OSError as error:
@@ -77,24 +112,66 @@ def trust_keys(file: Path, folder: Path, *, replace: bool = False) -> PublicKeys
     return public
 
 
+def _granted(public: PublicKeys, grant: Grant, folder: Path, own: Mapping[str, PublicKeys]) -> PublicKeys:
+    signers = [name for name, each in own.items() if not each.relay] or list(own)
+    if not signers:
+        hint = f"`fednet keys new NAME --folder {folder}` makes one, with which the grant is signed."
+        raise ConfigError(ConfigProblem(str(folder), "a folder with a key of your own", "none", hint=hint))
+    with _operators():
+        signer = key_folder.read_private_file(folder / f"{signers[0]}{PRIVATE}")
+    try:
+        return grant.of(public, signer)
+    except KeyFormatError as fault:
+        raise ConfigError(ConfigProblem("--role, --may", hint=f"{fault}.")) from fault
+
+
+def _other_statement(file: Path, known: PublicKeys, given: PublicKeys) -> ConfigProblem:
+    name = known.name
+    if known.fingerprint != given.fingerprint:
+        hint = f"If {name} has made new keys, compare the fingerprint and say --replace."
+        expected = f"the keys that {name} is known by here, {known.fingerprint}"
+        return ConfigProblem(str(file), expected, given.fingerprint, hint=hint)
+    expected = f"what {name} is let in as here: {describe(known)}"
+    return ConfigProblem(str(file), expected, describe(given), hint="Say --replace to change it.")
+
+
+def rights(text: str) -> tuple[Right, ...]:
+    """What a guest may do, as the command line writes it: `ask,rounds`.
+
+    Raises:
+        ConfigError: something else stands there.
+    """
+    known: dict[str, Right] = {right: right for right in RIGHTS}
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if unknown := [word for word in words if word not in known]:
+        raise ConfigError(ConfigProblem("--may", f"some of {','.join(RIGHTS)}", ",".join(unknown)))
+    return tuple(known[word] for word in words)
+
+
+def describe(public: PublicKeys) -> str:
+    """What keys are trusted for, in words: `guest who may ask, until 2027-01-31`."""
+    rights = f" who may {', '.join(public.may) or 'only listen'}" if public.role == "guest" else ""
+    return f"{public.role}{rights}" + (f", until {public.not_after}" if public.not_after else "")
+
+
 def own_keys(folder: Path) -> list[PublicKeys]:
     """The public halves of the keys whose private ones lie in a folder, by name.
 
     Raises:
         ConfigError: one of the files is no key, or everybody can write to it or to the folder.
     """
-    _require_guarded(folder)
-    return [_read_guarded(path.with_suffix(PUBLIC)) for path in sorted(folder.glob(f"*{PRIVATE}"))]
+    with _operators():
+        return key_folder.own_keys(folder)
 
 
 def trusted_keys(folder: Path) -> list[PublicKeys]:
     """Those of others that are trusted in a folder, by name.
 
     Raises:
-        ConfigError: one of the files is no key, or says another name than it has, or everybody can write there.
+        ConfigError: one of the files is no such key, or everybody can write there.
     """
-    _require_guarded(folder / TRUSTED)
-    return [_require_name(_read_guarded(path), path) for path in sorted((folder / TRUSTED).glob(f"*{PUBLIC}"))]
+    with _operators():
+        return key_folder.trusted_keys(folder)
 
 
 def find_keys(name: str, folder: Path) -> PublicKeys:
@@ -117,29 +194,29 @@ def load_keyring(path: Path) -> Keyring:
     Raises:
         ConfigError: there is no such file, others may read it, or the folder contradicts itself.
     """
-    private = _read_private(path)
-    try:
-        return Keyring.of(private, [*own_keys(path.parent), *trusted_keys(path.parent)])
-    except KeyFormatError as fault:
-        raise ConfigError(ConfigProblem(str(path.parent), hint=f"The keys contradict each other: {fault}.")) from fault
+    with _operators():
+        return key_folder.read_keyring(path)
 
 
 def node_keyring(name: str, folder: Path) -> Keyring:
-    """The keyring of a node that is called by its name; see `keyring`."""
+    """The keyring of a node that is called by its name; see `load_keyring`."""
     return load_keyring(folder / f"{name}{PRIVATE}")
 
 
-def ensure_keyrings(names: Iterable[str], folder: Path) -> dict[str, Keyring]:
+def ensure_keyrings(roles: Mapping[str, KeyRole], folder: Path) -> dict[str, Keyring]:
     """The keyrings of nodes that one operator starts on one machine; keys that do not exist yet are made.
+
+    Args:
+        roles: the nodes, and as what each of them takes part; a guest may do whatever guests can.
+        folder: the operator's.
 
     Raises:
         ConfigError: keys cannot be made or read.
     """
-    names = tuple(names)
-    for name in names:
+    for name, role in roles.items():
         if not (folder / f"{name}{PRIVATE}").exists():
-            create_keys(name, folder)
-    return {name: node_keyring(name, folder) for name in names}
+            create_keys(name, folder, role, RIGHTS if role == "guest" else ())
+    return {name: node_keyring(name, folder) for name in roles}
 
 
 def require_agreement(ring: Keyring, fingerprints: Mapping[str, str]) -> None:
@@ -163,59 +240,10 @@ def require_agreement(ring: Keyring, fingerprints: Mapping[str, str]) -> None:
         raise ConfigError(*faults)
 
 
-def _require_name(public: PublicKeys, path: Path) -> PublicKeys:
-    if public.name != path.stem:
-        raise ConfigError(ConfigProblem(str(path), f"the keys of {path.stem}", f"those of {public.name}"))
-    return public
-
-
-def _read_guarded(path: Path) -> PublicKeys:
-    _require_guarded(path)
-    return _read_public(path)
-
-
-def _require_guarded(path: Path) -> None:
-    """Refuses what every user of this machine could change: whoever writes there is trusted."""
-    mode = path.stat().st_mode if path.exists() else 0
-    if mode & stat.S_IWOTH and not os.statvfs(path).f_flag & os.ST_RDONLY:
-        expected = "a file or folder that not everybody can write to, since all keys in it are trusted"
-        raise ConfigError(ConfigProblem(str(path), expected, stat.filemode(mode), hint=f"chmod o-w {path}"))
-
-
-def _read_public(path: Path) -> PublicKeys:
+@contextmanager
+def _operators() -> Iterator[None]:
+    """What is wrong with a folder of keys is the operator's to mend."""
     try:
-        return read_public(_bytes(path))
-    except KeyFormatError as fault:
-        raise ConfigError(
-            ConfigProblem(str(path), "a public file made by `fednet keys new`", hint=f"{fault}.")
-        ) from fault
-
-
-def _read_private(path: Path) -> PrivateKeys:
-    content = _bytes(path)
-    if path.stat().st_mode & _OTHERS_PERMISSIONS:
-        mode = stat.filemode(path.stat().st_mode)
-        raise ConfigError(
-            ConfigProblem(str(path), "a file that its owner alone can read", mode, hint=f"chmod 600 {path}")
-        )
-    try:
-        private = read_private(content)
-    except KeyFormatError as fault:
-        raise ConfigError(
-            ConfigProblem(str(path), "a private file made by `fednet keys new`", hint=f"{fault}.")
-        ) from fault
-    if private.public != _read_public(path.with_suffix(PUBLIC)):
-        hint = "They were made at different times, or one of them was changed."
-        raise ConfigError(ConfigProblem(str(path), f"the other half of {path.with_suffix(PUBLIC).name}", hint=hint))
-    return private
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_KEY_TEXT_BYTES + 1)
-    except OSError as error:
-        hint = f"`fednet keys new {path.stem} --folder {path.parent}` makes keys." if path.suffix == PRIVATE else ""
-        raise ConfigError(
-            ConfigProblem(str(path), "a file with keys", error.strerror or str(error), hint=hint)
-        ) from error
+        yield
+    except KeyFileError as error:
+        raise ConfigError(ConfigProblem(str(error.path), error.expected, error.given, hint=error.hint)) from error

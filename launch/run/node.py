@@ -129,7 +129,7 @@ def run_relay(endpoint: EndpointOptions, console: Console) -> None:
 
     keys = endpoint.keyring()
     if keys is not None and not keys.own.relay:
-        hint = "`fednet keys new NAME --relay` makes them: a relay takes no part, and its keys must say so."
+        hint = "`fednet keys new NAME --role relay` makes them: a relay takes no part, and its keys must say so."
         raise ConfigError(ConfigProblem(f"--key {endpoint.key}", "the keys of a relay", hint=hint))
     check_listen(endpoint.listen, endpoint.insecure or keys is not None, ConfigProblem("--listen"), RELAY_PORTS)
     if endpoint.listen.endswith(":0"):

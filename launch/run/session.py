@@ -43,7 +43,7 @@ from launch.run.outcome import RunOutcome
 from launch.run.plan import LaunchPlan, make_plan, require_capacity
 from launch.run.supervisor import EventSource, Supervisor
 from nodes.signals import raise_swallowed
-from protocol.security.keys import Keyring
+from protocol.security.keys import Keyring, KeyRole
 
 _LIBRARIES = ("torch", "diffusers", "pyzmq", "numpy")
 _LOGGERS = ("asyncio", "fednet", "launch", "nodes", "protocol")
@@ -229,7 +229,8 @@ def _sockets() -> Iterator[Path]:
 def _keys(loaded: LoadedConfig) -> dict[str, Keyring]:
     """The keys of all nodes if the configuration has a folder for them; missing ones are created."""
     folder = loaded.cluster.security.keys
-    rings = ensure_keyrings((*loaded.cluster.entries, DRIVER, MONITOR), folder) if folder else {}
+    roles: dict[str, KeyRole] = {**dict.fromkeys(loaded.cluster.entries, "client"), DRIVER: "guest", MONITOR: "monitor"}
+    rings = ensure_keyrings(roles, folder) if folder else {}
     for ring in rings.values():
         require_agreement(ring, loaded.cluster.fingerprints)
     return rings

@@ -23,6 +23,7 @@ import zmq
 from zmq.utils.monitor import parse_monitor_message
 
 from protocol.security.keys import Keyring
+from protocol.security.roles import may_hear
 from protocol.topics import may_subscribe
 
 RejectionListener = Callable[[str, str], None]
@@ -118,7 +119,7 @@ class CurveAuthenticator:
         begins, topic, name = command[:1] == b"\x01", command[1:], _user_id(event)
         if not name:  # a connection has ended, and with it what it had, and what it was denied
             return not self._was_denied(topic)
-        if may_subscribe(name, topic):
+        if may_subscribe(name, topic) and may_hear(self._keys.trusted[name], topic):
             publisher.setsockopt(zmq.SUBSCRIBE if begins else zmq.UNSUBSCRIBE, topic)
             return True
         if begins:

@@ -5,7 +5,8 @@ and an Ed25519 signature over the SHA-256 of all other frames. A node that forwa
 retransmits it, can change nothing in it unnoticed. Received messages are checked from the outside in: whether there is
 a signature, of a trusted key, and whether it is valid (`unsigned`, `unknown key`, `tampered`); whether the message is
 well-formed; whether its sender owns the key (`stolen name`); whether it is current and no duplicate (`early`,
-`replayed`).
+`replayed`). Whether its sender may say it (`not permitted`) is asked once it is accepted, so that nobody requests it
+again.
 
 An incarnation of a peer is proven to be current by a message that names the receiver's own incarnation, which nobody
 could know before the receiver started: its hello and its welcome. Until one of them has arrived, all its other messages
@@ -35,11 +36,12 @@ from protocol.errors import AuthenticationError, WireError
 from protocol.frames import Buffer
 from protocol.header import claimed_sender
 from protocol.limits import Limits
-from protocol.messages import Hello, Welcome
+from protocol.messages import Hello, Message, Welcome
 from protocol.messages.group_key import GroupKeyGrant
 from protocol.messages.presence import PeerInfo
 from protocol.security.keys import Keyring
 from protocol.security.replay import SenderReplayState
+from protocol.security.roles import may_be, refusal
 from protocol.topics import HEARTBEATS
 
 KEY_BYTES = 32
@@ -87,6 +89,9 @@ class Security(Protocol):
 
     def attested(self, name: str, statement: bytes, signature: bytes) -> bool:
         """Whether a node has signed a statement; without keys, whether there is no signature."""
+
+    def refusal(self, name: str, message: Message) -> str:
+        """Why the role of an authentic sender does not allow a message; empty where it does."""
 
     def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
         """This node's description of itself with its proof, for peers that learn of it from others."""
@@ -137,6 +142,10 @@ class NullSecurity:
     def attested(self, name: str, statement: bytes, signature: bytes) -> bool:
         """Whether there is no signature, which nobody here could check."""
         return not signature
+
+    def refusal(self, name: str, message: Message) -> str:
+        """None: a role would be a claim like the name."""
+        return ""
 
     def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
         """The description, without proof."""
@@ -255,6 +264,10 @@ class MessageAuthenticator:
             verifier = self._keys.own.public.verifier
         return verifier is not None and _is_valid(verifier, signature, _STATEMENT + statement)
 
+    def refusal(self, name: str, message: Message) -> str:
+        """Why the role of a sender does not allow a message; empty where it does."""
+        return refusal(self._keys.trusted[name], message)
+
     def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
         """This node's description of itself, signed."""
         return me.model_copy(update={"proof": self._signer.sign(_introduction(me))})
@@ -300,8 +313,10 @@ class MessageAuthenticator:
         return message.receiver_incarnation if isinstance(message, Welcome) else None
 
     def _is_proven(self, info: PeerInfo) -> bool:
-        verifier = self._verifiers.get(info.name)
-        return verifier is not None and info.proof is not None and _is_valid(verifier, info.proof, _introduction(info))
+        public = self._keys.trusted.get(info.name)
+        if public is None or info.proof is None or not may_be(public, info):
+            return False
+        return _is_valid(self._verifiers[info.name], info.proof, _introduction(info))
 
 
 def digest(frames: Sequence[Buffer]) -> bytes:

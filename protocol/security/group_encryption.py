@@ -34,6 +34,7 @@ from protocol import codec
 from protocol.errors import AuthenticationError
 from protocol.frames import Buffer
 from protocol.limits import Limits
+from protocol.messages import Message
 from protocol.messages.group_key import GROUP_KEY_BYTES, GroupKeyGrant
 from protocol.messages.presence import PeerInfo
 from protocol.security.authentication import KEY_BYTES, MessageAuthenticator, VerifiedMessage
@@ -194,6 +195,10 @@ class KeyedSecurity:
     def attested(self, name: str, statement: bytes, signature: bytes) -> bool:
         """Whether a node has signed a statement."""
         return self._authenticator.attested(name, statement, signature)
+
+    def refusal(self, name: str, message: Message) -> str:
+        """Why the role of a sender does not allow a message; empty where it does."""
+        return self._authenticator.refusal(name, message)
 
     def sign_peer_info(self, me: PeerInfo) -> PeerInfo:
         """This node's description of itself, signed."""

@@ -29,7 +29,7 @@ def operators(terminal: Any) -> Any:
     """A folder of keys for each operator, who has got the public files of all others."""
     folders = {name: terminal.folder / name for name in EVERYBODY}
     for name, folder in folders.items():
-        keys.create_keys(name, folder, relay=name == "hub")
+        keys.create_keys(name, folder, "relay" if name == "hub" else "client")
     for mine in EVERYBODY[1:]:
         for other in set(EVERYBODY) - {mine}:
             keys.trust_keys(folders[other] / f"{other}.pub", folders[mine])

@@ -17,7 +17,7 @@ WIDE = "tcp://192.0.2.1:7000"
 
 
 def ring(own: PrivateKeys) -> Keyring:
-    return Keyring.of(own, [keys.public for keys in KEYS.values()])
+    return Keyring.of(own, [keys.public for keys in KEYS.values() if keys.name != own.name])
 
 
 def spec(listen: str = "tcp://127.0.0.1:0", own: PrivateKeys | None = None, **given: Any) -> NodeSpec:
@@ -59,7 +59,8 @@ def test_what_is_fine_passes(fine: NodeSpec) -> None:
         (spec(own=KEYS["one"], join=("tcp://10.0.0.1:7000",)), "say name@tcp://10.0.0.1:7000"),
         (spec(own=KEYS["one"], through="tcp://10.0.0.2:7000"), "say name@tcp://10.0.0.2:7000"),
         (spec(own=KEYS["eve"]), "the keys are those of eve, and this node is one"),
-        (spec(own=PrivateKeys.make("hub", relay=True)), "those of a relay, which takes no part"),
+        (spec(own=PrivateKeys.make("hub", "relay")), "those of a relay, which takes no part"),
+        (spec(own=PrivateKeys.make("one", "guest")), "those of a guest, and this node is a client"),
     ],
 )
 def test_what_is_wrong_is_refused_with_what_to_say(wrong: NodeSpec, said: str) -> None:

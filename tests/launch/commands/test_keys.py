@@ -21,7 +21,7 @@ def test_keys_are_made_handed_over_trusted_listed_and_compared(tmp_path: Path) -
     anna, ben = str(tmp_path / "anna"), str(tmp_path / "ben")
     made = say("new", "anna", "--folder", anna)
     say("new", "ben", "--folder", ben)
-    assert "anna is trusted" in say("trust", f"{anna}/anna.pub", "--folder", ben)
+    assert "anna is trusted as a client," in say("trust", f"{anna}/anna.pub", "--folder", ben)
     shown = say("fingerprint", "anna", "--folder", ben).strip()
     assert shown == say("fingerprint", "anna", "--folder", anna).strip()
     assert shown in made
@@ -42,3 +42,13 @@ def test_no_command_shows_a_private_half(tmp_path: Path) -> None:
 def test_what_is_refused_is_an_error_of_the_operator(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a file with keys"):
         say("trust", str(tmp_path / "nobody.pub"), "--folder", str(tmp_path))
+
+
+def test_a_guest_asks_for_rights_and_is_given_others(tmp_path: Path) -> None:
+    mine, guest = str(tmp_path / "mine"), str(tmp_path / "guest")
+    say("new", "anna", "--folder", mine)
+    say("new", "bob", "--folder", guest, "--role", "guest", "--may", "ask,rounds")
+    assert "as a guest who may ask, rounds, fingerprint" in say("trust", f"{guest}/bob.pub", "--folder", mine)
+    said = say("trust", f"{guest}/bob.pub", "--folder", mine, "--may", "ask", "--until", "2020-01-31", "--replace")
+    assert "as a guest who may ask, until 2020-01-31, fingerprint" in said
+    assert "until 2020-01-31 (over)" in " ".join(say("list", "--folder", mine).split())

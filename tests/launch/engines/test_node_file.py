@@ -17,12 +17,14 @@ from launch.run.keys import ensure_keyrings
 from launch.run.plan import make_plan
 from nodes.errors import PeersMissing
 from nodes.seed import announce_seed
+from protocol.security.keys import KeyRole
 
 
 @pytest.fixture
 def specs(tmp_path: Path) -> Any:
     loaded = load_config("regression", ["nodes={a1: {}, a2: {}}", f"security.keys={tmp_path / 'keys'}"])
-    keys = ensure_keyrings(("a1", "a2", "driver", "monitor"), tmp_path / "keys")
+    roles: dict[str, KeyRole] = {"a1": "client", "a2": "client", "driver": "guest", "monitor": "monitor"}
+    keys = ensure_keyrings(roles, tmp_path / "keys")
     return make_plan(loaded, DeviceInventory(0, 2), tmp_path / "run", tmp_path, keys=keys).clients
 
 

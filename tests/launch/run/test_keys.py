@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import stat
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from launch.errors import ConfigError
 from launch.run import keys
-from protocol.security.keys import PrivateKeys
+from protocol.security.keys import RIGHTS, KeyRole, PrivateKeys
 
 
 def test_a_new_key_is_its_owners_alone(tmp_path: Path) -> None:
@@ -72,9 +73,13 @@ def test_two_operators_who_hand_over_public_files_trust_each_other(tmp_path: Pat
 
 
 def test_one_operators_keys_trust_each_other(tmp_path: Path) -> None:
-    rings = keys.ensure_keyrings(["anna", "ben"], tmp_path)
-    assert set(rings["anna"].trusted) == set(rings["ben"].trusted) == {"anna", "ben"}
-    assert keys.ensure_keyrings(["anna", "ben"], tmp_path) == rings, "what is there is found, not made anew"
+    roles: dict[str, KeyRole] = {"anna": "client", "ben": "guest", "cleo": "monitor"}
+    rings = keys.ensure_keyrings(roles, tmp_path)
+    assert set(rings["anna"].trusted) == set(rings["ben"].trusted) == set(roles)
+    assert {name: (public.role, public.may) for name, public in rings["anna"].trusted.items()} == {
+        "anna": ("client", ()), "ben": ("guest", RIGHTS), "cleo": ("monitor", ())
+    }  # fmt: skip
+    assert keys.ensure_keyrings(roles, tmp_path) == rings, "what is there is found, not made anew"
 
 
 def test_another_key_under_a_known_name_is_refused_unless_told(tmp_path: Path) -> None:
@@ -133,3 +138,55 @@ def test_a_file_that_holds_no_keys_is_refused(tmp_path: Path, content: bytes) ->
     (tmp_path / "ben.pub").write_bytes(content)
     with pytest.raises(ConfigError, match=r"ben\.pub"):
         keys.trust_keys(tmp_path / "ben.pub", tmp_path)
+
+
+class TestGrants:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        """Anna's folder; ben's public file lies beside it."""
+        keys.create_keys("anna", tmp_path / "mine")
+        keys.create_keys("ben", tmp_path)
+        return tmp_path / "mine"
+
+    def test_who_trusts_says_as_what_and_how_long(self, folder: Path, tmp_path: Path) -> None:
+        grant = keys.Grant("guest", ("ask",), date(2099, 1, 31))
+        granted = keys.trust_keys(tmp_path / "ben.pub", folder, grant)
+        assert keys.describe(granted) == "guest who may ask, until 2099-01-31"
+        assert keys.node_keyring("anna", folder).trusted["ben"] == granted
+        assert granted.signed_by == "anna"
+
+    def test_what_is_not_said_stays_as_its_owner_has_it(self, tmp_path: Path) -> None:
+        keys.create_keys("anna", tmp_path / "mine")
+        keys.create_keys("cleo", tmp_path, "guest", ("ask", "rounds"))
+        granted = keys.trust_keys(tmp_path / "cleo.pub", tmp_path / "mine", keys.Grant(not_after=date(2099, 1, 1)))
+        assert (granted.role, granted.may) == ("guest", ("ask", "rounds"))
+
+    def test_another_role_of_the_same_keys_is_said_aloud(self, folder: Path, tmp_path: Path) -> None:
+        keys.trust_keys(tmp_path / "ben.pub", folder, keys.Grant("monitor"))
+        with pytest.raises(ConfigError, match=r"as here: monitor, got client.*--replace"):
+            keys.trust_keys(tmp_path / "ben.pub", folder)
+        assert keys.trust_keys(tmp_path / "ben.pub", folder, replace=True).role == "client"
+
+    def test_a_grant_of_somebody_else_counts_for_nothing(self, folder: Path, tmp_path: Path) -> None:
+        eve = PrivateKeys.make("anna")
+        (folder / "trusted").mkdir(0o700)
+        forged = keys.find_keys("anna", folder).granted(eve, "client").text()
+        (folder / "trusted" / "anna.pub").write_text(forged)
+        with pytest.raises(ConfigError, match="a statement that anna has signed"):
+            keys.node_keyring("anna", folder)
+        (tmp_path / "given.pub").write_text(forged)
+        with pytest.raises(ConfigError, match="the statement of anna itself, got what anna lets it in as"):
+            keys.trust_keys(tmp_path / "given.pub", folder)
+
+    def test_a_grant_needs_a_key_to_sign_it_with(self, tmp_path: Path) -> None:
+        keys.create_keys("ben", tmp_path)
+        with pytest.raises(ConfigError, match="a key of your own"):
+            keys.trust_keys(tmp_path / "ben.pub", tmp_path / "empty", keys.Grant("monitor"))
+
+    def test_rights_are_guests(self, folder: Path, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="only a guest"):
+            keys.trust_keys(tmp_path / "ben.pub", folder, keys.Grant("monitor", ("ask",)))
+        with pytest.raises(ConfigError, match="the role guest"):
+            keys.create_keys("cleo", tmp_path, "client", ("ask",))
+        with pytest.raises(ConfigError, match="some of ask,models,rounds, got order"):
+            keys.rights("ask,order")

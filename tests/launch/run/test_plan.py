@@ -187,7 +187,7 @@ def test_a_node_by_hand_is_checked_as_well(options: Any, said: Any) -> None:
 
 
 def test_with_keys_everybody_has_its_own_and_is_called_by_name(tmp_path: Path) -> None:
-    keys = ensure_keyrings(["a1", "a2", "driver", "monitor"], tmp_path)
+    keys = ensure_keyrings({"a1": "client", "a2": "client", "driver": "guest", "monitor": "monitor"}, tmp_path)
     made = planned(f"security.keys={tmp_path}", keys=keys, nodes=2)
     for spec in (*made.nodes, made.monitor):
         assert spec.keys is keys[spec.name]
@@ -201,7 +201,7 @@ def test_with_keys_an_address_may_be_beyond_loopback(tmp_path: Path) -> None:
         DeviceInventory(0, 1),
         FOLDER,
         Path("/sockets"),
-        keys=ensure_keyrings(["a1"], tmp_path),
+        keys=ensure_keyrings({"a1": "client"}, tmp_path),
     )
     assert made.clients[0].listen == "tcp://10.0.0.1:7000"
     with pytest.raises(ConfigError, match="Give it keys"):

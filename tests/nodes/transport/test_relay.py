@@ -73,7 +73,7 @@ class Tripler:
 
 
 KEYS = {name: PrivateKeys.make(name) for name in ("open", "one", "other", "guest", "stranger")}
-RELAY = PrivateKeys.make("hub", relay=True)
+RELAY = PrivateKeys.make("hub", "relay")
 TRUSTED = [RELAY.public, *(keys.public for name, keys in KEYS.items() if name != "stranger")]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pickle
+from datetime import date
 
 import pytest
 
 from protocol.errors import KeyFormatError
-from protocol.security.keys import Keyring, PrivateKeys, read_private, read_public
+from protocol.security.keys import RIGHTS, Keyring, KeyRole, PrivateKeys, read_private, read_public
 
 ANNA, BEN = PrivateKeys.make("anna"), PrivateKeys.make("ben")
 
@@ -36,6 +37,61 @@ def test_private_keys_are_shown_nowhere() -> None:
     for shown in (repr(ANNA), str(ANNA), repr(ring), ANNA.public.text(), f"{ring.own}"):
         assert ANNA.curve not in shown
         assert ANNA.sign not in shown
+
+
+class TestStatement:
+    GUEST = PrivateKeys.make("guest", "guest", ("rounds", "ask", "ask"))
+
+    def test_it_says_as_what_its_owner_asks_to_be_let_in(self) -> None:
+        assert (ANNA.public.role, ANNA.public.may, ANNA.public.not_after) == ("client", (), None)
+        assert (self.GUEST.public.role, self.GUEST.public.may) == ("guest", ("ask", "rounds"))
+        assert PrivateKeys.make("hub", "relay").public.relay
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ('"guest",\n "role": "guest"', '"guest",\n "role": "client"'),
+            ('"may": [\n  "ask",\n  "rounds"\n ]', '"may": ["ask", "models", "rounds"]'),
+            ('"may": [\n  "ask",\n  "rounds"\n ]', '"may": ["ask"]'),
+            ('"may": [\n  "ask",\n  "rounds"\n ]', '"may": ["rounds", "ask"]'),
+            ('"not_after": null', '"not_after": "2099-01-01"'),
+            ('"name": "guest"', '"name": "anna"'),
+            (GUEST.public.curve, BEN.public.curve),
+            (GUEST.public.sign, BEN.public.sign),
+            (f',\n "signature": "{GUEST.public.signature}"', ""),
+        ],
+    )
+    def test_nobody_changes_it_on_the_way(self, old: str, new: str) -> None:
+        text = self.GUEST.public.text()
+        assert old in text
+        with pytest.raises(KeyFormatError):
+            read_public(text.replace(old, new))
+
+    @pytest.mark.parametrize("role", ["client", "monitor", "relay"])
+    def test_only_guests_have_rights(self, role: KeyRole) -> None:
+        with pytest.raises(KeyFormatError, match="only a guest"):
+            PrivateKeys.make("anna", role, ("ask",))
+
+    def test_who_trusts_it_lets_its_owner_in_as_something_else_for_a_while(self) -> None:
+        granted = BEN.public.granted(ANNA, "guest", ("ask",), date(2027, 1, 31))
+        assert (granted.role, granted.may, granted.signed_by) == ("guest", ("ask",), "anna")
+        assert granted.fingerprint == BEN.public.fingerprint
+        assert read_public(granted.text()) == granted
+        assert granted.is_signed_by(ANNA.public)
+        assert not granted.is_signed_by(BEN.public)
+        assert not granted.is_signed_by(self.GUEST.public)
+        assert [granted.expired(date(2027, 1, day)) for day in (30, 31)] == [False, False]
+        assert granted.expired(date(2027, 2, 1))
+
+    @pytest.mark.parametrize("change", [{"role": "client", "may": ()}, {"not_after": None}, {"may": RIGHTS}])
+    def test_a_grant_cannot_be_changed_either(self, change: dict[str, object]) -> None:
+        granted = BEN.public.granted(ANNA, "guest", ("ask",), date(2027, 1, 31)).model_copy(update=change)
+        assert not granted.is_signed_by(ANNA.public)
+
+    def test_a_relay_becomes_no_member_and_no_member_a_relay(self) -> None:
+        for keys, role in ((BEN, "relay"), (PrivateKeys.make("hub", "relay"), "client")):
+            with pytest.raises(KeyFormatError, match="a relay is no member"):
+                keys.public.granted(ANNA, role)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("cut", [1, 10, 64])
