@@ -167,10 +167,10 @@ class Method:
         summary: one line for help texts.
         config: the pydantic model of its own keys in cluster.yaml.
         site: makes the side that holds data and a model: `site(config, context, overrides)`; `overrides` are the keys
-            that cluster.yaml gives for this site alone, for example its own `data`.
+            that cluster.yaml gives for this site alone, one mapping for each of `site_sections`.
         job: the driver's work: `job(config, network, folder, seed, progress)`; leaves its results in the folder.
         check: refuses, before anything starts, what is missing on this machine: `check(config, overrides)` raises
-            DataError.
+            DataError or ModelError.
         agree: refuses, as soon as all sites have announced (`Announcer`) and before any of them prepares,
             what the asker cannot do with them: `agree(config, announcements)` raises MethodError, at the driver.
         commands: by name; a space makes a group (`model get`).
@@ -180,6 +180,8 @@ class Method:
         requires: the top-level modules of these libraries.
         disclosures: everything that leaves a site, beside `fednet.methods.common.disclosure.COMMON`; a question that is
             not among them is not answered.
+        reads_data: whether a site with these overrides reads its `data`: `reads_data(config, overrides)`.
+        site_sections: the sections of its configuration of which a node may replace keys: `data`, `model`.
     """
 
     name: str
@@ -195,6 +197,8 @@ class Method:
     extra: str = ""
     requires: tuple[str, ...] = ()
     disclosures: tuple[Disclosure, ...] = ()
+    reads_data: Callable[[Any, Mapping[str, Any]], bool] = lambda _config, _overrides: True
+    site_sections: tuple[str, ...] = ("data",)
 
     @property
     def questions(self) -> frozenset[str]:

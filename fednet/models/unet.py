@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 
+from fednet.diffusion.expert import ExpertCard
 from fednet.diffusion.sde import SDE, over
 from fednet.errors import ModelError
 from fednet.files import write_whole
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class ScoreNet(nn.Module):
-    """Predicts the noise in x_t; conditional on class labels where its configuration says so.
+    """Predicts the noise in x_t; conditional on class labels where its configuration says so (a `ScoreExpert`).
 
     Attributes:
         classes: number of class labels that it knows; 0 for an unconditional network. The label `classes` itself
@@ -82,6 +83,13 @@ class ScoreNet(nn.Module):
         _, std = self.sde.marginal(t)
         return -noise / over(std, x)
 
+    @property
+    def card(self) -> ExpertCard:
+        """What it is."""
+        return ExpertCard(
+            kind="unet", network="ScoreNet", prediction="epsilon", schedule=f"the SDE {type(self.sde).__name__}"
+        )
+
     def _labels(self, labels: Tensor | None, x: Tensor) -> Tensor | None:
         if not self.classes:
             return None
@@ -91,7 +99,7 @@ class ScoreNet(nn.Module):
         """What the weights of this network fit: its configuration, image shape, classes and SDE."""
         return {
             "network": "unet",
-            **self.config.model_dump(mode="json"),
+            **self.config.model_dump(mode="json", exclude={"kind"}),
             "shape": list(self.shape),
             "classes": self.classes,
             "sde": self.sde.model_dump(mode="json"),

@@ -1,4 +1,4 @@
-"""Modules that a configuration names, for a method or a data set, are looked for in the configuration's folder first.
+"""Modules that a configuration names, for a method, data or a model, are looked for in its own folder first.
 
 Knows the keys that may name a module; imports none.
 """
@@ -12,8 +12,8 @@ from typing import Any
 
 
 def names_modules(values: Mapping[str, Any]) -> bool:
-    """Whether a configuration names a method or a data set by the path of its module."""
-    return any(isinstance(name, str) and "." in name for name in _names(values))
+    """Whether a configuration names a method or a data set by the path of its module, or a model by its factory's."""
+    return any(isinstance(name, str) and ("." in name or ":" in name) for name in _names(values))
 
 
 def make_importable(folder: Path) -> None:
@@ -28,5 +28,6 @@ def _names(values: Mapping[str, Any]) -> Iterator[object]:
     yield values.get("method")
     nodes = values.get("nodes")
     for part in (values, *(nodes.values() if isinstance(nodes, Mapping) else ())):
-        data = part.get("data") if isinstance(part, Mapping) else None
-        yield data.get("name") if isinstance(data, Mapping) else None
+        for section, key in (("data", "name"), ("model", "object")):
+            named = part.get(section) if isinstance(part, Mapping) else None
+            yield named.get(key) if isinstance(named, Mapping) else None

@@ -6,8 +6,8 @@ Knows nothing of processes, devices or ports, which are the plan's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,7 @@ from launch.config.document import KeyPath, YamlDocument, from_values, parse
 from launch.config.engines import EngineConfig, LocalEngineConfig
 from launch.config.modules import make_importable, names_modules
 from launch.config.names import slug, written_name
+from launch.config.site_sections import require_site_sections, with_absolute_paths
 from launch.config.validation import validate_model
 from launch.errors import ConfigError, ConfigProblem, unknown_method
 from nodes.spec import RoundsPolicy, Timing
@@ -42,13 +43,20 @@ class NodeEntry(_Section):
         listen: the address that it binds, `tcp://host:port` or `ipc://path`; none given: the plan chooses.
         device: `auto`, `cpu`, `cuda` or `cuda:N`; none given: that of `devices`.
         data: keys that replace those of the method's `data` at this node.
+        model: keys that replace those of the method's `model` at this node, or a model of another `kind`.
         fingerprint: that of its keys, as `fednet keys fingerprint` prints it; any other is refused.
     """
 
     listen: Annotated[str, StringConstraints(pattern=r"^(tcp://.+:\d+|ipc://.+)$")] | None = None
     device: str | None = None
     data: dict[str, Any] | None = None
+    model: dict[str, Any] | None = None
     fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}(-[0-9a-f]{4}){7}$")] | None = None
+
+    @property
+    def own_sections(self) -> dict[str, dict[str, Any]]:
+        """What the node replaces in the method's configuration, by section."""
+        return {key: own for key, own in (("data", self.data), ("model", self.model)) if own}
 
 
 class BusConfig(_Section):
@@ -172,7 +180,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     """
     document = from_values(source, overrides) if isinstance(source, Mapping) else parse(*_find(str(source)), overrides)
     folder = Path() if isinstance(source, Mapping) else Path(source).parent
-    document = _with_absolute_roots(document, folder)
+    document = with_absolute_paths(document, folder)
     if names_modules(document.values):
         make_importable(folder)
     own = {key: value for key, value in document.values.items() if key in ClusterConfig.model_fields}
@@ -183,35 +191,10 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     method, more = validate_model(schema, rest, document, beside=beside) if schema else (None, [])
     if cluster is None or method is None or faults or more:
         raise ConfigError(*sorted(faults + more, key=lambda problem: problem.line or 0))
-    _require_site_data(cluster, method, document)
+    entries = cluster.entries
+    require_site_sections(cluster.method, {name: one.own_sections for name, one in entries.items()}, method, document)
     _require_feasible(cluster, method, document)
     return LoadedConfig(cluster, method, document)
-
-
-def _with_absolute_roots(document: YamlDocument, folder: Path) -> YamlDocument:
-    """The document with every `data.root` as an absolute path: it is relative to the file that says it.
-
-    What an override or a program says is relative to the current folder.
-    """
-    values = document.values
-    for key, root in _roots(values, ()):
-        base = folder if document.place(key).line is not None else Path()
-        values = _put(values, key, str((base / Path(root).expanduser()).absolute()))
-    return replace(document, values=values)
-
-
-def _roots(values: Mapping[str, Any], above: KeyPath) -> Iterator[tuple[KeyPath, str]]:
-    """Every `data.root` that is given, with its key: those of the run, of its nodes and of what it measures with."""
-    for key, part in values.items():
-        if isinstance(part, dict):
-            if key == "data" and isinstance(root := part.get("root"), str) and root:
-                yield (*above, key, "root"), root
-            yield from _roots(part, (*above, key))
-
-
-def _put(values: dict[str, Any], key: KeyPath, value: Any) -> dict[str, Any]:
-    head, *rest = key
-    return {**values, head: _put(values[head], tuple(rest), value) if rest else value}
 
 
 def _find(source: str) -> tuple[str, str]:
@@ -250,23 +233,4 @@ def _require_feasible(cluster: ClusterConfig, method: BaseModel, document: YamlD
         ("bus", "rounds", "quorum"): bus.rounds.quorum,
     }
     if faults := infeasible(len(cluster.entries), quorums, method, document):
-        raise ConfigError(*faults)
-
-
-def _require_site_data(cluster: ClusterConfig, method: BaseModel, document: YamlDocument) -> None:
-    """Checks what nodes say about their own data against the method's `data`."""
-    common = getattr(method, "data", None)
-    faults: list[ConfigProblem] = []
-    for name, entry in cluster.entries.items():
-        if entry.data is None:
-            continue
-        above = ("nodes", name, "data")
-        if isinstance(common, BaseModel):
-            merged = {**common.model_dump(mode="json"), **entry.data}
-            faults += validate_model(type(common), merged, document, above=above)[1]
-        else:
-            place = document.place(above)
-            hint = f"The method {cluster.method} takes no data of its own at a node."
-            faults.append(ConfigProblem(place.where, line=place.line, key=".".join(above), hint=hint))
-    if faults:
         raise ConfigError(*faults)

@@ -17,7 +17,7 @@ from launch.config.schema import DRIVER, LoadedConfig, SecurityConfig
 from launch.errors import ConfigError, ConfigProblem
 from launch.run.devices import DeviceInventory
 from launch.run.keys import ensure_keyrings, require_agreement
-from launch.run.local_data import data_sets
+from launch.run.local_data import folders
 from launch.run.plan import single_node_spec
 from nodes.key_folder import PRIVATE, PUBLIC
 from nodes.spec import NodeSpec, Role
@@ -146,8 +146,7 @@ def plan_deployment(loaded: LoadedConfig, folder: Path, inventory: DeviceInvento
         spec = single_node_spec(
             loaded, name, role, inventory, Path(RUNS), listen=listen, join=(), insecure=True  # has keys
         )  # fmt: skip
-        roots = dict.fromkeys(data.root for data in data_sets(loaded, (name,)) if data.root is not None)
-        return RenderedNode(spec, tuple(roots))
+        return RenderedNode(spec, tuple(folders(loaded, (name,))))
 
     _require_own(folder)
     return Deployment(loaded, folder, tuple(node(name) for name in loaded.cluster.entries), node(DRIVER))

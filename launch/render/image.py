@@ -22,7 +22,7 @@ from fednet.methods import registry
 from launch.config.schema import DRIVER, LoadedConfig
 from launch.errors import ConfigError, ConfigProblem
 from launch.render.deployment import MARK, RUNS, write_files
-from launch.run.local_data import data_sets
+from launch.run.local_data import data_sets, model_values
 
 CONTEXT: Final = "image"
 MODULES: Final = "modules"
@@ -138,7 +138,9 @@ def _plugins(loaded: LoadedConfig) -> Iterator[str]:
 
 def _modules(loaded: LoadedConfig) -> Iterator[Path]:
     """The sources of the modules that the configuration names by their path, as files or packages."""
-    for top in dict.fromkeys(name.partition(".")[0] for name in _names(loaded) if "." in name):
+    factories = model_values(loaded, tuple(loaded.cluster.entries), "object")
+    named = [*(name for name in _names(loaded) if "." in name), *(name.partition(":")[0] for name in factories)]
+    for top in dict.fromkeys(name.partition(".")[0] for name in named):
         yield _source(top)
 
 

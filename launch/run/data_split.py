@@ -52,9 +52,10 @@ def data_split(loaded: LoadedConfig, config: ImageConfig, specs: Sequence[NodeSp
     Raises:
         ConfigError: they cannot be divided as the configuration says, or the sites do not fit each other.
     """
-    own = {name: bool(one.data) for name, one in loaded.cluster.entries.items()}
     faults: list[ConfigProblem] = []
     sites = dict(_image_sites(specs))
+    own = {name: bool(one.data) for name, one in loaded.cluster.entries.items()}
+    own |= {name: site.has_own_data() for name, site in sites.items()}
     parts = {}
     for name, site in sites.items():
         use = next(use for use in data_uses(loaded, tuple(own)) if name in use.owners)

@@ -1,4 +1,4 @@
-"""The data sets that the nodes on this machine read: whether they are there, and what they hold.
+"""The data sets and models that the nodes on this machine read: whether they are there, and what they hold.
 
 Only those: what lies on another site's disk is nobody else's business. Which nodes are on this machine, their addresses
 say.
@@ -10,11 +10,12 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fednet.data.config import DataConfig
 from fednet.data.site_data import site_data_config
-from fednet.errors import DataError
+from fednet.errors import MethodError
 from fednet.methods import registry
 from launch.config.document import KeyPath
 from launch.config.schema import DRIVER, LoadedConfig, NodeEntry
@@ -55,11 +56,11 @@ def nodes_here(loaded: LoadedConfig) -> tuple[str, ...]:
 def data_uses(loaded: LoadedConfig, names: Sequence[str]) -> Iterator[DataUse]:
     """The data sets that these nodes read, each once."""
     entries = {name: loaded.cluster.entries.get(name, NodeEntry()) for name in names}
-    if sharing := tuple(name for name, entry in entries.items() if not entry.data):
+    if sharing := tuple(name for name, entry in entries.items() if not entry.own_sections):
         yield DataUse(sharing, ("data",), {})
     for name, entry in entries.items():
-        if entry.data:
-            yield DataUse((name,), ("nodes", name, "data"), {"data": entry.data})
+        if own := entry.own_sections:
+            yield DataUse((name,), ("nodes", name, next(iter(own))), own)
 
 
 def check_data(loaded: LoadedConfig, names: Sequence[str] | None = None) -> None:
@@ -76,24 +77,21 @@ def check_data(loaded: LoadedConfig, names: Sequence[str] | None = None) -> None
     for use in data_uses(loaded, (*loaded.cluster.entries, DRIVER) if names is None else names):
         try:
             registry.find(loaded.cluster.method).check(loaded.method, use.overrides)
-        except DataError as error:
+        except MethodError as error:
             faults.append(data_problem(loaded, use, str(error)))
     if faults:
         raise ConfigError(*faults)
 
 
 def data_digest(loaded: LoadedConfig, names: Sequence[str] | None = None) -> str:
-    """SHA-256 of the lists of files, with sizes and times, of data sets that lie on this machine.
+    """SHA-256 of the lists of files, with sizes and times, of data sets and models that lie on this machine.
 
     Args:
         loaded: the configuration.
         names: whose data, with what the driver measures with; None for all nodes of this machine.
     """
     listed = hashlib.sha256()
-    for data in data_sets(loaded, nodes_here(loaded) if names is None else names):
-        if data.root is None:
-            continue
-        root = data.root.expanduser()
+    for root in folders(loaded, nodes_here(loaded) if names is None else names):
         for path in sorted(root.rglob("*")):
             if path.is_file():
                 state = path.stat()
@@ -109,13 +107,29 @@ def data_sets(loaded: LoadedConfig, names: Sequence[str]) -> Iterator[DataConfig
     return (data for data in sets if data is not None)
 
 
+def folders(loaded: LoadedConfig, names: Sequence[str]) -> Iterator[Path]:
+    """The folders that nodes read, each once: of their data, of their models, and of what the driver measures with."""
+    roots = [str(data.root) for data in data_sets(loaded, names) if data.root is not None]
+    yield from dict.fromkeys(Path(path).expanduser() for path in (*roots, *model_values(loaded, names, "path")))
+
+
+def model_values(loaded: LoadedConfig, names: Sequence[str], key: str) -> Iterator[str]:
+    """What the models of nodes have under a key, where they have it."""
+    common = getattr(getattr(loaded.method, "model", None), key, None)
+    values = [use.overrides.get("model", {}).get(key, common) for use in data_uses(loaded, names)]
+    yield from (str(value) for value in values if value is not None)
+
+
 def data_problem(loaded: LoadedConfig, use: DataUse, hint: str) -> ConfigProblem:
     """What is wrong with a data set, and where the configuration names it."""
-    place = loaded.document.place((*use.key, "root"))
+    place = loaded.document.place((*use.key, "path" if use.key[-1] == "model" else "root"))
     return ConfigProblem(place.where, line=place.line, key=".".join(use.key), hint=hint)
 
 
 def data_config(loaded: LoadedConfig, use: DataUse) -> DataConfig | None:
-    """The data set that the nodes read; None where the method has none."""
+    """The data set that the nodes read; None where the method has none, or they need none."""
     common = getattr(loaded.method, "data", None)
-    return site_data_config(common, use.overrides) if isinstance(common, DataConfig) else None
+    if not isinstance(common, DataConfig):
+        return None
+    reads = registry.find(loaded.cluster.method).reads_data(loaded.method, use.overrides)
+    return site_data_config(common, use.overrides) if reads or DRIVER in use.owners else None

@@ -154,7 +154,7 @@ def node_spec(
         incarnation_file=incarnation_file(folder, name),
         method=cluster.method,
         config=loaded.method,
-        site={"data": entry.data} if entry.data is not None else {},
+        site=dict(entry.own_sections),
         policy=cluster.bus.policy,
         rounds=cluster.bus.rounds,
         timing=cluster.bus.timing,

@@ -1,9 +1,11 @@
-"""Agents whose scores are known in closed form, to check samplers and rules against theory."""
+"""Agents whose scores are known in closed form, to check samplers and rules against theory; folders of diffusers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,3 +56,23 @@ class Gaussians:
 @pytest.fixture
 def gaussians() -> type[Gaussians]:
     return Gaussians
+
+
+@pytest.fixture
+def diffusers_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Saves a tiny UNet2DModel with random weights and a scheduler, as `save_pretrained` does; returns the folder."""
+
+    def make(name: str = "folder", scheduler: Any = None, seed: int = 0, **changes: Any) -> Path:
+        import diffusers  # most tests need none
+
+        size = {"block_out_channels": (8, 8), "down_block_types": ("DownBlock2D",) * 2, "layers_per_block": 1}
+        up = {"up_block_types": ("UpBlock2D",) * 2, "norm_num_groups": 4, "add_attention": False}
+        shape = {"sample_size": 4, "in_channels": 1, "out_channels": 1}
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = diffusers.UNet2DModel(**{**shape, **size, **up, **changes})
+        network.save_pretrained(tmp_path / name / "unet")
+        (scheduler or diffusers.DDPMScheduler()).save_pretrained(tmp_path / name / "scheduler")
+        return tmp_path / name
+
+    return make

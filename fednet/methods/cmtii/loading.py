@@ -1,41 +1,28 @@
-"""Loads an open_clip checkpoint and a diffusers folder from local files, which are checked first.
+"""Loads an open_clip checkpoint from local files, which are checked first.
 
-Nothing is downloaded and no pickle is opened: weights are safetensors files, a folder may only name classes of
-diffusers and transformers, and errors name the folder and the part that is missing. Knows no site and no words.
+Nothing is downloaded and no pickle is opened: weights are safetensors files, and errors name the folder and the part
+that is missing; `fednet.models.diffusers_folder` does the same for image generators. Knows no site and no words.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import open_clip
 import torch
-from diffusers import StableDiffusionPipeline
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transform import PreprocessCfg
-from safetensors import SafetensorError
 from torch import nn
 
 from fednet.errors import ModelError
 from fednet.methods.cmtii.clip import OpenClip
-
-T = TypeVar("T")
+from fednet.models.diffusers_folder import read_json_object, wrap_load_errors
 
 CLIP_CONFIG = "open_clip_config.json"
 CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
 """File names of a folder's weights, in open_clip's order."""
-WEIGHT_FOLDERS = ("text_encoder", "unet", "vae")
-PIPELINE_FILES = {
-    "scheduler": ("scheduler_config.json",),
-    "tokenizer": ("tokenizer.json", "vocab.json"),
-    **dict.fromkeys(WEIGHT_FOLDERS, ("config.json",)),
-}
-"""The parts of a text-to-image folder, and the files of which each must have one."""
-LIBRARIES = frozenset({"diffusers", "transformers"})
 
 
 def clip_weights(clip: str, checkpoint: Path | None) -> Path:
@@ -81,7 +68,7 @@ def load_clip(clip: str, checkpoint: Path | None, device: str, half: torch.dtype
     if checkpoint is None:
         name, config = (
             f"local-dir:{weights.parent}",
-            _read_json_object(weights.parent / CLIP_CONFIG, "clip").get("model_cfg"),
+            read_json_object(weights.parent / CLIP_CONFIG, "clip").get("model_cfg"),
         )
     else:
         name, config = clip, open_clip.get_model_config(clip)
@@ -91,60 +78,8 @@ def load_clip(clip: str, checkpoint: Path | None, device: str, half: torch.dtype
         model: nn.Module = open_clip.create_model(name, None if checkpoint is None else str(weights))
         return model.to(device).eval().requires_grad_(requires_grad=False)
 
-    model = _wrap_load_errors(build, f"{weights} cannot be loaded as the CLIP {clip!r}")
+    model = wrap_load_errors(build, f"{weights} cannot be loaded as the CLIP {clip!r}")
     return OpenClip(model, tokenizer, PreprocessCfg(**open_clip.get_model_preprocess_cfg(model)), half)
-
-
-def require_diffusers_folder(folder: Path) -> None:
-    """Checks that a folder is a text-to-image pipeline that can be loaded.
-
-    Raises:
-        ModelError: it is none; the message names the folder and what is missing or wrong.
-    """
-    index = folder / "model_index.json"
-    if not folder.is_dir():
-        raise ModelError(f"image_generator: {folder} is no folder; put a diffusers text-to-image model there")
-    if not index.is_file():
-        raise ModelError(f"image_generator: {folder} holds no model_index.json: it is no diffusers pipeline")
-    named = _named_parts(index)
-    for part, files in PIPELINE_FILES.items():
-        if part not in named or not any((folder / part / file).is_file() for file in files):
-            raise ModelError(
-                f"image_generator: {folder} has no {part} ({part}/{files[0]}): a text-to-image folder "
-                f"holds {', '.join(PIPELINE_FILES)}"
-            )
-        if part in WEIGHT_FOLDERS and not any((folder / part).glob("*.safetensors")):
-            raise ModelError(
-                f"image_generator: {folder / part} holds no safetensors weights, and no other format is opened, "
-                "since it may run code: save the pipeline once with save_pretrained(..., safe_serialization=True)"
-            )
-
-
-def load_pipeline(folder: Path, device: str, dtype: torch.dtype) -> StableDiffusionPipeline:
-    """The pipeline of a folder, without its safety checker, on a device.
-
-    Raises:
-        ModelError: see `require_diffusers_folder`; or the parts do not match their files or one another.
-    """
-    require_diffusers_folder(folder)
-
-    def build() -> StableDiffusionPipeline:
-        return StableDiffusionPipeline.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        ).to(device)
-
-    pipeline = _wrap_load_errors(build, f"image_generator: {folder} cannot be loaded")
-    if not hasattr(pipeline.scheduler, "alphas_cumprod"):
-        raise ModelError(
-            f"image_generator: the {type(pipeline.scheduler).__name__} of {folder} has no noise levels by step"
-        )
-    return pipeline
 
 
 def _published_weights(folder: Path) -> Path:
@@ -170,38 +105,3 @@ def _own_tokenizer(clip: str, config: Any) -> SimpleTokenizer:
             "take a model with that one, for example ViT-B-32 or ViT-H-14"
         )
     return tokenizer
-
-
-def _named_parts(index: Path) -> set[str]:
-    """The parts that a pipeline's index names, all of known libraries."""
-    content = _read_json_object(index, "image_generator")
-    if content.get("_class_name") != "StableDiffusionPipeline":
-        raise ModelError(
-            f"image_generator: {index} describes a {content.get('_class_name')}, not a StableDiffusionPipeline"
-        )
-    parts = {name: value for name, value in content.items() if isinstance(value, list) and any(value)}
-    if odd := [name for name, value in parts.items() if value[0] not in LIBRARIES and name != "safety_checker"]:
-        raise ModelError(
-            f"image_generator: {index} wants code of {parts[odd[0]][0]!r} for its {odd[0]}: only diffusers' own"
-        )
-    return set(parts)
-
-
-def _read_json_object(path: Path, what: str) -> dict[str, Any]:
-    """The JSON object in a file."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{what}: {path} cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{what}: {path} holds no JSON object")
-    return content
-
-
-def _wrap_load_errors(build: Callable[[], T], failure: str) -> T:
-    """The result of `build`; its failures become one line that names the files."""
-    try:
-        return build()
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError, AssertionError, SafetensorError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"{failure}: {' '.join(line.strip() for line in lines[:3])[:400]}") from error

@@ -14,10 +14,11 @@ from fednet.api import SiteContext
 from fednet.errors import ModelError
 from fednet.methods.cmtii.backend import CmtiiBackend
 from fednet.methods.cmtii.clip import OpenClip
-from fednet.methods.cmtii.loading import clip_weights, load_clip, load_pipeline, require_diffusers_folder
+from fednet.methods.cmtii.loading import clip_weights, load_clip
 from fednet.methods.cmtii.pretrained_config import PretrainedBackendConfig
 from fednet.methods.cmtii.prompts import PROMPT_TEMPLATE
 from fednet.methods.cmtii.stable_diffusion import StableDiffusionGenerator
+from fednet.models.diffusers_folder import load_text_to_image, require_text_to_image
 
 MIN_TOKEN_COSINE = 0.99
 """The least cosine of two rows that are one and the same token, after rounding to half precision."""
@@ -31,7 +32,7 @@ def check(config: PretrainedBackendConfig) -> None:
         ModelError: they are not; names the folder and what is missing.
     """
     clip_weights(config.clip, config.checkpoint)
-    require_diffusers_folder(config.image_generator.expanduser())
+    require_text_to_image(config.image_generator.expanduser(), "image_generator")
 
 
 def load_pretrained_backend(config: PretrainedBackendConfig, site: SiteContext) -> CmtiiBackend:
@@ -45,7 +46,9 @@ def load_pretrained_backend(config: PretrainedBackendConfig, site: SiteContext) 
         None if config.half is None or torch.device(site.device).type == "cpu" else HALF_PRECISION_DTYPES[config.half]
     )
     clip = load_clip(config.clip, config.checkpoint, site.device, half)
-    pipeline = load_pipeline(config.image_generator.expanduser(), site.device, half or torch.float32)
+    pipeline = load_text_to_image(
+        config.image_generator.expanduser(), "image_generator", site.device, half or torch.float32
+    )
     image_generator = StableDiffusionGenerator(
         pipeline, steps=config.steps, guidance=config.guidance, batch=config.batch, gamma=config.gamma
     )

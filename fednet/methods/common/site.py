@@ -187,13 +187,24 @@ class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
         Raises:
             DataError: the data is missing or malformed.
         """
+        there = self.outline()
+        announced = DataAnnouncement(classes=there.classes, shape=there.shape, own=self.has_own_data())
+        return announced.model_dump_json()
+
+    def has_own_data(self) -> bool:
+        """Whether its pictures are its own, and no share of the run's data."""
+        return self.own is not None
+
+    def outline(self) -> DataOutline:
+        """The classes and the shape of its pictures; reads one.
+
+        Raises:
+            DataError: the data is missing or malformed.
+        """
         own = self.own
         if isinstance(own, ImageSet):
-            there = DataOutline(own.classes if bool((own.labels >= 0).any()) else (), own.shape)
-        else:
-            there = outline(own or self.config.data)
-        announced = DataAnnouncement(classes=there.classes, shape=there.shape, own=own is not None)
-        return announced.model_dump_json()
+            return DataOutline(own.classes if bool((own.labels >= 0).any()) else (), own.shape)
+        return outline(own or self.config.data)
 
     def agree(self, announcements: Mapping[str, str]) -> None:
         """Takes over the run's classes, the union of all sites'.
@@ -215,7 +226,7 @@ class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
         if not self._agreed:
             self.agree({self.context.name: self.announce()})
         self._loaded = self.load(progress)
-        said = {"own": self.own is not None, "parts": self._parts}
+        said = {"own": self.has_own_data(), "parts": self._parts}
         told = {"permits": self.permits(), "disclosed": self.disclosed()}
         return self.capabilities().model_copy(update=said | told).model_dump_json()
 

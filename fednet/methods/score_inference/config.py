@@ -18,8 +18,10 @@ from fednet.data.site_data import check_data
 from fednet.diffusion.config import ScoreTrainConfig
 from fednet.diffusion.sampler_config import EulerMaruyama, SamplerConfig
 from fednet.diffusion.sde import VP, SDEConfig
+from fednet.errors import ModelError
 from fednet.methods.common.config import ConfigSection, ImageConfig, RealPicturesConfig
-from fednet.models.config import UNetConfig
+from fednet.methods.site_config import site_section
+from fednet.models.config import ScoreModelConfig, UNetConfig
 from fednet.rules.contract import RuleSettings
 from fednet.rules.registry import ScoreRuleSettings, score_rule
 
@@ -118,7 +120,7 @@ class ScoreInferenceConfig(ImageConfig):
     """Everything that can be set for one run of federated score inference."""
 
     partition: PartitionConfig = PartitionConfig(kind="disjoint")
-    model: UNetConfig = UNetConfig()
+    model: ScoreModelConfig = UNetConfig()
     sde: SDEConfig = VP()
     train: ScoreTrainConfig = ScoreTrainConfig()
     sampler: SamplerConfig = EulerMaruyama()
@@ -129,26 +131,53 @@ class ScoreInferenceConfig(ImageConfig):
     evaluate: EvaluateConfig = EvaluateConfig()
     report: RealPicturesConfig = RealPicturesConfig()
 
-    @model_validator(mode="after")
-    def _labels_need_a_conditional_model(self) -> ScoreInferenceConfig:
-        if self.model.conditional:
-            return self
-        if self.samples.labels is not None or self.samples.per_label is not None:
-            raise ValueError("samples.labels and samples.per_label need `model.conditional: true`")
-        for name, arm in self.arms.items():
-            if arm.needs_labels:
-                raise ValueError(f"arms.{name}: guidance and rules for labels need `model.conditional: true`")
-        return self
-
     def sampler_of(self, arm: str) -> SamplerConfig:
         """The sampler that an arm uses."""
         return self.arms[arm].sampler or self.sampler
 
 
-def check(config: ScoreInferenceConfig, overrides: Mapping[str, Any] | None = None) -> None:
-    """Checks that the data, those of a site with `overrides`, exists; reads no picture.
+def site_model(config: ScoreInferenceConfig, overrides: Mapping[str, Any] | None = None) -> ScoreInferenceConfig:
+    """The configuration of a site, whose `overrides` may have a `model`: keys that replace the run's, or another kind.
 
     Raises:
-        DataError: it is missing or malformed.
+        ModelError: the site's own model is not configured properly.
     """
-    check_data(config.data, overrides)
+    return site_section(config, "model", (overrides or {}).get("model"))
+
+
+def reads_data(config: ScoreInferenceConfig, overrides: Mapping[str, Any]) -> bool:
+    """Whether a site with `overrides` trains on its data: not where it brings a model along."""
+    return isinstance(site_model(config, overrides).model, UNetConfig)
+
+
+def require_drawable(config: ScoreInferenceConfig, *, conditional: bool) -> None:
+    """Checks that what is to be drawn can be asked of the sites' models.
+
+    Raises:
+        ModelError: labels are wanted of unconditional ones.
+    """
+    if conditional:
+        return
+    if config.samples.labels is not None or config.samples.per_label is not None:
+        raise ModelError("samples.labels and samples.per_label need models with labels (`model.conditional: true`)")
+    for name, arm in config.arms.items():
+        if arm.needs_labels:
+            raise ModelError(
+                f"arms.{name}: guidance and rules for labels need models with labels (`model.conditional: true`)"
+            )
+
+
+def check(config: ScoreInferenceConfig, overrides: Mapping[str, Any] | None = None) -> None:
+    """Checks that the data and the model, those of a site with `overrides`, are there; reads no picture and no weights.
+
+    Raises:
+        DataError: data are missing or malformed.
+        ModelError: a model is.
+    """
+    model = site_model(config, overrides).model
+    if isinstance(model, UNetConfig):
+        check_data(config.data, overrides)
+        return
+    from fednet.models.pretrained import open_pretrained  # noqa: PLC0415 - imports torch
+
+    open_pretrained(model)

@@ -8,7 +8,9 @@ DISCLOSURES = (
     Disclosure(
         "capabilities", "histogram, pictures, parts, classes, shape", "counts", "the numbers of pictures of each class"
     ),
-    Disclosure("capabilities", "sde, conditional, architecture, steps, seconds", "none", "how the model was trained"),
+    Disclosure(
+        "capabilities", "sde, conditional, expert, steps, seconds", "none", "what the model is, and how it was trained"
+    ),
     Disclosure("capabilities", "loss", "model", "the mean training loss at the end"),
     Disclosure("question", "score", "model", "the score at points that the asker chooses, and its divergence"),
 )

@@ -15,8 +15,9 @@ from fednet.errors import MeasureError
 from fednet.methods.common.measures import measuring_judge, measuring_splits, unmeasured
 from fednet.methods.common.report import with_data
 from fednet.methods.score_inference.agreement import AgreementPoint, measure_agreement
-from fednet.methods.score_inference.config import ScoreInferenceConfig
+from fednet.methods.score_inference.config import ScoreInferenceConfig, require_drawable
 from fednet.methods.score_inference.messages import ScoreCapabilities, read_score_capabilities
+from fednet.methods.score_inference.models_section import with_models
 from fednet.methods.score_inference.results import ArmResult, summarise, write_arm, write_metrics, write_real_grid
 from fednet.methods.score_inference.sampling import sample_arm
 from fednet.metrics.evaluation import evaluate, measure_real
@@ -42,6 +43,7 @@ def run_job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: 
         Stopped: `progress` asks for the end.
     """
     capabilities = read_score_capabilities(network.capabilities)
+    require_drawable(config, conditional=next(iter(capabilities.values())).conditional)
     splits = measuring_splits(config, capabilities)
     judge = None
     if splits and config.evaluate.judge:
@@ -53,14 +55,19 @@ def run_job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: 
     for name in config.arms:
         arms.append(_drawn(config, name, network.ask, capabilities, seed=seed, progress=progress))
         write_arm(folder, arms[-1], next(iter(capabilities.values())).classes)
-        write_summary(folder, with_data(summarise(arms, capabilities, real_grid=real_grid), capabilities, note))
+        write_summary(folder, _with_sites(summarise(arms, capabilities, real_grid=real_grid), capabilities, note))
     measured = [_measured(arm, judge, splits, seed, progress) for arm in arms]
     real = measure_real(judge, splits.test) if splits and judge else None
     agreement = _agreement(config, network.ask, capabilities, splits, seed=seed, progress=progress)
-    summary = with_data(summarise(measured, capabilities, real, agreement, real_grid=real_grid), capabilities, note)
+    summary = _with_sites(summarise(measured, capabilities, real, agreement, real_grid=real_grid), capabilities, note)
     write_metrics(folder, measured, real, agreement)
     write_summary(folder, summary)
     return summary
+
+
+def _with_sites(summary: Summary, capabilities: Mapping[str, ScoreCapabilities], note: str) -> Summary:
+    """A summary with what the sites' data and models are."""
+    return with_models(with_data(summary, capabilities, note), capabilities)
 
 
 def _drawn(

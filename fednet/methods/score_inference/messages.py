@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from fednet.diffusion.expert import ExpertCard
 from fednet.diffusion.sde import SDEConfig
+from fednet.errors import MethodError
 from fednet.methods.common.capabilities import ONE_CONFIGURATION, ImageCapabilities, read_capabilities
 
 SCORE = "score"
@@ -18,21 +20,24 @@ class ScoreCapabilities(ImageCapabilities):
         pictures: number of its images, its weight under `data-size`.
         histogram: number of its images of each class.
         conditional: whether its model knows labels.
-        sde: the forward diffusion that the model was trained for.
-        architecture: digest of the network and the SDE.
-        steps: batches that it was trained on.
+        sde: the forward diffusion at whose marginals the model answers.
+        expert: what the model is.
+        steps: batches that it was trained on here; 0 for a model that the site has brought along.
         loss: mean training loss over the last tenth of them.
-        seconds: how long it trained; 0 where its checkpoint existed already.
+        seconds: how long it trained; 0 where it did not.
     """
 
     pictures: int
     histogram: tuple[int, ...]
     conditional: bool
     sde: SDEConfig
-    architecture: str
-    steps: int
-    loss: float
-    seconds: float
+    expert: ExpertCard
+    steps: int = 0
+    loss: float | None = None
+    seconds: float = 0.0
+
+
+MODELS_FIT = "only models with the same of it draw together; set the sites' `model` accordingly, or leave one out"
 
 
 def read_score_capabilities(texts: Mapping[str, str]) -> dict[str, ScoreCapabilities]:
@@ -41,5 +46,11 @@ def read_score_capabilities(texts: Mapping[str, str]) -> dict[str, ScoreCapabili
     Raises:
         MethodError: there are none, one is malformed, or they do not fit each other.
     """
-    equal = dict.fromkeys(("shape", "classes", "conditional", "sde"), ONE_CONFIGURATION)
-    return read_capabilities(texts, ScoreCapabilities, "score-inference", equal)
+    equal = {"shape": MODELS_FIT, "classes": ONE_CONFIGURATION, "conditional": MODELS_FIT, "sde": ONE_CONFIGURATION}
+    capabilities = read_capabilities(texts, ScoreCapabilities, "score-inference", equal)
+    (first, expected), *rest = capabilities.items()
+    for name, one in rest:
+        if one.expert.space != expected.expert.space:
+            spaces = f"{one.expert.space} and {expected.expert.space}"
+            raise MethodError(f"{name} and {first} differ in space ({spaces}): {MODELS_FIT}")
+    return capabilities

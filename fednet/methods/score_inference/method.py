@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fednet.methods.contract import Drawer, Method
-from fednet.methods.score_inference.config import ScoreInferenceConfig, check
+from fednet.methods.score_inference.config import ScoreInferenceConfig, check, reads_data
 from fednet.methods.score_inference.disclosures import DISCLOSURES
 from fednet.methods.score_inference.sample_request import ScoreSampleRequest
 
@@ -68,4 +68,6 @@ METHOD = Method(
     extra="fednet[diffusion]",
     requires=("diffusers", "matplotlib", "sklearn", "tensorboard", "torchdiffeq", "torchvision"),
     disclosures=DISCLOSURES,
+    reads_data=reads_data,
+    site_sections=("data", "model"),
 )

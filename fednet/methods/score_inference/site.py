@@ -1,7 +1,8 @@
 """A site that keeps its images and its score model to itself and answers what the model's score is.
 
-The model is trained on the site's own images alone; nothing leaves the site but scores, divergences and capabilities.
-Knows no other site and no network; `nodes` or `local_ask` carry its answers.
+The model is trained on the site's own images alone, or is one that the site brings along (`fednet.models.pretrained`),
+which needs no images; to all that follows both are score experts. Nothing leaves the site but scores, divergences and
+capabilities. Knows no other site and no network; `nodes` or `local_ask` carry its answers.
 """
 
 from __future__ import annotations
@@ -10,23 +11,28 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from fednet.api import Progress, Question
+from fednet.api import Progress, Question, SiteContext
 from fednet.data.classes import labels_of
-from fednet.data.datasets import ImageSet
+from fednet.data.datasets import DataOutline, ImageSet
+from fednet.diffusion.expert import ScoreExpert
 from fednet.diffusion.training import TrainedScoreModel, train
 from fednet.errors import MethodError, ModelError
 from fednet.federated.site_models import initial_network, on_device
 from fednet.methods.common.inputs import labels_input, vectors_input
 from fednet.methods.common.options import number, shown
 from fednet.methods.common.site import ImageSite, QuestionHandlers
-from fednet.methods.score_inference.config import ScoreInferenceConfig
+from fednet.methods.score_inference.config import ScoreInferenceConfig, require_drawable, site_model
 from fednet.methods.score_inference.disclosures import DISCLOSURES
 from fednet.methods.score_inference.messages import SCORE, ScoreCapabilities
+from fednet.models.config import UNetConfig
+from fednet.models.pretrained import PretrainedModel, open_pretrained, picture_counts, total_pictures
 from fednet.models.unet import ScoreNet, digest, restore, save
 from fednet.reporting.record import RunRecord
 from fednet.seeds import derive, generator
@@ -37,12 +43,21 @@ MAX_SAMPLES = 1 << 24
 
 @dataclass(frozen=True)
 class _LoadedScoreModel:
-    """The site's images and its trained model, on its device."""
+    """The site's model, on its device, and what it was trained on.
 
-    images: ImageSet
-    net: ScoreNet
-    trained: TrainedScoreModel
-    seconds: float
+    Attributes:
+        expert: the model.
+        histogram: number of images of each class of the run; empty where it has none.
+        pictures: number of images in all.
+        trained: how the site has trained it; None for a model that it has brought along.
+        seconds: how long that took.
+    """
+
+    expert: ScoreExpert
+    histogram: tuple[int, ...]
+    pictures: int
+    trained: TrainedScoreModel | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,51 +76,91 @@ class ScoreInferenceSite(ImageSite[ScoreInferenceConfig, _LoadedScoreModel]):
 
     disclosures = DISCLOSURES
 
+    @classmethod
+    def from_overrides(
+        cls, config: ScoreInferenceConfig, context: SiteContext, overrides: Mapping[str, object] | None = None
+    ) -> Self:
+        """As `ImageSite.from_overrides`; a site may also replace keys of the run's `model`, or the whole.
+
+        Raises:
+            DataError, ModelError: its own data or model is misconfigured.
+        """
+        return super().from_overrides(site_model(config, overrides), context, overrides)
+
+    @cached_property
+    def brought(self) -> PretrainedModel | None:
+        """The model that the site brings along; None where it trains one.
+
+        Raises:
+            ModelError: it is not there, or of another kind.
+        """
+        model = self.config.model
+        return None if isinstance(model, UNetConfig) else open_pretrained(model)
+
+    def has_own_data(self) -> bool:
+        """Whether no share of the run's data is its: a model that is brought along has seen data of its own."""
+        return not isinstance(self.config.model, UNetConfig) or super().has_own_data()
+
+    def outline(self) -> DataOutline:
+        """The classes and the shape of what its model generates."""
+        return DataOutline(self.brought.classes, self.brought.shape) if self.brought else super().outline()
+
+    def parts(self) -> dict[str, int]:
+        """How many of the site's pictures will be used for what; a model that is brought along needs none."""
+        return {} if self.brought else super().parts()
+
     def load(self, progress: Progress) -> _LoadedScoreModel:
-        """Trains the score model, or loads it where its checkpoint exists.
+        """Trains the score model, loads it where its checkpoint exists, or loads the one that the site brings along.
 
         Raises:
             MethodError: data, model and configuration do not fit each other.
             Stopped: `progress` asks for the end.
         """
-        images = self.read_images(progress)
-        net, path = self._untrained(images), self.checkpoint(images)
-        began = time.monotonic()
-        if path.exists():
-            trained, seconds = _training_facts(restore(net, path), path), 0.0
-        else:
-            trained, seconds = self._trained(net, images, progress), time.monotonic() - began
-            save(net, path, {"trained": json.dumps(vars(trained))})
-        return _LoadedScoreModel(images, net.eval().requires_grad_(False), trained, seconds)
+        model = self.config.model
+        if isinstance(model, UNetConfig):
+            return self._own_model(model, progress)
+        progress.report("loading the model", 0, 1)
+        brought = open_pretrained(model) if self.brought is None else self.brought
+        expert = brought.load(self.config.sde, self.context.device, self.classes)
+        histogram = picture_counts(model, brought.classes, self.classes)
+        progress.report("loading the model", 1, 1)
+        return _LoadedScoreModel(expert, histogram, total_pictures(model, histogram))
 
     def capabilities(self) -> ScoreCapabilities:
         """What the site says of itself."""
-        images, net, trained = self.loaded.images, self.loaded.net, self.loaded.trained
+        loaded, expert, trained = self.loaded, self.loaded.expert, self.loaded.trained
         return ScoreCapabilities(
-            pictures=len(images),
-            histogram=images.histogram(),
-            classes=images.classes,
-            shape=images.shape,
-            conditional=net.classes > 0,
+            pictures=loaded.pictures,
+            histogram=loaded.histogram,
+            classes=self.classes,
+            shape=expert.shape,
+            conditional=expert.classes > 0,
             sde=self.config.sde,
-            architecture=digest(net.describe()),
-            steps=trained.steps,
-            loss=trained.last_loss,
-            seconds=round(self.loaded.seconds, 3),
+            expert=expert.card,
+            steps=trained.steps if trained else 0,
+            loss=trained.last_loss if trained else None,
+            seconds=round(loaded.seconds, 3),
         )
 
     def labelled(self) -> str:
         """A conditional model is trained with labels."""
-        return "model.conditional: true" if self.config.model.conditional else ""
+        model = self.config.model
+        return "model.conditional: true" if isinstance(model, UNetConfig) and model.conditional else ""
 
     def require_classes(self, classes: tuple[str, ...]) -> None:
-        """Checks that the classes to draw exist.
+        """Checks that the classes to draw exist, and that its model knows labels if there are any to ask for.
 
         Raises:
             UnknownClass: one does not.
+            ModelError: labels are to be asked for, and its model knows none.
         """
-        if self.config.model.conditional:
-            labels_of(self.config.samples.labels or (), classes, "samples.labels")
+        model = self.config.model
+        conditional = (
+            model.conditional if isinstance(model, UNetConfig) else bool(self.brought and self.brought.conditional)
+        )
+        require_drawable(self.config, conditional=conditional)
+        if self.config.samples.labels:
+            labels_of(self.config.samples.labels, classes, "samples.labels")
 
     def handlers(self) -> QuestionHandlers:
         """What answers each question."""
@@ -117,11 +172,21 @@ class ScoreInferenceSite(ImageSite[ScoreInferenceConfig, _LoadedScoreModel]):
         place = [context.name, context.index, context.count, context.seed, images.digest()]
         return context.folder / "checkpoints" / f"{context.name}-{digest([config, place])}.safetensors"
 
-    def _untrained(self, images: ImageSet) -> ScoreNet:
-        config, shape, classes = self.config, images.shape, len(images.classes)
-        net = initial_network(
-            self.context.seed, self.context.name, make=lambda: ScoreNet(config.model, config.sde, shape, classes)
-        )
+    def _own_model(self, model: UNetConfig, progress: Progress) -> _LoadedScoreModel:
+        images = self.read_images(progress)
+        net, path = self._untrained(model, images), self.checkpoint(images)
+        began = time.monotonic()
+        if path.exists():
+            trained, seconds = _training_facts(restore(net, path), path), 0.0
+        else:
+            trained, seconds = self._trained(net, images, progress), time.monotonic() - began
+            save(net, path, {"trained": json.dumps(vars(trained))})
+        net = net.eval().requires_grad_(False)
+        return _LoadedScoreModel(net, images.histogram(), len(images), trained, seconds)
+
+    def _untrained(self, model: UNetConfig, images: ImageSet) -> ScoreNet:
+        sde, shape, classes = self.config.sde, images.shape, len(images.classes)
+        net = initial_network(self.context.seed, self.context.name, make=lambda: ScoreNet(model, sde, shape, classes))
         return on_device(net, self.context)
 
     def _trained(self, net: ScoreNet, images: ImageSet, progress: Progress) -> TrainedScoreModel:
@@ -141,25 +206,25 @@ class ScoreInferenceSite(ImageSite[ScoreInferenceConfig, _LoadedScoreModel]):
         Returns:
             score (n, c, h, w), and divergence (n,) where it was asked for; float32 on the CPU.
         """
-        net = self.loaded.net
-        query = self._checked(question, net)
+        expert = self.loaded.expert
+        query = self._checked(question, expert)
         if query.probe is None:
-            return {"score": _score(net, query).cpu()}
-        score, divergence = _score_and_divergence(net, query, query.probe)
+            return {"score": _score(expert, query).cpu()}
+        score, divergence = _score_and_divergence(expert, query, query.probe)
         return {"score": score.cpu(), "divergence": divergence.cpu()}
 
-    def _checked(self, question: Question, net: ScoreNet) -> _Query:
+    def _checked(self, question: Question, expert: ScoreExpert) -> _Query:
         x, labels = (
-            vectors_input(question.inputs.get("x"), net.shape, "x", most=MAX_SAMPLES),
+            vectors_input(question.inputs.get("x"), expert.shape, "x", most=MAX_SAMPLES),
             question.inputs.get("labels"),
         )
-        if labels is not None and not net.classes:
+        if labels is not None and not expert.classes:
             raise MethodError(f"{self.context.name} has an unconditional model: ask without labels")
         guidance, device = number(question.options, "guidance", 1.0), torch.device(self.context.device)
         return _Query(
             x=x.to(device),
             t=torch.tensor(_time(question), device=device),
-            labels=None if labels is None else labels_input(labels, net.classes, len(x)).to(device),
+            labels=None if labels is None else labels_input(labels, expert.classes, len(x)).to(device),
             guidance=1.0 if guidance is None else guidance,
             probe=_probe(question, x.shape).to(device) if question.options.get("divergence") else None,
         )
@@ -200,14 +265,14 @@ def _probe(question: Question, shape: torch.Size) -> Tensor:
 
 
 @torch.no_grad()
-def _score(net: ScoreNet, query: _Query) -> Tensor:
-    return net.score(query.x, query.t, query.labels, query.guidance)
+def _score(expert: ScoreExpert, query: _Query) -> Tensor:
+    return expert.score(query.x, query.t, query.labels, query.guidance)
 
 
 @torch.enable_grad()
-def _score_and_divergence(net: ScoreNet, query: _Query, probe: Tensor) -> tuple[Tensor, Tensor]:
+def _score_and_divergence(expert: ScoreExpert, query: _Query, probe: Tensor) -> tuple[Tensor, Tensor]:
     """The score and Hutchinson's estimate v . d(s . v)/dx of its divergence (Song et al. 2021, appendix D.2)."""
     x = query.x.detach().requires_grad_()
-    score = net.score(x, query.t, query.labels, query.guidance)
+    score = expert.score(x, query.t, query.labels, query.guidance)
     (slope,) = torch.autograd.grad((score * probe).sum(), x)
     return score.detach(), (slope * probe).flatten(1).sum(1)

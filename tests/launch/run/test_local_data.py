@@ -15,6 +15,8 @@ from launch.run.local_data import (
     data_config,
     data_digest,
     data_uses,
+    folders,
+    model_values,
     nodes_here,
     tcp_endpoint,
 )
@@ -94,3 +96,19 @@ def test_the_digest_follows_the_files(tmp_path: Path, *, measured: bool) -> None
     second = digest()
     (tmp_path / "0.png").unlink()
     assert len({first, second, digest()}) == 3
+
+
+def test_models_that_nodes_bring_along_are_read_and_checked_here(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    nodes = {"a": {"model": {"kind": "diffusers", "path": str(folder)}}, "b": {}}
+    loaded = load_config({"name": "x", "method": "score-inference", "nodes": nodes})
+    assert list(folders(loaded, ("a", "b", "driver"))) == [folder]
+    assert list(model_values(loaded, ("a", "b"), "path")) == [str(folder)]
+    (of_a,) = (use for use in data_uses(loaded, ("a", "b")) if use.owners == ("a",))
+    assert data_config(loaded, of_a) is None
+    with pytest.raises(ConfigError, match=r"nodes\.a\.model: model\.path: .*mine is no folder"):
+        check_data(loaded, ("a", "b"))
+    before = data_digest(loaded, ("a",))
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    assert data_digest(loaded, ("a",)) != before

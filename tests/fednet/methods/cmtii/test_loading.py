@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fednet.errors import ModelError
-from fednet.methods.cmtii.loading import clip_weights, load_clip, load_pipeline, require_diffusers_folder
+from fednet.methods.cmtii.loading import clip_weights, load_clip
 from fednet.seeds import generator
 
 NAME = "tiny-for-tests"
@@ -94,78 +93,6 @@ def test_a_clip_whose_tokenizer_is_elsewhere_is_refused(clip_folder: Path, name:
         load_clip(name, clip_folder / "open_clip_model.safetensors", "cpu", None)
 
 
-def test_a_device_that_is_not_there_is_refused(clip_folder: Path, generator_folder: Path) -> None:
+def test_a_device_that_is_not_there_is_refused(clip_folder: Path) -> None:
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_clip(str(clip_folder), None, "cuda:97", None)
-    with pytest.raises(ModelError, match="cannot be loaded"):
-        load_pipeline(generator_folder, "cuda:97", torch.float32)
-
-
-def test_a_pipeline_is_loaded_in_the_configured_precision(generator_folder: Path) -> None:
-    pipeline = load_pipeline(generator_folder, "cpu", torch.bfloat16)
-    assert {part.dtype for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)} == {torch.bfloat16}
-
-
-def test_a_pipeline_is_loaded_without_its_safety_checker(changed: Change) -> None:
-    """Stable Diffusion 1 names two more parts, which need not be there."""
-    named = _change_index(
-        safety_checker=["stable_diffusion", "StableDiffusionSafetyChecker"],
-        feature_extractor=["transformers", "CLIPImageProcessor"],
-        requires_safety_checker=True,
-    )
-    assert load_pipeline(changed(named), "cpu", torch.float32).safety_checker is None
-
-
-@pytest.mark.parametrize("part", ["tokenizer", "text_encoder", "unet", "vae", "scheduler"])
-def test_a_pipeline_without_a_part_is_refused_by_its_name(changed: Change, part: str) -> None:
-    folder = changed(lambda copy: shutil.rmtree(copy / part))
-    with pytest.raises(ModelError, match=f"image_generator: {folder} has no {part}"):
-        require_diffusers_folder(folder)
-
-
-def _change_index(**content: object) -> Callable[[Path], None]:
-    def change(copy: Path) -> None:
-        index = copy / "model_index.json"
-        index.write_text(json.dumps(json.loads(index.read_text()) | content))
-
-    return change
-
-
-def _without_safetensors(copy: Path) -> None:
-    (weights,) = (copy / "unet").glob("*.safetensors")
-    weights.rename(weights.with_suffix(".bin"))
-
-
-def _with_other_weights(copy: Path) -> None:
-    (weights,) = (copy / "unet").glob("*.safetensors")
-    save_file({"x": torch.zeros(1)}, weights)
-
-
-def test_a_folder_without_a_pipeline_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"image_generator: .*nothing is no folder"):
-        require_diffusers_folder(tmp_path / "nothing")
-    with pytest.raises(ModelError, match=r"holds no model_index\.json"):
-        require_diffusers_folder(tmp_path)
-    (tmp_path / "model_index.json").write_text("[")
-    with pytest.raises(ModelError, match=r"model_index\.json cannot be read"):
-        require_diffusers_folder(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("change", "reason"),
-    [
-        (_without_safetensors, "unet holds no safetensors weights.*safe_serialization=True"),
-        (_change_index(_class_name="FluxPipeline"), "describes a FluxPipeline, not a StableDiffusionPipeline"),
-        (_change_index(unet=["os", "system"]), "wants code of 'os' for its unet"),
-        (_change_index(tokenizer=[None, None]), "has no tokenizer"),
-    ],
-)
-def test_a_pipeline_of_another_kind_is_refused(changed: Change, change: Callable[[Path], None], reason: str) -> None:
-    with pytest.raises(ModelError, match=reason):
-        require_diffusers_folder(changed(change))
-
-
-def test_a_pipeline_with_other_weights_is_refused(changed: Change) -> None:
-    folder = changed(_with_other_weights)
-    with pytest.raises(ModelError, match=f"image_generator: {folder} cannot be loaded"):
-        load_pipeline(folder, "cpu", torch.float32)

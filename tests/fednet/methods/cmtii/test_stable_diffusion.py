@@ -11,9 +11,9 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from fednet.errors import ModelError
-from fednet.methods.cmtii.loading import load_pipeline
 from fednet.methods.cmtii.prompts import PROMPT_TEMPLATE
 from fednet.methods.cmtii.stable_diffusion import StableDiffusionGenerator
+from fednet.models.diffusers_folder import load_text_to_image
 from fednet.seeds import generator
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=generator(0, "images")) * 2 - 1
@@ -21,7 +21,7 @@ IMAGES = torch.rand(2, 3, 16, 16, generator=generator(0, "images")) * 2 - 1
 
 @pytest.fixture(scope="module")
 def pipeline(generator_folder: Path) -> Any:
-    return load_pipeline(generator_folder, "cpu", torch.float32)
+    return load_text_to_image(generator_folder, "image_generator", "cpu", torch.float32)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_words_of_another_kind_are_refused(net: StableDiffusionGenerator) -> Non
 def test_half_precision_stays_near(net: StableDiffusionGenerator, generator_folder: Path, dtype: torch.dtype) -> None:
     """A CUDA device computes so; the same code runs here on the CPU."""
     half = StableDiffusionGenerator(
-        load_pipeline(generator_folder, "cpu", dtype), steps=3, guidance=7.5, batch=2, gamma=5.0
+        load_text_to_image(generator_folder, "image_generator", "cpu", dtype), steps=3, guidance=7.5, batch=2, gamma=5.0
     )
     ours, theirs = pictures(half, half.tokens("cat")), pictures(net, net.tokens("cat"))
     assert ours.dtype == torch.float32

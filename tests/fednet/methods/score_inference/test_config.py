@@ -8,15 +8,24 @@ import pytest
 from pydantic import ValidationError
 
 from fednet.diffusion.sampler_config import ODE, EulerMaruyama
-from fednet.errors import DataError
-from fednet.methods.score_inference.config import ArmConfig, RulePhase, SamplesConfig, ScoreInferenceConfig, check
+from fednet.errors import DataError, ModelError
+from fednet.methods.score_inference.config import (
+    ArmConfig,
+    RulePhase,
+    SamplesConfig,
+    ScoreInferenceConfig,
+    check,
+    require_drawable,
+    site_model,
+)
+from fednet.models.config import DiffusersModelConfig, UNetConfig
 
 
 def test_the_default_compares_mean_and_mixture() -> None:
     config = ScoreInferenceConfig()
     assert [arm.phases()[0].rule.kind for arm in config.arms.values()] == list(config.arms) == ["mean", "mixture"]
     assert config.samples.count == 300
-    assert not config.model.conditional
+    assert config.model == UNetConfig(conditional=False)
 
 
 def test_an_arm_may_bring_its_own_sampler() -> None:
@@ -45,11 +54,6 @@ def test_a_schedule_covers_all_times_in_order(starts: list[float]) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"samples": {"labels": [1]}}, "model.conditional"),
-        ({"samples": {"per_label": 2}}, "model.conditional"),
-        ({"arms": {"x": {"rule": "label-count"}}}, "arms.x"),
-        ({"arms": {"x": {"rule": [{"below": 1, "rule": "label-count"}]}}}, "arms.x"),
-        ({"arms": {"x": {"guidance": 2}}}, "arms.x"),
         ({"arms": {}}, "arms"),
         ({"arms": {"Not A Name": {}}}, "arms"),
         ({"arms": {"x": {"rule": "average"}}}, "average"),
@@ -60,6 +64,38 @@ def test_a_schedule_covers_all_times_in_order(starts: list[float]) -> None:
 def test_what_does_not_fit_is_refused_and_named(given: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ScoreInferenceConfig.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"samples": {"labels": [1]}}, "model.conditional"),
+        ({"samples": {"per_label": 2}}, "model.conditional"),
+        ({"arms": {"x": {"rule": "label-count"}}}, "arms.x"),
+        ({"arms": {"x": {"rule": [{"below": 1, "rule": "label-count"}]}}}, "arms.x"),
+        ({"arms": {"x": {"guidance": 2}}}, "arms.x"),
+    ],
+)
+def test_labels_are_not_asked_of_models_without(given: dict[str, object], message: str) -> None:
+    config = ScoreInferenceConfig.model_validate(given)
+    with pytest.raises(ModelError, match=message):
+        require_drawable(config, conditional=False)
+    require_drawable(config, conditional=True)
+
+
+def test_a_site_replaces_keys_of_the_model_or_the_whole(tmp_path: Path) -> None:
+    config = ScoreInferenceConfig.model_validate({"model": {"conditional": True}})
+    assert site_model(config, {}) is config
+    assert site_model(config, {"model": {"channels": [8]}}).model == UNetConfig(conditional=True, channels=(8,))
+    other = site_model(config, {"model": {"kind": "diffusers", "path": str(tmp_path)}}).model
+    assert other == DiffusersModelConfig(kind="diffusers", path=tmp_path)
+    with pytest.raises(ModelError, match="invalid model of a site"):
+        site_model(config, {"model": {"kind": "diffusers", "path": str(tmp_path), "channels": [8]}})
+
+
+def test_a_model_that_is_not_there_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="is no folder"):
+        check(ScoreInferenceConfig(), {"model": {"kind": "diffusers", "path": str(tmp_path / "nowhere")}})
 
 
 def test_labels_are_fine_for_conditional_models() -> None:

@@ -26,7 +26,7 @@ CARD = ScoreCapabilities.model_validate(
         "shape": [1, 4, 4],
         "conditional": True,
         "sde": {"kind": "vp"},
-        "architecture": "0",
+        "expert": {"kind": "unet", "network": "ScoreNet", "prediction": "epsilon", "schedule": "the SDE vp"},
         "steps": 1,
         "loss": 1.0,
         "seconds": 1.0,

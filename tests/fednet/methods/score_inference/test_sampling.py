@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fednet.api import NullProgress, Question, Replies
+from fednet.diffusion.expert import ExpertCard
 from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector
 from fednet.diffusion.sde import VP
 from fednet.errors import MethodError
@@ -20,6 +21,7 @@ from fednet.methods.score_inference.sampling import requested_labels, sample_arm
 from fednet.reporting.summary import LostNode
 from fednet.rules import registry
 
+CARD = ExpertCard(kind="python", network="N(m, 1/4)", prediction="score", schedule="analytic")
 SAMPLERS = [ODE(method="rk4", steps=2), EulerMaruyama(steps=3), PredictorCorrector(steps=2)]
 
 
@@ -133,7 +135,7 @@ class Points:
     def card(self, count: int) -> ScoreCapabilities:
         return ScoreCapabilities(
             pictures=count, histogram=(count,), classes=("one",), shape=(1, 1, 1), conditional=False, sde=VP(),
-            architecture="0", steps=1, loss=1.0, seconds=1.0,
+            expert=CARD, steps=1, loss=1.0, seconds=1.0,
         )  # fmt: skip
 
     def __call__(self, question: Question) -> Replies:

@@ -92,7 +92,7 @@ def test_the_answer_does_not_depend_on_the_other_samples(federation: Callable[..
 def test_the_divergence_is_hutchinsons_estimate(federation: Callable[..., Any]) -> None:
     site = federation().sites["a1"]
     x = torch.randn(1, 1, 4, 4, generator=generator(1, "x"))
-    net = site.loaded.net
+    net = site.loaded.expert
     jacobian = torch.autograd.functional.jacobian(lambda v: net.score(v, torch.tensor(0.5)), x).view(16, 16)
     probes = [site.answer(question(x=x, divergence=True, probe_seed=seed))["divergence"] for seed in range(200)]
     assert float(torch.stack(probes).mean()) == pytest.approx(float(jacobian.trace()), rel=0.05)

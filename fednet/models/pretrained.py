@@ -1,0 +1,104 @@
+"""Models that a site brings along, opened: what they are is read at once, their weights when they are loaded.
+
+Knows no site. A folder of diffusers is `diffusers_expert.py`, an object of Python `python_expert.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from fednet.diffusion.expert import ScoreExpert
+from fednet.diffusion.sde import SDE
+from fednet.errors import ModelError
+from fednet.models.config import DiffusersModelConfig, PythonModelConfig
+
+PretrainedConfig = DiffusersModelConfig | PythonModelConfig
+
+
+class PretrainedModel(Protocol):
+    """A model that a site brings along, before its weights are loaded.
+
+    Attributes:
+        shape: channels, height and width of its data.
+        classes: the names of its classes; none where it knows none.
+        conditional: whether it takes labels.
+    """
+
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    conditional: bool
+
+    def load(self, sde: SDE, device: str, classes: tuple[str, ...]) -> ScoreExpert:
+        """The model as an expert, on a device.
+
+        Args:
+            sde: the run's.
+            device: a torch device string.
+            classes: the run's, whose numbers are the labels that it will be asked for.
+
+        Raises:
+            ModelError: its files cannot be loaded, or it knows neither a class of the run nor "any class".
+        """
+
+
+def open_pretrained(config: PretrainedConfig) -> PretrainedModel:
+    """The model of a configuration; reads what describes it.
+
+    Raises:
+        ModelError: it is not there, or of another kind.
+    """
+    if isinstance(config, DiffusersModelConfig):
+        from fednet.models.diffusers_expert import DiffusersFolder  # noqa: PLC0415 - imports diffusers
+
+        return DiffusersFolder(config)
+    from fednet.models.python_expert import PythonModel  # noqa: PLC0415 - as above
+
+    return PythonModel(config)
+
+
+def picture_counts(config: PretrainedConfig, known: tuple[str, ...], classes: tuple[str, ...]) -> tuple[int, ...]:
+    """How many pictures of each class of the run a model stands for; empty where nobody names classes.
+
+    Args:
+        config: the model's.
+        known: the classes that it knows.
+        classes: the run's.
+
+    Raises:
+        ModelError: the configuration counts pictures of a class that the model does not know.
+    """
+    counts = config.pictures
+    if isinstance(counts, int):
+        return tuple(counts if name in known else 0 for name in classes)
+    if odd := sorted(set(counts) - set(known)):
+        raise ModelError(f"model.pictures counts {odd[0]!r}, which is none of the model's classes ({', '.join(known)})")
+    return tuple(counts.get(name, 0) for name in classes)
+
+
+def total_pictures(config: PretrainedConfig, by_class: tuple[int, ...]) -> int:
+    """How many pictures a model stands for in all."""
+    return config.pictures if isinstance(config.pictures, int) and not sum(by_class) else sum(by_class)
+
+
+def own_labels(
+    known: tuple[str, ...], classes: tuple[str, ...], any_class: int | None, whose: str
+) -> Mapping[int, int]:
+    """The model's own label for each label of the run.
+
+    Args:
+        known: the model's classes, by its labels.
+        classes: the run's.
+        any_class: the model's label for "any class", which stands for a class that it does not know.
+        whose: for the message.
+
+    Raises:
+        ModelError: it does not know a class of the run, and has no such label.
+    """
+    unknown = [name for name in classes if name not in known]
+    if unknown and any_class is None:
+        raise ModelError(
+            f"{whose} knows no class {unknown[0]!r} of the run, and has no label for any class: name its classes as "
+            "the others do (model.classes), or draw with sites of the same classes"
+        )
+    return {label: known.index(name) if name in known else int(any_class or 0) for label, name in enumerate(classes)}
