@@ -32,6 +32,7 @@ from fednet.methods.score_inference.config import ScoreInferenceConfig, require_
 from fednet.methods.score_inference.disclosures import DISCLOSURES
 from fednet.methods.score_inference.messages import SCORE, ScoreCapabilities
 from fednet.models.config import UNetConfig
+from fednet.models.export import export
 from fednet.models.pretrained import PretrainedModel, open_pretrained, picture_counts, total_pictures
 from fednet.models.unet import ScoreNet, digest, restore, save
 from fednet.reporting.record import RunRecord
@@ -181,6 +182,8 @@ class ScoreInferenceSite(ImageSite[ScoreInferenceConfig, _LoadedScoreModel]):
         else:
             trained, seconds = self._trained(net, images, progress), time.monotonic() - began
             save(net, path, {"trained": json.dumps(vars(trained))})
+            sentence = f"Trained by {self.context.name} on {len(images)} pictures of its own in {trained.steps} steps."
+            export(net, self.context.folder / "models" / self.context.name, classes=images.classes, trained=sentence)
         net = net.eval().requires_grad_(False)
         return _LoadedScoreModel(net, images.histogram(), len(images), trained, seconds)
 

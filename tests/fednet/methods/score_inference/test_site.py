@@ -49,6 +49,20 @@ def test_the_card_says_what_others_must_know(federation: Callable[..., Any]) -> 
     assert len(federation().capabilities["a2"]) < 2000
 
 
+def test_a_trained_model_leaves_as_a_folder_that_another_site_can_bring_along(
+    federation: Callable[..., Any], tmp_path: Path
+) -> None:
+    trained = federation(count=1).sites["a1"]
+    brought = ScoreInferenceSite.from_overrides(
+        trained.config,
+        SiteContext("b1", 0, 1, 0, "cpu", tmp_path / "other"),
+        {"model": {"kind": "diffusers", "path": str(tmp_path / "models" / "a1")}},
+    )
+    brought.prepare(NullProgress())
+    scores = [site.answer(question())["score"] for site in (trained, brought)]
+    torch.testing.assert_close(*scores, rtol=1e-3, atol=1e-3)
+
+
 def test_an_agent_trains_once_and_then_remembers(federation: Callable[..., Any]) -> None:
     made = federation()
     again = federation()
