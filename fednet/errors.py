@@ -20,6 +20,8 @@ Every message names what was given, what was expected and what to do.
 
 from __future__ import annotations
 
+from fednet.text import plain_text
+
 
 class MethodError(Exception):
     """A method cannot carry out a task or answer a question."""
@@ -80,7 +82,7 @@ class UnreadableImage(DataError):
     """
 
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path} is not a readable image: {reason}")
+        super().__init__(f"{plain_text(path)} is not a readable image: {reason}")
         self.path, self.reason = path, reason
 
 

@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pkgutil import resolve_name
 from typing import Any, Generic, TypeVar
 
+from fednet.text import plain_text
+
 T = TypeVar("T")
 
 UnknownError = Callable[[str, str, tuple[str, ...]], Exception]
@@ -75,7 +77,7 @@ class PluginRegistry(Generic[T]):
         try:
             value = EntryPoint(name, location, self.group).load()
         except Exception as error:  # a foreign module may raise anything while it is imported
-            reason = f"importing {location} failed: {type(error).__name__}: {error}"
+            reason = plain_text(f"importing {location} failed: {type(error).__name__}: {error}")
             raise self._unknown(name, reason, ()) from error
         if not isinstance(value, self._kind):
             expected = f"{self._kind.__module__}.{self._kind.__qualname__}"

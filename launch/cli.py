@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from fednet.text import plain_lines
 from launch.output import open_console, settle, tolerate_encoding
 from nodes.signals import StopSignal, raised
 
@@ -45,4 +46,6 @@ def _run() -> int:
 
 
 def _show(error: BaseException) -> None:
-    open_console(stderr=True).print(f"fednet: {error}", markup=False, highlight=False, soft_wrap=True, style="red")
+    open_console(stderr=True).print(
+        f"fednet: {plain_lines(str(error))}", markup=False, highlight=False, soft_wrap=True, style="red"
+    )

@@ -49,11 +49,11 @@ class Screen:
 
 
 def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """A console of rich on standard output or error, whose writing never fails."""
+    """A console of rich on standard output or error, whose writing never fails; brackets in a text are brackets."""
     from rich.console import Console  # noqa: PLC0415 - neither a node's process nor a help text needs it
 
     stream = cast("TextIO", Screen(sys.stderr if stderr else sys.stdout))
-    return Console(file=stream, stderr=stderr, quiet=quiet, force_jupyter=False)
+    return Console(file=stream, stderr=stderr, quiet=quiet, force_jupyter=False, markup=False, emoji=False)
 
 
 def open_table(*columns: str) -> Table:

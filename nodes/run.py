@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TypeVar
@@ -14,6 +13,7 @@ from fednet.api import Stopped
 from nodes.client import run_client
 from nodes.driver import Job, run_driver, run_guest
 from nodes.errors import NodeError
+from nodes.log_lines import log_to_stderr
 from nodes.progress import ProgressListener
 from nodes.signals import StopSignal, told
 from nodes.spec import NodeSpec
@@ -33,7 +33,7 @@ def run(spec: NodeSpec) -> None:
         NodeError: it cannot listen, or too few peers are there.
         MethodError: what it should compute cannot be computed.
     """
-    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s", level=logging.INFO)
+    log_to_stderr()
     torch.set_num_threads(spec.threads)
     spec = replace(spec, device=_chosen_device(spec.device))
     asyncio.run(_until_signalled(lambda stop: ROLES[spec.role](spec, stop)))

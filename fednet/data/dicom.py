@@ -18,6 +18,7 @@ from PIL import Image
 from fednet.data.intensity import Limits, scaled
 from fednet.errors import DataError
 from fednet.plugins import missing_modules
+from fednet.text import plain_text
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -70,7 +71,7 @@ def read_dicom(
         raise ValueError(f"it has {width} x {height} pixels; expected {size[0]} x {size[1]}: crop or resize it first")
     if width * height > 2 * (Image.MAX_IMAGE_PIXELS or width * height):
         raise ValueError(f"{width} x {height} pixels are too many for an image")
-    kind = f"DICOM {file.PhotometricInterpretation} {file.BitsStored} bits"
+    kind = plain_text(f"DICOM {file.PhotometricInterpretation} {file.BitsStored} bits")
     done = ("first of several frames",) if frames > 1 else ()
     pixels = pixel_array(file, index=0)
     if int(file.SamplesPerPixel) > 1:  # pydicom has turned YBR into RGB

@@ -21,6 +21,7 @@ from torch import Tensor
 from fednet.data.dicom import dicom_is_colour, is_dicom, read_dicom
 from fednet.data.intensity import Limits, scaled
 from fednet.errors import DataError, UnreadableImage
+from fednet.text import plain_text
 
 Image.init()
 FORMATS = tuple(
@@ -140,7 +141,7 @@ def reason(error: BaseException) -> str:
         return f"none of the formats {', '.join(FORMATS)}, npy, DICOM"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    return plain_text(str(error)) or type(error).__name__
 
 
 def _pillow(content: bytes, size: tuple[int, int] | None) -> _Stored:

@@ -16,6 +16,7 @@ from pathlib import Path
 from fednet.data.classes import sorted_classes
 from fednet.data.image_files import is_image_file
 from fednet.errors import DataError
+from fednet.text import plain_text
 
 LEFT_BY_SYSTEMS = frozenset(
     {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "Thumbs.db", "desktop.ini"}
@@ -116,7 +117,7 @@ def _file_into(path: Path, images: list[Path], others: Counter[str]) -> None:
     if is_image_file(path):
         images.append(path)
     else:
-        others[path.suffix.lower() or "no ending"] += 1
+        others[plain_text(path.suffix.lower()) or "no ending"] += 1
 
 
 def _files_below(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
@@ -158,4 +159,4 @@ def _place(path: Path) -> tuple[str, str]:
 
 
 def _class_name(folder: Path) -> str:
-    return unicodedata.normalize("NFC", os.fsencode(folder.name).decode("utf-8", "replace"))
+    return plain_text(unicodedata.normalize("NFC", os.fsencode(folder.name).decode("utf-8", "replace")))

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from fednet.reporting import summary
 from fednet.reporting.json_text import NON_FINITE, number_text
@@ -54,12 +54,12 @@ def rich_table(table: summary.SummaryTable, title: str, width: int) -> Table:
     if cells and _natural_width([heads, *cells]) > width:
         heads, *cells = map(list, zip(heads, *cells, strict=True))
         right = [False, *[True] * len(table.rows)]
-    made = Table(title=escape(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    made = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     made.min_width = min(width, len(title))  # or the title is broken
     for head, to_the_right in zip(heads, right, strict=True):
-        made.add_column(escape(head), justify="right" if to_the_right else "left")
+        made.add_column(Text(head), justify="right" if to_the_right else "left")
     for line in cells:
-        made.add_row(*map(escape, line))
+        made.add_row(*map(Text, line))
     return made
 
 

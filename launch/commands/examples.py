@@ -6,6 +6,7 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from launch.config.examples import example_summaries, example_text
 from launch.output import open_console, open_table
@@ -19,5 +20,5 @@ def examples(name: Annotated[str | None, typer.Argument(help="The example to pri
         return
     table = open_table()
     for known, about in example_summaries().items():
-        table.add_row(f"[bold]{known}[/]", about)
+        table.add_row(Text(known, style="bold"), about)
     open_console().print(table)

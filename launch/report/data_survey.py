@@ -12,6 +12,7 @@ from rich.table import Table
 
 from fednet.data.config import DataConfig
 from fednet.data.survey import DataSurvey, FolderFiles
+from fednet.text import plain_text
 from launch.config.schema import DRIVER
 from launch.output import open_table
 
@@ -90,7 +91,7 @@ def notes(config: DataConfig, survey: DataSurvey) -> Iterator[str]:
 def refusals(survey: DataSurvey) -> Iterator[str]:
     """The files that cannot be read, each with the reason."""
     refused = survey.files.inspection.refused if survey.files else []
-    yield from (f"{error.path}: {error.reason}" for error in refused[:MAX_SHOWN])
+    yield from (f"{plain_text(error.path)}: {error.reason}" for error in refused[:MAX_SHOWN])
     if len(refused) > MAX_SHOWN:
         yield f"{len(refused) - MAX_SHOWN} more"
 

@@ -30,6 +30,11 @@ from launch.run.folder import CONFIG, EVENTS, REPORT
 _MEDIA = {
     ".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".gif": "image/gif", ".svg": "image/svg+xml",
 }  # fmt: skip
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+)
+"""What a browser may do with the page: show its own styles and its pictures; run nothing, fetch and send nothing."""
+
 _LANES = {"started": "starting", "joined": "starting", "progress": "working", "ready": "ready"}
 _ENDS = frozenset({"ended", "stopped", "died"})
 
@@ -108,6 +113,7 @@ def write_report(folder: Path) -> Path:
     config = yaml.safe_load(text) or {}
     results = summary.read_summary(folder)
     page = _environment().get_template("report.html").render(
+        policy=CONTENT_SECURITY_POLICY,
         name=config.get("name", folder.name),
         config=config,
         config_text=text,

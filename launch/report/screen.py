@@ -14,7 +14,6 @@ from itertools import groupby
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
@@ -151,7 +150,7 @@ def _cells(board: StatusBoard, row: NodeStatus) -> tuple[RenderableType, ...]:
     note = row.note if row.gone else "  ".join(filter(None, (board.note_of(row), format_values(row.values))))
     phase = row.phase if working else ""
     device = row.device if _differ(board) else ""
-    return Text(row.name, style="bold"), device, state, phase, bar, Text(count, "dim"), escape(note)
+    return Text(row.name, style="bold"), Text(device), state, Text(phase), bar, Text(count, "dim"), Text(note)
 
 
 def _differ(board: StatusBoard) -> bool:

@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 from launch.engines.node_file import read_node_file
 from launch.errors import exit_code, explained
 from launch.output import settle
+from nodes.log_lines import log_to_stderr
 from nodes.signals import STOPPING
 
 EXIT_MESSAGE_PREFIX = "fednet: "
@@ -47,7 +48,7 @@ def main(target: str, node_file: Path, log: Path) -> None:
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)  # blocked by the fork server; pending ones arrive now
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr()
     try:
         resolve(target)(read_node_file(node_file).node())
     except (Exception, KeyboardInterrupt) as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from rich.text import Text
 
 from launch.config.schema import DRIVER, MONITOR, LoadedConfig, NodeEntry
 from launch.errors import EXIT_PEER_ERROR, ConfigError, ConfigProblem, RunError
@@ -79,7 +80,7 @@ def run_doctor(
     for finding in _findings(loaded, out, key, insecure=insecure):
         findings.append(finding)
         mark, style = _MARKS[finding.state]
-        console.print(f"[{style}]{mark}[/] [bold]{finding.what}[/]  ", end="")
+        console.print(Text.assemble((mark, style), " ", (finding.what, "bold"), "  "), end="")
         console.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
     wrong = [finding for finding in findings if finding.state == "wrong"]
     if problems := [finding.problem for finding in wrong if finding.problem is not None]:

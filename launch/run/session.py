@@ -42,6 +42,7 @@ from launch.run.local_data import check_data, data_digest, tcp_endpoint
 from launch.run.outcome import RunOutcome
 from launch.run.plan import LaunchPlan, make_plan, require_capacity
 from launch.run.supervisor import EventSource, Supervisor
+from nodes.log_lines import PlainFormatter
 from nodes.signals import raise_swallowed
 from protocol.security.keys import Keyring, KeyRole
 
@@ -288,7 +289,7 @@ def _log_to_file(path: Path) -> Iterator[None]:
     """Sends what fednet logs in this process into a file, away from the screen and from a program's own log."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(PlainFormatter())
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     for logger in loggers:
         logger.addHandler(handler)

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo
 
+from protocol.text import SEEN, plain_text
 from protocol.topics import LARGEST, NAME, TOPIC, is_address
 
 MAX_MEMBERS = 256
@@ -114,8 +115,8 @@ Topic = Annotated[str, Field(pattern=f"^{TOPIC}$")]
 Address = Annotated[str, AfterValidator(_address)]
 """The address of a socket, see `protocol.topics.is_address`."""
 
-Label = Annotated[str, Field(min_length=1, max_length=64)]
-"""The name of a tensor, an option, a measured value, a task or a phase."""
+Label = Annotated[str, Field(min_length=1, max_length=64, pattern=SEEN)]
+"""The name of a tensor, an option, a measured value, a task or a phase; without characters that cannot be seen."""
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_real)]
 """A duration, finite and not negative."""
@@ -126,8 +127,11 @@ Latest = Annotated[dict[Topic, Count], Field(max_length=MAX_TOPICS)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """The name of a blob: a hash of its content, 64 lower-case hexadecimal digits; nodes choose which hash."""
 
-Reason = Annotated[str, Field(max_length=500)]
+Text = Annotated[str, AfterValidator(plain_text)]
+"""Words for people, in one line that can neither steer a terminal nor forge a line of a log."""
+
+Reason = Annotated[Text, Field(max_length=500)]
 """Why something failed, for people."""
 
-RequestKey = Annotated[str, Field(min_length=1, max_length=128)]
+RequestKey = Annotated[str, Field(min_length=1, max_length=128, pattern=SEEN)]
 """The name of a request in its run; repeating a request under its key is harmless."""

@@ -13,7 +13,7 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from protocol.messages.base import MAX_VALUES, Count, Label, Message, Name, Real, Reason, RequestKey
+from protocol.messages.base import MAX_VALUES, Count, Label, Message, Name, Real, Reason, RequestKey, Text
 from protocol.messages.queries import Options
 
 MAX_TOKENS = 64
@@ -81,7 +81,7 @@ class OfferMessage(Message):
     origin: Name
     subject: Label
     version: Version
-    key: Annotated[str, Field(max_length=128)]
+    key: Annotated[Text, Field(max_length=128)]
     embeddings: Annotated[Tensor, AfterValidator(_embeddings)]
 
 
@@ -148,4 +148,4 @@ class OfferVerdict(_ExchangeMessage):
     numbered: ClassVar[bool] = True
 
     origin: Name
-    refused: Annotated[dict[Label, Annotated[str, Field(max_length=MAX_REASON)]], Field(max_length=MAX_SUBJECTS)]
+    refused: Annotated[dict[Label, Annotated[Text, Field(max_length=MAX_REASON)]], Field(max_length=MAX_SUBJECTS)]

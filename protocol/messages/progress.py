@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from protocol.messages.base import MAX_VALUES, Count, Label, Message, Real
+from protocol.messages.base import MAX_VALUES, Count, Label, Message, Real, Text
 
 
 class ProgressReport(Message):
@@ -27,4 +27,4 @@ class ProgressReport(Message):
     done: Count
     total: Count
     values: Annotated[dict[Label, Real], Field(max_length=MAX_VALUES)]
-    note: Annotated[str, Field(max_length=200)] = ""
+    note: Annotated[Text, Field(max_length=200)] = ""

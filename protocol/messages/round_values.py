@@ -20,6 +20,7 @@ from protocol.messages.base import (
     Real,
     Reason,
     RequestKey,
+    Text,
     WireValue,
     require,
 )
@@ -102,7 +103,7 @@ class ModelVersion(WireValue):
 
     number: Count
     outcome: BlobRef
-    key: Annotated[str, Field(max_length=128)] = ""
+    key: Annotated[Text, Field(max_length=128)] = ""
     index: Count = 0
 
 

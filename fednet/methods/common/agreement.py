@@ -5,12 +5,14 @@ The same conclusion at every site from the same announcements, whatever their or
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from fednet.data.classes import run_classes
 from fednet.errors import DataError, MethodError
+from fednet.text import plain_json
 
 
 class DataAnnouncement(BaseModel):
@@ -38,8 +40,8 @@ def read_announcements(texts: Mapping[str, str]) -> dict[str, DataAnnouncement]:
     announced = {}
     for name, text in sorted(texts.items()):
         try:
-            announced[name] = DataAnnouncement.model_validate_json(text)
-        except ValidationError as error:
+            announced[name] = DataAnnouncement.model_validate(plain_json(json.loads(text)))
+        except (ValueError, RecursionError) as error:  # pydantic's ValidationError is one
             raise MethodError(f"{name} has announced no pictures of this version: {error}") from error
     return announced
 

@@ -5,12 +5,14 @@ Knows no method: which fields must be equal is the caller's.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from fednet.errors import MethodError
+from fednet.text import plain_json
 
 CapabilitiesT = TypeVar("CapabilitiesT", bound=BaseModel)
 
@@ -65,8 +67,8 @@ def read_capabilities(
     capabilities: dict[str, CapabilitiesT] = {}
     for name, text in sorted(texts.items()):
         try:
-            capabilities[name] = kind.model_validate_json(text)
-        except ValidationError as error:
+            capabilities[name] = kind.model_validate(plain_json(json.loads(text)))
+        except (ValueError, RecursionError) as error:  # pydantic's ValidationError is one
             raise MethodError(f"{name} has no capabilities of the method {method}: {error}") from error
     (first, expected), *rest = capabilities.items()
     for name, one in rest:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fednet.api import Network, Question
 from fednet.errors import MethodError
+from fednet.text import plain_json
 
 
 def to_json_tensor(value: Mapping[str, Any]) -> Tensor:
@@ -34,7 +35,7 @@ def from_json_tensor(tensor: Tensor | None, site: str = "a site") -> dict[str, A
     try:
         if tensor is None or tensor.dtype != torch.uint8:
             raise ValueError("expected a uint8 tensor")
-        value = json.loads(bytes(tensor.flatten().tolist()))
+        value = plain_json(json.loads(bytes(tensor.flatten().tolist())))
         if not isinstance(value, dict):
             raise ValueError("expected a JSON object")
     except (ValueError, RecursionError) as error:

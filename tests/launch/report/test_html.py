@@ -113,6 +113,19 @@ def test_the_page_is_whole_and_refers_to_nothing_outside(folder: Any) -> None:
     assert not list(folder.glob("*.part"))
 
 
+def test_the_policy_lets_the_page_show_what_it_has_and_do_nothing(folder: Any) -> None:
+    """It has styles of its own and pictures as data, which the policy names; all else is forbidden."""
+    text = html.write_report(folder).read_text()
+    (policy,) = re.findall(
+        r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', text[: text.index("<style>")]
+    )
+    parts = policy.replace("&#39;", "'").split("; ")
+    assert parts[:3] == ["default-src 'none'", "img-src data:", "style-src 'unsafe-inline'"]
+    assert parts[3:] == ["base-uri 'none'", "form-action 'none'"]
+    assert not re.findall(r"<(?:script|link|iframe|object|embed|form|base|audio|video)\b|\son\w+=|javascript:", text)
+    assert len(re.findall(r"<img ", text)) == len(re.findall(r'<img src="data:', text)) > 0
+
+
 def test_the_page_says_what_was_found(folder: Any) -> None:
     said = " ".join(Page(html.write_report(folder).read_text()).said)
     for wanted in (

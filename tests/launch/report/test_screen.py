@@ -57,6 +57,15 @@ def test_notes_are_text_and_no_markup(board: StatusBoard) -> None:
     assert "[bold]a1[/]" in drawn(board)
 
 
+def test_a_phase_is_text_and_ends_no_launch(board: StatusBoard) -> None:
+    """`[/x]` closes nothing that was opened, which rich refuses; it ended a launch."""
+    said = {"phase": "[/x]", "done": 1, "total": 60, "values": {"[/y]": 1.0}, "note": "[/z]"}
+    board.record(LauncherEvent(1.0, "a1", "progress", said))
+    board.rows["a1"].device = "[/w]"
+    shown = drawn(board)
+    assert all(mark in shown for mark in ("[/x]", "[/y]", "[/z]", "[/w]"))
+
+
 def test_devices_are_shown_where_they_differ(board: StatusBoard) -> None:
     assert "cpu" not in drawn(board)
     board.rows["a1"].device = "cuda:0"
