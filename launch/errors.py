@@ -5,7 +5,8 @@
 
 Exit codes by family: 0 done, 1 a fault of fednet itself, 2 `ConfigError`, 3 `nodes.NodeError` (peers, addresses),
 4 `fednet.MethodError`, 5 `fednet.DiskFull`, 6 `nodes.ModelsDiffer` (the run is over, and a site that is alive does not
-hold its model), 128 + N ended by the signal N (130 by Ctrl-C), see `nodes.signals`. This module knows families only,
+hold its model), 128 + N ended by the signal N (130 by Ctrl-C), see `nodes.signals`. `fednet wait` and `fednet attach`
+exit with the code of the run that has ended, which is 1 where its launch was killed. This module knows families only,
 never how an error is shown.
 """
 

@@ -6,6 +6,7 @@ an encoding without box characters is no reason to lose hours of training. Knows
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -48,12 +49,32 @@ class Screen:
         return getattr(self._stream, name)
 
 
-def open_console(*, stderr: bool = False, quiet: bool = False) -> Console:
-    """A console of rich on standard output or error, whose writing never fails; brackets in a text are brackets."""
+def open_console(*, stderr: bool = False, quiet: bool = False, plain: bool = False) -> Console:
+    """A console of rich on standard output or error, whose writing never fails; brackets in a text are brackets.
+
+    A `plain` one has no colours, wherever it writes.
+    """
     from rich.console import Console  # noqa: PLC0415 - neither a node's process nor a help text needs it
 
     stream = cast("TextIO", Screen(sys.stderr if stderr else sys.stdout))
-    return Console(file=stream, stderr=stderr, quiet=quiet, force_jupyter=False, markup=False, emoji=False)
+    return Console(
+        file=stream,
+        stderr=stderr,
+        quiet=quiet,
+        color_system=None if plain else "auto",
+        force_jupyter=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def print_json(value: Any) -> None:
+    """Writes a value on standard output as JSON, for programs; a full disk is an error here.
+
+    In ASCII: what is in the value moves no cursor, whoever looks.
+    """
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    sys.stdout.flush()
 
 
 def open_table(*columns: str) -> Table:

@@ -66,6 +66,8 @@ def test_a_method_whose_extra_is_missing_names_it(core: dict[str, str], method: 
         (("examples",), 0),
         (("examples", "regression"), 0),
         (("keys", "list"), 0),
+        (("ls",), 0),
+        (("stop", "nothing"), 2),
         (("init", "new"), 0),
         (("init", "new", "--blank"), 0),
         (("check", "no-such.yaml"), 2),
@@ -85,6 +87,8 @@ def test_a_command_that_needs_no_model_imports_no_torch(arguments: tuple[str, ..
     [
         ("--help",),
         ("launch", "--help"),
+        ("ls", "--help"),
+        ("render", "compose", "--help"),
         ("keys", "--help"),
         ("novelty", "--help"),
         ("novelty", "model", "get", "--help"),

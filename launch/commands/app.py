@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import fednet
-from launch.commands import check, data, examples, fid, init, keys, node, render, sample
+from launch.commands import check, data, examples, fid, init, keys, node, render, runs, sample
 from launch.commands import launch as launch_command
 from launch.commands.methods import RootGroup
 from launch.errors import DEBUG
@@ -31,6 +31,11 @@ app = typer.Typer(
 )
 for command in (
     launch_command.launch,
+    runs.ls,
+    runs.logs,
+    runs.attach,
+    runs.wait,
+    runs.stop,
     node.node,
     check.check,
     check.doctor,

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from launch.commands.options import ConfigArgument, InsecureOption, OutOption, OverridesOption
+from launch.commands.options import ConfigArgument, InsecureOption, JsonOption, OutOption, OverridesOption
 from launch.errors import ConfigError, ConfigProblem
-from launch.output import open_console, open_table
+from launch.output import open_console, open_table, print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from launch.config.schema import LoadedConfig
     from nodes.spec import NodeSpec
 
 
-def check(config: ConfigArgument, overrides: OverridesOption = None, insecure: InsecureOption = False) -> None:
+def check(
+    config: ConfigArgument,
+    overrides: OverridesOption = None,
+    insecure: InsecureOption = False,
+    as_json: JsonOption = False,
+) -> None:
     """Checks a configuration against this machine and prints what would be started."""
     from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for it
 
-    loaded, console = load_config(config, overrides or ()), open_console()
+    loaded, console = load_config(config, overrides or ()), open_console(quiet=as_json)
     from launch.run.devices import read_inventory  # noqa: PLC0415 - nor a mistake in the file for these
     from launch.run.local_data import check_data, nodes_here  # noqa: PLC0415
     from launch.run.plan import specs_here  # noqa: PLC0415
@@ -32,17 +38,47 @@ def check(config: ConfigArgument, overrides: OverridesOption = None, insecure: I
     check_data(loaded, here)
     specs = specs_here(loaded, here, read_inventory(), insecure=insecure)
     problems = list(_show_data(loaded, here, console))
-    table = open_table("node", "role", "device", "threads", "listens on")
-    for spec in specs:
-        table.add_row(spec.name, spec.role, spec.device, str(spec.threads), spec.listen.removesuffix(":0"))
-    for name, entry in loaded.cluster.entries.items():
-        if name not in here:
-            table.add_row(name, "client", "elsewhere", "–", entry.listen, style="dim")
     if problems:
         raise ConfigError(*problems)
-    _show_split(loaded, specs, console)
+    split = _show_split(loaded, specs, console)
     console.print(f"{config} is fine: method {loaded.cluster.method}, seed {loaded.cluster.seed}", highlight=False)
-    console.print(table)
+    nodes = [*map(_node_values, specs), *_elsewhere(loaded, here)]
+    console.print(_node_table(nodes))
+    if as_json:
+        cluster = loaded.cluster
+        print_json({
+            "name": cluster.name, "method": cluster.method, "seed": cluster.seed, "nodes": nodes, "images": split,
+        })  # fmt: skip
+
+
+def _node_values(spec: NodeSpec) -> dict[str, Any]:
+    """What would be started; a port of 0 is picked then."""
+    return {
+        "name": spec.name, "role": spec.role, "here": True, "device": spec.device, "threads": spec.threads,
+        "listen": spec.listen.removesuffix(":0"),
+    }  # fmt: skip
+
+
+def _elsewhere(loaded: LoadedConfig, here: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The nodes of other machines."""
+    for name, entry in loaded.cluster.entries.items():
+        if name not in here:
+            yield {
+                "name": name,
+                "role": "client",
+                "here": False,
+                "device": None,
+                "threads": None,
+                "listen": entry.listen,
+            }
+
+
+def _node_table(nodes: Sequence[Mapping[str, Any]]) -> Table:
+    table = open_table("node", "role", "device", "threads", "listens on")
+    for node in nodes:
+        device, threads = (node["device"], str(node["threads"])) if node["here"] else ("elsewhere", "–")
+        table.add_row(node["name"], node["role"], device, threads, node["listen"], style="" if node["here"] else "dim")
+    return table
 
 
 def _show_data(loaded: LoadedConfig, names: Sequence[str], console: Console) -> Iterator[ConfigProblem]:
@@ -63,12 +99,12 @@ def _show_data(loaded: LoadedConfig, names: Sequence[str], console: Console) -> 
             yield data_problem(loaded, use, reason)
 
 
-def _show_split(loaded: LoadedConfig, specs: Sequence[NodeSpec], console: Console) -> None:
-    """Prints how many pictures will be used for what, if the method's sites have pictures."""
+def _show_split(loaded: LoadedConfig, specs: Sequence[NodeSpec], console: Console) -> dict[str, Any] | None:
+    """Prints how many pictures will be used for what, and gives it; None if the method's sites have no pictures."""
     from fednet.methods.common.config import ImageConfig  # noqa: PLC0415 - as above
 
     if not isinstance(loaded.method, ImageConfig):
-        return
+        return None
     from launch.report import data_survey  # noqa: PLC0415 - as above
     from launch.run.data_split import data_split  # noqa: PLC0415 - imports torch
 
@@ -76,10 +112,12 @@ def _show_split(loaded: LoadedConfig, specs: Sequence[NodeSpec], console: Consol
     console.print(data_survey.split_table(split))
     if split.note:
         console.print(split.note, markup=False, highlight=False, soft_wrap=True)
+    return {"sites": dict(split.sites), "measuring": dict(split.measuring), "note": split.note}
 
 
 def doctor(
     config: ConfigArgument,
+    *,
     overrides: OverridesOption = None,
     key: Annotated[
         Path | None,
@@ -87,9 +125,10 @@ def doctor(
     ] = None,
     out: OutOption = Path("runs"),
     insecure: InsecureOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Examines keys, versions, clocks, devices, data, disk and the other machines before a run."""
     from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for these
     from launch.run.doctor import run_doctor  # noqa: PLC0415
 
-    run_doctor(load_config(config, overrides or ()), out, open_console(), key=key, insecure=insecure)
+    run_doctor(load_config(config, overrides or ()), out, open_console(), key=key, insecure=insecure, as_json=as_json)

@@ -8,15 +8,25 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from launch.commands.options import JsonOption
 from launch.config.examples import example_summaries, example_text
-from launch.output import open_console, open_table
+from launch.output import open_console, open_table, print_json
 
 
-def examples(name: Annotated[str | None, typer.Argument(help="The example to print.")] = None) -> None:
+def examples(
+    name: Annotated[str | None, typer.Argument(help="The example to print.")] = None, as_json: JsonOption = False
+) -> None:
     """Lists the built-in examples, or prints one of them."""
     if name is not None:
-        sys.stdout.write(example_text(name))
+        text = example_text(name)
+        if as_json:
+            print_json({"name": name, "text": text})
+            return
+        sys.stdout.write(text)
         sys.stdout.flush()  # what it writes may be meant for a file: a full disk is an error here
+        return
+    if as_json:
+        print_json([{"name": known, "about": about} for known, about in example_summaries().items()])
         return
     table = open_table()
     for known, about in example_summaries().items():

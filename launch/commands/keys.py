@@ -9,9 +9,10 @@ from typing import Annotated, Final
 import typer
 
 from launch.commands.methods import PlainGroup
-from launch.output import open_console, open_table
+from launch.commands.options import JsonOption
+from launch.output import open_console, open_table, print_json
 from nodes.key_folder import PRIVATE, PUBLIC
-from protocol.security.keys import KeyRole
+from protocol.security.keys import KeyRole, PublicKeys
 
 KEYS_FOLDER: Final = Path("keys")
 
@@ -70,16 +71,33 @@ def trust(
 
 
 @app.command(name="list")
-def listed(folder: FolderOption = KEYS_FOLDER) -> None:
+def listed(folder: FolderOption = KEYS_FOLDER, as_json: JsonOption = False) -> None:
     """Lists the keys of a folder: the operator's own and the trusted ones."""
     from launch.run import keys  # noqa: PLC0415 - help texts need not wait for it
 
+    found = [("own", public) for public in keys.own_keys(folder)]
+    found += [("trusted", public) for public in keys.trusted_keys(folder)]
+    if as_json:
+        print_json([_values(whose, public) for whose, public in found])
+        return
     table = open_table("name", "", "fingerprint", "as")
-    for about, publics in (("own", keys.own_keys(folder)), ("trusted", keys.trusted_keys(folder))):
-        for public in publics:
-            ended = " (over)" if public.expired(datetime.now(UTC).date()) else ""
-            table.add_row(public.name, about, public.fingerprint, keys.describe(public) + ended)
+    for whose, public in found:
+        ended = " (over)" if _is_over(public) else ""
+        table.add_row(public.name, whose, public.fingerprint, keys.describe(public) + ended)
     open_console().print(table)
+
+
+def _values(whose: str, public: PublicKeys) -> dict[str, object]:
+    """What a program reads."""
+    not_after = None if public.not_after is None else public.not_after.isoformat()
+    return {
+        "name": public.name, "whose": whose, "fingerprint": public.fingerprint, "role": public.role,
+        "may": list(public.may), "not_after": not_after, "over": _is_over(public),
+    }  # fmt: skip
+
+
+def _is_over(public: PublicKeys) -> bool:
+    return public.expired(datetime.now(UTC).date())
 
 
 @app.command()

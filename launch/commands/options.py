@@ -17,6 +17,7 @@ OverridesOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. train.epochs=10.")
 ]
 OutOption = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder of the runs' folders.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 InsecureOption = Annotated[bool, typer.Option("--insecure", help="Allow addresses beyond loopback without keys.")]
 ListenOption = Annotated[str, typer.Option(help="The address to bind; port 0 picks a free one.")]
 OwnListenOption = Annotated[

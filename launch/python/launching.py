@@ -6,6 +6,7 @@ import atexit
 import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
@@ -28,19 +29,24 @@ class RunHandle:
         out: where the runs' folders lie.
         console: shows the progress.
         serve: whether the cluster stays up when its job is done.
-        options: those of `launch.run.session.launch`.
+        resume: only go on with a run that was stopped.
+        insecure: allow addresses beyond loopback without keys.
     """
 
-    def __init__(self, loaded: LoadedConfig, out: Path, console: Console, *, serve: bool, **options: bool) -> None:
+    def __init__(
+        self, loaded: LoadedConfig, out: Path, console: Console, *, serve: bool, resume: bool, insecure: bool
+    ) -> None:
         self.folder = out / loaded.cluster.slug
         self._serve = serve
         self._control = session.LaunchControl()
         self._ended: Future[Path] = Future()
         atexit.register(self.stop)
 
+        start = partial(session.launch, loaded, out, console, serve=serve, resume=resume, insecure=insecure)
+
         def work() -> None:
             try:
-                folder = session.launch(loaded, out, console, serve=serve, control=self._control, **options)
+                folder = start(control=self._control)
             except BaseException as error:  # it belongs to the thread that waits
                 self._end(error)
             else:

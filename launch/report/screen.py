@@ -25,6 +25,7 @@ REDRAW_SECONDS = 0.2
 SUMMARY_SECONDS = 3.0
 """Seconds between two status lines where there is no terminal."""
 
+STOP_HINT = "Ctrl-C stops all nodes"
 _MAX_NOTICES = 6
 _STYLES = {
     "waiting": "dim",
@@ -42,9 +43,9 @@ _TICKS = {"ready": "●", "ended": "✓", "died": "✗", "lost": "✗", "stopped
 
 
 @asynccontextmanager
-async def live_display(board: StatusBoard, console: Console) -> AsyncIterator[None]:
-    """Shows the status while the body runs; the last state stays on the screen."""
-    with _drawing(board, console) as draw:
+async def live_display(board: StatusBoard, console: Console, hint: str = STOP_HINT) -> AsyncIterator[None]:
+    """Shows the status while the body runs; the last state stays on the screen. `hint` says what Ctrl-C does."""
+    with _drawing(board, console, hint) as draw:
         ticking = asyncio.create_task(_ticking(draw), name="screen")
         try:
             yield
@@ -61,25 +62,25 @@ async def _ticking(draw: _LiveDisplay | _LineDisplay) -> None:
 
 
 @contextmanager
-def _drawing(board: StatusBoard, console: Console) -> Iterator[_LiveDisplay | _LineDisplay]:
+def _drawing(board: StatusBoard, console: Console, hint: str) -> Iterator[_LiveDisplay | _LineDisplay]:
     if not console.is_terminal:
         yield _LineDisplay(board, console)
         return
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        yield _LiveDisplay(board, live)
+        yield _LiveDisplay(board, live, hint)
 
 
 class _LiveDisplay:
     """The table on a terminal."""
 
-    def __init__(self, board: StatusBoard, live: Live) -> None:
-        self._board = board
+    def __init__(self, board: StatusBoard, live: Live, hint: str) -> None:
+        self._board, self._hint = board, hint
         self._live = live
         self._spinner = Spinner("dots")
 
     def tick(self) -> None:
         """Draws the current state."""
-        self._live.update(status_table(self._board, time.time(), self._spinner), refresh=True)
+        self._live.update(status_table(self._board, time.time(), self._spinner, self._hint), refresh=True)
 
     def last(self) -> None:
         """Draws the final state."""
@@ -114,7 +115,9 @@ class _LineDisplay:
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def status_table(board: StatusBoard, now: float, spinner: Spinner | None = None) -> RenderableType:
+def status_table(
+    board: StatusBoard, now: float, spinner: Spinner | None = None, hint: str = STOP_HINT
+) -> RenderableType:
     """The status as a table, with the latest notices below it.
 
     While it is live its last line is short: a full one would wrap with the echo of Ctrl-C and shift the next redraw.
@@ -136,7 +139,7 @@ def status_table(board: StatusBoard, now: float, spinner: Spinner | None = None)
     for row in board.rows.values():
         body.add_row(*_cells(board, row))
     notices = [Text(f"! {line}", style="red", overflow="fold") for line in board.notices[-_MAX_NOTICES:]]
-    foot = [Text("Ctrl-C stops all nodes", style="dim")] if spinner else []
+    foot = [Text(hint, style="dim")] if spinner else []
     return Group(head, body, *notices, *foot)
 
 
@@ -165,11 +168,16 @@ def format_values(values: Mapping[str, float]) -> str:
 
 def status_line(board: StatusBoard, now: float) -> str:
     """The status in one line: `[0:42] a1 a2 train 45% 40% · a3 ready · driver: waits for a1 a2`."""
+    return f"[{format_elapsed(now - board.began)}] {progress_line(board)}"
+
+
+def progress_line(board: StatusBoard) -> str:
+    """What the nodes do, in one line."""
     rows = list(board.rows.values())
     clients = sorted((row for row in rows if row.role == "client"), key=_doing)
     parts = [_together(doing, list(group)) for doing, group in groupby(clients, key=_doing)]
     parts += [_guest(board, row) for row in rows if row.role == "guest"]
-    return f"[{format_elapsed(now - board.began)}] " + " · ".join(parts)
+    return " · ".join(parts)
 
 
 def format_elapsed(seconds: float) -> str:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from launch.config.schema import DRIVER
 from launch.run.events import RUN_NODE, Event
-from launch.run.plan import LaunchPlan
 from protocol.clocks import clock_remark
+
+if TYPE_CHECKING:
+    from launch.run.plan import LaunchPlan
 
 FINAL_STATES = frozenset({"died", "ended", "stopped"})
 """States of a node whose process has ended; later events do not change them."""
@@ -63,6 +67,20 @@ def planned_nodes(plan: LaunchPlan) -> list[NodeStatus]:
     return [NodeStatus(spec.name, spec.role, spec.device) for spec in plan.nodes]
 
 
+def replay(title: str, events: Iterable[Event], now: float) -> StatusBoard:
+    """The status that events tell, from that on with which a run began.
+
+    Args:
+        title: the run's name.
+        events: of its file.
+        now: seconds since the epoch, in place of the beginning while there is none.
+    """
+    board = StatusBoard(title, (), now)
+    for event in events:
+        board.record(event)
+    return board
+
+
 class StatusBoard:
     """The rows of a run, and notices that a reader must not miss.
 
@@ -83,11 +101,18 @@ class StatusBoard:
     def record(self, event: Event) -> None:
         """Takes in one event; nodes that are not of the plan get a row with `show_all`, else a notice."""
         row = self.rows.get(event.node)
-        if row is None:
+        if event.kind == "began":
+            self._begin(event)
+        elif row is None:
             self._record_unplanned(event)
         elif row.state not in FINAL_STATES:
             _UPDATES[event.kind](row, event)
             self._add_notice(row, event)
+
+    def _begin(self, event: Event) -> None:
+        self.began = event.time
+        for name in event.data.get("nodes", ()):
+            self.rows.setdefault(name, NodeStatus(name, "guest" if name == DRIVER else "client", ""))
 
     def awaited(self) -> tuple[str, ...]:
         """The clients that are neither ready nor gone, for which the driver waits."""
@@ -129,8 +154,9 @@ class StatusBoard:
 _MEMBERSHIP_TEXT = {"joined": "has joined", "left": "has left", "lost": "is lost"}
 
 
-def _started(row: NodeStatus, _: Event) -> None:
+def _started(row: NodeStatus, event: Event) -> None:
     row.state = "starting"
+    row.role, row.device = str(event.data.get("role", row.role)), str(event.data.get("device", row.device))
 
 
 def _joined(row: NodeStatus, _: Event) -> None:

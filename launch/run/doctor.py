@@ -20,6 +20,7 @@ from rich.text import Text
 
 from launch.config.schema import DRIVER, MONITOR, LoadedConfig, NodeEntry
 from launch.errors import EXIT_PEER_ERROR, ConfigError, ConfigProblem, RunError
+from launch.output import print_json
 from launch.run import keys
 from launch.run.devices import is_host_here, is_port_free, read_inventory
 from launch.run.folder import incarnation_file
@@ -61,9 +62,15 @@ class DoctorFinding:
 
 
 def run_doctor(
-    loaded: LoadedConfig, out: Path, console: Console, *, key: Path | None = None, insecure: bool = False
+    loaded: LoadedConfig,
+    out: Path,
+    console: Console,
+    *,
+    key: Path | None = None,
+    insecure: bool = False,
+    as_json: bool = False,
 ) -> None:
-    """Looks at everything, and prints what it finds.
+    """Looks at everything, and prints what it finds; as JSON in the end, or line by line.
 
     Args:
         loaded: the configuration.
@@ -71,6 +78,7 @@ def run_doctor(
         console: where to.
         key: the private file of the node here, for the other machines; without, all nodes start here.
         insecure: allow addresses beyond loopback without keys.
+        as_json: print for programs, on standard output.
 
     Raises:
         ConfigError: something is wrong here.
@@ -79,9 +87,12 @@ def run_doctor(
     findings = []
     for finding in _findings(loaded, out, key, insecure=insecure):
         findings.append(finding)
-        mark, style = _MARKS[finding.state]
-        console.print(Text.assemble((mark, style), " ", (finding.what, "bold"), "  "), end="")
-        console.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
+        if not as_json:
+            mark, style = _MARKS[finding.state]
+            console.print(Text.assemble((mark, style), " ", (finding.what, "bold"), "  "), end="")
+            console.print(finding.detail, markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        print_json([{"what": each.what, "state": each.state, "detail": each.detail} for each in findings])
     wrong = [finding for finding in findings if finding.state == "wrong"]
     if problems := [finding.problem for finding in wrong if finding.problem is not None]:
         raise ConfigError(*dict.fromkeys(problems))

@@ -89,13 +89,34 @@ class EventFile:
         self._file.append(json.dumps(finite(line), default=str))
 
 
+class EventTail:
+    """Reads a file of events while it grows."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self) -> list[LauncherEvent]:
+        """The events that have come since the last time; a last line that is not complete yet comes later."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                content = file.read()
+        except FileNotFoundError:
+            return []
+        whole = content[: content.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        return list(filter(None, map(_parse, whole.splitlines())))
+
+
 def read_events(path: Path) -> Iterator[LauncherEvent]:
     """The events of a file, without a last line that was cut off; nothing where there is no file."""
-    if not path.is_file():
-        return
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            fields = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        yield LauncherEvent(fields["time"], fields["node"], fields["kind"], fields["data"])
+    yield from EventTail(path).read()
+
+
+def _parse(line: bytes) -> LauncherEvent | None:
+    try:
+        fields = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return LauncherEvent(fields["time"], fields["node"], fields["kind"], fields["data"])

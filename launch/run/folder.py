@@ -8,7 +8,6 @@ Knows the names of the files of a run's folder, not their contents.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from fednet.files import disk_full, write_whole
 from fednet.reporting.summary import SUMMARY
 from launch.config.names import slug
 from launch.errors import ConfigError, ConfigProblem
+from launch.run.lock import LOCK, LockHolder, lock_holder, take_lock
 
 CONFIG = "config.yaml"
 DATA = "data.sha256"
@@ -61,7 +61,7 @@ def locked_folder(folder: Path, config: str, *, data: str = "", resume: bool = F
     if resume:
         _require_resumable(folder, config, data)
     try:
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
+        if folder.is_dir() and not _may_be_used(folder):
             hint = "Choose another place with --out: nothing here is overwritten."
             raise ConfigError(ConfigProblem(str(folder), "an empty folder or that of an earlier run", hint=hint))
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,6 +85,11 @@ def locked_folder(folder: Path, config: str, *, data: str = "", resume: bool = F
 def incarnation_file(folder: Path, name: str) -> Path:
     """Where a node of a run keeps its latest incarnation."""
     return folder / INCARNATIONS / name
+
+
+def _may_be_used(folder: Path) -> bool:
+    """Whether a folder is that of a run, or empty but for the lock of a launch that got no further."""
+    return (folder / CONFIG).is_file() or all(path.name == LOCK for path in folder.iterdir())
 
 
 def joined_folder(folder: Path, config: str) -> Path:
@@ -164,14 +169,13 @@ def _require_resumable(folder: Path, config: str, data: str) -> None:
 
 def _locked(folder: Path) -> int:
     """A descriptor that holds the folder's lock; the kernel releases it when the process ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return take_lock(folder)
     except BlockingIOError as error:
-        os.close(descriptor)
-        hint = "Wait for it, or choose another place with --out or another name with --set name=..."
-        raise ConfigError(ConfigProblem(str(folder), "a folder that no other launch is using", hint=hint)) from error
-    return descriptor
+        elsewhere = "choose another place with --out or another name with --set name=..."
+        hint = f"Wait for it, end it (`fednet stop {folder.name}`), or {elsewhere}"
+        expected, given = "a folder that no other launch is using", str(lock_holder(folder) or LockHolder())
+        raise ConfigError(ConfigProblem(str(folder), expected, given, hint=hint)) from error
 
 
 def _stored_config(folder: Path) -> str | None:

@@ -97,10 +97,12 @@ def launch(
     insecure: bool = False,
     resume: bool = False,
     control: LaunchControl | None = None,
+    locked: Callable[[Path], object] = lambda _folder: None,
 ) -> Path:
-    """Runs a cluster on this machine to its end; with `resume` only one that was started before.
+    """Runs a cluster to its end; with `resume` only one that was started before.
 
-    Signals end it where it is called on the main thread; `control` reaches it from any other.
+    Signals end it where it is called on the main thread; `control` reaches it from any other. `locked` is called with
+    the run's folder as soon as it is this launch's, before anything starts.
 
     Returns:
         The run's folder.
@@ -130,12 +132,14 @@ def launch(
             make = partial(Supervisor, planning, listener=listener, engine=engine, restarts=restarts, serve=serve)
             data = data_digest(loaded)
             raise_swallowed()  # most libraries have been imported by now
-            if not resume and (differ := differences(place, loaded.dump(), data)):
-                _print(console, replaces(name, differ))
+            differ = "" if resume else differences(place, loaded.dump(), data)
             with (
                 locked_folder(place, loaded.dump(), data=data, resume=resume) as folder,
                 _log_to_file(folder / LOGS / "launcher.log"),
             ):
+                if differ:
+                    _print(console, replaces(name, differ))
+                locked(folder)
                 outcome = _reported(asyncio.run(_run(name, planning, make, console, control, serve=serve)), folder)
     finally:
         stop_fork_server()

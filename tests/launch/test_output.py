@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from launch.output import Screen, open_console, settle
+from launch.output import Screen, open_console, print_json, settle
 
 
 class Broken(io.StringIO):
@@ -55,3 +55,13 @@ def test_what_is_still_buffered_decides_no_exit_code() -> None:
 def test_a_stream_without_a_descriptor_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", Broken())
     settle()
+
+
+def test_json_is_for_programs_and_a_full_disk_is_an_error_there(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    print_json([{"name": "Größe"}])
+    assert capsys.readouterr().out == '[\n  {\n    "name": "Gr\\u00f6\\u00dfe"\n  }\n]\n'
+    monkeypatch.setattr(sys, "stdout", Broken())
+    with pytest.raises(OSError, match="No space left"):
+        print_json({})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def test_doctor_gets_the_key_and_the_folder(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(doctor, "run_doctor", lambda *arguments, **options: calls.append((arguments, options)))
     assert CliRunner().invoke(app, ["doctor", "regression", "--key", "a.key", "--out", "there"]).exit_code == 0
     ((_, out, _), options), *_ = calls
-    assert (out, options) == (Path("there"), {"key": Path("a.key"), "insecure": False})
+    assert (out, options) == (Path("there"), {"key": Path("a.key"), "insecure": False, "as_json": False})
 
 
 def test_check_prints_the_classes_with_their_labels() -> None:
@@ -58,3 +59,22 @@ def test_check_reads_every_file(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["check", "score-inference", "--set", data])
     assert isinstance(done.exception, ConfigError)
     assert "last.png is not a readable image" in str(done.exception)
+
+
+def test_check_for_programs_prints_one_value() -> None:
+    nodes = "nodes={a1: {listen: 'tcp://127.0.0.1:7411'}, a2: {listen: 'tcp://203.0.113.7:7000'}}"
+    found = json.loads(CliRunner().invoke(app, ["check", "regression", "--json", "--set", nodes]).stdout)
+    assert (found["method"], found["seed"], found["images"]) == ("regression", 0, None)
+    assert [(node["name"], node["here"], node["listen"]) for node in found["nodes"]] == [
+        ("a1", True, "tcp://127.0.0.1:7411"),
+        ("a2", False, "tcp://203.0.113.7:7000"),
+    ]
+    images = json.loads(CliRunner().invoke(app, ["check", "score-inference", "--json"]).stdout)["images"]
+    assert set(images["sites"]) == {"a1", "a2", "a3", "a4", "a5"}
+
+
+def test_doctor_for_programs_prints_what_is_wrong_and_ends_with_its_code() -> None:
+    done = CliRunner().invoke(app, ["doctor", "regression", "--json", "--set", "devices.device=cuda:99"])
+    assert isinstance(done.exception, ConfigError)
+    found = {each["what"]: each["state"] for each in json.loads(done.stdout)}
+    assert (found["versions"], found["devices, ports"]) == ("fine", "wrong")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,10 @@ def test_a_guest_asks_for_rights_and_is_given_others(tmp_path: Path) -> None:
     said = say("trust", f"{guest}/bob.pub", "--folder", mine, "--may", "ask", "--until", "2020-01-31", "--replace")
     assert "as a guest who may ask, until 2020-01-31, fingerprint" in said
     assert "until 2020-01-31 (over)" in " ".join(say("list", "--folder", mine).split())
+
+
+def test_a_list_for_programs(tmp_path: Path) -> None:
+    say("new", "hub", "--role", "relay", "--folder", str(tmp_path))
+    (found,) = json.loads(say("list", "--json", "--folder", str(tmp_path)))
+    assert (found["name"], found["whose"], found["role"], found["over"]) == ("hub", "own", "relay", False)
+    assert found["fingerprint"] == say("fingerprint", "hub", "--folder", str(tmp_path)).strip()

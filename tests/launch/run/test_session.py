@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from launch.errors import ConfigError, RunError
 from launch.run import session
 from launch.run.events import make_event
 from launch.run.fork_server import temporary_folder
+from launch.run.lock import LockHolder, lock_holder, take_lock
 from launch.run.outcome import RunOutcome
 
 SUMMARY = {"summary.json": {"sections": [{"title": "T", "table": {"columns": ["arm"], "rows": [["mean"]]}}]}}
@@ -69,6 +71,7 @@ def test_a_launch_leaves_a_folder_and_prints_the_results(supervised: Any, tmp_pa
     session.launch(load_config("control"), tmp_path, console)
     folder = tmp_path / "control"
     assert {path.name for path in folder.iterdir()} == {
+        ".launch.lock",
         "config.yaml",
         "data.sha256",
         "events.jsonl",
@@ -148,3 +151,29 @@ def test_ipc_sockets_lie_in_a_folder_that_goes_with_the_launch(
     sockets = Path(listen.removeprefix("ipc://")).parent
     assert sockets.parent == temporary_folder()
     assert not sockets.exists()
+
+
+def test_the_folder_is_told_once_it_is_locked_and_before_anything_starts(
+    supervised: Any, tmp_path: Path, console: Console
+) -> None:
+    given = supervised(RunOutcome(0))
+    found: list[Any] = []
+    session.launch(
+        load_config("control"),
+        tmp_path,
+        console,
+        locked=lambda folder: found.append((lock_holder(folder), dict(given))),
+    )
+    assert found == [(LockHolder.here(), {})]
+
+
+def test_a_second_launch_is_refused_without_a_word_about_what_it_would_replace(
+    supervised: Any, tmp_path: Path, console: Console
+) -> None:
+    supervised(RunOutcome(0))
+    session.launch(load_config("control"), tmp_path, console)
+    lock = take_lock(tmp_path / "control")
+    with pytest.raises(ConfigError, match=r"no other launch is using, got process \d+ on .*`fednet stop control`"):
+        session.launch(load_config("control", ["seed=9"]), tmp_path, console)
+    os.close(lock)
+    assert "replaces" not in printed(console)

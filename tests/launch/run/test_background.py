@@ -1,0 +1,49 @@
+"""A command that forks: who waits ends when the other has a folder, or with its code; the other has its own session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+START = """
+import os, sys
+from pathlib import Path
+from launch.run.background import go_on_in_background
+folder = Path(sys.argv[1])
+print("before")
+leave = go_on_in_background()
+print("still on the terminal")
+"""
+GOES_ON = """
+leave(folder)
+print(os.getpid() == os.getsid(0), sys.stdin.read() == "", flush=True)
+print("to the file", file=sys.stderr)
+
+"""
+
+
+def run(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", START + code, str(folder)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_the_terminal_is_left_once_there_is_a_folder(tmp_path: Path) -> None:
+    done = run(tmp_path, GOES_ON)  # returns once nobody holds its output any more
+    assert (done.returncode, done.stdout) == (0, "before\nstill on the terminal\n"), done.stderr
+    assert "to the file" not in done.stderr
+
+
+def test_what_goes_on_leads_a_session_and_writes_into_the_folder(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "wait")
+    run(tmp_path, GOES_ON + "(folder / 'wait').write_text('')\n")
+    (tmp_path / "wait").read_text()  # it is at its end
+    assert (tmp_path / "screen.log").read_text() == "True True\nto the file\n"
+
+
+@pytest.mark.parametrize(("code", "expected"), [("sys.exit(2)", 2), ("os.kill(os.getpid(), 9)", 137), ("", 0)])
+def test_who_has_no_folder_gives_its_code_to_the_command(tmp_path: Path, code: str, expected: int) -> None:
+    assert run(tmp_path, code).returncode == expected
