@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -18,6 +19,9 @@ from types import TracebackType
 from typing import Self
 
 from fednet.errors import DiskFull, UsageError
+
+OPEN_PATIENCE = 2.0
+"""Seconds that a file to write waits for a descriptor: a burst of connections takes the last ones for a moment."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FULL_WORDS = ("No space left on device", "Disk quota exceeded")
@@ -93,9 +97,21 @@ def _open(path: Path, flag: int, *, shared: bool) -> FileIO:
     """Opens a file to write, and creates it with its permissions where it is missing."""
 
     def opener(name: str, flags: int) -> int:
-        return os.open(name, (flags & ~os.O_TRUNC) | flag, _permissions(0o666, shared=shared))
+        return _descriptor(name, (flags & ~os.O_TRUNC) | flag, _permissions(0o666, shared=shared))
 
     return FileIO(path, "wb", opener=opener)
+
+
+def _descriptor(path: str | Path, flags: int, mode: int = 0o666) -> int:
+    """Opens a file as `os.open` does, and waits a moment where no descriptor is left."""
+    deadline = time.monotonic() + OPEN_PATIENCE
+    while True:
+        try:
+            return os.open(path, flags, mode)
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE} or time.monotonic() >= deadline:
+                raise
+        time.sleep(0.005)
 
 
 def _write_all(file: FileIO, content: bytes | memoryview) -> None:
@@ -106,7 +122,7 @@ def _write_all(file: FileIO, content: bytes | memoryview) -> None:
 
 def _flush_folder(path: Path) -> None:
     """The names in a folder are on the disk when this returns."""
-    folder = os.open(path, os.O_RDONLY)
+    folder = _descriptor(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

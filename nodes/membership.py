@@ -26,11 +26,19 @@ from protocol.messages.group_key import GroupKeyGrant
 from protocol.messages.presence import Goodbye, Heartbeat, Hello, PeerInfo, Welcome
 from protocol.presence import ConnectTo, DisconnectFrom, Outcome, PeerDeparted, PeerLinked, Presence, SendHello
 from protocol.security.authentication import Security
+from protocol.security.budget import Cost
+from protocol.topics import JoinRequest
 
 log = logging.getLogger(__name__)
 
 MAX_MEMBERS_PER_HELLO = 64
 """Members that one hello names at most."""
+
+MAX_DELAYED = 256
+"""Peers whose latest join request waits, at most."""
+
+JOIN_DELAY = 2.0
+"""Seconds that a join request waits which is beyond its peer's budget."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class MembershipContext:
         security: proves who somebody is, and closes what is said to all.
         publisher: says it.
         repair: counts what peers say.
-        inbound: keeps the books of what they do wrong.
+        charge: whether a peer may cause something now.
         refused: told of what is dropped: its kind and why.
         counts: the same, of what is nobody's fault and not worth a line in the log.
     """
@@ -51,6 +59,7 @@ class MembershipContext:
     security: Security
     publisher: Publisher
     repair: RetransmissionService
+    charge: Callable[[str, Cost], bool]
     refused: Callable[[str, str], None]
     counts: Counter[str]
 
@@ -73,6 +82,7 @@ class Membership:
         self._context = context
         self._capabilities = capabilities
         self._greeted: dict[str, int] = {}
+        self._delayed: dict[str, tuple[JoinRequest, float]] = {}
         self.handlers: Mapping[type[Message], Handler] = {
             Hello: self._hello,
             Welcome: self._welcome,
@@ -93,8 +103,10 @@ class Membership:
             context.refused("unknown key", f"{request.name} asks to join, and its key is not trusted here")
         elif present:
             self._tell_of_set_back(request)
-            self._follow(self.presence.join_request(request.name, request.incarnation, request.address, _now()))
+            self._consider(request, _now())
         else:
+            if self._delayed.get(request.name, (None,))[0] == request:
+                del self._delayed[request.name]
             self._follow(self.presence.connection_lost(request.name, request.incarnation))
 
     def bar(self, name: str, why: str) -> None:
@@ -103,7 +115,18 @@ class Membership:
 
     def sweep(self) -> None:
         """Time has passed."""
+        now = _now()
+        for request in [request for request, due in self._delayed.values() if now >= due]:
+            self._consider(request, now)
         self._follow(self.presence.sweep(_now()))
+
+    def _consider(self, request: JoinRequest, now: float) -> None:
+        """Follows a join request, which may begin an epoch of the group key; later, where that is beyond its budget."""
+        if self._context.charge(request.name, Cost.JOIN_REQUESTS):
+            self._delayed.pop(request.name, None)
+            self._follow(self.presence.join_request(request.name, request.incarnation, request.address, now))
+        elif request.name in self._delayed or len(self._delayed) < MAX_DELAYED:
+            self._delayed[request.name] = request, now + JOIN_DELAY
 
     def _hello(self, envelope: Envelope, hello: Hello) -> None:
         context, sender = self._context, envelope.sender
@@ -136,7 +159,7 @@ class Membership:
         if self.clocks.heard(name, stated, time.time(), now):
             log.warning("the clock of %s: %s", name, clock_remark(self.clocks.ahead(name)))
 
-    def _tell_of_set_back(self, request: topics.JoinRequest) -> None:
+    def _tell_of_set_back(self, request: JoinRequest) -> None:
         """Names a node that comes back under an earlier incarnation than its last one: nobody lets it in."""
         known = self.presence.incarnation(request.name)
         if known is not None and request.incarnation < known:
@@ -157,8 +180,9 @@ class Membership:
                 case ConnectTo(text, name):
                     keeper, address = topics.split_endpoint(text)
                     self._context.bus.connect(address, keeper or name)
-                case DisconnectFrom(text):
-                    self._context.bus.disconnect(topics.split_endpoint(text)[1])
+                case DisconnectFrom(text, name):
+                    keeper, address = topics.split_endpoint(text)
+                    self._context.bus.disconnect(address, keeper or name)
                 case SendHello(name, incarnation):
                     self._greet(name, incarnation)
                 case PeerLinked(peer):
@@ -181,6 +205,7 @@ class Membership:
             self._greeted[name] = incarnation
         me, *others = self.presence.members()
         latest = context.publisher.latest([name])
+        context.repair.greet(name, incarnation, latest)
         for start in range(0, max(1, len(others)), MAX_MEMBERS_PER_HELLO):
             named = tuple(others[start : start + MAX_MEMBERS_PER_HELLO])
             self._tell(name, Hello(peer=me, receiver_incarnation=incarnation, members=named, latest=latest))

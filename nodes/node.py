@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 
 from fednet.files import disk_full
 from nodes import join_watch
+from nodes.accounts import Accounts
 from nodes.capability import Capability, Handler
 from nodes.endpoints import check_endpoints
 from nodes.errors import PeersMissing
@@ -24,6 +25,7 @@ from nodes.inbound_filter import InboundFilter
 from nodes.incarnation import begin_incarnation
 from nodes.membership import Membership, MembershipContext
 from nodes.publisher import Publisher
+from nodes.refusals import Refusals
 from nodes.retransmission import RetransmissionService
 from nodes.seed import announce_seed
 from nodes.spec import NodeSpec
@@ -35,8 +37,9 @@ from protocol.limits import Limits
 from protocol.messages import Message
 from protocol.messages.presence import Goodbye, PeerInfo
 from protocol.messages.retransmission import Retransmission
-from protocol.presence import Presence
+from protocol.presence import PeerState, Presence
 from protocol.security.authentication import NullSecurity, Security
+from protocol.security.budget import Cost
 from protocol.security.group_encryption import KeyedSecurity
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,7 @@ class Node:
     """A member of a run; an async context that is on the bus from `__aenter__` to `__aexit__`.
 
     Attributes:
+        refused: takes what is dropped or turned away, its kind and why: counts and logs it.
         counts: what was dropped or repaired, by kind, since the start.
         boundary: contains the errors of what peers have set off.
     """
@@ -59,19 +63,19 @@ class Node:
     def __init__(self, spec: NodeSpec, bus: Transport, limits: Limits | None = None) -> None:
         self.spec = spec
         self.name = spec.name
-        self.counts: Counter[str] = Counter()
+        self.refused = Refusals()
+        self.counts = self.refused.counts
         self.address = ""
         self.presence: Presence
         self._bus = bus
         self._incarnation = begin_incarnation(spec.incarnation_file, spec.name)
         self._security: Security = KeyedSecurity(spec.keys, self._incarnation) if spec.keys else NullSecurity()
-        self._inbound_filter = InboundFilter(
-            self._security, self.counts, self.refused, self._bar, limits=limits or Limits()
-        )
+        self._accounts = Accounts(self.refused, self._bar, believes=spec.keys is None)
+        self._inbound_filter = InboundFilter(self._security, self._accounts, self.counts, limits or Limits())
         self.boundary = FaultBoundary(self.fault)
         self._publisher = Publisher(bus, self._security, spec.name, self._incarnation, spec.encoding)
         self._publisher.run = spec.run
-        self._retransmission = RetransmissionService(self._publisher, spec.timing.repair, self.counts, self.refused)
+        self._retransmission = RetransmissionService(self._publisher, spec.timing.repair, self.counts, self)
         self._tick = 0
         self._blocked = False
         self._claims: dict[str, int] = {}
@@ -126,6 +130,7 @@ class Node:
             self._security,
             self._publisher,
             self._retransmission,
+            partial(self.charge, proven=spec.through is None),
             self.refused,
             self.counts,
         )
@@ -227,10 +232,10 @@ class Node:
         """Whether a node has signed a statement; without keys, whether there is no signature."""
         return self._security.attested(name, statement, signature)
 
-    def received(self, frames: Sequence[Buffer], *, again: bool = False) -> None:
+    def received(self, frames: Sequence[Buffer], origin: str = "", *, again: bool = False) -> None:
         """The bus has brought a message; `again` for what a `Retransmission` carries."""
         now = self._now()
-        heard = self._inbound_filter.read(frames, now, again=again)
+        heard = self._inbound_filter.read(frames, now, origin=origin, again=again)
         if heard is None:
             return
         envelope, frames = heard
@@ -277,7 +282,7 @@ class Node:
         """Whether a numbered message is for us, from a living peer that has said hello, and new."""
         sender, kind = envelope.sender, envelope.message.kind
         if envelope.topic not in self._retransmission.heard:
-            self.fault(sender, "unheard", f"{kind} from {sender} on {envelope.topic}, which is not subscribed to here")
+            self.refused("unheard", f"{kind} from {sender} on {envelope.topic}, which is not subscribed to here")
         elif not self.presence.is_current(sender, envelope.incarnation):
             self.refused("stranger", f"{kind} from {sender}, which is not a living member")
         else:
@@ -304,20 +309,22 @@ class Node:
             self._blocked = bool(self.presence.lost_but_connected())
             self._retransmission.ask(self.presence.members(), self._now())
 
-    def refused(self, kind: str, why: str) -> None:
-        """Counts what was dropped or turned away, and logs it, the first few of a kind and then every thousandth."""
-        self.counts[kind] += 1
-        if self.counts[kind] <= 5 or self.counts[kind] % 1000 == 0:
-            log.warning("dropped (%s, %d so far): %s", kind, self.counts[kind], why)
-
     def fault(self, sender: str, kind: str, why: str) -> None:
         """A peer has done something wrong: it is counted and logged, and whoever does so again and again is barred."""
-        self._inbound_filter.fault(sender, kind, why, self._now())
+        self._accounts.fault(sender, kind, why, self._now())
+
+    def charge(self, payer: str, cost: Cost, amount: float = 1.0, *, proven: bool = True) -> bool:
+        """Whether a peer may cause this now: beyond its budget it may not, and is named, and in the end barred."""
+        return self._accounts.charge(payer, cost, amount, self._now(), proven=proven)
+
+    def is_linked(self, name: str, incarnation: int) -> bool:
+        """Whether this is the incarnation of a peer to which both directions are proven."""
+        return self.presence.state(name) is PeerState.LINKED and self.presence.incarnation(name) == incarnation
 
     @property
     def faults(self) -> Mapping[str, int]:
         """How many faults each peer has been found guilty of, since the start; of the latest 1024 peers."""
-        return self._inbound_filter.faults()
+        return self._accounts.faults()
 
     def _bar(self, name: str, why: str) -> None:
         """A peer that has broken the protocol again and again is not listened to for a while."""

@@ -1,15 +1,18 @@
 """Requests missed messages again, and repeats what peers have missed.
 
-The decisions are those of `protocol.retransmission`; here they become requests and counts. Knows neither who is present
-nor what a message means.
+The decisions are those of `protocol.retransmission`; here they become requests and counts. What is repeated goes to
+linked peers only, to each what was addressed to it, at the expense of its budget, and no more at once than it takes.
+Knows neither who is present nor what a message means.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 from nodes.capability import Handler
 from nodes.publisher import Publisher
@@ -18,12 +21,16 @@ from protocol.codec import Envelope
 from protocol.messages import Message
 from protocol.messages.presence import PeerInfo
 from protocol.messages.retransmission import RetransmitRequest, RetransmitUnavailable
-from protocol.retransmission import Inbox
+from protocol.retransmission import Baselines, Inbox
+from protocol.security.budget import Cost
 
 log = logging.getLogger(__name__)
 
 REPAIR_WARNING = 0.1
 """Share of a peer's messages heard by retransmission above which there is a warning."""
+
+MAX_REPEATED_BYTES = 32 << 20
+"""Bytes that may wait for one peer before nothing more is repeated to it; it requests again what it still lacks."""
 
 MIN_HEARD = 50
 """Messages of a peer before its share is judged; of twice as many the earlier ones count half, and so on."""
@@ -49,6 +56,22 @@ class _Conversation:
         return self.repaired / self.heard if self.heard >= MIN_HEARD else 0.0
 
 
+class Peers(Protocol):
+    """What is to be known of the peers."""
+
+    def refused(self, kind: str, why: str) -> None:
+        """Something is lost, or is not done."""
+
+    def fault(self, sender: str, kind: str, why: str) -> None:
+        """A peer has done what none may."""
+
+    def charge(self, payer: str, cost: Cost, amount: float = 1.0, *, proven: bool = True) -> bool:
+        """Whether a peer may cause this now."""
+
+    def is_linked(self, name: str, incarnation: int) -> bool:
+        """Whether this is the incarnation of a peer to which both directions are proven."""
+
+
 class RetransmissionService:
     """The numbers of what a node hears.
 
@@ -56,19 +79,18 @@ class RetransmissionService:
         publisher: asks, and says again.
         patience: seconds between the first two requests for the same number.
         counts: what was dropped or asked for again, by kind.
-        refused: told of what is lost: its kind and why.
+        peers: what they are, may have, and may cost.
 
     Attributes:
         heard: the topics that are subscribed to; the numbers of all others are nothing to us.
     """
 
-    def __init__(
-        self, publisher: Publisher, patience: float, counts: Counter[str], refused: Callable[[str, str], None]
-    ) -> None:
+    def __init__(self, publisher: Publisher, patience: float, counts: Counter[str], peers: Peers) -> None:
         self._publisher = publisher
         self._inbox = Inbox(patience)
+        self._baselines = Baselines()
         self._counts = counts
-        self._refused = refused
+        self._peers = peers
         self._conversations: dict[str, _Conversation] = {}
         self.heard: Collection[str] = ()
         self.handlers: Mapping[type[Message], Handler] = {
@@ -79,6 +101,10 @@ class RetransmissionService:
     def start(self, name: str, incarnation: int, latest: Mapping[str, int]) -> None:
         """Begins to count what a life of a peer says, after these numbers."""
         self._inbox.start(name, incarnation, self._relevant(latest))
+
+    def greet(self, name: str, incarnation: int, latest: Mapping[str, int]) -> None:
+        """We say hello to a life of a peer with these numbers of ours: it may have those after them."""
+        self._baselines.greet(name, incarnation, latest)
 
     def claimed(self, name: str, incarnation: int, latest: Mapping[str, int], now: float) -> None:
         """A life of a peer says how far it has come."""
@@ -106,6 +132,7 @@ class RetransmissionService:
         """A peer has left for good: neither asks the other for anything any more."""
         self._inbox.forget(name)
         self._conversations.pop(name, None)
+        self._baselines.forget(name)
         self._publisher.forget(name)
 
     def ask(self, members: Iterable[PeerInfo], now: float) -> None:
@@ -143,9 +170,24 @@ class RetransmissionService:
 
     def _resend(self, envelope: Envelope, request: RetransmitRequest) -> None:
         """A peer has missed messages of ours."""
-        self._publisher.retransmit(envelope.sender, request)
+        name, topic = envelope.sender, request.topic
+        if topic.startswith(topics.INBOX) and topic != topics.inbox(name):
+            self._peers.fault(name, "eavesdropping", f"{name} requests what was said on {topic}, which is not for it")
+            return
+        first = self._baselines.first(name, envelope.incarnation, topic)
+        if first is None or not self._peers.is_linked(name, envelope.incarnation):
+            self._counts["stranger"] += 1
+            return
+        self._publisher.retransmit(name, request, first, partial(self._afford, name))
+
+    def _afford(self, name: str, size: int) -> bool:
+        """Whether so many bytes may be repeated to a peer now."""
+        if self._publisher.waiting_for(name) >= MAX_REPEATED_BYTES:
+            self._counts["not repeated yet"] += 1
+            return False
+        return self._peers.charge(name, Cost.REPEATED, size)
 
     def _gone(self, envelope: Envelope, gone: RetransmitUnavailable) -> None:
         """A peer no longer has what we asked it for."""
         for number in self._inbox.unavailable(envelope.sender, gone.topic, gone.first, gone.last):
-            self._refused("gone", f"{envelope.sender} no longer has {gone.topic} number {number}: it is lost")
+            self._peers.refused("gone", f"{envelope.sender} no longer has {gone.topic} number {number}: it is lost")

@@ -19,6 +19,7 @@ from enum import Enum
 
 from protocol.failure_detector import FailureDetector
 from protocol.messages.presence import PeerInfo
+from protocol.topics import split_endpoint
 
 
 class PeerState(Enum):
@@ -46,9 +47,10 @@ class ConnectTo:
 
 @dataclass(frozen=True)
 class DisconnectFrom:
-    """Drop the connection to this address."""
+    """Drop the connection to this address, unless it is for another than the node or relay `name`."""
 
     address: str
+    name: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,7 @@ class Presence:
         peer = self._living(name, incarnation)
         if peer is not None:
             yield from self._drop(peer, reason, graceful=True)
-            yield from self._disconnect_unused(peer.info.address, peer.info.heartbeat_address)
+            yield from self._disconnect_unused(name, peer.info.address, peer.info.heartbeat_address)
 
     def sweep(self, now: float) -> Iterator[Outcome]:
         """Hellos that are due again, and losses, at this time. To be called several times within `broken`."""
@@ -317,22 +319,32 @@ class Presence:
                 peer.detector.discount_pause(paused)
 
     def _end_join_request(self, name: str, keep: str = "") -> Iterator[Outcome]:
-        """Drops a join request, and disconnects from its address unless that is `keep` or a peer's."""
+        """Drops a join request, and disconnects from its address unless that is `keep` or still used."""
         request = self._join_requests.pop(name, None)
         if request is not None and request.address != keep:
-            yield from self._disconnect_unused(request.address)
+            yield from self._disconnect_unused(name, request.address)
 
     def _forget(self, peer: _Peer) -> Iterator[Outcome]:
         del self._peers[peer.info.name]
-        yield from self._disconnect_unused(peer.info.address, peer.info.heartbeat_address)
+        yield from self._disconnect_unused(peer.info.name, peer.info.address, peer.info.heartbeat_address)
 
-    def _disconnect_unused(self, *addresses: str) -> Iterator[Outcome]:
-        """Disconnects from addresses of no peer that may still be heard."""
+    def _disconnect_unused(self, name: str, *addresses: str) -> Iterator[Outcome]:
+        """Disconnects from addresses of a peer, except where it, or another behind the same relay, may still be heard.
+
+        What other peers say of an address is nothing to this one: a connection belongs to an address and a name.
+        """
         peers = [peer.info for peer in self._peers.values() if peer.state is not PeerState.LEFT]
-        used = {address for info in peers for address in (info.address, info.heartbeat_address)}
-        yield from (DisconnectFrom(address) for address in addresses if address not in used)
+        used = {_endpoint(address, info.name) for info in peers for address in (info.address, info.heartbeat_address)}
+        used.update(_endpoint(request.address, asking) for asking, request in self._join_requests.items())
+        yield from (DisconnectFrom(text, name) for text in addresses if _endpoint(text, name) not in used)
 
     def _drop(self, peer: _Peer, reason: str, *, graceful: bool) -> Iterator[Outcome]:
         if peer.state in _LIVING:
             peer.state = PeerState.LEFT if graceful else PeerState.LOST
             yield PeerDeparted(peer.info, reason, graceful)
+
+
+def _endpoint(text: str, name: str) -> tuple[str, str]:
+    """Whose key must answer at an address of a peer, its own or the relay's that the address names; and where."""
+    keeper, address = split_endpoint(text)
+    return keeper or name, address

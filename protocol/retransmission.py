@@ -12,7 +12,7 @@ Pure: knows no sockets and no clock; times are seconds of any monotonic clock.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -59,6 +59,31 @@ class Outbox:
         """The frames of a message; None if it was dropped or never stored."""
         kept = self._kept.get((topic, number))
         return kept[0] if kept else None
+
+
+class Baselines:
+    """What may be repeated to whom: its own inbox and what is said to all, from the first hello to it on.
+
+    A peer expects the numbers after those of the first hello that it has heard, which are no lower. So nobody has what
+    was said before it came, to whomever, and nothing of what was said to an earlier incarnation of its name.
+    """
+
+    def __init__(self) -> None:
+        self._greeted: dict[str, tuple[int, dict[str, int]]] = {}
+
+    def greet(self, name: str, incarnation: int, latest: Mapping[str, int]) -> None:
+        """A hello with these numbers is said to an incarnation of a peer; only the first one counts."""
+        if self._greeted.get(name, (None,))[0] != incarnation:
+            self._greeted[name] = incarnation, dict(latest)
+
+    def forget(self, name: str) -> None:
+        """A peer has left: nothing is repeated to it any more."""
+        self._greeted.pop(name, None)
+
+    def first(self, name: str, incarnation: int, topic: str) -> int | None:
+        """The first number of a topic that this incarnation may have; None for one that was not greeted."""
+        known, latest = self._greeted.get(name, (None, {}))
+        return latest.get(topic, 0) + 1 if known == incarnation else None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,7 @@ from nodes.errors import NodeError
 from nodes.incarnation import seconds_behind, set_back_remark
 from nodes.key_folder import PRIVATE
 from nodes.spec import Role
+from nodes.transport.connections import allowed_descriptors, connection_limit
 from nodes.transport.probe import probe
 from protocol.clocks import MAX_CLOCK_SKEW, clock_remark
 from protocol.header import VERSION
@@ -112,6 +114,7 @@ def _findings(loaded: LoadedConfig, out: Path, key: Path | None, *, insecure: bo
     for use in data_uses(loaded, names):
         yield from _data_findings(loaded, use)
     yield from _clock_findings(out / loaded.cluster.slug, names)
+    yield _descriptors(len(loaded.cluster.entries))
     yield _disk(out)
 
 
@@ -257,6 +260,18 @@ def _attempt(what: str, fine: str, look: Callable[[], object]) -> Iterator[Docto
         yield from (DoctorFinding(what, "wrong", str(problem), problem) for problem in error.problems)
     else:
         yield DoctorFinding(what, "fine", fine)
+
+
+def _descriptors(clients: int) -> DoctorFinding:
+    """Whether a node may have enough files and connections: two that it makes and two that it accepts for each peer."""
+    limit = allowed_descriptors()
+    needed, room = 4 * (clients + 2), connection_limit(limit)
+    if room >= needed:
+        return DoctorFinding("descriptors", "fine", f"{limit} a process, {room} of them for connections")
+    least = next(number for number in count(needed) if connection_limit(number) >= needed)
+    hint = "Raise the hard limit (`ulimit -Hn`, /etc/security/limits.conf, LimitNOFILE= of systemd)."
+    problem = ConfigProblem("descriptors", f"at least {least} a process for {clients} clients", str(limit), hint=hint)
+    return DoctorFinding("descriptors", "wrong", str(problem), problem)
 
 
 def _disk(out: Path) -> DoctorFinding:

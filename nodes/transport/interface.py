@@ -10,13 +10,17 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from protocol.frames import Buffer
+from protocol.security.budget import Cost
 
 
 class TransportListener(Protocol):
     """Who hears what a bus receives; called on the event loop, must not block."""
 
-    def received(self, frames: Sequence[Buffer]) -> None:
-        """A message has come, its topic first."""
+    def received(self, frames: Sequence[Buffer], origin: str = "") -> None:
+        """A message has come, its topic first; `origin` has proven its key at the other end, empty where nobody has."""
+
+    def charge(self, payer: str, cost: Cost, amount: float = 1.0) -> bool:
+        """Whether a peer that has proven its key may cause this now; a negative amount is given back."""
 
     def subscribed(self, topic: bytes, present: bool) -> None:
         """Somebody has subscribed to a topic here, or the last one who had has gone (or lost its connection)."""
@@ -46,14 +50,14 @@ class Transport(Protocol):
         Where there are keys, whoever answers there must hold that peer's.
         """
 
-    def disconnect(self, address: str) -> None:
-        """Hears it no more; idempotent."""
+    def disconnect(self, address: str, name: str = "") -> None:
+        """Hears the peer `name` there no more, and goes on for others that are there; idempotent."""
 
     def publish(self, frames: Sequence[Buffer]) -> None:
         """Sends a message to the subscribers of its topic; may be called from any thread while the loop runs."""
 
-    def queued(self) -> int:
-        """Bytes of large frames that wait until the slowest subscriber has taken them, or lost its connection."""
+    def queued(self, topic: str | None = None) -> int:
+        """Bytes of large frames, of one topic or of all, that wait for the slowest subscriber to take them."""
 
     def strand(self) -> None:
         """A subscriber is gone whose connection may still stand: what is queued now is no longer counted."""

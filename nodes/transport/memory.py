@@ -100,7 +100,7 @@ class MemoryTransport:
         self._beating: asyncio.TimerHandle | None = None
         self._address = ""
         self.stuck = 0
-        self.connected: set[str] = set()
+        self.connected: dict[str, set[str]] = {}
         self.topics: list[bytes] = []
 
     async def open(self, listen: str, listener: TransportListener, through: str | None = None) -> tuple[str, str]:
@@ -118,22 +118,28 @@ class MemoryTransport:
 
     def connect(self, address: str, name: str = "") -> None:
         """Hears the bus at this address, now or once it is there."""
-        if address not in self.connected and address != self._address:
-            self.connected.add(address)
+        names = self.connected.setdefault(address, set()) if address != self._address else {name}
+        if name in names:
+            return
+        names.add(name)
+        if len(names) == 1:
             self._network.announce(address, self.topics, present=True)
 
-    def disconnect(self, address: str) -> None:
-        """Hears it no more."""
-        if address in self.connected:
-            self.connected.remove(address)
+    def disconnect(self, address: str, name: str = "") -> None:
+        """Hears this peer there no more, and goes on while others are there."""
+        names = self.connected.get(address, set()) - {"", name}
+        if address in self.connected and not names:
+            del self.connected[address]
             self._network.announce(address, self.topics, present=False)
+        elif names:
+            self.connected[address] = names
 
     def publish(self, frames: Sequence[Buffer]) -> None:
         """Sends to whoever has subscribed."""
         if self._listener is not None:
             self._network.carry(self._address, frames, heartbeat=False)
 
-    def queued(self) -> int:
+    def queued(self, topic: str | None = None) -> int:
         """As many bytes as a test says."""
         return self.stuck
 

@@ -9,25 +9,31 @@ slow subscriber, no more messages are taken in from anybody until it has caught 
 heartbeats go their own way.
 
 Reads no frames and takes no part in a run. Without keys every peer that can reach it can publish through it; with keys
-only trusted peers can, and what it forwards is encrypted end to end. A relay's key
-authenticates its address and is no member's key.
+only trusted peers can, each at the expense of its budget, and what it forwards is encrypted end to end. A relay's key
+authenticates its address and is no member's key. Its log is bounded, whoever connects.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 import zmq
 
+from nodes.accounts import Accounts
 from nodes.errors import NodeError
+from nodes.refusals import Refusals
 from nodes.transport.addresses import bind
 from nodes.transport.backlog import Backlog
-from nodes.transport.curve import OVERHEAD, ZAP, configure_curve_server, zap_reply
+from nodes.transport.connections import ConnectionGuard, settle
+from nodes.transport.curve import OVERHEAD, ZAP, configure_curve_server, user_id, zap_reply
 from nodes.transport.zmq import BATCH, ZMTP_PING_MS, ZMTP_SILENCE_MS
 from protocol.limits import DEFAULT
+from protocol.security.budget import Cost
 from protocol.security.keys import Keyring
 from protocol.topics import heartbeat_address, inward_address
 
@@ -60,18 +66,30 @@ class Relay:
         self._context = zmq.Context()
         self._keys = keys
         self._threads: list[threading.Thread] = []
-        if keys is not None:
-            asked = self._context.socket(zmq.REP)
-            asked.bind(ZAP)
-            self._threads.append(threading.Thread(target=_serve_zap, args=(asked, keys), name="zap", daemon=True))
+        self.gate = Gate(keyed=keys is not None)
+        kinds = (zmq.XSUB, zmq.XPUB, zmq.XSUB, zmq.XPUB)
+        sockets = [self._socket(kind) for kind in kinds]
+        asked = self._context.socket(zmq.REP)
+        self.gate.watch(sockets)
         try:
-            for outward in (listen, heartbeat_address(listen)):
-                sockets = self._bound(zmq.XSUB, inward_address(outward)), self._bound(zmq.XPUB, outward)
-                what = (*sockets, Backlog(), BACKPRESSURE_BYTES)
-                self._threads.append(threading.Thread(target=_forward, args=what, name="relay", daemon=True))
+            if keys is not None:
+                asked.bind(ZAP)
+                zap = threading.Thread(target=_serve_zap, args=(asked, keys, self.gate), name="zap", daemon=True)
+                self._threads.append(zap)
+            outward = listen, heartbeat_address(listen)
+            addresses = [each for address in outward for each in (inward_address(address), address)]
+            for each, address in zip(sockets, addresses, strict=True):
+                bind(each, address)
         except NodeError:
-            self._context.destroy(linger=0)
+            for each in (*sockets, asked):
+                each.close()
+            self._context.term()
             raise
+        if keys is None:
+            asked.close()
+        for pair in (sockets[:2], sockets[2:]):
+            what = (*pair, Backlog(), BACKPRESSURE_BYTES, self.gate)
+            self._threads.append(threading.Thread(target=_forward, args=what, name="relay", daemon=True))
 
     def __enter__(self) -> Self:
         """Begins to forward."""
@@ -87,7 +105,7 @@ class Relay:
         for thread in self._threads:
             thread.join()
 
-    def _bound(self, kind: int, address: str) -> zmq.Socket[bytes]:
+    def _socket(self, kind: int) -> zmq.Socket[bytes]:
         made: zmq.Socket[bytes] = self._context.socket(kind)
         made.linger = 0
         made.heartbeat_ivl, made.heartbeat_timeout = ZMTP_PING_MS, ZMTP_SILENCE_MS
@@ -95,17 +113,58 @@ class Relay:
         made.maxmsgsize = DEFAULT.max_frame_bytes + OVERHEAD if kind == zmq.XSUB else MAX_SUBSCRIPTION_BYTES
         if self._keys is not None:
             configure_curve_server(made, self._keys)
-        bind(made, address)
         return made
 
 
-def _serve_zap(asked: zmq.Socket[bytes], keys: Keyring) -> None:
+class Gate:
+    """What those who connect to a relay may cost it; used by all of its threads.
+
+    Args:
+        keyed: whether they have proven a key, whose owner pays.
+    """
+
+    def __init__(self, *, keyed: bool) -> None:
+        self._keyed = keyed
+        self._refused = Refusals()
+        self._accounts = Accounts(self._refused, lambda name, why: log.warning("%s is %s", name, why))
+        self._lock = threading.Lock()
+        self._guard: ConnectionGuard | None = None
+
+    def watch(self, sockets: Sequence[zmq.Socket[bytes]]) -> None:
+        """Begins to watch who connects to these sockets."""
+        self._guard = ConnectionGuard(sockets, self.refused, lambda connection: settle(connection, self.charge))
+
+    def refused(self, kind: str, why: str) -> None:
+        """Counts and logs what is turned away."""
+        with self._lock:
+            self._refused(kind, why)
+
+    def charge(self, payer: str, cost: Cost, amount: float = 1.0) -> bool:
+        """Whether a peer may cause this now."""
+        with self._lock:
+            return self._accounts.charge(payer, cost, amount, time.monotonic())
+
+    def passes(self, message: Sequence[zmq.Frame]) -> bool:
+        """Whether a message is forwarded, at the expense of whoever has published it."""
+        if not self._keyed:
+            return True
+        name, size = user_id(message[0]), sum(len(frame) for frame in message)
+        return not name or (self.charge(name, Cost.MESSAGES) and self.charge(name, Cost.RECEIVED, size))
+
+    def admits(self, command: zmq.Frame) -> bool:
+        """Whether a subscription is forwarded, or its end, which nobody pays for where its connection has ended."""
+        name = user_id(command) if self._keyed and self._guard is not None else ""
+        return not name or self._guard is None or self._guard.pays(command, name, self.charge)
+
+
+def _serve_zap(asked: zmq.Socket[bytes], keys: Keyring, gate: Gate) -> None:
     """Tells ZeroMQ who may come in, until the context ends."""
     try:
         while True:
-            reply, why = zap_reply(asked.recv_multipart(), keys.names_by_curve_key)
+            request = asked.recv_multipart()
+            reply, why = zap_reply(request, keys.names_by_curve_key, lambda name: gate.charge(name, Cost.HANDSHAKES))
             if why:
-                log.warning("turned away: %s", why)
+                gate.refused("unknown key", why)
             asked.send_multipart(reply)
     except zmq.ContextTerminated:
         log.debug("the relay's authenticator closes")
@@ -113,7 +172,7 @@ def _serve_zap(asked: zmq.Socket[bytes], keys: Keyring) -> None:
         asked.close(linger=0)
 
 
-def _forward(inward: zmq.Socket[bytes], outward: zmq.Socket[bytes], backlog: Backlog, crowd: int) -> None:
+def _forward(inward: zmq.Socket[bytes], outward: zmq.Socket[bytes], backlog: Backlog, crowd: int, gate: Gate) -> None:
     """Passes messages out and subscriptions in, until the context ends; no more than `crowd` bytes wait on the way."""
     poller = zmq.Poller()
     poller.register(inward, zmq.POLLIN)
@@ -124,12 +183,15 @@ def _forward(inward: zmq.Socket[bytes], outward: zmq.Socket[bytes], backlog: Bac
             poller.modify(inward, 0 if full else zmq.POLLIN)
             ready = dict(poller.poll(POLL_MS if full else None))
             if outward in ready:
-                inward.send(outward.recv())
+                command = outward.recv(copy=False)
+                if gate.admits(command):
+                    inward.send(command.bytes)
             for _ in range(BATCH if inward in ready else 0):
                 if backlog.bytes() > crowd or not inward.poll(0):
                     break
-                frames = [frame.buffer for frame in inward.recv_multipart(copy=False)]
-                outward.send_multipart(backlog.hold(frames), copy=False)
+                message = inward.recv_multipart(copy=False)
+                if gate.passes(message):
+                    outward.send_multipart(backlog.hold([frame.buffer for frame in message]), copy=False)
     except zmq.ContextTerminated:
         log.debug("the relay ends")
     finally:

@@ -13,23 +13,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import zmq
 
 from nodes.errors import NodeError
-from nodes.transport.addresses import bind, is_named, needs_ipv6
+from nodes.transport.addresses import bind
 from nodes.transport.backlog import Backlog
-from nodes.transport.curve import OVERHEAD, CurveAuthenticator
+from nodes.transport.connections import Connection, ConnectionGuard, settle
+from nodes.transport.curve import FAILURES, OVERHEAD, CurveAuthenticator, user_id
 from nodes.transport.interface import TransportListener
+from nodes.transport.links import Links
+from nodes.transport.sockets import Received, descriptor, readable, receive, require_free, send
 from protocol.frames import Buffer
 from protocol.limits import Limits
+from protocol.security.budget import Cost
 from protocol.security.keys import Keyring
 from protocol.topics import heartbeat_address, inward_address, split_endpoint
 
@@ -38,12 +40,12 @@ log = logging.getLogger(__name__)
 HIGH_WATER = 512
 """Messages queued per peer before PUB drops; what is dropped is asked for again."""
 
+HIGH_WATER_BYTES = 128 << 20
+"""Bytes of large frames that wait for one peer, in its inbox, before more to it is dropped in the same way."""
+
 LINGER_MS = 250
 ZMTP_PING_MS, ZMTP_SILENCE_MS = 2000, 10_000
 """ZeroMQ's own pings, which find a connection that is open at one end only, and make it anew."""
-
-RECONNECT_MS = 50, 1000
-"""Between two attempts to reach a peer, at first and at most."""
 
 BATCH = 64
 """Messages handled per wake-up before other tasks get their turn."""
@@ -51,51 +53,6 @@ BATCH = 64
 MAX_SUBSCRIPTION_BYTES = 1024
 MAX_PORT_TRIES = 32
 """Free ports that are tried until the one beside it is free too."""
-
-
-def _descriptor(of: zmq.Socket[bytes]) -> int:
-    return int(of.getsockopt(zmq.FD))
-
-
-# Operations on pyzmq's flag enums cost microseconds for every message: plain numbers do not.
-_EVENTS, _POLLIN, _NOBLOCK = int(zmq.EVENTS), int(zmq.POLLIN), int(zmq.NOBLOCK)
-_NOBLOCK_MORE = int(zmq.NOBLOCK | zmq.SNDMORE)
-
-
-def _readable(of: zmq.Socket[bytes]) -> bool:
-    return bool(int(of.get(_EVENTS)) & _POLLIN)
-
-
-def _send(to: zmq.Socket[bytes], frames: Sequence[Buffer]) -> None:
-    """Sends a message without copying its frames."""
-    for frame in frames[:-1]:
-        to.send(frame, _NOBLOCK_MORE, copy=False)
-    to.send(frames[-1], _NOBLOCK, copy=False)
-
-
-def _receive(of: zmq.Socket[bytes]) -> list[Buffer]:
-    """The frames of the next message, in ZeroMQ's own memory; none if there is no message."""
-    try:
-        frame = of.recv(_NOBLOCK, copy=False)
-    except zmq.Again:
-        return []
-    frames: list[Buffer] = [frame.buffer]
-    while frame.more:
-        frame = of.recv(_NOBLOCK, copy=False)
-        frames.append(frame.buffer)
-    return frames
-
-
-def _require_free(path: Path) -> None:
-    """Refuses a path on which somebody listens: ZeroMQ would take it away from them without a word."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(path)) == 0:
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise NodeError(f"cannot listen on ipc://{path}: {why}; choose another address") from error
 
 
 class ZmqTransport:
@@ -107,12 +64,13 @@ class ZmqTransport:
         self._out = self._context.socket(zmq.XPUB)
         self._in = self._context.socket(zmq.SUB)
         self._heartbeat_socket = self._context.socket(zmq.PUB)
-        self._curve = CurveAuthenticator(self._context, keys, self._refused, self._renew) if keys else None
-        self._connected: dict[str, str] = {}
-        self._inward: dict[str, tuple[zmq.Socket[bytes], str]] = {}
+        self._curve = CurveAuthenticator(self._context, keys, self._refused, self._charge) if keys else None
+        self._links = Links(self._in, self._curve, lambda: self._soon(self._hear))
+        self._inward: list[Links] = []  # to a relay
+        self._guard: ConnectionGuard | None = None  # of the sockets that bind
         self._files: list[Path] = []
         self._backlog = Backlog()
-        self._publishing = threading.Lock()  # held to use the XPUB and the backlog, which any thread may
+        self._publishing = threading.RLock()  # held to use the XPUB and the backlog, which any thread may
         self._beating: threading.Thread | None = None
         self._stop = threading.Event()
         self._listener: TransportListener | None = None
@@ -122,7 +80,7 @@ class ZmqTransport:
     async def open(self, listen: str, listener: TransportListener, through: str | None = None) -> tuple[str, str]:
         """Binds the two publishing sockets, or connects them to a relay, and begins to hear."""
         for each in (self._out, self._in, self._heartbeat_socket):
-            each.linger = LINGER_MS
+            each.linger = 0 if each is self._in else LINGER_MS
             each.heartbeat_ivl, each.heartbeat_timeout = ZMTP_PING_MS, ZMTP_SILENCE_MS
             each.sndhwm = each.rcvhwm = HIGH_WATER
         self._out.maxmsgsize = self._heartbeat_socket.maxmsgsize = MAX_SUBSCRIPTION_BYTES
@@ -132,35 +90,44 @@ class ZmqTransport:
             self._curve.configure_client(self._in)
             for publisher in (self._out, self._heartbeat_socket):
                 (self._curve.configure_client if through else self._curve.serve)(publisher)
-        self._in.reconnect_ivl, self._in.reconnect_ivl_max = RECONNECT_MS
+        self._listener, loop = listener, asyncio.get_running_loop()
         try:
-            address, heartbeat = self._bind(listen) if through is None else self._reach(through)
+            address, heartbeat = self._bind(listen, loop) if through is None else self._reach(through, loop)
         except NodeError:
             self._release()
             raise
         self._address = "" if through else address  # who shares its address with others hears them there
-        self._listener, self._loop = listener, asyncio.get_running_loop()
-        self._loop.add_reader(_descriptor(self._in), self._hear)
-        self._loop.add_reader(_descriptor(self._out), self._notice)
+        self._loop = loop
+        self._links.start(loop)
+        self._loop.add_reader(descriptor(self._in), self._hear)
+        self._loop.add_reader(descriptor(self._out), self._notice)
         if self._curve is not None:
             self._curve.listen(self._loop)
         return address, heartbeat
 
-    def _reach(self, relay: str) -> tuple[str, str]:
+    def _reach(self, relay: str, loop: asyncio.AbstractEventLoop) -> tuple[str, str]:
         """Publishes at the addresses of a relay, which with keys must be the one that is named."""
         addresses = relay, heartbeat_address(relay)
         for publisher, address in zip((self._out, self._heartbeat_socket), addresses, strict=True):
             name, inward = split_endpoint(inward_address(address))
-            publisher.reconnect_ivl, publisher.reconnect_ivl_max = RECONNECT_MS
-            if self._curve is not None and not self._curve.expect(publisher, inward, name):
+            if self._curve is not None and not self._curve.knows(name, inward):
                 raise NodeError(f"the key of the relay at {relay} is not trusted here: `fednet keys trust` it")
-            self._inward[inward] = publisher, name
-            publisher.ipv6 = needs_ipv6(inward)
-            publisher.connect(inward)
+            self._inward.append(Links(publisher, self._curve, lambda: self._soon(self._notice)))
+            self._inward[-1].start(loop)
+            self._inward[-1].connect(inward, name)
         return addresses
 
-    def _bind(self, listen: str) -> tuple[str, str]:
+    def _bind(self, listen: str, loop: asyncio.AbstractEventLoop) -> tuple[str, str]:
         """Binds messages to `listen` and heartbeats beside it: the next port, or the path with `.heartbeat`."""
+
+        def later(tell: Callable[..., None], *about: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(tell, *about)
+
+        failures = (FAILURES, partial(later, self._curve.server_failed)) if self._curve is not None else ()
+        self._guard = ConnectionGuard(
+            (self._out, self._heartbeat_socket), partial(later, self._refused), partial(later, self._settle), *failures
+        )
         spare = MAX_PORT_TRIES if listen.endswith(":0") else 1
         while True:
             bound = self._claim(self._out, listen)
@@ -176,7 +143,7 @@ class ZmqTransport:
         """Binds, and returns the address with the port that was found; raises NodeError."""
         path = Path(address.removeprefix("ipc://")) if address.startswith("ipc://") else None
         if path is not None:
-            _require_free(path)
+            require_free(path)
         bind(publisher, address)
         if path is not None:
             self._files.append(path)
@@ -190,55 +157,28 @@ class ZmqTransport:
 
     def connect(self, address: str, name: str = "") -> None:
         """Hears the peer at this address; with keys only if it is this one."""
-        if self._curve is None:
-            name = ""
-        if address == self._address or self._connected.get(address) == name:
-            return
-        if self._curve is not None and not self._curve.expect(self._in, address, name):
-            return
-        self.disconnect(address)
-        self._connected[address] = name
-        if is_named(address) and self._loop is not None:
-            looked_up = self._loop.run_in_executor(None, needs_ipv6, address)
-            looked_up.add_done_callback(lambda found: self._hear_at(address, name, ipv6=found.result()))
-        else:
-            self._hear_at(address, name, ipv6=needs_ipv6(address))
+        if address != self._address:
+            self._links.connect(address, name)
 
-    def _hear_at(self, address: str, name: str, *, ipv6: bool) -> None:
-        """Connects, once it is known how, unless that is no longer wanted."""
-        if self._loop is None or self._connected.get(address) != name:
-            return
-        if self._curve is not None and not self._curve.expect(self._in, address, name):
-            return
-        try:
-            self._in.ipv6 = ipv6
-            self._in.connect(address)
-        except zmq.ZMQError as error:  # what a peer says of a third one must not end this node
-            log.warning("cannot connect to %s: %s", address, error.strerror)
-            del self._connected[address]
-            return
-        self._soon(self._hear)  # the operation may have swallowed a signal of the descriptor
-
-    def disconnect(self, address: str) -> None:
-        """Hears it no more."""
-        if address in self._connected:
-            del self._connected[address]
-            with contextlib.suppress(zmq.ZMQError):
-                self._in.disconnect(address)
+    def disconnect(self, address: str, name: str = "") -> None:
+        """Hears this peer there no more."""
+        self._links.disconnect(address, name)
 
     def publish(self, frames: Sequence[Buffer]) -> None:
         """Sends to the subscribers, from any thread; a full queue drops, which the receivers' numbering notices."""
         with self._publishing:
             if self._loop is None:
                 return  # closed, and a computation that has not ended yet reports
-            _send(self._out, self._backlog.hold(frames))
-            if _readable(self._out):
+            if self._backlog.is_full(frames, HIGH_WATER_BYTES):
+                return
+            send(self._out, self._backlog.hold(frames))
+            if readable(self._out):
                 self._loop.call_soon_threadsafe(self._notice)
 
-    def queued(self) -> int:
+    def queued(self, topic: str | None = None) -> int:
         """Bytes of large frames that wait; small ones are copied, and `HIGH_WATER` bounds them."""
         with self._publishing:
-            return self._backlog.bytes()
+            return self._backlog.bytes(topic)
 
     def strand(self) -> None:
         """What waits now, waits for somebody who is gone."""
@@ -262,8 +202,10 @@ class ZmqTransport:
     async def close(self) -> None:
         """Stops the heartbeat and closes every socket, giving queued messages `LINGER_MS` to leave."""
         if self._loop is not None:
-            self._loop.remove_reader(_descriptor(self._in))
-            self._loop.remove_reader(_descriptor(self._out))
+            self._loop.remove_reader(descriptor(self._in))
+            self._loop.remove_reader(descriptor(self._out))
+            for links in (self._links, *self._inward):
+                links.stop()
             if self._curve is not None:
                 self._curve.stop_listening()
             with self._publishing:
@@ -274,6 +216,8 @@ class ZmqTransport:
         self._stop.set()
         if self._beating is not None:
             self._beating.join()
+        for links in (self._links, *self._inward):
+            links.close()
         self._in.close(linger=0)
         self._out.close()
         self._heartbeat_socket.close()
@@ -287,12 +231,13 @@ class ZmqTransport:
         """Hands on what has come, and comes back when there is more than one turn's worth."""
         if self._loop is None or self._listener is None:
             return
-        message, taken = _receive(self._in), 1
+        message, taken = receive(self._in), 1
         while message:
-            following: list[Buffer] = []  # received at once: `_readable` takes its first frame out of its connection
-            if taken < BATCH and _readable(self._in):
-                following, taken = _receive(self._in), taken + 1
-            self._listener.received(message)  # may disconnect, or wake a thread, which finds nothing left to do here
+            following: Received | None = None  # received at once: `readable` takes it out of its connection
+            if taken < BATCH and readable(self._in):
+                following, taken = receive(self._in), taken + 1
+            origin = self._links.origin(message.first)
+            self._listener.received(message.frames, origin)  # may disconnect, or wake a thread, which finds nothing
             message = following
         if taken == BATCH:
             self._soon(self._hear)
@@ -306,12 +251,12 @@ class ZmqTransport:
             return
         commands: list[bytes] = []
         with self._publishing:
-            while len(commands) < BATCH and _readable(self._out):
-                event = self._out.recv(_NOBLOCK, copy=False)
+            while len(commands) < BATCH and readable(self._out):
+                event = self._out.recv(zmq.NOBLOCK, copy=False)
                 command = event.bytes
                 if command[:1] in {b"\x00", b"\x01"} and self._grants(event):
                     commands.append(command)
-            more = _readable(self._out)
+            more = readable(self._out)
         for command in commands:
             self._listener.subscribed(command[1:], command[:1] == b"\x01")
         if more:
@@ -319,25 +264,17 @@ class ZmqTransport:
 
     def _grants(self, event: zmq.Frame) -> bool:
         """Whether to hear of a subscription; those that come through a relay are the relay's to judge."""
-        return self._curve is None or not self._address or self._curve.admits(self._out, event)
+        if self._curve is None or self._guard is None:
+            return True
+        name = user_id(event)
+        return (not name or self._guard.pays(event, name, self._charge)) and self._curve.admits(self._out, event)
 
-    def _renew(self, address: str) -> None:
-        """Connects again, in a moment, to an address that ZeroMQ has given up."""
-        if self._loop is not None:
-            self._loop.call_later(RECONNECT_MS[1] / 1000, self._connect_again, address)
+    def _charge(self, payer: str, cost: Cost, amount: float = 1.0) -> bool:
+        """Whether a peer may cause this now."""
+        return self._listener is None or self._listener.charge(payer, cost, amount)
 
-    def _connect_again(self, address: str) -> None:
-        if self._loop is None or self._curve is None:
-            return
-        if address in self._inward:
-            publisher, name = self._inward[address]
-            if self._curve.expect(publisher, address, name):
-                publisher.disconnect(address)
-                publisher.connect(address)
-        elif address in self._connected:
-            name = self._connected[address]
-            self.disconnect(address)
-            self.connect(address, name)
+    def _settle(self, connection: Connection) -> None:
+        settle(connection, self._charge)
 
     def _refused(self, kind: str, why: str) -> None:
         if self._listener is not None:

@@ -34,6 +34,7 @@ from nodes.rounds.service import RoundService
 from nodes.transport.interface import TransportListener
 from nodes.transport.zmq import ZmqTransport
 from protocol.frames import Buffer
+from protocol.security.budget import Cost
 
 KINDS: dict[str, dict[str, Any]] = {"sharded": {"transport": "sharded"}, "sharded, secure": {"secure": {}}}
 """The federations that are compared."""
@@ -45,9 +46,12 @@ class Meter:
     def __init__(self, listener: TransportListener) -> None:
         self._listener, self.heard = listener, 0
 
-    def received(self, frames: Sequence[Buffer]) -> None:
+    def received(self, frames: Sequence[Buffer], origin: str = "") -> None:
         self.heard += sum(memoryview(frame).nbytes for frame in frames)
-        self._listener.received(frames)
+        self._listener.received(frames, origin)
+
+    def charge(self, payer: str, cost: Cost, amount: float = 1.0) -> bool:
+        return self._listener.charge(payer, cost, amount)
 
     def subscribed(self, topic: bytes, present: bool) -> None:
         self._listener.subscribed(topic, present)

@@ -122,12 +122,9 @@ class Forger:
     def __init__(self, bus: MemoryTransport, name: str, incarnation: int = 1, run: str = "test") -> None:
         self.bus, self.name, self.incarnation, self.run = bus, name, incarnation, run
         self.heard: list[Envelope] = []
+        address = f"memory://{name}"
         self.me = PeerInfo(
-            name=name,
-            incarnation=incarnation,
-            role="client",
-            address=f"memory://{name}",
-            heartbeat_address=f"memory://{name}",
+            name=name, incarnation=incarnation, role="client", address=address, heartbeat_address=address
         )
 
     async def send_join_request(self, node: Node, address: str = "") -> Forger:
@@ -167,7 +164,10 @@ class Forger:
     def refused(self, kind: str, why: str) -> None:
         """Nothing is refused on the in-memory bus."""
 
-    def received(self, frames: Sequence[Buffer]) -> None:
+    def charge(self, *_of: Any) -> bool:
+        return True
+
+    def received(self, frames: Sequence[Buffer], origin: str = "") -> None:
         self.heard.append(codec.decode(frames, Limits()))
 
     def subscribed(self, topic: bytes, present: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from nodes import membership
 from nodes.capability import Handler
 from nodes.membership import MAX_MEMBERS_PER_HELLO, Membership, MembershipContext
 from nodes.publisher import Publisher
@@ -19,6 +20,7 @@ from protocol.messages import Message
 from protocol.messages.presence import Goodbye, Heartbeat, Hello, PeerInfo, Welcome
 from protocol.presence import Presence
 from protocol.security.authentication import NullSecurity
+from protocol.security.budget import Cost
 
 ME = 7
 
@@ -43,12 +45,14 @@ class Place:
         self.done: list[tuple[str, str]] = []
         self.said: list[tuple[str, Message]] = []
         self.counts: Counter[str] = Counter()
+        self.charged: list[tuple[str, Cost]] = []
+        self.affords = True
         bus: Any = self
         security = NullSecurity()
         self.publisher = Publisher(bus, security, "me", ME, "raw")
         self.publisher.run = "test"
-        repair = RetransmissionService(self.publisher, 0.25, self.counts, self.refused)
-        context = MembershipContext(bus, security, self.publisher, repair, self.refused, self.counts)
+        repair = RetransmissionService(self.publisher, 0.25, self.counts, bus)
+        context = MembershipContext(bus, security, self.publisher, repair, self.charge, self.refused, self.counts)
         self.membership = Membership(Presence(info("me", ME), silence=3.0), context, [self])
 
     def publish(self, frames: Sequence[Buffer]) -> None:
@@ -58,7 +62,7 @@ class Place:
     def connect(self, address: str, name: str) -> None:
         self.done.append(("connect", address))
 
-    def disconnect(self, address: str) -> None:
+    def disconnect(self, address: str, name: str) -> None:
         self.done.append(("disconnect", address))
 
     def strand(self) -> None:
@@ -66,6 +70,10 @@ class Place:
 
     def refused(self, kind: str, why: str) -> None:
         self.counts[kind] += 1
+
+    def charge(self, payer: str, cost: Cost) -> bool:
+        self.charged.append((payer, cost))
+        return self.affords
 
     def linked(self, peer: PeerInfo) -> None:
         self.done.append(("linked", peer.name))
@@ -151,3 +159,34 @@ async def test_who_has_not_heard_the_runs_name_says_nothing(place: Place) -> Non
     place.publisher.run = ""
     place.membership.join_requested(topics.join_request_topic("c", 1, "memory://c").encode(), present=True)
     assert place.said == []
+
+
+def knock(incarnation: int) -> bytes:
+    return topics.join_request_topic("c", incarnation, "memory://c").encode()
+
+
+async def test_a_join_request_beyond_its_budget_waits_and_the_newest_is_followed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.affords = False
+    for incarnation in (1, 2, 3):
+        place.membership.join_requested(knock(incarnation), present=True)
+    place.membership.sweep()
+    assert (place.done, place.said) == ([], [])
+    assert place.charged == [("c", Cost.JOIN_REQUESTS)] * 3
+    place.affords = True
+    now = membership._now()
+    monkeypatch.setattr(membership, "_now", lambda: now + membership.JOIN_DELAY)
+    place.membership.sweep()
+    assert [message.receiver_incarnation for message in place.told("c") if isinstance(message, Hello)] == [3]
+
+
+async def test_a_join_request_that_has_ended_waits_no_more(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.affords = False
+    place.membership.join_requested(knock(1), present=True)
+    place.membership.join_requested(knock(1), present=False)
+    place.affords = True
+    now = membership._now()
+    monkeypatch.setattr(membership, "_now", lambda: now + membership.JOIN_DELAY)
+    place.membership.sweep()
+    assert (place.done, place.said) == ([], [])

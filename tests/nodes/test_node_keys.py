@@ -21,6 +21,7 @@ from protocol.messages import (
     Welcome,
 )
 from protocol.security.authentication import NullSecurity
+from protocol.security.budget import Cost
 from protocol.security.group_encryption import KeyedSecurity
 from protocol.security.keys import Keyring, PrivateKeys
 from protocol.topics import HEARTBEATS, PROGRESS
@@ -56,8 +57,11 @@ class Tape:
         await asyncio.sleep(0.1)
         return self
 
-    def received(self, frames: Sequence[Any]) -> None:
+    def received(self, frames: Sequence[Any], origin: str = "") -> None:
         self.frames.append([bytes(frame) for frame in frames])
+
+    def charge(self, payer: str, cost: Cost, amount: float = 1.0) -> bool:
+        return True
 
     def subscribed(self, topic: bytes, present: bool) -> None:
         """Nothing to do."""

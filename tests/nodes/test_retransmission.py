@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from nodes.publisher import Publisher
-from nodes.retransmission import RetransmissionService
+from nodes.publisher import BUFFER_OVERHEAD_BYTES, Publisher
+from nodes.retransmission import MAX_REPEATED_BYTES, RetransmissionService
 from protocol import codec
 from protocol.codec import Envelope
 from protocol.frames import Buffer
@@ -17,6 +17,7 @@ from protocol.messages import Capabilities, Message, RetransmitRequest
 from protocol.messages.presence import PeerInfo
 from protocol.messages.retransmission import Retransmission, RetransmitUnavailable
 from protocol.security.authentication import NullSecurity
+from protocol.security.budget import Cost
 from protocol.topics import PRESENCE, QUERIES, inbox
 
 CARD = Capabilities(text="{}", ready=False)
@@ -29,17 +30,43 @@ class Place:
     def __init__(self) -> None:
         self.said: list[Envelope] = []
         self.lost: list[str] = []
+        self.faults: list[tuple[str, str]] = []
+        self.linked: set[tuple[str, int]] = {("b", 3), ("c", 5)}
+        self.waiting = 0
+        self.budget = 1e9
         self.counts: Counter[str] = Counter()
         bus: Any = self
         self.publisher = Publisher(bus, NullSecurity(), "a", 7, "raw")
         self.publisher.run = "test"
-        self.repair = RetransmissionService(
-            self.publisher, 0.25, self.counts, lambda kind, why: self.lost.append(f"{kind}: {why}")
-        )
+        self.repair = RetransmissionService(self.publisher, 0.25, self.counts, bus)
         self.repair.heard = {PRESENCE}
 
     def publish(self, frames: Sequence[Buffer]) -> None:
         self.said.append(codec.decode([bytes(frame) for frame in frames]))
+
+    def refused(self, kind: str, why: str) -> None:
+        self.lost.append(f"{kind}: {why}")
+
+    def fault(self, sender: str, kind: str, why: str) -> None:
+        self.faults.append((sender, kind))
+
+    def charge(self, payer: str, cost: Cost, amount: float = 1.0, *, proven: bool = True) -> bool:
+        self.budget -= amount if (affords := cost is Cost.REPEATED and amount <= self.budget) else 0
+        return affords
+
+    def is_linked(self, name: str, incarnation: int) -> bool:
+        return (name, incarnation) in self.linked
+
+    def queued(self, topic: str) -> int:
+        return self.waiting if topic == inbox("b") else 0
+
+    def requests(self, topic: str, first: int, last: int, incarnation: int = 3) -> list[Message]:
+        """What b is answered that asks for these numbers of ours."""
+        self.said.clear()
+        request = RetransmitRequest(topic=topic, incarnation=7, first=first, last=last)
+        self.repair.handlers[RetransmitRequest](Envelope(inbox("a"), "test", "b", incarnation, 0, request), request)
+        assert all(each.topic == inbox("b") for each in self.said)
+        return [each.message for each in self.said]
 
     def hears(self, number: int, incarnation: int = 3, now: float = 0.0) -> bool:
         return self.repair.accept(Envelope(PRESENCE, "test", "b", incarnation, number, CARD), now)
@@ -90,9 +117,69 @@ def test_what_is_gone_is_named_once(place: Place) -> None:
 
 
 def test_what_was_said_is_said_again(place: Place) -> None:
+    place.repair.greet("b", 3, {})
     place.publisher.publish(PRESENCE, CARD)
-    place.handle(RetransmitRequest(topic=PRESENCE, incarnation=7, first=1, last=1))
-    assert isinstance(place.said[-1].message, Retransmission)
+    assert place.requests(PRESENCE, 1, 1) == [Retransmission()]
+
+
+class TestRequests:
+    """Of what was said, everybody has what was said to it, since it came: and no more of that than it takes."""
+
+    @pytest.fixture
+    def place(self) -> Place:
+        place = Place()
+        for topic in (PRESENCE, inbox("b"), inbox("c")):
+            for _ in range(2):
+                place.publisher.publish(topic, CARD)
+        place.repair.greet("b", 3, place.publisher.latest(["b"]))
+        place.repair.greet("b", 3, {})  # a later greeting changes nothing
+        for topic in (PRESENCE, inbox("b"), inbox("c")):
+            place.publisher.publish(topic, CARD)
+        return place
+
+    @pytest.mark.parametrize("topic", [PRESENCE, inbox("b")])
+    def test_what_was_said_before_a_peer_came_is_not_for_it(self, place: Place, topic: str) -> None:
+        assert place.requests(topic, 1, 3) == [
+            Retransmission(),
+            RetransmitUnavailable(topic=topic, first=1, last=2),
+        ]
+        assert not place.faults
+
+    def test_what_was_said_to_another_is_a_fault_to_request(self, place: Place) -> None:
+        assert place.requests(inbox("c"), 1, 3) == []
+        assert place.faults == [("b", "eavesdropping")]
+
+    @pytest.mark.parametrize("incarnation", [2, 4])
+    def test_another_incarnation_has_nothing_before_it_is_greeted(self, place: Place, incarnation: int) -> None:
+        place.linked.add(("b", incarnation))
+        assert place.requests(PRESENCE, 1, 3, incarnation) == []
+        place.repair.greet("b", incarnation, place.publisher.latest(["b"]))
+        assert place.requests(PRESENCE, 1, 3, incarnation) == [RetransmitUnavailable(topic=PRESENCE, first=1, last=3)]
+
+    def test_who_is_not_linked_or_has_left_has_nothing(self, place: Place) -> None:
+        place.linked.clear()
+        assert place.requests(PRESENCE, 1, 3) == []
+        place.linked.add(("b", 3))
+        place.repair.forget("b")
+        assert place.requests(PRESENCE, 1, 3) == []
+        assert place.counts["stranger"] == 2
+
+    def test_nothing_more_is_repeated_while_as_much_waits_as_may(self, place: Place) -> None:
+        place.waiting = MAX_REPEATED_BYTES
+        assert place.requests(PRESENCE, 3, 3) == []
+        place.waiting -= 1
+        assert place.requests(PRESENCE, 3, 3) == [Retransmission()]
+
+    def test_what_is_repeated_is_charged_in_bytes_before_it_is_sent(self, place: Place) -> None:
+        frames = place.publisher.outbox.find(PRESENCE, 3)
+        assert frames is not None
+        place.budget = 1.5 * (sum(map(len, frames)) + BUFFER_OVERHEAD_BYTES)
+        place.publisher.publish(PRESENCE, CARD)
+        assert place.requests(PRESENCE, 3, 4) == [Retransmission()]
+
+    def test_what_is_gone_costs_as_well(self, place: Place) -> None:
+        place.budget = 2 * BUFFER_OVERHEAD_BYTES
+        assert place.requests(PRESENCE, 4, 1000) == [RetransmitUnavailable(topic=PRESENCE, first=4, last=5)]
 
 
 def test_nothing_is_asked_of_or_kept_for_who_has_left(place: Place) -> None:

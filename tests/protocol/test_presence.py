@@ -311,11 +311,13 @@ class TestGoodbye:
         assert list(presence.discover([info("a")], 1.0)) == []
         assert any(isinstance(outcome, PeerLinked) for outcome in link(presence, "a", incarnation=2, now=2.0))
 
-    def test_an_address_that_another_peer_uses_is_kept(self) -> None:
+    def test_a_relay_behind_which_another_peer_is_stays_connected(self) -> None:
         presence = member()
-        link(presence, "a")
-        list(presence.hello(info("b", address="memory://a"), [], 0.0))
-        assert list(presence.goodbye("a", 1, "renamed")) == [PeerDeparted(info("a"), "renamed", graceful=True)]
+        for name in ("a", "b"):
+            list(presence.hello(info(name, address="hub@memory://h"), [], 0.0))
+        left = list(presence.goodbye("a", 1, "stopped"))
+        assert DisconnectFrom("hub@memory://h") not in left
+        assert DisconnectFrom("hub@memory://h") in list(presence.goodbye("b", 1, "stopped"))
 
 
 class TestBounds:
@@ -342,4 +344,5 @@ class TestBounds:
         presence = member()
         link(presence, "victim")
         list(presence.join_request("a", 1, "memory://victim", 0.0))
-        assert list(presence.connection_lost("a", 1)) == []
+        ended = [outcome for outcome in presence.connection_lost("a", 1) if isinstance(outcome, DisconnectFrom)]
+        assert [(outcome.address, outcome.name) for outcome in ended] == [("memory://victim", "a")], "its own claim"

@@ -24,13 +24,17 @@ def member(name: str = "me", max_peers: int = 256) -> Presence:
     return Presence(info(name), silence=3.0, broken=0.75, hang=30.0, hello_interval=0.25, max_peers=max_peers)
 
 
-def follow(connected: set[str], outcomes: Iterable[Outcome]) -> None:
+Connections = set[tuple[str, str]]
+"""Of addresses and names."""
+
+
+def follow(connected: Connections, outcomes: Iterable[Outcome]) -> None:
     """Updates the connections as a transport would."""
     for outcome in outcomes:
         if isinstance(outcome, ConnectTo):
-            connected.add(outcome.address)
+            connected.add((outcome.address, outcome.name))
         elif isinstance(outcome, DisconnectFrom):
-            connected.discard(outcome.address)
+            connected.discard((outcome.address, outcome.name))
 
 
 def test_no_more_join_requests_than_allowed_are_connected() -> None:
@@ -41,10 +45,10 @@ def test_no_more_join_requests_than_allowed_are_connected() -> None:
 
 
 def test_a_join_request_of_many_addresses_has_one_connection() -> None:
-    presence, connected = member(), set[str]()
+    presence, connected = member(), Connections()
     for number in range(50):
         follow(connected, presence.join_request("a", number, f"memory://a{number}", 0.0))
-    assert connected == {"memory://a49"}
+    assert connected == {("memory://a49", "a")}
     follow(connected, presence.connection_lost("a", 49))
     assert connected == set()
 
@@ -132,7 +136,7 @@ class AnyEvents(RuleBasedStateMachine):
         self.presence = member(max_peers=3)
         self.now = 0.0
         self.linked: dict[str, PeerInfo] = {}
-        self.connected: set[str] = set()
+        self.connected: Connections = set()
 
     names = st.sampled_from(["a", "b", "c", "d", "e", "me"])
     incarnations = st.integers(1, 3)
@@ -147,9 +151,9 @@ class AnyEvents(RuleBasedStateMachine):
             elif isinstance(outcome, PeerDeparted):
                 self.linked.pop(outcome.peer.name, None)
 
-    @rule(name=names, incarnation=incarnations)
-    def join_request(self, name: str, incarnation: int) -> None:
-        self.follow(self.presence.join_request(name, incarnation, f"memory://{name}", self.now))
+    @rule(name=names, incarnation=incarnations, claimed=st.sampled_from(["", "a", "a-heartbeat", "b"]))
+    def join_request(self, name: str, incarnation: int, claimed: str) -> None:
+        self.follow(self.presence.join_request(name, incarnation, f"memory://{claimed or name}", self.now))
 
     @rule(name=names, incarnation=incarnations, other=names)
     def hello(self, name: str, incarnation: int, other: str) -> None:
@@ -189,7 +193,7 @@ class AnyEvents(RuleBasedStateMachine):
     @invariant()
     def every_member_is_connected(self) -> None:
         for peer in self.presence.members()[1:]:
-            assert {peer.address, peer.heartbeat_address} <= self.connected
+            assert {(peer.address, peer.name), (peer.heartbeat_address, peer.name)} <= self.connected
 
 
 TestAnyEvents = AnyEvents.TestCase

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from protocol.retransmission import MAX_MISSING, MAX_RETRY_INTERVAL, Inbox, MissingRange, Outbox
+from protocol.retransmission import MAX_MISSING, MAX_RETRY_INTERVAL, Baselines, Inbox, MissingRange, Outbox
 
 TOPIC = "queries/"
 PATIENCE = 0.25
@@ -113,6 +113,27 @@ class TestBaseline:
         assert inbox.accept("b", TOPIC, 1, now=0)
         assert inbox.accept("b", "presence/", 1, now=0)
         assert inbox.missing_count() == 0
+
+
+class TestBaselines:
+    def test_an_incarnation_has_what_follows_the_first_hello_to_it(self) -> None:
+        baselines = Baselines()
+        assert baselines.first("b", 1, TOPIC) is None
+        latest = {TOPIC: 5}
+        baselines.greet("b", 1, latest)
+        latest[TOPIC] = 0
+        baselines.greet("b", 1, {TOPIC: 2})
+        assert [baselines.first("b", 1, topic) for topic in (TOPIC, "rounds/")] == [6, 1]
+        assert baselines.first("b", 2, TOPIC) is None
+
+    def test_the_next_incarnation_and_one_that_has_left_begin_anew(self) -> None:
+        baselines = Baselines()
+        baselines.greet("b", 1, {TOPIC: 5})
+        baselines.greet("b", 2, {TOPIC: 7})
+        assert [baselines.first("b", incarnation, TOPIC) for incarnation in (1, 2)] == [None, 8]
+        baselines.forget("b")
+        baselines.forget("nobody")
+        assert baselines.first("b", 2, TOPIC) is None
 
 
 class TestGaps:

@@ -49,7 +49,7 @@ def test_all_is_well(clinic: Clinic) -> None:
     assert "✗" not in said
     assert f"this is a1, {clinic.mine.fingerprint}" in said
     assert "a2  up, and heard" in said
-    for what in ("versions", "devices", "data", "disk", "fingerprints"):
+    for what in ("versions", "devices", "data", "descriptors", "disk", "fingerprints"):
         assert f"✓ {what}" in said
     assert not (clinic.folder / "runs").exists(), "looking leaves nothing behind"
 
@@ -97,6 +97,17 @@ def test_what_is_wrong_here_is_the_operators_and_told_at_once(clinic: Clinic, mo
     )
     assert device.given == "'cuda:99'"
     assert "free disk" in disk.expected
+
+
+def test_few_descriptors_are_named_with_how_many_it_takes(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "allowed_descriptors", lambda: 22)
+    assert "descriptors  22 a process, 17 of them for connections" in clinic.look()
+    monkeypatch.setattr(doctor, "allowed_descriptors", lambda: 20)
+    with pytest.raises(ConfigError) as raised:
+        clinic.look()
+    (problem,) = raised.value.problems
+    assert (problem.expected, problem.given) == ("at least 21 a process for 2 clients", "20")
+    assert "ulimit -Hn" in problem.hint
 
 
 def test_a_key_that_others_may_read_is_refused(clinic: Clinic) -> None:

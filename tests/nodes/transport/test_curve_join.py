@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from nodes.transport.zmq import ZmqTransport
+from protocol.security.budget import Cost
 from protocol.security.keys import Keyring, PrivateKeys
 
 PATIENCE = 20.0
@@ -21,9 +22,12 @@ class Greeter:
         self.bus = ZmqTransport(keys=Keyring.of(keys, [each.public for each in KEYS]))
         self.heard: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
 
-    def received(self, frames: Sequence[Any]) -> None:
+    def received(self, frames: Sequence[Any], origin: str = "") -> None:
         if not self.heard.done():
             self.heard.set_result([bytes(frame) for frame in frames])
+
+    def charge(self, payer: str, cost: Cost, amount: float = 1.0) -> bool:
+        return True
 
     def subscribed(self, topic: bytes, present: bool) -> None:
         if topic.startswith(b"join/") and present:

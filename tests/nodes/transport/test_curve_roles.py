@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from nodes.transport.zmq import ZmqTransport
+from protocol.security.budget import Cost
 from protocol.security.keys import Keyring, KeyRole, PrivateKeys
 
 ANNA = PrivateKeys.make("anna")
@@ -26,6 +27,9 @@ class Ear:
     def received(self, frames: Sequence[Any], origin: str = "") -> None:
         """Nothing is said."""
 
+    def charge(self, payer: str, cost: Cost, amount: float = 1.0) -> bool:
+        return True
+
     def subscribed(self, topic: bytes, present: bool) -> None:
         self.noticed |= {topic.decode()} if present else set()
         self._look()
@@ -41,7 +45,11 @@ class Ear:
 
 @pytest.mark.parametrize(
     ("role", "refused"),
-    [("monitor", {"queries/", "rounds/", "exchange/"}), ("guest", {"queries/", "rounds/", "exchange/"}), ("client", set())],
+    [
+        ("monitor", {"queries/", "rounds/", "exchange/"}),
+        ("guest", {"queries/", "rounds/", "exchange/"}),
+        ("client", set()),
+    ],
 )  # fmt: skip
 async def test_queries_rounds_and_exchanges_are_for_clients(role: KeyRole, refused: set[str]) -> None:
     mona, ear = PrivateKeys.make("mona", role), Ear()

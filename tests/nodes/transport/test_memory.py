@@ -10,6 +10,7 @@ import pytest
 
 from nodes.errors import NodeError
 from nodes.transport.memory import Faults, MemoryNetwork, MemoryTransport
+from protocol.security.budget import Cost
 
 Play = Callable[[Any], Any]
 
@@ -21,8 +22,11 @@ class Ear:
         self.heard: list[list[bytes]] = []
         self.noticed: list[tuple[bytes, bool]] = []
 
-    def received(self, frames: Sequence[Any]) -> None:
+    def received(self, frames: Sequence[Any], origin: str = "") -> None:
         self.heard.append([bytes(frame) for frame in frames])
+
+    def charge(self, payer: str, cost: Cost, amount: float = 1.0) -> bool:
+        return True
 
     def subscribed(self, topic: bytes, present: bool) -> None:
         self.noticed.append((topic, present))

@@ -26,7 +26,7 @@ from nodes.queries.responder import QueryResponder
 from nodes.spec import NodeSpec
 from nodes.transport.backlog import Backlog
 from nodes.transport.memory import MemoryNetwork
-from nodes.transport.relay import Relay, _forward
+from nodes.transport.relay import Gate, Relay, _forward
 from nodes.transport.zmq import ZmqTransport
 from protocol import topics
 from protocol.messages import Message
@@ -173,7 +173,7 @@ class Watched(Backlog):
         super().__init__()
         self.full, self.most, self.filled = full, 0, threading.Event()
 
-    def bytes(self) -> int:
+    def bytes(self, topic: str | None = None) -> int:
         now = super().bytes()
         self.most = max(self.most, now)
         if now > self.full:
@@ -185,7 +185,7 @@ def test_only_so_many_bytes_wait_for_who_reads_nothing_and_nothing_is_lost_for_t
     full, count, frame = 4 << 20, 48, bytes(1 << 20)
     backlog, context = Watched(full), zmq.Context()
     inward, outward = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
-    relay = threading.Thread(target=_forward, args=(inward, outward, backlog, full), daemon=True)
+    relay = threading.Thread(target=_forward, args=(inward, outward, backlog, full, Gate(keyed=False)), daemon=True)
     with context.socket(zmq.XPUB) as speaker, context.socket(zmq.SUB) as deaf, context.socket(zmq.SUB) as other:
         speaker.linger, other.rcvtimeo, deaf.rcvhwm = 0, int(1000 * PATIENCE), 1
         speaker.connect(f"tcp://127.0.0.1:{inward.bind_to_random_port('tcp://127.0.0.1')}")

@@ -21,6 +21,7 @@ from nodes.spec import NodeSpec
 from nodes.transport.zmq import BATCH, ZmqTransport
 from protocol.limits import Limits
 from protocol.messages import Message
+from protocol.security.budget import Cost
 
 PATIENCE = 20.0
 
@@ -33,9 +34,12 @@ class Ear:
         self.noticed: list[tuple[bytes, bool]] = []
         self._changed = asyncio.Event()
 
-    def received(self, frames: Sequence[Any]) -> None:
+    def received(self, frames: Sequence[Any], origin: str = "") -> None:
         self.heard.append([bytes(frame) for frame in frames])
         self._changed.set()
+
+    def charge(self, payer: str, cost: Cost, amount: float = 1.0) -> bool:
+        return True
 
     def subscribed(self, topic: bytes, present: bool) -> None:
         self.noticed.append((topic, present))

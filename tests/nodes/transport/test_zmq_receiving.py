@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import zmq
 
+from nodes.transport.links import Links
 from nodes.transport.zmq import BATCH, ZmqTransport
 
 FIRST, SECOND = "tcp://127.0.0.1:7001", "tcp://127.0.0.1:7003"
@@ -49,7 +50,7 @@ async def subscriber() -> AsyncIterator[tuple[ZmqTransport, Subscriber, list[byt
     """A transport that reads from a stand-in, and what it hands on."""
     transport, stand_in, heard = ZmqTransport(), Subscriber(), list[bytes]()
 
-    def received(frames: Any) -> None:
+    def received(frames: Any, origin: str = "") -> None:
         heard.append(bytes(frames[0]))
         transport.disconnect(FIRST)
         transport.connect(FIRST)
@@ -57,6 +58,8 @@ async def subscriber() -> AsyncIterator[tuple[ZmqTransport, Subscriber, list[byt
     real, transport._in = transport._in, stand_in  # type: ignore[assignment]
     transport._listener = SimpleNamespace(received=received)  # type: ignore[assignment]
     transport._loop = asyncio.get_running_loop()
+    transport._links = Links(stand_in, None, lambda: transport._soon(transport._hear))  # type: ignore[arg-type]
+    transport._links.start(transport._loop)
     yield transport, stand_in, heard
     transport._loop, transport._in = None, real
     transport._release()
