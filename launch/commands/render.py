@@ -68,12 +68,12 @@ def kubernetes(
     from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for it
 
     loaded = load_config(config, overrides or ())
-    from launch.render.deployment import plan_deployment  # noqa: PLC0415 - nor a mistake in the file for these
+    from launch.render.deployment import label, plan_deployment  # noqa: PLC0415 - nor a mistake in the file for these
     from launch.render.kubernetes import KubernetesOptions, render_kubernetes  # noqa: PLC0415
     from launch.run.devices import DeviceInventory  # noqa: PLC0415
 
     wanted = _wants_gpu(loaded) if gpus is None else gpus
-    tag = image or f"fednet-{loaded.cluster.slug}:latest"
+    tag = image or f"{label(loaded.cluster.slug)}:latest"
     options = KubernetesOptions(tag, wanted, memory, dict(map(_claim, data or ())))
     plan = plan_deployment(loaded, _folder(loaded, to), DeviceInventory(wanted, 1), shared=False)
     path = render_kubernetes(plan, options)

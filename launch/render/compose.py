@@ -55,7 +55,7 @@ def compose_file(deployment: Deployment, private: Mapping[str, Path]) -> dict[st
     secrets = {f"{name}-key": {"file": str(path.absolute())} for name, path in private.items()}
     configs = {f"{name}-public": {"file": f"./public/{name}{PUBLIC}"} for name in private}
     return {
-        "name": f"fednet-{deployment.loaded.cluster.slug}",
+        "name": deployment.label,
         "services": {node.name: _service(deployment, node) for node in deployment.nodes},
         "secrets": secrets,
         "configs": {"cluster": {"file": "./cluster.yaml"}, **configs},
@@ -67,7 +67,7 @@ def _service(deployment: Deployment, node: RenderedNode) -> dict[str, Any]:
     restarts = deployment.loaded.cluster.engine.restarts
     gpu = node.spec.device.partition(":")[2]
     service: dict[str, Any] = {
-        "image": f"fednet-{deployment.loaded.cluster.slug}",
+        "image": deployment.label,
         "build": f"./{CONTEXT}",
         "command": list(node.command(hosts, "cuda:0" if gpu else "cpu")),
         "user": f"{os.getuid()}:{os.getgid()}",

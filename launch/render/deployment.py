@@ -7,6 +7,7 @@ submission; nothing is bound beyond loopback without them. Knows no format of an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +32,15 @@ RUNS: Final = "/runs"
 MARK: Final = "image/Dockerfile"
 """The file by which a folder of rendered files is known."""
 
+_LONGEST = 40
+"""Characters of a run's name for engines: 63 are allowed in DNS, of a pod with its index."""
 _SEEDS = 2
 """How many peers a node joins through: one suffices, the second is for the case that the first has died."""
+
+
+def label(slug: str) -> str:
+    """A run's name for engines: a label of DNS that begins with a letter (RFC 1035), and as well a name of an image."""
+    return re.sub(r"[_-]+", "-", f"fednet-{slug}")[:_LONGEST].rstrip("-")
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,11 @@ class Deployment:
     folder: Path
     clients: tuple[RenderedNode, ...]
     driver: RenderedNode
+
+    @property
+    def label(self) -> str:
+        """The run's name for engines."""
+        return label(self.loaded.cluster.slug)
 
     @property
     def nodes(self) -> tuple[RenderedNode, ...]:

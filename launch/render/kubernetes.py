@@ -34,8 +34,6 @@ SECRETS_FILE: Final = "secrets.yaml"
 
 _LABEL = "app.kubernetes.io/instance"
 _OWN_KEY, _PUBLIC, _START = "/secret/own.key", "/public", "/start"
-_LONGEST = 40
-"""Characters of a run's name in names of objects: 63 are allowed, of a pod with its index."""
 _FINAL = (EXIT_CONFIG_ERROR, EXIT_METHOD_ERROR, EXIT_DISK_FULL, EXIT_MODELS_DIFFER)
 """Exit codes of errors that come again however often a node is started."""
 
@@ -77,11 +75,6 @@ _HEAD = """\
 """
 
 
-def object_name(slug: str) -> str:
-    """The name of the run's objects: a DNS label that begins with a letter (RFC 1035)."""
-    return f"fednet-{slug.replace('_', '-')}"[:_LONGEST].rstrip("-")
-
-
 def secrets(deployment: Deployment, private: Mapping[str, str]) -> list[dict[str, Any]]:
     """The private keys: those of the clients by their index, of which a pod gets its own, and the driver's.
 
@@ -89,7 +82,7 @@ def secrets(deployment: Deployment, private: Mapping[str, str]) -> list[dict[str
         deployment: the run.
         private: everybody's private file, by name.
     """
-    name = object_name(deployment.loaded.cluster.slug)
+    name = deployment.label
     of_clients = {f"{index}.key": private[node.name] for index, node in enumerate(deployment.clients)}
     return [
         {**_head("v1", "Secret", f"{name}-keys", name), "type": "Opaque", "stringData": of_clients},
@@ -103,7 +96,7 @@ def secrets(deployment: Deployment, private: Mapping[str, str]) -> list[dict[str
 
 def manifests(deployment: Deployment, options: KubernetesOptions) -> list[dict[str, Any]]:
     """Everything but the secrets; the keys have been made."""
-    name = object_name(deployment.loaded.cluster.slug)
+    name = deployment.label
     hosts = {node.name: f"{name}-{index}.{name}" for index, node in enumerate(deployment.clients)}
     hosts[DRIVER] = f"{name}-driver.{name}"
     device = "cuda:0" if options.gpus else "cpu"
@@ -258,7 +251,7 @@ _EVICTIONS = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget
 
 def _final_errors() -> dict[str, Any]:
     """Errors that would come again are a client's last."""
-    codes = {"containerName": "node", "operator": "In", "values": list(_FINAL)}
+    codes = {"containerName": "node", "operator": "In", "values": sorted(_FINAL)}
     return {"action": "FailIndex", "onExitCodes": codes}
 
 

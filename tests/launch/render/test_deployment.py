@@ -12,7 +12,7 @@ import yaml
 
 from launch.config.schema import load_config
 from launch.errors import ConfigError
-from launch.render.deployment import plan_deployment, write_files
+from launch.render.deployment import label, plan_deployment, write_files
 from launch.run import keys
 from launch.run.devices import DeviceInventory
 
@@ -83,3 +83,17 @@ def test_a_private_file_is_its_owner_s_whatever_was_there_before(tmp_path: Path)
     (tmp_path / "secrets.yaml").touch(0o644)
     write_files(tmp_path, {"secrets.yaml": "x"}, private=True)
     assert stat.S_IMODE((tmp_path / "secrets.yaml").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("slug", "expected"),
+    [
+        ("a_b", "fednet-a-b"),
+        ("a__b-", "fednet-a-b"),
+        ("2nd", "fednet-2nd"),
+        ("x" * 32 + "_" * 32, "fednet-" + "x" * 32),
+    ],
+)
+def test_a_run_s_name_for_engines_is_a_label_of_dns(slug: str, expected: str) -> None:
+    assert label(slug) == expected
+    assert len(expected) <= 40

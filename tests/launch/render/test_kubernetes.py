@@ -13,7 +13,7 @@ import yaml
 from launch.config.schema import load_config
 from launch.errors import ConfigError
 from launch.render.deployment import plan_deployment
-from launch.render.kubernetes import KubernetesOptions, object_name, render_kubernetes
+from launch.render.kubernetes import KubernetesOptions, render_kubernetes
 from launch.run.devices import DeviceInventory
 
 VERSIONS = ("1.33", "1.37")
@@ -115,9 +115,3 @@ def test_data_come_from_claims_which_must_cover_every_root(tmp_path: Path) -> No
         assert {"name": "data-0", "mountPath": "/data", "readOnly": True} in spec["containers"][0]["volumeMounts"]
     with pytest.raises(ConfigError, match=r"data of a1: expected /data/mnist in a claim\. Roots are paths in the pods"):
         rendered(tmp_path / "b", *sets, data={Path("/dat"): "pictures"}, example="score-inference")
-
-
-def test_names_of_objects_are_labels_of_dns() -> None:
-    assert object_name("a_b") == "fednet-a-b"
-    longest = object_name("x" * 32 + "_" * 32)
-    assert (len(longest) <= 40, longest[-1]) == (True, "x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -47,3 +48,14 @@ def test_what_goes_on_leads_a_session_and_writes_into_the_folder(tmp_path: Path)
 @pytest.mark.parametrize(("code", "expected"), [("sys.exit(2)", 2), ("os.kill(os.getpid(), 9)", 137), ("", 0)])
 def test_who_has_no_folder_gives_its_code_to_the_command(tmp_path: Path, code: str, expected: int) -> None:
     assert run(tmp_path, code).returncode == expected
+
+
+def test_who_is_interrupted_while_it_waits_ends_the_other(tmp_path: Path) -> None:
+    code = START + "sys.stdout.flush()\nimport signal\nsignal.pause()\n"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == ["before\n", "still on the terminal\n"]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)  # returns once both have closed their output
+    assert process.returncode != 0
