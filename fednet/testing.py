@@ -102,7 +102,7 @@ def _check_scores(rule: Rule, settings: RuleSettings) -> None:
     assert rule.scores is not None  # noqa: S101
     order, turned = list(range(AGENTS)), [3, 0, 4, 2, 1]
     made, permuted = rule.scores.make(settings, _held(order)), rule.scores.make(settings, _held(turned))
-    total = made.power
+    total = made.power(torch.zeros(AGENTS, dtype=torch.bool))
     _check_purity(rule, made)
 
     combined, seen, _ = _Walk(made, order).run(common=0.7)

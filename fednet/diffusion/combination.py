@@ -8,7 +8,7 @@ process or over a network, and replays bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -95,6 +95,7 @@ class RuleState:
             rules that need nothing drawn again.
         begun: whether a step has been taken.
         last: the last step dx and the scores where it began, for a rule that follows densities symmetrically.
+        log_w: (n,) float64, log weights of samples that are particles; zero under rules without weights.
     """
 
     log_p: Tensor
@@ -102,11 +103,13 @@ class RuleState:
     survival: Tensor
     begun: bool = False
     last: tuple[Tensor, Tensor] | None = None
+    log_w: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
 
     @staticmethod
     def fresh(agents: int, count: int) -> RuleState:
         """The initial state, with equal log densities."""
-        return RuleState(torch.zeros(agents, count), torch.zeros(agents, dtype=torch.bool), torch.ones(count))
+        log_p, lost = torch.zeros(agents, count), torch.zeros(agents, dtype=torch.bool)
+        return RuleState(log_p, lost, torch.ones(count), log_w=torch.zeros(count, dtype=torch.float64))
 
     def at(self, log_p: Tensor) -> RuleState:
         """The same state with other log densities."""
@@ -156,8 +159,12 @@ class CombinationRule:
         admit: (state, answers) -> the state once it is known who answers, before `combine`.
         symmetric: whether log densities are followed by the symmetric product (`fednet.diffusion.density`), which
             always needs divergences: for rules whose score depends on a step's noise.
-        power: sum of the weights, B: the rule samples a density like p^B where all agents have the density p; 1 but for
-            products. Its noise has the variance std^2 / B: at t = 1, and in the denoising step.
+        power: lost agents, bool (agents,) -> sum of the weights, B: the rule samples p^B where all agents have the
+            density p; 1 but for products. Its noise has the variance std^2 / B: at t = 1, and in the denoising step.
+        begin: (state, answers, x, std) -> the state at t = 1 under an SDE that `remembers`; None for that of rules that
+            follow densities (`fednet.diffusion.density.initial_log_density`), or as it is.
+        resample: (state, random, whether it is the end) -> where each sample comes from, int64 (n,), and the state
+            then; or None for as they are. Rules with it weigh samples as particles, and need a sampler with noise.
     """
 
     init: Callable[[int], RuleState]
@@ -166,7 +173,9 @@ class CombinationRule:
     follows_density: bool
     admit: Callable[[RuleState, ScoreAnswers], RuleState] = lambda state, _: state
     symmetric: bool = False
-    power: float = 1.0
+    power: Callable[[Tensor], float] = lambda _: 1.0
+    begin: Callable[[RuleState, ScoreAnswers, Tensor, float], RuleState] | None = None
+    resample: Callable[[RuleState, torch.Generator, bool], tuple[Tensor, RuleState] | None] | None = None
 
     def needs_divergence(self, move: SolverStep) -> bool:
         """Whether the agents must be asked for divergences at a step."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class _Settings(BaseModel):
+    """Settings of a sampler; `noisy` says whether its steps add noise."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    noisy: ClassVar[bool] = False
 
 
 class ODE(_Settings):
@@ -31,10 +35,19 @@ class ODE(_Settings):
 
 
 class EulerMaruyama(_Settings):
-    """The reverse SDE in `steps` equal steps in t (Euler-Maruyama)."""
+    """The reverse SDE in `steps` equal steps in t (Euler-Maruyama).
 
+    Attributes:
+        steps: number of steps.
+        noise: quadratic variation of the noise in units of g^2. All values have the same marginals where the score is
+            that of a density; more noise mixes the particles of a product, and costs divergences under rules that
+            follow densities.
+    """
+
+    noisy: ClassVar[bool] = True
     kind: Literal["euler-maruyama"] = "euler-maruyama"
     steps: int = Field(default=200, ge=1)
+    noise: float = Field(default=1.0, gt=0.0, le=100.0)
 
 
 class PredictorCorrector(_Settings):
@@ -46,6 +59,7 @@ class PredictorCorrector(_Settings):
         snr: size of a Langevin step, eps = 2 (snr std(t))^2.
     """
 
+    noisy: ClassVar[bool] = True
     kind: Literal["predictor-corrector"] = "predictor-corrector"
     steps: int = Field(default=100, ge=1)
     corrections: int = Field(default=1, ge=1)

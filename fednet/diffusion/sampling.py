@@ -16,10 +16,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fednet.diffusion.combination import CombinationRule, ScoreFunction, SolverStep
+from fednet.diffusion.combination import CombinationRule, RuleState, ScoreAnswers, ScoreFunction, SolverStep
 from fednet.diffusion.density import initial_log_density
 from fednet.diffusion.few_steps import few_steps
-from fednet.diffusion.sampler_config import ODE, DPMSolver, Heun, PredictorCorrector, SamplerConfig
+from fednet.diffusion.sampler_config import ODE, DPMSolver, EulerMaruyama, Heun, PredictorCorrector, SamplerConfig
 from fednet.diffusion.sde import SDE
 from fednet.diffusion.trajectory import SampledTrajectory, Trajectory, flow_step
 from fednet.errors import SolverError
@@ -54,25 +54,36 @@ def sample(
         lost: bool (agents,), agents that rules which follow densities leave out from the start.
 
     Raises:
-        SolverError: an adaptive solver does not come to an end.
+        SolverError: an adaptive solver does not come to an end, or a rule that resamples is given one without noise.
     """
     start, evaluations = rule.init(len(latent)), 0
     if lost is not None:
         start = replace(start, lost=lost)
-    if rule.follows_density and sde.remembers:
+    latent = latent / math.sqrt(rule.power(start.lost))
+    begin = rule.begin or (_initial_densities if rule.follows_density else None)
+    if begin is not None and sde.remembers:
         answers, std = query(latent, 1.0), float(sde.marginal(torch.ones((), dtype=torch.float64))[1])
-        start, evaluations = rule.admit(start.at(initial_log_density(answers, std)), answers), 1
+        start, evaluations = rule.admit(begin(start, answers, latent, std), answers), 1
     trajectory = Trajectory(query, rule, latent, start, evaluations)
+    if rule.resample is not None and not config.noisy:
+        raise SolverError(f"the rule resamples, and {config.kind} adds no noise: use one of {_NOISY}")
     if isinstance(config, ODE):
         return _probability_flow(trajectory, sde, config)
     if isinstance(config, DPMSolver | Heun):
         return few_steps(trajectory, sde, config)
     corrections = config.corrections if isinstance(config, PredictorCorrector) else 0
+    level = config.noise if isinstance(config, EulerMaruyama) else 1.0
     for t, span in _times(sde, config.steps):
-        trajectory.step(sde, reverse_step(sde, trajectory.x, t, span, random))
+        trajectory.step(sde, reverse_step(sde, trajectory.x, t, span, random, level=level))
+        trajectory.resample(random)
         for _ in range(corrections):
             trajectory.step(sde, langevin_step(sde, trajectory.x, t - span, config.snr, random))  # type: ignore[union-attr]
+    trajectory.resample(random, final=True)
     return trajectory.denoised(sde, reverse_step(sde, trajectory.x, sde.eps, sde.eps))
+
+
+def _initial_densities(state: RuleState, answers: ScoreAnswers, _: Tensor, std: float) -> RuleState:
+    return state.at(initial_log_density(answers, std))
 
 
 def _probability_flow(trajectory: Trajectory, sde: SDE, config: ODE) -> SampledTrajectory:
@@ -105,15 +116,19 @@ def _probability_flow(trajectory: Trajectory, sde: SDE, config: ODE) -> SampledT
     return trajectory.denoised(sde, flow_step(sde, trajectory.x, sde.eps))
 
 
+_NOISY = "euler-maruyama, predictor-corrector"
 _REMEDY = "the scores are not smooth there: allow larger errors (rtol, atol), or take a method with fixed steps"
 
 
-def reverse_step(sde: SDE, x: Tensor, t: float, span: float, random: torch.Generator | None = None) -> SolverStep:
-    """A step of the reverse SDE at (x, t): q = g^2; without a generator, without its noise."""
+def reverse_step(
+    sde: SDE, x: Tensor, t: float, span: float, random: torch.Generator | None = None, *, level: float = 1.0
+) -> SolverStep:
+    """A step of the reverse SDE at (x, t): q = level g^2; without a generator, without its noise."""
     at = torch.tensor(t, dtype=torch.float64)
     g = float(sde.diffusion(at))
-    noise = None if random is None else g * math.sqrt(span) * _normal(x, random)
-    return SolverStep(t, span, float(sde.drift_rate(at)) * x, g * g, g * g, noise)
+    q = level * g * g
+    noise = None if random is None else math.sqrt(level) * g * math.sqrt(span) * _normal(x, random)
+    return SolverStep(t, span, float(sde.drift_rate(at)) * x, g * g, q, noise)
 
 
 def langevin_step(sde: SDE, x: Tensor, t: float, snr: float, random: torch.Generator) -> SolverStep:

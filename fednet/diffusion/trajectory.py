@@ -89,11 +89,21 @@ class Trajectory:
         self.state = replace(self.rule.advance(here.state, here.answers, move, dx), begun=True)
         self.x = self.x + dx
 
+    def resample(self, random: torch.Generator, *, final: bool = False) -> None:
+        """Has the rule resample its particles, if it has some."""
+        found = None if self.rule.resample is None else self.rule.resample(self.state, random, final)
+        if found is not None:
+            origin, self.state = found
+            self.x = self.x[origin]
+
     def denoised(self, sde: SDE, move: SolverStep) -> SampledTrajectory:
-        """E[x_0 | x_t] = (x + std^2 s) / alpha, with the score as the rule combines it for `move`."""
+        """E[x_0 | x_t] = (x + std^2 / B s) / alpha, with the score as the rule combines it for `move`.
+
+        B is the rule's `power`: a product of densities with noise of variance std^2 has noise of variance std^2 / B.
+        """
         here = self.evaluate(sde, self.x, move)
         alpha, std = sde.marginal(torch.tensor(move.t, dtype=torch.float64))
-        x = (self.x + float(std) ** 2 * here.score) / float(alpha)
+        x = (self.x + float(std) ** 2 / self.rule.power(here.state.lost) * here.score) / float(alpha)
         return SampledTrajectory(x, here.state, self.evaluations)
 
 

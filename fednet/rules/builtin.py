@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from fednet.federated.config import Krum, Mean, Median, TrimmedMean
+from fednet.methods.score_inference.rule_settings import GeometricMean, Tempered
 from fednet.plugins import lazily
 from fednet.rules.contract import Rule, ScoreRule, UpdateRule
 
 _SCORES: Final = "fednet.methods.score_inference.rules"
+_PRODUCT: Final = lazily("fednet.methods.score_inference.products:product")
 _UPDATES: Final = "fednet.federated.update_rules"
 
 MEAN = Rule(
@@ -38,6 +40,16 @@ CONSENSUS = Rule(
     "consensus",
     "what all sites find equally likely (Skreta et al. 2024)",
     scores=ScoreRule(lazily(f"{_SCORES}:consensus")),
+)
+PRODUCT = Rule(
+    "product",
+    "the product of the sites' densities, AND (Feynman-Kac correctors, Skreta et al. 2025)",
+    scores=ScoreRule(_PRODUCT, Tempered, resamples=True),
+)
+GEOMETRIC_MEAN = Rule(
+    "geometric-mean",
+    "the geometric mean of the sites' densities, to a power (annealing; Skreta et al. 2025)",
+    scores=ScoreRule(_PRODUCT, GeometricMean, resamples=True),
 )
 TRIMMED_MEAN = Rule(
     "trimmed-mean",

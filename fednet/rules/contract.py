@@ -41,11 +41,14 @@ class ScoreRule:
             state, see `fednet.diffusion.combination.CombinationRule`.
         settings: the model of its settings.
         needs_labels: whether it is for conditional models only.
+        resamples: whether it weighs the samples of a batch as particles: then it needs a sampler with noise, and has
+            no place in a schedule.
     """
 
     make: Callable[[Any, LabelCounts], CombinationRule]
     settings: type[RuleSettings] = RuleSettings
     needs_labels: bool = False
+    resamples: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from fednet.api import Ask, Network, NullProgress, Participant, Progress, RoundRecord, SiteContext
-from fednet.diffusion.sampler_config import ODE, EulerMaruyama, PredictorCorrector, SamplerConfig
+from fednet.diffusion.sampler_config import ODE, DPMSolver, EulerMaruyama, Heun, PredictorCorrector, SamplerConfig
 from fednet.federated.config import Adam, Federation, Krum, Median, Momentum, TrimmedMean
 from fednet.federated.local_network import local_ask, local_network
 from fednet.methods.novelty import services
@@ -57,6 +57,8 @@ TINY = ScoreInferenceConfig.model_validate(
 SAMPLERS: dict[str, SamplerConfig] = {
     "dopri5": ODE(rtol=0.1, atol=0.1),
     "euler-maruyama": EulerMaruyama(steps=3),
+    "dpm-solver++": DPMSolver(steps=3),
+    "heun": Heun(steps=2),
     "predictor-corrector": PredictorCorrector(steps=2),
 }
 SCHEDULE = (
@@ -66,6 +68,12 @@ SCHEDULE = (
 )
 ARMS: dict[str, str | tuple[RulePhase, ...]] = {name: name for name in registry.names("scores")}
 ARMS["schedule"] = SCHEDULE
+CASES = [
+    (arm, sampler)
+    for arm, rule in ARMS.items()
+    for sampler, config in SAMPLERS.items()
+    if not ArmConfig(rule=rule).refused_by(config)
+]
 
 
 @dataclass(frozen=True)
@@ -165,8 +173,7 @@ async def _cluster(
         raise
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize(("arm", "sampler"), CASES)
 def test_the_same_samples_come_over_the_bus(asked: Asked, arm: str, sampler: str) -> None:
     here = asked.draw(asked.local, ARMS[arm], SAMPLERS[sampler])
     there = asked.draw(asked.over_bus, ARMS[arm], SAMPLERS[sampler])
@@ -179,8 +186,9 @@ def test_the_same_samples_come_over_the_bus(asked: Asked, arm: str, sampler: str
 
 
 def test_the_arms_differ_so_that_their_equality_says_something(asked: Asked) -> None:
-    drawn = [asked.draw(asked.over_bus, rule, SAMPLERS["euler-maruyama"]).images for rule in ARMS.values()]
-    assert len({tuple(images.flatten().tolist()) for images in drawn}) == len(ARMS)
+    arms = {arm: rule for arm, rule in ARMS.items() if arm != "geometric-mean"}  # of one particle a label: the mean
+    drawn = [asked.draw(asked.over_bus, rule, SAMPLERS["euler-maruyama"]).images for rule in arms.values()]
+    assert len({tuple(images.flatten().tolist()) for images in drawn}) == len(arms)
     assert all(float(images.std()) > 0.1 for images in drawn)
 
 

@@ -63,9 +63,18 @@ class ArmConfig(ConfigSection):
     def _schedule_covers_time(self) -> ArmConfig:
         if isinstance(self.rule, tuple):
             starts = [phase.below for phase in self.rule]
+            if any(score_rule(phase.rule).resamples for phase in self.rule):
+                raise ValueError("a rule whose samples are particles follows one target from t = 1: no schedule of it")
             if not starts or starts[0] != 1.0 or any(a <= b for a, b in pairwise(starts)):
                 raise ValueError(f"a schedule starts with `below: 1` and falls from phase to phase, not {starts}")
         return self
+
+    def refused_by(self, sampler: SamplerConfig) -> str:
+        """Why a sampler cannot draw the arm; empty if it can."""
+        if sampler.noisy or not any(score_rule(phase.rule).resamples for phase in self.phases()):
+            return ""
+        kind = self.phases()[0].rule.kind
+        return f"rule {kind} resamples, and {sampler.kind} adds no noise: use euler-maruyama or predictor-corrector"
 
     @property
     def needs_labels(self) -> bool:
@@ -130,6 +139,13 @@ class ScoreInferenceConfig(ImageConfig):
     )
     evaluate: EvaluateConfig = EvaluateConfig()
     report: RealPicturesConfig = RealPicturesConfig()
+
+    @model_validator(mode="after")
+    def _samplers_fit_rules(self) -> ScoreInferenceConfig:
+        for name, arm in self.arms.items():
+            if refusal := arm.refused_by(self.sampler_of(name)):
+                raise ValueError(f"arms.{name}: {refusal}")
+        return self
 
     def sampler_of(self, arm: str) -> SamplerConfig:
         """The sampler that an arm uses."""

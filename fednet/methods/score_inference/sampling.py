@@ -73,12 +73,15 @@ def sample(network: Network, request: ScoreSampleRequest, progress: Progress) ->
     capabilities = read_score_capabilities(network.capabilities)
     first = next(iter(capabilities.values()))
     arm = ArmConfig(rule=request.rule, guidance=request.guidance)
+    sampler = _SAMPLER.validate_python({"kind": request.sampler})
     if not first.conditional and (request.labels is not None or arm.needs_labels):
         raise MethodError("the sites' models are unconditional: ask without labels, guidance and rules for labels")
+    if refusal := arm.refused_by(sampler):
+        raise MethodError(refusal)
     size = {"per_label": request.count, "labels": request.labels} if first.conditional else {"total": request.count}
     samples = sample_arm(
         arm,
-        _SAMPLER.validate_python({"kind": request.sampler}),
+        sampler,
         SamplesConfig.model_validate(size),
         name=request.rule.kind,
         ask=network.ask,

@@ -54,6 +54,8 @@ def test_every_rule_draws_with_every_sampler_and_replays(
 ) -> None:
     made = federation(small_config(model={"conditional": True}))
     for rule in registry.names("scores"):
+        if ArmConfig(rule=rule).refused_by(sampler):
+            continue
         one, two = (drawn(made, rule, sampler) for _ in range(2))
         assert one.images.shape == (6, 1, 4, 4)
         assert float(one.images.abs().max()) <= 1
@@ -72,7 +74,7 @@ def test_a_single_agent_is_its_own_federation_under_every_rule(
 ) -> None:
     made = federation(small_config(model={"conditional": True}), count=1)
     plain = drawn(made)
-    for rule in registry.names("scores"):
+    for rule in set(registry.names("scores")) - {"geometric-mean", "product"}:  # particles are resampled
         torch.testing.assert_close(drawn(made, rule).images, plain.images, atol=1e-5, rtol=0)
 
 
