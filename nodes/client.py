@@ -25,6 +25,7 @@ from nodes.progress import progress_publisher
 from nodes.queries.responder import QueryResponder
 from nodes.rounds.service import RoundService
 from nodes.spec import NodeSpec
+from nodes.trail import Trail, TrailedParticipant, trail_file
 from nodes.transport.zmq import ZmqTransport
 
 log = logging.getLogger(__name__)
@@ -58,9 +59,12 @@ async def run_client(
     )
     directory = PeerDirectory(node, tuple(name for name in spec.expected if name != spec.name))
     assert spec.config is not None  # noqa: S101 - a client is never planned without
-    round_service = RoundService(node, compute, reducer, blobs, _closed_rounds(spec), floor=floor_of(spec.config))
+    closed = _closed_rounds(spec)
+    round_service = RoundService(node, compute, reducer, blobs, closed, floor=floor_of(spec.config))
     exchange_peer = ExchangePeer(node, compute)
-    for capability in (query_responder, capability_publisher, directory, blobs, round_service, exchange_peer):
+    trail = Trail(trail_file(spec.folder, spec.name), spec.name, spec.keys, closed)
+    query_responder.on_refusal = trail.refused
+    for capability in (trail, query_responder, capability_publisher, directory, blobs, round_service, exchange_peer):
         node.add(capability)
     progress = ThreadProgress(progress_publisher(node))
     method = registry.find(spec.method)
@@ -73,10 +77,11 @@ async def run_client(
                 statements = _Statements(spec.name, capability_publisher, directory)
                 agreeing = _agree(agent, compute, statements, progress)
                 await run_until_stopped(stop, progress, asyncio.ensure_future(agreeing))
+            trail.begin(agent)
             card = await run_until_stopped(stop, progress, compute.run(partial(agent.prepare, progress)))
             query_responder.open(agent, method.questions)
             if isinstance(agent, Participant):
-                await round_service.open(agent)
+                await round_service.open(TrailedParticipant(agent, trail))
             await exchange_peer.open(agent)
             capability_publisher.show(card)
             if work is None:
@@ -94,6 +99,7 @@ async def run_client(
         for thread in (compute, reducer):
             thread.close()
             await thread.ended()
+        trail.end()
 
 
 def _closed_rounds(spec: NodeSpec) -> Path:

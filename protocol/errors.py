@@ -6,6 +6,7 @@
     |   +-- AuthenticationError    they are not from a trusted sender, not current, or not for this node
     +-- EncodingError              a value of this node cannot be encoded: an error of the caller, nothing was sent
     +-- KeyFormatError             a text is not a key, or keys contradict each other: the operator must act
+    +-- TrailError                 a site's trail is broken, or not signed by it: the operator must act
 
 Received bytes raise `WireError` and nothing else: a receiver needs one `except`.
 """
@@ -65,6 +66,10 @@ class EncodingError(ProtocolError):
 
 class KeyFormatError(ProtocolError):
     """A text is not a key, or keys contradict each other."""
+
+
+class TrailError(ProtocolError):
+    """A site's trail is broken, or not signed by it."""
 
 
 def _shown(value: object) -> str:

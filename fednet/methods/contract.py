@@ -150,6 +150,15 @@ class Announcer(Protocol):
         ...
 
 
+@runtime_checkable
+class LedgerKeeper(Protocol):
+    """The part of a site that counts what it has spent or told of its private data, in files."""
+
+    @property
+    def ledgers(self) -> Path:
+        """The folder of its ledgers; those of a site are the files `<site>.json` and `<site>.*.json`."""
+
+
 def _no_check(config: Any, overrides: Mapping[str, Any]) -> None:
     """Nothing to look for before a start."""
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import fednet
-from launch.commands import check, data, examples, fid, init, keys, node, render, runs, sample
+from launch.commands import audit, check, data, examples, fid, init, keys, node, render, runs, sample
 from launch.commands import launch as launch_command
 from launch.commands.methods import RootGroup
 from launch.errors import DEBUG
@@ -39,6 +39,7 @@ for command in (
     node.node,
     check.check,
     check.doctor,
+    audit.audit,
     data.data,
     init.init,
     examples.examples,
