@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from fednet.methods.contract import Method
 from launch.commands.init import blank_files
 
 PAGE = Path(__file__).parents[4] / "docs" / "what-leaves-a-site.md"
+
+CLAIMS = ("cmtii", "fedbagan", "novelty", "private_gan", "score_inference")
+"""The methods whose README says what does not leave a site."""
 
 
 @pytest.fixture(params=registry.names())
@@ -102,3 +106,10 @@ def test_the_page_has_what_leaves_every_site() -> None:
     assert all(f"| {name} | {means} |" in page for name, means in EXPOSURES.items())
     named = {line.removeprefix("## ") for line in page.splitlines() if line.startswith("## ")}
     assert named == {"Every method", *registry.names()}
+
+
+@pytest.mark.parametrize("name", ["README.md", *(f"fednet/methods/{name}/README.md" for name in CLAIMS)])
+def test_what_claims_a_protection_links_to_what_it_is_worth(name: str) -> None:
+    page = PAGE.parents[1] / name
+    (link,) = set(re.findall(r"\[SECURITY\.md\]\(([^)]*)\)", page.read_text()))
+    assert (page.parent / link).resolve() == PAGE.parents[1] / "SECURITY.md"
