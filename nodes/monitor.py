@@ -15,9 +15,10 @@ from nodes.transport.zmq import ZmqTransport
 from protocol.codec import Envelope
 from protocol.messages import Capabilities, Message, ProgressReport
 from protocol.messages.presence import Heartbeat, PeerInfo
+from protocol.messages.progress import QUARANTINE
 from protocol.topics import PRESENCE, PROGRESS
 
-EventKind = Literal["joined", "lost", "left", "ready", "progress", "repair", "clock"]
+EventKind = Literal["joined", "lost", "left", "ready", "progress", "repair", "clock", "quarantine"]
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,10 @@ class RunEvent:
         time: seconds since the epoch.
         node: the node it happened to.
         kind: what happened; `repair`: too much of what this node says is heard here by retransmission only; `clock`:
-            its clock differs from this machine's.
+            its clock differs from this machine's; `quarantine`: it has barred a peer.
         data: for `progress` phase, done, total, values and note; for `lost` and `left` the reason; for `joined`
-            role and address; for `repair` the share, in (0, 1]; for `clock` by how many seconds it is ahead.
+            role and address; for `repair` the share, in (0, 1]; for `clock` by how many seconds it is ahead; for
+            `quarantine` the note, which names the peer, for how long, and why.
     """
 
     time: float
@@ -85,7 +87,10 @@ class Monitor:
             self._say(envelope.sender, "ready")
 
     def _progress(self, envelope: Envelope, progress: ProgressReport) -> None:
-        self._say(envelope.sender, "progress", **progress.model_dump())
+        if progress.phase == QUARANTINE:
+            self._say(envelope.sender, "quarantine", note=progress.note)
+        else:
+            self._say(envelope.sender, "progress", **progress.model_dump())
 
     def _heartbeat(self, envelope: Envelope, _beat: Heartbeat) -> None:
         share = self.node.repair_share(envelope.sender)

@@ -34,8 +34,9 @@ from protocol import codec, topics
 from protocol.codec import Envelope
 from protocol.frames import Buffer
 from protocol.limits import Limits
-from protocol.messages import Message
+from protocol.messages import Message, ProgressReport
 from protocol.messages.presence import Goodbye, PeerInfo
+from protocol.messages.progress import QUARANTINE
 from protocol.messages.retransmission import Retransmission
 from protocol.presence import PeerState, Presence
 from protocol.security.authentication import NullSecurity, Security
@@ -331,6 +332,9 @@ class Node:
         log.warning("%s is %s", name, why)
         if name != self.name:
             self._membership.bar(name, why)
+            if self.run and self.spec.role != "monitor":  # which tells by itself
+                note = f"{name} is {why}"[:200]
+                self.publish(topics.PROGRESS, ProgressReport(phase=QUARANTINE, done=0, total=0, values={}, note=note))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

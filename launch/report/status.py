@@ -138,6 +138,8 @@ class StatusBoard:
             case "repair":
                 share = float(data.get("share", 0.0))
                 self.notices.append(f"{share:.0%} of what {row.name} says is heard by retransmission only")
+            case "quarantine":
+                self.notices.append(f"{row.name}: {data.get('note', 'has barred a peer')}")
             case "clock":
                 self.notices.append(f"the clock of {row.name}: {clock_remark(float(data.get('ahead', 0.0)))}")
 
@@ -193,6 +195,7 @@ _UPDATES = {
     "progress": _progress,
     "repair": _unchanged,
     "clock": _unchanged,
+    "quarantine": _unchanged,
     "lost": _gone,
     "left": _gone,
     "died": _gone,

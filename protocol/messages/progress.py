@@ -8,6 +8,9 @@ from pydantic import Field
 
 from protocol.messages.base import MAX_VALUES, Count, Label, Message, Real, Text
 
+QUARANTINE = "quarantine"
+"""The phase of a report that is not of a computation: its sender has barred a peer, which the note names."""
+
 
 class ProgressReport(Message):
     """`done` of `total` units of a phase are complete.

@@ -14,6 +14,7 @@ from nodes.retransmission import MIN_HEARD
 from nodes.transport.zmq import ZmqTransport
 from protocol.codec import Envelope
 from protocol.messages import Heartbeat, ProgressReport
+from protocol.messages.progress import QUARANTINE
 from protocol.topics import HEARTBEATS, PROGRESS
 
 PATIENCE = 20.0
@@ -121,3 +122,12 @@ async def test_it_tells_once_of_a_node_whose_clock_differs(real_spec: Callable[.
             monitor.handlers[Heartbeat](beat, beat.message)
     (event,) = diary.of("clock")
     assert (event.node, event.data) == ("c1", {"ahead": -600.0})
+
+
+async def test_it_tells_whom_a_node_has_barred(real_spec: Callable[..., Any], scaling: Any) -> None:
+    diary = Diary()
+    async with Monitor(real_spec("c0", "monitor"), diary) as monitor:
+        report = ProgressReport(phase=QUARANTINE, done=0, total=0, values={}, note="x is quarantined for 10 s: why")
+        monitor.handlers[ProgressReport](Envelope(PROGRESS, "test", "c1", 1, 1, report), report)
+    assert [(event.node, event.data) for event in diary.of("quarantine")] == [("c1", {"note": report.note})]
+    assert not diary.of("progress")

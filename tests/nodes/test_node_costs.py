@@ -12,6 +12,7 @@ import pytest
 from nodes.node import Node
 from protocol import topics
 from protocol.messages import Capabilities, ProgressReport, QueryRefusal, QueryRequest
+from protocol.messages.progress import QUARANTINE
 from protocol.messages.retransmission import RetransmitRequest
 from protocol.security.budget import ALLOWANCES, Cost
 from protocol.security.group_encryption import KeyedSecurity
@@ -88,7 +89,7 @@ class TestJoinRequests:
     ) -> None:
         async def story(cluster: Any) -> None:
             a, _ = await cluster.start("a", keys=ring("a"))
-            b, _ = await cluster.start("b", "a", keys=ring("b"))
+            b, ear = await cluster.start("b", "a", keys=ring("b"))
             await asyncio.sleep(1)
             before = epoch(a)
             for incarnation in range(3000):
@@ -97,6 +98,7 @@ class TestJoinRequests:
             assert epoch(a) - before <= ALLOWANCES[Cost.JOIN_REQUESTS].burst
             assert cluster.linked(a, b)
             assert "x is quarantined" in caplog.text
+            assert ear.heard == [QUARANTINE], "whoever listens is told, once"
             assert "x is beyond its budget of join requests" in caplog.text
 
         tell(story)

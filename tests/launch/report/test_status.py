@@ -80,6 +80,11 @@ def test_the_dead_stay_dead_and_are_news(board: StatusBoard) -> None:
     assert board.notices == ["a1 was killed by SIGKILL: help"]
 
 
+def test_whom_a_site_has_barred_is_news(board: StatusBoard) -> None:
+    tell(board, "a1", "quarantine", note="x is quarantined for 10 s: it says too much")
+    assert board.notices[-1] == "a1: x is quarantined for 10 s: it says too much"
+
+
 def test_a_clock_that_differs_is_news(board: StatusBoard) -> None:
     tell(board, "a1", "joined", role="client", address="ipc://a1")
     tell(board, "a1", "clock", ahead=-600.0)
