@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow lint bench soak clean
+.PHONY: demo test test-slow lint bench soak audit wheel clean
 
 demo: $(READY)
 	$(BIN)/fednet launch score-inference
@@ -37,6 +37,14 @@ soak: $(READY)
 	$(BIN)/python tests/soak/networks.py
 	$(BIN)/python tests/soak/hostile.py
 	$(BIN)/python tests/soak/keyed.py
+
+# Whether a version in constraints.txt has a known weakness; asks a service on the network.
+audit: $(READY)
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
+# The same bytes from the same sources, whenever and wherever: the time in it is that of the last commit.
+wheel: $(READY)
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build -t wheel
 
 # Says what an interpreter is, where it is none that fednet runs with; any Python can run it.
 CHECK := import sys; sys.exit(0 if sys.version_info >= (3, 11) else \

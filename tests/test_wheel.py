@@ -62,3 +62,15 @@ def test_methods_and_data_sets_are_registered_by_the_wheel(installed: Path) -> N
 def test_the_templates_of_init_are_in_the_wheel(installed: Path, tmp_path: Path) -> None:
     fednet(installed, "init", str(tmp_path / "new"), "--blank")
     assert {"cluster.yaml", "my_method", "test_my_method.py"} <= {path.name for path in (tmp_path / "new").iterdir()}
+
+
+def test_two_builds_are_the_same_bytes(tmp_path: Path) -> None:
+    """Times, order and permissions in the wheel are not those of the build (SOURCE_DATE_EPOCH, or hatchling's own)."""
+    content = []
+    for name, zone in (("one", "UTC"), ("two", "Asia/Tokyo")):
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / name]
+        environment = {**os.environ, "TZ": zone, "SOURCE_DATE_EPOCH": "1700000000"}
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+        (wheel,) = (tmp_path / name).glob("fednet-*.whl")
+        content.append(wheel.read_bytes())
+    assert content[0] == content[1]
