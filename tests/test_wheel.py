@@ -68,7 +68,7 @@ def test_two_builds_are_the_same_bytes(tmp_path: Path) -> None:
     """Times, order and permissions in the wheel are not those of the build (SOURCE_DATE_EPOCH, or hatchling's own)."""
     content = []
     for name, zone in (("one", "UTC"), ("two", "Asia/Tokyo")):
-        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path / name]
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / name)]
         environment = {**os.environ, "TZ": zone, "SOURCE_DATE_EPOCH": "1700000000"}
         subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
         (wheel,) = (tmp_path / name).glob("fednet-*.whl")
