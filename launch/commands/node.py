@@ -50,7 +50,6 @@ def node(
         from launch.run.placed import run_placed  # noqa: PLC0415
 
         run_placed(spec, listen)
-        return
     console = open_console()
     endpoint = EndpointOptions(listen or LOOPBACK, advertise, tuple(join or ()), device, key, insecure, through)
     if role is None:

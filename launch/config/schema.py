@@ -7,7 +7,7 @@ Knows nothing of processes, devices or ports, which are the plan's.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,12 +18,12 @@ from fednet.errors import UnknownMethod
 from fednet.methods import registry
 from launch.config import examples
 from launch.config.document import KeyPath, YamlDocument, from_values, parse
-from launch.config.engines import EngineConfig, LocalEngineConfig
+from launch.config.engines import EngineConfig, LocalEngineConfig, named
 from launch.config.modules import make_importable, names_modules
 from launch.config.names import slug, written_name
 from launch.config.site_sections import require_site_sections, with_absolute_paths
 from launch.config.validation import validate_model
-from launch.errors import ConfigError, ConfigProblem, unknown_method
+from launch.errors import ConfigError, ConfigProblem, did_you_mean, unknown_method
 from nodes.spec import RoundsPolicy, Timing
 from protocol.quorum import QuorumPolicy
 
@@ -42,6 +42,8 @@ class NodeEntry(_Section):
     Attributes:
         listen: the address that it binds, `tcp://host:port` or `ipc://path`; none given: the plan chooses.
         device: `auto`, `cpu`, `cuda` or `cuda:N`; none given: that of `devices`.
+        host: the machine that it is placed on, of those that the engine has; none given: in turn.
+        labels: what its machine must be labelled with, of an engine that knows labels (`ray`).
         data: keys that replace those of the method's `data` at this node.
         model: keys that replace those of the method's `model` at this node, or a model of another `kind`.
         fingerprint: that of its keys, as `fednet keys fingerprint` prints it; any other is refused.
@@ -49,6 +51,8 @@ class NodeEntry(_Section):
 
     listen: Annotated[str, StringConstraints(pattern=r"^(tcp://.+:\d+|ipc://.+)$")] | None = None
     device: str | None = None
+    host: str | None = None
+    labels: dict[str, str] = {}
     data: dict[str, Any] | None = None
     model: dict[str, Any] | None = None
     fingerprint: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{4}(-[0-9a-f]{4}){7}$")] | None = None
@@ -181,6 +185,8 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     document = from_values(source, overrides) if isinstance(source, Mapping) else parse(*_find(str(source)), overrides)
     folder = Path() if isinstance(source, Mapping) else Path(source).parent
     document = with_absolute_paths(document, folder)
+    if "engine" in document.values:
+        document = replace(document, values={**document.values, "engine": named(document.values["engine"])})
     if names_modules(document.values):
         make_importable(folder)
     own = {key: value for key, value in document.values.items() if key in ClusterConfig.model_fields}
@@ -194,6 +200,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     entries = cluster.entries
     require_site_sections(cluster.method, {name: one.own_sections for name, one in entries.items()}, method, document)
     _require_feasible(cluster, method, document)
+    _require_hosts(cluster, document)
     return LoadedConfig(cluster, method, document)
 
 
@@ -233,4 +240,22 @@ def _require_feasible(cluster: ClusterConfig, method: BaseModel, document: YamlD
         ("bus", "rounds", "quorum"): bus.rounds.quorum,
     }
     if faults := infeasible(len(cluster.entries), quorums, method, document):
+        raise ConfigError(*faults)
+
+
+def _require_hosts(cluster: ClusterConfig, document: YamlDocument) -> None:
+    """Refuses nodes whose host is none of the engine's."""
+    known, kind = cluster.engine.host_names, cluster.engine.kind
+    faults: list[ConfigProblem] = []
+    for name, entry in cluster.entries.items():
+        if entry.labels and kind != "ray":
+            place, key = document.place(("nodes", name, "labels")), f"nodes.{name}.labels"
+            faults.append(ConfigProblem(place.where, f"no labels, as the engine is {kind}", "", place.line, key))
+        if entry.host is None or known is None or entry.host in known:
+            continue
+        place = document.place(("nodes", name, "host"))
+        listed, none = f"one of engine.hosts ({', '.join(known)})", f"no host, as the engine is {kind}"
+        key, hint, given = f"nodes.{name}.host", did_you_mean(entry.host, known), repr(entry.host)
+        faults.append(ConfigProblem(place.where, listed if known else none, given, place.line, key, hint))
+    if faults:
         raise ConfigError(*faults)

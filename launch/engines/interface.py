@@ -70,6 +70,10 @@ class Engine(Protocol):
     """Starts nodes; an async context, at whose end nothing is left of what it has started."""
 
     @property
+    def queues(self) -> bool:
+        """Whether nodes may wait for long until they start, and are started again by the engine itself."""
+
+    @property
     def address(self) -> str:
         """The host or number by which nodes reach this machine, once `reserve` has returned."""
 

@@ -99,6 +99,7 @@ class LocalEngine:
     """
 
     address = LOOPBACK
+    queues = False
 
     def __init__(self, logs: Path, files: Path, *, target: str = NODE_TARGET) -> None:
         self._logs, self._files, self._target = logs, files, target

@@ -44,7 +44,7 @@ class NodeFile(BaseModel):
         private_keys: its own; None without security.
         key_file: the private file around which the trusted keys lie; what changes there counts where this exists.
         visible_gpus: what `CUDA_VISIBLE_DEVICES` is set to; None: as it is there.
-        seed: the file in which the node to join through announces itself; None: `spec.join` says where.
+        seed: the file in which a node to join through announces itself, beside those of `spec.join`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -92,7 +92,8 @@ class NodeFile(BaseModel):
         spec = replace(self.spec, config=self._settings(), keys=self._keyring())
         if self.seed is None:
             return spec
-        return replace(spec, join=(find_seed(self.seed, spec.timing.ready, keyed=spec.keys is not None),))
+        seed = find_seed(self.seed, spec.timing.ready, keyed=spec.keys is not None)
+        return replace(spec, join=(seed, *spec.join))
 
     def _settings(self) -> BaseModel | None:
         if self.config is None:

@@ -194,7 +194,7 @@ def _cluster_findings(
             specs_here(loaded, here, read_inventory(), insecure=insecure)
             return
         planned = make_plan(loaded, read_inventory(), out, Path("sockets"), insecure=insecure)
-        check_ports_free(loaded, planned)
+        check_ports_free(loaded, planned, here)
 
     yield from _attempt("devices, ports", "enough, free", look)
 

@@ -219,6 +219,13 @@ def ensure_keyrings(roles: Mapping[str, KeyRole], folder: Path) -> dict[str, Key
     return {name: node_keyring(name, folder) for name in roles}
 
 
+def fresh_keyrings(roles: Mapping[str, KeyRole]) -> dict[str, Keyring]:
+    """The keyrings of the nodes of one launch, made for it alone and kept in no file; see `ensure_keyrings`."""
+    private = {name: PrivateKeys.make(name, role, RIGHTS if role == "guest" else ()) for name, role in roles.items()}
+    public = [keys.public for keys in private.values()]
+    return {name: Keyring.of(keys, public) for name, keys in private.items()}
+
+
 def require_agreement(ring: Keyring, fingerprints: Mapping[str, str]) -> None:
     """Refuses keys that are not those that a configuration names.
 

@@ -8,13 +8,20 @@ left behind a launcher that was killed or a connection that broke. Knows no engi
 from __future__ import annotations
 
 import io
+import logging
 import os
 import signal
 import threading
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
+from fednet.methods import registry
 from launch.engines.node_file import MAX_BYTES, NodeFile, parse_node_file, read_node_file
+from launch.errors import EXIT_OK
+from launch.output import settle
+from launch.run.fork_server import PRELOAD
 
 STOP = b"stop\n"
 """The line that asks a node to end."""
@@ -22,7 +29,7 @@ STOP = b"stop\n"
 _LINE_BYTES = 64
 
 
-def run_placed(source: str, listen: str | None = None) -> None:
+def run_placed(source: str, listen: str | None = None) -> NoReturn:
     """Runs the node of a node file to its end.
 
     Args:
@@ -38,9 +45,24 @@ def run_placed(source: str, listen: str | None = None) -> None:
     spec = (_from_input() if source == "-" else read_node_file(Path(source))).node()
     if listen is not None:
         spec = replace(spec, listen=listen)
+    _preload(spec.method)
     from nodes.run import run  # noqa: PLC0415 - imports torch, once CUDA_VISIBLE_DEVICES is set
 
     run(spec)
+    _leave()
+
+
+def _preload(method: str) -> None:
+    """Imports what the fork server of a launch has imported: later it would hold up heartbeats, for seconds."""
+    for module in (*PRELOAD, *(registry.find(method).preload if method else ())):
+        import_module(module)
+
+
+def _leave() -> NoReturn:
+    """Ends this process at once, as a forked node does: taking torch's modules apart takes seconds for nothing."""
+    logging.shutdown()
+    settle()
+    os._exit(EXIT_OK)
 
 
 def _from_input() -> NodeFile:

@@ -55,8 +55,9 @@ def make_plan(
     *,
     keys: Mapping[str, Keyring] | None = None,
     insecure: bool = False,
+    elsewhere: Mapping[str, str] | None = None,
 ) -> LaunchPlan:
-    """Plans a cluster on one machine; where the configuration names no address, each node picks a free port.
+    """Plans a cluster; where the configuration names no address, each node picks a free port.
 
     Whom the nodes join through is not planned: it is whoever is up first, see `launch.run.supervisor`.
 
@@ -67,6 +68,7 @@ def make_plan(
         sockets: the folder of ipc sockets; need not exist for tcp.
         keys: the nodes' keys by name; empty without security.
         insecure: allow binds beyond loopback without keys.
+        elsewhere: the clients' devices, where they are on other machines; None: all are on this one.
 
     Raises:
         ConfigError: a device does not exist, an address is used twice, not loopback or too long.
@@ -75,16 +77,17 @@ def make_plan(
     names = (*entries, DRIVER, MONITOR)
     ports = iter(repeat(0) if loaded.cluster.bus.base_port is None else count(loaded.cluster.bus.base_port, 2))
     listens = {name: entries.get(name, NodeEntry()).listen or _address(loaded, name, ports, sockets) for name in names}
-    devices = _devices(loaded, inventory)
-    threads = _threads(loaded.cluster, inventory, len(devices))
-    _check_addresses(loaded, listens, insecure or loaded.cluster.security.keys is not None)
+    devices = elsewhere or _devices(loaded, inventory)
+    threads = _threads(loaded.cluster, inventory, len(devices)) if elsewhere is None else loaded.cluster.devices.threads
     keys = keys or {}
+    _check_addresses(loaded, listens, insecure or bool(keys) or loaded.cluster.security.keys is not None)
 
     def spec(name: str, role: Role, index: int) -> NodeSpec:
-        device = devices.get(name, "cpu") if role == "client" else devices[min(devices)]
+        home = devices[min(devices)] if elsewhere is None else "auto"
+        device = devices[name] if role == "client" else home
         return node_spec(
             loaded, name, role, folder, listen=listens[name], join=(), index=index, device=device,
-            threads=threads, keys=keys.get(name), insecure=insecure,
+            threads=threads or 1, keys=keys.get(name), insecure=insecure,
         )  # fmt: skip
 
     clients = tuple(spec(name, "client", index) for index, name in enumerate(entries))

@@ -13,7 +13,7 @@ import shlex
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -28,7 +28,7 @@ from fednet.files import disk_full
 from fednet.methods import registry
 from fednet.reporting import summary, tables
 from launch.config.schema import DRIVER, MONITOR, LoadedConfig
-from launch.engines.local import LocalEngine
+from launch.engines.choice import devices_elsewhere, hints, make_engines
 from launch.errors import EXIT_DISK_FULL, EXIT_OK, ConfigError, ConfigProblem, RunError
 from launch.report import html
 from launch.report.screen import live_display
@@ -37,7 +37,7 @@ from launch.run.devices import available_memory, is_host_here, is_port_free, rea
 from launch.run.events import RUN_NODE, Event, EventFile, EventListener, make_event
 from launch.run.folder import CONFIG, EVENTS, LOGS, REPORT, differences, locked_folder, replaces
 from launch.run.fork_server import PRELOAD, start_fork_server, stop_fork_server, temporary_folder
-from launch.run.keys import ensure_keyrings, require_agreement
+from launch.run.keys import ensure_keyrings, fresh_keyrings, require_agreement
 from launch.run.local_data import check_data, data_digest, tcp_endpoint
 from launch.run.outcome import RunOutcome
 from launch.run.plan import LaunchPlan, make_plan, require_capacity
@@ -120,17 +120,22 @@ def launch(
         with console.status("loading"):
             listener = _event_source()
             there = read_inventory()
-            notice = require_capacity(loaded, there.cores, available_memory())
-            check_data(loaded)
+            elsewhere = devices_elsewhere(loaded)
+            here = (DRIVER,) if elsewhere else (*loaded.cluster.entries, DRIVER)
+            notice = "" if elsewhere else require_capacity(loaded, there.cores, available_memory())
+            check_data(loaded, here)
         if notice:
             _print(console, notice)
         with _sockets() as sockets:
             keys = _keys(loaded)
-            planning = make_plan(loaded, there, place, sockets, keys=keys, insecure=insecure)
-            check_ports_free(loaded, planning)
-            engine, restarts = LocalEngine(place / LOGS, sockets), loaded.cluster.engine.restarts
-            make = partial(Supervisor, planning, listener=listener, engine=engine, restarts=restarts, serve=serve)
-            data = data_digest(loaded)
+            planning = make_plan(loaded, there, place, sockets, keys=keys, insecure=insecure, elsewhere=elsewhere)
+            check_ports_free(loaded, planning, here)
+            engine, home = make_engines(loaded, place / LOGS, sockets)
+            make = partial(
+                Supervisor, planning, listener=listener, engine=engine, home=home, hints=hints(loaded),
+                restarts=loaded.cluster.engine.restarts, serve=serve,
+            )  # fmt: skip
+            data = data_digest(loaded, (DRIVER,) if elsewhere else None)
             raise_swallowed()  # most libraries have been imported by now
             differ = "" if resume else differences(place, loaded.dump(), data)
             with (
@@ -232,10 +237,13 @@ def _sockets() -> Iterator[Path]:
 
 
 def _keys(loaded: LoadedConfig) -> dict[str, Keyring]:
-    """The keys of all nodes if the configuration has a folder for them; missing ones are created."""
-    folder = loaded.cluster.security.keys
+    """The keys of all nodes: those of the configuration's folder, missing ones being created.
+
+    Without a folder nodes on this machine have none, and those on others get keys that are made for this launch.
+    """
+    folder, engine = loaded.cluster.security.keys, loaded.cluster.engine.kind
     roles: dict[str, KeyRole] = {**dict.fromkeys(loaded.cluster.entries, "client"), DRIVER: "guest", MONITOR: "monitor"}
-    rings = ensure_keyrings(roles, folder) if folder else {}
+    rings = ensure_keyrings(roles, folder) if folder else {} if engine == "local" else fresh_keyrings(roles)
     for ring in rings.values():
         require_agreement(ring, loaded.cluster.fingerprints)
     return rings
@@ -252,14 +260,19 @@ def _event_source() -> EventSource:
     return Monitor
 
 
-def check_ports_free(loaded: LoadedConfig, planning: LaunchPlan) -> None:
+def check_ports_free(loaded: LoadedConfig, planning: LaunchPlan, here: Sequence[str]) -> None:
     """Refuses a plan whose ports are taken, before anything starts.
+
+    Args:
+        loaded: the configuration.
+        planning: the plan.
+        here: the nodes of this machine, beside the monitor.
 
     Raises:
         ConfigError: some are, or an address is of another machine.
     """
     faults: list[ConfigProblem] = []
-    for spec in (*planning.nodes, planning.monitor):
+    for spec in (*(spec for spec in planning.nodes if spec.name in here), planning.monitor):
         host, port = tcp_endpoint(spec.listen) or ("", 0)
         if not port or all(is_port_free(host, number) for number in (port, port + 1)):
             continue

@@ -101,6 +101,7 @@ class Supervisor:
         self._works: set[asyncio.Task[None]] = set()
         self._deaths: list[NodeExit] = []
         self._awaited = {spec.name for spec in plan.clients}  # not known to be ready yet
+        self._heard = False  # whether the monitor has heard anybody: a network may not let it
         self._over: asyncio.Future[tuple[int, str]]
         self._changed: asyncio.Event
         self._stopping = False
@@ -147,8 +148,11 @@ class Supervisor:
         home = engine if self._home is self._engine else await engines.enter_async_context(self._home)
         clients = [(spec, self._hints.get(spec.name, Hint())) for spec in self._plan.clients]
         await engine.reserve(clients)
-        limit = asyncio.get_running_loop().call_later(self._plan.guest.timing.ready, self._not_ready)
-        listening.callback(limit.cancel)
+        if engine.queues:  # the driver alone knows when they have started
+            self._lives = {}
+        else:
+            limit = asyncio.get_running_loop().call_later(self._plan.guest.timing.ready, self._not_ready)
+            listening.callback(limit.cancel)
         monitor = _at(self._plan.monitor, engine.address)
         seed = (await listening.enter_async_context(self._listener(monitor, self._record))).address
         join = (f"{monitor.name}@{seed}" if monitor.keys else seed,)
@@ -180,6 +184,7 @@ class Supervisor:
             self._end(EXIT_INTERNAL_ERROR, f"{type(error).__name__}: {error}")
 
     def _record(self, event: Event) -> None:
+        self._heard = True
         if event.kind == "ready":
             self._awaited.discard(event.node)
         self._tell(event)
@@ -229,12 +234,16 @@ class Supervisor:
                 self._end(death.family, str(death))
             elif not self._serve:
                 self._end(EXIT_OK)
-        elif name in self._awaited or (death and death.code == EXIT_DISK_FULL):
+        elif self._is_awaited(name) or (death and death.code == EXIT_DISK_FULL):
             self._end(
                 *((death.family, str(death)) if death else (EXIT_PEER_ERROR, f"{name} ended before it was ready"))
             )
         elif not any(spec.name in {*self._alive, *self._restarting} for spec in self._plan.clients):
             self._end(*self._all_gone())
+
+    def _is_awaited(self, name: str) -> bool:
+        """Whether a client was not ready yet, as far as that can be heard here."""
+        return name in self._awaited and (self._heard or not self._engine.queues)
 
     def _all_gone(self) -> tuple[int, str]:
         """The code and the reason when no client is left: those of the first failure, if it has any."""

@@ -1,0 +1,36 @@
+"""The batch script: what the configuration says, in bash. How it runs is tested with the engine."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch.config.schema import load_config
+from launch.engines.slurm_script import SlurmTask, render
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="the job's script is one of bash")
+def test_a_rendered_script_is_one_that_bash_reads(tmp_path: Path) -> None:
+    engine = {
+        "kind": "slurm",
+        "partition": "long",
+        "time": "1-00:00:00",
+        "options": ["--constraint=ib"],
+        "setup": ["module load x"],
+    }
+    config: Any = load_config({"name": "r", "method": "regression", "nodes": 2, "engine": engine}).cluster.engine
+    tasks = (SlurmTask("driver"), SlurmTask("a1", 1, "n1", 3), SlurmTask("a2", 1))
+    text = render("r", config, tasks, Path("/shared/it's here"), "/opt/python")
+    (tmp_path / "job.sh").write_text(text)
+    subprocess.run(["bash", "-n", tmp_path / "job.sh"], check=True)
+    lines = text.splitlines()
+    for line in (
+        "#SBATCH --ntasks=3", "#SBATCH --gpus=2", "#SBATCH --partition=long", "#SBATCH --time=1-00:00:00",
+        "#SBATCH --constraint=ib", "module load x", "node a1 3 --gpus-per-task=1 --nodelist=n1 &",
+        "node a2 0 --gpus-per-task=1 &", "node driver 0 &",
+    ):  # fmt: skip
+        assert line in lines
