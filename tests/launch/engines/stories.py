@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -30,6 +31,7 @@ def loses_a_site_and_goes_on(out: Path, engine: Any, site: str = "a2") -> Any:
         wait_for(handle, all_take_part)
         first = next(event for event in events(handle) if (event.node, event.kind) == (site, "joined"))
         os.kill(process_at(first), signal.SIGKILL)
+        (handle.folder / "killed.json").write_text(json.dumps(time.time()))
         again = wait_for(handle, lambda happened: nth(happened, site, "joined", 2))
         wait_for(handle, lambda happened: all_take_part(happened, again.time))
     return fednet.Run(handle.folder)
