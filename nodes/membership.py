@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from nodes.capability import Capability, Handler
 from nodes.publisher import Publisher
@@ -27,6 +28,8 @@ from protocol.messages.presence import Goodbye, Heartbeat, Hello, PeerInfo, Welc
 from protocol.presence import ConnectTo, DisconnectFrom, Outcome, PeerDeparted, PeerLinked, Presence, SendHello
 from protocol.security.authentication import Security
 from protocol.security.budget import Cost
+from protocol.security.keys import Keyring
+from protocol.security.revocation import revoked
 from protocol.topics import JoinRequest
 
 log = logging.getLogger(__name__)
@@ -111,7 +114,20 @@ class Membership:
 
     def bar(self, name: str, why: str) -> None:
         """A peer is not listened to for a while."""
-        self._follow(self.presence.quarantine(name, why))
+        self._follow(self.presence.bar(name, why))
+
+    def trust(self, before: Keyring, after: Keyring) -> None:
+        """From now on other keys are trusted: whoever is let in no more departs, and reads nothing that is said now."""
+        self._context.publisher.trust(after)
+        gone = revoked(before, after, datetime.now(UTC).date())
+        for name, why in gone.items():
+            log.warning("%s is let in no more, or under other terms: %s", name, why)
+            self._greeted.pop(name, None)
+            self._delayed.pop(name, None)
+            self._follow(self.presence.bar(name, why, forget=True))
+        if gone:
+            self._renew()
+        self._context.bus.trust(after, gone)
 
     def sweep(self) -> None:
         """Time has passed."""

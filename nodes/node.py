@@ -30,6 +30,7 @@ from nodes.retransmission import RetransmissionService
 from nodes.seed import announce_seed
 from nodes.spec import NodeSpec
 from nodes.transport.interface import Transport
+from nodes.trust_watch import watch_trust
 from protocol import codec, topics
 from protocol.codec import Envelope
 from protocol.frames import Buffer
@@ -148,6 +149,8 @@ class Node:
             self.spawn(join_watch.watch(spec, lambda: bool(self.presence.linked())), "join-watch")
         if spec.announce is not None:
             announce_seed(spec.announce, spec.name, self.address)
+        if spec.keys is not None:
+            self.spawn(watch_trust(spec.keys, self._membership.trust), "trust-watch")
         log.info("%s (%s) listens on %s", spec.name, spec.role, self.address)
         return self
 

@@ -19,6 +19,7 @@ from protocol.messages.presence import Heartbeat
 from protocol.messages.retransmission import RetransmitRequest, RetransmitUnavailable
 from protocol.retransmission import Outbox, consecutive_ranges
 from protocol.security.authentication import Security
+from protocol.security.keys import Keyring
 from protocol.tensors import Encoding
 
 BUFFER_OVERHEAD_BYTES = 512
@@ -57,9 +58,13 @@ class Publisher:
     def publish(self, topic: str, message: Message) -> None:
         """Publishes a message on a topic, numbered and kept for retransmission if its kind is numbered.
 
-        Never waits for a subscriber. May be called from any thread.
+        Never waits for a subscriber. May be called from any thread. What is for a peer whose key is not trusted, as of
+        one that was revoked while it was being answered, is dropped.
         """
         with self._lock:
+            receiver = topics.receiver(topic)
+            if receiver is not None and not self._security.has_key_of(receiver):
+                return
             number = self.outbox.number(topic) if message.numbered else 0
             frames = self._security.sign(codec.encode(self._envelope(topic, number, message), self._encoding))
             if number:
@@ -95,6 +100,11 @@ class Publisher:
     def waiting_for(self, name: str) -> int:
         """Bytes of large frames to one peer that it has not taken yet."""
         return self._transport.queued(topics.inbox(name))
+
+    def trust(self, keys: Keyring) -> None:
+        """From now on these keys are trusted, and no others; waits for what is being published."""
+        with self._lock:
+            self._security.trust(keys)
 
     def latest(self, names: Collection[str]) -> dict[str, int]:
         """The last number on each group topic and on the inboxes of these peers."""

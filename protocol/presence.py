@@ -4,9 +4,8 @@ Its inputs are events with their time (a join request, a hello, a welcome, a hea
 goodbye); its outputs are outcomes (connect to an address, send a hello, this peer is linked, this peer has departed). A
 peer is *linked* once both directions are proven: its hello has arrived, and so has its welcome of our hello. Membership
 spreads because a hello names all members that its sender knows; it is sent again to all when a peer joins, and from
-time to time, so that two peers that join at the same moment learn of each other. A peer that was lost and is heard
-again (it was stopped, or its network was cut) is sent a hello again; one that said goodbye must come back as a new
-incarnation.
+time to time, so that two peers that join at the same moment learn of each other. A lost peer that is heard again (it
+was stopped, its network was cut) is sent a hello; one that said goodbye must come back as a new incarnation.
 
 Knows no sockets, no clock and no models; times are seconds of any monotonic clock.
 """
@@ -249,11 +248,12 @@ class Presence:
         if peer is not None and peer.info.incarnation == incarnation:
             peer.broken = True
 
-    def quarantine(self, name: str, reason: str) -> Iterator[Outcome]:
-        """A peer's messages are dropped for a while: it counts as lost until it is heard again."""
-        peer = self._peers.get(name)
-        if peer is not None:
+    def bar(self, name: str, reason: str, *, forget: bool = False) -> Iterator[Outcome]:
+        """A peer's messages are dropped: it is lost until it is heard again, and with `forget` until it joins again."""
+        yield from self._end_join_request(name) if forget else ()
+        if (peer := self._peers.get(name)) is not None:
             yield from self._drop(peer, reason, graceful=False)
+            yield from self._forget(peer) if forget else ()
 
     def goodbye(self, name: str, incarnation: int, reason: str) -> Iterator[Outcome]:
         """A peer leaves."""

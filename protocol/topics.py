@@ -144,6 +144,11 @@ def inbox(name: str) -> str:
     return f"{INBOX}{name}/"
 
 
+def receiver(topic: str) -> str | None:
+    """The node whose inbox a topic is; None for a topic of a group."""
+    return topic[len(INBOX) : -1] if topic.startswith(INBOX) else None
+
+
 def carries(topic: str, kind: str) -> bool:
     """Whether messages of a kind are published under a topic."""
     if topic.startswith(INBOX):

@@ -58,7 +58,7 @@ def trust(
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace another key, or role, of that name.")] = False,
 ) -> None:
-    """Trusts a peer's key: nodes that start with keys of this folder accept its connections and signatures."""
+    """Trusts a peer's key: nodes with keys of this folder accept its connections and signatures."""
     from launch.run import keys  # noqa: PLC0415 - help texts need not wait for it
 
     rights = None if may is None else keys.rights(may)
@@ -68,6 +68,18 @@ def trust(
     _print_line(
         f"Ask the operator of {public.name} whether `fednet keys fingerprint {public.name}` prints the same there."
     )
+
+
+@app.command()
+def revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The node's name.")], folder: FolderOption = KEYS_FOLDER
+) -> None:
+    """Trusts a peer's key no more: nodes that run with keys of this folder end its connections within seconds."""
+    from launch.run import keys  # noqa: PLC0415 - help texts need not wait for it
+
+    keys.revoke_keys(name, folder)
+    _print_line(f"{name} is trusted no more: nodes that run with keys of {folder} drop it within seconds")
+    _print_line(f"Sites of other operators let {name} in until they revoke it, too.")
 
 
 @app.command(name="list")

@@ -227,10 +227,13 @@ def _require_fingerprint(loaded: LoadedConfig, name: str) -> None:
 
 def _trust_findings(loaded: LoadedConfig, ring: Keyring) -> Iterator[DoctorFinding]:
     """Whether the keys of all clients are trusted, and are those that the configuration names."""
+    there = {public.name: public for public in keys.trusted_keys(ring.file.parent)} if ring.file else {}
     for name in loaded.cluster.entries:
-        if name not in ring.trusted:
+        public = ring.trusted.get(name)
+        if public is None or public.role != "client":
+            given = keys.describe(there[name]) if name in there else "none"
             hint = f"Get {name}.pub from the operator of {name}, and `fednet keys trust` it."
-            problem = ConfigProblem("trusted", f"the public keys of {name}", "none", hint=hint)
+            problem = ConfigProblem("trusted", f"the public keys of {name}, as a client, today", given, hint=hint)
             yield DoctorFinding(f"key of {name}", "wrong", str(problem), problem)
     try:
         keys.require_agreement(ring, loaded.cluster.fingerprints)

@@ -21,6 +21,10 @@ from nodes.errors import KeyFileError
 from nodes.key_folder import PRIVATE, PUBLIC, TRUSTED
 from protocol.errors import KeyFormatError
 from protocol.security.keys import RIGHTS, Keyring, KeyRole, PrivateKeys, PublicKeys, Right
+from protocol.topics import is_name
+
+REVOKED = "revoked"
+"""The folder of the statements that are trusted no more."""
 
 
 @dataclass(frozen=True)
@@ -100,16 +104,47 @@ def trust_keys(file: Path, folder: Path, grant: Grant | None = None, *, replace:
         raise ConfigError(ConfigProblem(str(file), expected, f"what {public.signed_by} lets it in as"))
     if grant is not None:
         public = _granted(public, grant, folder, own)
+    revoked = folder / REVOKED / f"{public.name}{PUBLIC}"
+    with _operators():
+        if revoked.is_file() and key_folder.read_public_file(revoked).same_keys(public) and not replace:
+            expected, hint = "keys that were not revoked here", "Say --replace to trust them all the same."
+            raise ConfigError(ConfigProblem(str(file), expected, public.fingerprint, hint=hint))
     known = own.get(public.name) or {each.name: each for each in trusted_keys(folder)}.get(public.name)
     if known is not None and known != public and not replace:
         raise ConfigError(_other_statement(file, known, public))
     try:
         write_whole(folder / TRUSTED / f"{public.name}{PUBLIC}", public.text().encode())
+        revoked.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(
             ConfigProblem(str(folder), "a folder that can be written", error.strerror or str(error))
         ) from error
     return public
+
+
+def revoke_keys(name: str, folder: Path) -> None:
+    """Trusts a name no more: nodes that run with keys of this folder end its connections within seconds.
+
+    Its statement is kept beside the trusted ones, so that the same keys are not trusted again by mistake.
+
+    Raises:
+        ConfigError: it is not trusted here, or is the operator's own; or it is trusted no more, and the nodes cannot
+            read the folder, so that they go on as before.
+    """
+    path = folder / TRUSTED / f"{name}{PUBLIC}"
+    if not is_name(name) or not path.is_file():
+        own = is_name(name) and (folder / f"{name}{PRIVATE}").exists()
+        known = ", ".join(public.name for public in trusted_keys(folder)) or "none"
+        hint = f"It is your own: remove {name}{PRIVATE} and {name}{PUBLIC} from {folder}." if own else ""
+        raise ConfigError(ConfigProblem("NAME", f"a name that is trusted in {folder} ({known})", repr(name), hint=hint))
+    try:
+        make_folder(folder / REVOKED)
+        path.replace(folder / REVOKED / path.name)
+    except OSError as error:
+        raise ConfigError(
+            ConfigProblem(str(folder), "a folder that can be written", error.strerror or str(error))
+        ) from error
+    trusted_keys(folder)
 
 
 def _granted(public: PublicKeys, grant: Grant, folder: Path, own: Mapping[str, PublicKeys]) -> PublicKeys:

@@ -19,7 +19,7 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_network
 
@@ -138,6 +138,12 @@ class ConnectionGuard:
         if not affords:
             connection.end()
         return affords
+
+    def end(self, names: Collection[str]) -> None:
+        """Ends the connections of these peers, and those of nobody knows whom yet: who may, comes again at once."""
+        for connection in list(self.connections.values()):
+            if not connection.name or connection.name in names:
+                connection.end()
 
     def _watch(self) -> None:
         poller = zmq.Poller()

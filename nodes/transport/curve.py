@@ -78,6 +78,10 @@ class CurveAuthenticator:
         caller.curve_secretkey = bytes.fromhex(self._keys.own.curve)
         caller.curve_publickey = bytes.fromhex(self._keys.own.public.curve)
 
+    def trust(self, keys: Keyring) -> None:
+        """From now on these keys are let in, and no others."""
+        self._keys = keys
+
     def knows(self, name: str, address: str) -> bool:
         """Whether the key of a peer or relay is known here; if not, there must be no connection to its address."""
         if self._keys.at_address(name) is None:
@@ -118,7 +122,7 @@ class CurveAuthenticator:
         begins, topic, name = command[:1] == b"\x01", command[1:], user_id(event)
         if not name:  # a connection has ended, and with it what it had, and what it was denied
             return not self._was_denied(topic)
-        if may_subscribe(name, topic) and may_hear(self._keys.trusted[name], topic):
+        if may_subscribe(name, topic) and may_hear(self._keys.trusted.get(name), topic):
             publisher.setsockopt(zmq.SUBSCRIBE if begins else zmq.UNSUBSCRIBE, topic)
             return True
         if begins:

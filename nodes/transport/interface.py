@@ -6,11 +6,12 @@ drop, delay, duplicate and reorder them. Frames are opaque here; `protocol` know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from protocol.frames import Buffer
 from protocol.security.budget import Cost
+from protocol.security.keys import Keyring
 
 
 class TransportListener(Protocol):
@@ -43,6 +44,9 @@ class Transport(Protocol):
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Hears these topics (prefixes, each ending in "/") of every peer, present and future."""
+
+    def trust(self, keys: Keyring, gone: Collection[str]) -> None:
+        """From now on these keys are let in and no others; the connections of those who are gone end."""
 
     def connect(self, address: str, name: str = "") -> None:
         """Hears the peer `name` at this address; reconnects by itself; idempotent.

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -106,6 +106,12 @@ class Links:
             self._hang_up(address)
         elif first and self._curve is not None:
             self._turn_to(address, names[0], PAUSE)
+
+    def drop(self, names: Collection[str]) -> None:
+        """None of these is heard any more, wherever it claims to be."""
+        for address, claimed in list(self._claims.items()):
+            for name in set(claimed).intersection(names):
+                self.disconnect(address, name)
 
     def origin(self, message: zmq.Frame) -> str:
         """The peer that has proven its key at the other end of the connection that a message came by.

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from nodes.errors import NodeError
 from nodes.transport.interface import TransportListener
 from protocol.frames import Buffer
+from protocol.security.keys import Keyring
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,9 @@ class MemoryTransport:
         self.topics += new
         for address in self.connected:
             self._network.announce(address, new, present=True)
+
+    def trust(self, keys: Keyring, gone: Collection[str]) -> None:
+        """Does nothing: here everybody may hear everybody, as through a relay that lies."""
 
     def connect(self, address: str, name: str = "") -> None:
         """Hears the bus at this address, now or once it is there."""

@@ -18,7 +18,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -32,9 +33,11 @@ from nodes.transport.backlog import Backlog
 from nodes.transport.connections import ConnectionGuard, settle
 from nodes.transport.curve import OVERHEAD, ZAP, configure_curve_server, user_id, zap_reply
 from nodes.transport.zmq import BATCH, ZMTP_PING_MS, ZMTP_SILENCE_MS
+from nodes.trust_watch import INTERVAL, TrustedKeys
 from protocol.limits import DEFAULT
 from protocol.security.budget import Cost
 from protocol.security.keys import Keyring
+from protocol.security.revocation import revoked
 from protocol.topics import heartbeat_address, inward_address
 
 log = logging.getLogger(__name__)
@@ -134,6 +137,13 @@ class Gate:
         """Begins to watch who connects to these sockets."""
         self._guard = ConnectionGuard(sockets, self.refused, lambda connection: settle(connection, self.charge))
 
+    def end(self, reasons: Mapping[str, str]) -> None:
+        """Ends the connections of those who are let in no more; why, by name."""
+        for name, why in reasons.items():
+            log.warning("%s is let in no more, or under other terms: %s", name, why)
+        if reasons and self._guard is not None:
+            self._guard.end(reasons)
+
     def refused(self, kind: str, why: str) -> None:
         """Counts and logs what is turned away."""
         with self._lock:
@@ -158,9 +168,17 @@ class Gate:
 
 
 def _serve_zap(asked: zmq.Socket[bytes], keys: Keyring, gate: Gate) -> None:
-    """Tells ZeroMQ who may come in, until the context ends."""
+    """Tells ZeroMQ who may come in, until the context ends; looks each second whom the relay trusts."""
+    trusted, looked = TrustedKeys(keys), 0.0
     try:
         while True:
+            asked_now = asked.poll(int(1000 * INTERVAL))
+            if time.monotonic() - looked >= INTERVAL:
+                looked, today = time.monotonic(), datetime.now(UTC).date()
+                before, keys = keys, trusted.look(today)
+                gate.end(revoked(before, keys, today))
+            if not asked_now:
+                continue
             request = asked.recv_multipart()
             reply, why = zap_reply(request, keys.names_by_curve_key, lambda name: gate.charge(name, Cost.HANDSHAKES))
             if why:

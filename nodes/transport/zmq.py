@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -154,6 +154,16 @@ class ZmqTransport:
         for topic in topics:
             self._in.subscribe(topic)
         self._soon(self._hear)  # the operation may have swallowed a signal of the descriptor
+
+    def trust(self, keys: Keyring, gone: Collection[str]) -> None:
+        """From now on these keys are let in and no others; the connections of those who are gone end."""
+        if self._curve is None:
+            return
+        self._curve.trust(keys)
+        for links in (self._links, *self._inward):
+            links.drop(gone)
+        if gone and self._guard is not None:
+            self._guard.end(gone)
 
     def connect(self, address: str, name: str = "") -> None:
         """Hears the peer at this address; with keys only if it is this one."""

@@ -74,6 +74,9 @@ class Security(Protocol):
     def encrypt(self, frames: Sequence[Buffer]) -> list[Buffer]:
         """The signed frames, encrypted for the receivers of their topic."""
 
+    def trust(self, keys: Keyring) -> None:
+        """From now on these keys are trusted, and no others."""
+
     def claimed_sender(self, frames: Sequence[Buffer]) -> str | None:
         """The sender that frames name, before they are authenticated; None if there is none."""
 
@@ -122,6 +125,9 @@ class NullSecurity:
     def encrypt(self, frames: Sequence[Buffer]) -> list[Buffer]:
         """The frames, unchanged."""
         return list(frames)
+
+    def trust(self, keys: Keyring) -> None:
+        """Does nothing: everybody is believed."""
 
     def claimed_sender(self, frames: Sequence[Buffer]) -> str | None:
         """The sender that the header names."""
@@ -215,14 +221,19 @@ class MessageAuthenticator:
     """
 
     def __init__(self, keys: Keyring, incarnation: int) -> None:
-        self._keys = keys
         self._incarnation = incarnation
         self._signer = keys.own.signer
         self._key = bytes.fromhex(keys.own.public.sign)
-        self._verifiers = {name: public.verifier for name, public in keys.trusted.items()}
         self._serials = count(1)  # `next` is atomic: the heartbeat's thread signs too
-        self._senders: dict[str, SenderReplayState] = {}
+        self._senders: dict[str, SenderReplayState] = {}  # of revoked peers, too
         self._proven = lru_cache(_MAX_CACHED)(self._is_proven)
+        self.trust(keys)
+
+    def trust(self, keys: Keyring) -> None:
+        """From now on these keys are trusted, and no others."""
+        self._keys = keys
+        self._verifiers = {name: public.verifier for name, public in keys.trusted.items()}
+        self._proven.cache_clear()
 
     def sign(self, frames: Sequence[Buffer]) -> list[Buffer]:
         """The frames and their signature."""
@@ -308,9 +319,7 @@ class MessageAuthenticator:
 
     def _named_incarnation(self, message: object) -> int | None:
         """The incarnation of the receiver that a message names."""
-        if isinstance(message, Hello):
-            return message.receiver_incarnation
-        return message.receiver_incarnation if isinstance(message, Welcome) else None
+        return message.receiver_incarnation if isinstance(message, Hello | Welcome) else None
 
     def _is_proven(self, info: PeerInfo) -> bool:
         public = self._keys.trusted.get(info.name)

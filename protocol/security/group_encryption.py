@@ -92,6 +92,14 @@ class GroupCipher:
         self.grant = GroupKeyGrant(epoch=self._epoch, key=key)
         return self.grant
 
+    def trust(self, keys: Keyring) -> None:
+        """From now on these keys are trusted, and no others; what has been granted under others is forgotten."""
+        before, after = self._keys.trusted, keys.trusted
+        kept = {name for name in self._granted if name in after and after[name].same_keys(before[name])}
+        self._granted = {name: granted for name, granted in self._granted.items() if name in kept}
+        self._keys = keys
+        self._pair.cache_clear()
+
     def has_key_of(self, name: str) -> bool:
         """Whether messages to a peer can be encrypted."""
         return name in self._keys.trusted
@@ -169,6 +177,11 @@ class KeyedSecurity:
     def __init__(self, keys: Keyring, incarnation: int) -> None:
         self._authenticator = MessageAuthenticator(keys, incarnation)
         self._group_cipher = GroupCipher(keys, incarnation)
+
+    def trust(self, keys: Keyring) -> None:
+        """From now on these keys are trusted, and no others."""
+        self._authenticator.trust(keys)
+        self._group_cipher.trust(keys)
 
     def sign(self, frames: Sequence[Buffer]) -> list[Buffer]:
         """The frames and their signature."""

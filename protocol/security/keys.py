@@ -99,6 +99,10 @@ class PublicKeys(_KeyFile):
         """Whether they are those of a relay."""
         return self.role == "relay"
 
+    def same_keys(self, other: PublicKeys) -> bool:
+        """Whether another statement is about the same keys."""
+        return (self.name, self.curve, self.sign) == (other.name, other.curve, other.sign)
+
     def expired(self, today: date) -> bool:
         """Whether they are trusted no more on a day (UTC)."""
         return self.not_after is not None and today > self.not_after
@@ -303,6 +307,8 @@ class Keyring:
     def current(self, today: date) -> Keyring:
         """The keyring without the keys that are trusted no more on a day (UTC)."""
         known = [*self.trusted.values(), *self.relays.values()]
+        if not any(public.expired(today) for public in known):
+            return self
         return Keyring.of(self.own, [public for public in known if not public.expired(today)], self.file)
 
     def at_address(self, name: str) -> PublicKeys | None:

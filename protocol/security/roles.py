@@ -69,8 +69,10 @@ def may_take_part(role: KeyRole, as_role: KeyRole) -> bool:
     return _RANKS[as_role] <= _RANKS[role]
 
 
-def may_hear(keys: PublicKeys, subscription: bytes) -> bool:
-    """Whether a role may subscribe to a topic; whose inbox it is, is not asked here."""
+def may_hear(keys: PublicKeys | None, subscription: bytes) -> bool:
+    """Whether a role may subscribe to a topic, if it is trusted at all; whose inbox it is, is not asked here."""
+    if keys is None:
+        return False
     return keys.role == "client" or subscription.decode("ascii", "replace").startswith(_HEARD_BY_ALL)
 
 

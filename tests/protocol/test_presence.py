@@ -226,8 +226,8 @@ class TestLosses:
     def test_a_quarantined_peer_is_lost_until_it_is_heard(self) -> None:
         presence = member()
         link(presence, "a")
-        assert list(presence.quarantine("a", "quarantined")) == [PeerDeparted(info("a"), "quarantined", graceful=False)]
-        assert [*presence.quarantine("a", "again"), *presence.quarantine("nobody", "unknown")] == []
+        assert list(presence.bar("a", "quarantined")) == [PeerDeparted(info("a"), "quarantined", graceful=False)]
+        assert [*presence.bar("a", "again"), *presence.bar("nobody", "unknown")] == []
         assert presence.state("a") is PeerState.LOST
         assert list(presence.heartbeat("a", 1, 8, 33.0)) == [SendHello("a")]
 

@@ -60,3 +60,12 @@ def test_a_list_for_programs(tmp_path: Path) -> None:
     (found,) = json.loads(say("list", "--json", "--folder", str(tmp_path)))
     assert (found["name"], found["whose"], found["role"], found["over"]) == ("hub", "own", "relay", False)
     assert found["fingerprint"] == say("fingerprint", "hub", "--folder", str(tmp_path)).strip()
+
+
+def test_a_key_is_revoked(tmp_path: Path) -> None:
+    mine, other = str(tmp_path / "mine"), str(tmp_path / "other")
+    say("new", "anna", "--folder", mine)
+    say("new", "bob", "--folder", other)
+    say("trust", f"{other}/bob.pub", "--folder", mine)
+    assert "bob is trusted no more" in say("revoke", "bob", "--folder", mine)
+    assert "bob" not in say("list", "--folder", mine)

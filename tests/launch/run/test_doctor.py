@@ -6,6 +6,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,19 @@ def test_a_clock_that_differs_is_named(clinic: Clinic, ahead: float, how: str) -
         clinic.look()
 
 
+@pytest.mark.parametrize(
+    ("grant", "said"),
+    [
+        (keys.Grant("guest", ("ask",)), "guest who may ask"),
+        (keys.Grant(not_after=date(2020, 1, 31)), "until 2020-01-31"),
+    ],
+)
+def test_a_client_that_is_let_in_as_less_or_no_more_is_named(clinic: Clinic, grant: keys.Grant, said: str) -> None:
+    keys.trust_keys(clinic.folder / "theirs" / "a2.pub", clinic.folder / "mine", grant, replace=True)
+    with pytest.raises(ConfigError, match=f"the public keys of a2, as a client, today, got .*{said}"):
+        clinic.look()
+
+
 def test_a_clock_that_went_back_since_the_last_start_is_named(clinic: Clinic) -> None:
     kept = clinic.folder / "runs" / "regression" / "incarnations" / "a1"
     kept.parent.mkdir(parents=True)
@@ -118,7 +132,7 @@ def test_a_key_that_others_may_read_is_refused(clinic: Clinic) -> None:
 
 def test_a_member_whose_key_is_missing_is_named(clinic: Clinic) -> None:
     (clinic.folder / "mine" / "trusted" / "a2.pub").unlink()
-    with pytest.raises(ConfigError, match=r"the public keys of a2, got none\. Get a2\.pub"):
+    with pytest.raises(ConfigError, match=r"the public keys of a2, as a client, today, got none\. Get a2\.pub"):
         clinic.look()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from datetime import date
 from pathlib import Path
@@ -190,3 +191,41 @@ class TestGrants:
             keys.create_keys("cleo", tmp_path, "client", ("ask",))
         with pytest.raises(ConfigError, match="some of ask,models,rounds, got order"):
             keys.rights("ask,order")
+
+
+class TestRevocation:
+    def test_who_is_revoked_is_not_trusted_again_by_mistake(self, tmp_path: Path) -> None:
+        keys.create_keys("anna", tmp_path / "mine")
+        keys.create_keys("ben", tmp_path)
+        keys.trust_keys(tmp_path / "ben.pub", tmp_path / "mine")
+        keys.revoke_keys("ben", tmp_path / "mine")
+        assert set(keys.node_keyring("anna", tmp_path / "mine").trusted) == {"anna"}
+        with pytest.raises(ConfigError, match=r"not revoked here, got .*--replace"):
+            keys.trust_keys(tmp_path / "ben.pub", tmp_path / "mine")
+        keys.trust_keys(tmp_path / "ben.pub", tmp_path / "mine", replace=True)
+        assert set(keys.node_keyring("anna", tmp_path / "mine").trusted) == {"anna", "ben"}
+        assert not list((tmp_path / "mine" / "revoked").iterdir())
+
+    def test_new_keys_of_a_revoked_name_are_trusted(self, tmp_path: Path) -> None:
+        keys.create_keys("ben", tmp_path / "old")
+        keys.create_keys("ben", tmp_path / "new")
+        keys.trust_keys(tmp_path / "old" / "ben.pub", tmp_path / "mine")
+        keys.revoke_keys("ben", tmp_path / "mine")
+        new = keys.trust_keys(tmp_path / "new" / "ben.pub", tmp_path / "mine")
+        assert keys.find_keys("ben", tmp_path / "mine") == new
+
+    @pytest.mark.parametrize(("name", "said"), [("cleo", "(ben)"), ("../ben", "(ben)"), ("anna", "It is your own")])
+    def test_what_is_not_trusted_cannot_be_revoked(self, tmp_path: Path, name: str, said: str) -> None:
+        keys.create_keys("anna", tmp_path / "mine")
+        keys.create_keys("ben", tmp_path)
+        keys.trust_keys(tmp_path / "ben.pub", tmp_path / "mine")
+        with pytest.raises(ConfigError, match=re.escape(said)):
+            keys.revoke_keys(name, tmp_path / "mine")
+
+    def test_a_folder_that_nodes_cannot_read_is_told_of(self, tmp_path: Path) -> None:
+        keys.create_keys("ben", tmp_path)
+        keys.trust_keys(tmp_path / "ben.pub", tmp_path / "mine")
+        (tmp_path / "mine" / "trusted" / "cleo.pub").write_text("?")
+        with pytest.raises(ConfigError, match=r"cleo\.pub"):
+            keys.revoke_keys("ben", tmp_path / "mine")
+        assert not (tmp_path / "mine" / "trusted" / "ben.pub").exists()
