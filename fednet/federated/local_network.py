@@ -8,6 +8,7 @@ here. A state is validated once, where it enters: a contribution in `_validated`
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,10 +43,11 @@ LEAD = "local"
 
 def local_ask(responders: Mapping[str, Responder]) -> Ask:
     """An `Ask` over responders of this process, in sorted order of their names."""
-    ordered = dict(sorted(responders.items()))
+    ordered, one_at_a_time = dict(sorted(responders.items())), threading.Lock()
 
     def ask(question: Question) -> Replies:
-        return Replies({name: responder.answer(question) for name, responder in ordered.items()})
+        with one_at_a_time:
+            return Replies({name: responder.answer(question) for name, responder in ordered.items()})
 
     return ask
 
@@ -105,13 +107,15 @@ class _LocalNetwork:
     local_exchange: LocalExchange
     _models: dict[str, tuple[int, ModelState]] = field(default_factory=dict)
     _records: dict[str, list[RoundRecord]] = field(default_factory=dict)
+    _one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, question: Question) -> Replies:
         """Asks the sites that a question is for, in sorted order of their names."""
         by_node, lost = {}, {}
         for name in self._recipients(question.to):
             try:
-                by_node[name] = self.sites[name].answer(question)
+                with self._one_at_a_time:
+                    by_node[name] = self.sites[name].answer(question)
             except MethodError as error:
                 lost[name] = f"refused: {error}"
         if not by_node:

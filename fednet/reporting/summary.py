@@ -7,7 +7,7 @@ that only display it start quickly.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,6 +113,22 @@ class ParticipationAccount:
     def of(cls, unit: str, names: Iterable[str]) -> ParticipationAccount:
         """An account of these nodes without a step."""
         return cls(unit, nodes={name: Participation() for name in names})
+
+    @classmethod
+    def joined(cls, accounts: Sequence[ParticipationAccount]) -> ParticipationAccount:
+        """One account of several sequences of steps, of which there is at least one, one after the other."""
+        whole = cls(accounts[0].unit)
+        for account in accounts:
+            for name, node in account.nodes.items():
+                known = whole.nodes.setdefault(name, Participation())
+                if node.contributed:
+                    known.first = known.first or whole.steps + node.first
+                    known.last = whole.steps + node.last
+                known.contributed, known.late = known.contributed + node.contributed, known.late + node.late
+            for name, lost in account.lost.items():
+                whole.lost.setdefault(name, LostNode(whole.steps + lost.step, lost.reason))
+            whole.steps += account.steps
+        return whole
 
     def enter(self, contributed: Collection[str], late: Collection[str], lost: Mapping[str, str]) -> None:
         """Adds one step; nodes in none of the three were not asked to contribute."""

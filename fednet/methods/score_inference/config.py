@@ -94,12 +94,15 @@ class SamplesConfig(ConfigSection):
         per_label: instead of `total`: samples of each label.
         labels: classes to ask a conditional model for, by name or number; default: every class.
         batch: largest number of samples in one query; default: all at once.
+        in_flight: batches that are drawn at once: while the asker combines one, the sites answer another. The samples
+            are the same, bit for bit.
     """
 
     total: int | None = Field(default=None, ge=1)
     per_label: int | None = Field(default=None, ge=1)
     labels: tuple[ClassRef, ...] | None = Field(default=None, min_length=1)
     batch: int | None = Field(default=None, ge=1)
+    in_flight: int = Field(default=2, ge=1, le=8)
 
     @model_validator(mode="after")
     def _one_measure(self) -> SamplesConfig:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from pydantic import TypeAdapter
@@ -23,6 +24,7 @@ from fednet.errors import MethodError
 from fednet.methods.common.inputs import described
 from fednet.methods.score_inference.config import ArmConfig, SamplesConfig
 from fednet.methods.score_inference.federated_score import FederatedScore
+from fednet.methods.score_inference.in_flight import in_flight
 from fednet.methods.score_inference.messages import ScoreCapabilities, read_score_capabilities
 from fednet.methods.score_inference.rules import rule_for
 from fednet.methods.score_inference.sample_request import ScoreSampleRequest
@@ -130,16 +132,17 @@ def sample_arm(
     labels = requested_labels(samples, first)
     total = samples.count if labels is None else len(labels)
     _require_latent(latent, (total, *first.shape))
-    account, uncovered_labels = ParticipationAccount.of("query", sorted(capabilities)), set[int]()
+    uncovered_labels = set[int]()
     parts = torch.split(torch.arange(total), samples.batch or total)
 
-    def draw(part: Tensor, lost: Tensor | None, *index: int) -> SampledTrajectory:
+    accounts = [ParticipationAccount.of("query", sorted(capabilities)) for _ in parts]
+
+    def draw(shown: Progress, part: Tensor, lost: Tensor | None, *index: int) -> SampledTrajectory:
         """The samples at the places `part`; a batch has the index (i), its k-th repetition (i, k)."""
         counts = label_counts_of(capabilities, None if labels is None else labels[part])
         options = {"guidance": arm.guidance, "probe_seed": derive(seed, "probe", *index)}
-        phase = f"sampling {name}" + (f" ({index[0] + 1}/{len(parts)})" if len(parts) > 1 else "")
-        phase += " again" if len(index) > 1 else ""
-        score = FederatedScore(ask, counts, options, account, progress, phase, first.sde, uncovered_labels)
+        account = accounts[index[0]]
+        score = FederatedScore(ask, counts, options, account, shown, f"sampling {name}", first.sde, uncovered_labels)
         if latent is None or len(index) > 1:
             start = first.sde.prior((len(part), *first.shape), generator(seed, "latent", *index))
         else:
@@ -147,7 +150,11 @@ def sample_arm(
         rule, noise = rule_for(arm.phases(), counts), generator(seed, "noise", *index)
         return solve(sampler, score, rule, first.sde, start, random=noise, lost=lost)
 
-    drawn = [_whole_batch(draw, part, index, seed) for index, part in enumerate(parts)]
+    def work(index: int, shown: Progress) -> _Batch:
+        return _whole_batch(partial(draw, shown), parts[index], index, seed)
+
+    works = [partial(work, index) for index in range(len(parts))]
+    drawn = in_flight(works, samples.in_flight, f"sampling {name}", progress)
     images = torch.cat([part.x for part in drawn])
     if not bool(torch.isfinite(images).all()):
         raise MethodError(f"arm {name}: the samples are not finite: use more steps or a lower guidance")
@@ -155,7 +162,7 @@ def sample_arm(
         images=images.clamp(-1, 1),
         labels=labels,
         log_p=torch.cat([part.log_p for part in drawn], 1),
-        account=account,
+        account=ParticipationAccount.joined(accounts),
         uncovered_labels=frozenset(uncovered_labels),
         redrawn=torch.cat([part.redrawn for part in drawn]),
         without=tuple(name for k, name in enumerate(sorted(capabilities)) if any(bool(p.without[k]) for p in drawn)),

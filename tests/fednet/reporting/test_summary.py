@@ -79,3 +79,12 @@ def test_an_account_knows_who_contributed_when_and_whom_nobody_asked() -> None:
         "x": Participation(),
     }
     assert account.lost == {"b": LostNode(2, "died"), "x": LostNode(2, "refused")}
+
+
+def test_accounts_of_several_sequences_are_joined_as_if_one_came_after_the_other() -> None:
+    whole, parts = ParticipationAccount.of("query", "ab"), [ParticipationAccount.of("query", "ab") for _ in range(3)]
+    for part in parts:
+        for account in (whole, part):
+            account.enter({"a"}, {"b"}, {})
+            account.enter({"a", "b"} if part is parts[1] else {"a"}, set(), {} if part is parts[1] else {"b": "died"})
+    assert ParticipationAccount.joined(parts) == whole
