@@ -22,8 +22,8 @@ from nodes.capability import Handler
 from nodes.errors import ModelsDiffer, NoQuorum
 from nodes.node import Node
 from nodes.peer_directory import PeerDirectory
-from nodes.rounds.signatory import Signatory
 from protocol.codec import Envelope
+from protocol.machines.signatory import Signatory
 from protocol.messages import Message
 from protocol.messages.election import RecordRequest
 from protocol.messages.presence import PeerInfo

@@ -2,7 +2,7 @@
 
 Every state of a peer enters through `RoundContext.fetch_state` and is checked there, once. An outcome is adopted as a
 whole or not at all: a cancellation takes effect afterwards. Knows nothing of how a round runs
-(`nodes.rounds.participant`).
+(`nodes.rounds.part`).
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from nodes.blob_store import BlobStore
 from nodes.compute import ComputeThread
 from nodes.rounds.checkpoints import Checkpoint, CheckpointStore
 from nodes.rounds.revealed import RevealedSums
-from nodes.rounds.signatory import Signatory
 from nodes.rounds.worker import RoundWorker
 from protocol.certificates import possibly_committed
+from protocol.machines.participant import undercut
+from protocol.machines.signatory import Signatory
 from protocol.messages import Message
 from protocol.messages.election import RecordRequest
 from protocol.messages.round_values import BlobRef, ModelVersion, RoundPlanMessage
@@ -75,10 +76,7 @@ class RoundContext:
             PrivacyError: they are fewer; its noise may be accounted for as a part of that of so many.
         """
         if len(contributors) < self.floor.quorum:
-            raise PrivacyError(
-                f"its own configuration is the floor: the round was closed with {len(contributors)} contributions, and "
-                f"this site's quorum is {self.floor.quorum}"
-            )
+            raise PrivacyError(undercut(contributors, self.floor.quorum))
 
     async def checkpoint(self, model: str) -> Checkpoint:
         """This member's checkpoint of a model; the initial one, where no round has touched it.

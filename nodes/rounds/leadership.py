@@ -2,7 +2,7 @@
 
 Whether a term is claimed, promised or won is decided by `protocol.election`; this carries it out. A term is on disk
 before it is promised, so that a later incarnation does not forget it. Knows nothing of what a leader does
-(`nodes.rounds.coordinator`).
+(`nodes.rounds.leading`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nodes.compute import ComputeThread
 from nodes.node import Node
 from nodes.rounds.checkpoints import CheckpointStore
 from nodes.rounds.context import RoundContext
-from nodes.rounds.coordinator import RoundCoordinator
+from nodes.rounds.leading import LeadingTerms
 from protocol.election import Election, ElectionWon, StartElection
 from protocol.messages import Message, ProgressReport
 from protocol.messages.election import LeaderAnnouncement, Prepare, Promise
@@ -37,7 +37,7 @@ class Leadership:
         election: decides.
         store: keeps the promised terms on disk.
         reducer: the thread on which they are written.
-        coordinator: leads rounds.
+        leading: leads rounds.
         tell: sends a message to one member, possibly this one.
         leave: ends this member's part in a round of an earlier term than this one.
         left: waits until it has ended.
@@ -49,16 +49,15 @@ class Leadership:
         election: Election,
         store: CheckpointStore,
         reducer: ComputeThread,
-        coordinator: RoundCoordinator,
+        leading: LeadingTerms,
         *,
         tell: Callable[[str, Message], None],
         leave: Callable[[int], None],
         left: Callable[[int], Awaitable[None]],
     ) -> None:
         self._node, self._election, self._store, self._reducer = node, election, store, reducer
-        self._coordinator, self._tell, self._leave, self._left = coordinator, tell, leave, left
+        self._leading, self._tell, self._leave, self._left = leading, tell, leave, left
         self._context: RoundContext | None = None
-        self._leading: asyncio.Task[None] | None = None
         self._majority_alive = False
         self.handlers: Mapping[type[Message], Callable[[str, Any], None]] = {
             Prepare: self._prepare,
@@ -89,12 +88,12 @@ class Leadership:
 
     def arrived(self, name: str) -> None:
         """A member is alive (again): it is told who leads, if it is this one, and which outcome is being adopted."""
-        commit = self._coordinator.arrived(name)
         if self._election.is_leader and name in self._election.members:
-            term, attempt = self._election.term, self._coordinator.attempts
+            term, attempt = self._election.term, self._leading.attempts
             self._tell(name, LeaderAnnouncement(term=term, attempt=attempt, records=self._store.latest()))
-            if commit is not None:
-                self._tell(name, commit)
+        commit = self._leading.arrived(name)  # this may open a round, which must be heard after the announcement
+        if commit is not None:
+            self._tell(name, commit)
 
     def _prepare(self, sender: str, message: Prepare) -> None:
         promised = self._election.prepare(sender, message.term)
@@ -106,7 +105,7 @@ class Leadership:
 
     def _promise(self, sender: str, message: Promise) -> None:
         self._apply(self._election.promise(sender, message.term, message.records, message.accepted))
-        self._coordinator.promised()
+        self._leading.promised()
 
     def _send_promise(self, name: str) -> None:
         """Tells a member of the highest term that was promised here."""
@@ -122,10 +121,9 @@ class Leadership:
                 case ElectionWon():
                     assert self._context is not None  # noqa: S101 - no term is claimed before this member is ready
                     log.info("%s leads in term %d", self._node.name, outcome.term)
-                    self._leading = self._node.spawn(self._coordinator.lead(outcome, self._context), "lead")
-        if not self._election.is_leader and self._leading is not None:
-            self._leading.cancel()
-            self._leading = None
+                    self._leading.begin(self._context)
+        if not self._election.is_leader:
+            self._leading.end()
         self._leave(self._election.term)
 
     async def _persist_term(self, term: int, candidate: str | None) -> None:

@@ -1,7 +1,7 @@
 """A member's parts in attempts, one after another, and catching up between them.
 
 Messages may overtake each other: one about an attempt that has not been opened here yet waits for its opening. Knows
-nothing of what a part does (`nodes.rounds.participant`) and whose messages these are (`nodes.rounds.service`).
+nothing of what a part does (`nodes.rounds.part`) and whose messages these are (`nodes.rounds.service`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 
 from nodes.node import Node
 from nodes.rounds.context import wait_finished
-from nodes.rounds.participant import RoundParticipant
+from nodes.rounds.part import RoundPart
 from protocol.messages.rounds import RoundMessage
 from protocol.rounds import attempt_of
 
@@ -35,15 +35,15 @@ class ParticipationQueue:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self.current: RoundParticipant | None = None
-        self._previous: RoundParticipant | None = None
+        self.current: RoundPart | None = None
+        self._previous: RoundPart | None = None
         self._part: asyncio.Task[None] | None = None  # of the current part
         self._catching_up: asyncio.Task[None] | None = None
         self._last: asyncio.Task[None] | None = None  # the later of the two
         self._settled = (0, 0)
         self._early: deque[tuple[str, RoundMessage]] = deque(maxlen=MAX_EARLY)
 
-    def join(self, part: RoundParticipant) -> list[tuple[str, RoundMessage]]:
+    def join(self, part: RoundPart) -> list[tuple[str, RoundMessage]]:
         """Takes part in an attempt; returns the messages that have come early, with their senders."""
         self._leave_for_other()
         if self._previous is not None:
@@ -87,7 +87,7 @@ class ParticipationQueue:
         if self._last is not None:
             await asyncio.wait((self._last,))
 
-    def part_in(self, message: RoundMessage) -> RoundParticipant | None:
+    def part_in(self, message: RoundMessage) -> RoundPart | None:
         """The present part, if a message is about it."""
         return self.current if self.current and attempt_of(self.current.opened) == attempt_of(message) else None
 
@@ -116,7 +116,7 @@ class ParticipationQueue:
         """Ends the present part, unless only its outcome is still to be adopted."""
         part = self.current
         if part is not None and self._part is not None and not part.committed and not part.abandoned:
-            part.abandoned = True
+            part.abandon()
             self._part.cancel()
 
     def _then(self, work: Work, leader: str) -> asyncio.Task[None]:

@@ -5,7 +5,7 @@
 Member i of n reduces the chunks i, i + n, i + 2n, ... (reduce-scatter), so that all work from the first chunk on; in a
 mesh every member reduces all of them. A site holds its own contribution, the result and a window of chunks, however
 many members there are. Whatever is announced is served until it is released. Knows nothing of when a round closes
-(`nodes.rounds.participant`) and of how chunks are combined (`fednet.federated.chunkwise`).
+(`nodes.rounds.part`) and of how chunks are combined (`fednet.federated.chunkwise`).
 """
 
 from __future__ import annotations

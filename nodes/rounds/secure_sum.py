@@ -36,7 +36,7 @@ from fednet.privacy.secure_sum_setup import (
 from fednet.privacy.unmasking import parse_reveal, unmask
 from nodes.rounds.context import RoundContext
 from nodes.rounds.revealed import RevealedSum
-from nodes.rounds.statements import AttemptStatements
+from protocol.machines.statements import AttemptStatements
 from protocol.messages.round_values import ContributionRef
 from protocol.messages.rounds import RoundMessage, RoundOpen
 from protocol.messages.secure_sum import (

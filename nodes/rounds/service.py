@@ -25,17 +25,18 @@ from nodes.progress import progress_publisher
 from nodes.rounds.catching_up import CatchUp
 from nodes.rounds.checkpoints import CheckpointStore
 from nodes.rounds.context import RoundContext
-from nodes.rounds.coordinator import RoundCoordinator
-from nodes.rounds.failures import RoundImpossible, abort_message
 from nodes.rounds.leadership import Leadership
-from nodes.rounds.participant import RoundParticipant
+from nodes.rounds.leading import LeadingTerms
+from nodes.rounds.part import RoundPart
 from nodes.rounds.participation import ParticipationQueue
 from nodes.rounds.revealed import RevealedSums
-from nodes.rounds.signatory import Signatory
 from nodes.rounds.worker import RoundWorker
 from protocol.codec import Envelope
 from protocol.consistency import inconsistency
 from protocol.election import Election
+from protocol.machines.attempt_values import RoundImpossible
+from protocol.machines.failures import abort_message
+from protocol.machines.signatory import Signatory
 from protocol.messages import Capabilities, Message
 from protocol.messages.election import LeaderAnnouncement, Promise, RecordRequest
 from protocol.messages.presence import PeerInfo
@@ -115,16 +116,15 @@ class RoundService:
         self._signatory = Signatory(node, lambda: self.election.members)
         self._participation = ParticipationQueue(node)
         self._catching_up = CatchUp(self.election, partial(node.publish, PROGRESS))
-        self._coordinator = RoundCoordinator(
-            self.election, self._signatory, self._publish, policy=node.spec.rounds, seed=node.spec.seed,
-            catching_up=self._catching_up, absent=self._absent, participation_ended=self._participation.idle,
-            boundary=node.boundary,
+        self._leading = LeadingTerms(
+            node, self.election, self._signatory, self._publish, catching_up=self._catching_up, absent=self._absent,
+            part_ended=self._participation.idle,
         )  # fmt: skip
         self._leadership = Leadership(
-            node, self.election, self.store, reducer, self._coordinator,
+            node, self.election, self.store, reducer, self._leading,
             tell=self._tell, leave=self._participation.leave, left=self._participation.ended,
         )  # fmt: skip
-        self.requests = self._coordinator.requests
+        self.requests = self._leading.requests
         self.capabilities: dict[str, str] = {}
         self.aborted: Callable[[RoundsAborted], object] = str
         self._linked: dict[str, int] = {}  # incarnations
@@ -141,7 +141,7 @@ class RoundService:
             LeaderAnnouncement: self._announcement,
             **self._leadership.handlers,
             **dict.fromkeys(TO_MEMBERS, self._take_part),
-            **dict.fromkeys(TO_LEADER, self._coordinator.receive),
+            **dict.fromkeys(TO_LEADER, self._leading.receive),
         }
         self.handlers: Mapping[type[Message], Handler] = {
             **dict.fromkeys(self._dispatch, lambda envelope, message: self._receive(envelope.sender, message)),
@@ -180,7 +180,7 @@ class RoundService:
         if self._linked.pop(peer.name, None) is not None:
             self._departed[peer.name] = departure
             self.election.departed(peer.name)
-        self._coordinator.departed(peer.name, departure)
+        self._leading.departed(peer.name, departure)
         self._leadership.tick()
 
     def _capabilities(self, envelope: Envelope, capabilities: Capabilities) -> None:
@@ -233,12 +233,15 @@ class RoundService:
         plan = request.plan
         if self.election.is_leader:
             for record in self.store.records_of(plan.key):
-                if record.index > request.after and not self._coordinator.in_progress(record):
+                if record.index > request.after and not self._leading.in_progress(record):
                     self._node.tell(sender, record)
         if self.store.forgotten(plan.key, request.after):
             self._refuse(sender, plan, "its rounds are over, and their records are no longer kept")
-        elif self.store.rounds_done(plan.key) < plan.rounds and not self.requests.add(plan, sender):
-            self._refuse(sender, plan, "too many plans are waiting")
+        elif self.store.rounds_done(plan.key) < plan.rounds:
+            if self.requests.add(plan, sender):
+                self._leading.requested()
+            else:
+                self._refuse(sender, plan, "too many plans are waiting")
 
     def _refuse(self, requester: str, plan: RoundPlanMessage, reason: str) -> None:
         if self.election.is_leader:
@@ -267,21 +270,21 @@ class RoundService:
             log.info("round %d of %s opens before this member is ready", opened.number, opened.model)
         elif self._node.name in opened.members and self._participation.is_later(opened):
             self.requests.add(opened.plan, sender)
-            for early in self._participation.join(RoundParticipant(self._context, opened, sender)):
+            for early in self._participation.join(RoundPart(self._context, opened, sender)):
                 self._contained(*early)
 
     def _take_part(self, sender: str, message: RoundMessage) -> None:
         """A message about a round that this member takes part in; an early one waits, a late one is counted."""
         part = self._participation.part_in(message)
         if part is not None:
-            self._coordinator.receive(sender, message)
+            self._leading.receive(sender, message)
             part.receive(sender, message)
-        elif self._coordinator.leads_from_outside(message):
-            self._coordinator.receive(sender, message)
+        elif self._leading.leads_from_outside(message):
+            self._leading.receive(sender, message)
         elif not self._participation.defer(sender, message):
             self._node.counts["stale round"] += 1
             if isinstance(message, ContributionAvailable):
-                self._coordinator.refuse_stale(sender, message.number)
+                self._leading.refuse_stale(sender, message.number)
 
     def _vote(self, sender: str, vote: RoundVote) -> None:
         """A member's vote: the leader counts it, and whoever has voted alike keeps it."""
@@ -289,7 +292,7 @@ class RoundService:
             self._node.refused("unsigned vote", f"{sender} has not signed its vote in round {vote.number}")
             vote = vote.model_copy(update={"record": "0" * 64})  # it has voted, for no record that there is
         self.store.add_vote(sender, vote)
-        self._coordinator.receive(sender, vote)
+        self._leading.receive(sender, vote)
 
     def _commit(self, sender: str, commit: RoundCommit) -> None:
         """The record of the present round, of one that this member is not in, or one that it has asked for."""

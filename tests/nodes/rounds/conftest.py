@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -27,11 +27,8 @@ from nodes.peer_directory import CapabilityPublisher, PeerDirectory
 from nodes.rounds import context, reduction
 from nodes.rounds.client import RoundsClient
 from nodes.rounds.service import NO_FLOOR, RoundService
-from nodes.rounds.signatory import Signatory
 from nodes.spec import NodeSpec, Timing
 from protocol.messages import Message
-from protocol.security.authentication import NullSecurity, Security
-from protocol.security.group_encryption import KeyedSecurity
 from protocol.security.keys import Keyring, PrivateKeys
 from protocol.topics import ROUNDS
 
@@ -41,26 +38,6 @@ KEYS = {name: PrivateKeys.make(name) for name in ("a", "b", "c", "d", "e", "driv
 def ring(name: str) -> Keyring:
     """What a member or the driver has: its own keys, and everybody's public ones."""
     return Keyring.of(KEYS[name], [keys.public for keys in KEYS.values()])
-
-
-class _Signing:
-    """As much of a node as signs."""
-
-    run = "run"
-
-    def __init__(self, name: str, *, keyed: bool) -> None:
-        security: Security = KeyedSecurity(ring(name), 1) if keyed else NullSecurity()
-        self.attest, self.attested = security.attest, security.attested
-
-
-@pytest.fixture
-def make_signatory() -> Callable[..., Signatory]:
-    """Makes the signatory of one of the members a, b and c, with keys or without."""
-
-    def make(name: str, *, keyed: bool) -> Signatory:
-        return Signatory(cast("Node", _Signing(name, keyed=keyed)), lambda: ("a", "b", "c"))
-
-    return make
 
 
 class StepParticipant:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from nodes.rounds.coordinator import FIRST_ROUND_WAIT
 from nodes.spec import RoundsPolicy
+from protocol.machines.coordinator_values import FIRST_ROUND_WAIT
 from protocol.messages import ProgressReport
 
 Tell = Callable[..., Any]

@@ -27,6 +27,9 @@ class Part:
         finally:
             self.log.append(f"{self.name} ends")
 
+    def abandon(self) -> None:
+        self.abandoned = True
+
     def release(self) -> None:
         self.log.append(f"{self.name} is released")
 

@@ -179,7 +179,7 @@ def test_an_announcement_that_was_sent_before_the_round_and_comes_late_ends_noth
         leader = group.members[group.leader()]
         (other, *_) = {"a", "b", "c"} - {group.leader()}
         part = group.members[other].service._participation.current
-        attempt = leader.service._coordinator.attempts - earlier
+        attempt = leader.service._leading.attempts - earlier
         leader.node.tell(other, LeaderAnnouncement(term=leader.service.election.term, attempt=attempt, records={}))
         await asyncio.sleep(0.2)
         assert part.abandoned is not continues

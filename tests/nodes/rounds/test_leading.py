@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from fednet.errors import MethodError
-from nodes.rounds.coordinator import MAX_REQUESTS, RequestQueue
 from protocol.messages import ContributionReceipt, Message, RoundVote
-from protocol.messages.round_values import BlobRef, RoundPlanMessage
+from protocol.messages.round_values import BlobRef
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]
@@ -89,17 +88,3 @@ def test_no_member_refuses_the_contribution_of_another(tell: Tell, make_group: M
         assert record.refused == {}
 
     tell(story)
-
-
-def test_a_bounded_number_of_plans_waits() -> None:
-    queue = RequestQueue()
-    plans = [
-        RoundPlanMessage(key=f"k{n}", requester="g", model="m", task="t", rounds=1, federation="{}", options={})
-        for n in range(MAX_REQUESTS + 1)
-    ]
-    assert all(queue.add(plan, "g") for plan in plans[:-1])
-    assert not queue.add(plans[-1], "g")
-    assert queue.add(plans[0], "g"), "it waits already"
-    queue.remove("k0")
-    assert queue.add(plans[-1], "g")
-    assert list(queue.plans)[-1] == plans[-1].key

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from nodes.rounds.signatory import Signatory
 from protocol.certificates import vote_for
+from protocol.machines.signatory import Signatory
 from protocol.messages.round_values import BlobRef
 from protocol.messages.rounds import RoundCommit, RoundDecline, RoundVote
 

@@ -1,15 +1,15 @@
 """What the members of one attempt at a round sign, and what each checks of the others' statements.
 
 All of it is bound to the digest of the attempt's opening: whoever was told another opening answers another one. Knows
-nothing of who waits for what (`nodes.rounds.attempt`, `nodes.rounds.participant`).
+nothing of who waits for what (`protocol.machines.attempt`, `nodes.rounds.part`).
 """
 
 from __future__ import annotations
 
 from typing import TypeVar
 
-from nodes.rounds.signatory import Signatory
 from protocol.certificates import vote_for
+from protocol.machines.signatory import Signatory
 from protocol.messages.round_values import BlobRef
 from protocol.messages.rounds import ContributionAvailable, RoundClose, RoundCommit, RoundOpen, RoundVote
 from protocol.messages.secure_sum import Equivocation, KeyAdvertisement

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from nodes.rounds.signatory import Signatory
-from nodes.rounds.statements import AttemptStatements
 from protocol.certificates import vote_for
+from protocol.machines.signatory import Signatory
+from protocol.machines.statements import AttemptStatements
 from protocol.messages.round_values import BlobRef, ContributionRef, RoundPlanMessage
 from protocol.messages.rounds import ContributionAvailable, RoundClose, RoundOpen
 from protocol.messages.secure_sum import PUBLIC_KEYS_BYTES, Equivocation, KeyAdvertisement

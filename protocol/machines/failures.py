@@ -4,26 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from protocol.machines.attempt_values import RoundImpossible
 from protocol.messages.round_values import RoundPlanMessage
 from protocol.messages.rounds import RoundsAborted
 from protocol.quorum import QuorumOutcome
 
 
-class RoundImpossible(Exception):
-    """A plan cannot be continued; `lost` names the members that could not take part, with the reason."""
-
-    def __init__(self, reason: str, lost: Mapping[str, str]) -> None:
-        super().__init__(reason)
-        self.lost = lost
-
-
-class AttemptFailed(Exception):
-    """An attempt cannot be completed since a member that it needs is gone; another attempt may succeed."""
-
-
-def abort_message(term: int, plan: RoundPlanMessage, error: RoundImpossible) -> RoundsAborted:
+def abort_message(term: int, plan: RoundPlanMessage, why: RoundImpossible) -> RoundsAborted:
     """Tells members and requester that a plan cannot be continued, and why."""
-    return RoundsAborted(term=term, key=plan.key, lost=truncated(error.lost), reason=str(error)[:500])
+    return RoundsAborted(term=term, key=plan.key, lost=truncated(why.lost), reason=why.reason[:500])
 
 
 def missing(outcome: QuorumOutcome) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from nodes.rounds.failures import RoundImpossible, abort_message, listed, missing
+from protocol.machines.attempt_values import RoundImpossible
+from protocol.machines.failures import abort_message, listed, missing
 from protocol.messages.round_values import RoundPlanMessage
 from protocol.quorum import QuorumOutcome
 

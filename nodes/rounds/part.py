@@ -1,0 +1,288 @@
+"""Carries out what a member's machine instructs in one attempt at a round: messages, timers, and work on states.
+
+    base -> contribute -> announced to all
+         -> closed: contributions stream in and are reduced (`nodes.rounds.reduction`)
+         -> vote on disk -> committed: adopt
+
+What is done when is decided by `protocol.machines.participant`; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+
+from pydantic import ValidationError
+
+from fednet.api import ModelState, RoundTask, Update
+from fednet.errors import MethodError, ModelError, PrivacyError
+from fednet.federated.aggregation import server_step
+from fednet.federated.chunkwise import ChunkReduction, InvalidChunk
+from fednet.federated.config import Federation, Replace, ServerConfig
+from fednet.federated.staleness import rebased_update
+from fednet.federated.state import model_tensors, require_finite, require_like
+from fednet.federated.state_file import Layout, PackedState, StateFile
+from fednet.privacy.secure_sum_setup import default_threshold
+from nodes.errors import PeerError
+from nodes.rounds.checkpoints import Checkpoint
+from nodes.rounds.context import RoundContext
+from nodes.rounds.reduction import MemberUnavailable, RoundReduction
+from nodes.rounds.secure_sum import SecureSumParticipant
+from protocol.machines.events import Begin, Publish, Received, Tell, Warn
+from protocol.machines.machine import Event, Instruction, Tick
+from protocol.machines.participant import RoundParticipant
+from protocol.machines.participant_values import (
+    Adopt,
+    BasePrepared,
+    Compute,
+    Contribute,
+    ContributionCounted,
+    ContributionDeclined,
+    ContributionInvalid,
+    ContributionMade,
+    Left,
+    MemberRejected,
+    OutcomeComputed,
+    PartFailed,
+    PersistVote,
+    PrepareBase,
+    RoundAdopted,
+    Stage,
+    VotePersisted,
+)
+from protocol.messages.round_values import BlobRef, ContributionRef
+from protocol.messages.rounds import RoundClose, RoundMessage, RoundOpen, ShardReduced
+
+log = logging.getLogger(__name__)
+
+
+class RoundPart:
+    """One member's part in one attempt at a round.
+
+    Args:
+        context: what it works with.
+        opened: the attempt.
+        leader: leads it.
+
+    Attributes:
+        opened: the attempt.
+        leader: leads it.
+        machine: decides.
+    """
+
+    def __init__(self, context: RoundContext, opened: RoundOpen, leader: str) -> None:
+        self.opened, self.leader = opened, leader
+        self.machine = RoundParticipant(context.name, opened, leader, context.signatory, context.floor.quorum)
+        self._context = context
+        self._federation = Federation.of_peer(opened.plan.federation)
+        loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[None] = loop.create_future()
+        self._shards: dict[str, asyncio.Future[BlobRef | None]] = {
+            name: loop.create_future() for name in opened.members
+        }
+        self._tasks = list[asyncio.Task[None]]()
+        self._timer: asyncio.TimerHandle | None = None
+        self._base: Checkpoint
+        self._outcome: Checkpoint
+        self._reduction: RoundReduction | None = None
+        self._secure_sum: SecureSumParticipant | None = None
+        if self._federation.secure is not None and opened.contributors:
+            statements = self.machine.statements
+            self._secure_sum = SecureSumParticipant(context, opened, leader, self._federation.secure, statements)
+
+    @property
+    def can_adopt(self) -> bool:
+        """Whether this member is in the round: it has the base, so that it adopts the outcome without catching up."""
+        return self.machine.holds_base
+
+    @property
+    def committed(self) -> bool:
+        """Whether the leader has committed the round."""
+        return self.machine.commit is not None
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether this member has left the attempt before its end."""
+        return self.machine.state in {Stage.LEAVING, Stage.ABANDONED}
+
+    def abandon(self) -> None:
+        """Leaves the attempt."""
+        self._feed(Left())
+
+    def receive(self, sender: str, message: RoundMessage) -> None:
+        """Takes in a member's message about this attempt."""
+        if (message.model, message.number) != (self.opened.model, self.opened.number):
+            return
+        if isinstance(message, ShardReduced) and sender in self._shards and not self._shards[sender].done():
+            self._shards[sender].set_result(message.shard)
+        self._feed(Received(sender, message))
+        if self._secure_sum is not None and sender in self.machine.holders:
+            self._secure_sum.receive(sender, message)
+
+    async def run(self) -> None:
+        """Takes part, to the end of the round."""
+        try:
+            self._feed(Begin())
+            await self._over
+        finally:
+            for task in self._tasks:
+                task.cancel()
+
+    def release(self) -> None:
+        """Offers nothing of this round any more."""
+        if self._reduction is not None:
+            self._reduction.release()
+
+    def _feed(self, event: Event) -> None:
+        loop = asyncio.get_running_loop()
+        for instruction in self.machine.handle(event, loop.time()):
+            self._carry_out(instruction)
+        if self.machine.deadline < float("inf") and self._timer is None:
+            self._timer = loop.call_at(self.machine.deadline, self._feed, Tick())
+        if (self.machine.is_over or self.abandoned) and not self._over.done():
+            self._over.set_result(None)
+
+    def _carry_out(self, instruction: Instruction) -> None:
+        match instruction:
+            case Publish(message):
+                self._context.publish(message)
+            case Tell(name, message):
+                self._context.tell(name, message)
+            case Warn(text):
+                log.warning(text)
+            case ContributionCounted():
+                self._context.worker.counted()
+            case Contribute():
+                self._tasks.append(asyncio.ensure_future(self._contribute()))
+            case _:
+                self._tasks.append(asyncio.ensure_future(self._work(instruction)))
+
+    async def _work(self, instruction: Instruction) -> None:
+        """Work on states; its end is an event."""
+        try:
+            event = await self._done(instruction)
+        except InvalidChunk as error:
+            event = MemberRejected(error.contributor, str(error))
+        except MemberUnavailable as error:
+            event = MemberRejected(error.member, str(error), gone=True)
+        except (MethodError, PeerError) as error:
+            event = PartFailed(str(error))
+        except Exception as error:  # the leader's fault, and the others need not wait for this member
+            if not self._over.done():
+                self._over.set_exception(error)
+            event = PartFailed(f"{type(error).__name__} in the round; see this node's log")
+        self._feed(event)
+
+    async def _done(self, instruction: Instruction) -> Event:
+        opened, context = self.opened, self._context
+        match instruction:
+            case PrepareBase():
+                await self._prepare()
+                return BasePrepared()
+            case Compute(close):
+                self._outcome = await self._computed(close)
+                return OutcomeComputed(self._outcome.version.outcome)
+            case PersistVote(record):
+                await context.persist_vote(opened.plan, record, self._outcome)
+                return VotePersisted()
+            case Adopt(record, own):
+                if self._reduction is not None:
+                    self._reduction.release_contribution()
+                if own:
+                    await context.adopt(opened.model, self._outcome, opened.term, record)
+                else:
+                    await context.reach(record, self.machine.holders, opened.term)
+                return RoundAdopted()
+        raise TypeError(f"{instruction} is no work")
+
+    async def _prepare(self) -> None:
+        """Has the models of the opening, and the state that the round starts from."""
+        opened, context, holders = self.opened, self._context, self.machine.holders
+        for record in opened.records.values():
+            await context.reach(record, holders, opened.term)
+        self._base = await context.base(opened, holders)
+        model, sharded = model_tensors(self._base.state), self._federation.sharded(len(opened.members))
+        layout = Layout.of_state(model) if self._secure_sum is None else self._secure_sum.layout(model)
+        self._reduction = RoundReduction(context, opened, layout, self._shards, sharded=sharded)
+
+    async def _contribute(self) -> None:
+        opened, context = self.opened, self._context
+        try:
+            self._feed(ContributionMade(await self._contribution()))
+        except (_InvalidContribution, ValidationError) as error:
+            self._feed(ContributionInvalid(str(error)))
+        except MethodError as error:
+            self._feed(ContributionDeclined(str(error)))
+        except Exception as error:  # a failure in a method must not keep the others waiting
+            log.exception("round %d of %s", opened.number, opened.model)
+            self._feed(ContributionDeclined(f"{type(error).__name__} while contributing; see {context.name}'s log"))
+
+    async def _contribution(self) -> ContributionRef:
+        context, base, reduction = self._context, self._base, self._reduction
+        assert reduction is not None  # noqa: S101 - made with the base
+        usual = default_threshold(len(self.opened.contributors))
+        if undercut := context.floor.undercut_by(self._federation, usual):
+            raise PrivacyError(f"its own configuration is the floor: {undercut}")
+        update, model = await self._update(base), model_tensors(base.state)
+        await context.reducer.run(partial(_require_valid, update.state, model))
+        state = update.state if self._secure_sum is None else await self._secure_sum.masked(update, model)
+        blob = await reduction.contribute(StateFile(state))
+        return ContributionRef(weight=update.weight, blobs=(blob,), values=dict(update.values))
+
+    async def _update(self, base: Checkpoint) -> Update:
+        """Our contribution to this very round; work that was begun for an earlier one is carried over."""
+        opened, buffer = self.opened, self._federation.buffer
+        task = RoundTask(opened.model, opened.plan.task, opened.number, dict(opened.plan.options))
+        local = await self._context.worker.contribute(task, base, buffered=buffer is not None)
+        staleness = base.version.number - local.base.version.number
+        if buffer is None or staleness == 0:
+            return local.update
+        old, new = model_tensors(local.base.state), model_tensors(base.state)
+        return await self._context.reducer.run(
+            partial(rebased_update, local.update, old, new, staleness, buffer.exponent)
+        )
+
+    async def _computed(self, close: RoundClose | None) -> Checkpoint:
+        """The outcome of the round: the aggregate of the contributions, or what is given or recovered."""
+        opened, context, base = self.opened, self._context, self._base
+        if close is None:
+            assert opened.recovered is not None  # noqa: S101 - only such an attempt has no close
+            return await context.recovered(opened.recovered, self.machine.holders)
+        if opened.plan.given is not None:  # the server's optimiser starts afresh
+            holders, like = (opened.plan.requester, *self.machine.holders), model_tensors(base.state)
+            packed = await context.fetch_state(opened.plan.given, holders, like, "the given model")
+        else:
+            packed = await self._aggregate(close, base)
+        return Checkpoint.of(packed, opened.number, opened.plan.key, opened.index)
+
+    async def _aggregate(self, close: RoundClose, base: Checkpoint) -> PackedState:
+        reduction = self._reduction
+        assert reduction is not None  # noqa: S101 - made with the base
+        weights = {name: each.weight for name, each in close.contributions.items()}
+        rule = self._federation.rule if self._secure_sum is None else None
+        packed = await reduction.run(ChunkReduction(rule, reduction.layout, weights), close.contributions)
+        aggregate = packed.state
+        if self._secure_sum is not None:
+            model = model_tensors(base.state)
+            aggregate = await self._secure_sum.unmasked(aggregate, close.contributions, model)
+        elif isinstance(self._federation.server, Replace):
+            return packed
+        return await self._context.reducer.run(partial(_next_model, self._federation.server, base.state, aggregate))
+
+
+def _next_model(server: ServerConfig, base: ModelState, aggregate: ModelState) -> PackedState:
+    return PackedState.of(server_step(server, base, aggregate))
+
+
+def _require_valid(state: ModelState, base: ModelState) -> None:
+    """Refuses our own contribution where peers would refuse it, before anything of it leaves this member."""
+    try:
+        require_like(state, base, "the contribution")
+        require_finite(state, "the contribution")
+    except ModelError as error:
+        raise _InvalidContribution(str(error)) from error
+
+
+class _InvalidContribution(ModelError):
+    """Our own contribution has other names or shapes than the model, or is not finite."""

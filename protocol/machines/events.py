@@ -1,0 +1,63 @@
+"""What the machines of rounds are told, and what they have done: events and instructions.
+
+Knows nothing of who decides what (`protocol.machines.attempt`, `protocol.machines.coordinator`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.machines.machine import Event, Instruction
+from protocol.messages import Message
+from protocol.messages.rounds import RoundMessage
+
+
+@dataclass(frozen=True)
+class Begin(Event):
+    """The machine is started."""
+
+
+@dataclass(frozen=True)
+class Received(Event):
+    """A member has sent a message about an attempt."""
+
+    sender: str
+    message: RoundMessage
+
+
+@dataclass(frozen=True)
+class Arrived(Event):
+    """A configured member is alive (again)."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Departed(Event):
+    """A member is gone."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Publish(Instruction):
+    """Send a message to all members, this one too."""
+
+    message: Message
+
+
+@dataclass(frozen=True)
+class Tell(Instruction):
+    """Send a message to one node, possibly this one."""
+
+    name: str
+    message: Any
+
+
+@dataclass(frozen=True)
+class Warn(Instruction):
+    """Tell whoever runs this node."""
+
+    text: str

@@ -1,0 +1,213 @@
+"""One member's part in one attempt at a round, from its opening to its commit.
+
+    opened -> preparing -> contributing -> reducing -> persisting -> voted -> adopting -> adopted
+
+A vote is on disk before it is cast: should the leader die, the next one learns of it and recovers the outcome. A
+contribution that is not valid, or cannot be had, is reported to the leader, which opens the round again without it.
+Knows nothing of who leads and when a round closes (`protocol.machines.coordinator`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from protocol.machines.events import Begin, Publish, Received, Tell, Warn
+from protocol.machines.machine import Event, Machine, Tick
+from protocol.machines.participant_values import (
+    GRACE,
+    STAGES,
+    Adopt,
+    BasePrepared,
+    Compute,
+    Contribute,
+    ContributionCounted,
+    ContributionDeclined,
+    ContributionInvalid,
+    ContributionMade,
+    Left,
+    MemberRejected,
+    OutcomeComputed,
+    PartFailed,
+    PersistVote,
+    PrepareBase,
+    RoundAdopted,
+    Stage,
+    VotePersisted,
+)
+from protocol.machines.signatory import Signatory
+from protocol.machines.statements import AttemptStatements
+from protocol.messages.round_values import ContributionRef
+from protocol.messages.rounds import (
+    ContributionAvailable,
+    ContributionReceipt,
+    ModelAdopted,
+    RoundClose,
+    RoundCommit,
+    RoundDecline,
+    RoundOpen,
+    RoundVote,
+)
+from protocol.rounds import round_message
+
+
+class RoundParticipant(Machine[Stage]):
+    """One member's part in one attempt at a round.
+
+    Args:
+        me: this member.
+        opened: the attempt.
+        leader: leads it.
+        signatory: signs what this member says, and checks what others have signed.
+        quorum: fewest contributions of a round that this member's own configuration admits.
+
+    Attributes:
+        opened: the attempt.
+        leader: leads it.
+        statements: what is signed in this attempt.
+        commit: the record of the round, once the leader has committed it.
+        record: the one that this member has voted for.
+    """
+
+    transitions = STAGES
+
+    def __init__(self, me: str, opened: RoundOpen, leader: str, signatory: Signatory, quorum: int) -> None:
+        super().__init__(Stage.OPENED)
+        self.opened, self.leader = opened, leader
+        self.statements = AttemptStatements(signatory, opened, leader)
+        self.commit: RoundCommit | None = None
+        self.record: RoundCommit | None = None
+        self._me, self._signatory, self._quorum = me, signatory, quorum
+        self._close: RoundClose | None = None
+        self._vote: RoundVote | None = None
+        self._report: ContributionReceipt | None = None
+
+    @property
+    def holds_base(self) -> bool:
+        """Whether this member is in the round: it has the base, so that it adopts the outcome without catching up."""
+        return self.state not in {Stage.OPENED, Stage.PREPARING, Stage.LEAVING, Stage.ABANDONED}
+
+    @property
+    def holders(self) -> tuple[str, ...]:
+        """Who can be asked for states."""
+        return (self.leader, *self.opened.members)
+
+    def _handle(self, event: Event, now: float) -> None:
+        match event:
+            case Begin():
+                self._go(Stage.PREPARING)
+                self._instruct(PrepareBase())
+            case Received(sender, RoundClose() as close) if sender == self.leader:
+                self._close = self._close or close
+            case Received(sender, RoundCommit() as commit) if sender == self.leader:
+                self.commit = self.commit or commit
+            case Left() if not self.commit:
+                self._go(Stage.ABANDONED)
+            case Tick() if self._report is not None and now >= self.deadline:
+                self._go(Stage.ABANDONED)
+                self._instruct(Tell(self.leader, self._report))
+            case _:
+                self._work_done(event, now)
+        self._advance()
+
+    def _work_done(self, event: Event, now: float) -> None:
+        """What was instructed is done, or could not be."""
+        match event:
+            case BasePrepared():
+                self._go(Stage.CONTRIBUTING)
+                if self._me in self.opened.contributors:
+                    self._instruct(Contribute())
+            case ContributionMade(contribution):
+                self._offer(contribution)
+            case ContributionInvalid(reason):
+                self._instruct(Tell(self.leader, self._receipt(self._me, reason)))
+            case ContributionDeclined(reason):
+                self._decline(reason, can_vote=True)
+            case OutcomeComputed():
+                self._persist(event)
+            case VotePersisted():
+                assert self._vote is not None  # noqa: S101 - it was persisted
+                self._go(Stage.VOTED)
+                self._instruct(Publish(self._vote))
+            case RoundAdopted():
+                self._go(Stage.ADOPTED)
+                self._instruct(Tell(self.leader, round_message(ModelAdopted, self.opened)))
+            case MemberRejected():
+                self._reject(event, now)
+            case PartFailed(reason):
+                self._go(Stage.ABANDONED)
+                self._decline(reason, can_vote=False)
+
+    def _advance(self) -> None:
+        """Goes on with what the leader has said meanwhile."""
+        if self.state is Stage.CONTRIBUTING:
+            if self.opened.recovered is not None:
+                self._go(Stage.REDUCING)
+                self._instruct(Compute(None))
+            elif self._close is not None:
+                self._reduce(self._close)
+        if self.state is Stage.VOTED and self.commit is not None and self.record is not None:
+            own = self.commit.outcome == self.record.outcome
+            if not own:
+                name = f"round {self.opened.number} of {self.opened.model}"
+                self._instruct(Warn(f"{name} has another outcome here than at the majority"))
+            self._go(Stage.ADOPTING)
+            self._instruct(Adopt(self.commit, own))
+
+    def _reduce(self, close: RoundClose) -> None:
+        """The contributions to the aggregate are final: it is computed, if it is what this member admits."""
+        if unfounded := self.statements.unfounded(close):
+            reason = f"{self.leader} has closed the round with a contribution that {unfounded[0]} did not offer"
+            self._go(Stage.ABANDONED)
+            self._decline(reason, can_vote=False)
+            return
+        if self._me in close.contributions:
+            if len(close.contributions) < self._quorum:
+                self._go(Stage.ABANDONED)
+                self._decline(undercut(close.contributions, self._quorum), can_vote=False)
+                return
+            self._instruct(ContributionCounted())
+        self._go(Stage.REDUCING)
+        self._instruct(Compute(close))
+
+    def _persist(self, computed: OutcomeComputed) -> None:
+        """Votes for the record of the round with an outcome, once that is on disk."""
+        if self.opened.recovered is not None:
+            record = self.statements.recovered(self.opened.recovered, computed.outcome)
+        else:
+            assert self._close is not None  # noqa: S101 - the outcome was computed from it
+            record = self.statements.record(self._close, computed.outcome)
+        self._vote = self.statements.vote(record)
+        self.record = record.model_copy(update={"votes": {self._me: self._vote.signature}})
+        self._go(Stage.PERSISTING)
+        self._instruct(PersistVote(self.record))
+
+    def _offer(self, contribution: ContributionRef) -> None:
+        opening = self.statements.opening
+        offer = round_message(ContributionAvailable, self.opened, opening=opening, contribution=contribution)
+        self._instruct(Publish(self._signatory.signed(offer)))
+
+    def _reject(self, rejected: MemberRejected, now: float) -> None:
+        """Leaves the attempt and tells the leader why; by then it may have noticed itself that somebody is gone."""
+        receipt = self._receipt(rejected.member, rejected.reason)
+        if rejected.gone:
+            self._go(Stage.LEAVING)
+            self._report, self.deadline = receipt, now + GRACE
+        else:
+            self._go(Stage.ABANDONED)
+            self._instruct(Tell(self.leader, receipt))
+
+    def _receipt(self, name: str, refused: str) -> ContributionReceipt:
+        return round_message(ContributionReceipt, self.opened, contributor=name, refused=refused[:500])
+
+    def _decline(self, reason: str, *, can_vote: bool) -> None:
+        declined: Any = round_message(RoundDecline, self.opened, reason=reason[:500], can_vote=can_vote)
+        self._instruct(Tell(self.leader, declined))
+
+
+def undercut(contributors: Collection[str], quorum: int) -> str:
+    """Why a member takes no part in a sum of so few: its noise may be accounted for as a part of that of more."""
+    return (
+        f"its own configuration is the floor: the round was closed with {len(contributors)} contributions, and this "
+        f"site's quorum is {quorum}"
+    )

@@ -1,0 +1,205 @@
+"""One member's part in an attempt, without a network: what it does after which events, and how it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from protocol.machines.events import Begin, Publish, Received, Tell
+from protocol.machines.machine import Event, Instruction, InvalidTransition, Tick, replay
+from protocol.machines.participant import RoundParticipant
+from protocol.machines.participant_values import (
+    GRACE,
+    Adopt,
+    BasePrepared,
+    Compute,
+    Contribute,
+    ContributionCounted,
+    ContributionDeclined,
+    ContributionInvalid,
+    ContributionMade,
+    Left,
+    MemberRejected,
+    OutcomeComputed,
+    PartFailed,
+    PersistVote,
+    PrepareBase,
+    RoundAdopted,
+    Stage,
+    VotePersisted,
+)
+from protocol.machines.signatory import Signatory
+from protocol.messages import ContributionAvailable, ContributionReceipt, RoundDecline
+from protocol.messages.round_values import BlobRef, ContributionRef, RoundPlanMessage
+from protocol.messages.rounds import RoundClose, RoundCommit, RoundOpen
+from protocol.rounds import round_message
+
+OUTCOME, OTHER = BlobRef(digest="1" * 64, size=1), BlobRef(digest="2" * 64, size=1)
+CONTRIBUTION = ContributionRef(weight=2.0, blobs=(OTHER,), values={})
+PLAN = RoundPlanMessage(key="k", requester="g", model="m", task="t", rounds=2, federation="{}", options={})
+OPENED = RoundOpen(
+    model="m", number=1, term=1, attempt=1, index=1, plan=PLAN, records={}, base=OTHER, members=("a", "b", "c"),
+    contributors=("a", "b"),
+)  # fmt: skip
+MakeMember = Callable[..., "Member"]
+
+
+class Member:
+    """A member of an attempt that a leads."""
+
+    def __init__(
+        self, signatories: dict[str, Signatory], name: str, opened: RoundOpen = OPENED, quorum: int = 1
+    ) -> None:
+        self.signatories, self.name, self.opened = signatories, name, opened
+        self.machine = RoundParticipant(name, opened, "a", signatories[name], quorum)
+        self.now = 0.0
+        self.handle(Begin())
+
+    def handle(self, *events: Event) -> list[Instruction]:
+        """Something happens; returns what is to be done then."""
+        return [each for event in events for each in self.machine.handle(event, self.now)]
+
+    def close(self, *names: str) -> RoundClose:
+        """The leader closes the round with true contributions of these members."""
+        offers = {
+            name: round_message(
+                ContributionAvailable, self.opened, opening=self.machine.statements.opening, contribution=CONTRIBUTION
+            )
+            for name in names
+        }
+        signatures = {name: self.signatories[name].signed(offer).signature for name, offer in offers.items()}
+        return round_message(
+            RoundClose, self.opened, contributions=dict.fromkeys(names, CONTRIBUTION), signatures=signatures,
+            late=(), lost={}, refused={}, seconds=1.0,
+        )  # fmt: skip
+
+    def commit(self, outcome: BlobRef) -> RoundCommit:
+        """The leader commits the round."""
+        return self.machine.statements.record(self.close("a", "b"), outcome)
+
+
+@pytest.fixture
+def member(make_signatory: Callable[..., Signatory]) -> MakeMember:
+    """Makes a member whose group has keys."""
+    signatories = {name: make_signatory(name, keyed=True) for name in "abc"}
+    return lambda *given, **how: Member(signatories, *given, **how)
+
+
+def messages(instructions: list[Instruction]) -> list[Any]:
+    return [each.message for each in instructions if isinstance(each, Publish | Tell)]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_part_contributes_votes_and_adopts(member: MakeMember, *, same: bool) -> None:
+    b = member("b")
+    assert b.machine.log[0].state is Stage.PREPARING
+    assert b.handle(BasePrepared()) == [Contribute()]
+    (offer,) = messages(b.handle(ContributionMade(CONTRIBUTION)))
+    assert (offer.opening, offer.contribution) == (b.machine.statements.opening, CONTRIBUTION)
+    close = b.close("a", "b")
+    assert b.handle(Received("a", close)) == [ContributionCounted(), Compute(close)]
+    (persist,) = b.handle(OutcomeComputed(OUTCOME))
+    assert isinstance(persist, PersistVote)
+    assert (persist.record.outcome, set(persist.record.votes)) == (OUTCOME, {"b"})
+    (vote,) = messages(b.handle(VotePersisted()))
+    assert vote.signature == persist.record.votes["b"]
+    commit = b.commit(OUTCOME if same else OTHER)
+    assert b.handle(Received("a", commit))[-1] == Adopt(commit, own=same)
+    assert [message.kind for message in messages(b.handle(RoundAdopted()))] == ["model_adopted"]
+    assert b.machine.is_over
+
+
+def test_what_the_leader_says_early_waits(member: MakeMember) -> None:
+    b = member("b")
+    close, commit = b.close("a", "b"), b.commit(OUTCOME)
+    assert b.handle(Received("a", close), Received("a", commit)) == []
+    assert b.handle(BasePrepared())[-1] == Compute(close)
+    b.handle(OutcomeComputed(OUTCOME))
+    assert b.handle(VotePersisted())[-1] == Adopt(commit, own=True)
+
+
+def test_only_the_leader_closes_and_commits_and_only_once(member: MakeMember) -> None:
+    b = member("b")
+    b.handle(BasePrepared())
+    assert b.handle(Received("c", b.close("a")), Received("c", b.commit(OUTCOME))) == []
+    b.handle(Received("a", b.close("a", "b")))
+    assert b.handle(Received("a", b.close("a"))) == []
+    assert b.machine.state is Stage.REDUCING
+
+
+def test_a_contribution_that_nobody_made_ends_the_part(member: MakeMember) -> None:
+    c = member("c")
+    c.handle(BasePrepared())
+    heavier = CONTRIBUTION.model_copy(update={"weight": 9.0})
+    forged = c.close("a", "b").model_copy(update={"contributions": dict.fromkeys("ab", heavier)})
+    (declined,) = messages(c.handle(Received("a", forged)))
+    assert declined.reason == "a has closed the round with a contribution that a did not offer"
+    assert (declined.can_vote, c.machine.state) == (False, Stage.ABANDONED)
+
+
+def test_a_member_counts_in_no_fewer_than_its_own_quorum(member: MakeMember) -> None:
+    for name, declines in (("b", True), ("c", False)):
+        each = member(name, quorum=3)
+        each.handle(BasePrepared())
+        said = messages(each.handle(Received("a", each.close("a", "b"))))
+        assert [isinstance(message, RoundDecline) for message in said] == [True] * declines
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "can_vote"),
+    [
+        (ContributionInvalid("not finite"), ContributionReceipt, None),
+        (ContributionDeclined("no budget"), RoundDecline, True),
+        (PartFailed("no model"), RoundDecline, False),
+        (MemberRejected("a", "not finite"), ContributionReceipt, None),
+    ],
+)
+def test_the_leader_is_told_what_is_wrong(member: MakeMember, event: Event, kind: type, can_vote: bool | None) -> None:
+    b = member("b")
+    b.handle(BasePrepared())
+    (tell,) = b.handle(event)
+    assert isinstance(tell, Tell)
+    assert (tell.name, type(tell.message), getattr(tell.message, "can_vote", None)) == ("a", kind, can_vote)
+    assert b.machine.is_over == isinstance(event, PartFailed | MemberRejected)
+
+
+def test_who_gives_nothing_is_reported_after_a_while(member: MakeMember) -> None:
+    b = member("b")
+    b.handle(BasePrepared(), Received("a", b.close("a", "b")))
+    assert b.handle(MemberRejected("a", "silent", gone=True)) == []
+    assert (b.machine.state, b.machine.deadline) == (Stage.LEAVING, GRACE)
+    assert not b.machine.holds_base
+    b.now = GRACE
+    assert messages(b.handle(Tick()))[0].contributor == "a"
+    assert b.machine.is_over
+
+
+def test_a_part_is_left_unless_its_round_is_committed(member: MakeMember) -> None:
+    b = member("b")
+    b.handle(BasePrepared(), Left())
+    assert b.machine.state is Stage.ABANDONED
+    b = member("b")
+    b.handle(BasePrepared(), Received("a", b.close("a", "b")), OutcomeComputed(OUTCOME), VotePersisted())
+    b.handle(Received("a", b.commit(OUTCOME)), Left())
+    assert b.machine.state is Stage.ADOPTING
+
+
+def test_a_recovered_outcome_needs_no_close(member: MakeMember) -> None:
+    record = member("b").commit(OUTCOME)
+    b = member("b", OPENED.model_copy(update={"contributors": (), "recovered": record, "attempt": 2}))
+    assert b.handle(BasePrepared()) == [Compute(None)]
+    (persist,) = b.handle(OutcomeComputed(OUTCOME))
+    assert isinstance(persist, PersistVote)
+    assert (persist.record.attempt, persist.record.outcome) == (2, OUTCOME)
+
+
+def test_a_log_replays_a_part_and_no_work_is_done_twice(member: MakeMember) -> None:
+    b = member("b")
+    b.handle(BasePrepared(), ContributionMade(CONTRIBUTION), Received("a", b.close("a", "b")), OutcomeComputed(OUTCOME))
+    again = RoundParticipant("b", OPENED, "a", b.signatories["b"], 1)
+    assert replay(again, b.machine.log)[0] == [PrepareBase()]
+    assert again.record == b.machine.record
+    with pytest.raises(InvalidTransition):
+        b.handle(OutcomeComputed(OUTCOME))
