@@ -8,9 +8,11 @@ whole or not at all: a cancellation takes effect afterwards. Knows nothing of ho
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -20,6 +22,7 @@ from fednet.federated.floors import Floor
 from fednet.federated.hash_tree import CHUNK, HashTree
 from fednet.federated.state import model_tensors, require_finite, require_like, size
 from fednet.federated.state_file import MAX_HEADER_BYTES, Layout, PackedState
+from fednet.files import make_folder, write_whole
 from nodes.blob_store import BlobStore
 from nodes.compute import ComputeThread
 from nodes.rounds.checkpoints import Checkpoint, CheckpointStore
@@ -28,11 +31,18 @@ from nodes.rounds.worker import RoundWorker
 from protocol.certificates import possibly_committed
 from protocol.machines.participant import undercut
 from protocol.machines.signatory import Signatory
+from protocol.machines.story import Subject, packed
 from protocol.messages import Message
 from protocol.messages.election import RecordRequest
 from protocol.messages.round_values import BlobRef, ModelVersion, RoundPlanMessage
 from protocol.messages.rounds import RoundCommit, RoundOpen
 from protocol.rounds import version_after
+
+STORIES, STORY = "stories", ".story"
+"""The folder, beside the checkpoints, and the ending of what was written of rounds that failed."""
+
+MAX_STORIES = 16
+"""Stories that are kept."""
 
 MAX_SLOTS_FACTOR = 9
 """Bytes of a state with the slots of a server's optimiser, at most, for each byte of the model: of an element of one
@@ -157,6 +167,11 @@ class RoundContext:
             )
         return await self._fetched(record.model, version_after(record), holders)
 
+    def keep_story(self, subject: Subject) -> None:
+        """Writes down what has become of a round that failed, beside the checkpoints; the latest are kept."""
+        if self.store.folder is not None:
+            self.reducer.run(partial(_write_story, self.store.folder / STORIES, subject.opened, packed(subject)))
+
     async def adopt(self, model: str, checkpoint: Checkpoint, term: int, commit: RoundCommit | None = None) -> None:
         """Adopts the outcome of a round: on disk, for peers that are behind, and for the participant."""
         await _uninterrupted(self._adopt(model, checkpoint, term, commit))
@@ -222,6 +237,14 @@ class RoundContext:
             self.blob_store.keep(each.blob)
         for each in before:
             self.blob_store.drop(each.version.outcome.digest)
+
+
+def _write_story(folder: Path, opened: RoundOpen, story: bytes) -> None:
+    make_folder(folder)
+    name = f"{opened.model}-{opened.number:06d}-{opened.term}-{opened.attempt}"
+    write_whole(folder / f"{name}-{hashlib.sha256(story).hexdigest()[:8]}{STORY}", story)
+    for path in sorted(folder.glob(f"*{STORY}"), key=lambda path: path.stat().st_mtime)[:-MAX_STORIES]:
+        path.unlink()
 
 
 def _validated(

@@ -41,7 +41,7 @@ from protocol.machines.coordinator_values import (
     Requested,
     StoreView,
 )
-from protocol.machines.events import Arrived, Begin, Departed, Publish, Received, Tell, Warn
+from protocol.machines.events import Arrived, Begin, Departed, KeepStory, Publish, Received, Tell, Warn
 from protocol.machines.machine import Event, Instruction, Tick
 from protocol.machines.requests import RequestQueue
 from protocol.machines.signatory import Signatory
@@ -184,6 +184,8 @@ class LeadingTerms:
                 self._context.tell(name, message)
             case Warn(text):
                 log.warning(text)
+            case KeepStory(subject):
+                self._context.keep_story(subject)
             case _:
                 self._work = self._node.spawn(partial(self._do, instruction)(), "lead")
 

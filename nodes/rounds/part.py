@@ -29,7 +29,7 @@ from nodes.rounds.checkpoints import Checkpoint
 from nodes.rounds.context import RoundContext
 from nodes.rounds.reduction import MemberUnavailable, RoundReduction
 from nodes.rounds.secure_sum import SecureSumParticipant
-from protocol.machines.events import Begin, Publish, Received, Tell, Warn
+from protocol.machines.events import Begin, KeepStory, Publish, Received, Tell, Warn
 from protocol.machines.machine import Event, Instruction, Tick
 from protocol.machines.participant import RoundParticipant
 from protocol.machines.participant_values import (
@@ -151,6 +151,8 @@ class RoundPart:
                 self._context.tell(name, message)
             case Warn(text):
                 log.warning(text)
+            case KeepStory(subject):
+                self._context.keep_story(subject)
             case ContributionCounted():
                 self._context.worker.counted()
             case Contribute():

@@ -25,6 +25,7 @@ from protocol.machines.attempt_values import (
 from protocol.machines.events import Arrived, Begin, Departed, Publish, Received
 from protocol.machines.failures import listed, missing, truncated
 from protocol.machines.machine import Event, Machine
+from protocol.machines.signatory import Signatory
 from protocol.machines.statements import AttemptStatements
 from protocol.messages.round_values import BlobRef
 from protocol.messages.rounds import (
@@ -48,13 +49,16 @@ class RoundAttempt(Machine[Phase]):
     """An attempt that is under way.
 
     Args:
+        me: this member.
         opened: how it is opened.
         terms: on which terms.
-        statements: checks what the members have signed.
+        signatory: checks what the members have signed.
         now: the time.
 
     Attributes:
+        began: what it was made with, without the signatory.
         opened: how it is opened.
+        signatory: checks what the members have signed, and remembers it.
         commit: the record of the round, once it is committed.
         unable: members that can take no part in this round, with the reason.
         refused: members whose contributions were rejected after the close, with the reason.
@@ -63,13 +67,14 @@ class RoundAttempt(Machine[Phase]):
 
     transitions = PHASES
 
-    def __init__(self, opened: RoundOpen, terms: AttemptTerms, statements: AttemptStatements, now: float) -> None:
+    def __init__(self, me: str, opened: RoundOpen, terms: AttemptTerms, signatory: Signatory, now: float) -> None:
         super().__init__(Phase.OPENED)
-        self.opened = opened
+        self.began = {"me": me, "opened": opened, "terms": terms, "now": now}
+        self.opened, self.signatory = opened, signatory.recorded()
         self.commit: RoundCommit | None = None
         self.unable, self.refused = dict(terms.unable), dict(terms.refused)
         self.seconds: tuple[float, ...] = ()
-        self._terms, self._statements = terms, statements
+        self._terms, self._statements = terms, AttemptStatements(self.signatory, opened, me)
         self._configured, self._alive = frozenset(terms.configured), set(terms.alive)
         self._majority = len(self._configured) // 2 + 1
         self._owners = frozenset(opened.members if opened.contributors and terms.sharded else ())  # of shards

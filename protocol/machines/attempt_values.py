@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
@@ -86,8 +86,8 @@ class AttemptTerms:
     """
 
     policy: QuorumPolicy
-    configured: Collection[str]
-    alive: Collection[str]
+    configured: tuple[str, ...]
+    alive: tuple[str, ...]
     deadline: float = inf
     enough: int | None = None
     sharded: bool = False

@@ -46,12 +46,11 @@ from protocol.machines.coordinator_values import (
     Recalled,
     StoreView,
 )
-from protocol.machines.events import Arrived, Begin, Departed, Publish, Received, Tell, Warn
+from protocol.machines.events import Arrived, Begin, Departed, KeepStory, Publish, Received, Tell, Warn
 from protocol.machines.failures import abort_message
 from protocol.machines.machine import Event, Machine, Tick
 from protocol.machines.requests import RequestQueue
 from protocol.machines.signatory import Signatory
-from protocol.machines.statements import AttemptStatements
 from protocol.messages import election as wire
 from protocol.messages.election import AcceptedVote, LeaderAnnouncement
 from protocol.messages.rounds import RoundCommit, RoundOpen
@@ -253,10 +252,10 @@ class RoundCoordinator(Machine[Duty]):
 
     def _open(self, job: Job, members: tuple[str, ...], now: float) -> None:
         """The next attempt, with the members that are alive and able."""
-        plan, base, terms = job.plan, self._view.version, self._terms
+        plan, base = job.plan, self._view.version
         number, contributors = base.number + 1, tuple[str, ...]()
         if plan.given is None and job.recovered is None:
-            drawn = terms.drawn(members, plan.model, number)
+            drawn = self._terms.drawn(members, plan.model, number)
             contributors = tuple(name for name in drawn if name not in job.refused)
         self.attempts += 1
         job.attempts += 1
@@ -265,8 +264,8 @@ class RoundCoordinator(Machine[Duty]):
             records=dict(self._records), base=base.outcome, recovered=job.recovered,
             members=members, contributors=contributors,
         )  # fmt: skip
-        statements = AttemptStatements(self._signatory, opened, self._election.me)
-        self.attempt = RoundAttempt(opened, self._attempt_terms(job, opened), statements, now)
+        terms = self._attempt_terms(job, opened)
+        self.attempt = RoundAttempt(self._election.me, opened, terms, self._signatory, now)
         self._go(Duty.HOLDING)
         self._lead(Begin(), now)
 
@@ -275,7 +274,7 @@ class RoundCoordinator(Machine[Duty]):
         return AttemptTerms(
             policy=policy.model_copy(update={"quorum": max(policy.quorum, terms.quorum)}),
             configured=self._election.members,
-            alive=self._election.alive,
+            alive=tuple(sorted(self._election.alive)),
             deadline=self._estimator.deadline() if policy.kind == "survivors" else inf,
             enough=terms.enough,
             sharded=terms.sharded(len(opened.members)),
@@ -296,6 +295,8 @@ class RoundCoordinator(Machine[Duty]):
         self.attempt, job.unable, job.refused = None, attempt.unable, attempt.refused
         for seconds in attempt.seconds:
             self._estimator.record(seconds)
+        if not isinstance(end, Committed):
+            self._instruct(KeepStory(attempt))
         match end:
             case Committed(record):
                 self._go(Duty.ADOPTING)

@@ -61,3 +61,10 @@ class Warn(Instruction):
     """Tell whoever runs this node."""
 
     text: str
+
+
+@dataclass(frozen=True)
+class KeepStory(Instruction):
+    """Write down what a machine has gone through: it has failed."""
+
+    subject: Any

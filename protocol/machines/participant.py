@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from protocol.machines.events import Begin, Publish, Received, Tell, Warn
+from protocol.machines.events import Begin, KeepStory, Publish, Received, Tell, Warn
 from protocol.machines.machine import Event, Machine, Tick
 from protocol.machines.participant_values import (
     GRACE,
@@ -62,8 +62,10 @@ class RoundParticipant(Machine[Stage]):
         quorum: fewest contributions of a round that this member's own configuration admits.
 
     Attributes:
+        began: what it was made with, without the signatory.
         opened: the attempt.
         leader: leads it.
+        signatory: signs what this member says, checks what others have signed, and remembers both.
         statements: what is signed in this attempt.
         commit: the record of the round, once the leader has committed it.
         record: the one that this member has voted for.
@@ -73,11 +75,12 @@ class RoundParticipant(Machine[Stage]):
 
     def __init__(self, me: str, opened: RoundOpen, leader: str, signatory: Signatory, quorum: int) -> None:
         super().__init__(Stage.OPENED)
-        self.opened, self.leader = opened, leader
-        self.statements = AttemptStatements(signatory, opened, leader)
+        self.began = {"me": me, "opened": opened, "leader": leader, "quorum": quorum}
+        self.opened, self.leader, self.signatory = opened, leader, signatory.recorded()
+        self.statements = AttemptStatements(self.signatory, opened, leader)
         self.commit: RoundCommit | None = None
         self.record: RoundCommit | None = None
-        self._me, self._signatory, self._quorum = me, signatory, quorum
+        self._me, self._quorum = me, quorum
         self._close: RoundClose | None = None
         self._vote: RoundVote | None = None
         self._report: ContributionReceipt | None = None
@@ -105,7 +108,7 @@ class RoundParticipant(Machine[Stage]):
                 self._go(Stage.ABANDONED)
             case Tick() if self._report is not None and now >= self.deadline:
                 self._go(Stage.ABANDONED)
-                self._instruct(Tell(self.leader, self._report))
+                self._instruct(Tell(self.leader, self._report), KeepStory(self))
             case _:
                 self._work_done(event, now)
         self._advance()
@@ -135,8 +138,7 @@ class RoundParticipant(Machine[Stage]):
             case MemberRejected():
                 self._reject(event, now)
             case PartFailed(reason):
-                self._go(Stage.ABANDONED)
-                self._decline(reason, can_vote=False)
+                self._fail(reason)
 
     def _advance(self) -> None:
         """Goes on with what the leader has said meanwhile."""
@@ -158,13 +160,11 @@ class RoundParticipant(Machine[Stage]):
         """The contributions to the aggregate are final: it is computed, if it is what this member admits."""
         if unfounded := self.statements.unfounded(close):
             reason = f"{self.leader} has closed the round with a contribution that {unfounded[0]} did not offer"
-            self._go(Stage.ABANDONED)
-            self._decline(reason, can_vote=False)
+            self._fail(reason)
             return
         if self._me in close.contributions:
             if len(close.contributions) < self._quorum:
-                self._go(Stage.ABANDONED)
-                self._decline(undercut(close.contributions, self._quorum), can_vote=False)
+                self._fail(undercut(close.contributions, self._quorum))
                 return
             self._instruct(ContributionCounted())
         self._go(Stage.REDUCING)
@@ -185,7 +185,13 @@ class RoundParticipant(Machine[Stage]):
     def _offer(self, contribution: ContributionRef) -> None:
         opening = self.statements.opening
         offer = round_message(ContributionAvailable, self.opened, opening=opening, contribution=contribution)
-        self._instruct(Publish(self._signatory.signed(offer)))
+        self._instruct(Publish(self.signatory.signed(offer)))
+
+    def _fail(self, reason: str) -> None:
+        """This member cannot go on, and says so."""
+        self._go(Stage.ABANDONED)
+        self._decline(reason, can_vote=False)
+        self._instruct(KeepStory(self))
 
     def _reject(self, rejected: MemberRejected, now: float) -> None:
         """Leaves the attempt and tells the leader why; by then it may have noticed itself that somebody is gone."""
@@ -195,7 +201,7 @@ class RoundParticipant(Machine[Stage]):
             self._report, self.deadline = receipt, now + GRACE
         else:
             self._go(Stage.ABANDONED)
-            self._instruct(Tell(self.leader, receipt))
+            self._instruct(Tell(self.leader, receipt), KeepStory(self))
 
     def _receipt(self, name: str, refused: str) -> ContributionReceipt:
         return round_message(ContributionReceipt, self.opened, contributor=name, refused=refused[:500])

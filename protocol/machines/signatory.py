@@ -6,7 +6,7 @@ keys the same code runs with empty signatures, and a statement is as good as the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 from protocol.certificates import is_certified, valid_votes
@@ -34,6 +34,51 @@ class Signer(Protocol):
         ...
 
 
+class RecordingSigner:
+    """A signer that remembers what it has answered.
+
+    Args:
+        signer: answers.
+
+    Attributes:
+        answers: signatures, and whether others' were valid, in the order of the questions.
+    """
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer, self.run = signer, signer.run
+        self.answers = list[bytes | bool]()
+
+    def attest(self, statement: bytes) -> bytes:
+        """This node's signature under a statement."""
+        self.answers.append(answer := self._signer.attest(statement))
+        return answer
+
+    def attested(self, name: str, statement: bytes, signature: bytes) -> bool:
+        """Whether a node has signed a statement."""
+        self.answers.append(answer := self._signer.attested(name, statement, signature))
+        return answer
+
+
+class ReplayingSigner:
+    """Answers as was answered before.
+
+    Args:
+        run: of the statements.
+        answers: of a `RecordingSigner`.
+    """
+
+    def __init__(self, run: str, answers: Iterator[bytes | bool]) -> None:
+        self.run, self._answers = run, answers
+
+    def attest(self, _statement: bytes) -> bytes:
+        """The signature that was made then."""
+        return bytes(next(self._answers))
+
+    def attested(self, _name: str, _statement: bytes, _signature: bytes) -> bool:
+        """Whether the signature was valid then."""
+        return bool(next(self._answers))
+
+
 class Signatory:
     """One node's side of what is signed in rounds.
 
@@ -45,6 +90,20 @@ class Signatory:
     def __init__(self, signer: Signer, members: Callable[[], Collection[str]]) -> None:
         self._signer, self._members = signer, members
         self._believed: dict[str, RoundCommit] = {}  # by model, the latest record that was found certified
+
+    def recorded(self) -> Signatory:
+        """The same, which remembers what it has answered."""
+        return Signatory(RecordingSigner(self._signer), self._members)
+
+    @property
+    def answers(self) -> Sequence[bytes | bool]:
+        """What was answered, if it is recorded."""
+        return self._signer.answers if isinstance(self._signer, RecordingSigner) else ()
+
+    @property
+    def members(self) -> Collection[str]:
+        """The configured members."""
+        return self._members()
 
     @property
     def run(self) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fednet.errors import MethodError
+from protocol.machines.attempt_values import Phase, RoundImpossible
+from protocol.machines.story import retold
 from protocol.messages import ContributionReceipt, Message, RoundVote
 from protocol.messages.round_values import BlobRef
 
@@ -86,5 +89,24 @@ def test_no_member_refuses_the_contribution_of_another(tell: Tell, make_group: M
         (record,) = await group.run_rounds()
         assert record.weights.keys() == {"a", "b", "c"}
         assert record.refused == {}
+
+    tell(story)
+
+
+def test_a_round_that_failed_leaves_stories_that_can_be_replayed(
+    tell: Tell, make_group: MakeGroup, tmp_path: Path
+) -> None:
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster, keyed=True)
+        await group.start(tmp_path)
+        vote_otherwise(group.members["b"], "0")
+        vote_otherwise(group.members["c"], "1")
+        with pytest.raises(MethodError, match="2 members must agree"):
+            await group.run_rounds()
+        (path,) = (tmp_path / group.leader()).glob("stories/walk-000001-*.story")
+        attempt, instructions = retold(path.read_bytes())
+        assert attempt.state is Phase.IMPOSSIBLE
+        assert isinstance(end := instructions[-1][0], RoundImpossible)
+        assert {"b", "c"} <= end.lost.keys()
 
     tell(story)

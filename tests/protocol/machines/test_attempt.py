@@ -77,7 +77,7 @@ class Leader:
         )  # fmt: skip
         settings = AttemptTerms(QuorumPolicy(quorum=quorum), configured=NAMES, alive=NAMES, **terms)
         self.statements, self.now = AttemptStatements(signatory, opened, "a"), 0.0
-        self.attempt = RoundAttempt(opened, settings, self.statements, self.now)
+        self.attempt = RoundAttempt("a", opened, settings, signatory, self.now)
         self.published: list[Message] = []
         self.end: Instruction | None = None
         if begin:

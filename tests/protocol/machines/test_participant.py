@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from protocol.machines.events import Begin, Publish, Received, Tell
+from protocol.machines.events import Begin, KeepStory, Publish, Received, Tell
 from protocol.machines.machine import Event, Instruction, InvalidTransition, Tick, replay
 from protocol.machines.participant import RoundParticipant
 from protocol.machines.participant_values import (
@@ -159,8 +159,9 @@ def test_a_member_counts_in_no_fewer_than_its_own_quorum(member: MakeMember) -> 
 def test_the_leader_is_told_what_is_wrong(member: MakeMember, event: Event, kind: type, can_vote: bool | None) -> None:
     b = member("b")
     b.handle(BasePrepared())
-    (tell,) = b.handle(event)
+    tell, *more = b.handle(event)
     assert isinstance(tell, Tell)
+    assert more == [KeepStory(b.machine)] * b.machine.is_over
     assert (tell.name, type(tell.message), getattr(tell.message, "can_vote", None)) == ("a", kind, can_vote)
     assert b.machine.is_over == isinstance(event, PartFailed | MemberRejected)
 

@@ -1,0 +1,116 @@
+"""Rounds in any order of messages and work, with losses, repetitions and deaths: one outcome each, and progress."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from protocol.messages.rounds import RoundCommit
+from tests.protocol.machines.simulation import World
+
+PATIENCE = 4000
+"""Steps that a world without further trouble needs at most."""
+
+
+def run_fairly(world: World) -> None:
+    """Nothing dies any more, and everything is done in the order in which it came, until there is nothing to do."""
+    for _ in range(PATIENCE):
+        if world.is_over:
+            return
+        if world.messages:
+            world.deliver(0)
+        if world.works:
+            world.work(0)
+        if not world.messages:
+            world.request()
+            world.tick(0.3)
+    raise AssertionError(f"no progress: {world.disks}")
+
+
+@pytest.mark.parametrize("sharded", [True, False])
+@pytest.mark.parametrize("names", ["a", "ab", "abc", "abcde"])
+def test_rounds_are_held_where_nothing_goes_wrong(names: str, *, sharded: bool) -> None:
+    world = World(tuple(names), sharded)
+    for name in names:
+        world.start(name)
+    run_fairly(world)
+    assert [sorted(record.weights) for _, record in sorted(world.outcomes.items())] == [list(names)] * 3
+
+
+class Trouble(RuleBasedStateMachine):
+    """Three or five members; hypothesis chooses what happens next."""
+
+    @initialize(names=st.sampled_from(["abc", "abcde"]), sharded=st.booleans())
+    def begin(self, names: str, sharded: bool) -> None:
+        self.world = World(tuple(names), sharded)
+        for name in names:
+            self.world.start(name)
+        self.world.request()
+        self.world.tick(1.0)
+
+    @rule(index=st.integers(0, 63), count=st.integers(1, 12), again=st.booleans())
+    def deliver(self, index: int, count: int, again: bool) -> None:
+        for _ in range(count):
+            if self.world.messages:
+                self.world.deliver(index % len(self.world.messages), again=again and count == 1)
+            if self.world.works:
+                self.world.work(index % len(self.world.works))
+
+    @precondition(lambda self: self.world.messages)
+    @rule(index=st.integers(0, 63))
+    def lose(self, index: int) -> None:
+        sender, receiver, _ = self.world.messages[index % len(self.world.messages)]
+        if sender != receiver:  # what a member says to itself is not lost
+            self.world.messages.pop(index % len(self.world.messages))
+
+    @precondition(lambda self: self.world.works)
+    @rule(index=st.integers(0, 15))
+    def work(self, index: int) -> None:
+        self.world.work(index % len(self.world.works))
+
+    @precondition(lambda self: self.world.sites)
+    @rule(index=st.integers(0, 4))
+    def kill(self, index: int) -> None:
+        self.world.kill(sorted(self.world.sites)[index % len(self.world.sites)])
+
+    @precondition(lambda self: any(isinstance(each[2], RoundCommit) for each in self.world.messages))
+    @rule(index=st.integers(0, 15))
+    def hear_of_a_commit_and_die(self, index: int) -> None:
+        world = self.world
+        commits = [each for each in world.messages if isinstance(each[2], RoundCommit)]
+        sender, receiver, commit = commits[index % len(commits)]
+        world.messages = [each for each in world.messages if each[2] is not commit]
+        world.messages.append((sender, receiver, commit))
+        world.deliver(len(world.messages) - 1)
+        while mine := [place for place, work in enumerate(world.works) if work[0].name == receiver]:
+            world.work(mine[0])
+        for name in {sender, receiver} & world.sites.keys():
+            world.kill(name)
+
+    @rule(index=st.integers(0, 4))
+    def start(self, index: int) -> None:
+        dead = sorted(set(self.world.names) - self.world.sites.keys())
+        if dead:
+            self.world.start(dead[index % len(dead)])
+
+    @rule(seconds=st.sampled_from([0.3, 1.0, 10.0, 61.0]))
+    def tick(self, seconds: float) -> None:
+        self.world.tick(seconds)
+
+    def teardown(self) -> None:
+        world: Any = getattr(self, "world", None)
+        if world is None:
+            return
+        for name in sorted(set(world.names) - world.sites.keys()):
+            world.start(name)
+        run_fairly(world)
+
+
+TestTrouble = Trouble.TestCase
+TestTrouble.settings = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
