@@ -149,11 +149,6 @@ class World:
         assert (first.outcome, first.index, first.weights) == (record.outcome, record.index, record.weights)
         assert record.number == record.index
 
-    @property
-    def is_over(self) -> bool:
-        """Whether every site has the outcome of the last round."""
-        return len(self.sites) == len(self.names) and all(disk.version.number == ROUNDS for disk in self.disks.values())
-
 
 class Site:
     """One member: as much of the service around the machines as a round needs."""

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from protocol.messages.rounds import RoundCommit
-from tests.protocol.machines.simulation import World
+from tests.protocol.machines.simulation import ROUNDS, World
 
 PATIENCE = 4000
 """Steps that a world without further trouble needs at most."""
 
 
-def run_fairly(world: World) -> None:
+def run_fairly(world: World, alive: str = "") -> None:
     """Nothing dies any more, and everything is done in the order in which it came, until there is nothing to do."""
     for _ in range(PATIENCE):
-        if world.is_over:
+        if all(world.disks[name].version.number == ROUNDS for name in alive or world.names):
             return
         if world.messages:
             world.deliver(0)
@@ -39,6 +39,30 @@ def test_rounds_are_held_where_nothing_goes_wrong(names: str, *, sharded: bool) 
         world.start(name)
     run_fairly(world)
     assert [sorted(record.weights) for _, record in sorted(world.outcomes.items())] == [list(names)] * 3
+
+
+@pytest.mark.parametrize("sharded", [True, False])
+@pytest.mark.parametrize("names", ["abc", "abcde"])
+def test_a_commit_that_only_its_leader_has_seen_is_not_undone(names: str, *, sharded: bool) -> None:
+    world = World(tuple(names), sharded)
+    for name in names:
+        world.start(name)
+    world.request()
+    world.tick(1.0)
+    while not any(isinstance(message, RoundCommit) for _, _, message in world.messages):
+        if world.messages:
+            world.deliver(0)
+        if world.works:
+            world.work(0)
+    world.messages = [each for each in world.messages if each[:2] == ("a", "a") and isinstance(each[2], RoundCommit)]
+    world.deliver(0)
+    while mine := [place for place, work in enumerate(world.works) if work[0].name == "a"]:
+        world.work(mine[0])
+    assert [disk.version.number for disk in world.disks.values()] == [1] + [0] * (len(names) - 1)
+    world.kill("a")
+    run_fairly(world, alive=names[1:])
+    assert sorted(world.outcomes[1].weights) == list(names), "the survivors have recovered it"
+    assert sorted(world.outcomes[2].weights) == list(names[1:])
 
 
 class Trouble(RuleBasedStateMachine):
