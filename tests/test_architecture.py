@@ -132,8 +132,14 @@ def test_tests_mirror_the_tree() -> None:
             assert any(map(Path.exists, mirrored)), f"{path} mirrors nothing"
 
 
-MIRRORED_BY = {"method.py": Path("tests/fednet/methods/test_contract.py")}
-"""Modules of the same shape in every method's folder, which are tested together."""
+MIRRORED_BY = {
+    "method.py": Path("tests/fednet/methods/test_contract.py"),
+    "attempt_values.py": Path("tests/protocol/machines/test_attempt.py"),
+    "coordinator_values.py": Path("tests/protocol/machines/test_coordinator_simulation.py"),
+    "events.py": Path("tests/protocol/machines/test_machine.py"),
+    "participant_values.py": Path("tests/protocol/machines/test_participant.py"),
+}
+"""Modules of the same shape in every method's folder, and values of one machine, which are tested together."""
 
 
 def test_every_module_that_does_something_is_mirrored_by_a_test() -> None:

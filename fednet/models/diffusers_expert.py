@@ -20,7 +20,7 @@ from fednet.diffusion.sde import SDE
 from fednet.errors import ModelError
 from fednet.models.config import DiffusersModelConfig
 from fednet.models.diffusers_folder import NETWORK_CONFIG, SCHEDULER_CONFIG, load_network, part_config, part_folder
-from fednet.models.pretrained import own_labels
+from fednet.models.own_labels import own_labels
 from fednet.models.schedulers import trained_schedule
 
 WHAT = "model.path"

@@ -19,7 +19,7 @@ from fednet.diffusion.parametrisation import Parametrisation, levels_of_sigmas
 from fednet.diffusion.sde import SDE
 from fednet.errors import ModelError
 from fednet.models.config import PythonModelConfig
-from fednet.models.pretrained import own_labels
+from fednet.models.own_labels import own_labels
 
 WHAT = "model.object"
 DENOISER_SIGMAS = (1e-4, 1e5)

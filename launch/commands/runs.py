@@ -17,7 +17,7 @@ from launch.errors import EXIT_INTERNAL_ERROR, EXIT_OK, ConfigError, ConfigProbl
 from launch.output import open_console, open_table, print_json
 
 if TYPE_CHECKING:
-    from launch.run.runs import RunRecord
+    from launch.run.runs import RunOverview
 
 LOOK: Final = 0.2
 """Seconds between two looks at a folder."""
@@ -128,7 +128,7 @@ def _until_over(folder: Path, look: Callable[[], object], patience: float | None
         time.sleep(LOOK)
 
 
-def _end(run: RunRecord) -> None:
+def _end(run: RunOverview) -> None:
     """The end of a run as this command's own.
 
     Raises:
@@ -140,11 +140,11 @@ def _end(run: RunRecord) -> None:
         raise RunError(f"{run.name} {run.state}: {run.reason}", run.code)
 
 
-def _state(run: RunRecord) -> str:
+def _state(run: RunOverview) -> str:
     return f"{run.state} ({run.code})" if run.code else run.state
 
 
-def _values(run: RunRecord) -> dict[str, Any]:
+def _values(run: RunOverview) -> dict[str, Any]:
     """What a program reads."""
     holder = {"pid": run.holder.pid, "host": run.holder.host} if run.holder else None
     times = {key: _utc(moment) for key, moment in (("began", run.began), ("ended", run.ended))}

@@ -28,7 +28,7 @@ RunState = Literal["starting", "running", "serving", "done", "stopped", "failed"
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class RunOverview:
     """A run.
 
     Attributes:
@@ -61,7 +61,7 @@ class RunRecord:
         return self.holder is not None
 
 
-def read_run(folder: Path) -> RunRecord:
+def read_run(folder: Path) -> RunOverview:
     """The run of a folder."""
     holder = lock_holder(folder)  # before the events: an end that comes in between is not missed
     events = list(read_events(folder / EVENTS))
@@ -77,11 +77,11 @@ def read_run(folder: Path) -> RunRecord:
     }
     if holder is not None:
         state: RunState = _state_of_running(board, events)
-        return RunRecord(**known, state=state, progress=progress_line(board))
-    return RunRecord(**known, **_end(over, began=bool(events)))
+        return RunOverview(**known, state=state, progress=progress_line(board))
+    return RunOverview(**known, **_end(over, began=bool(events)))
 
 
-def runs_in(out: Path) -> list[RunRecord]:
+def runs_in(out: Path) -> list[RunOverview]:
     """The runs below a folder, the latest last."""
     folders = [path.parent for path in out.glob(f"*/{CONFIG}")] if out.is_dir() else []
     return sorted(map(read_run, folders), key=lambda run: (run.began or 0.0, run.name))

@@ -31,8 +31,8 @@ from protocol.machines.coordinator_values import (
     OutcomeAdopted,
     PartEnded,
     PlanDropped,
-    Prepare,
     Prepared,
+    PreparePlan,
     Promised,
     Reach,
     Reached,
@@ -41,8 +41,8 @@ from protocol.machines.coordinator_values import (
     Requested,
     StoreView,
 )
-from protocol.machines.events import Arrived, Begin, Departed, KeepStory, Publish, Received, Tell, Warn
-from protocol.machines.machine import Event, Instruction, Tick
+from protocol.machines.events import Arrived, Begin, Departed, Heard, KeepStory, Publish, Tell, Warn
+from protocol.machines.machine import Instruction, MachineEvent, Tick
 from protocol.machines.requests import RequestQueue
 from protocol.machines.signatory import Signatory
 from protocol.messages import Message
@@ -116,7 +116,7 @@ class LeadingTerms:
 
     def receive(self, sender: str, message: RoundMessage) -> None:
         """A member's message about a round counts if it is about the present attempt."""
-        self._feed(Received(sender, message))
+        self._feed(Heard(sender, message))
 
     def requested(self) -> None:
         """A plan waits."""
@@ -150,7 +150,7 @@ class LeadingTerms:
         attempt = self._machine.attempt if self._machine is not None else None
         return attempt is not None and attempt_of(attempt.opened) == attempt_of(commit)
 
-    def _feed(self, event: Event) -> None:
+    def _feed(self, event: MachineEvent) -> None:
         """Hands an event to the machine, and does what it instructs; an unforeseen error is its plan's."""
         machine = self._machine
         if machine is None:
@@ -207,7 +207,7 @@ class LeadingTerms:
                 for model in list(context.store.checkpoints):
                     await self._catching_up.recall(context, model)
                 self._feed(Recalled(context.store.latest()))
-            case Prepare(plan):
+            case PreparePlan(plan):
                 self._feed(await self._prepared(plan))
             case AdoptOutcome(record):
                 await self._part_ended()

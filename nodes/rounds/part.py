@@ -29,8 +29,8 @@ from nodes.rounds.checkpoints import Checkpoint
 from nodes.rounds.context import RoundContext
 from nodes.rounds.reduction import MemberUnavailable, RoundReduction
 from nodes.rounds.secure_sum import SecureSumParticipant
-from protocol.machines.events import Begin, KeepStory, Publish, Received, Tell, Warn
-from protocol.machines.machine import Event, Instruction, Tick
+from protocol.machines.events import Begin, Heard, KeepStory, Publish, Tell, Warn
+from protocol.machines.machine import Instruction, MachineEvent, Tick
 from protocol.machines.participant import RoundParticipant
 from protocol.machines.participant_values import (
     Adopt,
@@ -116,7 +116,7 @@ class RoundPart:
             return
         if isinstance(message, ShardReduced) and sender in self._shards and not self._shards[sender].done():
             self._shards[sender].set_result(message.shard)
-        self._feed(Received(sender, message))
+        self._feed(Heard(sender, message))
         if self._secure_sum is not None and sender in self.machine.holders:
             self._secure_sum.receive(sender, message)
 
@@ -134,7 +134,7 @@ class RoundPart:
         if self._reduction is not None:
             self._reduction.release()
 
-    def _feed(self, event: Event) -> None:
+    def _feed(self, event: MachineEvent) -> None:
         loop = asyncio.get_running_loop()
         for instruction in self.machine.handle(event, loop.time()):
             self._carry_out(instruction)
@@ -176,7 +176,7 @@ class RoundPart:
             event = PartFailed(f"{type(error).__name__} in the round; see this node's log")
         self._feed(event)
 
-    async def _done(self, instruction: Instruction) -> Event:
+    async def _done(self, instruction: Instruction) -> MachineEvent:
         opened, context = self.opened, self._context
         match instruction:
             case PrepareBase():

@@ -22,9 +22,9 @@ from protocol.machines.attempt_values import (
     RoundImpossible,
     StaleContribution,
 )
-from protocol.machines.events import Arrived, Begin, Departed, Publish, Received
+from protocol.machines.events import Arrived, Begin, Departed, Heard, Publish
 from protocol.machines.failures import listed, missing, truncated
-from protocol.machines.machine import Event, Machine
+from protocol.machines.machine import Machine, MachineEvent
 from protocol.machines.signatory import Signatory
 from protocol.machines.statements import AttemptStatements
 from protocol.messages.round_values import BlobRef
@@ -106,12 +106,12 @@ class RoundAttempt(Machine[Phase]):
         """Whether a message belongs to this attempt."""
         return self.opened.model == message.model and attempt_of(self.opened) == attempt_of(message)
 
-    def _handle(self, event: Event, now: float) -> None:
+    def _handle(self, event: MachineEvent, now: float) -> None:
         match event:
             case Begin():
                 self._instruct(Publish(self.opened))
                 self._begin(now)
-            case Received(sender, message):
+            case Heard(sender, message):
                 self._receive(sender, message, now)
             case StaleContribution(name, number) if number < self.opened.number:
                 self._contributions.refused.setdefault(name, f"stale: it contributed to round {number}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf
 
-from protocol.machines.machine import Event, Instruction
+from protocol.machines.machine import Instruction, MachineEvent
 from protocol.messages.rounds import RoundCommit
 from protocol.quorum import QuorumPolicy
 
@@ -39,7 +39,7 @@ PHASES: Mapping[str, frozenset[str]] = {
 
 
 @dataclass(frozen=True)
-class StaleContribution(Event):
+class StaleContribution(MachineEvent):
     """A member has contributed to an earlier round of the model."""
 
     name: str

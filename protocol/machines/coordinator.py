@@ -38,17 +38,17 @@ from protocol.machines.coordinator_values import (
     PartEnded,
     PlanDropped,
     PlanTerms,
-    Prepare,
     Prepared,
+    PreparePlan,
     Reach,
     Reached,
     Recall,
     Recalled,
     StoreView,
 )
-from protocol.machines.events import Arrived, Begin, Departed, KeepStory, Publish, Received, Tell, Warn
+from protocol.machines.events import Arrived, Begin, Departed, Heard, KeepStory, Publish, Tell, Warn
 from protocol.machines.failures import abort_message
-from protocol.machines.machine import Event, Machine, Tick
+from protocol.machines.machine import Machine, MachineEvent, Tick
 from protocol.machines.requests import RequestQueue
 from protocol.machines.signatory import Signatory
 from protocol.messages import election as wire
@@ -103,7 +103,7 @@ class RoundCoordinator(Machine[Duty]):
         self._repeat_at = 0.0  # when a prepare is sent again
         self._warned_of = frozenset[str]()  # the members that were alive, too few
 
-    def _handle(self, event: Event, now: float) -> None:
+    def _handle(self, event: MachineEvent, now: float) -> None:
         match event:
             case Begin():
                 self._go(Duty.ENDING)
@@ -129,7 +129,7 @@ class RoundCoordinator(Machine[Duty]):
             case PlanDropped():
                 self.attempt = None
                 self._plan_over()
-            case Received(_, message) if self.attempt is not None and self.attempt.concerns(message):
+            case Heard(_, message) if self.attempt is not None and self.attempt.concerns(message):
                 self._lead(event, now)
             case Arrived() | Departed() | StaleContribution() if self.attempt is not None:
                 self._lead(event, now)
@@ -193,7 +193,7 @@ class RoundCoordinator(Machine[Duty]):
     def _prepare(self, job: Job) -> None:
         self._job = job
         self._go(Duty.PREPARING)
-        self._instruct(Prepare(job.plan))
+        self._instruct(PreparePlan(job.plan))
 
     def _prepared(self, now: float) -> None:
         job = self._present()
@@ -284,7 +284,7 @@ class RoundCoordinator(Machine[Duty]):
             absent=self._absent(),
         )
 
-    def _lead(self, event: Event, now: float) -> None:
+    def _lead(self, event: MachineEvent, now: float) -> None:
         """Hands an event to the present attempt, and goes on from its end."""
         assert self.attempt is not None  # noqa: S101 - checked by the caller
         attempt, job = self.attempt, self._present()

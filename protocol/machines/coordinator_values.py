@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from protocol.machines.machine import Event, Instruction
+from protocol.machines.machine import Instruction, MachineEvent
 from protocol.messages.round_values import ModelVersion, RoundPlanMessage
 from protocol.messages.rounds import RoundCommit
 
@@ -97,29 +97,29 @@ class StoreView:
 
 
 @dataclass(frozen=True)
-class PartEnded(Event):
+class PartEnded(MachineEvent):
     """This member has ended its own part in the latest round."""
 
 
 @dataclass(frozen=True)
-class Promised(Event):
+class Promised(MachineEvent):
     """A member has promised this member's term."""
 
 
 @dataclass(frozen=True)
-class Reached(Event):
+class Reached(MachineEvent):
     """This member has reached an outcome."""
 
 
 @dataclass(frozen=True)
-class Recalled(Event):
+class Recalled(MachineEvent):
     """This member has asked for the records that it missed; `records` are the latest."""
 
     records: Mapping[str, RoundCommit]
 
 
 @dataclass(frozen=True)
-class Prepared(Event):
+class Prepared(MachineEvent):
     """A plan can be carried out, on these terms."""
 
     terms: PlanTerms
@@ -127,26 +127,26 @@ class Prepared(Event):
 
 
 @dataclass(frozen=True)
-class NotPrepared(Event):
+class NotPrepared(MachineEvent):
     """A plan cannot be carried out, and why."""
 
     reason: str
 
 
 @dataclass(frozen=True)
-class OutcomeAdopted(Event):
+class OutcomeAdopted(MachineEvent):
     """This member, too, has adopted the outcome of the round that it has committed."""
 
     view: StoreView
 
 
 @dataclass(frozen=True)
-class Requested(Event):
+class Requested(MachineEvent):
     """A plan waits."""
 
 
 @dataclass(frozen=True)
-class PlanDropped(Event):
+class PlanDropped(MachineEvent):
     """The present plan has led to an unforeseen error: it is held no longer."""
 
 
@@ -169,7 +169,7 @@ class Recall(Instruction):
 
 
 @dataclass(frozen=True)
-class Prepare(Instruction):
+class PreparePlan(Instruction):
     """Check a plan and have its model at hand, then say `Prepared` or `NotPrepared`."""
 
     plan: RoundPlanMessage

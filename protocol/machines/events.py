@@ -8,18 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from protocol.machines.machine import Event, Instruction
+from protocol.machines.machine import Instruction, MachineEvent
 from protocol.messages import Message
 from protocol.messages.rounds import RoundMessage
 
 
 @dataclass(frozen=True)
-class Begin(Event):
+class Begin(MachineEvent):
     """The machine is started."""
 
 
 @dataclass(frozen=True)
-class Received(Event):
+class Heard(MachineEvent):
     """A member has sent a message about an attempt."""
 
     sender: str
@@ -27,14 +27,14 @@ class Received(Event):
 
 
 @dataclass(frozen=True)
-class Arrived(Event):
+class Arrived(MachineEvent):
     """A configured member is alive (again)."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class Departed(Event):
+class Departed(MachineEvent):
     """A member is gone."""
 
     name: str

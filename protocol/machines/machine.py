@@ -21,7 +21,7 @@ S = TypeVar("S", bound=str)
 
 
 @dataclass(frozen=True)
-class Event:
+class MachineEvent:
     """Something that has happened."""
 
 
@@ -31,7 +31,7 @@ class Instruction:
 
 
 @dataclass(frozen=True)
-class Tick(Event):
+class Tick(MachineEvent):
     """The machine's deadline has come."""
 
 
@@ -40,7 +40,7 @@ class LogEntry:
     """An event, when it was handled, and the state that it led to."""
 
     now: float
-    event: Event
+    event: MachineEvent
     state: str
 
 
@@ -83,7 +83,7 @@ class Machine(Generic[S]):
         """Whether the present state is final."""
         return not self.transitions[self.state]
 
-    def handle(self, event: Event, now: float) -> list[Instruction]:
+    def handle(self, event: MachineEvent, now: float) -> list[Instruction]:
         """Takes in an event.
 
         Args:
@@ -104,7 +104,7 @@ class Machine(Generic[S]):
             self.log.append(LogEntry(now, event, self.state))
         return self._instructions
 
-    def _handle(self, event: Event, now: float) -> None:
+    def _handle(self, event: MachineEvent, now: float) -> None:
         raise NotImplementedError
 
     def _instruct(self, *instructions: Instruction) -> None:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from protocol.machines.events import Begin, KeepStory, Publish, Received, Tell, Warn
-from protocol.machines.machine import Event, Machine, Tick
+from protocol.machines.events import Begin, Heard, KeepStory, Publish, Tell, Warn
+from protocol.machines.machine import Machine, MachineEvent, Tick
 from protocol.machines.participant_values import (
     GRACE,
     STAGES,
@@ -95,14 +95,14 @@ class RoundParticipant(Machine[Stage]):
         """Who can be asked for states."""
         return (self.leader, *self.opened.members)
 
-    def _handle(self, event: Event, now: float) -> None:
+    def _handle(self, event: MachineEvent, now: float) -> None:
         match event:
             case Begin():
                 self._go(Stage.PREPARING)
                 self._instruct(PrepareBase())
-            case Received(sender, RoundClose() as close) if sender == self.leader:
+            case Heard(sender, RoundClose() as close) if sender == self.leader:
                 self._close = self._close or close
-            case Received(sender, RoundCommit() as commit) if sender == self.leader:
+            case Heard(sender, RoundCommit() as commit) if sender == self.leader:
                 self.commit = self.commit or commit
             case Left() if not self.commit:
                 self._go(Stage.ABANDONED)
@@ -113,7 +113,7 @@ class RoundParticipant(Machine[Stage]):
                 self._work_done(event, now)
         self._advance()
 
-    def _work_done(self, event: Event, now: float) -> None:
+    def _work_done(self, event: MachineEvent, now: float) -> None:
         """What was instructed is done, or could not be."""
         match event:
             case BasePrepared():

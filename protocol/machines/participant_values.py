@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from protocol.machines.machine import Event, Instruction
+from protocol.machines.machine import Instruction, MachineEvent
 from protocol.messages.round_values import BlobRef, ContributionRef
 from protocol.messages.rounds import RoundClose, RoundCommit
 
@@ -44,50 +44,50 @@ STAGES: Mapping[str, frozenset[str]] = {
 
 
 @dataclass(frozen=True)
-class BasePrepared(Event):
+class BasePrepared(MachineEvent):
     """The state that the round starts from is here."""
 
 
 @dataclass(frozen=True)
-class ContributionMade(Event):
+class ContributionMade(MachineEvent):
     """This member's contribution is served."""
 
     contribution: ContributionRef
 
 
 @dataclass(frozen=True)
-class ContributionInvalid(Event):
+class ContributionInvalid(MachineEvent):
     """This member's contribution would be rejected."""
 
     reason: str
 
 
 @dataclass(frozen=True)
-class ContributionDeclined(Event):
+class ContributionDeclined(MachineEvent):
     """This member makes no contribution; it can vote nevertheless."""
 
     reason: str
 
 
 @dataclass(frozen=True)
-class OutcomeComputed(Event):
+class OutcomeComputed(MachineEvent):
     """The outcome of the round is here."""
 
     outcome: BlobRef
 
 
 @dataclass(frozen=True)
-class VotePersisted(Event):
+class VotePersisted(MachineEvent):
     """This member's vote is on the disk."""
 
 
 @dataclass(frozen=True)
-class RoundAdopted(Event):
+class RoundAdopted(MachineEvent):
     """This member has adopted the outcome of the round."""
 
 
 @dataclass(frozen=True)
-class MemberRejected(Event):
+class MemberRejected(MachineEvent):
     """What another member has sent is not valid, or cannot be had (`gone`)."""
 
     member: str
@@ -96,14 +96,14 @@ class MemberRejected(Event):
 
 
 @dataclass(frozen=True)
-class PartFailed(Event):
+class PartFailed(MachineEvent):
     """This member cannot go on."""
 
     reason: str
 
 
 @dataclass(frozen=True)
-class Left(Event):
+class Left(MachineEvent):
     """This member has something later to do."""
 
 

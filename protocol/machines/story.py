@@ -18,7 +18,7 @@ from protocol.machines import attempt_values, events, machine, participant_value
 from protocol.machines.attempt import RoundAttempt
 from protocol.machines.attempt_values import AttemptTerms
 from protocol.machines.events import Begin
-from protocol.machines.machine import MAX_EVENTS, Event, Instruction, LogEntry
+from protocol.machines.machine import MAX_EVENTS, Instruction, LogEntry, MachineEvent
 from protocol.machines.participant import RoundParticipant
 from protocol.machines.signatory import ReplayingSigner, Signatory
 from protocol.messages import KINDS, Message
@@ -28,7 +28,7 @@ _EVENTS = {
     kind.__name__: kind
     for module in (events, machine, attempt_values, participant_values)
     for kind in vars(module).values()
-    if isinstance(kind, type) and issubclass(kind, Event)
+    if isinstance(kind, type) and issubclass(kind, MachineEvent)
 }
 
 Subject = RoundAttempt | RoundParticipant
@@ -78,13 +78,13 @@ def retold(data: bytes) -> tuple[Subject, list[list[Instruction]]]:
     return subject, [subject.handle(entry.event, entry.now) for entry in log]
 
 
-def _event(name: str, told: Mapping[str, Any]) -> Event:
+def _event(name: str, told: Mapping[str, Any]) -> MachineEvent:
     values = dict(told)
     if "message" in values:
         kind, body = values["message"]
         values["message"] = KINDS[kind].model_validate(body)
         return _EVENTS[name](**values)
-    event: Event = TypeAdapter(_EVENTS[name]).validate_python(values)
+    event: MachineEvent = TypeAdapter(_EVENTS[name]).validate_python(values)
     return event
 
 

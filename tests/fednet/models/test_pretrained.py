@@ -8,7 +8,7 @@ import pytest
 
 from fednet.errors import ModelError
 from fednet.models.config import DiffusersModelConfig, PythonModelConfig
-from fednet.models.pretrained import open_pretrained, own_labels, picture_counts, total_pictures
+from fednet.models.pretrained import open_pretrained, picture_counts, total_pictures
 
 
 def config(**more: object) -> DiffusersModelConfig:
@@ -36,13 +36,6 @@ def test_pictures_count_by_class_or_in_all(
 def test_pictures_of_an_unknown_class_are_refused() -> None:
     with pytest.raises(ModelError, match=r"counts 'b', which is none of the model's classes \(a\)"):
         picture_counts(config(pictures={"b": 3}), ("a",), ("a", "b"))
-
-
-def test_labels_of_the_run_are_the_models_own_by_name() -> None:
-    assert own_labels(("b", "a"), ("a", "b"), None, "x") == {0: 1, 1: 0}
-    assert own_labels(("b",), ("a", "b"), 1, "x") == {0: 1, 1: 0}
-    with pytest.raises(ModelError, match="x knows no class 'a'"):
-        own_labels(("b",), ("a", "b"), None, "x")
 
 
 def test_a_model_is_opened_by_its_kind(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from protocol.machines.attempt_values import (
     RoundImpossible,
     StaleContribution,
 )
-from protocol.machines.events import Begin, Departed, Publish, Received
-from protocol.machines.machine import Event, Instruction, InvalidTransition, Tick, replay
+from protocol.machines.events import Begin, Departed, Heard, Publish
+from protocol.machines.machine import Instruction, InvalidTransition, MachineEvent, Tick, replay
 from protocol.machines.signatory import Signatory
 from protocol.machines.statements import AttemptStatements
 from protocol.messages import (
@@ -83,7 +83,7 @@ class Leader:
         if begin:
             self.handle(Begin())
 
-    def handle(self, event: Event) -> list[str]:
+    def handle(self, event: MachineEvent) -> list[str]:
         """Something happens; returns the kinds of all that was published."""
         self.now += 0.1
         for instruction in self.attempt.handle(event, self.now):
@@ -97,7 +97,7 @@ class Leader:
     def receive(self, kind: type[Any], names: Sequence[str] = NAMES, **fields: Any) -> list[str]:
         """These members send a message; returns the kinds of all that was published."""
         for name in names:
-            self.handle(Received(name, round_message(kind, self.attempt.opened, **fields)))
+            self.handle(Heard(name, round_message(kind, self.attempt.opened, **fields)))
         return [message.kind for message in self.published]
 
     def vote(self, names: Sequence[str] = NAMES) -> list[str]:

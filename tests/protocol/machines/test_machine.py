@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from protocol.machines import machine
-from protocol.machines.machine import Event, Instruction, InvalidTransition, Machine, Tick, replay
+from protocol.machines.machine import Instruction, InvalidTransition, Machine, MachineEvent, Tick, replay
 
 
 @dataclass(frozen=True)
-class Pushed(Event):
+class Pushed(MachineEvent):
     """The turnstile is pushed."""
 
 
 @dataclass(frozen=True)
-class Paid(Event):
+class Paid(MachineEvent):
     """A coin is inserted."""
 
 
@@ -36,7 +36,7 @@ class Turnstile(Machine[Any]):
 
     transitions = TABLE
 
-    def _handle(self, event: Event, now: float) -> None:
+    def _handle(self, event: MachineEvent, now: float) -> None:
         match event:
             case Paid():
                 self._go("paid")

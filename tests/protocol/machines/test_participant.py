@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from protocol.machines.events import Begin, KeepStory, Publish, Received, Tell
-from protocol.machines.machine import Event, Instruction, InvalidTransition, Tick, replay
+from protocol.machines.events import Begin, Heard, KeepStory, Publish, Tell
+from protocol.machines.machine import Instruction, InvalidTransition, MachineEvent, Tick, replay
 from protocol.machines.participant import RoundParticipant
 from protocol.machines.participant_values import (
     GRACE,
@@ -57,7 +57,7 @@ class Member:
         self.now = 0.0
         self.handle(Begin())
 
-    def handle(self, *events: Event) -> list[Instruction]:
+    def handle(self, *events: MachineEvent) -> list[Instruction]:
         """Something happens; returns what is to be done then."""
         return [each for event in events for each in self.machine.handle(event, self.now)]
 
@@ -99,14 +99,14 @@ def test_a_part_contributes_votes_and_adopts(member: MakeMember, *, same: bool) 
     (offer,) = messages(b.handle(ContributionMade(CONTRIBUTION)))
     assert (offer.opening, offer.contribution) == (b.machine.statements.opening, CONTRIBUTION)
     close = b.close("a", "b")
-    assert b.handle(Received("a", close)) == [ContributionCounted(), Compute(close)]
+    assert b.handle(Heard("a", close)) == [ContributionCounted(), Compute(close)]
     (persist,) = b.handle(OutcomeComputed(OUTCOME))
     assert isinstance(persist, PersistVote)
     assert (persist.record.outcome, set(persist.record.votes)) == (OUTCOME, {"b"})
     (vote,) = messages(b.handle(VotePersisted()))
     assert vote.signature == persist.record.votes["b"]
     commit = b.commit(OUTCOME if same else OTHER)
-    assert b.handle(Received("a", commit))[-1] == Adopt(commit, own=same)
+    assert b.handle(Heard("a", commit))[-1] == Adopt(commit, own=same)
     assert [message.kind for message in messages(b.handle(RoundAdopted()))] == ["model_adopted"]
     assert b.machine.is_over
 
@@ -114,7 +114,7 @@ def test_a_part_contributes_votes_and_adopts(member: MakeMember, *, same: bool) 
 def test_what_the_leader_says_early_waits(member: MakeMember) -> None:
     b = member("b")
     close, commit = b.close("a", "b"), b.commit(OUTCOME)
-    assert b.handle(Received("a", close), Received("a", commit)) == []
+    assert b.handle(Heard("a", close), Heard("a", commit)) == []
     assert b.handle(BasePrepared())[-1] == Compute(close)
     b.handle(OutcomeComputed(OUTCOME))
     assert b.handle(VotePersisted())[-1] == Adopt(commit, own=True)
@@ -123,9 +123,9 @@ def test_what_the_leader_says_early_waits(member: MakeMember) -> None:
 def test_only_the_leader_closes_and_commits_and_only_once(member: MakeMember) -> None:
     b = member("b")
     b.handle(BasePrepared())
-    assert b.handle(Received("c", b.close("a")), Received("c", b.commit(OUTCOME))) == []
-    b.handle(Received("a", b.close("a", "b")))
-    assert b.handle(Received("a", b.close("a"))) == []
+    assert b.handle(Heard("c", b.close("a")), Heard("c", b.commit(OUTCOME))) == []
+    b.handle(Heard("a", b.close("a", "b")))
+    assert b.handle(Heard("a", b.close("a"))) == []
     assert b.machine.state is Stage.REDUCING
 
 
@@ -134,7 +134,7 @@ def test_a_contribution_that_nobody_made_ends_the_part(member: MakeMember) -> No
     c.handle(BasePrepared())
     heavier = CONTRIBUTION.model_copy(update={"weight": 9.0})
     forged = c.close("a", "b").model_copy(update={"contributions": dict.fromkeys("ab", heavier)})
-    (declined,) = messages(c.handle(Received("a", forged)))
+    (declined,) = messages(c.handle(Heard("a", forged)))
     assert declined.reason == "a has closed the round with a contribution that a did not offer"
     assert (declined.can_vote, c.machine.state) == (False, Stage.ABANDONED)
 
@@ -143,7 +143,7 @@ def test_a_member_counts_in_no_fewer_than_its_own_quorum(member: MakeMember) -> 
     for name, declines in (("b", True), ("c", False)):
         each = member(name, quorum=3)
         each.handle(BasePrepared())
-        said = messages(each.handle(Received("a", each.close("a", "b"))))
+        said = messages(each.handle(Heard("a", each.close("a", "b"))))
         assert [isinstance(message, RoundDecline) for message in said] == [True] * declines
 
 
@@ -156,7 +156,9 @@ def test_a_member_counts_in_no_fewer_than_its_own_quorum(member: MakeMember) -> 
         (MemberRejected("a", "not finite"), ContributionReceipt, None),
     ],
 )
-def test_the_leader_is_told_what_is_wrong(member: MakeMember, event: Event, kind: type, can_vote: bool | None) -> None:
+def test_the_leader_is_told_what_is_wrong(
+    member: MakeMember, event: MachineEvent, kind: type, can_vote: bool | None
+) -> None:
     b = member("b")
     b.handle(BasePrepared())
     tell, *more = b.handle(event)
@@ -168,7 +170,7 @@ def test_the_leader_is_told_what_is_wrong(member: MakeMember, event: Event, kind
 
 def test_who_gives_nothing_is_reported_after_a_while(member: MakeMember) -> None:
     b = member("b")
-    b.handle(BasePrepared(), Received("a", b.close("a", "b")))
+    b.handle(BasePrepared(), Heard("a", b.close("a", "b")))
     assert b.handle(MemberRejected("a", "silent", gone=True)) == []
     assert (b.machine.state, b.machine.deadline) == (Stage.LEAVING, GRACE)
     assert not b.machine.holds_base
@@ -182,8 +184,8 @@ def test_a_part_is_left_unless_its_round_is_committed(member: MakeMember) -> Non
     b.handle(BasePrepared(), Left())
     assert b.machine.state is Stage.ABANDONED
     b = member("b")
-    b.handle(BasePrepared(), Received("a", b.close("a", "b")), OutcomeComputed(OUTCOME), VotePersisted())
-    b.handle(Received("a", b.commit(OUTCOME)), Left())
+    b.handle(BasePrepared(), Heard("a", b.close("a", "b")), OutcomeComputed(OUTCOME), VotePersisted())
+    b.handle(Heard("a", b.commit(OUTCOME)), Left())
     assert b.machine.state is Stage.ADOPTING
 
 
@@ -198,7 +200,7 @@ def test_a_recovered_outcome_needs_no_close(member: MakeMember) -> None:
 
 def test_a_log_replays_a_part_and_no_work_is_done_twice(member: MakeMember) -> None:
     b = member("b")
-    b.handle(BasePrepared(), ContributionMade(CONTRIBUTION), Received("a", b.close("a", "b")), OutcomeComputed(OUTCOME))
+    b.handle(BasePrepared(), ContributionMade(CONTRIBUTION), Heard("a", b.close("a", "b")), OutcomeComputed(OUTCOME))
     again = RoundParticipant("b", OPENED, "a", b.signatories["b"], 1)
     assert replay(again, b.machine.log)[0] == [PrepareBase()]
     assert again.record == b.machine.record

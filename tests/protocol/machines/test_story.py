@@ -9,7 +9,7 @@ import pytest
 
 from protocol.machines.attempt import RoundAttempt
 from protocol.machines.attempt_values import AttemptFailed, AttemptTerms, Phase
-from protocol.machines.events import Begin, Departed, Received
+from protocol.machines.events import Begin, Departed, Heard
 from protocol.machines.machine import Tick
 from protocol.machines.participant import RoundParticipant
 from protocol.machines.participant_values import BasePrepared, ContributionMade, MemberRejected, Stage
@@ -42,7 +42,7 @@ def test_an_attempt_that_failed_is_replayed_without_keys(make_signatory: MakeSig
     offer = publish.message  # type: ignore[attr-defined]
     declined = round_message(RoundDecline, OPENED, reason="no", can_vote=True)
     for now, event in enumerate(
-        (Received("b", offer), Received("a", offer), Received("c", declined), Tick(), Departed("b", "lost")), 6
+        (Heard("b", offer), Heard("a", offer), Heard("c", declined), Tick(), Departed("b", "lost")), 6
     ):
         instructions.append(attempt.handle(event, now))
     again, said = retold(packed(attempt))
