@@ -79,7 +79,7 @@ WRONG: list[tuple[str, Rule]] = [
 ]
 
 
-@pytest.mark.parametrize(("identity", "rule"), WRONG, ids=str)
+@pytest.mark.parametrize(("identity", "rule"), WRONG, ids=range(len(WRONG)))
 def test_a_rule_that_does_not_keep_one_is_told_which(
     identity: str, rule: Rule, monkeypatch: pytest.MonkeyPatch
 ) -> None:

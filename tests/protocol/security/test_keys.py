@@ -60,6 +60,7 @@ class TestStatement:
             (GUEST.public.sign, BEN.public.sign),
             (f',\n "signature": "{GUEST.public.signature}"', ""),
         ],
+        ids=range(9),  # the same in every process: keys are not
     )
     def test_nobody_changes_it_on_the_way(self, old: str, new: str) -> None:
         text = self.GUEST.public.text()
