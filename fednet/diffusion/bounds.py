@@ -1,10 +1,11 @@
 """How large a score and its divergence can be, whatever the data in [-1, 1]: what is far beyond is no score.
 
 By Tweedie's formula s = (alpha E[x_0 | x_t] - x_t) / std^2, and its Jacobian is (alpha^2 Cov[x_0 | x_t] / std^2 - 1) /
-std^2. All d coordinates of x_0 lie in [-1, 1], so |E| <= sqrt(d) and the covariance's eigenvalues lie in [0, d]:
+std^2. All d coordinates of x_0 lie in [-r, r] (r = 1 for pictures), so |E| <= r sqrt(d) and the covariance's
+eigenvalues lie in [0, r^2 d]:
 
-    |s|        <= (|x_t| + alpha sqrt(d)) / std^2
-    |v . J v|  <= d max(1, alpha^2 d / std^2) / std^2        for a probe v of d signs
+    |s|        <= (|x_t| + alpha r sqrt(d)) / std^2
+    |v . J v|  <= d max(1, alpha^2 r^2 d / std^2) / std^2        for a probe v of d signs
 
 Guidance g mixes two scores as (1 - g) s_any + g s_label, which multiplies both by |1 - g| + |g|. A trained network
 errs, and a model may reach beyond [-1, 1]: SLACK allows for it. Knows no network and no site.
@@ -23,7 +24,7 @@ SLACK = 10.0
 """How many times the bound an answer may be."""
 
 
-def score_excess(score: Tensor, x: Tensor, t: float, sde: SDE, guidance: float = 1.0) -> float:
+def score_excess(score: Tensor, x: Tensor, t: float, sde: SDE, *, guidance: float = 1.0, reach: float = 1.0) -> float:
     """The largest score of a batch in units of its bound, at least 0; above 1 none is a score of data in [-1, 1].
 
     Args:
@@ -32,17 +33,20 @@ def score_excess(score: Tensor, x: Tensor, t: float, sde: SDE, guidance: float =
         t: in (0, 1].
         sde: the forward diffusion.
         guidance: of the scores, at least 0.
+        reach: r, the largest absolute value of the data.
     """
     alpha, std = _marginal(sde, t)
-    largest = (_norms(x) + alpha * math.sqrt(x[0].numel())) / std**2
+    largest = (_norms(x) + alpha * reach * math.sqrt(x[0].numel())) / std**2
     return float((_norms(score) / (SLACK * _mixing(guidance) * largest)).max())
 
 
-def divergence_excess(divergence: Tensor, x: Tensor, t: float, sde: SDE, guidance: float = 1.0) -> float:
+def divergence_excess(
+    divergence: Tensor, x: Tensor, t: float, sde: SDE, *, guidance: float = 1.0, reach: float = 1.0
+) -> float:
     """The same of Hutchinson's estimates (n,) of the scores' divergences."""
     alpha, std = _marginal(sde, t)
     size = x[0].numel()
-    largest = size * max(1.0, alpha**2 * size / std**2) / std**2
+    largest = size * max(1.0, (alpha * reach) ** 2 * size / std**2) / std**2
     return float(divergence.double().abs().max()) / (SLACK * _mixing(guidance) * largest)
 
 

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 CardText = Annotated[str, StringConstraints(max_length=120)]
 
 
+LATENT_REACH = 10.0
+"""Latents have unit variance; hardly one of a million is as large."""
+COMBINABLE = ("space", "prompt_width", "latent_scale", "text_encoder", "autoencoder")
+"""The fields of cards that must agree, or the scores are of different things."""
+
+
 class ExpertCard(BaseModel):
     """What an expert says of itself; what scores are combined of must agree in `space`.
 
@@ -27,6 +33,10 @@ class ExpertCard(BaseModel):
         schedule: the noise that it was trained with.
         value_range: the smallest and the largest value of its own data; asked and answering it is always [-1, 1].
         space: whether its data are pictures or latents.
+        prompt_width: how many numbers a token of an embedded prompt has; None where it takes no prompt.
+        latent_scale: what latents are multiplied by, for a UNet that sees them.
+        text_encoder: digest of the weights that its prompts are embedded with; empty where it has none.
+        autoencoder: digest of the weights that its latents are decoded with.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -37,6 +47,15 @@ class ExpertCard(BaseModel):
     schedule: CardText
     value_range: tuple[float, float] = (-1.0, 1.0)
     space: Literal["pixels", "latents"] = "pixels"
+    prompt_width: int | None = None
+    latent_scale: float | None = None
+    text_encoder: CardText = ""
+    autoencoder: CardText = ""
+
+    @property
+    def reach(self) -> float:
+        """The largest absolute value of its data, as it is asked: 1 for pictures, LATENT_REACH for latents."""
+        return 1.0 if self.space == "pixels" else LATENT_REACH
 
 
 class ScoreExpert(Protocol):
@@ -60,7 +79,8 @@ class ScoreExpert(Protocol):
         Args:
             x: float32 (n, *shape).
             t: a scalar in [eps, 1].
-            labels: int64 (n,) in 0..classes-1; None for any class.
+            labels: int64 (n,) in 0..classes-1; None for any class; for an expert that takes prompts, float32
+                (2, tokens, width), the embedded negative prompt and prompt.
             guidance: classifier-free guidance, any + guidance (labelled - any); 1 is the plain conditional score.
 
         Raises:

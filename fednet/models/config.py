@@ -68,12 +68,14 @@ class DiffusersModelConfig(_BroughtModel):
         kind: selects this.
         path: the folder; weights are safetensors files, nothing is downloaded and no code of it is run.
         size: height and width, where the network's configuration does not say them.
+        lora: a LoRA of a text-to-image UNet, a safetensors file in peft's format or that of diffusers.
         half: the number format of the network on a CUDA device, null for float32; a CPU always uses float32.
     """
 
     kind: Literal["diffusers"]
     path: Path
     size: Annotated[int, Field(strict=True, ge=1, le=4096)] | None = None
+    lora: Path | None = None
     half: Literal["bfloat16", "float16"] | None = None
 
 

@@ -19,14 +19,22 @@ from fednet.diffusion.parametrisation import Parametrisation
 from fednet.diffusion.sde import SDE
 from fednet.errors import ModelError
 from fednet.models.config import DiffusersModelConfig
-from fednet.models.diffusers_folder import NETWORK_CONFIG, SCHEDULER_CONFIG, load_network, part_config, part_folder
+from fednet.models.diffusers_folder import (
+    NETWORK_CONFIG,
+    SCHEDULER_CONFIG,
+    half_type,
+    load_network,
+    part_config,
+    part_folder,
+    positive_integer,
+    to_device,
+)
 from fednet.models.own_labels import own_labels
 from fednet.models.schedulers import trained_schedule
 
 WHAT = "model.path"
 NETWORK = "UNet2DModel"
 NETWORKS = {NETWORK: UNet2DModel}
-HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class DiffusersFolder:
@@ -44,17 +52,21 @@ class DiffusersFolder:
         ModelError: there is none, or it is of another kind.
     """
 
+    prompted = False
+
     def __init__(self, config: DiffusersModelConfig) -> None:
         self.config, self._folder = config, config.path.expanduser()
         self._unet = part_config(self._folder, "unet", NETWORK_CONFIG, WHAT)
         if (name := self._unet.get("_class_name")) != NETWORK:
             raise ModelError(f"{WHAT}: {self._folder} holds a {str(name)[:60]}; expected a {NETWORK}")
+        if config.lora is not None:
+            raise ModelError(f"model.lora: {self._folder} holds a {NETWORK}; a LoRA is of a text-to-image UNet")
         if self._unet.get("time_embedding_type") == "learned":
             raise ModelError(f"{WHAT}: {self._folder} embeds whole steps; expected a network with continuous time")
         where = f"{WHAT}: {part_folder(self._folder, 'scheduler') / SCHEDULER_CONFIG}"
         self._schedule = trained_schedule(part_config(self._folder, "scheduler", SCHEDULER_CONFIG, WHAT), where)
         self._form = self._schedule.parametrisation(config.range, f"{WHAT}: {self._folder}")
-        self.shape = (_count(self._unet, "in_channels", self._folder), *self._size())
+        self.shape = (positive_integer(self._unet, "in_channels", WHAT, self._folder), *self._size())
         labels = self._unet.get("num_class_embeds") or 0
         self.classes = config.classes or tuple(map(str, range(labels)))
         self.conditional = bool(labels)
@@ -74,13 +86,8 @@ class DiffusersFolder:
         labels = (
             own_labels(self.classes, classes, self._any_class, f"{WHAT}: {self._folder}") if self.conditional else {}
         )
-        half = self.config.half if torch.device(device).type != "cpu" else None
-        dtype = HALVES[half] if half else torch.float32
-        network = load_network(self._folder, "unet", NETWORKS, WHAT, dtype)
-        try:
-            network = network.to(device)
-        except (RuntimeError, AssertionError) as error:
-            raise ModelError(f"the device {device!r} cannot be used: {error}") from error
+        dtype = half_type(self.config.half, device)
+        network = to_device(load_network(self._folder, "unet", NETWORKS, WHAT, torch.float32), device, dtype)
         call = _Call(network, dtype, self._schedule.sign, self.shape[0], labels, self._any_class)
         return DiffusersExpert(call, self._form, sde, self._card(), self.shape)
 
@@ -167,10 +174,3 @@ class DiffusersExpert:
             return free + guidance * (output - free)
 
         return self._form.score(predict, x, alpha, std)
-
-
-def _count(config: Mapping[str, Any], key: str, folder: object) -> int:
-    value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ModelError(f"{WHAT}: {folder} does not say its {key}")
-    return value

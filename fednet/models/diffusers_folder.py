@@ -36,6 +36,7 @@ PIPELINE_FILES = {
     **dict.fromkeys(WEIGHT_FOLDERS, (NETWORK_CONFIG,)),
 }
 """The parts of a text-to-image folder, and the files of which each must have one."""
+HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 LIBRARIES = frozenset({"diffusers", "transformers"})
 NO_OTHER_FORMAT = (
     "holds no safetensors weights, and no other format is opened, since it may run code: save it once with "
@@ -95,6 +96,35 @@ def load_network(folder: Path, part: str, expected: Mapping[str, Any], what: str
         return network.eval().requires_grad_(requires_grad=False)
 
     return wrap_load_errors(build, f"{what}: {place} cannot be loaded as a {name}")
+
+
+def half_type(half: str | None, device: str) -> torch.dtype:
+    """In which precision a network computes: in half of it on a CUDA device alone."""
+    return HALVES[half] if half and torch.device(device).type != "cpu" else torch.float32
+
+
+def to_device(network: nn.Module, device: str, dtype: torch.dtype) -> nn.Module:
+    """A network on a device.
+
+    Raises:
+        ModelError: the device cannot be used.
+    """
+    try:
+        return network.to(device, dtype)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"the device {device!r} cannot be used: {error}") from error
+
+
+def positive_integer(config: Mapping[str, Any], key: str, what: str, folder: Path) -> int:
+    """A whole number above 0 in a configuration.
+
+    Raises:
+        ModelError: it is missing, or something else.
+    """
+    value = config.get(key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ModelError(f"{what}: {folder} does not say its {key}")
+    return value
 
 
 def require_text_to_image(folder: Path, what: str) -> None:

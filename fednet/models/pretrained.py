@@ -22,11 +22,13 @@ class PretrainedModel(Protocol):
         shape: channels, height and width of its data.
         classes: the names of its classes; none where it knows none.
         conditional: whether it takes labels.
+        prompted: whether it takes embedded prompts.
     """
 
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     conditional: bool
+    prompted: bool
 
     def load(self, sde: SDE, device: str, classes: tuple[str, ...]) -> ScoreExpert:
         """The model as an expert, on a device.
@@ -48,9 +50,12 @@ def open_pretrained(config: PretrainedConfig) -> PretrainedModel:
         ModelError: it is not there, or of another kind.
     """
     if isinstance(config, DiffusersModelConfig):
-        from fednet.models.diffusers_expert import DiffusersFolder  # noqa: PLC0415 - imports diffusers
+        from fednet.models.diffusers_expert import WHAT, DiffusersFolder  # noqa: PLC0415 - imports diffusers
+        from fednet.models.diffusers_folder import NETWORK_CONFIG, part_config  # noqa: PLC0415
+        from fednet.models.text_expert import TEXT_NETWORK, TextFolder  # noqa: PLC0415
 
-        return DiffusersFolder(config)
+        unet = part_config(config.path.expanduser(), "unet", NETWORK_CONFIG, WHAT)
+        return TextFolder(config) if unet.get("_class_name") == TEXT_NETWORK else DiffusersFolder(config)
     from fednet.models.python_expert import PythonModel  # noqa: PLC0415 - as above
 
     return PythonModel(config)

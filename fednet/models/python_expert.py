@@ -41,6 +41,8 @@ class PythonModel:
         ModelError: there is no such factory, it fails, or what it makes is no expert.
     """
 
+    prompted = False
+
     def __init__(self, config: PythonModelConfig) -> None:
         self.config, self.shape = config, config.shape
         self.classes, self.conditional = config.classes or (), config.conditional

@@ -18,7 +18,7 @@ from launch.config.document import KeyPath, YamlDocument
 from launch.config.validation import validate_model
 from launch.errors import ConfigError, ConfigProblem
 
-PATHS = {"data": ("root",), "model": ("path",)}
+PATHS = {"data": ("root",), "model": ("path", "lora"), "prompt": ("models",)}
 """The keys of each section that hold a path."""
 
 

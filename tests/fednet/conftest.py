@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,3 +77,47 @@ def diffusers_folder(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return make
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion folder with random weights, as `save_pretrained` writes it; pictures are 3 x 16 x 16."""
+    import diffusers
+    import transformers
+
+    folder = tmp_path_factory.mktemp("text-to-image")
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters)]
+    (folder / "words").mkdir()
+    (folder / "words" / "vocab.json").write_text(json.dumps({word: place for place, word in enumerate(words)}))
+    (folder / "words" / "merges.txt").write_text("#version: 0.2\n")
+    special = {"bos_token": words[0], "eos_token": words[1], "unk_token": words[1], "pad_token": words[1]}
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 12, **special}
+    (folder / "words" / "tokenizer_config.json").write_text(json.dumps(settings))
+    blocks = {"block_out_channels": (8, 16), "norm_num_groups": 4, "layers_per_block": 1}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        encoder = transformers.CLIPTextModel(
+            transformers.CLIPTextConfig(
+                vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+                max_position_embeddings=12, bos_token_id=0, eos_token_id=1,
+            )
+        )  # fmt: skip
+        unet = diffusers.UNet2DConditionModel(
+            sample_size=8, cross_attention_dim=16, attention_head_dim=4, **blocks,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        )  # fmt: skip
+        vae = diffusers.AutoencoderKL(
+            sample_size=16, latent_channels=4, **blocks,
+            down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        )  # fmt: skip
+    scheduler = diffusers.PNDMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
+    )
+    diffusers.StableDiffusionPipeline(
+        vae=vae, text_encoder=encoder, unet=unet, scheduler=scheduler,
+        tokenizer=transformers.CLIPTokenizer.from_pretrained(folder / "words", local_files_only=True),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    ).save_pretrained(folder / "model")  # fmt: skip
+    return folder / "model"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, model_validator
@@ -76,14 +77,28 @@ class ArmConfig(ConfigSection):
         kind = self.phases()[0].rule.kind
         return f"rule {kind} resamples, and {sampler.kind} adds no noise: use euler-maruyama or predictor-corrector"
 
-    @property
-    def needs_labels(self) -> bool:
-        """Whether it is for conditional models only."""
-        return self.guidance != 1.0 or any(score_rule(phase.rule).needs_labels for phase in self.phases())
+    def needs_labels(self, *, prompted: bool = False) -> bool:
+        """Whether it is for conditional models only; guidance is also by prompts."""
+        guided = self.guidance != 1.0 and not prompted
+        return guided or any(score_rule(phase.rule).needs_labels for phase in self.phases())
 
     def phases(self) -> tuple[RulePhase, ...]:
         """The arm's schedule; a single rule is a schedule of one phase."""
         return self.rule if isinstance(self.rule, tuple) else (RulePhase(below=1.0, rule=self.rule),)
+
+
+class PromptConfig(ConfigSection):
+    """What sites whose models draw from prompts are asked for.
+
+    Attributes:
+        text: the prompt.
+        negative: what guidance leads away from.
+        models: the asker's Stable Diffusion folder, whose text encoder and autoencoder are those of the sites.
+    """
+
+    text: str = Field(max_length=2000)
+    negative: str = Field(default="", max_length=2000)
+    models: Path
 
 
 class SamplesConfig(ConfigSection):
@@ -96,6 +111,7 @@ class SamplesConfig(ConfigSection):
         batch: largest number of samples in one query; default: all at once.
         in_flight: batches that are drawn at once: while the asker combines one, the sites answer another. The samples
             are the same, bit for bit.
+        prompt: for models that draw from prompts: what, and the models that encode it and decode the latents.
     """
 
     total: int | None = Field(default=None, ge=1)
@@ -103,6 +119,7 @@ class SamplesConfig(ConfigSection):
     labels: tuple[ClassRef, ...] | None = Field(default=None, min_length=1)
     batch: int | None = Field(default=None, ge=1)
     in_flight: int = Field(default=2, ge=1, le=8)
+    prompt: PromptConfig | None = None
 
     @model_validator(mode="after")
     def _one_measure(self) -> SamplesConfig:
@@ -169,18 +186,22 @@ def reads_data(config: ScoreInferenceConfig, overrides: Mapping[str, Any]) -> bo
     return isinstance(site_model(config, overrides).model, UNetConfig)
 
 
-def require_drawable(config: ScoreInferenceConfig, *, conditional: bool) -> None:
+def require_drawable(config: ScoreInferenceConfig, *, conditional: bool, prompted: bool = False) -> None:
     """Checks that what is to be drawn can be asked of the sites' models.
 
     Raises:
-        ModelError: labels are wanted of unconditional ones.
+        ModelError: labels are wanted of unconditional ones, or a prompt is missing or not understood.
     """
+    if prompted != (config.samples.prompt is not None):
+        raise ModelError(
+            "these models draw from prompts: set samples.prompt" if prompted else "samples.prompt needs models of text"
+        )
     if conditional:
         return
     if config.samples.labels is not None or config.samples.per_label is not None:
         raise ModelError("samples.labels and samples.per_label need models with labels (`model.conditional: true`)")
     for name, arm in config.arms.items():
-        if arm.needs_labels:
+        if arm.needs_labels(prompted=prompted):
             raise ModelError(
                 f"arms.{name}: guidance and rules for labels need models with labels (`model.conditional: true`)"
             )

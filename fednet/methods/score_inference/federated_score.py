@@ -36,6 +36,8 @@ class FederatedScore:
         phase: the name under which progress is reported.
         sde: the forward diffusion of all sites; decides how large a score can be.
         uncovered_labels: collects the requested labels of which no site that answered had an image.
+        prompt: float32 (2, tokens, width), the embedded negative prompt and prompt; None where there is none.
+        reach: the largest absolute value of the sites' data.
     """
 
     ask: Ask
@@ -46,6 +48,8 @@ class FederatedScore:
     phase: str
     sde: SDE
     uncovered_labels: set[int] = field(default_factory=set)
+    prompt: Tensor | None = None
+    reach: float = 1.0
 
     def __call__(self, x: Tensor, t: float, divergence: bool = False) -> ScoreAnswers:
         """Asks every site at x (n, c, h, w) and t.
@@ -58,7 +62,8 @@ class FederatedScore:
             Stopped: `progress` asks for the end.
         """
         labels, names = self.counts.labels, self.counts.names
-        inputs = {"x": x} if labels is None else {"x": x, "labels": labels}
+        told = {"labels": labels, "prompt": self.prompt}
+        inputs = {"x": x, **{key: value for key, value in told.items() if value is not None}}
         replies = self.ask(Question(SCORE, inputs, {**self.options, "t": t, "divergence": divergence}))
         wanted = {"score": x.shape} | ({"divergence": x.shape[:1]} if divergence else {})
         usable, refused = self._usable(replies, wanted, x, t)
@@ -80,13 +85,13 @@ class FederatedScore:
         return {name: outputs for name, outputs in there.items() if name not in refused}, refused
 
     def _excess(self, outputs: Outputs, x: Tensor, t: float) -> str:
-        guidance = float(self.options.get("guidance") or 0.0)
-        excesses = {"score": score_excess(outputs["score"], x, t, self.sde, guidance)}
+        allowed = {"guidance": float(self.options.get("guidance") or 0.0), "reach": self.reach}
+        excesses = {"score": score_excess(outputs["score"], x, t, self.sde, **allowed)}
         if "divergence" in outputs:
-            excesses["divergence"] = divergence_excess(outputs["divergence"], x, t, self.sde, guidance)
+            excesses["divergence"] = divergence_excess(outputs["divergence"], x, t, self.sde, **allowed)
         for key, excess in excesses.items():
             if excess > 1:
-                return f"its {key} at t = {t:.4f} is {excess:.2g} times what pictures in [-1, 1] allow"
+                return f"its {key} at t = {t:.4f} is {excess:.2g} times what data of at most {self.reach:g} allow"
         return ""
 
     def _book(self, usable: set[str], late: tuple[str, ...], lost: Mapping[str, str]) -> None:

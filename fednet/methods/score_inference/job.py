@@ -18,6 +18,7 @@ from fednet.methods.score_inference.agreement import AgreementPoint, measure_agr
 from fednet.methods.score_inference.config import ScoreInferenceConfig, require_drawable
 from fednet.methods.score_inference.messages import ScoreCapabilities, read_score_capabilities
 from fednet.methods.score_inference.models_section import with_models
+from fednet.methods.score_inference.prompts import EncodedPrompt, encoded_prompt
 from fednet.methods.score_inference.results import ArmResult, summarise, write_arm, write_metrics, write_real_grid
 from fednet.methods.score_inference.sampling import sample_arm
 from fednet.metrics.evaluation import evaluate, measure_real
@@ -43,7 +44,9 @@ def run_job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: 
         Stopped: `progress` asks for the end.
     """
     capabilities = read_score_capabilities(network.capabilities)
-    require_drawable(config, conditional=next(iter(capabilities.values())).conditional)
+    first = next(iter(capabilities.values()))
+    require_drawable(config, conditional=first.conditional, prompted=first.expert.prompt_width is not None)
+    prompt = encoded_prompt(config.samples.prompt, capabilities, "samples.prompt.models")
     splits = measuring_splits(config, capabilities)
     judge = None
     if splits and config.evaluate.judge:
@@ -53,7 +56,7 @@ def run_job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: 
         write_real_grid(folder, splits.test, capabilities)
     arms: list[ArmResult] = []
     for name in config.arms:
-        arms.append(_drawn(config, name, network.ask, capabilities, seed=seed, progress=progress))
+        arms.append(_drawn(config, name, network.ask, capabilities, seed=seed, progress=progress, prompt=prompt))
         write_arm(folder, arms[-1], next(iter(capabilities.values())).classes)
         write_summary(folder, _with_sites(summarise(arms, capabilities, real_grid=real_grid), capabilities, note))
     measured = [_measured(arm, judge, splits, seed, progress) for arm in arms]
@@ -78,10 +81,11 @@ def _drawn(
     *,
     seed: int,
     progress: Progress,
+    prompt: EncodedPrompt | None,
 ) -> ArmResult:
     arm, sampler, size = config.arms[name], config.sampler_of(name), config.samples
     samples = sample_arm(
-        arm, sampler, size, name=name, ask=ask, capabilities=capabilities, seed=seed, progress=progress
+        arm, sampler, size, name=name, ask=ask, capabilities=capabilities, seed=seed, progress=progress, prompt=prompt
     )  # fmt: skip
     return ArmResult(name, arm, sampler, samples)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fednet.diffusion.expert import ExpertCard
+from fednet.diffusion.expert import COMBINABLE, ExpertCard
 from fednet.diffusion.sde import SDEConfig
 from fednet.errors import MethodError
 from fednet.methods.common.capabilities import ONE_CONFIGURATION, ImageCapabilities, read_capabilities
@@ -50,7 +50,8 @@ def read_score_capabilities(texts: Mapping[str, str]) -> dict[str, ScoreCapabili
     capabilities = read_capabilities(texts, ScoreCapabilities, "score-inference", equal)
     (first, expected), *rest = capabilities.items()
     for name, one in rest:
-        if one.expert.space != expected.expert.space:
-            spaces = f"{one.expert.space} and {expected.expert.space}"
-            raise MethodError(f"{name} and {first} differ in space ({spaces}): {MODELS_FIT}")
+        for field in COMBINABLE:
+            values = [getattr(each.expert, field) for each in (one, expected)]
+            if values[0] != values[1]:
+                raise MethodError(f"{name} and {first} differ in {field} ({values[0]} and {values[1]}): {MODELS_FIT}")
     return capabilities

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fednet.methods.contract import Drawer, Method
+from fednet.methods.score_inference.commands import COMMANDS
 from fednet.methods.score_inference.config import ScoreInferenceConfig, check, reads_data
 from fednet.methods.score_inference.disclosures import DISCLOSURES
 from fednet.methods.score_inference.sample_request import ScoreSampleRequest
@@ -56,6 +57,7 @@ METHOD = Method(
     job=job,
     check=check,
     agree=agree,
+    commands=COMMANDS,
     drawer=Drawer(ScoreSampleRequest, draw),
     preload=(
         "fednet.methods.score_inference.job",

@@ -22,10 +22,11 @@ from fednet.diffusion.sampling import sample as solve
 from fednet.diffusion.trajectory import SampledTrajectory
 from fednet.errors import MethodError
 from fednet.methods.common.inputs import described
-from fednet.methods.score_inference.config import ArmConfig, SamplesConfig
+from fednet.methods.score_inference.config import ArmConfig, PromptConfig, SamplesConfig
 from fednet.methods.score_inference.federated_score import FederatedScore
 from fednet.methods.score_inference.in_flight import in_flight
 from fednet.methods.score_inference.messages import ScoreCapabilities, read_score_capabilities
+from fednet.methods.score_inference.prompts import EncodedPrompt, encoded_prompt
 from fednet.methods.score_inference.rules import rule_for
 from fednet.methods.score_inference.sample_request import ScoreSampleRequest
 from fednet.reporting.samples import SampleBatch
@@ -65,8 +66,16 @@ class ArmSamples:
     seconds: float
 
 
-def sample(network: Network, request: ScoreSampleRequest, progress: Progress) -> SampleBatch:
+def sample(
+    network: Network, request: ScoreSampleRequest, progress: Progress, *, prompt: PromptConfig | None = None
+) -> SampleBatch:
     """Draws what a guest asks for.
+
+    Args:
+        network: reaches the sites.
+        request: what to draw.
+        progress: told of every query; may ask for the end.
+        prompt: for sites whose models draw from prompts.
 
     Raises:
         MethodError: the sites cannot draw that, or none of them answers.
@@ -76,10 +85,11 @@ def sample(network: Network, request: ScoreSampleRequest, progress: Progress) ->
     first = next(iter(capabilities.values()))
     arm = ArmConfig(rule=request.rule, guidance=request.guidance)
     sampler = _SAMPLER.validate_python({"kind": request.sampler})
-    if not first.conditional and (request.labels is not None or arm.needs_labels):
+    if not first.conditional and (request.labels is not None or arm.needs_labels(prompted=prompt is not None)):
         raise MethodError("the sites' models are unconditional: ask without labels, guidance and rules for labels")
     if refusal := arm.refused_by(sampler):
         raise MethodError(refusal)
+    encoded = encoded_prompt(prompt, capabilities, "--models")
     size = {"per_label": request.count, "labels": request.labels} if first.conditional else {"total": request.count}
     samples = sample_arm(
         arm,
@@ -90,6 +100,7 @@ def sample(network: Network, request: ScoreSampleRequest, progress: Progress) ->
         capabilities=capabilities,
         seed=request.seed,
         progress=progress,
+        prompt=encoded,
     )
     return SampleBatch(samples.images, samples.labels, _notes(samples, first.classes), first.classes)
 
@@ -105,6 +116,7 @@ def sample_arm(
     seed: int,
     progress: Progress,
     latent: Tensor | None = None,
+    prompt: EncodedPrompt | None = None,
 ) -> ArmSamples:
     """Draws one arm.
 
@@ -123,6 +135,7 @@ def sample_arm(
         seed: the run's seed.
         progress: told of every query; may ask for the end.
         latent: noise at t = 1 to start from, (n, c, h, w), instead of noise from the seed.
+        prompt: what sites whose models draw from prompts are told, and what decodes their latents.
 
     Raises:
         MethodError: no site answers, or the trajectories diverge.
@@ -133,6 +146,7 @@ def sample_arm(
     total = samples.count if labels is None else len(labels)
     _require_latent(latent, (total, *first.shape))
     uncovered_labels = set[int]()
+    words = None if prompt is None else prompt.embedding
     parts = torch.split(torch.arange(total), samples.batch or total)
 
     accounts = [ParticipationAccount.of("query", sorted(capabilities)) for _ in parts]
@@ -141,8 +155,10 @@ def sample_arm(
         """The samples at the places `part`; a batch has the index (i), its k-th repetition (i, k)."""
         counts = label_counts_of(capabilities, None if labels is None else labels[part])
         options = {"guidance": arm.guidance, "probe_seed": derive(seed, "probe", *index)}
-        account = accounts[index[0]]
-        score = FederatedScore(ask, counts, options, account, shown, f"sampling {name}", first.sde, uncovered_labels)
+        score = FederatedScore(
+            ask, counts, options, accounts[index[0]], shown, f"sampling {name}", first.sde, uncovered_labels, words,
+            first.expert.reach,
+        )  # fmt: skip
         if latent is None or len(index) > 1:
             start = first.sde.prior((len(part), *first.shape), generator(seed, "latent", *index))
         else:
@@ -159,7 +175,7 @@ def sample_arm(
     if not bool(torch.isfinite(images).all()):
         raise MethodError(f"arm {name}: the samples are not finite: use more steps or a lower guidance")
     return ArmSamples(
-        images=images.clamp(-1, 1),
+        images=images.clamp(-1, 1) if prompt is None else prompt.decode(images),
         labels=labels,
         log_p=torch.cat([part.log_p for part in drawn], 1),
         account=ParticipationAccount.joined(accounts),

@@ -40,6 +40,8 @@ from fednet.seeds import derive, generator
 
 MAX_SAMPLES = 1 << 24
 """In one query; what fits in memory is the caller's choice of `samples.batch`."""
+MAX_TOKENS = 1024
+"""Of an embedded prompt."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ class ScoreInferenceSite(ImageSite[ScoreInferenceConfig, _LoadedScoreModel]):
         conditional = (
             model.conditional if isinstance(model, UNetConfig) else bool(self.brought and self.brought.conditional)
         )
-        require_drawable(self.config, conditional=conditional)
+        require_drawable(self.config, conditional=conditional, prompted=bool(self.brought and self.brought.prompted))
         if self.config.samples.labels:
             labels_of(self.config.samples.labels, classes, "samples.labels")
 
@@ -202,7 +204,8 @@ class ScoreInferenceSite(ImageSite[ScoreInferenceConfig, _LoadedScoreModel]):
     def _score(self, question: Question) -> Mapping[str, Tensor]:
         """The score at (x, t), and on request its divergence.
 
-        Inputs: x (n, c, h, w) float32 and, for a conditional model, labels (n,) int64. Options: t (in (0, 1]),
+        Inputs: x (n, c, h, w) float32 and, for a conditional model, labels (n,) int64, for one that draws from prompts,
+        prompt (2, tokens, width) float32, the embedded negative prompt and prompt. Options: t (in (0, 1]),
         guidance (1 by default), divergence (a bool) and probe_seed (an int, for Hutchinson's estimate of the
         divergence with one Rademacher probe a sample).
 
@@ -217,17 +220,19 @@ class ScoreInferenceSite(ImageSite[ScoreInferenceConfig, _LoadedScoreModel]):
         return {"score": score.cpu(), "divergence": divergence.cpu()}
 
     def _checked(self, question: Question, expert: ScoreExpert) -> _Query:
-        x, labels = (
-            vectors_input(question.inputs.get("x"), expert.shape, "x", most=MAX_SAMPLES),
-            question.inputs.get("labels"),
-        )
+        x = vectors_input(question.inputs.get("x"), expert.shape, "x", most=MAX_SAMPLES)
+        labels, width = question.inputs.get("labels"), expert.card.prompt_width
         if labels is not None and not expert.classes:
             raise MethodError(f"{self.context.name} has an unconditional model: ask without labels")
+        if labels is not None:
+            labels = labels_input(labels, expert.classes, len(x))
+        if width is not None:
+            labels = _prompt(question.inputs.get("prompt"), width)
         guidance, device = number(question.options, "guidance", 1.0), torch.device(self.context.device)
         return _Query(
             x=x.to(device),
             t=torch.tensor(_time(question), device=device),
-            labels=None if labels is None else labels_input(labels, expert.classes, len(x)).to(device),
+            labels=None if labels is None else labels.to(device),
             guidance=1.0 if guidance is None else guidance,
             probe=_probe(question, x.shape).to(device) if question.options.get("divergence") else None,
         )
@@ -257,6 +262,14 @@ def _time(question: Question) -> float:
     if t is None or not 0.0 < t <= 1.0:
         raise MethodError(f"option t must be a number in (0, 1], got {shown(question.options.get('t'))}")
     return t
+
+
+def _prompt(prompt: Tensor | None, width: int) -> Tensor:
+    """The embedded negative prompt and prompt, (2, tokens, width)."""
+    tokens = prompt.shape[1] if prompt is not None and prompt.ndim == 3 else 1
+    if not 1 <= tokens <= MAX_TOKENS:
+        raise MethodError(f"a prompt has 1 to {MAX_TOKENS} tokens, got {tokens}")
+    return vectors_input(prompt, (tokens, width), "prompt", count=2)
 
 
 def _probe(question: Question, shape: torch.Size) -> Tensor:

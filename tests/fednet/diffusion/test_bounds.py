@@ -40,4 +40,4 @@ def test_what_is_no_score_exceeds_them() -> None:
 
 def test_guidance_widens_them() -> None:
     x, t = torch.ones(1, 4), 0.5
-    assert score_excess(x, x, t, VP(), 3.0) == pytest.approx(score_excess(x, x, t, VP()) / 5)
+    assert score_excess(x, x, t, VP(), guidance=3.0) == pytest.approx(score_excess(x, x, t, VP()) / 5)

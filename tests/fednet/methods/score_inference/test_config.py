@@ -40,8 +40,8 @@ def test_a_schedule_of_rules() -> None:
     phases = [{"below": 1, "rule": "mean", "sites": ["a1"]}, {"below": 0.4, "rule": "mixture"}]
     arm = ArmConfig.model_validate({"rule": phases})
     assert arm.phases() == (RulePhase(below=1, rule="mean", sites=("a1",)), RulePhase(below=0.4, rule="mixture"))
-    assert not arm.needs_labels
-    assert ArmConfig.model_validate({"rule": [*phases, {"below": 0.1, "rule": "label-count"}]}).needs_labels
+    assert not arm.needs_labels()
+    assert ArmConfig.model_validate({"rule": [*phases, {"below": 0.1, "rule": "label-count"}]}).needs_labels()
     assert ArmConfig(rule="median").phases() == (RulePhase(below=1, rule="median"),)
 
 
