@@ -86,7 +86,7 @@ def test_the_account_knows_who_contributed_when() -> None:
         ({"score": torch.zeros(2, 1, 2, 3)}, "2, 3"),
         ({"score": X.double()}, "float64"),
         ({"score": X + torch.inf}, "not finite"),
-        ({"score": X + 1e30}, "e+29 times what pictures in [-1, 1] allow"),
+        ({"score": X + 1e30}, "e+29 times what data of at most 1 allow"),
     ],
 )
 def test_an_unusable_answer_is_left_out_and_reported(bad: dict[str, torch.Tensor], message: str) -> None:

@@ -192,7 +192,7 @@ def test_one_sites_huge_scores_cost_that_site_only(federation: Callable[..., Any
 
     samples = drawn(made, rule, ODE(), ask=huge)
     assert set(samples.account.lost) == {"a2"}
-    assert "times what pictures in [-1, 1] allow" in samples.account.lost["a2"].reason
+    assert "times what data of at most 1 allow" in samples.account.lost["a2"].reason
     assert all(samples.account.nodes[name].contributed == samples.account.steps < 1000 for name in ("a1", "a3"))
 
 
