@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow lint bench soak audit wheel clean
+.PHONY: demo test test-slow lint bench soak fuzz audit wheel clean
 
 demo: $(READY)
 	$(BIN)/fednet launch score-inference
@@ -37,6 +37,11 @@ soak: $(READY)
 	$(BIN)/python tests/soak/networks.py
 	$(BIN)/python tests/soak/hostile.py
 	$(BIN)/python tests/soak/keyed.py
+
+# SECONDS as long as one likes, divided among the readers of foreign bytes; an input that breaks one is kept in runs/fuzz.
+SECONDS ?= 600
+fuzz: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.fuzz --seconds $(SECONDS)
 
 # Whether a version in constraints.txt has a known weakness; asks a service on the network.
 audit: $(READY)

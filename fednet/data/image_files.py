@@ -1,4 +1,4 @@
-"""Decodes image files: what Pillow reads, 16-bit PNG in colour (torchvision), .npy arrays, and DICOM (pydicom).
+"""Decodes image files: what Pillow reads, .npy arrays, and DICOM (pydicom).
 
 The content says which format it is, not the name. Bit depths are kept, transparency is composed over a background, EXIF
 orientation is applied, and of several frames the first is taken; `DecodedImage.conversions` names what was done.
@@ -147,6 +147,7 @@ def reason(error: BaseException) -> str:
 def _pillow(content: bytes, size: tuple[int, int] | None) -> _Stored:
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         mode, deep, done = image.mode, _colour_of_16_bits(image), list[str]()
+        stored = str(_decoder(image)[1])
         kind = f"{image.format} {mode}{' 16 bits' if deep else ''}"
         _require_size(image.size, size, either_way=True)
         oriented = image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)  # may decode
@@ -155,7 +156,7 @@ def _pillow(content: bytes, size: tuple[int, int] | None) -> _Stored:
         if oriented:
             done.append("EXIF orientation")
         if deep and image.format == "PNG":
-            return _Stored(_png_of_16_bits(content), kind, tuple(done))
+            return _Stored(_png_of_16_bits(content, stored), kind, tuple(done))
         if deep:
             done.append("8 of 16 bits")
         target = "L" if _is_grey(image) else "RGB"
@@ -195,13 +196,24 @@ def _decoder(image: Image.Image) -> tuple[str, object]:
     return (tiles[0][0], tiles[0][3]) if tiles else ("", None)
 
 
-def _png_of_16_bits(content: bytes) -> NDArray[np.uint16]:
-    from torchvision.io import ImageReadMode, decode_image  # noqa: PLC0415 - of the extra `images`
+def _png_of_16_bits(content: bytes, stored: str) -> NDArray[np.uint16]:
+    """(h, w, 2 to 4) with all 16 bits, of which Pillow keeps 8: it reads the first bytes, then the second ones.
 
-    tensor = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    decoded = decode_image(tensor, ImageReadMode.UNCHANGED, apply_exif_orientation=True)
-    array: NDArray[np.uint16] = decoded.permute(1, 2, 0).numpy()
-    return array
+    Args:
+        content: the file.
+        stored: Pillow's raw mode for it: "RGB;16B", "RGBA;16B" or "LA;16B", whose four bytes Pillow takes for RGBA.
+    """
+    if stored == "LA;16B":
+        return _png_as(content, "RGBA").view(">u2").astype(np.uint16)
+    first, second = (_png_as(content, stored[:-1] + order).astype(np.uint16) for order in "BL")
+    return first << np.uint16(8) | second
+
+
+def _png_as(content: bytes, stored: str) -> NDArray[np.uint8]:
+    """The pixels of a PNG, oriented, as if its values were stored in another of Pillow's raw modes."""
+    with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+        image.tile = [tile._replace(args=stored) for tile in image.tile]
+        return np.asarray(ImageOps.exif_transpose(image))
 
 
 def _wide(pixels: NDArray[np.generic], image: Image.Image) -> NDArray[np.generic]:

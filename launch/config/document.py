@@ -24,6 +24,17 @@ KeyPath = tuple[str, ...]
 class _Loader(yaml.SafeLoader):
     """The safe loader, with numbers such as 1e-3 read as YAML 1.2 reads them (PyYAML: as text)."""
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """The value of a node; PyYAML raises whatever it likes where a text is not of its tag (`!!timestamp x`)."""
+        try:
+            return super().construct_object(node, deep)
+        except yaml.YAMLError:
+            raise
+        except Exception as error:
+            why = f": {error}" if isinstance(error, ValueError) else ""
+            problem = f"no value of the tag {node.tag!r}{why}"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+
 
 MAX_DEPTH = 100
 """Collections within each other."""
@@ -33,6 +44,9 @@ MAX_NODES = 100_000
 
 MAX_SHOWN = 200
 """Characters of an override in messages."""
+
+_UNREADABLE = (yaml.YAMLError, ValueError, OverflowError)
+"""What PyYAML raises where a text is no YAML: the others where an escape is no character, or a version no number."""
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
@@ -80,7 +94,7 @@ def parse(text: str, source: str, overrides: Sequence[str] = ()) -> YamlDocument
         root = loader.get_single_node()
         twice = [] if root is None else list(_duplicate_key(root, source))
         values = None if root is None else loader.construct_document(root)
-    except (yaml.YAMLError, ValueError) as error:
+    except _UNREADABLE as error:
         raise ConfigError(_syntax_error(error, source)) from error
     if twice:
         raise ConfigError(*twice)
@@ -200,7 +214,7 @@ def apply_override(document: YamlDocument, text: str) -> YamlDocument:
     try:
         _require_bounded(written)
         value = _Loader(written).get_single_data()
-    except (yaml.YAMLError, ValueError) as error:
+    except _UNREADABLE as error:
         raise ConfigError(ConfigProblem(where, "a YAML value after the =", str(error), key=dotted)) from error
     values = _replaced(document.values, key, value, where, dotted)
     kept = {path: place for path, place in document.places.items() if path[: len(key)] != key}

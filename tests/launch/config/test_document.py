@@ -100,12 +100,24 @@ def test_a_value_of_an_override_is_bounded_as_well() -> None:
         (BOMB, "more than 100000 values, aliases followed"),
         ("a: {b: 1}\n<<: {c: 1}\n<<: {d: 1}", "each key once"),
         ("a: !!python/object/apply:os.system [ls]", "well-formed YAML"),
+        ("a: !!timestamp x", "no value of the tag 'tag:yaml.org,2002:timestamp'"),
+        ("a: !!bool x", "no value of the tag 'tag:yaml.org,2002:bool'"),
+        ("? !!int\n: 1", "no value of the tag 'tag:yaml.org,2002:int'"),
+        ("a: !!float ''", "no value of the tag 'tag:yaml.org,2002:float'"),
     ],
 )
 def test_malformed_documents_are_refused(text: Any, said: Any) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         parse(text, "c.yaml")
     assert all(problem.where == "c.yaml" and problem.line for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize("text", ['a: "\\UFFFFFFFF"', f"%YAML {'1' * 5000}.1\n---\na: 1"])
+def test_what_is_no_character_and_no_version_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="well-formed YAML"):
+        parse(text, "c.yaml")
+    with pytest.raises(ConfigError, match="a YAML value after the ="):
+        parse(TEXT, "c.yaml", [f"name={text}"])
 
 
 def test_a_key_that_stands_twice_is_named_with_both_lines() -> None:
