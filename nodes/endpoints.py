@@ -8,7 +8,7 @@ from __future__ import annotations
 from nodes.errors import NodeError
 from nodes.spec import NodeSpec
 from protocol import topics
-from protocol.security.roles import may_take_part
+from protocol.security.key_roles import may_take_part
 
 WILDCARD_BINDS = ("tcp://0.0.0.0:", "tcp://[::]:", "tcp://*:")
 

@@ -6,7 +6,6 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from launch.commands.options import JsonOption
 from launch.config.examples import example_summaries, example_text
@@ -28,6 +27,8 @@ def examples(
     if as_json:
         print_json([{"name": known, "about": about} for known, about in example_summaries().items()])
         return
+    from rich.text import Text  # noqa: PLC0415 - help needs no rich
+
     table = open_table()
     for known, about in example_summaries().items():
         table.add_row(Text(known, style="bold"), about)

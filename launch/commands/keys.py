@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from launch.commands.methods import PlainGroup
 from launch.commands.options import JsonOption
 from launch.output import open_console, open_table, print_json
-from nodes.key_folder import PRIVATE, PUBLIC
-from protocol.security.keys import KeyRole, PublicKeys
+from protocol.security.key_roles import KeyRole
+
+if TYPE_CHECKING:
+    from protocol.security.keys import PublicKeys
 
 KEYS_FOLDER: Final = Path("keys")
 
@@ -41,6 +43,8 @@ def new(
     from launch.run import keys  # noqa: PLC0415 - help texts need not wait for it
 
     public = keys.create_keys(name, folder, role, keys.rights(may or ("ask" if role == "guest" else "")))
+    from nodes.key_folder import PRIVATE, PUBLIC  # noqa: PLC0415 - help needs no cryptography
+
     _print_line(f"{folder / (name + PRIVATE)}  private: it never leaves this machine")
     _print_line(f"{folder / (name + PUBLIC)}  public: hand it to the others, who `fednet keys trust` it")
     _print_line(f"fingerprint {public.fingerprint}")

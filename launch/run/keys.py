@@ -20,7 +20,8 @@ from nodes import key_folder
 from nodes.errors import KeyFileError
 from nodes.key_folder import PRIVATE, PUBLIC, TRUSTED
 from protocol.errors import KeyFormatError
-from protocol.security.keys import RIGHTS, Keyring, KeyRole, PrivateKeys, PublicKeys, Right
+from protocol.security.key_roles import RIGHTS, KeyRole, Right
+from protocol.security.keys import Keyring, PrivateKeys, PublicKeys
 from protocol.topics import is_name
 
 REVOKED = "revoked"

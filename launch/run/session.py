@@ -44,7 +44,8 @@ from launch.run.plan import LaunchPlan, make_plan, require_capacity
 from launch.run.supervisor import EventSource, Supervisor
 from nodes.log_lines import PlainFormatter
 from nodes.signals import raise_swallowed
-from protocol.security.keys import Keyring, KeyRole
+from protocol.security.key_roles import KeyRole
+from protocol.security.keys import Keyring
 
 _LIBRARIES = ("torch", "diffusers", "pyzmq", "numpy")
 _LOGGERS = ("asyncio", "fednet", "launch", "nodes", "protocol")

@@ -20,8 +20,8 @@ import zmq
 
 from nodes.transport.sockets import descriptor, readable
 from protocol.security.budget import Cost
+from protocol.security.key_roles import may_hear
 from protocol.security.keys import Keyring
-from protocol.security.roles import may_hear
 from protocol.topics import may_subscribe
 
 RejectionListener = Callable[[str, str], None]

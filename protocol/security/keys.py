@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar, get_args
+from typing import Annotated, Literal, Self, TypeVar
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -27,20 +27,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from protocol.errors import KeyFormatError
+from protocol.security.key_roles import RIGHTS, KeyRole, Right
 from protocol.topics import NAME
 
 MAX_KEY_TEXT_BYTES = 4096
 """Bytes of a text with keys, at most."""
 
 _FINGERPRINT_BYTES = 16
-
-KeyRole = Literal["client", "guest", "monitor", "relay"]
-"""What a node is let in as. A client may do all that a guest may, and a guest all that a monitor may."""
-
-Right = Literal["ask", "models", "rounds"]
-"""What a guest may do beyond listening: ask questions, give models, have rounds and exchanges held."""
-
-RIGHTS: tuple[Right, ...] = get_args(Right)
 
 _STATEMENT = b"fednet public keys 1"
 

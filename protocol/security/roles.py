@@ -1,4 +1,4 @@
-"""What the holder of a key may say and hear, by its role: a client everything, a monitor no more than being there.
+"""What the holder of a key may say, by its role: a client everything, a monitor no more than being there.
 
 A client may do all that a guest may, and a guest all that a monitor may; of what a guest does beyond listening, each
 part is a right that its statement of keys grants. Decides by the statement that is trusted here and by the message;
@@ -9,13 +9,8 @@ from __future__ import annotations
 
 from protocol.messages import Hello, Message, RoundsRequest
 from protocol.messages.presence import PeerInfo
-from protocol.security.keys import KeyRole, PublicKeys, Right
-from protocol.topics import HEARTBEATS, INBOX, JOIN, PRESENCE, PROGRESS
-
-_RANKS: dict[KeyRole, int] = {"relay": 0, "monitor": 1, "guest": 2, "client": 3}
-
-_HEARD_BY_ALL = (PRESENCE, PROGRESS, HEARTBEATS, INBOX, JOIN)
-"""What monitors and guests may subscribe to, too; queries, rounds and exchanges are for clients."""
+from protocol.security.key_roles import KeyRole, Right, may_take_part
+from protocol.security.keys import PublicKeys
 
 KINDS_OF_ROLES: dict[KeyRole, frozenset[str]] = {
     "monitor": frozenset({
@@ -56,24 +51,12 @@ def refusal(keys: PublicKeys, message: Message) -> str:
         wanted = " or ".join(sorted(rights))
         return "" if rights & set(keys.may) else f"{_described(keys)} needs the right {wanted} to say {message.kind}"
     role = _ROLE_BY_KIND.get(message.kind, "guest")
-    return "" if _RANKS[role] <= _RANKS[keys.role] else f"{_described(keys)} may not say {message.kind}"
+    return "" if may_take_part(keys.role, role) else f"{_described(keys)} may not say {message.kind}"
 
 
 def may_be(keys: PublicKeys, peer: PeerInfo) -> bool:
     """Whether the holder of keys may take part in the role that it says."""
     return may_take_part(keys.role, peer.role)
-
-
-def may_take_part(role: KeyRole, as_role: KeyRole) -> bool:
-    """Whether whoever is let in as the one may take part as the other."""
-    return _RANKS[as_role] <= _RANKS[role]
-
-
-def may_hear(keys: PublicKeys | None, subscription: bytes) -> bool:
-    """Whether a role may subscribe to a topic, if it is trusted at all; whose inbox it is, is not asked here."""
-    if keys is None:
-        return False
-    return keys.role == "client" or subscription.decode("ascii", "replace").startswith(_HEARD_BY_ALL)
 
 
 def _rights(message: Message) -> frozenset[Right]:

@@ -29,6 +29,7 @@ from fednet.api import (
 from fednet.errors import MethodError
 from fednet.federated.local_network import local_network
 from fednet.methods import registry
+from fednet.methods.common.disclosure import Disclosure
 from fednet.methods.contract import Method
 from fednet.seeds import generator
 from nodes.client import run_client
@@ -108,7 +109,8 @@ def agents(monkeypatch: pytest.MonkeyPatch) -> dict[str, Sketcher]:
         made[site.name] = Sketcher(site.name)
         return made[site.name]
 
-    sketching = Method("sketching", "sketches", Empty, site=agent, job=lambda *_arguments: None)
+    told = (Disclosure("question", "held", "none", "a digest"),)
+    sketching = Method("sketching", "sketches", Empty, site=agent, job=lambda *_given: None, disclosures=told)
     monkeypatch.setattr(registry, "find", {"sketching": sketching}.__getitem__)
     return made
 

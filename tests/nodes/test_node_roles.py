@@ -13,7 +13,8 @@ import pytest
 from nodes.node import Node
 from protocol import codec
 from protocol.messages import Capabilities, ExchangeRequest, Message, QueryRequest, RoundsRequest
-from protocol.security.keys import RIGHTS, Keyring, KeyRole, PrivateKeys, Right
+from protocol.security.key_roles import RIGHTS, KeyRole, Right
+from protocol.security.keys import Keyring, PrivateKeys
 from protocol.topics import EXCHANGE, PRESENCE, QUERIES, ROUNDS
 
 Tell = Callable[..., Any]

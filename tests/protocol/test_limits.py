@@ -109,7 +109,7 @@ def test_the_largest_messages_about_the_run_fit_their_header() -> None:
         for index in range(MAX_MEMBERS + 1)
     ]
     latest = {f"{'a' * 32}/{'b' * 32}/{index:032d}/": 2**63 - 1 for index in range(MAX_TOPICS)}
-    values = {chr(0x10000 + index) * 64: 0.5 for index in range(MAX_VALUES)}
+    values = {chr(0x20000 + index) * 64: 0.5 for index in range(MAX_VALUES)}
     hello = Hello(peer=peers[0], receiver_incarnation=2**63 - 1, members=tuple(peers[1:]), latest=latest)
     progress = ProgressReport(phase="\U00010000" * 64, done=1, total=1, values=values, note="\U00010000" * 200)
     for topic, number, message in (

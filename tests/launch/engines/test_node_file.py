@@ -17,7 +17,7 @@ from launch.run.keys import ensure_keyrings
 from launch.run.plan import make_plan
 from nodes.errors import PeersMissing
 from nodes.seed import announce_seed
-from protocol.security.keys import KeyRole
+from protocol.security.key_roles import KeyRole
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import pytest
 
 from launch.errors import ConfigError
 from launch.run import keys
-from protocol.security.keys import RIGHTS, KeyRole, PrivateKeys
+from protocol.security.key_roles import RIGHTS, KeyRole
+from protocol.security.keys import PrivateKeys
 
 
 def test_a_new_key_is_its_owners_alone(tmp_path: Path) -> None:

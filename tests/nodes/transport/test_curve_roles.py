@@ -10,7 +10,8 @@ import pytest
 
 from nodes.transport.zmq import ZmqTransport
 from protocol.security.budget import Cost
-from protocol.security.keys import Keyring, KeyRole, PrivateKeys
+from protocol.security.key_roles import KeyRole
+from protocol.security.keys import Keyring, PrivateKeys
 
 ANNA = PrivateKeys.make("anna")
 TOPICS = ["queries/", "rounds/", "exchange/", "presence/", "to/mona/", "progress/"]

@@ -8,7 +8,8 @@ from datetime import date
 import pytest
 
 from protocol.errors import KeyFormatError
-from protocol.security.keys import RIGHTS, Keyring, KeyRole, PrivateKeys, read_private, read_public
+from protocol.security.key_roles import RIGHTS, KeyRole
+from protocol.security.keys import Keyring, PrivateKeys, read_private, read_public
 
 ANNA, BEN = PrivateKeys.make("anna"), PrivateKeys.make("ben")
 

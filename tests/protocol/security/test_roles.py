@@ -9,8 +9,9 @@ import pytest
 
 from protocol import codec
 from protocol.messages import KINDS, Hello, Message, PeerInfo
-from protocol.security.keys import KeyRole, PrivateKeys, PublicKeys, Right
-from protocol.security.roles import KINDS_OF_RIGHTS, KINDS_OF_ROLES, may_hear, refusal
+from protocol.security.key_roles import KeyRole, Right, may_hear
+from protocol.security.keys import PrivateKeys, PublicKeys
+from protocol.security.roles import KINDS_OF_RIGHTS, KINDS_OF_ROLES, refusal
 from protocol.topics import KINDS_BY_TOPIC
 
 VECTORS = Path(__file__).parents[2] / "vectors"
