@@ -185,7 +185,7 @@ class JoinedRun:
             missing = dict.fromkeys(members - rounds.election.alive, "not ready")
             raise PeersMissing(missing, ready)
         if rounds.store.rounds_done(plan.key) < plan.rounds:
-            rounds.requests.add(to_plan_message(plan, self._spec.name)[0], self._spec.name)
+            rounds.request(to_plan_message(plan, self._spec.name)[0], self._spec.name)
         await self._finished.wait()
 
     def _unfinished(self, rounds: RoundService) -> set[str]:

@@ -92,7 +92,6 @@ class RoundService:
     Attributes:
         store: this member's checkpoints.
         election: the leader and the members that are alive.
-        requests: the plans that wait.
         capabilities: what the other members have said of themselves, also those that are gone.
         aborted: called when rounds are given up.
     """
@@ -124,7 +123,6 @@ class RoundService:
             node, self.election, self.store, reducer, self._leading,
             tell=self._tell, leave=self._participation.leave, left=self._participation.ended,
         )  # fmt: skip
-        self.requests = self._leading.requests
         self.capabilities: dict[str, str] = {}
         self.aborted: Callable[[RoundsAborted], object] = str
         self._linked: dict[str, int] = {}  # incarnations
@@ -162,6 +160,12 @@ class RoundService:
         await context.resume()
         self._context = context
         self._node.spawn(self._leadership.run(context), "rounds")
+
+    def request(self, plan: RoundPlanMessage, sender: str) -> bool:
+        """Queues a plan that a node has brought, or that this member has itself; False if too many wait already."""
+        added = self._leading.requests.add(plan, sender)
+        self._leading.requested()
+        return added
 
     def close(self) -> None:
         """Takes no further part: work that is under way is stopped."""
@@ -237,11 +241,8 @@ class RoundService:
                     self._node.tell(sender, record)
         if self.store.forgotten(plan.key, request.after):
             self._refuse(sender, plan, "its rounds are over, and their records are no longer kept")
-        elif self.store.rounds_done(plan.key) < plan.rounds:
-            if self.requests.add(plan, sender):
-                self._leading.requested()
-            else:
-                self._refuse(sender, plan, "too many plans are waiting")
+        elif self.store.rounds_done(plan.key) < plan.rounds and not self.request(plan, sender):
+            self._refuse(sender, plan, "too many plans are waiting")
 
     def _refuse(self, requester: str, plan: RoundPlanMessage, reason: str) -> None:
         if self.election.is_leader:
@@ -269,7 +270,7 @@ class RoundService:
         elif self._context is None:
             log.info("round %d of %s opens before this member is ready", opened.number, opened.model)
         elif self._node.name in opened.members and self._participation.is_later(opened):
-            self.requests.add(opened.plan, sender)
+            self._leading.requests.add(opened.plan, sender)
             for early in self._participation.join(RoundPart(self._context, opened, sender)):
                 self._contained(*early)
 
@@ -306,11 +307,11 @@ class RoundService:
         else:
             self._take_part(sender, commit)
         if sender == self.election.leader and commit.index == commit.rounds:
-            self.requests.remove(commit.key)
+            self._leading.requests.remove(commit.key)
 
     def _aborted(self, sender: str, aborted: RoundsAborted) -> None:
         if aborted.term >= self.election.term:
-            self.requests.remove(aborted.key)
+            self._leading.requests.remove(aborted.key)
             self.aborted(aborted)
 
     def _send_records(self, sender: str, request: RecordRequest) -> None:
