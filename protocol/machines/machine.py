@@ -8,11 +8,12 @@ machine of `distributed`, the table is that of h11.) Knows no message and no sta
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 MAX_EVENTS = 4096
 """Events that a machine remembers; of a longer story only the end."""
@@ -57,7 +58,7 @@ class InvalidTransition(RuntimeError):
         self.log = tuple(log)
 
 
-class Machine(Generic[S]):
+class Machine(ABC, Generic[S]):
     """A state machine without input, output and clock.
 
     Args:
@@ -104,8 +105,9 @@ class Machine(Generic[S]):
             self.log.append(LogEntry(now, event, self.state))
         return self._instructions
 
+    @abstractmethod
     def _handle(self, event: MachineEvent, now: float) -> None:
-        raise NotImplementedError
+        """Takes in an event, before the last state."""
 
     def _instruct(self, *instructions: Instruction) -> None:
         self._instructions += instructions
@@ -116,6 +118,6 @@ class Machine(Generic[S]):
         self.state = state
 
 
-def replay(machine: Machine[S], entries: Iterable[LogEntry]) -> list[list[Instruction]]:
+def replay(machine: Machine[Any], entries: Iterable[LogEntry]) -> list[list[Instruction]]:
     """Handles the events of a log with a machine in its first state; returns what it instructs after each."""
     return [machine.handle(entry.event, entry.now) for entry in entries]

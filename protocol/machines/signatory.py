@@ -15,6 +15,10 @@ from protocol.messages.rounds import RoundCommit
 from protocol.transcript import statement
 
 M = TypeVar("M", bound=Message)
+A = TypeVar("A", bytes, bool)
+
+MAX_ANSWERS = 1 << 16
+"""Answers that a signer remembers; a story with more is not replayed."""
 
 
 class Signer(Protocol):
@@ -50,12 +54,15 @@ class RecordingSigner:
 
     def attest(self, statement: bytes) -> bytes:
         """This node's signature under a statement."""
-        self.answers.append(answer := self._signer.attest(statement))
-        return answer
+        return self._noted(self._signer.attest(statement))
 
     def attested(self, name: str, statement: bytes, signature: bytes) -> bool:
         """Whether a node has signed a statement."""
-        self.answers.append(answer := self._signer.attested(name, statement, signature))
+        return self._noted(self._signer.attested(name, statement, signature))
+
+    def _noted(self, answer: A) -> A:
+        if len(self.answers) < MAX_ANSWERS:
+            self.answers.append(answer)
         return answer
 
 
@@ -72,11 +79,16 @@ class ReplayingSigner:
 
     def attest(self, _statement: bytes) -> bytes:
         """The signature that was made then."""
-        return bytes(next(self._answers))
+        return bytes(self._next())
 
     def attested(self, _name: str, _statement: bytes, _signature: bytes) -> bool:
         """Whether the signature was valid then."""
-        return bool(next(self._answers))
+        return bool(self._next())
+
+    def _next(self) -> bytes | bool:
+        for answer in self._answers:
+            return answer
+        raise ValueError("the story has more questions about signatures than answers")
 
 
 class Signatory:

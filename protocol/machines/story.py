@@ -18,7 +18,7 @@ from protocol.machines import attempt_values, events, machine, participant_value
 from protocol.machines.attempt import RoundAttempt
 from protocol.machines.attempt_values import AttemptTerms
 from protocol.machines.events import Begin
-from protocol.machines.machine import MAX_EVENTS, Instruction, LogEntry, MachineEvent
+from protocol.machines.machine import MAX_EVENTS, Instruction, LogEntry, MachineEvent, replay
 from protocol.machines.participant import RoundParticipant
 from protocol.machines.signatory import ReplayingSigner, Signatory
 from protocol.messages import KINDS, Message
@@ -75,7 +75,7 @@ def retold(data: bytes) -> tuple[Subject, list[list[Instruction]]]:
     run, members = began.pop("run"), began.pop("members")
     signatory = Signatory(ReplayingSigner(run, iter(story["answers"])), lambda: members)
     subject = _MACHINES[story["machine"]](signatory=signatory, **began)
-    return subject, [subject.handle(entry.event, entry.now) for entry in log]
+    return subject, replay(subject, log)
 
 
 def _event(name: str, told: Mapping[str, Any]) -> MachineEvent:

@@ -77,3 +77,15 @@ def test_a_story_without_its_beginning_is_not_replayed(make_signatory: MakeSigna
         retold(packed(part))
     with pytest.raises((ValueError, msgpack.UnpackException)):
         retold(b"\xc1")
+
+
+def test_a_story_holds_a_bounded_number_of_answers(
+    make_signatory: MakeSignatory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("protocol.machines.signatory.MAX_ANSWERS", 0)
+    part = RoundParticipant("b", OPENED, "a", make_signatory("b"), 2)
+    for event in (Begin(), BasePrepared(), ContributionMade(ContributionRef(weight=1.0, blobs=(BASE,), values={}))):
+        part.handle(event, 1.0)
+    assert part.signatory.answers == []
+    with pytest.raises(ValueError, match="more questions about signatures than answers"):
+        retold(packed(part))
