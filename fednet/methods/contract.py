@@ -8,7 +8,7 @@ when they are called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, TypeVar, runtime_checkable
@@ -99,11 +99,11 @@ class TrainingSite(Protocol):
     def end(self, error: BaseException | None = None) -> None:
         """There are no further rounds; `error` is raised in the loop."""
 
-    def capabilities(self, *, finished: bool) -> str:
-        """What the site says of itself, once the last model has been adopted and before."""
+    def capabilities(self, finished: Collection[str]) -> str:
+        """What the site says: the sites, itself among them, that have adopted the last model as far as it knows."""
 
-    def is_finished(self, capabilities: str) -> bool:
-        """Whether a site that says this of itself has adopted the last model."""
+    def finished(self, capabilities: str) -> frozenset[str]:
+        """The sites that have adopted the last model by what a site says; none if it cannot be read."""
 
     def write_results(self, folder: Path, records: Sequence[RoundRecord], digest: str) -> None:
         """Writes what the rounds that have closed leave to read; `digest` names the model that this site holds."""

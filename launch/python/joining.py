@@ -137,11 +137,12 @@ class JoinedRun:
         """Requests the rounds, waits for the last one, and stays until every other site has it, too."""
         resumed = self._finished.is_set()
         await self._closed(rounds)
-        publisher.show(self._site.capabilities(finished=True))
+        publisher.show(self._site.capabilities(self._finished_sites(rounds)))
         await _within(RECORDS_TIMEOUT, lambda: rounds.store.first_missing(self._site.plan.model) is None)
         self._write(rounds)
         if not resumed and self._site.linger:
             await _within(self._site.linger, lambda: not self._unfinished(rounds))
+            publisher.show(self._site.capabilities(self._finished_sites(rounds)))
             self._require_same_model(rounds)
 
     def _require_same_model(self, rounds: RoundService) -> None:
@@ -189,12 +190,18 @@ class JoinedRun:
         await self._finished.wait()
 
     def _unfinished(self, rounds: RoundService) -> set[str]:
-        """The other sites that have not said that they have the last model."""
+        """The sites of which nobody has said that they have the last model."""
+        return set(rounds.election.members) - self._finished_sites(rounds)
+
+    def _finished_sites(self, rounds: RoundService) -> set[str]:
+        """The sites that have the last model: this one, and those of which any has said so.
+
+        A site says it of the others as well, for one that comes back: it may meet only some before all of them leave.
+        """
         from nodes.peer_directory import parse_statement  # noqa: PLC0415 - imports torch
 
-        shown = {name: parse_statement(text).card for name, text in rounds.capabilities.items()}
-        others = set(rounds.election.members) - {self._spec.name}
-        return {name for name in others if name not in shown or not self._site.is_finished(shown[name])}
+        said = (self._site.finished(parse_statement(text).card) for text in rounds.capabilities.values())
+        return {self._spec.name}.union(*said)
 
     def _write(self, rounds: RoundService) -> None:
         from nodes.rounds.client import to_round_record  # noqa: PLC0415 - imports torch

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import SupportsFloat
@@ -176,7 +176,7 @@ class LoopSite:
             )
         while not self._model.wait(CHECK_INTERVAL):
             progress.report("waiting for the training loop", 0, 1)
-        return self.capabilities(finished=False)
+        return self.capabilities(())
 
     def answer(self, question: Question) -> Mapping[str, Tensor]:
         """Answers nothing.
@@ -226,17 +226,18 @@ class LoopSite:
         """Writes what the rounds that have closed leave to read; `digest` names the model that this site holds."""
         write_results(folder, self._config, records, digest)
 
-    def capabilities(self, *, finished: bool) -> str:
-        """What a site says of itself: whether it has the last round's model."""
-        return json.dumps({"finished": finished})
+    def capabilities(self, finished: Collection[str]) -> str:
+        """What a site says: which sites have the last round's model, as far as it knows."""
+        return json.dumps({"finished": sorted(finished)})
 
-    def is_finished(self, capabilities: str) -> bool:
-        """Whether a site has said so."""
+    def finished(self, capabilities: str) -> frozenset[str]:
+        """The sites that have it by what a site says."""
         try:
             values = json.loads(capabilities)
-        except ValueError:
-            return False
-        return isinstance(values, dict) and values.get("finished") is True
+        except (ValueError, RecursionError):
+            return frozenset()
+        named = values.get("finished") if isinstance(values, dict) else None
+        return frozenset(name for name in named if isinstance(name, str)) if isinstance(named, list) else frozenset()
 
 
 def module_state(module: nn.Module) -> ModelState:

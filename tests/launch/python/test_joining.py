@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,9 +23,11 @@ from fednet.methods.external_training.config import ExternalTrainingConfig
 from fednet.methods.external_training.results import round_plan
 from fednet.methods.external_training.site import module_state
 from launch.errors import ConfigError
+from nodes.peer_directory import SiteStatement
 
 Together = Callable[..., dict[str, Any]]
 HERE = Path(__file__).parent
+NAMES = ("a1", "a2", "a3")
 PATIENCE = 100.0
 
 
@@ -119,6 +121,20 @@ def test_a_script_that_is_killed_and_started_again_ends_where_the_others_do(
     assert len(rounds) == cluster["rounds"]
     assert "a3" in rounds[0]["weights"]
     assert "a3" in rounds[1]["lost"]
+
+
+def test_a_site_that_comes_back_need_not_have_met_all_that_have_finished(
+    cluster: dict[str, Any], tmp_path: Path
+) -> None:
+    joined = fednet.join(cluster, name="a3", out=tmp_path)
+
+    def unfinished(**finished: tuple[str, ...]) -> set[str]:
+        said = {name: SiteStatement(card=joined._site.capabilities(names)).text() for name, names in finished.items()}
+        return joined._unfinished(SimpleNamespace(capabilities=said, election=SimpleNamespace(members=NAMES)))  # type: ignore[arg-type]
+
+    assert unfinished() == {"a1", "a2"}
+    assert unfinished(a1=("a1",)) == {"a2"}
+    assert not unfinished(a1=("a1", "a2"))
 
 
 def test_a_loop_that_fails_declines_its_round_and_says_why(

@@ -160,12 +160,14 @@ def test_what_a_loop_cannot_do_is_refused() -> None:
         training.contribute(RoundTask(MODEL, "average", 1, {}), {}, NullProgress())
 
 
-@pytest.mark.parametrize("text", ["", "[]", "3", '{"finished": 1}', '{"finished": false}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "3", '{"finished": 1}', '{"finished": true}', '{"finished": [1]}', "[" * 8000]
+)
 def test_who_does_not_say_that_it_has_finished_has_not(text: str) -> None:
-    assert not site().is_finished(text)
+    assert not site().finished(text)
 
 
-def test_who_says_so_has_finished() -> None:
+def test_who_says_so_has_finished_and_so_have_those_it_names() -> None:
     training = site()
-    assert training.is_finished(training.capabilities(finished=True))
-    assert not training.is_finished(training.capabilities(finished=False))
+    assert training.finished(training.capabilities({"b1", "a1"})) == {"a1", "b1"}
+    assert not training.finished(training.capabilities(()))
