@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from fednet.data.contract import Dataset
+from fednet.plugins import lazily
 
 if TYPE_CHECKING:
     from fednet.data.config import DataConfig
@@ -43,10 +44,19 @@ def _tiny_imagenet(config: DataConfig) -> DataSource:
     return tiny_imagenet(config)
 
 
-def _folder(config: DataConfig) -> DataSource:
-    from fednet.data.sources import folder  # noqa: PLC0415
+def _listed(
+    name: str, summary: str, place: str, *, root: Literal["required", "optional"] = "required", extra: str = EXTRA,
+    requires: tuple[str, ...] = ("torchvision",), keys: tuple[str, ...] = (),
+) -> Dataset:  # fmt: skip
+    """A data set that lists its images; the function at `place` does."""
+    listings = lazily(place)
 
-    return folder(config)
+    def read(config: DataConfig) -> DataSource:
+        from fednet.data.sources import read_listings  # noqa: PLC0415
+
+        return read_listings(config, listings(config))
+
+    return Dataset(name, summary, read, root, extra, requires, keys, listings)
 
 
 TORCHVISION: Final = ("torchvision",)
@@ -58,4 +68,16 @@ TINY_IMAGENET = Dataset(
     "tiny-imagenet", "64 x 64, root/{train,val} as tiny-imagenet-200.zip unpacks", _tiny_imagenet, "required",
     EXTRA, TORCHVISION,
 )  # fmt: skip
-FOLDER = Dataset("folder", "root/{train,test}/<class>/* or root/<class>/*", _folder, "required", EXTRA, TORCHVISION)
+FOLDER = _listed("folder", "root/{train,test}/<class>/* or root/<class>/*", "fednet.data.sources:folder_listings")
+TABLE = _listed(
+    "table", "root/*.csv or *.jsonl with columns path, label, split", "fednet.data.tables:table_listings",
+    keys=("file", "columns"),
+)  # fmt: skip
+HUGGING_FACE = _listed(
+    "hugging-face", "root as `save_to_disk` of `datasets` writes it", "fednet.data.arrow_folder:arrow_listings",
+    extra="fednet[datasets]", requires=("torchvision", "datasets"), keys=("columns",),
+)  # fmt: skip
+PYTHON = _listed(
+    "python", "what object (pkg.mod:factory) makes, a torch Dataset", "fednet.data.python_dataset:python_listings",
+    root="optional", keys=("object", "options", "columns"),
+)  # fmt: skip

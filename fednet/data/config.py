@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -20,6 +20,22 @@ PartitionKind = Literal[
 Part = Annotated[float, Field(strict=True, gt=0.0, le=1.0)]
 SIZES_ARE_FREE: tuple[PartitionKind, ...] = ("iid", "pathological", "dirichlet", "shards")
 """The kinds for which `balanced` can be chosen."""
+
+
+class Columns(BaseModel):
+    """What the columns of a data set are called; None for the defaults of the data set.
+
+    Attributes:
+        image: of the images or their paths; of a table `path`, or else `file_name`; elsewhere `image`.
+        label: of the classes, by default `label` if it is there.
+        split: of a table, `train` or `test`; by default `split` if it is there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: Annotated[str, Field(min_length=1)] | None = None
+    label: Annotated[str, Field(min_length=1)] | None = None
+    split: Annotated[str, Field(min_length=1)] | None = None
 
 
 class DataConfig(BaseModel):
@@ -39,6 +55,11 @@ class DataConfig(BaseModel):
             files are read once to find out.
         limit: at most this many pictures in each of train, judge and test, drawn evenly from the classes.
         aliases: names of classes here, to the names under which the run knows them; classes of one name are one.
+        file: of `table`, the table below root; None: the only one there.
+        columns: of `table`, `hugging-face` and `python`, how the columns are called.
+        object: of `python`, `package.module:factory`, which makes a map-style data set, or one each as
+            `train` and `test`.
+        options: keyword arguments of the factory; it gets `root`, too, where that is set.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +74,10 @@ class DataConfig(BaseModel):
     unreadable: Literal["refuse", "skip"] = "refuse"
     limit: PositiveCount | None = None
     aliases: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    file: Annotated[str, Field(min_length=1)] | None = None
+    columns: Columns = Columns()
+    object: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def background_value(self) -> float:
@@ -86,6 +111,17 @@ class DataConfig(BaseModel):
             raise ValueError(f"'{self.name}' is read from no folder and takes no root: leave root out")
         if root == "required" and self.root is None:
             raise ValueError(f"'{self.name}' needs root, the folder that holds it: nothing is downloaded")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_of_the_data_set(self) -> Self:
+        keys = registry.find(self.name).keys
+        for key in ("file", "columns", "object", "options"):
+            default = type(self).model_fields[key].get_default(call_default_factory=True)
+            if key not in keys and getattr(self, key) != default:
+                raise ValueError(f"'{self.name}' takes no {key}: leave {key} out")
+        if "object" in keys and self.object is None:
+            raise ValueError(f"'{self.name}' needs object, the factory of its data set (package.module:factory)")
         return self
 
 

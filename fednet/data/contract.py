@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from fednet.data.config import DataConfig
+    from fednet.data.listing import ImageListing
     from fednet.data.pools import DataSource
 
 
@@ -29,6 +30,8 @@ class Dataset:
         extra: the requirement that installs its libraries, as pip takes it (`fednet[images]`); empty where the core
             suffices.
         requires: the top-level modules of these libraries.
+        keys: the keys of `data` that it takes beside those that all do: of `file`, `columns`, `object`, `options`.
+        listings: lists its images by part (`all`, or `train` and `test`), where it can; a survey reads each of them.
     """
 
     name: str
@@ -37,3 +40,5 @@ class Dataset:
     root: Literal["required", "optional", "none"] = "required"
     extra: str = ""
     requires: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    listings: Callable[[DataConfig], dict[str, ImageListing]] | None = None

@@ -32,7 +32,7 @@ def is_dicom(head: bytes) -> bool:
     return head[_OFFSET : _OFFSET + len(_MAGIC)] == _MAGIC
 
 
-def dicom_is_colour(path: Path) -> bool:
+def dicom_is_colour(file: Path | io.BytesIO) -> bool:
     """Whether the header says that pixels have colours.
 
     Raises:
@@ -41,7 +41,7 @@ def dicom_is_colour(path: Path) -> bool:
     _require_pydicom()
     from pydicom import dcmread  # noqa: PLC0415 - of the extra `medical`
 
-    return int(dcmread(path, stop_before_pixels=True).SamplesPerPixel) > 1
+    return int(dcmread(file, stop_before_pixels=True).SamplesPerPixel) > 1
 
 
 def read_dicom(

@@ -11,6 +11,7 @@ import io
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from fednet.data.dicom import dicom_is_colour, is_dicom, read_dicom
 from fednet.data.intensity import Limits, scaled
+from fednet.data.listing import ImageRef
 from fednet.errors import DataError, UnreadableImage
 from fednet.text import plain_text
 
@@ -65,30 +67,34 @@ class _Stored:
 
 
 def decode(
-    source: Path | bytes,
+    source: ImageRef | bytes,
     *,
     background: float = WHITE,
     limits: Limits | None = None,
     size: tuple[int, int] | None = None,
     name: str = "",
 ) -> DecodedImage:
-    """Decodes a file, or its content.
+    """Decodes a file, its content, or an image that is no file.
 
     Args:
-        source: a path, or the bytes of a file.
+        source: a path, the bytes of a file, or an item, whose pixels have ranges as those of .npy files.
         background: what shows through transparent pixels, in [-1, 1].
         limits: the values that become black and white where a file has more than 8 bits; None: 16-bit integers use
             their full range, floats must lie in [0, 1], DICOM uses its window or else its percentiles.
         size: width and height; any other is refused before it is decoded.
-        name: what to call it in errors; the path, if it is one.
+        name: what to call it in errors; by default the path, or the item's own name.
 
     Raises:
         UnreadableImage: it is no image, damaged, too large, of another size, or holds values of unknown range.
         DataError: it needs a library that is not installed.
     """
-    name = name or (str(source) if isinstance(source, Path) else "the file")
+    name = name or ("the file" if isinstance(source, bytes) else str(source))
     try:
-        content = source.read_bytes() if isinstance(source, Path) else source
+        content = _content(source)
+        if isinstance(content, np.ndarray):
+            stored = _array(content, "array")
+            _require_size(stored.pixels.shape[1::-1], size)
+            return _composed(stored, background, limits)
         if is_dicom(content):
             values, kind, conversions = read_dicom(content, limits, size)
             return DecodedImage(_channels_first(values), kind, conversions)
@@ -101,26 +107,41 @@ def decode(
         raise UnreadableImage(name, reason(error)) from error
 
 
-def is_colour(path: Path) -> bool:
-    """Whether a file's header says that it has colours; decodes no pixel.
+def is_colour(image: ImageRef) -> bool:
+    """Whether an image has colours, as a file's header says; decodes no pixel.
 
     Raises:
         UnreadableImage: it is no image, or its header is damaged.
         DataError: it needs a library that is not installed.
     """
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-        if is_dicom(head):
-            return dicom_is_colour(path)
-        if head.startswith(_NUMPY):
-            return bool(_image_shape(np.load(path, mmap_mode="r", allow_pickle=False)).shape[2] > 2)
-        with Image.open(path, formats=FORMATS) as image:
-            return not _is_grey(image)
+        if isinstance(image, Path):
+            with image.open("rb") as file:
+                return _has_colours(image, file.read(_HEAD))
+        content = image.load()
+        if isinstance(content, np.ndarray):
+            return bool(_image_shape(content).shape[2] > 2)
+        return _has_colours(io.BytesIO(content), content[:_HEAD])
     except DataError:
         raise
     except Exception as error:  # as above
-        raise UnreadableImage(str(path), reason(error)) from error
+        raise UnreadableImage(str(image), reason(error)) from error
+
+
+def _has_colours(file: Path | io.BytesIO, head: bytes) -> bool:
+    if is_dicom(head):
+        return dicom_is_colour(file)
+    if head.startswith(_NUMPY):
+        lazily: Literal["r"] | None = "r" if isinstance(file, Path) else None
+        return bool(_image_shape(np.load(file, mmap_mode=lazily, allow_pickle=False)).shape[2] > 2)
+    with Image.open(file, formats=FORMATS) as image:
+        return not _is_grey(image)
+
+
+def _content(source: ImageRef | bytes) -> bytes | NDArray[np.generic]:
+    if isinstance(source, bytes):
+        return source
+    return source.read_bytes() if isinstance(source, Path) else source.load()
 
 
 def is_image_file(path: Path) -> bool:
@@ -223,10 +244,13 @@ def _wide(pixels: NDArray[np.generic], image: Image.Image) -> NDArray[np.generic
 
 
 def _numpy(content: bytes) -> _Stored:
-    array = np.load(io.BytesIO(content), allow_pickle=False)
+    return _array(np.load(io.BytesIO(content), allow_pickle=False), "npy")
+
+
+def _array(array: NDArray[np.generic], kind: str) -> _Stored:
     if array.size > 2 * (Image.MAX_IMAGE_PIXELS or array.size):
         raise ValueError(f"{array.size} values are too many for an image")
-    return _Stored(_image_shape(array), f"npy {array.dtype}")
+    return _Stored(_image_shape(array), f"{kind} {array.dtype}")
 
 
 def _image_shape(array: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -7,14 +7,14 @@ images. Names of classes are in Unicode's composed form (NFC): some file systems
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
 
 from fednet.data.classes import sorted_classes
+from fednet.data.config import DataConfig
 from fednet.data.image_files import is_image_file
+from fednet.data.listing import ImageListing, class_name
 from fednet.errors import DataError
 from fednet.text import plain_text
 
@@ -23,47 +23,7 @@ LEFT_BY_SYSTEMS = frozenset(
 )
 
 
-@dataclass(frozen=True)
-class FolderListing:
-    """The image files of a folder.
-
-    Attributes:
-        by_class: those in each class's folder and below it, by the class's name; classes in order.
-        unsorted: those that lie beside the classes' folders, or in a folder without classes.
-        empty: the names of the folders that hold no image.
-        others: how many files are no images, by ending.
-    """
-
-    by_class: dict[str, tuple[Path, ...]]
-    unsorted: tuple[Path, ...]
-    empty: tuple[str, ...]
-    others: dict[str, int]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the classes that have images."""
-        return tuple(self.by_class)
-
-    @property
-    def labelled(self) -> list[tuple[Path, int]]:
-        """Every file in a class with its label, a position in `classes`; of a folder without classes all, with -1."""
-        if not self.by_class:
-            return [(path, -1) for path in self.unsorted]
-        return [(path, label) for label, paths in enumerate(self.by_class.values()) for path in paths]
-
-    def without(self, left_out: Iterable[str]) -> FolderListing:
-        """The listing without some files; a class of which none stays is empty."""
-        gone = frozenset(left_out)
-        kept = {name: tuple(path for path in paths if str(path) not in gone) for name, paths in self.by_class.items()}
-        return replace(
-            self,
-            by_class={name: paths for name, paths in kept.items() if paths},
-            unsorted=tuple(path for path in self.unsorted if str(path) not in gone),
-            empty=(*self.empty, *(name for name, paths in kept.items() if not paths)),
-        )
-
-
-def list_folder(folder: Path) -> FolderListing:
+def list_folder(folder: Path) -> ImageListing:
     """The images in a folder: one folder per class, at any depth within it, or images without classes.
 
     Raises:
@@ -82,7 +42,7 @@ def list_folder(folder: Path) -> FolderListing:
         else:
             empty.append(_class_name(path))
     ordered = {name: tuple(by_class[name]) for name in sorted_classes(by_class)}
-    return FolderListing(ordered, tuple(unsorted), tuple(empty), dict(others))
+    return ImageListing(ordered, tuple(unsorted), tuple(empty), dict(others))
 
 
 def folder_parts(root: Path) -> dict[str, Path]:
@@ -99,6 +59,20 @@ def folder_parts(root: Path) -> dict[str, Path]:
     if list_folder(train).classes:
         raise DataError(f"{train} holds classes, but there is no {test}: set data.root to {train}, or add {test}")
     return {"all": root}  # a class that is called train
+
+
+def root_of(config: DataConfig) -> Path:
+    """The folder of the data set, `~` expanded.
+
+    Raises:
+        DataError: there is no such folder, or it cannot be read.
+    """
+    root = (config.root or Path()).expanduser()
+    if not is_folder(root):
+        raise DataError(f"data.root: {root} is not a folder; expected {config.name} there: nothing is downloaded")
+    if not os.access(root, os.R_OK | os.X_OK):
+        raise DataError(f"data.root: {root} cannot be read: this process has no permission")
+    return root
 
 
 def is_folder(path: Path) -> bool:
@@ -159,4 +133,4 @@ def _place(path: Path) -> tuple[str, str]:
 
 
 def _class_name(folder: Path) -> str:
-    return plain_text(unicodedata.normalize("NFC", os.fsencode(folder.name).decode("utf-8", "replace")))
+    return class_name(os.fsencode(folder.name).decode("utf-8", "replace"))

@@ -1,14 +1,14 @@
-"""Reads every file of a folder once, to count how they are stored, what is converted, and which cannot be read."""
+"""Reads every image of a listing once, to count how they are stored, what is converted, and which cannot be read."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from fednet.data.config import DataConfig
 from fednet.data.image_files import decode
+from fednet.data.listing import ImageRef
 from fednet.errors import UnreadableImage
 
 
@@ -31,7 +31,7 @@ class FileInspection:
     refused: list[UnreadableImage] = field(default_factory=list)
 
 
-def inspect_files(files: Iterable[Path], config: DataConfig) -> FileInspection:
+def inspect_files(files: Iterable[ImageRef], config: DataConfig) -> FileInspection:
     """Decodes files one after another, as a configuration has them decoded, and keeps no image."""
     found = FileInspection()
     for path in files:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,6 +14,7 @@ from torch.nn.functional import interpolate, pad
 
 from fednet.data.config import DataConfig
 from fednet.data.image_files import decode
+from fednet.data.listing import ImageRef
 from fednet.errors import DataError
 
 Read = Callable[[Tensor], Tensor]
@@ -105,11 +105,11 @@ def with_channels(images: Tensor, channels: int | None) -> Tensor:
     return (images.double() * weights).sum(1, keepdim=True).to(images.dtype).clamp_(-1, 1)
 
 
-def stack(paths: Sequence[Path], config: DataConfig, channels: int) -> Tensor:
-    """Reads image files as float32 (n, channels, h, w) in [-1, 1].
+def stack(paths: Sequence[ImageRef], config: DataConfig, channels: int) -> Tensor:
+    """Reads images as float32 (n, channels, h, w) in [-1, 1].
 
     Raises:
-        DataError: a file cannot be read, or the images differ in size and `config.size` is None.
+        DataError: an image cannot be read, or the images differ in size and `config.size` is None.
     """
     images: list[Tensor] = []
     for path in paths:

@@ -113,7 +113,7 @@ def check_data(common: DataConfig, own: Mapping[str, Any] | None = None) -> None
         DataError: they are not, or they are malformed.
     """
     data = site_data_config(common, own)
-    if data.root is None:
+    if data.root is None and data.object is None:
         return  # they come with a library
     from fednet.data.datasets import require  # noqa: PLC0415 - a second that most configurations need not wait for
 

@@ -8,16 +8,18 @@ imported by what needs them.
 from __future__ import annotations
 
 import logging
-import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from fednet.data import registry
 from fednet.data.config import DataConfig
 from fednet.data.image_files import is_colour
-from fednet.data.image_folder import FolderListing, folder_parts, is_folder, list_folder
+from fednet.data.image_folder import folder_parts, list_folder, root_of
 from fednet.data.inspection import inspect_files
+from fednet.data.listing import ImageListing, ImageRef
 from fednet.data.pools import DataSource, ImagePool, conform, stack
 from fednet.errors import DataError
 from fednet.images import from_bytes
@@ -72,28 +74,29 @@ def tiny_imagenet(config: DataConfig) -> DataSource:
     return DataSource(_files(config, train.labelled, names, channels), _files(config, annotated, names, channels))
 
 
-def folder(config: DataConfig) -> DataSource:
-    """Any images, one folder per class: root/{train,test}/<class>/* or root/<class>/*; without labels: root/*."""
-    listings = [_readable(config, _with_images(path)) for path in folder_parts(root_of(config)).values()]
-    if odd := sorted(set(listings[0].classes) ^ set(listings[-1].classes)):
-        raise DataError(f"{config.root}: train and test must hold the same classes; these are in one only: {odd[:10]}")
-    files = [path for listing in listings for path, _ in listing.labelled]
-    channels = config.channels or (3 if any(map(is_colour, files)) else 1)
-    return DataSource(*(_files(config, listing.labelled, listing.classes, channels) for listing in listings))
+def folder_listings(config: DataConfig) -> dict[str, ImageListing]:
+    """Any image files, one folder per class: root/{train,test}/<class>/* or root/<class>/*; without labels: root/*."""
+    return {part: list_folder(path) for part, path in folder_parts(root_of(config)).items()}
 
 
-def root_of(config: DataConfig) -> Path:
-    """The folder of the data set, `~` expanded.
+def read_listings(config: DataConfig, listings: Mapping[str, ImageListing]) -> DataSource:
+    """The images of listings: of all of a data set, or of its `train` and `test`.
 
     Raises:
-        DataError: there is no such folder, or it cannot be read.
+        DataError: a part holds no images, the parts hold different classes, or an image cannot be read.
     """
-    root = (config.root or Path()).expanduser()
-    if not is_folder(root):
-        raise DataError(f"data.root: {root} is not a folder; expected {config.name} there: nothing is downloaded")
-    if not os.access(root, os.R_OK | os.X_OK):
-        raise DataError(f"data.root: {root} cannot be read: this process has no permission")
-    return root
+    for part, listing in listings.items():
+        if not listing.labelled:
+            where = config.root or config.object
+            expected = registry.find(config.name).summary
+            raise DataError(f"{where} holds no images{'' if part == 'all' else f' in {part}'}; expected {expected}")
+    parts = [_readable(config, listing) for listing in listings.values()]
+    place = config.root or config.object
+    if odd := sorted(set(parts[0].classes) ^ set(parts[-1].classes)):
+        raise DataError(f"{place}: train and test must hold the same classes; these are in one only: {odd[:10]}")
+    images = [image for listing in parts for image, _ in listing.labelled]
+    channels = config.channels or (3 if any(map(is_colour, images)) else 1)
+    return DataSource(*(_files(config, listing.labelled, listing.classes, channels) for listing in parts))
 
 
 def _numerals() -> tuple[str, ...]:
@@ -136,17 +139,7 @@ def _array(config: DataConfig, part: CIFAR10) -> ImagePool:
     return ImagePool(labels, tuple(part.classes), lambda indices: conform(from_bytes(images[indices]), config))
 
 
-def _with_images(path: Path) -> FolderListing:
-    """The images of a folder, of which there must be some."""
-    listing = list_folder(path)
-    if not listing.labelled:
-        raise DataError(
-            f"{path} holds no images; expected {path}/<class>/*.png, .jpg and the like, or {path}/*.png without labels"
-        )
-    return listing
-
-
-def _with_classes(path: Path) -> FolderListing:
+def _with_classes(path: Path) -> ImageListing:
     """The images of a folder, which must have classes."""
     listing = list_folder(path)
     if not listing.classes:
@@ -154,7 +147,7 @@ def _with_classes(path: Path) -> FolderListing:
     return listing
 
 
-def _readable(config: DataConfig, listing: FolderListing) -> FolderListing:
+def _readable(config: DataConfig, listing: ImageListing) -> ImageListing:
     """The files of a listing; with `unreadable: skip` those that can be read.
 
     Raises:
@@ -162,13 +155,14 @@ def _readable(config: DataConfig, listing: FolderListing) -> FolderListing:
     """
     if config.unreadable == "refuse":
         return listing
-    refused = inspect_files((path for path, _ in listing.labelled), config).refused
+    refused = inspect_files((image for image, _ in listing.labelled), config).refused
     if not refused:
         return listing
-    _log.warning("%d of %d image files are left out; the first: %s", len(refused), len(listing.labelled), refused[0])
+    _log.warning("%d of %d images are left out; the first: %s", len(refused), len(listing.labelled), refused[0])
     kept = listing.without(error.path for error in refused)
-    if not kept.classes:
-        raise DataError(f"{config.root}: none of {len(refused)} image files can be read; the first: {refused[0]}")
+    if not (kept.classes if listing.classes else kept.unsorted):
+        place = config.root or config.object
+        raise DataError(f"{place}: none of {len(refused)} images can be read; the first: {refused[0]}")
     return kept
 
 
@@ -202,10 +196,10 @@ def _words(path: Path, wnids: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name if first.count(name) == 1 else f"{name} ({wnid})" for name, wnid in pairs)
 
 
-def _files(config: DataConfig, labelled: list[tuple[Path, int]], classes: tuple[str, ...], channels: int) -> ImagePool:
-    """Images in files, which are read when they are asked for."""
-    paths = [path for path, _ in labelled]
-    if not paths:
-        raise DataError(f"{config.name}: no pictures below {root_of(config)}")
+def _files(
+    config: DataConfig, labelled: Sequence[tuple[ImageRef, int]], classes: tuple[str, ...], channels: int
+) -> ImagePool:
+    """Images that are read when they are asked for."""
+    images = [image for image, _ in labelled]
     labels = torch.tensor([label for _, label in labelled], dtype=torch.int64)
-    return ImagePool(labels, classes, lambda indices: stack([paths[int(k)] for k in indices], config, channels))
+    return ImagePool(labels, classes, lambda indices: stack([images[int(k)] for k in indices], config, channels))

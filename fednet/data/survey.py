@@ -1,10 +1,10 @@
-"""What a data set holds: images by class and part, and of a folder how every file is stored, converted or refused."""
+"""What a data set holds: images by class and part, and how each one is stored, converted or refused."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,29 +12,28 @@ from torch import Tensor
 from fednet.data import registry
 from fednet.data.classes import sorted_classes
 from fednet.data.config import DataConfig
-from fednet.data.image_folder import FolderListing, folder_parts, list_folder
 from fednet.data.inspection import FileInspection, inspect_files
+from fednet.data.listing import ImageListing, ImageRef
 from fednet.data.pools import ImagePool, stack
-from fednet.data.sources import root_of
 
 SHOWN_SIZE = 64
 """Height and width of the images of a grid where they differ in size and none is configured."""
 
 
 @dataclass(frozen=True)
-class FolderFiles:
-    """The files of a folder.
+class ListedImages:
+    """The images of a folder, a table, or another data set that lists them.
 
     Attributes:
         inspection: how they are stored, and which cannot be read.
         listing: those that can be read, by part.
-        others: how many files are no images, by ending.
-        empty: the folders that hold no image.
-        unsorted: how many images lie beside the folders of classes, and belong to none.
+        others: how much is left out without being looked at, by kind: files that are no images, by ending.
+        empty: the classes' folders that hold no image.
+        unsorted: how many images belong to no class, where there are classes.
     """
 
     inspection: FileInspection
-    listing: dict[str, FolderListing]
+    listing: dict[str, ImageListing]
     others: Counter[str] = field(default_factory=Counter)
     empty: tuple[str, ...] = ()
     unsorted: int = 0
@@ -47,12 +46,12 @@ class DataSurvey:
     Attributes:
         classes: the classes' names, by label; () where images have none.
         counts: images by class, by part (`all`, or `train` and `test`); those without a label under "".
-        files: its files, if it is a folder of images.
+        files: its images one by one, if it lists them.
     """
 
     classes: tuple[str, ...]
     counts: dict[str, dict[str, int]]
-    files: FolderFiles | None = None
+    files: ListedImages | None = None
 
     @property
     def total(self) -> int:
@@ -61,25 +60,26 @@ class DataSurvey:
 
 
 def survey(config: DataConfig) -> DataSurvey:
-    """Looks through a data set; of a folder it reads every file.
+    """Looks through a data set; of one that lists its images it reads every image.
 
     Raises:
         DataError: it is missing or malformed.
     """
-    if config.name == "folder":
-        return _survey_folder(config)
-    source = registry.find(config.name).read(config)
+    dataset = registry.find(config.name)
+    if dataset.listings is not None:
+        return _survey_listings(config, dataset.listings(config))
+    source = dataset.read(config)
     pools = {"all": source.train} if source.test is None else {"train": source.train, "test": source.test}
     return DataSurvey(source.train.classes, {part: _count(pool) for part, pool in pools.items()})
 
 
-def first_images(files: FolderFiles, config: DataConfig, rows: int, columns: int) -> Tensor:
+def first_images(files: ListedImages, config: DataConfig, rows: int, columns: int) -> Tensor:
     """The first images of the first classes, blank where a class has fewer.
 
     Returns:
         float32 (rows x columns, c, h, w) in [-1, 1], class after class; fewer rows where there are fewer classes.
     """
-    by_class = dict[str, list[Path]]()
+    by_class = dict[str, list[ImageRef]]()
     for listing in files.listing.values():
         for path, label in listing.labelled:
             by_class.setdefault(listing.classes[label] if label >= 0 else "", []).append(path)
@@ -90,13 +90,12 @@ def first_images(files: FolderFiles, config: DataConfig, rows: int, columns: int
     return torch.cat([_padded(stack(by_class[name][:columns], config, channels), columns) for name in shown])
 
 
-def _survey_folder(config: DataConfig) -> DataSurvey:
-    listings = {part: list_folder(path) for part, path in folder_parts(root_of(config)).items()}
+def _survey_listings(config: DataConfig, listings: Mapping[str, ImageListing]) -> DataSurvey:
     inspection = inspect_files((path for one in listings.values() for path, _ in one.labelled), config)
     refused = [error.path for error in inspection.refused]
     readable = {part: listing.without(refused) for part, listing in listings.items()}
     counts = {part: _count_files(listing) for part, listing in readable.items()}
-    files = FolderFiles(
+    files = ListedImages(
         inspection,
         readable,
         sum((Counter(listing.others) for listing in listings.values()), Counter()),
@@ -106,7 +105,7 @@ def _survey_folder(config: DataConfig) -> DataSurvey:
     return DataSurvey(sorted_classes({name for part in counts.values() for name in part if name}), counts, files)
 
 
-def _count_files(listing: FolderListing) -> dict[str, int]:
+def _count_files(listing: ImageListing) -> dict[str, int]:
     if not listing.classes:
         return {"": len(listing.unsorted)} if listing.unsorted else {}
     return {name: len(paths) for name, paths in listing.by_class.items()}

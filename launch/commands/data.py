@@ -1,4 +1,4 @@
-"""The command `fednet data`: what a folder of images holds, and how it would be read."""
+"""The command `fednet data`: what a folder of images or another data set holds, and how it would be read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fednet.data.config import DataConfig
-    from fednet.data.survey import FolderFiles
+    from fednet.data.survey import ListedImages
 
 COLUMNS = 10
 """Images of a class in the grid."""
@@ -24,7 +24,10 @@ MAX_CLASSES = 40
 
 
 def data(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of images, one folder per class.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="A folder of images, one folder per class, or what name=... says."),
+    ],
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A key of `data`, e.g. size=32 or fit=pad.")
     ] = None,
@@ -32,7 +35,7 @@ def data(
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write a .png with images of each class.")
     ] = None,
 ) -> None:
-    """Reads every file of a folder of images, and prints classes, formats, sizes, conversions and what is refused."""
+    """Reads every image of a folder, and prints classes, formats, sizes, conversions and what is refused."""
     inspect_folder(folder, settings or (), output, open_console())
 
 
@@ -81,7 +84,7 @@ def _config(folder: Path, settings: Sequence[str]) -> DataConfig:
     return config
 
 
-def _write_grid(files: FolderFiles, config: DataConfig, output: Path) -> None:
+def _write_grid(files: ListedImages, config: DataConfig, output: Path) -> None:
     from fednet.data.survey import first_images  # noqa: PLC0415 - help texts need not wait for these
     from fednet.images import grid, save_png  # noqa: PLC0415
 

@@ -28,6 +28,6 @@ def _names(values: Mapping[str, Any]) -> Iterator[object]:
     yield values.get("method")
     nodes = values.get("nodes")
     for part in (values, *(nodes.values() if isinstance(nodes, Mapping) else ())):
-        for section, key in (("data", "name"), ("model", "object")):
+        for section, key in (("data", "name"), ("data", "object"), ("model", "object")):
             named = part.get(section) if isinstance(part, Mapping) else None
             yield named.get(key) if isinstance(named, Mapping) else None

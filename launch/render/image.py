@@ -138,7 +138,9 @@ def _plugins(loaded: LoadedConfig) -> Iterator[str]:
 
 def _modules(loaded: LoadedConfig) -> Iterator[Path]:
     """The sources of the modules that the configuration names by their path, as files or packages."""
-    factories = model_values(loaded, tuple(loaded.cluster.entries), "object")
+    models = model_values(loaded, tuple(loaded.cluster.entries), "object")
+    sets = data_sets(loaded, (*loaded.cluster.entries, DRIVER))
+    factories = (*models, *(data.object for data in sets if data.object))
     named = [*(name for name in _names(loaded) if "." in name), *(name.partition(":")[0] for name in factories)]
     for top in dict.fromkeys(name.partition(".")[0] for name in named):
         yield _source(top)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fednet.data.config import DataConfig
-from fednet.data.survey import DataSurvey, FolderFiles
+from fednet.data.survey import DataSurvey, ListedImages
 from fednet.text import plain_text
 from launch.config.schema import DRIVER
 from launch.output import open_table
@@ -41,20 +41,19 @@ def refused(config: DataConfig, survey: DataSurvey) -> str:
     """Why a data set cannot be used, in one sentence; empty where it can."""
     unreadable = survey.files.inspection.refused if survey.files else []
     if not survey.total:
-        return f"{config.root} holds no image that can be read"
+        return f"{_place(config)} holds no image that can be read"
     if unreadable and config.unreadable == "refuse":
-        files = f"{len(unreadable)} of {survey.total + len(unreadable)} files below {config.root}"
-        return f"{files} cannot be read, the first: {unreadable[0]}; mend them, or set data.unreadable: skip"
+        images = f"{len(unreadable)} of {survey.total + len(unreadable)} images of {_place(config)}"
+        return f"{images} cannot be read, the first: {unreadable[0]}; mend them, or set data.unreadable: skip"
     return ""
 
 
 def outline(config: DataConfig, survey: DataSurvey) -> str:
     """One line: which data set, how many images of how many classes, how many files are refused."""
-    place = config.name if config.root is None else str(config.root)
     kinds = f"{len(survey.classes)} classes" if survey.classes else "no classes"
     refused = len(survey.files.inspection.refused) if survey.files else 0
     left = f", {refused} that cannot be read" if refused else ""
-    return f"{place}: {survey.total} images, {kinds}{left}"
+    return f"{_place(config)}: {survey.total} images, {kinds}{left}"
 
 
 def class_table(survey: DataSurvey) -> Table:
@@ -81,7 +80,7 @@ def split_table(split: DataSplit) -> Table:
 
 
 def notes(config: DataConfig, survey: DataSurvey) -> Iterator[str]:
-    """How files are stored and read, and what is left out; nothing of a data set that is no folder."""
+    """How images are stored and read, and what is left out; nothing of a data set that does not list them."""
     if "all" in survey.counts:
         yield "no test part of its own (train/ and test/)"
     if survey.files is not None:
@@ -89,14 +88,18 @@ def notes(config: DataConfig, survey: DataSurvey) -> Iterator[str]:
 
 
 def refusals(survey: DataSurvey) -> Iterator[str]:
-    """The files that cannot be read, each with the reason."""
+    """The images that cannot be read, each with the reason."""
     refused = survey.files.inspection.refused if survey.files else []
     yield from (f"{plain_text(error.path)}: {error.reason}" for error in refused[:MAX_SHOWN])
     if len(refused) > MAX_SHOWN:
         yield f"{len(refused) - MAX_SHOWN} more"
 
 
-def _file_notes(config: DataConfig, files: FolderFiles) -> Iterator[str]:
+def _place(config: DataConfig) -> str:
+    return str(config.root or config.object or config.name)
+
+
+def _file_notes(config: DataConfig, files: ListedImages) -> Iterator[str]:
     found = files.inspection
     yield f"stored as {_listed(found.kinds)}"
     yield f"sizes {_listed({f'{width} x {height}': count for (width, height), count in found.sizes.items()})}"
@@ -108,10 +111,10 @@ def _file_notes(config: DataConfig, files: FolderFiles) -> Iterator[str]:
     if files.others:
         yield f"not looked at: {_listed(files.others)}"
     if files.unsorted:
-        yield f"not looked at: {files.unsorted} images beside the folders of classes"
+        yield f"not looked at: {files.unsorted} images without a class"
 
 
-def _shape(config: DataConfig, files: FolderFiles) -> str:
+def _shape(config: DataConfig, files: ListedImages) -> str:
     found = files.inspection
     colour = "RGB" if (config.channels or (3 if found.colour else 1)) == 3 else "grey"
     mixed = (

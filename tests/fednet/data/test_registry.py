@@ -15,7 +15,7 @@ from fednet.data.contract import Dataset
 from fednet.data.datasets import load
 from fednet.errors import UnknownDataset
 
-BUILT_IN = ("cifar10", "cifar100", "digits", "folder", "mnist", "tiny-imagenet")
+BUILT_IN = ("cifar10", "cifar100", "digits", "folder", "hugging-face", "mnist", "python", "table", "tiny-imagenet")
 SOURCE = """
 from fednet.data.contract import Dataset
 

@@ -217,7 +217,7 @@ def test_what_cannot_be_read_is_refused_or_left_out_and_counted(
     splits = load(data.model_copy(update={"unreadable": "skip"}))
     assert splits.train.classes == ("a", "b")
     assert sum(map(len, (splits.train, splits.judge, splits.test))) == 11
-    assert "3 of 14 image files are left out" in caplog.text
+    assert "3 of 14 images are left out" in caplog.text
 
 
 def test_train_and_test_must_hold_the_same_classes(tmp_path: Path) -> None:

@@ -34,9 +34,16 @@ def test_a_file_that_cannot_be_read_ends_it_unless_it_is_skipped(folder: Path) -
     (folder / "cat" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     done = CliRunner().invoke(app, ["data", str(folder)])
     assert isinstance(done.exception, DataError)
-    assert "1 of 7 files" in str(done.exception)
+    assert "1 of 7 images" in str(done.exception)
     assert "3" in done.stdout, "what can be read is shown all the same"
     assert CliRunner().invoke(app, ["data", str(folder), "--set", "unreadable=skip"]).exit_code == 0
+
+
+def test_a_table_is_looked_at_as_a_folder_is(folder: Path) -> None:
+    (folder / "findings.csv").write_text("path,label\ncat/0.png,a\ndog/0.png,b\ndog/1.png,b\n")
+    done = CliRunner().invoke(app, ["data", str(folder), "--set", "name=table"])
+    assert done.exit_code == 0, done.output
+    assert "3 images, 2 classes" in done.stdout
 
 
 def test_a_setting_that_there_is_not_is_refused(folder: Path) -> None:

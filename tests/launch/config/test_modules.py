@@ -77,6 +77,7 @@ def test_a_missing_data_set_is_one_error_with_its_place(folder: Path) -> None:
         ({"method": "a.b"}, True),
         ({"method": 3, "data": {"name": "digits"}, "nodes": 4}, False),
         ({"method": "regression", "data": {"name": "a.b"}}, True),
+        ({"method": "regression", "data": {"name": "python", "object": "ours:make"}}, True),
         ({"method": "regression", "nodes": {"a1": {"data": {"name": "a.b"}}, "a2": None}}, True),
     ],
 )

@@ -79,6 +79,17 @@ def test_modules_that_the_configuration_names_are_in_the_image(tmp_path: Path, m
     assert "COPY modules /opt/modules\nENV PYTHONPATH=/opt/modules\n" in text
 
 
+def test_the_module_of_a_python_data_set_is_in_the_image(tmp_path: Path, monkeypatch: Any) -> None:
+    source = "def make():\n    return [([[0.0] * 8] * 8, k % 2) for k in range(40)]\n"
+    (tmp_path / "ours_of_data.py").write_text(source)
+    (tmp_path / "cluster.yaml").write_text(
+        "name: ours\nmethod: fedbagan\ndata: {name: python, object: 'ours_of_data:make', size: 8}\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    write_context(load_config(tmp_path / "cluster.yaml"), tmp_path / "out")
+    assert (tmp_path / "out" / "image" / "modules" / "ours_of_data.py").read_text() == source
+
+
 def test_fednet_that_is_not_installed_cannot_be_put_into_an_image(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("launch.render.image.distributions", lambda **_: ())
     with pytest.raises(ConfigError, match="an installed distribution"):

@@ -52,7 +52,7 @@ def test_what_cannot_be_read_is_named_and_refused_unless_it_is_skipped(root: Pat
     text = shown(config)
     assert f"{root / '2' / 'broken 0.png'}: none of the formats" in text
     assert "2 more" in text
-    assert refused(config, survey(config)).startswith(f"10 of 16 files below {root} cannot be read, the first: {root}")
+    assert refused(config, survey(config)).startswith(f"10 of 16 images of {root} cannot be read, the first: {root}")
     skip = config.model_copy(update={"unreadable": "skip"})
     assert refused(skip, survey(skip)) == ""
     assert outline(skip, survey(skip)) == f"{root}: 6 images, 2 classes, 10 that cannot be read"
