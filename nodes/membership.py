@@ -11,7 +11,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from nodes.capability import Capability, Handler
@@ -94,16 +94,21 @@ class Membership:
             GroupKeyGrant: self._grant,
         }
 
+    def join_request(self) -> JoinRequest:
+        """This node's own, signed."""
+        me, context = self.presence.me, self._context
+        unsigned = JoinRequest(me.name, me.incarnation, context.publisher.run, me.address)
+        return replace(unsigned, signature=context.security.attest(unsigned.statement))
+
     def join_requested(self, topic: bytes, *, present: bool) -> None:
         """Somebody has begun or ceased to hear us; its join request says who."""
-        context = self._context
         try:
             request = topics.parse_join_request(topic)
         except WireError as error:
-            context.refused("malformed", str(error))
+            self._context.refused("malformed", str(error))
             return
-        if not context.security.has_key_of(request.name):
-            context.refused("unknown key", f"{request.name} asks to join, and its key is not trusted here")
+        if objection := self._objection(request):
+            self._context.refused(*objection)
         elif present:
             self._tell_of_set_back(request)
             self._consider(request, _now())
@@ -135,6 +140,17 @@ class Membership:
         for request in [request for request, due in self._delayed.values() if now >= due]:
             self._consider(request, now)
         self._follow(self.presence.sweep(_now()))
+
+    def _objection(self, request: JoinRequest) -> tuple[str, str] | None:
+        """Why a join request is not followed, a word to count by and a sentence: anybody may repeat or invent one."""
+        name, run, security = request.name, self._context.publisher.run, self._context.security
+        if not security.has_key_of(name):
+            return "unknown key", f"{name} asks to join, and its key is not trusted here"
+        if not security.attested(name, request.statement, request.signature):
+            return "tampered", f"somebody asks to join as {name} at {request.address}, and {name} has not signed it"
+        if run and request.run and run != request.run:
+            return "other run", f"{name} asks to join the run {request.run!r}, and this is {run!r}"
+        return None
 
     def _consider(self, request: JoinRequest, now: float) -> None:
         """Follows a join request, which may begin an epoch of the group key; later, where that is beyond its budget."""

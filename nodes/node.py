@@ -298,7 +298,7 @@ class Node:
         wanted = {topics.PRESENCE, topics.HEARTBEATS, topics.inbox(self.name)}
         wanted.update(topic for capability in self._capabilities for topic in capability.topics)
         self._retransmission.heard = frozenset(wanted)
-        return [*sorted(wanted), topics.join_request_topic(self.name, self._incarnation, self.address)]
+        return [*sorted(wanted), self._membership.join_request().topic]
 
     def _beat(self) -> list[Buffer]:
         """A heartbeat; called from the bus's heartbeat thread, reads only."""

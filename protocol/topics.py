@@ -59,7 +59,9 @@ NODE_PORTS, RELAY_PORTS = 2, 4
 """Ports in a row: messages and heartbeats, and at a relay where each of them comes in."""
 
 MAX_ADDRESS_BYTES = 180
-MAX_JOIN_BYTES = 256
+MAX_JOIN_BYTES = 448
+SIGNATURE_BYTES = 64
+"""Bytes of an Ed25519 signature."""
 
 _HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\])"
 _ADDRESS = (
@@ -76,7 +78,10 @@ _topic = re.compile(TOPIC)
 _address = re.compile(_ADDRESS)
 _listen = re.compile(rf"tcp://(?:\*|{_HOST}):(?P<port>0|[1-9][0-9]{{0,4}})|ipc://[^*]+")
 _loopback = re.compile(r"tcp://(127(\.[0-9]{1,3}){3}|\[::1\]|localhost):")
-_join_request = re.compile(rf"join/(?P<name>{NAME})/(?P<incarnation>{_NUMBER})/(?P<address>.+)/")
+_join_request = re.compile(
+    rf"{JOIN}(?P<name>{NAME})/(?P<incarnation>{_NUMBER})/(?P<run>(?:{RUN})?)/"
+    rf"(?P<signature>(?:[0-9a-f]{{{2 * SIGNATURE_BYTES}}})?)/(?P<address>.+)/"
+)
 
 
 @lru_cache(maxsize=1024)
@@ -188,34 +193,57 @@ def _beside(address: str, ports: int, suffix: str) -> str:
 
 @dataclass(frozen=True)
 class JoinRequest:
-    """What a joining node says by its subscription: its name, its incarnation and the address to connect back to."""
+    """What a joining node says by its subscription: who it is, of which run, and the address to connect back to.
+
+    Attributes:
+        name: its name.
+        incarnation: this life of it.
+        run: the run's name; empty for a visitor that does not know it yet.
+        address: where its peers may connect to.
+        signature: its node's, under `statement`, 64 bytes; none where there are no keys.
+    """
 
     name: str
     incarnation: int
+    run: str
     address: str
+    signature: bytes = b""
 
+    @property
+    def statement(self) -> bytes:
+        """The bytes that its node signs."""
+        parts = ("join request", self.run, self.name, str(self.incarnation), self.address)
+        return b"\0".join(part.encode() for part in parts)
 
-def join_request_topic(name: str, incarnation: int, address: str) -> str:
-    """The subscription by which a node joins.
+    @property
+    def topic(self) -> str:
+        """The subscription.
 
-    Raises:
-        EncodingError: the name, the incarnation or the address is invalid.
-    """
-    if not (is_name(name) and 0 <= incarnation <= LARGEST and is_address(address)):
-        raise EncodingError(
-            "a join request needs a name, an incarnation and an address",
-            name=name,
-            incarnation=incarnation,
-            address=address,
+        Raises:
+            EncodingError: a part of it is invalid.
+        """
+        if not self._is_valid():
+            raise EncodingError(
+                "a join request needs a name, an incarnation, a run or none, an address, and a signature or none",
+                **vars(self),
+            )
+        return f"{JOIN}{self.name}/{self.incarnation}/{self.run}/{self.signature.hex()}/{self.address}/"
+
+    def _is_valid(self) -> bool:
+        return (
+            is_name(self.name)
+            and 0 <= self.incarnation <= LARGEST
+            and (not self.run or is_run(self.run))
+            and is_address(self.address)
+            and len(self.signature) in {0, SIGNATURE_BYTES}
         )
-    return f"join/{name}/{incarnation}/{address}/"
 
 
 def parse_join_request(data: bytes) -> JoinRequest:
-    """Parses a subscription that begins with `join/`; the exact inverse of `join_request_topic`.
+    """Parses a subscription that begins with `join/`; the exact inverse of `JoinRequest.topic`.
 
     Raises:
-        WireError: it is longer than 256 bytes, or not a name, an incarnation and an address.
+        WireError: it is longer than `MAX_JOIN_BYTES`, or not the topic of a join request.
     """
     if len(data) > MAX_JOIN_BYTES:
         raise WireError("join request is too long", bytes=len(data), most=MAX_JOIN_BYTES)
@@ -224,5 +252,6 @@ def parse_join_request(data: bytes) -> JoinRequest:
     except UnicodeDecodeError:
         match = None
     if match is None or int(match["incarnation"]) > LARGEST or not is_address(match["address"]):
-        raise WireError("join request is not join/<name>/<incarnation>/<address>/", subscription=data)
-    return JoinRequest(match["name"], int(match["incarnation"]), match["address"])
+        raise WireError("join request is not join/<name>/<incarnation>/<run>/<signature>/<address>/", subscription=data)
+    signature = bytes.fromhex(match["signature"])
+    return JoinRequest(match["name"], int(match["incarnation"]), match["run"], match["address"], signature)

@@ -20,8 +20,8 @@ import msgpack
 from protocol.messages.base import Message, WireValue
 from protocol.messages.rounds import RoundOpen
 
-_OPENING = b"fednet opening 5"
-_TRANSCRIPT = b"fednet transcript 5"
+_OPENING = b"fednet opening 6"
+_TRANSCRIPT = b"fednet transcript 6"
 
 
 def statement(run: str, message: Message) -> bytes:

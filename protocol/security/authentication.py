@@ -52,9 +52,9 @@ _SIGNATURE_FRAME = struct.Struct(">32sQQ64s")
 SIGNATURE_FRAME_BYTES = _SIGNATURE_FRAME.size
 """Bytes of the signature frame: key, incarnation, serial, Ed25519 signature."""
 
-_MESSAGE = b"fednet message 5"
-_INTRODUCTION = b"fednet introduction 5"
-_STATEMENT = b"fednet statement 5"
+_MESSAGE = b"fednet message 6"
+_INTRODUCTION = b"fednet introduction 6"
+_STATEMENT = b"fednet statement 6"
 _MAX_CACHED = 1024
 
 

@@ -49,7 +49,7 @@ AEAD_HEADER_BYTES = _AEAD_HEADER.size
 KEPT_EPOCHS = 8
 """Epochs of a peer whose keys are kept, for messages in flight."""
 
-_PAIR = b"fednet pair 5"
+_PAIR = b"fednet pair 6"
 _MAX_CACHED = 1024
 
 

@@ -130,9 +130,8 @@ class Forger:
     async def send_join_request(self, node: Node, address: str = "") -> Forger:
         """Connects both ways."""
         await self.bus.open(address or self.me.address, self)
-        self.bus.subscribe(
-            ["to/", "presence/", topics.join_request_topic(self.name, self.incarnation, address or self.me.address)]
-        )
+        request = topics.JoinRequest(self.name, self.incarnation, self.run, address or self.me.address)
+        self.bus.subscribe(["to/", "presence/", request.topic])
         self.bus.connect(node.address)
         await asyncio.sleep(0.1)
         return self

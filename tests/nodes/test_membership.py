@@ -123,7 +123,7 @@ async def test_a_greeting_names_everybody_in_as_many_messages_as_it_takes(place:
             ),
         )
     place.said.clear()
-    place.membership.join_requested(topics.join_request_topic("c", 1, "memory://c").encode(), present=True)
+    place.membership.join_requested(knock(1), present=True)
     hellos = [message for message in place.told("c") if isinstance(message, Hello)]
     assert [len(hello.members) for hello in hellos] == [MAX_MEMBERS_PER_HELLO, MAX_MEMBERS_PER_HELLO, 1]
     assert {member for hello in hellos for member in hello.members} == {*others, info("b")}
@@ -157,12 +157,12 @@ async def test_the_lost_are_greeted_again_once_their_heart_beats(place: Place) -
 
 async def test_who_has_not_heard_the_runs_name_says_nothing(place: Place) -> None:
     place.publisher.run = ""
-    place.membership.join_requested(topics.join_request_topic("c", 1, "memory://c").encode(), present=True)
+    place.membership.join_requested(knock(1), present=True)
     assert place.said == []
 
 
 def knock(incarnation: int) -> bytes:
-    return topics.join_request_topic("c", incarnation, "memory://c").encode()
+    return topics.JoinRequest("c", incarnation, "test", "memory://c").topic.encode()
 
 
 async def test_a_join_request_beyond_its_budget_waits_and_the_newest_is_followed(

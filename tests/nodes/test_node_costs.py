@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ from protocol import topics
 from protocol.messages import Capabilities, ProgressReport, QueryRefusal, QueryRequest
 from protocol.messages.progress import QUARANTINE
 from protocol.messages.retransmission import RetransmitRequest
+from protocol.security.authentication import MessageAuthenticator
 from protocol.security.budget import ALLOWANCES, Cost
 from protocol.security.group_encryption import KeyedSecurity
 from protocol.security.keys import Keyring, PrivateKeys
@@ -28,6 +30,13 @@ progress_report = partial(ProgressReport, done=0, total=0, values={})
 
 def ring(name: str) -> Keyring:
     return Keyring.of(KEYS[name], TRUSTED)
+
+
+def join_request(name: str, incarnation: int) -> bytes:
+    """A join request that its node has signed."""
+    unsigned = topics.JoinRequest(name, incarnation, "test", f"memory://{name}")
+    signature = MessageAuthenticator(ring(name), incarnation).attest(unsigned.statement)
+    return replace(unsigned, signature=signature).topic.encode()
 
 
 def epoch(node: Node) -> int:
@@ -92,8 +101,8 @@ class TestJoinRequests:
             b, ear = await cluster.start("b", "a", keys=ring("b"))
             await asyncio.sleep(1)
             before = epoch(a)
-            for incarnation in range(3000):
-                a.subscribed(topics.join_request_topic("x", 10**20 // 10**3 + incarnation, "memory://x").encode(), True)
+            for incarnation in range(10**17, 10**17 + 3000):
+                a.subscribed(join_request("x", incarnation), True)
             await asyncio.sleep(5)
             assert epoch(a) - before <= ALLOWANCES[Cost.JOIN_REQUESTS].burst
             assert cluster.linked(a, b)

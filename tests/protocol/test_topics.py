@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import pytest
@@ -22,7 +24,6 @@ from protocol.topics import (
     is_name,
     is_run,
     is_topic,
-    join_request_topic,
     may_subscribe,
     parse_join_request,
 )
@@ -76,7 +77,10 @@ def test_no_inbox_begins_with_another() -> None:
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_addresses(address: str) -> None:
     assert is_address(address)
-    assert parse_join_request(join_request_topic("anna", 17, address).encode()) == JoinRequest("anna", 17, address)
+    for signature in (b"", bytes(range(64))):
+        for run in ("", "digits"):
+            request = JoinRequest("anna", 17, run, address, signature)
+            assert parse_join_request(request.topic.encode()) == request
 
 
 @pytest.mark.parametrize(
@@ -110,19 +114,29 @@ def test_addresses(address: str) -> None:
 def test_invalid_addresses(address: str) -> None:
     assert not is_address(address)
     with pytest.raises(EncodingError, match="a join request needs"):
-        join_request_topic("anna", 1, address)
+        JoinRequest("anna", 1, "digits", address).topic  # noqa: B018
 
 
 def test_the_longest_join_request_fits() -> None:
-    longest = join_request_topic("a" * 32, topics.LARGEST, "ipc://" + "a" * (topics.MAX_ADDRESS_BYTES - 6))
+    address = "ipc://" + "a" * (topics.MAX_ADDRESS_BYTES - 6)
+    longest = JoinRequest("a" * 32, topics.LARGEST, "a" * 64, address, bytes(topics.SIGNATURE_BYTES)).topic
     assert len(longest) <= topics.MAX_JOIN_BYTES
     assert parse_join_request(longest.encode()).incarnation == topics.LARGEST
 
 
-@pytest.mark.parametrize("incarnation", [-1, 2**63])
-def test_an_incarnation_is_a_number_of_63_bits(incarnation: int) -> None:
+@pytest.mark.parametrize(
+    "wrong", [{"incarnation": -1}, {"incarnation": 2**63}, {"name": "Anna"}, {"run": "a/b"}, {"signature": bytes(63)}]
+)
+def test_a_join_request_of_wrong_parts_is_not_made(wrong: dict[str, Any]) -> None:
     with pytest.raises(EncodingError):
-        join_request_topic("anna", incarnation, "memory://a")
+        replace(JoinRequest("anna", 1, "digits", "memory://a"), **wrong).topic  # noqa: B018
+
+
+def test_what_is_signed_covers_every_part() -> None:
+    request = JoinRequest("anna", 1, "digits", "memory://a")
+    others = [{"name": "ben"}, {"incarnation": 2}, {"run": ""}, {"address": "memory://b"}]
+    assert len({request.statement, *(replace(request, **other).statement for other in others)}) == 5  # type: ignore[arg-type]
+    assert replace(request, signature=bytes(64)).statement == request.statement
 
 
 @pytest.mark.parametrize(
@@ -132,25 +146,31 @@ def test_an_incarnation_is_a_number_of_63_bits(incarnation: int) -> None:
         b"join/",
         b"join/anna/",
         b"join/anna/1/",
-        b"join/anna/1//",
-        b"join/anna/1/memory://a",
-        b"join/anna/1/memory://a/x/",
-        b"join/anna/1/memory://a//",
-        b"join/anna/01/memory://a/",
-        b"join/anna/-1/memory://a/",
-        b"join/anna/+1/memory://a/",
-        b"join/anna/9223372036854775808/memory://a/",
-        b"join/anna/99999999999999999999/memory://a/",
-        "join/anna/\u0661/memory://a/".encode(),
-        b"join/Anna/1/memory://a/",
-        b"join//1/memory://a/",
-        b"Join/anna/1/memory://a/",
-        b"xjoin/anna/1/memory://a/",
-        b"join/anna/1/memory://a/\n",
-        b"join/anna/1/ipc:///tmp/\xff/",
-        b"join/anna/1/ipc:///tmp/\n/",
-        b"join/anna/1/tcp://h:0/",
-        b"join/anna/1/ipc:///" + b"a" * 300 + b"/",
+        b"join/anna/1///",
+        b"join/anna/1/memory://a/",
+        b"join/anna/1//memory://a/",
+        b"join/anna/1/r//memory://a",
+        b"join/anna/1/r//memory://a/x/",
+        b"join/anna/1/r//memory://a//",
+        b"join/anna/01/r//memory://a/",
+        b"join/anna/-1/r//memory://a/",
+        b"join/anna/+1/r//memory://a/",
+        b"join/anna/9223372036854775808/r//memory://a/",
+        b"join/anna/99999999999999999999/r//memory://a/",
+        "join/anna/\u0661/r//memory://a/".encode(),
+        b"join/Anna/1/r//memory://a/",
+        b"join//1/r//memory://a/",
+        b"join/anna/1/R//memory://a/",
+        b"join/anna/1/r/00/memory://a/",
+        b"join/anna/1/r/" + b"0" * 126 + b"/memory://a/",
+        b"join/anna/1/r/" + b"A" * 128 + b"/memory://a/",
+        b"Join/anna/1/r//memory://a/",
+        b"xjoin/anna/1/r//memory://a/",
+        b"join/anna/1/r//memory://a/\n",
+        b"join/anna/1/r//ipc:///tmp/\xff/",
+        b"join/anna/1/r//ipc:///tmp/\n/",
+        b"join/anna/1/r//tcp://h:0/",
+        b"join/anna/1/r//ipc:///" + b"a" * 500 + b"/",
     ],
 )
 def test_invalid_join_requests(data: bytes) -> None:
@@ -158,13 +178,13 @@ def test_invalid_join_requests(data: bytes) -> None:
         parse_join_request(data)
 
 
-@given(data=st.binary(max_size=80).map(lambda tail: b"join/a/1/" + tail) | st.binary(max_size=300))
+@given(data=st.binary(max_size=80).map(lambda tail: b"join/a/1/r//" + tail) | st.binary(max_size=300))
 def test_noise_is_a_join_request_only_if_it_is_spelled_like_one(data: bytes) -> None:
     try:
         request = parse_join_request(data)
     except WireError:
         return
-    assert join_request_topic(request.name, request.incarnation, request.address).encode() == data
+    assert request.topic.encode() == data
 
 
 def test_heartbeats_have_the_address_beside_the_messages() -> None:
@@ -218,10 +238,8 @@ def test_an_address_may_name_the_holder_of_the_key() -> None:
         assert topics.heartbeat_address(f"hub@{plain}") == f"hub@{topics.heartbeat_address(plain)}"
         assert topics.inward_address(f"hub@{plain}") == f"hub@{topics.inward_address(plain)}"
         assert topics.is_local(f"hub@{plain}") == topics.is_local(plain)
-        assert (
-            topics.parse_join_request(topics.join_request_topic("a", 1, f"hub@{plain}").encode()).address
-            == f"hub@{plain}"
-        )
+        behind = JoinRequest("a", 1, "r", f"hub@{plain}")
+        assert parse_join_request(behind.topic.encode()) == behind
     for wrong in ("@tcp://10.0.0.1:7000", "Hub@tcp://10.0.0.1:7000", "a@b@tcp://10.0.0.1:7000", "hub@", "hub"):
         assert not topics.is_address(wrong)
 
@@ -253,13 +271,13 @@ class TestKinds:
 
 
 class TestSubscriptions:
-    @pytest.mark.parametrize("topic", ["to/ben/", "presence/", "rounds/", "join/ben/1/memory://ben/", "anything/"])
+    @pytest.mark.parametrize("topic", ["to/ben/", "presence/", "rounds/", "join/ben/1/r//memory://ben/", "anything/"])
     def test_a_peer_may_subscribe_to_groups_and_to_its_inbox(self, topic: str) -> None:
         assert may_subscribe("ben", topic.encode())
 
     @pytest.mark.parametrize(
         "topic",
-        [b"", b"t", b"to/", b"to/b", b"to/ben", b"to/anna/", b"to/anna/x/", b"to/ben/x/", b"join/anna/1/memory://ben/",
+        [b"", b"t", b"to/", b"to/b", b"to/ben", b"to/anna/", b"to/anna/x/", b"to/ben/x/", b"join/anna/1/r//memory://ben/",
          b"join/", b"join/be", b"presence", b"\xff/", b"to/ben/\0"],
     )  # fmt: skip
     def test_it_may_subscribe_to_nothing_else(self, topic: bytes) -> None:

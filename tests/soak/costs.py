@@ -18,9 +18,11 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 
@@ -33,11 +35,12 @@ from nodes.node import Node
 from nodes.spec import NodeSpec, Role
 from nodes.transport import zmq as transport
 from nodes.transport.zmq import ZmqTransport
-from protocol import topics
 from protocol.messages import QueryAnswer, QueryRequest
 from protocol.messages.retransmission import RetransmitRequest
+from protocol.security.authentication import MessageAuthenticator
 from protocol.security.group_encryption import KeyedSecurity
 from protocol.security.keys import Keyring, PrivateKeys
+from protocol.topics import JoinRequest
 
 NAMES = "abcx"
 PRIVATE = {name: PrivateKeys.make(name, "monitor" if name == "x" else "client") for name in NAMES}
@@ -63,7 +66,7 @@ while time.time() < end:
 """Connects and says nothing: connections, seconds; the address comes later."""
 
 SUBSCRIBER = """
-import hashlib, json, sys, time, zmq
+import json, sys, time, zmq
 told = json.loads(sys.argv[1])
 with zmq.Context() as context, context.socket(zmq.SUB) as ear:
     ear.linger = ear.sndhwm = ear.rcvhwm = 0
@@ -71,14 +74,13 @@ with zmq.Context() as context, context.socket(zmq.SUB) as ear:
     ear.curve_serverkey = bytes.fromhex(told["server"])
     ear.connect(told["address"])
     time.sleep(2)
-    for i in range(told["count"]):
-        words = (hashlib.sha256(b"%d-%d" % (i, j)).hexdigest()[:32] for j in range(3))
-        ear.subscribe(told["join"] % (10**6 + i) if told["join"] else "/".join(words) + "/")
-        if i % 50 == 49:
-            time.sleep(0.01 if told["join"] else 0.003)
+    for number, topic in enumerate(open(told["topics"]), 1):
+        ear.subscribe(topic.strip())
+        if number % 50 == 0:
+            time.sleep(told["pause"])
     time.sleep(told["hold"])
 """
-"""Subscribes again and again: to topics, or as ever later incarnations of itself."""
+"""Subscribes to all topics of a file."""
 
 
 @asynccontextmanager
@@ -143,12 +145,22 @@ def question(number: int, x: torch.Tensor) -> QueryRequest:
     return QueryRequest(query=number, oldest_open=0, task="score", inputs={"x": x}, options={}, ttl=60.0)
 
 
-def told(victim: Node, count: int, join: str = "", hold: float = 3.0) -> str:
+def join_request(incarnation: int, address: str) -> str:
+    """A join request of x, which x has signed."""
+    unsigned = JoinRequest("x", incarnation, "costs", address)
+    x = MessageAuthenticator(Keyring.of(PRIVATE["x"], PUBLIC), incarnation)
+    return replace(unsigned, signature=x.attest(unsigned.statement)).topic
+
+
+def told(victim: Node, subscriptions: Iterable[str], pause: float, hold: float = 3.0) -> str:
+    """What the subscriber is told: all of these, 50 between two pauses of so many seconds."""
     keys = PRIVATE["x"]
     server = PRIVATE[victim.name].public.curve
+    file = Path(mkdtemp()) / "topics"
+    file.write_text("\n".join(subscriptions))
     return json.dumps({
         "secret": keys.curve, "public": keys.public.curve, "server": server, "address": victim.address,
-        "count": count, "join": join, "hold": hold,
+        "topics": str(file), "pause": pause, "hold": hold,
     })  # fmt: skip
 
 
@@ -211,9 +223,12 @@ async def resend() -> dict[str, object]:
 
 async def subscriptions() -> dict[str, object]:
     """60,000 subscriptions of 100 bytes."""
+    words = [sha256(str(number).encode()).hexdigest() for number in range(60_000)]
+    topics = ["/".join((word[:32], word[32:], word[16:48], "")) for word in words]
     async with member("a") as a, member("b", a):
+        attack = told(a, topics, pause=0.003, hold=10.0)
         with Watch() as watch:
-            await run(SUBSCRIBER, told(a, 60_000, hold=10.0))
+            await run(SUBSCRIBER, attack)
         linked = "b" in a.presence.linked()
         return {"MB": watch.grown, "linked": linked, "counts": dict(a.counts), "target": watch.grown < 50 and linked}
 
@@ -224,8 +239,10 @@ async def joins() -> dict[str, object]:
         assert isinstance(a._security, KeyedSecurity)
         cipher = a._security._group_cipher
         before = cipher._epoch
+        requests = (join_request(10**6 + number, "tcp://127.0.0.1:9") for number in range(3000))
+        attack = told(a, requests, pause=0.01)
         with Watch() as watch:
-            await run(SUBSCRIBER, told(a, 3000, "join/x/%d/tcp://127.0.0.1:9/"))
+            await run(SUBSCRIBER, attack)
         epochs, linked = cipher._epoch - before, "b" in a.presence.linked()
         found = {"epochs": epochs, "stall": round(watch.stall, 2), "linked": linked, "counts": dict(a.counts)}
         return {**found, "target": epochs < 100 and watch.stall < 0.5 and linked}
@@ -243,7 +260,7 @@ async def addresses() -> dict[str, object]:
                 ear.curve_serverkey = bytes.fromhex(PRIVATE[victim.name].public.curve)
                 ear.connect(victim.address)
                 for number, address in enumerate((c.presence.me.address, c.presence.me.heartbeat_address)):
-                    ear.subscribe(topics.join_request_topic("x", 10**6 + number, address))
+                    ear.subscribe(join_request(10**6 + number, address))
                     await asyncio.sleep(0.2)
             await asyncio.sleep(10)
             cut = [node.name for node in (a, b) if "c" not in node.presence.linked()]

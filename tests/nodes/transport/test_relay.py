@@ -249,6 +249,26 @@ class TestKeys:
         assert not [start for start in range(0, len(bytes_), 16) if bytes_[start : start + 16] in seen]
         assert not [word for word in (b"triple", b"hello", b"query_answer", b"group_key_grant") if word in seen]
 
+    async def test_who_asks_to_join_in_anothers_name_is_not_called(self, hub: str, tmp_path: Path) -> None:
+        """The relay lets everybody subscribe to everything; what says where to connect to is signed."""
+        trap = f"ipc://{tmp_path}/trap"
+        async with AsyncExitStack() as stack:
+            node = Place(hub, tmp_path, stack, keyed=True).node("open", "client", outwards=True)
+            refused, told = asyncio.Event(), node.refused
+            node.refused = lambda kind, why: [told(kind, why), refused.set()]  # type: ignore[method-assign,assignment]
+            await stack.enter_async_context(node)
+            with zmq.Context() as context, context.socket(zmq.SUB) as ear:
+                own = KEYS["other"]
+                ear.curve_secretkey, ear.curve_publickey = bytes.fromhex(own.curve), bytes.fromhex(own.public.curve)
+                ear.curve_serverkey = bytes.fromhex(RELAY.public.curve)
+                ear.subscribe(topics.JoinRequest("one", 2**62, "test", trap, bytes(64)).topic)
+                ear.connect(topics.split_endpoint(hub)[1])
+                async with asyncio.timeout(PATIENCE):
+                    await refused.wait()
+            assert set(node.counts) == {"tampered"}
+            assert isinstance(node._bus, ZmqTransport)
+            assert trap not in node._bus._links._claims
+
     async def test_a_stranger_does_not_get_in(
         self, hub: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from protocol.limits import DEFAULT
 from protocol.messages import Heartbeat, ProgressReport, QueryAnswer, QueryRequest, Welcome
 from protocol.security.group_encryption import AEAD_HEADER_BYTES, KEPT_EPOCHS, GroupCipher, KeyedSecurity
 from protocol.security.keys import Keyring, PrivateKeys
+from protocol.topics import JoinRequest
 
 ANNA, BEN, EVE, OUTSIDER = (PrivateKeys.make(name) for name in ("anna", "ben", "eve", "outsider"))
 TRUSTED = [keys.public for keys in (ANNA, BEN, EVE)]
@@ -235,6 +237,18 @@ def as_golden(story: Any, message: str) -> dict[str, list[str]]:
     security._group_cipher._group = ChaCha20Poly1305(bytes.fromhex(epoch["key"])), epoch["number"]
     signed = security.sign(plain)
     return {"signed": [each.hex() for each in signed], "encrypted": [each.hex() for each in security.encrypt(signed)]}
+
+
+def test_a_signed_join_request_is_golden() -> None:
+    story = json.loads(GOLDEN.read_text())
+    anna, ben = (PrivateKeys(**fields) for fields in story["private"])
+    request = JoinRequest("anna", 7, "digits", "tcp://127.0.0.1:5000")
+    security = KeyedSecurity(Keyring.of(anna, [ben.public]), 7)
+    made = replace(request, signature=security.attest(request.statement)).topic
+    if os.environ.get("FEDNET_WRITE_VECTORS"):
+        GOLDEN.write_text(json.dumps({**story, "join request": made}, indent=1) + "\n")
+        pytest.skip("it was written anew; look at the difference")
+    assert story["join request"] == made
 
 
 @pytest.mark.parametrize("message", ["hello.json", "goodbye.json"])

@@ -100,7 +100,7 @@ def test_the_reason_names_who_and_as_what() -> None:
 
 @pytest.mark.parametrize("role", ["guest", "monitor"])
 def test_queries_rounds_and_exchanges_are_heard_by_clients_alone(role: KeyRole) -> None:
-    for topic in (b"presence/", b"progress/", b"heartbeat/", b"to/bob/", b"join/bob/1/memory://bob/"):
+    for topic in (b"presence/", b"progress/", b"heartbeat/", b"to/bob/", b"join/bob/1/r//memory://bob/"):
         assert may_hear(keys(role), topic)
     for topic in (b"queries/", b"rounds/", b"exchange/", b"other/"):
         assert not may_hear(keys(role), topic)
