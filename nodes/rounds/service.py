@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,13 @@ from nodes.rounds.participation import ParticipationQueue
 from nodes.rounds.revealed import RevealedSums
 from nodes.rounds.worker import RoundWorker
 from protocol.codec import Envelope
-from protocol.consistency import inconsistency
 from protocol.election import Election
+from protocol.machines.admission import refusal
 from protocol.machines.attempt_values import RoundImpossible
 from protocol.machines.failures import abort_message
 from protocol.machines.signatory import Signatory
 from protocol.messages import Capabilities, Message
-from protocol.messages.election import LeaderAnnouncement, Promise, RecordRequest
+from protocol.messages.election import LeaderAnnouncement, RecordRequest
 from protocol.messages.presence import PeerInfo
 from protocol.messages.round_values import RoundPlanMessage
 from protocol.messages.rounds import (
@@ -211,21 +211,17 @@ class RoundService:
         return "not ready" if name in self._linked else "not linked with the leader"
 
     def _receive(self, sender: str, message: Message) -> None:
-        if not isinstance(message, RoundsRequest | RecordRequest) and sender not in self.election.members:
-            self._node.counts["no member"] += 1
-        elif sender != self._node.name and not all(map(self._signatory.is_certified, _records_in(message))):
-            self._node.refused("uncertified", f"{message.kind} from {sender} without the votes of a majority")
-        elif isinstance(message, RoundMessage) and (wrong := self._inconsistency(sender, message)):
-            self._node.fault(sender, "inconsistent", f"{message.kind} from {sender} {wrong}")
-        else:
+        part = self._participation.current
+        mine = None if part is None else (part.opened, part.leader)
+        refused = refusal(self._signatory, self._node.name, sender, message, mine)
+        if refused is None:
             self._dispatch[type(message)](sender, message)
-
-    def _inconsistency(self, sender: str, message: RoundMessage) -> str | None:
-        """What is wrong with a message about a round by what is known here, None if nothing is."""
-        if isinstance(message, RoundOpen) and (others := set(message.members) - set(self.election.members)):
-            return f"names {min(others)}, which is no configured member"
-        part = self._participation.part_in(message)
-        return inconsistency(part.opened, part.leader, sender, message) if part is not None else None
+        elif refused.is_fault:
+            self._node.fault(sender, refused.kind, refused.reason)
+        elif refused.reason:
+            self._node.refused(refused.kind, refused.reason)
+        else:
+            self._node.counts[refused.kind] += 1
 
     def _contained(self, sender: str, message: Message) -> None:
         """Takes in what has not just come from the bus: an early message, or this member's own."""
@@ -330,13 +326,3 @@ class RoundService:
             asyncio.get_running_loop().call_soon(self._contained, name, message)
         else:
             self._node.tell(name, message)
-
-
-def _records_in(message: Message) -> Iterable[RoundCommit]:
-    """The records that a message states as committed."""
-    match message:
-        case RoundCommit():
-            return (message,)
-        case RoundOpen() | Promise() | LeaderAnnouncement():
-            return message.records.values()
-    return ()

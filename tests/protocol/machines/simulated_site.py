@@ -3,84 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from protocol.certificates import vote_for
+from protocol.certificates import possibly_committed, vote_for
 from protocol.election import Election, ElectionWon, StartElection
 from protocol.machines import coordinator_values as leading
 from protocol.machines import participant_values as taking_part
+from protocol.machines.admission import refusal
 from protocol.machines.coordinator import RoundCoordinator
 from protocol.machines.events import Arrived, Begin, Departed, Heard, Publish, Tell
 from protocol.machines.machine import Instruction, MachineEvent, Tick
 from protocol.machines.participant import RoundParticipant
 from protocol.machines.requests import RequestQueue
 from protocol.machines.signatory import Signatory
-from protocol.messages import LeaderAnnouncement, ModelAdopted, Prepare, Promise
+from protocol.messages import LeaderAnnouncement, ModelAdopted, Prepare, Promise, RecordRequest
 from protocol.messages.election import AcceptedVote
-from protocol.messages.round_values import BlobRef, ContributionRef, ModelVersion, RoundPlanMessage
-from protocol.messages.rounds import RoundClose, RoundCommit, RoundMessage, RoundOpen, RoundVote
+from protocol.messages.round_values import BlobRef, ContributionRef
+from protocol.messages.rounds import (
+    RoundClose,
+    RoundCommit,
+    RoundMessage,
+    RoundOpen,
+    RoundsAborted,
+    RoundsRequest,
+    RoundVote,
+)
 from protocol.quorum import DeadlineEstimator, QuorumPolicy
-from protocol.rounds import attempt_of, round_message, version_after
+from protocol.rounds import attempt_of, round_message, unsigned
+from tests.protocol.machines.simulated_values import INITIAL, Disk
 
 if TYPE_CHECKING:
     from tests.protocol.machines.simulation import World
-
-ROUNDS = 3
-PLAN = RoundPlanMessage(key="k", requester="g", model="m", task="t", rounds=ROUNDS, federation="{}", options={})
-INITIAL = BlobRef(digest="0" * 64, size=1)
-
-
-class Keyless:
-    """Signs nothing."""
-
-    run = "run"
-
-    def attest(self, _statement: bytes) -> bytes:
-        return b""
-
-    def attested(self, _name: str, _statement: bytes, signature: bytes) -> bool:
-        return not signature
-
-
-@dataclass(frozen=True)
-class Terms:
-    """Of the plan."""
-
-    is_sharded: bool
-    quorum: int = 1
-    enough: int | None = None
-
-    def sharded(self, _members: int) -> bool:
-        return self.is_sharded
-
-    def threshold(self, _contributors: int) -> int:
-        return 0
-
-    def drawn(self, members: tuple[str, ...], _model: str, _number: int) -> tuple[str, ...]:
-        return members
-
-
-@dataclass
-class Disk:
-    """What survives a death."""
-
-    term: int = 0
-    record: RoundCommit | None = None
-    vote: AcceptedVote | None = None
-
-    @property
-    def version(self) -> ModelVersion:
-        return version_after(self.record) if self.record else ModelVersion(number=0, outcome=INITIAL)
-
-    @property
-    def records(self) -> dict[str, RoundCommit]:
-        return {"m": self.record} if self.record else {}
-
-    @property
-    def votes(self) -> dict[str, AcceptedVote]:
-        return {"m": self.vote} if self.vote else {}
 
 
 class Site:
@@ -89,7 +43,7 @@ class Site:
     def __init__(self, world: World, name: str, disk: Disk) -> None:
         self.world, self.name, self.disk = world, name, disk
         self.election = Election(name, world.names, disk.term)
-        self.signatory = Signatory(Keyless(), lambda: world.names)
+        self.signatory = Signatory(world.signer(name), lambda: world.names)
         self.requests, self.attempts = RequestQueue(), 0
         self.coordinator: RoundCoordinator | None = None
         self.part: RoundParticipant | None = None
@@ -117,7 +71,14 @@ class Site:
             self.take_part(Tick())
 
     def receive(self, sender: str, message: Any) -> None:
+        part = None if self.part is None else (self.part.opened, self.part.leader)
+        if refusal(self.signatory, self.name, sender, message, part) is None:
+            self.dispatch(sender, message)
+
+    def dispatch(self, sender: str, message: Any) -> None:
         match message:
+            case RoundsRequest() | RoundsAborted() | RecordRequest():
+                self.asked(sender, message)
             case Prepare(term=term):
                 promised = self.election.prepare(sender, term)
                 self.apply([])
@@ -140,11 +101,23 @@ class Site:
             case RoundMessage():
                 self.hear(sender, message)
 
+    def asked(self, sender: str, message: RoundsRequest | RoundsAborted | RecordRequest) -> None:
+        match message:
+            case RoundsRequest(plan=plan):
+                if self.disk.done.get(plan.key, 0) < plan.rounds and self.requests.add(plan, sender):
+                    self.lead(leading.Requested())
+            case RoundsAborted(term=term, key=key):
+                if term >= self.election.term:
+                    self.requests.remove(key)
+            case RecordRequest():
+                for record in self.disk.records.values():
+                    self.tell(sender, record)
+
     def open(self, sender: str, opened: RoundOpen) -> None:
         if self.follow(sender, opened.term) and self.name in opened.members and self.is_later(opened):
             self.leave()
             self.requests.add(opened.plan, sender)
-            self.part = RoundParticipant(self.name, opened, sender, self.signatory, 1)
+            self.part = RoundParticipant(self.name, opened, sender, self.signatory, self.world.floor(self.name))
             self.take_part(Begin())
             early, self.early = self.early, []
             for each in early:
@@ -164,11 +137,8 @@ class Site:
             self.requests.remove(commit.key)
 
     def hear(self, sender: str, message: RoundMessage) -> None:
-        if isinstance(message, RoundVote) and self.disk.vote is not None:
-            record = self.disk.vote.record
-            if vote_for(record) == message:
-                record = record.model_copy(update={"votes": {sender: b"", **record.votes}})
-                self.disk.vote = self.disk.vote.model_copy(update={"record": record})
+        if isinstance(message, RoundVote):
+            message = self.counted(sender, message)
         attempt = self.coordinator.attempt if self.coordinator else None
         if attempt is not None and attempt.concerns(message):
             self.lead(Heard(sender, message))
@@ -176,6 +146,16 @@ class Site:
             self.take_part(Heard(sender, message))
         elif self.is_later(message):
             self.early.append((sender, message))
+
+    def counted(self, sender: str, vote: RoundVote) -> RoundVote:
+        """A vote as it counts: for no record that there is, where its sender has not signed it."""
+        if not self.signatory.has_signed(sender, vote, vote.signature):
+            return vote.model_copy(update={"record": "0" * 64})
+        if self.disk.vote is not None and vote_for(self.disk.vote.record) == unsigned(vote):
+            record = self.disk.vote.record
+            record = record.model_copy(update={"votes": {sender: vote.signature, **record.votes}})
+            self.disk.vote = self.disk.vote.model_copy(update={"record": record})
+        return vote
 
     def is_later(self, message: RoundMessage) -> bool:
         present = attempt_of(self.part.opened) if self.part is not None else (0, 0)
@@ -263,16 +243,16 @@ class Site:
                 return leading.Reached()
             case leading.Recall():
                 return leading.Recalled(self.disk.records)
-            case leading.PreparePlan():
-                return leading.Prepared(Terms(self.world.sharded), self.view())
+            case leading.PreparePlan(plan):
+                return leading.Prepared(self.world.terms(), self.view(plan.key))
             case leading.AdoptOutcome(record):
                 self.adopt(record)
-                return leading.OutcomeAdopted(self.view())
+                return leading.OutcomeAdopted(self.view(record.key))
         return None
 
-    def view(self) -> leading.StoreView:
+    def view(self, key: str) -> leading.StoreView:
         lost = frozenset(self.disk.record.lost if self.disk.record else ())
-        return leading.StoreView(self.disk.records, self.disk.version, self.disk.version.index, lost)
+        return leading.StoreView(self.disk.records, self.disk.version, self.disk.done.get(key, 0), lost)
 
     def done(self, instruction: Instruction) -> MachineEvent | None:
         assert self.part is not None
@@ -281,9 +261,9 @@ class Site:
             case taking_part.PrepareBase():
                 event = self.prepare(opened)
             case taking_part.Contribute():
-                event = taking_part.ContributionMade(ContributionRef(weight=1.0, blobs=(INITIAL,), values={}))
+                event = self.contribute(opened)
             case taking_part.Compute(close):
-                event = taking_part.OutcomeComputed(self.outcome(opened, close))
+                event = self.compute(opened, close)
             case taking_part.PersistVote(record):
                 self.disk.vote = AcceptedVote(plan=opened.plan, record=record)
                 event = taking_part.VotePersisted()
@@ -299,17 +279,24 @@ class Site:
             return taking_part.PartFailed("it holds another base")
         return taking_part.BasePrepared()
 
-    def outcome(self, opened: RoundOpen, close: RoundClose | None) -> BlobRef:
+    def contribute(self, opened: RoundOpen) -> MachineEvent | None:
+        return taking_part.ContributionMade(ContributionRef(weight=1.0, blobs=(INITIAL,), values={}))
+
+    def compute(self, opened: RoundOpen, close: RoundClose | None) -> MachineEvent | None:
         if close is None:
             assert opened.recovered is not None
-            return opened.recovered.outcome
-        told = (opened.base.digest, *sorted(close.contributions))
-        return BlobRef(digest=sha256("".join(told).encode()).hexdigest(), size=1)
+            votes = len(self.signatory.valid_votes(opened.recovered))
+            if not possibly_committed(votes, len(self.absent()), self.signatory.majority):
+                return taking_part.PartFailed("it cannot have been committed with so few votes")
+            return taking_part.OutcomeComputed(opened.recovered.outcome)
+        told = (opened.base.digest, *sorted(f"{name} {each.weight}" for name, each in close.contributions.items()))
+        return taking_part.OutcomeComputed(BlobRef(digest=sha256("".join(told).encode()).hexdigest(), size=1))
 
     def adopt(self, record: RoundCommit) -> None:
         """A newer outcome is adopted; a vote for it or for an earlier round is settled."""
         if record.number > self.disk.version.number:
-            self.world.adopted(record)
+            self.world.adopted(self.name, record)
             self.disk.record = record
+            self.disk.done[record.key] = max(record.index, self.disk.done.get(record.key, 0))
             if self.disk.vote is not None and self.disk.vote.record.number <= record.number:
                 self.disk.vote = None

@@ -13,8 +13,10 @@ from typing import Any
 
 from protocol.machines import coordinator_values as leading
 from protocol.machines.machine import Instruction
+from protocol.machines.signatory import Signer
 from protocol.messages.rounds import RoundCommit
-from tests.protocol.machines.simulated_site import PLAN, ROUNDS, Disk, Site
+from tests.protocol.machines.simulated_site import Site
+from tests.protocol.machines.simulated_values import PLAN, ROUNDS, Disk, Keyless, Terms
 
 
 @dataclass
@@ -74,7 +76,19 @@ class World:
         for site in list(self.sites.values()):
             site.tick()
 
-    def adopted(self, record: RoundCommit) -> None:
+    def signer(self, _name: str) -> Signer:
+        """Signs what a member says."""
+        return Keyless()
+
+    def floor(self, _name: str) -> int:
+        """The fewest contributions that a member admits."""
+        return 1
+
+    def terms(self) -> Terms:
+        """Of every plan."""
+        return Terms(self.sharded)
+
+    def adopted(self, _name: str, record: RoundCommit) -> None:
         """Somebody has adopted an outcome: it is what everybody adopts, and a majority has voted for it."""
         assert len(set(record.votes) & set(self.names)) > len(self.names) // 2
         first = self.outcomes.setdefault(record.number, record)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from protocol.messages.rounds import RoundCommit
-from tests.protocol.machines.simulated_site import ROUNDS
+from tests.protocol.machines.simulated_values import ROUNDS
 from tests.protocol.machines.simulation import World
 
 PATIENCE = 4000
