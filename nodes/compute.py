@@ -191,14 +191,20 @@ class ThreadProgress:
 
 
 async def run_until_stopped(stop: asyncio.Event, progress: ThreadProgress, job: asyncio.Future[T]) -> T:
-    """The job's result, unless `stop` is set first: then the job is asked to end.
+    """The job's result, unless `stop` is set first: then the job is asked to end, as it is where nobody waits any more.
 
     Raises:
         Stopped: `stop` was set first.
     """
     stopped = asyncio.ensure_future(stop.wait())
-    await asyncio.wait((job, stopped), return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
+    try:
+        await asyncio.wait((job, stopped), return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        job.cancel()
+        job.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody else asks how it has ended
+        raise
+    finally:
+        stopped.cancel()
     if job.done():
         return job.result()
     progress.stop()

@@ -43,20 +43,26 @@ async def watch(spec: NodeSpec, linked: Callable[[], bool]) -> None:
         PeersMissing: nobody was, for `timing.ready` seconds.
     """
     reasons: dict[str, str] = {}
-    loop = asyncio.get_running_loop()
+    loop, endpoints = asyncio.get_running_loop(), tuple(dict.fromkeys((*filter(None, [spec.through]), *spec.join)))
     deadline, pause = loop.time() + spec.timing.ready, FIRST_LOOK
     while True:
         await asyncio.sleep(min(pause, max(0.0, deadline - loop.time())))
         if linked():
             return
-        for endpoint in dict.fromkeys((*filter(None, [spec.through]), *spec.join)):
-            about = await _look(spec, endpoint)
-            if not linked() and reasons.get(endpoint) != about:
-                reasons[endpoint] = about
-                log.warning("%s: %s", endpoint, about)
-        if loop.time() >= deadline and not linked():
+        over = loop.time() >= deadline
+        if not (over and reasons):  # at the end nothing more is looked at: others who wait as long would give up first
+            found = await asyncio.gather(*(_look(spec, endpoint) for endpoint in endpoints))
+            _say_what_is_new(reasons, dict(zip(endpoints, found, strict=True)), linked, spec.timing.ready)
+        if over and not linked():
             raise PeersMissing(reasons, spec.timing.ready)
         pause = NEXT_LOOK
+
+
+def _say_what_is_new(said: dict[str, str], found: dict[str, str], linked: Callable[[], bool], patience: float) -> None:
+    for endpoint, about in found.items():
+        if not linked() and said.get(endpoint) != about:
+            said[endpoint] = about
+            log.warning("%s: %s; this node gives up after %.0f s (`bus.timing.ready`)", endpoint, about, patience)
 
 
 async def _look(spec: NodeSpec, endpoint: str) -> str:

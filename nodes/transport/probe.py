@@ -64,7 +64,8 @@ def probe(
     if keys and public is None:
         return ProbeResult("keys", f"the key of {name or 'nobody'} is not trusted here: `fednet keys trust` it")
     beat = heartbeat_address(address)
-    if (trouble := reach(beat, patience)) is not None:
+    named = f"{address} (port {beat.rpartition(':')[2]} of its heartbeats)"
+    if (trouble := reach(beat, patience, named)) is not None:
         return trouble
     with zmq.Context() as context, context.socket(zmq.SUB) as ear:
         ear.linger = 0
@@ -83,19 +84,23 @@ def probe(
             ear.disable_monitor()
 
 
-def reach(address: str, patience: float) -> ProbeResult | None:
-    """What keeps a connection from being made at all; None where nothing does, or the address is none of tcp."""
+def reach(address: str, patience: float, named: str = "") -> ProbeResult | None:
+    """What keeps a connection from being made at all; None where nothing does, or the address is none of tcp.
+
+    `named` is what a person knows the address by.
+    """
     if not address.startswith("tcp://"):
         return None
+    named = named or address
     try:
         _connected(address, patience).close()
     except ConnectionRefusedError:
-        return ProbeResult("not up", f"nobody listens at {address} yet")
+        return ProbeResult("not up", f"nobody listens at {named} yet")
     except (socket.gaierror, UnicodeError) as error:  # the latter of labels that are empty or too long
         why = getattr(error, "strerror", None) or error
-        return ProbeResult("unreachable", f"the host of {address} cannot be resolved: {why}")
+        return ProbeResult("unreachable", f"the host of {named} cannot be resolved: {why}")
     except OSError as error:
-        return ProbeResult("unreachable", f"no connection to {address}: {error.strerror or error or 'no answer'}")
+        return ProbeResult("unreachable", f"no connection to {named}: {error.strerror or error or 'no answer'}")
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,9 @@ def visited(terminal: Any) -> Visited:
     launched, address = terminal.serve("visited")
     picture = (8 * torch.arange(64).view(8, 8) % 255).to(torch.uint8).numpy()
     Image.fromarray(picture).save(terminal.folder / "stripes.png")
+    (terminal.folder / "belonging" / "any").mkdir(parents=True)
+    for index in range(6):
+        Image.fromarray(picture // 2 + 20 * index).save(terminal.folder / "belonging" / "any" / f"{index}.png")
     asked = {
         "sample": ("sample", "--method", "score-inference", "-o", "none.png"),
         "train": ("novelty", "train", "--labels", "0-2", "--node", "a1", "--epochs", "3"),
@@ -51,6 +55,8 @@ def visited(terminal: Any) -> Visited:
         "detector": ("novelty", "model", "get", "detector.safetensors", "--model", "detector"),
         "detector back": ("novelty", "model", "set", "detector.safetensors", "--model", "detector"),
         "calibrate": ("novelty", "calibrate", "--model", "detector", "--labels", "0-4", "--false-alarms", "0.2"),
+        "infer before": ("novelty", "infer", "stripes.png"),
+        "calibrate jointly": ("novelty", "calibrate", "--images", "belonging", "--false-alarms", "0.2"),
         "infer": ("novelty", "infer", "stripes.png", "-o", "stripes-anew.png"),
         "infer, uncertain": ("novelty", "infer", "stripes.png", "--uncertainty", "--passes", "5"),
     }
@@ -123,6 +129,19 @@ class TestTrainingTogether:
             assert picture.size[0] > picture.size[1]
         assert "deviation" not in said
         assert "deviation" in visited.commands["infer, uncertain"].out
+
+    def test_images_of_a_folder_set_the_joint_threshold_which_then_decides(self, visited: Visited) -> None:
+        joint = [re.search(r"above (\S+), their joint threshold", said) for said in self._inferred(visited)]
+        said = visited.commands["calibrate jointly"].out
+        told = re.fullmatch(r"joint threshold (\S+), in thresholds of the sites", said.strip())
+        assert told is not None
+        before, after = (float(found[1]) if found else None for found in joint)
+        assert before != after == pytest.approx(float(told[1]), rel=0.01)
+
+    @staticmethod
+    def _inferred(visited: Visited) -> list[str]:
+        """What was printed before and after the joint threshold was set."""
+        return [" ".join(visited.commands[name].out.split()) for name in ("infer before", "infer")]
 
     def test_it_ends_well(self, visited: Visited) -> None:
         assert visited.code == 0

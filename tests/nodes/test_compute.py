@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from functools import partial
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 
 from fednet.api import Stopped
 from nodes import compute as computing
-from nodes.compute import Bridge, ComputeThread, ThreadProgress
+from nodes.compute import Bridge, ComputeThread, ThreadProgress, run_until_stopped
 
 PATIENCE = 20.0
 
@@ -228,3 +229,23 @@ class TestThreadWatch:
         progress.stop()
         with pytest.raises(Stopped):
             await training
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_a_job_whose_waiter_is_cancelled_ends_without_a_word(*, fails: bool) -> None:
+    """A guest that gave up at the moment at which its node did left a traceback behind its one sentence."""
+    said: list[Any] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _loop, context: said.append(context))
+    job: asyncio.Future[None] = loop.create_future()
+    waiting = asyncio.create_task(run_until_stopped(asyncio.Event(), ThreadProgress(lambda *_told: None), job))
+    await asyncio.sleep(0)
+    if fails:
+        job.set_exception(RuntimeError("not ready"))
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert job.done()
+    del job
+    gc.collect()
+    assert said == []

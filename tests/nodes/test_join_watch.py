@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,12 +51,43 @@ async def test_what_is_in_the_way_is_said_once_and_given_up_in_time(
     with caplog.at_level(logging.WARNING), pytest.raises(PeersMissing, match="nobody listens at tcp://a:1 yet"):
         await join_watch.watch(spec("tcp://a:1"), lambda: False)
     assert len(looks) > 1
-    assert [record.getMessage() for record in caplog.records] == ["tcp://a:1: nobody listens at tcp://a:1 yet"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "tcp://a:1: nobody listens at tcp://a:1 yet; this node gives up after 0 s (`bus.timing.ready`)"
+    ]
 
 
 async def test_who_is_linked_looks_at_nothing(looks: list[str]) -> None:
     await join_watch.watch(spec("tcp://a:1"), lambda: True)
     assert looks == []
+
+
+def test_all_addresses_are_looked_at_within_five_seconds_and_given_up_in_time(
+    fake_time: Callable[[Coroutine[Any, Any, None]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On fake time, each look taking as long as it may; the end does not wait for another look."""
+    said: list[tuple[float, str]] = []
+    addresses = tuple(f"tcp://{host}:1" for host in "abc")
+
+    async def look(_spec: NodeSpec, endpoint: str) -> str:
+        await asyncio.sleep(join_watch.LOOK_LIMIT)
+        return f"nobody listens at {endpoint} yet"
+
+    async def story() -> None:
+        now = asyncio.get_running_loop().time
+
+        def warning(_text: str, endpoint: str, *_rest: object) -> None:
+            said.append((now() - start, endpoint))
+
+        monkeypatch.setattr(join_watch.log, "warning", warning)
+        start = now()
+        with pytest.raises(PeersMissing, match=r"not ready after 60 s: tcp://a:1 \(nobody listens"):
+            await join_watch.watch(spec(*addresses, ready=60), lambda: False)
+        assert now() - start == pytest.approx(60, abs=0.01)
+
+    monkeypatch.setattr(join_watch, "_look", look)
+    fake_time(story())
+    assert [endpoint for _, endpoint in said] == list(addresses)
+    assert max(seconds for seconds, _ in said) < 5
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from launch.config.schema import load_config
@@ -177,3 +178,37 @@ def test_a_second_launch_is_refused_without_a_word_about_what_it_would_replace(
         session.launch(load_config("control", ["seed=9"]), tmp_path, console)
     os.close(lock)
     assert "replaces" not in printed(console)
+
+
+@pytest.mark.parametrize("method", ["fedbagan", "private-gan"])
+@pytest.mark.parametrize("replaced", ["a", "held-out"])
+def test_where_pictures_were_replaced_a_launch_under_the_old_name_begins_anew(
+    supervised: Any, tmp_path: Path, console: Console, method: str, replaced: str
+) -> None:
+    """What was remembered of the earlier pictures was reported again: the journal's measures, the rounds' ends."""
+    remembered = ("journal.json", "samples/round-0001.png", "checkpoints/a-rounds-0123/model.safetensors")
+    for folder in ("a", "b", "held-out"):
+        for name in ("ant", "bee"):
+            (tmp_path / folder / name).mkdir(parents=True)
+            for index in range(40):
+                Image.new("L", (8, 8), index).save(tmp_path / folder / name / f"{index}.png")
+    own = {site: {"data": {"name": "folder", "root": str(tmp_path / site), "size": 8}} for site in ("a", "b")}
+    held_out = {"name": "folder", "root": str(tmp_path / "held-out"), "size": 8}
+    given = {"name": "old", "method": method, "nodes": own, "measure": {"data": held_out}}
+    supervised(RunOutcome(0))
+
+    def launch() -> list[bool]:
+        session.launch(load_config(given), tmp_path, console)
+        there = [(tmp_path / "old" / file).is_file() for file in remembered]
+        for file in remembered:
+            (tmp_path / "old" / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "old" / file).write_bytes(b"of these pictures")
+        return there
+
+    said = "old: replaces the results of an earlier run, which had other data"
+    assert launch() == [False] * 3
+    assert launch() == [True] * 3
+    assert said not in printed(console)
+    Image.new("L", (8, 8), 255).save(tmp_path / replaced / "ant" / "0.png")
+    assert launch() == [False] * 3
+    assert said in " ".join(printed(console).split())
