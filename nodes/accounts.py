@@ -20,6 +20,7 @@ class Accounts:
     Args:
         refused: told of each thing that is refused: its kind and why.
         barred: told of each peer that is quarantined: its name and why.
+        blamed: told of each fault of a peer: its name, a word to count by, and why.
         budget: what each peer may cost.
         leniency: how many faults are forgiven.
         believes: whether a claim counts as proven, since nobody has keys.
@@ -29,6 +30,7 @@ class Accounts:
         self,
         refused: Callable[[str, str], None],
         barred: Callable[[str, str], None],
+        blamed: Callable[[str, str, str], None] = lambda _culprit, _kind, _why: None,
         *,
         budget: Budget | None = None,
         leniency: Leniency | None = None,
@@ -36,6 +38,7 @@ class Accounts:
     ) -> None:
         self._refused = refused
         self._barred = barred
+        self._blamed = blamed
         self._budget = budget or Budget()
         self._quarantine = Quarantine(leniency)
         self._believes = believes
@@ -64,9 +67,13 @@ class Accounts:
     def fault(self, culprit: str | None, kind: str, why: str, now: float) -> None:
         """Something is refused for what a peer did wrong; whoever does so again and again is quarantined."""
         self._refused(kind, why)
-        seconds = self._quarantine.record_fault(culprit, now) if culprit is not None else None
-        if culprit is not None and seconds is not None:
-            self._barred(culprit, f"quarantined for {seconds:.0f} s: {why}"[:500])
+        if culprit is None:
+            return
+        self._blamed(culprit, kind, why)
+        if (seconds := self._quarantine.record_fault(culprit, now)) is not None:
+            quarantine = f"quarantined for {seconds:.0f} s: {why}"[:500]
+            self._blamed(culprit, "quarantine", quarantine)
+            self._barred(culprit, quarantine)
 
     def is_active(self, now: float) -> bool:
         """Whether anybody is in quarantine now; otherwise nobody needs to be looked up."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fednet.api import Participant, Progress, Responder, SiteContext, Stopped
+from fednet.api import Exchanger, Participant, Progress, Responder, SiteContext, Stopped
 from fednet.errors import MethodError
 from fednet.federated.floors import floor_of
 from fednet.methods import registry
@@ -25,10 +25,13 @@ from nodes.progress import progress_publisher
 from nodes.queries.responder import QueryResponder
 from nodes.rounds.service import RoundService
 from nodes.spec import NodeSpec
-from nodes.trail import Trail, TrailedParticipant, trail_file
+from nodes.trail import Trail, TrailedExchanger, TrailedParticipant, trail_file
 from nodes.transport.zmq import ZmqTransport
 
 log = logging.getLogger(__name__)
+
+CLOSED_ROUNDS = "checkpoints"
+"""In a run's folder: what closed rounds have left."""
 
 SiteFactory = Callable[[], Responder]
 
@@ -63,7 +66,7 @@ async def run_client(
     round_service = RoundService(node, compute, reducer, blobs, closed, floor=floor_of(spec.config))
     exchange_peer = ExchangePeer(node, compute)
     trail = Trail(trail_file(spec.folder, spec.name), spec.name, spec.keys, closed)
-    query_responder.on_refusal = trail.refused
+    node.on_refusal, node.on_fault = trail.refused, trail.fault
     for capability in (trail, query_responder, capability_publisher, directory, blobs, round_service, exchange_peer):
         node.add(capability)
     progress = ThreadProgress(progress_publisher(node))
@@ -82,7 +85,7 @@ async def run_client(
             query_responder.open(agent, method.questions)
             if isinstance(agent, Participant):
                 await round_service.open(TrailedParticipant(agent, trail))
-            await exchange_peer.open(agent)
+            await exchange_peer.open(TrailedExchanger(agent, trail) if isinstance(agent, Exchanger) else agent)
             capability_publisher.show(card)
             if work is None:
                 await stop.wait()
@@ -106,7 +109,7 @@ def _closed_rounds(spec: NodeSpec) -> Path:
     """Where a site keeps what closed rounds have left: another configuration begins anew, beside it."""
     assert spec.config is not None  # noqa: S101 - a client is never planned without
     settings = "\n".join([spec.config.model_dump_json(), str(spec.seed), *spec.expected])
-    return spec.folder / "checkpoints" / f"{spec.name}-rounds-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
+    return spec.folder / CLOSED_ROUNDS / f"{spec.name}-rounds-{hashlib.sha256(settings.encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)

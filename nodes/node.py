@@ -60,6 +60,8 @@ class Node:
         refused: takes what is dropped or turned away, its kind and why: counts and logs it.
         counts: what was dropped or repaired, by kind, since the start.
         boundary: contains the errors of what peers have set off.
+        on_refusal: told of what a capability refuses to a peer: the peer, what, and why.
+        on_fault: told of each fault of a peer: the peer, its kind, and why.
     """
 
     def __init__(self, spec: NodeSpec, bus: Transport, limits: Limits | None = None) -> None:
@@ -72,7 +74,9 @@ class Node:
         self._bus = bus
         self._incarnation = begin_incarnation(spec.incarnation_file, spec.name)
         self._security: Security = KeyedSecurity(spec.keys, self._incarnation) if spec.keys else NullSecurity()
-        self._accounts = Accounts(self.refused, self._bar, believes=spec.keys is None)
+        self.on_refusal: Callable[[str, str, str], None] = lambda _peer, _what, _why: None
+        self.on_fault: Callable[[str, str, str], None] = lambda _peer, _kind, _why: None
+        self._accounts = Accounts(self.refused, self._bar, self._blame, believes=not spec.keys)
         self._inbound_filter = InboundFilter(self._security, self._accounts, self.counts, limits or Limits())
         self.boundary = FaultBoundary(self.fault)
         self._publisher = Publisher(bus, self._security, spec.name, self._incarnation, spec.encoding)
@@ -120,22 +124,13 @@ class Node:
         )
         timing = spec.timing
         self.presence = Presence(
-            self._security.sign_peer_info(me),
-            timing.silence,
-            timing.broken,
-            timing.hang,
-            timing.heartbeat,
+            self._security.sign_peer_info(me), timing.silence, timing.broken, timing.hang, timing.heartbeat,
             alert=timing.alert,
-        )
+        )  # fmt: skip
         context = MembershipContext(
-            self._bus,
-            self._security,
-            self._publisher,
-            self._retransmission,
-            partial(self.charge, proven=spec.through is None),
-            self.refused,
-            self.counts,
-        )
+            self._bus, self._security, self._publisher, self._retransmission,
+            partial(self.charge, proven=spec.through is None), self.refused, self.counts,
+        )  # fmt: skip
         self._membership = Membership(self.presence, context, self._capabilities)
         self._handle(self._membership.handlers)
         self._bus.subscribe(self._subscriptions())
@@ -329,6 +324,9 @@ class Node:
     def faults(self) -> Mapping[str, int]:
         """How many faults each peer has been found guilty of, since the start; of the latest 1024 peers."""
         return self._accounts.faults()
+
+    def _blame(self, name: str, kind: str, why: str) -> None:
+        self.on_fault(name, kind, why)
 
     def _bar(self, name: str, why: str) -> None:
         """A peer that has broken the protocol again and again is not listened to for a while."""

@@ -1,21 +1,31 @@
-"""Keeps a site's trail: hears what it is ordered and asked, and notes what it gives away, before it leaves.
+"""Keeps a site's trail: what it is ordered and asked, what it refuses and is done to it, and what it gives away.
 
-Questions are counted by who asks and what, and noted at the first, the second, the fourth, ... of them and in the end:
-a sampler asks once a step. Written through to the disk for each entry but those of questions and refusals. The chain is
-`protocol.trail`'s; `fednet audit FILE` reads it.
+What leaves is on the disk before it does. What peers can cause as often as they like (orders, questions, refusals,
+faults) is counted by who and what, and noted at the first, the second, the fourth, ... time and in the end: a sampler
+asks once a step, and a flood must not fill the disk. The chain is `protocol.trail`'s; `fednet audit FILE` reads it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from fednet.api import ModelState, Participant, Progress, RoundTask, Update
+from fednet.api import (
+    ExchangePlan,
+    Exchanger,
+    ModelState,
+    Offer,
+    OfferBatch,
+    Participant,
+    Progress,
+    RoundTask,
+    Update,
+)
 from fednet.federated.state import digest
 from fednet.files import LineFile, make_folder
 from fednet.methods.contract import LedgerKeeper
@@ -27,17 +37,39 @@ from protocol.messages import ExchangeRequest, Message, QueryRequest, RoundsRequ
 from protocol.messages.presence import PeerInfo
 from protocol.security.keys import Keyring
 from protocol.text import plain_text
-from protocol.trail import EntryKind, TrailEntry, ledger_remarks, next_entry, read_trail
+from protocol.trail import (
+    COUNTED,
+    TRAIL_FOLDER,
+    EntryKind,
+    OccurrenceCounter,
+    TrailEntry,
+    ledger_remarks,
+    next_entry,
+    read_trail,
+)
+
+log = logging.getLogger(__name__)
 
 REVEALED = "revealed.jsonl"
 """In the folder of closed rounds: for whose sums shares were revealed."""
-MAX_KINDS = 4096
-"""Askers' questions, orders and refusals that are told apart; further ones are counted as one."""
 
 
 def trail_file(folder: Path, name: str) -> Path:
     """The file of a site's trail, in the run's folder."""
-    return folder / "trail" / f"{name}.jsonl"
+    return folder / TRAIL_FOLDER / f"{name}.jsonl"
+
+
+def ledger_hashes(name: str, ledgers: Path | None, revealed: Iterable[Path]) -> dict[str, str]:
+    """The hash of each of a site's ledgers by the name of its file.
+
+    Args:
+        name: the site's.
+        ledgers: the folder of what it counts; None: it counts nothing.
+        revealed: files of the sums that it has revealed shares of, each in the folder of its closed rounds.
+    """
+    files = {file.name: file for file in (ledgers.glob(f"{name}.*json") if ledgers is not None else ())}
+    files |= {f"{file.parent.name}/{file.name}": file for file in revealed if file.is_file()}
+    return {each: hashlib.sha256(file.read_bytes()).hexdigest() for each, file in sorted(files.items())}
 
 
 class Trail:
@@ -67,8 +99,8 @@ class Trail:
             raise NodeError(f"{why}; keep it elsewhere, and find out why") from error
         self._last: TrailEntry | None = self._entries[-1] if self._entries else None
         self._ledgers: Path | None = None
-        self._counts: Counter[tuple[str, ...]] = Counter()
-        self._lock = threading.Lock()
+        self._occurrences = OccurrenceCounter()
+        self._lock = threading.RLock()
         self.handlers: Mapping[type[Message], Handler] = {
             RoundsRequest: self._ordered,
             ExchangeRequest: self._ordered,
@@ -78,8 +110,7 @@ class Trail:
     def begin(self, site: object) -> None:
         """The site is about to get ready: says what its ledgers are, and what is wrong with them."""
         self._ledgers = site.ledgers if isinstance(site, LedgerKeeper) else None
-        noted = [entry.data["ledgers"] for entry in self._entries if "ledgers" in entry.data]
-        now = self._hashes()
+        noted, now = [entry.ledgers for entry in self._entries], self._hashes()
         older = [f"the ledger {file} is older than the trail" for file in now]
         remarks = ledger_remarks(noted, now) if self._entries else older
         if self._verifier is not None and not all(entry.is_signed_by(self._verifier) for entry in self._entries):
@@ -90,12 +121,13 @@ class Trail:
         self.note("began", ledgers=now)
 
     def end(self) -> None:
-        """The site ends: the counts, and what its ledgers are."""
-        counts = [[*key, count] for key, count in sorted(self._counts.items())]
-        self.note("ended", ledgers=self._hashes(), counts=counts[:MAX_KINDS])
+        """The site ends: the last counts, and what its ledgers are."""
+        for (kind, peer, what), count in self._occurrences.unnoted():
+            self.note(kind, peer=peer, what=what, count=count)
+        self.note("ended", ledgers=self._hashes())
 
     def note(self, kind: EntryKind, **data: Any) -> None:
-        """Appends an entry; it is on the disk when this returns, unless it counts questions.
+        """Appends an entry; it is on the disk when this returns, unless it is one of those that are counted.
 
         Raises:
             OSError: it cannot be written; then nothing of what it says may leave.
@@ -103,7 +135,7 @@ class Trail:
         with self._lock:
             entry = next_entry(self._last, self._name, kind, data, now=time.time(), sign=self._sign)
             make_folder(self._path.parent)
-            with LineFile(self._path, durable=kind not in {"question", "refusal"}) as file:
+            with LineFile(self._path, durable=kind not in COUNTED) as file:
                 file.append(entry.line())
             self._last = entry
 
@@ -116,9 +148,18 @@ class Trail:
             weight=update.weight, values=finite, ledgers=self._hashes(),
         )  # fmt: skip
 
-    def refused(self, requester: str, what: str, reason: str) -> None:
+    def offered(self, key: str, offers: tuple[Offer, ...]) -> None:
+        """Offers are about to leave, under a request of this key."""
+        embeddings = {f"{each.subject} {each.version}": each.embeddings.detach() for each in offers}
+        self.note("offer", key=key, offers=len(offers), digest=digest(embeddings), ledgers=self._hashes())
+
+    def refused(self, peer: str, what: str, reason: str) -> None:
         """Something was refused to a peer."""
-        self._count("refusal", requester, what, reason=plain_text(reason)[:200])
+        self._count("refusal", peer, what, reason=plain_text(reason)[:200])
+
+    def fault(self, peer: str, kind: str, why: str) -> None:
+        """A peer has done something wrong."""
+        self._count("fault", peer, kind, reason=plain_text(why)[:200])
 
     def linked(self, peer: PeerInfo) -> None:
         """Nothing to do."""
@@ -134,26 +175,18 @@ class Trail:
         self._count("question", envelope.sender, query.task)
 
     def _count(self, kind: EntryKind, peer: str, what: str, **data: str) -> None:
-        """Counts something, and notes it where its number is a power of two; an order once."""
+        """Counts what a peer has caused, and notes it now and then; it is no reason to fail."""
         with self._lock:
-            key = (
-                (kind, peer, what)
-                if len(self._counts) < MAX_KINDS or (kind, peer, what) in self._counts
-                else (kind, "", "")
-            )
-            self._counts[key] += 1
-            count = self._counts[key]
-        if count == 1 or (kind != "order" and count & (count - 1) == 0):
-            self.note(kind, peer=key[1], what=key[2], count=count, **data)
+            noted = self._occurrences.add(kind, peer, what)
+            try:
+                if noted is not None:
+                    (_, peer, what), count = noted
+                    self.note(kind, peer=peer, what=what, count=count, **data)
+            except OSError as error:
+                log.warning("the trail has no %s of %s, %d so far: %s", kind, peer, count, error)
 
     def _hashes(self) -> dict[str, str]:
-        """The hash of every ledger by the name of its file."""
-        files = [] if self._ledgers is None else sorted(self._ledgers.glob(f"{self._name}.*json"))
-        hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-        if self._revealed.is_file():
-            name = f"{self._revealed.parent.name}/{REVEALED}"
-            hashes[name] = hashlib.sha256(self._revealed.read_bytes()).hexdigest()
-        return hashes
+        return ledger_hashes(self._name, self._ledgers, [self._revealed])
 
 
 class TrailedParticipant:
@@ -181,3 +214,32 @@ class TrailedParticipant:
         """As the participant's, and noted."""
         self._participant.adopt(model, number, state)
         self._trail.note("adopted", model=model, number=number, digest=digest(state))
+
+
+class TrailedExchanger:
+    """An exchanger whose offers are noted (an `Exchanger`).
+
+    Args:
+        exchanger: the site's.
+        trail: the site's.
+    """
+
+    def __init__(self, exchanger: Exchanger, trail: Trail) -> None:
+        self._exchanger, self._trail = exchanger, trail
+
+    def initial_offers(self) -> tuple[Offer, ...]:
+        """As the exchanger's; noted, on the disk, before they are returned."""
+        offers = tuple(self._exchanger.initial_offers())
+        if offers:
+            self._trail.offered("", offers)
+        return offers
+
+    def offer(self, plan: ExchangePlan, progress: Progress) -> OfferBatch:
+        """As the exchanger's; noted, on the disk, before it is returned."""
+        batch = self._exchanger.offer(plan, progress)
+        self._trail.offered(plan.key, batch.offers)
+        return batch
+
+    def absorb(self, offer: Offer) -> None:
+        """As the exchanger's."""
+        self._exchanger.absorb(offer)

@@ -11,23 +11,46 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from protocol.errors import TrailError
+from protocol.topics import NAME
 
-EntryKind = Literal["began", "ended", "order", "question", "refusal", "contribution", "adopted", "ledger", "warning"]
-"""What an entry can be of; `question` counts, at the first, second, fourth, eighth, ... of a kind."""
+EntryKind = Literal[
+    "began", "ended", "order", "question", "refusal", "fault", "contribution", "offer", "adopted", "warning"
+]
+"""What an entry can be of."""
 
+COUNTED: frozenset[EntryKind] = frozenset({"order", "question", "refusal", "fault"})
+"""What peers can cause as often as they like: noted by `OccurrenceCounter`, and not each time."""
+
+TRAIL_FOLDER = "trail"
+"""In a run's folder: the trails of its sites, `<site>.jsonl`."""
+LEDGERS = "ledgers"
+"""Under this, the data of an entry hold the hashes of the site's ledgers."""
 START = "0" * 64
 """In place of the hash of an entry before the first."""
-MAX_LINE_BYTES = 64 * 1024
+MAX_LINE_BYTES = 256 * 1024
+"""Of an entry; the largest has 256 values of a contribution, by labels of 64 characters that JSON escapes."""
+MAX_PEERS = 256
+"""Peers whose occurrences are told apart; those of further ones are counted as one."""
+MAX_TOLD_APART = 256
+"""Occurrences of one kind and peer that are told apart; further ones are counted as one."""
+MAX_COUNTS = 16384
+"""Occurrences of all peers that are told apart by more than their kind and peer."""
 
 _Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+LedgerHashes = Mapping[str, str]
+"""The hash of each ledger by the name of its file."""
+
+_hashes = TypeAdapter(dict[str, _Hash])
 
 
 class TrailEntry(BaseModel):
@@ -47,11 +70,23 @@ class TrailEntry(BaseModel):
 
     number: int = Field(ge=1)
     time: float
-    node: str
+    node: str = Field(pattern=f"^{NAME}$")
     kind: EntryKind
     data: dict[str, Any]
     before: _Hash
     signature: str = Field(default="", pattern="^([0-9a-f]{128})?$")
+
+    @field_validator("data")
+    @classmethod
+    def _ledgers_are_hashes(cls, data: dict[str, Any]) -> dict[str, Any]:
+        _hashes.validate_python(data.get(LEDGERS, {}), strict=True)
+        return data
+
+    @property
+    def ledgers(self) -> LedgerHashes:
+        """The hashes of the site's ledgers, where the entry has them; empty where it does not."""
+        hashes: LedgerHashes = self.data.get(LEDGERS, {})
+        return hashes
 
     def line(self) -> str:
         """The entry as a line of a file, without its end."""
@@ -123,8 +158,58 @@ def _entry(line: str, number: int) -> TrailEntry:
         raise TrailError("it is no entry of a trail", line=number) from error
 
 
-LedgerHashes = Mapping[str, str]
-"""The hash of each ledger by its file's name; empty for one that is not there."""
+class Occurrence(NamedTuple):
+    """What has happened: `peer` and `what` are empty where it is counted among others."""
+
+    kind: EntryKind
+    peer: str
+    what: str
+
+    @property
+    def once(self) -> bool:
+        """Whether only the first one is noted: an order is repeated until it is done."""
+        return self.kind == "order" and self.what != ""
+
+
+class OccurrenceCounter:
+    """How often what peers can cause has happened, in bounded memory and with few entries, whoever causes it.
+
+    An occurrence is noted the first time, the second, the fourth, the eighth and so on. No peer's flood hides what
+    another one does.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[Occurrence] = Counter()
+        self._of_peers: dict[str, Counter[str]] = {}
+
+    def add(self, kind: EntryKind, peer: str, what: str) -> tuple[Occurrence, int] | None:
+        """Counts an occurrence; as what and how often, if it is to be noted this time."""
+        occurrence = self._told_apart(Occurrence(kind, peer, what))
+        self._counts[occurrence] += 1
+        count = self._counts[occurrence]
+        noted = count == 1 if occurrence.once else _is_power_of_two(count)
+        return (occurrence, count) if noted else None
+
+    def unnoted(self) -> list[tuple[Occurrence, int]]:
+        """How often everything has happened whose last time was not noted, sorted."""
+        counts = sorted(self._counts.items())
+        return [(each, count) for each, count in counts if not (each.once or _is_power_of_two(count))]
+
+    def _told_apart(self, occurrence: Occurrence) -> Occurrence:
+        kind, peer, _ = occurrence
+        if occurrence in self._counts:
+            return occurrence
+        if peer not in self._of_peers and len(self._of_peers) >= MAX_PEERS:
+            return Occurrence(kind, "", "")
+        told = self._of_peers.setdefault(peer, Counter())
+        if told[kind] >= MAX_TOLD_APART or len(self._counts) >= MAX_COUNTS:
+            return Occurrence(kind, peer, "")
+        told[kind] += 1
+        return occurrence
+
+
+def _is_power_of_two(count: int) -> bool:
+    return count & (count - 1) == 0
 
 
 def ledger_remarks(noted: Iterable[LedgerHashes], now: LedgerHashes) -> list[str]:

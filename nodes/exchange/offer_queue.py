@@ -27,13 +27,13 @@ class OfferQueue:
 
     Args:
         requests: keys of the requests that have come.
-        on_decided: is told the origin of every offer that was absorbed or refused.
+        on_decided: is told the origin of every offer that was absorbed or refused, and in the latter case why.
 
     Attributes:
         store: the current offers.
     """
 
-    def __init__(self, requests: Container[str], on_decided: Callable[[str], None]) -> None:
+    def __init__(self, requests: Container[str], on_decided: Callable[[str, str], None]) -> None:
         self.store = OfferStore()
         self._requests = requests
         self._on_decided = on_decided
@@ -84,4 +84,4 @@ class OfferQueue:
         if not absorbing.cancelled():
             self.store.record_outcome(offer, absorbing.result())
             self._absorb(offer_id)
-            self._on_decided(offer.origin)
+            self._on_decided(offer.origin, absorbing.result())

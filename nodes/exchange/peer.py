@@ -82,7 +82,7 @@ class ExchangePeer:
         self._node = node
         self._compute = compute
         self._requests: dict[str, _RequestState] = {}
-        self._queue = OfferQueue(self._requests, self._send_verdicts)
+        self._queue = OfferQueue(self._requests, self._decided)
         self._store = self._queue.store
         self._lists = OfferLists(self._store)
         self._own: dict[str, OfferMessage] = {}
@@ -158,7 +158,7 @@ class ExchangePeer:
         if state is None:
             if sum(each.answer is None for each in self._requests.values()) >= MAX_PENDING:
                 reason = f"{MAX_PENDING} requests are waiting here already"
-                self._node.tell(requester, ExchangeDecline(key=request.key, reason=reason))
+                self._decline(requester, request, reason)
                 return
             state = self._remember(request)
         state.requesters.add(requester)
@@ -213,7 +213,20 @@ class ExchangePeer:
         if isinstance(answer, OfferList):
             self._node.publish(EXCHANGE, answer)
         for requester in sorted(state.requesters):
-            self._node.tell(requester, answer)
+            if isinstance(answer, OfferList):
+                self._node.tell(requester, answer)
+            else:
+                self._decline(requester, state.request, answer.reason)
+
+    def _decline(self, requester: str, request: ExchangeRequest, reason: str) -> None:
+        self._node.on_refusal(requester, f"exchange {request.task}", reason)
+        self._node.tell(requester, ExchangeDecline(key=request.key, reason=reason))
+
+    def _decided(self, origin: str, refusal: str) -> None:
+        """An offer of an origin was absorbed or refused."""
+        if refusal:
+            self._node.on_refusal(origin, "offer", refusal)
+        self._send_verdicts(origin)
 
     def _offer(self, envelope: Envelope, message: OfferMessage) -> None:
         """An offer of its origin, or of another peer once its origin is gone."""

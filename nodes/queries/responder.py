@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from functools import partial
 
 from fednet.api import Question, Responder
@@ -45,9 +45,6 @@ class QueryResponder:
     Args:
         node: the node that answers.
         compute: the thread of its device.
-
-    Attributes:
-        on_refusal: is told of every refusal: the requester, the question and the reason.
     """
 
     topics: tuple[str, ...] = (QUERIES,)
@@ -57,7 +54,6 @@ class QueryResponder:
         self._compute = compute
         self._responder: Responder | None = None
         self._questions: Container[str] = ()
-        self.on_refusal: Callable[[str, str, str], None] = lambda _requester, _task, _reason: None
         self._waiting: Counter[_Requester] = Counter()
         self._oldest: dict[_Requester, int] = {}
         self._lock = threading.Lock()
@@ -124,7 +120,7 @@ class QueryResponder:
             self._refuse(requester, query, f"the answer cannot be sent: {error}")
 
     def _refuse(self, requester: str, query: QueryRequest, reason: str) -> None:
-        self.on_refusal(requester, query.task, reason)
+        self._node.on_refusal(requester, query.task, reason)
         self._node.tell(requester, QueryRefusal(query=query.query, reason=reason[:500]))
 
     def linked(self, peer: PeerInfo) -> None:

@@ -220,6 +220,7 @@ class RoundService:
             self._node.fault(sender, refused.kind, refused.reason)
         elif refused.reason:
             self._node.refused(refused.kind, refused.reason)
+            self._node.on_refusal(sender, f"{refused.kind} {message.kind}", refused.reason)
         else:
             self._node.counts[refused.kind] += 1
 
@@ -241,6 +242,7 @@ class RoundService:
             self._refuse(sender, plan, "too many plans are waiting")
 
     def _refuse(self, requester: str, plan: RoundPlanMessage, reason: str) -> None:
+        self._node.on_refusal(requester, f"rounds {plan.task}", reason)
         if self.election.is_leader:
             self._node.tell(requester, abort_message(self.election.term, plan, RoundImpossible(reason, {})))
 
@@ -322,6 +324,10 @@ class RoundService:
         asyncio.get_running_loop().call_soon(self._contained, self._node.name, message)
 
     def _tell(self, name: str, message: Message) -> None:
+        if isinstance(message, RoundDecline):
+            self._node.on_refusal(name, f"round of {message.model}", message.reason)
+        elif isinstance(message, ContributionReceipt):
+            self._node.on_refusal(message.contributor, f"contribution to {message.model}", message.refused)
         if name == self._node.name:
             asyncio.get_running_loop().call_soon(self._contained, name, message)
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from fednet.api import NullProgress, RoundTask, Update
+from fednet.api import ExchangePlan, NullProgress, Offer, OfferBatch, RoundTask, Update
 from nodes.errors import NodeError
-from nodes.trail import Trail, TrailedParticipant, trail_file
-from protocol.messages import QueryRequest
+from nodes.trail import Trail, TrailedExchanger, TrailedParticipant, trail_file
+from protocol.messages import ProgressReport, QueryRequest
 from protocol.security.keys import Keyring, PrivateKeys
+from protocol.topics import PROGRESS
 from protocol.trail import TrailEntry, read_trail
 
 KEYS = Keyring.of(PrivateKeys.make("a1"), ())
@@ -72,10 +75,80 @@ def test_questions_are_counted_and_not_a_line_each(tmp_path: Path) -> None:
     asked(made, "other", "score")
     made.refused("other", "audit", "no\nthanks")
     made.end()
-    noted = [(entry.data["peer"], entry.data["count"]) for entry in entries(tmp_path, "question")]
+    noted = [(entry.data["peer"], entry.data["count"]) for entry in entries(tmp_path, "question")[:-1]]
     assert noted == [("guest", 2**k) for k in range(7)] + [("other", 1)]
     assert entries(tmp_path, "refusal")[0].data["reason"] == "no thanks"
-    assert ["question", "guest", "score", 100] in entries(tmp_path, "ended")[0].data["counts"]
+    assert entries(tmp_path, "question")[-1].data == {"peer": "guest", "what": "score", "count": 100}
+
+
+def test_a_flood_of_faults_is_a_few_lines(tmp_path: Path) -> None:
+    made = trail(tmp_path)
+    made.begin(object())
+    for _ in range(10_000):
+        made.fault("x", "malformed", "not a message\x1b[2J")
+    made.fault("b", "tampered", "it differs")
+    made.end()
+    noted = entries(tmp_path, "fault")
+    assert len(noted) == 16
+    assert noted[0].data == {"peer": "x", "what": "malformed", "count": 1, "reason": "not a message\ufffd[2J"}
+    assert noted[-1].data == {"peer": "x", "what": "malformed", "count": 10_000}
+    assert [entry.data["peer"] for entry in noted].count("b") == 1
+
+
+def test_whatever_peers_have_invented_the_next_life_goes_on(tmp_path: Path) -> None:
+    made = trail(tmp_path)
+    made.begin(object())
+    for number in range(2000):
+        for _ in range(3):
+            asked(made, "guest", f"{number:04}" + "\U0001f600" * 60)
+    made.end()
+    trail(tmp_path).begin(object())
+    assert entries(tmp_path)[-1].kind == "began"
+
+
+def test_what_is_counted_and_cannot_be_written_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = trail(tmp_path)
+    made.begin(object())
+
+    def full(*_of: object, **_how: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("nodes.trail.LineFile", full)
+        for _ in range(100):
+            made.fault("x", "malformed", "not a message")
+        assert len(caplog.records) == 7
+        with pytest.raises(OSError, match="No space"):
+            made.note("contribution")
+    made.end()
+    assert entries(tmp_path, "fault")[-1].data["count"] == 100
+
+
+class Offerer:
+    """An exchanger with an offer of an earlier life."""
+
+    def initial_offers(self) -> tuple[Offer, ...]:
+        return (Offer("a1", "s", 1, torch.ones(2, 3)),)
+
+    def offer(self, plan: ExchangePlan, progress: Any) -> OfferBatch:
+        return OfferBatch(tuple(Offer("a1", subject, 2, torch.ones(2, 3)) for subject in "st"), {})
+
+    def absorb(self, offer: Offer) -> None:
+        pass
+
+
+def test_offers_are_noted_before_they_leave(tmp_path: Path) -> None:
+    made = trail(tmp_path)
+    site = TrailedExchanger(Offerer(), made)
+    made.begin(site)
+    site.initial_offers()
+    site.offer(ExchangePlan("k", "learn"), NullProgress())
+    first, second = entries(tmp_path, "offer")
+    assert (first.data["key"], first.data["offers"]) == ("", 1)
+    assert (second.data["key"], second.data["offers"]) == ("k", 2)
+    assert first.data["digest"] != second.data["digest"]
 
 
 @pytest.mark.parametrize(("after", "remark"), [(None, "was deleted"), ("round 1", "was set back")])
@@ -116,3 +189,21 @@ def test_entries_of_another_key_are_told(tmp_path: Path) -> None:
     assert [entry.data.get("remark") for entry in found if entry.kind == "warning"] == [
         "earlier entries are not signed by this site's key"
     ]
+
+
+def test_a_peer_that_breaks_the_protocol_is_in_the_trail_of_the_site(tmp_path: Path, tell: Callable[..., Any]) -> None:
+    async def story(cluster: Any) -> None:
+        made = trail(tmp_path, None)
+        made.begin(object())
+        node, _ = await cluster.start("a1")
+        node.on_refusal, node.on_fault = made.refused, made.fault
+        forger = await cluster.forger("x").link(node)
+        frames = forger.say(PROGRESS, ProgressReport(phase="p", done=0, total=0, values={}), number=1)
+        for _ in range(200):
+            forger.bus.publish([*frames, b"a frame that is no tensor's"])
+        await asyncio.sleep(1)
+
+    tell(story)
+    noted = list(read_trail(trail_file(tmp_path, "a1").read_text().splitlines()))
+    counts = {entry.data["what"]: entry.data["count"] for entry in noted if entry.kind == "fault"}
+    assert counts == {"malformed": 8, "quarantine": 1}

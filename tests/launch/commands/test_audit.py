@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from launch.commands.audit import audit
 from launch.errors import ConfigError
+from nodes.trail import Trail
 from protocol.security.keys import PrivateKeys
 from protocol.trail import next_entry
 
@@ -41,3 +45,53 @@ def test_a_broken_trail_is_an_error_with_its_line(file: Path) -> None:
     file.write_text(lines[1])
     with pytest.raises(ConfigError, match="line=1"):
         audit(file)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder with the trail of a1, which has two ledgers."""
+    for name in ("trail", "privacy", "checkpoints/a1-rounds-0"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "privacy" / "a1.json").write_text("1")
+    (tmp_path / "privacy" / "a10.json").write_text("another site's")
+    (tmp_path / "checkpoints" / "a1-rounds-0" / "revealed.jsonl").write_text("r")
+    trail = Trail(tmp_path / "trail" / "a1.jsonl", "a1", None, tmp_path / "checkpoints" / "a1-rounds-0")
+    site = SimpleNamespace(ledgers=tmp_path / "privacy")
+    trail.begin(site)
+    (tmp_path / "privacy" / "a1.json").write_text("2")
+    trail.end()
+    return tmp_path
+
+
+def test_ledgers_are_as_the_trail_has_them(run: Path) -> None:
+    audit(run / "trail" / "a1.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("change", "remark"),
+    [
+        (lambda run: (run / "privacy" / "a1.json").unlink(), r"a1\.json was deleted"),
+        (lambda run: shutil.rmtree(run / "privacy"), r"a1\.json was deleted"),
+        (lambda run: (run / "privacy" / "a1.json").write_text("1"), r"a1\.json was set back"),
+        (lambda run: (run / "privacy" / "a1.json").write_text("3"), r"after the last note"),
+        (lambda run: shutil.rmtree(run / "checkpoints"), r"a1-rounds-0/revealed\.jsonl was deleted"),
+    ],
+    ids=["deleted", "all deleted", "set back", "replaced", "revealed"],
+)
+def test_a_ledger_that_was_deleted_or_set_back_is_an_error(
+    run: Path, change: Callable[[Path], object], remark: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(run)
+    with pytest.raises(ConfigError, match=remark):
+        audit(run / "trail" / "a1.jsonl")
+    assert "ended" in capsys.readouterr().out
+
+
+def test_of_a_trail_elsewhere_the_ledgers_have_to_be_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = Path(shutil.copy(run / "trail" / "a1.jsonl", run / "a1.jsonl"))
+    audit(copy)
+    assert "name theirs with --ledgers" in " ".join(capsys.readouterr().out.split())
+    audit(copy, ledgers=run / "privacy")
+    (run / "privacy" / "a1.json").write_text("1")
+    with pytest.raises(ConfigError, match="was set back"):
+        audit(copy, ledgers=run / "privacy")

@@ -39,7 +39,10 @@ class TestRecord:
         async def story(cluster: Any) -> None:
             group = make_group(cluster, *"abcd")
             await group.start()
+            refused = list[tuple[str, ...]]()
+            group.peers["b"].node.on_refusal = lambda *refusal: refused.append(refusal)
             record = await group.exchange(declines="b", fails="d")
+            assert refused == [("driver", "exchange learn", "it has nothing to offer")]
             failed = "declined: ZeroDivisionError in learn; see this node's log"
             assert record.lost == {"b": "declined: it has nothing to offer", "d": failed}
             assert list(record.offered) == ["a", "c"]
@@ -75,7 +78,10 @@ class TestRecord:
             group = make_group(cluster)
             await group.start()
             group.peers["b"].exchanger.alter = lambda embeddings: torch.cat([embeddings, embeddings], 1)
+            refused = list[tuple[str, ...]]()
+            group.peers["a"].node.on_refusal = lambda *refusal: refused.append(refusal)
             record = await group.exchange()
+            assert refused == [("b", "offer", "tokens have 8 values, expected 4")] * 2
             reasons = dict.fromkeys(("b/s0", "b/s1"), "tokens have 8 values, expected 4")
             assert record.refused == {"a": reasons, "c": reasons}
             assert record.absorbed == {"a": ("c",), "b": ("a", "c"), "c": ("a",)}

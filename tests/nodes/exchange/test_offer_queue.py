@@ -41,7 +41,7 @@ def offer(version: int = 1, subject: str = "s") -> Offer:
 
 def make_queue(requests: set[str]) -> tuple[OfferQueue, Any, list[str]]:
     decided: list[str] = []
-    return OfferQueue(requests, decided.append), SlowWorker(), decided
+    return OfferQueue(requests, lambda origin, _refusal: decided.append(origin)), SlowWorker(), decided
 
 
 def test_offers_wait_for_the_exchanger_and_only_the_newest(fake_time: Play) -> None:

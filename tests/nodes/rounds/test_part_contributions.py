@@ -24,8 +24,11 @@ def test_a_member_that_declines_is_named(tell: Tell, make_group: MakeGroup) -> N
     async def story(cluster: Any) -> None:
         group = make_group(cluster)
         await group.start()
+        refused = list[tuple[str, ...]]()
+        group.members["b"].node.on_refusal = lambda *refusal: refused.append(refusal)
         (record,) = await group.run_rounds(options={"declines": "b"})
         assert record.lost == {"b": "declined: it does not want to"}
+        assert refused == [("a", "round of walk", "it does not want to")]
         assert record.weights == {"a": 1.0, "c": 3.0}
         await group.require_converged([record])
 
@@ -55,7 +58,10 @@ def test_an_invalid_state_is_refused_by_its_own_member(
         group = make_group(cluster)
         await group.start()
         group.members["b"].participant.alter = alter
+        refused = list[tuple[str, ...]]()
+        group.members["b"].node.on_refusal = lambda *refusal: refused.append(refusal)
         (record,) = await group.run_rounds(transport=transport)
+        assert [refusal[:2] for refusal in refused] == [("b", "contribution to walk")]
         assert record.lost == {}
         assert record.refused.keys() == {"b"}
         assert reason in record.refused["b"]
