@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,55 @@ OF_EXTRAS = (
     "torchdiffeq", "torchmetrics", "torchvision", "transformers",
 )  # fmt: skip
 COMMAND = "import sys; from launch.cli import main; sys.exit(main())"
+COMMANDS = """
+import contextlib, io, json, sys
+from launch.cli import main
+
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["fednet", *arguments]
+    error = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(error):
+        try:
+            code = main()
+        except SystemExit as end:
+            code = end.code or 0
+    print(json.dumps([code, error.getvalue(), sorted(sys.modules)]))
+"""
+"""Runs one command after the other; prints each one's exit code, its errors, and all modules imported until then."""
+NEEDS_NO_MODEL: dict[tuple[str, ...], int] = {
+    ("--version",): 0,
+    ("examples",): 0,
+    ("examples", "regression"): 0,
+    ("keys", "list"): 0,
+    ("ls",): 0,
+    ("stop", "nothing"): 2,
+    ("init", "new"): 0,
+    ("init", "blank", "--blank"): 0,
+    ("check", "no-such.yaml"): 2,
+    ("check", "cmtii", "--set", "nodes=none"): 2,
+    ("check", "fedbagan", "--set", "nodes=none"): 2,
+    ("check", "novelty", "--set", "nodes=none"): 2,
+    ("check", "private-gan", "--set", "nodes=none"): 2,
+    ("check", "score-inference", "--set", "train.epochs=x"): 2,
+}
+"""Commands and what they exit with."""
+HELP: dict[tuple[str, ...], int] = {
+    ("--help",): 0,
+    ("launch", "--help"): 0,
+    ("ls", "--help"): 0,
+    ("render", "compose", "--help"): 0,
+    ("keys", "--help"): 0,
+    ("novelty", "--help"): 0,
+    ("novelty", "model", "get", "--help"): 0,
+}
+EXTRAS = {
+    "cmtii": "cmtii",
+    "fedbagan": "images",
+    "novelty": "diffusion",
+    "private-gan": "privacy",
+    "score-inference": "diffusion",
+}
+"""Which extra a method needs."""
 
 
 @pytest.fixture(scope="module")
@@ -29,94 +79,50 @@ def core(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])}
 
 
-def fednet(core: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs `fednet ARGUMENTS` with the core alone."""
-    command = [sys.executable, "-c", COMMAND, *arguments]
-    return subprocess.run(command, env=core, capture_output=True, text=True, timeout=280, check=False)
+def commands(
+    called: Iterable[tuple[str, ...]], environment: dict[str, str], folder: Path
+) -> list[tuple[int, str, set[str]]]:
+    """Runs `fednet ARGUMENTS` for all of some arguments, in one new process; see `COMMANDS` for what it returns."""
+    command = [sys.executable, "-c", COMMANDS, json.dumps(list(called))]
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return [(code, error, set(modules)) for code, error, modules in lines]
+
+
+def bare() -> dict[str, str]:
+    """The environment of a process that finds this checkout."""
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.mark.timeout(300)
 def test_regression_runs_with_the_core_alone(core: dict[str, str], tmp_path: Path) -> None:
     settings = ("--set", "nodes=2", "--set", "rounds=2", "--set", "devices.threads=1")
-    done = fednet(core, "launch", "regression", "--out", str(tmp_path), *settings)
+    command = [sys.executable, "-c", COMMAND, "launch", "regression", "--out", str(tmp_path), *settings]
+    done = subprocess.run(command, env=core, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(json.loads((tmp_path / "regression" / "metrics.json").read_text())["rounds"]) == 2
 
 
-@pytest.mark.parametrize(
-    ("method", "extra"),
-    [
-        ("cmtii", "cmtii"),
-        ("fedbagan", "images"),
-        ("novelty", "diffusion"),
-        ("private-gan", "privacy"),
-        ("score-inference", "diffusion"),
-    ],
-)
-def test_a_method_whose_extra_is_missing_names_it(core: dict[str, str], method: str, extra: str) -> None:
-    done = fednet(core, "check", method)
-    assert done.returncode == 2
-    assert f"pip install 'fednet[{extra}]'" in done.stderr
+def test_a_method_whose_extra_is_missing_names_it(core: dict[str, str], tmp_path: Path) -> None:
+    ends = commands([("check", method) for method in EXTRAS], core, tmp_path)
+    for extra, (code, error, _) in zip(EXTRAS.values(), ends, strict=True):
+        assert code == 2
+        assert f"pip install 'fednet[{extra}]'" in error
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code"),
-    [
-        (("--version",), 0),
-        (("examples",), 0),
-        (("examples", "regression"), 0),
-        (("keys", "list"), 0),
-        (("ls",), 0),
-        (("stop", "nothing"), 2),
-        (("init", "new"), 0),
-        (("init", "new", "--blank"), 0),
-        (("check", "no-such.yaml"), 2),
-        *(
-            (("check", example, "--set", "nodes=none"), 2)
-            for example in ("cmtii", "fedbagan", "novelty", "private-gan")
-        ),
-        (("check", "score-inference", "--set", "train.epochs=x"), 2),
-    ],
-)
-def test_a_command_that_needs_no_model_imports_no_torch(arguments: tuple[str, ...], code: int, tmp_path: Path) -> None:
-    assert loaded_by(arguments, code, {"torch", "zmq"}, tmp_path) == "[]"
+def test_a_command_that_needs_no_model_imports_no_torch(tmp_path: Path) -> None:
+    ends = commands(NEEDS_NO_MODEL, bare(), tmp_path)
+    for (arguments, expected), (code, error, modules) in zip(NEEDS_NO_MODEL.items(), ends, strict=True):
+        assert code == expected, (arguments, error)
+        assert not modules & {"torch", "zmq"}, arguments
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--help",),
-        ("launch", "--help"),
-        ("ls", "--help"),
-        ("render", "compose", "--help"),
-        ("keys", "--help"),
-        ("novelty", "--help"),
-        ("novelty", "model", "get", "--help"),
-    ],
-)
-def test_a_help_text_is_written_by_the_standard_library_and_typer(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    assert (
-        loaded_by(arguments, 0, {"torch", "numpy", "zmq", "rich", "yaml", "jinja2", "cryptography"}, tmp_path) == "[]"
-    )
-
-
-def loaded_by(arguments: tuple[str, ...], code: int, watched: set[str], folder: Path) -> str:
-    """Runs `fednet ARGUMENTS`, which ends with a code; returns those of some modules that it has imported."""
-    script = (
-        "import atexit, sys\n"
-        f"atexit.register(lambda: sys.stderr.write('\\n' + str(sorted({watched!r} & set(sys.modules)))))\n" + COMMAND
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        env=environment,
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == code, done.stderr
-    return done.stderr.splitlines()[-1]
+def test_a_help_text_is_written_by_the_standard_library_and_typer(tmp_path: Path) -> None:
+    slow = {"torch", "numpy", "zmq", "rich", "yaml", "jinja2", "cryptography"}
+    ends = commands(HELP, bare(), tmp_path)
+    for (arguments, expected), (code, error, modules) in zip(HELP.items(), ends, strict=True):
+        assert code == expected, (arguments, error)
+        assert not modules & slow, arguments
 
 
 def test_a_relay_needs_no_torch(tmp_path: Path) -> None:
@@ -126,6 +132,5 @@ def test_a_relay_needs_no_torch(tmp_path: Path) -> None:
         "from nodes.transport.relay import Relay\n"
         f"with Relay('ipc://{tmp_path}/relay'): print('relays')"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script], env=bare(), capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("relays\n", "")
