@@ -14,6 +14,7 @@ import pytest
 from nodes.spec import RoundsPolicy
 from protocol.machines.coordinator_values import FIRST_ROUND_WAIT
 from protocol.messages import ProgressReport
+from tests.pairwise import covering
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]
@@ -37,8 +38,7 @@ async def start_unlinked(group: Any, cluster: Any, *links: Link) -> None:
     await driver
 
 
-@pytest.mark.parametrize("order", [*permutations(PAIRS)])
-@pytest.mark.parametrize("interval", [0.05, 0.4, 2.0])
+@pytest.mark.parametrize(("order", "interval"), covering([*permutations(PAIRS)], [0.05, 0.4, 2.0], together=1))
 def test_the_first_round_waits_for_all_in_every_order_of_links(
     tell: Tell, make_group: MakeGroup, order: tuple[Link, ...], interval: float
 ) -> None:

@@ -13,6 +13,7 @@ from nodes.blob_store import Blob
 from nodes.rounds import reduction
 from nodes.transport.memory import Faults
 from protocol.messages import ChunkRequest
+from tests.pairwise import covering
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]
@@ -26,8 +27,7 @@ FEDERATIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("size", [8, 24, 64])
-@pytest.mark.parametrize("federation", FEDERATIONS, ids=str)
+@pytest.mark.parametrize(("size", "federation"), covering([8, 24, 64], FEDERATIONS, together=1))
 def test_any_chunks_give_the_bits_of_one_process(
     tell: Tell, make_group: MakeGroup, chunks_of: Callable[[int], None], size: int, federation: dict[str, Any]
 ) -> None:
@@ -58,9 +58,9 @@ def test_streams_survive_faults_of_the_network(
     tell(story, Faults(drop=0.1, duplicate=0.1, delay=(0.0, 0.1)))
 
 
-@pytest.mark.parametrize("transport", ["mesh", "sharded"])
-@pytest.mark.parametrize("victim", ["a", "b", "e"])
-@pytest.mark.parametrize("number", [1, 2, 5, 9, 14, 20])
+@pytest.mark.parametrize(
+    ("transport", "victim", "number"), covering(["mesh", "sharded"], ["a", "b", "e"], [1, 2, 5, 9, 14, 20])
+)
 def test_a_member_that_dies_in_a_stream_is_left_out(
     tell: Tell, make_group: MakeGroup, chunks_of: Callable[[int], None], *, transport: str, victim: str, number: int
 ) -> None:

@@ -13,6 +13,7 @@ from fednet.federated.config import Secure
 from fednet.privacy.quantise import Quantiser
 from nodes.rounds.secure_sum import SecureSumParticipant, threshold_of
 from protocol.messages import KINDS
+from tests.pairwise import covering
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]
@@ -27,7 +28,20 @@ def test_the_threshold_is_the_configured_or_the_usual_one() -> None:
     assert threshold_of(Secure(), 10) == 7
 
 
-@pytest.fixture(params=[24, 1 << 20])
+CHUNKS = (24, 1 << 20)
+STAGES = (
+    "key_advertisement",
+    "encrypted_share",
+    "shares_received",
+    "contribution_available",
+    "consistency_check",
+    "share_reveal",
+    "round_vote",
+)
+"""Messages of a member in a secure round, in their order."""
+
+
+@pytest.fixture(params=CHUNKS)
 def _chunks(request: pytest.FixtureRequest, chunks_of: Callable[[int], None]) -> None:
     chunks_of(request.param)
 
@@ -47,19 +61,7 @@ class TestSecureRounds:
 
         tell(story)
 
-    @pytest.mark.parametrize(
-        "kind",
-        [
-            "key_advertisement",
-            "encrypted_share",
-            "shares_received",
-            "contribution_available",
-            "consistency_check",
-            "share_reveal",
-            "round_vote",
-        ],
-    )
-    @pytest.mark.parametrize("sent", [False, True])
+    @pytest.mark.parametrize(("_chunks", "kind", "sent"), covering(CHUNKS, STAGES, [False, True]), indirect=["_chunks"])
     def test_a_member_that_crashes_at_any_stage_is_dropped(
         self, tell: Tell, make_group: MakeGroup, *, kind: str, sent: bool
     ) -> None:
@@ -78,8 +80,9 @@ class TestSecureRounds:
 
         tell(story)
 
-    @pytest.mark.parametrize("kind", ["consistency_check", "share_reveal", "round_vote"])
-    @pytest.mark.parametrize("sent", [False, True])
+    @pytest.mark.parametrize(
+        ("_chunks", "kind", "sent"), covering(CHUNKS, STAGES[-3:], [False, True]), indirect=["_chunks"]
+    )
     def test_a_round_is_unmasked_for_one_set_of_survivors_only(
         self, tell: Tell, make_group: MakeGroup, *, kind: str, sent: bool
     ) -> None:

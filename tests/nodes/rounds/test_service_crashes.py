@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nodes.errors import NoQuorum
+from tests.pairwise import covering
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]
@@ -21,12 +22,12 @@ STAGES = [
 ]
 
 
-@pytest.mark.parametrize(("transport", "kind"), STAGES)
-@pytest.mark.parametrize("sent", [False, True])
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize(("stage", "sent", "number"), covering(STAGES, [False, True], [1, 2]))
 def test_a_member_crashes(
-    tell: Tell, make_group: MakeGroup, *, transport: str, kind: str, sent: bool, number: int
+    tell: Tell, make_group: MakeGroup, *, stage: tuple[str, str], sent: bool, number: int
 ) -> None:
+    transport, kind = stage
+
     async def story(cluster: Any) -> None:
         group = make_group(cluster)
         await group.start()
@@ -38,13 +39,20 @@ def test_a_member_crashes(
     tell(story)
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("kind", ["round_open", "contribution_available", "round_close", "round_commit"])
-@pytest.mark.parametrize("sent", [False, True])
-@pytest.mark.parametrize(("names", "number"), [(("a", "b", "c"), 1), (FIVE, 2)])
+@pytest.mark.parametrize(
+    ("transport", "kind", "sent", "group_of"),
+    covering(
+        TRANSPORTS,
+        ["round_open", "contribution_available", "round_close", "round_commit"],
+        [False, True],
+        [(("a", "b", "c"), 1), (FIVE, 2)],
+    ),
+)
 def test_the_leader_crashes(
-    tell: Tell, make_group: MakeGroup, *, transport: str, kind: str, sent: bool, number: int, names: tuple[str, ...]
+    tell: Tell, make_group: MakeGroup, *, transport: str, kind: str, sent: bool, group_of: tuple[tuple[str, ...], int]
 ) -> None:
+    names, number = group_of
+
     async def story(cluster: Any) -> None:
         group = make_group(cluster, *names)
         await group.start()
@@ -61,9 +69,9 @@ def test_the_leader_crashes(
     tell(story)
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("receivers", [(), ("e",), ("b",), ("c", "d")])
-@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize(
+    ("transport", "receivers", "number"), covering(TRANSPORTS, [(), ("e",), ("b",), ("c", "d")], [1, 3])
+)
 def test_a_commit_that_few_have_received_is_never_undone(
     tell: Tell, make_group: MakeGroup, transport: str, receivers: tuple[str, ...], number: int
 ) -> None:
@@ -100,8 +108,7 @@ def test_a_commit_whose_only_receiver_crashes_with_the_leader_is_never_undone(
     tell(story)
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("moment", [0.5, 1.0, 1.2, 2.5, 4.0])
+@pytest.mark.parametrize(("transport", "moment"), covering(TRANSPORTS, [0.5, 1.0, 1.2, 2.5, 4.0], together=1))
 def test_two_of_five_crash(tell: Tell, make_group: MakeGroup, transport: str, moment: float) -> None:
     async def story(cluster: Any) -> None:
         group = make_group(cluster, *FIVE)
@@ -115,9 +122,9 @@ def test_two_of_five_crash(tell: Tell, make_group: MakeGroup, transport: str, mo
     tell(story)
 
 
-@pytest.mark.parametrize("back", [False, True])
-@pytest.mark.parametrize("gone", [("c", "d", "e"), ("a", "b", "c")])
-@pytest.mark.parametrize("moment", [1.5, 2.05])
+@pytest.mark.parametrize(
+    ("back", "gone", "moment"), covering([False, True], [("c", "d", "e"), ("a", "b", "c")], [1.5, 2.05])
+)
 def test_three_of_five_crash(
     tell: Tell, make_group: MakeGroup, *, back: bool, gone: tuple[str, ...], moment: float, tmp_path: Path
 ) -> None:

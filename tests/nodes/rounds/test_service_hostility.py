@@ -21,6 +21,7 @@ from protocol.messages.secure_sum import (
     KeyAdvertisement,
 )
 from protocol.topics import EXCHANGE, HEARTBEATS, KINDS_BY_TOPIC, LARGEST, PRESENCE, PROGRESS, QUERIES, ROUNDS, inbox
+from tests.pairwise import covering
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]
@@ -196,8 +197,7 @@ def test_every_kind_is_lied_with() -> None:
     assert all(message.kind == kind for kind, messages in LIES.items() for message in messages)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in LIES if LIES[kind]])
-@pytest.mark.parametrize("during", [False, True], ids=["between rounds", "in a round of the liar"])
+@pytest.mark.parametrize(("kind", "during"), covering([kind for kind in LIES if LIES[kind]], [False, True], together=1))
 def test_whatever_a_member_says_the_others_live_on(
     tell: Tell, make_group: MakeGroup, kind: str, *, during: bool
 ) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fednet.errors import ModelError
+from tests.pairwise import covering
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]
@@ -17,8 +18,7 @@ FIVE = ("a", "b", "c", "d", "e")
 TRANSPORTS = ("mesh", "sharded")
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("minority", [("a", "b"), ("d", "e"), ("a",)])
+@pytest.mark.parametrize(("transport", "minority"), covering(TRANSPORTS, [("a", "b"), ("d", "e"), ("a",)], together=1))
 def test_a_partition_heals(
     tell: Tell, make_group: MakeGroup, caplog: pytest.LogCaptureFixture, transport: str, minority: tuple[str, ...]
 ) -> None:
@@ -85,8 +85,7 @@ def test_a_member_that_is_not_ready_is_not_waited_for(tell: Tell, make_group: Ma
     tell(story)
 
 
-@pytest.mark.parametrize("name", ["a", "b"])
-@pytest.mark.parametrize("moment", [1.5, 2.03, 3.5])
+@pytest.mark.parametrize(("name", "moment"), covering(["a", "b"], [1.5, 2.03, 3.5], together=1))
 def test_a_member_restarts_between_and_within_rounds(
     tell: Tell, make_group: MakeGroup, tmp_path: Path, name: str, moment: float
 ) -> None:
