@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The wheel, built twice: in two time zones."""
-    built = []
+    built: list[Path] = []
     for name, zone in (("one", "UTC"), ("two", "Asia/Tokyo")):
         folder = tmp_path_factory.mktemp(name)
         command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
