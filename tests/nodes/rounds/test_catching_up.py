@@ -14,7 +14,7 @@ import pytest
 from nodes.spec import RoundsPolicy
 from protocol.machines.coordinator_values import FIRST_ROUND_WAIT
 from protocol.messages import ProgressReport
-from tests.pairwise import covering
+from tests.cases import covering
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]

@@ -13,7 +13,7 @@ from nodes.blob_store import Blob
 from nodes.rounds import reduction
 from nodes.transport.memory import Faults
 from protocol.messages import ChunkRequest
-from tests.pairwise import covering
+from tests.cases import covering
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]

@@ -13,7 +13,7 @@ from fednet.federated.config import Secure
 from fednet.privacy.quantise import Quantiser
 from nodes.rounds.secure_sum import SecureSumParticipant, threshold_of
 from protocol.messages import KINDS
-from tests.pairwise import covering
+from tests.cases import covering
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]

@@ -21,7 +21,7 @@ from protocol.messages.secure_sum import (
     KeyAdvertisement,
 )
 from protocol.topics import EXCHANGE, HEARTBEATS, KINDS_BY_TOPIC, LARGEST, PRESENCE, PROGRESS, QUERIES, ROUNDS, inbox
-from tests.pairwise import covering
+from tests.cases import covering
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fednet.errors import ModelError
-from tests.pairwise import covering
+from tests.cases import covering
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]

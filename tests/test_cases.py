@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations, product
 from typing import Any
 
-from tests.pairwise import covering
+from tests.cases import covering, first
 
 AXES = ("ab", "cdef", "gh", "ij")
 
@@ -33,3 +33,9 @@ def test_every_value_is_quick_and_about_as_often_as_the_others() -> None:
 
 def test_the_choice_is_the_same_every_time() -> None:
     assert quick(covering(*AXES)) == quick(covering(*AXES))
+
+
+def test_the_first_values_are_quick_and_all_are_there() -> None:
+    cases = first(2, range(4))
+    assert [case.values for case in cases] == [(0,), (1,), (2,), (3,)]
+    assert quick(cases) == {(0,), (1,)}

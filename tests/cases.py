@@ -1,4 +1,4 @@
-"""Combinations of parameters for tests: few in the quick suite, all of them in the slow one.
+"""Cases of parametrized tests: few in the quick suite, all of them in the slow one.
 
 A fault that no single value shows is nearly always one of two values together (pairwise testing: Kuhn, Wallace and
 Gallo, "Software fault interactions and implications for software testing", IEEE TSE 2004). Knows no test.
@@ -7,7 +7,7 @@ Gallo, "Software fault interactions and implications for software testing", IEEE
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations, product
 from typing import Any
 
@@ -33,6 +33,11 @@ def covering(*axes: Sequence[Any], together: int = 2) -> list[Any]:
         pytest.param(*(axes[axis][index] for axis, index in choice), marks=() if choice in quick else pytest.mark.slow)
         for choice in everything
     ]
+
+
+def first(count: int, values: Iterable[Any]) -> list[Any]:
+    """Values of one parameter of which only the first few are quick, such as seeds: the others are marked `slow`."""
+    return [pytest.param(value, marks=() if at < count else pytest.mark.slow) for at, value in enumerate(values)]
 
 
 def _covering(everything: Sequence[Choice], together: int) -> set[Choice]:
