@@ -21,6 +21,7 @@ from protocol.messages import (
     RetransmitUnavailable,
 )
 from protocol.topics import HEARTBEATS, PROGRESS
+from tests.cases import first
 
 Tell = Callable[..., Any]
 
@@ -28,7 +29,7 @@ progress_report = partial(ProgressReport, done=0, total=0, values={})
 
 
 class TestRepair:
-    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("seed", first(2, range(4)))
     def test_everything_that_is_said_after_linking_comes_once(self, tell: Tell, seed: int) -> None:
         async def story(cluster: Any) -> None:
             speaker, _ = await cluster.start("speaker")
@@ -73,7 +74,7 @@ class TestRepair:
 
         tell(story)
 
-    @pytest.mark.parametrize("seed", range(4))
+    @pytest.mark.parametrize("seed", first(2, range(4)))
     def test_neither_does_one_that_joins_in_the_midst_of_loss_and_disorder(self, tell: Tell, seed: int) -> None:
         async def story(cluster: Any) -> None:
             speaker, _ = await cluster.start("speaker")

@@ -17,6 +17,7 @@ from nodes.errors import NoQuorum, PeerError
 from nodes.node import BACKPRESSURE_BYTES
 from nodes.transport.memory import Faults
 from protocol.topics import QUERIES
+from tests.cases import first
 
 Tell = Callable[..., Any]
 Ask = Callable[..., Any]
@@ -117,7 +118,7 @@ class TestWait:
 
         tell(story)
 
-    @pytest.mark.parametrize("seed", range(6))
+    @pytest.mark.parametrize("seed", first(2, range(6)))
     @pytest.mark.parametrize("heartbeats_too", [False, True])
     def test_trouble_on_the_way_changes_no_reply_and_loses_none(
         self, tell: Tell, question: Ask, seed: int, heartbeats_too: bool
