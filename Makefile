@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test test-slow lint bench soak fuzz audit wheel clean
+.PHONY: demo test test-slow lint bench soak fuzz audit constraints wheel clean
 
 demo: $(READY)
 	$(BIN)/fednet launch score-inference
@@ -47,6 +47,13 @@ fuzz: $(READY)
 audit: $(READY)
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
+# The versions that are installed, and the hashes of their files, anew from pyproject.toml; those that still fit stay, unless
+# UPGRADE=--upgrade, or for one package UPGRADE='--upgrade-package NAME'.
+UPGRADE ?=
+constraints: $(READY)
+	UV_CUSTOM_COMPILE_COMMAND="make constraints" $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
+		--extra all --extra dev --generate-hashes --no-annotate --quiet $(UPGRADE) --output-file constraints.txt
+
 # The same bytes from the same sources, whenever and wherever: the time in it is that of the last commit.
 wheel: $(READY)
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build -t wheel
@@ -62,12 +69,13 @@ $(shell rm -rf $(VENV))
 endif
 endif
 
-# Installed once, with the exact versions that were tested; again only when these two files change.
+# Installed once, with the exact versions that were tested, by the hashes of their files; again only when these two change.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c '$(CHECK)'
 	@echo "fednet and what it needs are installed into $(VENV): several minutes, a line for each package"
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
-	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[all,dev]"
+	$(BIN)/python -m pip install --require-hashes --requirement constraints.txt
+	$(BIN)/python -m pip install --no-deps --no-build-isolation --editable .
 	touch $@
 
 clean:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
@@ -61,3 +65,40 @@ def test_an_environment_that_works_stays(folder: Path) -> None:
     script(folder / ".venv" / "bin" / "python", "exit 0")
     (folder / ".venv" / "ready").touch()
     assert make(folder, "--dry-run", "demo").stdout == ".venv/bin/fednet launch score-inference\n"
+
+
+def pinned(system: str = sys.platform, python: str = "3.11") -> dict[str, str]:
+    """The versions in constraints.txt that are installed on a system, by the name of the package."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    environment: dict[str, str] = {
+        **{name: str(value) for name, value in default_environment().items()},
+        "sys_platform": system,
+        "platform_machine": "x86_64",
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+    }
+    found = [Requirement(line.removesuffix("\\")) for line in lines if re.match(r"[\w.-]+==", line)]
+    applicable = [each for each in found if each.marker is None or each.marker.evaluate(environment)]
+    return {each.name: str(each.specifier).removeprefix("==") for each in applicable}
+
+
+class TestConstraints:
+    def test_every_version_has_its_hashes_and_nothing_says_where_from(self) -> None:
+        text = (ROOT / "constraints.txt").read_text()
+        for entry in re.split(r"\n(?=[^\s#])", text)[1:]:
+            assert re.fullmatch(
+                r"[\w.-]+==[\w.+!-]+(?: ; [^\\\n]+)? \\\n(?: {4}--hash=sha256:[0-9a-f]{64}(?: \\)?\n?)+", entry
+            ), entry[:200]
+        assert "://" not in text
+
+    @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+    def test_all_that_fednet_requires_is_pinned(self, python: str) -> None:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        extras = project["optional-dependencies"]
+        wanted = [*project["dependencies"], *extras["dev"]]
+        wanted += [each for name, of in extras.items() if name not in {"he", "bench", "dev", "all"} for each in of]
+        versions = pinned("linux", python)
+        for requirement in map(Requirement, wanted):
+            name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+            if name != "fednet":
+                assert requirement.specifier.contains(versions[name]), requirement
