@@ -1,4 +1,4 @@
-"""What this machine has: cores, memory, CUDA devices, free ports. Looks only; deciding is the plan's.
+"""What this machine has: cores, memory, CUDA devices, whether a port is free. Looks only; deciding is the plan's.
 
 Torch is imported when the CUDA devices are counted, not before.
 """
@@ -6,17 +6,12 @@ Torch is imported when the CUDA devices are counted, not before.
 from __future__ import annotations
 
 import os
-import random
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import psutil
 
 from nodes.transport.addresses import needs_ipv6
-
-_LOWEST, _HIGHEST = 20_000, 32_000
-"""Below the range that Linux and macOS take outgoing connections from, so that none of them grabs a port."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +44,6 @@ def cores() -> int:
 def available_memory() -> int:
     """Bytes of memory that new processes may take."""
     return int(psutil.virtual_memory().available)
-
-
-def free_ports(host: str = "127.0.0.1") -> Iterator[int]:
-    """Ports p of which p and p + 1 are free just now (a node binds both), from a random start, without end.
-
-    Nothing holds them: another program may take one before the node does, which then says so.
-    """
-    start = random.SystemRandom().randrange(_LOWEST, _HIGHEST, 2)
-    while True:
-        for offset in range(0, _HIGHEST - _LOWEST, 2):
-            port = _LOWEST + (start - _LOWEST + offset) % (_HIGHEST - _LOWEST)
-            if is_port_free(host, port) and is_port_free(host, port + 1):
-                yield port
 
 
 def is_port_free(host: str, port: int) -> bool:

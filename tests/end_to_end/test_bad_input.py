@@ -22,10 +22,10 @@ from fednet.methods.score_inference.site import ScoreInferenceSite
 from fednet.models.config import UNetConfig
 from fednet.models.unet import ScoreNet, save
 from launch.config.schema import load_config
-from launch.run.devices import free_ports
 from nodes.errors import NoQuorum
 from nodes.run import run_visit
 from nodes.spec import NodeSpec, Timing
+from tests.ports import free_ports
 
 OPERATOR, PEERS, METHOD = 2, 3, 4
 pytestmark = pytest.mark.timeout(300)

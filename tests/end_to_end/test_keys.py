@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from launch.run import keys
-from launch.run.devices import free_ports, is_port_free
+from launch.run.devices import is_port_free
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -11,7 +11,7 @@ import pytest
 
 from fednet.reporting.summary import read_summary
 from launch.commands.init import init
-from launch.run.devices import free_ports
+from tests.ports import free_ports
 
 SETTINGS = ("--set", "rounds=100", "--set", "devices.threads=1")
 DATA = """

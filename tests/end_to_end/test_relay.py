@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from launch.run.devices import free_ports, is_port_free
+from launch.run.devices import is_port_free
+from tests.ports import free_ports
 
 
 def test_who_only_connects_outwards_takes_part_in_rounds_and_questions(terminal: Any) -> None:

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from launch.config.schema import DRIVER
-from launch.run.devices import free_ports
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

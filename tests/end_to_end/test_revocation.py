@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from launch.run import keys
-from launch.run.devices import free_ports
 from nodes.monitor import Monitor, RunEvent
 from nodes.spec import NodeSpec
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 

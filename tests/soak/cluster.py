@@ -27,7 +27,6 @@ from torch import Tensor
 
 from fednet.api import ModelState, Progress, Question, Replies, RoundPlan, RoundRecord, RoundTask, Update
 from fednet.federated.config import Federation
-from launch.run.devices import free_ports
 from nodes.blob_store import BlobStore
 from nodes.compute import ComputeThread
 from nodes.node import Node
@@ -38,6 +37,7 @@ from nodes.rounds.client import RoundsClient
 from nodes.rounds.service import RoundService
 from nodes.spec import NodeSpec
 from nodes.transport.zmq import ZmqTransport
+from tests.ports import free_ports
 
 WORK = 0.05
 """Seconds that a contribution takes: it sleeps, so that members of one machine do not wait for its cores."""

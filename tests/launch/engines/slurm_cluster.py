@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from launch.run.devices import free_ports
+from tests.ports import free_ports
 
 CONF = """\
 ClusterName=fednet

@@ -15,7 +15,7 @@ import torch
 import zmq
 
 from fednet.api import Progress, Question
-from launch.run.devices import free_ports, is_port_free
+from launch.run.devices import is_port_free
 from nodes.capability import Handler
 from nodes.compute import ComputeThread
 from nodes.errors import NodeError
@@ -33,6 +33,7 @@ from protocol.messages import Message
 from protocol.messages.presence import PeerInfo
 from protocol.quorum import QuorumPolicy
 from protocol.security.keys import Keyring, PrivateKeys
+from tests.ports import free_ports
 
 PATIENCE = 30.0
 
