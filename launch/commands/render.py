@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     cls=PlainGroup,
-    help="Writes what Docker Compose or Kubernetes needs to start the nodes.",
+    help="Writes what Docker Compose, Kubernetes or Slurm needs to start the nodes.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -78,6 +78,18 @@ def kubernetes(
     plan = plan_deployment(loaded, _folder(loaded, to), DeviceInventory(wanted, 1), shared=False)
     path = render_kubernetes(plan, options)
     _say(path, f"next: build {path.parent / 'image'} as {tag}, push it, then kubectl apply --filename {path.parent}")
+
+
+@app.command()
+def slurm(config: ConfigArgument, *, overrides: OverridesOption = None, to: ToOption = None) -> None:
+    """Writes a job script for sbatch and node files: all nodes in one job, in a folder that the cluster shares."""
+    from launch.config.schema import load_config  # noqa: PLC0415 - help texts need not wait for it
+
+    loaded = load_config(config, overrides or ())
+    from launch.render.slurm import render_slurm  # noqa: PLC0415 - nor a mistake in the file for these
+
+    path = render_slurm(loaded, _folder(loaded, to))
+    _say(path, f"next: sbatch {path}")
 
 
 def _folder(loaded: LoadedConfig, to: Path | None) -> Path:

@@ -81,6 +81,11 @@ class YamlDocument:
             key = key[:-1]
         return self.places.get(key, DocumentPosition(self.source, None))
 
+    def problem(self, key: KeyPath, expected: str, given: str = "", hint: str = "") -> ConfigProblem:
+        """What is wrong with a key, where it stands."""
+        place = self.place(key)
+        return ConfigProblem(place.where, expected, given, place.line, ".".join(key), hint)
+
 
 def parse(text: str, source: str, overrides: Sequence[str] = ()) -> YamlDocument:
     """Reads a document and applies overrides such as `train.epochs=10` or `arms.0.rule=mean` in order.

@@ -18,7 +18,7 @@ from fednet.errors import UnknownMethod
 from fednet.methods import registry
 from launch.config import examples
 from launch.config.document import KeyPath, YamlDocument, from_values, parse
-from launch.config.engines import EngineConfig, LocalEngineConfig, named
+from launch.config.engines import EngineConfig, LocalEngineConfig, SshEngineConfig, named
 from launch.config.modules import make_importable, names_modules
 from launch.config.names import slug, written_name
 from launch.config.site_sections import require_site_sections, with_absolute_paths
@@ -200,7 +200,7 @@ def load_config(source: str | Path | Mapping[str, Any], overrides: Sequence[str]
     entries = cluster.entries
     require_site_sections(cluster.method, {name: one.own_sections for name, one in entries.items()}, method, document)
     _require_feasible(cluster, method, document)
-    _require_hosts(cluster, document)
+    _require_hosts(cluster, method, document)
     return LoadedConfig(cluster, method, document)
 
 
@@ -243,19 +243,22 @@ def _require_feasible(cluster: ClusterConfig, method: BaseModel, document: YamlD
         raise ConfigError(*faults)
 
 
-def _require_hosts(cluster: ClusterConfig, document: YamlDocument) -> None:
-    """Refuses nodes whose host is none of the engine's."""
+def _require_hosts(cluster: ClusterConfig, method: BaseModel, document: YamlDocument) -> None:
+    """Refuses nodes whose host is none of the engine's, and data of a host that nobody would read."""
     known, kind = cluster.engine.host_names, cluster.engine.kind
     faults: list[ConfigProblem] = []
+    reads = isinstance(getattr(method, "data", None), BaseModel)
+    for name, host in cluster.engine.hosts.items() if isinstance(cluster.engine, SshEngineConfig) else ():
+        if host.data is not None and not reads:
+            expected = f"no root, as {cluster.method} reads no data set"
+            faults.append(document.problem(("engine", "hosts", name, "data"), expected, repr(str(host.data))))
     for name, entry in cluster.entries.items():
         if entry.labels and kind != "ray":
-            place, key = document.place(("nodes", name, "labels")), f"nodes.{name}.labels"
-            faults.append(ConfigProblem(place.where, f"no labels, as the engine is {kind}", "", place.line, key))
+            faults.append(document.problem(("nodes", name, "labels"), f"no labels, as the engine is {kind}"))
         if entry.host is None or known is None or entry.host in known:
             continue
-        place = document.place(("nodes", name, "host"))
         listed, none = f"one of engine.hosts ({', '.join(known)})", f"no host, as the engine is {kind}"
-        key, hint, given = f"nodes.{name}.host", did_you_mean(entry.host, known), repr(entry.host)
-        faults.append(ConfigProblem(place.where, listed if known else none, given, place.line, key, hint))
+        expected, hint = listed if known else none, did_you_mean(entry.host, known)
+        faults.append(document.problem(("nodes", name, "host"), expected, repr(entry.host), hint))
     if faults:
         raise ConfigError(*faults)

@@ -13,7 +13,7 @@ from launch.config.schema import LoadedConfig
 from launch.engines.interface import Engine, Hint
 from launch.engines.local import LocalEngine
 from launch.engines.slurm import SlurmEngine
-from launch.errors import ConfigError, ConfigProblem
+from launch.errors import ConfigError
 
 
 def make_engines(loaded: LoadedConfig, logs: Path, files: Path) -> tuple[Engine, Engine]:
@@ -69,8 +69,7 @@ def devices_elsewhere(loaded: LoadedConfig) -> dict[str, str] | None:
 
 
 def _missing(loaded: LoadedConfig, extra: str, error: ImportError) -> ConfigError:
-    place = loaded.document.place(("engine",))
     hint = f"Install it with `pip install 'fednet[{extra}]'`."
     return ConfigError(
-        ConfigProblem(place.where, f"the package {error.name}, which this engine needs", "", place.line, "engine", hint)
+        loaded.document.problem(("engine",), f"the package {error.name}, which this engine needs", "", hint)
     )

@@ -8,13 +8,17 @@ knows nothing of what a node does. When to start, to start again and to end is t
 
 from __future__ import annotations
 
+import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
+from launch.run.folder import incarnation_file
 from nodes.spec import NodeSpec
+from protocol.topics import is_local
 
 LOOPBACK = "127.0.0.1"
 
@@ -45,49 +49,64 @@ class Capacity:
     gpus: Mapping[str, int]
 
 
-class Handle(Protocol):
-    """A node that has been placed."""
+class Handle(ABC):
+    """A node that has been placed.
 
-    @property
-    def details(self) -> Mapping[str, Any]:
-        """Where it runs, for whoever watches: `pid`, `host`, `device` and the like."""
+    Attributes:
+        log: the file on this machine with what it has written so far.
+        details: where it runs, for whoever watches: `pid`, `host`, `device` and the like.
+    """
 
-    @property
-    def log(self) -> Path:
-        """The file on this machine with what it has written so far."""
+    def __init__(self, log: Path, details: Mapping[str, Any], ended: asyncio.Future[int]) -> None:
+        """`ended` gets the exit code, or minus the signal that killed it, once the log is here."""
+        self.log, self.details, self._ended = log, details, ended
 
     def poll(self) -> int | None:
         """Its exit code, or minus the signal that killed it; None while it runs."""
+        return self._ended.result() if self._ended.done() else None
 
     async def wait(self) -> int:
         """Waits for its end, and until its log is here; returns what `poll` does then."""
+        return await asyncio.shield(self._ended)
 
+    @abstractmethod
     def stop(self, *, kill: bool = False) -> None:
         """Asks it to end, or kills it with all that it has started; does not wait."""
 
 
-class Engine(Protocol):
-    """Starts nodes; an async context, at whose end nothing is left of what it has started."""
+class Engine(ABC):
+    """Starts nodes; an async context, at whose end nothing is left of what it has started.
 
-    @property
-    def queues(self) -> bool:
-        """Whether nodes may wait for long until they start, and are started again by the engine itself."""
+    Attributes:
+        queues: whether nodes may wait for long until they start, and are started again by the engine itself.
+        address: the host or number by which nodes reach this machine, once `reserve` has returned.
+    """
 
-    @property
-    def address(self) -> str:
-        """The host or number by which nodes reach this machine, once `reserve` has returned."""
+    queues = False
+    address = LOOPBACK
+
+    def __init__(self) -> None:
+        self._handles: list[Handle] = []
 
     async def __aenter__(self) -> Self:
-        """Connects."""
+        """Connects, where there is something to connect to."""
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends what is left and disconnects."""
+        """Kills what is left, which is nothing where the supervisor has stopped what it has placed."""
+        left = [handle for handle in self._handles if handle.poll() is None]
+        for handle in left:
+            handle.stop(kill=True)
+        for handle in left:
+            await handle.wait()
 
+    @abstractmethod
     async def capacity(self) -> Capacity:
         """What there is."""
 
+    @abstractmethod
     async def reserve(self, wanted: Sequence[tuple[NodeSpec, Hint]]) -> None:
         """Makes sure that there is room for all of these nodes, before the first is placed.
 
@@ -95,9 +114,29 @@ class Engine(Protocol):
             ConfigError: there is not; says what is missing.
         """
 
+    @abstractmethod
     async def place(self, spec: NodeSpec, hint: Hint) -> Handle:
         """Starts a node; returns once its process has been started, which is before the node is ready.
 
         Raises:
             ConfigError: it cannot be started there.
         """
+
+
+def reached_at(spec: NodeSpec, host: str) -> NodeSpec:
+    """A node that listens where others reach its machine, on its own port; one whose address is not loopback keeps it.
+
+    Args:
+        spec: the node.
+        host: the name or number of its machine.
+    """
+    if host == LOOPBACK or not spec.listen.startswith("tcp://") or not is_local(spec.listen):
+        return spec
+    named = f"[{host}]" if ":" in host else host
+    return replace(spec, listen=f"tcp://{named}:{spec.listen.rpartition(':')[2]}")
+
+
+def elsewhere(spec: NodeSpec, folder: Path) -> NodeSpec:
+    """A node that keeps what it learns in another folder, and sees the GPUs that it was given alone."""
+    device = "cuda:0" if spec.device.startswith("cuda") else spec.device
+    return replace(spec, folder=folder, incarnation_file=incarnation_file(folder, spec.name), device=device)

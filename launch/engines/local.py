@@ -8,15 +8,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
-from launch.engines.interface import LOOPBACK, Capacity, Hint
+from launch.engines.interface import LOOPBACK, Capacity, Engine, Handle, Hint
 from launch.engines.node_file import CUDA_VISIBLE, NodeFile
 from launch.errors import EXIT_INTERNAL_ERROR
 from launch.run import fork_server
@@ -41,29 +39,13 @@ def pinned(spec: NodeSpec, visible: str | None) -> tuple[NodeSpec, str | None]:
     return replace(spec, device="cuda:0"), seen[index].strip() if index < len(seen) else str(index)
 
 
-class LocalHandle:
+class LocalHandle(Handle):
     """A process on this machine."""
 
     def __init__(self, process: ForkServerProcess, log: Path, device: str) -> None:
-        self.log = log
+        super().__init__(log, {"pid": process.pid, "device": device}, asyncio.get_running_loop().create_future())
         self._process: ForkServerProcess | None = process
-        self._code: int | None = None
-        self._pid, self._device = process.pid, device
-        self._over: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_reader(process.sentinel, self._ended)
-
-    @property
-    def details(self) -> Mapping[str, Any]:
-        """Its number and device."""
-        return {"pid": self._pid, "device": self._device}
-
-    def poll(self) -> int | None:
-        """Its exit code, or minus the signal; None while it runs."""
-        return self._code
-
-    async def wait(self) -> int:
-        """Waits for its end."""
-        return await asyncio.shield(self._over)
+        asyncio.get_running_loop().add_reader(process.sentinel, self._reap)
 
     def stop(self, *, kill: bool = False) -> None:
         """SIGTERM, or SIGKILL for its whole session."""
@@ -78,18 +60,16 @@ class LocalHandle:
         except ProcessLookupError:  # it had not left our session yet
             self._process.kill()
 
-    def _ended(self) -> None:
+    def _reap(self) -> None:
         process, self._process = self._process, None
         assert process is not None  # noqa: S101 - the reader is removed with it
         asyncio.get_running_loop().remove_reader(process.sentinel)
         process.join()
-        self._code = process.exitcode if process.exitcode is not None else EXIT_INTERNAL_ERROR
+        self._ended.set_result(process.exitcode if process.exitcode is not None else EXIT_INTERNAL_ERROR)
         process.close()
-        if not self._over.done():
-            self._over.set_result(self._code)
 
 
-class LocalEngine:
+class LocalEngine(Engine):
     """Forks nodes on this machine.
 
     Args:
@@ -98,25 +78,9 @@ class LocalEngine:
         target: what a node's process calls.
     """
 
-    address = LOOPBACK
-    queues = False
-
     def __init__(self, logs: Path, files: Path, *, target: str = NODE_TARGET) -> None:
+        super().__init__()
         self._logs, self._files, self._target = logs, files, target
-        self._handles: list[LocalHandle] = []
-
-    async def __aenter__(self) -> Self:
-        """Nothing to connect; the fork server is the launch's."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Kills what is left, which is nothing where the supervisor has stopped what it has placed."""
-        for handle in self._handles:
-            handle.stop(kill=True)
-        for handle in self._handles:
-            await handle.wait()
 
     async def capacity(self) -> Capacity:
         """The GPUs of this machine."""

@@ -81,15 +81,21 @@ class NodeFile(BaseModel):
         write_whole(path, f"{self.text()}\n".encode())
 
     def node(self) -> NodeSpec:
-        """The node, once its seed is known; sets `CUDA_VISIBLE_DEVICES` for whatever this process does from now on.
+        """The node; sets `CUDA_VISIBLE_DEVICES` for whatever this process does from now on.
 
         Raises:
             ConfigError: the settings are not those of its method, or the keys contradict each other.
-            PeersMissing: the seed did not announce itself in time.
         """
         if self.visible_gpus is not None:
             os.environ[CUDA_VISIBLE] = self.visible_gpus
-        spec = replace(self.spec, config=self._settings(), keys=self._keyring())
+        return replace(self.spec, config=self._settings(), keys=self._keyring())
+
+    def joined(self, spec: NodeSpec) -> NodeSpec:
+        """The node that joins through its seed, too, once that has announced itself; the same where it has none.
+
+        Raises:
+            PeersMissing: the seed did not announce itself in time.
+        """
         if self.seed is None:
             return spec
         seed = find_seed(self.seed, spec.timing.ready, keyed=spec.keys is not None)

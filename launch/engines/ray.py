@@ -12,7 +12,6 @@ import logging
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,12 +23,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from launch.config.engines import RayEngineConfig
 from launch.config.schema import LoadedConfig
-from launch.engines.interface import LOOPBACK, Capacity, Hint
+from launch.engines.interface import Capacity, Engine, Handle, Hint, elsewhere, reached_at
 from launch.engines.logs import NodeLog
 from launch.engines.node_file import NodeFile
 from launch.engines.ray_keeper import NodeKeeper
-from launch.errors import ConfigError, ConfigProblem
-from launch.run.folder import incarnation_file
+from launch.errors import ConfigError
 from nodes.spec import NodeSpec
 
 CONNECT = 10.0
@@ -39,47 +37,36 @@ CALLS = 4
 """Calls of an actor that may overlap: one waits for output, one for the end, one stops."""
 
 
-class RayHandle:
+class RayHandle(Handle):
     """A node that an actor keeps."""
 
     def __init__(self, keeper: Any, log: Path, details: Mapping[str, Any]) -> None:
-        self.log, self.details = log, details
         self._keeper = keeper
-        self._code: int | None = None
-        self._ended = asyncio.ensure_future(self._follow())
-
-    def poll(self) -> int | None:
-        """Its exit code, or minus the signal; None while it runs."""
-        return self._code
-
-    async def wait(self) -> int:
-        """Waits for its end."""
-        return await asyncio.shield(self._ended)
+        super().__init__(log, details, asyncio.ensure_future(self._follow(NodeLog(log))))
 
     def stop(self, *, kill: bool = False) -> None:
-        """Has its actor say so, or kills it."""
-        self._keeper.stop.remote(kill=kill)
+        """Has its actor say so, or kills the actor and with it the node."""
+        with suppress(RayError):
+            if kill:
+                ray.kill(self._keeper)
+            else:
+                self._keeper.stop.remote()
 
-    def cut(self) -> None:
-        """Kills the actor, and so its node."""
-        ray.kill(self._keeper)
-
-    async def _follow(self) -> int:
-        """Writes what the node writes into its log, until it ends or its actor is gone."""
-        log, trouble = NodeLog(self.log), ""
+    async def _follow(self, log: NodeLog) -> int:
+        """Writes what the node writes into its log, until it ends or its actor is gone; returns how it has ended."""
+        trouble = ""
         try:
             while chunk := await self._keeper.read.remote():
                 log.feed(chunk)
-            self._code = int(await self._keeper.wait.remote())
+            code = int(await self._keeper.wait.remote())
         except RayError as error:
-            self._code, trouble = -signal.SIGKILL, f"its Ray actor is gone: {_line(error)}"
+            code, trouble = -signal.SIGKILL, f"its Ray actor is gone: {_line(error)}"
         log.end(trouble)
-        with suppress(RayError):
-            self.cut()  # what it has reserved is free for the next life
-        return self._code
+        self.stop(kill=True)  # what its actor has reserved is free for the next life
+        return code
 
 
-class RayEngine:
+class RayEngine(Engine):
     """Starts clients on a Ray cluster that this machine is a part of.
 
     Args:
@@ -87,16 +74,13 @@ class RayEngine:
         logs: the folder for what nodes write.
     """
 
-    queues = False
-
     def __init__(self, loaded: LoadedConfig, logs: Path) -> None:
+        super().__init__()
         config = loaded.cluster.engine
         assert isinstance(config, RayEngineConfig)  # noqa: S101 - else this is not its engine
         self._loaded, self._config, self._logs = loaded, config, logs
         self._group: Any = None
         self._bundles: dict[str, int] = {}
-        self._handles: list[RayHandle] = []
-        self.address = LOOPBACK
 
     async def __aenter__(self) -> Self:
         """Connects as a driver, whose end is that of its actors.
@@ -119,12 +103,9 @@ class RayEngine:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends the actors that are left, gives back what was reserved, and disconnects."""
+        """Kills the actors that are left, gives back what was reserved, and disconnects."""
+        await super().__aexit__(kind, error, trace)
         with suppress(RayError):
-            for handle in self._handles:
-                handle.cut()
-            for handle in self._handles:
-                await handle.wait()
             if self._group is not None:
                 remove_placement_group(self._group)
         await asyncio.to_thread(ray.shutdown)
@@ -171,15 +152,11 @@ class RayEngine:
         Raises:
             ConfigError: the actor was not placed in time.
         """
-        folder = (self._config.folder or spec.folder).absolute()
-        there = replace(
-            spec, folder=folder, incarnation_file=incarnation_file(folder, spec.name),
-            device="cuda:0" if spec.device.startswith("cuda") else spec.device,
-        )  # fmt: skip
+        there = elsewhere(spec, (self._config.folder or spec.folder).absolute())
         keeper = self._actor(spec.name, hint)
         try:
             address = await asyncio.wait_for(keeper.address.remote(), self._config.timeout)
-            details = await keeper.start.remote(NodeFile.of(there).text(), address)
+            details = await keeper.start.remote(NodeFile.of(reached_at(there, address)).text())
         except (TimeoutError, RayError) as error:
             ray.kill(keeper)
             if isinstance(error, TimeoutError):
@@ -210,8 +187,7 @@ class RayEngine:
 
     def _refused(self, key: str, expected: str, given: str, hint: str = "") -> ConfigError:
         path = ("engine", key) if key else ("engine",)
-        place = self._loaded.document.place(path)
-        return ConfigError(ConfigProblem(place.where, expected, given, place.line, ".".join(path), hint))
+        return ConfigError(self._loaded.document.problem(path, expected, given, hint))
 
 
 def _line(error: BaseException) -> str:

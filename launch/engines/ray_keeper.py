@@ -30,10 +30,9 @@ class NodeKeeper:
         """The number of this machine in the cluster."""
         return str(ray.util.get_node_ip_address())
 
-    def start(self, node_file: str, address: str) -> dict[str, Any]:
-        """Starts the node, which binds a free port of this machine; returns where it is and what it sees."""
-        listen = f"tcp://[{address}]:0" if ":" in address else f"tcp://{address}:0"
-        command = [sys.executable, "-m", "launch", "node", "--spec", "-", "--listen", listen]
+    def start(self, node_file: str) -> dict[str, Any]:
+        """Starts the node; returns where it is and what it sees."""
+        command = [sys.executable, "-m", "launch", "node", "--spec", "-"]
         self._child = subprocess.Popen(  # noqa: S603 - this Python and this package
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
         )
@@ -51,13 +50,9 @@ class NodeKeeper:
         assert self._child is not None  # noqa: S101 - it was started
         return self._child.wait()
 
-    def stop(self, *, kill: bool) -> None:
-        """Says so on its lifeline, or kills it."""
-        if self._child is None:
-            return
-        if kill:
-            self._child.kill()
-        else:
+    def stop(self) -> None:
+        """Has the node end: says so on its lifeline."""
+        if self._child is not None:
             self._say(STOP)
 
     def _say(self, text: bytes) -> None:

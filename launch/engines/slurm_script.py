@@ -17,8 +17,10 @@ from launch.config.engines import SlurmEngineConfig
 SEED = "rank0.json"
 LEASE = "lease"
 STOP = "stop"
-LEASE_SECONDS = 15
+LEASE_SECONDS = 10
 """Seconds without a renewal after which the launcher is taken for dead."""
+LAST_SECONDS = 10
+"""Seconds that nodes have to end in order once it is."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,14 @@ class SlurmTask:
 
     Attributes:
         name: the node; its node file is NAME.json.
+        port: that it listens on; 0 for any that is free.
         gpus: how many it gets.
         host: a machine that it must be on; None for any.
         restarts: how often it is started again.
     """
 
     name: str
+    port: int = 0
     gpus: int = 0
     host: str | None = None
     restarts: int = 0
@@ -52,23 +56,23 @@ def render(run: str, config: SlurmEngineConfig, tasks: Sequence[SlurmTask], fold
     starts = "\n".join(map(_start, clients))
     setup = "\n".join(config.setup)
     python = shlex.quote(config.python or python)
-    listen = f"tcp://{config.interface}:0" if config.interface else "tcp://$(hostname):0"
+    host = config.interface or "$(hostname)"
     return f"""#!/bin/bash
 {_directives(run, config, tasks, folder)}
-# Written by `fednet launch`; start it with `sbatch`. The node files beside it hold private keys.
+# Written by fednet; start it with `sbatch`. The node files beside it hold private keys.
 set -u
 umask 077
 {setup}
 cd {shlex.quote(str(folder / "slurm"))} || exit 2
 rm -f {SEED} {STOP} ./*.exit
 
-node() {{  # NAME, RESTARTS, options of srun
-    local name=$1 lives=$2 code
-    shift 2
+node() {{  # NAME, PORT, RESTARTS, options of srun
+    local name=$1 port=$2 lives=$3 code
+    shift 3
     while :; do
         srun --ntasks=1 --nodes=1 --exact --cpus-per-task={config.cpus} --kill-on-bad-exit=0 --input=none \\
             --open-mode=append --output="../logs/$name.log" "$@" \\
-            bash -c 'exec {python} -m launch node --spec "$0" --listen "{listen}"' "$name.json"
+            bash -c 'exec {python} -m launch node --spec "$0" --listen "tcp://{host}:$1"' "$name.json" "$port"
         code=$?
         case $code in 0|2|4|5) break ;; esac
         [ ! -e {STOP} ] && [ "$lives" -gt 0 ] || break
@@ -79,15 +83,19 @@ node() {{  # NAME, RESTARTS, options of srun
 }}
 
 watch_launcher() {{
-    local last
+    local last="" now idle=0
     while [ ! -e {STOP} ]; do
-        last=$(stat -c %Y {LEASE})
-        sleep {LEASE_SECONDS}
-        if [ "$(stat -c %Y {LEASE})" = "$last" ]; then
+        now=$(stat -c %Y {LEASE})
+        if [ "$now" = "$last" ]; then idle=$((idle + 1)); else idle=0; fi
+        if [ "$idle" -ge {LEASE_SECONDS} ]; then
             echo "the launcher is gone"
             touch {STOP}
             scancel --signal=TERM "$SLURM_JOB_ID"
+            sleep {LAST_SECONDS}
+            scancel "$SLURM_JOB_ID"
         fi
+        last=$now
+        sleep 1
     done
 }}
 
@@ -107,11 +115,13 @@ exit "$(cat {driver.name}.exit)"
 
 def _directives(run: str, config: SlurmEngineConfig, tasks: Sequence[SlurmTask], folder: Path) -> str:
     gpus = sum(task.gpus for task in tasks)
+    hosts = sorted({task.host for task in tasks if task.host})
     wanted = {
         "job-name": f"fednet-{run}",
         "ntasks": len(tasks),
         "cpus-per-task": config.cpus,
         "gpus": gpus or None,
+        "nodelist": ",".join(hosts) or None,
         "partition": config.partition,
         "account": config.account,
         "time": config.time,
@@ -126,4 +136,4 @@ def _start(task: SlurmTask) -> str:
     """A line that starts a node in the background."""
     options = [f"--gpus-per-task={task.gpus}"] if task.gpus else []
     options += [f"--nodelist={task.host}"] if task.host else []
-    return " ".join(["node", task.name, str(task.restarts), *map(shlex.quote, options), "&"])
+    return " ".join(["node", task.name, str(task.port), str(task.restarts), *map(shlex.quote, options), "&"])

@@ -18,19 +18,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import cycle
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import asyncssh
 
 import fednet
 from launch.config.engines import SshEngineConfig, SshHost
 from launch.config.schema import LoadedConfig
-from launch.engines.interface import LOOPBACK, Capacity, Hint
+from launch.engines.interface import LOOPBACK, Capacity, Engine, Handle, Hint, elsewhere, reached_at
 from launch.engines.logs import NodeLog
 from launch.engines.node_file import NodeFile
-from launch.errors import EXIT_PEER_ERROR, ConfigError, ConfigProblem
-from launch.run.folder import incarnation_file
+from launch.errors import EXIT_PEER_ERROR, ConfigError
 from launch.run.placed import STOP
 from nodes.spec import NodeSpec
 
@@ -83,27 +81,13 @@ def deal(loaded: LoadedConfig, wanted: Mapping[str, tuple[str, str | None]]) -> 
     return places
 
 
-class SshHandle:
+class SshHandle(Handle):
     """A node on another machine."""
 
     def __init__(self, connection: Any, process: Any, log: Path, place: SshPlace) -> None:
-        self.log = log
-        self._connection, self._process, self._place = connection, process, place
-        self._code: int | None = None
-        self._ended = asyncio.ensure_future(self._follow())
-
-    @property
-    def details(self) -> Mapping[str, Any]:
-        """Its host and device."""
-        return {"host": self._place.host, "device": self._place.device}
-
-    def poll(self) -> int | None:
-        """Its exit code, or minus the signal; None while it runs."""
-        return self._code
-
-    async def wait(self) -> int:
-        """Waits for its end."""
-        return await asyncio.shield(self._ended)
+        self._connection, self._process, self._host = connection, process, place.host
+        ended = asyncio.ensure_future(self._follow(NodeLog(log)))
+        super().__init__(log, {"host": place.host, "device": place.device}, ended)
 
     def stop(self, *, kill: bool = False) -> None:
         """Says so on its lifeline, or cuts it."""
@@ -114,21 +98,20 @@ class SshHandle:
             else:
                 self._process.stdin.write(STOP)
 
-    async def _follow(self) -> int:
-        """Writes what the node writes into its log, until it ends or its host is gone."""
-        log, trouble = NodeLog(self.log), ""
+    async def _follow(self, log: NodeLog) -> int:
+        """Writes what the node writes into its log, until it ends or its host is gone; returns how it has ended."""
+        trouble = ""
         try:
             while chunk := await self._process.stdout.read(_CHUNK):
                 log.feed(chunk)
             await self._process.wait_closed()
         except (OSError, asyncssh.Error) as error:
-            trouble = f"{self._place.host}: {error}"
+            trouble = f"{self._host}: {error}"
         if not trouble and self._process.exit_status is None and self._process.exit_signal is None:
-            trouble = f"the connection to {self._place.host} was lost"
+            trouble = f"the connection to {self._host} was lost"
         log.end(trouble)
-        self._code = self._exit_code()
         self._connection.close()
-        return self._code
+        return self._exit_code()
 
     def _exit_code(self) -> int:
         if self._process.exit_signal is not None:
@@ -140,7 +123,7 @@ class SshHandle:
         return -(status - 128) if status > 128 else int(status)
 
 
-class SshEngine:
+class SshEngine(Engine):
     """Starts clients on the hosts of a configuration.
 
     Args:
@@ -148,29 +131,14 @@ class SshEngine:
         logs: the folder for what nodes write.
     """
 
-    queues = False
-
     def __init__(self, loaded: LoadedConfig, logs: Path) -> None:
+        super().__init__()
         config = loaded.cluster.engine
         assert isinstance(config, SshEngineConfig)  # noqa: S101 - else this is not its engine
         self._loaded, self._config, self._logs = loaded, config, logs
         self._places: dict[str, SshPlace] = {}
         self._reached: dict[str, str] = {}
-        self._handles: list[SshHandle] = []
         self.address = config.address or LOOPBACK
-
-    async def __aenter__(self) -> Self:
-        """Nothing yet: hosts are connected to when it is known which."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Cuts the lifelines of what is left."""
-        for handle in self._handles:
-            handle.stop(kill=True)
-        for handle in self._handles:
-            await handle.wait()
 
     async def capacity(self) -> Capacity:
         """The GPUs that the configuration lists."""
@@ -206,17 +174,8 @@ class SshEngine:
     def _there(self, spec: NodeSpec, place: SshPlace) -> NodeSpec:
         """The node as its host sees it: its own address, folder, data and device."""
         host = self._config.hosts[place.host]
-        folder = host.folder / _run_folder(spec)
-        reached = host.listen or self._reached[place.host]
-        listen = f"tcp://[{reached}]:0" if ":" in reached else f"tcp://{reached}:0"
-        return replace(
-            spec,
-            folder=folder,
-            incarnation_file=incarnation_file(folder, spec.name),
-            listen=listen if spec.listen == f"tcp://{LOOPBACK}:0" else spec.listen,
-            device=place.device,
-            site=_with_root(spec.site, host),
-        )
+        there = reached_at(elsewhere(spec, host.folder / _run_folder(spec)), host.listen or self._reached[place.host])
+        return replace(there, device=place.device, site=_with_root(spec.site, host))
 
     async def _examine(self, name: str) -> str:
         """Looks whether a host has this fednet; returns the number by which it sees this machine."""
@@ -277,5 +236,4 @@ def _with_root(site: dict[str, Any], host: SshHost) -> dict[str, Any]:
 
 
 def _refused(loaded: LoadedConfig, host: str, expected: str, given: str, hint: str = "") -> ConfigError:
-    place = loaded.document.place(("engine", "hosts", host))
-    return ConfigError(ConfigProblem(place.where, expected, given, place.line, f"engine.hosts.{host}", hint))
+    return ConfigError(loaded.document.problem(("engine", "hosts", host), expected, given, hint))

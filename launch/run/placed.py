@@ -38,17 +38,22 @@ def run_placed(source: str, listen: str | None = None) -> NoReturn:
 
     Raises:
         ConfigError: it is no node file, or holds what cannot be used.
-        NodeError: it cannot listen, or too few peers are there.
+        NodeError: it cannot listen, its seed or too few peers are there.
         MethodError: what it should compute cannot be computed.
         StopSignal: a guest was asked to stop.
     """
-    spec = (_from_input() if source == "-" else read_node_file(Path(source))).node()
+    file = _from_input() if source == "-" else read_node_file(Path(source))
+    spec = file.node()
     if listen is not None:
         spec = replace(spec, listen=listen)
     _preload(spec.method)
     from nodes.run import run  # noqa: PLC0415 - imports torch, once CUDA_VISIBLE_DEVICES is set
 
-    run(spec)
+    run(file.joined(spec))
+    if spec.role == "guest":
+        from launch.report import html  # noqa: PLC0415 - clients need not wait for it
+
+        html.write_report(spec.folder)
     _leave()
 
 

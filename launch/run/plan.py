@@ -223,10 +223,9 @@ def require_capacity(loaded: LoadedConfig, cores: int, memory: int) -> str:
     clients = len(loaded.cluster.entries)
     most = memory // NODE_BYTES - 1  # the driver is one more
     if clients > max(1, most):
-        place = loaded.document.place(("nodes",))
         expected = f"at most {max(1, most)} clients, each of {NODE_BYTES >> 20} MiB in {memory / (1 << 30):.1f} GiB"
         hint = "Give fewer, or distribute them over several machines with `fednet node`."
-        raise ConfigError(ConfigProblem(place.where, expected, str(clients), place.line, "nodes", hint))
+        raise ConfigError(loaded.document.problem(("nodes",), expected, str(clients), hint))
     if clients <= CLIENTS_PER_CORE * cores:
         return ""
     limit = loaded.cluster.bus.timing.ready

@@ -128,7 +128,7 @@ def launch(
         if notice:
             _print(console, notice)
         with _sockets() as sockets:
-            keys = _keys(loaded)
+            keys = launch_keys(loaded)
             planning = make_plan(loaded, there, place, sockets, keys=keys, insecure=insecure, elsewhere=elsewhere)
             check_ports_free(loaded, planning, here)
             engine, home = make_engines(loaded, place / LOGS, sockets)
@@ -237,10 +237,13 @@ def _sockets() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _keys(loaded: LoadedConfig) -> dict[str, Keyring]:
+def launch_keys(loaded: LoadedConfig) -> dict[str, Keyring]:
     """The keys of all nodes: those of the configuration's folder, missing ones being created.
 
     Without a folder nodes on this machine have none, and those on others get keys that are made for this launch.
+
+    Raises:
+        ConfigError: keys cannot be made or read, or are not those that the configuration names.
     """
     folder, engine = loaded.cluster.security.keys, loaded.cluster.engine.kind
     roles: dict[str, KeyRole] = {**dict.fromkeys(loaded.cluster.entries, "client"), DRIVER: "guest", MONITOR: "monitor"}
@@ -279,13 +282,12 @@ def check_ports_free(loaded: LoadedConfig, planning: LaunchPlan, here: Sequence[
             continue
         own = ("nodes", spec.name, "listen")
         key = own if own in loaded.document.places else ("bus", "base_port")
-        place = loaded.document.place(key)
         if is_host_here(host):
             expected, given, hint = f"two free ports from {port} for {spec.name}", "ports in use", ""
         else:
             expected, given = "an address of this machine", repr(host)
             hint = f"Start {spec.name} on its own machine with `fednet node`; a launch starts all nodes on one."
-        faults.append(ConfigProblem(place.where, expected, given, place.line, ".".join(key), hint))
+        faults.append(loaded.document.problem(key, expected, given, hint))
     if faults:
         raise ConfigError(*faults)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fednet.errors import DiskFull
-from launch.engines.interface import LOOPBACK, Engine, Handle, Hint
+from launch.engines.interface import Engine, Handle, Hint, reached_at
 from launch.errors import (
     EXIT_CONFIG_ERROR,
     EXIT_DISK_FULL,
@@ -153,12 +153,12 @@ class Supervisor:
         else:
             limit = asyncio.get_running_loop().call_later(self._plan.guest.timing.ready, self._not_ready)
             listening.callback(limit.cancel)
-        monitor = _at(self._plan.monitor, engine.address)
+        monitor = reached_at(self._plan.monitor, engine.address)
         seed = (await listening.enter_async_context(self._listener(monitor, self._record))).address
         join = (f"{monitor.name}@{seed}" if monitor.keys else seed,)
         for spec, hint in clients:
             await self._place(engine, replace(spec, join=join), hint)
-        await self._place(home, replace(_at(self._plan.guest, engine.address), join=join), Hint())
+        await self._place(home, replace(reached_at(self._plan.guest, engine.address), join=join), Hint())
 
     async def _place(self, engine: Engine, spec: NodeSpec, hint: Hint) -> None:
         if self._over.done():
@@ -184,10 +184,14 @@ class Supervisor:
             self._end(EXIT_INTERNAL_ERROR, f"{type(error).__name__}: {error}")
 
     def _record(self, event: Event) -> None:
-        self._heard = True
         if event.kind == "ready":
             self._awaited.discard(event.node)
         self._tell(event)
+        if not self._heard:  # who died before that was not ready, as can be told now
+            self._heard = True
+            for death in self._deaths:
+                if death.node in self._awaited:
+                    self._end(death.family, str(death))
 
     def _exited(self, name: str, code: int) -> None:
         del self._alive[name]
@@ -297,10 +301,3 @@ class Supervisor:
         served = self._serve and self._plan.guest.name not in self._alive and not self._deaths
         stop = StopSignal(number)
         self._end(EXIT_OK if served else stop.exit_code, "" if served else str(stop))
-
-
-def _at(spec: NodeSpec, host: str) -> NodeSpec:
-    """A node of this machine, at the host by which those of the engine reach it, unless it has an address."""
-    if host == LOOPBACK or spec.listen != f"tcp://{LOOPBACK}:0":
-        return spec
-    return replace(spec, listen=f"tcp://[{host}]:0" if ":" in host else f"tcp://{host}:0")

@@ -2,9 +2,10 @@
 
 Runs `regression` with three sites on this machine under each engine that can be had here: ssh by an asyncssh server on
 loopback, Slurm by a controller and two daemons of this user, Ray by a head and two nodes. Ready is when the monitor has
-heard that of all sites; returned when the site that was killed has taken part in a round again.
+heard that of all sites; returned when the site that was killed has taken part in a round again. Medians, with the least
+and the most, and the load average of the five minutes before: most of what is measured is Python importing torch.
 
-    python tests/benchmarks/bench_engines.py [--engines local ssh slurm ray] [--json FILE]
+    python tests/benchmarks/bench_engines.py [--engines local ssh slurm ray] [--repetitions 3] [--json FILE]
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from rich.console import Console
@@ -66,37 +69,48 @@ def ray(folder: Path, measure: Callable[[Any], Any]) -> Any:
 ENGINES = {"local": local, "ssh": ssh, "slurm": slurm, "ray": ray}
 
 
-def taken(run: Any) -> dict[str, float]:
-    """Seconds from the begin to ready, and from the end of the first life of a2 to its second in a round."""
+COLUMNS = ("submission to ready", "SIGKILL to joined", "SIGKILL to a round with it")
+
+
+def taken(run: Any, submitted: float) -> tuple[float, ...]:
+    """Seconds from the submission to ready, and from the end of the first life of a2 to its second, then in a round."""
     stories = import_module("stories")
     events = run.events
-    ready = max(next(e.time for e in events if (e.node, e.kind) == (name, "ready")) for name in ("a1", "a2", "a3"))
-    killed = json.loads((run.folder / "killed.json").read_text())
+    ready = max(stories.nth(events, name, "ready", 1).time for name in ("a1", "a2", "a3"))
+    killed = json.loads((run.folder / "killed.json").read_text())["time"]
     again = stories.nth(events, "a2", "joined", 2).time
-    notes = [e for e in events if (e.node, e.kind) == ("driver", "progress") and e.time > again]
-    back = next(e.time for e in notes if e.data["note"] == "a1 a2 a3")
-    return {"ready": ready - events[0].time, "joined": again - killed, "in a round": back - killed}
+    back = next(e.time for e in events if e.time > again and stories.all_take_part([e]))
+    return ready - submitted, again - killed, back - killed
 
 
-def measured(folder: Path, engine: Any) -> dict[str, float]:
-    """One run with an engine."""
-    return taken(import_module("stories").loses_a_site_and_goes_on(folder / "runs", engine))
+def measured(folder: Path, repetitions: int, engine: Any) -> list[tuple[float, ...]]:
+    """Runs with an engine, one after the other."""
+    found = []
+    for number in range(repetitions):
+        submitted = time.time()
+        run = import_module("stories").loses_a_site_and_goes_on(folder / f"runs{number}", engine)
+        found.append(taken(run, submitted))
+    return found
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", nargs="*", choices=list(ENGINES), default=list(ENGINES))
+    parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    found: dict[str, dict[str, float]] = {}
-    table = Table("engine", "submission to ready s", "SIGKILL to joined s", "SIGKILL to a round with it s")
+    found: dict[str, list[tuple[float, ...]]] = {}
+    table = Table("engine", *(f"{column}, s" for column in COLUMNS), "load average")
     for name in arguments.engines:
         with tempfile.TemporaryDirectory(prefix="e-", ignore_cleanup_errors=True) as folder:
             out = Path(folder)
-            found[name] = ENGINES[name](out, partial(measured, out))
-        table.add_row(name, *(f"{seconds:.1f}" for seconds in found[name].values()))
-    Console().print(table)
+            found[name] = ENGINES[name](out, partial(measured, out, arguments.repetitions))
+        spans = (
+            f"{median(column):.1f} ({min(column):.1f}-{max(column):.1f})" for column in zip(*found[name], strict=True)
+        )
+        table.add_row(name, *spans, f"{os.getloadavg()[1]:.1f}")
+    Console(width=120).print(table)
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=2))
 

@@ -25,7 +25,8 @@ from tests.ports import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-SETTINGS = ("--set", "nodes=3", "--set", "rounds=40", "--set", "devices.threads=1", "--gpus", "0")
+SETTINGS = ("--set", "nodes=3", "--set", "devices.threads=1")
+FEW, MANY = ("--set", "rounds=5"), ("--set", "rounds=40")
 NODES = ("a1", "a2", "a3", DRIVER)
 RUN = "fednet-regression"
 PATHS = r"(?<=[ '])(/etc/fednet|/run/fednet|/runs|/public|/secret)(?=[/ '\n]|$)"
@@ -98,24 +99,57 @@ def podded(folder: Path, port: int) -> dict[str, list[str]]:
     return commands
 
 
-@pytest.mark.parametrize(("engine", "read"), [("compose", composed), ("kubernetes", podded)])
-def test_a_rendered_run_comes_to_its_end_although_a_node_is_lost(
-    terminal: Any, engine: str, read: Callable[[Path, int], dict[str, list[str]]]
-) -> None:
-    folder = terminal.folder / engine
-    done = terminal.call("render", engine, "regression", "--to", folder, *SETTINGS)
+ENGINES = [("compose", composed), ("kubernetes", podded)]
+Reader = Callable[[Path, int], dict[str, list[str]]]
+
+
+def started(terminal: Any, folder: Path, engine: str, read: Reader, *settings: str) -> tuple[dict[str, Any], Any]:
+    """The nodes of a run that was rendered, by name, and what starts one again."""
+    done = terminal.call("render", engine, "regression", "--to", folder, *SETTINGS, *settings, "--gpus", "0")
     assert done.code == 0, done.err
     commands = read(folder, next(free_ports()))
-    started = {name: terminal.start(*words[1:]) for name, words in commands.items()}
-    driver, lost = started[DRIVER], started["a3"]
-    driver.until(lambda: list((folder / "roots/a3/runs").glob("regression/checkpoints/*/*")), "a3 has closed a round")
-    os.kill(lost.process.pid, signal.SIGKILL)
-    lost.ends()
-    terminal.start(*commands["a3"][1:])  # as the engine does
+
+    def start(name: str) -> Any:
+        return terminal.start(*commands[name][1:])
+
+    return {name: start(name) for name in commands}, start
+
+
+def ended(folder: Path, nodes: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of a run, whose driver comes to its end and whose clients are then told to."""
+    driver = nodes[DRIVER]
     assert driver.ends() == 0, driver.out + driver.err
-    metrics = json.loads((folder / "roots/driver/runs/regression/metrics.json").read_text())
+    for name in set(nodes) - {DRIVER}:
+        os.kill(nodes[name].process.pid, signal.SIGTERM)
+        assert nodes[name].ends() == 0
+    return json.loads((folder / "roots/driver/runs/regression/metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def here(terminal: Any) -> list[str]:
+    """The digests of the rounds of a launch on this machine."""
+    command = terminal.run("launch", "regression", "--out", "here", *SETTINGS, *FEW)
+    assert command.code == 0, command.err
+    metrics = json.loads((terminal.folder / "here/regression/metrics.json").read_text())
+    return [record["digest"] for record in metrics["rounds"]]
+
+
+@pytest.mark.parametrize(("engine", "read"), ENGINES)
+def test_a_rendered_run_has_the_digests_of_a_launch(terminal: Any, here: list[str], engine: str, read: Reader) -> None:
+    folder = terminal.folder / f"{engine}-few"
+    nodes, _ = started(terminal, folder, engine, read, *FEW)
+    assert [record["digest"] for record in ended(folder, nodes)["rounds"]] == here
+
+
+@pytest.mark.parametrize(("engine", "read"), ENGINES)
+def test_a_rendered_run_comes_to_its_end_although_a_node_is_lost(terminal: Any, engine: str, read: Reader) -> None:
+    folder = terminal.folder / engine
+    nodes, start = started(terminal, folder, engine, read, *MANY)
+    closed = folder / "roots/a3/runs"
+    nodes[DRIVER].until(lambda: list(closed.glob("regression/checkpoints/*/*")), "a3 has closed a round")
+    os.kill(nodes["a3"].process.pid, signal.SIGKILL)
+    nodes.pop("a3").ends()
+    start("a3")  # as the engine does
+    metrics = ended(folder, nodes)
     assert len(metrics["rounds"]) == 40
     assert all(abs(value - metrics["truth"]) < 0.5 for value in metrics["federated"].values())
-    for name in ("a1", "a2"):
-        os.kill(started[name].process.pid, signal.SIGTERM)
-        assert started[name].ends() == 0

@@ -40,6 +40,12 @@ def test_a_gpu_is_asked_for_where_the_configuration_says_so(tmp_path: Path) -> N
     assert clients["resources"]["limits"] == {"nvidia.com/gpu": 1}
 
 
+def test_a_job_of_slurm_is_written_for_sbatch(tmp_path: Path) -> None:
+    said = say("slurm", "regression", "--to", str(tmp_path / "out"), "--set", "engine=slurm", "--set", "nodes=2")
+    script = tmp_path / "out" / "slurm" / "job.sh"
+    assert said.splitlines() == [f"wrote {script}", f"next: sbatch {script}"]
+
+
 @pytest.mark.parametrize("given", ["pictures", ":/data", "pictures:data"])
 def test_a_claim_has_a_name_and_an_absolute_path(given: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="CLAIM:PATH with an absolute path"):

@@ -11,6 +11,15 @@ sbatch)
         echo "sbatch: error: Batch job submission failed: Invalid partition name specified" >&2
         exit 1
     fi
+    if grep -q '^#SBATCH --nodelist=nope' "$script"; then
+        echo "sbatch: error: Batch job submission failed: Invalid node name specified" >&2
+        exit 1
+    fi
+    if grep -q '^#SBATCH --cpus-per-task=64' "$script"; then
+        touch "$state/held"
+        echo 7
+        exit 0
+    fi
     mkdir -p "$state/steps"
     SLURM_JOB_ID=7 setsid bash "$script" > "$state/job.log" 2>&1 < /dev/null &
     echo $! > "$state/job"
@@ -26,13 +35,19 @@ srun)
         shift
     done
     "$@" >> "$output" 2>&1 < /dev/null &
-    echo $! > "$state/steps/$!"
-    wait $!
+    step=$!
+    echo $step > "$state/steps/$step"
+    wait $step
+    code=$?
+    rm "$state/steps/$step"
+    exit $code
     ;;
 squeue)
-    if kill -0 "$(cat "$state/job")" 2> /dev/null; then echo RUNNING; else echo "Invalid job id specified" >&2; exit 1; fi
+    if [ -e "$state/held" ]; then echo PENDING PartitionConfig; exit 0; fi
+    if kill -0 "$(cat "$state/job")" 2> /dev/null; then echo RUNNING None; else echo "Invalid job id specified" >&2; exit 1; fi
     ;;
 scancel)
+    rm -f "$state/held"
     if [[ $1 == --signal=TERM ]]; then
         cat "$state"/steps/* | xargs -r kill -TERM 2> /dev/null
     else

@@ -1,10 +1,11 @@
-"""What every engine is tested with: a run of `regression` to its end, and one that loses a site and goes on."""
+"""What every engine is tested with: runs to their end, one that loses a site, and one that loses its launcher."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,22 @@ from typing import Any
 import psutil
 
 import fednet
+from launch.engines.node_file import CUDA_VISIBLE
 
 NODES = 3
-PATIENCE = 200.0
+PATIENCE = 600.0
+"""Seconds for what takes seconds: only a run that hangs is to fail, not one on a busy machine."""
 LOOK = 0.05
+LONG = {"method": "regression", "nodes": NODES, "devices": {"threads": 1}, "rounds": 1500, "steps": 1}
+"""A run that goes on for longer than a site needs to come back; each site trains as many steps alone first."""
+TINY = {
+    "name": "tiny", "method": "score-inference", "seed": 3, "nodes": 2, "devices": {"threads": 1},
+    "data": {"name": "digits", "limit": 60}, "model": {"channels": [8], "groups": 4, "attention": False},
+    "train": {"epochs": 1}, "sampler": {"kind": "euler-maruyama", "steps": 4}, "samples": {"total": 8},
+    "arms": {"mixture": {"rule": "mixture"}}, "measure": None, "evaluate": {"judge": False, "agreement": 0},
+}  # fmt: skip
+ENDS_WITHIN = 60.0
+"""Seconds after which a node has ended with its launcher, on a busy machine."""
 
 
 def run(out: Path, engine: Any, rounds: int = 5, **more: Any) -> Any:
@@ -25,16 +38,81 @@ def run(out: Path, engine: Any, rounds: int = 5, **more: Any) -> Any:
 
 
 def loses_a_site_and_goes_on(out: Path, engine: Any, site: str = "a2") -> Any:
-    """A run in which a site is killed, and stopped once that one takes part again; blocks."""
-    settings: dict[str, Any] = {"nodes": NODES, "devices": {"threads": 1}, "rounds": 400, "steps": 1}
-    with fednet.launch("regression", out=out, engine=engine, background=True, **settings) as handle:
+    """A run in which a site is killed, and stopped once that one takes part again; blocks.
+
+    Leaves in `killed.json` when that was, and which GPUs the site saw.
+    """
+    with fednet.launch({**LONG, "name": "regression", "engine": engine}, out=out, background=True) as handle:
         wait_for(handle, all_take_part)
-        first = next(event for event in events(handle) if (event.node, event.kind) == (site, "joined"))
-        os.kill(process_at(first), signal.SIGKILL)
-        (handle.folder / "killed.json").write_text(json.dumps(time.time()))
+        node = psutil.Process(process_at(handle, site))
+        seen = node.environ().get(CUDA_VISIBLE)
+        node.kill()
+        (handle.folder / "killed.json").write_text(json.dumps({"time": time.time(), "gpus": seen}))
         again = wait_for(handle, lambda happened: nth(happened, site, "joined", 2))
         wait_for(handle, lambda happened: all_take_part(happened, again.time))
     return fednet.Run(handle.folder)
+
+
+class LaunchedProcess:
+    """A launch in a process of its own, which blocks nobody.
+
+    Attributes:
+        folder: of its run.
+    """
+
+    def __init__(self, out: Path, engine: Any) -> None:
+        self.folder, config, self._said = out / "long", out / "long.yaml", out / "said"
+        config.write_text(json.dumps({**LONG, "name": "long", "engine": engine}))
+        command = [sys.executable, "-m", "launch", "launch", str(config), "--out", str(out)]
+        with self._said.open("w") as said:
+            self.process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+
+    @property
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def wait(self) -> Any:
+        raise AssertionError(self._said.read_text())
+
+
+def ends_with_its_launcher(out: Path, engine: Any, number: int) -> tuple[int, Any]:
+    """The exit code and the run of a launcher that gets a signal; its nodes have ended soon after. Blocks."""
+    out.mkdir(exist_ok=True)
+    launched = LaunchedProcess(out, engine)
+    try:
+        wait_for(launched, all_take_part)
+        nodes = [psutil.Process(process_at(launched, name)) for name in ("a1", "a2", "a3", "driver")]
+        launched.process.send_signal(number)
+        _, alive = psutil.wait_procs(nodes, timeout=ENDS_WITHIN)
+        assert not alive, alive
+        return launched.process.wait(ENDS_WITHIN), fednet.Run(launched.folder)
+    finally:
+        launched.process.kill()
+
+
+def check_ends_with_its_launcher(out: Path, engine: Any, number: int) -> None:
+    """SIGTERM ends everything in order and leaves a report; SIGKILL ends the nodes all the same."""
+    code, run = ends_with_its_launcher(out, engine, number)
+    if number == signal.SIGKILL:
+        assert code == -number
+        return
+    assert code == 128 + number
+    assert sorted(told(run, "stopped")) == ["a1", "a2", "a3", "driver"]
+    assert (run.folder / "report.html").is_file()
+
+
+def drawn(run: Any, *folders: Path) -> dict[str, bytes]:
+    """What a run of `score-inference` has drawn and, below these folders or the run's, what its sites have learned."""
+    samples = sorted(run.folder.glob("samples/*/*.safetensors"))
+    learned = sorted(path for each in folders or (run.folder,) for path in each.rglob("checkpoints/*.safetensors"))
+    assert len(samples) == 1
+    assert len(learned) == TINY["nodes"]
+    return {path.name: path.read_bytes() for path in (*samples, *learned)}
+
+
+def draws(out: Path, engine: Any) -> Any:
+    """A tiny run of `score-inference` to its end; blocks."""
+    return fednet.launch({**TINY, "engine": engine}, out=out)
 
 
 def wait_for(handle: Any, condition: Any) -> Any:
@@ -64,8 +142,9 @@ def all_take_part(happened: list[Any], after: float = 0.0) -> bool:
     return "a1 a2 a3" in notes
 
 
-def process_at(joined: Any) -> int:
+def process_at(handle: Any, name: str) -> int:
     """The process that listens at the address of a node on this machine."""
+    joined = next(event for event in events(handle) if (event.node, event.kind) == (name, "joined"))
     port = int(joined.data["address"].rpartition(":")[2])
     for process in psutil.process_iter():
         try:

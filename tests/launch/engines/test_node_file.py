@@ -86,11 +86,13 @@ def test_a_node_sees_the_gpu_that_it_was_given(specs: Any, monkeypatch: pytest.M
 
 def test_a_node_joins_through_the_seed_that_has_announced_itself(specs: Any, tmp_path: Path) -> None:
     announce_seed(tmp_path / "rank0.json", "driver", "tcp://10.0.0.1:7000")
-    assert NodeFile.of(specs[0], seed=tmp_path / "rank0.json").node().join == ("driver@tcp://10.0.0.1:7000",)
+    file = NodeFile.of(specs[0], seed=tmp_path / "rank0.json")
+    assert file.joined(file.node()).join == ("driver@tcp://10.0.0.1:7000",)
 
 
 def test_a_seed_that_never_comes_is_named(specs: Any, tmp_path: Path) -> None:
     document = json.loads(NodeFile.of(specs[0], seed=tmp_path / "none").text())
     document["spec"]["timing"]["ready"] = 0.01
+    file = parse_node_file(json.dumps(document), "a1.json")
     with pytest.raises(PeersMissing, match="none"):
-        parse_node_file(json.dumps(document), "a1.json").node()
+        file.joined(file.node())

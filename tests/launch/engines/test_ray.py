@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from nodes.spec import NodeSpec
 
 HERE = Path(__file__).parent
 SITES = {"a1": {"labels": {"site": "north"}}, "a2": {"labels": {"site": "south"}}, "a3": {}}
-pytestmark = [pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.timeout(1500)]
 
 
 @pytest.fixture
@@ -119,6 +121,21 @@ def test_a_site_that_was_killed_comes_back(cluster: Any, stories: Any, tmp_path:
     run = stories.loses_a_site_and_goes_on(tmp_path, engine)
     stories.came_back(run)
     stories.nobody_is_left(run)
+    assert json.loads((run.folder / "killed.json").read_text())["gpus"] in {"0", "1"}  # one, of its machine's two
+
+
+@pytest.mark.slow
+def test_what_score_inference_draws_is_that_of_the_local_engine(cluster: Any, stories: Any, tmp_path: Path) -> None:
+    here = stories.draws(tmp_path / "here", "local")
+    there = stories.draws(tmp_path / "there", {"kind": "ray", "address": cluster.address})
+    assert stories.drawn(there) == stories.drawn(here)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_its_nodes_end_with_the_launcher(cluster: Any, stories: Any, tmp_path: Path, number: int) -> None:
+    engine = {"kind": "ray", "address": cluster.address}
+    stories.check_ends_with_its_launcher(tmp_path / "runs", engine, number)
 
 
 @pytest.mark.slow
@@ -127,7 +144,7 @@ async def test_a_keepers_death_is_its_nodes(cluster: Any, tmp_path: Path) -> Non
     spec = NodeSpec(
         "a1", "client", "r", "tcp://127.0.0.1:0", count=2, folder=tmp_path, method="regression", config=method
     )
-    async with RayEngine(loaded({"address": cluster.address}), tmp_path) as placing, asyncio.timeout(200):
+    async with RayEngine(loaded({"address": cluster.address}), tmp_path) as placing, asyncio.timeout(600):
         await placing.reserve([(spec, Hint())])
         handle = await placing.place(spec, Hint())
         node = psutil.Process(handle.details["pid"])

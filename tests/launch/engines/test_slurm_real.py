@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from launch.errors import ConfigError
+from launch.errors import EXIT_CONFIG_ERROR, ConfigError, RunError
 
 HERE = Path(__file__).parent
 ENGINE = {"kind": "slurm", "address": "127.0.0.1", "interface": "lo"}
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
@@ -41,18 +43,35 @@ def test_a_site_that_was_killed_comes_back_within_the_allocation(stories: Any, t
     run = stories.loses_a_site_and_goes_on(tmp_path, {**ENGINE, "restart": 1})
     assert "a2 has ended with 137 and is started again, 0 left" in (run.folder / "logs" / "slurm.log").read_text()
     assert stories.told(run, "joined").count("a2") == 2
+    assert json.loads((run.folder / "killed.json").read_text())["gpus"] == "5"  # as Slurm's prolog has said
+
+
+def test_what_score_inference_draws_is_that_of_the_local_engine(stories: Any, tmp_path: Path) -> None:
+    here, there = stories.draws(tmp_path / "here", "local"), stories.draws(tmp_path / "there", ENGINE)
+    assert stories.drawn(there) == stories.drawn(here)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_its_nodes_end_with_the_launcher(stories: Any, tmp_path: Path, number: int) -> None:
+    stories.check_ends_with_its_launcher(tmp_path / "runs", ENGINE, number)
+
+
+def test_more_processors_than_there_are_end_the_run(stories: Any, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"Slurm's job .* can never start: PartitionConfig") as caught:
+        stories.run(tmp_path, {**ENGINE, "cpus": 64})
+    assert caught.value.code == EXIT_CONFIG_ERROR
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "nodes", "said"),
     [
-        ({"partition": "nope"}, "Invalid partition name specified"),
-        ({"cpus": 64}, "Requested node configuration is not available"),
-        ({"gpus": 9}, "Invalid generic resource"),
+        ({"partition": "nope"}, 3, "Batch job submission failed: Invalid partition name specified"),
+        ({"gpus": 9}, 3, "Invalid generic resource"),
+        ({}, {"a1": {"host": "nope"}}, "Batch job submission failed: Invalid node name specified"),
     ],
 )
-def test_what_slurm_refuses_is_one_sentence(stories: Any, tmp_path: Path, change: dict[str, Any], said: str) -> None:
-    with pytest.raises(
-        ConfigError, match=f"expected a job that Slurm accepts, got Batch job submission failed: {said}"
-    ):
-        stories.run(tmp_path, {**ENGINE, **change})
+def test_what_slurm_refuses_is_one_sentence(
+    stories: Any, tmp_path: Path, change: dict[str, Any], nodes: Any, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"expected a job that Slurm accepts, got {said}"):
+        stories.run(tmp_path, {**ENGINE, **change}, nodes=nodes)

@@ -23,14 +23,14 @@ def test_a_rendered_script_is_one_that_bash_reads(tmp_path: Path) -> None:
         "setup": ["module load x"],
     }
     config: Any = load_config({"name": "r", "method": "regression", "nodes": 2, "engine": engine}).cluster.engine
-    tasks = (SlurmTask("driver"), SlurmTask("a1", 1, "n1", 3), SlurmTask("a2", 1))
+    tasks = (SlurmTask("driver"), SlurmTask("a1", 7000, 1, "n1", 3), SlurmTask("a2", gpus=1))
     text = render("r", config, tasks, Path("/shared/it's here"), "/opt/python")
     (tmp_path / "job.sh").write_text(text)
     subprocess.run(["bash", "-n", tmp_path / "job.sh"], check=True)
     lines = text.splitlines()
     for line in (
         "#SBATCH --ntasks=3", "#SBATCH --gpus=2", "#SBATCH --partition=long", "#SBATCH --time=1-00:00:00",
-        "#SBATCH --constraint=ib", "module load x", "node a1 3 --gpus-per-task=1 --nodelist=n1 &",
-        "node a2 0 --gpus-per-task=1 &", "node driver 0 &",
+        "#SBATCH --constraint=ib", "module load x", "node a1 7000 3 --gpus-per-task=1 --nodelist=n1 &",
+        "node a2 0 0 --gpus-per-task=1 &", "node driver 0 0 &", "#SBATCH --nodelist=n1",
     ):  # fmt: skip
         assert line in lines

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -17,13 +19,13 @@ pytest.importorskip("asyncssh", reason="the extra `ssh` is not installed")
 from launch.config.schema import load_config
 from launch.engines.interface import Hint
 from launch.engines.node_file import NodeFile
-from launch.engines.ssh import SshEngine, deal
-from launch.errors import ConfigError
+from launch.engines.ssh import SshEngine, SshPlace, deal
+from launch.errors import EXIT_PEER_ERROR, ConfigError, RunError
 from nodes.spec import NodeSpec
 
 HERE = Path(__file__).parent
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(1500),
     pytest.mark.filterwarnings("ignore:coroutine 'Queue.join' was never awaited:RuntimeWarning"),  # asyncssh's server
 ]
 
@@ -85,6 +87,10 @@ def test_a_gpu_that_a_host_does_not_have_is_refused(device: str) -> None:
     [
         ("engine={kind: ssh}", r"engine\.hosts: expected this key"),
         ("engine={kind: ssh, hosts: {}}", r"engine\.hosts: expected"),
+        (
+            "engine={kind: ssh, hosts: {h1: {data: /scans}}}",
+            r"engine\.hosts\.h1\.data: expected no root, as regression reads no data set, got '/scans'",
+        ),
         ("nodes={a: {host: h1}}", r"nodes\.a\.host: expected no host, as the engine is local, got 'h1'"),
     ],
 )
@@ -96,6 +102,18 @@ def test_a_section_that_says_too_little_or_too_much_is_refused(override: str, sa
 def test_an_unknown_host_is_refused_with_the_closest() -> None:
     with pytest.raises(ConfigError, match=r"one of engine\.hosts \(alpha\), got 'alpa'\. Did you mean alpha\?"):
         load_config("regression", ["engine={kind: ssh, hosts: {alpha: {}}}", "nodes={a: {host: alpa}}"])
+
+
+def test_a_node_reads_the_data_of_its_host_unless_it_names_its_own_and_listens_there(tmp_path: Path) -> None:
+    hosts = "{h1: {data: /scans, folder: /var/fednet}}"
+    loaded = load_config("score-inference", [f"engine={{kind: ssh, hosts: {hosts}}}"])
+    engine, place = SshEngine(loaded, tmp_path), SshPlace("h1", "cpu", "")
+    engine._reached = {"h1": "10.0.0.5"}
+    own = {"data": {"root": "/own", "limit": 3}}
+    for site, seen in (({}, {"data": {"root": "/scans"}}), (own, own)):
+        there = engine._there(NodeSpec("a1", "client", "r", "tcp://127.0.0.1:7000", folder=tmp_path, site=site), place)
+        assert (there.site, there.listen) == (seen, "tcp://10.0.0.5:7000")
+        assert there.folder.parent == Path("/var/fednet")
 
 
 async def reserved(engine: dict[str, Any], folder: Path) -> str:
@@ -143,6 +161,33 @@ async def test_regression_ends_with_the_models_of_the_local_engine(hosts: Any, s
     assert "listens on" in (there.folder / "logs" / "a1.log").read_text()
 
 
+@pytest.mark.slow
+async def test_what_score_inference_draws_is_that_of_the_local_engine(hosts: Any, stories: Any, tmp_path: Path) -> None:
+    here = await asyncio.to_thread(stories.draws, tmp_path / "here", "local")
+    there = await asyncio.to_thread(stories.draws, tmp_path / "there", settings(hosts, tmp_path))
+    assert stories.drawn(there, tmp_path / "h1", tmp_path / "h2") == stories.drawn(here)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+async def test_its_nodes_end_with_the_launcher(hosts: Any, stories: Any, tmp_path: Path, number: int) -> None:
+    engine = settings(hosts, tmp_path)
+    await asyncio.to_thread(stories.check_ends_with_its_launcher, tmp_path / "runs", engine, number)
+
+
+async def test_a_port_that_is_taken_there_ends_the_run_with_its_name(hosts: Any, stories: Any, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        engine, nodes = settings(hosts, tmp_path), {"a1": {"listen": address}, "a2": {}}
+        with pytest.raises(RunError) as caught:
+            await asyncio.to_thread(stories.run, tmp_path / "runs", engine, nodes=nodes)
+    said = f"a1 ended with exit code 3: cannot listen on {address}: address already in use; choose another address"
+    assert (caught.value.code, str(caught.value).splitlines()[0]) == (EXIT_PEER_ERROR, said)
+
+
+@pytest.mark.slow
 async def test_a_site_that_was_killed_comes_back(hosts: Any, stories: Any, tmp_path: Path) -> None:
     engine = settings(hosts, tmp_path, restart=1)
     run = await asyncio.to_thread(stories.loses_a_site_and_goes_on, tmp_path / "runs", engine)
@@ -159,7 +204,7 @@ async def test_a_node_sees_the_gpu_of_its_host_alone(hosts: Any, tmp_path: Path)
     engine["hosts"] = {"h1": {**engine["hosts"]["h1"], "python": str(python), "devices": [3]}}
     loaded = load_config({"name": "r", "method": "regression", "nodes": 1, "engine": engine})
     spec = NodeSpec("a1", "client", "r", "tcp://127.0.0.1:0", device="auto", folder=tmp_path)
-    async with SshEngine(loaded, tmp_path) as placing, asyncio.timeout(100):
+    async with SshEngine(loaded, tmp_path) as placing, asyncio.timeout(600):
         await placing.reserve([(spec, Hint())])
         handle = await placing.place(spec, Hint())
         assert await handle.wait() == 0
@@ -196,7 +241,7 @@ async def test_the_systems_ssh_starts_the_same_node_and_its_end_is_the_nodes(hos
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(f"{NodeFile.of(spec).text()}\n".encode())
-    async with asyncio.timeout(200):
+    async with asyncio.timeout(600):
         while b"listens on" not in (line := await process.stdout.readline()):
             assert line, "it ended"
         process.stdin.write(b"stop\n")

@@ -173,7 +173,7 @@ async def silent(spec: NodeSpec, tell: Any) -> Any:
 def supervisor(planned: Any, tell: Any, **options: Any) -> Any:
     start_fork_server(())
     folder, listener = planned.guest.folder, options.pop("listener", listening)
-    engine = LocalEngine(folder / "logs", folder / "files", target=TARGET)
+    engine = options.pop("engine", LocalEngine)(folder / "logs", folder / "files", target=TARGET)
     return Supervisor(planned, tell, listener, engine, **options)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from launch.engines.local import LocalEngine
 from launch.errors import (
     EXIT_DISK_FULL,
     EXIT_INTERNAL_ERROR,
@@ -25,6 +26,7 @@ from launch.errors import (
     EXIT_OK,
     EXIT_PEER_ERROR,
 )
+from launch.run.events import make_event
 from nodes.errors import NodeError
 from nodes.spec import Timing
 
@@ -119,6 +121,27 @@ async def test_a_client_that_ends_before_it_was_ready_ends_the_run(
 ) -> None:
     outcome = await supervise("waits", part, "waits", listener=stand_ins.silent)
     assert (outcome.code, outcome.reason) == (code, reason)
+
+
+async def test_a_death_in_a_queue_before_anybody_could_be_heard_ends_the_run_once_somebody_is(
+    stand_ins: Any, told: Any, tmp_path: Path
+) -> None:
+    class Queue(LocalEngine):
+        queues = True
+
+    @asynccontextmanager
+    async def late(spec: Any, hear: Any) -> Any:
+        told.append(hear)
+        async with stand_ins.silent(spec, hear) as listening:
+            yield listening
+
+    def tell(event: Any) -> None:
+        if (event.node, event.kind) == ("a2", "died"):
+            told[0](make_event("driver", "joined", role="guest"))
+
+    planned = stand_ins.plan(tmp_path, "waits", "has_no_data", "waits")
+    outcome = await stand_ins.supervisor(planned, tell, listener=late, engine=Queue).run()
+    assert (outcome.code, outcome.reason) == (EXIT_METHOD_ERROR, "a2 ended with exit code 4: no data at /nowhere")
 
 
 async def test_a_full_disk_ends_the_run_with_its_own_code(supervise: Any, tmp_path: Path) -> None:
