@@ -9,7 +9,7 @@ the reducer's thread. Knows nothing of what a model is.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,13 +212,18 @@ class CheckpointStore:
         self._replace(self.checkpoints, {**self.votes, record.model: vote}, self.records, record.term)
 
     def add_vote(self, name: str, vote: RoundVote) -> None:
-        """Takes in another member's vote for the record that this one has voted for; it is not written to the disk."""
+        """Takes in another's vote for a record that this member has voted for or holds; it is not written to the disk.
+
+        Votes beyond a majority are kept, too: a record stays certified where some of its voters are trusted no more.
+        """
+        unsigned, votes = vote.model_copy(update={"signature": b""}), {name: vote.signature}
         own = self.votes.get(vote.model)
-        if own is not None and vote_for(own.accepted.record) == vote.model_copy(update={"signature": b""}):
-            record = own.accepted.record
-            record = record.model_copy(update={"votes": {name: vote.signature, **record.votes}})
-            accepted = own.accepted.model_copy(update={"record": record})
+        if own is not None and vote_for(own.accepted.record) == unsigned:
+            accepted = own.accepted.model_copy(update={"record": _with_votes(own.accepted.record, votes)})
             self.votes = {**self.votes, vote.model: PersistedVote(accepted, own.checkpoint)}
+        for index, record in enumerate(self.records):
+            if (record.model, record.number) == (vote.model, vote.number) and vote_for(record) == unsigned:
+                self.records[index] = _with_votes(record, votes)
 
     def adopt(self, model: str, checkpoint: Checkpoint, term: int, record: RoundCommit | None = None) -> None:
         """Adopts the outcome of a round.
@@ -232,6 +237,9 @@ class CheckpointStore:
         Raises:
             OSError: it cannot be written; nothing has changed.
         """
+        own = self.votes.get(model)
+        if record is not None and own is not None and vote_for(own.accepted.record) == vote_for(record):
+            record = _with_votes(record, own.accepted.record.votes)
         records = [*self.records, *([record] if record else [])]
         votes = {
             name: vote
@@ -277,6 +285,11 @@ class CheckpointStore:
             raise ModelError(f"{folder} cannot be resumed from ({error}): remove it to begin anew") from error
         self.term, self.records, self.history = journal.term, list(journal.records), journal.history
         log.info("resumed from %s: %s", folder, {model: each.number for model, each in journal.versions.items()})
+
+
+def _with_votes(record: RoundCommit, votes: Mapping[str, bytes]) -> RoundCommit:
+    """A record with further votes."""
+    return record.model_copy(update={"votes": {**votes, **record.votes}})
 
 
 def _write(folder: Path, journal: RoundJournal, states: dict[Path, Checkpoint]) -> None:

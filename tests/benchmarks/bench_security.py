@@ -1,8 +1,9 @@
-"""What keys cost: `make bench`.
+"""What security costs: `make bench`.
 
-A query step of one requester and a few answerers that compute nothing, without keys and with them (every message
-signed, closed end to end, and sent through CurveZMQ), in short blocks that alternate in one run; then what each part
-costs alone, for a message of the same size. Only the ratios mean anything on another machine.
+A query step of one requester and a few answerers that compute nothing: without keys; with keys alone (every message
+signed, closed end to end, and sent through CurveZMQ); and as sites run, with budgets charged and a trail at every
+answerer, too, in short blocks that alternate in one run. Then what each part of keys costs alone, for a message of the
+same size. Only the ratios mean anything on another machine: the second one is what all but the keys adds.
 
     python tests/benchmarks/bench_security.py [--answerers 1] [--sizes 204800 16777216]
 """
@@ -20,6 +21,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -34,6 +36,7 @@ from nodes.peer_directory import CapabilityPublisher, PeerDirectory
 from nodes.queries.client import QueryClient
 from nodes.queries.responder import QueryResponder
 from nodes.spec import NodeSpec
+from nodes.trail import Trail, trail_file
 from nodes.transport.zmq import ZmqTransport
 from protocol import codec
 from protocol.codec import Envelope
@@ -45,7 +48,7 @@ from protocol.security.group_encryption import KeyedSecurity
 from protocol.security.keys import Keyring, PrivateKeys
 
 BLOCKS = 6
-KINDS = ("open", "keys")
+KINDS = ("open", "keys", "all")
 ANYWHERE = "tcp://127.0.0.1:0"
 
 
@@ -68,12 +71,20 @@ def worker(name: str, endpoints: Mapping[str, str], ring: Keyring, pipe: Connect
 async def _worker(name: str, endpoints: Mapping[str, str], ring: Keyring, pipe: Connection) -> None:
     compute = ComputeThread(name)
     async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
         for kind in KINDS:
-            keys = ring if kind == "keys" else None
+            keys = None if kind == "open" else ring
             node = Node(
                 NodeSpec(name, "client", kind, ANYWHERE, join=(endpoints[kind],), keys=keys), ZmqTransport(keys=keys)
             )
             query_responder, capability_publisher = QueryResponder(node, compute), CapabilityPublisher(node)
+            if kind == "all":
+                trail = Trail(trail_file(folder, name), name, keys, folder)
+                trail.begin(object())
+                node.on_refusal, node.on_fault = trail.refused, trail.fault
+                node.add(trail)
+            else:
+                node._accounts.charge = _free  # type: ignore[method-assign]
             node.add(query_responder)
             node.add(capability_publisher)
             await stack.enter_async_context(node)
@@ -81,6 +92,11 @@ async def _worker(name: str, endpoints: Mapping[str, str], ring: Keyring, pipe: 
             capability_publisher.show("{}")
         await asyncio.to_thread(pipe.recv)
     compute.close()
+
+
+def _free(*_payer: object, **_how: object) -> bool:
+    """No budget: whatever is asked is granted, and counted nowhere."""
+    return True
 
 
 def loop_steps(ask: Ask, x: Tensor, steps: int) -> list[float]:
@@ -104,13 +120,15 @@ async def measure(answerers: int, sizes: list[int]) -> list[dict[str, Any]]:
     solver, bridge = ComputeThread("solver"), Bridge()
     async with AsyncExitStack() as stack:
         for kind in KINDS:
-            keys = rings["requester"] if kind == "keys" else None
+            keys = None if kind == "open" else rings["requester"]
             node = Node(
                 NodeSpec("requester", "guest", kind, ANYWHERE, expected=tuple(names), keys=keys),
                 ZmqTransport(keys=keys),
             )
             directory = PeerDirectory(node, tuple(names))
             query_client = QueryClient(node, directory, QuorumPolicy())
+            if kind != "all":
+                node._accounts.charge = _free  # type: ignore[method-assign]
             node.add(directory)
             node.add(query_client)
             await stack.enter_async_context(node)
@@ -136,14 +154,19 @@ async def measure(answerers: int, sizes: list[int]) -> list[dict[str, Any]]:
 async def _size(size: int, answerers: int, asks: Mapping[str, Ask], solver: ComputeThread) -> dict[str, Any]:
     x = torch.randn(size // 4)
     steps = 100 if size < 1 << 20 else 10
-    taken: dict[str, list[float]] = {kind: [] for kind in asks}
     for ask in asks.values():
         await solver.run(partial(loop_steps, ask, x, 3))
-    for _ in range(BLOCKS):
-        for kind, ask in asks.items():
-            taken[kind] += await solver.run(partial(loop_steps, ask, x, steps))
-    medians = {kind: 1e3 * statistics.median(values) for kind, values in taken.items()}
-    return {"bytes": size, "answerers": answerers, **medians, "ratio": medians["keys"] / medians["open"], **parts(x)}
+    blocks: list[dict[str, float]] = []
+    for block in range(BLOCKS):
+        order = [KINDS[(block + place) % len(KINDS)] for place in range(len(KINDS))]
+        taken = {kind: await solver.run(partial(loop_steps, asks[kind], x, steps)) for kind in order}
+        blocks.append({kind: 1e3 * statistics.median(values) for kind, values in taken.items()})
+    medians = {kind: statistics.median(each[kind] for each in blocks) for kind in KINDS}
+    ratios = {
+        "ratio": statistics.median(each["keys"] / each["open"] for each in blocks),
+        "all ratio": statistics.median(each["all"] / each["keys"] for each in blocks),
+    }
+    return {"bytes": size, "answerers": answerers, **medians, **ratios, **parts(x)}
 
 
 def parts(x: Tensor) -> dict[str, float]:
@@ -175,11 +198,11 @@ def _median(work: Callable[[], object], times: int = 5) -> float:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Prints the table."""
-    columns = ("answerers", "bytes", "without keys ms", "with keys ms", "ratio", "sign", "close", "open and verify")
+    measured = ("open", "keys", "ratio", "all", "all ratio", "sign", "close", "open and verify")
+    columns = ("answerers", "bytes", "no keys", "keys", "ratio", "all", "all / keys", *measured[5:])
     table = Table(*columns, title="a query step there and back; then parts of one message, ms")
     for row in rows:
-        told = (row["open"], row["keys"], row["ratio"], row["sign"], row["close"], row["open and verify"])
-        table.add_row(str(row["answerers"]), f"{row['bytes']:,}", *(f"{value:.2f}" for value in told))
+        table.add_row(str(row["answerers"]), f"{row['bytes']:,}", *(f"{row[name]:.2f}" for name in measured))
     Console().print(table)
 
 

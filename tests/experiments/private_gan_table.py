@@ -61,7 +61,8 @@ LAUNCHES = (PRIVATE, OVERFIT, CLASSIFIER, SECURE, LINE)
 HEAD = (
     "Seeds {seeds}; mean (each seed). Digits, 8 x 8: three sites of 359 pictures, {kind}, sigma {noise:g}, clip "
     "{clip:g}, q {rate:g}, {rounds} rounds of {steps} steps; 300 samples, a judge that no site knows, real floor "
-    "{floor:.1f}. Largest AUC of all sites, of as many members as strangers. Privacy noise is fresh in every launch."
+    "{floor:.1f}. Largest AUC of all sites; non-members are pictures that each site holds out of its own, {count} and "
+    "as many members (overfitted: {few}). Privacy noise is fresh in every launch."
 )
 
 Results = dict[tuple[str, int], dict[str, Any]]
@@ -90,6 +91,11 @@ def better(metrics: dict[str, Any]) -> float:
 def attack(metrics: dict[str, Any], kind: str) -> float:
     """The largest AUC of an attack over the sites."""
     return max(float(one[kind]) for one in metrics["audit"].values())
+
+
+def audited(metrics: dict[str, Any]) -> int:
+    """The fewest non-members of a site."""
+    return min(int(one["count"]) for one in metrics["audit"].values())
 
 
 def epsilon(metrics: dict[str, Any], accountant: str) -> float:
@@ -157,12 +163,13 @@ def trained(found: Results, seeds: list[int], out: Path) -> Iterator[Row]:
 
 def table(found: Results, seeds: list[int], out: Path) -> str:
     """The table as Markdown."""
-    first = found[PRIVATE.name, seeds[0]]
+    first, overfit = (found[launch.name, seeds[0]] for launch in (PRIVATE, OVERFIT))
     card, frames = next(iter(first["privacy"].values())), first["frames"]
     steps = next(iter(first["rounds"][0]["values"].values()))["steps"]
     head = HEAD.format(
         seeds=", ".join(map(str, seeds)), kind="dp-dcgan", rounds=len(first["rounds"]), steps=round(steps),
-        floor=frames[-1]["floor"], **{key: card[key] for key in ("noise", "clip", "rate")},
+        floor=frames[-1]["floor"], count=audited(first), few=audited(overfit),
+        **{key: card[key] for key in ("noise", "clip", "rate")},
     )  # fmt: skip
     lines = [head, "", "| what | measured | source | must reach |", "|---|---|---|---|"]
     lines += [f"| {' | '.join(row)} |" for row in (*computed(_say), *trained(found, seeds, out))]

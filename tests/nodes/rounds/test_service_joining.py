@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from fednet.errors import ModelError
+from protocol.security.keys import Keyring
 from tests.cases import covering
 
 Tell = Callable[..., Any]
@@ -60,6 +61,33 @@ def test_a_late_member_catches_up_at_once(tell: Tell, make_group: MakeGroup, tra
         assert late.service.store.records_of("k") == group.members["a"].service.store.records_of("k")
         (more,) = await group.run_rounds("more", transport=transport)
         assert more.weights.keys() == {"a", "b", "c"}
+
+    tell(story)
+
+
+@pytest.mark.parametrize("revoked", ["a", "b", "c", "d"])
+def test_a_record_is_believed_whoever_of_its_voters_was_revoked_since(
+    tell: Tell, make_group: MakeGroup, revoked: str
+) -> None:
+    """All votes are kept, not a majority's: a newcomer to which one voter is a stranger still finds a majority."""
+
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster, *FIVE, keyed=True)
+        for name in FIVE[:4]:
+            await group.member(name)
+        group.names = FIVE[:4]
+        await group.add_driver()
+        group.names = FIVE
+        await group.run_rounds(rounds=2)
+        assert all(record.votes.keys() == {*"abcd"} for record in group.members["d"].service.store.records_of("k"))
+        group.crash(revoked)
+        keys = group.keys("e")["keys"]
+        trusted = [public for name, public in keys.trusted.items() if name not in {"e", revoked}]
+        group.keys = lambda _name: {"keys": Keyring.of(keys.own, trusted)}
+        late = await group.member("e")
+        await group.settle(20)
+        assert late.participant.adopted[-1][:2] == ("walk", 2)
+        assert late.node.counts["uncertified"] == 0
 
     tell(story)
 
