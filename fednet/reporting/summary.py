@@ -36,6 +36,14 @@ class SummaryTable(_Value):
             raise ValueError(f"every row needs {len(self.columns)} cells, one per column")
         return self
 
+    def without_empty_columns(self) -> SummaryTable:
+        """The same without columns that are empty in every row, such as measures where nothing is measured."""
+        kept = [index for index in range(len(self.columns)) if any(row[index] is not None for row in self.rows)]
+        return SummaryTable(
+            columns=tuple(self.columns[index] for index in kept),
+            rows=tuple(tuple(row[index] for index in kept) for row in self.rows),
+        )
+
 
 class SummaryFigure(_Value):
     """An image file.

@@ -127,9 +127,16 @@ def data_problem(loaded: LoadedConfig, use: DataUse, hint: str) -> ConfigProblem
 
 
 def data_config(loaded: LoadedConfig, use: DataUse) -> DataConfig | None:
-    """The data set that the nodes read; None where the method has none, or they need none."""
+    """The data set that the nodes read; None where the method has none, or they need none.
+
+    Where no client reads the run's, and nobody has named it, the driver has none.
+    """
     common = getattr(loaded.method, "data", None)
     if not isinstance(common, DataConfig):
         return None
-    reads = registry.find(loaded.cluster.method).reads_data(loaded.method, use.overrides)
-    return site_data_config(common, use.overrides) if reads or DRIVER in use.owners else None
+    reads = registry.find(loaded.cluster.method).reads_data
+    if DRIVER not in use.owners:
+        return site_data_config(common, use.overrides) if reads(loaded.method, use.overrides) else None
+    clients = (entry.own_sections for entry in loaded.cluster.entries.values())
+    shared = any("data" not in own and reads(loaded.method, own) for own in clients)
+    return common if shared or common.model_fields_set & {"name", "root"} else None

@@ -119,7 +119,7 @@ def test_fedbagan_ends_well_without_anybody_s_images(folders: Any) -> None:
 def test_novelty_ends_well_without_anybody_s_images(folders: Any) -> None:
     command = run(
         folders, "novel", "ab", "novelty", flow={"first_epochs": 1, "rounds": 1, "detector_rounds": 1},
-        disclose={"calibrate": {}, "evaluate": {"pictures": 4}},
+        disclose={"calibrate": {"pictures": 2}, "evaluate": {"pictures": 4}},
         detector={
             "unet": {"channels": [8], "groups": 4, "attention": False}, "train": {"steps": 2}, "alone": 2,
             "score": {"reconstructions": 2, "steps": 2, "false_alarms": 0.2},

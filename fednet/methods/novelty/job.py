@@ -20,6 +20,7 @@ from torch import Tensor
 from fednet.api import Network, Progress, Question
 from fednet.data.datasets import ImageSet, Splits
 from fednet.errors import DataError
+from fednet.methods.common.config import Permission
 from fednet.methods.common.job import JobContext, run_stages, summarise_each
 from fednet.methods.common.measures import measuring_splits, unmeasured
 from fednet.methods.common.report import with_data
@@ -136,7 +137,7 @@ def require_possible(context: NoveltyContext) -> None:
     """Checks that the sites have what the steps need, before hours of work.
 
     Raises:
-        DataError: a site lacks a label, or pictures to calibrate with.
+        DataError: a site lacks a label, a permission, or pictures to answer from.
     """
     detectors = context.config.flow.detector_rounds > 0
     there = {name: site.labels() for name, site in context.capabilities.items()}
@@ -146,6 +147,29 @@ def require_possible(context: NoveltyContext) -> None:
         _require_calibration(context)
     if context.splits is None:
         _require_permission(context, "disclose.evaluate", "accuracies", "name pictures to measure with (measure.data)")
+    _require_answers(context, detectors=detectors)
+
+
+def _require_answers(context: NoveltyContext, *, detectors: bool) -> None:
+    """Checks that no question of the steps is about fewer held-out pictures than the configuration lets a site answer.
+
+    A site whose own configuration asks for more refuses when it is asked.
+    """
+    labels, asked = context.labels, list[tuple[str, Mapping[str, Labels]]]()
+    if context.splits is None:
+        asked += [("evaluate", context.held_out(one)) for one in (labels.first, labels.unseen, labels.known())]
+    if detectors:
+        trials = (labels.inside(), context.novel()) if context.splits is None else ()
+        asked += [("calibrate", held) for held in (*map(context.held_out, trials), context.dealt(labels.belongs))]
+    for permission, by_site in asked:
+        permitted: Permission | None = getattr(context.config.disclose, permission)
+        for site, own in by_site.items():
+            held = sum(context.capabilities[site].held_out[label] for label in own)
+            if permitted is not None and held < permitted.pictures:
+                raise DataError(
+                    f"{site} holds out {held} pictures of {named_labels(own, labels.classes)}, and answers from "
+                    f"{permitted.pictures} or more: raise held_out, or lower disclose.{permission}.pictures"
+                )
 
 
 def _require_permission(context: NoveltyContext, permission: str, what: str, remedy: str) -> None:

@@ -74,15 +74,14 @@ def summarise(
     if real is not None:
         head = ("real pictures", None, None, None, None, real.accuracy, real.inception_score)
         rows.insert(0, (*head, *(None,) * (len(RESULT_COLUMNS) - len(head))))
+    table = SummaryTable(columns=RESULT_COLUMNS, rows=tuple(rows))
     grids = {**({"real data": "real"} if real_grid else {}), **{arm.name: arm.name for arm in arms}}
     shown = tuple(
         SummaryFigure(title=title, file=f"samples/{name}/grid.png", pixels=True) for title, name in grids.items()
     )
     curves = tuple(SummaryFigure(title=title, file=file) for title, file, _ in _CURVES) if agreement else ()
     sections = (
-        SummarySection(
-            title="Results", table=SummaryTable(columns=RESULT_COLUMNS, rows=tuple(rows)), notes=_notes(arms, first)
-        ),
+        SummarySection(title="Results", table=table.without_empty_columns(), notes=_notes(arms, first)),
         SummarySection(title="Pictures", figures=shown),
         SummarySection(title="How far the sites agree", figures=curves),
     )

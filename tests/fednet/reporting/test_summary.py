@@ -88,3 +88,10 @@ def test_accounts_of_several_sequences_are_joined_as_if_one_came_after_the_other
             account.enter({"a"}, {"b"}, {})
             account.enter({"a", "b"} if part is parts[1] else {"a"}, set(), {} if part is parts[1] else {"b": "died"})
     assert ParticipationAccount.joined(parts) == whole
+
+
+def test_columns_in_which_nothing_was_measured_are_left_out() -> None:
+    table = SummaryTable(columns=("arm", "ratio", "seconds"), rows=(("mean", None, 0), ("mixture", None, None)))
+    shown = SummaryTable(columns=("arm", "seconds"), rows=(("mean", 0), ("mixture", None)))
+    assert table.without_empty_columns() == shown
+    assert shown.without_empty_columns() == shown

@@ -62,6 +62,27 @@ def test_each_data_set_is_looked_at_once_and_only_for_its_nodes(tmp_path: Path) 
     assert [use.owners for use in data_uses(loaded, ("a3",))] == [("a3",)]
 
 
+FLOWERS = {"name": "folder", "root": "flowers"}
+
+
+@pytest.mark.parametrize(
+    ("own", "data", "named"),
+    [
+        ({"data": {"name": "digits"}}, {}, False),
+        ({"data": {"name": "digits"}}, {"name": "digits"}, True),
+        ({}, {}, True),
+    ],
+)
+def test_the_driver_has_data_where_somebody_reads_or_names_them(
+    own: dict[str, Any], data: dict[str, str], *, named: bool
+) -> None:
+    """`check` showed digits to somebody whose sites all have folders of their own."""
+    loaded = load_config({"name": "x", "method": "score-inference", "data": data, "nodes": {"a": own, "b": own}})
+    found = {use.owners: data_config(loaded, use) for use in data_uses(loaded, ("a", "b", DRIVER))}
+    (driver,) = (owners for owners in found if DRIVER in owners)
+    assert (found[driver] is not None) == named
+
+
 def test_a_site_is_not_asked_for_the_data_of_others(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()

@@ -132,6 +132,24 @@ def test_too_few_pictures_to_calibrate_with_are_found_early(
         novelty_job.run_job(config, cluster.network, tmp_path, 0, NullProgress())
 
 
+@pytest.mark.parametrize(
+    ("disclose", "message"),
+    [
+        ({"evaluate": {}, "calibrate": {"pictures": 2}}, r"a1 holds out 8 pictures of .*lower disclose\.evaluate\.pic"),
+        ({"evaluate": {"pictures": 2}, "calibrate": {"pictures": 5}}, r"holds out 4 .*lower disclose\.calibrate\.pic"),
+    ],
+)
+def test_what_sites_would_refuse_to_answer_is_found_before_hours_of_work(
+    make_cluster: Callable[..., Any], small_config: Callable[..., Any], tmp_path: Path, disclose: Any, message: str
+) -> None:
+    """A run ended after all of its training, since its novel classes had six held-out pictures and ten were asked."""
+    config = small_config(flow=FLOW, disclose=disclose)
+    cluster = make_cluster(config)
+    with pytest.raises(DataError, match=message):
+        novelty_job.run_job(config, cluster.network, tmp_path, 0, NullProgress())
+    assert not (tmp_path / "journal.json").exists()
+
+
 def test_without_pictures_the_sites_measure_on_what_they_hold_out(
     make_cluster: Callable[..., Any], small_config: Callable[..., Any], tmp_path: Path
 ) -> None:
