@@ -7,7 +7,8 @@ for it; a member that receives it promises to reject every lower term, and sends
 promises of a majority of the configured members the candidate leads: any two majorities share a member, so that no
 round which an earlier leader has committed with a majority is missed. A member that has voted for an outcome and knows
 no commit of it says so as well: the round may have been committed, and the new leader commits that outcome before it
-goes on. (The ballots of Lamport's "Paxos made simple", 2001, with terms assigned beforehand.)
+goes on. Whoever knows a term by hearsay tells its owner, who may know nothing of it, so that a false promise stops
+nobody. (The ballots of Lamport's "Paxos made simple", 2001, with terms assigned beforehand.)
 
 Pure: knows no network and no clock; times are seconds of any monotonic clock.
 """
@@ -27,8 +28,7 @@ PREPARE_INTERVAL = 0.5
 """Seconds between two prepares for the same term, while promises are missing."""
 
 MAX_TERM_STEP = 1 << 32
-"""How far a term may lie above the present one, so that no peer can use them up; a member that has promised none yet
-follows any."""
+"""How far a term may lie above the present one, and above those that certified records are of: no peer uses them up."""
 
 RESTART_DELAY = 1.0
 """Seconds that a restarted member waits for a leader announcement before it is a candidate."""
@@ -49,6 +49,16 @@ class ElectionWon:
     """A majority has promised: lead in this term."""
 
     term: int
+
+
+@dataclass(frozen=True)
+class TellOwner:
+    """Send a promise of the present term to its owner, of whom nothing has been heard in it: it may know nothing."""
+
+    name: str
+
+
+ElectionOutcome = StartElection | ElectionWon | TellOwner
 
 
 class Election:
@@ -73,6 +83,9 @@ class Election:
         self._seen = {me}
         self._promises: dict[str, tuple[Records, Votes]] = {}
         self._prepared_at: float | None = None
+        self._proven_term = 0  # the highest one in which a majority has voted
+        self._owner_heard = 0  # the highest term in which its owner itself was heard
+        self._owner_told_at: float | None = None
         self._waits_for_leader = term > 0
         self._started_at: float | None = None
 
@@ -122,10 +135,27 @@ class Election:
         """How many configured members have not promised the present term to this one, their leader."""
         return len(self.members) - len(self._promises)
 
-    def tick(self, now: float, records: Records, accepted: Votes) -> list[StartElection | ElectionWon]:
+    def proven(self, term: int) -> None:
+        """A certified record is of this term: a majority has followed it."""
+        self._proven_term = max(self._proven_term, term)
+
+    def tick(self, now: float, records: Records, accepted: Votes) -> list[ElectionOutcome]:
         """The outcomes at this time: a prepare, if this member is to be a candidate. To be called often."""
         if self._is_waiting(now):
             return []
+        return self._owner_to_tell(now) or self._candidacy(now, records, accepted)
+
+    def _owner_to_tell(self, now: float) -> list[ElectionOutcome]:
+        """Of a term that this member knows by hearsay the owner is told, again and again, until it is heard itself."""
+        owner = self.leader
+        if owner is None or owner == self.me or owner not in self._alive or self._owner_heard == self.term:
+            return []
+        if self._owner_told_at is not None and now < self._owner_told_at + PREPARE_INTERVAL:
+            return []
+        self._owner_told_at = now
+        return [TellOwner(owner)]
+
+    def _candidacy(self, now: float, records: Records, accepted: Votes) -> list[ElectionOutcome]:
         term = self._next_term()
         if self.is_leader or self.owner(term) != self.me or len(self._alive) < self.majority or term > LARGEST:
             return []
@@ -147,9 +177,10 @@ class Election:
             return False
         if term > self.term:
             self._step_back(term)
+        self._owner_heard = term
         return True
 
-    def promise(self, name: str, term: int, records: Records, accepted: Votes) -> list[StartElection | ElectionWon]:
+    def promise(self, name: str, term: int, records: Records, accepted: Votes) -> list[ElectionOutcome]:
         """A member has promised a term, or names a higher one that it has promised to another candidate."""
         if name not in self.members or not self._is_near(term):
             return []
@@ -189,7 +220,7 @@ class Election:
 
     def _is_near(self, term: int) -> bool:
         """Whether a term is neither stale nor out of reach."""
-        return self.term <= term and (not self.term or term - self.term <= MAX_TERM_STEP)
+        return self.term <= term <= max(self.term, self._proven_term) + MAX_TERM_STEP
 
     def _next_term(self) -> int:
         """The lowest term, not below the present one, whose owner is alive.
@@ -205,9 +236,9 @@ class Election:
 
     def _step_back(self, term: int) -> None:
         self.term, self.is_leader = term, False
-        self._promises, self._prepared_at = {}, None
+        self._promises, self._prepared_at, self._owner_told_at = {}, None, None
 
-    def _won(self) -> list[ElectionWon]:
+    def _won(self) -> list[ElectionOutcome]:
         """The election is won once a majority has promised."""
         if self.is_leader or len(self._promises) < self.majority:
             return []

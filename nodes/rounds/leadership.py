@@ -18,7 +18,7 @@ from nodes.node import Node
 from nodes.rounds.checkpoints import CheckpointStore
 from nodes.rounds.context import RoundContext
 from nodes.rounds.leading import LeadingTerms
-from protocol.election import Election, ElectionWon, StartElection
+from protocol.election import Election, ElectionOutcome, ElectionWon, StartElection, TellOwner
 from protocol.messages import Message, ProgressReport
 from protocol.messages.election import LeaderAnnouncement, Prepare, Promise
 from protocol.topics import PROGRESS, ROUNDS
@@ -112,12 +112,14 @@ class Leadership:
         records, accepted = self._store.latest(), self._store.accepted()
         self._tell(name, Promise(term=self._election.term, records=records, accepted=accepted))
 
-    def _apply(self, outcomes: list[StartElection | ElectionWon]) -> None:
+    def _apply(self, outcomes: list[ElectionOutcome]) -> None:
         """Carries out what the election has decided; a deposed leader stops, and no part outlives its term."""
         for outcome in outcomes:
             match outcome:
                 case StartElection(term):
                     self._node.spawn(self._persist_term(term, None), "prepare")
+                case TellOwner(name):
+                    self._send_promise(name)
                 case ElectionWon():
                     assert self._context is not None  # noqa: S101 - no term is claimed before this member is ready
                     log.info("%s leads in term %d", self._node.name, outcome.term)

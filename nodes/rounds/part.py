@@ -97,9 +97,9 @@ class RoundPart:
         return self.machine.holds_base
 
     @property
-    def committed(self) -> bool:
-        """Whether the leader has committed the round."""
-        return self.machine.commit is not None
+    def adopts(self) -> bool:
+        """Whether only the committed outcome is left to adopt: this member does not leave the attempt any more."""
+        return self.machine.adopts
 
     @property
     def abandoned(self) -> bool:

@@ -71,14 +71,14 @@ class ParticipationQueue:
         return False
 
     def leave(self, before: int) -> None:
-        """Ends the present part if it is of an earlier term, unless its round is committed."""
+        """Ends the present part if it is of an earlier term, unless only the outcome is left to adopt."""
         if self.current is not None and self.current.opened.term < before:
             self._leave_part()
 
     async def ended(self, before: int) -> None:
-        """Waits until the present part has ended, if it is of an earlier term and its round is not committed."""
+        """Waits until the present part has ended, if it is of an earlier term and has more to do than to adopt."""
         part, running = self.current, self._part
-        if part is not None and running is not None and not part.committed and part.opened.term < before:
+        if part is not None and running is not None and not part.adopts and part.opened.term < before:
             await asyncio.wait((running,))
 
     async def idle(self) -> None:
@@ -115,7 +115,7 @@ class ParticipationQueue:
     def _leave_part(self) -> None:
         """Ends the present part, unless only its outcome is still to be adopted."""
         part = self.current
-        if part is not None and self._part is not None and not part.committed and not part.abandoned:
+        if part is not None and self._part is not None and not part.adopts and not part.abandoned:
             part.abandon()
             self._part.cancel()
 

@@ -33,7 +33,7 @@ from nodes.rounds.revealed import RevealedSums
 from nodes.rounds.worker import RoundWorker
 from protocol.codec import Envelope
 from protocol.election import Election
-from protocol.machines.admission import refusal
+from protocol.machines.admission import records_in, refusal
 from protocol.machines.attempt_values import RoundImpossible
 from protocol.machines.failures import abort_message
 from protocol.machines.signatory import Signatory
@@ -215,6 +215,8 @@ class RoundService:
         mine = None if part is None else (part.opened, part.leader)
         refused = refusal(self._signatory, self._node.name, sender, message, mine)
         if refused is None:
+            for record in records_in(message):
+                self.election.proven(record.term)
             self._dispatch[type(message)](sender, message)
         elif refused.is_fault:
             self._node.fault(sender, refused.kind, refused.reason)

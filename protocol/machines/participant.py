@@ -91,6 +91,11 @@ class RoundParticipant(Machine[Stage]):
         return self.state not in {Stage.OPENED, Stage.PREPARING, Stage.LEAVING, Stage.ABANDONED}
 
     @property
+    def adopts(self) -> bool:
+        """Whether nothing of the round is left but to adopt its committed outcome, for which nobody else is needed."""
+        return self.commit is not None and self.state in {Stage.PERSISTING, Stage.VOTED, Stage.ADOPTING, Stage.ADOPTED}
+
+    @property
     def holders(self) -> tuple[str, ...]:
         """Who can be asked for states."""
         return (self.leader, *self.opened.members)
@@ -104,7 +109,7 @@ class RoundParticipant(Machine[Stage]):
                 self._close = self._close or close
             case Heard(sender, RoundCommit() as commit) if sender == self.leader:
                 self.commit = self.commit or commit
-            case Left() if not self.commit:
+            case Left() if not self.adopts:
                 self._go(Stage.ABANDONED)
             case Tick() if self._report is not None and now >= self.deadline:
                 self._go(Stage.ABANDONED)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from protocol.election import PREPARE_INTERVAL, RESTART_DELAY, Election, ElectionWon, StartElection
+from protocol.election import PREPARE_INTERVAL, RESTART_DELAY, Election, ElectionWon, StartElection, TellOwner
 from protocol.messages.election import AcceptedVote
 from protocol.messages.round_values import BlobRef, RoundPlanMessage
 from protocol.messages.rounds import RoundCommit
@@ -219,9 +219,31 @@ def test_no_peer_uses_up_the_terms() -> None:
     assert election.term == 4
     assert election.accept_leader("c", 6)
     newcomer = Election("a", "abc")
-    assert newcomer.accept_leader("c", 3 << 40), "who has promised nothing follows any"
+    assert not newcomer.accept_leader("c", 3 << 40), "one false message would end all elections"
+    assert newcomer.promise("c", LARGEST, {}, {}) == []
+    assert newcomer.term == 0
+    newcomer.proven((3 << 40) - 2)
+    assert newcomer.accept_leader("c", 3 << 40), "a majority has followed a term nearby"
     assert not newcomer.accept_leader("c", LARGEST - 1)
     assert newcomer.term == 3 << 40
+
+
+def test_a_promise_of_a_term_that_nobody_has_claimed_stops_nobody() -> None:
+    """A member that lies names a term of b: a waits for b to lead, which has to learn of it."""
+    a, b = election("a", *NAMES), election("b", *NAMES)
+    a.tick(0, {}, {})
+    assert a.promise("e", 2, {}, {}) == []
+    assert (a.term, a.leader) == (2, "b")
+    assert a.tick(1, {}, {}) == [TellOwner("b")]
+    assert a.tick(1 + PREPARE_INTERVAL / 2, {}, {}) == []
+    assert a.tick(1 + PREPARE_INTERVAL, {}, {}) == [TellOwner("b")], "it may have been lost"
+    assert b.tick(2, {}, {}) == []
+    b.promise("a", a.term, {}, {})
+    assert b.tick(2, {}, {}) == [StartElection(7)], "it has never claimed the term 2, and does not know who promised it"
+    assert a.prepare("b", 7)
+    assert a.tick(3, {}, {}) == []
+    a.departed("b")
+    assert a.tick(4, {}, {}) == []
 
 
 def test_after_the_last_term_nobody_is_a_candidate() -> None:

@@ -16,7 +16,7 @@ class Part:
 
     def __init__(self, attempt: int, log: list[str], term: int = 1) -> None:
         self.opened = message(attempt, term)
-        self.committed = self.abandoned = self.can_adopt = False
+        self.adopts = self.abandoned = self.can_adopt = False
         self.leader = "a"
         self.name, self.log, self.go = f"part {attempt}", log, asyncio.Event()
 
@@ -84,7 +84,7 @@ async def test_a_committed_part_is_not_left(queue: ParticipationQueue) -> None:
     second: Any = Part(2, log)
     queue.join(first)
     await settle()
-    first.committed = True
+    first.adopts = True
     queue.join(second)
     await settle()
     assert log == ["part 1 begins"]

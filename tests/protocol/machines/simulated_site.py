@@ -7,10 +7,10 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from protocol.certificates import possibly_committed, vote_for
-from protocol.election import Election, ElectionWon, StartElection
+from protocol.election import Election, ElectionOutcome, ElectionWon, StartElection, TellOwner
 from protocol.machines import coordinator_values as leading
 from protocol.machines import participant_values as taking_part
-from protocol.machines.admission import refusal
+from protocol.machines.admission import records_in, refusal
 from protocol.machines.coordinator import RoundCoordinator
 from protocol.machines.events import Arrived, Begin, Departed, Heard, Publish, Tell
 from protocol.machines.machine import Instruction, MachineEvent, Tick
@@ -31,7 +31,7 @@ from protocol.messages.rounds import (
 )
 from protocol.quorum import DeadlineEstimator, QuorumPolicy
 from protocol.rounds import attempt_of, round_message, unsigned
-from tests.protocol.machines.simulated_values import INITIAL, Disk
+from tests.protocol.machines.simulated_values import INITIAL, PLAN, Disk
 
 if TYPE_CHECKING:
     from tests.protocol.machines.simulation import World
@@ -73,6 +73,8 @@ class Site:
     def receive(self, sender: str, message: Any) -> None:
         part = None if self.part is None else (self.part.opened, self.part.leader)
         if refusal(self.signatory, self.name, sender, message, part) is None:
+            for record in records_in(message):
+                self.election.proven(record.term)
             self.dispatch(sender, message)
 
     def dispatch(self, sender: str, message: Any) -> None:
@@ -172,7 +174,7 @@ class Site:
     def promise(self, name: str) -> None:
         self.tell(name, Promise(term=self.election.term, records=self.disk.records, accepted=self.disk.votes))
 
-    def apply(self, outcomes: list[StartElection | ElectionWon]) -> None:
+    def apply(self, outcomes: list[ElectionOutcome]) -> None:
         if not self.election.is_leader:
             self.coordinator = None
         if self.part is not None and self.part.opened.term < self.election.term:
@@ -182,6 +184,8 @@ class Site:
                 case StartElection(term):
                     self.disk.term = max(self.disk.term, term)
                     self.publish(Prepare(term=term), own=False)
+                case TellOwner(name):
+                    self.promise(name)
                 case ElectionWon():
                     self.coordinator = RoundCoordinator(
                         self.election, self.signatory, self.requests, policy=QuorumPolicy(), absent=self.absent,
@@ -244,7 +248,8 @@ class Site:
             case leading.Recall():
                 return leading.Recalled(self.disk.records)
             case leading.PreparePlan(plan):
-                return leading.Prepared(self.world.terms(), self.view(plan.key))
+                prepared = leading.Prepared(self.world.terms(self.name), self.view(plan.key))
+                return prepared if plan.model == PLAN.model else leading.NotPrepared("there is no such model")
             case leading.AdoptOutcome(record):
                 self.adopt(record)
                 return leading.OutcomeAdopted(self.view(record.key))
@@ -275,6 +280,8 @@ class Site:
     def prepare(self, opened: RoundOpen) -> MachineEvent:
         for record in opened.records.values():
             self.adopt(record)
+        if opened.model != PLAN.model:
+            return taking_part.PartFailed(f"there is no model {opened.model}")
         if (self.disk.version.number + 1, self.disk.version.outcome) != (opened.number, opened.base):
             return taking_part.PartFailed("it holds another base")
         return taking_part.BasePrepared()
@@ -294,7 +301,7 @@ class Site:
 
     def adopt(self, record: RoundCommit) -> None:
         """A newer outcome is adopted; a vote for it or for an earlier round is settled."""
-        if record.number > self.disk.version.number:
+        if record.model == PLAN.model and record.number > self.disk.version.number:
             self.world.adopted(self.name, record)
             self.disk.record = record
             self.disk.done[record.key] = max(record.index, self.disk.done.get(record.key, 0))

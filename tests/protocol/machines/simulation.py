@@ -84,8 +84,8 @@ class World:
         """The fewest contributions that a member admits."""
         return 1
 
-    def terms(self) -> Terms:
-        """Of every plan."""
+    def terms(self, _name: str) -> Terms:
+        """Of every plan, as a leader takes them."""
         return Terms(self.sharded)
 
     def adopted(self, _name: str, record: RoundCommit) -> None:

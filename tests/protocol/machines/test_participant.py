@@ -189,6 +189,18 @@ def test_a_part_is_left_unless_its_round_is_committed(member: MakeMember) -> Non
     assert b.machine.state is Stage.ADOPTING
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_commit_alone_keeps_nobody_in_a_round(member: MakeMember, *, closed: bool) -> None:
+    """The leader may keep the close, or die before it is sent again: whoever waits for it is free to do the next."""
+    b = member("b")
+    b.handle(BasePrepared(), Heard("a", b.commit(OUTCOME)))
+    if closed:
+        b.handle(Heard("a", b.close("a", "b")))
+    b.handle(Left())
+    assert b.machine.state is Stage.ABANDONED
+    assert not b.machine.holds_base, "it catches up with the outcome"
+
+
 def test_a_recovered_outcome_needs_no_close(member: MakeMember) -> None:
     record = member("b").commit(OUTCOME)
     b = member("b", OPENED.model_copy(update={"contributors": (), "recovered": record, "attempt": 2}))
