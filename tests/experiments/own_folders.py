@@ -182,7 +182,7 @@ def main() -> None:
         code, seconds, said = launched(case, given.out)
         found = ", ".join(faults(case, code, seconds, said, given.out / "runs" / case.name))
         wrong |= bool(found)
-        last = said.strip().splitlines()[-1] if said.strip() else ""
+        last = next((line for line in reversed(said.splitlines()) if line.startswith("fednet: ")), "")
         wanted, load = "refused" if case.refused else "ends well", os.getloadavg()[0]
         told = f"**{found}** {last}" if found else last
         write(f"| {case.name} | {case.sites} | {wanted} | {code} | {seconds:.1f} | {load:.1f} | {told} |\n")
