@@ -128,8 +128,7 @@ class SlurmEngine(Engine):
         if self._job and (kill or not self._cancelled):
             self._cancelled = True
             self._files.stop()
-            how = [] if kill else ["--signal=TERM"]
-            self._spawn(self._cancel(*how))
+            self._spawn(self._signal("KILL" if kill else "TERM"))
 
     async def _submit(self) -> None:
         script = self._files.write(self._nodes)
@@ -165,10 +164,10 @@ class SlurmEngine(Engine):
             await asyncio.sleep(LOOK)
         await _command("scancel", self._job)
 
-    async def _cancel(self, *how: str) -> None:
-        if how and (await self._state())[0] == "PENDING":
-            how = ()  # it has no steps yet that could be told
-        await _command("scancel", *how, self._job)
+    async def _signal(self, name: str) -> None:
+        """Sends a signal to all nodes; how they end is told by the script, which has little else to do then."""
+        pending = (await self._state())[0] == "PENDING"  # then it has no nodes yet that could be told
+        await _command("scancel", *([] if pending else [f"--signal={name}"]), self._job)
 
     async def _keep(self) -> None:
         """Renews the lease for as long as this process lives."""

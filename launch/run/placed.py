@@ -54,7 +54,7 @@ def run_placed(source: str, listen: str | None = None) -> NoReturn:
         from launch.report import html  # noqa: PLC0415 - clients need not wait for it
 
         html.write_report(spec.folder)
-    _leave()
+    leave(EXIT_OK)
 
 
 def _preload(method: str) -> None:
@@ -63,11 +63,11 @@ def _preload(method: str) -> None:
         import_module(module)
 
 
-def _leave() -> NoReturn:
+def leave(code: int) -> NoReturn:
     """Ends this process at once, as a forked node does: taking torch's modules apart takes seconds for nothing."""
     logging.shutdown()
     settle()
-    os._exit(EXIT_OK)
+    os._exit(code)
 
 
 def _from_input() -> NodeFile:

@@ -48,8 +48,8 @@ squeue)
     ;;
 scancel)
     rm -f "$state/held"
-    if [[ $1 == --signal=TERM ]]; then
-        cat "$state"/steps/* | xargs -r kill -TERM 2> /dev/null
+    if [[ $1 == --signal=* ]]; then
+        cat "$state"/steps/* | xargs -r kill "-${1#--signal=}" 2> /dev/null
     else
         kill -KILL -- "-$(cat "$state/job")" 2> /dev/null
         cat "$state"/steps/* | xargs -r kill -KILL 2> /dev/null

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -117,6 +118,26 @@ def test_each_node_sees_the_gpus_of_its_step_alone(state: Path, tmp_path: Path) 
     subprocess.run(["bash", script], env={**os.environ, "SLURM_JOB_ID": "7"}, check=True)
     assert (run / "logs" / "a1.log").read_text() == "a1.json listens on tcp://lo:7000 and sees 0,1\n"
     assert (run / "logs" / "driver.log").read_text().startswith("driver.json listens on tcp://lo:0")
+
+
+async def test_nodes_that_do_not_end_are_killed_and_their_ends_are_told_by_the_script(
+    state: Path, tmp_path: Path
+) -> None:
+    python, run = tmp_path / "python", tmp_path / "run"
+    python.write_text("#!/bin/bash\ntrap '' TERM\necho up\nwhile :; do sleep 0.1; done\n")
+    python.chmod(0o755)
+    engine = {**ENGINE, "python": str(python)}
+    loaded = load_config({"name": "r", "method": "regression", "nodes": 1, "engine": engine})
+    (run / "logs").mkdir(parents=True)
+    async with SlurmEngine(loaded, run) as placing, asyncio.timeout(100):
+        nodes = [NodeSpec(name, "client", "r", "tcp://127.0.0.1:0") for name in ("a1", "driver")]
+        handles = [await placing.place(spec, Hint()) for spec in nodes]
+        while not all(handle.log.is_file() and handle.log.read_text() for handle in handles):  # noqa: ASYNC110 - others
+            await asyncio.sleep(0.05)
+        for kill in (False, True):
+            handles[0].stop(kill=kill)
+        assert [await handle.wait() for handle in handles] == [-9, -9]
+    assert (run / "slurm" / "a1.exit").read_text() == "137\n"
 
 
 @pytest.mark.parametrize(

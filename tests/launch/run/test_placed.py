@@ -63,3 +63,8 @@ def test_what_cannot_be_started_is_one_sentence(
     monkeypatch.setattr(sys, "argv", ["fednet", "node", *options])
     assert main() == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_node_that_cannot_start_leaves_with_its_code(tmp_path: Path) -> None:
+    done = subprocess.run([*FEDNET, "--spec", "none.json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("expected a node file")) == (2, 1)
