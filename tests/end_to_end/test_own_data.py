@@ -70,14 +70,18 @@ def run(folders: Any, name: str, sites: str, page: str = "own", **settings: Any)
     return command
 
 
-def ended_well(command: Any) -> Any:
-    """The summary of a run that has ended well, whose figures are all there."""
+def ended_well(command: Any, *permissions: str) -> Any:
+    """The summary of a run that has ended well, whose figures are all there; a and b have given these permissions."""
     assert command.code == 0, command.err
     summary = read_summary(command.run)
     for section in summary.sections:
         assert all((command.run / figure.file).is_file() for figure in section.figures)
     assert summary.sections[-1].notes == (
         "Classes: ant, bee, cat, dog, elk, fox, gnu, hen.",
+        *(
+            f"NOT PRIVATE: a, b answer, or have answered, from private pictures without noise ({key})."
+            for key in permissions
+        ),
         "There were no pictures to measure with: every site has data of its own, and none was named (measure.data).",
     )
     return summary
@@ -125,7 +129,7 @@ def test_novelty_ends_well_without_anybody_s_images(folders: Any) -> None:
             "score": {"reconstructions": 2, "steps": 2, "false_alarms": 0.2},
         },
     )  # fmt: skip
-    summary = ended_well(command)
+    summary = ended_well(command, "disclose.calibrate", "disclose.evaluate")
     data, trials = summary.sections[-1].table, summary.sections[-2].table
     assert data.rows == (("a", "its own", 36, 12), ("b", "its own", 36, 12))
     assert [row[0] for row in trials.rows] == ["detector of the rounds", "a alone", "b alone"]
@@ -145,7 +149,7 @@ def test_cmtii_ends_well_without_anybody_s_images(folders: Any) -> None:
             "image_generator": {"channels": [8], "steps": 2, "pretraining": pretraining},
         },
     )  # fmt: skip
-    summary = ended_well(command)
+    summary = ended_well(command, "disclose.evaluate", "disclose.leakage")
     assert summary.sections[0].title == "Accuracy on each site's own test"
     assert summary.sections[-1].table.rows == (("a", "its own", 36, 12), ("b", "its own", 36, 12))
     received = read_samples(command.run / "sites" / "a" / "generated-exchange.safetensors")
