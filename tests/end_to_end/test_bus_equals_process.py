@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import signal
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -68,8 +69,10 @@ SCHEDULE = (
 )
 ARMS: dict[str, str | tuple[RulePhase, ...]] = {name: name for name in registry.names("scores")}
 ARMS["schedule"] = SCHEDULE
+QUICK = {("mixture", "heun"), *((arm, "euler-maruyama") for arm in ARMS), *(("mean", sampler) for sampler in SAMPLERS)}
+"""Every arm and every sampler once, and the arm that asks for divergences; `make test-slow` has all pairs."""
 CASES = [
-    (arm, sampler)
+    pytest.param(arm, sampler, marks=() if (arm, sampler) in QUICK else pytest.mark.slow)
     for arm, rule in ARMS.items()
     for sampler, config in SAMPLERS.items()
     if not ArmConfig(rule=rule).refused_by(config)
@@ -78,14 +81,22 @@ CASES = [
 
 @dataclass(frozen=True)
 class Asked:
-    """The agents' cards, and the two ways to ask them."""
+    """The agents' cards, the two ways to ask them, and what was drawn over the bus."""
 
     capabilities: Mapping[str, str]
     local: Ask
     over_bus: Ask
+    drawn: dict[tuple[str, str], ArmSamples] = field(default_factory=dict)
 
-    def draw(self, ask: Ask, rule: str | tuple[RulePhase, ...], sampler: SamplerConfig) -> ArmSamples:
+    def draw_over_bus(self, arm: str, sampler: str) -> ArmSamples:
+        """What the cluster draws; each arm with each sampler only once."""
+        if (arm, sampler) not in self.drawn:
+            self.drawn[arm, sampler] = self.draw(self.over_bus, arm, sampler)
+        return self.drawn[arm, sampler]
+
+    def draw(self, ask: Ask, arm: str, name: str) -> ArmSamples:
         """A sample of each of three labels; with guidance and in two batches where that costs little."""
+        rule, sampler = ARMS[arm], SAMPLERS[name]
         costly = isinstance(sampler, ODE)
         return sample_arm(
             ArmConfig(rule=rule, guidance=1.0 if costly else 1.5),
@@ -175,8 +186,8 @@ async def _cluster(
 
 @pytest.mark.parametrize(("arm", "sampler"), CASES)
 def test_the_same_samples_come_over_the_bus(asked: Asked, arm: str, sampler: str) -> None:
-    here = asked.draw(asked.local, ARMS[arm], SAMPLERS[sampler])
-    there = asked.draw(asked.over_bus, ARMS[arm], SAMPLERS[sampler])
+    here = asked.draw(asked.local, arm, sampler)
+    there = asked.draw_over_bus(arm, sampler)
     assert float((here.images - there.images).abs().max()) <= 1e-5
     assert float((here.log_p - there.log_p).abs().max()) <= 1e-5
     assert here.account == there.account
@@ -186,8 +197,8 @@ def test_the_same_samples_come_over_the_bus(asked: Asked, arm: str, sampler: str
 
 
 def test_the_arms_differ_so_that_their_equality_says_something(asked: Asked) -> None:
-    arms = {arm: rule for arm, rule in ARMS.items() if arm != "geometric-mean"}  # of one particle a label: the mean
-    drawn = [asked.draw(asked.over_bus, rule, SAMPLERS["euler-maruyama"]).images for rule in arms.values()]
+    arms = [arm for arm in ARMS if arm != "geometric-mean"]  # of one particle a label: the mean
+    drawn = [asked.draw_over_bus(arm, "euler-maruyama").images for arm in arms]
     assert len({tuple(images.flatten().tolist()) for images in drawn}) == len(arms)
     assert all(float(images.std()) > 0.1 for images in drawn)
 
@@ -263,16 +274,24 @@ def _over_the_bus(folder: Path) -> Trained:
             index=index, count=len(NAMES), seed=SEED, folder=folder, method="novelty", config=SMALL,
         )  # fmt: skip
 
-    context = multiprocessing.get_context("spawn")
-    sites = [context.Process(target=run, args=(spec(name, index),)) for index, name in enumerate(NAMES)]
-    for site in sites:
-        site.start()
+    specs = [spec(name, index) for index, name in enumerate(NAMES)]
+    sites = multiprocessing.get_context("spawn").Process(target=_run_sites, args=(specs,))
+    sites.start()
     try:
         return run_visit(spec("guest", guest=True), trains)
     finally:
-        for site in sites:
-            site.terminate()
-            site.join(PATIENCE)
+        sites.terminate()
+        sites.join(PATIENCE)
+
+
+def _run_sites(specs: list[NodeSpec]) -> None:
+    """Runs nodes, each a fork of this process, which has imported what they need and computed nothing."""
+    sites = [multiprocessing.get_context("fork").Process(target=run, args=(spec,)) for spec in specs]
+    for site in sites:
+        site.start()
+    signal.signal(signal.SIGTERM, lambda *_: [site.terminate() for site in sites])
+    for site in sites:
+        site.join()
 
 
 @pytest.mark.parametrize("plan", ["set", *FEDERATIONS, "detector", "average"])

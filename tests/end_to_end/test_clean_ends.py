@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import psutil
 import pytest
@@ -20,6 +20,19 @@ import pytest
 from launch.run.events import read_events
 
 FEDNET = [sys.executable, "-c", "import sys; from launch.cli import main; sys.exit(main())"]
+COMMANDS = """
+import json, sys
+from launch.cli import main
+
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["fednet", *arguments]
+    try:
+        code = main()
+    except SystemExit as end:
+        code = end.code
+    assert not code, (arguments, code)
+"""
+"""Runs one command after the other, in one process."""
 SMALL = ("regression", "--set", "nodes=2", "--set", "devices.threads=1")
 PATIENCE = 120
 pytestmark = pytest.mark.timeout(300)
@@ -29,14 +42,10 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **more}
 
 
-def fednet(
-    *arguments: str, cwd: Path, inside: Sequence[str] = (), stdout: IO[str] | int = subprocess.PIPE, **more: str
-) -> subprocess.CompletedProcess[bytes]:
+def fednet(*arguments: str, cwd: Path, inside: Sequence[str] = (), **more: str) -> subprocess.CompletedProcess[bytes]:
     """Runs `fednet ARGUMENTS`, if given within another command."""
     command = [*inside, *FEDNET, *arguments]
-    return subprocess.run(
-        command, cwd=cwd, env=environment(**more), stdout=stdout, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
-    )
+    return subprocess.run(command, cwd=cwd, env=environment(**more), capture_output=True, timeout=PATIENCE, check=False)
 
 
 def namespaces(*options: str) -> list[str]:
@@ -51,7 +60,7 @@ def namespaces(*options: str) -> list[str]:
     return command
 
 
-@pytest.mark.parametrize("size", ["4k", "80k"])
+@pytest.mark.parametrize("size", [pytest.param("4k", marks=pytest.mark.slow), "80k"])
 def test_a_full_disk_is_one_sentence_with_a_code_of_its_own_and_nothing_half_written(size: str, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     (tmp_path / "small").mkdir()
@@ -70,23 +79,35 @@ def test_a_full_disk_is_one_sentence_with_a_code_of_its_own_and_nothing_half_wri
         json.loads(path.read_text())
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_a_run_whose_screen_lacks_characters_ends_well(encoding: str, tmp_path: Path) -> None:
     done = fednet("launch", *SMALL, "--set", "rounds=1", cwd=tmp_path, PYTHONIOENCODING=encoding)
     assert done.returncode == 0, done.stderr.decode()
     assert "report: runs/regression/report.html" in done.stdout.decode(encoding)
 
 
-@pytest.mark.parametrize("arguments", [("doctor", *SMALL), ("examples",), ("check", *SMALL), ("launch", "--help")])
-def test_a_command_whose_screen_lacks_characters_ends_well(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    done = fednet(*arguments, cwd=tmp_path, PYTHONIOENCODING="ascii")
+def test_commands_whose_screen_lacks_characters_end_well(tmp_path: Path) -> None:
+    called = [("doctor", *SMALL), ("examples",), ("check", *SMALL), ("launch", "--help")]
+    command = [sys.executable, "-c", COMMANDS, json.dumps(called)]
+    screen = environment(PYTHONIOENCODING="ascii")
+    done = subprocess.run(command, cwd=tmp_path, env=screen, capture_output=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr.decode()
+    assert b"Usage: fednet launch" in done.stdout
 
 
-def test_a_screen_that_cannot_be_written_does_not_end_a_run(tmp_path: Path) -> None:
-    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
-        done = fednet("launch", *SMALL, "--set", "rounds=1", cwd=tmp_path, stdout=full)
-    assert done.returncode == 0, done.stderr.decode()
+def test_a_screen_that_cannot_be_written_does_not_end_a_run(warm_python: Any, tmp_path: Path) -> None:
+    arguments = ["launch", *SMALL, "--set", "rounds=1"]
+    errors = tmp_path / "errors"
+    with open("/dev/full", "w") as full, errors.open("w") as told:  # noqa: PTH123 - a device
+        started = warm_python.start(
+            arguments,
+            cwd=tmp_path,
+            env=environment(),
+            stdout=full.fileno(),
+            stderr=told.fileno(),
+            mark=tmp_path / "mark",
+        )
+        assert started.wait(PATIENCE) == 0, errors.read_text()
     assert (tmp_path / "runs" / "regression" / "report.html").is_file()
 
 

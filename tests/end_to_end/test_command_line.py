@@ -62,7 +62,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(terminal: Any) -> Served:
-    launched = terminal.launch("served", options=("--serve",), cold=True)
+    launched = terminal.launch("served", options=("--serve",))
     address = launched.says(r"join through (\S+)")
     launched.says(r"report: \S+")
     visited = terminal.call("sample", "--join", address, "-n", "4", "--set", "sampler=ode", "-o", "grid.png")
