@@ -11,10 +11,10 @@ demo: $(READY)
 	$(BIN)/fednet launch score-inference
 
 test: lint
-	$(BIN)/pytest -q -m "not slow" -n auto --dist loadfile
+	$(BIN)/pytest -q -m "not slow" -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(READY)
-	$(BIN)/pytest -q -m slow -n auto --dist loadfile
+	$(BIN)/pytest -q -m slow -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)
 	$(BIN)/ruff check .

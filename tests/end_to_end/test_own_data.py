@@ -94,6 +94,7 @@ def test_score_inference_ends_well_without_anybody_s_images(folders: Any) -> Non
     assert not (command.run / "samples" / "real").exists()
 
 
+@pytest.mark.slow
 def test_private_gan_ends_well_without_anybody_s_images(folders: Any) -> None:
     command = run(
         folders, "gan", "abc", method="private-gan", rounds=1, model={"latent": 4},

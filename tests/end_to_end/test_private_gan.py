@@ -96,6 +96,7 @@ def test_five_sites_fit_the_line_over_sockets_as_in_one_process(terminal: Any, t
     assert twin["history"] == metrics["history"]
 
 
+@pytest.mark.slow
 def test_behind_a_secure_sum_over_sockets_they_find_the_same_line(terminal: Any) -> None:
     settings = ("--set", "devices.threads=1", "--set", "name=sealed", "--set", "federation={secure: {}}")
     launched = terminal.run("launch", "regression", "--out", "runs", *settings)

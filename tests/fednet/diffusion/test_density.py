@@ -14,6 +14,7 @@ from fednet.diffusion.sampling import langevin_step, reverse_step
 from fednet.diffusion.sde import SDE, VE, VP, SubVP
 from fednet.diffusion.trajectory import flow_step
 from fednet.seeds import generator
+from tests.cases import covering
 
 DIMENSIONS = 3
 
@@ -41,8 +42,9 @@ def walk(agents: Any, sde: SDE, kind: str, steps: int) -> tuple[Tensor, Tensor]:
     return told, agents.log_density(x, t) - before
 
 
-@pytest.mark.parametrize("sde", [VE(sigma=5), VP(), SubVP()], ids=lambda sde: sde.kind)
-@pytest.mark.parametrize("kind", ["reverse", "flow", "corrector"])
+@pytest.mark.parametrize(
+    ("sde", "kind"), covering([VE(sigma=5), VP(), SubVP()], ["reverse", "flow", "corrector"], together=1)
+)
 def test_the_changes_add_up_to_the_true_log_density(gaussians: Any, sde: SDE, kind: str) -> None:
     agents = gaussians(sde, (-1.0, 2.0), (0.5, 1.5))
     told, truth = walk(agents, sde, kind, 2000)

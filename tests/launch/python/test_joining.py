@@ -98,6 +98,7 @@ def test_a_secure_sum_gives_the_same_within_its_quantisation(
     assert sorted(rounds[0]["weights"]) == ["a1", "a2", "a3"]
 
 
+@pytest.mark.slow
 def test_a_script_that_is_killed_and_started_again_ends_where_the_others_do(
     cluster: dict[str, Any], train_together: Together, tmp_path: Path
 ) -> None:

@@ -35,16 +35,21 @@ def started(folder: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_it_ends_in_order_when_it_is_told_to_and_is_killed_when_nobody_is_there(tmp_path: Path) -> None:
-    told, left = started(tmp_path / "told"), started(tmp_path / "left")
-    with told, left:
-        assert told.stdin is not None
+def test_it_is_killed_when_nobody_is_there(tmp_path: Path) -> None:
+    with started(tmp_path) as left:
         assert left.stdin is not None
+        left.stdin.close()
+        assert left.wait(PATIENCE) == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_it_ends_in_order_when_it_is_told_to(tmp_path: Path) -> None:
+    """As one does that Ray's keeper has started."""
+    with started(tmp_path) as told:
+        assert told.stdin is not None
         told.stdin.write(STOP)
         told.stdin.flush()
-        left.stdin.close()
         assert told.wait(PATIENCE) == 0
-        assert left.wait(PATIENCE) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(

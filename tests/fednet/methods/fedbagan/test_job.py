@@ -80,9 +80,8 @@ def test_the_reader_is_shown_it(done: tuple[Any, dict[str, Any]]) -> None:
     assert summary.accounts[AUTOENCODER].nodes["a1"].contributed == 2
 
 
-def test_a_run_that_is_started_again_measures_and_trains_nothing_twice(whole: Make) -> None:
-    made = whole(baseline=False)
-    run_job(made.config, made.network, made.folder, 0, NullProgress())
+def test_a_run_that_is_started_again_measures_and_trains_nothing_twice(done: tuple[Any, dict[str, Any]]) -> None:
+    made, _ = done
     before = (made.folder / "metrics.json").read_bytes()
 
     class Deaf:

@@ -65,15 +65,21 @@ def cluster(tmp_path: Path) -> Cluster:
 
 
 @pytest.fixture
-def make_cluster(tmp_path: Path) -> Callable[..., Cluster]:
-    return lambda config=None, folder=tmp_path: Cluster(folder, config or small())
+def make_cluster(cluster_in: Callable[..., Cluster], tmp_path: Path) -> Callable[..., Cluster]:
+    return lambda config=None, folder=tmp_path: cluster_in(folder, config)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def cluster_in() -> Callable[..., Cluster]:
+    """Makes a cluster in a folder."""
+    return lambda folder, config=None: Cluster(folder, config or small())
+
+
+@pytest.fixture(scope="session")
 def pictures() -> Callable[..., ImageSet]:
     return columns
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_config() -> Callable[..., NoveltyConfig]:
     return small

@@ -15,6 +15,7 @@ from fednet.errors import DataError
 from fednet.methods.novelty import job as novelty_job
 from fednet.methods.novelty.site import NoveltySite
 from fednet.reporting.summary import read_summary
+from tests.cases import first
 
 FLOW = {
     "first": [1, 2],
@@ -40,25 +41,27 @@ class StopAt(NullProgress):
             raise Stopped
 
 
-@pytest.fixture
-def job(
-    make_cluster: Callable[..., Any],
-    small_config: Callable[..., Any],
-    pictures: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> Any:
+@pytest.fixture(scope="module")
+def job(cluster_in: Callable[..., Any], small_config: Callable[..., Any], pictures: Callable[..., Any]) -> Any:
     """Runs the small job on a cluster, in a folder."""
     train, judge, test = (pictures(0, 1, 2, 3, count=8, seed=seed) for seed in (7, 8, 9))
-    monkeypatch.setattr(novelty_job, "measuring_splits", lambda *_: Splits(train, judge, test))
 
     def run(folder: Path, progress: Any = None, cluster: Any = None, **flow: Any) -> Any:
         folder.mkdir(exist_ok=True)
         config = small_config(flow={**FLOW, **flow}, report={"real": True})
-        cluster = cluster or make_cluster(config, folder)
-        return novelty_job.run_job(config, cluster.network, folder, 0, progress or NullProgress())
+        cluster = cluster or cluster_in(folder, config)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(novelty_job, "measuring_splits", lambda *_: Splits(train, judge, test))
+            return novelty_job.run_job(config, cluster.network, folder, 0, progress or NullProgress())
 
     return run
+
+
+@pytest.fixture(scope="module")
+def whole(job: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """A job that was done without a stop: its summary, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    return job(folder), folder
 
 
 def metrics(folder: Path) -> dict[str, Any]:
@@ -68,16 +71,16 @@ def metrics(folder: Path) -> dict[str, Any]:
     return found
 
 
-def test_the_whole_flow_leaves_its_results(job: Any, tmp_path: Path) -> None:
-    summary = job(tmp_path / "run")
-    assert summary == read_summary(tmp_path / "run")
+def test_the_whole_flow_leaves_its_results(whole: tuple[Any, Path]) -> None:
+    summary, folder = whole
+    assert summary == read_summary(folder)
     assert summary.sections[0].title == "One site's model, set everywhere"
     assert summary.accounts["classifier"].steps == summary.accounts["detector"].steps == 2
     assert summary.accounts["classifier"].nodes["a1"].contributed == 2
     for section in summary.sections:
         for figure in section.figures:
-            assert (tmp_path / "run" / figure.file).stat().st_size > 1000
-    found = metrics(tmp_path / "run")
+            assert (folder / figure.file).stat().st_size > 1000
+    found = metrics(folder)
     assert [one["closed"]["number"] for one in found["rounds"]] == [2, 3]
     seen = found["first"]["seen"]
     assert seen["a1"] == seen["a2"]
@@ -97,17 +100,22 @@ def test_without_detector_rounds_only_the_classifier_is_there(job: Any, tmp_path
 
 
 @pytest.mark.parametrize(
-    "phase", [("rounds of the classifier", 1), ("rounds of the detector", 2), ("scoring together", 0)]
+    "phase", first(1, [("rounds of the detector", 2), ("rounds of the classifier", 1), ("scoring together", 0)])
 )
 def test_a_stopped_run_goes_on_to_the_same_result(
-    job: Any, make_cluster: Callable[..., Any], small_config: Callable[..., Any], tmp_path: Path, phase: Any
+    whole: tuple[Any, Path],
+    job: Any,
+    *,
+    make_cluster: Callable[..., Any],
+    small_config: Callable[..., Any],
+    tmp_path: Path,
+    phase: Any,
 ) -> None:
-    job(tmp_path / "whole")
     cluster = make_cluster(small_config(flow=FLOW), tmp_path / "stopped")
     with pytest.raises(Stopped):
         job(tmp_path / "stopped", StopAt(*phase), cluster)
     job(tmp_path / "stopped", None, cluster)
-    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "whole")
+    assert metrics(tmp_path / "stopped") == metrics(whole[1])
 
 
 def test_steps_that_the_sites_cannot_take_are_refused_before_any_is(job: Any, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from fednet.methods.score_inference.products import resampled
 from fednet.methods.score_inference.rules import make_rule
 from fednet.rules.registry import score_rule
 from fednet.seeds import generator
+from tests.cases import covering
 
 SITES = ((-1.0, 1.0), (1.0, 0.25))
 """Means and variances: precisions 1 and 4, so that the product is N(.6, .2) and the geometric mean N(.6, .4)."""
@@ -36,20 +37,20 @@ def draw(
     return sample(config, query, make_rule(phase.rule, held), query.sde, latent, random=generator(0, "noise"))
 
 
-@pytest.mark.parametrize(
-    ("rule", "mean", "variance"),
-    [
-        ({"kind": "product"}, 0.6, 0.2),
-        ({"kind": "geometric-mean"}, 0.6, 0.4),
-        ({"kind": "geometric-mean", "power": 4.0}, 0.6, 0.1),
-        ({"kind": "geometric-mean", "power": 0.5}, 0.6, 0.8),
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("sde", [VP(), SubVP(), VE(sigma=25)], ids=lambda sde: sde.kind)
+PRODUCTS: list[tuple[dict[str, Any], float, float]] = [
+    ({"kind": "product"}, 0.6, 0.2),
+    ({"kind": "geometric-mean"}, 0.6, 0.4),
+    ({"kind": "geometric-mean", "power": 4.0}, 0.6, 0.1),
+    ({"kind": "geometric-mean", "power": 0.5}, 0.6, 0.8),
+]
+"""Rules, and the mean and variance of what they draw."""
+
+
+@pytest.mark.parametrize(("sde", "drawn"), covering([VP(), SubVP(), VE(sigma=25)], PRODUCTS, together=1))
 def test_it_is_the_product_of_the_densities(
-    gaussians: Callable[..., Any], sde: SDE, rule: dict[str, Any], mean: float, variance: float
+    gaussians: Callable[..., Any], sde: SDE, drawn: tuple[dict[str, Any], float, float]
 ) -> None:
+    rule, mean, variance = drawn
     means, variances = zip(*SITES, strict=True)
     x = draw(gaussians(sde, means, variances), rule).x
     assert float(x.mean()) == pytest.approx(mean, abs=0.03)

@@ -21,6 +21,7 @@ from fednet.methods.score_inference.rules import make_rule, rule_for
 from fednet.rules import registry
 from fednet.rules.contract import RuleSettings
 from fednet.seeds import generator
+from tests.cases import covering
 
 PARTICLES = ("geometric-mean", "product")  # see test_products.py
 RULES = {
@@ -52,8 +53,7 @@ def draw(query: Any, rule: CombinationRule, config: SamplerConfig, count: int = 
     return sample(config, query, rule, query.sde, latent, random=generator(0, "noise"))
 
 
-@pytest.mark.parametrize("sde", [WIDE, VP(), SubVP()], ids=lambda sde: sde.kind)
-@pytest.mark.parametrize("config", SAMPLERS, ids=name)
+@pytest.mark.parametrize(("sde", "config"), covering([WIDE, VP(), SubVP()], SAMPLERS, together=1))
 def test_the_mixture_is_the_union_and_the_mean_is_between(gaussians: Callable[..., Any], sde: Any, config: Any) -> None:
     sites = (-2.0, 2.0), (1.0, 1.0)
     union = draw(gaussians(sde, *sites), RULES["mixture"](label_counts(1, 1)), config).x
@@ -75,8 +75,9 @@ def test_three_unequal_components_keep_their_shares(gaussians: Callable[..., Any
     assert float((x > 2).float().mean()) == pytest.approx(5 / 8, abs=0.02)
 
 
-@pytest.mark.parametrize("config", [ODE(rtol=1e-5, atol=1e-5), *SAMPLERS[2:], SDE200], ids=name)
-@pytest.mark.parametrize("rule", sorted(RULES))
+@pytest.mark.parametrize(
+    ("config", "rule"), covering([ODE(rtol=1e-5, atol=1e-5), *SAMPLERS[2:], SDE200], sorted(RULES), together=1)
+)
 def test_equal_models_federate_to_the_single_model(gaussians: Callable[..., Any], rule: str, config: Any) -> None:
     sizes = (3, 1, 2)
     labels = torch.zeros(500, dtype=torch.int64)
