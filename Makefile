@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SECONDS ?= 600
 READY := $(VENV)/ready
 
 .PHONY: demo test test-slow lint bench soak fuzz audit constraints wheel clean
@@ -29,7 +30,7 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_security.py
 	$(BIN)/python tests/benchmarks/others.py
 
-# About twenty minutes; tests/soak/README.md says what it shows, and what takes longer.
+# About half an hour, ten minutes of it (SECONDS) among liars; tests/soak/README.md says what it shows, and what takes longer.
 soak: $(READY)
 	$(BIN)/pytest -q -s -m slow tests/nodes/rounds/test_rounds.py
 	$(BIN)/python tests/soak/kills.py
@@ -37,9 +38,9 @@ soak: $(READY)
 	$(BIN)/python tests/soak/networks.py
 	$(BIN)/python tests/soak/hostile.py
 	$(BIN)/python tests/soak/keyed.py
+	$(BIN)/python -m tests.soak.byzantine --seconds $(SECONDS)
 
 # SECONDS as long as one likes, divided among the readers of foreign bytes; an input that breaks one is kept in runs/fuzz.
-SECONDS ?= 600
 fuzz: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.fuzz --seconds $(SECONDS)
 
