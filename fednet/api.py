@@ -25,15 +25,16 @@ class Question:
 
     Attributes:
         task: name of the query, defined by the method, for example "score".
-        inputs: tensors by name.
-        options: scalar arguments.
-        to: names of the responders that are asked; None for all that are present.
+        inputs, options: tensors and scalar arguments by name.
+        to: names of the responders that are asked, all of which must be present; None for all that are.
+        each: instead of `to`, tensors by name for those that are asked, beside `inputs` (`fednet.questions`).
     """
 
     task: str
     inputs: Mapping[str, Tensor]
     options: Mapping[str, Scalar] = field(default_factory=dict)
     to: tuple[str, ...] | None = None
+    each: Mapping[str, Mapping[str, Tensor]] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Replies:
     """The replies to one question by node name, in sorted order, and which nodes are missing.
 
     Attributes:
-        by_node: the outputs of every node that contributed; never empty.
+        by_node: the outputs of every node that contributed; empty only for a question with `each`.
         late: nodes that are alive but did not answer by the step's deadline.
         lost: nodes that died, left or refused, with the reason.
     """
@@ -53,7 +54,6 @@ class Replies:
 
 Ask = Callable[[Question], Replies]
 """Sends a question to its responders and waits for the replies that the run's policy requires."""
-
 
 ModelState = Mapping[str, Tensor]
 """A model's parameters and buffers by name, on the CPU; read-only."""

@@ -37,6 +37,16 @@ class ScoreFunction(Protocol):
         """Queries at x (n, ...) and time t; with `divergence` also for the divergence of the score."""
 
 
+class SparseScoreFunction(ScoreFunction, Protocol):
+    """Queries every agent for its score, or each for some of the samples only."""
+
+    def __call__(self, x: Tensor, t: float, divergence: bool = False, asked: Tensor | None = None) -> ScoreAnswers:
+        """As `ScoreFunction`; with `asked` (bool (agents, n)) each agent is sent its own samples only.
+
+        The others' scores and divergences are zero; `present` says who has answered: no agent that was asked nothing.
+        """
+
+
 @dataclass(frozen=True)
 class SolverStep:
     """The next step of a sampler, dx = (-f + (g^2 + q)/2 s) dtau + noise, with s the combined score.
@@ -84,6 +94,41 @@ class SolverStep:
 
 
 @dataclass(frozen=True)
+class HeldAnswers:
+    """What each agent has last answered for each sample, kept for the steps at which it is not asked.
+
+    Attributes:
+        denoised: (agents, n, ...), E[x_0 | x_t] under the agent, where it was asked last.
+        spread: (agents, n), the trace of the covariance of x_0 given x_t there; zero until divergences were asked for.
+        known: bool (agents, n), whether it has ever answered for the sample.
+        asked: bool (agents, n), whether it was asked at the last evaluation.
+        evaluations: how many there have been.
+    """
+
+    denoised: Tensor
+    spread: Tensor
+    known: Tensor
+    asked: Tensor
+    evaluations: int = 0
+
+
+@dataclass(frozen=True)
+class SparseAsking:
+    """Which agents are asked for which samples (`fednet.diffusion.sparse`).
+
+    Attributes:
+        top_k: the largest number of agents that a sample is sent to at a step, at least 1.
+        weights: (state, agents that count, bool (agents,)) -> the rule's weights (agents, n) before anybody is asked,
+            summing to 1 over these.
+        choose: (weights, `top_k`, number of the evaluation) -> bool (agents, n), who is asked.
+    """
+
+    top_k: int
+    weights: Callable[[RuleState, Tensor], Tensor]
+    choose: Callable[[Tensor, int, int], Tensor]
+
+
+@dataclass(frozen=True)
 class RuleState:
     """The state of a rule over a batch of trajectories.
 
@@ -96,6 +141,7 @@ class RuleState:
         begun: whether a step has been taken.
         last: the last step dx and the scores where it began, for a rule that follows densities symmetrically.
         log_w: (n,) float64, log weights of samples that are particles; zero under rules without weights.
+        held: the agents' last answers, under a rule that asks sparsely.
     """
 
     log_p: Tensor
@@ -104,6 +150,7 @@ class RuleState:
     begun: bool = False
     last: tuple[Tensor, Tensor] | None = None
     log_w: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
+    held: HeldAnswers | None = None
 
     @staticmethod
     def fresh(agents: int, count: int) -> RuleState:
@@ -165,6 +212,7 @@ class CombinationRule:
             follow densities (`fednet.diffusion.density.initial_log_density`), or as it is.
         resample: (state, random, whether it is the end) -> where each sample comes from, int64 (n,), and the state
             then; or None for as they are. Rules with it weigh samples as particles, and need a sampler with noise.
+        sparse: which agents are asked for which samples; None: all for all.
     """
 
     init: Callable[[int], RuleState]
@@ -176,6 +224,7 @@ class CombinationRule:
     power: Callable[[Tensor], float] = lambda _: 1.0
     begin: Callable[[RuleState, ScoreAnswers, Tensor, float], RuleState] | None = None
     resample: Callable[[RuleState, torch.Generator, bool], tuple[Tensor, RuleState] | None] | None = None
+    sparse: SparseAsking | None = None
 
     def needs_divergence(self, move: SolverStep) -> bool:
         """Whether the agents must be asked for divergences at a step."""

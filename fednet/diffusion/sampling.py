@@ -56,15 +56,16 @@ def sample(
     Raises:
         SolverError: an adaptive solver does not come to an end, or a rule that resamples is given one without noise.
     """
-    start, evaluations = rule.init(len(latent)), 0
+    start = rule.init(len(latent))
     if lost is not None:
         start = replace(start, lost=lost)
     latent = latent / math.sqrt(rule.power(start.lost))
+    trajectory = Trajectory(query, rule, latent, start, 0)
     begin = rule.begin or (_initial_densities if rule.follows_density else None)
     if begin is not None and sde.remembers:
-        answers, std = query(latent, 1.0), float(sde.marginal(torch.ones((), dtype=torch.float64))[1])
-        start, evaluations = rule.admit(begin(start, answers, latent, std), answers), 1
-    trajectory = Trajectory(query, rule, latent, start, evaluations)
+        answers = trajectory.ask(sde, latent, reverse_step(sde, latent, 1.0, sde.eps))
+        std = float(sde.marginal(torch.ones((), dtype=torch.float64))[1])
+        trajectory.state = rule.admit(begin(trajectory.state, answers, latent, std), answers)
     if rule.resample is not None and not config.noisy:
         raise SolverError(f"the rule resamples, and {config.kind} adds no noise: use one of {_NOISY}")
     if isinstance(config, ODE):
@@ -150,7 +151,7 @@ class _Flow:
         if self.config.method == "dopri5" and trajectory.evaluations >= self.config.evaluations:
             raise SolverError(f"dopri5 is at t = {t:.4f} after {trajectory.evaluations} evaluations; {_REMEDY}")
         move = flow_step(self.sde, x, t)
-        answers = trajectory.ask(x, move)
+        answers = trajectory.ask(self.sde, x, move)
         here = rule.admit(trajectory.state.at(y[1]) if rule.follows_density else trajectory.state, answers)
         dx = move.displacement(rule.combine(here, answers, move))
         after = rule.advance(here.at(torch.zeros_like(here.log_p)), answers, move, dx)

@@ -6,13 +6,22 @@ What all samplers share: an evaluation, a step of an SDE, the denoising step at 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from fednet.diffusion.combination import CombinationRule, RuleState, ScoreAnswers, ScoreFunction, SolverStep
+from fednet.diffusion.combination import (
+    CombinationRule,
+    RuleState,
+    ScoreAnswers,
+    ScoreFunction,
+    SolverStep,
+    SparseScoreFunction,
+)
 from fednet.diffusion.density import PathPoint, path_change
 from fednet.diffusion.sde import SDE
+from fednet.diffusion.sparse import Place, ask_sparsely
 
 
 @dataclass(frozen=True)
@@ -56,18 +65,25 @@ class Trajectory:
         self.query, self.rule, self.x, self.state, self.evaluations = query, rule, x, state, evaluations
         self._left: PathPoint | None = None
 
-    def ask(self, x: Tensor, move: SolverStep) -> ScoreAnswers:
-        """The agents' answers at x where a step begins."""
-        answers = self.query(x, move.t, self.rule.needs_divergence(move))
-        self.evaluations += 1
-        return answers
+    def ask(self, sde: SDE, x: Tensor, move: SolverStep) -> ScoreAnswers:
+        """The agents' answers at x where a step begins; predicted ones of those that a sparse rule does not ask."""
+        divergence = self.rule.needs_divergence(move)
+        if self.rule.sparse is None:
+            self.evaluations += 1
+            return self.query(x, move.t, divergence)
+        place = Place.at(sde, x, move.t)
+        found = ask_sparsely(
+            cast("SparseScoreFunction", self.query), self.rule.sparse, self.state, place, divergence=divergence
+        )
+        self.state, self.evaluations = replace(self.state, held=found.held), self.evaluations + found.queries
+        return found.answers
 
     def evaluate(self, sde: SDE, x: Tensor, move: SolverStep) -> CombinedScore:
         """The combined score at x, where a step begins; the trajectory stays where it is.
 
         After `leave`, log densities are those at x: they have followed a smooth path from the point that was left.
         """
-        answers = self.ask(x, move)
+        answers = self.ask(sde, x, move)
         state = self.rule.admit(self.state, answers)
         if self._left is not None:
             change = path_change(self._left, PathPoint.at(sde, x, move.t, answers))

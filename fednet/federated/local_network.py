@@ -37,17 +37,20 @@ from fednet.federated.local_exchange import LocalExchange
 from fednet.federated.participation import sampled_participants
 from fednet.federated.state import detached_copy, digest, model_tensors, require_valid
 from fednet.methods.contract import Announcer
+from fednet.questions import asked_of, recipients
 
 LEAD = "local"
 
 
 def local_ask(responders: Mapping[str, Responder]) -> Ask:
     """An `Ask` over responders of this process, in sorted order of their names."""
-    ordered, one_at_a_time = dict(sorted(responders.items())), threading.Lock()
+    one_at_a_time = threading.Lock()
 
     def ask(question: Question) -> Replies:
+        named = recipients(question)
+        names = tuple(sorted(responders)) if named is None else named
         with one_at_a_time:
-            return Replies({name: responder.answer(question) for name, responder in ordered.items()})
+            return Replies({name: responders[name].answer(asked_of(question, name)) for name in names})
 
     return ask
 
@@ -112,13 +115,13 @@ class _LocalNetwork:
     def ask(self, question: Question) -> Replies:
         """Asks the sites that a question is for, in sorted order of their names."""
         by_node, lost = {}, {}
-        for name in self._recipients(question.to):
+        for name in self._recipients(recipients(question)):
             try:
                 with self._one_at_a_time:
-                    by_node[name] = self.sites[name].answer(question)
+                    by_node[name] = self.sites[name].answer(asked_of(question, name))
             except MethodError as error:
                 lost[name] = f"refused: {error}"
-        if not by_node:
+        if not by_node and question.each is None:
             reasons = "; ".join(f"{name} {reason}" for name, reason in lost.items())
             raise MethodError(f"no site answered {question.task!r}: {reasons}")
         return Replies(by_node, lost=lost)
@@ -144,7 +147,7 @@ class _LocalNetwork:
         return self.local_exchange.exchange(plan)
 
     def _recipients(self, to: tuple[str, ...] | None) -> list[str]:
-        names = sorted(self.sites if to is None else set(to))
+        names = sorted(self.sites if to is None else to)
         if unknown := [name for name in names if name not in self.sites]:
             raise MethodError(f"unknown sites {', '.join(unknown)}; expected some of {', '.join(self.sites) or 'none'}")
         return names

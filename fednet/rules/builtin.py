@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from fednet.federated.config import Krum, Mean, Median, TrimmedMean
-from fednet.methods.score_inference.rule_settings import GeometricMean, Tempered
+from fednet.methods.score_inference.rule_settings import GeometricMean, Tempered, Weighted
 from fednet.plugins import lazily
 from fednet.rules.contract import Rule, ScoreRule, UpdateRule
 
@@ -16,7 +16,7 @@ _UPDATES: Final = "fednet.federated.update_rules"
 MEAN = Rule(
     "mean",
     "equal weights for scores, the contributors' weights for updates (FedAvg, McMahan et al. 2017)",
-    scores=ScoreRule(lazily(f"{_SCORES}:mean")),
+    scores=ScoreRule(lazily(f"{_SCORES}:mean"), Weighted),
     updates=UpdateRule(lazily(f"{_UPDATES}:mean"), Mean),
 )
 MEDIAN = Rule(
@@ -25,16 +25,16 @@ MEDIAN = Rule(
     scores=ScoreRule(lazily(f"{_SCORES}:median")),
     updates=UpdateRule(lazily(f"{_UPDATES}:median"), Median),
 )
-DATA_SIZE = Rule("data-size", "by number of images", scores=ScoreRule(lazily(f"{_SCORES}:data_size")))
+DATA_SIZE = Rule("data-size", "by number of images", scores=ScoreRule(lazily(f"{_SCORES}:data_size"), Weighted))
 LABEL_COUNT = Rule(
     "label-count",
     "by number of images of the requested label",
-    scores=ScoreRule(lazily(f"{_SCORES}:label_count"), needs_labels=True),
+    scores=ScoreRule(lazily(f"{_SCORES}:label_count"), Weighted, needs_labels=True),
 )
 MIXTURE = Rule(
     "mixture",
     "the union of the sites' data (OR, Skreta et al. 2024)",
-    scores=ScoreRule(lazily(f"{_SCORES}:mixture")),
+    scores=ScoreRule(lazily(f"{_SCORES}:mixture"), Weighted),
 )
 CONSENSUS = Rule(
     "consensus",

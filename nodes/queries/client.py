@@ -19,6 +19,7 @@ from math import inf
 from torch import Tensor
 
 from fednet.api import Question, Replies
+from fednet.questions import asked_of, recipients
 from nodes.capability import Handler
 from nodes.compute import Bridge
 from nodes.errors import NoQuorum, PeerError
@@ -43,9 +44,11 @@ BACKPRESSURE_INTERVAL = 0.05
 class _PendingQuery:
     """A question that waits for its answers."""
 
-    to: tuple[str, ...] | None
+    question: Question
     step: QuorumTracker
     until: float  # when the ledger wants to be looked at again
+    absent: Mapping[str, str]  # those that could not be asked, with the reason
+    needed: int  # contributions without which there are no replies
     outputs: dict[str, Mapping[str, Tensor]] = field(default_factory=dict)
     replies: Future[Replies] = field(default_factory=Future)
 
@@ -100,19 +103,13 @@ class QueryClient:
     def _begin(self, question: Question) -> Future[Replies]:
         """Publishes a question, on any thread; its replies are there once the step has closed."""
         with self._lock:
-            step, number = self._step(question), next(self._numbers)
-            query = QueryRequest(
-                query=number,
-                oldest_open=next(iter(self._open), number),
-                task=question.task,
-                inputs=dict(question.inputs),
-                options=dict(question.options),
-                ttl=self._policy.hard_limit,
-            )
-            asked = self._open[number] = _PendingQuery(question.to, step, step.opened + step.deadline)
+            asked, number = self._pending(question), next(self._numbers)
+            oldest = next(iter(self._open), number)
+            self._open[number] = asked
         asked.replies.add_done_callback(lambda _: self._forget(number))
+        step = asked.step
         try:
-            self._say(query, question.to, step)
+            self._say(number, oldest, question, step)
         except BaseException:
             asked.replies.cancel()
             raise
@@ -124,34 +121,51 @@ class QueryClient:
         with self._lock:
             del self._open[number]
 
-    def _step(self, question: Question) -> QuorumTracker:
-        """The step of everybody who is ready, or of those whom the question is for: then fewer are a quorum."""
-        if question.to is None:
-            return QuorumTracker.open(self._directory.ready(), self._now(), self._policy, self._pace)
-        absent = {name: self._directory.absence(name) for name in question.to if name not in self._directory.ready()}
-        if absent:
-            gone = ", ".join(f"{name} ({why})" for name, why in sorted(absent.items()))
-            raise PeerError(f"cannot ask {gone}; there are {', '.join(self._directory.ready()) or 'none'}")
-        quorum = max(1, min(self._policy.quorum, len(set(question.to))))
-        policy = self._policy.model_copy(update={"quorum": quorum})
-        return QuorumTracker.open(question.to, self._now(), policy, self._pace)
+    def _pending(self, question: Question) -> _PendingQuery:
+        """The step of everybody who is ready, or of those whom the question is for: then fewer are a quorum.
 
-    def _say(self, query: QueryRequest, to: tuple[str, ...] | None, step: QuorumTracker) -> None:
-        if to is not None or self._node.blocked_by_lost_peer:
+        A quorum of a question with `each` counts those that could have been asked and were not.
+        """
+        ready, names, quorum = self._directory.ready(), recipients(question), self._policy.quorum
+        absent = {} if names is None else {name: self._directory.absence(name) for name in names if name not in ready}
+        if absent and question.each is None:
+            gone = ", ".join(f"{name} ({why})" for name, why in sorted(absent.items()))
+            raise PeerError(f"cannot ask {gone}; there are {', '.join(ready) or 'none'}")
+        expected = list(ready) if names is None else [name for name in names if name in ready]
+        if question.each is not None:
+            quorum -= len(ready) - len(expected)
+        elif names is not None:
+            quorum = min(quorum, len(names))
+        policy = self._policy.model_copy(update={"quorum": max(1, quorum)})
+        step = QuorumTracker.open(expected, self._now(), policy, self._pace)
+        needed = quorum if question.each is not None else policy.quorum
+        return _PendingQuery(question, step, step.opened + step.deadline, absent, needed)
+
+    def _say(self, number: int, oldest: int, question: Question, step: QuorumTracker) -> None:
+        def request(asked: Question) -> QueryRequest:
+            return QueryRequest(
+                query=number,
+                oldest_open=oldest,
+                task=asked.task,
+                inputs=dict(asked.inputs),
+                options=dict(asked.options),
+                ttl=self._policy.hard_limit,
+            )
+
+        if recipients(question) is not None or self._node.blocked_by_lost_peer:
             for name in sorted(step.expected):
-                self._node.tell(name, query)
+                self._node.tell(name, request(asked_of(question, name)))
         elif step.expected:
-            self._node.publish(QUERIES, query)
+            self._node.publish(QUERIES, request(question))
 
     def _conclude(self, asked: _PendingQuery, outcome: QuorumOutcome) -> Replies:
         with self._lock:
             for seconds in asked.step.durations():
                 self._pace.record(seconds)
-        lost = {**({} if asked.to is not None else self._directory.missing()), **outcome.lost}
-        if not outcome.quorate:
-            raise NoQuorum(
-                outcome.contributed, asked.step.policy.quorum, {**lost, **dict.fromkeys(outcome.late, "late")}
-            )
+        absent = self._directory.missing() if recipients(asked.question) is None else asked.absent
+        lost = {**absent, **outcome.lost}
+        if len(outcome.contributed) < asked.needed:
+            raise NoQuorum(outcome.contributed, asked.needed, {**lost, **dict.fromkeys(outcome.late, "late")})
         contributed = {name: asked.outputs[name] for name in outcome.contributed}
         return Replies(contributed, outcome.late, {name: why for name, why in lost.items() if name not in contributed})
 

@@ -39,8 +39,9 @@ def launched(launch: Launch, seed: int, out: Path) -> dict[str, Any]:
     return found
 
 
-def write(readme: Path, text: str) -> None:
-    """Puts a table between a README's two marks."""
-    before, rest = readme.read_text().split("<!-- results -->", 1)
-    after = rest.split("<!-- /results -->", 1)[1]
-    readme.write_text(f"{before}<!-- results -->\n{text}\n<!-- /results -->{after}")
+def write(readme: Path, text: str, part: str = "results") -> None:
+    """Puts a table between a README's two marks of this part."""
+    start, end = f"<!-- {part} -->", f"<!-- /{part} -->"
+    before, rest = readme.read_text().split(start, 1)
+    after = rest.split(end, 1)[1]
+    readme.write_text(f"{before}{start}\n{text}\n{end}{after}")

@@ -17,10 +17,11 @@ from fednet.data.classes import ClassRef
 from fednet.data.config import PartitionConfig
 from fednet.data.site_data import check_data
 from fednet.diffusion.config import ScoreTrainConfig
-from fednet.diffusion.sampler_config import EulerMaruyama, SamplerConfig
+from fednet.diffusion.sampler_config import ODE, EulerMaruyama, SamplerConfig
 from fednet.diffusion.sde import VP, SDEConfig
 from fednet.errors import ModelError
 from fednet.methods.common.config import ConfigSection, ImageConfig, RealPicturesConfig
+from fednet.methods.score_inference.rule_settings import Weighted
 from fednet.methods.site_config import site_section
 from fednet.models.config import ScoreModelConfig, UNetConfig
 from fednet.rules.contract import RuleSettings
@@ -66,12 +67,19 @@ class ArmConfig(ConfigSection):
             starts = [phase.below for phase in self.rule]
             if any(score_rule(phase.rule).resamples for phase in self.rule):
                 raise ValueError("a rule whose samples are particles follows one target from t = 1: no schedule of it")
+            if any(_sparse(phase.rule) for phase in self.rule):
+                raise ValueError("a schedule asks all sites: no `top_k` in it")
             if not starts or starts[0] != 1.0 or any(a <= b for a, b in pairwise(starts)):
                 raise ValueError(f"a schedule starts with `below: 1` and falls from phase to phase, not {starts}")
         return self
 
     def refused_by(self, sampler: SamplerConfig) -> str:
         """Why a sampler cannot draw the arm; empty if it can."""
+        if isinstance(sampler, ODE) and sampler.method == "dopri5" and _sparse(self.phases()[0].rule):
+            return (
+                "with top_k each evaluation asks other sites, and dopri5 needs a score that is a function of x and t: "
+                "use dpm-solver++, heun, euler-maruyama, or another method of ode"
+            )
         if sampler.noisy or not any(score_rule(phase.rule).resamples for phase in self.phases()):
             return ""
         kind = self.phases()[0].rule.kind
@@ -85,6 +93,10 @@ class ArmConfig(ConfigSection):
     def phases(self) -> tuple[RulePhase, ...]:
         """The arm's schedule; a single rule is a schedule of one phase."""
         return self.rule if isinstance(self.rule, tuple) else (RulePhase(below=1.0, rule=self.rule),)
+
+
+def _sparse(rule: RuleSettings) -> bool:
+    return isinstance(rule, Weighted) and rule.top_k is not None
 
 
 class PromptConfig(ConfigSection):

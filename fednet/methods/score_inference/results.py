@@ -16,6 +16,7 @@ from fednet.methods.score_inference.agreement import AgreementPoint
 from fednet.methods.score_inference.config import ArmConfig
 from fednet.methods.score_inference.messages import ScoreCapabilities
 from fednet.methods.score_inference.sampling import ArmSamples, redrawn_note
+from fednet.methods.score_inference.traffic import traffic_section
 from fednet.metrics.evaluation import Evaluation, RealReference
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.samples import SAMPLES_FILE, SampleBatch, write_samples
@@ -84,6 +85,7 @@ def summarise(
         SummarySection(title="Results", table=table.without_empty_columns(), notes=_notes(arms, first)),
         SummarySection(title="Pictures", figures=shown),
         SummarySection(title="How far the sites agree", figures=curves),
+        traffic_section({arm.name: arm.samples.traffic for arm in arms}),
     )
     return Summary(
         title=f"{count_of(tuple(capabilities), 'site')}, {'labelled' if first.conditional else 'unlabelled'}, "
@@ -108,6 +110,7 @@ def write_metrics(
             "rule": arm.config.model_dump(mode="json"),
             "sampler": arm.sampler.model_dump(mode="json"),
             "queries": arm.samples.evaluations,
+            "traffic": arm.samples.traffic.record(),
             "redrawn": arm.samples.redrawn.nonzero().flatten().tolist(),
             "redrawn_without": arm.samples.without,
             "evaluation": arm.evaluation and asdict(arm.evaluation),

@@ -7,6 +7,19 @@ from pydantic import Field
 from fednet.rules.contract import RuleSettings
 
 
+class Weighted(RuleSettings):
+    """A weighted sum of the sites' scores.
+
+    Attributes:
+        top_k: the largest number of sites that a sample is sent to at a step, drawn by their weights; the others'
+            answers are predicted from their last ones, and a site without weight is not asked
+            (`fednet.diffusion.sparse`). As many as there are sites, or as have images of a sample's label, change no
+            sample. None: all sites are sent all samples.
+    """
+
+    top_k: int | None = Field(default=None, ge=1)
+
+
 class Tempered(RuleSettings):
     """A product of densities to a power, by particles that are resampled (`products.py`).
 

@@ -17,10 +17,19 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from fednet.diffusion.combination import CombinationRule, LabelCounts, RuleState, ScoreAnswers, SolverStep
+from fednet.diffusion.combination import (
+    CombinationRule,
+    LabelCounts,
+    RuleState,
+    ScoreAnswers,
+    SolverStep,
+    SparseAsking,
+)
 from fednet.diffusion.density import equalising_weights, log_density_change, symmetric_correction
+from fednet.diffusion.sparse import drawn
 from fednet.errors import MethodError
 from fednet.methods.score_inference.config import RulePhase
+from fednet.methods.score_inference.rule_settings import Weighted
 from fednet.rules.contract import RuleSettings
 from fednet.rules.registry import score_rule
 
@@ -28,7 +37,7 @@ WeightFunction = Callable[[RuleState, ScoreAnswers, SolverStep], Tensor]
 """Weights of the sites, (sites,) or (sites, n), summing to 1 over the sites."""
 
 
-def mean(_: RuleSettings, counts: LabelCounts) -> CombinationRule:
+def mean(settings: RuleSettings, counts: LabelCounts) -> CombinationRule:
     """Equal weights of the sites that answered, as in the source; right where all sites model the same data.
 
     At every t this is the score of the normalised geometric mean of the p_k,t, and noising the geometric mean of the
@@ -41,23 +50,20 @@ def mean(_: RuleSettings, counts: LabelCounts) -> CombinationRule:
                       d var  = (-2 f var - 2 g^2 var E[1 / c] + g^2) dtau
         ODE           g^2 replaced by g^2 / 2 where it multiplies E, and no noise g^2
     """
-    ones = torch.ones(len(counts.names), 1)
-    return _weighted(counts, lambda _state, answers, _move: _normalised(ones, answers.present))
+    return _by_amounts(settings, counts, torch.ones(len(counts.names), 1))
 
 
-def data_size(_: RuleSettings, counts: LabelCounts) -> CombinationRule:
+def data_size(settings: RuleSettings, counts: LabelCounts) -> CombinationRule:
     """Weights proportional to the number of images that a site was trained on."""
-    sizes = counts.counts.sum(1, keepdim=True).float()
-    return _weighted(counts, lambda _state, answers, _move: _normalised(sizes, answers.present))
+    return _by_amounts(settings, counts, counts.counts.sum(1, keepdim=True).float())
 
 
-def label_count(_: RuleSettings, counts: LabelCounts) -> CombinationRule:
+def label_count(settings: RuleSettings, counts: LabelCounts) -> CombinationRule:
     """Weights proportional to a site's images of the requested label; equal ones for a label that no site has."""
-    amounts = counts.of_each_sample()
-    return _weighted(counts, lambda _state, answers, _move: _normalised(amounts, answers.present))
+    return _by_amounts(settings, counts, counts.of_each_sample())
 
 
-def mixture(_: RuleSettings, counts: LabelCounts) -> CombinationRule:
+def mixture(settings: RuleSettings, counts: LabelCounts) -> CombinationRule:
     """The union of the sites' data: weights gamma_k proportional to w_k p_k(x), w_k the images of site k.
 
     A sample that was on its way to a site's data when the site is lost would end nowhere: the others' scores lead it to
@@ -81,7 +87,11 @@ def mixture(_: RuleSettings, counts: LabelCounts) -> CombinationRule:
             state = replace(state, survival=state.survival * remaining)
         return _admit(state, answers)
 
-    return _following(counts, responsibilities, admit=admit)
+    def asking(state: RuleState, counted: Tensor) -> Tensor:
+        least = torch.finfo(torch.float32).tiny * (_normalised(shares, counted) > 0)
+        return torch.maximum(weights_of(state, counted), least)  # no site with a share is without one by underflow
+
+    return _sparsely(settings, _following(counts, responsibilities, admit=admit), asking)
 
 
 def consensus(_: RuleSettings, counts: LabelCounts) -> CombinationRule:
@@ -195,6 +205,26 @@ def _following(
     """A weighted rule that follows log densities."""
     combine = _weighted(counts, weigh).combine
     return CombinationRule(_initial_state(counts), combine, _advance(symmetric), True, admit, symmetric)
+
+
+def _by_amounts(settings: RuleSettings, counts: LabelCounts, amounts: Tensor) -> CombinationRule:
+    """A rule whose weights are shares of fixed amounts (sites, n) or (sites, 1)."""
+
+    def weights(state: RuleState, counted: Tensor) -> Tensor:
+        return _normalised(amounts, counted).expand(-1, state.log_p.shape[1])
+
+    rule = _weighted(counts, lambda _state, answers, _move: _normalised(amounts, answers.present))
+    sparse = _sparsely(settings, rule, weights)
+    return rule if sparse is rule else replace(sparse, admit=_admit)
+
+
+def _sparsely(
+    settings: RuleSettings, rule: CombinationRule, weights: Callable[[RuleState, Tensor], Tensor]
+) -> CombinationRule:
+    """The rule, with `top_k` sites asked for each sample where the settings say so."""
+    if not isinstance(settings, Weighted) or settings.top_k is None:
+        return rule
+    return replace(rule, sparse=SparseAsking(settings.top_k, weights, drawn))
 
 
 def _weighted(counts: LabelCounts, weigh: WeightFunction) -> CombinationRule:

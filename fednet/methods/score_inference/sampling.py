@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -29,6 +29,7 @@ from fednet.methods.score_inference.messages import ScoreCapabilities, read_scor
 from fednet.methods.score_inference.prompts import EncodedPrompt, encoded_prompt
 from fednet.methods.score_inference.rules import rule_for
 from fednet.methods.score_inference.sample_request import ScoreSampleRequest
+from fednet.methods.score_inference.traffic import Traffic
 from fednet.reporting.samples import SampleBatch
 from fednet.reporting.summary import ParticipationAccount
 from fednet.seeds import derive, generator
@@ -53,6 +54,7 @@ class ArmSamples:
         without: the sites that those were drawn again without.
         evaluations: queries a batch (the largest number over the batches).
         seconds: how long it took.
+        traffic: what each site was sent and has answered.
     """
 
     images: Tensor
@@ -64,6 +66,7 @@ class ArmSamples:
     without: tuple[str, ...]
     evaluations: int
     seconds: float
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 def sample(
@@ -150,6 +153,7 @@ def sample_arm(
     parts = torch.split(torch.arange(total), samples.batch or total)
 
     accounts = [ParticipationAccount.of("query", sorted(capabilities)) for _ in parts]
+    traffic = [Traffic() for _ in parts]
 
     def draw(shown: Progress, part: Tensor, lost: Tensor | None, *index: int) -> SampledTrajectory:
         """The samples at the places `part`; a batch has the index (i), its k-th repetition (i, k)."""
@@ -157,7 +161,7 @@ def sample_arm(
         options = {"guidance": arm.guidance, "probe_seed": derive(seed, "probe", *index)}
         score = FederatedScore(
             ask, counts, options, accounts[index[0]], shown, f"sampling {name}", first.sde, uncovered_labels, words,
-            first.expert.reach,
+            first.expert.reach, traffic[index[0]],
         )  # fmt: skip
         if latent is None or len(index) > 1:
             start = first.sde.prior((len(part), *first.shape), generator(seed, "latent", *index))
@@ -184,6 +188,7 @@ def sample_arm(
         without=tuple(name for k, name in enumerate(sorted(capabilities)) if any(bool(p.without[k]) for p in drawn)),
         evaluations=max(part.evaluations for part in drawn),
         seconds=time.monotonic() - began,
+        traffic=Traffic.joined(traffic),
     )
 
 

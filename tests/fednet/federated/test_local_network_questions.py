@@ -38,3 +38,16 @@ def test_a_local_question_reaches_all_in_sorted_order() -> None:
 def test_an_error_of_a_responder_is_the_callers() -> None:
     with pytest.raises(KeyError, match="x"):
         local_ask({"a": Doubler(1.0, [])})(Question("double", {}))
+
+
+def test_only_those_that_a_question_is_for_hear_it() -> None:
+    asked: list[float] = []
+    ask = local_ask({name: Doubler(float(number), asked) for number, name in enumerate("abc")})
+    assert list(ask(Question("double", {"x": torch.ones(1)}, to=("c", "a"))).by_node) == ["a", "c"]
+    assert asked == [0.0, 2.0]
+
+
+def test_single_responders_get_tensors_of_their_own() -> None:
+    ask = local_ask({name: Doubler(2.0, []) for name in "abc"})
+    replies = ask(Question("double", {}, each={"c": {"x": torch.ones(1)}, "a": {"x": torch.zeros(2)}}))
+    assert {name: outputs["x"].tolist() for name, outputs in replies.by_node.items()} == {"a": [0.0, 0.0], "c": [2.0]}

@@ -251,3 +251,44 @@ class TestSomeOnly:
                 await guest.requester.ask(replace(question(), to=()))
 
         tell(story)
+
+
+class TestEach:
+    """Tensors for single responders."""
+
+    @staticmethod
+    def to_each(question: Any, **numbers: float) -> Any:
+        return replace(question(), inputs={}, each={name: {"x": torch.tensor([x])} for name, x in numbers.items()})
+
+    def test_each_gets_its_own_and_the_bus_says_what_one_process_says(self, tell: Tell, question: Ask) -> None:
+        async def story(cluster: Any) -> None:
+            await clients(cluster, 3)
+            guest = await cluster.guest(expected=list(cluster.clients))
+            await guest.directory.complete(60)
+            local = local_ask({name: client.answerer for name, client in cluster.clients.items()})
+            for number in range(10):
+                asked = self.to_each(question, c2=number, c0=-number)
+                replies = await guest.requester.ask(asked)
+                assert list(replies.by_node) == ["c0", "c2"]
+                assert same(replies, local(asked))
+
+        tell(story, TROUBLE)
+
+    def test_who_is_absent_is_lost_and_the_quorum_counts_those_that_were_not_asked(
+        self, tell: Tell, question: Ask
+    ) -> None:
+        async def story(cluster: Any) -> None:
+            await clients(cluster, 4)
+            guest = await cluster.guest(expected=list(cluster.clients), quorum=3)
+            await guest.directory.complete(10)
+            cluster.clients["c3"].bus.crash()
+            await asyncio.sleep(5)
+            replies = await guest.requester.ask(self.to_each(question, c0=1, c3=1))
+            assert (list(replies.by_node), list(replies.lost)) == (["c0"], ["c3"])
+            replies = await guest.requester.ask(self.to_each(question, c3=1))
+            assert (dict(replies.by_node), list(replies.lost)) == ({}, ["c3"])
+            cluster.clients["c0"].answerer.answer = _refuse
+            with pytest.raises(NoQuorum, match=r"0 of 1 needed peers contributed"):
+                await guest.requester.ask(self.to_each(question, c0=1))
+
+        tell(story)

@@ -122,3 +122,15 @@ def test_the_check_looks_for_the_data_of_the_run_and_of_a_site(tmp_path: Path) -
         check(config, {"data": {"name": "mnist", "root": str(tmp_path / "nowhere")}})
     with pytest.raises(DataError, match="is not a folder"):
         check(ScoreInferenceConfig.model_validate({"data": {"name": "folder", "root": tmp_path / "nowhere"}}))
+
+
+def test_top_k_is_refused_where_it_means_nothing() -> None:
+    sparse = {"kind": "mixture", "top_k": 2}
+    assert "dopri5 needs" in ArmConfig(rule=sparse).refused_by(ODE())
+    assert ArmConfig(rule=sparse).refused_by(ODE(method="rk4")) == ""
+    assert ArmConfig(rule="mixture").refused_by(ODE()) == ""
+    with pytest.raises(ValidationError, match="no `top_k` in it"):
+        ArmConfig(rule=[{"below": 1.0, "rule": sparse}])
+    for wrong in ({"kind": "mixture", "top_k": 0}, {"kind": "median", "top_k": 2}):
+        with pytest.raises(ValidationError):
+            ArmConfig(rule=wrong)

@@ -12,6 +12,7 @@ from fednet.diffusion.combination import LabelCounts
 from fednet.diffusion.sde import VP
 from fednet.errors import MethodError
 from fednet.methods.score_inference.federated_score import FederatedScore
+from fednet.questions import asked_of, recipients
 from fednet.reporting.summary import ParticipationAccount
 
 X = torch.zeros(2, 1, 2, 2)
@@ -113,3 +114,32 @@ def test_strangers_are_not_heard() -> None:
 def test_without_any_usable_answer_the_run_ends() -> None:
     with pytest.raises(MethodError, match="none of"):
         query(Scripted(Replies({"z": score(1.0)})))(X, 0.5)
+
+
+def test_each_site_gets_its_own_samples_only_and_the_answers_are_put_back() -> None:
+    account, x = ParticipationAccount.of("query", HELD.names), torch.arange(8.0).view(2, 1, 2, 2)
+    one = {"score": torch.ones(1, 1, 2, 2), "divergence": torch.ones(1)}
+    ask = Scripted(Replies({"a": one, "c": score(3.0)}))
+    asking = query(ask, account)
+    answers = asking(x, 0.5, True, torch.tensor([[False, True], [False, False], [True, True]]))
+    (asked,) = ask.asked
+    assert recipients(asked) == ("a", "c")
+    assert torch.equal(asked_of(asked, "a").inputs["x"], x[1:])
+    assert asked_of(asked, "a").inputs["labels"].tolist() == [1]
+    assert torch.equal(asked_of(asked, "c").inputs["x"], x)
+    assert answers.scores[:, :, 0, 0, 0].tolist() == [[0.0, 1.0], [0.0, 0.0], [3.0, 3.0]]
+    assert answers.divergences is not None
+    assert answers.divergences.tolist() == [[0.0, 1.0], [0.0, 0.0], [3.0, 3.0]]
+    assert answers.present.tolist() == [True, False, True]
+    assert account.lost == {}
+    assert {name: one.samples for name, one in asking.traffic.sites().items()} == {"a": 1, "c": 2}
+
+
+def test_a_site_that_was_asked_some_samples_and_answers_others_is_refused() -> None:
+    account = ParticipationAccount.of("query", HELD.names)
+    answers = query(Scripted(Replies({"a": score(1.0)})), account)(
+        X, 0.5, False, torch.tensor([[True, False], [False, False], [False, False]])
+    )
+    assert not answers.present.any()
+    assert list(account.lost) == ["a"]
+    assert "float32 (1, 1, 2, 2)" in account.lost["a"].reason

@@ -27,7 +27,7 @@ SAMPLERS = [ODE(method="rk4", steps=2), EulerMaruyama(steps=3), PredictorCorrect
 
 def drawn(
     made: Any,
-    rule: str = "mean",
+    rule: Any = "mean",
     sampler: Any = SAMPLERS[1],
     *,
     samples: Any = None,
@@ -221,3 +221,38 @@ def test_cards_that_do_not_fit_are_refused(federation: Callable[..., Any]) -> No
     with pytest.raises(MethodError, match="shape"):
         read_score_capabilities({**capabilities, "a9": odd})
     assert list(read_score_capabilities(dict(reversed(capabilities.items())))) == ["a1", "a2", "a3"]
+
+
+def test_top_k_of_all_sites_changes_no_bit_and_fewer_send_less(federation: Callable[..., Any]) -> None:
+    """In batches in flight, over the question that each site gets for itself."""
+    made, size = federation(), SamplesConfig(total=6, batch=2, in_flight=3)
+    all_, three, one = (
+        drawn(made, {"kind": "mixture", "top_k": k}, EulerMaruyama(steps=8), samples=size) for k in (None, 3, 1)
+    )
+    assert torch.equal(all_.images, three.images)
+    assert torch.equal(all_.log_p, three.log_p)
+    assert all_.traffic == three.traffic
+    again = drawn(
+        made, {"kind": "mixture", "top_k": 1}, EulerMaruyama(steps=8), samples=size.model_copy(update={"in_flight": 1})
+    )
+    assert torch.equal(one.images, again.images)
+    sent = [sum(site.samples for site in step.values()) for step in one.traffic.steps]
+    assert sent == [18, *[6] * 8]
+    assert sum(site.received for site in one.traffic.sites().values()) == (18 + 6 * 8) * 16 * 4
+
+
+def test_a_site_that_dies_under_top_k_has_its_samples_drawn_again_without_it(federation: Callable[..., Any]) -> None:
+    made, asked = federation(), [0]
+
+    def losing(question: Question) -> Replies:
+        asked[0] += 1
+        assert question.each is not None
+        dead = "a2" if asked[0] > 4 else ""
+        alive = {name: own for name, own in question.each.items() if name != dead}
+        replies = local_ask(made.sites)(Question(question.task, question.inputs, question.options, each=alive))
+        return Replies(replies.by_node, lost={name: "died" for name in question.each if name == dead})
+
+    samples = drawn(made, {"kind": "mixture", "top_k": 2}, EulerMaruyama(steps=8), ask=losing)
+    assert samples.account.lost["a2"].reason == "died"
+    assert bool(torch.isfinite(samples.images).all())
+    assert samples.without == (("a2",) if samples.redrawn.any() else ())
