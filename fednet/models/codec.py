@@ -40,6 +40,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: CodecConfig, shape: ImageShape) -> None:
         super().__init__()
+        self.shape, self.latent = shape, config.latent
         channels = _channels(config, shape)[::-1]
         layers: list[nn.Module] = [
             nn.Linear(config.latent, channels[0] * SEED_SIDE**2),
@@ -56,6 +57,10 @@ class Decoder(nn.Module):
         """Pictures (n, c, h, w)."""
         pictures: Tensor = self.body(latent)
         return pictures
+
+    def as_layers(self) -> nn.Sequential:
+        """The same network, with the same weights, as plain layers of torch."""
+        return self.body
 
 
 class Encoder(nn.Module):

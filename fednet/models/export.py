@@ -12,24 +12,31 @@ Source: Salimans and Ho 2022 (arXiv 2202.00512) for v. Knows no site.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from safetensors.torch import save
 
 from fednet.diffusion.parametrisation import levels_of_signals
-from fednet.files import write_whole
 from fednet.models.diffusers_folder import NETWORK_CONFIG, SCHEDULER_CONFIG
+from fednet.models.exported_folder import ModelCard, weight_bytes, write_exported
 from fednet.models.unet import ScoreNet
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-CARD = "README.md"
 STEPS = 1001
 """Of the exported schedule: the network's own times 0, 1, ..., 1000."""
 
 
-def export(net: ScoreNet, folder: Path, *, classes: tuple[str, ...], trained: str) -> None:
+def export(
+    net: ScoreNet,
+    folder: Path,
+    *,
+    classes: tuple[str, ...],
+    trained: str,
+    files: Mapping[str, bytes] = MappingProxyType({}),
+) -> None:
     """Writes the folder; its model card comes last.
 
     Args:
@@ -37,15 +44,17 @@ def export(net: ScoreNet, folder: Path, *, classes: tuple[str, ...], trained: st
         folder: where to.
         classes: the names of its labels; the label after them is "any class".
         trained: how it was trained, a sentence for the card.
+        files: what else belongs to it.
 
     Raises:
         OSError: it cannot be written.
     """
-    weights = {name: value.detach().cpu().contiguous() for name, value in net.unet.state_dict().items()}
-    write_whole(folder / "unet" / NETWORK_CONFIG, net.unet.to_json_string().encode())
-    write_whole(folder / "unet" / WEIGHTS, save(weights, {"format": "pt"}))
-    write_whole(folder / "scheduler" / SCHEDULER_CONFIG, schedule(net).to_json_string().encode())
-    write_whole(folder / CARD, _card(net, classes if net.classes else (), trained).encode())
+    own = {
+        f"unet/{NETWORK_CONFIG}": net.unet.to_json_string().encode(),
+        f"unet/{WEIGHTS}": weight_bytes(net.unet.state_dict()),
+        f"scheduler/{SCHEDULER_CONFIG}": schedule(net).to_json_string().encode(),
+    }
+    write_exported(folder, {**own, **files}, _card(net, classes if net.classes else (), trained))
 
 
 def schedule(net: ScoreNet) -> DDIMScheduler:
@@ -66,7 +75,7 @@ def schedule(net: ScoreNet) -> DDIMScheduler:
     )
 
 
-def _card(net: ScoreNet, classes: tuple[str, ...], trained: str) -> str:
+def _card(net: ScoreNet, classes: tuple[str, ...], trained: str) -> ModelCard:
     channels, height, width = net.shape
     scale = net.config.data_scale
     labels = f", class_labels=torch.full((16,), {net.classes})" if net.classes else ""
@@ -74,26 +83,24 @@ def _card(net: ScoreNet, classes: tuple[str, ...], trained: str) -> str:
         f"\nLabels: {', '.join(f'{label} {name}' for label, name in enumerate(classes))}; {net.classes} any class.\n"
     )
     again = f"model: {{kind: diffusers, path: .{f', classes: {list(classes)}' if classes else ''}}}"
-    return f"""---
-library_name: diffusers
-tags: [fednet, diffusion, score-based]
----
+    return ModelCard(
+        title="A score network",
+        library="diffusers",
+        tags=("diffusion", "score-based"),
+        text=f"Pictures {channels} x {height} x {width} in [-1, 1], {type(net.sde).__name__} SDE. {trained}"
+        f"\n{names if classes else ''}",
+        code=f"""
+import torch
+from diffusers import DDIMScheduler, UNet2DModel
 
-# A score network
-
-Pictures {channels} x {height} x {width} in [-1, 1], {type(net.sde).__name__} SDE. {trained}
-{names if classes else ""}
-    import torch
-    from diffusers import DDIMScheduler, UNet2DModel
-
-    unet, scheduler = UNet2DModel.from_pretrained("unet"), DDIMScheduler.from_pretrained("scheduler")
-    scheduler.set_timesteps(100)
-    y = torch.randn(16, {channels}, {height}, {width})
-    with torch.no_grad():
-        for step in scheduler.timesteps:
-            y = scheduler.step(unet(y, step{labels}).sample, step, y).prev_sample
-    pictures = {scale:g} * y
-
-The network works on pictures divided by {scale:g}, their root mean square (`clip_sample_range` in scheduler/).
-A site of fednet takes it as `{again}`.
-"""
+unet, scheduler = UNet2DModel.from_pretrained("unet"), DDIMScheduler.from_pretrained("scheduler")
+scheduler.set_timesteps(100)
+y = torch.randn(16, {channels}, {height}, {width})
+with torch.no_grad():
+    for step in scheduler.timesteps:
+        y = scheduler.step(unet(y, step{labels}).sample, step, y).prev_sample
+pictures = {scale:g} * y
+""",
+        notes=f"The network works on pictures divided by {scale:g}, their root mean square (`clip_sample_range` in "
+        f"scheduler/).\nA site of fednet takes it as `{again}`.",
+    )

@@ -57,6 +57,12 @@ class Generator(nn.Module):
         pictures: Tensor = self.body(latent if flat else latent[:, :, None, None])
         return pictures.view(len(latent), *self.shape)
 
+    def as_layers(self) -> nn.Sequential:
+        """The same network, with the same weights, as plain layers of torch."""
+        if isinstance(self.body[0], nn.Linear):
+            return nn.Sequential(*self.body, nn.Unflatten(1, self.shape))
+        return nn.Sequential(nn.Unflatten(1, (self.latent, 1, 1)), *self.body)
+
     def latents(self, count: int, random: torch.Generator) -> Tensor:
         """Standard normal latent vectors (count, latent) on the CPU."""
         return torch.randn(count, self.latent, generator=random)

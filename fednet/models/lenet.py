@@ -41,6 +41,11 @@ class LeNet(nn.Module):
         logits: Tensor = self.head(self.dropout(self.features(images)[-1]))
         return logits
 
+    def as_layers(self) -> nn.Sequential:
+        """The same network, with the same weights, as plain layers of torch; of prepared pictures, see `SIDE`."""
+        first, second = (nn.Sequential(layer, nn.MaxPool2d(2), nn.ReLU()) for layer in (self.conv1, self.conv2))
+        return nn.Sequential(*first, *second, nn.Flatten(), self.hidden, nn.ReLU(), self.dropout, self.head)
+
 
 def _prepared(images: Tensor) -> Tensor:
     """Pictures of 32 x 32 pixels with MNIST's mean at 0 and its deviation at 1."""

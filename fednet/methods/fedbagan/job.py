@@ -24,6 +24,7 @@ from fednet.methods.common.measures import measuring_splits
 from fednet.methods.common.model_transfer import fetch_model
 from fednet.methods.fedbagan.checkpoint import CheckpointDescription, GeneratorCheckpoint, generate
 from fednet.methods.fedbagan.config import FedBaganConfig
+from fednet.methods.fedbagan.export import FOLDER, export_checkpoint
 from fednet.methods.fedbagan.findings import FedBaganFindings, FedBaganFrame
 from fednet.methods.fedbagan.gaussians import ClassGaussians
 from fednet.methods.fedbagan.messages import (
@@ -59,8 +60,8 @@ def run_job(config: FedBaganConfig, network: Network, folder: Path, seed: int, p
     """Does the whole job.
 
     Leaves in `folder`: summary.json (after every stretch of rounds), metrics.json, samples/ with grids and an animated
-    GIF, checkpoints/ with the generator after every stretch and the best one, journal.json. A run that is started again
-    in its folder goes on where it was.
+    GIF, checkpoints/ with the generator after every stretch and the best one, models/generator/ with the best one as a
+    folder for torch and safetensors, journal.json. A run that is started again in its folder goes on where it was.
 
     Args:
         config: rounds and measures.
@@ -146,6 +147,7 @@ def _gan(context: FedBaganContext, findings: FedBaganFindings, progress: Progres
         animate(context.folder, [frame.round for frame in findings.frames[GAN]])
         if best := findings.best(GAN):
             write_whole(context.folder / BEST_CHECKPOINT, context.checkpoint(best.round).read_bytes())
+            export_checkpoint(GeneratorCheckpoint.read(context.folder / BEST_CHECKPOINT), context.folder / FOLDER)
         yield findings
     best = findings.best(GAN)
     if best is not None and best.round != context.config.gan.rounds:

@@ -150,6 +150,7 @@ class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
         """
         self.loaded.shared(model).take(model_tensors(state), f"round {number} of {model}")
         self.loaded.trained.pop(model, None)
+        self.loaded.export(model)
 
     def _status(self, _question: Question) -> Mapping[str, Tensor]:
         """Each model's digest, and for a detector its threshold and the joint one, or None."""
@@ -203,6 +204,7 @@ class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
         model, scores = self._scored_held_out(question, CALIBRATE)
         local = self.loaded.detectors[model]
         local.threshold = threshold(scores, self.loaded.detector(model).config.false_alarms)
+        self.loaded.export(model)
         return {"threshold": torch.tensor([local.threshold], dtype=torch.float64)}
 
     def _held_out_scores(self, question: Question) -> Mapping[str, Tensor]:
@@ -225,10 +227,12 @@ class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
     def _set_threshold(self, question: Question) -> Mapping[str, Tensor]:
         """Sets a detector's `threshold`, or `joint`, that of the smallest ratio of the detectors `detectors`."""
         options = question.options
-        local = self.loaded.detectors[choice(options, "model", DETECTORS, OWN_DETECTOR)]
+        model = choice(options, "model", DETECTORS, OWN_DETECTOR)
+        local = self.loaded.detectors[model]
         given, joint = number(options, "threshold"), number(options, "joint")
         if given is not None:
             local.threshold = given
+            self.loaded.export(model)
         elif joint is not None:
             local.joint = joint, str(options.get("detectors", ""))[:DIGEST_CHARACTERS]
         else:

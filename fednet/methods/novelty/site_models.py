@@ -16,6 +16,7 @@ from fednet.errors import MethodError
 from fednet.methods.common.options import number, require_known, whole_number
 from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.detector import Detector
+from fednet.methods.novelty.export import export_detector, export_site_classifier
 from fednet.methods.novelty.labels import Labels, labels_for
 from fednet.methods.novelty.local_models import (
     LocalClassifier,
@@ -112,6 +113,18 @@ class NoveltyModels:
         """One of the two detectors, as it is now."""
         return self.detectors[model].detector(self.classifier.net)
 
+    def export(self, model: str) -> None:
+        """Leaves a model as it is now as a folder that libraries load.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        folder = self.context.folder / "models" / self.context.name / model
+        if model == CLASSIFIER:
+            export_site_classifier(self.classifier.net, folder, self.images.shape, self.images.classes)
+        else:
+            export_detector(self.detector(model), folder)
+
     def training_task(self, options: Mapping[str, Scalar], index: int) -> LocalTrainingTask:
         """The training that options ask for.
 
@@ -166,6 +179,7 @@ class NoveltyModels:
         self.trained[model] = (task.labels, count)
         if model == OWN_DETECTOR and not path.exists():
             self.detector(OWN_DETECTOR).save(path)
+        self.export(model)
         return result
 
     def checkpoint(self, task: LocalTrainingTask) -> Path:

@@ -27,6 +27,7 @@ from fednet.methods.private_gan.adaptive_step import AdaptiveStepSize
 from fednet.methods.private_gan.audit import membership_attacks
 from fednet.methods.private_gan.config import PrivateGanConfig
 from fednet.methods.private_gan.disclosures import DISCLOSURES
+from fednet.methods.private_gan.export import export_model
 from fednet.methods.private_gan.messages import (
     AUDIT,
     CLASSIFIER,
@@ -160,7 +161,10 @@ class PrivateGanSite(RoundModels, ImageSite[PrivateGanConfig, _LoadedPrivateGan]
         super().adopt(model, number, state)
         if self.config.share.pace == "adaptive":
             self.loaded.step_size.closed(model, number, model_tensors(state))
-        self.loaded.models.save(model, number, {"privacy": self.loaded.guard.statement().model_dump()})
+        privacy, classes = self.loaded.guard.statement(), self.loaded.images.classes or ("",)
+        self.loaded.models.save(model, number, {"privacy": privacy.model_dump()})
+        folder = self.context.folder / "models" / self.context.name
+        export_model(self.loaded.models, model, folder, number=number, classes=classes, privacy=privacy)
 
     def _trained_release(
         self, task: RoundTask, base: ModelState, reservation: ReleaseReservation, progress: Progress

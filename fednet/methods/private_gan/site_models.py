@@ -37,13 +37,14 @@ class PrivateGanModels:
 
     Attributes:
         states: the models' states by name.
+        shape: as given.
 
     Raises:
         ModelError: there is no such device, or no GAN for this shape.
     """
 
     def __init__(self, config: PrivateGanConfig, context: SiteContext, shape: Shape, classes: int) -> None:
-        self._config, self._context, self._shape, self._classes = config, context, shape, classes
+        self._config, self._context, self.shape, self._classes = config, context, shape, classes
         initial = {GAN: self._gan().state_dict(), CLASSIFIER: self._classifier().state_dict()}
         self.states = SiteModels(context.name, initial)
 
@@ -65,9 +66,9 @@ class PrivateGanModels:
         return path
 
     def _gan(self) -> GanPair:
-        return initial_network(self._context.seed, GAN, make=lambda: GanPair(self._config, self._shape))
+        return initial_network(self._context.seed, GAN, make=lambda: GanPair(self._config, self.shape))
 
     def _classifier(self) -> LeNet:
         return initial_network(
-            self._context.seed, CLASSIFIER, make=lambda: LeNet(self._shape[0], self._classes, dropout=0.0)
+            self._context.seed, CLASSIFIER, make=lambda: LeNet(self.shape[0], self._classes, dropout=0.0)
         )
