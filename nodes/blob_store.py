@@ -7,7 +7,7 @@ chunk to do at a time. Memory is bounded at both ends:
   not requested is dropped and counted ("unasked") before its bytes are read.
 - serving: data is kept once; chunks are sent as views of it. At most `MAX_QUEUED_BYTES` of them wait in the queues
   towards any one peer, however often it requests; a request beyond that, or for a chunk that still waits there, is
-  dropped and counted ("unserved"). Chunks below 64 KiB are copied by the transport instead, whose own high-water mark
+  dropped and counted ("unserved"). Chunks below 256 KiB are copied by the transport instead, whose own high-water mark
   bounds these.
 
 What is given to `keep` is bounded by the caller. Knows nothing of what the bytes mean.
@@ -104,6 +104,10 @@ class BlobStore:
     def has(self, key: str) -> bool:
         """Whether it is kept here."""
         return key in self._kept
+
+    def is_member(self, name: str) -> bool:
+        """Whether a peer is there to be asked, or about to be."""
+        return any(info.name == name for info in self._node.presence.members())
 
     def stream(
         self,

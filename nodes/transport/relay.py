@@ -29,7 +29,7 @@ from nodes.accounts import Accounts
 from nodes.errors import NodeError
 from nodes.refusals import Refusals
 from nodes.transport.addresses import bind
-from nodes.transport.backlog import Backlog
+from nodes.transport.backlog import COPIED_BELOW, Backlog
 from nodes.transport.connections import ConnectionGuard, settle
 from nodes.transport.curve import OVERHEAD, ZAP, configure_curve_server, user_id, zap_reply
 from nodes.transport.zmq import BATCH, ZMTP_PING_MS, ZMTP_SILENCE_MS
@@ -113,6 +113,7 @@ class Relay:
         made.linger = 0
         made.heartbeat_ivl, made.heartbeat_timeout = ZMTP_PING_MS, ZMTP_SILENCE_MS
         made.sndhwm = made.rcvhwm = HIGH_WATER
+        made.copy_threshold = COPIED_BELOW
         made.maxmsgsize = DEFAULT.max_frame_bytes + OVERHEAD if kind == zmq.XSUB else MAX_SUBSCRIPTION_BYTES
         if self._keys is not None:
             configure_curve_server(made, self._keys)

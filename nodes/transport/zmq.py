@@ -23,7 +23,7 @@ import zmq
 
 from nodes.errors import NodeError
 from nodes.transport.addresses import bind
-from nodes.transport.backlog import Backlog
+from nodes.transport.backlog import COPIED_BELOW, Backlog
 from nodes.transport.connections import Connection, ConnectionGuard, settle
 from nodes.transport.curve import FAILURES, OVERHEAD, CurveAuthenticator, user_id
 from nodes.transport.interface import TransportListener
@@ -38,7 +38,7 @@ from protocol.topics import heartbeat_address, inward_address, split_endpoint
 log = logging.getLogger(__name__)
 
 HIGH_WATER = 512
-"""Messages queued per peer before PUB drops; what is dropped is asked for again."""
+"""Messages queued per peer before PUB drops; what is dropped is asked for again. Of copied frames, so 128 MiB."""
 
 HIGH_WATER_BYTES = 128 << 20
 """Bytes of large frames that wait for one peer, in its inbox, before more to it is dropped in the same way."""
@@ -83,6 +83,7 @@ class ZmqTransport:
             each.linger = 0 if each is self._in else LINGER_MS
             each.heartbeat_ivl, each.heartbeat_timeout = ZMTP_PING_MS, ZMTP_SILENCE_MS
             each.sndhwm = each.rcvhwm = HIGH_WATER
+            each.copy_threshold = COPIED_BELOW
         self._out.maxmsgsize = self._heartbeat_socket.maxmsgsize = MAX_SUBSCRIPTION_BYTES
         self._in.maxmsgsize = self._limits.max_frame_bytes
         if self._curve is not None:

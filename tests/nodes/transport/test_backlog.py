@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import zmq
 
-from nodes.transport.backlog import Backlog
+from nodes.transport.backlog import COPIED_BELOW, Backlog
 
-LARGE = zmq.COPY_THRESHOLD
+LARGE = COPIED_BELOW
 
 
 @pytest.fixture
