@@ -23,6 +23,9 @@ from fednet.errors import DiskFull, UsageError
 OPEN_PATIENCE = 2.0
 """Seconds that a file to write waits for a descriptor: a burst of connections takes the last ones for a moment."""
 
+PART = ".part"
+"""The ending of a file that is not whole yet; its name begins with a dot."""
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FULL_WORDS = ("No space left on device", "Disk quota exceeded")
 """What libraries say that keep the number of the error to themselves (safetensors, torch)."""
@@ -44,7 +47,7 @@ def write_whole(path: Path, content: bytes | memoryview, *, durable: bool = Fals
         OSError: it cannot be written; the temporary file is removed.
     """
     make_folder(path.parent, durable=durable, shared=shared)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
         temporary.unlink(missing_ok=True)  # of a process of this number that was killed, with other permissions
         with _open(temporary, os.O_EXCL, shared=shared) as file:
@@ -53,7 +56,7 @@ def write_whole(path: Path, content: bytes | memoryview, *, durable: bool = Fals
                 os.fsync(file.fileno())
         temporary.replace(path)
         if durable:
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
     except OSError as error:
         error.filename = str(path)
         raise
@@ -85,7 +88,7 @@ def make_folder(path: Path, *, durable: bool = False, shared: bool = False) -> N
         folder.mkdir(_permissions(0o777, shared=shared), exist_ok=True)
     path.mkdir(exist_ok=True)  # raises where it is no folder
     for folder in missing if durable else ():
-        _flush_folder(folder.parent)
+        flush_folder(folder.parent)
 
 
 def _permissions(all_of: int, *, shared: bool) -> int:
@@ -97,12 +100,12 @@ def _open(path: Path, flag: int, *, shared: bool) -> FileIO:
     """Opens a file to write, and creates it with its permissions where it is missing."""
 
     def opener(name: str, flags: int) -> int:
-        return _descriptor(name, (flags & ~os.O_TRUNC) | flag, _permissions(0o666, shared=shared))
+        return open_descriptor(name, (flags & ~os.O_TRUNC) | flag, _permissions(0o666, shared=shared))
 
     return FileIO(path, "wb", opener=opener)
 
 
-def _descriptor(path: str | Path, flags: int, mode: int = 0o666) -> int:
+def open_descriptor(path: str | Path, flags: int, mode: int = 0o666) -> int:
     """Opens a file as `os.open` does, and waits a moment where no descriptor is left."""
     deadline = time.monotonic() + OPEN_PATIENCE
     while True:
@@ -120,9 +123,9 @@ def _write_all(file: FileIO, content: bytes | memoryview) -> None:
         rest = rest[file.write(rest) :]
 
 
-def _flush_folder(path: Path) -> None:
+def flush_folder(path: Path) -> None:
     """The names in a folder are on the disk when this returns."""
-    folder = _descriptor(path, os.O_RDONLY)
+    folder = open_descriptor(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
@@ -145,7 +148,7 @@ class LineFile:
         self._path, self._durable = path, durable
         self._file = _open(path, os.O_APPEND, shared=shared)
         if durable:
-            _flush_folder(path.parent)
+            flush_folder(path.parent)
 
     def append(self, line: str) -> None:
         """Appends a line; its end is added.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from protocol.messages.rounds import (
     ContributionReceipt,
+    FalseShard,
     RoundClose,
     RoundCommit,
     RoundDecline,
@@ -27,7 +28,7 @@ from protocol.messages.secure_sum import (
 )
 
 OF_LEADER = (RoundClose, ShareDistribution)
-OF_MEMBERS = (RoundDecline, ContributionReceipt, Equivocation, RoundVote, ShardReduced)
+OF_MEMBERS = (RoundDecline, ContributionReceipt, Equivocation, RoundVote, ShardReduced, FalseShard)
 OF_CONTRIBUTORS = (KeyAdvertisement, EncryptedShare, SharesReceived, ConsistencyCheck, ShareReveal)
 
 
@@ -63,7 +64,7 @@ def _contradiction(opened: RoundOpen, leader: str, sender: str, message: RoundMe
             return "opens the same attempt in another way"
         case RoundCommit() if sender == leader and (message.index != opened.index or not message.is_of(opened.plan)):
             return "is the record of another round"
-        case ContributionReceipt(contributor=name) if name not in opened.members:
+        case ContributionReceipt(contributor=name) | FalseShard(owner=name) if name not in opened.members:
             return f"names {name}, which is no member of the round"
     strangers = sorted(_contributors_in(opened, leader, sender, message) - set(opened.contributors))
     return f"names {strangers[0]}, which is no contributor" if strangers else None

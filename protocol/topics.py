@@ -44,8 +44,8 @@ KINDS_BY_TOPIC: dict[str, frozenset[str]] = {
     QUERIES: frozenset({"query_request"}),
     ROUNDS: frozenset({
         "rounds_request", "prepare", "leader_announcement", "round_open", "contribution_available", "round_close",
-        "shard_reduced", "round_vote", "round_commit", "rounds_aborted", "key_advertisement", "share_distribution",
-        "consistency_check", "share_reveal",
+        "shard_reduced", "false_shard", "round_vote", "round_commit", "rounds_aborted", "key_advertisement",
+        "share_distribution", "consistency_check", "share_reveal",
     }),
     EXCHANGE: frozenset({"exchange_request", "offer", "offer_list", "offer_request"}),
     PROGRESS: frozenset({"progress_report"}),

@@ -149,6 +149,7 @@ MIRRORED_BY = {
     "coordinator_values.py": Path("tests/protocol/machines/test_coordinator_simulation.py"),
     "events.py": Path("tests/protocol/machines/test_machine.py"),
     "participant_values.py": Path("tests/protocol/machines/test_participant.py"),
+    "reduction_values.py": Path("tests/nodes/rounds/test_reduction_values.py"),
 }
 """Modules of the same shape in every method's folder, and values of one machine, which are tested together."""
 

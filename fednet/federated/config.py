@@ -6,15 +6,19 @@ The rules are plug-ins (`fednet.rules`); the settings of those that are built in
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from fednet.rules.contract import RuleSettings
 from fednet.rules.registry import OF_A_PEER, UpdateRuleSettings, find, update_rule
 
 MIN_SHARDED = 3
 """Members from which on `transport: auto` reduces in shards; with two, as many bytes travel either way."""
+
+
+_FRACTION = re.compile(r"(\d{1,6})/([1-9]\d{0,5})")
 
 
 class _Section(BaseModel):
@@ -130,6 +134,12 @@ class Buffer(_Section):
     exponent: float = Field(default=0.5, ge=0.0, allow_inf_nan=False)
 
 
+def _fraction(value: Any) -> Any:
+    """The number that a text such as `1/16` stands for; any other value as it is."""
+    parts = _FRACTION.fullmatch(value) if isinstance(value, str) else None
+    return int(parts[1]) / int(parts[2]) if parts else value
+
+
 class Federation(_Section):
     """How the contributions to a round are combined.
 
@@ -145,6 +155,8 @@ class Federation(_Section):
         quorum: minimum number of contributions of a round.
         secure: secure aggregation; needs the rule `mean`.
         buffer: asynchronous rounds.
+        audit: fraction of the chunks of each other member's share that a member reduces again, as a number or as text
+            (`1/16`). Without that, a member can lie about its share and all vote for what they received.
     """
 
     rule: UpdateRuleSettings = Mean()
@@ -154,6 +166,7 @@ class Federation(_Section):
     quorum: int = Field(default=1, ge=1)
     secure: Secure | None = None
     buffer: Buffer | None = None
+    audit: Annotated[float, BeforeValidator(_fraction), Field(ge=0.0, le=1.0)] = 1 / 16
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
         """Finds the rule in a process that is started with this configuration: a peer may name it there."""

@@ -26,22 +26,26 @@ class Floor:
         quorum: contributions of a round, and survivors of a secure sum.
         equal_weights: whether all contributions to a sum must count the same: then the noise in each is the same part
             of the sum's, and nobody's outweighs the others'.
+        audit: fraction of the chunks of others' shares that this site reduces again.
     """
 
     secure: Secure | None = None
     quorum: int = 1
     equal_weights: bool = False
+    audit: float = 0.0
 
     @classmethod
     def of(cls, *federations: Federation) -> Floor:
         """What all these federations grant, which are the ones that a method's own job requests."""
         secures = [each.secure for each in federations if each.secure is not None]
+        quorum = min((each.quorum for each in federations), default=1)
+        audit = max((each.audit for each in federations), default=0.0)
         if not secures:
-            return cls(quorum=min((each.quorum for each in federations), default=1))
+            return cls(quorum=quorum, audit=audit)
         thresholds = [each.threshold for each in secures]
         least = None if None in thresholds else min(filter(None, thresholds))
         secure = Secure(clip=max(each.clip for each in secures), threshold=least)
-        return cls(secure, min(each.quorum for each in federations))
+        return cls(secure, quorum, audit=audit)
 
     def undercut_by(self, federation: Federation, usual_threshold: int) -> str | None:
         """How a plan is laxer than this site's configuration, in one sentence; None if it is not.

@@ -56,7 +56,11 @@ class HashTree:
 
     def matches(self, index: int, chunk: bytes | memoryview) -> bool:
         """Whether these are the bytes of the chunk with this index, from 0."""
-        return leaf(chunk) == self.leaves[LEAF * index : LEAF * (index + 1)]
+        return leaf(chunk) == self.leaf(index)
+
+    def leaf(self, index: int) -> bytes:
+        """The hash of the chunk with this index."""
+        return self.leaves[LEAF * index : LEAF * (index + 1)]
 
 
 def leaf(chunk: bytes | memoryview) -> bytes:

@@ -23,8 +23,7 @@ from torch import Tensor
 from fednet.api import ModelState
 from fednet.errors import ModelError
 from fednet.federated.hash_tree import CHUNK, HashTree
-
-Bytes = bytes | memoryview
+from fednet.federated.state_storage import Bytes
 
 MAX_TENSORS = 10_000
 MAX_HEADER_BYTES = 8 << 20
@@ -229,51 +228,6 @@ class StateFile:
     def tree(self) -> HashTree:
         """Its hash tree."""
         return HashTree.of(self.chunks())
-
-
-@dataclass(frozen=True)
-class PackedState:
-    """A state that lies in its file: the one copy of it that there is.
-
-    Attributes:
-        tree: the file's hash tree; its root is the state's digest.
-        layout: of the file.
-        file: its bytes, never to be written to.
-        state: views of them.
-    """
-
-    tree: HashTree
-    layout: Layout
-    file: memoryview
-    state: ModelState
-
-    @classmethod
-    def of(cls, state: ModelState) -> PackedState:
-        """A state, copied into a file of its own.
-
-        Raises:
-            ModelError: it cannot be stored; see `Layout.of`.
-        """
-        return cls.read(memoryview(b"".join(StateFile(state).chunks())))
-
-    @classmethod
-    def read(cls, file: memoryview, tree: HashTree | None = None) -> PackedState:
-        """The state in foreign bytes.
-
-        Args:
-            file: the bytes, in the canonical layout.
-            tree: their hash tree, where it is known.
-
-        Raises:
-            ModelError: see `Layout.read`.
-        """
-        layout = Layout.read(file)
-        tree = tree or HashTree.of(file[offset : offset + CHUNK] for offset in range(0, len(file), CHUNK))
-        return cls(tree, layout, file.toreadonly(), layout.views(file))
-
-    def bytes_at(self, offset: int, count: int) -> memoryview:
-        """The `count` bytes of the file from `offset` on."""
-        return self.file[offset : offset + count]
 
 
 def require_bools(values: Tensor, name: str) -> None:

@@ -7,7 +7,7 @@ the counter starts at zero. Counter mode allows random access: a shard is unmask
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,6 +76,30 @@ def add_mask(vector: Tensor, key: bytes, sign: int, offset: int = 0) -> None:
         part = words[start : start + _BLOCK // 4]
         cipher.update_into(_ZEROS[: 4 * len(part)], buffer)
         combine(part, np.frombuffer(buffer, np.uint32, len(part)), out=part)
+
+
+class VectorMasking:
+    """Masks one party's vector, slice by slice in order; none is masked twice, as the difference would not be hidden.
+
+    Args:
+        name: of the party.
+        masks: keys, and whether each mask is added (1) or subtracted (-1).
+    """
+
+    def __init__(self, name: str, masks: Sequence[tuple[bytes, int]]) -> None:
+        self._name, self._masks, self._offset = name, masks, 0
+
+    def next(self, vector: Tensor) -> Tensor:
+        """The next slice of the vector, int32 (n,), under its masks: new, and uniform over 2^32 to all others.
+
+        Raises:
+            PrivacyError: it is no int32 vector.
+        """
+        masked = require_vector(vector, self._name).clone().contiguous()
+        for key, sign in self._masks:
+            add_mask(masked, key, sign, self._offset)
+        self._offset += len(masked)
+        return masked
 
 
 def sum_masked(vectors: Mapping[str, Tensor]) -> Tensor:

@@ -117,11 +117,18 @@ def difference(state: ModelState, base: ModelState, clip: float) -> Tensor:
         ModelError: the state has other names, shapes or dtypes than the base.
     """
     require_like(state, base, "update")
-    parts = [
-        (coordinates(state[name]).double() - coordinates(base[name]).double()) / _unit(name, base[name], clip)
-        for name in sorted(base)
-    ]
+    parts = [change_between(coordinates(state[name]), coordinates(base[name]), name, clip) for name in sorted(base)]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)
+
+
+def change_between(values: Tensor, base: Tensor, name: str, clip: float) -> Tensor:
+    """`difference` of real coordinates (n,) of one tensor of this name."""
+    return (values.double() - base.double()) / _unit(name, base, clip)
+
+
+def changed(base: Tensor, change: Tensor, name: str, clip: float) -> Tensor:
+    """`apply_change` of real coordinates (n,) of one tensor of this name."""
+    return _added(base, change * _unit(name, base, clip), positive=name.endswith(VARIANCE))
 
 
 def apply_change(base: ModelState, change: Tensor, clip: float) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ from torch import Tensor
 from fednet.errors import PrivacyError
 from fednet.privacy.consistency_check import require_threshold_votes, require_vote, sign_vote
 from fednet.privacy.entropy import SYSTEM, Random, is_private
-from fednet.privacy.masking import KEY, add_mask, public_key, require_vector
+from fednet.privacy.masking import KEY, VectorMasking, public_key, require_vector
 from fednet.privacy.secure_sum_setup import Kind, PartyKeys, SecureSumParameters, SecureSumParties, SurvivorSet
 from fednet.privacy.shares import DealtShares, deal, seal, unseal
 from fednet.privacy.unmasking import commitment, mask_sign, own_key, pair_key, parse_reveal, reveal, unmask
@@ -166,22 +166,28 @@ class SecureSumParty:
         Raises:
             PrivacyError: not a quantised vector, before `receive`, a second time, or after it was counted as dropped.
         """
+        require_vector(vector, self.name)
+        return self.masking().next(vector)
+
+    def masking(self) -> VectorMasking:
+        """Begins to mask its vector, slice by slice; once only.
+
+        Raises:
+            PrivacyError: before `receive`, a second time, or after it was counted as dropped.
+        """
         parties = _require_stage(self._parties if self.sharers else None, "mask", "receive")
-        masked = require_vector(vector, self.name).clone().contiguous()
         if self._has_masked:
             raise PrivacyError(f"{self.name!r} has masked a vector already: send that one again")
         if self._agreement is not None:
             raise PrivacyError(f"{self.name!r} was counted as dropped: start another attempt")
-        keys = {
-            other: pair_key(self._secrets.mask, self.name, other, parties)
+        masks = [(own_key(self._secrets.seed, self.name, parties), 1)]
+        masks += [
+            (pair_key(self._secrets.mask, self.name, other, parties), mask_sign(self.name, other))
             for other in self.sharers
             if other != self.name
-        }
+        ]
         self._has_masked = True
-        add_mask(masked, own_key(self._secrets.seed, self.name, parties), 1)
-        for other, key in keys.items():
-            add_mask(masked, key, mask_sign(self.name, other))
-        return masked
+        return VectorMasking(self.name, masks)
 
     def vote(self, survivors: Iterable[str], dropped: Iterable[str]) -> bytes:
         """Signs a set of survivors; one set only in its lifetime.

@@ -69,15 +69,39 @@ def unmask(agreement: SurvivorSet, total: Tensor, reveals: Mapping[str, bytes], 
     Raises:
         PrivacyError: too few reveals, an invalid one, or a party with inconsistent shares; names the party.
     """
-    result = require_vector(total, "sum").clone()
-    secrets = _secrets(agreement, reveals)
-    for survivor in agreement.survivors:
-        add_mask(result, own_key(secrets[survivor], survivor, agreement.parties), -1, offset)
-    for name in secrets.keys() - set(agreement.survivors):
-        for survivor in agreement.survivors:
-            key = pair_key(secrets[name], name, survivor, agreement.parties)
-            add_mask(result, key, -mask_sign(survivor, name), offset)
-    return result
+    return Unmasking(agreement, reveals).remove(total, offset)
+
+
+class Unmasking:
+    """All masks in a sum of survivors' masked vectors, to be removed from it as a whole or in slices.
+
+    Args:
+        agreement: sharers and survivors.
+        reveals: reveals by party, at least `threshold`.
+
+    Raises:
+        PrivacyError: too few reveals, an invalid one, or a party with inconsistent shares; names the party.
+    """
+
+    def __init__(self, agreement: SurvivorSet, reveals: Mapping[str, bytes]) -> None:
+        secrets, parties = _secrets(agreement, reveals), agreement.parties
+        self._masks = [(own_key(secrets[name], name, parties), -1) for name in agreement.survivors]
+        for name in sorted(secrets.keys() - set(agreement.survivors)):
+            self._masks += [
+                (pair_key(secrets[name], name, survivor, parties), -mask_sign(survivor, name))
+                for survivor in agreement.survivors
+            ]
+
+    def remove(self, total: Tensor, offset: int = 0) -> Tensor:
+        """A slice, int32 (n,), of the exact sum modulo 2^32 from that of the masked one, which begins at `offset`.
+
+        Raises:
+            PrivacyError: it is no int32 vector.
+        """
+        result = require_vector(total, "sum").clone()
+        for key, sign in self._masks:
+            add_mask(result, key, sign, offset)
+        return result
 
 
 def mask_sign(name: str, other: str) -> int:

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict
 
 from fednet.api import ModelState
 from fednet.errors import ModelError
-from fednet.federated.state_file import PackedState
+from fednet.federated.packed_state import PackedState
+from fednet.federated.state_storage import StateStorage, WritableStorage, allocated, discard_parts
 from fednet.files import write_whole
 from nodes.blob_store import Blob
 from protocol.certificates import vote_for
@@ -142,8 +143,18 @@ class CheckpointStore:
         self.votes: dict[str, PersistedVote] = {}
         self.records: list[RoundCommit] = []
         self.history = RoundHistory()
-        if folder is not None and (folder / JOURNAL).is_file():
-            self._load(folder)
+        if folder is not None:
+            discard_parts(folder)
+            if (folder / JOURNAL).is_file():
+                self._load(folder)
+
+    def allocate(self, size: int) -> WritableStorage:
+        """Room for a state of so many bytes, where the checkpoints lie.
+
+        Raises:
+            OSError: there is none.
+        """
+        return allocated(size, self.folder)
 
     def versions(self) -> dict[str, ModelVersion]:
         """The version of every model."""
@@ -296,7 +307,7 @@ def _write(folder: Path, journal: RoundJournal, states: dict[Path, Checkpoint]) 
     """Writes the states, then the journal that names them; removes states that it no longer names."""
     for path, checkpoint in states.items():
         if not path.exists():
-            write_whole(path, checkpoint.packed.file, durable=True)
+            checkpoint.packed.storage.keep(path)
     write_whole(folder / JOURNAL, journal.model_dump_json().encode(), durable=True)
     for path in set(folder.glob("*.safetensors")) - states.keys():
         path.unlink()
@@ -304,7 +315,7 @@ def _write(folder: Path, journal: RoundJournal, states: dict[Path, Checkpoint]) 
 
 def _read(folder: Path, model: str, version: ModelVersion) -> Checkpoint:
     path = _file(folder, model, version)
-    packed = PackedState.read(memoryview(path.read_bytes()))
+    packed = PackedState.read(StateStorage.opened(path))
     if packed.tree.root != version.outcome.digest or packed.tree.size != version.outcome.size:
         raise ModelError(f"{path} is not the outcome of round {version.number}")
     return Checkpoint(version, packed)

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from fednet.api import Progress, RoundPlan, RoundRecord
 from fednet.errors import MethodError
-from fednet.federated.state_file import PackedState
+from fednet.federated.packed_state import PackedState
 from nodes.blob_store import Blob, BlobStore
 from nodes.capability import Handler
 from nodes.errors import ModelsDiffer, NoQuorum

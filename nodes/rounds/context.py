@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from fednet.api import ModelState
 from fednet.errors import ModelError, PrivacyError
 from fednet.federated.floors import Floor
 from fednet.federated.hash_tree import CHUNK, HashTree
+from fednet.federated.packed_state import PackedState
 from fednet.federated.state import model_tensors, require_finite, require_like, size
-from fednet.federated.state_file import MAX_HEADER_BYTES, Layout, PackedState
+from fednet.federated.state_file import MAX_HEADER_BYTES, Layout
+from fednet.federated.state_storage import StateStorage
 from fednet.files import make_folder, write_whole
 from nodes.blob_store import BlobStore
 from nodes.compute import ComputeThread
@@ -96,7 +96,7 @@ class RoundContext:
         """
         if model not in self.store.checkpoints:
             state = await self.worker.initial_state(model)
-            initial = await self.reducer.run(lambda: Checkpoint.of(PackedState.of(state)))
+            initial = await self.reducer.run(lambda: Checkpoint.of(PackedState.of(state, self.store.allocate)))
             if model not in self.store.checkpoints:
                 await self.reducer.run(partial(self.store.adopt, model, initial, 0))
                 self.blob_store.keep(initial.blob)
@@ -200,11 +200,11 @@ class RoundContext:
         if blob.size > most:
             raise ModelError(f"{owner}: {blob.size} bytes were offered, expected {most} at most: use the same model")
         others = [name for name in dict.fromkeys(holders) if name != self.name]
-        file = torch.empty(blob.size, dtype=torch.uint8).numpy().data
+        storage = await self.reducer.run(partial(self.store.allocate, blob.size))
         async with self.blob_store.stream(blob.digest, blob.size, others) as stream:
             for offset in range(0, blob.size, CHUNK):
-                file[offset : offset + CHUNK] = await stream.take()
-        return await self.reducer.run(partial(_validated, file, stream.tree, like, owner, with_slots=with_slots))
+                await self.reducer.run(partial(storage.write, offset, await stream.take()))
+        return await self.reducer.run(partial(_validated, storage, stream.tree, like, owner, with_slots=with_slots))
 
     async def _fetched(self, model: str, version: ModelVersion, holders: Sequence[str]) -> Checkpoint:
         """A version of a model that other members have; this member may have voted for it."""
@@ -248,10 +248,10 @@ def _write_story(folder: Path, opened: RoundOpen, story: bytes) -> None:
 
 
 def _validated(
-    file: memoryview, tree: HashTree | None, like: ModelState, owner: str, *, with_slots: bool
+    storage: StateStorage, tree: HashTree | None, like: ModelState, owner: str, *, with_slots: bool
 ) -> PackedState:
     """The state in a file, once it fits and is finite; on the reducer's thread."""
-    packed = PackedState.read(file, tree)
+    packed = PackedState.read(storage, tree)
     require_like(model_tensors(packed.state) if with_slots else packed.state, like, owner)
     require_finite(packed.state, owner)
     return packed

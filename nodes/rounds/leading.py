@@ -41,13 +41,24 @@ from protocol.machines.coordinator_values import (
     Requested,
     StoreView,
 )
-from protocol.machines.events import Arrived, Begin, Departed, Heard, KeepStory, Publish, Tell, Warn
+from protocol.machines.events import (
+    Arrived,
+    Begin,
+    CheckShard,
+    Departed,
+    Heard,
+    KeepStory,
+    Publish,
+    ShardChecked,
+    Tell,
+    Warn,
+)
 from protocol.machines.machine import Instruction, MachineEvent, Tick
 from protocol.machines.requests import RequestQueue
 from protocol.machines.signatory import Signatory
 from protocol.messages import Message
 from protocol.messages.round_values import RoundPlanMessage
-from protocol.messages.rounds import RoundCommit, RoundMessage
+from protocol.messages.rounds import FalseShard, RoundCommit, RoundMessage
 from protocol.quorum import DeadlineEstimator
 from protocol.rounds import attempt_of
 
@@ -65,6 +76,7 @@ class LeadingTerms:
         catching_up: brings this member up to date.
         absent: the configured members that are not alive, with the reason.
         part_ended: waits until this member has ended its own part in the latest round.
+        check_shard: looks whether a share is false, as a member says.
 
     Attributes:
         requests: the plans to hold rounds for.
@@ -81,11 +93,13 @@ class LeadingTerms:
         catching_up: CatchUp,
         absent: Callable[[], Mapping[str, str]],
         part_ended: Callable[[], Awaitable[None]],
+        check_shard: Callable[[str, FalseShard], Awaitable[ShardChecked]],
     ) -> None:
         self.requests = RequestQueue()
         self.attempts = 0
         self._node, self._election, self._signatory, self._publish = node, election, signatory, publish
         self._catching_up, self._absent, self._part_ended = catching_up, absent, part_ended
+        self._check_shard = check_shard
         self._estimator = DeadlineEstimator(node.spec.rounds)
         self._machine: RoundCoordinator | None = None
         self._context: RoundContext
@@ -186,8 +200,13 @@ class LeadingTerms:
                 log.warning(text)
             case KeepStory(subject):
                 self._context.keep_story(subject)
+            case CheckShard(accuser, accusation):
+                self._node.spawn_for(accuser, partial(self._check, accuser, accusation), "lead")
             case _:
                 self._work = self._node.spawn(partial(self._do, instruction)(), "lead")
+
+    async def _check(self, accuser: str, accusation: FalseShard) -> None:
+        self._feed(await self._check_shard(accuser, accusation))
 
     async def _do(self, instruction: Instruction) -> None:
         """Work that takes time; its end is an event.

@@ -11,25 +11,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from functools import partial
 
 from pydantic import ValidationError
 
 from fednet.api import ModelState, RoundTask, Update
-from fednet.errors import MethodError, ModelError, PrivacyError
+from fednet.errors import MethodError, PrivacyError
 from fednet.federated.aggregation import server_step
-from fednet.federated.chunkwise import ChunkReduction, InvalidChunk
-from fednet.federated.config import Federation, Replace, ServerConfig
+from fednet.federated.chunkwise import InvalidChunk
+from fednet.federated.config import Federation, Replace
+from fednet.federated.packed_state import PackedState
 from fednet.federated.staleness import rebased_update
-from fednet.federated.state import model_tensors, require_finite, require_like
-from fednet.federated.state_file import Layout, PackedState, StateFile
+from fednet.federated.state import model_tensors
+from fednet.federated.state_file import Layout
+from fednet.privacy.masked_state import masked_layout
 from fednet.privacy.secure_sum_setup import default_threshold
 from nodes.errors import PeerError
 from nodes.rounds.checkpoints import Checkpoint
 from nodes.rounds.context import RoundContext
-from nodes.rounds.reduction import MemberUnavailable, RoundReduction
+from nodes.rounds.reduction import RoundReduction
+from nodes.rounds.reduction_values import ClosedContributions, MemberUnavailable, ShardDiffers
 from nodes.rounds.secure_sum import SecureSumParticipant
-from protocol.machines.events import Begin, Heard, KeepStory, Publish, Tell, Warn
+from nodes.rounds.worker import InvalidUpdate, LocalUpdate, require_valid
+from protocol.machines.events import Begin, CheckShard, Heard, KeepStory, Publish, ShardChecked, Tell, Warn
 from protocol.machines.machine import Instruction, MachineEvent, Tick
 from protocol.machines.participant import RoundParticipant
 from protocol.machines.participant_values import (
@@ -41,6 +46,7 @@ from protocol.machines.participant_values import (
     ContributionDeclined,
     ContributionInvalid,
     ContributionMade,
+    FalseShardFound,
     Left,
     MemberRejected,
     OutcomeComputed,
@@ -51,8 +57,8 @@ from protocol.machines.participant_values import (
     Stage,
     VotePersisted,
 )
-from protocol.messages.round_values import BlobRef, ContributionRef
-from protocol.messages.rounds import RoundClose, RoundMessage, RoundOpen, ShardReduced
+from protocol.messages.round_values import ContributionRef
+from protocol.messages.rounds import FalseShard, RoundClose, RoundMessage, RoundOpen, ShardReduced
 
 log = logging.getLogger(__name__)
 
@@ -78,14 +84,13 @@ class RoundPart:
         self._federation = Federation.of_peer(opened.plan.federation)
         loop = asyncio.get_running_loop()
         self._over: asyncio.Future[None] = loop.create_future()
-        self._shards: dict[str, asyncio.Future[BlobRef | None]] = {
-            name: loop.create_future() for name in opened.members
-        }
+        self._shards: dict[str, asyncio.Future[ShardReduced]] = {name: loop.create_future() for name in opened.members}
         self._tasks = list[asyncio.Task[None]]()
         self._timer: asyncio.TimerHandle | None = None
         self._base: Checkpoint
         self._outcome: Checkpoint
         self._reduction: RoundReduction | None = None
+        self._closed: ClosedContributions | None = None
         self._secure_sum: SecureSumParticipant | None = None
         if self._federation.secure is not None and opened.contributors:
             statements = self.machine.statements
@@ -114,11 +119,24 @@ class RoundPart:
         """Takes in a member's message about this attempt."""
         if (message.model, message.number) != (self.opened.model, self.opened.number):
             return
-        if isinstance(message, ShardReduced) and sender in self._shards and not self._shards[sender].done():
-            self._shards[sender].set_result(message.shard)
+        if isinstance(message, ShardReduced):
+            self._shard_reduced(sender, message)
         self._feed(Heard(sender, message))
         if self._secure_sum is not None and sender in self.machine.holders:
             self._secure_sum.receive(sender, message)
+
+    def _shard_reduced(self, sender: str, reduced: ShardReduced) -> None:
+        shard = self._shards.get(sender)
+        if shard is not None and not shard.done() and self.machine.statements.has_reduced(sender, reduced):
+            shard.set_result(reduced)
+
+    async def check(self, accuser: str, accusation: FalseShard) -> ShardChecked:
+        """Whether a member's share is false, as another one says."""
+        is_false = None
+        if self._reduction is not None and self._closed is not None:
+            with suppress(InvalidChunk):
+                is_false = await self._reduction.is_false(self._closed, accusation)
+        return ShardChecked(accuser, accusation, is_false)
 
     async def run(self) -> None:
         """Takes part, to the end of the round."""
@@ -166,6 +184,8 @@ class RoundPart:
             event = await self._done(instruction)
         except InvalidChunk as error:
             event = MemberRejected(error.contributor, str(error))
+        except ShardDiffers as error:
+            event = FalseShardFound(error.owner, self._shards[error.owner].result(), error.chunk)
         except MemberUnavailable as error:
             event = MemberRejected(error.member, str(error), gone=True)
         except (MethodError, PeerError) as error:
@@ -196,6 +216,8 @@ class RoundPart:
                 else:
                     await context.reach(record, self.machine.holders, opened.term)
                 return RoundAdopted()
+            case CheckShard(accuser, accusation):
+                return await self.check(accuser, accusation)
         raise TypeError(f"{instruction} is no work")
 
     async def _prepare(self) -> None:
@@ -205,14 +227,17 @@ class RoundPart:
             await context.reach(record, holders, opened.term)
         self._base = await context.base(opened, holders)
         model, sharded = model_tensors(self._base.state), self._federation.sharded(len(opened.members))
-        layout = Layout.of_state(model) if self._secure_sum is None else self._secure_sum.layout(model)
-        self._reduction = RoundReduction(context, opened, layout, self._shards, sharded=sharded)
+        layout = Layout.of_state(model) if self._secure_sum is None else masked_layout(model)
+        self._reduction = RoundReduction(
+            context, self.machine.statements, opened, layout, self._shards,
+            sharded=sharded, audit=max(self._federation.audit, context.floor.audit),
+        )  # fmt: skip
 
     async def _contribute(self) -> None:
         opened, context = self.opened, self._context
         try:
             self._feed(ContributionMade(await self._contribution()))
-        except (_InvalidContribution, ValidationError) as error:
+        except (InvalidUpdate, ValidationError) as error:
             self._feed(ContributionInvalid(str(error)))
         except MethodError as error:
             self._feed(ContributionDeclined(str(error)))
@@ -226,24 +251,29 @@ class RoundPart:
         usual = default_threshold(len(self.opened.contributors))
         if undercut := context.floor.undercut_by(self._federation, usual):
             raise PrivacyError(f"its own configuration is the floor: {undercut}")
-        update, model = await self._update(base), model_tensors(base.state)
-        await context.reducer.run(partial(_require_valid, update.state, model))
-        state = update.state if self._secure_sum is None else await self._secure_sum.masked(update, model)
-        blob = await reduction.contribute(StateFile(state))
+        local = await self._update(base)
+        update, packed = local.update, local.packed
+        if self._secure_sum is not None:
+            packed = await self._secure_sum.masked(update, model_tensors(base.state))
+        blob = reduction.contribute(packed)
         return ContributionRef(weight=update.weight, blobs=(blob,), values=dict(update.values))
 
-    async def _update(self, base: Checkpoint) -> Update:
+    async def _update(self, base: Checkpoint) -> LocalUpdate:
         """Our contribution to this very round; work that was begun for an earlier one is carried over."""
         opened, buffer = self.opened, self._federation.buffer
         task = RoundTask(opened.model, opened.plan.task, opened.number, dict(opened.plan.options))
         local = await self._context.worker.contribute(task, base, buffered=buffer is not None)
         staleness = base.version.number - local.base.version.number
         if buffer is None or staleness == 0:
-            return local.update
+            return local
+        return await self._context.reducer.run(partial(self._rebased, local, base, staleness, buffer.exponent))
+
+    def _rebased(self, local: LocalUpdate, base: Checkpoint, staleness: int, exponent: float) -> LocalUpdate:
         old, new = model_tensors(local.base.state), model_tensors(base.state)
-        return await self._context.reducer.run(
-            partial(rebased_update, local.update, old, new, staleness, buffer.exponent)
-        )
+        update = rebased_update(local.update, old, new, staleness, exponent)
+        require_valid(update.state, new)
+        packed = PackedState.of(update.state, self._context.store.allocate)
+        return LocalUpdate(Update(packed.state, update.weight, update.values), packed, base)
 
     async def _computed(self, close: RoundClose | None) -> Checkpoint:
         """The outcome of the round: the aggregate of the contributions, or what is given or recovered."""
@@ -261,30 +291,15 @@ class RoundPart:
     async def _aggregate(self, close: RoundClose, base: Checkpoint) -> PackedState:
         reduction = self._reduction
         assert reduction is not None  # noqa: S101 - made with the base
-        weights = {name: each.weight for name, each in close.contributions.items()}
         rule = self._federation.rule if self._secure_sum is None else None
-        packed = await reduction.run(ChunkReduction(rule, reduction.layout, weights), close.contributions)
-        aggregate = packed.state
+        self._closed = ClosedContributions(rule, close.contributions, self.machine.statements.agreed(close))
+        packed = await reduction.run(self._closed)
         if self._secure_sum is not None:
-            model = model_tensors(base.state)
-            aggregate = await self._secure_sum.unmasked(aggregate, close.contributions, model)
-        elif isinstance(self._federation.server, Replace):
+            packed = await self._secure_sum.unmasked(packed, close.contributions, model_tensors(base.state))
+        if isinstance(self._federation.server, Replace):
             return packed
-        return await self._context.reducer.run(partial(_next_model, self._federation.server, base.state, aggregate))
+        return await self._context.reducer.run(partial(self._next_model, base, packed.state))
 
-
-def _next_model(server: ServerConfig, base: ModelState, aggregate: ModelState) -> PackedState:
-    return PackedState.of(server_step(server, base, aggregate))
-
-
-def _require_valid(state: ModelState, base: ModelState) -> None:
-    """Refuses our own contribution where peers would refuse it, before anything of it leaves this member."""
-    try:
-        require_like(state, base, "the contribution")
-        require_finite(state, "the contribution")
-    except ModelError as error:
-        raise _InvalidContribution(str(error)) from error
-
-
-class _InvalidContribution(ModelError):
-    """Our own contribution has other names or shapes than the model, or is not finite."""
+    def _next_model(self, base: Checkpoint, aggregate: ModelState) -> PackedState:
+        stepped = server_step(self._federation.server, base.state, aggregate)
+        return PackedState.of(stepped, self._context.store.allocate)

@@ -14,7 +14,8 @@ from functools import partial
 from nodes.node import Node
 from nodes.rounds.context import wait_finished
 from nodes.rounds.part import RoundPart
-from protocol.messages.rounds import RoundMessage
+from protocol.machines.events import ShardChecked
+from protocol.messages.rounds import FalseShard, RoundMessage
 from protocol.rounds import attempt_of
 
 MAX_EARLY = 4096
@@ -86,6 +87,11 @@ class ParticipationQueue:
         self._stop_catching_up()
         if self._last is not None:
             await asyncio.wait((self._last,))
+
+    async def check_shard(self, accuser: str, accusation: FalseShard) -> ShardChecked:
+        """Whether a member's share is false, as another one says; by what the present part has."""
+        part = self.part_in(accusation)
+        return await part.check(accuser, accusation) if part else ShardChecked(accuser, accusation, None)
 
     def part_in(self, message: RoundMessage) -> RoundPart | None:
         """The present part, if a message is about it."""

@@ -1,33 +1,39 @@
 """The data path of one attempt: contributions stream in, are reduced chunk by chunk, and the result goes round.
 
     own chunks of every contribution -> reduced in the order of names -> announced to all -> the others' chunks fetched
+    -> some of these reduced again
 
 Member i of n reduces the chunks i, i + n, i + 2n, ... (reduce-scatter), so that all work from the first chunk on; in a
 mesh every member reduces all of them. A site holds its own contribution, the result and a window of chunks, however
-many members there are. Whatever is announced is served until it is released. Knows nothing of when a round closes
-(`nodes.rounds.part`) and of how chunks are combined (`fednet.federated.chunkwise`).
+many members there are. Whatever is announced is served until it is released. Once a member has said what its share is,
+every other one reduces some of its chunks again, which a coin of its own chooses: a share that differs is false (as in
+Gorbunov et al. 2021, arXiv 2106.11257). Knows nothing of when a round closes (`nodes.rounds.part`) and of how chunks
+are combined (`fednet.federated.chunkwise`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
+from random import SystemRandom
 from typing import TypeVar
 
-import torch
-
-from fednet.federated.chunkwise import ChunkReduction, InvalidChunk, check_chunk
-from fednet.federated.hash_tree import CHUNK, LEAF, HashTree, chunk_count, chunk_size
-from fednet.federated.state_file import Layout, PackedState, StateFile
+from fednet.federated.chunkwise import InvalidChunk, check_chunk
+from fednet.federated.hash_tree import CHUNK, HashTree, chunk_count, chunk_size
+from fednet.federated.packed_state import PackedState
+from fednet.federated.state_file import Layout
+from fednet.federated.state_storage import Bytes, WritableStorage
 from nodes.blob_store import Blob
-from nodes.errors import BlobUnavailable, PeerError
+from nodes.errors import BlobUnavailable
 from nodes.rounds.context import RoundContext
+from nodes.rounds.reduction_values import ClosedContributions, MemberUnavailable, ShardDiffers
+from protocol.machines.statements import AttemptStatements
 from protocol.messages.round_values import BlobRef, ContributionRef
-from protocol.messages.rounds import RoundOpen, ShardReduced
-from protocol.rounds import round_message
+from protocol.messages.rounds import FalseShard, RoundOpen, ShardReduced
 
 WINDOW = 32 << 20
 """Bytes of all streams of a member together that are requested or wait, at most; two chunks of each are allowed."""
@@ -35,21 +41,13 @@ WINDOW = 32 << 20
 MAX_JOBS = 2
 """Chunks that wait for the reducer's thread, at most; the next ones stay in their streams."""
 
-Bytes = bytes | memoryview
+log = logging.getLogger(__name__)
+
+_COIN = SystemRandom()
+"""Nobody else can foresee which chunks a member reduces again."""
+
 Take = Callable[[], Awaitable[Bytes]]
 T = TypeVar("T")
-
-
-class MemberUnavailable(PeerError):
-    """A member is gone, or does not give what it has announced: its contribution, or its share of the result.
-
-    Attributes:
-        member: its name.
-    """
-
-    def __init__(self, member: str, reason: str) -> None:
-        super().__init__(reason)
-        self.member = member
 
 
 class RoundReduction:
@@ -57,10 +55,12 @@ class RoundReduction:
 
     Args:
         context: what it works with.
+        statements: what is signed in the attempt.
         opened: the attempt.
         layout: of every contribution.
-        shards: what the members announce, by name: their share of the result, or None where they have none.
+        shards: what the members say that they have reduced, by name.
         sharded: whether every member reduces a share of the chunks, or all of them.
+        audit: the fraction of the others' chunks that is reduced again.
 
     Attributes:
         layout: of every contribution, and of their aggregate.
@@ -69,23 +69,25 @@ class RoundReduction:
     def __init__(
         self,
         context: RoundContext,
+        statements: AttemptStatements,
         opened: RoundOpen,
         layout: Layout,
-        shards: Mapping[str, asyncio.Future[BlobRef | None]],
+        shards: Mapping[str, asyncio.Future[ShardReduced]],
         *,
         sharded: bool,
+        audit: float,
     ) -> None:
-        self._context, self._opened, self._shards, self.layout = context, opened, shards, layout
+        self._context, self._statements, self._opened = context, statements, opened
+        self._shards, self._audit, self.layout = shards, audit, layout
         self._owners = opened.members if sharded else (context.name,)
-        self._own: StateFile | None = None
+        self._own: PackedState | None = None
         self._contribution, self._result = list[str](), list[str]()  # keys of what is served
 
-    async def contribute(self, file: StateFile) -> BlobRef:
+    def contribute(self, packed: PackedState) -> BlobRef:
         """Serves our own contribution; returns what it is announced as."""
-        tree = await self._context.reducer.run(file.tree)
-        self._own = file
-        self._offer(Blob(tree, file.read), self._contribution)
-        return BlobRef(digest=tree.root, size=tree.size)
+        self._own = packed
+        self._offer(Blob(packed.tree, packed.bytes_at), self._contribution)
+        return BlobRef(digest=packed.tree.root, size=packed.tree.size)
 
     def release_contribution(self) -> None:
         """Serves our own contribution no more."""
@@ -99,42 +101,102 @@ class RoundReduction:
         while self._result:
             self._context.blob_store.drop(self._result.pop())
 
-    async def run(self, reduction: ChunkReduction, contributions: Mapping[str, ContributionRef]) -> PackedState:
+    async def run(self, closed: ClosedContributions) -> PackedState:
         """The aggregate of these contributions, once all its chunks are here.
 
         Raises:
             InvalidChunk: a contribution, or a member's share of the result, is not of the layout, or not finite.
             MemberUnavailable: one cannot be had from its contributor, or from any member.
+            ShardDiffers: a member's share is false.
         """
-        size = self.layout.size
-        file = torch.empty(size, dtype=torch.uint8).numpy().data
-        leaves = dict[int, bytes]()
-
-        def reduce(index: int, parts: Sequence[Bytes]) -> None:
-            leaves[index] = reduction.reduce(index, parts, _slice(file, index))
-
-        if reduction.passes == 2:
-            await self._pass(reduction.measure, reduction.names, contributions)
-        await self._pass(reduce, reduction.names, contributions)
-        self._announce(file, leaves)
+        size, run = self.layout.size, self._context.reducer.run
+        storage = await run(partial(self._context.store.allocate, size))
+        leaves = await self._reduced(closed, self._indices(self._context.name), storage.write)
+        self._announce(closed.transcript, storage.data, leaves)
         others = [name for name in self._owners if name != self._context.name and self._indices(name)]
-        fetching = [asyncio.ensure_future(self._fetch_shard(name, len(others), file, leaves)) for name in others]
+        fetching = [
+            asyncio.ensure_future(self._fetch_shard(name, closed.transcript, len(others), storage, leaves))
+            for name in others
+        ]
         try:
             await asyncio.gather(*fetching)
         finally:
             for task in fetching:
                 task.cancel()
+        theirs = [index for name in others for index in self._indices(name)]
+        await self._audited(closed, {index: leaves[index] for index in theirs if _COIN.random() < self._audit})
         tree = HashTree(size, b"".join(leaves[index] for index in range(len(leaves))))
-        return PackedState(tree, self.layout, file.toreadonly(), self.layout.views(file))
+        return PackedState.laid_out(self.layout, storage, tree)
+
+    async def is_false(self, closed: ClosedContributions, accusation: FalseShard) -> bool | None:
+        """Whether a member's share is false in a chunk, as another one says; None where it cannot be told.
+
+        Raises:
+            InvalidChunk: a contribution is not of the layout, or not finite.
+        """
+        owner, reduced, index = accusation.owner, accusation.reduced, accusation.chunk
+        indices = self._indices(owner)
+        said = self._statements.has_reduced(owner, reduced) and reduced.transcript == closed.transcript
+        if not said or index not in indices or reduced.shard is None:
+            return False
+        holders = [name for name in self._opened.members if name != self._context.name]
+        shard, position = reduced.shard, indices.index(index)
+        stream = self._context.blob_store.stream(shard.digest, shard.size, holders, [position])
+        try:
+            async with stream:
+                await stream.take()
+            assert stream.tree is not None  # noqa: S101 - it has given a chunk
+            await self._check(closed, {index: stream.tree.leaf(position)})
+        except (BlobUnavailable, MemberUnavailable):
+            return None
+        except ShardDiffers:
+            return True
+        return False
+
+    async def _audited(self, closed: ClosedContributions, leaves: Mapping[int, bytes]) -> None:
+        """Checks chunks of others' shares; not where a contributor is gone, which all have reduced by then."""
+        try:
+            await self._check(closed, leaves)
+        except MemberUnavailable as error:
+            if self._context.blob_store.is_member(error.member):
+                raise
+            log.warning("%d chunks of others' shares are not reduced again: %s is gone", len(leaves), error.member)
+
+    async def _check(self, closed: ClosedContributions, leaves: Mapping[int, bytes]) -> None:
+        """Reduces chunks of others' shares again, which have these leaves."""
+        right = await self._reduced(closed, sorted(leaves)) if leaves else {}
+        for index, found in right.items():
+            if found != leaves[index]:
+                raise ShardDiffers(self._owners[index % len(self._owners)], index)
+
+    async def _reduced(
+        self,
+        closed: ClosedContributions,
+        indices: Sequence[int],
+        write: Callable[[int, memoryview], None] = lambda _offset, _chunk: None,
+    ) -> dict[int, bytes]:
+        """Reduces some chunks of the contributions; returns their leaves."""
+        reduction, size = closed.reduction(self.layout), self.layout.size
+        leaves, reduced = dict[int, bytes](), memoryview(bytearray(min(CHUNK, size)))
+
+        def reduce(index: int, parts: Sequence[Bytes]) -> None:
+            into = reduced[: chunk_size(size, index)]
+            leaves[index] = reduction.reduce(index, parts, into)
+            write(index * CHUNK, into)
+
+        if reduction.passes == 2:
+            await self._pass(reduction.measure, reduction.names, closed.contributions, indices)
+        await self._pass(reduce, reduction.names, closed.contributions, indices)
+        return leaves
 
     async def _pass(
         self,
         work: Callable[[int, Sequence[Bytes]], None],
         names: Sequence[str],
         contributions: Mapping[str, ContributionRef],
+        indices: Sequence[int],
     ) -> None:
-        """Works on our chunks of every contribution, in the order of the file."""
-        indices = self._indices(self._context.name)
+        """Works on chunks of every contribution, in the order of the file."""
         async with AsyncExitStack() as stack:
             sources = [await self._source(stack, name, contributions[name], indices, len(names)) for name in names]
 
@@ -146,7 +208,7 @@ class RoundReduction:
     async def _source(
         self, stack: AsyncExitStack, name: str, contribution: ContributionRef, indices: Sequence[int], streams: int
     ) -> Take:
-        """What gives our chunks of a contribution, one after another."""
+        """What gives some chunks of a contribution, one after another."""
         if name == self._context.name and self._own is not None:
             return partial(_read_next, self._own, iter(indices))
         blobs = contribution.blobs
@@ -174,17 +236,21 @@ class RoundReduction:
             for job in jobs:
                 job.cancel()
 
-    def _announce(self, file: memoryview, leaves: Mapping[int, bytes]) -> None:
+    def _announce(self, transcript: str, file: memoryview, leaves: Mapping[int, bytes]) -> None:
         """Tells all that our share is reduced, and serves it; from now on we need no contribution."""
         shard = None
         if len(self._owners) > 1 and (indices := self._indices(self._context.name)):
             shard = self._offer_shard(indices, b"".join(leaves[index] for index in indices), file)
-        self._context.publish(round_message(ShardReduced, self._opened, shard=shard))
+        self._context.publish(self._statements.shard(transcript, shard))
 
-    async def _fetch_shard(self, owner: str, streams: int, file: memoryview, leaves: dict[int, bytes]) -> None:
+    async def _fetch_shard(
+        self, owner: str, transcript: str, streams: int, storage: WritableStorage, leaves: dict[int, bytes]
+    ) -> None:
         """Another member's share of the result; served in turn, should its owner die."""
-        shard, indices = await self._shards[owner], self._indices(owner)
-        size = sum(chunk_size(self.layout.size, index) for index in indices)
+        reduced, indices = await self._shards[owner], self._indices(owner)
+        shard, size = reduced.shard, sum(chunk_size(self.layout.size, index) for index in indices)
+        if reduced.transcript != transcript:
+            raise InvalidChunk(owner, "its share of the aggregate is of other contributions")
         if shard is None or shard.size != size:
             raise InvalidChunk(owner, f"its share of the aggregate has not {size} bytes: use the same model")
         holders = [name for name in dict.fromkeys((owner, *self._opened.members)) if name != self._context.name]
@@ -192,14 +258,14 @@ class RoundReduction:
 
         def place(index: int, chunk: memoryview) -> None:
             check_chunk(self.layout, index, chunk, owner)
-            _slice(file, index)[:] = chunk
+            storage.write(index * CHUNK, chunk)
 
         async with stream:
             await self._work_on(indices, partial(_take_from, owner, stream.take), place)
         assert stream.tree is not None  # noqa: S101 - it has given chunks
         for position, index in enumerate(indices):
-            leaves[index] = stream.tree.leaves[LEAF * position : LEAF * (position + 1)]
-        self._offer_shard(indices, stream.tree.leaves, file)
+            leaves[index] = stream.tree.leaf(position)
+        self._offer_shard(indices, stream.tree.leaves, storage.data)
 
     def _offer_shard(self, indices: Sequence[int], leaves: bytes, file: memoryview) -> BlobRef:
         """Serves some chunks of the result as one blob."""
@@ -220,9 +286,8 @@ def _slice(file: memoryview, index: int) -> memoryview:
     return file[index * CHUNK : (index + 1) * CHUNK]
 
 
-async def _read_next(file: StateFile, indices: Iterator[int]) -> Bytes:
-    index = next(indices)
-    return file.read(index * CHUNK, chunk_size(file.layout.size, index))
+async def _read_next(packed: PackedState, indices: Iterator[int]) -> Bytes:
+    return _slice(packed.file, next(indices))
 
 
 async def _take_from(name: str, take: Callable[[], Awaitable[memoryview]]) -> memoryview:

@@ -16,15 +16,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from torch import Tensor, int32
+from torch import Tensor
 
 from fednet.api import ModelState, Update
 from fednet.errors import PrivacyError
-from fednet.federated.blocks import coordinates
 from fednet.federated.config import Secure
-from fednet.federated.state_file import Layout
+from fednet.federated.packed_state import PackedState
 from fednet.privacy.consistency_check import require_vote
-from fednet.privacy.quantise import Quantiser, apply_change, difference
+from fednet.privacy.masked_state import MASKED_TENSOR, masked_state, unmasked_state
+from fednet.privacy.quantise import Quantiser
 from fednet.privacy.secure_sum import SecureSumParty
 from fednet.privacy.secure_sum_setup import (
     PartyKeys,
@@ -33,7 +33,7 @@ from fednet.privacy.secure_sum_setup import (
     SurvivorSet,
     default_threshold,
 )
-from fednet.privacy.unmasking import parse_reveal, unmask
+from fednet.privacy.unmasking import Unmasking, parse_reveal
 from nodes.rounds.context import RoundContext
 from nodes.rounds.revealed import RevealedSum
 from protocol.machines.statements import AttemptStatements
@@ -52,9 +52,6 @@ from protocol.rounds import round_message
 from protocol.transcript import is_same
 
 log = logging.getLogger(__name__)
-
-MASKED_TENSOR = "masked"
-"""The one tensor of a masked contribution: int32 (coordinates,)."""
 
 
 def threshold_of(secure: Secure, contributors: int) -> int:
@@ -115,11 +112,7 @@ class SecureSumParticipant:
             proof = self._about(Equivocation, advertiser=name, first=first, second=advertisement)
             self._context.tell(self._leader, proof)
 
-    def layout(self, model: ModelState) -> Layout:
-        """The layout of a masked contribution."""
-        return Layout.of({MASKED_TENSOR: (int32, (sum(len(coordinates(tensor)) for tensor in model.values()),))})
-
-    async def masked(self, update: Update, base: ModelState) -> ModelState:
+    async def masked(self, update: Update, base: ModelState) -> PackedState:
         """Our contribution under its masks, once everybody holds everybody's shares.
 
         Raises:
@@ -140,11 +133,11 @@ class SecureSumParticipant:
         await self._until(lambda: self._ciphertexts.keys() >= others)
         await run(partial(party.receive, {name: self._ciphertexts[name] for name in others}))
         context.tell(self._leader, self._about(SharesReceived))
-        return {MASKED_TENSOR: await run(partial(self._mask, party, update, base))}
+        return await run(partial(self._mask, party, update, base))
 
     async def unmasked(
-        self, total: ModelState, contributions: Mapping[str, ContributionRef], base: ModelState
-    ) -> ModelState:
+        self, total: PackedState, contributions: Mapping[str, ContributionRef], base: ModelState
+    ) -> PackedState:
         """The mean of the survivors' contributions, from the sum of their masked vectors.
 
         Raises:
@@ -159,9 +152,7 @@ class SecureSumParticipant:
         if self._party is not None and self._context.name in self._sharers:
             await self._reveal(self._party, survivors)
         reveals = await self._enough(self._reveals, partial(_passes, parse_reveal, survivors))
-        run = self._context.reducer.run
-        change = await run(partial(self._mean_change, survivors, total[MASKED_TENSOR], reveals))
-        return await run(partial(apply_change, base, change, self._secure.clip))
+        return await self._context.reducer.run(partial(self._unmask, survivors, total, reveals, base))
 
     async def _reveal(self, party: SecureSumParty, survivors: SurvivorSet) -> None:
         """Signs the set of survivors, and reveals shares once enough others did.
@@ -182,16 +173,31 @@ class SecureSumParticipant:
         shares = await context.reducer.run(partial(party.reveal, signatures))
         context.publish(self._about(ShareReveal, shares=shares))
 
-    def _mean_change(self, survivors: SurvivorSet, total: Tensor, reveals: Mapping[str, bytes]) -> Tensor:
+    def _unmask(
+        self, survivors: SurvivorSet, total: PackedState, reveals: Mapping[str, bytes], base: ModelState
+    ) -> PackedState:
         """On the reducer's thread."""
-        weights = [self._weight(name) for name in survivors.survivors]
-        return self._quantiser.mean(unmask(survivors, total, reveals), weights)
+        weights, unmasking = [self._weight(name) for name in survivors.survivors], Unmasking(survivors, reveals)
 
-    def _mask(self, party: SecureSumParty, update: Update, base: ModelState) -> Tensor:
-        change = difference(update.state, base, self._secure.clip)
-        if clipped := self._quantiser.exceeding(change):
-            log.info("%d of %d values are clipped to %g before masking", clipped, len(change), self._secure.clip)
-        return party.mask(self._quantiser.encode(change, self._weight(self._context.name)))
+        def mean(piece: Tensor, offset: int) -> Tensor:
+            return self._quantiser.mean(unmasking.remove(piece, offset), weights)
+
+        clip, masked = self._secure.clip, total.state[MASKED_TENSOR]
+        return unmasked_state(masked, base, clip, mean, self._context.store.allocate)
+
+    def _mask(self, party: SecureSumParty, update: Update, base: ModelState) -> PackedState:
+        """On the reducer's thread."""
+        masking, weight, clip, clipped = party.masking(), self._weight(self._context.name), self._secure.clip, 0
+
+        def mask(change: Tensor) -> Tensor:
+            nonlocal clipped
+            clipped += self._quantiser.exceeding(change)
+            return masking.next(self._quantiser.encode(change, weight))
+
+        packed = masked_state(update.state, base, clip, mask, self._context.store.allocate)
+        if clipped:
+            log.info("%d values are clipped to %g before masking", clipped, clip)
+        return packed
 
     def _require_equal_weights(self) -> None:
         """Where a site's noise is a part of the sum's, each contributor's must count the same.

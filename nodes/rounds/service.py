@@ -44,6 +44,7 @@ from protocol.messages.round_values import RoundPlanMessage
 from protocol.messages.rounds import (
     ContributionAvailable,
     ContributionReceipt,
+    FalseShard,
     ModelAdopted,
     RoundClose,
     RoundCommit,
@@ -73,7 +74,7 @@ NO_FLOOR = Floor()
 
 TO_LEADER = (ContributionReceipt, Equivocation, ModelAdopted, RoundDecline)
 TO_MEMBERS = (
-    ContributionAvailable, RoundClose, ShardReduced,
+    ContributionAvailable, RoundClose, ShardReduced, FalseShard,
     KeyAdvertisement, ShareDistribution, EncryptedShare, SharesReceived, ConsistencyCheck, ShareReveal,
 )  # fmt: skip
 
@@ -117,7 +118,7 @@ class RoundService:
         self._catching_up = CatchUp(self.election, partial(node.publish, PROGRESS))
         self._leading = LeadingTerms(
             node, self.election, self._signatory, self._publish, catching_up=self._catching_up, absent=self._absent,
-            part_ended=self._participation.idle,
+            part_ended=self._participation.idle, check_shard=self._participation.check_shard,
         )  # fmt: skip
         self._leadership = Leadership(
             node, self.election, self.store, reducer, self._leading,
@@ -152,7 +153,9 @@ class RoundService:
         Raises:
             MethodError: it can no longer use them.
         """
-        worker = RoundWorker(participant, self._compute, lambda: ThreadProgress(progress_publisher(self._node)))
+        worker = RoundWorker(
+            participant, self._compute, lambda: ThreadProgress(progress_publisher(self._node)), self.store.allocate
+        )
         context = RoundContext(
             self._node.name, worker, self.store, self._blob_store, self._reducer,
             self._publish, self._tell, self._signatory, self._count_absent, self._revealed, self._floor,

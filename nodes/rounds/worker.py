@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from fednet.api import ModelState, Participant, RoundTask, Update
-from fednet.federated.state import detached_copy, model_tensors
+from fednet.errors import ModelError
+from fednet.federated.packed_state import PackedState
+from fednet.federated.state import detached_copy, model_tensors, require_finite, require_like
+from fednet.federated.state_storage import WritableStorage
 from nodes.compute import ComputeThread, ThreadProgress
 from nodes.rounds.checkpoints import Checkpoint
 
@@ -26,10 +29,34 @@ WorkKey = tuple[RoundTask, str]
 
 @dataclass(frozen=True)
 class LocalUpdate:
-    """A participant's update, and the model that it started from."""
+    """A participant's update, and the model that it started from.
+
+    Attributes:
+        update: its state lies in `packed`.
+        packed: the state.
+        base: the model.
+    """
 
     update: Update
+    packed: PackedState
     base: Checkpoint
+
+
+class InvalidUpdate(ModelError):
+    """A participant's update has other names or shapes than the model, or is not finite."""
+
+
+def require_valid(state: ModelState, base: ModelState) -> None:
+    """Refuses an update where peers would refuse it, before anything of it leaves this member.
+
+    Raises:
+        InvalidUpdate: it has other names or shapes than the model, or is not finite.
+    """
+    try:
+        require_like(state, base, "the contribution")
+        require_finite(state, "the contribution")
+    except ModelError as error:
+        raise InvalidUpdate(str(error)) from error
 
 
 class RoundWorker:
@@ -39,19 +66,23 @@ class RoundWorker:
         participant: the side of the method that takes part in rounds.
         compute: the thread of its device.
         progress: makes the progress of one contribution.
+        allocate: makes room for a state of so many bytes.
     """
 
     def __init__(
-        self, participant: Participant, compute: ComputeThread, progress: Callable[[], ThreadProgress]
+        self,
+        participant: Participant,
+        compute: ComputeThread,
+        progress: Callable[[], ThreadProgress],
+        allocate: Callable[[int], WritableStorage],
     ) -> None:
         self._participant = participant
-        self._compute = compute
+        self._compute, self._allocate = compute, allocate
         self._new_progress = progress
         self._key: WorkKey | None = None
         self._buffered = False
-        self._base: Checkpoint
         self._progress: ThreadProgress | None = None
-        self._update: asyncio.Future[Update]
+        self._update: asyncio.Future[LocalUpdate]
         self._adopting: dict[str, int] = {}  # by model, the latest round whose outcome the participant has not taken
 
     async def initial_state(self, model: str) -> ModelState:
@@ -71,15 +102,16 @@ class RoundWorker:
             buffered: whether work for an earlier round of this model that no round has counted yet goes on instead.
 
         Raises:
+            InvalidUpdate: peers would refuse it.
             MethodError: it cannot take part.
         """
         key = (task, base.version.outcome.digest)
         if self._key is None or _failed(self._update) or not (key == self._key or self._continues(task, buffered)):
             self.stop()
             self._progress = progress = self._new_progress()
-            self._key, self._buffered, self._base = key, buffered, base
-            self._update = self._compute.run(partial(self._contribute, task, base.state, progress))
-        return LocalUpdate(await asyncio.shield(self._update), self._base)
+            self._key, self._buffered = key, buffered
+            self._update = self._compute.run(partial(self._contribute, task, base, progress))
+        return await asyncio.shield(self._update)
 
     def counted(self) -> None:
         """A round has counted the contribution: buffered work starts again with the next round."""
@@ -130,10 +162,13 @@ class RoundWorker:
         """Whether buffered work is under way that no round has counted."""
         return self._buffered and self._key is not None and not _failed(self._update)
 
-    def _contribute(self, task: RoundTask, base: ModelState, progress: ThreadProgress) -> Update:
-        update = self._participant.contribute(task, detached_copy(model_tensors(base)), progress)
-        return Update(detached_copy(update.state), update.weight, update.values)
+    def _contribute(self, task: RoundTask, base: Checkpoint, progress: ThreadProgress) -> LocalUpdate:
+        model = model_tensors(base.state)
+        update = self._participant.contribute(task, detached_copy(model), progress)
+        require_valid(update.state, model)
+        packed = PackedState.of(update.state, self._allocate)
+        return LocalUpdate(Update(packed.state, update.weight, update.values), packed, base)
 
 
-def _failed(update: asyncio.Future[Update]) -> bool:
+def _failed(update: asyncio.Future[LocalUpdate]) -> bool:
     return update.cancelled() or (update.done() and update.exception() is not None)

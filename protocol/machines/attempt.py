@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from protocol.certificates import vote_for
+from protocol.machines.accusations import Accusations, liars
 from protocol.machines.attempt_values import (
     PHASES,
     AttemptFailed,
@@ -22,7 +23,7 @@ from protocol.machines.attempt_values import (
     RoundImpossible,
     StaleContribution,
 )
-from protocol.machines.events import Arrived, Begin, Departed, Heard, Publish
+from protocol.machines.events import Arrived, Begin, Departed, Heard, Publish, ShardChecked
 from protocol.machines.failures import listed, missing, truncated
 from protocol.machines.machine import Machine, MachineEvent
 from protocol.machines.signatory import Signatory
@@ -31,6 +32,7 @@ from protocol.messages.round_values import BlobRef
 from protocol.messages.rounds import (
     ContributionAvailable,
     ContributionReceipt,
+    FalseShard,
     ModelAdopted,
     RoundClose,
     RoundCommit,
@@ -99,6 +101,7 @@ class RoundAttempt(Machine[Phase]):
         self._advertisements: dict[str, KeyAdvertisement] = {}
         self._sharers: set[str] = set()  # those that hold everybody's shares and are alive
         self._reduced: set[str] = set()  # members that need no contribution any more
+        self._accusations = Accusations("", self._owners)
         self._close: RoundClose | None = None
         self._failed = ""  # why the attempt cannot go on
 
@@ -113,6 +116,9 @@ class RoundAttempt(Machine[Phase]):
                 self._begin(now)
             case Heard(sender, message):
                 self._receive(sender, message, now)
+            case ShardChecked(accuser, accusation):
+                self.unable |= liars(event)
+                self._fail(f"{accuser} calls the share of {accusation.owner} false")
             case StaleContribution(name, number) if number < self.opened.number:
                 self._contributions.refused.setdefault(name, f"stale: it contributed to round {number}")
             case Arrived(name):
@@ -151,6 +157,8 @@ class RoundAttempt(Machine[Phase]):
                 self._steps[Phase.SHARING].arrive(sender, now)
             case ShardReduced():
                 self._reduced.add(sender)
+            case FalseShard() if self._close is not None:
+                self._instruct(*self._accusations.hear(sender, message))
             case RoundVote() if self._steps[Phase.VOTING].arrive(sender, now):
                 self._votes.cast(sender, message)
             case ModelAdopted():
@@ -176,8 +184,9 @@ class RoundAttempt(Machine[Phase]):
                     self._end_collecting(outcome, now)
                 case Phase.VOTING:
                     self._end_voting(outcome, now)
-                case Phase.ADOPTING:
-                    self._end_adopting()
+                case Phase.ADOPTING if self.commit is not None:
+                    self._go(Phase.COMMITTED)
+                    self._instruct(Committed(self.commit))
 
     def _end_advertising(self, advertised: QuorumOutcome, now: float) -> None:
         """From now on every contributor gets everybody's shares, so that any of them may be lost afterwards."""
@@ -230,11 +239,6 @@ class RoundAttempt(Machine[Phase]):
         for name in self._alive - self.unable.keys():
             adopting.expect(name)
         self._go(Phase.ADOPTING)
-
-    def _end_adopting(self) -> None:
-        assert self.commit is not None  # noqa: S101 - adopted is what was committed
-        self._go(Phase.COMMITTED)
-        self._instruct(Committed(self.commit))
 
     def _certified(self) -> RoundCommit | None:
         """The record of the round with the votes of a majority; its remarks name what was refused since the close."""

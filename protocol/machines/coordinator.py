@@ -46,7 +46,7 @@ from protocol.machines.coordinator_values import (
     Recalled,
     StoreView,
 )
-from protocol.machines.events import Arrived, Begin, Departed, Heard, KeepStory, Publish, Tell, Warn
+from protocol.machines.events import Arrived, Begin, Departed, Heard, KeepStory, Publish, ShardChecked, Tell, Warn
 from protocol.machines.failures import abort_message
 from protocol.machines.machine import Machine, MachineEvent, Tick
 from protocol.machines.requests import RequestQueue
@@ -129,7 +129,7 @@ class RoundCoordinator(Machine[Duty]):
             case PlanDropped():
                 self.attempt = None
                 self._plan_over()
-            case Heard(_, message) if self.attempt is not None and self.attempt.concerns(message):
+            case Heard(_, message) | ShardChecked(_, message) if self.attempt and self.attempt.concerns(message):
                 self._lead(event, now)
             case Arrived() | Departed() | StaleContribution() if self.attempt is not None:
                 self._lead(event, now)

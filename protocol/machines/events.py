@@ -10,7 +10,7 @@ from typing import Any
 
 from protocol.machines.machine import Instruction, MachineEvent
 from protocol.messages import Message
-from protocol.messages.rounds import RoundMessage
+from protocol.messages.rounds import FalseShard, RoundMessage
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,29 @@ class Departed(MachineEvent):
 
     name: str
     reason: str
+
+
+@dataclass(frozen=True)
+class ShardChecked(MachineEvent):
+    """A chunk of a member's share has been reduced again here.
+
+    Attributes:
+        accuser: who says that it is false.
+        accusation: what it says.
+        is_false: whether it is; None where it cannot be told.
+    """
+
+    accuser: str
+    accusation: FalseShard
+    is_false: bool | None
+
+
+@dataclass(frozen=True)
+class CheckShard(Instruction):
+    """Reduce a chunk of a member's share again, then say `ShardChecked`."""
+
+    accuser: str
+    accusation: FalseShard
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from protocol.machines.events import Begin, Heard, KeepStory, Publish, Tell, Warn
+from protocol.machines.accusations import Accusations
+from protocol.machines.events import Begin, Heard, KeepStory, Publish, ShardChecked, Tell, Warn
 from protocol.machines.machine import Machine, MachineEvent, Tick
 from protocol.machines.participant_values import (
     GRACE,
@@ -25,6 +26,7 @@ from protocol.machines.participant_values import (
     ContributionDeclined,
     ContributionInvalid,
     ContributionMade,
+    FalseShardFound,
     Left,
     MemberRejected,
     OutcomeComputed,
@@ -41,6 +43,7 @@ from protocol.messages.round_values import ContributionRef
 from protocol.messages.rounds import (
     ContributionAvailable,
     ContributionReceipt,
+    FalseShard,
     ModelAdopted,
     RoundClose,
     RoundCommit,
@@ -84,6 +87,7 @@ class RoundParticipant(Machine[Stage]):
         self._close: RoundClose | None = None
         self._vote: RoundVote | None = None
         self._report: ContributionReceipt | None = None
+        self._accusations = Accusations(me, {leader} - {me})  # whom nobody else judges
 
     @property
     def holds_base(self) -> bool:
@@ -109,6 +113,8 @@ class RoundParticipant(Machine[Stage]):
                 self._close = self._close or close
             case Heard(sender, RoundCommit() as commit) if sender == self.leader:
                 self.commit = self.commit or commit
+            case Heard(sender, FalseShard() as accusation) if self._close is not None:
+                self._instruct(*self._accusations.hear(sender, accusation))
             case Left() if not self.adopts:
                 self._go(Stage.ABANDONED)
             case Tick() if self._report is not None and now >= self.deadline:
@@ -142,6 +148,12 @@ class RoundParticipant(Machine[Stage]):
                 self._instruct(Tell(self.leader, round_message(ModelAdopted, self.opened)))
             case MemberRejected():
                 self._reject(event, now)
+            case FalseShardFound(owner, reduced, chunk):
+                self._go(Stage.ABANDONED)
+                accusation = round_message(FalseShard, self.opened, owner=owner, reduced=reduced, chunk=chunk)
+                self._instruct(Publish(accusation), KeepStory(self))
+            case ShardChecked(is_false=True) if not self.commit:
+                self._fail(f"{self.leader}, which leads, has reduced its share falsely")
             case PartFailed(reason):
                 self._fail(reason)
 

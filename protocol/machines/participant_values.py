@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from protocol.machines.machine import Instruction, MachineEvent
 from protocol.messages.round_values import BlobRef, ContributionRef
-from protocol.messages.rounds import RoundClose, RoundCommit
+from protocol.messages.rounds import RoundClose, RoundCommit, ShardReduced
 
 GRACE = 5.0
 """Seconds after which a member reports that another one gives nothing; who is gone, the leader notices by then."""
@@ -93,6 +93,15 @@ class MemberRejected(MachineEvent):
     member: str
     reason: str
     gone: bool = False
+
+
+@dataclass(frozen=True)
+class FalseShardFound(MachineEvent):
+    """This member has reduced a chunk of another one's share again, and it differs."""
+
+    owner: str
+    reduced: ShardReduced
+    chunk: int
 
 
 @dataclass(frozen=True)

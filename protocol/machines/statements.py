@@ -11,9 +11,9 @@ from typing import TypeVar
 from protocol.certificates import vote_for
 from protocol.machines.signatory import Signatory
 from protocol.messages.round_values import BlobRef
-from protocol.messages.rounds import ContributionAvailable, RoundClose, RoundCommit, RoundOpen, RoundVote
+from protocol.messages.rounds import ContributionAvailable, RoundClose, RoundCommit, RoundOpen, RoundVote, ShardReduced
 from protocol.messages.secure_sum import Equivocation, KeyAdvertisement
-from protocol.rounds import commit_of, contribution_in, reopened
+from protocol.rounds import commit_of, contribution_in, reopened, round_message
 from protocol.transcript import is_same, opening_digest, transcript
 
 A = TypeVar("A", ContributionAvailable, KeyAdvertisement)
@@ -48,6 +48,18 @@ class AttemptStatements:
             each.signature and not self.refusal(message.advertiser, each) for each in pair
         )
 
+    def shard(self, agreed: str, shard: BlobRef | None) -> ShardReduced:
+        """This member's signed statement that it has reduced its share of the contributions to a transcript."""
+        return self._signatory.signed(round_message(ShardReduced, self._opened, transcript=agreed, shard=shard))
+
+    def has_reduced(self, name: str, reduced: ShardReduced) -> bool:
+        """Whether a member has said so."""
+        return self._signatory.has_signed(name, reduced, reduced.signature)
+
+    def agreed(self, close: RoundClose) -> str:
+        """The transcript of a close: the digest over the opening and the contributions that count."""
+        return self.transcript(self.contributions(close))
+
     def contributions(self, close: RoundClose) -> dict[str, ContributionAvailable]:
         """What every contributor must have said, if a close is true."""
         return {name: contribution_in(self._opened, close, self.opening, name) for name in close.contributions}
@@ -66,8 +78,7 @@ class AttemptStatements:
 
     def record(self, close: RoundClose, outcome: BlobRef) -> RoundCommit:
         """The record of the round with this outcome, without votes."""
-        agreed = self.transcript(self.contributions(close))
-        return commit_of(self._opened, close, self._leader, outcome, agreed)
+        return commit_of(self._opened, close, self._leader, outcome, self.agreed(close))
 
     def recovered(self, record: RoundCommit, _outcome: BlobRef) -> RoundCommit:
         """The record of an earlier attempt as this one's, without votes: it has an outcome already."""

@@ -257,12 +257,37 @@ class RoundClose(RoundMessage):
 
 
 class ShardReduced(RoundMessage):
-    """The sender has reduced its share of the chunks (`shard`, None if it has none): it needs no contribution now."""
+    """The sender has reduced its share of the chunks: it needs no contribution to do so any more.
+
+    Attributes:
+        transcript: as in the record: of which contributions.
+        shard: these chunks of the result, one after another; None if it has none.
+        signature: of the sender.
+    """
 
     kind: ClassVar[str] = "shard_reduced"
     numbered: ClassVar[bool] = True
 
+    transcript: Digest
     shard: BlobRef | None
+    signature: Signature = b""
+
+
+class FalseShard(RoundMessage):
+    """The sender has reduced a chunk again, and a member's share differs. To all, each of which can check it.
+
+    Attributes:
+        owner: that member.
+        reduced: what it has said, with its signature.
+        chunk: the index of the chunk.
+    """
+
+    kind: ClassVar[str] = "false_shard"
+    numbered: ClassVar[bool] = True
+
+    owner: Name
+    reduced: ShardReduced
+    chunk: Count
 
 
 class RoundVote(RoundMessage):

@@ -21,9 +21,9 @@ KINDS_OF_ROLES: dict[KeyRole, frozenset[str]] = {
     "client": frozenset({
         "capabilities", "query_answer", "query_refusal", "chunk_request", "prepare", "promise", "leader_announcement",
         "round_open", "contribution_available", "round_decline", "contribution_receipt", "round_close", "shard_reduced",
-        "round_vote", "round_commit", "model_adopted", "rounds_aborted", "key_advertisement", "share_distribution",
-        "equivocation", "encrypted_share", "shares_received", "consistency_check", "share_reveal", "offer",
-        "offer_list", "exchange_decline", "offer_verdict", "offer_request",
+        "false_shard", "round_vote", "round_commit", "model_adopted", "rounds_aborted", "key_advertisement",
+        "share_distribution", "equivocation", "encrypted_share", "shares_received", "consistency_check", "share_reveal",
+        "offer", "offer_list", "exchange_decline", "offer_verdict", "offer_request",
     }),
 }  # fmt: skip
 """The kinds of messages that a role may say, beside those of the roles below it."""

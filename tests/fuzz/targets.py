@@ -18,6 +18,8 @@ import torch
 from fednet.data import image_files
 from fednet.errors import ModelError, UnreadableImage
 from fednet.federated import state, state_file
+from fednet.federated.packed_state import PackedState
+from fednet.federated.state_storage import StateStorage
 from launch.config import document
 from launch.config.examples import example_texts
 from launch.config.schema import ClusterConfig
@@ -173,12 +175,12 @@ def _safetensors(data: bytes) -> None:
     """A state's bytes, in any order of tensors."""
     packed = state.pack(state.unpack(data))
     _same(packed, state.pack(state.unpack(packed)))
-    _same(state.digest(state.unpack(packed)), state_file.PackedState.read(memoryview(packed)).tree.root)
+    _same(state.digest(state.unpack(packed)), PackedState.read(StateStorage(packed)).tree.root)
 
 
 def _state_file(data: bytes) -> None:
     """A state's bytes in the canonical layout."""
-    read = state_file.PackedState.read(memoryview(bytearray(data)))
+    read = PackedState.read(StateStorage(memoryview(bytearray(data))))
     _same(state.pack(read.state), data)
     for start in range(0, len(data), 64):
         for segment in read.layout.segments(start, min(start + 64, len(data))):

@@ -11,6 +11,7 @@ from protocol.messages.round_values import BlobRef, ContributionRef, RoundPlanMe
 from protocol.messages.rounds import (
     ContributionAvailable,
     ContributionReceipt,
+    FalseShard,
     ModelAdopted,
     RoundClose,
     RoundCommit,
@@ -51,6 +52,7 @@ OPENED = RoundOpen(
 ADVERTISEMENT = KeyAdvertisement(
     **ROUND, opening="0" * 64, public_keys=bytes(PUBLIC_KEYS_BYTES), weight=1.0, values={}
 )  # fmt: skip
+REDUCED = ShardReduced(**ROUND, transcript="1" * 64, shard=BLOB)
 CONTRIBUTION = ContributionRef(weight=1.0, blobs=(BLOB,), values={})
 CLOSE: dict[str, Any] = {
     "contributions": {"b": CONTRIBUTION},
@@ -65,7 +67,8 @@ FIELDS: dict[type[RoundMessage], dict[str, Any]] = {
     RoundDecline: {"reason": "", "can_vote": True},
     ContributionReceipt: {"contributor": "b"},
     RoundClose: CLOSE,
-    ShardReduced: {"shard": BLOB},
+    ShardReduced: {"transcript": "1" * 64, "shard": BLOB},
+    FalseShard: {"owner": "c", "reduced": REDUCED, "chunk": 3},
     RoundVote: {"base": "0" * 64, "outcome": BLOB, "transcript": "1" * 64, "record": "2" * 64},
     RoundCommit: RECORD,
     ModelAdopted: {},
@@ -113,6 +116,7 @@ def test_every_message_about_a_round_is_held_against_its_opening() -> None:
         (ShareDistribution, {"advertisements": {"d": ADVERTISEMENT}}),
         (Equivocation, {"advertiser": "zoe"}),
         (ContributionReceipt, {"contributor": "zoe"}),
+        (FalseShard, {"owner": "zoe"}),
         (RoundCommit, {"key": "other"}),
         (RoundCommit, {"index": 1}),
         (RoundCommit, {"rounds": 3}),

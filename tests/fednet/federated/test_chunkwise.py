@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from fednet.errors import MethodError
-from fednet.federated import chunkwise, hash_tree, robust, state_file
+from fednet.federated import chunkwise, hash_tree, packed_state, robust, state_file
 from fednet.federated.blocks import BLOCK
 from fednet.federated.chunkwise import ChunkReduction, InvalidChunk, check_chunk
 from fednet.federated.config import Krum, Mean, Median, TrimmedMean
 from fednet.federated.hash_tree import HashTree, chunk_count, chunk_size
+from fednet.federated.packed_state import PackedState
 from fednet.federated.state import digest, pack
-from fednet.federated.state_file import Layout, PackedState, StateFile
+from fednet.federated.state_file import Layout, StateFile
+from fednet.federated.state_storage import StateStorage
 from fednet.federated.update_rules import reduce
 from fednet.privacy.masking import sum_masked
 from fednet.rules.contract import RuleSettings
@@ -29,7 +31,7 @@ RULES: list[RuleSettings] = [
 
 @pytest.fixture(params=[1 << 10, 3 * 8 * 1000, 1 << 20])
 def _chunks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (hash_tree, state_file, robust, chunkwise):
+    for module in (hash_tree, state_file, packed_state, robust, chunkwise):
         monkeypatch.setattr(module, "CHUNK", request.param)
 
 
@@ -46,7 +48,7 @@ def reduced(rule: RuleSettings | None, states: Mapping[str, dict[str, Tensor]]) 
     leaves = b""
     for index, (start, count) in enumerate(spans):
         leaves += reduction.reduce(index, [file.read(start, count) for file in files], into[start : start + count])
-    return PackedState.read(into, HashTree(layout.size, leaves))
+    return PackedState.read(StateStorage(into), HashTree(layout.size, leaves))
 
 
 @pytest.mark.usefixtures("_chunks")

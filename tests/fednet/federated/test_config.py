@@ -19,6 +19,8 @@ from fednet.federated.config import Federation
         {"server": {"kind": "adam", "rate": 0.1}, "participation": 0.1, "quorum": 3},
         {"secure": {"threshold": 3}, "transport": "sharded", "server": {"kind": "momentum"}},
         {"buffer": {"size": 5}, "rule": {"kind": "krum"}, "quorum": 5},
+        {"audit": "1/16"},
+        {"audit": 1},
     ],
 )
 def test_what_works_survives_its_text(settings: dict[str, Any]) -> None:
@@ -39,6 +41,8 @@ def test_what_works_survives_its_text(settings: dict[str, Any]) -> None:
         ({"participation": 0.0}, "greater than 0"),
         ({"participation": float("nan")}, "finite number|greater than"),
         ({"quorum": 0}, "greater than or equal to 1"),
+        ({"audit": "1/0"}, "valid number"),
+        ({"audit": "3/2"}, "less than or equal to 1"),
         ({"quorm": 2}, "Extra inputs"),
         ({"secure": {}, "rule": {"kind": "krum"}}, "krum compares single contributions, and a secure sum reveals none"),
         ({"secure": {}, "rule": {"kind": "median"}}, "median compares single contributions"),

@@ -54,9 +54,14 @@ def test_a_laxer_plan_is_told_in_one_sentence(own: dict[str, Any], asked: dict[s
 def test_a_floor_is_what_all_of_a_methods_own_plans_meet() -> None:
     one = federation(secure={"clip": 1.0, "threshold": 5}, quorum=4)
     other = federation(secure={"clip": 64.0}, quorum=2)
-    assert Floor.of(one, other) == Floor(Secure(clip=64.0), 2)
-    assert Floor.of(one) == Floor(Secure(clip=1.0, threshold=5), 4)
+    assert Floor.of(one, other) == Floor(Secure(clip=64.0), 2, audit=1 / 16)
+    assert Floor.of(one) == Floor(Secure(clip=1.0, threshold=5), 4, audit=1 / 16)
     assert Floor.of() == Floor()
+
+
+def test_a_site_audits_as_much_as_any_of_its_own_plans() -> None:
+    assert Floor.of(federation(audit="1/4"), federation(audit=0.5)).audit == 0.5
+    assert Floor.of(federation(secure={})).audit == 1 / 16
 
 
 def test_it_is_found_wherever_a_method_keeps_a_federation() -> None:
@@ -68,7 +73,7 @@ def test_it_is_found_wherever_a_method_keeps_a_federation() -> None:
         deep: Deep
 
     settings = Settings(rounds=1, deep=Deep(federation=federation(secure={}, quorum=3)))
-    assert floor_of(settings) == Floor(Secure(), 3)
+    assert floor_of(settings) == Floor(Secure(), 3, audit=1 / 16)
 
 
 def test_a_methods_own_plans_pass_at_its_sites() -> None:
@@ -79,5 +84,5 @@ def test_a_methods_own_plans_pass_at_its_sites() -> None:
 
 def test_at_client_level_all_count_the_same() -> None:
     client = {"privacy": {"level": "client"}, "share": {"weight": "equal"}, "federation": {"secure": {}, "quorum": 5}}
-    assert floor_of(PrivateGanConfig.model_validate(client)) == Floor(Secure(), 5, equal_weights=True)
+    assert floor_of(PrivateGanConfig.model_validate(client)) == Floor(Secure(), 5, equal_weights=True, audit=1 / 16)
     assert not floor_of(PrivateGanConfig()).equal_weights

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fednet.api import ModelState, NullProgress, Progress, RoundPlan, RoundRecord, RoundTask, Update
 from fednet.errors import MethodError
-from fednet.federated import chunkwise, hash_tree, robust, state_file
+from fednet.federated import chunkwise, hash_tree, packed_state, robust, state_file
 from fednet.federated.aggregation import aggregate
 from fednet.federated.config import Federation
 from fednet.federated.floors import Floor
@@ -257,7 +257,7 @@ def chunks_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Makes chunks of so many bytes, a multiple of 8: of the tiny models here there is one chunk otherwise."""
 
     def make(size: int) -> None:
-        for module in (hash_tree, state_file, robust, chunkwise, blob_stream, context, reduction):
+        for module in (hash_tree, state_file, packed_state, robust, chunkwise, blob_stream, context, reduction):
             monkeypatch.setattr(module, "CHUNK", size)
 
     return make

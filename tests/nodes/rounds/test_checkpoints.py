@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fednet.errors import ModelError
-from fednet.federated.state_file import PackedState
+from fednet.federated.packed_state import PackedState
 from nodes.rounds import checkpoints
 from nodes.rounds.checkpoints import JOURNAL, Checkpoint, CheckpointStore
 from protocol.messages.election import MAX_RECORDS

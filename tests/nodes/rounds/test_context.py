@@ -12,8 +12,9 @@ import torch
 from fednet.api import ModelState
 from fednet.errors import ModelError
 from fednet.federated.floors import Floor
+from fednet.federated.packed_state import PackedState
 from fednet.federated.state import digest, pack
-from fednet.federated.state_file import PackedState
+from nodes.rounds.checkpoints import CheckpointStore
 from nodes.rounds.context import RoundContext, wait_finished
 from nodes.rounds.revealed import RevealedSums
 from protocol.messages.round_values import BlobRef
@@ -104,7 +105,8 @@ def context_and_blob(state: ModelState, compute: Any) -> tuple[RoundContext, Blo
     missing: Any = None
     blobs: Any = Blobs(packed)
     revealed, floor = RevealedSums(None), Floor()
-    return RoundContext("a", missing, missing, blobs, compute, print, print, missing, int, revealed, floor), blob
+    store = CheckpointStore(None)
+    return RoundContext("a", missing, store, blobs, compute, print, print, missing, int, revealed, floor), blob
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_an_invalid_state_is_refused_by_its_own_member(
 def test_an_invalid_state_is_refused_where_it_enters_if_its_own_member_sends_it(
     tell: Tell, make_group: MakeGroup, monkeypatch: pytest.MonkeyPatch, transport: str, alter: Alter
 ) -> None:
-    monkeypatch.setattr("nodes.rounds.part._require_valid", lambda *_given: None)
+    monkeypatch.setattr("nodes.rounds.worker.require_valid", lambda *_given: None)
 
     async def story(cluster: Any) -> None:
         group = make_group(cluster)

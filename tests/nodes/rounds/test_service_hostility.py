@@ -76,6 +76,7 @@ def in_round(kind: str, **fields: Any) -> Iterator[Message]:
             yield MESSAGE[kind](**about, term=TERM, attempt=attempt, **fields)
 
 
+REDUCED = MESSAGE["shard_reduced"](model="walk", number=2, term=TERM, attempt=1, transcript="1" * 64, shard=HUGE)
 KEYS: dict[str, Any] = {
     "opening": "0" * 64, "public_keys": bytes(PUBLIC_KEYS_BYTES), "weight": 1e-300, "values": {},
 }  # fmt: skip
@@ -128,7 +129,11 @@ LIES: dict[str, list[Message]] = {
             refused={"a": "no"}, seconds=1.0,
         )
     ],
-    "shard_reduced": [*in_round("shard_reduced", shard=HUGE)],
+    "shard_reduced": [*in_round("shard_reduced", transcript="1" * 64, shard=HUGE)],
+    "false_shard": [
+        *in_round("false_shard", owner=LIAR, reduced=REDUCED, chunk=LARGEST),
+        *in_round("false_shard", owner="a", reduced=REDUCED, chunk=0),
+    ],
     "round_vote": [*in_round("round_vote", base="0" * 64, outcome=HUGE, transcript="1" * 64, record="2" * 64)],
     "round_commit": [record(), record(model="nosuch", number=LARGEST), record(attempt=LARGEST, leader=LIAR)],
     "model_adopted": [*in_round("model_adopted")],

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from fednet.federated.state_file import PackedState
-from fednet.privacy.unmasking import unmask
+from fednet.federated.packed_state import PackedState
+from fednet.privacy.unmasking import Unmasking
 from nodes.blob_store import Blob
 from protocol.messages import LeaderAnnouncement, Message
 from protocol.messages.round_values import BlobRef, RoundPlanMessage
@@ -57,12 +57,12 @@ def sums_seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """The survivors of every sum that anybody has unmasked."""
     seen: list[tuple[str, ...]] = []
 
-    def unmasking(survivors: Any, *args: Any) -> Any:
-        result = unmask(survivors, *args)
+    def unmasking(survivors: Any, reveals: Any) -> Unmasking:
+        result = Unmasking(survivors, reveals)
         seen.append(survivors.survivors)
         return result
 
-    monkeypatch.setattr("nodes.rounds.secure_sum.unmask", unmasking)
+    monkeypatch.setattr("nodes.rounds.secure_sum.Unmasking", unmasking)
     return seen
 
 

@@ -12,7 +12,8 @@ import torch
 
 from fednet.api import Progress, RoundTask, Update
 from fednet.errors import MethodError
-from fednet.federated.state_file import PackedState
+from fednet.federated.packed_state import PackedState
+from fednet.federated.state_storage import WritableStorage
 from nodes.rounds.checkpoints import Checkpoint
 from nodes.rounds.worker import RoundWorker
 from protocol.messages.round_values import BlobRef, ModelVersion
@@ -55,7 +56,7 @@ def make_worker(inline: Any) -> tuple[RoundWorker, WritingParticipant, list[Any]
         return progresses[-1]
 
     participant = WritingParticipant()
-    return RoundWorker(participant, inline(1.0), progress), participant, progresses
+    return RoundWorker(participant, inline(1.0), progress, WritableStorage), participant, progresses
 
 
 BASE = {"w": torch.zeros(2), "server/m/w": torch.ones(2)}

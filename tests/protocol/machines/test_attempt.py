@@ -18,13 +18,14 @@ from protocol.machines.attempt_values import (
     RoundImpossible,
     StaleContribution,
 )
-from protocol.machines.events import Begin, Departed, Heard, Publish
+from protocol.machines.events import Begin, CheckShard, Departed, Heard, Publish, ShardChecked
 from protocol.machines.machine import Instruction, InvalidTransition, MachineEvent, Tick, replay
 from protocol.machines.signatory import Signatory
 from protocol.machines.statements import AttemptStatements
 from protocol.messages import (
     ContributionAvailable,
     ContributionReceipt,
+    FalseShard,
     Message,
     ModelAdopted,
     RoundDecline,
@@ -174,7 +175,7 @@ def test_a_contribution_that_a_member_rejects_ends_the_attempt_and_is_left_out_o
 def test_in_a_mesh_a_contributor_is_needed_until_all_others_have_reduced(lead: Lead, reduced: tuple[str]) -> None:
     leader = lead()
     leader.contribute()
-    leader.receive(ShardReduced, reduced, shard=None)
+    leader.receive(ShardReduced, reduced, transcript="1" * 64, shard=None)
     leader.handle(Departed("c", "lost: broken"))
     assert leader.end == (AttemptFailed("c lost: broken") if len(reduced) < 2 else None)
 
@@ -200,9 +201,29 @@ def test_only_a_keeper_of_shards_is_needed(lead: Lead, *, sharded: bool) -> None
 
 def test_a_keeper_whose_shard_is_available_is_needed_nevertheless_without_masks(lead: Lead) -> None:
     leader = lead(sharded=True)
-    leader.receive(ShardReduced, ["c"], shard=OTHER)
+    leader.receive(ShardReduced, ["c"], transcript="1" * 64, shard=OTHER)
     leader.handle(Departed("c", "lost: broken"))
     assert isinstance(leader.end, AttemptFailed)
+
+
+@pytest.mark.parametrize(("is_false", "unable"), [(True, {"b"}), (False, {"c"}), (None, set())])
+def test_an_accusation_is_checked_and_one_of_the_two_is_left_out(
+    lead: Lead, *, is_false: bool | None, unable: set[str]
+) -> None:
+    leader = lead(sharded=True)
+    reduced = round_message(ShardReduced, leader.attempt.opened, transcript="1" * 64, shard=OTHER)
+    accusation = round_message(FalseShard, leader.attempt.opened, owner="b", reduced=reduced, chunk=4)
+    leader.handle(Heard("c", accusation))
+    assert leader.end is None, "nothing is reduced before the close"
+    leader.contribute()
+    leader.handle(Heard("c", accusation))
+    assert leader.end == CheckShard("c", accusation)
+    leader.end = None
+    leader.handle(Heard("c", accusation))
+    assert leader.end is None, "each accuser is heard once"
+    leader.handle(ShardChecked("c", accusation, is_false))
+    assert leader.end == AttemptFailed("c calls the share of b false")
+    assert leader.attempt.unable.keys() == unable
 
 
 def test_too_few_contributions_fail_without_a_majority_and_are_impossible_with_one(lead: Lead) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from protocol.machines.events import Begin, Heard, KeepStory, Publish, Tell
+from protocol.machines.events import Begin, CheckShard, Heard, KeepStory, Publish, ShardChecked, Tell
 from protocol.machines.machine import Instruction, InvalidTransition, MachineEvent, Tick, replay
 from protocol.machines.participant import RoundParticipant
 from protocol.machines.participant_values import (
@@ -20,6 +20,7 @@ from protocol.machines.participant_values import (
     ContributionDeclined,
     ContributionInvalid,
     ContributionMade,
+    FalseShardFound,
     Left,
     MemberRejected,
     OutcomeComputed,
@@ -33,7 +34,7 @@ from protocol.machines.participant_values import (
 from protocol.machines.signatory import Signatory
 from protocol.messages import ContributionAvailable, ContributionReceipt, RoundDecline
 from protocol.messages.round_values import BlobRef, ContributionRef, RoundPlanMessage
-from protocol.messages.rounds import RoundClose, RoundCommit, RoundOpen
+from protocol.messages.rounds import FalseShard, RoundClose, RoundCommit, RoundOpen, ShardReduced
 from protocol.rounds import round_message
 
 OUTCOME, OTHER = BlobRef(digest="1" * 64, size=1), BlobRef(digest="2" * 64, size=1)
@@ -109,6 +110,36 @@ def test_a_part_contributes_votes_and_adopts(member: MakeMember, *, same: bool) 
     assert b.handle(Heard("a", commit))[-1] == Adopt(commit, own=same)
     assert [message.kind for message in messages(b.handle(RoundAdopted()))] == ["model_adopted"]
     assert b.machine.is_over
+
+
+REDUCED = round_message(ShardReduced, OPENED, transcript="1" * 64, shard=OTHER)
+
+
+def test_who_finds_a_false_share_says_so_to_all_and_casts_no_vote(member: MakeMember) -> None:
+    b = member("b")
+    b.handle(BasePrepared(), Heard("a", b.close("a", "b")))
+    published, kept = b.handle(FalseShardFound("c", REDUCED, 4))
+    assert published == Publish(round_message(FalseShard, OPENED, owner="c", reduced=REDUCED, chunk=4))
+    assert isinstance(kept, KeepStory)
+    assert b.machine.state is Stage.ABANDONED
+
+
+def test_a_leader_that_is_accused_is_judged_by_every_other_member(member: MakeMember) -> None:
+    accusation = round_message(FalseShard, OPENED, owner="a", reduced=REDUCED, chunk=0)
+    c = member("c")
+    c.handle(BasePrepared())
+    assert c.handle(Heard("b", accusation)) == []
+    c.handle(Heard("a", c.close("a", "b")))
+    other = round_message(FalseShard, OPENED, owner="b", reduced=REDUCED, chunk=0)
+    assert c.handle(Heard("a", other)) == [], "the leader judges it"
+    assert c.handle(Heard("b", accusation)) == [CheckShard("b", accusation)]
+    c.handle(ShardChecked("b", accusation, is_false=False))
+    assert c.machine.state is Stage.REDUCING
+    (declined,) = messages(c.handle(ShardChecked("b", accusation, is_false=True)))
+    assert (declined.reason, declined.can_vote) == ("a, which leads, has reduced its share falsely", False)
+    a = member("a")
+    a.handle(BasePrepared(), Heard("a", a.close("a", "b")))
+    assert a.handle(Heard("b", accusation)) == []
 
 
 def test_what_the_leader_says_early_waits(member: MakeMember) -> None:

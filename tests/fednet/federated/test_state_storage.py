@@ -1,0 +1,100 @@
+"""Bytes of states on the disk and in memory."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from fednet.errors import DiskFull
+from fednet.federated.packed_state import PackedState
+from fednet.federated.state_storage import (
+    DiskStorage,
+    StateStorage,
+    WritableStorage,
+    allocated,
+    discard_parts,
+)
+from fednet.files import disk_full
+
+CONTENT = bytes(range(256)) * 40
+
+
+def filled(folder: Path | None) -> WritableStorage:
+    storage = allocated(len(CONTENT), folder)
+    storage.write(5000, CONTENT[5000:])
+    storage.write(0, CONTENT[:5000])
+    return storage
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_what_is_written_is_read_and_kept(tmp_path: Path, on_disk: bool) -> None:
+    storage = filled(tmp_path / "states" if on_disk else None)
+    assert isinstance(storage, DiskStorage) == on_disk
+    assert storage.data == CONTENT
+    assert storage.data.readonly
+    for name in ("one", "two"):
+        storage.keep(tmp_path / "states" / name)
+        assert StateStorage.opened(tmp_path / "states" / name).data == CONTENT
+    assert sorted(path.name for path in (tmp_path / "states").iterdir()) == ["one", "two"]
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "states").iterdir()} == {0o600}
+
+
+def test_what_nobody_keeps_is_gone_with_its_last_reader(tmp_path: Path) -> None:
+    storage = filled(tmp_path)
+    data = storage.data
+    assert len(list(tmp_path.iterdir())) == 1
+    del storage
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+    assert data == CONTENT
+
+
+def test_a_kept_file_may_be_removed_while_it_is_read(tmp_path: Path) -> None:
+    storage = filled(tmp_path)
+    storage.keep(tmp_path / "state")
+    (tmp_path / "state").unlink()
+    assert storage.data == CONTENT
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(50):
+        filled(tmp_path).keep(tmp_path / "state")
+    gc.collect()
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
+
+
+def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space") as raised:
+        DiskStorage(1000, tmp_path)
+    assert isinstance(disk_full(raised.value), DiskFull)
+    raised.value.__traceback__ = None
+    del raised
+    gc.collect()
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_has_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".77-abc.part").write_bytes(b"x")
+    (tmp_path / "m-000001-ab.safetensors").write_bytes(b"x")
+    discard_parts(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["m-000001-ab.safetensors"]
+
+
+def test_a_state_on_the_disk_is_the_one_in_memory(tmp_path: Path) -> None:
+    state = {"w": torch.arange(1 << 19, dtype=torch.float32), "n": torch.tensor(3)}
+    stored, memory = PackedState.of(state, lambda size: DiskStorage(size, tmp_path)), PackedState.of(state)
+    assert (stored.tree, stored.layout, stored.file) == (memory.tree, memory.layout, memory.file)
+    stored.storage.keep(tmp_path / "state")
+    read = PackedState.read(StateStorage.opened(tmp_path / "state"))
+    assert read.tree == memory.tree
+    assert all(torch.equal(read.state[name], value) for name, value in state.items())
