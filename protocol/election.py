@@ -53,7 +53,7 @@ class ElectionWon:
 
 @dataclass(frozen=True)
 class TellOwner:
-    """Send a promise of the present term to its owner, of whom nothing has been heard in it: it may know nothing."""
+    """Send a promise of the present term to its owner, or to the next candidate, which may know nothing of it."""
 
     name: str
 
@@ -146,9 +146,14 @@ class Election:
         return self._owner_to_tell(now) or self._candidacy(now, records, accepted)
 
     def _owner_to_tell(self, now: float) -> list[ElectionOutcome]:
-        """Of a term that this member knows by hearsay the owner is told, again and again, until it is heard itself."""
-        owner = self.leader
-        if owner is None or owner == self.me or owner not in self._alive or self._owner_heard == self.term:
+        """Of the present term whoever is to lead next is told, again and again, until it is heard itself.
+
+        That is its owner, where this member knows it by hearsay, or the next candidate, if its owner is gone: that one
+        may not have heard of the term.
+        """
+        next_term = self._next_term()
+        owner = self.owner(next_term)
+        if not self.term or owner == self.me or self._owner_heard == next_term:
             return []
         if self._owner_told_at is not None and now < self._owner_told_at + PREPARE_INTERVAL:
             return []

@@ -21,7 +21,7 @@ from protocol.machines.machine import Instruction
 from protocol.machines.signatory import Signatory, Signer
 from protocol.messages import Message
 from protocol.messages.election import LeaderAnnouncement, Prepare
-from protocol.messages.rounds import RoundMessage
+from protocol.messages.rounds import RoundMessage, RoundsRequest
 from protocol.transcript import statement
 from tests.protocol.machines.simulated_site import Site
 from tests.protocol.machines.simulated_values import Disk
@@ -146,11 +146,17 @@ class Liar:
         honest = [name for name in self.world.names if name not in self.world.liars]
         told = self.dice.sample(honest, self.dice.randint(1, len(honest)))
         kind = self.dice.choice(self.habits.kinds)
-        message = self.signed(self.world.mutator.invented(kind))
+        message = self.signed(self.requested(self.world.mutator.invented(kind)))
         for name in told:
             self.say(name, message)
             if self.dice.random() < 0.3:
                 message = self.signed(self.world.mutator.changed(message))
+
+    def requested(self, message: Message) -> Message:
+        """A request in its own name, which alone is heard; any other message as it is."""
+        if not isinstance(message, RoundsRequest):
+            return message
+        return message.model_copy(update={"plan": message.plan.model_copy(update={"requester": self.name})})
 
     def say(self, name: str, message: Message) -> None:
         """A message leaves: under its own name, whatever is in it."""

@@ -87,7 +87,7 @@ def test_the_leader_departs_and_the_next_owner_follows() -> None:
     c = election("c", *NAMES)
     c.prepare("a", 1)
     c.departed("a")
-    assert c.tick(0, {}, {}) == []
+    assert c.tick(0, {}, {}) == [TellOwner("b")], "b may not have heard of the term that is over"
     c.departed("b")
     assert c.tick(0, {}, {}) == [StartElection(3)]
 
@@ -243,7 +243,21 @@ def test_a_promise_of_a_term_that_nobody_has_claimed_stops_nobody() -> None:
     assert a.prepare("b", 7)
     assert a.tick(3, {}, {}) == []
     a.departed("b")
-    assert a.tick(4, {}, {}) == []
+    assert a.tick(4, {}, {}) == [TellOwner("c")]
+
+
+def test_the_next_candidate_learns_of_a_term_whose_owner_is_gone() -> None:
+    """C has missed the prepare of b, and waits for a, which waits for c."""
+    a, c = (election(name, "a", "b", "c", "d") for name in "ac")
+    for each in (a, c):
+        assert each.accept_leader("a", 1) or each.me == "a"
+    a.prepare("b", 2)
+    for each in (a, c):
+        each.departed("b")
+    assert c.tick(0, {}, {}) == []
+    assert a.tick(0, {}, {}) == [TellOwner("c")]
+    c.promise("a", a.term, {}, {})
+    assert c.tick(1, {}, {}) == [StartElection(3)]
 
 
 def test_after_the_last_term_nobody_is_a_candidate() -> None:
