@@ -1,14 +1,17 @@
 """The bytes of a state's file: on a site's disk where it has a folder, in memory otherwise.
 
 A file on the disk is read through a mapping, whose pages the system may drop and read again: so no state need fit in
-memory. It has a temporary name until it is kept, and is gone with its last reader if nobody keeps it. Its room is taken
-when it is made: a full disk is an error then, not a signal while a page is written. Knows nothing of what bytes mean.
+memory. It has no name until it is kept (open(2) on O_TMPFILE), so that nothing of it stays if nobody keeps it, however
+its process ends. Its room is taken when it is made: a full disk is an error then, not a signal while a page is written.
+Knows nothing of what the bytes mean.
 """
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
+import time
 import weakref
 from pathlib import Path
 
@@ -85,10 +88,8 @@ class DiskStorage(WritableStorage):
 
     def __init__(self, size: int, folder: Path) -> None:
         make_folder(folder, durable=True)
-        self._path = folder / f".{os.getpid()}-{id(self):x}{PART}"
-        self._path.unlink(missing_ok=True)  # of a process of this number that was killed
-        self._file = open_descriptor(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        self._discard = weakref.finalize(self, _discard, self._file, self._path)
+        self._file = _unnamed(folder)
+        self._close = weakref.finalize(self, os.close, self._file)
         try:
             os.posix_fallocate(self._file, 0, size)
             self.data = memoryview(mmap.mmap(self._file, size, prot=mmap.PROT_READ))
@@ -108,18 +109,16 @@ class DiskStorage(WritableStorage):
             rest, offset = rest[count:], offset + count
 
     def keep(self, path: Path) -> None:
-        """Names it; once it has a name, further ones are given to copies."""
-        if not self._discard.alive:
-            super().keep(path)
-            return
+        """Names it; where a file cannot be named any more, a copy."""
+        temporary = path.with_name(f".{path.name}.{os.getpid()}{PART}")
         try:
+            temporary.unlink(missing_ok=True)  # of a process of this number that was killed
             os.fsync(self._file)
-            self._path.replace(path)
+            os.link(f"/proc/self/fd/{self._file}", temporary, follow_symlinks=True)
+            temporary.replace(path)
             flush_folder(path.parent)
-        except OSError as error:
-            error.filename = str(path)
-            raise
-        self._discard()
+        except OSError:
+            super().keep(path)
 
 
 def allocated(size: int, folder: Path | None) -> WritableStorage:
@@ -131,12 +130,14 @@ def allocated(size: int, folder: Path | None) -> WritableStorage:
     return WritableStorage(size) if folder is None else DiskStorage(size, folder)
 
 
-def discard_parts(folder: Path) -> None:
-    """Removes what processes that were killed have left in a folder without a name."""
-    for path in folder.glob(f".*{PART}"):
-        path.unlink(missing_ok=True)
-
-
-def _discard(file: int, path: Path) -> None:
-    os.close(file)
-    path.unlink(missing_ok=True)
+def _unnamed(folder: Path) -> int:
+    """A file without a name, which is gone when nobody has it open."""
+    try:
+        return open_descriptor(folder, os.O_TMPFILE | os.O_RDWR, 0o600)
+    except OSError as error:
+        if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
+            raise
+    path = folder / f".{os.getpid()}-{time.monotonic_ns():x}{PART}"  # a file system without such files
+    file = open_descriptor(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    path.unlink()
+    return file

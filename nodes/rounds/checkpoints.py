@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from fednet.api import ModelState
 from fednet.errors import ModelError
 from fednet.federated.packed_state import PackedState
-from fednet.federated.state_storage import StateStorage, WritableStorage, allocated, discard_parts
+from fednet.federated.state_storage import StateStorage, WritableStorage, allocated
 from fednet.files import write_whole
 from nodes.blob_store import Blob
 from protocol.certificates import vote_for
@@ -143,10 +143,8 @@ class CheckpointStore:
         self.votes: dict[str, PersistedVote] = {}
         self.records: list[RoundCommit] = []
         self.history = RoundHistory()
-        if folder is not None:
-            discard_parts(folder)
-            if (folder / JOURNAL).is_file():
-                self._load(folder)
+        if folder is not None and (folder / JOURNAL).is_file():
+            self._load(folder)
 
     def allocate(self, size: int) -> WritableStorage:
         """Room for a state of so many bytes, where the checkpoints lie.

@@ -95,8 +95,7 @@ class RoundContext:
             MethodError: the participant knows no such model.
         """
         if model not in self.store.checkpoints:
-            state = await self.worker.initial_state(model)
-            initial = await self.reducer.run(lambda: Checkpoint.of(PackedState.of(state, self.store.allocate)))
+            initial = Checkpoint.of(await self.worker.initial_state(model))
             if model not in self.store.checkpoints:
                 await self.reducer.run(partial(self.store.adopt, model, initial, 0))
                 self.blob_store.keep(initial.blob)

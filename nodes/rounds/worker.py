@@ -85,13 +85,13 @@ class RoundWorker:
         self._update: asyncio.Future[LocalUpdate]
         self._adopting: dict[str, int] = {}  # by model, the latest round whose outcome the participant has not taken
 
-    async def initial_state(self, model: str) -> ModelState:
+    async def initial_state(self, model: str) -> PackedState:
         """The state that a model begins with at every member.
 
         Raises:
             MethodError: there is no model of this name.
         """
-        return await self._compute.run(lambda: detached_copy(self._participant.initial_state(model)))
+        return await self._compute.run(lambda: PackedState.of(self._participant.initial_state(model), self._allocate))
 
     async def contribute(self, task: RoundTask, base: Checkpoint, *, buffered: bool = False) -> LocalUpdate:
         """The participant's update for a task.

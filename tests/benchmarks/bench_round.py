@@ -6,6 +6,9 @@ is one addition. Blocks of bare and of fednet rounds alternate in one run, so th
 alike. A fednet round lasts from the commit before to its own, heard by the guest that ordered it: open, contribute,
 fetch, check, average in float64, digest, vote, commit and adopt. Only the ratios mean anything on another machine.
 
+What a member holds in memory at most in a sharded round, beyond what it held before, is sampled: its own pages (`RssAnon`,
+not those of files, which the system may drop).
+
     python tests/benchmarks/bench_round.py [--peers 4] [--megabytes 1 16 64] [--rounds 10] [--blocks 3]
 """
 
@@ -17,6 +20,7 @@ import json
 import multiprocessing
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from itertools import pairwise
@@ -76,6 +80,30 @@ def worker(name: str, names: tuple[str, ...], join: str, folder: str, pipe: Conn
     asyncio.run(_worker(name, names, join, folder, pipe))
 
 
+class MemoryWatch:
+    """Samples the pages of this process that belong to no file, on a thread."""
+
+    def __init__(self) -> None:
+        self.most = 0
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            self.most = max(self.most, own_pages())
+            time.sleep(0.02)
+
+    def take(self) -> int:
+        """The most bytes since it was last asked."""
+        most, self.most = max(self.most, own_pages()), 0
+        return most
+
+
+def own_pages() -> int:
+    """Bytes of this process in memory that belong to no file."""
+    text = Path("/proc/self/status").read_text("utf-8")
+    return 1024 * int(next(line.split()[1] for line in text.splitlines() if line.startswith("RssAnon")))
+
+
 async def _worker(name: str, names: tuple[str, ...], join: str, folder: str, pipe: Connection) -> None:
     context = zmq.asyncio.Context()
     sub, pub = context.socket(zmq.SUB), context.socket(zmq.XPUB)
@@ -107,8 +135,12 @@ async def _worker(name: str, names: tuple[str, ...], join: str, folder: str, pip
 
 
 async def _obey(pipe: Connection, pub: Any, sub: Any, others: int) -> None:
-    """Does what the benchmark says: ("bare", megabytes, rounds, whether to average) or "stop"."""
+    """Does what the benchmark says: (megabytes, rounds, whether to average), "memory", or "stop"."""
+    watch = MemoryWatch()
     while (said := await asyncio.to_thread(pipe.recv)) != "stop":
+        if said == "memory":
+            pipe.send(watch.take())
+            continue
         megabytes, rounds, mean = said
         payload = torch.zeros(megabytes << 18)
         for _ in range(rounds):
@@ -197,22 +229,37 @@ async def _size(
     size: int, rounds_client: RoundsClient, pipes: list[Connection], rounds: int, blocks: int
 ) -> dict[str, Any]:
     taken: dict[str, list[float]] = {"bare": [], "bare + mean": [], "mesh": [], "sharded": []}
+    most = 0
     for block in range(-1, blocks):
         found = {
             "bare": await bare(pipes, size, rounds),
             "bare + mean": await bare(pipes, size, rounds, mean=True),
             "mesh": await fednet(rounds_client, size, rounds, {"transport": "mesh"}, f"mesh {size} {block}"),
-            "sharded": await fednet(rounds_client, size, rounds, {"transport": "sharded"}, f"sharded {size} {block}"),
         }
+        await _memory(pipes)
+        before = await _memory(pipes)
+        how = {"transport": "sharded"}
+        found["sharded"] = await fednet(rounds_client, size, rounds, how, f"sharded {size} {block}")
+        most = max(most, await _memory(pipes) - before)
         if block >= 0:  # the first one warms up
             for kind, values in found.items():
                 taken[kind] += values
-    return {"megabytes": size, "peers": len(pipes), **{kind: statistics.median(each) for kind, each in taken.items()}}
+    medians = {kind: statistics.median(each) for kind, each in taken.items()}
+    return {"megabytes": size, "peers": len(pipes), "memory": most / (size << 20), **medians}
+
+
+async def _memory(pipes: list[Connection]) -> int:
+    """The most that a worker has held since it was last asked."""
+    for pipe in pipes:
+        pipe.send("memory")
+    return max([await asyncio.to_thread(pipe.recv) for pipe in pipes])
 
 
 def show(rows: list[dict[str, Any]]) -> None:
     """Prints the table."""
-    table = Table("peers", "MB", "bare ms", "bare + mean ms", "mesh ms", "ratio", "target", "sharded ms", "ratio")
+    table = Table(
+        "peers", "MB", "bare ms", "bare + mean ms", "mesh ms", "ratio", "target", "sharded ms", "ratio", "models held"
+    )
     for row in rows:
         target = TARGETS.get(row["megabytes"])
         table.add_row(
@@ -225,6 +272,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             f"<= {target}" if target else "-",
             f"{1e3 * row['sharded']:.1f}",
             f"{row['sharded'] / row['bare']:.2f}",
+            f"{row['memory']:.1f}",
         )
     Console().print(table)
 

@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,6 @@ from fednet.federated.state_storage import (
     StateStorage,
     WritableStorage,
     allocated,
-    discard_parts,
 )
 from fednet.files import disk_full
 
@@ -47,7 +47,7 @@ def test_what_is_written_is_read_and_kept(tmp_path: Path, on_disk: bool) -> None
 def test_what_nobody_keeps_is_gone_with_its_last_reader(tmp_path: Path) -> None:
     storage = filled(tmp_path)
     data = storage.data
-    assert len(list(tmp_path.iterdir())) == 1
+    assert not list(tmp_path.iterdir()), "it has no name"
     del storage
     gc.collect()
     assert not list(tmp_path.iterdir())
@@ -83,11 +83,20 @@ def test_a_full_disk_is_an_error_before_anything_is_written(tmp_path: Path, monk
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_process_has_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".77-abc.part").write_bytes(b"x")
-    (tmp_path / "m-000001-ab.safetensors").write_bytes(b"x")
-    discard_parts(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["m-000001-ab.safetensors"]
+def test_where_files_need_names_a_copy_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def refuses(path: Any, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuses)
+    storage = filled(tmp_path)
+    assert not list(tmp_path.iterdir())
+    storage.keep(tmp_path / "state")
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+    assert (tmp_path / "state").read_bytes() == CONTENT
 
 
 def test_a_state_on_the_disk_is_the_one_in_memory(tmp_path: Path) -> None:
