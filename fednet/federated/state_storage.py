@@ -1,4 +1,4 @@
-"""The bytes of a state's file: on a site's disk where it has a folder, in memory otherwise.
+"""The bytes of a state's file: on a site's disk where it has a folder and they are many, in memory otherwise.
 
 A file on the disk is read through a mapping, whose pages the system may drop and read again: so no state need fit in
 memory. It has no name until it is kept (open(2) on O_TMPFILE), so that nothing of it stays if nobody keeps it, however
@@ -20,6 +20,9 @@ import torch
 from fednet.files import PART, flush_folder, make_folder, open_descriptor, write_whole
 
 Bytes = bytes | memoryview
+
+IN_MEMORY = 256 << 20
+"""Bytes of the largest state that is held in memory even so: a contribution on the disk is flushed with the outcome."""
 
 
 class StateStorage:
@@ -122,12 +125,12 @@ class DiskStorage(WritableStorage):
 
 
 def allocated(size: int, folder: Path | None) -> WritableStorage:
-    """Room for so many bytes, in a folder or in memory.
+    """Room for so many bytes, in a folder if there is one and they are more than `IN_MEMORY`.
 
     Raises:
         OSError: there is none.
     """
-    return WritableStorage(size) if folder is None else DiskStorage(size, folder)
+    return WritableStorage(size) if folder is None or size <= IN_MEMORY else DiskStorage(size, folder)
 
 
 def _unnamed(folder: Path) -> int:

@@ -6,8 +6,8 @@ is one addition. Blocks of bare and of fednet rounds alternate in one run, so th
 alike. A fednet round lasts from the commit before to its own, heard by the guest that ordered it: open, contribute,
 fetch, check, average in float64, digest, vote, commit and adopt. Only the ratios mean anything on another machine.
 
-What a member holds in memory at most in a sharded round, beyond what it held before, is sampled: its own pages (`RssAnon`,
-not those of files, which the system may drop).
+What a member holds in memory at most in a sharded round, beyond what it held before, is sampled: its own pages
+(`RssAnon`), not those of files, which the system may drop; with `--disk` states above 256 MiB lie in files.
 
     python tests/benchmarks/bench_round.py [--peers 4] [--megabytes 1 16 64] [--rounds 10] [--blocks 3]
 """

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fednet.errors import DiskFull
+from fednet.federated import state_storage
 from fednet.federated.packed_state import PackedState
 from fednet.federated.state_storage import (
     DiskStorage,
@@ -22,6 +23,17 @@ from fednet.federated.state_storage import (
 from fednet.files import disk_full
 
 CONTENT = bytes(range(256)) * 40
+
+
+@pytest.fixture(autouse=True)
+def every_size_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_storage, "IN_MEMORY", 0)
+
+
+def test_small_states_stay_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_storage, "IN_MEMORY", 10)
+    assert not isinstance(allocated(10, tmp_path), DiskStorage)
+    assert isinstance(allocated(11, tmp_path), DiskStorage)
 
 
 def filled(folder: Path | None) -> WritableStorage:

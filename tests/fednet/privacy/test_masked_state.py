@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fednet.federated.state import digest
-from fednet.federated.state_storage import WritableStorage, allocated
+from fednet.federated.state_storage import DiskStorage, WritableStorage
 from fednet.privacy import masked_state as module
 from fednet.privacy.masked_state import MASKED_TENSOR, masked_layout, masked_state, unmasked_state
 from fednet.privacy.quantise import Quantiser, apply_change, difference
@@ -47,7 +47,7 @@ def test_pieces_give_the_bits_of_the_whole(
     quantiser = Quantiser(CLIP, 3)
 
     def allocate(size: int) -> WritableStorage:
-        return allocated(size, tmp_path if on_disk else None)
+        return DiskStorage(size, tmp_path) if on_disk else WritableStorage(size)
 
     encoded = masked_state(update(), BASE, CLIP, quantiser.encode, allocate)
     whole = quantiser.encode(difference(update(), BASE, CLIP))
