@@ -53,7 +53,11 @@ def test_both_packages_clean_alike_and_once(text: str) -> None:
     assert plain_text(once) == once
 
 
-@given(strategies.text(alphabet=strategies.characters(max_codepoint=0x3000), min_size=1, max_size=64))
+KNOWN = strategies.characters(max_codepoint=0x3000, exclude_categories=("Cn", "Cs"))
+"""Characters of this Python's Unicode, which may be older than that of pydantic's patterns."""
+
+
+@given(strategies.text(alphabet=KNOWN, min_size=1, max_size=64))
 def test_a_name_is_refused_exactly_where_text_would_be_cleaned(text: str) -> None:
     kept = " ".join(text.split(" ")) if plain_text(text.replace(" ", "_")) == text.replace(" ", "_") else None
     try:
