@@ -114,9 +114,9 @@ class DiskStorage(WritableStorage):
     def keep(self, path: Path) -> None:
         """Names it; where a file cannot be named any more, a copy."""
         temporary = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+        os.fsync(self._file)
         try:
             temporary.unlink(missing_ok=True)  # of a process of this number that was killed
-            os.fsync(self._file)
             os.link(f"/proc/self/fd/{self._file}", temporary, follow_symlinks=True)
             temporary.replace(path)
             flush_folder(path.parent)

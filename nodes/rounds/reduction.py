@@ -137,8 +137,10 @@ class RoundReduction:
         owner, reduced, index = accusation.owner, accusation.reduced, accusation.chunk
         indices = self._indices(owner)
         said = self._statements.has_reduced(owner, reduced) and reduced.transcript == closed.transcript
-        if not said or index not in indices or reduced.shard is None:
+        if not said or index not in indices or reduced.shard is None or owner == self._context.name:
             return False
+        if reduced.shard.size != self._shard_size(owner):
+            return True
         holders = [name for name in self._opened.members if name != self._context.name]
         shard, position = reduced.shard, indices.index(index)
         stream = self._context.blob_store.stream(shard.digest, shard.size, holders, [position])
@@ -248,7 +250,7 @@ class RoundReduction:
     ) -> None:
         """Another member's share of the result; served in turn, should its owner die."""
         reduced, indices = await self._shards[owner], self._indices(owner)
-        shard, size = reduced.shard, sum(chunk_size(self.layout.size, index) for index in indices)
+        shard, size = reduced.shard, self._shard_size(owner)
         if reduced.transcript != transcript:
             raise InvalidChunk(owner, "its share of the aggregate is of other contributions")
         if shard is None or shard.size != size:
@@ -276,6 +278,10 @@ class RoundReduction:
     def _offer(self, blob: Blob, keys: list[str]) -> None:
         self._context.blob_store.keep(blob)
         keys.append(blob.tree.root)
+
+    def _shard_size(self, owner: str) -> int:
+        """Bytes of a member's share of the result."""
+        return sum(chunk_size(self.layout.size, index) for index in self._indices(owner))
 
     def _indices(self, name: str) -> Sequence[int]:
         """The chunks that a member reduces."""

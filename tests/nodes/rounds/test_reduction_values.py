@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from fednet.federated.hash_tree import leaf
+from fednet.federated.state_file import Layout
 from nodes.rounds.reduction import RoundReduction
-from nodes.rounds.reduction_values import ShardDiffers
+from nodes.rounds.reduction_values import ClosedContributions, ShardDiffers
+from protocol.messages.round_values import BlobRef
+from protocol.messages.rounds import FalseShard, ShardReduced
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]
@@ -138,3 +144,19 @@ def test_a_coin_of_its_own_chooses_what_a_member_reduces_again(
         assert again == audit * all_of_them or (audit == 0.5 and 0 < again < all_of_them)
 
     tell(story)
+
+
+@pytest.mark.parametrize(("owner", "size", "is_false"), [("b", 1, True), ("b", 1 << 62, True), ("a", 1, False)])
+def test_a_share_of_another_size_is_false_without_a_look_and_nobody_judges_itself(
+    owner: str, size: int, *, is_false: bool
+) -> None:
+    attempt: dict[str, Any] = {"model": "m", "number": 1, "term": 1, "attempt": 1}
+    context: Any = SimpleNamespace(name="a")
+    statements: Any = SimpleNamespace(has_reduced=lambda _name, _reduced: True)
+    opened: Any = SimpleNamespace(members=("a", "b"))
+    layout = Layout.of({"w": (torch.float32, (1 << 19,))})
+    judge = RoundReduction(context, statements, opened, layout, {}, sharded=True, audit=0.0)
+    reduced = ShardReduced(**attempt, transcript="1" * 64, shard=BlobRef(digest="2" * 64, size=size))
+    accusation = FalseShard(**attempt, owner=owner, reduced=reduced, chunk="ab".index(owner))
+    closed = ClosedContributions(None, {}, "1" * 64)
+    assert asyncio.run(judge.is_false(closed, accusation)) is is_false
