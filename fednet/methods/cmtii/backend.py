@@ -8,7 +8,7 @@ training and no network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -80,6 +80,23 @@ class ImageGenerator(Protocol):
 
 
 @dataclass(frozen=True)
+class ExportedModels:
+    """How the models are loaded without fednet by the lines of a model card, in its folder.
+
+    Attributes:
+        about: which they are, for the card.
+        load: lines of Python that make `clip`, its `preprocess`, and a `picture`.
+        draw: lines that make `pictures` of a word, which stands in words/NAME.safetensors and has the token <NAME>.
+        files: those of them that belong into the folder, contents by path.
+    """
+
+    about: str
+    load: str
+    draw: Callable[[str], str]
+    files: Callable[[], Mapping[str, bytes]]
+
+
+@dataclass(frozen=True)
 class CmtiiBackend:
     """The models of one site, on its device; frozen but for the adapter.
 
@@ -87,6 +104,7 @@ class CmtiiBackend:
         clip: classifies, and is adapted.
         image_generator: generates.
         shape: channels, height and width of a generated picture.
+        exported: how they are loaded without fednet.
         known: words, each (tokens, width), that the models know for a class of some name beside the name itself;
             learning may begin at one of them.
     """
@@ -94,4 +112,5 @@ class CmtiiBackend:
     clip: ClipModel
     image_generator: ImageGenerator
     shape: tuple[int, int, int]
+    exported: ExportedModels
     known: Callable[[str], Sequence[Tensor]] = field(default=lambda _name: ())

@@ -32,6 +32,10 @@ class SmallImageGenerator(nn.Module):
         shape: channels, height and width of a picture.
         width: how many numbers a word has.
 
+    Attributes:
+        unet: the network, of diffusers.
+        scheduler: its noise levels.
+
     Raises:
         ModelError: the picture's sides or the channels do not fit the network.
     """
@@ -41,7 +45,7 @@ class SmallImageGenerator(nn.Module):
         _require_valid_config(config, shape)
         self.config, self.shape, self.width = config, shape, width
         self.unet = _unet(config, shape, width)
-        self._levels = DDIMScheduler(
+        self.scheduler = DDIMScheduler(
             num_train_timesteps=DIFFUSION_STEPS,
             beta_schedule="squaredcos_cap_v2",
             prediction_type="v_prediction",
@@ -100,7 +104,7 @@ class SmallImageGenerator(nn.Module):
             images.to(self.device),
             noise,
             (spread * DIFFUSION_STEPS).long().clamp(max=DIFFUSION_STEPS - 1).to(self.device),
-            signals=self._levels.alphas_cumprod,
+            signals=self.scheduler.alphas_cumprod,
             prediction="v_prediction",
             gamma=self.config.gamma,
         )
@@ -108,10 +112,10 @@ class SmallImageGenerator(nn.Module):
     def _sampled(self, condition: Tensor, random: Generator) -> Tensor:
         """DDIM; guidance carries pictures out of range, so the noise is what is left beside the clipped picture."""
         x = torch.randn((len(condition), *self.shape), generator=random).to(self.device)
-        self._levels.set_timesteps(self.config.steps)
-        for time in self._levels.timesteps.tolist():
+        self.scheduler.set_timesteps(self.config.steps)
+        for time in self.scheduler.timesteps.tolist():
             velocity = self._guided(x, torch.full((len(x),), time, device=self.device), condition)
-            x = self._levels.step(velocity, time, x, use_clipped_model_output=True).prev_sample
+            x = self.scheduler.step(velocity, time, x, use_clipped_model_output=True).prev_sample
         return x.float().cpu().clamp(-1, 1)
 
     def _guided(self, x: Tensor, times: Tensor, condition: Tensor) -> Tensor:
@@ -144,9 +148,9 @@ def _require_valid_config(config: ImageGeneratorConfig, shape: tuple[int, int, i
         )
 
 
-def _unet(config: ImageGeneratorConfig, shape: tuple[int, int, int], width: int) -> nn.Module:
+def _unet(config: ImageGeneratorConfig, shape: tuple[int, int, int], width: int) -> UNet2DConditionModel:
     levels = len(config.channels)
-    net: nn.Module = UNet2DConditionModel(
+    return UNet2DConditionModel(
         sample_size=shape[1:],
         in_channels=shape[0],
         out_channels=shape[0],
@@ -161,4 +165,3 @@ def _unet(config: ImageGeneratorConfig, shape: tuple[int, int, int], width: int)
         projection_class_embeddings_input_dim=width,
         cross_attention_dim=width,
     )
-    return net

@@ -35,20 +35,21 @@ class Lexicon:
         unknown: what becomes of a subject that is neither a class nor an alias.
 
     Attributes:
+        classes: the classes' names.
         own: the site's words by class, each (tokens, width).
     """
 
     def __init__(
         self, clip: ClipModel, classes: Sequence[str], aliases: Mapping[str, str], unknown: UnknownSubjectPolicy
     ) -> None:
-        self._clip, self._classes, self._aliases, self._unknown = clip, tuple(classes), dict(aliases), unknown
+        self._clip, self.classes, self._aliases, self._unknown = clip, tuple(classes), dict(aliases), unknown
         self._alias_of = {name: alias for alias, name in self._aliases.items()}
         self._received: dict[tuple[str, str], Offer] = {}
         self.own: dict[int, Tensor] = {}
 
     def subject(self, label: int) -> str:
         """The subject of offers for a class: its alias, or its name where it has none."""
-        name = self._classes[label]
+        name = self.classes[label]
         return self._alias_of.get(name, name)
 
     def add_own(self, offer: Offer) -> None:
@@ -76,7 +77,7 @@ class Lexicon:
             raise ModelError(f"{who} cannot be read: {error}") from error
         if self._known(offer.subject) is None and self._unknown == "refuse":
             raise MethodError(
-                f"{who} is about no class of this run ({', '.join(self._classes)}) and no agreed alias: "
+                f"{who} is about no class of this run ({', '.join(self.classes)}) and no agreed alias: "
                 "add it to aliases, or set unknown: nearest"
             )
         before = self._received.get((offer.origin, offer.subject))
@@ -95,12 +96,12 @@ class Lexicon:
 
     def tokens(self, label: int) -> Tensor:
         """The tokens of a class's name: (tokens, width)."""
-        return self._clip.tokens(self._classes[label])
+        return self._clip.tokens(self.classes[label])
 
     def nearest(self, word: Tensor) -> int:
         """The class whose name's tokens a word comes nearest to, by the cosine of their prompts."""
         with torch.no_grad():
-            names = self._clip.text_features([self.tokens(label) for label in range(len(self._classes))])
+            names = self._clip.text_features([self.tokens(label) for label in range(len(self.classes))])
             return int((names @ self._clip.text_features([word])[0]).argmax())
 
     def words_by_class(self, *, received: bool) -> list[list[Tensor]]:
@@ -110,13 +111,13 @@ class Lexicon:
             received: also those of other sites. A class without a word has its name's tokens.
         """
         others = self.received() if received else {}
-        labels = range(len(self._classes))
+        labels = range(len(self.classes))
         words = [[*([self.own[k]] if k in self.own else []), *others.get(k, [])] for k in labels]
         return [several or [self.tokens(label)] for label, several in zip(labels, words, strict=True)]
 
     def _known(self, subject: str) -> int | None:
         name = self._aliases.get(subject, subject)
-        return self._classes.index(name) if name in self._classes else None
+        return self.classes.index(name) if name in self.classes else None
 
 
 @torch.no_grad()

@@ -7,12 +7,14 @@ descendants of Stable Diffusion 2 have that of ViT-H-14 (laion2B), and no other 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch.nn.functional import cosine_similarity
 
 from fednet.api import SiteContext
 from fednet.errors import ModelError
-from fednet.methods.cmtii.backend import CmtiiBackend
+from fednet.methods.cmtii.backend import CmtiiBackend, ExportedModels
 from fednet.methods.cmtii.clip import OpenClip
 from fednet.methods.cmtii.loading import clip_weights, load_clip
 from fednet.methods.cmtii.pretrained_config import PretrainedBackendConfig
@@ -53,7 +55,37 @@ def load_pretrained_backend(config: PretrainedBackendConfig, site: SiteContext) 
         pipeline, steps=config.steps, guidance=config.guidance, batch=config.batch, gamma=config.gamma
     )
     _require_same_table(clip, image_generator, config)
-    return CmtiiBackend(clip=clip, image_generator=image_generator, shape=image_generator.shape)
+    return CmtiiBackend(clip, image_generator, image_generator.shape, exported_models(config))
+
+
+def exported_models(config: PretrainedBackendConfig) -> ExportedModels:
+    """How a model card loads both; they are not copied, and the card says their names without their paths."""
+    clip, net = Path(config.clip).name, config.image_generator.name
+    name, weights = (f"local-dir:{clip}", None) if config.checkpoint is None else (clip, config.checkpoint.name)
+
+    def draw(word: str) -> str:
+        return f"""
+from diffusers import StableDiffusionPipeline
+
+pipeline = StableDiffusionPipeline.from_pretrained("{net}", safety_checker=None)
+pipeline.load_textual_inversion("words/{word}.safetensors")
+pictures = pipeline(
+    "{PROMPT_TEMPLATE} <{word}>", num_inference_steps={config.steps}, guidance_scale={config.guidance}
+).images
+"""
+
+    return ExportedModels(
+        about=f"They belong to the CLIP `{clip}`{f' ({weights})' if weights else ''} and the image generator `{net}`: "
+        "put both into this folder, or their paths into the lines below.",
+        load=f"""
+import open_clip, PIL.Image
+
+clip, _, preprocess = open_clip.create_model_and_transforms("{name}", {f'"{weights}"' if weights else None})
+picture = PIL.Image.new("RGB", (224, 224))
+""",
+        draw=draw,
+        files=dict,
+    )
 
 
 def _require_same_table(clip: OpenClip, net: StableDiffusionGenerator, config: PretrainedBackendConfig) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import open_clip
 import torch
@@ -35,6 +36,8 @@ MAX_WORD_TOKENS = 2
 """Tokens that a word may have."""
 INIT_STD = 0.5
 """Deviation of the numbers in an untrained word."""
+GREY: dict[str, tuple[float, float, float]] = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+"""What the CLIP's pictures are normalised with."""
 EMA_DECAY = 0.995
 """Decay of the image generator's averaged weights."""
 
@@ -57,13 +60,30 @@ def untrained_clip(config: SmallClipConfig, side: int, classes: Sequence[str], s
         )
     if side % config.patch:
         raise ModelError(f"backend.clip.patch {config.patch} does not divide the pictures' side {side}: change it")
-    vocabulary = _vocabulary(classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "clip", "weights"))
-        model = open_clip.CLIP(config.features, *_towers(config, side, len(vocabulary)))
+        model = open_clip.CLIP(**clip_architecture(config, side, classes))
         nn.init.normal_(model.token_embedding.weight, std=INIT_STD)
-    grey = PreprocessCfg(size=(side, side), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    return OpenClip(model.to(device).eval(), vocabulary, grey)
+    return OpenClip(model.to(device).eval(), _vocabulary(classes), PreprocessCfg(size=(side, side), **GREY))
+
+
+def clip_architecture(config: SmallClipConfig, side: int, classes: Sequence[str]) -> dict[str, Any]:
+    """open_clip's configuration of a CLIP: the size of a feature, the image tower and the text tower."""
+    vision = {
+        "image_size": side,
+        "patch_size": config.patch,
+        "width": config.vision,
+        "layers": config.vision_layers,
+        "head_width": 16,
+    }
+    text = {
+        "context_length": len(PROMPT_TEMPLATE.split()) + 2 + MAX_WORD_TOKENS,
+        "vocab_size": len(_vocabulary(classes)),
+        "width": config.width,
+        "heads": config.width // 8,
+        "layers": config.text_layers,
+    }
+    return {"embed_dim": config.features, "vision_cfg": vision, "text_cfg": text}
 
 
 def untrained_image_generator(
@@ -194,22 +214,3 @@ def _optimise(
         optimiser.step()
         rate.step()
         progress.report(phase, step + 1, config.steps, loss=float(measured.detach()))
-
-
-def _towers(config: SmallClipConfig, side: int, words: int) -> tuple[dict[str, object], dict[str, object]]:
-    """open_clip's configuration of the image tower and of the text tower."""
-    vision: dict[str, object] = {
-        "image_size": side,
-        "patch_size": config.patch,
-        "width": config.vision,
-        "layers": config.vision_layers,
-        "head_width": 16,
-    }
-    text: dict[str, object] = {
-        "context_length": len(PROMPT_TEMPLATE.split()) + 2 + MAX_WORD_TOKENS,
-        "vocab_size": words,
-        "width": config.width,
-        "heads": config.width // 8,
-        "layers": config.text_layers,
-    }
-    return vision, text

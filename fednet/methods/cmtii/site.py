@@ -28,6 +28,7 @@ from fednet.methods.cmtii.backend import CmtiiBackend
 from fednet.methods.cmtii.backend_selection import load_backend
 from fednet.methods.cmtii.config import CmtiiConfig
 from fednet.methods.cmtii.disclosures import DISCLOSURES
+from fednet.methods.cmtii.export import export_site
 from fednet.methods.cmtii.generation import generate_images
 from fednet.methods.cmtii.inversion import classes_to_learn, invert_words
 from fednet.methods.cmtii.lexicon import Lexicon, class_text_features
@@ -224,17 +225,15 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
             torch.cat([train.labels, labels]),
             torch.cat([torch.ones(len(train)), torch.full((len(labels),), weight)]),
         )
-        purpose = (arm, context.name, number)
+        purpose, texts = (arm, context.name, number), self._texts(arm)
         state, losses = tune_adapter(
-            loaded.backend.clip,
-            self._texts(arm),
-            mixture,
-            self.config.tune,
-            seed=derive(context.seed, "adapter", *purpose),
-            random=generator(context.seed, "tune", *purpose),
-            progress=progress,
-        )
+            loaded.backend.clip, texts, mixture, self.config.tune, seed=derive(context.seed, "adapter", *purpose),
+            random=generator(context.seed, "tune", *purpose), progress=progress,
+        )  # fmt: skip
         loaded.store.save_adapter(arm, state)
+        if arm == "exchange":
+            folder = context.folder / "models" / context.name
+            export_site(folder, loaded.backend, loaded.lexicon, texts=texts, adapter=state, config=self.config.tune)
         loaded.store.show(generated_grid(arm), images, labels, train.classes)
         values = {**losses, "generated": float(len(labels))}
         self.record(f"{TUNE}/{arm}", values, number)
@@ -262,9 +261,8 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
 
     def _generated(self, arm: CmtiiArm, number: int, progress: Progress) -> tuple[Tensor, Tensor]:
         """The generated pictures of an arm; the same whenever asked for, as long as no further word has come."""
-        loaded, words = self.loaded, self.loaded.lexicon.received()
-        if arm == "local":
-            words = {}
+        loaded = self.loaded
+        words = {} if arm == "local" else loaded.lexicon.received()
         if arm == "control":
             words = {label: [loaded.lexicon.tokens(label)] for label in words}
         random = generator(self.context.seed, "paint", arm, self.context.name, number)

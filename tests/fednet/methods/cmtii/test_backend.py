@@ -29,7 +29,7 @@ def test_the_embedded_models_satisfy_the_interfaces(backend: CmtiiBackend) -> No
 
 
 def test_a_backend_knows_no_further_words_by_default(backend: CmtiiBackend) -> None:
-    bare = CmtiiBackend(backend.clip, backend.image_generator, backend.shape)
+    bare = CmtiiBackend(backend.clip, backend.image_generator, backend.shape, backend.exported)
     assert list(bare.known("3")) == []
     assert len(backend.known("3")) > 1
     assert all(word.shape == (1, backend.clip.width) for word in backend.known("3"))
