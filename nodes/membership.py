@@ -100,22 +100,25 @@ class Membership:
         unsigned = JoinRequest(me.name, me.incarnation, context.publisher.run, me.address)
         return replace(unsigned, signature=context.security.attest(unsigned.statement))
 
-    def join_requested(self, topic: bytes, *, present: bool) -> None:
-        """Somebody has begun or ceased to hear us; its join request says who."""
+    def join_requested(self, topic: bytes, *, present: bool, origin: str = "") -> None:
+        """Somebody has begun or ceased to hear us; its join request says who.
+
+        A request over its own node's connection is charged before its signature is verified; anybody else could make
+        another pay, so that what a relay brings is verified first.
+        """
         try:
             request = topics.parse_join_request(topic)
         except WireError as error:
             self._context.refused("malformed", str(error))
             return
-        if objection := self._objection(request):
-            self._context.refused(*objection)
-        elif present:
-            self._tell_of_set_back(request)
+        if not present:
+            self._request_ended(request)
+        elif origin == request.name:
             self._consider(request, _now())
+        elif objection := self._objection(request):
+            self._context.refused(*objection)
         else:
-            if self._delayed.get(request.name, (None,))[0] == request:
-                del self._delayed[request.name]
-            self._follow(self.presence.connection_lost(request.name, request.incarnation))
+            self._consider(request, _now())
 
     def bar(self, name: str, why: str) -> None:
         """A peer is not listened to for a while."""
@@ -153,12 +156,35 @@ class Membership:
         return None
 
     def _consider(self, request: JoinRequest, now: float) -> None:
-        """Follows a join request, which may begin an epoch of the group key; later, where that is beyond its budget."""
+        """Follows a join request, which may begin an epoch of the group key; later, where that is beyond its budget.
+
+        While one waits, those of earlier lives are dropped and cost nothing: by repeating one that it has seen, anybody
+        could keep out a node that has restarted.
+        """
+        waiting = self._delayed.get(request.name)
+        if waiting is not None and request.incarnation < waiting[0].incarnation:
+            return
         if self._context.charge(request.name, Cost.JOIN_REQUESTS):
             self._delayed.pop(request.name, None)
+            if objection := self._objection(request):
+                self._context.refused(*objection)
+                return
+            self._tell_of_set_back(request)
             self._follow(self.presence.join_request(request.name, request.incarnation, request.address, now))
         elif request.name in self._delayed or len(self._delayed) < MAX_DELAYED:
             self._delayed[request.name] = request, now + JOIN_DELAY
+
+    def _request_ended(self, request: JoinRequest) -> None:
+        """Verified only where it is of a life that is known here: nobody pays for the end of a request."""
+        if self._delayed.get(request.name, (None,))[0] == request:
+            del self._delayed[request.name]
+        known = self.presence.incarnation(request.name), self.presence.asks_to_join(request.name)
+        if request.incarnation not in known:
+            return
+        if objection := self._objection(request):
+            self._context.refused(*objection)
+            return
+        self._follow(self.presence.connection_lost(request.name, request.incarnation))
 
     def _hello(self, envelope: Envelope, hello: Hello) -> None:
         context, sender = self._context, envelope.sender
@@ -254,7 +280,7 @@ class Membership:
         self._renew()
         for capability in self._capabilities:
             capability.departed(peer, reason, left=left)
-        if left and not self.presence.asks_to_join(peer.name):  # else its next life goes on with these numbers
+        if left and self.presence.asks_to_join(peer.name) is None:  # else its next life goes on with these numbers
             context.repair.forget(peer.name)
 
     def _renew(self) -> None:

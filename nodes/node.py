@@ -246,10 +246,10 @@ class Node:
         elif envelope.sender != self.name:
             self._take(envelope, frames, now, again=again)
 
-    def subscribed(self, topic: bytes, present: bool) -> None:
-        """The bus has noticed that somebody began or ceased to hear us."""
+    def subscribed(self, topic: bytes, present: bool, origin: str = "") -> None:
+        """The bus has noticed that somebody began or ceased to hear us; `origin` has proven its key."""
         if topic.startswith(topics.JOIN.encode()):
-            self._membership.join_requested(topic, present=present)
+            self._membership.join_requested(topic, present=present, origin=origin)
 
     def _ended(self, work: asyncio.Task[None]) -> None:
         self._works.discard(work)

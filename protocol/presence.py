@@ -160,9 +160,10 @@ class Presence:
         peer = self._peers.get(name)
         return peer is not None and peer.info.incarnation == incarnation and peer.state in _LIVING
 
-    def asks_to_join(self, name: str) -> bool:
-        """Whether a node of this name has subscribed here whose hello has not arrived yet."""
-        return name in self._join_requests
+    def asks_to_join(self, name: str) -> int | None:
+        """The incarnation in which a node has asked to join, and not been heard yet; None for none."""
+        request = self._join_requests.get(name)
+        return request.incarnation if request else None
 
     def discover(self, infos: Iterable[PeerInfo], now: float) -> Iterator[Outcome]:
         """Another node has named these peers; connects to new ones and to new incarnations of known ones."""
@@ -186,8 +187,7 @@ class Presence:
 
     def join_request(self, name: str, incarnation: int, address: str, now: float) -> Iterator[Outcome]:
         """A node has subscribed here and receives from us: connect back, and send it a hello."""
-        known = self._peers.get(name)
-        if name == self.me.name or (known is not None and incarnation < known.info.incarnation):
+        if name == self.me.name or incarnation < max(self.incarnation(name) or 0, self.asks_to_join(name) or 0):
             return
         peer = self._living(name, incarnation)
         if peer is not None:

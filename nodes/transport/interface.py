@@ -23,8 +23,11 @@ class TransportListener(Protocol):
     def charge(self, payer: str, cost: Cost, amount: float = 1.0) -> bool:
         """Whether a peer that has proven its key may cause this now; a negative amount is given back."""
 
-    def subscribed(self, topic: bytes, present: bool) -> None:
-        """Somebody has subscribed to a topic here, or the last one who had has gone (or lost its connection)."""
+    def subscribed(self, topic: bytes, present: bool, origin: str = "") -> None:
+        """Somebody has subscribed to a topic here, or the last one who had has gone (or lost its connection).
+
+        `origin` has proven its key at the other end; empty where nobody has, or the connection has ended.
+        """
 
     def refused(self, kind: str, why: str) -> None:
         """Somebody who does not belong here was turned away."""

@@ -260,24 +260,23 @@ class ZmqTransport:
         """
         if self._loop is None or self._listener is None:
             return
-        commands: list[bytes] = []
+        commands: list[tuple[bytes, str]] = []
         with self._publishing:
             while len(commands) < BATCH and readable(self._out):
                 event = self._out.recv(zmq.NOBLOCK, copy=False)
-                command = event.bytes
-                if command[:1] in {b"\x00", b"\x01"} and self._grants(event):
-                    commands.append(command)
+                command, name = event.bytes, user_id(event) if self._curve else ""
+                if command[:1] in {b"\x00", b"\x01"} and self._grants(event, name):
+                    commands.append((command, name))
             more = readable(self._out)
-        for command in commands:
-            self._listener.subscribed(command[1:], command[:1] == b"\x01")
+        for command, name in commands:
+            self._listener.subscribed(command[1:], command[:1] == b"\x01", name)
         if more:
             self._soon(self._notice)
 
-    def _grants(self, event: zmq.Frame) -> bool:
-        """Whether to hear of a subscription; those that come through a relay are the relay's to judge."""
+    def _grants(self, event: zmq.Frame, name: str) -> bool:
+        """Whether to hear of a peer's subscription; those that come through a relay are the relay's to judge."""
         if self._curve is None or self._guard is None:
             return True
-        name = user_id(event)
         return (not name or self._guard.pays(event, name, self._charge)) and self._curve.admits(self._out, event)
 
     def _charge(self, payer: str, cost: Cost, amount: float = 1.0) -> bool:

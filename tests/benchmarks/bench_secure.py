@@ -53,7 +53,7 @@ class Meter:
     def charge(self, payer: str, cost: Cost, amount: float = 1.0) -> bool:
         return self._listener.charge(payer, cost, amount)
 
-    def subscribed(self, topic: bytes, present: bool) -> None:
+    def subscribed(self, topic: bytes, present: bool, origin: str = "") -> None:
         self._listener.subscribed(topic, present)
 
     def refused(self, kind: str, why: str) -> None:

@@ -169,7 +169,7 @@ class Forger:
     def received(self, frames: Sequence[Buffer], origin: str = "") -> None:
         self.heard.append(codec.decode(frames, Limits()))
 
-    def subscribed(self, topic: bytes, present: bool) -> None:
+    def subscribed(self, topic: bytes, present: bool, origin: str = "") -> None:
         """Nothing to do."""
 
     def messages(self, kind: type[Message]) -> list[Any]:

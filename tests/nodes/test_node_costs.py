@@ -112,6 +112,26 @@ class TestJoinRequests:
 
         tell(story)
 
+    def test_its_owners_connection_pays_before_a_signature_is_verified(
+        self, tell: Tell, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def story(cluster: Any) -> None:
+            a, _ = await cluster.start("a", keys=ring("a"))
+            verified = list[str]()
+            attested = a._security.attested
+
+            def counting(name: str, statement: bytes, signature: bytes) -> bool:
+                verified.append(name)
+                return attested(name, statement, signature)
+
+            monkeypatch.setattr(a._security, "attested", counting)
+            for incarnation in range(10**17, 10**17 + 3000):
+                a.subscribed(join_request("x", incarnation), True, "x")
+            assert len(verified) == ALLOWANCES[Cost.JOIN_REQUESTS].burst
+            assert a.faults["x"] > 0
+
+        tell(story)
+
     def test_who_restarts_often_is_let_in_every_time(self, tell: Tell) -> None:
         async def story(cluster: Any) -> None:
             a, _ = await cluster.start("a", keys=ring("a"))

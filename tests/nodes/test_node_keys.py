@@ -64,7 +64,7 @@ class Tape:
     def charge(self, payer: str, cost: Cost, amount: float = 1.0) -> bool:
         return True
 
-    def subscribed(self, topic: bytes, present: bool) -> None:
+    def subscribed(self, topic: bytes, present: bool, origin: str = "") -> None:
         """Nothing to do."""
 
     def play(self, frames: Sequence[list[Any]] | None = None) -> None:

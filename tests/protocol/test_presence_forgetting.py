@@ -1,4 +1,4 @@
-"""Who is let in no more is forgotten, and comes back as somebody new."""
+"""Who is let in no more is forgotten, and comes back as somebody new; an earlier life never replaces a later one."""
 
 from __future__ import annotations
 
@@ -37,3 +37,12 @@ class TestForgetting:
         assert list(presence.bar("a", "revoked", forget=True)) == [DisconnectFrom("memory://a")]
         assert list(presence.sweep(10.0)) == []
         assert not presence.asks_to_join("a")
+
+
+def test_an_earlier_life_does_not_replace_a_later_one_that_asks_to_join() -> None:
+    """Whoever has seen a join request may repeat it, at a relay where its node has not been heard yet."""
+    presence = member()
+    list(presence.join_request("a", 2, "memory://new", 0.0))
+    assert list(presence.join_request("a", 1, "memory://old", 1.0)) == []
+    assert (presence.asks_to_join("a"), presence.asks_to_join("b")) == (2, None)
+    assert DisconnectFrom("memory://new", "a") in list(presence.join_request("a", 3, "memory://newer", 2.0))

@@ -145,11 +145,11 @@ def question(number: int, x: torch.Tensor) -> QueryRequest:
     return QueryRequest(query=number, oldest_open=0, task="score", inputs={"x": x}, options={}, ttl=60.0)
 
 
-def join_request(incarnation: int, address: str) -> str:
-    """A join request of x, which x has signed."""
-    unsigned = JoinRequest("x", incarnation, "costs", address)
-    x = MessageAuthenticator(Keyring.of(PRIVATE["x"], PUBLIC), incarnation)
-    return replace(unsigned, signature=x.attest(unsigned.statement)).topic
+def join_requests(*addresses: str) -> list[str]:
+    """Join requests of x of ever later incarnations, which x has signed, each from one of these addresses."""
+    x = MessageAuthenticator(Keyring.of(PRIVATE["x"], PUBLIC), 1)
+    unsigned = [JoinRequest("x", 10**6 + number, "costs", address) for number, address in enumerate(addresses)]
+    return [replace(each, signature=x.attest(each.statement)).topic for each in unsigned]
 
 
 def told(victim: Node, subscriptions: Iterable[str], pause: float, hold: float = 3.0) -> str:
@@ -235,11 +235,11 @@ async def subscriptions() -> dict[str, object]:
 
 async def joins() -> dict[str, object]:
     """3,000 join requests in one's own name, each of a later incarnation."""
+    requests = join_requests(*["tcp://127.0.0.1:9"] * 3000)  # signed while nobody lives here who could stand still
     async with member("a") as a, member("b", a):
         assert isinstance(a._security, KeyedSecurity)
         cipher = a._security._group_cipher
         before = cipher._epoch
-        requests = (join_request(10**6 + number, "tcp://127.0.0.1:9") for number in range(3000))
         attack = told(a, requests, pause=0.01)
         with Watch() as watch:
             await run(SUBSCRIBER, attack)
@@ -259,8 +259,8 @@ async def addresses() -> dict[str, object]:
                 ear.curve_publickey = bytes.fromhex(PRIVATE["x"].public.curve)
                 ear.curve_serverkey = bytes.fromhex(PRIVATE[victim.name].public.curve)
                 ear.connect(victim.address)
-                for number, address in enumerate((c.presence.me.address, c.presence.me.heartbeat_address)):
-                    ear.subscribe(join_request(10**6 + number, address))
+                for request in join_requests(c.presence.me.address, c.presence.me.heartbeat_address):
+                    ear.subscribe(request)
                     await asyncio.sleep(0.2)
             await asyncio.sleep(10)
             cut = [node.name for node in (a, b) if "c" not in node.presence.linked()]

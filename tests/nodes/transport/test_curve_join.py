@@ -29,7 +29,7 @@ class Greeter:
     def charge(self, payer: str, cost: Cost, amount: float = 1.0) -> bool:
         return True
 
-    def subscribed(self, topic: bytes, present: bool) -> None:
+    def subscribed(self, topic: bytes, present: bool, origin: str = "") -> None:
         if topic.startswith(b"join/") and present:
             self.bus.publish([b"to/ben/", b"hello"])
 

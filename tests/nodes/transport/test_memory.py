@@ -28,7 +28,7 @@ class Ear:
     def charge(self, payer: str, cost: Cost, amount: float = 1.0) -> bool:
         return True
 
-    def subscribed(self, topic: bytes, present: bool) -> None:
+    def subscribed(self, topic: bytes, present: bool, origin: str = "") -> None:
         self.noticed.append((topic, present))
 
     def refused(self, kind: str, why: str) -> None:
