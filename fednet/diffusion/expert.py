@@ -37,6 +37,7 @@ class ExpertCard(BaseModel):
         latent_scale: what latents are multiplied by, for a UNet that sees them.
         text_encoder: digest of the weights that its prompts are embedded with; empty where it has none.
         autoencoder: digest of the weights that its latents are decoded with.
+        precision: the number format that its network computes in; it is asked and answers in float32.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -51,6 +52,7 @@ class ExpertCard(BaseModel):
     latent_scale: float | None = None
     text_encoder: CardText = ""
     autoencoder: CardText = ""
+    precision: CardText = "float32"
 
     @property
     def reach(self) -> float:

@@ -69,7 +69,8 @@ class DiffusersModelConfig(_BroughtModel):
         path: the folder; weights are safetensors files, nothing is downloaded and no code of it is run.
         size: height and width, where the network's configuration does not say them.
         lora: a LoRA of a text-to-image UNet, a safetensors file in peft's format or that of diffusers.
-        half: the number format of the network on a CUDA device, null for float32; a CPU always uses float32.
+        half: the number format of the network, null for float32; float16 needs a CUDA device, a CPU uses float32 in its
+            place. What is asked and answered is float32.
     """
 
     kind: Literal["diffusers"]

@@ -27,6 +27,7 @@ from fednet.models.diffusers_folder import (
     part_config,
     part_folder,
     positive_integer,
+    precision_name,
     to_device,
 )
 from fednet.models.own_labels import own_labels
@@ -89,15 +90,16 @@ class DiffusersFolder:
         dtype = half_type(self.config.half, device)
         network = to_device(load_network(self._folder, "unet", NETWORKS, WHAT, torch.float32), device, dtype)
         call = _Call(network, dtype, self._schedule.sign, self.shape[0], labels, self._any_class)
-        return DiffusersExpert(call, self._form, sde, self._card(), self.shape)
+        return DiffusersExpert(call, self._form, sde, self._card(dtype), self.shape)
 
-    def _card(self) -> ExpertCard:
+    def _card(self, dtype: torch.dtype) -> ExpertCard:
         return ExpertCard(
             kind="diffusers",
             network=NETWORK,
             prediction=self._schedule.prediction,
             schedule=self._schedule.name[:120],
             value_range=self.config.range or self._schedule.value_range,
+            precision=precision_name(dtype),
         )
 
     def _size(self) -> tuple[int, int]:

@@ -99,8 +99,15 @@ def load_network(folder: Path, part: str, expected: Mapping[str, Any], what: str
 
 
 def half_type(half: str | None, device: str) -> torch.dtype:
-    """In which precision a network computes: in half of it on a CUDA device alone."""
-    return HALVES[half] if half and torch.device(device).type != "cpu" else torch.float32
+    """In which precision a network computes: a CPU knows bfloat16, and computes in float32 instead of float16."""
+    if half is None or (half == "float16" and torch.device(device).type == "cpu"):
+        return torch.float32
+    return HALVES[half]
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """What cards call a number format, such as `float32`."""
+    return str(dtype).removeprefix("torch.")
 
 
 def to_device(network: nn.Module, device: str, dtype: torch.dtype) -> nn.Module:

@@ -26,6 +26,7 @@ from fednet.models.diffusers_folder import (
     part_config,
     part_folder,
     positive_integer,
+    precision_name,
     to_device,
 )
 from fednet.models.lora import add_lora
@@ -79,9 +80,11 @@ class TextFolder:
             add_lora(network, self.config.lora.expanduser(), "model.lora")
         dtype = half_type(self.config.half, device)
         network = to_device(network, device, dtype)
-        return TextExpert(network, self._form, sde, self._card(), self.shape, sign=self._schedule.sign, dtype=dtype)
+        return TextExpert(
+            network, self._form, sde, self._card(dtype), self.shape, sign=self._schedule.sign, dtype=dtype
+        )
 
-    def _card(self) -> ExpertCard:
+    def _card(self, dtype: torch.dtype) -> ExpertCard:
         adapted = f" + {self.config.lora.name}" if self.config.lora is not None else ""
         scale = self._vae.get("scaling_factor", 0.18215)
         return ExpertCard(
@@ -95,6 +98,7 @@ class TextFolder:
             latent_scale=float(scale),
             text_encoder=part_digest(self._folder, TEXT_ENCODER),
             autoencoder=part_digest(self._folder, AUTOENCODER),
+            precision=precision_name(dtype),
         )
 
 

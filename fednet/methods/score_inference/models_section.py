@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fednet.methods.score_inference.messages import ScoreCapabilities
 from fednet.reporting.summary import Summary, SummarySection, SummaryTable
 
-COLUMNS = ("site", "model", "network", "prediction", "schedule", "pictures")
+COLUMNS = ("site", "model", "network", "prediction", "schedule", "precision", "pictures")
 
 
 def with_models(summary: Summary, capabilities: Mapping[str, ScoreCapabilities]) -> Summary:
@@ -15,7 +15,7 @@ def with_models(summary: Summary, capabilities: Mapping[str, ScoreCapabilities])
     if all(site.expert.kind == "unet" for site in capabilities.values()):
         return summary
     rows = tuple(
-        (name, card.kind, card.network, card.prediction, card.schedule, site.pictures)
+        (name, card.kind, card.network, card.prediction, card.schedule, card.precision, site.pictures)
         for name, site in capabilities.items()
         for card in (site.expert,)
     )

@@ -97,6 +97,15 @@ def test_the_card_says_what_the_model_is(diffusers_folder: Make) -> None:
     card = opened(diffusers_folder(scheduler=scheduler)).load(SDE, "cpu", ()).card
     assert (card.kind, card.network, card.prediction) == ("diffusers", "UNet2DModel", "v_prediction")
     assert card.schedule == "DDPMScheduler, squaredcos_cap_v2, 1000 steps"
+    assert card.precision == "float32"
+
+
+def test_half_precision_is_in_the_network_alone(diffusers_folder: Make) -> None:
+    folder = diffusers_folder()
+    whole, half = opened(folder).load(SDE, "cpu", ()), opened(folder, half="bfloat16").load(SDE, "cpu", ())
+    exact, score = (one.score(points(), torch.tensor(0.4)) for one in (whole, half))
+    assert (half.card.precision, score.dtype) == ("bfloat16", torch.float32)
+    assert 0 < (score - exact).norm() / exact.norm() < 4 * 2**-8
 
 
 def test_network_and_scheduler_may_lie_side_by_side(diffusers_folder: Make) -> None:

@@ -81,6 +81,20 @@ def test_a_lora_adapts_the_weights_and_stands_in_the_card(text_folder: Path, tmp
     assert expert.card.network == "UNet2DConditionModel + adapter_model.safetensors"
 
 
+@pytest.mark.parametrize(("half", "precision"), [("bfloat16", "bfloat16"), ("float16", "float32"), (None, "float32")])
+def test_half_precision_is_in_the_network_alone(text_folder: Path, half: str | None, precision: str) -> None:
+    """A CPU knows bfloat16; the answer is float32, and a few roundings of 2^-8 away, which a guidance of 2 triples."""
+    whole, expert = opened(text_folder).load(SDE, "cpu", ()), opened(text_folder, half=half).load(SDE, "cpu", ())
+    assert expert.card.precision == precision
+    assert expert._network.dtype == getattr(torch, precision)
+    for time in (0.1, 0.5, 0.9):
+        t = torch.tensor(time)
+        score, exact = (one.score(latents(), t, words(), 2.0) for one in (expert, whole))
+        assert score.dtype == torch.float32
+        assert torch.equal(score, exact) == (precision == "float32")
+        assert (score - exact).norm() / exact.norm() < 3 * 4 * 2**-8
+
+
 def test_without_a_prompt_it_says_so(text_folder: Path) -> None:
     with pytest.raises(ModelError, match="draws from prompts"):
         opened(text_folder).load(SDE, "cpu", ()).score(latents(), torch.tensor(0.4))

@@ -21,4 +21,4 @@ def test_brought_models_are_listed() -> None:
     (section,) = with_models(summary, {"a": capabilities("unet"), "b": capabilities("diffusers")}).sections
     assert section.table
     assert section.table.columns == COLUMNS
-    assert section.table.rows[1] == ("b", "diffusers", "UNet2DModel", "epsilon", "DDPMScheduler", 7)
+    assert section.table.rows[1] == ("b", "diffusers", "UNet2DModel", "epsilon", "DDPMScheduler", "float32", 7)

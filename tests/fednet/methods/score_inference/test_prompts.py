@@ -69,6 +69,22 @@ def test_sites_with_a_base_and_a_lora_draw_a_prompt(text_folder: Path, tmp_path:
         sample(network, ScoreSampleRequest(count=1), NullProgress())
 
 
+def test_sites_in_half_and_in_whole_precision_draw_together(text_folder: Path, tmp_path: Path) -> None:
+    """The card and the report say which is which; whoever asks gets float32, near what two whole ones draw."""
+    run, drawn = config(text_folder), []
+    for half in (None, "bfloat16"):
+        sites = {"a": site(text_folder, "a", run, tmp_path), "b": site(text_folder, "b", run, tmp_path, half=half)}
+        network = local_network(sites, {name: one.prepare(NullProgress()) for name, one in sites.items()})
+        summary = run_job(run, network, tmp_path / str(half), 0, NullProgress())
+        drawn.append(load_file(tmp_path / str(half) / "samples" / "mixture" / "samples.safetensors")["images"])
+    (models,) = [section.table for section in summary.sections if section.title == "Models"]
+    assert models is not None
+    assert [row[models.columns.index("precision")] for row in models.rows] == ["float32", "bfloat16"]
+    whole, half_drawn = drawn
+    assert half_drawn.dtype == torch.float32
+    assert 0 < (half_drawn - whole).abs().max() < 0.1
+
+
 def test_a_site_refuses_what_is_no_prompt(text_folder: Path, tmp_path: Path) -> None:
     made = site(text_folder, "a", config(text_folder), tmp_path)
     made.prepare(NullProgress())
