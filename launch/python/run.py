@@ -8,9 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from fednet.reporting.summary import Cell, Summary, SummarySection, read_summary
+from launch.config.document import parse
 from launch.errors import ConfigError, ConfigProblem, did_you_mean
 from launch.run.events import LauncherEvent, read_events
 from launch.run.folder import CONFIG, EVENTS, REPORT
@@ -43,8 +42,8 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration, every default written out."""
-        values: dict[str, Any] = yaml.safe_load((self.folder / CONFIG).read_text("utf-8"))
-        return values
+        path = self.folder / CONFIG
+        return parse(path.read_text("utf-8"), str(path)).values
 
     @property
     def summary(self) -> Summary:

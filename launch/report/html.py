@@ -15,13 +15,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fednet.files import write_whole
 from fednet.reporting import summary, tables
 from fednet.reporting.summary import SummarySection
+from launch.config.document import parse
 from launch.report import charts
 from launch.run import events
 from launch.run.events import RUN_NODE, LauncherEvent
@@ -107,10 +107,11 @@ def write_report(folder: Path) -> Path:
 
     Raises:
         OSError: the folder cannot be read or written.
+        ConfigError: its configuration is not YAML.
     """
     happened = list(events.read_events(folder / EVENTS))
     text = (folder / CONFIG).read_text("utf-8") if (folder / CONFIG).is_file() else ""
-    config = yaml.safe_load(text) or {}
+    config = parse(text, CONFIG).values if text else {}
     results = summary.read_summary(folder)
     page = _environment().get_template("report.html").render(
         policy=CONTENT_SECURITY_POLICY,

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from launch.config.document import parse
 from launch.config.names import slug
 from launch.config.schema import DRIVER
 from launch.errors import EXIT_INTERNAL_ERROR, EXIT_OK, ConfigError, ConfigProblem, did_you_mean
@@ -122,7 +121,6 @@ def _end(over: LauncherEvent | None, *, began: bool) -> Mapping[str, Any]:
 def _config(folder: Path) -> Mapping[str, Any]:
     """The configuration as far as it can be read."""
     try:
-        values = yaml.safe_load((folder / CONFIG).read_text("utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        return parse((folder / CONFIG).read_text("utf-8"), CONFIG).values
+    except (OSError, ValueError, ConfigError):
         return {}
-    return values if isinstance(values, dict) else {}

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from launch.errors import ConfigError
+from launch.python.run import Run
+from launch.report.html import write_report
 from launch.run.lock import take_lock
 from launch.run.runs import find_run, read_run, runs_in
 
@@ -102,3 +104,18 @@ def test_a_run_is_found_by_its_name_or_its_folder(tmp_path: Path) -> None:
         find_run("first-runs", tmp_path)
     with pytest.raises(ConfigError, match="a run, of which there is none"):
         find_run("x", tmp_path / "nowhere")
+
+
+MERGES = ", ".join(["*b{0}"] * 9)
+LEVELS = (f"b{level}: &b{level} {{<<: [{MERGES.format(level - 1)}]}}\n" for level in range(1, 20))
+BOMB = "b0: &b0 {x: 1}\n" + "".join(LEVELS)
+"""Merges nine to a level: 9 ** 19 pairs."""
+
+
+def test_a_folder_of_somebody_else_cannot_keep_its_reader_busy(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, BEGAN)
+    (folder / "config.yaml").write_text(BOMB)
+    assert [run.name for run in runs_in(tmp_path)] == ["first-run"]
+    for reader in (lambda: Run(folder).config, lambda: write_report(folder)):
+        with pytest.raises(ConfigError, match="more than 100000 values"):
+            reader()

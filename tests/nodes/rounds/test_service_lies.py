@@ -171,3 +171,23 @@ def test_a_leader_does_not_recover_what_no_majority_can_have_voted_for(
         assert group.digests() == {record.digest}
 
     tell(story)
+
+
+@pytest.mark.parametrize("requester", ["ghost", "b"])
+def test_rounds_that_a_leader_opens_in_anothers_name_end_nobody(
+    tell: Tell, make_group: MakeGroup, requester: str
+) -> None:
+    """Who is told of their outcome may be somebody whose key nobody has. Requests name their sender or are dropped."""
+
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster, *FIVE, keyed=True)
+        await group.start()
+        leader = group.members[group.leader()].service
+        assert leader.request(PLAN.model_copy(update={"key": "false", "requester": requester}), "a")
+        await group.settle(20)
+        assert not any(member.node._ends for member in group.members.values())
+        assert {each.key for member in group.members.values() for each in member.service.store.records} == {"false"}
+        (record,) = await group.run_rounds("honest")
+        assert sorted(record.weights) == sorted(FIVE)
+
+    tell(story)

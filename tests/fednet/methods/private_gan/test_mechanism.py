@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from fednet.errors import DataError, PrivacyError
+from fednet.federated.floors import floor_of
 from fednet.methods.private_gan.config import PrivateGanConfig
 from fednet.methods.private_gan.mechanism import PrivacyMechanism, check, privacy_mechanism
 from fednet.privacy.accounting import Expense, epsilon
@@ -55,6 +57,18 @@ def test_at_client_level_noise_is_shared_only_in_a_secure_round() -> None:
     assert mechanism(**client, federation={"quorum": 3, "secure": {}}).client_level().least == 3
     assert mechanism(**client, federation={"quorum": 3}).client_level().least == 1
     assert mechanism(**client).expense(4) == Expense(1.0, mechanism(**client).noise, 4)
+
+
+@pytest.mark.parametrize("survivors", [59, 30, 3, 1])
+def test_at_client_level_no_plan_has_a_sum_of_fewer_than_share_the_noise(survivors: int) -> None:
+    """Of 3 in place of 60 the sum would cost 35 in 20 rounds, and the ledger say 5.4."""
+    client = {"privacy": {"level": "client", "noise": 4.0}, "share": {"weight": "equal"}, "rounds": 20}
+    made = config(**client, federation={"quorum": 60, "secure": {}})
+    own = mechanism(**client, federation={"quorum": 60, "secure": {}})
+    would_be = Expense(1.0, own.noise * math.sqrt(survivors / own.least), 20)
+    assert epsilon([would_be], 1e-5) > epsilon([own.expense(20)], 1e-5)
+    fewer = made.federation.model_copy(update={"quorum": survivors})
+    assert floor_of(made).undercut_by(fewer, 40) == f"a quorum of {survivors} was asked for, and this site's is 60"
 
 
 @pytest.mark.parametrize("seeded", [True, False])
