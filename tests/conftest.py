@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import selectors
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -69,12 +70,14 @@ def fake_time() -> Play[Any]:
 
 
 @pytest.fixture(scope="session")
-def warm_python() -> Iterator[Any]:
-    """Starts commands without importing everything anew; see `WarmPython` in `warm.py`."""
+def warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Starts commands without importing everything anew; see `WarmPython` in `warm.py`. All workers share it."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(Path(__file__).parent))
         warm = importlib.import_module("warm")
-    with warm.WarmPython() as python:
+    with warm.WarmPython(shared / "warm") as python:
         yield python
 
 

@@ -3,9 +3,13 @@
 Importing torch, diffusers and what methods need takes a dozen seconds of CPU, which each command would pay anew, and
 the fork server of each launch; that is most of what a test of a whole run costs. `WarmPython` starts one process that
 imports once, computes nothing and opens nothing (as the launch's own fork server does), and forks at each `start` a
-process that becomes the command: a session of its own with the given arguments, folder, environment and output, which
-does what the console script does. Where a launch would start a Python for its fork server, it forks as well. Everything
-after that is the command's own: processes, sockets, signals, exit codes.
+process that becomes the command: a session of its own with the given arguments, folder, environment and streams, which
+does what the console script does, or `python -m MODULE`. Where a launch would start a Python for its fork server, it
+forks as well. Everything after that is the command's own: processes, sockets, signals, exit codes. The workers of
+pytest-xdist share one warm Python, which is started by the first that needs it, and ends with the last.
+
+For what is told which Python to start (a batch script, a host behind ssh), `WarmPython.executable` is a program that
+stands for one; `warm_start.py` is what it runs.
 
 What only a fresh interpreter shows (what is imported and when, a signal meanwhile, variables that libraries read when
 they are imported) needs a fresh one. Knows no method and no test. Run as a script, this module is the process that
@@ -15,10 +19,13 @@ forks.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import gc
 import json
 import os
+import runpy
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -26,6 +33,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import entry_points
 from multiprocessing import forkserver, resource_tracker, util
@@ -46,14 +54,28 @@ _fresh_python = util.spawnv_passfds
 
 
 class WarmPython:
-    """Starts commands as forks of one warm process; a context manager, at whose end that process ends."""
+    """Starts commands as forks of one warm process, which is shared with others and ends with the last of them.
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._channel, self._other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    A context manager.
+
+    Args:
+        note: a file, in a folder that those who share the process have in common, in which its address is kept.
+    """
+
+    def __init__(self, note: Path) -> None:
+        self._note = note
+        self._channel: socket.socket | None = None
 
     def start(
-        self, arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdout: int, stderr: int, mark: Path
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        stdout: int,
+        stderr: int,
+        mark: Path | None = None,
+        module: str | None = None,
     ) -> Forked:
         """Starts `fednet ARGUMENTS`; the first one waits until everything is imported.
 
@@ -64,25 +86,59 @@ class WarmPython:
             stdout: the descriptor for its output.
             stderr: the descriptor for its errors.
             mark: a file that the command and whoever it forks hold open.
+            module: starts `python -m MODULE ARGUMENTS` instead.
         """
-        if self._process is None:
-            descriptor = self._other.fileno()
-            self._process = subprocess.Popen([sys.executable, __file__, str(descriptor)], pass_fds=[descriptor])
-            self._other.close()
-        order = {"arguments": list(arguments), "cwd": str(cwd), "env": dict(env), "mark": str(mark)}
+        order = {"arguments": list(arguments), "cwd": str(cwd), "env": dict(env), "module": module}
+        order["mark"] = str(mark) if mark else None
         status, told = os.pipe()
-        socket.send_fds(self._channel, [json.dumps(order).encode()], [stdout, stderr, told])
+        with open(os.devnull) as nothing:  # noqa: PTH123
+            socket.send_fds(self._connected(), [json.dumps(order).encode()], [nothing.fileno(), stdout, stderr, told])
         os.close(told)
         return Forked(status)
+
+    def executable(self, folder: Path) -> Path:
+        """A program that stands for this Python: its `-m launch ...` is a fork, anything else is this Python itself."""
+        path = folder / "warm-python"
+        command = [sys.executable, "-IS", str(Path(__file__).with_name("warm_start.py"))]
+        path.write_text(
+            f'#!/bin/sh\nexec {shlex.join([*command, self._connected().getpeername(), sys.executable])} "$@"\n'
+        )
+        path.chmod(0o755)
+        return path
+
+    def _connected(self) -> socket.socket:
+        """The channel to the process; starts it where nobody has, or where it has ended with those who had."""
+        if self._channel is None:
+            self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with self._note.open("a+") as note:
+                fcntl.flock(note, fcntl.LOCK_EX)
+                note.seek(0)
+                try:
+                    self._channel.connect(note.read())
+                except OSError:
+                    note.truncate(0)
+                    note.write(_start())
+                    note.seek(0)
+                    self._channel.connect(note.read())
+        return self._channel
 
     def __enter__(self) -> WarmPython:
         return self
 
     def __exit__(self, *unused: object) -> None:
-        self._channel.close()
-        self._other.close()
-        if self._process is not None:
-            self._process.wait()
+        if self._channel is not None:
+            self._channel.close()
+
+
+def _start() -> str:
+    """Starts the process; returns the address at which it serves, before it is warm."""
+    address = str(Path(tempfile.mkdtemp(prefix="warm-", dir="/tmp")) / "socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(address)
+        listener.listen()
+        listener.set_inheritable(True)
+        os.posix_spawn(sys.executable, [sys.executable, __file__, str(listener.fileno())], os.environ)
+    return address
 
 
 class Forked:
@@ -129,8 +185,8 @@ class Forked:
         return line
 
 
-def serve(channel: socket.socket) -> NoReturn:
-    """Imports everything, then forks for each order that comes, until the channel ends."""
+def serve(listener: socket.socket) -> NoReturn:
+    """Imports everything, then forks for each order that comes, until all who were connected have gone."""
     sys.path[0] = str(Path(sys.executable).parent)  # as a console script has it
     gc.disable()
     for module in (*MODULES, *_preloaded()):
@@ -139,14 +195,42 @@ def serve(channel: socket.socket) -> NoReturn:
     gc.enable()
     util.spawnv_passfds = _fork_python  # type: ignore[assignment]
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that watch
-    while True:
-        content, descriptors, *_ = socket.recv_fds(channel, LIMIT, 3)
-        if not content:
-            os._exit(0)  # sooner than modules are torn down
-        if os.fork() == 0:
-            _watch(json.loads(content), descriptors)
-        for descriptor in descriptors:
-            os.close(descriptor)
+    channels = [listener.accept()[0]]
+    while channels:
+        ready, *_ = select.select([listener, *channels], [], [])
+        for each in ready:
+            if each is listener:
+                channels.append(listener.accept()[0])
+            elif not _obey(each):
+                channels.remove(each)
+                each.close()
+        if not channels:
+            channels = _last(listener)
+    os._exit(0)  # sooner than modules are torn down
+
+
+def _obey(channel: socket.socket) -> bool:
+    """Forks for an order; whether there was one, and not the channel's end."""
+    content, descriptors, *_ = socket.recv_fds(channel, LIMIT, 4)
+    if not content:
+        return False
+    if os.fork() == 0:
+        _watch(json.loads(content), descriptors)
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return True
+
+
+def _last(listener: socket.socket) -> list[socket.socket]:
+    """Ends the address, once; returns the channels of those who have connected meanwhile."""
+    address = Path(listener.getsockname())
+    with suppress(OSError):
+        address.unlink()
+        address.parent.rmdir()
+    channels = []
+    while select.select([listener], [], [], 0)[0]:
+        channels.append(listener.accept()[0])
+    return channels
 
 
 def _preloaded() -> list[str]:
@@ -155,15 +239,24 @@ def _preloaded() -> list[str]:
 
 
 def _watch(order: dict[str, Any], descriptors: list[int]) -> NoReturn:
-    """Forks the command and tells its number and its end."""
+    """Forks the command, tells its number and its end, and kills it where nobody is left who would hear of that."""
     *streams, told = descriptors
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     process = os.fork()
     if process == 0:
         _leave(lambda: _become(order, streams))
-    os.write(told, b"%d\n" % process)
+    for stream in streams:
+        os.close(stream)
+    waiting = select.poll()
+    waiting.register(os.pidfd_open(process), select.POLLIN)
+    waiting.register(told, 0)  # which becomes ready with an error
+    with suppress(BrokenPipeError):
+        os.write(told, b"%d\n" % process)
+    if told in dict(waiting.poll()):
+        os.kill(process, signal.SIGKILL)
     _, status = os.waitpid(process, 0)
-    os.write(told, b"%d\n" % os.waitstatus_to_exitcode(status))
+    with suppress(BrokenPipeError):
+        os.write(told, b"%d\n" % os.waitstatus_to_exitcode(status))
     os._exit(0)
 
 
@@ -174,14 +267,19 @@ def _become(order: dict[str, Any], streams: list[int]) -> object:
     os.environ.clear()
     os.environ.update(order["env"])
     tempfile.tempdir = None
-    for number, stream in enumerate((os.open(os.devnull, os.O_RDONLY), *streams)):
+    for number, stream in enumerate(streams):
         os.dup2(stream, number)
-    os.dup2(os.open(order["mark"], os.O_CREAT | os.O_RDONLY), MARK)
+    if order["mark"]:
+        os.dup2(os.open(order["mark"], os.O_CREAT | os.O_RDONLY), MARK)
     _close_all_but([])
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - descriptors of the process
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.argv = [str(Path(sys.executable).with_name("fednet")), *order["arguments"]]
+    if order["module"]:
+        sys.path[0] = order["cwd"]
+        runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
+        return 0
     from launch.cli import main
 
     return main()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +13,6 @@ from fednet.reporting.summary import read_summary
 from launch.commands.init import blank_files, example_of, init
 from launch.config.schema import load_config
 from launch.errors import ConfigError
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize("method", [name for name in registry.names() if name != "external-training"])
@@ -47,19 +44,17 @@ def test_a_blank_package_is_short() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_a_blank_package_passes_its_test_and_runs_outside_the_checkout(tmp_path: Path) -> None:
+def test_a_blank_package_passes_its_test_and_runs_outside_the_checkout(tmp_path: Path, warm_python: Any) -> None:
     init(tmp_path / "new", blank=True)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
-    def run(*command: str) -> None:
-        done = subprocess.run(
-            command, cwd=tmp_path / "new", env=environment, capture_output=True, text=True, timeout=280, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    def run(*arguments: str, module: str | None = None) -> None:
+        with (tmp_path / "said").open("w+") as said:
+            streams = {"stdout": said.fileno(), "stderr": said.fileno()}
+            command = warm_python.start(arguments, cwd=tmp_path / "new", env=os.environ, module=module, **streams)
+            assert command.wait(280) == 0, (tmp_path / "said").read_text()
 
-    run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
-    launch = "import sys; from launch.cli import main; sys.exit(main())"
-    run(sys.executable, "-c", launch, "launch", "cluster.yaml", "--set", "rounds=2", "--set", "devices.threads=1")
+    run("-q", "-p", "no:cacheprovider", "-p", "no:xdist", module="pytest")
+    run("launch", "cluster.yaml", "--set", "rounds=2", "--set", "devices.threads=1")
     (section,) = read_summary(tmp_path / "new" / "runs" / "mine").sections
     assert section.table is not None
     assert len({value for _, value in section.table.rows}) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -35,6 +36,25 @@ def run(out: Path, engine: Any, rounds: int = 5, **more: Any) -> Any:
     """A run to its end; blocks."""
     settings = {"nodes": NODES, "devices": {"threads": 1}, "rounds": rounds, **more}
     return fednet.launch("regression", out=out, engine=engine, **settings)
+
+
+def ends(python: Any, out: Path, engine: Any, rounds: int = 5, **more: Any) -> tuple[int, str]:
+    """The same as a command, forked of a warm Python: its exit code and its last words; blocks."""
+    settings = {"nodes": NODES, "devices": {"threads": 1}, "rounds": rounds, "engine": engine, **more}
+    given = [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    out.mkdir()
+    with (out / "said").open("w") as said:
+        command = ["launch", "regression", "--out", str(out), *given]
+        streams = {"stdout": said.fileno(), "stderr": said.fileno()}
+        code = python.start(command, cwd=out, env={**os.environ, "COLUMNS": "200"}, **streams).wait(PATIENCE)
+    return code, (out / "said").read_text()
+
+
+def run_warm(python: Any, out: Path, engine: Any, **more: Any) -> Any:
+    """A run to its end, by a launcher that is forked of a warm Python; blocks."""
+    code, said = ends(python, out, engine, **more)
+    assert code == 0, said
+    return fednet.Run(out / "regression")
 
 
 def loses_a_site_and_goes_on(out: Path, engine: Any, site: str = "a2") -> Any:

@@ -54,9 +54,12 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state"
 
 
-def test_regression_ends_with_the_models_of_the_local_engine(state: Path, stories: Any, tmp_path: Path) -> None:
-    here = stories.run(tmp_path / "here", "local")
-    there = stories.run(tmp_path / "there", {**ENGINE, "gpus": 1})
+def test_regression_ends_with_the_models_of_the_local_engine(
+    state: Path, stories: Any, tmp_path: Path, warm_python: Any
+) -> None:
+    here = stories.run_warm(warm_python, tmp_path / "here", "local")
+    engine = {**ENGINE, "gpus": 1, "python": str(warm_python.executable(tmp_path))}
+    there = stories.run_warm(warm_python, tmp_path / "there", engine)
     assert stories.computed(there) == stories.computed(here)
     assert stories.models(there.folder) == stories.models(here.folder)
     assert stories.told(there, "started") == ["a1", "a2", "a3", "driver"]

@@ -20,7 +20,7 @@ from launch.config.schema import load_config
 from launch.engines.interface import Hint
 from launch.engines.node_file import NodeFile
 from launch.engines.ssh import SshEngine, SshPlace, deal
-from launch.errors import EXIT_PEER_ERROR, ConfigError, RunError
+from launch.errors import EXIT_PEER_ERROR, ConfigError
 from nodes.spec import NodeSpec
 
 HERE = Path(__file__).parent
@@ -47,10 +47,10 @@ async def hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterato
         yield listening
 
 
-def settings(hosts: Any, folder: Path, **more: Any) -> dict[str, Any]:
-    """The section `engine` for these hosts."""
+def settings(hosts: Any, folder: Path, python: str | Path = sys.executable, **more: Any) -> dict[str, Any]:
+    """The section `engine` for these hosts, on which this Python starts the nodes."""
     there = {
-        name: {"address": "127.0.0.1", "port": port, "python": sys.executable, "folder": str(folder / name)}
+        name: {"address": "127.0.0.1", "port": port, "python": str(python), "folder": str(folder / name)}
         for name, port in hosts.ports.items()
     }
     keys = {"identity": str(hosts.identity), "known_hosts": str(hosts.known_hosts)}
@@ -152,9 +152,12 @@ async def test_bad_hosts_are_one_sentence_each(hosts: Any, tmp_path: Path) -> No
         assert said in text
 
 
-async def test_regression_ends_with_the_models_of_the_local_engine(hosts: Any, stories: Any, tmp_path: Path) -> None:
-    here = await asyncio.to_thread(stories.run, tmp_path / "here", "local")
-    there = await asyncio.to_thread(stories.run, tmp_path / "there", settings(hosts, tmp_path))
+async def test_regression_ends_with_the_models_of_the_local_engine(
+    hosts: Any, stories: Any, tmp_path: Path, warm_python: Any
+) -> None:
+    here = await asyncio.to_thread(stories.run_warm, warm_python, tmp_path / "here", "local")
+    engine = settings(hosts, tmp_path, warm_python.executable(tmp_path))
+    there = await asyncio.to_thread(stories.run_warm, warm_python, tmp_path / "there", engine)
     assert stories.computed(there) == stories.computed(here)
     assert stories.models(tmp_path / "h1", tmp_path / "h2") == stories.models(here.folder)
     assert {event.data.get("host") for event in there.events if event.kind == "started"} == {"h1", "h2", None}
@@ -175,16 +178,19 @@ async def test_its_nodes_end_with_the_launcher(hosts: Any, stories: Any, tmp_pat
     await asyncio.to_thread(stories.check_ends_with_its_launcher, tmp_path / "runs", engine, number)
 
 
-async def test_a_port_that_is_taken_there_ends_the_run_with_its_name(hosts: Any, stories: Any, tmp_path: Path) -> None:
+async def test_a_port_that_is_taken_there_ends_the_run_with_its_name(
+    hosts: Any, stories: Any, tmp_path: Path, warm_python: Any
+) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-        engine, nodes = settings(hosts, tmp_path), {"a1": {"listen": address}, "a2": {}}
-        with pytest.raises(RunError) as caught:
-            await asyncio.to_thread(stories.run, tmp_path / "runs", engine, nodes=nodes)
-    said = f"a1 ended with exit code 3: cannot listen on {address}: address already in use; choose another address"
-    assert (caught.value.code, str(caught.value).splitlines()[0]) == (EXIT_PEER_ERROR, said)
+        engine = settings(hosts, tmp_path, warm_python.executable(tmp_path))
+        nodes = {"a1": {"listen": address}, "a2": {}}
+        code, said = await asyncio.to_thread(stories.ends, warm_python, tmp_path / "runs", engine, nodes=nodes)
+    taken_there = f"cannot listen on {address}: address already in use; choose another address"
+    assert f"fednet: a1 ended with exit code 3: {taken_there}" in said.splitlines()
+    assert code == EXIT_PEER_ERROR
 
 
 @pytest.mark.slow
@@ -212,7 +218,9 @@ async def test_a_node_sees_the_gpu_of_its_host_alone(hosts: Any, tmp_path: Path)
 
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh here")
-async def test_the_systems_ssh_starts_the_same_node_and_its_end_is_the_nodes(hosts: Any, tmp_path: Path) -> None:
+async def test_the_systems_ssh_starts_the_same_node_and_its_end_is_the_nodes(
+    hosts: Any, tmp_path: Path, warm_python: Any
+) -> None:
     loaded = load_config("regression", ["nodes=2"])
     spec = NodeSpec(
         "a1", "client", "r", "tcp://127.0.0.1:0", count=2, folder=tmp_path, method="regression", config=loaded.method
@@ -233,7 +241,7 @@ async def test_the_systems_ssh_starts_the_same_node_and_its_end_is_the_nodes(hos
         "-p",
         str(hosts.ports["h1"]),
         "127.0.0.1",
-        f"exec {sys.executable} -m launch node --spec -",
+        f"exec {warm_python.executable(tmp_path)} -m launch node --spec -",
     ]
     process = await asyncio.create_subprocess_exec(
         *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

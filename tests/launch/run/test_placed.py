@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,10 @@ from launch.run.placed import STOP
 from nodes.spec import NodeSpec
 
 PATIENCE = 100
-FEDNET = [sys.executable, "-m", "launch", "node"]
+NODE = ["-m", "launch", "node"]
 
 
-def started(folder: Path) -> subprocess.Popen[bytes]:
+def started(folder: Path, warm_python: Any) -> subprocess.Popen[bytes]:
     """A client of a run of two, on its lifeline, that waits for the other."""
     from launch.config.schema import load_config
 
@@ -25,7 +26,9 @@ def started(folder: Path) -> subprocess.Popen[bytes]:
     spec = NodeSpec(
         "a1", "client", "r", "tcp://127.0.0.1:0", count=2, folder=folder, method="regression", config=settings
     )
-    process = subprocess.Popen([*FEDNET, "--spec", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [warm_python.executable(folder), *NODE, "--spec", "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    )
     assert process.stdin is not None
     assert process.stderr is not None
     process.stdin.write(NodeFile.of(spec).text().encode() + b"\n")
@@ -35,17 +38,17 @@ def started(folder: Path) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_it_is_killed_when_nobody_is_there(tmp_path: Path) -> None:
-    with started(tmp_path) as left:
+def test_it_is_killed_when_nobody_is_there(tmp_path: Path, warm_python: Any) -> None:
+    with started(tmp_path, warm_python) as left:
         assert left.stdin is not None
         left.stdin.close()
         assert left.wait(PATIENCE) == -signal.SIGKILL
 
 
 @pytest.mark.slow
-def test_it_ends_in_order_when_it_is_told_to(tmp_path: Path) -> None:
+def test_it_ends_in_order_when_it_is_told_to(tmp_path: Path, warm_python: Any) -> None:
     """As one does that Ray's keeper has started."""
-    with started(tmp_path) as told:
+    with started(tmp_path, warm_python) as told:
         assert told.stdin is not None
         told.stdin.write(STOP)
         told.stdin.flush()
@@ -71,5 +74,7 @@ def test_what_cannot_be_started_is_one_sentence(
 
 
 def test_a_node_that_cannot_start_leaves_with_its_code(tmp_path: Path) -> None:
-    done = subprocess.run([*FEDNET, "--spec", "none.json"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *NODE, "--spec", "none.json"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert (done.returncode, done.stderr.count("expected a node file")) == (2, 1)
