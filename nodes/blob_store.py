@@ -34,6 +34,7 @@ from nodes.node import Node
 from protocol.chunks import WINDOW
 from protocol.codec import Envelope
 from protocol.messages import Chunk, ChunkRequest, ChunkUnavailable, Message
+from protocol.messages.blobs import MAX_RANGES
 from protocol.messages.presence import PeerInfo
 
 log = logging.getLogger(__name__)
@@ -166,14 +167,16 @@ class BlobStore:
         reasons = {self._node.name: "is this node itself"}
         return {name: reasons.get(name, "is not there") for name in holders if name not in members}
 
-    def _ask(self, key: str, total: int, holder: str, offset: int, count: int) -> None:
-        self._node.tell(holder, ChunkRequest(key=key, total=total, offset=offset, count=count))
+    def _ask(self, key: str, total: int, holder: str, ranges: Sequence[tuple[int, int]]) -> None:
+        for first in range(0, len(ranges), MAX_RANGES):
+            some = tuple(ranges[first : first + MAX_RANGES])
+            self._node.tell(holder, ChunkRequest(key=key, total=total, ranges=some))
 
     def _convict(self, key: str, holder: str, what: str) -> None:
         self._node.fault(holder, "false chunk", f"{holder} {what} ({key[:12]})")
 
     def _request(self, envelope: Envelope, request: ChunkRequest) -> None:
-        """Sends a chunk that a peer requests, unless as much as may wait for that peer does so already."""
+        """Sends the chunks that a peer requests, unless as much as may wait for that peer does so already."""
         if not self._is_current(envelope):
             return
         blob = self._kept.get(request.key)
@@ -181,14 +184,15 @@ class BlobStore:
             self._node.tell(envelope.sender, ChunkUnavailable(key=request.key, total=request.total))
             return
         queued = self._still_queued(envelope.sender)
-        chunk_id = (request.key, request.offset, request.count)
-        full = request.count + sum(count for _, _, count in queued) > MAX_QUEUED_BYTES
-        if chunk_id in queued or full or (view := blob.range(request.offset, request.count)) is None:
-            self._node.counts["unserved"] += 1
-            return
-        queued[chunk_id] = weakref.ref(view)  # alive until the transport has sent it
-        data = torch.frombuffer(view, dtype=torch.uint8)
-        self._node.tell(envelope.sender, Chunk(key=request.key, total=request.total, offset=request.offset, data=data))
+        for offset, count in request.ranges:
+            chunk_id = (request.key, offset, count)
+            full = count + sum(each for _, _, each in queued) > MAX_QUEUED_BYTES
+            if chunk_id in queued or full or (view := blob.range(offset, count)) is None:
+                self._node.counts["unserved"] += 1
+                continue
+            queued[chunk_id] = weakref.ref(view)  # alive until the transport has sent it
+            data = torch.frombuffer(view, dtype=torch.uint8)
+            self._node.tell(envelope.sender, Chunk(key=request.key, total=request.total, offset=offset, data=data))
 
     def _still_queued(self, peer: str) -> dict[tuple[str, int, int], weakref.ref[memoryview]]:
         """The chunks that the transport has not sent to this peer yet: their views are still alive."""

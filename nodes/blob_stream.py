@@ -33,7 +33,7 @@ class BlobStream:
         key: the root of the blob's hash tree.
         size: bytes of the blob.
         holders: peers that have it, in the order in which to ask them.
-        request: requests the range (holder, offset, count) of leaves and blob.
+        request: requests ranges (offset, count) of leaves and blob from a holder.
         ended: is called once it requests nothing any more.
         convict: is told of a holder that has sent other bytes, and what it did.
         patience: seconds of silence before the first repetition.
@@ -50,7 +50,7 @@ class BlobStream:
         size: int,
         holders: Iterable[str],
         *,
-        request: Callable[[str, int, int], None],
+        request: Callable[[str, Sequence[tuple[int, int]]], None],
         ended: Callable[[BlobStream], None],
         convict: Callable[[str, str], None],
         patience: float,
@@ -173,8 +173,8 @@ class BlobStream:
             if self._over:
                 return
             match outcome:
-                case RangeRequest(holder, offset, count):
-                    self._request(holder, offset, count)
+                case RangeRequest(holder, ranges):
+                    self._request(holder, ranges)
                 case FetchCompleted():
                     self.close()
                 case FetchFailed(reasons):

@@ -1,7 +1,7 @@
 """The fetch of a blob, or of some of its chunks: which range is requested from which holder, and what again.
 
 The receiver alone decides what is in flight to it (receiver-driven credit): it requests ranges in their order, as many
-as fit its window, and one more whenever it is done with one that has arrived. Chunks are not numbered and not
+as fit its window, and more, in one request, once half of it is free. Chunks are not numbered and not
 retransmitted; what does not arrive is requested again, from another holder when one died, lacks it, stays silent or has
 sent other bytes than were named.
 
@@ -39,11 +39,10 @@ FETCH_TIMEOUT = 30.0
 
 @dataclass(frozen=True)
 class RangeRequest:
-    """Request the `count` bytes from `offset` on from this holder."""
+    """Request these ranges (offset, count) from this holder."""
 
     holder: str
-    offset: int
-    count: int
+    ranges: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,7 @@ class BlobFetch:
         self._ever_asked: set[str] = set()  # holders whose chunks may still arrive
         self._liars: set[str] = set()
         self._reasons: dict[str, str] = {}
+        self._repeats = False  # something is to be requested again, without waiting for more room
         self._serial = self._overtaken = 0
         self._wait, self._silences = patience, 0
         self._silent_since = now  # when the present silence began
@@ -222,6 +222,7 @@ class BlobFetch:
         for offset in sorted(offsets, reverse=True):
             del self._in_flight[offset]
             self._unrequested.appendleft(offset)
+            self._repeats = True
 
     def _fail_or_fill(self, now: float) -> Iterator[Outcome]:
         if self.holders <= self._reasons.keys():
@@ -230,13 +231,19 @@ class BlobFetch:
             yield from self._fill(now)
 
     def _fill(self, now: float) -> Iterator[Outcome]:
-        """Requests as much as the window allows."""
-        while self._available and self._unrequested and len(self._in_flight) + self._unreleased < self._window:
-            offset, holder = self._unrequested.popleft(), self._available[0]
+        """Requests as much as the window allows, once there is room for half of it, or for all that is left."""
+        room = min(self._window - len(self._in_flight) - self._unreleased, len(self._unrequested))
+        enough = 1 if self._repeats else min(-(-self._window // 2), len(self._unrequested))
+        if not self._available or room < max(1, enough):
+            return
+        holder, ranges = self._available[0], []
+        for offset in [self._unrequested.popleft() for _ in range(room)]:
             self._serial += 1
             self._in_flight[offset] = _InFlight(now, self._serial)
-            self._ever_asked.add(holder)
-            yield RangeRequest(holder, offset, self._ranges[offset])
+            ranges.append((offset, self._ranges[offset]))
+        self._ever_asked.add(holder)
+        self._repeats = False
+        yield RangeRequest(holder, tuple(ranges))
 
     def _discount_own_pause(self, now: float) -> None:
         """Time in which this node itself stood still does not count as silence."""

@@ -18,6 +18,9 @@ from protocol.messages.base import Count, Digest, Message
 MAX_CHUNK = 1 * MIB
 """Bytes of one `Chunk`."""
 
+MAX_RANGES = 64
+"""Ranges of one `ChunkRequest`."""
+
 
 def _chunk(data: Tensor) -> Tensor:
     if data.dtype is not torch.uint8 or data.dim() != 1 or not 1 <= len(data) <= MAX_CHUNK:
@@ -33,18 +36,23 @@ class _BlobMessage(Message):
 
 
 class ChunkRequest(_BlobMessage):
-    """Requests the `count` bytes from `offset` on."""
+    """Requests ranges, each to be sent as one `Chunk`.
+
+    Attributes:
+        ranges: (offset, count): the `count` bytes from `offset` on.
+    """
 
     kind: ClassVar[str] = "chunk_request"
     numbered: ClassVar[bool] = False
 
-    offset: Count
-    count: Annotated[int, Field(ge=1, le=MAX_CHUNK)]
+    ranges: Annotated[
+        tuple[tuple[Count, Annotated[int, Field(ge=1, le=MAX_CHUNK)]], ...], Field(min_length=1, max_length=MAX_RANGES)
+    ]
 
     @model_validator(mode="after")
     def _within(self) -> Self:
-        if self.offset + self.count > self.total:
-            raise ValueError("expected offset + count <= total")
+        if any(offset + count > self.total for offset, count in self.ranges):
+            raise ValueError("expected offset + count <= total in all ranges")
         return self
 
 

@@ -45,6 +45,11 @@ async def fetch(store: BlobStore, blob: Blob, *holders: str) -> bytes:
         return b"".join([bytes(await stream.take()) for _ in range(hash_tree.chunk_count(blob.tree.size))])
 
 
+def requested(holder: Any) -> list[tuple[int, int]]:
+    """The ranges that were requested of a holder."""
+    return [some for request in holder.messages(ChunkRequest) for some in request.ranges]
+
+
 def chunk(name: str, size: int, offset: int, part: bytes) -> Chunk:
     return Chunk(key=name, total=size, offset=offset, data=torch.frombuffer(bytearray(part), dtype=torch.uint8))
 
@@ -96,21 +101,23 @@ class TestBounds:
 
             async def serve() -> int:
                 """Answers what was requested; returns how many ranges have been requested so far."""
-                for request in holder.messages(ChunkRequest):
-                    view = blob.range(request.offset, request.count)
+                for offset, count in requested(holder):
+                    view = blob.range(offset, count)
                     assert view is not None
-                    holder.say("to/one/", chunk(blob.tree.root, total, request.offset, bytes(view)))
+                    holder.say("to/one/", chunk(blob.tree.root, total, offset, bytes(view)))
                 await asyncio.sleep(0.1)
-                return len({request.offset for request in holder.messages(ChunkRequest)})
+                return len(set(requested(holder)))
 
             async with one.stream(blob.tree.root, blob.tree.size, ["holder"], window=window) as stream:
                 await asyncio.sleep(0.1)
-                assert len(holder.messages(ChunkRequest)) == window // CHUNK
-                assert await serve() == window // CHUNK + 1, "the leaves are checked and make room"
+                assert len(requested(holder)) == window // CHUNK
                 await serve()
+                before = await serve()
                 await asyncio.sleep(100)
-                await stream.take()
-                assert await serve() == window // CHUNK + 2
+                assert before == await serve() <= window // CHUNK + 1, "the leaves are checked and make room"
+                for _ in range(window // CHUNK // 2):
+                    await stream.take()
+                assert before < await serve() <= before + window // CHUNK // 2 + 1
             assert idle(one)
 
         tell(story)
@@ -171,7 +178,7 @@ class TestBounds:
             fetched = asyncio.create_task(fetch(one, theirs, "other"))
             await asyncio.sleep(0.1)
             for forger in (stranger, impostor):
-                forger.say("to/one/", ChunkRequest(key=mine.tree.root, total=36, offset=0, count=32))
+                forger.say("to/one/", ChunkRequest(key=mine.tree.root, total=36, ranges=((0, 32),)))
                 forger.say("to/one/", chunk(theirs.tree.root, 36, 0, theirs.tree.leaves))
                 forger.say("to/one/", ChunkUnavailable(key=theirs.tree.root, total=36))
             await asyncio.sleep(0.1)
@@ -219,7 +226,7 @@ class TestServing:
             greedy, modest = await cluster.forger("g").link(one._node), await cluster.forger("m").link(one._node)
             head = leaves_size(blob.tree.size)
             requests = [
-                ChunkRequest(key=blob.tree.root, total=head + blob.tree.size, offset=head + offset, count=MAX_CHUNK)
+                ChunkRequest(key=blob.tree.root, total=head + blob.tree.size, ranges=((head + offset, MAX_CHUNK),))
                 for offset in range(0, 2 * MAX_QUEUED_BYTES, MAX_CHUNK)
             ]
             for request in requests * 3:
@@ -242,7 +249,7 @@ class TestServing:
             blob = of(data(3000))
             one, bus = await self.blocked(cluster, blob)
             peer = await cluster.forger().link(one._node)
-            request = ChunkRequest(key=blob.tree.root, total=3032, offset=1032, count=1000)
+            request = ChunkRequest(key=blob.tree.root, total=3032, ranges=((1032, 1000),))
             for _ in range(5):
                 peer.say("to/one/", request)
             await asyncio.sleep(0.1)
@@ -261,7 +268,7 @@ class TestServing:
             blob = of(data(3000))
             one, bus = await self.blocked(cluster, blob)
             peer = await cluster.forger().link(one._node)
-            peer.say("to/one/", ChunkRequest(key=blob.tree.root, total=3032, offset=30, count=10))
+            peer.say("to/one/", ChunkRequest(key=blob.tree.root, total=3032, ranges=((30, 10),)))
             await asyncio.sleep(0.1)
             assert (bus.held, one._node.counts["unserved"]) == ([], 1)
 
@@ -275,7 +282,7 @@ class TestServing:
                 cluster, Blob(tree, lambda offset, count: memoryview(kept)[offset : offset + count])
             )
             peer = await cluster.forger().link(one._node)
-            peer.say("to/one/", ChunkRequest(key=tree.root, total=3032, offset=532, count=2000))
+            peer.say("to/one/", ChunkRequest(key=tree.root, total=3032, ranges=((532, 2000),)))
             await asyncio.sleep(0.1)
             one.drop(tree.root)
             kept[500] ^= 255  # forbidden, and visible for just that reason

@@ -32,7 +32,7 @@ def ranges(outcomes: Iterable[Outcome], holder: str = "a") -> list[tuple[int, in
     """The ranges requested from one holder; there are no other outcomes."""
     asked = list(outcomes)
     assert all(isinstance(each, RangeRequest) and each.holder == holder for each in asked), asked
-    return [(each.offset, each.count) for each in asked if isinstance(each, RangeRequest)]
+    return [each_range for each in asked if isinstance(each, RangeRequest) for each_range in each.ranges]
 
 
 def started(size: int, *holders: str, now: float = 0.0) -> tuple[BlobFetch, list[Outcome]]:
@@ -49,30 +49,36 @@ class TestAsking:
         _, first = started(1000, "a")
         assert ranges(first) == [(0, 10), (10, 10), (20, 10), (30, 10)]
 
-    def test_each_arrival_makes_room_for_one_more(self) -> None:
-        fetch, _ = started(65, "a")
-        assert ranges(arrive(fetch, "a", 20, 0.1)) == [(40, 10)]
-        assert ranges(arrive(fetch, "a", 0, 0.1)) == [(50, 10)]
-        assert ranges(arrive(fetch, "a", 10, 0.1)) == [(60, 5)]
-        for offset in (30, 40, 50):
+    def test_room_for_half_the_window_is_requested_at_once(self) -> None:
+        fetch, _ = started(75, "a")
+        assert not list(arrive(fetch, "a", 20, 0.1))
+        assert list(arrive(fetch, "a", 0, 0.1)) == [RangeRequest("a", ((40, 10), (50, 10)))]
+        assert not list(arrive(fetch, "a", 10, 0.1))
+        assert list(arrive(fetch, "a", 40, 0.1)) == [RangeRequest("a", ((60, 10), (70, 5)))]
+        for offset in (30, 50, 60):
             assert not list(arrive(fetch, "a", offset, 0.2))
-        assert list(arrive(fetch, "a", 60, 0.2)) == [FetchCompleted()]
+        assert list(arrive(fetch, "a", 70, 0.2)) == [FetchCompleted()]
         assert fetch.in_flight == 0
         assert not list(fetch.tick(1000.0))
+
+    def test_all_that_is_left_needs_less_room(self) -> None:
+        fetch, _ = started(45, "a")
+        assert ranges(arrive(fetch, "a", 20, 0.1)) == [(40, 5)]
 
     def test_a_chunk_takes_up_room_until_it_is_released(self) -> None:
         fetch, _ = started(1000, "a")
         for offset in (10, 0):
             assert not list(fetch.arrive("a", offset, 0.1))
-        assert ranges(fetch.release(0.2)) == [(40, 10)]
-        assert ranges(fetch.release(0.2)) == [(50, 10)]
+        assert not list(fetch.release(0.2))
+        assert ranges(fetch.release(0.2)) == [(40, 10), (50, 10)]
 
     def test_a_receiver_that_is_behind_blames_nobody(self) -> None:
         fetch, _ = started(1000, "a")
         for offset in (0, 10, 20, 30):
             assert not list(fetch.arrive("a", offset, 0.1))
         assert not [each for now in range(1, 1000) for each in fetch.tick(now / 10)]
-        assert ranges(fetch.release(100.0)) == [(40, 10)]
+        assert not list(fetch.release(100.0))
+        assert ranges(fetch.release(100.0)) == [(40, 10), (50, 10)]
         assert not list(fetch.tick(100.1))
 
     def test_some_ranges_in_their_order(self) -> None:
@@ -118,11 +124,17 @@ class TestDropping:
 class TestRepeating:
     def test_an_overtaken_chunk_after_the_patience(self) -> None:
         fetch, _ = started(65, "a")
-        assert ranges(arrive(fetch, "a", 10, 0.1)) == [(40, 10)]
+        assert not list(arrive(fetch, "a", 10, 0.1))
         assert not list(fetch.tick(0.2))
         list(arrive(fetch, "a", 20, 0.24))
-        assert ranges(fetch.tick(0.26)) == [(0, 10)]  # 30 was not overtaken
+        assert ranges(fetch.tick(0.26)) == [(0, 10)]  # 30 was not overtaken, 40 and 50 were requested at once
         assert not list(fetch.tick(0.3))
+
+    def test_what_is_requested_again_waits_for_no_more_room(self) -> None:
+        fetch, _ = started(1000, "a")
+        for offset in (10, 20, 30):
+            list(fetch.arrive("a", offset, 0.2))  # none of them is taken: the reader waits for the first
+        assert ranges(fetch.tick(0.3)) == [(0, 10)]
 
     def test_everything_after_a_silence_that_doubles(self) -> None:
         fetch, _ = started(20, "a")
@@ -144,7 +156,7 @@ class TestRepeating:
         asked: list[str] = []
         for now in range(0, 200, 5):
             asked += [each.holder for each in fetch.tick(now / 100) if isinstance(each, RangeRequest)]
-        assert asked == ["a", "a"] * (MAX_SILENCES - 1) + ["b", "b"]
+        assert asked == ["a"] * (MAX_SILENCES - 1) + ["b"]
         assert not list(arrive(fetch, "b", 0, 2.0))
 
     def test_a_silent_holder_is_asked_again(self) -> None:
@@ -215,11 +227,11 @@ class Network:
     def follow(self, outcomes: Iterable[Outcome], now: float) -> None:
         for outcome in outcomes:
             if isinstance(outcome, RangeRequest):
-                copies = 0 if self.chance.random() < self.drop else self.chance.choice((1, 1, 2))
-                gone = outcome.holder in self.dead
-                for _ in range(0 if gone else copies):
-                    at = now + self.chance.uniform(0, 0.6)
-                    self.flying.append((at, outcome.holder, outcome.offset, outcome.count))
+                for offset, count in outcome.ranges:
+                    copies = 0 if self.chance.random() < self.drop else self.chance.choice((1, 1, 2))
+                    for _ in range(0 if outcome.holder in self.dead else copies):
+                        at = now + self.chance.uniform(0, 0.6)
+                        self.flying.append((at, outcome.holder, offset, count))
             else:
                 assert self.over is None
                 self.over = outcome
