@@ -86,20 +86,29 @@ def clip_and_noise(state: ModelState, base: ModelState, config: ClientLevel, sou
 
     Raises:
         ModelError: as for `clip_change`.
-        PrivacyError: the model keeps running statistics. They are no part of a change that a norm bounds, and noise
-            would move a variance below 0.
+        PrivacyError: the model keeps running statistics.
     """
-    if kept := sorted(filter(is_statistic, base)):
-        raise PrivacyError(
-            f"the model keeps running statistics ({kept[0]}, {len(kept)} in all), which noise on a whole client's "
-            "change would spoil: use GroupNorm in place of BatchNorm"
-        )
+    require_no_statistics(base)
     held, _ = clip_change(state, base, config.clip)
     deviation = config.clip * config.noise / math.sqrt(config.least)
     return {
         name: _noisy(tensor, deviation, source) if tensor.is_floating_point() else tensor
         for name, tensor in held.items()
     }
+
+
+def require_no_statistics(model: ModelState) -> None:
+    """Refuses a model that noise would spoil.
+
+    Raises:
+        PrivacyError: it keeps running statistics. They are no part of a change that a norm bounds, and noise would move
+            a variance below 0.
+    """
+    if kept := sorted(filter(is_statistic, model)):
+        raise PrivacyError(
+            f"the model keeps running statistics ({kept[0]}, {len(kept)} in all), which noise on a whole client's "
+            "change would spoil: use GroupNorm in place of BatchNorm"
+        )
 
 
 def _noisy(tensor: Tensor, deviation: float, source: NoiseSource) -> Tensor:

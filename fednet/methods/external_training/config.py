@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from dataclasses import replace
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fednet.federated.config import Federation
+from fednet.federated.floors import Floor
+from fednet.privacy.config import PrivacyTerms, require_sum
 
 
 class ExternalTrainingConfig(BaseModel):
@@ -13,6 +17,8 @@ class ExternalTrainingConfig(BaseModel):
     Attributes:
         rounds: how many.
         federation: how contributions become one model.
+        privacy: of a site's participation (client level, DP-FedAvg): its change is clipped and gets noise, and its
+            ledger counts what the rounds cost; null: none.
         linger: longest time in seconds for which a site that has the last model stays for those that have not, for
             example because they died and were started again.
         options: settings of the training scripts, the same at every site; read by nothing else.
@@ -22,5 +28,16 @@ class ExternalTrainingConfig(BaseModel):
 
     rounds: int = Field(default=10, ge=1)
     federation: Federation = Federation()
+    privacy: PrivacyTerms | None = None
     linger: float = Field(default=60.0, ge=0.0)
     options: dict[str, bool | int | float | str | None] = {}
+
+    @model_validator(mode="after")
+    def _clients_are_terms_of_a_sum(self) -> ExternalTrainingConfig:
+        if self.privacy is not None:
+            require_sum(self.federation, "privacy")
+        return self
+
+    def floor(self) -> Floor:
+        """What a site asks of every round: with privacy all count the same, since each adds a part of the noise."""
+        return replace(Floor.of(self.federation), equal_weights=self.privacy is not None)

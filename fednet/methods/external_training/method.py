@@ -21,7 +21,7 @@ def site(config: ExternalTrainingConfig, context: SiteContext, overrides: Mappin
     """Makes the side that a training loop is; see `external_training.site`."""
     from fednet.methods.external_training.site import LoopSite  # noqa: PLC0415 - imports torch
 
-    return LoopSite(config, context.name)
+    return LoopSite(config, context)
 
 
 def job(config: ExternalTrainingConfig, network: Network, folder: Path, seed: int, progress: Progress) -> None:  # noqa: ARG001 - the contract
@@ -32,10 +32,23 @@ def job(config: ExternalTrainingConfig, network: Network, folder: Path, seed: in
     write_results(folder, config, records, records[-1].digest)
 
 
+def check(config: ExternalTrainingConfig, overrides: Mapping[str, Any]) -> None:  # noqa: ARG001 - the contract
+    """Checks that the privacy budget buys a round.
+
+    Raises:
+        PrivacyError: it does not, or no noise meets the target.
+    """
+    if config.privacy is not None:
+        from fednet.privacy.mechanism import make_mechanism  # noqa: PLC0415 - imports torch
+
+        make_mechanism(config.privacy, "client", config.federation, rate=1.0, planned=config.rounds)
+
+
 METHOD = Method(
     name="external-training",
     summary="federated averaging of a model that your own training scripts train, see fednet.join",
     config=ExternalTrainingConfig,
+    check=check,
     site=site,
     job=job,
     disclosures=DISCLOSURES,

@@ -15,11 +15,13 @@ from typing import SupportsFloat
 
 from torch import Tensor, nn
 
-from fednet.api import ModelState, Progress, Question, RoundPlan, RoundRecord, RoundTask, Update
+from fednet.api import ModelState, Progress, Question, RoundPlan, RoundRecord, RoundTask, SiteContext, Update
 from fednet.errors import MethodError
 from fednet.federated.state import detached_copy, digest
 from fednet.methods.external_training.config import ExternalTrainingConfig
+from fednet.methods.external_training.protection import ClientProtection
 from fednet.methods.external_training.results import MODEL, TRAIN, round_plan, write_results
+from fednet.privacy.client_level import require_no_statistics
 
 CHECK_INTERVAL = 0.1
 """Seconds between two looks whether a round still waits for the loop."""
@@ -104,19 +106,23 @@ class LoopSite:
 
     Args:
         config: of the run.
-        name: the site's.
+        context: the site's environment.
 
     Attributes:
         plan: the rounds, which every site requests.
         linger: see `ExternalTrainingConfig`.
+
+    Raises:
+        PrivacyError: see `ClientProtection`.
     """
 
-    def __init__(self, config: ExternalTrainingConfig, name: str) -> None:
-        self.name = name
+    def __init__(self, config: ExternalTrainingConfig, context: SiteContext) -> None:
+        self.name = context.name
         self.plan: RoundPlan = round_plan(config)
         self.linger = config.linger
         self._config = config
         self._rounds = config.rounds
+        self._protection = None if config.privacy is None else ClientProtection(config.privacy, config, context)
         self._finished: Callable[[], None] | None = None
         self._turns: SimpleQueue[LoopRound | BaseException | None] = SimpleQueue()
         self._model = threading.Event()
@@ -136,7 +142,10 @@ class LoopSite:
         Raises:
             MethodError: the loop went on without `done`, or the rounds were given up.
             NodeError: the node could not go on.
+            PrivacyError: the noise of `privacy` would spoil this model.
         """
+        if self._protection is not None:
+            require_no_statistics(module_state(module))
         if self._model.is_set():
             raise MethodError("the rounds of a run are held once: join it again for more")
         self._initial = module_state(module)
@@ -209,10 +218,19 @@ class LoopSite:
             raise MethodError(self._left)
         work = task.number, digest(base)
         if self._last is None or self._last[:2] != work:
-            turn = LoopRound(task.number, self._rounds, base)
-            self._turns.put(turn)
-            self._last = (*work, turn.outcome(progress))
+            self._last = (*work, self._contribution(LoopRound(task.number, self._rounds, base), work[1], progress))
         return self._last[2]
+
+    def _contribution(self, turn: LoopRound, base: str, progress: Progress) -> Update:
+        """What may leave of a round; `base` is the digest of the model that it starts from."""
+
+        def train() -> Update:
+            self._turns.put(turn)
+            return turn.outcome(progress)
+
+        if self._protection is None:
+            return train()
+        return self._protection.contribution(f"round {turn.number} from {base}", turn.base, train)
 
     def adopt(self, model: str, number: int, state: ModelState) -> None:
         """Takes over what a round has closed with; the last one ends the loop."""
@@ -224,7 +242,8 @@ class LoopSite:
 
     def write_results(self, folder: Path, records: Sequence[RoundRecord], digest: str) -> None:
         """Writes what the rounds that have closed leave to read; `digest` names the model that this site holds."""
-        write_results(folder, self._config, records, digest)
+        own = {} if self._protection is None else {self.name: self._protection.spent()}
+        write_results(folder, self._config, records, digest, own)
 
     def capabilities(self, finished: Collection[str]) -> str:
         """What a site says: which sites have the last round's model, as far as it knows."""

@@ -7,17 +7,15 @@ The shape of the networks is configured in `fednet.models.gan`, how contribution
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from fednet.federated.config import Federation, Mean
+from fednet.federated.config import Federation
 from fednet.federated.floors import Floor
 from fednet.methods.common.config import ConfigSection, DisclosureConfig, ImageConfig, Permission
 from fednet.models.config import GanConfig
-
-DEFAULT_NOISE = 1.0
+from fednet.privacy.config import PrivacyTerms, require_sum
 
 
 class GanTrainConfig(ConfigSection):
@@ -45,43 +43,20 @@ class GanTrainConfig(ConfigSection):
     generator_batch: int = Field(default=32, ge=1)
 
 
-class PrivacyConfig(ConfigSection):
+class PrivacyConfig(PrivacyTerms):
     """What is protected, how, and how far.
 
     Attributes:
         level: `example`, DP-SGD, protects one picture; `client`, DP-FedAvg, protects the participation of one site;
             `none`.
-        noise: deviation of the noise in clipping norms; 1 where no epsilon is given.
-        epsilon: instead of the noise: what all planned rounds may cost; the noise follows, and it is the budget.
-        budget: the epsilon at which training stops; default: that of `epsilon`, or no stop.
-        delta: at this delta.
-        accountant: whose epsilon counts for target and budget; both are reported.
-        clip: largest norm of a picture's gradient, or of a site's change.
-        ledger: a folder for the sites' ledgers of what was ever spent of their data, in all runs; default: one in the
-            run's folder, which is deleted with the run.
-        seeded: noise from the run's seed, for tests: NOT PRIVATE.
     """
 
     level: Literal["example", "client", "none"] = "example"
-    noise: float | None = Field(default=None, gt=0.0)
-    epsilon: float | None = Field(default=None, gt=0.0)
-    budget: float | None = Field(default=None, gt=0.0)
-    delta: float = Field(default=1e-5, gt=0.0, lt=1.0)
-    accountant: Literal["rdp", "prv"] = "rdp"
-    clip: float = Field(default=1.0, gt=0.0)
-    ledger: Path | None = None
-    seeded: bool = False
 
     @model_validator(mode="after")
-    def _noise_or_target(self) -> PrivacyConfig:
-        if self.noise is not None and self.epsilon is not None:
-            raise ValueError("give privacy.noise or privacy.epsilon, not both: the one follows from the other")
+    def _none_has_no_terms(self) -> PrivacyConfig:
         if self.level == "none" and (self.noise or self.epsilon or self.budget):
             raise ValueError("privacy.level none has no noise, epsilon or budget: leave them out, or choose a level")
-        if self.epsilon is not None and self.budget is not None and self.budget < self.epsilon:
-            raise ValueError(
-                f"privacy.budget {self.budget:g} is below privacy.epsilon {self.epsilon:g}, the plan's cost"
-            )
         return self
 
 
@@ -185,11 +160,7 @@ class PrivateGanConfig(ImageConfig):
     def _clients_are_equal_terms_of_a_sum(self) -> PrivateGanConfig:
         if self.privacy.level != "client":
             return self
-        if not isinstance(self.federation.rule, Mean):
-            raise ValueError(
-                f"privacy.level client is accounted for a sum; federation.rule {self.federation.rule.kind} is none: "
-                "take mean"
-            )
+        require_sum(self.federation, "privacy.level client")
         if self.share.weight != "equal":
             raise ValueError("privacy.level client bounds what one site can change: set share.weight: equal")
         if self.share.clip is not None:

@@ -14,12 +14,13 @@ from pathlib import Path
 from fednet.api import ModelState, SiteContext
 from fednet.errors import PrivacyError
 from fednet.methods.private_gan.config import PrivateGanConfig
-from fednet.methods.private_gan.mechanism import PrivacyMechanism, privacy_mechanism
+from fednet.methods.private_gan.mechanism import privacy_mechanism
 from fednet.methods.private_gan.messages import PrivacyStatement
 from fednet.methods.private_gan.training import GradientProtection
 from fednet.privacy.accounting import Expense, epsilon, spent
 from fednet.privacy.client_level import clip_and_noise, clip_change
 from fednet.privacy.ledger import LedgerEntry, PrivacyLedger
+from fednet.privacy.mechanism import PrivacyMechanism
 from fednet.privacy.noise import NoiseSource
 
 

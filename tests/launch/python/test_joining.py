@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from fednet.federated.local_network import local_network
 from fednet.methods.external_training.config import ExternalTrainingConfig
 from fednet.methods.external_training.results import round_plan
 from fednet.methods.external_training.site import module_state
+from fednet.privacy.accounting import Expense, epsilon
 from launch.errors import ConfigError
 from nodes.peer_directory import SiteStatement
 
@@ -96,6 +98,17 @@ def test_a_secure_sum_gives_the_same_within_its_quantisation(
     _, modules = run_locally(secure, training, rounds[0]["leader"])
     assert weights(ended, "a2") == pytest.approx([one.item() for one in modules["a2"].parameters()], abs=1e-4)
     assert sorted(rounds[0]["weights"]) == ["a1", "a2", "a3"]
+
+
+def test_privacy_is_accounted_for_at_every_site(cluster: dict[str, Any], train_together: Together) -> None:
+    private = {**cluster, "rounds": 2, "federation": {"secure": {}, "quorum": 3}, "privacy": {"noise": 2.0}}
+    ended = train_together(private)
+    assert len(digests(ended)) == 1
+    assert {weight for one in ended["a1"][1].metrics["rounds"] for weight in one["weights"].values()} == {1.0}
+    sections = json.loads((ended["a1"][1].folder / "summary.json").read_text())["sections"]
+    (privacy,) = [one for one in sections if one["title"] == "Privacy"]
+    spent = {row[0]: row[1] for row in privacy["table"]["rows"]}
+    assert spent == pytest.approx(dict.fromkeys(NAMES, epsilon([Expense(1.0, 2.0, 2)], 1e-5)))
 
 
 @pytest.mark.slow

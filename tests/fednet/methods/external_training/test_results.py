@@ -49,3 +49,14 @@ def test_a_loss_that_is_no_number_is_a_text_and_the_digest_that_of_the_site(tmp_
 def test_no_round_leaves_an_empty_table(tmp_path: Path) -> None:
     write_results(tmp_path, ExternalTrainingConfig(), [], "")
     assert summary(tmp_path)["sections"][0]["table"]["rows"] == []
+
+
+def test_the_report_says_the_largest_epsilon_of_each_site(tmp_path: Path) -> None:
+    config = ExternalTrainingConfig.model_validate({"rounds": 3, "privacy": {"seeded": True}})
+    spent = {"epsilon_rdp": 2.0, "epsilon_prv": 1.5, "epsilon_alone": 2.0, "private": 0.0}
+    records = [record(1, {"a": {**spent, "epsilon_rdp": 1.0}, "b": spent}), record(2, {"a": spent})]
+    write_results(tmp_path, config, records, "d2", {"a": {**spent, "epsilon_rdp": 3.0}})
+    rounds, privacy = summary(tmp_path)["sections"]
+    assert rounds["table"]["columns"] == ["round", "contributors", "weight"]
+    assert privacy["table"]["rows"] == [["a", 3.0, 1.5, 2.0, 1e-5], ["b", 2.0, 1.5, 2.0, 1e-5]]
+    assert any(note.startswith("NOT PRIVATE") for note in privacy["notes"])

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from fednet.api import NullProgress, Question, RoundTask, Stopped
-from fednet.errors import MethodError
+from fednet.api import NullProgress, Question, RoundTask, SiteContext, Stopped
+from fednet.errors import MethodError, PrivacyError
 from fednet.methods.external_training.config import ExternalTrainingConfig
 from fednet.methods.external_training.results import MODEL, TRAIN
 from fednet.methods.external_training.site import LoopSite, module_state
@@ -26,7 +28,7 @@ class Nobody:
 
 
 def site(rounds: int = 2) -> LoopSite:
-    return LoopSite(ExternalTrainingConfig(rounds=rounds), "a1")
+    return LoopSite(ExternalTrainingConfig(rounds=rounds), SiteContext("a1", 0, 1, 0, "cpu", Path("unused")))
 
 
 def module(value: float = 0.0) -> nn.Module:
@@ -171,3 +173,31 @@ def test_who_says_so_has_finished_and_so_have_those_it_names() -> None:
     training = site()
     assert training.finished(training.capabilities({"b1", "a1"})) == {"a1", "b1"}
     assert not training.finished(training.capabilities(()))
+
+
+def test_a_model_that_noise_would_spoil_is_refused_before_it_trains(tmp_path: Path) -> None:
+    private = ExternalTrainingConfig.model_validate({"privacy": {}})
+    training = LoopSite(private, SiteContext("a1", 0, 1, 0, "cpu", tmp_path))
+    with pytest.raises(PrivacyError, match="GroupNorm in place of BatchNorm"):
+        next(training.rounds(nn.BatchNorm1d(2)))
+
+
+def test_with_privacy_a_round_that_is_held_again_is_paid_for_once(tmp_path: Path) -> None:
+    private = ExternalTrainingConfig.model_validate({"rounds": 1, "privacy": {"noise": 1.0}})
+    training = LoopSite(private, SiteContext("a1", 0, 1, 0, "cpu", tmp_path))
+
+    def loop() -> None:
+        for turn in training.rounds(module(1.0)):
+            turn.done(weight=9.0, loss=0.5)
+
+    training.join(lambda: None)
+    with ThreadPoolExecutor(1) as threads:
+        ended = threads.submit(loop)
+        training.prepare(NullProgress())
+        base = training.initial_state(MODEL)
+        first, again = (training.contribute(task(1), base, NullProgress()) for _ in range(2))
+        training.adopt(MODEL, 1, first.state)
+        ended.result(PATIENCE)
+    assert first is again
+    assert (first.weight, "loss" in first.values) == (1.0, False)
+    assert len(json.loads((tmp_path / "ledgers" / "a1.json").read_text())["entries"]) == 1

@@ -12,8 +12,9 @@ import torch
 from fednet.errors import DataError, PrivacyError
 from fednet.federated.floors import floor_of
 from fednet.methods.private_gan.config import PrivateGanConfig
-from fednet.methods.private_gan.mechanism import PrivacyMechanism, check, privacy_mechanism
+from fednet.methods.private_gan.mechanism import check, privacy_mechanism
 from fednet.privacy.accounting import Expense, epsilon
+from fednet.privacy.mechanism import PrivacyMechanism
 
 
 def config(**keys: Any) -> PrivateGanConfig:
