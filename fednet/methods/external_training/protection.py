@@ -65,7 +65,7 @@ class ClientProtection:
         return Update(state, 1.0, self.spent())
 
     def spent(self) -> dict[str, float]:
-        """What the ledger holds: the epsilons of the sums and of this site's changes alone, and whether all was secret."""
+        """What the ledger holds: epsilons of the sums and of this site's changes alone; and whether all was secret."""
         delta = self._mechanism.budget.delta
         total, rounds = self._ledger.spent(delta), sum(expense.steps for expense in self._ledger.expenses())
         alone = epsilon([self._mechanism.client_level().expense_of_change(rounds)], delta) if rounds else 0.0
