@@ -7,9 +7,11 @@ alike. A fednet round lasts from the commit before to its own, heard by the gues
 fetch, check, average in float64, digest, vote, commit and adopt. Only the ratios mean anything on another machine.
 
 What a member holds in memory at most in a sharded round, beyond what it held before, is sampled: its own pages
-(`RssAnon`), not those of files, which the system may drop; with `--disk` states above 256 MiB lie in files.
+(`RssAnon`), not those of files, which the system may drop; with `--disk` states above 256 MiB lie in files. A bare mesh
+holds everybody's bytes: `--alone` leaves it out, for states that only streams have room for.
 
     python tests/benchmarks/bench_round.py [--peers 4] [--megabytes 1 16 64] [--rounds 10] [--blocks 3]
+    python tests/benchmarks/bench_round.py --megabytes 4096 --rounds 1 --blocks 1 --disk --alone
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -63,7 +66,8 @@ class Idle:
         return {"w": torch.randn(count, generator=torch.Generator().manual_seed(0))}
 
     def contribute(self, task: RoundTask, base: ModelState, progress: Progress) -> Update:
-        return Update({"w": base["w"] + self.place / 100}, 1.0)
+        base["w"].add_(self.place / 100)
+        return Update(base, 1.0)
 
     def adopt(self, model: str, number: int, state: ModelState) -> None:
         """Nothing to do."""
@@ -195,7 +199,9 @@ async def fednet(
     return [after - before for before, after in pairwise(stamp.times)]
 
 
-async def measure(peers: int, sizes: list[int], rounds: int, blocks: int, *, disk: bool) -> list[dict[str, Any]]:
+async def measure(
+    peers: int, sizes: list[int], rounds: int, blocks: int, *, disk: bool, alone: bool
+) -> list[dict[str, Any]]:
     """Starts the processes once and measures every size."""
     processes = multiprocessing.get_context("forkserver")
     names = tuple(f"a{index}" for index in range(1, peers + 1))
@@ -217,7 +223,7 @@ async def measure(peers: int, sizes: list[int], rounds: int, blocks: int, *, dis
             for place, pipe in enumerate(pipes):
                 pipe.send([address for other, address in enumerate(addresses) if other != place])
             await directory.complete(120)
-            rows = [await _size(size, rounds_client, pipes, rounds, blocks) for size in sizes]
+            rows = [await _size(size, rounds_client, pipes, rounds, blocks, alone=alone) for size in sizes]
             for pipe in pipes:
                 pipe.send("stop")
         for process in workers:
@@ -226,26 +232,33 @@ async def measure(peers: int, sizes: list[int], rounds: int, blocks: int, *, dis
 
 
 async def _size(
-    size: int, rounds_client: RoundsClient, pipes: list[Connection], rounds: int, blocks: int
+    size: int, rounds_client: RoundsClient, pipes: list[Connection], rounds: int, blocks: int, *, alone: bool
 ) -> dict[str, Any]:
-    taken: dict[str, list[float]] = {"bare": [], "bare + mean": [], "mesh": [], "sharded": []}
+    taken: dict[str, list[float]] = defaultdict(list)
     most = 0
-    for block in range(-1, blocks):
-        found = {
-            "bare": await bare(pipes, size, rounds),
-            "bare + mean": await bare(pipes, size, rounds, mean=True),
-            "mesh": await fednet(rounds_client, size, rounds, {"transport": "mesh"}, f"mesh {size} {block}"),
-        }
+    for block in range(0 if alone else -1, blocks):
+        found = {} if alone else await _others(size, rounds_client, pipes, rounds, block)
         await _memory(pipes)
         before = await _memory(pipes)
         how = {"transport": "sharded"}
         found["sharded"] = await fednet(rounds_client, size, rounds, how, f"sharded {size} {block}")
         most = max(most, await _memory(pipes) - before)
-        if block >= 0:  # the first one warms up
+        if block >= 0:  # the first one warms up, where others are compared
             for kind, values in found.items():
                 taken[kind] += values
     medians = {kind: statistics.median(each) for kind, each in taken.items()}
     return {"megabytes": size, "peers": len(pipes), "memory": most / (size << 20), **medians}
+
+
+async def _others(
+    size: int, rounds_client: RoundsClient, pipes: list[Connection], rounds: int, block: int
+) -> dict[str, list[float]]:
+    """What a sharded round is compared with."""
+    return {
+        "bare": await bare(pipes, size, rounds),
+        "bare + mean": await bare(pipes, size, rounds, mean=True),
+        "mesh": await fednet(rounds_client, size, rounds, {"transport": "mesh"}, f"mesh {size} {block}"),
+    }
 
 
 async def _memory(pipes: list[Connection]) -> int:
@@ -261,20 +274,24 @@ def show(rows: list[dict[str, Any]]) -> None:
         "peers", "MB", "bare ms", "bare + mean ms", "mesh ms", "ratio", "target", "sharded ms", "ratio", "models held"
     )
     for row in rows:
-        target = TARGETS.get(row["megabytes"])
+        target, bare = TARGETS.get(row["megabytes"]), row.get("bare")
         table.add_row(
             str(row["peers"]),
             str(row["megabytes"]),
-            f"{1e3 * row['bare']:.1f}",
-            f"{1e3 * row['bare + mean']:.1f}",
-            f"{1e3 * row['mesh']:.1f}",
-            f"{row['mesh'] / row['bare']:.2f}",
+            _milliseconds(bare),
+            _milliseconds(row.get("bare + mean")),
+            _milliseconds(row.get("mesh")),
+            f"{row['mesh'] / bare:.2f}" if bare else "-",
             f"<= {target}" if target else "-",
-            f"{1e3 * row['sharded']:.1f}",
-            f"{row['sharded'] / row['bare']:.2f}",
+            _milliseconds(row["sharded"]),
+            f"{row['sharded'] / bare:.2f}" if bare else "-",
             f"{row['memory']:.1f}",
         )
     Console().print(table)
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1e3 * seconds:.1f}"
 
 
 def main() -> None:
@@ -285,11 +302,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--disk", action="store_true", help="also write every closed round to disk, as clients do")
+    parser.add_argument("--alone", action="store_true", help="sharded rounds only")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    sizes = arguments.megabytes
-    rows = asyncio.run(measure(arguments.peers, sizes, arguments.rounds, arguments.blocks, disk=arguments.disk))
+    rows = asyncio.run(
+        measure(
+            arguments.peers, arguments.megabytes, arguments.rounds, arguments.blocks,
+            disk=arguments.disk, alone=arguments.alone,
+        )
+    )  # fmt: skip
     show(rows)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2))
