@@ -273,8 +273,9 @@ def _become(order: dict[str, Any], streams: list[int]) -> object:
         os.dup2(os.open(order["mark"], os.O_CREAT | os.O_RDONLY), MARK)
     _close_all_but([])
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - descriptors of the process
-    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+    encoding = os.environ.get("PYTHONIOENCODING")
+    sys.stdout = open(1, "w", encoding=encoding, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding=encoding, errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.argv = [str(Path(sys.executable).with_name("fednet")), *order["arguments"]]
     if order["module"]:
         sys.path[0] = order["cwd"]

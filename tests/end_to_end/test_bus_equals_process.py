@@ -8,7 +8,7 @@ train together under every rule and transport, once through `local_network` and 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,12 +35,13 @@ from fednet.methods.score_inference.messages import read_score_capabilities
 from fednet.methods.score_inference.sampling import ArmSamples, sample_arm
 from fednet.methods.score_inference.site import ScoreInferenceSite
 from fednet.rules import registry
+from launch.engines.node_file import NodeFile
 from nodes.compute import Bridge, ComputeThread
 from nodes.node import Node
 from nodes.peer_directory import CapabilityPublisher, PeerDirectory
 from nodes.queries.client import QueryClient
 from nodes.queries.responder import QueryResponder
-from nodes.run import run, run_visit
+from nodes.run import run_visit
 from nodes.spec import NodeSpec
 from nodes.transport.zmq import ZmqTransport
 from protocol.quorum import QuorumPolicy
@@ -252,7 +254,7 @@ MODELS = ("classifier", "detector")
 
 
 @pytest.fixture(scope="module")
-def trained(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Trained]:
+def trained(one_thread: None, tmp_path_factory: pytest.TempPathFactory, warm_python: Any) -> tuple[Trained, Trained]:
     """The same done within this process, and over the bus."""
     folder = tmp_path_factory.mktemp("here")
     agents = {
@@ -261,10 +263,10 @@ def trained(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple
     capabilities = {name: agent.prepare(NullProgress()) for name, agent in agents.items()}
     assert all(isinstance(agent, Participant) for agent in agents.values())
     here = trains(local_network(agents, capabilities, SEED), NullProgress())
-    return here, _over_the_bus(tmp_path_factory.mktemp("bus"))
+    return here, _over_the_bus(tmp_path_factory.mktemp("bus"), warm_python)
 
 
-def _over_the_bus(folder: Path) -> Trained:
+def _over_the_bus(folder: Path, warm_python: Any) -> Trained:
     """The sites as processes of their own, since torch's random numbers are a process's, and a guest that asks."""
 
     def spec(name: str, index: int = 0, *, guest: bool = False) -> NodeSpec:
@@ -274,24 +276,19 @@ def _over_the_bus(folder: Path) -> Trained:
             index=index, count=len(NAMES), seed=SEED, folder=folder, method="novelty", config=SMALL,
         )  # fmt: skip
 
-    specs = [spec(name, index) for index, name in enumerate(NAMES)]
-    sites = multiprocessing.get_context("spawn").Process(target=_run_sites, args=(specs,))
-    sites.start()
+    sites = []
+    for index, name in enumerate(NAMES):
+        (folder / f"{name}.json").write_text(NodeFile.of(spec(name, index)).text())
+        with (folder / f"{name}.log").open("w") as log:
+            command = ["node", "--spec", str(folder / f"{name}.json")]
+            streams = {"stdout": log.fileno(), "stderr": log.fileno()}
+            sites.append(warm_python.start(command, cwd=folder, env=os.environ, **streams))
     try:
         return run_visit(spec("guest", guest=True), trains)
     finally:
-        sites.terminate()
-        sites.join(PATIENCE)
-
-
-def _run_sites(specs: list[NodeSpec]) -> None:
-    """Runs nodes, each a fork of this process, which has imported what they need and computed nothing."""
-    sites = [multiprocessing.get_context("fork").Process(target=run, args=(spec,)) for spec in specs]
-    for site in sites:
-        site.start()
-    signal.signal(signal.SIGTERM, lambda *_: [site.terminate() for site in sites])
-    for site in sites:
-        site.join()
+        for site in sites:
+            os.kill(site.pid, signal.SIGTERM)
+        assert [site.wait(PATIENCE) for site in sites] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("plan", ["set", *FEDERATIONS, "detector", "average"])

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 import pytest
@@ -43,12 +43,12 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def fednet(
-    *arguments: str, cwd: Path, inside: Sequence[str] = (), stdout: IO[str] | int = subprocess.PIPE, **more: str
+    *arguments: str, cwd: Path, inside: Sequence[str] = (), stdout: IO[str] | int = subprocess.PIPE
 ) -> subprocess.CompletedProcess[bytes]:
-    """Runs `fednet ARGUMENTS`, if given within another command."""
+    """Runs `fednet ARGUMENTS` in a fresh Python, if given within another command."""
     command = [*inside, *FEDNET, *arguments]
     return subprocess.run(
-        command, cwd=cwd, env=environment(**more), stdout=stdout, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
+        command, cwd=cwd, env=environment(), stdout=stdout, stderr=subprocess.PIPE, timeout=PATIENCE, check=False
     )
 
 
@@ -84,10 +84,14 @@ def test_a_full_disk_is_one_sentence_with_a_code_of_its_own_and_nothing_half_wri
 
 
 @pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
-def test_a_run_whose_screen_lacks_characters_ends_well(encoding: str, tmp_path: Path) -> None:
-    done = fednet("launch", *SMALL, "--set", "rounds=1", cwd=tmp_path, PYTHONIOENCODING=encoding)
-    assert done.returncode == 0, done.stderr.decode()
-    assert "report: runs/regression/report.html" in done.stdout.decode(encoding)
+def test_a_run_whose_screen_lacks_characters_ends_well(encoding: str, tmp_path: Path, warm_python: Any) -> None:
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        code = warm_python.start(
+            ["launch", *SMALL, "--set", "rounds=1"], cwd=tmp_path, stdout=out.fileno(), stderr=err.fileno(),
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+        ).wait(PATIENCE)  # fmt: skip
+    assert code == 0, (tmp_path / "err").read_text(encoding)
+    assert "report: runs/regression/report.html" in (tmp_path / "out").read_text(encoding)
 
 
 def test_commands_whose_screen_lacks_characters_end_well(tmp_path: Path) -> None:
@@ -99,6 +103,7 @@ def test_commands_whose_screen_lacks_characters_end_well(tmp_path: Path) -> None
     assert b"Usage: fednet launch" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_screen_that_cannot_be_written_does_not_end_a_run(tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
         done = fednet("launch", *SMALL, "--set", "rounds=1", cwd=tmp_path, stdout=full)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,10 @@ from nodes.spec import NodeSpec
 
 
 @pytest.mark.timeout(300)
-def test_a_node_is_kept_until_it_is_told_to_end(tmp_path: Path) -> None:
+def test_a_node_is_kept_until_it_is_told_to_end(
+    tmp_path: Path, warm_python: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(warm_python.executable(tmp_path)))
     method = load_config("regression", ["nodes=2"]).method
     spec = NodeSpec(
         "a1", "client", "r", "tcp://127.0.0.1:0", count=2, folder=tmp_path, method="regression", config=method
