@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 SECONDS ?= 600
 READY := $(VENV)/ready
 
+# What is compiled is kept, whatever the shell says: commands that tests start, and the next run's collection, find it.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-slow lint bench soak fuzz audit constraints wheel clean
 
 demo: $(READY)
