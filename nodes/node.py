@@ -62,6 +62,7 @@ class Node:
         boundary: contains the errors of what peers have set off.
         on_refusal: told of what a capability refuses to a peer: the peer, what, and why.
         on_fault: told of each fault of a peer: the peer, its kind, and why.
+        repeat: tells a peer again what it has requested, unless it has had too much (`RetransmissionService.repeat`).
     """
 
     def __init__(self, spec: NodeSpec, bus: Transport, limits: Limits | None = None) -> None:
@@ -82,6 +83,7 @@ class Node:
         self._publisher = Publisher(bus, self._security, spec.name, self._incarnation, spec.encoding)
         self._publisher.run = spec.run
         self._retransmission = RetransmissionService(self._publisher, spec.timing.repair, self.counts, self)
+        self.repeat = self._retransmission.repeat
         self._tick = 0
         self._blocked = False
         self._claims: dict[str, int] = {}

@@ -32,6 +32,9 @@ REPAIR_WARNING = 0.1
 MAX_REPEATED_BYTES = 32 << 20
 """Bytes that may wait for one peer before nothing more is repeated to it; it requests again what it still lacks."""
 
+REPEATED_MESSAGE_BYTES = 64 << 10
+"""What a message counts for that is encoded and signed again, beside its tensors: the time that this takes."""
+
 MIN_HEARD = 50
 """Messages of a peer before its share is judged; of twice as many the earlier ones count half, and so on."""
 
@@ -179,6 +182,21 @@ class RetransmissionService:
             self._counts["stranger"] += 1
             return
         self._publisher.retransmit(name, request, first, partial(self._afford, name))
+
+    def repeat(self, name: str, message: Message, size: int = 0) -> bool:
+        """Tells a peer again what it has requested, at its expense; not while too much of it waits for that peer.
+
+        Args:
+            name: the peer.
+            message: what it has requested.
+            size: the bytes of its tensors.
+
+        Returns:
+            Whether it was told; if not, it has to request it again.
+        """
+        if affords := self._afford(name, REPEATED_MESSAGE_BYTES + size):
+            self._publisher.publish(topics.inbox(name), message)
+        return affords
 
     def _afford(self, name: str, size: int) -> bool:
         """Whether so many bytes may be repeated to a peer now."""

@@ -162,10 +162,8 @@ class ExchangePeer:
                 return
             state = self._remember(request)
         state.requesters.add(requester)
-        if state.answer is not None:
-            self._node.tell(requester, state.answer)
-        for verdict in self._lists.verdicts(request.key):
-            self._node.tell(requester, verdict)
+        answers = [*([state.answer] if state.answer is not None else []), *self._lists.verdicts(request.key)]
+        all(self._node.repeat(requester, answer) for answer in answers)
 
     def _remember(self, request: ExchangeRequest) -> _RequestState:
         state = self._requests[request.key] = _RequestState(request)
@@ -249,8 +247,9 @@ class ExchangePeer:
             return
         relayed = [to_offer_message(offer, "") for offer in self._store.of(request.origin)]
         for message in self._own.values() if request.origin == self._node.name else relayed:
-            if message.version > request.versions.get(message.subject, 0):
-                self._node.tell(envelope.sender, message)
+            missing = message.version > request.versions.get(message.subject, 0)
+            if missing and not self._node.repeat(envelope.sender, message, message.embeddings.nbytes):
+                return
 
     def _offer_list(self, envelope: Envelope, offer_list: OfferList) -> None:
         if not self._belongs(envelope.sender):

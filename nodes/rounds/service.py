@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from protocol.machines.attempt_values import RoundImpossible
 from protocol.machines.failures import abort_message
 from protocol.machines.signatory import Signatory
 from protocol.messages import Capabilities, Message
-from protocol.messages.election import LeaderAnnouncement, RecordRequest
+from protocol.messages.election import MAX_RECORDS, LeaderAnnouncement, RecordRequest
 from protocol.messages.presence import PeerInfo
 from protocol.messages.round_values import RoundPlanMessage
 from protocol.messages.rounds import (
@@ -238,9 +238,8 @@ class RoundService:
         """Queues a plan; the leader repeats the records that the requester has missed."""
         plan = request.plan
         if self.election.is_leader:
-            for record in self.store.records_of(plan.key):
-                if record.index > request.after and not self._leading.in_progress(record):
-                    self._node.tell(sender, record)
+            held = (each for each in self.store.records_of(plan.key) if each.index > request.after)
+            self._repeat(sender, [each for each in held if not self._leading.in_progress(each)][:MAX_RECORDS])
         if self.store.forgotten(plan.key, request.after):
             self._refuse(sender, plan, "its rounds are over, and their records are no longer kept")
         elif self.store.rounds_done(plan.key) < plan.rounds and not self.request(plan, sender):
@@ -321,8 +320,11 @@ class RoundService:
         """Sends what is missing; who asks whether this member holds a model is told by others what it does not hold."""
         if self._context is not None and not self._context.worker.holds(request.model):
             return
-        for record in self.store.records_after(request.model, request.after):
-            self._tell(sender, record)
+        self._repeat(sender, self.store.records_after(request.model, request.after))
+
+    def _repeat(self, sender: str, records: Iterable[RoundCommit]) -> None:
+        """Sends records until they are beyond what the peer may cause: it requests the others again."""
+        any(not self._node.repeat(sender, record) for record in records)
 
     def _publish(self, message: Message) -> None:
         self._node.publish(ROUNDS, message)

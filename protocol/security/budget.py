@@ -28,7 +28,7 @@ class Cost(Enum):
 
     MESSAGES = "messages"  # received, subscriptions among them
     RECEIVED = "bytes received"  # before they are decrypted or decoded
-    REPEATED = "bytes repeated"  # by retransmission, to whoever has requested them
+    REPEATED = "bytes repeated"  # to whoever has requested them: by retransmission, or said anew
     JOIN_REQUESTS = "join requests"  # each of which may begin an epoch of the group key
     HANDSHAKES = "handshakes"  # completed with a trusted key
     SUBSCRIPTIONS = "subscriptions"  # and their ends, on the connections that stand

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from nodes.publisher import BUFFER_OVERHEAD_BYTES, Publisher
-from nodes.retransmission import MAX_REPEATED_BYTES, RetransmissionService
+from nodes.retransmission import MAX_REPEATED_BYTES, REPEATED_MESSAGE_BYTES, RetransmissionService
 from protocol import codec
 from protocol.codec import Envelope
 from protocol.frames import Buffer
@@ -180,6 +180,17 @@ class TestRequests:
     def test_what_is_gone_costs_as_well(self, place: Place) -> None:
         place.budget = 2 * BUFFER_OVERHEAD_BYTES
         assert place.requests(PRESENCE, 4, 1000) == [RetransmitUnavailable(topic=PRESENCE, first=4, last=5)]
+
+    def test_what_is_said_anew_on_request_is_charged_and_waits_alike(self, place: Place) -> None:
+        place.said.clear()
+        place.budget = 2 * REPEATED_MESSAGE_BYTES + 1000
+        assert place.repair.repeat("b", CARD, 1000)
+        place.waiting = MAX_REPEATED_BYTES
+        assert not place.repair.repeat("b", CARD)
+        place.waiting = 0
+        assert place.repair.repeat("b", CARD)
+        assert not place.repair.repeat("b", CARD)
+        assert [each.topic for each in place.said] == [inbox("b")] * 2
 
 
 def test_nothing_is_asked_of_or_kept_for_who_has_left(place: Place) -> None:

@@ -11,11 +11,13 @@ import torch
 
 from fednet.errors import MethodError
 from nodes.exchange.conversion import to_offer_message
+from nodes.retransmission import REPEATED_MESSAGE_BYTES
 from nodes.transport.memory import Faults
 from protocol.codec import Envelope, encode
 from protocol.messages import QueryAnswer
 from protocol.messages import exchange as wire
-from protocol.topics import EXCHANGE
+from protocol.security.budget import ALLOWANCES, Cost
+from protocol.topics import EXCHANGE, inbox
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]
@@ -81,6 +83,30 @@ class TestHearsay:
 
 
 class TestBounds:
+    def test_what_a_peer_requests_again_and_again_it_gets_up_to_its_budget(
+        self, tell: Tell, make_group: MakeGroup
+    ) -> None:
+        """A request of a few bytes is answered with embeddings, of up to a megabyte each, and with a verdict a peer."""
+
+        async def story(cluster: Any) -> None:
+            group = make_group(cluster)
+            await group.start()
+            await group.exchange()
+            await asyncio.sleep(5)
+            b, most = group.peers["b"].node, ALLOWANCES[Cost.REPEATED].burst / REPEATED_MESSAGE_BYTES
+            told, life = b._publisher.outbox.latest, b.presence.incarnation("a") or 0
+            for request in (
+                wire.OfferRequest(origin="b", versions={}),
+                wire.ExchangeRequest(key="k", task="exchange", options={}),
+            ):
+                before = told[inbox("a")]
+                for number in range(4000):
+                    b.received(encode(Envelope(inbox("b"), "test", "a", life, 10**6 + number, request)))
+                assert told[inbox("a")] - before <= most
+            assert b.faults["a"] > 0
+
+        tell(story)
+
     def test_more_requests_than_can_wait_are_declined(
         self, tell: Tell, make_group: MakeGroup, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fednet.federated.config import Federation
+from nodes.retransmission import REPEATED_MESSAGE_BYTES
 from protocol.messages import KINDS, Message
 from protocol.messages.election import AcceptedVote, LeaderAnnouncement, Prepare, Promise, RecordRequest
 from protocol.messages.round_values import BlobRef, ContributionRef, RoundPlanMessage
@@ -20,6 +21,7 @@ from protocol.messages.secure_sum import (
     SHARE_BYTES,
     KeyAdvertisement,
 )
+from protocol.security.budget import ALLOWANCES, Cost
 from protocol.topics import EXCHANGE, HEARTBEATS, KINDS_BY_TOPIC, LARGEST, PRESENCE, PROGRESS, QUERIES, ROUNDS, inbox
 from tests.cases import covering
 
@@ -163,7 +165,7 @@ LIES: dict[str, list[Message]] = {
         MESSAGE["retransmit_request"](topic="other/", first=LARGEST - 1, last=LARGEST, incarnation=LARGEST)
     ],
     "retransmit_unavailable": [MESSAGE["retransmit_unavailable"](topic="other/", first=1, last=1024)],
-    "chunk_request": [MESSAGE["chunk_request"](key=BLOB.digest, total=LARGEST, offset=0, count=1)],
+    "chunk_request": [MESSAGE["chunk_request"](key=BLOB.digest, total=LARGEST, ranges=((0, 1),))],
     "chunk": [MESSAGE["chunk"](key=BLOB.digest, total=LARGEST, offset=0, data=torch.zeros(1, dtype=torch.uint8))],
     "chunk_unavailable": [MESSAGE["chunk_unavailable"](key=BLOB.digest, total=0)],
     "group_key_grant": [MESSAGE["group_key_grant"](epoch=LARGEST, key=bytes(32))],
@@ -229,5 +231,30 @@ def test_whatever_a_member_says_the_others_live_on(
         records = await group.run_rounds("honest", quorum=2)
         assert records[0].weights.keys() == {"a", "b"}
         assert not any(member.node._ends for member in others)
+
+    tell(story)
+
+
+def test_records_that_a_peer_requests_again_and_again_it_gets_up_to_its_budget(
+    tell: Tell, make_group: MakeGroup
+) -> None:
+    """A request of 200 bytes is answered with hundreds of records, each encoded and signed."""
+
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster)
+        await group.start()
+        await group.run_rounds(rounds=3)
+        leader = group.members[group.leader()]
+        most = ALLOWANCES[Cost.REPEATED].burst / REPEATED_MESSAGE_BYTES
+        told = leader.node._publisher.outbox.latest
+        for request in (
+            MESSAGE["rounds_request"](plan=plan(key="k", requester="b"), after=0), RecordRequest(model="walk", after=0),
+        ):  # fmt: skip
+            before = told[inbox("b")]
+            for _ in range(4000):
+                leader.service._receive("b", request)
+            assert told[inbox("b")] - before <= most
+        assert leader.node.faults["b"] > 0
+        assert not leader.node._ends
 
     tell(story)
