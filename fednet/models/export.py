@@ -15,14 +15,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
 from fednet.diffusion.parametrisation import levels_of_signals
 from fednet.models.diffusers_folder import NETWORK_CONFIG, SCHEDULER_CONFIG
 from fednet.models.exported_folder import ModelCard, weight_bytes, write_exported
 from fednet.models.unet import ScoreNet
+
+if TYPE_CHECKING:
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 STEPS = 1001
@@ -59,6 +62,8 @@ def export(
 
 def schedule(net: ScoreNet) -> DDIMScheduler:
     """The noise of the network's own times as a scheduler of diffusers."""
+    from diffusers.schedulers.scheduling_ddim import DDIMScheduler  # noqa: PLC0415 - seconds that only exports need
+
     ends = torch.tensor([net.sde.eps, 1.0], dtype=torch.float64)
     low, high = (float(value) for value in net.sde.log_ratio(ends))
     log_ratios = torch.linspace(low, high, STEPS, dtype=torch.float64)

@@ -14,23 +14,16 @@ from typing import Literal
 
 from fednet.errors import PrivacyError
 from fednet.privacy.masking import KEY, length_prefixed
+from fednet.privacy.threshold import MIN_PARTIES
 
 Kind = Literal["key", "seed"]
 """Which secret a share belongs to: the key of a party's pairwise masks, or the seed of its self mask."""
-
-MIN_PARTIES = 3
-"""Smallest number of parties: in a sum of two, each learns the other's value by subtracting its own."""
 
 MAX_ATTEMPT_BYTES = 1024
 MAX_NAME_BYTES = 255
 
 KEYS_BYTES = 4 * KEY
 """Size of a party's packed keys."""
-
-
-def default_threshold(count: int) -> int:
-    """More than two thirds, and at least `MIN_PARTIES`: up to a third of the parties may collude, a third may drop."""
-    return max(MIN_PARTIES, 2 * count // 3 + 1)
 
 
 @dataclass(frozen=True)

@@ -58,13 +58,9 @@ class RunRecord:
         self._events.add_image(tag, pixels, step, dataformats="HWC")
 
     def table(self, name: str, rows: Sequence[Mapping[str, Cell]]) -> None:
-        """Writes rows as <name>.csv, atomically; columns in order of first appearance.
-
-        Raises:
-            MeasureError: there are no rows.
-        """
+        """Writes rows as <name>.csv, atomically; columns in order of first appearance. Of no rows it writes nothing."""
         if not rows:
-            raise MeasureError(f"table '{name}' has no rows")
+            return
         columns = list(dict.fromkeys(column for row in rows for column in row))
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, columns, lineterminator="\n")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel
 
 from fednet.federated.config import Federation, Secure
-from fednet.privacy.secure_sum_setup import MIN_PARTIES, default_threshold
+from fednet.privacy.threshold import MIN_PARTIES, default_threshold
 from launch.config.document import KeyPath, YamlDocument
 from launch.errors import ConfigProblem
 

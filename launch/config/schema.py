@@ -19,6 +19,7 @@ from fednet.methods import registry
 from launch.config import examples
 from launch.config.document import KeyPath, YamlDocument, from_values, parse
 from launch.config.engines import EngineConfig, LocalEngineConfig, SshEngineConfig, named
+from launch.config.feasibility import infeasible
 from launch.config.modules import make_importable, names_modules
 from launch.config.names import slug, written_name
 from launch.config.site_sections import require_site_sections, with_absolute_paths
@@ -232,8 +233,6 @@ def _schema(method: object, document: YamlDocument) -> type[BaseModel] | None:
 
 def _require_feasible(cluster: ClusterConfig, method: BaseModel, document: YamlDocument) -> None:
     """Refuses what can never be reached with as many clients as there are."""
-    from launch.config.feasibility import infeasible  # noqa: PLC0415 - imports torch, as the method has already
-
     bus = cluster.bus
     quorums: dict[KeyPath, int] = {
         ("bus", "policy", "quorum"): bus.policy.quorum,

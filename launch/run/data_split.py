@@ -39,6 +39,16 @@ class DataSplit:
     note: str = ""
 
 
+def require_fitting_data(loaded: LoadedConfig, specs: Sequence[NodeSpec]) -> None:
+    """Refuses before anything is started what the sites, all of them on this machine, would refuse in the run.
+
+    Raises:
+        ConfigError: see `data_split`.
+    """
+    if isinstance(loaded.method, ImageConfig):
+        data_split(loaded, loaded.method, specs)
+
+
 def data_split(loaded: LoadedConfig, config: ImageConfig, specs: Sequence[NodeSpec]) -> DataSplit:
     """How the pictures will be divided.
 

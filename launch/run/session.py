@@ -131,6 +131,10 @@ def launch(
             keys = launch_keys(loaded)
             planning = make_plan(loaded, there, place, sockets, keys=keys, insecure=insecure, elsewhere=elsewhere)
             check_ports_free(loaded, planning, here)
+            if not elsewhere:
+                from launch.run.data_split import require_fitting_data  # noqa: PLC0415 - imports torch, as above
+
+                require_fitting_data(loaded, planning.nodes)
             engine, home = make_engines(loaded, place / LOGS, sockets)
             make = partial(
                 Supervisor, planning, listener=listener, engine=engine, home=home, hints=hints(loaded),

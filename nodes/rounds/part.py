@@ -26,7 +26,7 @@ from fednet.federated.staleness import rebased_update
 from fednet.federated.state import model_tensors
 from fednet.federated.state_file import Layout
 from fednet.privacy.masked_state import masked_layout
-from fednet.privacy.secure_sum_setup import default_threshold
+from fednet.privacy.threshold import default_threshold
 from nodes.errors import PeerError
 from nodes.rounds.checkpoints import Checkpoint
 from nodes.rounds.context import RoundContext

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fednet.federated.config import Federation
 from fednet.federated.participation import sampled_participants
-from fednet.privacy.secure_sum_setup import default_threshold
+from fednet.privacy.threshold import default_threshold
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ from fednet.privacy.secure_sum_setup import (
     SecureSumParameters,
     SecureSumParties,
     SurvivorSet,
-    default_threshold,
 )
+from fednet.privacy.threshold import default_threshold
 from fednet.privacy.unmasking import Unmasking, parse_reveal
 from nodes.rounds.context import RoundContext
 from nodes.rounds.revealed import RevealedSum

@@ -26,8 +26,8 @@ from fednet.privacy.masking import sum_masked
 from fednet.privacy.noise import NoiseSource
 from fednet.privacy.quantise import Quantiser
 from fednet.privacy.secure_sum import SecureSumParty
-from fednet.privacy.secure_sum_setup import default_threshold
 from fednet.privacy.shamir import recover, split
+from fednet.privacy.threshold import default_threshold
 from protocol.codec import Envelope, decode, encode
 from protocol.messages.blobs import MAX_CHUNK, Chunk
 

@@ -18,8 +18,9 @@ from fednet.privacy.entropy import SeededRandom
 from fednet.privacy.masking import add_mask, sum_masked
 from fednet.privacy.quantise import Quantiser
 from fednet.privacy.secure_sum import SecureSumParty
-from fednet.privacy.secure_sum_setup import KEYS_BYTES, default_threshold
+from fednet.privacy.secure_sum_setup import KEYS_BYTES
 from fednet.privacy.shares import SEALED_BYTES, is_genuine
+from fednet.privacy.threshold import default_threshold
 from fednet.privacy.unmasking import mask_sign, own_key, pair_key, parse_reveal, reveal_bytes
 
 Circle = Any

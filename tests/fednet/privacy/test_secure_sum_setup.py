@@ -13,8 +13,8 @@ from fednet.privacy.secure_sum_setup import (
     SecureSumParameters,
     SecureSumParties,
     SurvivorSet,
-    default_threshold,
 )
+from fednet.privacy.threshold import default_threshold
 
 NAMES = ("a", "b", "c", "d", "e")
 PARAMETERS = SecureSumParameters(NAMES, 3, b"attempt")

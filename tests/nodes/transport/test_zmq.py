@@ -22,6 +22,7 @@ from nodes.transport.zmq import BATCH, ZmqTransport
 from protocol.limits import Limits
 from protocol.messages import Message
 from protocol.security.budget import Cost
+from tests.ports import free_ports
 
 PATIENCE = 20.0
 
@@ -183,10 +184,7 @@ class TestDelivery:
 class TestConnections:
     async def test_a_subscription_from_before_the_publisher_was_there_is_noticed(self, wire: Wire) -> None:
         early, _, _ = await wire.open()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        address = f"tcp://127.0.0.1:{port}" if wire.transport == "tcp" else wire.address()
+        address = f"tcp://127.0.0.1:{next(free_ports())}" if wire.transport == "tcp" else wire.address()
         early.connect(address)
         early.subscribe(["join/early/"])
         _, noticed, _ = await wire.open(address)
