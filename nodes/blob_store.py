@@ -36,6 +36,7 @@ from protocol.codec import Envelope
 from protocol.messages import Chunk, ChunkRequest, ChunkUnavailable, Message
 from protocol.messages.blobs import MAX_RANGES
 from protocol.messages.presence import PeerInfo
+from protocol.security.budget import Cost
 
 log = logging.getLogger(__name__)
 
@@ -176,8 +177,12 @@ class BlobStore:
         self._node.fault(holder, "false chunk", f"{holder} {what} ({key[:12]})")
 
     def _request(self, envelope: Envelope, request: ChunkRequest) -> None:
-        """Sends the chunks that a peer requests, unless as much as may wait for that peer does so already."""
-        if not self._is_current(envelope):
+        """Sends the chunks that a peer requests, unless as much as may wait for that peer does so already.
+
+        Each range costs the peer as much as a request of its own.
+        """
+        more = len(request.ranges) - 1
+        if not self._is_current(envelope) or (more and not self._node.charge(envelope.sender, Cost.MESSAGES, more)):
             return
         blob = self._kept.get(request.key)
         if blob is None or leaves_size(blob.tree.size) + blob.tree.size != request.total:

@@ -163,7 +163,9 @@ class ExchangePeer:
             state = self._remember(request)
         state.requesters.add(requester)
         answers = [*([state.answer] if state.answer is not None else []), *self._lists.verdicts(request.key)]
-        all(self._node.repeat(requester, answer) for answer in answers)
+        for answer in answers:
+            if not self._node.repeat(requester, answer):
+                return
 
     def _remember(self, request: ExchangeRequest) -> _RequestState:
         state = self._requests[request.key] = _RequestState(request)

@@ -324,7 +324,9 @@ class RoundService:
 
     def _repeat(self, sender: str, records: Iterable[RoundCommit]) -> None:
         """Sends records until they are beyond what the peer may cause: it requests the others again."""
-        any(not self._node.repeat(sender, record) for record in records)
+        for record in records:
+            if not self._node.repeat(sender, record):
+                return
 
     def _publish(self, message: Message) -> None:
         self._node.publish(ROUNDS, message)

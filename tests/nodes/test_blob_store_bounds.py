@@ -22,7 +22,8 @@ from nodes.node import Node
 from nodes.transport.memory import MemoryTransport
 from protocol.chunks import CHUNK, WINDOW
 from protocol.messages import Chunk, ChunkRequest, ChunkUnavailable
-from protocol.messages.blobs import MAX_CHUNK
+from protocol.messages.blobs import MAX_CHUNK, MAX_RANGES
+from protocol.security.budget import Cost
 
 Tell = Callable[..., Any]
 SMALL = 1000
@@ -241,6 +242,32 @@ class TestServing:
             greedy.say("to/one/", requests[-1])
             await asyncio.sleep(0.1)
             assert len(bus.held) == 1, "chunks that were sent make room"
+
+        tell(story)
+
+    def test_each_range_costs_as_much_as_a_request_of_its_own(
+        self, tell: Tell, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def story(cluster: Any) -> None:
+            blob = of(data(3000))
+            one, bus = await self.blocked(cluster, blob)
+            peer = await cluster.forger("greedy").link(one._node)
+            ranges = tuple((32 + offset, 1) for offset in range(MAX_RANGES))
+            asked = ChunkRequest(key=blob.tree.root, total=3032, ranges=ranges)
+            budget, charged = [True, False], list[tuple[str, Cost, float]]()
+
+            def charge(payer: str, cost: Cost, amount: float) -> bool:
+                charged.append((payer, cost, amount))
+                return budget.pop(0)
+
+            monkeypatch.setattr(one._node, "charge", charge)
+            for _ in range(2):
+                peer.say("to/one/", asked)
+                await asyncio.sleep(0.1)
+                bus.flush()
+            await asyncio.sleep(0.1)
+            assert charged == [("greedy", Cost.MESSAGES, MAX_RANGES - 1)] * 2, "the first is the message itself"
+            assert len(peer.messages(Chunk)) == MAX_RANGES, "beyond its budget nothing is sent"
 
         tell(story)
 
