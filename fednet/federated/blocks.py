@@ -55,7 +55,7 @@ def compute_into(formula: Formula, inputs: Sequence[Tensor], outputs: Sequence[T
         stop = min(start + BLOCK, len(sources[0]))
         blocks = [row[: stop - start].copy_(source[start:stop]) for row, source in zip(space, sources, strict=True)]
         for target, block in zip(targets, formula(blocks), strict=True):
-            target[start:stop] = _rounded(block, target.dtype)
+            target[start:stop] = rounded(block, target.dtype)
 
 
 def squared_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
@@ -72,11 +72,12 @@ def squared_distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
     return sum(parts)
 
 
-def _rounded(block: Tensor, dtype: torch.dtype) -> Tensor:
+def rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """float64 values, maybe overwritten, in another dtype: integers half to even and clamped, a bool is value > 0.5."""
     if dtype.is_floating_point:
-        return block
+        return values.to(dtype)
     if dtype is torch.bool:
-        return block > 0.5
+        return values > 0.5
     limits = torch.iinfo(dtype)
     largest = float(limits.max) if dtype.itemsize < 8 else math.nextafter(2.0**63, 0.0)
-    return block.round_().clamp_(float(limits.min), largest)
+    return values.round_().clamp_(float(limits.min), largest).to(dtype)

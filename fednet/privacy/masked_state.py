@@ -1,9 +1,8 @@
 """A state's change under its masks, and the next state from the sum of such changes: piece by piece, never as a whole.
 
 A masked contribution has one int32 for each real coordinate of the model, over all tensors in sorted order of names. A
-piece is quantised, masked and written, or read, unmasked and added to the base, before the next one is looked at; the
-results have the same bits as `fednet.privacy.quantise.difference` and `apply_change` on whole states. Knows no network
-and no keys.
+piece is quantised, masked and written, or read, unmasked and added to the base, before the next one is looked at, so
+that it stays in the processor's cache; the bits do not depend on where pieces begin. Knows no network and no keys.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from fednet.privacy.quantise import change_between, changed
 MASKED_TENSOR = "masked"
 """The one tensor of a masked contribution: int32 (coordinates,)."""
 
-PIECE = 1 << 18
+PIECE = 1 << 17
 """Coordinates that are worked on at once, at most."""
 
 Allocate = Callable[[int], WritableStorage]
@@ -61,7 +60,7 @@ def masked_state(
         state: the update.
         base: what it began from.
         clip: what the quantiser will clip to.
-        mask: quantises and masks the next piece: float64 (n,) -> int32 (n,); called in the order of coordinates.
+        mask: quantises and masks the next piece: float64 (n,) -> int32 (n,); called in order.
         allocate: makes room for a file of so many bytes.
     """
     layout = masked_layout(base)
@@ -74,7 +73,7 @@ def masked_state(
 
 
 def unmasked_state(
-    total: Tensor, base: ModelState, clip: float, mean: Callable[[Tensor, int], Tensor], allocate: Allocate
+    total: Tensor, base: ModelState, clip: float, mean: Callable[[Tensor], Tensor], allocate: Allocate
 ) -> PackedState:
     """The base plus the mean change.
 
@@ -82,14 +81,14 @@ def unmasked_state(
         total: int32 (coordinates,), the sum of masked contributions.
         base: what they began from.
         clip: what they were clipped to.
-        mean: unmasks a piece of the sum and divides it: (int32 (n,), its offset) -> float64 (n,).
+        mean: unmasks and divides the next piece of the sum: int32 (n,) -> float64 (n,), new; called in order.
         allocate: makes room for a file of so many bytes.
     """
     layout = Layout.of_state(base)
     storage, starts = allocate(layout.size), {entry.name: entry.start for entry in layout.entries}
     storage.write(0, layout.header)
     for piece in _pieces(base):
-        change = mean(total[piece.offset : piece.offset + piece.stop - piece.start], piece.offset)
+        change = mean(total[piece.offset : piece.offset + piece.stop - piece.start])
         values = changed(_part(base, piece), change, piece.name, clip)
         storage.write(starts[piece.name] + piece.start * values.itemsize, _bytes(values))
     return PackedState.laid_out(layout, storage)

@@ -58,47 +58,37 @@ def length_prefixed(*parts: bytes) -> bytes:
     return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
 
 
-def add_mask(vector: Tensor, key: bytes, sign: int, offset: int = 0) -> None:
-    """Adds the mask of a key to a vector, modulo 2^32 and in place.
-
-    Args:
-        vector: int32 (n,), contiguous, on the CPU.
-        key: 32 bytes, of this mask only.
-        sign: 1 adds, -1 subtracts.
-        offset: position of the vector in the mask, in elements.
-    """
-    words, combine = _words(vector), np.add if sign > 0 else np.subtract
-    first, skipped = divmod(offset, 4)
-    cipher = Cipher(algorithms.AES(key), modes.CTR(first.to_bytes(16, "big"))).encryptor()
-    cipher.update(bytes(4 * skipped))
-    buffer = bytearray(_BLOCK + 15)
-    for start in range(0, len(words), _BLOCK // 4):
-        part = words[start : start + _BLOCK // 4]
-        cipher.update_into(_ZEROS[: 4 * len(part)], buffer)
-        combine(part, np.frombuffer(buffer, np.uint32, len(part)), out=part)
-
-
 class VectorMasking:
-    """Masks one party's vector, slice by slice in order; none is masked twice, as the difference would not be hidden.
+    """Adds masks to one vector, slice by slice in order; none is masked twice, as the difference would not be hidden.
 
     Args:
-        name: of the party.
-        masks: keys, and whether each mask is added (1) or subtracted (-1).
+        name: whose vector it is.
+        masks: keys, 32 bytes of one mask only, and whether each mask is added (1) or subtracted (-1).
+        offset: position in the masks of the first slice, in elements.
     """
 
-    def __init__(self, name: str, masks: Sequence[tuple[bytes, int]]) -> None:
-        self._name, self._masks, self._offset = name, masks, 0
+    def __init__(self, name: str, masks: Sequence[tuple[bytes, int]], offset: int = 0) -> None:
+        self._name, self._buffer = name, bytearray(_BLOCK + 15)
+        first, skipped = divmod(offset, 4)
+        self._masks = []
+        for key, sign in masks:
+            keystream = Cipher(algorithms.AES(key), modes.CTR(first.to_bytes(16, "big"))).encryptor()
+            keystream.update(bytes(4 * skipped))
+            self._masks.append((keystream, np.add if sign > 0 else np.subtract))
 
     def next(self, vector: Tensor) -> Tensor:
-        """The next slice of the vector, int32 (n,), under its masks: new, and uniform over 2^32 to all others.
+        """The next slice of the vector, int32 (n,), with its masks, modulo 2^32: new, and uniform to all others.
 
         Raises:
             PrivacyError: it is no int32 vector.
         """
-        masked = require_vector(vector, self._name).clone().contiguous()
-        for key, sign in self._masks:
-            add_mask(masked, key, sign, self._offset)
-        self._offset += len(masked)
+        masked = require_vector(vector, self._name).clone(memory_format=torch.contiguous_format)
+        words = _words(masked)
+        for start in range(0, len(words), _BLOCK // 4):
+            part = words[start : start + _BLOCK // 4]
+            for keystream, combine in self._masks:
+                keystream.update_into(_ZEROS[: 4 * len(part)], self._buffer)
+                combine(part, np.frombuffer(self._buffer, np.uint32, len(part)), out=part)
         return masked
 
 

@@ -5,24 +5,24 @@ two at which the sum of all contributions stays within int32, so nothing wraps a
 sum of n contributions is off by at most n / (2 scale) from the sum of the clipped values. After Bonawitz et al. 2017.
 
 A clip is meant for weights. Running statistics and counters move further in a round, and a clipped one is wrong, not
-just slow: `difference` divides their changes by a power of two, so that the same clip holds STATISTIC_RANGE and
-COUNTER_RANGE, and `apply_change` multiplies them again; their error is n / (2 scale) times that power. Knows nothing of
-who sends the numbers.
+just slow: `change_between` divides their changes by a power of two, so that the same clip holds STATISTIC_RANGE and
+COUNTER_RANGE, and `changed` multiplies them again; their error is n / (2 scale) times that power. All of it works in
+place on the few values that it is given, so that they stay in the processor's cache. Knows nothing of who sends the
+numbers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from fednet.api import ModelState
 from fednet.errors import PrivacyError
-from fednet.federated.blocks import compute, coordinates
-from fednet.federated.state import is_statistic, require_like
+from fednet.federated.blocks import rounded
+from fednet.federated.state import is_statistic
 from fednet.privacy.masking import require_vector
 
 LARGEST = 2**31 - 1
@@ -33,7 +33,6 @@ VARIANCE = "running_var"
 """How the name of a running variance ends."""
 COUNTER_RANGE = 2.0**20
 """Largest change of an integer in a round that a secure sum carries."""
-_BLOCK = 32_000
 
 
 @dataclass(frozen=True)
@@ -66,13 +65,15 @@ class Quantiser:
 
     def exceeding(self, values: Tensor) -> int:
         """How many values are beyond the clip."""
+        if not values.numel() or _within(values, self.clip):
+            return 0
         return int((values.abs() > self.clip).sum())
 
     def encode(self, values: Tensor, weight: float = 1.0) -> Tensor:
         """Clips, weighs and rounds.
 
         Args:
-            values: real (n,).
+            values: real (n,), n > 0.
             weight: what they count in (0, 1], relative to the largest weight there may be; they are clipped before.
 
         Returns:
@@ -83,14 +84,10 @@ class Quantiser:
         """
         if not 0.0 < weight <= 1.0:
             raise PrivacyError(f"a weight of {weight}: divide by the largest weight, so that it is in (0, 1]")
-        result = torch.empty(len(values), dtype=torch.int32)
-        for start in range(0, len(values), _BLOCK):
-            block = values[start : start + _BLOCK].detach().to("cpu", torch.float64)
-            if not bool(torch.isfinite(block).all()):
-                raise PrivacyError("the update has values that are not finite: lower the learning rate")
-            clipped = block.clamp(-self.clip, self.clip)
-            result[start : start + _BLOCK] = clipped.mul_(weight).mul_(self.scale).round_()
-        return result
+        values = values.detach().to("cpu", torch.float64)
+        if not _within(values, math.inf):
+            raise PrivacyError("the update has values that are not finite: lower the learning rate")
+        return values.clamp(-self.clip, self.clip).mul_(weight).mul_(self.scale).round_().to(torch.int32)
 
     def decode(self, total: Tensor) -> Tensor:
         """The sum of at most `contributors` encoded vectors as float64 (n,).
@@ -105,56 +102,45 @@ class Quantiser:
         return self.decode(total).div_(math.fsum(weights))
 
 
-def difference(state: ModelState, base: ModelState, clip: float) -> Tensor:
-    """What an update changes: state - base as float64 (n,), over all real coordinates in sorted order of names.
+def change_between(values: Tensor, base: Tensor, name: str, clip: float) -> Tensor:
+    """What an update changes: values - base, in the unit in which the quantiser's clip holds it.
 
     Args:
-        state: the update.
-        base: what it began from.
-        clip: what the quantiser will clip to; changes of statistics and counters are divided so that it holds them.
+        values: real coordinates (n,) of one tensor of the update.
+        base: the same ones of what it began from.
+        name: of the tensor.
+        clip: what the quantiser will clip to.
 
-    Raises:
-        ModelError: the state has other names, shapes or dtypes than the base.
+    Returns:
+        float64 (n,), new.
     """
-    require_like(state, base, "update")
-    parts = [change_between(coordinates(state[name]), coordinates(base[name]), name, clip) for name in sorted(base)]
-    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.float64)
-
-
-def change_between(values: Tensor, base: Tensor, name: str, clip: float) -> Tensor:
-    """`difference` of real coordinates (n,) of one tensor of this name."""
-    return (values.double() - base.double()) / _unit(name, base, clip)
+    change = values.to(torch.float64, copy=True).sub_(base.double())
+    return change if (unit := _unit(name, base, clip)) == 1.0 else change.div_(unit)
 
 
 def changed(base: Tensor, change: Tensor, name: str, clip: float) -> Tensor:
-    """`apply_change` of real coordinates (n,) of one tensor of this name."""
-    return _added(base, change * _unit(name, base, clip), positive=name.endswith(VARIANCE))
+    """The base plus a change; undoes `change_between` up to rounding.
 
+    Args:
+        base: real coordinates (n,) of one tensor.
+        change: float64 (n,), overwritten.
+        name: of the tensor.
+        clip: as it was.
 
-def apply_change(base: ModelState, change: Tensor, clip: float) -> dict[str, Tensor]:
-    """The base plus a change, with the dtypes of the base; undoes `difference` up to their rounding.
-
-    Integers are rounded half to even. The quantiser's error does not put a running variance below 0.
-
-    Raises:
-        PrivacyError: the change has another number of values than the base.
+    Returns:
+        (n,) with the dtype of the base. Integers are rounded half to even; the quantiser's error does not put a running
+        variance below 0.
     """
-    sizes = {name: len(coordinates(base[name])) for name in sorted(base)}
-    if len(change) != sum(sizes.values()):
-        raise PrivacyError(f"a change of {len(change)} values for a model of {sum(sizes.values())}: use one model")
-    parts = dict(zip(sizes, torch.split(change, list(sizes.values())), strict=True))
-    return {
-        name: _added(tensor, parts[name] * _unit(name, tensor, clip), positive=name.endswith(VARIANCE))
-        for name, tensor in base.items()
-    }
+    total = change.mul_(_unit(name, base, clip)).add_(base)
+    if name.endswith(VARIANCE):
+        total.clamp_(min=0.0)
+    return rounded(total, base.dtype)
 
 
-def _added(tensor: Tensor, change: Tensor, *, positive: bool) -> Tensor:
-    def add(blocks: Sequence[Tensor]) -> Sequence[Tensor]:
-        total = blocks[0].add_(blocks[1])
-        return [total.clamp_(min=0.0) if positive else total]
-
-    return compute(add, [tensor, change], [tensor])[0]
+def _within(values: Tensor, bound: float) -> bool:
+    """Whether all values are finite, and none is beyond a bound."""
+    low, high = (float(extreme) for extreme in values.aminmax())
+    return -bound <= low and high <= bound and math.isfinite(low) and math.isfinite(high)
 
 
 def _unit(name: str, tensor: Tensor, clip: float) -> float:

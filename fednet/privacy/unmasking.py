@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fednet.errors import PrivacyError
 from fednet.privacy.field import SECRETS
-from fednet.privacy.masking import KEY, add_mask, derive_key, length_prefixed, public_key, require_vector, shared_secret
+from fednet.privacy.masking import KEY, VectorMasking, derive_key, length_prefixed, public_key, shared_secret
 from fednet.privacy.secure_sum_setup import SecureSumParameters, SecureSumParties, SurvivorSet
 from fednet.privacy.shares import SHARE_BYTES, SecretShare, is_genuine
 
@@ -69,7 +69,7 @@ def unmask(agreement: SurvivorSet, total: Tensor, reveals: Mapping[str, bytes], 
     Raises:
         PrivacyError: too few reveals, an invalid one, or a party with inconsistent shares; names the party.
     """
-    return Unmasking(agreement, reveals).remove(total, offset)
+    return Unmasking(agreement, reveals).removal(offset).next(total)
 
 
 class Unmasking:
@@ -92,16 +92,9 @@ class Unmasking:
                 for survivor in agreement.survivors
             ]
 
-    def remove(self, total: Tensor, offset: int = 0) -> Tensor:
-        """A slice, int32 (n,), of the exact sum modulo 2^32 from that of the masked one, which begins at `offset`.
-
-        Raises:
-            PrivacyError: it is no int32 vector.
-        """
-        result = require_vector(total, "sum").clone()
-        for key, sign in self._masks:
-            add_mask(result, key, sign, offset)
-        return result
+    def removal(self, offset: int = 0) -> VectorMasking:
+        """Takes the masks out of the sum of masked vectors, slice by slice from `offset` on."""
+        return VectorMasking("sum", self._masks, offset)
 
 
 def mask_sign(name: str, other: str) -> int:

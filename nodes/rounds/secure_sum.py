@@ -177,10 +177,11 @@ class SecureSumParticipant:
         self, survivors: SurvivorSet, total: PackedState, reveals: Mapping[str, bytes], base: ModelState
     ) -> PackedState:
         """On the reducer's thread."""
-        weights, unmasking = [self._weight(name) for name in survivors.survivors], Unmasking(survivors, reveals)
+        weights, removal = [self._weight(name) for name in survivors.survivors], Unmasking(survivors, reveals).removal()
+        quantiser = self._quantiser
 
-        def mean(piece: Tensor, offset: int) -> Tensor:
-            return self._quantiser.mean(unmasking.remove(piece, offset), weights)
+        def mean(piece: Tensor) -> Tensor:
+            return quantiser.mean(removal.next(piece), weights)
 
         clip, masked = self._secure.clip, total.state[MASKED_TENSOR]
         return unmasked_state(masked, base, clip, mean, self._context.store.allocate)
@@ -188,11 +189,12 @@ class SecureSumParticipant:
     def _mask(self, party: SecureSumParty, update: Update, base: ModelState) -> PackedState:
         """On the reducer's thread."""
         masking, weight, clip, clipped = party.masking(), self._weight(self._context.name), self._secure.clip, 0
+        quantiser = self._quantiser
 
         def mask(change: Tensor) -> Tensor:
             nonlocal clipped
-            clipped += self._quantiser.exceeding(change)
-            return masking.next(self._quantiser.encode(change, weight))
+            clipped += quantiser.exceeding(change)
+            return masking.next(quantiser.encode(change, weight))
 
         packed = masked_state(update.state, base, clip, mask, self._context.store.allocate)
         if clipped:

@@ -7,15 +7,13 @@ import torch
 from scipy import stats
 
 from fednet.errors import PrivacyError
-from fednet.privacy.masking import add_mask, derive_key, length_prefixed, public_key, shared_secret, sum_masked
+from fednet.privacy.masking import VectorMasking, derive_key, length_prefixed, public_key, shared_secret, sum_masked
 
 LENGTH = 200_003
 
 
 def mask(key: bytes, length: int = LENGTH, offset: int = 0) -> torch.Tensor:
-    vector = torch.zeros(length, dtype=torch.int32)
-    add_mask(vector, key, 1, offset)
-    return vector
+    return VectorMasking("a", [(key, 1)], offset).next(torch.zeros(length, dtype=torch.int32))
 
 
 def test_both_ends_of_a_pair_make_the_same_key() -> None:
@@ -40,11 +38,17 @@ def test_a_key_of_small_order_is_refused() -> None:
 
 def test_a_mask_taken_away_leaves_every_bit() -> None:
     vector = torch.randint(-(2**31), 2**31, (LENGTH,)).to(torch.int32)
-    copy = vector.clone()
-    add_mask(copy, b"k" * 32, 1)
-    assert (copy != vector).float().mean() > 0.999
-    add_mask(copy, b"k" * 32, -1)
-    assert torch.equal(copy, vector)
+    masked = VectorMasking("a", [(b"k" * 32, 1)]).next(vector)
+    assert (masked != vector).float().mean() > 0.999
+    assert torch.equal(VectorMasking("a", [(b"k" * 32, -1)]).next(masked), vector)
+
+
+@pytest.mark.parametrize("slices", [[1, 3, 70_000, 129_999], [65_536, 65_537, 68_930]])
+def test_slices_have_the_masks_of_the_whole(slices: list[int]) -> None:
+    masks = [(b"k" * 32, 1), (b"l" * 32, -1)]
+    vector, masking = torch.randint(-(2**31), 2**31, (LENGTH,)).to(torch.int32), VectorMasking("a", masks)
+    parts = [masking.next(part) for part in torch.split(vector, slices)]
+    assert torch.equal(torch.cat(parts), VectorMasking("a", masks).next(vector))
 
 
 @pytest.mark.parametrize("offset", [0, 1, 2, 3, 4, 65_535, 65_536, 65_537, 199_999])

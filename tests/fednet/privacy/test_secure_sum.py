@@ -15,7 +15,7 @@ from torch import Tensor
 from fednet.errors import MethodError, PrivacyError
 from fednet.privacy.consistency_check import VOTE_BYTES
 from fednet.privacy.entropy import SeededRandom
-from fednet.privacy.masking import add_mask, sum_masked
+from fednet.privacy.masking import VectorMasking, sum_masked
 from fednet.privacy.quantise import Quantiser
 from fednet.privacy.secure_sum import SecureSumParty
 from fednet.privacy.secure_sum_setup import KEYS_BYTES
@@ -89,10 +89,8 @@ def test_the_masks_of_all_cancel_but_for_their_own(Circle: Circle) -> None:
     circle = Circle.of(5, 3).advertise().share().receive()
     zero = torch.zeros(70_001, dtype=torch.int32)
     circle.mask(dict.fromkeys(circle.names, zero))
-    total = circle.total()
-    for name, party in circle.parties.items():
-        add_mask(total, own_key(party._secrets.seed, name, party._parties), -1)
-    assert torch.equal(total, zero)
+    own = [(own_key(party._secrets.seed, name, party._parties), -1) for name, party in circle.parties.items()]
+    assert torch.equal(VectorMasking("sum", own).next(circle.total()), zero)
 
 
 def test_a_masked_vector_is_uniform_whatever_is_in_it(Circle: Circle) -> None:
@@ -128,13 +126,14 @@ def test_a_late_vector_stays_hidden_by_all_that_was_revealed(Circle: Circle) -> 
         assert not is_genuine(share, "seed", "c04", name, parties)
         assert share == circle.parties[name]._held["c04"]["key"]
         assert circle.parties[name]._held["c04"]["seed"].packed() not in revealed
-    left = late.clone()
-    for other in agreement.survivors:  # the key of its pairs is public now
-        key = pair_key(circle.parties["c04"]._secrets.mask, "c04", other, parties)
-        add_mask(left, key, -mask_sign("c04", other))
+    pairs = [  # the key of its pairs is public now
+        (pair_key(circle.parties["c04"]._secrets.mask, "c04", other, parties), -mask_sign("c04", other))
+        for other in agreement.survivors
+    ]
+    left = VectorMasking("c04", pairs).next(late)
     assert stats.kstest(left.numpy().view("uint32") / 2**32, "uniform").pvalue > 1e-3
-    add_mask(left, own_key(circle.parties["c04"]._secrets.seed, "c04", parties), -1)
-    assert torch.equal(left, secret)
+    own = own_key(circle.parties["c04"]._secrets.seed, "c04", parties)
+    assert torch.equal(VectorMasking("c04", [(own, -1)]).next(left), secret)
     with pytest.raises(PrivacyError, match="other survivors"):
         circle.vote(circle.names)
 

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from fednet.errors import MethodError, ModelError
 from fednet.federated.averaging import weighted_mean
+from fednet.federated.state_storage import WritableStorage
 from fednet.methods.fedbagan.config import MAX_MOMENT
 from fednet.methods.fedbagan.gaussians import ClassGaussians, latent_moments, zero_moments
+from fednet.privacy.masked_state import MASKED_TENSOR, masked_state, unmasked_state
 from fednet.privacy.masking import sum_masked
-from fednet.privacy.quantise import Quantiser, apply_change, difference
+from fednet.privacy.quantise import Quantiser
 
 CLASSES, WIDE, SITES = 4, 6, 5
 
@@ -59,13 +61,16 @@ def test_a_quantised_sum_gives_the_same_gaussians(pooled: tuple[Tensor, Tensor])
     states, weights = per_site(*pooled)
     base, largest = zero_moments(SITES, CLASSES, WIDE), max(weights.values())
     quantiser = Quantiser(MAX_MOMENT, SITES)
+    relative = {name: weight / largest for name, weight in weights.items()}
     encoded = {
-        name: quantiser.encode(difference(state, base, MAX_MOMENT), weights[name] / largest)
+        name: masked_state(
+            state, base, MAX_MOMENT, partial(quantiser.encode, weight=relative[name]), WritableStorage
+        ).state[MASKED_TENSOR]
         for name, state in states.items()
     }
-    mean = quantiser.mean(sum_masked(encoded), [weight / largest for weight in weights.values()])
+    mean = partial(quantiser.mean, weights=relative.values())
     found, exact = (
-        ClassGaussians.of(apply_change(base, mean, MAX_MOMENT), 4.0),
+        ClassGaussians.of(unmasked_state(sum_masked(encoded), base, MAX_MOMENT, mean, WritableStorage).state, 4.0),
         ClassGaussians.of(weighted_mean(states, weights), 4.0),
     )
     assert float((found.mean - exact.mean).abs().max()) <= 1e-4
