@@ -24,14 +24,15 @@ class Floor:
     Attributes:
         secure: behind a secure sum only, with at most this clip and at least this threshold (None: the usual one).
         quorum: contributions of a round, and survivors of a secure sum.
-        equal_weights: whether all contributions to a sum must count the same: then the noise in each is the same part
-            of the sum's, and nobody's outweighs the others'.
+        shares_noise: whether each contribution carries a part of the sum's noise. Then all must count the same, so that
+            nobody's outweighs the others' noise, and the clip of a secure sum is exactly this site's, since a lower one
+            would cut the noise off.
         audit: fraction of the chunks of others' shares that this site reduces again.
     """
 
     secure: Secure | None = None
     quorum: int = 1
-    equal_weights: bool = False
+    shares_noise: bool = False
     audit: float = 0.0
 
     @classmethod
@@ -58,12 +59,19 @@ class Floor:
             return f"a quorum of {federation.quorum} was asked for, and this site's is {self.quorum}"
         if self.secure is None:
             return None
-        asked = federation.secure
-        if asked is None:
+        if federation.secure is None:
             return "rounds without `secure` were asked for, and this site contributes behind a secure sum only"
-        if asked.clip > self.secure.clip:
-            return f"a secure sum with clip {asked.clip:g} was asked for, and this site's is {self.secure.clip:g}"
-        threshold, least = (each.threshold or usual_threshold for each in (asked, self.secure))
+        return self._sum_undercut_by(federation.secure, self.secure, usual_threshold)
+
+    def _sum_undercut_by(self, asked: Secure, own: Secure, usual_threshold: int) -> str | None:
+        if asked.clip > own.clip:
+            return f"a secure sum with clip {asked.clip:g} was asked for, and this site's is {own.clip:g}"
+        if asked.clip < own.clip and self.shares_noise:
+            return (
+                f"a secure sum with clip {asked.clip:g} was asked for, which would cut off the noise in this site's "
+                f"contributions: its own is {own.clip:g}"
+            )
+        threshold, least = (each.threshold or usual_threshold for each in (asked, own))
         if threshold < least:
             return f"a secure sum with threshold {threshold} was asked for, and this site's is {least}"
         return None

@@ -8,7 +8,9 @@ round in which it contributes, at rate 1.
 
 Who sees only the sum, as behind a secure sum, faces the noise of all; who sees a client's change by itself, as in a
 plain round, faces that client's part, `noise / sqrt(least)`. Both are said. A client that knows its own part faces that
-of the others: of n contributors, (n - 1) / n of the variance. Knows no network and no training.
+of the others: of n contributors, (n - 1) / n of the variance. A secure sum clips every number of a change
+(`fednet.privacy.quantise`). What it cuts off is noise that the sum lacks, so its clip must lie beyond whatever a change
+and its noise come to. Knows no network and no training.
 """
 
 from __future__ import annotations
@@ -24,6 +26,9 @@ from fednet.errors import PrivacyError
 from fednet.federated.state import is_statistic, require_finite, require_like
 from fednet.privacy.accounting import Expense
 from fednet.privacy.noise import NoiseSource
+
+BEYOND = 10.0
+"""Deviations of its noise beyond which a number is not expected: with a probability of 2e-23, and models have 1e9."""
 
 
 class ClientLevel(BaseModel):
@@ -41,6 +46,16 @@ class ClientLevel(BaseModel):
     clip: float = Field(default=1.0, gt=0.0)
     noise: float = Field(default=1.0, gt=0.0)
     least: int = Field(default=2, ge=1)
+
+    @property
+    def deviation(self) -> float:
+        """Of the noise in each number of a client's change."""
+        return self.clip * self.noise / math.sqrt(self.least)
+
+    @property
+    def reach(self) -> float:
+        """The largest magnitude of a number of a clipped and noisy change: a secure sum must not clip below it."""
+        return self.clip + BEYOND * self.deviation
 
     def expense_of_sum(self, rounds: int = 1) -> Expense:
         """What rounds cost against whoever sees the sums only."""
@@ -90,9 +105,8 @@ def clip_and_noise(state: ModelState, base: ModelState, config: ClientLevel, sou
     """
     require_no_statistics(base)
     held, _ = clip_change(state, base, config.clip)
-    deviation = config.clip * config.noise / math.sqrt(config.least)
     return {
-        name: _noisy(tensor, deviation, source) if tensor.is_floating_point() else tensor
+        name: _noisy(tensor, config.deviation, source) if tensor.is_floating_point() else tensor
         for name, tensor in held.items()
     }
 

@@ -5,6 +5,7 @@ Turns the configuration into numbers before anything is trained. Knows no data a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -71,7 +72,8 @@ def make_mechanism(
         planned: accounted steps of a site, if all rounds are held.
 
     Raises:
-        PrivacyError: no noise meets the target epsilon, or the budget is below what one step costs.
+        PrivacyError: no noise meets the target epsilon, the budget is below what one step costs, or a secure sum would
+            cut off the noise in a client's change.
     """
     noise = terms.noise or DEFAULT_NOISE
     if terms.epsilon is not None:
@@ -79,6 +81,8 @@ def make_mechanism(
     budget = PrivacyBudget(terms.budget or terms.epsilon, terms.delta, terms.accountant)
     least = federation.quorum if federation.secure is not None else 1
     mechanism = PrivacyMechanism(unit, rate, noise, terms.clip, budget, terms.seeded, least)
+    if unit == "client" and federation.secure is not None:
+        _require_unclipped(mechanism.client_level(), federation.secure.clip)
     one = mechanism.expense(1)
     if budget.epsilon is not None and affordable([], one, budget.epsilon, budget.delta, budget.accountant) < 1:
         cost = epsilon([one], budget.delta, budget.accountant)
@@ -88,6 +92,15 @@ def make_mechanism(
             f"with noise {noise:g} at rate {rate:g}: raise the budget or the noise{less}"
         )
     return mechanism
+
+
+def _require_unclipped(level: ClientLevel, clip: float) -> None:
+    if clip < level.reach:
+        raise PrivacyError(
+            f"federation.secure.clip {clip:g} would cut off the noise in a site's change, of deviation "
+            f"{level.deviation:.3g}, and no epsilon would hold: set it to {math.ceil(level.reach):d} or more, or lower "
+            "privacy.clip"
+        )
 
 
 @lru_cache(maxsize=32)

@@ -209,7 +209,7 @@ class SecureSumParticipant:
         """
         own = self._advertisements[self._context.name].weight
         others = [name for name in self._sharers if self._advertisements[name].weight != own]
-        if self._context.floor.equal_weights and others:
+        if self._context.floor.shares_noise and others:
             raise PrivacyError(
                 f"its own configuration is the floor: all contributions count the same, and {', '.join(others)} "
                 "advertised another weight", tuple(others),

@@ -40,4 +40,4 @@ class ExternalTrainingConfig(BaseModel):
 
     def floor(self) -> Floor:
         """What a site asks of every round: with privacy all count the same, since each adds a part of the noise."""
-        return replace(Floor.of(self.federation), equal_weights=self.privacy is not None)
+        return replace(Floor.of(self.federation), shares_noise=self.privacy is not None)

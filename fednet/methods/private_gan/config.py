@@ -174,7 +174,7 @@ class PrivateGanConfig(ImageConfig):
 
     def floor(self) -> Floor:
         """What a site asks of every round: at client level all count the same, since each adds a part of the noise."""
-        return replace(Floor.of(self.federation), equal_weights=self.privacy.level == "client")
+        return replace(Floor.of(self.federation), shares_noise=self.privacy.level == "client")
 
     def planned(self) -> int:
         """How many accounted steps a site takes if all rounds are held."""

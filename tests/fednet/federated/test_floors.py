@@ -82,7 +82,18 @@ def test_a_methods_own_plans_pass_at_its_sites() -> None:
         assert floor_of(config).undercut_by(plan, USUAL) is None
 
 
+def test_where_contributions_carry_noise_no_plan_clips_it_off() -> None:
+    floor = Floor(Secure(clip=8.0), shares_noise=True)
+    assert floor.undercut_by(federation(secure={"clip": 8.0}), USUAL) is None
+    for clip, says in (
+        (7.9, "cut off the noise in this site's contributions: its own is 8"),
+        (8.1, "this site's is 8"),
+    ):
+        assert says in (floor.undercut_by(federation(secure={"clip": clip}), USUAL) or "")
+    assert Floor(Secure(clip=8.0)).undercut_by(federation(secure={"clip": 7.9}), USUAL) is None
+
+
 def test_at_client_level_all_count_the_same() -> None:
     client = {"privacy": {"level": "client"}, "share": {"weight": "equal"}, "federation": {"secure": {}, "quorum": 5}}
-    assert floor_of(PrivateGanConfig.model_validate(client)) == Floor(Secure(), 5, equal_weights=True, audit=1 / 16)
-    assert not floor_of(PrivateGanConfig()).equal_weights
+    assert floor_of(PrivateGanConfig.model_validate(client)) == Floor(Secure(), 5, shares_noise=True, audit=1 / 16)
+    assert not floor_of(PrivateGanConfig()).shares_noise

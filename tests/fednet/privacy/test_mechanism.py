@@ -32,6 +32,14 @@ def test_a_budget_below_the_cost_of_one_round_is_refused_with_the_cost() -> None
     assert made({}, budget=cost * 1.001).noise == 1.0
 
 
-@pytest.mark.parametrize(("federation", "least"), [({"quorum": 3}, 1), ({"quorum": 3, "secure": {}}, 3)])
+@pytest.mark.parametrize(("federation", "least"), [({"quorum": 3}, 1), ({"quorum": 3, "secure": {"clip": 8}}, 3)])
 def test_noise_is_shared_only_behind_a_secure_sum(federation: dict[str, Any], least: int) -> None:
     assert made(federation).client_level().least == least
+
+
+def test_a_secure_sum_that_would_cut_off_noise_is_refused_with_the_clip_that_does_not() -> None:
+    """Each number of a change carries noise of deviation 2 / sqrt(4); what is clipped away protects nobody."""
+    terms = {"noise": 2.0, "clip": 1.0}
+    with pytest.raises(PrivacyError, match=r"clip 10\.9 would cut off the noise .* set it to 11 or more"):
+        made({"quorum": 4, "secure": {"clip": 10.9}}, **terms)
+    assert made({"quorum": 4, "secure": {"clip": 11.0}}, **terms).client_level().reach == 11.0

@@ -101,7 +101,7 @@ def test_nobody_reveals_for_fewer_survivors_than_its_quorum(tell: Tell, make_gro
 def test_where_noise_is_a_part_of_a_sum_nobodys_contribution_outweighs_it(tell: Tell, make_group: MakeGroup) -> None:
     async def story(cluster: Any) -> None:
         group = make_group(cluster, *FIVE)
-        group.floor = Floor(Secure(**SECURE), equal_weights=True)
+        group.floor = Floor(Secure(**SECURE), shares_noise=True)
         await group.start()
         for member in group.members.values():
             member.participant.weight = 1.0

@@ -35,6 +35,6 @@ def test_what_no_run_can_have_is_refused(values: dict[str, Any]) -> None:
 
 def test_with_privacy_all_contributions_count_the_same() -> None:
     config = ExternalTrainingConfig.model_validate({"privacy": {}, "federation": {"quorum": 3}})
-    assert floor_of(config).equal_weights
+    assert floor_of(config).shares_noise
     assert floor_of(config).quorum == 3
-    assert not floor_of(ExternalTrainingConfig()).equal_weights
+    assert not floor_of(ExternalTrainingConfig()).shares_noise

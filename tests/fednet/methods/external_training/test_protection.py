@@ -45,7 +45,7 @@ def test_what_leaves_is_clipped_and_noisy_and_tells_no_weight_and_no_loss(tmp_pa
 
 
 def test_a_secure_sum_of_its_quorum_shares_the_noise(tmp_path: Path) -> None:
-    federation = {"secure": {}, "quorum": 4}
+    federation = {"secure": {"clip": 16}, "quorum": 4}
     update = protection(tmp_path, federation, noise=1.0, clip=2.0).contribution("k", BASE, trained)
     assert float(update.state["w"].std()) == pytest.approx(1.0, rel=0.1), "noise * clip / sqrt(4)"
     assert update.values["epsilon_alone"] > update.values["epsilon_rdp"]

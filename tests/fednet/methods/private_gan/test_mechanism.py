@@ -55,7 +55,7 @@ def test_data_that_does_not_exist_is_refused_before_anything_runs() -> None:
 
 def test_at_client_level_noise_is_shared_only_in_a_secure_round() -> None:
     client = {"privacy": {"level": "client"}, "share": {"weight": "equal"}}
-    assert mechanism(**client, federation={"quorum": 3, "secure": {}}).client_level().least == 3
+    assert mechanism(**client, federation={"quorum": 3, "secure": {"clip": 8}}).client_level().least == 3
     assert mechanism(**client, federation={"quorum": 3}).client_level().least == 1
     assert mechanism(**client).expense(4) == Expense(1.0, mechanism(**client).noise, 4)
 
@@ -64,8 +64,8 @@ def test_at_client_level_noise_is_shared_only_in_a_secure_round() -> None:
 def test_at_client_level_no_plan_has_a_sum_of_fewer_than_share_the_noise(survivors: int) -> None:
     """Of 3 in place of 60 the sum would cost 35 in 20 rounds, and the ledger say 5.4."""
     client = {"privacy": {"level": "client", "noise": 4.0}, "share": {"weight": "equal"}, "rounds": 20}
-    made = config(**client, federation={"quorum": 60, "secure": {}})
-    own = mechanism(**client, federation={"quorum": 60, "secure": {}})
+    made = config(**client, federation={"quorum": 60, "secure": {"clip": 8}})
+    own = mechanism(**client, federation={"quorum": 60, "secure": {"clip": 8}})
     would_be = Expense(1.0, own.noise * math.sqrt(survivors / own.least), 20)
     assert epsilon([would_be], 1e-5) > epsilon([own.expense(20)], 1e-5)
     fewer = made.federation.model_copy(update={"quorum": survivors})
