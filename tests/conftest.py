@@ -1,4 +1,4 @@
-"""What tests of every package share: fake time, and an ear on the wire.
+"""What tests of every package share: fake time, an ear on the wire, and a garbage collector that rarely runs.
 
 `fake_time(story())` runs a coroutine on an event loop whose clock jumps to the next timer instead of waiting for
 it. Whatever asks the loop for the time (`asyncio.sleep`, `asyncio.timeout`, `call_later`, `loop.time()`) lives on
@@ -8,6 +8,7 @@ that clock, so minutes of silence take milliseconds and a story replays the same
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import os
 import selectors
@@ -21,6 +22,8 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")  # a busy machine is no failure
+
+gc.set_threshold(10_000, 20, 20)  # with Python's own, a tenth of the CPU of tests that build networks goes to it
 
 T = TypeVar("T")
 

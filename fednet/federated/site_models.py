@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-import torch
 from torch import nn
 
 from fednet.api import ModelState, SiteContext
 from fednet.errors import MethodError, ModelError
 from fednet.federated.state import detached_copy, require_valid
-from fednet.seeds import derive
+from fednet.seeds import derive, seeded
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -63,8 +62,7 @@ class SiteModels:
 
 def initial_network(seed: int, *purpose: str, make: Callable[[], Net]) -> Net:
     """A network with the weights that the run's seed gives a model of this name."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "init", *purpose))
+    with seeded(derive(seed, "init", *purpose)):
         return make()
 
 

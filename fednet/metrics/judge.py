@@ -21,7 +21,7 @@ from fednet.errors import MeasureError
 from fednet.images import require_pictures
 from fednet.metrics.config import STEPS
 from fednet.models.classifier import Classifier
-from fednet.seeds import derive, generator
+from fednet.seeds import derive, generator, seeded
 
 BATCH = 64
 LEARNING_RATE = 2e-3
@@ -141,8 +141,7 @@ def augment(images: Tensor, chance: torch.Generator) -> Tensor:
 
 
 def _fresh(split: ImageSet, seed: int) -> Classifier:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "judge", "weights"))
+    with seeded(derive(seed, "judge", "weights")):
         return Classifier(split.shape[0], split.shape[1], len(split.classes))
 
 

@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 from peft.tuners.lora import LoraModel
 from peft.tuners.lora.layer import MultiheadAttention
@@ -26,6 +25,7 @@ from torch import Tensor, nn
 from fednet.errors import ModelError
 from fednet.federated.state import detached_copy, digest, require_finite, require_like
 from fednet.methods.common.checkpoint import read_checkpoint, write_checkpoint
+from fednet.seeds import seeded
 
 ADAPTER_NAME = "default"
 """peft's name for the one adapter that there is."""
@@ -79,8 +79,7 @@ class LoraAdapter:
             )
         self._encoder, self._config = encoder, config
         peft = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed, next(encoder.parameters()).device):
             self._tuner = LoraModel(encoder, peft, ADAPTER_NAME)
         self._restorers = [
             _WeightRestorer(part) for part in list(encoder.modules()) if isinstance(part, MultiheadAttention)

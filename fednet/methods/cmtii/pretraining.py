@@ -30,7 +30,7 @@ from fednet.methods.cmtii.image_generator import SmallImageGenerator
 from fednet.methods.cmtii.losses import contrastive_losses
 from fednet.methods.cmtii.prompts import PROMPT_TEMPLATE, WordVocabulary
 from fednet.methods.cmtii.small_config import ImageGeneratorConfig, PretrainConfig, SmallBackendConfig, SmallClipConfig
-from fednet.seeds import derive, generator
+from fednet.seeds import derive, generator, seeded
 
 MAX_WORD_TOKENS = 2
 """Tokens that a word may have."""
@@ -60,8 +60,7 @@ def untrained_clip(config: SmallClipConfig, side: int, classes: Sequence[str], s
         )
     if side % config.patch:
         raise ModelError(f"backend.clip.patch {config.patch} does not divide the pictures' side {side}: change it")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "clip", "weights"))
+    with seeded(derive(seed, "clip", "weights")):
         model = open_clip.CLIP(**clip_architecture(config, side, classes))
         nn.init.normal_(model.token_embedding.weight, std=INIT_STD)
     return OpenClip(model.to(device).eval(), _vocabulary(classes), PreprocessCfg(size=(side, side), **GREY))
@@ -94,8 +93,7 @@ def untrained_image_generator(
     Raises:
         ModelError: the pictures do not fit the network.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "painter", "weights"))
+    with seeded(derive(seed, "painter", "weights")):
         return SmallImageGenerator(config, shape, width).to(device).eval()
 
 

@@ -22,7 +22,7 @@ from fednet.errors import MethodError
 from fednet.federated.proximal import proximal_term
 from fednet.methods.common.training import descend
 from fednet.methods.novelty.config import ClassifierTrainConfig
-from fednet.seeds import derive, generator
+from fednet.seeds import derive, generator, seeded
 
 CHUNK = 256
 """Pictures classified at once."""
@@ -61,8 +61,7 @@ def train_classifier(
     held = None if anchor is None or config.mu == 0.0 else {k: v.to(device) for k, v in anchor.items()}
     losses: list[float] = []
     net.train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(derive(seed, "dropout"))
+    with seeded(derive(seed, "dropout"), device):
         for chosen in _batches(len(pictures), config.batch, steps, generator(seed, "batches")):
             loss = cross_entropy(net(images[chosen]), labels[chosen])
             losses.append(float(loss.detach()))
