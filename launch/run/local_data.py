@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fednet.data.config import DataConfig
 from fednet.data.site_data import site_data_config
-from fednet.errors import MethodError
+from fednet.errors import MethodError, PrivacyError
 from fednet.methods import registry
 from launch.config.document import KeyPath
 from launch.config.schema import DRIVER, LoadedConfig, NodeEntry
@@ -64,21 +64,23 @@ def data_uses(loaded: LoadedConfig, names: Sequence[str]) -> Iterator[DataUse]:
 
 
 def check_data(loaded: LoadedConfig, names: Sequence[str] | None = None) -> None:
-    """Refuses a configuration whose data are not on this machine, before anything starts.
+    """Refuses a configuration whose data are not on this machine, or cannot be protected, before anything starts.
 
     Args:
         loaded: the configuration.
         names: whose data; None for all clients' and the driver's.
 
     Raises:
-        ConfigError: some are not there, or are malformed.
+        ConfigError: some are not there, or are malformed; or the privacy that is wanted cannot be had.
     """
-    faults: list[ConfigProblem] = []
+    faults = dict[ConfigProblem, None]()
     for use in data_uses(loaded, (*loaded.cluster.entries, DRIVER) if names is None else names):
         try:
             registry.find(loaded.cluster.method).check(loaded.method, use.overrides)
+        except PrivacyError as error:  # the same for all sites
+            faults[data_problem(loaded, replace(use, key=("privacy",)), str(error))] = None
         except MethodError as error:
-            faults.append(data_problem(loaded, use, str(error)))
+            faults[data_problem(loaded, use, str(error))] = None
     if faults:
         raise ConfigError(*faults)
 

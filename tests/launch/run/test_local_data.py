@@ -97,6 +97,16 @@ def test_a_site_is_not_asked_for_the_data_of_others(tmp_path: Path) -> None:
     assert [problem.key for problem in raised.value.problems] == ["data", "nodes.a2.data"]
 
 
+def test_a_privacy_that_cannot_be_had_is_no_fault_of_the_data_and_said_once() -> None:
+    own = {"data": {"name": "digits"}}
+    loaded = load_config(
+        {"name": "x", "method": "private-gan", "privacy": {"budget": 0.1}, "nodes": {"a": own, "b": {}}}
+    )
+    with pytest.raises(ConfigError) as raised:
+        check_data(loaded)
+    assert [problem.key for problem in raised.value.problems] == ["privacy"]
+
+
 def test_a_method_without_images_has_no_data_set() -> None:
     loaded = load_config("regression")
     assert [data_config(loaded, use) for use in data_uses(loaded, nodes_here(loaded))] == [None]
