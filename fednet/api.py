@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from fednet.federated.config import Federation
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Scalar = float | int | bool | str | None
 """Type of an option of a question, a round or an exchange."""
@@ -55,7 +56,7 @@ class Replies:
 Ask = Callable[[Question], Replies]
 """Sends a question to its responders and waits for the replies that the run's policy requires."""
 
-ModelState = Mapping[str, Tensor]
+ModelState: TypeAlias = "Mapping[str, Tensor]"
 """A model's parameters and buffers by name, on the CPU; read-only."""
 
 
@@ -121,8 +122,7 @@ class RoundPlan:
 
     Attributes:
         key: unique name of the plan in the run; a plan with a known key returns its records and is not run again.
-        model: name of the model.
-        task: name of the task, defined by the method.
+        model, task: names of the model, and of the task, which the method defines.
         rounds: number of rounds, at least 1.
         federation: how contributions are combined.
         options: scalar arguments of every round's task.

@@ -144,6 +144,7 @@ def test_tests_mirror_the_tree() -> None:
 
 
 MIRRORED_BY = {
+    "announcer.py": Path("tests/fednet/methods/common/test_announcer.py"),
     "method.py": Path("tests/fednet/methods/test_contract.py"),
     "attempt_values.py": Path("tests/protocol/machines/test_attempt.py"),
     "coordinator_values.py": Path("tests/protocol/machines/test_coordinator_simulation.py"),

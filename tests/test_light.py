@@ -11,8 +11,11 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 OF_EXTRAS = (
@@ -61,6 +64,18 @@ HELP: dict[tuple[str, ...], int] = {
     ("novelty", "--help"): 0,
     ("novelty", "model", "get", "--help"): 0,
 }
+REFUSED: tuple[tuple[str, str, dict[str, Any], str], ...] = (
+    ("score-inference", "ac", {"model": {"conditional": True}}, "the pictures of c have none"),
+    ("score-inference", "ad", {}, "differ in channels, height or width"),
+    ("score-inference", "ax", {}, "x is not a folder"),
+    ("private-gan", "ac", {"classifier": {"rounds": 1}, "privacy": {"budget": 1.0}}, "the pictures of c have none"),
+    ("fedbagan", "abc", {}, "the pictures of c have none"),
+    ("novelty", "abc", {}, "the pictures of c have none"),
+    ("novelty", "ab", {}, "flow.unseen names the class"),
+    ("cmtii", "abc", {}, "the pictures of c have none"),
+    ("cmtii", "ab", {}, "the embedded models know the classes of the run's data"),
+)
+"""Runs of sites with folders of their own that do not fit: the method, the sites, settings, and what is said."""
 EXTRAS = {
     "cmtii": "cmtii",
     "fedbagan": "images",
@@ -115,6 +130,24 @@ def test_a_command_that_needs_no_model_imports_no_torch(tmp_path: Path) -> None:
     for (arguments, expected), (code, error, modules) in zip(NEEDS_NO_MODEL.items(), ends, strict=True):
         assert code == expected, (arguments, error)
         assert not modules & {"torch", "zmq"}, arguments
+
+
+@pytest.mark.parametrize("command", ["check", "launch"])
+def test_folders_that_do_not_fit_are_refused_without_what_trains(tmp_path: Path, command: str) -> None:
+    """A launch of cmtii took 18 seconds to say that a folder has no classes: it had imported what trains."""
+    for path, side in {"a/ant/0.png": 8, "a/bee/0.png": 8, "b/elk/0.png": 8, "c/0.png": 8, "d/ant/0.png": 9}.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (side, side)).save(tmp_path / path)
+    for number, (method, sites, settings, _) in enumerate(REFUSED):
+        nodes = {site: {"data": {"name": "folder", "root": site}} for site in sites}
+        text = yaml.safe_dump({"name": "own", "method": method, "nodes": nodes, **settings})
+        (tmp_path / f"{number}.yaml").write_text(text)
+    ends = commands([(command, f"{number}.yaml") for number in range(len(REFUSED))], bare(), tmp_path)
+    for (_, _, _, wanted), (code, error, modules) in zip(REFUSED, ends, strict=True):
+        assert code == 2
+        assert wanted in error
+        assert not modules & {"torch", *OF_EXTRAS}, wanted
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_help_text_is_written_by_the_standard_library_and_typer(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal
 
-from fednet.data.contract import Dataset
+from fednet.data.contract import DataOutline, Dataset
 from fednet.plugins import lazily
 
 if TYPE_CHECKING:
@@ -18,6 +18,11 @@ def _digits(config: DataConfig) -> DataSource:
     from fednet.data.sources import digits  # noqa: PLC0415 - imports torch, as all below
 
     return digits(config)
+
+
+def _digits_outline(config: DataConfig) -> DataOutline:
+    side = config.size or 8
+    return DataOutline(tuple(map(str, range(10))), (config.channels or 1, side, side))
 
 
 def _mnist(config: DataConfig) -> DataSource:
@@ -60,7 +65,9 @@ def _listed(
 
 
 TORCHVISION: Final = ("torchvision",)
-DIGITS = Dataset("digits", "scikit-learn's 1,797 digits, 8 x 8", _digits, "none", EXTRA, ("sklearn",))
+DIGITS = Dataset(
+    "digits", "scikit-learn's 1,797 digits, 8 x 8", _digits, "none", EXTRA, ("sklearn",), outline=_digits_outline
+)
 MNIST = Dataset("mnist", "28 x 28, IDX files in root/MNIST/raw", _mnist, "required", EXTRA, TORCHVISION)
 CIFAR10 = Dataset("cifar10", "root/cifar-10-batches-py", _cifar10, "required", EXTRA, TORCHVISION)
 CIFAR100 = Dataset("cifar100", "root/cifar-100-python", _cifar100, "required", EXTRA, TORCHVISION)
@@ -68,7 +75,7 @@ TINY_IMAGENET = Dataset(
     "tiny-imagenet", "64 x 64, root/{train,val} as tiny-imagenet-200.zip unpacks", _tiny_imagenet, "required",
     EXTRA, TORCHVISION,
 )  # fmt: skip
-FOLDER = _listed("folder", "root/{train,test}/<class>/* or root/<class>/*", "fednet.data.sources:folder_listings")
+FOLDER = _listed("folder", "root/{train,test}/<class>/* or root/<class>/*", "fednet.data.image_folder:folder_listings")
 TABLE = _listed(
     "table", "root/*.csv or *.jsonl with columns path, label, split", "fednet.data.tables:table_listings",
     keys=("file", "columns"),

@@ -38,6 +38,11 @@ def sorted_classes(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(listed, key=int)) if all(_is_numeral(name) for name in listed) else tuple(listed)
 
 
+def renamed_classes(names: Iterable[str], aliases: Mapping[str, str]) -> tuple[str, ...]:
+    """Names under aliases; those that get one name become one."""
+    return tuple(dict.fromkeys(aliases.get(name, name) for name in names))
+
+
 def label_of(given: int | str, classes: Sequence[str], where: str) -> int:
     """The label of a class that somebody has written.
 

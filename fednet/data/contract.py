@@ -18,6 +18,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class DataOutline:
+    """What can be said of a data set before its pictures are read.
+
+    Attributes:
+        classes: the classes' names; none where the pictures have no labels.
+        shape: channels, height and width of a picture.
+        counts: how many training pictures there are of each class, in any order; of those without a label, one number.
+            None where that is not known without a look at their order, of which `limit` takes the first.
+    """
+
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    counts: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A labelled image data set.
 
@@ -32,6 +48,7 @@ class Dataset:
         requires: the top-level modules of these libraries.
         keys: the keys of `data` that it takes beside those that all do: of `file`, `columns`, `object`, `options`.
         listings: lists its images by part (`all`, or `train` and `test`), where it can; a survey reads each of them.
+        outline: says what is known of it without torch, where that needs no list: `outline(config)`.
     """
 
     name: str
@@ -42,3 +59,4 @@ class Dataset:
     requires: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     listings: Callable[[DataConfig], dict[str, ImageListing]] | None = None
+    outline: Callable[[DataConfig], DataOutline] | None = None

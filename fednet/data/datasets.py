@@ -2,6 +2,7 @@
 
 Every process that loads the same configuration gets the same images in the same order: the order comes from a fixed
 stratified shuffle, not from the run's seed. Files are read by `fednet.data.sources`.
+`fednet.data.outline` says what there is before any is read.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from fednet.data import registry
 from fednet.data.config import DataConfig, HeldOut
+from fednet.data.contract import DataOutline
 from fednet.data.pools import ImagePool, renumbered
 from fednet.errors import DataError
 from fednet.seeds import generator
@@ -64,9 +67,19 @@ class ImageSet:
             content.update(tensor.contiguous().numpy().tobytes())
         return content.hexdigest()
 
+    def outline(self) -> DataOutline:
+        """What can be said of them; of pictures without a label no classes."""
+        classes = self.classes if bool((self.labels >= 0).any()) else ()
+        return DataOutline(classes, self.shape, class_counts(self.labels))
+
     def histogram(self) -> tuple[int, ...]:
         """How many pictures of each class, in class order; pictures without a label are not counted."""
         return tuple(torch.bincount(self.labels[self.labels >= 0], minlength=len(self.classes)).tolist())
+
+
+def class_counts(labels: Tensor) -> tuple[int, ...]:
+    """How many pictures there are of each class that labels int64 (n,) name, and of those without a label (-1)."""
+    return tuple(Counter(labels.tolist()).values())
 
 
 @dataclass(frozen=True)
@@ -78,37 +91,15 @@ class Splits:
     test: ImageSet
 
 
-@dataclass(frozen=True)
-class DataOutline:
-    """What can be said of a data set before its pictures are read.
-
-    Attributes:
-        classes: the classes' names; none where the pictures have no labels.
-        shape: channels, height and width of a picture.
-    """
-
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-
-
-def require(config: DataConfig) -> None:
-    """Checks that the data set is where the configuration says, without reading its pictures.
-
-    Raises:
-        DataError: it is missing or malformed.
-    """
-    _plan(config, None)
-
-
-def outline(config: DataConfig) -> DataOutline:
-    """What a data set holds, from its list of files and one picture.
+def outline_of_pools(config: DataConfig) -> DataOutline:
+    """What a data set holds that has no list of images; see `fednet.data.outline`.
 
     Raises:
         DataError: it is missing, malformed or does not fit the configuration.
     """
     pool, order = _plan(config, None)["train"]
     one = _read(pool, order[:1], "train")
-    return DataOutline(one.classes, one.shape)
+    return DataOutline(one.classes, one.shape, class_counts(pool.labels[order]))
 
 
 def load(config: DataConfig, held_out: HeldOut | None = None) -> Splits:

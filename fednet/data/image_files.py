@@ -2,7 +2,8 @@
 
 The content says which format it is, not the name. Bit depths are kept, transparency is composed over a background, EXIF
 orientation is applied, and of several frames the first is taken; `DecodedImage.conversions` names what was done.
-Whatever a decoder raises is an `UnreadableImage`. Knows no folder, no class and no size that images should have.
+Whatever a decoder raises is an `UnreadableImage`. Knows no folder, no class and no size that images should
+have. Imports no torch.
 """
 
 from __future__ import annotations
@@ -14,10 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
-from torch import Tensor
 
 from fednet.data.dicom import dicom_is_colour, is_dicom, read_dicom
 from fednet.data.intensity import Limits, scaled
@@ -52,7 +51,7 @@ class DecodedImage:
         conversions: what was done to get from one to the other, in words; () for plain 8-bit grey or RGB.
     """
 
-    values: Tensor
+    values: NDArray[np.float32]
     kind: str
     conversions: tuple[str, ...]
 
@@ -283,5 +282,5 @@ def _composed(stored: _Stored, background: float, limits: Limits | None) -> Deco
     return DecodedImage(_channels_first(values), stored.kind, done)
 
 
-def _channels_first(values: NDArray[np.float32]) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32))
+def _channels_first(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(values.transpose(2, 0, 1), dtype=np.float32)

@@ -61,6 +61,11 @@ def folder_parts(root: Path) -> dict[str, Path]:
     return {"all": root}  # a class that is called train
 
 
+def folder_listings(config: DataConfig) -> dict[str, ImageListing]:
+    """Any image files, one folder per class: root/{train,test}/<class>/* or root/<class>/*; without labels: root/*."""
+    return {part: list_folder(path) for part, path in folder_parts(root_of(config)).items()}
+
+
 def root_of(config: DataConfig) -> Path:
     """The folder of the data set, `~` expanded.
 

@@ -9,18 +9,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fednet.data.sizes import train_size
 from fednet.errors import DataError
 from fednet.seeds import generator
-
-CLOSE = 1e-9
-"""Tolerance, so that .29 of 100 is 29, although the float product is a little less."""
 
 
 def train_and_test(labels: Tensor, ratio: float, seed: int, agent: int | str) -> tuple[Tensor, Tensor]:
     """Cuts the pictures with these labels into a train and a test part.
 
-    Of n pictures t = floor(ratio * n) are trained on, at least one. A class of m pictures gives t * m / n of them,
-    rounded down or up. Which classes are rounded up is drawn, so that no class is always tested and never trained.
+    Of n pictures t = `train_size(n, ratio)` are trained on. A class of m pictures gives t * m / n of them, rounded down
+    or up. Which classes are rounded up is drawn, so that no class is always tested and never trained.
 
     Args:
         labels: int64 (n,), n > 0, of one agent's pictures.
@@ -37,7 +35,7 @@ def train_and_test(labels: Tensor, ratio: float, seed: int, agent: int | str) ->
     count = len(labels)
     if count == 0:
         raise DataError(f"agent {agent} has no pictures that could be split into train and test")
-    wanted = max(1, int(ratio * count + CLOSE))
+    wanted = train_size(count, ratio)
     order, place = _classes_in_a_row(labels, seed, agent), torch.arange(count)
     # The places taken are evenly spread, so that m places in a row have floor or ceil of wanted * m / n of them.
     trained = (place + 1) * wanted // count > place * wanted // count

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
+from fednet.data.classes import renamed_classes
 from fednet.data.config import DataConfig
 from fednet.data.image_files import decode
 from fednet.data.listing import ImageRef
@@ -48,7 +49,7 @@ class ImagePool:
     def renamed(self, aliases: Mapping[str, str]) -> ImagePool:
         """The same images under other names of classes; classes that get one name become one."""
         names = [aliases.get(name, name) for name in self.classes]
-        classes = tuple(dict.fromkeys(names))
+        classes = renamed_classes(self.classes, aliases)
         return ImagePool(renumbered(self.labels, names, classes), classes, self.read)
 
 
@@ -113,8 +114,8 @@ def stack(paths: Sequence[ImageRef], config: DataConfig, channels: int) -> Tenso
     """
     images: list[Tensor] = []
     for path in paths:
-        decoded = decode(path, background=config.background_value, limits=config.range)
-        image = conform(decoded.values[None], config, channels)[0]
+        decoded = torch.from_numpy(decode(path, background=config.background_value, limits=config.range).values)
+        image = conform(decoded[None], config, channels)[0]
         if images and image.shape != images[0].shape:
             raise DataError(
                 f"{path} is {tuple(image.shape[1:])}, {paths[0]} is {tuple(images[0].shape[1:])} pixels: "

@@ -67,22 +67,36 @@ def run_parts(
     Raises:
         DataError: as `run_share`.
     """
-    from fednet.data.datasets import training_images  # noqa: PLC0415 - as above
+    from fednet.data.datasets import training_images  # noqa: PLC0415 - imports torch, as below
 
     return local_parts(training_images(data, chooser(regime, site), held_out), regime, site)
 
 
-def run_labels(data: DataConfig, regime: PartitionConfig, site: SiteContext, held_out: HeldOut | None = None) -> Tensor:
-    """The labels of what `run_share` would read; reads no picture.
+def run_counts(
+    data: DataConfig, regime: PartitionConfig, site: SiteContext, held_out: HeldOut | None = None
+) -> tuple[int, ...]:
+    """How many pictures of each class `run_share` would read; reads none.
 
     Raises:
         DataError: as there.
     """
-    from fednet.data.datasets import training_labels  # noqa: PLC0415 - as above
+    from fednet.data.datasets import class_counts, training_labels  # noqa: PLC0415 - as above
     from fednet.data.local_split import train_and_test  # noqa: PLC0415 - as above
 
     labels = training_labels(data, chooser(regime, site), held_out)
-    return labels[train_and_test(labels.clamp(min=0), regime.train_ratio, site.seed, site.index)[0]]
+    trained, _ = train_and_test(labels.clamp(min=0), regime.train_ratio, site.seed, site.index)
+    return class_counts(labels[trained])
+
+
+def own_counts(data: DataConfig) -> tuple[int, ...]:
+    """How many training pictures of each class a data set has; reads none.
+
+    Raises:
+        DataError: it is missing or malformed.
+    """
+    from fednet.data.datasets import class_counts, training_labels  # noqa: PLC0415 - as above
+
+    return class_counts(training_labels(data))
 
 
 def chooser(regime: PartitionConfig, site: SiteContext) -> Choose:
@@ -115,6 +129,6 @@ def check_data(common: DataConfig, own: Mapping[str, Any] | None = None) -> None
     data = site_data_config(common, own)
     if data.root is None and data.object is None:
         return  # they come with a library
-    from fednet.data.datasets import require  # noqa: PLC0415 - a second that most configurations need not wait for
+    from fednet.data.outline import require  # noqa: PLC0415 - NumPy and Pillow, which help texts need not wait for
 
     require(data)

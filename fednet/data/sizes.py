@@ -8,8 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 Counts = NDArray[np.int64]
+CLOSE = 1e-9
+"""Tolerance, so that .29 of 100 is 29, although the float product is a little less."""
 SMALLEST = 10
 """An unequal part is at least one over this of an even part (PFLlib)."""
+
+
+def train_size(count: int, ratio: float) -> int:
+    """How many of so many pictures are trained on, where the rest tests: floor(ratio * count), at least one.
+
+    Args:
+        count: > 0.
+        ratio: in (0, 1].
+    """
+    return max(1, int(ratio * count + CLOSE))
 
 
 def apportion(wanted: NDArray[np.float64], sizes: Counts) -> Counts:

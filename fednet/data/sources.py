@@ -7,19 +7,16 @@ imported by what needs them.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from fednet.data import registry
 from fednet.data.config import DataConfig
-from fednet.data.image_files import is_colour
-from fednet.data.image_folder import folder_parts, list_folder, root_of
-from fednet.data.inspection import inspect_files
+from fednet.data.image_folder import list_folder, root_of
 from fednet.data.listing import ImageListing, ImageRef
+from fednet.data.outline import open_listings, readable
 from fednet.data.pools import DataSource, ImagePool, conform, stack
 from fednet.errors import DataError
 from fednet.images import from_bytes
@@ -27,7 +24,6 @@ from fednet.images import from_bytes
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10
 
-_log = logging.getLogger(__name__)
 READ_ERRORS = (OSError, RuntimeError, ValueError, AssertionError, KeyError, EOFError, SyntaxError)
 """What torchvision and Pillow raise at files that are missing or malformed."""
 
@@ -68,35 +64,21 @@ def tiny_imagenet(config: DataConfig) -> DataSource:
     words.txt; where that is missing, the classes are called by their WordNet numbers. test/ has no labels and is left.
     """
     root, channels = root_of(config), config.channels or 3  # a few of the images are grey
-    train = _readable(config, _with_classes(root / "train"))
+    train = readable(config, _with_classes(root / "train"))
     annotated = _annotated(root / "val", {wnid: label for label, wnid in enumerate(train.classes)})
     names = _words(root / "words.txt", train.classes)
     return DataSource(_files(config, train.labelled, names, channels), _files(config, annotated, names, channels))
-
-
-def folder_listings(config: DataConfig) -> dict[str, ImageListing]:
-    """Any image files, one folder per class: root/{train,test}/<class>/* or root/<class>/*; without labels: root/*."""
-    return {part: list_folder(path) for part, path in folder_parts(root_of(config)).items()}
 
 
 def read_listings(config: DataConfig, listings: Mapping[str, ImageListing]) -> DataSource:
     """The images of listings: of all of a data set, or of its `train` and `test`.
 
     Raises:
-        DataError: a part holds no images, the parts hold different classes, or an image cannot be read.
+        DataError: see `open_listings`; or an image cannot be read.
     """
-    for part, listing in listings.items():
-        if not listing.labelled:
-            where = config.root or config.object
-            expected = registry.find(config.name).summary
-            raise DataError(f"{where} holds no images{'' if part == 'all' else f' in {part}'}; expected {expected}")
-    parts = [_readable(config, listing) for listing in listings.values()]
-    place = config.root or config.object
-    if odd := sorted(set(parts[0].classes) ^ set(parts[-1].classes)):
-        raise DataError(f"{place}: train and test must hold the same classes; these are in one only: {odd[:10]}")
-    images = [image for listing in parts for image, _ in listing.labelled]
-    channels = config.channels or (3 if any(map(is_colour, images)) else 1)
-    return DataSource(*(_files(config, listing.labelled, listing.classes, channels) for listing in parts))
+    opened = open_listings(config, listings)
+    parts = [part for part in (opened.train, opened.test) if part is not None]
+    return DataSource(*(_files(config, part.labelled, part.classes, opened.channels) for part in parts))
 
 
 def _numerals() -> tuple[str, ...]:
@@ -145,25 +127,6 @@ def _with_classes(path: Path) -> ImageListing:
     if not listing.classes:
         raise DataError(f"{path} does not hold pictures in one folder per class; expected {path}/<class>/*.JPEG")
     return listing
-
-
-def _readable(config: DataConfig, listing: ImageListing) -> ImageListing:
-    """The files of a listing; with `unreadable: skip` those that can be read.
-
-    Raises:
-        DataError: none of them can.
-    """
-    if config.unreadable == "refuse":
-        return listing
-    refused = inspect_files((image for image, _ in listing.labelled), config).refused
-    if not refused:
-        return listing
-    _log.warning("%d of %d images are left out; the first: %s", len(refused), len(listing.labelled), refused[0])
-    kept = listing.without(error.path for error in refused)
-    if not (kept.classes if listing.classes else kept.unsorted):
-        place = config.root or config.object
-        raise DataError(f"{place}: none of {len(refused)} images can be read; the first: {refused[0]}")
-    return kept
 
 
 def _annotated(val: Path, labels: dict[str, int]) -> list[tuple[Path, int]]:

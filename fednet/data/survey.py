@@ -1,23 +1,23 @@
-"""What a data set holds: images by class and part, and how each one is stored, converted or refused."""
+"""What a data set holds: images by class and part, and how each one is stored, converted or refused.
+
+Of a data set that lists its images it imports no torch; `first_images.py` shows them.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from fednet.data import registry
 from fednet.data.classes import sorted_classes
 from fednet.data.config import DataConfig
 from fednet.data.inspection import FileInspection, inspect_files
-from fednet.data.listing import ImageListing, ImageRef
-from fednet.data.pools import ImagePool, stack
+from fednet.data.listing import ImageListing
 
-SHOWN_SIZE = 64
-"""Height and width of the images of a grid where they differ in size and none is configured."""
+if TYPE_CHECKING:
+    from fednet.data.pools import ImagePool
 
 
 @dataclass(frozen=True)
@@ -73,23 +73,6 @@ def survey(config: DataConfig) -> DataSurvey:
     return DataSurvey(source.train.classes, {part: _count(pool) for part, pool in pools.items()})
 
 
-def first_images(files: ListedImages, config: DataConfig, rows: int, columns: int) -> Tensor:
-    """The first images of the first classes, blank where a class has fewer.
-
-    Returns:
-        float32 (rows x columns, c, h, w) in [-1, 1], class after class; fewer rows where there are fewer classes.
-    """
-    by_class = dict[str, list[ImageRef]]()
-    for listing in files.listing.values():
-        for path, label in listing.labelled:
-            by_class.setdefault(listing.classes[label] if label >= 0 else "", []).append(path)
-    if config.size is None and len(files.inspection.sizes) > 1:
-        config = config.model_copy(update={"size": SHOWN_SIZE})
-    channels = config.channels or (3 if files.inspection.colour else 1)
-    shown = sorted_classes(by_class)[:rows]
-    return torch.cat([_padded(stack(by_class[name][:columns], config, channels), columns) for name in shown])
-
-
 def _survey_listings(config: DataConfig, listings: Mapping[str, ImageListing]) -> DataSurvey:
     inspection = inspect_files((path for one in listings.values() for path, _ in one.labelled), config)
     refused = [error.path for error in inspection.refused]
@@ -114,8 +97,3 @@ def _count_files(listing: ImageListing) -> dict[str, int]:
 def _count(pool: ImagePool) -> dict[str, int]:
     counts = Counter(pool.labels.tolist())
     return {name: counts[label] for label, name in enumerate(pool.classes)}
-
-
-def _padded(images: Tensor, count: int) -> Tensor:
-    blank = torch.ones(count - len(images), *images.shape[1:])
-    return torch.cat([images, blank])

@@ -178,6 +178,9 @@ class Method:
         site: makes the side that holds data and a model: `site(config, context, overrides)`; `overrides` are the keys
             that cluster.yaml gives for this site alone, one mapping for each of `site_sections`.
         job: the driver's work: `job(config, network, folder, seed, progress)`; leaves its results in the folder.
+        announcer: makes the part of a site that agrees with the others by itself, of the same arguments as `site`, so
+            that sites are asked whether they fit each other before anything starts; imports nothing that trains. None
+            where there is nothing to agree on, or only the sites can tell.
         check: refuses, before anything starts, what is missing on this machine: `check(config, overrides)` raises
             DataError or ModelError.
         agree: refuses, as soon as all sites have announced (`Announcer`) and before any of them prepares,
@@ -198,6 +201,7 @@ class Method:
     config: type[BaseModel]
     site: Callable[[Any, SiteContext, Mapping[str, Any]], Responder]
     job: Callable[[Any, Network, Path, int, Progress], object]
+    announcer: Callable[[Any, SiteContext, Mapping[str, Any]], Announcer] | None = None
     check: Callable[[Any, Mapping[str, Any]], None] = _no_check
     agree: Callable[[Any, Mapping[str, str]], None] = _no_agreement
     commands: Mapping[str, Command] = field(default_factory=dict)

@@ -35,12 +35,12 @@ def check(
     from launch.run.plan import specs_here  # noqa: PLC0415
 
     here = nodes_here(loaded)
-    check_data(loaded, here)
-    specs = specs_here(loaded, here, read_inventory(), insecure=insecure)
     problems = list(_show_data(loaded, here, console))
     if problems:
         raise ConfigError(*problems)
-    split = _show_split(loaded, specs, console)
+    split = _show_split(loaded, here, console)
+    check_data(loaded, here)  # what sites cannot do with each other is said before what needs torch
+    specs = specs_here(loaded, here, read_inventory(), insecure=insecure)
     console.print(f"{config} is fine: method {loaded.cluster.method}, seed {loaded.cluster.seed}", highlight=False)
     nodes = [*map(_node_values, specs), *_elsewhere(loaded, here)]
     console.print(_node_table(nodes))
@@ -83,32 +83,37 @@ def _node_table(nodes: Sequence[Mapping[str, Any]]) -> Table:
 
 def _show_data(loaded: LoadedConfig, names: Sequence[str], console: Console) -> Iterator[ConfigProblem]:
     """Prints what the data sets of nodes hold, and gives what is wrong with them."""
-    from launch.run.local_data import data_config, data_problem, data_uses  # noqa: PLC0415 - as above
+    from fednet.errors import MethodError  # noqa: PLC0415 - as above
+    from launch.run.local_data import data_config, data_problem, data_uses  # noqa: PLC0415
 
     for use in data_uses(loaded, names):
-        if (data := data_config(loaded, use)) is None:
-            continue
-        from fednet.data.survey import survey  # noqa: PLC0415 - a second that other methods need not wait for
-        from launch.report import data_survey  # noqa: PLC0415
+        try:
+            if (data := data_config(loaded, use)) is None:
+                continue
+            from fednet.data.survey import survey  # noqa: PLC0415 - what other methods need not wait for
+            from launch.report import data_survey  # noqa: PLC0415
 
-        with console.status(f"reading {data.root or data.name}"):
-            found = survey(data)
+            with console.status(f"reading {data.root or data.name}"):
+                found = survey(data)
+        except MethodError as error:
+            yield data_problem(loaded, use, str(error))
+            continue
         console.print(f"data of {', '.join(use.owners)}", style="dim", markup=False, highlight=False)
         data_survey.show(console, data, found)
         if reason := data_survey.refused(data, found):
             yield data_problem(loaded, use, reason)
 
 
-def _show_split(loaded: LoadedConfig, specs: Sequence[NodeSpec], console: Console) -> dict[str, Any] | None:
+def _show_split(loaded: LoadedConfig, here: Sequence[str], console: Console) -> dict[str, Any] | None:
     """Prints how many pictures will be used for what, and gives it; None if the method's sites have no pictures."""
     from fednet.methods.common.config import ImageConfig  # noqa: PLC0415 - as above
 
     if not isinstance(loaded.method, ImageConfig):
         return None
     from launch.report import data_survey  # noqa: PLC0415 - as above
-    from launch.run.data_split import data_split  # noqa: PLC0415 - imports torch
+    from launch.run.data_split import data_split  # noqa: PLC0415
 
-    split = data_split(loaded, loaded.method, specs)
+    split = data_split(loaded, loaded.method, here)
     console.print(data_survey.split_table(split))
     if split.note:
         console.print(split.note, markup=False, highlight=False, soft_wrap=True)

@@ -85,7 +85,7 @@ def _config(folder: Path, settings: Sequence[str]) -> DataConfig:
 
 
 def _write_grid(files: ListedImages, config: DataConfig, output: Path) -> None:
-    from fednet.data.survey import first_images  # noqa: PLC0415 - help texts need not wait for these
+    from fednet.data.first_images import first_images  # noqa: PLC0415 - help texts need not wait for these
     from fednet.images import grid, save_png  # noqa: PLC0415
 
     save_png(output, grid(first_images(files, config, MAX_CLASSES, COLUMNS), COLUMNS))

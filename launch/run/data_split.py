@@ -1,6 +1,7 @@
-"""How the pictures of a run will be divided, for `fednet check`: what each site will train on, and what measures.
+"""How the pictures of a run will be divided, what each site trains on and what measures; and whether the sites fit.
 
-From lists of files alone, by the sites themselves, before anything is started. Imports torch.
+From lists of files alone, by the sites' announcers, before anything is started. Imports torch only where a site takes a
+share of the run's data, or something is measured.
 """
 
 from __future__ import annotations
@@ -8,18 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fednet.api import SiteContext
+from fednet.data.site_data import check_data
 from fednet.errors import MethodError
 from fednet.methods import registry
-from fednet.methods.common import measures
+from fednet.methods.common.announcer import ImageAnnouncer
 from fednet.methods.common.config import ImageConfig
-from fednet.methods.common.site import ImageSite
+from fednet.methods.common.measuring_data import measuring_data, measuring_parts, unmeasured
 from launch.config.schema import DRIVER, LoadedConfig
 from launch.errors import ConfigError, ConfigProblem
 from launch.run.local_data import DataUse, data_problem, data_uses
-from nodes.spec import NodeSpec
 
 
 @dataclass(frozen=True)
@@ -39,17 +41,17 @@ class DataSplit:
     note: str = ""
 
 
-def require_fitting_data(loaded: LoadedConfig, specs: Sequence[NodeSpec]) -> None:
+def require_fitting_data(loaded: LoadedConfig) -> None:
     """Refuses before anything is started what the sites, all of them on this machine, would refuse in the run.
 
     Raises:
         ConfigError: see `data_split`.
     """
     if isinstance(loaded.method, ImageConfig):
-        data_split(loaded, loaded.method, specs)
+        data_split(loaded, loaded.method, (*loaded.cluster.entries, DRIVER))
 
 
-def data_split(loaded: LoadedConfig, config: ImageConfig, specs: Sequence[NodeSpec]) -> DataSplit:
+def data_split(loaded: LoadedConfig, config: ImageConfig, here: Sequence[str]) -> DataSplit:
     """How the pictures will be divided.
 
     Where all sites are on this machine, they agree here already on what they would agree on in the run.
@@ -57,52 +59,81 @@ def data_split(loaded: LoadedConfig, config: ImageConfig, specs: Sequence[NodeSp
     Args:
         loaded: the configuration.
         config: its method's.
-        specs: the nodes of this machine.
+        here: the nodes of this machine.
 
     Raises:
         ConfigError: they cannot be divided as the configuration says, or the sites do not fit each other.
     """
-    faults: list[ConfigProblem] = []
-    sites = dict(_image_sites(specs))
+    sites = _image_sites(loaded, here)
     own = {name: bool(one.data) for name, one in loaded.cluster.entries.items()}
     own |= {name: site.has_own_data() for name, site in sites.items()}
+    if set(sites) == set(own):
+        _agree(loaded, config, sites)
+    faults: list[ConfigProblem] = []
     parts = {}
     for name, site in sites.items():
-        use = next(use for use in data_uses(loaded, tuple(own)) if name in use.owners)
-        with _noting(faults, loaded, use):
+        with _noting(faults, loaded, _use(loaded, name)):
             parts[name] = site.parts()
     measuring: Mapping[str, int] = {}
-    if any(spec.name == DRIVER for spec in specs):
+    if DRIVER in here:
         with _noting(faults, loaded, DataUse((DRIVER,), ("measure",), {})):
-            measuring = measures.measuring_parts(config, own)
-    if not faults and set(sites) == set(own):
-        with _noting(faults, loaded, DataUse(tuple(own), ("nodes",), {})):
-            _agree(loaded, sites)
-    if faults:
-        raise ConfigError(*faults)
-    note = "" if measures.measuring_data(config, own) else measures.unmeasured(config)
+            measuring = measuring_parts(config, own)
+    _refuse(faults)
+    note = "" if measuring_data(config, own) else unmeasured(config)
     return DataSplit(parts, frozenset(name for name, yes in own.items() if yes), measuring, note)
 
 
-def _image_sites(specs: Sequence[NodeSpec]) -> Iterator[tuple[str, ImageSite[Any, Any]]]:
-    """The sites of nodes, by name, as they are before they read anything."""
-    for spec in (spec for spec in specs if spec.role == "client"):
-        context = SiteContext(spec.name, spec.index, spec.count, spec.seed, spec.device, spec.folder)
-        site = registry.find(spec.method).site(spec.config, context, spec.site)
-        if isinstance(site, ImageSite):
-            yield spec.name, site
-
-
-def _agree(loaded: LoadedConfig, sites: Mapping[str, ImageSite[Any, Any]]) -> None:
-    """Has all sites of a run, and the asker, agree.
+def _image_sites(loaded: LoadedConfig, here: Sequence[str]) -> dict[str, ImageAnnouncer[Any]]:
+    """The sites of this machine, by name, as they are before they read anything.
 
     Raises:
-        MethodError: they do not fit each other, or not the configuration.
+        ConfigError: one of them is misconfigured.
     """
-    announcements = {name: site.announce() for name, site in sites.items()}
-    for site in sites.values():
-        site.agree(announcements)
-    registry.find(loaded.cluster.method).agree(loaded.method, announcements)
+    cluster, make = loaded.cluster, registry.find(loaded.cluster.method).announcer
+    faults: list[ConfigProblem] = []
+    made = {}
+    for index, (name, entry) in enumerate(cluster.entries.items()):
+        if make is not None and name in here:
+            context = SiteContext(name, index, len(cluster.entries), cluster.seed, "cpu", Path())
+            with _noting(faults, loaded, _use(loaded, name)):
+                made[name] = make(loaded.method, context, entry.own_sections)
+    _refuse(faults)
+    return {name: site for name, site in made.items() if isinstance(site, ImageAnnouncer)}
+
+
+def _agree(loaded: LoadedConfig, config: ImageConfig, sites: Mapping[str, ImageAnnouncer[Any]]) -> None:
+    """Has all sites of a run, and the asker, agree; what several sites share is read once.
+
+    Raises:
+        ConfigError: they do not fit each other, or not the configuration, or data of theirs are missing.
+    """
+    faults: list[ConfigProblem] = []
+    announcements: dict[str, str] = {}
+    method = registry.find(loaded.cluster.method)
+    for use in data_uses(loaded, (*sites, DRIVER)):
+        readers = [name for name in use.owners if name in sites]
+        with _noting(faults, loaded, use):
+            if readers:
+                announcements |= dict.fromkeys(readers, sites[readers[0]].announce())
+            elif method.reads_data(config, {}):
+                check_data(config.data)  # named, and nobody's: still a mistake
+    _refuse(faults)
+    with _noting(faults, loaded, DataUse(tuple(sites), ("nodes",), {})):
+        for site in sites.values():
+            site.agree(announcements)
+        method.agree(config, announcements)
+    _refuse(faults)
+
+
+def _use(loaded: LoadedConfig, name: str) -> DataUse:
+    """The data set that a site reads."""
+    return next(use for use in data_uses(loaded, tuple(loaded.cluster.entries)) if name in use.owners)
+
+
+def _refuse(faults: Sequence[ConfigProblem]) -> None:
+    """Refuses a configuration in which something is wrong; several sites may say the same."""
+    if faults:
+        raise ConfigError(*dict.fromkeys(faults))
 
 
 @contextmanager

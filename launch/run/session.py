@@ -33,7 +33,8 @@ from launch.errors import EXIT_DISK_FULL, EXIT_OK, ConfigError, ConfigProblem, R
 from launch.report import html
 from launch.report.screen import live_display
 from launch.report.status import StatusBoard, planned_nodes
-from launch.run.devices import available_memory, is_host_here, is_port_free, read_inventory
+from launch.run.data_split import require_fitting_data
+from launch.run.devices import available_memory, cores, is_host_here, is_port_free, read_inventory
 from launch.run.events import RUN_NODE, Event, EventFile, EventListener, make_event
 from launch.run.folder import CONFIG, EVENTS, LOGS, REPORT, differences, locked_folder, replaces
 from launch.run.fork_server import PRELOAD, start_fork_server, stop_fork_server, temporary_folder
@@ -119,22 +120,20 @@ def launch(
         count = len(loaded.cluster.entries)
         _print(console, f"{name}: {count} client{'s' if count != 1 else ''}, starting")
         with console.status("loading"):
-            listener = _event_source()
-            there = read_inventory()
             elsewhere = devices_elsewhere(loaded)
             here = (DRIVER,) if elsewhere else (*loaded.cluster.entries, DRIVER)
-            notice = "" if elsewhere else require_capacity(loaded, there.cores, available_memory())
+            notice = "" if elsewhere else require_capacity(loaded, cores(), available_memory())
+            if not elsewhere:
+                require_fitting_data(loaded)
             check_data(loaded, here)
+            listener = _event_source()
+            there = read_inventory()
         if notice:
             _print(console, notice)
         with _sockets() as sockets:
             keys = launch_keys(loaded)
             planning = make_plan(loaded, there, place, sockets, keys=keys, insecure=insecure, elsewhere=elsewhere)
             check_ports_free(loaded, planning, here)
-            if not elsewhere:
-                from launch.run.data_split import require_fitting_data  # noqa: PLC0415 - imports torch, as above
-
-                require_fitting_data(loaded, planning.nodes)
             engine, home = make_engines(loaded, place / LOGS, sockets)
             make = partial(
                 Supervisor, planning, listener=listener, engine=engine, home=home, hints=hints(loaded),

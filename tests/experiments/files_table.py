@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -256,10 +255,10 @@ def _damaged() -> Iterator[Sample]:
     yield Sample("damaged", "PostScript (a program)", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 6\n", None)
 
 
-def difference(sample: Sample, values: torch.Tensor) -> float:
+def difference(sample: Sample, values: NDArray[np.float32]) -> float:
     """The largest difference of values in [0, 1]; infinite where the shape is another."""
     wanted = np.atleast_3d(np.asarray(sample.wanted, dtype=float)).transpose(2, 0, 1)
-    found = (values.numpy().astype(float) + 1) / 2
+    found = (values.astype(float) + 1) / 2
     return float(np.abs(found - wanted).max()) if found.shape == wanted.shape else float("inf")
 
 

@@ -5,7 +5,8 @@
 Makes the page's folders (a: four classes as png, b: four others as jpg, c: no classes), launches what it configures
 with small settings, and prints a row for each: the exit code, the seconds of the whole command, and its last sentence.
 Ends with 1 where one ends otherwise than the page says, or where a refusal takes five seconds or lets anything train.
-The seconds are those of this machine under its present load, which is printed, too.
+The seconds are those of this machine under its present load, which is printed, too; those of the CPU, which depend less
+on it, are the command's own, without those of its nodes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -141,26 +143,38 @@ def configuration(case: Case) -> dict[str, Any]:
     return {**values, "name": case.name, "nodes": nodes, "devices": {"threads": 1}}
 
 
-def launched(case: Case, out: Path) -> tuple[int, float, str]:
-    """Launches it: the code, the seconds, and what it wrote on standard error."""
+@dataclass(frozen=True)
+class Ended:
+    """How a command has ended: its exit code, seconds, those of the CPU, and what it wrote on standard error."""
+
+    code: int
+    seconds: float
+    cpu: float
+    said: str
+
+
+def launched(case: Case, out: Path) -> Ended:
+    """Launches it and waits for its end."""
     file = out / f"{case.name}.yaml"
     file.write_text(yaml.safe_dump(configuration(case)), "utf-8")
     shutil.rmtree(out / "runs" / case.name, ignore_errors=True)
-    began = time.monotonic()
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [str(Path(sys.executable).with_name("fednet")), "launch", file.name]
     ended = subprocess.run(command, cwd=out, capture_output=True, text=True, check=False)
-    return ended.returncode, time.monotonic() - began, ended.stderr
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    return Ended(ended.returncode, time.monotonic() - began, cpu, ended.stderr)
 
 
-def faults(case: Case, code: int, seconds: float, said: str, run: Path) -> Iterator[str]:
+def faults(case: Case, ended: Ended, run: Path) -> Iterator[str]:
     """How a launch has ended otherwise than it should."""
     if not case.refused:
-        if code:
+        if ended.code:
             yield "did not end well"
         return
-    if not code or case.refused not in said:
+    if not ended.code or case.refused not in ended.said:
         yield "not refused"
-    if seconds >= LIMIT:
+    if ended.seconds >= LIMIT:
         yield f"refused after {LIMIT:g} s"
     file = run / "events.jsonl"
     events = read_events(file) if file.is_file() else ()
@@ -177,15 +191,16 @@ def main() -> None:
     make_folders(given.out)
     wrong = False
     write = sys.stdout.write
-    write("| run | sites | wanted | code | seconds | load | said |\n|---|---|---|---|---|---|---|\n")
+    write("| run | sites | wanted | code | seconds | of CPU | load | said |\n" + "|---" * 8 + "|\n")
     for case in (case for case in CASES if case.name in given.only):
-        code, seconds, said = launched(case, given.out)
-        found = ", ".join(faults(case, code, seconds, said, given.out / "runs" / case.name))
+        ended = launched(case, given.out)
+        found = ", ".join(faults(case, ended, given.out / "runs" / case.name))
         wrong |= bool(found)
-        last = next((line for line in reversed(said.splitlines()) if line.startswith("fednet: ")), "")
+        last = next((line for line in reversed(ended.said.splitlines()) if line.startswith("fednet: ")), "")
         wanted, load = "refused" if case.refused else "ends well", os.getloadavg()[0]
         told = f"**{found}** {last}" if found else last
-        write(f"| {case.name} | {case.sites} | {wanted} | {code} | {seconds:.1f} | {load:.1f} | {told} |\n")
+        times = f"{ended.seconds:.1f} | {ended.cpu:.1f} | {load:.1f}"
+        write(f"| {case.name} | {case.sites} | {wanted} | {ended.code} | {times} | {told} |\n")
         sys.stdout.flush()
     raise SystemExit(wrong)
 

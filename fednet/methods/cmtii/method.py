@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fednet.methods.cmtii.config import CmtiiConfig, check
 from fednet.methods.cmtii.disclosures import DISCLOSURES
 from fednet.methods.contract import Method
+from fednet.plugins import lazily
 
 if TYPE_CHECKING:
     from fednet.api import Network, Progress, Responder, SiteContext
@@ -32,21 +33,15 @@ def job(config: CmtiiConfig, network: Network, folder: Path, seed: int, progress
     run_job(config, network, folder, seed, progress)
 
 
-def agree(config: CmtiiConfig, announcements: Mapping[str, str]) -> None:
-    """Refuses what the samples could not be compared with."""
-    from fednet.methods.common.measures import require_measurable  # noqa: PLC0415 - imports torch
-
-    require_measurable(config, announcements)
-
-
 METHOD = Method(
     name="cmtii",
     summary="interchange of pseudo-word embeddings",
     config=CmtiiConfig,
     site=site,
     job=job,
+    announcer=lazily("fednet.methods.cmtii.announcer:CmtiiAnnouncer.from_overrides"),
     check=check,
-    agree=agree,
+    agree=lazily("fednet.methods.common.measuring_data:require_measurable"),
     preload=(
         "fednet.methods.cmtii.job",
         "fednet.methods.cmtii.site",

@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from fednet.api import ExchangePlan, ModelState, NullProgress, Offer, OfferBatch, Progress, Question, SiteContext
-from fednet.data.classes import listed_classes
 from fednet.data.config import DataConfig
-from fednet.data.datasets import ImageSet, outline
-from fednet.data.local_split import train_and_test
-from fednet.errors import DataError, MethodError
+from fednet.data.datasets import ImageSet
+from fednet.errors import MethodError
 from fednet.federated.offers import versions
 from fednet.federated.state import digest
 from fednet.methods.cmtii import evaluation
+from fednet.methods.cmtii.announcer import CmtiiAnnouncer
 from fednet.methods.cmtii.backend import CmtiiBackend
 from fednet.methods.cmtii.backend_selection import load_backend
 from fednet.methods.cmtii.config import CmtiiConfig
@@ -67,7 +66,7 @@ class _LoadedCmtiiSite:
     store: SiteStore
 
 
-class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
+class CmtiiSite(CmtiiAnnouncer, ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
     """One site (a `Responder` and an `Exchanger`).
 
     Args:
@@ -91,26 +90,9 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
         self._learned = LearnedOffers()
         self._exchanged: dict[int, tuple[Tensor, Tensor]] = {}  # the last round's pictures from received words
 
-    def labelled(self) -> str:
-        """A pseudo-word is that of a class."""
-        return "the method cmtii"
-
-    def require_classes(self, classes: tuple[str, ...]) -> None:
-        """Checks that the aliases name classes, and that the embedded models know all of them.
-
-        Raises:
-            MethodError: an alias names no class, or the models do not know a class.
-        """
-        if unknown := sorted(set(self.config.aliases.values()) - set(classes)):
-            raise MethodError(f"aliases names {unknown[0]!r}, which is no class: there are {', '.join(classes)}")
-        if self._backend is None and self.config.public:
-            public = outline(self.config.data).classes
-            if unknown := [name for name in classes if name not in public]:
-                raise DataError(
-                    f"the embedded models know the classes of the run's data ({listed_classes(public)}), not "
-                    f"{listed_classes(unknown)}: set data to a public data set with these classes, or backend to "
-                    "{kind: pretrained, ...}"
-                )
+    def embedded(self) -> bool:
+        """Whether its models are those that are trained on the public part of the run's data."""
+        return self._backend is None and super().embedded()
 
     def load(self, progress: Progress) -> _LoadedCmtiiSite:
         """Reads the site's pictures, loads or pretrains its models, and restores what it has learnt and received.
@@ -132,18 +114,6 @@ class CmtiiSite(ImageSite[CmtiiConfig, _LoadedCmtiiSite]):
         for offer in store.received():
             lexicon.add_received(offer)
         return _LoadedCmtiiSite(data, backend, lexicon, store)
-
-    def labels_there(self) -> Tensor:
-        """The labels of the site's own pictures, or of its share of the private ones."""
-        if self.own is not None:
-            return super().labels_there()
-        return self._split().share_labels(self.config.partition, self.context)
-
-    def divided(self, labels: Tensor) -> dict[str, int]:
-        """A site tests itself with what partition.train_ratio leaves."""
-        ratio, context = self.config.partition.train_ratio, self.context
-        train, test = train_and_test(labels.clamp(min=0), ratio, context.seed, context.index)
-        return {"train": len(train), "test": len(test)}
 
     def capabilities(self) -> CmtiiCapabilities:
         """What the site says of itself."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fednet.api import SiteContext
 from fednet.data.config import DataConfig, HeldOut, PartitionConfig
-from fednet.data.datasets import Choose, ImageSet, Splits, training_images, training_labels
+from fednet.data.datasets import Choose, ImageSet, Splits, class_counts, training_images, training_labels
 from fednet.data.orientations import transposed
 from fednet.data.site_data import chooser, local_parts
 from fednet.errors import DataError
@@ -82,13 +82,13 @@ class CmtiiDataSplit:
         """Measuring pictures, oriented as the sites'."""
         return Splits(splits.train, *(self._oriented(part) for part in (splits.judge, splits.test)))
 
-    def share_labels(self, regime: PartitionConfig, site: SiteContext) -> Tensor:
-        """The labels int64 (n,) of a site's share of the private pictures; reads no picture.
+    def share_counts(self, regime: PartitionConfig, site: SiteContext) -> tuple[int, ...]:
+        """How many pictures of each class there are in a site's share of the private ones; reads none.
 
         Raises:
             DataError: as `site_data`.
         """
-        return training_labels(self.data, self._among_private(chooser(regime, site)), self.held_out)
+        return class_counts(training_labels(self.data, self._among_private(chooser(regime, site)), self.held_out))
 
     def _private(self, choose: Choose) -> ImageSet:
         return self._oriented(training_images(self.data, self._among_private(choose), self.held_out))

@@ -18,7 +18,8 @@ from fednet.data.datasets import Splits
 from fednet.methods.common.capabilities import ImageCapabilities
 from fednet.methods.common.config import ImageConfig
 from fednet.methods.common.journal import Journal
-from fednet.methods.common.measures import measuring_judge, unmeasured
+from fednet.methods.common.measures import measuring_judge
+from fednet.methods.common.measuring_data import unmeasured
 from fednet.methods.common.report import with_data
 from fednet.metrics.judge import Judge
 from fednet.reporting.summary import Summary, write_summary

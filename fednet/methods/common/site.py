@@ -9,28 +9,27 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel
 from torch import Tensor
 
 from fednet.api import ModelState, Progress, Question, SiteContext
 from fednet.data.config import DataConfig
-from fednet.data.datasets import DataOutline, ImageSet, outline, training_images, training_labels
-from fednet.data.site_data import own_data, run_labels, run_share
+from fednet.data.datasets import ImageSet, class_counts, training_images
+from fednet.data.site_data import run_share
 from fednet.errors import MethodError
 from fednet.federated.site_models import SiteModels
 from fednet.federated.state import model_tensors
-from fednet.methods.common.agreement import DataAnnouncement, agreed_classes, read_announcements
+from fednet.methods.common.announcer import ImageAnnouncer, ImageConfigT
 from fednet.methods.common.capabilities import ImageCapabilities
-from fednet.methods.common.config import ImageConfig, Permission
+from fednet.methods.common.config import Permission
 from fednet.methods.common.disclosure import Disclosure
 from fednet.methods.common.options import require_known
 from fednet.privacy.disclosures import LEDGER_FOLDER, DisclosureLedger
 from fednet.reporting.record import RunRecord
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
-ImageConfigT = TypeVar("ImageConfigT", bound=ImageConfig)
 LoadedT = TypeVar("LoadedT")
 
 PERMISSIONS = "disclose."
@@ -83,8 +82,8 @@ class MethodSite(ABC, Generic[ConfigT]):
                 record.scalar(f"{prefix}/{name}", value, step)
 
 
-class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
-    """A site that has pictures (an `Announcer`, too).
+class ImageSite(ImageAnnouncer[ImageConfigT], MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
+    """A site that has pictures (an `Announcer`, too: a method's site has its announcer before this among its bases).
 
     A subclass provides `load`, which reads pictures (`read_images`) and makes models; `capabilities`, what the site
     says of itself; and `handlers`. What `load` returned is `loaded` from then on.
@@ -96,29 +95,9 @@ class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
     """
 
     def __init__(self, config: ImageConfigT, context: SiteContext, own: ImageSet | DataConfig | None = None) -> None:
-        super().__init__(config, context)
-        self.own = own
-        self.classes: tuple[str, ...] = ()
-        self._agreed = False
+        super().__init__(config, context, own)
         self._parts: dict[str, int] = {}
         self._loaded: LoadedT | None = None
-
-    @classmethod
-    def from_overrides(
-        cls, config: ImageConfigT, context: SiteContext, overrides: Mapping[str, object] | None = None
-    ) -> Self:
-        """Makes a site as the launcher configures it.
-
-        Args:
-            config: the run's configuration.
-            context: where the site lives.
-            overrides: what cluster.yaml says for this site alone: `data`, keys that replace those of `config.data`.
-                A site with data of its own keeps all of its training pictures.
-
-        Raises:
-            DataError: the site's own data is misconfigured.
-        """
-        return cls(config, context, own_data(config.data, overrides))
 
     @property
     def ledgers(self) -> Path:
@@ -170,52 +149,6 @@ class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
     def capabilities(self) -> ImageCapabilities:
         """What the site says of itself, once it is loaded."""
 
-    def labelled(self) -> str:
-        """What needs a label for every picture, as the subject of a sentence; empty where nothing does."""
-        return ""
-
-    def require_classes(self, classes: tuple[str, ...]) -> None:
-        """Checks the run's classes against the configuration, before anything trains.
-
-        Raises:
-            MethodError: the configuration names a class that there is not, or there are too few.
-        """
-
-    def announce(self) -> str:
-        """The names of its classes and the shape of its pictures, as JSON; reads one picture.
-
-        Raises:
-            DataError: the data is missing or malformed.
-        """
-        there = self.outline()
-        announced = DataAnnouncement(classes=there.classes, shape=there.shape, own=self.has_own_data())
-        return announced.model_dump_json()
-
-    def has_own_data(self) -> bool:
-        """Whether its pictures are its own, and no share of the run's data."""
-        return self.own is not None
-
-    def outline(self) -> DataOutline:
-        """The classes and the shape of its pictures; reads one.
-
-        Raises:
-            DataError: the data is missing or malformed.
-        """
-        own = self.own
-        if isinstance(own, ImageSet):
-            return DataOutline(own.classes if bool((own.labels >= 0).any()) else (), own.shape)
-        return outline(own or self.config.data)
-
-    def agree(self, announcements: Mapping[str, str]) -> None:
-        """Takes over the run's classes, the union of all sites'.
-
-        Raises:
-            MethodError: the sites' pictures do not fit each other, the method or the configuration.
-        """
-        classes = agreed_classes(read_announcements(announcements), self.labelled())
-        self.require_classes(classes)
-        self.classes, self._agreed = classes, True
-
     def prepare(self, progress: Progress) -> str:
         """Loads the site and returns its capabilities as JSON; a site that has agreed with nobody is alone.
 
@@ -223,7 +156,7 @@ class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
             MethodError: data, models and configuration do not fit each other.
             Stopped: the owner asks for the end.
         """
-        if not self._agreed:
+        if not self.agreed:
             self.agree({self.context.name: self.announce()})
         self._loaded = self.load(progress)
         said = {"own": self.has_own_data(), "parts": self._parts}
@@ -252,7 +185,7 @@ class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
         if images is None:
             images = run_share(self.config.data, self.config.partition, self.context, self.config.held_out_of_run)
         progress.report("reading pictures", 1, 1)
-        self.used_as(self.divided(images.labels))
+        self.used_as(self.divided(class_counts(images.labels)))
         return images.under(self.classes)
 
     def read_own_images(self) -> ImageSet | None:
@@ -262,30 +195,6 @@ class ImageSite(MethodSite[ImageConfigT], Generic[ImageConfigT, LoadedT]):
             DataError: they are missing or malformed.
         """
         return self.own if isinstance(self.own, ImageSet | None) else training_images(self.own)
-
-    def parts(self) -> dict[str, int]:
-        """How many of the site's pictures will be used for what, before any is read.
-
-        Raises:
-            DataError: they are missing, or cannot be divided so.
-        """
-        return self.divided(self.labels_there())
-
-    def labels_there(self) -> Tensor:
-        """The labels int64 (n,) of what the site will read, from lists of files alone.
-
-        Raises:
-            DataError: the data is missing, or cannot be divided so.
-        """
-        if isinstance(self.own, ImageSet):
-            return self.own.labels
-        if self.own is not None:
-            return training_labels(self.own)
-        return run_labels(self.config.data, self.config.partition, self.context, self.config.held_out_of_run)
-
-    def divided(self, labels: Tensor) -> dict[str, int]:
-        """How many of pictures with these labels are used for what: `train`, and what a method tests itself with."""
-        return {"train": len(labels)}
 
     def used_as(self, parts: Mapping[str, int]) -> None:
         """Notes for the capabilities how many pictures are used for what, see `divided`."""

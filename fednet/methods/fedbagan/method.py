@@ -14,6 +14,7 @@ from fednet.methods.contract import Drawer, Method
 from fednet.methods.fedbagan.config import FedBaganConfig, check
 from fednet.methods.fedbagan.disclosures import DISCLOSURES
 from fednet.methods.sample_request import SampleRequest
+from fednet.plugins import lazily
 
 if TYPE_CHECKING:
     from fednet.api import Network, Progress, Responder, SiteContext
@@ -48,21 +49,15 @@ def draw_from_checkpoint(path: Path, request: SampleRequest) -> SampleBatch:
     return sample_from(path, request)
 
 
-def agree(config: FedBaganConfig, announcements: Mapping[str, str]) -> None:
-    """Refuses what the samples could not be compared with."""
-    from fednet.methods.common.measures import require_measurable  # noqa: PLC0415 - imports torch
-
-    require_measurable(config, announcements)
-
-
 METHOD = Method(
     name="fedbagan",
     summary="federated class-balancing GAN",
     config=FedBaganConfig,
     site=site,
     job=job,
+    announcer=lazily("fednet.methods.fedbagan.announcer:FedBaganAnnouncer.from_overrides"),
     check=check,
-    agree=agree,
+    agree=lazily("fednet.methods.common.measuring_data:require_measurable"),
     drawer=Drawer(SampleRequest, draw, draw_from_checkpoint),
     preload=("fednet.methods.fedbagan.job", "fednet.methods.fedbagan.site", "torchvision.utils", "sklearn.datasets"),
     extra="fednet[images]",

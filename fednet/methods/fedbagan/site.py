@@ -21,6 +21,7 @@ from fednet.methods.common.inputs import labels_input, vectors_input
 from fednet.methods.common.model_transfer import MODEL, model_reply
 from fednet.methods.common.options import require_known
 from fednet.methods.common.site import ImageSite, QuestionHandlers, RoundModels
+from fednet.methods.fedbagan.announcer import FedBaganAnnouncer
 from fednet.methods.fedbagan.config import FedBaganConfig
 from fednet.methods.fedbagan.disclosures import DISCLOSURES
 from fednet.methods.fedbagan.gaussians import latent_moments
@@ -57,7 +58,7 @@ class _LoadedFedBagan:
     models: FedBaganModels
 
 
-class FedBaganSite(RoundModels, ImageSite[FedBaganConfig, _LoadedFedBagan]):
+class FedBaganSite(RoundModels, FedBaganAnnouncer, ImageSite[FedBaganConfig, _LoadedFedBagan]):
     """One site (a `Responder` and a `Participant`)."""
 
     disclosures = DISCLOSURES
@@ -78,21 +79,6 @@ class FedBaganSite(RoundModels, ImageSite[FedBaganConfig, _LoadedFedBagan]):
         return FedBaganCapabilities(
             pictures=len(images), classes=images.classes, shape=images.shape, latent=self.config.model.latent
         )
-
-    def labelled(self) -> str:
-        """Every class has a Gaussian of its own."""
-        return "the method fedbagan"
-
-    def require_classes(self, classes: tuple[str, ...]) -> None:
-        """Checks that there is something to balance, and that the rare classes exist.
-
-        Raises:
-            DataError: there are fewer than two classes.
-            UnknownClass: a class that should be rare does not exist.
-        """
-        if len(classes) < 2:
-            raise DataError(f"the method fedbagan balances classes, and there is one: {', '.join(classes)}")
-        self.config.rare(classes)
 
     def handlers(self) -> QuestionHandlers:
         """What answers each question."""

@@ -222,6 +222,11 @@ class NoveltyConfig(ImageConfig):
     disclose: NoveltyDisclosureConfig = NoveltyDisclosureConfig()
 
 
+def held_out_count(pictures: int, part: float) -> int:
+    """How many of a class's pictures are held out: a part, rounded up, as long as one is left."""
+    return min(-int(-part * pictures // 1), pictures - 1)
+
+
 def check(config: NoveltyConfig, overrides: Mapping[str, Any] | None = None) -> None:
     """Checks that the data, those of a site with `overrides`, and a detector's checkpoint exist.
 

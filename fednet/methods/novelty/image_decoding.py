@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from fednet.data.config import DataConfig
@@ -60,4 +61,5 @@ def decode_image(content: bytes, shape: tuple[int, int, int], name: str = "the f
         raise DataError(
             f"{name} has {len(content)} bytes; a picture of {width} x {height} has at most {MAX_FILE_BYTES}"
         )
-    return with_channels(decode(content, size=(width, height), name=name).values[None], channels).contiguous()
+    values = torch.from_numpy(decode(content, size=(width, height), name=name).values)
+    return with_channels(values[None], channels).contiguous()

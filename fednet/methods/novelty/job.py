@@ -22,7 +22,8 @@ from fednet.data.datasets import ImageSet, Splits
 from fednet.errors import DataError
 from fednet.methods.common.config import Permission
 from fednet.methods.common.job import JobContext, run_stages, summarise_each
-from fednet.methods.common.measures import measuring_splits, unmeasured
+from fednet.methods.common.measures import measuring_splits
+from fednet.methods.common.measuring_data import unmeasured
 from fednet.methods.common.report import with_data
 from fednet.methods.novelty import services
 from fednet.methods.novelty.config import NoveltyConfig

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fednet.methods.common.agreement import read_announcements
 from fednet.methods.contract import Method
 from fednet.methods.novelty.commands import COMMANDS
 from fednet.methods.novelty.config import NoveltyConfig, check
 from fednet.methods.novelty.disclosures import DISCLOSURES
+from fednet.plugins import lazily
 
 if TYPE_CHECKING:
     from fednet.api import Network, Progress, Responder, SiteContext
@@ -34,25 +34,15 @@ def job(config: NoveltyConfig, network: Network, folder: Path, seed: int, progre
     run_job(config, network, folder, seed, progress)
 
 
-def agree(config: NoveltyConfig, announcements: Mapping[str, str]) -> None:
-    """Refuses a flow with classes that a site does not have, and what cannot be measured with."""
-    from fednet.methods.common.measures import require_measurable  # noqa: PLC0415 - imports torch
-    from fednet.methods.novelty.labels import require_flow  # noqa: PLC0415 - imports torch
-
-    classes = require_measurable(config, announcements)
-    announced = {name: one.classes if one.own else classes for name, one in read_announcements(announcements).items()}
-    there = {name: [classes.index(one) for one in own] for name, own in announced.items()}
-    require_flow(config.flow.labels(classes), there, detectors=config.flow.detector_rounds > 0)
-
-
 METHOD = Method(
     name="novelty",
     summary="federated classifier with a diffusion detector of novelty",
     config=NoveltyConfig,
     site=site,
     job=job,
+    announcer=lazily("fednet.methods.novelty.announcer:NoveltyAnnouncer.from_overrides"),
     check=check,
-    agree=agree,
+    agree=lazily("fednet.methods.novelty.announcer:agree"),
     commands=COMMANDS,
     preload=(
         "fednet.methods.novelty.job",

@@ -6,7 +6,6 @@ closed; "own-detector" never leaves the site. Knows no other site and no network
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 import torch
@@ -24,6 +23,7 @@ from fednet.methods.common.json_tensor import to_json_tensor
 from fednet.methods.common.model_transfer import MODEL, model_reply
 from fednet.methods.common.options import choice, number, require_known, whole_number
 from fednet.methods.common.site import ImageSite, QuestionHandlers
+from fednet.methods.novelty.announcer import NoveltyAnnouncer
 from fednet.methods.novelty.config import NoveltyConfig
 from fednet.methods.novelty.detector import Detector
 from fednet.methods.novelty.disclosures import DISCLOSURES
@@ -43,7 +43,6 @@ from fednet.methods.novelty.messages import (
     VALIDATE_HELD_OUT,
     NoveltyCapabilities,
 )
-from fednet.methods.novelty.site_data import held_out_count
 from fednet.methods.novelty.site_models import NoveltyModels
 from fednet.methods.novelty.training import count_correct
 from fednet.metrics.novelty import threshold
@@ -55,7 +54,7 @@ DIGEST_CHARACTERS = 64
 """Of a SHA-256 in hexadecimal digits."""
 
 
-class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
+class NoveltySite(NoveltyAnnouncer, ImageSite[NoveltyConfig, NoveltyModels]):
     """One site (a `Responder` and a `Participant`)."""
 
     disclosures = DISCLOSURES
@@ -72,15 +71,6 @@ class NoveltySite(ImageSite[NoveltyConfig, NoveltyModels]):
         """
         self._progress = progress
         return NoveltyModels(self.config, self.context, self.read_images(progress))
-
-    def labelled(self) -> str:
-        """A classifier is trained, and every detector on some classes."""
-        return "the method novelty"
-
-    def divided(self, labels: Tensor) -> dict[str, int]:
-        """A part of every class is held out from all training."""
-        held = sum(held_out_count(count, self.config.held_out) for count in Counter(labels.tolist()).values())
-        return {"train": len(labels) - held, "held out": held}
 
     def capabilities(self) -> NoveltyCapabilities:
         """What the site says of itself."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fednet.data.datasets import ImageSet
 from fednet.errors import DataError, MethodError
+from fednet.methods.novelty.config import held_out_count
 from fednet.methods.novelty.labels import Labels, format_labels
 from fednet.seeds import generator
 
@@ -62,11 +63,6 @@ class NoveltySiteData:
                 f"(label {format_labels(missing)}): it has {format_labels(available)}"
             )
         return pictures.subset(torch.isin(pictures.labels, torch.tensor(labels)).nonzero().flatten())
-
-
-def held_out_count(pictures: int, part: float) -> int:
-    """How many of a class's pictures are held out: a part, rounded up, as long as one is left."""
-    return min(-int(-part * pictures // 1), pictures - 1)
 
 
 def split_held_out(name: str, share: ImageSet, part: float, seed: int) -> NoveltySiteData:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fednet.methods.contract import Method
 from fednet.methods.private_gan.config import PrivateGanConfig
 from fednet.methods.private_gan.disclosures import DISCLOSURES
+from fednet.plugins import lazily
 
 if TYPE_CHECKING:
     from fednet.api import Network, Progress, Responder, SiteContext
@@ -39,21 +40,15 @@ def check(config: PrivateGanConfig, overrides: Mapping[str, Any]) -> None:
     mechanism.check(config, overrides)
 
 
-def agree(config: PrivateGanConfig, announcements: Mapping[str, str]) -> None:
-    """Refuses what the samples could not be compared with."""
-    from fednet.methods.common.measures import require_measurable  # noqa: PLC0415 - imports torch
-
-    require_measurable(config, announcements)
-
-
 METHOD = Method(
     name="private-gan",
     summary="private GAN training with DP-SGD and secure aggregation",
     config=PrivateGanConfig,
     site=site,
     job=job,
+    announcer=lazily("fednet.methods.private_gan.announcer:PrivateGanAnnouncer.from_overrides"),
     check=check,
-    agree=agree,
+    agree=lazily("fednet.methods.common.measuring_data:require_measurable"),
     preload=(
         "fednet.methods.private_gan.job",
         "fednet.methods.private_gan.site",

@@ -24,6 +24,7 @@ from fednet.methods.common.json_tensor import to_json_tensor
 from fednet.methods.common.options import choice, require_known, whole_number
 from fednet.methods.common.site import ImageSite, QuestionHandlers, RoundModels
 from fednet.methods.private_gan.adaptive_step import AdaptiveStepSize
+from fednet.methods.private_gan.announcer import PrivateGanAnnouncer
 from fednet.methods.private_gan.audit import membership_attacks
 from fednet.methods.private_gan.config import PrivateGanConfig
 from fednet.methods.private_gan.disclosures import DISCLOSURES
@@ -62,7 +63,7 @@ class _LoadedPrivateGan:
     step_size: AdaptiveStepSize
 
 
-class PrivateGanSite(RoundModels, ImageSite[PrivateGanConfig, _LoadedPrivateGan]):
+class PrivateGanSite(RoundModels, PrivateGanAnnouncer, ImageSite[PrivateGanConfig, _LoadedPrivateGan]):
     """One site (a `Responder` and a `Participant`)."""
 
     disclosures = DISCLOSURES
@@ -89,16 +90,9 @@ class PrivateGanSite(RoundModels, ImageSite[PrivateGanConfig, _LoadedPrivateGan]
         configured = self.config.privacy.ledger
         return super().ledgers if configured is None else configured.expanduser()
 
-    def divided(self, labels: Tensor) -> dict[str, int]:
-        """A site that permits audits keeps some pictures from all training."""
-        train, strangers = self._positions(labels)
-        return {"train": len(train), **({"audit": len(strangers)} if len(strangers) else {})}
-
     def _positions(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The positions of the pictures that are trained on, and of the audit's non-members."""
-        permission = self.config.disclose.audit
-        ratio = 1.0 if permission is None else 1.0 - permission.held_out
-        return train_and_test(labels.clamp(min=0), ratio, self.context.seed, self.context.name)
+        return train_and_test(labels.clamp(min=0), self.train_ratio(), self.context.seed, self.context.name)
 
     def _divide(self, images: ImageSet) -> tuple[ImageSet, ImageSet]:
         """What is trained on, and the audit's non-members; none without audits."""
@@ -115,10 +109,6 @@ class PrivateGanSite(RoundModels, ImageSite[PrivateGanConfig, _LoadedPrivateGan]
             latent=self.config.model.latent,
             privacy=self.loaded.guard.statement(),
         )
-
-    def labelled(self) -> str:
-        """The GAN knows no labels; the classifier does."""
-        return "the classifier (classifier.rounds)" if self.config.classifier.rounds else ""
 
     def handlers(self) -> QuestionHandlers:
         """What answers each question."""

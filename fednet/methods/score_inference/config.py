@@ -24,6 +24,7 @@ from fednet.methods.common.config import ConfigSection, ImageConfig, RealPicture
 from fednet.methods.score_inference.rule_settings import Weighted
 from fednet.methods.site_config import site_section
 from fednet.models.config import ScoreModelConfig, UNetConfig
+from fednet.models.pretrained import open_pretrained
 from fednet.rules.contract import RuleSettings
 from fednet.rules.registry import ScoreRuleSettings, score_rule
 
@@ -230,6 +231,4 @@ def check(config: ScoreInferenceConfig, overrides: Mapping[str, Any] | None = No
     if isinstance(model, UNetConfig):
         check_data(config.data, overrides)
         return
-    from fednet.models.pretrained import open_pretrained  # noqa: PLC0415 - imports torch
-
     open_pretrained(model)

@@ -12,7 +12,8 @@ from pathlib import Path
 from fednet.api import Ask, Network, Progress
 from fednet.data.datasets import Splits
 from fednet.errors import MeasureError
-from fednet.methods.common.measures import measuring_judge, measuring_splits, unmeasured
+from fednet.methods.common.measures import measuring_judge, measuring_splits
+from fednet.methods.common.measuring_data import unmeasured
 from fednet.methods.common.report import with_data
 from fednet.methods.score_inference.agreement import AgreementPoint, measure_agreement
 from fednet.methods.score_inference.config import ScoreInferenceConfig, require_drawable

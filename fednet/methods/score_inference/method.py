@@ -15,6 +15,7 @@ from fednet.methods.score_inference.commands import COMMANDS
 from fednet.methods.score_inference.config import ScoreInferenceConfig, check, reads_data
 from fednet.methods.score_inference.disclosures import DISCLOSURES
 from fednet.methods.score_inference.sample_request import ScoreSampleRequest
+from fednet.plugins import lazily
 
 if TYPE_CHECKING:
     from fednet.api import Network, Progress, Responder, SiteContext
@@ -35,13 +36,6 @@ def job(config: ScoreInferenceConfig, network: Network, folder: Path, seed: int,
     run_job(config, network, folder, seed, progress)
 
 
-def agree(config: ScoreInferenceConfig, announcements: Mapping[str, str]) -> None:
-    """Refuses what the samples could not be compared with."""
-    from fednet.methods.common.measures import require_measurable  # noqa: PLC0415 - imports torch
-
-    require_measurable(config, announcements)
-
-
 def draw(network: Network, request: ScoreSampleRequest, progress: Progress) -> SampleBatch:
     """Draws samples from a live cluster."""
     from fednet.methods.score_inference.sampling import sample  # noqa: PLC0415 - imports torch
@@ -55,8 +49,9 @@ METHOD = Method(
     config=ScoreInferenceConfig,
     site=site,
     job=job,
+    announcer=lazily("fednet.methods.score_inference.announcer:ScoreInferenceAnnouncer.from_overrides"),
     check=check,
-    agree=agree,
+    agree=lazily("fednet.methods.common.measuring_data:require_measurable"),
     commands=COMMANDS,
     drawer=Drawer(ScoreSampleRequest, draw),
     preload=(

@@ -11,16 +11,13 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Self
 
 import torch
 from torch import Tensor
 
-from fednet.api import Progress, Question, SiteContext
-from fednet.data.classes import labels_of
-from fednet.data.datasets import DataOutline, ImageSet
+from fednet.api import Progress, Question
+from fednet.data.datasets import ImageSet
 from fednet.diffusion.expert import ScoreExpert
 from fednet.diffusion.training import TrainedScoreModel, train
 from fednet.errors import MethodError, ModelError
@@ -28,12 +25,13 @@ from fednet.federated.site_models import initial_network, on_device
 from fednet.methods.common.inputs import labels_input, vectors_input
 from fednet.methods.common.options import number, shown
 from fednet.methods.common.site import ImageSite, QuestionHandlers
-from fednet.methods.score_inference.config import ScoreInferenceConfig, require_drawable, site_model
+from fednet.methods.score_inference.announcer import ScoreInferenceAnnouncer
+from fednet.methods.score_inference.config import ScoreInferenceConfig
 from fednet.methods.score_inference.disclosures import DISCLOSURES
 from fednet.methods.score_inference.messages import SCORE, ScoreCapabilities
 from fednet.models.config import UNetConfig
 from fednet.models.export import export
-from fednet.models.pretrained import PretrainedModel, open_pretrained, picture_counts, total_pictures
+from fednet.models.pretrained import open_pretrained, picture_counts, total_pictures
 from fednet.models.unet import ScoreNet, digest, restore, save
 from fednet.reporting.record import RunRecord
 from fednet.seeds import derive, generator
@@ -74,43 +72,10 @@ class _Query:
     probe: Tensor | None
 
 
-class ScoreInferenceSite(ImageSite[ScoreInferenceConfig, _LoadedScoreModel]):
+class ScoreInferenceSite(ScoreInferenceAnnouncer, ImageSite[ScoreInferenceConfig, _LoadedScoreModel]):
     """One site of federated score inference (a `Responder`)."""
 
     disclosures = DISCLOSURES
-
-    @classmethod
-    def from_overrides(
-        cls, config: ScoreInferenceConfig, context: SiteContext, overrides: Mapping[str, object] | None = None
-    ) -> Self:
-        """As `ImageSite.from_overrides`; a site may also replace keys of the run's `model`, or the whole.
-
-        Raises:
-            DataError, ModelError: its own data or model is misconfigured.
-        """
-        return super().from_overrides(site_model(config, overrides), context, overrides)
-
-    @cached_property
-    def brought(self) -> PretrainedModel | None:
-        """The model that the site brings along; None where it trains one.
-
-        Raises:
-            ModelError: it is not there, or of another kind.
-        """
-        model = self.config.model
-        return None if isinstance(model, UNetConfig) else open_pretrained(model)
-
-    def has_own_data(self) -> bool:
-        """Whether no share of the run's data is its: a model that is brought along has seen data of its own."""
-        return not isinstance(self.config.model, UNetConfig) or super().has_own_data()
-
-    def outline(self) -> DataOutline:
-        """The classes and the shape of what its model generates."""
-        return DataOutline(self.brought.classes, self.brought.shape) if self.brought else super().outline()
-
-    def parts(self) -> dict[str, int]:
-        """How many of the site's pictures will be used for what; a model that is brought along needs none."""
-        return {} if self.brought else super().parts()
 
     def load(self, progress: Progress) -> _LoadedScoreModel:
         """Trains the score model, loads it where its checkpoint exists, or loads the one that the site brings along.
@@ -144,26 +109,6 @@ class ScoreInferenceSite(ImageSite[ScoreInferenceConfig, _LoadedScoreModel]):
             loss=trained.last_loss if trained else None,
             seconds=round(loaded.seconds, 3),
         )
-
-    def labelled(self) -> str:
-        """A conditional model is trained with labels."""
-        model = self.config.model
-        return "model.conditional: true" if isinstance(model, UNetConfig) and model.conditional else ""
-
-    def require_classes(self, classes: tuple[str, ...]) -> None:
-        """Checks that the classes to draw exist, and that its model knows labels if there are any to ask for.
-
-        Raises:
-            UnknownClass: one does not.
-            ModelError: labels are to be asked for, and its model knows none.
-        """
-        model = self.config.model
-        conditional = (
-            model.conditional if isinstance(model, UNetConfig) else bool(self.brought and self.brought.conditional)
-        )
-        require_drawable(self.config, conditional=conditional, prompted=bool(self.brought and self.brought.prompted))
-        if self.config.samples.labels:
-            labels_of(self.config.samples.labels, classes, "samples.labels")
 
     def handlers(self) -> QuestionHandlers:
         """What answers each question."""

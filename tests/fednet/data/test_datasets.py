@@ -12,12 +12,9 @@ from torch import Tensor
 from fednet.data import datasets
 from fednet.data.config import DataConfig, HeldOut
 from fednet.data.datasets import (
-    DataOutline,
     ImageSet,
     load,
     measuring_sizes,
-    outline,
-    require,
     stratified,
     training_images,
     training_labels,
@@ -99,7 +96,6 @@ def test_pictures_without_labels(tmp_path: Path) -> None:
     there = training_images(config)
     assert (there.labels.tolist(), there.classes, there.histogram()) == ([-1] * 5, (), ())
     assert there.under(("a", "b")).labels.tolist() == [-1] * 5
-    assert outline(config) == DataOutline((), (1, 8, 8))
 
 
 def test_labels_follow_the_names(tmp_path: Path) -> None:
@@ -114,7 +110,6 @@ def test_aliases_rename_classes_and_make_two_one(tmp_path: Path) -> None:
     for name in ("chat", "cat", "hund"):
         pictures(tmp_path / name, 3)
     config = DataConfig(name="folder", root=tmp_path, aliases={"chat": "cat", "hund": "dog", "nobody": "x"})
-    assert outline(config).classes == ("cat", "dog")
     assert training_images(config).histogram() == (6, 3)
 
 
@@ -144,12 +139,6 @@ def test_a_subset_is_a_copy() -> None:
     part.images.fill_(1.0)
     assert not whole.images.any()
     assert part.histogram() == (0, 2, 0, 0)
-
-
-def test_require_says_what_is_missing_without_reading(tmp_path: Path) -> None:
-    require(DataConfig())
-    with pytest.raises(DataError, match="nothing is downloaded"):
-        require(DataConfig(name="mnist", root=tmp_path / "nowhere"))
 
 
 def test_splits_of_different_sizes_are_refused(tmp_path: Path) -> None:

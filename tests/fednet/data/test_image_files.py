@@ -128,5 +128,5 @@ def test_other_files_are_none(tmp_path: Path, name: str) -> None:
 
 def test_eight_bits_are_the_same_values_as_before() -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    found = decode(files_table.saved(Image.fromarray(pixels), "PNG")).values[0].numpy()
+    found = decode(files_table.saved(Image.fromarray(pixels), "PNG")).values[0]
     assert np.array_equal(found, pixels.astype(np.float32) / 127.5 - 1)

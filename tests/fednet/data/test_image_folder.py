@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from fednet.data.config import DataConfig
-from fednet.data.datasets import require
 from fednet.data.image_folder import is_folder, list_folder
 from fednet.data.listing import ImageRef
+from fednet.data.outline import require
 from fednet.errors import DataError
 
 

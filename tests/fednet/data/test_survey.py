@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from fednet.data.config import DataConfig
-from fednet.data.survey import first_images, survey
+from fednet.data.survey import survey
 from fednet.errors import DataError
 
 
@@ -49,16 +48,3 @@ def test_other_data_sets_are_counted_by_their_labels() -> None:
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a folder"):
         survey(DataConfig(name="folder", root=tmp_path / "nowhere"))
-
-
-def test_the_grid_has_a_row_for_each_class_and_blanks_where_images_are_few(tmp_path: Path) -> None:
-    paint(tmp_path / "a" / "0.png", 0, (8, 6))
-    for index in range(4):
-        paint(tmp_path / "b" / f"{index}.png", 128 + index, mode="L")
-    config = DataConfig(name="folder", root=tmp_path)
-    found = survey(config)
-    assert found.files is not None
-    images = first_images(found.files, config, 9, 3)
-    assert images.shape == (6, 1, 64, 64), "they differ in size"
-    assert images[:, 0, 0, 0].add(1).mul(127.5).round().tolist() == [0, 255, 255, 128, 129, 130]
-    assert torch.equal(first_images(found.files, config, 1, 3), images[:3])

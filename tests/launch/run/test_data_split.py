@@ -11,15 +11,12 @@ from fednet.methods.common.config import ImageConfig
 from launch.config.schema import LoadedConfig, load_config
 from launch.errors import ConfigError
 from launch.run.data_split import DataSplit, data_split
-from launch.run.devices import read_inventory
 from launch.run.local_data import nodes_here
-from launch.run.plan import specs_here
 
 
 def planned(loaded: LoadedConfig) -> DataSplit:
     assert isinstance(loaded.method, ImageConfig)
-    specs = specs_here(loaded, nodes_here(loaded), read_inventory(), insecure=False)
-    return data_split(loaded, loaded.method, specs)
+    return data_split(loaded, loaded.method, nodes_here(loaded))
 
 
 def test_what_pictures_are_used_for_is_known_from_lists_of_files() -> None:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fednet.errors import DataError, MethodError
-from fednet.methods.novelty.site_data import held_out_count, split_held_out
+from fednet.methods.novelty.config import held_out_count
+from fednet.methods.novelty.site_data import split_held_out
 
 
 def test_every_picture_is_in_one_part_and_every_class_in_both(pictures: Callable[..., Any]) -> None:

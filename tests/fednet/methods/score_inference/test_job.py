@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from fednet.api import NullProgress, SiteContext
 from fednet.errors import DataError
 from fednet.federated.local_network import local_ask
-from fednet.methods.common.measures import UNMEASURED
+from fednet.methods.common.measuring_data import UNMEASURED
 from fednet.methods.score_inference.config import ScoreInferenceConfig
 from fednet.methods.score_inference.job import run_job
 from fednet.methods.score_inference.site import ScoreInferenceSite
