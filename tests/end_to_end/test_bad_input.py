@@ -133,7 +133,7 @@ def test_an_address_in_use_ends_a_node_that_is_started_by_hand(terminal: Any, ta
 def test_a_visitor_says_that_nobody_is_there(terminal: Any) -> None:
     nowhere = f"tcp://127.0.0.1:{next(free_ports())}"
     command = terminal.call("sample", "--join", nowhere, "-o", "nobody.png")
-    explains(command, PEERS, r"not ready after 20 s: nobody answered.*")
+    explains(command, PEERS, rf"not ready after 20 s: {nowhere} \(nobody listens at {nowhere} \(port \d+ .*\) yet\)")
     assert not (terminal.folder / "nobody.png").exists()
 
 

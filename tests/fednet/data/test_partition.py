@@ -83,6 +83,13 @@ def test_a_matrix_divides_what_imbalance_keeps() -> None:
     assert held == [[4 if label == 4 else 54 for label in range(10)], [2 if label == 4 else 27 for label in range(10)]]
 
 
+def test_imbalance_goes_by_name_where_classes_are_called_by_other_numbers() -> None:
+    """`{2: 0.3}` thinned class 11, the third in the order of text."""
+    labels, classes = torch.arange(6).repeat(10), ("1", "2", "3", "9", "10", "11")
+    (share,) = partition(labels, PartitionConfig(imbalance={2: 0.3}), 1, 0, classes)
+    assert torch.bincount(labels[share]).tolist() == [10, 3, 10, 10, 10, 10]
+
+
 def test_nothing_cut_is_nothing_changed() -> None:
     for regime in REGIMES[:7]:
         whole = drawn({**regime, "imbalance": dict.fromkeys(range(10), 1.0)})

@@ -97,6 +97,15 @@ def test_a_run_that_failed_has_a_report_and_raises_with_its_code(
     assert "a1 has no data" in (tmp_path / "control" / "report.html").read_text()
 
 
+def test_who_interrupts_a_run_is_told_how_to_go_on(supervised: Any, tmp_path: Path, console: Console) -> None:
+    supervised(RunOutcome(130, "interrupted by SIGINT"))
+    with pytest.raises(RunError) as caught:
+        session.launch(load_config("control"), tmp_path, console)
+    config = tmp_path / "control" / "config.yaml"
+    assert caught.value.code == 130
+    assert f"To go on from here: fednet launch {config} --out {tmp_path} --resume" in str(caught.value)
+
+
 def test_ports_in_use_are_named_before_anything_is_written(supervised: Any, tmp_path: Path, console: Console) -> None:
     supervised(RunOutcome(0))
     with socket.socket() as taken:
