@@ -6,7 +6,7 @@ The built-in methods and data sets are registered in the same groups, by the dis
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pkgutil import resolve_name
@@ -87,11 +87,11 @@ class PluginRegistry(Generic[T]):
 
 def lazily(place: str) -> Callable[..., Any]:
     """The function at a place (`a.module:function`), imported when it is called: a table of such imports nothing."""
+    return partial(_call, place)
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return resolve_name(place)(*args, **kwargs)
 
-    return call
+def _call(place: str, /, *args: Any, **kwargs: Any) -> Any:
+    return resolve_name(place)(*args, **kwargs)
 
 
 def missing_modules(modules: Sequence[str]) -> list[str]:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
@@ -27,9 +31,16 @@ def test_a_method_has_a_configuration_with_defaults(method: Method) -> None:
     assert method.summary
 
 
-def test_both_sides_are_called_alike(method: Method) -> None:
-    assert list(inspect.signature(method.site).parameters) == ["config", "context", "overrides"]
-    assert list(inspect.signature(method.job).parameters) == ["config", "network", "folder", "seed", "progress"]
+def test_what_is_imported_lazily_is_there_and_called_alike(method: Method) -> None:
+    parts: dict[Callable[..., Any] | None, int] = {
+        method.site: 3, method.job: 5, method.check: 2, method.agree: 2, method.announcer: 3,
+    }  # fmt: skip
+    if isinstance(method.drawer, Drawer):
+        parts |= {method.drawer.draw: 3, method.drawer.from_checkpoint: 2}
+    for part, arguments in parts.items():
+        if part is not None:
+            function = resolve_name(part.args[0]) if isinstance(part, partial) else part
+            inspect.signature(function).bind(*range(arguments))
 
 
 def test_what_is_preloaded_is_there(method: Method) -> None:
