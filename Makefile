@@ -34,7 +34,7 @@ bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench_security.py
 	$(BIN)/python tests/benchmarks/others.py
 
-# About half an hour, ten minutes of it (SECONDS) among liars; tests/soak/README.md says what it shows, and what takes longer.
+# About forty minutes, twice ten of them (SECONDS) among liars; tests/soak/README.md says what it shows, and what takes longer.
 soak: $(READY)
 	$(BIN)/pytest -q -s -m slow tests/nodes/rounds/test_rounds.py
 	$(BIN)/python tests/soak/kills.py
@@ -43,6 +43,7 @@ soak: $(READY)
 	$(BIN)/python tests/soak/hostile.py
 	$(BIN)/python tests/soak/keyed.py
 	$(BIN)/python -m tests.soak.byzantine --seconds $(SECONDS)
+	$(BIN)/python -m tests.soak.byzantine --seconds $(SECONDS) --sums
 
 # SECONDS as long as one likes, divided among the readers of foreign bytes; an input that breaks one is kept in runs/fuzz.
 fuzz: $(READY)

@@ -188,6 +188,8 @@ class RoundPart:
             event = FalseShardFound(error.owner, self._shards[error.owner].result(), error.chunk)
         except MemberUnavailable as error:
             event = MemberRejected(error.member, str(error), gone=True)
+        except PrivacyError as error:
+            event = MemberRejected(error.peers[0], str(error)) if error.peers else PartFailed(str(error))
         except (MethodError, PeerError) as error:
             event = PartFailed(str(error))
         except Exception as error:  # the leader's fault, and the others need not wait for this member

@@ -62,16 +62,20 @@ class RevealedSums:
         """Refuses a sum of another set of survivors than was revealed for.
 
         Raises:
-            PrivacyError: shares were revealed for others.
+            PrivacyError: shares were revealed for others; names those without whom it would be the same sum.
         """
         for base in wanted.bases:
             before = self._survivors.get(base, wanted.survivors)
             if before != wanted.survivors:
+                added = set(wanted.survivors) - set(before)
+                peers = tuple(sorted(added)) if added == set(wanted.survivors) ^ set(before) else ()
                 raise PrivacyError(
                     f"round {wanted.number} of {wanted.model} starts from what was unmasked for {', '.join(before)} "
-                    f"already, and the difference to a sum of {', '.join(wanted.survivors)} would show: continue from "
-                    "another model, or without `secure`"
-                )
+                    f"already, and the difference to a sum of {', '.join(wanted.survivors)} would show: "
+                    + (f"hold it without {', '.join(peers)}" if peers else
+                       "continue from another model, or without `secure`"),
+                    peers,
+                )  # fmt: skip
 
     def remember(self, revealed: RevealedSum) -> None:
         """Writes a sum down; it is on the disk when this returns, and shares may be revealed.

@@ -126,6 +126,8 @@ class SecureSumParticipant:
         )  # fmt: skip
         context.publish(context.signatory.signed(advertisement))
         await self._until(lambda: bool(self._sharers) and self._advertisements.keys() >= set(self._sharers))
+        if context.name not in self._sharers:
+            raise PrivacyError(f"{self._leader} has named the sharers without {context.name}, whose keys were too late")
         self._require_equal_weights()
         for name, ciphertext in (await run(partial(party.share, self._keys(), self._transcript()))).items():
             context.tell(name, self._about(EncryptedShare, ciphertext=ciphertext))

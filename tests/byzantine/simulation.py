@@ -107,6 +107,11 @@ class ByzantineWorld(World):
     def close(self) -> None:
         """The run is over."""
 
+    @property
+    def must_go_on(self) -> bool:
+        """Whether there are rounds without the liars: the honest are a majority, and were not split."""
+        return len(self.honest) >= self.scenario.majority and self.scenario.is_agreed
+
     def require_private(self) -> None:
         """Nothing is private where contributions are plain."""
 
@@ -246,25 +251,17 @@ def simulate(seed: int, world_of: Callable[[Scenario], ByzantineWorld] | None = 
 
 
 def end(world: ByzantineWorld) -> None:
-    """The liars are gone, the honest are all there: if they are a majority, rounds go on, unless they were split."""
+    """The liars are gone, the honest are all there."""
     for name in [name for name in world.liars if name in world.sites]:
         world.kill(name)
     for name in world.honest:
         if name not in world.sites:
             world.start(name)
-    if len(world.honest) < world.scenario.majority or not world.scenario.is_agreed:
-        return
     before = max(world.disks[name].version.number for name in world.honest)
-    for _ in range(PATIENCE):
-        if all(is_done(world, name, before) for name in world.honest):
-            return
-        if world.messages:
-            world.deliver(0)
-        if world.works:
-            world.work(0)
-        if not world.messages:
-            world.request()
-            world.tick(0.3)
+    if not world.must_go_on or world.run_fairly(
+        lambda: all(is_done(world, name, before) for name in world.honest), PATIENCE
+    ):
+        return
     held = {name: (world.disks[name].done, world.disks[name].version.number) for name in world.honest}
     raise Violation(f"no progress once the liars are gone, after round {before}: {held}")
 

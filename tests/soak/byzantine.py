@@ -1,7 +1,7 @@
-"""Rounds among liars, seed after seed, until the time is over or something is found.
+"""Rounds and secure sums among liars, seed after seed, until the time is over or something is found.
 
-    python -m tests.soak.byzantine [--seconds 60] [--first 0]      # many seeds, with counts in the end
-    python -m tests.soak.byzantine --seed 7                        # one again
+    python -m tests.soak.byzantine [--seconds 60] [--first 0] [--sums]      # many seeds, with counts in the end
+    python -m tests.soak.byzantine --seed 7 [--sums]                        # one again
 
 Ends with 1 where a run violates what `tests/byzantine/simulation.py` lists; its seed plays it again.
 """
@@ -16,6 +16,7 @@ from collections import Counter
 
 from tests.byzantine.scenario import Violation
 from tests.byzantine.simulation import simulate
+from tests.byzantine.sums import simulate_sums
 
 
 def main() -> int:
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--first", type=int, default=0, help="seed")
     parser.add_argument("--seed", type=int, help="only this one")
+    parser.add_argument("--sums", action="store_true", help="secure rounds, with real keys and masks")
     options = parser.parse_args()
     end, told, found = time.monotonic() + options.seconds, Counter[str](), 0
     seeds = itertools.count(options.first) if options.seed is None else (options.seed,)
@@ -31,7 +33,7 @@ def main() -> int:
         if time.monotonic() > end:
             break
         try:
-            told.update(simulate(seed))
+            told.update(simulate_sums(seed) if options.sums else simulate(seed))
         except Violation as violation:
             found += 1
             sys.stdout.write(f"{violation}\n\n")

@@ -165,6 +165,30 @@ def test_a_base_is_unmasked_for_one_set_of_survivors_across_restarts(
     tell(story)
 
 
+def test_a_member_that_was_dropped_from_a_sum_and_is_back_does_not_end_the_rounds(
+    tell: Tell, make_group: MakeGroup, tmp_path: Path
+) -> None:
+    """E was not among the survivors for whom the others have revealed: the round is held for these again."""
+
+    async def story(cluster: Any) -> None:
+        group = make_group(cluster, *FIVE)
+        await group.start(tmp_path)
+        group.crash_on("e", "contribution_available", sent=False)
+        for name in "abcd":
+            group.crash_on(name, "share_reveal", sent=True)
+        with pytest.raises(NoQuorum):
+            await group.run_rounds(secure=SECURE)
+        for name in FIVE:
+            await group.member(name, folder=tmp_path / name)
+        await group.settle(10)
+        first, second = await group.run_rounds("again", rounds=2, secure=SECURE)
+        assert (sorted(first.weights), sorted(second.weights)) == (["a", "b", "c", "d"], list(FIVE))
+        await group.settle()
+        assert group.digests() == {second.digest}
+
+    tell(story)
+
+
 def test_a_round_has_the_number_after_its_base(tell: Tell, make_group: MakeGroup) -> None:
     async def story(cluster: Any) -> None:
         group = make_group(cluster, *FIVE)

@@ -36,6 +36,17 @@ def test_of_one_base_or_round_no_other_survivors_are_unmasked(
     sums.require_only(revealed(**changes))
 
 
+@pytest.mark.parametrize(
+    ("wanted", "peers"), [((*ALL, "e"), ("e",)), (FEWER, ()), ((*FEWER, "e"), ())], ids=["more", "fewer", "others"]
+)
+def test_those_without_whom_it_is_the_same_sum_are_named(wanted: tuple[str, ...], peers: tuple[str, ...]) -> None:
+    sums = RevealedSums(None)
+    sums.remember(revealed())
+    with pytest.raises(PrivacyError) as caught:
+        sums.require_only(revealed(wanted))
+    assert caught.value.peers == peers
+
+
 def test_other_models_and_other_bases_are_free(tmp_path: Path) -> None:
     sums = RevealedSums(tmp_path)
     sums.remember(revealed())

@@ -7,7 +7,7 @@ adopted before: one outcome for each round, with the votes of a majority.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,20 @@ class World:
         """Some work is done, if it can be."""
         site, machine, instruction = self.works.pop(index)
         site.work(machine, instruction)
+
+    def run_fairly(self, is_over: Callable[[], bool], steps: int) -> bool:
+        """Everything is done in the order in which it came; whether it has come to its end after so many steps."""
+        for _ in range(steps):
+            if is_over():
+                return True
+            if self.messages:
+                self.deliver(0)
+            if self.works:
+                self.work(0)
+            if not self.messages:
+                self.request()
+                self.tick(0.3)
+        return False
 
     def request(self) -> None:
         """The requester asks (again) for the rounds that are not over, at everybody."""

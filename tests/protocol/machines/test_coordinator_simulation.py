@@ -18,18 +18,10 @@ PATIENCE = 4000
 
 
 def run_fairly(world: World, alive: str = "") -> None:
-    """Nothing dies any more, and everything is done in the order in which it came, until there is nothing to do."""
-    for _ in range(PATIENCE):
-        if all(world.disks[name].version.number == ROUNDS for name in alive or world.names):
-            return
-        if world.messages:
-            world.deliver(0)
-        if world.works:
-            world.work(0)
-        if not world.messages:
-            world.request()
-            world.tick(0.3)
-    raise AssertionError(f"no progress: {world.disks}")
+    """Nothing dies any more, and all rounds are held."""
+    names = alive or world.names
+    held = world.run_fairly(lambda: all(world.disks[name].version.number == ROUNDS for name in names), PATIENCE)
+    assert held, f"no progress: {world.disks}"
 
 
 @pytest.mark.parametrize("sharded", [True, False])
