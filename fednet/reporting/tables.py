@@ -70,8 +70,8 @@ def incomplete_participation(summary: Summary) -> tuple[str, ...]:
 
 
 def plural(unit: str, count: int) -> str:
-    """`1 query`, `2 queries`."""
-    several = f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}s"
+    """`1 query`, `2 queries`, `2 classes`."""
+    several = f"{unit[:-1]}ies" if unit.endswith("y") else f"{unit}es" if unit.endswith("s") else f"{unit}s"
     return f"{count} {unit if count == 1 else several}"
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from fednet.data.config import DataConfig
 from fednet.data.survey import DataSurvey, ListedImages
+from fednet.reporting.tables import plural
 from fednet.text import plain_text
 from launch.config.schema import DRIVER
 from launch.output import open_table
@@ -50,10 +51,10 @@ def refused(config: DataConfig, survey: DataSurvey) -> str:
 
 def outline(config: DataConfig, survey: DataSurvey) -> str:
     """One line: which data set, how many images of how many classes, how many files are refused."""
-    kinds = f"{len(survey.classes)} classes" if survey.classes else "no classes"
+    kinds = plural("class", len(survey.classes)) if survey.classes else "no classes"
     refused = len(survey.files.inspection.refused) if survey.files else 0
     left = f", {refused} that cannot be read" if refused else ""
-    return f"{_place(config)}: {survey.total} images, {kinds}{left}"
+    return f"{_place(config)}: {plural('image', survey.total)}, {kinds}{left}"
 
 
 def class_table(survey: DataSurvey) -> Table:

@@ -12,7 +12,7 @@ from fednet.methods.cmtii.config import CmtiiConfig
 from fednet.methods.cmtii.findings import CmtiiFindings, accuracy, mean_accuracy
 from fednet.methods.cmtii.messages import ARMS, CmtiiCapabilities
 from fednet.methods.cmtii.persistence import OWN_GRID, generated_grid, site_file_path
-from fednet.methods.common.report import count_of, non_empty
+from fednet.methods.common.report import non_empty
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.summary import (
     Cell,
@@ -23,6 +23,7 @@ from fednet.reporting.summary import (
     SummarySection,
     SummaryTable,
 )
+from fednet.reporting.tables import plural
 
 REAL_GRID = "real.png"
 """Test pictures by class, shown beside generated ones."""
@@ -134,7 +135,7 @@ def traffic_bytes(capabilities: SiteCapabilities, findings: CmtiiFindings) -> di
 
 
 def _title(capabilities: SiteCapabilities, findings: CmtiiFindings) -> str:
-    sites = f"{count_of(tuple(capabilities), 'site')}, {sum(words_per_site(findings).values())} pseudo-words"
+    sites = f"{plural('site', len(capabilities))}, {sum(words_per_site(findings).values())} pseudo-words"
     if "exchange" not in findings.arms:
         return sites
     reached = {arm: mean_accuracy(counts) for arm, counts in findings.arms.items()}

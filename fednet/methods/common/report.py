@@ -35,11 +35,6 @@ def non_empty(sections: Iterable[SummarySection]) -> tuple[SummarySection, ...]:
     return tuple(section for section in sections if section.table or section.figures or section.charts)
 
 
-def count_of(things: Sequence[object], name: str) -> str:
-    """A number and a noun: 1 site, 3 sites."""
-    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
-
-
 def with_data(summary: Summary, capabilities: Mapping[str, ImageCapabilities], note: str = "") -> Summary:
     """A summary with a section that says whose pictures were used for what.
 

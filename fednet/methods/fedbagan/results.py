@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fednet.data.classes import label_of
-from fednet.methods.common.report import count_of, grid_figures, non_empty, round_accounts, value_charts
+from fednet.methods.common.report import grid_figures, non_empty, round_accounts, value_charts
 from fednet.methods.fedbagan.config import FedBaganConfig
 from fednet.methods.fedbagan.findings import FedBaganFindings, FedBaganFrame
 from fednet.methods.fedbagan.messages import AUTOENCODER, GAN, PLAIN_GAN
@@ -18,6 +18,7 @@ from fednet.metrics.balance import Balance
 from fednet.reporting.animation import ANIMATION, MAX_COLUMNS
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.summary import Cell, Summary, SummaryChart, SummarySection, SummaryTable
+from fednet.reporting.tables import plural
 
 BEST_CHECKPOINT = "checkpoints/best.safetensors"
 """The best generator, below the run's folder."""
@@ -49,7 +50,7 @@ def summarise(
         SummarySection(title="Losses", charts=tuple(_losses(findings))),
     )
     return Summary(
-        title=f"{count_of(sites, 'site')}, {_rare(config, classes)}",
+        title=f"{plural('site', len(sites))}, {_rare(config, classes)}",
         sections=non_empty(sections),
         accounts=round_accounts(findings.rounds, sites),
     )

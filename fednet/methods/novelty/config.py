@@ -175,7 +175,8 @@ class NoveltyPipelineConfig(ConfigSection):
         """
 
         def labels(key: str, names: tuple[int | str, ...]) -> tuple[int, ...]:
-            return labels_of(names, classes, f"flow.{key}")
+            default = "" if key in self.model_fields_set else "the default of "
+            return labels_of(names, classes, f"{default}flow.{key}")
 
         return FlowLabels(
             tuple(classes),

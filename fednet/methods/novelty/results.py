@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fednet.methods.common.report import count_of, non_empty, round_accounts, value_charts
+from fednet.methods.common.report import non_empty, round_accounts, value_charts
 from fednet.methods.novelty import figures
 from fednet.methods.novelty.config import FlowLabels, NoveltyConfig
 from fednet.methods.novelty.findings import (
@@ -28,6 +28,7 @@ from fednet.methods.novelty.messages import CLASSIFIER, DETECTOR, OWN_DETECTOR
 from fednet.metrics.novelty import alarm_rate, auroc
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.summary import Cell, Summary, SummaryChart, SummaryFigure, SummarySection, SummaryTable
+from fednet.reporting.tables import plural
 
 
 def summarise(config: NoveltyConfig, findings: NoveltyFindings, sites: Sequence[str], labels: FlowLabels) -> Summary:
@@ -42,7 +43,7 @@ def summarise(config: NoveltyConfig, findings: NoveltyFindings, sites: Sequence[
         sections.insert(0, _first_section(labels, findings.first))
     if findings.trials is not None:
         sections.insert(-1, _trials_section(config, labels, findings.trials))
-    title = count_of(sites, "site")
+    title = plural("site", len(sites))
     rounds = {CLASSIFIER: [held.closed for held in findings.rounds], DETECTOR: detector_rounds}
     return Summary(
         title=f"{title}; {_named(labels, labels.inside())} belong" if findings.trials else title,

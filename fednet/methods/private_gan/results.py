@@ -11,7 +11,6 @@ from pathlib import Path
 
 from fednet.methods.common.report import (
     NOT_PRIVATE,
-    count_of,
     evenly_chosen,
     grid_figures,
     non_empty,
@@ -24,6 +23,7 @@ from fednet.methods.private_gan.messages import CLASSIFIER, GAN, PrivacyStatemen
 from fednet.reporting.animation import ANIMATION
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.summary import Cell, Summary, SummaryChart, SummarySection, SummaryTable
+from fednet.reporting.tables import plural
 
 LOSSES = {
     "generator_loss": "loss of the generator",
@@ -80,7 +80,7 @@ def write_metrics(folder: Path, config: PrivateGanConfig, findings: PrivateGanFi
 
 
 def _title(config: PrivateGanConfig, findings: PrivateGanFindings, sites: Sequence[str]) -> str:
-    title = f"{count_of(sites, 'site')}, {config.model.kind}"
+    title = f"{plural('site', len(sites))}, {config.model.kind}"
     if not findings.private:
         return f"{title}, {NOT_PRIVATE}"
     worst = max((statement.epsilon_rdp or 0.0 for statement in findings.privacy.values()), default=0.0)

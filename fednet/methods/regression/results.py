@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fednet.api import RoundRecord
-from fednet.methods.common.report import count_of, round_accounts
+from fednet.methods.common.report import round_accounts
 from fednet.methods.regression.config import RegressionConfig
 from fednet.methods.regression.site import LINE
 from fednet.reporting.record import write_json
 from fednet.reporting.summary import Cell, Summary, SummaryChart, SummarySection, SummaryTable
+from fednet.reporting.tables import plural
 
 Predictions = Mapping[str, float]
 """By site."""
@@ -56,7 +57,7 @@ def summarise(config: RegressionConfig, findings: RegressionFindings) -> Summary
     error = max(abs(value - truth) for value in now.values())
     accounts = round_accounts({LINE: findings.rounds}, names)
     return Summary(
-        title=f"{count_of(tuple(now), 'site')}, largest error {error:.2g}", sections=(section,), accounts=accounts
+        title=f"{plural('site', len(now))}, largest error {error:.2g}", sections=(section,), accounts=accounts
     )
 
 

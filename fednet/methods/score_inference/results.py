@@ -11,7 +11,7 @@ from matplotlib.figure import Figure as Plot
 from fednet.data.datasets import ImageSet
 from fednet.diffusion.sampler_config import ODE, SamplerConfig
 from fednet.images import by_label, save_png
-from fednet.methods.common.report import count_of, non_empty
+from fednet.methods.common.report import non_empty
 from fednet.methods.score_inference.agreement import AgreementPoint
 from fednet.methods.score_inference.config import ArmConfig
 from fednet.methods.score_inference.messages import ScoreCapabilities
@@ -21,6 +21,7 @@ from fednet.metrics.evaluation import Evaluation, RealReference
 from fednet.reporting.record import RunRecord, write_json
 from fednet.reporting.samples import SAMPLES_FILE, SampleBatch, write_samples
 from fednet.reporting.summary import Summary, SummaryFigure, SummarySection, SummaryTable
+from fednet.reporting.tables import plural
 from fednet.rules.contract import RuleSettings
 
 RESULT_COLUMNS = (
@@ -88,7 +89,7 @@ def summarise(
         traffic_section({arm.name: arm.samples.traffic for arm in arms}),
     )
     return Summary(
-        title=f"{count_of(tuple(capabilities), 'site')}, {'labelled' if first.conditional else 'unlabelled'}, "
+        title=f"{plural('site', len(capabilities))}, {'labelled' if first.conditional else 'unlabelled'}, "
         f"SDE {first.sde.kind}",
         sections=non_empty(sections),
         accounts={arm.name: arm.samples.account for arm in arms},

@@ -90,7 +90,8 @@ def test_a_partial_contribution_is_said():
 
 
 @pytest.mark.parametrize(
-    ("unit", "count", "text"), [("query", 1, "1 query"), ("query", 2, "2 queries"), ("round", 0, "0 rounds")]
+    ("unit", "count", "text"),
+    [("query", 1, "1 query"), ("query", 2, "2 queries"), ("round", 0, "0 rounds"), ("class", 2, "2 classes")],
 )
 def test_units_in_number(unit, count, text):
     assert plural(unit, count) == text

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from fednet.api import RoundRecord
 from fednet.methods.common.report import (
-    count_of,
     evenly_chosen,
     grid_figures,
     non_empty,
@@ -60,7 +59,3 @@ def test_grids_end_with_the_animation_where_there_are_several() -> None:
 def test_sections_with_notes_alone_are_left_out() -> None:
     full = SummarySection(title="a", table=SummaryTable(columns=("x",), rows=((1,),)))
     assert non_empty((SummarySection(title="b", notes=("n",)), full)) == (full,)
-
-
-def test_things_are_counted() -> None:
-    assert [count_of(range(n), "site") for n in (0, 1, 2)] == ["0 sites", "1 site", "2 sites"]
