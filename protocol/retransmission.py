@@ -205,6 +205,8 @@ class Inbox:
         """The ranges to request now; each is due again after `retry_interval`, then twice that, and so on."""
         for sender, streams in self._streams.items():
             for topic, stream in streams.items():
+                if not stream.missing:
+                    continue  # as it is nearly always, and several times a second for each topic of each peer
                 due = sorted(number for number, (at, _) in stream.missing.items() if at <= now)
                 for number in due:
                     wait = stream.missing[number][1]

@@ -51,7 +51,7 @@ samples: {total: 36}
 arms:
   mean: {rule: mean}
   mixture: {rule: mixture}
-measure: {judge_steps: 20}
+measure: {judge_steps: 2}
 evaluate: {agreement: 2}
 """
 

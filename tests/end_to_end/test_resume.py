@@ -56,7 +56,7 @@ partition: {kind: homogeneous, imbalance: {7: 0.5}}
 model: {latent: 4, width: 4}
 autoencoder: {rounds: 2, steps: 4, batch: 8}
 gan: {rounds: 4, steps: 2, batch: 8, first: 1}
-measure: {judge_steps: 20}
+measure: {judge_steps: 2}
 report: {every: 2, per_class: 34}
 """
 

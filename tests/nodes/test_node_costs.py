@@ -101,7 +101,7 @@ class TestJoinRequests:
             b, ear = await cluster.start("b", "a", keys=ring("b"))
             await asyncio.sleep(1)
             before = epoch(a)
-            for incarnation in range(10**17, 10**17 + 3000):
+            for incarnation in range(10**17, 10**17 + 1000):
                 a.subscribed(join_request("x", incarnation), True)
             await asyncio.sleep(5)
             assert epoch(a) - before <= ALLOWANCES[Cost.JOIN_REQUESTS].burst
@@ -125,7 +125,7 @@ class TestJoinRequests:
                 return attested(name, statement, signature)
 
             monkeypatch.setattr(a._security, "attested", counting)
-            for incarnation in range(10**17, 10**17 + 3000):
+            for incarnation in range(10**17, 10**17 + 1000):
                 a.subscribed(join_request("x", incarnation), True, "x")
             assert len(verified) == ALLOWANCES[Cost.JOIN_REQUESTS].burst
             assert a.faults["x"] > 0

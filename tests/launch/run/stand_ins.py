@@ -28,6 +28,8 @@ from nodes.errors import PeersMissing
 from nodes.spec import NodeSpec
 
 TARGET = "stand_ins:play"
+WARM = ("launch.run.child", "launch.run.supervisor", "launch.engines.local")
+"""What the stand-ins import, once in the fork server and not in each of them."""
 LONGEST = 20.0
 
 
@@ -171,7 +173,7 @@ async def silent(spec: NodeSpec, tell: Any) -> Any:
 
 
 def supervisor(planned: Any, tell: Any, **options: Any) -> Any:
-    start_fork_server(())
+    start_fork_server(WARM)
     folder, listener = planned.guest.folder, options.pop("listener", listening)
     engine = options.pop("engine", LocalEngine)(folder / "logs", folder / "files", target=TARGET)
     return Supervisor(planned, tell, listener, engine, **options)

@@ -13,7 +13,7 @@ import pytest
 from nodes.transport.memory import Faults
 from protocol.messages import exchange as wire
 from protocol.topics import EXCHANGE
-from tests.cases import first
+from tests.cases import covering
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]
@@ -104,8 +104,7 @@ class TestComingBack:
         tell(story)
 
 
-@pytest.mark.parametrize("seed", first(2, range(3)))
-@pytest.mark.parametrize("faults", [TROUBLE, HEAVY])
+@pytest.mark.parametrize(("faults", "seed"), covering([TROUBLE, HEAVY], range(3), together=1))
 def test_after_crashes_and_returns_at_any_moment_all_peers_have_the_same_offers(
     tell: Tell, make_group: MakeGroup, faults: Faults, seed: int
 ) -> None:

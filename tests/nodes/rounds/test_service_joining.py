@@ -11,7 +11,7 @@ import pytest
 
 from fednet.errors import ModelError
 from protocol.security.keys import Keyring
-from tests.cases import covering
+from tests.cases import covering, first
 
 Tell = Callable[..., Any]
 MakeGroup = Callable[..., Any]
@@ -65,7 +65,7 @@ def test_a_late_member_catches_up_at_once(tell: Tell, make_group: MakeGroup, tra
     tell(story)
 
 
-@pytest.mark.parametrize("revoked", ["a", "b", "c", "d"])
+@pytest.mark.parametrize("revoked", first(2, ["a", "d", "b", "c"]))
 def test_a_record_is_believed_whoever_of_its_voters_was_revoked_since(
     tell: Tell, make_group: MakeGroup, revoked: str
 ) -> None:

@@ -109,9 +109,9 @@ def test_scores_replay_and_another_seed_draws_others() -> None:
 
 
 def test_a_trained_detector_tells_what_it_knows_from_what_it_does_not() -> None:
-    net = network((16,))
-    train(net, stripes(200, "train"), None, ScoreTrainConfig(steps=250, lr=5e-3), seed=0, progress=NullProgress())
-    one = Detector(net, DetectorConfig(reconstructions=4, steps=25))
+    net = network()
+    train(net, stripes(200, "train"), None, ScoreTrainConfig(steps=100, lr=1e-2), seed=0, progress=NullProgress())
+    one = Detector(net, DetectorConfig(reconstructions=3, steps=10))
     inside, outside = stripes(40, "test"), stripes(40, "test").transpose(2, 3)
     bound = one.calibrate(stripes(60, "held out"))
     low, high = one.score(inside), one.score(outside)

@@ -20,7 +20,7 @@ SMALL: dict[str, Any] = {
     "train": {"steps": 3, "rate": 0.2, "critic_steps": 1},
     "privacy": {"seeded": True},
     "rounds": 2,
-    "measure": {"judge_steps": 20},
+    "measure": {"judge_steps": 2},
     "report": {"every": 1, "samples": 40},
 }
 

@@ -28,6 +28,7 @@ from fednet.metrics.evaluation import evaluate
 from fednet.privacy.accounting import Expense, epsilon
 from fednet.privacy.ledger import PrivacyLedger
 from fednet.reporting.summary import read_summary
+from tests.cases import first
 
 Make = Callable[..., Any]
 
@@ -213,7 +214,7 @@ def test_an_aggregate_of_zeros_is_seen(federation: Make, splits: Splits, monkeyp
     assert worth("zeros") != right
 
 
-@pytest.mark.parametrize("server", ["momentum", "adam", "yogi", "adagrad"])
+@pytest.mark.parametrize("server", first(2, ["momentum", "adam", "yogi", "adagrad"]))
 def test_batch_norm_survives_a_server_optimiser(federation: Make, server: str) -> None:
     """Stepped like weights, the running variances fell below 0 in the second round, and every picture was NaN."""
     made = federation(model={"kind": "dcgan"}, privacy={"level": "none", "seeded": False}, train={"steps": 20})
@@ -226,7 +227,7 @@ def test_batch_norm_survives_a_server_optimiser(federation: Make, server: str) -
 
 def test_what_does_not_fit_is_refused(federation: Make) -> None:
     made = federation()
-    measured = made.config.model_copy(update={"measure": MeasureConfig(data=DataConfig(size=4), judge_steps=20)})
+    measured = made.config.model_copy(update={"measure": MeasureConfig(data=DataConfig(size=4), judge_steps=2)})
     with pytest.raises(DataError, match=r"has pictures 1 x 4 x 4, a1 has 1 x 8 x 8"):
         measuring_splits(measured, read_private_gan_capabilities(made.capabilities))
     with pytest.raises(MethodError, match="no site answers"):

@@ -18,6 +18,7 @@ from fednet.methods.regression.config import RegressionConfig
 from fednet.methods.regression.job import run_job
 from fednet.methods.regression.site import LINE, RegressionSite
 from fednet.reporting.summary import read_summary
+from tests.cases import first
 
 
 def network(
@@ -35,7 +36,7 @@ def done(folder: Path, seed: int = 0, **keys: Any) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", first(1, [0, 1, 2]))
 def test_all_predict_ten_and_the_same_and_alone_nobody_does(tmp_path: Path, seed: int) -> None:
     found = done(tmp_path, seed)
     assert set(found["federated"]) == {"a1", "a2", "a3", "a4", "a5"}
