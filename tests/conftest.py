@@ -25,9 +25,23 @@ settings.load_profile("untimed")  # a busy machine is no failure
 
 gc.set_threshold(10_000, 20, 20)  # with Python's own, a tenth of the CPU of tests that build networks goes to it
 
+JUDGED = "tests/fednet/metrics/"
+"""Whose tests share a trained judge."""
+
 T = TypeVar("T")
 
 Play = Callable[[Coroutine[Any, Any, T]], T]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile` a worker takes whole files; the tests that share a judge are for one of them, too."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    scheduling = importlib.import_module("xdist.scheduler").LoadFileScheduling(config, log)
+    file_of = scheduling._split_scope
+    scheduling._split_scope = lambda test: JUDGED if test.startswith(JUDGED) else file_of(test)
+    return scheduling
 
 
 class _Jumping(selectors.DefaultSelector):
