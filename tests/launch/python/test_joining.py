@@ -101,7 +101,7 @@ def test_a_secure_sum_gives_the_same_within_its_quantisation(
 
 
 def test_privacy_is_accounted_for_at_every_site(cluster: dict[str, Any], train_together: Together) -> None:
-    private = {**cluster, "rounds": 2, "federation": {"secure": {}, "quorum": 3}, "privacy": {"noise": 2.0}}
+    private = {**cluster, "rounds": 2, "federation": {"secure": {"clip": 16.0}, "quorum": 3}, "privacy": {"noise": 2.0}}
     ended = train_together(private)
     assert len(digests(ended)) == 1
     assert {weight for one in ended["a1"][1].metrics["rounds"] for weight in one["weights"].values()} == {1.0}
