@@ -205,23 +205,19 @@ class Election:
                     latest[model] = (record, name)
         return latest
 
-    def open_votes(self) -> dict[str, AcceptedVote]:
-        """Of every model the votes of the latest attempt at the round after its last committed one, as far as promised.
+    def open_votes(self) -> tuple[AcceptedVote, ...]:
+        """The votes at the round after the last committed one of every model, as far as promised; the latest first.
 
-        Its record has the votes that all members together know.
+        Each record has the votes that all members together know. Those of earlier attempts count, too, should the later
+        ones turn out to be void: one member alone can state a vote in an attempt that there never was.
         """
         numbers = {model: record.number for model, (record, _) in self.latest_records().items()}
-        latest: dict[str, AcceptedVote] = {}
-        for _, votes in self._promises.values():
+        found: list[AcceptedVote] = []
+        for name, (_, votes) in self._promises.items():
             for model, vote in votes.items():
-                if vote.record.number != numbers.get(model, 0) + 1:
-                    continue
-                known = latest.get(model)
-                if known is None or attempt_of(vote.record) > attempt_of(known.record):
-                    latest[model] = vote
-                elif _same(known.record, vote.record):
-                    latest[model] = _merged(known, vote)
-        return latest
+                if vote.record.number == numbers.get(model, 0) + 1:
+                    _add(found, name, vote)
+        return tuple(sorted(found, key=lambda vote: attempt_of(vote.record), reverse=True))
 
     def _is_near(self, term: int) -> bool:
         """Whether a term is neither stale nor out of reach."""
@@ -263,6 +259,12 @@ def _same(one: RoundCommit, other: RoundCommit) -> bool:
     return is_same(one.model_copy(update={"votes": other.votes}), other)
 
 
-def _merged(one: AcceptedVote, other: AcceptedVote) -> AcceptedVote:
-    votes = {**one.record.votes, **other.record.votes}
-    return one.model_copy(update={"record": one.record.model_copy(update={"votes": votes})})
+def _add(found: list[AcceptedVote], name: str, vote: AcceptedVote) -> None:
+    """Adds a member's vote to those for the same record; what it says of its own vote is what counts of that."""
+    for place, known in enumerate(found):
+        if _same(known.record, vote.record):
+            own = {name: vote.record.votes[name]} if name in vote.record.votes else {}
+            votes = {**vote.record.votes, **known.record.votes, **own}
+            found[place] = known.model_copy(update={"record": known.record.model_copy(update={"votes": votes})})
+            return
+    found.append(vote)

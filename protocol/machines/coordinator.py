@@ -164,7 +164,7 @@ class RoundCoordinator(Machine[Duty]):
     def _bring_up_to_date(self) -> None:
         """Reaches the latest outcome of every model, then settles what was left open."""
         self._to_reach.extend(self._election.latest_records().values())
-        self._open_votes.extend(self._election.open_votes().values())
+        self._open_votes.extend(self._election.open_votes())
         self._reach_next()
 
     def _reach_next(self) -> None:

@@ -44,3 +44,8 @@ def test_scenarios_have_every_role_with_keys_and_without() -> None:
 
 def test_a_seed_is_the_same_run() -> None:
     assert simulate(7) == simulate(7)
+
+
+def test_a_vote_in_an_attempt_that_never_was_hides_no_outcome() -> None:
+    """B says that it has voted later than all others, which have committed a round that only a has adopted."""
+    assert simulate(200347)["adoptions"]

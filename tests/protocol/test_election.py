@@ -160,7 +160,7 @@ def test_the_latest_vote_for_the_next_round_counts(order: tuple[str, ...]) -> No
     for name in order:
         me.promise(name, 1, {"m": record(3)}, votes[name])
     assert me.is_leader
-    assert me.open_votes() == {"m": voted(4, term=3, letter="2")}
+    assert me.open_votes() == (voted(4, term=3, letter="2"), voted(4, term=1, attempt=7)), "the latest first"
 
 
 def test_votes_for_one_record_add_up_and_a_late_promise_counts() -> None:
@@ -170,7 +170,7 @@ def test_votes_for_one_record_add_up_and_a_late_promise_counts() -> None:
     me.promise("c", 1, {}, {})
     assert (me.unpromised, me.silent) == ({"d", "e"}, 2)
     assert me.promise("d", 1, {}, {"m": voted(1, term=9, voter="d")}) == [], "it leads already"
-    assert me.open_votes()["m"].record.votes == dict.fromkeys("abd", b"")
+    assert me.open_votes()[0].record.votes == dict.fromkeys("abd", b"")
     assert (me.unpromised, me.silent) == ({"e"}, 1)
 
 
@@ -178,7 +178,19 @@ def test_a_vote_for_a_model_that_no_round_has_touched_counts() -> None:
     me = election("a", "b", "c", members=("a", "b", "c"))
     me.tick(0, {}, {})
     me.promise("b", 1, {}, {"m": voted(1, term=9)})
-    assert me.open_votes() == {"m": voted(1, term=9)}
+    assert me.open_votes() == (voted(1, term=9),)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(("b", "c"))))
+def test_what_a_member_says_of_its_own_vote_counts_whatever_others_say_of_it(order: tuple[str, ...]) -> None:
+    me = election("a", *NAMES)
+    me.tick(0, {}, {})
+    true = voted(1, term=1, voter="b")
+    true = true.model_copy(update={"record": true.record.model_copy(update={"votes": {"b": b"true"}})})
+    false = true.model_copy(update={"record": true.record.model_copy(update={"votes": {"b": b"false", "c": b"c"}})})
+    for name in order:
+        me.promise(name, 1, {}, {"m": true if name == "b" else false})
+    assert me.open_votes()[0].record.votes == {"b": b"true", "c": b"c"}
 
 
 @pytest.mark.parametrize("seed", first(5, range(20)))
